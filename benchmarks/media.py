@@ -31,7 +31,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
 from app.media.probe import Container
-from app.media.sound import Cut, pieces, plan
+from app.media.sound import Cut, cut_chunks, plan_sound
 
 FIXTURES = Path(__file__).parent.parent / "tests" / "fixtures"
 FRAGMENTED = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
@@ -146,8 +146,8 @@ async def _ours(path: Path) -> Measured:
 
         anyio.open_process = remembered
         before = _cpu_seconds()
-        found = await plan(read_range, size_bytes, container, cut=Cut.WINDOWS)
-        async for _ in pieces(read_range, size_bytes, container, found.spans):
+        found = await plan_sound(read_range, size_bytes, container, cut=Cut.WINDOWS)
+        async for _ in cut_chunks(read_range, size_bytes, container, found.spans):
             look()
     return Measured(_cpu_seconds() - before, peak, read_bytes, found.duration_ms / 1000)
 

@@ -19,8 +19,8 @@ from app.keys.keyring import DataKey, Keyring
 from app.transcripts import encryption
 from app.transcripts.model import Speaker, Transcript, Turn
 from app.transcripts.search import normalization
-from app.transcripts.search.word_index import IndexKey, blind_transcript
-from app.transcripts.transcript_format import transcript_bytes
+from app.transcripts.search.word_index import IndexKey, hash_transcript
+from app.transcripts.transcript_format import format_transcript
 
 WORDS: Final = 4_500
 VOCABULARY: Final = 20_000
@@ -53,7 +53,7 @@ _SHORTEST_TURN, _LONGEST_TURN = 2, 28
 _MILLISECONDS_A_WORD: Final = 400
 _PLURALS: Final = 1 / 8
 
-normalization._parts = lru_cache(maxsize=None)(normalization._parts)  # noqa: SLF001 - see above
+normalization._split_token = lru_cache(maxsize=None)(normalization._split_token)  # noqa: SLF001 - see above
 
 
 @dataclass(frozen=True)
@@ -106,12 +106,12 @@ def spoken(number: int) -> Transcript:
 def kept(number: int, recording_id: UUID, keyring: Keyring, index_key: IndexKey) -> Kept:
     """Return the transcript in the form that the worker stores."""
     transcript = spoken(number)
-    stored = transcript_bytes(transcript)
+    stored = format_transcript(transcript)
     key = keyring.new_data_key()
     sealed = keyring.unwrap(key.wrapped, key.root_key_id).encrypt(
         encryption.transcript_field(recording_id), stored
     )
-    terms = sorted(blind_transcript(index_key, transcript))
+    terms = sorted(hash_transcript(index_key, transcript))
     return Kept(sealed, key, terms, "\n".join(turn.text for turn in transcript.turns))
 
 

@@ -53,7 +53,7 @@ class Turn:
     )
 
     @classmethod
-    def of(cls, turn: model.Turn, heard: model.Turn) -> Self:
+    def of(cls, turn: model.Turn, original: model.Turn) -> Self:
         return cls(
             number=turn.number,
             start=turn.start_ms / 1000,
@@ -63,7 +63,7 @@ class Turn:
             text=turn.text,
             is_unintelligible=turn.is_unintelligible,
             is_uncertain=turn.is_uncertain,
-            heard_text=heard.text if heard.text != turn.text else None,
+            heard_text=original.text if original.text != turn.text else None,
         )
 
 
@@ -80,7 +80,7 @@ class Correction:
     corrected_at: datetime
 
     @classmethod
-    def of(cls, correcting: service.Correcting) -> Self:
+    def of(cls, correcting: service.AuthoredCorrection) -> Self:
         made = correcting.correction
         return cls(
             turn=made.turn_number,
@@ -99,11 +99,11 @@ class Transcript:
     corrections: list[Correction]
 
     @classmethod
-    def of(cls, recording_id: strawberry.ID, read: service.ReadTranscript) -> Self:
+    def of(cls, recording_id: strawberry.ID, read: service.TranscriptHistory) -> Self:
         return cls(
             recording_id=recording_id,
             language=read.transcript.language,
-            turns=[Turn.of(turn, read.heard.turn(turn.number)) for turn in read.transcript.in_order],
+            turns=[Turn.of(turn, read.original.turn(turn.number)) for turn in read.transcript.in_order],
             corrections=[Correction.of(one) for one in read.corrections],
         )
 

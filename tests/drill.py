@@ -27,7 +27,7 @@ from app.keys.escrow import Escrow, seal
 from app.keys.keyring import FieldKey, Keyring, new_key_line
 from app.transcripts import encryption
 from app.transcripts.model import Speaker, Transcript, Turn
-from app.transcripts.transcript_format import transcript_bytes
+from app.transcripts.transcript_format import format_transcript
 from devstack import object_store
 from devstack.object_store import ObjectStore
 from devstack.postgres import binaries_directory
@@ -173,7 +173,7 @@ def _record(connection: Connection, case: Case, keyring: Keyring) -> dict[UUID, 
 
 def _say(connection: Connection, recording: UUID, key: FieldKey) -> None:
     """Store a transcript of the recording in the same way as the worker."""
-    words = transcript_bytes(Transcript((Turn(0, 0, 900, Speaker.DOCTOR, "good morning", 0),), "en"))
+    words = format_transcript(Transcript((Turn(0, 0, 900, Speaker.DOCTOR, "good morning", 0),), "en"))
     connection.execute(
         "update resguardo.transcripts set status = 'READY', error = null where recording_id = %s", [recording]
     )

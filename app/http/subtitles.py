@@ -21,7 +21,7 @@ from app.postgres.database import Asker
 from app.settings import Network
 from app.texts import Language, role_name, subtitle_text
 from app.transcripts.model import Speaker, Turn
-from app.transcripts.service import ReadTranscript, Transcripts
+from app.transcripts.service import TranscriptHistory, Transcripts
 from app.transcripts.subtitles import srt, webvtt
 from graphql_schema.context import OperationLimits
 
@@ -70,7 +70,7 @@ class Subtitles:
         written = await anyio.to_thread.run_sync(write, turns, labels)
         return Response(written, media_type=media_type, headers=_HEADERS)
 
-    async def _read(self, request: Request) -> ReadTranscript:
+    async def _read(self, request: Request) -> TranscriptHistory:
         address = client_address(request.scope, self._trusted_proxies)
         secret = request.path_params["secret"] if request.path_params["form"] in _FORMS else ""
         try:

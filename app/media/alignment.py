@@ -71,7 +71,7 @@ def align(part: bytes, whole: bytes, expected_ms: int) -> Alignment | None:
     measured = []
     for start in range(0, len(part), _BLOCK_FRAMES):
         block = part[start : start + _BLOCK_FRAMES]
-        lag = _best_lag(block, padded, start + expected + _MAX_LAG)
+        lag = _find_best_lag(block, padded, start + expected + _MAX_LAG)
         if lag is not None:
             middle = start + len(block) // 2
             measured.append((middle * FRAME_MS, round((expected + lag) * FRAME_MS)))
@@ -80,11 +80,11 @@ def align(part: bytes, whole: bytes, expected_ms: int) -> Alignment | None:
     return Alignment(tuple(measured))
 
 
-def _best_lag(block: bytes, whole: bytes, at: int) -> float | None:
+def _find_best_lag(block: bytes, whole: bytes, at: int) -> float | None:
     """Return by how many frames the block is later than `at` in the whole, which has a margin of silence at both
     ends.
     """
-    compared, likeness = _likeness(block, whole, at)
+    compared, likeness = _correlate(block, whole, at)
     if compared < _MIN_FRAMES:
         return None
     best = max(range(len(likeness)), key=likeness.__getitem__)
@@ -100,13 +100,13 @@ def _best_lag(block: bytes, whole: bytes, at: int) -> float | None:
     return best - _MAX_LAG + ((before - after) / (2 * bend) if bend < 0 else 0.0)
 
 
-def _likeness(block: bytes, whole: bytes, at: int) -> tuple[int, list[float]]:
+def _correlate(block: bytes, whole: bytes, at: int) -> tuple[int, list[float]]:
     """Return how many frames were compared, and their correlation (Pearson's) with the whole, at each lag."""
-    chosen = _chosen(block)
+    chosen = _choose_frames(block)
     first, last = max(0, _MAX_LAG - at), max(0, len(whole) - _MAX_LAG - at)
     stretches = [
         (start, chosen[start:end])
-        for stretch in _stretches(chosen)
+        for stretch in _find_stretches(chosen)
         for start, end in ((max(first, stretch[0]), min(last, stretch[1])),)
         if start < end
     ]
@@ -130,7 +130,7 @@ def _likeness(block: bytes, whole: bytes, at: int) -> tuple[int, list[float]]:
     return count, found
 
 
-def _chosen(block: bytes) -> bytes:
+def _choose_frames(block: bytes) -> bytes:
     """Return 1 for frames with speech and those around them, up to a limit, spread over the block; 0 for the
     others.
     """
@@ -143,10 +143,10 @@ def _chosen(block: bytes) -> bytes:
     counts = list(accumulate(chosen))
     if not counts or counts[-1] <= _MAX_FRAMES:
         return bytes(chosen)
-    return _thinned(chosen, counts[-1])
+    return _thin_out(chosen, counts[-1])
 
 
-def _thinned(chosen: bytearray, count: int) -> bytes:
+def _thin_out(chosen: bytearray, count: int) -> bytes:
     """Return ten stretches of the frames, far from each other."""
     stretches = 10
     length = _MAX_FRAMES // stretches
@@ -159,7 +159,7 @@ def _thinned(chosen: bytearray, count: int) -> bytes:
     return bytes(thinned)
 
 
-def _stretches(chosen: bytes) -> Iterator[tuple[int, int]]:
+def _find_stretches(chosen: bytes) -> Iterator[tuple[int, int]]:
     end = 0
     while (start := chosen.find(1, end)) >= 0:
         end = chosen.find(0, start)
@@ -168,19 +168,19 @@ def _stretches(chosen: bytes) -> Iterator[tuple[int, int]]:
         yield start, end
 
 
-def cover(covered: bytearray, part: bytes, alignment: Alignment, error_ms: int) -> None:
+def mark_covered(covered: bytearray, part: bytes, alignment: Alignment, error_ms: int) -> None:
     """Mark each frame of the whole in which a part may have speech, if the part's place is wrong by at most
     `error_ms`.
     """
     error = -(-error_ms // FRAME_MS)
-    for start, end in _stretches(bytes(frame >> 7 for frame in part)):
+    for start, end in _find_stretches(bytes(frame >> 7 for frame in part)):
         late = round(alignment.late_ms_at(start * FRAME_MS) / FRAME_MS)
         first = min(len(covered), max(0, start + late - error))
         last = min(len(covered), max(first, end + late + error))
         covered[first:last] = b"\1" * (last - first)
 
 
-def place(part: bytes, late_ms: int, frames: int) -> bytes:
+def shift_frames(part: bytes, late_ms: int, frames: int) -> bytes:
     """Return `frames` frames of the whole, with the part at its place and silence before and after it."""
     late = round(late_ms / FRAME_MS)
     return (bytes(max(0, late)) + part[max(0, -late) :])[:frames].ljust(frames, b"\0")

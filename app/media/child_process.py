@@ -32,7 +32,7 @@ _MAGIC: Final[dict[Container, tuple[int, bytes]]] = {"mp4": (4, b"ftyp"), "ogg":
 _MAX_LINE_BYTES: Final = 1000
 _PART_BYTES: Final = 1024 * 1024
 _PR_SET_DUMPABLE: Final = 4
-_OF_THE_MEDIA: Final = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL}
+_SIGNALS_OF_BAD_MEDIA: Final = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL}
 
 
 class MediaRefused(InvalidInput):
@@ -87,28 +87,28 @@ class Blocks:
         return block
 
 
-class Line(BaseModel):
+class ChildMessage(BaseModel):
     """A line that a child may write."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class Wanted(Line):
+class BlockRequest(ChildMessage):
     """The child asks for a block."""
 
     block: Annotated[int, Field(ge=0)]
 
 
-class Refused(Line):
+class Refusal(ChildMessage):
     """The child refuses the object. This is its last line."""
 
     refused: Literal["media_unreadable", "media_too_slow"]
 
 
-Said = TypeVar("Said", bound=Line)
+Reply = TypeVar("Reply", bound=ChildMessage)
 
 
-class Conversation(Generic[Said]):
+class Conversation(Generic[Reply]):
     """The lines of the child, except its requests for blocks, which the parent answers.
 
     `ended` makes the error of a child that ended without a fault of the object. `seconds` limits the child's total
@@ -119,7 +119,7 @@ class Conversation(Generic[Said]):
         self,
         process: Process,
         blocks: Blocks,
-        lines: TypeAdapter[Said | Wanted | Refused],
+        lines: TypeAdapter[Reply | BlockRequest | Refusal],
         ended: Callable[..., UpstreamFailed],
         *,
         seconds: float,
@@ -134,15 +134,15 @@ class Conversation(Generic[Said]):
         self._said = BufferedByteReceiveStream(cast("ByteReceiveStream", process.stdout))  # both are pipes
         self._answers = cast("ByteSendStream", process.stdin)
 
-    async def next(self) -> Said:
+    async def next(self) -> Reply:
         """Return the next line that is not a request. Raises MediaRefused if the child refuses, crashes or writes
         an invalid line.
         """
         while True:
             line = await self._line()
-            if isinstance(line, Refused):
+            if isinstance(line, Refusal):
                 raise MediaRefused(line.refused)
-            if not isinstance(line, Wanted):
+            if not isinstance(line, BlockRequest):
                 return line
             await self.send(await self._blocks.block(line.block))
 
@@ -163,7 +163,7 @@ class Conversation(Generic[Said]):
         with suppress(anyio.BrokenResourceError, BrokenPipeError, ConnectionResetError), self._in_time():
             await self._answers.send(content)
 
-    async def _line(self) -> Said | Wanted | Refused:
+    async def _line(self) -> Reply | BlockRequest | Refusal:
         try:
             with self._in_time():
                 return self._lines.validate_json(await self._said.receive_until(b"\n", _MAX_LINE_BYTES))
@@ -178,7 +178,7 @@ class Conversation(Generic[Said]):
             status = await self._process.wait()
         if -status == signal.SIGXCPU:
             return MediaRefused("media_too_slow")
-        if -status in _OF_THE_MEDIA:
+        if -status in _SIGNALS_OF_BAD_MEDIA:
             return MediaRefused("media_unreadable")
         return self._error(status=status)
 
@@ -195,7 +195,7 @@ class Conversation(Generic[Said]):
 
 
 @asynccontextmanager
-async def running(program: Path, *arguments: str | int) -> AsyncIterator[Process]:
+async def run_child(program: Path, *arguments: str | int) -> AsyncIterator[Process]:
     """Run a child by path in an isolated interpreter (`-I`), which loads nothing from the environment or the
     working directory.
 

@@ -17,34 +17,34 @@ _EVERY = 4
 """One of this many samples is used to measure loudness."""
 
 _STRICTEST = 3
-_TAKEN_BYTES = 50 * _FRAME_BYTES
+_MEASURED_BYTES = 50 * _FRAME_BYTES
 
 
-class Ear:
+class LoudnessMeter:
     """Measures one channel: one byte for each 30 ms."""
 
     def __init__(self) -> None:
         self._vad = webrtcvad.Vad(_STRICTEST)
         self._waiting = bytearray()
-        self._heard = bytearray()
+        self._frames = bytearray()
 
-    def hear(self, plane: bytes) -> None:
-        """Take samples."""
+    def add_samples(self, plane: bytes) -> None:
+        """Add samples of 16 bits."""
         self._waiting += plane
-        if len(self._waiting) >= _TAKEN_BYTES:
-            self._hear()
+        if len(self._waiting) >= _MEASURED_BYTES:
+            self._measure()
 
     def frames(self) -> bytes:
         """Return all frames. The last frame is filled up with silence."""
         self._waiting += bytes(-len(self._waiting) % _FRAME_BYTES)
-        self._hear()
-        return bytes(self._heard)
+        self._measure()
+        return bytes(self._frames)
 
-    def _hear(self) -> None:
+    def _measure(self) -> None:
         size = len(self._waiting) // _FRAME_BYTES * _FRAME_BYTES
         taken = bytes(self._waiting[:size])
         del self._waiting[:size]
-        self._heard += bytes(
+        self._frames += bytes(
             self._frame(taken[start : start + _FRAME_BYTES]) for start in range(0, size, _FRAME_BYTES)
         )
 

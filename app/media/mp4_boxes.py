@@ -8,7 +8,7 @@ first). The child therefore reads the boxes itself: it refuses the first two cas
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from app.media.untrusted_files import Object, Refused
+from app.media.untrusted_files import Object, ObjectRefused
 
 Box = tuple[bytes, int, int]
 """The kind of a box, the start of its content, and its end."""
@@ -49,7 +49,7 @@ class Boxes:
             self._count += 1
             self._next = box[2]
             if self._next > self._file.size_bytes or self._count > _MAX_BOXES:
-                raise Refused
+                raise ObjectRefused
             yield box
 
 
@@ -128,7 +128,7 @@ def _read_track(file: Object, start: int, end: int, movie_scale: int) -> tuple[i
     if edit_list is None:
         return track, ()
     if not (movie_scale and media_scale):
-        raise Refused
+        raise ObjectRefused
     return track, tuple(_read_edits(file, *edit_list, movie_scale, media_scale))
 
 
@@ -139,7 +139,7 @@ def _read_edits(file: Object, content: int, end: int, movie_scale: int, media_sc
     number_bytes = 8 if is_long else 4
     entry_bytes = 2 * number_bytes + 4
     if count > _MAX_EDITS or content + 8 + count * entry_bytes > end:
-        raise Refused
+        raise ObjectRefused
     start = 0
     for number in range(count):
         entry = file.read(entry_bytes)
@@ -177,7 +177,7 @@ def _all_boxes(file: Object, start: int, end: int) -> Iterator[Box]:
 def _refuse_outside_data(file: Object, start: int, end: int) -> None:
     for kind, content, box_end in _all_boxes(file, start, end):
         if kind == _COMPRESSED:
-            raise Refused
+            raise ObjectRefused
         if kind == b"dref":
             _refuse_outside_references(file, content, box_end)
 
@@ -187,13 +187,13 @@ def _refuse_outside_references(file: Object, content: int, end: int) -> None:
     count = int.from_bytes(file.read(8)[4:], "big")
     references = list(_boxes(file, content + 8, end))
     if len(references) != count:
-        raise Refused
+        raise ObjectRefused
     for _, reference, reference_end in references:
         file.seek(reference)
         flags = int.from_bytes(file.read(4)[1:], "big")
         is_short = 4 <= reference_end - reference <= _MAX_REFERENCE_CONTENT_BYTES
         if not (flags & _SELF_CONTAINED and is_short):
-            raise Refused
+            raise ObjectRefused
 
 
 def _boxes(file: Object, start: int, end: int) -> Iterator[Box]:
@@ -207,7 +207,7 @@ def _boxes(file: Object, start: int, end: int) -> Iterator[Box]:
             return
         kind, content, start = box
         yield kind, content, min(start, end)
-    raise Refused
+    raise ObjectRefused
 
 
 def _read(file: Object, start: int, end: int) -> Box | None:

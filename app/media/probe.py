@@ -12,15 +12,15 @@ from pydantic import Field, TypeAdapter
 
 from app.errors import UpstreamFailed
 from app.media.child_process import (
+    BlockRequest,
     Blocks,
+    ChildMessage,
     Container,
     Conversation,
-    Line,
     MediaRefused,
     ReadRange,
-    Refused,
-    Wanted,
-    running,
+    Refusal,
+    run_child,
 )
 
 __all__ = ["BLOCK_BYTES", "LIMITS", "Container", "Limits", "MediaInfo", "MediaRefused", "ReadRange", "probe"]
@@ -74,24 +74,24 @@ async def probe(
     )
     await blocks.require(container)
     numbers = (size_bytes, BLOCK_BYTES, limits.cpu_seconds, limits.memory_bytes)
-    async with running(_CHILD, container, *numbers) as process:
-        found = await Conversation(process, blocks, _LINE, _ended, seconds=limits.seconds).next()
+    async with run_child(_CHILD, container, *numbers) as process:
+        found = await Conversation(process, blocks, _LINE, _child_ended, seconds=limits.seconds).next()
     return MediaInfo(container, **found.media.model_dump())
 
 
-class _Media(Line):
+class _Media(ChildMessage):
     duration_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None
     has_video: bool
     has_audio: bool
     audio_channels: Annotated[int, Field(gt=0)] | None
 
 
-class _Found(Line):
+class _Found(ChildMessage):
     media: _Media
 
 
-_LINE: Final[TypeAdapter[_Found | Wanted | Refused]] = TypeAdapter(_Found | Wanted | Refused)
+_LINE: Final[TypeAdapter[_Found | BlockRequest | Refusal]] = TypeAdapter(_Found | BlockRequest | Refusal)
 
 
-def _ended(**detail: int) -> UpstreamFailed:
+def _child_ended(**detail: int) -> UpstreamFailed:
     return UpstreamFailed("media_probe_ended", **detail)

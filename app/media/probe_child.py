@@ -24,12 +24,12 @@ from app.media.untrusted_files import (
     AUDIO,
     VIDEO,
     Object,
-    Refused,
+    ObjectRefused,
     confine,
     is_one_of,
-    judged,
-    opened,
-    tell,
+    open_container,
+    report_refusals,
+    send,
 )
 
 _MAX_PACKETS = 500
@@ -41,14 +41,14 @@ def main() -> None:
     container = sys.argv[1]
     size_bytes, block_bytes, cpu_seconds, memory_bytes = map(int, sys.argv[2:])
     confine(cpu_seconds, cpu_seconds + 1, memory_bytes)
-    judged(lambda: tell({"media": _media(Object(size_bytes, block_bytes, _KEPT_BLOCKS), container)}))
+    report_refusals(lambda: send({"media": _media(Object(size_bytes, block_bytes, _KEPT_BLOCKS), container)}))
 
 
 def _media(file: Object, container: str) -> dict[str, object]:
     is_fragmented = container == "mp4" and read_movie(file).is_fragmented
-    with opened(file, container) as media:
+    with open_container(file, container) as media:
         if media.duration is not None and media.duration <= 0:
-            raise Refused
+            raise ObjectRefused
         video = [stream for stream in media.streams.video if is_one_of(stream, VIDEO)]
         audio = [stream for stream in media.streams.audio if is_one_of(stream, AUDIO)]
         _decode_a_frame(media, [*video, *audio])
@@ -65,13 +65,13 @@ def _media(file: Object, container: str) -> dict[str, object]:
 def _decode_a_frame(media: InputContainer, streams: list[VideoStream | AudioStream]) -> None:
     """Decode a frame of the first stream. A video without a picture is refused, whereas its sound may begin late."""
     if not streams:
-        raise Refused
+        raise ObjectRefused
     streams[0].codec_context.thread_count = 1
     for packet in islice(media.demux(streams[0]), _MAX_PACKETS):
         with suppress(av.error.InvalidDataError):  # a stream may begin with frames that refer to missing ones
             if packet.decode():
                 return
-    raise Refused
+    raise ObjectRefused
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Reads a recording's sound: finds speech, and cuts pieces of it as FLAC.
+"""Reads a recording's sound: finds speech, and cuts chunks of it as FLAC.
 
 FFmpeg never runs in this process. A child process decodes the sound (`app/media/sound_child.py`). It has no secret
 and can open nothing, and its answers are validated as untrusted input. Times are milliseconds from the beginning of
@@ -20,26 +20,26 @@ from pydantic import Field, TypeAdapter
 
 from app.errors import UpstreamFailed
 from app.media.child_process import (
+    BlockRequest,
     Blocks,
+    ChildMessage,
     Container,
     Conversation,
-    Line,
     MediaRefused,
     ReadRange,
-    Refused,
-    Wanted,
-    running,
+    Refusal,
+    run_child,
 )
 from app.media.turns import (
     FRAME_MS,
     LOUDNESS,
     MAX_CHANNELS,
     Interval,
-    own_speech,
-    spoken,
-    turns,
-    voices,
-    windows,
+    find_speech,
+    find_turns,
+    find_windows,
+    remove_traces,
+    select_channels,
 )
 
 BLOCK_BYTES: Final = 4 * 1024 * 1024
@@ -53,10 +53,10 @@ MAX_WINDOW_MS: Final = 800_000
 if FLAC saves nothing, and within the 1,400 s that its diarizing model accepts.
 """
 
-MAX_PIECE_BYTES: Final = 26_214_400
+MAX_CHUNK_BYTES: Final = 26_214_400
 _RATE: Final = 16_000
 _SAMPLES_PER_MS: Final = _RATE // 1000
-_MAX_HEARD_BYTES: Final = 64 * 1024
+_MAX_FRAMES_BYTES: Final = 64 * 1024
 _MAX_TRACKS: Final = 16
 _FRAMES_PER_HOUR: Final = 3_600_000 // FRAME_MS
 _CHILD = Path(__file__).with_name("sound_child.py")
@@ -79,7 +79,7 @@ class Span:
     the right channel of a file with one stereo track.
 
     `channel` distinguishes voices; it is None if the plan has only one channel. `source` is the channel from which
-    the sound is cut. `speech` lists the speech within a cut piece, from the beginning of the piece, divided at
+    the sound is cut. `speech` lists the speech within a cut chunk, from the beginning of the chunk, divided at
     short pauses; it is empty before the cut, and does not make two spans differ.
     """
 
@@ -147,15 +147,15 @@ class Limits:
 LIMITS: Final = Limits()
 
 
-async def plan(
+async def plan_sound(
     read_range: ReadRange, size_bytes: int, container: Container, *, cut: Cut, limits: Limits = LIMITS
 ) -> Plan:
     """Find the speech. A file without sound, or with only silence, has no spans. Raises like `listen`."""
-    listened = await listen(read_range, size_bytes, container, limits=limits)
+    listened = await measure_sound(read_range, size_bytes, container, limits=limits)
     return await anyio.to_thread.run_sync(plan_file, listened, cut)
 
 
-async def listen(
+async def measure_sound(
     read_range: ReadRange, size_bytes: int, container: Container, *, limits: Limits = LIMITS
 ) -> SoundFrames:
     """Measure the loudness of each moment, and whether it is speech.
@@ -164,13 +164,13 @@ async def listen(
     be decoded count as silence, up to one in ten. Raises MediaRefused beyond that, and like the probe. Raises
     UpstreamFailed (`media_sound_ended`) if the child ended without a fault of the object.
     """
-    async with _hearing("hear", read_range, size_bytes, container, limits, _HEARD) as child:
-        return await _all_heard(child, limits)
+    async with _decode_in_child("measure", read_range, size_bytes, container, limits, _FRAMES) as child:
+        return await _collect_frames(child, limits)
 
 
 def plan_file(listened: SoundFrames, cut: Cut) -> Plan:
     """Return the plan of one file by itself."""
-    kept = voices(listened.used)
+    kept = select_channels(listened.used)
     return _plan(listened, kept, Cut.TURNS if len(kept) > 1 else cut)
 
 
@@ -180,7 +180,9 @@ def plan_microphone(listened: SoundFrames, others: bytes) -> Plan:
     `others` contains the loudness of the loudest other microphone at each moment of this file, and whether it is
     speech. Speech that is only a trace of another microphone is left out.
     """
-    kept = {number: own_speech(frames, others) for number, frames in voices(listened.used).items()}
+    kept = {
+        number: remove_traces(frames, others) for number, frames in select_channels(listened.used).items()
+    }
     return _plan(listened, kept, Cut.TURNS)
 
 
@@ -193,7 +195,7 @@ def silence_speech(listened: SoundFrames, silenced: bytes) -> SoundFrames:
     return replace(listened, channels=channels)
 
 
-async def pieces(
+async def cut_chunks(
     read_range: ReadRange,
     size_bytes: int,
     container: Container,
@@ -204,29 +206,29 @@ async def pieces(
     """Yield each span of a plan as FLAC (16 kHz, mono, 16 bits, at most 25 MB), in the order of their ends.
 
     The spans may be any of a plan's spans in its order. Omitted spans cost no encoding, and after the last span the
-    object is not read further. A piece is made after the previous one was taken. Close the generator if you do not
+    object is not read further. A chunk is made after the previous one was taken. Close the generator if you do not
     exhaust it (`aclosing`). Raises like `plan`, also if the sound ends before a span, and ValueError for spans that
     are not from a plan.
     """
-    _check(plan_spans)
+    _require_plan(plan_spans)
     if not plan_spans:
         return
-    async with _hearing("cut", read_range, size_bytes, container, limits, _PIECE) as child:
+    async with _decode_in_child("cut", read_range, size_bytes, container, limits, _CHUNK) as child:
         wanted = json.dumps([_in_samples(span) for span in plan_spans]).encode()
         await child.send(b"%d\n%b" % (len(wanted), wanted))
         left = dict(enumerate(plan_spans))
         while left:
-            piece = await child.next()
-            if piece.piece not in left:
+            chunk = await child.next()
+            if chunk.chunk not in left:
                 raise MediaRefused("media_unreadable")
-            span = left.pop(piece.piece)
-            if piece.heard > (span.end_ms - span.start_ms) // FRAME_MS + 1:
+            span = left.pop(chunk.chunk)
+            if chunk.frame_bytes > (span.end_ms - span.start_ms) // FRAME_MS + 1:
                 raise MediaRefused("media_unreadable")
-            speech = await anyio.to_thread.run_sync(spoken, await child.content(piece.heard))
-            yield replace(span, speech=speech), await child.content(piece.size_bytes)
+            speech = await anyio.to_thread.run_sync(find_speech, await child.content(chunk.frame_bytes))
+            yield replace(span, speech=speech), await child.content(chunk.size_bytes)
 
 
-class _Sound(Line):
+class _Sound(ChildMessage):
     channels: Annotated[int, Field(ge=0, le=MAX_CHANNELS)]
     samples: Annotated[int, Field(ge=0)]
     unused_channels: Annotated[
@@ -235,34 +237,34 @@ class _Sound(Line):
     unused_tracks: Annotated[int, Field(ge=0, le=_MAX_TRACKS)]
 
 
-class _Heard(Line):
+class _Frames(ChildMessage):
     channel: Annotated[int, Field(ge=0, lt=MAX_CHANNELS)]
-    heard: Annotated[int, Field(ge=0, le=_MAX_HEARD_BYTES)]
+    frame_bytes: Annotated[int, Field(ge=0, le=_MAX_FRAMES_BYTES)]
     sound: _Sound | None = None
 
 
-class _Piece(Line):
-    piece: Annotated[int, Field(ge=0)]
-    heard: Annotated[int, Field(ge=0, le=MAX_WINDOW_MS // FRAME_MS + 1)]
-    size_bytes: Annotated[int, Field(gt=0, le=MAX_PIECE_BYTES)]
+class _Chunk(ChildMessage):
+    chunk: Annotated[int, Field(ge=0)]
+    frame_bytes: Annotated[int, Field(ge=0, le=MAX_WINDOW_MS // FRAME_MS + 1)]
+    size_bytes: Annotated[int, Field(gt=0, le=MAX_CHUNK_BYTES)]
 
 
-_HEARD: Final[TypeAdapter[_Heard | Wanted | Refused]] = TypeAdapter(_Heard | Wanted | Refused)
-_PIECE: Final[TypeAdapter[_Piece | Wanted | Refused]] = TypeAdapter(_Piece | Wanted | Refused)
-_CUTS: Final = {Cut.TURNS: turns, Cut.WINDOWS: windows}
+_FRAMES: Final[TypeAdapter[_Frames | BlockRequest | Refusal]] = TypeAdapter(_Frames | BlockRequest | Refusal)
+_CHUNK: Final[TypeAdapter[_Chunk | BlockRequest | Refusal]] = TypeAdapter(_Chunk | BlockRequest | Refusal)
+_CUTS: Final = {Cut.TURNS: find_turns, Cut.WINDOWS: find_windows}
 _LONGEST_MS: Final = {Cut.TURNS: MAX_TURN_MS, Cut.WINDOWS: MAX_WINDOW_MS}
-_Said = TypeVar("_Said", bound=Line)
+_Reply = TypeVar("_Reply", bound=ChildMessage)
 
 
 @asynccontextmanager
-async def _hearing(
+async def _decode_in_child(
     task: str,
     read_range: ReadRange,
     size_bytes: int,
     container: Container,
     limits: Limits,
-    lines: TypeAdapter[_Said | Wanted | Refused],
-) -> AsyncIterator[Conversation[_Said]]:
+    lines: TypeAdapter[_Reply | BlockRequest | Refusal],
+) -> AsyncIterator[Conversation[_Reply]]:
     blocks = Blocks(
         read_range,
         size_bytes,
@@ -272,24 +274,24 @@ async def _hearing(
     )
     await blocks.require(container)
     allowance = (limits.cpu_seconds, limits.cpu_seconds_per_hour, limits.hours)
-    async with running(
+    async with run_child(
         _CHILD, task, container, size_bytes, BLOCK_BYTES, limits.memory_bytes, *allowance
     ) as process:
         yield Conversation(
-            process, blocks, lines, _ended, seconds=limits.seconds, silent_seconds=limits.silent_seconds
+            process, blocks, lines, _child_ended, seconds=limits.seconds, silent_seconds=limits.silent_seconds
         )
 
 
-async def _all_heard(child: Conversation[_Heard], limits: Limits) -> SoundFrames:
+async def _collect_frames(child: Conversation[_Frames], limits: Limits) -> SoundFrames:
     frames: dict[int, bytearray] = defaultdict(bytearray)
     sound = None
     while sound is None:
-        said = await child.next()
-        frames[said.channel] += await child.content(said.heard)
-        sound = said.sound
-        if not said.heard and sound is None:
+        message = await child.next()
+        frames[message.channel] += await child.content(message.frame_bytes)
+        sound = message.sound
+        if not message.frame_bytes and sound is None:
             raise MediaRefused("media_unreadable")
-        if len(frames[said.channel]) > limits.hours * _FRAMES_PER_HOUR + 1:
+        if len(frames[message.channel]) > limits.hours * _FRAMES_PER_HOUR + 1:
             raise MediaRefused("media_too_slow")
     length = -(-sound.samples // (_SAMPLES_PER_MS * FRAME_MS))
     channels = [bytes(frames[number]) for number in range(sound.channels)]
@@ -315,7 +317,7 @@ def _plan(listened: SoundFrames, kept: Mapping[int, bytes], cut: Cut) -> Plan:
     return Plan(listened.duration_ms, len(kept), tuple(spans), listened.unused_tracks)
 
 
-def _check(spans: Sequence[Span]) -> None:
+def _require_plan(spans: Sequence[Span]) -> None:
     if len({span.channel is None for span in spans}) > 1:
         raise ValueError("one channel and several at once")
     for one in spans:
@@ -337,5 +339,5 @@ def _in_samples(span: Span) -> tuple[int, int, int]:
     return span.source, span.start_ms * _SAMPLES_PER_MS, span.end_ms * _SAMPLES_PER_MS
 
 
-def _ended(**detail: int) -> UpstreamFailed:
+def _child_ended(**detail: int) -> UpstreamFailed:
     return UpstreamFailed("media_sound_ended", **detail)

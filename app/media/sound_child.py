@@ -3,13 +3,13 @@ imported by the app.
 
 It gets no environment, and loads only the project's modules that open the file (`app/media/untrusted_files.py`,
 `app/media/mp4_boxes.py`) and place sound on a timeline (`app/media/timeline.py`). It decodes every audio track from the
-beginning at 16 kHz, and holds only the pieces that it is cutting. The channels of all tracks are numbered from 0,
+beginning at 16 kHz, and holds only the chunks that it is cutting. The channels of all tracks are numbered from 0,
 in the order of the tracks.
 
 For the task `hear` it repeatedly writes `{"channel": c, "heard": n}` and n bytes: one byte for each 30 ms of that
 channel, with its loudness and whether it is speech. The last line also contains `"sound": {...}`. For the task
-`cut` it reads the ranges of samples, and writes `{"piece": number, "heard": h, "size_bytes": n}` for each, followed
-by h bytes for the piece's own frames, and n bytes of FLAC.
+`cut` it reads the ranges of samples, and writes `{"chunk": number, "heard": h, "size_bytes": n}` for each, followed
+by h bytes for the chunk's own frames, and n bytes of FLAC.
 """
 
 import ctypes
@@ -39,13 +39,23 @@ sys.path.insert(
     0, str(Path(__file__).parents[2])
 )  # an isolated interpreter has no script directory on its path
 
-from app.media.loudness import FRAME_SAMPLES, Ear
+from app.media.loudness import FRAME_SAMPLES, LoudnessMeter
 from app.media.mp4_boxes import Boxes, Movie, read_movie
 from app.media.timeline import RATE, SAMPLE_BYTES, Allowance, Planes, Track, samples_of
 from app.media.turns import MAX_CHANNELS
-from app.media.untrusted_files import AUDIO, Object, Refused, confine, heard, is_one_of, judged, opened, tell
+from app.media.untrusted_files import (
+    AUDIO,
+    Object,
+    ObjectRefused,
+    confine,
+    is_one_of,
+    open_container,
+    receive,
+    report_refusals,
+    send,
+)
 
-_TOLD_BYTES = 2000
+_SENT_BYTES = 2000
 _MAX_MISSING = RATE // 4
 """A span may end this much after the sound, because it is slightly longer than its speech."""
 
@@ -80,32 +90,32 @@ def main() -> None:
     task, container = sys.argv[1:3]
     size_bytes, block_bytes, memory_bytes, *numbers = map(int, sys.argv[3:])
     allowance = Allowance(*numbers)
-    _give_memory_back()
+    _return_freed_memory()
     confine(allowance.cpu_seconds, allowance.max_cpu_seconds, memory_bytes)
     file = Object(size_bytes, block_bytes, _KEPT_BLOCKS)
-    judged(lambda: (_hear if task == "hear" else _cut)(file, container, allowance))
+    report_refusals(lambda: (_measure if task == "measure" else _cut)(file, container, allowance))
 
 
-def _give_memory_back() -> None:
-    """Make glibc return large blocks at once. Otherwise it keeps memory of finished pieces, more with every hour."""
+def _return_freed_memory() -> None:
+    """Make glibc return large blocks at once. Otherwise it keeps memory of finished chunks, more with every hour."""
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
 
 
-def _hear(file: Object, container: str, allowance: Allowance) -> None:
-    with _sound(file, container, allowance) as sound:
-        ears = [Ear() for _ in range(sound.channels)]
+def _measure(file: Object, container: str, allowance: Allowance) -> None:
+    with _open_sound(file, container, allowance) as sound:
+        meters = [LoudnessMeter() for _ in range(sound.channels)]
         media_samples = [0] * sound.channels
         for first, at, planes in sound.samples():
             for number, plane in enumerate(planes, first):
-                ears[number].hear(plane)
+                meters[number].add_samples(plane)
                 media_samples[number] = at + samples_of(planes)
         samples = 0
-        for number, ear in enumerate(ears):
+        for number, meter in enumerate(meters):
             plays = sound.plays(number)
             end = max((play.end(media_samples[number]) for play in plays), default=0)
             allowance.grow(end)
-            _tell_heard(number, _played(ear.frames(), plays, end, media_samples[number]))
+            _send_frames(number, _reorder_by_edits(meter.frames(), plays, end, media_samples[number]))
             samples = max(samples, end)
         found = {
             "channels": sound.channels if samples else 0,
@@ -113,10 +123,10 @@ def _hear(file: Object, container: str, allowance: Allowance) -> None:
             "unused_channels": sound.damaged_channels,
             "unused_tracks": sound.unused_tracks,
         }
-        tell({"channel": 0, "heard": 0, "sound": found})
+        send({"channel": 0, "frame_bytes": 0, "sound": found})
 
 
-def _played(frames: bytes, plays: Sequence[_Play], end: int, media_samples: int) -> bytes:
+def _reorder_by_edits(frames: bytes, plays: Sequence[_Play], end: int, media_samples: int) -> bytes:
     """Return the frames of a track in the order in which they are played, `end` samples in total."""
     if plays == _WHOLE:
         return frames
@@ -129,20 +139,20 @@ def _played(frames: bytes, plays: Sequence[_Play], end: int, media_samples: int)
     return bytes(played)
 
 
-def _tell_heard(channel: int, frames: bytes) -> None:
-    for start in range(0, len(frames), _TOLD_BYTES):
-        told = frames[start : start + _TOLD_BYTES]
-        tell({"channel": channel, "heard": len(told)}, told)
+def _send_frames(channel: int, frames: bytes) -> None:
+    for start in range(0, len(frames), _SENT_BYTES):
+        sent = frames[start : start + _SENT_BYTES]
+        send({"channel": channel, "frame_bytes": len(sent)}, sent)
 
 
 def _cut(file: Object, container: str, allowance: Allowance) -> None:
-    spans = json.loads(heard(int(sys.stdin.buffer.readline())))
-    with _sound(file, container, allowance) as sound:
+    spans = json.loads(receive(int(sys.stdin.buffer.readline())))
+    with _open_sound(file, container, allowance) as sound:
         cutters: dict[int, _Cutter] = defaultdict(_Cutter)
         for number, (channel, start, end) in enumerate(spans):
-            cutters[channel].waiting.append(_Piece(number, _parts(sound.plays(channel), start, end)))
+            cutters[channel].waiting.append(_Chunk(number, _parts(sound.plays(channel), start, end)))
         for cutter in cutters.values():
-            cutter.waiting.sort(key=lambda piece: piece.media_start, reverse=True)
+            cutter.waiting.sort(key=lambda chunk: chunk.media_start, reverse=True)
         for first, at, planes in sound.samples(set(cutters)):
             for channel, plane in enumerate(planes, first):
                 cutters[channel].take(at, plane)
@@ -153,37 +163,37 @@ def _cut(file: Object, container: str, allowance: Allowance) -> None:
 
 
 class _Cutter:
-    """The pieces of one channel: those that wait, in reverse order of their start, and those that have begun."""
+    """The chunks of one channel: those that wait, in reverse order of their start, and those that have begun."""
 
     def __init__(self) -> None:
-        self.waiting: list[_Piece] = []
-        self._begun: list[_Piece] = []
+        self.waiting: list[_Chunk] = []
+        self._begun: list[_Chunk] = []
 
     @property
     def is_done(self) -> bool:
         return not (self.waiting or self._begun)
 
     def take(self, at: int, plane: bytes) -> None:
-        """Take samples, and send the parent the pieces that they complete."""
+        """Take samples, and send the parent the chunks that they complete."""
         while self.waiting and self.waiting[-1].media_start < at + len(plane) // SAMPLE_BYTES:
             self._begun.append(self.waiting.pop())
-        for piece in self._begun:
-            piece.take(at, plane)
+        for chunk in self._begun:
+            chunk.take(at, plane)
         self._give()
 
     def end(self) -> None:
-        """Send the remaining pieces. Raises Refused if the sound ended before a piece."""
-        if self.waiting or any(piece.missing > _MAX_MISSING for piece in self._begun):
-            raise Refused
-        for piece in self._begun:
-            piece.fill_up()
+        """Send the remaining chunks. Raises Refused if the sound ended before a chunk."""
+        if self.waiting or any(chunk.missing > _MAX_MISSING for chunk in self._begun):
+            raise ObjectRefused
+        for chunk in self._begun:
+            chunk.fill_up()
         self._give()
 
     def _give(self) -> None:
-        complete = [piece for piece in self._begun if not piece.missing]
-        for piece in sorted(complete, key=lambda piece: piece.media_end):
-            self._begun.remove(piece)
-            piece.give()
+        complete = [chunk for chunk in self._begun if not chunk.missing]
+        for chunk in sorted(complete, key=lambda chunk: chunk.media_end):
+            self._begun.remove(chunk)
+            chunk.give()
 
 
 def _parts(plays: Sequence[_Play], start: int, end: int) -> list["_Part"]:
@@ -201,14 +211,14 @@ def _parts(plays: Sequence[_Play], start: int, end: int) -> list["_Part"]:
         parts.append(_Part(play.media_start + first - play.start, last - first))
         start = last
     if not parts or end - start > _MAX_MISSING:
-        raise Refused
+        raise ObjectRefused
     if start < end:
         parts.append(_Part(None, end - start))
     return parts
 
 
 @dataclass
-class _HeardTrack:
+class _AudioTrack:
     """One track, the number of its first channel, and its number of channels."""
 
     track: Track
@@ -225,17 +235,17 @@ class _Sound:
         self, file: Object, media: InputContainer, movie: Movie | None, allowance: Allowance
     ) -> None:
         if not media.streams:
-            raise Refused
+            raise ObjectRefused
         self._file, self._media = file, media
         self._is_movie, self._is_fragmented = movie is not None, movie is not None and movie.is_fragmented
-        self._tracks: dict[int, _HeardTrack] = {}
+        self._tracks: dict[int, _AudioTrack] = {}
         streams = [stream for stream in media.streams.audio if is_one_of(stream, AUDIO)]
         self._undecodable = len(media.streams.audio) - len(streams)
         self.channels = 0
         for stream, layout in zip(streams, _layouts(streams), strict=True):
             stream.codec_context.thread_count = 1
             track = Track(stream, layout.name, allowance, are_discards_lost=self._is_fragmented)
-            self._tracks[stream.index] = _HeardTrack(
+            self._tracks[stream.index] = _AudioTrack(
                 track, self.channels, layout.nb_channels, _plays(movie, stream)
             )
             self.channels += layout.nb_channels
@@ -246,7 +256,7 @@ class _Sound:
         for one in self._tracks.values():
             if one.first <= channel < one.first + one.channels:
                 return one.plays
-        raise Refused
+        raise ObjectRefused
 
     @property
     def unused_tracks(self) -> int:
@@ -279,23 +289,23 @@ class _Sound:
         boxes = Boxes(self._file)
         for packet in self._media.demux([self._media.streams[index] for index in wanted]):
             if self._is_fragmented:
-                _walk(boxes, packet.pos or 0)
-            yield from _of(wanted[packet.stream.index], partial(_take, packet))
+                _require_whole_boxes(boxes, packet.pos or 0)
+            yield from _read_track(wanted[packet.stream.index], partial(_take, packet))
         for one in wanted.values():
-            yield from _of(one, Track.end)
+            yield from _read_track(one, Track.end)
             one.is_damaged = one.is_damaged or one.track.has_lost_too_much
-        self._judge(wanted.values(), boxes)
+        self._require_complete(wanted.values(), boxes)
 
-    def _judge(self, heard: Collection[_HeardTrack], boxes: Boxes) -> None:
-        if all(one.is_damaged for one in heard):
-            raise Refused
+    def _require_complete(self, tracks: Collection[_AudioTrack], boxes: Boxes) -> None:
+        if all(one.is_damaged for one in tracks):
+            raise ObjectRefused
         if self._is_fragmented:
-            _walk(boxes, self._file.size_bytes)
-        elif self._is_movie and any(one.track.ends_too_early for one in heard if not one.is_damaged):
-            raise Refused
+            _require_whole_boxes(boxes, self._file.size_bytes)
+        elif self._is_movie and any(one.track.ends_too_early for one in tracks if not one.is_damaged):
+            raise ObjectRefused
 
 
-def _walk(boxes: Boxes, until: int) -> None:
+def _require_whole_boxes(boxes: Boxes, until: int) -> None:
     """Raise Refused if the file ends inside a box, because FFmpeg would treat the rest as the whole file."""
     for _ in boxes.walk(until):
         pass
@@ -305,8 +315,8 @@ def _take(packet: "Packet[Any]", track: Track) -> Iterator[tuple[int, Planes]]:
     return track.take(packet)
 
 
-def _of(
-    one: _HeardTrack, give: Callable[[Track], Iterator[tuple[int, Planes]]]
+def _read_track(
+    one: _AudioTrack, give: Callable[[Track], Iterator[tuple[int, Planes]]]
 ) -> Iterator[tuple[int, int, Planes]]:
     """Yield what a track yields, with its first channel; nothing for a damaged track."""
     if one.is_damaged:
@@ -314,7 +324,7 @@ def _of(
     try:
         for at, planes in give(one.track):
             yield one.first, at, planes
-    except Refused:
+    except ObjectRefused:
         one.is_damaged = True
 
 
@@ -347,15 +357,15 @@ def _plays(movie: Movie | None, stream: AudioStream) -> tuple[_Play, ...]:
 
 
 @contextmanager
-def _sound(file: Object, container: str, allowance: Allowance) -> Iterator[_Sound]:
+def _open_sound(file: Object, container: str, allowance: Allowance) -> Iterator[_Sound]:
     movie = read_movie(file) if container == "mp4" else None
     # FFmpeg plays parts that some edit lists leave out, so it yields the whole track, and we apply the edit list.
-    with opened(file, container, ignore_editlist="1") as media:
+    with open_container(file, container, ignore_editlist="1") as media:
         yield _Sound(file, media, movie, allowance)
 
 
 class _Part:
-    """Samples of a piece that are contiguous in the track. Samples without a place in the track are silence."""
+    """Samples of a chunk that are contiguous in the track. Samples without a place in the track are silence."""
 
     def __init__(self, media_start: int | None, samples: int) -> None:
         self.media_start = media_start
@@ -373,8 +383,8 @@ class _Part:
         self.waiting += plane[start * SAMPLE_BYTES : end * SAMPLE_BYTES]
 
 
-class _Piece:
-    """One piece while it is cut and encoded."""
+class _Chunk:
+    """One chunk while it is cut and encoded."""
 
     def __init__(self, number: int, parts: Sequence[_Part]) -> None:
         self._number = number
@@ -383,7 +393,7 @@ class _Piece:
         self.media_start = min(part.media_start or 0 for part in places)
         self.media_end = max((part.media_start or 0) + part.samples for part in places)
         self._encoded = 0
-        self._ear = Ear()
+        self._meter = LoudnessMeter()
         self._file = io.BytesIO()
         self._flac: OutputContainer | None = None
 
@@ -393,7 +403,7 @@ class _Piece:
         return sum(part.missing for part in self._parts)
 
     def take(self, at: int, plane: bytes) -> None:
-        """Take the piece's samples from these samples, which follow the previous ones."""
+        """Take the chunk's samples from these samples, which follow the previous ones."""
         for part in self._parts:
             part.take(at, plane)
         self._encode(_ENCODED_BYTES)
@@ -405,14 +415,18 @@ class _Piece:
             part.missing = 0
 
     def give(self) -> None:
-        """Send the piece to the parent."""
+        """Send the chunk to the parent."""
         self._encode(1)
         flac, stream = self._output()
         flac.mux(stream.encode(None))
         flac.close()
-        frames = self._ear.frames()
+        frames = self._meter.frames()
         with self._file.getbuffer() as content:
-            tell({"piece": self._number, "heard": len(frames), "size_bytes": len(content)}, frames, content)
+            send(
+                {"chunk": self._number, "frame_bytes": len(frames), "size_bytes": len(content)},
+                frames,
+                content,
+            )
 
     def _output(self) -> tuple[OutputContainer, AudioStream]:
         if self._flac is None:
@@ -432,7 +446,7 @@ class _Piece:
             self._parts.popleft()
 
     def _encode_some(self, samples: bytes) -> None:
-        self._ear.hear(samples)
+        self._meter.add_samples(samples)
         flac, stream = self._output()
         frame = AudioFrame(format="s16", layout="mono", samples=len(samples) // SAMPLE_BYTES)
         frame.planes[0].update(samples)

@@ -21,7 +21,7 @@ from av.audio.stream import AudioStream
 from av.packet import Packet
 
 from app.media.turns import MAX_CHANNELS
-from app.media.untrusted_files import Refused
+from app.media.untrusted_files import ObjectRefused
 
 RATE = 16_000
 SAMPLE_BYTES = 2
@@ -161,7 +161,7 @@ class Track:
     def _begin(self, kind: tuple[str, str, int], time: float) -> Iterator[tuple[int, Planes]]:
         yield from self.end()
         if kind[2] not in _RATES:
-            raise Refused
+            raise ObjectRefused
         start = round(time * RATE)
         if self._kind is None:
             self._at = min(0, start)

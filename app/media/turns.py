@@ -57,7 +57,7 @@ Interval = tuple[int, int]
 """Start and end in milliseconds."""
 
 
-def turns(frames: bytes, *, longest_ms: int, duration_ms: int) -> list[Interval]:
+def find_turns(frames: bytes, *, longest_ms: int, duration_ms: int) -> list[Interval]:
     """Return the stretches of speech with their short pauses and a tenth of a second around them, in order and
     without overlap.
 
@@ -65,38 +65,42 @@ def turns(frames: bytes, *, longest_ms: int, duration_ms: int) -> list[Interval]
     are filled by steady noise is also cut into touching parts, each of which begins with speech.
     """
     found: list[Interval] = []
-    voiced = without_noise(frames)
-    for start, end in _stretches(frames):
+    voiced = remove_noise(frames)
+    for start, end in _find_stretches(frames):
         padded = max(0, start * FRAME_MS - _PAD_MS), min(duration_ms, end * FRAME_MS + _PAD_MS)
-        for part in _divided(padded, _stretches(voiced[start:end]), start):
-            found.extend(_parts(frames, part, longest_ms))
+        for part in _divide(padded, _find_stretches(voiced[start:end]), start):
+            found.extend(_cut_at_quiet(frames, part, longest_ms))
     return found
 
 
-def without_noise(frames: bytes) -> bytes:
+def remove_noise(frames: bytes) -> bytes:
     """Return the frames without speech that is hardly louder than the softest moment of the surrounding seconds."""
     loudness = bytes(frame & LOUDNESS for frame in frames)
     smooth = bytes(map(max, loudness[:1] + loudness[:-1], loudness, loudness[1:] + loudness[-1:]))
-    softest = _least_around(smooth, _STEADY_FRAMES)
+    softest = _minimum_around(smooth, _STEADY_FRAMES)
     return bytes(
         frame if loud >= soft + _STEADY_STEPS else loud
         for frame, loud, soft in zip(frames, loudness, softest, strict=True)
     )
 
 
-def spoken(frames: bytes) -> tuple[Interval, ...]:
+def find_speech(frames: bytes) -> tuple[Interval, ...]:
     """Return the stretches of speech between pauses of any length, without steady noise and clicks."""
-    for heard in (without_noise(frames), frames):
-        found = [(start, end) for start, end in _runs(heard, _ONSET_FRAMES) if end - start >= _ONSET_FRAMES]
+    for considered in (remove_noise(frames), frames):
+        found = [
+            (start, end)
+            for start, end in _find_runs(considered, _ONSET_FRAMES)
+            if end - start >= _ONSET_FRAMES
+        ]
         if found:
             return tuple((start * FRAME_MS, end * FRAME_MS) for start, end in found)
     return ()
 
 
-def windows(frames: bytes, *, longest_ms: int, duration_ms: int) -> list[Interval]:
+def find_windows(frames: bytes, *, longest_ms: int, duration_ms: int) -> list[Interval]:
     """Return stretches of turns, each as long as possible, without the long pauses between them."""
     found: list[Interval] = []
-    for start, end in turns(frames, longest_ms=longest_ms, duration_ms=duration_ms):
+    for start, end in find_turns(frames, longest_ms=longest_ms, duration_ms=duration_ms):
         if found and end - found[-1][0] <= longest_ms and start - found[-1][1] <= _BREAK_MS:
             found[-1] = found[-1][0], end
         else:
@@ -104,7 +108,7 @@ def windows(frames: bytes, *, longest_ms: int, duration_ms: int) -> list[Interva
     return found
 
 
-def own_speech(frames: bytes, other: bytes) -> bytes:
+def remove_traces(frames: bytes, other: bytes) -> bytes:
     """Return the frames of a channel without speech that is only a trace of the other channel.
 
     A microphone records some of the other person's voice, and Opus mixes each channel into the other, 24 dB softer
@@ -114,7 +118,7 @@ def own_speech(frames: bytes, other: bytes) -> bytes:
     is a trace, and speech that is less than 6 dB softer never is.
     """
     around = _loudest_around(other)
-    softer = [loudest - (frame & LOUDNESS) for frame, loudest in zip(frames, around, strict=True)]
+    softer = [near - (frame & LOUDNESS) for frame, near in zip(frames, around, strict=True)]
     while_other = [steps for steps, frame in zip(softer, other, strict=True) if frame & SPEECH and steps > 0]
     usual = median_high(while_other) if while_other else _MOST_TRACE_STEPS
     least = max(_LEAST_TRACE_STEPS, min(_MOST_TRACE_STEPS, usual - _TRACE_MARGIN_STEPS))
@@ -123,7 +127,7 @@ def own_speech(frames: bytes, other: bytes) -> bytes:
     )
 
 
-def loudest(channels: Sequence[bytes]) -> bytes:
+def merge_loudest(channels: Sequence[bytes]) -> bytes:
     """Return for each frame the loudness of the loudest channel, and whether any channel has speech."""
     if len(channels) == 1:
         return channels[0]
@@ -134,15 +138,15 @@ def loudest(channels: Sequence[bytes]) -> bytes:
     )
 
 
-def voices(channels: Mapping[int, bytes]) -> dict[int, bytes]:
+def select_channels(channels: Mapping[int, bytes]) -> dict[int, bytes]:
     """Return the channels to transcribe, each without speech that is a trace of another channel.
 
     A channel is left out if another one carries its speech, or if it has no speech. Of two channels with the same
     sound, the second is left out. A pair stays a pair if one of the two is silent, because the pair shows who does
     not speak.
     """
-    spoken = {number for number, frames in channels.items() if any(_stretches(frames))}
-    kept = dict(channels) if len(channels) == 2 else {n: channels[n] for n in channels if n in spoken}
+    speaking = {number for number, frames in channels.items() if any(_find_stretches(frames))}
+    kept = dict(channels) if len(channels) == 2 else {n: channels[n] for n in channels if n in speaking}
     for number in list(kept):
         if any(
             _carries(kept[other], kept[number])
@@ -155,22 +159,22 @@ def voices(channels: Mapping[int, bytes]) -> dict[int, bytes]:
         kept = {min(channels): channels[min(channels)]}
     if len(kept) == 1:
         return kept
-    return {number: own_speech(frames, _others(kept, number)) for number, frames in kept.items()}
+    return {number: remove_traces(frames, _others(kept, number)) for number, frames in kept.items()}
 
 
 def _others(channels: Mapping[int, bytes], number: int) -> bytes:
     """Return for each frame the loudness of the loudest other channel, and whether any of them has speech."""
-    return loudest([frames for other, frames in channels.items() if other != number])
+    return merge_loudest([frames for other, frames in channels.items() if other != number])
 
 
 def _carries(frames: bytes, other: bytes) -> bool:
     """Return whether the frames are as loud as the other ones, within half a doubling, wherever those are speech."""
-    spoken = unlike = 0
+    speech = unlike = 0
     for one, another in zip(frames, other, strict=True):
         if another & SPEECH:
-            spoken += 1
+            speech += 1
             unlike += abs((one & LOUDNESS) - (another & LOUDNESS)) > _ALIKE_STEPS
-    return spoken > 0 and unlike <= spoken * _MAX_UNLIKE
+    return speech > 0 and unlike <= speech * _MAX_UNLIKE
 
 
 def _loudest_around(frames: bytes) -> Iterator[int]:
@@ -181,13 +185,13 @@ def _loudest_around(frames: bytes) -> Iterator[int]:
     return map(max, *(padded[start:] for start in range(_TAIL_FRAMES + 2)))
 
 
-def _stretches(frames: bytes) -> Iterator[Interval]:
+def _find_stretches(frames: bytes) -> Iterator[Interval]:
     """Yield the stretches of frames with enough speech and no long pause: the first frame, and the one after the
     last.
     """
     start = last = -1
     speech = 0
-    for number in _speaking(frames):
+    for number in _speech_frames(frames):
         if start >= 0 and number - last > _PAUSE_FRAMES:
             if speech >= _LEAST_SPEECH_FRAMES:
                 yield start, last + 1
@@ -200,22 +204,22 @@ def _stretches(frames: bytes) -> Iterator[Interval]:
         yield start, last + 1
 
 
-def _divided(whole: Interval, spoken: Iterable[Interval], offset: int) -> Iterator[Interval]:
+def _divide(whole: Interval, speech: Iterable[Interval], offset: int) -> Iterator[Interval]:
     """Yield the interval, cut slightly before each of these stretches except the first. `offset` is the number of
     frame 0.
     """
     start, end = whole
-    for first, _ in list(spoken)[1:]:
+    for first, _ in list(speech)[1:]:
         cut = (offset + first) * FRAME_MS - _PAD_MS
         yield start, cut
         start = cut
     yield start, end
 
 
-def _runs(frames: bytes, longest_pause: int) -> Iterator[Interval]:
+def _find_runs(frames: bytes, longest_pause: int) -> Iterator[Interval]:
     """Yield the runs of frames with speech and no longer pause: the first frame, and the one after the last."""
     start = last = -1
-    for number in _speaking(frames):
+    for number in _speech_frames(frames):
         if start >= 0 and number - last > longest_pause:
             yield start, last + 1
             start = number
@@ -225,7 +229,7 @@ def _runs(frames: bytes, longest_pause: int) -> Iterator[Interval]:
         yield start, last + 1
 
 
-def _least_around(values: bytes, reach: int) -> Iterator[int]:
+def _minimum_around(values: bytes, reach: int) -> Iterator[int]:
     """Yield for each value the minimum of it and of `reach` values before and after it."""
     waiting: deque[int] = deque()
     for number in range(len(values) + reach):
@@ -239,21 +243,21 @@ def _least_around(values: bytes, reach: int) -> Iterator[int]:
             yield values[waiting[0]]
 
 
-def _speaking(frames: bytes) -> Iterator[int]:
+def _speech_frames(frames: bytes) -> Iterator[int]:
     return (number for number, frame in enumerate(frames) if frame & SPEECH)
 
 
-def _parts(frames: bytes, whole: Interval, longest_ms: int) -> Iterator[Interval]:
+def _cut_at_quiet(frames: bytes, whole: Interval, longest_ms: int) -> Iterator[Interval]:
     start, end = whole
     while end - start > longest_ms:
         latest = min(start + longest_ms, end - longest_ms // 4)
-        cut = _quietest(frames, start + longest_ms // 2, latest)
+        cut = _find_quietest(frames, start + longest_ms // 2, latest)
         yield start, cut
         start = cut
     yield start, end
 
 
-def _quietest(frames: Sequence[int], earliest_ms: int, latest_ms: int) -> int:
+def _find_quietest(frames: Sequence[int], earliest_ms: int, latest_ms: int) -> int:
     """Return the middle of the quietest moment between the two times, or of the last one if there are several."""
     first, last = -(-earliest_ms // FRAME_MS), latest_ms // FRAME_MS
     half = _QUIET_FRAMES // 2

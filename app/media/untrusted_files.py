@@ -49,7 +49,7 @@ _LENIENT: dict[str, Any] = (
 """A title that is not UTF-8 is no reason to refuse a file. PyAV 19 has no such argument (read there 2026-11-21)."""
 
 
-class Refused(Exception):  # noqa: N818 - the child's one verdict but its answer
+class ObjectRefused(Exception):  # noqa: N818 - the child's one verdict but its answer
     """The object is not accepted: FFmpeg opened it, or tried to open something else."""
 
 
@@ -93,8 +93,8 @@ class Object:
 
     def _ask(self, number: int) -> bytes:
         length = min(self._block_bytes, self.size_bytes - number * self._block_bytes)
-        tell({"block": number})
-        return heard(length)
+        send({"block": number})
+        return receive(length)
 
 
 def confine(cpu_seconds: int, most_cpu_seconds: int, memory_bytes: int) -> None:
@@ -108,7 +108,7 @@ def confine(cpu_seconds: int, most_cpu_seconds: int, memory_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
 
 
-def opened(file: Object, container: str, **others: str) -> InputContainer:
+def open_container(file: Object, container: str, **others: str) -> InputContainer:
     """Open the object as that container, with further options for the demuxer. Raises FFmpegError or Refused."""
     options = {**_OPTIONS, **others, "format_whitelist": _DEMUXERS[container]}
     media: InputContainer = av.open(
@@ -122,7 +122,7 @@ def is_one_of(stream: Stream, codecs: AbstractSet[str]) -> bool:
     return stream.codec_context is not None and stream.codec_context.codec.canonical_name in codecs
 
 
-def tell(message: dict[str, object], *contents: bytes | memoryview) -> None:
+def send(message: dict[str, object], *contents: bytes | memoryview) -> None:
     """Write a line to the parent, followed by the bytes that it announces."""
     sys.stdout.buffer.write(json.dumps(message).encode() + b"\n")
     for content in contents:
@@ -130,7 +130,7 @@ def tell(message: dict[str, object], *contents: bytes | memoryview) -> None:
     sys.stdout.buffer.flush()
 
 
-def heard(size_bytes: int) -> bytes:
+def receive(size_bytes: int) -> bytes:
     """Read this many bytes from the parent. Ends this process if the parent is gone or has closed the pipe."""
     content = sys.stdin.buffer.read(size_bytes)
     if len(content) < size_bytes:
@@ -138,15 +138,15 @@ def heard(size_bytes: int) -> bytes:
     return content
 
 
-def judged(work: Callable[[], None]) -> None:
+def report_refusals(work: Callable[[], None]) -> None:
     """Do the work, and tell the parent if the object is not accepted."""
     try:
         work()
     except MemoryError:
-        tell({"refused": "media_too_slow"})
-    except (av.error.FFmpegError, Refused, ArithmeticError, LookupError, ValueError):
-        tell({"refused": "media_unreadable"})
+        send({"refused": "media_too_slow"})
+    except (av.error.FFmpegError, ObjectRefused, ArithmeticError, LookupError, ValueError):
+        send({"refused": "media_unreadable"})
 
 
 def _refuse_to_open(_url: str, _flags: int, _options: dict[str, str]) -> NoReturn:
-    raise Refused
+    raise ObjectRefused

@@ -49,15 +49,15 @@ class Attribution:
 Correction = Rewording | Attribution
 
 
-def corrected(heard: Transcript, corrections: Sequence[Correction]) -> Transcript:
+def apply_corrections(original: Transcript, corrections: Sequence[Correction]) -> Transcript:
     """Return the transcript with the corrections applied in order.
 
     Raises NotFound (turn_unknown), and Conflict (correction_order) if a version is missing or out of order.
     """
-    turns = list(heard.turns)
+    turns = list(original.turns)
     versions: dict[int, int] = {}
     for correction in corrections:
-        turn = heard.turn(correction.turn_number)
+        turn = original.turn(correction.turn_number)
         if isinstance(correction, Attribution):
             turns = [correction.applied(each) for each in turns]
             continue
@@ -65,26 +65,26 @@ def corrected(heard: Transcript, corrections: Sequence[Correction]) -> Transcrip
             raise Conflict("correction_order")
         versions[turn.number] = correction.version
         turns[turn.number] = correction.applied(turns[turn.number])
-    return replace(heard, turns=tuple(turns))
+    return replace(original, turns=tuple(turns))
 
 
-def reworded(
-    heard: Transcript, corrections: Sequence[Correction], turn_number: int, text: str
+def make_rewording(
+    original: Transcript, corrections: Sequence[Correction], turn_number: int, text: str
 ) -> Rewording | None:
     """Return the checked text correction to append to the earlier corrections.
 
     Returns None if the turn already has this text. Raises the errors of `checked`, and NotFound (turn_unknown).
     """
-    now = corrected(heard, corrections).turn(turn_number).text
-    words = checked(text)
+    now = apply_corrections(original, corrections).turn(turn_number).text
+    words = check_text(text)
     if words == now:
         return None
     before = (each for each in corrections if isinstance(each, Rewording))
     return Rewording(turn_number, 1 + sum(each.turn_number == turn_number for each in before), words)
 
 
-def attributed(
-    heard: Transcript,
+def make_attribution(
+    original: Transcript,
     corrections: Sequence[Correction],
     turn_number: int,
     speaker: Speaker,
@@ -95,14 +95,14 @@ def attributed(
 
     Returns None if all these turns already have this speaker. Raises NotFound (turn_unknown).
     """
-    label = None if only_this_turn else heard.turn(turn_number).label
+    label = None if only_this_turn else original.turn(turn_number).label
     made = Attribution(turn_number, label, speaker)
-    now = corrected(heard, corrections)
+    now = apply_corrections(original, corrections)
     is_unchanged = all(turn.speaker is speaker for turn in now.turns if made.is_of(turn))
     return None if is_unchanged else made
 
 
-def checked(text: str) -> str:
+def check_text(text: str) -> str:
     """Return the text in NFC with single spaces.
 
     Raises InvalidInput (correction_too_long, correction_characters, correction_empty).

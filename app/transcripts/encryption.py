@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from app.keys.keyring import Field, Keyring
-from app.transcripts.corrections import Correction, corrected
+from app.transcripts.corrections import Correction, apply_corrections
 from app.transcripts.model import Transcript
-from app.transcripts.search.word_index import IndexKey, blind_transcript
-from app.transcripts.store import Sealed
-from app.transcripts.transcript_format import correction_bytes, correction_of, transcript_of
+from app.transcripts.search.word_index import IndexKey, hash_transcript
+from app.transcripts.store import EncryptedTranscript
+from app.transcripts.transcript_format import format_correction, parse_correction, parse_transcript
 
 
 def transcript_field(recording_id: UUID) -> Field:
@@ -37,65 +37,69 @@ def _field(table: str, recording_id: UUID, row: str) -> Field:
 
 
 @dataclass(frozen=True)
-class Unsealed:
+class DecryptedTranscript:
     """The decrypted bytes of a transcript (`stored.transcript_bytes`) and its corrections."""
 
-    words: bytes = field(repr=False)
+    text: bytes = field(repr=False)
     corrections: tuple[Correction, ...]
 
 
-def unseal(keyring: Keyring, sealed: Sealed) -> Unsealed:
+def decrypt_transcript(keyring: Keyring, encrypted: EncryptedTranscript) -> DecryptedTranscript:
     """Decrypt. Raises Conflict (field_unreadable, root_key_unknown, data_key_wrong, transcript_malformed)."""
-    key = keyring.unwrap(sealed.wrapped, sealed.root_key_id)
+    key = keyring.unwrap(encrypted.wrapped, encrypted.root_key_id)
     corrections = (
-        correction_of(key.decrypt(correction_field(sealed.recording_id, number), one))
-        for number, one in enumerate(sealed.corrections, start=1)
+        parse_correction(key.decrypt(correction_field(encrypted.recording_id, number), one))
+        for number, one in enumerate(encrypted.corrections, start=1)
     )
-    return Unsealed(key.decrypt(transcript_field(sealed.recording_id), sealed.words), tuple(corrections))
+    return DecryptedTranscript(
+        key.decrypt(transcript_field(encrypted.recording_id), encrypted.text), tuple(corrections)
+    )
 
 
 @dataclass(frozen=True)
-class Readable:
+class CorrectedTranscript:
     """A transcript as it was transcribed, its corrections, and its corrected form."""
 
-    heard: Transcript = field(repr=False)
+    original: Transcript = field(repr=False)
     corrections: tuple[Correction, ...]
     transcript: Transcript = field(repr=False)
 
 
-def read(keyring: Keyring, sealed: Sealed) -> Readable:
+def read_transcript(keyring: Keyring, encrypted: EncryptedTranscript) -> CorrectedTranscript:
     """Decrypt and parse everything. Raises the errors of `unseal` and `corrected`."""
-    unsealed = unseal(keyring, sealed)
-    heard = transcript_of(unsealed.words)
-    return Readable(heard, unsealed.corrections, corrected(heard, unsealed.corrections))
+    decrypted = decrypt_transcript(keyring, encrypted)
+    original = parse_transcript(decrypted.text)
+    return CorrectedTranscript(
+        original, decrypted.corrections, apply_corrections(original, decrypted.corrections)
+    )
 
 
 @dataclass(frozen=True)
-class SealedCorrection:
+class EncryptedCorrection:
     """A correction, encrypted at its place, with the index numbers of the corrected transcript."""
 
     number: int
-    sealed: bytes = field(repr=False)
+    ciphertext: bytes = field(repr=False)
     terms: frozenset[int] = field(repr=False)
 
 
-def correct(
+def add_correction(
     keyring: Keyring,
     index_key: IndexKey,
-    sealed: Sealed,
+    encrypted: EncryptedTranscript,
     make: Callable[[Transcript, Sequence[Correction]], Correction | None],
-) -> tuple[Readable, SealedCorrection | None]:
-    """Return the transcript with the correction that `make` returns, or unchanged if it returns none.
+) -> tuple[CorrectedTranscript, EncryptedCorrection | None]:
+    """Return the transcript with the correction that `make` returns, or unchanged if `make` returns None.
 
-    Raises the errors of `read` and `make`.
+    Raises the errors of `read_transcript` and `make`.
     """
-    before = read(keyring, sealed)
-    made = make(before.heard, before.corrections)
+    before = read_transcript(keyring, encrypted)
+    made = make(before.original, before.corrections)
     if made is None:
         return before, None
     corrections = (*before.corrections, made)
-    now = Readable(before.heard, corrections, corrected(before.heard, corrections))
-    place = correction_field(sealed.recording_id, len(corrections))
-    key = keyring.unwrap(sealed.wrapped, sealed.root_key_id)
-    encrypted = key.encrypt(place, correction_bytes(made))
-    return now, SealedCorrection(len(corrections), encrypted, blind_transcript(index_key, now.transcript))
+    now = CorrectedTranscript(before.original, corrections, apply_corrections(before.original, corrections))
+    place = correction_field(encrypted.recording_id, len(corrections))
+    key = keyring.unwrap(encrypted.wrapped, encrypted.root_key_id)
+    ciphertext = key.encrypt(place, format_correction(made))
+    return now, EncryptedCorrection(len(corrections), ciphertext, hash_transcript(index_key, now.transcript))

@@ -10,7 +10,7 @@ from app.errors import NotFound
 from app.integrations.speech.answers import NO_FIGURES, Figures
 
 MAX_TURN_CHARACTERS: Final = 30_000
-"""The length limit of a turn: twenty minutes, the longest piece, of the fastest speech."""
+"""The length limit of a turn: twenty minutes, the longest chunk, of the fastest speech."""
 
 
 class Speaker(StrEnum):
@@ -37,7 +37,7 @@ class Turn:
     unknown or a doctor has named the speaker. Two guests with one role have different ids.
 
     An unintelligible turn has no text, because the speech service could not understand it. A turn without text that
-    is not unintelligible is empty: its piece was transcribed again and contained no speech. It keeps its number and
+    is not unintelligible is empty: its chunk was transcribed again and contained no speech. It keeps its number and
     is not shown. An uncertain turn has text of which the speech model was not sure, by its `figures`, and that
     nobody has corrected.
     """
@@ -61,7 +61,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class Transcript:
-    """Turns by number. `language` is the code of ISO 639 that most pieces reported, or None.
+    """Turns by number. `language` is the code of ISO 639 that most chunks reported, or None.
 
     Numbers are in order of start, except those of turns that a retry added, which follow the last number.
     """

@@ -17,17 +17,17 @@ from app.identity import permissions
 from app.keys.keyring import Keyring
 from app.postgres.database import Asker, Database
 from app.transcripts import encryption, store
-from app.transcripts.corrections import Correction, attributed, checked, reworded
-from app.transcripts.encryption import Readable
+from app.transcripts.corrections import Correction, check_text, make_attribution, make_rewording
+from app.transcripts.encryption import CorrectedTranscript
 from app.transcripts.model import Speaker, Transcript
 
 _SECRET_BYTES: Final = 32
 
-_Make = Callable[[Transcript, Sequence[Correction]], Correction | None]
+_MakeCorrection = Callable[[Transcript, Sequence[Correction]], Correction | None]
 
 
 @dataclass(frozen=True)
-class Correcting:
+class AuthoredCorrection:
     """A correction, its author and its time."""
 
     correction: Correction
@@ -36,12 +36,12 @@ class Correcting:
 
 
 @dataclass(frozen=True)
-class ReadTranscript:
+class TranscriptHistory:
     """The corrected text, the transcribed text, and all corrections in order."""
 
     transcript: Transcript
-    heard: Transcript
-    corrections: tuple[Correcting, ...]
+    original: Transcript
+    corrections: tuple[AuthoredCorrection, ...]
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Transcripts:
         self._lifetime_seconds = url_lifetime_seconds
         self._keyring = keyring
 
-    async def read(self, asker: Asker, recording_id: UUID) -> ReadTranscript:
+    async def read(self, asker: Asker, recording_id: UUID) -> TranscriptHistory:
         """Return the transcript. Raises NotFound (transcript_not_found), Conflict (recording_being_deleted),
         RateLimited (quota_pages).
         """
@@ -69,10 +69,12 @@ class Transcripts:
             opened = await store.open_transcript(tx, "transcript.read", recording_id)
         if opened is None:
             raise NotFound("transcript_not_found")
-        read = await anyio.to_thread.run_sync(encryption.read, self._keyring, opened.sealed)
-        return _shown(read, zip(opened.corrected_by, opened.corrected_at, strict=True))
+        read = await anyio.to_thread.run_sync(encryption.read_transcript, self._keyring, opened.encrypted)
+        return _add_authors(read, zip(opened.corrected_by, opened.corrected_at, strict=True))
 
-    async def reword(self, asker: Asker, recording_id: UUID, turn_number: int, text: str) -> ReadTranscript:
+    async def reword(
+        self, asker: Asker, recording_id: UUID, turn_number: int, text: str
+    ) -> TranscriptHistory:
         """Replace the text of a turn and keep the earlier text.
 
         A call with the present text changes nothing.
@@ -80,14 +82,14 @@ class Transcripts:
         Raises InvalidInput (correction_...) before anything is read, NotFound (transcript_not_found, turn_unknown),
         Conflict (transcript_changed, recording_being_deleted), RateLimited (quota_pages).
         """
-        words = checked(text)
+        words = check_text(text)
         return await self._correct(
-            asker, recording_id, lambda heard, before: reworded(heard, before, turn_number, words)
+            asker, recording_id, lambda original, before: make_rewording(original, before, turn_number, words)
         )
 
     async def attribute(
         self, asker: Asker, recording_id: UUID, turn_number: int, speaker: Speaker, *, only_this_turn: bool
-    ) -> ReadTranscript:
+    ) -> TranscriptHistory:
         """Name the speaker of a turn or of its whole voice, and keep the earlier speaker. A repeated call changes
         nothing.
 
@@ -96,26 +98,28 @@ class Transcripts:
         return await self._correct(
             asker,
             recording_id,
-            lambda heard, before: attributed(
-                heard, before, turn_number, speaker, only_this_turn=only_this_turn
+            lambda original, before: make_attribution(
+                original, before, turn_number, speaker, only_this_turn=only_this_turn
             ),
         )
 
-    async def _correct(self, asker: Asker, recording_id: UUID, make: _Make) -> ReadTranscript:
+    async def _correct(self, asker: Asker, recording_id: UUID, make: _MakeCorrection) -> TranscriptHistory:
         access = permissions.CORRECT_TRANSCRIPT.on(recording_id)
         async with self._database.as_user(asker, access) as tx:
             opened = await store.open_transcript(tx, "transcript.correct", recording_id)
             if opened is None:
                 raise NotFound("transcript_not_found")
-            index_key = await store.index_key(tx, self._keyring)
+            index_key = await store.read_index_key(tx, self._keyring)
             assert index_key is not None  # noqa: S101 - words were found by it since they are there
             now, made = await anyio.to_thread.run_sync(
-                encryption.correct, self._keyring, index_key, opened.sealed, make
+                encryption.add_correction, self._keyring, index_key, opened.encrypted, make
             )
             corrected = list(zip(opened.corrected_by, opened.corrected_at, strict=True))
             if made is not None:
-                corrected.append(await store.correct(tx, recording_id, made.number, made.sealed, made.terms))
-        return _shown(now, corrected)
+                corrected.append(
+                    await store.store_correction(tx, recording_id, made.number, made.ciphertext, made.terms)
+                )
+        return _add_authors(now, corrected)
 
     async def issue_subtitle_link(self, asker: Asker, recording_id: UUID) -> SubtitleLink:
         """Return a secret that reads the subtitles for a few minutes, as the caller and while the caller's session
@@ -167,7 +171,9 @@ class Transcripts:
                 raise NotFound("consultation_not_found")
 
 
-def _shown(read: Readable, told: Iterable[tuple[UUID, datetime]]) -> ReadTranscript:
+def _add_authors(read: CorrectedTranscript, told: Iterable[tuple[UUID, datetime]]) -> TranscriptHistory:
     """Return the transcript with the author and time of each correction."""
     made = zip(read.corrections, told, strict=True)
-    return ReadTranscript(read.transcript, read.heard, tuple(Correcting(one, *by) for one, by in made))
+    return TranscriptHistory(
+        read.transcript, read.original, tuple(AuthoredCorrection(one, *by) for one, by in made)
+    )

@@ -20,21 +20,21 @@ _sql = Queries(Path(__file__).with_name("queries.sql"))
 
 
 @dataclass(frozen=True)
-class Sealed:
+class EncryptedTranscript:
     """An encrypted transcript with its corrections, and the recording's wrapped data key."""
 
     recording_id: UUID
-    words: bytes = field(repr=False)
+    text: bytes = field(repr=False)
     corrections: tuple[bytes, ...] = field(repr=False)
     wrapped: bytes = field(repr=False)
     root_key_id: str
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedTranscript:
     """An encrypted transcript with the author and time of each correction, in order."""
 
-    sealed: Sealed
+    encrypted: EncryptedTranscript
     corrected_by: tuple[UUID, ...]
     corrected_at: tuple[datetime, ...]
 
@@ -43,7 +43,7 @@ class Opened:
 class Candidate:
     """A transcript that may contain all terms."""
 
-    sealed: Sealed
+    encrypted: EncryptedTranscript
     consultation_id: UUID
     recorded_at: datetime
 
@@ -60,30 +60,30 @@ async def open_transcript(
     tx: Transaction,
     action: Literal["transcript.read", "transcript.correct"],
     recording_id: UUID,
-) -> Opened | None:
+) -> OpenedTranscript | None:
     """Return the transcript, or None if it is not the person's, does not exist, or is not READY. Raises Conflict
     (recording_being_deleted).
     """
     row = await tx.one(_sql["open"], {"action": action, "id": recording_id})
     if row is None:
         return None
-    sealed = Sealed(
+    encrypted = EncryptedTranscript(
         recording_id, row["ciphertext"], tuple(row["corrections"]), row["wrapped"], row["root_key"]
     )
-    return Opened(sealed, tuple(row["corrected_by"]), tuple(row["corrected_at"]))
+    return OpenedTranscript(encrypted, tuple(row["corrected_by"]), tuple(row["corrected_at"]))
 
 
-async def correct(
-    tx: Transaction, recording_id: UUID, number: int, sealed: bytes, terms: Collection[int]
+async def store_correction(
+    tx: Transaction, recording_id: UUID, number: int, ciphertext: bytes, terms: Collection[int]
 ) -> tuple[UUID, datetime]:
     """Store a correction, and return its author and time. Raises Conflict (transcript_changed)."""
-    parameters = {"id": recording_id, "number": number, "ciphertext": sealed, "terms": sorted(terms)}
+    parameters = {"id": recording_id, "number": number, "ciphertext": ciphertext, "terms": sorted(terms)}
     row = await tx.one(_sql["correct"], parameters)
     assert row is not None  # noqa: S101 - it returns one row or raises
     return row["made_by"], row["made_at"]
 
 
-async def index_key(tx: Transaction, keyring: Keyring) -> IndexKey | None:
+async def read_index_key(tx: Transaction, keyring: Keyring) -> IndexKey | None:
     """Return the index key, or None before any transcript exists. Raises Conflict (root_key_unknown,
     data_key_wrong).
     """
@@ -108,7 +108,7 @@ async def search(tx: Transaction, terms: Collection[int], where: SearchFilter, *
     )
     found = (
         Candidate(
-            Sealed(
+            EncryptedTranscript(
                 row["recording_id"],
                 row["ciphertext"],
                 tuple(row["corrections"]),

@@ -1,8 +1,8 @@
-"""The stored formats of a transcript, of a transcribed piece and of a correction, before encryption. Pure.
+"""Formats and parses the stored form of a transcript, a transcribed chunk and a correction, before encryption. Pure.
 
-All are compact JSON with a version and are parsed strictly: an unknown version, another shape or a number out of
-order is refused, and no error contains the text. The folded words stand before the JSON of a transcript, one line
-for each turn. A search reads only the folded words, and the JSON of the few transcripts that it shows.
+All three are compact JSON with a version. They are parsed strictly: an unknown version, another shape or a number out
+of order raises an error, and no error contains the text. The normalized words of a transcript come before its JSON,
+one line for each turn. A search reads the normalized words of each candidate, but the JSON only of its hits.
 """
 
 import json
@@ -12,59 +12,60 @@ from typing import Final
 from uuid import UUID
 
 from app.errors import Conflict, NotFound
-from app.integrations.speech.answers import Figures, Heard, HeardSegment
+from app.integrations.speech.answers import Figures, SpeechAnswer, SpeechSegment
 from app.media.sound import Span
 from app.transcripts.corrections import Attribution, Correction, Rewording
 from app.transcripts.model import Speaker, Transcript, Turn
-from app.transcripts.search.normalization import fold_text
-from app.transcripts.transcription.assembly import Piece, Voice
+from app.transcripts.search.normalization import normalize_text
+from app.transcripts.transcription.assembly import TranscribedChunk, Voice
 
 TRANSCRIPT_FORMAT: Final = 2
-PIECE_FORMAT: Final = 2
+CHUNK_FORMAT: Final = 2
 CORRECTION_FORMAT: Final = 1
-WORDS_FORMAT: Final = 3
-"""The version of the folded words. It changes with their format and with the rules of `folding`."""
+NORMALIZATION_VERSION: Final = 3
+"""The version of the normalized words, which changes with their format and with the rules of `normalization`."""
 
 ALIAS_MARK: Final = "|"
 
-_WORDS_HEADER: Final = re.compile(rb"words (\d{1,9}) (\d{1,9})\n")
+_HEADER: Final = re.compile(rb"words (\d{1,9}) (\d{1,9})\n")
 
 
-def transcript_bytes(transcript: Transcript) -> bytes:
-    """Return one line with the length of the folded words, the folded words, and the transcript as JSON with one
-    turn on each line.
+def format_transcript(transcript: Transcript) -> bytes:
+    """Return a header line with the length of the normalized words, the normalized words, and the transcript as JSON.
 
-    The number of a turn is its line.
+    The JSON has one line for each turn, in the order of the turns' numbers.
     """
-    folded = folded_words(turn.text for turn in transcript.turns)
-    first = _json({"transcript": TRANSCRIPT_FORMAT, "language": transcript.language, "turns": []})
-    rows = b",\n".join(_json(_row(turn)) for turn in transcript.turns)
-    header = b"words %d %d\n" % (WORDS_FORMAT, len(folded))
-    return header + folded + first.removesuffix(b"]}") + b"\n" + rows + b"\n]}"
+    normalized = format_normalized_words(turn.text for turn in transcript.turns)
+    first = _format_json({"transcript": TRANSCRIPT_FORMAT, "language": transcript.language, "turns": []})
+    rows = b",\n".join(_format_json(_turn_row(turn)) for turn in transcript.turns)
+    header = b"words %d %d\n" % (NORMALIZATION_VERSION, len(normalized))
+    return header + normalized + first.removesuffix(b"]}") + b"\n" + rows + b"\n]}"
 
 
-def transcript_of(stored: bytes) -> Transcript:
+def parse_transcript(stored: bytes) -> Transcript:
     """Return the transcript. Raises Conflict (transcript_format_unknown, transcript_malformed)."""
-    read = _read(stored[_place_of_words(stored).stop :], "transcript", TRANSCRIPT_FORMAT)
+    read = _parse_json(stored[_find_normalized_words(stored).stop :], "transcript", TRANSCRIPT_FORMAT)
     try:
         match read:
             case {"language": str() | None as language, "turns": list(rows)} if len(read) == 3:
-                return Transcript(tuple(_turn(number, row) for number, row in enumerate(rows)), language)
+                return Transcript(
+                    tuple(_parse_turn_row(number, row) for number, row in enumerate(rows)), language
+                )
     except ValueError:
         pass
     raise Conflict("transcript_malformed")
 
 
-def turn_of(stored: bytes, number: int, corrections: Sequence[Correction] = ()) -> Turn:
+def parse_turn(stored: bytes, number: int, corrections: Sequence[Correction] = ()) -> Turn:
     """Return one turn with its latest correction, without parsing the others.
 
     Raises NotFound (turn_unknown) and Conflict (transcript_format_unknown, transcript_malformed).
     """
-    rows = stored[_place_of_words(stored).stop :].split(b"\n")[1:-1]
+    rows = stored[_find_normalized_words(stored).stop :].split(b"\n")[1:-1]
     if not 0 <= number < len(rows):
         raise NotFound("turn_unknown")
     try:
-        turn = _turn(number, json.loads(rows[number].removesuffix(b",")))
+        turn = _parse_turn_row(number, json.loads(rows[number].removesuffix(b",")))
     except (ValueError, RecursionError):
         raise Conflict("transcript_malformed") from None
     for correction in corrections:
@@ -72,56 +73,56 @@ def turn_of(stored: bytes, number: int, corrections: Sequence[Correction] = ()) 
     return turn
 
 
-def folded_words(texts: Iterable[str]) -> bytes:
-    """Return the folded words of turns for `matching.match`: one line for each turn, each word between single
-    spaces.
+def format_normalized_words(texts: Iterable[str]) -> bytes:
+    """Return the normalized words of turns for `matches.match_transcript`: one line for each turn, each word between
+    single spaces.
 
-    The aliases of words are at the end of the line, each behind a mark that no phrase contains.
+    The aliases of words are at the end of the line, each after a mark that no phrase contains.
     """
-    return b"".join(_line(text) for text in texts)
+    return b"".join(_format_line(text) for text in texts)
 
 
-def words_of(stored: bytes, corrections: Sequence[Correction] = ()) -> bytes:
-    """Return the folded words with the corrections applied in order.
+def read_normalized_words(stored: bytes, corrections: Sequence[Correction] = ()) -> bytes:
+    """Return the normalized words with the corrections applied in order.
 
     Raises Conflict (transcript_format_unknown, transcript_malformed), and NotFound (turn_unknown) for a correction
     of an unknown turn.
     """
-    folded = stored[_place_of_words(stored)]
+    normalized = stored[_find_normalized_words(stored)]
     if not corrections:
-        return folded
-    lines = folded.splitlines(keepends=True)
+        return normalized
+    lines = normalized.splitlines(keepends=True)
     for correction in corrections:
         if not 0 <= correction.turn_number < len(lines):
             raise NotFound("turn_unknown")
         if isinstance(correction, Rewording):
-            lines[correction.turn_number] = _line(correction.text)
+            lines[correction.turn_number] = _format_line(correction.text)
     return b"".join(lines)
 
 
-def in_order(stored: bytes, numbers: Sequence[int]) -> list[int]:
+def sort_by_start(stored: bytes, numbers: Sequence[int]) -> list[int]:
     """Return the numbers in order of their turns' start."""
-    rows = stored[_place_of_words(stored).stop :].split(b"\n")[1:-1]
+    rows = stored[_find_normalized_words(stored).stop :].split(b"\n")[1:-1]
     return sorted(numbers, key=lambda number: int(rows[number][1 : rows[number].index(b",")]))
 
 
-def piece_bytes(piece: Piece) -> bytes:
-    """Return the transcribed piece as JSON. It was paid for and need not be sent again."""
-    span, heard = piece.span, piece.heard
+def format_chunk(chunk: TranscribedChunk) -> bytes:
+    """Return the transcribed chunk as JSON."""
+    span, answer = chunk.span, chunk.answer
     written = {
-        "piece": PIECE_FORMAT,
+        "chunk": CHUNK_FORMAT,
         "span": [span.channel, span.start_ms, span.end_ms, span.source],
-        "voice": [piece.voice.label, piece.voice.speaker.value, _id_row(piece.voice.participant_id)],
-        "late_ms": piece.late_ms,
-        "language": heard.language,
-        "segments": [_segment_row(each) for each in heard.segments],
+        "voice": [chunk.voice.label, chunk.voice.speaker.value, _id_row(chunk.voice.participant_id)],
+        "late_ms": chunk.late_ms,
+        "language": answer.language,
+        "segments": [_segment_row(each) for each in answer.segments],
     }
-    return _json(written)
+    return _format_json(written)
 
 
-def piece_of(stored: bytes) -> Piece:
-    """Return the piece. Raises Conflict (transcript_format_unknown, transcript_malformed)."""
-    read = _read(stored, "piece", PIECE_FORMAT)
+def parse_chunk(stored: bytes) -> TranscribedChunk:
+    """Return the chunk. Raises Conflict (transcript_format_unknown, transcript_malformed)."""
+    read = _parse_json(stored, "chunk", CHUNK_FORMAT)
     try:
         match read:
             case {
@@ -131,26 +132,26 @@ def piece_of(stored: bytes) -> Piece:
                 "language": str() | None as language,
                 "segments": list(rows),
             } if len(read) == 6:
-                heard = Heard(tuple(_segment(row) for row in rows), language)
-                return Piece(_span(span), heard, _voice(voice), late_ms)
+                answer = SpeechAnswer(tuple(_parse_segment(row) for row in rows), language)
+                return TranscribedChunk(_parse_span(span), answer, _parse_voice(voice), late_ms)
     except ValueError:
         pass
     raise Conflict("transcript_malformed")
 
 
-def correction_bytes(correction: Correction) -> bytes:
+def format_correction(correction: Correction) -> bytes:
     """Return the correction as JSON."""
     written: list[object]
     if isinstance(correction, Rewording):
         written = [correction.turn_number, correction.version, correction.text]
     else:
         written = [correction.turn_number, correction.label, {"speaker": correction.speaker.value}]
-    return _json({"correction": CORRECTION_FORMAT, "of": written})
+    return _format_json({"correction": CORRECTION_FORMAT, "of": written})
 
 
-def correction_of(stored: bytes) -> Correction:
+def parse_correction(stored: bytes) -> Correction:
     """Return the correction. Raises Conflict (transcript_format_unknown, transcript_malformed)."""
-    read = _read(stored, "correction", CORRECTION_FORMAT)
+    read = _parse_json(stored, "correction", CORRECTION_FORMAT)
     try:
         match read:
             case {"of": [int(turn_number), int(version), str(text)]} if len(read) == 2 and version and text:
@@ -166,28 +167,28 @@ def correction_of(stored: bytes) -> Correction:
     raise Conflict("transcript_malformed")
 
 
-def _place_of_words(stored: bytes) -> slice:
-    header = _WORDS_HEADER.match(stored)
+def _find_normalized_words(stored: bytes) -> slice:
+    header = _HEADER.match(stored)
     if header is None:
         raise Conflict("transcript_malformed")
-    if int(header[1]) != WORDS_FORMAT:
+    if int(header[1]) != NORMALIZATION_VERSION:
         raise Conflict("transcript_format_unknown", version=int(header[1]))
     return slice(header.end(), header.end() + int(header[2]))
 
 
-def _line(text: str) -> bytes:
-    read = fold_text(text)
-    said = "".join(f"{word.folded} " for word in read.words)
-    aliases = "".join(f"{ALIAS_MARK} {word} " for word in sorted({word.folded for word in read.aliases}))
+def _format_line(text: str) -> bytes:
+    read = normalize_text(text)
+    said = "".join(f"{word.normalized} " for word in read.words)
+    aliases = "".join(f"{ALIAS_MARK} {word} " for word in sorted({word.normalized for word in read.aliases}))
     return f" {said}{aliases}\n".encode()
 
 
-def _json(value: object) -> bytes:
+def _format_json(value: object) -> bytes:
     """Return JSON in UTF-8. Half a surrogate pair, which a vendor's JSON may contain, is written as `?`."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", errors="replace")
 
 
-def _read(stored: bytes, kind: str, version: int) -> dict[str, object]:
+def _parse_json(stored: bytes, kind: str, version: int) -> dict[str, object]:
     try:
         read = json.loads(stored.decode("utf-8"))
     except (ValueError, RecursionError):
@@ -199,7 +200,7 @@ def _read(stored: bytes, kind: str, version: int) -> dict[str, object]:
     return read
 
 
-def _row(turn: Turn) -> list[object]:
+def _turn_row(turn: Turn) -> list[object]:
     times_and_voice = [turn.start_ms, turn.end_ms, turn.speaker.value, turn.label]
     return [
         *times_and_voice,
@@ -211,7 +212,7 @@ def _row(turn: Turn) -> list[object]:
     ]
 
 
-def _turn(number: int, row: object) -> Turn:
+def _parse_turn_row(number: int, row: object) -> Turn:
     match row:
         case [
             int(start_ms),
@@ -219,11 +220,11 @@ def _turn(number: int, row: object) -> Turn:
             str(speaker),
             int() | None as label,
             str(text),
-            bool(is_lost),
+            bool(is_unintelligible),
             bool(is_uncertain),
             figures,
             str() | None as participant_id,
-        ] if not (text and is_lost):
+        ] if not (text and is_unintelligible):
             _require_time(start_ms, end_ms)
             _require_whole(label)
             return Turn(
@@ -233,15 +234,15 @@ def _turn(number: int, row: object) -> Turn:
                 Speaker(speaker),
                 text,
                 label,
-                is_lost,
+                is_unintelligible,
                 is_uncertain,
-                _figures(figures),
-                _id(participant_id),
+                _parse_figures(figures),
+                _parse_id(participant_id),
             )
     raise ValueError("no turn")
 
 
-def _span(row: object) -> Span:
+def _parse_span(row: object) -> Span:
     match row:
         case [int() | None as channel, int(start_ms), int(end_ms), int(source)]:
             _require_time(start_ms, end_ms)
@@ -250,11 +251,11 @@ def _span(row: object) -> Span:
     raise ValueError("no span")
 
 
-def _voice(row: object) -> Voice:
+def _parse_voice(row: object) -> Voice:
     match row:
         case [int() | None as label, str(speaker), str() | None as participant_id]:
             _require_whole(label)
-            return Voice(label, Speaker(speaker), _id(participant_id))
+            return Voice(label, Speaker(speaker), _parse_id(participant_id))
     raise ValueError("no voice")
 
 
@@ -262,11 +263,11 @@ def _id_row(participant_id: UUID | None) -> str | None:
     return None if participant_id is None else str(participant_id)
 
 
-def _id(row: str | None) -> UUID | None:
+def _parse_id(row: str | None) -> UUID | None:
     return None if row is None else UUID(row)
 
 
-def _segment_row(segment: HeardSegment) -> list[object]:
+def _segment_row(segment: SpeechSegment) -> list[object]:
     times_and_words = [segment.start_ms, segment.end_ms, segment.text, segment.speaker]
     flags = [segment.is_unintelligible, segment.is_uncertain]
     return [*times_and_words, *flags, _figures_row(segment.figures)]
@@ -276,25 +277,27 @@ def _figures_row(figures: Figures) -> list[object]:
     return [figures.avg_logprob, figures.no_speech_prob, figures.compression_ratio]
 
 
-def _figures(row: object) -> Figures:
+def _parse_figures(row: object) -> Figures:
     match row:
         case [float() | None as logprob, float() | None as no_speech, float() | None as ratio]:
             return Figures(logprob, no_speech, ratio)
     raise ValueError("no figures")
 
 
-def _segment(row: object) -> HeardSegment:
+def _parse_segment(row: object) -> SpeechSegment:
     match row:
         case [
             int(start_ms),
             int(end_ms),
             str(text),
             str() | None as speaker,
-            bool(is_lost),
+            bool(is_unintelligible),
             bool(is_uncertain),
             figures,
         ]:
-            return HeardSegment(start_ms, end_ms, text, speaker, is_lost, _figures(figures), is_uncertain)
+            return SpeechSegment(
+                start_ms, end_ms, text, speaker, is_unintelligible, _parse_figures(figures), is_uncertain
+            )
     raise ValueError("no segment")
 
 

@@ -5,8 +5,8 @@ from uuid import UUID
 
 from app.transcripts import encryption
 from app.transcripts.model import Speaker, Transcript, Turn
-from app.transcripts.search.word_index import IndexKey, blind_transcript
-from app.transcripts.transcript_format import transcript_bytes
+from app.transcripts.search.word_index import IndexKey, hash_transcript
+from app.transcripts.transcript_format import format_transcript
 from app.transcripts.transcription import store
 from tests.api.world import World
 
@@ -62,21 +62,21 @@ async def spoken(
         recording,
     )
     async with world.services.database.as_service("tests") as tx:
-        wrapped, root_key_id = await store.word_index_key(tx, keyring.new_data_key())
+        wrapped, root_key_id = await store.store_word_index_key(tx, keyring.new_data_key())
         index_key = IndexKey(keyring.unwrap_secret(wrapped, root_key_id))
-        sealed = keyring.unwrap(key["wrapped_key"], key["root_key_id"]).encrypt(
-            encryption.transcript_field(recording), transcript_bytes(transcript)
+        ciphertext = keyring.unwrap(key["wrapped_key"], key["root_key_id"]).encrypt(
+            encryption.transcript_field(recording), format_transcript(transcript)
         )
         await store.finish(
             tx,
             recording,
-            store.Finished(
+            store.FinishedTranscript(
                 language=language,
-                words=sealed,
-                terms=sorted(blind_transcript(index_key, transcript)),
+                ciphertext=ciphertext,
+                terms=sorted(hash_transcript(index_key, transcript)),
                 corrections=0,
-                without_words=sum(turn.is_unintelligible for turn in transcript.turns),
-                unheard={},
+                unintelligible_count=sum(turn.is_unintelligible for turn in transcript.turns),
+                turns_of_chunks={},
             ),
         )
     return transcript

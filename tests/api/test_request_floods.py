@@ -234,7 +234,7 @@ async def test_long_searches_of_one_doctor_leave_places_to_others(
     await spoken(world, mine)
     await spoken(world, theirs)
     may_end, begun = threading.Event(), threading.Semaphore(0)
-    unseal = encryption.unseal
+    unseal = encryption.decrypt_transcript
 
     def slow(keyring: Any, sealed: Any) -> Any:
         if sealed.recording_id == mine:

@@ -130,14 +130,14 @@ async def test_correction_that_was_moved_to_another_place_opens_nothing(
 async def test_correction_is_worked_out_beside_the_loop(
     doctor: Person, recording: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A correction folds and hashes the whole transcript in a thread. For a recording of twelve hours, the work
+    """A correction normalizes and hashes the whole transcript in a thread. For a recording of twelve hours, the work
     takes 0.2 s.
     """
     threads: list[int] = []
 
     def blind_transcript(key: IndexKey, transcript: Transcript) -> frozenset[int]:
         threads.append(threading.get_ident())
-        return word_index.blind_transcript(key, transcript)
+        return word_index.hash_transcript(key, transcript)
 
     monkeypatch.setattr(encryption, "blind_transcript", blind_transcript)
     assert (await _correct(doctor, recording, 0, "Good evening.")).data
@@ -149,13 +149,13 @@ async def test_correction_of_what_is_asked_to_be_destroyed_meanwhile_is_refused(
     world: World, doctor: Person, recording: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A deletion that is requested after the transcript was decrypted makes the correction fail."""
-    through = store.index_key
+    through = store.read_index_key
 
     async def index_key(tx: Transaction, keyring: Keyring) -> IndexKey | None:
         await doctor.ask(documents.DELETE_RECORDING, id=str(recording), reason="OTHER")
         return await through(tx, keyring)
 
-    monkeypatch.setattr(store, "index_key", index_key)
+    monkeypatch.setattr(store, "read_index_key", index_key)
     answer = await _correct(doctor, recording, 1, "Nothing.")
     assert (answer.error.code, answer.error.reason) == ("CONFLICT", "transcript_changed")
     (row,) = await world.audit(answer.request_id)

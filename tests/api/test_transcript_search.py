@@ -13,10 +13,10 @@ from app.keys import service as keys
 from app.keys.keyring import Keyring, new_key_line
 from app.postgres.quotas import load_quotas
 from app.transcripts import encryption
-from app.transcripts.encryption import Unsealed
+from app.transcripts.encryption import DecryptedTranscript
 from app.transcripts.model import Speaker
 from app.transcripts.search import service as search_service
-from app.transcripts.store import Sealed
+from app.transcripts.store import EncryptedTranscript
 from tests.api import documents
 from tests.api.speaking import spoken
 from tests.api.world import ROOT_KEYS, Answer, Person, World
@@ -134,7 +134,7 @@ async def test_search_says_that_older_ones_were_left_out(
         {str(older), str(newer)},
         False,
     )
-    monkeypatch.setattr(search_service, "MOST_CANDIDATES", 1)
+    monkeypatch.setattr(search_service, "MAX_CANDIDATES", 1)
     cut = (await _send(doctor, "gallstone")).data["searchTranscripts"]
     assert ([hit["recordingId"] for hit in cut["hits"]], cut["isCut"]) == ([str(newer)], True)
 
@@ -164,9 +164,9 @@ async def test_many_searches_at_once_are_all_answered(doctor: Person, recording:
         answers.append(await _found(doctor, "headache"))
 
     async with anyio.create_task_group() as group:
-        for _ in range(3 * search_service.MOST_SEARCHES):
+        for _ in range(3 * search_service.MAX_SEARCHES):
             group.start_soon(search)
-    assert answers == [[str(recording)]] * (3 * search_service.MOST_SEARCHES)
+    assert answers == [[str(recording)]] * (3 * search_service.MAX_SEARCHES)
 
 
 async def test_words_are_decrypted_beside_the_loop(
@@ -174,9 +174,9 @@ async def test_words_are_decrypted_beside_the_loop(
 ) -> None:
     threads: list[int] = []
 
-    def unseal(keyring: Keyring, sealed: Sealed) -> Unsealed:
+    def unseal(keyring: Keyring, sealed: EncryptedTranscript) -> DecryptedTranscript:
         threads.append(threading.get_ident())
-        return encryption.unseal(keyring, sealed)
+        return encryption.decrypt_transcript(keyring, sealed)
 
     monkeypatch.setattr(search_service, "unseal", unseal)
     assert await _found(doctor, "headache") == [str(recording)]

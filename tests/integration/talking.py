@@ -15,10 +15,10 @@ from io import BytesIO
 import av
 
 from app.integrations.speech.client import Speech
-from app.media.sound import Span, pieces, plan
+from app.media.sound import Span, cut_chunks, plan_sound
 from app.transcripts.model import Transcript
-from app.transcripts.transcription.assembly import Piece, assembled
-from app.transcripts.transcription.segment_times import anchored
+from app.transcripts.transcription.assembly import TranscribedChunk, assemble_transcript
+from app.transcripts.transcription.segment_times import correct_times
 from tests.integration.spoken import RATE, channels, turns, words
 
 PAUSES = (0.5, 0.7, 1.0, 1.5, 2.5, 6.0, 12.0, 25.0, 40.0)
@@ -99,13 +99,17 @@ async def transcribed(
     async def read_range(start: int, length: int) -> bytes:
         return content[start : start + length]
 
-    found = await plan(read_range, len(content), "mp4", cut=speech.cut)
+    found = await plan_sound(read_range, len(content), "mp4", cut=speech.cut)
     heard = []
-    async with aclosing(pieces(read_range, len(content), "mp4", found.spans)) as cut:
+    async with aclosing(cut_chunks(read_range, len(content), "mp4", found.spans)) as cut:
         async for span, flac in cut:
             before(span)
-            heard.append(Piece(span, anchored(await speech.transcribe(flac, language="en"), span.speech)))
-    return assembled(heard), len(heard)
+            heard.append(
+                TranscribedChunk(
+                    span, correct_times(await speech.transcribe(flac, language="en"), span.speech)
+                )
+            )
+    return assemble_transcript(heard), len(heard)
 
 
 @cache

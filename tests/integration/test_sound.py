@@ -25,7 +25,7 @@ from av.audio.stream import AudioStream
 from app.errors import UpstreamFailed
 from app.media import sound
 from app.media.probe import Container, MediaRefused
-from app.media.sound import BLOCK_BYTES, LIMITS, MAX_TURN_MS, Cut, Limits, Plan, Span, pieces, plan
+from app.media.sound import BLOCK_BYTES, LIMITS, MAX_TURN_MS, Cut, Limits, Plan, Span, cut_chunks, plan_sound
 from tests.integration import spoken
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("children")]
@@ -60,12 +60,12 @@ class Stored:
         return self.content[start : start + length]
 
     async def plan(self, container: Container = "mp4", cut: Cut = Cut.TURNS, **options: Any) -> Plan:
-        return await plan(self.read_range, len(self.content), container, cut=cut, **options)
+        return await plan_sound(self.read_range, len(self.content), container, cut=cut, **options)
 
-    def pieces(
+    def chunks(
         self, spans: tuple[Span, ...], container: Container = "mp4", **options: Any
     ) -> AsyncIterator[tuple[Span, bytes]]:
-        return pieces(self.read_range, len(self.content), container, spans, **options)
+        return cut_chunks(self.read_range, len(self.content), container, spans, **options)
 
 
 async def _refusal(content: bytes, container: Container = "mp4", **options: Any) -> str:
@@ -216,45 +216,45 @@ async def test_words_that_both_microphones_hear_are_there_once(decibels: float, 
         assert abs(one.end_ms - other.end_ms) <= 500
 
 
-async def test_pieces_are_the_plans_spans_to_the_sample(headache: bytes) -> None:
+async def test_chunks_are_the_plans_spans_to_the_sample(headache: bytes) -> None:
     stored = Stored(headache)
     found = (await stored.plan()).spans
     whole = Span(None, 0, 128_000)
-    [(_, flac)] = [one async for one in stored.pieces((whole,))]
+    [(_, flac)] = [one async for one in stored.chunks((whole,))]
     samples = _samples(flac)
     assert len(samples) == 128_000 * 32
 
-    cut = [one async for one in stored.pieces(found)]
+    cut = [one async for one in stored.chunks(found)]
 
     assert tuple(span for span, _ in cut) == found
     for span, flac in cut:
         assert _samples(flac) == samples[span.start_ms * 32 : span.end_ms * 32]
 
 
-async def test_pieces_that_are_not_wanted_are_left_out_and_no_more_is_read(dual: bytes) -> None:
+async def test_chunks_that_are_not_wanted_are_left_out_and_no_more_is_read(dual: bytes) -> None:
     stored = Stored(dual)
     found = (await stored.plan("ogg")).spans
-    every = {span: flac async for span, flac in stored.pieces(found, "ogg")}
+    every = {span: flac async for span, flac in stored.chunks(found, "ogg")}
 
-    some = {span: flac async for span, flac in stored.pieces(found[3:9:2], "ogg")}
+    some = {span: flac async for span, flac in stored.chunks(found[3:9:2], "ogg")}
 
     assert some == {span: every[span] for span in found[3:9:2]}
-    assert [one async for one in stored.pieces((), "ogg")] == []
+    assert [one async for one in stored.chunks((), "ogg")] == []
 
 
-async def test_pieces_come_in_the_order_of_their_ends_where_both_speak(dual: bytes) -> None:
+async def test_chunks_come_in_the_order_of_their_ends_where_both_speak(dual: bytes) -> None:
     spans = (Span(0, 1_000, 9_000, 0), Span(1, 2_000, 3_000, 1), Span(1, 4_000, 10_000, 1))
-    assert [span async for span, _ in Stored(dual).pieces(spans, "ogg")] == [spans[1], spans[0], spans[2]]
+    assert [span async for span, _ in Stored(dual).chunks(spans, "ogg")] == [spans[1], spans[0], spans[2]]
 
 
-async def test_no_more_is_read_before_a_piece_is_taken(
+async def test_no_more_is_read_before_a_chunk_is_taken(
     headache: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sound, "BLOCK_BYTES", 256 * 1024)
     long = _remuxed(headache, lambda _: 0.0, movflags="frag_keyframe+empty_moov+default_base_moof")
     stored = Stored(long)
     spans = tuple(Span(None, start, start + 1_000) for start in range(1_000, 120_000, 20_000))
-    async with aclosing(cast("Any", stored.pieces(spans))) as cut:
+    async with aclosing(cast("Any", stored.chunks(spans))) as cut:
         await anext(cut)
         read_bytes = stored.read_bytes
         await anyio.sleep(0.5)
@@ -293,7 +293,7 @@ async def test_what_is_missing_amid_the_sound_is_silence_and_costs_no_memory(
 
     stored = Stored(torn)
     found = (await stored.plan()).spans
-    [(_, flac)] = [one async for one in Stored(torn, look).pieces((found[-1],))]
+    [(_, flac)] = [one async for one in Stored(torn, look).chunks((found[-1],))]
 
     assert [span.start_ms for span in found[-3:]] == pytest.approx(
         [span.start_ms + 7_200_000 for span in begun[-3:]], abs=150
@@ -314,7 +314,7 @@ async def test_a_movie_without_sound_has_no_channels(headache: bytes) -> None:
 
     assert await stored.plan() == Plan(0, 0, ())
     with pytest.raises(MediaRefused):
-        _ = [one async for one in stored.pieces((Span(None, 0, 1_000),))]
+        _ = [one async for one in stored.chunks((Span(None, 0, 1_000),))]
 
 
 @pytest.mark.parametrize(("layout", "channels"), [("mono", 1), ("stereo", 2)])
@@ -336,7 +336,7 @@ async def test_speech_on_one_of_eight_channels_is_cut_from_that_channel(speech: 
 
     assert found.channels == 1
     assert [(span.channel, span.source) for span in found.spans] == [(None, 4)] * 4
-    assert len([one async for one in Stored(eight).pieces(found.spans)]) == 4
+    assert len([one async for one in Stored(eight).chunks(found.spans)]) == 4
 
 
 async def test_two_voices_on_two_of_six_channels_are_both_cut(speech: bytes) -> None:
@@ -378,8 +378,8 @@ async def test_a_monologue_is_cut_into_turns_that_can_be_sent(speech: bytes) -> 
 async def test_noise_that_flac_cannot_shrink_stays_within_what_a_vendor_takes() -> None:
     """The test uses a tenth of a window, and requires a tenth of the maximum size."""
     noise = Stored(_encoded(os.urandom(81 * RATE * 2), codec="pcm_s16le"))
-    [(_, flac)] = [one async for one in noise.pieces((Span(None, 0, 80_000),))]
-    assert 2_500_000 < len(flac) < sound.MAX_PIECE_BYTES // 10
+    [(_, flac)] = [one async for one in noise.chunks((Span(None, 0, 80_000),))]
+    assert 2_500_000 < len(flac) < sound.MAX_CHUNK_BYTES // 10
 
 
 def _broken(headache: bytes, share: float) -> bytes:
@@ -422,7 +422,7 @@ async def test_damaged_media_are_refused(headache: bytes, damage: str) -> None:
     assert await _refusal(content) == "media_unreadable"
     assert await _refusal(content, "ogg") == "media_unreadable"
     with pytest.raises(MediaRefused):
-        _ = [one async for one in Stored(content).pieces((Span(None, 0, 1_000),))]
+        _ = [one async for one in Stored(content).chunks((Span(None, 0, 1_000),))]
 
 
 async def test_a_timeline_that_is_too_long_is_media_too_slow(headache: bytes) -> None:
@@ -460,7 +460,7 @@ DEAF = """
 import sys
 sys.path.insert(0, {root!r})
 from app.media import loudness, sound_child
-ear.webrtcvad.Vad.is_speech = lambda *_: False
+loudness.webrtcvad.Vad.is_speech = lambda *_: False
 sound_child.main()
 """
 
@@ -606,7 +606,7 @@ async def test_no_descriptor_stays_open(headache: bytes, dual: bytes) -> None:
 
 async def test_a_span_beyond_the_end_is_a_refusal(headache: bytes) -> None:
     with pytest.raises(MediaRefused):
-        _ = [one async for one in Stored(headache).pieces((Span(None, 128_000, 130_000),))]
+        _ = [one async for one in Stored(headache).chunks((Span(None, 128_000, 130_000),))]
 
 
 @pytest.mark.parametrize(
@@ -624,7 +624,7 @@ async def test_a_span_beyond_the_end_is_a_refusal(headache: bytes) -> None:
 )
 async def test_spans_of_no_plan_are_a_mistake(spans: tuple[Span, ...], children: list[Process]) -> None:
     with pytest.raises(ValueError, match=r"span|channel|order"):
-        _ = [one async for one in Stored(b"").pieces(spans)]
+        _ = [one async for one in Stored(b"").chunks(spans)]
     assert children == []
 
 
@@ -660,7 +660,7 @@ async def test_the_child_holds_nothing_and_can_open_nothing(
     await stored.plan("ogg")
     assert seen == expected
     seen.clear()
-    _ = [one async for one in Stored(dual, look).pieces((Span(0, 100_000, 101_000),), "ogg")]
+    _ = [one async for one in Stored(dual, look).chunks((Span(0, 100_000, 101_000),), "ogg")]
     assert seen == expected
 
 
@@ -679,7 +679,7 @@ PREFACE = """
 import json, os, signal, sys, time
 SOUND = {"channels": 1, "samples": 480, "unused_channels": [], "unused_tracks": 0}
 def say(**line):
-    if "heard" in line:
+    if "frame_bytes" in line and "chunk" not in line:
         line.setdefault("channel", 0)
     print(json.dumps(line), flush=True)
 """
@@ -792,11 +792,11 @@ async def test_sound_that_cannot_be_decoded_is_told_from_silence(speech: bytes) 
 
 
 async def _loudest(stored: Stored, spans: tuple[Span, ...]) -> list[int]:
-    return [max(map(abs, memoryview(_samples(flac)).cast("h"))) async for _, flac in stored.pieces(spans)]
+    return [max(map(abs, memoryview(_samples(flac)).cast("h"))) async for _, flac in stored.chunks(spans)]
 
 
 @pytest.mark.parametrize("layout", ["stereo", "two tracks"])
-async def test_a_channel_that_cancels_another_one_does_not_silence_the_pieces(
+async def test_a_channel_that_cancels_another_one_does_not_silence_the_chunks(
     speech: bytes, layout: str
 ) -> None:
     inverted = array("h", [max(-32_767, -sample) for sample in array("h", speech)]).tobytes()
@@ -876,8 +876,8 @@ def _with_edits(track: bytes, edits: Edits, movie_scale: int, version: int) -> b
     return b"".join(_box(kind, boxes[kind]) for kind in (b"tkhd", b"edts", b"mdia"))
 
 
-def _is_speech(plan: Plan, time: float) -> bool:
-    return any(span.start_ms <= 1000 * time < span.end_ms for span in plan.spans)
+def _is_speech(plan_sound: Plan, time: float) -> bool:
+    return any(span.start_ms <= 1000 * time < span.end_ms for span in plan_sound.spans)
 
 
 @pytest.mark.parametrize("version", [0, 1])
@@ -900,15 +900,15 @@ async def test_what_an_edit_list_plays_is_heard_and_nothing_else(
             total += 1
         start += length
     assert wrong <= 0.04 * total
-    assert len([one async for one in stored.pieces(found.spans)]) == len(found.spans)
+    assert len([one async for one in stored.chunks(found.spans)]) == len(found.spans)
 
 
-async def test_pieces_hold_the_samples_that_an_edit_list_plays(headache: bytes) -> None:
+async def test_chunks_hold_the_samples_that_an_edit_list_plays(headache: bytes) -> None:
     whole = Stored(_edited(headache, [(0, 0)]))
     edited = Stored(_edited(headache, [(5, 20), (2, None), (5, 10)]))
 
-    [(_, expected)] = [one async for one in whole.pieces((Span(None, 0, 30_000),))]
-    [(_, flac)] = [one async for one in edited.pieces((Span(None, 0, 12_000),))]
+    [(_, expected)] = [one async for one in whole.chunks((Span(None, 0, 30_000),))]
+    [(_, flac)] = [one async for one in edited.chunks((Span(None, 0, 12_000),))]
 
     samples = _samples(expected)
     assert _samples(flac) == (
@@ -928,7 +928,7 @@ async def test_an_edit_list_of_years_is_media_too_slow(headache: bytes) -> None:
 
 
 async def test_a_childs_honest_answer_is_taken(headache: bytes, child_does: Callable[[str], None]) -> None:
-    child_does("say(heard=1, sound=SOUND); sys.stdout.buffer.write(b'0'); sys.stdout.flush()")
+    child_does("say(frame_bytes=1, sound=SOUND); sys.stdout.buffer.write(b'0'); sys.stdout.flush()")
     assert await Stored(headache).plan() == Plan(30, 1, ())
 
 
@@ -938,18 +938,18 @@ async def test_a_childs_honest_answer_is_taken(headache: bytes, child_does: Call
         ("os.kill(os.getpid(), signal.SIGSEGV)", "media_unreadable"),
         ("os.kill(os.getpid(), signal.SIGXCPU)", "media_too_slow"),
         ("print('x' * 100_000)", "media_unreadable"),
-        ("say(heard=2, sound=SOUND); print('0', flush=True)", "media_unreadable"),
-        ("say(heard=0, sound=SOUND)", "media_unreadable"),
-        ("say(heard=10**9)", "media_unreadable"),
-        ("say(heard=-1)", "media_unreadable"),
-        ("while True: say(heard=0)", "media_unreadable"),
-        ("say(heard=0, sound=SOUND | {'channels': 17})", "media_unreadable"),
-        ("say(heard=1, channel=1, sound=SOUND); print('0', flush=True)", "media_unreadable"),
-        ("say(heard=0, channel=16)", "media_unreadable"),
-        ("say(heard=0, sound=SOUND | {'title': 'PHI'})", "media_unreadable"),
-        ("say(piece=0, size_bytes=1)", "media_unreadable"),
-        ("say(heard=1); os.kill(os.getpid(), signal.SIGSEGV)", "media_unreadable"),
-        ("while True: say(heard=60_000); sys.stdout.buffer.write(bytes(60_000))", "media_too_slow"),
+        ("say(frame_bytes=2, sound=SOUND); print('0', flush=True)", "media_unreadable"),
+        ("say(frame_bytes=0, sound=SOUND)", "media_unreadable"),
+        ("say(frame_bytes=10**9)", "media_unreadable"),
+        ("say(frame_bytes=-1)", "media_unreadable"),
+        ("while True: say(frame_bytes=0)", "media_unreadable"),
+        ("say(frame_bytes=0, sound=SOUND | {'channels': 17})", "media_unreadable"),
+        ("say(frame_bytes=1, channel=1, sound=SOUND); print('0', flush=True)", "media_unreadable"),
+        ("say(frame_bytes=0, channel=16)", "media_unreadable"),
+        ("say(frame_bytes=0, sound=SOUND | {'title': 'PHI'})", "media_unreadable"),
+        ("say(chunk=0, frame_bytes=0, size_bytes=1)", "media_unreadable"),
+        ("say(frame_bytes=1); os.kill(os.getpid(), signal.SIGSEGV)", "media_unreadable"),
+        ("while True: say(frame_bytes=60_000); sys.stdout.buffer.write(bytes(60_000))", "media_too_slow"),
         ("while True: say(block=0); sys.stdin.buffer.read(2_938_863)", "media_too_slow"),
     ],
 )  # fmt: skip
@@ -963,23 +963,23 @@ async def test_a_child_that_breaks_or_lies_is_a_refusal(
 @pytest.mark.parametrize(
     "code",
     [
-        "say(piece=1, size_bytes=1)",
-        "say(piece=0, size_bytes=10**9)",
-        "say(piece=0, size_bytes=0)",
-        "say(piece=0, size_bytes=1); sys.stdout.write('x'); say(piece=0, size_bytes=1)",
-        "say(heard=0)",
+        "say(chunk=1, frame_bytes=0, size_bytes=1)",
+        "say(chunk=0, frame_bytes=0, size_bytes=10**9)",
+        "say(chunk=0, frame_bytes=0, size_bytes=0)",
+        "say(chunk=0, frame_bytes=0, size_bytes=1); sys.stdout.write('x'); say(chunk=0, frame_bytes=0, size_bytes=1)",
+        "say(frame_bytes=0)",
     ],
 )
-async def test_a_child_that_lies_about_pieces_is_a_refusal(
+async def test_a_child_that_lies_about_chunks_is_a_refusal(
     headache: bytes, child_does: Callable[[str], None], code: str
 ) -> None:
     child_does(code)
     spans = (Span(None, 0, 1_000), Span(None, 1_000, 2_000))[: 1 if "=1, " in code else 2]
     with pytest.raises(MediaRefused, match="media_unreadable"):
-        _ = [one async for one in Stored(headache).pieces(spans)]
+        _ = [one async for one in Stored(headache).chunks(spans)]
 
 
-@pytest.mark.parametrize("code", ["sys.exit(3)", "say(heard=5); sys.exit(3)"])
+@pytest.mark.parametrize("code", ["sys.exit(3)", "say(frame_bytes=5); sys.exit(3)"])
 async def test_a_child_that_others_end_may_be_tried_again(
     headache: bytes, child_does: Callable[[str], None], code: str
 ) -> None:
@@ -990,7 +990,7 @@ async def test_a_child_that_others_end_may_be_tried_again(
 
 
 @pytest.mark.parametrize("limits", [replace(LIMITS, seconds=0.3), replace(LIMITS, silent_seconds=0.3)])
-@pytest.mark.parametrize("code", ["time.sleep(600)", "say(heard=5); time.sleep(600)"])
+@pytest.mark.parametrize("code", ["time.sleep(600)", "say(frame_bytes=5); time.sleep(600)"])
 async def test_a_child_that_hangs_is_killed(
     headache: bytes, child_does: Callable[[str], None], code: str, limits: Limits
 ) -> None:
@@ -1014,9 +1014,9 @@ async def test_a_plan_that_is_cancelled_leaves_no_child(
     assert [process.returncode for process in children] == [-signal.SIGKILL]
 
 
-async def test_pieces_that_are_not_exhausted_leave_no_child(dual: bytes, children: list[Process]) -> None:
+async def test_chunks_that_are_not_exhausted_leave_no_child(dual: bytes, children: list[Process]) -> None:
     spans = tuple(Span(0, start, start + 10_000) for start in range(0, 120_000, 10_000))
-    async with aclosing(cast("Any", Stored(dual).pieces(spans, "ogg"))) as cut:
+    async with aclosing(cast("Any", Stored(dual).chunks(spans, "ogg"))) as cut:
         assert (await anext(cut))[0] == spans[0]
     assert [process.returncode for process in children] == [-signal.SIGKILL]
 

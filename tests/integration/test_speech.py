@@ -19,7 +19,7 @@ from starlette.routing import Route
 from app.errors import AppError, Conflict, InvalidInput, RateLimited, Timeout, UpstreamFailed
 from app.integrations import vendor_clients
 from app.integrations.speech import client as speech
-from app.integrations.speech.client import Heard, Speech
+from app.integrations.speech.client import Speech, SpeechAnswer
 from app.integrations.speech.flac import duration_ms
 from app.media.sound import Cut
 from app.settings import SpeechApi, WorkerSettings, load
@@ -75,7 +75,7 @@ async def _failure(client: Speech, flac: bytes = SILENCE) -> AppError:
     return failure.value
 
 
-def _text(heard: Heard) -> str:
+def _text(heard: SpeechAnswer) -> str:
     return " ".join(one.text for one in heard.segments)
 
 
@@ -91,7 +91,7 @@ async def test_turns_are_heard_with_few_wrong_words() -> None:
 @pytest.mark.parametrize(
     ("api", "cut"), list(zip(SpeechApi, (Cut.TURNS, Cut.TURNS, Cut.WINDOWS), strict=True))
 )
-async def test_each_answer_becomes_segments_within_the_piece(api: SpeechApi, cut: Cut) -> None:
+async def test_each_answer_becomes_segments_within_the_chunk(api: SpeechApi, cut: Cut) -> None:
     length_ms = round((TURN.end - TURN.start + 0.2) * 1000)
     async with _listening(api) as (client, stand_in):
         stand_in.orders.add(Order("two_speakers"))
@@ -127,7 +127,7 @@ async def test_fault_has_its_reason_and_is_not_tried_again(
 
 
 @pytest.mark.parametrize("order", ["times_outside", "backwards"])
-async def test_words_with_impossible_times_are_kept_within_the_piece(order: str) -> None:
+async def test_words_with_impossible_times_are_kept_within_the_chunk(order: str) -> None:
     flac = turn_flac(SHORT_TURN)
     async with _listening(SpeechApi.VERBOSE_JSON) as (client, stand_in):
         expected = await client.transcribe(flac, language=None)
@@ -291,7 +291,7 @@ async def test_form_says_what_the_model_takes_and_nothing_more(monkeypatch: pyte
 
     async def handle(request: Request) -> Response:
         form = parse_form(request.headers["content-type"], await request.body())
-        assert form.files == {"file": ("piece.flac", SILENCE)}
+        assert form.files == {"file": ("chunk.flac", SILENCE)}
         forms.append(form.fields)
         headers.append(dict(request.headers))
         return JSONResponse({"text": "", "segments": []})
@@ -363,14 +363,14 @@ async def test_vendor_that_speaks_no_http_or_is_not_there_failed() -> None:
         assert (await _failure(client)).reason == "speech_failed"
 
 
-async def test_piece_that_no_vendor_takes_is_not_sent() -> None:
+async def test_chunk_that_no_vendor_takes_is_not_sent() -> None:
     async with _client("http://127.0.0.1:1") as client:
-        assert await client.transcribe(silence_flac(0.09), language=None) == Heard(())
-        for flac in (silence_flac(1201), SILENCE.ljust(speech.MAX_PIECE_BYTES + 1), b"RIFF" + SILENCE, b""):
+        assert await client.transcribe(silence_flac(0.09), language=None) == SpeechAnswer(())
+        for flac in (silence_flac(1201), SILENCE.ljust(speech.MAX_CHUNK_BYTES + 1), b"RIFF" + SILENCE, b""):
             assert (await _failure(client, flac)).reason == "speech_refused"
 
 
-async def test_largest_piece_is_sent_whole() -> None:
+async def test_largest_chunk_is_sent_whole() -> None:
     async def handle(request: Request) -> Response:
         body = await request.body()
         form = parse_form(request.headers["content-type"], body)
@@ -378,8 +378,8 @@ async def test_largest_piece_is_sent_whole() -> None:
         return JSONResponse({"text": str(len(form.files["file"][1]) if is_taken else "")})
 
     async with _answering(handle) as url, _client(url) as client:
-        heard = await client.transcribe(SILENCE.ljust(speech.MAX_PIECE_BYTES), language="en")
-    assert _text(heard) == str(speech.MAX_PIECE_BYTES)
+        heard = await client.transcribe(SILENCE.ljust(speech.MAX_CHUNK_BYTES), language="en")
+    assert _text(heard) == str(speech.MAX_CHUNK_BYTES)
 
 
 async def test_stand_in_as_a_process_is_reached_by_its_settings(

@@ -20,7 +20,7 @@ from app.integrations.speech.client import Speech
 from app.settings import SpeechApi
 from app.transcripts import encryption
 from app.transcripts.model import Speaker, Transcript
-from app.transcripts.transcript_format import transcript_of
+from app.transcripts.transcript_format import parse_transcript
 from app.transcripts.transcription.service import Transcriber
 from devstack.object_store import ObjectStore
 from devstack.openai import OpenAIStandIn, Order, create_openai_app
@@ -71,7 +71,7 @@ class Practice:
             video,
         )
         sealed, wrapped, root_key_id = rows[0].values()
-        return transcript_of(
+        return parse_transcript(
             KEYRING.unwrap(wrapped, root_key_id).decrypt(encryption.transcript_field(video), sealed)
         )
 

@@ -21,8 +21,8 @@ from app.media.sound import Cut
 from app.transcripts.tasks import TRANSCRIPTION_ATTEMPTS, define_tasks
 from app.transcripts.transcription import assembly
 from app.transcripts.transcription import store as transcription_store
-from app.transcripts.transcription.service import AHEAD_SECONDS
-from app.transcripts.transcription.speech_requests import AT_ONCE, MOST_SPOILT
+from app.transcripts.transcription.service import OVERTAKEN_PAUSE_SECONDS
+from app.transcripts.transcription.speech_requests import MAX_CONCURRENT_REQUESTS, MAX_FAILED_REQUESTS
 from devstack.object_store import ObjectStore
 from tests.databases import Database
 from tests.integration.keeping_world import KEYRING
@@ -65,14 +65,14 @@ async def test_turns_are_asked_for_four_at_once_and_come_in_order(words: Words) 
     full = asyncio.Event()
 
     async def script(number: int, before: int) -> None:
-        if words.speech.now == AT_ONCE[Cut.TURNS]:
+        if words.speech.now == MAX_CONCURRENT_REQUESTS[Cut.TURNS]:
             full.set()
         await asyncio.wait_for(full.wait(), 10)
 
     words.speech.script = script
     video = await words.recorded()
     await words.transcriber().transcribe(video)
-    assert words.speech.most_at_once == AT_ONCE[Cut.TURNS] == 4
+    assert words.speech.most_at_once == MAX_CONCURRENT_REQUESTS[Cut.TURNS] == 4
     assert await words.state_of(video) == ("READY", None, TURNS, TURNS)
     said = [turn.text for turn in (await words.transcript_of(video)).turns]
     assert said == [SAID.format(number=number) for number in range(TURNS)]
@@ -89,7 +89,7 @@ async def test_first_failure_ends_it_and_what_is_under_way_is_kept(words: Words)
     is_full = asyncio.Event()
 
     async def script(number: int, before: int) -> None:
-        if words.speech.now == AT_ONCE[Cut.TURNS]:
+        if words.speech.now == MAX_CONCURRENT_REQUESTS[Cut.TURNS]:
             is_full.set()
         await asyncio.wait_for(is_full.wait(), 10)
         if number == 1:
@@ -145,17 +145,17 @@ async def test_what_does_not_pass_ends_it_at_once(words: Words, error: AppError)
 
 
 @pytest.mark.parametrize("error", [UpstreamFailed("speech_nonsense"), Timeout("speech_timeout")])
-async def test_piece_that_is_paid_for_in_vain_is_so_a_few_times_and_no_more(
+async def test_chunk_that_is_paid_for_in_vain_is_so_a_few_times_and_no_more(
     words: Words, error: AppError
 ) -> None:
     words.speech.script = fail(error, times=99)
     video = await words.recorded()
-    for _ in range(MOST_SPOILT - 1):
+    for _ in range(MAX_FAILED_REQUESTS - 1):
         with pytest.raises(type(error)):
             await words.transcriber().transcribe(video)
     await words.transcriber().transcribe(video)
     assert await words.state_of(video) == ("READY", None, TURNS, TURNS)
-    assert words.speech.times[3] == MOST_SPOILT
+    assert words.speech.times[3] == MAX_FAILED_REQUESTS
     assert max(count for number, count in words.speech.times.items() if number != 3) == 1
     await _lacks(words, video, 3)
 
@@ -174,7 +174,7 @@ async def _lacks(words: Words, video: UUID, *lost: int) -> None:
     assert await words.world.value(count, video) == len(lost)
 
 
-async def test_refused_piece_is_unintelligible_after_one_try(words: Words) -> None:
+async def test_refused_chunk_is_unintelligible_after_one_try(words: Words) -> None:
     words.speech.script = fail(InvalidInput("speech_refused", status=400), times=99)
     video = await words.recorded()
     await words.transcriber().transcribe(video)
@@ -183,7 +183,7 @@ async def test_refused_piece_is_unintelligible_after_one_try(words: Words) -> No
     await _lacks(words, video, 3)
 
 
-async def test_service_that_refuses_every_piece_fails_the_transcript(words: Words) -> None:
+async def test_service_that_refuses_every_chunk_fails_the_transcript(words: Words) -> None:
     async def script(number: int, before: int) -> None:
         raise InvalidInput("speech_refused", status=400)
 
@@ -191,10 +191,10 @@ async def test_service_that_refuses_every_piece_fails_the_transcript(words: Word
     video = await words.recorded()
     await words.transcriber().transcribe(video)
     assert (await words.state_of(video))[:2] == ("FAILED", "speech_refused")
-    assert len(words.speech.asked) == MOST_SPOILT
+    assert len(words.speech.asked) == MAX_FAILED_REQUESTS
 
 
-async def test_refused_pieces_leave_the_words_that_an_earlier_try_heard(words: Words) -> None:
+async def test_refused_chunks_leave_the_words_that_an_earlier_try_heard(words: Words) -> None:
     lost = (4, 5, 6, 7, 8, 9)
     failures: list[AppError] = [UpstreamFailed("speech_failed"), InvalidInput("speech_refused", status=400)]
     video = await words.recorded()
@@ -210,7 +210,7 @@ async def test_refused_pieces_leave_the_words_that_an_earlier_try_heard(words: W
     await _lacks(words, video, *lost)
 
 
-async def test_refused_pieces_wait_for_the_answer_that_is_under_way(words: Words) -> None:
+async def test_refused_chunks_wait_for_the_answer_that_is_under_way(words: Words) -> None:
     lost, refused, are_refused = (1, 2, 3, 4, 5), [], asyncio.Event()
 
     async def script(number: int, before: int) -> None:
@@ -218,7 +218,7 @@ async def test_refused_pieces_wait_for_the_answer_that_is_under_way(words: Words
             await are_refused.wait()
         if number in lost:
             refused.append(number)
-            if len(refused) == MOST_SPOILT:
+            if len(refused) == MAX_FAILED_REQUESTS:
                 are_refused.set()
             raise InvalidInput("speech_refused", status=400)
 
@@ -229,7 +229,7 @@ async def test_refused_pieces_wait_for_the_answer_that_is_under_way(words: Words
     await _lacks(words, video, *lost)
 
 
-async def test_many_pieces_of_nonsense_leave_the_others_their_words(words: Words) -> None:
+async def test_many_chunks_of_nonsense_leave_the_others_their_words(words: Words) -> None:
     lost = (0, 1, 2, 4, 5, 7, 9)
 
     async def script(number: int, before: int) -> None:
@@ -238,16 +238,17 @@ async def test_many_pieces_of_nonsense_leave_the_others_their_words(words: Words
 
     words.speech.script = script
     video = await words.recorded()
-    for _ in range(MOST_SPOILT * len(lost)):
+    for _ in range(MAX_FAILED_REQUESTS * len(lost)):
         await _try(words, video)
     assert (await words.state_of(video))[:2] == ("READY", None)
     assert all(
-        words.speech.times[number] == (MOST_SPOILT if number in lost else 1) for number in range(TURNS)
+        words.speech.times[number] == (MAX_FAILED_REQUESTS if number in lost else 1)
+        for number in range(TURNS)
     )
     await _lacks(words, video, *lost)
 
 
-async def test_last_try_of_a_job_does_not_fail_a_transcript_for_one_piece(words: Words) -> None:
+async def test_last_try_of_a_job_does_not_fail_a_transcript_for_one_chunk(words: Words) -> None:
     words.speech.script = fail(Timeout("speech_timeout"), times=99)
     video = await words.recorded()
     await _try(words, video)
@@ -269,7 +270,7 @@ async def _ready_without(words: Words, *lost: int) -> UUID:
     return video
 
 
-async def test_retry_of_a_ready_transcript_asks_for_its_unintelligible_pieces_alone(words: Words) -> None:
+async def test_retry_of_a_ready_transcript_asks_for_its_unintelligible_chunks_alone(words: Words) -> None:
     video = await _ready_without(words, 3, 6)
     await retry(words, video)
     assert await words.state_of(video) == ("READY", None, TURNS - 2, TURNS)
@@ -282,7 +283,7 @@ async def test_retry_of_a_ready_transcript_asks_for_its_unintelligible_pieces_al
         await retry(words, video)
 
 
-async def test_piece_that_stays_unintelligible_can_be_retried_again(words: Words) -> None:
+async def test_chunk_that_stays_unintelligible_can_be_retried_again(words: Words) -> None:
     video = await _ready_without(words, 3, 6)
     words.speech.script = fail(InvalidInput("speech_refused"), at=6, times=1)
     await retry(words, video)
@@ -293,7 +294,7 @@ async def test_piece_that_stays_unintelligible_can_be_retried_again(words: Words
     await _lacks(words, video)
 
 
-async def test_many_pieces_that_stay_refused_leave_the_transcript_as_it_was(words: Words) -> None:
+async def test_many_chunks_that_stay_refused_leave_the_transcript_as_it_was(words: Words) -> None:
     lost = (1, 2, 3, 4, 5, 6)
     video = await _ready_without(words, *lost)
 
@@ -354,7 +355,7 @@ async def test_turn_of_more_than_anybody_says_is_asked_for_again_as_what_is_spoi
     assert await words.state_of(video) == ("READY", None, TURNS, TURNS)
 
 
-async def test_pieces_that_are_more_than_anybody_says_together_end_it_at_once(
+async def test_chunks_that_are_more_than_anybody_says_together_end_it_at_once(
     words: Words, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(assembly, "MAX_CHARACTERS", TURNS * len(SAID.format(number=0)) - 1)
@@ -364,10 +365,10 @@ async def test_pieces_that_are_more_than_anybody_says_together_end_it_at_once(
     assert words.speech.times == dict.fromkeys(range(TURNS), 1)
 
 
-async def test_retry_gives_a_spoilt_piece_as_many_tries(words: Words) -> None:
-    words.speech.script = fail(UpstreamFailed("speech_nonsense"), times=MOST_SPOILT + 1)
+async def test_retry_gives_a_spoilt_chunk_as_many_tries(words: Words) -> None:
+    words.speech.script = fail(UpstreamFailed("speech_nonsense"), times=MAX_FAILED_REQUESTS + 1)
     video = await words.recorded()
-    for _ in range(MOST_SPOILT):
+    for _ in range(MAX_FAILED_REQUESTS):
         await _try(words, video)
     await _lacks(words, video, 3)
     await retry(words, video)
@@ -486,9 +487,9 @@ async def test_of_two_workers_the_later_goes_on_and_no_more_than_what_was_under_
     begun, second_asks = asyncio.Event(), asyncio.Event()
 
     async def script(number: int, before: int) -> None:
-        if words.speech.now == AT_ONCE[Cut.TURNS]:
+        if words.speech.now == MAX_CONCURRENT_REQUESTS[Cut.TURNS]:
             begun.set()
-        if len(words.speech.asked) > AT_ONCE[Cut.TURNS]:
+        if len(words.speech.asked) > MAX_CONCURRENT_REQUESTS[Cut.TURNS]:
             second_asks.set()
         await asyncio.wait_for(second_asks.wait(), 10)
 
@@ -499,10 +500,10 @@ async def test_of_two_workers_the_later_goes_on_and_no_more_than_what_was_under_
     await words.transcriber().transcribe(video)
     with pytest.raises(Conflict, match="transcription_overtaken") as overtaken:
         await first
-    assert overtaken.value.detail == {"retry_after_seconds": AHEAD_SECONDS}
+    assert overtaken.value.detail == {"retry_after_seconds": OVERTAKEN_PAUSE_SECONDS}
     assert await words.state_of(video) == ("READY", None, TURNS, TURNS)
     assert max(words.speech.times.values()) <= 2
-    assert len(words.speech.asked) <= TURNS + AT_ONCE[Cut.TURNS]
+    assert len(words.speech.asked) <= TURNS + MAX_CONCURRENT_REQUESTS[Cut.TURNS]
     assert len((await words.transcript_of(video)).turns) == TURNS
 
 
@@ -526,7 +527,7 @@ async def test_job_that_two_work_on_is_left_to_the_later_and_comes_to_no_third(w
         decision = GrowingPauses(None).get_retry_decision(exception=overtaken.value, job=first)
         assert decision is not None
         assert decision.retry_at is not None
-        assert decision.pause >= timedelta(seconds=AHEAD_SECONDS)
+        assert decision.pause >= timedelta(seconds=OVERTAKEN_PAUSE_SECONDS)
         await jobs.retry_job(first, retry_at=decision.retry_at)
         assert await fetched() is None
         await jobs.finish_job(second, Status.SUCCEEDED, delete_job=True)
@@ -551,7 +552,7 @@ async def test_worker_that_was_overtaken_at_its_last_try_gives_up_nothing(words:
     assert await words.state_of(video) == ("RUNNING", None, 3, TURNS)
 
 
-async def test_switch_that_goes_off_meanwhile_ends_it_before_the_next_piece(words: Words) -> None:
+async def test_switch_that_goes_off_meanwhile_ends_it_before_the_next_chunk(words: Words) -> None:
     async def script(number: int, before: int) -> None:
         if number == 2:
             await words.world.rows("update resguardo.consultations set transcribe = false")
@@ -564,7 +565,7 @@ async def test_switch_that_goes_off_meanwhile_ends_it_before_the_next_piece(word
     assert await words.world.value("select count(*) from private.transcript_texts") == 0
 
 
-async def test_heard_pieces_of_what_was_switched_off_are_given_to_nobody(words: Words) -> None:
+async def test_heard_chunks_of_what_was_switched_off_are_given_to_nobody(words: Words) -> None:
     words.speech.script = fail(RateLimited("speech_busy"))
     video = await words.recorded()
     await _try(words, video)
@@ -726,7 +727,7 @@ async def test_key_that_does_not_open_ends_visibly_before_anything_is_paid(words
     assert words.speech.asked == []
 
 
-async def test_heard_piece_that_is_moved_to_another_row_ends_visibly(words: Words) -> None:
+async def test_heard_chunk_that_is_moved_to_another_row_ends_visibly(words: Words) -> None:
     words.speech.script = fail(RateLimited("speech_busy"), at=TURNS - 1)
     video = await words.recorded()
     await _try(words, video)

@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from app.errors import RateLimited, UpstreamFailed
-from app.integrations.speech.client import Heard, HeardSegment
+from app.integrations.speech.client import SpeechAnswer, SpeechSegment
 from app.transcripts.transcription.service import Transcriber
 from devstack.object_store import ObjectStore
 from tests.databases import Database
@@ -91,8 +91,8 @@ async def test_recording_in_which_nobody_speaks_is_ready_and_has_no_speech(
     no text for any turn.
     """
 
-    async def nothing(flac: bytes, *, language: str | None) -> Heard:
-        return Heard(())
+    async def nothing(flac: bytes, *, language: str | None) -> SpeechAnswer:
+        return SpeechAnswer(())
 
     script_sound(monkeypatch, turns)
     monkeypatch.setattr(words.speech, "transcribe", nothing)
@@ -108,8 +108,8 @@ async def test_recording_in_which_nobody_speaks_is_ready_and_has_no_speech(
 async def test_speech_in_spanish_is_kept_as_it_was_said(
     words: Words, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def spanish(flac: bytes, *, language: str | None) -> Heard:
-        return Heard((HeardSegment(0, 900, "Me duele la cabeza desde el año pasado."),), "es")
+    async def spanish(flac: bytes, *, language: str | None) -> SpeechAnswer:
+        return SpeechAnswer((SpeechSegment(0, 900, "Me duele la cabeza desde el año pasado."),), "es")
 
     monkeypatch.setattr(words.speech, "transcribe", spanish)
     video = await words.recorded()
@@ -363,7 +363,7 @@ async def test_channels_of_a_movie_name_nobody(words: Words) -> None:
     assert {turn.speaker.value for turn in (await words.transcript_of(video)).turns} == {"UNKNOWN"}
 
 
-async def test_piece_of_a_microphone_that_is_tried_again_keeps_its_voice_and_place(words: Words) -> None:
+async def test_chunk_of_a_microphone_that_is_tried_again_keeps_its_voice_and_place(words: Words) -> None:
     consultation = await words.world.consultation()
     doctor = await words.world.participant(consultation, "DOCTOR")
     guest = await words.world.participant(consultation, "GUEST", "STUDENT")

@@ -19,9 +19,9 @@ from app.keys import service
 from app.keys.keyring import FieldKey, Keyring, new_key_line
 from app.media.sound import Cut
 from app.transcripts import encryption
-from app.transcripts.encryption import unseal
-from app.transcripts.search.word_index import IndexKey, blind_text
-from app.transcripts.store import Sealed
+from app.transcripts.encryption import decrypt_transcript
+from app.transcripts.search.word_index import IndexKey, hash_text
+from app.transcripts.store import EncryptedTranscript
 from devstack.object_store import ObjectStore
 from devstack.postgres import binaries_directory
 from tests.databases import Database
@@ -44,13 +44,13 @@ async def words(
         yield words
 
 
-async def _sealed(words: Words, video: UUID) -> Sealed:
+async def _sealed(words: Words, video: UUID) -> EncryptedTranscript:
     [row] = await words.world.rows(
         "select w.ciphertext, k.wrapped_key, k.root_key_id from private.transcript_texts as w"
         " inner join private.recording_keys as k on k.recording_id = w.recording_id where w.recording_id = %s",
         video,
     )
-    return Sealed(video, row["ciphertext"], (), row["wrapped_key"], row["root_key_id"])
+    return EncryptedTranscript(video, row["ciphertext"], (), row["wrapped_key"], row["root_key_id"])
 
 
 async def _key_of(words: Words, video: UUID, keyring: Keyring = KEYRING) -> FieldKey:
@@ -170,7 +170,7 @@ async def test_ciphertext_that_is_moved_opens_nowhere_else(words: Words) -> None
     one, other = await words.recorded(), await words.recorded()
     for video in (one, other):
         await words.transcriber().transcribe(video)
-    sealed, key = (await _sealed(words, one)).words, await _key_of(words, one)
+    sealed, key = (await _sealed(words, one)).text, await _key_of(words, one)
     assert key.decrypt(encryption.transcript_field(one), sealed)
     for place in (
         encryption.transcript_field(other),
@@ -188,7 +188,7 @@ async def test_ciphertext_that_is_moved_opens_nowhere_else(words: Words) -> None
         one,
     )
     with pytest.raises(Conflict, match="field_unreadable"):
-        unseal(KEYRING, await _sealed(words, other))
+        decrypt_transcript(KEYRING, await _sealed(words, other))
     await words.world.rows(
         "update private.recording_keys as w set wrapped_key = o.wrapped_key from private.recording_keys as o"
         " where w.recording_id = %s and o.recording_id = %s",
@@ -196,7 +196,7 @@ async def test_ciphertext_that_is_moved_opens_nowhere_else(words: Words) -> None
         one,
     )
     with pytest.raises(Conflict, match="field_unreadable"):
-        unseal(KEYRING, await _sealed(words, other))
+        decrypt_transcript(KEYRING, await _sealed(words, other))
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ async def test_words_without_their_root_key_are_refused_by_name(
     video = await words.recorded()
     await words.transcriber().transcribe(video)
     with pytest.raises(Conflict, match=reason):
-        unseal(keyring, await _sealed(words, video))
+        decrypt_transcript(keyring, await _sealed(words, video))
 
 
 # Rotated keys
@@ -220,7 +220,7 @@ async def test_words_without_their_root_key_are_refused_by_name(
 
 async def _index_numbers(words: Words, keyring: Keyring, text: str) -> frozenset[int]:
     [row] = await words.world.rows("select wrapped_key, root_key_id from private.word_index_key")
-    return blind_text(IndexKey(keyring.unwrap_secret(row["wrapped_key"], row["root_key_id"])), text)
+    return hash_text(IndexKey(keyring.unwrap_secret(row["wrapped_key"], row["root_key_id"])), text)
 
 
 async def _terms(words: Words, video: UUID) -> set[int]:

@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from app.identity import permissions
-from app.integrations.speech.client import Heard, HeardSegment, Speech
+from app.integrations.speech.client import Speech, SpeechAnswer, SpeechSegment
 from app.keys.keyring import Keyring
 from app.media import sound
 from app.media.child_process import Container, ReadRange
@@ -25,7 +25,7 @@ from app.postgres.database import Database as Pool
 from app.postgres.database import Transaction
 from app.transcripts import encryption, store
 from app.transcripts.model import Transcript
-from app.transcripts.transcript_format import transcript_of
+from app.transcripts.transcript_format import parse_transcript
 from app.transcripts.transcription.service import Transcriber
 from devstack.object_store import ObjectStore
 from tests.databases import Database
@@ -89,7 +89,7 @@ class ScriptedSpeech(Speech):
     def cut(self) -> Cut:
         return self.how
 
-    async def transcribe(self, flac: bytes, *, language: str | None) -> Heard:
+    async def transcribe(self, flac: bytes, *, language: str | None) -> SpeechAnswer:
         number = int(flac)
         self.life.step()
         before = self.asked.count(number)
@@ -104,7 +104,7 @@ class ScriptedSpeech(Speech):
         finally:
             self.now -= 1
         self.life.step()
-        return Heard((HeardSegment(0, TURN_MS - 100, SAID.format(number=number)),), "en")
+        return SpeechAnswer((SpeechSegment(0, TURN_MS - 100, SAID.format(number=number)),), "en")
 
     @property
     def times(self) -> Counter[int]:
@@ -131,14 +131,14 @@ def script_sound(monkeypatch: pytest.MonkeyPatch, turns: int) -> None:
     def plan_microphone(listened: SoundFrames, others: bytes) -> Plan:
         return Plan(turns * TURN_MS, 1, tuple(Span(None, *times) for times in _times(turns)))
 
-    async def pieces(
+    async def chunks(
         read_range: ReadRange, size_bytes: int, container: Container, plan_spans: list[Span]
     ) -> AsyncGenerator[tuple[Span, bytes]]:
         for span in plan_spans:
             await read_range(0, 1)
             yield span, str(span.start_ms // TURN_MS).encode()
 
-    for scripted in (listen, plan_file, plan_microphone, pieces):
+    for scripted in (listen, plan_file, plan_microphone, chunks):
         monkeypatch.setattr(sound, scripted.__name__, scripted)
 
 
@@ -187,7 +187,7 @@ class Words:
             video,
         )
         sealed, wrapped, root_key_id = rows[0].values()
-        return transcript_of(
+        return parse_transcript(
             keyring.unwrap(wrapped, root_key_id).decrypt(encryption.transcript_field(video), sealed)
         )
 

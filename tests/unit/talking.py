@@ -2,8 +2,8 @@
 
 import random
 
-from app.media.alignment import place
-from app.media.turns import FRAME_MS, SPEECH, loudest
+from app.media.alignment import shift_frames
+from app.media.turns import FRAME_MS, SPEECH, merge_loudest
 
 HOUR = 120_000
 """One hour, in frames."""
@@ -39,5 +39,5 @@ def video_of(*parts: tuple[bytes, int], frames: int, noise: int = 10) -> bytes:
     """Return the sound of the video: all parts together, each with its delay in frames after the start of the
     video.
     """
-    mixed = loudest([place(part, late * FRAME_MS, frames) for part, late in parts])
+    mixed = merge_loudest([shift_frames(part, late * FRAME_MS, frames) for part, late in parts])
     return noisy(mixed, seed=9, level=noise)

@@ -6,7 +6,7 @@ from itertools import compress
 
 import pytest
 
-from app.media.alignment import Alignment, align, cover, place
+from app.media.alignment import Alignment, align, mark_covered, shift_frames
 from app.media.turns import FRAME_MS, SPEECH
 from tests.unit.talking import HOUR, noisy, talk, video_of
 
@@ -34,7 +34,7 @@ def test_part_is_found_in_noise(noise: int) -> None:
 
 def test_part_with_a_sentence_in_an_hour_is_found() -> None:
     sentence = talk(200, seed=5, share=0.9)
-    patient = place(sentence, 1_500_000, HOUR)
+    patient = shift_frames(sentence, 1_500_000, HOUR)
     video = video_of((talk(HOUR, seed=1), 0), (patient, 25), frames=HOUR)
     found = align(patient, video, 0)
     assert found is not None
@@ -42,7 +42,7 @@ def test_part_with_a_sentence_in_an_hour_is_found() -> None:
 
 
 def test_nothing_is_measured_of_a_word_or_two() -> None:
-    word = place(talk(400, seed=5, share=0.95)[40:60], 3_000, 3_000)
+    word = shift_frames(talk(400, seed=5, share=0.95)[40:60], 3_000, 3_000)
     assert align(word, video_of((word, 0), (talk(3_000, seed=1), 0), frames=3_000), 0) is None
 
 
@@ -126,12 +126,12 @@ def test_speech_covers_the_video_where_it_stands_and_as_much_around_it_as_it_may
 ) -> None:
     found = bytearray(10)
     part = bytes([0, 0, SPEECH, SPEECH, SPEECH, 0])
-    cover(found, part, Alignment(((0, late_ms),)), FRAME_MS)
+    mark_covered(found, part, Alignment(((0, late_ms),)), FRAME_MS)
     assert "".join(map(str, found)) == covered
 
 
 def test_part_is_placed_in_the_video_and_cut_at_its_ends() -> None:
-    assert place(b"abcd", 60, 8) == b"\0\0abcd\0\0"
-    assert place(b"abcd", -60, 8) == b"cd" + bytes(6)
-    assert place(b"abcd", 150, 6) == bytes(5) + b"a"
-    assert place(b"abcd", 99_000, 3) == place(b"abcd", -99_000, 3) == bytes(3)
+    assert shift_frames(b"abcd", 60, 8) == b"\0\0abcd\0\0"
+    assert shift_frames(b"abcd", -60, 8) == b"cd" + bytes(6)
+    assert shift_frames(b"abcd", 150, 6) == bytes(5) + b"a"
+    assert shift_frames(b"abcd", 99_000, 3) == shift_frames(b"abcd", -99_000, 3) == bytes(3)

@@ -8,13 +8,13 @@ from uuid import UUID, uuid4
 import pytest
 
 from app.errors import Conflict
-from app.media.alignment import place
+from app.media.alignment import shift_frames
 from app.media.child_process import MediaRefused
 from app.media.sound import Cut, SoundFrames
 from app.media.turns import FRAME_MS, SPEECH
 from app.transcripts.model import Speaker
 from app.transcripts.transcription.assembly import Voice
-from app.transcripts.transcription.chunk_plans import PiecePlan, PlannedPiece, Sound, plan_pieces
+from app.transcripts.transcription.chunk_plans import ChunkPlan, PlannedChunk, Sound, plan_chunks
 from tests.unit.talking import noisy, talk, video_of
 
 pytestmark = pytest.mark.anyio
@@ -42,14 +42,14 @@ def refusal() -> MediaRefused:
     return MediaRefused("media_unreadable")
 
 
-async def planned(sounds: Mapping[Sound, SoundFrames | MediaRefused], cut: Cut = Cut.WINDOWS) -> PiecePlan:
+async def planned(sounds: Mapping[Sound, SoundFrames | MediaRefused], cut: Cut = Cut.WINDOWS) -> ChunkPlan:
     async def listen(one: Sound) -> SoundFrames:
         found = sounds[one]
         if isinstance(found, MediaRefused):
             raise found
         return found
 
-    return await plan_pieces(list(sounds), listen, cut)
+    return await plan_chunks(list(sounds), listen, cut)
 
 
 def apart(seed: int, *, is_first: bool) -> bytes:
@@ -65,19 +65,19 @@ A, B = apart(1, is_first=True), apart(2, is_first=False)
 WORD = talk(500, seed=3, share=0.9)[-200:-188]
 
 
-def times(plan: PiecePlan, of: Sound) -> list[tuple[int, int]]:
+def times(plan: ChunkPlan, of: Sound) -> list[tuple[int, int]]:
     """Return the times of a sound's chunks on the video's timeline."""
     return [
-        (piece.span.start_ms + piece.late_ms, piece.span.end_ms + piece.late_ms)
-        for piece in plan.pieces
-        if piece.sound == of.id
+        (chunk.span.start_ms + chunk.late_ms, chunk.span.end_ms + chunk.late_ms)
+        for chunk in plan.chunks
+        if chunk.sound == of.id
     ]
 
 
-def voices(plan: PiecePlan) -> dict[UUID, set[Voice]]:
+def voices(plan: ChunkPlan) -> dict[UUID, set[Voice]]:
     found: dict[UUID, set[Voice]] = {}
-    for piece in plan.pieces:
-        found.setdefault(piece.sound, set()).add(piece.voice)
+    for chunk in plan.chunks:
+        found.setdefault(chunk.sound, set()).add(chunk.voice)
     return found
 
 
@@ -96,8 +96,8 @@ async def test_each_microphone_is_a_voice_on_the_videos_timeline(cut: Cut, wrong
     plan = await planned({doctor: listened(A), patient: listened(B), VIDEO: video}, cut)
     assert voices(plan) == {doctor.id: {DOCTOR}, patient.id: {PATIENT}}
     assert spoken(A, times(plan, doctor)) > 0.99
-    assert spoken(place(B, 600, FRAMES), times(plan, patient)) > 0.97
-    assert all(abs(piece.late_ms - 600) <= FRAME_MS for piece in plan.pieces if piece.sound == patient.id)
+    assert spoken(shift_frames(B, 600, FRAMES), times(plan, patient)) > 0.97
+    assert all(abs(chunk.late_ms - 600) <= FRAME_MS for chunk in plan.chunks if chunk.sound == patient.id)
     assert all(end - start <= 30_000 for start, end in times(plan, patient)), "turns, also for windows"
 
 
@@ -144,7 +144,7 @@ async def test_part_with_a_word_alone_is_placed_by_what_was_measured_of_the_othe
     doctor, patient = microphone(DOCTOR, -900), microphone(PATIENT, -900)
     video = listened(video_of((A, 0), (word, 0), frames=FRAMES))
     plan = await planned({doctor: listened(A), patient: listened(word), VIDEO: video})
-    assert [abs(piece.late_ms) <= FRAME_MS for piece in plan.pieces if piece.sound == patient.id] == [True]
+    assert [abs(chunk.late_ms) <= FRAME_MS for chunk in plan.chunks if chunk.sound == patient.id] == [True]
     assert VIDEO.id not in voices(plan)
 
 
@@ -153,7 +153,7 @@ async def test_reported_times_stay_if_the_video_has_no_sound(video: SoundFrames 
     doctor, patient = microphone(DOCTOR, -90), microphone(PATIENT, 5_000)
     plan = await planned({doctor: listened(A), patient: listened(B), VIDEO: video})
     assert voices(plan) == {doctor.id: {DOCTOR}, patient.id: {PATIENT}}
-    assert {(piece.sound, piece.late_ms) for piece in plan.pieces} == {(doctor.id, -90), (patient.id, 5_000)}
+    assert {(chunk.sound, chunk.late_ms) for chunk in plan.chunks} == {(doctor.id, -90), (patient.id, 5_000)}
 
 
 async def test_words_are_not_there_twice_if_the_reported_times_are_wrong_and_nothing_was_measured() -> None:
@@ -200,11 +200,11 @@ async def test_nothing_that_can_be_decoded_is_never_silence() -> None:
         )
 
 
-async def test_silent_parts_and_a_silent_video_have_no_pieces() -> None:
+async def test_silent_parts_and_a_silent_video_have_no_chunks() -> None:
     silent = listened(bytes(FRAMES))
     assert await planned(
         {microphone(DOCTOR): silent, microphone(PATIENT): silent, VIDEO: silent}
-    ) == PiecePlan((), 0)
+    ) == ChunkPlan((), 0)
 
 
 def with_trace(own: bytes, other: bytes, decibels: float) -> bytes:
@@ -269,15 +269,15 @@ async def test_trace_of_another_microphone_is_not_said_twice() -> None:
     video = listened(video_of((A, 0), (both, 10), frames=FRAMES))
     plan = await planned({doctor: listened(A), patient: listened(both), VIDEO: video})
     assert spoken(A, times(plan, patient)) < 0.05
-    assert spoken(place(B, 300, FRAMES), times(plan, patient)) > 0.95
+    assert spoken(shift_frames(B, 300, FRAMES), times(plan, patient)) > 0.95
 
 
 async def test_two_channels_are_named_only_if_they_were_routed() -> None:
     video = listened(video_of((A, 0), (B, 0), frames=FRAMES))
     routed, random = speakers(DOCTOR, PATIENT), speakers()
     plan = await planned({routed: listened(A, B), VIDEO: video})
-    assert [piece.voice for piece in plan.pieces] == [
-        (DOCTOR, PATIENT)[piece.span.source] for piece in plan.pieces
+    assert [chunk.voice for chunk in plan.chunks] == [
+        (DOCTOR, PATIENT)[chunk.span.source] for chunk in plan.chunks
     ]
     plan = await planned({random: listened(A, B), VIDEO: video})
     assert voices(plan) == {random.id: {Voice(0), Voice(1)}}
@@ -295,7 +295,7 @@ async def test_both_channels_of_a_stereo_microphone_are_its_participants() -> No
     patient = microphone(PATIENT)
     plan = await planned({patient: listened(A, B), VIDEO: listened(video_of((A, 0), (B, 0), frames=FRAMES))})
     assert voices(plan) == {patient.id: {PATIENT}}
-    assert {piece.span.source for piece in plan.pieces} == {0, 1}
+    assert {chunk.span.source for chunk in plan.chunks} == {0, 1}
 
 
 async def test_video_alone_is_planned_as_any_file() -> None:
@@ -303,4 +303,4 @@ async def test_video_alone_is_planned_as_any_file() -> None:
     assert voices(plan) == {VIDEO.id: {Voice(0), Voice(1)}}
     plan = await planned({VIDEO: listened(noisy(A, seed=1, level=5))})
     assert voices(plan) == {VIDEO.id: {Voice()}}
-    assert all(isinstance(piece, PlannedPiece) and piece.late_ms == 0 for piece in plan.pieces)
+    assert all(isinstance(chunk, PlannedChunk) and chunk.late_ms == 0 for chunk in plan.chunks)

@@ -14,13 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import InvalidInput, UpstreamFailed
-from app.integrations.speech.answers import Figures, Heard, HeardSegment, understood, words
+from app.integrations.speech.answers import Figures, SpeechAnswer, SpeechSegment, parse_answer, strip_markers
 from app.integrations.speech.flac import duration_ms
 from app.settings import SpeechApi
 
 TIMED = (SpeechApi.VERBOSE_JSON, SpeechApi.DIARIZED_JSON)
 SECRET = "metformin-that-nobody-may-see"
-PIECE_MS = 10_000
+CHUNK_MS = 10_000
 
 texts = st.text(max_size=30)
 times = st.one_of(st.floats(0, 12), st.floats(), st.integers(-1, 10**20), texts, st.none(), st.booleans())
@@ -56,8 +56,8 @@ answers = st.one_of(
 )
 
 
-def _heard(answer: Any, api: SpeechApi = SpeechApi.VERBOSE_JSON, length_ms: int = PIECE_MS) -> Heard:
-    return understood(json.dumps(answer).encode(), api, length_ms)
+def _heard(answer: Any, api: SpeechApi = SpeechApi.VERBOSE_JSON, length_ms: int = CHUNK_MS) -> SpeechAnswer:
+    return parse_answer(json.dumps(answer).encode(), api, length_ms)
 
 
 def _segment(start: float, end: float, text: str = "words", **more: Any) -> dict[str, Any]:
@@ -70,19 +70,19 @@ def _said(*segments: dict[str, Any]) -> dict[str, Any]:
 
 def _require_sane_or_refused(body: bytes, api: SpeechApi) -> None:
     try:
-        heard = understood(body, api, PIECE_MS)
+        heard = parse_answer(body, api, CHUNK_MS)
     except UpstreamFailed:
         return
     _require_sane(heard)
 
 
-def _require_sane(heard: Heard) -> None:
+def _require_sane(heard: SpeechAnswer) -> None:
     starts = [one.start_ms for one in heard.segments]
     assert starts == sorted(starts)
     for one in heard.segments:
-        assert 0 <= one.start_ms <= one.end_ms <= PIECE_MS
+        assert 0 <= one.start_ms <= one.end_ms <= CHUNK_MS
         assert one.text
-        assert one.text == words(one.text)
+        assert one.text == strip_markers(one.text)
         assert one.speaker is None or 0 < len(one.speaker) <= 64
 
 
@@ -98,17 +98,18 @@ def test_json_is_understood_or_refused_whatever_it_says(answer: Any, api: Speech
 
 @given(text=st.text())
 def test_text_is_one_line_in_nfc_without_control_characters(text: str) -> None:
-    line = words(text)
+    line = strip_markers(text)
     assert not [one for one in line if unicodedata.category(one) in ("Cc", "Cs", "Zl", "Zp")]
     assert unicodedata.is_normalized("NFC", line)
-    assert words(line) == line
+    assert strip_markers(line) == line
 
 
 def test_text_loses_nothing_that_can_be_seen() -> None:
     assert (
-        words("  Tome 2 tabletas\r\n cada 8 horas\u2028\u202e\x00.\ufeff") == "Tome 2 tabletas cada 8 horas ."
+        strip_markers("  Tome 2 tabletas\r\n cada 8 horas\u2028\u202e\x00.\ufeff")
+        == "Tome 2 tabletas cada 8 horas ."
     )
-    assert words("Man\u0303ana \u0001\u0301") == "Mañana \u0301"
+    assert strip_markers("Man\u0303ana \u0001\u0301") == "Mañana \u0301"
 
 
 @pytest.mark.parametrize(
@@ -145,7 +146,7 @@ def test_characters_that_a_script_needs_stay(text: str, api: SpeechApi) -> None:
 )
 @pytest.mark.parametrize("api", list(SpeechApi))
 def test_marker_is_no_turn(text: str, api: SpeechApi) -> None:
-    assert _heard({"text": text, "segments": [_segment(0, 1, text)]}, api) == Heard(())
+    assert _heard({"text": text, "segments": [_segment(0, 1, text)]}, api) == SpeechAnswer(())
 
 
 @pytest.mark.parametrize(
@@ -169,19 +170,21 @@ def test_letters_with_many_marks_are_taken() -> None:
     assert _heard(_said(_segment(0, 1, said))).segments[0].text == unicodedata.normalize("NFC", said)
 
 
-def test_text_without_times_is_one_segment_over_the_whole_piece() -> None:
+def test_text_without_times_is_one_segment_over_the_whole_chunk() -> None:
     answer = {"text": " Good morning. ", "languages": [{"code": "en"}], "usage": {"type": "tokens"}}
-    assert _heard(answer, SpeechApi.TEXT) == Heard((HeardSegment(0, PIECE_MS, "Good morning."),), "en")
+    assert _heard(answer, SpeechApi.TEXT) == SpeechAnswer(
+        (SpeechSegment(0, CHUNK_MS, "Good morning."),), "en"
+    )
 
 
 @pytest.mark.parametrize("text", ["", " \n", "\u200b"])
 @pytest.mark.parametrize("api", list(SpeechApi))
 def test_nothing_is_heard_where_nobody_spoke(api: SpeechApi, text: str) -> None:
-    assert _heard({"text": text, "segments": [], "languages": []}, api) == Heard(())
-    assert _heard({"text": text, "segments": None, "languages": None}, api) == Heard(())
+    assert _heard({"text": text, "segments": [], "languages": []}, api) == SpeechAnswer(())
+    assert _heard({"text": text, "segments": None, "languages": None}, api) == SpeechAnswer(())
 
 
-def test_times_a_little_outside_are_moved_to_the_edge_of_the_piece() -> None:
+def test_times_a_little_outside_are_moved_to_the_edge_of_the_chunk() -> None:
     heard = _heard(_said(_segment(9.5, 10.6), _segment(10.9, 40), _segment(10.2, 11)))
     assert [(one.start_ms, one.end_ms) for one in heard.segments] == [(9500, 10_000)] + [(10_000, 10_000)] * 2
 
@@ -189,20 +192,20 @@ def test_times_a_little_outside_are_moved_to_the_edge_of_the_piece() -> None:
 def test_segments_are_sorted_where_speakers_overlap() -> None:
     said = _said(_segment(2, 4, "b", speaker="B"), _segment(1.5, 3, "a", speaker=" A\n"))
     assert _heard(said, SpeechApi.DIARIZED_JSON).segments == (
-        HeardSegment(1500, 3000, "a", "A"),
-        HeardSegment(2000, 4000, "b", "B"),
+        SpeechSegment(1500, 3000, "a", "A"),
+        SpeechSegment(2000, 4000, "b", "B"),
     )
 
 
 ODD: dict[str, tuple[list[dict[str, Any]], list[tuple[int, int]]]] = {
     "ends before it starts": ([_segment(2, 1), _segment(5, 6)], [(2000, 5000), (5000, 6000)]),
-    "starts before the piece": ([_segment(-0.1, 1)], [(0, 1000)]),
-    "starts long before the piece": ([_segment(-30, 1), _segment(5, 6)], [(0, 5000), (5000, 6000)]),
-    "starts after the piece": (
+    "starts before the chunk": ([_segment(-0.1, 1)], [(0, 1000)]),
+    "starts long before the chunk": ([_segment(-30, 1), _segment(5, 6)], [(0, 5000), (5000, 6000)]),
+    "starts after the chunk": (
         [_segment(1, 2), _segment(99, 100), _segment(5, 6)],
         [(1000, 2000), (2000, 5000), (5000, 6000)],
     ),
-    "ends after the piece": ([_segment(1, 400)], [(1000, 10_000)]),
+    "ends after the chunk": ([_segment(1, 400)], [(1000, 10_000)]),
     "goes back": (
         [_segment(5, 6), _segment(2, 3), _segment(7, 8)],
         [(0, 2000), (2000, 3000), (7000, 8000)],
@@ -279,7 +282,7 @@ def test_nonsense_of_any_size_costs_little_time(answer: bytes) -> None:
     began = process_time()
     for api in (SpeechApi.TEXT, SpeechApi.VERBOSE_JSON):
         with suppress(UpstreamFailed):
-            understood(answer, api, 800_000)
+            parse_answer(answer, api, 800_000)
     assert process_time() - began < 1
 
 
@@ -306,7 +309,7 @@ def test_text_is_refused_beyond_what_anybody_says_in_that_time(characters: int) 
 @pytest.mark.parametrize("api", list(SpeechApi))
 def test_refusal_repeats_no_word(body: str, api: SpeechApi) -> None:
     with pytest.raises(UpstreamFailed) as failure:
-        understood(body.encode(), api, 1000)
+        parse_answer(body.encode(), api, 1000)
     assert failure.value.__context__ is None
     assert SECRET not in "".join(traceback.format_exception(failure.value))
 
@@ -359,17 +362,17 @@ def test_marker_of_what_was_not_understood_is_an_unintelligible_segment(api: Spe
     answer = {"text": marker} | (
         {} if api is SpeechApi.TEXT else {"segments": [{"start": 1.0, "end": 2.0, "text": marker}]}
     )
-    (segment,) = understood(json.dumps(answer).encode(), api, 4000).segments
+    (segment,) = parse_answer(json.dumps(answer).encode(), api, 4000).segments
     assert (segment.text, segment.is_unintelligible) == ("", True)
 
 
 @pytest.mark.parametrize("marker", ["[BLANK_AUDIO]", "(music)", "*coughs*", "[silence]"])
 def test_marker_of_no_speech_is_no_segment(marker: str) -> None:
-    assert understood(json.dumps({"text": marker}).encode(), SpeechApi.TEXT, 4000).segments == ()
+    assert parse_answer(json.dumps({"text": marker}).encode(), SpeechApi.TEXT, 4000).segments == ()
 
 
 def test_marker_amid_words_stays() -> None:
-    assert words("Take [INAUDIBLE] milligrams.") == "Take [INAUDIBLE] milligrams."
+    assert strip_markers("Take [INAUDIBLE] milligrams.") == "Take [INAUDIBLE] milligrams."
 
 
 LOOPS = [
@@ -384,12 +387,12 @@ LOOPS = [
 @pytest.mark.parametrize("loop", LOOPS)
 def test_loop_of_more_than_the_sound_can_hold_is_nonsense(loop: str) -> None:
     with pytest.raises(UpstreamFailed, match="speech_nonsense"):
-        understood(json.dumps({"text": f"Well, {loop}"}).encode(), SpeechApi.TEXT, 1700)
+        parse_answer(json.dumps({"text": f"Well, {loop}"}).encode(), SpeechApi.TEXT, 1700)
 
 
 @pytest.mark.parametrize("said", ["no " * 12, "No, no, no, no, no, no, no, no, no, no, no, no.", "yes. " * 8])
 def test_word_that_somebody_repeats_quickly_is_no_loop(said: str) -> None:
-    (segment,) = understood(json.dumps({"text": said}).encode(), SpeechApi.TEXT, 2200).segments
+    (segment,) = parse_answer(json.dumps({"text": said}).encode(), SpeechApi.TEXT, 2200).segments
     assert segment.text == said.strip()
 
 
@@ -401,7 +404,7 @@ def test_looped_segment_alone_is_unintelligible(loop: str) -> None:
         {"start": 20.0, "end": 22.0, "text": "And now?"},
     ]
     answer = {"text": "", "segments": segments}
-    heard = understood(json.dumps(answer).encode(), SpeechApi.VERBOSE_JSON, 30_000)
+    heard = parse_answer(json.dumps(answer).encode(), SpeechApi.VERBOSE_JSON, 30_000)
     shown = [(one.text, one.is_unintelligible) for one in heard.segments]
     assert shown == [("Good morning.", False), ("", True), ("And now?", False)]
 
@@ -433,7 +436,7 @@ def test_threshold_is_the_models() -> None:
     segment = {"start": 0.0, "end": 2.0, "text": "Thank you.", "avg_logprob": -0.5}
     answer = json.dumps({"text": "", "segments": [segment]}).encode()
     for threshold, is_uncertain in ((-0.4, True), (-100, False)):
-        heard = understood(answer, SpeechApi.VERBOSE_JSON, 2000, uncertain_logprob=threshold)
+        heard = parse_answer(answer, SpeechApi.VERBOSE_JSON, 2000, uncertain_logprob=threshold)
         assert heard.segments[0].is_uncertain is is_uncertain
 
 
@@ -453,7 +456,7 @@ def test_log_probability_that_is_no_number_or_too_low_is_uncertain(figure: str) 
     segment = f'{{"text": "", "segments": [{{"start": 0, "end": 2, "text": "Take two.", "avg_logprob": {figure}}}]}}'
     text = f'{{"text": "Take two.", "logprobs": [{{"logprob": -0.1}}, {{"logprob": {figure}}}]}}'
     for answer, api in ((segment, SpeechApi.VERBOSE_JSON), (text, SpeechApi.TEXT)):
-        (heard,) = understood(answer.encode(), api, 3000).segments
+        (heard,) = parse_answer(answer.encode(), api, 3000).segments
         assert (heard.text, heard.is_uncertain) == ("Take two.", True)
         assert heard.figures.avg_logprob is not None
         assert heard.figures.avg_logprob >= -9999

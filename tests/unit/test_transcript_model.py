@@ -10,25 +10,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import AppError, UpstreamFailed
-from app.integrations.speech.answers import Figures, Heard, HeardSegment
+from app.integrations.speech.answers import Figures, SpeechAnswer, SpeechSegment
 from app.media.sound import Span
-from app.transcripts.corrections import Rewording, attributed, corrected
+from app.transcripts.corrections import Rewording, apply_corrections, make_attribution
 from app.transcripts.model import MAX_TURN_CHARACTERS, Speaker, Transcript, Turn
 from app.transcripts.transcript_format import (
-    in_order,
-    piece_bytes,
-    piece_of,
-    transcript_bytes,
-    transcript_of,
-    turn_of,
-    words_of,
+    format_chunk,
+    format_transcript,
+    parse_chunk,
+    parse_transcript,
+    parse_turn,
+    read_normalized_words,
+    sort_by_start,
 )
 from app.transcripts.transcription import assembly
-from app.transcripts.transcription.assembly import MAX_LABELS, UNKNOWN_VOICE, Piece, Voice, assembled, retried
+from app.transcripts.transcription.assembly import (
+    MAX_LABELS,
+    UNKNOWN_VOICE,
+    TranscribedChunk,
+    Voice,
+    assemble_transcript,
+    replace_retried_turns,
+)
 from tests.unit.transcripts import any_text, transcript
 
 times = st.integers(-5_000, 50_000)
-segments = st.builds(HeardSegment, times, times, any_text, st.none() | st.sampled_from(["A", "B", " "]))
+segments = st.builds(SpeechSegment, times, times, any_text, st.none() | st.sampled_from(["A", "B", " "]))
 spans = st.builds(
     lambda channel, start, length: Span(channel, start, start + length),
     st.sampled_from([None, 0, 1]),
@@ -39,29 +46,31 @@ DOCTOR, PATIENT = Voice(0, Speaker.DOCTOR, UUID(int=1)), Voice(1, Speaker.PATIEN
 INTERPRETER = Voice(2, Speaker.INTERPRETER, UUID(int=3))
 COMPANION, OTHER_COMPANION = (Voice(n, Speaker.COMPANION, UUID(int=n + 1)) for n in (3, 4))
 VOICES = {None: UNKNOWN_VOICE, 0: DOCTOR, 1: PATIENT, 2: INTERPRETER, 3: COMPANION, 4: OTHER_COMPANION}
-pieces = st.builds(
-    Piece,
+chunks = st.builds(
+    TranscribedChunk,
     spans,
-    st.builds(Heard, st.lists(segments, max_size=4).map(tuple), st.sampled_from([None, "en", "es"])),
+    st.builds(SpeechAnswer, st.lists(segments, max_size=4).map(tuple), st.sampled_from([None, "en", "es"])),
     st.sampled_from(list(VOICES.values())),
 )
 
 
-def _piece(
+def _chunk(
     label: int | None,
     start_ms: int,
     end_ms: int,
-    *said: HeardSegment,
+    *said: SpeechSegment,
     language: str | None = None,
     late_ms: int = 0,
-) -> Piece:
-    return Piece(Span(None, start_ms, end_ms), Heard(said, language), VOICES[label], late_ms)
+) -> TranscribedChunk:
+    return TranscribedChunk(
+        Span(None, start_ms, end_ms), SpeechAnswer(said, language), VOICES[label], late_ms
+    )
 
 
 def test_turn_takes_its_time_from_the_span_and_its_speaker_from_the_voice() -> None:
-    heard = assembled([
-        _piece(1, 4_000, 6_000, HeardSegment(0, 2_000, " I have\na headache. ")),
-        _piece(0, 1_000, 3_000, HeardSegment(500, 1_500, "What brings you in?")),
+    heard = assemble_transcript([
+        _chunk(1, 4_000, 6_000, SpeechSegment(0, 2_000, " I have\na headache. ")),
+        _chunk(0, 1_000, 3_000, SpeechSegment(500, 1_500, "What brings you in?")),
     ])  # fmt: skip
     assert [
         (turn.number, turn.start_ms, turn.end_ms, turn.speaker, turn.label, turn.text) for turn in heard.turns
@@ -72,31 +81,35 @@ def test_turn_takes_its_time_from_the_span_and_its_speaker_from_the_voice() -> N
 
 
 def test_both_who_speak_at_once_stay_two_turns_doctor_first() -> None:
-    heard = assembled([
-        _piece(1, 0, 2_000, HeardSegment(0, 2_000, "Sorry")), _piece(0, 0, 3_000, HeardSegment(0, 3_000, "Please"))
+    heard = assemble_transcript([
+        _chunk(1, 0, 2_000, SpeechSegment(0, 2_000, "Sorry")), _chunk(0, 0, 3_000, SpeechSegment(0, 3_000, "Please"))
     ])  # fmt: skip
     assert [turn.speaker for turn in heard.turns] == [Speaker.DOCTOR, Speaker.PATIENT]
     assert heard.turns[0].end_ms > heard.turns[1].start_ms
 
 
-def test_voice_of_one_piece_is_not_taken_for_that_of_another() -> None:
-    said = (HeardSegment(0, 1, "one", "A"), HeardSegment(2, 3, "two", "B"), HeardSegment(4, 5, "three", "A"))
-    heard = assembled([_piece(None, 0, 10, *said), _piece(None, 20, 30, *said)])
+def test_voice_of_one_chunk_is_not_taken_for_that_of_another() -> None:
+    said = (
+        SpeechSegment(0, 1, "one", "A"),
+        SpeechSegment(2, 3, "two", "B"),
+        SpeechSegment(4, 5, "three", "A"),
+    )
+    heard = assemble_transcript([_chunk(None, 0, 10, *said), _chunk(None, 20, 30, *said)])
     assert [turn.label for turn in heard.turns] == [2, 3, 2, 4, 5, 4]
     assert {turn.speaker for turn in heard.turns} == {Speaker.UNKNOWN}
 
 
 def test_voice_is_unknown_where_the_vendor_tells_none_or_too_many() -> None:
-    many = [HeardSegment(n, n + 1, "word", f"voice {n}") for n in range(MAX_LABELS + 5)]
-    labels = [turn.label for turn in assembled([_piece(None, 0, 10_000, *many)]).turns]
+    many = [SpeechSegment(n, n + 1, "word", f"voice {n}") for n in range(MAX_LABELS + 5)]
+    labels = [turn.label for turn in assemble_transcript([_chunk(None, 0, 10_000, *many)]).turns]
     assert max(label for label in labels if label is not None) == MAX_LABELS - 1
     assert labels[-1] is None
-    assert assembled([_piece(None, 0, 9, HeardSegment(0, 9, "word"))]).turns[0].label is None
+    assert assemble_transcript([_chunk(None, 0, 9, SpeechSegment(0, 9, "word"))]).turns[0].label is None
 
 
-@given(st.lists(pieces, max_size=6))
-def test_any_answer_of_a_vendor_stays_inside_its_span_and_in_order(heard: list[Piece]) -> None:
-    made = assembled(heard)
+@given(st.lists(chunks, max_size=6))
+def test_any_answer_of_a_vendor_stays_inside_its_span_and_in_order(heard: list[TranscribedChunk]) -> None:
+    made = assemble_transcript(heard)
     assert [turn.number for turn in made.turns] == list(range(len(made.turns)))
     starts = [turn.start_ms for turn in made.turns]
     assert starts == sorted(starts)
@@ -104,46 +117,46 @@ def test_any_answer_of_a_vendor_stays_inside_its_span_and_in_order(heard: list[P
         assert turn.text
         assert "\n" not in turn.text
         assert any(
-            piece.span.start_ms <= turn.start_ms <= turn.end_ms <= piece.span.end_ms for piece in heard
+            chunk.span.start_ms <= turn.start_ms <= turn.end_ms <= chunk.span.end_ms for chunk in heard
         )
 
 
-@given(st.lists(pieces, max_size=6))
-def test_no_heard_letter_is_lost(heard: list[Piece]) -> None:
+@given(st.lists(chunks, max_size=6))
+def test_no_heard_letter_is_lost(heard: list[TranscribedChunk]) -> None:
     def letters(text: str) -> int:
         parted = unicodedata.normalize("NFD", text)
         return sum(character.isascii() and character.isalnum() for character in parted)
 
-    said = sum(letters(segment.text) for piece in heard for segment in piece.heard.segments)
-    assert sum(letters(turn.text) for turn in assembled(heard).turns) == said
+    said = sum(letters(segment.text) for chunk in heard for segment in chunk.answer.segments)
+    assert sum(letters(turn.text) for turn in assemble_transcript(heard).turns) == said
 
 
 @pytest.mark.parametrize("count", ["MAX_TURNS", "MAX_CHARACTERS"])
 def test_more_than_anybody_can_say_is_refused(count: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(assembly, count, 3)
-    said = [HeardSegment(0, 1, "a")] * 3
-    assert len(assembled([_piece(0, 0, 9, *said)]).turns) == 3
+    said = [SpeechSegment(0, 1, "a")] * 3
+    assert len(assemble_transcript([_chunk(0, 0, 9, *said)]).turns) == 3
     with pytest.raises(UpstreamFailed) as refused:
-        assembled([_piece(0, 0, 9, *said, HeardSegment(0, 1, "a"))])
+        assemble_transcript([_chunk(0, 0, 9, *said, SpeechSegment(0, 1, "a"))])
     assert refused.value.reason == "speech_nonsense"
 
 
 def test_endless_turn_is_refused() -> None:
     with pytest.raises(UpstreamFailed):
-        assembled([_piece(0, 0, 9, HeardSegment(0, 1, "a" * (MAX_TURN_CHARACTERS + 1)))])
+        assemble_transcript([_chunk(0, 0, 9, SpeechSegment(0, 1, "a" * (MAX_TURN_CHARACTERS + 1)))])
 
 
-def test_language_is_the_one_named_most_of_pieces_with_words() -> None:
-    said = HeardSegment(0, 1, "hola")
+def test_language_is_the_one_named_most_of_chunks_with_words() -> None:
+    said = SpeechSegment(0, 1, "hola")
     languages = [("es", (said,)), (None, (said,)), ("en", ()), ("en", ()), ("es", (said,)), ("en", (said,))]
-    heard = [_piece(0, 0, 9, *words, language=language) for language, words in languages]
-    assert assembled(heard).language == "es"
-    assert assembled([_piece(0, 0, 9, said)]).language is None
+    heard = [_chunk(0, 0, 9, *words, language=language) for language, words in languages]
+    assert assemble_transcript(heard).language == "es"
+    assert assemble_transcript([_chunk(0, 0, 9, said)]).language is None
 
 
 def test_words_are_in_no_repr() -> None:
     made = transcript("headache")
-    segment = _piece(0, 0, 9, HeardSegment(0, 1, "headache", "headache"))
+    segment = _chunk(0, 0, 9, SpeechSegment(0, 1, "headache", "headache"))
     assert "headache" not in repr(made) + repr(made.turns[0]) + repr(segment)
 
 
@@ -154,11 +167,13 @@ def test_turn_that_is_not_there_is_not_found() -> None:
         assert refused.value.reason == "turn_unknown"
 
 
-LOST = HeardSegment(0, 900, "", is_unintelligible=True)
+LOST = SpeechSegment(0, 900, "", is_unintelligible=True)
 
 
 def test_unintelligible_segment_is_a_turn_without_words_in_its_voice() -> None:
-    heard = assembled([_piece(1, 2_000, 2_900, LOST), _piece(0, 0, 900, HeardSegment(0, 900, "Hello."))])
+    heard = assemble_transcript(
+        [_chunk(1, 2_000, 2_900, LOST), _chunk(0, 0, 900, SpeechSegment(0, 900, "Hello."))]
+    )
     assert heard.turns[1] == Turn(
         1,
         2_000,
@@ -169,56 +184,56 @@ def test_unintelligible_segment_is_a_turn_without_words_in_its_voice() -> None:
         is_unintelligible=True,
         participant_id=PATIENT.participant_id,
     )
-    assert transcript_of(transcript_bytes(heard)) == heard
-    assert words_of(transcript_bytes(heard)).count(b"\n") == 2
+    assert parse_transcript(format_transcript(heard)) == heard
+    assert read_normalized_words(format_transcript(heard)).count(b"\n") == 2
 
 
-def _retried(*said: HeardSegment, reworded: tuple[int, ...] = ()) -> Transcript:
+def _retried(*said: SpeechSegment, reworded: tuple[int, ...] = ()) -> Transcript:
     """Return a transcript of three turns in which the second turn was transcribed again with this text."""
-    before = assembled([
-        _piece(0, 0, 900, HeardSegment(0, 900, "one")),
-        _piece(1, 1_000, 9_900, LOST),
-        _piece(0, 10_000, 10_900, HeardSegment(0, 900, "two")),
+    before = assemble_transcript([
+        _chunk(0, 0, 900, SpeechSegment(0, 900, "one")),
+        _chunk(1, 1_000, 9_900, LOST),
+        _chunk(0, 10_000, 10_900, SpeechSegment(0, 900, "two")),
     ])  # fmt: skip
-    return retried(before, {1: _piece(1, 1_000, 9_900, *said)}, reworded)
+    return replace_retried_turns(before, {1: _chunk(1, 1_000, 9_900, *said)}, reworded)
 
 
-def test_retried_piece_of_several_turns_renumbers_no_other_turn() -> None:
-    said = (HeardSegment(0, 1_000, "a"), HeardSegment(2_000, 3_000, "b"), HeardSegment(4_000, 5_000, "c"))
+def test_retried_chunk_of_several_turns_renumbers_no_other_turn() -> None:
+    said = (SpeechSegment(0, 1_000, "a"), SpeechSegment(2_000, 3_000, "b"), SpeechSegment(4_000, 5_000, "c"))
     now = _retried(*said)
     assert [(turn.number, turn.text) for turn in now.turns] == list(enumerate(["one", "a", "two", "b", "c"]))
     assert [turn.text for turn in now.in_order] == ["one", "a", "b", "c", "two"]
     assert {turn.speaker for turn in now.turns if turn.text in "abc"} == {Speaker.PATIENT}
-    assert transcript_of(transcript_bytes(now)) == now
-    assert in_order(transcript_bytes(now), [0, 1, 2, 3, 4]) == [0, 1, 3, 4, 2]
+    assert parse_transcript(format_transcript(now)) == now
+    assert sort_by_start(format_transcript(now), [0, 1, 2, 3, 4]) == [0, 1, 3, 4, 2]
 
 
-def test_retried_piece_without_speech_leaves_an_empty_turn_that_is_not_shown() -> None:
+def test_retried_chunk_without_speech_leaves_an_empty_turn_that_is_not_shown() -> None:
     now = _retried()
     assert [turn.number for turn in now.turns] == [0, 1, 2]
     assert [turn.text for turn in now.in_order] == ["one", "two"]
-    assert transcript_of(transcript_bytes(now)) == now
+    assert parse_transcript(format_transcript(now)) == now
 
 
-def test_retried_piece_stays_under_the_words_that_a_doctor_gave_it() -> None:
-    now = _retried(HeardSegment(0, 1_000, "a"), HeardSegment(2_000, 3_000, "b"), reworded=(1,))
+def test_retried_chunk_stays_under_the_words_that_a_doctor_gave_it() -> None:
+    now = _retried(SpeechSegment(0, 1_000, "a"), SpeechSegment(2_000, 3_000, "b"), reworded=(1,))
     assert [turn.text for turn in now.turns] == ["one", "a b", "two"]
-    shown = corrected(now, [Rewording(1, 1, "forty milligrams")])
+    shown = apply_corrections(now, [Rewording(1, 1, "forty milligrams")])
     assert [turn.text for turn in shown.in_order] == ["one", "forty milligrams", "two"]
 
 
 def test_correction_of_an_unintelligible_turn_gives_it_words() -> None:
-    heard = assembled([_piece(1, 0, 900, LOST)])
-    turn = corrected(heard, [Rewording(0, 1, "no")]).turns[0]
+    heard = assemble_transcript([_chunk(1, 0, 900, LOST)])
+    turn = apply_corrections(heard, [Rewording(0, 1, "no")]).turns[0]
     assert (turn.text, turn.is_unintelligible) == ("no", False)
 
 
 def test_uncertain_segment_is_an_uncertain_turn_until_a_doctor_words_it() -> None:
     figures = Figures(-1.2, 0.1, 1.5)
-    said = HeardSegment(0, 900, "Thank you.", figures=figures, is_uncertain=True)
-    piece = _piece(1, 0, 900, said)
-    assert piece_of(piece_bytes(piece)) == piece
-    heard = assembled([piece])
+    said = SpeechSegment(0, 900, "Thank you.", figures=figures, is_uncertain=True)
+    chunk = _chunk(1, 0, 900, said)
+    assert parse_chunk(format_chunk(chunk)) == chunk
+    heard = assemble_transcript([chunk])
     assert heard.turns[0] == Turn(
         0,
         0,
@@ -230,24 +245,24 @@ def test_uncertain_segment_is_an_uncertain_turn_until_a_doctor_words_it() -> Non
         figures=figures,
         participant_id=PATIENT.participant_id,
     )
-    stored = transcript_bytes(heard)
-    assert transcript_of(stored) == heard
-    assert turn_of(stored, 0).is_uncertain
+    stored = format_transcript(heard)
+    assert parse_transcript(stored) == heard
+    assert parse_turn(stored, 0).is_uncertain
     rewording = Rewording(0, 1, "Forty.")
-    assert not corrected(heard, [rewording]).turns[0].is_uncertain
-    assert not turn_of(stored, 0, [rewording]).is_uncertain
+    assert not apply_corrections(heard, [rewording]).turns[0].is_uncertain
+    assert not parse_turn(stored, 0, [rewording]).is_uncertain
 
 
 def test_all_sound_of_a_participant_is_one_voice_and_two_guests_of_one_role_are_two() -> None:
-    def said(text: str) -> HeardSegment:
-        return HeardSegment(0, 900, text)
+    def said(text: str) -> SpeechSegment:
+        return SpeechSegment(0, 900, text)
 
-    heard = assembled([
-        _piece(1, 0, 900, said("before the cable fell out"), late_ms=1_000),
-        _piece(1, 0, 900, said("and after"), late_ms=61_000),
-        _piece(3, 0, 900, said("I am his wife"), late_ms=3_000),
-        _piece(4, 0, 900, said("and I his sister"), late_ms=5_000),
-        _piece(None, 20_000, 20_900, said("hello?")),
+    heard = assemble_transcript([
+        _chunk(1, 0, 900, said("before the cable fell out"), late_ms=1_000),
+        _chunk(1, 0, 900, said("and after"), late_ms=61_000),
+        _chunk(3, 0, 900, said("I am his wife"), late_ms=3_000),
+        _chunk(4, 0, 900, said("and I his sister"), late_ms=5_000),
+        _chunk(None, 20_000, 20_900, said("hello?")),
     ])  # fmt: skip
     assert [(turn.start_ms, turn.speaker, turn.label, turn.participant_id) for turn in heard.turns] == [
         (1_000, Speaker.PATIENT, 1, PATIENT.participant_id),
@@ -256,46 +271,50 @@ def test_all_sound_of_a_participant_is_one_voice_and_two_guests_of_one_role_are_
         (20_000, Speaker.UNKNOWN, None, None),
         (61_000, Speaker.PATIENT, 1, PATIENT.participant_id),
     ]
-    assert transcript_of(transcript_bytes(heard)) == heard
-    named = attributed(heard, (), 0, Speaker.REPRESENTATIVE, only_this_turn=False)
+    assert parse_transcript(format_transcript(heard)) == heard
+    named = make_attribution(heard, (), 0, Speaker.REPRESENTATIVE, only_this_turn=False)
     assert named is not None
-    shown = corrected(heard, [named])
+    shown = apply_corrections(heard, [named])
     assert [(turn.speaker, turn.participant_id) for turn in shown.turns if turn.label == 1] == [
         (Speaker.REPRESENTATIVE, None)
     ] * 2
-    assert turn_of(transcript_bytes(heard), 4, [named]) == shown.turns[4]
+    assert parse_turn(format_transcript(heard), 4, [named]) == shown.turns[4]
 
 
-def test_voice_of_a_guest_stays_the_guests_in_a_piece_that_is_transcribed_again() -> None:
-    before = assembled([_piece(0, 0, 900, HeardSegment(0, 900, "one")), _piece(3, 1_000, 1_900, LOST)])
-    now = retried(before, {1: _piece(3, 1_000, 1_900, HeardSegment(0, 900, "two"))}, ())
+def test_voice_of_a_guest_stays_the_guests_in_a_chunk_that_is_transcribed_again() -> None:
+    before = assemble_transcript(
+        [_chunk(0, 0, 900, SpeechSegment(0, 900, "one")), _chunk(3, 1_000, 1_900, LOST)]
+    )
+    now = replace_retried_turns(before, {1: _chunk(3, 1_000, 1_900, SpeechSegment(0, 900, "two"))}, ())
     assert [(turn.label, turn.speaker) for turn in now.turns] == [(0, Speaker.DOCTOR), (3, Speaker.COMPANION)]
 
 
 def test_voices_that_a_vendor_told_apart_again_are_no_voices_from_before() -> None:
-    before = assembled(
-        [_piece(None, 0, 900, HeardSegment(0, 900, "one", "A")), _piece(None, 1_000, 1_900, LOST)]
+    before = assemble_transcript(
+        [_chunk(None, 0, 900, SpeechSegment(0, 900, "one", "A")), _chunk(None, 1_000, 1_900, LOST)]
     )
-    now = retried(before, {1: _piece(None, 1_000, 1_900, HeardSegment(0, 900, "two", "A"))}, ())
+    now = replace_retried_turns(
+        before, {1: _chunk(None, 1_000, 1_900, SpeechSegment(0, 900, "two", "A"))}, ()
+    )
     assert [turn.label for turn in now.turns] == [2, 3]
 
 
 @pytest.mark.parametrize("late_ms", [-5_000, -500])
 def test_words_from_before_the_video_began_are_at_its_beginning(late_ms: int) -> None:
-    (turn,) = assembled([_piece(1, 0, 900, HeardSegment(0, 900, "hello"), late_ms=late_ms)]).turns
+    (turn,) = assemble_transcript([_chunk(1, 0, 900, SpeechSegment(0, 900, "hello"), late_ms=late_ms)]).turns
     assert (turn.start_ms, turn.end_ms) == (0, max(0, 900 + late_ms))
 
 
 def test_transcript_of_an_unknown_format_says_so() -> None:
-    stored = transcript_bytes(transcript("a"))
+    stored = format_transcript(transcript("a"))
     for version in (1, 3):
         other = stored.replace(b'"transcript":2', b'"transcript":%d' % version)
         with pytest.raises(AppError) as refused:
-            transcript_of(other)
+            parse_transcript(other)
         assert (refused.value.reason, refused.value.detail) == (
             "transcript_format_unknown",
             {"version": version},
         )
     with pytest.raises(AppError) as refused:
-        piece_of(piece_bytes(_piece(0, 0, 9)).replace(b'"piece":2', b'"piece":1'))
+        parse_chunk(format_chunk(_chunk(0, 0, 9)).replace(b'"chunk":2', b'"chunk":1'))
     assert refused.value.reason == "transcript_format_unknown"

@@ -1,11 +1,17 @@
-"""Tests of folding: all spellings of a word have one key, and no text raises an error."""
+"""Tests of normalization: all spellings of a word have one key, and no text raises an error."""
 
 import unicodedata
 
 import pytest
 from hypothesis import given
 
-from app.transcripts.search.normalization import MAX_WORD_CHARACTERS, fold, fold_query, fold_text, words
+from app.transcripts.search.normalization import (
+    MAX_WORD_CHARACTERS,
+    normalize,
+    normalize_query,
+    normalize_text,
+    words,
+)
 from tests.unit.transcripts import any_text
 
 PLURALS = (
@@ -23,18 +29,18 @@ APART = ("care car", "note not", "here her", "uña una", "año ano", "dose dos",
 
 @pytest.mark.parametrize("pair", PLURALS)
 def test_plural_folds_into_its_singular(pair: str) -> None:
-    one, many = fold(pair)
+    one, many = normalize(pair)
     assert one == many
 
 
 @pytest.mark.parametrize("pair", APART)
 def test_words_that_are_not_the_same_stay_apart(pair: str) -> None:
-    one, other = fold(pair)
+    one, other = normalize(pair)
     assert one != other
 
 
 @pytest.mark.parametrize(
-    ("text", "folded"),
+    ("text", "normalized"),
     [
         ("Jaqueca CRÓNICA", ["jaqueca", "cronica"]),
         ("PINGÜINO", ["pinguino"]),
@@ -57,33 +63,33 @@ def test_words_that_are_not_the_same_stay_apart(pair: str) -> None:
         ("... !? \ud83d \x00", []),
     ],
 )
-def test_text_folds_to_these_words(text: str, folded: list[str]) -> None:
-    assert fold(text) == folded
+def test_text_folds_to_these_words(text: str, normalized: list[str]) -> None:
+    assert normalize(text) == normalized
 
 
 @given(any_text)
-def test_each_folded_word_is_found_by_typing_it(text: str) -> None:
-    for word in fold(text):
+def test_each_normalized_word_is_found_by_typing_it(text: str) -> None:
+    for word in normalize(text):
         for is_phrase in (False, True):
-            assert [typed.folded for typed in fold_query(word, is_phrase=is_phrase)] == [word]
+            assert [typed.normalized for typed in normalize_query(word, is_phrase=is_phrase)] == [word]
 
 
 @given(any_text)
-def test_folded_words_are_those_that_have_offsets(text: str) -> None:
-    assert fold(text) == [word.folded for word in words(text)]
+def test_normalized_words_are_those_that_have_offsets(text: str) -> None:
+    assert normalize(text) == [word.normalized for word in words(text)]
 
 
 @given(any_text)
-def test_folded_words_are_bounded_and_hold_letters_and_digits_alone(text: str) -> None:
-    for word in fold(text):
+def test_normalized_words_are_bounded_and_hold_letters_and_digits_alone(text: str) -> None:
+    for word in normalize(text):
         assert 1 <= len(word) <= MAX_WORD_CHARACTERS
         assert word.replace(".", "").isalnum()
 
 
 @given(any_text)
 def test_composition_and_case_do_not_matter(text: str) -> None:
-    spoken = [word for word in fold(unicodedata.normalize("NFD", text)) if word.isascii()]
-    assert spoken == [word for word in fold(unicodedata.normalize("NFC", text)) if word.isascii()]
+    spoken = [word for word in normalize(unicodedata.normalize("NFD", text)) if word.isascii()]
+    assert spoken == [word for word in normalize(unicodedata.normalize("NFC", text)) if word.isascii()]
 
 
 @given(any_text)
@@ -92,13 +98,13 @@ def test_offsets_lie_in_the_text_in_order_and_give_the_word(text: str) -> None:
     for word in words(text):
         assert before <= word.start < word.end <= len(text)
         cut = text[word.start : word.end]
-        alone = fold_text(cut)
-        is_sign = cut in "%\uff05"  # The percent sign is a word only after a digit
-        assert is_sign or word.folded in {each.folded for each in (*alone.words, *alone.aliases)}
+        alone = normalize_text(cut)
+        is_sign = cut in "%\uff05\u00b0\u00ba\u02da"  # a percent or degree sign is a word only after a digit
+        assert is_sign or word.normalized in {each.normalized for each in (*alone.words, *alone.aliases)}
         before = word.start
 
 
 def test_every_character_of_the_basic_plane_folds_once_and_for_all() -> None:
     everything = " ".join(f"a{chr(point)}s {chr(point)}" for point in range(0x10000))
-    folded = fold(everything)
-    assert fold(" ".join(folded)) == folded
+    normalized = normalize(everything)
+    assert normalize(" ".join(normalized)) == normalized

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import InvalidInput
-from app.transcripts.search.matches import match, snippet, turns_with
-from app.transcripts.search.normalization import fold, fold_text, words
+from app.transcripts.search.matches import cut_snippet, find_turns, match_transcript
+from app.transcripts.search.normalization import normalize, normalize_text, words
 from app.transcripts.search.query_terms import parse_query
-from app.transcripts.search.word_index import IndexKey, blind_query, blind_transcript
-from app.transcripts.transcript_format import transcript_bytes, words_of
+from app.transcripts.search.word_index import IndexKey, hash_query, hash_transcript
+from app.transcripts.transcript_format import format_transcript, read_normalized_words
 from tests.unit.transcripts import transcript, turn
 
 
@@ -146,18 +146,18 @@ APART = (
 
 
 def _finds(query: str, text: str) -> bool:
-    """Return whether the query finds a transcript with this text: in the index, in the folded words, and in the
+    """Return whether the query finds a transcript with this text: in the index, in the normalized words, and in the
     text itself.
     """
     made, parsed = transcript("before", text, "after"), parse_query(query)
-    stored = words_of(transcript_bytes(made))
-    found = match(stored, parsed)
+    stored = read_normalized_words(format_transcript(made))
+    found = match_transcript(stored, parsed)
     if found is None:
         return False
-    assert blind_query(KEY, parsed) <= blind_transcript(KEY, made)
+    assert hash_query(KEY, parsed) <= hash_transcript(KEY, made)
     assert found.turn_number == 1
-    assert turns_with(stored, parsed) == (1,)
-    shown = snippet(turn(1, text), parsed)
+    assert find_turns(stored, parsed) == (1,)
+    shown = cut_snippet(turn(1, text), parsed)
     assert shown.highlights
     return True
 
@@ -261,10 +261,10 @@ numbers = st.integers(0, 40) | st.integers(0, 999_999)
 
 @given(numbers, st.sampled_from(["mg", "milligrams", "tablets", "pastillas", "horas"]))
 def test_number_in_words_and_in_digits_fold_alike(number: int, unit: str) -> None:
-    written = fold(f"{number} {unit}")
-    assert fold(f"{_english(number)} {unit}") == written
-    assert fold(f"{_spanish(number)} {unit}") == written
-    assert fold(f"{number:,} {unit}") == written
+    written = normalize(f"{number} {unit}")
+    assert normalize(f"{_english(number)} {unit}") == written
+    assert normalize(f"{_spanish(number)} {unit}") == written
+    assert normalize(f"{number:,} {unit}") == written
 
 
 @given(numbers, numbers)
@@ -323,7 +323,7 @@ def test_number_in_words_without_a_unit_finds_its_digits_and_no_other_number(num
 @given(st.integers(0, 999), st.integers(1, 99), st.sampled_from(".,·"))
 def test_decimal_point_is_never_lost(whole: int, hundredths: int, point: str) -> None:
     text = f"{whole}{point}{hundredths:02} mg"
-    assert fold(text) == [f"{whole}.{hundredths:02}".rstrip("0"), "mg"]
+    assert normalize(text) == [f"{whole}.{hundredths:02}".rstrip("0"), "mg"]
     assert not _finds(f'"{hundredths} mg"', text)
     assert not _finds(f'"{whole}{hundredths:02} mg"', text)
 
@@ -337,7 +337,7 @@ def test_blood_pressure_folds_alike_as_it_is_said_and_written(systolic: int, dia
         if rest >= 10:
             ways += [f"{_ENGLISH[hundreds]} {_english(rest)} over {diastolic}"]
             ways += [f"{hundreds}{mark}{rest} over {diastolic}" for mark in ".-,: "]
-    assert {tuple(fold(way)) for way in ways} == {(str(systolic), str(diastolic))}
+    assert {tuple(normalize(way)) for way in ways} == {(str(systolic), str(diastolic))}
 
 
 _VOCABULARY = _list(
@@ -357,18 +357,18 @@ def test_offsets_of_numbers_lie_in_the_text_in_order(text: str) -> None:
     for word in words(text):
         assert before <= word.start < word.end <= len(text)
         before = word.start
-    for word in fold_text(text).aliases:
+    for word in normalize_text(text).aliases:
         assert 0 <= word.start < word.end <= len(text)
-        assert word.folded.replace(" ", "").replace(".", "").isalnum()
+        assert word.normalized.replace(" ", "").replace(".", "").isalnum()
 
 
 @given(spoken_text)
 def test_text_is_found_by_each_word_that_stands_for_it(text: str) -> None:
     made = transcript(text)
-    stored = words_of(transcript_bytes(made))
-    for word in set(fold(text)):
+    stored = read_normalized_words(format_transcript(made))
+    for word in set(normalize(text)):
         assert f" {word} ".encode() in stored
-        assert KEY.numbers([word]) <= blind_transcript(KEY, made)
+        assert KEY.numbers([word]) <= hash_transcript(KEY, made)
 
 
 @given(spoken_text.filter(str.strip))
@@ -377,8 +377,8 @@ def test_text_finds_itself_in_quotes(text: str) -> None:
         query = parse_query(f'"{text}"')
     except InvalidInput:
         return
-    assert match(words_of(transcript_bytes(transcript(text))), query) is not None
-    assert snippet(turn(0, text), query).highlights
+    assert match_transcript(read_normalized_words(format_transcript(transcript(text))), query) is not None
+    assert cut_snippet(turn(0, text), query).highlights
 
 
 def test_highlights_are_the_characters_of_the_number() -> None:
@@ -387,9 +387,9 @@ def test_highlights_are_the_characters_of_the_number() -> None:
         ("142", ["one forty two"]), ('"142/90"', ["one forty two over ninety"]), ("0.5", [".5"]),
         ('"250 mcg"', ["250 micrograms"]), ("okay", ["O.K"]), ("doctor", ["Dr"]), ("over", ["over"]),
     ):  # fmt: skip
-        found = snippet(turn(0, text), parse_query(query))
+        found = cut_snippet(turn(0, text), parse_query(query))
         assert [found.text[start:end] for start, end in found.highlights] == shown
-    joined = snippet(turn(0, "take 0\u200b.5 mg"), parse_query("0.5"))
+    joined = cut_snippet(turn(0, "take 0\u200b.5 mg"), parse_query("0.5"))
     assert [joined.text[start:end] for start, end in joined.highlights] == ["0\u200b.5"]
 
 
@@ -397,8 +397,8 @@ def test_highlights_are_the_characters_of_the_number() -> None:
     "part", ["one ", "twenty ", "a.", "1.", ".5", "hundred ", "point ", "1,", "mil ", "1/", "over ", "\u200b",
              "1\u200b", "½", "1-42 over ", "o", "9", "%", " "],
 )  # fmt: skip
-def test_hostile_repetition_is_folded_within_bounds(part: str) -> None:
+def test_hostile_repetition_is_normalized_within_bounds(part: str) -> None:
     text = part * 20_000
-    found = fold_text(text)
+    found = normalize_text(text)
     assert len(found.words) + len(found.aliases) <= 9 * len(text)
-    assert all(len(word.folded) <= 64 for word in (*found.words, *found.aliases))
+    assert all(len(word.normalized) <= 64 for word in (*found.words, *found.aliases))

@@ -10,11 +10,18 @@ from hypothesis import strategies as st
 from app.errors import InvalidInput
 from app.texts.unsafe_characters import remove_unsafe_characters
 from app.transcripts.model import Transcript
-from app.transcripts.search.matches import SNIPPET_CHARACTERS, Match, match, ranked, snippet, turns_with
-from app.transcripts.search.normalization import fold, fold_text
+from app.transcripts.search.matches import (
+    SNIPPET_CHARACTERS,
+    Match,
+    cut_snippet,
+    find_turns,
+    match_transcript,
+    rank_matches,
+)
+from app.transcripts.search.normalization import normalize, normalize_text
 from app.transcripts.search.query_terms import Query, parse_query
-from app.transcripts.search.word_index import NO_WORD, IndexKey, blind_query, blind_text, blind_transcript
-from app.transcripts.transcript_format import transcript_bytes, words_of
+from app.transcripts.search.word_index import NO_WORD, IndexKey, hash_query, hash_text, hash_transcript
+from app.transcripts.transcript_format import format_transcript, read_normalized_words
 from tests.unit.transcripts import any_text, hostile_text, transcript, turn
 
 KEY = IndexKey(bytes(range(32)))
@@ -22,12 +29,12 @@ few_words = st.lists(st.sampled_from(["a", "b", "c", "pain", "pains"]), max_size
 
 
 def _match(made: Transcript, text: str) -> Match | None:
-    return match(words_of(transcript_bytes(made)), parse_query(text))
+    return match_transcript(read_normalized_words(format_transcript(made)), parse_query(text))
 
 
 def _contains(made: Transcript, query: Query) -> bool:
     """Return whether the transcript matches the query. A plain reference implementation."""
-    turns = [fold(turn.text) for turn in made.turns]
+    turns = [normalize(turn.text) for turn in made.turns]
     return all(
         any(tuple(words[at : at + len(term)]) == term for words in turns for at in range(len(words)))
         for term in query.terms
@@ -83,9 +90,9 @@ def test_any_query_is_parsed_or_refused(text: str) -> None:
     assert repr(query) == "Query()"
 
 
-def test_index_is_hmac_of_the_folded_word_cut_to_63_bits() -> None:
+def test_index_is_hmac_of_the_normalized_word_cut_to_63_bits() -> None:
     digest = hmac.new(bytes(range(32)), b"headach", hashlib.sha256).digest()
-    assert blind_text(KEY, "Headaches, headache!") == {int.from_bytes(digest[:8], "big") // 2}
+    assert hash_text(KEY, "Headaches, headache!") == {int.from_bytes(digest[:8], "big") // 2}
 
 
 def test_index_key_is_32_bytes_and_in_no_repr() -> None:
@@ -97,12 +104,12 @@ def test_index_key_is_32_bytes_and_in_no_repr() -> None:
 
 @given(hostile_text)
 def test_index_numbers_fit_a_positive_bigint_and_depend_on_the_key(text: str) -> None:
-    numbers = blind_text(KEY, text)
+    numbers = hash_text(KEY, text)
     assert all(NO_WORD < number < 2**63 for number in numbers)
-    read = fold_text(text)
-    found = " ".join(word.folded for word in (*read.words, *read.aliases))
+    read = normalize_text(text)
+    found = " ".join(word.normalized for word in (*read.words, *read.aliases))
     assert len(numbers) == len(set(found.split()))
-    assert numbers.isdisjoint(blind_text(IndexKey(b"\x01" * 32), text))
+    assert numbers.isdisjoint(hash_text(IndexKey(b"\x01" * 32), text))
 
 
 @given(st.lists(few_words.filter(bool), min_size=1, max_size=4), few_words, few_words)
@@ -110,19 +117,19 @@ def test_match_agrees_with_its_plain_meaning_and_the_index_misses_none(
     texts: list[str], loose: str, phrase: str
 ) -> None:
     made, text = transcript(*texts), f'{loose} "{phrase}"'
-    assume(fold(text))
+    assume(normalize(text))
     query = parse_query(text)
     found = _match(made, text)
     assert (found is not None) == _contains(made, query)
     if found is not None:
-        assert blind_query(KEY, query) <= blind_transcript(KEY, made)
-        assert set(turns_with(words_of(transcript_bytes(made)), query)) >= {found.turn_number}
+        assert hash_query(KEY, query) <= hash_transcript(KEY, made)
+        assert set(find_turns(read_normalized_words(format_transcript(made)), query)) >= {found.turn_number}
 
 
 @given(st.lists(hostile_text, max_size=5))
 def test_index_of_a_transcript_has_the_words_of_its_turns_and_no_others(texts: list[str]) -> None:
     made = transcript(*texts)
-    assert blind_transcript(KEY, made) == {number for text in texts for number in blind_text(KEY, text)}
+    assert hash_transcript(KEY, made) == {number for text in texts for number in hash_text(KEY, text)}
 
 
 def test_phrase_is_within_a_turn() -> None:
@@ -160,23 +167,31 @@ def test_rank_prefers_close_and_frequent_and_weighs_what_is_rare() -> None:
     def of(name: str, distance: int, *counts: int, size: int = 20_000) -> tuple[str, Match]:
         return name, Match(0, distance, counts, size)
 
-    assert [name for name, _ in ranked([of("far", 4000, 1, 1), of("near", 15, 1, 1)])] == ["near", "far"]
-    assert [name for name, _ in ranked([of("once", 0, 1), of("often", 0, 5)])] == ["often", "once"]
-    assert [name for name, _ in ranked([of("long", 0, 2), of("short", 0, 2, size=2000)])] == ["short", "long"]
+    assert [name for name, _ in rank_matches([of("far", 4000, 1, 1), of("near", 15, 1, 1)])] == [
+        "near",
+        "far",
+    ]
+    assert [name for name, _ in rank_matches([of("once", 0, 1), of("often", 0, 5)])] == ["often", "once"]
+    assert [name for name, _ in rank_matches([of("long", 0, 2), of("short", 0, 2, size=2000)])] == [
+        "short",
+        "long",
+    ]
     others = [of(str(number), 50, 9, 1) for number in range(5)]
-    order = [name for name, _ in ranked([*others, of("common twice", 50, 2, 1), of("rare twice", 50, 1, 2)])]
+    order = [
+        name for name, _ in rank_matches([*others, of("common twice", 50, 2, 1), of("rare twice", 50, 1, 2)])
+    ]
     assert order.index("rare twice") < order.index("common twice")
 
 
 def test_rank_keeps_the_given_order_of_equals() -> None:
     found = [(number, Match(0, 10, (1, 2), 500)) for number in range(50)]
-    assert ranked(found) == found
-    assert ranked([]) == []
+    assert rank_matches(found) == found
+    assert rank_matches([]) == []
 
 
 def test_snippet_highlights_what_was_said_with_its_accents() -> None:
     text = "Sí, los dolores: niño, co\u0301licos y 500mg de ibuprofeno."
-    shown = snippet(turn(3, text), parse_query('dolor cólico "500 mg" headache'))
+    shown = cut_snippet(turn(3, text), parse_query('dolor cólico "500 mg" headache'))
     assert (shown.turn_number, shown.start_ms, shown.end_ms) == (3, 18_000, 23_000)
     assert [shown.text[start:end] for start, end in shown.highlights] == ["dolores", "co\u0301licos", "500mg"]
     assert shown.text == text
@@ -184,7 +199,7 @@ def test_snippet_highlights_what_was_said_with_its_accents() -> None:
 
 def test_snippet_is_cut_from_word_to_word_around_the_closest_terms() -> None:
     text = f"pain {'word ' * 60}rash {'other ' * 30}the rash and the pain {'more ' * 60}"
-    shown = snippet(turn(0, text.strip()), parse_query("pain rash"))
+    shown = cut_snippet(turn(0, text.strip()), parse_query("pain rash"))
     assert "the rash and the pain" in shown.text
     assert shown.text.startswith("…other ")
     assert shown.text.endswith(" more…")
@@ -192,13 +207,13 @@ def test_snippet_is_cut_from_word_to_word_around_the_closest_terms() -> None:
 
 
 def test_snippet_of_a_turn_without_the_terms_is_its_beginning() -> None:
-    shown = snippet(turn(0, "word " * 100), parse_query("pain"))
+    shown = cut_snippet(turn(0, "word " * 100), parse_query("pain"))
     assert shown.text.startswith("word word")
     assert shown.highlights == ()
 
 
 def test_words_are_in_no_repr_of_a_snippet() -> None:
-    assert "pain" not in repr(snippet(turn(0, "pain"), parse_query("pain")))
+    assert "pain" not in repr(cut_snippet(turn(0, "pain"), parse_query("pain")))
 
 
 @given(
@@ -207,7 +222,7 @@ def test_words_are_in_no_repr_of_a_snippet() -> None:
 )
 def test_snippet_is_short_and_its_highlights_are_hits(text: str, searched: str) -> None:
     query = parse_query(searched)
-    shown = snippet(turn(0, text), query)
+    shown = cut_snippet(turn(0, text), query)
     assert len(shown.text) <= SNIPPET_CHARACTERS
     assert shown.text.strip("…") in text
     before = 0
@@ -215,6 +230,6 @@ def test_snippet_is_short_and_its_highlights_are_hits(text: str, searched: str) 
         assert before <= start < end <= len(shown.text)
         before = end
         if len(text) <= SNIPPET_CHARACTERS:
-            assert set(fold(shown.text[start:end])) & query.words
-    if query.words & set(fold(text)):
+            assert set(normalize(shown.text[start:end])) & query.words
+    if query.words & set(normalize(text)):
         assert shown.highlights

@@ -4,7 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.media.turns import FRAME_MS, SPEECH, _least_around, own_speech, spoken, turns, voices, windows
+from app.media.turns import (
+    FRAME_MS,
+    SPEECH,
+    _minimum_around,
+    find_speech,
+    find_turns,
+    find_windows,
+    remove_traces,
+    select_channels,
+)
 
 LOUD, QUIET = SPEECH | 90, 30
 
@@ -26,7 +35,7 @@ def recordings(draw: st.DrawFn) -> bytes:
 def test_turns_are_in_order_apart_within_the_sound_and_not_too_long(frames: bytes, longest_ms: int) -> None:
     duration_ms = len(frames) * FRAME_MS
     last = 0
-    for start, end in turns(frames, longest_ms=longest_ms, duration_ms=duration_ms):
+    for start, end in find_turns(frames, longest_ms=longest_ms, duration_ms=duration_ms):
         assert last <= start < end <= duration_ms
         assert end - start <= longest_ms
         last = end
@@ -36,7 +45,7 @@ def test_turns_are_in_order_apart_within_the_sound_and_not_too_long(frames: byte
 def test_turns_hold_all_speech_but_clicks(frames: bytes, longest_ms: int) -> None:
     duration_ms = len(frames) * FRAME_MS
     missed = bytearray(bool(frame & SPEECH) for frame in frames)
-    for start, end in turns(frames, longest_ms=longest_ms, duration_ms=duration_ms):
+    for start, end in find_turns(frames, longest_ms=longest_ms, duration_ms=duration_ms):
         first, last = start // FRAME_MS, -(-end // FRAME_MS)
         missed[first:last] = bytes(last - first)
     assert bytes([1]) * 5 not in missed
@@ -45,101 +54,101 @@ def test_turns_hold_all_speech_but_clicks(frames: bytes, longest_ms: int) -> Non
 @given(recordings(), st.sampled_from([30_000, 800_000]))
 def test_windows_hold_every_turn_and_are_not_too_long(frames: bytes, longest_ms: int) -> None:
     duration_ms = len(frames) * FRAME_MS
-    whole = windows(frames, longest_ms=longest_ms, duration_ms=duration_ms)
+    whole = find_windows(frames, longest_ms=longest_ms, duration_ms=duration_ms)
     assert all(end - start <= longest_ms for start, end in whole)
-    for start, end in turns(frames, longest_ms=longest_ms, duration_ms=duration_ms):
+    for start, end in find_turns(frames, longest_ms=longest_ms, duration_ms=duration_ms):
         assert any(first <= start and end <= last for first, last in whole)
 
 
 def test_a_short_pause_is_within_a_turn_and_a_long_one_is_not() -> None:
     frames = _heard((QUIET, 50), (LOUD, 50), (QUIET, 11), (LOUD, 50), (QUIET, 13), (LOUD, 50), (QUIET, 50))
-    assert turns(frames, longest_ms=30_000, duration_ms=8_220) == [(1_400, 4_930), (5_120, 6_820)]
+    assert find_turns(frames, longest_ms=30_000, duration_ms=8_220) == [(1_400, 4_930), (5_120, 6_820)]
 
 
 def test_speech_in_a_steady_noise_is_divided_at_its_pauses_and_nothing_is_left_out() -> None:
     noise = SPEECH | 60
     frames = _heard((noise, 50), (LOUD, 50), (noise, 5), (LOUD, 50), (noise, 40), (LOUD, 50), (noise, 100))
-    assert turns(frames, longest_ms=30_000, duration_ms=10_350) == [(0, 5_750), (5_750, 10_350)]
-    assert spoken(frames) == ((1_500, 3_000), (3_150, 4_650), (5_850, 7_350))
+    assert find_turns(frames, longest_ms=30_000, duration_ms=10_350) == [(0, 5_750), (5_750, 10_350)]
+    assert find_speech(frames) == ((1_500, 3_000), (3_150, 4_650), (5_850, 7_350))
 
 
 def test_a_noise_that_is_all_there_is_stays_a_turn() -> None:
     frames = _heard((SPEECH | 60, 100))
-    assert turns(frames, longest_ms=30_000, duration_ms=3_000) == [(0, 3_000)]
-    assert spoken(frames) == ((0, 3_000),)
+    assert find_turns(frames, longest_ms=30_000, duration_ms=3_000) == [(0, 3_000)]
+    assert find_speech(frames) == ((0, 3_000),)
 
 
 @given(recordings())
 def test_softest_moment_around_is_that_of_a_slow_search(frames: bytes) -> None:
     reach = 7
     slow = [min(frames[max(0, at - reach) : at + reach + 1]) for at in range(len(frames))]
-    assert list(_least_around(frames, reach)) == slow
+    assert list(_minimum_around(frames, reach)) == slow
 
 
 def test_a_long_turn_is_cut_at_its_quietest_pause() -> None:
     frames = _heard((LOUD, 600), (SPEECH | 60, 5), (LOUD, 100), (SPEECH | 70, 5), (LOUD, 600))
-    assert turns(frames, longest_ms=30_000, duration_ms=39_300) == [(0, 18_060), (18_060, 39_300)]
+    assert find_turns(frames, longest_ms=30_000, duration_ms=39_300) == [(0, 18_060), (18_060, 39_300)]
 
 
 def test_a_click_is_no_turn() -> None:
-    assert turns(_heard((QUIET, 50), (LOUD, 4), (QUIET, 50)), longest_ms=30_000, duration_ms=3_120) == []
+    assert find_turns(_heard((QUIET, 50), (LOUD, 4), (QUIET, 50)), longest_ms=30_000, duration_ms=3_120) == []
 
 
 def test_a_window_ends_at_a_long_silence() -> None:
     frames = _heard((LOUD, 50), (QUIET, 70), (LOUD, 50), (QUIET, 80), (LOUD, 50))
-    assert windows(frames, longest_ms=800_000, duration_ms=9_000) == [(0, 5_200), (7_400, 9_000)]
+    assert find_windows(frames, longest_ms=800_000, duration_ms=9_000) == [(0, 5_200), (7_400, 9_000)]
 
 
 def test_a_trace_of_the_other_channel_is_no_speech() -> None:
     mine, trace = _heard((QUIET, 50), (LOUD, 50)), _heard((QUIET, 50), (SPEECH | 60, 50))
-    assert not any(frame & SPEECH for frame in own_speech(trace, mine))
-    assert own_speech(mine, trace) == mine
+    assert not any(frame & SPEECH for frame in remove_traces(trace, mine))
+    assert remove_traces(mine, trace) == mine
 
 
 def test_a_trace_that_rings_on_after_the_others_words_is_no_speech() -> None:
     mine, trace = _heard((LOUD, 50), (QUIET, 50)), _heard((SPEECH | 60, 54), (QUIET, 46))
-    assert not any(frame & SPEECH for frame in own_speech(trace, mine))
+    assert not any(frame & SPEECH for frame in remove_traces(trace, mine))
 
 
 @pytest.mark.parametrize("leak_steps", [13, 16, 20])
 def test_a_loud_trace_is_no_speech_where_all_of_it_is_as_loud(leak_steps: int) -> None:
     mine = _heard((LOUD, 200), (QUIET, 50))
     trace = _heard((SPEECH | (90 - leak_steps), 200), (LOUD, 50))
-    assert own_speech(trace, mine) == _heard((90 - leak_steps, 200), (LOUD, 50))
-    assert own_speech(mine, trace) == mine
+    assert remove_traces(trace, mine) == _heard((90 - leak_steps, 200), (LOUD, 50))
+    assert remove_traces(mine, trace) == mine
 
 
 def test_one_who_speaks_softly_into_the_others_words_is_heard() -> None:
     loud, soft = _heard((LOUD, 100)), _heard((QUIET, 60), (SPEECH | 72, 40))
-    assert own_speech(soft, loud) == soft
+    assert remove_traces(soft, loud) == soft
 
 
 def test_a_channel_that_carries_the_same_speech_is_left_out() -> None:
     left, right = _heard((LOUD, 50), (QUIET, 50)), _heard((QUIET, 50), (LOUD, 50))
     same = bytes(frame ^ 1 for frame in left)
-    assert voices({0: left, 1: same}) == {0: left}
-    assert voices({0: left, 1: right, 2: same}) == {0: left, 1: right}
+    assert select_channels({0: left, 1: same}) == {0: left}
+    assert select_channels({0: left, 1: right, 2: same}) == {0: left, 1: right}
 
 
 def test_a_channel_whose_speech_is_in_a_mix_is_left_out() -> None:
     one, other = _heard((LOUD, 50), (QUIET, 50)), _heard((QUIET, 50), (LOUD, 50))
     mix = _heard((LOUD, 100))
-    assert voices({0: one, 1: mix, 2: other}) == {1: mix}
+    assert select_channels({0: one, 1: mix, 2: other}) == {1: mix}
 
 
 def test_a_pair_with_a_silent_channel_stays_a_pair() -> None:
     left, silent = _heard((LOUD, 50), (QUIET, 50)), bytes(100)
-    assert voices({0: left, 1: silent}) == {0: left, 1: silent}
+    assert select_channels({0: left, 1: silent}) == {0: left, 1: silent}
 
 
 def test_silent_channels_among_several_are_left_out() -> None:
     left, silent = _heard((LOUD, 50), (QUIET, 50)), bytes(100)
-    assert voices({0: silent, 1: silent, 2: left}) == {2: left}
-    assert voices({0: silent, 1: silent, 2: silent}) == {0: silent}
-    assert voices({}) == {}
+    assert select_channels({0: silent, 1: silent, 2: left}) == {2: left}
+    assert select_channels({0: silent, 1: silent, 2: silent}) == {0: silent}
+    assert select_channels({}) == {}
 
 
 def test_a_trace_of_one_of_several_channels_is_no_speech() -> None:
     mine, others = _heard((LOUD, 50), (QUIET, 100)), _heard((QUIET, 100), (LOUD, 50))
     traced = _heard((SPEECH | 60, 50), (LOUD, 50), (QUIET, 50))
-    assert voices({0: mine, 1: traced, 2: others})[1] == _heard((60, 50), (LOUD, 50), (QUIET, 50))
+    assert select_channels({0: mine, 1: traced, 2: others})[1] == _heard((60, 50), (LOUD, 50), (QUIET, 50))

@@ -1,4 +1,4 @@
-"""Checks a speech model's answer about a piece of sound, and repairs its times.
+"""Checks a speech model's answer about a chunk of sound, and repairs its times.
 
 It refuses what no honest answer can be: another shape, more segments or characters than anybody speaks in that time,
 words in no segment. One odd time does not condemn an answer, which would be paid for again: the segment gets its time
@@ -30,7 +30,7 @@ UNCERTAIN_NO_SPEECH: Final = 0.9
 nobody speaks; of the fixture's turns none is above 0.06 (tiny.en, measured 2026-11-29)."""
 
 TOLERANCE_MS: Final = 1000
-"""A segment's start may be so much before the piece, after its end, or before the start of the segment that it follows.
+"""A segment's start may be so much before the chunk, after its end, or before the start of the segment that it follows.
 Other starts are odd. An end may be later: Whisper hears windows of 30 s, padded with silence, and its last segment may
 end with the window (openai/whisper, `audio.py` and `transcribe.py`, checked 2026-11-21)."""
 
@@ -45,7 +45,7 @@ MARKS_AT_ONCE: Final = 30
 takes the square of a longer pile: 40,000 marks 2 s, of the whole process."""
 
 _MOST_LISTED: Final = 3000
-"""More than any piece has. What is listed beyond is refused unread, and at the first that is wrong: 4 MB of empty
+"""More than any chunk has. What is listed beyond is refused unread, and at the first that is wrong: 4 MB of empty
 objects came to 4 s and 2 GB of what pydantic had against each."""
 _MAX_SPEAKER_CHARACTERS: Final = 64
 _MAX_NUMBER: Final = 1e6
@@ -91,8 +91,8 @@ NO_FIGURES: Final = Figures()
 
 
 @dataclass(frozen=True)
-class HeardSegment:
-    """Some words. Times are from the beginning of the piece; `speaker` is the vendor's label, None without one.
+class SpeechSegment:
+    """Some words. Times are from the beginning of the chunk; `speaker` is the vendor's label, None without one.
 
     An unintelligible one has no words: somebody spoke, and nobody knows what was said.
     """
@@ -107,13 +107,13 @@ class HeardSegment:
 
 
 @dataclass(frozen=True)
-class Heard:
-    """What was heard in one piece, in order of start; nothing where nobody spoke.
+class SpeechAnswer:
+    """What was heard in one chunk, in order of start; nothing where nobody spoke.
 
     `language` is a code of ISO 639-1 or 639-3, None where the vendor named none.
     """
 
-    segments: tuple[HeardSegment, ...]
+    segments: tuple[SpeechSegment, ...]
     language: str | None = None
 
 
@@ -147,30 +147,32 @@ class _Timed(_Answer):
     language: str | None = None
 
 
-def understood(
+def parse_answer(
     body: bytes, api: SpeechApi, duration_ms: int, *, uncertain_logprob: float = UNCERTAIN_LOGPROB
-) -> Heard:
-    """What this answer says about a piece of that length; raises UpstreamFailed("speech_nonsense").
+) -> SpeechAnswer:
+    """What this answer says about a chunk of that length; raises UpstreamFailed("speech_nonsense").
 
     A segment whose `avg_logprob` is below `uncertain_logprob` is uncertain, and so is one in which the model says that
     nobody speaks; one without figures is not.
 
-    Words without times become one segment over the whole piece. Each text is one line in NFC
+    Words without times become one segment over the whole chunk. Each text is one line in NFC
     (`app/texts/unsafe_characters.py`).
-    Segments come in order of start, within the piece; a segment without words is left out.
+    Segments come in order of start, within the chunk; a segment without words is left out.
     """
     try:
         if api is SpeechApi.TEXT:
-            heard = _plain(_Text.model_validate_json(body), duration_ms)
+            parsed = _parse_text(_Text.model_validate_json(body), duration_ms)
         else:
-            heard = _timed(_Timed.model_validate_json(body), duration_ms)
-        return replace(heard, segments=tuple(_marked(one, uncertain_logprob) for one in heard.segments))
+            parsed = _parse_segments(_Timed.model_validate_json(body), duration_ms)
+        return replace(
+            parsed, segments=tuple(_mark_uncertain(one, uncertain_logprob) for one in parsed.segments)
+        )
     except ValidationError:
         pass
     raise UpstreamFailed("speech_nonsense")  # outside of the block: what pydantic raised may quote the words
 
 
-def _marked(segment: HeardSegment, uncertain_logprob: float) -> HeardSegment:
+def _mark_uncertain(segment: SpeechSegment, uncertain_logprob: float) -> SpeechSegment:
     logprob, no_speech = segment.figures.avg_logprob, segment.figures.no_speech_prob
     is_unsure = logprob is not None and logprob < uncertain_logprob
     is_silent = no_speech is not None and no_speech > UNCERTAIN_NO_SPEECH
@@ -178,29 +180,29 @@ def _marked(segment: HeardSegment, uncertain_logprob: float) -> HeardSegment:
     return replace(segment, is_uncertain=is_uncertain)
 
 
-def words(text: str) -> str:
+def strip_markers(text: str) -> str:
     """The text as one line without markers; empty where it is markers alone.
 
     A marker is what models write for sound that is no speech: `[BLANK_AUDIO]`, `(music)`, `*coughs*`, notes.
     """
     line = remove_unsafe_characters(text)
-    if not any(one.isalnum() for one in _MARKER.sub(_answer_in, line)):
+    if not any(one.isalnum() for one in _MARKER.sub(_keep_spoken, line)):
         return ""
-    return remove_unsafe_characters(_TOKEN.sub(_not_capitals, line))
+    return remove_unsafe_characters(_TOKEN.sub(_drop_marker, line))
 
 
-def _answer_in(marker: re.Match[str]) -> str:
+def _keep_spoken(marker: re.Match[str]) -> str:
     """What stays of a marker: an answer or a number, which somebody may have said."""
-    inside = _inside(marker)
+    inside = _marker_text(marker)
     return inside if inside in _ANSWERS or any(one.isdigit() for one in inside) else ""
 
 
 def is_unintelligible(text: str) -> bool:
     """Whether it is markers alone, one of which says that somebody was not understood."""
     line = remove_unsafe_characters(text)
-    if not any(map(_says_unintelligible, _MARKER.finditer(line))):
+    if not any(map(_is_unintelligible_marker, _MARKER.finditer(line))):
         return False
-    rest = _MARKER.sub(lambda one: "" if _says_unintelligible(one) else _answer_in(one), line)
+    rest = _MARKER.sub(lambda one: "" if _is_unintelligible_marker(one) else _keep_spoken(one), line)
     return not any(map(str.isalnum, rest))
 
 
@@ -224,57 +226,59 @@ def is_loop(text: str, duration_ms: int) -> bool:
     return longest is not None and len(longest[0]) > most
 
 
-def _says_unintelligible(marker: re.Match[str]) -> bool:
-    return _UNINTELLIGIBLE.search(_inside(marker)) is not None
+def _is_unintelligible_marker(marker: re.Match[str]) -> bool:
+    return _UNINTELLIGIBLE.search(_marker_text(marker)) is not None
 
 
-def _inside(marker: re.Match[str]) -> str:
+def _marker_text(marker: re.Match[str]) -> str:
     """Return the text of a marker in lower case, without its brackets and punctuation."""
     return marker[0].strip("[]()*<>|").strip(" .,!¡?¿").replace("_", " ").casefold()
 
 
-def _not_capitals(token: re.Match[str]) -> str:
-    if _says_unintelligible(token):
+def _drop_marker(token: re.Match[str]) -> str:
+    if _is_unintelligible_marker(token):
         return token[0]
     return " " if token[0].startswith("<|") or token[0].isupper() else token[0]
 
 
-def _plain(answer: _Text, duration_ms: int) -> Heard:
+def _parse_text(answer: _Text, duration_ms: int) -> SpeechAnswer:
     _require_speakable((answer.text,), duration_ms)
-    text = words(answer.text)
+    text = strip_markers(answer.text)
     if is_loop(text, duration_ms):
         raise UpstreamFailed("speech_nonsense")
     figures = Figures(avg_logprob=_mean_logprob(answer.logprobs))
-    segments = (HeardSegment(0, duration_ms, text, figures=figures),) if text else ()
+    segments = (SpeechSegment(0, duration_ms, text, figures=figures),) if text else ()
     if is_unintelligible(answer.text):
-        segments = (HeardSegment(0, duration_ms, "", is_unintelligible=True),)
-    return Heard(segments, _code(answer.languages[0].code) if answer.languages else None)
+        segments = (SpeechSegment(0, duration_ms, "", is_unintelligible=True),)
+    return SpeechAnswer(segments, _code(answer.languages[0].code) if answer.languages else None)
 
 
-def _timed(answer: _Timed, duration_ms: int) -> Heard:
+def _parse_segments(answer: _Timed, duration_ms: int) -> SpeechAnswer:
     said = [one for one in answer.segments or () if isinstance(one.text, str)]
     if len(said) > SPARE_SEGMENTS + SEGMENTS_PER_MINUTE * duration_ms / 60_000:
         raise UpstreamFailed("speech_nonsense")
     for texts in ((answer.text,), [one.text for one in said]):
         _require_speakable(texts, duration_ms)
-    times = _repaired([(_milliseconds(one.start), _milliseconds(one.end)) for one in said], duration_ms)
+    times = _repair_times([(_milliseconds(one.start), _milliseconds(one.end)) for one in said], duration_ms)
     if is_loop(" ".join(one.text for one in said), duration_ms):
         raise UpstreamFailed("speech_nonsense")
     segments = [_segment(one, start_ms, end_ms) for one, (start_ms, end_ms) in zip(said, times, strict=True)]
-    heard = sorted(
+    parsed = sorted(
         (one for one in segments if one.text or one.is_unintelligible), key=lambda one: one.start_ms
     )
-    if not heard and words(answer.text):
+    if not parsed and strip_markers(answer.text):
         raise UpstreamFailed("speech_nonsense")
-    return Heard(tuple(heard), _code(answer.language))
+    return SpeechAnswer(tuple(parsed), _code(answer.language))
 
 
-def _segment(one: _Segment, start_ms: int, end_ms: int) -> HeardSegment:
+def _segment(one: _Segment, start_ms: int, end_ms: int) -> SpeechSegment:
     """The segment; without words if it is a loop, or a marker that says that nobody understood it."""
-    text = words(one.text)
-    is_lost = is_unintelligible(one.text) or is_loop(text, end_ms - start_ms + TOLERANCE_MS)
+    text = strip_markers(one.text)
+    has_no_text = is_unintelligible(one.text) or is_loop(text, end_ms - start_ms + TOLERANCE_MS)
     figures = Figures(_logprob(one.avg_logprob), _number(one.no_speech_prob), _number(one.compression_ratio))
-    return HeardSegment(start_ms, end_ms, "" if is_lost else text, _speaker(one.speaker), is_lost, figures)
+    return SpeechSegment(
+        start_ms, end_ms, "" if has_no_text else text, _speaker(one.speaker), has_no_text, figures
+    )
 
 
 def _mean_logprob(tokens: object) -> float | None:
@@ -312,12 +316,12 @@ def _speaker(label: object) -> str | None:
     return remove_unsafe_characters(label) or None
 
 
-def _repaired(times: Sequence[tuple[int | None, int | None]], duration_ms: int) -> list[tuple[int, int]]:
-    """Starts and ends within the piece. A segment whose start is odd lies between its neighbours.
+def _repair_times(times: Sequence[tuple[int | None, int | None]], duration_ms: int) -> list[tuple[int, int]]:
+    """Starts and ends within the chunk. A segment whose start is odd lies between its neighbours.
 
     If starts go back, the fewest are odd: the longest row of starts that do not go back is kept.
     """
-    kept = _in_order([start if _is_within(start, duration_ms) else None for start, _ in times])
+    kept = _keep_ascending([start if _is_within(start, duration_ms) else None for start, _ in times])
     following: list[int] = []
     after = duration_ms
     for start in reversed(kept):
@@ -338,7 +342,7 @@ def _is_within(start: int | None, duration_ms: int) -> bool:
     return start is not None and -TOLERANCE_MS <= start <= duration_ms + TOLERANCE_MS
 
 
-def _in_order(starts: Sequence[int | None]) -> list[int | None]:
+def _keep_ascending(starts: Sequence[int | None]) -> list[int | None]:
     """The starts, None for those that go back, beyond the tolerance, in the row that keeps most of them."""
     latest = -TOLERANCE_MS
     for start in starts:

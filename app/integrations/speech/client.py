@@ -16,23 +16,23 @@ import httpx2
 import openai
 
 from app.errors import AppError, InvalidInput, Timeout, UpstreamFailed
-from app.integrations.speech.answers import UNCERTAIN_LOGPROB, Heard, HeardSegment, understood
+from app.integrations.speech.answers import UNCERTAIN_LOGPROB, SpeechAnswer, SpeechSegment, parse_answer
 from app.integrations.speech.flac import duration_ms
-from app.integrations.speech.refusals import refusal_of
+from app.integrations.speech.refusals import translate_refusal
 from app.media.sound import Cut
 from app.settings import LOOPBACK, SpeechApi
 
-__all__ = ["MAX_PIECE_BYTES", "MAX_PIECE_MS", "Heard", "HeardSegment", "Speech"]
+__all__ = ["MAX_CHUNK_BYTES", "MAX_CHUNK_MS", "Speech", "SpeechAnswer", "SpeechSegment"]
 
 OPENAI_URL: Final = "https://api.openai.com/v1"
-MAX_PIECE_BYTES: Final = 25 * 1024 * 1024 - 16 * 1024
+MAX_CHUNK_BYTES: Final = 25 * 1024 * 1024 - 16 * 1024
 """The vendor's limit is of the whole form: "Maximum content size limit (26214400) exceeded" (as users quote it, checked
 2026-11-21); the rest of the form is far below 16 KiB."""
 
-MAX_PIECE_MS: Final = 20 * 60 * 1000
+MAX_CHUNK_MS: Final = 20 * 60 * 1000
 """gpt-4o-transcribe-diarize takes 1,400 s at most (as users quote its refusal, checked 2026-11-21)."""
 
-MIN_PIECE_MS: Final = 100
+MIN_CHUNK_MS: Final = 100
 """Below it OpenAI answers 400 `audio_too_short` (as users quote it, checked 2026-11-21)."""
 
 _MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
@@ -42,7 +42,7 @@ _MAX_REFUSAL_BYTES: Final = 16 * 1024
 _REFUSAL_SECONDS: Final = 5.0
 """How long the body of a refusal is waited for; the status alone says enough then."""
 
-_GIVE_LOGPROBS: Final = frozenset(
+_RETURN_LOGPROBS: Final = frozenset(
     ("gpt-4o-transcribe", "gpt-4o-mini-transcribe", "gpt-4o-mini-transcribe-2025-12-15")
 )
 """The models that give log probabilities beside a text (openai 3.52, `transcription_create_params`)."""
@@ -113,22 +113,22 @@ class Speech:
         """Closes the connections."""
         await self._client.close()
 
-    async def transcribe(self, flac: bytes, *, language: str | None) -> Heard:
-        """The words in a piece of sound, one FLAC of at most `MAX_PIECE_BYTES` and `MAX_PIECE_MS`.
+    async def transcribe(self, flac: bytes, *, language: str | None) -> SpeechAnswer:
+        """The words in a chunk of sound, one FLAC of at most `MAX_PIECE_BYTES` and `MAX_PIECE_MS`.
 
-        `language` is a code of ISO 639-1, None if it is not known. A piece below `MIN_PIECE_MS` holds no word and is
+        `language` is a code of ISO 639-1, None if it is not known. A chunk below `MIN_PIECE_MS` holds no word and is
         not sent. What passes: RateLimited (`speech_busy`), UpstreamFailed (`speech_failed`), and what may be paid for:
         Timeout (`speech_timeout`), UpstreamFailed (`speech_nonsense`, also an answer that breaks off); with
         `retry_after_seconds`, an hour at most, if the vendor names them. What does not: Conflict and InvalidInput, with
         a reason of `speech_refusals` (`speech_quota`, `speech_key_refused`, `speech_refused` ...).
         """
         length_ms = duration_ms(flac)
-        if len(flac) > MAX_PIECE_BYTES or length_ms > MAX_PIECE_MS:
+        if len(flac) > MAX_CHUNK_BYTES or length_ms > MAX_CHUNK_MS:
             raise InvalidInput("speech_refused")
-        if length_ms < MIN_PIECE_MS:
-            return Heard(())
+        if length_ms < MIN_CHUNK_MS:
+            return SpeechAnswer(())
         answer = await self._answer(flac, language)
-        return understood(answer, self._api, length_ms, uncertain_logprob=self._uncertain_logprob)
+        return parse_answer(answer, self._api, length_ms, uncertain_logprob=self._uncertain_logprob)
 
     async def _answer(self, flac: bytes, language: str | None) -> bytes:
         failure: AppError
@@ -147,7 +147,7 @@ class Speech:
     async def _ask(self, flac: bytes, language: str | None) -> bytes:
         # A file is sent in blocks, between which others have their turn; bytes would be sent as one.
         async with self._transcriptions.create(
-            file=("piece.flac", BytesIO(flac), "audio/flac"),
+            file=("chunk.flac", BytesIO(flac), "audio/flac"),
             model=self._model,
             **_options(self._api, self._model, language),
         ) as answer:
@@ -157,7 +157,7 @@ class Speech:
 def _options(api: SpeechApi, model: str, language: str | None) -> dict[str, Any]:
     """gpt-transcribe takes `languages` for `language` (OpenAI's transcription guide, checked 2026-11-21)."""
     options: dict[str, Any] = {"response_format": "json" if api is SpeechApi.TEXT else api.value}
-    if api is SpeechApi.TEXT and model in _GIVE_LOGPROBS:
+    if api is SpeechApi.TEXT and model in _RETURN_LOGPROBS:
         options["include"] = ["logprobs"]
     if api is SpeechApi.VERBOSE_JSON:
         options["timestamp_granularities"] = ["segment"]
@@ -175,18 +175,18 @@ def _http_client(base_url: str, timeout_seconds: float) -> httpx2.AsyncClient:
         timeout=httpx2.Timeout(timeout_seconds, connect=min(timeout_seconds, _CONNECT_SECONDS)),
         trust_env=urlsplit(base_url).hostname not in LOOPBACK,
         follow_redirects=False,
-        event_hooks={"request": [_keep_own_headers], "response": [_refuse]},
+        event_hooks={"request": [_remove_other_headers], "response": [_refuse]},
     )
 
 
-async def _keep_own_headers(request: httpx2.Request) -> None:
+async def _remove_other_headers(request: httpx2.Request) -> None:
     for name in set(request.headers) - _OWN_HEADERS:
         del request.headers[name]
 
 
 async def _refuse(response: httpx2.Response) -> None:
     if response.status_code != 200:
-        raise refusal_of(response.status_code, await _refusal_body(response), _retry_after(response))
+        raise translate_refusal(response.status_code, await _refusal_body(response), _retry_after(response))
 
 
 async def _refusal_body(response: httpx2.Response) -> bytes:

@@ -1,4 +1,4 @@
-"""How long a piece of FLAC is, by its own first block. It reads that block alone and decodes nothing."""
+"""How long a chunk of FLAC is, by its own first block. It reads that block alone and decodes nothing."""
 
 from app.errors import InvalidInput
 

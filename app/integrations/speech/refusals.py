@@ -53,25 +53,25 @@ _PASSING: Final = frozenset((408, 409, 425))
 _ANSWER_FORMAT: Final = frozenset({"response_format", "timestamp_granularities", "chunking_strategy"})
 
 
-def refusal_of(status: int, body: bytes, retry_after: Mapping[str, int]) -> AppError:
+def translate_refusal(status: int, body: bytes, retry_after: Mapping[str, int]) -> AppError:
     """The AppError for an answer other than 200; `body` may be cut off, empty, or no JSON.
 
     `retry_after` is the detail that says when to come back.
     """
-    told = _told(body)
-    for code in (told.get("code"), told.get("type")):
+    error = _parse_error(body)
+    for code in (error.get("code"), error.get("type")):
         if isinstance(code, str) and code in FINAL:
             kind, reason = FINAL[code]
             return kind(reason, status=status)
         if isinstance(code, str) and code in BUSY:
             return RateLimited("speech_busy", **retry_after)
-    if told.get("code") == "unsupported_value" and told.get("param") in _ANSWER_FORMAT:
+    if error.get("code") == "unsupported_value" and error.get("param") in _ANSWER_FORMAT:
         return InvalidInput("speech_format_unsupported", status=status)
-    named = vendor_code(told.get("code")) or vendor_code(told.get("type"))
-    return _by_status(status, named, retry_after)
+    named = vendor_code(error.get("code")) or vendor_code(error.get("type"))
+    return _translate_status(status, named, retry_after)
 
 
-def _by_status(status: int, named: Mapping[str, str], retry_after: Mapping[str, int]) -> AppError:
+def _translate_status(status: int, named: Mapping[str, str], retry_after: Mapping[str, int]) -> AppError:
     if status in (401, 403):
         return Conflict("speech_key_refused", status=status, **named)
     if status == 402:
@@ -83,11 +83,11 @@ def _by_status(status: int, named: Mapping[str, str], retry_after: Mapping[str, 
     return UpstreamFailed("speech_failed", status=status, **named, **retry_after)
 
 
-def _told(body: bytes) -> Mapping[str, Any]:
+def _parse_error(body: bytes) -> Mapping[str, Any]:
     """`error` of `{"error": {"message", "type", "param", "code"}}`, or the document itself if it has no envelope."""
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
         return {}
-    told = document.get("error", document) if isinstance(document, dict) else None
-    return told if isinstance(told, dict) else {}
+    error = document.get("error", document) if isinstance(document, dict) else None
+    return error if isinstance(error, dict) else {}

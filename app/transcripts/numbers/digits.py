@@ -24,9 +24,9 @@ def plain_number(raw: str) -> str:
     return plain[:MAX_WORD_CHARACTERS].rstrip(".")
 
 
-def times_power_of_ten(folded: str, zeros: int) -> str:
+def times_power_of_ten(normalized: str, zeros: int) -> str:
     """The number with its decimal point so many places to the right."""
-    whole, _, decimals = folded.partition(".")
+    whole, _, decimals = normalized.partition(".")
     moved = whole + decimals[:zeros].ljust(zeros, "0")
     left = decimals[zeros:]
     return (moved.lstrip("0") or "0") + (f".{left}" if left else "")

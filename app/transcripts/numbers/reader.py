@@ -53,9 +53,9 @@ _SPECIAL: Final = _NUMBER_WORDS.union(
 
 
 class Word(NamedTuple):
-    """A folded word, and the characters of the text that it was made from."""
+    """A normalized word, and the characters of the text that it was made from."""
 
-    folded: str
+    normalized: str
     start: int
     end: int
 
@@ -80,12 +80,12 @@ class Read:
 
 
 class _Number(NamedTuple):
-    folded: str
+    normalized: str
     stop: int
 
 
 def read(tokens: Sequence[Token], singular: Callable[[str], str], mode: Mode) -> Read:
-    """The words that a text or a query has; `singular` folds what is neither a number nor a unit.
+    """The words that a text or a query has; `singular` normalizes what is neither a number nor a unit.
 
     Loose words that can be read in two ways are read as the number (`one forty two` is 142); a text keeps both.
     """
@@ -123,7 +123,7 @@ class _Reader:
             return self._add(*phrase, place)
         if (number := self._number(place)) is not None:
             self._name_number(number, place)
-            self._add(number.folded, number.stop, place)
+            self._add(number.normalized, number.stop, place)
             self._after_number = True
             return number.stop
         if self._is_silent(place):
@@ -139,39 +139,39 @@ class _Reader:
             known.UNITS.get(raw) or known.SPELLINGS.get(raw) or self._singular(raw), place + 1, place
         )
 
-    def _add(self, folded: str, stop: int, place: int) -> int:
-        self._words.append(Word(folded, self._tokens[place].start, self._tokens[stop - 1].end))
+    def _add(self, normalized: str, stop: int, place: int) -> int:
+        self._words.append(Word(normalized, self._tokens[place].start, self._tokens[stop - 1].end))
         self._after_number = False
         return stop
 
-    def _add_temperature(self, folded: Sequence[str], stop: int, place: int) -> int:
-        if folded[0] != "degree" or self._tokens.raw(place) in known.TEMPERATURE_LETTERS:
+    def _add_temperature(self, normalized: Sequence[str], stop: int, place: int) -> int:
+        if normalized[0] != "degree" or self._tokens.raw(place) in known.TEMPERATURE_LETTERS:
             self._alias_words(place, stop)
-        for word in folded:
+        for word in normalized:
             self._add(word, stop, place)
         return stop
 
     def _number_before(self, place: int) -> str:
-        """The folded number directly before the place; empty if there is none."""
-        return self._words[-1].folded if self._after_number and self._tokens.is_joined(place) else ""
+        """The normalized number directly before the place; empty if there is none."""
+        return self._words[-1].normalized if self._after_number and self._tokens.is_joined(place) else ""
 
     def _alias_words(self, place: int, stop: int) -> None:
-        """Lets each word of what is folded as a unit be found by itself."""
+        """Lets each word of what is normalized as a unit be found by itself."""
         for at in range(place, stop):
             raw = self._tokens.raw(at)
             if raw.isalpha():
                 self._alias(self._singular(raw), at, at + 1)
 
-    def _alias(self, folded: str, place: int, stop: int) -> None:
-        self._aliases.append(Word(folded, self._tokens[place].start, self._tokens[stop - 1].end))
+    def _alias(self, normalized: str, place: int, stop: int) -> None:
+        self._aliases.append(Word(normalized, self._tokens[place].start, self._tokens[stop - 1].end))
 
     def _name_number(self, number: _Number, place: int) -> None:
         """What else finds the number: words that are not always numbers, and `1.42` in a blood pressure."""
-        for name in _NAMES.get(number.folded, ()):
+        for name in _NAMES.get(number.normalized, ()):
             self._alias(self._singular(name), place, number.stop)
         if number.stop == place + 1 and self._tokens.raw(place) in known.AMBIGUOUS:
             self._alias_phrase_end(place)
-        split = _SPLIT_PRESSURE.fullmatch(number.folded)
+        split = _SPLIT_PRESSURE.fullmatch(number.normalized)
         is_pressure = self._is_over(number.stop) or self._follows_over(place)
         if split and is_pressure and (split[2][1] != "0" or not self._tokens.raw(place).isalnum()):
             self._alias(plain_number(f"{split[1]}.{split[2]}"), place, number.stop)
@@ -181,7 +181,7 @@ class _Reader:
         phrase, end = self._singular(self._tokens.raw(place)), self._tokens[place].end
         self._aliases.append(Word(phrase, self._tokens[place].start, end))
         for word in reversed(self._words[-_MOST_WORDS_BEFORE:]):
-            phrase = f"{word.folded} {phrase}"
+            phrase = f"{word.normalized} {phrase}"
             self._aliases.append(Word(phrase, word.start, end))
 
     def _may_begin_number(self, place: int) -> bool:
@@ -220,7 +220,10 @@ class _Reader:
         """Whether it is the second number of a blood pressure."""
         if not self._after_number or self._tokens.raw(place - 1) not in known.OVER:
             return False
-        return self._tokens.is_joined(place) and _UPPER_PRESSURE.fullmatch(self._words[-1].folded) is not None
+        return (
+            self._tokens.is_joined(place)
+            and _UPPER_PRESSURE.fullmatch(self._words[-1].normalized) is not None
+        )
 
     def _is_silent(self, place: int) -> bool:
         """`over` within a blood pressure, since `142/90` has none; `per` between units."""
@@ -232,7 +235,7 @@ class _Reader:
         return raw in known.PER and self._follows_unit() and (unit in known.UNITS or unit in known.COUNTED)
 
     def _follows_unit(self) -> bool:
-        return bool(self._words) and self._words[-1].folded in _UNIT_KEYS
+        return bool(self._words) and self._words[-1].normalized in _UNIT_KEYS
 
     def _is_measured(self, place: int) -> bool:
         raw = self._tokens.joined(place)
@@ -288,16 +291,16 @@ class _Reader:
             return _Number(half, place + 2)
         if self._is_clock(place):
             self._alias(raw + self._tokens.raw(place + 1), place, place + 2)
-        folded, stop = plain_number(raw), place + 1
+        normalized, stop = plain_number(raw), place + 1
         scale = self._tokens.joined(stop)
-        if scale in _SCALES and len(folded) <= _MOST_SCALED_CHARACTERS and folded.count(".") <= 1:
-            folded, stop = times_power_of_ten(folded, _SCALES[scale]), stop + 1
-        if folded.isdigit() and self._tokens.joined(stop) and self._tokens.gap(stop) in (" ", "-"):
+        if scale in _SCALES and len(normalized) <= _MOST_SCALED_CHARACTERS and normalized.count(".") <= 1:
+            normalized, stop = times_power_of_ten(normalized, _SCALES[scale]), stop + 1
+        if normalized.isdigit() and self._tokens.joined(stop) and self._tokens.gap(stop) in (" ", "-"):
             if (half := self._half(stop)) is not None:
-                return _Number(folded + half[1:], stop + 2)
+                return _Number(normalized + half[1:], stop + 2)
             if self._is_fraction(stop):
-                return _Number(folded + self._tokens.raw(stop)[1:], stop + 1)
-        return self._with_decimals(folded, place, stop)
+                return _Number(normalized + self._tokens.raw(stop)[1:], stop + 1)
+        return self._with_decimals(normalized, place, stop)
 
     def _half(self, place: int) -> str | None:
         """`1/2`, `1/4` or `3/4` of what is counted, as a decimal."""
@@ -327,9 +330,9 @@ class _Reader:
         follows = self._follows_over(place)
         whole = _SPLIT_PRESSURE.fullmatch(raw)
         if whole and not raw.isdigit():
-            folded = whole[1] + whole[2]
+            normalized = whole[1] + whole[2]
             if self._is_over(place + 1) or (follows and self._is_lower_pressure(place)):
-                return _Number(folded, place + 1)
+                return _Number(normalized, place + 1)
             return None
         rest = self._tokens.raw(place + 1)
         if len(raw) != 1 or raw not in "123" or len(rest) != 2 or not rest.isdigit():
@@ -363,21 +366,21 @@ class _Reader:
         found = self._decimals(place + 1)
         return _Number(plain_number(f"0.{found[0]}"), found[1]) if found else None
 
-    def _with_decimals(self, folded: str, place: int, stop: int) -> _Number:
+    def _with_decimals(self, normalized: str, place: int, stop: int) -> _Number:
         """The number at the place with `point five`, `coma cinco` or `and a half` behind it or its unit."""
-        if not folded.isdigit():
-            return _Number(folded, stop)
+        if not normalized.isdigit():
+            return _Number(normalized, stop)
         if (found := self._spoken_decimals(stop)) is not None:
-            return self._scaled(f"{folded}.{found[0]}", found[1])
+            return self._scaled(f"{normalized}.{found[0]}", found[1])
         if (fraction := fraction_behind(self._tokens, place, stop)) is not None:
             self._alias_words(stop, fraction[1])
-            return self._scaled(f"{folded}.{fraction[0]}", fraction[1])
+            return self._scaled(f"{normalized}.{fraction[0]}", fraction[1])
         if self._is_measured(stop) or self._counts(stop):
             behind = fraction_behind_unit(self._tokens, stop + 1)
             if behind is not None:
                 self._fraction = stop + 1, behind[1]
-                return _Number(f"{folded}.{behind[0]}"[:MAX_WORD_CHARACTERS], stop)
-        return _Number(folded, stop)
+                return _Number(f"{normalized}.{behind[0]}"[:MAX_WORD_CHARACTERS], stop)
+        return _Number(normalized, stop)
 
     def _spoken_decimals(self, place: int) -> tuple[str, int] | None:
         """The decimals of `point five` or `coma cinco`, and where they end; of `con cinco` only before degrees."""
@@ -390,10 +393,10 @@ class _Reader:
 
     def _scaled(self, decimal: str, stop: int) -> _Number:
         """The decimal number, times the thousand or million behind it."""
-        scale, folded = self._tokens.joined(stop), plain_number(decimal)
-        if scale in _SCALES and scale != "hundred" and len(folded) <= _MOST_SCALED_CHARACTERS:
-            return _Number(times_power_of_ten(folded, _SCALES[scale]), stop + 1)
-        return _Number(folded, stop)
+        scale, normalized = self._tokens.joined(stop), plain_number(decimal)
+        if scale in _SCALES and scale != "hundred" and len(normalized) <= _MOST_SCALED_CHARACTERS:
+            return _Number(times_power_of_ten(normalized, _SCALES[scale]), stop + 1)
+        return _Number(normalized, stop)
 
     def _decimals(self, place: int) -> tuple[str, int] | None:
         """The digits behind a decimal point, and where they end."""

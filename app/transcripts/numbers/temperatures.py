@@ -1,6 +1,6 @@
-"""Degrees, Celsius and Fahrenheit among the tokens of a text, in English or Spanish. Pure, no I/O.
+"""Recognizes degrees, Celsius and Fahrenheit among the tokens of an English or Spanish text. Pure.
 
-Each function looks at a bounded number of tokens.
+Each function reads a bounded number of tokens.
 """
 
 import re
@@ -17,11 +17,11 @@ _WORDS_AFTER: Final = 3
 
 
 def temperature(tokens: Tokens, place: int, number: str) -> tuple[tuple[str, ...], int] | None:
-    """The folded words of degrees or a scale at the place, and where they end.
+    """Return the normalized words of degrees or of a scale that begin at this position, and the position after them.
 
-    `number` is the folded number directly before it, or empty. Degrees without a scale are of the scale in which the
-    number can be a body temperature; `37 degrees of flexion` are of none. A letter alone is a scale only behind such a
-    number.
+    `number` is the normalized number directly before the position, or empty. Degrees without a scale get the scale in
+    which the number can be a body temperature. The degrees of an angle (`37 degrees of flexion`) get no scale. A single
+    letter is a scale only after a number that can be a body temperature.
     """
     raw = tokens.raw(place)
     if raw in known.DEGREES:
@@ -41,7 +41,7 @@ def _name(raw: str) -> str:
 
 
 def _scale(tokens: Tokens, place: int) -> str:
-    """The scale that a name or a letter at the place means: none in `C-section` and `C diff`."""
+    """Return the scale that a name or a letter at this position means: none in `C-section` and `C diff`."""
     raw = tokens.joined(place)
     letter = known.TEMPERATURE_LETTERS.get(raw, "")
     if not letter:

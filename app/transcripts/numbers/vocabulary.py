@@ -1,4 +1,4 @@
-"""The words of English and Spanish that `numbers` and `folding` treat alike. Data only.
+"""The words of English and Spanish that `numbers` and `normalization` treat alike. Data only.
 
 Keys are in lower case and without accents (`ñ` stays).
 """

@@ -1,7 +1,7 @@
 """Matches decrypted transcripts against a query, ranks them, and cuts snippets. Pure.
 
-The module searches the stored folded words (`stored.words_of`) as bytes, and never folds a transcript again. Only
-the turn of a snippet is folded again, to find the characters to highlight.
+The module searches the stored normalized words (`transcript_format.read_normalized_words`) as bytes. It normalizes only
+the turn of a snippet again, to find the characters to highlight.
 """
 
 import math
@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 from uuid import UUID
 
 from app.transcripts.model import Speaker, Turn
-from app.transcripts.search.normalization import fold_text
+from app.transcripts.search.normalization import normalize_text
 from app.transcripts.search.query_terms import Query
 
 SNIPPET_CHARACTERS: Final = 160
@@ -35,8 +35,8 @@ Key = TypeVar("Key")
 class Match:
     """A transcript that has every term. `turn_number` is the turn where the terms are closest.
 
-    `distance` is the number of bytes of folded words from the first to the last of them, `counts` the number of
-    hits of each term, and `size_bytes` the length of the folded words.
+    `distance` is the number of bytes of normalized words from the first to the last of them, `counts` the number of
+    hits of each term, and `size_bytes` the length of the normalized words.
     """
 
     turn_number: int
@@ -59,29 +59,29 @@ class Snippet:
     participant_id: UUID | None = None
 
 
-def match(folded: bytes, query: Query) -> Match | None:
-    """Return how the folded words of a transcript (`stored.words_of`) match, or None if a term is missing."""
+def match_transcript(normalized: bytes, query: Query) -> Match | None:
+    """Return how the normalized words of a transcript match the query, or None if a term is missing."""
     counts = []
     for needle in query.needles:
-        count = folded.count(needle)
+        count = normalized.count(needle)
         if not count:
             return None
         counts.append(count)
-    start, end = _close_together(folded, query.needles, counts)
-    return Match(folded.count(b"\n", 0, start), end - start, tuple(counts), len(folded))
+    start, end = _find_closest(normalized, query.needles, counts)
+    return Match(normalized.count(b"\n", 0, start), end - start, tuple(counts), len(normalized))
 
 
-def turns_with(folded: bytes, query: Query) -> tuple[int, ...]:
+def find_turns(normalized: bytes, query: Query) -> tuple[int, ...]:
     """Return the numbers of the turns that have a term, in order, or none if the transcript lacks one of the terms."""
-    if any(needle not in folded for needle in query.needles):
+    if any(needle not in normalized for needle in query.needles):
         return ()
-    lines = folded.split(b"\n")
+    lines = normalized.split(b"\n")
     return tuple(
         number for number, line in enumerate(lines) if any(needle in line for needle in query.needles)
     )
 
 
-def ranked(found: Sequence[tuple[Key, Match]]) -> list[tuple[Key, Match]]:
+def rank_matches(found: Sequence[tuple[Key, Match]]) -> list[tuple[Key, Match]]:
     """Return the matches of one query, best first. Equal matches stay in the given order.
 
     A rare term counts more than a frequent one, further hits of a term count less and less, and terms that are
@@ -98,14 +98,14 @@ def ranked(found: Sequence[tuple[Key, Match]]) -> list[tuple[Key, Match]]:
     return [found[place] for place in order]
 
 
-def snippet(turn: Turn, query: Query) -> Snippet:
+def cut_snippet(turn: Turn, query: Query) -> Snippet:
     """Return the part of a turn around the place where its terms are closest, or its beginning if it has no term."""
-    hits = _hits_in_text(turn.text, query)
-    start, end = _cut(turn.text, _focus(hits))
+    hits = _find_hits(turn.text, query)
+    start, end = _choose_range(turn.text, _find_focus(hits))
     lead = _CUT if start > 0 else ""
     text = lead + turn.text[start:end] + (_CUT if end < len(turn.text) else "")
     shift = start - len(lead)
-    ranges = _merged(
+    ranges = _merge(
         (max(first, start) - shift, min(last, end) - shift)
         for found in hits
         for first, last in found
@@ -123,31 +123,31 @@ def snippet(turn: Turn, query: Query) -> Snippet:
     )
 
 
-def _close_together(folded: bytes, needles: Sequence[bytes], counts: Sequence[int]) -> Span:
+def _find_closest(normalized: bytes, needles: Sequence[bytes], counts: Sequence[int]) -> Span:
     """Return a short stretch with a hit of each term, around the rarest term, of which the first 16 hits are
     examined.
     """
     rarest = needles[counts.index(min(counts))]
     others = [needle for needle in needles if needle is not rarest]
-    at = folded.find(rarest)
+    at = normalized.find(rarest)
     if not others:
         return at, at
     best, looked_at = (at, at + _FAR_BYTES), 0
     while at >= 0 and looked_at < _MOST_HITS:
-        start, end = _stretch(folded, (at, at + len(rarest)), others)
+        start, end = _extend_stretch(normalized, (at, at + len(rarest)), others)
         if end - start < best[1] - best[0]:
             best = (start, end)
-        at = folded.find(rarest, at + len(rarest) - 1)
+        at = normalized.find(rarest, at + len(rarest) - 1)
         looked_at += 1
     return best
 
 
-def _stretch(folded: bytes, hit: Span, others: Sequence[bytes]) -> Span:
+def _extend_stretch(normalized: bytes, hit: Span, others: Sequence[bytes]) -> Span:
     """Return the stretch from the first to the last of the hit and the nearest hits of the other terms."""
     first, last = hit
     for needle in others:
-        before = folded.rfind(needle, max(0, hit[0] - _FAR_BYTES), hit[0] + 1)
-        after = folded.find(needle, hit[0], hit[1] + _FAR_BYTES)
+        before = normalized.rfind(needle, max(0, hit[0] - _FAR_BYTES), hit[0] + 1)
+        after = normalized.find(needle, hit[0], hit[1] + _FAR_BYTES)
         if before < 0 and after < 0:
             return hit[0], hit[0] + _FAR_BYTES
         is_before = after < 0 or (before >= 0 and hit[0] - before < after - hit[0])
@@ -156,36 +156,36 @@ def _stretch(folded: bytes, hit: Span, others: Sequence[bytes]) -> Span:
     return first, last
 
 
-def _hits_in_text(text: str, query: Query) -> list[list[Span]]:
+def _find_hits(text: str, query: Query) -> list[list[Span]]:
     """Return the positions of each term that is in the text."""
-    read = fold_text(text)
+    read = normalize_text(text)
     found = read.words
-    folded = [word.folded for word in found]
+    normalized = [word.normalized for word in found]
     hits = []
     for term in query.terms:
         last = len(term) - 1
         said = [
             (found[place].start, found[place + last].end)
             for place in range(len(found) - last)
-            if folded[place] == term[0] and tuple(folded[place : place + last + 1]) == term
+            if normalized[place] == term[0] and tuple(normalized[place : place + last + 1]) == term
         ]
-        named = [(word.start, word.end) for word in read.aliases if word.folded == " ".join(term)]
+        named = [(word.start, word.end) for word in read.aliases if word.normalized == " ".join(term)]
         hits.append(sorted({*said, *named}))
     return [each for each in hits if each]
 
 
-def _focus(hits: Sequence[Sequence[Span]]) -> Span:
+def _find_focus(hits: Sequence[Sequence[Span]]) -> Span:
     """Return a short stretch of text with a hit of each term in it, chosen like `_close_together`."""
     rarest = min(hits, key=len, default=[])
     stretches = (
         (min(start for start, _ in near), max(end for _, end in near))
         for hit in rarest[:_MOST_HITS]
-        for near in ([_nearest(found, hit) for found in hits],)
+        for near in ([_find_nearest(found, hit) for found in hits],)
     )
     return min(stretches, key=lambda stretch: stretch[1] - stretch[0], default=(0, 0))
 
 
-def _nearest(found: Sequence[Span], hit: Span) -> Span:
+def _find_nearest(found: Sequence[Span], hit: Span) -> Span:
     place = bisect_left(found, hit)
     return min(found[max(0, place - 1) : place + 1], key=lambda each: abs(each[0] - hit[0]))
 
@@ -199,7 +199,7 @@ def _score(found: Match, weights: Sequence[float], usual_size: float) -> float:
     return base * (1 + (1 / (1 + found.distance / _NEAR_BYTES) if is_several else 0))
 
 
-def _cut(text: str, focus: Span) -> Span:
+def _choose_range(text: str, focus: Span) -> Span:
     """Return the range of characters to show: the focus with some text before it, cut between words if possible."""
     if len(text) <= SNIPPET_CHARACTERS:
         return 0, len(text)
@@ -207,15 +207,15 @@ def _cut(text: str, focus: Span) -> Span:
     start = min(max(0, focus[0] - _LEAD_CHARACTERS), len(text) - room)
     if start > 0:
         space = text.find(" ", start - 1, focus[0])
-        start = _whole(text, space + 1 if space >= 0 else start)
+        start = _before_accents(text, space + 1 if space >= 0 else start)
     end = min(start + room, len(text))
     if end < len(text):
         space = text.rfind(" ", focus[1], end + 1)
-        end = space if space > start else _whole(text, end)
+        end = space if space > start else _before_accents(text, end)
     return start, end
 
 
-def _whole(text: str, place: int) -> int:
+def _before_accents(text: str, place: int) -> int:
     """Return the position, or one shortly before it, that does not separate a letter from its accents."""
     whole = place
     while 0 < whole < len(text) and unicodedata.combining(text[whole]) and place - whole < _MOST_ACCENTS:
@@ -223,7 +223,7 @@ def _whole(text: str, place: int) -> int:
     return whole
 
 
-def _merged(ranges: Iterable[Span]) -> tuple[Span, ...]:
+def _merge(ranges: Iterable[Span]) -> tuple[Span, ...]:
     merged: list[Span] = []
     for start, end in sorted(ranges):
         if merged and start < merged[-1][1]:

@@ -1,18 +1,21 @@
-"""Words folded so that a search finds what a reader of English or Spanish would call the same word. Pure, no I/O.
+"""Normalizes words, so that a search finds all forms of a word in English and Spanish. Pure.
 
-Accents, case, width and ligatures fold; so does a plural into its singular, by a few rules and no stemmer: what
-comes out is a key to compare by, not always a word (`headache` and `headaches` are both `headach`).
+The module removes differences of accents, case, width and ligatures. It turns a plural into its singular by a few
+rules, without a stemmer. A normalized word is therefore only a key for comparisons, and not always a word: `headache`
+and `headaches` both become `headach`.
 
 `ñ` is a letter of its own, as in the Spanish alphabet and in CLDR's collation of Spanish: `año` is not `ano`, and a
-search for `uña` must not find every `una`. Whoever has no such key does not find it by `n`.
+search for `uña` does not find every `una`. A query that is typed with `n` does not find `ñ`.
 
-A number folds to its digits with a decimal point, in whatever way it is written or said: `.5`, `0,5`, `0'5`, `½` and
-`zero point five` are `0.5`; `1,000`, `a thousand` and `mil` are `1000`. Units and their abbreviations are alike
-(`numbers`).
-Letters and digits part (`covid-19`, `covid19`), hyphens part words, apostrophes do not, and a possessive goes with
-its `s`. The dots of an abbreviation go (`O.K.`, `p.m.`).
+A number becomes digits with a decimal point, however it is written or said: `.5`, `0,5`, `0'5`, `½` and `zero point
+five` become `0.5`; `1,000`, `a thousand` and `mil` become `1000`. Units and their abbreviations become equal
+(app/transcripts/numbers).
 
-Each change of a rule changes what is stored: `WORDS_FORMAT` (app/transcripts/transcript_format.py) and the blind index.
+Letters and digits are separated (`covid-19`, `covid19`). A hyphen separates words, and an apostrophe does not. A
+possessive `'s` is removed, and so are the dots of an abbreviation (`O.K.`, `p.m.`).
+
+The stored normalized words and the blind index depend on these rules. Increase `NORMALIZATION_VERSION`
+(app/transcripts/transcript_format.py) with each change.
 """
 
 import re
@@ -24,7 +27,7 @@ from app.transcripts.numbers.cardinals import Token
 from app.transcripts.numbers.digits import MAX_WORD_CHARACTERS
 from app.transcripts.numbers.reader import Mode, Read, Word, read
 
-__all__ = ["MAX_WORD_CHARACTERS", "Word", "fold", "fold_query", "fold_text", "words"]
+__all__ = ["MAX_WORD_CHARACTERS", "Word", "normalize", "normalize_query", "normalize_text", "words"]
 
 _MARKS: Final = (
     r"\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f"
@@ -35,10 +38,10 @@ _APOSTROPHES: Final = r"'\u2019\u02bc"
 _POINTS: Final = r".\u00b7\uff0e\u066b"
 _COMMAS: Final = r",\uff0c"
 _TOKEN: Final = re.compile(
-    # O.K., p.m., and the Spanish p. m.
+    # abbreviations: O.K., p.m., and the Spanish p. m.
     rf"(?P<dotted>(?<![^\W_])[A-Za-z](?:\.[A-Za-z]){{1,15}}(?![^\W_]|[{_MARKS}]))"
     r"|(?P<spaced>(?<![^\W_])(?:[ap]\.\sm|o\.\sk)(?![^\W_]))"
-    # .5, but neither the 5 of `1.2.5` and `...5` nor that of `No.5`; and `take.5 mg`
+    # a leading decimal point: `.5` and `take.5 mg`, but not the 5 of `1.2.5`, `...5` or `No.5`
     rf"|(?:(?:(?<![\w{_POINTS}{_COMMAS}{_MARKS}\u2026])[{_POINTS}]|(?<![^\s(\[])[{_COMMAS}])(?=\d)"
     rf"|(?<=[^\W\d_])[{_POINTS}](?=\d{{1,9}}\s?(?:mg|mcg|\u00b5g|\u03bcg|ug|g|kg|ml|l|cc|mmol|meq|iu|unit|tab|milli|micro|gram)))?"
     rf"[^\W_]+(?:(?:[{_MARKS}]+|[{_APOSTROPHES}](?=[^\W_])|(?<=\d)[{_POINTS}{_COMMAS}](?=\d))[^\W_]*)*"
@@ -59,7 +62,7 @@ _POINT: Final = re.compile(rf"(?<=\d)[{_POINTS}](?=\d)")
 _COMMA: Final = re.compile(rf"(?<=\d)[{_COMMAS}](?=\d)")
 _DIGIT: Final = re.compile(r"\d")
 _PART: Final = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+|[%\u00b0]")
-# What is written for `°`: a ring, and the `º` of Spanish ordinals where it can be no ordinal.
+# Characters written in place of `°`: a ring, and the Spanish ordinal sign `º` where it cannot mean an ordinal.
 _DEGREE: Final = re.compile(
     r"\u02da|\u00ba(?=\s?[CF](?![^\W_]))|(?:(?<=\d[.,]\d)|(?<=\b3[5-9])|(?<=\b4[0-2]))\u00ba(?!\s?[^\W\d_]{3}|\w)",
     re.IGNORECASE,
@@ -76,44 +79,44 @@ _LOOSE_E: Final = ("sse", "zze", "xe", "che", "she")
 _SPANISH_E: Final = ("le", "ne", "re", "de", "je", "se", "ze", "ye")
 
 
-def fold_text(text: str) -> Read:
-    """The folded words of what was said, in order, and the other words that find them.
+def normalize_text(text: str) -> Read:
+    """Return the normalized words of a transcript's text, in order, and their aliases.
 
-    Offsets are in characters (code points) of the text itself.
+    Offsets are in code points of the text.
     """
     return _read(text, Mode.SAID)
 
 
-def fold_query(text: str, *, is_phrase: bool) -> list[Word]:
-    """The folded words of a phrase in a query, or of its loose words."""
+def normalize_query(text: str, *, is_phrase: bool) -> list[Word]:
+    """Return the normalized words of a query: of a phrase in quotes, or of words outside quotes."""
     return _read(text, Mode.PHRASE if is_phrase else Mode.LOOSE).words
 
 
 def words(text: str) -> list[Word]:
-    """The folded words of what was said, in order."""
-    return fold_text(text).words
+    """Return the normalized words of a transcript's text, in order."""
+    return normalize_text(text).words
 
 
-def fold(text: str) -> list[str]:
-    """The folded words of what was said, in order, each of 1 to 64 characters."""
-    return [word.folded for word in words(text)]
+def normalize(text: str) -> list[str]:
+    """Return the normalized words as strings, in order, each of 1 to 64 characters."""
+    return [word.normalized for word in words(text)]
 
 
 def _read(text: str, mode: Mode) -> Read:
     if _JOINER.search(text) is None:
         return read(_tokens(text), _singular, mode)
-    # Characters that join letters and cannot be seen are taken away first: none may hide a decimal point.
+    # Invisible characters that join letters are removed first, so that none can hide a decimal point.
     places = [place for place, character in enumerate(text) if not _JOINER.match(character)]
     made = read(_tokens(_JOINER.sub("", text)), _singular, mode)
-    return Read(_placed(made.words, places), _placed(made.aliases, places))
+    return Read(_restore_offsets(made.words, places), _restore_offsets(made.aliases, places))
 
 
-def _placed(found: Sequence[Word], places: Sequence[int]) -> list[Word]:
-    return [Word(word.folded, places[word.start], places[word.end - 1] + 1) for word in found]
+def _restore_offsets(found: Sequence[Word], places: Sequence[int]) -> list[Word]:
+    return [Word(word.normalized, places[word.start], places[word.end - 1] + 1) for word in found]
 
 
 def _tokens(text: str) -> list[Token]:
-    text = _DEGREE.sub("\u00b0", text)  # of one character each, so that the places stay
+    text = _DEGREE.sub("\u00b0", text)  # one character replaces one, so that the offsets stay valid
     known: dict[str, tuple[str, ...]] = {}
     found: list[Token] = []
     before = 0
@@ -123,7 +126,7 @@ def _tokens(text: str) -> list[Token]:
             token = _BETWEEN_DIGITS.sub("-", token)
         if token not in known:
             known[token] = (
-                (_DOTS.sub("", token).lower(),) if match["dotted"] or match["spaced"] else _parts(token)
+                (_DOTS.sub("", token).lower(),) if match["dotted"] or match["spaced"] else _split_token(token)
             )
         gap = _GAPS.get(text[before:start].strip(), ".")
         for raw in known[token]:
@@ -133,15 +136,17 @@ def _tokens(text: str) -> list[Token]:
     return found
 
 
-def _parts(token: str) -> tuple[str, ...]:
-    """The letters and the numbers in it, without accents, in lower case."""
+def _split_token(token: str) -> tuple[str, ...]:
+    """Return the letters and the numbers of a token separately, in lower case and without accents."""
     bare = _BETWEEN_DIGITS.sub(".", _POSSESSIVE.sub("", token))
     cased = bare.lower() if bare.isascii() else _without_marks(_plain_digits(bare))
     return tuple(_PART.findall(_SILENT.sub("", cased if cased[:1] not in (".", ",") else f"0{cased}")))
 
 
 def _plain_digits(token: str) -> str:
-    """Fractions as decimals, raised digits apart from those before them, digits of any script as 0 to 9."""
+    """Write fractions as decimals, separate raised digits from the digits before them, and write the digits of every
+    script as 0 to 9.
+    """
     parted = _RAISED.sub(lambda raised: f" {raised[0]} ", _OTHER_FRACTION.sub(r" \1 ", token))
     parted = _FRACTION.sub(lambda each: f" {each[1] or '0'}{_FRACTIONS[each[2]]} ", parted)
     pointed = _COMMA.sub(",", _POINT.sub(".", parted))
@@ -155,14 +160,14 @@ def _without_marks(token: str) -> str:
 
 
 def _singular(word: str) -> str:
-    """The word without its plural; each step shortens it or comes from the table, so this ends."""
+    """Return the singular of a word. Each step shortens the word or comes from the table, so the loop ends."""
     now, before = word[:MAX_WORD_CHARACTERS], ""
     while now != before:
-        before, now = now, _one_step(now)
+        before, now = now, _shorten(now)
     return now
 
 
-def _one_step(word: str) -> str:
+def _shorten(word: str) -> str:
     if word in _IRREGULAR:
         return _IRREGULAR[word]
     size = len(word)
@@ -182,7 +187,9 @@ def _one_step(word: str) -> str:
 
 
 def _is_loose(word: str) -> bool:
-    """Whether the last e may belong to the plural: `box|e|s`, `dolor|e|s`; of `dos|e|s` the stem is too short."""
+    """Return whether the last `e` may belong to the plural: `box|e|s`, `dolor|e|s`. In `dos|e|s` the stem is too
+    short.
+    """
     if word.endswith(_LOOSE_E) or (word.endswith("oe") and len(word) > 5):
         return True
     return word.endswith(_SPANISH_E) and len(_VOWELS.findall(word[:-1])) > 1

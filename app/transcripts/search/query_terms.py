@@ -1,7 +1,7 @@
 """A search query: words that a transcript must all contain, and phrases in quotes. Pure.
 
-There is no OR, no wildcard and no minus. A word that folds into several words (`500mg`, `covid-19`) is a phrase of
-them. Several words that fold into one (`one hundred forty two`) are one. A quote that is not closed extends to the
+There is no OR, no wildcard and no minus. A word that normalizes into several words (`500mg`, `covid-19`) is a phrase of
+them. Several words that normalize into one (`one hundred forty two`) are one. A quote that is not closed extends to the
 end.
 """
 
@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Final
 
 from app.errors import InvalidInput
-from app.transcripts.search.normalization import fold_query
+from app.transcripts.search.normalization import normalize_query
 
 MAX_CHARACTERS: Final = 200
 MAX_TERMS: Final = 10
@@ -24,13 +24,13 @@ _TERM: Final = re.compile(rf"[{_QUOTE}]([^{_QUOTE}]*)[{_QUOTE}]?|([^{_QUOTE}]+)"
 
 @dataclass(frozen=True)
 class Query:
-    """Distinct terms, each of one or more folded words that must follow each other within a turn."""
+    """Distinct terms, each of one or more normalized words that must follow each other within a turn."""
 
     terms: tuple[tuple[str, ...], ...] = field(repr=False)
 
     @property
     def words(self) -> frozenset[str]:
-        """Return all folded words of the query."""
+        """Return all normalized words of the query."""
         return frozenset(word for term in self.terms for word in term)
 
     @cached_property
@@ -57,17 +57,17 @@ def parse_query(text: str) -> Query:
 def _terms(match: re.Match[str]) -> Iterator[tuple[str, ...]]:
     """Yield the terms of a phrase in quotes, or of the text between two phrases."""
     if match[2] is None:
-        phrase = tuple(word.folded for word in fold_query(match[1], is_phrase=True))
+        phrase = tuple(word.normalized for word in normalize_query(match[1], is_phrase=True))
         if phrase:
             yield phrase
         return
     term: list[str] = []
     end = 0
-    for word in fold_query(match[2], is_phrase=False):
+    for word in normalize_query(match[2], is_phrase=False):
         if term and _SPACE.search(match[2], end, word.start):
             yield tuple(term)
             term = []
-        term.append(word.folded)
+        term.append(word.normalized)
         end = word.end
     if term:
         yield tuple(term)

@@ -23,24 +23,31 @@ from app.identity import permissions
 from app.keys.keyring import Keyring
 from app.postgres.database import Asker, Database
 from app.transcripts import store
-from app.transcripts.encryption import Unsealed, unseal
+from app.transcripts.encryption import DecryptedTranscript, decrypt_transcript
 from app.transcripts.model import SearchFilter
-from app.transcripts.search.matches import Match, Snippet, match, ranked, snippet, turns_with
+from app.transcripts.search.matches import (
+    Match,
+    Snippet,
+    cut_snippet,
+    find_turns,
+    match_transcript,
+    rank_matches,
+)
 from app.transcripts.search.query_terms import Query, parse_query
-from app.transcripts.search.word_index import NO_WORD, blind_query
+from app.transcripts.search.word_index import NO_WORD, hash_query
 from app.transcripts.store import Candidate
-from app.transcripts.transcript_format import in_order, turn_of, words_of
+from app.transcripts.transcript_format import parse_turn, read_normalized_words, sort_by_start
 
 log = logging.getLogger(__name__)
 
-MOST_CANDIDATES: Final = 500
+MAX_CANDIDATES: Final = 500
 """The maximum number of candidates: the newest ones, at most 40 MiB. A search with more candidates says so."""
-MOST_SEARCHES: Final = 4
+MAX_SEARCHES: Final = 4
 """The maximum number of concurrent searches in a process, which bounds their memory. One person gets half of them;
 the others wait.
 """
 _BOUNDS: Final = Bounds(
-    running=MOST_SEARCHES, running_per_key=MOST_SEARCHES // 2, waiting=40, waiting_per_key=10
+    running=MAX_SEARCHES, running_per_key=MAX_SEARCHES // 2, waiting=40, waiting_per_key=10
 )
 
 
@@ -87,26 +94,26 @@ class TranscriptSearch:
         access = permissions.SEARCH_TRANSCRIPTS.on()
         async with self._searching.slot(asker.person):
             async with self._database.as_user(asker, access) as tx:
-                index_key = await store.index_key(tx, self._keyring)
+                index_key = await store.read_index_key(tx, self._keyring)
                 candidates = await store.search(
                     tx,
-                    blind_query(index_key, query) if index_key else {NO_WORD},
+                    hash_query(index_key, query) if index_key else {NO_WORD},
                     where,
-                    most=MOST_CANDIDATES,
+                    most=MAX_CANDIDATES,
                 )
-            looking = _Looking(self._keyring, query)
+            search = _Search(self._keyring, query)
             is_everywhere = where.consultation_id is None and where.recording_id is None
-            shown = looking.best if is_everywhere else looking.every_turn
+            shown = search.best if is_everywhere else search.every_turn
             hits = await anyio.to_thread.run_sync(lambda: tuple(islice(shown(candidates.found), first)))
-        for recording_id, error in looking.unreadable.items():
+        for recording_id, error in search.unreadable.items():
             log.error("words cannot be opened: recording=%s %s", recording_id, error.reason)
-        if looking.unreadable and not hits:
-            raise next(iter(looking.unreadable.values()))
-        return Hits(hits, candidates.is_cut, len(looking.unreadable))
+        if search.unreadable and not hits:
+            raise next(iter(search.unreadable.values()))
+        return Hits(hits, candidates.is_cut, len(search.unreadable))
 
 
 @dataclass(frozen=True)
-class _Looking:
+class _Search:
     """One running search, and the reasons why candidates could not be decrypted."""
 
     keyring: Keyring
@@ -119,37 +126,42 @@ class _Looking:
         """
         found: list[tuple[Candidate, Match]] = []
         for candidate in candidates:
-            with self._leaving_out(candidate):
-                unsealed = unseal(self.keyring, candidate.sealed)
-                matched = match(words_of(unsealed.words, unsealed.corrections), self.query)
+            with self._skip_unreadable(candidate):
+                decrypted = decrypt_transcript(self.keyring, candidate.encrypted)
+                matched = match_transcript(
+                    read_normalized_words(decrypted.text, decrypted.corrections), self.query
+                )
                 if matched is not None:
                     found.append((candidate, matched))
-        for candidate, matched in ranked(found):
-            with self._leaving_out(candidate):
-                unsealed = unseal(self.keyring, candidate.sealed)
-                yield _hit(candidate, unsealed, matched.turn_number, self.query)
+        for candidate, matched in rank_matches(found):
+            with self._skip_unreadable(candidate):
+                decrypted = decrypt_transcript(self.keyring, candidate.encrypted)
+                yield _hit(candidate, decrypted, matched.turn_number, self.query)
 
     def every_turn(self, candidates: Sequence[Candidate]) -> Iterator[Hit]:
         """Yield all matching turns in order of time."""
         for candidate in candidates:
-            with self._leaving_out(candidate):
-                unsealed = unseal(self.keyring, candidate.sealed)
-                found = turns_with(words_of(unsealed.words, unsealed.corrections), self.query)
-                for number in in_order(unsealed.words, found):
-                    yield _hit(candidate, unsealed, number, self.query)
+            with self._skip_unreadable(candidate):
+                decrypted = decrypt_transcript(self.keyring, candidate.encrypted)
+                found = find_turns(read_normalized_words(decrypted.text, decrypted.corrections), self.query)
+                for number in sort_by_start(decrypted.text, found):
+                    yield _hit(candidate, decrypted, number, self.query)
 
     @contextmanager
-    def _leaving_out(self, candidate: Candidate) -> Iterator[None]:
+    def _skip_unreadable(self, candidate: Candidate) -> Iterator[None]:
         """Skip a candidate that cannot be decrypted, because its text was changed or its key is missing."""
         try:
             yield
         except (Conflict, NotFound) as error:
             told = type(error)(error.reason, **error.detail)  # without its frames, which contain text
-            self.unreadable[candidate.sealed.recording_id] = told
+            self.unreadable[candidate.encrypted.recording_id] = told
 
 
-def _hit(candidate: Candidate, unsealed: Unsealed, turn_number: int, query: Query) -> Hit:
-    turn = turn_of(unsealed.words, turn_number, unsealed.corrections)
+def _hit(candidate: Candidate, decrypted: DecryptedTranscript, turn_number: int, query: Query) -> Hit:
+    turn = parse_turn(decrypted.text, turn_number, decrypted.corrections)
     return Hit(
-        candidate.sealed.recording_id, candidate.consultation_id, candidate.recorded_at, snippet(turn, query)
+        candidate.encrypted.recording_id,
+        candidate.consultation_id,
+        candidate.recorded_at,
+        cut_snippet(turn, query),
     )

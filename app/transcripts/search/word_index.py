@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from app.transcripts.model import Transcript
-from app.transcripts.search.normalization import fold_text
+from app.transcripts.search.normalization import normalize_text
 from app.transcripts.search.query_terms import Query
 
 KEY_BYTES: Final = 32
 NO_WORD: Final = 0
 """The number that no word has, so searching for it finds nothing."""
 
-_CUT_BYTES: Final = 8
+_HASH_BYTES: Final = 8
 
 
 @dataclass(frozen=True)
@@ -32,31 +32,31 @@ class IndexKey:
         if len(self.secret) != KEY_BYTES:
             raise ValueError(f"an index key has {KEY_BYTES} bytes")
 
-    def numbers(self, folded: Iterable[str]) -> frozenset[int]:
-        """Return the numbers of distinct folded words, each from 1 to 2^63 - 1."""
-        return frozenset(self._number(word) for word in set(folded))
+    def numbers(self, normalized: Iterable[str]) -> frozenset[int]:
+        """Return the numbers of distinct normalized words, each from 1 to 2^63 - 1."""
+        return frozenset(self._number(word) for word in set(normalized))
 
     def _number(self, word: str) -> int:
         digest = hmac.digest(self.secret, word.encode(), "sha256")
-        return int.from_bytes(digest[:_CUT_BYTES]) >> 1 or 1
+        return int.from_bytes(digest[:_HASH_BYTES]) >> 1 or 1
 
 
-def blind_text(key: IndexKey, text: str) -> frozenset[int]:
+def hash_text(key: IndexKey, text: str) -> frozenset[int]:
     """Return the numbers of all words in a text, including aliases."""
     return key.numbers(_words(text))
 
 
-def blind_transcript(key: IndexKey, transcript: Transcript) -> frozenset[int]:
+def hash_transcript(key: IndexKey, transcript: Transcript) -> frozenset[int]:
     """Return the numbers of all words in a transcript, which the index stores."""
     return key.numbers(word for turn in transcript.turns for word in _words(turn.text))
 
 
 def _words(text: str) -> Iterator[str]:
-    read = fold_text(text)
+    read = normalize_text(text)
     for each in (*read.words, *read.aliases):
-        yield from each.folded.split(" ")
+        yield from each.normalized.split(" ")
 
 
-def blind_query(key: IndexKey, query: Query) -> frozenset[int]:
+def hash_query(key: IndexKey, query: Query) -> frozenset[int]:
     """Return the numbers that a transcript must all have to match the query."""
     return key.numbers(query.words)

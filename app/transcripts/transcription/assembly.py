@@ -1,7 +1,7 @@
-"""Assembles transcribed pieces into a transcript on the video's timeline. Pure.
+"""Assembles transcribed chunks into a transcript on the video's timeline. Pure.
 
-The service's times are used only within the piece that was sent, and are clamped to its span. The service's speaker
-labels are used only within one piece, because each request numbers its voices anew. `A` of one piece may be `B` of
+The service's times are used only within the chunk that was sent, and are clamped to its span. The service's speaker
+labels are used only within one chunk, because each request numbers its voices anew. `A` of one chunk may be `B` of
 another, and treating them as one voice would attribute a patient's text to the doctor.
 """
 
@@ -12,7 +12,7 @@ from typing import Final
 from uuid import UUID
 
 from app.errors import UpstreamFailed
-from app.integrations.speech.answers import Heard, HeardSegment
+from app.integrations.speech.answers import SpeechAnswer, SpeechSegment
 from app.media.sound import Span
 from app.texts.unsafe_characters import remove_unsafe_characters
 from app.transcripts.model import MAX_TURN_CHARACTERS, Speaker, Transcript, Turn
@@ -28,7 +28,7 @@ _FIRST_LABEL: Final = 2
 
 @dataclass(frozen=True)
 class Voice:
-    """The voice of a piece, by the place of its recording.
+    """The voice of a chunk, by the place of its recording.
 
     `label` is equal for all sound of one voice, and None if only the service can distinguish voices.
     `participant_id` is the owner of the microphone.
@@ -43,29 +43,29 @@ UNKNOWN_VOICE: Final = Voice()
 
 
 @dataclass(frozen=True)
-class Piece:
+class TranscribedChunk:
     """The transcription of one span of a sound, its voice, and how much later than the video the sound begins."""
 
     span: Span
-    heard: Heard
+    answer: SpeechAnswer
     voice: Voice = UNKNOWN_VOICE
     late_ms: int = 0
 
 
-def assembled(pieces: Sequence[Piece], *, first_label: int = _FIRST_LABEL) -> Transcript:
+def assemble_transcript(chunks: Sequence[TranscribedChunk], *, first_label: int = _FIRST_LABEL) -> Transcript:
     """Return the transcript: one turn for each segment that has text or is unintelligible, in order of start and
     then of voice.
 
     Speech before the video began is placed at its beginning. Voices that the service distinguished get labels from
-    `first_label` on, after those of the pieces. Two people who speak at once stay two turns. Raises UpstreamFailed
+    `first_label` on, after those of the chunks. Two people who speak at once stay two turns. Raises UpstreamFailed
     (speech_nonsense) for more text than anyone can speak.
     """
-    labels = (piece.voice.label for piece in pieces if piece.voice.label is not None)
+    labels = (chunk.voice.label for chunk in chunks if chunk.voice.label is not None)
     voices = _Voices(max(first_label, 1 + max(labels, default=0)))
     drafts = [
-        (turn.start_ms, MAX_LABELS if piece.voice.label is None else piece.voice.label, turn)
-        for number, piece in enumerate(pieces)
-        for turn in _turns(number, piece, voices)
+        (turn.start_ms, MAX_LABELS if chunk.voice.label is None else chunk.voice.label, turn)
+        for number, chunk in enumerate(chunks)
+        for turn in _make_turns(number, chunk, voices)
     ]
     turns = [turn for _, _, turn in sorted(drafts, key=lambda draft: draft[:2])]
     if (
@@ -75,42 +75,44 @@ def assembled(pieces: Sequence[Piece], *, first_label: int = _FIRST_LABEL) -> Tr
     ):
         raise UpstreamFailed("speech_nonsense")
     numbered = (replace(turn, number=number) for number, turn in enumerate(turns))
-    return Transcript(tuple(numbered), _language(pieces))
+    return Transcript(tuple(numbered), _most_common_language(chunks))
 
 
-def without_words(span: Span) -> Heard:
+def unintelligible_answer(span: Span) -> SpeechAnswer:
     """Return the stored answer for a span that the service could not transcribe: one unintelligible segment over
     the whole span.
     """
-    return Heard((HeardSegment(0, span.end_ms - span.start_ms, "", is_unintelligible=True),))
+    return SpeechAnswer((SpeechSegment(0, span.end_ms - span.start_ms, "", is_unintelligible=True),))
 
 
-def turn_of_piece(transcript: Transcript, piece: Piece, *, taken: Collection[int]) -> int:
-    """Return the number of the turn that `assembled` made of an unintelligible piece, ignoring the numbers in
+def find_turn_of_chunk(transcript: Transcript, chunk: TranscribedChunk, *, taken: Collection[int]) -> int:
+    """Return the number of the turn that `assembled` made of an unintelligible chunk, ignoring the numbers in
     `taken`.
     """
-    times = _within(piece, piece.heard.segments[0])
+    times = _video_times(chunk, chunk.answer.segments[0])
     return next(
         turn.number
         for turn in transcript.turns
         if turn.is_unintelligible
         and (turn.start_ms, turn.end_ms) == times
-        and turn.label == piece.voice.label
+        and turn.label == chunk.voice.label
         and turn.number not in taken
     )
 
 
-def retried(before: Transcript, replaced: Mapping[int, Piece], reworded: Collection[int]) -> Transcript:
-    """Return the transcript in which each of these turns is replaced by the turns of its piece, transcribed again.
+def replace_retried_turns(
+    before: Transcript, replaced: Mapping[int, TranscribedChunk], reworded: Collection[int]
+) -> Transcript:
+    """Return the transcript in which each of these turns is replaced by the turns of its chunk, transcribed again.
 
-    No turn changes its number. The first turn of a piece takes the number of the replaced turn, and the others take
-    the next free numbers. If a doctor has corrected the turn, it gets all text of the piece, and the doctor's
+    No turn changes its number. The first turn of a chunk takes the number of the replaced turn, and the others take
+    the next free numbers. If a doctor has corrected the turn, it gets all text of the chunk, and the doctor's
     correction stays on top.
     """
     turns = list(before.turns)
     labels = [turn.label for turn in turns if turn.label is not None]
-    for number, piece in replaced.items():
-        new = assembled([piece], first_label=1 + max(labels, default=_FIRST_LABEL - 1)).turns
+    for number, chunk in replaced.items():
+        new = assemble_transcript([chunk], first_label=1 + max(labels, default=_FIRST_LABEL - 1)).turns
         labels += [turn.label for turn in new if turn.label is not None]
         first, *others = new or (replace(turns[number], text="", is_unintelligible=False),)
         if number in reworded and others:
@@ -131,9 +133,9 @@ class _Voices:
         self._first = first
         self._known: dict[tuple[int, str], int] = {}
 
-    def label(self, number: int, piece: Piece, segment: HeardSegment) -> int | None:
-        if piece.voice.label is not None:
-            return piece.voice.label
+    def label(self, number: int, chunk: TranscribedChunk, segment: SpeechSegment) -> int | None:
+        if chunk.voice.label is not None:
+            return chunk.voice.label
         voice = segment.speaker
         if voice is None or not voice.strip():
             return None
@@ -144,35 +146,35 @@ class _Voices:
         return label
 
 
-def _turns(number: int, piece: Piece, voices: _Voices) -> Iterator[Turn]:
-    """Yield the turns of the piece with this number. All turns have the number 0 until the transcript is in order."""
-    for segment in piece.heard.segments:
+def _make_turns(number: int, chunk: TranscribedChunk, voices: _Voices) -> Iterator[Turn]:
+    """Yield the turns of the chunk with this number. All turns have the number 0 until the transcript is in order."""
+    for segment in chunk.answer.segments:
         text = remove_unsafe_characters(segment.text)
         if text or segment.is_unintelligible:
-            start_ms, end_ms = _within(piece, segment)
+            start_ms, end_ms = _video_times(chunk, segment)
             yield Turn(
                 0,
                 start_ms,
                 end_ms,
-                piece.voice.speaker,
+                chunk.voice.speaker,
                 text,
-                voices.label(number, piece, segment),
+                voices.label(number, chunk, segment),
                 segment.is_unintelligible,
                 segment.is_uncertain,
                 segment.figures,
-                piece.voice.participant_id,
+                chunk.voice.participant_id,
             )
 
 
-def _within(piece: Piece, segment: HeardSegment) -> tuple[int, int]:
+def _video_times(chunk: TranscribedChunk, segment: SpeechSegment) -> tuple[int, int]:
     """Return the segment's times on the video's timeline, within its span."""
-    span = piece.span
+    span = chunk.span
     start_ms = min(max(span.start_ms + segment.start_ms, span.start_ms), span.end_ms)
     end_ms = max(start_ms, min(span.start_ms + segment.end_ms, span.end_ms))
-    return max(0, start_ms + piece.late_ms), max(0, end_ms + piece.late_ms)
+    return max(0, start_ms + chunk.late_ms), max(0, end_ms + chunk.late_ms)
 
 
-def _language(pieces: Iterable[Piece]) -> str | None:
-    counted = Counter(piece.heard.language for piece in pieces if piece.heard.segments)
+def _most_common_language(chunks: Iterable[TranscribedChunk]) -> str | None:
+    counted = Counter(chunk.answer.language for chunk in chunks if chunk.answer.segments)
     del counted[None]
     return max(counted, key=counted.__getitem__, default=None)

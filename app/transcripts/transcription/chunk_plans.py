@@ -1,4 +1,4 @@
-"""Plans which pieces of which sound are transcribed, who speaks in each, and where each is on the video's timeline.
+"""Plans which chunks of which sound are transcribed, who speaks in each, and where each is on the video's timeline.
 
 Each microphone is a separate file. Speech that no microphone recorded is taken from the video, which contains
 everyone, and its speaker is UNKNOWN. So no speech is lost if a microphone was not recorded, or not from the
@@ -15,10 +15,10 @@ import anyio.to_thread
 
 from app.errors import Conflict
 from app.media import sound
-from app.media.alignment import Alignment, align, cover, place
+from app.media.alignment import Alignment, align, mark_covered, shift_frames
 from app.media.child_process import Container, MediaRefused
 from app.media.sound import Cut, SoundFrames, Span
-from app.media.turns import FRAME_MS, LOUDNESS, SPEECH, loudest
+from app.media.turns import FRAME_MS, LOUDNESS, SPEECH, merge_loudest
 from app.transcripts.transcription.assembly import UNKNOWN_VOICE, Voice
 
 Medium = Literal["VIDEO", "MICROPHONE", "SPEAKERS"]
@@ -56,7 +56,7 @@ class Sound:
 
 
 @dataclass(frozen=True)
-class PlannedPiece:
+class PlannedChunk:
     """A span of a sound, its voice, and how much later than the video its sound begins."""
 
     sound: UUID
@@ -66,17 +66,17 @@ class PlannedPiece:
 
 
 @dataclass(frozen=True)
-class PiecePlan:
-    """All pieces, in order of their sounds and then of start. `unused_tracks` as in `app.media.sound.Plan`."""
+class ChunkPlan:
+    """All chunks, in order of their sounds and then of start. `unused_tracks` as in `app.media.sound.Plan`."""
 
-    pieces: tuple[PlannedPiece, ...]
+    chunks: tuple[PlannedChunk, ...]
     unused_tracks: int
 
 
-Listen = Callable[[Sound], Awaitable[SoundFrames]]
+MeasureSound = Callable[[Sound], Awaitable[SoundFrames]]
 
 
-async def plan_pieces(sounds: Sequence[Sound], listen: Listen, cut: Cut) -> PiecePlan:
+async def plan_chunks(sounds: Sequence[Sound], listen: MeasureSound, cut: Cut) -> ChunkPlan:
     """Return the plan of a recording. `sounds` contains the video and the parts to be transcribed.
 
     If a part cannot be decoded, the video is transcribed in place of all parts. Raises the errors of `listen`,
@@ -93,7 +93,7 @@ async def plan_pieces(sounds: Sequence[Sound], listen: Listen, cut: Cut) -> Piec
     if not listened:
         raise next(iter(refusals.values()))
     plan = await anyio.to_thread.run_sync(_plan, sounds, listened, cut)
-    if plan.unused_tracks and not plan.pieces:
+    if plan.unused_tracks and not plan.chunks:
         raise Conflict("sound_not_decodable")
     return plan
 
@@ -113,29 +113,31 @@ class _Part:
         return self.alignment.late_ms_at((span.start_ms + span.end_ms) // 2)
 
 
-def _plan(sounds: Sequence[Sound], listened: Mapping[UUID, SoundFrames], cut: Cut) -> PiecePlan:
+def _plan(sounds: Sequence[Sound], listened: Mapping[UUID, SoundFrames], cut: Cut) -> ChunkPlan:
     video = next(one for one in sounds if one.medium == "VIDEO")
     beside = [one for one in sounds if one is not video]
     usable = [one for one in beside if one.id in listened and _is_usable(listened[one.id])]
-    heard = listened.get(video.id)
-    whole = heard if heard is not None and _is_usable(heard) else None
+    video_frames = listened.get(video.id)
+    whole = video_frames if video_frames is not None and _is_usable(video_frames) else None
     lost = len(beside) - len(usable)
     if not usable or (lost and whole):
-        of_video = tuple(_pieces_of_video(video, heard, cut)) if heard else ()
-        return PiecePlan(of_video, (0 if whole else lost) + (heard.unused_tracks if heard else 0))
+        of_video = tuple(_chunks_of_video(video, video_frames, cut)) if video_frames else ()
+        return ChunkPlan(
+            of_video, (0 if whole else lost) + (video_frames.unused_tracks if video_frames else 0)
+        )
     parts = _align_parts(usable, listened, whole)
     own = {part.sound.id: _spans(part, parts, cut) for part in parts}
-    pieces: list[PlannedPiece] = []
+    chunks: list[PlannedChunk] = []
     if whole:
-        strangers = _strangers(own, parts, loudest(list(whole.used.values())))
+        strangers = _find_strangers(own, parts, merge_loudest(list(whole.used.values())))
         own = {one: tuple(span for span in own[one] if span not in strangers[one]) for one in own}
-        pieces += _pieces_of_nobody(video, whole, parts, strangers)
-    pieces += [
-        PlannedPiece(part.sound.id, span, _voice(part.sound, span), part.late_ms(span))
+        chunks += _chunks_of_unrecorded_people(video, whole, parts, strangers)
+    chunks += [
+        PlannedChunk(part.sound.id, span, _voice(part.sound, span), part.late_ms(span))
         for part in parts
         for span in own[part.sound.id]
     ]
-    return PiecePlan(tuple(pieces), lost + sum(part.listened.unused_tracks for part in parts))
+    return ChunkPlan(tuple(chunks), lost + sum(part.listened.unused_tracks for part in parts))
 
 
 def _is_usable(listened: SoundFrames) -> bool:
@@ -156,8 +158,8 @@ def _align_parts(
     LiveKit reports the start of a microphone accurately, and the start of the video inaccurately. The measured
     error of other parts therefore also applies to a part that could not be measured.
     """
-    frames = {one.id: loudest(list(listened[one.id].used.values())) for one in sounds}
-    of_video = loudest(list(whole.used.values())) if whole else b""
+    frames = {one.id: merge_loudest(list(listened[one.id].used.values())) for one in sounds}
+    of_video = merge_loudest(list(whole.used.values())) if whole else b""
     measured = {one.id: align(frames[one.id], of_video, one.late_ms) for one in sounds}
     errors = [found.late_ms - one.late_ms for one in sounds if (found := measured[one.id])]
     usual = round(median(errors)) if errors else 0
@@ -175,11 +177,11 @@ def _align_parts(
 
 def _spans(part: _Part, parts: Sequence[_Part], cut: Cut) -> tuple[Span, ...]:
     if part.sound.medium == "MICROPHONE":
-        return sound.plan_microphone(part.listened, _others(part, parts)).spans
+        return sound.plan_microphone(part.listened, _merge_other_microphones(part, parts)).spans
     return sound.plan_file(part.listened, cut).spans
 
 
-def _strangers(
+def _find_strangers(
     spans: Mapping[UUID, Sequence[Span]], parts: Sequence[_Part], video: bytes
 ) -> dict[UUID, set[Span]]:
     """Return the spans in which a part contains speech of a person whose own microphone was not recorded.
@@ -188,8 +190,8 @@ def _strangers(
     part, and the parts are softer than usual. "Usual" is the lower quartile of the differences and the upper
     quartile of the loudness, because strangers increase the first and decrease the second.
     """
-    placed_parts = (place(part.frames, part.alignment.late_ms, len(video)) for part in parts)
-    together = loudest([bytes(len(video)), *placed_parts])
+    placed_parts = (shift_frames(part.frames, part.alignment.late_ms, len(video)) for part in parts)
+    together = merge_loudest([bytes(len(video)), *placed_parts])
     compared = {
         (part.sound.id, span): _compare(part, span, video, together)
         for part in parts
@@ -234,13 +236,13 @@ def _compare(part: _Part, span: Span, video: bytes, together: bytes) -> list[tup
     ]
 
 
-def _others(part: _Part, parts: Sequence[_Part]) -> bytes:
+def _merge_other_microphones(part: _Part, parts: Sequence[_Part]) -> bytes:
     """Return the microphones of the other participants on this part's timeline."""
-    return loudest(
+    return merge_loudest(
         [
             bytes(len(part.frames)),
             *(
-                place(other.frames, other.alignment.late_ms - part.alignment.late_ms, len(part.frames))
+                shift_frames(other.frames, other.alignment.late_ms - part.alignment.late_ms, len(part.frames))
                 for other in parts
                 if other.sound.voices != part.sound.voices
             ),
@@ -256,23 +258,23 @@ def _voice(one: Sound, span: Span) -> Voice:
     return Voice(span.channel)
 
 
-def _pieces_of_video(video: Sound, listened: SoundFrames, cut: Cut) -> Iterator[PlannedPiece]:
+def _chunks_of_video(video: Sound, listened: SoundFrames, cut: Cut) -> Iterator[PlannedChunk]:
     for span in sound.plan_file(listened, cut).spans:
-        yield PlannedPiece(video.id, span, _voice(video, span), 0)
+        yield PlannedChunk(video.id, span, _voice(video, span), 0)
 
 
-def _pieces_of_nobody(
+def _chunks_of_unrecorded_people(
     video: Sound, listened: SoundFrames, parts: Sequence[_Part], strangers: Mapping[UUID, set[Span]]
-) -> Iterator[PlannedPiece]:
+) -> Iterator[PlannedChunk]:
     """Yield the speech of the video that no part contains, or contains only as a stranger's."""
     covered = bytearray(len(listened.channels[0]))
     for part in parts:
         own = bytearray(part.frames)
         for span in strangers[part.sound.id]:
-            heard = slice(span.start_ms // FRAME_MS, -(-span.end_ms // FRAME_MS))
-            own[heard] = bytes(frame & LOUDNESS for frame in own[heard])
-        cover(covered, bytes(own), part.alignment, part.error_ms)
+            stretch = slice(span.start_ms // FRAME_MS, -(-span.end_ms // FRAME_MS))
+            own[stretch] = bytes(frame & LOUDNESS for frame in own[stretch])
+        mark_covered(covered, bytes(own), part.alignment, part.error_ms)
     rest = sound.silence_speech(listened, bytes(covered))
     if any(_has_speech(frames) for frames in rest.used.values()):
         for span in sound.plan_file(rest, Cut.TURNS).spans:
-            yield PlannedPiece(video.id, span, UNKNOWN_VOICE, 0)
+            yield PlannedChunk(video.id, span, UNKNOWN_VOICE, 0)

@@ -15,7 +15,7 @@ from functools import cached_property
 from itertools import accumulate
 from typing import Final
 
-from app.integrations.speech.answers import Heard, HeardSegment
+from app.integrations.speech.answers import SpeechAnswer, SpeechSegment
 from app.media.turns import Interval
 
 _TURN_PAUSE_MS: Final = 350
@@ -26,7 +26,7 @@ _EARLY_MS, _LATE_MS = 200, 400
 
 _PLAUSIBLE_SHARE: Final = 0.5
 _REACH_MS: Final = 10_000
-_UNTOLD_REACH_MS: Final = 40_000
+_IMPLAUSIBLE_REACH_MS: Final = 40_000
 """The longest distance between a segment's place and its time by the service, or its time by the length of the
 text.
 """
@@ -57,7 +57,7 @@ class _Place:
 
 @dataclass(frozen=True)
 class _Speech:
-    """The times in a piece at which there is speech."""
+    """The times in a chunk at which there is speech."""
 
     runs: tuple[Interval, ...]
 
@@ -102,24 +102,24 @@ class _Speech:
         return max(0, end_before - said_ms, said_ms - start) / 1000
 
 
-def anchored(heard: Heard, speech: Sequence[Interval]) -> Heard:
-    """Return the same text with our times. `speech` is where the piece contains speech; if it is empty, nothing
+def correct_times(answer: SpeechAnswer, speech: Sequence[Interval]) -> SpeechAnswer:
+    """Return the same text with our times. `speech` is where the chunk contains speech; if it is empty, nothing
     changes.
     """
-    if not heard.segments or not speech:
-        return heard
+    if not answer.segments or not speech:
+        return answer
     found = _Speech(tuple(speech))
-    lengths = _lengths(heard.segments, found)
-    starts = _starts(heard.segments, lengths, found)
-    segments: list[HeardSegment] = []
-    for number, segment in enumerate(heard.segments):
+    lengths = _estimate_lengths(answer.segments, found)
+    starts = _choose_starts(answer.segments, lengths, found)
+    segments: list[SpeechSegment] = []
+    for number, segment in enumerate(answer.segments):
         following = starts[number + 1] if number + 1 < len(starts) else None
-        end_ms = _end(starts[number], following, lengths[number], found)
-        segments += _divided(replace(segment, start_ms=starts[number], end_ms=end_ms), found)
-    return replace(heard, segments=tuple(segments))
+        end_ms = _choose_end(starts[number], following, lengths[number], found)
+        segments += _divide_at_pauses(replace(segment, start_ms=starts[number], end_ms=end_ms), found)
+    return replace(answer, segments=tuple(segments))
 
 
-def _divided(segment: HeardSegment, speech: _Speech) -> list[HeardSegment]:
+def _divide_at_pauses(segment: SpeechSegment, speech: _Speech) -> list[SpeechSegment]:
     """Return the segment, cut where speech begins after a pause, if its text can be cut there.
 
     The text can be cut at the end of a sentence near the pause, by the length of the text, and for a long pause
@@ -136,7 +136,7 @@ def _divided(segment: HeardSegment, speech: _Speech) -> list[HeardSegment]:
     parts, text, begin = [segment], segment.text, 0
     for number in pauses:
         wanted = len(text) * (speech.until(speech.starts[number]) - spoken) / whole
-        cut = _cut(text, begin, wanted, is_long=speech.pause_ms(number) >= _LONG_PAUSE_MS)
+        cut = _find_cut(text, begin, wanted, is_long=speech.pause_ms(number) >= _LONG_PAUSE_MS)
         if cut is None:
             continue
         last = parts.pop()
@@ -147,7 +147,7 @@ def _divided(segment: HeardSegment, speech: _Speech) -> list[HeardSegment]:
     return parts
 
 
-def _cut(text: str, begin: int, wanted: float, *, is_long: bool) -> int | None:
+def _find_cut(text: str, begin: int, wanted: float, *, is_long: bool) -> int | None:
     """Return where to cut the text so that both parts have words, or None."""
     margin = _MARGIN_CHARACTERS + _MARGIN_SHARE * len(text)
     for pattern, reach in ((_SENTENCE, margin), (_WORD, margin if is_long else 0)):
@@ -158,7 +158,7 @@ def _cut(text: str, begin: int, wanted: float, *, is_long: bool) -> int | None:
     return None
 
 
-def _lengths(segments: Sequence[HeardSegment], speech: _Speech) -> list[float]:
+def _estimate_lengths(segments: Sequence[SpeechSegment], speech: _Speech) -> list[float]:
     """Return how long the text of each segment takes at a constant speaking rate. A segment without text takes its
     reported time.
     """
@@ -168,14 +168,14 @@ def _lengths(segments: Sequence[HeardSegment], speech: _Speech) -> list[float]:
     return [max(1, len(segment.text)) * speech.total_ms / characters for segment in segments]
 
 
-def _starts(segments: Sequence[HeardSegment], lengths: Sequence[float], speech: _Speech) -> list[int]:
+def _choose_starts(segments: Sequence[SpeechSegment], lengths: Sequence[float], speech: _Speech) -> list[int]:
     """Return the place where each segment begins, in order, chosen for the lowest total cost by dynamic programming."""
     trust = 1.0 if _is_plausible(segments, speech) else 0.05
     rows: list[list[_Place]] = []
     before = list(accumulate(lengths, initial=0.0))
     for number, segment in enumerate(segments):
-        rows.append(_places(segment, speech, before[number], is_first=number == 0, trust=trust))
-    costs = [place.cost + _mismatch(0, place, 0.0, speech, trust) for place in rows[0]]
+        rows.append(_possible_starts(segment, speech, before[number], is_first=number == 0, trust=trust))
+    costs = [place.cost + _mismatch_cost(0, place, 0.0, speech, trust) for place in rows[0]]
     chosen: list[list[int]] = []
     for number in range(1, len(rows)):
         new, origins = [], []
@@ -183,7 +183,8 @@ def _starts(segments: Sequence[HeardSegment], lengths: Sequence[float], speech: 
             best, origin = min(
                 (
                     (
-                        cost + _mismatch(earlier.at_ms, place, lengths[number - 1], speech, trust, earlier),
+                        cost
+                        + _mismatch_cost(earlier.at_ms, place, lengths[number - 1], speech, trust, earlier),
                         at,
                     )
                     for at, (earlier, cost) in enumerate(zip(rows[number - 1], costs, strict=True))
@@ -197,7 +198,7 @@ def _starts(segments: Sequence[HeardSegment], lengths: Sequence[float], speech: 
         chosen.append(origins)
     end = _Place(speech.runs[-1][1], 0.0, speech.total_ms)
     totals = [
-        cost + _mismatch(place.at_ms, end, lengths[-1], speech, trust, place)
+        cost + _mismatch_cost(place.at_ms, end, lengths[-1], speech, trust, place)
         for place, cost in zip(rows[-1], costs, strict=True)
     ]
     at = totals.index(min(totals))
@@ -208,7 +209,7 @@ def _starts(segments: Sequence[HeardSegment], lengths: Sequence[float], speech: 
     return list(accumulate(reversed(starts), max))
 
 
-def _is_plausible(segments: Sequence[HeardSegment], speech: _Speech) -> bool:
+def _is_plausible(segments: Sequence[SpeechSegment], speech: _Speech) -> bool:
     """Return whether the first segment begins with the speech and most others begin after a pause, by the service's
     times.
     """
@@ -223,8 +224,8 @@ def _is_plausible(segments: Sequence[HeardSegment], speech: _Speech) -> bool:
     return len(near) >= _PLAUSIBLE_SHARE * len(segments)
 
 
-def _places(
-    segment: HeardSegment, speech: _Speech, spoken_before: float, *, is_first: bool, trust: float
+def _possible_starts(
+    segment: SpeechSegment, speech: _Speech, spoken_before: float, *, is_first: bool, trust: float
 ) -> list[_Place]:
     """Return the starts of speech near the reported time, and the reported time itself, unless it is the first
     segment.
@@ -233,7 +234,7 @@ def _places(
     """
     is_trusted = trust == 1.0
     told_ms = segment.start_ms if is_trusted else speech.at(spoken_before)
-    reach = _REACH_MS if is_trusted else _UNTOLD_REACH_MS
+    reach = _REACH_MS if is_trusted else _IMPLAUSIBLE_REACH_MS
     first = bisect_left(speech.starts, told_ms - reach)
     last = bisect_right(speech.starts, told_ms + reach)
     places = []
@@ -248,7 +249,7 @@ def _places(
     return sorted(places, key=lambda place: place.at_ms)
 
 
-def _mismatch(
+def _mismatch_cost(
     since_ms: int, place: _Place, length: float, speech: _Speech, trust: float, earlier: _Place | None = None
 ) -> float:
     """Return the cost of text of this length filling the time up to a place."""
@@ -262,7 +263,7 @@ def _mismatch(
     return weight * unlike + _UNUSED_TURN * max(0, passed)
 
 
-def _end(start_ms: int, following_ms: int | None, length: float, speech: _Speech) -> int:
+def _choose_end(start_ms: int, following_ms: int | None, length: float, speech: _Speech) -> int:
     """Return the end of a segment: at the pause before the next segment that leaves the most suitable time."""
     last = len(speech.runs) if following_ms is None else bisect_left(speech.starts, following_ms)
     first = max(0, bisect_right(speech.starts, start_ms) - 1)

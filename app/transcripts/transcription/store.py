@@ -14,13 +14,13 @@ from app.postgres.database import Transaction
 from app.postgres.queries import Queries
 from app.transcripts.model import Speaker
 from app.transcripts.transcription.assembly import Voice
-from app.transcripts.transcription.chunk_plans import PiecePlan, PlannedPiece, Sound
+from app.transcripts.transcription.chunk_plans import ChunkPlan, PlannedChunk, Sound
 
 _sql = Queries(Path(__file__).with_name("queries.sql"))
 
 
 @dataclass(frozen=True)
-class Begun:
+class BegunTranscription:
     """The sounds to transcribe, and the recording's wrapped data key. `run` identifies the worker's turn.
 
     Before the plan exists, `sounds` contains the video and the parts to be transcribed; afterwards it contains
@@ -36,7 +36,7 @@ class Begun:
     language: str | None
 
 
-async def begin(tx: Transaction, recording_id: UUID, texts: Sequence[str]) -> Begun | None:
+async def begin(tx: Transaction, recording_id: UUID, texts: Sequence[str]) -> BegunTranscription | None:
     """Begin or continue a transcription. Return None if there is nothing to do, or a part is not finished yet."""
     rows = await tx.all(_sql["begin"], {"id": recording_id, "texts": list(texts)})
     if not rows:
@@ -53,7 +53,7 @@ async def begin(tx: Transaction, recording_id: UUID, texts: Sequence[str]) -> Be
         )
         for row in rows
     )
-    return Begun(
+    return BegunTranscription(
         tuple(sounds),
         first["wrapped"],
         first["root_key"],
@@ -63,31 +63,31 @@ async def begin(tx: Transaction, recording_id: UUID, texts: Sequence[str]) -> Be
     )
 
 
-async def store_chunks(tx: Transaction, recording_id: UUID, plan: PiecePlan) -> None:
+async def store_chunks(tx: Transaction, recording_id: UUID, plan: ChunkPlan) -> None:
     """Store the plan once."""
     rows = [
         {
-            "sound": str(piece.sound),
-            "late_ms": piece.late_ms,
-            "channel": piece.span.channel,
-            "source": piece.span.source,
-            "start_ms": piece.span.start_ms,
-            "end_ms": piece.span.end_ms,
-            "label": piece.voice.label,
-            "speaker": piece.voice.speaker.value,
-            "participant_id": piece.voice.participant_id and str(piece.voice.participant_id),
+            "sound": str(chunk.sound),
+            "late_ms": chunk.late_ms,
+            "channel": chunk.span.channel,
+            "source": chunk.span.source,
+            "start_ms": chunk.span.start_ms,
+            "end_ms": chunk.span.end_ms,
+            "label": chunk.voice.label,
+            "speaker": chunk.voice.speaker.value,
+            "participant_id": chunk.voice.participant_id and str(chunk.voice.participant_id),
         }
-        for piece in plan.pieces
+        for chunk in plan.chunks
     ]
     parameters = {"id": recording_id, "chunks": Jsonb(rows), "unused_tracks": plan.unused_tracks}
     await tx.run(_sql["store_chunks"], parameters)
 
 
-async def list_unanswered_chunks(tx: Transaction, recording_id: UUID) -> dict[int, PlannedPiece]:
-    """Return the remaining pieces by number."""
+async def list_unanswered_chunks(tx: Transaction, recording_id: UUID) -> dict[int, PlannedChunk]:
+    """Return the remaining chunks by number."""
     rows = await tx.all(_sql["list_unanswered_chunks"], {"id": recording_id})
     return {
-        row["number"]: PlannedPiece(
+        row["number"]: PlannedChunk(
             row["sound"],
             Span(row["channel"], row["start_ms"], row["end_ms"], row["source"]),
             Voice(row["label"], Speaker(row["speaker"]), row["participant_id"]),
@@ -98,12 +98,12 @@ async def list_unanswered_chunks(tx: Transaction, recording_id: UUID) -> dict[in
 
 
 async def is_any_chunk_transcribed(tx: Transaction, recording_id: UUID) -> bool:
-    """Whether the service has transcribed a piece of it before; also for a READY transcript that is retried."""
+    """Whether the service has transcribed a chunk of it before; also for a READY transcript that is retried."""
     return bool(await tx.value(_sql["is_any_chunk_transcribed"], {"id": recording_id}))
 
 
 async def is_chunk_wanted(tx: Transaction, recording_id: UUID, run: int, number: int) -> bool | None:
-    """Return whether a piece must be sent: False if another worker transcribed it, None if the transcription is no
+    """Return whether a chunk must be sent: False if another worker transcribed it, None if the transcription is no
     longer wanted.
 
     Raises Conflict (transcription_overtaken) if another worker has taken over.
@@ -120,73 +120,73 @@ async def count_failed_request(tx: Transaction, recording_id: UUID, number: int)
 
 
 async def store_answer(
-    tx: Transaction, recording_id: UUID, number: int, sealed: bytes, *, gives_up: bool = False
+    tx: Transaction, recording_id: UUID, number: int, ciphertext: bytes, *, gives_up: bool = False
 ) -> None:
-    """Store the answer of a piece once, if it is still wanted. `gives_up` says that the piece is unintelligible."""
-    parameters = {"id": recording_id, "number": number, "ciphertext": sealed, "gives_up": gives_up}
+    """Store the answer of a chunk once, if it is still wanted. `gives_up` says that the chunk is unintelligible."""
+    parameters = {"id": recording_id, "number": number, "ciphertext": ciphertext, "gives_up": gives_up}
     await tx.run(_sql["store_answer"], parameters)
 
 
 @dataclass(frozen=True)
-class HeardPiece:
-    """An encrypted piece. `turn` is the turn of a READY transcript that it replaces."""
+class EncryptedAnswer:
+    """An encrypted chunk. `turn` is the turn of a READY transcript that it replaces."""
 
-    sealed: bytes = field(repr=False)
+    ciphertext: bytes = field(repr=False)
     is_unintelligible: bool
     turn: int | None
 
 
-async def read_answers(tx: Transaction, recording_id: UUID) -> dict[int, HeardPiece] | None:
-    """Return every piece by its number, or None while one is missing or if the transcription is no longer wanted."""
+async def read_answers(tx: Transaction, recording_id: UUID) -> dict[int, EncryptedAnswer] | None:
+    """Return every chunk by its number, or None while one is missing or if the transcription is no longer wanted."""
     rows = await tx.all(_sql["read_answers"], {"id": recording_id})
     return {
-        row["number"]: HeardPiece(row["answer"], row["is_unintelligible"], row["turn"]) for row in rows
+        row["number"]: EncryptedAnswer(row["answer"], row["is_unintelligible"], row["turn"]) for row in rows
     } or None
 
 
 @dataclass(frozen=True)
-class Retried:
+class RetriedTranscript:
     """A READY transcript that is retried, with its corrections, encrypted."""
 
-    words: bytes = field(repr=False)
+    ciphertext: bytes = field(repr=False)
     corrections: tuple[bytes, ...] = field(repr=False)
 
 
-async def read_retried_transcript(tx: Transaction, recording_id: UUID) -> Retried | None:
+async def read_retried_transcript(tx: Transaction, recording_id: UUID) -> RetriedTranscript | None:
     """None for a transcript that has no words yet."""
     row = await tx.one(_sql["read_retried_transcript"], {"id": recording_id})
-    return None if row is None else Retried(row["ciphertext"], tuple(row["corrections"]))
+    return None if row is None else RetriedTranscript(row["ciphertext"], tuple(row["corrections"]))
 
 
 @dataclass(frozen=True)
-class Finished:
+class FinishedTranscript:
     """What is stored of a transcript. `words` is None without a turn.
 
     `corrections` is how many the worker read, `without_words` how many turns are unintelligible, `unheard` the turn of
-    each unintelligible piece.
+    each unintelligible chunk.
     """
 
     language: str | None
-    words: bytes | None = field(repr=False)
+    ciphertext: bytes | None = field(repr=False)
     terms: Sequence[int]
     corrections: int
-    without_words: int
-    unheard: Mapping[int, int]
+    unintelligible_count: int
+    turns_of_chunks: Mapping[int, int]
 
 
-async def finish(tx: Transaction, recording_id: UUID, finished: Finished) -> None:
+async def finish(tx: Transaction, recording_id: UUID, finished: FinishedTranscript) -> None:
     """READY, or NO_SPEECH without words. Raises Conflict (concurrent_change) if it was corrected meanwhile."""
     await tx.run(
         _sql["finish"],
         {
             "id": recording_id,
             "language": finished.language,
-            "new_text": finished.words,
+            "new_text": finished.ciphertext,
             "terms": list(finished.terms),
             "corrections": finished.corrections,
-            "turns_without_text": finished.without_words,
-            "unintelligible_chunks": list(finished.unheard),
-            "unintelligible_turns": list(finished.unheard.values()),
+            "turns_without_text": finished.unintelligible_count,
+            "unintelligible_chunks": list(finished.turns_of_chunks),
+            "unintelligible_turns": list(finished.turns_of_chunks.values()),
         },
     )
 
@@ -196,12 +196,12 @@ async def give_up(tx: Transaction, recording_id: UUID, status: Literal["FAILED",
     await tx.run(_sql["give_up"], {"id": recording_id, "status": status, "reason": reason})
 
 
-async def resume(tx: Transaction) -> None:
+async def queue_unfinished(tx: Transaction) -> None:
     """A job for each that is under way without one."""
     await tx.run(_sql["resume"])
 
 
-async def word_index_key(tx: Transaction, offered: DataKey) -> tuple[bytes, str]:
+async def store_word_index_key(tx: Transaction, offered: DataKey) -> tuple[bytes, str]:
     """The key of the word index, wrapped, and by which root key; the one that is offered where there was none."""
     row = await tx.one(
         _sql["word_index_key"], {"wrapped": offered.wrapped, "root_key_id": offered.root_key_id}
