@@ -258,7 +258,7 @@ async def issue_subtitle_urls(info: Info, recording_id: strawberry.ID) -> Subtit
 async def retry_transcription(info: Info, recording_id: strawberry.ID) -> bool:
     """Retry a transcription that FAILED or was OFF, or only the unintelligible turns of a READY transcript.
 
-    Pieces with an answer are not sent again. A READY transcript stays readable, and no turn changes its number.
+    Chunks with an answer are not sent again. A READY transcript stays readable, and no turn changes its number.
     """
     await info.context.services.transcripts.retry(await info.context.asker(), parse_id(recording_id))
     return True

@@ -21,7 +21,7 @@ class Rewording:
     text: str = field(repr=False)
 
     def applied(self, turn: Turn) -> Turn:
-        """Return the turn with this text if the correction is of this turn. Nobody doubts its text any more."""
+        """Return the turn with this text if the correction is of this turn. Its text then counts as certain."""
         if turn.number != self.turn_number:
             return turn
         return replace(turn, text=self.text, is_unintelligible=False, is_uncertain=False)

@@ -38,14 +38,17 @@ def _field(table: str, recording_id: UUID, row: str) -> Field:
 
 @dataclass(frozen=True)
 class DecryptedTranscript:
-    """The decrypted bytes of a transcript (`stored.transcript_bytes`) and its corrections."""
+    """The decrypted bytes of a transcript (`transcript_format.format_transcript`) and its corrections."""
 
     text: bytes = field(repr=False)
     corrections: tuple[Correction, ...]
 
 
 def decrypt_transcript(keyring: Keyring, encrypted: EncryptedTranscript) -> DecryptedTranscript:
-    """Decrypt. Raises Conflict (field_unreadable, root_key_unknown, data_key_wrong, transcript_malformed)."""
+    """Decrypt the text and the corrections.
+
+    Raises Conflict (field_unreadable, root_key_unknown, data_key_wrong, transcript_malformed).
+    """
     key = keyring.unwrap(encrypted.wrapped, encrypted.root_key_id)
     corrections = (
         parse_correction(key.decrypt(correction_field(encrypted.recording_id, number), one))
@@ -66,7 +69,9 @@ class CorrectedTranscript:
 
 
 def read_transcript(keyring: Keyring, encrypted: EncryptedTranscript) -> CorrectedTranscript:
-    """Decrypt and parse everything. Raises the errors of `unseal` and `corrected`."""
+    """Decrypt and parse a transcript and its corrections. Raises the errors of `decrypt_transcript` and
+    `apply_corrections`.
+    """
     decrypted = decrypt_transcript(keyring, encrypted)
     original = parse_transcript(decrypted.text)
     return CorrectedTranscript(
@@ -76,7 +81,7 @@ def read_transcript(keyring: Keyring, encrypted: EncryptedTranscript) -> Correct
 
 @dataclass(frozen=True)
 class EncryptedCorrection:
-    """A correction, encrypted at its place, with the index numbers of the corrected transcript."""
+    """An encrypted correction, and the index numbers of the corrected transcript."""
 
     number: int
     ciphertext: bytes = field(repr=False)
@@ -99,7 +104,7 @@ def add_correction(
         return before, None
     corrections = (*before.corrections, made)
     now = CorrectedTranscript(before.original, corrections, apply_corrections(before.original, corrections))
-    place = correction_field(encrypted.recording_id, len(corrections))
+    field_address = correction_field(encrypted.recording_id, len(corrections))
     key = keyring.unwrap(encrypted.wrapped, encrypted.root_key_id)
-    ciphertext = key.encrypt(place, format_correction(made))
+    ciphertext = key.encrypt(field_address, format_correction(made))
     return now, EncryptedCorrection(len(corrections), ciphertext, hash_transcript(index_key, now.transcript))

@@ -53,7 +53,7 @@ class SubtitleLink:
 
 
 class Transcripts:
-    """The service of the API."""
+    """The service that reads, corrects and retries transcripts for the API."""
 
     def __init__(self, database: Database, keyring: Keyring, *, url_lifetime_seconds: int) -> None:
         self._database = database
@@ -110,7 +110,7 @@ class Transcripts:
             if opened is None:
                 raise NotFound("transcript_not_found")
             index_key = await store.read_index_key(tx, self._keyring)
-            assert index_key is not None  # noqa: S101 - words were found by it since they are there
+            assert index_key is not None  # noqa: S101 - the key exists since the first transcript
             now, made = await anyio.to_thread.run_sync(
                 encryption.add_correction, self._keyring, index_key, opened.encrypted, make
             )

@@ -248,7 +248,7 @@ async def test_damaged_transcript_is_left_out_and_told(
     (row,) = await world.audit(answer.request_id)
     assert set(row["entity_ids"]) == {recording, damaged}
     told = [one.getMessage() for one in caplog.records if one.name == "app.transcripts.search.service"]
-    assert told == [f"words cannot be opened: recording={damaged} field_unreadable"]
+    assert told == [f"transcript cannot be decrypted: recording={damaged} field_unreadable"]
     assert (await _send(doctor, "pills")).data["searchTranscripts"]["unreadable"] == 0
 
 

@@ -1,10 +1,10 @@
-"""Checks a speech model's answer about a chunk of sound, and repairs its times.
+"""Checks a speech service's answer for a chunk of sound, and repairs its times.
 
-It refuses what no honest answer can be: another shape, more segments or characters than anybody speaks in that time,
-words in no segment. One odd time does not condemn an answer, which would be paid for again: the segment gets its time
-from its neighbours. A marker such as `[BLANK_AUDIO]` is no words; one such as `[inaudible]` says that somebody spoke
-and was not understood. No error, log or `repr` repeats a word of an answer.
-This module does not judge whether the words are right.
+The module refuses an answer that cannot be right: another shape, more segments or characters than anybody can speak in
+the time, or text that is in no segment. It does not refuse an answer for one implausible time, because the request
+would be paid for again: that segment gets its time from its neighbours. A marker such as `[BLANK_AUDIO]` is not text.
+A marker such as `[inaudible]` means that somebody spoke and was not understood. No error, log or `repr` contains text
+of an answer. Whether the text is correct is not checked.
 """
 
 import re
@@ -23,34 +23,38 @@ from app.settings import SpeechApi
 from app.texts.unsafe_characters import remove_unsafe_characters
 
 UNCERTAIN_LOGPROB: Final = -0.95
-"""Of 19 sentences that whisper tiny.en invented, 19 were below it, and of 92 others 9, each of them wrong."""
+"""All 19 sentences that whisper tiny.en invented were below it, and so were 9 of 92 others, each of them wrong."""
 
 UNCERTAIN_NO_SPEECH: Final = 0.9
-"""Whisper writes "You" for silence, at an `avg_logprob` of -0.7 and a probability of 0.95 that
-nobody speaks; of the fixture's turns none is above 0.06 (tiny.en, measured 2026-11-29)."""
+"""Whisper writes "You" for silence, with an `avg_logprob` of -0.7 and a `no_speech_prob` of 0.95. No turn of the test
+fixture has more than 0.06 (tiny.en, measured 2026-11-29).
+"""
 
 TOLERANCE_MS: Final = 1000
-"""A segment's start may be so much before the chunk, after its end, or before the start of the segment that it follows.
-Other starts are odd. An end may be later: Whisper hears windows of 30 s, padded with silence, and its last segment may
-end with the window (openai/whisper, `audio.py` and `transcribe.py`, checked 2026-11-21)."""
+"""A segment may start at most this much before the chunk, after its end, or before the start of the previous segment.
+Other starts are implausible. A segment may end later, because Whisper reads windows of 30 s, padded with silence, and
+its last segment may end with the window (openai/whisper, `audio.py` and `transcribe.py`, checked 2026-11-21).
+"""
 
 CHARACTERS_PER_MINUTE: Final = 3000
-"""The fastest talkers come to about 2,000."""
+"""The fastest speakers reach about 2,000."""
 SPARE_CHARACTERS: Final = 200
 SEGMENTS_PER_MINUTE: Final = 120
 SPARE_SEGMENTS: Final = 10
 
 MARKS_AT_ONCE: Final = 30
-"""How many may follow a letter, as in Unicode's Stream-Safe Text Format (UAX #15, checked 2026-11-22). Normalization
-takes the square of a longer pile: 40,000 marks 2 s, of the whole process."""
+"""The maximum number of combining marks after a letter, as in Unicode's Stream-Safe Text Format (UAX #15). The time of
+Unicode normalization grows with the square of their number: 40,000 marks block the process for 2 s.
+"""
 
 _MOST_LISTED: Final = 3000
-"""More than any chunk has. What is listed beyond is refused unread, and at the first that is wrong: 4 MB of empty
-objects came to 4 s and 2 GB of what pydantic had against each."""
+"""The maximum length of a list, above that of any real answer. Validation stops at the first wrong item: for 4 MB of
+empty objects, pydantic took 4 s and 2 GB to report every error.
+"""
 _MAX_SPEAKER_CHARACTERS: Final = 64
 _MAX_NUMBER: Final = 1e6
 _LOWEST_LOGPROB: Final = -9999.0
-"""What OpenAI writes for a token that is all but impossible."""
+"""The value that OpenAI returns for a nearly impossible token."""
 _MARKER: Final = re.compile(
     r"\[[^\[\]]{0,80}\]|\([^()]{0,80}\)|\*[^*]{1,80}\*|<\|[^|<>]{0,80}\|>|[\u2669-\u266c\U0001f3b5\U0001f3b6]"
 )
@@ -61,7 +65,7 @@ _UNINTELLIGIBLE: Final = re.compile(
     r"|foreign|extranjer|not in english|otro idioma|otra lengua|no se (?:oye|entiende)|crosstalk|cross talk|overlapping"
     r"|(?:speak(?:s|ing)?|spoken|talking|habla(?:ndo|n)?) (?:in |en )?[^\W\d_]+$"
 )
-"""What the inside of a marker has, in lower case, if somebody spoke and the model did not understand it."""
+"""Matches the content of a marker, in lower case, if somebody spoke and the model did not understand the speech."""
 
 FASTEST_LOOP_CHARACTERS_A_SECOND: Final = 30
 SPARE_LOOP_CHARACTERS: Final = 20
@@ -72,14 +76,14 @@ _ANSWERS: Final = frozenset(
 )
 _INVISIBLE: Final = ("Cc", "Cf", "Cs", "Co")
 _NAMES: Final = {"english": "en", "spanish": "es"}
-"""`verbose_json` names the language in English (openai/whisper, `tokenizer.py`), other servers give its code."""
+"""`verbose_json` states the language by its English name (openai/whisper, `tokenizer.py`), or by its code."""
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What the vendor says about how sure its model was; None for a figure that it does not give.
+    """The vendor's confidence values for a segment. A value is None if the vendor does not return it.
 
-    `avg_logprob` is the mean log probability of the tokens, of natural logarithms: 0 is certain.
+    `avg_logprob` is the mean natural logarithm of the tokens' probabilities: 0 is certain.
     """
 
     avg_logprob: float | None = None
@@ -92,9 +96,10 @@ NO_FIGURES: Final = Figures()
 
 @dataclass(frozen=True)
 class SpeechSegment:
-    """Some words. Times are from the beginning of the chunk; `speaker` is the vendor's label, None without one.
+    """A stretch of speech with its text. Times are from the beginning of the chunk.
 
-    An unintelligible one has no words: somebody spoke, and nobody knows what was said.
+    `speaker` is the vendor's label of the voice, or None. An unintelligible segment has no text, because the model did
+    not understand the speech.
     """
 
     start_ms: int
@@ -108,9 +113,9 @@ class SpeechSegment:
 
 @dataclass(frozen=True)
 class SpeechAnswer:
-    """What was heard in one chunk, in order of start; nothing where nobody spoke.
+    """The segments of one chunk in order of start; none if nobody spoke.
 
-    `language` is a code of ISO 639-1 or 639-3, None where the vendor named none.
+    `language` is a code of ISO 639-1 or 639-3, or None if the vendor states no language.
     """
 
     segments: tuple[SpeechSegment, ...]
@@ -150,14 +155,13 @@ class _Timed(_Answer):
 def parse_answer(
     body: bytes, api: SpeechApi, duration_ms: int, *, uncertain_logprob: float = UNCERTAIN_LOGPROB
 ) -> SpeechAnswer:
-    """What this answer says about a chunk of that length; raises UpstreamFailed("speech_nonsense").
+    """Parse and check the answer for a chunk of this length. Raises UpstreamFailed (speech_nonsense).
 
-    A segment whose `avg_logprob` is below `uncertain_logprob` is uncertain, and so is one in which the model says that
-    nobody speaks; one without figures is not.
+    A segment is uncertain if its `avg_logprob` is below `uncertain_logprob`, or if the model reports that nobody
+    speaks in it. A segment without confidence values is not uncertain.
 
-    Words without times become one segment over the whole chunk. Each text is one line in NFC
-    (`app/texts/unsafe_characters.py`).
-    Segments come in order of start, within the chunk; a segment without words is left out.
+    Text without times becomes one segment over the whole chunk. Each text is one line in NFC. The segments are in
+    order of start, and within the chunk. A segment without text is left out.
     """
     try:
         if api is SpeechApi.TEXT:
@@ -169,7 +173,8 @@ def parse_answer(
         )
     except ValidationError:
         pass
-    raise UpstreamFailed("speech_nonsense")  # outside of the block: what pydantic raised may quote the words
+    # Raised outside the except block, because pydantic's error, which may quote the text, must not become its context.
+    raise UpstreamFailed("speech_nonsense")
 
 
 def _mark_uncertain(segment: SpeechSegment, uncertain_logprob: float) -> SpeechSegment:
@@ -181,9 +186,9 @@ def _mark_uncertain(segment: SpeechSegment, uncertain_logprob: float) -> SpeechS
 
 
 def strip_markers(text: str) -> str:
-    """The text as one line without markers; empty where it is markers alone.
+    """Return the text as one line without markers, or "" if it contains only markers.
 
-    A marker is what models write for sound that is no speech: `[BLANK_AUDIO]`, `(music)`, `*coughs*`, notes.
+    Models write a marker for sound that is not speech: `[BLANK_AUDIO]`, `(music)`, `*coughs*`, musical notes.
     """
     line = remove_unsafe_characters(text)
     if not any(one.isalnum() for one in _MARKER.sub(_keep_spoken, line)):
@@ -192,13 +197,13 @@ def strip_markers(text: str) -> str:
 
 
 def _keep_spoken(marker: re.Match[str]) -> str:
-    """What stays of a marker: an answer or a number, which somebody may have said."""
+    """Return the content of a marker if somebody may have said it, such as "yes" or a number; otherwise ""."""
     inside = _marker_text(marker)
     return inside if inside in _ANSWERS or any(one.isdigit() for one in inside) else ""
 
 
 def is_unintelligible(text: str) -> bool:
-    """Whether it is markers alone, one of which says that somebody was not understood."""
+    """Return whether the text has only markers, and one of them means that somebody was not understood."""
     line = remove_unsafe_characters(text)
     if not any(map(_is_unintelligible_marker, _MARKER.finditer(line))):
         return False
@@ -207,7 +212,7 @@ def is_unintelligible(text: str) -> bool:
 
 
 def is_loop(text: str, duration_ms: int) -> bool:
-    """Whether it repeats the same words more often than anybody can say them in that time."""
+    """Return whether the text repeats the same words more often than anybody can say them in this time."""
     most = SPARE_LOOP_CHARACTERS + FASTEST_LOOP_CHARACTERS_A_SECOND * duration_ms / 1000
     if len(text) <= most:
         return False
@@ -272,7 +277,7 @@ def _parse_segments(answer: _Timed, duration_ms: int) -> SpeechAnswer:
 
 
 def _segment(one: _Segment, start_ms: int, end_ms: int) -> SpeechSegment:
-    """The segment; without words if it is a loop, or a marker that says that nobody understood it."""
+    """Return the segment, without text if the text is a loop or a marker for speech that was not understood."""
     text = strip_markers(one.text)
     has_no_text = is_unintelligible(one.text) or is_loop(text, end_ms - start_ms + TOLERANCE_MS)
     figures = Figures(_logprob(one.avg_logprob), _number(one.no_speech_prob), _number(one.compression_ratio))
@@ -282,7 +287,7 @@ def _segment(one: _Segment, start_ms: int, end_ms: int) -> SpeechSegment:
 
 
 def _mean_logprob(tokens: object) -> float | None:
-    """The mean log probability of those tokens of a text that have one."""
+    """Return the mean log probability of the tokens that have one, or None if no token has one."""
     if not isinstance(tokens, list) or not tokens:
         return None
     given = [_logprob(one.get("logprob")) if isinstance(one, dict) else None for one in tokens]
@@ -291,8 +296,11 @@ def _mean_logprob(tokens: object) -> float | None:
 
 
 def _logprob(given: object) -> float | None:
-    """The log probability. The lowest possible one for minus infinity and for NaN, which a model computes of sound
-    that it cannot transcribe: neither may pass for certain."""
+    """Return the log probability, or None if the value is not a number.
+
+    Minus infinity and NaN become the lowest value: a model computes them for sound that it cannot transcribe, and such
+    text must not count as certain.
+    """
     if isinstance(given, float) and (isnan(given) or given <= _LOWEST_LOGPROB):
         return _LOWEST_LOGPROB
     return _number(given)
@@ -317,9 +325,9 @@ def _speaker(label: object) -> str | None:
 
 
 def _repair_times(times: Sequence[tuple[int | None, int | None]], duration_ms: int) -> list[tuple[int, int]]:
-    """Starts and ends within the chunk. A segment whose start is odd lies between its neighbours.
+    """Return starts and ends within the chunk. A segment with an implausible start is placed between its neighbours.
 
-    If starts go back, the fewest are odd: the longest row of starts that do not go back is kept.
+    If the starts are not in order, the longest ascending sequence of starts is kept, and the others are implausible.
     """
     kept = _keep_ascending([start if _is_within(start, duration_ms) else None for start, _ in times])
     following: list[int] = []
@@ -343,7 +351,10 @@ def _is_within(start: int | None, duration_ms: int) -> bool:
 
 
 def _keep_ascending(starts: Sequence[int | None]) -> list[int | None]:
-    """The starts, None for those that go back, beyond the tolerance, in the row that keeps most of them."""
+    """Return the starts, with None for each start outside the longest ascending sequence.
+
+    Starts that go back by no more than the tolerance are all kept.
+    """
     latest = -TOLERANCE_MS
     for start in starts:
         if start is not None:
@@ -378,7 +389,7 @@ def _require_speakable(texts: Sequence[str], duration_ms: int) -> None:
 
 
 def _is_piled(text: str) -> bool:
-    """Whether more marks follow each other than any writing needs, where what nobody sees between them is gone."""
+    """Return whether more combining marks follow each other than any script needs, ignoring invisible characters."""
     visible = (kind for kind in map(unicodedata.category, text) if kind not in _INVISIBLE)
     runs = groupby(visible, key=lambda kind: kind.startswith("M"))
     return any(is_mark and sum(1 for _ in run) > MARKS_AT_ONCE for is_mark, run in runs)

@@ -1,9 +1,9 @@
-"""Speech to words, by any service that speaks OpenAI's wire format.
+"""Sends sound to a speech service that is compatible with OpenAI's API, and returns the recognized text.
 
-The only place that sends sound to it. It asks once: retries are the job's, which knows what was paid for. It follows no
-redirect, reads no variable of the environment, and sends no header but the key and the form. Of a refusal it reads
-16 KiB at most, for the vendor's code (`speech_refusals`), and repeats nothing of its text. What it answers is checked
-in `speech_answers` before anybody sees it.
+Only this module sends sound to the service. It sends each request once: the transcription retries, because it knows
+which requests may have been paid for. The client follows no redirect, reads no environment variable, and sends only
+the headers that the request needs. It reads at most 16 KiB of an error response, for the vendor's code (`refusals`),
+and never repeats the vendor's message. Each answer is checked (`answers`) before it is returned.
 """
 
 import asyncio
@@ -26,26 +26,27 @@ __all__ = ["MAX_CHUNK_BYTES", "MAX_CHUNK_MS", "Speech", "SpeechAnswer", "SpeechS
 
 OPENAI_URL: Final = "https://api.openai.com/v1"
 MAX_CHUNK_BYTES: Final = 25 * 1024 * 1024 - 16 * 1024
-"""The vendor's limit is of the whole form: "Maximum content size limit (26214400) exceeded" (as users quote it, checked
-2026-11-21); the rest of the form is far below 16 KiB."""
+"""The vendor limits the whole form: "Maximum content size limit (26214400) exceeded" (as users quote it, checked
+2026-11-21). The other fields of the form are far below 16 KiB.
+"""
 
 MAX_CHUNK_MS: Final = 20 * 60 * 1000
-"""gpt-4o-transcribe-diarize takes 1,400 s at most (as users quote its refusal, checked 2026-11-21)."""
+"""gpt-4o-transcribe-diarize accepts at most 1,400 s (as users quote its error, checked 2026-11-21)."""
 
 MIN_CHUNK_MS: Final = 100
-"""Below it OpenAI answers 400 `audio_too_short` (as users quote it, checked 2026-11-21)."""
+"""For shorter sound, OpenAI answers 400 `audio_too_short` (as users quote it, checked 2026-11-21)."""
 
 _MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
 _CONNECT_SECONDS: Final = 10.0
 _MAX_RETRY_AFTER_SECONDS: Final = 3600
 _MAX_REFUSAL_BYTES: Final = 16 * 1024
 _REFUSAL_SECONDS: Final = 5.0
-"""How long the body of a refusal is waited for; the status alone says enough then."""
+"""The time limit for the body of an error response. After it, only the status is used."""
 
 _RETURN_LOGPROBS: Final = frozenset(
     ("gpt-4o-transcribe", "gpt-4o-mini-transcribe", "gpt-4o-mini-transcribe-2025-12-15")
 )
-"""The models that give log probabilities beside a text (openai 3.52, `transcription_create_params`)."""
+"""The models that return log probabilities with a text (openai 3.52, `transcription_create_params`)."""
 
 _NOT_YET_SENT: Final = (httpx2.ConnectTimeout, httpx2.PoolTimeout)
 _OWN_HEADERS: Final = frozenset(
@@ -59,21 +60,21 @@ _OWN_HEADERS: Final = frozenset(
         "content-type",
         "transfer-encoding",
         "user-agent",
-        "x-stainless-raw-response",  # by it the client knows that the answer is ours to read
+        "x-stainless-raw-response",  # with this header, the openai client leaves the reading of the response to us
     )
 )
 
 for _chatty in ("openai", "httpx2", "httpcore2"):
     logging.getLogger(_chatty).setLevel(
         logging.WARNING
-    )  # they tell URLs; `OPENAI_LOG` would have them tell more
+    )  # at INFO they log URLs, and `OPENAI_LOG` could enable even more
 
 
 class Speech:
-    """One service and one of its models; closed by `aclose`.
+    """A client of one service and one of its models. Close it with `aclose`.
 
-    `model` must be one that answers as `api` says; `base_url` is OpenAI's where it is None. Words whose mean log
-    probability is below `uncertain_logprob` are uncertain.
+    `model` must support the answer format `api`. `base_url` None means OpenAI. Text with a mean log probability below
+    `uncertain_logprob` is uncertain.
     """
 
     def __init__(
@@ -93,7 +94,7 @@ class Speech:
         self._uncertain_logprob = uncertain_logprob
         self._client = openai.AsyncOpenAI(
             api_key=api_key,
-            admin_api_key="",  # None of these is looked for in the environment when it is given.
+            admin_api_key="",  # if these are given, the openai client does not read them from the environment
             organization="",
             project="",
             webhook_secret="",
@@ -106,21 +107,23 @@ class Speech:
 
     @property
     def cut(self) -> Cut:
-        """Return how sound must be cut: in windows for a model that tells voices apart, in turns for any other."""
+        """Return how sound must be cut: in windows for a model that distinguishes voices, in turns for other models."""
         return Cut.WINDOWS if self._api is SpeechApi.DIARIZED_JSON else Cut.TURNS
 
     async def aclose(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
         await self._client.close()
 
     async def transcribe(self, flac: bytes, *, language: str | None) -> SpeechAnswer:
-        """The words in a chunk of sound, one FLAC of at most `MAX_PIECE_BYTES` and `MAX_PIECE_MS`.
+        """Return the text of one chunk of sound, a FLAC file of at most `MAX_CHUNK_BYTES` and `MAX_CHUNK_MS`.
 
-        `language` is a code of ISO 639-1, None if it is not known. A chunk below `MIN_PIECE_MS` holds no word and is
-        not sent. What passes: RateLimited (`speech_busy`), UpstreamFailed (`speech_failed`), and what may be paid for:
-        Timeout (`speech_timeout`), UpstreamFailed (`speech_nonsense`, also an answer that breaks off); with
-        `retry_after_seconds`, an hour at most, if the vendor names them. What does not: Conflict and InvalidInput, with
-        a reason of `speech_refusals` (`speech_quota`, `speech_key_refused`, `speech_refused` ...).
+        `language` is a code of ISO 639-1, or None if the service is to detect the language. A chunk shorter than
+        `MIN_CHUNK_MS` contains no word and is not sent.
+
+        Temporary errors: RateLimited (speech_busy) and UpstreamFailed (speech_failed), with `retry_after_seconds` of
+        at most an hour if the vendor states it. Temporary errors of a request that may have been paid for: Timeout
+        (speech_timeout) and UpstreamFailed (speech_nonsense, also for a truncated answer). Permanent errors: Conflict
+        and InvalidInput with a reason from `refusals` (speech_quota, speech_key_refused, speech_refused ...).
         """
         length_ms = duration_ms(flac)
         if len(flac) > MAX_CHUNK_BYTES or length_ms > MAX_CHUNK_MS:
@@ -140,12 +143,14 @@ class Speech:
             failure = Timeout("speech_timeout") if is_sent else UpstreamFailed("speech_failed")
         except openai.OpenAIError:
             failure = UpstreamFailed("speech_failed")
-        except httpx2.HTTPError:  # amid the answer, which may be paid for
+        except httpx2.HTTPError:  # the connection broke during the answer, which may have been paid for
             failure = UpstreamFailed("speech_nonsense")
-        raise failure  # outside of the blocks: what the client raises may quote what it received
+        # Raised outside the except blocks, because the client's error, which may quote the answer, must not become its
+        # context.
+        raise failure
 
     async def _ask(self, flac: bytes, language: str | None) -> bytes:
-        # A file is sent in blocks, between which others have their turn; bytes would be sent as one.
+        # httpx sends a file object in blocks, between which other tasks run. It sends bytes in one block.
         async with self._transcriptions.create(
             file=("chunk.flac", BytesIO(flac), "audio/flac"),
             model=self._model,
@@ -155,7 +160,10 @@ class Speech:
 
 
 def _options(api: SpeechApi, model: str, language: str | None) -> dict[str, Any]:
-    """gpt-transcribe takes `languages` for `language` (OpenAI's transcription guide, checked 2026-11-21)."""
+    """Return the form fields for this answer format and model.
+
+    gpt-transcribe has `languages` in place of `language` (OpenAI's transcription guide, checked 2026-11-21).
+    """
     options: dict[str, Any] = {"response_format": "json" if api is SpeechApi.TEXT else api.value}
     if api is SpeechApi.TEXT and model in _RETURN_LOGPROBS:
         options["include"] = ["logprobs"]
@@ -190,7 +198,7 @@ async def _refuse(response: httpx2.Response) -> None:
 
 
 async def _refusal_body(response: httpx2.Response) -> bytes:
-    """What came of it in time and within the limit; "" if it is compressed, which we never asked for."""
+    """Return the part of the body that arrives in time and within the limit, or nothing if the body is compressed."""
     body = bytearray()
     if response.headers.get("content-encoding", "identity") != "identity":
         return b""
@@ -206,7 +214,7 @@ async def _refusal_body(response: httpx2.Response) -> bytes:
 
 
 def _retry_after(response: httpx2.Response) -> dict[str, int]:
-    """Seconds; the header's other form, a date, is left to our own pauses (RFC 9110, 10.2.3, checked 2026-11-22)."""
+    """Return the seconds of the header Retry-After, or nothing. A date in the header is ignored (RFC 9110, 10.2.3)."""
     given = response.headers.get("retry-after", "")
     if not (given.isascii() and given.isdigit()):
         return {}

@@ -1,18 +1,18 @@
-"""How long a chunk of FLAC is, by its own first block. It reads that block alone and decodes nothing."""
+"""Reads the duration of a FLAC file from its first metadata block, without decoding the sound."""
 
 from app.errors import InvalidInput
 
 _MAGIC = b"fLaC"
 _STREAMINFO = ((0, 0, 0, 34), (0x80, 0, 0, 34))
-"""The header of the block, where others follow and where none does."""
+"""The header of the block: if other metadata blocks follow, and if none follows."""
 _RATE_AND_TOTAL = slice(18, 26)
 
 
 def duration_ms(flac: bytes) -> int:
-    """Milliseconds; raises InvalidInput("speech_refused") if it is no FLAC, or does not say how long it is.
+    """Return the duration. Raises InvalidInput (speech_refused) unless this is FLAC with a stated duration.
 
-    STREAMINFO is the first block: 34 bytes, of which 8 from the 11th on are the sample rate (20 bits), channels and
-    depth (8), and the number of samples (36, of which 0 is unknown). RFC 9639, 8.2, checked 2026-11-21.
+    The first block is STREAMINFO with 34 bytes. The 8 bytes from the 11th on contain the sample rate (20 bits), the
+    channels and the depth (8 bits), and the number of samples (36 bits, 0 if unknown). See RFC 9639, 8.2.
     """
     packed = int.from_bytes(flac[_RATE_AND_TOTAL], "big")
     rate, samples = packed >> 44, packed & (1 << 36) - 1

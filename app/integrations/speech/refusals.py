@@ -1,8 +1,8 @@
-"""What a speech service's refusals mean to us: one reason for each remedy.
+"""Translates the error responses of a speech service into our reasons, one reason for each remedy.
 
-The codes are OpenAI's (its guide "Error codes", and what its users quote in public issues; checked 2026-11-29), which
-other services that speak its wire format repeat. OpenAI names some in `code`, some in `type` alone. A code that is not
-here keeps its name in the detail `vendor_code`; the message is never looked at.
+The codes are OpenAI's (its guide "Error codes", and public issues of its users; checked 2026-11-29). Compatible
+services use the same codes. OpenAI states some of them in `code`, and others only in `type`. An unknown code becomes
+the detail `vendor_code`. The vendor's message is never read.
 """
 
 import json
@@ -43,7 +43,7 @@ FINAL: Final[Mapping[str, tuple[type[AppError], str]]] = {
     "model_not_found": (InvalidInput, "speech_model_unknown"),
     "unsupported_model": (InvalidInput, "speech_model_unknown"),
 }
-"""What the same request would be answered again until somebody acts: it is not tried again."""
+"""The codes of permanent errors, which a person must resolve. The request is not sent again."""
 
 BUSY: Final = frozenset(
     {"overloaded", "overloaded_error", "engine_overloaded", "rate_limit_exceeded", "slow_down"}
@@ -54,9 +54,9 @@ _ANSWER_FORMAT: Final = frozenset({"response_format", "timestamp_granularities",
 
 
 def translate_refusal(status: int, body: bytes, retry_after: Mapping[str, int]) -> AppError:
-    """The AppError for an answer other than 200; `body` may be cut off, empty, or no JSON.
+    """Return the AppError for a response other than 200. `body` may be truncated, empty, or not JSON.
 
-    `retry_after` is the detail that says when to come back.
+    `retry_after` is a detail of the error: the time until the next attempt.
     """
     error = _parse_error(body)
     for code in (error.get("code"), error.get("type")):
@@ -84,7 +84,7 @@ def _translate_status(status: int, named: Mapping[str, str], retry_after: Mappin
 
 
 def _parse_error(body: bytes) -> Mapping[str, Any]:
-    """`error` of `{"error": {"message", "type", "param", "code"}}`, or the document itself if it has no envelope."""
+    """Return the `error` object of the document, or the document itself if it has none."""
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):

@@ -1,6 +1,6 @@
-"""Whole numbers said in English or Spanish, among the tokens of a text. Pure, no I/O.
+"""Recognizes whole numbers in English or Spanish words, among the tokens of a text. Pure.
 
-Each function looks at a bounded number of tokens.
+Each function reads a bounded number of tokens, and returns None if no number begins at the position.
 """
 
 from collections.abc import Sequence
@@ -11,9 +11,10 @@ from app.transcripts.numbers import vocabulary as known
 
 
 class Token(NamedTuple):
-    """Letters without accents in lower case, a number as it is written, or `%`.
+    """A word in lower case without accents, a number as it is written, or `%`.
 
-    `gap` is what stands before it: nothing, ` `, `-`, `/`, `:` or `,`, spaces around it left out; `.` is anything else.
+    `gap` describes the characters before the token, without spaces around them: nothing, ` `, `-`, `/`, `:` or `,`. The
+    value `.` stands for anything else.
     """
 
     raw: str
@@ -23,7 +24,7 @@ class Token(NamedTuple):
 
 
 class Tokens:
-    """The tokens of a text by their places; beyond the ends there is nothing."""
+    """The tokens of a text by position. Positions outside the text have no token."""
 
     def __init__(self, tokens: Sequence[Token]) -> None:
         self._tokens = tokens
@@ -39,21 +40,21 @@ class Tokens:
         return self._tokens[place].raw if 0 <= place < len(self._tokens) else ""
 
     def gap(self, place: int) -> str:
-        """What stands between the token at the place and the one before it."""
+        """Return the gap between the token at this position and the one before it."""
         return self._tokens[place].gap if 0 < place < len(self._tokens) else "."
 
     def is_joined(self, place: int) -> bool:
-        """Whether only spaces or a hyphen part the token from the one before."""
+        """Return whether at most spaces or a hyphen separate the token from the one before it."""
         return self.gap(place) in ("", " ", "-")
 
     def joined(self, place: int) -> str:
-        """The token at the place if it is joined to the one before; else nothing."""
+        """Return the text of the token if it is joined to the one before it; otherwise ""."""
         return self.raw(place) if self.is_joined(place) else ""
 
 
 @dataclass(frozen=True)
 class Language:
-    """The words of which a language makes its numbers; only Spanish has hundreds of its own."""
+    """The number words of a language. Only Spanish has single words for hundreds."""
 
     digits: dict[str, int]
     teens: dict[str, int]
@@ -67,7 +68,7 @@ class Language:
         return bool(self.hundreds)
 
     def below_hundred(self, tokens: Tokens, place: int) -> tuple[int, int] | None:
-        """A number from 0 to 99, and where it ends."""
+        """Return a number from 0 to 99, and the position after it."""
         raw = tokens.raw(place)
         if raw in self.digits:
             return self.digits[raw], place + 1
@@ -84,7 +85,7 @@ class Language:
         return (value + digit, stop + 1) if digit else (value, place + 1)
 
     def below_thousand(self, tokens: Tokens, place: int) -> tuple[int, int] | None:
-        """A number from 0 to 999 (in English to 9900: `twelve hundred`), and where it ends."""
+        """Return a number from 0 to 999 (in English up to 9900: `twelve hundred`), and the position after it."""
         raw = tokens.raw(place)
         if self.is_spanish:
             if raw not in self.hundreds:
@@ -109,7 +110,7 @@ class Language:
         return value, place
 
     def cardinal(self, tokens: Tokens, place: int) -> tuple[int, int] | None:
-        """A whole number below a thousand million, and where it ends."""
+        """Return a whole number below a thousand million, and the position after it."""
         total, at = 0, place
         group = self._group(tokens, at)
         if group and tokens.joined(group[1]) in known.MILLIONS:
@@ -128,7 +129,7 @@ class Language:
         return total + value, at
 
     def _group(self, tokens: Tokens, at: int) -> tuple[int, int] | None:
-        """What stands before `thousand` or `million`; the Spanish `mil` needs nothing before it."""
+        """Return the number before `thousand` or `million`. The Spanish `mil` needs no number before it."""
         raw = tokens.raw(at)
         following = tokens.joined(at + 1)
         if not self.is_spanish and raw == "a" and (following == self.thousand or following in known.MILLIONS):

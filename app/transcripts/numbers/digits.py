@@ -1,4 +1,4 @@
-"""Numbers in digits, as text: separators, decimal points and scales. Pure, no I/O."""
+"""Normalizes numbers that are written in digits: separators, decimal points and scales. Pure."""
 
 import re
 from typing import Final
@@ -12,7 +12,9 @@ _MAYBE_THOUSANDS: Final = re.compile(r"[1-9]\d{0,2}\.\d{3}")
 
 
 def plain_number(raw: str) -> str:
-    """Digits without separators of thousands, with a point for decimals and without the zeros that end them."""
+    """Return the number without separators of thousands, with a decimal point, and without zeros at the end of the
+    decimals.
+    """
     if _THOUSANDS.fullmatch(raw):
         plain = raw.replace(",", "")
     elif _SPANISH_THOUSANDS.fullmatch(raw):
@@ -25,7 +27,7 @@ def plain_number(raw: str) -> str:
 
 
 def times_power_of_ten(normalized: str, zeros: int) -> str:
-    """The number with its decimal point so many places to the right."""
+    """Return the number with its decimal point moved to the right by this many digits."""
     whole, _, decimals = normalized.partition(".")
     moved = whole + decimals[:zeros].ljust(zeros, "0")
     left = decimals[zeros:]

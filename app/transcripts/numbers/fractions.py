@@ -1,6 +1,6 @@
-"""Halves and quarters that are said behind a number, in English or Spanish. Pure, no I/O.
+"""Recognizes halves and quarters after a number, in English or Spanish words. Pure.
 
-Each function looks at a bounded number of tokens.
+Each function reads a bounded number of tokens.
 """
 
 from typing import Final
@@ -20,14 +20,16 @@ _FRACTIONS: Final = {
     ("and", "three", "quarters"): "75",
     ("y", "tres", "cuartos"): "75",
 }
-"""The decimals that each adds; the longest of those that begin alike are of one length."""
+"""The decimals that each phrase adds to a number."""
 _CLOCK: Final = frozenset({("y", "media"), ("y", "cuarto")})
 
 
 def fraction_behind(tokens: Tokens, number: int, place: int) -> tuple[str, int] | None:
-    """The decimals that `and a half` at the place adds to the number that begins at `number`, and where it ends.
+    """Return the decimals that a phrase such as `and a half` at `place` adds to the number that begins at `number`, and
+    the position after the phrase.
 
-    None for a time of day (`a las doce y media`), and for a part of what follows (`five, and a quarter of an hour`).
+    Return None for a time of day (`a las doce y media`), and if the phrase belongs to the following words (`five, and
+    a quarter of an hour`).
     """
     for said, decimals in _FRACTIONS.items():
         if all(tokens.joined(place + at) == word for at, word in enumerate(said)):
@@ -41,9 +43,9 @@ def fraction_behind(tokens: Tokens, number: int, place: int) -> tuple[str, int] 
 
 
 def fraction_behind_unit(tokens: Tokens, place: int) -> tuple[str, int] | None:
-    """The same for what follows the unit: `two tablets and a half`, `dos horas y media`.
+    """Return the decimals of a phrase after the unit: `two tablets and a half`, `dos horas y media`.
 
-    None if it may belong to the words that follow: `two tablets and a half glass`.
+    Return None if the phrase may belong to the following words: `two tablets and a half glass`.
     """
     found = fraction_behind(tokens, place, place)
     if found is None:

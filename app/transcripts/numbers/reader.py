@@ -1,6 +1,6 @@
-"""Numbers, blood pressures and units among the tokens of a text, said in English or Spanish. Pure, no I/O.
+"""Reads the numbers, blood pressures and units among the tokens of an English or Spanish text. Pure.
 
-Each function looks at a bounded number of tokens, so that a text costs time in proportion to its length.
+Each function reads a bounded number of tokens, so the time grows in proportion to the length of the text.
 """
 
 import re
@@ -53,7 +53,7 @@ _SPECIAL: Final = _NUMBER_WORDS.union(
 
 
 class Word(NamedTuple):
-    """A normalized word, and the characters of the text that it was made from."""
+    """A normalized word, and the range of characters in the text from which it was made."""
 
     normalized: str
     start: int
@@ -61,7 +61,7 @@ class Word(NamedTuple):
 
 
 class Mode(Enum):
-    """What is read: what was said, the loose words of a query, or a phrase that was typed in quotes."""
+    """The kind of text: a transcript (SAID), the words of a query outside quotes (LOOSE), or a phrase in quotes."""
 
     SAID = 1
     LOOSE = 2
@@ -70,9 +70,9 @@ class Mode(Enum):
 
 @dataclass(frozen=True)
 class Read:
-    """The words in order, and other words that find the same place.
+    """The normalized words in order, and aliases: other words that find the same part of the text.
 
-    An alias is a word or a short phrase; no phrase goes from the words into an alias.
+    An alias is a word or a short phrase. A phrase of a query never matches partly words and partly an alias.
     """
 
     words: list[Word]
@@ -85,9 +85,10 @@ class _Number(NamedTuple):
 
 
 def read(tokens: Sequence[Token], singular: Callable[[str], str], mode: Mode) -> Read:
-    """The words that a text or a query has; `singular` normalizes what is neither a number nor a unit.
+    """Return the normalized words of a text or a query. `singular` normalizes words that are neither numbers nor units.
 
-    Loose words that can be read in two ways are read as the number (`one forty two` is 142); a text keeps both.
+    If words can be read in two ways, a query outside quotes means the number (`one forty two` is 142), and a
+    transcript is found by both.
     """
     return _Reader(tokens, singular, mode).read()
 
@@ -109,11 +110,11 @@ class _Reader:
         return Read(self._words, self._aliases)
 
     def _one(self, place: int) -> int:
-        """Reads what begins at the place; returns where the next begins."""
+        """Read the word, number or unit that begins at this position. Return the position after it."""
         raw = self._tokens.raw(place)
         if self._fraction is not None and self._fraction[0] == place:
             self._alias_words(*self._fraction)
-            return self._fraction[1]  # it was read with the number before the unit
+            return self._fraction[1]  # the fraction was already added to the number before the unit
         if raw not in _SPECIAL and not raw[0].isdigit():
             return self._add(self._singular(raw), place + 1, place)
         if (degrees := temperature(self._tokens, place, self._number_before(place))) is not None:
@@ -128,7 +129,7 @@ class _Reader:
             return number.stop
         if self._is_silent(place):
             self._alias(self._singular(raw), place, place + 1)
-            return place + 1  # what follows it still follows a number
+            return place + 1  # the next token still follows a number
         is_behind = self._after_number and self._tokens.is_joined(place)
         if raw in known.UNITS_AFTER_NUMBERS and (
             is_behind or (self._is_slash(place) and self._follows_unit())
@@ -152,11 +153,11 @@ class _Reader:
         return stop
 
     def _number_before(self, place: int) -> str:
-        """The normalized number directly before the place; empty if there is none."""
+        """Return the normalized number directly before this position, or ""."""
         return self._words[-1].normalized if self._after_number and self._tokens.is_joined(place) else ""
 
     def _alias_words(self, place: int, stop: int) -> None:
-        """Lets each word of what is normalized as a unit be found by itself."""
+        """Add each word of a unit or fraction as an alias, so that a search finds it alone."""
         for at in range(place, stop):
             raw = self._tokens.raw(at)
             if raw.isalpha():
@@ -166,7 +167,7 @@ class _Reader:
         self._aliases.append(Word(normalized, self._tokens[place].start, self._tokens[stop - 1].end))
 
     def _name_number(self, number: _Number, place: int) -> None:
-        """What else finds the number: words that are not always numbers, and `1.42` in a blood pressure."""
+        """Add the aliases of a number: words that are not always numbers, and `1.42` in a blood pressure."""
         for name in _NAMES.get(number.normalized, ()):
             self._alias(self._singular(name), place, number.stop)
         if number.stop == place + 1 and self._tokens.raw(place) in known.AMBIGUOUS:
@@ -177,7 +178,7 @@ class _Reader:
             self._alias(plain_number(f"{split[1]}.{split[2]}"), place, number.stop)
 
     def _alias_phrase_end(self, place: int) -> None:
-        """Lets a phrase end with `one` (`"take one"`), where the query does not say that it is a number."""
+        """Add aliases for phrases that end with `one` (`"take one"`), in which `one` need not be a number."""
         phrase, end = self._singular(self._tokens.raw(place)), self._tokens[place].end
         self._aliases.append(Word(phrase, self._tokens[place].start, end))
         for word in reversed(self._words[-_MOST_WORDS_BEFORE:]):
@@ -191,14 +192,14 @@ class _Reader:
         return bool(raw) and (raw[0].isdigit() or raw in _NUMBER_WORDS)
 
     def _is_over(self, place: int) -> bool:
-        """Whether a second number of a blood pressure follows."""
+        """Return whether the second number of a blood pressure follows."""
         if self._tokens.raw(place) in known.OVER and self._tokens.gap(place) in (" ", "-", ","):
             return self._may_begin_number(place + 1) and self._is_lower_pressure(place + 1)
         is_fraction = self._is_slash(place) and not self._is_slash(place + 1)
         return is_fraction and self._is_lower_pressure(place)
 
     def _is_lower_pressure(self, place: int) -> bool:
-        """Whether the number is one: `1.25 over 30 minutes` and `1.25/50 mg` are not blood pressures."""
+        """Return whether this can be the second number of a blood pressure, unlike in `1.25 over 30 minutes`."""
         raw = self._tokens.raw(place)
         is_plausible = (
             (_LOWER_PRESSURE.fullmatch(raw) is not None) if raw[:1].isdigit() else raw in _NUMBER_WORDS
@@ -206,7 +207,7 @@ class _Reader:
         return is_plausible and not self._is_amount(place)
 
     def _is_amount(self, place: int) -> bool:
-        """Whether the number is of something other than mmHg: `30 minutes`."""
+        """Return whether the number counts something other than mmHg: `30 minutes`."""
         stop = place + 1
         if not self._tokens.raw(place)[:1].isdigit():
             while stop < place + _MOST_WORDS_OF_PRESSURE and self._may_begin_number(stop):
@@ -217,7 +218,7 @@ class _Reader:
         return self._tokens.gap(place) == "/"
 
     def _follows_over(self, place: int) -> bool:
-        """Whether it is the second number of a blood pressure."""
+        """Return whether the position follows the first number of a blood pressure and `over`."""
         if not self._after_number or self._tokens.raw(place - 1) not in known.OVER:
             return False
         return (
@@ -226,7 +227,7 @@ class _Reader:
         )
 
     def _is_silent(self, place: int) -> bool:
-        """`over` within a blood pressure, since `142/90` has none; `per` between units."""
+        """Return whether the word is left out: `over` in a blood pressure, or `per` between units."""
         raw = self._tokens.raw(place)
         if raw in known.OVER:
             is_begun = self._after_number or (self._mode is not Mode.SAID and place == 0)
@@ -242,7 +243,7 @@ class _Reader:
         return raw in known.UNITS or raw in known.UNITS_AFTER_NUMBERS
 
     def _unit_phrase(self, place: int) -> tuple[str, int] | None:
-        """A unit of several words, and where it ends."""
+        """Return a unit of several words, and the position after it."""
         first = known.UNITS.get(self._tokens.raw(place), self._tokens.raw(place))
         if first not in _PHRASES_BY_FIRST:
             return None
@@ -256,7 +257,7 @@ class _Reader:
         return None
 
     def _is_percent(self, place: int, rest: tuple[str, ...], stop: int) -> bool:
-        """Whether it is `percent`, and not `por ciento veinte pesos` or `por cien pesos`."""
+        """Return whether the words mean percent, unlike `por ciento veinte pesos` and `por cien pesos`."""
         if self._number_before(place):
             return rest != ("cien",) or not (self._is_measured(stop) or self._counts(stop))
         return rest != ("cien",) and not self._may_begin_number(stop)
@@ -282,7 +283,7 @@ class _Reader:
         return None
 
     def _written(self, place: int) -> _Number:
-        """A number in digits."""
+        """Return the number in digits that begins at this position."""
         raw = self._tokens.raw(place)
         pressure = self._split_pressure(place)
         if pressure is not None:
@@ -303,19 +304,19 @@ class _Reader:
         return self._with_decimals(normalized, place, stop)
 
     def _half(self, place: int) -> str | None:
-        """`1/2`, `1/4` or `3/4` of what is counted, as a decimal."""
+        """Return `1/2`, `1/4` or `3/4` before a unit or a counted thing, as a decimal."""
         if not self._is_slash(place + 1) or self._is_slash(place + 2):
             return None
         half = _HALVES.get((self._tokens.raw(place), self._tokens.raw(place + 1)))
         return half if self._is_measured(place + 2) or self._counts(place + 2) else None
 
     def _is_fraction(self, place: int) -> bool:
-        """Whether it is a character such as `½`: one character of text that is several of the token."""
+        """Return whether the token comes from one character, such as `½`."""
         token = self._tokens[place]
         return token.raw.startswith("0.") and token.end - token.start == 1
 
     def _is_clock(self, place: int) -> bool:
-        """`8:30`, which somebody may search for as `eight thirty`."""
+        """Return whether this is a time of day such as `8:30`, which a query may contain as `eight thirty`."""
         is_colon = self._tokens.gap(place + 1) == ":"
         return (
             is_colon
@@ -325,7 +326,7 @@ class _Reader:
         )
 
     def _split_pressure(self, place: int) -> _Number | None:
-        """`1.42`, `1-42`, `1:42` or `1 42` in a blood pressure: 142."""
+        """Return 142 for `1.42`, `1-42`, `1:42` or `1 42` in a blood pressure."""
         raw = self._tokens.raw(place)
         follows = self._follows_over(place)
         whole = _SPLIT_PRESSURE.fullmatch(raw)
@@ -348,7 +349,7 @@ class _Reader:
         return None
 
     def _is_typed_alone(self, place: int, stop: int) -> bool:
-        """Whether a query may mean one number by it: no phrase, unit or time of day says otherwise."""
+        """Return whether the words of a query may mean one number: no phrase, unit or time of day contradicts it."""
         before, after = self._tokens.raw(place - 1), self._tokens.joined(stop)
         if before in known.CLOCK_BEFORE or after in known.CLOCK_AFTER:
             return False
@@ -360,14 +361,14 @@ class _Reader:
         return self._is_measured(place) and known.UNITS.get(self._tokens.raw(place)) not in ("mm", "mmhg")
 
     def _leading_point(self, place: int) -> _Number | None:
-        """`point five`."""
+        """Return the number of a leading decimal point in words, such as `point five`."""
         if self._tokens.joined(place) and self._tokens.raw(place - 1) in known.NOUN_POINT_AFTER:
             return None
         found = self._decimals(place + 1)
         return _Number(plain_number(f"0.{found[0]}"), found[1]) if found else None
 
     def _with_decimals(self, normalized: str, place: int, stop: int) -> _Number:
-        """The number at the place with `point five`, `coma cinco` or `and a half` behind it or its unit."""
+        """Return the number with the decimals after it or its unit: `point five`, `coma cinco` or `and a half`."""
         if not normalized.isdigit():
             return _Number(normalized, stop)
         if (found := self._spoken_decimals(stop)) is not None:
@@ -383,7 +384,9 @@ class _Reader:
         return _Number(normalized, stop)
 
     def _spoken_decimals(self, place: int) -> tuple[str, int] | None:
-        """The decimals of `point five` or `coma cinco`, and where they end; of `con cinco` only before degrees."""
+        """Return the decimals of `point five` or `coma cinco`, and the position after them; of `con cinco` only before
+        degrees.
+        """
         point = self._tokens.joined(place)
         if point != "con" and point not in known.POINT:
             return None
@@ -392,14 +395,14 @@ class _Reader:
         return found if point != "con" or is_degrees else None
 
     def _scaled(self, decimal: str, stop: int) -> _Number:
-        """The decimal number, times the thousand or million behind it."""
+        """Return the decimal number, multiplied by a thousand or a million if that word follows."""
         scale, normalized = self._tokens.joined(stop), plain_number(decimal)
         if scale in _SCALES and scale != "hundred" and len(normalized) <= _MOST_SCALED_CHARACTERS:
             return _Number(times_power_of_ten(normalized, _SCALES[scale]), stop + 1)
         return _Number(normalized, stop)
 
     def _decimals(self, place: int) -> tuple[str, int] | None:
-        """The digits behind a decimal point, and where they end."""
+        """Return the digits after a decimal point, and the position after them."""
         digits = ""
         while len(digits) < _MOST_DECIMALS:
             raw = self._tokens.joined(place)
@@ -422,7 +425,10 @@ class _Reader:
         return (digits, place) if digits else None
 
     def _hundreds_left_out(self, place: int, value: int) -> tuple[int, int]:
-        """`one forty two`: 142 within a blood pressure, before a unit and in a query; otherwise a text keeps both."""
+        """Return 142 for `one forty two` in a blood pressure, before a unit and in a query.
+
+        Elsewhere in a transcript, return 1 and add 142 as an alias.
+        """
         rest = self._tail_of_hundreds(place + 1)
         if rest is None:
             return value, place + 1
@@ -449,7 +455,7 @@ class _Reader:
         return self._tokens.joined(place) in known.COUNTED
 
     def _is_counting(self, place: int) -> bool:
-        """Whether `one`, `una` or `once` is a number here."""
+        """Return whether `one`, `una` or `once` is a number at this position."""
         raw = self._tokens.raw(place)
         if (
             raw == "one"

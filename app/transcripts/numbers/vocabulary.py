@@ -1,4 +1,4 @@
-"""The words of English and Spanish that `numbers` and `normalization` treat alike. Data only.
+"""Lists the English and Spanish words for numbers, units, temperatures and counted things. Data only.
 
 Keys are in lower case and without accents (`ñ` stays).
 """
@@ -49,7 +49,7 @@ SPANISH_HUNDREDS: Final = {
 }  # fmt: skip
 MILLIONS: Final = frozenset({"million", "millions", "millon", "millones"})
 AMBIGUOUS: Final = frozenset({"one", "un", "una", "uno", "once"})
-"""Number words that are ordinary words, too: numbers only beside something that is counted."""
+"""Number words that are also ordinary words. They count as numbers only before something that is counted."""
 
 OVER: Final = frozenset({"over", "sobre"})
 POINT: Final = frozenset({"point", "punto", "coma"})
@@ -67,7 +67,7 @@ NUMBERED: Final = _set(
 )
 """After one of these, `one` and `uno` are numbers: `type one diabetes`."""
 NUMBERED_IN_SPANISH: Final = _set("dia dosis estadio etapa fase grado las mas menos nivel numero paso tipo")
-"""Likewise for `once`, which is an English word as well."""
+"""After one of these, the Spanish `once` is 11, although it is also an English word."""
 SPANISH_AFTER_ONCE: Final = frozenset({"o", "y", "punto", "coma", "con"})
 """Only before one of these can `once` be 11: `once o doce`, `once y medio`, `once coma cinco`."""
 CLOCK_BEFORE: Final = frozenset({"at", "by", "till", "until"})
@@ -118,7 +118,7 @@ UNITS_AFTER_NUMBERS: Final = {
     "hs": "hour", "mo": "month", "mos": "month", "u": "unit", "cc": "ml", "ccs": "ml", "cap": "capsule",
     "caps": "capsule",
 }  # fmt: skip
-"""Abbreviations that mean other things elsewhere."""
+"""Abbreviations that are units only after a number."""
 UNIT_PHRASES: Final = {
     ("mm", "hg"): "mmhg",
     ("mm", "of", "mercury"): "mmhg",
@@ -146,7 +146,7 @@ ANGLES: Final = _set(
     "kyphosis lordosis pronacion pronation raise raised rotacion rotate rotated rotation scoliosis escoliosis "
     "supinacion supination tilt tilted turn"
 )
-"""Near one of these, degrees are those of an angle."""
+"""Near one of these, degrees measure an angle."""
 FRACTION_LINKS: Final = frozenset({"and", "y"})
 AFTER_FRACTION: Final = _set(
     "after al antes at before cada con daily de despues during durante each en every for from in on once para per por "
@@ -168,6 +168,6 @@ COUNTED: Final = _set(
     "child children hijo hijos hija hijas meal meals night nights noche noches week weeks year years patch "
     "patches parche parches inyeccion inyecciones injection injections"
 )
-"""What is counted beside units: before one of these, `one`, `una` and `once` are numbers."""
+"""Things that are counted, besides units. Before one of these, `one`, `una` and `once` are numbers."""
 
 SPELLINGS: Final = {"dr": "doctor", "drs": "doctor", "dra": "doctora", "okay": "ok", "okey": "ok"}

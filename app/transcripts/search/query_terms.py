@@ -35,7 +35,7 @@ class Query:
 
     @cached_property
     def needles(self) -> tuple[bytes, ...]:
-        """Return each term as bytes, in the form of `stored.folded_words`."""
+        """Return each term as bytes, as in `transcript_format.format_normalized_words`."""
         return tuple(f" {' '.join(term)} ".encode() for term in self.terms)
 
 

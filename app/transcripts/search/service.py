@@ -75,7 +75,7 @@ class Hits:
 
 
 class TranscriptSearch:
-    """The service of the API."""
+    """The search service of the API."""
 
     def __init__(self, database: Database, keyring: Keyring) -> None:
         self._database = database
@@ -106,7 +106,7 @@ class TranscriptSearch:
             shown = search.best if is_everywhere else search.every_turn
             hits = await anyio.to_thread.run_sync(lambda: tuple(islice(shown(candidates.found), first)))
         for recording_id, error in search.unreadable.items():
-            log.error("words cannot be opened: recording=%s %s", recording_id, error.reason)
+            log.error("transcript cannot be decrypted: recording=%s %s", recording_id, error.reason)
         if search.unreadable and not hits:
             raise next(iter(search.unreadable.values()))
         return Hits(hits, candidates.is_cut, len(search.unreadable))
@@ -153,8 +153,9 @@ class _Search:
         try:
             yield
         except (Conflict, NotFound) as error:
-            told = type(error)(error.reason, **error.detail)  # without its frames, which contain text
-            self.unreadable[candidate.encrypted.recording_id] = told
+            # A new error, because the traceback of the original one refers to decrypted text.
+            copy = type(error)(error.reason, **error.detail)
+            self.unreadable[candidate.encrypted.recording_id] = copy
 
 
 def _hit(candidate: Candidate, decrypted: DecryptedTranscript, turn_number: int, query: Query) -> Hit:

@@ -1,4 +1,4 @@
-"""The blind index of the words in a transcript, readable only with its key. Pure.
+"""Hashes the words of transcripts and queries for the blind index. Pure.
 
 A word becomes an HMAC-SHA256 under the index key, truncated to 63 bits so that it fits a positive bigint. Two words
 may have the same number, which is harmless, because a search matches the decrypted text afterwards. The index
@@ -58,5 +58,5 @@ def _words(text: str) -> Iterator[str]:
 
 
 def hash_query(key: IndexKey, query: Query) -> frozenset[int]:
-    """Return the numbers that a transcript must all have to match the query."""
+    """Return the numbers of a query's words. A transcript matches only if it has all of them."""
     return key.numbers(query.words)

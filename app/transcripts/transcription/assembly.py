@@ -1,8 +1,8 @@
-"""Assembles transcribed chunks into a transcript on the video's timeline. Pure.
+"""Assembles transcribed chunks into a transcript on the video's timeline, and labels the voices. Pure.
 
-The service's times are used only within the chunk that was sent, and are clamped to its span. The service's speaker
-labels are used only within one chunk, because each request numbers its voices anew. `A` of one chunk may be `B` of
-another, and treating them as one voice would attribute a patient's text to the doctor.
+The times of a chunk's segments are limited to the span of the chunk. The service's speaker labels are used only within
+one chunk, because each request numbers its voices anew. Voice `A` of one chunk may be `B` of another, and treating them
+as one voice would attribute a patient's text to the doctor.
 """
 
 from collections import Counter
@@ -28,7 +28,7 @@ _FIRST_LABEL: Final = 2
 
 @dataclass(frozen=True)
 class Voice:
-    """The voice of a chunk, by the place of its recording.
+    """The voice of a chunk, by the microphone or the channel that recorded it.
 
     `label` is equal for all sound of one voice, and None if only the service can distinguish voices.
     `participant_id` is the owner of the microphone.
@@ -44,7 +44,7 @@ UNKNOWN_VOICE: Final = Voice()
 
 @dataclass(frozen=True)
 class TranscribedChunk:
-    """The transcription of one span of a sound, its voice, and how much later than the video the sound begins."""
+    """The answer for one span of a sound, its voice, and how much later than the video the sound begins."""
 
     span: Span
     answer: SpeechAnswer
@@ -79,9 +79,7 @@ def assemble_transcript(chunks: Sequence[TranscribedChunk], *, first_label: int 
 
 
 def unintelligible_answer(span: Span) -> SpeechAnswer:
-    """Return the stored answer for a span that the service could not transcribe: one unintelligible segment over
-    the whole span.
-    """
+    """Return the answer to store for a span that the service could not transcribe: one unintelligible segment."""
     return SpeechAnswer((SpeechSegment(0, span.end_ms - span.start_ms, "", is_unintelligible=True),))
 
 
@@ -103,7 +101,7 @@ def find_turn_of_chunk(transcript: Transcript, chunk: TranscribedChunk, *, taken
 def replace_retried_turns(
     before: Transcript, replaced: Mapping[int, TranscribedChunk], reworded: Collection[int]
 ) -> Transcript:
-    """Return the transcript in which each of these turns is replaced by the turns of its chunk, transcribed again.
+    """Return the transcript with each of these turns replaced by the turns of its chunk, which was transcribed again.
 
     No turn changes its number. The first turn of a chunk takes the number of the replaced turn, and the others take
     the next free numbers. If a doctor has corrected the turn, it gets all text of the chunk, and the doctor's

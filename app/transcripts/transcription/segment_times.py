@@ -1,4 +1,4 @@
-"""Gives the segments of a speech service's answer our own times. Pure.
+"""Corrects the times of the segments of a speech service's answer. Pure.
 
 A segment begins where our voice detector finds that speech begins. If the service's times are plausible, they only
 select which of these places it is. Whisper's times are wrong by seconds after a pause, and some services return no
@@ -57,7 +57,7 @@ class _Place:
 
 @dataclass(frozen=True)
 class _Speech:
-    """The times in a chunk at which there is speech."""
+    """The stretches of a chunk that contain speech, called runs."""
 
     runs: tuple[Interval, ...]
 
@@ -103,9 +103,7 @@ class _Speech:
 
 
 def correct_times(answer: SpeechAnswer, speech: Sequence[Interval]) -> SpeechAnswer:
-    """Return the same text with our times. `speech` is where the chunk contains speech; if it is empty, nothing
-    changes.
-    """
+    """Return the answer with corrected times, or unchanged if `speech`, the list of speech in the chunk, is empty."""
     if not answer.segments or not speech:
         return answer
     found = _Speech(tuple(speech))
@@ -159,8 +157,8 @@ def _find_cut(text: str, begin: int, wanted: float, *, is_long: bool) -> int | N
 
 
 def _estimate_lengths(segments: Sequence[SpeechSegment], speech: _Speech) -> list[float]:
-    """Return how long the text of each segment takes at a constant speaking rate. A segment without text takes its
-    reported time.
+    """Return the duration of each segment's text at a constant speaking rate. Without any text, return the reported
+    durations.
     """
     characters = sum(len(segment.text) for segment in segments)
     if not characters:

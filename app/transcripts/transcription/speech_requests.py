@@ -1,4 +1,4 @@
-"""Sends the chunks of one recording to a speech service, a few at once, and stores each answer when it arrives.
+"""Sends the chunks of one recording to a speech service, a few at a time, and stores each answer when it arrives.
 
 Some failures concern one chunk alone (nonsense, a timeout, refused sound). After its last attempt such a chunk is
 stored as unintelligible, and the others continue. Any other failure, or `MOST_SPOILT` such chunks in one run, ends
@@ -33,11 +33,11 @@ from app.transcripts.transcription.segment_times import correct_times
 
 REASON: Final = "transcribe"
 MAX_CONCURRENT_REQUESTS: Final = {Cut.TURNS: 4, Cut.WINDOWS: 1}
-"""How many chunks are sent at once. A turn has at most 1 MB, and a window up to 25 MB."""
+"""The number of chunks that are sent at the same time. A turn has at most 1 MB, and a window at most 25 MB."""
 
 MAX_FAILED_REQUESTS: Final = 5
-"""The maximum number of attempts for a chunk, because the same sound usually gets the same answer. The chunk is
-then unintelligible.
+"""The maximum number of failed requests for a chunk, because the same sound usually gets the same answer. After them,
+the chunk is unintelligible. Also the maximum number of chunks with a failed request in one run.
 """
 
 CHUNK_FAILURES: Final = frozenset(("speech_nonsense", "speech_timeout", "speech_refused"))
@@ -138,16 +138,16 @@ class ChunkSender:
                 self._answered.notify_all()
 
     async def _is_none_transcribed(self) -> bool:
-        """Whether the service has transcribed nothing, when what is under way has been answered."""
+        """Return whether the service has transcribed no chunk yet, after all running requests have ended."""
         async with self._answered:
             await self._answered.wait_for(lambda: self.is_any_chunk_transcribed or not self._under_way)
         return not self.is_any_chunk_transcribed
 
     async def _is_to_be_retried(self, number: int, error: AppError) -> bool:
-        """Whether the chunk gets another try. Raises the error if it is no longer one chunk's alone.
+        """Return whether the chunk is sent again later. Raises the error if it concerns more than this chunk.
 
-        The same sound is refused again, so that a refused chunk has one try. If `MOST_SPOILT` chunks are refused and
-        none was answer, the service refuses all.
+        A refused chunk is not sent again, because the service would refuse the same sound again. If the service
+        refuses `MAX_FAILED_REQUESTS` chunks and has transcribed none, it refuses every chunk.
         """
         if error.reason == "speech_refused":
             self._refused.append(error)

@@ -1,4 +1,4 @@
-"""Reads and writes the rows of a transcription, through functions that check each time whether it is still wanted."""
+"""Reads and writes the rows of a transcription. Each SQL function checks first that the transcript is still wanted."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -64,7 +64,7 @@ async def begin(tx: Transaction, recording_id: UUID, texts: Sequence[str]) -> Be
 
 
 async def store_chunks(tx: Transaction, recording_id: UUID, plan: ChunkPlan) -> None:
-    """Store the plan once."""
+    """Store the planned chunks, unless a plan is already stored."""
     rows = [
         {
             "sound": str(chunk.sound),
@@ -84,7 +84,7 @@ async def store_chunks(tx: Transaction, recording_id: UUID, plan: ChunkPlan) -> 
 
 
 async def list_unanswered_chunks(tx: Transaction, recording_id: UUID) -> dict[int, PlannedChunk]:
-    """Return the remaining chunks by number."""
+    """Return the chunks without an answer, by number."""
     rows = await tx.all(_sql["list_unanswered_chunks"], {"id": recording_id})
     return {
         row["number"]: PlannedChunk(
@@ -98,7 +98,9 @@ async def list_unanswered_chunks(tx: Transaction, recording_id: UUID) -> dict[in
 
 
 async def is_any_chunk_transcribed(tx: Transaction, recording_id: UUID) -> bool:
-    """Whether the service has transcribed a chunk of it before; also for a READY transcript that is retried."""
+    """Return whether the service has transcribed a chunk of this recording; always True for the retry of a READY
+    transcript.
+    """
     return bool(await tx.value(_sql["is_any_chunk_transcribed"], {"id": recording_id}))
 
 
@@ -153,17 +155,17 @@ class RetriedTranscript:
 
 
 async def read_retried_transcript(tx: Transaction, recording_id: UUID) -> RetriedTranscript | None:
-    """None for a transcript that has no words yet."""
+    """Return the READY transcript that is being retried, or None if the transcript is not a retry."""
     row = await tx.one(_sql["read_retried_transcript"], {"id": recording_id})
     return None if row is None else RetriedTranscript(row["ciphertext"], tuple(row["corrections"]))
 
 
 @dataclass(frozen=True)
 class FinishedTranscript:
-    """What is stored of a transcript. `words` is None without a turn.
+    """A finished transcript to store. `ciphertext` is None if the transcript has no turn.
 
-    `corrections` is how many the worker read, `without_words` how many turns are unintelligible, `unheard` the turn of
-    each unintelligible chunk.
+    `terms` are the numbers of its words for the index. `corrections` is the number of corrections that the worker read.
+    `turns_of_chunks` has the turn of each unintelligible chunk, by the number of the chunk.
     """
 
     language: str | None
@@ -175,7 +177,10 @@ class FinishedTranscript:
 
 
 async def finish(tx: Transaction, recording_id: UUID, finished: FinishedTranscript) -> None:
-    """READY, or NO_SPEECH without words. Raises Conflict (concurrent_change) if it was corrected meanwhile."""
+    """Store the transcript as READY, or as NO_SPEECH if it has no turn.
+
+    Raises Conflict (concurrent_change) if the transcript was corrected after the worker read it.
+    """
     await tx.run(
         _sql["finish"],
         {
@@ -192,19 +197,19 @@ async def finish(tx: Transaction, recording_id: UUID, finished: FinishedTranscri
 
 
 async def give_up(tx: Transaction, recording_id: UUID, status: Literal["FAILED", "OFF"], reason: str) -> None:
-    """Ends it with a reason that the doctor is shown."""
+    """End the transcription with a reason, which the doctor sees."""
     await tx.run(_sql["give_up"], {"id": recording_id, "status": status, "reason": reason})
 
 
 async def queue_unfinished(tx: Transaction) -> None:
-    """A job for each that is under way without one."""
+    """Queue a job for each unfinished transcription that has none."""
     await tx.run(_sql["resume"])
 
 
 async def store_word_index_key(tx: Transaction, offered: DataKey) -> tuple[bytes, str]:
-    """The key of the word index, wrapped, and by which root key; the one that is offered where there was none."""
+    """Store the offered key of the word index if none is stored. Return the stored key, wrapped, and its root key."""
     row = await tx.one(
         _sql["word_index_key"], {"wrapped": offered.wrapped, "root_key_id": offered.root_key_id}
     )
-    assert row is not None  # noqa: S101 - there is one after the insert
+    assert row is not None  # noqa: S101 - the function always returns one row
     return row["wrapped"], row["root_key"]
