@@ -31,7 +31,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
 from app.media.probe import Container
-from app.media.sound import Cut, cut_chunks, plan_sound
+from app.media.sound import cut_chunks, measure_sound
+from app.media.sound_plans import Cut, plan_file
 
 FIXTURES = Path(__file__).parent.parent / "tests" / "fixtures"
 FRAGMENTED = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
@@ -146,7 +147,7 @@ async def _ours(path: Path) -> Measured:
 
         anyio.open_process = remembered
         before = _cpu_seconds()
-        found = await plan_sound(read_range, size_bytes, container, cut=Cut.WINDOWS)
+        found = plan_file(await measure_sound(read_range, size_bytes, container), Cut.WINDOWS)
         async for _ in cut_chunks(read_range, size_bytes, container, found.spans):
             look()
     return Measured(_cpu_seconds() - before, peak, read_bytes, found.duration_ms / 1000)

@@ -81,9 +81,7 @@ def align(part: bytes, whole: bytes, expected_ms: int) -> Alignment | None:
 
 
 def _find_best_lag(block: bytes, whole: bytes, at: int) -> float | None:
-    """Return by how many frames the block is later than `at` in the whole, which has a margin of silence at both
-    ends.
-    """
+    """Return how many frames after `at` the block begins in the whole, which has a margin of silence at both ends."""
     compared, likeness = _correlate(block, whole, at)
     if compared < _MIN_FRAMES:
         return None

@@ -1,4 +1,4 @@
-"""The conversation with a child process that has no secret and can open nothing.
+"""Runs a child process that has no secret and can open no file, and exchanges messages with it.
 
 The parent reads an object for the child, and validates the child's answers as untrusted input. The child may ask
 for a limited number of blocks of this one object. The parent always kills and reaps the child, and never gives it a
@@ -44,7 +44,10 @@ class MediaRefused(InvalidInput):
 
 
 class Blocks:
-    """The blocks of the object, given a bounded number of times. The first block is read once."""
+    """The blocks of the object that the parent reads for the child, a bounded number of times.
+
+    The first block is read from the store only once.
+    """
 
     def __init__(
         self, read_range: ReadRange, size_bytes: int, *, block_bytes: int, read_bytes: int, operation: str
@@ -88,7 +91,7 @@ class Blocks:
 
 
 class ChildMessage(BaseModel):
-    """A line that a child may write."""
+    """A message that a child may write: one line of JSON."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -109,9 +112,9 @@ Reply = TypeVar("Reply", bound=ChildMessage)
 
 
 class Conversation(Generic[Reply]):
-    """The lines of the child, except its requests for blocks, which the parent answers.
+    """Reads the messages of the child, and answers its requests for blocks.
 
-    `ended` makes the error of a child that ended without a fault of the object. `seconds` limits the child's total
+    `ended` creates the error for a child that ended without a fault of the object. `seconds` limits the child's total
     time, and `silent_seconds` the time for one line. The time of the store does not count.
     """
 
@@ -135,8 +138,9 @@ class Conversation(Generic[Reply]):
         self._answers = cast("ByteSendStream", process.stdin)
 
     async def next(self) -> Reply:
-        """Return the next line that is not a request. Raises MediaRefused if the child refuses, crashes or writes
-        an invalid line.
+        """Return the next message that is not a request for a block.
+
+        Raises MediaRefused if the child refuses the object, crashes or writes an invalid line.
         """
         while True:
             line = await self._line()
@@ -147,7 +151,7 @@ class Conversation(Generic[Reply]):
             await self.send(await self._blocks.block(line.block))
 
     async def content(self, size_bytes: int) -> bytes:
-        """Return the bytes that the child's last line announced."""
+        """Return the bytes that the child announced in its last message."""
         parts: list[bytes] = []
         try:
             while size_bytes:
@@ -159,7 +163,7 @@ class Conversation(Generic[Reply]):
         return b"".join(parts)
 
     async def send(self, content: bytes) -> None:
-        """Write to the child's standard input. A child that has ended may have answered before."""
+        """Write to the child's standard input. Ignore a closed pipe: the child may have answered before it ended."""
         with suppress(anyio.BrokenResourceError, BrokenPipeError, ConnectionResetError), self._in_time():
             await self._answers.send(content)
 
@@ -173,7 +177,7 @@ class Conversation(Generic[Reply]):
             raise MediaRefused("media_unreadable") from error
 
     async def _ended(self) -> MediaRefused | UpstreamFailed:
-        """Return why the child ended without an answer: killed by the media or its limit, or by something else."""
+        """Return the error for a child that ended without an answer, by the signal that ended it."""
         with self._in_time():
             status = await self._process.wait()
         if -status == signal.SIGXCPU:

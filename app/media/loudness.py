@@ -21,7 +21,7 @@ _MEASURED_BYTES = 50 * _FRAME_BYTES
 
 
 class LoudnessMeter:
-    """Measures one channel: one byte for each 30 ms."""
+    """Measures the loudness of one channel, and whether it is speech: one byte for each 30 ms."""
 
     def __init__(self) -> None:
         self._vad = webrtcvad.Vad(_STRICTEST)

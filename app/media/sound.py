@@ -1,4 +1,4 @@
-"""Reads a recording's sound: finds speech, and cuts chunks of it as FLAC.
+"""Reads the sound of a recording in a child process: measures its loudness, finds speech, and cuts chunks as FLAC.
 
 FFmpeg never runs in this process. A child process decodes the sound (`app/media/sound_child.py`). It has no secret
 and can open nothing, and its answers are validated as untrusted input. Times are milliseconds from the beginning of
@@ -7,10 +7,9 @@ the file's timeline, computed from sample offsets. Neither process ever holds th
 
 import json
 from collections import defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
-from enum import Enum
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Final, TypeVar
@@ -30,27 +29,16 @@ from app.media.child_process import (
     Refusal,
     run_child,
 )
+from app.media.sound_plans import MAX_WINDOW_MS, SoundFrames, Span
 from app.media.turns import (
     FRAME_MS,
-    LOUDNESS,
     MAX_CHANNELS,
-    Interval,
     find_speech,
-    find_turns,
-    find_windows,
-    remove_traces,
-    select_channels,
 )
 
 BLOCK_BYTES: Final = 4 * 1024 * 1024
 """The size of a block. FFmpeg asks for 32 KB at a time, and the parent reads these blocks from the store: an hour
 of video in 64 KB blocks took 200 s.
-"""
-
-MAX_TURN_MS: Final = 30_000
-MAX_WINDOW_MS: Final = 800_000
-"""16 kHz samples of 16 bits then have 25.6 MB, which is within OpenAI's 26,214,400 bytes (checked 2026-11-21) even
-if FLAC saves nothing, and within the 1,400 s that its diarizing model accepts.
 """
 
 MAX_CHUNK_BYTES: Final = 26_214_400
@@ -60,69 +48,6 @@ _MAX_FRAMES_BYTES: Final = 64 * 1024
 _MAX_TRACKS: Final = 16
 _FRAMES_PER_HOUR: Final = 3_600_000 // FRAME_MS
 _CHILD = Path(__file__).with_name("sound_child.py")
-
-
-class Cut(Enum):
-    """How speech is cut: each turn separately, or in windows that are as long as possible.
-
-    Two channels are always cut in turns. A window of one channel would contain the time of the other, in which a
-    model invents text or hears the other person's voice.
-    """
-
-    TURNS = "turns"
-    WINDOWS = "windows"
-
-
-@dataclass(frozen=True)
-class Span:
-    """A stretch of one channel. The channels of all tracks of a file are numbered from 0: 0 and 1 are the left and
-    the right channel of a file with one stereo track.
-
-    `channel` distinguishes voices; it is None if the plan has only one channel. `source` is the channel from which
-    the sound is cut. `speech` lists the speech within a cut chunk, from the beginning of the chunk, divided at
-    short pauses; it is empty before the cut, and does not make two spans differ.
-    """
-
-    channel: int | None
-    start_ms: int
-    end_ms: int
-    source: int = 0
-    speech: tuple[Interval, ...] = field(default=(), compare=False)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The stretches of speech, in order of start.
-
-    `duration_ms` is the length of the sound. `channels` is the number of channels that are kept apart: 1 if the
-    others carry the same speech or none, and 0 without any sound. `unused_tracks` is the number of audio tracks
-    that could not be decoded; if there is no span, it is unknown whether anyone spoke on them. Spans of one channel
-    do not overlap.
-    """
-
-    duration_ms: int
-    channels: int
-    spans: tuple[Span, ...]
-    unused_tracks: int = 0
-
-
-@dataclass(frozen=True)
-class SoundFrames:
-    """The sound of one file: for each channel one byte for each 30 ms, as `turns` reads them, with all channels
-    equally long.
-
-    `unused_channels` are those of tracks that are too damaged. `unused_tracks` is as in `Plan`.
-    """
-
-    duration_ms: int
-    channels: tuple[bytes, ...]
-    unused_channels: frozenset[int] = frozenset()
-    unused_tracks: int = 0
-
-    @property
-    def used(self) -> dict[int, bytes]:
-        """Return the channels that are not damaged, by number."""
-        return {n: frames for n, frames in enumerate(self.channels) if n not in self.unused_channels}
 
 
 @dataclass(frozen=True)
@@ -147,14 +72,6 @@ class Limits:
 LIMITS: Final = Limits()
 
 
-async def plan_sound(
-    read_range: ReadRange, size_bytes: int, container: Container, *, cut: Cut, limits: Limits = LIMITS
-) -> Plan:
-    """Find the speech. A file without sound, or with only silence, has no spans. Raises like `listen`."""
-    listened = await measure_sound(read_range, size_bytes, container, limits=limits)
-    return await anyio.to_thread.run_sync(plan_file, listened, cut)
-
-
 async def measure_sound(
     read_range: ReadRange, size_bytes: int, container: Container, *, limits: Limits = LIMITS
 ) -> SoundFrames:
@@ -168,33 +85,6 @@ async def measure_sound(
         return await _collect_frames(child, limits)
 
 
-def plan_file(listened: SoundFrames, cut: Cut) -> Plan:
-    """Return the plan of one file by itself."""
-    kept = select_channels(listened.used)
-    return _plan(listened, kept, Cut.TURNS if len(kept) > 1 else cut)
-
-
-def plan_microphone(listened: SoundFrames, others: bytes) -> Plan:
-    """Return the plan of one person's own microphone beside the microphones of others, always in turns.
-
-    `others` contains the loudness of the loudest other microphone at each moment of this file, and whether it is
-    speech. Speech that is only a trace of another microphone is left out.
-    """
-    kept = {
-        number: remove_traces(frames, others) for number, frames in select_channels(listened.used).items()
-    }
-    return _plan(listened, kept, Cut.TURNS)
-
-
-def silence_speech(listened: SoundFrames, silenced: bytes) -> SoundFrames:
-    """Return the same sound without speech at the moments that are not 0 in `silenced`."""
-    channels = tuple(
-        bytes(frame & LOUDNESS if silent else frame for frame, silent in zip(frames, silenced, strict=True))
-        for frames in listened.channels
-    )
-    return replace(listened, channels=channels)
-
-
 async def cut_chunks(
     read_range: ReadRange,
     size_bytes: int,
@@ -205,10 +95,10 @@ async def cut_chunks(
 ) -> AsyncGenerator[tuple[Span, bytes]]:
     """Yield each span of a plan as FLAC (16 kHz, mono, 16 bits, at most 25 MB), in the order of their ends.
 
-    The spans may be any of a plan's spans in its order. Omitted spans cost no encoding, and after the last span the
-    object is not read further. A chunk is made after the previous one was taken. Close the generator if you do not
-    exhaust it (`aclosing`). Raises like `plan`, also if the sound ends before a span, and ValueError for spans that
-    are not from a plan.
+    The spans may be any of a plan's spans, in the order of the plan. After the last span, the object is not read
+    further. Each chunk is made after the caller has taken the previous one. Close the generator (`aclosing`) if you do
+    not exhaust it. Raises the errors of `measure_sound`, also if the sound ends before a span, and ValueError for spans
+    that are not from a plan.
     """
     _require_plan(plan_spans)
     if not plan_spans:
@@ -251,8 +141,6 @@ class _Chunk(ChildMessage):
 
 _FRAMES: Final[TypeAdapter[_Frames | BlockRequest | Refusal]] = TypeAdapter(_Frames | BlockRequest | Refusal)
 _CHUNK: Final[TypeAdapter[_Chunk | BlockRequest | Refusal]] = TypeAdapter(_Chunk | BlockRequest | Refusal)
-_CUTS: Final = {Cut.TURNS: find_turns, Cut.WINDOWS: find_windows}
-_LONGEST_MS: Final = {Cut.TURNS: MAX_TURN_MS, Cut.WINDOWS: MAX_WINDOW_MS}
 _Reply = TypeVar("_Reply", bound=ChildMessage)
 
 
@@ -305,16 +193,6 @@ async def _collect_frames(child: Conversation[_Frames], limits: Limits) -> Sound
         frozenset(sound.unused_channels),
         sound.unused_tracks,
     )
-
-
-def _plan(listened: SoundFrames, kept: Mapping[int, bytes], cut: Cut) -> Plan:
-    spans = [
-        Span(number if len(kept) > 1 else None, *interval, source=number)
-        for number, frames in kept.items()
-        for interval in _CUTS[cut](frames, longest_ms=_LONGEST_MS[cut], duration_ms=listened.duration_ms)
-    ]
-    spans.sort(key=lambda span: (span.start_ms, span.source))
-    return Plan(listened.duration_ms, len(kept), tuple(spans), listened.unused_tracks)
 
 
 def _require_plan(spans: Sequence[Span]) -> None:

@@ -49,7 +49,7 @@ _LENIENT: dict[str, Any] = (
 """A title that is not UTF-8 is no reason to refuse a file. PyAV 19 has no such argument (read there 2026-11-21)."""
 
 
-class ObjectRefused(Exception):  # noqa: N818 - the child's one verdict but its answer
+class ObjectRefused(Exception):  # noqa: N818 - a result of the child, not an error of the program
     """The object is not accepted: FFmpeg opened it, or tried to open something else."""
 
 
@@ -139,7 +139,7 @@ def receive(size_bytes: int) -> bytes:
 
 
 def report_refusals(work: Callable[[], None]) -> None:
-    """Do the work, and tell the parent if the object is not accepted."""
+    """Run `work`, and tell the parent if the object is refused."""
     try:
         work()
     except MemoryError:

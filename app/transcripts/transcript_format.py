@@ -13,7 +13,7 @@ from uuid import UUID
 
 from app.errors import Conflict, NotFound
 from app.integrations.speech.answers import Figures, SpeechAnswer, SpeechSegment
-from app.media.sound import Span
+from app.media.sound_plans import Span
 from app.transcripts.corrections import Attribution, Correction, Rewording
 from app.transcripts.model import Speaker, Transcript, Turn
 from app.transcripts.search.normalization import normalize_text

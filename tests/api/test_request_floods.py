@@ -234,15 +234,15 @@ async def test_long_searches_of_one_doctor_leave_places_to_others(
     await spoken(world, mine)
     await spoken(world, theirs)
     may_end, begun = threading.Event(), threading.Semaphore(0)
-    unseal = encryption.decrypt_transcript
+    decrypt = encryption.decrypt_transcript
 
-    def slow(keyring: Any, sealed: Any) -> Any:
-        if sealed.recording_id == mine:
+    def slow(keyring: Any, encrypted: Any) -> Any:
+        if encrypted.recording_id == mine:
             begun.release()
             assert may_end.wait(60)
-        return unseal(keyring, sealed)
+        return decrypt(keyring, encrypted)
 
-    monkeypatch.setattr(search_service, "unseal", slow)
+    monkeypatch.setattr(search_service, "decrypt_transcript", slow)
     flood = [case.doctor.send(documents.SEARCH_TRANSCRIPTS, query="headaches") for _ in range(30)]
     async with flooding(flood) as tasks:
         try:

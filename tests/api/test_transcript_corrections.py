@@ -135,11 +135,11 @@ async def test_correction_is_worked_out_beside_the_loop(
     """
     threads: list[int] = []
 
-    def blind_transcript(key: IndexKey, transcript: Transcript) -> frozenset[int]:
+    def hash_transcript(key: IndexKey, transcript: Transcript) -> frozenset[int]:
         threads.append(threading.get_ident())
         return word_index.hash_transcript(key, transcript)
 
-    monkeypatch.setattr(encryption, "blind_transcript", blind_transcript)
+    monkeypatch.setattr(encryption, "hash_transcript", hash_transcript)
     assert (await _correct(doctor, recording, 0, "Good evening.")).data
     assert threads
     assert threading.get_ident() not in threads

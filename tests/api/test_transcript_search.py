@@ -174,11 +174,11 @@ async def test_words_are_decrypted_beside_the_loop(
 ) -> None:
     threads: list[int] = []
 
-    def unseal(keyring: Keyring, sealed: EncryptedTranscript) -> DecryptedTranscript:
+    def decrypt(keyring: Keyring, encrypted: EncryptedTranscript) -> DecryptedTranscript:
         threads.append(threading.get_ident())
-        return encryption.decrypt_transcript(keyring, sealed)
+        return encryption.decrypt_transcript(keyring, encrypted)
 
-    monkeypatch.setattr(search_service, "unseal", unseal)
+    monkeypatch.setattr(search_service, "decrypt_transcript", decrypt)
     assert await _found(doctor, "headache") == [str(recording)]
     assert threads
     assert threading.get_ident() not in threads

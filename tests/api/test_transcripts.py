@@ -291,7 +291,11 @@ async def test_words_are_not_answered_where_their_audit_row_was_not_committed(
     world: World, doctor: Person, recording: UUID, field: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The database session ends after the transcript was read and before the commit."""
-    last = {"transcript": "open_transcript", "searchTranscripts": "search", "correctTranscript": "correct"}
+    last = {
+        "transcript": "open_transcript",
+        "searchTranscripts": "search",
+        "correctTranscript": "store_correction",
+    }
     through = getattr(store, last[field])
 
     async def lost(tx: Transaction, *given: Any, **named: Any) -> Any:

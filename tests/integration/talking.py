@@ -15,7 +15,8 @@ from io import BytesIO
 import av
 
 from app.integrations.speech.client import Speech
-from app.media.sound import Span, cut_chunks, plan_sound
+from app.media.sound import cut_chunks, measure_sound
+from app.media.sound_plans import Span, plan_file
 from app.transcripts.model import Transcript
 from app.transcripts.transcription.assembly import TranscribedChunk, assemble_transcript
 from app.transcripts.transcription.segment_times import correct_times
@@ -99,7 +100,7 @@ async def transcribed(
     async def read_range(start: int, length: int) -> bytes:
         return content[start : start + length]
 
-    found = await plan_sound(read_range, len(content), "mp4", cut=speech.cut)
+    found = plan_file(await measure_sound(read_range, len(content), "mp4"), speech.cut)
     heard = []
     async with aclosing(cut_chunks(read_range, len(content), "mp4", found.spans)) as cut:
         async for span, flac in cut:

@@ -25,7 +25,8 @@ from av.audio.stream import AudioStream
 from app.errors import UpstreamFailed
 from app.media import sound
 from app.media.probe import Container, MediaRefused
-from app.media.sound import BLOCK_BYTES, LIMITS, MAX_TURN_MS, Cut, Limits, Plan, Span, cut_chunks, plan_sound
+from app.media.sound import BLOCK_BYTES, LIMITS, Limits, cut_chunks, measure_sound
+from app.media.sound_plans import MAX_TURN_MS, MAX_WINDOW_MS, Cut, Plan, Span, plan_file
 from tests.integration import spoken
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("children")]
@@ -60,7 +61,7 @@ class Stored:
         return self.content[start : start + length]
 
     async def plan(self, container: Container = "mp4", cut: Cut = Cut.TURNS, **options: Any) -> Plan:
-        return await plan_sound(self.read_range, len(self.content), container, cut=cut, **options)
+        return plan_file(await measure_sound(self.read_range, len(self.content), container, **options), cut)
 
     def chunks(
         self, spans: tuple[Span, ...], container: Container = "mp4", **options: Any
@@ -616,7 +617,7 @@ async def test_a_span_beyond_the_end_is_a_refusal(headache: bytes) -> None:
         (Span(None, 10, 10),),
         (Span(2, 0, 10, 1),),
         (Span(None, 0, 10, 16),),
-        (Span(None, 0, sound.MAX_WINDOW_MS + 1),),
+        (Span(None, 0, MAX_WINDOW_MS + 1),),
         (Span(0, 0, 10), Span(None, 20, 30)),
         (Span(0, 0, 10), Span(0, 9, 30)),
         (Span(0, 5, 10, 0), Span(1, 0, 30, 1)),
@@ -876,8 +877,8 @@ def _with_edits(track: bytes, edits: Edits, movie_scale: int, version: int) -> b
     return b"".join(_box(kind, boxes[kind]) for kind in (b"tkhd", b"edts", b"mdia"))
 
 
-def _is_speech(plan_sound: Plan, time: float) -> bool:
-    return any(span.start_ms <= 1000 * time < span.end_ms for span in plan_sound.spans)
+def _is_speech(plan: Plan, time: float) -> bool:
+    return any(span.start_ms <= 1000 * time < span.end_ms for span in plan.spans)
 
 
 @pytest.mark.parametrize("version", [0, 1])

@@ -21,7 +21,7 @@ from app.integrations import vendor_clients
 from app.integrations.speech import client as speech
 from app.integrations.speech.client import Speech, SpeechAnswer
 from app.integrations.speech.flac import duration_ms
-from app.media.sound import Cut
+from app.media.sound_plans import Cut
 from app.settings import SpeechApi, WorkerSettings, load
 from app.texts import operator_message
 from devstack.openai import OpenAIStandIn, Order, create_openai_app

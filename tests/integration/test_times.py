@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import pytest
 
 from app.integrations.speech.client import Speech
-from app.media.sound import Span
+from app.media.sound_plans import Span
 from app.settings import SpeechApi
 from app.transcripts.model import Transcript
 from devstack.openai import Order, create_openai_app

@@ -17,7 +17,7 @@ from app.errors import AppError, Conflict, InvalidInput, NotFound, RateLimited, 
 from app.jobs.queue import TRANSCRIPTION_QUEUE, Task, _runner, make_queue
 from app.jobs.retries import GrowingPauses, JobFailed
 from app.keys.keyring import Keyring, new_key_line
-from app.media.sound import Cut
+from app.media.sound_plans import Cut
 from app.transcripts.tasks import TRANSCRIPTION_ATTEMPTS, define_tasks
 from app.transcripts.transcription import assembly
 from app.transcripts.transcription import store as transcription_store

@@ -17,7 +17,7 @@ from app.certificates.signing import check
 from app.errors import Conflict, InvalidInput, RateLimited
 from app.keys import service
 from app.keys.keyring import FieldKey, Keyring, new_key_line
-from app.media.sound import Cut
+from app.media.sound_plans import Cut
 from app.transcripts import encryption
 from app.transcripts.encryption import decrypt_transcript
 from app.transcripts.search.word_index import IndexKey, hash_text

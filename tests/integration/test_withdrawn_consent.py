@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 
 from app.errors import Conflict, InvalidInput, RateLimited
-from app.media.sound import Cut
+from app.media.sound_plans import Cut
 from app.transcripts.transcription import store as transcription_store
 from devstack.object_store import ObjectStore
 from tests.databases import Database

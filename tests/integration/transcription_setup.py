@@ -17,9 +17,9 @@ import pytest
 from app.identity import permissions
 from app.integrations.speech.client import Speech, SpeechAnswer, SpeechSegment
 from app.keys.keyring import Keyring
-from app.media import sound
+from app.media import sound, sound_plans
 from app.media.child_process import Container, ReadRange
-from app.media.sound import Cut, Plan, SoundFrames, Span
+from app.media.sound_plans import Cut, Plan, SoundFrames, Span
 from app.media.turns import FRAME_MS
 from app.postgres.database import Database as Pool
 from app.postgres.database import Transaction
@@ -119,7 +119,7 @@ def script_sound(monkeypatch: pytest.MonkeyPatch, turns: int) -> None:
     The alignment of two files never succeeds. A microphone has one channel.
     """
 
-    async def listen(read_range: ReadRange, size_bytes: int, container: Container) -> SoundFrames:
+    async def measure_sound(read_range: ReadRange, size_bytes: int, container: Container) -> SoundFrames:
         await read_range(0, 1)
         frames = bytes(turns * TURN_MS // FRAME_MS + 1)
         return SoundFrames(turns * TURN_MS, (frames, frames))
@@ -131,15 +131,17 @@ def script_sound(monkeypatch: pytest.MonkeyPatch, turns: int) -> None:
     def plan_microphone(listened: SoundFrames, others: bytes) -> Plan:
         return Plan(turns * TURN_MS, 1, tuple(Span(None, *times) for times in _times(turns)))
 
-    async def chunks(
+    async def cut_chunks(
         read_range: ReadRange, size_bytes: int, container: Container, plan_spans: list[Span]
     ) -> AsyncGenerator[tuple[Span, bytes]]:
         for span in plan_spans:
             await read_range(0, 1)
             yield span, str(span.start_ms // TURN_MS).encode()
 
-    for scripted in (listen, plan_file, plan_microphone, chunks):
+    for scripted in (measure_sound, cut_chunks):
         monkeypatch.setattr(sound, scripted.__name__, scripted)
+    for planned in (plan_file, plan_microphone):
+        monkeypatch.setattr(sound_plans, planned.__name__, planned)
 
 
 def _times(turns: int) -> list[tuple[int, int]]:

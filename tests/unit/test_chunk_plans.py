@@ -10,7 +10,7 @@ import pytest
 from app.errors import Conflict
 from app.media.alignment import shift_frames
 from app.media.child_process import MediaRefused
-from app.media.sound import Cut, SoundFrames
+from app.media.sound_plans import Cut, SoundFrames
 from app.media.turns import FRAME_MS, SPEECH
 from app.transcripts.model import Speaker
 from app.transcripts.transcription.assembly import Voice

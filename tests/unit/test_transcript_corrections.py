@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from app.errors import AppError, Conflict, InvalidInput
 from app.integrations.speech.answers import SpeechAnswer, SpeechSegment
-from app.media.sound import Span
+from app.media.sound_plans import Span
 from app.texts.unsafe_characters import has_unsafe_characters, remove_unsafe_characters
 from app.transcripts.corrections import (
     Attribution,

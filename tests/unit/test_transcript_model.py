@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from app.errors import AppError, UpstreamFailed
 from app.integrations.speech.answers import Figures, SpeechAnswer, SpeechSegment
-from app.media.sound import Span
+from app.media.sound_plans import Span
 from app.transcripts.corrections import Rewording, apply_corrections, make_attribution
 from app.transcripts.model import MAX_TURN_CHARACTERS, Speaker, Transcript, Turn
 from app.transcripts.transcript_format import (

@@ -19,7 +19,7 @@ from app.errors import AppError, InvalidInput, Timeout, UpstreamFailed
 from app.integrations.speech.answers import UNCERTAIN_LOGPROB, SpeechAnswer, SpeechSegment, parse_answer
 from app.integrations.speech.flac import duration_ms
 from app.integrations.speech.refusals import translate_refusal
-from app.media.sound import Cut
+from app.media.sound_plans import Cut
 from app.settings import LOOPBACK, SpeechApi
 
 __all__ = ["MAX_CHUNK_BYTES", "MAX_CHUNK_MS", "Speech", "SpeechAnswer", "SpeechSegment"]

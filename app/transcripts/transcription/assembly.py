@@ -13,7 +13,7 @@ from uuid import UUID
 
 from app.errors import UpstreamFailed
 from app.integrations.speech.answers import SpeechAnswer, SpeechSegment
-from app.media.sound import Span
+from app.media.sound_plans import Span
 from app.texts.unsafe_characters import remove_unsafe_characters
 from app.transcripts.model import MAX_TURN_CHARACTERS, Speaker, Transcript, Turn
 

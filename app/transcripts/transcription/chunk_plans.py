@@ -14,10 +14,10 @@ from uuid import UUID
 import anyio.to_thread
 
 from app.errors import Conflict
-from app.media import sound
+from app.media import sound_plans
 from app.media.alignment import Alignment, align, mark_covered, shift_frames
 from app.media.child_process import Container, MediaRefused
-from app.media.sound import Cut, SoundFrames, Span
+from app.media.sound_plans import Cut, SoundFrames, Span
 from app.media.turns import FRAME_MS, LOUDNESS, SPEECH, merge_loudest
 from app.transcripts.transcription.assembly import UNKNOWN_VOICE, Voice
 
@@ -67,7 +67,7 @@ class PlannedChunk:
 
 @dataclass(frozen=True)
 class ChunkPlan:
-    """All chunks, in order of their sounds and then of start. `unused_tracks` as in `app.media.sound.Plan`."""
+    """All chunks, in order of their sounds and then of start. `unused_tracks` as in `app.media.sound_plans.Plan`."""
 
     chunks: tuple[PlannedChunk, ...]
     unused_tracks: int
@@ -177,8 +177,8 @@ def _align_parts(
 
 def _spans(part: _Part, parts: Sequence[_Part], cut: Cut) -> tuple[Span, ...]:
     if part.sound.medium == "MICROPHONE":
-        return sound.plan_microphone(part.listened, _merge_other_microphones(part, parts)).spans
-    return sound.plan_file(part.listened, cut).spans
+        return sound_plans.plan_microphone(part.listened, _merge_other_microphones(part, parts)).spans
+    return sound_plans.plan_file(part.listened, cut).spans
 
 
 def _find_strangers(
@@ -259,7 +259,7 @@ def _voice(one: Sound, span: Span) -> Voice:
 
 
 def _chunks_of_video(video: Sound, listened: SoundFrames, cut: Cut) -> Iterator[PlannedChunk]:
-    for span in sound.plan_file(listened, cut).spans:
+    for span in sound_plans.plan_file(listened, cut).spans:
         yield PlannedChunk(video.id, span, _voice(video, span), 0)
 
 
@@ -274,7 +274,7 @@ def _chunks_of_unrecorded_people(
             stretch = slice(span.start_ms // FRAME_MS, -(-span.end_ms // FRAME_MS))
             own[stretch] = bytes(frame & LOUDNESS for frame in own[stretch])
         mark_covered(covered, bytes(own), part.alignment, part.error_ms)
-    rest = sound.silence_speech(listened, bytes(covered))
+    rest = sound_plans.silence_speech(listened, bytes(covered))
     if any(_has_speech(frames) for frames in rest.used.values()):
-        for span in sound.plan_file(rest, Cut.TURNS).spans:
+        for span in sound_plans.plan_file(rest, Cut.TURNS).spans:
             yield PlannedChunk(video.id, span, UNKNOWN_VOICE, 0)

@@ -21,6 +21,7 @@ from app.integrations.storage.client import Storage
 from app.keys.keyring import FieldKey, Keyring
 from app.media import sound
 from app.media.child_process import ReadRange
+from app.media.sound_plans import SoundFrames
 from app.postgres.database import Database, Transaction
 from app.transcripts import encryption
 from app.transcripts.corrections import Correction, Rewording, apply_corrections
@@ -117,7 +118,7 @@ class Transcriber:
             await self._assemble(work)
 
     async def _plan(self, work: _Work, speech: Speech) -> None:
-        async def listen(one: Sound) -> sound.SoundFrames:
+        async def listen(one: Sound) -> SoundFrames:
             return await sound.measure_sound(self._reading(one), one.size_bytes, one.container)
 
         plan = await plan_chunks(work.begun.sounds, listen, speech.cut)

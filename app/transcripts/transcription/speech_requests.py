@@ -18,7 +18,7 @@ import anyio.to_thread
 from app.errors import AppError
 from app.integrations.speech.client import Speech, SpeechAnswer
 from app.keys.keyring import FieldKey
-from app.media.sound import Cut
+from app.media.sound_plans import Cut
 from app.postgres.database import Database
 from app.transcripts import encryption
 from app.transcripts.transcript_format import format_chunk

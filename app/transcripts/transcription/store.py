@@ -9,7 +9,7 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from app.keys.keyring import DataKey
-from app.media.sound import Span
+from app.media.sound_plans import Span
 from app.postgres.database import Transaction
 from app.postgres.queries import Queries
 from app.transcripts.model import Speaker

@@ -1,0 +1,121 @@
+"""Plans which stretches of a file's sound are cut as chunks, from the measured frames. Pure.
+
+Times are milliseconds from the beginning of the file's timeline.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Final
+
+from app.media.turns import LOUDNESS, Interval, find_turns, find_windows, remove_traces, select_channels
+
+MAX_TURN_MS: Final = 30_000
+MAX_WINDOW_MS: Final = 800_000
+"""16 kHz samples of 16 bits then have 25.6 MB, which is within OpenAI's 26,214,400 bytes (checked 2026-11-21) even
+if FLAC saves nothing, and within the 1,400 s that its diarizing model accepts.
+"""
+
+
+class Cut(Enum):
+    """How speech is cut: each turn separately, or in windows that are as long as possible.
+
+    Two channels are always cut in turns. A window of one channel would contain the time of the other, in which a
+    model invents text or hears the other person's voice.
+    """
+
+    TURNS = "turns"
+    WINDOWS = "windows"
+
+
+@dataclass(frozen=True)
+class Span:
+    """A stretch of one channel. The channels of all tracks of a file are numbered from 0: 0 and 1 are the left and
+    the right channel of a file with one stereo track.
+
+    `channel` distinguishes voices; it is None if the plan has only one channel. `source` is the channel from which
+    the sound is cut. `speech` lists the speech within a cut chunk, from the beginning of the chunk, divided at
+    short pauses; it is empty before the cut, and does not make two spans differ.
+    """
+
+    channel: int | None
+    start_ms: int
+    end_ms: int
+    source: int = 0
+    speech: tuple[Interval, ...] = field(default=(), compare=False)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The stretches of speech, in order of start.
+
+    `duration_ms` is the length of the sound. `channels` is the number of channels that are kept apart: 1 if the
+    others carry the same speech or none, and 0 without any sound. `unused_tracks` is the number of audio tracks
+    that could not be decoded; if there is no span, it is unknown whether anyone spoke on them. Spans of one channel
+    do not overlap.
+    """
+
+    duration_ms: int
+    channels: int
+    spans: tuple[Span, ...]
+    unused_tracks: int = 0
+
+
+@dataclass(frozen=True)
+class SoundFrames:
+    """The sound of one file: for each channel one byte for each 30 ms, as `turns` reads them, with all channels
+    equally long.
+
+    `unused_channels` are those of tracks that are too damaged. `unused_tracks` is as in `Plan`.
+    """
+
+    duration_ms: int
+    channels: tuple[bytes, ...]
+    unused_channels: frozenset[int] = frozenset()
+    unused_tracks: int = 0
+
+    @property
+    def used(self) -> dict[int, bytes]:
+        """Return the channels that are not damaged, by number."""
+        return {n: frames for n, frames in enumerate(self.channels) if n not in self.unused_channels}
+
+
+_CUTS: Final = {Cut.TURNS: find_turns, Cut.WINDOWS: find_windows}
+_LONGEST_MS: Final = {Cut.TURNS: MAX_TURN_MS, Cut.WINDOWS: MAX_WINDOW_MS}
+
+
+def plan_file(listened: SoundFrames, cut: Cut) -> Plan:
+    """Return the plan of one file by itself."""
+    kept = select_channels(listened.used)
+    return _plan(listened, kept, Cut.TURNS if len(kept) > 1 else cut)
+
+
+def plan_microphone(listened: SoundFrames, others: bytes) -> Plan:
+    """Return the plan of one person's own microphone beside the microphones of others, always in turns.
+
+    `others` contains the loudness of the loudest other microphone at each moment of this file, and whether it is
+    speech. Speech that is only a trace of another microphone is left out.
+    """
+    kept = {
+        number: remove_traces(frames, others) for number, frames in select_channels(listened.used).items()
+    }
+    return _plan(listened, kept, Cut.TURNS)
+
+
+def silence_speech(listened: SoundFrames, silenced: bytes) -> SoundFrames:
+    """Return the same sound without speech at the moments that are not 0 in `silenced`."""
+    channels = tuple(
+        bytes(frame & LOUDNESS if silent else frame for frame, silent in zip(frames, silenced, strict=True))
+        for frames in listened.channels
+    )
+    return replace(listened, channels=channels)
+
+
+def _plan(listened: SoundFrames, kept: Mapping[int, bytes], cut: Cut) -> Plan:
+    spans = [
+        Span(number if len(kept) > 1 else None, *interval, source=number)
+        for number, frames in kept.items()
+        for interval in _CUTS[cut](frames, longest_ms=_LONGEST_MS[cut], duration_ms=listened.duration_ms)
+    ]
+    spans.sort(key=lambda span: (span.start_ms, span.source))
+    return Plan(listened.duration_ms, len(kept), tuple(spans), listened.unused_tracks)
