@@ -15,7 +15,7 @@ from app.deployment import require_own_bucket, require_own_database
 from app.errors import AppError, UpstreamFailed
 from app.identity.jwks import parse_keys
 from app.integrations import vendor_clients
-from app.integrations.speech.refusals import refusal_of
+from app.integrations.speech.refusals import translate_refusal
 from app.integrations.storage.access_check import check_access
 from app.integrations.storage.client import Storage
 from app.integrations.storage.presigned_urls import MAX_URL_SECONDS
@@ -256,7 +256,7 @@ async def _check_openai(settings: WorkerSettings) -> None:
         ) as client:
             await client.models.list()
     except openai.APIStatusError as error:
-        refusal = refusal_of(error.status_code, json.dumps({"error": error.body}).encode(), {})
+        refusal = translate_refusal(error.status_code, json.dumps({"error": error.body}).encode(), {})
         raise UpstreamFailed(_OF_SPEECH.get(refusal.reason, refusal.reason)) from error
     except openai.OpenAIError as error:
         raise UpstreamFailed("openai_unreachable") from error
