@@ -1,6 +1,6 @@
 """Defines how long a recording may stay in each state, and what happens then. Pure.
 
-Every state that is not terminal has a deadline, so no recording is stuck if no more news arrives.
+Every state that is not terminal has a deadline, so no recording is stuck if LiveKit reports nothing more.
 """
 
 from dataclasses import dataclass, replace
@@ -14,16 +14,16 @@ START_UNKNOWN = "egress_start_unknown"
 
 @dataclass(frozen=True)
 class Deadlines:
-    """The longest time in each state. `recording` is the longest consultation, and the upload credentials live
+    """The longest time in each state. `recording` limits a recording to four hours, and the upload credentials live
     longer.
 
-    `unanswered_start` applies to a start that LiveKit's list does not show, and `unheard_start` while the list
+    `unlisted_start` applies to a start that LiveKit's list does not show, and `unreadable_start` while the list
     cannot be read.
     """
 
     requested: timedelta = timedelta(minutes=15)
-    unanswered_start: timedelta = timedelta(seconds=150)
-    unheard_start: timedelta = timedelta(minutes=30)
+    unlisted_start: timedelta = timedelta(seconds=150)
+    unreadable_start: timedelta = timedelta(minutes=30)
     start: timedelta = timedelta(seconds=90)
     start_of_empty_room: timedelta = timedelta(minutes=15)
     recording: timedelta = timedelta(hours=4)
@@ -49,8 +49,8 @@ def apply_deadline(
             return mark_failed(recording, START_OVERDUE)
         case RecordingStatus.STARTING | RecordingStatus.STOPPING if recording.egress_id is None:
             if is_listed:
-                return _unanswered(recording) if age > deadlines.unanswered_start else recording
-            return mark_lost(recording, START_UNKNOWN) if age > deadlines.unheard_start else recording
+                return _end_unlisted_start(recording) if age > deadlines.unlisted_start else recording
+            return mark_lost(recording, START_UNKNOWN) if age > deadlines.unreadable_start else recording
         case RecordingStatus.STARTING:
             limit = deadlines.start if is_room_in_use else deadlines.start_of_empty_room
             return mark_stopped(recording, START_OVERDUE) if age > limit else recording
@@ -63,7 +63,7 @@ def apply_deadline(
     return recording
 
 
-def _unanswered(recording: Recording) -> Recording:
+def _end_unlisted_start(recording: Recording) -> Recording:
     """End a start that LiveKit never confirmed: ABORTED if it was stopped, otherwise FAILED."""
     if recording.status is RecordingStatus.STOPPING:
         return replace(recording, status=RecordingStatus.ABORTED)

@@ -37,7 +37,7 @@ class _MissingEgress:
 
 
 class EgressLiveness:
-    """Observes egresses over several passes. The memory is the leader's: a new leader only waits longer."""
+    """Observes egresses over several passes. A new leader begins without this memory, and only waits longer."""
 
     def __init__(self, livekit: LiveKit) -> None:
         self._livekit = livekit
@@ -122,7 +122,7 @@ class EgressLiveness:
         return not (is_alive if is_alive is not None else is_there or is_listed)
 
     def is_dead(self, recording_id: UUID, *, is_silent: bool, is_listed: bool, now: datetime) -> bool:
-        """Count a pass in which the egress is missing. Return whether it is missing for enough passes and time.
+        """Count a pass in which the egress is missing. Return whether it was missing often and long enough.
 
         `is_silent` says that its recorder gives no sign of life, and `is_listed` that LiveKit lists the egress.
         """

@@ -35,7 +35,7 @@ class _RequestedStop:
 
 
 class EgressStops:
-    """Asks egresses to stop, with growing pauses. The memory is the leader's: a new leader asks each egress again."""
+    """Asks egresses to stop, with growing pauses. A new leader begins without the memory of earlier requests."""
 
     def __init__(self, database: Database, livekit: LiveKit) -> None:
         self._database = database

@@ -1,4 +1,4 @@
-"""A recording and its parts: fields, statuses and filters. Pure. `transitions.py` has what changes them."""
+"""A recording and its parts: fields, statuses and filters. Pure. `transitions.py` changes them."""
 
 from dataclasses import asdict, dataclass
 from datetime import datetime

@@ -214,8 +214,8 @@ class Reconciler:
         return None
 
     async def _end_dead(self, recording_id: UUID, report: ReconcileReport) -> None:
-        """Apply that the egress will never end: its upload is verified, and without an upload the recording is
-        LOST.
+        """End the recording of an egress that will never end: its upload is verified. Without an upload the recording
+        is LOST.
         """
         is_there = await self._is_stored(recording_id)
         await self._transitions.apply(recording_id, partial(_end_dead_egress, is_there))

@@ -62,8 +62,8 @@ class RoomWatch:
         return "auto_record" if begun else requested
 
     async def _request_recording(self, room_name: str, consultation_id: UUID) -> UUID | None:
-        """Request the recording if the doctor and the patient are really there, because LiveKit lists ghosts after
-        a crash.
+        """Request the recording if the doctor and the patient are connected. After a crash LiveKit lists people who
+        have gone.
         """
         there = {one.identity for one in await self._livekit.connected(room_name) if not is_recorder(one)}
         async with self._database.as_service("watch_room") as tx:

@@ -221,9 +221,9 @@ async def read_event(tx: Transaction, event_id: str) -> tuple[str | None, str | 
 
 
 async def receive_events(tx: Transaction, events: list[WebhookEvent]) -> set[str]:
-    """Puts events into the inbox and queues their jobs; the ids of those that were not there already.
+    """Store events in the inbox and queue their jobs. Return the ids of the events that were not there already.
 
-    In the order of their ids, so that two who bring the same ones do not wait for each other.
+    The events are stored in the order of their ids, so that two transactions with the same events cannot deadlock.
     """
     ordered = sorted(events, key=lambda event: event.event_id)
     given = {

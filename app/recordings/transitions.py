@@ -1,7 +1,7 @@
 """The transitions between the states of a recording. Pure.
 
 LiveKit's list and the bucket are the truth (law 5). A state follows from their content, by rank and time, and never
-from the order in which news arrives. A finished recording does not change, and the database refuses any other
+from the order in which reports arrive. A finished recording does not change, and the database refuses any other
 transition.
 """
 
@@ -103,7 +103,7 @@ def mark_stopped(recording: Recording, why: str | None = None) -> Recording:
 def apply_egress(recording: Recording, egress: EgressSnapshot) -> Recording:
     """Return the recording after LiveKit's list was read.
 
-    News of another egress or room, of a lower rank, or of the same rank but older, changes nothing. A higher rank
+    A report of another egress or room, of a lower rank, or of the same rank but older, changes nothing. A higher rank
     counts whatever its time, because the clock of LiveKit's node may have been set back. An ended egress,
     successful or not, makes the recording VERIFYING, because the object is checked first. An egress that was
     aborted and reports no file never had an object. An unknown status changes nothing.

@@ -297,7 +297,7 @@ def test_ambiguous_start_of_a_microphone_is_adopted_and_not_repeated(
     assert len(visit.asked()) == len(set(visit.asked())) == 2
 
 
-def test_unanswered_start_of_a_microphone_is_asked_again_after_a_minute_with_another_key(
+def test_unlisted_start_of_a_microphone_is_requested_again_after_a_minute_with_another_key(
     open_visit: OpenVisit,
 ) -> None:
     visit = open_visit()

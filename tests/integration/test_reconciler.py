@@ -102,7 +102,7 @@ async def test_start_whose_answer_never_came_is_adopted_by_the_pass(world: World
 async def test_start_that_nothing_came_of_fails_and_frees_the_consultation(world: World) -> None:
     recording_id = await world.request()
     await _ask_in_vain(world, recording_id)
-    world.ahead = DEADLINES.unanswered_start + A_MOMENT
+    world.ahead = DEADLINES.unlisted_start + A_MOMENT
     await world.reconciler.run_once()
     recording = await world.read(recording_id)
     assert (recording.status, recording.error) == (RecordingStatus.FAILED, "egress_start_unknown")
@@ -170,7 +170,7 @@ async def test_start_of_an_outage_is_neither_failed_nor_lost_before_half_an_hour
     with pytest.raises(UpstreamFailed):
         await world.jobs.starter.start(recording_id)
     await world.jobs.starter.give_up(recording_id, "livekit_unavailable")
-    for at in (DEADLINES.unanswered_start, DEADLINES.unheard_start - timedelta(minutes=1)):
+    for at in (DEADLINES.unlisted_start, DEADLINES.unreadable_start - timedelta(minutes=1)):
         world.ahead = at + A_MOMENT
         world.order("list_unavailable")
         with pytest.raises(UpstreamFailed):
@@ -185,7 +185,7 @@ async def test_start_of_a_long_outage_is_lost_and_its_object_stays_its_own(world
     world.order("start_but_answer_503")
     with pytest.raises(UpstreamFailed):
         await world.jobs.starter.start(recording_id)
-    world.ahead = DEADLINES.unheard_start + A_MOMENT
+    world.ahead = DEADLINES.unreadable_start + A_MOMENT
     world.order("list_unavailable")
     with pytest.raises(UpstreamFailed):
         await world.reconciler.run_once()
@@ -224,7 +224,7 @@ async def test_start_that_is_answered_after_its_end_is_stopped_at_once(
 
     async def late(*, room_name: str, object_key: str, upload: S3Target) -> EgressSnapshot:
         await world.recordings.stop(asker(DOCTOR), recording_id)
-        world.ahead = DEADLINES.unanswered_start + A_MOMENT
+        world.ahead = DEADLINES.unlisted_start + A_MOMENT
         await world.reconciler.run_once()
         return await start(room_name=room_name, object_key=object_key, upload=upload)
 

@@ -66,8 +66,8 @@ def test_finished_recording_has_no_deadline(status: RecordingStatus) -> None:
     ("status", "egress_id", "is_room_in_use", "limit", "after", "error"),
     [
         ("REQUESTED", None, True, DEADLINES.requested, "FAILED", "start_overdue"),
-        ("STARTING", None, True, DEADLINES.unanswered_start, "FAILED", "egress_start_unknown"),
-        ("STOPPING", None, True, DEADLINES.unanswered_start, "ABORTED", None),
+        ("STARTING", None, True, DEADLINES.unlisted_start, "FAILED", "egress_start_unknown"),
+        ("STOPPING", None, True, DEADLINES.unlisted_start, "ABORTED", None),
         ("STARTING", "EG_1", True, DEADLINES.start, "STOPPING", "start_overdue"),
         ("STARTING", "EG_1", False, DEADLINES.start_of_empty_room, "STOPPING", "start_overdue"),
         ("RECORDING", "EG_1", True, DEADLINES.recording, "STOPPING", "limit_reached"),
