@@ -18,6 +18,7 @@ from app.access_requests.model import (
     ReviewOutcome,
 )
 from app.consents.model import Representative
+from app.identity import permissions
 from app.postgres.audited import AuditedList
 from app.postgres.database import Transaction
 from app.postgres.paging import PageRequest
@@ -28,7 +29,7 @@ _request = TypeAdapter(AccessRequest)
 _REQUESTS: Final = AuditedList(
     rows=_sql["list_access_requests"],
     items=TypeAdapter(list[AccessRequest]),
-    action="access_request.list",
+    action=permissions.LIST_ACCESS_REQUESTS.action,
     entity_type="access_request",
     time="created_at",
 )

@@ -94,7 +94,7 @@ class Consultations:
                 tx,
                 external_id=registration.external_id,
                 selection=selection,
-                action="consultation.register",
+                action=permissions.REGISTER_CONSULTATION.action,
                 counts_as_page=True,
             )
             if consultation is None or not registration.matches(consultation, patient_id):
@@ -147,7 +147,7 @@ class Consultations:
                     tx,
                     consultation_id=consultation_id,
                     selection=_WHOLE,
-                    action="consultation.join",
+                    action=permissions.JOIN_CONSULTATION.action,
                     counts_as_page=True,
                 )
             )
@@ -169,12 +169,14 @@ class Consultations:
                     tx,
                     consultation_id=consultation_id,
                     selection=ConsultationSelection(),
-                    action="guest.invite",
+                    action=permissions.INVITE_GUEST.action,
                 )
             )
             guest_id = await store.insert_participant(tx, consultation.id, ParticipantKind.GUEST, role)
             expires_at = await store.store_invitation(tx, guest_id, secret, INVITATION_LIFETIME)
-            await store.record_access(tx, "guest.invite", consultation, guest_id, "participant")
+            await store.record_access(
+                tx, permissions.INVITE_GUEST.action, consultation, guest_id, "participant"
+            )
         return Invitation(guest_id, base64.urlsafe_b64encode(secret).decode(), expires_at)
 
     async def join_as_guest(self, asker: Asker, invitation: str) -> JoinPass:

@@ -15,6 +15,7 @@ from app.consultations.model import (
     ParticipantKind,
     Registration,
 )
+from app.identity import permissions
 from app.postgres.audited import AuditedList, AuditedRead
 from app.postgres.database import Transaction
 from app.postgres.paging import PageRequest
@@ -36,7 +37,7 @@ _CONSULTATION: Final = AuditedRead(
     rows=_sql["read_consultation"],
     details=_sql["consultation_details"],
     items=_consultations,
-    action="consultation.read",
+    action=permissions.READ_CONSULTATION.action,
     entity_type="consultation",
     asked="coalesce(%(id)s, private.consultation_id_of(%(external_id)s))",
     consultations="p.id",
@@ -46,7 +47,7 @@ _CONSULTATIONS: Final = AuditedList(
     rows=_sql["list_consultations"],
     details=_sql["consultation_details"],
     items=_consultations,
-    action="consultation.list",
+    action=permissions.LIST_CONSULTATIONS.action,
     entity_type="consultation",
     time="scheduled_at",
     consultations="p.id",
@@ -54,7 +55,7 @@ _CONSULTATIONS: Final = AuditedList(
 _ROOMS: Final = AuditedRead(
     rows=_sql["list_joined_rooms"],
     items=TypeAdapter(list[JoinedRoom]),
-    action="rooms.list",
+    action=permissions.LIST_ROOMS.action,
     entity_type="room",
     consultations="p.id",
     meter="pages",
@@ -103,7 +104,7 @@ async def read(
     consultation_id: UUID | None = None,
     external_id: str | None = None,
     selection: ConsultationSelection,
-    action: LiteralString = "consultation.read",
+    action: LiteralString = permissions.READ_CONSULTATION.action,
     counts_as_page: bool = False,
 ) -> Consultation | None:
     """Return the consultation, with its audit row, or None if it is hidden or does not exist."""

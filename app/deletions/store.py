@@ -19,6 +19,7 @@ from app.deletions.model import (
     KeptCertificate,
 )
 from app.errors import NotFound
+from app.identity import permissions
 from app.postgres.audited import AuditedList, AuditedRead
 from app.postgres.database import Transaction
 from app.postgres.paging import PageRequest
@@ -29,7 +30,7 @@ _deletion = TypeAdapter(Deletion)
 _DELETIONS: Final = AuditedList(
     rows=_sql["list_deletions"],
     items=TypeAdapter(list[Deletion]),
-    action="deletion.list",
+    action=permissions.LIST_DELETIONS.action,
     entity_type="deletion",
     time="requested_at",
     asked="%(recording_id)s::uuid",
@@ -39,7 +40,7 @@ _DELETIONS: Final = AuditedList(
 _CERTIFICATES: Final = AuditedRead(
     rows=_sql["read_certificates"],
     items=TypeAdapter(list[KeptCertificate]),
-    action="certificate.read",
+    action=permissions.READ_CERTIFICATES.action,
     entity_type="recording",
     asked="%(recording_id)s",
     is_visible="private.shows_recording(%(recording_id)s)",

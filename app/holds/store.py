@@ -8,6 +8,7 @@ from uuid import UUID
 from pydantic import TypeAdapter
 
 from app.holds.model import HoldOrder, LegalHold, PlacedHold
+from app.identity import permissions
 from app.postgres.audited import AuditedList
 from app.postgres.database import Transaction
 from app.postgres.paging import PageRequest
@@ -17,7 +18,7 @@ _sql = Queries(Path(__file__).with_name("queries.sql"))
 _HOLDS: Final = AuditedList(
     rows=_sql["list_holds"],
     items=TypeAdapter(list[LegalHold]),
-    action="hold.list",
+    action=permissions.LIST_HOLDS.action,
     entity_type="legal_hold",
     time="placed_at",
 )

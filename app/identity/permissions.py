@@ -21,11 +21,16 @@ _EVERYBODY: Final = _STAFF | _PATIENT
 
 @dataclass(frozen=True)
 class Permission:
-    """An audit action, the roles that may take it, and the type of its entity."""
+    """An audit action, the roles that may take it, and the type of its entity.
+
+    The audit row names a purpose of use. If `states_purpose`, the caller states it. Otherwise the database writes
+    TREATMENT for clinicians, PATIENT_REQUEST for patients, and OPERATIONS for compliance.
+    """
 
     action: LiteralString
     roles: frozenset[LiteralString]
     entity_type: LiteralString
+    states_purpose: bool = False
 
     def on(
         self,
@@ -67,7 +72,7 @@ CONNECT: Final = Permission("recording.watch", _EVERYBODY, "recording")
 """The permission to open a WebSocket, for everyone who is signed in. Each subscription has its own permission."""
 START_RECORDING: Final = Permission("recording.start", _CLINICIAN, "consultation")
 STOP_RECORDING: Final = Permission("recording.stop", _CLINICIAN, "recording")
-ISSUE_DOWNLOAD_URL: Final = Permission("recording.issue_url", _CLINICIAN, "recording")
+ISSUE_DOWNLOAD_URL: Final = Permission("recording.issue_url", _CLINICIAN, "recording", states_purpose=True)
 IMPORT_RECORDING: Final = Permission("recording.import", _CLINICIAN, "consultation")
 ISSUE_UPLOAD_URL: Final = Permission("recording.issue_upload_url", _CLINICIAN, "recording_import")
 COMPLETE_IMPORT: Final = Permission("recording.complete_import", _CLINICIAN, "recording_import")

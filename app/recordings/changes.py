@@ -38,7 +38,7 @@ _sql = Queries(Path(__file__).with_name("queries.sql"))
 _WATCHED: Final = AuditedRead(
     rows=_sql["watch_consultation"],
     items=TypeAdapter(list[object]),
-    action="recording.watch",
+    action=permissions.WATCH_RECORDINGS.action,
     entity_type="consultation",
     asked="%(consultation_id)s",
     consultations="p.id",
@@ -183,7 +183,7 @@ async def _read_versions(tx: Transaction, consultation_id: UUID) -> Versions:
 
 
 async def _read(tx: Transaction, ids: list[UUID], selection: RecordingSelection) -> list[Recording]:
-    found = [await store.read(tx, one, selection, "recording.watch") for one in ids]
+    found = [await store.read(tx, one, selection, permissions.WATCH_RECORDINGS.action) for one in ids]
     return [recording for recording in found if recording is not None]
 
 

@@ -9,6 +9,7 @@ from uuid import UUID
 from pydantic import TypeAdapter
 
 from app.errors import NotFound
+from app.identity import permissions
 from app.integrations.livekit.client import WebhookEvent
 from app.postgres.audited import AuditedList, AuditedRead
 from app.postgres.database import Transaction
@@ -23,7 +24,7 @@ _RECORDING: Final = AuditedRead(
     rows=_sql["read_recording"],
     details=_sql["recording_details"],
     items=_recordings,
-    action="recording.read",
+    action=permissions.READ_RECORDING.action,
     entity_type="recording",
     asked="%(id)s",
     meter="pages",
@@ -32,7 +33,7 @@ _RECORDINGS: Final = AuditedList(
     rows=_sql["list_recordings"],
     details=_sql["recording_details"],
     items=_recordings,
-    action="recording.list",
+    action=permissions.LIST_RECORDINGS.action,
     entity_type="recording",
     time="created_at",
     asked="%(consultation_id)s::uuid",
@@ -54,7 +55,7 @@ async def read(
     tx: Transaction,
     recording_id: UUID,
     selection: RecordingSelection,
-    action: LiteralString = "recording.read",
+    action: LiteralString = permissions.READ_RECORDING.action,
     counts_as_page: bool = False,
 ) -> Recording | None:
     """Return the recording with its audit row, or None if it is hidden or does not exist."""

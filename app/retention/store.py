@@ -11,6 +11,7 @@ from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 from pydantic import TypeAdapter
 
+from app.identity import permissions
 from app.postgres.audited import AuditedRead
 from app.postgres.database import Transaction
 from app.postgres.queries import Queries
@@ -48,7 +49,7 @@ class _PolicyRow:
 _POLICIES: Final = AuditedRead(
     rows=_sql["list_policies"],
     items=TypeAdapter(list[_PolicyRow]),
-    action="retention.list",
+    action=permissions.LIST_RETENTION_POLICIES.action,
     entity_type="retention_policy",
     ids=None,
     patients=None,

@@ -66,7 +66,7 @@ class Transcripts:
         """
         access = permissions.READ_TRANSCRIPT.on(recording_id)
         async with self._database.as_user(asker, access) as tx:
-            opened = await store.open_transcript(tx, "transcript.read", recording_id)
+            opened = await store.open_transcript(tx, permissions.READ_TRANSCRIPT.action, recording_id)
         if opened is None:
             raise NotFound("transcript_not_found")
         read = await anyio.to_thread.run_sync(encryption.read_transcript, self._keyring, opened.encrypted)
@@ -106,7 +106,7 @@ class Transcripts:
     async def _correct(self, asker: Asker, recording_id: UUID, make: _MakeCorrection) -> TranscriptHistory:
         access = permissions.CORRECT_TRANSCRIPT.on(recording_id)
         async with self._database.as_user(asker, access) as tx:
-            opened = await store.open_transcript(tx, "transcript.correct", recording_id)
+            opened = await store.open_transcript(tx, permissions.CORRECT_TRANSCRIPT.action, recording_id)
             if opened is None:
                 raise NotFound("transcript_not_found")
             index_key = await store.read_index_key(tx, self._keyring)

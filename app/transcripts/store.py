@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import LiteralString
 from uuid import UUID
 
 from app.keys.keyring import Keyring
@@ -58,7 +58,7 @@ class Candidates:
 
 async def open_transcript(
     tx: Transaction,
-    action: Literal["transcript.read", "transcript.correct"],
+    action: LiteralString,
     recording_id: UUID,
 ) -> OpenedTranscript | None:
     """Return the transcript, or None if it is not the person's, does not exist, or is not READY. Raises Conflict
