@@ -1,6 +1,14 @@
--- name: lock_bucket
--- Locks the bucket's lock rules until the transaction ends.
-select private.lock_bucket();
+-- name: take_rules_turn
+-- Takes the turn to write the bucket's rules; returns false while another process has it.
+select private.take_rules_turn(%(holder)s);
+
+-- name: renew_rules_turn
+-- Renews the turn to write the bucket's rules; returns false if another process has had it since.
+select private.renew_rules_turn(%(holder)s);
+
+-- name: give_rules_turn_back
+-- Gives back the turn to write the bucket's rules.
+select private.give_rules_turn_back(%(holder)s);
 
 -- name: retention_days
 -- Returns the terms, in days, for which the bucket needs a lifecycle rule, as one array.

@@ -16,6 +16,7 @@ from app.bucket.inspection import BucketInspector
 from app.bucket.model import Part, deletes
 from app.bucket.policy_documents import overlap
 from app.bucket.rule_plan import PartPlan, plan_rules
+from app.bucket.rules_turn import RulesTurn, take_rules_turn
 from app.errors import AppError, Conflict, UpstreamFailed
 from app.integrations.cloudflare.client import LockRule
 from app.integrations.storage.rules import CorsRule, LifecycleRule
@@ -51,27 +52,25 @@ class BucketPolicies:
         afterwards.
 
         Raises Conflict: `bucket_changed` if the bucket has changed since the plan was shown, and
-        `holds_unprotected` if a deleting rule would cover a held object without a lock. Raises
-        UpstreamFailed("bucket_not_as_put").
-
-        The transaction stays open meanwhile, because its lock excludes other writers of the bucket's locks.
+        `holds_unprotected` if a deleting rule would cover a held object without a lock, and `bucket_rules_busy` if
+        another process is writing the rules. Raises UpstreamFailed("bucket_not_as_put").
         """
-        async with self._database.as_service("apply_bucket_policies") as lock:
-            await store.lock(lock)
+        async with take_rules_turn(self._database, "apply_bucket_policies") as turn:
             now = await self.plan(prune=prune)
             if [part.lines for part in now] != [part.lines for part in shown]:
                 raise Conflict("bucket_changed")
             for part in sorted(now, key=lambda one: one.part is Part.LIFECYCLE):
                 if part.has_changes:
-                    await self._put(part)
+                    await self._put(part, turn)
             if any(part.has_changes for part in await self.plan(prune=prune)):
                 raise UpstreamFailed("bucket_not_as_put")
 
-    async def _put(self, part: PartPlan) -> None:
+    async def _put(self, part: PartPlan, turn: RulesTurn) -> None:
         if part.part is Part.LIFECYCLE:
             await self._require_held_out_of_reach(part)
         elif part.part is Part.LOCKS:
             await self._require_nothing_unlocked(cast("tuple[LockRule, ...]", part.result))
+        await turn.renew()
         await self._record(part.part, "ALLOWED")
         try:
             await self._replace(part)

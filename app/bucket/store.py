@@ -32,9 +32,19 @@ class MissingObject:
     missing_since: datetime | None
 
 
-async def lock(tx: Transaction) -> None:
-    """Lock the bucket's rules against other writers until the transaction ends."""
-    await tx.run(_sql["lock_bucket"])
+async def take_rules_turn(tx: Transaction, holder: UUID) -> bool:
+    """Take the turn to write the bucket's rules. Return False while another process has it."""
+    return bool(await tx.value(_sql["take_rules_turn"], {"holder": holder}))
+
+
+async def renew_rules_turn(tx: Transaction, holder: UUID) -> bool:
+    """Renew the turn to write the bucket's rules. Return False if another process has had it since."""
+    return bool(await tx.value(_sql["renew_rules_turn"], {"holder": holder}))
+
+
+async def give_rules_turn_back(tx: Transaction, holder: UUID) -> None:
+    """Give back the turn to write the bucket's rules."""
+    await tx.run(_sql["give_rules_turn_back"], {"holder": holder})
 
 
 async def retention_days(tx: Transaction) -> tuple[int, ...]:

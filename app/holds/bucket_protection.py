@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final, Protocol
 from uuid import UUID
 
+from app.bucket.rules_turn import take_rules_turn
 from app.deployment import require_own_bucket
 from app.errors import AppError, Conflict, UpstreamFailed
 from app.integrations.cloudflare.client import MAX_LOCK_RULES, LockRule
@@ -94,8 +95,8 @@ class BucketProtection:
     async def run_once(self) -> ProtectionReport:
         """Finish the moves that had begun, and then lock or move every recording that must stay.
 
-        Raises Conflict (bucket_unmarked, bucket_of_another_deployment), UpstreamFailed and Timeout. The next pass
-        does the remaining work.
+        Raises Conflict (bucket_unmarked, bucket_of_another_deployment, bucket_rules_busy), UpstreamFailed and
+        Timeout. The next pass does the remaining work.
         """
         await require_own_bucket(self._storage, self._deployment)
         endangered = await self._endangered()
@@ -127,19 +128,17 @@ class BucketProtection:
             return [row["id"] for row in await tx.all(_sql["moving_videos"])]
 
     async def _lock(self) -> Collection[str]:
-        """Write the lock rules and return the locked prefixes. A database lock keeps other processes from writing
-        rules meanwhile.
+        """Write the lock rules and return the locked prefixes. Raises Conflict (bucket_rules_busy) if another
+        process is writing the rules.
         """
         if self._locks is None:
             return ()
-        async with self._database.as_service(REASON) as tx:
-            await tx.run(_sql["lock_bucket"])
-            wanted = [
-                row["lock_prefix"] for row in await tx.all(_sql["unprotected_videos"]) if row["is_held"]
-            ]
+        async with take_rules_turn(self._database, REASON) as turn:
+            wanted = [one.lock_prefix for one in await self._endangered() if one.is_held]
             rules = await self._locks.read_locks()
             planned = plan_locks(rules, [prefix for prefix in wanted if prefix is not None])
             if set(planned) != set(rules):
+                await turn.renew()
                 await self._locks.replace_locks(planned)
         return {rule.prefix for rule in planned if rule.id.startswith(HOLD_RULE)}
 

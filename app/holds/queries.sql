@@ -38,7 +38,3 @@ select private.keep_object(%(recording_id)s, %(source_key)s, %(target_key)s);
 -- name: end_move
 -- Ends the move of a recording's object.
 select private.end_move(%(recording_id)s);
-
--- name: lock_bucket
--- Locks the bucket's lock rules until the transaction ends.
-select private.lock_bucket();

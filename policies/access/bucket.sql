@@ -1,7 +1,9 @@
 -- The rules of the bucket: the worker reads which prefixes the rules must protect.
 
 grant execute on function
-private.lock_bucket(),
+private.take_rules_turn(uuid),
+private.renew_rules_turn(uuid),
+private.give_rules_turn_back(uuid),
 private.protected_prefixes(),
 private.endangered_prefixes(),
 private.retention_days(),

@@ -783,7 +783,8 @@ select 'reason', t.term from unnest(array[
     'bad_literal',
     'bad_representative', 'bad_sha256', 'bad_text', 'bad_variable', 'begun', 'birth_date_given', 'bucket_changed',
     'bucket_keys_missing', 'bucket_not_as_put', 'bucket_policy_malformed', 'bucket_policy_unreadable',
-    'bucket_policy_unsafe', 'certificate_impossible', 'certificate_malformed', 'certificate_not_found',
+    'bucket_policy_unsafe', 'bucket_rules_busy',
+    'certificate_impossible', 'certificate_malformed', 'certificate_not_found',
     'certificate_other_key', 'certificate_pdf_attachments', 'certificate_pdf_malformed', 'certificate_public_key',
     'certificate_signature', 'certificate_too_large', 'change_clinician', 'change_compliance', 'clinician_unknown',
     'cloudflare_failed', 'cloudflare_lock_unknown', 'cloudflare_timeout', 'cloudflare_token_missing',
@@ -2415,10 +2416,14 @@ insert into private.keeping_clock (highest) values ('-infinity');
 -- Rows that transactions lock to take turns. The functions use no advisory locks because any login can hold one. Our
 -- logins can lock a row of this table only through the functions below.
 create table private.turns (
-    of text primary key constraint turns_of_is_known check (of in ('keeping', 'policies', 'bucket'))
+    of text primary key constraint turns_of_is_known check (of in ('keeping', 'policies', 'bucket')),
+    holder uuid,
+    held_until timestamptz
 );
 comment on table private.turns is
-'Rows that transactions lock to take turns. No statement reads or writes their contents.';
+'Rows that transactions lock to take turns. Only the turn at the bucket''s rules outlasts a transaction.';
+comment on column private.turns.holder is
+'The process that may write the bucket''s rules until held_until. Null in the other rows.';
 
 insert into private.turns (of) values ('keeping'), ('policies'), ('bucket');
 
@@ -6844,16 +6849,38 @@ $$;
 
 -- The prefixes that the rules of the bucket must protect.
 
--- Locks the bucket's lock rules until the end of the transaction. If two processes read the rules and wrote them back
--- at once, one change would be lost.
-create function private.lock_bucket() returns void
+-- Gives a process the turn to write the bucket's rules for two minutes. Returns false while another process has it.
+-- Two processes that read the rules and write them back at once would lose one change. The turn is a lease, because
+-- no transaction may be open while the bucket or Cloudflare answers.
+create function private.take_rules_turn(new_holder uuid) returns boolean
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-    perform from private.turns as t where t.of = 'bucket' for update;
-    if not found then
-        raise exception 'turn_missing';
-    end if;
+    update private.turns as t
+    set holder = new_holder, held_until = clock_timestamp() + interval '2 minutes'
+    where t.of = 'bucket' and (t.holder is null or t.held_until <= clock_timestamp());
+    return found;
+end
+$$;
+
+-- Gives the process two more minutes. Returns false if another process has had the turn since.
+create function private.renew_rules_turn(of_holder uuid) returns boolean
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update private.turns as t
+    set held_until = clock_timestamp() + interval '2 minutes'
+    where t.of = 'bucket' and t.holder = of_holder;
+    return found;
+end
+$$;
+
+-- Gives the turn back. Does nothing if another process has taken it.
+create function private.give_rules_turn_back(of_holder uuid) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update private.turns as t set holder = null, held_until = null where t.of = 'bucket' and t.holder = of_holder;
 end
 $$;
 

@@ -12,10 +12,14 @@ insert into private.keeping_clock (highest) values ('-infinity');
 -- Rows that transactions lock to take turns. The functions use no advisory locks because any login can hold one. Our
 -- logins can lock a row of this table only through the functions below.
 create table private.turns (
-    of text primary key constraint turns_of_is_known check (of in ('keeping', 'policies', 'bucket'))
+    of text primary key constraint turns_of_is_known check (of in ('keeping', 'policies', 'bucket')),
+    holder uuid,
+    held_until timestamptz
 );
 comment on table private.turns is
-'Rows that transactions lock to take turns. No statement reads or writes their contents.';
+'Rows that transactions lock to take turns. Only the turn at the bucket''s rules outlasts a transaction.';
+comment on column private.turns.holder is
+'The process that may write the bucket''s rules until held_until. Null in the other rows.';
 
 insert into private.turns (of) values ('keeping'), ('policies'), ('bucket');
 

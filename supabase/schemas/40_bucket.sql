@@ -1,15 +1,37 @@
 -- The prefixes that the rules of the bucket must protect.
 
--- Locks the bucket's lock rules until the end of the transaction. If two processes read the rules and wrote them back
--- at once, one change would be lost.
-create function private.lock_bucket() returns void
+-- Gives a process the turn to write the bucket's rules for two minutes. Returns false while another process has it.
+-- Two processes that read the rules and write them back at once would lose one change. The turn is a lease, because
+-- no transaction may be open while the bucket or Cloudflare answers.
+create function private.take_rules_turn(new_holder uuid) returns boolean
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-    perform from private.turns as t where t.of = 'bucket' for update;
-    if not found then
-        raise exception 'turn_missing';
-    end if;
+    update private.turns as t
+    set holder = new_holder, held_until = clock_timestamp() + interval '2 minutes'
+    where t.of = 'bucket' and (t.holder is null or t.held_until <= clock_timestamp());
+    return found;
+end
+$$;
+
+-- Gives the process two more minutes. Returns false if another process has had the turn since.
+create function private.renew_rules_turn(of_holder uuid) returns boolean
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update private.turns as t
+    set held_until = clock_timestamp() + interval '2 minutes'
+    where t.of = 'bucket' and t.holder = of_holder;
+    return found;
+end
+$$;
+
+-- Gives the turn back. Does nothing if another process has taken it.
+create function private.give_rules_turn_back(of_holder uuid) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update private.turns as t set holder = null, held_until = null where t.of = 'bucket' and t.holder = of_holder;
 end
 $$;
 

@@ -304,3 +304,14 @@ async def opened(database: Database, store: ObjectStore) -> AsyncIterator[World]
         finally:
             await worker.close()
             storage.close()
+
+
+def open_transactions(database: Database) -> int:
+    """Return how many connections of the worker have an open transaction and wait for the worker."""
+    with psycopg.connect(database.superuser_url) as owner:
+        row = owner.execute(
+            "select count(*) from pg_stat_activity where usename = 'resguardo_worker'"
+            " and datname = current_database() and state like 'idle in transaction%'"
+        ).fetchone()
+    assert row is not None
+    return int(row[0])

@@ -42,6 +42,7 @@ from devstack.cloudflare import Bucket, CloudflareConfig, create_cloudflare_app
 from devstack.object_store import ObjectStore
 from tests.buckets import s3_client
 from tests.databases import Database
+from tests.integration.keeping_world import open_transactions
 from tests.unit.environments import ENVIRONMENTS, set_environment
 
 pytestmark = pytest.mark.anyio
@@ -726,35 +727,34 @@ async def test_a_bucket_that_does_not_keep_what_it_took_is_told(
         await world.policies.apply(await world.policies.plan())
 
 
-async def test_nobody_else_rewrites_the_locks_while_they_are_being_put(
+async def test_no_other_process_writes_the_rules_while_they_are_applied(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Cloudflare replaces all lock rules at once, so a concurrent change would lose a hold."""
-    free: list[bool] = []
+    seen: list[tuple[bool, int]] = []
     cloudflare = world.clients.cloudflare
     assert cloudflare is not None
     replace_locks = cloudflare.replace_locks
 
     async def watched(rules: Sequence[LockRule]) -> None:
-        with psycopg.connect(world.database.worker_url) as another:
-            free.append(_is_free(another))
+        seen.append((_is_free(world), open_transactions(world.database)))
+        with pytest.raises(Conflict, match="bucket_rules_busy"):
+            await world.policies.apply(await world.policies.plan())
         await replace_locks(rules)
 
     monkeypatch.setattr(cloudflare, "replace_locks", watched)
     world.cloudflare.rules = []
     await world.policies.apply(await world.policies.plan())
-    assert free == [False]
+    assert seen == [(False, 0)]
+    assert _is_free(world)
+
+
+def _is_free(world: World) -> bool:
     with psycopg.connect(world.database.worker_url) as another:
-        assert _is_free(another)
-
-
-def _is_free(another: psycopg.Connection[Any]) -> bool:
-    another.execute("set lock_timeout = 50")
-    try:
-        another.execute("select private.lock_bucket()")
-    except psycopg.errors.LockNotAvailable:
-        return False
-    return True
+        row = another.execute("select private.take_rules_turn(gen_random_uuid())").fetchone()
+        another.rollback()
+    assert row is not None
+    return bool(row[0])
 
 
 class Command:

@@ -19,7 +19,7 @@ from app.integrations.storage.objects import StoredObject
 from devstack.object_store import ObjectStore
 from tests.buckets import InterceptedStorage
 from tests.databases import Database
-from tests.integration.keeping_world import DAY, World, opened
+from tests.integration.keeping_world import DAY, World, open_transactions, opened
 
 pytestmark = pytest.mark.anyio
 
@@ -365,6 +365,48 @@ async def test_past_the_rules_that_a_bucket_may_have_the_rest_moves(
     assert len(locks.rules) == MAX_LOCK_RULES
     assert (await world.key_of(recordings[2])).startswith("keep/")
     assert len(await world.keys_under("r/")) == 2
+
+
+async def test_no_transaction_is_open_while_cloudflare_answers(world: World) -> None:
+    """A slow vendor must not keep a database transaction open."""
+    seen: list[int] = []
+
+    class WatchedLocks(Locks):
+        async def read_locks(self) -> tuple[LockRule, ...]:
+            seen.append(open_transactions(world.database))
+            return await super().read_locks()
+
+        async def replace_locks(self, rules: Sequence[LockRule]) -> None:
+            seen.append(open_transactions(world.database))
+            await super().replace_locks(rules)
+
+    recording = await world.recording()
+    consultation = await world.value(
+        "select consultation_id from resguardo.recordings where id = %s", recording
+    )
+    await world.hold(consultation_id=consultation)
+    locks = WatchedLocks()
+    assert (await world.protection(locks=locks).run_once()).locked == 1
+    assert seen == [0, 0]
+
+
+async def test_law_7_rules_are_not_written_by_a_process_that_lost_its_turn(world: World) -> None:
+    """A process that is frozen after it read the rules must not write them back over a newer change."""
+
+    class Overtaken(Locks):
+        async def read_locks(self) -> tuple[LockRule, ...]:
+            await world.rows("update private.turns set holder = gen_random_uuid() where of = 'bucket'")
+            return await super().read_locks()
+
+    recording = await world.recording()
+    consultation = await world.value(
+        "select consultation_id from resguardo.recordings where id = %s", recording
+    )
+    await world.hold(consultation_id=consultation)
+    locks = Overtaken()
+    with pytest.raises(Conflict, match="bucket_rules_busy"):
+        await world.protection(locks=locks).run_once()
+    assert locks.replaced == 0
 
 
 def test_locks_planned_keep_what_stands_first_and_mend_what_is_none() -> None:

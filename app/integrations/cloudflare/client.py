@@ -140,7 +140,7 @@ class Cloudflare:
         """Replace all lock rules with these rules. An object that no new rule covers is unlocked at once.
 
         Cloudflare has no conditional write for this call, so concurrent callers could lose a rule: see
-        `private.lock_bucket()`. Raises InvalidInput("lock_rules_limit") for more than 1,000 rules, and
+        `private.take_rules_turn`. Raises InvalidInput("lock_rules_limit") for more than 1,000 rules, and
         InvalidInput("lock_rule_twice").
         """
         if len(rules) > MAX_LOCK_RULES:
