@@ -1,40 +1,68 @@
 -- name: fill_log
--- Writes `events` rows into the log, spread evenly over five years from 2026 on. One row in ten is a list that names ten
--- patients and ten consultations. The ids of people, patients and consultations are those of named_id().
+-- Writes events into the log, evenly spread over five years from 2026 on. Ids are numbers (benchmarks/audit_log.py).
+-- The moduli have no common factor, so the actor, action, outcome and subjects of an event are independent.
 insert into audit.events (
     recorded_at, actor_id, actor_role, action, operation, outcome, purpose, basis, entity_type, entity_ids,
     patient_ids, consultation_ids, row_count, policy_version
 )
 select
-    timestamptz '2026-01-01 00:00:00+00' + n * (interval '5 years' / %(events)s),
-    bench.named_id('doctor', case when n %% 10 < 3 then 0 when n %% 10007 = 9 then 99 else n %% 20 end),
+    timestamptz '2026-01-01 00:00:00+00' + e.n * (interval '5 years' / %(events)s),
+    lpad(to_hex(case when e.n %% 10007 = 9 then 99 when e.n %% 17 < 5 then 0 else 1 + e.n %% 23 end), 32, '0')::uuid,
     'clinician',
     case
-        when n %% 20011 = 7 then 'hold.place'
-        when n %% 10 = 5 then 'recording.list'
-        else (array['recording.read', 'consultation.read', 'viewer.read', 'transcript.read'])[1 + n %% 4]
+        when e.n %% 2503 = 7 then 'hold.place'
+        when e.n %% 11 = 5 then 'recording.list'
+        else (array['recording.read', 'consultation.read', 'viewer.read', 'transcript.read'])[1 + e.n %% 4]
     end,
     'R',
-    case when n %% 50021 = 11 then 'ABSENT' when n %% 199 = 3 then 'DENIED' else 'ALLOWED' end,
+    case when e.n %% 3001 = 11 then 'ABSENT' when e.n %% 199 = 3 then 'DENIED' else 'ALLOWED' end,
     'TREATMENT',
     'treating_clinician',
     'recording',
     array[gen_random_uuid()],
     case
-        when n %% 10 = 5 then array(
-            select bench.named_id('patient', 1 + (n + s * 37) %% 5000) from generate_series(0, 9) as s
+        when e.n %% 11 = 5 then array(
+            select lpad(to_hex(1000001 + (e.n + s * 37) %% 5000), 32, '0')::uuid from generate_series(0, 9) as s
         )
-        when n %% 20 = 1 then array[bench.named_id('patient', 0)]
-        when n %% 100003 = 17 then array[bench.named_id('patient', 9999)]
-        else array[bench.named_id('patient', 1 + n %% 5000)]
+        when e.n %% 13 = 1 then array[lpad(to_hex(1000000), 32, '0')::uuid]
+        when e.n %% 20011 = 17 then array[lpad(to_hex(1009999), 32, '0')::uuid]
+        else array[lpad(to_hex(1000001 + e.n %% 5000), 32, '0')::uuid]
     end,
     case
-        when n %% 10 = 5 then array(
-            select bench.named_id('consultation', 1 + n / 400 + s) from generate_series(0, 9) as s
+        when e.n %% 11 = 5 then array(
+            select lpad(to_hex(2000001 + e.n / 400 + s), 32, '0')::uuid from generate_series(0, 9) as s
         )
-        when n %% 20 = 1 and n < %(events)s / 3 then array[bench.named_id('consultation', 0)]
-        else array[bench.named_id('consultation', 1 + n / 200)]
+        when e.n %% 13 = 1 and e.n < %(events)s / 3 then array[lpad(to_hex(2000000), 32, '0')::uuid]
+        else array[lpad(to_hex(2000001 + e.n / 200), 32, '0')::uuid]
     end,
     1,
-    'bench'
-from generate_series(%(first)s, %(last)s) as n;
+    'benchmark'
+from generate_series(%(first)s, %(last)s) as e (n);
+
+-- name: fill_subjects
+-- Does for all events of the log what their trigger does for one.
+insert into audit.event_subjects (subject_id, recorded_at, id, actor_id)
+select distinct s.id, e.recorded_at, e.id, e.actor_id
+from audit.events as e
+cross join lateral unnest(e.patient_ids || e.consultation_ids) as s (id)
+on conflict do nothing;
+
+-- name: officer
+-- Adds a compliance officer with a session of the same id.
+with person as (
+    insert into auth.users (id, aud, role, email, created_at, updated_at)
+    values (%(officer)s, 'authenticated', 'authenticated', 'officer@example.org', now(), now())
+),
+
+session as (
+    insert into auth.sessions (id, user_id, aal) values (%(officer)s, %(officer)s, 'aal2')
+)
+
+insert into resguardo.staff (user_id, role) values (%(officer)s, 'compliance');
+
+-- name: write_event
+-- Writes one audit row, as a list of recordings does.
+select
+    private.write_audit(
+        'recording.list', 'ALLOWED', null, 'recording', %(patients)s, %(patients)s, %(consultations)s, '{}', 1, null
+    );

@@ -42,16 +42,20 @@ comment on column audit.events.session_fingerprint is
 comment on column audit.events.operation is 'Create, read, update, delete or execute: AuditEvent.action of FHIR R4.';
 comment on column audit.events.basis is 'Why access was allowed, or the ground on which access was requested.';
 
-create index events_recorded_idx on audit.events (recorded_at desc, id desc);
+-- The condition is true for every event. Postgres uses this index only for a select that repeats the condition, and
+-- therefore never reads the whole log backwards for an actor or an action whose events it expects to be frequent.
+create index events_recorded_idx on audit.events (recorded_at desc, id desc) where outcome <> '';
 create index events_actor_idx on audit.events (actor_id, recorded_at desc, id desc);
 create index events_action_idx on audit.events (action, recorded_at desc, id desc);
+create index events_actor_action_idx on audit.events (actor_id, action, recorded_at desc, id desc);
 create index events_outcome_idx on audit.events (outcome, recorded_at desc, id desc) where outcome <> 'ALLOWED';
 
 create table audit.event_subjects (
     subject_id uuid not null,
     recorded_at timestamptz not null,
     id uuid not null,
-    constraint event_subjects_pkey primary key (subject_id, recorded_at, id)
+    actor_id uuid,
+    constraint event_subjects_pkey primary key (subject_id, recorded_at, id) include (actor_id)
 );
 comment on table audit.event_subjects is
 'The events of each patient and each consultation, in order of time. A trigger of audit.events writes this table.';
@@ -63,8 +67,8 @@ create function private.index_subjects() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-    insert into audit.event_subjects (subject_id, recorded_at, id)
-    select distinct s.id, new.recorded_at, new.id
+    insert into audit.event_subjects (subject_id, recorded_at, id, actor_id)
+    select distinct s.id, new.recorded_at, new.id, new.actor_id
     from unnest(new.patient_ids || new.consultation_ids) as s (id)
     where s.id is not null;
     return null;
@@ -712,9 +716,10 @@ $$;
 -- select contains only the conditions of the filters that are set, and no text of the caller.
 --
 -- The select reads the index of one filter, newest first, and checks each row against the other filters. If several
--- filters are set, the function counts at most 5,000 events of each, and chooses the filter with the fewest events.
--- The outcome ALLOWED has no index, because almost every event has it. `is true` keeps Postgres from using the indexes
--- of the other filters, and `limit 1` from a join that reads all events before the first row.
+-- filters are set, the function counts at most 5,000 events of each, and chooses the filter with the fewest events. An
+-- actor and an action count as one filter, because they have an index together. The outcome ALLOWED has no index,
+-- because almost every event has it. `is true` keeps Postgres from using the indexes of the other filters, and
+-- `limit 1` from a join that reads all events before the first row.
 create function private.compose_audit_page(
     before_at timestamptz, before_id uuid, wanted_actor uuid, wanted_action text, wanted_outcome text,
     wanted_patient uuid, wanted_consultation uuid, since timestamptz, until timestamptz, page_size integer
@@ -723,7 +728,7 @@ language plpgsql stable security definer set search_path = pg_catalog, pg_temp s
 as $$
 declare
     filters constant integer := num_nonnulls(
-        wanted_consultation, wanted_patient, nullif(wanted_outcome, 'ALLOWED'), wanted_action, wanted_actor
+        wanted_consultation, wanted_patient, nullif(wanted_outcome, 'ALLOWED'), coalesce(wanted_action, wanted_actor::text)
     );
     time_range constant text := concat(
         case when before_at is not null then ' and (k.recorded_at, k.id) < ($1, $2)' end,
@@ -734,12 +739,16 @@ declare
     counted integer;
     fewest integer;
     source text := 'audit.events';
-    key text := 'true';
+    key text := 'k.outcome <> ''''';
     checks text := '';
 begin
     for filter in
         select f.has_index, f.source, f.key, f.condition
         from (values
+            (
+                wanted_outcome is not null, wanted_outcome <> 'ALLOWED', 'audit.events',
+                'k.outcome = $5 and k.outcome <> ''ALLOWED''', '%1$s.outcome = $5'
+            ),
             (
                 wanted_consultation is not null, true, 'audit.event_subjects', 'k.subject_id = $7',
                 '%1$s.consultation_ids @> array[$7]'
@@ -749,11 +758,11 @@ begin
                 '%1$s.patient_ids @> array[$6]'
             ),
             (
-                wanted_outcome is not null, wanted_outcome <> 'ALLOWED', 'audit.events',
-                'k.outcome = $5 and k.outcome <> ''ALLOWED''', '%1$s.outcome = $5'
+                wanted_action is not null, true, 'audit.events',
+                case when wanted_actor is null then 'k.action = $4' else 'k.actor_id = $3 and k.action = $4' end,
+                '%1$s.action = $4'
             ),
-            (wanted_action is not null, true, 'audit.events', 'k.action = $4', '%1$s.action = $4'),
-            (wanted_actor is not null, true, 'audit.events', 'k.actor_id = $3', '%1$s.actor_id = $3')
+            (wanted_actor is not null, wanted_action is null, 'audit.events', 'k.actor_id = $3', '%1$s.actor_id = $3')
         ) as f (is_set, has_index, source, key, condition)
         where f.is_set
     loop
@@ -761,7 +770,7 @@ begin
         continue when not filter.has_index;
         if filters > 1 then
             execute format(
-                'select count(*) from (select from %s as k where %s limit 5000) as f',
+                'select count(*) from (select from %s as k where %s order by k.recorded_at desc, k.id desc limit 5000) as f',
                 filter.source, filter.key || time_range
             ) into counted
             using before_at, before_id, wanted_actor, wanted_action, wanted_outcome, wanted_patient,
@@ -773,6 +782,9 @@ begin
             key := filter.key;
         end if;
     end loop;
+    if source = 'audit.event_subjects' and wanted_actor is not null then
+        key := key || ' and k.actor_id = $3';
+    end if;
     return format(
         case source
             when 'audit.events' then 'select k.* from audit.events as k'

@@ -263,6 +263,16 @@ def test_the_log_has_a_partition_for_each_of_twenty_years(reader: Connection) ->
     assert years == [[str(year), str(year + 1)] for year in range(2026, 2047)]
 
 
+def test_no_index_of_the_log_keeps_a_pending_list(reader: Connection) -> None:
+    """A GIN index has a pending list, and the writer that empties it waits."""
+    methods = rows(
+        reader,
+        "select distinct m.amname from pg_class as c join pg_am as m on m.oid = c.relam"
+        " where c.relnamespace = 'audit'::regnamespace and c.relkind in ('i', 'I')",
+    )
+    assert methods == [("btree",)]
+
+
 def _partitions(connection: Connection) -> list[str]:
     found = connection.execute(
         "select c.relname from pg_class as c join pg_inherits as i on i.inhrelid = c.oid"

@@ -1,0 +1,90 @@
+"""An audit log of any size for benchmarks and plan tests, with busy and rare values of each filter.
+
+The busy doctor is the actor of 3 in 10 events, and the busy patient the subject of 1 in 13. All events of the busy
+consultation are in the first third of the log. One event in 11 is a list of ten patients and ten consultations. The
+rare values occur once in 2,500 to 20,000 events.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+import psycopg
+
+from app.audit.model import AuditFilter, Outcome
+from app.postgres.queries import Queries
+
+_AT_ONCE: Final = 100_000
+_TRIGGER: Final = "events_index_subjects"
+_TABLES: Final = (
+    "select c.oid::regclass::text from pg_class as c"
+    " where c.relnamespace = 'audit'::regnamespace and c.relkind = 'r'"
+)
+_sql = Queries(Path(__file__).with_name("audit.sql"))
+
+_BUSY_DOCTOR, _DOCTOR, _RARE_DOCTOR = UUID(int=0), UUID(int=4), UUID(int=99)
+_BUSY_PATIENT, _PATIENT, _RARE_PATIENT = UUID(int=1_000_000), UUID(int=1_000_007), UUID(int=1_009_999)
+_BUSY_CONSULTATION, _CONSULTATION = UUID(int=2_000_000), UUID(int=2_000_021)
+_NOBODY = UUID(int=1)
+
+FILTERS: Final = {
+    "busy actor": AuditFilter(actor_id=_BUSY_DOCTOR),
+    "rare actor": AuditFilter(actor_id=_RARE_DOCTOR),
+    "common action": AuditFilter(action="recording.read"),
+    "rare action": AuditFilter(action="hold.place"),
+    "absent action": AuditFilter(action="hold.release"),
+    "ALLOWED": AuditFilter(outcome=Outcome.ALLOWED),
+    "DENIED": AuditFilter(outcome=Outcome.DENIED),
+    "ABSENT": AuditFilter(outcome=Outcome.ABSENT),
+    "FAILED": AuditFilter(outcome=Outcome.FAILED),
+    "busy patient": AuditFilter(patient_id=_BUSY_PATIENT),
+    "patient": AuditFilter(patient_id=_PATIENT),
+    "rare patient": AuditFilter(patient_id=_RARE_PATIENT),
+    "busy consultation": AuditFilter(consultation_id=_BUSY_CONSULTATION),
+    "consultation": AuditFilter(consultation_id=_CONSULTATION),
+    "absent consultation": AuditFilter(consultation_id=_NOBODY),
+    "since": AuditFilter(since=datetime(2030, 6, 1, tzinfo=UTC)),
+    "until": AuditFilter(until=datetime(2027, 6, 1, tzinfo=UTC)),
+    "since and until": AuditFilter(
+        since=datetime(2028, 1, 1, tzinfo=UTC), until=datetime(2028, 2, 1, tzinfo=UTC)
+    ),
+}
+"""Filters with one condition, by name. `pairs()` combines them."""
+
+
+def fill(superuser_url: str, events: int, on_progress: Callable[[int], None] = lambda _: None) -> None:
+    """Write events and their subjects into an empty log. The trigger of the log is off meanwhile."""
+    with psycopg.connect(superuser_url, autocommit=True) as connection:
+        # Autovacuum would run meanwhile, and keep VACUUM from marking the rows as visible to all.
+        for (name,) in connection.execute(_TABLES).fetchall():
+            connection.execute(f"alter table {name} set (autovacuum_enabled = false)".encode())
+        connection.execute(f"alter table audit.events disable trigger {_TRIGGER}".encode())
+        for first in range(1, events + 1, _AT_ONCE):
+            last = min(events, first + _AT_ONCE - 1)
+            connection.execute(_sql["fill_log"], {"events": events, "first": first, "last": last})
+            on_progress(last)
+        connection.execute(_sql["fill_subjects"])
+        connection.execute(f"alter table audit.events enable always trigger {_TRIGGER}".encode())
+        connection.execute("vacuum analyze audit.events, audit.event_subjects")
+
+
+def pairs() -> dict[str, AuditFilter]:
+    """Return each combination of two filters that set different conditions."""
+    names = list(FILTERS)
+    return {
+        f"{one}, {other}": _both(FILTERS[one], FILTERS[other])
+        for place, one in enumerate(names)
+        for other in names[place + 1 :]
+        if not _conditions(FILTERS[one]).keys() & _conditions(FILTERS[other]).keys()
+    }
+
+
+def _both(one: AuditFilter, other: AuditFilter) -> AuditFilter:
+    return replace(one, **_conditions(other))
+
+
+def _conditions(wanted: AuditFilter) -> dict[str, Any]:
+    return {name: value for name, value in asdict(wanted).items() if value is not None}
