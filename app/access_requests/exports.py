@@ -7,7 +7,6 @@ object, and the sweep deletes the object after a day.
 """
 
 import logging
-import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,6 +16,7 @@ from uuid import UUID
 from app.access_requests import store
 from app.access_requests.encrypted_zip import archive
 from app.access_requests.model import ExportedFile, ExportPlan, new_secret
+from app.bucket.object_keys import EXPORTS, exports_prefix, parse_export_key
 from app.deployment import require_own_bucket
 from app.errors import AppError, Conflict, NotFound
 from app.integrations.storage.client import Storage
@@ -24,7 +24,6 @@ from app.postgres.database import Database
 
 log = logging.getLogger(__name__)
 
-PREFIX: Final = "exports/"
 QUARANTINE: Final = timedelta(days=1)
 """The minimum age at which an object in `exports/` without a copy is swept. A copy in preparation is always
 younger.
@@ -32,8 +31,6 @@ younger.
 
 _READ_BYTES: Final = 8 * 1024 * 1024
 _FILENAME: Final = "recordings.zip"
-_UUID: Final = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
-_KEY: Final = re.compile(f"exports/({_UUID})/{_UUID}[.]zip")
 
 
 @dataclass(frozen=True)
@@ -144,7 +141,7 @@ class Exports:
         """Delete the objects of earlier attempts that crashed. Such an object may contain a recording that this
         copy lacks, and the destruction of that recording no longer checks this request once it is fulfilled.
         """
-        async for page in self._storage.list_objects(f"{PREFIX}{request_id}/"):
+        async for page in self._storage.list_objects(exports_prefix(request_id)):
             async with self._database.as_service("keep_exports") as tx:
                 unknown = await store.unknown_export_keys(tx, [one.key for one in page.objects])
             for key in sorted(unknown):
@@ -173,7 +170,7 @@ class Exports:
 
     async def _sweep(self, now: datetime) -> int:
         swept = 0
-        async for page in self._storage.list_objects(PREFIX):
+        async for page in self._storage.list_objects(EXPORTS):
             seen_at = min(now, page.listed_at)
             old = [one.key for one in page.objects if seen_at - one.last_modified >= QUARANTINE]
             async with self._database.as_service("keep_exports") as tx:
@@ -183,20 +180,20 @@ class Exports:
         return swept
 
     async def _sweep_one(self, key: str) -> bool:
-        match = _KEY.fullmatch(key)
-        if match is None:
-            log.warning("an object in exports/ is not ours: left to people")
+        request_id = parse_export_key(key)
+        if request_id is None:
+            log.warning("an object in exports/ is not ours, so a person must decide")
             return False
         async with self._database.as_service("keep_exports") as tx:
-            if not await store.may_sweep(tx, UUID(match[1]), key):
+            if not await store.may_sweep(tx, request_id, key):
                 return False
         await self._storage.delete(key)
-        log.info("export of nobody swept: access_request=%s", match[1])
+        log.info("copy of no access request deleted: access_request=%s", request_id)
         return True
 
     async def _abort_uploads(self, now: datetime) -> int:
         aborted = 0
-        async for page in self._storage.list_uploads(PREFIX):
+        async for page in self._storage.list_uploads(EXPORTS):
             for upload in page.uploads:
                 if min(now, page.listed_at) - upload.initiated_at >= QUARANTINE:
                     aborted += await self._storage.abort_upload(upload.key, upload.upload_id)

@@ -27,6 +27,7 @@ KEPT: Final = "keep/"
 EXPORTS: Final = "exports/"
 LEDGER: Final = "ledger/"
 AUDIT: Final = "audit/"
+MARK: Final = "deployment"
 
 RECORDING_PREFIXES: Final = (RECORDINGS, KEPT)
 """The prefixes under which the bucket stores the objects of recordings."""
@@ -110,12 +111,10 @@ def next_recording_key(key: str) -> str:
     return str(replace(parsed, file=str(replace(file, request=file.request + 1))))
 
 
-def kept_key(key: str) -> str:
-    """Return the key of the same object under `keep/`. Raises ValueError for a key that no recording has."""
+def kept_key(key: str) -> str | None:
+    """Return the key of the same object under `keep/`, or None for a key that no recording has."""
     parsed = parse_recording_key(key)
-    if parsed is None:
-        raise ValueError("not the key of a recording")
-    return str(replace(parsed, retention_class=KEEP))
+    return None if parsed is None else str(replace(parsed, retention_class=KEEP))
 
 
 def exports_prefix(request_id: UUID) -> str:

@@ -11,15 +11,16 @@ from typing import Annotated, Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from app.bucket.object_keys import AUDIT, EXPORTS, KEPT, LEDGER, MARK, RECORDINGS
 from app.errors import InvalidInput
 from app.packaged import repository_path
 
 DIRECTORY: Final = repository_path("policies/bucket")
 
-NEVER_UNDER: Final = ("audit/", "keep/", "ledger/")
+NEVER_UNDER: Final = (AUDIT, KEPT, LEDGER)
 """The prefixes that no rule of the bucket may delete, whatever the documents say."""
-NEVER: Final = ("deployment",)
-"""The key of the deployment's mark (`app.integrations.storage.client.MARK_KEY`)."""
+NEVER: Final = (MARK,)
+"""The keys that no rule of the bucket may delete."""
 BACKSTOP_DAYS: Final = 7
 """How many days after our own deletion the bucket deletes at the earliest. `private.endangered_prefixes()` uses the
 same number.
@@ -169,11 +170,11 @@ def _require_safe(documents: Documents) -> None:
         raise _unsafe("lifecycle.json", "never.under")
     if not {*NEVER} <= {*lifecycle.never.objects}:
         raise _unsafe("lifecycle.json", "never.objects")
-    if any(overlap(lifecycle.exports.under, one) for one in (*lifecycle.never.under, "r/")):
+    if any(overlap(lifecycle.exports.under, one) for one in (*lifecycle.never.under, RECORDINGS)):
         raise _unsafe("lifecycle.json", "exports.under")
-    if not {"audit/", "ledger/"} <= {lock.under for lock in locks}:
+    if not {AUDIT, LEDGER} <= {lock.under for lock in locks}:
         raise _unsafe("locks.json", "for_ever")
-    if any(overlap(lock.under, one) for lock in locks for one in ("r/", "exports/", "keep/")):
+    if any(overlap(lock.under, one) for lock in locks for one in (RECORDINGS, EXPORTS, KEPT)):
         raise _unsafe("locks.json", "for_ever")
     if len({lock.name for lock in locks}) != len(locks):
         raise InvalidInput("bucket_policy_malformed", file="locks.json", field="for_ever")

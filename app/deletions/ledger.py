@@ -4,20 +4,16 @@ A restored database is compared with the ledger. A bucket lock protects the ledg
 overwrites nothing.
 """
 
-import re
 from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
-from typing import Final
 from uuid import UUID
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from app.bucket.object_keys import LEDGER, ledger_key, ledger_prefix, parse_ledger_key
 from app.certificates.signing import MAX_FILE_BYTES, SignedCertificate, check, key_id, read_signed
 from app.errors import AppError, Conflict, UpstreamFailed
 from app.integrations.storage.client import Storage
-
-PREFIX: Final = "ledger/"
-_KEY = re.compile(r"ledger/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/([1-9][0-9]{0,5})\.json")
 
 
 @dataclass(frozen=True)
@@ -43,7 +39,9 @@ class Ledger:
         Raises Conflict (ledger_entry_foreign) if the existing entry is not ours; UpstreamFailed, Timeout.
         """
         of = signed.certificate
-        if await self._storage.put_new(_key(of.recording_id, of.number), signed.file, "application/json"):
+        if await self._storage.put_new(
+            ledger_key(of.recording_id, of.number), signed.file, "application/json"
+        ):
             return True
         return await self.read(of.recording_id, of.number) == signed.file
 
@@ -52,7 +50,7 @@ class Ledger:
         Timeout.
         """
         try:
-            file = await self._storage.get_small(_key(recording_id, number), MAX_FILE_BYTES)
+            file = await self._storage.get_small(ledger_key(recording_id, number), MAX_FILE_BYTES)
         except UpstreamFailed as error:
             if error.reason != "storage_object_too_large":
                 raise
@@ -72,7 +70,7 @@ class Ledger:
         Raises Conflict (ledger_entry_foreign, also if an entry in between is missing), UpstreamFailed, Timeout.
         """
         numbers: list[int] = []
-        async for page in self._pages(f"{PREFIX}{recording_id}/"):
+        async for page in self._pages(ledger_prefix(recording_id)):
             numbers += [number for _, number in page.entries]
         if sorted(numbers) != list(range(1, len(numbers) + 1)):
             raise Conflict("ledger_entry_foreign", recordingId=str(recording_id))
@@ -80,16 +78,12 @@ class Ledger:
 
     def pages(self) -> AsyncIterator[LedgerPage]:
         """Yield all entries by their keys, one page at a time."""
-        return self._pages(PREFIX)
+        return self._pages(LEDGER)
 
     async def _pages(self, prefix: str) -> AsyncIterator[LedgerPage]:
         async for page in self._storage.list_objects(prefix):
-            matches = [_KEY.fullmatch(one.key) for one in page.objects]
+            entries = [parse_ledger_key(one.key) for one in page.objects]
             yield LedgerPage(
-                entries=tuple((UUID(match[1]), int(match[2])) for match in matches if match),
-                foreign_keys=matches.count(None),
+                entries=tuple(entry for entry in entries if entry is not None),
+                foreign_keys=entries.count(None),
             )
-
-
-def _key(recording_id: UUID, number: int) -> str:
-    return f"{PREFIX}{recording_id}/{number}.json"

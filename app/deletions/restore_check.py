@@ -8,6 +8,7 @@ repetition.
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from app.bucket.object_keys import KEPT
 from app.deletions import store
 from app.deletions.ledger import Ledger
 from app.deployment import require_own_bucket
@@ -16,7 +17,6 @@ from app.integrations.storage.client import Storage
 from app.postgres.database import Database
 
 REASON = "restore_check"
-KEPT = "keep/"
 
 
 @dataclass

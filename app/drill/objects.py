@@ -3,18 +3,16 @@
 The module only reads.
 """
 
-import re
 from collections.abc import Callable
 from uuid import UUID
 
+from app.bucket.object_keys import kept_key
 from app.deletions.ledger import Ledger
 from app.drill.checking import Sampled
 from app.drill.model import Notes
 from app.errors import AppError
 from app.integrations.storage.client import Storage
 from app.integrations.storage.objects import StoredObject
-
-_LIFECYCLE = re.compile(r"^r/[a-z0-9_]+/")
 
 
 async def read_ledger(ledger: Ledger, notes: Notes) -> list[UUID]:
@@ -78,7 +76,7 @@ async def _check(storage: Storage, one: Sampled, notes: Notes) -> None:
 async def _find(storage: Storage, key: str) -> tuple[str, StoredObject | None]:
     """Return the object, or the object under keep/ if a hold has moved it since the dump."""
     stored = await storage.head(key)
-    kept = _LIFECYCLE.sub("keep/", key)
-    if stored is None and kept != key:
+    kept = kept_key(key)
+    if stored is None and kept not in (None, key):
         return kept, await storage.head(kept)
     return key, stored

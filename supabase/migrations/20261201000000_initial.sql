@@ -4078,7 +4078,9 @@ $$;
 
 -- 22_object_keys.sql
 
--- The bucket's object keys of recordings. Only functions that first write the audit row return an object key.
+-- The bucket's object keys. The functions of this file compose the keys of recordings, imports and exports, and
+-- app/bucket/object_keys.py is the same grammar in Python; tests/policies/test_object_keys.py compares both. Only
+-- functions that first write the audit row return the object key of a recording.
 
 create table private.recording_secrets (
     recording_id uuid primary key
@@ -4174,13 +4176,42 @@ begin
 end
 $$;
 
-create function private.object_prefix(of_recording resguardo.recordings) returns text
+-- Composes the object key of a recording: `r/<retention class>/<consultation>/<video>/<file>` or
+-- `keep/<consultation>/<video>/<file>`. Without a file, returns the prefix of the objects of a video and its sound.
+create function private.compose_object_key(of_recording resguardo.recordings, file text default '') returns text
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
 begin
     return case of_recording.retention_class
             when 'keep' then 'keep/' else 'r/' || of_recording.retention_class || '/'
-        end || format('%s/%s/', of_recording.consultation_id, coalesce(of_recording.video_id, of_recording.id));
+        end || format('%s/%s/%s', of_recording.consultation_id, coalesce(of_recording.video_id, of_recording.id), file);
+end
+$$;
+
+-- Returns the key under keep/ of an object under r/.
+create function private.kept_object_key(object_key text) returns text
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return regexp_replace(object_key, '^r/[^/]+/', 'keep/');
+end
+$$;
+
+-- Returns the prefix under r/ of the consultation to which an object belongs; null for other keys.
+create function private.consultation_prefix(object_key text) returns text
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return substring(object_key from '^r/[^/]+/[^/]+/');
+end
+$$;
+
+-- Returns the prefix of the copies of an access request.
+create function private.exports_prefix(of_request uuid) returns text
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return format('exports/%s/', of_request);
 end
 $$;
 
@@ -4189,13 +4220,16 @@ create function private.first_object_key(of_recording resguardo.recordings, soun
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
 begin
-    return private.object_prefix(of_recording) || case of_recording.medium
+    return private.compose_object_key(
+        of_recording,
+        case of_recording.medium
             when 'MICROPHONE' then format(
                 'microphone-%s.%s', of_recording.id, case sound_file when 'ogg' then 'ogg' else 'mp4' end
             )
             when 'SPEAKERS' then 'speakers.ogg'
             else 'video.mp4'
-        end;
+        end
+    );
 end
 $$;
 
@@ -4210,8 +4244,8 @@ declare
 begin
     select r.* into wanted from resguardo.recordings as r where r.id = of_recording;
     if wanted.id is null or not private.is_live(wanted.status)
-        or not starts_with(key, private.object_prefix(wanted))
-        or substr(key, length(private.object_prefix(wanted)) + 1) !~ (
+        or not starts_with(key, private.compose_object_key(wanted))
+        or substr(key, length(private.compose_object_key(wanted)) + 1) !~ (
             case wanted.medium
                 when 'MICROPHONE' then format('^microphone-%s(-[0-9]{1,3})?[.](mp4|ogg)$', wanted.id)
                 when 'SPEAKERS' then '^speakers(-[0-9]{1,3})?[.]ogg$'
@@ -4264,7 +4298,7 @@ begin
     before.retention_class := coalesce(of_recording.recorded_class, of_recording.retention_class);
     return array(
         select distinct p.prefix
-        from unnest(array[private.object_prefix(of_recording), private.object_prefix(before)]) as p (prefix)
+        from unnest(array[private.compose_object_key(of_recording), private.compose_object_key(before)]) as p (prefix)
     );
 end
 $$;
@@ -4341,7 +4375,7 @@ begin
     coming.consultation_id := new.consultation_id;
     coming.retention_class := new.retention_class;
     insert into private.import_secrets (import_id, object_key)
-    values (new.id, private.object_prefix(coming) || 'import.mp4');
+    values (new.id, private.compose_object_key(coming, 'import.mp4'));
     return null;
 end
 $$;
@@ -5058,7 +5092,7 @@ begin
         from resguardo.recordings as r
         cross join lateral (
             select
-                min(substring(k.object_key from '^r/[^/]+/[^/]+/')) as prefix,
+                min(private.consultation_prefix(k.object_key)) as prefix,
                 bool_and(private.is_finished(p.status)) as are_finished,
                 count(*) filter (
                     where private.may_move(p.status, p.status_at) and starts_with(k.object_key, 'r/')
@@ -5136,7 +5170,7 @@ begin
         update resguardo.deletions as d set attempts = d.attempts + 1
         where d.recording_id = of_video and d.status = 'DELETING';
         insert into private.object_moves (recording_id, source_key, target_key)
-        select r.id, s.object_key, regexp_replace(s.object_key, '^r/[^/]+/', 'keep/')
+        select r.id, s.object_key, private.kept_object_key(s.object_key)
         from resguardo.recordings as r
         inner join private.recording_secrets as s on s.recording_id = r.id
         where of_video in (r.id, r.video_id) and private.may_move(r.status, r.status_at)
@@ -5790,7 +5824,9 @@ create table private.access_exports (
     request_id uuid primary key
     constraint access_exports_request_id_fkey references resguardo.access_requests (id),
     object_key text not null constraint access_exports_object_key_key unique
-    constraint access_exports_object_key_is_of_request check (starts_with(object_key, 'exports/' || request_id || '/')),
+    constraint access_exports_object_key_is_of_request check (
+        starts_with(object_key, private.exports_prefix(request_id))
+    ),
     recording_ids uuid[] not null,
     files integer not null constraint access_exports_files_is_count check (files >= 0),
     secret text,
@@ -5851,7 +5887,7 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     wanted resguardo.access_requests;
-    new_key constant text := format('exports/%s/%s.zip', of_request, gen_random_uuid());
+    new_key constant text := private.exports_prefix(of_request) || gen_random_uuid() || '.zip';
     ids uuid[];
 begin
     select a.* into wanted from resguardo.access_requests as a where a.id = of_request for update;
@@ -6459,7 +6495,7 @@ begin
     select
         d.id, d.recording_id, d.attempts, d.ground,
         private.object_prefixes(r) || array(
-            select 'exports/' || e.request_id || '/'
+            select private.exports_prefix(e.request_id)
             from private.access_exports as e
             where e.recording_ids @> array[r.id]
             order by e.request_id
@@ -6803,7 +6839,7 @@ declare
 begin
     update private.recording_secrets as s set object_key = kept_key
     where starts_with(kept_key, 'keep/') and s.object_key ~ '^r/[^/]+/'
-        and regexp_replace(s.object_key, '^r/[^/]+/', 'keep/') = kept_key
+        and private.kept_object_key(s.object_key) = kept_key
         and exists (
             select from resguardo.recordings as r
             where r.id = s.recording_id and r.status = 'READY' and r.size_bytes = size
@@ -6917,7 +6953,7 @@ begin
     )
 
     select
-        held.consultation_id, substring(s.object_key from '^r/[^/]+/[^/]+/'),
+        held.consultation_id, private.consultation_prefix(s.object_key),
         bool_or(private.is_finished(held.status))
     from held join private.recording_secrets as s on s.recording_id = held.id
     where s.object_key like 'r/%' and held.status <> 'DELETED'
@@ -6933,7 +6969,7 @@ language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
     return query
-    select distinct r.consultation_id, substring(s.object_key from '^r/[^/]+/[^/]+/')
+    select distinct r.consultation_id, private.consultation_prefix(s.object_key)
     from resguardo.recordings as r join private.recording_secrets as s on s.recording_id = r.id
     where r.due_at is not null and r.status <> 'DELETED' and s.object_key ~ '^r/d[1-9][0-9]{0,4}/'
         and r.due_at > coalesce(r.stored_at, r.ended_at, r.created_at)

@@ -1,4 +1,6 @@
--- The bucket's object keys of recordings. Only functions that first write the audit row return an object key.
+-- The bucket's object keys. The functions of this file compose the keys of recordings, imports and exports, and
+-- app/bucket/object_keys.py is the same grammar in Python; tests/policies/test_object_keys.py compares both. Only
+-- functions that first write the audit row return the object key of a recording.
 
 create table private.recording_secrets (
     recording_id uuid primary key
@@ -94,13 +96,42 @@ begin
 end
 $$;
 
-create function private.object_prefix(of_recording resguardo.recordings) returns text
+-- Composes the object key of a recording: `r/<retention class>/<consultation>/<video>/<file>` or
+-- `keep/<consultation>/<video>/<file>`. Without a file, returns the prefix of the objects of a video and its sound.
+create function private.compose_object_key(of_recording resguardo.recordings, file text default '') returns text
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
 begin
     return case of_recording.retention_class
             when 'keep' then 'keep/' else 'r/' || of_recording.retention_class || '/'
-        end || format('%s/%s/', of_recording.consultation_id, coalesce(of_recording.video_id, of_recording.id));
+        end || format('%s/%s/%s', of_recording.consultation_id, coalesce(of_recording.video_id, of_recording.id), file);
+end
+$$;
+
+-- Returns the key under keep/ of an object under r/.
+create function private.kept_object_key(object_key text) returns text
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return regexp_replace(object_key, '^r/[^/]+/', 'keep/');
+end
+$$;
+
+-- Returns the prefix under r/ of the consultation to which an object belongs; null for other keys.
+create function private.consultation_prefix(object_key text) returns text
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return substring(object_key from '^r/[^/]+/[^/]+/');
+end
+$$;
+
+-- Returns the prefix of the copies of an access request.
+create function private.exports_prefix(of_request uuid) returns text
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return format('exports/%s/', of_request);
 end
 $$;
 
@@ -109,13 +140,16 @@ create function private.first_object_key(of_recording resguardo.recordings, soun
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
 begin
-    return private.object_prefix(of_recording) || case of_recording.medium
+    return private.compose_object_key(
+        of_recording,
+        case of_recording.medium
             when 'MICROPHONE' then format(
                 'microphone-%s.%s', of_recording.id, case sound_file when 'ogg' then 'ogg' else 'mp4' end
             )
             when 'SPEAKERS' then 'speakers.ogg'
             else 'video.mp4'
-        end;
+        end
+    );
 end
 $$;
 
@@ -130,8 +164,8 @@ declare
 begin
     select r.* into wanted from resguardo.recordings as r where r.id = of_recording;
     if wanted.id is null or not private.is_live(wanted.status)
-        or not starts_with(key, private.object_prefix(wanted))
-        or substr(key, length(private.object_prefix(wanted)) + 1) !~ (
+        or not starts_with(key, private.compose_object_key(wanted))
+        or substr(key, length(private.compose_object_key(wanted)) + 1) !~ (
             case wanted.medium
                 when 'MICROPHONE' then format('^microphone-%s(-[0-9]{1,3})?[.](mp4|ogg)$', wanted.id)
                 when 'SPEAKERS' then '^speakers(-[0-9]{1,3})?[.]ogg$'
@@ -184,7 +218,7 @@ begin
     before.retention_class := coalesce(of_recording.recorded_class, of_recording.retention_class);
     return array(
         select distinct p.prefix
-        from unnest(array[private.object_prefix(of_recording), private.object_prefix(before)]) as p (prefix)
+        from unnest(array[private.compose_object_key(of_recording), private.compose_object_key(before)]) as p (prefix)
     );
 end
 $$;

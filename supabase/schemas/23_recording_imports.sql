@@ -67,7 +67,7 @@ begin
     coming.consultation_id := new.consultation_id;
     coming.retention_class := new.retention_class;
     insert into private.import_secrets (import_id, object_key)
-    values (new.id, private.object_prefix(coming) || 'import.mp4');
+    values (new.id, private.compose_object_key(coming, 'import.mp4'));
     return null;
 end
 $$;

@@ -39,7 +39,7 @@ begin
         from resguardo.recordings as r
         cross join lateral (
             select
-                min(substring(k.object_key from '^r/[^/]+/[^/]+/')) as prefix,
+                min(private.consultation_prefix(k.object_key)) as prefix,
                 bool_and(private.is_finished(p.status)) as are_finished,
                 count(*) filter (
                     where private.may_move(p.status, p.status_at) and starts_with(k.object_key, 'r/')
@@ -117,7 +117,7 @@ begin
         update resguardo.deletions as d set attempts = d.attempts + 1
         where d.recording_id = of_video and d.status = 'DELETING';
         insert into private.object_moves (recording_id, source_key, target_key)
-        select r.id, s.object_key, regexp_replace(s.object_key, '^r/[^/]+/', 'keep/')
+        select r.id, s.object_key, private.kept_object_key(s.object_key)
         from resguardo.recordings as r
         inner join private.recording_secrets as s on s.recording_id = r.id
         where of_video in (r.id, r.video_id) and private.may_move(r.status, r.status_at)

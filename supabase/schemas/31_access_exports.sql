@@ -4,7 +4,9 @@ create table private.access_exports (
     request_id uuid primary key
     constraint access_exports_request_id_fkey references resguardo.access_requests (id),
     object_key text not null constraint access_exports_object_key_key unique
-    constraint access_exports_object_key_is_of_request check (starts_with(object_key, 'exports/' || request_id || '/')),
+    constraint access_exports_object_key_is_of_request check (
+        starts_with(object_key, private.exports_prefix(request_id))
+    ),
     recording_ids uuid[] not null,
     files integer not null constraint access_exports_files_is_count check (files >= 0),
     secret text,
@@ -65,7 +67,7 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     wanted resguardo.access_requests;
-    new_key constant text := format('exports/%s/%s.zip', of_request, gen_random_uuid());
+    new_key constant text := private.exports_prefix(of_request) || gen_random_uuid() || '.zip';
     ids uuid[];
 begin
     select a.* into wanted from resguardo.access_requests as a where a.id = of_request for update;

@@ -358,7 +358,7 @@ begin
     select
         d.id, d.recording_id, d.attempts, d.ground,
         private.object_prefixes(r) || array(
-            select 'exports/' || e.request_id || '/'
+            select private.exports_prefix(e.request_id)
             from private.access_exports as e
             where e.recording_ids @> array[r.id]
             order by e.request_id

@@ -48,7 +48,7 @@ declare
 begin
     update private.recording_secrets as s set object_key = kept_key
     where starts_with(kept_key, 'keep/') and s.object_key ~ '^r/[^/]+/'
-        and regexp_replace(s.object_key, '^r/[^/]+/', 'keep/') = kept_key
+        and private.kept_object_key(s.object_key) = kept_key
         and exists (
             select from resguardo.recordings as r
             where r.id = s.recording_id and r.status = 'READY' and r.size_bytes = size

@@ -56,7 +56,7 @@ begin
     )
 
     select
-        held.consultation_id, substring(s.object_key from '^r/[^/]+/[^/]+/'),
+        held.consultation_id, private.consultation_prefix(s.object_key),
         bool_or(private.is_finished(held.status))
     from held join private.recording_secrets as s on s.recording_id = held.id
     where s.object_key like 'r/%' and held.status <> 'DELETED'
@@ -72,7 +72,7 @@ language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
     return query
-    select distinct r.consultation_id, substring(s.object_key from '^r/[^/]+/[^/]+/')
+    select distinct r.consultation_id, private.consultation_prefix(s.object_key)
     from resguardo.recordings as r join private.recording_secrets as s on s.recording_id = r.id
     where r.due_at is not null and r.status <> 'DELETED' and s.object_key ~ '^r/d[1-9][0-9]{0,4}/'
         and r.due_at > coalesce(r.stored_at, r.ended_at, r.created_at)

@@ -322,7 +322,9 @@ def test_a_recording_is_classed_when_it_is_asked_for_and_due_when_it_ends(practi
         made = start(connection)
         video_id = start(connection, "sound", "SPEAKERS", "new")
         assert value(
-            connection, "select private.object_prefix(r) from resguardo.recordings as r where r.id = %s", made
+            connection,
+            "select private.compose_object_key(r) from resguardo.recordings as r where r.id = %s",
+            made,
         ) == (f"r/d30/{ANA.id_of('startable')}/{made}/")
     assert kept(practice, made) == ("d30", None, None)
     set_clock(practice, NOW + DAY)
@@ -485,7 +487,7 @@ def test_an_import_goes_where_its_recording_will_be(practice: Database) -> None:
         recording = value(connection, "select private.complete_import(%s)", made)
     with superuser(practice) as reader:
         key, prefix = reader.execute(
-            "select s.object_key, private.object_prefix(r) from resguardo.recordings as r"
+            "select s.object_key, private.compose_object_key(r) from resguardo.recordings as r"
             " join private.recording_secrets as s on s.recording_id = r.id where r.id = %s",
             [recording],
         ).fetchone() or ("", "")
