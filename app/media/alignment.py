@@ -24,7 +24,7 @@ _MARGIN_FRAMES: Final = 10
 
 _MIN_LIKENESS: Final = 0.65
 _MIN_LEAD: Final = 0.15
-"""How much more similar the sounds must be at the best offset than at any other offset that is not next to it."""
+"""The minimum difference between the correlation at the best offset and at any offset that is not next to it."""
 
 _FEW_LIKENESS: Final = 20
 _FEW_LEAD: Final = 15
@@ -36,7 +36,7 @@ _TO_LOUDNESS: Final = bytes(frame & LOUDNESS for frame in range(256))
 
 @dataclass(frozen=True)
 class Alignment:
-    """How much later than the whole a part begins, in milliseconds, measured around some moments of the part.
+    """The measured delay of a part after the beginning of the whole, in milliseconds, around some moments of the part.
 
     `measured` contains these moments in order, each with its measurement. The clocks of two files may drift apart.
     """

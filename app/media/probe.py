@@ -1,4 +1,4 @@
-"""Finds out what a stored object contains, with a child process that has no secret and can open nothing.
+"""Examines the content of a stored object in a child process that has no secret and can open no file.
 
 The parent reads the object, and the child parses it (`app/media/child_process.py`) and answers once. FFmpeg never
 runs in this process.

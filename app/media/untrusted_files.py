@@ -5,9 +5,9 @@ it can create no further file descriptor, not even in place of one that it close
 It requests blocks of the object with a JSON line on standard output each, `{"block": 7}`, and reads them from
 standard input.
 
-FFmpeg opens what a playlist, a concat list, an SDP file or an MP4 data reference names (PyAV 18.1 and FFmpeg 8,
-tried 2026-11-21). The demuxer is therefore fixed, external references are off, and opening anything except the
-object raises.
+FFmpeg opens any file that a playlist, a concat list, an SDP file or an MP4 data reference names (PyAV 18.1 and FFmpeg
+8, tried 2026-11-21). The demuxer is therefore fixed, external references are off, and opening anything except the
+object raises an error.
 """
 
 import json

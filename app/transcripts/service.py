@@ -151,7 +151,7 @@ class Transcripts:
         return link
 
     async def retry(self, asker: Asker, recording_id: UUID) -> None:
-        """Try again what failed, what is off and may be transcribed now, or the unintelligible turns.
+        """Retry a FAILED transcription, an OFF one that is wanted now, or the unintelligible turns of a READY one.
 
         Raises NotFound (transcript_not_found), Conflict (transcription_not_failed, transcription_switched_off,
         transcription_consent_withdrawn, recording_being_deleted).
@@ -171,9 +171,9 @@ class Transcripts:
                 raise NotFound("consultation_not_found")
 
 
-def _add_authors(read: CorrectedTranscript, told: Iterable[tuple[UUID, datetime]]) -> TranscriptHistory:
+def _add_authors(read: CorrectedTranscript, authors: Iterable[tuple[UUID, datetime]]) -> TranscriptHistory:
     """Return the transcript with the author and time of each correction."""
-    made = zip(read.corrections, told, strict=True)
+    made = zip(read.corrections, authors, strict=True)
     return TranscriptHistory(
         read.transcript, read.original, tuple(AuthoredCorrection(one, *by) for one, by in made)
     )

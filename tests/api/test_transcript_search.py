@@ -169,7 +169,7 @@ async def test_many_searches_at_once_are_all_answered(doctor: Person, recording:
     assert answers == [[str(recording)]] * (3 * search_service.MAX_SEARCHES)
 
 
-async def test_words_are_decrypted_beside_the_loop(
+async def test_transcripts_are_decrypted_in_a_thread(
     doctor: Person, recording: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads: list[int] = []
@@ -237,7 +237,7 @@ async def _damage(world: World, recording: UUID) -> None:
     )
 
 
-async def test_damaged_transcript_is_left_out_and_told(
+async def test_damaged_transcript_is_left_out_and_reported(
     world: World, doctor: Person, recording: UUID, caplog: pytest.LogCaptureFixture
 ) -> None:
     damaged = await _own(world, doctor, "Another headache.")
@@ -253,7 +253,7 @@ async def test_damaged_transcript_is_left_out_and_told(
 
 
 @pytest.mark.parametrize("is_within", [True, False])
-async def test_words_that_cannot_be_opened_are_never_told_as_nothing_found(
+async def test_unreadable_transcripts_raise_an_error_instead_of_an_empty_result(
     world: World, doctor: Person, is_within: bool
 ) -> None:
     damaged = await _own(world, doctor, "An embolism.")
@@ -284,7 +284,7 @@ async def test_reading_and_searching_use_up_the_pages_of_an_hour(
     assert (await world.http.get(urls["webvtt"])).status_code == 429
 
 
-async def test_words_of_what_is_to_be_destroyed_are_given_out_no_more(
+async def test_transcript_of_a_recording_to_be_destroyed_is_not_returned(
     world: World, doctor: Person, recording: UUID
 ) -> None:
     """A requested deletion hides the transcript together with the recording, until the request is undone."""
@@ -308,7 +308,7 @@ async def test_words_of_what_is_to_be_destroyed_are_given_out_no_more(
 
 
 @pytest.mark.parametrize("stops_after", [0, 1, 2, 3])
-async def test_words_are_found_read_and_corrected_wherever_a_rotation_was_killed(
+async def test_transcript_is_found_read_and_corrected_after_a_rotation_was_killed_at_any_step(
     world: World, doctor: Person, stops_after: int
 ) -> None:
     """The API has both root keys during the rotation, and only the newer root key at the end."""

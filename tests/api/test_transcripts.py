@@ -23,7 +23,7 @@ async def search(person: Person, query: str, **where: object) -> list[str]:
     return [hit["recordingId"] for hit in found["hits"]]
 
 
-async def test_doctor_reads_the_words_after_an_audit_row(
+async def test_doctor_reads_the_transcript_after_an_audit_row(
     world: World, doctor: Person, case: Case, recording: UUID
 ) -> None:
     answer = await doctor.send(documents.TRANSCRIPT, id=str(recording))
@@ -35,7 +35,9 @@ async def test_doctor_reads_the_words_after_an_audit_row(
     assert row["consultation_ids"] == [UUID(case.id)]
 
 
-async def test_hidden_words_and_absent_ones_are_told_alike(world: World, case: Case, recording: UUID) -> None:
+async def test_hidden_and_absent_transcripts_get_the_same_answer(
+    world: World, case: Case, recording: UUID
+) -> None:
     other, without_words = await world.clinician(), await world.recording(case)
     for person, wanted, outcome in (
         (other, recording, "DENIED"),
@@ -77,7 +79,7 @@ async def test_sensitive_kinds_are_found_only_where_asked_for(world: World, doct
     assert await search(doctor, "headache", withSensitive=True) == [str(recording)]
 
 
-async def test_correction_is_read_and_found_and_what_was_heard_is_kept(
+async def test_correction_is_read_and_found_and_the_original_text_is_kept(
     world: World, doctor: Person, recording: UUID
 ) -> None:
     changed = await doctor.ask(
@@ -277,7 +279,7 @@ async def test_subtitles_of_anothers_recording_have_no_link(world: World, record
 
 
 @pytest.mark.parametrize(("name", "reason"), [("tests-1", "root_key_wrong"), ("tests-2", "root_key_missing")])
-async def test_api_does_not_start_without_the_keys_that_open_words(
+async def test_api_does_not_start_without_the_root_keys_of_transcripts(
     world: World, recording: UUID, name: str, reason: str
 ) -> None:
     keys = SecretStr(f"{name}:{b64encode(b'another root key, of just as many'[:32]).decode()}")
@@ -287,7 +289,7 @@ async def test_api_does_not_start_without_the_keys_that_open_words(
 
 
 @pytest.mark.parametrize("field", ["transcript", "searchTranscripts", "correctTranscript"])
-async def test_words_are_not_answered_where_their_audit_row_was_not_committed(
+async def test_transcript_is_not_returned_if_its_audit_row_was_not_committed(
     world: World, doctor: Person, recording: UUID, field: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The database session ends after the transcript was read and before the commit."""
@@ -363,7 +365,7 @@ async def test_unintelligible_turn_is_marked_counted_never_found_and_can_be_retr
     assert await doctor.refused(documents.RETRY_TRANSCRIPTION, id=str(made)) == refusal
 
 
-async def test_uncertain_words_are_marked_in_transcript_search_and_subtitles_until_they_are_corrected(
+async def test_uncertain_text_is_marked_in_transcript_search_and_subtitles_until_it_is_corrected(
     world: World, doctor: Person, case: Case
 ) -> None:
     made = await world.recording(case)

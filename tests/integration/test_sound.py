@@ -197,7 +197,7 @@ def _with_trace(samples: bytes, other: bytes, decibels: float) -> bytes:
 
 
 @pytest.mark.parametrize(("decibels", "cut"), [(26, Cut.TURNS), (26, Cut.WINDOWS), (14, Cut.TURNS)])
-async def test_words_that_both_microphones_hear_are_there_once(decibels: float, cut: Cut) -> None:
+async def test_speech_that_both_microphones_record_is_planned_once(decibels: float, cut: Cut) -> None:
     left, right = (samples[: 40 * RATE * 2] for samples in spoken.channels())
     clean, crossed = (
         _encoded(_interleaved(*pair), layout="stereo", codec="pcm_s16le")
@@ -466,7 +466,7 @@ sound_child.main()
 """
 
 
-async def test_six_hours_are_heard_within_memory(
+async def test_six_hours_are_measured_within_memory(
     children: list[Process], child_does: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The test replaces the speech detector, because it takes most of the time and no additional memory."""
@@ -727,7 +727,7 @@ def _undecodable(seconds: int) -> bytes:
     return target.getvalue()
 
 
-async def test_every_track_with_speech_is_heard() -> None:
+async def test_every_track_with_speech_is_planned() -> None:
     doctor, patient = (samples[: 40 * RATE * 2] for samples in spoken.channels())
     stereo = await Stored(_encoded(_interleaved(doctor, patient), layout="stereo")).plan()
 
@@ -753,7 +753,7 @@ async def test_silent_tracks_before_the_speech_change_nothing(speech: bytes, oth
     assert {span.source for span in found.spans} == {others}
 
 
-async def test_the_same_speech_on_two_tracks_is_heard_once(speech: bytes) -> None:
+async def test_the_same_speech_on_two_tracks_is_planned_once(speech: bytes) -> None:
     alone = await Stored(_movie(_encoded(speech))).plan()
     found = await Stored(_movie(_encoded(speech), _encoded(speech))).plan()
     assert found == alone
@@ -784,7 +784,7 @@ async def test_a_track_of_which_too_much_is_damaged_is_reported(speech: bytes) -
     assert [span.source for span in found.spans] == [1] * 4
 
 
-async def test_sound_that_cannot_be_decoded_is_told_from_silence(speech: bytes) -> None:
+async def test_sound_that_cannot_be_decoded_does_not_count_as_silence(speech: bytes) -> None:
     silence = _encoded(bytes(len(speech)))
     assert (await Stored(_movie(silence)).plan()).unused_tracks == 0
     assert (await Stored(_movie(_undecodable(20))).plan()).unused_tracks == 1
@@ -883,7 +883,7 @@ def _is_speech(plan: Plan, time: float) -> bool:
 
 @pytest.mark.parametrize("version", [0, 1])
 @pytest.mark.parametrize("name", EDITS)
-async def test_what_an_edit_list_plays_is_heard_and_nothing_else(
+async def test_only_sound_that_an_edit_list_plays_is_planned(
     headache: bytes, name: str, version: int
 ) -> None:
     whole = await Stored(_edited(headache, [(0, 0)])).plan()

@@ -79,7 +79,7 @@ def _text(heard: SpeechAnswer) -> str:
     return " ".join(one.text for one in heard.segments)
 
 
-async def test_turns_are_heard_with_few_wrong_words() -> None:
+async def test_turns_are_transcribed_with_few_wrong_words() -> None:
     said = turns()[:8]
     async with _listening() as (client, _):
         heard = [await client.transcribe(turn_flac(turn), language="en") for turn in said]
@@ -127,7 +127,7 @@ async def test_fault_has_its_reason_and_is_not_tried_again(
 
 
 @pytest.mark.parametrize("order", ["times_outside", "backwards"])
-async def test_words_with_impossible_times_are_kept_within_the_chunk(order: str) -> None:
+async def test_text_with_impossible_times_is_kept_within_the_chunk(order: str) -> None:
     flac = turn_flac(SHORT_TURN)
     async with _listening(SpeechApi.VERBOSE_JSON) as (client, stand_in):
         expected = await client.transcribe(flac, language=None)
@@ -139,7 +139,7 @@ async def test_words_with_impossible_times_are_kept_within_the_chunk(order: str)
 
 @pytest.mark.parametrize("order", ["invented", "late_start", None])
 @pytest.mark.parametrize("model", ["gpt-4o-transcribe", "whisper-1"])
-async def test_invented_words_are_uncertain_and_others_are_not(order: str | None, model: str) -> None:
+async def test_invented_text_is_uncertain_and_other_text_is_not(order: str | None, model: str) -> None:
     api = SpeechApi.VERBOSE_JSON if model == "whisper-1" else SpeechApi.TEXT
     app = create_openai_app(KEY)
     async with served(app) as url, _client(url, api, model=model) as client:
@@ -174,7 +174,9 @@ async def test_vendor_that_hangs_is_left_in_time() -> None:
     assert failure.reason == "speech_timeout"
 
 
-async def test_vendor_that_is_not_reached_in_time_has_heard_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_request_that_does_not_reach_the_vendor_in_time_is_not_paid_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A connection timeout is retried like other failures, because a request that was not sent costs nothing."""
     monkeypatch.setattr(speech, "_CONNECT_SECONDS", 0.2)
 
@@ -234,7 +236,7 @@ async def test_answer_that_only_drips_is_left_in_time() -> None:
         (204, {}, UpstreamFailed, "speech_failed", {"status": 204}),
     ],
 )
-async def test_refusal_has_a_reason_and_nothing_of_the_vendors_words(
+async def test_refusal_has_a_reason_and_no_text_of_the_vendor(
     caplog: pytest.LogCaptureFixture,
     status: int,
     headers: dict[str, str],
@@ -460,7 +462,9 @@ async def test_refusal_that_is_no_document_has_the_reason_of_its_status(body: by
     assert (failure.reason, failure.detail) == ("speech_refused", {"status": 400})
 
 
-async def test_refusal_whose_body_never_ends_is_told_by_its_status(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_refusal_with_an_endless_body_is_translated_by_its_status(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(speech, "_REFUSAL_SECONDS", 0.2)
 
     async def drip() -> AsyncIterator[bytes]:

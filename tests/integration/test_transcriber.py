@@ -197,7 +197,7 @@ async def test_microphones_recorded_apart_name_who_said_what_at_the_videos_times
     assert len(practice.stand_in.calls) == len(SAID)
 
 
-async def test_guest_whose_microphone_was_not_recorded_is_heard_in_the_video(practice: Practice) -> None:
+async def test_guest_without_a_recorded_microphone_is_transcribed_from_the_video(practice: Practice) -> None:
     doctor, guest = microphones()
     recording = await recorded_apart(practice, {"DOCTOR": (mp4(doctor), 0.0)}, mp4(mixed(doctor, guest)))
     await practice.transcriber.transcribe(recording)
@@ -251,7 +251,7 @@ async def test_sound_that_cannot_be_decoded_is_a_failure_and_not_silence(practic
     assert await practice.state_of(video) == ("FAILED", "sound_not_decodable", 0, None)
 
 
-async def test_what_was_heard_before_a_failure_is_not_asked_again(practice: Practice) -> None:
+async def test_chunk_with_an_answer_is_not_sent_again_after_a_failure(practice: Practice) -> None:
     video = await practice.recorded()
     await _heard_until_it_fails(practice, video)
     done, total = (await practice.state_of(video))[2:]

@@ -30,8 +30,8 @@ from tests.integration.transcription_setup import (
     SAID,
     Killed,
     Life,
-    Words,
-    opened_words,
+    TranscriptionPractice,
+    open_transcription_practice,
     retry,
     script_sound,
 )
@@ -45,8 +45,8 @@ HOUR = 3600.0
 @pytest.fixture
 async def words(
     database: Database, emptied_store: ObjectStore, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Words]:
-    async with opened_words(database, emptied_store, monkeypatch, TURNS) as words:
+) -> AsyncIterator[TranscriptionPractice]:
+    async with open_transcription_practice(database, emptied_store, monkeypatch, TURNS) as words:
         await words.world.adopt()
         yield words
 
@@ -61,7 +61,7 @@ def fail(error: AppError, *, at: int = 3, times: int = 1) -> Any:
     return script
 
 
-async def test_turns_are_asked_for_four_at_once_and_come_in_order(words: Words) -> None:
+async def test_turns_are_asked_for_four_at_once_and_come_in_order(words: TranscriptionPractice) -> None:
     full = asyncio.Event()
 
     async def script(number: int, before: int) -> None:
@@ -78,14 +78,14 @@ async def test_turns_are_asked_for_four_at_once_and_come_in_order(words: Words) 
     assert said == [SAID.format(number=number) for number in range(TURNS)]
 
 
-async def test_windows_are_asked_for_one_after_the_other(words: Words) -> None:
+async def test_windows_are_asked_for_one_after_the_other(words: TranscriptionPractice) -> None:
     words.speech.how = Cut.WINDOWS
     video = await words.recorded()
     await words.transcriber().transcribe(video)
     assert (words.speech.most_at_once, len(words.speech.asked)) == (1, TURNS)
 
 
-async def test_first_failure_ends_it_and_what_is_under_way_is_kept(words: Words) -> None:
+async def test_first_failure_ends_it_and_what_is_under_way_is_kept(words: TranscriptionPractice) -> None:
     is_full = asyncio.Event()
 
     async def script(number: int, before: int) -> None:
@@ -114,7 +114,9 @@ async def test_first_failure_ends_it_and_what_is_under_way_is_kept(words: Words)
     ],
     ids=["rate limit", "timeout", "5xx", "deadlock"],
 )
-async def test_what_passes_is_tried_again_and_asks_for_the_rest_alone(words: Words, error: AppError) -> None:
+async def test_what_passes_is_tried_again_and_asks_for_the_rest_alone(
+    words: TranscriptionPractice, error: AppError
+) -> None:
     words.speech.script = fail(error)
     video = await words.recorded()
     with pytest.raises(type(error)):
@@ -134,7 +136,7 @@ async def test_what_passes_is_tried_again_and_asks_for_the_rest_alone(words: Wor
     ],
     ids=["key", "model", "credit"],
 )
-async def test_what_does_not_pass_ends_it_at_once(words: Words, error: AppError) -> None:
+async def test_what_does_not_pass_ends_it_at_once(words: TranscriptionPractice, error: AppError) -> None:
     words.speech.script = fail(error, times=9)
     video = await words.recorded()
     await words.transcriber().transcribe(video)
@@ -146,7 +148,7 @@ async def test_what_does_not_pass_ends_it_at_once(words: Words, error: AppError)
 
 @pytest.mark.parametrize("error", [UpstreamFailed("speech_nonsense"), Timeout("speech_timeout")])
 async def test_chunk_that_is_paid_for_in_vain_is_so_a_few_times_and_no_more(
-    words: Words, error: AppError
+    words: TranscriptionPractice, error: AppError
 ) -> None:
     words.speech.script = fail(error, times=99)
     video = await words.recorded()
@@ -160,7 +162,7 @@ async def test_chunk_that_is_paid_for_in_vain_is_so_a_few_times_and_no_more(
     await _lacks(words, video, 3)
 
 
-async def _lacks(words: Words, video: UUID, *lost: int) -> None:
+async def _lacks(words: TranscriptionPractice, video: UUID, *lost: int) -> None:
     """Require that each lost chunk is a counted turn without text, with the chunk's time span and voice, and that
     all other chunks have text.
     """
@@ -174,7 +176,7 @@ async def _lacks(words: Words, video: UUID, *lost: int) -> None:
     assert await words.world.value(count, video) == len(lost)
 
 
-async def test_refused_chunk_is_unintelligible_after_one_try(words: Words) -> None:
+async def test_refused_chunk_is_unintelligible_after_one_try(words: TranscriptionPractice) -> None:
     words.speech.script = fail(InvalidInput("speech_refused", status=400), times=99)
     video = await words.recorded()
     await words.transcriber().transcribe(video)
@@ -183,7 +185,7 @@ async def test_refused_chunk_is_unintelligible_after_one_try(words: Words) -> No
     await _lacks(words, video, 3)
 
 
-async def test_service_that_refuses_every_chunk_fails_the_transcript(words: Words) -> None:
+async def test_service_that_refuses_every_chunk_fails_the_transcript(words: TranscriptionPractice) -> None:
     async def script(number: int, before: int) -> None:
         raise InvalidInput("speech_refused", status=400)
 
@@ -194,7 +196,7 @@ async def test_service_that_refuses_every_chunk_fails_the_transcript(words: Word
     assert len(words.speech.asked) == MAX_FAILED_REQUESTS
 
 
-async def test_refused_chunks_leave_the_words_that_an_earlier_try_heard(words: Words) -> None:
+async def test_refused_chunks_keep_the_text_of_an_earlier_attempt(words: TranscriptionPractice) -> None:
     lost = (4, 5, 6, 7, 8, 9)
     failures: list[AppError] = [UpstreamFailed("speech_failed"), InvalidInput("speech_refused", status=400)]
     video = await words.recorded()
@@ -210,7 +212,7 @@ async def test_refused_chunks_leave_the_words_that_an_earlier_try_heard(words: W
     await _lacks(words, video, *lost)
 
 
-async def test_refused_chunks_wait_for_the_answer_that_is_under_way(words: Words) -> None:
+async def test_refused_chunks_wait_for_the_answer_that_is_under_way(words: TranscriptionPractice) -> None:
     lost, refused, are_refused = (1, 2, 3, 4, 5), [], asyncio.Event()
 
     async def script(number: int, before: int) -> None:
@@ -229,7 +231,7 @@ async def test_refused_chunks_wait_for_the_answer_that_is_under_way(words: Words
     await _lacks(words, video, *lost)
 
 
-async def test_many_chunks_of_nonsense_leave_the_others_their_words(words: Words) -> None:
+async def test_many_chunks_of_nonsense_leave_the_text_of_the_others(words: TranscriptionPractice) -> None:
     lost = (0, 1, 2, 4, 5, 7, 9)
 
     async def script(number: int, before: int) -> None:
@@ -248,7 +250,9 @@ async def test_many_chunks_of_nonsense_leave_the_others_their_words(words: Words
     await _lacks(words, video, *lost)
 
 
-async def test_last_try_of_a_job_does_not_fail_a_transcript_for_one_chunk(words: Words) -> None:
+async def test_last_try_of_a_job_does_not_fail_a_transcript_for_one_chunk(
+    words: TranscriptionPractice,
+) -> None:
     words.speech.script = fail(Timeout("speech_timeout"), times=99)
     video = await words.recorded()
     await _try(words, video)
@@ -256,7 +260,7 @@ async def test_last_try_of_a_job_does_not_fail_a_transcript_for_one_chunk(words:
     assert (await words.state_of(video))[:2] == ("RUNNING", None)
 
 
-async def _ready_without(words: Words, *lost: int) -> UUID:
+async def _ready_without(words: TranscriptionPractice, *lost: int) -> UUID:
     async def script(number: int, before: int) -> None:
         if number in lost:
             raise InvalidInput("speech_refused")
@@ -270,7 +274,9 @@ async def _ready_without(words: Words, *lost: int) -> UUID:
     return video
 
 
-async def test_retry_of_a_ready_transcript_asks_for_its_unintelligible_chunks_alone(words: Words) -> None:
+async def test_retry_of_a_ready_transcript_asks_for_its_unintelligible_chunks_alone(
+    words: TranscriptionPractice,
+) -> None:
     video = await _ready_without(words, 3, 6)
     await retry(words, video)
     assert await words.state_of(video) == ("READY", None, TURNS - 2, TURNS)
@@ -283,7 +289,7 @@ async def test_retry_of_a_ready_transcript_asks_for_its_unintelligible_chunks_al
         await retry(words, video)
 
 
-async def test_chunk_that_stays_unintelligible_can_be_retried_again(words: Words) -> None:
+async def test_chunk_that_stays_unintelligible_can_be_retried_again(words: TranscriptionPractice) -> None:
     video = await _ready_without(words, 3, 6)
     words.speech.script = fail(InvalidInput("speech_refused"), at=6, times=1)
     await retry(words, video)
@@ -294,7 +300,9 @@ async def test_chunk_that_stays_unintelligible_can_be_retried_again(words: Words
     await _lacks(words, video)
 
 
-async def test_many_chunks_that_stay_refused_leave_the_transcript_as_it_was(words: Words) -> None:
+async def test_many_chunks_that_stay_refused_leave_the_transcript_as_it_was(
+    words: TranscriptionPractice,
+) -> None:
     lost = (1, 2, 3, 4, 5, 6)
     video = await _ready_without(words, *lost)
 
@@ -308,7 +316,7 @@ async def test_many_chunks_that_stay_refused_leave_the_transcript_as_it_was(word
     await _lacks(words, video, *lost)
 
 
-async def test_retry_that_fails_leaves_the_words_and_says_why(words: Words) -> None:
+async def test_retry_that_fails_keeps_the_text_and_reports_the_reason(words: TranscriptionPractice) -> None:
     video = await _ready_without(words, 3)
     words.speech.script = fail(Conflict("speech_key_refused"))
     await retry(words, video)
@@ -321,7 +329,7 @@ async def test_retry_that_fails_leaves_the_words_and_says_why(words: Words) -> N
     await _lacks(words, video)
 
 
-async def test_retry_that_is_switched_off_leaves_the_words(words: Words) -> None:
+async def test_retry_that_is_switched_off_keeps_the_text(words: TranscriptionPractice) -> None:
     video = await _ready_without(words, 3)
     await retry(words, video)
     await words.world.rows("update resguardo.consultations set transcribe = false")
@@ -331,7 +339,7 @@ async def test_retry_that_is_switched_off_leaves_the_words(words: Words) -> None
     await _lacks(words, video, 3)
 
 
-async def test_worker_that_lost_the_job_of_a_retry_gets_another(words: Words) -> None:
+async def test_worker_that_lost_the_job_of_a_retry_gets_another(words: TranscriptionPractice) -> None:
     video = await _ready_without(words, 3)
     await retry(words, video)
     await words.world.rows("delete from jobs.procrastinate_jobs")
@@ -342,7 +350,7 @@ async def test_worker_that_lost_the_job_of_a_retry_gets_another(words: Words) ->
 
 
 async def test_turn_of_more_than_anybody_says_is_asked_for_again_as_what_is_spoilt(
-    words: Words, monkeypatch: pytest.MonkeyPatch
+    words: TranscriptionPractice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(assembly, "MAX_TURN_CHARACTERS", len(SAID.format(number=0)) - 1)
     video = await words.recorded()
@@ -356,7 +364,7 @@ async def test_turn_of_more_than_anybody_says_is_asked_for_again_as_what_is_spoi
 
 
 async def test_chunks_that_are_more_than_anybody_says_together_end_it_at_once(
-    words: Words, monkeypatch: pytest.MonkeyPatch
+    words: TranscriptionPractice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(assembly, "MAX_CHARACTERS", TURNS * len(SAID.format(number=0)) - 1)
     video = await words.recorded()
@@ -365,7 +373,7 @@ async def test_chunks_that_are_more_than_anybody_says_together_end_it_at_once(
     assert words.speech.times == dict.fromkeys(range(TURNS), 1)
 
 
-async def test_retry_gives_a_spoilt_chunk_as_many_tries(words: Words) -> None:
+async def test_retry_gives_a_spoilt_chunk_as_many_tries(words: TranscriptionPractice) -> None:
     words.speech.script = fail(UpstreamFailed("speech_nonsense"), times=MAX_FAILED_REQUESTS + 1)
     video = await words.recorded()
     for _ in range(MAX_FAILED_REQUESTS):
@@ -378,20 +386,20 @@ async def test_retry_gives_a_spoilt_chunk_as_many_tries(words: Words) -> None:
     await _lacks(words, video)
 
 
-async def _try(words: Words, video: UUID) -> None:
+async def _try(words: TranscriptionPractice, video: UUID) -> None:
     try:
         await words.transcriber().transcribe(video)
     except AppError:
         return
 
 
-def _task(words: Words) -> Task:
+def _task(words: TranscriptionPractice) -> Task:
     [task] = define_tasks(words.transcriber())
     return task
 
 
 async def _live(
-    words: Words, video: UUID, busy_seconds: float, retry_after_seconds: int
+    words: TranscriptionPractice, video: UUID, busy_seconds: float, retry_after_seconds: int
 ) -> tuple[float, int]:
     """Run the job with its retries while the vendor answers 429 for this time. Return the time of the end and the
     number of attempts.
@@ -419,7 +427,9 @@ async def _live(
 
 
 @pytest.mark.parametrize("retry_after_seconds", [0, 17, 1200, 3600])
-async def test_vendor_that_is_busy_for_an_hour_is_waited_for(words: Words, retry_after_seconds: int) -> None:
+async def test_vendor_that_is_busy_for_an_hour_is_waited_for(
+    words: TranscriptionPractice, retry_after_seconds: int
+) -> None:
     video = await words.recorded()
     ended_at, tries = await _live(words, video, HOUR, retry_after_seconds)
     assert await words.state_of(video) == ("READY", None, TURNS, TURNS)
@@ -428,7 +438,9 @@ async def test_vendor_that_is_busy_for_an_hour_is_waited_for(words: Words, retry
         assert tries <= HOUR / retry_after_seconds + 2, "the job was retried before the time in Retry-After"
 
 
-async def test_vendor_that_stays_busy_ends_it_visibly_after_more_than_an_hour(words: Words) -> None:
+async def test_vendor_that_stays_busy_ends_it_visibly_after_more_than_an_hour(
+    words: TranscriptionPractice,
+) -> None:
     video = await words.recorded()
     ended_at, tries = await _live(words, video, float("inf"), 0)
     assert tries == TRANSCRIPTION_ATTEMPTS
@@ -443,7 +455,7 @@ async def test_vendor_that_stays_busy_ends_it_visibly_after_more_than_an_hour(wo
 
 
 async def test_process_that_dies_at_any_step_goes_on_where_it_stopped(
-    words: Words, monkeypatch: pytest.MonkeyPatch
+    words: TranscriptionPractice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The process dies before and after each call to the speech service, and before, within and after each
     transaction.
@@ -471,7 +483,7 @@ async def test_process_that_dies_at_any_step_goes_on_where_it_stopped(
         assert len((await words.transcript_of(video)).turns) == 3, step
 
 
-async def _live_and_die(words: Words, life: Life, video: UUID) -> None:
+async def _live_and_die(words: TranscriptionPractice, life: Life, video: UUID) -> None:
     try:
         await words.transcriber(life).transcribe(video)
     except (Killed, RateLimited):
@@ -482,7 +494,7 @@ async def _live_and_die(words: Words, life: Life, video: UUID) -> None:
 
 
 async def test_of_two_workers_the_later_goes_on_and_no_more_than_what_was_under_way_is_paid_twice(
-    words: Words,
+    words: TranscriptionPractice,
 ) -> None:
     begun, second_asks = asyncio.Event(), asyncio.Event()
 
@@ -507,7 +519,9 @@ async def test_of_two_workers_the_later_goes_on_and_no_more_than_what_was_under_
     assert len((await words.transcript_of(video)).turns) == TURNS
 
 
-async def test_job_that_two_work_on_is_left_to_the_later_and_comes_to_no_third(words: Words) -> None:
+async def test_job_that_two_work_on_is_left_to_the_later_and_comes_to_no_third(
+    words: TranscriptionPractice,
+) -> None:
     """The queue counts a failure of one worker for the job, even if another worker runs the job now."""
     video = await words.recorded()
     queue = make_queue(words.world.database.worker_url, [_task(words)])
@@ -534,7 +548,7 @@ async def test_job_that_two_work_on_is_left_to_the_later_and_comes_to_no_third(w
     assert await words.world.value("select count(*) from jobs.procrastinate_jobs") == 0
 
 
-async def _overtaken(words: Words, video: UUID, attempts: int = 0) -> None:
+async def _overtaken(words: TranscriptionPractice, video: UUID, attempts: int = 0) -> None:
     async def script(number: int, before: int) -> None:
         if number == 2:
             async with words.world.worker.as_service("test") as tx:
@@ -545,14 +559,18 @@ async def _overtaken(words: Words, video: UUID, attempts: int = 0) -> None:
     await _runner(_task(words))(cast("Any", SimpleNamespace(job=job)), str(video))
 
 
-async def test_worker_that_was_overtaken_at_its_last_try_gives_up_nothing(words: Words) -> None:
+async def test_worker_that_was_overtaken_at_its_last_try_gives_up_nothing(
+    words: TranscriptionPractice,
+) -> None:
     video = await words.recorded()
     with pytest.raises(JobFailed, match="transcription_overtaken"):
         await _overtaken(words, video, TRANSCRIPTION_ATTEMPTS - 1)
     assert await words.state_of(video) == ("RUNNING", None, 3, TURNS)
 
 
-async def test_switch_that_goes_off_meanwhile_ends_it_before_the_next_chunk(words: Words) -> None:
+async def test_switch_that_goes_off_meanwhile_ends_it_before_the_next_chunk(
+    words: TranscriptionPractice,
+) -> None:
     async def script(number: int, before: int) -> None:
         if number == 2:
             await words.world.rows("update resguardo.consultations set transcribe = false")
@@ -565,7 +583,9 @@ async def test_switch_that_goes_off_meanwhile_ends_it_before_the_next_chunk(word
     assert await words.world.value("select count(*) from private.transcript_texts") == 0
 
 
-async def test_heard_chunks_of_what_was_switched_off_are_given_to_nobody(words: Words) -> None:
+async def test_answers_of_a_transcription_that_was_switched_off_are_not_returned(
+    words: TranscriptionPractice,
+) -> None:
     words.speech.script = fail(RateLimited("speech_busy"))
     video = await words.recorded()
     await _try(words, video)
@@ -578,8 +598,8 @@ async def test_heard_chunks_of_what_was_switched_off_are_given_to_nobody(words: 
 
 
 @pytest.mark.parametrize("is_planned", [True, False])
-async def test_speakers_that_turn_up_later_are_heard_unless_the_video_was_planned(
-    words: Words, is_planned: bool
+async def test_sound_of_speakers_that_appears_later_is_used_unless_the_video_was_planned(
+    words: TranscriptionPractice, is_planned: bool
 ) -> None:
     """A plan depends on the start and the length of one sound, so it does not fit another sound."""
     consultation = await words.world.consultation()
@@ -597,7 +617,7 @@ async def test_speakers_that_turn_up_later_are_heard_unless_the_video_was_planne
     assert begun.is_planned is is_planned
 
 
-async def test_object_that_is_moved_under_keep_meanwhile_is_found_there(words: Words) -> None:
+async def test_object_that_is_moved_under_keep_meanwhile_is_found_there(words: TranscriptionPractice) -> None:
     video = await words.recorded()
     key = await words.world.key_of(video)
 
@@ -620,7 +640,7 @@ async def test_object_that_is_moved_under_keep_meanwhile_is_found_there(words: W
 
 
 async def test_recording_that_is_asked_to_be_deleted_is_sent_no_further_unless_that_is_undone(
-    words: Words,
+    words: TranscriptionPractice,
 ) -> None:
     async def script(number: int, before: int) -> None:
         if number == 2:
@@ -652,7 +672,9 @@ async def test_recording_that_is_asked_to_be_deleted_is_sent_no_further_unless_t
     assert await words.state_of(video) == ("READY", None, TURNS, TURNS)
 
 
-async def test_words_of_what_is_destroyed_meanwhile_do_not_come_back(words: Words) -> None:
+async def test_transcript_of_a_recording_destroyed_meanwhile_is_not_stored(
+    words: TranscriptionPractice,
+) -> None:
     video = await words.recorded()
     destroyed: list[int] = []
 
@@ -673,7 +695,9 @@ async def test_words_of_what_is_destroyed_meanwhile_do_not_come_back(words: Word
     assert await words.world.value("select count(*) from private.transcript_texts") == 0
 
 
-async def test_words_that_are_written_while_the_key_is_shredded_go_as_well(words: Words) -> None:
+async def test_text_that_is_written_while_the_key_is_destroyed_is_deleted_too(
+    words: TranscriptionPractice,
+) -> None:
     """The worker's transaction began before the destruction and commits during it."""
     video = await words.recorded()
     await words.world.move_to(words.world.time + timedelta(days=400))
@@ -694,7 +718,7 @@ async def test_words_that_are_written_while_the_key_is_shredded_go_as_well(words
     assert (await words.state_of(video))[:2] == ("OFF", "recording_destroyed")
 
 
-async def test_job_comes_with_the_step_to_ready_or_not_at_all(words: Words) -> None:
+async def test_job_comes_with_the_step_to_ready_or_not_at_all(words: TranscriptionPractice) -> None:
     """The transaction that sets READY also queues the job, and does not read the sound."""
     jobs = "select count(*) from jobs.procrastinate_jobs where task_name = 'transcribe_recording'"
     transcripts = "select count(*) from resguardo.transcripts"
@@ -709,7 +733,7 @@ async def test_job_comes_with_the_step_to_ready_or_not_at_all(words: Words) -> N
     assert words.speech.asked == []
 
 
-async def test_recording_without_a_key_ends_visibly(words: Words) -> None:
+async def test_recording_without_a_key_ends_visibly(words: TranscriptionPractice) -> None:
     video = await words.recorded()
     await words.world.rows("delete from private.recording_keys where recording_id = %s", video)
     await words.transcriber().transcribe(video)
@@ -718,7 +742,9 @@ async def test_recording_without_a_key_ends_visibly(words: Words) -> None:
 
 
 @pytest.mark.parametrize("case", ["rotated away", "wrong"])
-async def test_key_that_does_not_open_ends_visibly_before_anything_is_paid(words: Words, case: str) -> None:
+async def test_key_that_does_not_open_ends_visibly_before_anything_is_paid(
+    words: TranscriptionPractice, case: str
+) -> None:
     name = "newer" if case == "rotated away" else KEYRING.current_id
     video = await words.recorded()
     await words.transcriber(keyring=Keyring.parse(new_key_line(name))).transcribe(video)
@@ -727,7 +753,9 @@ async def test_key_that_does_not_open_ends_visibly_before_anything_is_paid(words
     assert words.speech.asked == []
 
 
-async def test_heard_chunk_that_is_moved_to_another_row_ends_visibly(words: Words) -> None:
+async def test_answer_that_was_moved_to_another_row_fails_the_transcription(
+    words: TranscriptionPractice,
+) -> None:
     words.speech.script = fail(RateLimited("speech_busy"), at=TURNS - 1)
     video = await words.recorded()
     await _try(words, video)
@@ -739,7 +767,7 @@ async def test_heard_chunk_that_is_moved_to_another_row_ends_visibly(words: Word
     assert (await words.state_of(video))[:2] == ("FAILED", "field_unreadable")
 
 
-async def test_transaction_is_never_open_while_the_vendor_is_asked(words: Words) -> None:
+async def test_transaction_is_never_open_while_the_vendor_is_asked(words: TranscriptionPractice) -> None:
     async def script(number: int, before: int) -> None:
         if words.speech.now == 1:
             idle = await words.world.value(
@@ -754,7 +782,7 @@ async def test_transaction_is_never_open_while_the_vendor_is_asked(words: Words)
     assert (await words.state_of(video))[0] == "READY"
 
 
-async def test_transcription_without_a_job_gets_one_and_no_second(words: Words) -> None:
+async def test_transcription_without_a_job_gets_one_and_no_second(words: TranscriptionPractice) -> None:
     video, over = await words.recorded(), await words.recorded()
     await words.transcriber().transcribe(over)
 
@@ -788,8 +816,12 @@ async def test_transcription_without_a_job_gets_one_and_no_second(words: Words) 
         ("ES", ("es", "es"), True, "es"),
     ],
 )
-async def test_speech_service_is_told_the_given_language_or_that_of_the_consents(
-    words: Words, given: str | None, consented: tuple[str, ...], interpreter: bool, told: str | None
+async def test_speech_service_gets_the_given_language_or_that_of_the_consents(
+    words: TranscriptionPractice,
+    given: str | None,
+    consented: tuple[str, ...],
+    interpreter: bool,
+    told: str | None,
 ) -> None:
     world = words.world
     consultation = await world.consultation()
@@ -813,7 +845,9 @@ async def test_speech_service_is_told_the_given_language_or_that_of_the_consents
     assert words.speech.languages == {told}
 
 
-async def _participant(words: Words, consultation: UUID, kind: str, guest_role: str | None = None) -> UUID:
+async def _participant(
+    words: TranscriptionPractice, consultation: UUID, kind: str, guest_role: str | None = None
+) -> UUID:
     person: UUID = await words.world.value(
         "insert into resguardo.participants (id, consultation_id, doctor_id, patient_id, kind, guest_role)"
         " select gen_random_uuid(), c.id, c.doctor_id, c.patient_id, %s, %s from resguardo.consultations as c"

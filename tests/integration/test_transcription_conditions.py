@@ -12,7 +12,12 @@ from app.transcripts.transcription.service import Transcriber
 from devstack.object_store import ObjectStore
 from tests.databases import Database
 from tests.integration.keeping_world import KEYRING
-from tests.integration.transcription_setup import Words, consents, opened_words, script_sound
+from tests.integration.transcription_setup import (
+    TranscriptionPractice,
+    consents,
+    open_transcription_practice,
+    script_sound,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -20,8 +25,8 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 async def words(
     database: Database, emptied_store: ObjectStore, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Words]:
-    async with opened_words(database, emptied_store, monkeypatch, 3) as words:
+) -> AsyncIterator[TranscriptionPractice]:
+    async with open_transcription_practice(database, emptied_store, monkeypatch, 3) as words:
         yield words
 
 
@@ -37,7 +42,7 @@ async def words(
     ],
 )
 async def test_nothing_is_sent_unless_every_text_speaks_of_it(
-    words: Words, decisions: Any, state: tuple[str, str | None]
+    words: TranscriptionPractice, decisions: Any, state: tuple[str, str | None]
 ) -> None:
     consultation = await words.world.consultation()
     await consents(words, consultation, "DOCTOR", ("GIVEN", "2026-11"))
@@ -58,8 +63,8 @@ async def test_nothing_is_sent_unless_every_text_speaks_of_it(
         ("PSYCHOTHERAPY", True, True),
     ],
 )
-async def test_recording_that_nobody_wants_in_words_gets_no_job(
-    words: Words, sensitivity: str, said: bool | None, is_wanted: bool
+async def test_recording_that_is_not_to_be_transcribed_gets_no_job(
+    words: TranscriptionPractice, sensitivity: str, said: bool | None, is_wanted: bool
 ) -> None:
     consultation = await words.world.consultation()
     await words.world.rows(
@@ -77,7 +82,7 @@ async def test_recording_that_nobody_wants_in_words_gets_no_job(
     assert bool(words.speech.asked) is is_wanted
 
 
-async def test_recording_without_a_speech_service_says_so(words: Words) -> None:
+async def test_recording_without_a_speech_service_says_so(words: TranscriptionPractice) -> None:
     video = await words.recorded()
     await Transcriber(words.world.worker, words.world.storage, None, KEYRING).transcribe(video)
     assert (await words.state_of(video))[:2] == ("OFF", "speech_not_configured")
@@ -85,7 +90,7 @@ async def test_recording_without_a_speech_service_says_so(words: Words) -> None:
 
 @pytest.mark.parametrize("turns", [0, 3])
 async def test_recording_in_which_nobody_speaks_is_ready_and_has_no_speech(
-    words: Words, monkeypatch: pytest.MonkeyPatch, turns: int
+    words: TranscriptionPractice, monkeypatch: pytest.MonkeyPatch, turns: int
 ) -> None:
     """Speech is missing if the plan has no turn (for example in a movie without sound), or if the service returns
     no text for any turn.
@@ -106,7 +111,7 @@ async def test_recording_in_which_nobody_speaks_is_ready_and_has_no_speech(
 
 
 async def test_speech_in_spanish_is_kept_as_it_was_said(
-    words: Words, monkeypatch: pytest.MonkeyPatch
+    words: TranscriptionPractice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def spanish(flac: bytes, *, language: str | None) -> SpeechAnswer:
         return SpeechAnswer((SpeechSegment(0, 900, "Me duele la cabeza desde el año pasado."),), "es")
@@ -120,7 +125,7 @@ async def test_speech_in_spanish_is_kept_as_it_was_said(
 
 
 async def parts_beside(
-    words: Words,
+    words: TranscriptionPractice,
     consultation: UUID,
     *parts: dict[str, Any],
     video_began: float = 0.0,
@@ -162,14 +167,14 @@ async def parts_beside(
     return video, made
 
 
-async def _consultation(words: Words) -> tuple[UUID, UUID, UUID]:
+async def _consultation(words: TranscriptionPractice) -> tuple[UUID, UUID, UUID]:
     """Insert a consultation that the doctor and the patient have joined. Return its id and the participants' ids."""
     consultation = await words.world.consultation()
     doctor = await words.world.participant(consultation, "DOCTOR")
     return consultation, doctor, await words.world.participant(consultation, "PATIENT")
 
 
-async def _set_began(words: Words, recording: UUID, seconds: float) -> None:
+async def _set_began(words: TranscriptionPractice, recording: UUID, seconds: float) -> None:
     await words.world.rows(
         "update resguardo.recordings set started_at = private.now() + make_interval(secs => %s) where id = %s",
         seconds,
@@ -177,7 +182,7 @@ async def _set_began(words: Words, recording: UUID, seconds: float) -> None:
     )
 
 
-async def shown(words: Words, video: UUID) -> list[tuple[int, str, int | None, UUID | None]]:
+async def shown(words: TranscriptionPractice, video: UUID) -> list[tuple[int, str, int | None, UUID | None]]:
     """Transcribe the video. Return the start in milliseconds, the speaker, the label and the participant of each
     turn.
     """
@@ -189,8 +194,8 @@ async def shown(words: Words, video: UUID) -> list[tuple[int, str, int | None, U
 @pytest.mark.parametrize(
     ("seconds", "starts"), [(1.5, [0, 0, 410]), (0.0, [0, 910, 1910]), (-0.25, [160, 1160, 2160])]
 )
-async def test_turns_are_told_on_the_videos_timeline_whenever_the_sound_began(
-    words: Words, seconds: float, starts: list[int]
+async def test_turns_are_on_the_videos_timeline_whenever_the_sound_began(
+    words: TranscriptionPractice, seconds: float, starts: list[int]
 ) -> None:
     """The file of a part begins 0.09 s before its reported start."""
     consultation = await words.world.consultation()
@@ -201,7 +206,7 @@ async def test_turns_are_told_on_the_videos_timeline_whenever_the_sound_began(
 
 @pytest.mark.parametrize(("longer", "late_ms"), [(None, -90), (0.7, 610), (4.2, 910), (-3.0, -90)])
 async def test_video_begins_earlier_than_reported_by_what_its_file_is_longer_up_to_a_second(
-    words: Words, longer: float | None, late_ms: int
+    words: TranscriptionPractice, longer: float | None, late_ms: int
 ) -> None:
     consultation = await words.world.consultation()
     routed = {"medium": "SPEAKERS", "is_routed": True, "began": 0.0}
@@ -209,7 +214,7 @@ async def test_video_begins_earlier_than_reported_by_what_its_file_is_longer_up_
     assert [turn[0] for turn in await shown(words, video)] == [max(0, n + late_ms) for n in (0, 1000, 2000)]
 
 
-async def test_each_microphone_has_the_voice_of_its_participant(words: Words) -> None:
+async def test_each_microphone_has_the_voice_of_its_participant(words: TranscriptionPractice) -> None:
     world = words.world
     consultation = await world.consultation()
     patient = await world.participant(consultation, "PATIENT")
@@ -258,7 +263,7 @@ async def test_each_microphone_has_the_voice_of_its_participant(words: Words) ->
 )
 @pytest.mark.parametrize("has_guest", [True, False])
 async def test_channels_name_nobody_unless_each_was_routed_there(
-    words: Words, is_routed: bool, speakers: list[str], has_guest: bool
+    words: TranscriptionPractice, is_routed: bool, speakers: list[str], has_guest: bool
 ) -> None:
     """LiveKit puts the tracks on the two channels in random order, so the order of joining identifies no speaker."""
     consultation, doctor, patient = await _consultation(words)
@@ -285,7 +290,7 @@ async def test_channels_name_nobody_unless_each_was_routed_there(
     ],
 )
 async def test_video_is_transcribed_if_a_part_that_recorded_something_is_gone(
-    words: Words, status: str, began: float | None, is_video: bool
+    words: TranscriptionPractice, status: str, began: float | None, is_video: bool
 ) -> None:
     """A part that never began had no sound, for example because its track ended before the egress started."""
     consultation, doctor, patient = await _consultation(words)
@@ -299,7 +304,7 @@ async def test_video_is_transcribed_if_a_part_that_recorded_something_is_gone(
     assert {turn[1] for turn in read} == ({"UNKNOWN"} if is_video else {"DOCTOR"})
 
 
-async def test_video_is_transcribed_if_the_object_of_a_part_is_missing(words: Words) -> None:
+async def test_video_is_transcribed_if_the_object_of_a_part_is_missing(words: TranscriptionPractice) -> None:
     consultation = await words.world.consultation()
     doctor = await words.world.participant(consultation, "DOCTOR")
     video, (part,) = await parts_beside(
@@ -312,7 +317,9 @@ async def test_video_is_transcribed_if_the_object_of_a_part_is_missing(words: Wo
 
 
 @pytest.mark.parametrize("status", ["REQUESTED", "STARTING", "RECORDING", "STOPPING", "VERIFYING"])
-async def test_transcription_waits_for_each_part_that_is_not_over(words: Words, status: str) -> None:
+async def test_transcription_waits_for_each_part_that_is_not_over(
+    words: TranscriptionPractice, status: str
+) -> None:
     consultation, doctor, patient = await _consultation(words)
     video, (_, late) = await parts_beside(
         words,
@@ -336,7 +343,7 @@ async def test_transcription_waits_for_each_part_that_is_not_over(words: Words, 
     assert {turn[1] for turn in await shown(words, video)} == {"DOCTOR", "PATIENT"}
 
 
-async def test_part_that_becomes_ready_after_the_plan_changes_nothing(words: Words) -> None:
+async def test_part_that_becomes_ready_after_the_plan_changes_nothing(words: TranscriptionPractice) -> None:
     consultation, doctor, patient = await _consultation(words)
     video, (_, late) = await parts_beside(
         words,
@@ -357,13 +364,15 @@ async def test_part_that_becomes_ready_after_the_plan_changes_nothing(words: Wor
     assert [turn[:2] for turn in await shown(words, video)] == [(n, "UNKNOWN") for n in (0, 1000, 2000)]
 
 
-async def test_channels_of_a_movie_name_nobody(words: Words) -> None:
+async def test_channels_of_a_movie_name_nobody(words: TranscriptionPractice) -> None:
     video = await words.recorded()
     await words.transcriber().transcribe(video)
     assert {turn.speaker.value for turn in (await words.transcript_of(video)).turns} == {"UNKNOWN"}
 
 
-async def test_chunk_of_a_microphone_that_is_tried_again_keeps_its_voice_and_place(words: Words) -> None:
+async def test_chunk_of_a_microphone_that_is_tried_again_keeps_its_voice_and_place(
+    words: TranscriptionPractice,
+) -> None:
     consultation = await words.world.consultation()
     doctor = await words.world.participant(consultation, "DOCTOR")
     guest = await words.world.participant(consultation, "GUEST", "STUDENT")

@@ -26,7 +26,7 @@ from devstack.object_store import ObjectStore
 from devstack.postgres import binaries_directory
 from tests.databases import Database
 from tests.integration.keeping_world import KEYRING, SIGNER
-from tests.integration.transcription_setup import SAID, Words, opened_words
+from tests.integration.transcription_setup import SAID, TranscriptionPractice, open_transcription_practice
 
 pytestmark = pytest.mark.anyio
 
@@ -38,13 +38,13 @@ NEWER_ALONE = Keyring({"newer": NEWER._keys["newer"]})
 @pytest.fixture
 async def words(
     database: Database, emptied_store: ObjectStore, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Words]:
-    async with opened_words(database, emptied_store, monkeypatch, TURNS) as words:
+) -> AsyncIterator[TranscriptionPractice]:
+    async with open_transcription_practice(database, emptied_store, monkeypatch, TURNS) as words:
         await words.world.adopt()
         yield words
 
 
-async def _sealed(words: Words, video: UUID) -> EncryptedTranscript:
+async def _sealed(words: TranscriptionPractice, video: UUID) -> EncryptedTranscript:
     [row] = await words.world.rows(
         "select w.ciphertext, k.wrapped_key, k.root_key_id from private.transcript_texts as w"
         " inner join private.recording_keys as k on k.recording_id = w.recording_id where w.recording_id = %s",
@@ -53,14 +53,14 @@ async def _sealed(words: Words, video: UUID) -> EncryptedTranscript:
     return EncryptedTranscript(video, row["ciphertext"], (), row["wrapped_key"], row["root_key_id"])
 
 
-async def _key_of(words: Words, video: UUID, keyring: Keyring = KEYRING) -> FieldKey:
+async def _key_of(words: TranscriptionPractice, video: UUID, keyring: Keyring = KEYRING) -> FieldKey:
     [row] = await words.world.rows(
         "select wrapped_key, root_key_id from private.recording_keys where recording_id = %s", video
     )
     return keyring.unwrap(row["wrapped_key"], row["root_key_id"])
 
 
-async def _correct(words: Words, video: UUID) -> None:
+async def _correct(words: TranscriptionPractice, video: UUID) -> None:
     """Insert a doctor's correction with a text that nobody said."""
     place = encryption.correction_field(video, 1)
     sealed = (await _key_of(words, video)).encrypt(place, "corregído encefalitis".encode())
@@ -123,7 +123,9 @@ def _said() -> list[str]:
     return [*" ".join(texts).split(), "corregído", "encefalitis"]
 
 
-async def test_full_dump_has_no_word_in_any_writing_half_way_and_at_the_end(words: Words) -> None:
+async def test_full_dump_has_no_word_in_any_writing_half_way_and_at_the_end(
+    words: TranscriptionPractice,
+) -> None:
     async def fails(number: int, before: int) -> None:
         if number == TURNS - 1 and not before:
             raise RateLimited("speech_busy")
@@ -155,7 +157,9 @@ async def test_full_dump_has_no_word_in_any_writing_half_way_and_at_the_end(word
         "normalize(%s, NFD)",
     ],
 )
-async def test_word_that_did_stand_in_it_would_be_found(words: Words, expression: str) -> None:
+async def test_word_that_did_stand_in_it_would_be_found(
+    words: TranscriptionPractice, expression: str
+) -> None:
     word = _said()[0]
     query = f"create table private.planted as select {expression} as word"
     await words.world.superuser.execute(query.replace("%s", f"'{word}'::text").encode())
@@ -166,7 +170,7 @@ async def test_word_that_did_stand_in_it_would_be_found(words: Words, expression
 # Decryption only in its own row
 
 
-async def test_ciphertext_that_is_moved_opens_nowhere_else(words: Words) -> None:
+async def test_ciphertext_that_is_moved_opens_nowhere_else(words: TranscriptionPractice) -> None:
     one, other = await words.recorded(), await words.recorded()
     for video in (one, other):
         await words.transcriber().transcribe(video)
@@ -206,8 +210,8 @@ async def test_ciphertext_that_is_moved_opens_nowhere_else(words: Words) -> None
         (Keyring.parse(new_key_line(KEYRING.current_id)), "data_key_wrong"),
     ],
 )
-async def test_words_without_their_root_key_are_refused_by_name(
-    words: Words, keyring: Keyring, reason: str
+async def test_transcript_without_its_root_key_raises_root_key_unknown(
+    words: TranscriptionPractice, keyring: Keyring, reason: str
 ) -> None:
     video = await words.recorded()
     await words.transcriber().transcribe(video)
@@ -218,22 +222,24 @@ async def test_words_without_their_root_key_are_refused_by_name(
 # Rotated keys
 
 
-async def _index_numbers(words: Words, keyring: Keyring, text: str) -> frozenset[int]:
+async def _index_numbers(words: TranscriptionPractice, keyring: Keyring, text: str) -> frozenset[int]:
     [row] = await words.world.rows("select wrapped_key, root_key_id from private.word_index_key")
     return hash_text(IndexKey(keyring.unwrap_secret(row["wrapped_key"], row["root_key_id"])), text)
 
 
-async def _terms(words: Words, video: UUID) -> set[int]:
+async def _terms(words: TranscriptionPractice, video: UUID) -> set[int]:
     query = "select terms from private.transcript_texts where recording_id = %s"
     return set(await words.world.value(query, video))
 
 
-async def _counted(words: Words) -> dict[tuple[str, str], int]:
+async def _counted(words: TranscriptionPractice) -> dict[tuple[str, str], int]:
     found = await service.count_keys(words.world.worker)
     return {(one.kind, one.root_key_id): one.count for one in found}
 
 
-async def test_rotation_while_words_are_made_and_searched_keeps_them_right(words: Words) -> None:
+async def test_rotation_during_transcription_and_search_keeps_transcripts_readable(
+    words: TranscriptionPractice,
+) -> None:
     before, during = await words.recorded(), await words.recorded()
     await words.transcriber().transcribe(before)
     text = SAID.format(number=2)
@@ -256,7 +262,7 @@ async def test_rotation_while_words_are_made_and_searched_keeps_them_right(words
     await service.require_root_keys(words.world.worker, NEWER_ALONE)
 
 
-async def test_rotation_that_is_killed_right_after_the_index_goes_on(words: Words) -> None:
+async def test_rotation_that_is_killed_right_after_the_index_goes_on(words: TranscriptionPractice) -> None:
     videos = [await words.recorded() for _ in range(3)]
     await words.transcriber().transcribe(videos[0])
 
@@ -273,8 +279,8 @@ async def test_rotation_that_is_killed_right_after_the_index_goes_on(words: Word
     assert (await words.transcript_of(videos[0], NEWER_ALONE)).turns
 
 
-async def test_key_of_the_index_that_does_not_open_is_told_and_the_others_are_wrapped_anew(
-    words: Words,
+async def test_unreadable_index_key_is_reported_and_the_other_keys_are_wrapped_again(
+    words: TranscriptionPractice,
 ) -> None:
     video = await words.recorded()
     await words.transcriber().transcribe(video)
@@ -284,7 +290,7 @@ async def test_key_of_the_index_that_does_not_open_is_told_and_the_others_are_wr
     assert await _counted(words) == {("recording", "newer"): 1, ("word_index", "tests-1"): 1}
 
 
-async def test_key_of_the_index_alone_keeps_an_old_root_key_needed(words: Words) -> None:
+async def test_key_of_the_index_alone_keeps_an_old_root_key_needed(words: TranscriptionPractice) -> None:
     await words.world.rows(
         "insert into private.word_index_key (wrapped_key, root_key_id) values (%s, %s)",
         KEYRING.new_data_key().wrapped,
@@ -299,7 +305,9 @@ async def test_key_of_the_index_alone_keeps_an_old_root_key_needed(words: Words)
 # Destroyed keys
 
 
-async def test_certificate_counts_the_rows_of_words_and_checks_offline(words: Words) -> None:
+async def test_certificate_counts_the_rows_of_transcripts_and_is_checked_offline(
+    words: TranscriptionPractice,
+) -> None:
     heard, half = await words.recorded(), await words.recorded()
     await words.transcriber().transcribe(heard)
     await _correct(words, heard)

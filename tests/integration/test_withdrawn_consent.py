@@ -12,10 +12,10 @@ from devstack.object_store import ObjectStore
 from tests.databases import Database
 from tests.integration.transcription_setup import (
     SAID,
-    Words,
+    TranscriptionPractice,
     consents,
     decide,
-    opened_words,
+    open_transcription_practice,
     retry,
 )
 
@@ -35,8 +35,8 @@ JOBS = "select count(*) from jobs.procrastinate_jobs where task_name = 'transcri
 @pytest.fixture
 async def words(
     database: Database, emptied_store: ObjectStore, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Words]:
-    async with opened_words(database, emptied_store, monkeypatch, TURNS) as words:
+) -> AsyncIterator[TranscriptionPractice]:
+    async with open_transcription_practice(database, emptied_store, monkeypatch, TURNS) as words:
         yield words
 
 
@@ -45,7 +45,7 @@ async def words(
     "decisions", [[GIVEN, WITHDRAWN], OF_THE_FIRST_TEXT, [GIVEN, WITHDRAWN, GIVEN, WITHDRAWN]]
 )
 async def test_recording_is_not_transcribed_after_a_withdrawal(
-    words: Words, kind: str, decisions: list[tuple[str, str]]
+    words: TranscriptionPractice, kind: str, decisions: list[tuple[str, str]]
 ) -> None:
     consultation = await words.world.consultation()
     await consents(words, consultation, "PATIENT" if kind == "DOCTOR" else "DOCTOR", GIVEN)
@@ -61,7 +61,7 @@ async def test_recording_is_not_transcribed_after_a_withdrawal(
 
 @pytest.mark.parametrize(("has_joined", "status"), [(True, "OFF"), (False, "PENDING")])
 async def test_withdrawal_of_a_guest_counts_once_the_guest_has_joined(
-    words: Words, has_joined: bool, status: str
+    words: TranscriptionPractice, has_joined: bool, status: str
 ) -> None:
     consultation = await words.world.consultation()
     for kind in ("DOCTOR", "PATIENT"):
@@ -73,7 +73,7 @@ async def test_withdrawal_of_a_guest_counts_once_the_guest_has_joined(
     assert (await words.state_of(video))[0] == status
 
 
-async def test_withdrawal_before_the_transcription_begins_turns_it_off(words: Words) -> None:
+async def test_withdrawal_before_the_transcription_begins_turns_it_off(words: TranscriptionPractice) -> None:
     consultation = await words.world.consultation()
     patient = await consents(words, consultation, "PATIENT", GIVEN)
     video = await words.world.recording(consultation)
@@ -85,7 +85,9 @@ async def test_withdrawal_before_the_transcription_begins_turns_it_off(words: Wo
     assert await words.world.value(REASONS, video) == ["consent_withdrawn"]
 
 
-async def test_withdrawal_during_the_transcription_ends_it_before_the_next_chunk(words: Words) -> None:
+async def test_withdrawal_during_the_transcription_ends_it_before_the_next_chunk(
+    words: TranscriptionPractice,
+) -> None:
     video, _ = await _withdrawn_during_chunk_2(words)
     assert words.speech.asked == [0, 1, 2]
     assert (await words.state_of(video))[:3] == ("OFF", "consent_withdrawn", 2)
@@ -93,7 +95,7 @@ async def test_withdrawal_during_the_transcription_ends_it_before_the_next_chunk
     assert await words.world.value("select count(*) from private.transcript_texts") == 0
 
 
-async def _withdrawn_during_chunk_2(words: Words) -> tuple[UUID, UUID]:
+async def _withdrawn_during_chunk_2(words: TranscriptionPractice) -> tuple[UUID, UUID]:
     """Transcribe a video whose patient withdraws consent while the speech service transcribes chunk 2. Return the
     ids of the video and of the patient's participant.
     """
@@ -110,7 +112,7 @@ async def _withdrawn_during_chunk_2(words: Words) -> tuple[UUID, UUID]:
     return video, patient
 
 
-async def test_answers_are_not_assembled_after_a_withdrawal(words: Words) -> None:
+async def test_answers_are_not_assembled_after_a_withdrawal(words: TranscriptionPractice) -> None:
     consultation = await words.world.consultation()
     patient = await consents(words, consultation, "PATIENT", GIVEN)
     video = await _transcribed_but_not_assembled(words, consultation)
@@ -120,7 +122,7 @@ async def test_answers_are_not_assembled_after_a_withdrawal(words: Words) -> Non
     assert (await words.state_of(video))[:2] == ("OFF", "consent_withdrawn")
 
 
-async def _transcribed_but_not_assembled(words: Words, consultation: UUID) -> UUID:
+async def _transcribed_but_not_assembled(words: TranscriptionPractice, consultation: UUID) -> UUID:
     async def script(number: int, before: int) -> None:
         if number == TURNS - 1:
             raise RateLimited("speech_busy")
@@ -134,7 +136,7 @@ async def _transcribed_but_not_assembled(words: Words, consultation: UUID) -> UU
     return video
 
 
-async def test_finished_transcript_stays_after_a_withdrawal(words: Words) -> None:
+async def test_finished_transcript_stays_after_a_withdrawal(words: TranscriptionPractice) -> None:
     consultation = await words.world.consultation()
     patient = await consents(words, consultation, "PATIENT", GIVEN)
     video = await words.world.recording(consultation)
@@ -147,7 +149,7 @@ async def test_finished_transcript_stays_after_a_withdrawal(words: Words) -> Non
 
 
 async def test_retry_of_unintelligible_turns_ends_with_a_withdrawal_and_leaves_the_transcript(
-    words: Words,
+    words: TranscriptionPractice,
 ) -> None:
     consultation = await words.world.consultation()
     patient = await consents(words, consultation, "PATIENT", GIVEN)
@@ -172,7 +174,7 @@ async def _refuse_one(number: int, before: int) -> None:
         raise InvalidInput("speech_refused")
 
 
-async def test_retry_is_refused_until_the_consent_is_given_again(words: Words) -> None:
+async def test_retry_is_refused_until_the_consent_is_given_again(words: TranscriptionPractice) -> None:
     video, patient = await _withdrawn_during_chunk_2(words)
     words.speech.script = None
     with pytest.raises(Conflict, match="transcription_consent_withdrawn"):
@@ -186,7 +188,9 @@ async def test_retry_is_refused_until_the_consent_is_given_again(words: Words) -
     assert (await words.state_of(video))[:2] == ("READY", None)
 
 
-async def test_consent_given_again_before_the_worker_looks_lets_the_transcription_go_on(words: Words) -> None:
+async def test_consent_given_again_before_the_worker_looks_lets_the_transcription_go_on(
+    words: TranscriptionPractice,
+) -> None:
     consultation = await words.world.consultation()
     patient = await consents(words, consultation, "PATIENT", GIVEN)
     video = await words.world.recording(consultation)
@@ -196,7 +200,7 @@ async def test_consent_given_again_before_the_worker_looks_lets_the_transcriptio
     assert (await words.state_of(video))[:2] == ("READY", None)
 
 
-async def test_withdrawal_in_one_consultation_leaves_the_others_alone(words: Words) -> None:
+async def test_withdrawal_in_one_consultation_leaves_the_others_alone(words: TranscriptionPractice) -> None:
     patient_id = await words.world.patient()
     one, other = [await words.world.consultation(patient_id) for _ in range(2)]
     await consents(words, one, "PATIENT", GIVEN, WITHDRAWN)

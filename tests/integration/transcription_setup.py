@@ -149,7 +149,7 @@ def _times(turns: int) -> list[tuple[int, int]]:
 
 
 @dataclass
-class Words:
+class TranscriptionPractice:
     """A practice with recordings, and the scripted speech service that transcribes them."""
 
     world: World
@@ -205,20 +205,20 @@ async def register_keys(world: World, keyring: Keyring = KEYRING) -> None:
 
 
 @asynccontextmanager
-async def opened_words(
+async def open_transcription_practice(
     database: Database, store: ObjectStore, monkeypatch: pytest.MonkeyPatch, turns: int
-) -> AsyncIterator[Words]:
+) -> AsyncIterator[TranscriptionPractice]:
     """Yield a practice with registered root keys and a scripted speech service. Each recording has this number of
     turns.
     """
     script_sound(monkeypatch, turns)
     async with opened(database, store) as world:
         await register_keys(world)
-        yield Words(world, ScriptedSpeech())
+        yield TranscriptionPractice(world, ScriptedSpeech())
 
 
 async def consents(
-    words: Words,
+    words: TranscriptionPractice,
     consultation: UUID,
     kind: str,
     *decisions: tuple[str, str],
@@ -242,7 +242,9 @@ async def consents(
     return participant
 
 
-async def decide(words: Words, participant: UUID, decision: str, version: str = "2026-12") -> None:
+async def decide(
+    words: TranscriptionPractice, participant: UUID, decision: str, version: str = "2026-12"
+) -> None:
     """Record one more consent decision of a participant."""
     await words.world.rows(
         "insert into resguardo.consents (id, consultation_id, doctor_id, patient_id, participant_id,"
@@ -255,7 +257,7 @@ async def decide(words: Words, participant: UUID, decision: str, version: str = 
     )
 
 
-async def retry(words: Words, video: UUID) -> None:
+async def retry(words: TranscriptionPractice, video: UUID) -> None:
     """Request a retry of the transcription as the doctor of the recording. Raises Conflict if a retry is not
     possible.
     """

@@ -58,7 +58,7 @@ def newest(database: Database, action: str) -> tuple[object, ...] | None:
         ).fetchone()
 
 
-def test_law_1_only_these_functions_touch_words_and_those_that_return_some_write_first(
+def test_law_1_only_these_functions_use_transcripts_and_those_that_return_one_audit_first(
     words: Database,
 ) -> None:
     with superuser(words) as reader:
@@ -91,7 +91,7 @@ def test_law_1_transcripts_are_not_opened_under_another_name(words: Database, ac
         *(f"select from private.{table}" for table in WORDS),
     ],
 )
-def test_law_1_no_words_for_anyone_but_a_doctor(words: Database, statement: str) -> None:
+def test_law_1_only_a_doctor_gets_transcripts(words: Database, statement: str) -> None:
     for who in ("compliance", "patient", "resguardo_api", "resguardo_worker", *DATA_API_ROLES):
         with refused("42501"), acting(words, who) as connection:
             connection.execute(statement.encode())
@@ -106,7 +106,7 @@ def test_law_1_no_words_for_anyone_but_a_doctor(words: Database, statement: str)
         ("clinician who owns", uuid4(), "ABSENT", 0),
     ],
 )
-def test_law_1_no_words_without_an_audit_row(
+def test_law_1_no_transcript_without_an_audit_row(
     words: Database, who: str, recording: UUID, outcome: str, rows: int, action: str
 ) -> None:
     with acting(words, who) as connection:

@@ -43,13 +43,13 @@ def refusal() -> MediaRefused:
 
 
 async def planned(sounds: Mapping[Sound, SoundFrames | MediaRefused], cut: Cut = Cut.WINDOWS) -> ChunkPlan:
-    async def listen(one: Sound) -> SoundFrames:
+    async def measure(one: Sound) -> SoundFrames:
         found = sounds[one]
         if isinstance(found, MediaRefused):
             raise found
         return found
 
-    return await plan_chunks(list(sounds), listen, cut)
+    return await plan_chunks(list(sounds), measure, cut)
 
 
 def apart(seed: int, *, is_first: bool) -> bytes:
@@ -102,7 +102,7 @@ async def test_each_microphone_is_a_voice_on_the_videos_timeline(cut: Cut, wrong
 
 
 @pytest.mark.parametrize("wrong_ms", [0, -900])
-async def test_person_whose_microphone_was_not_recorded_is_heard_in_the_video_and_not_named(
+async def test_person_without_a_recorded_microphone_is_transcribed_from_the_video_without_a_name(
     wrong_ms: int,
 ) -> None:
     doctor = microphone(DOCTOR, wrong_ms)
@@ -113,7 +113,7 @@ async def test_person_whose_microphone_was_not_recorded_is_heard_in_the_video_an
     assert spoken(A, times(plan, VIDEO)) < 0.05, "the doctor's words are there once"
 
 
-async def test_words_from_before_a_microphone_was_recorded_are_heard_in_the_video() -> None:
+async def test_speech_before_a_microphone_was_recorded_comes_from_the_video() -> None:
     doctor, patient = microphone(DOCTOR), microphone(PATIENT, 1_000 * FRAME_MS)
     video = listened(video_of((A, 0), (B, 0), frames=FRAMES))
     plan = await planned({doctor: listened(A), patient: listened(B[1_000:]), VIDEO: video})
@@ -156,7 +156,7 @@ async def test_reported_times_stay_if_the_video_has_no_sound(video: SoundFrames 
     assert {(chunk.sound, chunk.late_ms) for chunk in plan.chunks} == {(doctor.id, -90), (patient.id, 5_000)}
 
 
-async def test_words_are_not_there_twice_if_the_reported_times_are_wrong_and_nothing_was_measured() -> None:
+async def test_speech_is_not_planned_twice_if_the_reported_times_are_wrong_and_nothing_was_measured() -> None:
     word = bytes(1_000) + WORD + bytes(1_000)
     patient = microphone(PATIENT, -900)
     plan = await planned({
@@ -218,7 +218,7 @@ def with_trace(own: bytes, other: bytes, decibels: float) -> bytes:
 
 @pytest.mark.parametrize("decibels", [12, 20, 28])
 @pytest.mark.parametrize("video_softer", [-16, 0, 16])
-async def test_stranger_who_is_heard_by_anothers_microphone_is_not_taken_for_that_person(
+async def test_stranger_in_anothers_microphone_does_not_get_the_name_of_its_owner(
     decibels: float, video_softer: int
 ) -> None:
     """The doctor's microphone records the patient, who has no microphone. The level of the video differs from the

@@ -161,7 +161,7 @@ def test_marker_is_no_turn(text: str, api: SpeechApi) -> None:
         ("The [second] one", "The [second] one"),
     ],
 )
-def test_words_beside_a_marker_stay(text: str, kept: str) -> None:
+def test_text_beside_a_marker_is_kept(text: str, kept: str) -> None:
     assert _heard(_said(_segment(0, 1, text))).segments[0].text == kept
 
 
@@ -179,7 +179,7 @@ def test_text_without_times_is_one_segment_over_the_whole_chunk() -> None:
 
 @pytest.mark.parametrize("text", ["", " \n", "\u200b"])
 @pytest.mark.parametrize("api", list(SpeechApi))
-def test_nothing_is_heard_where_nobody_spoke(api: SpeechApi, text: str) -> None:
+def test_answer_without_speech_has_no_segment(api: SpeechApi, text: str) -> None:
     assert _heard({"text": text, "segments": [], "languages": []}, api) == SpeechAnswer(())
     assert _heard({"text": text, "segments": None, "languages": None}, api) == SpeechAnswer(())
 
@@ -231,7 +231,7 @@ def test_odd_time_of_a_segment_is_repaired(name: str) -> None:
     assert [(one.start_ms, one.end_ms) for one in heard.segments] == times
 
 
-def test_segment_without_words_and_speaker_without_a_name_condemn_nothing() -> None:
+def test_segment_without_text_and_speaker_without_a_name_are_ignored() -> None:
     heard = _heard(
         _said(
             {**_segment(0, 1), "text": None}, _segment(1, 2, "a", speaker="A" * 65), _segment(2, 3, speaker=7)
@@ -345,7 +345,7 @@ def test_length_of_a_cut_header_is_refused(length: int) -> None:
 
 
 @given(header=st.binary(max_size=60))
-def test_length_of_anything_is_told_or_refused(header: bytes) -> None:
+def test_duration_of_any_bytes_is_returned_or_refused(header: bytes) -> None:
     for flac in (header, b"fLaC\x00\x00\x00\x22" + header):
         with suppress(InvalidInput):
             assert duration_ms(flac) >= 0
@@ -371,7 +371,7 @@ def test_marker_of_no_speech_is_no_segment(marker: str) -> None:
     assert parse_answer(json.dumps({"text": marker}).encode(), SpeechApi.TEXT, 4000).segments == ()
 
 
-def test_marker_amid_words_stays() -> None:
+def test_marker_within_text_is_kept() -> None:
     assert strip_markers("Take [INAUDIBLE] milligrams.") == "Take [INAUDIBLE] milligrams."
 
 
@@ -425,7 +425,9 @@ def test_segment_below_the_threshold_is_uncertain_and_keeps_its_figures(
 
 
 @pytest.mark.parametrize(("no_speech", "is_uncertain"), [(0.9, False), (0.91, True), (1, True), ("1", False)])
-def test_segment_in_which_the_model_hears_nobody_is_uncertain(no_speech: object, is_uncertain: bool) -> None:
+def test_segment_with_a_high_no_speech_probability_is_uncertain(
+    no_speech: object, is_uncertain: bool
+) -> None:
     figures = {"avg_logprob": -0.7, "no_speech_prob": no_speech}
     answer = {"text": "", "segments": [{"start": 0.0, "end": 2.0, "text": "You", **figures}]}
     (segment,) = _heard(answer, SpeechApi.VERBOSE_JSON).segments
@@ -463,6 +465,6 @@ def test_log_probability_that_is_no_number_or_too_low_is_uncertain(figure: str) 
 
 
 @pytest.mark.parametrize("logprobs", [["a"], {"a": 1}, "x", [[]], [{"logprob": 1e99}], 3])
-def test_odd_log_probabilities_are_left_out_and_the_words_stay(logprobs: object) -> None:
+def test_invalid_log_probabilities_are_left_out_and_the_text_is_kept(logprobs: object) -> None:
     (segment,) = _heard({"text": "Take two.", "logprobs": logprobs}, SpeechApi.TEXT).segments
     assert (segment.text, segment.figures) == ("Take two.", Figures())

@@ -47,7 +47,7 @@ transcripts = st.lists(hostile_text.map(remove_unsafe_characters).filter(bool), 
 )
 
 
-def test_corrections_apply_in_order_over_what_was_heard() -> None:
+def test_corrections_apply_in_order_to_the_original_text() -> None:
     first = make_rewording(HEARD, [], 0, "I take 50 mg.")
     assert first is not None
     second = make_rewording(HEARD, [first], 0, "I take  50 mg daily.")
@@ -105,7 +105,7 @@ def test_correction_of_no_turn_is_not_found() -> None:
         assert refused.value.reason == "turn_unknown"
 
 
-def test_words_are_in_no_repr() -> None:
+def test_text_is_in_no_repr() -> None:
     assert "headache" not in repr(Rewording(0, 1, "headache"))
 
 

@@ -122,7 +122,7 @@ def test_any_answer_of_a_vendor_stays_inside_its_span_and_in_order(heard: list[T
 
 
 @given(st.lists(chunks, max_size=6))
-def test_no_heard_letter_is_lost(heard: list[TranscribedChunk]) -> None:
+def test_no_letter_of_an_answer_is_lost(heard: list[TranscribedChunk]) -> None:
     def letters(text: str) -> int:
         parted = unicodedata.normalize("NFD", text)
         return sum(character.isascii() and character.isalnum() for character in parted)
@@ -146,7 +146,7 @@ def test_endless_turn_is_refused() -> None:
         assemble_transcript([_chunk(0, 0, 9, SpeechSegment(0, 1, "a" * (MAX_TURN_CHARACTERS + 1)))])
 
 
-def test_language_is_the_one_named_most_of_chunks_with_words() -> None:
+def test_language_is_the_most_frequent_one_of_chunks_with_text() -> None:
     said = SpeechSegment(0, 1, "hola")
     languages = [("es", (said,)), (None, (said,)), ("en", ()), ("en", ()), ("es", (said,)), ("en", (said,))]
     heard = [_chunk(0, 0, 9, *words, language=language) for language, words in languages]
@@ -154,7 +154,7 @@ def test_language_is_the_one_named_most_of_chunks_with_words() -> None:
     assert assemble_transcript([_chunk(0, 0, 9, said)]).language is None
 
 
-def test_words_are_in_no_repr() -> None:
+def test_text_is_in_no_repr() -> None:
     made = transcript("headache")
     segment = _chunk(0, 0, 9, SpeechSegment(0, 1, "headache", "headache"))
     assert "headache" not in repr(made) + repr(made.turns[0]) + repr(segment)
@@ -170,7 +170,7 @@ def test_turn_that_is_not_there_is_not_found() -> None:
 LOST = SpeechSegment(0, 900, "", is_unintelligible=True)
 
 
-def test_unintelligible_segment_is_a_turn_without_words_in_its_voice() -> None:
+def test_unintelligible_segment_is_a_turn_without_text_in_its_voice() -> None:
     heard = assemble_transcript(
         [_chunk(1, 2_000, 2_900, LOST), _chunk(0, 0, 900, SpeechSegment(0, 900, "Hello."))]
     )
@@ -215,20 +215,20 @@ def test_retried_chunk_without_speech_leaves_an_empty_turn_that_is_not_shown() -
     assert parse_transcript(format_transcript(now)) == now
 
 
-def test_retried_chunk_stays_under_the_words_that_a_doctor_gave_it() -> None:
+def test_correction_of_a_retried_turn_replaces_the_text_of_its_chunk() -> None:
     now = _retried(SpeechSegment(0, 1_000, "a"), SpeechSegment(2_000, 3_000, "b"), reworded=(1,))
     assert [turn.text for turn in now.turns] == ["one", "a b", "two"]
     shown = apply_corrections(now, [Rewording(1, 1, "forty milligrams")])
     assert [turn.text for turn in shown.in_order] == ["one", "forty milligrams", "two"]
 
 
-def test_correction_of_an_unintelligible_turn_gives_it_words() -> None:
+def test_correction_of_an_unintelligible_turn_gives_it_text() -> None:
     heard = assemble_transcript([_chunk(1, 0, 900, LOST)])
     turn = apply_corrections(heard, [Rewording(0, 1, "no")]).turns[0]
     assert (turn.text, turn.is_unintelligible) == ("no", False)
 
 
-def test_uncertain_segment_is_an_uncertain_turn_until_a_doctor_words_it() -> None:
+def test_uncertain_segment_is_an_uncertain_turn_until_a_doctor_corrects_it() -> None:
     figures = Figures(-1.2, 0.1, 1.5)
     said = SpeechSegment(0, 900, "Thank you.", figures=figures, is_uncertain=True)
     chunk = _chunk(1, 0, 900, said)
@@ -289,7 +289,7 @@ def test_voice_of_a_guest_stays_the_guests_in_a_chunk_that_is_transcribed_again(
     assert [(turn.label, turn.speaker) for turn in now.turns] == [(0, Speaker.DOCTOR), (3, Speaker.COMPANION)]
 
 
-def test_voices_that_a_vendor_told_apart_again_are_no_voices_from_before() -> None:
+def test_voices_of_a_retried_chunk_get_new_labels() -> None:
     before = assemble_transcript(
         [_chunk(None, 0, 900, SpeechSegment(0, 900, "one", "A")), _chunk(None, 1_000, 1_900, LOST)]
     )
@@ -300,7 +300,7 @@ def test_voices_that_a_vendor_told_apart_again_are_no_voices_from_before() -> No
 
 
 @pytest.mark.parametrize("late_ms", [-5_000, -500])
-def test_words_from_before_the_video_began_are_at_its_beginning(late_ms: int) -> None:
+def test_speech_from_before_the_video_began_is_placed_at_its_beginning(late_ms: int) -> None:
     (turn,) = assemble_transcript([_chunk(1, 0, 900, SpeechSegment(0, 900, "hello"), late_ms=late_ms)]).turns
     assert (turn.start_ms, turn.end_ms) == (0, max(0, 900 + late_ms))
 

@@ -34,7 +34,7 @@ def test_plural_folds_into_its_singular(pair: str) -> None:
 
 
 @pytest.mark.parametrize("pair", APART)
-def test_words_that_are_not_the_same_stay_apart(pair: str) -> None:
+def test_different_words_stay_different(pair: str) -> None:
     one, other = normalize(pair)
     assert one != other
 
@@ -63,7 +63,7 @@ def test_words_that_are_not_the_same_stay_apart(pair: str) -> None:
         ("... !? \ud83d \x00", []),
     ],
 )
-def test_text_folds_to_these_words(text: str, normalized: list[str]) -> None:
+def test_text_is_normalized_to_these_words(text: str, normalized: list[str]) -> None:
     assert normalize(text) == normalized
 
 

@@ -260,7 +260,7 @@ numbers = st.integers(0, 40) | st.integers(0, 999_999)
 
 
 @given(numbers, st.sampled_from(["mg", "milligrams", "tablets", "pastillas", "horas"]))
-def test_number_in_words_and_in_digits_fold_alike(number: int, unit: str) -> None:
+def test_number_in_words_and_in_digits_are_normalized_alike(number: int, unit: str) -> None:
     written = normalize(f"{number} {unit}")
     assert normalize(f"{_english(number)} {unit}") == written
     assert normalize(f"{_spanish(number)} {unit}") == written

@@ -212,7 +212,7 @@ def test_snippet_of_a_turn_without_the_terms_is_its_beginning() -> None:
     assert shown.highlights == ()
 
 
-def test_words_are_in_no_repr_of_a_snippet() -> None:
+def test_text_is_in_no_repr_of_a_snippet() -> None:
     assert "pain" not in repr(cut_snippet(turn(0, "pain"), parse_query("pain")))
 
 

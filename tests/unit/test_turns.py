@@ -105,7 +105,7 @@ def test_a_trace_of_the_other_channel_is_no_speech() -> None:
     assert remove_traces(mine, trace) == mine
 
 
-def test_a_trace_that_rings_on_after_the_others_words_is_no_speech() -> None:
+def test_a_trace_that_reverberates_after_the_others_speech_is_no_speech() -> None:
     mine, trace = _heard((LOUD, 50), (QUIET, 50)), _heard((SPEECH | 60, 54), (QUIET, 46))
     assert not any(frame & SPEECH for frame in remove_traces(trace, mine))
 
@@ -118,7 +118,7 @@ def test_a_loud_trace_is_no_speech_where_all_of_it_is_as_loud(leak_steps: int) -
     assert remove_traces(mine, trace) == mine
 
 
-def test_one_who_speaks_softly_into_the_others_words_is_heard() -> None:
+def test_soft_speech_during_the_others_speech_is_kept() -> None:
     loud, soft = _heard((LOUD, 100)), _heard((QUIET, 60), (SPEECH | 72, 40))
     assert remove_traces(soft, loud) == soft
 

@@ -76,23 +76,23 @@ class ChunkPlan:
 MeasureSound = Callable[[Sound], Awaitable[SoundFrames]]
 
 
-async def plan_chunks(sounds: Sequence[Sound], listen: MeasureSound, cut: Cut) -> ChunkPlan:
+async def plan_chunks(sounds: Sequence[Sound], measure: MeasureSound, cut: Cut) -> ChunkPlan:
     """Return the plan of a recording. `sounds` contains the video and the parts to be transcribed.
 
-    If a part cannot be decoded, the video is transcribed in place of all parts. Raises the errors of `listen`,
+    If a part cannot be decoded, the video is transcribed in place of all parts. Raises the errors of `measure`,
     except for a sound that is refused while another one is not. Raises Conflict (sound_not_decodable) if nothing
     was found and a track could not be decoded.
     """
     refusals: dict[UUID, MediaRefused] = {}
-    listened: dict[UUID, SoundFrames] = {}
+    sound_frames: dict[UUID, SoundFrames] = {}
     for one in sounds:
         try:
-            listened[one.id] = await listen(one)
+            sound_frames[one.id] = await measure(one)
         except MediaRefused as refusal:
             refusals[one.id] = refusal
-    if not listened:
+    if not sound_frames:
         raise next(iter(refusals.values()))
-    plan = await anyio.to_thread.run_sync(_plan, sounds, listened, cut)
+    plan = await anyio.to_thread.run_sync(_plan, sounds, sound_frames, cut)
     if plan.unused_tracks and not plan.chunks:
         raise Conflict("sound_not_decodable")
     return plan
@@ -103,7 +103,7 @@ class _Part:
     """A part that can be transcribed, and its place on the video's timeline with an error of at most `error_ms`."""
 
     sound: Sound
-    listened: SoundFrames
+    sound_frames: SoundFrames
     frames: bytes = field(repr=False)
     alignment: Alignment
     error_ms: int
@@ -113,19 +113,19 @@ class _Part:
         return self.alignment.late_ms_at((span.start_ms + span.end_ms) // 2)
 
 
-def _plan(sounds: Sequence[Sound], listened: Mapping[UUID, SoundFrames], cut: Cut) -> ChunkPlan:
+def _plan(sounds: Sequence[Sound], sound_frames: Mapping[UUID, SoundFrames], cut: Cut) -> ChunkPlan:
     video = next(one for one in sounds if one.medium == "VIDEO")
     beside = [one for one in sounds if one is not video]
-    usable = [one for one in beside if one.id in listened and _is_usable(listened[one.id])]
-    video_frames = listened.get(video.id)
+    usable = [one for one in beside if one.id in sound_frames and _is_usable(sound_frames[one.id])]
+    video_frames = sound_frames.get(video.id)
     whole = video_frames if video_frames is not None and _is_usable(video_frames) else None
-    lost = len(beside) - len(usable)
-    if not usable or (lost and whole):
+    unusable = len(beside) - len(usable)
+    if not usable or (unusable and whole):
         of_video = tuple(_chunks_of_video(video, video_frames, cut)) if video_frames else ()
         return ChunkPlan(
-            of_video, (0 if whole else lost) + (video_frames.unused_tracks if video_frames else 0)
+            of_video, (0 if whole else unusable) + (video_frames.unused_tracks if video_frames else 0)
         )
-    parts = _align_parts(usable, listened, whole)
+    parts = _align_parts(usable, sound_frames, whole)
     own = {part.sound.id: _spans(part, parts, cut) for part in parts}
     chunks: list[PlannedChunk] = []
     if whole:
@@ -137,13 +137,13 @@ def _plan(sounds: Sequence[Sound], listened: Mapping[UUID, SoundFrames], cut: Cu
         for part in parts
         for span in own[part.sound.id]
     ]
-    return ChunkPlan(tuple(chunks), lost + sum(part.listened.unused_tracks for part in parts))
+    return ChunkPlan(tuple(chunks), unusable + sum(part.sound_frames.unused_tracks for part in parts))
 
 
-def _is_usable(listened: SoundFrames) -> bool:
+def _is_usable(sound_frames: SoundFrames) -> bool:
     """Return whether the file has sound, and no speech can be only on a track that could not be decoded."""
-    has_speech = any(_has_speech(frames) for frames in listened.used.values())
-    return bool(listened.used) and (has_speech or not listened.unused_tracks)
+    has_speech = any(_has_speech(frames) for frames in sound_frames.used.values())
+    return bool(sound_frames.used) and (has_speech or not sound_frames.unused_tracks)
 
 
 def _has_speech(frames: bytes) -> bool:
@@ -151,14 +151,14 @@ def _has_speech(frames: bytes) -> bool:
 
 
 def _align_parts(
-    sounds: Sequence[Sound], listened: Mapping[UUID, SoundFrames], whole: SoundFrames | None
+    sounds: Sequence[Sound], sound_frames: Mapping[UUID, SoundFrames], whole: SoundFrames | None
 ) -> list[_Part]:
     """Return the parts on the video's timeline.
 
     LiveKit reports the start of a microphone accurately, and the start of the video inaccurately. The measured
     error of other parts therefore also applies to a part that could not be measured.
     """
-    frames = {one.id: merge_loudest(list(listened[one.id].used.values())) for one in sounds}
+    frames = {one.id: merge_loudest(list(sound_frames[one.id].used.values())) for one in sounds}
     of_video = merge_loudest(list(whole.used.values())) if whole else b""
     measured = {one.id: align(frames[one.id], of_video, one.late_ms) for one in sounds}
     errors = [found.late_ms - one.late_ms for one in sounds if (found := measured[one.id])]
@@ -166,7 +166,7 @@ def _align_parts(
     return [
         _Part(
             one,
-            listened[one.id],
+            sound_frames[one.id],
             frames[one.id],
             measured[one.id] or Alignment(((0, one.late_ms + usual),)),
             _MEASURED_ERROR_MS if errors else _UNMEASURED_ERROR_MS,
@@ -177,8 +177,8 @@ def _align_parts(
 
 def _spans(part: _Part, parts: Sequence[_Part], cut: Cut) -> tuple[Span, ...]:
     if part.sound.medium == "MICROPHONE":
-        return sound_plans.plan_microphone(part.listened, _merge_other_microphones(part, parts)).spans
-    return sound_plans.plan_file(part.listened, cut).spans
+        return sound_plans.plan_microphone(part.sound_frames, _merge_other_microphones(part, parts)).spans
+    return sound_plans.plan_file(part.sound_frames, cut).spans
 
 
 def _find_strangers(
@@ -258,23 +258,23 @@ def _voice(one: Sound, span: Span) -> Voice:
     return Voice(span.channel)
 
 
-def _chunks_of_video(video: Sound, listened: SoundFrames, cut: Cut) -> Iterator[PlannedChunk]:
-    for span in sound_plans.plan_file(listened, cut).spans:
+def _chunks_of_video(video: Sound, sound_frames: SoundFrames, cut: Cut) -> Iterator[PlannedChunk]:
+    for span in sound_plans.plan_file(sound_frames, cut).spans:
         yield PlannedChunk(video.id, span, _voice(video, span), 0)
 
 
 def _chunks_of_unrecorded_people(
-    video: Sound, listened: SoundFrames, parts: Sequence[_Part], strangers: Mapping[UUID, set[Span]]
+    video: Sound, sound_frames: SoundFrames, parts: Sequence[_Part], strangers: Mapping[UUID, set[Span]]
 ) -> Iterator[PlannedChunk]:
     """Yield the speech of the video that no part contains, or contains only as a stranger's."""
-    covered = bytearray(len(listened.channels[0]))
+    covered = bytearray(len(sound_frames.channels[0]))
     for part in parts:
         own = bytearray(part.frames)
         for span in strangers[part.sound.id]:
             stretch = slice(span.start_ms // FRAME_MS, -(-span.end_ms // FRAME_MS))
             own[stretch] = bytes(frame & LOUDNESS for frame in own[stretch])
         mark_covered(covered, bytes(own), part.alignment, part.error_ms)
-    rest = sound_plans.silence_speech(listened, bytes(covered))
+    rest = sound_plans.silence_speech(sound_frames, bytes(covered))
     if any(_has_speech(frames) for frames in rest.used.values()):
         for span in sound_plans.plan_file(rest, Cut.TURNS).spans:
             yield PlannedChunk(video.id, span, UNKNOWN_VOICE, 0)

@@ -45,7 +45,7 @@ from app.transcripts.transcription.speech_requests import CHUNK_FAILURES, REASON
 
 OVERTAKEN: Final = "transcription_overtaken"
 OVERTAKEN_PAUSE_SECONDS: Final = 600
-"""How long a worker that was overtaken waits before it tries again, because an earlier attempt would overtake the
+"""The pause of a worker that was overtaken before its next attempt, because an earlier attempt would overtake the
 other worker.
 """
 
@@ -118,10 +118,10 @@ class Transcriber:
             await self._assemble(work)
 
     async def _plan(self, work: _Work, speech: Speech) -> None:
-        async def listen(one: Sound) -> SoundFrames:
+        async def measure(one: Sound) -> SoundFrames:
             return await sound.measure_sound(self._reading(one), one.size_bytes, one.container)
 
-        plan = await plan_chunks(work.begun.sounds, listen, speech.cut)
+        plan = await plan_chunks(work.begun.sounds, measure, speech.cut)
         async with self._database.as_service(REASON) as tx:
             await store.store_chunks(tx, work.recording_id, plan)
 
