@@ -1,29 +1,24 @@
-"""Retention policies: parses policies/retention.toml strictly, compares policies, and computes due dates. Pure.
+"""Retention policies: their terms, the differences between two policies, and due dates. Pure.
 
 This module deletes and activates nothing. When officers approve a policy, the database checks it again by the same
 rules (private.approve_policy).
 """
 
 import hashlib
-import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Final
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from app.errors import InvalidInput
-
-MAX_BYTES: Final = 64_000
 LAST_DAY_BEGINS: Final = timedelta(hours=12)
 """How long after midnight in UTC a day has begun everywhere on earth (UTC-12)."""
 
-_Days = Annotated[int, Field(ge=1, le=36_500)]
-_Years = Annotated[int, Field(ge=1, le=100)]
-_Kind = Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,39}$")]
+Days = Annotated[int, Field(ge=1, le=36_500)]
+Years = Annotated[int, Field(ge=1, le=100)]
 
 
 class PolicyStatus(StrEnum):
@@ -82,7 +77,7 @@ class RetentionPolicy:
             name=name,
             default=Terms(**vars(kept.default)),
             kinds={kind: Terms(**vars(each)) for kind, each in kept.kinds.items()},
-            minors_until_age_years=_age(kept.minors),
+            minors_until_age_years=age_of_majority(kept.minors),
             grace_days=kept.grace_days,
             jurisdiction=kept.jurisdiction,
             applies_to_existing=kept.applies_to_existing,
@@ -142,30 +137,6 @@ class Preview:
     earliest_due_at: datetime | None
 
 
-def parse(text: str) -> RetentionPolicy:
-    """Return the policy in a file, checked for completeness and against the minimum terms of its jurisdiction.
-
-    Raises InvalidInput with the `place`: retention_malformed, retention_unknown_key, retention_term_absurd (a term
-    is 1 to 36,500 days, an age 1 to 100 years), retention_kinds_overlap, retention_jurisdiction_unknown (the file
-    has no minimum terms for it), retention_below_floor.
-    """
-    file = _read(text)
-    policy = RetentionPolicy(
-        name=file.name,
-        default=Terms(file.default.recording_days, file.default.signed_note_days),
-        kinds=dict(_kinds(file)),
-        minors_until_age_years=_age(file.minors),
-        grace_days=file.deletion.grace_days,
-        jurisdiction=file.jurisdiction,
-        applies_to_existing=file.applies_to_existing,
-    )
-    if file.jurisdiction is not None:
-        if file.jurisdiction not in file.floors:
-            raise InvalidInput("retention_jurisdiction_unknown", place=f"floors.{file.jurisdiction}")
-        _require_floor(policy, file.floors[file.jurisdiction])
-    return policy
-
-
 def sha256_of(text: str) -> str:
     """Return the SHA-256 in hex that identifies a version of the file."""
     return hashlib.sha256(text.encode()).hexdigest()
@@ -207,103 +178,27 @@ def of_age_at(birth_date: date, years: int) -> datetime:
     return datetime(birthday.year, birthday.month, birthday.day, tzinfo=UTC) + LAST_DAY_BEGINS
 
 
-class _Strict(BaseModel):
+class StrictModel(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class _Terms(_Strict):
-    recording_days: _Days
-    signed_note_days: _Days
+class TermsTable(StrictModel):
+    recording_days: Days
+    signed_note_days: Days
 
 
-class _KindTerms(_Strict):
-    kinds: Annotated[list[_Kind], Field(min_length=1)]
-    recording_days: _Days | None = None
-    signed_note_days: _Days | None = None
+class MinorsTable(StrictModel):
+    until_age_years: Years
 
 
-class _Minors(_Strict):
-    until_age_years: _Years
-
-
-class _Deletion(_Strict):
-    grace_days: _Days
-
-
-class _Floor(_Strict):
-    recording_days: _Days | None = None
-    signed_note_days: _Days | None = None
-    until_age_years: _Years | None = None
-
-
-class _File(_Strict):
-    name: Annotated[str, Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z ._-]{0,63}$")]
-    jurisdiction: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9-]{0,15}$")] | None = None
-    applies_to_existing: bool
-    default: _Terms
-    kinds: list[_KindTerms] = []
-    minors: _Minors | None = None
-    deletion: _Deletion
-    floors: dict[str, _Floor] = {}
-
-
-class _Kept(_Strict):
+class _Kept(StrictModel):
     grace_days: int
-    default: _Terms
-    kinds: dict[str, _Terms]
-    minors: _Minors | None
+    default: TermsTable
+    kinds: dict[str, TermsTable]
+    minors: MinorsTable | None
     jurisdiction: str | None
     applies_to_existing: bool
 
 
-def _read(text: str) -> _File:
-    try:
-        if len(text.encode()) > MAX_BYTES:
-            raise InvalidInput("retention_malformed", place="size")
-        return _File.model_validate(tomllib.loads(text))
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise _refusal(first["type"], ".".join(map(str, first["loc"])) or "file") from error
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput("retention_malformed", place="syntax") from error
-
-
-def _refusal(kind: str, place: str) -> InvalidInput:
-    match kind:
-        case "extra_forbidden":
-            return InvalidInput("retention_unknown_key", place=place)
-        case "greater_than_equal" | "less_than_equal":
-            return InvalidInput("retention_term_absurd", place=place)
-        case _:
-            return InvalidInput("retention_malformed", place=place)
-
-
-def _age(minors: _Minors | None) -> int | None:
+def age_of_majority(minors: MinorsTable | None) -> int | None:
     return None if minors is None else minors.until_age_years
-
-
-def _kinds(file: _File) -> Iterator[tuple[str, Terms]]:
-    seen: set[str] = set()
-    for number, group in enumerate(file.kinds):
-        terms = Terms(
-            group.recording_days or file.default.recording_days,
-            group.signed_note_days or file.default.signed_note_days,
-        )
-        for kind in group.kinds:
-            if kind in seen:
-                raise InvalidInput("retention_kinds_overlap", place=f"kinds.{number}.{kind}")
-            seen.add(kind)
-            yield kind, terms
-
-
-def _require_floor(policy: RetentionPolicy, floor: _Floor) -> None:
-    for kind in (None, *policy.kinds):
-        terms, place = policy.terms_of(kind), "default" if kind is None else f"kinds.{kind}"
-        _require(f"{place}.recording_days", terms.recording_days, floor.recording_days)
-        _require(f"{place}.signed_note_days", terms.signed_note_days, floor.signed_note_days)
-    _require("minors.until_age_years", policy.minors_until_age_years, floor.until_age_years)
-
-
-def _require(place: str, given: int | None, floor: int | None) -> None:
-    if (given or 0) < (floor or 0):
-        raise InvalidInput("retention_below_floor", place=place, given=given or 0, floor=floor or 0)

@@ -16,16 +16,15 @@ from app.postgres.database import Database
 from app.postgres.owner import as_owner
 from app.retention import store
 from app.retention.model import (
-    MAX_BYTES,
     Change,
     KeptPolicy,
     PolicyStatus,
     Preview,
     RetentionPolicy,
     changes,
-    parse,
     sha256_of,
 )
+from app.retention.policy_file import MAX_BYTES, parse
 
 RETENTION_FILE: Final = repository_path("policies/retention.toml")
 

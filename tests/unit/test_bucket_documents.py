@@ -14,7 +14,7 @@ from app.bucket.policy_documents import load, overlap
 from app.errors import InvalidInput
 from app.integrations.storage.client import MARK_KEY
 from app.integrations.storage.presigned_urls import upload_headers
-from app.retention import model as retention
+from app.retention.policy_file import parse
 
 RETENTION = Path(__file__).parents[2] / "policies" / "retention.toml"
 Spoil = Callable[[dict[str, Any]], object]
@@ -42,7 +42,7 @@ def test_our_documents_are_read() -> None:
 
 
 def test_lifecycle_names_the_terms_of_the_retention_policy() -> None:
-    policy = retention.parse(RETENTION.read_text(encoding="utf-8"))
+    policy = parse(RETENTION.read_text(encoding="utf-8"))
     terms = {policy.default.recording_days, *(kind.recording_days for kind in policy.kinds.values())}
     assert set(load().lifecycle.recordings.terms_in_days) == terms
 

@@ -14,10 +14,10 @@ from app.retention.model import (
     changes,
     due_at,
     of_age_at,
-    parse,
     sha256_of,
     shortened,
 )
+from app.retention.policy_file import parse
 
 FILE = Path(__file__).parents[2] / "policies" / "retention.toml"
 SMALL = """
