@@ -27,7 +27,7 @@ from app.http.client_address import client_address
 from app.http.error_responses import request_id
 from app.http.graphql import GraphQLEndpoint
 from app.http.language import pick_language
-from app.http.middleware import edge_middleware, no_such_route
+from app.http.middleware import EXCEPTION_HANDLERS, edge_middleware
 from app.http.rejection_counts import Rejections
 from app.http.subtitles import Subtitles
 from app.http.webhook import LiveKitWebhook
@@ -117,7 +117,7 @@ def create_app(
             [parts.rejections, parts.leader, *([] if only_webhooks else [parts.feed])],
             on_open,
         ),
-        exception_handlers={404: no_such_route, 405: no_such_route},
+        exception_handlers=EXCEPTION_HANDLERS,
     )
     app.router.redirect_slashes = (
         False  # behind a proxy that ends TLS, Starlette would redirect to plain HTTP

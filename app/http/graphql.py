@@ -27,9 +27,9 @@ from strawberry.types import ExecutionResult
 from strawberry.types.execution import PreExecutionError
 from strawberry.types.graphql import OperationType
 
-from app.errors import AppError, Unauthenticated
+from app.errors import Unauthenticated
 from app.http import persisted_queries
-from app.http.error_responses import RefusedError, app_error_refusal, refusal, request_id, retry_after
+from app.http.error_responses import RefusedError, request_id, retry_after
 from app.http.media_types import GRAPHQL_RESPONSE, JSON, is_json_in_utf8, response_media_type
 from app.http.persisted_queries import is_hash_alone
 from app.http.strict_json import decode_json
@@ -69,14 +69,7 @@ class GraphQLEndpoint(GraphQL[object, None]):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
-        request = Request(scope, receive)
-        try:
-            response = await self._respond(request)
-        except RefusedError as refused:
-            response = refusal(scope, refused)
-        except AppError as error:
-            response = app_error_refusal(scope, error)
-        response.headers["Cache-Control"] = "no-store"
+        response = await self._respond(Request(scope, receive))
         await response(scope, receive, send)
 
     async def _respond(self, request: Request) -> Response:

@@ -8,6 +8,7 @@ request body.
 
 import logging
 from collections.abc import Sequence
+from typing import Any, Final
 from uuid import uuid4
 
 from starlette.datastructures import MutableHeaders
@@ -19,11 +20,12 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
+from app.errors import AppError
 from app.failures import describe_failure
 from app.http.address_limit import AddressLimit
 from app.http.body_limit import BodyLimit
 from app.http.client_address import Network
-from app.http.error_responses import RefusedError, internal_error, refusal, request_id
+from app.http.error_responses import RefusedError, app_error_refusal, internal_error, refusal, request_id
 
 logger = logging.getLogger(__name__)
 
@@ -104,11 +106,30 @@ def _is_of_the_server(record: logging.LogRecord) -> bool:
     return record.exc_info is None or not isinstance(record.exc_info[1], UnicodeDecodeError)
 
 
-def no_such_route(request: Request, error: Exception) -> Response:
-    """Answer Starlette's own 404 and 405 in the shape of every other refusal; for `exception_handlers`."""
+async def _handle_unknown_route(request: Request, error: Exception) -> Response:
+    """Answer Starlette's own 404 and 405 in the shape of every other refusal."""
     assert isinstance(error, HTTPException)  # noqa: S101 - narrows the type
     code, message = _ROUTE_REFUSALS[error.status_code]
     return refusal(request.scope, RefusedError(error.status_code, code, message, error.headers))
+
+
+async def _handle_refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RefusedError)  # noqa: S101 - narrows the type
+    return refusal(request.scope, error)
+
+
+async def _handle_app_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, AppError)  # noqa: S101 - narrows the type
+    return app_error_refusal(request.scope, error)
+
+
+EXCEPTION_HANDLERS: Final[dict[Any, Any]] = {
+    404: _handle_unknown_route,
+    405: _handle_unknown_route,
+    RefusedError: _handle_refused,
+    AppError: _handle_app_error,
+}
+"""The answers to exceptions that a route raises, for `Starlette(exception_handlers=...)`."""
 
 
 class RequestId:

@@ -12,9 +12,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.concurrency import network_of
-from app.errors import AppError, NotFound
+from app.errors import NotFound
 from app.http.client_address import client_address
-from app.http.error_responses import app_error_refusal, request_id
+from app.http.error_responses import request_id
 from app.http.language import pick_language
 from app.http.rejection_counts import Rejections
 from app.postgres.database import Asker
@@ -55,10 +55,7 @@ class Subtitles:
         Answers 401 if the session of the person who asked for the link has ended, and 429 or 503 if too many
         operations run at once.
         """
-        try:
-            read = await self._read(request)
-        except AppError as error:
-            return app_error_refusal(request.scope, error)
+        read = await self._read(request)
         write, media_type = _FORMS[request.path_params["form"]]
         language = pick_language(request.headers.get("accept-language", ""))
         labels: dict[Speaker, str] = {

@@ -9,7 +9,6 @@ from starlette.responses import JSONResponse, Response
 
 from app.errors import AppError, InvalidInput, Unauthenticated
 from app.http.client_address import client_address
-from app.http.error_responses import app_error_refusal
 from app.http.rejection_counts import Rejections
 from app.recordings.service import Recordings
 from app.settings import Network
@@ -33,11 +32,11 @@ class LiveKitWebhook:
             is_new = await self._recordings.receive_webhook(
                 await request.body(), request.headers.get("Authorization")
             )
-        except Unauthenticated as error:
+        except Unauthenticated:
             self._rejections.count("webhook.reject", client_address(request.scope, self._trusted_proxies))
-            return app_error_refusal(request.scope, error)
-        except InvalidInput as error:
-            return app_error_refusal(request.scope, error)
+            raise
+        except InvalidInput:
+            raise
         except AppError as error:
             return JSONResponse({"reason": error.reason}, status_code=503)
         return JSONResponse({"duplicate": not is_new})

@@ -24,7 +24,7 @@ from app.errors import AppError, Conflict, Forbidden, RateLimited, Unauthenticat
 from app.http.error_responses import request_id
 from app.http.graphql import GraphQLEndpoint
 from app.http.language import pick_language
-from app.http.middleware import edge_middleware
+from app.http.middleware import EXCEPTION_HANDLERS, edge_middleware
 from app.http.websocket_connections import SubscriptionEndpoint
 from app.http.websocket_sessions import Connected
 from app.texts import Language
@@ -176,6 +176,7 @@ def small_app(*, is_production: bool = False, graphql_ide: GraphQL_IDE | None = 
         middleware=edge_middleware(
             allowed_origins=(ORIGIN,), body_limit_bytes=BODY_LIMIT_BYTES, is_production=is_production
         ),
+        exception_handlers=EXCEPTION_HANDLERS,
     )
 
 
