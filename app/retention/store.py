@@ -118,7 +118,7 @@ async def stored(tx: Transaction) -> tuple[StoredBytes, ...]:
 
 
 async def coming(tx: Transaction, days: int) -> Coming:
-    """As compliance."""
+    """Return the deletions and additions of this many days, with the audit row. Needs the compliance role."""
     [row] = await tx.all(_sql["report_coming"], {"days": days})
     return Coming(**row)
 

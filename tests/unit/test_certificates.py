@@ -174,7 +174,7 @@ def test_moment_of_any_clock_is_written_in_utc(moment: datetime) -> None:
     assert (written[-1], len(written)) == ("Z", 27)
 
 
-def test_moment_that_a_clock_tells_twice_is_certified() -> None:
+def test_ambiguous_local_time_is_written_in_utc() -> None:
     twice = datetime(2026, 10, 25, 2, 30, tzinfo=ZoneInfo("Europe/Madrid"))
     assert certificate_from(certificate_bytes(replace(FULL, issued_at=twice))).issued_at == datetime(
         2026, 10, 25, 0, 30, tzinfo=UTC
@@ -235,7 +235,7 @@ def test_largest_certificate_checks() -> None:
     assert check(file, SIGNER.public_key) == LARGEST
 
 
-def test_what_contradicts_itself_cannot_be_made() -> None:
+def test_contradictory_certificate_cannot_be_built() -> None:
     with pytest.raises(ValueError, match="at most 0"):
         HoldCheck(NOON, (FULL.recording_id,))
     with pytest.raises(ValueError, match="term"):
@@ -361,11 +361,11 @@ def _set(path: str, value: object) -> Spoil:
         _set("reason", "María"),
     ],
 )
-def test_file_that_says_what_it_may_not_is_malformed_though_signed(spoil: Spoil) -> None:
+def test_signed_file_with_a_forbidden_value_is_malformed(spoil: Spoil) -> None:
     assert _refusal(_rewritten(spoil)) == "certificate_malformed"
 
 
-def test_rewriting_itself_spoils_nothing() -> None:
+def test_rewriting_without_a_change_gives_the_same_file() -> None:
     assert _rewritten(lambda certificate: None) == FILE
 
 
@@ -380,7 +380,7 @@ def test_other_algorithms_are_refused(algorithm: str | None) -> None:
     "file",
     [b"", b"{}", b"[]", b"null", b'"certificate"', b"%PDF-1.4", b"\xff\xfe"],
 )
-def test_what_is_no_certificate_is_malformed(file: bytes) -> None:
+def test_file_of_another_kind_is_malformed(file: bytes) -> None:
     assert _refusal(file) == "certificate_malformed"
 
 
@@ -409,7 +409,7 @@ def test_public_key_is_read_as_pem_and_as_base64() -> None:
         b"\xff" * 32,
     ],
 )
-def test_what_is_no_public_key_of_ed25519_is_refused(content: bytes) -> None:
+def test_file_without_an_ed25519_public_key_is_refused(content: bytes) -> None:
     with pytest.raises(InvalidInput, match="certificate_public_key"):
         read_public_key(content)
 
