@@ -216,8 +216,7 @@ class ConsultationInput:
 
 
 def _selection(info: Info, *path: str) -> model.ConsultationSelection:
-    fields = selected(info, *path)
-    return model.ConsultationSelection(fields, "participants" in fields, "consents" in fields)
+    return model.ConsultationSelection(selected(info, *path))
 
 
 def _place(consultation: model.Consultation) -> Cursor:

@@ -14,6 +14,7 @@ from app.postgres.paging import Cursor, page_request
 from graphql_schema.connections import Connection
 from graphql_schema.context import Info
 from graphql_schema.scalars import parse_id, parse_optional_id, to_id, to_optional_id
+from graphql_schema.selected_fields import selected
 
 strawberry.enum(
     model.DeletionStatus,
@@ -121,7 +122,10 @@ async def deletions(
 ) -> Connection[Deletion]:
     """List deletions, newest first."""
     page = await info.context.services.deletions.page(
-        await info.context.asker(), page_request(first, after), (filter or DeletionFilter()).to_model()
+        await info.context.asker(),
+        page_request(first, after),
+        (filter or DeletionFilter()).to_model(),
+        selected(info, "edges", "node"),
     )
     return Connection.of(page, Deletion.of, _place)
 

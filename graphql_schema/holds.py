@@ -10,6 +10,7 @@ from app.postgres.paging import Cursor, page_request
 from graphql_schema.connections import Connection
 from graphql_schema.context import Info
 from graphql_schema.scalars import parse_id, parse_optional_id, to_id, to_optional_id
+from graphql_schema.selected_fields import selected
 
 
 @strawberry.type(
@@ -123,6 +124,6 @@ async def legal_holds(
 ) -> Connection[LegalHold]:
     """List holds, newest first, for compliance only."""
     page = await info.context.services.holds.page(
-        await info.context.asker(), page_request(first, after), is_active
+        await info.context.asker(), page_request(first, after), is_active, selected(info, "edges", "node")
     )
     return Connection.of(page, LegalHold.of, _place)

@@ -95,7 +95,7 @@ class ExportStatus(StrEnum):
 @dataclass(frozen=True)
 class AccessRequest:
     """A request. `consultation_id` None means all recordings of the patient. `due_on` is the last day to act, in
-    UTC.
+    UTC. In a list, a field that was not selected has its default.
     """
 
     id: UUID
@@ -103,29 +103,29 @@ class AccessRequest:
     consultation_id: UUID | None
     status: AccessRequestStatus
     channel: Channel
-    representative_relationship: Relationship | None
-    representative_name: str | None
     received_on: date
     due_on: date
-    is_overdue: bool
-    extension_reason: ExtensionReason | None
-    extended_at: datetime | None
-    decided_at: datetime | None
-    denial_ground: DenialGround | None
-    determined_by: UUID | None
-    review_asked_at: datetime | None
-    reviewed_by: UUID | None
-    reviewed_at: datetime | None
-    review_outcome: ReviewOutcome | None
-    export_status: ExportStatus | None
-    export_error: str | None
-    export_size_bytes: int | None
-    export_recordings: int | None
-    export_missing: int | None
-    export_expires_at: datetime | None
-    secret_revealed_at: datetime | None
-    fulfilled_at: datetime | None
     created_at: datetime
+    is_overdue: bool = False
+    representative_relationship: Relationship | None = None
+    representative_name: str | None = None
+    extension_reason: ExtensionReason | None = None
+    extended_at: datetime | None = None
+    decided_at: datetime | None = None
+    denial_ground: DenialGround | None = None
+    determined_by: UUID | None = None
+    review_asked_at: datetime | None = None
+    reviewed_by: UUID | None = None
+    reviewed_at: datetime | None = None
+    review_outcome: ReviewOutcome | None = None
+    export_status: ExportStatus | None = None
+    export_error: str | None = None
+    export_size_bytes: int | None = None
+    export_recordings: int | None = None
+    export_missing: int | None = None
+    export_expires_at: datetime | None = None
+    secret_revealed_at: datetime | None = None
+    fulfilled_at: datetime | None = None
 
 
 @dataclass(frozen=True)

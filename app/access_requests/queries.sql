@@ -1,8 +1,6 @@
--- name: list_access_requests
--- Returns the access requests that the caller may see, of one status if a status is given.
-select a.*, a.status in ('OPEN', 'APPROVED') and a.due_on < (select private.today()) as is_overdue
-from resguardo.access_requests as a
-where %(status)s::text is null or a.status = %(status)s;
+-- name: is_overdue
+-- Returns whether the access request p is overdue.
+select p.status in ('OPEN', 'APPROVED') and p.due_on < (select private.today());
 
 -- name: file_access_request
 -- Files a request and returns it, or the open request that it repeats; no row if the patient is hidden.

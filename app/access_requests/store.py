@@ -27,8 +27,31 @@ from app.postgres.queries import Queries
 _sql = Queries(Path(__file__).with_name("queries.sql"))
 _request = TypeAdapter(AccessRequest)
 _REQUESTS: Final = AuditedList(
-    rows=_sql["list_access_requests"],
-    items=TypeAdapter(list[AccessRequest]),
+    table="resguardo.access_requests",
+    conditions={"status": "r.status = (select %(status)s::text)"},
+    columns={
+        "representative": ("representative_relationship", "representative_name"),
+        "extension": ("extension_reason", "extended_at"),
+        "denial": (
+            "denial_ground",
+            "determined_by",
+            "review_asked_at",
+            "reviewed_by",
+            "reviewed_at",
+            "review_outcome",
+        ),
+        "export": (
+            "export_status",
+            "export_error",
+            "export_size_bytes",
+            "export_recordings",
+            "export_missing",
+            "export_expires_at",
+            "secret_revealed_at",
+        ),
+    },
+    details={"is_overdue": _sql["is_overdue"]},
+    items=AccessRequest,
     action=permissions.LIST_ACCESS_REQUESTS.action,
     entity_type="access_request",
     time="created_at",

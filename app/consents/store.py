@@ -30,7 +30,7 @@ class ConsentingParticipant:
 
 _PARTICIPANT: Final = AuditedRead(
     rows=_sql["read_participant"],
-    items=TypeAdapter(list[ConsentingParticipant]),
+    items=ConsentingParticipant,
     entity_type="participant",
     asked="%(id)s",
 )

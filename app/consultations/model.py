@@ -62,7 +62,9 @@ class Participant:
 
 @dataclass(frozen=True)
 class Consultation:
-    """A consultation. `participants` and `consents` are None if the caller did not select them."""
+    """A consultation. In a list, a field that was not selected has its default, and so have `participants` and
+    `consents` everywhere.
+    """
 
     id: UUID
     external_id: str
@@ -74,8 +76,8 @@ class Consultation:
     room_name: str
     auto_record: bool
     separate_speakers: bool
-    is_transcribed: bool
     created_at: datetime
+    is_transcribed: bool = False
     language: SpokenLanguage | None = None
     participants: tuple[Participant, ...] | None = None
     consents: tuple[Consent, ...] | None = None
@@ -149,19 +151,18 @@ class Registration:
 
 @dataclass(frozen=True)
 class ConsultationSelection:
-    """The selected fields of a consultation: their names for the audit row, and which nested lists to read."""
+    """The names of the selected fields of a consultation, for the audit row and the SQL statement.
+
+    With `with_participants` the service itself needs the participants.
+    """
 
     fields: tuple[str, ...] = ()
     with_participants: bool = False
-    with_consents: bool = False
 
     @property
-    def parameters(self) -> dict[str, object]:
-        """Return the parameters of the SQL statements."""
-        return {
-            "with_participants": self.with_participants,
-            "with_consents": self.with_consents,
-        }
+    def selected(self) -> tuple[str, ...]:
+        """Return the names of the fields to read."""
+        return (*self.fields, "participants") if self.with_participants else self.fields
 
 
 def room_name(deployment: str, consultation_id: UUID) -> str:

@@ -35,27 +35,26 @@ update resguardo.participants set joined_at = clock_timestamp() where id = %(id)
 -- Returns the consultation with this id or this external id; no row if it is hidden.
 select c.* from resguardo.consultations as c where c.id = %(id)s or c.external_id = %(external_id)s;
 
--- name: list_consultations
--- Returns the consultations that the caller sees.
-select c.* from resguardo.consultations as c;
+-- name: participants
+-- Returns the participants of the consultation p as one JSON array.
+select json_agg(y order by y.kind, y.id)
+from (
+    select s.participant_id as id, s.kind, s.guest_role, s.joined_at, s.is_given
+    from resguardo.standing_consents as s
+    where s.consultation_id = p.id
+) as y;
 
--- name: consultation_details
--- Returns the rows of page with their participants and statements of consent, if those are wanted.
-select p.*, m.participants, k.consents
-from page as p
-left join lateral (
-    select json_agg(y order by y.kind, y.id) as participants
-    from (
-        select n.id, n.kind, n.guest_role, n.joined_at, s.is_given
-        from resguardo.participants as n
-        join resguardo.standing_consents as s on s.participant_id = n.id
-        where n.consultation_id = p.id
-    ) as y
-) as m on %(with_participants)s
-left join lateral (
-    select json_agg(y order by y.recorded_at, y.id) as consents
-    from (select n.* from resguardo.consents as n where n.consultation_id = p.id) as y
-) as k on %(with_consents)s;
+-- name: consents
+-- Returns the statements of consent of the consultation p as one JSON array, oldest first.
+select json_agg(y order by y.recorded_at, y.id)
+from (
+    select
+        n.id, n.consultation_id, n.participant_id, n.participant_kind, n.decision, n.source, n.recorded_by,
+        n.representative_relationship, n.representative_name, n.text_version, n.text_language, n.text_sha256,
+        n.recorded_at
+    from resguardo.consents as n
+    where n.consultation_id = p.id
+) as y;
 
 -- name: record_access
 -- Writes the audit row of an access to one entity and returns true.

@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Final, LiteralString
 from uuid import UUID, uuid4
 
-from pydantic import TypeAdapter
-
 from app.consultations.model import (
     Consultation,
     ConsultationSelection,
@@ -22,7 +20,6 @@ from app.postgres.paging import PageRequest
 from app.postgres.queries import Queries
 
 _sql = Queries(Path(__file__).with_name("queries.sql"))
-_consultations = TypeAdapter(list[Consultation])
 
 
 @dataclass(frozen=True)
@@ -33,10 +30,11 @@ class JoinedRoom:
     room_name: str
 
 
+_DETAILS: Final = {"participants": _sql["participants"], "consents": _sql["consents"]}
 _CONSULTATION: Final = AuditedRead(
     rows=_sql["read_consultation"],
-    details=_sql["consultation_details"],
-    items=_consultations,
+    details=_DETAILS,
+    items=Consultation,
     action=permissions.READ_CONSULTATION.action,
     entity_type="consultation",
     asked="coalesce(%(id)s, private.consultation_id_of(%(external_id)s))",
@@ -44,9 +42,9 @@ _CONSULTATION: Final = AuditedRead(
     meter="pages",
 )
 _CONSULTATIONS: Final = AuditedList(
-    rows=_sql["list_consultations"],
-    details=_sql["consultation_details"],
-    items=_consultations,
+    table="resguardo.consultations",
+    details=_DETAILS,
+    items=Consultation,
     action=permissions.LIST_CONSULTATIONS.action,
     entity_type="consultation",
     time="scheduled_at",
@@ -54,7 +52,7 @@ _CONSULTATIONS: Final = AuditedList(
 )
 _ROOMS: Final = AuditedRead(
     rows=_sql["list_joined_rooms"],
-    items=TypeAdapter(list[JoinedRoom]),
+    items=JoinedRoom,
     action=permissions.LIST_ROOMS.action,
     entity_type="room",
     consultations="p.id",
@@ -110,9 +108,10 @@ async def read(
     """Return the consultation, with its audit row, or None if it is hidden or does not exist."""
     rows = await _CONSULTATION.all(
         tx,
-        {"id": consultation_id, "external_id": external_id, **selection.parameters},
+        {"id": consultation_id, "external_id": external_id},
         action=action,
         fields=selection.fields,
+        selected=selection.selected,
         is_counted=counts_as_page,
     )
     return rows[0] if rows else None
@@ -122,7 +121,7 @@ async def list_page(
     tx: Transaction, request: PageRequest, selection: ConsultationSelection
 ) -> list[Consultation]:
     """Return one row more than requested, newest appointment first, with the audit row."""
-    return await _CONSULTATIONS.page(tx, request, selection.parameters, fields=selection.fields)
+    return await _CONSULTATIONS.page(tx, request, {}, fields=selection.fields)
 
 
 async def list_joined_rooms(tx: Transaction, fields: tuple[str, ...]) -> list[JoinedRoom]:

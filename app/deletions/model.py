@@ -6,6 +6,9 @@ from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
+FAILING: Final = "FAILING"
+"""The stage of a deletion that has begun and whose newest attempt failed."""
+
 ALERT_AFTER_ATTEMPTS: Final = 3
 """After this many failed attempts, the deletion and each further attempt are logged as errors."""
 
@@ -41,22 +44,24 @@ class DeletionReason(StrEnum):
 
 @dataclass(frozen=True)
 class Deletion:
-    """A deletion. `undo_until` is set only for a REQUEST. `error` is the reason why the newest attempt failed."""
+    """A deletion. `undo_until` is set only for a REQUEST. `error` is the reason why the newest attempt failed. In a
+    list, a field that was not selected has its default.
+    """
 
     id: UUID
     recording_id: UUID
     consultation_id: UUID
     patient_id: UUID
     ground: DeletionGround
-    reason: DeletionReason | None
     status: DeletionStatus
-    requested_by: UUID | None
     requested_at: datetime
-    undo_until: datetime | None
-    due_at: datetime | None
-    attempts: int
-    error: str | None
-    finished_at: datetime | None
+    reason: DeletionReason | None = None
+    requested_by: UUID | None = None
+    undo_until: datetime | None = None
+    due_at: datetime | None = None
+    attempts: int = 0
+    error: str | None = None
+    finished_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,16 @@ class DeletionFilter:
     status: DeletionStatus | None = None
     recording_id: UUID | None = None
     is_failing: bool | None = None
+
+    @property
+    def parameters(self) -> dict[str, object]:
+        """Return the parameters of the SQL statement. The column `stage` is the status, or FAILING."""
+        stages: list[str] | None = None
+        if self.status is not None or self.is_failing is not None:
+            stages = [] if self.is_failing else [self.status] if self.status else list(DeletionStatus)
+            if self.is_failing is not False and self.status in (None, DeletionStatus.DELETING):
+                stages.append(FAILING)
+        return {"recording_id": self.recording_id, "stages": stages}
 
 
 @dataclass(frozen=True)

@@ -10,18 +10,6 @@ select private.undo_deletion(%(recording_id)s);
 -- Returns a deletion; no row if it is hidden.
 select d.* from resguardo.deletions as d where d.id = %(id)s;
 
--- name: list_deletions
--- Returns the deletions that the caller sees, by status, recording, and whether the last attempt failed.
-select d.*
-from resguardo.deletions as d
-where
-    (%(status)s::text is null or d.status = %(status)s)
-    and (%(recording_id)s::uuid is null or d.recording_id = %(recording_id)s)
-    and (
-        %(is_failing)s::boolean is null
-        or (d.status = 'DELETING' and d.error is not null) = %(is_failing)s
-    );
-
 -- name: read_certificates
 -- Returns the certificates of a recording.
 select c.* from resguardo.certificates as c where c.recording_id = %(recording_id)s;

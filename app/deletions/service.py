@@ -1,5 +1,6 @@
 """Services for deletions: request, undo, list, and read certificates. The worker's part is in `destroyer.py`."""
 
+from collections.abc import Collection
 from uuid import UUID
 
 from app.deletions import store
@@ -35,11 +36,15 @@ class Deletions:
         async with self._database.as_user(asker, access) as tx:
             return await store.undo(tx, recording_id)
 
-    async def page(self, asker: Asker, request: PageRequest, wanted: DeletionFilter) -> Page[Deletion]:
-        """Return a page, newest first. A doctor gets those of their own recordings; compliance gets all."""
+    async def page(
+        self, asker: Asker, request: PageRequest, wanted: DeletionFilter, selected: Collection[str]
+    ) -> Page[Deletion]:
+        """Return the selected fields of a page, newest first. A doctor gets the deletions of their own recordings;
+        compliance gets all.
+        """
         access = permissions.LIST_DELETIONS.on()
         async with self._database.as_user(asker, access) as tx:
-            rows = await store.list_page(tx, request, wanted)
+            rows = await store.list_page(tx, request, wanted, selected)
         return Page.of(rows, request)
 
     async def certificates(self, asker: Asker, recording_id: UUID) -> list[KeptCertificate]:

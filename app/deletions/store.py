@@ -1,7 +1,6 @@
 """The database rows of deletions and certificates. The caller opens the transactions."""
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -28,8 +27,10 @@ from app.postgres.queries import Queries
 _sql = Queries(Path(__file__).with_name("queries.sql"))
 _deletion = TypeAdapter(Deletion)
 _DELETIONS: Final = AuditedList(
-    rows=_sql["list_deletions"],
-    items=TypeAdapter(list[Deletion]),
+    table="resguardo.deletions",
+    narrow={"recording_id": "r.recording_id = %(recording_id)s::uuid"},
+    values={"stages": "r.stage = v.value"},
+    items=Deletion,
     action=permissions.LIST_DELETIONS.action,
     entity_type="deletion",
     time="requested_at",
@@ -39,7 +40,7 @@ _DELETIONS: Final = AuditedList(
 )
 _CERTIFICATES: Final = AuditedRead(
     rows=_sql["read_certificates"],
-    items=TypeAdapter(list[KeptCertificate]),
+    items=KeptCertificate,
     action=permissions.READ_CERTIFICATES.action,
     entity_type="recording",
     asked="%(recording_id)s",
@@ -70,9 +71,11 @@ async def _read(tx: Transaction, deletion_id: UUID | None) -> Deletion:
     return _deletion.validate_python(await tx.one(_sql["read_deletion"], {"id": deletion_id}))
 
 
-async def list_page(tx: Transaction, request: PageRequest, wanted: DeletionFilter) -> list[Deletion]:
-    """Return one row more than a page, newest first, with the audit row."""
-    return await _DELETIONS.page(tx, request, asdict(wanted))
+async def list_page(
+    tx: Transaction, request: PageRequest, wanted: DeletionFilter, selected: Collection[str]
+) -> list[Deletion]:
+    """Return the selected fields of one row more than a page, newest first, with the audit row."""
+    return await _DELETIONS.page(tx, request, wanted.parameters, selected=selected)
 
 
 async def certificates(tx: Transaction, recording_id: UUID) -> list[KeptCertificate] | None:

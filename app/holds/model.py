@@ -53,19 +53,21 @@ class HoldOrder:
 
 @dataclass(frozen=True)
 class LegalHold:
-    """A hold. It is active while `released_at` is None. `recorded_until` is exclusive."""
+    """A hold. It is active while `released_at` is None. `recorded_until` is exclusive. In a list, a field that was not
+    selected has its default.
+    """
 
     id: UUID
     consultation_id: UUID | None
     patient_id: UUID | None
-    recorded_since: datetime | None
-    recorded_until: datetime | None
     matter: str
     custodian: str
     placed_by: UUID
     placed_at: datetime
-    released_by: UUID | None
-    released_at: datetime | None
+    recorded_since: datetime | None = None
+    recorded_until: datetime | None = None
+    released_by: UUID | None = None
+    released_at: datetime | None = None
 
     @property
     def is_active(self) -> bool:

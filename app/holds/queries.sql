@@ -13,12 +13,6 @@ select
     h.placed_at, h.released_by, h.released_at
 from private.release_hold(%(id)s) as h;
 
--- name: list_holds
--- Returns all legal holds, or only the active or only the released ones.
-select h.*
-from resguardo.legal_holds as h
-where %(is_active)s::boolean is null or (h.released_at is null) = %(is_active)s;
-
 -- name: unprotected_videos
 -- Returns the videos under r/ that must outlive the bucket's rules, oldest first.
 select v.id, v.lock_prefix, v.is_held, v.is_outgrown, v.may_move, v.movable from private.unprotected_videos() as v;

@@ -4,6 +4,7 @@ The database prevents the destruction of a held recording. `bucket_protection.py
 rules.
 """
 
+from collections.abc import Collection
 from uuid import UUID
 
 from app.errors import NotFound
@@ -48,13 +49,15 @@ class LegalHolds:
                 raise NotFound("hold_not_found")
         return released
 
-    async def page(self, asker: Asker, request: PageRequest, is_active: bool | None) -> Page[LegalHold]:
-        """Return a page of holds, newest first: the active, the released, or (None) all. Raises RateLimited
-        (quota_pages).
+    async def page(
+        self, asker: Asker, request: PageRequest, is_active: bool | None, selected: Collection[str]
+    ) -> Page[LegalHold]:
+        """Return the selected fields of a page of holds, newest first: the active, the released, or (None) all. Raises
+        RateLimited (quota_pages).
         """
         access = permissions.LIST_HOLDS.on()
         async with self._database.as_user(asker, access) as tx:
-            rows = await store.page(tx, request, is_active)
+            rows = await store.page(tx, request, is_active, selected)
         return Page.of(rows, request)
 
 

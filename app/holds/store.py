@@ -1,11 +1,10 @@
 """The database rows of legal holds."""
 
+from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 from uuid import UUID
-
-from pydantic import TypeAdapter
 
 from app.holds.model import HoldOrder, LegalHold, PlacedHold
 from app.identity import permissions
@@ -16,8 +15,10 @@ from app.postgres.queries import Queries
 
 _sql = Queries(Path(__file__).with_name("queries.sql"))
 _HOLDS: Final = AuditedList(
-    rows=_sql["list_holds"],
-    items=TypeAdapter(list[LegalHold]),
+    table="resguardo.legal_holds",
+    columns={"is_active": ("released_at",)},
+    conditions={"is_active": "r.released_at is null", "is_released": "r.released_at is not null"},
+    items=LegalHold,
     action=permissions.LIST_HOLDS.action,
     entity_type="legal_hold",
     time="placed_at",
@@ -54,6 +55,11 @@ async def release(tx: Transaction, hold_id: UUID) -> LegalHold | None:
     return None if row is None else LegalHold(**row)
 
 
-async def page(tx: Transaction, request: PageRequest, is_active: bool | None) -> list[LegalHold]:
-    """Return a page, newest first, with its audit row. One row more than requested means that more rows follow."""
-    return await _HOLDS.page(tx, request, {"is_active": is_active}, fields=["scope", "matter", "custodian"])
+async def page(
+    tx: Transaction, request: PageRequest, is_active: bool | None, selected: Collection[str]
+) -> list[LegalHold]:
+    """Return the selected fields of a page, newest first, with its audit row. One row more than requested means that
+    more rows follow.
+    """
+    filters = {"is_active": is_active or None, "is_released": is_active is False or None}
+    return await _HOLDS.page(tx, request, filters, fields=["scope", "matter", "custodian"], selected=selected)

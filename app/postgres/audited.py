@@ -1,15 +1,18 @@
 """Reads that write their audit row, and count against a quota, in the same statement.
 
-A noun's `queries.sql` has a plain select of the rows. `AuditedRead` and `AuditedList` put it into the statement that
-also calls `private.record_lookup()`. The statement returns one row: `recorded`, from that function, and `found`, a JSON
-array. One row comes back for an empty result too, so that its audit row is written: Postgres does not call a function
-to whose result nobody refers.
+`AuditedRead` puts a plain select of a noun's `queries.sql` into the statement that also calls
+`private.record_lookup()`. `AuditedList` composes the select from the list's named fragments: only the conditions of
+the filters that were given, and only the columns and nested values of the selected fields. Therefore Postgres can plan
+each shape for an index. The statement returns one row: `recorded`, from that function, and `found`, a JSON array. One
+row comes back for an empty result too, so that its audit row is written: Postgres does not call a function to whose
+result nobody refers.
 
 All parts of a statement are texts of this repository. A caller's values are parameters.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
 from functools import cached_property
 from typing import Final, Generic, Literal, LiteralString, TypeVar
 
@@ -37,13 +40,36 @@ seen as materialized (
 
 select
     (select s.recorded from seen as s) as recorded,
-    coalesce((select json_agg(x{order})::text from ({details}) as x), '[]') as found"""
-_BEFORE: Final = "where (r.{time}, r.id) < (%(before_at)s, %(before_id)s::uuid)\n"
+    coalesce((select json_agg(x{order})::text from (select p.*{details} from page as p) as x), '[]') as found"""
+_HUMP: Final = re.compile("[A-Z]")
+_DETAIL: Final = ", ({value}) as {name}"
+_BEFORE: Final = "(r.{time}, r.id) < ((select %(before_at)s::timestamptz), (select %(before_id)s::uuid))"
 _PAGE: Final = """\
-select r.* from ({rows}) as r
-{before}order by r.{time} desc, r.id desc
-limit %(page_size)s"""
-_SHOWN: Final = "(select s.* from page as s order by s.{time} desc, s.id desc limit %(first)s)"
+select {columns} from {table} as r{where}
+order by r.{time} desc, r.id desc
+limit (select %(page_size)s::bigint)"""
+"""The limit is a subquery because the planner then expects a tenth of the rows, whatever the page size. It therefore
+reads an index in the order of the list. With a small constant it may read and sort all rows of a person. A plan for
+given values is no cheaper either, so Postgres soon keeps the generic plan.
+"""
+
+_FEW: Final = "(select r.* from {table} as r where {narrow} offset 0)"
+"""A subquery with an offset is planned by itself, without the order of the list and its limit."""
+
+_PAGE_OF_VALUES: Final = """\
+select r.* from unnest((select %({values})s::text[])) as v (value)
+cross join lateral (
+{page}
+) as r
+order by r.{time} desc, r.id desc
+limit (select %(page_size)s::bigint)"""
+"""One page for each value of an array, from an index of value and time, and of these the first page. An index cannot
+return the rows of several values in the order of time.
+"""
+
+_SHOWN: Final = (
+    "(select s.* from page as s order by s.{time} desc, s.id desc limit (select %(first)s::bigint))"
+)
 
 
 @dataclass(frozen=True)
@@ -56,9 +82,7 @@ class Look(Generic[Item]):
 
 @dataclass(frozen=True, kw_only=True)
 class _Audited(Generic[Item]):
-    rows: LiteralString
-    """A select with an `id`, and `patient_id` and `consultation_id` unless the fields below say otherwise."""
-    items: TypeAdapter[list[Item]]
+    items: type[Item]
     entity_type: LiteralString
     action: LiteralString | None = None
     """None if each call names its action."""
@@ -73,12 +97,22 @@ class _Audited(Generic[Item]):
     ids: LiteralString | None = "p.id"
     patients: LiteralString | None = "p.patient_id"
     consultations: LiteralString | None = "p.consultation_id"
-    details: LiteralString = "select p.* from page as p"
-    """A select from `page as p`: the rows with what belongs to each."""
+    details: Mapping[str, LiteralString] = field(default_factory=dict)
+    """By name, a value that belongs to a row `p`, as SQL. A statement contains those that are selected. A value is a
+    subquery and not a join, so that Postgres computes it only for the rows of the page.
+    """
 
     def _statement(
-        self, rows: LiteralString, *, shown: LiteralString = "page", order: LiteralString = ""
+        self,
+        rows: LiteralString,
+        selected: Collection[str],
+        *,
+        shown: LiteralString = "page",
+        order: LiteralString = "",
     ) -> LiteralString:
+        details = (
+            _DETAIL.format(name=name, value=value) for name, value in self.details.items() if name in selected
+        )
         return _STATEMENT.format(
             rows=rows,
             entity_type=self.entity_type,
@@ -90,8 +124,12 @@ class _Audited(Generic[Item]):
             consultations=_distinct(self.consultations),
             shown=shown,
             order=order,
-            details=self.details,
+            details="".join(details),
         )
+
+    @cached_property
+    def _adapter(self) -> TypeAdapter[list[Item]]:
+        return TypeAdapter(list[self.items])  # type: ignore[name-defined] # the type is a value here
 
     async def _look(
         self,
@@ -106,7 +144,7 @@ class _Audited(Generic[Item]):
         row = await tx.one(statement, {**parameters, **about})
         if row is None or row["recorded"] is None:
             raise RuntimeError("the statement has written no audit row")
-        return Look(self.items.validate_json(row["found"]), row["recorded"])
+        return Look(self._adapter.validate_json(row["found"]), row["recorded"])
 
 
 def _distinct(column: LiteralString | None) -> LiteralString:
@@ -117,12 +155,16 @@ def _distinct(column: LiteralString | None) -> LiteralString:
 class AuditedRead(_Audited[Item]):
     """A read of one entity, or of a list that has no pages."""
 
+    rows: LiteralString
+    """A select with an `id`, and `patient_id` and `consultation_id` unless other fields say otherwise."""
     order: LiteralString | None = None
     """The order of the result, as columns of `x`."""
 
-    @cached_property
-    def statement(self) -> LiteralString:
-        return self._statement(self.rows, order="" if self.order is None else f" order by {self.order}")
+    def statement(self, selected: Collection[str] = ()) -> LiteralString:
+        """Return the statement with the details among the selected fields."""
+        return self._statement(
+            self.rows, selected, order="" if self.order is None else f" order by {self.order}"
+        )
 
     async def look(
         self,
@@ -131,11 +173,16 @@ class AuditedRead(_Audited[Item]):
         *,
         action: LiteralString | None = None,
         fields: Sequence[str] = (),
+        selected: Collection[str] | None = None,
         is_counted: bool = True,
     ) -> Look[Item]:
-        """Return the rows. With `is_counted` the read uses the meter, if there is one. Raises RateLimited."""
+        """Return the rows. The audit row names `fields`. `selected` are the details to read, if they are not `fields`.
+
+        With `is_counted` the read uses the meter, if there is one. Raises RateLimited.
+        """
         meter = self.meter if is_counted else None
-        return await self._look(tx, self.statement, action, fields, meter, parameters)
+        statement = self.statement(fields if selected is None else selected)
+        return await self._look(tx, statement, action, fields, meter, parameters)
 
     async def all(
         self,
@@ -144,40 +191,98 @@ class AuditedRead(_Audited[Item]):
         *,
         action: LiteralString | None = None,
         fields: Sequence[str] = (),
+        selected: Collection[str] | None = None,
         is_counted: bool = True,
     ) -> list[Item]:
         """Return the rows, which are none if the named entity is hidden."""
-        return (await self.look(tx, parameters, action=action, fields=fields, is_counted=is_counted)).found
+        looked = await self.look(
+            tx, parameters, action=action, fields=fields, selected=selected, is_counted=is_counted
+        )
+        return looked.found
 
 
 @dataclass(frozen=True, kw_only=True)
 class AuditedList(_Audited[Item]):
-    """A list in pages, newest first by the column `time` and then by id."""
+    """A list in pages, newest first by the column `time` and then by id.
 
+    The columns are the fields of `items` that are not in `details`. A field without a default is always read. A field
+    with a default is read if it is selected.
+    """
+
+    table: LiteralString
+    """The table, whose rows are `r` in the conditions."""
     time: LiteralString
+    always: LiteralString | None = None
+    """The condition of every page."""
+    conditions: Mapping[str, LiteralString] = field(default_factory=dict)
+    """By the name of a filter, its condition. The value of the filter is the parameter of that name, in a subquery, so
+    that the plan does not depend on the value.
+    """
+    narrow: Mapping[str, LiteralString] = field(default_factory=dict)
+    """Conditions like these that leave few rows. Postgres reads them by the index of the condition, and never in the
+    order of time.
+    """
+    values: Mapping[str, LiteralString] = field(default_factory=dict)
+    """By the name of a filter that is an array, the condition for one of its values, `v.value`. The table has an index
+    that leads with the value's column and then `time`, after the columns of policies. Needs different values.
+    """
+    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """By the name of a selected field, the columns that it needs, if they have other names."""
     meter: Meter | None = "pages"
 
-    @cached_property
-    def first_page(self) -> LiteralString:
-        return self._page("")
-
-    @cached_property
-    def later_page(self) -> LiteralString:
-        return self._page(_BEFORE.format(time=self.time))
-
-    def _page(self, before: LiteralString) -> LiteralString:
+    def statement(
+        self, given: Collection[str] = (), selected: Collection[str] = (), *, is_later: bool = False
+    ) -> LiteralString:
+        """Return the statement of a page with these filters and selected fields, by their names in the API."""
+        names = {_HUMP.sub(r"_\g<0>", name).lower() for name in selected}
+        narrow = [text for name, text in self.narrow.items() if name in given]
+        conditions = [self.always] if self.always else []
+        conditions += [text for name, text in {**self.conditions, **self.values}.items() if name in given]
+        if is_later:
+            conditions.append(_BEFORE.format(time=self.time))
+        rows = _PAGE.format(
+            columns=", ".join(f"r.{name}" for name in self._columns(names)),
+            table=_FEW.format(table=self.table, narrow=" and ".join(narrow)) if narrow else self.table,
+            where=f"\nwhere {' and '.join(conditions)}" if conditions else "",
+            time=self.time,
+        )
+        for name in self.values:
+            if name in given:
+                rows = _PAGE_OF_VALUES.format(values=name, page=rows, time=self.time)
         return self._statement(
-            _PAGE.format(rows=self.rows, before=before, time=self.time),
+            rows,
+            names,
             shown=_SHOWN.format(time=self.time),
             order=f" order by x.{self.time} desc, x.id desc",
         )
 
+    def _columns(self, names: Collection[str]) -> list[str]:
+        """Return the columns in the order of the model's fields."""
+        wanted = {column for name in names for column in self.columns.get(name, (name,))}
+        return [
+            one.name
+            for one in fields(self.items)  # type: ignore[arg-type] # a list has a dataclass
+            if one.name not in self.details and (one.default is MISSING or one.name in wanted)
+        ]
+
     async def page(
-        self, tx: Transaction, request: PageRequest, parameters: Parameters, *, fields: Sequence[str] = ()
+        self,
+        tx: Transaction,
+        request: PageRequest,
+        filters: Parameters,
+        *,
+        fields: Sequence[str] = (),
+        selected: Collection[str] | None = None,
     ) -> list[Item]:
-        """Return one row more than requested if more follow. The audit row names the requested rows. Raises
+        """Return one row more than requested if more follow. The audit row names the requested rows and `fields`.
+
+        A filter that is None is not given. `selected` are the selected fields, if they are not `fields`. Raises
         RateLimited.
         """
-        statement = self.first_page if request.after is None else self.later_page
-        given = {**request.parameters, **parameters}
-        return (await self._look(tx, statement, None, fields, self.meter, given)).found
+        given = {name: value for name, value in filters.items() if value is not None}
+        statement = self.statement(
+            given, fields if selected is None else selected, is_later=request.after is not None
+        )
+        return (
+            await self._look(tx, statement, None, fields, self.meter, {**request.parameters, **filters})
+        ).found

@@ -3,7 +3,7 @@
 import base64
 import json
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Generic, TypeVar
 from uuid import UUID
 
@@ -12,6 +12,7 @@ from app.errors import InvalidInput
 DEFAULT_PAGE_SIZE = 25
 MAX_PAGE_SIZE = 100
 _MAX_CURSOR_LENGTH = 200
+_LOWEST_ID = UUID(int=0)
 Item = TypeVar("Item")
 
 
@@ -33,6 +34,18 @@ class PageRequest:
 
     first: int
     after: Cursor | None
+
+    def before(self, until: datetime | None) -> "PageRequest":
+        """Return the request for rows that are also older than `until`, in UTC if it has no time zone.
+
+        The list then has one upper bound. Postgres starts at one bound of an index scan, and would read all rows from
+        `until` down to the cursor.
+        """
+        if until is None:
+            return self
+        bound = Cursor(until if until.tzinfo else until.replace(tzinfo=UTC), _LOWEST_ID)
+        is_lower = self.after is None or (bound.at, bound.id) < (self.after.at, self.after.id)
+        return PageRequest(self.first, bound) if is_lower else self
 
     @property
     def parameters(self) -> dict[str, object]:

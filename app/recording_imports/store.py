@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Final, LiteralString
 from uuid import UUID
 
-from pydantic import TypeAdapter
-
 from app.postgres.audited import AuditedRead
 from app.postgres.database import Transaction
 from app.postgres.queries import Queries
@@ -16,7 +14,7 @@ from app.recording_imports.model import ImportRequest, RecordingImport, WantedUp
 _sql = Queries(Path(__file__).with_name("queries.sql"))
 _IMPORT: Final = AuditedRead(
     rows=_sql["read_import"],
-    items=TypeAdapter(list[RecordingImport]),
+    items=RecordingImport,
     entity_type="recording_import",
     asked="%(id)s",
     meter="urls",

@@ -17,8 +17,6 @@ from types import TracebackType
 from typing import Final, LiteralString, Self
 from uuid import UUID
 
-from pydantic import TypeAdapter
-
 from app.errors import NotFound, RateLimited, Timeout, UpstreamFailed
 from app.failures import describe_failure
 from app.identity import permissions
@@ -37,7 +35,7 @@ _sql = Queries(Path(__file__).with_name("queries.sql"))
 
 _WATCHED: Final = AuditedRead(
     rows=_sql["watch_consultation"],
-    items=TypeAdapter(list[object]),
+    items=object,
     action=permissions.WATCH_RECORDINGS.action,
     entity_type="consultation",
     asked="%(consultation_id)s",

@@ -144,7 +144,7 @@ class Transcription:
 
 @dataclass(frozen=True)
 class Recording:
-    """A recording. `consultation` and `transcription` are None, and `speakers` is empty, if they were not selected.
+    """A recording. In a list, a field that was not selected has its default.
 
     The duration is in seconds and the size in bytes. `video_id` is the video of a MICROPHONE or SPEAKERS recording. A
     MICROPHONE recording has the `participant_id` of its publisher and LiveKit's `track_sid`. `is_routed` is true
@@ -161,19 +161,19 @@ class Recording:
     patient_id: UUID
     status: RecordingStatus
     room_name: str
-    room_sid: str | None
-    egress_id: str | None
-    egress_updated_at: datetime | None
-    started_at: datetime | None
-    ended_at: datetime | None
-    duration_seconds: float | None
-    size_bytes: int | None
-    sha256: str | None
-    truncated: bool
-    error: str | None
     created_at: datetime
     updated_at: datetime
     status_at: datetime
+    room_sid: str | None = None
+    egress_id: str | None = None
+    egress_updated_at: datetime | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    duration_seconds: float | None = None
+    size_bytes: int | None = None
+    sha256: str | None = None
+    truncated: bool = False
+    error: str | None = None
     medium: Medium = Medium.VIDEO
     video_id: UUID | None = None
     participant_id: UUID | None = None
@@ -201,14 +201,9 @@ class StoredMedia:
 
 @dataclass(frozen=True)
 class RecordingSelection:
-    """The selected fields of a recording: their names for the audit row, and which joins to make."""
+    """The names of the selected fields of a recording, for the audit row and the SQL statement."""
 
     fields: tuple[str, ...] = ()
-
-    @property
-    def parameters(self) -> dict[str, object]:
-        """Return the parameters of the SQL statements."""
-        return {f"with_{name}": name in self.fields for name in ("consultation", "speakers", "transcription")}
 
 
 @dataclass(frozen=True)
@@ -225,4 +220,7 @@ class RecordingFilter:
     @property
     def parameters(self) -> dict[str, object]:
         """Return the parameters of the SQL statement."""
-        return {**asdict(self), "statuses": None if self.statuses is None else list(self.statuses)}
+        return {
+            **asdict(self),
+            "statuses": None if self.statuses is None else list(dict.fromkeys(self.statuses)),
+        }

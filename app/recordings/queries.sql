@@ -1,56 +1,38 @@
--- name: list_recordings
--- Returns the videos that the caller sees, by status, consultation, room, egress and time.
-select r.*
-from resguardo.recordings as r
-where
-    r.medium = 'VIDEO'
-    and (%(statuses)s::text[] is null or r.status = any(%(statuses)s))
-    and (%(consultation_id)s::uuid is null or r.consultation_id = %(consultation_id)s)
-    and (%(room_name)s::text is null or r.room_name = %(room_name)s)
-    and (%(egress_id)s::text is null or r.egress_id = %(egress_id)s)
-    and (%(since)s::timestamptz is null or r.created_at >= %(since)s)
-    and (%(until)s::timestamptz is null or r.created_at < %(until)s);
+-- name: recorded_consultation
+-- Returns the consultation of the recording p as one JSON object.
+select row_to_json(y)
+from (
+    select c.id, c.external_id, c.scheduled_at, c.kind, c.sensitivity
+    from resguardo.consultations as c
+    where c.id = p.consultation_id
+) as y;
 
--- name: recording_details
--- Returns the rows of page with their consultation, sound and transcription, if those are wanted.
-select p.*, n.consultation, coalesce(m.speakers, '[]') as speakers, w.transcription
-from page as p
-left join lateral (
-    select row_to_json(y) as consultation
-    from (
-        select c.id, c.external_id, c.scheduled_at, c.kind, c.sensitivity
-        from resguardo.consultations as c
-        where c.id = p.consultation_id
-    ) as y
-) as n on %(with_consultation)s
-left join lateral (
-    select json_agg(y order by y.created_at, y.id) as speakers
-    from (
-        select
-            s.id, s.medium, s.track_sid, s.status, s.created_at, s.started_at, s.duration_seconds,
-            s.size_bytes, s.sha256, s.truncated, s.interrupted, s.error, u.participant
-        from resguardo.recordings as s
-        left join lateral (
-            select row_to_json(z) as participant
+-- name: speaker_sounds
+-- Returns the sound beside the video p as one JSON array, oldest first.
+select coalesce(json_agg(y order by y.created_at, y.id), '[]')
+from (
+    select
+        s.id, s.medium, s.track_sid, s.status, s.created_at, s.started_at, s.duration_seconds, s.size_bytes, s.sha256,
+        s.truncated, s.interrupted, s.error, (
+            select row_to_json(z)
             from (
-                select i.id, i.kind, i.guest_role
-                from resguardo.participants as i
-                where i.id = s.participant_id
+                select i.id, i.kind, i.guest_role from resguardo.participants as i where i.id = s.participant_id
             ) as z
-        ) as u on true
-        where s.video_id = p.id
-    ) as y
-) as m on %(with_speakers)s
-left join lateral (
-    select row_to_json(y) as transcription
-    from (
-        select
-            t.status, t.error, t.language, t.chunks_done, t.chunks_total, t.attempt,
-            t.unused_track_count, t.unintelligible_count, t.is_retried
-        from resguardo.transcripts as t
-        where t.recording_id = p.id
-    ) as y
-) as w on %(with_transcription)s;
+        ) as participant
+    from resguardo.recordings as s
+    where s.video_id = p.id
+) as y;
+
+-- name: transcription
+-- Returns the state of the transcription of the recording p as one JSON object.
+select row_to_json(y)
+from (
+    select
+        t.status, t.error, t.language, t.chunks_done, t.chunks_total, t.attempt, t.unused_track_count,
+        t.unintelligible_count, t.is_retried
+    from resguardo.transcripts as t
+    where t.recording_id = p.id
+) as y;
 
 -- name: read_recording
 -- Returns a recording; no row if it is hidden.

@@ -20,19 +20,33 @@ from app.recordings.model import Recording, RecordingFilter, RecordingSelection,
 
 _sql = Queries(Path(__file__).with_name("queries.sql"))
 _recordings = TypeAdapter(list[Recording])
+_DETAILS: Final = {
+    "consultation": _sql["recorded_consultation"],
+    "speakers": _sql["speaker_sounds"],
+    "transcription": _sql["transcription"],
+}
 _RECORDING: Final = AuditedRead(
     rows=_sql["read_recording"],
-    details=_sql["recording_details"],
-    items=_recordings,
+    details=_DETAILS,
+    items=Recording,
     action=permissions.READ_RECORDING.action,
     entity_type="recording",
     asked="%(id)s",
     meter="pages",
 )
 _RECORDINGS: Final = AuditedList(
-    rows=_sql["list_recordings"],
-    details=_sql["recording_details"],
-    items=_recordings,
+    table="resguardo.recordings",
+    always="r.medium = 'VIDEO'",
+    narrow={
+        "consultation_id": "r.consultation_id = %(consultation_id)s::uuid",
+        "room_name": "r.room_name = %(room_name)s",
+        "egress_id": "r.egress_id = %(egress_id)s",
+    },
+    conditions={"since": "r.created_at >= (select %(since)s::timestamptz)"},
+    values={"statuses": "r.status = v.value"},
+    columns={"error_text": ("error",)},
+    details=_DETAILS,
+    items=Recording,
     action=permissions.LIST_RECORDINGS.action,
     entity_type="recording",
     time="created_at",
@@ -47,7 +61,7 @@ async def list_page(
 ) -> list[Recording]:
     """Return one row more than requested, newest first, with the audit row."""
     return await _RECORDINGS.page(
-        tx, request, {**wanted.parameters, **selection.parameters}, fields=selection.fields
+        tx, request.before(wanted.until), wanted.parameters, fields=selection.fields
     )
 
 
@@ -61,7 +75,7 @@ async def read(
     """Return the recording with its audit row, or None if it is hidden or does not exist."""
     rows = await _RECORDING.all(
         tx,
-        {"id": recording_id, **selection.parameters},
+        {"id": recording_id},
         action=action,
         fields=selection.fields,
         is_counted=counts_as_page,

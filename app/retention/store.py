@@ -9,7 +9,6 @@ from uuid import UUID
 
 from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
-from pydantic import TypeAdapter
 
 from app.identity import permissions
 from app.postgres.audited import AuditedRead
@@ -48,7 +47,7 @@ class _PolicyRow:
 
 _POLICIES: Final = AuditedRead(
     rows=_sql["list_policies"],
-    items=TypeAdapter(list[_PolicyRow]),
+    items=_PolicyRow,
     action=permissions.LIST_RETENTION_POLICIES.action,
     entity_type="retention_policy",
     ids=None,

@@ -6,7 +6,6 @@ from typing import Final
 from uuid import UUID
 
 from psycopg.rows import DictRow
-from pydantic import TypeAdapter
 
 from app.errors import Conflict, NotFound
 from app.identity import permissions
@@ -25,10 +24,9 @@ class _Person:
     patient_id: UUID | None
 
 
-_people = TypeAdapter(list[_Person])
 _STAFF: Final = AuditedRead(
     rows=_sql["view_staff"],
-    items=_people,
+    items=_Person,
     action=permissions.READ_VIEWER.action,
     entity_type="staff",
     ids="p.user_id",
@@ -37,7 +35,7 @@ _STAFF: Final = AuditedRead(
 )
 _PATIENT: Final = AuditedRead(
     rows=_sql["view_patient"],
-    items=_people,
+    items=_Person,
     action=permissions.READ_VIEWER.action,
     entity_type="patient",
     ids="p.patient_id",

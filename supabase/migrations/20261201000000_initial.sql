@@ -3129,7 +3129,7 @@ comment on column resguardo.participants.joined_at is
 create unique index participants_one_doctor_key on resguardo.participants (consultation_id) where kind = 'DOCTOR';
 create unique index participants_one_patient_key on resguardo.participants (consultation_id) where kind = 'PATIENT';
 create index participants_consultation_idx on resguardo.participants (consultation_id, doctor_id, patient_id);
-create index participants_doctor_idx on resguardo.participants (doctor_id);
+create index participants_doctor_idx on resguardo.participants (doctor_id, joined_at);
 create index participants_patient_idx on resguardo.participants (patient_id);
 
 create table private.invitations (
@@ -3744,7 +3744,9 @@ comment on column resguardo.recordings.term_from is
 comment on column resguardo.recordings.missing_since is
 'Since when its object was missing from the bucket; null if the object is present.';
 create index recordings_consultation_idx on resguardo.recordings (consultation_id, doctor_id, patient_id);
-create index recordings_doctor_idx on resguardo.recordings (doctor_id, created_at desc, id desc);
+create index recordings_doctor_idx on resguardo.recordings (doctor_id, medium, created_at desc, id desc);
+create index recordings_doctor_status_idx on resguardo.recordings (doctor_id, status, created_at desc, id desc)
+where medium = 'VIDEO';
 create index recordings_patient_idx on resguardo.recordings (patient_id);
 create index recordings_room_idx on resguardo.recordings (room_name);
 create index recordings_video_idx on resguardo.recordings (video_id, consultation_id);
@@ -3757,7 +3759,6 @@ create unique index recordings_one_live_key on resguardo.recordings (consultatio
 where medium = 'VIDEO' and status in ('REQUESTED', 'STARTING', 'RECORDING', 'STOPPING');
 create index recordings_due_idx on resguardo.recordings (due_at, id) where due_at is not null;
 create index recordings_retention_policy_idx on resguardo.recordings (retention_policy);
-create index recordings_created_idx on resguardo.recordings (created_at);
 create index recordings_missing_idx on resguardo.recordings (missing_since) where missing_since is not null;
 
 -- Law 5: a finished recording never returns to an earlier status. Law 7: a recording becomes DELETED only after its
@@ -4868,6 +4869,10 @@ comment on column resguardo.legal_holds.recorded_since is
 create index legal_holds_consultation_idx on resguardo.legal_holds (consultation_id);
 create index legal_holds_patient_idx on resguardo.legal_holds (patient_id);
 create index legal_holds_placed_idx on resguardo.legal_holds (placed_at desc, id desc);
+create index legal_holds_active_placed_idx on resguardo.legal_holds (placed_at desc, id desc)
+where released_at is null;
+create index legal_holds_released_placed_idx on resguardo.legal_holds (placed_at desc, id desc)
+where released_at is not null;
 create index legal_holds_active_idx on resguardo.legal_holds (recorded_since) where released_at is null;
 
 -- Returns the videos that a hold covers, in any status. A hold on a video also covers its sound. A range of time that
@@ -5397,6 +5402,9 @@ create unique index access_requests_one_open_key on resguardo.access_requests (
 create index access_requests_patient_idx on resguardo.access_requests (patient_id, created_at desc, id desc);
 create index access_requests_consultation_idx on resguardo.access_requests (consultation_id, patient_id);
 create index access_requests_created_idx on resguardo.access_requests (created_at desc, id desc);
+create index access_requests_patient_status_idx
+on resguardo.access_requests (patient_id, status, created_at desc, id desc);
+create index access_requests_status_idx on resguardo.access_requests (status, created_at desc, id desc);
 create index access_requests_due_idx on resguardo.access_requests (due_on) where status in ('OPEN', 'APPROVED');
 create index access_requests_holding_idx on resguardo.access_requests (patient_id)
 where status in ('OPEN', 'APPROVED', 'DENIED');
@@ -6165,6 +6173,8 @@ create table resguardo.deletions (
     destroyed_keys jsonb not null default '[]',
     finished_at timestamptz,
     cleared_words jsonb not null default '[]',
+    stage text not null
+    generated always as (case when status = 'DELETING' and error is not null then 'FAILING' else status end) stored,
     constraint deletions_recording_fkey foreign key (recording_id, consultation_id)
     references resguardo.recordings (id, consultation_id),
     constraint deletions_consultation_fkey foreign key (consultation_id, doctor_id, patient_id)
@@ -6177,6 +6187,8 @@ create table resguardo.deletions (
 alter table resguardo.deletions enable row level security;
 comment on column resguardo.deletions.number is
 'The number of its certificate. 2 and more: a restored backup brought the recording back and it was destroyed again.';
+comment on column resguardo.deletions.stage is
+'The status, or FAILING if the deletion is DELETING and its newest attempt failed. Lists are filtered by it.';
 comment on column resguardo.deletions.hold_checked_at is
 'When the newest attempt checked that no hold covers the recording.';
 comment on column resguardo.deletions.shredded_at is 'When its keys were destroyed, after its objects were deleted.';
@@ -6188,7 +6200,9 @@ create index deletions_consultation_idx on resguardo.deletions (consultation_id,
 create index deletions_doctor_idx on resguardo.deletions (doctor_id, requested_at desc, id desc);
 create index deletions_patient_idx on resguardo.deletions (patient_id);
 create index deletions_policy_idx on resguardo.deletions (policy_id);
+create index deletions_doctor_stage_idx on resguardo.deletions (doctor_id, stage, requested_at desc, id desc);
 create index deletions_requested_idx on resguardo.deletions (requested_at desc, id desc);
+create index deletions_stage_idx on resguardo.deletions (stage, requested_at desc, id desc);
 create index deletions_in_grace_idx on resguardo.deletions (undo_until) where status = 'REQUESTED';
 create index deletions_begun_idx on resguardo.deletions (next_attempt_at) where status = 'DELETING';
 

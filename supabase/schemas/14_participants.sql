@@ -26,7 +26,7 @@ comment on column resguardo.participants.joined_at is
 create unique index participants_one_doctor_key on resguardo.participants (consultation_id) where kind = 'DOCTOR';
 create unique index participants_one_patient_key on resguardo.participants (consultation_id) where kind = 'PATIENT';
 create index participants_consultation_idx on resguardo.participants (consultation_id, doctor_id, patient_id);
-create index participants_doctor_idx on resguardo.participants (doctor_id);
+create index participants_doctor_idx on resguardo.participants (doctor_id, joined_at);
 create index participants_patient_idx on resguardo.participants (patient_id);
 
 create table private.invitations (

@@ -98,7 +98,9 @@ comment on column resguardo.recordings.term_from is
 comment on column resguardo.recordings.missing_since is
 'Since when its object was missing from the bucket; null if the object is present.';
 create index recordings_consultation_idx on resguardo.recordings (consultation_id, doctor_id, patient_id);
-create index recordings_doctor_idx on resguardo.recordings (doctor_id, created_at desc, id desc);
+create index recordings_doctor_idx on resguardo.recordings (doctor_id, medium, created_at desc, id desc);
+create index recordings_doctor_status_idx on resguardo.recordings (doctor_id, status, created_at desc, id desc)
+where medium = 'VIDEO';
 create index recordings_patient_idx on resguardo.recordings (patient_id);
 create index recordings_room_idx on resguardo.recordings (room_name);
 create index recordings_video_idx on resguardo.recordings (video_id, consultation_id);
@@ -111,7 +113,6 @@ create unique index recordings_one_live_key on resguardo.recordings (consultatio
 where medium = 'VIDEO' and status in ('REQUESTED', 'STARTING', 'RECORDING', 'STOPPING');
 create index recordings_due_idx on resguardo.recordings (due_at, id) where due_at is not null;
 create index recordings_retention_policy_idx on resguardo.recordings (retention_policy);
-create index recordings_created_idx on resguardo.recordings (created_at);
 create index recordings_missing_idx on resguardo.recordings (missing_since) where missing_since is not null;
 
 -- Law 5: a finished recording never returns to an earlier status. Law 7: a recording becomes DELETED only after its

@@ -28,6 +28,10 @@ comment on column resguardo.legal_holds.recorded_since is
 create index legal_holds_consultation_idx on resguardo.legal_holds (consultation_id);
 create index legal_holds_patient_idx on resguardo.legal_holds (patient_id);
 create index legal_holds_placed_idx on resguardo.legal_holds (placed_at desc, id desc);
+create index legal_holds_active_placed_idx on resguardo.legal_holds (placed_at desc, id desc)
+where released_at is null;
+create index legal_holds_released_placed_idx on resguardo.legal_holds (placed_at desc, id desc)
+where released_at is not null;
 create index legal_holds_active_idx on resguardo.legal_holds (recorded_since) where released_at is null;
 
 -- Returns the videos that a hold covers, in any status. A hold on a video also covers its sound. A range of time that

@@ -90,6 +90,9 @@ create unique index access_requests_one_open_key on resguardo.access_requests (
 create index access_requests_patient_idx on resguardo.access_requests (patient_id, created_at desc, id desc);
 create index access_requests_consultation_idx on resguardo.access_requests (consultation_id, patient_id);
 create index access_requests_created_idx on resguardo.access_requests (created_at desc, id desc);
+create index access_requests_patient_status_idx
+on resguardo.access_requests (patient_id, status, created_at desc, id desc);
+create index access_requests_status_idx on resguardo.access_requests (status, created_at desc, id desc);
 create index access_requests_due_idx on resguardo.access_requests (due_on) where status in ('OPEN', 'APPROVED');
 create index access_requests_holding_idx on resguardo.access_requests (patient_id)
 where status in ('OPEN', 'APPROVED', 'DENIED');

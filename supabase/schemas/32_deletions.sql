@@ -28,6 +28,8 @@ create table resguardo.deletions (
     destroyed_keys jsonb not null default '[]',
     finished_at timestamptz,
     cleared_words jsonb not null default '[]',
+    stage text not null
+    generated always as (case when status = 'DELETING' and error is not null then 'FAILING' else status end) stored,
     constraint deletions_recording_fkey foreign key (recording_id, consultation_id)
     references resguardo.recordings (id, consultation_id),
     constraint deletions_consultation_fkey foreign key (consultation_id, doctor_id, patient_id)
@@ -40,6 +42,8 @@ create table resguardo.deletions (
 alter table resguardo.deletions enable row level security;
 comment on column resguardo.deletions.number is
 'The number of its certificate. 2 and more: a restored backup brought the recording back and it was destroyed again.';
+comment on column resguardo.deletions.stage is
+'The status, or FAILING if the deletion is DELETING and its newest attempt failed. Lists are filtered by it.';
 comment on column resguardo.deletions.hold_checked_at is
 'When the newest attempt checked that no hold covers the recording.';
 comment on column resguardo.deletions.shredded_at is 'When its keys were destroyed, after its objects were deleted.';
@@ -51,7 +55,9 @@ create index deletions_consultation_idx on resguardo.deletions (consultation_id,
 create index deletions_doctor_idx on resguardo.deletions (doctor_id, requested_at desc, id desc);
 create index deletions_patient_idx on resguardo.deletions (patient_id);
 create index deletions_policy_idx on resguardo.deletions (policy_id);
+create index deletions_doctor_stage_idx on resguardo.deletions (doctor_id, stage, requested_at desc, id desc);
 create index deletions_requested_idx on resguardo.deletions (requested_at desc, id desc);
+create index deletions_stage_idx on resguardo.deletions (stage, requested_at desc, id desc);
 create index deletions_in_grace_idx on resguardo.deletions (undo_until) where status = 'REQUESTED';
 create index deletions_begun_idx on resguardo.deletions (next_attempt_at) where status = 'DELETING';
 

@@ -326,10 +326,11 @@ def _audited() -> Iterator[tuple[str, str]]:
     for module in list(sys.modules.values()):
         for name, value in vars(module).items() if module.__name__.startswith("app.") else ():
             if isinstance(value, AuditedRead):
-                yield f"{module.__name__}.{name}", value.statement
+                yield f"{module.__name__}.{name}", value.statement(value.details)
             elif isinstance(value, AuditedList):
-                yield f"{module.__name__}.{name}", value.first_page
-                yield f"{module.__name__}.{name}", value.later_page
+                yield f"{module.__name__}.{name}", value.statement()
+                filters = (*value.conditions, *value.values)
+                yield f"{module.__name__}.{name}", value.statement(filters, value.details, is_later=True)
 
 
 def test_every_audited_statement_refers_to_its_row() -> None:

@@ -1,0 +1,304 @@
+"""The pages of lists, as the services read them: one case for each list, role and filter."""
+
+import asyncio
+import re
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final, LiteralString, cast
+from uuid import UUID
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import DictRow
+
+from app.access_requests import store as access_requests
+from app.access_requests.model import AccessRequestStatus
+from app.consultations import store as consultations
+from app.consultations.model import ConsultationSelection
+from app.deletions import store as deletions
+from app.deletions.model import DeletionFilter, DeletionStatus
+from app.holds import store as holds
+from app.postgres.database import Parameters, Transaction
+from app.postgres.paging import Cursor, PageRequest
+from app.recordings import store as recordings
+from app.recordings.model import RecordingFilter, RecordingSelection, RecordingStatus
+from tests.databases import Database
+from tests.policies.world import Connection, id_of
+
+FIRST: Final = 10
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Values of one doctor's rows, from which the filters of the cases are made."""
+
+    consultation_id: UUID
+    recording_id: UUID
+    room_name: str
+    egress_id: str
+    oldest: datetime
+    newest: datetime
+
+    @property
+    def middle(self) -> Cursor:
+        """Return a place in the middle of the doctor's lists."""
+        return Cursor(self.oldest + (self.newest - self.oldest) / 2, self.recording_id)
+
+
+Call = Callable[[Transaction, PageRequest, Facts], Coroutine[Any, Any, Any]]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A list with its filter. `most` is how many times as much as a small practice's page the page may cost."""
+
+    name: str
+    user: str
+    call: Call
+    most: float = 1.5
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A statement that a service runs, with its parameters."""
+
+    text: LiteralString
+    parameters: Parameters
+
+    @property
+    def _names(self) -> list[str]:
+        return list(dict.fromkeys(re.findall(r"%\((\w+)\)s", self.text)))
+
+    def prepare(self, connection: Connection, name: str) -> None:
+        """Prepare the statement under a name, in place of the one that has the name."""
+        numbered = self.text
+        for number, parameter in enumerate(self._names, start=1):
+            numbered = numbered.replace(f"%({parameter})s", f"${number}")
+        if connection.execute("select from pg_prepared_statements where name = %s", [name]).rowcount:
+            connection.execute(sql.SQL("deallocate {}").format(sql.Identifier(name)))
+        connection.execute(sql.SQL("prepare {} as ").format(sql.Identifier(name)) + sql.SQL(numbered))
+
+    def explain(self, connection: Connection, name: str) -> dict[str, Any]:
+        """Run the prepared statement, and return its plan with the buffers and the times."""
+        values = sql.SQL(", ").join(sql.Literal(self.parameters[parameter]) for parameter in self._names)
+        explain = sql.SQL("explain (analyze, buffers, timing off, format json) execute {}({})")
+        row = connection.execute(explain.format(sql.Identifier(name), values)).fetchone()
+        assert row is not None
+        return cast("dict[str, Any]", row[0][0])
+
+
+class _NotedError(Exception):
+    """A statement was noted instead of run."""
+
+
+class _Noting(Transaction):
+    """Notes the statement of a page instead of running it."""
+
+    def __init__(self) -> None:
+        super().__init__(cast("Any", None), "")
+        self.noted: Statement | None = None
+
+    async def one(self, sql: LiteralString, parameters: Parameters | None = None) -> DictRow | None:
+        self.noted = Statement(sql, parameters or {})
+        raise _NotedError
+
+
+def statement(case: Case, facts: Facts, *, after: Cursor | None = None) -> Statement:
+    """Return the statement that the case's service runs."""
+    noting = _Noting()
+    with suppress(_NotedError):
+        asyncio.run(case.call(noting, PageRequest(FIRST, after), facts))
+    assert noting.noted is not None
+    return noting.noted
+
+
+def facts(superuser: Connection, doctor_id: UUID) -> Facts:
+    """Return facts of the doctor's rows. The named recording is in the middle of the list."""
+    row = superuser.execute(
+        "select r.consultation_id, r.id, r.room_name, r.egress_id, l.oldest, l.newest"
+        " from resguardo.recordings as r, (select min(created_at) as oldest, max(created_at) as newest,"
+        " count(*) as rows from resguardo.recordings where doctor_id = %(id)s and medium = 'VIDEO') as l"
+        " where r.doctor_id = %(id)s and r.medium = 'VIDEO' and r.created_at <= (l.oldest + (l.newest - l.oldest) / 2)"
+        " order by r.created_at desc limit 1",
+        {"id": doctor_id},
+    ).fetchone()
+    assert row is not None
+    return Facts(*row)
+
+
+@dataclass(frozen=True)
+class Reader:
+    """The person who reads a case's page, in a practice, and the facts of the rows."""
+
+    connection: Connection
+    user: str
+    facts: Facts
+
+
+@contextmanager
+def readers(large: Database, small: Database) -> Iterator[Callable[[Case], tuple[Reader, Reader]]]:
+    """Yield a function that returns the readers of a case: one with many rows, and one with few.
+
+    Doctors and patients of the large practice are compared with each other. An officer sees all rows of a practice, so
+    the officer of the large practice is compared with the officer of the small one.
+    """
+    with (
+        psycopg.connect(large.superuser_url) as of_large,
+        psycopg.connect(small.superuser_url) as of_small,
+        psycopg.connect(large.api_url, autocommit=True, prepare_threshold=None) as in_large,
+        psycopg.connect(small.api_url, autocommit=True, prepare_threshold=None) as in_small,
+    ):
+        many, few = (facts(of_large, id_of(f"doctor {name}")) for name in ("big", "small"))
+        all_of_small = facts(of_small, id_of("doctor big"))
+
+        def of(case: Case) -> tuple[Reader, Reader]:
+            if case.user == "officer":
+                return Reader(in_large, "officer", many), Reader(in_small, "officer", all_of_small)
+            return (
+                Reader(in_large, f"{case.user} big", many),
+                Reader(in_large, f"{case.user} small", few),
+            )
+
+        yield of
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield a plan's node and all nodes below it."""
+    yield plan
+    for below in plan.get("Plans", ()):
+        yield from nodes(below)
+
+
+_EVERYTHING: Final = RecordingSelection(
+    (
+        *("consultation", "createdAt", "dueAt", "durationSeconds", "egressId", "endedAt", "errorText"),
+        *("id", "roomName", "sha256", "sizeBytes", "speakers", "startedAt", "status", "transcription"),
+    )
+)
+_NESTED: Final = ConsultationSelection(("consents", "externalId", "id", "participants"))
+_DELETION: Final = ("attempts", "error", "finishedAt", "id", "status")
+_HOLD: Final = ("id", "isActive", "matter", "recordedSince")
+_S = RecordingStatus
+
+
+def _recordings(name: str, wanted: Callable[[Facts], RecordingFilter], most: float = 1.5) -> Case:
+    return Case(
+        f"recordings {name}",
+        "doctor",
+        lambda tx, request, facts: recordings.list_page(tx, request, wanted(facts), _EVERYTHING),
+        most,
+    )
+
+
+def _consultations(user: str) -> Case:
+    return Case(
+        f"consultations of the {user}",
+        user,
+        lambda tx, request, _: consultations.list_page(tx, request, _NESTED),
+    )
+
+
+def _deletions(user: str, name: str, wanted: Callable[[Facts], DeletionFilter], most: float = 1.5) -> Case:
+    return Case(
+        f"deletions {name}, {user}",
+        user,
+        lambda tx, request, facts: deletions.list_page(tx, request, wanted(facts), _DELETION),
+        most,
+    )
+
+
+def _access_requests(user: str, status: AccessRequestStatus | None) -> Case:
+    return Case(
+        f"access requests {status or 'all'}, {user}",
+        user,
+        lambda tx, request, _: access_requests.list_page(
+            tx, request, status, ("denial", "export", "id", "isOverdue")
+        ),
+    )
+
+
+def _holds(name: str, is_active: bool | None) -> Case:
+    return Case(f"holds {name}", "officer", lambda tx, request, _: holds.page(tx, request, is_active, _HOLD))
+
+
+CASES: Final = (
+    _recordings("all", lambda _: RecordingFilter()),
+    _recordings("READY", lambda _: RecordingFilter(statuses=(_S.READY,))),
+    _recordings("LOST", lambda _: RecordingFilter(statuses=(_S.LOST,))),
+    _recordings("STARTING", lambda _: RecordingFilter(statuses=(_S.STARTING,))),
+    _recordings("LOST or FAILED", lambda _: RecordingFilter(statuses=(_S.LOST, _S.FAILED))),
+    _recordings("of all statuses", lambda _: RecordingFilter(statuses=tuple(_S)), 5),
+    _recordings("of a consultation", lambda f: RecordingFilter(consultation_id=f.consultation_id)),
+    _recordings("of a room", lambda f: RecordingFilter(room_name=f.room_name)),
+    _recordings("of an egress", lambda f: RecordingFilter(egress_id=f.egress_id)),
+    _recordings("since the oldest", lambda f: RecordingFilter(since=f.oldest)),
+    _recordings("since the newest", lambda f: RecordingFilter(since=f.newest)),
+    _recordings("until the oldest", lambda f: RecordingFilter(until=f.oldest + timedelta(minutes=8))),
+    _recordings("until the newest", lambda f: RecordingFilter(until=f.newest)),
+    _recordings(
+        "of a range",
+        lambda f: RecordingFilter(since=f.oldest, until=f.oldest + (f.newest - f.oldest) / 2),
+    ),
+    _recordings("LOST since", lambda f: RecordingFilter(statuses=(_S.LOST,), since=f.oldest)),
+    _recordings("READY until", lambda f: RecordingFilter(statuses=(_S.READY,), until=f.newest)),
+    _recordings(
+        "FAILED of a range",
+        lambda f: RecordingFilter(statuses=(_S.FAILED,), since=f.oldest, until=f.newest),
+    ),
+    _recordings("READY of a room", lambda f: RecordingFilter(statuses=(_S.READY,), room_name=f.room_name), 5),
+    _recordings(
+        "of a consultation since",
+        lambda f: RecordingFilter(consultation_id=f.consultation_id, since=f.oldest),
+        5,
+    ),
+    _recordings(
+        "of everything",
+        lambda f: RecordingFilter(
+            (_S.READY, _S.LOST), f.consultation_id, f.room_name, f.egress_id, f.oldest, f.newest
+        ),
+        5,
+    ),
+    _consultations("doctor"),
+    _consultations("patient"),
+    Case("joined rooms", "doctor", lambda tx, request, facts: consultations.list_joined_rooms(tx, ())),
+    *(
+        case
+        for user in ("doctor", "officer")
+        for case in (
+            _deletions(user, "all", lambda _: DeletionFilter()),
+            _deletions(user, "DELETED", lambda _: DeletionFilter(DeletionStatus.DELETED)),
+            _deletions(user, "UNDONE", lambda _: DeletionFilter(DeletionStatus.UNDONE)),
+            _deletions(user, "REQUESTED", lambda _: DeletionFilter(DeletionStatus.REQUESTED)),
+            _deletions(user, "failing", lambda _: DeletionFilter(is_failing=True)),
+            _deletions(user, "not failing", lambda _: DeletionFilter(is_failing=False)),
+            _deletions(user, "of a recording", lambda f: DeletionFilter(recording_id=f.recording_id)),
+            _deletions(
+                user,
+                "DELETING, not failing",
+                lambda _: DeletionFilter(DeletionStatus.DELETING, is_failing=False),
+                5,
+            ),
+            _deletions(
+                user,
+                "DELETED of a recording",
+                lambda f: DeletionFilter(DeletionStatus.DELETED, f.recording_id, False),
+                5,
+            ),
+        )
+    ),
+    _holds("all", None),
+    _holds("active", True),
+    _holds("released", False),
+    *(
+        _access_requests(user, status)
+        for user in ("patient", "officer")
+        for status in (
+            None,
+            AccessRequestStatus.WITHDRAWN,
+            AccessRequestStatus.OPEN,
+            AccessRequestStatus.FULFILLED,
+        )
+    ),
+)

@@ -1,0 +1,75 @@
+"""No page of a list costs more because of rows that are not on it.
+
+The pages run on a filled practice, in the person's role and under row level security, with the statements of the
+services. A prepared statement has a custom plan at first and a generic plan later, so each page runs with both.
+"""
+
+from typing import Any
+
+from tests.databases import Cluster
+from tests.large_practice import SMALL, fill
+from tests.list_reads import CASES, FIRST, Case, Reader, nodes, readers, statement
+from tests.policies.world import begin_as, claims_of
+
+SIZE = 60_000
+GROWING = {
+    "access_requests",
+    "consents",
+    "consultations",
+    "deletions",
+    "legal_holds",
+    "participants",
+    "recordings",
+    "transcripts",
+}
+DEEPER_INDEXES = 20
+"""How many more buffers a page may read because the indexes of a large table have more levels."""
+
+MOST_VISITED = 12 * FIRST
+"""How many rows one part of a plan may visit: a page for each of the ten statuses of a recording."""
+
+
+def test_no_page_grows_with_the_rows_that_are_not_on_it(cluster: Cluster) -> None:
+    with cluster.clone("newer") as large, cluster.clone("newer") as small:
+        fill(large.superuser_url, SIZE)
+        fill(small.superuser_url, SMALL, others=0)
+        with readers(large, small) as readers_of:
+            faults = [
+                f"{case.name}, {mode}, {page} page: {fault}"
+                for case in CASES
+                for mode in ("force_custom_plan", "force_generic_plan")
+                for page in ("first", "later")
+                for fault in _faults(case, *readers_of(case), mode, is_later=page == "later")
+            ]
+    assert faults == []
+
+
+def _faults(case: Case, many: Reader, few: Reader, mode: str, *, is_later: bool) -> list[str]:
+    plan = _plan(case, many, mode, is_later=is_later)
+    faults = []
+    for node in nodes(plan):
+        relation = node.get("Relation Name")
+        rows = (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
+        if relation in GROWING and node["Node Type"] == "Seq Scan":
+            faults.append(f"reads all of {relation}")
+        elif relation in GROWING and rows > MOST_VISITED:
+            faults.append(f"visits {rows:.0f} rows of {relation}")
+    buffers, few_buffers = _buffers(plan), _buffers(_plan(case, few, mode, is_later=False))
+    if buffers > case.most * few_buffers + DEEPER_INDEXES:
+        faults.append(f"reads {buffers} buffers, and {few_buffers} if there are few rows")
+    return faults
+
+
+def _plan(case: Case, reader: Reader, mode: str, *, is_later: bool) -> dict[str, Any]:
+    """Return the plan of the third run, because the first ones also read the catalogue."""
+    page = statement(case, reader.facts, after=reader.facts.middle if is_later else None)
+    with reader.connection.transaction(force_rollback=True):
+        begin_as(reader.connection, claims_of(reader.user))
+        reader.connection.execute("select set_config('plan_cache_mode', %s, true)", [mode])
+        page.prepare(reader.connection, "page")
+        plans = [page.explain(reader.connection, "page") for _ in range(3)]
+    return dict(plans[-1]["Plan"])
+
+
+def _buffers(plan: dict[str, Any]) -> int:
+    return int(plan["Shared Hit Blocks"]) + int(plan["Shared Read Blocks"])
