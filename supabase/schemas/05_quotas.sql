@@ -73,6 +73,8 @@ declare
     next_hour constant timestamptz := this_hour + interval '1 hour';
     per_hour constant bigint := coalesce((select q.per_hour from private.quotas as q where q.meter = of_meter), 0);
     free_slot integer;
+    used_before integer;
+    is_current boolean;
     is_counted boolean := false;
 begin
     if per_hour = 0 then  -- The table refuses an unknown meter. Its text would otherwise become the error's message.
@@ -80,14 +82,19 @@ begin
         values (person, of_meter, 0, this_hour, 0)
         on conflict do nothing;
     end if;
-    select u.slot into free_slot
+    select u.slot, u.used, u.window_start in (this_hour, next_hour)
+    into free_slot, used_before, is_current
     from private.usage as u
     where u.person_id = person and u.meter = of_meter and (per_hour + 7 - u.slot) / 8 > 0
         and (u.window_start not in (this_hour, next_hour) or u.used < (per_hour + 7 - u.slot) / 8)
     limit 1
     for update skip locked;
     if found then
-        is_counted := private.use_slot(person, of_meter, free_slot, per_hour, this_hour);
+        update private.usage as u
+        set used = case when is_current then used_before + 1 else 1 end,
+            window_start = case when is_current then u.window_start else this_hour end
+        where u.person_id = person and u.meter = of_meter and u.slot = free_slot;
+        is_counted := true;
     end if;
     if not is_counted then
         for free_slot in
