@@ -18,7 +18,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from app.drill.model import Notes, Problem
-from app.drill.run import Server
+from app.drill.service import RestoreServer
 from app.errors import InvalidInput
 from app.postgres.access_policies import MIGRATIONS_DIRECTORY
 from app.postgres.connections import connect_as_owner
@@ -41,7 +41,7 @@ _LINE_FAILED = re.compile(r":(\d+): (?:ERROR|FATAL):  (\w{5})$", re.MULTILINE)
 
 
 @contextmanager
-def fresh_server() -> Iterator[Server]:
+def fresh_server() -> Iterator[RestoreServer]:
     """Run a server without fsync in a directory that is removed at the end of the block.
 
     The module first removes the files that a killed drill left behind. Raises InvalidInput, UpstreamFailed.
@@ -52,7 +52,7 @@ def fresh_server() -> Iterator[Server]:
         _held(Path(home)),
         postgres.running(Path(home) / "postgres", durable=False) as superuser_url,
     ):
-        yield Server(Path(home), _prepare(superuser_url))
+        yield RestoreServer(Path(home), _prepare(superuser_url))
 
 
 def examine(dump: Path, notes: Notes) -> None:
@@ -66,7 +66,7 @@ def examine(dump: Path, notes: Notes) -> None:
     notes.require(_PLAIN_END in end, "dump_truncated")
 
 
-def restore(server: Server, dump: Path, notes: Notes) -> None:
+def restore(server: RestoreServer, dump: Path, notes: Notes) -> None:
     """Restore the dump and note its problems. Raises InvalidInput (dump_missing, dump_unreadable)."""
     if _is_archive(_ends(dump)[0]):
         _restore_archive(server, dump, notes)
@@ -99,7 +99,7 @@ def _prepare(superuser_url: str) -> str:
     return with_database(superuser_url, DATABASE)
 
 
-def _restore_archive(server: Server, dump: Path, notes: Notes) -> None:
+def _restore_archive(server: RestoreServer, dump: Path, notes: Notes) -> None:
     listed = _run(server, "pg_restore", "--list", str(dump))
     if listed.returncode != 0:
         raise InvalidInput("dump_unreadable")
@@ -123,7 +123,7 @@ def _is_ours(line: str) -> bool:
     return named in SCHEMAS and (entry["kind"] == "SCHEMA" or entry["rest"].startswith("SCHEMA "))
 
 
-def _restore_plain(server: Server, dump: Path, notes: Notes) -> None:
+def _restore_plain(server: RestoreServer, dump: Path, notes: Notes) -> None:
     done = _run(
         server, "psql", "--no-psqlrc", "--quiet", "--set=VERBOSITY=sqlstate", "--output", os.devnull,
         "--dbname", DATABASE, "--file", str(dump),
@@ -133,7 +133,7 @@ def _restore_plain(server: Server, dump: Path, notes: Notes) -> None:
     notes.require(done.returncode == 0 or bool(notes.problems), "dump_truncated")
 
 
-def _run(server: Server, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def _run(server: RestoreServer, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a program. The environment carries the password, because every user of the machine can read arguments."""
     url = urlsplit(server.url)
     environment = {

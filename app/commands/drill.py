@@ -13,8 +13,8 @@ from app import settings
 from app.commands.checkout import load_devstack
 from app.commands.console import out, report_refusals
 from app.commands.keys import ask_passphrase
-from app.drill import run as drills
-from app.drill.model import LIMIT_HOURS, Report, Step
+from app.drill import service as drills
+from app.drill.model import LIMIT_HOURS, DrillReport, Step
 from app.settings import BucketWriterSettings
 
 _SAID = {
@@ -70,7 +70,7 @@ def restore(
         loaded = settings.load(BucketWriterSettings)
         if report is not None and report.exists():
             raise typer.BadParameter("the file is there already", param_hint="--report")
-        order = drills.Order(dump, escrow, ask_passphrase(confirm=False), sample)
+        order = drills.DrillOrder(dump, escrow, ask_passphrase(confirm=False), sample)
         made = _run_with_progress(loaded, order, restorer)
     if report is not None:
         report.write_text(json.dumps(made.as_json(), indent=2) + "\n", encoding="utf-8")
@@ -79,8 +79,8 @@ def restore(
 
 
 def _run_with_progress(
-    loaded: BucketWriterSettings, order: drills.Order, restorer: drills.Restorer
-) -> Report:
+    loaded: BucketWriterSettings, order: drills.DrillOrder, restorer: drills.Restorer
+) -> DrillReport:
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=out, transient=True) as progress:
         shown = progress.add_task("", total=None)
@@ -88,10 +88,10 @@ def _run_with_progress(
         def end(step: Step) -> None:
             progress.console.print(_format_step(step))
 
-        return drills.run(
+        return drills.run_drill(
             loaded,
             order,
-            drills.Watcher(
+            drills.DrillProgress(
                 on_begin=lambda name: progress.reset(shown, description=name, total=None),
                 on_end=end,
                 on_checked=lambda done, total: progress.update(shown, completed=done, total=total),
@@ -110,7 +110,7 @@ def _format_step(step: Step) -> str:
     return "\n".join(lines)
 
 
-def _print_result(made: Report) -> None:
+def _print_result(made: DrillReport) -> None:
     word = "within" if made.is_within_limit else "[red]beyond[/]"
     out.print(
         f"drill: {'ok' if made.is_ok else 'FAILED'}, {made.seconds:.1f} s, {word} the {LIMIT_HOURS} h of the proposed "

@@ -45,7 +45,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Report:
+class DrillReport:
     """The result of the whole drill. A drill that stopped before its last step has failed."""
 
     deployment: str

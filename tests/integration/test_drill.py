@@ -22,10 +22,10 @@ from psycopg import sql
 from pydantic import SecretStr
 
 from app.certificates.signing import CertificateSigner
-from app.drill import run
-from app.drill.checking import sample
-from app.drill.model import LIMIT_HOURS, Report, Step
-from app.drill.run import Order, Watcher
+from app.drill import service
+from app.drill.database_checks import sample
+from app.drill.model import LIMIT_HOURS, DrillReport, Step
+from app.drill.service import DrillOrder, DrillProgress
 from app.keys.keyring import new_key_line
 from app.settings import BucketWriterSettings, Environment
 from devstack import restoring
@@ -81,10 +81,10 @@ def _settings(made: Practice, deployment: str) -> BucketWriterSettings:
     )
 
 
-def _drill(made: Practice, dump: Path, escrow: Path, **watched: Any) -> Report:
+def _drill(made: Practice, dump: Path, escrow: Path, **watched: Any) -> DrillReport:
     """Run the whole drill. Return its report."""
-    order = Order(dump, escrow, PASSPHRASE, 100)
-    return run.run(_settings(made, DEPLOYMENT), order, Watcher(**watched), restoring)
+    order = DrillOrder(dump, escrow, PASSPHRASE, 100)
+    return service.run_drill(_settings(made, DEPLOYMENT), order, DrillProgress(**watched), restoring)
 
 
 def _compared(
@@ -96,21 +96,21 @@ def _compared(
     passphrase: str = PASSPHRASE,
     sample: int = 100,
     **watched: Any,
-) -> Report:
+) -> DrillReport:
     """Run only the drill's comparison, on the practice's own database instead of a restored dump. Return the
     report.
     """
-    order = Order(made.directory / "none", escrow or made.escrow(), passphrase, sample)
-    return run.compare(
-        _settings(made, deployment), order, url or made.database.superuser_url, Watcher(**watched)
+    order = DrillOrder(made.directory / "none", escrow or made.escrow(), passphrase, sample)
+    return service.compare_restored(
+        _settings(made, deployment), order, url or made.database.superuser_url, DrillProgress(**watched)
     )
 
 
-def _step(report: Report, name: str) -> Step:
+def _step(report: DrillReport, name: str) -> Step:
     return next(step for step in report.steps if step.name == name)
 
 
-def _problems(report: Report) -> dict[str, set[tuple[str, str]]]:
+def _problems(report: DrillReport) -> dict[str, set[tuple[str, str]]]:
     return {
         step.name: {(one.reason, one.about) for one in step.problems}
         for step in report.steps

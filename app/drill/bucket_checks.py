@@ -8,7 +8,7 @@ from uuid import UUID
 
 from app.bucket.object_keys import kept_key
 from app.deletions.ledger import Ledger
-from app.drill.checking import Sampled
+from app.drill.database_checks import SampledRecording
 from app.drill.model import Notes
 from app.errors import AppError
 from app.integrations.storage.client import Storage
@@ -42,7 +42,7 @@ async def check_entries(ledger: Ledger, undone: list[UUID], notes: Notes) -> lis
 
 
 async def check_recordings(
-    storage: Storage, recordings: list[Sampled], notes: Notes, on_checked: Callable[[int, int], None]
+    storage: Storage, recordings: list[SampledRecording], notes: Notes, on_checked: Callable[[int, int], None]
 ) -> None:
     """Check that each object exists with its size and hash. Calls `on_checked` with the checked and the total
     number.
@@ -57,7 +57,7 @@ async def check_recordings(
         on_checked(number, len(recordings))
 
 
-async def _check(storage: Storage, one: Sampled, notes: Notes) -> None:
+async def _check(storage: Storage, one: SampledRecording, notes: Notes) -> None:
     if one.object_key is None:
         notes.require(False, "object_key_missing", one.id)
         return

@@ -42,7 +42,7 @@ order by random() limit %(size)s
 
 
 @dataclass(frozen=True)
-class Sampled:
+class SampledRecording:
     """A READY recording as the database describes it."""
 
     id: UUID
@@ -110,14 +110,14 @@ def undone_deletions(url: str, recordings: list[UUID]) -> list[UUID]:
         return [row[0] for row in connection.execute(_UNDONE, [recordings])]
 
 
-def sample(url: str, size: int, gone: list[UUID]) -> list[Sampled]:
+def sample(url: str, size: int, gone: list[UUID]) -> list[SampledRecording]:
     """Return random READY recordings, without those that the ledger lists as destroyed."""
     with connect_as_owner(url, application="resguardo-drill") as connection:
-        cursor = connection.cursor(row_factory=class_row(Sampled))
+        cursor = connection.cursor(row_factory=class_row(SampledRecording))
         return cursor.execute(_SAMPLE, {"gone": gone, "size": size}).fetchall()
 
 
-def check_data_keys(recordings: list[Sampled], keyring: Keyring, notes: Notes) -> None:
+def check_data_keys(recordings: list[SampledRecording], keyring: Keyring, notes: Notes) -> None:
     """Check that each data key of the sample can be unwrapped. A video from before data keys were introduced has
     none.
     """
@@ -135,7 +135,7 @@ def check_data_keys(recordings: list[Sampled], keyring: Keyring, notes: Notes) -
             notes.require(False, error.reason, one.id)
 
 
-def check_words(url: str, recordings: list[Sampled], keyring: Keyring, notes: Notes) -> None:
+def check_transcripts(url: str, recordings: list[SampledRecording], keyring: Keyring, notes: Notes) -> None:
     """Check that the transcripts of the sample can be decrypted, and that the index key can be unwrapped. Keeps and
     prints no text.
     """

@@ -19,9 +19,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from app.certificates.signing import CertificateSigner, read_public_key
 from app.deletions.ledger import Ledger
 from app.deployment import require_own_bucket
-from app.drill import checking, objects
-from app.drill.checking import Sampled
-from app.drill.model import Notes, Problem, Report, Step
+from app.drill import bucket_checks, database_checks
+from app.drill.database_checks import SampledRecording
+from app.drill.model import DrillReport, Notes, Problem, Step
 from app.errors import AppError
 from app.integrations import vendor_clients
 from app.keys import escrow as escrows
@@ -32,7 +32,7 @@ DEFAULT_SAMPLE: Final = 20
 
 
 @dataclass(frozen=True)
-class Order:
+class DrillOrder:
     """What to restore, and how many recordings to compare."""
 
     dump: Path
@@ -42,7 +42,7 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Watcher:
+class DrillProgress:
     """Receives the progress: the name of a step that begins, a step that ended, and the number of checked
     recordings.
     """
@@ -53,7 +53,7 @@ class Watcher:
 
 
 @dataclass(frozen=True)
-class Server:
+class RestoreServer:
     """A new server with an empty database and the roles that a dump names."""
 
     home: Path
@@ -66,10 +66,10 @@ class Restorer(Protocol):
     def examine(self, dump: Path, notes: Notes) -> None:
         """Note the type of the file. Raises InvalidInput."""
 
-    def fresh_server(self) -> AbstractContextManager[Server]:
+    def fresh_server(self) -> AbstractContextManager[RestoreServer]:
         """Run a server, and remove it at the end of the block. Raises InvalidInput, UpstreamFailed."""
 
-    def restore(self, server: Server, dump: Path, notes: Notes) -> None:
+    def restore(self, server: RestoreServer, dump: Path, notes: Notes) -> None:
         """Restore the dump and note its problems. Raises InvalidInput."""
 
 
@@ -78,8 +78,8 @@ class _Stopped(Exception):  # noqa: N818 - it reads as what happened
 
 
 @dataclass
-class _Course:
-    watcher: Watcher
+class _StepRecorder:
+    watcher: DrillProgress
     steps: list[Step] = field(default_factory=list)
 
     @contextmanager
@@ -99,14 +99,18 @@ class _Course:
             raise _Stopped
 
 
-def run(settings: BucketWriterSettings, order: Order, watcher: Watcher, restorer: Restorer) -> Report:
+def run_drill(
+    settings: BucketWriterSettings, order: DrillOrder, watcher: DrillProgress, restorer: Restorer
+) -> DrillReport:
     """Restore, compare, and remove the restored data. Problems are in the report and are not raised."""
     return _reported(
         settings, watcher, lambda course: _restore_and_compare(course, settings, order, restorer)
     )
 
 
-def compare(settings: BucketWriterSettings, order: Order, url: str, watcher: Watcher) -> Report:
+def compare_restored(
+    settings: BucketWriterSettings, order: DrillOrder, url: str, watcher: DrillProgress
+) -> DrillReport:
     """Compare a database that is already restored, at a superuser's URL. Does not read `order.dump`."""
     return _reported(
         settings,
@@ -115,18 +119,22 @@ def compare(settings: BucketWriterSettings, order: Order, url: str, watcher: Wat
     )
 
 
-def _reported(settings: BucketWriterSettings, watcher: Watcher, take: Callable[[_Course], None]) -> Report:
-    course, began_at, began = _Course(watcher), datetime.now(UTC), time.monotonic()
+def _reported(
+    settings: BucketWriterSettings, watcher: DrillProgress, take: Callable[[_StepRecorder], None]
+) -> DrillReport:
+    course, began_at, began = _StepRecorder(watcher), datetime.now(UTC), time.monotonic()
     is_complete = True
     try:
         take(course)
     except _Stopped:
         is_complete = False
-    return Report(settings.deployment, began_at, time.monotonic() - began, tuple(course.steps), is_complete)
+    return DrillReport(
+        settings.deployment, began_at, time.monotonic() - began, tuple(course.steps), is_complete
+    )
 
 
 def _restore_and_compare(
-    course: _Course, settings: BucketWriterSettings, order: Order, restorer: Restorer
+    course: _StepRecorder, settings: BucketWriterSettings, order: DrillOrder, restorer: Restorer
 ) -> None:
     kept = _open_escrow(course, settings, order)
     with course.step("dump", is_essential=True) as notes:
@@ -139,21 +147,23 @@ def _restore_and_compare(
         _compare(course, settings, order, kept, server.url)
 
 
-def _compare(course: _Course, settings: BucketWriterSettings, order: Order, kept: Escrow, url: str) -> None:
+def _compare(
+    course: _StepRecorder, settings: BucketWriterSettings, order: DrillOrder, kept: Escrow, url: str
+) -> None:
     with course.step("deployment", is_essential=True) as notes:
-        checking.check_mark(url, settings.deployment, notes)
+        database_checks.check_mark(url, settings.deployment, notes)
     with course.step("migrations") as notes:
-        checking.check_migrations(url, notes)
+        database_checks.check_migrations(url, notes)
     with course.step("policies") as notes:
-        checking.check_policies(url, notes)
+        database_checks.check_policies(url, notes)
     with course.step("audit log") as notes:
-        checking.check_audit_log(url, notes)
+        database_checks.check_audit_log(url, notes)
     with course.step("root keys") as notes:
-        checking.check_root_keys(url, kept.keyring, notes)
+        database_checks.check_root_keys(url, kept.keyring, notes)
     asyncio.run(_compare_with_bucket(course, settings, order, kept, url))
 
 
-def _open_escrow(course: _Course, settings: BucketWriterSettings, order: Order) -> Escrow:
+def _open_escrow(course: _StepRecorder, settings: BucketWriterSettings, order: DrillOrder) -> Escrow:
     with course.step("escrow", is_essential=True) as notes:
         kept = escrows.read(order.escrow, order.passphrase)
         notes.found["made_at"] = kept.made_at.isoformat()
@@ -168,7 +178,7 @@ def _public_keys(kept: Escrow) -> list[Ed25519PublicKey]:
 
 
 async def _compare_with_bucket(
-    course: _Course, settings: BucketWriterSettings, order: Order, kept: Escrow, url: str
+    course: _StepRecorder, settings: BucketWriterSettings, order: DrillOrder, kept: Escrow, url: str
 ) -> None:
     """Compare the restored database with the bucket."""
     storage = vendor_clients.make_worker_storage(settings)
@@ -178,15 +188,15 @@ async def _compare_with_bucket(
         gone: list[UUID] = []
         with course.step("ledger of deletions") as notes:
             ledger = Ledger(storage, _public_keys(kept), deployment=kept.deployment)
-            undone = checking.undone_deletions(url, await objects.read_ledger(ledger, notes))
-            gone += await objects.check_entries(ledger, undone, notes)
-        sampled: list[Sampled] = []
+            undone = database_checks.undone_deletions(url, await bucket_checks.read_ledger(ledger, notes))
+            gone += await bucket_checks.check_entries(ledger, undone, notes)
+        sampled: list[SampledRecording] = []
         with course.step("data keys") as notes:
-            sampled += checking.sample(url, order.sample, gone)
-            checking.check_data_keys(sampled, kept.keyring, notes)
+            sampled += database_checks.sample(url, order.sample, gone)
+            database_checks.check_data_keys(sampled, kept.keyring, notes)
         with course.step("words") as notes:
-            checking.check_words(url, sampled, kept.keyring, notes)
+            database_checks.check_transcripts(url, sampled, kept.keyring, notes)
         with course.step("recordings") as notes:
-            await objects.check_recordings(storage, sampled, notes, course.watcher.on_checked)
+            await bucket_checks.check_recordings(storage, sampled, notes, course.watcher.on_checked)
     finally:
         storage.close()
