@@ -350,7 +350,7 @@ async def test_unintelligible_turn_is_marked_counted_never_found_and_can_be_retr
     assert await doctor.refused(documents.RETRY_TRANSCRIPTION, id=str(made)) == refusal
     await world.rows(
         "insert into private.transcript_chunks"
-        " (recording_id, number, sound, start_ms, end_ms, heard, is_unintelligible, turn)"
+        " (recording_id, number, sound, start_ms, end_ms, answer, is_unintelligible, turn)"
         " values (%s, 0, %s, 0, 1, '', true, 1)",
         made,
         made,
