@@ -27,12 +27,4 @@ def hold_input(**scope: object) -> dict[str, object]:
 
 async def held(world: World, case: Case) -> UUID:
     """Return the id of a legal hold on the patient of the consultation."""
-    hold = uuid4()
-    await world.rows(
-        "insert into resguardo.legal_holds (id, patient_id, matter, custodian, placed_by)"
-        " values (%s, %s, 'matter', 'custodian', %s)",
-        hold,
-        case.patient_id,
-        uuid4(),
-    )
-    return hold
+    return world.practice.hold(uuid4(), patient_id=UUID(case.patient_id))

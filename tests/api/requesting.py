@@ -1,6 +1,7 @@
 """Helpers for tests of access requests."""
 
-from typing import Literal
+from datetime import UTC, datetime
+from typing import Any, Literal
 from uuid import UUID, uuid4
 
 from tests.api.world import Case, World
@@ -61,19 +62,22 @@ async def requested(
     world: World, case: Case, stage: Stage = "OPEN", channel: Literal["LOGIN", "WRITTEN"] = "LOGIN"
 ) -> UUID:
     """Return the id of a request for all recordings of the patient. SQL inserts the request at this stage."""
-    request = uuid4()
-    await world.rows(
-        "insert into resguardo.access_requests (id, patient_id, channel, filed_by, received_on, due_on, status,"
-        " denial_ground, determined_by, decided_at, review_asked_at, fulfilled_at, export_status, export_size_bytes)"
-        " values (%s, %s, %s, %s, current_date, current_date + 30, %s, %s, %s, private.now(), %s, %s, %s, 1000)",
-        request,
-        case.patient_id,
-        channel,
+    now = datetime(2026, 11, 21, 9, tzinfo=UTC)
+    columns: dict[str, Any] = {}
+    if stage in ("DENIED", "IN REVIEW"):
+        columns |= {"denial_ground": "ENDANGERS_LIFE", "determined_by": case.doctor.user_id}
+    if stage == "IN REVIEW":
+        columns["review_asked_at"] = now
+    if stage == "FULFILLED":
+        columns |= {"fulfilled_at": now, "export_status": "READY"}
+    request = world.practice.access_request(
+        UUID(case.patient_id),
         case.patient.user_id,
-        "OPEN" if stage == "IN REVIEW" else stage,
-        *(("ENDANGERS_LIFE", case.doctor.user_id) if stage in ("DENIED", "IN REVIEW") else (None, None)),
-        "2026-11-21T09:00:00+00:00" if stage == "IN REVIEW" else None,
-        *(("2026-11-21T09:00:00+00:00", "READY") if stage == "FULFILLED" else (None, None)),
+        channel=channel,
+        status="OPEN" if stage == "IN REVIEW" else stage,
+        decided_at=world.practice.now(),
+        export_size_bytes=1000,
+        **columns,
     )
     if stage == "FULFILLED":
         await world.rows(

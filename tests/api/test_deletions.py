@@ -133,12 +133,7 @@ async def test_law_7_held_recording_is_not_deleted(
     world: World, case: Case, doctor: Person, officer: Person, recording: UUID
 ) -> None:
     await requested(world, recording, grace="-1 minute")
-    await world.rows(
-        "insert into resguardo.legal_holds (id, consultation_id, matter, custodian, placed_by)"
-        " values (gen_random_uuid(), %s, 'matter', 'custodian', %s)",
-        UUID(case.id),
-        officer.user_id,
-    )
+    world.practice.hold(officer.user_id, consultation_id=UUID(case.id))
     await world.services.destroyer.run_once()
     assert await status_of(world, recording) == "READY"
     for person in (doctor, officer):

@@ -212,13 +212,7 @@ async def test_transcription_that_a_withdrawal_ended_says_why_and_is_retried_aft
     world: World, doctor: Person, case: Case, language: str, words: str
 ) -> None:
     await case.consent()
-    made = str(await world.recording(case))
-    await world.rows(
-        "insert into resguardo.transcripts (recording_id, consultation_id, doctor_id, patient_id, status)"
-        " select r.id, r.consultation_id, r.doctor_id, r.patient_id, 'PENDING' from resguardo.recordings as r"
-        " where r.id = %s",
-        made,
-    )
+    made = str(world.practice.transcript(await world.recording(case), "PENDING"))
     patient = case.participant("PATIENT")
     await case.patient.ask(documents.WITHDRAW_CONSENT, participantId=patient)
     await world.services.transcriber.transcribe(UUID(made))

@@ -42,7 +42,7 @@ async def test_viewer_signed_in_by_the_vendors_client_is_known(world: World) -> 
     login = (world.supabase_url, PUBLISHABLE_KEY, "vera@example.org", "correct horse battery")
     user_id = await admin.create_user(*login[2:])
     await admin.aclose()
-    await world.rows("insert into resguardo.staff (user_id, role) values (%s, 'clinician')", user_id)
+    world.practice.member(user_id)
     session = await sign_in(*login, await enrol_totp(*login))
     person = Person(world.http, user_id, user_id, session.access_token)
     viewer = await person.ask(documents.VIEWER)

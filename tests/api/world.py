@@ -39,6 +39,7 @@ from devstack.livekit import LiveKitStandIn, Pace, create_livekit_app
 from devstack.object_store import ObjectStore
 from tests.api import documents
 from tests.databases import Database
+from tests.practice import Practice, practice_of
 
 DEPLOYMENT = "tests"
 ADDRESS = "203.0.113.7"
@@ -165,6 +166,7 @@ class World:
     queue: procrastinate.App
     services: WorkerServices
     superuser: psycopg.AsyncConnection[DictRow]
+    practice: Practice
     settings: ApiSettings
     worker_settings: WorkerSettings
 
@@ -183,25 +185,14 @@ class World:
         """Return a person who has signed in and is not registered in Resguardo. `totp_at`: Unix seconds; now by
         default.
         """
-        person, session = uuid4(), uuid4()
-        await self.rows(
-            "insert into auth.users (id, aud, role, email, created_at, updated_at)"
-            " values (%s, 'authenticated', 'authenticated', %s, now(), now())",
-            person,
-            f"{person}@example.org",
-        )
-        await self.rows(
-            "insert into auth.sessions (id, user_id, aal) values (%s, %s, %s::auth.aal_level)",
-            session,
-            person,
-            aal,
-        )
+        person = self.practice.user(aud="authenticated", role="authenticated")
+        session = self.practice.session(person, aal=aal)
         return Person(self.http, person, session, self.token(person, session, aal=aal, totp_at=totp_at))
 
     async def staff(self, role: str, **session: Any) -> Person:
         """Return an active member of staff."""
         person = await self.user(**session)
-        await self.rows("insert into resguardo.staff (user_id, role) values (%s, %s)", person.user_id, role)
+        self.practice.member(person.user_id, role)
         return person
 
     async def clinician(self, **session: Any) -> Person:
@@ -274,23 +265,18 @@ class World:
         """Return the id of a recording that reached this status `age` ago. The object of a READY recording is in
         the bucket.
         """
-        recording = uuid4()
-        created_at = datetime.now(UTC) - age
-        await self.rows(
-            "insert into resguardo.recordings (id, consultation_id, doctor_id, patient_id, requested_by, status,"
-            " room_name, egress_id, sha256, size_bytes, created_at) select %s, c.id, c.doctor_id, c.patient_id,"
-            " c.doctor_id, %s, c.room_name, %s, encode(sha256(%s), 'hex'), %s, %s"
-            " from resguardo.consultations as c where c.id = %s",
-            recording,
-            status,
-            f"EG_{recording.hex}",
-            content,
-            len(content),
-            created_at,
-            UUID(case.id),
-        )
+        consultation, recording = UUID(case.id), uuid4()
         key = f"keep/{case.id}/{recording}/video.mp4"
-        await self.rows("insert into private.recording_secrets values (%s, %s)", recording, key)
+        self.practice.recording(
+            consultation,
+            status,
+            recording,
+            object_key=key,
+            egress_id=f"EG_{recording.hex}",
+            sha256=hashlib.sha256(content).hexdigest(),
+            size_bytes=len(content),
+            created_at=datetime.now(UTC) - age,
+        )
         if status == "READY":
             await self.bucket.put_new(key, content, "video/mp4")
         return recording
@@ -440,6 +426,7 @@ async def opened(database: Database, store: ObjectStore, data_dir: Path) -> Asyn
             queue=queue,
             services=services,
             superuser=superuser,
+            practice=stack.enter_context(practice_of(database.superuser_url)),
             settings=settings,
             worker_settings=worker,
         )

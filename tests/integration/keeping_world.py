@@ -14,7 +14,6 @@ from uuid import UUID, uuid4
 
 import psycopg
 from psycopg.rows import DictRow, dict_row
-from psycopg.types.json import Jsonb
 
 from app.certificates.signing import CertificateSigner
 from app.deletions.destroyer import Destroyer
@@ -28,20 +27,13 @@ from app.keys.keyring import Keyring
 from app.postgres.database import Database as Pool
 from devstack.object_store import ObjectStore
 from tests.databases import Database
+from tests.practice import Practice, practice_of
 
 DEPLOYMENT = "test"
 SIGNER = CertificateSigner.from_seed("c2lnbnMgd2hhdCB0ZXN0cyBkZXN0cm95OiAzMiBiLiE=")
 KEYRING = Keyring({"tests-1": b"a root key of a world of records"})
 START = datetime(2027, 1, 1, 9, tzinfo=UTC)
 DAY = timedelta(days=1)
-TERMS = {
-    "grace_days": 7,
-    "default": {"recording_days": 90, "signed_note_days": 2555},
-    "kinds": {"surgery": {"recording_days": 365, "signed_note_days": 2555}},
-    "minors": None,
-    "jurisdiction": None,
-    "applies_to_existing": False,
-}
 _MOVED_CLOCK: LiteralString = """
 create schema moved;
 create table moved.clock (at timestamptz not null);
@@ -70,6 +62,7 @@ class World:
     worker: Pool
     storage: ClockedStorage
     superuser: psycopg.AsyncConnection[DictRow]
+    practice: Practice
     time: datetime = START
     store_time: datetime | None = None
     doctor: UUID = field(default_factory=uuid4)
@@ -116,51 +109,19 @@ class World:
 
     async def adopt(self, terms: dict[str, Any] | None = None) -> None:
         """Put a retention policy into force, by default with the terms in `TERMS`."""
-        await self.rows(
-            "insert into resguardo.retention_policies (name, sha256, status, source, terms, shortens, activated_at)"
-            " values (%s, repeat('a', 64), 'ACTIVE', '', %s, false, private.now())",
-            f"policy {uuid4().hex[:8]}",
-            Jsonb(terms or TERMS),
-        )
+        self.practice.retention_policy(terms)
 
     async def patient(self) -> UUID:
         """Insert a new patient. Return the id."""
-        patient = uuid4()
-        await self.rows(
-            "insert into resguardo.patients (id, external_id) values (%s, %s)", patient, f"mrn-{patient}"
-        )
-        return patient
+        return self.practice.patient()
 
     async def consultation(self, patient: UUID | None = None, kind: str = "follow_up") -> UUID:
         """Insert a consultation without participants. Return its id."""
-        consultation = uuid4()
-        await self.rows(
-            "insert into resguardo.consultations (id, external_id, doctor_id, patient_id, scheduled_at, kind,"
-            " sensitivity, room_name) values (%s, %s, %s, %s, %s, %s, 'ORDINARY', %s)",
-            consultation,
-            f"visit-{consultation}",
-            self.doctor,
-            patient or await self.patient(),
-            self.time,
-            kind,
-            f"test_{consultation}",
-        )
-        return consultation
+        return self.practice.consultation(self.doctor, patient, kind=kind)
 
     async def participant(self, consultation: UUID, kind: str, guest_role: str | None = None) -> UUID:
         """Insert a participant who has joined the consultation. Return the id."""
-        participant = uuid4()
-        await self.rows(
-            "insert into resguardo.participants"
-            " (id, consultation_id, doctor_id, patient_id, kind, guest_role, joined_at)"
-            " select %s, c.id, c.doctor_id, c.patient_id, %s, %s, private.now()"
-            " from resguardo.consultations as c where c.id = %s",
-            participant,
-            kind,
-            guest_role,
-            consultation,
-        )
-        return participant
+        return self.practice.participant(consultation, kind, guest_role=guest_role, joined_at=self.time)
 
     async def recording(
         self,
@@ -177,26 +138,15 @@ class World:
         an object and a data key.
         """
         consultation = consultation or await self.consultation()
-        recording, content = uuid4(), content or secrets.token_bytes(64)
-        await self.rows(
-            "insert into resguardo.recordings (id, consultation_id, doctor_id, patient_id, requested_by, room_name,"
-            " medium, video_id, participant_id, track_sid, is_routed, status, created_at) select %s, c.id, c.doctor_id,"
-            " c.patient_id, c.doctor_id, c.room_name, %s, %s, %s, %s, %s, %s, %s"
-            " from resguardo.consultations as c where c.id = %s",
-            recording,
-            medium,
-            video_id,
-            participant,
-            f"TR_{recording.hex[:12]}" if medium == "MICROPHONE" else None,
-            is_routed,
-            "ABORTED" if status == "ABORTED" else "VERIFYING",
-            self.time,
+        content = content or secrets.token_bytes(64)
+        recording = self.practice.recording(
             consultation,
-        )
-        await self.rows(
-            "insert into private.recording_secrets select r.id, private.first_object_key(r)"
-            " from resguardo.recordings as r where r.id = %s",
-            recording,
+            "ABORTED" if status == "ABORTED" else "VERIFYING",
+            medium=medium,
+            video_id=video_id,
+            participant_id=participant,
+            is_routed=is_routed,
+            created_at=self.time,
         )
         await self.rows(
             "update resguardo.recordings set status = %s, ended_at = %s, stored_at = %s, size_bytes = %s,"
@@ -251,24 +201,9 @@ class World:
         """Return the status of the recording."""
         return str(await self.value("select status from resguardo.recordings where id = %s", recording))
 
-    async def hold(self, **scope: object) -> UUID:
+    async def hold(self, **scope: Any) -> UUID:
         """Place a legal hold. Return its id."""
-        hold = uuid4()
-        given = {
-            "consultation_id": None,
-            "patient_id": None,
-            "recorded_since": None,
-            "recorded_until": None,
-        } | scope
-        await self.rows(
-            "insert into resguardo.legal_holds (id, consultation_id, patient_id, recorded_since, recorded_until,"
-            " matter, custodian, placed_by, placed_at)"
-            " values (%s, %s, %s, %s, %s, 'matter 1', 'custodian 1', %s, private.now())",
-            hold,
-            *given.values(),
-            self.doctor,
-        )
-        return hold
+        return self.practice.hold(self.doctor, **scope)
 
     async def release(self, hold: UUID) -> None:
         """Release a legal hold."""
@@ -289,21 +224,23 @@ async def opened(database: Database, store: ObjectStore) -> AsyncIterator[World]
     storage = ClockedStorage(endpoint_url=store.endpoint_url, bucket=store.bucket, credentials=store.writer)
     worker = Pool(database.worker_url, application="tests")
     mark_database(database.owner_url, DEPLOYMENT)
-    async with await psycopg.AsyncConnection.connect(
+    connecting = psycopg.AsyncConnection.connect(
         database.superuser_url, autocommit=True, row_factory=dict_row
-    ) as superuser:
-        await worker.open()
-        world = World(database, worker, storage, superuser)
-        storage.world = world
-        await superuser.execute(_MOVED_CLOCK)
-        await world.move_to(START)
-        await world.rows("insert into resguardo.staff (user_id, role) values (%s, 'clinician')", world.doctor)
-        await storage.claim(DEPLOYMENT)
-        try:
-            yield world
-        finally:
-            await worker.close()
-            storage.close()
+    )
+    async with await connecting as superuser:
+        with practice_of(database.superuser_url) as practice:
+            await worker.open()
+            world = World(database, worker, storage, superuser, practice)
+            storage.world = world
+            await superuser.execute(_MOVED_CLOCK)
+            await world.move_to(START)
+            world.practice.member(world.doctor)
+            await storage.claim(DEPLOYMENT)
+            try:
+                yield world
+            finally:
+                await worker.close()
+                storage.close()
 
 
 def open_transactions(database: Database) -> int:

@@ -41,6 +41,7 @@ from devstack.livekit.webhooks import sign
 from devstack.object_store import ObjectStore
 from devstack.supabase_project import ProjectUrls
 from tests.databases import Database
+from tests.practice import practice_of
 
 KEYRING = Keyring({"tests-1": b"a root key of a world of records"})
 KEY, SECRET = "APItest", "a-secret-of-more-than-thirty-two-bytes"
@@ -66,15 +67,10 @@ def asker(user_id: UUID, aal: str = "aal2") -> Asker:
 
 def seed_people(database: Database | ProjectUrls) -> None:
     """Insert an active doctor and a patient's login."""
-    with psycopg.connect(database.superuser_url) as connection:
+    with practice_of(database.superuser_url) as practice:
         for user_id in (DOCTOR, PATIENT):
-            connection.execute(
-                "insert into auth.users (id, email) values (%s, %s)", (user_id, f"{user_id}@x.org")
-            )
-            connection.execute(
-                "insert into auth.sessions (id, user_id, aal) values (%s, %s, 'aal2')", (user_id, user_id)
-            )
-        connection.execute("insert into resguardo.staff (user_id, role) values (%s, 'clinician')", (DOCTOR,))
+            practice.session(practice.user(user_id), user_id)
+        practice.member(DOCTOR)
 
 
 @asynccontextmanager

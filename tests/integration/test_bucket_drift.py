@@ -43,6 +43,7 @@ from devstack.object_store import ObjectStore
 from tests.buckets import s3_client
 from tests.databases import Database
 from tests.integration.keeping_world import open_transactions
+from tests.practice import practice_of
 from tests.unit.environments import ENVIRONMENTS, set_environment
 
 pytestmark = pytest.mark.anyio
@@ -138,57 +139,37 @@ class World:
     ) -> str:
         """Insert a recording of the patient with an object in this folder. Return the prefix of its consultation."""
         made, of = uuid4(), consultation or self.consultation
-        self.run(
-            "insert into resguardo.recordings (id, consultation_id, doctor_id, patient_id, requested_by, room_name,"
-            " status, sha256, size_bytes, retention_class) values (%s, %s, %s, %s, %s, 'room', %s, %s, 4, %s)",
-            made,
-            of,
-            DOCTOR,
-            PATIENT,
-            DOCTOR,
-            status,
-            "a" * 64,
-            folder.removeprefix("r/"),
-        )
-        self.run(
-            "insert into private.recording_secrets (recording_id, object_key) values (%s, %s)",
-            made,
-            f"{folder}/{of}/{made}/video.mp4",
-        )
+        with practice_of(self.database.superuser_url) as practice, practice.without_triggers():
+            practice.recording(
+                of,
+                status,
+                made,
+                object_key=f"{folder}/{of}/{made}/video.mp4",
+                content=b"film",
+                retention_class=folder.removeprefix("r/"),
+            )
         if status in ("READY", "VERIFYING"):
             self.recorder.put_object(Bucket="resguardo", Key=f"{folder}/{of}/{made}/video.mp4", Body=b"film")
         return f"{folder}/{of}/"
 
     def hold(self, **scope: Any) -> UUID:
         """Insert a legal hold on a consultation, a patient, or a range. Return its id."""
-        made = uuid4()
-        values = {"consultation_id": None, "patient_id": None, "since": None, "until": None} | scope
-        self.run(
-            "insert into resguardo.legal_holds (id, consultation_id, patient_id, recorded_since, recorded_until,"
-            " matter, custodian, placed_by) values (%s, %s, %s, now() + %s::interval, now() + %s::interval,"
-            " 'm', 'c', %s)",
-            made,
-            values["consultation_id"],
-            values["patient_id"],
-            values["since"],
-            values["until"],
-            DOCTOR,
-        )
-        return made
+        with practice_of(self.database.superuser_url) as practice:
+            for end in scope.keys() & {"since", "until"}:
+                scope[f"recorded_{end}"] = practice.now() + scope.pop(end)
+            return practice.hold(DOCTOR, **scope)
 
     def request(self, status: str, consultation: UUID | None = None, patient: UUID = PATIENT) -> None:
         """Insert an access request."""
-        self.run(
-            "insert into resguardo.access_requests (patient_id, consultation_id, status, channel, filed_by,"
-            " received_on, due_on, denial_ground, fulfilled_at) values (%s, %s, %s, 'LOGIN', %s, current_date,"
-            " current_date + 30, %s, %s)",
-            patient,
-            consultation,
-            status,
-            patient,
-            "EXCEPTED" if status == "DENIED" else None,
-            "now" if status == "FULFILLED" else None,
-        )
+        with practice_of(self.database.superuser_url) as practice:
+            practice.access_request(
+                patient,
+                patient,
+                consultation_id=consultation,
+                status=status,
+                denial_ground="EXCEPTED" if status == "DENIED" else None,
+                fulfilled_at=practice.now() if status == "FULFILLED" else None,
+            )
 
     def lock(self, under: str, name: str = "hold-1", **changes: Any) -> None:
         """Add a lock rule for a prefix in Cloudflare."""
@@ -231,20 +212,10 @@ async def world(database: Database, emptied_store: ObjectStore) -> AsyncIterator
 
 
 def _consultation(database: Database) -> UUID:
-    made = uuid4()
-    with psycopg.connect(database.superuser_url) as connection:
-        connection.execute("set session_replication_role = replica")
-        connection.execute("insert into resguardo.staff (user_id, role) values (%s, 'clinician')", (DOCTOR,))
-        for number, patient in enumerate((PATIENT, OTHER_PATIENT)):
-            connection.execute(
-                "insert into resguardo.patients (id, external_id) values (%s, %s)", (patient, f"P-{number}")
-            )
-        connection.execute(
-            "insert into resguardo.consultations (id, external_id, doctor_id, patient_id, scheduled_at, kind,"
-            " sensitivity, room_name) values (%s, 'C-1', %s, %s, now(), 'visit', 'ORDINARY', %s)",
-            (made, DOCTOR, PATIENT, f"test_{made}"),
-        )
-    return made
+    with practice_of(database.superuser_url) as practice:
+        practice.member(DOCTOR)
+        practice.patient(OTHER_PATIENT)
+        return practice.consultation(DOCTOR, practice.patient(PATIENT))
 
 
 async def test_a_bucket_and_a_database_as_meant_have_no_drift(world: World) -> None:
@@ -338,7 +309,7 @@ async def test_terms_of_the_policy_in_force_need_their_rules(world: World) -> No
 SCOPES: list[dict[str, Any]] = [
     {"consultation_id": True},
     {"patient_id": PATIENT},
-    {"since": "-1 hour", "until": "1 hour"},
+    {"since": timedelta(hours=-1), "until": timedelta(hours=1)},
 ]
 
 

@@ -37,11 +37,9 @@ async def world(database: Database, emptied_store: ObjectStore) -> AsyncIterator
 
 async def as_doctor(world: World, sql: LiteralString, *values: object) -> None:
     """Run one statement as the doctor of the recordings, with the real role."""
-    session = uuid4()
-    await world.rows("insert into auth.users (id) values (%s) on conflict do nothing", world.doctor)
-    await world.rows(
-        "insert into auth.sessions (id, user_id, aal) values (%s, %s, 'aal2')", session, world.doctor
-    )
+    if not await world.rows("select from auth.users where id = %s", world.doctor):
+        world.practice.user(world.doctor)
+    session = world.practice.session(world.doctor)
     claims = {"sub": str(world.doctor), "aal": "aal2", "session_id": str(session), "exp": 4_102_444_800}
     async with world.superuser.transaction():
         await world.rows(

@@ -35,6 +35,7 @@ from devstack.object_store import ObjectStore
 from tests.buckets import InterceptedStorage
 from tests.databases import Database
 from tests.integration.winzip import TamperedError, WrongSecretError, read_archive
+from tests.practice import practice_of
 
 pytestmark = pytest.mark.anyio
 
@@ -145,58 +146,38 @@ class World:
         if participant is not None:
             medium, name = "MICROPHONE", f"microphone-{recording}.mp4"
         key = f"keep/{consultation}/{video_id or recording}/{name}"
-        with psycopg.connect(self.database.superuser_url) as connection:
-            connection.execute("set session_replication_role = replica")  # Triggers off
-            connection.execute(
-                "insert into resguardo.recordings (id, consultation_id, doctor_id, patient_id, requested_by,"
-                " room_name, status, sha256, size_bytes, medium, video_id, participant_id, track_sid, started_at)"
-                " select %s, c.id, c.doctor_id, c.patient_id, c.doctor_id, c.room_name, %s, %s, %s, %s, %s, %s, %s, %s"
-                " from resguardo.consultations as c where c.id = %s",
-                (
-                    recording,
-                    status,
-                    sha256 or hashlib.sha256(content).hexdigest(),
-                    len(content),
-                    medium,
-                    video_id,
-                    participant,
-                    None if participant is None else f"TR_{recording.hex[:12]}",
-                    started_at,
-                    consultation,
-                ),
+        digest = {} if sha256 is None else {"sha256": sha256}
+        with practice_of(self.database.superuser_url) as practice, practice.without_triggers():
+            practice.recording(
+                consultation,
+                status,
+                recording,
+                object_key=key,
+                content=content,
+                medium=medium,
+                video_id=video_id,
+                participant_id=participant,
+                started_at=started_at,
+                **digest,
             )
-            connection.execute("insert into private.recording_secrets values (%s, %s)", (recording, key))
         await self.storage.put_new(key, content, "video/mp4")
         return recording
 
     def participant(self, kind: str, guest_role: str | None = None) -> UUID:
         """Insert a participant of the consultation. Return the id."""
-        participant = uuid4()
-        self.rows(
-            "insert into resguardo.participants (id, consultation_id, doctor_id, patient_id, kind, guest_role)"
-            " values (%s, %s, %s, %s, %s, %s)",
-            participant,
-            self.consultation,
-            DOCTOR,
-            PATIENT,
-            kind,
-            guest_role,
-        )
-        return participant
+        with practice_of(self.database.superuser_url) as practice:
+            return practice.participant(self.consultation, kind, guest_role=guest_role)
 
     def request(self, status: str = "APPROVED", *, of_consultation: bool = False, days_ago: int = 0) -> UUID:
         """Insert an access request of the patient with this status. Return its id."""
-        (row,) = self.rows(
-            "insert into resguardo.access_requests (patient_id, consultation_id, channel, filed_by, received_on,"
-            " due_on, status) values (%s, %s, 'LOGIN', %s, current_date - %s, current_date - %s + 30, %s) returning id",
-            PATIENT,
-            self.consultation if of_consultation else None,
-            PATIENT,
-            days_ago,
-            days_ago,
-            status,
-        )
-        return UUID(str(row["id"]))
+        with practice_of(self.database.superuser_url) as practice:
+            return practice.access_request(
+                PATIENT,
+                PATIENT,
+                consultation_id=self.consultation if of_consultation else None,
+                received_on=(practice.now() - timedelta(days=days_ago)).date(),
+                status=status,
+            )
 
     def found(self, request: UUID) -> dict[str, Any]:
         (row,) = self.rows("select * from resguardo.access_requests where id = %s", request)
@@ -259,19 +240,10 @@ def _storage(store: ObjectStore) -> WatchedStorage:
 
 
 def _people(database: Database) -> UUID:
-    consultation, another = uuid4(), uuid4()
-    with psycopg.connect(database.superuser_url) as connection:
-        connection.execute("insert into resguardo.staff (user_id, role) values (%s, 'clinician')", (DOCTOR,))
-        for patient, of_patient in ((PATIENT, consultation), (OTHER_PATIENT, another)):
-            connection.execute(
-                "insert into resguardo.patients (id, external_id) values (%s, %s)", (patient, str(patient))
-            )
-            connection.execute(
-                "insert into resguardo.consultations (id, external_id, doctor_id, patient_id, scheduled_at, kind,"
-                " sensitivity, room_name) values (%s, %s, %s, %s, now(), 'first', 'ORDINARY', %s)",
-                (of_patient, str(of_patient), DOCTOR, patient, f"x_{of_patient}"),
-            )
-    return consultation
+    with practice_of(database.superuser_url) as practice:
+        practice.member(DOCTOR)
+        practice.consultation(DOCTOR, practice.patient(OTHER_PATIENT))
+        return practice.consultation(DOCTOR, practice.patient(PATIENT))
 
 
 async def _another_patients(world: World, content: bytes) -> UUID:
@@ -385,16 +357,8 @@ async def test_copy_fulfils_the_request_and_is_audited(world: World) -> None:
 
 async def test_copy_of_one_consultation_holds_no_other(world: World) -> None:
     await world.recording(b"this one")
-    other = uuid4()
-    world.rows(
-        "insert into resguardo.consultations (id, external_id, doctor_id, patient_id, scheduled_at, kind, sensitivity,"
-        " room_name) values (%s, %s, %s, %s, now(), 'first', 'ORDINARY', %s)",
-        other,
-        str(other),
-        DOCTOR,
-        PATIENT,
-        f"x_{other}",
-    )
+    with practice_of(world.database.superuser_url) as practice:
+        other = practice.consultation(DOCTOR, PATIENT)
     await world.recording(b"of another visit", consultation=other)
     request = world.request(of_consultation=True)
     await world.exports.export(request)

@@ -25,7 +25,8 @@ from tests.databases import Cluster, Database
 from tests.integration import small_stack
 from tests.integration.recording_world import DOCTOR, KEYRING, World, asker, opened
 from tests.policies.seed import seed
-from tests.policies.world import ANA, SHA256
+from tests.policies.world import ANA
+from tests.practice import practice_of
 from tests.unit.environments import set_environment
 
 KEYS = "select recording_id, wrapped_key, root_key_id from private.recording_keys order by 1"
@@ -62,26 +63,9 @@ class Practice:
 
     def video(self, status: str = "READY", medium: str = "VIDEO") -> UUID:
         """Insert a recording with this status. Return its id."""
-        recording = uuid4()
-        with psycopg.connect(self.database.superuser_url) as connection:
-            connection.execute("set session_replication_role = replica")
-            connection.execute(
-                "insert into resguardo.recordings (id, consultation_id, doctor_id, patient_id, requested_by, status,"
-                " room_name, sha256, size_bytes, medium, video_id)"
-                " values (%s, %s, %s, %s, %s, %s, %s, %s, 1000, %s, %s)",
-                [
-                    recording,
-                    ANA.id_of("over"),
-                    ANA.doctor_id,
-                    ANA.patient_id,
-                    ANA.doctor_id,
-                    status,
-                    ANA.room_of("over"),
-                    SHA256,
-                    medium,
-                    ANA.id_of("over READY") if medium == "SPEAKERS" else None,
-                ],
-            )
+        video = ANA.id_of("over READY") if medium == "SPEAKERS" else None
+        with practice_of(self.database.superuser_url) as practice, practice.without_triggers():
+            recording = practice.recording(ANA.id_of("over"), status, medium=medium, video_id=video)
         return recording
 
     async def make_key(self, ring: Keyring, recording: UUID) -> bool:

@@ -26,6 +26,7 @@ from app.postgres.database import Database as Pool
 from devstack.object_store import ObjectStore
 from tests.buckets import s3_client
 from tests.databases import Database
+from tests.practice import practice_of
 
 pytestmark = pytest.mark.anyio
 
@@ -84,23 +85,9 @@ class World:
     def recording(self, status: str, object_key: str | None = None) -> UUID:
         """Insert a recording with this status and an object key, by default its own. Return its id."""
         recording = uuid4()
-        with psycopg.connect(self.database.superuser_url) as connection:
-            connection.execute("set session_replication_role = replica")  # Triggers off
-            connection.execute(
-                "insert into resguardo.recordings (id, consultation_id, doctor_id, patient_id, requested_by,"
-                " room_name, status, sha256, size_bytes) values (%s, %s, %s, %s, %s, 'room', %s, %s, 4)",
-                (
-                    recording,
-                    self.consultation,
-                    UUID(int=1),
-                    UUID(int=2),
-                    UUID(int=1),
-                    status,
-                    "a" * 64,
-                ),
-            )
-        self.point(recording, object_key or self.key(recording))
-        return recording
+        with practice_of(self.database.superuser_url) as practice, practice.without_triggers():
+            key = object_key or self.key(recording)
+            return practice.recording(self.consultation, status, recording, object_key=key, content=b"film")
 
     def point(self, recording: UUID, object_key: str) -> None:
         """Store this object key in the recording's row."""
@@ -182,20 +169,8 @@ async def _opened(database: Database, store: ObjectStore) -> AsyncIterator[World
 
 
 def _consultation(database: Database) -> UUID:
-    made = uuid4()
-    with psycopg.connect(database.superuser_url) as connection:
-        connection.execute(
-            "insert into resguardo.staff (user_id, role) values (%s, 'clinician')", (UUID(int=1),)
-        )
-        connection.execute(
-            "insert into resguardo.patients (id, external_id) values (%s, 'P-1')", (UUID(int=2),)
-        )
-        connection.execute(
-            "insert into resguardo.consultations (id, external_id, doctor_id, patient_id, scheduled_at, kind,"
-            " sensitivity, room_name) values (%s, 'C-1', %s, %s, now(), 'visit', 'ORDINARY', %s)",
-            (made, UUID(int=1), UUID(int=2), f"test_{made}"),
-        )
-    return made
+    with practice_of(database.superuser_url) as practice:
+        return practice.consultation(practice.member(uuid4()))
 
 
 async def test_what_a_recording_has_stays_however_old(world: World) -> None:

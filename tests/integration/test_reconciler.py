@@ -27,6 +27,7 @@ from app.recordings.transitions import TRANSITIONS, mark_failed, mark_lost
 from devstack.object_store import ObjectStore
 from tests.databases import Database
 from tests.integration.recording_world import DOCTOR, KEY, SECRET, World, asker, opened
+from tests.practice import practice_of
 
 pytestmark = pytest.mark.anyio
 
@@ -727,14 +728,10 @@ async def test_late_joiner_without_consent_stops_the_recording_and_the_doctor_ca
     world: World,
 ) -> None:
     recording_id = await world.recording()
-    guest = uuid4()
-    world.rows(
-        "insert into resguardo.participants (id, consultation_id, doctor_id, patient_id, kind, guest_role, joined_at)"
-        " select %s, c.id, c.doctor_id, c.patient_id, 'GUEST', 'INTERPRETER', now()"
-        " from resguardo.consultations c where c.id = %s returning id",
-        guest,
-        world.consultation.id,
-    )
+    with practice_of(world.database.superuser_url) as practice:
+        guest = practice.participant(
+            world.consultation.id, "GUEST", guest_role="INTERPRETER", joined_at=practice.now()
+        )
     await world.join(guest)
     report = await world.reconciler.run_once()
     assert report.stopped_for_consent == 1

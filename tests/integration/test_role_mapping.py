@@ -14,6 +14,7 @@ from tests.databases import Database
 from tests.policies.acting import acting, at_once, refused, superuser, value
 from tests.policies.seed import seed
 from tests.policies.world import ANA, actor, begin_as, claims_of, id_of
+from tests.practice import Practice
 
 MAPPING = Path(__file__).parents[2] / "supabase" / "adopters" / "map_roles.sql"
 TABLE: LiteralString = (
@@ -66,13 +67,8 @@ def _mapped(database: Database, user_id: UUID) -> list[tuple[Any, ...]]:
 def _signed_in(database: Database, name: str) -> UUID:
     """Insert a login with a session at aal2 that has no role in Resguardo."""
     with superuser(database) as connection:
-        connection.execute(
-            "insert into auth.users (id, email) values (%s, %s)", [id_of(name), f"{name}@example.org"]
-        )
-        connection.execute(
-            "insert into auth.sessions (id, user_id, aal) values (%s, %s, 'aal2')",
-            [id_of(f"{name} session"), id_of(name)],
-        )
+        practice = Practice(connection)
+        practice.session(practice.user(id_of(name), email=f"{name}@example.org"), id_of(f"{name} session"))
     return id_of(name)
 
 

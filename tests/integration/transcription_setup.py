@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import LiteralString
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 
@@ -226,17 +226,9 @@ async def consents(
     has_joined: bool = False,
 ) -> UUID:
     """Insert a participant with these consent decisions, each with the version of its text."""
-    participant = uuid4()
-    await words.world.rows(
-        "insert into resguardo.participants (id, consultation_id, doctor_id, patient_id, kind, guest_role, joined_at)"
-        " select %s, c.id, c.doctor_id, c.patient_id, %s, %s, case when %s then private.now() end"
-        " from resguardo.consultations as c where c.id = %s",
-        participant,
-        kind,
-        guest_role,
-        has_joined,
-        consultation,
-    )
+    practice = words.world.practice
+    joined_at = practice.now() if has_joined else None
+    participant = practice.participant(consultation, kind, guest_role=guest_role, joined_at=joined_at)
     for decision, version in decisions:
         await decide(words, participant, decision, version)
     return participant
@@ -246,30 +238,16 @@ async def decide(
     words: TranscriptionPractice, participant: UUID, decision: str, version: str = "2026-12"
 ) -> None:
     """Record one more consent decision of a participant."""
-    await words.world.rows(
-        "insert into resguardo.consents (id, consultation_id, doctor_id, patient_id, participant_id,"
-        " participant_kind, decision, source, recorded_by, text_version, text_language, text_sha256)"
-        " select gen_random_uuid(), p.consultation_id, p.doctor_id, p.patient_id, p.id, p.kind, %s, 'SELF',"
-        " p.doctor_id, %s, 'en', repeat('a', 64) from resguardo.participants as p where p.id = %s",
-        decision,
-        version,
-        participant,
-    )
+    words.world.practice.consent(participant, decision, text_version=version)
 
 
 async def retry(words: TranscriptionPractice, video: UUID) -> None:
     """Request a retry of the transcription as the doctor of the recording. Raises Conflict if a retry is not
     possible.
     """
-    doctor = words.world.doctor
-    await words.world.rows(
-        "insert into auth.users (id, email) values (%s, 'doctor@x.org') on conflict do nothing", doctor
-    )
-    await words.world.rows(
-        "insert into auth.sessions (id, user_id, aal) values (%s, %s, 'aal2') on conflict do nothing",
-        doctor,
-        doctor,
-    )
+    doctor, practice = words.world.doctor, words.world.practice
+    if not await words.world.rows("select from auth.users where id = %s", doctor):
+        practice.session(practice.user(doctor), doctor)
     pool = Pool(words.world.database.api_url, application="test", max_size=1)
     await pool.open()
     try:

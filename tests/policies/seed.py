@@ -17,6 +17,7 @@ from tests.policies.world import (
     Connection,
     id_of,
 )
+from tests.practice import Practice
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
@@ -24,42 +25,33 @@ NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 def seed(superuser_url: str) -> None:
     """Insert and commit the whole practice."""
     with psycopg.connect(superuser_url) as connection:
-        _people(connection)
+        _people(Practice(connection))
         for case in CASES:
             _case(connection, case)
         _queue(connection)
 
 
-def _people(connection: Connection) -> None:
+def _people(practice: Practice) -> None:
     for user in USERS:
-        connection.execute(
-            "insert into auth.users (id, email, banned_until, deleted_at)"
-            " values (%s, %s, case %s when 'banned' then now() + interval '1 day' end,"
-            " case %s when 'deleted' then now() end)",
-            [id_of(user), f"{user}@example.org", user, user],
+        soon, now = practice.now() + timedelta(days=1), practice.now()
+        practice.user(
+            id_of(user),
+            email=f"{user}@example.org",
+            banned_until=soon if user == "banned" else None,
+            deleted_at=now if user == "deleted" else None,
         )
         for session, aal in (("session", "aal2"), ("aal1 session", "aal1")):
-            connection.execute(
-                "insert into auth.sessions (id, user_id, aal) values (%s, %s, %s)",
-                [id_of(f"{user} {session}"), id_of(user), aal],
-            )
-    for user, (role, status) in {
-        **STAFF,
-        "banned": ("clinician", "active"),
-        "deleted": ("clinician", "active"),
-    }.items():
-        connection.execute(
-            "insert into resguardo.staff (user_id, role, status, suspended_at)"
-            " values (%s, %s, %s, case %s when 'suspended' then now() end)",
-            [id_of(user), role, status, status],
-        )
+            practice.session(id_of(user), id_of(f"{user} {session}"), aal)
+    for user, (role, status) in STAFF.items():
+        suspended_at = practice.now() if status == "suspended" else None
+        practice.member(id_of(user), role, status=status, suspended_at=suspended_at)
+    for user in ("banned", "deleted"):
+        practice.member(id_of(user))
 
 
 def _case(connection: Connection, case: Case) -> None:
-    connection.execute(
-        "insert into resguardo.patients (id, external_id, user_id) values (%s, %s, %s)",
-        [case.patient_id, f"mrn-{case.patient}", id_of(case.patient)],
-    )
+    practice = Practice(connection)
+    practice.patient(case.patient_id, external_id=f"mrn-{case.patient}", user_id=id_of(case.patient))
     for number, name in enumerate(CONSULTATIONS):
         _consultation(connection, case, name, NOON + timedelta(hours=number))
     for status in FINISHED:
@@ -84,16 +76,13 @@ def _case(connection: Connection, case: Case) -> None:
 
 
 def _consultation(connection: Connection, case: Case, name: str, scheduled_at: datetime) -> None:
-    connection.execute(
-        "insert into resguardo.consultations values (%s, %s, %s, %s, %s, 'follow_up', 'ORDINARY', %s)",
-        [
-            case.id_of(name),
-            f"{case.doctor}-{name}",
-            case.doctor_id,
-            case.patient_id,
-            scheduled_at,
-            case.room_of(name),
-        ],
+    Practice(connection).consultation(
+        case.doctor_id,
+        case.patient_id,
+        case.id_of(name),
+        external_id=f"{case.doctor}-{name}",
+        scheduled_at=scheduled_at,
+        room_name=case.room_of(name),
     )
     for kind in ("DOCTOR", "PATIENT", "GUEST"):
         add_participant(connection, case, name, kind, joined_at=scheduled_at)
@@ -129,11 +118,7 @@ def _deletion(connection: Connection, case: Case) -> None:
 def _words(connection: Connection, case: Case) -> None:
     """Insert the rows of a transcript with a chunk, a correction and a subtitle link."""
     recording = case.id_of("over READY")
-    connection.execute(
-        "insert into resguardo.transcripts (recording_id, consultation_id, doctor_id, patient_id, status)"
-        " values (%s, %s, %s, %s, 'READY') on conflict (recording_id) do update set status = 'READY', error = null",
-        [recording, case.id_of("over"), case.doctor_id, case.patient_id],
-    )
+    Practice(connection).transcript(recording)
     connection.execute(
         "insert into private.transcript_chunks (recording_id, number, sound, start_ms, end_ms)"
         " values (%s, 0, %s, 0, 1)",
@@ -156,11 +141,7 @@ def _words(connection: Connection, case: Case) -> None:
 
 def _hold(connection: Connection, case: Case) -> None:
     """Insert a legal hold on the patient, and a recording that is being moved to the protected prefix."""
-    connection.execute(
-        "insert into resguardo.legal_holds (id, patient_id, matter, custodian, placed_by)"
-        " values (%s, %s, 'matter', 'custodian', %s)",
-        [case.id_of("hold"), case.patient_id, id_of("carla")],
-    )
+    Practice(connection).hold(id_of("carla"), case.id_of("hold"), patient_id=case.patient_id)
     recording = case.id_of("over READY")
     connection.execute(
         "insert into private.object_moves (recording_id, source_key, target_key) values (%s, %s, %s)",
@@ -171,19 +152,14 @@ def _hold(connection: Connection, case: Case) -> None:
 def _access_requests(connection: Connection, case: Case) -> None:
     """Insert an access request with its copy, and an open access request."""
     for name, fulfilled_at in (("request", NOON), ("open request", None)):
-        connection.execute(
-            "insert into resguardo.access_requests (id, patient_id, channel, filed_by, received_on, due_on, status,"
-            " fulfilled_at, export_status) values (%s, %s, 'LOGIN', %s, %s, %s::date + 30, %s, %s, %s)",
-            [
-                case.id_of(name),
-                case.patient_id,
-                id_of(case.patient),
-                NOON.date(),
-                NOON.date(),
-                "FULFILLED" if fulfilled_at else "OPEN",
-                fulfilled_at,
-                "READY" if fulfilled_at else None,
-            ],
+        Practice(connection).access_request(
+            case.patient_id,
+            id_of(case.patient),
+            case.id_of(name),
+            received_on=NOON.date(),
+            status="FULFILLED" if fulfilled_at else "OPEN",
+            fulfilled_at=fulfilled_at,
+            export_status="READY" if fulfilled_at else None,
         )
     request = case.id_of("request")
     connection.execute(
@@ -196,17 +172,7 @@ def _access_requests(connection: Connection, case: Case) -> None:
 
 def _retention(connection: Connection) -> None:
     """Insert a retention policy that one officer approved and that was then rejected. No policy is in force."""
-    connection.execute(
-        "insert into resguardo.retention_policies (name, sha256, status, source, terms, shortens)"
-        " values ('rejected', %s, 'REJECTED', '', %s, false)",
-        [
-            SHA256,
-            (
-                '{"grace_days": 7, "default": {"recording_days": 90, "signed_note_days": 2557}, "kinds": {},'
-                ' "minors": null, "jurisdiction": null, "applies_to_existing": false}'
-            ),
-        ],
-    )
+    Practice(connection).retention_policy(name="rejected", status="REJECTED")
     connection.execute(
         "insert into resguardo.retention_approvals (policy_id, officer_id)"
         " select p.id, %s from resguardo.retention_policies as p",
@@ -217,17 +183,12 @@ def _retention(connection: Connection) -> None:
 def add_participant(
     connection: Connection, case: Case, consultation: str, kind: str, joined_at: datetime | None = None
 ) -> None:
-    connection.execute(
-        "insert into resguardo.participants values (%s, %s, %s, %s, %s, %s, %s)",
-        [
-            case.id_of(f"{consultation} {kind}"),
-            case.id_of(consultation),
-            case.doctor_id,
-            case.patient_id,
-            kind,
-            "INTERPRETER" if kind == "GUEST" else None,
-            joined_at,
-        ],
+    Practice(connection).participant(
+        case.id_of(consultation),
+        kind,
+        case.id_of(f"{consultation} {kind}"),
+        guest_role="INTERPRETER" if kind == "GUEST" else None,
+        joined_at=joined_at,
     )
 
 
@@ -262,24 +223,14 @@ def give_consent(
 def add_recording(connection: Connection, case: Case, consultation: str, status: str) -> UUID:
     """Insert a recording with this status and its object key."""
     recording = case.id_of(f"{consultation} {status}")
-    connection.execute(
-        "insert into resguardo.recordings (id, consultation_id, doctor_id, patient_id, requested_by, status,"
-        " room_name, egress_id, sha256, size_bytes) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, 1000)",
-        [
-            recording,
-            case.id_of(consultation),
-            case.doctor_id,
-            case.patient_id,
-            case.doctor_id,
-            status,
-            case.room_of(consultation),
-            f"EG_{recording}",
-            SHA256,
-        ],
-    )
-    connection.execute(
-        "insert into private.recording_secrets values (%s, %s)",
-        [recording, f"keep/{recording}/video.mp4"],
+    Practice(connection).recording(
+        case.id_of(consultation),
+        status,
+        recording,
+        object_key=f"keep/{recording}/video.mp4",
+        egress_id=f"EG_{recording}",
+        sha256=SHA256,
+        size_bytes=1000,
     )
     return recording
 

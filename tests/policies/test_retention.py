@@ -15,6 +15,7 @@ from app.retention.model import RetentionPolicy, Terms, due_at, of_age_at, short
 from tests.databases import Database
 from tests.policies.acting import acting, at_once, refused, superuser, value
 from tests.policies.world import ANA, BRUNO, SHA256, Connection, begin_as, claims_of, id_of
+from tests.practice import Practice
 
 NOW = datetime(2027, 3, 1, 12, tzinfo=UTC)
 READY = ANA.id_of("over READY")
@@ -30,16 +31,10 @@ STILL = (
 def practice(practice: Database) -> Database:
     """Return the practice with a second officer, Dora, and with the clock stopped at NOW."""
     with superuser(practice) as connection:
-        connection.execute(
-            "insert into auth.users (id, email) values (%s, 'dora@example.org')", [id_of("dora")]
-        )
-        connection.execute(
-            "insert into auth.sessions (id, user_id, aal) values (%s, %s, 'aal2')",
-            [id_of("dora session"), id_of("dora")],
-        )
-        connection.execute(
-            "insert into resguardo.staff (user_id, role) values (%s, 'compliance')", [id_of("dora")]
-        )
+        builder = Practice(connection)
+        dora = builder.user(id_of("dora"), email="dora@example.org")
+        builder.session(dora, id_of("dora session"))
+        builder.member(dora, "compliance")
         connection.execute("delete from resguardo.legal_holds")
         connection.execute("delete from resguardo.retention_approvals")
         connection.execute("delete from resguardo.retention_policies")
