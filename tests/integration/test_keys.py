@@ -65,8 +65,7 @@ class Practice:
         """Insert a recording with this status. Return its id."""
         video = ANA.id_of("over READY") if medium == "SPEAKERS" else None
         with practice_of(self.database.superuser_url) as practice, practice.without_triggers():
-            recording = practice.recording(ANA.id_of("over"), status, medium=medium, video_id=video)
-        return recording
+            return practice.recording(ANA.id_of("over"), status, medium=medium, video_id=video)
 
     async def make_key(self, ring: Keyring, recording: UUID) -> bool:
         """Create the data key of a recording as the worker."""

@@ -128,6 +128,7 @@ def test_policies_are_named_for_what_they_do_one_a_command_and_role(reader: Conn
         "select policyname, tablename, lower(cmd), roles::text[], permissive from pg_policies"
         " where schemaname in :ours",
     )
+    assert policies
     for name, table, command, roles, permissive in policies:
         assert permissive == "PERMISSIVE", name
         who = roles[0].removeprefix("resguardo_")
@@ -135,10 +136,12 @@ def test_policies_are_named_for_what_they_do_one_a_command_and_role(reader: Conn
 
 
 def test_policies_ask_who_it_is_once_a_statement(reader: Connection) -> None:
-    for name, expression in rows(
+    policies = rows(
         reader,
         "select policyname, concat_ws(' ', qual, with_check) from pg_policies where schemaname in :ours",
-    ):
+    )
+    assert policies
+    for name, expression in policies:
         bare = re.sub(r"\( SELECT private\.(person|doctor|patient|uid)\(\) AS \w+\)", "", expression)
         assert not re.search(r"private\.(person|doctor|patient|uid)\(|auth\.", bare), name
 
