@@ -33,8 +33,8 @@ from devstack.object_store import ObjectStore
 from devstack.postgres import binaries_directory
 from devstack.restoring import SCHEMAS
 from tests.databases import Database, shared_cluster
+from tests.policies.actors import ANA, Case, Connection
 from tests.policies.seed import seed
-from tests.policies.world import ANA, Case, Connection
 
 DEPLOYMENT = "test-practice"
 PASSPHRASE = "a passphrase of a drill"

@@ -6,26 +6,26 @@ from uuid import UUID
 import pytest
 
 from devstack.object_store import ObjectStore
+from tests.api.harness import ApiHarness, Case, Person, opened
 from tests.api.small_api import serve, small_app
 from tests.api.speaking import spoken
-from tests.api.world import Case, Person, World, opened
 from tests.databases import Cluster
 
 
 @pytest.fixture(scope="session")
-async def world(
+async def harness(
     anyio_backend: str, cluster: Cluster, object_store: ObjectStore, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[World]:
-    """Return the world that all tests of a process share."""
+) -> AsyncIterator[ApiHarness]:
+    """Return the harness that all tests of a process share."""
     with cluster.clone("newer") as database:
-        async with opened(database, object_store, tmp_path_factory.mktemp("auth")) as world:
-            yield world
+        async with opened(database, object_store, tmp_path_factory.mktemp("auth")) as harness:
+            yield harness
 
 
 @pytest.fixture
-async def case(world: World) -> Case:
+async def case(harness: ApiHarness) -> Case:
     """Return a new consultation without any consent."""
-    return await world.case()
+    return await harness.case()
 
 
 @pytest.fixture
@@ -41,22 +41,22 @@ async def patient(case: Case) -> Person:
 
 
 @pytest.fixture
-async def other_doctor(world: World) -> Person:
+async def other_doctor(harness: ApiHarness) -> Person:
     """Return an active clinician who has no part in the consultation."""
-    return await world.clinician()
+    return await harness.clinician()
 
 
 @pytest.fixture
-async def officer(world: World) -> Person:
+async def officer(harness: ApiHarness) -> Person:
     """Return an active compliance officer."""
-    return await world.staff("compliance")
+    return await harness.staff("compliance")
 
 
 @pytest.fixture
-async def recording(world: World, case: Case) -> UUID:
+async def recording(harness: ApiHarness, case: Case) -> UUID:
     """Return a READY recording of the consultation with a transcript."""
-    made = await world.recording(case)
-    await spoken(world, made)
+    made = await harness.recording(case)
+    await spoken(harness, made)
     return made
 
 

@@ -2,12 +2,12 @@
 
 from uuid import UUID
 
-from tests.api.world import World
+from tests.api.harness import ApiHarness
 
 
-async def requested(world: World, recording: UUID, *, grace: str = "7 days") -> UUID:
+async def requested(harness: ApiHarness, recording: UUID, *, grace: str = "7 days") -> UUID:
     """Return the id of a deletion that the recording's doctor requested. `grace`: its grace period."""
-    (row,) = await world.rows(
+    (row,) = await harness.rows(
         "insert into resguardo.deletions (recording_id, consultation_id, doctor_id, patient_id, ground, reason,"
         " requested_by, undo_until) select r.id, r.consultation_id, r.doctor_id, r.patient_id, 'REQUEST', 'DUPLICATE',"
         " r.doctor_id, private.now() + %s::interval from resguardo.recordings as r where r.id = %s returning id",
@@ -18,7 +18,7 @@ async def requested(world: World, recording: UUID, *, grace: str = "7 days") -> 
     return found
 
 
-async def destroyed(world: World, recording: UUID) -> None:
+async def destroyed(harness: ApiHarness, recording: UUID) -> None:
     """Destroy the recording and store its certificate."""
-    await requested(world, recording, grace="-1 minute")
-    await world.services.destroyer.run_once()
+    await requested(harness, recording, grace="-1 minute")
+    await harness.services.destroyer.run_once()

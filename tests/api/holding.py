@@ -2,7 +2,7 @@
 
 from uuid import UUID, uuid4
 
-from tests.api.world import Case, World
+from tests.api.harness import ApiHarness, Case
 
 HOLD = (
     "{ id consultationId patientId recordedSince recordedUntil matter custodian placedBy placedAt releasedBy"
@@ -25,6 +25,6 @@ def hold_input(**scope: object) -> dict[str, object]:
     return {"matter": "Doe v. Roe, 26-cv-1", "custodian": "Records office", **scope}
 
 
-async def held(world: World, case: Case) -> UUID:
+async def held(harness: ApiHarness, case: Case) -> UUID:
     """Return the id of a legal hold on the patient of the consultation."""
-    return world.practice.hold(uuid4(), patient_id=UUID(case.patient_id))
+    return harness.practice.hold(uuid4(), patient_id=UUID(case.patient_id))

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 
 from tests.api.documents import RECORDING
-from tests.api.world import MEDIA, Answer, Case, World
+from tests.api.harness import MEDIA, Answer, ApiHarness, Case
 
 _RECORDING = RECORDING.split("{ recording(id: $id) ")[1].rsplit("}", 1)[0]
 
@@ -27,18 +27,20 @@ def import_input(case: Case, content: bytes = CONTENT, **given: object) -> dict[
     return {"consultationId": case.id, "contentType": "video/mp4", "sizeBytes": len(content)} | given
 
 
-async def asked(world: World, case: Case, content: bytes = CONTENT, **given: object) -> Answer:
+async def asked(harness: ApiHarness, case: Case, content: bytes = CONTENT, **given: object) -> Answer:
     """Return the answer to `importRecording`, while the worker runs."""
     asking = asyncio.create_task(case.doctor.send(IMPORT, **{"import": import_input(case, content, **given)}))
     while not asking.done():
-        await world.work()
+        await harness.work()
         await asyncio.sleep(0.005)
     return await asking
 
 
-async def prepared(world: World, case: Case, content: bytes = CONTENT, **given: object) -> dict[str, Any]:
+async def prepared(
+    harness: ApiHarness, case: Case, content: bytes = CONTENT, **given: object
+) -> dict[str, Any]:
     """Return an import with its upload URL."""
-    found: dict[str, Any] = (await asked(world, case, content, **given)).data["importRecording"]
+    found: dict[str, Any] = (await asked(harness, case, content, **given)).data["importRecording"]
     return found
 
 
@@ -49,20 +51,22 @@ async def upload(found: dict[str, Any], content: bytes = CONTENT) -> int:
         return (await http.put(found["uploadUrl"], content=content, headers=headers)).status_code
 
 
-async def completed(world: World, case: Case, content: bytes = CONTENT, **given: object) -> dict[str, Any]:
+async def completed(
+    harness: ApiHarness, case: Case, content: bytes = CONTENT, **given: object
+) -> dict[str, Any]:
     """Return an imported recording after the worker has verified it."""
-    found = await prepared(world, case, content, **given)
+    found = await prepared(harness, case, content, **given)
     assert await upload(found, content) == 200
     recording = await case.doctor.ask(COMPLETE_IMPORT, importId=found["id"])
     assert recording["status"] == "VERIFYING"
-    await world.work()
+    await harness.work()
     after: dict[str, Any] = await case.doctor.ask(RECORDING, id=recording["id"])
     return after
 
 
-async def arranged(world: World, case: Case) -> str:
+async def arranged(harness: ApiHarness, case: Case) -> str:
     """Return the id of an import whose upload URL is ready, as if the worker had already signed it."""
-    (row,) = await world.rows(
+    (row,) = await harness.rows(
         "insert into resguardo.recording_imports"
         " (consultation_id, doctor_id, patient_id, content_type, size_bytes)"
         " select c.id, c.doctor_id, c.patient_id, 'video/mp4', %s"
@@ -70,5 +74,5 @@ async def arranged(world: World, case: Case) -> str:
         len(CONTENT),
         case.id,
     )
-    await world.rows("select private.store_upload_url(%s, 'https://store.test/upload')", row["id"])
+    await harness.rows("select private.store_upload_url(%s, 'https://store.test/upload')", row["id"])
     return str(row["id"])

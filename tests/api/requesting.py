@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 from uuid import UUID, uuid4
 
-from tests.api.world import Case, World
+from tests.api.harness import ApiHarness, Case
 
 _REQUEST = """
   id patientId consultationId status channel representative { relationship name } receivedOn dueOn isOverdue
@@ -59,7 +59,7 @@ STAGES: dict[str, Stage] = {
 
 
 async def requested(
-    world: World, case: Case, stage: Stage = "OPEN", channel: Literal["LOGIN", "WRITTEN"] = "LOGIN"
+    harness: ApiHarness, case: Case, stage: Stage = "OPEN", channel: Literal["LOGIN", "WRITTEN"] = "LOGIN"
 ) -> UUID:
     """Return the id of a request for all recordings of the patient. SQL inserts the request at this stage."""
     now = datetime(2026, 11, 21, 9, tzinfo=UTC)
@@ -70,17 +70,17 @@ async def requested(
         columns["review_asked_at"] = now
     if stage == "FULFILLED":
         columns |= {"fulfilled_at": now, "export_status": "READY"}
-    request = world.practice.access_request(
+    request = harness.practice.access_request(
         UUID(case.patient_id),
         case.patient.user_id,
         channel=channel,
         status="OPEN" if stage == "IN REVIEW" else stage,
-        decided_at=world.practice.now(),
+        decided_at=harness.practice.now(),
         export_size_bytes=1000,
         **columns,
     )
     if stage == "FULFILLED":
-        await world.rows(
+        await harness.rows(
             "insert into private.access_exports (request_id, object_key, recording_ids, files, secret, ready_at,"
             " expires_at) values (%s, %s, '{}', 1, 'ABCD', now(), now() + interval '30 days')",
             request,

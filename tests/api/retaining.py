@@ -7,7 +7,7 @@ from uuid import uuid4
 from psycopg.types.json import Jsonb
 
 from app.retention.model import RetentionPolicy, Terms
-from tests.api.world import World
+from tests.api.harness import ApiHarness
 
 POLICY = (
     "{ id name status sha256 recordingDays signedNoteDays kinds { kind recordingDays signedNoteDays }"
@@ -28,7 +28,7 @@ STORAGE_REPORT = (
 )
 
 
-async def proposed(world: World, days: int = 90, *, existing: bool = False) -> int:
+async def proposed(harness: ApiHarness, days: int = 90, *, existing: bool = False) -> int:
     """Return the id of a retention policy that the database owner proposed to the officers."""
     policy = RetentionPolicy(
         name="any",
@@ -39,21 +39,21 @@ async def proposed(world: World, days: int = 90, *, existing: bool = False) -> i
         jurisdiction=None,
         applies_to_existing=existing,
     )
-    [row] = await world.rows(
+    [row] = await harness.rows(
         "select private.propose_policy(%s, repeat('ab', 32), '', %s) as id", str(uuid4()), Jsonb(policy.terms)
     )
     return int(row["id"])
 
 
 @asynccontextmanager
-async def forgotten(world: World) -> AsyncIterator[None]:
+async def forgotten(harness: ApiHarness) -> AsyncIterator[None]:
     """Delete all retention policies at the end of the block."""
     try:
         yield
     finally:
-        await world.rows(
+        await harness.rows(
             "update resguardo.recordings set due_at = null, retention_policy = null"
             " where retention_policy is not null returning id"
         )
-        await world.rows("delete from resguardo.retention_approvals returning policy_id")
-        await world.rows("delete from resguardo.retention_policies returning id")
+        await harness.rows("delete from resguardo.retention_approvals returning policy_id")
+        await harness.rows("delete from resguardo.retention_policies returning id")

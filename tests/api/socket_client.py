@@ -17,7 +17,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Origin, Subprotocol
 
-from tests.api.world import Person, served
+from tests.api.harness import Person, served
 
 ORIGIN = "https://app.example.org"
 PATIENCE_SECONDS = 20

@@ -8,7 +8,7 @@ from app.transcripts.model import Speaker, Transcript, Turn
 from app.transcripts.search.word_index import IndexKey, hash_transcript
 from app.transcripts.transcript_format import format_transcript
 from app.transcripts.transcription import store
-from tests.api.world import World
+from tests.api.harness import ApiHarness
 
 SAID = (
     (Speaker.DOCTOR, "Good morning. How long have you had the headaches?"),
@@ -21,7 +21,7 @@ UNCERTAIN = "? "
 
 
 async def spoken(
-    world: World,
+    harness: ApiHarness,
     recording: UUID,
     said: tuple[tuple[Speaker, str], ...] = SAID,
     *,
@@ -31,7 +31,7 @@ async def spoken(
     """Store this transcript of the recording. `microphones` names, for each turn, the participant whose microphone
     recorded it.
     """
-    keyring = world.worker_settings.keyring
+    keyring = harness.worker_settings.keyring
     turns = (
         Turn(
             number,
@@ -48,20 +48,20 @@ async def spoken(
     )
     transcript = Transcript(tuple(turns), language)
     offered = keyring.new_data_key()
-    (key,) = await world.rows(
+    (key,) = await harness.rows(
         "insert into private.recording_keys as k values (%s, %s, %s) on conflict (recording_id)"
         " do update set root_key_id = k.root_key_id returning wrapped_key, root_key_id",
         recording,
         offered.wrapped,
         offered.root_key_id,
     )
-    await world.rows(
+    await harness.rows(
         "insert into resguardo.transcripts (recording_id, consultation_id, doctor_id, patient_id, status, chunks_total)"
         " select r.id, r.consultation_id, r.doctor_id, r.patient_id, 'RUNNING', 0 from resguardo.recordings as r"
         " where r.id = %s on conflict (recording_id) do update set status = 'RUNNING', error = null",
         recording,
     )
-    async with world.services.database.as_service("tests") as tx:
+    async with harness.services.database.as_service("tests") as tx:
         wrapped, root_key_id = await store.store_word_index_key(tx, keyring.new_data_key())
         index_key = IndexKey(keyring.unwrap_secret(wrapped, root_key_id))
         ciphertext = keyring.unwrap(key["wrapped_key"], key["root_key_id"]).encrypt(

@@ -15,6 +15,7 @@ from app.access_requests.model import DenialGround
 from app.errors import Conflict
 from app.postgres.quotas import load_quotas
 from tests.api import documents
+from tests.api.harness import Answer, ApiHarness, Case, Person
 from tests.api.requesting import (
     ACCESS_REQUESTS,
     APPROVE_REQUEST,
@@ -29,7 +30,6 @@ from tests.api.requesting import (
     WITHDRAW_REQUEST,
     requested,
 )
-from tests.api.world import Answer, Case, Person, World
 from tests.integration.winzip import read_archive
 
 pytestmark = pytest.mark.anyio
@@ -42,19 +42,19 @@ async def _file(person: Person, **request: object) -> Any:
     return await person.ask(REQUEST_ACCESS, request=request)
 
 
-async def _today(world: World) -> date:
-    today: date = (await world.rows("select private.today() as today"))[0]["today"]
+async def _today(harness: ApiHarness) -> date:
+    today: date = (await harness.rows("select private.today() as today"))[0]["today"]
     return today
 
 
-async def _of(world: World, request: object, column: str) -> Any:
-    (row,) = await world.rows("select * from resguardo.access_requests where id = %s", UUID(str(request)))
+async def _of(harness: ApiHarness, request: object, column: str) -> Any:
+    (row,) = await harness.rows("select * from resguardo.access_requests where id = %s", UUID(str(request)))
     return row[column]
 
 
-async def _days_pass(world: World, request: str, days: int) -> None:
+async def _days_pass(harness: ApiHarness, request: str, days: int) -> None:
     """Move the receipt of the request this many days into the past."""
-    await world.rows(
+    await harness.rows(
         "update resguardo.access_requests set received_on = received_on - %s, due_on = due_on - %s where id = %s",
         days,
         days,
@@ -62,13 +62,15 @@ async def _days_pass(world: World, request: str, days: int) -> None:
     )
 
 
-async def _audited(world: World, answer: Answer) -> list[tuple[Any, ...]]:
-    return [(row["action"], row["outcome"], row["reason"]) for row in await world.audit(answer.request_id)]
+async def _audited(harness: ApiHarness, answer: Answer) -> list[tuple[Any, ...]]:
+    return [(row["action"], row["outcome"], row["reason"]) for row in await harness.audit(answer.request_id)]
 
 
-async def test_patient_asks_for_everything_and_the_clock_runs_thirty_days(world: World, case: Case) -> None:
+async def test_patient_asks_for_everything_and_the_clock_runs_thirty_days(
+    harness: ApiHarness, case: Case
+) -> None:
     answer = await case.patient.send(REQUEST_ACCESS, request={})
-    filed, today = answer.data["requestAccess"], await _today(world)
+    filed, today = answer.data["requestAccess"], await _today(harness)
     assert (filed["patientId"], filed["consultationId"], filed["status"], filed["channel"]) == (
         case.patient_id,
         None,
@@ -82,7 +84,7 @@ async def test_patient_asks_for_everything_and_the_clock_runs_thirty_days(world:
         None,
         None,
     )
-    (row,) = await world.audit(answer.request_id)
+    (row,) = await harness.audit(answer.request_id)
     assert (row["action"], row["operation"], row["outcome"], row["purpose"], row["actor_role"]) == (
         "access_request.file",
         "C",
@@ -94,7 +96,7 @@ async def test_patient_asks_for_everything_and_the_clock_runs_thirty_days(world:
 
 
 async def test_same_scope_again_is_the_open_request_and_another_scope_is_not(
-    world: World, case: Case
+    harness: ApiHarness, case: Case
 ) -> None:
     everything = await _file(case.patient)
     one = await _file(case.patient, consultationId=case.id, representative=MOTHER)
@@ -106,21 +108,21 @@ async def test_same_scope_again_is_the_open_request_and_another_scope_is_not(
     assert (await _file(case.patient))["id"] not in (everything["id"], one["id"])
 
 
-async def test_two_filings_at_once_are_one_request(world: World, case: Case) -> None:
+async def test_two_filings_at_once_are_one_request(harness: ApiHarness, case: Case) -> None:
     filed = await asyncio.gather(*(_file(case.patient) for _ in range(5)))
     assert len({one["id"] for one in filed}) == 1
 
 
-async def test_consultation_of_another_patient_is_as_if_it_were_not(world: World, case: Case) -> None:
-    other = await world.case()
+async def test_consultation_of_another_patient_is_as_if_it_were_not(harness: ApiHarness, case: Case) -> None:
+    other = await harness.case()
     hidden = await case.patient.send(REQUEST_ACCESS, request={"consultationId": other.id})
     absent = await case.patient.send(REQUEST_ACCESS, request={"consultationId": str(uuid4())})
     assert (hidden.error.code, hidden.error.reason) == ("NOT_FOUND", "consultation_not_found")
     assert hidden.error.message == absent.error.message
     assert (absent.error.code, absent.error.reason) == (hidden.error.code, hidden.error.reason)
-    assert await _audited(world, hidden) == [("access_request.file", "DENIED", "not_found")]
-    assert await _audited(world, absent) == [("access_request.file", "ABSENT", "not_found")]
-    assert not await world.rows(
+    assert await _audited(harness, hidden) == [("access_request.file", "DENIED", "not_found")]
+    assert await _audited(harness, absent) == [("access_request.file", "ABSENT", "not_found")]
+    assert not await harness.rows(
         "select id from resguardo.access_requests where patient_id in (%s, %s)",
         case.patient_id,
         other.patient_id,
@@ -135,8 +137,8 @@ async def test_representative_needs_a_name(case: Case, name: str) -> None:
     assert refused == ("INVALID_INPUT", "bad_representative")
 
 
-async def test_letter_counts_from_the_day_it_came(world: World, case: Case, officer: Person) -> None:
-    today = await _today(world)
+async def test_letter_counts_from_the_day_it_came(harness: ApiHarness, case: Case, officer: Person) -> None:
+    today = await _today(harness)
     written = {"patientId": case.patient_id, "receivedOn": str(today - timedelta(days=10))}
     filed = await officer.ask(RECORD_REQUEST, written=written | {"representative": MOTHER})
     assert (filed["channel"], filed["dueOn"]) == ("WRITTEN", str(today + timedelta(days=20)))
@@ -146,9 +148,9 @@ async def test_letter_counts_from_the_day_it_came(world: World, case: Case, offi
 
 
 async def test_letter_that_meets_an_open_request_moves_its_clock_back(
-    world: World, case: Case, officer: Person
+    harness: ApiHarness, case: Case, officer: Person
 ) -> None:
-    today, filed = await _today(world), await _file(case.patient)
+    today, filed = await _today(harness), await _file(case.patient)
     await officer.ask(EXTEND_REQUEST, requestId=filed["id"], extension="VOLUME", days=10)
     for days, received, due in ((25, 25, 15), (5, 25, 15), (45, 45, -5)):
         written = {"patientId": case.patient_id, "receivedOn": str(today - timedelta(days=days))}
@@ -159,10 +161,13 @@ async def test_letter_that_meets_an_open_request_moves_its_clock_back(
 
 
 async def test_letter_during_a_review_leaves_the_day_of_the_review(
-    world: World, case: Case, officer: Person
+    harness: ApiHarness, case: Case, officer: Person
 ) -> None:
-    request = str(await requested(world, case, "IN REVIEW"))
-    due_on, received_on = await _of(world, request, "due_on"), str(await _today(world) - timedelta(days=20))
+    request = str(await requested(harness, case, "IN REVIEW"))
+    due_on, received_on = (
+        await _of(harness, request, "due_on"),
+        str(await _today(harness) - timedelta(days=20)),
+    )
     written = {"patientId": case.patient_id, "receivedOn": received_on}
     joined = await officer.ask(RECORD_REQUEST, written=written)
     assert (joined["id"], joined["receivedOn"], joined["dueOn"]) == (request, received_on, str(due_on))
@@ -188,13 +193,13 @@ async def test_representative_who_comes_later_is_named_or_refused_and_never_forg
 
 
 async def test_compliance_withdraws_what_came_in_writing_and_nothing_else(
-    world: World, case: Case, officer: Person
+    harness: ApiHarness, case: Case, officer: Person
 ) -> None:
-    written = {"patientId": case.patient_id, "receivedOn": str(await _today(world))}
+    written = {"patientId": case.patient_id, "receivedOn": str(await _today(harness))}
     filed = await officer.ask(RECORD_REQUEST, written=written)
     answer = await officer.send(WITHDRAW_REQUEST, requestId=filed["id"])
     assert answer.data["withdrawAccessRequest"]["status"] == "WITHDRAWN"
-    (row,) = await world.audit(answer.request_id)
+    (row,) = await harness.audit(answer.request_id)
     assert (row["action"], row["outcome"], row["actor_role"], row["actor_id"]) == (
         "access_request.withdraw",
         "ALLOWED",
@@ -204,33 +209,35 @@ async def test_compliance_withdraws_what_came_in_writing_and_nothing_else(
     by_login = await _file(case.patient)
     refused = await officer.refused(WITHDRAW_REQUEST, requestId=by_login["id"])
     assert refused == ("CONFLICT", "request_not_written")
-    assert await _of(world, by_login["id"], "status") == "OPEN"
+    assert await _of(harness, by_login["id"], "status") == "OPEN"
 
 
 async def test_compliance_asks_for_the_review_of_what_came_in_writing(
-    world: World, case: Case, officer: Person
+    harness: ApiHarness, case: Case, officer: Person
 ) -> None:
-    request = str(await requested(world, case, "DENIED", "WRITTEN"))
+    request = str(await requested(harness, case, "DENIED", "WRITTEN"))
     answer = await officer.send(ASK_REVIEW, requestId=request)
     assert answer.data["askAccessReview"]["status"] == "OPEN"
-    (row,) = await world.audit(answer.request_id)
+    (row,) = await harness.audit(answer.request_id)
     assert (row["action"], row["actor_role"]) == ("access_request.ask_review", "compliance")
-    by_login = str(await requested(world, await world.case(), "DENIED"))
+    by_login = str(await requested(harness, await harness.case(), "DENIED"))
     assert await officer.refused(ASK_REVIEW, requestId=by_login) == ("CONFLICT", "request_not_written")
 
 
-async def test_letters_are_written_down_however_many_came_before(world: World, officer: Person) -> None:
-    today = str(await _today(world))
+async def test_letters_are_written_down_however_many_came_before(
+    harness: ApiHarness, officer: Person
+) -> None:
+    today = str(await _today(harness))
     for _ in range(8):  # From the sixth execution on, a connection uses a generic plan
-        case = await world.case()
+        case = await harness.case()
         await officer.ask(RECORD_REQUEST, written={"patientId": case.patient_id, "receivedOn": today})
 
 
 @pytest.mark.parametrize(("days", "is_taken"), [(-1, False), (0, True), (60, True), (61, False)])
 async def test_letter_of_the_future_or_of_long_ago_is_refused(
-    world: World, case: Case, officer: Person, days: int, is_taken: bool
+    harness: ApiHarness, case: Case, officer: Person, days: int, is_taken: bool
 ) -> None:
-    received_on = str(await _today(world) - timedelta(days=days))
+    received_on = str(await _today(harness) - timedelta(days=days))
     answer = await officer.send(
         RECORD_REQUEST, written={"patientId": case.patient_id, "receivedOn": received_on}
     )
@@ -238,13 +245,13 @@ async def test_letter_of_the_future_or_of_long_ago_is_refused(
         assert answer.data["recordAccessRequest"]["isOverdue"] is (days > 30)
     else:
         assert (answer.error.code, answer.error.reason) == ("CONFLICT", "bad_received_on")
-        assert await _audited(world, answer) == [("access_request.file", "FAILED", "bad_received_on")]
+        assert await _audited(harness, answer) == [("access_request.file", "FAILED", "bad_received_on")]
 
 
 async def test_letter_of_nobody_or_about_anothers_visit_is_not_found(
-    world: World, case: Case, officer: Person
+    harness: ApiHarness, case: Case, officer: Person
 ) -> None:
-    today, other = str(await _today(world)), await world.case()
+    today, other = str(await _today(harness)), await harness.case()
     unknown = {"patientId": str(uuid4()), "receivedOn": today}
     assert await officer.refused(RECORD_REQUEST, written=unknown) == ("NOT_FOUND", "patient_not_found")
     mixed = {"patientId": case.patient_id, "consultationId": other.id, "receivedOn": today}
@@ -252,9 +259,9 @@ async def test_letter_of_nobody_or_about_anothers_visit_is_not_found(
 
 
 async def test_patient_sees_the_own_requests_and_compliance_all(
-    world: World, case: Case, officer: Person
+    harness: ApiHarness, case: Case, officer: Person
 ) -> None:
-    other = await world.case()
+    other = await harness.case()
     mine, theirs = await _file(case.patient, representative=MOTHER), await _file(other.patient)
     page = await case.patient.ask(ACCESS_REQUESTS)
     assert [edge["node"] for edge in page["edges"]] == [mine]
@@ -263,12 +270,12 @@ async def test_patient_sees_the_own_requests_and_compliance_all(
 
 
 async def test_list_is_one_audit_row_that_names_each_patient(
-    world: World, case: Case, officer: Person
+    harness: ApiHarness, case: Case, officer: Person
 ) -> None:
-    other = await world.case()
+    other = await harness.case()
     requests = [await _file(case.patient, consultationId=case.id), await _file(other.patient)]
     answer = await officer.send(ACCESS_REQUESTS, first=2)
-    (row,) = await world.audit(answer.request_id)
+    (row,) = await harness.audit(answer.request_id)
     assert (row["action"], row["operation"], row["row_count"]) == ("access_request.list", "R", 2)
     assert set(row["entity_ids"]) == {UUID(one["id"]) for one in requests}
     assert set(row["patient_ids"]) == {UUID(case.patient_id), UUID(other.patient_id)}
@@ -276,7 +283,7 @@ async def test_list_is_one_audit_row_that_names_each_patient(
     assert {"representative", "denial", "export"} <= set(row["fields"])
 
 
-async def test_pages_follow_each_other_and_keep_to_a_status(world: World, case: Case) -> None:
+async def test_pages_follow_each_other_and_keep_to_a_status(harness: ApiHarness, case: Case) -> None:
     for _ in range(3):
         filed = await _file(case.patient)
         await case.patient.ask(WITHDRAW_REQUEST, requestId=filed["id"])
@@ -292,8 +299,8 @@ async def test_pages_follow_each_other_and_keep_to_a_status(world: World, case: 
     assert page["pageInfo"]["hasNextPage"] is False
 
 
-async def test_another_patients_cursor_shows_nothing_of_theirs(world: World, case: Case) -> None:
-    other = await world.case()
+async def test_another_patients_cursor_shows_nothing_of_theirs(harness: ApiHarness, case: Case) -> None:
+    other = await harness.case()
     await _file(other.patient)
     await _file(other.patient, consultationId=other.id)
     cursor = (await other.patient.ask(ACCESS_REQUESTS))["edges"][0]["cursor"]
@@ -301,20 +308,22 @@ async def test_another_patients_cursor_shows_nothing_of_theirs(world: World, cas
 
 
 @pytest.mark.parametrize("document", [WITHDRAW_REQUEST, ASK_REVIEW, ISSUE_EXPORT_URL])
-async def test_another_patients_request_is_as_if_it_were_not(world: World, case: Case, document: str) -> None:
-    other = await world.case()
-    request = await requested(world, other, "FULFILLED")
+async def test_another_patients_request_is_as_if_it_were_not(
+    harness: ApiHarness, case: Case, document: str
+) -> None:
+    other = await harness.case()
+    request = await requested(harness, other, "FULFILLED")
     hidden = await case.patient.send(document, requestId=str(request))
     absent = await case.patient.send(document, requestId=str(uuid4()))
     assert (hidden.error.code, hidden.error.reason) == ("NOT_FOUND", "access_request_not_found")
     assert hidden.error.message == absent.error.message
     assert (absent.error.code, absent.error.reason) == (hidden.error.code, hidden.error.reason)
-    (denied,), (missing,) = await world.audit(hidden.request_id), await world.audit(absent.request_id)
+    (denied,), (missing,) = await harness.audit(hidden.request_id), await harness.audit(absent.request_id)
     assert (denied["outcome"], denied["patient_ids"]) == ("DENIED", [UUID(other.patient_id)])
     assert (missing["outcome"], missing["patient_ids"]) == ("ABSENT", [])
 
 
-async def test_withdrawal_ends_it_once_and_for_all(world: World, case: Case, officer: Person) -> None:
+async def test_withdrawal_ends_it_once_and_for_all(harness: ApiHarness, case: Case, officer: Person) -> None:
     filed = await _file(case.patient)
     for _ in range(2):
         assert (await case.patient.ask(WITHDRAW_REQUEST, requestId=filed["id"]))["status"] == "WITHDRAWN"
@@ -325,33 +334,33 @@ async def test_withdrawal_ends_it_once_and_for_all(world: World, case: Case, off
     ):
         refused = await officer.refused(document, requestId=filed["id"], **given)
         assert refused == ("CONFLICT", "access_request_closed")
-    fulfilled = await requested(world, case, "FULFILLED")
+    fulfilled = await requested(harness, case, "FULFILLED")
     refused = await case.patient.refused(WITHDRAW_REQUEST, requestId=str(fulfilled))
     assert refused == ("CONFLICT", "access_request_closed")
 
 
 async def test_extension_moves_the_day_once_and_by_thirty_days_at_most(
-    world: World, case: Case, officer: Person
+    harness: ApiHarness, case: Case, officer: Person
 ) -> None:
     filed = await _file(case.patient)
     wanted = {"requestId": filed["id"], "extension": "VOLUME"}
     for days in (0, 31, -1):
         refused = await officer.refused(EXTEND_REQUEST, **wanted, days=days)
         assert refused == ("INVALID_INPUT", "bad_extension")
-    await _days_pass(world, filed["id"], 30)
+    await _days_pass(harness, filed["id"], 30)
     extended = await officer.ask(EXTEND_REQUEST, **wanted, days=30)
-    today = await _today(world)
+    today = await _today(harness)
     assert (extended["dueOn"], extended["extension"]["reason"]) == (str(today + timedelta(days=30)), "VOLUME")
     assert await officer.refused(EXTEND_REQUEST, **wanted) == ("CONFLICT", "extended_already")
 
 
 async def test_extension_after_the_day_is_refused_and_the_request_is_overdue(
-    world: World, case: Case, officer: Person
+    harness: ApiHarness, case: Case, officer: Person
 ) -> None:
     filed = await _file(case.patient)
-    await _days_pass(world, filed["id"], 30)
+    await _days_pass(harness, filed["id"], 30)
     assert (await _file(case.patient))["isOverdue"] is False
-    await _days_pass(world, filed["id"], 1)
+    await _days_pass(harness, filed["id"], 1)
     refused = await officer.refused(EXTEND_REQUEST, requestId=filed["id"], extension="STAFF_ABSENCE")
     assert refused == ("CONFLICT", "past_due")
     (edge,) = (await case.patient.ask(ACCESS_REQUESTS))["edges"]
@@ -363,7 +372,7 @@ async def test_extension_after_the_day_is_refused_and_the_request_is_overdue(
 
 @pytest.mark.parametrize("ground", [ground for ground in DenialGround if not ground.is_reviewable])
 async def test_denial_without_review_names_nobody_and_says_so(
-    world: World, case: Case, officer: Person, ground: str
+    harness: ApiHarness, case: Case, officer: Person, ground: str
 ) -> None:
     filed = await _file(case.patient)
     wanted = {"requestId": filed["id"], "ground": ground}
@@ -379,13 +388,13 @@ async def test_denial_without_review_names_nobody_and_says_so(
 
 @pytest.mark.parametrize("ground", REVIEWABLE)
 async def test_denial_for_harm_needs_a_professional_and_tells_of_the_review(
-    world: World, case: Case, officer: Person, ground: str
+    harness: ApiHarness, case: Case, officer: Person, ground: str
 ) -> None:
     filed = await _file(case.patient, representative=MOTHER)
     wanted = {"requestId": filed["id"], "ground": ground}
     assert await officer.refused(DENY_REQUEST, **wanted) == ("INVALID_INPUT", "bad_determination")
-    former = await world.clinician()
-    await world.rows(
+    former = await harness.clinician()
+    await harness.rows(
         "update resguardo.staff set status = 'suspended', suspended_at = now() where user_id = %s",
         former.user_id,
     )
@@ -404,7 +413,7 @@ async def test_denial_for_harm_needs_a_professional_and_tells_of_the_review(
         assert "164.524(a)(3)" in text
 
 
-async def test_harm_by_a_representative_needs_one(world: World, case: Case, officer: Person) -> None:
+async def test_harm_by_a_representative_needs_one(harness: ApiHarness, case: Case, officer: Person) -> None:
     filed = await _file(case.patient)
     refused = await officer.refused(
         DENY_REQUEST,
@@ -416,9 +425,9 @@ async def test_harm_by_a_representative_needs_one(world: World, case: Case, offi
 
 
 async def test_review_opens_it_again_and_only_its_outcome_ends_it(
-    world: World, case: Case, officer: Person
+    harness: ApiHarness, case: Case, officer: Person
 ) -> None:
-    request = str(await requested(world, case, "DENIED"))
+    request = str(await requested(harness, case, "DENIED"))
     for _ in range(2):
         asked = await case.patient.ask(ASK_REVIEW, requestId=request)
         assert (asked["status"], asked["denial"]["ground"]) == ("OPEN", "ENDANGERS_LIFE")
@@ -433,7 +442,7 @@ async def test_review_opens_it_again_and_only_its_outcome_ends_it(
     assert refused == ("CONFLICT", "reviewer_took_part")
     refused = await officer.refused(RECORD_REVIEW, **wanted, reviewerId=str(officer.user_id))
     assert refused == ("CONFLICT", "clinician_unknown")
-    reviewer = str((await world.clinician()).user_id)
+    reviewer = str((await harness.clinician()).user_id)
     upheld = await officer.ask(RECORD_REVIEW, **wanted, reviewerId=reviewer)
     assert (upheld["status"], upheld["denial"]["reviewOutcome"]) == ("DENIED", "UPHELD")
     assert "reviewed this decision and upheld it" in upheld["denial"]["text"]
@@ -443,10 +452,10 @@ async def test_review_opens_it_again_and_only_its_outcome_ends_it(
     assert refused == ("CONFLICT", "no_review_asked")
 
 
-async def test_reversed_denial_is_fulfilled(world: World, case: Case, officer: Person) -> None:
-    await world.recording(case)
-    request = str(await requested(world, case, "IN REVIEW"))
-    reviewer = str((await world.clinician()).user_id)
+async def test_reversed_denial_is_fulfilled(harness: ApiHarness, case: Case, officer: Person) -> None:
+    await harness.recording(case)
+    request = str(await requested(harness, case, "IN REVIEW"))
+    reviewer = str((await harness.clinician()).user_id)
     reversed_ = await officer.ask(RECORD_REVIEW, requestId=request, reviewerId=reviewer, outcome="REVERSED")
     assert (reversed_["status"], reversed_["export"]["status"]) == ("APPROVED", "PREPARING")
     assert "reversed it" in reversed_["denial"]["text"]
@@ -455,12 +464,12 @@ async def test_reversed_denial_is_fulfilled(world: World, case: Case, officer: P
     due_on = date.fromisoformat(reversed_["dueOn"])
     extended = await officer.ask(EXTEND_REQUEST, requestId=request, extension="TECHNICAL_FAILURE", days=5)
     assert extended["dueOn"] == str(due_on + timedelta(days=5))
-    await world.work()
-    assert await _of(world, request, "status") == "FULFILLED"
+    await harness.work()
+    assert await _of(harness, request, "status") == "FULFILLED"
 
 
-async def test_review_while_the_same_is_asked_for_anew_is_a_conflict(world: World, case: Case) -> None:
-    request = str(await requested(world, case, "DENIED"))
+async def test_review_while_the_same_is_asked_for_anew_is_a_conflict(harness: ApiHarness, case: Case) -> None:
+    request = str(await requested(harness, case, "DENIED"))
     await _file(case.patient)
     refused = await case.patient.refused(ASK_REVIEW, requestId=request)
     assert refused == ("CONFLICT", "access_request_open_already")
@@ -475,19 +484,19 @@ class Fulfilled:
 
 
 @pytest.fixture
-async def fulfilled(world: World, case: Case, officer: Person) -> Fulfilled:
+async def fulfilled(harness: ApiHarness, case: Case, officer: Person) -> Fulfilled:
     """Return a request that was filed, approved, and fulfilled by the worker."""
     content = uuid4().bytes * 100
-    await world.recording(case, content=content)
+    await harness.recording(case, content=content)
     filed = await _file(case.patient)
     approved = await officer.ask(APPROVE_REQUEST, requestId=filed["id"])
     assert (approved["status"], approved["export"]["status"]) == ("APPROVED", "PREPARING")
-    await world.work()
+    await harness.work()
     return Fulfilled(filed["id"], content)
 
 
 async def test_copy_and_secret_meet_only_with_the_patient(
-    world: World, case: Case, officer: Person, fulfilled: Fulfilled, caplog: pytest.LogCaptureFixture
+    harness: ApiHarness, case: Case, officer: Person, fulfilled: Fulfilled, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "app")
     (edge,) = (await case.patient.ask(ACCESS_REQUESTS))["edges"]
@@ -504,17 +513,17 @@ async def test_copy_and_secret_meet_only_with_the_patient(
     assert [one for name, one in files.items() if name.endswith(".mp4")] == [fulfilled.content]
     assert await case.patient.refused(REVEAL_SECRET, requestId=fulfilled.id) == ("FORBIDDEN", "wrong_role")
     assert await officer.refused(ISSUE_EXPORT_URL, requestId=fulfilled.id) == ("FORBIDDEN", "wrong_role")
-    written = str(await world.rows("select * from audit.events"))
-    written += str(await world.rows("select * from jobs.procrastinate_jobs")) + caplog.text
+    written = str(await harness.rows("select * from audit.events"))
+    written += str(await harness.rows("select * from jobs.procrastinate_jobs")) + caplog.text
     assert secret not in written
     assert issued["url"] not in written
 
 
 async def test_url_of_a_copy_is_a_disclosure_in_the_log(
-    world: World, case: Case, fulfilled: Fulfilled
+    harness: ApiHarness, case: Case, fulfilled: Fulfilled
 ) -> None:
     answer = await case.patient.send(ISSUE_EXPORT_URL, requestId=fulfilled.id)
-    (row,) = await world.audit(answer.request_id)
+    (row,) = await harness.audit(answer.request_id)
     assert (row["action"], row["operation"], row["outcome"], row["purpose"]) == (
         "access_request.issue_url",
         "E",
@@ -526,101 +535,105 @@ async def test_url_of_a_copy_is_a_disclosure_in_the_log(
         [UUID(case.patient_id)],
         [UUID(case.id)],
     )
-    assert row["byte_count"] == await _of(world, fulfilled.id, "export_size_bytes")
+    assert row["byte_count"] == await _of(harness, fulfilled.id, "export_size_bytes")
 
 
-async def test_secret_is_revealed_once(world: World, officer: Person, fulfilled: Fulfilled) -> None:
+async def test_secret_is_revealed_once(harness: ApiHarness, officer: Person, fulfilled: Fulfilled) -> None:
     answers = await asyncio.gather(*(officer.send(REVEAL_SECRET, requestId=fulfilled.id) for _ in range(4)))
     assert sorted("errors" in answer.body for answer in answers) == [False, True, True, True]
     again = await officer.send(REVEAL_SECRET, requestId=fulfilled.id)
     assert (again.error.code, again.error.reason) == ("CONFLICT", "export_secret_gone")
-    assert await _audited(world, again) == [("access_request.reveal_secret", "FAILED", "export_secret_gone")]
-    (row,) = await world.rows(
+    assert await _audited(harness, again) == [
+        ("access_request.reveal_secret", "FAILED", "export_secret_gone")
+    ]
+    (row,) = await harness.rows(
         "select secret from private.access_exports where request_id = %s", UUID(fulfilled.id)
     )
     assert row["secret"] is None
-    assert await _of(world, fulfilled.id, "secret_revealed_at") is not None
+    assert await _of(harness, fulfilled.id, "secret_revealed_at") is not None
 
 
 async def test_copy_that_is_not_there_has_no_url_and_no_secret(
-    world: World, case: Case, officer: Person, fulfilled: Fulfilled
+    harness: ApiHarness, case: Case, officer: Person, fulfilled: Fulfilled
 ) -> None:
     open_one = await _file(case.patient)
-    await world.rows(
+    await harness.rows(
         "update private.access_exports set ready_at = now(), expires_at = now() where request_id = %s",
         UUID(fulfilled.id),
     )
     for request in (fulfilled.id, open_one["id"]):
         answer = await case.patient.send(ISSUE_EXPORT_URL, requestId=request)
         assert (answer.error.code, answer.error.reason) == ("CONFLICT", "export_not_there")
-        assert await _audited(world, answer) == [("access_request.issue_url", "FAILED", "export_not_there")]
+        assert await _audited(harness, answer) == [("access_request.issue_url", "FAILED", "export_not_there")]
         refused = await officer.refused(REVEAL_SECRET, requestId=request)
         assert refused == ("CONFLICT", "export_secret_gone")
 
 
 async def test_copy_that_came_too_early_is_told_and_made_anew_when_approved_again(
-    world: World, case: Case, officer: Person
+    harness: ApiHarness, case: Case, officer: Person
 ) -> None:
-    recording = await world.recording(case, "VERIFYING")
+    recording = await harness.recording(case, "VERIFYING")
     filed = await _file(case.patient)
     await officer.ask(APPROVE_REQUEST, requestId=filed["id"])
     with pytest.raises(Conflict, match="recording_not_finished") as refused:
-        await world.services.exports.export(UUID(filed["id"]))
-    await world.services.exports.give_up(UUID(filed["id"]), refused.value.reason)
+        await harness.services.exports.export(UUID(filed["id"]))
+    await harness.services.exports.give_up(UUID(filed["id"]), refused.value.reason)
     (edge,) = (await case.patient.ask(ACCESS_REQUESTS))["edges"]
     assert (edge["node"]["status"], edge["node"]["export"]["error"]) == ("APPROVED", "recording_not_finished")
-    await world.rows("update resguardo.recordings set status = 'FAILED' where id = %s", recording)
-    whole = await world.recording(case, content=b"film")
+    await harness.rows("update resguardo.recordings set status = 'FAILED' where id = %s", recording)
+    whole = await harness.recording(case, content=b"film")
     await officer.ask(APPROVE_REQUEST, requestId=filed["id"])
-    await world.work()
+    await harness.work()
     (edge,) = (await case.patient.ask(ACCESS_REQUESTS))["edges"]
     export = edge["node"]["export"]
     assert (export["status"], export["recordings"], export["missing"]) == ("READY", 1, 0), whole
 
 
-async def test_copy_says_how_much_is_missing_from_it(world: World, case: Case, officer: Person) -> None:
+async def test_copy_says_how_much_is_missing_from_it(
+    harness: ApiHarness, case: Case, officer: Person
+) -> None:
     for content in (b"stays", b"gone"):
-        recording = await world.recording(case, content=content)
-    (kept,) = await world.rows(
+        recording = await harness.recording(case, content=content)
+    (kept,) = await harness.rows(
         "select object_key from private.recording_secrets where recording_id = %s", recording
     )
-    await world.bucket.delete(kept["object_key"])
+    await harness.bucket.delete(kept["object_key"])
     filed = await _file(case.patient)
     await officer.ask(APPROVE_REQUEST, requestId=filed["id"])
-    await world.work()
+    await harness.work()
     (edge,) = (await officer.ask(ACCESS_REQUESTS, first=1))["edges"]
     export = edge["node"]["export"]
     assert (export["status"], export["recordings"], export["missing"]) == ("READY", 1, 1)
 
 
 async def test_approval_while_the_copy_is_made_queues_no_other(
-    world: World, case: Case, officer: Person
+    harness: ApiHarness, case: Case, officer: Person
 ) -> None:
     filed = await _file(case.patient)
     for _ in range(3):
         await officer.ask(APPROVE_REQUEST, requestId=filed["id"])
-    jobs = await world.rows(
+    jobs = await harness.rows(
         "select id from jobs.procrastinate_jobs where lock = %s", f"export_access_request:{filed['id']}"
     )
     assert len(jobs) == 1
 
 
 async def test_law_7_an_open_request_holds_its_recordings_and_an_ended_one_does_not(
-    world: World, case: Case
+    harness: ApiHarness, case: Case
 ) -> None:
-    recording = await world.recording(case)
-    other = await world.recording(await world.case())
+    recording = await harness.recording(case)
+    other = await harness.recording(await harness.case())
 
     async def holding(of: UUID) -> list[UUID]:
-        ids: list[UUID] = (await world.rows("select private.holds_on(%s) as ids", of))[0]["ids"]
+        ids: list[UUID] = (await harness.rows("select private.holds_on(%s) as ids", of))[0]["ids"]
         return ids
 
     filed = await _file(case.patient, consultationId=case.id)
     assert (await holding(recording), await holding(other)) == ([UUID(filed["id"])], [])
     await case.patient.ask(WITHDRAW_REQUEST, requestId=filed["id"])
     assert await holding(recording) == []
-    final = await requested(world, case, "DENIED")
-    await world.rows(
+    final = await requested(harness, case, "DENIED")
+    await harness.rows(
         "update resguardo.access_requests set denial_ground = 'EXCEPTED', determined_by = null where id = %s",
         final,
     )
@@ -628,21 +641,21 @@ async def test_law_7_an_open_request_holds_its_recordings_and_an_ended_one_does_
 
 
 async def test_law_7_a_denial_that_may_be_reviewed_holds_until_it_was_or_for_sixty_days(
-    world: World, case: Case, officer: Person
+    harness: ApiHarness, case: Case, officer: Person
 ) -> None:
-    recording = await world.recording(case)
-    denied = await requested(world, case, "DENIED")
+    recording = await harness.recording(case)
+    denied = await requested(harness, case, "DENIED")
 
     async def is_held() -> bool:
-        (row,) = await world.rows("select private.holds_on(%s) = array[%s] as alone", recording, denied)
-        together = await world.rows(
+        (row,) = await harness.rows("select private.holds_on(%s) = array[%s] as alone", recording, denied)
+        together = await harness.rows(
             "select h.id from private.held_videos() as h (id) where h.id = %s", recording
         )
         assert bool(row["alone"]) == bool(together), "said alike of one and of all"
         return bool(together)
 
     async def decided(ago: str) -> None:
-        await world.rows(
+        await harness.rows(
             "update resguardo.access_requests set decided_at = private.now() - %s::interval where id = %s",
             ago,
             denied,
@@ -656,18 +669,18 @@ async def test_law_7_a_denial_that_may_be_reviewed_holds_until_it_was_or_for_six
     await case.patient.ask(ASK_REVIEW, requestId=str(denied))
     assert await is_held()
     await decided("0 days")
-    reviewer = str((await world.clinician()).user_id)
+    reviewer = str((await harness.clinician()).user_id)
     await officer.ask(RECORD_REVIEW, requestId=str(denied), reviewerId=reviewer, outcome="UPHELD")
     assert not await is_held()
 
 
 @pytest.mark.parametrize("document", [REQUEST_ACCESS, ASK_REVIEW])
 async def test_law_7_what_comes_to_hold_waits_for_a_destruction_that_begins(
-    world: World, case: Case, document: str
+    harness: ApiHarness, case: Case, document: str
 ) -> None:
-    denied = await requested(world, case, "DENIED")
+    denied = await requested(harness, case, "DENIED")
     given: dict[str, object] = {"request": {}} if document == REQUEST_ACCESS else {"requestId": str(denied)}
-    async with await psycopg.AsyncConnection.connect(world.database.superuser_url) as destroying:
+    async with await psycopg.AsyncConnection.connect(harness.database.superuser_url) as destroying:
         await destroying.execute("select private.lock_keeping(false)")
         asking = asyncio.create_task(case.patient.send(document, **given))
         await asyncio.sleep(0.3)
@@ -677,25 +690,25 @@ async def test_law_7_what_comes_to_hold_waits_for_a_destruction_that_begins(
 
 
 async def test_quotas_hold_for_patients_too(
-    world: World, case: Case, officer: Person, fulfilled: Fulfilled
+    harness: ApiHarness, case: Case, officer: Person, fulfilled: Fulfilled
 ) -> None:
-    await world.spend(case.patient, "urls", load_quotas().urls)
+    await harness.spend(case.patient, "urls", load_quotas().urls)
     refused = await case.patient.refused(ISSUE_EXPORT_URL, requestId=fulfilled.id)
     assert refused == ("RATE_LIMITED", "quota_urls")
-    await world.spend(case.patient, "pages", load_quotas().pages)
+    await harness.spend(case.patient, "pages", load_quotas().pages)
     assert await case.patient.refused(REQUEST_ACCESS, request={}) == ("RATE_LIMITED", "quota_pages")
     assert await case.patient.refused(ACCESS_REQUESTS) == ("RATE_LIMITED", "quota_pages")
     for document in (ASK_REVIEW, WITHDRAW_REQUEST):
         refused = await case.patient.refused(document, requestId=fulfilled.id)
         assert refused == ("RATE_LIMITED", "quota_pages")
-    await world.spend(officer, "pages", load_quotas().pages)
+    await harness.spend(officer, "pages", load_quotas().pages)
     refused = await officer.refused(APPROVE_REQUEST, requestId=fulfilled.id)
     assert refused == ("RATE_LIMITED", "quota_pages")
 
 
-async def test_what_changes_nothing_waits_for_no_destruction(world: World, case: Case) -> None:
-    review, other = await requested(world, case, "IN REVIEW"), await world.case()
-    async with await psycopg.AsyncConnection.connect(world.database.superuser_url) as destroying:
+async def test_what_changes_nothing_waits_for_no_destruction(harness: ApiHarness, case: Case) -> None:
+    review, other = await requested(harness, case, "IN REVIEW"), await harness.case()
+    async with await psycopg.AsyncConnection.connect(harness.database.superuser_url) as destroying:
         await destroying.execute("select private.lock_keeping(false)")
         async with asyncio.timeout(5):
             assert (await _file(case.patient))["id"] == str(review)

@@ -18,7 +18,7 @@ from psycopg.conninfo import make_conninfo
 from pydantic import SecretStr
 
 from tests.api import documents
-from tests.api.world import PATIENCE_SECONDS, Case, Person, World, consent_input
+from tests.api.harness import PATIENCE_SECONDS, ApiHarness, Case, Person, consent_input
 from tests.databases import API_ROLE
 
 pytestmark = pytest.mark.anyio
@@ -28,43 +28,43 @@ OF_POLICIES = {"claims", "uid", "live_session", "person", "doctor", "patient"}
 
 
 @asynccontextmanager
-async def _counting(world: World) -> AsyncIterator[None]:
-    """Count function calls in new sessions of the API's login in this database. The sessions of the world's own API
+async def _counting(harness: ApiHarness) -> AsyncIterator[None]:
+    """Count function calls in new sessions of the API's login in this database. The sessions of the harness's own API
     are already open.
     """
-    login = f"alter role {API_ROLE} in database {world.database.name}"
-    await world.superuser.execute(f"{login} set track_functions = 'all'".encode())
+    login = f"alter role {API_ROLE} in database {harness.database.name}"
+    await harness.superuser.execute(f"{login} set track_functions = 'all'".encode())
     try:
         yield
     finally:
-        await world.superuser.execute(f"{login} reset track_functions".encode())
+        await harness.superuser.execute(f"{login} reset track_functions".encode())
 
 
-async def _until_ended(world: World, application: str) -> None:
+async def _until_ended(harness: ApiHarness, application: str) -> None:
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while await world.rows(  # noqa: ASYNC110 - Postgres tells nobody
+        while await harness.rows(  # noqa: ASYNC110 - Postgres tells nobody
             "select pid from pg_stat_activity where application_name = %s", application
         ):
             await asyncio.sleep(0.01)
 
 
 async def _work_of(
-    world: World, person: Person, document: str, variables: dict[str, object]
+    harness: ApiHarness, person: Person, document: str, variables: dict[str, object]
 ) -> dict[str, int]:
     """Return the number of function calls and audit rows of a few equal requests to an API that serves no other
     request.
     """
     application = f"alike-{uuid4().hex}"
-    counted = make_conninfo(world.database.api_url, application_name=application)
-    await world.rows("select pg_stat_reset()")
+    counted = make_conninfo(harness.database.api_url, application_name=application)
+    await harness.rows("select pg_stat_reset()")
     rows = 0
-    async with _counting(world), world.another_api(api_database_url=SecretStr(counted)) as http:
+    async with _counting(harness), harness.another_api(api_database_url=SecretStr(counted)) as http:
         for _ in range(TIMES):
             answer = await replace(person, http=http).send(document, **variables)
             assert answer.error.code == "NOT_FOUND"
-            rows += len(await world.audit(answer.request_id))
-    await _until_ended(world, application)
-    called = await world.rows("select funcname as name, calls from pg_stat_user_functions where calls > 0")
+            rows += len(await harness.audit(answer.request_id))
+    await _until_ended(harness, application)
+    called = await harness.rows("select funcname as name, calls from pg_stat_user_functions where calls > 0")
     calls = {row["name"]: row["calls"] for row in called if row["name"] not in OF_POLICIES}
     return calls | {"audit rows": rows}
 
@@ -74,9 +74,9 @@ async def _work_of(
     ["consultation", "externalId", "recording", "issueDownloadUrl", "storage", "stop", "join", "consent"],
 )
 async def test_hidden_and_absent_do_the_same_work(
-    world: World, case: Case, other_doctor: Person, field: str
+    harness: ApiHarness, case: Case, other_doctor: Person, field: str
 ) -> None:
-    recording = str(await world.recording(case))
+    recording = str(await harness.recording(case))
     asked: dict[str, tuple[str, dict[str, object], dict[str, object]]] = {
         "consultation": (documents.CONSULTATION, {"id": case.id}, {"id": str(uuid4())}),
         "externalId": (
@@ -100,7 +100,7 @@ async def test_hidden_and_absent_do_the_same_work(
         ),
     }
     document, hidden, absent = asked[field]
-    of_hidden = await _work_of(world, other_doctor, document, hidden)
-    of_absent = await _work_of(world, other_doctor, document, absent)
+    of_hidden = await _work_of(harness, other_doctor, document, hidden)
+    of_absent = await _work_of(harness, other_doctor, document, absent)
     assert of_hidden == of_absent
     assert of_hidden["write_audit"] == of_hidden["audit rows"] == TIMES

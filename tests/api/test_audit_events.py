@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from tests.api import documents
-from tests.api.world import ADDRESS, Case, Person, World
+from tests.api.harness import ADDRESS, ApiHarness, Case, Person
 
 pytestmark = pytest.mark.anyio
 
@@ -31,7 +31,9 @@ async def test_event_says_who_did_what_on_whose_data_and_from_where(case: Case, 
     assert abs(datetime.fromisoformat(event["recordedAt"]) - datetime.now(UTC)) < timedelta(seconds=30)
 
 
-async def test_events_are_filtered(world: World, case: Case, officer: Person, other_doctor: Person) -> None:
+async def test_events_are_filtered(
+    harness: ApiHarness, case: Case, officer: Person, other_doctor: Person
+) -> None:
     await other_doctor.refused(documents.CONSULTATION, id=case.id)
     absent = str(uuid4())
     await other_doctor.refused(documents.CONSULTATION, id=absent)
@@ -76,10 +78,10 @@ async def test_events_come_newest_first_page_by_page(officer: Person, other_doct
     assert seen == sorted(seen, key=lambda event: event["recordedAt"], reverse=True)
 
 
-async def test_look_at_the_log_is_logged(world: World, case: Case, officer: Person) -> None:
+async def test_look_at_the_log_is_logged(harness: ApiHarness, case: Case, officer: Person) -> None:
     answer = await officer.send(documents.AUDIT_EVENTS, filter={"consultationId": case.id})
     shown = len(answer.data["auditEvents"]["edges"])
-    (row,) = await world.audit(answer.request_id)
+    (row,) = await harness.audit(answer.request_id)
     assert (row["action"], row["outcome"], row["actor_role"]) == ("audit.list", "ALLOWED", "compliance")
     assert (row["actor_id"], row["row_count"]) == (officer.user_id, shown)
     assert row["basis"] == "compliance_review"
@@ -87,11 +89,13 @@ async def test_look_at_the_log_is_logged(world: World, case: Case, officer: Pers
     assert seen["requestId"] == answer.request_id
 
 
-async def test_full_page_of_the_log_counts_what_was_shown(world: World, case: Case, officer: Person) -> None:
+async def test_full_page_of_the_log_counts_what_was_shown(
+    harness: ApiHarness, case: Case, officer: Person
+) -> None:
     await case.doctor.ask(documents.CONSULTATION, id=case.id)
     answer = await officer.send(documents.AUDIT_EVENTS, first=1, filter={"consultationId": case.id})
     assert len(answer.data["auditEvents"]["edges"]) == 1
-    (row,) = await world.audit(answer.request_id)
+    (row,) = await harness.audit(answer.request_id)
     assert row["row_count"] in (1, 2), "the one more that tells whether there is a next page was read, too"
 
 

@@ -29,8 +29,8 @@ from app.identity import permissions
 from app.identity.permissions import Permission
 from graphql_schema.root_fields import permission_of
 from graphql_schema.schema import make_schema
+from tests.api.harness import Answer, ApiHarness, Person
 from tests.api.socket_client import connected
-from tests.api.world import Answer, Person, World
 
 pytestmark = pytest.mark.anyio
 
@@ -71,8 +71,8 @@ def test_every_root_field_declares_a_permission_or_is_open_to_everybody() -> Non
     assert {name for name, permission in PERMITTED.items() if permission is None} == OPEN
 
 
-async def test_every_permission_names_an_action_of_the_log(world: World) -> None:
-    rows = await world.rows("select action from private.audit_actions")
+async def test_every_permission_names_an_action_of_the_log(harness: ApiHarness) -> None:
+    rows = await harness.rows("select action from private.audit_actions")
     known = {row["action"] for row in rows}
     declared = {one.action for one in vars(permissions).values() if isinstance(one, Permission)}
     assert declared <= known
@@ -241,9 +241,13 @@ def _code(answer: Answer) -> str:
     return "OK" if "errors" not in answer.body else str(answer.error.code)
 
 
-async def _people(world: World) -> dict[str, Person]:
-    case = await world.case()
-    return {"clinician": case.doctor, "compliance": await world.staff("compliance"), "patient": case.patient}
+async def _people(harness: ApiHarness) -> dict[str, Person]:
+    case = await harness.case()
+    return {
+        "clinician": case.doctor,
+        "compliance": await harness.staff("compliance"),
+        "patient": case.patient,
+    }
 
 
 @pytest.mark.parametrize(
@@ -251,11 +255,11 @@ async def _people(world: World) -> dict[str, Person]:
     sorted(set(FIELDS) - OPEN - {name for name, (kind, _) in FIELDS.items() if kind == "subscription"}),
 )
 async def test_bad_input_is_refused_as_forbidden_and_audited_for_every_wrong_role(
-    world: World, name: str
+    harness: ApiHarness, name: str
 ) -> None:
     permission = PERMITTED[name]
     assert permission is not None
-    people = await _people(world)
+    people = await _people(harness)
     wrong = [role for role in ROLES if role not in permission.roles]
     for request in _bad_requests(name):
         if _is_invitation(request):
@@ -264,7 +268,7 @@ async def test_bad_input_is_refused_as_forbidden_and_audited_for_every_wrong_rol
             person = people[role]
             answer = await person.send(request.document, **request.variables)
             assert _code(answer) == "FORBIDDEN", (role, request, answer.body)
-            (row,) = await world.audit(answer.request_id)
+            (row,) = await harness.audit(answer.request_id)
             assert (row["action"], row["outcome"], row["reason"]) == (
                 permission.action,
                 "DENIED",
@@ -272,28 +276,30 @@ async def test_bad_input_is_refused_as_forbidden_and_audited_for_every_wrong_rol
             )
             assert row["actor_id"] == person.user_id
             assert answer.body["errors"][0]["path"] == [name]
-        answer = await world.stranger().send(request.document, **request.variables)
+        answer = await harness.stranger().send(request.document, **request.variables)
         assert _code(answer) == "UNAUTHENTICATED", (request, answer.body)
 
 
 @pytest.mark.parametrize(
     "name", ["recordings", "placeLegalHold", "denyAccessRequest", "requestAccess", "transcript"]
 )
-async def test_bad_input_of_a_session_that_is_over_is_refused_and_audited(world: World, name: str) -> None:
+async def test_bad_input_of_a_session_that_is_over_is_refused_and_audited(
+    harness: ApiHarness, name: str
+) -> None:
     permission = PERMITTED[name]
     assert permission is not None
     role = min(permission.roles)
-    person = (await _people(world))[role]
-    await world.end_session(person)
+    person = (await _people(harness))[role]
+    await harness.end_session(person)
     for request in _bad_requests(name):
         answer = await person.send(request.document, **request.variables)
         assert answer.error.code == "UNAUTHENTICATED", (request, answer.body)
-        (row,) = await world.audit(answer.request_id)
+        (row,) = await harness.audit(answer.request_id)
         assert (row["action"], row["outcome"], row["reason"]) == (permission.action, "DENIED", "session_over")
 
 
-async def test_bad_input_of_the_right_role_is_told(world: World) -> None:
-    people = await _people(world)
+async def test_bad_input_of_the_right_role_is_told(harness: ApiHarness) -> None:
+    people = await _people(harness)
     for name, permission in PERMITTED.items():
         if permission is None or FIELDS[name][0] == "subscription":
             continue
@@ -304,8 +310,8 @@ async def test_bad_input_of_the_right_role_is_told(world: World) -> None:
             assert codes.isdisjoint({"FORBIDDEN", "UNAUTHENTICATED"}), (name, request, answer.body)
 
 
-async def test_ten_probes_with_bad_input_leave_ten_rows(world: World) -> None:
-    patient = (await _people(world))["patient"]
+async def test_ten_probes_with_bad_input_leave_ten_rows(harness: ApiHarness) -> None:
+    patient = (await _people(harness))["patient"]
     fields = " ".join(f'p{number}: recording(id: "nonsense") {{ id }}' for number in range(10))
     answer = await patient.send(
         f"query ($first: Int!) {{ {fields} recordings(first: $first) {{ __typename }} }}"
@@ -313,12 +319,14 @@ async def test_ten_probes_with_bad_input_leave_ten_rows(world: World) -> None:
     assert {error["extensions"]["code"] for error in answer.body["errors"]} == {"FORBIDDEN"}
     bad_variable = await patient.send(f"query ($unused: Int!) {{ {fields} }}")
     assert {error["extensions"]["code"] for error in bad_variable.body["errors"]} == {"FORBIDDEN"}
-    rows = await world.audit(bad_variable.request_id)
+    rows = await harness.audit(bad_variable.request_id)
     assert [(row["action"], row["outcome"]) for row in rows] == [("recording.read", "DENIED")] * 10
 
 
-async def test_fields_behind_fragments_and_aliases_are_authorized_before_their_input(world: World) -> None:
-    patient = (await _people(world))["patient"]
+async def test_fields_behind_fragments_and_aliases_are_authorized_before_their_input(
+    harness: ApiHarness,
+) -> None:
+    patient = (await _people(harness))["patient"]
     document = """
       query { ...A ... on Query { held: legalHolds(first: "x") { __typename } } }
       fragment A on Query { ...B }
@@ -327,33 +335,33 @@ async def test_fields_behind_fragments_and_aliases_are_authorized_before_their_i
     answer = await patient.send(document)
     assert [error["extensions"]["code"] for error in answer.body["errors"]] == ["FORBIDDEN"] * 2
     assert sorted(error["path"][0] for error in answer.body["errors"]) == ["held", "seen"]
-    assert sorted(row["action"] for row in await world.audit(answer.request_id)) == [
+    assert sorted(row["action"] for row in await harness.audit(answer.request_id)) == [
         "audit.list",
         "hold.list",
     ]
 
 
-async def test_open_field_with_bad_input_is_told_what_is_wrong_without_a_token(world: World) -> None:
-    answer = await world.stranger().send('{ consentText(language: "XX") { text } }')
+async def test_open_field_with_bad_input_is_told_what_is_wrong_without_a_token(harness: ApiHarness) -> None:
+    answer = await harness.stranger().send('{ consentText(language: "XX") { text } }')
     assert answer.error.code == "GRAPHQL_VALIDATION_FAILED"
 
 
 @pytest.mark.parametrize("role", ["compliance", "patient"])
 async def test_subscription_with_bad_input_is_refused_and_audited_for_every_wrong_role(
-    world: World, role: str
+    harness: ApiHarness, role: str
 ) -> None:
-    person = (await _people(world))[role]
+    person = (await _people(harness))[role]
     permission = PERMITTED["recordingChanged"]
     assert permission is not None
     for request in _bad_requests("recordingChanged"):
         if LONG in str(request):  # The server closes the connection, because the message is too long
             continue
-        async with connected(world.api_url, origin=None) as client:
+        async with connected(harness.api_url, origin=None) as client:
             await client.knock(person)
             assert await client.hear() == {"type": "connection_ack"}
             await client.subscribe(request.document, "1", **request.variables)
             message = await client.hear()
             assert message["type"] == "error", request
             assert message["payload"][0]["extensions"]["code"] == "FORBIDDEN", (request, message)
-            (row,) = await world.audit(client.request_id)
+            (row,) = await harness.audit(client.request_id)
             assert (row["action"], row["outcome"]) == (permission.action, "DENIED")

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.api.world import ADDRESS, World
+from tests.api.harness import ADDRESS, ApiHarness
 
 HEAD = b"POST /graphql HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 LARGE = json.dumps({"query": '{ hello(name: "0123456789", times: 900000) }'}).encode()
@@ -116,7 +116,7 @@ ROUTES = [
 @pytest.mark.parametrize(("method", "path"), ROUTES)
 @pytest.mark.parametrize("parts", [[], [b"{"]])
 async def test_client_that_hangs_up_amid_a_request_is_no_error_on_any_route(
-    world: World, method: str, path: str, parts: list[bytes], caplog: pytest.LogCaptureFixture
+    harness: ApiHarness, method: str, path: str, parts: list[bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
     arriving: list[dict[str, Any]] = [
         *({"type": "http.request", "body": part, "more_body": True} for part in parts),
@@ -144,7 +144,7 @@ async def test_client_that_hangs_up_amid_a_request_is_no_error_on_any_route(
         "server": ("x", 80),
     }
     async with asyncio.timeout(20):
-        await world.app(scope, receive, send)
+        await harness.app(scope, receive, send)
     assert _errors(caplog) == []
 
 
@@ -164,9 +164,9 @@ async def test_client_that_hangs_up_amid_a_request_is_no_error_on_any_route(
     ],
 )
 async def test_address_with_a_slash_at_its_end_is_404_and_never_a_redirect(
-    world: World, method: str, path: str
+    harness: ApiHarness, method: str, path: str
 ) -> None:
-    answer = await world.http.request(method, f"http://api.test{path}", follow_redirects=False)
+    answer = await harness.http.request(method, f"http://api.test{path}", follow_redirects=False)
     assert answer.status_code == 404
     assert "location" not in answer.headers
     if method != "HEAD":

@@ -6,7 +6,7 @@ import pytest
 
 from app.consents.texts import consent_texts
 from tests.api import documents
-from tests.api.world import Case, Person, World, consent_input
+from tests.api.harness import ApiHarness, Case, Person, consent_input
 
 pytestmark = pytest.mark.anyio
 
@@ -98,19 +98,19 @@ async def test_consent_to_other_words_is_refused(case: Case, given: dict[str, st
     assert refused == ("INVALID_INPUT", reason)
 
 
-async def test_patient_cannot_speak_for_the_doctor_or_a_guest(world: World, case: Case) -> None:
+async def test_patient_cannot_speak_for_the_doctor_or_a_guest(harness: ApiHarness, case: Case) -> None:
     for participant in (case.participant("DOCTOR"), await _invited(case)):
         answer = await case.patient.send(documents.RECORD_CONSENT, consent=consent_input(participant))
         assert (answer.error.code, answer.error.reason) == ("FORBIDDEN", "not_permitted")
-        (row,) = await world.audit(answer.request_id)
+        (row,) = await harness.audit(answer.request_id)
         assert (row["action"], row["outcome"]) == ("consent.give", "DENIED")
 
 
 @pytest.mark.parametrize("document", [documents.RECORD_CONSENT, documents.WITHDRAW_CONSENT])
 async def test_participants_of_others_are_not_found(
-    world: World, case: Case, other_doctor: Person, document: str
+    harness: ApiHarness, case: Case, other_doctor: Person, document: str
 ) -> None:
-    for person in (other_doctor, (await world.case()).patient):
+    for person in (other_doctor, (await harness.case()).patient):
         for participant in (case.participant("PATIENT"), case.id):
             variables = {"consent": consent_input(participant), "participantId": participant}
             refused = await person.refused(document, **variables)
@@ -154,10 +154,10 @@ async def test_what_the_doctor_withdrew_for_the_patient_the_doctor_may_attest_ag
     assert (await _give(case.doctor, participant))["decision"] == "GIVEN"
 
 
-async def test_withdrawal_stops_the_running_recording(world: World, case: Case) -> None:
+async def test_withdrawal_stops_the_running_recording(harness: ApiHarness, case: Case) -> None:
     await case.consent()
     started = await case.doctor.ask(documents.START, consultationId=case.id)
     await _withdraw(case.patient, case.participant("PATIENT"))
-    await world.work()
+    await harness.work()
     found = await case.doctor.ask(documents.RECORDING, id=started["id"])
     assert (found["status"], found["error"]) == ("ABORTED", "consent_withdrawn")

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from tests.api import documents
-from tests.api.world import Case, Person, World, consultation_input
+from tests.api.harness import ApiHarness, Case, Person, consultation_input
 
 pytestmark = pytest.mark.anyio
 
@@ -20,8 +20,8 @@ def unlike_request(body: Any) -> Any:
     return body
 
 
-async def test_register_makes_a_consultation_with_doctor_and_patient(world: World) -> None:
-    doctor, wanted = await world.clinician(), consultation_input(sensitivity="PSYCHOTHERAPY")
+async def test_register_makes_a_consultation_with_doctor_and_patient(harness: ApiHarness) -> None:
+    doctor, wanted = await harness.clinician(), consultation_input(sensitivity="PSYCHOTHERAPY")
     made = await doctor.ask(documents.REGISTER, consultation=wanted)
     assert made["externalId"] == wanted["externalId"]
     assert made["doctorId"] == str(doctor.user_id)
@@ -42,8 +42,8 @@ async def test_register_again_returns_the_first_with_all_that_came_to_it(case: C
     assert all(one["hasConsented"] for one in again["participants"])
 
 
-async def test_register_of_the_same_twice_at_once_makes_one(world: World) -> None:
-    doctor, wanted = await world.clinician(), consultation_input()
+async def test_register_of_the_same_twice_at_once_makes_one(harness: ApiHarness) -> None:
+    doctor, wanted = await harness.clinician(), consultation_input()
     made = await asyncio.gather(
         *(doctor.ask(documents.REGISTER, consultation=wanted) for _ in range(4)),
     )
@@ -61,33 +61,33 @@ async def test_register_of_the_same_twice_at_once_makes_one(world: World) -> Non
     ],
     ids=lambda changed: next(iter(changed)),
 )
-async def test_register_with_other_data_is_a_conflict(world: World, changed: dict[str, str]) -> None:
-    doctor, wanted = await world.clinician(), consultation_input()
+async def test_register_with_other_data_is_a_conflict(harness: ApiHarness, changed: dict[str, str]) -> None:
+    doctor, wanted = await harness.clinician(), consultation_input()
     await doctor.ask(documents.REGISTER, consultation=wanted)
     refused = await doctor.refused(documents.REGISTER, consultation=wanted | changed)
     assert refused == ("CONFLICT", "external_id_taken")
 
 
 async def test_register_with_another_doctors_external_id_is_a_conflict_that_shows_nothing(
-    world: World, case: Case, other_doctor: Person
+    harness: ApiHarness, case: Case, other_doctor: Person
 ) -> None:
     wanted = consultation_input(externalId=case.consultation["externalId"])
     answer = await other_doctor.send(documents.REGISTER, consultation=wanted)
     assert (answer.error.code, answer.error.reason) == ("CONFLICT", "external_id_taken")
     assert case.id not in answer.response.text
-    (row,) = await world.audit(answer.request_id)
+    (row,) = await harness.audit(answer.request_id)
     assert (row["action"], row["outcome"]) == ("consultation.register", "FAILED")
     assert row["reason"] == "external_id_taken"
 
 
-async def test_register_for_another_doctor_is_forbidden(world: World, other_doctor: Person) -> None:
-    doctor = await world.clinician()
+async def test_register_for_another_doctor_is_forbidden(harness: ApiHarness, other_doctor: Person) -> None:
+    doctor = await harness.clinician()
     wanted = consultation_input(doctorId=str(other_doctor.user_id))
     assert await doctor.refused(documents.REGISTER, consultation=wanted) == ("FORBIDDEN", "not_permitted")
 
 
-async def test_register_for_oneself_by_id_is_fine(world: World) -> None:
-    doctor = await world.clinician()
+async def test_register_for_oneself_by_id_is_fine(harness: ApiHarness) -> None:
+    doctor = await harness.clinician()
     wanted = consultation_input(doctorId=str(doctor.user_id))
     assert (await doctor.ask(documents.REGISTER, consultation=wanted))["doctorId"] == str(doctor.user_id)
 
@@ -112,15 +112,15 @@ async def test_register_for_oneself_by_id_is_fine(world: World) -> None:
     ],
 )
 async def test_register_refuses_bad_data(
-    world: World, given: dict[str, str], refusal: tuple[str, str]
+    harness: ApiHarness, given: dict[str, str], refusal: tuple[str, str]
 ) -> None:
-    doctor = await world.clinician()
+    doctor = await harness.clinician()
     assert await doctor.refused(documents.REGISTER, consultation=consultation_input(**given)) == refusal
 
 
-async def test_register_refuses_another_login_for_a_known_patient(world: World) -> None:
-    doctor, known = await world.clinician(), f"mrn-{uuid4()}"
-    first, second = await world.user(), await world.user()
+async def test_register_refuses_another_login_for_a_known_patient(harness: ApiHarness) -> None:
+    doctor, known = await harness.clinician(), f"mrn-{uuid4()}"
+    first, second = await harness.user(), await harness.user()
     await doctor.ask(
         documents.REGISTER,
         consultation=consultation_input(patientExternalId=known, patientUserId=str(first.user_id)),
@@ -170,7 +170,7 @@ async def test_consultation_by_an_odd_external_id_is_not_an_error_of_ours(case: 
 
 @pytest.mark.parametrize("by", ["id", "externalId"])
 async def test_hidden_consultation_is_told_as_absent_and_audited_apart(
-    world: World, case: Case, other_doctor: Person, by: str
+    harness: ApiHarness, case: Case, other_doctor: Person, by: str
 ) -> None:
     hidden = await other_doctor.send(documents.CONSULTATION, **{by: case.consultation[by]})
     absent = await other_doctor.send(documents.CONSULTATION, **{by: str(uuid4())})
@@ -178,23 +178,23 @@ async def test_hidden_consultation_is_told_as_absent_and_audited_apart(
     assert hidden.response.status_code == absent.response.status_code
     assert len(hidden.response.content) == len(absent.response.content)
     assert unlike_request(hidden.body) == unlike_request(absent.body)
-    (denied,), (missing,) = await world.audit(hidden.request_id), await world.audit(absent.request_id)
+    (denied,), (missing,) = await harness.audit(hidden.request_id), await harness.audit(absent.request_id)
     assert (denied["outcome"], missing["outcome"]) == ("DENIED", "ABSENT")
     assert [str(one) for one in denied["consultation_ids"]] == [case.id]
     assert [str(one) for one in denied["patient_ids"]] == [case.patient_id]
     assert missing["patient_ids"] == missing["consultation_ids"] == []
 
 
-async def test_another_patient_does_not_find_the_consultation(world: World, case: Case) -> None:
-    stranger = (await world.case()).patient
+async def test_another_patient_does_not_find_the_consultation(harness: ApiHarness, case: Case) -> None:
+    stranger = (await harness.case()).patient
     code, reason = await stranger.refused(documents.CONSULTATION, id=case.id)
     assert (code, reason) == ("NOT_FOUND", "consultation_not_found")
 
 
 @pytest.mark.parametrize("language", ["ES", "MIXED", None])
 async def test_language_of_a_consultation_is_kept_as_it_was_given(
-    world: World, doctor: Person, language: str | None
+    harness: ApiHarness, doctor: Person, language: str | None
 ) -> None:
-    case = await world.case(doctor, language=language)
+    case = await harness.case(doctor, language=language)
     read = await doctor.ask(documents.CONSULTATION, id=case.id)
     assert read["language"] == language

@@ -12,15 +12,15 @@ from app.certificates.pdf import read_attachment
 from app.certificates.signing import CertificateSigner, check
 from tests.api import documents
 from tests.api.deleting import destroyed, requested
-from tests.api.world import Case, Person, World
+from tests.api.harness import ApiHarness, Case, Person
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-async def recording(world: World, case: Case) -> UUID:
+async def recording(harness: ApiHarness, case: Case) -> UUID:
     """Return a READY recording of the consultation."""
-    return await world.recording(case)
+    return await harness.recording(case)
 
 
 async def delete(person: Person, recording: UUID, reason: str = "RECORDED_IN_ERROR") -> Any:
@@ -28,13 +28,13 @@ async def delete(person: Person, recording: UUID, reason: str = "RECORDED_IN_ERR
     return await person.ask(documents.DELETE_RECORDING, id=str(recording), reason=reason)
 
 
-async def status_of(world: World, recording: UUID) -> str:
-    (row,) = await world.rows("select status from resguardo.recordings where id = %s", recording)
+async def status_of(harness: ApiHarness, recording: UUID) -> str:
+    (row,) = await harness.rows("select status from resguardo.recordings where id = %s", recording)
     return str(row["status"])
 
 
 async def test_doctor_deletes_and_the_grace_period_runs(
-    world: World, doctor: Person, recording: UUID
+    harness: ApiHarness, doctor: Person, recording: UUID
 ) -> None:
     asked = await delete(doctor, recording)
     assert (asked["status"], asked["ground"], asked["reason"]) == (
@@ -44,8 +44,8 @@ async def test_doctor_deletes_and_the_grace_period_runs(
     )
     grace = datetime.fromisoformat(asked["undoUntil"]) - datetime.fromisoformat(asked["requestedAt"])
     assert timedelta(days=6.9) < grace < timedelta(days=7.1)
-    await world.services.destroyer.run_once()
-    assert await status_of(world, recording) == "READY"
+    await harness.services.destroyer.run_once()
+    assert await status_of(harness, recording) == "READY"
 
 
 async def test_deleting_again_is_the_same_deletion(doctor: Person, recording: UUID) -> None:
@@ -54,7 +54,7 @@ async def test_deleting_again_is_the_same_deletion(doctor: Person, recording: UU
 
 
 async def test_deletion_can_be_undone_and_asked_for_again(
-    world: World, doctor: Person, recording: UUID
+    harness: ApiHarness, doctor: Person, recording: UUID
 ) -> None:
     await delete(doctor, recording)
     for _ in range(2):
@@ -66,19 +66,21 @@ async def test_deletion_can_be_undone_and_asked_for_again(
     assert (await delete(doctor, recording))["status"] == "REQUESTED"
 
 
-async def test_nobody_downloads_what_is_being_deleted(world: World, doctor: Person, recording: UUID) -> None:
+async def test_nobody_downloads_what_is_being_deleted(
+    harness: ApiHarness, doctor: Person, recording: UUID
+) -> None:
     await delete(doctor, recording)
     refused = await doctor.send(documents.ISSUE_URL, recordingId=str(recording), purposeOfUse="TREATMENT")
     assert (refused.error.code, refused.error.reason) == ("CONFLICT", "recording_being_deleted")
-    (row,) = await world.audit(refused.request_id)
+    (row,) = await harness.audit(refused.request_id)
     assert (row["outcome"], row["reason"]) == ("FAILED", "recording_being_deleted")
 
 
 async def test_after_the_grace_period_it_is_gone_and_cannot_be_undone(
-    world: World, doctor: Person, recording: UUID
+    harness: ApiHarness, doctor: Person, recording: UUID
 ) -> None:
-    await destroyed(world, recording)
-    assert await status_of(world, recording) == "DELETED"
+    await destroyed(harness, recording)
+    assert await status_of(harness, recording) == "DELETED"
     assert await doctor.refused(documents.UNDO_DELETION, recordingId=str(recording)) == (
         "CONFLICT",
         "deletion_not_undoable",
@@ -95,14 +97,14 @@ async def test_after_the_grace_period_it_is_gone_and_cannot_be_undone(
 
 
 async def test_compliance_deletes_any_recording_and_undoes(
-    world: World, officer: Person, recording: UUID
+    harness: ApiHarness, officer: Person, recording: UUID
 ) -> None:
     assert (await delete(officer, recording))["requestedBy"] == str(officer.user_id)
     assert (await officer.ask(documents.UNDO_DELETION, recordingId=str(recording)))["status"] == "UNDONE"
 
 
 async def test_nobody_else_deletes_and_cannot_tell_whether_it_exists(
-    world: World, other_doctor: Person, recording: UUID
+    harness: ApiHarness, other_doctor: Person, recording: UUID
 ) -> None:
     for document in (documents.DELETE_RECORDING, documents.UNDO_DELETION):
         answers = []
@@ -110,7 +112,7 @@ async def test_nobody_else_deletes_and_cannot_tell_whether_it_exists(
             answer = await other_doctor.send(
                 document, id=str(wanted), recordingId=str(wanted), reason="OTHER"
             )
-            (row,) = await world.audit(answer.request_id)
+            (row,) = await harness.audit(answer.request_id)
             assert (row["outcome"], row["entity_ids"]) == (outcome, [wanted])
             answers.append((answer.error.code, answer.error.reason, answer.error.message))
         assert answers[0] == answers[1]
@@ -119,10 +121,10 @@ async def test_nobody_else_deletes_and_cannot_tell_whether_it_exists(
 
 @pytest.mark.parametrize("status", ["RECORDING", "VERIFYING"])
 async def test_unfinished_recording_is_not_deleted(
-    world: World, case: Case, doctor: Person, status: str
+    harness: ApiHarness, case: Case, doctor: Person, status: str
 ) -> None:
     await case.consent()
-    recording = await world.recording(case, status)
+    recording = await harness.recording(case, status)
     assert await doctor.refused(documents.DELETE_RECORDING, id=str(recording), reason="OTHER") == (
         "CONFLICT",
         "recording_not_finished",
@@ -130,12 +132,12 @@ async def test_unfinished_recording_is_not_deleted(
 
 
 async def test_law_7_held_recording_is_not_deleted(
-    world: World, case: Case, doctor: Person, officer: Person, recording: UUID
+    harness: ApiHarness, case: Case, doctor: Person, officer: Person, recording: UUID
 ) -> None:
-    await requested(world, recording, grace="-1 minute")
-    world.practice.hold(officer.user_id, consultation_id=UUID(case.id))
-    await world.services.destroyer.run_once()
-    assert await status_of(world, recording) == "READY"
+    await requested(harness, recording, grace="-1 minute")
+    harness.practice.hold(officer.user_id, consultation_id=UUID(case.id))
+    await harness.services.destroyer.run_once()
+    assert await status_of(harness, recording) == "READY"
     for person in (doctor, officer):
         assert await person.refused(documents.DELETE_RECORDING, id=str(recording), reason="OTHER") == (
             "CONFLICT",
@@ -145,16 +147,16 @@ async def test_law_7_held_recording_is_not_deleted(
 
 
 async def test_certificate_is_for_its_doctor_and_compliance_and_verifies(
-    world: World, doctor: Person, other_doctor: Person, officer: Person, recording: UUID
+    harness: ApiHarness, doctor: Person, other_doctor: Person, officer: Person, recording: UUID
 ) -> None:
-    await destroyed(world, recording)
-    key = CertificateSigner.from_seed(_seed(world)).public_key
+    await destroyed(harness, recording)
+    key = CertificateSigner.from_seed(_seed(harness)).public_key
     for person in (doctor, officer):
         answer = await person.send(documents.DELETION_CERTIFICATES, recordingId=str(recording))
         (found,) = answer.data["deletionCertificates"]
         assert check(found["json"].encode(), key).recording_id == recording
         assert read_attachment(base64.b64decode(found["pdf"])) == found["json"].encode()
-        (row,) = await world.audit(answer.request_id)
+        (row,) = await harness.audit(answer.request_id)
         assert (row["action"], row["outcome"], row["entity_ids"]) == (
             "certificate.read",
             "ALLOWED",
@@ -162,16 +164,16 @@ async def test_certificate_is_for_its_doctor_and_compliance_and_verifies(
         )
     denied = await other_doctor.send(documents.DELETION_CERTIFICATES, recordingId=str(recording))
     assert (denied.error.code, denied.error.reason) == ("NOT_FOUND", "certificate_not_found")
-    (row,) = await world.audit(denied.request_id)
+    (row,) = await harness.audit(denied.request_id)
     assert row["outcome"] == "DENIED"
 
 
-def _seed(world: World) -> str:
-    return world.worker_settings.certificate_signing_key.get_secret_value()
+def _seed(harness: ApiHarness) -> str:
+    return harness.worker_settings.certificate_signing_key.get_secret_value()
 
 
 async def test_deletions_are_listed_to_whom_they_concern(
-    world: World, doctor: Person, other_doctor: Person, officer: Person, recording: UUID
+    harness: ApiHarness, doctor: Person, other_doctor: Person, officer: Person, recording: UUID
 ) -> None:
     asked = await delete(doctor, recording)
     for person, expected in ((doctor, [asked]), (other_doctor, []), (officer, [asked])):
@@ -182,19 +184,19 @@ async def test_deletions_are_listed_to_whom_they_concern(
 
 
 async def test_failing_deletion_is_shown_with_its_reason(
-    world: World, doctor: Person, recording: UUID
+    harness: ApiHarness, doctor: Person, recording: UUID
 ) -> None:
-    await requested(world, recording, grace="-1 minute")
-    await world.bucket.put_new(f"ledger/{recording}/1.json", b"{}", "application/json")
-    await world.services.destroyer.run_once()
+    await requested(harness, recording, grace="-1 minute")
+    await harness.bucket.put_new(f"ledger/{recording}/1.json", b"{}", "application/json")
+    await harness.services.destroyer.run_once()
     found = await doctor.ask(documents.DELETIONS, filter={"isFailing": True})
     (failing,) = [edge["node"] for edge in found["edges"]]
     assert (failing["status"], failing["attempts"]) == ("DELETING", 1)
     assert failing["error"] == "ledger_entry_foreign"
 
 
-async def test_pages_of_deletions_follow_each_other(world: World, case: Case, doctor: Person) -> None:
-    asked = [(await delete(doctor, await world.recording(case)))["id"] for _ in range(5)]
+async def test_pages_of_deletions_follow_each_other(harness: ApiHarness, case: Case, doctor: Person) -> None:
+    asked = [(await delete(doctor, await harness.recording(case)))["id"] for _ in range(5)]
     seen: list[str] = []
     after = None
     while True:

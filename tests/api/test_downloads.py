@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.api import documents
-from tests.api.world import Case, Person, World
+from tests.api.harness import ApiHarness, Case, Person
 
 pytestmark = pytest.mark.anyio
 
@@ -23,9 +23,9 @@ def _asked(recording: object, purpose: str = "TREATMENT") -> dict[str, str]:
     return {"recordingId": str(recording), "purposeOfUse": purpose}
 
 
-async def test_url_downloads_the_very_bytes_as_a_file(world: World, case: Case) -> None:
+async def test_url_downloads_the_very_bytes_as_a_file(harness: ApiHarness, case: Case) -> None:
     content = os.urandom(300_000)
-    recording = await world.recording(case, content=content)
+    recording = await harness.recording(case, content=content)
     issued = await case.doctor.ask(documents.ISSUE_URL, **_asked(recording))
     async with httpx.AsyncClient(trust_env=False) as http:
         downloaded = await http.get(issued["url"])
@@ -38,9 +38,9 @@ async def test_url_downloads_the_very_bytes_as_a_file(world: World, case: Case) 
     assert parse_qs(urlsplit(issued["url"]).query)["X-Amz-Expires"] == ["300"]
 
 
-async def test_url_lives_as_long_as_is_set(world: World, case: Case) -> None:
-    recording = await world.recording(case)
-    async with world.another_api(url_lifetime_seconds=900) as http:
+async def test_url_lives_as_long_as_is_set(harness: ApiHarness, case: Case) -> None:
+    recording = await harness.recording(case)
+    async with harness.another_api(url_lifetime_seconds=900) as http:
         doctor = Person(http, case.doctor.user_id, case.doctor.session_id, case.doctor.token)
         issued = await doctor.ask(documents.ISSUE_URL, **_asked(recording))
     assert parse_qs(urlsplit(issued["url"]).query)["X-Amz-Expires"] == ["900"]
@@ -48,16 +48,16 @@ async def test_url_lives_as_long_as_is_set(world: World, case: Case) -> None:
 
 
 @pytest.mark.parametrize("purpose", PURPOSES)
-async def test_purpose_of_use_is_in_the_audit_row(world: World, case: Case, purpose: str) -> None:
-    recording = await world.recording(case)
+async def test_purpose_of_use_is_in_the_audit_row(harness: ApiHarness, case: Case, purpose: str) -> None:
+    recording = await harness.recording(case)
     answer = await case.doctor.send(documents.ISSUE_URL, **_asked(recording, purpose))
     assert answer.data
-    (row,) = await world.audit(answer.request_id)
+    (row,) = await harness.audit(answer.request_id)
     assert (row["action"], row["outcome"], row["purpose"]) == ("recording.issue_url", "ALLOWED", purpose)
 
 
-async def test_url_without_a_purpose_we_know_is_refused(world: World, case: Case) -> None:
-    recording = await world.recording(case)
+async def test_url_without_a_purpose_we_know_is_refused(harness: ApiHarness, case: Case) -> None:
+    recording = await harness.recording(case)
     code, _ = await case.doctor.refused(documents.ISSUE_URL, **_asked(recording, "CURIOSITY"))
     assert code == "BAD_USER_INPUT"
 
@@ -73,13 +73,13 @@ async def test_url_without_a_purpose_we_know_is_refused(world: World, case: Case
     ],
 )
 async def test_url_of_what_is_not_ready_is_a_conflict_that_says_why_and_is_audited(
-    world: World, case: Case, status: str, reason: str
+    harness: ApiHarness, case: Case, status: str, reason: str
 ) -> None:
-    recording = await world.recording(case, status)
+    recording = await harness.recording(case, status)
     answer = await case.doctor.send(documents.ISSUE_URL, **_asked(recording))
     assert (answer.error.code, answer.error.reason) == ("CONFLICT", reason)
     assert ("not ready yet" in answer.error.message) == (status == "VERIFYING")
-    (row,) = await world.audit(answer.request_id)
+    (row,) = await harness.audit(answer.request_id)
     assert (row["outcome"], row["reason"]) == ("FAILED", reason)
 
 
@@ -90,45 +90,45 @@ async def test_url_of_an_unknown_recording_is_not_found(other_doctor: Person) ->
     )
 
 
-async def test_stale_totp_code_is_refused_and_a_younger_one_not(world: World, case: Case) -> None:
-    recording = await world.recording(case)
+async def test_stale_totp_code_is_refused_and_a_younger_one_not(harness: ApiHarness, case: Case) -> None:
+    recording = await harness.recording(case)
     now = time.time()
-    stale = await world.with_session(case.doctor, totp_at=now - TOTP_MAX_AGE - 60)
+    stale = await harness.with_session(case.doctor, totp_at=now - TOTP_MAX_AGE - 60)
     answer = await stale.send(documents.ISSUE_URL, **_asked(recording))
     assert (answer.error.code, answer.error.reason) == ("FORBIDDEN", "totp_stale")
     assert "authenticator" in answer.error.message
-    (row,) = await world.audit(answer.request_id)
+    (row,) = await harness.audit(answer.request_id)
     assert (row["action"], row["outcome"], row["reason"]) == ("recording.issue_url", "DENIED", "totp_stale")
-    younger = await world.with_session(case.doctor, totp_at=now - TOTP_MAX_AGE + 60)
+    younger = await harness.with_session(case.doctor, totp_at=now - TOTP_MAX_AGE + 60)
     assert (await younger.ask(documents.ISSUE_URL, **_asked(recording)))["url"]
     found = await stale.ask(documents.STORAGE, id=str(recording))
     assert found["storage"]["exists"], "a look at the size needs no fresh code"
 
 
-async def test_session_without_a_totp_time_gets_no_url(world: World, case: Case) -> None:
-    recording = await world.recording(case)
-    token = world.token(case.doctor.user_id, case.doctor.session_id, amr=["password", "otp"])
-    person = Person(world.http, case.doctor.user_id, case.doctor.session_id, token)
+async def test_session_without_a_totp_time_gets_no_url(harness: ApiHarness, case: Case) -> None:
+    recording = await harness.recording(case)
+    token = harness.token(case.doctor.user_id, case.doctor.session_id, amr=["password", "otp"])
+    person = Person(harness.http, case.doctor.user_id, case.doctor.session_id, token)
     assert await person.refused(documents.ISSUE_URL, **_asked(recording)) == ("FORBIDDEN", "totp_stale")
 
 
-async def test_urls_past_the_quota_are_refused_and_audited(world: World, case: Case) -> None:
-    recording = await world.recording(case)
-    await world.spend(case.doctor, "urls", 59)
+async def test_urls_past_the_quota_are_refused_and_audited(harness: ApiHarness, case: Case) -> None:
+    recording = await harness.recording(case)
+    await harness.spend(case.doctor, "urls", 59)
     assert (await case.doctor.ask(documents.ISSUE_URL, **_asked(recording)))["url"]
     answer = await case.doctor.send(documents.ISSUE_URL, **_asked(recording))
     assert (answer.error.code, answer.error.reason) == ("RATE_LIMITED", "quota_urls")
     assert answer.error.extensions["retryable"] is True
     assert 1 <= answer.error.extensions["retryAfterSeconds"] <= 3600
     assert answer.response.headers["retry-after"] == str(answer.error.extensions["retryAfterSeconds"])
-    (row,) = await world.audit(answer.request_id)
+    (row,) = await harness.audit(answer.request_id)
     assert (row["outcome"], row["reason"]) == ("DENIED", "quota_urls")
     assert [str(one) for one in row["entity_ids"]] == [str(recording)]
     looked = await case.doctor.refused(documents.STORAGE, id=str(recording))
     assert looked == ("RATE_LIMITED", "quota_urls")
 
 
-async def test_looks_that_find_nothing_use_the_quota_too(world: World, other_doctor: Person) -> None:
-    await world.spend(other_doctor, "urls", 59)
+async def test_looks_that_find_nothing_use_the_quota_too(harness: ApiHarness, other_doctor: Person) -> None:
+    await harness.spend(other_doctor, "urls", 59)
     refusals = [await other_doctor.refused(documents.ISSUE_URL, **_asked(uuid4())) for _ in range(2)]
     assert [code for code, _ in refusals] == ["NOT_FOUND", "RATE_LIMITED"]

@@ -21,7 +21,7 @@ from app.texts import (
 )
 from app.texts.reasons import Reader, Reason, load_reasons
 from tests.api import documents
-from tests.api.world import Person
+from tests.api.harness import Person
 
 ROOT = Path(__file__).parents[2]
 REASONS = load_reasons()

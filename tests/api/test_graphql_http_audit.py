@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.api.harness import ApiHarness
 from tests.api.small_api import serve, small_app
-from tests.api.world import World
 
 AUDIT = Path(__file__).parent / "graphql-http"
 
@@ -59,9 +59,9 @@ def test_audit_fails_where_it_is_not_graphql(audit_script: Path, graphql_url: st
 
 @pytest.mark.anyio
 async def test_real_application_has_no_errors_and_no_warnings_either(
-    audit_script: Path, world: World
+    audit_script: Path, harness: ApiHarness
 ) -> None:
-    done = await asyncio.to_thread(_audit, audit_script, f"{world.api_url}/graphql")
+    done = await asyncio.to_thread(_audit, audit_script, f"{harness.api_url}/graphql")
     assert done.returncode == 0, done.stdout + done.stderr
     counts = json.loads(done.stdout.splitlines()[-1])
     assert counts["error"] == counts["warn"] == 0

@@ -9,8 +9,8 @@ import psycopg
 import pytest
 
 from tests.api import documents
+from tests.api.harness import ApiHarness, Case, Person
 from tests.api.holding import LEGAL_HOLDS, PLACE_HOLD, RELEASE_HOLD, held, hold_input
-from tests.api.world import Case, Person, World
 
 pytestmark = pytest.mark.anyio
 
@@ -19,11 +19,11 @@ HOLDS = "select id from resguardo.legal_holds where placed_by = %s"
 
 
 async def test_hold_on_a_patient_tells_what_it_covers_and_is_audited_with_the_patient(
-    world: World, case: Case, officer: Person
+    harness: ApiHarness, case: Case, officer: Person
 ) -> None:
     for _ in range(2):
-        await world.recording(case)
-    await world.recording(await world.case())
+        await harness.recording(case)
+    await harness.recording(await harness.case())
     answer = await officer.send(PLACE_HOLD, hold=hold_input(patientId=case.patient_id))
     placed = answer.data["placeLegalHold"]
     assert (placed["coveredRecordings"], placed["recordingsInDestruction"]) == (2, 0)
@@ -31,7 +31,7 @@ async def test_hold_on_a_patient_tells_what_it_covers_and_is_audited_with_the_pa
     assert (hold["patientId"], hold["consultationId"], hold["recordedSince"]) == (case.patient_id, None, None)
     assert (hold["matter"], hold["custodian"]) == ("Doe v. Roe, 26-cv-1", "Records office")
     assert (hold["placedBy"], hold["isActive"], hold["releasedAt"]) == (str(officer.user_id), True, None)
-    (row,) = await world.audit(answer.request_id)
+    (row,) = await harness.audit(answer.request_id)
     assert (row["action"], row["outcome"], row["entity_type"]) == ("hold.place", "ALLOWED", "legal_hold")
     assert row["entity_ids"] == [UUID(hold["id"])]
     assert row["patient_ids"] == [UUID(case.patient_id)]
@@ -39,22 +39,22 @@ async def test_hold_on_a_patient_tells_what_it_covers_and_is_audited_with_the_pa
 
 
 async def test_hold_on_a_consultation_covers_it_alone_and_is_audited_with_its_patient(
-    world: World, case: Case, officer: Person
+    harness: ApiHarness, case: Case, officer: Person
 ) -> None:
-    await world.recording(case)
+    await harness.recording(case)
     answer = await officer.send(PLACE_HOLD, hold=hold_input(consultationId=case.id))
     assert answer.data["placeLegalHold"]["coveredRecordings"] == 1
-    (row,) = await world.audit(answer.request_id)
+    (row,) = await harness.audit(answer.request_id)
     assert (row["patient_ids"], row["consultation_ids"]) == ([UUID(case.patient_id)], [UUID(case.id)])
 
 
-async def test_hold_on_a_range_covers_what_was_recorded_in_it(world: World, officer: Person) -> None:
-    recording = await world.recording(await world.case(scheduledAt="1980-01-01T09:00:00Z"))
-    (row,) = await world.rows("select created_at from resguardo.recordings where id = %s", recording)
+async def test_hold_on_a_range_covers_what_was_recorded_in_it(harness: ApiHarness, officer: Person) -> None:
+    recording = await harness.recording(await harness.case(scheduledAt="1980-01-01T09:00:00Z"))
+    (row,) = await harness.rows("select created_at from resguardo.recordings where id = %s", recording)
     at = row["created_at"].isoformat()
     for since, until, covered in (("1999-01-01T00:00:00Z", at, 0), (at, "2100-01-01T00:00:00Z", 1)):
         placed = await officer.ask(PLACE_HOLD, hold=hold_input(recordedSince=since, recordedUntil=until))
-        ids = await world.rows(
+        ids = await harness.rows(
             "select v.id from resguardo.legal_holds as h, private.videos_under(h) as v (id)"
             " where h.id = %s and v.id = %s",
             placed["hold"]["id"],
@@ -62,15 +62,17 @@ async def test_hold_on_a_range_covers_what_was_recorded_in_it(world: World, offi
         )
         assert len(ids) == covered
         assert placed["coveredRecordings"] >= covered
-    await world.rows(
+    await harness.rows(
         "delete from resguardo.legal_holds where placed_by = %s", officer.user_id
     )  # The hold covered every recording
 
 
-async def test_hold_counts_what_is_being_destroyed_already(world: World, case: Case, officer: Person) -> None:
-    recording = await world.recording(case)
-    await world.recording(case)
-    await world.rows(
+async def test_hold_counts_what_is_being_destroyed_already(
+    harness: ApiHarness, case: Case, officer: Person
+) -> None:
+    recording = await harness.recording(case)
+    await harness.recording(case)
+    await harness.rows(
         "insert into resguardo.deletions (recording_id, consultation_id, doctor_id, patient_id, ground, status)"
         " select id, consultation_id, doctor_id, patient_id, 'RETENTION', 'DELETING' from resguardo.recordings"
         " where id = %s",
@@ -78,7 +80,7 @@ async def test_hold_counts_what_is_being_destroyed_already(world: World, case: C
     )
     placed = await officer.ask(PLACE_HOLD, hold=hold_input(patientId=case.patient_id))
     assert (placed["coveredRecordings"], placed["recordingsInDestruction"]) == (2, 1)
-    await world.rows("delete from resguardo.deletions where recording_id = %s", recording)
+    await harness.rows("delete from resguardo.deletions where recording_id = %s", recording)
 
 
 @pytest.mark.parametrize(
@@ -103,13 +105,13 @@ async def test_hold_counts_what_is_being_destroyed_already(world: World, case: C
     ],
 )
 async def test_hold_on_nothing_is_refused(
-    world: World, officer: Person, scope: dict[str, object], reason: str
+    harness: ApiHarness, officer: Person, scope: dict[str, object], reason: str
 ) -> None:
     assert await officer.refused(PLACE_HOLD, hold=hold_input(**scope)) == ("INVALID_INPUT", reason)
-    assert await world.rows(HOLDS, officer.user_id) == []
+    assert await harness.rows(HOLDS, officer.user_id) == []
 
 
-async def test_hold_on_who_is_unknown_is_not_found_and_audited(world: World, officer: Person) -> None:
+async def test_hold_on_who_is_unknown_is_not_found_and_audited(harness: ApiHarness, officer: Person) -> None:
     for scope, reason in (
         ("consultationId", "consultation_not_found"),
         ("patientId", "patient_not_found"),
@@ -117,81 +119,85 @@ async def test_hold_on_who_is_unknown_is_not_found_and_audited(world: World, off
         unknown = uuid4()
         answer = await officer.send(PLACE_HOLD, hold=hold_input(**{scope: str(unknown)}))
         assert (answer.error.code, answer.error.reason) == ("NOT_FOUND", reason)
-        (row,) = await world.audit(answer.request_id)
+        (row,) = await harness.audit(answer.request_id)
         assert (row["action"], row["outcome"], row["entity_ids"]) == ("hold.place", "ABSENT", [unknown])
-    assert await world.rows(HOLDS, officer.user_id) == []
+    assert await harness.rows(HOLDS, officer.user_id) == []
 
 
 async def test_equal_hold_of_the_same_person_is_placed_once_and_of_another_twice(
-    world: World, case: Case, officer: Person
+    harness: ApiHarness, case: Case, officer: Person
 ) -> None:
     wanted = hold_input(patientId=case.patient_id)
     first, again = [await officer.ask(PLACE_HOLD, hold=wanted) for _ in range(2)]
     assert first["hold"] == again["hold"]
     together = await asyncio.gather(*(officer.ask(PLACE_HOLD, hold=wanted) for _ in range(5)))
     assert {one["hold"]["id"] for one in together} == {first["hold"]["id"]}
-    other = await world.staff("compliance")
+    other = await harness.staff("compliance")
     assert (await other.ask(PLACE_HOLD, hold=wanted))["hold"]["id"] != first["hold"]["id"]
     differs = await officer.ask(PLACE_HOLD, hold={**wanted, "matter": "another"})
     assert differs["hold"]["id"] != first["hold"]["id"]
-    assert len(await world.rows(HOLDS, officer.user_id)) == 2
+    assert len(await harness.rows(HOLDS, officer.user_id)) == 2
 
 
-async def test_hold_is_released_by_somebody_else_alone(world: World, case: Case, officer: Person) -> None:
+async def test_hold_is_released_by_somebody_else_alone(
+    harness: ApiHarness, case: Case, officer: Person
+) -> None:
     hold = (await officer.ask(PLACE_HOLD, hold=hold_input(patientId=case.patient_id)))["hold"]
     refused = await officer.send(RELEASE_HOLD, holdId=hold["id"])
     assert (refused.error.code, refused.error.reason) == ("CONFLICT", "own_hold")
-    (row,) = await world.audit(refused.request_id)
+    (row,) = await harness.audit(refused.request_id)
     assert (row["action"], row["outcome"], row["reason"]) == ("hold.release", "FAILED", "own_hold")
     assert row["patient_ids"] == [UUID(case.patient_id)]
-    second = await world.staff("compliance")
+    second = await harness.staff("compliance")
     answer = await second.send(RELEASE_HOLD, holdId=hold["id"])
     released = answer.data["releaseLegalHold"]
     assert (released["isActive"], released["releasedBy"]) == (False, str(second.user_id))
-    (row,) = await world.audit(answer.request_id)
+    (row,) = await harness.audit(answer.request_id)
     assert (row["action"], row["outcome"], row["patient_ids"]) == (
         "hold.release",
         "ALLOWED",
         [UUID(case.patient_id)],
     )
     assert await second.ask(RELEASE_HOLD, holdId=hold["id"]) == released
-    third = await world.staff("compliance")
+    third = await harness.staff("compliance")
     assert await third.refused(RELEASE_HOLD, holdId=hold["id"]) == ("CONFLICT", "hold_released")
     assert await officer.refused(RELEASE_HOLD, holdId=hold["id"]) == ("CONFLICT", "own_hold")
 
 
 async def test_release_of_a_consultations_hold_names_its_patient(
-    world: World, case: Case, officer: Person
+    harness: ApiHarness, case: Case, officer: Person
 ) -> None:
     hold = (await officer.ask(PLACE_HOLD, hold=hold_input(consultationId=case.id)))["hold"]
-    second = await world.staff("compliance")
+    second = await harness.staff("compliance")
     for person in (officer, second):
         answer = await person.send(RELEASE_HOLD, holdId=hold["id"])
-        (row,) = await world.audit(answer.request_id)
+        (row,) = await harness.audit(answer.request_id)
         assert (row["patient_ids"], row["consultation_ids"]) == ([UUID(case.patient_id)], [UUID(case.id)])
 
 
-async def test_of_two_who_release_at_once_one_did(world: World, case: Case) -> None:
-    hold = str(await held(world, case))
-    people = [await world.staff("compliance") for _ in range(4)]
+async def test_of_two_who_release_at_once_one_did(harness: ApiHarness, case: Case) -> None:
+    hold = str(await held(harness, case))
+    people = [await harness.staff("compliance") for _ in range(4)]
     answers = await asyncio.gather(*(person.send(RELEASE_HOLD, holdId=hold) for person in people))
     refused = [answer.error.reason for answer in answers if "errors" in answer.body]
     assert refused == ["hold_released"] * 3
 
 
-async def test_release_of_what_is_no_hold_is_not_found_and_audited(world: World, officer: Person) -> None:
+async def test_release_of_what_is_no_hold_is_not_found_and_audited(
+    harness: ApiHarness, officer: Person
+) -> None:
     unknown = uuid4()
     answer = await officer.send(RELEASE_HOLD, holdId=str(unknown))
     assert (answer.error.code, answer.error.reason) == ("NOT_FOUND", "hold_not_found")
-    (row,) = await world.audit(answer.request_id)
+    (row,) = await harness.audit(answer.request_id)
     assert (row["outcome"], row["entity_ids"]) == ("ABSENT", [unknown])
     assert await officer.refused(RELEASE_HOLD, holdId="7") == ("INVALID_INPUT", "bad_id")
 
 
 async def test_holds_are_listed_newest_first_in_pages_and_the_look_is_audited(
-    world: World, case: Case, officer: Person
+    harness: ApiHarness, case: Case, officer: Person
 ) -> None:
-    ids = [str(await held(world, case)) for _ in range(3)]
+    ids = [str(await held(harness, case)) for _ in range(3)]
     await officer.ask(RELEASE_HOLD, holdId=ids[1])
     for is_active, expected in ((None, ids), (True, [ids[0], ids[2]]), (False, [ids[1]])):
         seen: list[str] = []
@@ -204,7 +210,7 @@ async def test_holds_are_listed_newest_first_in_pages_and_the_look_is_audited(
                 break
         assert [one for one in seen if one in ids] == list(reversed(expected))
     answer = await officer.send(LEGAL_HOLDS, first=2)
-    (row,) = await world.audit(answer.request_id)
+    (row,) = await harness.audit(answer.request_id)
     assert (row["action"], row["row_count"]) == ("hold.list", 2)
     assert UUID(case.patient_id) in row["patient_ids"]
     assert len(row["entity_ids"]) == 2
@@ -216,18 +222,18 @@ async def test_bad_pages_are_refused(officer: Person) -> None:
     assert await officer.refused(LEGAL_HOLDS, after="x") == ("INVALID_INPUT", "bad_cursor")
 
 
-async def test_a_page_counts_against_the_quota(world: World, officer: Person) -> None:
-    await world.spend(officer, "pages", 10_000)
+async def test_a_page_counts_against_the_quota(harness: ApiHarness, officer: Person) -> None:
+    await harness.spend(officer, "pages", 10_000)
     assert await officer.refused(LEGAL_HOLDS) == ("RATE_LIMITED", "quota_pages")
 
 
 async def test_hold_waits_for_what_begins_to_be_destroyed_and_keeps_it_waiting(
-    world: World, case: Case, officer: Person
+    harness: ApiHarness, case: Case, officer: Person
 ) -> None:
     """Tests law 7: each start of a destruction takes a shared lock, and the placing of a legal hold takes the
     exclusive lock.
     """
-    async with await psycopg.AsyncConnection.connect(world.database.superuser_url) as destroying:
+    async with await psycopg.AsyncConnection.connect(harness.database.superuser_url) as destroying:
         await destroying.execute("select private.lock_keeping(false)")
         placing = asyncio.create_task(officer.ask(PLACE_HOLD, hold=hold_input(patientId=case.patient_id)))
         await asyncio.sleep(0.3)
@@ -237,22 +243,24 @@ async def test_hold_waits_for_what_begins_to_be_destroyed_and_keeps_it_waiting(
 
 
 async def test_placing_and_releasing_each_queue_the_protection_and_it_runs(
-    world: World, case: Case, officer: Person
+    harness: ApiHarness, case: Case, officer: Person
 ) -> None:
     queued = (
         "select status from jobs.procrastinate_jobs where task_name = 'secure_held' and args ->> 'id' = %s"
     )
     hold = (await officer.ask(PLACE_HOLD, hold=hold_input(patientId=case.patient_id)))["hold"]["id"]
-    assert len(await world.rows(queued, hold)) == 1
-    second = await world.staff("compliance")
+    assert len(await harness.rows(queued, hold)) == 1
+    second = await harness.staff("compliance")
     await second.ask(RELEASE_HOLD, holdId=hold)
     await second.ask(RELEASE_HOLD, holdId=hold)
-    assert len(await world.rows(queued, hold)) == 2
-    await world.work()
-    assert {row["status"] for row in await world.rows(queued, hold)} <= {"succeeded"}
+    assert len(await harness.rows(queued, hold)) == 2
+    await harness.work()
+    assert {row["status"] for row in await harness.rows(queued, hold)} <= {"succeeded"}
 
 
-async def test_doctor_and_patient_see_nothing_of_a_hold(world: World, case: Case, officer: Person) -> None:
+async def test_doctor_and_patient_see_nothing_of_a_hold(
+    harness: ApiHarness, case: Case, officer: Person
+) -> None:
     await officer.ask(PLACE_HOLD, hold=hold_input(consultationId=case.id))
     for person in (case.doctor, case.patient):
         assert (await person.refused(LEGAL_HOLDS))[0] == "FORBIDDEN"

@@ -24,6 +24,7 @@ from app.recording_imports import service as imports
 from app.recording_imports import store as import_store
 from app.recording_imports.upload_signer import UploadSigner
 from tests.api import documents
+from tests.api.harness import ApiHarness, Case, Person
 from tests.api.importing import (
     COMPLETE_IMPORT,
     CONTENT,
@@ -36,7 +37,6 @@ from tests.api.importing import (
     upload,
 )
 from tests.api.test_consultations import unlike_request
-from tests.api.world import Case, Person, World
 from tests.integration.test_media_probe import DISGUISES, Contacts, _tar_of, _with_reference
 
 pytestmark = pytest.mark.anyio
@@ -57,16 +57,16 @@ async def ready(case: Case) -> Case:
     return case
 
 
-async def _age(world: World, import_id: str, by: timedelta) -> None:
-    await world.rows(
+async def _age(harness: ApiHarness, import_id: str, by: timedelta) -> None:
+    await harness.rows(
         "update resguardo.recording_imports set expires_at = clock_timestamp() - %s where id = %s",
         by,
         import_id,
     )
 
 
-async def _expire(world: World) -> int:
-    worker = Database(world.database.worker_url, application="test", max_size=1)
+async def _expire(harness: ApiHarness) -> int:
+    worker = Database(harness.database.worker_url, application="test", max_size=1)
     await worker.open()
     try:
         return await UploadSigner(worker, cast("Any", None)).expire()
@@ -74,15 +74,15 @@ async def _expire(world: World) -> int:
         await worker.close()
 
 
-async def _key(world: World, import_id: str) -> Any:
-    (row,) = await world.rows(
+async def _key(harness: ApiHarness, import_id: str) -> Any:
+    (row,) = await harness.rows(
         "select object_key, upload_url from private.import_secrets where import_id = %s", import_id
     )
     return row
 
 
-async def test_recording_is_imported_from_declaration_to_ready(world: World, ready: Case) -> None:
-    found = await prepared(world, ready, sha256=SHA256.upper())
+async def test_recording_is_imported_from_declaration_to_ready(harness: ApiHarness, ready: Case) -> None:
+    found = await prepared(harness, ready, sha256=SHA256.upper())
     assert (found["consultationId"], found["status"]) == (ready.id, "AWAITING_UPLOAD")
     left = datetime.fromisoformat(found["expiresAt"]) - datetime.now(UTC)
     assert timedelta(minutes=14) < left <= timedelta(minutes=15)
@@ -91,7 +91,7 @@ async def test_recording_is_imported_from_declaration_to_ready(world: World, rea
     recording = await ready.doctor.ask(COMPLETE_IMPORT, importId=found["id"])
     assert (recording["status"], recording["egressId"]) == ("VERIFYING", None)
     assert recording["consultation"]["externalId"] == ready.consultation["externalId"]
-    await world.work()
+    await harness.work()
 
     done = await ready.doctor.ask(documents.RECORDING, id=recording["id"])
     assert (done["status"], done["error"], done["truncated"]) == ("READY", None, False)
@@ -102,19 +102,19 @@ async def test_recording_is_imported_from_declaration_to_ready(world: World, rea
 
 @pytest.mark.parametrize("declared", ["1990-01-01T00:00:00Z", "2019-07-01T09:30:15.123456+02:00"])
 async def test_time_that_an_import_declares_is_when_it_began_and_leaves_its_term_alone(
-    world: World, ready: Case, declared: str
+    harness: ApiHarness, ready: Case, declared: str
 ) -> None:
-    found = await prepared(world, ready, recordedAt=declared)
+    found = await prepared(harness, ready, recordedAt=declared)
     assert datetime.fromisoformat(found["recordedAt"]) == datetime.fromisoformat(declared)
     assert await upload(found) == 200
     imported = await ready.doctor.ask(COMPLETE_IMPORT, importId=found["id"])
-    await world.work()
+    await harness.work()
     done = await ready.doctor.ask(documents.RECORDING, id=imported["id"])
     assert (done["status"], done["endedAt"]) == ("READY", None)
     assert datetime.fromisoformat(done["startedAt"]) == datetime.fromisoformat(declared)
-    other = await completed(world, ready)
+    other = await completed(harness, ready)
     assert other["startedAt"] is None
-    (dated,) = await world.rows(
+    (dated,) = await harness.rows(
         "select every(r.term_from >= r.created_at) as ok, max(r.due_at) - min(r.due_at) as apart"
         " from resguardo.recordings as r where r.id = any (%s::uuid[])",
         [done["id"], other["id"]],
@@ -123,30 +123,30 @@ async def test_time_that_an_import_declares_is_when_it_began_and_leaves_its_term
     assert dated["apart"] is None or dated["apart"] < timedelta(hours=1)
 
 
-async def test_import_of_another_time_is_another_import(world: World, ready: Case) -> None:
+async def test_import_of_another_time_is_another_import(harness: ApiHarness, ready: Case) -> None:
     times = (None, "2019-07-01T09:30:00Z", "2019-07-01T11:30:00+02:00", "2019-07-01T09:31:00Z")
-    ids = [(await prepared(world, ready, recordedAt=time))["id"] for time in times]
+    ids = [(await prepared(harness, ready, recordedAt=time))["id"] for time in times]
     assert ids[1] == ids[2]
     assert len(set(ids)) == 3
 
 
 async def test_import_that_began_just_now_by_a_clock_that_is_ahead_is_taken(
-    world: World, ready: Case
+    harness: ApiHarness, ready: Case
 ) -> None:
     declared = (datetime.now(UTC) + timedelta(minutes=4)).isoformat()
-    assert (await prepared(world, ready, recordedAt=declared))["recordedAt"] is not None
+    assert (await prepared(harness, ready, recordedAt=declared))["recordedAt"] is not None
 
 
-async def test_law_1_upload_url_leaves_with_its_audit_row(world: World, ready: Case) -> None:
-    answer = await asked(world, ready)
+async def test_law_1_upload_url_leaves_with_its_audit_row(harness: ApiHarness, ready: Case) -> None:
+    answer = await asked(harness, ready)
     found = answer.data["importRecording"]
-    rows = {row["action"]: row for row in await world.audit(answer.request_id)}
-    (row,) = (row for row in await world.audit(answer.request_id) if row["fields"] == ["upload_url"])
+    rows = {row["action"]: row for row in await harness.audit(answer.request_id)}
+    (row,) = (row for row in await harness.audit(answer.request_id) if row["fields"] == ["upload_url"])
     assert set(rows) == {"recording.import", "recording.issue_upload_url"}
     assert (row["outcome"], row["actor_id"]) == ("ALLOWED", ready.doctor.user_id)
     assert [str(one) for one in row["entity_ids"]] == [found["id"]]
     assert [str(one) for one in row["patient_ids"]] == [ready.patient_id]
-    signed = await world.rows(
+    signed = await harness.rows(
         "select actor_role, basis from audit.events where action = 'recording.read_key' and entity_ids = %s",
         [UUID(found["id"])],
     )
@@ -159,8 +159,8 @@ async def test_law_6_import_needs_everybodys_consent(case: Case) -> None:
     assert answer.error.extensions["missing"] == "DOCTOR, PATIENT"
 
 
-async def test_law_6_consent_withdrawn_before_the_end_ends_it(world: World, ready: Case) -> None:
-    found = await prepared(world, ready)
+async def test_law_6_consent_withdrawn_before_the_end_ends_it(harness: ApiHarness, ready: Case) -> None:
+    found = await prepared(harness, ready)
     await upload(found)
     await ready.patient.ask(documents.WITHDRAW_CONSENT, participantId=ready.participant("PATIENT"))
     refused = await ready.doctor.refused(COMPLETE_IMPORT, importId=found["id"])
@@ -168,14 +168,14 @@ async def test_law_6_consent_withdrawn_before_the_end_ends_it(world: World, read
 
 
 async def test_law_8_no_url_or_key_is_in_a_log_or_a_job(
-    world: World, ready: Case, caplog: pytest.LogCaptureFixture
+    harness: ApiHarness, ready: Case, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
-        answer = await asked(world, ready)
+        answer = await asked(harness, ready)
         found = answer.data["importRecording"]
-        key = (await _key(world, found["id"]))["object_key"]
+        key = (await _key(harness, found["id"]))["object_key"]
         await ready.doctor.ask(COMPLETE_IMPORT, importId=found["id"])
-    jobs = await world.rows(
+    jobs = await harness.rows(
         "select args from jobs.procrastinate_jobs where task_name = 'prepare_import' and args ->> 'id' = %s",
         found["id"],
     )
@@ -183,7 +183,7 @@ async def test_law_8_no_url_or_key_is_in_a_log_or_a_job(
     assert key in found["uploadUrl"]
     assert "X-Amz-Signature" not in caplog.text
     assert key not in caplog.text
-    written = await world.rows("select * from audit.events where request_id = %s", answer.request_id)
+    written = await harness.rows("select * from audit.events where request_id = %s", answer.request_id)
     assert key not in str(written)
 
 
@@ -212,67 +212,73 @@ async def test_declaration_of_what_is_not_taken_is_refused(
     assert refused == ("INVALID_INPUT", reason)
 
 
-async def test_hidden_consultation_is_told_as_absent(world: World, ready: Case, other_doctor: Person) -> None:
+async def test_hidden_consultation_is_told_as_absent(
+    harness: ApiHarness, ready: Case, other_doctor: Person
+) -> None:
     theirs = replace(ready, consultation={"id": str(uuid4())})
     hidden, absent = [
         await other_doctor.send(IMPORT, **{"import": import_input(case)}) for case in (ready, theirs)
     ]
     assert (hidden.error.code, hidden.error.reason) == ("NOT_FOUND", "consultation_not_found")
     assert unlike_request(hidden.body) == unlike_request(absent.body)
-    outcomes = [[row["outcome"] for row in await world.audit(one.request_id)] for one in (hidden, absent)]
+    outcomes = [[row["outcome"] for row in await harness.audit(one.request_id)] for one in (hidden, absent)]
     assert outcomes == [["DENIED"], ["ABSENT"]]
 
 
-async def test_hidden_import_is_told_as_absent(world: World, ready: Case, other_doctor: Person) -> None:
-    found = await arranged(world, ready)
+async def test_hidden_import_is_told_as_absent(
+    harness: ApiHarness, ready: Case, other_doctor: Person
+) -> None:
+    found = await arranged(harness, ready)
     hidden, absent = [await other_doctor.send(COMPLETE_IMPORT, importId=one) for one in (found, str(uuid4()))]
     assert (hidden.error.code, hidden.error.reason) == ("NOT_FOUND", "import_not_found")
     assert unlike_request(hidden.body) == unlike_request(absent.body)
-    (denied,), (missing,) = [await world.audit(one.request_id) for one in (hidden, absent)]
+    (denied,), (missing,) = [await harness.audit(one.request_id) for one in (hidden, absent)]
     assert (denied["outcome"], missing["outcome"]) == ("DENIED", "ABSENT")
     assert [str(one) for one in denied["patient_ids"]] == [ready.patient_id]
 
 
-async def test_same_import_again_while_pending_is_the_same_one(world: World, ready: Case) -> None:
-    first = await prepared(world, ready)
-    assert await prepared(world, ready) == first
-    assert (await prepared(world, ready, sha256=SHA256))["id"] != first["id"]
-    assert (await prepared(world, ready, CONTENT[1:]))["id"] != first["id"]
+async def test_same_import_again_while_pending_is_the_same_one(harness: ApiHarness, ready: Case) -> None:
+    first = await prepared(harness, ready)
+    assert await prepared(harness, ready) == first
+    assert (await prepared(harness, ready, sha256=SHA256))["id"] != first["id"]
+    assert (await prepared(harness, ready, CONTENT[1:]))["id"] != first["id"]
 
 
-async def test_imports_at_once_are_one(world: World, ready: Case) -> None:
-    both = await asyncio.gather(prepared(world, ready), prepared(world, ready))
+async def test_imports_at_once_are_one(harness: ApiHarness, ready: Case) -> None:
+    both = await asyncio.gather(prepared(harness, ready), prepared(harness, ready))
     assert both[0] == both[1]
 
 
-async def test_same_import_after_it_was_completed_is_another(world: World, ready: Case) -> None:
-    first = await prepared(world, ready)
+async def test_same_import_after_it_was_completed_is_another(harness: ApiHarness, ready: Case) -> None:
+    first = await prepared(harness, ready)
     await ready.doctor.ask(COMPLETE_IMPORT, importId=first["id"])
-    assert (await prepared(world, ready))["id"] != first["id"]
+    assert (await prepared(harness, ready))["id"] != first["id"]
 
 
 async def test_import_that_no_worker_prepares_times_out_and_is_found_again(
-    world: World, ready: Case, monkeypatch: pytest.MonkeyPatch
+    harness: ApiHarness, ready: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(imports, "PATIENCE_SECONDS", 0.05)
     answer = await ready.doctor.send(IMPORT, **{"import": import_input(ready)})
     assert (answer.error.code, answer.error.reason) == ("TIMEOUT", "import_not_prepared")
     assert answer.error.extensions["retryable"] is True
-    await world.work()
+    await harness.work()
     again = await ready.doctor.ask(IMPORT, **{"import": import_input(ready)})
-    rows = await world.rows("select id from resguardo.recording_imports where consultation_id = %s", ready.id)
+    rows = await harness.rows(
+        "select id from resguardo.recording_imports where consultation_id = %s", ready.id
+    )
     assert [str(row["id"]) for row in rows] == [again["id"]]
 
 
-async def test_import_counts_as_a_url(world: World, ready: Case) -> None:
-    await world.spend(ready.doctor, "urls", 60)
+async def test_import_counts_as_a_url(harness: ApiHarness, ready: Case) -> None:
+    await harness.spend(ready.doctor, "urls", 60)
     refused = await ready.doctor.refused(IMPORT, **{"import": import_input(ready)})
     assert refused == ("RATE_LIMITED", "quota_urls")
 
 
-async def test_completing_twice_returns_the_same_recording(world: World, ready: Case) -> None:
-    done = await completed(world, ready)
-    (row,) = await world.rows(
+async def test_completing_twice_returns_the_same_recording(harness: ApiHarness, ready: Case) -> None:
+    done = await completed(harness, ready)
+    (row,) = await harness.rows(
         "select id, status from resguardo.recording_imports where recording_id = %s", done["id"]
     )
     assert row["status"] == "COMPLETED"
@@ -281,122 +287,122 @@ async def test_completing_twice_returns_the_same_recording(world: World, ready: 
     assert (await ready.doctor.ask(COMPLETE_IMPORT, importId=str(row["id"])))["id"] == done["id"]
 
 
-async def test_completing_at_once_makes_one_recording(world: World, ready: Case) -> None:
-    found = await arranged(world, ready)
+async def test_completing_at_once_makes_one_recording(harness: ApiHarness, ready: Case) -> None:
+    found = await arranged(harness, ready)
     answers = await asyncio.gather(*(ready.doctor.ask(COMPLETE_IMPORT, importId=found) for _ in range(4)))
     assert len({one["id"] for one in answers}) == 1
-    rows = await world.rows(
+    rows = await harness.rows(
         "select source, medium, requested_by from resguardo.recordings where consultation_id = %s", ready.id
     )
     assert rows == [{"source": "IMPORT", "medium": "VIDEO", "requested_by": ready.doctor.user_id}]
 
 
-async def test_import_does_not_stand_in_the_way_of_a_recording(world: World, ready: Case) -> None:
+async def test_import_does_not_stand_in_the_way_of_a_recording(harness: ApiHarness, ready: Case) -> None:
     await ready.doctor.ask(documents.START, consultationId=ready.id)
-    found = await arranged(world, ready)
+    found = await arranged(harness, ready)
     assert (await ready.doctor.ask(COMPLETE_IMPORT, importId=found))["status"] == "VERIFYING"
 
 
-async def test_url_is_erased_when_the_import_is_completed(world: World, ready: Case) -> None:
-    found = await prepared(world, ready)
-    assert (await _key(world, found["id"]))["upload_url"] == found["uploadUrl"]
+async def test_url_is_erased_when_the_import_is_completed(harness: ApiHarness, ready: Case) -> None:
+    found = await prepared(harness, ready)
+    assert (await _key(harness, found["id"]))["upload_url"] == found["uploadUrl"]
     await ready.doctor.ask(COMPLETE_IMPORT, importId=found["id"])
-    assert (await _key(world, found["id"]))["upload_url"] is None
+    assert (await _key(harness, found["id"]))["upload_url"] is None
 
 
-async def test_upload_that_never_came_is_never_ready(world: World, ready: Case) -> None:
-    found = await prepared(world, ready)
+async def test_upload_that_never_came_is_never_ready(harness: ApiHarness, ready: Case) -> None:
+    found = await prepared(harness, ready)
     recording = await ready.doctor.ask(COMPLETE_IMPORT, importId=found["id"])
-    await world.work()
+    await harness.work()
     after = await ready.doctor.ask(documents.RECORDING, id=recording["id"])
     assert after["status"] in ("VERIFYING", "LOST", "FAILED")
 
 
-async def test_what_was_verified_cannot_be_overwritten(world: World, ready: Case) -> None:
-    found = await prepared(world, ready)
+async def test_what_was_verified_cannot_be_overwritten(harness: ApiHarness, ready: Case) -> None:
+    found = await prepared(harness, ready)
     assert await upload(found) == 200
     recording = await ready.doctor.ask(COMPLETE_IMPORT, importId=found["id"])
-    await world.work()
+    await harness.work()
     assert (await ready.doctor.ask(documents.RECORDING, id=recording["id"]))["status"] == "READY"
 
     assert await upload(found, bytes(len(CONTENT))) == 412
 
-    key = (await _key(world, found["id"]))["object_key"]
-    stored = await world.bucket.head(key)
+    key = (await _key(harness, found["id"]))["object_key"]
+    stored = await harness.bucket.head(key)
     assert stored is not None
-    assert await world.bucket.sha256(key, stored) == SHA256
+    assert await harness.bucket.sha256(key, stored) == SHA256
 
 
-async def test_other_bytes_than_declared_fail(world: World, ready: Case) -> None:
-    done = await completed(world, ready, sha256="0" * 64)
+async def test_other_bytes_than_declared_fail(harness: ApiHarness, ready: Case) -> None:
+    done = await completed(harness, ready, sha256="0" * 64)
     assert (done["status"], done["error"]) == ("FAILED", "object_digest_differs")
 
 
-async def test_late_completion_within_the_grace_is_taken(world: World, ready: Case) -> None:
-    found = await arranged(world, ready)
-    await _age(world, found, GRACE - timedelta(minutes=1))
+async def test_late_completion_within_the_grace_is_taken(harness: ApiHarness, ready: Case) -> None:
+    found = await arranged(harness, ready)
+    await _age(harness, found, GRACE - timedelta(minutes=1))
     assert (await ready.doctor.ask(COMPLETE_IMPORT, importId=found))["status"] == "VERIFYING"
 
 
-async def test_completion_after_the_grace_is_refused(world: World, ready: Case) -> None:
-    found = await arranged(world, ready)
-    await _age(world, found, GRACE + timedelta(seconds=1))
+async def test_completion_after_the_grace_is_refused(harness: ApiHarness, ready: Case) -> None:
+    found = await arranged(harness, ready)
+    await _age(harness, found, GRACE + timedelta(seconds=1))
     for _ in range(2):
         answer = await ready.doctor.send(COMPLETE_IMPORT, importId=found)
         assert (answer.error.code, answer.error.reason) == ("CONFLICT", "import_expired")
-        assert [row["outcome"] for row in await world.audit(answer.request_id)] == ["FAILED"]
-        await _expire(world)
+        assert [row["outcome"] for row in await harness.audit(answer.request_id)] == ["FAILED"]
+        await _expire(harness)
 
 
 async def test_expiry_erases_the_url_at_once_and_ends_the_import_after_the_grace(
-    world: World, ready: Case
+    harness: ApiHarness, ready: Case
 ) -> None:
-    found = await prepared(world, ready)
-    object_key = (await _key(world, found["id"]))["object_key"]
+    found = await prepared(harness, ready)
+    object_key = (await _key(harness, found["id"]))["object_key"]
     status = "select status from resguardo.recording_imports where id = %s"
     unknown = "select private.unknown_object_keys(array[%s, 'r/x']) as keys"
 
-    await _age(world, found["id"], timedelta(seconds=1))
-    assert await _expire(world) == 0
-    assert (await _key(world, found["id"]))["upload_url"] is None
-    assert await world.rows(status, found["id"]) == [{"status": "AWAITING_UPLOAD"}]
-    assert await world.rows(unknown, object_key) == [{"keys": ["r/x"]}]
+    await _age(harness, found["id"], timedelta(seconds=1))
+    assert await _expire(harness) == 0
+    assert (await _key(harness, found["id"]))["upload_url"] is None
+    assert await harness.rows(status, found["id"]) == [{"status": "AWAITING_UPLOAD"}]
+    assert await harness.rows(unknown, object_key) == [{"keys": ["r/x"]}]
 
-    await _age(world, found["id"], GRACE + timedelta(seconds=1))
-    assert await _expire(world) == 1
-    assert await _expire(world) == 0
-    assert await world.rows(status, found["id"]) == [{"status": "EXPIRED"}]
-    assert [sorted(row["keys"]) for row in await world.rows(unknown, object_key)] == [[object_key, "r/x"]]
-    rows = await world.rows(
+    await _age(harness, found["id"], GRACE + timedelta(seconds=1))
+    assert await _expire(harness) == 1
+    assert await _expire(harness) == 0
+    assert await harness.rows(status, found["id"]) == [{"status": "EXPIRED"}]
+    assert [sorted(row["keys"]) for row in await harness.rows(unknown, object_key)] == [[object_key, "r/x"]]
+    rows = await harness.rows(
         "select actor_role from audit.events where action = 'recording.expire_import' and entity_ids = %s",
         [UUID(found["id"])],
     )
     assert rows == [{"actor_role": "resguardo_worker"}]
 
 
-async def test_key_of_a_completed_import_is_known(world: World, ready: Case) -> None:
-    found = await prepared(world, ready)
-    object_key = (await _key(world, found["id"]))["object_key"]
+async def test_key_of_a_completed_import_is_known(harness: ApiHarness, ready: Case) -> None:
+    found = await prepared(harness, ready)
+    object_key = (await _key(harness, found["id"]))["object_key"]
     await ready.doctor.ask(COMPLETE_IMPORT, importId=found["id"])
-    rows = await world.rows("select private.unknown_object_keys(array[%s]) as keys", object_key)
+    rows = await harness.rows("select private.unknown_object_keys(array[%s]) as keys", object_key)
     assert rows == [{"keys": []}]
 
 
 async def test_expired_import_is_signed_no_more(
-    world: World, ready: Case, monkeypatch: pytest.MonkeyPatch
+    harness: ApiHarness, ready: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(imports, "PATIENCE_SECONDS", 0.05)
     await ready.doctor.send(IMPORT, **{"import": import_input(ready)})
-    (row,) = await world.rows(
+    (row,) = await harness.rows(
         "select id from resguardo.recording_imports where consultation_id = %s", ready.id
     )
-    await _age(world, str(row["id"]), timedelta(0))
-    await world.work()
-    assert (await _key(world, str(row["id"])))["upload_url"] is None
+    await _age(harness, str(row["id"]), timedelta(0))
+    await harness.work()
+    assert (await _key(harness, str(row["id"])))["upload_url"] is None
 
 
 @asynccontextmanager
-async def _acting(world: World, person: Person) -> AsyncIterator[Transaction]:
+async def _acting(harness: ApiHarness, person: Person) -> AsyncIterator[Transaction]:
     """Open a transaction as this person, for SQL calls that the API never makes."""
     claims: dict[str, object] = {
         "sub": str(person.user_id),
@@ -404,7 +410,7 @@ async def _acting(world: World, person: Person) -> AsyncIterator[Transaction]:
         "aal": "aal2",
         "exp": int(time.time()) + 3600,
     }
-    api = Database(world.database.api_url, application="test", max_size=1)
+    api = Database(harness.database.api_url, application="test", max_size=1)
     await api.open()
     try:
         access = Access("recording.import", {"clinician"}, "recording_import")
@@ -415,15 +421,15 @@ async def _acting(world: World, person: Person) -> AsyncIterator[Transaction]:
 
 
 async def test_law_2_upload_url_is_released_to_its_doctor_alone(
-    world: World, ready: Case, other_doctor: Person
+    harness: ApiHarness, ready: Case, other_doctor: Person
 ) -> None:
-    found = UUID(await arranged(world, ready))
-    async with _acting(world, other_doctor) as tx:
+    found = UUID(await arranged(harness, ready))
+    async with _acting(harness, other_doctor) as tx:
         assert await import_store.release_upload_url(tx, found) is None
         assert await import_store.release_upload_url(tx, uuid4()) is None
-    async with _acting(world, ready.doctor) as tx:
+    async with _acting(harness, ready.doctor) as tx:
         assert await import_store.release_upload_url(tx, found) == "https://store.test/upload"
-    rows = await world.rows(
+    rows = await harness.rows(
         "select outcome from audit.events where action = 'recording.issue_upload_url' and actor_id = any(%s)"
         " order by recorded_at",
         [other_doctor.user_id, ready.doctor.user_id],
@@ -432,30 +438,30 @@ async def test_law_2_upload_url_is_released_to_its_doctor_alone(
 
 
 async def test_law_2_import_of_another_doctor_is_neither_completed_nor_prepared(
-    world: World, ready: Case, other_doctor: Person
+    harness: ApiHarness, ready: Case, other_doctor: Person
 ) -> None:
-    found = UUID(await arranged(world, ready))
+    found = UUID(await arranged(harness, ready))
     with pytest.raises(Forbidden, match="not_own_import"):
-        async with _acting(world, other_doctor) as tx:
+        async with _acting(harness, other_doctor) as tx:
             await import_store.complete(tx, found)
     with pytest.raises(Forbidden, match="not_own_consultation"):
-        async with _acting(world, other_doctor) as tx:
+        async with _acting(harness, other_doctor) as tx:
             await defer_job(tx, "prepare_import", found)
 
 
-async def _lost(world: World, case: Case) -> str:
+async def _lost(harness: ApiHarness, case: Case) -> str:
     """Return the id of a recording that became LOST together with its object."""
     recording: str = (await case.doctor.ask(documents.START, consultationId=case.id))["id"]
     for status in ("STARTING", "LOST"):
-        await world.rows("update resguardo.recordings set status = %s where id = %s", status, recording)
+        await harness.rows("update resguardo.recordings set status = %s where id = %s", status, recording)
     return recording
 
 
-async def _declare(world: World, case: Case, **chosen: str) -> None:
+async def _declare(harness: ApiHarness, case: Case, **chosen: str) -> None:
     """Declare an import in SQL as the doctor, with ids that the doctor chose."""
     columns = "".join(f"{name}, " for name in chosen)
     values = "".join(f"%({name})s, " for name in chosen)
-    async with _acting(world, case.doctor) as tx:
+    async with _acting(harness, case.doctor) as tx:
         await tx.run(
             f"insert into resguardo.recording_imports ({columns} consultation_id, doctor_id, patient_id,"  # noqa: S608
             f" content_type, size_bytes) select {values} c.id, c.doctor_id, c.patient_id, 'video/mp4', %(size)s"
@@ -465,19 +471,23 @@ async def _declare(world: World, case: Case, **chosen: str) -> None:
 
 
 @pytest.mark.parametrize("column", ["id", "recording_id"])
-async def test_law_2_import_cannot_choose_what_it_becomes(world: World, ready: Case, column: str) -> None:
-    recording = await _lost(world, ready)
+async def test_law_2_import_cannot_choose_what_it_becomes(
+    harness: ApiHarness, ready: Case, column: str
+) -> None:
+    recording = await _lost(harness, ready)
     with pytest.raises(Forbidden, match="not_permitted"):
-        await _declare(world, ready, **{column: recording})
-    await _declare(world, ready)
+        await _declare(harness, ready, **{column: recording})
+    await _declare(harness, ready)
 
 
-async def test_object_of_an_import_is_never_that_of_a_lost_recording(world: World, ready: Case) -> None:
+async def test_object_of_an_import_is_never_that_of_a_lost_recording(
+    harness: ApiHarness, ready: Case
+) -> None:
     """An import's object never has the key of a LOST recording, even if the import has the recording's id. Only the
     database owner could assign that id.
     """
-    recording = await _lost(world, ready)
-    (row,) = await world.rows(
+    recording = await _lost(harness, ready)
+    (row,) = await harness.rows(
         "insert into resguardo.recording_imports"
         " (consultation_id, doctor_id, patient_id, recording_id, content_type, size_bytes)"
         " select c.id, c.doctor_id, c.patient_id, %s, 'video/mp4', %s"
@@ -486,41 +496,41 @@ async def test_object_of_an_import_is_never_that_of_a_lost_recording(world: Worl
         len(CONTENT),
         ready.id,
     )
-    await world.rows("select private.defer_job('prepare_import', %s)", row["id"])
-    found = await prepared(world, ready)
+    await harness.rows("select private.defer_job('prepare_import', %s)", row["id"])
+    found = await prepared(harness, ready)
     assert found["id"] == str(row["id"])
     assert await upload(found) == 200
-    assert (await _key(world, found["id"]))["object_key"].endswith(f"/{recording}/import.mp4")
+    assert (await _key(harness, found["id"]))["object_key"].endswith(f"/{recording}/import.mp4")
 
-    await world.services.reconciler.run_once()
-    await world.work()
+    await harness.services.reconciler.run_once()
+    await harness.work()
     assert (await ready.doctor.ask(documents.RECORDING, id=recording))["status"] == "LOST"
 
     with pytest.raises(Conflict, match="recordings_pkey"):
-        async with _acting(world, ready.doctor) as tx:
+        async with _acting(harness, ready.doctor) as tx:
             await import_store.complete(tx, row["id"])
-    rows = await world.rows("select status, source from resguardo.recordings where id = %s", recording)
+    rows = await harness.rows("select status, source from resguardo.recordings where id = %s", recording)
     assert rows == [{"status": "LOST", "source": "EGRESS"}]
 
 
 async def test_key_of_an_import_is_no_key_that_a_recording_can_be_pointed_at(
-    world: World, ready: Case
+    harness: ApiHarness, ready: Case
 ) -> None:
     started = await ready.doctor.ask(documents.START, consultationId=ready.id)
-    (row,) = await world.rows(
+    (row,) = await harness.rows(
         "select object_key from private.recording_secrets where recording_id = %s", started["id"]
     )
     key = row["object_key"].replace("video.mp4", "import.mp4")
     with pytest.raises(psycopg.Error, match="object_key_of_another"):
-        await world.rows("select private.change_object_key(%s, %s)", started["id"], key)
+        await harness.rows("select private.change_object_key(%s, %s)", started["id"], key)
 
 
-async def test_job_that_runs_again_changes_no_url(world: World, ready: Case) -> None:
-    found = await prepared(world, ready)
-    await world.rows("select private.defer_job('prepare_import', %s)", UUID(found["id"]))
-    await world.work()
-    await world.rows("select private.store_upload_url(%s, 'https://late.test')", UUID(found["id"]))
-    assert (await _key(world, found["id"]))["upload_url"] == found["uploadUrl"]
+async def test_job_that_runs_again_changes_no_url(harness: ApiHarness, ready: Case) -> None:
+    found = await prepared(harness, ready)
+    await harness.rows("select private.defer_job('prepare_import', %s)", UUID(found["id"]))
+    await harness.work()
+    await harness.rows("select private.store_upload_url(%s, 'https://late.test')", UUID(found["id"]))
+    assert (await _key(harness, found["id"]))["upload_url"] == found["uploadUrl"]
 
 
 @pytest.fixture
@@ -550,8 +560,8 @@ ATTACKS: dict[str, Callable[[int], bytes]] = {
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-async def test_disguise_is_refused(world: World, ready: Case, contacts: Contacts, attack: str) -> None:
-    done = await completed(world, ready, ATTACKS[attack](contacts.port))
+async def test_disguise_is_refused(harness: ApiHarness, ready: Case, contacts: Contacts, attack: str) -> None:
+    done = await completed(harness, ready, ATTACKS[attack](contacts.port))
     assert (done["status"], done["error"]) == ("FAILED", "media_unreadable")
     assert (done["sha256"], contacts.count) == (None, 0)
     refused = await ready.doctor.refused(

@@ -16,7 +16,7 @@ import pytest
 
 from app.consultations.service import INVITATION_LIFETIME
 from tests.api import documents
-from tests.api.world import LIVEKIT_KEY, LIVEKIT_SECRET, Case, Person, World, consent_input
+from tests.api.harness import LIVEKIT_KEY, LIVEKIT_SECRET, ApiHarness, Case, Person, consent_input
 
 pytestmark = pytest.mark.anyio
 
@@ -29,9 +29,9 @@ async def _join(person: Person, case: Case) -> Any:
     return await person.ask(documents.JOIN, consultationId=case.id)
 
 
-async def _enter(world: World, token: str) -> None:
+async def _enter(harness: ApiHarness, token: str) -> None:
     async with httpx.AsyncClient(trust_env=False) as http:
-        entered = await http.post(f"{world.livekit_url}/stand-in/join", json={"token": token})
+        entered = await http.post(f"{harness.livekit_url}/stand-in/join", json={"token": token})
     assert entered.status_code == 200
 
 
@@ -42,12 +42,12 @@ def _claims(token: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("kind", ["DOCTOR", "PATIENT", "GUEST"])
 async def test_join_token_opens_one_room_for_two_hours_and_names_nobody(
-    world: World, case: Case, kind: str
+    harness: ApiHarness, case: Case, kind: str
 ) -> None:
     if kind == "GUEST":
         guest = await _invite(case)
         participant = guest["participantId"]
-        joined = await world.stranger().ask(documents.JOIN, invitation=guest["invitation"])
+        joined = await harness.stranger().ask(documents.JOIN, invitation=guest["invitation"])
     else:
         participant = case.participant(kind)
         joined = await _join(case.doctor if kind == "DOCTOR" else case.patient, case)
@@ -67,7 +67,7 @@ async def test_join_token_opens_one_room_for_two_hours_and_names_nobody(
         "canPublishData": True,
     }
     assert joined["roomName"] == case.consultation["roomName"]
-    assert joined["url"] == world.livekit_url
+    assert joined["url"] == harness.livekit_url
     for secret in (case.registration["externalId"], case.registration["patientExternalId"]):
         assert str(secret) not in json.dumps(claims)
 
@@ -82,9 +82,9 @@ async def test_join_is_noted_at_the_participant(case: Case) -> None:
 
 
 async def test_join_of_a_hidden_and_of_an_unknown_consultation_are_not_found(
-    world: World, case: Case, other_doctor: Person
+    harness: ApiHarness, case: Case, other_doctor: Person
 ) -> None:
-    for person in (other_doctor, (await world.case()).patient):
+    for person in (other_doctor, (await harness.case()).patient):
         for wanted in (case.id, str(uuid4())):
             refused = await person.refused(documents.JOIN, consultationId=wanted)
             assert refused == ("NOT_FOUND", "consultation_not_found")
@@ -96,9 +96,9 @@ async def test_join_needs_just_one_of_id_and_invitation(case: Case) -> None:
         assert refused == ("INVALID_INPUT", "id_or_invitation")
 
 
-async def test_join_while_recorded_needs_ones_own_consent(world: World, case: Case) -> None:
+async def test_join_while_recorded_needs_ones_own_consent(harness: ApiHarness, case: Case) -> None:
     await case.consent()
-    await world.recording(case, "RECORDING")
+    await harness.recording(case, "RECORDING")
     await case.patient.ask(documents.WITHDRAW_CONSENT, participantId=case.participant("PATIENT"))
     refused = await case.patient.refused(documents.JOIN, consultationId=case.id)
     assert refused == ("FORBIDDEN", "consent_missing_to_join")
@@ -106,9 +106,9 @@ async def test_join_while_recorded_needs_ones_own_consent(world: World, case: Ca
     assert (await _join(case.patient, case))["token"]
 
 
-async def test_invitation_lets_in_once(world: World, case: Case) -> None:
+async def test_invitation_lets_in_once(harness: ApiHarness, case: Case) -> None:
     guest = await _invite(case, "COMPANION")
-    stranger = world.stranger()
+    stranger = harness.stranger()
     await stranger.ask(documents.JOIN, invitation=guest["invitation"])
     refused = await stranger.refused(documents.JOIN, invitation=guest["invitation"])
     assert refused == ("NOT_FOUND", "invitation_unknown")
@@ -131,20 +131,20 @@ async def test_invitation_ends_by_the_databases_clock_while_the_apis_is_wrong(
     assert abs(expires_at - datetime.now(UTC) - INVITATION_LIFETIME) < timedelta(minutes=1)
 
 
-async def test_invitation_used_twice_at_once_lets_one_in(world: World, case: Case) -> None:
-    guest, stranger = await _invite(case), world.stranger()
+async def test_invitation_used_twice_at_once_lets_one_in(harness: ApiHarness, case: Case) -> None:
+    guest, stranger = await _invite(case), harness.stranger()
     answers = await asyncio.gather(
         *(stranger.send(documents.JOIN, invitation=guest["invitation"]) for _ in range(4))
     )
     assert sorted("errors" in answer.body for answer in answers) == [False, True, True, True]
 
 
-async def test_expired_invitation_is_unknown(world: World, case: Case) -> None:
+async def test_expired_invitation_is_unknown(harness: ApiHarness, case: Case) -> None:
     guest = await _invite(case)
-    await world.rows(
+    await harness.rows(
         "update private.invitations set expires_at = now() where participant_id = %s", guest["participantId"]
     )
-    refused = await world.stranger().refused(documents.JOIN, invitation=guest["invitation"])
+    refused = await harness.stranger().refused(documents.JOIN, invitation=guest["invitation"])
     assert refused == ("NOT_FOUND", "invitation_unknown")
 
 
@@ -152,33 +152,33 @@ async def test_expired_invitation_is_unknown(world: World, case: Case) -> None:
     "invitation",
     ["", "é", "not base64!", "A" * 10_000, base64.urlsafe_b64encode(bytes(32)).decode(), "AAAA"],
 )
-async def test_made_up_invitation_is_unknown(world: World, invitation: str) -> None:
-    refused = await world.stranger().refused(documents.JOIN, invitation=invitation)
+async def test_made_up_invitation_is_unknown(harness: ApiHarness, invitation: str) -> None:
+    refused = await harness.stranger().refused(documents.JOIN, invitation=invitation)
     assert refused == ("NOT_FOUND", "invitation_unknown")
 
 
 async def test_invitation_is_refused_while_recorded_and_good_once_consent_is_attested(
-    world: World, case: Case
+    harness: ApiHarness, case: Case
 ) -> None:
     await case.consent()
-    guest, stranger = await _invite(case), world.stranger()
-    await world.recording(case, "RECORDING")
+    guest, stranger = await _invite(case), harness.stranger()
+    await harness.recording(case, "RECORDING")
     answer = await stranger.send(documents.JOIN, invitation=guest["invitation"])
     assert (answer.error.code, answer.error.reason) == ("FORBIDDEN", "consent_missing_to_join")
     assert answer.error.message == (
         "The room is being recorded, and only people who have consented may join. Ask this person for consent first."
     )
-    (row,) = await world.audit(answer.request_id)
+    (row,) = await harness.audit(answer.request_id)
     assert (row["action"], row["outcome"]) == ("guest.join", "DENIED")
     consent = consent_input(guest["participantId"])
     await case.doctor.ask(documents.RECORD_CONSENT, consent=consent)
     assert (await stranger.ask(documents.JOIN, invitation=guest["invitation"]))["token"]
 
 
-async def test_invitation_is_kept_as_a_hash(world: World, case: Case) -> None:
+async def test_invitation_is_kept_as_a_hash(harness: ApiHarness, case: Case) -> None:
     guest = await _invite(case)
     secret = base64.urlsafe_b64decode(guest["invitation"])
-    (row,) = await world.rows(
+    (row,) = await harness.rows(
         "select secret_sha256, sha256(%s) as expected from private.invitations where participant_id = %s",
         secret,
         guest["participantId"],
@@ -188,7 +188,7 @@ async def test_invitation_is_kept_as_a_hash(world: World, case: Case) -> None:
 
 
 async def test_only_the_doctor_of_the_consultation_invites(
-    world: World, case: Case, other_doctor: Person
+    harness: ApiHarness, case: Case, other_doctor: Person
 ) -> None:
     variables = {"consultationId": case.id, "role": "STUDENT"}
     assert await other_doctor.refused(documents.INVITE, **variables) == (
@@ -202,12 +202,12 @@ async def test_only_the_doctor_of_the_consultation_invites(
 
 
 async def test_active_rooms_are_the_doctors_own_that_livekit_lists(
-    world: World, case: Case, other_doctor: Person
+    harness: ApiHarness, case: Case, other_doctor: Person
 ) -> None:
     assert await case.doctor.ask(documents.ACTIVE_ROOMS) == []
     await _join(case.doctor, case)
     assert await case.doctor.ask(documents.ACTIVE_ROOMS) == [], "a token alone opens no room"
-    await _enter(world, (await _join(case.patient, case))["token"])
+    await _enter(harness, (await _join(case.patient, case))["token"])
     (room,) = await case.doctor.ask(documents.ACTIVE_ROOMS)
     assert room["consultationId"] == case.id
     assert room["name"] == case.consultation["roomName"]
@@ -218,23 +218,23 @@ async def test_active_rooms_are_the_doctors_own_that_livekit_lists(
 
 
 async def test_active_rooms_leave_out_a_room_whose_people_are_ghosts_of_a_crash(
-    world: World, case: Case
+    harness: ApiHarness, case: Case
 ) -> None:
     room = case.consultation["roomName"]
     for identity in ("somebody", "somebody else"):
-        world.livekit.rooms.admit(room, identity)
+        harness.livekit.rooms.admit(room, identity)
     await case.doctor.ask(documents.JOIN, consultationId=case.id)
     assert [one["numParticipants"] for one in await case.doctor.ask(documents.ACTIVE_ROOMS)] == [2]
-    await world.livekit.crash()
-    assert [one.name for one in world.livekit.rooms.find([room])] == [room]
+    await harness.livekit.crash()
+    assert [one.name for one in harness.livekit.rooms.find([room])] == [room]
     assert await case.doctor.ask(documents.ACTIVE_ROOMS) == []
-    world.livekit.rooms.admit(room, "somebody")
+    harness.livekit.rooms.admit(room, "somebody")
     assert [one["numParticipants"] for one in await case.doctor.ask(documents.ACTIVE_ROOMS)] == [1]
 
 
-async def test_active_rooms_fail_upstream_where_livekit_is_down(world: World, case: Case) -> None:
+async def test_active_rooms_fail_upstream_where_livekit_is_down(harness: ApiHarness, case: Case) -> None:
     await _join(case.doctor, case)
-    async with world.another_api(livekit_url="http://127.0.0.1:1") as http:
+    async with harness.another_api(livekit_url="http://127.0.0.1:1") as http:
         doctor = Person(http, case.doctor.user_id, case.doctor.session_id, case.doctor.token)
         answer = await doctor.send(documents.ACTIVE_ROOMS)
     assert (answer.error.code, answer.error.reason) == ("UPSTREAM_FAILED", "livekit_unavailable")

@@ -12,8 +12,16 @@ import pytest
 
 from app.transcripts.model import Speaker
 from tests.api import documents
+from tests.api.harness import (
+    ADDRESS,
+    LIVEKIT_SECRET,
+    ApiHarness,
+    Case,
+    Person,
+    consent_input,
+    consultation_input,
+)
 from tests.api.speaking import spoken
-from tests.api.world import ADDRESS, LIVEKIT_SECRET, Case, Person, World, consent_input, consultation_input
 
 pytestmark = pytest.mark.anyio
 
@@ -103,24 +111,24 @@ READS = {
 
 
 @pytest.mark.parametrize("field", READS)
-async def test_law_1_a_read_leaves_one_row_that_says_everything(world: World, field: str) -> None:
-    case, read = await world.case(), READS[field]
+async def test_law_1_a_read_leaves_one_row_that_says_everything(harness: ApiHarness, field: str) -> None:
+    case, read = await harness.case(), READS[field]
     await case.consent()
-    recording = str(await world.recording(case))
-    await spoken(world, UUID(recording))
+    recording = str(await harness.recording(case))
+    await spoken(harness, UUID(recording))
     await case.doctor.ask(documents.JOIN, consultationId=case.id)
     person = case.patient if field == "viewer" else case.doctor
     variables = _variables(case, field, recording)
     answer = await person.send(read.document, **variables)
     assert answer.data
-    (row,) = await world.audit(answer.request_id)
+    (row,) = await harness.audit(answer.request_id)
     entity = {
         "patient": case.patient_id,
         "participant": case.participant("DOCTOR"),
         "recording": recording,
     }.get(read.entity_type, case.id)
     is_doctor = person is case.doctor
-    policy = (await world.rows("select private.policy_version() as version"))[0]["version"]
+    policy = (await harness.rows("select private.policy_version() as version"))[0]["version"]
     assert {name: _plain(row[name]) for name in row if name not in ("id", "recorded_at", "byte_count")} == {
         "actor_id": str(person.user_id),
         "actor_role": "clinician" if is_doctor else "patient",
@@ -168,7 +176,7 @@ def _plain(value: Any) -> Any:
 
 
 async def test_law_1_fields_are_those_that_were_asked_for_through_fragments_and_aliases(
-    world: World, case: Case
+    harness: ApiHarness, case: Case
 ) -> None:
     document = """
       query ($id: ID!) { consultation(id: $id) { ...seen when: scheduledAt ... on Consultation { kind } } }
@@ -176,34 +184,34 @@ async def test_law_1_fields_are_those_that_were_asked_for_through_fragments_and_
     """
     answer = await case.doctor.send(document, id=case.id)
     assert answer.data
-    (row,) = await world.audit(answer.request_id)
+    (row,) = await harness.audit(answer.request_id)
     assert row["fields"] == ["id", "kind", "participants", "scheduledAt"]
 
 
 async def test_law_1_a_start_and_a_look_at_the_bucket_leave_a_row_of_their_own(
-    world: World, case: Case
+    harness: ApiHarness, case: Case
 ) -> None:
     await case.consent()
     started = await case.doctor.send(documents.START, consultationId=case.id)
     assert started.data
-    actions = [row["action"] for row in await world.audit(started.request_id)]
+    actions = [row["action"] for row in await harness.audit(started.request_id)]
     assert actions.count("recording.start") == 1
-    looked = await case.doctor.send(documents.STORAGE, id=str(await world.recording(case)))
+    looked = await case.doctor.send(documents.STORAGE, id=str(await harness.recording(case)))
     assert looked.data
-    rows = await world.audit(looked.request_id)
+    rows = await harness.audit(looked.request_id)
     assert [row["action"] for row in rows] == ["recording.read", "recording.read_storage"]
     assert {row["outcome"] for row in rows} == {"ALLOWED"}
 
 
 async def test_law_1_whoever_opens_subtitles_leaves_a_row_as_the_doctor_who_asked(
-    world: World, case: Case
+    harness: ApiHarness, case: Case
 ) -> None:
-    recording = await world.recording(case)
-    await spoken(world, recording)
+    recording = await harness.recording(case)
+    await spoken(harness, recording)
     urls = await case.doctor.ask(documents.ISSUE_SUBTITLE_URLS, id=str(recording))
-    read = await world.http.get(urls["webvtt"])
+    read = await harness.http.get(urls["webvtt"])
     assert read.status_code == 200
-    (row,) = await world.rows(
+    (row,) = await harness.rows(
         "select actor_id, session_fingerprint, outcome from audit.events"
         " where action = 'transcript.read' and entity_ids = %s",
         [recording],
@@ -212,11 +220,11 @@ async def test_law_1_whoever_opens_subtitles_leaves_a_row_as_the_doctor_who_aske
     assert row["outcome"] == "ALLOWED"
 
 
-async def test_law_1_a_guest_who_joins_leaves_a_row_without_a_person(world: World, case: Case) -> None:
+async def test_law_1_a_guest_who_joins_leaves_a_row_without_a_person(harness: ApiHarness, case: Case) -> None:
     guest = await case.doctor.ask(documents.INVITE, consultationId=case.id, role="STUDENT")
-    answer = await world.stranger().send(documents.JOIN, invitation=guest["invitation"])
+    answer = await harness.stranger().send(documents.JOIN, invitation=guest["invitation"])
     assert answer.data
-    (row,) = await world.audit(answer.request_id)
+    (row,) = await harness.audit(answer.request_id)
     assert (row["action"], row["outcome"], row["actor_id"]) == ("guest.join", "ALLOWED", None)
     assert [str(one) for one in row["entity_ids"]] == [guest["participantId"]]
     assert [str(one) for one in row["patient_ids"]] == [case.patient_id]
@@ -254,10 +262,10 @@ def logged() -> Iterator[list[str]]:
 
 
 async def test_law_8_neither_logs_nor_jobs_nor_errors_say_more_than_ids(
-    world: World, logged: list[str]
+    harness: ApiHarness, logged: list[str]
 ) -> None:
-    doctor, other = await world.clinician(), await world.clinician()
-    case = await world.case(doctor)
+    doctor, other = await harness.clinician(), await harness.clinician()
+    case = await harness.case(doctor)
     secrets = [
         str(case.registration["externalId"]),
         str(case.registration["patientExternalId"]),
@@ -266,11 +274,11 @@ async def test_law_8_neither_logs_nor_jobs_nor_errors_say_more_than_ids(
         documents.SHOWN["textSha256"],
         *(str(person.token) for person in (doctor, other, case.patient)),
         LIVEKIT_SECRET,
-        world.store.recorder.secret_access_key,
-        world.store.reader.secret_access_key,
+        harness.store.recorder.secret_access_key,
+        harness.store.reader.secret_access_key,
     ]
-    said = await _whole_flow(world, case, other, secrets)
-    jobs = await world.rows("select args::text as args, lock, queueing_lock from jobs.procrastinate_jobs")
+    said = await _whole_flow(harness, case, other, secrets)
+    jobs = await harness.rows("select args::text as args, lock, queueing_lock from jobs.procrastinate_jobs")
     assert logged, "nothing was logged: the test hears nothing"
     for where, texts in {
         "logs": [line for line in logged if not line.startswith(OF_THE_TEST)],
@@ -281,7 +289,7 @@ async def test_law_8_neither_logs_nor_jobs_nor_errors_say_more_than_ids(
             assert not [text[:80] for text in texts if secret in text], f"{where} say {secret[:12]}..."
 
 
-async def _whole_flow(world: World, case: Case, other: Person, secrets: list[str]) -> list[str]:
+async def _whole_flow(harness: ApiHarness, case: Case, other: Person, secrets: list[str]) -> list[str]:
     """Run one consultation from consent to download, with every refusal on the way. Return the bodies of the
     errors.
     """
@@ -294,23 +302,23 @@ async def _whole_flow(world: World, case: Case, other: Person, secrets: list[str
         token = (await person.ask(documents.JOIN, consultationId=case.id))["token"]
         secrets.append(token)
         async with httpx.AsyncClient(trust_env=False) as http:
-            await http.post(f"{world.livekit_url}/stand-in/join", json={"token": token})
+            await http.post(f"{harness.livekit_url}/stand-in/join", json={"token": token})
     started = await doctor.ask(documents.START, consultationId=case.id)
     secrets.append(f"keep/{case.id}")
-    await world.until(doctor, started["id"], "RECORDING")
+    await harness.until(doctor, started["id"], "RECORDING")
     await doctor.ask(documents.STOP, recordingId=started["id"])
-    await world.until(doctor, started["id"], "READY")
+    await harness.until(doctor, started["id"], "READY")
     asked = {"recordingId": started["id"], "purposeOfUse": "TREATMENT"}
     url = (await doctor.ask(documents.ISSUE_URL, **asked))["url"]
     secrets += [url, url.split("X-Amz-Signature=")[1][:64]]
     taken = consultation_input(externalId=case.consultation["externalId"])
     await spoken(
-        world, UUID(started["id"]), ((Speaker.PATIENT, "Rosa Quispe, sixteen pills of Zolpidemex."),)
+        harness, UUID(started["id"]), ((Speaker.PATIENT, "Rosa Quispe, sixteen pills of Zolpidemex."),)
     )
     await doctor.ask(documents.TRANSCRIPT, id=started["id"])
     assert (await doctor.ask(documents.SEARCH_TRANSCRIPTS, query="zolpidemex", filter=None))["hits"]
     subtitles = (await doctor.ask(documents.ISSUE_SUBTITLE_URLS, id=started["id"]))["webvtt"]
-    assert "Zolpidemex" in (await world.http.get(subtitles)).text
+    assert "Zolpidemex" in (await harness.http.get(subtitles)).text
     secrets += ["Zolpidemex", "zolpidemex", subtitles.removesuffix(".vtt").rpartition("/")[2]]
     answers = [
         await other.send(documents.TRANSCRIPT, id=started["id"]),

@@ -14,13 +14,13 @@ from devstack.object_store import ObjectStore
 from graphql_schema.root_fields import permission_of
 from tests.api import documents, requesting
 from tests.api.deleting import destroyed
+from tests.api.harness import Answer, ApiHarness, Case, Person, consent_input, opened
 from tests.api.holding import LEGAL_HOLDS
 from tests.api.importing import COMPLETE_IMPORT
 from tests.api.retaining import POLICIES, PREVIEW, STORAGE_REPORT, forgotten
 from tests.api.socket_client import connected
 from tests.api.speaking import spoken
 from tests.api.test_authorization import FIELDS, good_document
-from tests.api.world import Answer, Case, Person, World, consent_input, opened
 from tests.databases import Cluster
 
 pytestmark = pytest.mark.anyio
@@ -29,11 +29,11 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture(scope="module")
 async def empty(
     anyio_backend: str, cluster: Cluster, object_store: ObjectStore, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[World]:
+) -> AsyncIterator[ApiHarness]:
     """Return a practice without any data."""
     with cluster.clone("newer") as database:
-        async with opened(database, object_store, tmp_path_factory.mktemp("empty")) as world:
-            yield world
+        async with opened(database, object_store, tmp_path_factory.mktemp("empty")) as harness:
+            yield harness
 
 
 @dataclass(frozen=True)
@@ -74,16 +74,16 @@ def test_every_query_is_tried() -> None:
     assert QUERIES.keys() == {name for name, (kind, _) in FIELDS.items() if kind == "query"} - WITHOUT_A_QUOTA
 
 
-async def _used(world: World, person: Person) -> int:
-    (row,) = await world.rows(
+async def _used(harness: ApiHarness, person: Person) -> int:
+    (row,) = await harness.rows(
         "select coalesce(sum(used), 0) as used from private.usage where person_id = %s and meter = 'pages'",
         person.user_id,
     )
     return int(row["used"])
 
 
-async def _person(world: World, role: str) -> Person:
-    return (await world.case()).patient if role == "patient" else await world.staff(role)
+async def _person(harness: ApiHarness, role: str) -> Person:
+    return (await harness.case()).patient if role == "patient" else await harness.staff(role)
 
 
 def _roles(names: set[str]) -> list[tuple[str, str]]:
@@ -93,7 +93,7 @@ def _roles(names: set[str]) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("name", "role"), _roles(set(QUERIES) - {"consultations"}))
 async def test_law_1_a_query_that_finds_nothing_leaves_its_row_and_uses_the_quota(
-    empty: World, name: str, role: str
+    empty: ApiHarness, name: str, role: str
 ) -> None:
     look, person, permission = QUERIES[name], await _person(empty, role), permission_of(FIELDS[name][1])
     assert permission is not None
@@ -109,7 +109,7 @@ async def test_law_1_a_query_that_finds_nothing_leaves_its_row_and_uses_the_quot
 
 @pytest.mark.parametrize("role", ["clinician", "patient"])
 async def test_law_1_a_list_of_no_consultations_leaves_its_row_and_uses_the_quota(
-    empty: World, role: str
+    empty: ApiHarness, role: str
 ) -> None:
     person = await empty.staff("clinician")
     if role == "patient":
@@ -126,7 +126,7 @@ async def test_law_1_a_list_of_no_consultations_leaves_its_row_and_uses_the_quot
     assert await _used(empty, person) == 1
 
 
-async def test_law_1_a_subscription_to_nothing_leaves_its_row_and_uses_the_quota(empty: World) -> None:
+async def test_law_1_a_subscription_to_nothing_leaves_its_row_and_uses_the_quota(empty: ApiHarness) -> None:
     doctor = await empty.clinician()
     async with connected(empty.api_url, origin=None) as client:
         await client.init(doctor)
@@ -163,7 +163,7 @@ GIVEN: dict[str, tuple[str, dict[str, Any]]] = {
     ("name", "role"),
     _roles({name for name, (kind, _) in FIELDS.items() if kind == "mutation"} - CREATE),
 )
-async def test_law_1_a_mutation_of_nothing_leaves_one_row(empty: World, name: str, role: str) -> None:
+async def test_law_1_a_mutation_of_nothing_leaves_one_row(empty: ApiHarness, name: str, role: str) -> None:
     person, permission = await _person(empty, role), permission_of(FIELDS[name][1])
     assert permission is not None
     document, variables = GIVEN.get(name, (good_document(name, "__typename"), {}))
@@ -176,9 +176,9 @@ async def test_law_1_a_mutation_of_nothing_leaves_one_row(empty: World, name: st
     assert (row["action"], row["outcome"], row["row_count"]) == (permission.action, "ABSENT", 0)
 
 
-async def _rows(world: World, answer: Answer) -> tuple[str, int, list[UUID], list[UUID]]:
+async def _rows(harness: ApiHarness, answer: Answer) -> tuple[str, int, list[UUID], list[UUID]]:
     """Return the outcome, the number of rows, the patient ids and the entity ids of the answer's one audit row."""
-    (row,) = await world.audit(answer.request_id)
+    (row,) = await harness.audit(answer.request_id)
     return row["outcome"], row["row_count"], row["patient_ids"], row["entity_ids"]
 
 
@@ -216,45 +216,45 @@ def _entity(case: Case, of: str, recording: UUID) -> str:
 
 @pytest.mark.parametrize("look", FILTERS.values(), ids=FILTERS)
 async def test_nothing_of_ones_own_is_allowed_and_a_strangers_denied_and_none_absent(
-    world: World, look: Filtered
+    harness: ApiHarness, look: Filtered
 ) -> None:
-    case = await world.case()
-    recording = await world.recording(case, "FAILED")
+    case = await harness.case()
+    recording = await harness.recording(case, "FAILED")
     if look.document == documents.RECORDINGS:
-        case = await world.case()
+        case = await harness.case()
     entity = _entity(case, look.of, recording)
     own = await case.doctor.send(look.document, **look.given(entity))
-    outcome, rows, patients, entities = await _rows(world, own)
+    outcome, rows, patients, entities = await _rows(harness, own)
     assert (outcome, rows) == ("ALLOWED", 0)
     named = ([UUID(case.patient_id)], [UUID(entity)]) if look.of == "recording" else ([], [])
     assert (patients, entities) == named, "a list that shows nobody names nobody"
-    other = await world.clinician()
+    other = await harness.clinician()
     hidden = await other.send(look.document, **look.given(entity))
-    outcome, rows, patients, entities = await _rows(world, hidden)
+    outcome, rows, patients, entities = await _rows(harness, hidden)
     assert (outcome, rows, patients, entities) == ("DENIED", 0, [UUID(case.patient_id)], [UUID(entity)])
     absent = await other.send(look.document, **look.given(uuid4()))
-    outcome, rows, patients, _ = await _rows(world, absent)
+    outcome, rows, patients, _ = await _rows(harness, absent)
     assert (outcome, rows, patients) == ("ABSENT", 0, [])
     told = [{key: answer.body.get(key) for key in ("data",)} for answer in (hidden, absent)]
     assert told[0] == told[1]
     assert ("errors" in hidden.body) == ("errors" in absent.body)
 
 
-async def test_certificates_of_ones_own_living_recording_are_none(world: World, case: Case) -> None:
-    recording = await world.recording(case)
-    for person in (case.doctor, await world.staff("compliance")):
+async def test_certificates_of_ones_own_living_recording_are_none(harness: ApiHarness, case: Case) -> None:
+    recording = await harness.recording(case)
+    for person in (case.doctor, await harness.staff("compliance")):
         answer = await person.send(documents.DELETION_CERTIFICATES, recordingId=str(recording))
         assert answer.data["deletionCertificates"] == []
-        assert await _rows(world, answer) == ("ALLOWED", 0, [UUID(case.patient_id)], [recording])
-    officer = await world.staff("compliance")
+        assert await _rows(harness, answer) == ("ALLOWED", 0, [UUID(case.patient_id)], [recording])
+    officer = await harness.staff("compliance")
     nothing = await officer.send(documents.DELETION_CERTIFICATES, recordingId=NOWHERE)
     assert (nothing.error.code, nothing.error.reason) == ("NOT_FOUND", "certificate_not_found")
-    assert (await _rows(world, nothing))[0] == "ABSENT"
+    assert (await _rows(harness, nothing))[0] == "ABSENT"
 
 
-async def test_deletions_of_a_recording_say_whether_it_is_hidden(world: World, case: Case) -> None:
-    recording = await world.recording(case)
-    other, officer = await world.clinician(), await world.staff("compliance")
+async def test_deletions_of_a_recording_say_whether_it_is_hidden(harness: ApiHarness, case: Case) -> None:
+    recording = await harness.recording(case)
+    other, officer = await harness.clinician(), await harness.staff("compliance")
     for person, entity, expected in (
         (case.doctor, recording, "ALLOWED"),
         (officer, recording, "ALLOWED"),
@@ -264,32 +264,36 @@ async def test_deletions_of_a_recording_say_whether_it_is_hidden(world: World, c
     ):
         answer = await person.send(documents.DELETIONS, filter={"recordingId": str(entity)})
         assert answer.data["deletions"]["edges"] == []
-        assert (await _rows(world, answer))[:2] == (expected, 0)
+        assert (await _rows(harness, answer))[:2] == (expected, 0)
 
 
-async def test_deletions_of_a_deleted_recording_are_allowed_and_counted(world: World, case: Case) -> None:
-    recording = await world.recording(case)
-    await destroyed(world, recording)
+async def test_deletions_of_a_deleted_recording_are_allowed_and_counted(
+    harness: ApiHarness, case: Case
+) -> None:
+    recording = await harness.recording(case)
+    await destroyed(harness, recording)
     answer = await case.doctor.send(documents.DELETIONS, filter={"recordingId": str(recording)})
-    assert (await _rows(world, answer))[:2] == ("ALLOWED", 1)
+    assert (await _rows(harness, answer))[:2] == ("ALLOWED", 1)
     certified = await case.doctor.send(documents.DELETION_CERTIFICATES, recordingId=str(recording))
-    assert await _rows(world, certified) == ("ALLOWED", 1, [UUID(case.patient_id)], [recording])
+    assert await _rows(harness, certified) == ("ALLOWED", 1, [UUID(case.patient_id)], [recording])
 
 
-async def test_search_within_ones_own_and_a_strangers_at_once_is_denied(world: World, case: Case) -> None:
-    recording, other = await world.recording(case), await world.case()
+async def test_search_within_ones_own_and_a_strangers_at_once_is_denied(
+    harness: ApiHarness, case: Case
+) -> None:
+    recording, other = await harness.recording(case), await harness.case()
     answer = await case.doctor.send(
         documents.SEARCH_TRANSCRIPTS,
         query="headache",
         filter={"recordingId": str(recording), "consultationId": other.id, "patientId": case.patient_id},
     )
-    assert await _rows(world, answer) == ("DENIED", 0, [UUID(other.patient_id)], [UUID(other.id)])
+    assert await _rows(harness, answer) == ("DENIED", 0, [UUID(other.patient_id)], [UUID(other.id)])
 
 
 @pytest.mark.parametrize("key", ["id", "externalId"])
-async def test_consultation_says_whether_it_is_hidden(world: World, case: Case, key: str) -> None:
+async def test_consultation_says_whether_it_is_hidden(harness: ApiHarness, case: Case, key: str) -> None:
     entity = case.id if key == "id" else str(case.consultation["externalId"])
-    other = await world.clinician()
+    other = await harness.clinician()
     for person, wanted, expected in (
         (case.doctor, entity, "ALLOWED"),
         (case.patient, entity, "ALLOWED"),
@@ -297,28 +301,30 @@ async def test_consultation_says_whether_it_is_hidden(world: World, case: Case, 
         (other, str(uuid4()), "ABSENT"),
     ):
         answer = await person.send(documents.CONSULTATION, **{key: wanted})
-        assert (await _rows(world, answer))[0] == expected
+        assert (await _rows(harness, answer))[0] == expected
 
 
-async def test_audit_of_somebody_unknown_is_absent(world: World, case: Case, officer: Person) -> None:
+async def test_audit_of_somebody_unknown_is_absent(harness: ApiHarness, case: Case, officer: Person) -> None:
     for key, entity in (("patientId", case.patient_id), ("consultationId", case.id)):
         found = await officer.send(documents.AUDIT_EVENTS, filter={key: entity})
-        assert (await _rows(world, found))[0] == "ALLOWED"
+        assert (await _rows(harness, found))[0] == "ALLOWED"
         nothing = await officer.send(
             documents.AUDIT_EVENTS, filter={key: entity, "action": "transcript.search"}
         )
-        assert (await _rows(world, nothing))[:2] == ("ALLOWED", 0)
+        assert (await _rows(harness, nothing))[:2] == ("ALLOWED", 0)
         unknown = await officer.send(documents.AUDIT_EVENTS, filter={key: str(uuid4())})
-        assert (await _rows(world, unknown))[:2] == ("ABSENT", 0)
+        assert (await _rows(harness, unknown))[:2] == ("ABSENT", 0)
 
 
-async def test_transcript_that_is_not_ready_is_no_denial(world: World, case: Case) -> None:
-    recording = await world.recording(case)
-    await spoken(world, recording)
-    await world.rows("update resguardo.transcripts set status = 'RUNNING' where recording_id = %s", recording)
+async def test_transcript_that_is_not_ready_is_no_denial(harness: ApiHarness, case: Case) -> None:
+    recording = await harness.recording(case)
+    await spoken(harness, recording)
+    await harness.rows(
+        "update resguardo.transcripts set status = 'RUNNING' where recording_id = %s", recording
+    )
     answer = await case.doctor.send(documents.TRANSCRIPT, id=str(recording))
     assert answer.error.code == "NOT_FOUND"
-    assert (await _rows(world, answer))[:2] == ("ALLOWED", 0)
+    assert (await _rows(harness, answer))[:2] == ("ALLOWED", 0)
 
 
 def _audited() -> Iterator[tuple[str, str]]:

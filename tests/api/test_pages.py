@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from app.errors import InvalidInput
 from app.postgres.paging import Cursor, decode_cursor
 from tests.api import documents
-from tests.api.world import Case, Person, World
+from tests.api.harness import ApiHarness, Case, Person
 
 pytestmark = pytest.mark.anyio
 
@@ -37,33 +37,33 @@ async def _walk(person: Person, document: str, first: int) -> list[str]:
     return seen
 
 
-async def _consultations(world: World, doctor: Person, count: int, **given: object) -> list[Case]:
+async def _consultations(harness: ApiHarness, doctor: Person, count: int, **given: object) -> list[Case]:
     day = datetime(2026, 11, 21, 9, tzinfo=UTC)
     return [
-        await world.case(doctor, **({"scheduledAt": (day + timedelta(hours=hour)).isoformat()} | given))
+        await harness.case(doctor, **({"scheduledAt": (day + timedelta(hours=hour)).isoformat()} | given))
         for hour in range(count)
     ]
 
 
-async def test_consultations_come_newest_appointment_first_page_by_page(world: World) -> None:
-    doctor = await world.clinician()
-    cases = await _consultations(world, doctor, 5)
+async def test_consultations_come_newest_appointment_first_page_by_page(harness: ApiHarness) -> None:
+    doctor = await harness.clinician()
+    cases = await _consultations(harness, doctor, 5)
     newest_first = [case.id for case in reversed(cases)]
     assert await _walk(doctor, documents.CONSULTATIONS, 2) == newest_first
     assert await _ids(doctor, documents.CONSULTATIONS) == newest_first
     assert await _ids(cases[0].patient, documents.CONSULTATIONS) == [cases[0].id]
 
 
-async def test_consultations_at_the_same_time_are_each_seen_once(world: World) -> None:
-    doctor = await world.clinician()
-    cases = await _consultations(world, doctor, 5, scheduledAt="2026-11-21T09:00:00Z")
+async def test_consultations_at_the_same_time_are_each_seen_once(harness: ApiHarness) -> None:
+    doctor = await harness.clinician()
+    cases = await _consultations(harness, doctor, 5, scheduledAt="2026-11-21T09:00:00Z")
     seen = await _walk(doctor, documents.CONSULTATIONS, 2)
     assert sorted(seen) == sorted(case.id for case in cases)
 
 
-async def test_page_info_names_the_page_and_pages_are_read_forward_only(world: World) -> None:
-    doctor = await world.clinician()
-    await _consultations(world, doctor, 3)
+async def test_page_info_names_the_page_and_pages_are_read_forward_only(harness: ApiHarness) -> None:
+    doctor = await harness.clinician()
+    await _consultations(harness, doctor, 3)
     page = await doctor.ask(documents.CONSULTATIONS, first=2)
     assert page["pageInfo"] == {
         "hasNextPage": True,
@@ -88,21 +88,21 @@ async def test_empty_list_has_no_cursors(other_doctor: Person) -> None:
         }
 
 
-async def test_next_page_is_the_same_whatever_came_in_between(world: World) -> None:
-    doctor = await world.clinician()
-    cases = await _consultations(world, doctor, 4)
+async def test_next_page_is_the_same_whatever_came_in_between(harness: ApiHarness) -> None:
+    doctor = await harness.clinician()
+    cases = await _consultations(harness, doctor, 4)
     first = await doctor.ask(documents.CONSULTATIONS, first=2)
-    await world.case(doctor, scheduledAt="2026-12-24T09:00:00Z")
-    await world.case(doctor, scheduledAt="2026-11-21T10:30:00Z")
+    await harness.case(doctor, scheduledAt="2026-12-24T09:00:00Z")
+    await harness.case(doctor, scheduledAt="2026-11-21T10:30:00Z")
     after = first["pageInfo"]["endCursor"]
     second = await _ids(doctor, documents.CONSULTATIONS, first=10, after=after)
     assert [id_ for id_ in second if id_ in {case.id for case in cases}] == [cases[1].id, cases[0].id]
     assert len(second) == 3
 
 
-async def test_cursor_of_another_doctor_shows_ones_own_rows_alone(world: World) -> None:
-    doctor, other = await world.clinician(), await world.clinician()
-    (mine,), (theirs,) = [await _consultations(world, one, 1) for one in (doctor, other)]
+async def test_cursor_of_another_doctor_shows_ones_own_rows_alone(harness: ApiHarness) -> None:
+    doctor, other = await harness.clinician(), await harness.clinician()
+    (mine,), (theirs,) = [await _consultations(harness, one, 1) for one in (doctor, other)]
     cursor = Cursor(datetime(2030, 1, 1, tzinfo=UTC), UUID(theirs.id)).encode()
     assert await _ids(doctor, documents.CONSULTATIONS, after=cursor) == [mine.id]
 
@@ -190,11 +190,11 @@ def test_cursor_survives_its_encoding(at: datetime, row_id: UUID) -> None:
 
 
 @pytest.fixture
-async def three(world: World, case: Case) -> dict[str, str]:
+async def three(harness: ApiHarness, case: Case) -> dict[str, str]:
     """Return three recordings of one consultation: the oldest is FAILED, the other two are READY."""
     ages = {"old": ("FAILED", 3), "middle": ("READY", 2), "new": ("READY", 1)}
     return {
-        name: str(await world.recording(case, status, age=timedelta(days=days)))
+        name: str(await harness.recording(case, status, age=timedelta(days=days)))
         for name, (status, days) in ages.items()
     }
 
@@ -235,21 +235,23 @@ async def test_recordings_are_filtered(
     assert await _ids(case.doctor, documents.RECORDINGS, filter=wanted) == [three[name] for name in names]
 
 
-async def test_recordings_are_filtered_by_consultation_and_room(world: World, three: dict[str, str]) -> None:
-    doctor = await world.clinician()
-    cases = await _consultations(world, doctor, 2)
-    ids = [str(await world.recording(case)) for case in cases]
+async def test_recordings_are_filtered_by_consultation_and_room(
+    harness: ApiHarness, three: dict[str, str]
+) -> None:
+    doctor = await harness.clinician()
+    cases = await _consultations(harness, doctor, 2)
+    ids = [str(await harness.recording(case)) for case in cases]
     for wanted in ({"consultationId": cases[1].id}, {"roomName": cases[1].consultation["roomName"]}):
         assert await _ids(doctor, documents.RECORDINGS, filter=wanted) == [ids[1]]
     assert not await _ids(doctor, documents.RECORDINGS, filter={"roomName": "nul\0"[:3]})
 
 
 async def test_recordings_are_found_by_their_egress_and_by_their_doctor_alone(
-    world: World, other_doctor: Person
+    harness: ApiHarness, other_doctor: Person
 ) -> None:
-    doctor = await world.clinician()
-    for case in await _consultations(world, doctor, 2):
-        recording = await world.recording(case)
+    doctor = await harness.clinician()
+    for case in await _consultations(harness, doctor, 2):
+        recording = await harness.recording(case)
     wanted = {"egressId": f"EG_{recording.hex}"}
     assert await _ids(doctor, documents.RECORDINGS, filter=wanted) == [str(recording)]
     assert await _ids(other_doctor, documents.RECORDINGS, filter=wanted) == []
@@ -281,10 +283,12 @@ async def test_dates_at_the_ends_of_time_are_not_an_error_of_ours(other_doctor: 
     assert "errors" not in answer.body or answer.error.code in ("INVALID_INPUT", "BAD_USER_INPUT")
 
 
-async def test_pages_past_the_quota_are_refused_and_audited(world: World, other_doctor: Person) -> None:
-    await world.spend(other_doctor, "pages", 1200)
+async def test_pages_past_the_quota_are_refused_and_audited(
+    harness: ApiHarness, other_doctor: Person
+) -> None:
+    await harness.spend(other_doctor, "pages", 1200)
     answer = await other_doctor.send(documents.RECORDINGS)
     assert (answer.error.code, answer.error.reason) == ("RATE_LIMITED", "quota_pages")
     assert answer.error.extensions["retryable"] is True
-    (row,) = await world.audit(answer.request_id)
+    (row,) = await harness.audit(answer.request_id)
     assert (row["action"], row["outcome"], row["reason"]) == ("recording.list", "DENIED", "quota_pages")

@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from tests.api import documents
+from tests.api.harness import MEDIA, ApiHarness, Case, Person, consent_input
 from tests.api.test_consultations import unlike_request
-from tests.api.world import MEDIA, Case, Person, World, consent_input
 
 pytestmark = pytest.mark.anyio
 
@@ -43,11 +43,11 @@ async def test_start_without_consent_names_whose_is_missing(case: Case) -> None:
     ],
 )
 async def test_start_needs_the_consent_of_a_guest_who_joined(
-    world: World, case: Case, role: str, english: str, spanish: str
+    harness: ApiHarness, case: Case, role: str, english: str, spanish: str
 ) -> None:
     await case.consent()
     guest = await case.doctor.ask(documents.INVITE, consultationId=case.id, role=role)
-    await world.stranger().ask(documents.JOIN, invitation=guest["invitation"])
+    await harness.stranger().ask(documents.JOIN, invitation=guest["invitation"])
     for language, word in (("en", english), ("es", spanish)):
         answer = await case.doctor.send(documents.START, in_language=language, consultationId=case.id)
         assert answer.error.extensions["missing"] == role
@@ -75,7 +75,7 @@ async def test_second_start_is_a_conflict_that_names_the_one_that_runs(case: Cas
     assert started["id"] in answer.error.message
 
 
-async def test_of_several_starts_at_once_exactly_one_records(world: World, case: Case) -> None:
+async def test_of_several_starts_at_once_exactly_one_records(harness: ApiHarness, case: Case) -> None:
     await case.consent()
     answers = await asyncio.gather(
         *(case.doctor.send(documents.START, consultationId=case.id) for _ in range(4))
@@ -83,7 +83,7 @@ async def test_of_several_starts_at_once_exactly_one_records(world: World, case:
     refused = [answer.error for answer in answers if "errors" in answer.body]
     assert {error.reason for error in refused} == {"live_recording_exists"}
     assert len(refused) == 3
-    rows = await world.rows("select id from resguardo.recordings where consultation_id = %s", case.id)
+    rows = await harness.rows("select id from resguardo.recordings where consultation_id = %s", case.id)
     assert len(rows) == 1
 
 
@@ -98,9 +98,9 @@ async def test_start_after_a_withdrawal_is_refused(case: Case) -> None:
     "document", [documents.START, documents.STOP, documents.RECORDING, documents.ISSUE_URL]
 )
 async def test_hidden_recording_is_told_as_absent_and_audited_apart(
-    world: World, case: Case, other_doctor: Person, document: str
+    harness: ApiHarness, case: Case, other_doctor: Person, document: str
 ) -> None:
-    recording = str(await world.recording(case))
+    recording = str(await harness.recording(case))
     answers = []
     for consultation_id, recording_id in ((case.id, recording), (str(uuid4()), str(uuid4()))):
         variables = {"consultationId": consultation_id, "recordingId": recording_id, "id": recording_id}
@@ -109,14 +109,14 @@ async def test_hidden_recording_is_told_as_absent_and_audited_apart(
     assert hidden.error.code == "NOT_FOUND"
     assert len(hidden.response.content) == len(absent.response.content)
     assert unlike_request(hidden.body) == unlike_request(absent.body)
-    (denied,), (missing,) = [await world.audit(answer.request_id) for answer in answers]
+    (denied,), (missing,) = [await harness.audit(answer.request_id) for answer in answers]
     assert (denied["outcome"], missing["outcome"]) == ("DENIED", "ABSENT")
     assert denied["action"] == missing["action"]
     assert [str(one) for one in denied["patient_ids"]] == [case.patient_id]
 
 
 async def test_stop_before_livekit_was_asked_aborts_and_again_changes_nothing(
-    world: World, case: Case
+    harness: ApiHarness, case: Case
 ) -> None:
     await case.consent()
     started = await _start(case)
@@ -125,30 +125,30 @@ async def test_stop_before_livekit_was_asked_aborts_and_again_changes_nothing(
     assert first == second
     assert (first["status"], first["error"]) == ("ABORTED", "stopped_by_request")
     assert "stopped by a request" in first["errorText"]
-    await world.work()
+    await harness.work()
     assert await case.doctor.ask(documents.RECORDING, id=started["id"]) == first
 
 
-async def test_stop_of_a_finished_recording_changes_nothing(world: World, case: Case) -> None:
-    recording = str(await world.recording(case))
+async def test_stop_of_a_finished_recording_changes_nothing(harness: ApiHarness, case: Case) -> None:
+    recording = str(await harness.recording(case))
     before = await case.doctor.ask(documents.RECORDING, id=recording)
     assert await case.doctor.ask(documents.STOP, recordingId=recording) == before
     assert before["status"] == "READY"
 
 
-async def test_one_consultation_is_recorded_from_start_to_ready(world: World, case: Case) -> None:
+async def test_one_consultation_is_recorded_from_start_to_ready(harness: ApiHarness, case: Case) -> None:
     await case.consent()
     for person in (case.doctor, case.patient):
         token = (await person.ask(documents.JOIN, consultationId=case.id))["token"]
         async with httpx.AsyncClient(trust_env=False) as http:
-            await http.post(f"{world.livekit_url}/stand-in/join", json={"token": token})
+            await http.post(f"{harness.livekit_url}/stand-in/join", json={"token": token})
     started = await _start(case)
-    running = await world.until(case.doctor, started["id"], "RECORDING")
+    running = await harness.until(case.doctor, started["id"], "RECORDING")
     assert running["egressId"].startswith("EG_")
     stopping = await case.doctor.ask(documents.STOP, recordingId=started["id"])
     assert stopping["status"] == "STOPPING"
     assert (await case.doctor.ask(documents.STOP, recordingId=started["id"]))["status"] == "STOPPING"
-    ready = await world.until(case.doctor, started["id"], "READY")
+    ready = await harness.until(case.doctor, started["id"], "READY")
     content = MEDIA.read_bytes()
     assert (ready["sizeBytes"], ready["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
     assert ready["durationSeconds"] > 0
@@ -156,30 +156,32 @@ async def test_one_consultation_is_recorded_from_start_to_ready(world: World, ca
     assert (ready["truncated"], ready["error"]) == (False, None)
 
 
-async def _finished_with_speakers(world: World) -> tuple[Case, Any]:
+async def _finished_with_speakers(harness: ApiHarness) -> tuple[Case, Any]:
     """Return a consultation and its finished recording, which has a video and separate sounds of the speakers."""
-    case = await world.case(separateSpeakers=True)
+    case = await harness.case(separateSpeakers=True)
     await case.consent()
     for person in (case.doctor, case.patient):
         token = (await person.ask(documents.JOIN, consultationId=case.id))["token"]
         async with httpx.AsyncClient(trust_env=False) as http:
-            await http.post(f"{world.livekit_url}/stand-in/join", json={"token": token})
+            await http.post(f"{harness.livekit_url}/stand-in/join", json={"token": token})
     started = await _start(case)
-    recording = await world.until(case.doctor, started["id"], "RECORDING")
+    recording = await harness.until(case.doctor, started["id"], "RECORDING")
     assert recording["speakers"] != []
     for sound in recording["speakers"]:
-        await world.until(case.doctor, sound["id"], "RECORDING")
+        await harness.until(case.doctor, sound["id"], "RECORDING")
     refused = await case.doctor.send(documents.START, consultationId=case.id)
     assert refused.error.extensions["recordingId"] == started["id"]
     for _ in range(2):
         await case.doctor.ask(documents.STOP, recordingId=started["id"])
     for sound in recording["speakers"]:
-        await world.until(case.doctor, sound["id"], "READY")
-    return case, await world.until(case.doctor, started["id"], "READY")
+        await harness.until(case.doctor, sound["id"], "READY")
+    return case, await harness.until(case.doctor, started["id"], "READY")
 
 
-async def test_speakers_are_told_with_their_video_and_are_no_recording_of_the_list(world: World) -> None:
-    case, video = await _finished_with_speakers(world)
+async def test_speakers_are_told_with_their_video_and_are_no_recording_of_the_list(
+    harness: ApiHarness,
+) -> None:
+    case, video = await _finished_with_speakers(harness)
     assert (video["medium"], video["source"]) == ("VIDEO", "EGRESS")
     for sound in video["speakers"]:
         assert (sound["status"], sound["error"], sound["errorText"]) == ("READY", None, None)
@@ -192,9 +194,9 @@ async def test_speakers_are_told_with_their_video_and_are_no_recording_of_the_li
 
 
 async def test_all_media_download_under_names_of_their_kind_and_to_their_doctor_alone(
-    world: World, other_doctor: Person
+    harness: ApiHarness, other_doctor: Person
 ) -> None:
-    case, video = await _finished_with_speakers(world)
+    case, video = await _finished_with_speakers(harness)
     for medium in (video, *video["speakers"]):
         suffix = "ogg" if medium["medium"] == "SPEAKERS" else "mp4"
         asked = {"recordingId": medium["id"], "purposeOfUse": "TREATMENT"}
@@ -213,10 +215,10 @@ async def test_all_media_download_under_names_of_their_kind_and_to_their_doctor_
         )
 
 
-async def test_stop_stops_all_media_and_again_changes_nothing(world: World) -> None:
-    case, video = await _finished_with_speakers(world)
+async def test_stop_stops_all_media_and_again_changes_nothing(harness: ApiHarness) -> None:
+    case, video = await _finished_with_speakers(harness)
     ids = [video["id"], *(sound["id"] for sound in video["speakers"])]
-    steps = await world.rows(
+    steps = await harness.rows(
         "select reason from audit.events where action = 'recording.transition' and entity_ids && %s::uuid[]"
         " and reason like 'RECORDING>STOPPING%%'",
         ids,
@@ -228,23 +230,23 @@ async def test_stop_stops_all_media_and_again_changes_nothing(world: World) -> N
     assert await case.doctor.ask(documents.RECORDING, id=video["id"]) == before
 
 
-async def test_recording_is_null_in_storage_before_it_is_ready(world: World, case: Case) -> None:
+async def test_recording_is_null_in_storage_before_it_is_ready(harness: ApiHarness, case: Case) -> None:
     await case.consent()
-    recording = str(await world.recording(case, "RECORDING"))
+    recording = str(await harness.recording(case, "RECORDING"))
     answer = await case.doctor.send(documents.STORAGE, id=recording)
     assert answer.data == {"recording": {"id": recording, "storage": None}}
-    assert [row["action"] for row in await world.audit(answer.request_id)] == ["recording.read"]
+    assert [row["action"] for row in await harness.audit(answer.request_id)] == ["recording.read"]
 
 
-async def test_storage_says_what_the_bucket_holds(world: World, case: Case) -> None:
-    recording = str(await world.recording(case, content=b"twelve bytes"))
+async def test_storage_says_what_the_bucket_holds(harness: ApiHarness, case: Case) -> None:
+    recording = str(await harness.recording(case, content=b"twelve bytes"))
     found = await case.doctor.ask(documents.STORAGE, id=recording)
     assert found["storage"] == {"exists": True, "sizeBytes": 12, "contentType": "video/mp4"}
 
 
-async def test_storage_says_where_the_object_is_gone(world: World, case: Case) -> None:
-    recording = await world.recording(case)
-    await world.rows(
+async def test_storage_says_where_the_object_is_gone(harness: ApiHarness, case: Case) -> None:
+    recording = await harness.recording(case)
+    await harness.rows(
         "update private.recording_secrets set object_key = %s where recording_id = %s",
         f"keep/{case.id}/{recording}/gone.mp4",
         recording,
@@ -260,7 +262,7 @@ async def test_storage_in_a_list_is_refused(other_doctor: Person) -> None:
     assert await other_doctor.refused(document) == ("INVALID_INPUT", "storage_in_list")
 
 
-async def test_size_beyond_32_bits_is_a_number(world: World, case: Case) -> None:
-    recording = await world.recording(case, "VERIFYING")
-    await world.rows("update resguardo.recordings set size_bytes = 5000000000 where id = %s", recording)
+async def test_size_beyond_32_bits_is_a_number(harness: ApiHarness, case: Case) -> None:
+    recording = await harness.recording(case, "VERIFYING")
+    await harness.rows("update resguardo.recordings set size_bytes = 5000000000 where id = %s", recording)
     assert (await case.doctor.ask(documents.RECORDING, id=str(recording)))["sizeBytes"] == 5_000_000_000

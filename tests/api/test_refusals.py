@@ -6,36 +6,36 @@ from uuid import UUID
 import pytest
 
 from tests.api import documents
-from tests.api.world import PATIENCE_SECONDS, Case, Person, World
+from tests.api.harness import PATIENCE_SECONDS, ApiHarness, Case, Person
 
 pytestmark = pytest.mark.anyio
 
 
-async def rows_of(world: World, request_id: str, expected: int) -> list[dict[str, object]]:
+async def rows_of(harness: ApiHarness, request_id: str, expected: int) -> list[dict[str, object]]:
     """Return the audit rows of a request. Waits for them, because a field can still be running after the answer was
     sent.
     """
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while len(rows := await world.audit(request_id)) < expected:  # noqa: ASYNC110 - Postgres tells nobody
+        while len(rows := await harness.audit(request_id)) < expected:  # noqa: ASYNC110 - Postgres tells nobody
             await asyncio.sleep(0.01)
     return rows
 
 
 async def test_ten_probes_in_one_operation_leave_ten_rows(
-    world: World, case: Case, other_doctor: Person
+    harness: ApiHarness, case: Case, other_doctor: Person
 ) -> None:
-    recording = await world.recording(case)
+    recording = await harness.recording(case)
     fields = " ".join(f'p{number}: recording(id: "{recording}") {{ id }}' for number in range(10))
     answer = await other_doctor.send(f"{{ {fields} }}")
-    rows = await rows_of(world, answer.request_id, 10)
+    rows = await rows_of(harness, answer.request_id, 10)
     assert [(row["action"], row["outcome"]) for row in rows] == [("recording.read", "DENIED")] * 10
 
 
-async def test_refusal_names_role_patient_and_consultation(world: World, case: Case) -> None:
-    recording = await world.recording(case)
-    weak = await world.with_session(case.doctor, aal="aal1")
+async def test_refusal_names_role_patient_and_consultation(harness: ApiHarness, case: Case) -> None:
+    recording = await harness.recording(case)
+    weak = await harness.with_session(case.doctor, aal="aal1")
     answer = await weak.send(documents.RECORDING, id=str(recording))
-    (row,) = await world.audit(answer.request_id)
+    (row,) = await harness.audit(answer.request_id)
     assert (row["outcome"], row["reason"], row["basis"]) == ("DENIED", "second_factor_needed", "refused")
     assert (row["actor_id"], row["actor_role"], row["purpose"]) == (weak.user_id, "clinician", "TREATMENT")
     assert (row["patient_ids"], row["consultation_ids"]) == ([UUID(case.patient_id)], [UUID(case.id)])
@@ -43,32 +43,34 @@ async def test_refusal_names_role_patient_and_consultation(world: World, case: C
 
 
 async def test_conflict_is_a_failure_and_names_what_it_was_about(
-    world: World, case: Case, other_doctor: Person
+    harness: ApiHarness, case: Case, other_doctor: Person
 ) -> None:
     answer = await other_doctor.send(documents.REGISTER, consultation=dict(case.registration))
     assert answer.error.code == "CONFLICT"
-    (row,) = await world.audit(answer.request_id)
+    (row,) = await harness.audit(answer.request_id)
     assert (row["action"], row["outcome"]) == ("consultation.register", "FAILED")
 
 
-async def test_list_names_only_those_who_were_shown(world: World) -> None:
-    doctor = await world.clinician()
-    cases = [await world.case(doctor) for _ in range(3)]
+async def test_list_names_only_those_who_were_shown(harness: ApiHarness) -> None:
+    doctor = await harness.clinician()
+    cases = [await harness.case(doctor) for _ in range(3)]
     answer = await doctor.send("{ consultations(first: 2) { edges { node { id } } } }")
     shown = [edge["node"]["id"] for edge in answer.data["consultations"]["edges"]]
-    (row,) = await world.audit(answer.request_id)
+    (row,) = await harness.audit(answer.request_id)
     assert sorted(map(str, row["entity_ids"])) == sorted(shown)
     assert row["row_count"] == len(shown) == 2
     assert len(cases) == 3
 
 
-async def test_suspended_doctors_recording_is_stopped(world: World, case: Case, officer: Person) -> None:
+async def test_suspended_doctors_recording_is_stopped(
+    harness: ApiHarness, case: Case, officer: Person
+) -> None:
     await case.consent()
-    recording = await world.recording(case, "RECORDING")
+    recording = await harness.recording(case, "RECORDING")
     await officer.ask(documents.SUSPEND, userId=str(case.doctor.user_id))
-    (row,) = await world.rows("select status, error from resguardo.recordings where id = %s", recording)
+    (row,) = await harness.rows("select status, error from resguardo.recordings where id = %s", recording)
     assert (row["status"], row["error"]) == ("STOPPING", "staff_suspended")
-    (job,) = await world.rows(
+    (job,) = await harness.rows(
         "select task_name from jobs.procrastinate_jobs where args ->> 'id' = %s", str(recording)
     )
     assert job["task_name"] == "stop_recording"

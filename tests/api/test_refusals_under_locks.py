@@ -11,10 +11,10 @@ import pytest
 from psycopg import sql
 
 from tests.api import documents, requesting
+from tests.api.harness import Answer, ApiHarness, Case, Person, consent_input
 from tests.api.holding import RELEASE_HOLD
 from tests.api.importing import COMPLETE_IMPORT
 from tests.api.retaining import APPROVE_POLICY
-from tests.api.world import Answer, Case, Person, World, consent_input
 from tests.databases import Database
 
 pytestmark = pytest.mark.anyio
@@ -62,18 +62,20 @@ def _variables(name: str, case: Case, recording: UUID) -> dict[str, object]:
     return given | ({"purposeOfUse": "TREATMENT"} if name == "recordingId" else {})
 
 
-async def _one_row(world: World, answer: Answer, person: Person) -> None:
+async def _one_row(harness: ApiHarness, answer: Answer, person: Person) -> None:
     assert answer.error.code == "CONFLICT", answer.body
-    rows = await world.audit(answer.request_id)
+    rows = await harness.audit(answer.request_id)
     assert [(row["outcome"], row["reason"], row["actor_id"]) for row in rows] == [
         ("FAILED", "concurrent_change", person.user_id)
     ]
 
 
-async def test_every_door_audits_its_refusal_while_its_table_is_locked(world: World, case: Case) -> None:
-    recording = await world.recording(case)
-    people = {"clinician": case.doctor, "compliance": await world.staff("compliance")}
-    async with _locked(world.database, *DOORS):
+async def test_every_door_audits_its_refusal_while_its_table_is_locked(
+    harness: ApiHarness, case: Case
+) -> None:
+    recording = await harness.recording(case)
+    people = {"clinician": case.doctor, "compliance": await harness.staff("compliance")}
+    async with _locked(harness.database, *DOORS):
         answers = await asyncio.gather(
             *(
                 people[role].send(document, **_variables(name, case, recording))
@@ -81,59 +83,63 @@ async def test_every_door_audits_its_refusal_while_its_table_is_locked(world: Wo
             )
         )
         for (role, _, _), answer in zip(DOORS.values(), answers, strict=True):
-            await _one_row(world, answer, people[role])
+            await _one_row(harness, answer, people[role])
 
 
 @pytest.mark.parametrize("table", ["resguardo.staff", "resguardo.patients"])
 async def test_refusal_is_audited_while_the_tables_of_people_are_locked(
-    world: World, case: Case, table: str
+    harness: ApiHarness, case: Case, table: str
 ) -> None:
-    patient, officer = case.patient, await world.staff("compliance")
-    async with _locked(world.database, table):
+    patient, officer = case.patient, await harness.staff("compliance")
+    async with _locked(harness.database, table):
         asked = [patient.send(requesting.REQUEST_ACCESS, request={})]
         if table == "resguardo.staff":
             asked.append(officer.send(documents.SUSPEND, userId=str(case.doctor.user_id)))
         answers = await asyncio.gather(*asked)
         for person, answer in zip((patient, officer), answers, strict=False):
-            await _one_row(world, answer, person)
+            await _one_row(harness, answer, person)
 
 
-async def test_every_conflict_of_a_crowd_at_a_locked_table_has_its_row(world: World, case: Case) -> None:
-    recording = await world.recording(case)
-    doctors = [await world.clinician() for _ in range(12)]
-    async with _locked(world.database, "resguardo.recordings"):
+async def test_every_conflict_of_a_crowd_at_a_locked_table_has_its_row(
+    harness: ApiHarness, case: Case
+) -> None:
+    recording = await harness.recording(case)
+    doctors = [await harness.clinician() for _ in range(12)]
+    async with _locked(harness.database, "resguardo.recordings"):
         answers = await asyncio.gather(
             *(doctor.send(documents.STOP, recordingId=str(recording)) for doctor in doctors)
         )
         for doctor, answer in zip(doctors, answers, strict=True):
-            await _one_row(world, answer, doctor)
+            await _one_row(harness, answer, doctor)
 
 
-async def test_refusal_names_whom_it_is_about_while_another_table_is_locked(world: World, case: Case) -> None:
-    recording = await world.recording(case)
-    weak = await world.with_session(case.doctor, aal="aal1")
-    async with _locked(world.database, "resguardo.legal_holds", "resguardo.consultations"):
+async def test_refusal_names_whom_it_is_about_while_another_table_is_locked(
+    harness: ApiHarness, case: Case
+) -> None:
+    recording = await harness.recording(case)
+    weak = await harness.with_session(case.doctor, aal="aal1")
+    async with _locked(harness.database, "resguardo.legal_holds", "resguardo.consultations"):
         answer = await weak.send(documents.STOP, recordingId=str(recording))
         assert answer.error.code == "FORBIDDEN"
-        (row,) = await world.audit(answer.request_id)
+        (row,) = await harness.audit(answer.request_id)
     assert (row["patient_ids"], row["entity_ids"]) == ([UUID(case.patient_id)], [recording])
 
 
-async def test_row_locks_hold_up_no_refusal(world: World, case: Case) -> None:
-    recording, other = await world.recording(case), await world.clinician()
-    async with await psycopg.AsyncConnection.connect(world.database.superuser_url) as holder:
+async def test_row_locks_hold_up_no_refusal(harness: ApiHarness, case: Case) -> None:
+    recording, other = await harness.recording(case), await harness.clinician()
+    async with await psycopg.AsyncConnection.connect(harness.database.superuser_url) as holder:
         for table in ("recordings", "consultations", "staff", "patients"):
             await holder.execute(sql.SQL("select from resguardo.{} for update").format(sql.Identifier(table)))
         answer = await other.send(documents.STOP, recordingId=str(recording))
         await holder.rollback()
     assert answer.error.code == "NOT_FOUND"
-    (row,) = await world.audit(answer.request_id)
+    (row,) = await harness.audit(answer.request_id)
     assert (row["outcome"], row["patient_ids"]) == ("DENIED", [UUID(case.patient_id)])
 
 
-async def test_refused_id_that_nobody_has_is_named(world: World, case: Case) -> None:
+async def test_refused_id_that_nobody_has_is_named(harness: ApiHarness, case: Case) -> None:
     unknown = uuid4()
-    weak = await world.with_session(case.doctor, aal="aal1")
+    weak = await harness.with_session(case.doctor, aal="aal1")
     answer = await weak.send(documents.STOP, recordingId=str(unknown))
-    (row,) = await world.audit(answer.request_id)
+    (row,) = await harness.audit(answer.request_id)
     assert (row["outcome"], row["entity_ids"], row["patient_ids"]) == ("DENIED", [unknown], [])

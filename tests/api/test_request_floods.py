@@ -29,11 +29,11 @@ from app.main import create_app
 from app.transcripts import encryption
 from app.transcripts.search import service as search_service
 from tests.api import documents
+from tests.api.harness import Answer, ApiHarness, Case, Person, from_address
 from tests.api.small_api import small_schema
 from tests.api.socket_client import ORIGIN, connected, listening
 from tests.api.speaking import spoken
 from tests.api.test_webhook import _bytes, _event, _post
-from tests.api.world import Answer, Case, Person, World, from_address
 
 pytestmark = pytest.mark.anyio
 
@@ -46,10 +46,10 @@ fails.
 
 @asynccontextmanager
 async def held(
-    world: World, lock: LiteralString, *values: object
+    harness: ApiHarness, lock: LiteralString, *values: object
 ) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
     """Hold a lock that the API's statements need, until the block or the transaction ends."""
-    async with await psycopg.AsyncConnection.connect(world.database.superuser_url) as connection:
+    async with await psycopg.AsyncConnection.connect(harness.database.superuser_url) as connection:
         await connection.execute(lock, values)
         yield connection
 
@@ -68,19 +68,19 @@ async def flooding(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def waiting(world: World) -> int:
+async def waiting(harness: ApiHarness) -> int:
     """Return the number of API statements that wait for a lock."""
-    (row,) = await world.rows(
+    (row,) = await harness.rows(
         "select count(*) as waiting from pg_stat_activity where datname = current_database()"
         " and application_name = 'resguardo-api' and wait_event_type = 'Lock'"
     )
     return int(row["waiting"])
 
 
-async def until_waiting(world: World, number: int) -> None:
+async def until_waiting(harness: ApiHarness, number: int) -> None:
     """Wait until this number of API statements wait for a lock."""
     async with asyncio.timeout(SERVED_SECONDS):
-        while await waiting(world) < number:  # noqa: ASYNC110 - Postgres tells nobody
+        while await waiting(harness) < number:  # noqa: ASYNC110 - Postgres tells nobody
             await asyncio.sleep(0.01)
 
 
@@ -89,19 +89,19 @@ def reasons(answers: list[Answer]) -> Counter[str | None]:
 
 
 async def test_flood_of_one_doctor_is_shed_and_everybody_else_is_served(
-    world: World, case: Case, other_doctor: Person
+    harness: ApiHarness, case: Case, other_doctor: Person
 ) -> None:
-    another = await world.case(other_doctor)
+    another = await harness.case(other_doctor)
     flood = [case.doctor.send(documents.JOIN, consultationId=case.id) for _ in range(FLOOD)]
     lock: LiteralString = "select 1 from resguardo.consultations where id = %s for update"
-    async with held(world, lock, case.id) as holding, flooding(flood, holding) as tasks:
-        await until_waiting(world, RUNNING)
+    async with held(harness, lock, case.id) as holding, flooding(flood, holding) as tasks:
+        await until_waiting(harness, RUNNING)
         async with asyncio.timeout(SERVED_SECONDS):
             assert (await other_doctor.ask(documents.VIEWER))["role"] == "clinician"
             assert (await other_doctor.ask(documents.JOIN, consultationId=another.id))["token"]
             assert (await case.patient.ask(documents.VIEWER))["role"] == "patient"
-            assert (await _post(world, _bytes(_event()))).status_code == 200
-            assert (await world.http.get("/health/ready")).status_code == 200
+            assert (await _post(harness, _bytes(_event()))).status_code == 200
+            assert (await harness.http.get("/health/ready")).status_code == 200
         assert sum(not task.done() for task in tasks) == RUNNING + WAITING
     answers = [task.result() for task in tasks]
     assert reasons(answers) == {"answered": RUNNING + WAITING, "too_many_at_once": FLOOD - RUNNING - WAITING}
@@ -110,52 +110,54 @@ async def test_flood_of_one_doctor_is_shed_and_everybody_else_is_served(
             assert answer.error.code == "RATE_LIMITED"
             assert answer.error.extensions["retryable"] is True
             assert answer.response.headers["retry-after"] == str(answer.error.extensions["retryAfterSeconds"])
-            assert await world.audit(answer.request_id) == []
+            assert await harness.audit(answer.request_id) == []
     assert (await case.doctor.ask(documents.JOIN, consultationId=case.id))["token"]
 
 
-async def test_root_fields_count_as_operations(world: World, doctor: Person, other_doctor: Person) -> None:
+async def test_root_fields_count_as_operations(
+    harness: ApiHarness, doctor: Person, other_doctor: Person
+) -> None:
     query = "{" + " ".join(f'f{n}: recording(id: "{uuid4()}") {{ id }}' for n in range(10)) + "}"
     flood = [doctor.send(query) for _ in range(30)]
     async with (
-        held(world, "lock table resguardo.recordings in access exclusive mode") as holding,
+        held(harness, "lock table resguardo.recordings in access exclusive mode") as holding,
         flooding(flood, holding) as tasks,
     ):
-        await until_waiting(world, RUNNING)
+        await until_waiting(harness, RUNNING)
         async with asyncio.timeout(SERVED_SECONDS):
             assert (await other_doctor.ask(documents.VIEWER))["role"] == "clinician"
-        assert await waiting(world) == RUNNING
+        assert await waiting(harness) == RUNNING
     codes = Counter(error["extensions"]["code"] for task in tasks for error in task.result().body["errors"])
     assert set(codes) == {"NOT_FOUND", "RATE_LIMITED"}
 
 
 async def test_bad_input_is_judged_within_the_same_limit(
-    world: World, doctor: Person, other_doctor: Person
+    harness: ApiHarness, doctor: Person, other_doctor: Person
 ) -> None:
     flood = [doctor.send("query ($id: ID!) { recording(id: $id) { id } }") for _ in range(FLOOD)]
     lock: LiteralString = "lock table resguardo.staff in access exclusive mode"
-    async with held(world, lock) as holding, flooding(flood, holding) as tasks:
-        await until_waiting(world, RUNNING)
-        assert await waiting(world) == RUNNING
+    async with held(harness, lock) as holding, flooding(flood, holding) as tasks:
+        await until_waiting(harness, RUNNING)
+        assert await waiting(harness) == RUNNING
     assert {task.result().error.code for task in tasks} == {"BAD_USER_INPUT", "RATE_LIMITED"}
     assert (await other_doctor.ask(documents.VIEWER))["role"] == "clinician"
 
 
 @pytest.mark.parametrize("is_from_many_addresses", [False, True])
 async def test_flood_of_links_that_read_nothing_is_shed_counted_and_holds_up_nobody(
-    world: World, other_doctor: Person, is_from_many_addresses: bool
+    harness: ApiHarness, other_doctor: Person, is_from_many_addresses: bool
 ) -> None:
     table: LiteralString = "lock table private.subtitle_links in access exclusive mode"
     network = "198.18.7" if is_from_many_addresses else "198.18.6"
-    async with world.another_api(guest_operations=4) as http:
+    async with harness.another_api(guest_operations=4) as http:
         clients = [
             from_address(http, f"{network}.{number % 250 if is_from_many_addresses else 1}")
             for number in range(300)
         ]
         person = Person(http, other_doctor.user_id, other_doctor.session_id, other_doctor.token)
         flood = [client.get(f"/subtitles/{uuid4().hex * 2}.vtt") for client in clients]
-        async with held(world, table) as holding, flooding(flood, holding) as tasks:
-            await until_waiting(world, 4 if is_from_many_addresses else 2)
+        async with held(harness, table) as holding, flooding(flood, holding) as tasks:
+            await until_waiting(harness, 4 if is_from_many_addresses else 2)
             async with asyncio.timeout(SERVED_SECONDS):
                 assert (await person.ask(documents.VIEWER))["role"] == "clinician"
             assert sum(task.done() for task in tasks) >= 200
@@ -167,7 +169,7 @@ async def test_flood_of_links_that_read_nothing_is_shed_counted_and_holds_up_nob
                 (error,) = answer.json()["errors"]
                 assert error["extensions"]["code"] == "RATE_LIMITED"
                 assert answer.headers["retry-after"] == str(error["extensions"]["retryAfterSeconds"])
-    rows = await world.rows(
+    rows = await harness.rows(
         "select row_count, reason from audit.events where action = 'request.reject'"
         " and address << cast(%s as inet)",
         f"{network}.0/24",
@@ -184,55 +186,57 @@ async def test_flood_of_links_that_read_nothing_is_shed_counted_and_holds_up_nob
         f"/subtitles/{'a' * 64}.vtt",
     ],
 )
-async def test_miss_of_any_kind_is_counted_as_a_bad_invitation_is(world: World, path: str) -> None:
+async def test_miss_of_any_kind_is_counted_as_a_bad_invitation_is(harness: ApiHarness, path: str) -> None:
     address = f"198.19.1.{len(path)}" if path.endswith("vtt") else f"198.19.2.{len(path)}"
-    async with world.another_api() as http, from_address(http, address) as client:
+    async with harness.another_api() as http, from_address(http, address) as client:
         assert (await client.get(path)).status_code == 404
         stranger = Person(client, uuid4(), uuid4(), None)
         assert (await stranger.refused(documents.JOIN, invitation="x" * 44))[0] == "NOT_FOUND"
-    (row,) = await world.rows(
+    (row,) = await harness.rows(
         "select row_count from audit.events where action = 'request.reject' and address = cast(%s as inet)",
         address,
     )
     assert row["row_count"] == 2
 
 
-async def test_guests_of_one_address_do_not_hold_up_those_of_another(world: World, case: Case) -> None:
+async def test_guests_of_one_address_do_not_hold_up_those_of_another(harness: ApiHarness, case: Case) -> None:
     invited = await case.doctor.ask(documents.INVITE, consultationId=case.id, role="INTERPRETER")
     table: LiteralString = "lock table private.subtitle_links in access exclusive mode"
     async with (
-        world.another_api() as http,
+        harness.another_api() as http,
         from_address(http, "198.18.8.1") as flooder,
         from_address(http, "198.18.8.2") as client,
     ):
         flood = [flooder.get(f"/subtitles/{uuid4().hex * 2}.vtt") for _ in range(FLOOD)]
-        async with held(world, table) as holding, flooding(flood, holding):
-            await until_waiting(world, 2)
+        async with held(harness, table) as holding, flooding(flood, holding):
+            await until_waiting(harness, 2)
             guest = Person(client, uuid4(), uuid4(), None)
             async with asyncio.timeout(SERVED_SECONDS):
                 assert (await guest.ask(documents.JOIN, invitation=invited["invitation"]))["token"]
 
 
-async def test_flood_of_a_link_that_leaked_takes_nothing_of_its_doctor(world: World, case: Case) -> None:
-    recording = await world.recording(case)
-    await spoken(world, recording)
+async def test_flood_of_a_link_that_leaked_takes_nothing_of_its_doctor(
+    harness: ApiHarness, case: Case
+) -> None:
+    recording = await harness.recording(case)
+    await spoken(harness, recording)
     urls = await case.doctor.ask(documents.ISSUE_SUBTITLE_URLS, id=str(recording))
     table: LiteralString = "lock table resguardo.transcripts in access exclusive mode"
-    flood = [world.http.get(urls["webvtt"]) for _ in range(FLOOD)]
-    async with held(world, table) as holding, flooding(flood, holding) as tasks:
-        await until_waiting(world, RUNNING)
+    flood = [harness.http.get(urls["webvtt"]) for _ in range(FLOOD)]
+    async with held(harness, table) as holding, flooding(flood, holding) as tasks:
+        await until_waiting(harness, RUNNING)
         async with asyncio.timeout(SERVED_SECONDS):
             assert (await case.doctor.ask(documents.VIEWER))["role"] == "clinician"
-        assert await waiting(world) == RUNNING
+        assert await waiting(harness) == RUNNING
     assert {task.result().status_code for task in tasks} <= {200, 429, 503}
 
 
 async def test_long_searches_of_one_doctor_leave_places_to_others(
-    world: World, case: Case, other_doctor: Person, monkeypatch: pytest.MonkeyPatch
+    harness: ApiHarness, case: Case, other_doctor: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mine, theirs = await world.recording(case), await world.recording(await world.case(other_doctor))
-    await spoken(world, mine)
-    await spoken(world, theirs)
+    mine, theirs = await harness.recording(case), await harness.recording(await harness.case(other_doctor))
+    await spoken(harness, mine)
+    await spoken(harness, theirs)
     may_end, begun = threading.Event(), threading.Semaphore(0)
     decrypt = encryption.decrypt_transcript
 
@@ -257,10 +261,10 @@ async def test_long_searches_of_one_doctor_leave_places_to_others(
 
 
 async def test_subscriptions_of_one_doctor_read_only_so_many_at_once(
-    world: World, case: Case, other_doctor: Person
+    harness: ApiHarness, case: Case, other_doctor: Person
 ) -> None:
     table: LiteralString = "lock table resguardo.recordings in access exclusive mode"
-    app = create_app(world.settings.model_copy(update={"allowed_origins": (ORIGIN,)}))
+    app = create_app(harness.settings.model_copy(update={"allowed_origins": (ORIGIN,)}))
     async with (
         listening(app) as url,
         connected(url) as first,
@@ -270,14 +274,14 @@ async def test_subscriptions_of_one_doctor_read_only_so_many_at_once(
         other = replace(other_doctor, http=http)
         for client in (first, second):
             await client.init(case.doctor)
-        async with held(world, table):
+        async with held(harness, table):
             for client in (first, second):
                 for number in range(10):
                     await client.subscribe(WATCH, str(number), consultationId=case.id)
-            await until_waiting(world, RUNNING)
+            await until_waiting(harness, RUNNING)
             async with asyncio.timeout(SERVED_SECONDS):
                 assert (await other.ask(documents.VIEWER))["role"] == "clinician"
-            assert await waiting(world) == RUNNING
+            assert await waiting(harness) == RUNNING
 
 
 WATCH = (
@@ -285,14 +289,14 @@ WATCH = (
 )
 
 
-async def test_flood_of_metrics_asks_the_database_once(world: World, other_doctor: Person) -> None:
-    flood = [world.http.get("/metrics") for _ in range(FLOOD)]
+async def test_flood_of_metrics_asks_the_database_once(harness: ApiHarness, other_doctor: Person) -> None:
+    flood = [harness.http.get("/metrics") for _ in range(FLOOD)]
     table: LiteralString = "lock table private.leadership in access exclusive mode"
-    async with held(world, table) as holding, flooding(flood, holding) as tasks:
-        await until_waiting(world, 1)
+    async with held(harness, table) as holding, flooding(flood, holding) as tasks:
+        await until_waiting(harness, 1)
         async with asyncio.timeout(SERVED_SECONDS):
             assert (await other_doctor.ask(documents.VIEWER))["role"] == "clinician"
-        assert await waiting(world) == 1
+        assert await waiting(harness) == 1
     assert {task.result().status_code for task in tasks} == {200}
 
 

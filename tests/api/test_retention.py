@@ -6,6 +6,7 @@ from uuid import uuid4
 import pytest
 
 from tests.api import documents
+from tests.api.harness import ApiHarness, Case, Person, consultation_input
 from tests.api.retaining import (
     APPROVE_POLICY,
     POLICIES,
@@ -15,20 +16,19 @@ from tests.api.retaining import (
     forgotten,
     proposed,
 )
-from tests.api.world import Case, Person, World, consultation_input
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-async def unkept(world: World) -> AsyncIterator[World]:
-    """Return the world, and delete its retention policies at the end."""
-    async with forgotten(world):
-        yield world
+async def unkept(harness: ApiHarness) -> AsyncIterator[ApiHarness]:
+    """Return the harness, and delete its retention policies at the end."""
+    async with forgotten(harness):
+        yield harness
 
 
 async def test_the_first_policy_comes_into_force_by_two_officers(
-    unkept: World, case: Case, officer: Person
+    unkept: ApiHarness, case: Case, officer: Person
 ) -> None:
     recording = await unkept.recording(case)
     policy_id = await proposed(unkept)
@@ -49,7 +49,7 @@ async def test_the_first_policy_comes_into_force_by_two_officers(
     assert row["due_at"] is not None
 
 
-async def test_the_same_officer_twice_is_told_so(unkept: World, case: Case, officer: Person) -> None:
+async def test_the_same_officer_twice_is_told_so(unkept: ApiHarness, case: Case, officer: Person) -> None:
     await unkept.recording(case)
     policy_id = await proposed(unkept)
     await officer.ask(APPROVE_POLICY, policyId=policy_id)
@@ -57,7 +57,7 @@ async def test_the_same_officer_twice_is_told_so(unkept: World, case: Case, offi
 
 
 async def test_policies_are_listed_newest_first_with_what_they_shorten(
-    unkept: World, case: Case, officer: Person
+    unkept: ApiHarness, case: Case, officer: Person
 ) -> None:
     await unkept.recording(case)
     active = await proposed(unkept, 90)
@@ -74,7 +74,7 @@ async def test_policies_are_listed_newest_first_with_what_they_shorten(
     assert (row["action"], row["outcome"]) == ("retention.list", "ALLOWED")
 
 
-async def test_a_preview_tells_what_goes_and_when(unkept: World, case: Case, officer: Person) -> None:
+async def test_a_preview_tells_what_goes_and_when(unkept: ApiHarness, case: Case, officer: Person) -> None:
     await unkept.recording(case)
     policy_id = await proposed(unkept)
     answer = await officer.send(PREVIEW, policyId=policy_id)
@@ -87,7 +87,7 @@ async def test_a_preview_tells_what_goes_and_when(unkept: World, case: Case, off
 
 @pytest.mark.parametrize("document", [PREVIEW, APPROVE_POLICY, REJECT_POLICY])
 async def test_an_unknown_and_a_settled_policy_are_refused(
-    unkept: World, officer: Person, document: str
+    unkept: ApiHarness, officer: Person, document: str
 ) -> None:
     assert await officer.refused(document, policyId=0) == ("NOT_FOUND", "retention_policy_not_found")
     policy_id = await proposed(unkept)
@@ -95,19 +95,21 @@ async def test_an_unknown_and_a_settled_policy_are_refused(
     assert await officer.refused(document, policyId=policy_id) == ("CONFLICT", "retention_policy_settled")
 
 
-async def test_the_storage_report_adds_up_and_names_nobody(world: World, case: Case, officer: Person) -> None:
-    recording = await world.recording(case)
+async def test_the_storage_report_adds_up_and_names_nobody(
+    harness: ApiHarness, case: Case, officer: Person
+) -> None:
+    recording = await harness.recording(case)
     answer = await officer.send(STORAGE_REPORT)
     report = answer.data["storageReport"]
     assert report["sizeBytes"] == sum(each["sizeBytes"] for each in report["stored"]) > 0
     assert report["storagePerMonth"] == pytest.approx(report["sizeBytes"] / 10**9 * 0.015, abs=1e-4)
     assert report["prices"] == {"gbMonth": 0.015, "classAMillion": 4.5, "classBMillion": 0.36, "asOf": "2026"}
     assert not any(str(known) in answer.body for known in (recording, case.id, case.patient_id))
-    [row] = await world.audit(answer.request_id)
+    [row] = await harness.audit(answer.request_id)
     assert (row["action"], row["outcome"]) == ("storage.report", "ALLOWED")
 
 
-async def test_a_birth_date_is_taken_once_and_shown_nowhere(world: World, case: Case) -> None:
+async def test_a_birth_date_is_taken_once_and_shown_nowhere(harness: ApiHarness, case: Case) -> None:
     doctor, patient = case.doctor, f"mrn-{uuid4()}"
 
     async def register(**given: object) -> object:
@@ -123,7 +125,7 @@ async def test_a_birth_date_is_taken_once_and_shown_nowhere(world: World, case: 
         consultation=consultation_input(patientExternalId=patient, patientBirthDate="2015-05-01"),
     )
     assert refused == ("CONFLICT", "patient_birth_date_differs")
-    [row] = await world.rows(
+    [row] = await harness.rows(
         "select birth_date::text from resguardo.patients where external_id = %s", patient
     )
     assert row["birth_date"] == "2015-04-30"

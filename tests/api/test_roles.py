@@ -16,6 +16,15 @@ from devstack.livekit.webhooks import sign
 from graphql_schema.schema import make_schema
 from tests.api import documents, requesting
 from tests.api.deleting import destroyed, requested
+from tests.api.harness import (
+    LIVEKIT_KEY,
+    LIVEKIT_SECRET,
+    ApiHarness,
+    Case,
+    Person,
+    consent_input,
+    consultation_input,
+)
 from tests.api.holding import LEGAL_HOLDS, PLACE_HOLD, RELEASE_HOLD, held, hold_input
 from tests.api.importing import COMPLETE_IMPORT, IMPORT, arranged, import_input
 from tests.api.retaining import (
@@ -28,15 +37,6 @@ from tests.api.retaining import (
 )
 from tests.api.socket_client import Socket, connected
 from tests.api.speaking import spoken
-from tests.api.world import (
-    LIVEKIT_KEY,
-    LIVEKIT_SECRET,
-    Case,
-    Person,
-    World,
-    consent_input,
-    consultation_input,
-)
 
 pytestmark = pytest.mark.anyio
 
@@ -171,29 +171,34 @@ def test_every_root_field_has_its_row() -> None:
     assert all(field.expected.keys() == set(WHO) for field in FIELDS.values())
 
 
-async def _who(world: World, who: Who, case: Case) -> Person:
+async def _who(harness: ApiHarness, who: Who, case: Case) -> Person:
     doctor = case.doctor
     if who == "aal1 clinician":
-        return await world.with_session(doctor, aal="aal1")
+        return await harness.with_session(doctor, aal="aal1")
     if who == "signed out":
-        person = await world.with_session(doctor)
-        await world.end_session(person)
+        person = await harness.with_session(doctor)
+        await harness.end_session(person)
         return person
     if who in ("delegated clinician", "delegated patient"):
-        return await world.delegated(doctor if who == "delegated clinician" else case.patient)
+        return await harness.delegated(doctor if who == "delegated clinician" else case.patient)
     if who == "suspended":
-        await world.rows(
+        await harness.rows(
             "update resguardo.staff set status = 'suspended', suspended_at = now() where user_id = %s",
             doctor.user_id,
         )
-    people = {"clinician": doctor, "suspended": doctor, "patient": case.patient, "no token": world.stranger()}
+    people = {
+        "clinician": doctor,
+        "suspended": doctor,
+        "patient": case.patient,
+        "no token": harness.stranger(),
+    }
     if who in people:
         return people[who]
-    return await (world.staff("compliance") if who == "compliance" else world.user())
+    return await (harness.staff("compliance") if who == "compliance" else harness.user())
 
 
-async def _variables(world: World, field: str, who: Who, case: Case) -> dict[str, object]:
-    recording = str(await world.recording(case))
+async def _variables(harness: ApiHarness, field: str, who: Who, case: Case) -> dict[str, object]:
+    recording = str(await harness.recording(case))
     has_import = field in ("importRecording", "completeImport")
     kind = "PATIENT" if who == "patient" else "DOCTOR"
     body = (
@@ -206,19 +211,19 @@ async def _variables(world: World, field: str, who: Who, case: Case) -> dict[str
         "consultationId": case.id,
         "recordingId": recording,
         "import": import_input(case),
-        "importId": await arranged(world, case) if has_import else None,
-        "policyId": await proposed(world) if "etentionP" in field else None,
+        "importId": await arranged(harness, case) if has_import else None,
+        "policyId": await proposed(harness) if "etentionP" in field else None,
         "request": {},
         "written": {
             "patientId": case.patient_id,
-            "receivedOn": str((await world.rows("select private.today() as today"))[0]["today"]),
+            "receivedOn": str((await harness.rows("select private.today() as today"))[0]["today"]),
         },
         "ground": "EXCEPTED",
         "extension": "VOLUME",
-        "reviewerId": str((await world.clinician()).user_id),
+        "reviewerId": str((await harness.clinician()).user_id),
         "outcome": "UPHELD",
         "hold": hold_input(patientId=case.patient_id),
-        "holdId": str(await held(world, case)) if field == "releaseLegalHold" else None,
+        "holdId": str(await held(harness, case)) if field == "releaseLegalHold" else None,
         "id": recording if field in ("recording", "deleteRecording", *OF_WORDS) else case.id,
         "query": "headache",
         "first": 20,
@@ -231,24 +236,24 @@ async def _variables(world: World, field: str, who: Who, case: Case) -> dict[str
         "reason": "OTHER",
         "purposeOfUse": "TREATMENT",
         "language": "EN",
-        "userId": str((await world.clinician()).user_id),
+        "userId": str((await harness.clinician()).user_id),
         "body": body,
         "authorization": sign(body.encode(), LIVEKIT_KEY, LIVEKIT_SECRET)["authorization"],
     }
     if field in OF_WORDS:
-        await spoken(world, UUID(recording))
+        await spoken(harness, UUID(recording))
     if field == "retryTranscription":
-        await world.rows(
+        await harness.rows(
             "update resguardo.transcripts set status = 'FAILED', error = 'speech_busy' where recording_id = %s",
             UUID(recording),
         )
     if field == "undoDeletion":
-        await requested(world, UUID(recording))
+        await requested(harness, UUID(recording))
     if field == "deletionCertificates":
-        await destroyed(world, UUID(recording))
+        await destroyed(harness, UUID(recording))
     if "$requestId" in FIELDS[field].document:
         stage = requesting.STAGES.get(field, "OPEN")
-        given["requestId"] = str(await requesting.requested(world, case, stage, "WRITTEN"))
+        given["requestId"] = str(await requesting.requested(harness, case, stage, "WRITTEN"))
     names = {definition.split(":")[0] for definition in FIELDS[field].document.split("$")[1:]}
     return {name: value for name, value in given.items() if name in names}
 
@@ -258,31 +263,31 @@ SUBSCRIPTIONS = {"recordingChanged"}
 
 @pytest.mark.parametrize("who", WHO)
 @pytest.mark.parametrize("field", [name for name in FIELDS if name not in SUBSCRIPTIONS])
-async def test_field_answers_those_it_is_for(world: World, field: str, who: Who) -> None:
-    case = await world.case()
+async def test_field_answers_those_it_is_for(harness: ApiHarness, field: str, who: Who) -> None:
+    case = await harness.case()
     await case.consent()
-    variables = await _variables(world, field, who, case)
-    person = await _who(world, who, case)
+    variables = await _variables(harness, field, who, case)
+    person = await _who(harness, who, case)
     answer = await person.send(FIELDS[field].document, **variables)
     got = OK if "errors" not in answer.body else answer.error.code
     assert got == FIELDS[field].expected[who], answer.body
     if got != OK and who != "no token":
-        (row,) = await world.audit(answer.request_id)
+        (row,) = await harness.audit(answer.request_id)
         assert row["outcome"] == "DENIED"
         assert (row["actor_id"], row["session_fingerprint"]) == (person.user_id, person.fingerprint)
 
 
 @pytest.mark.parametrize("who", WHO)
 @pytest.mark.parametrize("field", sorted(SUBSCRIPTIONS))
-async def test_subscription_answers_those_it_is_for(world: World, field: str, who: Who) -> None:
-    case = await world.case()
-    variables = await _variables(world, field, who, case)
-    person = await _who(world, who, case)
-    async with connected(world.api_url, origin=None) as client:
+async def test_subscription_answers_those_it_is_for(harness: ApiHarness, field: str, who: Who) -> None:
+    case = await harness.case()
+    variables = await _variables(harness, field, who, case)
+    person = await _who(harness, who, case)
+    async with connected(harness.api_url, origin=None) as client:
         got = await _subscribed(client, person, FIELDS[field].document, variables)
         assert got == FIELDS[field].expected[who]
         if got != OK and who != "no token":
-            (row,) = await world.audit(client.request_id)
+            (row,) = await harness.audit(client.request_id)
             assert row["outcome"] == "DENIED"
             assert (row["actor_id"], row["session_fingerprint"]) == (person.user_id, person.fingerprint)
 
@@ -300,14 +305,14 @@ async def _subscribed(client: Socket, person: Person, document: str, variables: 
 
 
 async def test_token_of_another_session_than_the_persons_own_is_refused(
-    world: World, case: Case, other_doctor: Person
+    harness: ApiHarness, case: Case, other_doctor: Person
 ) -> None:
-    token = world.token(case.doctor.user_id, other_doctor.session_id)
+    token = harness.token(case.doctor.user_id, other_doctor.session_id)
     mixed = replace(case.doctor, token=token)
     assert await mixed.refused(documents.VIEWER) == ("UNAUTHENTICATED", "session_over")
 
 
-async def test_aal2_token_of_an_aal1_session_is_refused(world: World, case: Case) -> None:
-    weak = await world.with_session(case.doctor, aal="aal1")
-    token = world.token(case.doctor.user_id, weak.session_id, aal="aal2")
+async def test_aal2_token_of_an_aal1_session_is_refused(harness: ApiHarness, case: Case) -> None:
+    weak = await harness.with_session(case.doctor, aal="aal1")
+    token = harness.token(case.doctor.user_id, weak.session_id, aal="aal2")
     assert await replace(weak, token=token).refused(documents.VIEWER) == ("UNAUTHENTICATED", "session_over")

@@ -13,9 +13,9 @@ from livekit.protocol.models import ParticipantInfo
 from app.texts import LANGUAGES, recording_error_text
 from devstack.livekit import Order
 from tests.api import documents
+from tests.api.harness import ApiHarness, Case, Person
 from tests.api.importing import completed
 from tests.api.socket_client import connected
-from tests.api.world import Case, Person, World
 
 pytestmark = pytest.mark.anyio
 
@@ -23,37 +23,37 @@ JOINED = "participant_joined"
 
 
 @contextmanager
-def _ordered(world: World, *orders: Order) -> Iterator[None]:
+def _ordered(harness: ApiHarness, *orders: Order) -> Iterator[None]:
     for order in orders:
-        world.livekit.orders.add(order)
+        harness.livekit.orders.add(order)
     try:
         yield
     finally:
-        world.livekit.orders.clear()
+        harness.livekit.orders.clear()
 
 
-async def _enter(world: World, case: Case, *people: Person) -> None:
+async def _enter(harness: ApiHarness, case: Case, *people: Person) -> None:
     """Let these people join the room with tokens from our API."""
     for person in people:
         token = (await person.ask(documents.JOIN, consultationId=case.id))["token"]
         async with httpx.AsyncClient(trust_env=False) as http:
-            entered = await http.post(f"{world.livekit_url}/stand-in/join", json={"token": token})
+            entered = await http.post(f"{harness.livekit_url}/stand-in/join", json={"token": token})
         assert entered.status_code == 200
 
 
-def _admit(world: World, case: Case, identity: str) -> None:
+def _admit(harness: ApiHarness, case: Case, identity: str) -> None:
     """Let a participant into the room without a token from our API."""
-    world.livekit.rooms.admit(_room(case), identity, publishes=False)
+    harness.livekit.rooms.admit(_room(case), identity, publishes=False)
 
 
 def _room(case: Case) -> str:
     return str(case.consultation["roomName"])
 
 
-async def _settle(world: World) -> None:
+async def _settle(harness: ApiHarness) -> None:
     """Wait until every webhook has arrived, and run the jobs that the webhooks queued."""
-    await world.livekit.notifier.idle()
-    await world.work()
+    await harness.livekit.notifier.idle()
+    await harness.work()
 
 
 async def _recordings(case: Case) -> list[Any]:
@@ -61,17 +61,17 @@ async def _recordings(case: Case) -> list[Any]:
     return [edge["node"] for edge in page["edges"]]
 
 
-async def _recorded(world: World, case: Case) -> str:
+async def _recorded(harness: ApiHarness, case: Case) -> str:
     """Record the doctor and the patient in the room. Return the id of the recording."""
     await case.consent()
-    await _enter(world, case, case.doctor, case.patient)
+    await _enter(harness, case, case.doctor, case.patient)
     started = await case.doctor.ask(documents.START, consultationId=case.id)
-    await world.until(case.doctor, started["id"], "RECORDING")
+    await harness.until(case.doctor, started["id"], "RECORDING")
     return str(started["id"])
 
 
-async def test_wishes_are_part_of_a_registration_and_other_wishes_are_a_conflict(world: World) -> None:
-    case = await world.case(autoRecord=True, separateSpeakers=True)
+async def test_wishes_are_part_of_a_registration_and_other_wishes_are_a_conflict(harness: ApiHarness) -> None:
+    case = await harness.case(autoRecord=True, separateSpeakers=True)
     found = await case.doctor.ask(documents.CONSULTATION, id=case.id)
     assert (found["autoRecord"], found["separateSpeakers"]) == (True, True)
     again = await case.doctor.ask(documents.REGISTER, consultation=case.registration)
@@ -84,119 +84,123 @@ async def test_wishes_are_part_of_a_registration_and_other_wishes_are_a_conflict
 
 @pytest.mark.parametrize("kind", [None, "duplicate", "renew", "reorder"])
 async def test_recording_begins_by_itself_once_doctor_and_patient_are_there(
-    world: World, kind: str | None
+    harness: ApiHarness, kind: str | None
 ) -> None:
-    case = await world.case(autoRecord=True)
+    case = await harness.case(autoRecord=True)
     await case.consent()
     orders = [] if kind is None else [Order(kind, event=JOINED, count=2)]
-    with _ordered(world, *orders):
-        await _enter(world, case, case.doctor)
-        await _settle(world)
+    with _ordered(harness, *orders):
+        await _enter(harness, case, case.doctor)
+        await _settle(harness)
         assert await _recordings(case) == []
-        await _enter(world, case, case.patient)
-        await _settle(world)
+        await _enter(harness, case, case.patient)
+        await _settle(harness)
         (recording,) = await _recordings(case)
-    await world.until(case.doctor, recording["id"], "RECORDING")
+    await harness.until(case.doctor, recording["id"], "RECORDING")
     await case.doctor.ask(documents.STOP, recordingId=recording["id"])
-    await world.until(case.doctor, recording["id"], "READY")
-    await _enter(world, case, case.patient)
-    await _settle(world)
-    await world.services.reconciler.run_once()
+    await harness.until(case.doctor, recording["id"], "READY")
+    await _enter(harness, case, case.patient)
+    await _settle(harness)
+    await harness.services.reconciler.run_once()
     assert [one["id"] for one in await _recordings(case)] == [recording["id"]]
-    (row,) = await world.rows(
+    (row,) = await harness.rows(
         "select actor_id, reason from audit.events where action = 'recording.start' and %s = any(entity_ids)",
         recording["id"],
     )
     assert (row["actor_id"], row["reason"]) == (None, "auto_record")
 
 
-async def test_of_two_looks_at_once_one_begins_the_recording(world: World) -> None:
-    case = await world.case(autoRecord=True, separateSpeakers=True)
+async def test_of_two_looks_at_once_one_begins_the_recording(harness: ApiHarness) -> None:
+    case = await harness.case(autoRecord=True, separateSpeakers=True)
     await case.consent()
-    with _ordered(world, Order("drop_all")):
-        await _enter(world, case, case.doctor, case.patient)
+    with _ordered(harness, Order("drop_all")):
+        await _enter(harness, case, case.doctor, case.patient)
     looks = await asyncio.gather(
-        *(world.services.recording_jobs.rooms.check_room(_room(case)) for _ in range(4))
+        *(harness.services.recording_jobs.rooms.check_room(_room(case)) for _ in range(4))
     )
     assert looks.count("auto_record") == 1
     assert set(looks) <= {None, "auto_record", "separate_speakers"}
-    rows = await world.rows(
+    rows = await harness.rows(
         "select medium from resguardo.recordings where consultation_id = %s order by medium desc", case.id
     )
     assert [row["medium"] for row in rows] == ["VIDEO", "MICROPHONE", "MICROPHONE"]
 
 
-async def test_nothing_begins_by_itself_without_everybodys_consent_until_it_is_there(world: World) -> None:
-    case = await world.case(autoRecord=True)
-    await _enter(world, case, case.doctor, case.patient)
-    await _settle(world)
-    await world.services.reconciler.run_once()
+async def test_nothing_begins_by_itself_without_everybodys_consent_until_it_is_there(
+    harness: ApiHarness,
+) -> None:
+    case = await harness.case(autoRecord=True)
+    await _enter(harness, case, case.doctor, case.patient)
+    await _settle(harness)
+    await harness.services.reconciler.run_once()
     assert await _recordings(case) == []
     await case.consent()
-    await world.services.reconciler.run_once()
+    await harness.services.reconciler.run_once()
     (recording,) = await _recordings(case)
-    await world.until(case.doctor, recording["id"], "RECORDING")
+    await harness.until(case.doctor, recording["id"], "RECORDING")
 
 
-async def test_nothing_begins_by_itself_again_after_a_withdrawal_and_a_new_consent(world: World) -> None:
-    case = await world.case(autoRecord=True)
+async def test_nothing_begins_by_itself_again_after_a_withdrawal_and_a_new_consent(
+    harness: ApiHarness,
+) -> None:
+    case = await harness.case(autoRecord=True)
     await case.consent()
-    await _enter(world, case, case.doctor, case.patient)
-    await _settle(world)
+    await _enter(harness, case, case.doctor, case.patient)
+    await _settle(harness)
     (recording,) = await _recordings(case)
-    await world.until(case.doctor, recording["id"], "RECORDING")
+    await harness.until(case.doctor, recording["id"], "RECORDING")
     await case.patient.ask(documents.WITHDRAW_CONSENT, participantId=case.participant("PATIENT"))
-    await world.until(case.doctor, recording["id"], "READY")
+    await harness.until(case.doctor, recording["id"], "READY")
     transcription = (await case.doctor.ask(documents.RECORDING, id=recording["id"]))["transcription"]
     assert (transcription["status"], transcription["error"]) == ("OFF", "consent_withdrawn")
     await case.consent()
-    await world.services.reconciler.run_once()
+    await harness.services.reconciler.run_once()
     assert [one["id"] for one in await _recordings(case)] == [recording["id"]]
 
 
-async def test_recording_begins_by_itself_though_another_was_imported(world: World) -> None:
-    case = await world.case(autoRecord=True)
+async def test_recording_begins_by_itself_though_another_was_imported(harness: ApiHarness) -> None:
+    case = await harness.case(autoRecord=True)
     await case.consent()
-    imported = await completed(world, case)
-    await _enter(world, case, case.doctor, case.patient)
-    await _settle(world)
+    imported = await completed(harness, case)
+    await _enter(harness, case, case.doctor, case.patient)
+    await _settle(harness)
     (recording,) = [one for one in await _recordings(case) if one["id"] != imported["id"]]
-    await world.until(case.doctor, recording["id"], "RECORDING")
+    await harness.until(case.doctor, recording["id"], "RECORDING")
 
 
-async def test_nothing_begins_by_itself_where_it_was_not_asked_for(world: World, case: Case) -> None:
+async def test_nothing_begins_by_itself_where_it_was_not_asked_for(harness: ApiHarness, case: Case) -> None:
     await case.consent()
-    await _enter(world, case, case.doctor, case.patient)
-    await _settle(world)
-    await world.services.reconciler.run_once()
+    await _enter(harness, case, case.doctor, case.patient)
+    await _settle(harness)
+    await harness.services.reconciler.run_once()
     assert await _recordings(case) == []
 
 
-async def test_nothing_begins_by_itself_with_a_stranger_in_the_room(world: World) -> None:
-    case = await world.case(autoRecord=True)
+async def test_nothing_begins_by_itself_with_a_stranger_in_the_room(harness: ApiHarness) -> None:
+    case = await harness.case(autoRecord=True)
     await case.consent()
-    _admit(world, case, "somebody")
-    await _enter(world, case, case.doctor, case.patient)
-    await _settle(world)
+    _admit(harness, case, "somebody")
+    await _enter(harness, case, case.doctor, case.patient)
+    await _settle(harness)
     assert await _recordings(case) == []
 
 
-async def test_recording_begins_by_itself_though_every_event_was_dropped(world: World) -> None:
-    case = await world.case(autoRecord=True)
+async def test_recording_begins_by_itself_though_every_event_was_dropped(harness: ApiHarness) -> None:
+    case = await harness.case(autoRecord=True)
     await case.consent()
-    with _ordered(world, Order("drop_all")):
-        await _enter(world, case, case.doctor, case.patient)
-        await _settle(world)
+    with _ordered(harness, Order("drop_all")):
+        await _enter(harness, case, case.doctor, case.patient)
+        await _settle(harness)
     assert await _recordings(case) == []
-    await world.services.reconciler.run_once()
+    await harness.services.reconciler.run_once()
     (recording,) = await _recordings(case)
-    await world.until(case.doctor, recording["id"], "RECORDING")
+    await harness.until(case.doctor, recording["id"], "RECORDING")
 
 
-async def _guest(world: World, case: Case) -> str:
+async def _guest(harness: ApiHarness, case: Case) -> str:
     """Return the id of an invited guest whom the API refused a token."""
     invited = await case.doctor.ask(documents.INVITE, consultationId=case.id, role="COMPANION")
-    refused = await world.stranger().refused(documents.JOIN, invitation=invited["invitation"])
+    refused = await harness.stranger().refused(documents.JOIN, invitation=invited["invitation"])
     assert refused == ("FORBIDDEN", "consent_missing_to_join")
     return str(invited["participantId"])
 
@@ -206,37 +210,37 @@ async def _guest(world: World, case: Case) -> str:
     [("guest", True), ("guest", False), ("stranger", True), ("stranger", False), ("withdrawal", True)],
 )
 async def test_recording_stops_and_says_why_to_the_doctor_who_watches(
-    world: World, case: Case, kind: str, is_heard: bool
+    harness: ApiHarness, case: Case, kind: str, is_heard: bool
 ) -> None:
-    recording = await _recorded(world, case)
+    recording = await _recorded(harness, case)
     error = {
         "guest": "consent_missing",
         "stranger": "unknown_participant",
         "withdrawal": "consent_withdrawn",
     }[kind]
-    async with connected(world.api_url, origin=None) as client:
+    async with connected(harness.api_url, origin=None) as client:
         await client.init(case.doctor)
         await client.subscribe(documents.RECORDING_CHANGED, consultationId=case.id)
         assert (await client.event())["error"] is None
-        with _ordered(world, *([] if is_heard else [Order("drop", event=JOINED)])):
+        with _ordered(harness, *([] if is_heard else [Order("drop", event=JOINED)])):
             if kind == "withdrawal":
                 await case.patient.ask(documents.WITHDRAW_CONSENT, participantId=case.participant("PATIENT"))
             else:
-                _admit(world, case, await _guest(world, case) if kind == "guest" else "somebody")
-            await _settle(world)
+                _admit(harness, case, await _guest(harness, case) if kind == "guest" else "somebody")
+            await _settle(harness)
             if not is_heard:
-                await world.services.reconciler.run_once()
+                await harness.services.reconciler.run_once()
         told = await client.event()
         assert (told["id"], told["status"], told["error"]) == (recording, "STOPPING", error)
         assert told["errorText"] == recording_error_text(error, "en")
-    ready = await world.until(case.doctor, recording, "READY")
+    ready = await harness.until(case.doctor, recording, "READY")
     assert ready["error"] == error
 
 
-async def test_error_is_told_in_the_readers_language(world: World, case: Case) -> None:
-    recording = await _recorded(world, case)
-    _admit(world, case, "somebody")
-    await _settle(world)
+async def test_error_is_told_in_the_readers_language(harness: ApiHarness, case: Case) -> None:
+    recording = await _recorded(harness, case)
+    _admit(harness, case, "somebody")
+    await _settle(harness)
     for language in LANGUAGES:
         answer = await case.doctor.send(documents.RECORDING, in_language=language, id=recording)
         told = answer.data["recording"]
@@ -244,14 +248,14 @@ async def test_error_is_told_in_the_readers_language(world: World, case: Case) -
         assert told["errorText"] == recording_error_text("unknown_participant", language)
 
 
-async def test_recorders_are_no_strangers(world: World) -> None:
-    case = await world.case(separateSpeakers=True)
-    recording = await _recorded(world, case)
-    parts = await world.rows("select id from resguardo.recordings where video_id = %s", recording)
+async def test_recorders_are_no_strangers(harness: ApiHarness) -> None:
+    case = await harness.case(separateSpeakers=True)
+    recording = await _recorded(harness, case)
+    parts = await harness.rows("select id from resguardo.recordings where video_id = %s", recording)
     for part in parts:
-        await world.until(case.doctor, str(part["id"]), "RECORDING")
-    await world.services.reconciler.run_once()
-    inside = world.livekit.rooms.participants(_room(case))
+        await harness.until(case.doctor, str(part["id"]), "RECORDING")
+    await harness.services.reconciler.run_once()
+    inside = harness.livekit.rooms.participants(_room(case))
     recorders = [one.identity for one in inside if one.kind == ParticipantInfo.Kind.EGRESS]
     assert len(recorders) == 1 + len(parts) == 3
     assert all(identity.startswith("EG_") for identity in recorders)
@@ -259,18 +263,18 @@ async def test_recorders_are_no_strangers(world: World) -> None:
     assert (found["status"], found["error"]) == ("RECORDING", None)
 
 
-async def test_person_who_calls_itself_a_recorder_is_a_stranger(world: World, case: Case) -> None:
-    recording = await _recorded(world, case)
-    _admit(world, case, "EG_" + uuid4().hex[:12])
-    await _settle(world)
-    assert (await world.until(case.doctor, recording, "READY"))["error"] == "unknown_participant"
+async def test_person_who_calls_itself_a_recorder_is_a_stranger(harness: ApiHarness, case: Case) -> None:
+    recording = await _recorded(harness, case)
+    _admit(harness, case, "EG_" + uuid4().hex[:12])
+    await _settle(harness)
+    assert (await harness.until(case.doctor, recording, "READY"))["error"] == "unknown_participant"
 
 
 @pytest.mark.parametrize("room", ["another_{}", "tests_{}"], ids=["another deployment", "no consultation"])
-async def test_event_of_a_room_that_is_not_ours_queues_no_job(world: World, room: str) -> None:
+async def test_event_of_a_room_that_is_not_ours_queues_no_job(harness: ApiHarness, room: str) -> None:
     name = room.format(uuid4())
-    world.livekit.rooms.admit(name, "somebody")
-    await world.livekit.notifier.idle()
-    inbox = await world.rows("select event from private.livekit_events where room_name = %s", name)
+    harness.livekit.rooms.admit(name, "somebody")
+    await harness.livekit.notifier.idle()
+    inbox = await harness.rows("select event from private.livekit_events where room_name = %s", name)
     assert {JOINED, "track_published"} <= {row["event"] for row in inbox}
-    assert await world.rows("select id from jobs.procrastinate_jobs where lock = %s", f"room:{name}") == []
+    assert await harness.rows("select id from jobs.procrastinate_jobs where lock = %s", f"room:{name}") == []

@@ -15,8 +15,8 @@ from graphql import (
 from app.settings import Environment
 from graphql_schema.document_limits import Limits, TooComplex, find_excess
 from graphql_schema.schema import make_schema
+from tests.api.harness import ApiHarness, asgi_client
 from tests.api.small_api import small_app
-from tests.api.world import World, asgi_client
 
 pytestmark = pytest.mark.anyio
 
@@ -58,8 +58,8 @@ def test_lists_with_a_page_size_are_root_fields_alone() -> None:
 
 
 @pytest.mark.parametrize("document", INTROSPECTIONS)
-async def test_development_answers_introspection(world: World, document: str) -> None:
-    assert await world.stranger().ask(document)
+async def test_development_answers_introspection(harness: ApiHarness, document: str) -> None:
+    assert await harness.stranger().ask(document)
 
 
 @pytest.mark.parametrize("document", INTROSPECTIONS)
@@ -70,19 +70,19 @@ async def test_production_answers_no_introspection(document: str) -> None:
     assert "introspection" in result.errors[0].message
 
 
-async def test_production_suggests_no_names(world: World) -> None:
+async def test_production_suggests_no_names(harness: ApiHarness) -> None:
     document = "{ recording(id: 1) { statu } }"
-    suggested = (await (await world.clinician()).send(document)).error
+    suggested = (await (await harness.clinician()).send(document)).error
     assert (suggested.code, "status" in suggested.message) == ("GRAPHQL_VALIDATION_FAILED", True)
     result = await make_schema(is_production=True).execute(document)
     assert result.errors
     assert "status" not in result.errors[0].message
 
 
-async def test_graphiql_is_for_development_alone(world: World) -> None:
-    page = await world.http.get("/graphql", headers={"Accept": "text/html"})
+async def test_graphiql_is_for_development_alone(harness: ApiHarness) -> None:
+    page = await harness.http.get("/graphql", headers={"Accept": "text/html"})
     assert (page.status_code, "graphiql" in page.text.lower()) == (200, True)
-    assert world.settings.environment is Environment.DEVELOPMENT
+    assert harness.settings.environment is Environment.DEVELOPMENT
     async with asgi_client(small_app(is_production=True)) as http:
         assert (await http.get("/graphql", headers={"Accept": "text/html"})).status_code == 405
 

@@ -15,54 +15,54 @@ from psycopg.types.json import Jsonb
 
 from app.identity.session_macs import set_session_macs
 from tests.api import documents
+from tests.api.harness import ApiHarness, Case, Person, consent_input
 from tests.api.socket_client import connected
 from tests.api.speaking import spoken
-from tests.api.world import Case, Person, World, consent_input
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-async def signed(world: World, case: Case) -> AsyncIterator[Case]:
+async def signed(harness: ApiHarness, case: Case) -> AsyncIterator[Case]:
     """Yield a consultation of a practice that requires session MACs. The people of the practice have tokens that
     the hook issued.
     """
     await case.consent()
-    people = [await _with_mac(world, person) for person in (case.doctor, case.patient)]
-    await asyncio.to_thread(set_session_macs, world.database.owner_url, is_required=True)
+    people = [await _with_mac(harness, person) for person in (case.doctor, case.patient)]
+    await asyncio.to_thread(set_session_macs, harness.database.owner_url, is_required=True)
     yield replace(case, doctor=people[0], patient=people[1])
-    await asyncio.to_thread(set_session_macs, world.database.owner_url, is_required=False)
+    await asyncio.to_thread(set_session_macs, harness.database.owner_url, is_required=False)
 
 
-async def _with_mac(world: World, person: Person) -> Person:
+async def _with_mac(harness: ApiHarness, person: Person) -> Person:
     claims: dict[str, Any] = jwt.decode(str(person.token), options={"verify_signature": False})
-    (row,) = await world.rows("select private.add_session_mac(%s) as claims", Jsonb(claims))
-    return replace(person, token=world.signer.sign(row["claims"]))
+    (row,) = await harness.rows("select private.add_session_mac(%s) as claims", Jsonb(claims))
+    return replace(person, token=harness.signer.sign(row["claims"]))
 
 
-def _without_mac(world: World, person: Person) -> Person:
+def _without_mac(harness: ApiHarness, person: Person) -> Person:
     claims: dict[str, Any] = jwt.decode(str(person.token), options={"verify_signature": False})
     del claims["resguardo_mac"]
-    return replace(person, token=world.signer.sign(claims))
+    return replace(person, token=harness.signer.sign(claims))
 
 
-async def test_people_with_a_mac_come_in_by_every_door(world: World, signed: Case) -> None:
-    recording = await world.recording(signed)
-    await spoken(world, recording)
+async def test_people_with_a_mac_come_in_by_every_door(harness: ApiHarness, signed: Case) -> None:
+    recording = await harness.recording(signed)
+    await spoken(harness, recording)
     assert (await signed.doctor.ask(documents.VIEWER))["role"] == "clinician"
     assert (await signed.patient.ask(documents.VIEWER))["role"] == "patient"
     for person in (signed.doctor, signed.patient):
         assert await person.ask(documents.JOIN, consultationId=signed.id)
     urls = await signed.doctor.ask(documents.ISSUE_SUBTITLE_URLS, id=str(recording))
-    assert (await world.http.get(urls["webvtt"])).status_code == 200
-    async with connected(world.api_url, origin=None) as client:
+    assert (await harness.http.get(urls["webvtt"])).status_code == 200
+    async with connected(harness.api_url, origin=None) as client:
         await client.init(signed.doctor)
         await client.subscribe(documents.RECORDING_CHANGED, consultationId=signed.id)
         assert (await client.event())["id"] == str(recording)
 
 
-async def test_people_without_a_mac_are_asked_to_sign_in_again(world: World, signed: Case) -> None:
-    for person in (_without_mac(world, signed.doctor), _without_mac(world, signed.patient)):
+async def test_people_without_a_mac_are_asked_to_sign_in_again(harness: ApiHarness, signed: Case) -> None:
+    for person in (_without_mac(harness, signed.doctor), _without_mac(harness, signed.patient)):
         for document, variables in (
             (documents.VIEWER, {}),
             (documents.JOIN, {"consultationId": signed.id}),
@@ -72,15 +72,15 @@ async def test_people_without_a_mac_are_asked_to_sign_in_again(world: World, sig
             assert (answer.error.code, answer.error.reason) == ("UNAUTHENTICATED", "session_over")
             assert answer.response.status_code == 401
             assert "sign in again" in answer.error.message
-        async with connected(world.api_url, origin=None) as client:
+        async with connected(harness.api_url, origin=None) as client:
             await client.knock(person)
             assert await client.ended() == (4401, "session_over")
 
 
-async def test_mac_of_another_persons_token_is_refused(world: World, signed: Case) -> None:
+async def test_mac_of_another_persons_token_is_refused(harness: ApiHarness, signed: Case) -> None:
     claims = jwt.decode(str(signed.doctor.token), options={"verify_signature": False})
     stolen = jwt.decode(str(signed.patient.token), options={"verify_signature": False})["resguardo_mac"]
-    token = world.signer.sign(claims | {"resguardo_mac": stolen})
+    token = harness.signer.sign(claims | {"resguardo_mac": stolen})
     assert await replace(signed.doctor, token=token).refused(documents.VIEWER) == (
         "UNAUTHENTICATED",
         "session_over",
@@ -88,12 +88,12 @@ async def test_mac_of_another_persons_token_is_refused(world: World, signed: Cas
 
 
 async def test_link_to_subtitles_dies_with_the_session_and_keeps_no_key_to_it(
-    world: World, signed: Case
+    harness: ApiHarness, signed: Case
 ) -> None:
-    recording = await world.recording(signed)
-    await spoken(world, recording)
+    recording = await harness.recording(signed)
+    await spoken(harness, recording)
     urls = await signed.doctor.ask(documents.ISSUE_SUBTITLE_URLS, id=str(recording))
-    (row,) = await world.rows(
+    (row,) = await harness.rows(
         "select l::text as kept, l.claims, l.expires_at from private.subtitle_links as l where recording_id = %s",
         recording,
     )
@@ -101,57 +101,57 @@ async def test_link_to_subtitles_dies_with_the_session_and_keeps_no_key_to_it(
     assert "resguardo_mac" not in row["claims"]
     assert row["claims"]["session_fingerprint"] == signed.doctor.fingerprint
     assert row["claims"]["exp"] == int(row["expires_at"].timestamp())
-    assert (await world.http.get(urls["webvtt"])).status_code == 200
-    await world.end_session(signed.doctor)
-    assert (await world.http.get(urls["webvtt"])).status_code == 401
+    assert (await harness.http.get(urls["webvtt"])).status_code == 200
+    await harness.end_session(signed.doctor)
+    assert (await harness.http.get(urls["webvtt"])).status_code == 401
 
 
 async def test_no_table_of_ours_keeps_the_id_of_a_session(
-    world: World, signed: Case, officer: Person
+    harness: ApiHarness, signed: Case, officer: Person
 ) -> None:
-    recording = await world.recording(signed)
-    await spoken(world, recording)
+    recording = await harness.recording(signed)
+    await spoken(harness, recording)
     await signed.doctor.ask(documents.ISSUE_SUBTITLE_URLS, id=str(recording))
     await signed.doctor.ask(documents.START, consultationId=signed.id)
-    await world.delegated(signed.doctor)
+    await harness.delegated(signed.doctor)
     sessions = [signed.doctor.session_id, signed.patient.session_id]
-    tables = await world.rows(
+    tables = await harness.rows(
         "select c.oid::regclass::text as name from pg_class as c where c.relkind in ('r', 'p')"
         " and c.relnamespace::regnamespace::text in ('resguardo', 'audit', 'private', 'jobs')"
     )
     for table in tables:
         dump = f"select t::text as row from {table['name']} as t"  # noqa: S608 - a name of the catalogue
-        kept = await world.rows(dump)
+        kept = await harness.rows(dump)
         text = "\n".join(row["row"] for row in kept)
         assert not [name for session in sessions for name in (str(session), session.hex) if name in text], (
             table
         )
 
 
-async def test_session_that_becomes_delegated_ends_what_it_had_begun(world: World, case: Case) -> None:
+async def test_session_that_becomes_delegated_ends_what_it_had_begun(harness: ApiHarness, case: Case) -> None:
     await case.consent()
-    recording = await world.recording(case)
-    await spoken(world, recording)
+    recording = await harness.recording(case)
+    await spoken(harness, recording)
     urls = await case.doctor.ask(documents.ISSUE_SUBTITLE_URLS, id=str(recording))
-    await world.rows(
+    await harness.rows(
         "update auth.sessions set oauth_client_id = gen_random_uuid() where id = %s", case.doctor.session_id
     )
-    answer = await world.http.get(urls["webvtt"])
+    answer = await harness.http.get(urls["webvtt"])
     assert (answer.status_code, json.loads(answer.text)["errors"][0]["extensions"]["reason"]) == (
         401,
         "session_delegated",
     )
     assert await case.doctor.refused(documents.VIEWER) == ("UNAUTHENTICATED", "session_delegated")
-    async with connected(world.api_url, origin=None) as client:
+    async with connected(harness.api_url, origin=None) as client:
         await client.knock(case.doctor)
         assert await client.ended() == (4401, "session_delegated")
 
 
 @pytest.mark.parametrize("kind", ["DOCTOR", "PATIENT"])
 async def test_delegated_session_records_no_consent_and_gets_no_token_for_the_room(
-    world: World, case: Case, kind: str
+    harness: ApiHarness, case: Case, kind: str
 ) -> None:
-    client = await world.delegated(case.doctor if kind == "DOCTOR" else case.patient)
+    client = await harness.delegated(case.doctor if kind == "DOCTOR" else case.patient)
     consent = consent_input(case.participant(kind))
     assert await client.refused(documents.RECORD_CONSENT, consent=consent) == (
         "UNAUTHENTICATED",
@@ -161,4 +161,4 @@ async def test_delegated_session_records_no_consent_and_gets_no_token_for_the_ro
         "UNAUTHENTICATED",
         "session_delegated",
     )
-    assert not await world.rows("select from resguardo.consents where consultation_id = %s", UUID(case.id))
+    assert not await harness.rows("select from resguardo.consents where consultation_id = %s", UUID(case.id))

@@ -14,8 +14,8 @@ import pytest
 from app.main import create_app
 from app.texts import recording_error_text
 from tests.api import documents
+from tests.api.harness import ApiHarness, Case, Person
 from tests.api.socket_client import ORIGIN, connected, listening
-from tests.api.world import Case, Person, World
 
 pytestmark = pytest.mark.anyio
 
@@ -36,7 +36,7 @@ from resguardo.recordings as v where v.id = %s
 class Sounds:
     """Inserts microphone sounds beside one video in the same way as the worker."""
 
-    world: World
+    harness: ApiHarness
     case: Case
     video: UUID
     count: int = 0
@@ -55,7 +55,7 @@ class Sounds:
         """
         sound = uuid4()
         self.count += 1
-        await self.world.rows(
+        await self.harness.rows(
             _INSERT,
             sound,
             status,
@@ -71,9 +71,9 @@ class Sounds:
             self.video,
         )
         key = f"keep/{self.case.id}/{self.video}/microphone-{sound}.mp4"
-        await self.world.rows("insert into private.recording_secrets values (%s, %s)", sound, key)
+        await self.harness.rows("insert into private.recording_secrets values (%s, %s)", sound, key)
         if status == "READY":
-            await self.world.bucket.put_new(key, content, "video/mp4")
+            await self.harness.bucket.put_new(key, content, "video/mp4")
         return sound
 
     async def shown(self) -> list[Any]:
@@ -83,9 +83,9 @@ class Sounds:
 
 
 @pytest.fixture
-async def sounds(world: World, case: Case) -> Sounds:
+async def sounds(harness: ApiHarness, case: Case) -> Sounds:
     await case.consent()
-    return Sounds(world, case, await world.recording(case))
+    return Sounds(harness, case, await harness.recording(case))
 
 
 async def _guest(case: Case, role: str) -> str:
@@ -128,15 +128,15 @@ async def test_sound_says_whether_it_ended_early_or_lacks_a_part(sounds: Sounds)
     """
     doctor, patient = sounds.case.participant("DOCTOR"), sounds.case.participant("PATIENT")
     whole, cut, interrupted = [await sounds.add(one, "VERIFYING") for one in (doctor, patient, doctor)]
-    await sounds.world.rows("update resguardo.recordings set truncated = true where id = %s", cut)
-    await sounds.world.rows("update resguardo.recordings set interrupted = true where id = %s", interrupted)
+    await sounds.harness.rows("update resguardo.recordings set truncated = true where id = %s", cut)
+    await sounds.harness.rows("update resguardo.recordings set interrupted = true where id = %s", interrupted)
     shown = {one["id"]: (one["truncated"], one["interrupted"]) for one in await sounds.shown()}
     assert shown == {str(whole): (False, False), str(cut): (True, False), str(interrupted): (False, True)}
 
 
 async def test_list_shows_each_video_once_with_its_own_sounds(sounds: Sounds) -> None:
-    case, world = sounds.case, sounds.world
-    other = Sounds(world, case, await world.recording(case))
+    case, harness = sounds.case, sounds.harness
+    other = Sounds(harness, case, await harness.recording(case))
     mine = {str(await sounds.add(case.participant("DOCTOR"))) for _ in range(3)}
     theirs = {str(await other.add(case.participant("PATIENT"))) for _ in range(2)}
     page = await case.doctor.ask(documents.RECORDINGS)
@@ -152,7 +152,7 @@ async def test_list_shows_each_video_once_with_its_own_sounds(sounds: Sounds) ->
 async def test_page_with_sounds_is_one_statement_and_one_audit_row(sounds: Sounds) -> None:
     await sounds.add(sounds.case.participant("DOCTOR"))
     answer = await sounds.case.doctor.send(documents.RECORDINGS)
-    (row,) = await sounds.world.audit(answer.request_id)
+    (row,) = await sounds.harness.audit(answer.request_id)
     assert (row["action"], row["entity_ids"]) == ("recording.list", [sounds.video])
     assert "speakers" in row["fields"]
 
@@ -160,7 +160,7 @@ async def test_page_with_sounds_is_one_statement_and_one_audit_row(sounds: Sound
 async def test_sound_that_is_not_selected_is_not_named_in_the_audit_row(sounds: Sounds) -> None:
     await sounds.add(sounds.case.participant("DOCTOR"))
     answer = await sounds.case.doctor.send("{ recordings { edges { node { id } } } }")
-    (row,) = await sounds.world.audit(answer.request_id)
+    (row,) = await sounds.harness.audit(answer.request_id)
     assert row["fields"] == ["id"]
 
 
@@ -224,8 +224,8 @@ async def test_other_doctors_do_not_see_a_sound(sounds: Sounds, other_doctor: Pe
 
 
 @pytest.fixture
-async def api(world: World) -> AsyncIterator[str]:
-    settings = world.settings.model_copy(update={"allowed_origins": (ORIGIN,)})
+async def api(harness: ApiHarness) -> AsyncIterator[str]:
+    settings = harness.settings.model_copy(update={"allowed_origins": (ORIGIN,)})
     async with listening(create_app(settings)) as url:
         yield url
 
@@ -240,7 +240,7 @@ async def test_change_of_any_sound_is_told_even_if_another_is_dated_later(sounds
         await client.subscribe(documents.RECORDING_CHANGED, consultationId=sounds.case.id)
         assert len((await client.event())["speakers"]) == 7
         for number, one in enumerate(reversed(made), start=1):
-            await sounds.world.rows("update resguardo.recordings set status = 'FAILED' where id = %s", one)
+            await sounds.harness.rows("update resguardo.recordings set status = 'FAILED' where id = %s", one)
             told = (await client.event())["speakers"]
             assert [part["status"] for part in told].count("FAILED") == number
         await client.nothing_more()

@@ -14,20 +14,22 @@ from app.integrations.supabase.client import SupabaseAdmin
 from app.postgres.quotas import load_quotas
 from devstack.sign_in import sign_in
 from tests.api import documents
-from tests.api.world import PUBLISHABLE_KEY, SECRET_KEY, Case, Person, World
+from tests.api.harness import PUBLISHABLE_KEY, SECRET_KEY, ApiHarness, Case, Person
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_suspended_doctor_gets_nothing_at_once(world: World, case: Case, officer: Person) -> None:
+async def test_suspended_doctor_gets_nothing_at_once(
+    harness: ApiHarness, case: Case, officer: Person
+) -> None:
     doctor = case.doctor
-    second = await world.with_session(doctor)
+    second = await harness.with_session(doctor)
     suspended = await officer.send(documents.SUSPEND, userId=str(doctor.user_id))
     assert suspended.data == {"suspendStaff": {"userId": str(doctor.user_id)}}
-    for session in (doctor, second, await world.with_session(doctor)):
+    for session in (doctor, second, await harness.with_session(doctor)):
         code, reason = await session.refused(documents.CONSULTATIONS)
         assert (code, reason) in [("UNAUTHENTICATED", "session_over"), ("UNAUTHENTICATED", "staff_suspended")]
-    (row,) = await world.audit(suspended.request_id)
+    (row,) = await harness.audit(suspended.request_id)
     assert (row["action"], row["outcome"], row["entity_ids"]) == (
         "staff.suspend",
         "ALLOWED",
@@ -36,63 +38,65 @@ async def test_suspended_doctor_gets_nothing_at_once(world: World, case: Case, o
 
 
 async def test_suspension_ends_every_session_of_that_person_alone(
-    world: World, other_doctor: Person, officer: Person
+    harness: ApiHarness, other_doctor: Person, officer: Person
 ) -> None:
-    await world.with_session(other_doctor)
+    await harness.with_session(other_doctor)
     await officer.ask(documents.SUSPEND, userId=str(other_doctor.user_id))
-    assert not await world.rows("select id from auth.sessions where user_id = %s", other_doctor.user_id)
-    assert await world.rows("select id from auth.sessions where user_id = %s", officer.user_id)
+    assert not await harness.rows("select id from auth.sessions where user_id = %s", other_doctor.user_id)
+    assert await harness.rows("select id from auth.sessions where user_id = %s", officer.user_id)
 
 
-async def test_suspended_compliance_officer_gets_nothing_either(world: World, officer: Person) -> None:
-    other = await world.staff("compliance")
+async def test_suspended_compliance_officer_gets_nothing_either(harness: ApiHarness, officer: Person) -> None:
+    other = await harness.staff("compliance")
     await officer.ask(documents.SUSPEND, userId=str(other.user_id))
     assert (await other.refused(documents.AUDIT_EVENTS))[0] == "UNAUTHENTICATED"
 
 
-async def test_suspension_again_keeps_the_first(world: World, other_doctor: Person, officer: Person) -> None:
-    again = await world.staff("compliance")
+async def test_suspension_again_keeps_the_first(
+    harness: ApiHarness, other_doctor: Person, officer: Person
+) -> None:
+    again = await harness.staff("compliance")
     facts = "select status, suspended_at, suspended_by from resguardo.staff where user_id = %s"
     await officer.ask(documents.SUSPEND, userId=str(other_doctor.user_id))
-    first = await world.rows(facts, other_doctor.user_id)
+    first = await harness.rows(facts, other_doctor.user_id)
     assert (await again.ask(documents.SUSPEND, userId=str(other_doctor.user_id)))["userId"]
-    assert await world.rows(facts, other_doctor.user_id) == first
+    assert await harness.rows(facts, other_doctor.user_id) == first
     assert (first[0]["status"], first[0]["suspended_by"]) == ("suspended", officer.user_id)
 
 
-async def test_own_suspension_is_a_conflict(world: World, officer: Person) -> None:
+async def test_own_suspension_is_a_conflict(harness: ApiHarness, officer: Person) -> None:
     answer = await officer.send(documents.SUSPEND, userId=str(officer.user_id))
     assert (answer.error.code, answer.error.reason) == ("CONFLICT", "own_suspension")
-    (row,) = await world.audit(answer.request_id)
+    (row,) = await harness.audit(answer.request_id)
     assert (row["action"], row["outcome"]) == ("staff.suspend", "FAILED")
     assert (await officer.ask(documents.VIEWER))["role"] == "compliance"
 
 
 async def test_suspension_of_who_is_not_staff_is_not_found_and_audited(
-    world: World, case: Case, officer: Person
+    harness: ApiHarness, case: Case, officer: Person
 ) -> None:
     for user_id in (uuid4(), case.patient.user_id):
         answer = await officer.send(documents.SUSPEND, userId=str(user_id))
         assert (answer.error.code, answer.error.reason) == ("NOT_FOUND", "staff_not_found")
-        (row,) = await world.audit(answer.request_id)
+        (row,) = await harness.audit(answer.request_id)
         assert (row["outcome"], row["entity_ids"]) == ("ABSENT", [user_id])
     assert await officer.refused(documents.SUSPEND, userId="7") == ("INVALID_INPUT", "bad_id")
     assert (await case.patient.ask(documents.VIEWER))["role"] == "patient"
 
 
-async def test_ban_reaches_the_identity_provider(world: World, officer: Person) -> None:
-    admin = SupabaseAdmin(world.supabase_url, SECRET_KEY)
-    login = (world.supabase_url, PUBLISHABLE_KEY, f"{uuid4().hex}@example.org", "correct horse battery")
+async def test_ban_reaches_the_identity_provider(harness: ApiHarness, officer: Person) -> None:
+    admin = SupabaseAdmin(harness.supabase_url, SECRET_KEY)
+    login = (harness.supabase_url, PUBLISHABLE_KEY, f"{uuid4().hex}@example.org", "correct horse battery")
     user_id = await admin.create_user(*login[2:])
     await admin.aclose()
-    world.practice.member(user_id)
+    harness.practice.member(user_id)
     await sign_in(*login)
     await officer.ask(documents.SUSPEND, userId=str(user_id))
-    await world.work()
+    await harness.work()
     with pytest.raises(AuthApiError) as refused:
         await sign_in(*login)
     assert refused.value.code == "user_banned"
-    (row,) = await world.rows(
+    (row,) = await harness.rows(
         "select * from audit.events where action = 'staff.ban' and entity_ids = %s", [user_id]
     )
     assert (row["outcome"], row["actor_role"]) == ("ALLOWED", "resguardo_worker")
@@ -106,21 +110,23 @@ def _wanted(email: str, role: str = "CLINICIAN") -> dict[str, str]:
     return {"email": email, "staffRole": role}
 
 
-async def _login(world: World, email: str, *, confirmed: bool = True) -> UUID:
-    admin = SupabaseAdmin(world.supabase_url, SECRET_KEY)
+async def _login(harness: ApiHarness, email: str, *, confirmed: bool = True) -> UUID:
+    admin = SupabaseAdmin(harness.supabase_url, SECRET_KEY)
     try:
         return await admin.create_user(email, "correct horse battery", confirmed=confirmed)
     finally:
         await admin.aclose()
 
 
-async def test_invited_clinician_is_staff_once_the_worker_was_there(world: World, officer: Person) -> None:
+async def test_invited_clinician_is_staff_once_the_worker_was_there(
+    harness: ApiHarness, officer: Person
+) -> None:
     email = _address()
     answer = await officer.send(documents.INVITE_STAFF, **_wanted(email.upper()))
     invited = answer.data["inviteStaff"]
     assert (invited["role"], invited["status"], invited["error"]) == ("CLINICIAN", "PENDING", None)
-    await world.work()
-    (row,) = await world.rows(
+    await harness.work()
+    (row,) = await harness.rows(
         "select s.role, s.status, s.origin, i.email, i.invited_by from resguardo.staff as s"
         " join private.staff_invitations as i on i.user_id = s.user_id where i.id = %s",
         UUID(invited["id"]),
@@ -134,22 +140,22 @@ async def test_invited_clinician_is_staff_once_the_worker_was_there(world: World
     }
     found = {one["id"]: one for one in await officer.ask(documents.STAFF_INVITATIONS)}
     assert found[invited["id"]]["status"] == "SENT"
-    (event,) = await world.audit(answer.request_id)
+    (event,) = await harness.audit(answer.request_id)
     assert (event["action"], event["outcome"], event["operation"]) == ("staff.invite", "ALLOWED", "C")
     assert (event["entity_type"], event["entity_ids"]) == ("staff_invitation", [UUID(invited["id"])])
 
 
 async def test_address_of_an_invitation_is_nowhere_but_in_its_row(
-    world: World, officer: Person, caplog: pytest.LogCaptureFixture
+    harness: ApiHarness, officer: Person, caplog: pytest.LogCaptureFixture
 ) -> None:
     email = _address()
     with caplog.at_level(logging.DEBUG):
         sent = await officer.send(documents.INVITE_STAFF, **_wanted(email))
-        await world.work()
+        await harness.work()
         again = await officer.send(documents.INVITE_STAFF, **_wanted(email))
     listed = await officer.send(documents.STAFF_INVITATIONS)
-    jobs = await world.rows("select args, lock, queueing_lock from jobs.procrastinate_jobs")
-    events = await world.rows("select to_jsonb(e)::text as row from audit.events as e")
+    jobs = await harness.rows("select args, lock, queueing_lock from jobs.procrastinate_jobs")
+    events = await harness.rows("select to_jsonb(e)::text as row from audit.events as e")
     shown = [
         sent.response.text,
         again.response.text,
@@ -159,21 +165,21 @@ async def test_address_of_an_invitation_is_nowhere_but_in_its_row(
         str(events),
     ]
     assert not [text for text in shown if email.split("@")[0] in text]
-    assert await world.rows("select id from private.staff_invitations where email = %s", email)
+    assert await harness.rows("select id from private.staff_invitations where email = %s", email)
 
 
-async def test_list_of_invitations_is_audited(world: World, officer: Person) -> None:
+async def test_list_of_invitations_is_audited(harness: ApiHarness, officer: Person) -> None:
     invited = await officer.ask(documents.INVITE_STAFF, **_wanted(_address()))
     answer = await officer.send(documents.STAFF_INVITATIONS)
     assert answer.data["staffInvitations"][0] == invited
-    (event,) = await world.audit(answer.request_id)
+    (event,) = await harness.audit(answer.request_id)
     assert (event["action"], event["outcome"]) == ("staff.list_invitations", "ALLOWED")
     assert event["entity_ids"][0] == UUID(invited["id"])
-    await world.work()
+    await harness.work()
 
 
 async def test_pending_invitation_asked_again_is_sent_again_and_stays_the_same(
-    world: World, officer: Person
+    harness: ApiHarness, officer: Person
 ) -> None:
     email = _address()
     first = await officer.ask(documents.INVITE_STAFF, **_wanted(email))
@@ -181,44 +187,46 @@ async def test_pending_invitation_asked_again_is_sent_again_and_stays_the_same(
     other = await officer.refused(documents.INVITE_STAFF, **_wanted(email, "COMPLIANCE"))
     assert other == ("CONFLICT", "invitation_differs")
     queued = "select id from jobs.procrastinate_jobs where task_name = 'invite_staff' and args ->> 'id' = %s"
-    assert len(await world.rows(queued, first["id"])) == 2
-    await world.work()
+    assert len(await harness.rows(queued, first["id"])) == 2
+    await harness.work()
     staff = (
         "select s.role from resguardo.staff as s join auth.users as u on u.id = s.user_id where u.email = %s"
     )
-    assert await world.rows(staff, email) == [{"role": "clinician"}]
+    assert await harness.rows(staff, email) == [{"role": "clinician"}]
 
 
-async def test_active_member_invited_is_a_conflict_that_names_nobody(world: World, officer: Person) -> None:
+async def test_active_member_invited_is_a_conflict_that_names_nobody(
+    harness: ApiHarness, officer: Person
+) -> None:
     email = _address()
-    login = await _login(world, email)
-    world.practice.member(login)
+    login = await _login(harness, email)
+    harness.practice.member(login)
     answer = await officer.send(documents.INVITE_STAFF, **_wanted(email, "COMPLIANCE"))
     assert (answer.error.code, answer.error.reason) == ("CONFLICT", "already_staff")
-    (event,) = await world.audit(answer.request_id)
+    (event,) = await harness.audit(answer.request_id)
     assert (event["outcome"], event["reason"], event["entity_ids"]) == ("FAILED", "already_staff", [login])
-    assert await world.rows("select role from resguardo.staff where user_id = %s", login) == [
+    assert await harness.rows("select role from resguardo.staff where user_id = %s", login) == [
         {"role": "clinician"}
     ]
 
 
 async def test_patients_login_invited_is_a_conflict_that_the_log_holds_against_the_patient(
-    world: World, officer: Person
+    harness: ApiHarness, officer: Person
 ) -> None:
     email = _address()
-    login = await _login(world, email)
-    await world.case(patientUserId=str(login))
+    login = await _login(harness, email)
+    await harness.case(patientUserId=str(login))
     answer = await officer.send(documents.INVITE_STAFF, **_wanted(email))
     assert (answer.error.code, answer.error.reason) == ("CONFLICT", "login_is_patient")
-    (patient,) = await world.rows("select id from resguardo.patients where user_id = %s", login)
-    (event,) = await world.audit(answer.request_id)
+    (patient,) = await harness.rows("select id from resguardo.patients where user_id = %s", login)
+    (event,) = await harness.audit(answer.request_id)
     assert (event["outcome"], event["patient_ids"]) == ("FAILED", [patient["id"]])
-    assert not await world.rows("select role from resguardo.staff where user_id = %s", login)
+    assert not await harness.rows("select role from resguardo.staff where user_id = %s", login)
 
 
-async def test_login_that_nobody_confirmed_is_refused_at_once(world: World, officer: Person) -> None:
+async def test_login_that_nobody_confirmed_is_refused_at_once(harness: ApiHarness, officer: Person) -> None:
     email = _address()
-    await _login(world, email, confirmed=False)
+    await _login(harness, email, confirmed=False)
     refused = await officer.refused(documents.INVITE_STAFF, **_wanted(email, "COMPLIANCE"))
     assert refused == ("CONFLICT", "login_unconfirmed")
 
@@ -237,7 +245,7 @@ async def test_login_that_nobody_confirmed_is_refused_at_once(world: World, offi
     ],
 )
 async def test_address_that_is_none_is_refused_without_being_repeated(
-    world: World, officer: Person, email: str
+    harness: ApiHarness, officer: Person, email: str
 ) -> None:
     answer = await officer.send(documents.INVITE_STAFF, **_wanted(email))
     assert (answer.error.code, answer.error.reason) == ("INVALID_INPUT", "bad_email")
@@ -249,35 +257,35 @@ async def test_address_that_is_none_is_refused_without_being_repeated(
 
 
 async def test_invitations_beyond_the_hours_quota_are_refused_and_audited(
-    world: World, officer: Person
+    harness: ApiHarness, officer: Person
 ) -> None:
-    await world.spend(officer, "invitations", load_quotas().invitations - 1)
+    await harness.spend(officer, "invitations", load_quotas().invitations - 1)
     await officer.ask(documents.INVITE_STAFF, **_wanted(_address()))
     email = _address()
     answer = await officer.send(documents.INVITE_STAFF, **_wanted(email))
     assert (answer.error.code, answer.error.reason) == ("RATE_LIMITED", "quota_invitations")
-    (event,) = await world.audit(answer.request_id)
+    (event,) = await harness.audit(answer.request_id)
     assert (event["action"], event["outcome"]) == ("staff.invite", "DENIED")
-    assert not await world.rows("select id from private.staff_invitations where email = %s", email)
-    await world.work()
+    assert not await harness.rows("select id from private.staff_invitations where email = %s", email)
+    await harness.work()
 
 
-async def test_invitation_that_is_refused_in_the_end_says_why(world: World, officer: Person) -> None:
+async def test_invitation_that_is_refused_in_the_end_says_why(harness: ApiHarness, officer: Person) -> None:
     email = _address()
     invited = await officer.ask(documents.INVITE_STAFF, **_wanted(email))
-    await _login(world, email, confirmed=False)
-    await world.work()
+    await _login(harness, email, confirmed=False)
+    await harness.work()
     found = {one["id"]: one for one in await officer.ask(documents.STAFF_INVITATIONS)}
     assert (found[invited["id"]]["status"], found[invited["id"]]["error"]) == ("FAILED", "login_unconfirmed")
     assert datetime.fromisoformat(invited["createdAt"]) <= datetime.now(UTC)
 
 
 async def test_address_of_a_refused_invitation_is_told_to_the_officer_who_invited_alone(
-    world: World, officer: Person, caplog: pytest.LogCaptureFixture
+    harness: ApiHarness, officer: Person, caplog: pytest.LogCaptureFixture
 ) -> None:
-    email, other = _address(), await world.staff("compliance")
+    email, other = _address(), await harness.staff("compliance")
     invited = await officer.ask(documents.INVITE_STAFF, **_wanted(email))
-    await world.rows("select private.fail_staff_invitation(%s, 'mail_refused')", UUID(invited["id"]))
+    await harness.rows("select private.fail_staff_invitation(%s, 'mail_refused')", UUID(invited["id"]))
     found = {one["id"]: one for one in await officer.ask(documents.INVITED_ADDRESSES)}[invited["id"]]
     assert (found["email"], found["error"]) == (email, "mail_refused")
     assert "SMTP" in found["errorText"]

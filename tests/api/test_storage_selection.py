@@ -7,9 +7,9 @@ from collections import deque
 import pytest
 from graphql import GraphQLField, GraphQLObjectType, get_named_type
 
+from tests.api.harness import ApiHarness, Case, Person
 from tests.api.socket_client import connected
 from tests.api.test_authorization import FIELDS, good_document
-from tests.api.world import Case, Person, World
 
 pytestmark = pytest.mark.anyio
 
@@ -58,27 +58,27 @@ async def test_storage_is_refused_everywhere_but_on_one_recording(other_doctor: 
     assert await other_doctor.refused(_document(name)) == ("INVALID_INPUT", "storage_in_list")
 
 
-async def test_storage_is_refused_in_a_subscription(world: World, other_doctor: Person) -> None:
-    async with connected(world.api_url, origin=None) as client:
+async def test_storage_is_refused_in_a_subscription(harness: ApiHarness, other_doctor: Person) -> None:
+    async with connected(harness.api_url, origin=None) as client:
         await client.init(other_doctor)
         await client.subscribe(_document("recordingChanged"))
         extensions = (await client.error())["extensions"]
     assert (extensions["code"], extensions["reason"]) == ("INVALID_INPUT", "storage_in_list")
 
 
-async def test_start_that_asks_for_storage_starts_nothing(world: World, case: Case) -> None:
+async def test_start_that_asks_for_storage_starts_nothing(harness: ApiHarness, case: Case) -> None:
     await case.consent()
     document = "mutation ($id: ID!) { startRecording(consultationId: $id) { id storage { exists } } }"
     answer = await case.doctor.send(document, id=case.id)
     assert (answer.error.code, answer.error.reason) == ("INVALID_INPUT", "storage_in_list")
-    assert await world.rows("select id from resguardo.recordings where consultation_id = %s", case.id) == []
-    assert await world.audit(answer.request_id) == []
+    assert await harness.rows("select id from resguardo.recordings where consultation_id = %s", case.id) == []
+    assert await harness.audit(answer.request_id) == []
 
 
-async def test_stop_that_asks_for_storage_stops_nothing(world: World, case: Case) -> None:
+async def test_stop_that_asks_for_storage_stops_nothing(harness: ApiHarness, case: Case) -> None:
     await case.consent()
-    recording = await world.recording(case, "RECORDING")
+    recording = await harness.recording(case, "RECORDING")
     document = "mutation ($id: ID!) { stopRecording(recordingId: $id) { storage { exists } } }"
     assert await case.doctor.refused(document, id=str(recording)) == ("INVALID_INPUT", "storage_in_list")
-    (row,) = await world.rows("select status from resguardo.recordings where id = %s", recording)
+    (row,) = await harness.rows("select status from resguardo.recordings where id = %s", recording)
     assert row["status"] == "RECORDING"

@@ -22,9 +22,9 @@ from app.postgres.database import Asker, Database
 from app.recordings.changes import ChangeFeed, RecordingChanges
 from app.recordings.model import RecordingSelection
 from tests.api import documents
+from tests.api.harness import ApiHarness, Case, Person
 from tests.api.small_api import Context, small_schema
 from tests.api.socket_client import ORIGIN, Socket, connected, listening
-from tests.api.world import Case, Person, World
 
 pytestmark = pytest.mark.anyio
 
@@ -40,32 +40,32 @@ where a.application_name = 'resguardo-api-listen' and a.datname = current_databa
 
 
 @asynccontextmanager
-async def _api(world: World, **limits: Any) -> AsyncIterator[str]:
-    settings = world.settings.model_copy(update={"allowed_origins": (ORIGIN,)})
+async def _api(harness: ApiHarness, **limits: Any) -> AsyncIterator[str]:
+    settings = harness.settings.model_copy(update={"allowed_origins": (ORIGIN,)})
     async with listening(create_app(settings, socket_limits=SocketLimits(**limits))) as url:
         yield url
 
 
 @pytest.fixture(scope="module")
-async def api(world: World) -> AsyncIterator[str]:
+async def api(harness: ApiHarness) -> AsyncIterator[str]:
     """Yield the URL of an API that checks a session only before it sends an event. Therefore only an event can end
     a connection.
     """
-    async with _api(world, recheck_seconds=3600, message_bytes=4096) as url:
+    async with _api(harness, recheck_seconds=3600, message_bytes=4096) as url:
         yield url
 
 
 @pytest.fixture(scope="module")
-async def watchful(world: World) -> AsyncIterator[str]:
+async def watchful(harness: ApiHarness) -> AsyncIterator[str]:
     """Yield the URL of an API that checks every session every 20 ms."""
-    async with _api(world, recheck_seconds=0.02, init_seconds=0.3) as url:
+    async with _api(harness, recheck_seconds=0.02, init_seconds=0.3) as url:
         yield url
 
 
 @pytest.fixture
-async def case(world: World) -> Case:
+async def case(harness: ApiHarness) -> Case:
     """Return a consultation in which every participant has consented."""
-    return await _consented(await world.case())
+    return await _consented(await harness.case())
 
 
 async def _consented(case: Case) -> Case:
@@ -81,14 +81,14 @@ async def _watching(url: str, case: Case, person: Person | None = None) -> Async
         yield client
 
 
-async def _become(world: World, recording: UUID, status: str) -> float:
+async def _become(harness: ApiHarness, recording: UUID, status: str) -> float:
     """Commit a change of the recording's status. Return the monotonic time after the commit."""
-    await world.rows("update resguardo.recordings set status = %s where id = %s", status, recording)
+    await harness.rows("update resguardo.recordings set status = %s where id = %s", status, recording)
     return time.monotonic()
 
 
-async def _pages(world: World, person: Person) -> int:
-    rows = await world.rows(
+async def _pages(harness: ApiHarness, person: Person) -> int:
+    rows = await harness.rows(
         "select sum(used)::int as used from private.usage where meter = 'pages' and person_id = %s",
         person.user_id,
     )
@@ -96,19 +96,19 @@ async def _pages(world: World, person: Person) -> int:
 
 
 async def test_subscriber_hears_the_newest_recording_and_then_every_step(
-    world: World, case: Case, api: str
+    harness: ApiHarness, case: Case, api: str
 ) -> None:
-    recording = await world.recording(case, "REQUESTED")
-    pages = await _pages(world, case.doctor)
+    recording = await harness.recording(case, "REQUESTED")
+    pages = await _pages(harness, case.doctor)
     async with _watching(api, case) as client:
         first = await client.event()
         assert (first["id"], first["status"]) == (str(recording), "REQUESTED")
         assert first["consultation"]["id"] == case.id
         for status in ("STARTING", "RECORDING", "STOPPING", "VERIFYING", "READY"):
-            committed = await _become(world, recording, status)
+            committed = await _become(harness, recording, status)
             assert (await client.event())["status"] == status
             print(f"{status} told {1000 * (time.monotonic() - committed):.1f} ms after the commit")  # noqa: T201 - measured, not asserted
-        rows = await world.audit(client.request_id)
+        rows = await harness.audit(client.request_id)
     assert [(row["action"], row["entity_type"], row["outcome"]) for row in rows] == [
         ("recording.watch", "consultation", "ALLOWED"),
         *[("recording.watch", "recording", "ALLOWED")] * 6,
@@ -117,7 +117,7 @@ async def test_subscriber_hears_the_newest_recording_and_then_every_step(
     assert rows[-1]["entity_ids"] == [recording]
     assert rows[-1]["patient_ids"] == [UUID(case.patient_id)]
     assert "status" in rows[-1]["fields"]
-    assert await _pages(world, case.doctor) == pages + 1
+    assert await _pages(harness, case.doctor) == pages + 1
 
 
 async def test_subscriber_of_a_consultation_without_recording_hears_of_its_first(
@@ -129,24 +129,24 @@ async def test_subscriber_of_a_consultation_without_recording_hears_of_its_first
         assert await client.event() == started
 
 
-async def test_step_of_an_older_recording_is_told_too(world: World, case: Case, api: str) -> None:
-    older = await world.recording(case, "VERIFYING")
-    newer = await world.recording(case, "RECORDING")
+async def test_step_of_an_older_recording_is_told_too(harness: ApiHarness, case: Case, api: str) -> None:
+    older = await harness.recording(case, "VERIFYING")
+    newer = await harness.recording(case, "RECORDING")
     async with _watching(api, case) as client:
         assert (await client.event())["id"] == str(newer)
-        await _become(world, older, "READY")
+        await _become(harness, older, "READY")
         told = await client.event()
         assert (told["id"], told["status"]) == (str(older), "READY")
 
 
-async def test_progress_of_the_words_is_told(world: World, case: Case, api: str) -> None:
-    recording = await world.recording(case, "VERIFYING")
+async def test_progress_of_the_words_is_told(harness: ApiHarness, case: Case, api: str) -> None:
+    recording = await harness.recording(case, "VERIFYING")
     async with _watching(api, case) as client:
         assert (await client.event())["transcription"] is None
-        await _become(world, recording, "READY")
+        await _become(harness, recording, "READY")
         assert (await client.event())["transcription"]["status"] == "PENDING"
         for done in (0, 1):
-            await world.rows(
+            await harness.rows(
                 "update resguardo.transcripts set status = 'RUNNING', chunks_total = 2, chunks_done = %s"
                 " where recording_id = %s",
                 done,
@@ -158,38 +158,38 @@ async def test_progress_of_the_words_is_told(world: World, case: Case, api: str)
 
 
 async def test_change_that_is_rolled_back_or_of_another_consultation_is_not_told(
-    world: World, case: Case, api: str
+    harness: ApiHarness, case: Case, api: str
 ) -> None:
-    recording = await world.recording(case, "REQUESTED")
-    other = await world.recording(await _consented(await world.case(case.doctor)), "REQUESTED")
+    recording = await harness.recording(case, "REQUESTED")
+    other = await harness.recording(await _consented(await harness.case(case.doctor)), "REQUESTED")
     async with _watching(api, case) as client:
         await client.event()
-        async with await psycopg.AsyncConnection.connect(world.database.superuser_url) as changing:
+        async with await psycopg.AsyncConnection.connect(harness.database.superuser_url) as changing:
             await changing.execute(
                 "update resguardo.recordings set status = 'STARTING' where id = %s", (recording,)
             )
             await changing.rollback()
-        await _become(world, other, "STARTING")
-        await _become(world, recording, "ABORTED")
+        await _become(harness, other, "STARTING")
+        await _become(harness, recording, "ABORTED")
         assert (await client.event())["status"] == "ABORTED"
         await client.nothing_more()
 
 
-async def test_forged_notification_tells_nothing(world: World, case: Case, api: str) -> None:
-    await world.recording(case, "RECORDING")
+async def test_forged_notification_tells_nothing(harness: ApiHarness, case: Case, api: str) -> None:
+    await harness.recording(case, "RECORDING")
     async with _watching(api, case) as client:
         await client.event()
         for payload in (case.id, "no id", ""):
-            await world.rows("select pg_notify('resguardo_recordings', %s)", payload)
-        recording = await world.recording(case, "VERIFYING")
+            await harness.rows("select pg_notify('resguardo_recordings', %s)", payload)
+        recording = await harness.recording(case, "VERIFYING")
         assert (await client.event())["id"] == str(recording)
-        rows = await world.audit(client.request_id)
+        rows = await harness.audit(client.request_id)
         assert len(rows) == 3
 
 
-async def test_hundred_changes_of_a_slow_reader_are_told_as_the_last(world: World, case: Case) -> None:
-    recording = await world.recording(case, "RECORDING")
-    database = Database(world.database.api_url, application="resguardo-api")
+async def test_hundred_changes_of_a_slow_reader_are_told_as_the_last(harness: ApiHarness, case: Case) -> None:
+    recording = await harness.recording(case, "RECORDING")
+    database = Database(harness.database.api_url, application="resguardo-api")
     claims = {
         "sub": str(case.doctor.user_id),
         "session_id": str(case.doctor.session_id),
@@ -204,34 +204,34 @@ async def test_hundred_changes_of_a_slow_reader_are_told_as_the_last(world: Worl
             async with asyncio.timeout(20), aclosing(watching) as changes:
                 assert (await anext(changes)).duration_seconds is None
                 for number in range(1, 101):
-                    await world.rows(
+                    await harness.rows(
                         "update resguardo.recordings set duration_seconds = %s where id = %s",
                         number,
                         recording,
                     )
                 assert (await anext(changes)).duration_seconds == 100
-                await _become(world, recording, "STOPPING")
+                await _become(harness, recording, "STOPPING")
                 assert (await anext(changes)).status == "STOPPING"
     finally:
         await database.close()
 
 
 async def test_change_while_nothing_is_heard_is_told_when_the_connection_is_back(
-    world: World, case: Case, api: str
+    harness: ApiHarness, case: Case, api: str
 ) -> None:
-    recording = await world.recording(case, "REQUESTED")
+    recording = await harness.recording(case, "REQUESTED")
     async with _watching(api, case) as client:
         await client.event()
         for status in ("STARTING", "RECORDING"):
-            assert await world.rows(KILL_LISTENERS)
-            await _become(world, recording, status)
+            assert await harness.rows(KILL_LISTENERS)
+            await _become(harness, recording, status)
             assert (await client.event())["status"] == status
 
 
 async def test_hidden_and_unknown_consultations_are_told_alike_in_both_languages(
-    world: World, case: Case, other_doctor: Person, api: str
+    harness: ApiHarness, case: Case, other_doctor: Person, api: str
 ) -> None:
-    await world.recording(case)
+    await harness.recording(case)
     for language, sentence in (
         ("en", "This consultation does not exist, or you may not see it. Reload the list and choose again."),
         ("es", "No existe esta consulta, o usted no puede verla. Actualice la lista y elija de nuevo."),
@@ -250,13 +250,13 @@ async def test_hidden_and_unknown_consultations_are_told_alike_in_both_languages
                 "retryable": False,
                 "requestId": client.request_id,
             }
-            rows = await world.audit(client.request_id)
+            rows = await harness.audit(client.request_id)
             assert [row["outcome"] for row in rows] == ["DENIED", "ABSENT"]
 
 
 @pytest.mark.parametrize("role", ["patient", "compliance"])
 async def test_other_roles_may_connect_and_watch_nothing(
-    world: World, case: Case, officer: Person, watchful: str, role: str
+    harness: ApiHarness, case: Case, officer: Person, watchful: str, role: str
 ) -> None:
     person = case.patient if role == "patient" else officer
     async with _watching(watchful, case, person) as client:
@@ -266,22 +266,26 @@ async def test_other_roles_may_connect_and_watch_nothing(
         await client.nothing_more()
 
 
-async def test_whoever_is_not_in_good_standing_is_not_let_in(world: World, case: Case, api: str) -> None:
+async def test_whoever_is_not_in_good_standing_is_not_let_in(
+    harness: ApiHarness, case: Case, api: str
+) -> None:
     doctor = case.doctor
-    signed_out = await world.with_session(doctor)
-    await world.end_session(signed_out)
-    expired = replace(doctor, token=world.token(doctor.user_id, doctor.session_id, exp=int(time.time()) - 60))
-    delegated = replace(doctor, token=world.token(doctor.user_id, doctor.session_id, client_id=""))
-    early = replace(doctor, token=world.token(doctor.user_id, doctor.session_id, iat=int(time.time()) + 90))
+    signed_out = await harness.with_session(doctor)
+    await harness.end_session(signed_out)
+    expired = replace(
+        doctor, token=harness.token(doctor.user_id, doctor.session_id, exp=int(time.time()) - 60)
+    )
+    delegated = replace(doctor, token=harness.token(doctor.user_id, doctor.session_id, client_id=""))
+    early = replace(doctor, token=harness.token(doctor.user_id, doctor.session_id, iat=int(time.time()) + 90))
     for person, expected in (
-        (world.stranger(), (4401, "token_missing")),
+        (harness.stranger(), (4401, "token_missing")),
         (replace(doctor, token="none"), (4401, "token_malformed")),
         (delegated, (4401, "session_delegated")),
         (early, (1013, "token_clock")),
         (expired, (4403, "token_expired")),
         (signed_out, (4401, "session_over")),
-        (await world.with_session(doctor, aal="aal1"), (4403, "second_factor_needed")),
-        (await world.user(), (4403, "not_registered")),
+        (await harness.with_session(doctor, aal="aal1"), (4403, "second_factor_needed")),
+        (await harness.user(), (4403, "not_registered")),
     ):
         async with connected(api) as client:
             await client.knock(person)
@@ -324,33 +328,33 @@ async def test_connection_init_without_an_authorization_is_refused(api: str, pay
 
 
 async def test_event_after_the_session_ended_is_not_told_and_ends_the_connection(
-    world: World, case: Case, api: str
+    harness: ApiHarness, case: Case, api: str
 ) -> None:
-    recording = await world.recording(case, "REQUESTED")
+    recording = await harness.recording(case, "REQUESTED")
     async with _watching(api, case) as client:
         await client.event()
-        await world.end_session(case.doctor)
-        await _become(world, recording, "STARTING")
+        await harness.end_session(case.doctor)
+        await _become(harness, recording, "STARTING")
         assert (await client.error())["extensions"]["reason"] == "session_over"
         assert await client.ended() == (4401, "session_over")
-        rows = await world.audit(client.request_id)
+        rows = await harness.audit(client.request_id)
         assert (rows[-1]["outcome"], rows[-1]["reason"]) == ("DENIED", "session_over")
 
 
 async def test_session_that_ends_is_cut_off_though_nothing_happens(
-    world: World, case: Case, watchful: str
+    harness: ApiHarness, case: Case, watchful: str
 ) -> None:
-    await world.recording(case)
+    await harness.recording(case)
     async with _watching(watchful, case) as client:
         await client.event()
-        await world.end_session(case.doctor)
+        await harness.end_session(case.doctor)
         assert await client.ended() == (4401, "session_over")
 
 
 async def test_suspended_doctor_is_cut_off_though_nothing_happens(
-    world: World, case: Case, officer: Person, watchful: str
+    harness: ApiHarness, case: Case, officer: Person, watchful: str
 ) -> None:
-    await world.recording(case)
+    await harness.recording(case)
     async with _watching(watchful, case) as client:
         await client.event()
         await officer.ask(documents.SUSPEND, userId=str(case.doctor.user_id))
@@ -358,29 +362,31 @@ async def test_suspended_doctor_is_cut_off_though_nothing_happens(
         assert (code, reason in ("session_over", "staff_suspended")) == (4401, True)
 
 
-async def test_token_that_expires_ends_the_connection_at_once(world: World, case: Case, api: str) -> None:
+async def test_token_that_expires_ends_the_connection_at_once(
+    harness: ApiHarness, case: Case, api: str
+) -> None:
     expires_at = int(time.time()) + 2
-    token = world.token(case.doctor.user_id, case.doctor.session_id, exp=expires_at)
-    await world.recording(case)
+    token = harness.token(case.doctor.user_id, case.doctor.session_id, exp=expires_at)
+    await harness.recording(case)
     async with _watching(api, case, replace(case.doctor, token=token)) as client:
         await client.event()
         assert await client.ended() == (4403, "token_expired")
         assert time.time() >= expires_at
 
 
-async def test_ended_subscription_is_over_and_its_id_free(world: World, case: Case, api: str) -> None:
-    recording = await world.recording(case, "REQUESTED")
+async def test_ended_subscription_is_over_and_its_id_free(harness: ApiHarness, case: Case, api: str) -> None:
+    recording = await harness.recording(case, "REQUESTED")
     async with _watching(api, case) as client:
         await client.event()
         await client.say(id="1", type="complete")
-        await _become(world, recording, "STARTING")
+        await _become(harness, recording, "STARTING")
         await client.nothing_more()
         await client.subscribe(WATCH, consultationId=case.id)
         assert (await client.event())["status"] == "STARTING"
 
 
-async def test_pages_quota_holds_for_subscribing(world: World, case: Case, api: str) -> None:
-    await world.spend(case.doctor, "pages", 1200)
+async def test_pages_quota_holds_for_subscribing(harness: ApiHarness, case: Case, api: str) -> None:
+    await harness.spend(case.doctor, "pages", 1200)
     async with _watching(api, case) as client:
         assert (await client.error())["extensions"]["reason"] == "quota_pages"
 
@@ -463,13 +469,13 @@ async def test_bad_variable_of_a_subscription_is_told_by_its_place(case: Case, a
         assert "Ana" not in str(error)
 
 
-async def test_person_has_so_many_connections(world: World, case: Case) -> None:
-    async with _api(world, connections_per_person=1) as url:
+async def test_person_has_so_many_connections(harness: ApiHarness, case: Case) -> None:
+    async with _api(harness, connections_per_person=1) as url:
         async with connected(url) as first, connected(url) as second, connected(url) as another:
             await first.init(case.doctor)
             await second.knock(case.doctor)
             assert await second.ended() == (4429, "too_many_connections")
-            await another.init(await world.clinician())
+            await another.init(await harness.clinician())
         async with connected(url) as again:
             await again.init(case.doctor)
 
@@ -566,24 +572,24 @@ async def test_nothing_of_an_address_is_logged(
     assert "token" not in caplog.text
 
 
-async def test_api_that_stops_ends_connections_and_listens_no_more(world: World, case: Case) -> None:
-    before = await _listeners(world)
+async def test_api_that_stops_ends_connections_and_listens_no_more(harness: ApiHarness, case: Case) -> None:
+    before = await _listeners(harness)
     async with AsyncExitStack() as clients:
-        async with _api(world) as url:
+        async with _api(harness) as url:
             client = await clients.enter_async_context(_watching(url, case))
             await client.nothing_more()
-            await _until_listeners(world, before + 1)
+            await _until_listeners(harness, before + 1)
         assert (await client.ended())[0] == 1012
-    await _until_listeners(world, before)
+    await _until_listeners(harness, before)
 
 
-async def _listeners(world: World) -> int:
-    return len(await world.rows(LISTENERS))
+async def _listeners(harness: ApiHarness) -> int:
+    return len(await harness.rows(LISTENERS))
 
 
-async def _until_listeners(world: World, number: int) -> None:
+async def _until_listeners(harness: ApiHarness, number: int) -> None:
     async with asyncio.timeout(20):
-        while await _listeners(world) != number:  # noqa: ASYNC110 - Postgres tells nobody
+        while await _listeners(harness) != number:  # noqa: ASYNC110 - Postgres tells nobody
             await asyncio.sleep(0.01)
 
 

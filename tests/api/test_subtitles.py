@@ -10,8 +10,8 @@ import pytest
 
 from app.transcripts.model import Speaker
 from tests.api import documents
+from tests.api.harness import ApiHarness, Case, Person
 from tests.api.speaking import spoken
-from tests.api.world import Case, Person, World
 
 pytestmark = pytest.mark.anyio
 
@@ -25,9 +25,9 @@ HOSTILE = (
 CUE = re.compile(r"^\d\d:\d\d:\d\d[.,]\d{3} --> \d\d:\d\d:\d\d[.,]\d{3}$", re.MULTILINE)
 
 
-async def _hostile(world: World, doctor: Person) -> UUID:
-    recording = await world.recording(await world.case(doctor))
-    await spoken(world, recording, tuple((Speaker.PATIENT, text) for text in HOSTILE))
+async def _hostile(harness: ApiHarness, doctor: Person) -> UUID:
+    recording = await harness.recording(await harness.case(doctor))
+    await spoken(harness, recording, tuple((Speaker.PATIENT, text) for text in HOSTILE))
     return recording
 
 
@@ -37,11 +37,11 @@ async def _urls(person: Person, recording: UUID) -> dict[str, str]:
 
 
 async def test_what_is_said_is_never_markup_and_the_answer_is_nobodys_to_keep_or_to_guess(
-    world: World, doctor: Person
+    harness: ApiHarness, doctor: Person
 ) -> None:
-    urls = await _urls(doctor, await _hostile(world, doctor))
-    webvtt = await world.http.get(urls["webvtt"])
-    srt = await world.http.get(urls["srt"])
+    urls = await _urls(doctor, await _hostile(harness, doctor))
+    webvtt = await harness.http.get(urls["webvtt"])
+    srt = await harness.http.get(urls["srt"])
     for answer, kind in ((webvtt, "text/vtt; charset=utf-8"), (srt, "application/x-subrip")):
         assert answer.headers["content-type"] == kind
         assert answer.headers["cache-control"] == "no-store"
@@ -60,19 +60,21 @@ async def test_what_is_said_is_never_markup_and_the_answer_is_nobodys_to_keep_or
 
 @pytest.mark.parametrize("header", ["es\r\nX-Evil: 1", "<script>", "\u00f1" * 2000, "*;q=0", "es;q=NaN"])
 async def test_header_of_the_asker_changes_the_language_alone(
-    world: World, doctor: Person, header: str
+    harness: ApiHarness, doctor: Person, header: str
 ) -> None:
-    urls = await _urls(doctor, await _hostile(world, doctor))
-    answer = await world.http.get(urls["webvtt"], headers={b"Accept-Language": header.encode()})
+    urls = await _urls(doctor, await _hostile(harness, doctor))
+    answer = await harness.http.get(urls["webvtt"], headers={b"Accept-Language": header.encode()})
     assert answer.status_code == 200
     assert "x-evil" not in answer.headers
     assert set(re.findall(r"<v [^>]*>", answer.text)) <= {"<v Patient>", "<v Paciente>"}
 
 
-async def test_link_is_good_no_longer_than_the_token_that_asked_for_it(world: World, doctor: Person) -> None:
-    recording = await _hostile(world, doctor)
+async def test_link_is_good_no_longer_than_the_token_that_asked_for_it(
+    harness: ApiHarness, doctor: Person
+) -> None:
+    recording = await _hostile(harness, doctor)
     expires_at = int(time.time()) + 30
-    token = world.token(doctor.user_id, doctor.session_id, exp=expires_at)
+    token = harness.token(doctor.user_id, doctor.session_id, exp=expires_at)
     urls = await _urls(replace(doctor, token=token), recording)
     assert datetime.fromisoformat(urls["expiresAt"]).timestamp() == expires_at
     lifetime = datetime.fromisoformat((await _urls(doctor, recording))["expiresAt"]).timestamp() - time.time()
@@ -80,24 +82,24 @@ async def test_link_is_good_no_longer_than_the_token_that_asked_for_it(world: Wo
 
 
 async def test_link_that_has_expired_or_whose_doctor_is_banned_reads_nothing(
-    world: World, doctor: Person
+    harness: ApiHarness, doctor: Person
 ) -> None:
-    urls = await _urls(doctor, await _hostile(world, doctor))
+    urls = await _urls(doctor, await _hostile(harness, doctor))
     for until, status in (("infinity", 401), (None, 200)):
-        await world.rows("update auth.users set banned_until = %s where id = %s", until, doctor.user_id)
-        assert (await world.http.get(urls["webvtt"])).status_code == status
-    await world.rows(
+        await harness.rows("update auth.users set banned_until = %s where id = %s", until, doctor.user_id)
+        assert (await harness.http.get(urls["webvtt"])).status_code == status
+    await harness.rows(
         "update private.subtitle_links set expires_at = now() where claims ->> 'sub' = %s",
         str(doctor.user_id),
     )
-    answer = await world.http.get(urls["webvtt"])
+    answer = await harness.http.get(urls["webvtt"])
     assert (answer.status_code, answer.headers["cache-control"]) == (404, "no-store")
 
 
-async def test_database_keeps_no_secret_of_a_link(world: World, doctor: Person) -> None:
-    urls = await _urls(doctor, await _hostile(world, doctor))
+async def test_database_keeps_no_secret_of_a_link(harness: ApiHarness, doctor: Person) -> None:
+    urls = await _urls(doctor, await _hostile(harness, doctor))
     secret = bytes.fromhex(re.findall(r"/subtitles/([0-9a-f]{64})\.vtt", urls["webvtt"])[0])
-    kept = await world.rows(
+    kept = await harness.rows(
         "select l::text as row, l.secret_sha256 = sha256(%s) as is_it from private.subtitle_links as l"
         " where claims ->> 'sub' = %s",
         secret,
@@ -122,33 +124,33 @@ async def test_database_keeps_no_secret_of_a_link(world: World, doctor: Person) 
     ],
 )
 async def test_address_that_is_almost_a_link_reads_nothing_and_says_nothing(
-    world: World, doctor: Person, path: str
+    harness: ApiHarness, doctor: Person, path: str
 ) -> None:
-    recording = await _hostile(world, doctor)
+    recording = await _hostile(harness, doctor)
     secret = (await _urls(doctor, recording))["webvtt"].split("/")[-1].removesuffix(".vtt")
-    (link,) = await world.rows(
+    (link,) = await harness.rows(
         "select encode(secret_sha256, 'hex') as hash from private.subtitle_links where recording_id = %s",
         recording,
     )
     asked = path.format(secret=secret, upper=secret.upper(), hash=link["hash"])
     for language in ("en", "es"):
-        answer = await world.http.get(asked, headers={"Accept-Language": language})
+        answer = await harness.http.get(asked, headers={"Accept-Language": language})
         assert answer.status_code == 404
         for private in (secret, str(recording), str(doctor.user_id), "alert"):
             assert private not in answer.text
 
 
-async def test_link_is_read_and_nothing_else(world: World, doctor: Person) -> None:
-    urls = await _urls(doctor, await _hostile(world, doctor))
+async def test_link_is_read_and_nothing_else(harness: ApiHarness, doctor: Person) -> None:
+    urls = await _urls(doctor, await _hostile(harness, doctor))
     for method in ("POST", "PUT", "DELETE", "PATCH"):
-        assert (await world.http.request(method, urls["webvtt"])).status_code == 405
+        assert (await harness.http.request(method, urls["webvtt"])).status_code == 405
 
 
-async def test_subtitles_have_a_quota_of_their_own(world: World, case: Case) -> None:
-    recording = await world.recording(case)
-    await spoken(world, recording)
-    await world.spend(case.doctor, "urls", 60)
+async def test_subtitles_have_a_quota_of_their_own(harness: ApiHarness, case: Case) -> None:
+    recording = await harness.recording(case)
+    await spoken(harness, recording)
+    await harness.spend(case.doctor, "urls", 60)
     assert (await case.doctor.ask(documents.ISSUE_SUBTITLE_URLS, id=str(recording)))["webvtt"]
-    await world.spend(case.doctor, "subtitles", 600)
+    await harness.spend(case.doctor, "subtitles", 600)
     refused = await case.doctor.refused(documents.ISSUE_SUBTITLE_URLS, id=str(recording))
     assert refused == ("RATE_LIMITED", "quota_subtitles")

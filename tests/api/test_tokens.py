@@ -17,54 +17,54 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from app.identity.jwks import MIN_REFRESH_SECONDS
 from tests.api import documents
-from tests.api.world import Person, World, from_address
+from tests.api.harness import ApiHarness, Person, from_address
 
 pytestmark = pytest.mark.anyio
 
-Forge = Callable[[World, Person], str]
+Forge = Callable[[ApiHarness, Person], str]
 
 
 def _claimed(**claims: Any) -> Forge:
-    return lambda world, person: world.token(person.user_id, person.session_id, **claims)
+    return lambda harness, person: harness.token(person.user_id, person.session_id, **claims)
 
 
 def _base64(document: object) -> str:
     return base64.urlsafe_b64encode(json.dumps(document).encode()).rstrip(b"=").decode()
 
 
-def _claims(world: World, person: Person) -> dict[str, Any]:
+def _claims(harness: ApiHarness, person: Person) -> dict[str, Any]:
     claims: dict[str, Any] = jwt.decode(str(person.token), options={"verify_signature": False})
     return claims
 
 
-def _none(world: World, person: Person) -> str:
-    header = _base64({"alg": "none", "typ": "JWT", "kid": world.signer.kid})
-    return f"{header}.{_base64(_claims(world, person))}."
+def _none(harness: ApiHarness, person: Person) -> str:
+    header = _base64({"alg": "none", "typ": "JWT", "kid": harness.signer.kid})
+    return f"{header}.{_base64(_claims(harness, person))}."
 
 
-def _hs256_with_the_public_key(world: World, person: Person) -> str:
+def _hs256_with_the_public_key(harness: ApiHarness, person: Person) -> str:
     """Return a token signed with HS256 and the public key as the secret. The test signs by hand, because libraries
     refuse a PEM key as an HMAC secret.
     """
-    pem = world.signer.key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    header = _base64({"alg": "HS256", "typ": "JWT", "kid": world.signer.kid})
-    signed = f"{header}.{_base64(_claims(world, person))}"
+    pem = harness.signer.key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    header = _base64({"alg": "HS256", "typ": "JWT", "kid": harness.signer.kid})
+    signed = f"{header}.{_base64(_claims(harness, person))}"
     signature = jwt.algorithms.HMACAlgorithm(jwt.algorithms.HMACAlgorithm.SHA256).sign(signed.encode(), pem)
     return f"{signed}.{base64.urlsafe_b64encode(signature).rstrip(b'=').decode()}"
 
 
 def _another_key(kid: str | None) -> Forge:
-    def forge(world: World, person: Person) -> str:
+    def forge(harness: ApiHarness, person: Person) -> str:
         key = ec.generate_private_key(ec.SECP256R1())
-        headers = {"kid": kid or world.signer.kid}
-        return jwt.encode(_claims(world, person), key, algorithm="ES256", headers=headers)
+        headers = {"kid": kid or harness.signer.kid}
+        return jwt.encode(_claims(harness, person), key, algorithm="ES256", headers=headers)
 
     return forge
 
 
-def _altered(world: World, person: Person) -> str:
+def _altered(harness: ApiHarness, person: Person) -> str:
     header, _, signature = str(person.token).split(".")
-    return f"{header}.{_base64(_claims(world, person) | {'sub': str(uuid4())})}.{signature}"
+    return f"{header}.{_base64(_claims(harness, person) | {'sub': str(uuid4())})}.{signature}"
 
 
 BROKEN: dict[str, tuple[Forge, str]] = {
@@ -115,22 +115,22 @@ def _counted_fetches(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 @pytest.mark.parametrize("kind", BROKEN)
 async def test_broken_token_is_refused_and_not_repeated(
-    world: World, other_doctor: Person, kind: str
+    harness: ApiHarness, other_doctor: Person, kind: str
 ) -> None:
     forge, reason = BROKEN[kind]
-    token = forge(world, other_doctor)
+    token = forge(harness, other_doctor)
     answer = await replace(other_doctor, token=token).send(documents.CONSULTATIONS)
     assert (answer.error.code, answer.error.reason) == ("UNAUTHENTICATED", reason)
     assert answer.body["data"] is None
     assert (answer.response.status_code, answer.response.headers["www-authenticate"]) == (401, "Bearer")
     assert not token or token not in answer.response.text
-    assert not await world.audit(answer.request_id), "broken tokens are counted, not logged one by one"
+    assert not await harness.audit(answer.request_id), "broken tokens are counted, not logged one by one"
 
 
 @pytest.mark.parametrize("accept", ["application/json", "application/graphql-response+json", "*/*"])
-async def test_ended_session_is_status_401_in_every_media_type(world: World, accept: str) -> None:
-    doctor = await world.clinician()
-    await world.end_session(doctor)
+async def test_ended_session_is_status_401_in_every_media_type(harness: ApiHarness, accept: str) -> None:
+    doctor = await harness.clinician()
+    await harness.end_session(doctor)
     response = await doctor.http.post(
         "/graphql",
         json={"query": documents.VIEWER},
@@ -141,22 +141,24 @@ async def test_ended_session_is_status_401_in_every_media_type(world: World, acc
 
 
 @pytest.mark.parametrize("token", [None, "broken", ""])
-async def test_public_field_is_answered_whatever_the_token(world: World, token: str | None) -> None:
-    answer = await replace(world.stranger(), token=token).send("{ consentText(language: EN) { version } }")
+async def test_public_field_is_answered_whatever_the_token(harness: ApiHarness, token: str | None) -> None:
+    answer = await replace(harness.stranger(), token=token).send("{ consentText(language: EN) { version } }")
     assert answer.response.status_code == 200
     assert answer.data["consentText"]["version"]
 
 
-async def test_token_issued_half_a_minute_ahead_is_accepted(world: World, other_doctor: Person) -> None:
-    token = world.token(other_doctor.user_id, other_doctor.session_id, iat=int(time.time()) + 28)
+async def test_token_issued_half_a_minute_ahead_is_accepted(
+    harness: ApiHarness, other_doctor: Person
+) -> None:
+    token = harness.token(other_doctor.user_id, other_doctor.session_id, iat=int(time.time()) + 28)
     assert (await replace(other_doctor, token=token).ask(documents.VIEWER))["role"] == "clinician"
 
 
 @pytest.mark.parametrize("language", ["en", "es"])
 async def test_token_from_the_future_names_the_clock_and_no_new_sign_in(
-    world: World, other_doctor: Person, language: str
+    harness: ApiHarness, other_doctor: Person, language: str
 ) -> None:
-    token = world.token(other_doctor.user_id, other_doctor.session_id, iat=int(time.time()) + 90)
+    token = harness.token(other_doctor.user_id, other_doctor.session_id, iat=int(time.time()) + 90)
     answer = await replace(other_doctor, token=token).send(documents.VIEWER, in_language=language)
     assert answer.error.reason == "token_clock"
     assert {"en": "clock", "es": "reloj"}[language] in answer.error.message
@@ -181,30 +183,30 @@ async def test_token_error_is_told_in_the_readers_language(other_doctor: Person)
 
 
 async def test_flood_of_unknown_key_ids_costs_a_fetch_in_two_seconds_at_most(
-    world: World, other_doctor: Person, monkeypatch: pytest.MonkeyPatch
+    harness: ApiHarness, other_doctor: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with _counted_fetches(monkeypatch) as fetched:
-        async with world.another_api() as http:
+        async with harness.another_api() as http:
             known = replace(other_doctor, http=http)
             assert (await known.ask(documents.VIEWER))["role"] == "clinician"
             fetched.clear()
             began = time.monotonic()
             for number in range(30):
-                flood = replace(known, token=_another_key(f"kid-{number}")(world, other_doctor))
+                flood = replace(known, token=_another_key(f"kid-{number}")(harness, other_doctor))
                 assert (await flood.refused(documents.VIEWER))[1] == "token_key_unknown"
             assert (await known.ask(documents.VIEWER))["role"] == "clinician"
             most = 1 + (time.monotonic() - began) / MIN_REFRESH_SECONDS
     assert len(fetched) <= most
 
 
-async def test_requests_without_a_valid_token_are_one_row_by_address(world: World) -> None:
-    async with world.another_api() as http:
+async def test_requests_without_a_valid_token_are_one_row_by_address(harness: ApiHarness) -> None:
+    async with harness.another_api() as http:
         for count, address in ((7, "198.51.100.1"), (2, "198.51.100.2")):
             async with from_address(http, address) as client:
                 for _ in range(count):
                     stranger = Person(client, uuid4(), uuid4(), "broken")
                     assert (await stranger.refused(documents.VIEWER))[0] == "UNAUTHENTICATED"
-    rows = await world.rows(
+    rows = await harness.rows(
         "select host(address) as address, row_count, outcome, actor_id, request_id from audit.events"
         " where action = 'request.reject' and address << '198.51.100.0/24' order by address"
     )
@@ -212,10 +214,10 @@ async def test_requests_without_a_valid_token_are_one_row_by_address(world: Worl
     assert {(row["outcome"], row["actor_id"], row["request_id"]) for row in rows} == {("DENIED", None, None)}
 
 
-async def test_one_request_counts_once_however_many_fields_ask(world: World) -> None:
+async def test_one_request_counts_once_however_many_fields_ask(harness: ApiHarness) -> None:
     two = "{ a: consultations { edges { cursor } } b: recordings { edges { cursor } } }"
-    async with world.another_api() as http, from_address(http, "198.51.101.1") as client:
+    async with harness.another_api() as http, from_address(http, "198.51.101.1") as client:
         answer = await Person(client, uuid4(), uuid4(), "broken").send(two)
         assert {error["extensions"]["code"] for error in answer.body["errors"]} == {"UNAUTHENTICATED"}
-    (row,) = await world.rows("select row_count from audit.events where address = '198.51.101.1'")
+    (row,) = await harness.rows("select row_count from audit.events where address = '198.51.101.1'")
     assert row["row_count"] == 1

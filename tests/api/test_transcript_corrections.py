@@ -15,8 +15,8 @@ from app.transcripts.model import MAX_TURN_CHARACTERS, Transcript
 from app.transcripts.search import word_index
 from app.transcripts.search.word_index import IndexKey
 from tests.api import documents
+from tests.api.harness import Answer, ApiHarness, Person
 from tests.api.speaking import SAID
-from tests.api.world import Answer, Person, World
 
 pytestmark = pytest.mark.anyio
 
@@ -27,7 +27,7 @@ async def _correct(person: Person, recording: UUID, turn: int, text: str) -> Ans
 
 @pytest.mark.parametrize("document", [documents.CORRECT_TRANSCRIPT, documents.ATTRIBUTE_TURN])
 async def test_correction_that_says_what_is_there_changes_nothing_and_leaves_a_row(
-    world: World, doctor: Person, recording: UUID, document: str
+    harness: ApiHarness, doctor: Person, recording: UUID, document: str
 ) -> None:
     """A correction without a change writes an audit row for a read, because its answer contains the text."""
     given = {"text": SAID[0][1]} if document == documents.CORRECT_TRANSCRIPT else {"speaker": "DOCTOR"}
@@ -35,27 +35,27 @@ async def test_correction_that_says_what_is_there_changes_nothing_and_leaves_a_r
     answer = await doctor.send(document, id=str(recording), turn=0, **given)
     assert list(answer.data.values()) == [before]
     assert before["corrections"] == []
-    (row,) = await world.audit(answer.request_id)
+    (row,) = await harness.audit(answer.request_id)
     assert (row["action"], row["outcome"], row["fields"]) == ("transcript.correct", "ALLOWED", ["text"])
     assert row["entity_ids"] == [recording]
 
 
 async def test_correction_that_is_sent_again_after_a_lost_answer_is_made_once(
-    world: World, doctor: Person, recording: UUID
+    harness: ApiHarness, doctor: Person, recording: UUID
 ) -> None:
     answers = [await _correct(doctor, recording, 0, "Good\u00a0evening.  ") for _ in range(3)]
     assert [answer.data["correctTranscript"] for answer in answers] == [
         answers[0].data["correctTranscript"]
     ] * 3
     assert len(answers[0].data["correctTranscript"]["corrections"]) == 1
-    rows = [await world.audit(answer.request_id) for answer in answers]
+    rows = [await harness.audit(answer.request_id) for answer in answers]
     assert [[row["outcome"] for row in of_one] for of_one in rows] == [["ALLOWED"]] * 3
 
 
 async def test_text_that_no_turn_may_have_is_refused_before_anything_is_read(
-    world: World, doctor: Person, recording: UUID
+    harness: ApiHarness, doctor: Person, recording: UUID
 ) -> None:
-    await world.rows(
+    await harness.rows(
         "update private.transcript_texts set ciphertext = ciphertext || 'x'::bytea where recording_id = %s",
         recording,
     )
@@ -85,7 +85,7 @@ async def test_text_that_grows_when_it_is_composed_is_measured_as_it_is_kept(
 
 
 async def test_corrections_at_once_are_all_kept_one_on_top_of_the_other(
-    world: World, doctor: Person, recording: UUID
+    harness: ApiHarness, doctor: Person, recording: UUID
 ) -> None:
     texts = [f"Version {letter} of it." for letter in "abcdef"]
 
@@ -96,7 +96,7 @@ async def test_corrections_at_once_are_all_kept_one_on_top_of_the_other(
     kept = [one["text"] for one in read["corrections"]]
     assert sorted(kept) == texts
     assert read["turns"][1]["text"] == kept[-1]
-    numbers = await world.rows(
+    numbers = await harness.rows(
         "select number from private.transcript_corrections where recording_id = %s order by 1", recording
     )
     assert [row["number"] for row in numbers] == [1, 2, 3, 4, 5, 6]
@@ -104,12 +104,12 @@ async def test_corrections_at_once_are_all_kept_one_on_top_of_the_other(
 
 @pytest.mark.parametrize("swap", ["older in the place of the newer", "each in the other's place"])
 async def test_correction_that_was_moved_to_another_place_opens_nothing(
-    world: World, doctor: Person, recording: UUID, swap: str
+    harness: ApiHarness, doctor: Person, recording: UUID, swap: str
 ) -> None:
     for text in ("Take 500 mg.", "Take 50 mg."):
         assert (await _correct(doctor, recording, 2, text)).data
     older, newer = (1, 2)
-    await world.rows(
+    await harness.rows(
         "update private.transcript_corrections as c set ciphertext = o.ciphertext"
         " from private.transcript_corrections as o"
         " where c.recording_id = %s and o.recording_id = c.recording_id and o.number <> c.number"
@@ -123,7 +123,7 @@ async def test_correction_that_was_moved_to_another_place_opens_nothing(
         await _correct(doctor, recording, older, "Anything."),
     ):
         assert (answer.error.code, answer.error.reason) == ("CONFLICT", "field_unreadable")
-        (row,) = await world.audit(answer.request_id)
+        (row,) = await harness.audit(answer.request_id)
         assert row["entity_ids"] == [recording]
 
 
@@ -146,7 +146,7 @@ async def test_correction_is_worked_out_beside_the_loop(
 
 
 async def test_correction_of_what_is_asked_to_be_destroyed_meanwhile_is_refused(
-    world: World, doctor: Person, recording: UUID, monkeypatch: pytest.MonkeyPatch
+    harness: ApiHarness, doctor: Person, recording: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A deletion that is requested after the transcript was decrypted makes the correction fail."""
     through = store.read_index_key
@@ -158,7 +158,7 @@ async def test_correction_of_what_is_asked_to_be_destroyed_meanwhile_is_refused(
     monkeypatch.setattr(store, "read_index_key", index_key)
     answer = await _correct(doctor, recording, 1, "Nothing.")
     assert (answer.error.code, answer.error.reason) == ("CONFLICT", "transcript_changed")
-    (row,) = await world.audit(answer.request_id)
+    (row,) = await harness.audit(answer.request_id)
     assert (row["action"], row["outcome"]) == ("transcript.correct", "FAILED")
     monkeypatch.undo()
     await doctor.ask(documents.UNDO_DELETION, recordingId=str(recording))

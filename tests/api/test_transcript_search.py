@@ -18,8 +18,8 @@ from app.transcripts.model import Speaker
 from app.transcripts.search import service as search_service
 from app.transcripts.store import EncryptedTranscript
 from tests.api import documents
+from tests.api.harness import ROOT_KEYS, Answer, ApiHarness, Person
 from tests.api.speaking import spoken
-from tests.api.world import ROOT_KEYS, Answer, Person, World
 
 pytestmark = pytest.mark.anyio
 
@@ -35,58 +35,58 @@ async def _found(person: Person, query: str, **where: object) -> list[str]:
     return [hit["recordingId"] for hit in answer.data["searchTranscripts"]["hits"]]
 
 
-async def _own(world: World, doctor: Person, *said: str) -> UUID:
+async def _own(harness: ApiHarness, doctor: Person, *said: str) -> UUID:
     """Return another recording of this doctor, with a transcript that contains these texts."""
-    made = await world.recording(await world.case(doctor))
-    await spoken(world, made, tuple((Speaker.PATIENT, text) for text in said))
+    made = await harness.recording(await harness.case(doctor))
+    await spoken(harness, made, tuple((Speaker.PATIENT, text) for text in said))
     return made
 
 
 @pytest.mark.parametrize("has_key", [True, False])
 async def test_search_that_finds_nothing_leaves_a_row(
-    world: World, doctor: Person, recording: UUID, has_key: bool
+    harness: ApiHarness, doctor: Person, recording: UUID, has_key: bool
 ) -> None:
-    kept = await world.rows("select wrapped_key, root_key_id from private.word_index_key")
+    kept = await harness.rows("select wrapped_key, root_key_id from private.word_index_key")
     if not has_key:  # A practice without any transcript has no key
-        await world.rows("delete from private.word_index_key")
+        await harness.rows("delete from private.word_index_key")
     try:
         answer = await _send(doctor, "nobody-said-this" if has_key else "headache")
     finally:
         if not has_key:
             restore = "insert into private.word_index_key (wrapped_key, root_key_id) values (%s, %s)"
-            await world.rows(restore, *kept[0].values())
+            await harness.rows(restore, *kept[0].values())
     assert answer.data["searchTranscripts"] == {"hits": [], "isCut": False, "unreadable": 0}
-    (row,) = await world.audit(answer.request_id)
+    (row,) = await harness.audit(answer.request_id)
     assert (row["action"], row["outcome"]) == ("transcript.search", "ALLOWED")
     assert (row["entity_ids"], row["row_count"]) == ([], 0)
 
 
 async def test_search_finds_the_same_words_in_ones_own_recordings_alone(
-    world: World, doctor: Person, recording: UUID
+    harness: ApiHarness, doctor: Person, recording: UUID
 ) -> None:
-    other = await world.clinician()
-    theirs = await _own(world, other, "My headaches are worse.")
+    other = await harness.clinician()
+    theirs = await _own(harness, other, "My headaches are worse.")
     answer = await _send(other, "headache")
     assert [hit["recordingId"] for hit in answer.data["searchTranscripts"]["hits"]] == [str(theirs)]
-    (row,) = await world.audit(answer.request_id)
+    (row,) = await harness.audit(answer.request_id)
     assert row["entity_ids"] == [theirs]
-    assert await _found(other, "headache", consultationId=await _consultation(world, recording)) == []
+    assert await _found(other, "headache", consultationId=await _consultation(harness, recording)) == []
 
 
-async def _consultation(world: World, recording: UUID) -> str:
-    (row,) = await world.rows("select consultation_id from resguardo.recordings where id = %s", recording)
+async def _consultation(harness: ApiHarness, recording: UUID) -> str:
+    (row,) = await harness.rows("select consultation_id from resguardo.recordings where id = %s", recording)
     return str(row["consultation_id"])
 
 
 @pytest.mark.parametrize("within", ["consultationId", "recordingId"])
 async def test_search_within_a_recording_or_a_consultation_tells_every_turn_as_it_was_said(
-    world: World, doctor: Person, within: str
+    harness: ApiHarness, doctor: Person, within: str
 ) -> None:
     recording = await _own(
-        world, doctor, "My knee hurts.", "Only there.", "Both knees, and the elbow.", "My elbow."
+        harness, doctor, "My knee hurts.", "Only there.", "Both knees, and the elbow.", "My elbow."
     )
-    await _own(world, doctor, "A knee and an elbow.")
-    ids = {"consultationId": await _consultation(world, recording), "recordingId": str(recording)}
+    await _own(harness, doctor, "A knee and an elbow.")
+    ids = {"consultationId": await _consultation(harness, recording), "recordingId": str(recording)}
     where = {within: ids[within]}
     hits = (await _send(doctor, "elbow knee", **where)).data["searchTranscripts"]["hits"]
     assert [(hit["recordingId"], hit["turn"]) for hit in hits] == [
@@ -97,15 +97,17 @@ async def test_search_within_a_recording_or_a_consultation_tells_every_turn_as_i
     assert [hit["turn"] for hit in few["hits"]] == [0]
 
 
-async def test_search_finds_spanish_by_accents_and_plurals(world: World, doctor: Person) -> None:
-    recording = str(await _own(world, doctor, "Tengo náuseas y dolores crónicos desde el último año."))
+async def test_search_finds_spanish_by_accents_and_plurals(harness: ApiHarness, doctor: Person) -> None:
+    recording = str(await _own(harness, doctor, "Tengo náuseas y dolores crónicos desde el último año."))
     for query in ("nausea", "DOLOR CRONICO", '"dolor crónico"', "años último"):
         assert await _found(doctor, query) == [recording], query
     for query in ("ano", '"crónicos dolores"'):
         assert await _found(doctor, query) == [], query
 
 
-async def test_phrase_is_found_as_it_was_corrected(world: World, doctor: Person, recording: UUID) -> None:
+async def test_phrase_is_found_as_it_was_corrected(
+    harness: ApiHarness, doctor: Person, recording: UUID
+) -> None:
     await doctor.ask(
         documents.CORRECT_TRANSCRIPT, id=str(recording), turn=2, text="Take paracetamol, 500 mg, twice a day."
     )
@@ -118,12 +120,12 @@ async def test_phrase_is_found_as_it_was_corrected(world: World, doctor: Person,
 
 
 async def test_search_says_that_older_ones_were_left_out(
-    world: World, doctor: Person, monkeypatch: pytest.MonkeyPatch
+    harness: ApiHarness, doctor: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    older, newer = await _own(world, doctor, "A gallstone."), await _own(world, doctor, "Gallstones.")
+    older, newer = await _own(harness, doctor, "A gallstone."), await _own(harness, doctor, "Gallstones.")
     times = {older: "2026-01-01", newer: "2026-02-01"}
     for recording, day in times.items():
-        await world.rows(
+        await harness.rows(
             "update resguardo.consultations set scheduled_at = %s::timestamptz"
             " where id = (select consultation_id from resguardo.recordings where id = %s)",
             day,
@@ -139,14 +141,14 @@ async def test_search_says_that_older_ones_were_left_out(
     assert ([hit["recordingId"] for hit in cut["hits"]], cut["isCut"]) == ([str(newer)], True)
 
 
-async def test_search_reads_no_more_than_memory_allows(world: World, doctor: Person) -> None:
-    newer, older = await _own(world, doctor, "A bunion."), await _own(world, doctor, "Bunions.")
-    await world.rows(
+async def test_search_reads_no_more_than_memory_allows(harness: ApiHarness, doctor: Person) -> None:
+    newer, older = await _own(harness, doctor, "A bunion."), await _own(harness, doctor, "Bunions.")
+    await harness.rows(
         "update resguardo.consultations set scheduled_at = '2026-01-01'"
         " where id = (select consultation_id from resguardo.recordings where id = %s)",
         older,
     )
-    await world.rows(
+    await harness.rows(
         "update private.transcript_texts set ciphertext = ciphertext || convert_to(repeat('x', %s), 'UTF8')"
         " where recording_id = %s",
         40 * _MIB,
@@ -154,7 +156,7 @@ async def test_search_reads_no_more_than_memory_allows(world: World, doctor: Per
     )
     found = (await _send(doctor, "bunion")).data["searchTranscripts"]
     assert ([hit["recordingId"] for hit in found["hits"]], found["isCut"]) == ([str(newer)], True)
-    await world.rows("delete from private.transcript_texts where recording_id = %s", older)
+    await harness.rows("delete from private.transcript_texts where recording_id = %s", older)
 
 
 async def test_many_searches_at_once_are_all_answered(doctor: Person, recording: UUID) -> None:
@@ -219,7 +221,9 @@ async def test_query_of_a_megabyte_is_refused_before_it_is_read(doctor: Person) 
         "\ufdfa" * 200,
     ],
 )
-async def test_strange_query_is_answered(world: World, doctor: Person, recording: UUID, query: str) -> None:
+async def test_strange_query_is_answered(
+    harness: ApiHarness, doctor: Person, recording: UUID, query: str
+) -> None:
     answer = await _send(doctor, query)
     if answer.body.get("errors"):
         assert answer.error.code == "INVALID_INPUT"
@@ -230,22 +234,22 @@ async def test_strange_query_is_answered(world: World, doctor: Person, recording
         )
 
 
-async def _damage(world: World, recording: UUID) -> None:
-    await world.rows(
+async def _damage(harness: ApiHarness, recording: UUID) -> None:
+    await harness.rows(
         "update private.transcript_texts set ciphertext = ciphertext || 'x'::bytea where recording_id = %s",
         recording,
     )
 
 
 async def test_damaged_transcript_is_left_out_and_reported(
-    world: World, doctor: Person, recording: UUID, caplog: pytest.LogCaptureFixture
+    harness: ApiHarness, doctor: Person, recording: UUID, caplog: pytest.LogCaptureFixture
 ) -> None:
-    damaged = await _own(world, doctor, "Another headache.")
-    await _damage(world, damaged)
+    damaged = await _own(harness, doctor, "Another headache.")
+    await _damage(harness, damaged)
     answer = await _send(doctor, "headache")
     found = answer.data["searchTranscripts"]
     assert ([hit["recordingId"] for hit in found["hits"]], found["unreadable"]) == ([str(recording)], 1)
-    (row,) = await world.audit(answer.request_id)
+    (row,) = await harness.audit(answer.request_id)
     assert set(row["entity_ids"]) == {recording, damaged}
     told = [one.getMessage() for one in caplog.records if one.name == "app.transcripts.search.service"]
     assert told == [f"transcript cannot be decrypted: recording={damaged} field_unreadable"]
@@ -254,23 +258,23 @@ async def test_damaged_transcript_is_left_out_and_reported(
 
 @pytest.mark.parametrize("is_within", [True, False])
 async def test_unreadable_transcripts_raise_an_error_instead_of_an_empty_result(
-    world: World, doctor: Person, is_within: bool
+    harness: ApiHarness, doctor: Person, is_within: bool
 ) -> None:
-    damaged = await _own(world, doctor, "An embolism.")
-    await _damage(world, damaged)
-    where = {"consultationId": await _consultation(world, damaged)} if is_within else {}
+    damaged = await _own(harness, doctor, "An embolism.")
+    await _damage(harness, damaged)
+    where = {"consultationId": await _consultation(harness, damaged)} if is_within else {}
     answer = await _send(doctor, "embolism", **where)
     assert (answer.error.code, answer.error.reason) == ("CONFLICT", "field_unreadable")
-    (row,) = await world.audit(answer.request_id)
+    (row,) = await harness.audit(answer.request_id)
     assert (row["outcome"], row["entity_ids"]) == ("ALLOWED", [damaged])
-    assert await _found(await world.clinician(), "embolism") == []
+    assert await _found(await harness.clinician(), "embolism") == []
 
 
 async def test_reading_and_searching_use_up_the_pages_of_an_hour(
-    world: World, doctor: Person, recording: UUID
+    harness: ApiHarness, doctor: Person, recording: UUID
 ) -> None:
     urls = await doctor.ask(documents.ISSUE_SUBTITLE_URLS, id=str(recording))
-    await world.spend(doctor, "pages", load_quotas().pages)
+    await harness.spend(doctor, "pages", load_quotas().pages)
     for document, given in (
         (documents.SEARCH_TRANSCRIPTS, {"query": "headache"}),
         (documents.TRANSCRIPT, {"id": str(recording)}),
@@ -279,13 +283,13 @@ async def test_reading_and_searching_use_up_the_pages_of_an_hour(
         answer = await doctor.send(document, **given)
         assert (answer.error.code, answer.error.reason) == ("RATE_LIMITED", "quota_pages")
         assert answer.error.message == "You have reached the hourly limit of pages. Please try again later."
-        (row,) = await world.audit(answer.request_id)
+        (row,) = await harness.audit(answer.request_id)
         assert (row["outcome"], row["reason"]) == ("DENIED", "quota_pages")
-    assert (await world.http.get(urls["webvtt"])).status_code == 429
+    assert (await harness.http.get(urls["webvtt"])).status_code == 429
 
 
 async def test_transcript_of_a_recording_to_be_destroyed_is_not_returned(
-    world: World, doctor: Person, recording: UUID
+    harness: ApiHarness, doctor: Person, recording: UUID
 ) -> None:
     """A requested deletion hides the transcript together with the recording, until the request is undone."""
     urls = await doctor.ask(documents.ISSUE_SUBTITLE_URLS, id=str(recording))
@@ -298,21 +302,21 @@ async def test_transcript_of_a_recording_to_be_destroyed_is_not_returned(
     ):
         answer = await doctor.send(document, **variables)
         assert (answer.error.code, answer.error.reason) == ("CONFLICT", "recording_being_deleted")
-        (row,) = await world.audit(answer.request_id)
+        (row,) = await harness.audit(answer.request_id)
         assert (row["outcome"], row["reason"]) == ("FAILED", "recording_being_deleted")
-    assert (await world.http.get(urls["webvtt"])).status_code == 409
+    assert (await harness.http.get(urls["webvtt"])).status_code == 409
     assert await _found(doctor, "headache") == []
     await doctor.ask(documents.UNDO_DELETION, recordingId=str(recording))
     assert await _found(doctor, "headache") == [str(recording)]
-    assert (await world.http.get(urls["webvtt"])).status_code == 200
+    assert (await harness.http.get(urls["webvtt"])).status_code == 200
 
 
 @pytest.mark.parametrize("stops_after", [0, 1, 2, 3])
 async def test_transcript_is_found_read_and_corrected_after_a_rotation_was_killed_at_any_step(
-    world: World, doctor: Person, stops_after: int
+    harness: ApiHarness, doctor: Person, stops_after: int
 ) -> None:
     """The API has both root keys during the rotation, and only the newer root key at the end."""
-    recordings = [await _own(world, doctor, "An aneurysm.", "Number none.") for _ in range(3)]
+    recordings = [await _own(harness, doctor, "An aneurysm.", "Number none.") for _ in range(3)]
     line, asked = new_key_line(f"newer-{stops_after}"), 0
 
     async def all_is_there(http: httpx.AsyncClient) -> None:
@@ -333,22 +337,22 @@ async def test_transcript_is_found_read_and_corrected_after_a_rotation_was_kille
 
     newer = Keyring.parse(f"{line},{ROOT_KEYS}")
     try:
-        async with world.another_api(root_keys=SecretStr(f"{ROOT_KEYS},{line}")) as http:
+        async with harness.another_api(root_keys=SecretStr(f"{ROOT_KEYS},{line}")) as http:
             await all_is_there(http)
             with pytest.raises(KeyboardInterrupt):
-                await keys.rotate(world.services.database, newer, batch=1, on_progress=killed)
+                await keys.rotate(harness.services.database, newer, batch=1, on_progress=killed)
             await all_is_there(http)
             async with anyio.create_task_group() as group:
                 for _ in range(4):
                     group.start_soon(_found, replace(doctor, http=http), "aneurysm")
                 group.start_soon(all_is_there, http)
-                assert (await keys.rotate(world.services.database, newer, batch=1)).is_complete
+                assert (await keys.rotate(harness.services.database, newer, batch=1)).is_complete
             await all_is_there(http)
-        async with world.another_api(root_keys=SecretStr(line)) as http:
+        async with harness.another_api(root_keys=SecretStr(line)) as http:
             await all_is_there(http)
     finally:
         back = Keyring.parse(f"{ROOT_KEYS},{line}")
-        assert (await keys.rotate(world.services.database, back)).is_complete
+        assert (await keys.rotate(harness.services.database, back)).is_complete
 
 
 @pytest.mark.parametrize(
@@ -370,16 +374,16 @@ async def test_filter_at_its_ends_is_answered(
 
 
 async def test_search_tells_nothing_of_what_others_said(
-    world: World, doctor: Person, recording: UUID
+    harness: ApiHarness, doctor: Person, recording: UUID
 ) -> None:
     """The answer is the same, byte for byte, if only other doctors' transcripts or the caller's own sensitive
     recording contain the text, or if no transcript contains it.
     """
-    others = await _own(world, await world.clinician(), "A sarcoidosis.")
-    case = await world.case(doctor, sensitivity="SUBSTANCE_USE", transcribe=True)
-    sensitive = await world.recording(case)
-    await spoken(world, sensitive, ((Speaker.PATIENT, "A pancreatitis."),))
-    hidden = await _consultation(world, others)
+    others = await _own(harness, await harness.clinician(), "A sarcoidosis.")
+    case = await harness.case(doctor, sensitivity="SUBSTANCE_USE", transcribe=True)
+    sensitive = await harness.recording(case)
+    await spoken(harness, sensitive, ((Speaker.PATIENT, "A pancreatitis."),))
+    hidden = await _consultation(harness, others)
     answers = [
         (where, await _send(doctor, query, **where))
         for query in ("sarcoidosis", "pancreatitis", "nephrolithiasis")
@@ -387,7 +391,7 @@ async def test_search_tells_nothing_of_what_others_said(
     ]
     assert len({answer.response.text for _, answer in answers}) == 1
     for where, answer in answers:
-        (row,) = await world.audit(answer.request_id)
+        (row,) = await harness.audit(answer.request_id)
         named = [UUID(hidden)] if where == {"consultationId": hidden} else []
         assert row["outcome"] == ("DENIED" if named else "ALLOWED")
         assert (row["entity_ids"], row["consultation_ids"], len(row["patient_ids"])) == (

@@ -12,8 +12,8 @@ from app.postgres.database import Transaction
 from app.transcripts import store
 from app.transcripts.model import Speaker
 from tests.api import documents
+from tests.api.harness import ApiHarness, Case, Person, consent_input
 from tests.api.speaking import SAID, UNCERTAIN, spoken
-from tests.api.world import Case, Person, World, consent_input
 
 pytestmark = pytest.mark.anyio
 
@@ -24,21 +24,21 @@ async def search(person: Person, query: str, **where: object) -> list[str]:
 
 
 async def test_doctor_reads_the_transcript_after_an_audit_row(
-    world: World, doctor: Person, case: Case, recording: UUID
+    harness: ApiHarness, doctor: Person, case: Case, recording: UUID
 ) -> None:
     answer = await doctor.send(documents.TRANSCRIPT, id=str(recording))
     read = answer.data["transcript"]
     assert [(turn["speaker"], turn["text"]) for turn in read["turns"]] == [(who, text) for who, text in SAID]
     assert [(turn["start"], turn["end"]) for turn in read["turns"]][1] == (5.0, 9.0)
-    (row,) = await world.audit(answer.request_id)
+    (row,) = await harness.audit(answer.request_id)
     assert (row["action"], row["outcome"], row["entity_ids"]) == ("transcript.read", "ALLOWED", [recording])
     assert row["consultation_ids"] == [UUID(case.id)]
 
 
 async def test_hidden_and_absent_transcripts_get_the_same_answer(
-    world: World, case: Case, recording: UUID
+    harness: ApiHarness, case: Case, recording: UUID
 ) -> None:
-    other, without_words = await world.clinician(), await world.recording(case)
+    other, without_words = await harness.clinician(), await harness.recording(case)
     for person, wanted, outcome in (
         (other, recording, "DENIED"),
         (other, uuid4(), "ABSENT"),
@@ -46,7 +46,7 @@ async def test_hidden_and_absent_transcripts_get_the_same_answer(
     ):
         answer = await person.send(documents.TRANSCRIPT, id=str(wanted))
         assert (answer.error.code, answer.error.reason) == ("NOT_FOUND", "transcript_not_found")
-        (row,) = await world.audit(answer.request_id)
+        (row,) = await harness.audit(answer.request_id)
         assert (row["outcome"], row["row_count"]) == (outcome, 0)
 
 
@@ -57,30 +57,30 @@ async def test_search_finds_words_and_phrases_whatever_their_form(doctor: Person
         assert await search(doctor, query) == [], query
 
 
-async def test_search_shows_where_it_was_said(world: World, doctor: Person, recording: UUID) -> None:
+async def test_search_shows_where_it_was_said(harness: ApiHarness, doctor: Person, recording: UUID) -> None:
     answer = await doctor.send(documents.SEARCH_TRANSCRIPTS, query="ibuprofen", filter=None)
     (hit,) = answer.data["searchTranscripts"]["hits"]
     (mark,) = hit["highlights"]
     assert (hit["turn"], hit["start"], hit["speaker"]) == (2, 10.0, "DOCTOR")
     assert hit["text"][mark["start"] : mark["end"]] == "ibuprofen"
-    (row,) = await world.audit(answer.request_id)
+    (row,) = await harness.audit(answer.request_id)
     assert (row["action"], row["entity_ids"]) == ("transcript.search", [recording])
 
 
-async def test_search_stays_within_ones_own_recordings(world: World, recording: UUID) -> None:
-    assert await search(await world.clinician(), "headache") == []
+async def test_search_stays_within_ones_own_recordings(harness: ApiHarness, recording: UUID) -> None:
+    assert await search(await harness.clinician(), "headache") == []
 
 
-async def test_sensitive_kinds_are_found_only_where_asked_for(world: World, doctor: Person) -> None:
-    case = await world.case(doctor, sensitivity="PSYCHOTHERAPY", transcribe=True)
-    recording = await world.recording(case)
-    await spoken(world, recording)
+async def test_sensitive_kinds_are_found_only_where_asked_for(harness: ApiHarness, doctor: Person) -> None:
+    case = await harness.case(doctor, sensitivity="PSYCHOTHERAPY", transcribe=True)
+    recording = await harness.recording(case)
+    await spoken(harness, recording)
     assert await search(doctor, "headache") == []
     assert await search(doctor, "headache", withSensitive=True) == [str(recording)]
 
 
 async def test_correction_is_read_and_found_and_the_original_text_is_kept(
-    world: World, doctor: Person, recording: UUID
+    harness: ApiHarness, doctor: Person, recording: UUID
 ) -> None:
     changed = await doctor.ask(
         documents.CORRECT_TRANSCRIPT, id=str(recording), turn=2, text="Take paracetamol, 500 mg."
@@ -92,7 +92,7 @@ async def test_correction_is_read_and_found_and_the_original_text_is_kept(
     assert made["correctedBy"] == str(doctor.user_id)
     assert await search(doctor, "paracetamol") == [str(recording)]
     assert await search(doctor, "ibuprofen") == []
-    (kept,) = await world.rows(
+    (kept,) = await harness.rows(
         "select count(*) as many from private.transcript_corrections where recording_id = %s", recording
     )
     assert kept["many"] == 1
@@ -143,13 +143,13 @@ async def test_speaker_is_renamed_wherever_the_voice_speaks(doctor: Person, reco
 
 
 async def test_two_guests_of_one_role_stay_apart_in_transcript_search_and_subtitles(
-    world: World, doctor: Person, case: Case
+    harness: ApiHarness, doctor: Person, case: Case
 ) -> None:
-    made = await world.recording(case)
+    made = await harness.recording(case)
     guests = [(Speaker.COMPANION, "He fell on Monday."), (Speaker.COMPANION, "No, on Tuesday.")]
     said = ((Speaker.DOCTOR, "When did he fall?"), *guests, (Speaker.COMPANION, "Monday, I am sure."))
     mother, father, doctors = uuid4(), uuid4(), uuid4()
-    await spoken(world, made, said, microphones=[doctors, mother, father, mother])
+    await spoken(harness, made, said, microphones=[doctors, mother, father, mother])
     read = await doctor.ask(documents.TRANSCRIPT, id=str(made))
     assert [(turn["speaker"], turn["participantId"]) for turn in read["turns"]] == [
         ("DOCTOR", str(doctors)),
@@ -160,10 +160,10 @@ async def test_two_guests_of_one_role_stay_apart_in_transcript_search_and_subtit
     found = await doctor.ask(documents.SEARCH_TRANSCRIPTS, query="tuesday", filter=None)
     assert [(hit["speaker"], hit["participantId"]) for hit in found["hits"]] == [("COMPANION", str(father))]
     urls = await doctor.ask(documents.ISSUE_SUBTITLE_URLS, id=str(made))
-    webvtt = (await world.http.get(urls["webvtt"])).text
+    webvtt = (await harness.http.get(urls["webvtt"])).text
     names = ["Doctor", "Companion 1", "Companion 2", "Companion 1"]
     assert [line[3 : line.index(">")] for line in webvtt.splitlines() if line.startswith("<v ")] == names
-    srt = (await world.http.get(urls["srt"], headers={"Accept-Language": "es"})).text
+    srt = (await harness.http.get(urls["srt"], headers={"Accept-Language": "es"})).text
     assert "Acompañante 2: No, on Tuesday." in srt
     changed = await doctor.ask(documents.ATTRIBUTE_TURN, id=str(made), turn=1, speaker="REPRESENTATIVE")
     assert [(turn["speaker"], turn["participantId"]) for turn in changed["turns"]] == [
@@ -172,26 +172,26 @@ async def test_two_guests_of_one_role_stay_apart_in_transcript_search_and_subtit
         ("COMPANION", str(father)),
         ("REPRESENTATIVE", None),
     ]
-    webvtt = (await world.http.get(urls["webvtt"])).text
+    webvtt = (await harness.http.get(urls["webvtt"])).text
     assert "<v Companion>No, on Tuesday.</v>" in webvtt
 
 
 async def test_what_failed_is_tried_again_and_what_is_ready_is_not(
-    world: World, doctor: Person, recording: UUID
+    harness: ApiHarness, doctor: Person, recording: UUID
 ) -> None:
     refusal = ("CONFLICT", "transcription_not_failed")
     assert await doctor.refused(documents.RETRY_TRANSCRIPTION, id=str(recording)) == refusal
     failed = (
         "update resguardo.transcripts set status = 'FAILED', error = 'speech_busy' where recording_id = %s"
     )
-    await world.rows(failed, recording)
+    await harness.rows(failed, recording)
     assert await doctor.ask(documents.RETRY_TRANSCRIPTION, id=str(recording)) is True
     shown = (await doctor.ask(documents.RECORDING, id=str(recording)))["transcription"]
     assert (shown["status"], shown["attempt"], shown["error"]) == ("PENDING", 2, None)
 
 
 async def test_finished_transcript_is_read_found_and_corrected_after_a_withdrawal(
-    world: World, doctor: Person, case: Case, recording: UUID
+    harness: ApiHarness, doctor: Person, case: Case, recording: UUID
 ) -> None:
     await case.consent()
     await case.patient.ask(documents.WITHDRAW_CONSENT, participantId=case.participant("PATIENT"))
@@ -199,7 +199,7 @@ async def test_finished_transcript_is_read_found_and_corrected_after_a_withdrawa
     assert [turn["text"] for turn in read["turns"]] == [text for _, text in SAID]
     assert await search(doctor, "ibuprofen") == [str(recording)]
     urls = await doctor.ask(documents.ISSUE_SUBTITLE_URLS, id=str(recording))
-    assert (await world.http.get(urls["webvtt"])).status_code == 200
+    assert (await harness.http.get(urls["webvtt"])).status_code == 200
     given: dict[str, Any] = {"id": str(recording), "turn": 2, "text": "Take paracetamol."}
     changed = await doctor.ask(documents.CORRECT_TRANSCRIPT, **given)
     assert changed["turns"][2]["text"] == "Take paracetamol."
@@ -209,13 +209,13 @@ async def test_finished_transcript_is_read_found_and_corrected_after_a_withdrawa
     ("language", "words"), [("en", "consented again"), ("es", "de nuevo su consentimiento")]
 )
 async def test_transcription_that_a_withdrawal_ended_says_why_and_is_retried_after_a_new_consent(
-    world: World, doctor: Person, case: Case, language: str, words: str
+    harness: ApiHarness, doctor: Person, case: Case, language: str, words: str
 ) -> None:
     await case.consent()
-    made = str(world.practice.transcript(await world.recording(case), "PENDING"))
+    made = str(harness.practice.transcript(await harness.recording(case), "PENDING"))
     patient = case.participant("PATIENT")
     await case.patient.ask(documents.WITHDRAW_CONSENT, participantId=patient)
-    await world.services.transcriber.transcribe(UUID(made))
+    await harness.services.transcriber.transcribe(UUID(made))
     shown = (await doctor.send(documents.RECORDING, in_language=language, id=made)).data["recording"]
     assert shown["transcription"]["status"] == "OFF"
     assert shown["transcription"]["error"] == "consent_withdrawn"
@@ -228,21 +228,21 @@ async def test_transcription_that_a_withdrawal_ended_says_why_and_is_retried_aft
     assert (shown["transcription"]["status"], shown["transcription"]["error"]) == ("PENDING", None)
 
 
-async def test_switch_is_the_doctors_alone(world: World, doctor: Person, case: Case) -> None:
+async def test_switch_is_the_doctors_alone(harness: ApiHarness, doctor: Person, case: Case) -> None:
     given: dict[str, Any] = {"consultationId": case.id, "isOn": False}
     assert await doctor.ask(documents.SWITCH_TRANSCRIPTION, **given) is False
-    other = await world.clinician()
+    other = await harness.clinician()
     assert (await other.refused(documents.SWITCH_TRANSCRIPTION, **given))[0] == "NOT_FOUND"
 
 
-async def test_consultation_says_whether_it_is_transcribed(world: World, doctor: Person) -> None:
+async def test_consultation_says_whether_it_is_transcribed(harness: ApiHarness, doctor: Person) -> None:
     for said, is_transcribed in (
         ({}, True),
         ({"sensitivity": "PSYCHOTHERAPY"}, False),
         ({"sensitivity": "SUBSTANCE_USE", "transcribe": True}, True),
         ({"transcribe": False}, False),
     ):
-        case = await world.case(doctor, **said)
+        case = await harness.case(doctor, **said)
         shown = await doctor.ask(documents.CONSULTATION, id=case.id)
         assert shown["isTranscribed"] is is_transcribed
         await doctor.ask(documents.SWITCH_TRANSCRIPTION, consultationId=case.id, isOn=not is_transcribed)
@@ -251,40 +251,40 @@ async def test_consultation_says_whether_it_is_transcribed(world: World, doctor:
 
 
 async def test_subtitles_are_read_by_their_link_until_the_session_ends(
-    world: World, doctor: Person, recording: UUID
+    harness: ApiHarness, doctor: Person, recording: UUID
 ) -> None:
     urls = await doctor.ask(documents.ISSUE_SUBTITLE_URLS, id=str(recording))
-    answer = await world.http.get(urls["webvtt"])
+    answer = await harness.http.get(urls["webvtt"])
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/vtt")
     assert answer.text.startswith("WEBVTT\n\n00:00:00.000 --> 00:00:04.000\n<v Doctor>Good morning.")
-    srt = await world.http.get(urls["srt"], headers={"Accept-Language": "es"})
+    srt = await harness.http.get(urls["srt"], headers={"Accept-Language": "es"})
     assert srt.text.startswith("1\n00:00:00,000 --> 00:00:04,000\nMédico: Good morning.")
-    await world.end_session(doctor)
-    assert (await world.http.get(urls["webvtt"])).status_code == 401
-    assert (await world.http.get(f"/subtitles/{'0' * 64}.vtt")).status_code == 404
-    assert (await world.http.get("/subtitles/x.vtt")).status_code == 404
+    await harness.end_session(doctor)
+    assert (await harness.http.get(urls["webvtt"])).status_code == 401
+    assert (await harness.http.get(f"/subtitles/{'0' * 64}.vtt")).status_code == 404
+    assert (await harness.http.get("/subtitles/x.vtt")).status_code == 404
 
 
-async def test_subtitles_of_anothers_recording_have_no_link(world: World, recording: UUID) -> None:
-    other = await world.clinician()
+async def test_subtitles_of_anothers_recording_have_no_link(harness: ApiHarness, recording: UUID) -> None:
+    other = await harness.clinician()
     refusal = ("NOT_FOUND", "transcript_not_found")
     assert await other.refused(documents.ISSUE_SUBTITLE_URLS, id=str(recording)) == refusal
 
 
 @pytest.mark.parametrize(("name", "reason"), [("tests-1", "root_key_wrong"), ("tests-2", "root_key_missing")])
 async def test_api_does_not_start_without_the_root_keys_of_transcripts(
-    world: World, recording: UUID, name: str, reason: str
+    harness: ApiHarness, recording: UUID, name: str, reason: str
 ) -> None:
     keys = SecretStr(f"{name}:{b64encode(b'another root key, of just as many'[:32]).decode()}")
     with pytest.raises(Conflict, match=reason):
-        async with world.another_api(root_keys=keys):
+        async with harness.another_api(root_keys=keys):
             pass
 
 
 @pytest.mark.parametrize("field", ["transcript", "searchTranscripts", "correctTranscript"])
 async def test_transcript_is_not_returned_if_its_audit_row_was_not_committed(
-    world: World, doctor: Person, recording: UUID, field: str, monkeypatch: pytest.MonkeyPatch
+    harness: ApiHarness, doctor: Person, recording: UUID, field: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The database session ends after the transcript was read and before the commit."""
     last = {
@@ -296,7 +296,7 @@ async def test_transcript_is_not_returned_if_its_audit_row_was_not_committed(
 
     async def lost(tx: Transaction, *given: Any, **named: Any) -> Any:
         told = await through(tx, *given, **named)
-        ended = await world.rows(
+        ended = await harness.rows(
             "select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = current_database()"
             " and application_name = 'resguardo-api' and state = 'idle in transaction'"
         )
@@ -314,18 +314,18 @@ async def test_transcript_is_not_returned_if_its_audit_row_was_not_committed(
     assert (answer.error.code, answer.error.reason) == ("UPSTREAM_FAILED", "database_unavailable")
     assert answer.body["data"] is None
     assert "headache" not in answer.response.text
-    assert await world.audit(answer.request_id) == []
-    (kept,) = await world.rows(
+    assert await harness.audit(answer.request_id) == []
+    (kept,) = await harness.rows(
         "select count(*) as many from private.transcript_corrections where recording_id = %s", recording
     )
     assert kept["many"] == 0
 
 
 async def test_unintelligible_turn_is_marked_counted_never_found_and_can_be_retried(
-    world: World, doctor: Person, case: Case
+    harness: ApiHarness, doctor: Person, case: Case
 ) -> None:
-    made = await world.recording(case)
-    await spoken(world, made, ((Speaker.DOCTOR, "Does it hurt?"), (Speaker.PATIENT, "")))
+    made = await harness.recording(case)
+    await spoken(harness, made, ((Speaker.DOCTOR, "Does it hurt?"), (Speaker.PATIENT, "")))
     read = await doctor.ask(documents.TRANSCRIPT, id=str(made))
     assert [(turn["text"], turn["isUnintelligible"]) for turn in read["turns"]] == [
         ("Does it hurt?", False),
@@ -338,18 +338,18 @@ async def test_unintelligible_turn_is_marked_counted_never_found_and_can_be_retr
     urls = await doctor.ask(documents.ISSUE_SUBTITLE_URLS, id=str(made))
     for language, words in (("en", "[unintelligible]"), ("es", "[ininteligible]")):
         for form in ("webvtt", "srt"):
-            answer = await world.http.get(urls[form], headers={"Accept-Language": language})
+            answer = await harness.http.get(urls[form], headers={"Accept-Language": language})
             assert answer.text.count(words) == 1
     refusal = ("CONFLICT", "transcription_not_failed")
     assert await doctor.refused(documents.RETRY_TRANSCRIPTION, id=str(made)) == refusal
-    await world.rows(
+    await harness.rows(
         "insert into private.transcript_chunks"
         " (recording_id, number, sound, start_ms, end_ms, answer, is_unintelligible, turn)"
         " values (%s, 0, %s, 0, 1, '', true, 1)",
         made,
         made,
     )
-    await world.rows(
+    await harness.rows(
         "update resguardo.transcripts set chunks_total = 1, chunks_done = 1 where recording_id = %s", made
     )
     assert await doctor.ask(documents.RETRY_TRANSCRIPTION, id=str(made)) is True
@@ -360,11 +360,11 @@ async def test_unintelligible_turn_is_marked_counted_never_found_and_can_be_retr
 
 
 async def test_uncertain_text_is_marked_in_transcript_search_and_subtitles_until_it_is_corrected(
-    world: World, doctor: Person, case: Case
+    harness: ApiHarness, doctor: Person, case: Case
 ) -> None:
-    made = await world.recording(case)
+    made = await harness.recording(case)
     said = ((Speaker.DOCTOR, "Take fifteen."), (Speaker.PATIENT, f"{UNCERTAIN}Fifty, thank you."))
-    await spoken(world, made, said)
+    await spoken(harness, made, said)
     urls = await doctor.ask(documents.ISSUE_SUBTITLE_URLS, id=str(made))
 
     async def marked() -> list[bool]:
@@ -379,9 +379,9 @@ async def test_uncertain_text_is_marked_in_transcript_search_and_subtitles_until
     assert (await found("fifteen"), await found("fifty")) == ([False], [True])
     for language, words in (("en", "[uncertain] Fifty,"), ("es", "[dudoso] Fifty,")):
         for form in ("webvtt", "srt"):
-            answer = await world.http.get(urls[form], headers={"Accept-Language": language})
+            answer = await harness.http.get(urls[form], headers={"Accept-Language": language})
             assert answer.text.count(words) == 1
     await doctor.ask(documents.CORRECT_TRANSCRIPT, id=str(made), turn=1, text="Fifty, I said.")
     assert await marked() == [False, False]
     assert await found("fifty") == [False]
-    assert "[uncertain]" not in (await world.http.get(urls["webvtt"])).text
+    assert "[uncertain]" not in (await harness.http.get(urls["webvtt"])).text

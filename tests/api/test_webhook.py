@@ -20,7 +20,7 @@ from pydantic import SecretStr
 from app.deployment import mark_database
 from devstack.livekit.webhooks import sign
 from tests.api import documents
-from tests.api.world import DEPLOYMENT, LIVEKIT_KEY, LIVEKIT_SECRET, World, from_address
+from tests.api.harness import DEPLOYMENT, LIVEKIT_KEY, LIVEKIT_SECRET, ApiHarness, from_address
 from tests.databases import Cluster
 
 pytestmark = pytest.mark.anyio
@@ -50,12 +50,12 @@ def _headers(body: bytes, secret: str = LIVEKIT_SECRET) -> dict[str, str]:
     return sign(body, LIVEKIT_KEY, secret)
 
 
-async def _post(world: World, body: bytes, headers: Mapping[str, str] | None = None) -> httpx.Response:
-    return await world.http.post(PATH, content=body, headers=_headers(body) if headers is None else headers)
+async def _post(harness: ApiHarness, body: bytes, headers: Mapping[str, str] | None = None) -> httpx.Response:
+    return await harness.http.post(PATH, content=body, headers=_headers(body) if headers is None else headers)
 
 
-async def _inbox(world: World, event: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return await world.rows("select * from private.livekit_events where event_id = %s", event["id"])
+async def _inbox(harness: ApiHarness, event: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return await harness.rows("select * from private.livekit_events where event_id = %s", event["id"])
 
 
 def _refused(response: httpx.Response) -> tuple[int, str, str]:
@@ -64,32 +64,36 @@ def _refused(response: httpx.Response) -> tuple[int, str, str]:
     return response.status_code, error["extensions"]["code"], error["extensions"]["reason"]
 
 
-async def test_event_is_in_the_inbox_by_its_ids_alone_once_200_is_said(world: World) -> None:
+async def test_event_is_in_the_inbox_by_its_ids_alone_once_200_is_said(harness: ApiHarness) -> None:
     event = _event()
-    response = await _post(world, _bytes(event))
+    response = await _post(harness, _bytes(event))
     assert (response.status_code, response.json()) == (200, {"duplicate": False})
-    (row,) = await _inbox(world, event)
+    (row,) = await _inbox(harness, event)
     assert (row["event"], row["egress_id"]) == ("egress_ended", event["egressInfo"]["egressId"])
     assert row["room_name"] == "tests_room"
     assert set(row) == {"event_id", "event", "egress_id", "room_name", "occurred_at", "received_at"}
-    (job,) = await world.rows(
+    (job,) = await harness.rows(
         "select args from jobs.procrastinate_jobs where args ->> 'id' = %s", event["id"]
     )
     assert job["args"] == {"id": event["id"]}
 
 
-async def test_same_event_again_is_a_duplicate_with_one_job(world: World) -> None:
+async def test_same_event_again_is_a_duplicate_with_one_job(harness: ApiHarness) -> None:
     body = _bytes(event := _event())
     headers = _headers(body)
-    assert [(await _post(world, body, headers)).json()["duplicate"] for _ in range(3)] == [False, True, True]
-    assert len(await _inbox(world, event)) == 1
+    assert [(await _post(harness, body, headers)).json()["duplicate"] for _ in range(3)] == [
+        False,
+        True,
+        True,
+    ]
+    assert len(await _inbox(harness, event)) == 1
     jobs = "select id from jobs.procrastinate_jobs where args ->> 'id' = %s"
-    assert len(await world.rows(jobs, event["id"])) == 1
+    assert len(await harness.rows(jobs, event["id"])) == 1
 
 
-async def test_same_event_twice_at_once_is_new_once(world: World) -> None:
+async def test_same_event_twice_at_once_is_new_once(harness: ApiHarness) -> None:
     body = _bytes(_event())
-    answers = await asyncio.gather(*(_post(world, body) for _ in range(4)))
+    answers = await asyncio.gather(*(_post(harness, body) for _ in range(4)))
     assert [answer.status_code for answer in answers] == [200] * 4
     assert sorted(answer.json()["duplicate"] for answer in answers) == [False, True, True, True]
 
@@ -119,10 +123,10 @@ a slow machine.
 
 
 @pytest.mark.parametrize("kind", BAD_SIGNATURES)
-async def test_bad_signature_is_401_and_nothing_is_kept(world: World, kind: str) -> None:
-    response = await _post(world, BODY, BAD_SIGNATURES[kind]())
+async def test_bad_signature_is_401_and_nothing_is_kept(harness: ApiHarness, kind: str) -> None:
+    response = await _post(harness, BODY, BAD_SIGNATURES[kind]())
     assert _refused(response) == (401, "UNAUTHENTICATED", "webhook_signature")
-    assert not await _inbox(world, json.loads(BODY))
+    assert not await _inbox(harness, json.loads(BODY))
 
 
 def _altered(**changed: object) -> bytes:
@@ -147,62 +151,62 @@ BAD_BODIES: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize("kind", BAD_BODIES)
-async def test_bad_body_with_a_good_signature_is_400(world: World, kind: str) -> None:
+async def test_bad_body_with_a_good_signature_is_400(harness: ApiHarness, kind: str) -> None:
     body, reason = BAD_BODIES[kind]
-    assert _refused(await _post(world, body)) == (400, "INVALID_INPUT", reason)
+    assert _refused(await _post(harness, body)) == (400, "INVALID_INPUT", reason)
 
 
-async def test_body_of_10_megabytes_is_413(world: World) -> None:
-    response = await _post(world, b"x" * 10_000_000)
+async def test_body_of_10_megabytes_is_413(harness: ApiHarness) -> None:
+    response = await _post(harness, b"x" * 10_000_000)
     assert response.status_code == 413
     assert response.json()["errors"][0]["extensions"]["code"] == "PAYLOAD_TOO_LARGE"
 
 
-async def test_bad_signatures_are_one_row_by_address(world: World) -> None:
-    async with world.another_api() as http, from_address(http, "198.51.102.1") as client:
+async def test_bad_signatures_are_one_row_by_address(harness: ApiHarness) -> None:
+    async with harness.another_api() as http, from_address(http, "198.51.102.1") as client:
         for _ in range(5):
             assert (await client.post(PATH, content=b"{}")).status_code == 401
-    (row,) = await world.rows("select * from audit.events where address = '198.51.102.1'")
+    (row,) = await harness.rows("select * from audit.events where address = '198.51.102.1'")
     assert (row["action"], row["outcome"], row["row_count"]) == ("webhook.reject", "DENIED", 5)
 
 
-async def test_answer_is_5xx_only_while_the_commit_fails(world: World) -> None:
+async def test_answer_is_5xx_only_while_the_commit_fails(harness: ApiHarness) -> None:
     body = _bytes(event := _event())
-    await world.rows("alter table private.livekit_events rename to away")
+    await harness.rows("alter table private.livekit_events rename to away")
     try:
-        response = await _post(world, body)
+        response = await _post(harness, body)
     finally:
-        await world.rows("alter table private.away rename to livekit_events")
+        await harness.rows("alter table private.away rename to livekit_events")
     assert response.status_code >= 500
     assert event["id"] not in response.text
-    assert (await _post(world, body)).json() == {"duplicate": False}
+    assert (await _post(harness, body)).json() == {"duplicate": False}
 
 
-async def test_answer_is_5xx_while_the_database_is_down(cluster: Cluster, world: World) -> None:
+async def test_answer_is_5xx_while_the_database_is_down(cluster: Cluster, harness: ApiHarness) -> None:
     body = _bytes(_event())
     with cluster.clone("newer") as lost:
         await asyncio.to_thread(mark_database, lost.owner_url, DEPLOYMENT)
-        async with world.another_api(api_database_url=SecretStr(lost.api_url)) as http:
+        async with harness.another_api(api_database_url=SecretStr(lost.api_url)) as http:
             name = sql.Identifier(lost.name)
-            await world.superuser.execute(sql.SQL("alter database {} allow_connections false").format(name))
-            await world.rows(
+            await harness.superuser.execute(sql.SQL("alter database {} allow_connections false").format(name))
+            await harness.rows(
                 "select pg_terminate_backend(pid, 20000) from pg_stat_activity where datname = %s", lost.name
             )
             response = await http.post(PATH, content=body, headers=_headers(body))
     assert response.status_code >= 500
 
 
-async def test_mutation_is_the_same_door(world: World) -> None:
-    gateway, body = world.stranger(), _bytes(event := _event())
+async def test_mutation_is_the_same_door(harness: ApiHarness) -> None:
+    gateway, body = harness.stranger(), _bytes(event := _event())
     variables = {"body": body.decode(), "authorization": _headers(body)["authorization"]}
     assert await gateway.ask(documents.WEBHOOK, **variables) == {"duplicate": False}
     assert await gateway.ask(documents.WEBHOOK, **variables) == {"duplicate": True}
-    assert (await _post(world, body)).json() == {"duplicate": True}
-    assert len(await _inbox(world, event)) == 1
+    assert (await _post(harness, body)).json() == {"duplicate": True}
+    assert len(await _inbox(harness, event)) == 1
 
 
-async def test_mutation_refuses_what_the_route_refuses(world: World) -> None:
-    gateway = world.stranger()
+async def test_mutation_refuses_what_the_route_refuses(harness: ApiHarness) -> None:
+    gateway = harness.stranger()
     for signed in BAD_SIGNATURES.values():
         variables = {"body": BODY.decode(), "authorization": signed().get("authorization", "")}
         assert await gateway.refused(documents.WEBHOOK, **variables) == (
@@ -216,20 +220,20 @@ async def test_mutation_refuses_what_the_route_refuses(world: World) -> None:
 
 
 async def test_read_only_database_refuses_reads_and_webhooks_as_retryable_and_readiness_says_so(
-    world: World, request: pytest.FixtureRequest
+    harness: ApiHarness, request: pytest.FixtureRequest
 ) -> None:
-    doctor = await world.clinician()
+    doctor = await harness.clinician()
     cluster: Cluster = request.getfixturevalue("cluster")
-    name = sql.Identifier(world.database.name)
+    name = sql.Identifier(harness.database.name)
     readonly = sql.SQL("alter role resguardo_api in database {} set default_transaction_read_only = on")
     body = _bytes(_event())
-    async with world.another_api() as http:
+    async with harness.another_api() as http:
         with psycopg.connect(cluster.superuser_url, autocommit=True) as connection:
             connection.execute(readonly.format(name))
             connection.execute(
                 "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
                 " where datname = %s and usename = 'resguardo_api'",
-                (world.database.name,),
+                (harness.database.name,),
             )
             try:
                 read = (await replace(doctor, http=http).send(documents.VIEWER)).error
@@ -243,7 +247,7 @@ async def test_read_only_database_refuses_reads_and_webhooks_as_retryable_and_re
                 connection.execute(
                     "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
                     " where datname = %s and usename = 'resguardo_api'",
-                    (world.database.name,),
+                    (harness.database.name,),
                 )
         assert (read.code, read.reason) == ("UPSTREAM_FAILED", "database_read_only")
         assert read.extensions["retryable"] is True

@@ -140,7 +140,7 @@ async def ends_with_its_room(visit: Visit) -> None:
 
 
 async def auto_recorded_unheard(visit: Visit) -> None:
-    visit.world.livekit.room("")
+    visit.harness.livekit.room("")
     await visit.open(autoRecord=True)
     visit.order("drop_all")
     await visit.until_recorded(ACTIVE)

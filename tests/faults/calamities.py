@@ -19,9 +19,9 @@ from devstack.supabase_project import with_database
 from tests.faults.acts import ACTIVE, ENDED
 from tests.faults.catalogue import UPLOAD_FAILED
 from tests.faults.fault import Act, Fault, Tell, Verdict
+from tests.faults.harness import FaultHarness, _moved
 from tests.faults.judge import tried
 from tests.faults.visit import Visit
-from tests.faults.world import World, _moved
 from tests.pooler import Pooler
 
 _PATIENCE_SECONDS = 300
@@ -52,7 +52,7 @@ class Calamity:
     """A failure of the deployment while `visits` consultations are at each of these moments."""
 
     name: str
-    befall: Callable[[World], Awaitable[None]]
+    befall: Callable[[FaultHarness], Awaitable[None]]
     moments: Sequence[Moment]
     visits: int = 1
 
@@ -60,12 +60,12 @@ class Calamity:
         """Return the calamity with only those moments whose name contains `only`."""
         return replace(self, moments=[moment for moment in self.moments if only in self._met_at(moment)])
 
-    async def met(self, world: World, tell: Tell) -> list[Verdict]:
+    async def met(self, harness: FaultHarness, tell: Tell) -> list[Verdict]:
         """Let every consultation proceed to its moment, and then cause the failure."""
-        met = [(Visit(world), moment) for moment in self.moments for _ in range(self.visits)]
+        met = [(Visit(harness), moment) for moment in self.moments for _ in range(self.visits)]
         await asyncio.gather(*(_come_near(visit, moment) for visit, moment in met))
         await asyncio.gather(*(moment.last(visit) for visit, moment in met))
-        happening = asyncio.ensure_future(self.befall(world))
+        happening = asyncio.ensure_future(self.befall(harness))
 
         async def one(visit: Visit, moment: Moment) -> Verdict:
             name = f"{self.name}, {moment.name}"
@@ -88,105 +88,107 @@ async def _come_near(visit: Visit, moment: Moment) -> None:
     await moment.before(visit)
 
 
-async def _restart_postgres(world: World) -> None:
-    await world.restart_postgres()
+async def _restart_postgres(harness: FaultHarness) -> None:
+    await harness.restart_postgres()
 
 
-async def _take_the_store_away(world: World) -> None:
-    with world.store_wire.broken():
+async def _take_the_store_away(harness: FaultHarness) -> None:
+    with harness.store_wire.broken():
         await asyncio.sleep(_STORE_AWAY_SECONDS)
 
 
-async def _take_livekit_away(world: World) -> None:
-    with world.livekit_wire.broken(), world.webhook_wire.broken():
+async def _take_livekit_away(harness: FaultHarness) -> None:
+    with harness.livekit_wire.broken(), harness.webhook_wire.broken():
         await asyncio.sleep(_LIVEKIT_AWAY_SECONDS)
 
 
-async def _freeze_the_leader(world: World) -> None:
+async def _freeze_the_leader(harness: FaultHarness) -> None:
     """Freeze the leader while a second worker runs. The second worker must lead within 30 s, and the first worker
     must not lead after it continues.
     """
     with tempfile.TemporaryDirectory(prefix="second-worker-") as directory:
-        async with world.another_worker(Path(directory)) as other:
-            first = await _until_led(world, f"/{world.worker.pid}", _FOLLOWED_SECONDS)
-            await _until_connected(world)
-            world.worker.stand_still()
+        async with harness.another_worker(Path(directory)) as other:
+            first = await _until_led(harness, f"/{harness.worker.pid}", _FOLLOWED_SECONDS)
+            await _until_connected(harness)
+            harness.worker.stand_still()
             try:
-                second = await _until_led(world, f"/{other.pid}", _FOLLOWED_SECONDS)
+                second = await _until_led(harness, f"/{other.pid}", _FOLLOWED_SECONDS)
                 await asyncio.sleep(_LEADER_FROZEN_SECONDS - _FOLLOWED_SECONDS)
             finally:
-                world.worker.go_on()
+                harness.worker.go_on()
             await asyncio.sleep(10)
-            assert first < second == await _until_led(world, f"/{other.pid}", 1), "the frozen one leads again"
-    await _until_led(world, f"/{world.worker.pid}", _FOLLOWED_SECONDS)
+            assert first < second == await _until_led(harness, f"/{other.pid}", 1), (
+                "the frozen one leads again"
+            )
+    await _until_led(harness, f"/{harness.worker.pid}", _FOLLOWED_SECONDS)
 
 
-async def _until_led(world: World, by: str, seconds: float) -> int:
+async def _until_led(harness: FaultHarness, by: str, seconds: float) -> int:
     """Wait until a process whose name ends with `by` leads. Return the number of the lease."""
     async with asyncio.timeout(seconds):
         while True:
-            for leader, number in await world.postgres.rows(_LEADER):
+            for leader, number in await harness.postgres.rows(_LEADER):
                 if leader.endswith(by):
                     return int(number)
             await asyncio.sleep(0.2)
 
 
-async def _until_connected(world: World) -> None:
+async def _until_connected(harness: FaultHarness) -> None:
     """Wait until two workers request the lease."""
     async with asyncio.timeout(60):
-        while len(await world.postgres.rows(_ASKERS)) < 2:  # noqa: ASYNC110 - the database tells nobody
+        while len(await harness.postgres.rows(_ASKERS)) < 2:  # noqa: ASYNC110 - the database tells nobody
             await asyncio.sleep(0.2)
 
 
-async def _make_read_only(world: World) -> None:
+async def _make_read_only(harness: FaultHarness) -> None:
     """Make the database read-only, as Supabase does if the disk is 95% full."""
-    await _alter_database(world, "set default_transaction_read_only = on")
+    await _alter_database(harness, "set default_transaction_read_only = on")
     await asyncio.sleep(_DATABASE_SECONDS)
-    await _alter_database(world, "reset default_transaction_read_only")
+    await _alter_database(harness, "reset default_transaction_read_only")
 
 
-async def _alter_database(world: World, how: str) -> None:
+async def _alter_database(harness: FaultHarness, how: str) -> None:
     """Change a setting of the database, and end all existing sessions."""
-    await world.postgres.rows(f'alter database "{DATABASE}" {how}')
-    await world.postgres.rows(
+    await harness.postgres.rows(f'alter database "{DATABASE}" {how}')
+    await harness.postgres.rows(
         "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s and usename like 'resguardo%%'",
         DATABASE,
     )
 
 
-async def _fill_the_pools(world: World) -> None:
+async def _fill_the_pools(harness: FaultHarness) -> None:
     """Hold a lock that every statement needs, until every connection of every process waits."""
-    url = with_database(world.postgres.url, DATABASE)
+    url = with_database(harness.postgres.url, DATABASE)
     async with await psycopg.AsyncConnection.connect(url) as connection:
         await connection.execute("lock table resguardo.recordings in access exclusive mode")
         await asyncio.sleep(_DATABASE_SECONDS)
 
 
-async def _put_a_pooler_between(world: World) -> None:
+async def _put_a_pooler_between(harness: FaultHarness) -> None:
     """Put a pooler in transaction mode before the database. The worker refuses the changed setting at its next
     connection, and the API notices nothing.
     """
-    address_of_postgres = world.database_wire.upstream
+    address_of_postgres = harness.database_wire.upstream
     api, worker = [
-        _moved(world.stack.environment[name], address_of_postgres[1])
+        _moved(harness.stack.environment[name], address_of_postgres[1])
         for name in ("API_DATABASE_URL", "WORKER_DATABASE_URL")
     ]
     pooler = Pooler(api, "transaction", others=[worker])
     async with pooler.running():
-        world.database_wire.upstream = ("127.0.0.1", pooler.port)
-        with world.database_wire.broken():
+        harness.database_wire.upstream = ("127.0.0.1", pooler.port)
+        with harness.database_wire.broken():
             pass
         await asyncio.sleep(_DATABASE_SECONDS)
-        world.database_wire.upstream = address_of_postgres
-        with world.database_wire.broken():
+        harness.database_wire.upstream = address_of_postgres
+        with harness.database_wire.broken():
             pass
 
 
-def _the_workers_clock_leaps(by: timedelta) -> Callable[[World], Awaitable[None]]:
-    async def befall(world: World) -> None:
-        world.worker_clock.write_text(str(by.total_seconds()))
+def _the_workers_clock_leaps(by: timedelta) -> Callable[[FaultHarness], Awaitable[None]]:
+    async def befall(harness: FaultHarness) -> None:
+        harness.worker_clock.write_text(str(by.total_seconds()))
         await asyncio.sleep(_WRONG_CLOCK_SECONDS)
-        world.worker_clock.write_text("0")
+        harness.worker_clock.write_text("0")
 
     return befall
 

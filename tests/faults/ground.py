@@ -45,7 +45,7 @@ from app.transcripts.transcription.service import Transcriber
 from devstack.livekit.webhooks import sign
 from tests.databases import Database
 from tests.faults.cloud import Cloud, Crashed, Faults, Told, quick_probe
-from tests.integration.recording_world import DOCTOR, KEY, KEYRING, PATIENT, SECRET, asker, seed_people
+from tests.integration.recording_harness import DOCTOR, KEY, KEYRING, PATIENT, SECRET, asker, seed_people
 
 T = TypeVar("T")
 PLENTY = 1_000_000

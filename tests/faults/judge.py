@@ -17,8 +17,8 @@ import httpx
 
 from devstack.api_client import Refused
 from tests.faults.fault import Fault, Verdict
+from tests.faults.harness import RECONCILE_SECONDS
 from tests.faults.visit import Row, Visit
-from tests.faults.world import RECONCILE_SECONDS
 
 DOUBLE_SECONDS = 3 * RECONCILE_SECONDS + 4
 _ACT_SECONDS = 300
@@ -94,7 +94,7 @@ async def _found(visit: Visit) -> Found:
         stored=await visit.stored(),
         live=visit.live(),
         started=visit.started,
-        double_seconds=visit.world.doubles.longest.get(visit.room, 0.0),
+        double_seconds=visit.harness.doubles.longest.get(visit.room, 0.0),
     )
 
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import get_args
 
 from tests.faults.fault import Fault, Tell, Verdict
+from tests.faults.harness import FaultHarness
 from tests.faults.judge import tried
 from tests.faults.visit import Visit
 from tests.faults.watches import FETCH, FINISH, Moment, Watch
-from tests.faults.world import World
 
 _KILL = "kill -9"
 _AT_ONCE = 12
@@ -55,11 +55,11 @@ def is_meant(only: str) -> bool:
     return only in _KILL or only.startswith(_KILL)
 
 
-async def deaths(world: World) -> list[Death]:
+async def deaths(harness: FaultHarness) -> list[Death]:
     """Return two kills for each commit of one consultation."""
     watches = tuple(Watch(login, "after") for login in _PROCESSES)
-    with world.database_wire.watched(*watches):
-        await tried(Visit(world, watches), Fault("nobody dies", "issue", "READY", _consult))
+    with harness.database_wire.watched(*watches):
+        await tried(Visit(harness, watches), Fault("nobody dies", "issue", "READY", _consult))
     return [
         Death(watch.login, purpose, number, moment)
         for watch in watches
@@ -68,13 +68,13 @@ async def deaths(world: World) -> list[Death]:
     ]
 
 
-async def run_deaths(world: World, wanted: Iterable[Death], tell: Tell) -> list[Verdict]:
+async def run_deaths(harness: FaultHarness, wanted: Iterable[Death], tell: Tell) -> list[Verdict]:
     """Run a consultation for each kill. A kill has no verdict if its consultation does not reach the commit again."""
     places = asyncio.Semaphore(_AT_ONCE)
 
     async def one(death: Death) -> Verdict | None:
         async with places:
-            verdict = await _died(world, death)
+            verdict = await _died(harness, death)
         if verdict is not None:
             tell(verdict)
         return verdict
@@ -83,13 +83,13 @@ async def run_deaths(world: World, wanted: Iterable[Death], tell: Tell) -> list[
     return [verdict for verdict in verdicts if verdict is not None]
 
 
-async def _died(world: World, death: Death) -> Verdict | None:
-    process = {"API": world.api, "worker": world.worker}[_PROCESSES[death.login]]
+async def _died(harness: FaultHarness, death: Death) -> Verdict | None:
+    process = {"API": harness.api, "worker": harness.worker}[_PROCESSES[death.login]]
     for _ in range(_TRIES):
         watch = Watch(death.login, death.moment, process.kill, death.purpose, death.number)
-        with world.database_wire.watched(watch):
+        with harness.database_wire.watched(watch):
             verdict = await tried(
-                Visit(world, (watch,)), Fault(death.name, "issue", "READY", _consult, _PATIENCE_SECONDS)
+                Visit(harness, (watch,)), Fault(death.name, "issue", "READY", _consult, _PATIENCE_SECONDS)
             )
         if watch.has_fired or not verdict.is_as_expected:
             return verdict

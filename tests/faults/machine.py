@@ -29,7 +29,7 @@ from tests.faults.oracle import (
     judge_withdrawal,
     recordings,
 )
-from tests.integration.recording_world import DOCTOR, asker
+from tests.integration.recording_harness import DOCTOR, asker
 
 FAULTS = (
     *(("start", how) for how in ("answer lost", "late", "unanswered", "refused")),

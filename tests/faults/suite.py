@@ -13,20 +13,20 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.faults import kills, table, world
+from tests.faults import harness, kills, table
 from tests.faults.calamities import CALAMITIES, Calamity
 from tests.faults.catalogue import FAULTS, ROUTED_FAULTS
 from tests.faults.fault import Fault, Tell, Verdict
+from tests.faults.harness import FaultHarness
 from tests.faults.judge import tried
 from tests.faults.visit import Visit
-from tests.faults.world import World
 
 AT_ONCE = 16
 _SETTINGS = {"livekit": {}, "ground": {"LIVEKIT_EGRESS_ROUTES": "true"}}
-Part = Callable[[World, Tell], Awaitable[list[Verdict]]]
+Part = Callable[[FaultHarness, Tell], Awaitable[list[Verdict]]]
 
 
-async def run_faults(faults: Sequence[Fault], hurt: World, tell: Tell) -> list[Verdict]:
+async def run_faults(faults: Sequence[Fault], hurt: FaultHarness, tell: Tell) -> list[Verdict]:
     """Run the faults concurrently, each with its own consultation."""
     places = asyncio.Semaphore(AT_ONCE)
 
@@ -65,7 +65,7 @@ def parts(only: str) -> dict[str, Part]:
 
 
 async def _run_ground(
-    only: str, routed: Sequence[Fault], calamities: Sequence[Calamity], hurt: World, tell: Tell
+    only: str, routed: Sequence[Fault], calamities: Sequence[Calamity], hurt: FaultHarness, tell: Tell
 ) -> list[Verdict]:
     verdicts = await run_faults(routed, hurt, tell)
     if kills.is_meant(only):
@@ -77,5 +77,5 @@ async def _run_ground(
 
 
 async def _deployed(directory: Path, part: Part, tell: Tell, settings: Mapping[str, str]) -> list[Verdict]:
-    async with world.opened(directory, **settings) as hurt:
+    async with harness.opened(directory, **settings) as hurt:
         return await part(hurt, tell)

@@ -23,7 +23,7 @@ from devstack.livekit import LiveKitStandIn, Order, Pace
 from devstack.livekit.media import generate, generate_silence
 from devstack.livekit.rows import ENDED, Recording
 from devstack.livekit.twirp import TokenError, TwirpError, decode, encode, grants_of_request, media_type
-from tests.integration.recording_world import served
+from tests.integration.recording_harness import served
 
 DEPARTURE_SECONDS = 2
 PACE = Pace(start_delay_seconds=0.2, record_seconds=3600, upload_backoff_seconds=0.2)

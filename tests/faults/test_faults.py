@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import kills, world
+from tests.faults import harness, kills
 from tests.faults.calamities import POSTGRES_RESTARTS
 from tests.faults.catalogue import FAULTS
 from tests.faults.fault import Verdict
+from tests.faults.harness import FaultHarness
 from tests.faults.kills import Death
 from tests.faults.suite import run_faults
-from tests.faults.world import World
 
 pytestmark = pytest.mark.anyio
 
@@ -37,12 +37,12 @@ DEATHS = (
 
 
 @pytest.fixture
-async def hurt() -> AsyncIterator[World]:
+async def hurt() -> AsyncIterator[FaultHarness]:
     """Return a deployment in a directory outside pytest's own, because a second pytest run would close pytest's
     directory to Postgres's user.
     """
     with tempfile.TemporaryDirectory(prefix="faults-") as directory:
-        async with world.opened(Path(directory) / "world") as made:
+        async with harness.opened(Path(directory) / "harness") as made:
             yield made
 
 
@@ -50,7 +50,7 @@ def _say_nothing(_: Verdict) -> None:
     return
 
 
-async def test_nothing_is_lost_doubled_or_stuck_by_a_handful_of_faults(hurt: World) -> None:
+async def test_nothing_is_lost_doubled_or_stuck_by_a_handful_of_faults(hurt: FaultHarness) -> None:
     faults = [fault for fault in FAULTS if fault.name in A_FEW]
     found = await asyncio.gather(
         run_faults(faults, hurt, _say_nothing),

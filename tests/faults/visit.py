@@ -19,8 +19,8 @@ from devstack.api_client import ApiClient, Refused
 from devstack.livekit import LiveKitStandIn
 from devstack.livekit.rows import Recording
 from devstack.livekit.twirp import grants_of_token
+from tests.faults.harness import FaultHarness
 from tests.faults.watches import Watch
-from tests.faults.world import World
 
 _PASSING = {"UPSTREAM_FAILED", "TIMEOUT", "INTERNAL"}
 _PATIENCE_SECONDS = 120
@@ -76,7 +76,7 @@ class Row:
 class Visit:
     """A consultation. `started`: the recordings that the API has returned."""
 
-    world: World
+    harness: FaultHarness
     watches: tuple[Watch, ...] = ()
     external_id: str = field(default_factory=lambda: f"visit-{uuid4().hex}")
     id: str = ""
@@ -87,16 +87,16 @@ class Visit:
     @property
     def livekit(self) -> LiveKitStandIn:
         """Return the stand-in of this consultation's room."""
-        return self.world.livekit.room(self.room)
+        return self.harness.livekit.room(self.room)
 
     def order(self, kind: str, **changes: Any) -> None:
         """Order the stand-in of the room to cause a fault."""
-        self.world.livekit.order(self.room, kind, **changes)
+        self.harness.livekit.order(self.room, kind, **changes)
 
     async def open(self, **wished: bool) -> "Visit":
         """Register the consultation, record all consents, and let the doctor and the patient join the room."""
         await self.register(**wished)
-        for api in (self.world.patient, self.world.doctor):
+        for api in (self.harness.patient, self.harness.doctor):
             answer = await self._ask(api, documents.JOIN, consultationId=self.id)
             keys = self.livekit.keys
             self.livekit.rooms.join(grants_of_token(answer["joinConsultation"]["token"], keys))
@@ -106,12 +106,12 @@ class Visit:
         """Register the consultation, and record the consents of the doctor and the patient."""
         self._know(self.external_id)
         registered = await self._ask(
-            self.world.doctor,
+            self.harness.doctor,
             documents.REGISTER,
             consultation={
                 "externalId": self.external_id,
                 "patientExternalId": "patient",
-                "patientUserId": str(self.world.patient_login.user_id),
+                "patientUserId": str(self.harness.patient_login.user_id),
                 "scheduledAt": datetime(2026, 11, 21, 12, tzinfo=UTC).isoformat(),
                 **wished,
             },
@@ -120,16 +120,16 @@ class Visit:
         self.id = consultation["id"]
         self._know(self.id)
         self.participants = {one["kind"]: one["id"] for one in consultation["participants"]}
-        ((self.room,),) = await self.world.postgres.rows(
+        ((self.room,),) = await self.harness.postgres.rows(
             "select room_name from resguardo.consultations where id = %s", self.id
         )
-        await self._consent({"PATIENT": self.world.patient, "DOCTOR": self.world.doctor})
+        await self._consent({"PATIENT": self.harness.patient, "DOCTOR": self.harness.doctor})
 
     async def invite(self) -> None:
         """Let the doctor invite a guest and attest the guest's consent."""
-        invited = await self._ask(self.world.doctor, _INVITE, consultationId=self.id, role="INTERPRETER")
+        invited = await self._ask(self.harness.doctor, _INVITE, consultationId=self.id, role="INTERPRETER")
         self.participants["GUEST"] = invited["inviteGuest"]["participantId"]
-        await self._consent({"GUEST": self.world.doctor})
+        await self._consent({"GUEST": self.harness.doctor})
 
     def enter(self) -> None:
         """Let everybody enter the room without publishing anything."""
@@ -144,7 +144,7 @@ class Visit:
     async def start(self) -> None:
         """The doctor starts the recording. If the recording has already begun, the API returns it."""
         try:
-            answer = await self._ask(self.world.doctor, documents.START_RECORDING, consultationId=self.id)
+            answer = await self._ask(self.harness.doctor, documents.START_RECORDING, consultationId=self.id)
             self.started.append(answer["startRecording"]["id"])
         except Refused as refused:
             if refused.reason != "live_recording_exists":
@@ -154,7 +154,7 @@ class Visit:
 
     async def stop(self) -> None:
         """The doctor stops the recording."""
-        await self._ask(self.world.doctor, documents.STOP_RECORDING, recordingId=self.started[-1])
+        await self._ask(self.harness.doctor, documents.STOP_RECORDING, recordingId=self.started[-1])
 
     def come_again(self) -> None:
         """Let the doctor and the patient join the room again, as after a crash of its server."""
@@ -204,7 +204,7 @@ class Visit:
 
     async def time_passes(self, by: timedelta) -> None:
         """Set all timestamps of the consultation back by this time."""
-        await self.world.postgres.rows(_TIME_PASSES, by, self.id, without_triggers=True)
+        await self.harness.postgres.rows(_TIME_PASSES, by, self.id, without_triggers=True)
 
     async def sounds(self) -> list[Row]:
         """Return the recordings of sound, oldest first."""
@@ -225,19 +225,19 @@ class Visit:
 
     async def rows(self) -> list[Row]:
         """Return the recordings of the consultation, oldest first."""
-        return [Row(*row) for row in await self.world.postgres.rows(_ROWS, self.id)]
+        return [Row(*row) for row in await self.harness.postgres.rows(_ROWS, self.id)]
 
     async def stored(self) -> dict[str, int]:
         """Return the sizes in bytes of the consultation's objects, by key."""
-        pages = self.world.storage.list_objects(f"keep/{self.id}/")
+        pages = self.harness.storage.list_objects(f"keep/{self.id}/")
         return {one.key: one.size_bytes async for page in pages for one in page.objects}
 
     def live(self) -> list[str]:
         """Return what LiveKit really records now, as `Switchboard.live` names it."""
-        return self.world.livekit.live(self.room)
+        return self.harness.livekit.live(self.room)
 
     async def _consent(self, askers: Mapping[str, ApiClient]) -> None:
-        text = (await self._ask(self.world.doctor, documents.CONSENT_TEXT))["consentText"]
+        text = (await self._ask(self.harness.doctor, documents.CONSENT_TEXT))["consentText"]
         for kind, api in askers.items():
             consent = {
                 "participantId": self.participants[kind],

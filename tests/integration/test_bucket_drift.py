@@ -42,7 +42,7 @@ from devstack.cloudflare import Bucket, CloudflareConfig, create_cloudflare_app
 from devstack.object_store import ObjectStore
 from tests.buckets import s3_client
 from tests.databases import Database
-from tests.integration.keeping_world import open_transactions
+from tests.integration.retention_harness import open_transactions
 from tests.practice import practice_of
 from tests.unit.environments import ENVIRONMENTS, set_environment
 
@@ -102,7 +102,7 @@ class KeptRules(StorageRules):
 
 
 @dataclass
-class World:
+class DriftHarness:
     """A bucket and a database without drift, and the service that checks them."""
 
     database: Database
@@ -179,7 +179,7 @@ class World:
 
 
 @pytest.fixture
-async def world(database: Database, emptied_store: ObjectStore) -> AsyncIterator[World]:
+async def harness(database: Database, emptied_store: ObjectStore) -> AsyncIterator[DriftHarness]:
     mark_database(database.owner_url, "practice")
     apply_access(database.owner_url)
     bucket = Bucket()
@@ -193,7 +193,7 @@ async def world(database: Database, emptied_store: ObjectStore) -> AsyncIterator
     clients = BucketClients(storage, rules, cloudflare, f"{url}/{name}", (), (ORIGIN,))
     worker = Pool(database.worker_url, application="test", max_size=4)
     await worker.open()
-    made = World(
+    made = DriftHarness(
         database,
         worker,
         clients,
@@ -218,38 +218,38 @@ def _consultation(database: Database) -> UUID:
         return practice.consultation(DOCTOR, practice.patient(PATIENT))
 
 
-async def test_a_bucket_and_a_database_as_meant_have_no_drift(world: World) -> None:
-    assert await world.policies.inspect() == Inspection((), {})
+async def test_a_bucket_and_a_database_as_meant_have_no_drift(harness: DriftHarness) -> None:
+    assert await harness.policies.inspect() == Inspection((), {})
 
 
 async def test_a_drift_is_audited_and_told_once_while_it_lasts_and_again_when_it_is_over(
-    world: World, caplog: pytest.LogCaptureFixture
+    harness: DriftHarness, caplog: pytest.LogCaptureFixture
 ) -> None:
-    world.cloudflare.managed["enabled"] = True
+    harness.cloudflare.managed["enabled"] = True
     for _ in range(2):
-        await world.policies.run_once()
-    assert world.audited() == [("bucket.drift", "FAILED", "r2dev_enabled", [], "domains")]
+        await harness.policies.run_once()
+    assert harness.audited() == [("bucket.drift", "FAILED", "r2dev_enabled", [], "domains")]
     [alert] = [one for one in caplog.records if one.levelno == logging.ERROR and "r2dev" in one.getMessage()]
     assert alert.getMessage().startswith("drift: domains: everyone can read the bucket")
     assert "drift: 1 reported before still exist" in caplog.text
-    world.cloudflare.managed["enabled"] = False
+    harness.cloudflare.managed["enabled"] = False
     for _ in range(2):
-        await world.policies.run_once()
-    assert world.audited()[1:] == [("bucket.drift", "ALLOWED", "r2dev_enabled", [], "domains")]
+        await harness.policies.run_once()
+    assert harness.audited()[1:] == [("bucket.drift", "ALLOWED", "r2dev_enabled", [], "domains")]
     assert "drift is over: r2dev_enabled" in caplog.text
-    world.cloudflare.managed["enabled"] = True
-    await world.policies.run_once()
-    assert len(world.audited()) == 3
+    harness.cloudflare.managed["enabled"] = True
+    await harness.policies.run_once()
+    assert len(harness.audited()) == 3
 
 
 async def test_what_cannot_be_looked_at_is_said_and_what_was_found_there_stays(
-    world: World, caplog: pytest.LogCaptureFixture
+    harness: DriftHarness, caplog: pytest.LogCaptureFixture
 ) -> None:
-    world.cloudflare.attach("media.example.org", enabled=False)
-    await world.policies.run_once()
-    assert [row[2] for row in world.audited()] == ["custom_domain"]
-    world.changes = {"cloudflare": None, "rules": None}
-    inspection = await world.policies.run_once()
+    harness.cloudflare.attach("media.example.org", enabled=False)
+    await harness.policies.run_once()
+    assert [row[2] for row in harness.audited()] == ["custom_domain"]
+    harness.changes = {"cloudflare": None, "rules": None}
+    inspection = await harness.policies.run_once()
     assert inspection.unchecked == {
         Topic.LIFECYCLE: "r2_admin_key_missing",
         Topic.CORS: "r2_admin_key_missing",
@@ -257,27 +257,27 @@ async def test_what_cannot_be_looked_at_is_said_and_what_was_found_there_stays(
         Topic.DOMAINS: "cloudflare_token_missing",
     }
     assert "could not check domains: cloudflare_token_missing" in caplog.text
-    assert len(world.audited()) == 1
-    world.changes = {}
-    world.rules.refuses = True
-    inspection = await world.policies.run_once()
+    assert len(harness.audited()) == 1
+    harness.changes = {}
+    harness.rules.refuses = True
+    inspection = await harness.policies.run_once()
     assert inspection.unchecked == {
         Topic.LIFECYCLE: "storage_credentials_refused",
         Topic.CORS: "storage_credentials_refused",
     }
-    assert len(world.audited()) == 1
+    assert len(harness.audited()) == 1
 
 
-async def test_rules_that_were_changed_by_hand_are_drift(world: World) -> None:
-    world.rules.lifecycle = (
+async def test_rules_that_were_changed_by_hand_are_drift(harness: DriftHarness) -> None:
+    harness.rules.lifecycle = (
         *(WANTED.lifecycle or ())[1:],
         LifecycleRule("theirs", "keep/", delete_after_days=1),
         LifecycleRule("harmless", "", abort_uploads_after_days=30),
         LifecycleRule("logs", "logs/", delete_after_days=1),
     )
-    world.rules.cors = (replace((WANTED.cors or ())[0], origins=("*",)),)
-    world.cloudflare.rules[0]["enabled"] = False
-    assert await world.codes() == [
+    harness.rules.cors = (replace((WANTED.cors or ())[0], origins=("*",)),)
+    harness.cloudflare.rules[0]["enabled"] = False
+    assert await harness.codes() == [
         ("lifecycle", "rule_threatens", "theirs"),
         ("lifecycle", "rule_foreign", "logs"),
         ("lifecycle", "rule_missing", "backstop-d90"),
@@ -286,21 +286,21 @@ async def test_rules_that_were_changed_by_hand_are_drift(world: World) -> None:
     ]
 
 
-async def test_a_term_in_use_needs_its_rule(world: World) -> None:
-    world.recording("r/d45")
-    assert await world.codes() == [("lifecycle", "rule_missing", "backstop-d45")]
-    world.run("update resguardo.recordings set status = 'DELETED'")
-    assert await world.codes() == []
+async def test_a_term_in_use_needs_its_rule(harness: DriftHarness) -> None:
+    harness.recording("r/d45")
+    assert await harness.codes() == [("lifecycle", "rule_missing", "backstop-d45")]
+    harness.run("update resguardo.recordings set status = 'DELETED'")
+    assert await harness.codes() == []
 
 
-async def test_terms_of_the_policy_in_force_need_their_rules(world: World) -> None:
-    world.run(
+async def test_terms_of_the_policy_in_force_need_their_rules(harness: DriftHarness) -> None:
+    harness.run(
         "insert into resguardo.retention_policies (name, sha256, status, source, terms, shortens, activated_at) values"
         " ('v1', repeat('a', 64), 'ACTIVE', 'x', '{\"grace_days\": 7, \"applies_to_existing\": false, \"minors\": null,"
         ' "default": {"recording_days": 60, "signed_note_days": 2557},'
         ' "kinds": {"a": {"recording_days": 61, "signed_note_days": 2557}}}\', false, now())'
     )
-    assert await world.codes() == [
+    assert await harness.codes() == [
         ("lifecycle", "rule_missing", "backstop-d60"),
         ("lifecycle", "rule_missing", "backstop-d61"),
     ]
@@ -314,24 +314,28 @@ SCOPES: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("scope", SCOPES, ids=["consultation", "patient", "range"])
-async def test_law_7_what_is_held_without_a_lock_is_drift(world: World, scope: dict[str, Any]) -> None:
-    prefix = world.recording()
-    world.recording("keep")
-    held = world.hold(
-        **{name: world.consultation if is_true is True else is_true for name, is_true in scope.items()}
+async def test_law_7_what_is_held_without_a_lock_is_drift(
+    harness: DriftHarness, scope: dict[str, Any]
+) -> None:
+    prefix = harness.recording()
+    harness.recording("keep")
+    held = harness.hold(
+        **{name: harness.consultation if is_true is True else is_true for name, is_true in scope.items()}
     )
-    await world.policies.run_once()
-    assert world.audited() == [("bucket.drift", "FAILED", "hold_unprotected", [world.consultation], "holds")]
-    assert await world.codes() == [("holds", "hold_unprotected", prefix)]
-    world.lock(prefix)
-    await world.policies.run_once()
-    assert world.audited()[1:] == [
-        ("bucket.drift", "ALLOWED", "hold_unprotected", [world.consultation], "holds")
+    await harness.policies.run_once()
+    assert harness.audited() == [
+        ("bucket.drift", "FAILED", "hold_unprotected", [harness.consultation], "holds")
     ]
-    world.run(
+    assert await harness.codes() == [("holds", "hold_unprotected", prefix)]
+    harness.lock(prefix)
+    await harness.policies.run_once()
+    assert harness.audited()[1:] == [
+        ("bucket.drift", "ALLOWED", "hold_unprotected", [harness.consultation], "holds")
+    ]
+    harness.run(
         "update resguardo.legal_holds set released_at = now(), released_by = %s where id = %s", PATIENT, held
     )
-    assert await world.codes() == [("holds", "hold_left_behind", prefix)]
+    assert await harness.codes() == [("holds", "hold_left_behind", prefix)]
 
 
 @pytest.mark.parametrize(
@@ -347,22 +351,22 @@ async def test_law_7_what_is_held_without_a_lock_is_drift(world: World, scope: d
     ],
 )
 async def test_law_7_what_an_open_access_request_asks_for_is_held(
-    world: World, status: str, of_it: bool, patient: UUID, is_held: bool
+    harness: DriftHarness, status: str, of_it: bool, patient: UUID, is_held: bool
 ) -> None:
-    prefix = world.recording()
-    world.request(status, world.consultation if of_it else None, patient)
-    assert await world.codes() == ([("holds", "hold_unprotected", prefix)] if is_held else [])
+    prefix = harness.recording()
+    harness.request(status, harness.consultation if of_it else None, patient)
+    assert await harness.codes() == ([("holds", "hold_unprotected", prefix)] if is_held else [])
 
 
-async def test_law_7_without_cloudflare_nothing_held_may_be_under_r(world: World) -> None:
-    prefix = world.recording()
-    world.lock(prefix)
-    world.hold(patient_id=PATIENT)
-    assert await world.codes() == []
-    world.changes = {"cloudflare": None}
-    assert await world.codes() == [("holds", "hold_unprotected", prefix)]
-    world.run("update private.recording_secrets set object_key = 'keep/' || substr(object_key, 7)")
-    assert await world.codes() == []
+async def test_law_7_without_cloudflare_nothing_held_may_be_under_r(harness: DriftHarness) -> None:
+    prefix = harness.recording()
+    harness.lock(prefix)
+    harness.hold(patient_id=PATIENT)
+    assert await harness.codes() == []
+    harness.changes = {"cloudflare": None}
+    assert await harness.codes() == [("holds", "hold_unprotected", prefix)]
+    harness.run("update private.recording_secrets set object_key = 'keep/' || substr(object_key, 7)")
+    assert await harness.codes() == []
 
 
 @pytest.mark.parametrize(
@@ -370,44 +374,44 @@ async def test_law_7_without_cloudflare_nothing_held_may_be_under_r(world: World
     [{"enabled": False}, {"condition": {"type": "Age", "maxAgeSeconds": 9}}, {"prefix": "r/d90/other/"}],
 )
 async def test_law_7_a_lock_that_ends_or_is_elsewhere_protects_nothing(
-    world: World, changes: dict[str, Any]
+    harness: DriftHarness, changes: dict[str, Any]
 ) -> None:
-    prefix = world.recording()
-    world.hold(patient_id=PATIENT)
-    world.lock(prefix, **changes)
-    assert ("holds", "hold_unprotected", prefix) in await world.codes()
+    prefix = harness.recording()
+    harness.hold(patient_id=PATIENT)
+    harness.lock(prefix, **changes)
+    assert ("holds", "hold_unprotected", prefix) in await harness.codes()
 
 
-async def test_what_is_still_being_recorded_is_not_yet_to_be_locked(world: World) -> None:
-    world.recording(status="VERIFYING")
-    world.hold(patient_id=PATIENT)
-    assert await world.codes() == []
+async def test_what_is_still_being_recorded_is_not_yet_to_be_locked(harness: DriftHarness) -> None:
+    harness.recording(status="VERIFYING")
+    harness.hold(patient_id=PATIENT)
+    assert await harness.codes() == []
 
 
-async def test_a_lock_stays_for_what_is_still_being_recorded(world: World) -> None:
-    world.lock(world.recording(status="RECORDING"))
-    world.hold(patient_id=PATIENT)
-    assert await world.codes() == []
+async def test_a_lock_stays_for_what_is_still_being_recorded(harness: DriftHarness) -> None:
+    harness.lock(harness.recording(status="RECORDING"))
+    harness.hold(patient_id=PATIENT)
+    assert await harness.codes() == []
 
 
-async def test_what_never_came_into_the_bucket_is_not_to_be_locked(world: World) -> None:
+async def test_what_never_came_into_the_bucket_is_not_to_be_locked(harness: DriftHarness) -> None:
     for status in ("ABORTED", "FAILED", "LOST"):
-        world.recording(status=status)
-    world.hold(patient_id=PATIENT)
-    assert await world.codes() == []
+        harness.recording(status=status)
+    harness.hold(patient_id=PATIENT)
+    assert await harness.codes() == []
 
 
-async def test_what_is_destroyed_is_not_held(world: World) -> None:
-    world.recording(status="DELETED")
-    world.hold(patient_id=PATIENT)
-    assert await world.codes() == []
+async def test_what_is_destroyed_is_not_held(harness: DriftHarness) -> None:
+    harness.recording(status="DELETED")
+    harness.hold(patient_id=PATIENT)
+    assert await harness.codes() == []
 
 
-async def test_holds_are_unchecked_while_the_locks_cannot_be_read(world: World) -> None:
-    world.recording()
-    world.hold(patient_id=PATIENT)
-    world.lock("r/", condition={"type": "Governance"})
-    inspection = await world.policies.inspect()
+async def test_holds_are_unchecked_while_the_locks_cannot_be_read(harness: DriftHarness) -> None:
+    harness.recording()
+    harness.hold(patient_id=PATIENT)
+    harness.lock("r/", condition={"type": "Governance"})
+    inspection = await harness.policies.inspect()
     assert inspection.drifts == ()
     assert inspection.unchecked == {
         Topic.LOCKS: "cloudflare_lock_unknown",
@@ -415,27 +419,27 @@ async def test_holds_are_unchecked_while_the_locks_cannot_be_read(world: World) 
     }
 
 
-async def test_what_the_bucket_would_delete_too_early_is_drift(world: World) -> None:
-    prefix = world.recording()
-    world.run("update resguardo.recordings set stored_at = now(), due_at = now() + interval '97 days'")
-    assert await world.codes() == []
-    world.run("update resguardo.recordings set due_at = stored_at + interval '97 days 1 second'")
-    assert await world.codes() == [("holds", "deleted_too_early", prefix)]
+async def test_what_the_bucket_would_delete_too_early_is_drift(harness: DriftHarness) -> None:
+    prefix = harness.recording()
+    harness.run("update resguardo.recordings set stored_at = now(), due_at = now() + interval '97 days'")
+    assert await harness.codes() == []
+    harness.run("update resguardo.recordings set due_at = stored_at + interval '97 days 1 second'")
+    assert await harness.codes() == [("holds", "deleted_too_early", prefix)]
 
 
-async def test_unfinished_uploads_are_drift_after_the_rule_had_its_day(world: World) -> None:
-    world.recorder.create_multipart_upload(Bucket="resguardo", Key=f"r/d90/{uuid4()}/{uuid4()}/video.mp4")
-    world.storage.age = timedelta(days=7, hours=23)
-    assert await world.codes() == []
-    world.storage.age = timedelta(days=8, minutes=1)
-    assert await world.codes() == [("uploads", "upload_unfinished", "r/")]
+async def test_unfinished_uploads_are_drift_after_the_rule_had_its_day(harness: DriftHarness) -> None:
+    harness.recorder.create_multipart_upload(Bucket="resguardo", Key=f"r/d90/{uuid4()}/{uuid4()}/video.mp4")
+    harness.storage.age = timedelta(days=7, hours=23)
+    assert await harness.codes() == []
+    harness.storage.age = timedelta(days=8, minutes=1)
+    assert await harness.codes() == [("uploads", "upload_unfinished", "r/")]
 
 
-async def test_public_addresses_are_drift(world: World) -> None:
-    world.cloudflare.managed["enabled"] = True
-    world.cloudflare.attach("media.example.org", enabled=False)
-    assert await world.codes() == [
-        ("domains", "r2dev_enabled", world.cloudflare.managed["domain"]),
+async def test_public_addresses_are_drift(harness: DriftHarness) -> None:
+    harness.cloudflare.managed["enabled"] = True
+    harness.cloudflare.attach("media.example.org", enabled=False)
+    assert await harness.codes() == [
+        ("domains", "r2dev_enabled", harness.cloudflare.managed["domain"]),
         ("domains", "custom_domain", "media.example.org"),
     ]
 
@@ -488,38 +492,40 @@ def site() -> Iterator[Site]:
         (500, True),
     ],
 )
-async def test_a_former_address_must_refuse(world: World, site: Site, status: int, is_served: bool) -> None:
+async def test_a_former_address_must_refuse(
+    harness: DriftHarness, site: Site, status: int, is_served: bool
+) -> None:
     site.answers[f"/media/{MARK_KEY}"] = status
-    world.changes = {"former_urls": (f"{site.url}/media/",)}
-    assert await world.codes() == ([("anonymous", "served", site.host)] if is_served else [])
+    harness.changes = {"former_urls": (f"{site.url}/media/",)}
+    assert await harness.codes() == ([("anonymous", "served", site.host)] if is_served else [])
     assert site.asked == [("/media/", None), (f"/media/{MARK_KEY}", None)]
 
 
-async def test_an_address_that_does_not_answer_says_nothing(world: World, site: Site) -> None:
+async def test_an_address_that_does_not_answer_says_nothing(harness: DriftHarness, site: Site) -> None:
     site.answers["/"] = 200
-    world.changes = {"former_urls": (site.url + "/",)}
-    await world.policies.run_once()
-    world.changes = {"former_urls": (f"http://127.0.0.1:{free_port()}",)}
-    inspection = await world.policies.run_once()
+    harness.changes = {"former_urls": (site.url + "/",)}
+    await harness.policies.run_once()
+    harness.changes = {"former_urls": (f"http://127.0.0.1:{free_port()}",)}
+    inspection = await harness.policies.run_once()
     assert inspection.unchecked == {Topic.ANONYMOUS: "no_answer"}
-    assert [row[1:3] for row in world.audited()] == [("FAILED", "served")]
+    assert [row[1:3] for row in harness.audited()] == [("FAILED", "served")]
 
 
-async def test_a_host_that_does_not_exist_serves_nobody(world: World) -> None:
-    world.changes = {"former_urls": ("http://media.invalid/x",)}
-    inspection = await world.policies.inspect()
+async def test_a_host_that_does_not_exist_serves_nobody(harness: DriftHarness) -> None:
+    harness.changes = {"former_urls": ("http://media.invalid/x",)}
+    inspection = await harness.policies.inspect()
     assert inspection.drifts == ()
     assert inspection.unchecked in ({}, {Topic.ANONYMOUS: "no_answer"})  # Some machines have no DNS resolver
 
 
-async def test_the_bucket_serves_nobody_without_a_key(world: World, site: Site) -> None:
+async def test_the_bucket_serves_nobody_without_a_key(harness: DriftHarness, site: Site) -> None:
     """The embedded store refuses requests without a key, as R2 does. If a host serves an object, this is a drift."""
-    assert await world.codes() == []
+    assert await harness.codes() == []
     site.answers[f"/resguardo/{MARK_KEY}"] = 200
-    world.changes = {"bucket_url": f"{site.url}/resguardo"}
-    assert await world.codes() == [("anonymous", "served", site.host)]
+    harness.changes = {"bucket_url": f"{site.url}/resguardo"}
+    assert await harness.codes() == [("anonymous", "served", site.host)]
     site.answers[f"/resguardo/{MARK_KEY}"] = 400
-    assert await world.codes() == []
+    assert await harness.codes() == []
 
 
 BY_HAND: list[tuple[LiteralString, str]] = [
@@ -552,39 +558,39 @@ BY_HAND: list[tuple[LiteralString, str]] = [
 
 @pytest.mark.parametrize(("change", "name"), BY_HAND, ids=[name for _, name in BY_HAND])
 async def test_rights_that_were_changed_by_hand_are_drift(
-    world: World, change: LiteralString, name: str
+    harness: DriftHarness, change: LiteralString, name: str
 ) -> None:
-    world.run(change)
-    found = await world.codes()
+    harness.run(change)
+    found = await harness.codes()
     assert ("access", "access_changed", name) in found
     assert {topic for topic, _, _ in found} == {"access"}
 
 
-async def test_setting_access_anew_undoes_what_was_done_by_hand_and_names_it(world: World) -> None:
-    world.run("alter policy recordings_select_clinician on resguardo.recordings using (true)")
-    assert apply_access(world.database.owner_url) == (
+async def test_setting_access_anew_undoes_what_was_done_by_hand_and_names_it(harness: DriftHarness) -> None:
+    harness.run("alter policy recordings_select_clinician on resguardo.recordings using (true)")
+    assert apply_access(harness.database.owner_url) == (
         "policy resguardo.recordings.recordings_select_clinician",
     )
-    assert apply_access(world.database.owner_url) == ()
-    assert await world.codes() == []
-    with psycopg.connect(world.database.superuser_url) as connection:
+    assert apply_access(harness.database.owner_url) == ()
+    assert await harness.codes() == []
+    with psycopg.connect(harness.database.superuser_url) as connection:
         [(expression,)] = connection.execute(
             "select qual from pg_policies where policyname = 'recordings_select_clinician'"
         ).fetchall()
     assert "private.doctor()" in expression
 
 
-async def test_a_database_of_another_release_is_drift(world: World) -> None:
-    world.run(
+async def test_a_database_of_another_release_is_drift(harness: DriftHarness) -> None:
+    harness.run(
         "create or replace function private.policy_version() returns text language plpgsql immutable"
         " set search_path = pg_catalog, pg_temp as 'begin return ''old''; end'"
     )
-    assert ("access", "policy_version", "old") in await world.codes()
+    assert ("access", "policy_version", "old") in await harness.codes()
 
 
-async def test_without_a_seal_the_rights_are_not_looked_at(world: World) -> None:
-    world.run("delete from private.access_seals")
-    assert (await world.policies.inspect()).unchecked == {Topic.ACCESS: "access_unsealed"}
+async def test_without_a_seal_the_rights_are_not_looked_at(harness: DriftHarness) -> None:
+    harness.run("delete from private.access_seals")
+    assert (await harness.policies.inspect()).unchecked == {Topic.ACCESS: "access_unsealed"}
 
 
 async def test_a_flood_of_drifts_is_told_in_bounds() -> None:
@@ -599,129 +605,133 @@ async def test_every_drift_has_a_sentence() -> None:
     assert {str(Drift(Topic.LOCKS, code, "x")) for code in drifts._SENTENCES}
 
 
-async def test_apply_brings_the_bucket_to_what_is_meant_and_again_does_nothing(world: World) -> None:
-    world.rules.lifecycle, world.rules.cors, world.cloudflare.rules = (), (), []
-    world.lock("r/d90/x/", "hold-x")
-    shown = await world.policies.plan()
-    await world.policies.apply(shown)
-    assert world.rules.puts == ("cors", "lifecycle")
-    assert [rule["id"] for rule in world.cloudflare.rules] == ["hold-x", "fixed-audit", "fixed-ledger"]
-    assert sorted(world.audited()) == [
+async def test_apply_brings_the_bucket_to_what_is_meant_and_again_does_nothing(harness: DriftHarness) -> None:
+    harness.rules.lifecycle, harness.rules.cors, harness.cloudflare.rules = (), (), []
+    harness.lock("r/d90/x/", "hold-x")
+    shown = await harness.policies.plan()
+    await harness.policies.apply(shown)
+    assert harness.rules.puts == ("cors", "lifecycle")
+    assert [rule["id"] for rule in harness.cloudflare.rules] == ["hold-x", "fixed-audit", "fixed-ledger"]
+    assert sorted(harness.audited()) == [
         ("bucket.apply", "ALLOWED", part, [], part) for part in ("cors", "lifecycle", "locks")
     ]
-    again = await world.policies.plan()
+    again = await harness.policies.plan()
     assert not any(part.lines for part in again)
-    await world.policies.apply(again)
-    assert (world.rules.puts, world.cloudflare.puts) == (("cors", "lifecycle"), 2)
-    assert len(world.audited()) == 3
+    await harness.policies.apply(again)
+    assert (harness.rules.puts, harness.cloudflare.puts) == (("cors", "lifecycle"), 2)
+    assert len(harness.audited()) == 3
 
 
-async def test_only_what_differs_is_put(world: World) -> None:
-    world.rules.cors = ()
-    await world.policies.apply(await world.policies.plan())
-    assert (world.rules.puts, world.cloudflare.puts) == (("cors",), 1)
+async def test_only_what_differs_is_put(harness: DriftHarness) -> None:
+    harness.rules.cors = ()
+    await harness.policies.apply(await harness.policies.plan())
+    assert (harness.rules.puts, harness.cloudflare.puts) == (("cors",), 1)
 
 
-async def test_foreign_rules_go_with_prune_alone(world: World) -> None:
-    world.lock("logs/", "theirs")
-    await world.policies.apply(await world.policies.plan())
-    assert [rule["id"] for rule in world.cloudflare.rules][-1] == "theirs"
-    shown = await world.policies.plan(prune=True)
+async def test_foreign_rules_go_with_prune_alone(harness: DriftHarness) -> None:
+    harness.lock("logs/", "theirs")
+    await harness.policies.apply(await harness.policies.plan())
+    assert [rule["id"] for rule in harness.cloudflare.rules][-1] == "theirs"
+    shown = await harness.policies.plan(prune=True)
     assert [line.sign for part in shown for line in part.lines] == [Sign.REMOVE]
-    await world.policies.apply(shown, prune=True)
-    assert [rule["id"] for rule in world.cloudflare.rules] == ["fixed-audit", "fixed-ledger"]
+    await harness.policies.apply(shown, prune=True)
+    assert [rule["id"] for rule in harness.cloudflare.rules] == ["fixed-audit", "fixed-ledger"]
 
 
-async def test_what_was_shown_is_what_is_applied(world: World) -> None:
-    world.rules.cors = ()
-    shown = await world.policies.plan()
-    world.rules.lifecycle = ()
+async def test_what_was_shown_is_what_is_applied(harness: DriftHarness) -> None:
+    harness.rules.cors = ()
+    shown = await harness.policies.plan()
+    harness.rules.lifecycle = ()
     with pytest.raises(Conflict, match="bucket_changed"):
-        await world.policies.apply(shown)
-    assert world.rules.puts == ()
+        await harness.policies.apply(shown)
+    assert harness.rules.puts == ()
 
 
-async def test_law_7_no_rule_that_deletes_is_put_over_what_is_held(world: World) -> None:
-    prefix = world.recording()
-    world.hold(patient_id=PATIENT)
-    world.rules.lifecycle = ()
-    shown = await world.policies.plan()
+async def test_law_7_no_rule_that_deletes_is_put_over_what_is_held(harness: DriftHarness) -> None:
+    prefix = harness.recording()
+    harness.hold(patient_id=PATIENT)
+    harness.rules.lifecycle = ()
+    shown = await harness.policies.plan()
     with pytest.raises(Conflict, match="holds_unprotected"):
-        await world.policies.apply(shown)
-    assert world.rules.lifecycle == ()
-    world.lock(prefix)
-    await world.policies.apply(await world.policies.plan())
-    assert world.rules.lifecycle == WANTED.lifecycle
+        await harness.policies.apply(shown)
+    assert harness.rules.lifecycle == ()
+    harness.lock(prefix)
+    await harness.policies.apply(await harness.policies.plan())
+    assert harness.rules.lifecycle == WANTED.lifecycle
 
 
-async def test_law_7_a_rule_that_threatens_can_be_taken_away_while_something_is_held(world: World) -> None:
-    world.recording()
-    world.hold(patient_id=PATIENT)
-    world.rules.lifecycle = (LifecycleRule("theirs", "", delete_after_days=1), *(WANTED.lifecycle or ()))
-    await world.policies.apply(await world.policies.plan(prune=True), prune=True)
-    assert world.rules.lifecycle == WANTED.lifecycle
+async def test_law_7_a_rule_that_threatens_can_be_taken_away_while_something_is_held(
+    harness: DriftHarness,
+) -> None:
+    harness.recording()
+    harness.hold(patient_id=PATIENT)
+    harness.rules.lifecycle = (LifecycleRule("theirs", "", delete_after_days=1), *(WANTED.lifecycle or ()))
+    await harness.policies.apply(await harness.policies.plan(prune=True), prune=True)
+    assert harness.rules.lifecycle == WANTED.lifecycle
 
 
-async def test_law_7_no_lock_over_what_is_held_is_taken_away(world: World) -> None:
-    prefix = world.recording()
-    world.hold(patient_id=PATIENT)
-    world.lock(prefix, "by-hand")
-    shown = await world.policies.plan(prune=True)
+async def test_law_7_no_lock_over_what_is_held_is_taken_away(harness: DriftHarness) -> None:
+    prefix = harness.recording()
+    harness.hold(patient_id=PATIENT)
+    harness.lock(prefix, "by-hand")
+    shown = await harness.policies.plan(prune=True)
     with pytest.raises(Conflict, match="holds_unprotected"):
-        await world.policies.apply(shown, prune=True)
-    assert world.cloudflare.rules[-1]["id"] == "by-hand"
+        await harness.policies.apply(shown, prune=True)
+    assert harness.cloudflare.rules[-1]["id"] == "by-hand"
 
 
-async def test_a_refused_change_is_audited_as_failed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_refused_change_is_audited_as_failed(
+    harness: DriftHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def refuse(_: Sequence[CorsRule]) -> None:
         raise UpstreamFailed("storage_credentials_refused")
 
-    world.rules.cors = ()
-    monkeypatch.setattr(world.rules, "replace_cors", refuse)
+    harness.rules.cors = ()
+    monkeypatch.setattr(harness.rules, "replace_cors", refuse)
     with pytest.raises(UpstreamFailed):
-        await world.policies.apply(await world.policies.plan())
-    assert world.audited() == [
+        await harness.policies.apply(await harness.policies.plan())
+    assert harness.audited() == [
         ("bucket.apply", "ALLOWED", "cors", [], "cors"),
         ("bucket.apply", "FAILED", "cors", [], "cors"),
     ]
 
 
 async def test_a_bucket_that_does_not_keep_what_it_took_is_told(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    harness: DriftHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def forget(_: Sequence[CorsRule]) -> None:
         """Accept the rules without storing them."""
 
-    world.rules.cors = ()
-    monkeypatch.setattr(world.rules, "replace_cors", forget)
+    harness.rules.cors = ()
+    monkeypatch.setattr(harness.rules, "replace_cors", forget)
     with pytest.raises(UpstreamFailed, match="bucket_not_as_put"):
-        await world.policies.apply(await world.policies.plan())
+        await harness.policies.apply(await harness.policies.plan())
 
 
 async def test_no_other_process_writes_the_rules_while_they_are_applied(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    harness: DriftHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Cloudflare replaces all lock rules at once, so a concurrent change would lose a hold."""
     seen: list[tuple[bool, int]] = []
-    cloudflare = world.clients.cloudflare
+    cloudflare = harness.clients.cloudflare
     assert cloudflare is not None
     replace_locks = cloudflare.replace_locks
 
     async def watched(rules: Sequence[LockRule]) -> None:
-        seen.append((_is_free(world), open_transactions(world.database)))
+        seen.append((_is_free(harness), open_transactions(harness.database)))
         with pytest.raises(Conflict, match="bucket_rules_busy"):
-            await world.policies.apply(await world.policies.plan())
+            await harness.policies.apply(await harness.policies.plan())
         await replace_locks(rules)
 
     monkeypatch.setattr(cloudflare, "replace_locks", watched)
-    world.cloudflare.rules = []
-    await world.policies.apply(await world.policies.plan())
+    harness.cloudflare.rules = []
+    await harness.policies.apply(await harness.policies.plan())
     assert seen == [(False, 0)]
-    assert _is_free(world)
+    assert _is_free(harness)
 
 
-def _is_free(world: World) -> bool:
-    with psycopg.connect(world.database.worker_url) as another:
+def _is_free(harness: DriftHarness) -> bool:
+    with psycopg.connect(harness.database.worker_url) as another:
         row = another.execute("select private.take_rules_turn(gen_random_uuid())").fetchone()
         another.rollback()
     assert row is not None
@@ -729,7 +739,7 @@ def _is_free(world: World) -> bool:
 
 
 class Command:
-    """A callable that runs `resguardo policies` with the settings of the test world. Cloudflare's API is on a local
+    """A callable that runs `resguardo policies` with the settings of the test harness. Cloudflare's API is on a local
     port.
     """
 
@@ -827,20 +837,20 @@ def test_commands_refuse_what_they_cannot_do(command: Command) -> None:
 
 
 async def test_plan_goes_on_where_the_server_has_no_lifecycle(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    harness: DriftHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def not_offered() -> tuple[LifecycleRule, ...]:
         raise UpstreamFailed("storage_not_implemented", operation="read_lifecycle", status=501)
 
-    monkeypatch.setattr(world.rules, "read_lifecycle", not_offered)
-    world.rules.cors = ()
-    shown = {one.part: one for one in await world.policies.plan()}
+    monkeypatch.setattr(harness.rules, "read_lifecycle", not_offered)
+    harness.rules.cors = ()
+    shown = {one.part: one for one in await harness.policies.plan()}
     assert (shown[Part.LIFECYCLE].is_unread, shown[Part.LIFECYCLE].is_offered) == (True, False)
     assert (shown[Part.CORS].is_unread, shown[Part.CORS].has_changes) == (False, True)
-    await world.policies.apply(await world.policies.plan())
-    assert world.rules.puts == ("cors",)
-    inspection = await world.policies.inspect()
+    await harness.policies.apply(await harness.policies.plan())
+    assert harness.rules.puts == ("cors",)
+    inspection = await harness.policies.inspect()
     assert inspection.unchecked[Topic.LIFECYCLE] == "storage_not_implemented"
-    world.rules.refuses = True
+    harness.rules.refuses = True
     with pytest.raises(UpstreamFailed, match="storage_credentials_refused"):
-        await world.policies.plan()
+        await harness.policies.plan()

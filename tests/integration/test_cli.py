@@ -33,8 +33,8 @@ RED = re.compile(r"✗ ((?:API: |worker: )?[^:\n]+): (.*)\n    (.*)")
 
 
 @pytest.fixture(scope="session")
-def world(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with small_stack.running(cluster, tmp_path_factory.mktemp("world")) as made:
+def running_stack(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with small_stack.running(cluster, tmp_path_factory.mktemp("running_stack")) as made:
         yield made
 
 
@@ -45,8 +45,8 @@ def openai_url() -> Iterator[str]:
 
 
 @pytest.fixture
-def environment(world: Stack, openai_url: str) -> dict[str, str]:
-    return {**world.environment, "OPENAI_API_KEY": openai_stand_in.KEY, "OPENAI_BASE_URL": openai_url}
+def environment(running_stack: Stack, openai_url: str) -> dict[str, str]:
+    return {**running_stack.environment, "OPENAI_API_KEY": openai_stand_in.KEY, "OPENAI_BASE_URL": openai_url}
 
 
 @pytest.fixture
@@ -116,8 +116,10 @@ def test_check_fails_if_no_recording_service_takes_work(run: Run, environment: d
     assert "No egress server took" in remedy
 
 
-def test_check_says_since_when_nobody_leads(world: Stack, run: Run, environment: dict[str, str]) -> None:
-    with psycopg.connect(world.project.superuser_url) as connection:
+def test_check_says_since_when_nobody_leads(
+    running_stack: Stack, run: Run, environment: dict[str, str]
+) -> None:
+    with psycopg.connect(running_stack.project.superuser_url) as connection:
         connection.execute(
             "update private.leadership set number = 7, leader = 'host/1', taken_at = now() - interval '2 hours',"
             " renewed_at = now() - interval '75 seconds', expires_at = now() - interval '60 seconds'"
@@ -125,7 +127,7 @@ def test_check_says_since_when_nobody_leads(world: Stack, run: Run, environment:
     try:
         result = run(environment, "check")
     finally:
-        with psycopg.connect(world.project.superuser_url) as connection:
+        with psycopg.connect(running_stack.project.superuser_url) as connection:
             connection.execute("update private.leadership set leader = null, renewed_at = null")
     assert result.exit_code == 1
     ((name, (problem, remedy)),) = _failures(result).items()
@@ -393,7 +395,7 @@ def test_migrate_of_a_database_of_before_the_release_says_so_with_a_remedy(
 
 
 @pytest.fixture
-def project(cluster: Cluster, world: Stack) -> Iterator[ProjectUrls]:
+def project(cluster: Cluster, running_stack: Stack) -> Iterator[ProjectUrls]:
     """Yield an empty project on a cluster with existing roles."""
     name = f"empty_{secrets.token_hex(8)}"
     yield create_project(
@@ -483,7 +485,7 @@ def test_reconcile_does_one_pass_and_counts_what_it_found(run: Run, environment:
 
 
 def test_reconcile_beside_a_worker_that_leads_is_harmless(
-    run: Run, world: Stack, environment: dict[str, str], tmp_path: Path
+    run: Run, running_stack: Stack, environment: dict[str, str], tmp_path: Path
 ) -> None:
     log = tmp_path / "worker.log"
     with child("app.cli", ("worker",), log=log, environment=environment, ready_url=None):

@@ -20,7 +20,7 @@ from app.postgres.database import Access, Asker
 from app.postgres.database import Database as Pool
 from app.postgres.errors import translate
 from tests.databases import Database
-from tests.integration.recording_world import DOCTOR, PATIENT, asker, seed_people
+from tests.integration.recording_harness import DOCTOR, PATIENT, asker, seed_people
 
 pytestmark = pytest.mark.anyio
 

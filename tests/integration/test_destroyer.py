@@ -20,31 +20,31 @@ from app.errors import Conflict, Timeout
 from app.integrations.storage.objects import StoredObject
 from devstack.object_store import ObjectStore
 from tests.databases import Database
-from tests.integration.keeping_world import DAY, SIGNER, START, ClockedStorage, World, opened
+from tests.integration.retention_harness import DAY, SIGNER, START, ClockedStorage, RetentionHarness, opened
 
 pytestmark = pytest.mark.anyio
 TERM = 90 * DAY
 
 
 @pytest.fixture
-async def world(database: Database, emptied_store: ObjectStore) -> AsyncIterator[World]:
-    async with opened(database, emptied_store) as world:
-        await world.adopt()
-        yield world
+async def harness(database: Database, emptied_store: ObjectStore) -> AsyncIterator[RetentionHarness]:
+    async with opened(database, emptied_store) as harness:
+        await harness.adopt()
+        yield harness
 
 
-async def certificates(world: World, recording: UUID) -> list[Certificate]:
+async def certificates(harness: RetentionHarness, recording: UUID) -> list[Certificate]:
     """Return all stored certificates of a recording, each verified."""
-    rows = await world.rows(
+    rows = await harness.rows(
         "select document from resguardo.certificates where recording_id = %s order by number", recording
     )
     return [check(row["document"].encode(), SIGNER.public_key) for row in rows]
 
 
-async def traces(world: World, recording: UUID) -> int:
+async def traces(harness: RetentionHarness, recording: UUID) -> int:
     """Return the number of rows that still name its objects or contain its transcript's key."""
     return int(
-        await world.value(
+        await harness.value(
             "select (select count(*) from private.recording_secrets where recording_id = %s)"
             " + (select count(*) from private.recording_keys where recording_id = %s)"
             " + (select count(*) from private.deletion_objects)",
@@ -54,87 +54,87 @@ async def traces(world: World, recording: UUID) -> int:
     )
 
 
-async def test_due_recording_is_destroyed_and_proven(world: World) -> None:
-    recording = await world.recording(content=b"consultation")
-    key = await world.key_of(recording)
-    wrapped = await world.value(
+async def test_due_recording_is_destroyed_and_proven(harness: RetentionHarness) -> None:
+    recording = await harness.recording(content=b"consultation")
+    key = await harness.key_of(recording)
+    wrapped = await harness.value(
         "select wrapped_key from private.recording_keys where recording_id = %s", recording
     )
-    await world.move_to(START + TERM + timedelta(hours=1))
-    assert await world.destroyer().run_once() == DestructionReport(destroyed=1, failed=0)
-    assert await world.status_of(recording) == "DELETED"
-    assert await world.keys_under("r/") == []
-    assert await traces(world, recording) == 0
-    (certificate,) = await certificates(world, recording)
+    await harness.move_to(START + TERM + timedelta(hours=1))
+    assert await harness.destroyer().run_once() == DestructionReport(destroyed=1, failed=0)
+    assert await harness.status_of(recording) == "DELETED"
+    assert await harness.keys_under("r/") == []
+    assert await traces(harness, recording) == 0
+    (certificate,) = await certificates(harness, recording)
     assert certificate.recording_id == recording
     assert certificate.ground is Ground.RETENTION
     assert certificate.policy is not None
     assert (certificate.policy.term_days, certificate.policy.due_at) == (90, START + TERM)
-    assert certificate.hold_check.checked_at == world.time
+    assert certificate.hold_check.checked_at == harness.time
     (destroyed,) = certificate.objects
     assert destroyed.key_sha256 == hashlib.sha256(key.encode()).hexdigest()
     assert (destroyed.kind, destroyed.size_bytes) == ("video.mp4", 12)
     assert destroyed.sha256 == hashlib.sha256(b"consultation").hexdigest()
     (shredded,) = certificate.keys
     assert shredded.wrapped_key_sha256 == hashlib.sha256(wrapped).hexdigest()
-    assert certificate.backups_until == (world.time + 35 * DAY).date()
+    assert certificate.backups_until == (harness.time + 35 * DAY).date()
 
 
 async def test_moments_of_a_certificate_are_the_databases_whatever_the_workers_clock_says(
-    world: World,
+    harness: RetentionHarness,
 ) -> None:
-    """The database uses the clock of the test world, which differs from the machine's clock."""
-    recording = await world.recording()
-    await world.move_to(START + TERM)
-    await world.destroyer().run_once()
-    (certificate,) = await certificates(world, recording)
+    """The database uses the clock of the test harness, which differs from the machine's clock."""
+    recording = await harness.recording()
+    await harness.move_to(START + TERM)
+    await harness.destroyer().run_once()
+    (certificate,) = await certificates(harness, recording)
     (destroyed,) = certificate.objects
-    assert world.time <= destroyed.deleted_at <= destroyed.head_at < world.time + timedelta(minutes=5)
+    assert harness.time <= destroyed.deleted_at <= destroyed.head_at < harness.time + timedelta(minutes=5)
 
 
-async def test_ledger_has_the_certificate_and_no_key_or_name(world: World) -> None:
-    recording = await world.recording()
-    key = await world.key_of(recording)
-    await world.move_to(START + TERM)
-    await world.destroyer().run_once()
-    (entry,) = await world.keys_under("ledger/")
+async def test_ledger_has_the_certificate_and_no_key_or_name(harness: RetentionHarness) -> None:
+    recording = await harness.recording()
+    key = await harness.key_of(recording)
+    await harness.move_to(START + TERM)
+    await harness.destroyer().run_once()
+    (entry,) = await harness.keys_under("ledger/")
     assert entry == f"ledger/{recording}/1.json"
-    file = await world.storage.get_small(entry, 100_000)
+    file = await harness.storage.get_small(entry, 100_000)
     assert file is not None
-    document = await world.value(
+    document = await harness.value(
         "select document from resguardo.certificates where recording_id = %s", recording
     )
     assert file.decode() == document
     assert key not in document
 
 
-async def test_recording_that_is_not_due_stays(world: World) -> None:
-    recording = await world.recording()
-    await world.move_to(START + TERM - timedelta(seconds=1))
-    assert await world.destroyer().run_once() == DestructionReport(0, 0)
-    assert await world.status_of(recording) == "READY"
-    assert len(await world.keys_under("r/")) == 1
+async def test_recording_that_is_not_due_stays(harness: RetentionHarness) -> None:
+    recording = await harness.recording()
+    await harness.move_to(START + TERM - timedelta(seconds=1))
+    assert await harness.destroyer().run_once() == DestructionReport(0, 0)
+    assert await harness.status_of(recording) == "READY"
+    assert len(await harness.keys_under("r/")) == 1
 
 
-async def test_everything_that_was_made_of_it_goes_with_it(world: World) -> None:
-    recording = await world.recording()
-    consultation = await world.value(
+async def test_everything_that_was_made_of_it_goes_with_it(harness: RetentionHarness) -> None:
+    recording = await harness.recording()
+    consultation = await harness.value(
         "select consultation_id from resguardo.recordings where id = %s", recording
     )
-    speakers = await world.recording(consultation, medium="SPEAKERS", video_id=recording)
-    folder = (await world.key_of(recording)).rsplit("/", 1)[0]
-    await world.storage.put_new(f"{folder}/video-2.mp4", b"a stray", "video/mp4")
-    await world.storage.put_new(f"{folder}/poster.webp", b"a picture", "image/webp")
-    neighbour = await world.recording(consultation)
-    await world.move_to(START + TERM)
-    await world.rows(
+    speakers = await harness.recording(consultation, medium="SPEAKERS", video_id=recording)
+    folder = (await harness.key_of(recording)).rsplit("/", 1)[0]
+    await harness.storage.put_new(f"{folder}/video-2.mp4", b"a stray", "video/mp4")
+    await harness.storage.put_new(f"{folder}/poster.webp", b"a picture", "image/webp")
+    neighbour = await harness.recording(consultation)
+    await harness.move_to(START + TERM)
+    await harness.rows(
         "update resguardo.recordings set due_at = due_at + interval '1 day' where id = %s", neighbour
     )
-    await world.destroyer().run_once()
-    assert await world.keys_under("r/") == [await world.key_of(neighbour)]
-    assert await world.status_of(speakers) == "DELETED"
-    assert await traces(world, speakers) == 0
-    (certificate,) = await certificates(world, recording)
+    await harness.destroyer().run_once()
+    assert await harness.keys_under("r/") == [await harness.key_of(neighbour)]
+    assert await harness.status_of(speakers) == "DELETED"
+    assert await traces(harness, speakers) == 0
+    (certificate,) = await certificates(harness, recording)
     assert sorted(one.kind for one in certificate.objects) == [
         "poster.webp",
         "speakers.ogg",
@@ -144,27 +144,29 @@ async def test_everything_that_was_made_of_it_goes_with_it(world: World) -> None
 
 
 @pytest.mark.parametrize("status", ["FAILED", "ABORTED", "LOST"])
-async def test_recording_without_an_object_is_destroyed_too(world: World, status: str) -> None:
-    recording = await world.recording(status=status)
-    await world.move_to(START + TERM)
-    assert (await world.destroyer().run_once()).destroyed == 1
-    (certificate,) = await certificates(world, recording)
+async def test_recording_without_an_object_is_destroyed_too(harness: RetentionHarness, status: str) -> None:
+    recording = await harness.recording(status=status)
+    await harness.move_to(START + TERM)
+    assert (await harness.destroyer().run_once()).destroyed == 1
+    (certificate,) = await certificates(harness, recording)
     assert certificate.objects == ()
-    assert await world.status_of(recording) == "DELETED"
+    assert await harness.status_of(recording) == "DELETED"
 
 
-async def test_copies_that_have_it_go_with_it_those_that_a_crash_left_included(world: World) -> None:
-    recording, other = await world.recording(), await world.recording()
+async def test_copies_that_have_it_go_with_it_those_that_a_crash_left_included(
+    harness: RetentionHarness,
+) -> None:
+    recording, other = await harness.recording(), await harness.recording()
     requests = {}
     for one in (recording, other):
-        requests[one] = await world.value(
+        requests[one] = await harness.value(
             "insert into resguardo.access_requests (patient_id, channel, filed_by, received_on, due_on, status,"
             " fulfilled_at, export_status) select r.patient_id, 'LOGIN', r.patient_id, private.today(),"
             " private.today() + 30, 'FULFILLED', private.now(), 'READY' from resguardo.recordings as r"
             " where r.id = %s returning id",
             one,
         )
-        await world.rows(
+        await harness.rows(
             "insert into private.access_exports (request_id, object_key, recording_ids, files)"
             " values (%s, %s, array[%s], 1)",
             requests[one],
@@ -173,153 +175,167 @@ async def test_copies_that_have_it_go_with_it_those_that_a_crash_left_included(w
         )
         for number in (1, 2):
             key = f"exports/{requests[one]}/{UUID(int=number)}.zip"
-            await world.storage.put_new(key, b"a copy", "application/zip")
-    await world.move_to(START + TERM)
-    await world.rows(
+            await harness.storage.put_new(key, b"a copy", "application/zip")
+    await harness.move_to(START + TERM)
+    await harness.rows(
         "update resguardo.recordings set due_at = due_at + interval '1 day' where id = %s", other
     )
-    assert await world.destroyer().run_once() == DestructionReport(1, 0)
-    assert await world.keys_under("exports/") == [
+    assert await harness.destroyer().run_once() == DestructionReport(1, 0)
+    assert await harness.keys_under("exports/") == [
         f"exports/{requests[other]}/{UUID(int=number)}.zip" for number in (1, 2)
     ]
-    (certificate,) = await certificates(world, recording)
+    (certificate,) = await certificates(harness, recording)
     assert len(certificate.objects) == 3
 
 
-async def test_recording_whose_sound_is_not_over_waits(world: World) -> None:
-    recording = await world.recording()
-    consultation = await world.value(
+async def test_recording_whose_sound_is_not_over_waits(harness: RetentionHarness) -> None:
+    recording = await harness.recording()
+    consultation = await harness.value(
         "select consultation_id from resguardo.recordings where id = %s", recording
     )
-    await world.recording(consultation, medium="SPEAKERS", video_id=recording, status="VERIFYING")
-    await world.move_to(START + TERM)
-    assert (await world.destroyer().run_once()).destroyed == 0
-    assert await world.status_of(recording) == "READY"
+    await harness.recording(consultation, medium="SPEAKERS", video_id=recording, status="VERIFYING")
+    await harness.move_to(START + TERM)
+    assert (await harness.destroyer().run_once()).destroyed == 0
+    assert await harness.status_of(recording) == "READY"
 
 
 class TestHolds:
-    async def test_law_7_nothing_under_hold_is_destroyed(self, world: World) -> None:
-        patient = await world.patient()
-        of_patient = await world.recording(await world.consultation(patient))
-        consultation = await world.consultation()
-        of_consultation, free = await world.recording(consultation), await world.recording()
-        await world.move_to(START + DAY)
-        in_range = await world.recording()
+    async def test_law_7_nothing_under_hold_is_destroyed(self, harness: RetentionHarness) -> None:
+        patient = await harness.patient()
+        of_patient = await harness.recording(await harness.consultation(patient))
+        consultation = await harness.consultation()
+        of_consultation, free = await harness.recording(consultation), await harness.recording()
+        await harness.move_to(START + DAY)
+        in_range = await harness.recording()
         holds = [
-            await world.hold(patient_id=patient),
-            await world.hold(consultation_id=consultation),
-            await world.hold(recorded_since=START + DAY, recorded_until=START + 2 * DAY),
+            await harness.hold(patient_id=patient),
+            await harness.hold(consultation_id=consultation),
+            await harness.hold(recorded_since=START + DAY, recorded_until=START + 2 * DAY),
         ]
-        await world.move_to(START + 10 * TERM)
-        assert (await world.destroyer().run_once()).destroyed == 1
-        assert await world.status_of(free) == "DELETED"
+        await harness.move_to(START + 10 * TERM)
+        assert (await harness.destroyer().run_once()).destroyed == 1
+        assert await harness.status_of(free) == "DELETED"
         for recording, hold in zip((of_patient, of_consultation, in_range), holds, strict=True):
-            assert await world.status_of(recording) == "READY"
-            assert await world.storage.head(await world.key_of(recording)) is not None
-            await world.release(hold)
-            assert (await world.destroyer().run_once()).destroyed == 1
-            assert await world.status_of(recording) == "DELETED"
+            assert await harness.status_of(recording) == "READY"
+            assert await harness.storage.head(await harness.key_of(recording)) is not None
+            await harness.release(hold)
+            assert (await harness.destroyer().run_once()).destroyed == 1
+            assert await harness.status_of(recording) == "DELETED"
 
-    async def test_law_7_an_open_access_request_holds(self, world: World) -> None:
-        patient = await world.patient()
-        recording = await world.recording(await world.consultation(patient))
-        await world.rows(
+    async def test_law_7_an_open_access_request_holds(self, harness: RetentionHarness) -> None:
+        patient = await harness.patient()
+        recording = await harness.recording(await harness.consultation(patient))
+        await harness.rows(
             "insert into resguardo.access_requests (id, patient_id, channel, filed_by, received_on, due_on, status)"
             " values (gen_random_uuid(), %s, 'LOGIN', %s, current_date, current_date + 30, 'OPEN')",
             patient,
-            world.doctor,
+            harness.doctor,
         )
-        await world.move_to(START + TERM)
-        assert (await world.destroyer().run_once()).destroyed == 0
-        await world.rows("update resguardo.access_requests set status = 'WITHDRAWN'")
-        assert (await world.destroyer().run_once()).destroyed == 1
-        assert await world.status_of(recording) == "DELETED"
+        await harness.move_to(START + TERM)
+        assert (await harness.destroyer().run_once()).destroyed == 0
+        await harness.rows("update resguardo.access_requests set status = 'WITHDRAWN'")
+        assert (await harness.destroyer().run_once()).destroyed == 1
+        assert await harness.status_of(recording) == "DELETED"
 
-    async def test_law_7_a_hold_that_comes_between_two_attempts_stops_the_next(self, world: World) -> None:
-        recording = await world.recording()
-        await world.move_to(START + TERM)
-        failing = failing_storage(world, "delete")
-        assert (await world.destroyer(failing).run_once()).failed == 1
-        await world.hold(consultation_id=await consultation_of(world, recording))
-        await world.move_to(world.time + DAY)
-        assert await world.destroyer().run_once() == DestructionReport(0, 0)
-        assert await world.storage.head(await world.key_of(recording)) is not None
+    async def test_law_7_a_hold_that_comes_between_two_attempts_stops_the_next(
+        self, harness: RetentionHarness
+    ) -> None:
+        recording = await harness.recording()
+        await harness.move_to(START + TERM)
+        failing = failing_storage(harness, "delete")
+        assert (await harness.destroyer(failing).run_once()).failed == 1
+        await harness.hold(consultation_id=await consultation_of(harness, recording))
+        await harness.move_to(harness.time + DAY)
+        assert await harness.destroyer().run_once() == DestructionReport(0, 0)
+        assert await harness.storage.head(await harness.key_of(recording)) is not None
 
-    async def test_law_7_what_a_failed_attempt_left_is_moved_to_safety_by_a_hold(self, world: World) -> None:
-        recording = await world.recording()
-        stray = f"{(await world.key_of(recording)).rsplit('/', 1)[0]}/video-2.mp4"
-        await world.storage.put_new(stray, b"stray", "video/mp4")
-        await world.move_to(START + TERM)
-        assert (await world.destroyer(failing_storage(world, "delete")).run_once()).failed == 1
-        hold = await world.hold(consultation_id=await consultation_of(world, recording))
-        protection = world.protection()
+    async def test_law_7_what_a_failed_attempt_left_is_moved_to_safety_by_a_hold(
+        self, harness: RetentionHarness
+    ) -> None:
+        recording = await harness.recording()
+        stray = f"{(await harness.key_of(recording)).rsplit('/', 1)[0]}/video-2.mp4"
+        await harness.storage.put_new(stray, b"stray", "video/mp4")
+        await harness.move_to(START + TERM)
+        assert (await harness.destroyer(failing_storage(harness, "delete")).run_once()).failed == 1
+        hold = await harness.hold(consultation_id=await consultation_of(harness, recording))
+        protection = harness.protection()
         await protection.run_once()
-        assert (await world.key_of(recording)).startswith("r/d90/"), (
+        assert (await harness.key_of(recording)).startswith("r/d90/"), (
             "the failed destruction may still be running"
         )
-        await world.move_to(world.time + timedelta(hours=1))
+        await harness.move_to(harness.time + timedelta(hours=1))
         await protection.run_once()
-        assert await world.keys_under("r/") == [stray]
-        assert await world.keys_under("keep/") == [await world.key_of(recording)]
-        await world.release(hold)
-        assert await world.destroyer().run_once() == DestructionReport(1, 0)
-        (certificate,) = await certificates(world, recording)
+        assert await harness.keys_under("r/") == [stray]
+        assert await harness.keys_under("keep/") == [await harness.key_of(recording)]
+        await harness.release(hold)
+        assert await harness.destroyer().run_once() == DestructionReport(1, 0)
+        (certificate,) = await certificates(harness, recording)
         assert sorted(one.kind for one in certificate.objects) == ["video-2.mp4", "video.mp4"]
         assert len(certificate.keys) == 1
-        assert await world.keys_under("keep/") + await world.keys_under("r/") == []
+        assert await harness.keys_under("keep/") + await harness.keys_under("r/") == []
 
-    async def test_law_7_while_a_hold_is_being_placed_nothing_is_begun(self, world: World) -> None:
-        recording = await world.recording()
-        await world.move_to(START + TERM)
-        consultation = await consultation_of(world, recording)
-        async with world.superuser.transaction():
-            await world.rows("select private.lock_keeping(true)")
-            pass_ = asyncio.create_task(world.destroyer().run_once())
+    async def test_law_7_while_a_hold_is_being_placed_nothing_is_begun(
+        self, harness: RetentionHarness
+    ) -> None:
+        recording = await harness.recording()
+        await harness.move_to(START + TERM)
+        consultation = await consultation_of(harness, recording)
+        async with harness.superuser.transaction():
+            await harness.rows("select private.lock_keeping(true)")
+            pass_ = asyncio.create_task(harness.destroyer().run_once())
             await asyncio.sleep(0.3)
             assert not pass_.done()
-            await world.hold(consultation_id=consultation)
+            await harness.hold(consultation_id=consultation)
         assert await pass_ == DestructionReport(0, 0)
-        assert await world.status_of(recording) == "READY"
+        assert await harness.status_of(recording) == "READY"
 
-    async def test_law_7_the_database_refuses_deleted_without_a_destruction(self, world: World) -> None:
-        recording = await world.recording()
+    async def test_law_7_the_database_refuses_deleted_without_a_destruction(
+        self, harness: RetentionHarness
+    ) -> None:
+        recording = await harness.recording()
         with pytest.raises(Conflict, match="recording_not_destroyed"):
-            async with world.worker.as_service("test") as tx:
+            async with harness.worker.as_service("test") as tx:
                 await tx.run(
                     "update resguardo.recordings set status = 'DELETED' where id = %(id)s", {"id": recording}
                 )
 
 
 class TestClocks:
-    async def test_a_database_clock_that_jumps_ahead_destroys_nothing(self, world: World) -> None:
-        await world.recording()
-        await world.move_to(START + 365 * DAY)
-        world.store_time = START + DAY
-        assert (await world.destroyer().run_once()).destroyed == 0
+    async def test_a_database_clock_that_jumps_ahead_destroys_nothing(
+        self, harness: RetentionHarness
+    ) -> None:
+        await harness.recording()
+        await harness.move_to(START + 365 * DAY)
+        harness.store_time = START + DAY
+        assert (await harness.destroyer().run_once()).destroyed == 0
 
-    async def test_a_bucket_clock_that_jumps_ahead_destroys_nothing(self, world: World) -> None:
-        await world.recording()
-        world.store_time = START + 365 * DAY
-        assert (await world.destroyer().run_once()).destroyed == 0
+    async def test_a_bucket_clock_that_jumps_ahead_destroys_nothing(self, harness: RetentionHarness) -> None:
+        await harness.recording()
+        harness.store_time = START + 365 * DAY
+        assert (await harness.destroyer().run_once()).destroyed == 0
 
-    async def test_a_clock_that_jumps_back_a_year_deletes_nothing_early(self, world: World) -> None:
-        await world.move_to(START - 365 * DAY)
-        consultation = await world.consultation()
-        world.time = START  # The clocks of the recorder and the bucket are right
-        recording = await world.recording(consultation)
-        await world.move_to(START + TERM - DAY)
-        assert (await world.destroyer().run_once()).destroyed == 0
-        await world.move_to(START + TERM)
-        assert (await world.destroyer().run_once()).destroyed == 1
-        assert await world.status_of(recording) == "DELETED"
+    async def test_a_clock_that_jumps_back_a_year_deletes_nothing_early(
+        self, harness: RetentionHarness
+    ) -> None:
+        await harness.move_to(START - 365 * DAY)
+        consultation = await harness.consultation()
+        harness.time = START  # The clocks of the recorder and the bucket are right
+        recording = await harness.recording(consultation)
+        await harness.move_to(START + TERM - DAY)
+        assert (await harness.destroyer().run_once()).destroyed == 0
+        await harness.move_to(START + TERM)
+        assert (await harness.destroyer().run_once()).destroyed == 1
+        assert await harness.status_of(recording) == "DELETED"
 
-    async def test_an_attempt_from_a_clock_far_ahead_is_taken_up_once_it_is_right(self, world: World) -> None:
-        recording = await world.recording()
-        await world.move_to(START + TERM + 365 * DAY)
-        assert (await world.destroyer(failing_storage(world, "delete")).run_once()).failed == 1
-        await world.move_to(START + TERM)
-        assert (await world.destroyer().run_once()).destroyed == 1
-        assert await world.status_of(recording) == "DELETED"
+    async def test_an_attempt_from_a_clock_far_ahead_is_taken_up_once_it_is_right(
+        self, harness: RetentionHarness
+    ) -> None:
+        recording = await harness.recording()
+        await harness.move_to(START + TERM + 365 * DAY)
+        assert (await harness.destroyer(failing_storage(harness, "delete")).run_once()).failed == 1
+        await harness.move_to(START + TERM)
+        assert (await harness.destroyer().run_once()).destroyed == 1
+        assert await harness.status_of(recording) == "DELETED"
 
 
 class _Killed(BaseException):
@@ -360,18 +376,23 @@ class _Broken(ClockedStorage):
 
 
 def failing_storage(
-    world: World, call: str, error: BaseException | None = None, *, after: bool = False, only: str = ""
+    harness: RetentionHarness,
+    call: str,
+    error: BaseException | None = None,
+    *,
+    after: bool = False,
+    only: str = "",
 ) -> _Broken:
     """Return the bucket with this call broken for keys that start with `only`."""
     storage = _Broken.__new__(_Broken)
-    storage.__dict__.update(world.storage.__dict__)
+    storage.__dict__.update(harness.storage.__dict__)
     storage.broken, storage.error = call, error or Timeout("storage_timeout", operation=call)
     storage.after, storage.only = after, only
     return storage
 
 
-async def consultation_of(world: World, recording: UUID) -> UUID:
-    found: UUID = await world.value(
+async def consultation_of(harness: RetentionHarness, recording: UUID) -> UUID:
+    found: UUID = await harness.value(
         "select consultation_id from resguardo.recordings where id = %s", recording
     )
     return found
@@ -381,117 +402,127 @@ class TestFailures:
     @pytest.mark.parametrize(("call", "only"), [("delete", "r/"), ("head", "r/"), ("put_new", "ledger/")])
     @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
     async def test_whatever_fails_is_tried_again_within_the_hour(
-        self, world: World, call: str, only: str, *, after: bool, caplog: pytest.LogCaptureFixture
+        self,
+        harness: RetentionHarness,
+        call: str,
+        only: str,
+        *,
+        after: bool,
+        caplog: pytest.LogCaptureFixture,
     ) -> None:
-        recording, other = await world.recording(), await world.recording()
-        await world.move_to(START + TERM)
-        broken = failing_storage(world, call, after=after, only=only)
+        recording, other = await harness.recording(), await harness.recording()
+        await harness.move_to(START + TERM)
+        broken = failing_storage(harness, call, after=after, only=only)
         for attempt in range(1, 2 if (call, after) == ("delete", True) else 4):
-            await world.move_to(world.time + timedelta(hours=1))
-            assert await world.destroyer(broken).run_once() == DestructionReport(0, 2)
-            rows = await world.rows("select status, attempts, error from resguardo.deletions")
+            await harness.move_to(harness.time + timedelta(hours=1))
+            assert await harness.destroyer(broken).run_once() == DestructionReport(0, 2)
+            rows = await harness.rows("select status, attempts, error from resguardo.deletions")
             assert [tuple(row.values()) for row in rows] == [("DELETING", attempt, "storage_timeout")] * 2
         assert any(record.levelname == "ERROR" for record in caplog.records) is (attempt == 3)
-        await world.move_to(world.time + timedelta(hours=1))
-        assert await world.destroyer().run_once() == DestructionReport(2, 0)
+        await harness.move_to(harness.time + timedelta(hours=1))
+        assert await harness.destroyer().run_once() == DestructionReport(2, 0)
         for one in (recording, other):
-            (certificate,) = await certificates(world, one)
+            (certificate,) = await certificates(harness, one)
             assert len(certificate.objects) == 1
             assert len(certificate.keys) == 1
 
     @pytest.mark.parametrize(("call", "only"), [("delete", "r/"), ("head", "r/"), ("put_new", "ledger/")])
     @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
     async def test_a_death_at_any_point_ends_the_same(
-        self, world: World, call: str, only: str, *, after: bool
+        self, harness: RetentionHarness, call: str, only: str, *, after: bool
     ) -> None:
-        recording = await world.recording()
-        await world.move_to(START + TERM)
-        broken = failing_storage(world, call, _Killed(), after=after, only=only)
+        recording = await harness.recording()
+        await harness.move_to(START + TERM)
+        broken = failing_storage(harness, call, _Killed(), after=after, only=only)
         with pytest.raises(BaseExceptionGroup):
-            await world.destroyer(broken).run_once()
-        assert await world.destroyer().run_once() == DestructionReport(0, 0), (
+            await harness.destroyer(broken).run_once()
+        assert await harness.destroyer().run_once() == DestructionReport(0, 0), (
             "another worker may still destroy it"
         )
-        await world.move_to(world.time + timedelta(minutes=16))
-        assert await world.destroyer().run_once() == DestructionReport(1, 0)
-        (certificate,) = await certificates(world, recording)
+        await harness.move_to(harness.time + timedelta(minutes=16))
+        assert await harness.destroyer().run_once() == DestructionReport(1, 0)
+        (certificate,) = await certificates(harness, recording)
         assert (len(certificate.objects), len(certificate.keys)) == (1, 1)
-        assert await world.keys_under("ledger/") == [f"ledger/{recording}/1.json"]
-        assert await traces(world, recording) == 0
+        assert await harness.keys_under("ledger/") == [f"ledger/{recording}/1.json"]
+        assert await traces(harness, recording) == 0
 
     @pytest.mark.parametrize("function", ["keep_inventory", "shred_keys", "finish_deletions"])
-    async def test_a_transaction_that_is_lost_is_made_up(self, world: World, function: str) -> None:
-        recording = await world.recording()
-        await world.move_to(START + TERM)
+    async def test_a_transaction_that_is_lost_is_made_up(
+        self, harness: RetentionHarness, function: str
+    ) -> None:
+        recording = await harness.recording()
+        await harness.move_to(START + TERM)
         name = sql.SQL("private.{}").format(sql.Identifier(function))
-        await world.superuser.execute(
+        await harness.superuser.execute(
             sql.SQL("revoke execute on function {} from resguardo_worker").format(name)
         )
         with pytest.raises(Exception, match="not_permitted"):
-            await world.destroyer().run_once()
-        await world.superuser.execute(
+            await harness.destroyer().run_once()
+        await harness.superuser.execute(
             sql.SQL("grant execute on function {} to resguardo_worker").format(name)
         )
-        await world.move_to(world.time + timedelta(minutes=16))
-        assert await world.destroyer().run_once() == DestructionReport(1, 0)
-        (certificate,) = await certificates(world, recording)
+        await harness.move_to(harness.time + timedelta(minutes=16))
+        assert await harness.destroyer().run_once() == DestructionReport(1, 0)
+        (certificate,) = await certificates(harness, recording)
         assert (len(certificate.objects), len(certificate.keys)) == (1, 1)
 
-    async def test_one_that_fails_keeps_no_other_back(self, world: World) -> None:
-        stuck, other = await world.recording(), await world.recording()
-        await world.move_to(START + TERM)
-        broken = failing_storage(world, "delete", only=await world.key_of(stuck))
-        assert await world.destroyer(broken).run_once() == DestructionReport(1, 1)
-        assert (await world.status_of(stuck), await world.status_of(other)) == ("READY", "DELETED")
+    async def test_one_that_fails_keeps_no_other_back(self, harness: RetentionHarness) -> None:
+        stuck, other = await harness.recording(), await harness.recording()
+        await harness.move_to(START + TERM)
+        broken = failing_storage(harness, "delete", only=await harness.key_of(stuck))
+        assert await harness.destroyer(broken).run_once() == DestructionReport(1, 1)
+        assert (await harness.status_of(stuck), await harness.status_of(other)) == ("READY", "DELETED")
 
-    async def test_an_object_that_is_still_there_is_never_certified(self, world: World) -> None:
-        recording = await world.recording()
-        await world.move_to(START + TERM)
+    async def test_an_object_that_is_still_there_is_never_certified(self, harness: RetentionHarness) -> None:
+        recording = await harness.recording()
+        await harness.move_to(START + TERM)
 
         class Locked(ClockedStorage):
             async def delete(self, key: str) -> None:
                 """Report success without deleting."""
 
         storage = Locked.__new__(Locked)
-        storage.__dict__.update(world.storage.__dict__)
-        assert await world.destroyer(storage).run_once() == DestructionReport(0, 1)
-        assert await world.value("select error from resguardo.deletions") == "object_still_there"
-        assert await certificates(world, recording) == []
-        assert await world.value("select count(*) from private.recording_keys") == 1
+        storage.__dict__.update(harness.storage.__dict__)
+        assert await harness.destroyer(storage).run_once() == DestructionReport(0, 1)
+        assert await harness.value("select error from resguardo.deletions") == "object_still_there"
+        assert await certificates(harness, recording) == []
+        assert await harness.value("select count(*) from private.recording_keys") == 1
 
-    async def test_a_bucket_of_another_deployment_is_not_touched(self, world: World) -> None:
-        recording = await world.recording()
-        await world.move_to(START + TERM)
-        await world.storage.delete("deployment")
-        await world.storage.claim("another")
+    async def test_a_bucket_of_another_deployment_is_not_touched(self, harness: RetentionHarness) -> None:
+        recording = await harness.recording()
+        await harness.move_to(START + TERM)
+        await harness.storage.delete("deployment")
+        await harness.storage.claim("another")
         with pytest.raises(Conflict, match="bucket_of_another_deployment"):
-            await world.destroyer().run_once()
-        assert await world.status_of(recording) == "READY"
+            await harness.destroyer().run_once()
+        assert await harness.status_of(recording) == "READY"
 
-    async def test_a_foreign_entry_in_the_ledger_is_not_taken_for_ours(self, world: World) -> None:
-        recording = await world.recording()
-        await world.storage.put_new(f"ledger/{recording}/1.json", b"{}", "application/json")
-        await world.move_to(START + TERM)
-        assert await world.destroyer().run_once() == DestructionReport(0, 1)
-        assert await world.value("select error from resguardo.deletions") == "ledger_entry_foreign"
-        assert await world.status_of(recording) == "READY"
+    async def test_a_foreign_entry_in_the_ledger_is_not_taken_for_ours(
+        self, harness: RetentionHarness
+    ) -> None:
+        recording = await harness.recording()
+        await harness.storage.put_new(f"ledger/{recording}/1.json", b"{}", "application/json")
+        await harness.move_to(START + TERM)
+        assert await harness.destroyer().run_once() == DestructionReport(0, 1)
+        assert await harness.value("select error from resguardo.deletions") == "ledger_entry_foreign"
+        assert await harness.status_of(recording) == "READY"
 
 
-async def test_two_workers_at_once_destroy_each_once(world: World) -> None:
-    recordings = [await world.recording() for _ in range(12)]
-    await world.move_to(START + TERM)
-    reports = await asyncio.gather(*(world.destroyer().run_once() for _ in range(3)))
+async def test_two_workers_at_once_destroy_each_once(harness: RetentionHarness) -> None:
+    recordings = [await harness.recording() for _ in range(12)]
+    await harness.move_to(START + TERM)
+    reports = await asyncio.gather(*(harness.destroyer().run_once() for _ in range(3)))
     assert sum(report.destroyed for report in reports) == 12
     for recording in recordings:
-        assert len(await certificates(world, recording)) == 1
-    assert len(await world.keys_under("ledger/")) == 12
+        assert len(await certificates(harness, recording)) == 1
+    assert len(await harness.keys_under("ledger/")) == 12
 
 
-async def test_every_step_leaves_its_audit_row(world: World) -> None:
-    recording = await world.recording()
-    await world.move_to(START + TERM)
-    await world.destroyer().run_once()
-    rows = await world.rows(
+async def test_every_step_leaves_its_audit_row(harness: RetentionHarness) -> None:
+    recording = await harness.recording()
+    await harness.move_to(START + TERM)
+    await harness.destroyer().run_once()
+    rows = await harness.rows(
         "select action, reason, actor_role, basis, entity_ids from audit.events where %s = any (entity_ids)"
         " order by recorded_at, id",
         recording,
@@ -505,127 +536,132 @@ async def test_every_step_leaves_its_audit_row(world: World) -> None:
     assert {row["basis"] for row in rows[-3:]} == {"destroy_recordings"}
 
 
-async def test_missing_object_is_destroyed_as_missing_alone(world: World) -> None:
-    recording = await world.recording()
+async def test_missing_object_is_destroyed_as_missing_alone(harness: RetentionHarness) -> None:
+    recording = await harness.recording()
     for expected in (False, True):
-        async with world.worker.as_service("test") as tx:
+        async with harness.worker.as_service("test") as tx:
             begun = await tx.value("select private.destroy_missing(%(id)s)", {"id": recording})
         assert begun is expected
-        await world.storage.delete(await world.key_of(recording))
-        await world.rows(
+        await harness.storage.delete(await harness.key_of(recording))
+        await harness.rows(
             "update resguardo.recordings set missing_since = private.now() where id = %s", recording
         )
-    assert (await world.destroyer().run_once()).destroyed == 1
-    (certificate,) = await certificates(world, recording)
+    assert (await harness.destroyer().run_once()).destroyed == 1
+    (certificate,) = await certificates(harness, recording)
     assert (certificate.ground, certificate.objects) == (Ground.MISSING, ())
 
 
 class TestRestore:
-    async def test_a_deletion_that_a_restore_undid_is_repeated(self, world: World) -> None:
-        recording, kept = await world.recording(), await world.recording()
-        before = await snapshot(world, recording)
-        await world.rows(
+    async def test_a_deletion_that_a_restore_undid_is_repeated(self, harness: RetentionHarness) -> None:
+        recording, kept = await harness.recording(), await harness.recording()
+        before = await snapshot(harness, recording)
+        await harness.rows(
             "update resguardo.recordings set due_at = due_at + interval '1 year' where id = %s", kept
         )
-        await world.move_to(START + TERM)
-        await world.destroyer().run_once()
-        await restore(world, recording, before)
-        await world.rows("update resguardo.recordings set due_at = due_at + interval '1 year'")
-        found = await world.restore_check().run(repeat=False)
+        await harness.move_to(START + TERM)
+        await harness.destroyer().run_once()
+        await restore(harness, recording, before)
+        await harness.rows("update resguardo.recordings set due_at = due_at + interval '1 year'")
+        found = await harness.restore_check().run(repeat=False)
         assert (found.entries, found.undone, found.repeated, found.is_clean) == (1, [recording], [], False)
-        assert await world.status_of(recording) == "READY"
-        again = await world.restore_check().run(repeat=True)
+        assert await harness.status_of(recording) == "READY"
+        again = await harness.restore_check().run(repeat=True)
         assert (again.repeated, again.is_clean) == ([recording], True)
-        await world.move_to(world.time + timedelta(hours=1))
-        assert (await world.destroyer().run_once()).destroyed == 1
-        first, second = await certificates(world, recording)
+        await harness.move_to(harness.time + timedelta(hours=1))
+        assert (await harness.destroyer().run_once()).destroyed == 1
+        first, second = await certificates(harness, recording)
         assert (second.ground, second.number) == (Ground.RESTORE, 2)
-        ledger = await world.storage.get_small(f"ledger/{recording}/1.json", 100_000)
+        ledger = await harness.storage.get_small(f"ledger/{recording}/1.json", 100_000)
         assert second.repeats == hashlib.sha256(ledger or b"").hexdigest()
         assert first.number == 1
-        assert await traces(world, recording) == 0
-        assert (await world.restore_check().run(repeat=True)).undone == []
-        assert await world.status_of(kept) == "READY"
+        assert await traces(harness, recording) == 0
+        assert (await harness.restore_check().run(repeat=True)).undone == []
+        assert await harness.status_of(kept) == "READY"
 
-    async def test_an_entry_of_an_unknown_recording_is_told_and_harms_nothing(self, world: World) -> None:
-        recording = await world.recording()
-        await world.move_to(START + TERM)
-        await world.destroyer().run_once()
-        await world.rows("delete from resguardo.certificates where recording_id = %s", recording)
-        await world.rows("delete from resguardo.deletions where recording_id = %s", recording)
-        await world.rows("delete from resguardo.transcripts where recording_id = %s", recording)
-        await world.rows("delete from resguardo.recordings where id = %s", recording)
-        report = await world.restore_check().run(repeat=True)
+    async def test_an_entry_of_an_unknown_recording_is_told_and_harms_nothing(
+        self, harness: RetentionHarness
+    ) -> None:
+        recording = await harness.recording()
+        await harness.move_to(START + TERM)
+        await harness.destroyer().run_once()
+        await harness.rows("delete from resguardo.certificates where recording_id = %s", recording)
+        await harness.rows("delete from resguardo.deletions where recording_id = %s", recording)
+        await harness.rows("delete from resguardo.transcripts where recording_id = %s", recording)
+        await harness.rows("delete from resguardo.recordings where id = %s", recording)
+        report = await harness.restore_check().run(repeat=True)
         assert (report.unknown, report.undone, report.is_clean) == ([recording], [], True)
 
-    async def test_an_altered_entry_is_not_believed(self, world: World) -> None:
-        victim = await world.recording()
-        other = await world.recording()
-        await world.rows("update resguardo.recordings set due_at = null where id = %s", victim)
-        await world.move_to(START + TERM)
-        await world.destroyer().run_once()
-        genuine = await world.storage.get_small(f"ledger/{other}/1.json", 100_000)
+    async def test_an_altered_entry_is_not_believed(self, harness: RetentionHarness) -> None:
+        victim = await harness.recording()
+        other = await harness.recording()
+        await harness.rows("update resguardo.recordings set due_at = null where id = %s", victim)
+        await harness.move_to(START + TERM)
+        await harness.destroyer().run_once()
+        genuine = await harness.storage.get_small(f"ledger/{other}/1.json", 100_000)
         assert genuine is not None
-        await world.storage.put_new(f"ledger/{victim}/1.json", genuine, "application/json")
-        await world.storage.put_new("ledger/notes.txt", b"x", "text/plain")
-        report = await world.restore_check().run(repeat=True)
+        await harness.storage.put_new(f"ledger/{victim}/1.json", genuine, "application/json")
+        await harness.storage.put_new("ledger/notes.txt", b"x", "text/plain")
+        report = await harness.restore_check().run(repeat=True)
         assert (report.foreign, report.foreign_keys, report.is_clean) == ([victim], 1, False)
-        assert await world.status_of(victim) == "READY"
+        assert await harness.status_of(victim) == "READY"
         assert (
-            await world.value("select count(*) from resguardo.deletions where recording_id = %s", victim) == 0
+            await harness.value("select count(*) from resguardo.deletions where recording_id = %s", victim)
+            == 0
         )
 
-    async def test_what_is_held_is_not_repeated(self, world: World) -> None:
-        recording = await world.recording()
-        before = await snapshot(world, recording)
-        await world.move_to(START + TERM)
-        await world.destroyer().run_once()
-        await restore(world, recording, before)
-        await world.hold(consultation_id=await consultation_of(world, recording))
-        report = await world.restore_check().run(repeat=True)
+    async def test_what_is_held_is_not_repeated(self, harness: RetentionHarness) -> None:
+        recording = await harness.recording()
+        before = await snapshot(harness, recording)
+        await harness.move_to(START + TERM)
+        await harness.destroyer().run_once()
+        await restore(harness, recording, before)
+        await harness.hold(consultation_id=await consultation_of(harness, recording))
+        report = await harness.restore_check().run(repeat=True)
         assert (report.held, report.repeated, report.is_clean) == ([recording], [], False)
 
-    async def test_an_object_that_was_moved_after_the_backup_is_found(self, world: World) -> None:
-        recording, other = await world.recording(content=b"moved"), await world.recording()
-        old = await world.key_of(recording)
+    async def test_an_object_that_was_moved_after_the_backup_is_found(
+        self, harness: RetentionHarness
+    ) -> None:
+        recording, other = await harness.recording(content=b"moved"), await harness.recording()
+        old = await harness.key_of(recording)
         kept = f"keep/{old.split('/', 2)[2]}"
-        await world.storage.put_new(kept, b"moved", "video/mp4")
-        await world.storage.delete(old)
-        await world.storage.put_new(
-            f"keep/{(await world.key_of(other)).split('/', 2)[2]}", b"other size", "video/mp4"
+        await harness.storage.put_new(kept, b"moved", "video/mp4")
+        await harness.storage.delete(old)
+        await harness.storage.put_new(
+            f"keep/{(await harness.key_of(other)).split('/', 2)[2]}", b"other size", "video/mp4"
         )
-        assert (await world.restore_check().run(repeat=False)).moved == 0
-        assert (await world.restore_check().run(repeat=True)).moved == 1
-        assert await world.key_of(recording) == kept
-        assert (await world.key_of(other)).startswith("r/d90/")
-        assert (await world.restore_check().run(repeat=True)).moved == 0
-        await world.move_to(START + TERM)
-        await world.destroyer().run_once()
-        assert kept not in await world.keys_under("keep/")
+        assert (await harness.restore_check().run(repeat=False)).moved == 0
+        assert (await harness.restore_check().run(repeat=True)).moved == 1
+        assert await harness.key_of(recording) == kept
+        assert (await harness.key_of(other)).startswith("r/d90/")
+        assert (await harness.restore_check().run(repeat=True)).moved == 0
+        await harness.move_to(START + TERM)
+        await harness.destroyer().run_once()
+        assert kept not in await harness.keys_under("keep/")
 
 
-async def snapshot(world: World, recording: UUID) -> list[str]:
+async def snapshot(harness: RetentionHarness, recording: UUID) -> list[str]:
     """Return the rows of a recording, as a backup contains them."""
     statements: tuple[LiteralString, ...] = (
         "select row_to_json(t) from resguardo.recordings as t where id = %s",
         "select row_to_json(t) from private.recording_secrets as t where recording_id = %s",
         "select row_to_json(t) from private.recording_keys as t where recording_id = %s",
     )
-    return [json.dumps(await world.value(statement, recording)) for statement in statements]
+    return [json.dumps(await harness.value(statement, recording)) for statement in statements]
 
 
-async def restore(world: World, recording: UUID, backup: list[str]) -> None:
+async def restore(harness: RetentionHarness, recording: UUID, backup: list[str]) -> None:
     """Restore the rows of a backup, and remove all later ones."""
-    await world.rows("delete from resguardo.certificates where recording_id = %s", recording)
-    await world.rows("delete from resguardo.deletions where recording_id = %s", recording)
-    await world.rows("set session_replication_role = replica")
-    await world.rows("delete from resguardo.transcripts where recording_id = %s", recording)
-    await world.rows("delete from resguardo.recordings where id = %s", recording)
+    await harness.rows("delete from resguardo.certificates where recording_id = %s", recording)
+    await harness.rows("delete from resguardo.deletions where recording_id = %s", recording)
+    await harness.rows("set session_replication_role = replica")
+    await harness.rows("delete from resguardo.transcripts where recording_id = %s", recording)
+    await harness.rows("delete from resguardo.recordings where id = %s", recording)
     statements: tuple[LiteralString, ...] = (
         "insert into resguardo.recordings select * from json_populate_record(null::resguardo.recordings, %s)",
         "insert into private.recording_secrets select * from json_populate_record(null::private.recording_secrets, %s)",
         "insert into private.recording_keys select * from json_populate_record(null::private.recording_keys, %s)",
     )
     for statement, row in zip(statements, backup, strict=True):
-        await world.rows(statement, row)
-    await world.rows("set session_replication_role = origin")
+        await harness.rows(statement, row)
+    await harness.rows("set session_replication_role = origin")

@@ -15,7 +15,15 @@ from app.deletions.destroyer import DestructionReport
 from app.integrations.storage.listing import ObjectPage
 from devstack.object_store import ObjectStore
 from tests.databases import Database
-from tests.integration.keeping_world import DAY, DEPLOYMENT, SIGNER, START, ClockedStorage, World, opened
+from tests.integration.retention_harness import (
+    DAY,
+    DEPLOYMENT,
+    SIGNER,
+    START,
+    ClockedStorage,
+    RetentionHarness,
+    opened,
+)
 from tests.integration.test_destroyer import (
     TERM,
     certificates,
@@ -29,41 +37,43 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-async def world(database: Database, emptied_store: ObjectStore) -> AsyncIterator[World]:
-    async with opened(database, emptied_store) as world:
-        await world.adopt()
-        yield world
+async def harness(database: Database, emptied_store: ObjectStore) -> AsyncIterator[RetentionHarness]:
+    async with opened(database, emptied_store) as harness:
+        await harness.adopt()
+        yield harness
 
 
-async def as_doctor(world: World, sql: LiteralString, *values: object) -> None:
+async def as_doctor(harness: RetentionHarness, sql: LiteralString, *values: object) -> None:
     """Run one statement as the doctor of the recordings, with the real role."""
-    if not await world.rows("select from auth.users where id = %s", world.doctor):
-        world.practice.user(world.doctor)
-    session = world.practice.session(world.doctor)
-    claims = {"sub": str(world.doctor), "aal": "aal2", "session_id": str(session), "exp": 4_102_444_800}
-    async with world.superuser.transaction():
-        await world.rows(
+    if not await harness.rows("select from auth.users where id = %s", harness.doctor):
+        harness.practice.user(harness.doctor)
+    session = harness.practice.session(harness.doctor)
+    claims = {"sub": str(harness.doctor), "aal": "aal2", "session_id": str(session), "exp": 4_102_444_800}
+    async with harness.superuser.transaction():
+        await harness.rows(
             "select private.describe_request(%s::jsonb, gen_random_uuid(), null, 'TREATMENT', 10000)",
             json.dumps(claims),
         )
-        await world.rows("set local role clinician")
-        await world.rows(sql, *values)
+        await harness.rows("set local role clinician")
+        await harness.rows(sql, *values)
 
 
 REQUEST: LiteralString = "select private.request_deletion(%s, 'DUPLICATE')"
 UNDO: LiteralString = "select private.undo_deletion(%s)"
 
 
-def of(world: World, kind: type[ClockedStorage]) -> ClockedStorage:
-    """Return the bucket of the test world as an instance of another class."""
+def of(harness: RetentionHarness, kind: type[ClockedStorage]) -> ClockedStorage:
+    """Return the bucket of the test harness as an instance of another class."""
     storage = kind.__new__(kind)
-    storage.__dict__.update(world.storage.__dict__)
+    storage.__dict__.update(harness.storage.__dict__)
     return storage
 
 
-async def test_law_7_a_pass_that_stood_still_destroys_nothing_that_is_held_by_now(world: World) -> None:
-    recording = await world.recording()
-    await world.move_to(START + TERM)
+async def test_law_7_a_pass_that_stood_still_destroys_nothing_that_is_held_by_now(
+    harness: RetentionHarness,
+) -> None:
+    recording = await harness.recording()
+    await harness.move_to(START + TERM)
     reached, go = asyncio.Event(), asyncio.Event()
 
     class Stalled(ClockedStorage):
@@ -74,22 +84,24 @@ async def test_law_7_a_pass_that_stood_still_destroys_nothing_that_is_held_by_no
                     await go.wait()
                 yield page
 
-    passing = asyncio.create_task(world.destroyer(of(world, Stalled)).run_once())
+    passing = asyncio.create_task(harness.destroyer(of(harness, Stalled)).run_once())
     await reached.wait()
-    await world.move_to(world.time + timedelta(minutes=16))
-    await world.hold(consultation_id=await consultation_of(world, recording))
-    assert (await world.protection().run_once()).moved == 1
+    await harness.move_to(harness.time + timedelta(minutes=16))
+    await harness.hold(consultation_id=await consultation_of(harness, recording))
+    assert (await harness.protection().run_once()).moved == 1
     go.set()
     assert (await passing).destroyed == 0
-    assert await world.status_of(recording) == "READY"
-    assert await world.keys_under("keep/") == [await world.key_of(recording)]
-    assert await world.value("select count(*) from private.recording_keys") == 1
+    assert await harness.status_of(recording) == "READY"
+    assert await harness.keys_under("keep/") == [await harness.key_of(recording)]
+    assert await harness.value("select count(*) from private.recording_keys") == 1
 
 
-async def test_a_great_hold_neither_starves_what_is_free_nor_takes_the_clock(world: World) -> None:
-    patient = await world.patient()
-    consultation = await world.consultation(patient)
-    await world.rows(
+async def test_a_great_hold_neither_starves_what_is_free_nor_takes_the_clock(
+    harness: RetentionHarness,
+) -> None:
+    patient = await harness.patient()
+    consultation = await harness.consultation(patient)
+    await harness.rows(
         "insert into resguardo.recordings (id, consultation_id, doctor_id, patient_id, requested_by, room_name, status,"
         " sha256, size_bytes, due_at, retention_policy) select gen_random_uuid(), c.id, c.doctor_id, c.patient_id,"
         " c.doctor_id, c.room_name, 'READY', repeat('a', 64), 1, %s, 1 from resguardo.consultations as c,"
@@ -97,149 +109,155 @@ async def test_a_great_hold_neither_starves_what_is_free_nor_takes_the_clock(wor
         START,
         consultation,
     )
-    await world.hold(patient_id=patient)
-    free = await world.recording()
-    await world.move_to(START + TERM)
-    assert await world.destroyer().run_once() == DestructionReport(1, 0)
-    assert await world.status_of(free) == "DELETED"
+    await harness.hold(patient_id=patient)
+    free = await harness.recording()
+    await harness.move_to(START + TERM)
+    assert await harness.destroyer().run_once() == DestructionReport(1, 0)
+    assert await harness.status_of(free) == "DELETED"
 
 
-async def test_missing_object_that_is_back_stays(world: World) -> None:
-    recording, _ = await world.recording(content=b"the only copy"), await world.recording()
-    key = await world.key_of(recording)
-    await world.storage.delete(key)
-    missing = MissingObjects(world.worker, world.storage, deployment=DEPLOYMENT, quarantine=30 * DAY)
-    await world.move_to(START + DAY)
+async def test_missing_object_that_is_back_stays(harness: RetentionHarness) -> None:
+    recording, _ = await harness.recording(content=b"the only copy"), await harness.recording()
+    key = await harness.key_of(recording)
+    await harness.storage.delete(key)
+    missing = MissingObjects(harness.worker, harness.storage, deployment=DEPLOYMENT, quarantine=30 * DAY)
+    await harness.move_to(START + DAY)
     await missing.run_once()
-    await world.move_to(START + 32 * DAY)
+    await harness.move_to(START + 32 * DAY)
     assert (await missing.run_once()).resolved == 1
-    await world.storage.put_new(key, b"the only copy", "video/mp4")
-    assert (await world.destroyer().run_once()).destroyed == 0
-    assert await world.storage.head(key) is not None
-    assert await world.value("select status from resguardo.deletions") == "UNDONE"
+    await harness.storage.put_new(key, b"the only copy", "video/mp4")
+    assert (await harness.destroyer().run_once()).destroyed == 0
+    assert await harness.storage.head(key) is not None
+    assert await harness.value("select status from resguardo.deletions") == "UNDONE"
     assert (
-        await world.value("select missing_since from resguardo.recordings where id = %s", recording) is None
+        await harness.value("select missing_since from resguardo.recordings where id = %s", recording) is None
     )
 
 
-async def test_emptied_bucket_of_a_small_practice_destroys_nothing(world: World) -> None:
+async def test_emptied_bucket_of_a_small_practice_destroys_nothing(harness: RetentionHarness) -> None:
     for _ in range(5):
-        await world.storage.delete(await world.key_of(await world.recording()))
-    missing = MissingObjects(world.worker, world.storage, deployment=DEPLOYMENT, quarantine=30 * DAY)
+        await harness.storage.delete(await harness.key_of(await harness.recording()))
+    missing = MissingObjects(harness.worker, harness.storage, deployment=DEPLOYMENT, quarantine=30 * DAY)
     for days in (1, 32):
-        await world.move_to(START + days * DAY)
+        await harness.move_to(START + days * DAY)
         assert (await missing.run_once()).refusal == "too_many_missing"
-    assert (await world.destroyer().run_once()).destroyed == 0
+    assert (await harness.destroyer().run_once()).destroyed == 0
 
 
-async def test_grace_is_not_lost_to_a_clock_that_was_back(world: World) -> None:
-    recording = await world.recording()
-    await world.move_to(START + 20 * DAY)
-    await world.destroyer().run_once()
-    await world.rows("update moved.clock set at = %s", START - 345 * DAY)
-    await as_doctor(world, REQUEST, recording)
-    await world.move_to(START + 20 * DAY + timedelta(minutes=5))
-    assert await world.destroyer().run_once() == DestructionReport(0, 0)
-    await world.move_to(START + 28 * DAY)
-    assert await world.destroyer().run_once() == DestructionReport(1, 0)
+async def test_grace_is_not_lost_to_a_clock_that_was_back(harness: RetentionHarness) -> None:
+    recording = await harness.recording()
+    await harness.move_to(START + 20 * DAY)
+    await harness.destroyer().run_once()
+    await harness.rows("update moved.clock set at = %s", START - 345 * DAY)
+    await as_doctor(harness, REQUEST, recording)
+    await harness.move_to(START + 20 * DAY + timedelta(minutes=5))
+    assert await harness.destroyer().run_once() == DestructionReport(0, 0)
+    await harness.move_to(START + 28 * DAY)
+    assert await harness.destroyer().run_once() == DestructionReport(1, 0)
 
 
-async def test_undo_is_of_the_request_that_stands_whatever_the_clocks_said(world: World) -> None:
-    recording = await world.recording()
-    await world.move_to(START + 50 * DAY)
-    await as_doctor(world, REQUEST, recording)
-    await as_doctor(world, UNDO, recording)
-    await world.move_to(START + DAY)
-    await as_doctor(world, REQUEST, recording)
-    await as_doctor(world, UNDO, recording)
-    await world.move_to(START + 60 * DAY)
-    assert await world.destroyer().run_once() == DestructionReport(0, 0)
+async def test_undo_is_of_the_request_that_stands_whatever_the_clocks_said(harness: RetentionHarness) -> None:
+    recording = await harness.recording()
+    await harness.move_to(START + 50 * DAY)
+    await as_doctor(harness, REQUEST, recording)
+    await as_doctor(harness, UNDO, recording)
+    await harness.move_to(START + DAY)
+    await as_doctor(harness, REQUEST, recording)
+    await as_doctor(harness, UNDO, recording)
+    await harness.move_to(START + 60 * DAY)
+    assert await harness.destroyer().run_once() == DestructionReport(0, 0)
 
 
-async def test_what_is_due_later_after_a_failed_attempt_is_called_off(world: World) -> None:
-    recording = await world.recording()
-    await world.move_to(START + TERM)
-    assert (await world.destroyer(failing_storage(world, "delete")).run_once()).failed == 1
-    await world.rows(
+async def test_what_is_due_later_after_a_failed_attempt_is_called_off(harness: RetentionHarness) -> None:
+    recording = await harness.recording()
+    await harness.move_to(START + TERM)
+    assert (await harness.destroyer(failing_storage(harness, "delete")).run_once()).failed == 1
+    await harness.rows(
         "update resguardo.recordings set due_at = due_at + interval '11 years' where id = %s", recording
     )
-    await world.move_to(world.time + DAY)
-    assert await world.destroyer().run_once() == DestructionReport(0, 0)
-    assert await world.value("select status from resguardo.deletions") == "UNDONE"
-    assert await world.value("select count(*) from private.deletion_objects") == 0
-    assert await world.storage.head(await world.key_of(recording)) is not None
+    await harness.move_to(harness.time + DAY)
+    assert await harness.destroyer().run_once() == DestructionReport(0, 0)
+    assert await harness.value("select status from resguardo.deletions") == "UNDONE"
+    assert await harness.value("select count(*) from private.deletion_objects") == 0
+    assert await harness.storage.head(await harness.key_of(recording)) is not None
 
 
-async def test_certificate_says_when_holds_were_looked_for_before_the_keys_went(world: World) -> None:
-    recording = await world.recording()
-    await world.move_to(START + TERM)
-    assert (await world.destroyer(failing_storage(world, "put_new", only="ledger/")).run_once()).failed == 1
-    placed = world.time + timedelta(hours=1)
-    await world.move_to(placed)
-    await world.hold(consultation_id=await consultation_of(world, recording))
-    await world.move_to(placed + timedelta(hours=5))
-    assert (await world.destroyer().run_once()).destroyed == 1
-    (certificate,) = await certificates(world, recording)
+async def test_certificate_says_when_holds_were_looked_for_before_the_keys_went(
+    harness: RetentionHarness,
+) -> None:
+    recording = await harness.recording()
+    await harness.move_to(START + TERM)
+    assert (
+        await harness.destroyer(failing_storage(harness, "put_new", only="ledger/")).run_once()
+    ).failed == 1
+    placed = harness.time + timedelta(hours=1)
+    await harness.move_to(placed)
+    await harness.hold(consultation_id=await consultation_of(harness, recording))
+    await harness.move_to(placed + timedelta(hours=5))
+    assert (await harness.destroyer().run_once()).destroyed == 1
+    (certificate,) = await certificates(harness, recording)
     assert certificate.hold_check.checked_at < placed
     assert certificate.objects[0].head_at <= certificate.destroyed_at
 
 
-async def test_entry_of_a_destruction_that_was_forgotten_is_followed_not_adopted(world: World) -> None:
-    recording = await world.recording()
-    backup = await snapshot(world, recording)
-    await world.move_to(START + TERM)
-    await world.destroyer().run_once()
-    await restore(world, recording, backup)
-    await world.move_to(START + TERM + 60 * DAY)
-    assert await world.destroyer().run_once() == DestructionReport(0, 1)
-    assert await world.value("select error from resguardo.deletions") == "ledger_number_taken"
-    await world.move_to(world.time + timedelta(hours=1))
-    assert await world.destroyer().run_once() == DestructionReport(1, 0)
-    first, second = await certificates(world, recording)
+async def test_entry_of_a_destruction_that_was_forgotten_is_followed_not_adopted(
+    harness: RetentionHarness,
+) -> None:
+    recording = await harness.recording()
+    backup = await snapshot(harness, recording)
+    await harness.move_to(START + TERM)
+    await harness.destroyer().run_once()
+    await restore(harness, recording, backup)
+    await harness.move_to(START + TERM + 60 * DAY)
+    assert await harness.destroyer().run_once() == DestructionReport(0, 1)
+    assert await harness.value("select error from resguardo.deletions") == "ledger_number_taken"
+    await harness.move_to(harness.time + timedelta(hours=1))
+    assert await harness.destroyer().run_once() == DestructionReport(1, 0)
+    first, second = await certificates(harness, recording)
     assert (first.destroyed_at, second.number) == (START + TERM, 2)
     assert second.destroyed_at == START + TERM + 60 * DAY
     assert second.repeats is not None
 
 
-async def test_great_foreign_entry_hides_no_other_from_the_restore_check(world: World) -> None:
-    recording = await world.recording()
-    backup = await snapshot(world, recording)
-    await world.move_to(START + TERM)
-    await world.destroyer().run_once()
-    await restore(world, recording, backup)
+async def test_great_foreign_entry_hides_no_other_from_the_restore_check(harness: RetentionHarness) -> None:
+    recording = await harness.recording()
+    backup = await snapshot(harness, recording)
+    await harness.move_to(START + TERM)
+    await harness.destroyer().run_once()
+    await restore(harness, recording, backup)
     for _ in range(3):
-        await world.storage.put_new(f"ledger/{uuid4()}/1.json", b"x" * 3_000_000, "application/json")
-    report = await world.restore_check().run(repeat=True)
+        await harness.storage.put_new(f"ledger/{uuid4()}/1.json", b"x" * 3_000_000, "application/json")
+    report = await harness.restore_check().run(repeat=True)
     assert (report.repeated, len(report.foreign)) == ([recording], 3)
 
 
-async def test_entry_of_another_deployment_is_not_believed(world: World) -> None:
-    victim, other = await world.recording(), await world.recording()
-    await world.rows("update resguardo.recordings set due_at = null where id = %s", victim)
-    await world.move_to(START + TERM)
-    await world.destroyer().run_once()
-    (genuine,) = await certificates(world, other)
+async def test_entry_of_another_deployment_is_not_believed(harness: RetentionHarness) -> None:
+    victim, other = await harness.recording(), await harness.recording()
+    await harness.rows("update resguardo.recordings set due_at = null where id = %s", victim)
+    await harness.move_to(START + TERM)
+    await harness.destroyer().run_once()
+    (genuine,) = await certificates(harness, other)
     forged = SIGNER.sign(replace(genuine, recording_id=victim, deployment="staging"))
-    await world.storage.put_new(f"ledger/{victim}/1.json", forged.file, "application/json")
-    report = await world.restore_check().run(repeat=True)
+    await harness.storage.put_new(f"ledger/{victim}/1.json", forged.file, "application/json")
+    report = await harness.restore_check().run(repeat=True)
     assert (report.repeated, report.foreign) == ([], [victim])
 
 
-async def test_unfinished_upload_is_aborted_before_the_certificate(world: World) -> None:
-    recording = await world.recording()
-    client = world.storage._s3.client
-    bucket, key = world.storage._s3.bucket, await world.key_of(recording)
+async def test_unfinished_upload_is_aborted_before_the_certificate(harness: RetentionHarness) -> None:
+    recording = await harness.recording()
+    client = harness.storage._s3.client
+    bucket, key = harness.storage._s3.bucket, await harness.key_of(recording)
     upload = client.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]
     client.upload_part(Bucket=bucket, Key=key, UploadId=upload, PartNumber=1, Body=b"a" * 100)
-    await world.move_to(START + TERM)
-    assert (await world.destroyer().run_once()).destroyed == 1
-    assert [one async for page in world.storage.list_uploads("r/") for one in page.uploads] == []
+    await harness.move_to(START + TERM)
+    assert (await harness.destroyer().run_once()).destroyed == 1
+    assert [one async for page in harness.storage.list_uploads("r/") for one in page.uploads] == []
 
 
-async def test_object_that_comes_late_is_in_the_certificate(world: World) -> None:
-    recording = await world.recording(status="FAILED")
-    key = await world.key_of(recording)
-    await world.move_to(START + TERM)
+async def test_object_that_comes_late_is_in_the_certificate(harness: RetentionHarness) -> None:
+    recording = await harness.recording(status="FAILED")
+    key = await harness.key_of(recording)
+    await harness.move_to(START + TERM)
 
     class Late(ClockedStorage):
         async def head(self, wanted: str) -> object:  # type: ignore[override]
@@ -247,39 +265,43 @@ async def test_object_that_comes_late_is_in_the_certificate(world: World) -> Non
             await ClockedStorage.put_new(self, key, b"uploaded late", "video/mp4")
             return found
 
-    assert await world.destroyer(of(world, Late)).run_once() == DestructionReport(0, 1)
-    await world.move_to(world.time + timedelta(hours=1))
-    assert await world.destroyer().run_once() == DestructionReport(1, 0)
-    (certificate,) = await certificates(world, recording)
+    assert await harness.destroyer(of(harness, Late)).run_once() == DestructionReport(0, 1)
+    await harness.move_to(harness.time + timedelta(hours=1))
+    assert await harness.destroyer().run_once() == DestructionReport(1, 0)
+    (certificate,) = await certificates(harness, recording)
     assert [one.size_bytes for one in certificate.objects] == [13]
 
 
-async def test_lost_recording_whose_object_came_after_all_is_moved_when_it_is_held(world: World) -> None:
-    consultation = await world.consultation()
-    recording = await world.recording(consultation, status="LOST")
-    await world.storage.put_new(await world.key_of(recording), b"turned up late", "video/mp4")
-    await world.hold(consultation_id=consultation)
-    protection = world.protection()
+async def test_lost_recording_whose_object_came_after_all_is_moved_when_it_is_held(
+    harness: RetentionHarness,
+) -> None:
+    consultation = await harness.consultation()
+    recording = await harness.recording(consultation, status="LOST")
+    await harness.storage.put_new(await harness.key_of(recording), b"turned up late", "video/mp4")
+    await harness.hold(consultation_id=consultation)
+    protection = harness.protection()
     assert (await protection.run_once()).waiting == 1
-    await world.move_to(START + 10 * DAY)
+    await harness.move_to(START + 10 * DAY)
     assert (await protection.run_once()).moved == 1
-    assert await world.keys_under("r/") == []
+    assert await harness.keys_under("r/") == []
 
 
-async def test_range_of_days_holds_what_was_recorded_then_whenever_its_row_was_made(world: World) -> None:
-    consultation = await world.consultation()
-    await world.move_to(START + 60 * DAY)
-    recording = await world.recording(consultation)
-    await world.hold(recorded_since=START - DAY, recorded_until=START + DAY)
-    await world.move_to(START + 60 * DAY + TERM)
-    assert await world.destroyer().run_once() == DestructionReport(0, 0)
-    assert await world.status_of(recording) == "READY"
+async def test_range_of_days_holds_what_was_recorded_then_whenever_its_row_was_made(
+    harness: RetentionHarness,
+) -> None:
+    consultation = await harness.consultation()
+    await harness.move_to(START + 60 * DAY)
+    recording = await harness.recording(consultation)
+    await harness.hold(recorded_since=START - DAY, recorded_until=START + DAY)
+    await harness.move_to(START + 60 * DAY + TERM)
+    assert await harness.destroyer().run_once() == DestructionReport(0, 0)
+    assert await harness.status_of(recording) == "READY"
 
 
-async def test_repetition_that_cannot_be_undoes_no_request(world: World) -> None:
-    recording = await world.recording()
-    await as_doctor(world, REQUEST, recording)
-    await world.hold(consultation_id=await consultation_of(world, recording))
-    async with world.worker.as_service("test") as tx:
+async def test_repetition_that_cannot_be_undoes_no_request(harness: RetentionHarness) -> None:
+    recording = await harness.recording()
+    await as_doctor(harness, REQUEST, recording)
+    await harness.hold(consultation_id=await consultation_of(harness, recording))
+    async with harness.worker.as_service("test") as tx:
         assert await tx.value("select private.repeat_deletion(%(id)s, '{}')", {"id": recording}) is False
-    assert await world.value("select status from resguardo.deletions") == "REQUESTED"
+    assert await harness.value("select status from resguardo.deletions") == "REQUESTED"

@@ -36,7 +36,16 @@ from app.recordings.transitions import mark_failed
 from devstack.livekit import Pace
 from devstack.object_store import ObjectStore
 from tests.databases import Database
-from tests.integration.recording_world import DOCTOR, KEY, KEYRING, PACE, SECRET, World, asker, opened
+from tests.integration.recording_harness import (
+    DOCTOR,
+    KEY,
+    KEYRING,
+    PACE,
+    SECRET,
+    RecordingHarness,
+    asker,
+    opened,
+)
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -52,35 +61,37 @@ where n.nspname in ('resguardo', 'audit', 'private', 'jobs') and c.relkind = 'r'
 
 
 @pytest.fixture
-async def world(database: Database, object_store: ObjectStore) -> AsyncIterator[World]:
+async def harness(database: Database, object_store: ObjectStore) -> AsyncIterator[RecordingHarness]:
     async with opened(database, object_store) as made:
         yield made
 
 
 @pytest.fixture
-async def hasty(world: World) -> AsyncIterator[LiveKit]:
+async def hasty(harness: RecordingHarness) -> AsyncIterator[LiveKit]:
     """Yield a LiveKit client with a short timeout for a start."""
-    async with LiveKit(world.livekit_url, KEY, SECRET, start_timeout_seconds=0.2) as livekit:
+    async with LiveKit(harness.livekit_url, KEY, SECRET, start_timeout_seconds=0.2) as livekit:
         yield livekit
 
 
-async def _ask_in_vain(world: World, hasty: LiveKit, recording_id: UUID) -> None:
+async def _ask_in_vain(harness: RecordingHarness, hasty: LiveKit, recording_id: UUID) -> None:
     """Request a start that LiveKit neither answers nor carries out."""
-    world.order("hang_start", seconds=60)
+    harness.order("hang_start", seconds=60)
     with pytest.raises(Timeout):
-        await world.jobs_of(hasty).starter.start(recording_id)
+        await harness.jobs_of(hasty).starter.start(recording_id)
 
 
-def _s3(world: World) -> "S3Client":
-    return world.storage._s3.client
+def _s3(harness: RecordingHarness) -> "S3Client":
+    return harness.storage._s3.client
 
 
-async def test_recording_goes_from_request_to_ready_with_the_digest_of_its_object(world: World) -> None:
-    recording_id = await world.completed()
-    await world.jobs.verifier.verify(recording_id)
-    recording = await world.read(recording_id)
-    url = world.storage.presign_get(
-        await world.object_key(recording_id), expires_in_seconds=60, filename="x.mp4"
+async def test_recording_goes_from_request_to_ready_with_the_digest_of_its_object(
+    harness: RecordingHarness,
+) -> None:
+    recording_id = await harness.completed()
+    await harness.jobs.verifier.verify(recording_id)
+    recording = await harness.read(recording_id)
+    url = harness.storage.presign_get(
+        await harness.object_key(recording_id), expires_in_seconds=60, filename="x.mp4"
     )
     async with httpx.AsyncClient(trust_env=False) as http:
         content = (await http.get(url)).content
@@ -90,10 +101,10 @@ async def test_recording_goes_from_request_to_ready_with_the_digest_of_its_objec
     assert recording.error is None
 
 
-async def test_each_transition_leaves_its_audit_row(world: World) -> None:
-    recording_id = await world.completed()
-    await world.jobs.verifier.verify(recording_id)
-    assert world.transitions(recording_id) == [
+async def test_each_transition_leaves_its_audit_row(harness: RecordingHarness) -> None:
+    recording_id = await harness.completed()
+    await harness.jobs.verifier.verify(recording_id)
+    assert harness.transitions(recording_id) == [
         "REQUESTED",
         "REQUESTED>STARTING",
         "STARTING>RECORDING",
@@ -103,303 +114,319 @@ async def test_each_transition_leaves_its_audit_row(world: World) -> None:
     ]
 
 
-async def test_each_step_queues_the_next(world: World) -> None:
-    await world.completed()
-    tasks = [name for name in world.queued() if name != "follow_egress"]
+async def test_each_step_queues_the_next(harness: RecordingHarness) -> None:
+    await harness.completed()
+    tasks = [name for name in harness.queued() if name != "follow_egress"]
     assert tasks == ["start_recording", "stop_recording", "verify_recording"]
 
 
 async def test_intent_is_committed_before_livekit_is_asked(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    harness: RecordingHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recording_id = await world.request()
+    recording_id = await harness.request()
     committed: list[tuple[str, str]] = []
-    start = world.stand_in.recorder.start
+    start = harness.stand_in.recorder.start
 
     def spy(request: RoomCompositeEgressRequest) -> EgressInfo:
         query = (
             "select r.status, s.object_key from resguardo.recordings r"
             " join private.recording_secrets s on s.recording_id = r.id where r.id = %s"
         )
-        committed.extend(world.rows(query, recording_id))
+        committed.extend(harness.rows(query, recording_id))
         assert request.file_outputs[0].filepath == committed[0][1]
         return start(request)
 
-    monkeypatch.setattr(world.stand_in.recorder, "start", spy)
-    await world.jobs.starter.start(recording_id)
+    monkeypatch.setattr(harness.stand_in.recorder, "start", spy)
+    await harness.jobs.starter.start(recording_id)
     assert [status for status, _ in committed] == ["STARTING"]
 
 
-async def test_start_whose_answer_was_lost_is_adopted_and_not_repeated(world: World) -> None:
-    recording_id = await world.request()
-    world.order("start_but_answer_503")
+async def test_start_whose_answer_was_lost_is_adopted_and_not_repeated(harness: RecordingHarness) -> None:
+    recording_id = await harness.request()
+    harness.order("start_but_answer_503")
     with pytest.raises(UpstreamFailed, match="livekit_unavailable"):
-        await world.jobs.starter.start(recording_id)
-    assert (await world.read(recording_id)).egress_id is None
-    await world.jobs.starter.start(recording_id)
-    (egress,) = await world.egresses()
-    assert (await world.read(recording_id)).egress_id == egress.egress_id
-    await world.until(recording_id, RecordingStatus.RECORDING)
+        await harness.jobs.starter.start(recording_id)
+    assert (await harness.read(recording_id)).egress_id is None
+    await harness.jobs.starter.start(recording_id)
+    (egress,) = await harness.egresses()
+    assert (await harness.read(recording_id)).egress_id == egress.egress_id
+    await harness.until(recording_id, RecordingStatus.RECORDING)
 
 
-async def test_start_that_hangs_is_adopted_when_it_turns_up(world: World, hasty: LiveKit) -> None:
-    recording_id = await world.request()
-    world.order("hang_start", seconds=0.4)
-    jobs = world.jobs_of(hasty)
+async def test_start_that_hangs_is_adopted_when_it_turns_up(
+    harness: RecordingHarness, hasty: LiveKit
+) -> None:
+    recording_id = await harness.request()
+    harness.order("hang_start", seconds=0.4)
+    jobs = harness.jobs_of(hasty)
     with pytest.raises(Timeout, match="livekit_timeout"):
         await jobs.starter.start(recording_id)
     with pytest.raises(UpstreamFailed, match="egress_start_unknown"):
         await jobs.starter.start(recording_id)
-    await world.until_egress()
+    await harness.until_egress()
     await jobs.starter.start(recording_id)
-    (egress,) = await world.egresses()
-    assert (await world.read(recording_id)).egress_id == egress.egress_id
+    (egress,) = await harness.egresses()
+    assert (await harness.read(recording_id)).egress_id == egress.egress_id
 
 
-async def test_definite_refusal_fails_with_its_reason_and_frees_the_consultation(world: World) -> None:
-    recording_id = await world.request()
-    world.order("refuse_start", code="resource_exhausted")
-    await world.jobs.starter.start(recording_id)
-    recording = await world.read(recording_id)
+async def test_definite_refusal_fails_with_its_reason_and_frees_the_consultation(
+    harness: RecordingHarness,
+) -> None:
+    recording_id = await harness.request()
+    harness.order("refuse_start", code="resource_exhausted")
+    await harness.jobs.starter.start(recording_id)
+    recording = await harness.read(recording_id)
     assert (recording.status, recording.error) == (RecordingStatus.FAILED, "livekit_at_capacity")
-    assert await world.egresses() == []
-    await world.recording()
+    assert await harness.egresses() == []
+    await harness.recording()
 
 
-async def test_refused_list_is_no_refusal_of_the_start(world: World, hasty: LiveKit) -> None:
-    recording_id = await world.request()
-    await _ask_in_vain(world, hasty, recording_id)
-    async with LiveKit(world.livekit_url, KEY, "another-secret-of-more-than-32-bytes") as wrong:
+async def test_refused_list_is_no_refusal_of_the_start(harness: RecordingHarness, hasty: LiveKit) -> None:
+    recording_id = await harness.request()
+    await _ask_in_vain(harness, hasty, recording_id)
+    async with LiveKit(harness.livekit_url, KEY, "another-secret-of-more-than-32-bytes") as wrong:
         with pytest.raises(LiveKitRefused):
-            await world.jobs_of(wrong).starter.start(recording_id)
-    assert (await world.read(recording_id)).status is RecordingStatus.STARTING
-    world.ahead = A_MINUTE_AND_MORE
-    await world.jobs.starter.start(recording_id)
-    assert len(await world.egresses()) == 1
+            await harness.jobs_of(wrong).starter.start(recording_id)
+    assert (await harness.read(recording_id)).status is RecordingStatus.STARTING
+    harness.ahead = A_MINUTE_AND_MORE
+    await harness.jobs.starter.start(recording_id)
+    assert len(await harness.egresses()) == 1
 
 
-async def test_start_while_livekit_does_not_say_who_is_in_the_room_asks_nothing(world: World) -> None:
-    recording_id = await world.request()
+async def test_start_while_livekit_does_not_say_who_is_in_the_room_asks_nothing(
+    harness: RecordingHarness,
+) -> None:
+    recording_id = await harness.request()
     async with LiveKit("http://127.0.0.1:1", KEY, SECRET) as nowhere:
         with pytest.raises(UpstreamFailed, match="livekit_unavailable"):
-            await world.jobs_of(nowhere).starter.start(recording_id)
-    assert (await world.read(recording_id)).status is RecordingStatus.REQUESTED
-    await world.jobs.starter.start(recording_id)
-    assert (await world.read(recording_id)).egress_id is not None
+            await harness.jobs_of(nowhere).starter.start(recording_id)
+    assert (await harness.read(recording_id)).status is RecordingStatus.REQUESTED
+    await harness.jobs.starter.start(recording_id)
+    assert (await harness.read(recording_id)).egress_id is not None
 
 
-async def test_start_is_repeated_only_after_a_minute_of_none(world: World, hasty: LiveKit) -> None:
-    recording_id = await world.request()
-    await _ask_in_vain(world, hasty, recording_id)
-    world.ahead = AMBIGUOUS_START - timedelta(seconds=5)
+async def test_start_is_repeated_only_after_a_minute_of_none(
+    harness: RecordingHarness, hasty: LiveKit
+) -> None:
+    recording_id = await harness.request()
+    await _ask_in_vain(harness, hasty, recording_id)
+    harness.ahead = AMBIGUOUS_START - timedelta(seconds=5)
     with pytest.raises(UpstreamFailed, match="egress_start_unknown"):
-        await world.jobs.starter.start(recording_id)
-    assert len(world.asked_for) == 1
-    world.ahead = A_MINUTE_AND_MORE
-    await world.jobs.starter.start(recording_id)
-    assert len(await world.egresses()) == 1
+        await harness.jobs.starter.start(recording_id)
+    assert len(harness.asked_for) == 1
+    harness.ahead = A_MINUTE_AND_MORE
+    await harness.jobs.starter.start(recording_id)
+    assert len(await harness.egresses()) == 1
 
 
 async def test_second_start_counts_its_own_minute(
-    world: World, hasty: LiveKit, monkeypatch: pytest.MonkeyPatch
+    harness: RecordingHarness, hasty: LiveKit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recording_id = await world.request()
-    jobs = world.jobs_of(hasty)
-    world.order("hang_start", seconds=30, count=3)
+    recording_id = await harness.request()
+    jobs = harness.jobs_of(hasty)
+    harness.order("hang_start", seconds=30, count=3)
     with pytest.raises(Timeout):
         await jobs.starter.start(recording_id)
-    world.ahead = A_MINUTE_AND_MORE
-    before = await world.read(recording_id)
+    harness.ahead = A_MINUTE_AND_MORE
+    before = await harness.read(recording_id)
     with pytest.raises(Timeout):
         await jobs.starter.start(recording_id)
-    assert (await world.read(recording_id)).updated_at > before.updated_at
-    world.ahead = timedelta(seconds=30)
+    assert (await harness.read(recording_id)).updated_at > before.updated_at
+    harness.ahead = timedelta(seconds=30)
     with pytest.raises(UpstreamFailed, match="egress_start_unknown"):
         await jobs.starter.start(recording_id)
-    assert len(world.asked_for) == 2
+    assert len(harness.asked_for) == 2
 
 
-async def test_start_twice_at_once_makes_one_egress(world: World) -> None:
-    recording_id = await world.request()
+async def test_start_twice_at_once_makes_one_egress(harness: RecordingHarness) -> None:
+    recording_id = await harness.request()
     outcomes = await asyncio.gather(
-        *(world.jobs.starter.start(recording_id) for _ in range(4)), return_exceptions=True
+        *(harness.jobs.starter.start(recording_id) for _ in range(4)), return_exceptions=True
     )
     refused = [outcome for outcome in outcomes if outcome is not None]
     assert all(isinstance(one, UpstreamFailed) for one in refused), refused
-    assert len(await world.egresses()) == 1
-    assert len(world.asked_for) == 1
+    assert len(await harness.egresses()) == 1
+    assert len(harness.asked_for) == 1
 
 
-async def test_start_of_what_runs_or_is_unknown_does_nothing(world: World) -> None:
-    recording_id = await world.recording()
-    before = await world.read(recording_id)
-    await world.jobs.starter.start(recording_id)
-    await world.jobs.starter.start(uuid4())
-    assert await world.read(recording_id) == before
-    assert len(await world.egresses()) == 1
+async def test_start_of_what_runs_or_is_unknown_does_nothing(harness: RecordingHarness) -> None:
+    recording_id = await harness.recording()
+    before = await harness.read(recording_id)
+    await harness.jobs.starter.start(recording_id)
+    await harness.jobs.starter.start(uuid4())
+    assert await harness.read(recording_id) == before
+    assert len(await harness.egresses()) == 1
 
 
-async def test_consent_withdrawn_before_the_start_aborts_without_asking_livekit(world: World) -> None:
-    recording_id = await world.request()
-    await world.withdraw()
-    await world.jobs.starter.start(recording_id)
-    recording = await world.read(recording_id)
+async def test_consent_withdrawn_before_the_start_aborts_without_asking_livekit(
+    harness: RecordingHarness,
+) -> None:
+    recording_id = await harness.request()
+    await harness.withdraw()
+    await harness.jobs.starter.start(recording_id)
+    recording = await harness.read(recording_id)
     assert (recording.status, recording.error) == (RecordingStatus.ABORTED, "consent_withdrawn")
-    assert await world.egresses() == []
-    assert world.asked_for == []
+    assert await harness.egresses() == []
+    assert harness.asked_for == []
 
 
 @pytest.mark.parametrize("word", ["withdrawal", "stop"])
 async def test_last_word_before_livekit_is_asked_counts(
-    world: World, monkeypatch: pytest.MonkeyPatch, word: str
+    harness: RecordingHarness, monkeypatch: pytest.MonkeyPatch, word: str
 ) -> None:
-    recording_id = await world.request()
-    participants = world.livekit.participants
+    recording_id = await harness.request()
+    participants = harness.livekit.participants
 
     async def while_livekit_is_asked(room: str) -> list[ParticipantSnapshot]:
         if word == "withdrawal":
-            await world.withdraw()
+            await harness.withdraw()
         else:
-            await world.recordings.stop(asker(DOCTOR), recording_id)
+            await harness.recordings.stop(asker(DOCTOR), recording_id)
         return await participants(room)
 
-    monkeypatch.setattr(world.livekit, "participants", while_livekit_is_asked)
-    await world.jobs.starter.start(recording_id)
-    assert (await world.read(recording_id)).status is RecordingStatus.ABORTED
-    assert world.asked_for == []
+    monkeypatch.setattr(harness.livekit, "participants", while_livekit_is_asked)
+    await harness.jobs.starter.start(recording_id)
+    assert (await harness.read(recording_id)).status is RecordingStatus.ABORTED
+    assert harness.asked_for == []
 
 
 async def test_refusal_of_a_second_ask_leaves_what_the_first_one_began(
-    world: World, hasty: LiveKit, monkeypatch: pytest.MonkeyPatch
+    harness: RecordingHarness, hasty: LiveKit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recording_id = await world.request()
-    await _ask_in_vain(world, hasty, recording_id)
-    world.ahead = A_MINUTE_AND_MORE
-    first, start = await world.object_key(recording_id), world.livekit.start_room_composite
+    recording_id = await harness.request()
+    await _ask_in_vain(harness, hasty, recording_id)
+    harness.ahead = A_MINUTE_AND_MORE
+    first, start = await harness.object_key(recording_id), harness.livekit.start_room_composite
 
     async def late(*, room_name: str, object_key: str, upload: S3Target) -> EgressSnapshot:
         await start(room_name=room_name, object_key=first, upload=upload)
-        await world.reconciler.run_once()
-        world.order("refuse_start", code="resource_exhausted")
+        await harness.reconciler.run_once()
+        harness.order("refuse_start", code="resource_exhausted")
         return await start(room_name=room_name, object_key=object_key, upload=upload)
 
-    monkeypatch.setattr(world.livekit, "start_room_composite", late)
-    await world.jobs.starter.start(recording_id)
-    recording = await world.read(recording_id)
+    monkeypatch.setattr(harness.livekit, "start_room_composite", late)
+    await harness.jobs.starter.start(recording_id)
+    recording = await harness.read(recording_id)
     assert recording.status in (RecordingStatus.STARTING, RecordingStatus.RECORDING)
     assert (recording.egress_id is not None, recording.error) == (True, None)
-    assert await world.object_key(recording_id) == first
-    await world.jobs.starter.give_up(recording_id, "egress_start_unknown")
-    assert (await world.read(recording_id)).error is None
+    assert await harness.object_key(recording_id) == first
+    await harness.jobs.starter.give_up(recording_id, "egress_start_unknown")
+    assert (await harness.read(recording_id)).error is None
 
 
-async def test_consent_withdrawn_while_recording_stops_it(world: World) -> None:
-    recording_id = await world.recording()
-    await world.withdraw()
-    assert world.queued()[-1] == "enforce_consent"
-    await world.jobs.consent.enforce(world.consultation.id)
-    recording = await world.read(recording_id)
+async def test_consent_withdrawn_while_recording_stops_it(harness: RecordingHarness) -> None:
+    recording_id = await harness.recording()
+    await harness.withdraw()
+    assert harness.queued()[-1] == "enforce_consent"
+    await harness.jobs.consent.enforce(harness.consultation.id)
+    recording = await harness.read(recording_id)
     assert (recording.status, recording.error) == (RecordingStatus.STOPPING, "consent_withdrawn")
-    assert world.queued()[-1] == "stop_recording"
-    await world.jobs.updates.stop(recording_id)
-    await world.until(recording_id, RecordingStatus.VERIFYING)
+    assert harness.queued()[-1] == "stop_recording"
+    await harness.jobs.updates.stop(recording_id)
+    await harness.until(recording_id, RecordingStatus.VERIFYING)
 
 
-async def test_consent_that_stands_stops_nothing(world: World) -> None:
-    recording_id = await world.recording()
-    before = await world.read(recording_id)
-    await world.jobs.consent.enforce(world.consultation.id)
-    assert await world.read(recording_id) == before
+async def test_consent_that_stands_stops_nothing(harness: RecordingHarness) -> None:
+    recording_id = await harness.recording()
+    before = await harness.read(recording_id)
+    await harness.jobs.consent.enforce(harness.consultation.id)
+    assert await harness.read(recording_id) == before
 
 
-async def test_consent_withdrawn_while_a_start_is_unknown_ends_what_turns_up(world: World) -> None:
-    recording_id = await world.request()
-    world.order("start_but_answer_503")
+async def test_consent_withdrawn_while_a_start_is_unknown_ends_what_turns_up(
+    harness: RecordingHarness,
+) -> None:
+    recording_id = await harness.request()
+    harness.order("start_but_answer_503")
     with pytest.raises(UpstreamFailed):
-        await world.jobs.starter.start(recording_id)
-    await world.withdraw()
-    await world.jobs.consent.enforce(world.consultation.id)
-    await world.jobs.updates.stop(recording_id)
-    assert world.queued().count("stop_recording") == 1
-    await world.jobs.starter.start(recording_id)
-    assert (await world.read(recording_id)).status is RecordingStatus.STOPPING
-    assert world.queued().count("stop_recording") == 2
-    await world.jobs.updates.stop(recording_id)
-    await world.until_egress("complete", "aborted")
+        await harness.jobs.starter.start(recording_id)
+    await harness.withdraw()
+    await harness.jobs.consent.enforce(harness.consultation.id)
+    await harness.jobs.updates.stop(recording_id)
+    assert harness.queued().count("stop_recording") == 1
+    await harness.jobs.starter.start(recording_id)
+    assert (await harness.read(recording_id)).status is RecordingStatus.STOPPING
+    assert harness.queued().count("stop_recording") == 2
+    await harness.jobs.updates.stop(recording_id)
+    await harness.until_egress("complete", "aborted")
 
 
-async def test_stop_of_a_start_that_never_was_aborts_after_a_minute(world: World, hasty: LiveKit) -> None:
-    recording_id = await world.request()
-    await _ask_in_vain(world, hasty, recording_id)
-    await world.recordings.stop(asker(DOCTOR), recording_id)
+async def test_stop_of_a_start_that_never_was_aborts_after_a_minute(
+    harness: RecordingHarness, hasty: LiveKit
+) -> None:
+    recording_id = await harness.request()
+    await _ask_in_vain(harness, hasty, recording_id)
+    await harness.recordings.stop(asker(DOCTOR), recording_id)
     with pytest.raises(UpstreamFailed, match="egress_start_unknown"):
-        await world.jobs.starter.start(recording_id)
-    world.ahead = A_MINUTE_AND_MORE
-    await world.jobs.starter.start(recording_id)
-    recording = await world.read(recording_id)
+        await harness.jobs.starter.start(recording_id)
+    harness.ahead = A_MINUTE_AND_MORE
+    await harness.jobs.starter.start(recording_id)
+    recording = await harness.read(recording_id)
     assert (recording.status, recording.error) == (RecordingStatus.ABORTED, "stopped_by_request")
-    await world.jobs.updates.stop(recording_id)
-    assert await world.egresses() == []
+    await harness.jobs.updates.stop(recording_id)
+    assert await harness.egresses() == []
 
 
-async def test_stop_before_livekit_was_asked_aborts_and_never_asks(world: World) -> None:
-    recording_id = await world.request()
-    await world.recordings.stop(asker(DOCTOR), recording_id)
-    await world.jobs.starter.start(recording_id)
-    await world.jobs.updates.stop(recording_id)
-    recording = await world.read(recording_id)
+async def test_stop_before_livekit_was_asked_aborts_and_never_asks(harness: RecordingHarness) -> None:
+    recording_id = await harness.request()
+    await harness.recordings.stop(asker(DOCTOR), recording_id)
+    await harness.jobs.starter.start(recording_id)
+    await harness.jobs.updates.stop(recording_id)
+    recording = await harness.read(recording_id)
     assert (recording.status, recording.error) == (RecordingStatus.ABORTED, "stopped_by_request")
-    assert world.asked_for == []
-    assert await world.egresses() == []
+    assert harness.asked_for == []
+    assert await harness.egresses() == []
 
 
 async def test_stop_while_a_start_is_unknown_is_told_of_what_turns_up_and_never_begins(
     database: Database, object_store: ObjectStore
 ) -> None:
     slow = Pace(start_delay_seconds=5, record_seconds=PACE.record_seconds)
-    async with opened(database, object_store, slow) as world:
-        recording_id = await world.request()
-        world.order("start_but_answer_503")
+    async with opened(database, object_store, slow) as harness:
+        recording_id = await harness.request()
+        harness.order("start_but_answer_503")
         with pytest.raises(UpstreamFailed):
-            await world.jobs.starter.start(recording_id)
-        await world.recordings.stop(asker(DOCTOR), recording_id)
-        await world.jobs.starter.start(recording_id)
-        await world.jobs.updates.stop(recording_id)
-        (egress,) = await world.egresses()
-        await world.hint(egress.egress_id, "egress_ended", "EGRESS_ABORTED")
-        recording = await world.read(recording_id)
+            await harness.jobs.starter.start(recording_id)
+        await harness.recordings.stop(asker(DOCTOR), recording_id)
+        await harness.jobs.starter.start(recording_id)
+        await harness.jobs.updates.stop(recording_id)
+        (egress,) = await harness.egresses()
+        await harness.hint(egress.egress_id, "egress_ended", "EGRESS_ABORTED")
+        recording = await harness.read(recording_id)
     assert (recording.status, recording.error) == (RecordingStatus.ABORTED, "stopped_by_request")
 
 
 async def test_stop_that_crosses_a_start_which_livekit_refuses_is_told_as_the_stop(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    harness: RecordingHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recording_id = await world.request()
+    recording_id = await harness.request()
 
     async def stopped_meanwhile(**_: object) -> None:
-        await world.recordings.stop(asker(DOCTOR), recording_id)
+        await harness.recordings.stop(asker(DOCTOR), recording_id)
         raise LiveKitRefused("livekit_refused")
 
-    monkeypatch.setattr(world.jobs.updates._livekit, "start_room_composite", stopped_meanwhile)
-    await world.jobs.starter.start(recording_id)
-    recording = await world.read(recording_id)
+    monkeypatch.setattr(harness.jobs.updates._livekit, "start_room_composite", stopped_meanwhile)
+    await harness.jobs.starter.start(recording_id)
+    recording = await harness.read(recording_id)
     assert (recording.status, recording.error) == (RecordingStatus.ABORTED, "stopped_by_request")
 
 
-async def test_stop_that_comes_too_late_for_a_start_is_no_error_of_the_recording(world: World) -> None:
-    recording_id = await world.request()
-    world.order("start_but_answer_503")
+async def test_stop_that_comes_too_late_for_a_start_is_no_error_of_the_recording(
+    harness: RecordingHarness,
+) -> None:
+    recording_id = await harness.request()
+    harness.order("start_but_answer_503")
     with pytest.raises(UpstreamFailed):
-        await world.jobs.starter.start(recording_id)
-    await world.recordings.stop(asker(DOCTOR), recording_id)
-    assert (await world.read(recording_id)).error == "stopped_by_request"
-    await world.until_egress("active")
-    await world.jobs.starter.start(recording_id)
-    await world.jobs.updates.stop(recording_id)
-    egress = await world.until_egress("complete")
-    await world.hint(egress.egress_id, "egress_ended", "EGRESS_COMPLETE")
-    await world.jobs.verifier.verify(recording_id)
-    recording = await world.read(recording_id)
+        await harness.jobs.starter.start(recording_id)
+    await harness.recordings.stop(asker(DOCTOR), recording_id)
+    assert (await harness.read(recording_id)).error == "stopped_by_request"
+    await harness.until_egress("active")
+    await harness.jobs.starter.start(recording_id)
+    await harness.jobs.updates.stop(recording_id)
+    egress = await harness.until_egress("complete")
+    await harness.hint(egress.egress_id, "egress_ended", "EGRESS_COMPLETE")
+    await harness.jobs.verifier.verify(recording_id)
+    recording = await harness.read(recording_id)
     assert (recording.status, recording.error) == (RecordingStatus.READY, None)
 
 
@@ -408,229 +435,229 @@ async def test_consent_withdrawn_while_starting_is_told_whatever_livekit_says_of
     database: Database, object_store: ObjectStore, is_known: bool
 ) -> None:
     slow = Pace(start_delay_seconds=5, record_seconds=PACE.record_seconds)
-    async with opened(database, object_store, slow) as world:
-        recording_id = await world.request()
+    async with opened(database, object_store, slow) as harness:
+        recording_id = await harness.request()
         if is_known:
-            await world.jobs.starter.start(recording_id)
+            await harness.jobs.starter.start(recording_id)
         else:
-            world.order("start_but_answer_503")
+            harness.order("start_but_answer_503")
             with pytest.raises(UpstreamFailed):
-                await world.jobs.starter.start(recording_id)
-        await world.withdraw()
-        await world.jobs.consent.enforce(world.consultation.id)
-        await world.recordings.stop(asker(DOCTOR), recording_id)
-        await world.jobs.starter.start(recording_id)
-        await world.jobs.updates.stop(recording_id)
-        (egress,) = await world.egresses()
-        await world.hint(egress.egress_id, "egress_ended", "EGRESS_ABORTED")
-        recording = await world.read(recording_id)
+                await harness.jobs.starter.start(recording_id)
+        await harness.withdraw()
+        await harness.jobs.consent.enforce(harness.consultation.id)
+        await harness.recordings.stop(asker(DOCTOR), recording_id)
+        await harness.jobs.starter.start(recording_id)
+        await harness.jobs.updates.stop(recording_id)
+        (egress,) = await harness.egresses()
+        await harness.hint(egress.egress_id, "egress_ended", "EGRESS_ABORTED")
+        recording = await harness.read(recording_id)
     assert (recording.status, recording.error) == (RecordingStatus.ABORTED, "consent_withdrawn")
 
 
-async def test_stop_twice_is_one_stop(world: World) -> None:
-    recording_id = await world.recording()
+async def test_stop_twice_is_one_stop(harness: RecordingHarness) -> None:
+    recording_id = await harness.recording()
     for _ in range(2):
-        recording = await world.recordings.stop(asker(DOCTOR), recording_id)
+        recording = await harness.recordings.stop(asker(DOCTOR), recording_id)
         assert recording.status is RecordingStatus.STOPPING
-    assert world.queued().count("stop_recording") == 1
-    await world.jobs.updates.stop(recording_id)
-    await world.jobs.updates.stop(recording_id)
-    await world.until(recording_id, RecordingStatus.VERIFYING)
-    await world.jobs.updates.stop(recording_id)
-    assert (await world.recordings.stop(asker(DOCTOR), recording_id)).status is RecordingStatus.VERIFYING
+    assert harness.queued().count("stop_recording") == 1
+    await harness.jobs.updates.stop(recording_id)
+    await harness.jobs.updates.stop(recording_id)
+    await harness.until(recording_id, RecordingStatus.VERIFYING)
+    await harness.jobs.updates.stop(recording_id)
+    assert (await harness.recordings.stop(asker(DOCTOR), recording_id)).status is RecordingStatus.VERIFYING
 
 
-async def test_stop_of_what_has_ended_by_itself_follows_the_list(world: World) -> None:
-    recording_id = await world.recording()
-    world.stand_in.rooms.delete(world.consultation.room_name)
-    await world.until_egress("complete")
-    await world.recordings.stop(asker(DOCTOR), recording_id)
-    await world.jobs.updates.stop(recording_id)
-    assert (await world.read(recording_id)).status is RecordingStatus.VERIFYING
+async def test_stop_of_what_has_ended_by_itself_follows_the_list(harness: RecordingHarness) -> None:
+    recording_id = await harness.recording()
+    harness.stand_in.rooms.delete(harness.consultation.room_name)
+    await harness.until_egress("complete")
+    await harness.recordings.stop(asker(DOCTOR), recording_id)
+    await harness.jobs.updates.stop(recording_id)
+    assert (await harness.read(recording_id)).status is RecordingStatus.VERIFYING
 
 
-async def test_second_recording_is_refused_while_one_is_live(world: World) -> None:
-    recording_id = await world.recording()
+async def test_second_recording_is_refused_while_one_is_live(harness: RecordingHarness) -> None:
+    recording_id = await harness.recording()
     with pytest.raises(Conflict, match="live_recording_exists") as refusal:
-        await world.request()
+        await harness.request()
     assert refusal.value.detail == {"recordingId": str(recording_id)}
 
 
-async def test_forged_end_of_a_running_egress_changes_nothing(world: World) -> None:
-    recording_id = await world.recording()
-    before = await world.read(recording_id)
-    (egress,) = await world.egresses()
-    await world.hint(egress.egress_id, "egress_ended", "EGRESS_COMPLETE")
-    await world.hint(egress.egress_id, "egress_ended", "EGRESS_FAILED")
-    assert await world.read(recording_id) == before
+async def test_forged_end_of_a_running_egress_changes_nothing(harness: RecordingHarness) -> None:
+    recording_id = await harness.recording()
+    before = await harness.read(recording_id)
+    (egress,) = await harness.egresses()
+    await harness.hint(egress.egress_id, "egress_ended", "EGRESS_COMPLETE")
+    await harness.hint(egress.egress_id, "egress_ended", "EGRESS_FAILED")
+    assert await harness.read(recording_id) == before
 
 
-async def test_event_of_an_unknown_egress_changes_nothing(world: World) -> None:
-    recording_id = await world.recording()
-    before = await world.read(recording_id)
-    await world.hint("EG_nobodyknows", "egress_ended", "EGRESS_COMPLETE")
-    await world.hint("", "egress_ended", "EGRESS_FAILED")
-    await world.jobs.updates.apply_event("EV_nobodyknows")
-    assert await world.read(recording_id) == before
+async def test_event_of_an_unknown_egress_changes_nothing(harness: RecordingHarness) -> None:
+    recording_id = await harness.recording()
+    before = await harness.read(recording_id)
+    await harness.hint("EG_nobodyknows", "egress_ended", "EGRESS_COMPLETE")
+    await harness.hint("", "egress_ended", "EGRESS_FAILED")
+    await harness.jobs.updates.apply_event("EV_nobodyknows")
+    assert await harness.read(recording_id) == before
 
 
-async def test_event_twice_is_taken_once(world: World) -> None:
-    recording_id = await world.recording()
-    (egress,) = await world.egresses()
-    event_id = await world.receive(egress.egress_id, "egress_updated", "EGRESS_ACTIVE")
-    await world.receive(egress.egress_id, "egress_updated", "EGRESS_ACTIVE", event_id)
+async def test_event_twice_is_taken_once(harness: RecordingHarness) -> None:
+    recording_id = await harness.recording()
+    (egress,) = await harness.egresses()
+    event_id = await harness.receive(egress.egress_id, "egress_updated", "EGRESS_ACTIVE")
+    await harness.receive(egress.egress_id, "egress_updated", "EGRESS_ACTIVE", event_id)
     received = "select count(*) from private.livekit_events where event_id = %s"
-    assert world.rows(received, event_id) == [(1,)]
-    before = await world.read(recording_id)
+    assert harness.rows(received, event_id) == [(1,)]
+    before = await harness.read(recording_id)
     for _ in range(2):
-        await world.jobs.updates.apply_event(event_id)
-    assert await world.read(recording_id) == before
+        await harness.jobs.updates.apply_event(event_id)
+    assert await harness.read(recording_id) == before
 
 
-async def test_events_out_of_order_come_to_the_same(world: World) -> None:
-    recording_id = await world.request()
-    await world.jobs.starter.start(recording_id)
-    (egress,) = await world.egresses()
+async def test_events_out_of_order_come_to_the_same(harness: RecordingHarness) -> None:
+    recording_id = await harness.request()
+    await harness.jobs.starter.start(recording_id)
+    (egress,) = await harness.egresses()
     early = [
-        await world.receive(egress.egress_id, event, status)
+        await harness.receive(egress.egress_id, event, status)
         for event, status in (("egress_started", "EGRESS_STARTING"), ("egress_updated", "EGRESS_ACTIVE"))
     ]
-    await world.recordings.stop(asker(DOCTOR), recording_id)
-    await world.until_egress("active")
-    await world.jobs.updates.stop(recording_id)
-    await world.until_egress("complete")
-    await world.hint(egress.egress_id, "egress_ended", "EGRESS_COMPLETE")
-    ended = await world.read(recording_id)
+    await harness.recordings.stop(asker(DOCTOR), recording_id)
+    await harness.until_egress("active")
+    await harness.jobs.updates.stop(recording_id)
+    await harness.until_egress("complete")
+    await harness.hint(egress.egress_id, "egress_ended", "EGRESS_COMPLETE")
+    ended = await harness.read(recording_id)
     assert ended.status is RecordingStatus.VERIFYING
     for event_id in reversed(early):
-        await world.jobs.updates.apply_event(event_id)
-    assert await world.read(recording_id) == ended
-    await world.jobs.verifier.verify(recording_id)
-    assert (await world.read(recording_id)).status is RecordingStatus.READY
+        await harness.jobs.updates.apply_event(event_id)
+    assert await harness.read(recording_id) == ended
+    await harness.jobs.verifier.verify(recording_id)
+    assert (await harness.read(recording_id)).status is RecordingStatus.READY
 
 
-async def test_event_that_comes_before_the_answer_is_followed(world: World) -> None:
-    recording_id = await world.request()
-    world.order("start_but_answer_503")
+async def test_event_that_comes_before_the_answer_is_followed(harness: RecordingHarness) -> None:
+    recording_id = await harness.request()
+    harness.order("start_but_answer_503")
     with pytest.raises(UpstreamFailed):
-        await world.jobs.starter.start(recording_id)
-    (egress,) = await world.egresses()
-    await world.hint(egress.egress_id, "egress_started", "EGRESS_STARTING")
-    assert (await world.read(recording_id)).egress_id == egress.egress_id
+        await harness.jobs.starter.start(recording_id)
+    (egress,) = await harness.egresses()
+    await harness.hint(egress.egress_id, "egress_started", "EGRESS_STARTING")
+    assert (await harness.read(recording_id)).egress_id == egress.egress_id
 
 
-async def test_egress_of_another_application_is_left_alone(world: World) -> None:
-    recording_id = await world.recording()
-    target = await world._target("someone/else.mp4")
-    other = await world.livekit.start_room_composite(
-        room_name=world.consultation.room_name, object_key="someone/else.mp4", upload=target
+async def test_egress_of_another_application_is_left_alone(harness: RecordingHarness) -> None:
+    recording_id = await harness.recording()
+    target = await harness._target("someone/else.mp4")
+    other = await harness.livekit.start_room_composite(
+        room_name=harness.consultation.room_name, object_key="someone/else.mp4", upload=target
     )
-    before = await world.read(recording_id)
-    await world.hint(other.egress_id)
-    assert await world.read(recording_id) == before
+    before = await harness.read(recording_id)
+    await harness.hint(other.egress_id)
+    assert await harness.read(recording_id) == before
 
 
-async def test_failed_upload_fails_with_its_reason(world: World) -> None:
-    recording_id = await world.recording()
-    world.order("fail_upload")
-    await world.recordings.stop(asker(DOCTOR), recording_id)
-    await world.jobs.updates.stop(recording_id)
-    egress = await world.until_egress("failed")
-    await world.hint(egress.egress_id, "egress_ended", "EGRESS_FAILED")
-    assert world.transitions(recording_id)[-1] == "STOPPING>VERIFYING:egress_upload_failed"
-    await world.jobs.verifier.verify(recording_id)
-    recording = await world.read(recording_id)
+async def test_failed_upload_fails_with_its_reason(harness: RecordingHarness) -> None:
+    recording_id = await harness.recording()
+    harness.order("fail_upload")
+    await harness.recordings.stop(asker(DOCTOR), recording_id)
+    await harness.jobs.updates.stop(recording_id)
+    egress = await harness.until_egress("failed")
+    await harness.hint(egress.egress_id, "egress_ended", "EGRESS_FAILED")
+    assert harness.transitions(recording_id)[-1] == "STOPPING>VERIFYING:egress_upload_failed"
+    await harness.jobs.verifier.verify(recording_id)
+    recording = await harness.read(recording_id)
     assert (recording.status, recording.error) == (RecordingStatus.FAILED, "egress_upload_failed")
-    await world.recording()
+    await harness.recording()
 
 
 async def test_egress_stopped_before_it_began_is_aborted(
     database: Database, object_store: ObjectStore
 ) -> None:
     slow = Pace(start_delay_seconds=5, record_seconds=PACE.record_seconds)
-    async with opened(database, object_store, slow) as world:
-        recording_id = await world.request()
-        await world.jobs.starter.start(recording_id)
-        await world.recordings.stop(asker(DOCTOR), recording_id)
-        await world.jobs.updates.stop(recording_id)
-        (egress,) = await world.egresses()
-        await world.hint(egress.egress_id, "egress_ended", "EGRESS_ABORTED")
-        recording = await world.read(recording_id)
+    async with opened(database, object_store, slow) as harness:
+        recording_id = await harness.request()
+        await harness.jobs.starter.start(recording_id)
+        await harness.recordings.stop(asker(DOCTOR), recording_id)
+        await harness.jobs.updates.stop(recording_id)
+        (egress,) = await harness.egresses()
+        await harness.hint(egress.egress_id, "egress_ended", "EGRESS_ABORTED")
+        recording = await harness.read(recording_id)
     assert (recording.status, recording.error) == (RecordingStatus.ABORTED, "stopped_by_request")
 
 
-async def test_missing_object_is_asked_for_again_and_lost_at_the_end(world: World) -> None:
-    recording_id = await world.completed()
-    _s3(world).delete_object(Bucket=world.object_store.bucket, Key=await world.object_key(recording_id))
+async def test_missing_object_is_asked_for_again_and_lost_at_the_end(harness: RecordingHarness) -> None:
+    recording_id = await harness.completed()
+    _s3(harness).delete_object(Bucket=harness.object_store.bucket, Key=await harness.object_key(recording_id))
     for _ in range(2):
         with pytest.raises(UpstreamFailed, match="object_missing"):
-            await world.jobs.verifier.verify(recording_id)
-    assert (await world.read(recording_id)).status is RecordingStatus.VERIFYING
-    world.ahead = timedelta(minutes=11)
-    await world.jobs.verifier.verify(recording_id)
-    recording = await world.read(recording_id)
+            await harness.jobs.verifier.verify(recording_id)
+    assert (await harness.read(recording_id)).status is RecordingStatus.VERIFYING
+    harness.ahead = timedelta(minutes=11)
+    await harness.jobs.verifier.verify(recording_id)
+    recording = await harness.read(recording_id)
     assert (recording.status, recording.error) == (RecordingStatus.LOST, "object_missing")
 
 
 @pytest.mark.parametrize("content", [b"", b"not what LiveKit reported"])
-async def test_object_of_another_size_fails(world: World, content: bytes) -> None:
-    recording_id = await world.completed()
-    key = await world.object_key(recording_id)
-    _s3(world).put_object(Bucket=world.object_store.bucket, Key=key, Body=content)
-    await world.jobs.verifier.verify(recording_id)
-    recording = await world.read(recording_id)
+async def test_object_of_another_size_fails(harness: RecordingHarness, content: bytes) -> None:
+    recording_id = await harness.completed()
+    key = await harness.object_key(recording_id)
+    _s3(harness).put_object(Bucket=harness.object_store.bucket, Key=key, Body=content)
+    await harness.jobs.verifier.verify(recording_id)
+    recording = await harness.read(recording_id)
     assert (recording.status, recording.error) == (RecordingStatus.FAILED, "object_size_differs")
     assert recording.sha256 is None
 
 
-async def test_verify_again_changes_nothing(world: World) -> None:
-    recording_id = await world.completed()
-    await asyncio.gather(*(world.jobs.verifier.verify(recording_id) for _ in range(3)))
-    ready = await world.read(recording_id)
+async def test_verify_again_changes_nothing(harness: RecordingHarness) -> None:
+    recording_id = await harness.completed()
+    await asyncio.gather(*(harness.jobs.verifier.verify(recording_id) for _ in range(3)))
+    ready = await harness.read(recording_id)
     assert ready.status is RecordingStatus.READY
-    await world.jobs.verifier.verify(recording_id)
-    assert await world.read(recording_id) == ready
-    assert world.transitions(recording_id).count("VERIFYING>READY") == 1
+    await harness.jobs.verifier.verify(recording_id)
+    assert await harness.read(recording_id) == ready
+    assert harness.transitions(recording_id).count("VERIFYING>READY") == 1
 
 
-async def test_what_is_verified_knows_when_the_bucket_stored_it(world: World) -> None:
-    recording_id = await world.completed()
-    await world.jobs.verifier.verify(recording_id)
-    stored_at = (await world.read(recording_id)).stored_at
-    pages = world.storage.list_objects("keep/")
+async def test_what_is_verified_knows_when_the_bucket_stored_it(harness: RecordingHarness) -> None:
+    recording_id = await harness.completed()
+    await harness.jobs.verifier.verify(recording_id)
+    stored_at = (await harness.read(recording_id)).stored_at
+    pages = harness.storage.list_objects("keep/")
     [stored] = [one async for page in pages for one in page.objects if str(recording_id) in one.key]
     assert stored_at is not None
     assert abs(stored_at - stored.last_modified) < timedelta(seconds=1)
 
 
 async def test_verify_that_comes_after_the_end_leaves_it(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    harness: RecordingHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recording_id = await world.completed()
-    sha256 = world.storage.sha256
+    recording_id = await harness.completed()
+    sha256 = harness.storage.sha256
 
     async def given_up_meanwhile(key: str, stored: StoredObject) -> str:
-        await world.jobs.transitions.apply(
+        await harness.jobs.transitions.apply(
             recording_id, lambda current, _: mark_failed(current, "storage_timeout")
         )
         return await sha256(key, stored)
 
-    monkeypatch.setattr(world.storage, "sha256", given_up_meanwhile)
-    await world.jobs.verifier.verify(recording_id)
-    assert (await world.read(recording_id)).error == "storage_timeout"
+    monkeypatch.setattr(harness.storage, "sha256", given_up_meanwhile)
+    await harness.jobs.verifier.verify(recording_id)
+    assert (await harness.read(recording_id)).error == "storage_timeout"
 
 
-async def test_finished_recording_is_never_moved(world: World) -> None:
-    recording_id = await world.completed()
-    await world.jobs.verifier.verify(recording_id)
-    ready = await world.read(recording_id)
-    (egress,) = await world.egresses()
-    await world.jobs.starter.start(recording_id)
-    await world.jobs.updates.stop(recording_id)
-    await world.jobs.starter.give_up(recording_id, "livekit_timeout")
-    await world.hint(egress.egress_id, "egress_ended", "EGRESS_FAILED")
-    await world.recordings.stop(asker(DOCTOR), recording_id)
-    assert await world.read(recording_id) == ready
+async def test_finished_recording_is_never_moved(harness: RecordingHarness) -> None:
+    recording_id = await harness.completed()
+    await harness.jobs.verifier.verify(recording_id)
+    ready = await harness.read(recording_id)
+    (egress,) = await harness.egresses()
+    await harness.jobs.starter.start(recording_id)
+    await harness.jobs.updates.stop(recording_id)
+    await harness.jobs.starter.give_up(recording_id, "livekit_timeout")
+    await harness.hint(egress.egress_id, "egress_ended", "EGRESS_FAILED")
+    await harness.recordings.stop(asker(DOCTOR), recording_id)
+    assert await harness.read(recording_id) == ready
 
 
 @pytest.mark.parametrize("fault", [None, "fail_upload"])
@@ -639,31 +666,31 @@ async def test_recorder_credentials_are_in_no_row_and_no_log(
 ) -> None:
     caplog.set_level(logging.INFO)
     caplog.set_level(logging.DEBUG, "app")
-    async with opened(database, object_store, separate_speakers=True) as world:
+    async with opened(database, object_store, separate_speakers=True) as harness:
         if fault is not None:
-            world.order(fault, count=2)
-        recording_id = await world.recording()
-        (sound,) = await world.sound_of(recording_id)
+            harness.order(fault, count=2)
+        recording_id = await harness.recording()
+        (sound,) = await harness.sound_of(recording_id)
         media = (recording_id, sound.id)
-        await world.jobs.starter.start(sound.id)
-        await world.until(sound.id, RecordingStatus.RECORDING)
-        await world.recordings.stop(asker(DOCTOR), recording_id)
+        await harness.jobs.starter.start(sound.id)
+        await harness.until(sound.id, RecordingStatus.RECORDING)
+        await harness.recordings.stop(asker(DOCTOR), recording_id)
         for each in media:
-            await world.jobs.updates.stop(each)
-            await world.until(each, RecordingStatus.VERIFYING)
-            await world.jobs.verifier.verify(each)
-        assert [key.rpartition("/")[2] for key in world.asked_for] == [
+            await harness.jobs.updates.stop(each)
+            await harness.until(each, RecordingStatus.VERIFYING)
+            await harness.jobs.verifier.verify(each)
+        assert [key.rpartition("/")[2] for key in harness.asked_for] == [
             "video.mp4",
             f"microphone-{sound.id}.mp4",
         ]
-        errors = [(await world.read(each)).error for each in media]
+        errors = [(await harness.read(each)).error for each in media]
         assert errors == [None if fault is None else "egress_upload_failed"] * 2
-        recorder = world.object_store.recorder
+        recorder = harness.object_store.recorder
         secrets = (recorder.access_key_id, recorder.secret_access_key, SECRET)
         rows = [
             str(row)
-            for (table,) in world.rows(TABLES)
-            for row in world.rows(f"select t::text from {table} as t")  # noqa: S608 - table names from the catalogue
+            for (table,) in harness.rows(TABLES)
+            for row in harness.rows(f"select t::text from {table} as t")  # noqa: S608 - table names from the catalogue
         ]
         assert all(any(str(each) in row for row in rows) for each in media)
         assert not [text for text in (*rows, caplog.text) for secret in secrets if secret in text]
@@ -695,16 +722,18 @@ async def test_recorder_credentials_are_in_no_error(
         return S3Target(object_store.endpoint_url, object_store.region, object_store.bucket, made[-1])
 
     async with AsyncExitStack() as stack:
-        world = await stack.enter_async_context(opened(database, object_store, separate_speakers=True))
-        recording_id = await world.request()
-        await world.request_sound(recording_id)
-        (sound,) = await world.sound_of(recording_id)
+        harness = await stack.enter_async_context(opened(database, object_store, separate_speakers=True))
+        recording_id = await harness.request()
+        await harness.request_sound(recording_id)
+        (sound,) = await harness.sound_of(recording_id)
         if fault != "no server":
-            world.order(fault, seconds=1, count=2)
-        url = "http://127.0.0.1:1" if fault == "no server" else world.livekit_url
+            harness.order(fault, seconds=1, count=2)
+        url = "http://127.0.0.1:1" if fault == "no server" else harness.livekit_url
         slow = await stack.enter_async_context(LiveKit(url, KEY, SECRET, start_timeout_seconds=0.2))
-        monkeypatch.setattr(slow, "participants", world.livekit.participants)
-        jobs = RecordingJobs(world.worker, slow, world.storage, target, keyring=KEYRING, clock=world.clock)
+        monkeypatch.setattr(slow, "participants", harness.livekit.participants)
+        jobs = RecordingJobs(
+            harness.worker, slow, harness.storage, target, keyring=KEYRING, clock=harness.clock
+        )
         told = [caplog.text]
         for each in (sound.id, recording_id):
             try:
@@ -712,7 +741,7 @@ async def test_recorder_credentials_are_in_no_error(
             except AppError as error:
                 told += [str(error), repr(error), str(error.detail), describe_failure(error)]
                 told += traceback.format_exception(error)
-            recording = await world.read(each)
+            recording = await harness.read(each)
             assert recording.status is not RecordingStatus.REQUESTED
             told.append(repr(recording))
     assert (len(made), len(told) > 3) == (2, fault != "refuse_start")
@@ -725,15 +754,15 @@ async def test_recorder_credentials_are_in_no_error(
 
 
 async def test_start_without_a_key_for_the_recorder_fails_with_the_reason(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    harness: RecordingHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recording_id = await world.request()
+    recording_id = await harness.request()
 
     async def refused(_: str) -> S3Target:
         raise UpstreamFailed("recorder_role_refused")
 
-    monkeypatch.setattr(world.jobs.starter, "_recorder_target", refused)
-    await world.jobs.starter.start(recording_id)
-    recording = await world.read(recording_id)
+    monkeypatch.setattr(harness.jobs.starter, "_recorder_target", refused)
+    await harness.jobs.starter.start(recording_id)
+    recording = await harness.read(recording_id)
     assert (recording.status, recording.error) == (RecordingStatus.FAILED, "recorder_role_refused")
-    assert await world.egresses() == []
+    assert await harness.egresses() == []

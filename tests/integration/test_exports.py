@@ -105,7 +105,7 @@ class WatchedStorage(InterceptedStorage):
 
 
 @dataclass
-class World:
+class ExportHarness:
     """The exports service, a bucket and a database with the same deployment mark, and a patient's consultation."""
 
     database: Database
@@ -214,13 +214,13 @@ class World:
 
 
 @pytest.fixture
-async def world(database: Database, emptied_store: ObjectStore) -> AsyncIterator[World]:
+async def harness(database: Database, emptied_store: ObjectStore) -> AsyncIterator[ExportHarness]:
     async with _opened(database, emptied_store) as made:
         yield made
 
 
 @asynccontextmanager
-async def _opened(database: Database, store: ObjectStore) -> AsyncIterator[World]:
+async def _opened(database: Database, store: ObjectStore) -> AsyncIterator[ExportHarness]:
     mark_database(database.owner_url, DEPLOYMENT)
     storage = _storage(store)
     await storage.claim(DEPLOYMENT)
@@ -229,7 +229,7 @@ async def _opened(database: Database, store: ObjectStore) -> AsyncIterator[World
     try:
         consultation = _people(database)
         exports = Exports(worker, storage, deployment=DEPLOYMENT)
-        yield World(database, worker, storage, store, consultation, exports)
+        yield ExportHarness(database, worker, storage, store, consultation, exports)
     finally:
         storage.close()
         await worker.close()
@@ -246,19 +246,21 @@ def _people(database: Database) -> UUID:
         return practice.consultation(DOCTOR, practice.patient(PATIENT))
 
 
-async def _another_patients(world: World, content: bytes) -> UUID:
-    (row,) = world.rows("select id from resguardo.consultations where patient_id = %s", OTHER_PATIENT)
-    return await world.recording(content, consultation=UUID(str(row["id"])))
+async def _another_patients(harness: ExportHarness, content: bytes) -> UUID:
+    (row,) = harness.rows("select id from resguardo.consultations where patient_id = %s", OTHER_PATIENT)
+    return await harness.recording(content, consultation=UUID(str(row["id"])))
 
 
-async def test_copy_holds_every_ready_recording_of_the_patient_and_nothing_else(world: World) -> None:
-    video = await world.recording(b"the video")
-    await world.recording(b"the voices", video_id=video)
-    await world.recording(b"a failed one", status="FAILED")
-    await _another_patients(world, b"somebody else's")
-    request = world.request()
-    await world.exports.export(request)
-    files = await world.opened(request)
+async def test_copy_holds_every_ready_recording_of_the_patient_and_nothing_else(
+    harness: ExportHarness,
+) -> None:
+    video = await harness.recording(b"the video")
+    await harness.recording(b"the voices", video_id=video)
+    await harness.recording(b"a failed one", status="FAILED")
+    await _another_patients(harness, b"somebody else's")
+    request = harness.request()
+    await harness.exports.export(request)
+    files = await harness.opened(request)
     names = [f"2026-11-20_{video}_speakers.ogg", f"2026-11-20_{video}_video.mp4"]
     assert [sorted(files)[:2], next(iter(files)), list(files)[-1]] == [names, "README.txt", "manifest.json"]
     assert (len(files), files[names[0]], files[names[1]]) == (4, b"the voices", b"the video")
@@ -272,10 +274,10 @@ async def test_copy_holds_every_ready_recording_of_the_patient_and_nothing_else(
     }
 
 
-async def test_copy_names_each_microphone_by_the_kind_of_its_participant(world: World) -> None:
-    video = await world.recording(b"the video")
-    doctor, patient = world.participant("DOCTOR"), world.participant("PATIENT")
-    interpreter, companion = (world.participant("GUEST", role) for role in ("INTERPRETER", "COMPANION"))
+async def test_copy_names_each_microphone_by_the_kind_of_its_participant(harness: ExportHarness) -> None:
+    video = await harness.recording(b"the video")
+    doctor, patient = harness.participant("DOCTOR"), harness.participant("PATIENT")
+    interpreter, companion = (harness.participant("GUEST", role) for role in ("INTERPRETER", "COMPANION"))
     given = [
         ("microphone-doctor", doctor, None),
         ("microphone-patient", patient, None),
@@ -286,12 +288,12 @@ async def test_copy_names_each_microphone_by_the_kind_of_its_participant(world: 
     ]
     for minute, (name, participant, _) in enumerate(given, start=30):
         at = f"2026-11-20 23:{minute}:00+00"
-        await world.recording(name.encode(), video_id=video, participant=participant, started_at=at)
-    await world.recording(b"failed", status="FAILED", video_id=video, participant=doctor)
-    await world.recording(b"two channels", video_id=video)
-    request = world.request()
-    await world.exports.export(request)
-    files = await world.opened(request)
+        await harness.recording(name.encode(), video_id=video, participant=participant, started_at=at)
+    await harness.recording(b"failed", status="FAILED", video_id=video, participant=doctor)
+    await harness.recording(b"two channels", video_id=video)
+    request = harness.request()
+    await harness.exports.export(request)
+    files = await harness.opened(request)
     beginning = f"2026-11-20_{video}_"
     assert {name: content for name, content in files.items() if name.startswith(beginning)} == {
         f"{beginning}video.mp4": b"the video",
@@ -307,72 +309,76 @@ async def test_copy_names_each_microphone_by_the_kind_of_its_participant(world: 
     assert b"INTERPRETER" not in "".join(files).encode()
 
 
-async def test_microphone_that_is_left_out_renames_no_other(world: World) -> None:
-    video, patient = await world.recording(b"the video"), world.participant("PATIENT")
-    gone = await world.recording(b"first", video_id=video, participant=patient)
-    await world.recording(b"second", video_id=video, participant=patient, started_at="2026-11-20 23:40:00+00")
-    await world.storage.delete(f"keep/{world.consultation}/{video}/microphone-{gone}.mp4")
-    request = world.request()
-    await world.exports.export(request)
-    files = await world.opened(request)
+async def test_microphone_that_is_left_out_renames_no_other(harness: ExportHarness) -> None:
+    video, patient = await harness.recording(b"the video"), harness.participant("PATIENT")
+    gone = await harness.recording(b"first", video_id=video, participant=patient)
+    await harness.recording(
+        b"second", video_id=video, participant=patient, started_at="2026-11-20 23:40:00+00"
+    )
+    await harness.storage.delete(f"keep/{harness.consultation}/{video}/microphone-{gone}.mp4")
+    request = harness.request()
+    await harness.exports.export(request)
+    files = await harness.opened(request)
     assert files[f"2026-11-20_{video}_microphone-patient-2.mp4"] == b"second"
     assert f"2026-11-20_{video}_microphone-patient.mp4" not in files
     assert json.loads(files["manifest.json"])["missing"] == [str(gone)]
 
 
 @pytest.mark.parametrize("status", ["VERIFYING", "STOPPING", "LOST"])
-async def test_copy_waits_for_a_sound_that_may_still_come_and_no_longer(world: World, status: str) -> None:
-    video, patient = await world.recording(b"the video"), world.participant("PATIENT")
-    sound = await world.recording(b"late", status=status, video_id=video, participant=patient)
-    request = world.request()
+async def test_copy_waits_for_a_sound_that_may_still_come_and_no_longer(
+    harness: ExportHarness, status: str
+) -> None:
+    video, patient = await harness.recording(b"the video"), harness.participant("PATIENT")
+    sound = await harness.recording(b"late", status=status, video_id=video, participant=patient)
+    request = harness.request()
     with pytest.raises(Conflict, match="recording_not_finished"):
-        await world.exports.export(request)
-    world.rows("alter table resguardo.recordings disable trigger user")
-    world.rows(
+        await harness.exports.export(request)
+    harness.rows("alter table resguardo.recordings disable trigger user")
+    harness.rows(
         "update resguardo.recordings set status = 'LOST', status_at = now() - interval '8 days' where id = %s",
         sound,
     )
-    world.rows("alter table resguardo.recordings enable trigger user")
-    await world.exports.export(request)
-    assert len(await world.opened(request)) == 3
+    harness.rows("alter table resguardo.recordings enable trigger user")
+    await harness.exports.export(request)
+    assert len(await harness.opened(request)) == 3
 
 
-async def test_copy_fulfils_the_request_and_is_audited(world: World) -> None:
-    await world.recording(b"film")
-    request = world.request()
-    await world.exports.export(request)
-    found, copy = world.found(request), world.copy(request)
+async def test_copy_fulfils_the_request_and_is_audited(harness: ExportHarness) -> None:
+    await harness.recording(b"film")
+    request = harness.request()
+    await harness.exports.export(request)
+    found, copy = harness.found(request), harness.copy(request)
     assert copy is not None
-    size = len(await world.content(copy["object_key"]))
+    size = len(await harness.content(copy["object_key"]))
     assert (found["status"], found["export_status"], found["export_recordings"]) == ("FULFILLED", "READY", 1)
     assert (found["export_size_bytes"], found["export_expires_at"]) == (size, copy["expires_at"])
     assert copy["expires_at"] - copy["ready_at"] == timedelta(days=30)
-    assert await world.keys() == [copy["object_key"]]
-    assert world.audited(request) == [
+    assert await harness.keys() == [copy["object_key"]]
+    assert harness.audited(request) == [
         ("access_request.export", "ALLOWED", None, "E", "resguardo_worker", 1, size)
     ]
-    read = world.rows("select entity_ids, basis from audit.events where action = 'recording.read_key'")
+    read = harness.rows("select entity_ids, basis from audit.events where action = 'recording.read_key'")
     assert [row["basis"] for row in read] == ["export_access_request"]
 
 
-async def test_copy_of_one_consultation_holds_no_other(world: World) -> None:
-    await world.recording(b"this one")
-    with practice_of(world.database.superuser_url) as practice:
+async def test_copy_of_one_consultation_holds_no_other(harness: ExportHarness) -> None:
+    await harness.recording(b"this one")
+    with practice_of(harness.database.superuser_url) as practice:
         other = practice.consultation(DOCTOR, PATIENT)
-    await world.recording(b"of another visit", consultation=other)
-    request = world.request(of_consultation=True)
-    await world.exports.export(request)
-    files = await world.opened(request)
+    await harness.recording(b"of another visit", consultation=other)
+    request = harness.request(of_consultation=True)
+    await harness.exports.export(request)
+    files = await harness.opened(request)
     assert [content for name, content in files.items() if name.endswith(".mp4")] == [b"this one"]
 
 
-async def test_copy_opens_with_its_own_secret_alone_and_shows_tampering(world: World) -> None:
-    await world.recording(b"film" * 1000)
-    request = world.request()
-    await world.exports.export(request)
-    copy = world.copy(request)
+async def test_copy_opens_with_its_own_secret_alone_and_shows_tampering(harness: ExportHarness) -> None:
+    await harness.recording(b"film" * 1000)
+    request = harness.request()
+    await harness.exports.export(request)
+    copy = harness.copy(request)
     assert copy is not None
-    archive = await world.content(copy["object_key"])
+    archive = await harness.content(copy["object_key"])
     assert b"filmfilm" not in archive
     with pytest.raises(WrongSecretError):
         read_archive(archive, new_secret())
@@ -390,19 +396,19 @@ def test_secret_can_be_read_aloud_and_has_a_hundred_bits() -> None:
     assert {letter for secret in made for letter in secret} == {*model._ALPHABET, "-"}
 
 
-async def test_copy_of_a_large_recording_holds_little_of_it_at_a_time(world: World) -> None:
+async def test_copy_of_a_large_recording_holds_little_of_it_at_a_time(harness: ExportHarness) -> None:
     content = os.urandom(1024 * 1024) * 70
-    await world.recording(content)
-    request = world.request()
-    exports, storage = world.process()
+    await harness.recording(content)
+    request = harness.request()
+    exports, storage = harness.process()
     await exports.export(request)
     part, chunk = storage_uploads.PART_BYTES, exports_module._READ_BYTES
     assert storage.read_bytes == len(content)
     assert storage.written_bytes > len(content)
     assert storage.largest == part
     assert storage.most_held <= part + 2 * chunk
-    (copy,) = world.rows("select object_key, secret from private.access_exports")
-    files = read_archive(await world.content(copy["object_key"]), copy["secret"])
+    (copy,) = harness.rows("select object_key, secret from private.access_exports")
+    files = read_archive(await harness.content(copy["object_key"]), copy["secret"])
     assert [hashlib.sha256(one).hexdigest() for name, one in files.items() if name.endswith("mp4")] == [
         hashlib.sha256(content).hexdigest()
     ]
@@ -410,78 +416,82 @@ async def test_copy_of_a_large_recording_holds_little_of_it_at_a_time(world: Wor
 
 @pytest.mark.parametrize("content", [b"falsified", b"short"], ids=["another digest", "another size"])
 async def test_recording_that_is_not_what_it_was_is_left_out_and_named(
-    world: World, content: bytes, caplog: pytest.LogCaptureFixture
+    harness: ExportHarness, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await world.recording(b"whole", started_at="2026-11-21 10:00:00+00")
+    await harness.recording(b"whole", started_at="2026-11-21 10:00:00+00")
     broken = [
-        await world.recording(content, sha256=hashlib.sha256(one).hexdigest(), started_at=day)
+        await harness.recording(content, sha256=hashlib.sha256(one).hexdigest(), started_at=day)
         for one, day in ((b"the film.", "2026-11-20 10:00:00+00"), (b"another", "2026-11-22 10:00:00+00"))
     ]
     if len(content) < 9:  # The recorded size is larger than the object
         for one in broken:
-            await _set(world, "update resguardo.recordings set size_bytes = 9 where id = %s", one)
-    request = world.request()
-    await world.exports.export(request)
-    found, files = world.found(request), await world.opened(request)
+            await _set(harness, "update resguardo.recordings set size_bytes = 9 where id = %s", one)
+    request = harness.request()
+    await harness.exports.export(request)
+    found, files = harness.found(request), await harness.opened(request)
     assert (found["status"], found["export_recordings"], found["export_missing"]) == ("FULFILLED", 1, 2)
     assert [one for name, one in files.items() if name.endswith(".mp4")] == [b"whole"]
     manifest = json.loads(files["manifest.json"])
     assert (manifest["missing"], manifest["notWhole"]) == ([], sorted(map(str, broken)))
     assert files["README.txt"].decode().count(str(broken[0])) == 2
-    copy = world.copy(request)
+    copy = harness.copy(request)
     assert copy is not None
-    assert await world.keys() == [copy["object_key"]]
+    assert await harness.keys() == [copy["object_key"]]
     assert not {*broken} & {*copy["recording_ids"]}
-    assert [row[:3] for row in world.audited(request)] == [("access_request.export", "ALLOWED", "incomplete")]
+    assert [row[:3] for row in harness.audited(request)] == [
+        ("access_request.export", "ALLOWED", "incomplete")
+    ]
     (line,) = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert line.getMessage() == f"copy is not whole: access_request={request} left_out=2"
 
 
-async def _set(world: World, update: LiteralString, recording: UUID) -> None:
+async def _set(harness: ExportHarness, update: LiteralString, recording: UUID) -> None:
     """Update a recording with all triggers off."""
-    with psycopg.connect(world.database.superuser_url) as connection:
+    with psycopg.connect(harness.database.superuser_url) as connection:
         connection.execute("set session_replication_role = replica")
         connection.execute(update, (recording,))
 
 
-async def test_recording_that_is_gone_keeps_nobody_from_the_others(world: World) -> None:
-    stays, gone = await world.recording(b"stays"), await world.recording(b"gone")
+async def test_recording_that_is_gone_keeps_nobody_from_the_others(harness: ExportHarness) -> None:
+    stays, gone = await harness.recording(b"stays"), await harness.recording(b"gone")
     await _set(
-        world, "update resguardo.recordings set missing_since = now() - interval '3 days' where id = %s", gone
+        harness,
+        "update resguardo.recordings set missing_since = now() - interval '3 days' where id = %s",
+        gone,
     )
-    await world.storage.delete(f"keep/{world.consultation}/{gone}/video.mp4")
-    request = world.request()
-    await world.exports.export(request)
-    found, files = world.found(request), await world.opened(request)
+    await harness.storage.delete(f"keep/{harness.consultation}/{gone}/video.mp4")
+    request = harness.request()
+    await harness.exports.export(request)
+    found, files = harness.found(request), await harness.opened(request)
     assert (found["status"], found["export_recordings"], found["export_missing"]) == ("FULFILLED", 1, 1)
     assert min(files) == f"2026-11-20_{stays}_video.mp4"
     assert json.loads(files["manifest.json"])["missing"] == [str(gone)]
     assert str(gone) in files["README.txt"].decode()
-    copy = world.copy(request)
+    copy = harness.copy(request)
     assert copy is not None
     assert copy["recording_ids"] == [stays]
 
 
-async def test_copy_of_what_is_all_gone_says_so_and_the_request_ends(world: World) -> None:
-    gone = await world.recording(b"gone")
-    await world.storage.delete(f"keep/{world.consultation}/{gone}/video.mp4")
-    request = world.request()
-    await world.exports.export(request)
-    found, files = world.found(request), await world.opened(request)
+async def test_copy_of_what_is_all_gone_says_so_and_the_request_ends(harness: ExportHarness) -> None:
+    gone = await harness.recording(b"gone")
+    await harness.storage.delete(f"keep/{harness.consultation}/{gone}/video.mp4")
+    request = harness.request()
+    await harness.exports.export(request)
+    found, files = harness.found(request), await harness.opened(request)
     assert (found["export_status"], found["export_recordings"], found["export_missing"]) == ("READY", 0, 1)
     assert sorted(files) == ["README.txt", "manifest.json"]
 
 
-async def test_recording_that_moves_while_it_is_looked_for_is_in_the_copy(world: World) -> None:
-    recording = await world.recording(b"film")
-    old, new = (f"{where}/{world.consultation}/{recording}/video.mp4" for where in ("keep", "moved"))
-    request = world.request()
+async def test_recording_that_moves_while_it_is_looked_for_is_in_the_copy(harness: ExportHarness) -> None:
+    recording = await harness.recording(b"film")
+    old, new = (f"{where}/{harness.consultation}/{recording}/video.mp4" for where in ("keep", "moved"))
+    request = harness.request()
 
     class Moving(WatchedStorage):
         async def head(self, key: str) -> StoredObject | None:
             if key == old and await super().head(old) is not None:
                 await self.put_new(new, b"film", "video/mp4")
-                world.rows(
+                harness.rows(
                     "update private.recording_secrets set object_key = %s where recording_id = %s",
                     new,
                     recording,
@@ -490,77 +500,83 @@ async def test_recording_that_moves_while_it_is_looked_for_is_in_the_copy(world:
             return await super().head(key)
 
     storage = Moving(
-        endpoint_url=world.store.endpoint_url, bucket=world.store.bucket, credentials=world.store.writer
+        endpoint_url=harness.store.endpoint_url, bucket=harness.store.bucket, credentials=harness.store.writer
     )
-    await Exports(world.worker, storage, deployment=DEPLOYMENT).export(request)
+    await Exports(harness.worker, storage, deployment=DEPLOYMENT).export(request)
     storage.close()
-    assert (world.found(request)["export_recordings"], world.found(request)["export_missing"]) == (1, 0)
+    assert (harness.found(request)["export_recordings"], harness.found(request)["export_missing"]) == (1, 0)
 
 
-async def test_nothing_is_called_missing_from_another_deployments_bucket(world: World) -> None:
-    recording = await world.recording(b"film")
-    await world.storage.delete(f"keep/{world.consultation}/{recording}/video.mp4")
-    request = world.request()
+async def test_nothing_is_called_missing_from_another_deployments_bucket(harness: ExportHarness) -> None:
+    recording = await harness.recording(b"film")
+    await harness.storage.delete(f"keep/{harness.consultation}/{recording}/video.mp4")
+    request = harness.request()
     with pytest.raises(Conflict, match="bucket_of_another_deployment"):
-        await Exports(world.worker, world.storage, deployment="another").export(request)
-    assert world.found(request)["status"] == "APPROVED"
+        await Exports(harness.worker, harness.storage, deployment="another").export(request)
+    assert harness.found(request)["status"] == "APPROVED"
 
 
 async def test_what_a_crash_left_of_a_recording_that_is_left_out_goes_before_the_copy_is_there(
-    world: World,
+    harness: ExportHarness,
 ) -> None:
-    await world.recording(b"stays")
-    gone = await world.recording(b"gone")
-    request = world.request()
-    pool = _DyingPool(world.database.worker_url, application="dying", max_size=2)
+    await harness.recording(b"stays")
+    gone = await harness.recording(b"gone")
+    request = harness.request()
+    pool = _DyingPool(harness.database.worker_url, application="dying", max_size=2)
     await pool.open()
     with pytest.raises(Killed):
-        await Exports(pool.lives(1, commits_last=False), world.storage, deployment=DEPLOYMENT).export(request)
+        await Exports(pool.lives(1, commits_last=False), harness.storage, deployment=DEPLOYMENT).export(
+            request
+        )
     await pool.close()
-    assert len(await world.keys()) == 1
-    await world.storage.delete(f"keep/{world.consultation}/{gone}/video.mp4")
-    await world.exports.export(request)
-    copy = world.copy(request)
+    assert len(await harness.keys()) == 1
+    await harness.storage.delete(f"keep/{harness.consultation}/{gone}/video.mp4")
+    await harness.exports.export(request)
+    copy = harness.copy(request)
     assert copy is not None
-    assert await world.keys() == [copy["object_key"]]
+    assert await harness.keys() == [copy["object_key"]]
 
 
-async def test_request_for_nothing_recorded_is_fulfilled_with_that_word(world: World) -> None:
-    lost = await world.recording(b"lost", status="LOST")
+async def test_request_for_nothing_recorded_is_fulfilled_with_that_word(harness: ExportHarness) -> None:
+    lost = await harness.recording(b"lost", status="LOST")
     await _set(
-        world, "update resguardo.recordings set status_at = now() - interval '8 days' where id = %s", lost
+        harness, "update resguardo.recordings set status_at = now() - interval '8 days' where id = %s", lost
     )
-    await world.recording(b"never began", status="ABORTED")
-    request = world.request()
-    await world.exports.export(request)
-    found = world.found(request)
+    await harness.recording(b"never began", status="ABORTED")
+    request = harness.request()
+    await harness.exports.export(request)
+    found = harness.found(request)
     assert (found["status"], found["export_status"], found["export_recordings"]) == (
         "FULFILLED",
         "NOTHING_RECORDED",
         0,
     )
-    assert (world.copy(request), await world.keys()) == (None, [])
+    assert (harness.copy(request), await harness.keys()) == (None, [])
 
 
 @pytest.mark.parametrize("status", ["REQUESTED", "STARTING", "RECORDING", "STOPPING", "VERIFYING", "LOST"])
-async def test_copy_waits_for_what_may_still_become_ready(world: World, status: str) -> None:
-    await world.recording(b"film")
-    coming = await world.recording(b"coming", status=status)
-    request = world.request()
+async def test_copy_waits_for_what_may_still_become_ready(harness: ExportHarness, status: str) -> None:
+    await harness.recording(b"film")
+    coming = await harness.recording(b"coming", status=status)
+    request = harness.request()
     with pytest.raises(Conflict, match="recording_not_finished"):
-        await world.exports.export(request)
-    assert (world.found(request)["status"], world.copy(request), await world.keys()) == ("APPROVED", None, [])
-    await _set(world, "update resguardo.recordings set status = 'READY' where id = %s", coming)
-    await world.exports.export(request)
-    assert world.found(request)["export_recordings"] == 2
+        await harness.exports.export(request)
+    assert (harness.found(request)["status"], harness.copy(request), await harness.keys()) == (
+        "APPROVED",
+        None,
+        [],
+    )
+    await _set(harness, "update resguardo.recordings set status = 'READY' where id = %s", coming)
+    await harness.exports.export(request)
+    assert harness.found(request)["export_recordings"] == 2
 
 
-def _deletion(world: World, recording: UUID, **values: object) -> UUID:
-    (row,) = world.rows(
+def _deletion(harness: ExportHarness, recording: UUID, **values: object) -> UUID:
+    (row,) = harness.rows(
         "insert into resguardo.deletions (recording_id, consultation_id, doctor_id, patient_id, ground, status,"
         " next_attempt_at, shredded_at) values (%s, %s, %s, %s, 'RETENTION', 'DELETING', %s, %s) returning id",
         recording,
-        world.consultation,
+        harness.consultation,
         DOCTOR,
         PATIENT,
         values.get("next_attempt_at", "2026-11-21T00:00:00+00:00"),
@@ -569,54 +585,56 @@ def _deletion(world: World, recording: UUID, **values: object) -> UUID:
     return UUID(str(row["id"]))
 
 
-async def test_recording_that_is_destroyed_goes_into_no_copy(world: World) -> None:
-    doomed = await world.recording(b"doomed")
-    await world.recording(b"its voices", video_id=doomed)
-    stays = await world.recording(b"stays")
-    _deletion(world, doomed, shredded_at="2026-11-21T00:00:00+00:00")
-    request = world.request()
-    await world.exports.export(request)
-    files = await world.opened(request)
+async def test_recording_that_is_destroyed_goes_into_no_copy(harness: ExportHarness) -> None:
+    doomed = await harness.recording(b"doomed")
+    await harness.recording(b"its voices", video_id=doomed)
+    stays = await harness.recording(b"stays")
+    _deletion(harness, doomed, shredded_at="2026-11-21T00:00:00+00:00")
+    request = harness.request()
+    await harness.exports.export(request)
+    files = await harness.opened(request)
     assert sorted(files) == [f"2026-11-20_{stays}_video.mp4", "README.txt", "manifest.json"]
 
 
-async def test_recording_whose_destruction_is_held_off_is_in_the_copy(world: World) -> None:
-    recording = await world.recording(b"spared")
-    deletion = _deletion(world, recording, next_attempt_at="2100-01-01T00:00:00+00:00")
-    request = world.request()
+async def test_recording_whose_destruction_is_held_off_is_in_the_copy(harness: ExportHarness) -> None:
+    recording = await harness.recording(b"spared")
+    deletion = _deletion(harness, recording, next_attempt_at="2100-01-01T00:00:00+00:00")
+    request = harness.request()
     with pytest.raises(Conflict, match="recording_being_deleted"):
-        await world.exports.export(request)
-    world.rows(
+        await harness.exports.export(request)
+    harness.rows(
         "update resguardo.deletions set next_attempt_at = now() - interval '1 second' where id = %s", deletion
     )
-    await world.exports.export(request)
-    assert world.found(request)["export_recordings"] == 1
+    await harness.exports.export(request)
+    assert harness.found(request)["export_recordings"] == 1
 
 
-async def test_copy_of_what_is_shredded_before_it_is_ready_is_begun_anew(world: World) -> None:
-    recording = await world.recording(b"film")
-    request = world.request()
+async def test_copy_of_what_is_shredded_before_it_is_ready_is_begun_anew(harness: ExportHarness) -> None:
+    recording = await harness.recording(b"film")
+    request = harness.request()
 
     class Slow(Exports):
         async def _read(self, file: model.ExportedFile) -> AsyncIterator[bytes]:
-            _deletion(world, recording, shredded_at="2026-11-21T00:00:00+00:00")
+            _deletion(harness, recording, shredded_at="2026-11-21T00:00:00+00:00")
             async for chunk in super()._read(file):
                 yield chunk
 
-    await Slow(world.worker, world.storage, deployment=DEPLOYMENT).export(request)
-    assert (await world.keys(), world.copy(request)) == ([], None)
-    await world.exports.export(request)
-    assert world.found(request)["export_status"] == "NOTHING_RECORDED"
+    await Slow(harness.worker, harness.storage, deployment=DEPLOYMENT).export(request)
+    assert (await harness.keys(), harness.copy(request)) == ([], None)
+    await harness.exports.export(request)
+    assert harness.found(request)["export_status"] == "NOTHING_RECORDED"
 
 
-async def test_shredding_waits_for_whoever_has_the_request_and_never_against_it(world: World) -> None:
-    recording = await world.recording(b"film")
-    request = world.request()
-    await world.exports.export(request)
-    deletion = _deletion(world, recording)
+async def test_shredding_waits_for_whoever_has_the_request_and_never_against_it(
+    harness: ExportHarness,
+) -> None:
+    recording = await harness.recording(b"film")
+    request = harness.request()
+    await harness.exports.export(request)
+    deletion = _deletion(harness, recording)
     async with (
-        await psycopg.AsyncConnection.connect(world.database.superuser_url) as ending,
-        await psycopg.AsyncConnection.connect(world.database.superuser_url) as shredding,
+        await psycopg.AsyncConnection.connect(harness.database.superuser_url) as ending,
+        await psycopg.AsyncConnection.connect(harness.database.superuser_url) as shredding,
     ):
         await ending.execute("select from resguardo.access_requests where id = %s for update", (request,))
         shred = asyncio.create_task(
@@ -632,101 +650,107 @@ async def test_shredding_waits_for_whoever_has_the_request_and_never_against_it(
         await ending.commit()
         await shred
         await shredding.commit()
-    assert (world.copy(request), world.found(request)["export_status"]) == (None, "DELETED")
+    assert (harness.copy(request), harness.found(request)["export_status"]) == (None, "DELETED")
 
 
 @pytest.mark.parametrize("status", ["OPEN", "WITHDRAWN"])
-async def test_request_that_is_not_approved_gets_no_copy(world: World, status: str) -> None:
-    await world.recording(b"film")
-    request = world.request(status)
-    await world.exports.export(request)
-    assert (world.found(request)["status"], world.copy(request), await world.keys()) == (status, None, [])
+async def test_request_that_is_not_approved_gets_no_copy(harness: ExportHarness, status: str) -> None:
+    await harness.recording(b"film")
+    request = harness.request(status)
+    await harness.exports.export(request)
+    assert (harness.found(request)["status"], harness.copy(request), await harness.keys()) == (
+        status,
+        None,
+        [],
+    )
 
 
-async def test_copy_covers_the_video_of_a_sound_too_for_whoever_destroys_that(world: World) -> None:
-    video = await world.recording(b"failed", status="FAILED")
-    sound = await world.recording(b"voices", video_id=video)
-    request = world.request()
-    await world.exports.export(request)
-    copy = world.copy(request)
+async def test_copy_covers_the_video_of_a_sound_too_for_whoever_destroys_that(harness: ExportHarness) -> None:
+    video = await harness.recording(b"failed", status="FAILED")
+    sound = await harness.recording(b"voices", video_id=video)
+    request = harness.request()
+    await harness.exports.export(request)
+    copy = harness.copy(request)
     assert copy is not None
     assert set(copy["recording_ids"]) == {video, sound}
-    assert world.found(request)["export_recordings"] == 1
+    assert harness.found(request)["export_recordings"] == 1
 
 
 @pytest.mark.parametrize("scheduled_at", ["0987-06-05", "1970-01-01", "2150-01-01"])
-async def test_import_for_an_impossible_appointment_is_copied_too(world: World, scheduled_at: str) -> None:
-    await world.recording(b"brought along", started_at=None)
-    world.rows("update resguardo.consultations set scheduled_at = %s", f"{scheduled_at}T12:00:00+00:00")
-    request = world.request()
-    await world.exports.export(request)
-    files = await world.opened(request)
+async def test_import_for_an_impossible_appointment_is_copied_too(
+    harness: ExportHarness, scheduled_at: str
+) -> None:
+    await harness.recording(b"brought along", started_at=None)
+    harness.rows("update resguardo.consultations set scheduled_at = %s", f"{scheduled_at}T12:00:00+00:00")
+    request = harness.request()
+    await harness.exports.export(request)
+    files = await harness.opened(request)
     (name,) = [name for name in files if name.endswith(".mp4")]
     assert (name[:10], files[name]) == (scheduled_at, b"brought along")
 
 
-async def test_copy_whose_recording_is_destroyed_meanwhile_is_begun_anew(world: World) -> None:
-    await world.recording(b"film")
-    request = world.request()
+async def test_copy_whose_recording_is_destroyed_meanwhile_is_begun_anew(harness: ExportHarness) -> None:
+    await harness.recording(b"film")
+    request = harness.request()
 
     class Losing(Exports):
         async def _read(self, file: model.ExportedFile) -> AsyncIterator[bytes]:
-            world.rows("delete from private.access_exports where request_id = %s", request)
+            harness.rows("delete from private.access_exports where request_id = %s", request)
             async for chunk in super()._read(file):
                 yield chunk
 
-    await Losing(world.worker, world.storage, deployment=DEPLOYMENT).export(request)
-    assert await world.keys() == []
-    assert (world.found(request)["status"], world.found(request)["export_status"]) == ("APPROVED", None)
-    jobs = world.rows("select queue_name, task_name, args from jobs.procrastinate_jobs")
+    await Losing(harness.worker, harness.storage, deployment=DEPLOYMENT).export(request)
+    assert await harness.keys() == []
+    assert (harness.found(request)["status"], harness.found(request)["export_status"]) == ("APPROVED", None)
+    jobs = harness.rows("select queue_name, task_name, args from jobs.procrastinate_jobs")
     assert [tuple(job.values()) for job in jobs] == [("media", "export_access_request", {"id": str(request)})]
 
 
 @pytest.mark.parametrize("operation", ["begin_upload", "read_range", "put_part", "complete_upload"])
 async def test_failure_of_the_store_leaves_nothing_and_the_next_try_succeeds(
-    world: World, operation: str
+    harness: ExportHarness, operation: str
 ) -> None:
-    await world.recording(b"film")
-    request = world.request()
-    exports, _ = world.process(fails=operation)
+    await harness.recording(b"film")
+    request = harness.request()
+    exports, _ = harness.process(fails=operation)
     with pytest.raises(UpstreamFailed):
         await exports.export(request)
-    assert await world.keys() == []
+    assert await harness.keys() == []
     await exports.export(request)
-    assert world.found(request)["status"] == "FULFILLED"
-    assert len(await world.opened(request)) == 3
+    assert harness.found(request)["status"] == "FULFILLED"
+    assert len(await harness.opened(request)) == 3
 
 
-async def _calls_of_an_export(world: World) -> int:
-    request = world.request()
-    exports, storage = world.process()
+async def _calls_of_an_export(harness: ExportHarness) -> int:
+    request = harness.request()
+    exports, storage = harness.process()
     await exports.export(request)
-    world.rows("update resguardo.access_requests set export_status = 'EXPIRED' where id = %s", request)
-    world.rows("update private.access_exports set expired_at = now() where request_id = %s", request)
+    harness.rows("update resguardo.access_requests set export_status = 'EXPIRED' where id = %s", request)
+    harness.rows("update private.access_exports set expired_at = now() where request_id = %s", request)
     return storage.calls
 
 
 @pytest.mark.parametrize("moment", ["dies_before", "dies_after"])
-async def test_worker_killed_at_any_call_comes_to_the_same_end(world: World, moment: str) -> None:
-    await world.recording(b"film")
-    how_many = await _calls_of_an_export(world)
+async def test_worker_killed_at_any_call_comes_to_the_same_end(harness: ExportHarness, moment: str) -> None:
+    await harness.recording(b"film")
+    how_many = await _calls_of_an_export(harness)
     assert how_many >= 6
     for number in range(how_many):
-        request = world.request()
-        exports, storage = world.process(**{moment: number})
+        request = harness.request()
+        exports, storage = harness.process(**{moment: number})
         try:
             await exports.export(request)
         except Killed:
             assert storage.is_dead
-        await world.exports.export(request)
-        found = world.found(request)
+        await harness.exports.export(request)
+        found = harness.found(request)
         assert (found["status"], found["export_status"]) == ("FULFILLED", "READY"), number
-        assert len(await world.opened(request)) == 3
-    world.storage.age = PAST
-    await world.exports.run_once()
-    kept = world.rows("select object_key from private.access_exports where expired_at is null")
-    assert sorted(await world.keys()) == sorted(row["object_key"] for row in kept)
-    assert await world.exports.run_once() == NOTHING
+        assert len(await harness.opened(request)) == 3
+    harness.storage.age = PAST
+    await harness.exports.run_once()
+    kept = harness.rows("select object_key from private.access_exports where expired_at is null")
+    assert sorted(await harness.keys()) == sorted(row["object_key"] for row in kept)
+    assert await harness.exports.run_once() == NOTHING
 
 
 class _DyingPool(Pool):
@@ -752,171 +776,173 @@ class _DyingPool(Pool):
 @pytest.mark.parametrize("commits_last", [False, True], ids=["before the commit", "after the commit"])
 @pytest.mark.parametrize("transaction", [0, 1])
 async def test_worker_killed_at_a_commit_comes_to_the_same_end(
-    world: World, transaction: int, commits_last: bool
+    harness: ExportHarness, transaction: int, commits_last: bool
 ) -> None:
-    await world.recording(b"film")
-    request = world.request()
-    pool = _DyingPool(world.database.worker_url, application="dying", max_size=2)
+    await harness.recording(b"film")
+    request = harness.request()
+    pool = _DyingPool(harness.database.worker_url, application="dying", max_size=2)
     await pool.open()
     try:
         dying = pool.lives(transaction, commits_last=commits_last)
         with pytest.raises(Killed):
-            await Exports(dying, world.storage, deployment=DEPLOYMENT).export(request)
+            await Exports(dying, harness.storage, deployment=DEPLOYMENT).export(request)
     finally:
         await pool.close()
-    await world.exports.export(request)
-    assert world.found(request)["status"] == "FULFILLED"
-    assert len(await world.opened(request)) == 3
-    world.storage.age = PAST
-    await world.exports.run_once()
-    copy = world.copy(request)
+    await harness.exports.export(request)
+    assert harness.found(request)["status"] == "FULFILLED"
+    assert len(await harness.opened(request)) == 3
+    harness.storage.age = PAST
+    await harness.exports.run_once()
+    copy = harness.copy(request)
     assert copy is not None
-    assert await world.keys() == [copy["object_key"]]
+    assert await harness.keys() == [copy["object_key"]]
 
 
-async def test_two_workers_at_once_leave_one_copy_that_opens(world: World) -> None:
-    await world.recording(b"film" * 100_000)
-    request = world.request()
-    another, _ = world.process()
-    await asyncio.gather(world.exports.export(request), another.export(request))
-    copy = world.copy(request)
+async def test_two_workers_at_once_leave_one_copy_that_opens(harness: ExportHarness) -> None:
+    await harness.recording(b"film" * 100_000)
+    request = harness.request()
+    another, _ = harness.process()
+    await asyncio.gather(harness.exports.export(request), another.export(request))
+    copy = harness.copy(request)
     assert copy is not None
-    assert await world.keys() == [copy["object_key"]]
-    assert len(await world.opened(request)) == 3
-    assert [row[0] for row in world.audited(request)] == ["access_request.export"]
+    assert await harness.keys() == [copy["object_key"]]
+    assert len(await harness.opened(request)) == 3
+    assert [row[0] for row in harness.audited(request)] == ["access_request.export"]
 
 
-async def test_request_withdrawn_while_its_copy_is_made_leaves_none(world: World) -> None:
-    await world.recording(b"film")
-    request = world.request()
+async def test_request_withdrawn_while_its_copy_is_made_leaves_none(harness: ExportHarness) -> None:
+    await harness.recording(b"film")
+    request = harness.request()
 
     class Withdrawing(Exports):
         async def _read(self, file: model.ExportedFile) -> AsyncIterator[bytes]:
-            world.rows("update resguardo.access_requests set status = 'WITHDRAWN' where id = %s", request)
+            harness.rows("update resguardo.access_requests set status = 'WITHDRAWN' where id = %s", request)
             async for chunk in super()._read(file):
                 yield chunk
 
-    await Withdrawing(world.worker, world.storage, deployment=DEPLOYMENT).export(request)
-    assert await world.keys() == []
-    assert (await world.exports.run_once()).ended == 1
-    copy = world.copy(request)
+    await Withdrawing(harness.worker, harness.storage, deployment=DEPLOYMENT).export(request)
+    assert await harness.keys() == []
+    assert (await harness.exports.run_once()).ended == 1
+    copy = harness.copy(request)
     assert copy is not None
     assert (copy["secret"], copy["ready_at"]) == (None, None)
-    assert world.found(request)["status"] == "WITHDRAWN"
-    assert await world.exports.run_once() == NOTHING
+    assert harness.found(request)["status"] == "WITHDRAWN"
+    assert await harness.exports.run_once() == NOTHING
 
 
-def _past_its_end(world: World, request: UUID) -> None:
-    world.rows(
+def _past_its_end(harness: ExportHarness, request: UUID) -> None:
+    harness.rows(
         "update private.access_exports set ready_at = now() - interval '31 days',"
         " expires_at = now() - interval '1 second' where request_id = %s",
         request,
     )
 
 
-async def test_copy_ends_after_its_time_and_not_before(world: World) -> None:
-    await world.recording(b"film")
-    request = world.request()
-    await world.exports.export(request)
-    assert await world.exports.run_once() == NOTHING
-    _past_its_end(world, request)
-    assert await world.exports.run_once() == replace(NOTHING, ended=1)
-    copy = world.copy(request)
+async def test_copy_ends_after_its_time_and_not_before(harness: ExportHarness) -> None:
+    await harness.recording(b"film")
+    request = harness.request()
+    await harness.exports.export(request)
+    assert await harness.exports.run_once() == NOTHING
+    _past_its_end(harness, request)
+    assert await harness.exports.run_once() == replace(NOTHING, ended=1)
+    copy = harness.copy(request)
     assert copy is not None
-    assert (await world.keys(), copy["secret"], world.found(request)["export_status"]) == (
+    assert (await harness.keys(), copy["secret"], harness.found(request)["export_status"]) == (
         [],
         None,
         "EXPIRED",
     )
-    assert world.audited(request)[-1][:5] == (
+    assert harness.audited(request)[-1][:5] == (
         "access_request.expire_export",
         "ALLOWED",
         None,
         "D",
         "resguardo_worker",
     )
-    assert await world.exports.run_once() == NOTHING
+    assert await harness.exports.run_once() == NOTHING
 
 
-async def test_end_of_a_copy_interrupted_anywhere_is_finished_later(world: World) -> None:
-    await world.recording(b"film")
+async def test_end_of_a_copy_interrupted_anywhere_is_finished_later(harness: ExportHarness) -> None:
+    await harness.recording(b"film")
     for number in (1, 2):  # The first call deletes the copy, the second call checks
         for moment in ("dies_before", "dies_after"):
-            request = world.request()
-            await world.exports.export(request)
-            _past_its_end(world, request)
-            exports, _ = world.process(**{moment: number})
+            request = harness.request()
+            await harness.exports.export(request)
+            _past_its_end(harness, request)
+            exports, _ = harness.process(**{moment: number})
             with suppress(Killed):
                 await exports.run_once()
-            await world.exports.run_once()
-            assert (await world.keys(), world.found(request)["export_status"]) == ([], "EXPIRED")
-            assert [row[0] for row in world.audited(request)][1:] == ["access_request.expire_export"]
+            await harness.exports.run_once()
+            assert (await harness.keys(), harness.found(request)["export_status"]) == ([], "EXPIRED")
+            assert [row[0] for row in harness.audited(request)][1:] == ["access_request.expire_export"]
 
 
 async def test_copy_that_a_lock_holds_is_told_and_stays_a_copy(
-    world: World, caplog: pytest.LogCaptureFixture
+    harness: ExportHarness, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await world.recording(b"film")
-    request = world.request()
-    await world.exports.export(request)
-    _past_its_end(world, request)
-    exports, _ = world.process(fails="delete")
+    await harness.recording(b"film")
+    request = harness.request()
+    await harness.exports.export(request)
+    _past_its_end(harness, request)
+    exports, _ = harness.process(fails="delete")
     assert (await exports.run_once()).ended == 0
     assert f"access_request={request}" in caplog.text
-    assert world.found(request)["export_status"] == "READY"
+    assert harness.found(request)["export_status"] == "READY"
     assert (await exports.run_once()).ended == 1
 
 
-async def test_sweep_takes_old_objects_that_no_copy_has_and_no_others(world: World) -> None:
-    await world.recording(b"film")
-    request = world.request()
-    await world.exports.export(request)
-    copy = world.copy(request)
+async def test_sweep_takes_old_objects_that_no_copy_has_and_no_others(harness: ExportHarness) -> None:
+    await harness.recording(b"film")
+    request = harness.request()
+    await harness.exports.export(request)
+    copy = harness.copy(request)
     assert copy is not None
     orphan, foreign = f"exports/{request}/{uuid4()}.zip", "exports/by-hand.txt"
     for key in (orphan, foreign):
-        await world.storage.put_new(key, b"x", "application/zip")
-    assert await world.exports.run_once() == NOTHING
-    world.storage.age = QUARANTINE - timedelta(minutes=1)
-    assert await world.exports.run_once() == NOTHING
-    world.storage.age = PAST
-    assert await world.exports.run_once() == replace(NOTHING, swept=1)
-    assert sorted(await world.keys()) == sorted([copy["object_key"], foreign])
-    assert world.audited(request)[-1][:3] == ("object.sweep_orphan", "ALLOWED", "no_export_has_it")
+        await harness.storage.put_new(key, b"x", "application/zip")
+    assert await harness.exports.run_once() == NOTHING
+    harness.storage.age = QUARANTINE - timedelta(minutes=1)
+    assert await harness.exports.run_once() == NOTHING
+    harness.storage.age = PAST
+    assert await harness.exports.run_once() == replace(NOTHING, swept=1)
+    assert sorted(await harness.keys()) == sorted([copy["object_key"], foreign])
+    assert harness.audited(request)[-1][:3] == ("object.sweep_orphan", "ALLOWED", "no_export_has_it")
 
 
-async def test_sweep_ends_uploads_that_nobody_finishes(world: World) -> None:
-    await world.recording(b"film")
-    request = world.request()
-    exports, _ = world.process(dies_after=3)
+async def test_sweep_ends_uploads_that_nobody_finishes(harness: ExportHarness) -> None:
+    await harness.recording(b"film")
+    request = harness.request()
+    exports, _ = harness.process(dies_after=3)
     with pytest.raises(Killed):
         await exports.export(request)
-    (left,) = await world.keys()
+    (left,) = await harness.keys()
     assert left.startswith("upload exports/")
-    assert await world.exports.run_once() == NOTHING
-    world.storage.age = PAST
-    assert await world.exports.run_once() == replace(NOTHING, aborted=1)
-    assert await world.keys() == []
+    assert await harness.exports.run_once() == NOTHING
+    harness.storage.age = PAST
+    assert await harness.exports.run_once() == replace(NOTHING, aborted=1)
+    assert await harness.keys() == []
 
 
-async def test_copy_that_goes_with_a_recording_says_so(world: World) -> None:
-    await world.recording(b"film")
-    request = world.request()
-    await world.exports.export(request)
-    world.rows("delete from private.access_exports where request_id = %s", request)
-    found = world.found(request)
+async def test_copy_that_goes_with_a_recording_says_so(harness: ExportHarness) -> None:
+    await harness.recording(b"film")
+    request = harness.request()
+    await harness.exports.export(request)
+    harness.rows("delete from private.access_exports where request_id = %s", request)
+    found = harness.found(request)
     assert (found["status"], found["export_status"]) == ("FULFILLED", "DELETED")
 
 
-async def test_overdue_requests_are_told_by_id(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    late = world.request("OPEN", days_ago=31)
-    world.request("OPEN", of_consultation=True, days_ago=30)
-    world.request("WITHDRAWN", days_ago=60)
-    assert await world.exports.run_once() == replace(NOTHING, overdue=1)
+async def test_overdue_requests_are_told_by_id(
+    harness: ExportHarness, caplog: pytest.LogCaptureFixture
+) -> None:
+    late = harness.request("OPEN", days_ago=31)
+    harness.request("OPEN", of_consultation=True, days_ago=30)
+    harness.request("WITHDRAWN", days_ago=60)
+    assert await harness.exports.run_once() == replace(NOTHING, overdue=1)
     (line,) = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert line.getMessage() == f"overdue: access_request={late}"
 
 
-async def test_nothing_is_swept_in_another_deployments_bucket(world: World) -> None:
+async def test_nothing_is_swept_in_another_deployments_bucket(harness: ExportHarness) -> None:
     with pytest.raises(Conflict, match="bucket_of_another_deployment"):
-        await Exports(world.worker, world.storage, deployment="another").run_once()
+        await Exports(harness.worker, harness.storage, deployment="another").run_once()

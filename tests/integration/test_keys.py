@@ -23,9 +23,9 @@ from devstack.object_store import ObjectStore
 from devstack.stack import Stack
 from tests.databases import Cluster, Database
 from tests.integration import small_stack
-from tests.integration.recording_world import DOCTOR, KEYRING, World, asker, opened
+from tests.integration.recording_harness import DOCTOR, KEYRING, RecordingHarness, asker, opened
+from tests.policies.actors import ANA
 from tests.policies.seed import seed
-from tests.policies.world import ANA
 from tests.practice import practice_of
 from tests.unit.environments import set_environment
 
@@ -44,7 +44,7 @@ def _with(current: Keyring, *others: Keyring) -> Keyring:
 
 
 @pytest.fixture
-async def world(database: Database, object_store: ObjectStore) -> AsyncIterator[World]:
+async def harness(database: Database, object_store: ObjectStore) -> AsyncIterator[RecordingHarness]:
     async with opened(database, object_store, separate_speakers=True) as made:
         yield made
 
@@ -109,39 +109,41 @@ async def practice(database: Database) -> AsyncIterator[Practice]:
 
 
 @pytest.mark.anyio
-async def test_video_gets_one_data_key_when_it_becomes_ready_and_the_sound_none(world: World) -> None:
-    video = await world.recording()
-    (sound,) = await world.sound_of(video)
-    await world.jobs.starter.start(sound.id)
-    await world.until(sound.id, RecordingStatus.RECORDING)
-    await world.recordings.stop(asker(DOCTOR), video)
+async def test_video_gets_one_data_key_when_it_becomes_ready_and_the_sound_none(
+    harness: RecordingHarness,
+) -> None:
+    video = await harness.recording()
+    (sound,) = await harness.sound_of(video)
+    await harness.jobs.starter.start(sound.id)
+    await harness.until(sound.id, RecordingStatus.RECORDING)
+    await harness.recordings.stop(asker(DOCTOR), video)
     for each in (video, sound.id):
-        await world.jobs.updates.stop(each)
-        await world.until(each, RecordingStatus.VERIFYING)
-    assert world.rows(KEYS) == []
+        await harness.jobs.updates.stop(each)
+        await harness.until(each, RecordingStatus.VERIFYING)
+    assert harness.rows(KEYS) == []
     for _ in range(2):
-        await world.jobs.verifier.verify(sound.id)
-        await world.jobs.verifier.verify(video)
-    [(recording, wrapped, root_key)] = world.rows(KEYS)
+        await harness.jobs.verifier.verify(sound.id)
+        await harness.jobs.verifier.verify(video)
+    [(recording, wrapped, root_key)] = harness.rows(KEYS)
     assert (recording, root_key) == (video, "tests-1")
     KEYRING.unwrap(wrapped, root_key)
     audited = "select entity_ids, actor_role, basis from audit.events where action = 'recording.make_key'"
-    assert world.rows(audited) == [([video], "resguardo_worker", "move_recording")]
+    assert harness.rows(audited) == [([video], "resguardo_worker", "move_recording")]
 
 
 @pytest.mark.anyio
-async def test_video_is_not_ready_without_its_data_key(world: World) -> None:
+async def test_video_is_not_ready_without_its_data_key(harness: RecordingHarness) -> None:
     """A worker that has not registered its root key cannot create a data key, so the recording stays VERIFYING."""
-    video = await world.completed()
-    world.jobs.transitions._keyring = _ring("never-registered")
+    video = await harness.completed()
+    harness.jobs.transitions._keyring = _ring("never-registered")
     with pytest.raises(Conflict, match="root_key_unknown"):
-        await world.jobs.verifier.verify(video)
-    assert (await world.read(video)).status is RecordingStatus.VERIFYING
-    assert world.rows(KEYS) == []
-    world.jobs.transitions._keyring = KEYRING
-    await world.jobs.verifier.verify(video)
-    assert (await world.read(video)).status is RecordingStatus.READY
-    assert len(world.rows(KEYS)) == 1
+        await harness.jobs.verifier.verify(video)
+    assert (await harness.read(video)).status is RecordingStatus.VERIFYING
+    assert harness.rows(KEYS) == []
+    harness.jobs.transitions._keyring = KEYRING
+    await harness.jobs.verifier.verify(video)
+    assert (await harness.read(video)).status is RecordingStatus.READY
+    assert len(harness.rows(KEYS)) == 1
 
 
 @pytest.mark.anyio

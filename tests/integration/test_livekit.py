@@ -33,26 +33,26 @@ from app.integrations.livekit.client import (
 )
 from devstack.livekit import Order, Pace
 from devstack.object_store import ObjectStore
-from tests.integration.livekit_world import (
+from tests.integration.livekit_harness import (
     KEY,
     MEDIA,
     NOWHERE,
     OBJECT_KEY,
     ROOM,
     SECRET,
-    World,
+    LiveKitHarness,
     opened,
     stored,
 )
-from tests.integration.recording_world import served
+from tests.integration.recording_harness import served
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-async def world(anyio_backend: str) -> AsyncIterator[World]:
-    async with opened() as world:
-        yield world
+async def harness(anyio_backend: str) -> AsyncIterator[LiveKitHarness]:
+    async with opened() as harness:
+        yield harness
 
 
 async def test_join_token_grants_its_room_and_nothing_else() -> None:
@@ -76,40 +76,40 @@ async def test_join_token_is_refused_without_time_to_live(ttl_seconds: int) -> N
         )
 
 
-async def test_room_and_participant_appear_when_somebody_joins(world: World) -> None:
-    assert await world.livekit.rooms([ROOM]) == []
-    joined = (await world.join()).json()
-    await world.join("person-2")
+async def test_room_and_participant_appear_when_somebody_joins(harness: LiveKitHarness) -> None:
+    assert await harness.livekit.rooms([ROOM]) == []
+    joined = (await harness.join()).json()
+    await harness.join("person-2")
     async with asyncio.timeout(10):
-        while (await world.livekit.rooms([ROOM]))[0].num_participants != 2:  # noqa: ASYNC110  # no event to wait for
+        while (await harness.livekit.rooms([ROOM]))[0].num_participants != 2:  # noqa: ASYNC110  # no event to wait for
             await asyncio.sleep(0.01)
-    (room,) = await world.livekit.rooms([ROOM, "another"])
+    (room,) = await harness.livekit.rooms([ROOM, "another"])
     assert (room.name, room.sid) == (ROOM, joined["room_sid"])
-    people = await world.livekit.participants(ROOM)
+    people = await harness.livekit.participants(ROOM)
     assert [(one.identity, one.kind, one.is_publisher) for one in people] == [
         ("person-1", "standard", True),
         ("person-2", "standard", True),
     ]
-    assert await world.livekit.participants("another") == []
-    await world.receiver.until(lambda: len(world.receiver.bodies) == 7)
+    assert await harness.livekit.participants("another") == []
+    await harness.receiver.until(lambda: len(harness.receiver.bodies) == 7)
     entering = ["participant_joined", "track_published", "track_published"]
-    assert [one.event for one in world.receiver.events()] == ["room_started", *entering, *entering]
+    assert [one.event for one in harness.receiver.events()] == ["room_started", *entering, *entering]
 
 
-async def test_rooms_asks_for_none_when_there_is_no_name(world: World) -> None:
-    await world.join()
-    assert await world.livekit.rooms([]) == []
+async def test_rooms_asks_for_none_when_there_is_no_name(harness: LiveKitHarness) -> None:
+    await harness.join()
+    assert await harness.livekit.rooms([]) == []
 
 
-async def test_room_closes_after_the_last_one_left(world: World) -> None:
-    token = world.livekit.join_token(identity="p", room=ROOM, metadata="")
-    await world.post("join", {"token": token})
-    assert (await world.post("leave", {"token": token})).status_code == 204
-    await world.receiver.until(lambda: "room_finished" in world.receiver.names("room_"))
-    assert await world.livekit.rooms([ROOM]) == []
+async def test_room_closes_after_the_last_one_left(harness: LiveKitHarness) -> None:
+    token = harness.livekit.join_token(identity="p", room=ROOM, metadata="")
+    await harness.post("join", {"token": token})
+    assert (await harness.post("leave", {"token": token})).status_code == 204
+    await harness.receiver.until(lambda: "room_finished" in harness.receiver.names("room_"))
+    assert await harness.livekit.rooms([ROOM]) == []
 
 
-async def test_join_is_refused_when_the_token_does_not_hold(world: World) -> None:
+async def test_join_is_refused_when_the_token_does_not_hold(harness: LiveKitHarness) -> None:
     good = {"iss": KEY, "sub": "p", "exp": 4_000_000_000, "video": {"roomJoin": True, "room": ROOM}}
     for claims, secret in (
         (good, "another-secret-of-more-than-thirty-two-bytes"),
@@ -118,21 +118,21 @@ async def test_join_is_refused_when_the_token_does_not_hold(world: World) -> Non
         ({name: value for name, value in good.items() if name != "exp"}, SECRET),
         (good | {"video": {"room": ROOM}}, SECRET),
     ):
-        answer = await world.post("join", {"token": jwt.encode(claims, secret, algorithm="HS256")})
+        answer = await harness.post("join", {"token": jwt.encode(claims, secret, algorithm="HS256")})
         assert answer.status_code == 401
-    assert (await world.post("join", {"token": "x"})).status_code == 401
-    assert await world.livekit.rooms([ROOM]) == []
+    assert (await harness.post("join", {"token": "x"})).status_code == 401
+    assert await harness.livekit.rooms([ROOM]) == []
 
 
-async def test_call_is_refused_without_its_grant(world: World) -> None:
-    await world.join()
+async def test_call_is_refused_without_its_grant(harness: LiveKitHarness) -> None:
+    await harness.join()
     for grants in (
         VideoGrants(),
         VideoGrants(room_join=True, room=ROOM),
         VideoGrants(room_admin=True, room="x"),
     ):
         token = AccessToken(KEY, SECRET).with_identity("p").with_grants(grants).to_jwt()
-        async with LiveKitAPI.with_token(token, world.url) as api:
+        async with LiveKitAPI.with_token(token, harness.url) as api:
             for call in (
                 api.room.list_rooms(ListRoomsRequest()),
                 api.room.create_room(CreateRoomRequest(name="x")),
@@ -145,24 +145,26 @@ async def test_call_is_refused_without_its_grant(world: World) -> None:
 
 
 @pytest.mark.parametrize("authorization", [None, "Basic eA==", "Bearer x"])
-async def test_raw_call_is_refused_without_a_token(world: World, authorization: str | None) -> None:
+async def test_raw_call_is_refused_without_a_token(
+    harness: LiveKitHarness, authorization: str | None
+) -> None:
     headers = {"content-type": "application/protobuf"}
     if authorization:
         headers["authorization"] = authorization
     async with httpx.AsyncClient(trust_env=False) as client:
-        answer = await client.post(f"{world.url}/twirp/livekit.RoomService/ListRooms", headers=headers)
+        answer = await client.post(f"{harness.url}/twirp/livekit.RoomService/ListRooms", headers=headers)
     assert answer.status_code == 401
 
 
-async def test_reachable_tells_wrong_credentials_from_no_server(world: World) -> None:
-    assert await world.livekit.reachable() == "ok"
-    async with LiveKit(world.url, KEY, SECRET + "x") as wrong_secret:
+async def test_reachable_tells_wrong_credentials_from_no_server(harness: LiveKitHarness) -> None:
+    assert await harness.livekit.reachable() == "ok"
+    async with LiveKit(harness.url, KEY, SECRET + "x") as wrong_secret:
         assert await wrong_secret.reachable() == "credentials_refused"
         with pytest.raises(LiveKitRefused) as refused:
             await wrong_secret.rooms([ROOM])
     assert is_definite(refused.value)
     assert refused.value.detail == {"code": "unknown", "status": 401}
-    async with LiveKit(world.url, "APIunknown", SECRET) as wrong_key:
+    async with LiveKit(harness.url, "APIunknown", SECRET) as wrong_key:
         assert await wrong_key.reachable() == "credentials_refused"
     async with LiveKit("http://127.0.0.1:1", KEY, SECRET) as nobody:
         assert await nobody.reachable() == "unreachable"
@@ -185,201 +187,201 @@ async def test_redirect_is_not_followed_with_storage_keys_in_the_body() -> None:
     assert len(arrived) == 1
 
 
-async def test_start_is_refused_when_the_room_does_not_exist(world: World) -> None:
+async def test_start_is_refused_when_the_room_does_not_exist(harness: LiveKitHarness) -> None:
     with pytest.raises(LiveKitRefused) as refused:
-        await world.start()
+        await harness.start()
     assert refused.value.detail["code"] == "not_found"
-    assert await world.livekit.list_egress(room_name=ROOM) == []
+    assert await harness.livekit.list_egress(room_name=ROOM) == []
 
 
 @pytest.mark.parametrize("key", ["r/x", "r/{time}.mp4", "/r/x.mp4", "../x.mp4"])
-async def test_start_is_refused_when_livekit_would_change_the_key(world: World, key: str) -> None:
+async def test_start_is_refused_when_livekit_would_change_the_key(harness: LiveKitHarness, key: str) -> None:
     with pytest.raises(ValueError, match="object key"):
-        await world.livekit.start_room_composite(room_name=ROOM, object_key=key, upload=NOWHERE)
+        await harness.livekit.start_room_composite(room_name=ROOM, object_key=key, upload=NOWHERE)
 
 
-async def test_recording_is_found_by_room_key_and_id(world: World) -> None:
-    await world.join()
-    started = await world.start()
+async def test_recording_is_found_by_room_key_and_id(harness: LiveKitHarness) -> None:
+    await harness.join()
+    started = await harness.start()
     assert started.status == "starting"
     assert started.started_at is not None
-    active = await world.until(started.egress_id, "active")
+    active = await harness.until(started.egress_id, "active")
     assert active.object_key == OBJECT_KEY
     assert (active.size_bytes, active.duration_seconds, active.error_code) == (None, None, None)
-    assert await world.livekit.list_egress(room_name=ROOM) == [active]
-    assert await world.livekit.list_egress(room_name="another") == []
-    assert await world.livekit.list_egress(egress_id="EG_unknown") == []
-    (room,) = await world.livekit.rooms([ROOM])
+    assert await harness.livekit.list_egress(room_name=ROOM) == [active]
+    assert await harness.livekit.list_egress(room_name="another") == []
+    assert await harness.livekit.list_egress(egress_id="EG_unknown") == []
+    (room,) = await harness.livekit.rooms([ROOM])
     assert room.num_participants == 1
-    kinds = {one.identity: one.kind for one in await world.livekit.participants(ROOM)}
+    kinds = {one.identity: one.kind for one in await harness.livekit.participants(ROOM)}
     assert kinds == {"person-1": "standard", started.egress_id: "egress"}
 
 
 async def test_recording_waits_until_somebody_publishes_and_is_aborted_when_stopped_before(
-    world: World,
+    harness: LiveKitHarness,
 ) -> None:
-    world.stand_in.rooms.create(CreateRoomRequest(name=ROOM))
-    started = await world.start()
-    assert await world.livekit.stop_egress(started.egress_id) == "stopping"
-    aborted = await world.until(started.egress_id, "aborted")
+    harness.stand_in.rooms.create(CreateRoomRequest(name=ROOM))
+    started = await harness.start()
+    assert await harness.livekit.stop_egress(started.egress_id) == "stopping"
+    aborted = await harness.until(started.egress_id, "aborted")
     assert (aborted.error_code, aborted.error_reason) == (412, "stopped_before_start")
-    waiting = await world.start()
-    assert (await world.livekit.list_egress(egress_id=waiting.egress_id))[0].status == "starting"
-    await world.join()
-    await world.until(waiting.egress_id, "active")
+    waiting = await harness.start()
+    assert (await harness.livekit.list_egress(egress_id=waiting.egress_id))[0].status == "starting"
+    await harness.join()
+    await harness.until(waiting.egress_id, "active")
 
 
-async def test_storage_keys_are_shown_nowhere(world: World) -> None:
-    failed = await world.livekit.list_egress(egress_id=await one_recording(world))
-    async with LiveKitAPI(world.url, KEY, SECRET) as api:
+async def test_storage_keys_are_shown_nowhere(harness: LiveKitHarness) -> None:
+    failed = await harness.livekit.list_egress(egress_id=await one_recording(harness))
+    async with LiveKitAPI(harness.url, KEY, SECRET) as api:
         listed = await api.egress.list_egress(ListEgressRequest())
     request = listed.items[0].room_composite
     s3 = request.file_outputs[0].s3
     assert (s3.force_path_style, s3.tagging, s3.content_disposition) == (True, "", "attachment")
     assert (request.file_outputs[0].disable_manifest, request.advanced.key_frame_interval) == (True, 2)
     assert (s3.access_key, s3.secret, s3.session_token) == ("{access_key}", "{secret}", "{session_token}")
-    told = b"".join(body for body, _, _ in world.receiver.bodies) + listed.SerializeToString()
+    told = b"".join(body for body, _, _ in harness.receiver.bodies) + listed.SerializeToString()
     assert b"-KEPT" not in told
     assert "127.0.0.1" not in repr(failed)
     assert "KEPT" not in repr(NOWHERE)
 
 
-async def test_stop_is_idempotent_and_says_what_it_found(world: World) -> None:
-    await world.join()
-    started = await world.start()
-    await world.until(started.egress_id, "active")
-    assert await world.livekit.stop_egress(started.egress_id) == "stopping"
-    await world.until(started.egress_id, "failed")
-    assert await world.livekit.stop_egress(started.egress_id) == "already_ended"
-    assert await world.livekit.stop_egress("EG_unknown") == "not_found"
+async def test_stop_is_idempotent_and_says_what_it_found(harness: LiveKitHarness) -> None:
+    await harness.join()
+    started = await harness.start()
+    await harness.until(started.egress_id, "active")
+    assert await harness.livekit.stop_egress(started.egress_id) == "stopping"
+    await harness.until(started.egress_id, "failed")
+    assert await harness.livekit.stop_egress(started.egress_id) == "already_ended"
+    assert await harness.livekit.stop_egress("EG_unknown") == "not_found"
 
 
-async def test_recording_ends_when_its_room_closes(world: World) -> None:
-    await world.join()
-    started = await world.start()
-    await world.until(started.egress_id, "active")
-    world.stand_in.rooms.delete(ROOM)
-    ended = await world.until(started.egress_id, "failed")
+async def test_recording_ends_when_its_room_closes(harness: LiveKitHarness) -> None:
+    await harness.join()
+    started = await harness.start()
+    await harness.until(started.egress_id, "active")
+    harness.stand_in.rooms.delete(ROOM)
+    ended = await harness.until(started.egress_id, "failed")
     assert ended.error_reason == "upload_failed"
 
 
 async def test_recording_ends_when_the_media_does() -> None:
-    async with opened(pace=Pace(0.01, record_seconds=0.05, upload_backoff_seconds=0.001)) as world:
-        await world.join()
-        started = await world.start()
-        await world.until(started.egress_id, "failed")
+    async with opened(pace=Pace(0.01, record_seconds=0.05, upload_backoff_seconds=0.001)) as harness:
+        await harness.join()
+        started = await harness.start()
+        await harness.until(started.egress_id, "failed")
 
 
-async def test_upload_that_fails_five_times_ends_failed_with_400(world: World) -> None:
-    await world.join()
-    started = await world.start()
-    await world.until(started.egress_id, "active")
-    await world.livekit.stop_egress(started.egress_id)
-    failed = await world.until(started.egress_id, "failed")
+async def test_upload_that_fails_five_times_ends_failed_with_400(harness: LiveKitHarness) -> None:
+    await harness.join()
+    started = await harness.start()
+    await harness.until(started.egress_id, "active")
+    await harness.livekit.stop_egress(started.egress_id)
+    failed = await harness.until(started.egress_id, "failed")
     assert (failed.error_code, failed.error_reason, failed.size_bytes) == (400, "upload_failed", None)
     assert failed.ended_at is not None
 
 
 @pytest.mark.parametrize("code", ["resource_exhausted", "invalid_argument", "permission_denied"])
-async def test_start_refused_is_definite(world: World, code: str) -> None:
-    await world.join()
-    world.stand_in.orders.add(Order("refuse_start", code=code))
+async def test_start_refused_is_definite(harness: LiveKitHarness, code: str) -> None:
+    await harness.join()
+    harness.stand_in.orders.add(Order("refuse_start", code=code))
     with pytest.raises(LiveKitRefused) as refused:
-        await world.start()
+        await harness.start()
     assert is_definite(refused.value)
     assert refused.value.detail["code"] == code
-    assert await world.livekit.list_egress(room_name=ROOM) == []
+    assert await harness.livekit.list_egress(room_name=ROOM) == []
 
 
 @pytest.mark.parametrize("code", ["deadline_exceeded", "canceled"])
-async def test_start_answered_408_is_ambiguous(world: World, code: str) -> None:
-    await world.join()
-    world.stand_in.orders.add(Order("refuse_start", code=code))
+async def test_start_answered_408_is_ambiguous(harness: LiveKitHarness, code: str) -> None:
+    await harness.join()
+    harness.stand_in.orders.add(Order("refuse_start", code=code))
     with pytest.raises(Timeout, match="livekit_timeout") as lost:
-        await world.start()
+        await harness.start()
     assert not is_definite(lost.value)
 
 
-async def test_start_answered_503_is_ambiguous_and_adopted_by_its_key(world: World) -> None:
-    await world.join()
-    world.stand_in.orders.add(Order("start_but_answer_503"))
+async def test_start_answered_503_is_ambiguous_and_adopted_by_its_key(harness: LiveKitHarness) -> None:
+    await harness.join()
+    harness.stand_in.orders.add(Order("start_but_answer_503"))
     with pytest.raises(UpstreamFailed, match="livekit_unavailable") as lost:
-        await world.start()
+        await harness.start()
     assert not is_definite(lost.value)
-    (found,) = await world.livekit.list_egress(room_name=ROOM)
+    (found,) = await harness.livekit.list_egress(room_name=ROOM)
     assert found.object_key == OBJECT_KEY
 
 
 async def test_start_is_not_repeated_on_livekit_cloud_either(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    harness: LiveKitHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("livekit.api._failover.is_cloud", lambda _host: True)
-    await world.join()
-    world.stand_in.orders.add(Order("start_but_answer_503", count=3))
+    await harness.join()
+    harness.stand_in.orders.add(Order("start_but_answer_503", count=3))
     with pytest.raises(UpstreamFailed, match="livekit_unavailable"):
-        await world.start()
-    assert len(await world.livekit.list_egress(room_name=ROOM)) == 1
+        await harness.start()
+    assert len(await harness.livekit.list_egress(room_name=ROOM)) == 1
 
 
-async def test_start_that_hangs_times_out_and_may_succeed_late(world: World) -> None:
-    await world.join()
-    world.stand_in.orders.add(Order("hang_start", seconds=0.3))
-    async with LiveKit(world.url, KEY, SECRET, start_timeout_seconds=0.1) as hasty:
+async def test_start_that_hangs_times_out_and_may_succeed_late(harness: LiveKitHarness) -> None:
+    await harness.join()
+    harness.stand_in.orders.add(Order("hang_start", seconds=0.3))
+    async with LiveKit(harness.url, KEY, SECRET, start_timeout_seconds=0.1) as hasty:
         with pytest.raises(Timeout, match="livekit_timeout"):
             await hasty.start_room_composite(room_name=ROOM, object_key=OBJECT_KEY, upload=NOWHERE)
         assert await hasty.list_egress(room_name=ROOM) == []
-    await world.receiver.until(lambda: "egress_started" in world.receiver.names())
-    assert len(await world.livekit.list_egress(room_name=ROOM)) == 1
+    await harness.receiver.until(lambda: "egress_started" in harness.receiver.names())
+    assert len(await harness.livekit.list_egress(room_name=ROOM)) == 1
 
 
-async def test_recording_whose_node_died_is_active_for_ever(world: World) -> None:
-    await world.join()
-    world.stand_in.orders.add(Order("die"))
-    started = await world.start()
-    await world.until(started.egress_id, "active")
+async def test_recording_whose_node_died_is_active_for_ever(harness: LiveKitHarness) -> None:
+    await harness.join()
+    harness.stand_in.orders.add(Order("die"))
+    started = await harness.start()
+    await harness.until(started.egress_id, "active")
     with pytest.raises(Timeout):
-        await world.livekit.stop_egress(started.egress_id)
-    world.stand_in.rooms.delete(ROOM)
-    assert (await world.livekit.list_egress(egress_id=started.egress_id))[0].status == "active"
-    assert await world.livekit.participants(ROOM) == []
+        await harness.livekit.stop_egress(started.egress_id)
+    harness.stand_in.rooms.delete(ROOM)
+    assert (await harness.livekit.list_egress(egress_id=started.egress_id))[0].status == "active"
+    assert await harness.livekit.participants(ROOM) == []
 
 
-async def one_recording(world: World) -> str:
-    await world.join()
-    started = await world.start()
-    await world.until(started.egress_id, "active")
-    await world.livekit.stop_egress(started.egress_id)
-    await world.until(started.egress_id, "failed")
-    await world.stand_in.notifier.idle()
+async def one_recording(harness: LiveKitHarness) -> str:
+    await harness.join()
+    started = await harness.start()
+    await harness.until(started.egress_id, "active")
+    await harness.livekit.stop_egress(started.egress_id)
+    await harness.until(started.egress_id, "failed")
+    await harness.stand_in.notifier.idle()
     return started.egress_id
 
 
-async def test_webhooks_are_those_of_livekit(world: World) -> None:
-    egress_id = await one_recording(world)
-    ours, theirs = world.receiver.events(), world.receiver.vendor_events()
+async def test_webhooks_are_those_of_livekit(harness: LiveKitHarness) -> None:
+    egress_id = await one_recording(harness)
+    ours, theirs = harness.receiver.events(), harness.receiver.vendor_events()
     assert [(one.event_id, one.event) for one in ours] == [(one.id, one.event) for one in theirs]
     told = [(one.event, one.egress_info.status) for one in theirs if one.egress_info.egress_id == egress_id]
     assert told == [("egress_started", 0), ("egress_updated", 1), ("egress_updated", 2), ("egress_ended", 4)]
     assert {one.room_name for one in ours} == {ROOM}
     assert len({one.event_id for one in ours}) == len(ours)
-    assert {content_type for _, _, content_type in world.receiver.bodies} == {"application/webhook+json"}
-    assert not any(token.startswith("Bearer") for _, token, _ in world.receiver.bodies)
+    assert {content_type for _, _, content_type in harness.receiver.bodies} == {"application/webhook+json"}
+    assert not any(token.startswith("Bearer") for _, token, _ in harness.receiver.bodies)
 
 
-async def test_webhook_is_resent_unchanged_on_5xx_and_429_but_not_on_4xx(world: World) -> None:
-    world.receiver.answers = [503, 429, 200, 404]
-    await world.join()
-    await world.stand_in.notifier.idle()
-    bodies = world.receiver.bodies
+async def test_webhook_is_resent_unchanged_on_5xx_and_429_but_not_on_4xx(harness: LiveKitHarness) -> None:
+    harness.receiver.answers = [503, 429, 200, 404]
+    await harness.join()
+    await harness.stand_in.notifier.idle()
+    bodies = harness.receiver.bodies
     assert bodies[0] == bodies[1] == bodies[2]
-    assert world.receiver.names("room_", "participant_") == ["room_started"] * 3 + ["participant_joined"]
+    assert harness.receiver.names("room_", "participant_") == ["room_started"] * 3 + ["participant_joined"]
 
 
-async def test_webhook_is_given_up_after_five_attempts(world: World) -> None:
-    world.receiver.answers = [500] * 5
-    await world.join()
-    await world.stand_in.notifier.idle()
-    assert world.receiver.names("room_", "participant_") == ["room_started"] * 5 + ["participant_joined"]
+async def test_webhook_is_given_up_after_five_attempts(harness: LiveKitHarness) -> None:
+    harness.receiver.answers = [500] * 5
+    await harness.join()
+    await harness.stand_in.notifier.idle()
+    assert harness.receiver.names("room_", "participant_") == ["room_started"] * 5 + ["participant_joined"]
 
 
 @pytest.mark.parametrize(
@@ -394,34 +396,38 @@ async def test_webhook_is_given_up_after_five_attempts(world: World) -> None:
     ],
     ids=lambda value: value.kind if isinstance(value, Order) else "",
 )
-async def test_webhook_order_is_carried_out(world: World, order: Order, expected: list[str]) -> None:
-    world.stand_in.orders.add(order)
-    await one_recording(world)
-    assert world.receiver.names() == [f"egress_{name}" for name in expected]
-    ids = [one.event_id for one in world.receiver.events()]
+async def test_webhook_order_is_carried_out(
+    harness: LiveKitHarness, order: Order, expected: list[str]
+) -> None:
+    harness.stand_in.orders.add(order)
+    await one_recording(harness)
+    assert harness.receiver.names() == [f"egress_{name}" for name in expected]
+    ids = [one.event_id for one in harness.receiver.events()]
     assert len(ids) - len(set(ids)) == (order.kind == "duplicate")
 
 
-async def test_webhook_loses_its_egress_id_by_order(world: World) -> None:
-    world.stand_in.orders.add(Order("blank_egress_id", event="egress_ended"))
-    await one_recording(world)
-    (last,) = [one for one in world.receiver.events() if one.event == "egress_ended"]
+async def test_webhook_loses_its_egress_id_by_order(harness: LiveKitHarness) -> None:
+    harness.stand_in.orders.add(Order("blank_egress_id", event="egress_ended"))
+    await one_recording(harness)
+    (last,) = [one for one in harness.receiver.events() if one.event == "egress_ended"]
     assert (last.egress_id, last.room_name) == (None, ROOM)
 
 
-async def test_webhook_with_unknown_status_by_order_is_signed_and_still_refused(world: World) -> None:
-    world.stand_in.orders.add(Order("unknown_status", event="egress_ended"))
-    await one_recording(world)
-    (last,) = [one for one in world.receiver.vendor_events() if one.event == "egress_ended"]
+async def test_webhook_with_unknown_status_by_order_is_signed_and_still_refused(
+    harness: LiveKitHarness,
+) -> None:
+    harness.stand_in.orders.add(Order("unknown_status", event="egress_ended"))
+    await one_recording(harness)
+    (last,) = [one for one in harness.receiver.vendor_events() if one.event == "egress_ended"]
     assert last.egress_info.status == 0
     with pytest.raises(Exception, match="webhook_status"):
-        world.receiver.events()
+        harness.receiver.events()
 
 
-async def test_orders_come_over_http_with_the_secret_alone(world: World) -> None:
+async def test_orders_come_over_http_with_the_secret_alone(harness: LiveKitHarness) -> None:
     order = {"order": "refuse_start", "code": "invalid_argument"}
-    assert (await world.post("orders", order)).status_code == 401
-    assert (await world.post("orders", order, authorization="Bearer wrong")).status_code == 401
+    assert (await harness.post("orders", order)).status_code == 401
+    assert (await harness.post("orders", order, authorization="Bearer wrong")).status_code == 401
     good = f"Bearer {SECRET}"
     wrongs: list[object] = [
         {"order": "explode"},
@@ -430,12 +436,12 @@ async def test_orders_come_over_http_with_the_secret_alone(world: World) -> None
         {"order": "drop", "x": 1},
     ]
     for wrong in wrongs:
-        assert (await world.post("orders", wrong, authorization=good)).status_code == 400
-    assert (await world.post("orders", order, authorization=good)).status_code == 204
-    await world.join()
+        assert (await harness.post("orders", wrong, authorization=good)).status_code == 400
+    assert (await harness.post("orders", order, authorization=good)).status_code == 204
+    await harness.join()
     with pytest.raises(LiveKitRefused):
-        await world.start()
-    await world.start()
+        await harness.start()
+    await harness.start()
 
 
 async def test_child_process_serves_what_its_config_says_and_prints_nothing(tmp_path: Path) -> None:
@@ -470,12 +476,12 @@ async def test_upload_with_the_recorders_keys_is_byte_identical(
     target: S3Target, store: ObjectStore, tmp_path: Path, parts: int
 ) -> None:
     media = MEDIA if parts == 1 else over_one_part(tmp_path / "long.mp4")
-    async with opened(media) as world:
-        await world.join()
-        started = await world.start(target)
-        await world.until(started.egress_id, "active")
-        await world.livekit.stop_egress(started.egress_id)
-        done = await world.until(started.egress_id, "complete")
+    async with opened(media) as harness:
+        await harness.join()
+        started = await harness.start(target)
+        await harness.until(started.egress_id, "active")
+        await harness.livekit.stop_egress(started.egress_id)
+        done = await harness.until(started.egress_id, "complete")
     found = await asyncio.to_thread(stored, store)
     assert found is not None
     assert hashlib.sha256(found.content).digest() == hashlib.sha256(media.read_bytes()).digest()
@@ -488,24 +494,24 @@ async def test_upload_with_the_recorders_keys_is_byte_identical(
 
 async def test_upload_is_refused_with_keys_that_may_not_write(store: ObjectStore) -> None:
     target = S3Target(store.endpoint_url, "us-east-1", store.bucket, store.reader)
-    async with opened() as world:
-        await world.join()
-        started = await world.start(target)
-        await world.until(started.egress_id, "active")
-        await world.livekit.stop_egress(started.egress_id)
-        failed = await world.until(started.egress_id, "failed")
+    async with opened() as harness:
+        await harness.join()
+        started = await harness.start(target)
+        await harness.until(started.egress_id, "active")
+        await harness.livekit.stop_egress(started.egress_id)
+        failed = await harness.until(started.egress_id, "failed")
     assert (failed.error_code, failed.error_reason) == (400, "upload_failed")
 
 
 async def test_upload_fails_by_order_and_only_once(target: S3Target) -> None:
-    async with opened() as world:
-        world.stand_in.orders.add(Order("fail_upload"))
-        await world.join()
+    async with opened() as harness:
+        harness.stand_in.orders.add(Order("fail_upload"))
+        await harness.join()
         for status in ("failed", "complete"):
-            started = await world.start(target)
-            await world.until(started.egress_id, "active")
-            await world.livekit.stop_egress(started.egress_id)
-            await world.until(started.egress_id, status)
+            started = await harness.start(target)
+            await harness.until(started.egress_id, "active")
+            await harness.livekit.stop_egress(started.egress_id)
+            await harness.until(started.egress_id, status)
 
 
 def _told(status: int, body: object, headers: dict[str, str] | None = None) -> Starlette:

@@ -44,7 +44,7 @@ from devstack.joining import CHANNELS
 from devstack.livekit import Order, Pace
 from devstack.livekit.media import PART_BYTES, Media, upload
 from devstack.object_store import ObjectStore
-from tests.integration.livekit_world import (
+from tests.integration.livekit_harness import (
     KEY,
     MEDIA,
     NOWHERE,
@@ -52,11 +52,11 @@ from tests.integration.livekit_world import (
     PACE,
     ROOM,
     SECRET,
-    World,
+    LiveKitHarness,
     opened,
     stored,
 )
-from tests.integration.recording_world import served
+from tests.integration.recording_harness import served
 
 pytestmark = pytest.mark.anyio
 
@@ -89,9 +89,9 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-async def world(anyio_backend: str, sound: Path) -> AsyncIterator[World]:
-    async with opened(audio=sound) as world:
-        yield world
+async def harness(anyio_backend: str, sound: Path) -> AsyncIterator[LiveKitHarness]:
+    async with opened(audio=sound) as harness:
+        yield harness
 
 
 def loudness(path: Path, hertz: int, channel: int = 0) -> float:
@@ -122,27 +122,27 @@ def loudness(path: Path, hertz: int, channel: int = 0) -> float:
     return peak / 32768
 
 
-async def microphones(world: World, identity: str = PERSONS[0]) -> tuple[str, ...]:
-    people = {one.identity: one for one in await world.livekit.participants(ROOM)}
+async def microphones(harness: LiveKitHarness, identity: str = PERSONS[0]) -> tuple[str, ...]:
+    people = {one.identity: one for one in await harness.livekit.participants(ROOM)}
     return people[identity].microphones
 
 
 async def start(
-    world: World, identity: str = PERSONS[0], upload: S3Target = NOWHERE, *, extension: str = "mp4"
+    harness: LiveKitHarness, identity: str = PERSONS[0], upload: S3Target = NOWHERE, *, extension: str = "mp4"
 ) -> EgressSnapshot:
     """Start an egress of a participant's microphone."""
-    (track_sid,) = await microphones(world, identity)
+    (track_sid,) = await microphones(harness, identity)
     key = f"{FOLDER}/microphone-{identity}.{extension}"
-    return await world.livekit.start_microphone(
+    return await harness.livekit.start_microphone(
         room_name=ROOM, track_sid=track_sid, object_key=key, upload=upload
     )
 
 
 async def start_routed(
-    world: World, doctor: str = PERSONS[0], patient: str = PERSONS[1], upload: S3Target = NOWHERE
+    harness: LiveKitHarness, doctor: str = PERSONS[0], patient: str = PERSONS[1], upload: S3Target = NOWHERE
 ) -> EgressSnapshot:
     """Start an egress that routes the doctor's microphone to the left channel and the patient's to the right."""
-    return await world.livekit.start_speakers(
+    return await harness.livekit.start_speakers(
         room_name=ROOM,
         doctor_identity=doctor,
         patient_identity=patient,
@@ -182,32 +182,32 @@ def routed(**changes: Any) -> StartEgressRequest:
     return StartEgressRequest(**request | changes)
 
 
-async def test_microphones_of_the_room_are_named_by_its_participants(world: World) -> None:
+async def test_microphones_of_the_room_are_named_by_its_participants(harness: LiveKitHarness) -> None:
     for identity in PERSONS:
-        await world.join(identity)
-    await world.stand_in.notifier.idle()
+        await harness.join(identity)
+    await harness.stand_in.notifier.idle()
     told = {
-        one.publisher_identity: one.microphone_sid for one in world.receiver.events() if one.microphone_sid
+        one.publisher_identity: one.microphone_sid for one in harness.receiver.events() if one.microphone_sid
     }
-    assert told == {identity: (await microphones(world, identity))[0] for identity in PERSONS}
-    (event, *_) = [one for one in world.receiver.vendor_events() if one.event == "track_published"]
+    assert told == {identity: (await microphones(harness, identity))[0] for identity in PERSONS}
+    (event, *_) = [one for one in harness.receiver.vendor_events() if one.event == "track_published"]
     assert event.participant.identity == PERSONS[0]
-    bodies = [body for body, _, _ in world.receiver.bodies if b"MICROPHONE" in body]
+    bodies = [body for body, _, _ in harness.receiver.bodies if b"MICROPHONE" in body]
     assert len(bodies) == len(PERSONS)
     assert not any(b'"type"' in body for body in bodies)
 
 
 async def test_each_microphone_gets_the_channel_of_its_person(
-    world: World, target: S3Target, store: ObjectStore, tmp_path: Path
+    harness: LiveKitHarness, target: S3Target, store: ObjectStore, tmp_path: Path
 ) -> None:
     for identity in PERSONS:
-        await world.join(identity)
-    started = [await start(world, identity, target) for identity in reversed(PERSONS)]
+        await harness.join(identity)
+    started = [await start(harness, identity, target) for identity in reversed(PERSONS)]
     for one in started:
-        await world.until(one.egress_id, "active")
-        await world.livekit.stop_egress(one.egress_id)
+        await harness.until(one.egress_id, "active")
+        await harness.livekit.stop_egress(one.egress_id)
     for number, one in zip((1, 0), started, strict=True):
-        ended = await world.until(one.egress_id, "complete")
+        ended = await harness.until(one.egress_id, "complete")
         path = await object_of(store, ended, tmp_path / f"{number}.mp4")
         for channel in (0, 1):
             assert loudness(path, TONES_HZ[number], channel) > 4 * loudness(
@@ -229,13 +229,13 @@ async def test_microphone_is_recorded_as_a_real_file_with_silence_at_its_end(
     codec: str,
     frequency: int,
 ) -> None:
-    async with opened(audio=sound) as world:
-        world.stand_in.orders.add(Order("scale", seconds=0.1))
-        await world.join()
-        started = await start(world, upload=target, extension=extension)
-        await world.until(started.egress_id, "active")
-        await world.livekit.stop_egress(started.egress_id)
-        ended = await world.until(started.egress_id, "complete")
+    async with opened(audio=sound) as harness:
+        harness.stand_in.orders.add(Order("scale", seconds=0.1))
+        await harness.join()
+        started = await start(harness, upload=target, extension=extension)
+        await harness.until(started.egress_id, "active")
+        await harness.livekit.stop_egress(started.egress_id)
+        ended = await harness.until(started.egress_id, "complete")
     path = await object_of(store, ended, tmp_path / "x")
     assert ended.object_key is not None
     found = await asyncio.to_thread(stored, store, ended.object_key)
@@ -251,81 +251,83 @@ async def test_microphone_is_recorded_as_a_real_file_with_silence_at_its_end(
     assert seconds - ended.duration_seconds == pytest.approx(0.42, abs=0.03)
 
 
-async def test_recording_ends_with_its_track_and_a_new_one_begins_anew(world: World) -> None:
-    await world.join()
-    first = await start(world)
-    await world.until(first.egress_id, "active")
-    (old,) = await microphones(world)
-    assert (await world.control("republish", {"room": ROOM, "identity": PERSONS[0]})).status_code == 204
-    ended = await world.until(first.egress_id, "failed")
+async def test_recording_ends_with_its_track_and_a_new_one_begins_anew(harness: LiveKitHarness) -> None:
+    await harness.join()
+    first = await start(harness)
+    await harness.until(first.egress_id, "active")
+    (old,) = await microphones(harness)
+    assert (await harness.control("republish", {"room": ROOM, "identity": PERSONS[0]})).status_code == 204
+    ended = await harness.until(first.egress_id, "failed")
     assert ended.error_reason == "upload_failed"
-    (new,) = await microphones(world)
+    (new,) = await microphones(harness)
     assert new != old
-    second = await start(world)
-    await world.until(second.egress_id, "active")
-    await world.stand_in.notifier.idle()
+    second = await start(harness)
+    await harness.until(second.egress_id, "active")
+    await harness.stand_in.notifier.idle()
     tracks = [
-        (one.event, one.track.sid) for one in world.receiver.vendor_events() if one.event.startswith("track_")
+        (one.event, one.track.sid)
+        for one in harness.receiver.vendor_events()
+        if one.event.startswith("track_")
     ]
     assert tracks.index(("track_published", new)) < tracks.index(("track_unpublished", old))
-    info = world.stand_in.recorder.rows.row(first.egress_id).info
+    info = harness.stand_in.recorder.rows.row(first.egress_id).info
     assert info.details == "End reason: Source closed"
 
 
 async def test_recording_of_an_unpublished_track_holds_what_was_said_until_then(
-    world: World, target: S3Target
+    harness: LiveKitHarness, target: S3Target
 ) -> None:
-    await world.join()
-    started = await start(world, upload=target)
-    await world.until(started.egress_id, "active")
-    await world.control("unpublish", {"room": ROOM, "identity": PERSONS[0]})
-    ended = await world.until(started.egress_id, "complete")
+    await harness.join()
+    started = await start(harness, upload=target)
+    await harness.until(started.egress_id, "active")
+    await harness.control("unpublish", {"room": ROOM, "identity": PERSONS[0]})
+    ended = await harness.until(started.egress_id, "complete")
     assert ended.duration_seconds is not None
     assert ended.duration_seconds < SOUND_SECONDS / 2
-    assert world.receiver.names()[-2:] == ["egress_updated", "egress_ended"]
+    assert harness.receiver.names()[-2:] == ["egress_updated", "egress_ended"]
 
 
-async def test_recording_of_somebody_who_leaves_holds_all(world: World, target: S3Target) -> None:
-    await world.join()
-    await world.join(PERSONS[1])
-    started = await start(world, upload=target)
-    await world.until(started.egress_id, "active")
-    await world.control("leave", {"room": ROOM, "identity": PERSONS[0]})
-    ended = await world.until(started.egress_id, "complete")
+async def test_recording_of_somebody_who_leaves_holds_all(harness: LiveKitHarness, target: S3Target) -> None:
+    await harness.join()
+    await harness.join(PERSONS[1])
+    started = await start(harness, upload=target)
+    await harness.until(started.egress_id, "active")
+    await harness.control("leave", {"room": ROOM, "identity": PERSONS[0]})
+    ended = await harness.until(started.egress_id, "complete")
     assert ended.duration_seconds == pytest.approx(SOUND_SECONDS, abs=0.1)
 
 
 async def test_recording_of_a_dead_device_ends_later_with_as_much_silence(
     sound: Path, target: S3Target, store: ObjectStore, tmp_path: Path
 ) -> None:
-    async with opened(audio=sound, pace=PACE) as world:
-        world.stand_in.orders.add(Order("scale", seconds=0.02))
-        await world.join()
-        await world.join(PERSONS[1])
-        started = await start(world, upload=target)
-        await world.until(started.egress_id, "active")
-        await world.control("kill", {"room": ROOM, "identity": PERSONS[0]})
-        assert len(await microphones(world)) == 1
-        assert (await world.listed(started.egress_id)).status == "active"
-        ended = await world.until(started.egress_id, "complete")
-        assert [one.identity for one in await world.livekit.participants(ROOM)] == [PERSONS[1]]
+    async with opened(audio=sound, pace=PACE) as harness:
+        harness.stand_in.orders.add(Order("scale", seconds=0.02))
+        await harness.join()
+        await harness.join(PERSONS[1])
+        started = await start(harness, upload=target)
+        await harness.until(started.egress_id, "active")
+        await harness.control("kill", {"room": ROOM, "identity": PERSONS[0]})
+        assert len(await microphones(harness)) == 1
+        assert (await harness.listed(started.egress_id)).status == "active"
+        ended = await harness.until(started.egress_id, "complete")
+        assert [one.identity for one in await harness.livekit.participants(ROOM)] == [PERSONS[1]]
     path = await object_of(store, ended, tmp_path / "x.mp4")
     with av.open(str(path)) as container:
         assert (container.duration or 0) / av.time_base > 21 * 0.02
 
 
 async def test_microphone_is_cut_to_where_the_video_of_its_room_is(
-    world: World, target: S3Target, store: ObjectStore, tmp_path: Path
+    harness: LiveKitHarness, target: S3Target, store: ObjectStore, tmp_path: Path
 ) -> None:
-    await world.control("join", {"room": ROOM, "identity": PERSONS[1], "channel": 1})
-    video = await world.start(target)
-    began = await world.until(video.egress_id, "active")
+    await harness.control("join", {"room": ROOM, "identity": PERSONS[1], "channel": 1})
+    video = await harness.start(target)
+    began = await harness.until(video.egress_id, "active")
     await asyncio.sleep(0.3)
-    await world.control("join", {"room": ROOM, "identity": PERSONS[0], "channel": 0})
-    started = await start(world, upload=target)
-    active = await world.until(started.egress_id, "active")
-    await world.livekit.stop_egress(started.egress_id)
-    ended = await world.until(started.egress_id, "complete")
+    await harness.control("join", {"room": ROOM, "identity": PERSONS[0], "channel": 0})
+    started = await start(harness, upload=target)
+    active = await harness.until(started.egress_id, "active")
+    await harness.livekit.stop_egress(started.egress_id)
+    ended = await harness.until(started.egress_id, "complete")
     assert began.started_at is not None
     assert active.started_at is not None
     assert ended.duration_seconds is not None
@@ -334,67 +336,67 @@ async def test_microphone_is_cut_to_where_the_video_of_its_room_is(
     assert ended.duration_seconds == pytest.approx(SOUND_SECONDS - late, abs=0.15)
 
 
-async def test_unknown_track_is_accepted_and_failed_later(world: World) -> None:
-    await world.join()
-    world.stand_in.orders.add(Order("scale", seconds=0.002))
-    started = await world.livekit.start_microphone(
+async def test_unknown_track_is_accepted_and_failed_later(harness: LiveKitHarness) -> None:
+    await harness.join()
+    harness.stand_in.orders.add(Order("scale", seconds=0.002))
+    started = await harness.livekit.start_microphone(
         room_name=ROOM, track_sid="TR_unknown", object_key="r/x.mp4", upload=NOWHERE
     )
     assert started.status == "starting"
-    failed = await world.until(started.egress_id, "failed")
+    failed = await harness.until(started.egress_id, "failed")
     assert (failed.error_code, failed.error_reason) == (404, "failed")
-    await world.stand_in.notifier.idle()
-    assert world.receiver.names() == ["egress_started", "egress_ended"]
+    await harness.stand_in.notifier.idle()
+    assert harness.receiver.names() == ["egress_started", "egress_ended"]
 
 
-async def test_track_that_is_published_while_it_is_waited_for_is_recorded(world: World) -> None:
-    world.stand_in.orders.add(Order("scale", seconds=0.3))
-    await world.control("join", {"room": ROOM, "identity": PERSONS[0], "publishes": False})
-    started = await start_routed(world)
-    await world.join(PERSONS[1])
-    assert (await world.listed(started.egress_id)).status == "starting"
-    await world.control("publish", {"room": ROOM, "identity": PERSONS[0]})
-    await world.until(started.egress_id, "active")
+async def test_track_that_is_published_while_it_is_waited_for_is_recorded(harness: LiveKitHarness) -> None:
+    harness.stand_in.orders.add(Order("scale", seconds=0.3))
+    await harness.control("join", {"room": ROOM, "identity": PERSONS[0], "publishes": False})
+    started = await start_routed(harness)
+    await harness.join(PERSONS[1])
+    assert (await harness.listed(started.egress_id)).status == "starting"
+    await harness.control("publish", {"room": ROOM, "identity": PERSONS[0]})
+    await harness.until(started.egress_id, "active")
 
 
 @pytest.mark.parametrize("doctor", PERSONS)
 async def test_routed_speakers_are_doctor_left_and_patient_right_in_any_order_of_joining(
-    world: World, target: S3Target, store: ObjectStore, tmp_path: Path, doctor: str
+    harness: LiveKitHarness, target: S3Target, store: ObjectStore, tmp_path: Path, doctor: str
 ) -> None:
     for identity in PERSONS:
-        await world.join(identity)
+        await harness.join(identity)
     (patient,) = set(PERSONS) - {doctor}
-    started = await start_routed(world, doctor, patient, target)
-    await world.until(started.egress_id, "active")
-    await world.livekit.stop_egress(started.egress_id)
-    ended = await world.until(started.egress_id, "complete")
+    started = await start_routed(harness, doctor, patient, target)
+    await harness.until(started.egress_id, "active")
+    await harness.livekit.stop_egress(started.egress_id)
+    ended = await harness.until(started.egress_id, "complete")
     path = await object_of(store, ended, tmp_path / "x.ogg")
     for channel, identity in enumerate((doctor, patient)):
         number = PERSONS.index(identity)
         assert loudness(path, TONES_HZ[number], channel) > 4 * loudness(path, TONES_HZ[1 - number], channel)
 
 
-async def test_routed_speakers_fail_when_one_does_not_come(world: World) -> None:
-    world.stand_in.orders.add(Order("scale", seconds=0.002))
-    await world.join(PERSONS[0])
-    started = await start_routed(world)
-    assert (await world.until(started.egress_id, "failed")).error_code == 404
+async def test_routed_speakers_fail_when_one_does_not_come(harness: LiveKitHarness) -> None:
+    harness.stand_in.orders.add(Order("scale", seconds=0.002))
+    await harness.join(PERSONS[0])
+    started = await start_routed(harness)
+    assert (await harness.until(started.egress_id, "failed")).error_code == 404
 
 
-async def test_recording_of_sound_shows_what_was_asked_without_storage_keys(world: World) -> None:
+async def test_recording_of_sound_shows_what_was_asked_without_storage_keys(harness: LiveKitHarness) -> None:
     for identity in PERSONS:
-        await world.join(identity)
-    await start(world)
-    await start_routed(world)
-    async with LiveKitAPI(world.url, KEY, SECRET) as api:
+        await harness.join(identity)
+    await start(harness)
+    await start_routed(harness)
+    async with LiveKitAPI(harness.url, KEY, SECRET) as api:
         listed = await api.egress.list_egress(ListEgressRequest())
     track = next(one for one in listed.items if one.HasField("track_composite"))
     routes = next(one for one in listed.items if one.HasField("egress"))
     assert track.track_composite.file_outputs[0].s3.secret == "{secret}"
     assert routes.egress.outputs[0].storage.s3.session_token == "{session_token}"
     assert {one.source_type for one in listed.items} == {EgressSourceType.EGRESS_SOURCE_TYPE_SDK}
-    await world.stand_in.notifier.idle()
-    told = b"".join(body for body, _, _ in world.receiver.bodies) + listed.SerializeToString()
+    await harness.stand_in.notifier.idle()
+    told = b"".join(body for body, _, _ in harness.receiver.bodies) + listed.SerializeToString()
     assert b"-KEPT" not in told
 
 
@@ -442,14 +444,17 @@ async def test_recording_of_sound_shows_what_was_asked_without_storage_keys(worl
     ],
 )
 async def test_start_of_sound_is_refused_as_livekit_would(
-    world: World, request_: TrackCompositeEgressRequest | StartEgressRequest, code: str, message: str
+    harness: LiveKitHarness,
+    request_: TrackCompositeEgressRequest | StartEgressRequest,
+    code: str,
+    message: str,
 ) -> None:
-    await world.join()
+    await harness.join()
     with pytest.raises(ServerError) as refused:
-        await called(world, request_)
+        await called(harness, request_)
     assert refused.value.code == code
     assert message in refused.value.message
-    assert await world.livekit.list_egress() == []
+    assert await harness.livekit.list_egress() == []
 
 
 @pytest.mark.parametrize(
@@ -463,71 +468,73 @@ async def test_start_of_sound_is_refused_as_livekit_would(
     ],
 )
 async def test_key_keeps_only_the_extension_of_its_type(
-    world: World, file: dict[str, Any], codec: Any, filename: str
+    harness: LiveKitHarness, file: dict[str, Any], codec: Any, filename: str
 ) -> None:
-    await world.join()
-    info = await called(world, asked(file=file, advanced=EncodingOptions(audio_codec=codec)))
+    await harness.join()
+    info = await called(harness, asked(file=file, advanced=EncodingOptions(audio_codec=codec)))
     assert info.file_results[0].filename == info.file.filename == filename
     assert info.status == EgressStatus.EGRESS_STARTING
 
 
-async def called(world: World, request: TrackCompositeEgressRequest | StartEgressRequest) -> EgressInfo:
+async def called(
+    harness: LiveKitHarness, request: TrackCompositeEgressRequest | StartEgressRequest
+) -> EgressInfo:
     """Send the request with the vendor's own client."""
-    async with LiveKitAPI(world.url, KEY, SECRET) as api:
+    async with LiveKitAPI(harness.url, KEY, SECRET) as api:
         if isinstance(request, StartEgressRequest):
             return await api.egress.start_egress(request)
         return await api.egress.start_track_composite_egress(request)
 
 
 @pytest.mark.parametrize("kind", ["refuse_start", "start_but_answer_503"])
-async def test_order_on_a_start_holds_for_a_microphone_too(world: World, kind: str) -> None:
-    await world.join()
-    world.stand_in.orders.add(Order(kind))
+async def test_order_on_a_start_holds_for_a_microphone_too(harness: LiveKitHarness, kind: str) -> None:
+    await harness.join()
+    harness.stand_in.orders.add(Order(kind))
     with pytest.raises(Exception, match="livekit_") as refused:
-        await start(world)
+        await start(harness)
     assert isinstance(refused.value, LiveKitRefused) == (kind == "refuse_start")
 
 
-async def test_stop_before_the_start_aborts_a_microphone(world: World) -> None:
-    await world.join()
-    world.stand_in.orders.add(Order("no_start_signal"))
-    started = await start(world)
-    await world.livekit.stop_egress(started.egress_id)
-    assert (await world.until(started.egress_id, "aborted")).error_reason == "stopped_before_start"
+async def test_stop_before_the_start_aborts_a_microphone(harness: LiveKitHarness) -> None:
+    await harness.join()
+    harness.stand_in.orders.add(Order("no_start_signal"))
+    started = await start(harness)
+    await harness.livekit.stop_egress(started.egress_id)
+    assert (await harness.until(started.egress_id, "aborted")).error_reason == "stopped_before_start"
 
 
 async def test_delays_are_livekits_own_by_the_scale_of_one() -> None:
-    async with opened(pace=Pace(scale=0.001)) as world:
-        assert world.stand_in.delays.seconds(30) == pytest.approx(0.03)
-        await world.control("orders", {"order": "scale", "seconds": 1})
-        assert world.stand_in.delays.seconds(30) == 30
-        assert all(0.3 <= world.stand_in.delays.seconds((0.3, 0.9)) <= 0.9 for _ in range(50))
-        await world.control("orders", {"order": "scale", "seconds": 0})
-        assert world.stand_in.delays.seconds(30) == 0
+    async with opened(pace=Pace(scale=0.001)) as harness:
+        assert harness.stand_in.delays.seconds(30) == pytest.approx(0.03)
+        await harness.control("orders", {"order": "scale", "seconds": 1})
+        assert harness.stand_in.delays.seconds(30) == 30
+        assert all(0.3 <= harness.stand_in.delays.seconds((0.3, 0.9)) <= 0.9 for _ in range(50))
+        await harness.control("orders", {"order": "scale", "seconds": 0})
+        assert harness.stand_in.delays.seconds(30) == 0
 
 
-async def test_object_key_of_the_video_is_not_the_microphones(world: World) -> None:
-    await world.join()
-    video, microphone = await world.start(), await start(world)
-    keys = {one.egress_id: one.object_key for one in await world.livekit.list_egress(room_name=ROOM)}
+async def test_object_key_of_the_video_is_not_the_microphones(harness: LiveKitHarness) -> None:
+    await harness.join()
+    video, microphone = await harness.start(), await start(harness)
+    keys = {one.egress_id: one.object_key for one in await harness.livekit.list_egress(room_name=ROOM)}
     assert keys == {
         video.egress_id: OBJECT_KEY,
         microphone.egress_id: f"{FOLDER}/microphone-{PERSONS[0]}.mp4",
     }
 
 
-async def test_voice_is_the_channel_that_is_given_at_joining_with_a_token(world: World) -> None:
-    token = world.livekit.join_token(identity="patient", room=ROOM, metadata="")
+async def test_voice_is_the_channel_that_is_given_at_joining_with_a_token(harness: LiveKitHarness) -> None:
+    token = harness.livekit.join_token(identity="patient", room=ROOM, metadata="")
     for wrong in (-1, "1", True, 0.5):
-        assert (await world.post("join", {"token": token, "channel": wrong})).status_code == 400
-    assert await world.livekit.participants(ROOM) == []
-    assert (await world.post("join", {"token": token, "channel": 1})).status_code == 200
-    await world.join("doctor")
-    await world.join("guest")
-    rooms = world.stand_in.rooms
+        assert (await harness.post("join", {"token": token, "channel": wrong})).status_code == 400
+    assert await harness.livekit.participants(ROOM) == []
+    assert (await harness.post("join", {"token": token, "channel": 1})).status_code == 200
+    await harness.join("doctor")
+    await harness.join("guest")
+    rooms = harness.stand_in.rooms
     assert [rooms.channel(ROOM, identity) for identity in ("patient", "doctor", "guest")] == [1, 0, 2]
-    await world.control("leave", {"room": ROOM, "identity": "patient"})
-    await world.join("patient")
+    await harness.control("leave", {"room": ROOM, "identity": "patient"})
+    await harness.join("patient")
     assert rooms.channel(ROOM, "patient") == 1
 
 

@@ -19,7 +19,7 @@ from tests.databases import Database
 from tests.faults.cloud import Crashed, Disturbance
 from tests.faults.ground import GUEST, STRANGER, Ground, Stage, ground
 from tests.faults.oracle import Row, recordings
-from tests.integration.recording_world import DOCTOR, asker
+from tests.integration.recording_harness import DOCTOR, asker
 
 T = TypeVar("T")
 A_MINUTE_AND_MORE = timedelta(seconds=62)

@@ -13,7 +13,7 @@ from devstack.openai import create_openai_app
 from devstack.openai.app import MAX_BYTES
 from devstack.openai.config import OpenAIConfig, load_config, save_config
 from devstack.openai.recogniser import RATE, Recogniser, decode
-from tests.integration.recording_world import served
+from tests.integration.recording_harness import served
 from tests.integration.spoken import silence_flac, turn_flac, turns, word_error_rate
 
 pytestmark = pytest.mark.anyio

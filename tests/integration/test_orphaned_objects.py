@@ -67,7 +67,7 @@ class AgedStorage(Storage):
 
 
 @dataclass
-class World:
+class BucketHarness:
     """The sweeper, a bucket and a database with the same deployment mark, and a consultation."""
 
     database: Database
@@ -139,13 +139,13 @@ class World:
 
 
 @pytest.fixture
-async def world(database: Database, emptied_store: ObjectStore) -> AsyncIterator[World]:
+async def harness(database: Database, emptied_store: ObjectStore) -> AsyncIterator[BucketHarness]:
     async with _opened(database, emptied_store) as made:
         yield made
 
 
 @asynccontextmanager
-async def _opened(database: Database, store: ObjectStore) -> AsyncIterator[World]:
+async def _opened(database: Database, store: ObjectStore) -> AsyncIterator[BucketHarness]:
     mark_database(database.owner_url, "practice")
     storage = AgedStorage(endpoint_url=store.endpoint_url, bucket=store.bucket, credentials=store.writer)
     await storage.claim("practice")
@@ -153,7 +153,7 @@ async def _opened(database: Database, store: ObjectStore) -> AsyncIterator[World
     worker = Pool(database.worker_url, application="test", max_size=4)
     await worker.open()
     try:
-        yield World(
+        yield BucketHarness(
             database,
             worker,
             storage,
@@ -173,14 +173,14 @@ def _consultation(database: Database) -> UUID:
         return practice.consultation(practice.member(uuid4()))
 
 
-async def test_what_a_recording_has_stays_however_old(world: World) -> None:
+async def test_what_a_recording_has_stays_however_old(harness: BucketHarness) -> None:
     for status in ("READY", "LOST", "VERIFYING", "RECORDING"):
-        await world.put(world.key(world.recording(status)))
-    world.storage.age = 10 * PAST
+        await harness.put(harness.key(harness.recording(status)))
+    harness.storage.age = 10 * PAST
 
-    assert await world.sweeper.run_once() == SweepReport(4, 0, 0, 0, 0)
-    assert len(await world.keys("r/")) == 4
-    assert world.audited() == []
+    assert await harness.sweeper.run_once() == SweepReport(4, 0, 0, 0, 0)
+    assert len(await harness.keys("r/")) == 4
+    assert harness.audited() == []
 
 
 @pytest.mark.parametrize(
@@ -188,106 +188,106 @@ async def test_what_a_recording_has_stays_however_old(world: World) -> None:
     [("ABORTED", None, False), ("ABORTED", "EG_1", False), ("FAILED", None, False), ("FAILED", "EG_1", True)],
 )
 async def test_a_recording_given_up_before_anything_was_known_of_it_has_no_object(
-    world: World, status: str, egress_id: str | None, has_it: bool
+    harness: BucketHarness, status: str, egress_id: str | None, has_it: bool
 ) -> None:
-    recording = world.recording(status)
-    with psycopg.connect(world.database.superuser_url) as connection:
+    recording = harness.recording(status)
+    with psycopg.connect(harness.database.superuser_url) as connection:
         connection.execute("set session_replication_role = replica")
         connection.execute(
             "update resguardo.recordings set egress_id = %s where id = %s", (egress_id, recording)
         )
-    await world.put(world.key(recording))
-    world.storage.age = PAST
+    await harness.put(harness.key(recording))
+    harness.storage.age = PAST
 
-    assert (await world.sweeper.run_once()).orphans_swept == int(not has_it)
-    assert len(await world.keys("r/")) == int(has_it)
+    assert (await harness.sweeper.run_once()).orphans_swept == int(not has_it)
+    assert len(await harness.keys("r/")) == int(has_it)
 
 
 async def test_an_orphan_is_reported_once_and_waits_for_the_quarantine(
-    world: World, caplog: pytest.LogCaptureFixture
+    harness: BucketHarness, caplog: pytest.LogCaptureFixture
 ) -> None:
-    recording = await world.orphan()
-    world.storage.age = QUARANTINE - timedelta(minutes=5)
+    recording = await harness.orphan()
+    harness.storage.age = QUARANTINE - timedelta(minutes=5)
     caplog.set_level(logging.INFO, "app.recordings")
 
-    assert await world.sweeper.run_once() == SweepReport(1, 1, 0, 0, 0)
-    assert await world.sweeper.run_once() == SweepReport(1, 1, 0, 0, 0)
+    assert await harness.sweeper.run_once() == SweepReport(1, 1, 0, 0, 0)
+    assert await harness.sweeper.run_once() == SweepReport(1, 1, 0, 0, 0)
 
-    assert world.audited() == [("object.report_orphan", "ALLOWED", "no_recording_has_it", recording)]
+    assert harness.audited() == [("object.report_orphan", "ALLOWED", "no_recording_has_it", recording)]
     assert caplog.messages == [
-        f"orphan in the bucket: no_recording_has_it: consultation={world.consultation} recording={recording}"
+        f"orphan in the bucket: no_recording_has_it: consultation={harness.consultation} recording={recording}"
     ]
-    assert await world.keys("r/") == [world.key(recording)]
+    assert await harness.keys("r/") == [harness.key(recording)]
 
 
 async def test_an_orphan_past_the_quarantine_goes_after_its_audit_row(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    harness: BucketHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recording = await world.orphan()
-    world.storage.age = PAST
+    recording = await harness.orphan()
+    harness.storage.age = PAST
     at_deletion: list[list[tuple[Any, ...]]] = []
 
     async def delete(key: str) -> None:
-        at_deletion.append(world.audited())
-        await Storage.delete(world.storage, key)
+        at_deletion.append(harness.audited())
+        await Storage.delete(harness.storage, key)
 
-    monkeypatch.setattr(world.storage, "delete", delete)
+    monkeypatch.setattr(harness.storage, "delete", delete)
 
-    assert await world.sweeper.run_once() == SweepReport(1, 0, 1, 0, 0)
+    assert await harness.sweeper.run_once() == SweepReport(1, 0, 1, 0, 0)
 
     rows = [
         ("object.report_orphan", "ALLOWED", "no_recording_has_it", recording),
         ("object.sweep_orphan", "ALLOWED", "past_quarantine", recording),
     ]
-    assert (at_deletion, world.audited()) == ([rows], rows)
-    assert await world.keys("r/") == []
-    assert await world.sweeper.run_once() == SweepReport(0, 0, 0, 0, 0)
+    assert (at_deletion, harness.audited()) == ([rows], rows)
+    assert await harness.keys("r/") == []
+    assert await harness.sweeper.run_once() == SweepReport(0, 0, 0, 0, 0)
 
 
-async def test_an_orphan_that_came_by_multipart_goes_too(world: World) -> None:
-    key = world.key(uuid4())
-    upload_id = world.begin_upload(key)
-    parts = world.recorder.upload_part(
-        Bucket=world.bucket, Key=key, UploadId=upload_id, PartNumber=1, Body=b"film"
+async def test_an_orphan_that_came_by_multipart_goes_too(harness: BucketHarness) -> None:
+    key = harness.key(uuid4())
+    upload_id = harness.begin_upload(key)
+    parts = harness.recorder.upload_part(
+        Bucket=harness.bucket, Key=key, UploadId=upload_id, PartNumber=1, Body=b"film"
     )
-    world.recorder.complete_multipart_upload(
-        Bucket=world.bucket,
+    harness.recorder.complete_multipart_upload(
+        Bucket=harness.bucket,
         Key=key,
         UploadId=upload_id,
         MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": parts["ETag"]}]},
     )
-    world.storage.age = PAST
+    harness.storage.age = PAST
 
-    assert await world.sweeper.run_once() == SweepReport(1, 0, 1, 0, 0)
+    assert await harness.sweeper.run_once() == SweepReport(1, 0, 1, 0, 0)
 
 
 @pytest.mark.parametrize("place", ["r/d90", "r/d3650", "keep", "r/standard"])
-async def test_an_orphan_goes_wherever_recordings_lie(world: World, place: str) -> None:
-    orphan, known = (f"{place}/{world.consultation}/{uuid4()}/video.mp4" for _ in range(2))
-    await world.put(orphan)
-    world.recording("READY", await world.put(known))
-    world.storage.age = PAST
+async def test_an_orphan_goes_wherever_recordings_lie(harness: BucketHarness, place: str) -> None:
+    orphan, known = (f"{place}/{harness.consultation}/{uuid4()}/video.mp4" for _ in range(2))
+    await harness.put(orphan)
+    harness.recording("READY", await harness.put(known))
+    harness.storage.age = PAST
 
-    assert await world.sweeper.run_once() == SweepReport(2, 0, 1, 0, 0)
-    assert await world.keys(place + "/") == [known]
-
-
-async def test_an_upload_that_nobody_finishes_ends_under_keep_too(world: World) -> None:
-    world.begin_upload(f"keep/{world.consultation}/{uuid4()}/video.mp4")
-    world.storage.age = PAST
-
-    assert await world.sweeper.run_once() == SweepReport(0, 0, 0, 0, 1)
-    assert await world.uploads() == []
+    assert await harness.sweeper.run_once() == SweepReport(2, 0, 1, 0, 0)
+    assert await harness.keys(place + "/") == [known]
 
 
-async def test_nothing_outside_of_the_recordings_is_listed_or_touched(world: World) -> None:
+async def test_an_upload_that_nobody_finishes_ends_under_keep_too(harness: BucketHarness) -> None:
+    harness.begin_upload(f"keep/{harness.consultation}/{uuid4()}/video.mp4")
+    harness.storage.age = PAST
+
+    assert await harness.sweeper.run_once() == SweepReport(0, 0, 0, 0, 1)
+    assert await harness.uploads() == []
+
+
+async def test_nothing_outside_of_the_recordings_is_listed_or_touched(harness: BucketHarness) -> None:
     others = ["audit/1", "ledger/1", "exports/1", "keepsake", "recordings"]
     for key in others:
-        await world.put(key)
-    world.storage.age = 10 * PAST
+        await harness.put(key)
+    harness.storage.age = 10 * PAST
 
-    assert await world.sweeper.run_once() == SweepReport(0, 0, 0, 0, 0)
-    assert await world.keys() == sorted([*others, "deployment"])
+    assert await harness.sweeper.run_once() == SweepReport(0, 0, 0, 0, 0)
+    assert await harness.keys() == sorted([*others, "deployment"])
 
 
 @pytest.mark.parametrize(
@@ -301,32 +301,34 @@ async def test_nothing_outside_of_the_recordings_is_listed_or_touched(world: Wor
     ],
 )
 async def test_what_is_not_ours_is_left_to_people(
-    world: World, key: str, caplog: pytest.LogCaptureFixture
+    harness: BucketHarness, key: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await world.put(key)
-    world.storage.age = 10 * PAST
+    await harness.put(key)
+    harness.storage.age = 10 * PAST
 
-    assert await world.sweeper.run_once() == SweepReport(1, 1, 0, 0, 0)
-    assert await world.keys(key.partition("/")[0] + "/") == [key]
+    assert await harness.sweeper.run_once() == SweepReport(1, 1, 0, 0, 0)
+    assert await harness.keys(key.partition("/")[0] + "/") == [key]
     assert caplog.messages == [
         "orphan in the bucket: no_recording_has_it: its key is not ours, so a person must decide"
     ]
-    assert world.audited() == []
+    assert harness.audited() == []
 
 
-async def test_a_clock_of_the_store_that_jumps_ahead_deletes_nothing(world: World) -> None:
-    await world.orphan()
-    world.storage.clock_off = 10 * PAST
+async def test_a_clock_of_the_store_that_jumps_ahead_deletes_nothing(harness: BucketHarness) -> None:
+    await harness.orphan()
+    harness.storage.clock_off = 10 * PAST
 
-    assert await world.sweeper.run_once() == SweepReport(1, 1, 0, 0, 0)
+    assert await harness.sweeper.run_once() == SweepReport(1, 1, 0, 0, 0)
 
 
-async def test_a_clock_of_the_database_that_jumps_ahead_deletes_nothing(world: World) -> None:
-    await world.orphan()
-    world.storage.age = PAST
-    world.storage.clock_off = -PAST  # The object is new by the store's clock and old by the database's clock
+async def test_a_clock_of_the_database_that_jumps_ahead_deletes_nothing(harness: BucketHarness) -> None:
+    await harness.orphan()
+    harness.storage.age = PAST
+    harness.storage.clock_off = (
+        -PAST
+    )  # The object is new by the store's clock and old by the database's clock
 
-    assert await world.sweeper.run_once() == SweepReport(1, 1, 0, 0, 0)
+    assert await harness.sweeper.run_once() == SweepReport(1, 1, 0, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -334,235 +336,241 @@ async def test_a_clock_of_the_database_that_jumps_ahead_deletes_nothing(world: W
     [("RECORDING", False), ("VERIFYING", False), ("LOST", False), ("READY", True)],
 )
 async def test_a_superseded_object_goes_only_once_its_recording_is_settled(
-    world: World, status: str, is_settled: bool
+    harness: BucketHarness, status: str, is_settled: bool
 ) -> None:
-    recording = world.recording(status)
-    world.point(recording, world.key(recording, "video-2.mp4"))
-    first = await world.put(world.key(recording))
-    second = await world.put(world.key(recording, "video-2.mp4"))
-    world.storage.age = PAST
+    recording = harness.recording(status)
+    harness.point(recording, harness.key(recording, "video-2.mp4"))
+    first = await harness.put(harness.key(recording))
+    second = await harness.put(harness.key(recording, "video-2.mp4"))
+    harness.storage.age = PAST
 
-    assert (await world.sweeper.run_once()).orphans_swept == int(is_settled)
-    assert set(await world.keys("r/")) == ({second} if is_settled else {first, second})
+    assert (await harness.sweeper.run_once()).orphans_swept == int(is_settled)
+    assert set(await harness.keys("r/")) == ({second} if is_settled else {first, second})
 
 
-async def test_a_speakers_row_that_runs_saves_what_lies_beside_its_video(world: World) -> None:
-    video = world.recording("READY")
-    speakers = world.recording("RECORDING", world.key(video, "speakers-2.ogg"))
-    with psycopg.connect(world.database.superuser_url) as connection:
+async def test_a_speakers_row_that_runs_saves_what_lies_beside_its_video(harness: BucketHarness) -> None:
+    video = harness.recording("READY")
+    speakers = harness.recording("RECORDING", harness.key(video, "speakers-2.ogg"))
+    with psycopg.connect(harness.database.superuser_url) as connection:
         connection.execute("set session_replication_role = replica")
         connection.execute(
             "update resguardo.recordings set medium = 'SPEAKERS', video_id = %s where id = %s",
             (video, speakers),
         )
-    await world.put(world.key(video, "speakers.ogg"))
-    world.storage.age = PAST
+    await harness.put(harness.key(video, "speakers.ogg"))
+    harness.storage.age = PAST
 
-    assert await world.sweeper.run_once() == SweepReport(1, 1, 0, 0, 0)
+    assert await harness.sweeper.run_once() == SweepReport(1, 1, 0, 0, 0)
 
 
 async def test_a_row_that_comes_in_between_saves_its_object(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    harness: BucketHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recording = world.recording("READY", world.key(uuid4()))
-    key = await world.put(world.key(recording))
-    world.storage.age = PAST
+    recording = harness.recording("READY", harness.key(uuid4()))
+    key = await harness.put(harness.key(recording))
+    harness.storage.age = PAST
 
     async def head(asked: str) -> StoredObject | None:
-        world.point(recording, key)
-        return await AgedStorage.head(world.storage, asked)
+        harness.point(recording, key)
+        return await AgedStorage.head(harness.storage, asked)
 
-    monkeypatch.setattr(world.storage, "head", head)
+    monkeypatch.setattr(harness.storage, "head", head)
 
-    assert await world.sweeper.run_once() == SweepReport(1, 1, 0, 0, 0)
-    assert await world.keys("r/") == [key]
-    assert [row[0] for row in world.audited()] == ["object.report_orphan"]
+    assert await harness.sweeper.run_once() == SweepReport(1, 1, 0, 0, 0)
+    assert await harness.keys("r/") == [key]
+    assert [row[0] for row in harness.audited()] == ["object.report_orphan"]
 
 
 @pytest.mark.parametrize("body", [b"film", b"another"], ids=["same bytes", "other bytes"])
 async def test_an_object_written_again_in_between_stays(
-    world: World, monkeypatch: pytest.MonkeyPatch, body: bytes
+    harness: BucketHarness, monkeypatch: pytest.MonkeyPatch, body: bytes
 ) -> None:
-    recording = await world.orphan()
-    key = world.key(recording)
-    world.storage.age = PAST
+    recording = await harness.orphan()
+    key = harness.key(recording)
+    harness.storage.age = PAST
 
     async def head(asked: str) -> StoredObject | None:
         monkeypatch.undo()
-        world.recorder.put_object(Bucket=world.bucket, Key=key, Body=body)
-        stored = await Storage.head(world.storage, asked)
+        harness.recorder.put_object(Bucket=harness.bucket, Key=key, Body=body)
+        stored = await Storage.head(harness.storage, asked)
         assert stored is not None
         is_same = body == b"film"
         return stored if is_same else replace(stored, last_modified=stored.last_modified - PAST)
 
-    monkeypatch.setattr(world.storage, "head", head)
+    monkeypatch.setattr(harness.storage, "head", head)
 
-    assert await world.sweeper.run_once() == SweepReport(1, 1, 0, 0, 0)
-    assert await world.storage.get_small(key, 10) == body
-    assert [row[0] for row in world.audited()] == ["object.report_orphan"]
+    assert await harness.sweeper.run_once() == SweepReport(1, 1, 0, 0, 0)
+    assert await harness.storage.get_small(key, 10) == body
+    assert [row[0] for row in harness.audited()] == ["object.report_orphan"]
 
 
-async def test_too_many_orphans_stop_the_sweep(world: World, caplog: pytest.LogCaptureFixture) -> None:
+async def test_too_many_orphans_stop_the_sweep(
+    harness: BucketHarness, caplog: pytest.LogCaptureFixture
+) -> None:
     for _ in range(21):
-        await world.orphan()
-    upload = world.key(uuid4())
-    world.begin_upload(upload)
-    world.storage.age = PAST
+        await harness.orphan()
+    upload = harness.key(uuid4())
+    harness.begin_upload(upload)
+    harness.storage.age = PAST
 
-    report = await world.sweeper.run_once()
+    report = await harness.sweeper.run_once()
 
     assert report == SweepReport(21, 21, 0, 1, 0, TOO_MANY_ORPHANS)
     assert [one.getMessage() for one in caplog.records if one.levelno == logging.ERROR] == [
         "nothing is swept: too_many_orphans: 21 of 21 objects; is this the right database, or a restored one?"
     ]
-    assert (len(await world.keys("r/")), await world.uploads()) == (21, [upload])
-    assert {row[0] for row in world.audited()} == {"object.report_orphan"}
+    assert (len(await harness.keys("r/")), await harness.uploads()) == (21, [upload])
+    assert {row[0] for row in harness.audited()} == {"object.report_orphan"}
 
 
-async def test_few_orphans_or_a_small_part_are_swept(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_few_orphans_or_a_small_part_are_swept(
+    harness: BucketHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(orphaned_objects, "FEW_ORPHANS", 1)
     for status in ["READY"] * 18:
-        await world.put(world.key(world.recording(status)))
+        await harness.put(harness.key(harness.recording(status)))
     for _ in range(2):
-        await world.orphan()
-    world.storage.age = PAST
+        await harness.orphan()
+    harness.storage.age = PAST
 
-    assert await world.sweeper.run_once() == SweepReport(20, 0, 2, 0, 0)
+    assert await harness.sweeper.run_once() == SweepReport(20, 0, 2, 0, 0)
 
 
 async def test_one_pass_reports_and_sweeps_no_more_than_its_part(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    harness: BucketHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(orphaned_objects, "AT_ONCE", 2)
     for _ in range(3):
-        await world.orphan()
-    world.storage.age = PAST
+        await harness.orphan()
+    harness.storage.age = PAST
 
-    assert await world.sweeper.run_once() == SweepReport(3, 1, 2, 0, 0)
-    assert await world.sweeper.run_once() == SweepReport(1, 0, 1, 0, 0)
-    assert [row[0] for row in world.audited()].count("object.report_orphan") == 3
+    assert await harness.sweeper.run_once() == SweepReport(3, 1, 2, 0, 0)
+    assert await harness.sweeper.run_once() == SweepReport(1, 0, 1, 0, 0)
+    assert [row[0] for row in harness.audited()].count("object.report_orphan") == 3
 
 
 @pytest.mark.parametrize(
     ("mark", "reason"), [("other", "bucket_of_another_deployment"), (None, "bucket_unmarked")]
 )
 async def test_nothing_is_swept_in_the_bucket_of_another_deployment(
-    world: World, mark: str | None, reason: str
+    harness: BucketHarness, mark: str | None, reason: str
 ) -> None:
-    recording = await world.orphan()
-    world.storage.age = PAST
-    await world.storage.delete("deployment")
+    recording = await harness.orphan()
+    harness.storage.age = PAST
+    await harness.storage.delete("deployment")
     if mark is not None:
-        await world.storage.claim(mark)
+        await harness.storage.claim(mark)
 
     with pytest.raises(Conflict, match=reason):
-        await world.sweeper.run_once()
+        await harness.sweeper.run_once()
 
-    assert (await world.keys("r/"), world.audited()) == ([world.key(recording)], [])
+    assert (await harness.keys("r/"), harness.audited()) == ([harness.key(recording)], [])
 
 
-async def test_two_sweepers_at_once_are_harmless(world: World) -> None:
-    kept = await world.put(world.key(world.recording("READY")))
+async def test_two_sweepers_at_once_are_harmless(harness: BucketHarness) -> None:
+    kept = await harness.put(harness.key(harness.recording("READY")))
     for _ in range(5):
-        await world.orphan()
-    world.begin_upload(world.key(uuid4()))
-    world.storage.age = PAST
+        await harness.orphan()
+    harness.begin_upload(harness.key(uuid4()))
+    harness.storage.age = PAST
     reports: list[SweepReport] = []
 
     async def sweep() -> None:
-        reports.append(await world.again().run_once())
+        reports.append(await harness.again().run_once())
 
     async with anyio.create_task_group() as tasks:
         for _ in range(3):
             tasks.start_soon(sweep)
 
-    assert (await world.keys("r/"), await world.uploads()) == ([kept], [])
+    assert (await harness.keys("r/"), await harness.uploads()) == ([kept], [])
     assert [(report.orphans_waiting, report.uploads_waiting) for report in reports] == [(0, 0)] * 3
 
 
 @pytest.mark.parametrize("is_deleted", [False, True])
 async def test_a_sweep_cut_short_at_the_deletion_is_done_by_the_next(
-    world: World, monkeypatch: pytest.MonkeyPatch, is_deleted: bool
+    harness: BucketHarness, monkeypatch: pytest.MonkeyPatch, is_deleted: bool
 ) -> None:
-    await world.orphan()
-    world.storage.age = PAST
+    await harness.orphan()
+    harness.storage.age = PAST
 
     async def cut_short(key: str) -> None:
         if is_deleted:
-            await Storage.delete(world.storage, key)
+            await Storage.delete(harness.storage, key)
         raise UpstreamFailed("storage_unreachable")
 
-    monkeypatch.setattr(world.storage, "delete", cut_short)
+    monkeypatch.setattr(harness.storage, "delete", cut_short)
     with pytest.raises(UpstreamFailed, match="storage_unreachable"):
-        await world.sweeper.run_once()
+        await harness.sweeper.run_once()
     monkeypatch.undo()
 
-    assert (await world.again().run_once()).orphans_swept == (0 if is_deleted else 1)
-    assert await world.keys("r/") == []
+    assert (await harness.again().run_once()).orphans_swept == (0 if is_deleted else 1)
+    assert await harness.keys("r/") == []
 
 
 @pytest.mark.parametrize("reason", ["deletion_refused", "still_there"])
 async def test_what_the_bucket_does_not_give_up_is_told_and_asked_for_once(
-    world: World, monkeypatch: pytest.MonkeyPatch, reason: str
+    harness: BucketHarness, monkeypatch: pytest.MonkeyPatch, reason: str
 ) -> None:
-    held, other = sorted([await world.orphan(), await world.orphan()], key=lambda one: world.key(one))
-    world.storage.age = PAST
+    held, other = sorted([await harness.orphan(), await harness.orphan()], key=lambda one: harness.key(one))
+    harness.storage.age = PAST
     asked: list[str] = []
 
     async def delete(key: str) -> None:
         asked.append(key)
-        if key != world.key(held):
-            await Storage.delete(world.storage, key)
+        if key != harness.key(held):
+            await Storage.delete(harness.storage, key)
         elif reason == "deletion_refused":
             raise UpstreamFailed("storage_credentials_refused", operation="delete", status=403)
 
-    monkeypatch.setattr(world.storage, "delete", delete)
+    monkeypatch.setattr(harness.storage, "delete", delete)
 
-    assert await world.sweeper.run_once() == SweepReport(2, 1, 1, 0, 0)
-    assert await world.sweeper.run_once() == SweepReport(1, 1, 0, 0, 0)
+    assert await harness.sweeper.run_once() == SweepReport(2, 1, 1, 0, 0)
+    assert await harness.sweeper.run_once() == SweepReport(1, 1, 0, 0, 0)
 
-    assert asked == [world.key(held), world.key(other)]
-    assert ("object.sweep_orphan", "FAILED", reason, held) in world.audited()
+    assert asked == [harness.key(held), harness.key(other)]
+    assert ("object.sweep_orphan", "FAILED", reason, held) in harness.audited()
 
 
-async def test_an_unfinished_upload_is_reported_and_aborted_past_its_quarantine(world: World) -> None:
-    recording = world.recording("FAILED")
-    world.begin_upload(world.key(recording))
-    world.storage.age = UPLOAD_QUARANTINE - timedelta(minutes=5)
+async def test_an_unfinished_upload_is_reported_and_aborted_past_its_quarantine(
+    harness: BucketHarness,
+) -> None:
+    recording = harness.recording("FAILED")
+    harness.begin_upload(harness.key(recording))
+    harness.storage.age = UPLOAD_QUARANTINE - timedelta(minutes=5)
 
-    assert await world.sweeper.run_once() == SweepReport(0, 0, 0, 1, 0)
-    world.storage.age = UPLOAD_QUARANTINE + timedelta(minutes=5)
-    assert await world.sweeper.run_once() == SweepReport(0, 0, 0, 0, 1)
-    assert await world.sweeper.run_once() == SweepReport(0, 0, 0, 0, 0)
+    assert await harness.sweeper.run_once() == SweepReport(0, 0, 0, 1, 0)
+    harness.storage.age = UPLOAD_QUARANTINE + timedelta(minutes=5)
+    assert await harness.sweeper.run_once() == SweepReport(0, 0, 0, 0, 1)
+    assert await harness.sweeper.run_once() == SweepReport(0, 0, 0, 0, 0)
 
-    assert await world.uploads() == []
-    assert world.audited() == [
+    assert await harness.uploads() == []
+    assert harness.audited() == [
         ("object.report_orphan", "ALLOWED", "unfinished_upload", recording),
         ("object.abort_upload", "ALLOWED", "past_quarantine", recording),
     ]
 
 
 @pytest.mark.parametrize("status", ["REQUESTED", "STARTING", "RECORDING", "STOPPING", "VERIFYING"])
-async def test_an_upload_of_a_running_recording_is_never_aborted(world: World, status: str) -> None:
-    recording = world.recording(status)
-    world.begin_upload(world.key(recording, "video-2.mp4"))
-    world.storage.age = 10 * PAST
+async def test_an_upload_of_a_running_recording_is_never_aborted(harness: BucketHarness, status: str) -> None:
+    recording = harness.recording(status)
+    harness.begin_upload(harness.key(recording, "video-2.mp4"))
+    harness.storage.age = 10 * PAST
 
-    assert await world.sweeper.run_once() == SweepReport(0, 0, 0, 1, 0)
-    assert len(await world.uploads()) == 1
-    assert world.audited() == []
+    assert await harness.sweeper.run_once() == SweepReport(0, 0, 0, 1, 0)
+    assert len(await harness.uploads()) == 1
+    assert harness.audited() == []
 
 
 async def test_an_upload_whose_recording_begins_in_between_is_not_aborted(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    harness: BucketHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recording = world.recording("FAILED")
-    world.begin_upload(world.key(recording))
-    world.storage.age = PAST
+    recording = harness.recording("FAILED")
+    harness.begin_upload(harness.key(recording))
+    harness.storage.age = PAST
     report = OrphanedObjects._report
 
     async def reported(self: OrphanedObjects, *arguments: Any) -> int:
-        with psycopg.connect(world.database.superuser_url) as connection:
+        with psycopg.connect(harness.database.superuser_url) as connection:
             connection.execute("set session_replication_role = replica")
             connection.execute(
                 "update resguardo.recordings set status = 'RECORDING' where id = %s", (recording,)
@@ -571,14 +579,14 @@ async def test_an_upload_whose_recording_begins_in_between_is_not_aborted(
 
     monkeypatch.setattr(OrphanedObjects, "_report", reported)
 
-    assert await world.sweeper.run_once() == SweepReport(0, 0, 0, 1, 0)
-    assert len(await world.uploads()) == 1
+    assert await harness.sweeper.run_once() == SweepReport(0, 0, 0, 1, 0)
+    assert len(await harness.uploads()) == 1
 
 
-async def test_an_upload_elsewhere_or_not_ours_is_left(world: World) -> None:
-    world.begin_upload(f"keep/{uuid4()}")
-    world.begin_upload("r/readme")
-    world.storage.age = 10 * PAST
+async def test_an_upload_elsewhere_or_not_ours_is_left(harness: BucketHarness) -> None:
+    harness.begin_upload(f"keep/{uuid4()}")
+    harness.begin_upload("r/readme")
+    harness.storage.age = 10 * PAST
 
-    assert await world.sweeper.run_once() == SweepReport(0, 0, 0, 2, 0)
-    assert len(await world.uploads()) == 2
+    assert await harness.sweeper.run_once() == SweepReport(0, 0, 0, 2, 0)
+    assert len(await harness.uploads()) == 2

@@ -25,7 +25,7 @@ from app.worker.outage import PAUSES_SECONDS, STEADY_SECONDS, Outage
 from devstack.supabase_project import with_database
 from tests.databases import Database
 from tests.faults.proxy import Proxy
-from tests.integration.recording_world import DOCTOR, asker, seed_people
+from tests.integration.recording_harness import DOCTOR, asker, seed_people
 
 pytestmark = pytest.mark.anyio
 

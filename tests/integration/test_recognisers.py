@@ -10,7 +10,7 @@ from app.integrations.speech.client import Speech
 from app.settings import SpeechApi
 from devstack.openai import Order, create_openai_app, whisper
 from devstack.openai.recogniser import Hearing, Recogniser
-from tests.integration.recording_world import served
+from tests.integration.recording_harness import served
 from tests.integration.spoken import flac, silence_flac, turn_flac, turns, word_error_rate
 from tests.integration.talking import start_errors, talk, transcribed
 

@@ -12,8 +12,8 @@ import pytest
 
 from tests.databases import Database
 from tests.policies.acting import acting, at_once, refused, superuser, value
+from tests.policies.actors import ANA, actor, begin_as, claims_of, id_of
 from tests.policies.seed import seed
-from tests.policies.world import ANA, actor, begin_as, claims_of, id_of
 from tests.practice import Practice
 
 MAPPING = Path(__file__).parents[2] / "supabase" / "adopters" / "map_roles.sql"
@@ -27,7 +27,7 @@ MEMBER: LiteralString = "select role, status, origin from resguardo.staff where 
 
 @pytest.fixture
 def practice(database: Database) -> Database:
-    """Return the practice of `tests.policies.world` with an adopter's table that already contains a doctor."""
+    """Return the practice of `tests.policies.actors` with an adopter's table that already contains a doctor."""
     seed(database.superuser_url)
     with psycopg.connect(database.owner_url) as owner:
         owner.execute(TABLE)

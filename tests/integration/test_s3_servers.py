@@ -33,7 +33,7 @@ from app.integrations.storage.client import MARK_KEY, Storage
 from app.integrations.storage.rules import StorageRules
 from app.texts import operator_message
 from devstack.object_store import ObjectStore
-from tests.integration.recording_world import served
+from tests.integration.recording_harness import served
 
 pytestmark = pytest.mark.anyio
 

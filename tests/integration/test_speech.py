@@ -28,7 +28,7 @@ from devstack.openai import OpenAIStandIn, Order, create_openai_app
 from devstack.openai.app import MAX_BYTES
 from devstack.openai.forms import parse_form
 from devstack.openai.starting import openai_environment, running
-from tests.integration.recording_world import served
+from tests.integration.recording_harness import served
 from tests.integration.spoken import silence_flac, turn_flac, turns, word_error_rate
 from tests.unit.environments import ENVIRONMENTS, set_environment
 

@@ -21,16 +21,19 @@ Run = Callable[..., Result]
 
 
 @pytest.fixture(scope="module")
-def world(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with small_stack.running(cluster, tmp_path_factory.mktemp("world")) as made:
+def running_stack(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with small_stack.running(cluster, tmp_path_factory.mktemp("running_stack")) as made:
         yield made
 
 
 @pytest.fixture
-def environment(world: Stack) -> dict[str, str]:
+def environment(running_stack: Stack) -> dict[str, str]:
     """Return only the environment variables that `StaffSettings` reads."""
     names = ("ENVIRONMENT", "DEPLOYMENT", "SUPABASE_URL", "SUPABASE_SECRET_KEY")
-    return {**{name: world.environment[name] for name in names}, "DATABASE_URL": world.project.owner_url}
+    return {
+        **{name: running_stack.environment[name] for name in names},
+        "DATABASE_URL": running_stack.project.owner_url,
+    }
 
 
 @pytest.fixture
@@ -49,37 +52,39 @@ def email() -> str:
     return f"officer-{uuid4().hex[:8]}@example.org"
 
 
-def _rows(world: Stack, query: LiteralString, *values: object) -> list[tuple[Any, ...]]:
-    with psycopg.connect(world.project.superuser_url) as connection:
+def _rows(running_stack: Stack, query: LiteralString, *values: object) -> list[tuple[Any, ...]]:
+    with psycopg.connect(running_stack.project.superuser_url) as connection:
         return connection.execute(query, values).fetchall()
 
 
-def _login(world: Stack, email: str) -> UUID:
-    ((found,),) = _rows(world, "select id from auth.users where email = %s", email)
+def _login(running_stack: Stack, email: str) -> UUID:
+    ((found,),) = _rows(running_stack, "select id from auth.users where email = %s", email)
     return UUID(str(found))
 
 
 def test_first_officer_is_made_and_told_what_is_next(
-    run: Run, world: Stack, environment: dict[str, str], email: str, caplog: pytest.LogCaptureFixture
+    run: Run, running_stack: Stack, environment: dict[str, str], email: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.DEBUG):
         result = run(environment, "staff", "add", email, "--role", "compliance")
-    login = _login(world, email)
+    login = _login(running_stack, email)
     assert result.exit_code == 0, result.output
     assert f"added {login} as compliance" in result.output
     assert "follow the link" in result.output
     assert email not in result.output + caplog.text
-    assert _rows(world, "select role, status from resguardo.staff where user_id = %s", login) == [
+    assert _rows(running_stack, "select role, status from resguardo.staff where user_id = %s", login) == [
         ("compliance", "active")
     ]
     (row,) = _rows(
-        world,
+        running_stack,
         "select actor_id, actor_role, basis, outcome from audit.events"
         " where action = 'staff.add' and entity_ids = array[%s::uuid]",
         login,
     )
-    assert row == (None, world.project.owner, "staff_add", "ALLOWED")
-    outbox = httpx.get(f"{world.supabase_url}/stand-in/outbox", headers={"apikey": world.secret_key}).json()
+    assert row == (None, running_stack.project.owner, "staff_add", "ALLOWED")
+    outbox = httpx.get(
+        f"{running_stack.supabase_url}/stand-in/outbox", headers={"apikey": running_stack.secret_key}
+    ).json()
     assert [mail["to"] for mail in outbox["mails"]].count(email) == 1
 
 
@@ -122,20 +127,20 @@ def test_who_is_staff_already_is_refused_without_the_address(
 )
 def test_addition_that_cannot_be_says_why_and_makes_nobody(
     run: Run,
-    world: Stack,
+    running_stack: Stack,
     environment: dict[str, str],
     changed: dict[str, str],
     arguments: tuple[str, ...],
     code: int,
     said: str,
 ) -> None:
-    before = _rows(world, "select count(*) from resguardo.staff")
+    before = _rows(running_stack, "select count(*) from resguardo.staff")
     result = run({**environment, **changed}, "staff", "add", *arguments)
     assert result.exit_code == code, result.output
     assert said in result.output
     assert "a@example.org" not in result.output
-    assert _rows(world, "select count(*) from resguardo.staff") == before
-    assert _rows(world, "select 1 from private.staff_invitations where status = 'PENDING'") == []
+    assert _rows(running_stack, "select count(*) from resguardo.staff") == before
+    assert _rows(running_stack, "select 1 from private.staff_invitations where status = 'PENDING'") == []
 
 
 @pytest.mark.parametrize(

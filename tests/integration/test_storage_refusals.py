@@ -15,7 +15,7 @@ from app.integrations.storage.caller import Credentials
 from app.integrations.storage.client import Storage
 from app.integrations.storage.refusals import OF_STATUS, REASONS
 from app.texts.reasons import load_reasons
-from tests.integration.recording_world import served
+from tests.integration.recording_harness import served
 
 pytestmark = pytest.mark.anyio
 

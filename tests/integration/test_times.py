@@ -18,7 +18,7 @@ from app.settings import SpeechApi
 from app.transcripts.model import Transcript
 from devstack.openai import Order, create_openai_app
 from devstack.openai.recogniser import Said
-from tests.integration.recording_world import served
+from tests.integration.recording_harness import served
 from tests.integration.talking import PAUSES, Talk, start_errors, talk, transcribed
 
 pytestmark = pytest.mark.anyio

@@ -25,8 +25,8 @@ from app.transcripts.transcription.service import Transcriber
 from devstack.object_store import ObjectStore
 from devstack.openai import OpenAIStandIn, Order, create_openai_app
 from tests.databases import Database
-from tests.integration.keeping_world import KEYRING, World, opened
-from tests.integration.recording_world import served
+from tests.integration.recording_harness import served
+from tests.integration.retention_harness import KEYRING, RetentionHarness, opened
 from tests.integration.spoken import FIXTURES, RATE, channels, mp4, turns, word_error_rate
 
 pytestmark = pytest.mark.anyio
@@ -42,30 +42,30 @@ SAID = [turn for turn in turns() if turn.end < SECONDS]
 class Practice:
     """A practice, and the transcriber and the speech service that transcribe its recordings."""
 
-    world: World
+    harness: RetentionHarness
     stand_in: OpenAIStandIn
     transcriber: Transcriber
 
     async def recorded(self, sound: bytes | None = None) -> UUID:
         """Insert a READY video and the sound of the speakers beside it. Return the id of the video."""
-        consultation = await self.world.consultation()
+        consultation = await self.harness.consultation()
         for kind in ("DOCTOR", "PATIENT"):
-            await self.world.participant(consultation, kind)
-        video = await self.world.recording(consultation)
-        await self.world.recording(
+            await self.harness.participant(consultation, kind)
+        video = await self.harness.recording(consultation)
+        await self.harness.recording(
             consultation, medium="SPEAKERS", video_id=video, is_routed=True, content=sound or beginning()
         )
         return video
 
     async def state_of(self, video: UUID) -> tuple[str, str | None, int, int | None]:
-        rows = await self.world.rows(
+        rows = await self.harness.rows(
             "select status, error, chunks_done, chunks_total from resguardo.transcripts where recording_id = %s",
             video,
         )
         return tuple(rows[0].values())
 
     async def transcript_of(self, video: UUID) -> Transcript:
-        rows = await self.world.rows(
+        rows = await self.harness.rows(
             "select w.ciphertext, k.wrapped_key, k.root_key_id from private.transcript_texts as w"
             " inner join private.recording_keys as k on k.recording_id = w.recording_id where w.recording_id = %s",
             video,
@@ -96,14 +96,18 @@ def beginning() -> bytes:
 @pytest.fixture
 async def practice(database: Database, emptied_store: ObjectStore) -> AsyncIterator[Practice]:
     async with AsyncExitStack() as stack:
-        world = await stack.enter_async_context(opened(database, emptied_store))
+        harness = await stack.enter_async_context(opened(database, emptied_store))
         for key_id, value in KEYRING.check_values().items():
-            await world.rows("insert into private.root_keys (id, check_value) values (%s, %s)", key_id, value)
+            await harness.rows(
+                "insert into private.root_keys (id, check_value) values (%s, %s)", key_id, value
+            )
         app = create_openai_app(KEY)
         url = await stack.enter_async_context(served(app))
         speech = Speech(api_key=KEY, model="gpt-transcribe", api=SpeechApi.TEXT, base_url=f"{url}/v1")
         stack.push_async_callback(speech.aclose)
-        yield Practice(world, app.state.stand_in, Transcriber(world.worker, world.storage, speech, KEYRING))
+        yield Practice(
+            harness, app.state.stand_in, Transcriber(harness.worker, harness.storage, speech, KEYRING)
+        )
 
 
 async def test_what_both_said_is_kept_with_their_turns_and_times(practice: Practice) -> None:
@@ -120,7 +124,7 @@ async def test_what_both_said_is_kept_with_their_turns_and_times(practice: Pract
         abs(turn.start_ms / 1000 - said.start) < 0.3
         for said, turn in zip(SAID, transcript.turns, strict=False)
     )
-    assert await practice.world.value("select count(*) from private.transcript_chunks") == 0
+    assert await practice.harness.value("select count(*) from private.transcript_chunks") == 0
 
 
 def second(number: float) -> int:
@@ -148,23 +152,25 @@ async def recorded_apart(practice: Practice, parts: dict[str, tuple[bytes, float
 
     LiveKit reports the start of the video 0.9 s too late.
     """
-    world = practice.world
-    consultation = await world.consultation()
-    recording = await world.recording(consultation, status="VERIFYING")
+    harness = practice.harness
+    consultation = await harness.consultation()
+    recording = await harness.recording(consultation, status="VERIFYING")
     key = KEYRING.new_data_key()
-    await world.rows(
+    await harness.rows(
         "insert into private.recording_keys values (%s, %s, %s)", recording, key.wrapped, key.root_key_id
     )
     made = [(recording, video, 0.9)]
     for kind, (content, began) in parts.items():
-        participant = await world.participant(consultation, kind, "INTERPRETER" if kind == "GUEST" else None)
-        one = await world.recording(
+        participant = await harness.participant(
+            consultation, kind, "INTERPRETER" if kind == "GUEST" else None
+        )
+        one = await harness.recording(
             consultation, medium="MICROPHONE", video_id=recording, participant=participant, status="VERIFYING"
         )
         made.append((one, content, began + 0.09))
     for one, content, began in reversed(made):
-        await world.storage.put_new(await world.key_of(one), content, "video/mp4")
-        await world.rows(
+        await harness.storage.put_new(await harness.key_of(one), content, "video/mp4")
+        await harness.rows(
             "update resguardo.recordings set started_at = private.now() + make_interval(secs => %s),"
             " status = 'READY', size_bytes = %s where id = %s",
             began,
@@ -231,10 +237,10 @@ def two_tracks(*, is_second_decodable: bool) -> bytes:
 async def test_transcript_says_how_many_tracks_it_lacks(
     practice: Practice, is_second_decodable: bool
 ) -> None:
-    video = await practice.world.recording(content=two_tracks(is_second_decodable=is_second_decodable))
+    video = await practice.harness.recording(content=two_tracks(is_second_decodable=is_second_decodable))
     await practice.transcriber.transcribe(video)
     assert (await practice.state_of(video))[0] == "READY"
-    lacks = await practice.world.value("select unused_track_count from resguardo.transcripts")
+    lacks = await practice.harness.value("select unused_track_count from resguardo.transcripts")
     assert lacks == (0 if is_second_decodable else 1)
 
 
@@ -246,7 +252,7 @@ async def test_sound_that_cannot_be_decoded_is_a_failure_and_not_silence(practic
         frame.planes[0].update(bytes(160_000))
         frame.sample_rate, frame.pts, frame.time_base = 8_000, 0, Fraction(1, 8_000)
         movie.mux([*stream.encode(frame), *stream.encode(None)])
-    video = await practice.world.recording(content=file.getvalue())
+    video = await practice.harness.recording(content=file.getvalue())
     await practice.transcriber.transcribe(video)
     assert await practice.state_of(video) == ("FAILED", "sound_not_decodable", 0, None)
 
@@ -278,20 +284,20 @@ async def _heard_until_it_fails(practice: Practice, video: UUID) -> None:
 
 
 async def test_word_of_it_is_nowhere_in_the_database(practice: Practice) -> None:
-    before = await _all_rows(practice.world)
+    before = await _all_rows(practice.harness)
     video = await practice.recorded()
     await _heard_until_it_fails(practice, video)
-    half_way = await _all_rows(practice.world)
+    half_way = await _all_rows(practice.harness)
     await practice.transcriber.transcribe(video)
     said = " ".join(turn.text for turn in (await practice.transcript_of(video)).turns).lower().split()
     words = {word for word in said if len(word) > 4 and word not in before}
     assert len(words) > 5
-    for rows in (half_way, await _all_rows(practice.world)):
+    for rows in (half_way, await _all_rows(practice.harness)):
         assert not [word for word in words if word in rows]
 
 
-async def _all_rows(world: World) -> str:
-    tables = await world.rows(
+async def _all_rows(harness: RetentionHarness) -> str:
+    tables = await harness.rows(
         "select c.oid::regclass::text as name from pg_class as c where c.relkind in ('r', 'm')"
         " and c.relnamespace in ('resguardo'::regnamespace, 'private'::regnamespace, 'audit'::regnamespace,"
         " 'jobs'::regnamespace)"
@@ -299,14 +305,14 @@ async def _all_rows(world: World) -> str:
     found = []
     for table in tables:
         query = f"select t::text as row from {table['name']} as t"  # noqa: S608 - table names from the catalogue
-        found += [row["row"] for row in await world.rows(query)]
+        found += [row["row"] for row in await harness.rows(query)]
     return "\n".join(found).lower()
 
 
 async def test_ciphertext_that_is_moved_to_another_row_does_not_open(practice: Practice) -> None:
     video = await practice.recorded()
     await practice.transcriber.transcribe(video)
-    rows = await practice.world.rows(
+    rows = await practice.harness.rows(
         "select w.ciphertext, k.wrapped_key, k.root_key_id from private.transcript_texts as w"
         " inner join private.recording_keys as k on k.recording_id = w.recording_id"
     )
@@ -319,7 +325,7 @@ async def test_ciphertext_that_is_moved_to_another_row_does_not_open(practice: P
 async def test_recording_that_is_switched_off_meanwhile_is_sent_no_further(practice: Practice) -> None:
     video = await practice.recorded()
     await _heard_until_it_fails(practice, video)
-    await practice.world.rows("update resguardo.consultations set transcribe = false")
+    await practice.harness.rows("update resguardo.consultations set transcribe = false")
     before = len(practice.stand_in.calls)
     await practice.transcriber.transcribe(video)
     assert len(practice.stand_in.calls) == before

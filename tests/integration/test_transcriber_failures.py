@@ -25,7 +25,7 @@ from app.transcripts.transcription.service import OVERTAKEN_PAUSE_SECONDS
 from app.transcripts.transcription.speech_requests import MAX_CONCURRENT_REQUESTS, MAX_FAILED_REQUESTS
 from devstack.object_store import ObjectStore
 from tests.databases import Database
-from tests.integration.keeping_world import KEYRING
+from tests.integration.retention_harness import KEYRING
 from tests.integration.transcription_setup import (
     SAID,
     Killed,
@@ -47,7 +47,7 @@ async def words(
     database: Database, emptied_store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[TranscriptionPractice]:
     async with open_transcription_practice(database, emptied_store, monkeypatch, TURNS) as words:
-        await words.world.adopt()
+        await words.harness.adopt()
         yield words
 
 
@@ -173,7 +173,7 @@ async def _lacks(words: TranscriptionPractice, video: UUID, *lost: int) -> None:
         assert (turn.start_ms, turn.end_ms, turn.label) == (1000 * number, 1000 * number + 900, number % 2)
     assert len(turns) == TURNS
     count = "select unintelligible_count from resguardo.transcripts where recording_id = %s"
-    assert await words.world.value(count, video) == len(lost)
+    assert await words.harness.value(count, video) == len(lost)
 
 
 async def test_refused_chunk_is_unintelligible_after_one_try(words: TranscriptionPractice) -> None:
@@ -332,7 +332,7 @@ async def test_retry_that_fails_keeps_the_text_and_reports_the_reason(words: Tra
 async def test_retry_that_is_switched_off_keeps_the_text(words: TranscriptionPractice) -> None:
     video = await _ready_without(words, 3)
     await retry(words, video)
-    await words.world.rows("update resguardo.consultations set transcribe = false")
+    await words.harness.rows("update resguardo.consultations set transcribe = false")
     await words.transcriber().transcribe(video)
     assert (await words.state_of(video))[:2] == ("READY", "switched_off")
     assert words.speech.asked == []
@@ -342,9 +342,9 @@ async def test_retry_that_is_switched_off_keeps_the_text(words: TranscriptionPra
 async def test_worker_that_lost_the_job_of_a_retry_gets_another(words: TranscriptionPractice) -> None:
     video = await _ready_without(words, 3)
     await retry(words, video)
-    await words.world.rows("delete from jobs.procrastinate_jobs")
+    await words.harness.rows("delete from jobs.procrastinate_jobs")
     await words.transcriber().resume()
-    assert await words.world.value("select count(*) from jobs.procrastinate_jobs") == 1
+    assert await words.harness.value("select count(*) from jobs.procrastinate_jobs") == 1
     await words.transcriber().transcribe(video)
     await _lacks(words, video)
 
@@ -446,7 +446,7 @@ async def test_vendor_that_stays_busy_ends_it_visibly_after_more_than_an_hour(
     assert tries == TRANSCRIPTION_ATTEMPTS
     assert ended_at > HOUR
     assert (await words.state_of(video))[:2] == ("FAILED", "speech_busy")
-    audited = await words.world.rows(
+    audited = await words.harness.rows(
         "select outcome, reason from audit.events where action = 'transcript.transition'"
         " and entity_ids = array[%s]",
         video,
@@ -524,7 +524,7 @@ async def test_job_that_two_work_on_is_left_to_the_later_and_comes_to_no_third(
 ) -> None:
     """The queue counts a failure of one worker for the job, even if another worker runs the job now."""
     video = await words.recorded()
-    queue = make_queue(words.world.database.worker_url, [_task(words)])
+    queue = make_queue(words.harness.database.worker_url, [_task(words)])
     async with queue.open_async():
         jobs = queue.job_manager
 
@@ -545,13 +545,13 @@ async def test_job_that_two_work_on_is_left_to_the_later_and_comes_to_no_third(
         await jobs.retry_job(first, retry_at=decision.retry_at)
         assert await fetched() is None
         await jobs.finish_job(second, Status.SUCCEEDED, delete_job=True)
-    assert await words.world.value("select count(*) from jobs.procrastinate_jobs") == 0
+    assert await words.harness.value("select count(*) from jobs.procrastinate_jobs") == 0
 
 
 async def _overtaken(words: TranscriptionPractice, video: UUID, attempts: int = 0) -> None:
     async def script(number: int, before: int) -> None:
         if number == 2:
-            async with words.world.worker.as_service("test") as tx:
+            async with words.harness.worker.as_service("test") as tx:
                 assert await transcription_store.begin(tx, video, ABOUT_TRANSCRIPTION) is not None
 
     words.speech.how, words.speech.script = Cut.WINDOWS, script
@@ -573,14 +573,14 @@ async def test_switch_that_goes_off_meanwhile_ends_it_before_the_next_chunk(
 ) -> None:
     async def script(number: int, before: int) -> None:
         if number == 2:
-            await words.world.rows("update resguardo.consultations set transcribe = false")
+            await words.harness.rows("update resguardo.consultations set transcribe = false")
 
     words.speech.how, words.speech.script = Cut.WINDOWS, script
     video = await words.recorded()
     await words.transcriber().transcribe(video)
     assert words.speech.asked == [0, 1, 2]
     assert (await words.state_of(video))[:2] == ("OFF", "switched_off")
-    assert await words.world.value("select count(*) from private.transcript_texts") == 0
+    assert await words.harness.value("select count(*) from private.transcript_texts") == 0
 
 
 async def test_answers_of_a_transcription_that_was_switched_off_are_not_returned(
@@ -589,12 +589,12 @@ async def test_answers_of_a_transcription_that_was_switched_off_are_not_returned
     words.speech.script = fail(RateLimited("speech_busy"))
     video = await words.recorded()
     await _try(words, video)
-    await words.world.rows("update resguardo.transcripts set chunks_done = chunks_total")
-    await words.world.rows("update resguardo.consultations set transcribe = false")
-    async with words.world.worker.as_service("test") as tx:
+    await words.harness.rows("update resguardo.transcripts set chunks_done = chunks_total")
+    await words.harness.rows("update resguardo.consultations set transcribe = false")
+    async with words.harness.worker.as_service("test") as tx:
         assert await transcription_store.read_answers(tx, video) is None
     count = "select count(*) from audit.events where action = 'transcript.assemble'"
-    assert await words.world.value(count) == 0
+    assert await words.harness.value(count) == 0
 
 
 @pytest.mark.parametrize("is_planned", [True, False])
@@ -602,14 +602,14 @@ async def test_sound_of_speakers_that_appears_later_is_used_unless_the_video_was
     words: TranscriptionPractice, is_planned: bool
 ) -> None:
     """A plan depends on the start and the length of one sound, so it does not fit another sound."""
-    consultation = await words.world.consultation()
-    video = await words.world.recording(consultation)
-    speakers = await words.world.recording(consultation, medium="SPEAKERS", video_id=video, status="LOST")
+    consultation = await words.harness.consultation()
+    video = await words.harness.recording(consultation)
+    speakers = await words.harness.recording(consultation, medium="SPEAKERS", video_id=video, status="LOST")
     words.speech.script = fail(RateLimited("speech_busy"))
     await _live_and_die(words, Life(ends_at=None if is_planned else 4), video)
     assert ((await words.state_of(video))[3] is not None) is is_planned
-    await words.world.rows("update resguardo.recordings set status = 'READY' where id = %s", speakers)
-    async with words.world.worker.as_service("test") as tx:
+    await words.harness.rows("update resguardo.recordings set status = 'READY' where id = %s", speakers)
+    async with words.harness.worker.as_service("test") as tx:
         begun = await transcription_store.begin(tx, video, ABOUT_TRANSCRIPTION)
     assert begun is not None
     heard = [(video, "VIDEO")] if is_planned else [(speakers, "SPEAKERS"), (video, "VIDEO")]
@@ -619,17 +619,17 @@ async def test_sound_of_speakers_that_appears_later_is_used_unless_the_video_was
 
 async def test_object_that_is_moved_under_keep_meanwhile_is_found_there(words: TranscriptionPractice) -> None:
     video = await words.recorded()
-    key = await words.world.key_of(video)
+    key = await words.harness.key_of(video)
 
     async def script(number: int, before: int) -> None:
         if number == 2 and not before:
-            await words.world.storage.put_new(f"keep/{key}", b"the same", "video/mp4")
-            await words.world.rows(
+            await words.harness.storage.put_new(f"keep/{key}", b"the same", "video/mp4")
+            await words.harness.rows(
                 "update private.recording_secrets set object_key = %s where recording_id = %s",
                 f"keep/{key}",
                 video,
             )
-            await words.world.storage.delete(key)
+            await words.harness.storage.delete(key)
 
     words.speech.how, words.speech.script = Cut.WINDOWS, script
     with pytest.raises(NotFound, match="storage_object_missing"):
@@ -644,7 +644,7 @@ async def test_recording_that_is_asked_to_be_deleted_is_sent_no_further_unless_t
 ) -> None:
     async def script(number: int, before: int) -> None:
         if number == 2:
-            await words.world.rows(
+            await words.harness.rows(
                 "insert into resguardo.deletions (recording_id, consultation_id, doctor_id, patient_id, ground, reason,"
                 " requested_by, undo_until) select r.id, r.consultation_id, r.doctor_id, r.patient_id, 'REQUEST',"
                 " 'OTHER', r.doctor_id, now() + interval '7 days' from resguardo.recordings as r where r.id = %s",
@@ -657,16 +657,16 @@ async def test_recording_that_is_asked_to_be_deleted_is_sent_no_further_unless_t
     assert words.speech.asked == [0, 1, 2]
     await words.transcriber().transcribe(video)
     assert words.speech.asked == [0, 1, 2]
-    await words.world.rows("update jobs.procrastinate_jobs set status = 'cancelled'")
+    await words.harness.rows("update jobs.procrastinate_jobs set status = 'cancelled'")
     count = "select count(*) from jobs.procrastinate_jobs where status = 'todo'"
     for status, jobs in (("REQUESTED", 0), ("UNDONE", 1)):
-        await words.world.rows(
+        await words.harness.rows(
             "update resguardo.deletions set status = %s, finished_at = case %s when 'UNDONE' then now() end",
             status,
             status,
         )
         await words.transcriber().resume()
-        assert await words.world.value(count) == jobs
+        assert await words.harness.value(count) == jobs
     words.speech.script = None
     await words.transcriber().transcribe(video)
     assert await words.state_of(video) == ("READY", None, TURNS, TURNS)
@@ -680,8 +680,8 @@ async def test_transcript_of_a_recording_destroyed_meanwhile_is_not_stored(
 
     async def script(number: int, before: int) -> None:
         if number == 5 and not destroyed:
-            await words.world.move_to(words.world.time + timedelta(days=400))
-            destroyed.append((await words.world.destroyer().run_once()).destroyed)
+            await words.harness.move_to(words.harness.time + timedelta(days=400))
+            destroyed.append((await words.harness.destroyer().run_once()).destroyed)
 
     words.speech.how, words.speech.script = Cut.WINDOWS, script
     try:
@@ -691,8 +691,8 @@ async def test_transcript_of_a_recording_destroyed_meanwhile_is_not_stored(
     assert destroyed == [1]
     assert len(words.speech.asked) == 6
     assert (await words.state_of(video))[:2] == ("OFF", "recording_destroyed")
-    assert await words.world.value("select count(*) from private.transcript_chunks") == 0
-    assert await words.world.value("select count(*) from private.transcript_texts") == 0
+    assert await words.harness.value("select count(*) from private.transcript_chunks") == 0
+    assert await words.harness.value("select count(*) from private.transcript_texts") == 0
 
 
 async def test_text_that_is_written_while_the_key_is_destroyed_is_deleted_too(
@@ -700,21 +700,23 @@ async def test_text_that_is_written_while_the_key_is_destroyed_is_deleted_too(
 ) -> None:
     """The worker's transaction began before the destruction and commits during it."""
     video = await words.recorded()
-    await words.world.move_to(words.world.time + timedelta(days=400))
-    async with words.world.superuser.transaction():
-        await words.world.rows("select from resguardo.transcripts where recording_id = %s for update", video)
-        destroying = asyncio.create_task(words.world.destroyer().run_once())
+    await words.harness.move_to(words.harness.time + timedelta(days=400))
+    async with words.harness.superuser.transaction():
+        await words.harness.rows(
+            "select from resguardo.transcripts where recording_id = %s for update", video
+        )
+        destroying = asyncio.create_task(words.harness.destroyer().run_once())
         async with asyncio.timeout(20):
-            while not await words.world.value("select exists (select from pg_locks where not granted)"):
+            while not await words.harness.value("select exists (select from pg_locks where not granted)"):
                 assert not destroying.done()
                 await asyncio.sleep(0.01)
-        await words.world.rows(
+        await words.harness.rows(
             "insert into private.transcript_texts (recording_id, ciphertext, terms) values (%s, %s, '{1}')",
             video,
             bytes(100),
         )
     assert (await destroying).destroyed == 1
-    assert await words.world.value("select count(*) from private.transcript_texts") == 0
+    assert await words.harness.value("select count(*) from private.transcript_texts") == 0
     assert (await words.state_of(video))[:2] == ("OFF", "recording_destroyed")
 
 
@@ -722,20 +724,20 @@ async def test_job_comes_with_the_step_to_ready_or_not_at_all(words: Transcripti
     """The transaction that sets READY also queues the job, and does not read the sound."""
     jobs = "select count(*) from jobs.procrastinate_jobs where task_name = 'transcribe_recording'"
     transcripts = "select count(*) from resguardo.transcripts"
-    video = await words.world.recording(status="VERIFYING")
-    assert (await words.world.value(jobs), await words.world.value(transcripts)) == (0, 0)
-    async with words.world.superuser.transaction(force_rollback=True):
-        await words.world.rows("update resguardo.recordings set status = 'READY' where id = %s", video)
-        assert (await words.world.value(jobs), await words.world.value(transcripts)) == (1, 1)
-    assert (await words.world.value(jobs), await words.world.value(transcripts)) == (0, 0)
+    video = await words.harness.recording(status="VERIFYING")
+    assert (await words.harness.value(jobs), await words.harness.value(transcripts)) == (0, 0)
+    async with words.harness.superuser.transaction(force_rollback=True):
+        await words.harness.rows("update resguardo.recordings set status = 'READY' where id = %s", video)
+        assert (await words.harness.value(jobs), await words.harness.value(transcripts)) == (1, 1)
+    assert (await words.harness.value(jobs), await words.harness.value(transcripts)) == (0, 0)
     await words.recorded()
-    assert (await words.world.value(jobs), await words.world.value(transcripts)) == (1, 1)
+    assert (await words.harness.value(jobs), await words.harness.value(transcripts)) == (1, 1)
     assert words.speech.asked == []
 
 
 async def test_recording_without_a_key_ends_visibly(words: TranscriptionPractice) -> None:
     video = await words.recorded()
-    await words.world.rows("delete from private.recording_keys where recording_id = %s", video)
+    await words.harness.rows("delete from private.recording_keys where recording_id = %s", video)
     await words.transcriber().transcribe(video)
     assert (await words.state_of(video))[:2] == ("FAILED", "data_key_missing")
     assert words.speech.asked == []
@@ -759,7 +761,7 @@ async def test_answer_that_was_moved_to_another_row_fails_the_transcription(
     words.speech.script = fail(RateLimited("speech_busy"), at=TURNS - 1)
     video = await words.recorded()
     await _try(words, video)
-    await words.world.rows(
+    await words.harness.rows(
         "update private.transcript_chunks as p set answer = o.answer from private.transcript_chunks as o"
         " where p.number = 0 and o.number = 1"
     )
@@ -770,7 +772,7 @@ async def test_answer_that_was_moved_to_another_row_fails_the_transcription(
 async def test_transaction_is_never_open_while_the_vendor_is_asked(words: TranscriptionPractice) -> None:
     async def script(number: int, before: int) -> None:
         if words.speech.now == 1:
-            idle = await words.world.value(
+            idle = await words.harness.value(
                 "select count(*) from pg_stat_activity where state = 'idle in transaction'"
                 " and datname = current_database() and usename = 'resguardo_worker'"
             )
@@ -787,7 +789,7 @@ async def test_transcription_without_a_job_gets_one_and_no_second(words: Transcr
     await words.transcriber().transcribe(over)
 
     async def jobs() -> list[str]:
-        rows = await words.world.rows(
+        rows = await words.harness.rows(
             "select args->>'id' as id from jobs.procrastinate_jobs"
             " where task_name = 'transcribe_recording' and status = 'todo'"
         )
@@ -796,7 +798,7 @@ async def test_transcription_without_a_job_gets_one_and_no_second(words: Transcr
     assert sorted(await jobs()) == sorted([str(video), str(over)])
     await words.transcriber().resume()
     assert len(await jobs()) == 2
-    await words.world.rows("update jobs.procrastinate_jobs set status = 'cancelled'")
+    await words.harness.rows("update jobs.procrastinate_jobs set status = 'cancelled'")
     for _ in range(2):
         await words.transcriber().resume()
         assert await jobs() == [str(video)]
@@ -823,13 +825,13 @@ async def test_speech_service_gets_the_given_language_or_that_of_the_consents(
     interpreter: bool,
     told: str | None,
 ) -> None:
-    world = words.world
-    consultation = await world.consultation()
-    await world.rows("update resguardo.consultations set language = %s where id = %s", given, consultation)
+    harness = words.harness
+    consultation = await harness.consultation()
+    await harness.rows("update resguardo.consultations set language = %s where id = %s", given, consultation)
     for kind, language in zip(("DOCTOR", "PATIENT"), consented, strict=False):
         person = await _participant(words, consultation, kind)
         for decision_language in ("en" if language == "es" else "es", language):  # The latest consent counts
-            await world.rows(
+            await harness.rows(
                 "insert into resguardo.consents (id, participant_id, consultation_id, doctor_id, patient_id,"
                 " participant_kind, decision, source, recorded_by, text_version, text_language, text_sha256)"
                 " select gen_random_uuid(), p.id, p.consultation_id, p.doctor_id, p.patient_id, p.kind, 'GIVEN',"
@@ -840,15 +842,15 @@ async def test_speech_service_gets_the_given_language_or_that_of_the_consents(
             )
     if interpreter:
         person = await _participant(words, consultation, "GUEST", "INTERPRETER")
-        await world.rows("update resguardo.participants set joined_at = now() where id = %s", person)
-    await words.transcriber().transcribe(await world.recording(consultation))
+        await harness.rows("update resguardo.participants set joined_at = now() where id = %s", person)
+    await words.transcriber().transcribe(await harness.recording(consultation))
     assert words.speech.languages == {told}
 
 
 async def _participant(
     words: TranscriptionPractice, consultation: UUID, kind: str, guest_role: str | None = None
 ) -> UUID:
-    person: UUID = await words.world.value(
+    person: UUID = await words.harness.value(
         "insert into resguardo.participants (id, consultation_id, doctor_id, patient_id, kind, guest_role)"
         " select gen_random_uuid(), c.id, c.doctor_id, c.patient_id, %s, %s from resguardo.consultations as c"
         " where c.id = %s returning id",

@@ -11,7 +11,7 @@ from app.integrations.speech.client import SpeechAnswer, SpeechSegment
 from app.transcripts.transcription.service import Transcriber
 from devstack.object_store import ObjectStore
 from tests.databases import Database
-from tests.integration.keeping_world import KEYRING
+from tests.integration.retention_harness import KEYRING
 from tests.integration.transcription_setup import (
     TranscriptionPractice,
     consents,
@@ -44,10 +44,10 @@ async def words(
 async def test_nothing_is_sent_unless_every_text_speaks_of_it(
     words: TranscriptionPractice, decisions: Any, state: tuple[str, str | None]
 ) -> None:
-    consultation = await words.world.consultation()
+    consultation = await words.harness.consultation()
     await consents(words, consultation, "DOCTOR", ("GIVEN", "2026-11"))
     await consents(words, consultation, "PATIENT", *decisions)
-    video = await words.world.recording(consultation)
+    video = await words.harness.recording(consultation)
     await words.transcriber().transcribe(video)
     assert (await words.state_of(video))[:2] == state
     assert bool(words.speech.asked) is (state[0] == "READY")
@@ -66,25 +66,25 @@ async def test_nothing_is_sent_unless_every_text_speaks_of_it(
 async def test_recording_that_is_not_to_be_transcribed_gets_no_job(
     words: TranscriptionPractice, sensitivity: str, said: bool | None, is_wanted: bool
 ) -> None:
-    consultation = await words.world.consultation()
-    await words.world.rows(
+    consultation = await words.harness.consultation()
+    await words.harness.rows(
         "update resguardo.consultations set sensitivity = %s, transcribe = %s where id = %s",
         sensitivity,
         said,
         consultation,
     )
-    video = await words.world.recording(consultation)
+    video = await words.harness.recording(consultation)
     state = ("PENDING", None) if is_wanted else ("OFF", "switched_off")
     assert (await words.state_of(video))[:2] == state
     jobs = "select count(*) from jobs.procrastinate_jobs where task_name = 'transcribe_recording'"
-    assert await words.world.value(jobs) == int(is_wanted)
+    assert await words.harness.value(jobs) == int(is_wanted)
     await words.transcriber().transcribe(video)
     assert bool(words.speech.asked) is is_wanted
 
 
 async def test_recording_without_a_speech_service_says_so(words: TranscriptionPractice) -> None:
     video = await words.recorded()
-    await Transcriber(words.world.worker, words.world.storage, None, KEYRING).transcribe(video)
+    await Transcriber(words.harness.worker, words.harness.storage, None, KEYRING).transcribe(video)
     assert (await words.state_of(video))[:2] == ("OFF", "speech_not_configured")
 
 
@@ -105,9 +105,9 @@ async def test_recording_in_which_nobody_speaks_is_ready_and_has_no_speech(
     await words.transcriber().transcribe(video)
     assert await words.state_of(video) == ("NO_SPEECH", None, turns, turns)
     status = "select status from resguardo.recordings where id = %s"
-    assert await words.world.value(status, video) == "READY"
+    assert await words.harness.value(status, video) == "READY"
     for table in ("private.transcript_texts", "private.transcript_chunks"):
-        assert await words.world.value(f"select count(*) from {table}") == 0  # noqa: S608 - table names from this test
+        assert await words.harness.value(f"select count(*) from {table}") == 0  # noqa: S608 - table names from this test
 
 
 async def test_speech_in_spanish_is_kept_as_it_was_said(
@@ -136,10 +136,10 @@ async def parts_beside(
 
     `video_longer`: the seconds by which the video's file is longer than LiveKit reported.
     """
-    world = words.world
-    video = await world.recording(consultation, status="VERIFYING")
+    harness = words.harness
+    video = await harness.recording(consultation, status="VERIFYING")
     key = KEYRING.new_data_key()
-    await world.rows(
+    await harness.rows(
         "insert into private.recording_keys values (%s, %s, %s)", video, key.wrapped, key.root_key_id
     )
     made = []
@@ -147,35 +147,35 @@ async def parts_beside(
         given = {name: part[name] for name in part if name not in ("began", "status")}
         status = part.get("status", "READY")
         first = status if status == "ABORTED" else "VERIFYING"
-        one = await world.recording(consultation, video_id=video, status=first, **given)
+        one = await harness.recording(consultation, video_id=video, status=first, **given)
         made.append(one)
         if part.get("began") is not None:
             await _set_began(words, one, part["began"])
         if status == "READY":
-            await world.storage.put_new(await world.key_of(one), b"x" * 64, "audio/mp4")
-        await world.rows("update resguardo.recordings set status = %s where id = %s", status, one)
-    await world.storage.put_new(await world.key_of(video), b"x" * 64, "video/mp4")
+            await harness.storage.put_new(await harness.key_of(one), b"x" * 64, "audio/mp4")
+        await harness.rows("update resguardo.recordings set status = %s where id = %s", status, one)
+    await harness.storage.put_new(await harness.key_of(video), b"x" * 64, "video/mp4")
     await _set_began(words, video, video_began)
     if video_longer is not None:
-        await world.rows(
+        await harness.rows(
             "update resguardo.recordings set ended_at = started_at + interval '50 s', duration_seconds = %s"
             " where id = %s",
             50 + video_longer,
             video,
         )
-    await world.rows("update resguardo.recordings set status = 'READY' where id = %s", video)
+    await harness.rows("update resguardo.recordings set status = 'READY' where id = %s", video)
     return video, made
 
 
 async def _consultation(words: TranscriptionPractice) -> tuple[UUID, UUID, UUID]:
     """Insert a consultation that the doctor and the patient have joined. Return its id and the participants' ids."""
-    consultation = await words.world.consultation()
-    doctor = await words.world.participant(consultation, "DOCTOR")
-    return consultation, doctor, await words.world.participant(consultation, "PATIENT")
+    consultation = await words.harness.consultation()
+    doctor = await words.harness.participant(consultation, "DOCTOR")
+    return consultation, doctor, await words.harness.participant(consultation, "PATIENT")
 
 
 async def _set_began(words: TranscriptionPractice, recording: UUID, seconds: float) -> None:
-    await words.world.rows(
+    await words.harness.rows(
         "update resguardo.recordings set started_at = private.now() + make_interval(secs => %s) where id = %s",
         seconds,
         recording,
@@ -198,7 +198,7 @@ async def test_turns_are_on_the_videos_timeline_whenever_the_sound_began(
     words: TranscriptionPractice, seconds: float, starts: list[int]
 ) -> None:
     """The file of a part begins 0.09 s before its reported start."""
-    consultation = await words.world.consultation()
+    consultation = await words.harness.consultation()
     routed = {"medium": "SPEAKERS", "is_routed": True, "began": 0.0}
     video, _ = await parts_beside(words, consultation, routed, video_began=seconds)
     assert [turn[0] for turn in await shown(words, video)] == starts
@@ -208,18 +208,18 @@ async def test_turns_are_on_the_videos_timeline_whenever_the_sound_began(
 async def test_video_begins_earlier_than_reported_by_what_its_file_is_longer_up_to_a_second(
     words: TranscriptionPractice, longer: float | None, late_ms: int
 ) -> None:
-    consultation = await words.world.consultation()
+    consultation = await words.harness.consultation()
     routed = {"medium": "SPEAKERS", "is_routed": True, "began": 0.0}
     video, _ = await parts_beside(words, consultation, routed, video_longer=longer)
     assert [turn[0] for turn in await shown(words, video)] == [max(0, n + late_ms) for n in (0, 1000, 2000)]
 
 
 async def test_each_microphone_has_the_voice_of_its_participant(words: TranscriptionPractice) -> None:
-    world = words.world
-    consultation = await world.consultation()
-    patient = await world.participant(consultation, "PATIENT")
-    doctor = await world.participant(consultation, "DOCTOR")
-    mother, father = [await world.participant(consultation, "GUEST", "COMPANION") for _ in range(2)]
+    harness = words.harness
+    consultation = await harness.consultation()
+    patient = await harness.participant(consultation, "PATIENT")
+    doctor = await harness.participant(consultation, "DOCTOR")
+    mother, father = [await harness.participant(consultation, "GUEST", "COMPANION") for _ in range(2)]
     video, parts = await parts_beside(
         words,
         consultation,
@@ -251,7 +251,7 @@ async def test_each_microphone_has_the_voice_of_its_participant(words: Transcrip
     ]
     assert len(read) == len({*words.speech.asked}) * 5 == 15
     assert await words.state_of(video) == ("READY", None, 15, 15)
-    (row,) = await world.rows("select entity_ids from audit.events where action = 'transcript.begin'")
+    (row,) = await harness.rows("select entity_ids from audit.events where action = 'transcript.begin'")
     assert set(row["entity_ids"]) == {video, *parts}, (
         "the audit row names each recording whose object key was read"
     )
@@ -268,7 +268,7 @@ async def test_channels_name_nobody_unless_each_was_routed_there(
     """LiveKit puts the tracks on the two channels in random order, so the order of joining identifies no speaker."""
     consultation, doctor, patient = await _consultation(words)
     if has_guest:
-        await words.world.participant(consultation, "GUEST", "INTERPRETER")
+        await words.harness.participant(consultation, "GUEST", "INTERPRETER")
     part = {"medium": "SPEAKERS", "is_routed": is_routed, "began": 0.09}
     video, _ = await parts_beside(words, consultation, part)
     read = await shown(words, video)
@@ -305,12 +305,12 @@ async def test_video_is_transcribed_if_a_part_that_recorded_something_is_gone(
 
 
 async def test_video_is_transcribed_if_the_object_of_a_part_is_missing(words: TranscriptionPractice) -> None:
-    consultation = await words.world.consultation()
-    doctor = await words.world.participant(consultation, "DOCTOR")
+    consultation = await words.harness.consultation()
+    doctor = await words.harness.participant(consultation, "DOCTOR")
     video, (part,) = await parts_beside(
         words, consultation, {"medium": "MICROPHONE", "participant": doctor, "began": 0.09}
     )
-    await words.world.rows(
+    await words.harness.rows(
         "update resguardo.recordings set missing_since = private.now() where id = %s", part
     )
     assert {turn[1] for turn in await shown(words, video)} == {"UNKNOWN"}
@@ -327,19 +327,19 @@ async def test_transcription_waits_for_each_part_that_is_not_over(
         {"medium": "MICROPHONE", "participant": doctor, "began": 0.09},
         {"medium": "MICROPHONE", "participant": patient, "began": 0.09, "status": "VERIFYING"},
     )
-    await words.world.rows("alter table resguardo.recordings disable trigger user")
-    await words.world.rows("update resguardo.recordings set status = %s where id = %s", status, late)
-    await words.world.rows("alter table resguardo.recordings enable trigger user")
+    await words.harness.rows("alter table resguardo.recordings disable trigger user")
+    await words.harness.rows("update resguardo.recordings set status = %s where id = %s", status, late)
+    await words.harness.rows("alter table resguardo.recordings enable trigger user")
     await words.transcriber().transcribe(video)
     assert await words.state_of(video) == ("PENDING", None, 0, None)
-    await words.world.rows("alter table resguardo.recordings disable trigger user")
-    await words.world.rows("update resguardo.recordings set status = 'VERIFYING' where id = %s", late)
-    await words.world.rows("alter table resguardo.recordings enable trigger user")
+    await words.harness.rows("alter table resguardo.recordings disable trigger user")
+    await words.harness.rows("update resguardo.recordings set status = 'VERIFYING' where id = %s", late)
+    await words.harness.rows("alter table resguardo.recordings enable trigger user")
     jobs = "select count(*) from jobs.procrastinate_jobs where task_name = 'transcribe_recording'"
-    await words.world.rows("delete from jobs.procrastinate_jobs")
-    await words.world.storage.put_new(await words.world.key_of(late), b"x" * 64, "audio/mp4")
-    await words.world.rows("update resguardo.recordings set status = 'READY' where id = %s", late)
-    assert await words.world.value(jobs) == 1
+    await words.harness.rows("delete from jobs.procrastinate_jobs")
+    await words.harness.storage.put_new(await words.harness.key_of(late), b"x" * 64, "audio/mp4")
+    await words.harness.rows("update resguardo.recordings set status = 'READY' where id = %s", late)
+    assert await words.harness.value(jobs) == 1
     assert {turn[1] for turn in await shown(words, video)} == {"DOCTOR", "PATIENT"}
 
 
@@ -358,8 +358,8 @@ async def test_part_that_becomes_ready_after_the_plan_changes_nothing(words: Tra
     words.speech.script = busy
     with pytest.raises(RateLimited):
         await words.transcriber().transcribe(video)
-    await words.world.storage.put_new(await words.world.key_of(late), b"x" * 64, "audio/mp4")
-    await words.world.rows("update resguardo.recordings set status = 'READY' where id = %s", late)
+    await words.harness.storage.put_new(await words.harness.key_of(late), b"x" * 64, "audio/mp4")
+    await words.harness.rows("update resguardo.recordings set status = 'READY' where id = %s", late)
     words.speech.script = None
     assert [turn[:2] for turn in await shown(words, video)] == [(n, "UNKNOWN") for n in (0, 1000, 2000)]
 
@@ -373,9 +373,9 @@ async def test_channels_of_a_movie_name_nobody(words: TranscriptionPractice) -> 
 async def test_chunk_of_a_microphone_that_is_tried_again_keeps_its_voice_and_place(
     words: TranscriptionPractice,
 ) -> None:
-    consultation = await words.world.consultation()
-    doctor = await words.world.participant(consultation, "DOCTOR")
-    guest = await words.world.participant(consultation, "GUEST", "STUDENT")
+    consultation = await words.harness.consultation()
+    doctor = await words.harness.participant(consultation, "DOCTOR")
+    guest = await words.harness.participant(consultation, "GUEST", "STUDENT")
     video, _ = await parts_beside(
         words,
         consultation,
@@ -392,11 +392,11 @@ async def test_chunk_of_a_microphone_that_is_tried_again_keeps_its_voice_and_pla
     assert [turn[:3] for turn in before][2:4] == [(1000, "DOCTOR", 0), (1500, "STUDENT", 2)]
     assert sum(turn.is_unintelligible for turn in (await words.transcript_of(video)).turns) == 2
     words.speech.script = None
-    await words.world.rows(
+    await words.harness.rows(
         "update private.transcript_chunks set answer = null, failed_requests = 0 where recording_id = %s",
         video,
     )
-    await words.world.rows(
+    await words.harness.rows(
         "update resguardo.transcripts set is_retried = true, chunks_total = 2, chunks_done = 0"
         " where recording_id = %s",
         video,

@@ -25,7 +25,7 @@ from app.transcripts.store import EncryptedTranscript
 from devstack.object_store import ObjectStore
 from devstack.postgres import binaries_directory
 from tests.databases import Database
-from tests.integration.keeping_world import KEYRING, SIGNER
+from tests.integration.retention_harness import KEYRING, SIGNER
 from tests.integration.transcription_setup import SAID, TranscriptionPractice, open_transcription_practice
 
 pytestmark = pytest.mark.anyio
@@ -40,12 +40,12 @@ async def words(
     database: Database, emptied_store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[TranscriptionPractice]:
     async with open_transcription_practice(database, emptied_store, monkeypatch, TURNS) as words:
-        await words.world.adopt()
+        await words.harness.adopt()
         yield words
 
 
 async def _sealed(words: TranscriptionPractice, video: UUID) -> EncryptedTranscript:
-    [row] = await words.world.rows(
+    [row] = await words.harness.rows(
         "select w.ciphertext, k.wrapped_key, k.root_key_id from private.transcript_texts as w"
         " inner join private.recording_keys as k on k.recording_id = w.recording_id where w.recording_id = %s",
         video,
@@ -54,7 +54,7 @@ async def _sealed(words: TranscriptionPractice, video: UUID) -> EncryptedTranscr
 
 
 async def _key_of(words: TranscriptionPractice, video: UUID, keyring: Keyring = KEYRING) -> FieldKey:
-    [row] = await words.world.rows(
+    [row] = await words.harness.rows(
         "select wrapped_key, root_key_id from private.recording_keys where recording_id = %s", video
     )
     return keyring.unwrap(row["wrapped_key"], row["root_key_id"])
@@ -64,12 +64,12 @@ async def _correct(words: TranscriptionPractice, video: UUID) -> None:
     """Insert a doctor's correction with a text that nobody said."""
     place = encryption.correction_field(video, 1)
     sealed = (await _key_of(words, video)).encrypt(place, "corregído encefalitis".encode())
-    await words.world.rows(
+    await words.harness.rows(
         "insert into private.transcript_corrections (recording_id, number, ciphertext, corrected_by)"
         " values (%s, 1, %s, %s)",
         video,
         sealed,
-        words.world.doctor,
+        words.harness.doctor,
     )
 
 
@@ -134,11 +134,11 @@ async def test_full_dump_has_no_word_in_any_writing_half_way_and_at_the_end(
     video = await words.recorded()
     with pytest.raises(RateLimited):
         await words.transcriber().transcribe(video)
-    half_way = await anyio.to_thread.run_sync(_dumped, words.world.database)
+    half_way = await anyio.to_thread.run_sync(_dumped, words.harness.database)
     await words.transcriber().transcribe(video)
     await _correct(words, video)
     for options in ((), ("--inserts",)):
-        dump = await anyio.to_thread.run_sync(_dumped, words.world.database, *options)
+        dump = await anyio.to_thread.run_sync(_dumped, words.harness.database, *options)
         for table in (b"private.transcript_texts", b"private.transcript_corrections", b"audit.events"):
             assert table in dump
         assert str(video).encode() in dump
@@ -162,8 +162,8 @@ async def test_word_that_did_stand_in_it_would_be_found(
 ) -> None:
     word = _said()[0]
     query = f"create table private.planted as select {expression} as word"
-    await words.world.superuser.execute(query.replace("%s", f"'{word}'::text").encode())
-    dump = await anyio.to_thread.run_sync(_dumped, words.world.database)
+    await words.harness.superuser.execute(query.replace("%s", f"'{word}'::text").encode())
+    dump = await anyio.to_thread.run_sync(_dumped, words.harness.database)
     assert word in _found(dump, _said())
 
 
@@ -185,7 +185,7 @@ async def test_ciphertext_that_is_moved_opens_nowhere_else(words: TranscriptionP
             key.decrypt(place, sealed)
     with pytest.raises(Conflict, match="field_unreadable"):
         (await _key_of(words, other)).decrypt(encryption.transcript_field(other), sealed)
-    await words.world.rows(
+    await words.harness.rows(
         "update private.transcript_texts as w set ciphertext = o.ciphertext from private.transcript_texts as o"
         " where w.recording_id = %s and o.recording_id = %s",
         other,
@@ -193,7 +193,7 @@ async def test_ciphertext_that_is_moved_opens_nowhere_else(words: TranscriptionP
     )
     with pytest.raises(Conflict, match="field_unreadable"):
         decrypt_transcript(KEYRING, await _sealed(words, other))
-    await words.world.rows(
+    await words.harness.rows(
         "update private.recording_keys as w set wrapped_key = o.wrapped_key from private.recording_keys as o"
         " where w.recording_id = %s and o.recording_id = %s",
         other,
@@ -223,17 +223,17 @@ async def test_transcript_without_its_root_key_raises_root_key_unknown(
 
 
 async def _index_numbers(words: TranscriptionPractice, keyring: Keyring, text: str) -> frozenset[int]:
-    [row] = await words.world.rows("select wrapped_key, root_key_id from private.word_index_key")
+    [row] = await words.harness.rows("select wrapped_key, root_key_id from private.word_index_key")
     return hash_text(IndexKey(keyring.unwrap_secret(row["wrapped_key"], row["root_key_id"])), text)
 
 
 async def _terms(words: TranscriptionPractice, video: UUID) -> set[int]:
     query = "select terms from private.transcript_texts where recording_id = %s"
-    return set(await words.world.value(query, video))
+    return set(await words.harness.value(query, video))
 
 
 async def _counted(words: TranscriptionPractice) -> dict[tuple[str, str], int]:
-    found = await service.count_keys(words.world.worker)
+    found = await service.count_keys(words.harness.worker)
     return {(one.kind, one.root_key_id): one.count for one in found}
 
 
@@ -248,7 +248,7 @@ async def test_rotation_during_transcription_and_search_keeps_transcripts_readab
 
     async def script(number: int, asked: int) -> None:
         if number == 4:
-            assert (await service.rotate(words.world.worker, NEWER, batch=1)).is_complete
+            assert (await service.rotate(words.harness.worker, NEWER, batch=1)).is_complete
         seen.append(await _index_numbers(words, NEWER, text))
 
     words.speech.how, words.speech.script = Cut.WINDOWS, script
@@ -259,7 +259,7 @@ async def test_rotation_during_transcription_and_search_keeps_transcripts_readab
         assert looked_for <= await _terms(words, video)
         assert (await words.transcript_of(video, NEWER_ALONE)).turns[2].text == text
     assert await _counted(words) == {("recording", "newer"): 2, ("word_index", "newer"): 1}
-    await service.require_root_keys(words.world.worker, NEWER_ALONE)
+    await service.require_root_keys(words.harness.worker, NEWER_ALONE)
 
 
 async def test_rotation_that_is_killed_right_after_the_index_goes_on(words: TranscriptionPractice) -> None:
@@ -270,11 +270,11 @@ async def test_rotation_that_is_killed_right_after_the_index_goes_on(words: Tran
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        await service.rotate(words.world.worker, NEWER, on_progress=killed)
+        await service.rotate(words.harness.worker, NEWER, on_progress=killed)
     assert await _counted(words) == {("recording", "tests-1"): 3, ("word_index", "newer"): 1}
     with pytest.raises(Conflict, match="root_key_missing"):
-        await service.require_root_keys(words.world.worker, NEWER_ALONE)
-    assert (await service.rotate(words.world.worker, NEWER)).rewrapped == 3
+        await service.require_root_keys(words.harness.worker, NEWER_ALONE)
+    assert (await service.rotate(words.harness.worker, NEWER)).rewrapped == 3
     assert await _counted(words) == {("recording", "newer"): 3, ("word_index", "newer"): 1}
     assert (await words.transcript_of(videos[0], NEWER_ALONE)).turns
 
@@ -284,21 +284,21 @@ async def test_unreadable_index_key_is_reported_and_the_other_keys_are_wrapped_a
 ) -> None:
     video = await words.recorded()
     await words.transcriber().transcribe(video)
-    await words.world.rows("update private.word_index_key set wrapped_key = %s", bytes(40))
-    done = await service.rotate(words.world.worker, NEWER)
+    await words.harness.rows("update private.word_index_key set wrapped_key = %s", bytes(40))
+    done = await service.rotate(words.harness.worker, NEWER)
     assert (done.rewrapped, done.is_word_index_unreadable, done.is_complete) == (1, True, False)
     assert await _counted(words) == {("recording", "newer"): 1, ("word_index", "tests-1"): 1}
 
 
 async def test_key_of_the_index_alone_keeps_an_old_root_key_needed(words: TranscriptionPractice) -> None:
-    await words.world.rows(
+    await words.harness.rows(
         "insert into private.word_index_key (wrapped_key, root_key_id) values (%s, %s)",
         KEYRING.new_data_key().wrapped,
         KEYRING.current_id,
     )
     with pytest.raises(Conflict, match="root_key_missing"):
-        await service.register_root_key(words.world.worker, NEWER_ALONE)
-    [counted] = await service.count_keys(words.world.worker)
+        await service.register_root_key(words.harness.worker, NEWER_ALONE)
+    [counted] = await service.count_keys(words.harness.worker)
     assert counted.root_key_id == "tests-1"
 
 
@@ -311,7 +311,7 @@ async def test_certificate_counts_the_rows_of_transcripts_and_is_checked_offline
     heard, half = await words.recorded(), await words.recorded()
     await words.transcriber().transcribe(heard)
     await _correct(words, heard)
-    await words.world.rows(
+    await words.harness.rows(
         "insert into private.subtitle_links (secret_sha256, recording_id, claims, expires_at)"
         " values (sha256('x'), %s, '{}', private.now())",
         heard,
@@ -323,11 +323,11 @@ async def test_certificate_counts_the_rows_of_transcripts_and_is_checked_offline
     words.speech.script = fails
     with pytest.raises(RateLimited):
         await words.transcriber().transcribe(half)
-    await words.world.move_to(words.world.time + timedelta(days=400))
-    assert (await words.world.destroyer().run_once()).destroyed == 2
+    await words.harness.move_to(words.harness.time + timedelta(days=400))
+    assert (await words.harness.destroyer().run_once()).destroyed == 2
     cleared = {}
     for video in (heard, half):
-        document = await words.world.value(
+        document = await words.harness.value(
             "select document from resguardo.certificates where recording_id = %s", video
         )
         certificate = check(document.encode(), SIGNER.public_key)

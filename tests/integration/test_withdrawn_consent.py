@@ -47,13 +47,13 @@ async def words(
 async def test_recording_is_not_transcribed_after_a_withdrawal(
     words: TranscriptionPractice, kind: str, decisions: list[tuple[str, str]]
 ) -> None:
-    consultation = await words.world.consultation()
+    consultation = await words.harness.consultation()
     await consents(words, consultation, "PATIENT" if kind == "DOCTOR" else "DOCTOR", GIVEN)
     await consents(words, consultation, kind, *decisions)
-    video = await words.world.recording(consultation)
+    video = await words.harness.recording(consultation)
     assert (await words.state_of(video))[:2] == ("OFF", "consent_withdrawn")
-    assert await words.world.value(REASONS, video) == ["consent_withdrawn"]
-    assert await words.world.value(JOBS) == 0
+    assert await words.harness.value(REASONS, video) == ["consent_withdrawn"]
+    assert await words.harness.value(JOBS) == 0
     await words.transcriber().transcribe(video)
     assert (await words.state_of(video))[:2] == ("OFF", "consent_withdrawn")
     assert words.speech.asked == []
@@ -63,26 +63,26 @@ async def test_recording_is_not_transcribed_after_a_withdrawal(
 async def test_withdrawal_of_a_guest_counts_once_the_guest_has_joined(
     words: TranscriptionPractice, has_joined: bool, status: str
 ) -> None:
-    consultation = await words.world.consultation()
+    consultation = await words.harness.consultation()
     for kind in ("DOCTOR", "PATIENT"):
         await consents(words, consultation, kind, GIVEN)
     await consents(
         words, consultation, "GUEST", GIVEN, WITHDRAWN, guest_role="COMPANION", has_joined=has_joined
     )
-    video = await words.world.recording(consultation)
+    video = await words.harness.recording(consultation)
     assert (await words.state_of(video))[0] == status
 
 
 async def test_withdrawal_before_the_transcription_begins_turns_it_off(words: TranscriptionPractice) -> None:
-    consultation = await words.world.consultation()
+    consultation = await words.harness.consultation()
     patient = await consents(words, consultation, "PATIENT", GIVEN)
-    video = await words.world.recording(consultation)
+    video = await words.harness.recording(consultation)
     assert (await words.state_of(video))[0] == "PENDING"
     await decide(words, patient, "WITHDRAWN")
     await words.transcriber().transcribe(video)
     assert (await words.state_of(video))[:2] == ("OFF", "consent_withdrawn")
     assert words.speech.asked == []
-    assert await words.world.value(REASONS, video) == ["consent_withdrawn"]
+    assert await words.harness.value(REASONS, video) == ["consent_withdrawn"]
 
 
 async def test_withdrawal_during_the_transcription_ends_it_before_the_next_chunk(
@@ -92,14 +92,14 @@ async def test_withdrawal_during_the_transcription_ends_it_before_the_next_chunk
     assert words.speech.asked == [0, 1, 2]
     assert (await words.state_of(video))[:3] == ("OFF", "consent_withdrawn", 2)
     assert 2 in await words.left(video), "the text that arrived after the withdrawal was stored"
-    assert await words.world.value("select count(*) from private.transcript_texts") == 0
+    assert await words.harness.value("select count(*) from private.transcript_texts") == 0
 
 
 async def _withdrawn_during_chunk_2(words: TranscriptionPractice) -> tuple[UUID, UUID]:
     """Transcribe a video whose patient withdraws consent while the speech service transcribes chunk 2. Return the
     ids of the video and of the patient's participant.
     """
-    consultation = await words.world.consultation()
+    consultation = await words.harness.consultation()
     patient = await consents(words, consultation, "PATIENT", GIVEN)
 
     async def script(number: int, before: int) -> None:
@@ -107,17 +107,17 @@ async def _withdrawn_during_chunk_2(words: TranscriptionPractice) -> tuple[UUID,
             await decide(words, patient, "WITHDRAWN")
 
     words.speech.how, words.speech.script = Cut.WINDOWS, script
-    video = await words.world.recording(consultation)
+    video = await words.harness.recording(consultation)
     await words.transcriber().transcribe(video)
     return video, patient
 
 
 async def test_answers_are_not_assembled_after_a_withdrawal(words: TranscriptionPractice) -> None:
-    consultation = await words.world.consultation()
+    consultation = await words.harness.consultation()
     patient = await consents(words, consultation, "PATIENT", GIVEN)
     video = await _transcribed_but_not_assembled(words, consultation)
     await decide(words, patient, "WITHDRAWN")
-    async with words.world.worker.as_service("test") as tx:
+    async with words.harness.worker.as_service("test") as tx:
         assert await transcription_store.read_answers(tx, video) is None
     assert (await words.state_of(video))[:2] == ("OFF", "consent_withdrawn")
 
@@ -128,18 +128,18 @@ async def _transcribed_but_not_assembled(words: TranscriptionPractice, consultat
             raise RateLimited("speech_busy")
 
     words.speech.script = script
-    video = await words.world.recording(consultation)
+    video = await words.harness.recording(consultation)
     with pytest.raises(RateLimited):
         await words.transcriber().transcribe(video)
     words.speech.script = None
-    await words.world.rows("update resguardo.transcripts set chunks_done = chunks_total")
+    await words.harness.rows("update resguardo.transcripts set chunks_done = chunks_total")
     return video
 
 
 async def test_finished_transcript_stays_after_a_withdrawal(words: TranscriptionPractice) -> None:
-    consultation = await words.world.consultation()
+    consultation = await words.harness.consultation()
     patient = await consents(words, consultation, "PATIENT", GIVEN)
-    video = await words.world.recording(consultation)
+    video = await words.harness.recording(consultation)
     await words.transcriber().transcribe(video)
     await decide(words, patient, "WITHDRAWN")
     await words.transcriber().transcribe(video)
@@ -151,9 +151,9 @@ async def test_finished_transcript_stays_after_a_withdrawal(words: Transcription
 async def test_retry_of_unintelligible_turns_ends_with_a_withdrawal_and_leaves_the_transcript(
     words: TranscriptionPractice,
 ) -> None:
-    consultation = await words.world.consultation()
+    consultation = await words.harness.consultation()
     patient = await consents(words, consultation, "PATIENT", GIVEN)
-    video = await words.world.recording(consultation)
+    video = await words.harness.recording(consultation)
     words.speech.script = _refuse_one
     await words.transcriber().transcribe(video)
     before = (await words.transcript_of(video)).turns
@@ -191,9 +191,9 @@ async def test_retry_is_refused_until_the_consent_is_given_again(words: Transcri
 async def test_consent_given_again_before_the_worker_looks_lets_the_transcription_go_on(
     words: TranscriptionPractice,
 ) -> None:
-    consultation = await words.world.consultation()
+    consultation = await words.harness.consultation()
     patient = await consents(words, consultation, "PATIENT", GIVEN)
-    video = await words.world.recording(consultation)
+    video = await words.harness.recording(consultation)
     for decision in ("WITHDRAWN", "GIVEN"):
         await decide(words, patient, decision)
     await words.transcriber().transcribe(video)
@@ -201,10 +201,10 @@ async def test_consent_given_again_before_the_worker_looks_lets_the_transcriptio
 
 
 async def test_withdrawal_in_one_consultation_leaves_the_others_alone(words: TranscriptionPractice) -> None:
-    patient_id = await words.world.patient()
-    one, other = [await words.world.consultation(patient_id) for _ in range(2)]
+    patient_id = await words.harness.patient()
+    one, other = [await words.harness.consultation(patient_id) for _ in range(2)]
     await consents(words, one, "PATIENT", GIVEN, WITHDRAWN)
     await consents(words, other, "PATIENT", GIVEN)
-    video = await words.world.recording(other)
+    video = await words.harness.recording(other)
     await words.transcriber().transcribe(video)
     assert (await words.state_of(video))[:2] == ("READY", None)

@@ -32,19 +32,19 @@ from devstack.children import child
 from devstack.stack import Stack
 from tests.databases import Cluster
 from tests.integration import small_stack
-from tests.integration.recording_world import DOCTOR, PATIENT, asker, seed_people
+from tests.integration.recording_harness import DOCTOR, PATIENT, asker, seed_people
 
 STOP_SECONDS = 8
 
 
 @pytest.fixture
-def world(cluster: Cluster, tmp_path: Path) -> Iterator[Stack]:
+def running_stack(cluster: Cluster, tmp_path: Path) -> Iterator[Stack]:
     with small_stack.running(cluster, tmp_path) as made:
         yield made
 
 
 @pytest.fixture
-def start(world: Stack, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+def start(running_stack: Stack, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     """Return a function that starts `resguardo` with these arguments. The log is `<first argument>.log`."""
     with ExitStack() as stack:
 
@@ -54,7 +54,7 @@ def start(world: Stack, tmp_path: Path) -> Iterator[Callable[..., subprocess.Pop
                     "app.cli",
                     arguments,
                     log=tmp_path / f"{arguments[0]}.log",
-                    environment=world.environment,
+                    environment=running_stack.environment,
                     ready_url=ready_url,
                 )
             )
@@ -69,17 +69,19 @@ def _wait_until(holds: Callable[[], bool], seconds: float = 30) -> None:
         time.sleep(0.05)
 
 
-def _rows(world: Stack, query: str, *parameters: object) -> list[tuple[Any, ...]]:
-    with psycopg.connect(world.project.superuser_url) as connection:
+def _rows(running_stack: Stack, query: str, *parameters: object) -> list[tuple[Any, ...]]:
+    with psycopg.connect(running_stack.project.superuser_url) as connection:
         return connection.execute(query.encode(), parameters or None).fetchall()
 
 
-def _job_is_done(world: Stack) -> bool:
+def _job_is_done(running_stack: Stack) -> bool:
     """Queue a job without work, and wait for its end."""
     argument = uuid4()
-    _rows(world, "select private.defer_job('verify_recording', %s)", argument)
+    _rows(running_stack, "select private.defer_job('verify_recording', %s)", argument)
     query = "select status::text from jobs.procrastinate_jobs where args ->> 'id' = %s"
-    _wait_until(lambda: _rows(world, query, str(argument)) == [])  # The queue deletes a job that succeeded
+    _wait_until(
+        lambda: _rows(running_stack, query, str(argument)) == []
+    )  # The queue deletes a job that succeeded
     return True
 
 
@@ -90,112 +92,112 @@ def _end(process: subprocess.Popen[bytes], number: signal.Signals) -> int:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_worker_ends_soon_after_a_signal_and_signs_off(
-    world: Stack, start: Callable[..., subprocess.Popen[bytes]], number: signal.Signals
+    running_stack: Stack, start: Callable[..., subprocess.Popen[bytes]], number: signal.Signals
 ) -> None:
     worker = start("worker")
-    assert _job_is_done(world)
+    assert _job_is_done(running_stack)
     assert _end(worker, number) == 0
-    assert _rows(world, "select id from jobs.procrastinate_workers") == []
+    assert _rows(running_stack, "select id from jobs.procrastinate_workers") == []
 
 
 def test_worker_ends_soon_while_its_bucket_does_not_answer(
-    world: Stack, start: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
+    running_stack: Stack, start: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
-    with psycopg.connect(world.environment["WORKER_DATABASE_URL"], autocommit=True) as other_leader:
+    with psycopg.connect(running_stack.environment["WORKER_DATABASE_URL"], autocommit=True) as other_leader:
         other_leader.execute("select private.take_lease('another', null)")
         worker = start("worker")
-        assert _job_is_done(world)
+        assert _job_is_done(running_stack)
         with _standing_still(_store_of(tmp_path)):
             other_leader.execute("select private.give_lease_back(1)")
             _wait_until(lambda: "this worker leads: " in (tmp_path / "worker.log").read_text())
             time.sleep(1)  # By then, the periodic tasks wait for the bucket, for longer than STOP_SECONDS
             assert _end(worker, signal.SIGTERM) == 0
-    assert _rows(world, "select id from jobs.procrastinate_workers") == []
+    assert _rows(running_stack, "select id from jobs.procrastinate_workers") == []
 
 
 def test_leader_that_stands_still_is_followed_and_leads_no_more_when_it_goes_on(
-    world: Stack, start: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
+    running_stack: Stack, start: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
     """Another worker takes the lead before the lease of the frozen worker expires, because the test ends the lease."""
     first, first_log = start("worker"), tmp_path / "first.log"
-    _wait_until(lambda: _leader(world) == first.pid)
+    _wait_until(lambda: _leader(running_stack) == first.pid)
     (tmp_path / "worker.log").rename(first_log)
     second = start("worker")
-    _wait_until(lambda: _askers(world) == 2)
+    _wait_until(lambda: _askers(running_stack) == 2)
     with _standing_still(first.pid):
-        _rows(world, "update private.leadership set expires_at = clock_timestamp() returning number")
-        _wait_until(lambda: _leader(world) == second.pid)
+        _rows(running_stack, "update private.leadership set expires_at = clock_timestamp() returning number")
+        _wait_until(lambda: _leader(running_stack) == second.pid)
     _wait_until(lambda: "this worker does not lead: lead_lost" in first_log.read_text())
     assert "the leader did not renew its lease: leader=" in (tmp_path / "worker.log").read_text()
-    assert _leader(world) == second.pid
+    assert _leader(running_stack) == second.pid
     assert _end(second, signal.SIGTERM) == 0
-    _wait_until(lambda: _leader(world) == first.pid)
+    _wait_until(lambda: _leader(running_stack) == first.pid)
     assert _end(first, signal.SIGTERM) == 0
-    assert _leader(world) is None
+    assert _leader(running_stack) is None
 
 
 def test_worker_that_others_took_for_dead_goes_on_with_new_jobs(
-    world: Stack, start: Callable[..., subprocess.Popen[bytes]]
+    running_stack: Stack, start: Callable[..., subprocess.Popen[bytes]]
 ) -> None:
     worker = start("worker")
-    assert _job_is_done(world)
-    _rows(world, "delete from jobs.procrastinate_workers returning id")
-    assert _job_is_done(world)
+    assert _job_is_done(running_stack)
+    _rows(running_stack, "delete from jobs.procrastinate_workers returning id")
+    assert _job_is_done(running_stack)
     assert _end(worker, signal.SIGTERM) == 0
 
 
-def _leader(world: Stack) -> int | None:
+def _leader(running_stack: Stack) -> int | None:
     query = (
         "select leader from private.leadership where leader is not null and expires_at > clock_timestamp()"
     )
-    found = _rows(world, query)
+    found = _rows(running_stack, query)
     return int(found[0][0].rpartition("/")[2]) if found else None
 
 
-def _askers(world: Stack) -> int:
+def _askers(running_stack: Stack) -> int:
     query = (
         "select count(*) from pg_stat_activity"
         " where application_name = 'resguardo-worker-leader' and datname = current_database()"
     )
-    return int(_rows(world, query)[0][0])
+    return int(_rows(running_stack, query)[0][0])
 
 
 def test_database_that_went_away_is_found_again(
-    cluster: Cluster, world: Stack, start: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
+    cluster: Cluster, running_stack: Stack, start: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
-    ready_url = f"{world.api_url}/health/ready"
-    api = start("serve", "--port", str(urlsplit(world.api_url).port), ready_url=ready_url)
+    ready_url = f"{running_stack.api_url}/health/ready"
+    api = start("serve", "--port", str(urlsplit(running_stack.api_url).port), ready_url=ready_url)
     worker = start("worker")
-    assert _job_is_done(world)
-    _take_away(cluster, world)
+    assert _job_is_done(running_stack)
+    _take_away(cluster, running_stack)
     assert httpx.get(ready_url, timeout=20).status_code == 503
     _wait_until(lambda: "the worker waits: database_" in (tmp_path / "worker.log").read_text())
-    _give_back(cluster, world)
-    assert _job_is_done(world)
+    _give_back(cluster, running_stack)
+    assert _job_is_done(running_stack)
     _wait_until(lambda: httpx.get(ready_url, timeout=20).status_code == 200)
     assert _end(worker, signal.SIGTERM) == 0
     assert _end(api, signal.SIGTERM) in (0, -signal.SIGTERM)
     log = (tmp_path / "worker.log").read_text() + (tmp_path / "serve.log").read_text()
     for name in ("API_DATABASE_URL", "WORKER_DATABASE_URL"):
-        assert str(urlsplit(world.environment[name]).password) not in log
+        assert str(urlsplit(running_stack.environment[name]).password) not in log
 
 
 def test_recording_of_which_every_webhook_is_dropped_is_finished_by_the_worker(
-    world: Stack, start: Callable[..., subprocess.Popen[bytes]]
+    running_stack: Stack, start: Callable[..., subprocess.Popen[bytes]]
 ) -> None:
-    _ordered(world, "drop_all")
+    _ordered(running_stack, "drop_all")
     with ThreadPoolExecutor(1) as thread:  # The calling thread may already run an event loop
-        consultation = thread.submit(asyncio.run, _arranged(world)).result()
-    world.environment["RECONCILE_SECONDS"] = "1"
+        consultation = thread.submit(asyncio.run, _arranged(running_stack)).result()
+    running_stack.environment["RECONCILE_SECONDS"] = "1"
     worker = start("worker")
     query = "select id, status from resguardo.recordings where consultation_id = %s"
-    _wait_until(lambda: [row[1] for row in _rows(world, query, consultation)] == ["RECORDING"])
-    ((recording, _),) = _rows(world, query, consultation)
+    _wait_until(lambda: [row[1] for row in _rows(running_stack, query, consultation)] == ["RECORDING"])
+    ((recording, _),) = _rows(running_stack, query, consultation)
     update = "update resguardo.recordings set status = 'STOPPING' where id = %s returning id"
-    _rows(world, update, recording)
-    _rows(world, "select private.defer_job('stop_recording', %s)", recording)
-    _wait_until(lambda: _rows(world, query, consultation) == [(recording, "READY")])
-    assert _rows(world, "select event_id from private.livekit_events") == []
+    _rows(running_stack, update, recording)
+    _rows(running_stack, "select private.defer_job('stop_recording', %s)", recording)
+    _wait_until(lambda: _rows(running_stack, query, consultation) == [(recording, "READY")])
+    assert _rows(running_stack, "select event_id from private.livekit_events") == []
     assert _end(worker, signal.SIGTERM) == 0
 
 
@@ -214,20 +216,23 @@ def _standing_still(pid: int) -> Iterator[None]:
         os.kill(pid, signal.SIGCONT)
 
 
-def _ordered(world: Stack, kind: str) -> None:
-    headers = {"Authorization": f"Bearer {world.livekit_api_secret}"}
-    url = f"{world.livekit_url}/stand-in/orders"
+def _ordered(running_stack: Stack, kind: str) -> None:
+    headers = {"Authorization": f"Bearer {running_stack.livekit_api_secret}"}
+    url = f"{running_stack.livekit_url}/stand-in/orders"
     httpx.post(url, json={"order": kind}, headers=headers, trust_env=False).raise_for_status()
 
 
-async def _arranged(world: Stack) -> UUID:
+async def _arranged(running_stack: Stack) -> UUID:
     """Register a consultation with automatic recording, all consents, and all participants in the room."""
-    seed_people(world.project)
-    environment = world.environment
+    seed_people(running_stack.project)
+    environment = running_stack.environment
     api = Database(environment["API_DATABASE_URL"], application="test", max_size=2)
     key, secret = environment["LIVEKIT_API_KEY"], environment["LIVEKIT_API_SECRET"]
     await api.open()
-    async with LiveKit(world.livekit_url, key, secret) as livekit, httpx.AsyncClient(trust_env=False) as http:
+    async with (
+        LiveKit(running_stack.livekit_url, key, secret) as livekit,
+        httpx.AsyncClient(trust_env=False) as http,
+    ):
         consultations = Consultations(
             api, livekit, livekit_url="ws://127.0.0.1", deployment=environment["DEPLOYMENT"]
         )
@@ -238,7 +243,7 @@ async def _arranged(world: Stack) -> UUID:
             person = asker(DOCTOR if participant.kind == "DOCTOR" else PATIENT)
             await Consents(api).give(person, participant.id, shown, None)
             token = (await consultations.join(person, made.id)).token
-            entered = await http.post(f"{world.livekit_url}/stand-in/join", json={"token": token})
+            entered = await http.post(f"{running_stack.livekit_url}/stand-in/join", json={"token": token})
             entered.raise_for_status()
     await api.close()
     return made.id
@@ -268,7 +273,7 @@ OUTAGES = {
 @pytest.mark.parametrize("reason", OUTAGES)
 def test_outage_of_any_kind_is_waited_for_by_the_same_process(
     cluster: Cluster,
-    world: Stack,
+    running_stack: Stack,
     start: Callable[..., subprocess.Popen[bytes]],
     tmp_path: Path,
     reason: str,
@@ -276,13 +281,13 @@ def test_outage_of_any_kind_is_waited_for_by_the_same_process(
 ) -> None:
     worker = start("worker") if when == "later" else None
     if worker is not None:
-        assert _job_is_done(world)
+        assert _job_is_done(running_stack)
     begins, ends = OUTAGES[reason]
-    _alter(cluster, world, begins)
+    _alter(cluster, running_stack, begins)
     worker = worker or start("worker")
     _wait_until(lambda: f"the worker waits: {reason}" in (tmp_path / "worker.log").read_text())
-    _alter(cluster, world, ends)
-    assert _job_is_done(world)
+    _alter(cluster, running_stack, ends)
+    assert _job_is_done(running_stack)
     log = (tmp_path / "worker.log").read_text()
     assert log.count(f"the worker waits: {reason}") == 1
     assert log.count("the worker works again") == 1
@@ -290,9 +295,9 @@ def test_outage_of_any_kind_is_waited_for_by_the_same_process(
     assert _end(worker, signal.SIGTERM) == 0
 
 
-def _alter(cluster: Cluster, world: Stack, how: str) -> None:
+def _alter(cluster: Cluster, running_stack: Stack, how: str) -> None:
     """Change a setting of the database, and end all existing sessions."""
-    name = urlsplit(world.project.owner_url).path.removeprefix("/")
+    name = urlsplit(running_stack.project.owner_url).path.removeprefix("/")
     with psycopg.connect(cluster.superuser_url, autocommit=True) as connection:
         connection.execute(sql.SQL("alter database {} ").format(sql.Identifier(name)) + sql.SQL(how))
         connection.execute(
@@ -302,8 +307,8 @@ def _alter(cluster: Cluster, world: Stack, how: str) -> None:
         )
 
 
-def _take_away(cluster: Cluster, world: Stack) -> None:
-    name = urlsplit(world.project.owner_url).path.removeprefix("/")
+def _take_away(cluster: Cluster, running_stack: Stack) -> None:
+    name = urlsplit(running_stack.project.owner_url).path.removeprefix("/")
     with psycopg.connect(cluster.superuser_url, autocommit=True) as connection:
         connection.execute(sql.SQL("alter database {} allow_connections false").format(sql.Identifier(name)))
         connection.execute(
@@ -311,7 +316,7 @@ def _take_away(cluster: Cluster, world: Stack) -> None:
         )
 
 
-def _give_back(cluster: Cluster, world: Stack) -> None:
-    name = urlsplit(world.project.owner_url).path.removeprefix("/")
+def _give_back(cluster: Cluster, running_stack: Stack) -> None:
+    name = urlsplit(running_stack.project.owner_url).path.removeprefix("/")
     with psycopg.connect(cluster.superuser_url, autocommit=True) as connection:
         connection.execute(sql.SQL("alter database {} allow_connections true").format(sql.Identifier(name)))

@@ -29,8 +29,8 @@ from app.transcripts.transcript_format import parse_transcript
 from app.transcripts.transcription.service import Transcriber
 from devstack.object_store import ObjectStore
 from tests.databases import Database
-from tests.integration.keeping_world import KEYRING, World, opened
-from tests.integration.recording_world import asker
+from tests.integration.recording_harness import asker
+from tests.integration.retention_harness import KEYRING, RetentionHarness, opened
 
 TURN_MS = 1000
 SAID = "cefaléa{number} tinnitüs{number}"
@@ -152,22 +152,22 @@ def _times(turns: int) -> list[tuple[int, int]]:
 class TranscriptionPractice:
     """A practice with recordings, and the scripted speech service that transcribes them."""
 
-    world: World
+    harness: RetentionHarness
     speech: ScriptedSpeech
 
     async def recorded(self) -> UUID:
         """Insert a READY video without sounds beside it. Return its id."""
-        return await self.world.recording()
+        return await self.harness.recording()
 
     def transcriber(self, life: Life | None = None, keyring: Keyring = KEYRING) -> Transcriber:
         """Return the transcriber of a new run of a worker."""
         self.speech.life = life or Life()
-        doors = MortalDoors(self.world.worker, self.speech.life)
-        return Transcriber(doors, self.world.storage, self.speech, keyring)
+        doors = MortalDoors(self.harness.worker, self.speech.life)
+        return Transcriber(doors, self.harness.storage, self.speech, keyring)
 
     async def state_of(self, video: UUID) -> tuple[str, str | None, int, int | None]:
         """Return the status, the error, the number of transcribed chunks, and the number of all chunks."""
-        rows = await self.world.rows(
+        rows = await self.harness.rows(
             "select status, error, chunks_done, chunks_total from resguardo.transcripts where recording_id = %s",
             video,
         )
@@ -175,7 +175,7 @@ class TranscriptionPractice:
 
     async def left(self, video: UUID) -> list[int]:
         """Return the numbers of the planned chunks without a stored transcription."""
-        rows = await self.world.rows(
+        rows = await self.harness.rows(
             "select number from private.transcript_chunks where recording_id = %s and answer is null order by 1",
             video,
         )
@@ -183,7 +183,7 @@ class TranscriptionPractice:
 
     async def transcript_of(self, video: UUID, keyring: Keyring = KEYRING) -> Transcript:
         """Return the transcript of the recording."""
-        rows = await self.world.rows(
+        rows = await self.harness.rows(
             "select w.ciphertext, k.wrapped_key, k.root_key_id from private.transcript_texts as w"
             " inner join private.recording_keys as k on k.recording_id = w.recording_id where w.recording_id = %s",
             video,
@@ -194,10 +194,10 @@ class TranscriptionPractice:
         )
 
 
-async def register_keys(world: World, keyring: Keyring = KEYRING) -> None:
+async def register_keys(harness: RetentionHarness, keyring: Keyring = KEYRING) -> None:
     """Register the root keys, as a start of the worker does."""
     for key_id, value in keyring.check_values().items():
-        await world.rows(
+        await harness.rows(
             "insert into private.root_keys (id, check_value) values (%s, %s) on conflict do nothing",
             key_id,
             value,
@@ -212,9 +212,9 @@ async def open_transcription_practice(
     turns.
     """
     script_sound(monkeypatch, turns)
-    async with opened(database, store) as world:
-        await register_keys(world)
-        yield TranscriptionPractice(world, ScriptedSpeech())
+    async with opened(database, store) as harness:
+        await register_keys(harness)
+        yield TranscriptionPractice(harness, ScriptedSpeech())
 
 
 async def consents(
@@ -226,7 +226,7 @@ async def consents(
     has_joined: bool = False,
 ) -> UUID:
     """Insert a participant with these consent decisions, each with the version of its text."""
-    practice = words.world.practice
+    practice = words.harness.practice
     joined_at = practice.now() if has_joined else None
     participant = practice.participant(consultation, kind, guest_role=guest_role, joined_at=joined_at)
     for decision, version in decisions:
@@ -238,17 +238,17 @@ async def decide(
     words: TranscriptionPractice, participant: UUID, decision: str, version: str = "2026-12"
 ) -> None:
     """Record one more consent decision of a participant."""
-    words.world.practice.consent(participant, decision, text_version=version)
+    words.harness.practice.consent(participant, decision, text_version=version)
 
 
 async def retry(words: TranscriptionPractice, video: UUID) -> None:
     """Request a retry of the transcription as the doctor of the recording. Raises Conflict if a retry is not
     possible.
     """
-    doctor, practice = words.world.doctor, words.world.practice
-    if not await words.world.rows("select from auth.users where id = %s", doctor):
+    doctor, practice = words.harness.doctor, words.harness.practice
+    if not await words.harness.rows("select from auth.users where id = %s", doctor):
         practice.session(practice.user(doctor), doctor)
-    pool = Pool(words.world.database.api_url, application="test", max_size=1)
+    pool = Pool(words.harness.database.api_url, application="test", max_size=1)
     await pool.open()
     try:
         async with pool.as_user(asker(doctor), permissions.RETRY_TRANSCRIPTION.on(video)) as tx:

@@ -17,7 +17,7 @@ from livekit.protocol.rtc import SignalResponse
 from app.integrations.livekit.client import WebhookVerifier
 from devstack.api_client import ApiClient
 from tests.api import documents
-from tests.live.world import PATIENCE_SECONDS, Case, inside, showing, speaking, until
+from tests.live.harness import PATIENCE_SECONDS, Case, inside, showing, speaking, until
 
 pytestmark = pytest.mark.anyio
 

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from tests.databases import Database
-from tests.policies.world import Actor, Case, Connection, actor, enter, url_of
+from tests.policies.actors import Actor, Case, Connection, actor, enter, url_of
 
 LONGEST_WAIT_SECONDS = 10
 START: LiteralString = (

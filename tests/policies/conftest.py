@@ -6,13 +6,13 @@ import psycopg
 import pytest
 
 from tests.databases import Cluster, Database
+from tests.policies.actors import Connection
 from tests.policies.seed import seed
-from tests.policies.world import Connection
 
 
 @pytest.fixture
 def practice(database: Database) -> Database:
-    """Return a new database for one test that contains the practice of `world`."""
+    """Return a new database for one test that contains the practice of `actors`."""
     seed(database.superuser_url)
     return database
 

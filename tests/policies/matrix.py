@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.policies.world import ACTORS, ROLES
+from tests.policies.actors import ACTORS, ROLES
 
 MATRIX = Path(__file__).parent.parent.parent / "policies" / "matrix.md"
 _NAME = re.compile(r"`([^`]+)`")

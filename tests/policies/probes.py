@@ -11,7 +11,7 @@ from typing import Any, LiteralString
 import psycopg
 from psycopg import sql
 
-from tests.policies.world import ANA, BRUNO, CASES, SHA256, Actor, Case, Connection, enter, id_of
+from tests.policies.actors import ANA, BRUNO, CASES, SHA256, Actor, Case, Connection, enter, id_of
 
 Keys = frozenset[str]
 Insert = tuple[LiteralString, list[Any]]

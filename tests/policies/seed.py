@@ -1,11 +1,11 @@
-"""Fills a migrated database with the practice of `world`, as a superuser."""
+"""Fills a migrated database with the practice of `actors`, as a superuser."""
 
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import psycopg
 
-from tests.policies.world import (
+from tests.policies.actors import (
     ANA,
     CASES,
     CONSULTATIONS,

@@ -13,8 +13,8 @@ import pytest
 from app.audit.model import AuditFilter
 from benchmarks.audit_log import FILTERS, fill, pairs
 from tests.databases import Cluster
+from tests.policies.actors import Connection, actor, enter
 from tests.policies.seed import seed
-from tests.policies.world import Connection, actor, enter
 
 EVENTS = 100_000
 FIRST = 50

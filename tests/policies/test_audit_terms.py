@@ -24,7 +24,7 @@ from app.texts.reasons import load_reasons
 from graphql_schema.schema import make_schema
 from tests.databases import MIGRATIONS, Database
 from tests.policies.acting import acting, refused, superuser
-from tests.policies.world import ANA, actor
+from tests.policies.actors import ANA, actor
 
 ROOT = Path(__file__).parents[2]
 SERVICES = {"as_service", "as_service_once"}

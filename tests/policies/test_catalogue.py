@@ -12,8 +12,8 @@ from psycopg import sql
 from app.postgres.access_policies import access_sql, access_version
 from tests.databases import Cluster, Database
 from tests.policies.acting import RELEASE, refused, superuser, value
+from tests.policies.actors import ANA, Connection, actor, enter
 from tests.policies.seed import seed
-from tests.policies.world import ANA, Connection, actor, enter
 
 OURS = "('resguardo', 'audit', 'private', 'jobs')"
 SEARCH_PATH = {"private": "search_path=pg_catalog, pg_temp", "jobs": "search_path=pg_catalog, jobs, pg_temp"}

@@ -12,10 +12,10 @@ import pytest
 from psycopg import sql
 
 from tests.databases import Cluster
+from tests.policies.actors import Connection, actor
 from tests.policies.matrix import MATRIX, Cell, read_cells
 from tests.policies.probes import Population, answer, population_of
 from tests.policies.seed import seed
-from tests.policies.world import Connection, actor
 
 CELLS = read_cells(MATRIX.read_text(encoding="utf-8"))
 READERS = {

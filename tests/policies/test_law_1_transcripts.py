@@ -8,7 +8,7 @@ import pytest
 
 from tests.databases import Database
 from tests.policies.acting import acting, refused, superuser
-from tests.policies.world import ANA, BRUNO, DATA_API_ROLES
+from tests.policies.actors import ANA, BRUNO, DATA_API_ROLES
 
 READY = ANA.id_of("over READY")
 WORDS = (

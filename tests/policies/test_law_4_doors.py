@@ -11,7 +11,7 @@ from psycopg.types.json import Jsonb
 
 from tests.databases import Database
 from tests.policies.acting import acting, refused, superuser, value
-from tests.policies.world import ANA, BRUNO, PEOPLE_ROLES, begin_as, claims_of, id_of
+from tests.policies.actors import ANA, BRUNO, PEOPLE_ROLES, begin_as, claims_of, id_of
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ from psycopg.types.json import Jsonb
 
 from tests.databases import Cluster, Database
 from tests.policies.acting import outcome, refused, superuser, value
+from tests.policies.actors import Connection, begin_as, claims_of, id_of
 from tests.policies.seed import seed
-from tests.policies.world import Connection, begin_as, claims_of, id_of
 
 UNCHECKED = {"claims", "uid", "is_live", "may_become", "today", "unready_reason"}
 """Functions that reveal nothing: they only repeat the caller's claims."""

@@ -9,8 +9,8 @@ import pytest
 
 from tests.databases import Database
 from tests.policies.acting import LOCK, START, acting, at_once, refused, start, superuser, value
+from tests.policies.actors import ANA, BRUNO, SHA256, Connection
 from tests.policies.seed import add_participant, give_consent
-from tests.policies.world import ANA, BRUNO, SHA256, Connection
 
 CONSULTATION = "startable"
 OF = ANA.id_of(CONSULTATION)

@@ -14,7 +14,7 @@ from app.recordings.transitions import TRANSITIONS
 from devstack.supabase_project import Grants
 from tests.databases import Database
 from tests.policies.acting import RELEASE, acting, at_once, outcome, refused, superuser, value
-from tests.policies.world import ANA, BRUNO, DATA_API_ROLES, FINISHED, Connection, id_of
+from tests.policies.actors import ANA, BRUNO, DATA_API_ROLES, FINISHED, Connection, id_of
 
 READY = ANA.id_of("over READY")
 UNKNOWN = uuid4()

@@ -9,7 +9,7 @@ import pytest
 
 from tests.databases import Database
 from tests.policies.acting import acting, superuser, value
-from tests.policies.world import ANA, Connection
+from tests.policies.actors import ANA, Connection
 
 TABLES = (
     "resguardo.consultations",

@@ -11,10 +11,10 @@ from psycopg import sql
 
 from devstack.supabase_project import Grants
 from tests.databases import Cluster, Database
+from tests.policies.actors import ACTORS, ROLES, Actor, Connection, actor, url_of
 from tests.policies.matrix import MATRIX, Cell, read_cells, read_columns, read_functions, read_legend
 from tests.policies.probes import Population, answer, population_of
 from tests.policies.seed import seed
-from tests.policies.world import ACTORS, ROLES, Actor, Connection, actor, url_of
 
 TEXT = MATRIX.read_text(encoding="utf-8")
 CELLS = read_cells(TEXT)
@@ -22,7 +22,7 @@ FUNCTIONS = read_functions(TEXT)
 RELATIONS = sorted({cell.relation for cell in CELLS})
 
 
-class World:
+class Connections:
     """A seeded database with a connection for each actor."""
 
     def __init__(self, database: Database, stack: ExitStack) -> None:
@@ -57,10 +57,10 @@ class World:
 
 
 @pytest.fixture(scope="module", params=["older", "newer"])
-def world(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[World]:
+def connections(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Connections]:
     with cluster.clone(cast("Grants", request.param)) as database, ExitStack() as stack:
         seed(database.superuser_url)
-        yield World(database, stack)
+        yield Connections(database, stack)
 
 
 def _id(cells: list[Cell]) -> str:
@@ -75,20 +75,20 @@ ROWS = [
 
 
 @pytest.mark.parametrize("cells", ROWS, ids=_id)
-def test_every_cell_is_as_written(world: World, cells: list[Cell]) -> None:
+def test_every_cell_is_as_written(connections: Connections, cells: list[Cell]) -> None:
     who = actor(cells[0].actor)
     wrong: list[str] = []
-    for name in world.named(cells[0].relation):
+    for name in connections.named(cells[0].relation):
         for cell in cells:
-            got = answer(world.as_actor(who), who, name, cell.operation, world.populations[name])
+            got = answer(connections.as_actor(who), who, name, cell.operation, connections.populations[name])
             if got != cell.answer:
                 wrong.append(f"{who.name}, {cell.operation} on {name}: {got}, not {cell.answer}")
     assert not wrong, "\n".join(wrong)
 
 
-def test_every_relation_is_in_the_file_and_exists(world: World) -> None:
-    named = {name: relation for relation in RELATIONS for name in world.named(relation)}
-    assert set(world.relations) == set(named)
+def test_every_relation_is_in_the_file_and_exists(connections: Connections) -> None:
+    named = {name: relation for relation in RELATIONS for name in connections.named(relation)}
+    assert set(connections.relations) == set(named)
     assert set(RELATIONS) == set(named.values())
 
 
@@ -102,32 +102,32 @@ def test_every_answer_is_explained() -> None:
     assert {cell.answer for cell in CELLS} == read_legend(TEXT)
 
 
-def test_every_relation_has_rows_to_be_seen(world: World) -> None:
-    empty = [name for name, there in world.populations.items() if not there.everything]
+def test_every_relation_has_rows_to_be_seen(connections: Connections) -> None:
+    empty = [name for name, there in connections.populations.items() if not there.everything]
     assert all(re.fullmatch("audit.events_[0-9]{4}", name) for name in empty)
     assert "audit.events_2026" not in empty
 
 
-def test_every_function_is_in_the_file_and_exists(world: World) -> None:
-    assert sorted(_functions(world.superuser)) == sorted(FUNCTIONS)
+def test_every_function_is_in_the_file_and_exists(connections: Connections) -> None:
+    assert sorted(_functions(connections.superuser)) == sorted(FUNCTIONS)
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_every_function_can_be_called_by_those_named(world: World, role: str) -> None:
+def test_every_function_can_be_called_by_those_named(connections: Connections, role: str) -> None:
     """The test calls each function with null for every argument. Any error other than a refused permission shows
     that the role may call the function.
     """
     wrong = [
         name
-        for name, call in _functions(world.superuser).items()
-        if _may_call(world.superuser, role, call) != (role in FUNCTIONS[name])
+        for name, call in _functions(connections.superuser).items()
+        if _may_call(connections.superuser, role, call) != (role in FUNCTIONS[name])
     ]
     assert not wrong, f"{role} may call what it should not, or may not what it should: {wrong}"
 
 
-def test_columns_that_may_be_written_are_those_named(world: World) -> None:
+def test_columns_that_may_be_written_are_those_named(connections: Connections) -> None:
     """Grants on single columns are exactly the columns in the file."""
-    rows = world.superuser.execute(
+    rows = connections.superuser.execute(
         "select c.oid::regclass::text, lower(g.privilege_type), g.grantee::regrole::text, array_agg(a.attname::text)"
         " from pg_class as c join pg_attribute as a on a.attrelid = c.oid, aclexplode(a.attacl) as g"
         " where c.relnamespace::regnamespace::text in ('resguardo', 'audit', 'private', 'jobs') group by 1, 2, 3"

@@ -17,7 +17,7 @@ from app.bucket.object_keys import (
     parse_recording_key,
 )
 from tests.policies.acting import value
-from tests.policies.world import Connection
+from tests.policies.actors import Connection
 
 FIRST_KEY = "select private.first_object_key(jsonb_populate_record(null::resguardo.recordings, %s), %s)"
 IMPORT_KEY = (

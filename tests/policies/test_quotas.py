@@ -9,7 +9,7 @@ import pytest
 from app.postgres.quotas import Quotas, apply_quotas, load_quotas
 from tests.databases import Database
 from tests.policies.acting import LONGEST_WAIT_SECONDS, acting, at_once, refused, superuser, value
-from tests.policies.world import ANA, Connection
+from tests.policies.actors import ANA, Connection
 
 COUNTED = "select private.record_access('recording.list', 'recording', null, '{}', '{}', '{}', '{}', %s)"
 

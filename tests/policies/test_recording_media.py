@@ -7,7 +7,7 @@ import pytest
 
 from tests.databases import Database
 from tests.policies.acting import refused, superuser, value
-from tests.policies.world import ANA, BRUNO
+from tests.policies.actors import ANA, BRUNO
 
 VIDEO = ANA.id_of("over READY")
 PART: LiteralString = (

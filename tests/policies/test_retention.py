@@ -14,7 +14,7 @@ from psycopg.types.json import Jsonb
 from app.retention.model import RetentionPolicy, Terms, due_at, of_age_at, shortened
 from tests.databases import Database
 from tests.policies.acting import acting, at_once, refused, superuser, value
-from tests.policies.world import ANA, BRUNO, SHA256, Connection, begin_as, claims_of, id_of
+from tests.policies.actors import ANA, BRUNO, SHA256, Connection, begin_as, claims_of, id_of
 from tests.practice import Practice
 
 NOW = datetime(2027, 3, 1, 12, tzinfo=UTC)

@@ -20,8 +20,8 @@ from app.identity.session_macs import set_session_macs
 from app.postgres.access_policies import access_sql
 from tests.databases import Cluster, Database
 from tests.policies.acting import refused, superuser, value
+from tests.policies.actors import Connection, begin_as, claims_of, id_of
 from tests.policies.seed import seed
-from tests.policies.world import Connection, begin_as, claims_of, id_of
 
 Claims = dict[str, Any]
 HOOK: LiteralString = "select private.access_token_hook(%s)"

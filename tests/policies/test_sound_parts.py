@@ -7,8 +7,8 @@ import pytest
 
 from tests.databases import Database
 from tests.policies.acting import RELEASE, acting, superuser, value
+from tests.policies.actors import ACTORS, ANA, SHA256, Actor
 from tests.policies.seed import add_recording
-from tests.policies.world import ACTORS, ANA, SHA256, Actor
 
 VIDEO = ANA.id_of("over READY")
 SOUND = ANA.id_of("sound of the guest")

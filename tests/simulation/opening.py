@@ -14,15 +14,17 @@ from app.deployment import mark_database
 from app.postgres.database import Database as Pool
 from devstack.object_store import ObjectStore
 from tests.databases import Database
+from tests.simulation.harness import DEPLOYMENT, SIGNER, Person, SimulationHarness
 from tests.simulation.oracle import Oracle
 from tests.simulation.process import Deaths, Process, SimulatedStorage, Weather
-from tests.simulation.world import DEPLOYMENT, SIGNER, Person, World
 
 _PREPARED = Path(__file__).with_name("practice.sql")
 
 
 @asynccontextmanager
-async def opened(database: Database, store: ObjectStore, seed: int, start: datetime) -> AsyncIterator[World]:
+async def opened(
+    database: Database, store: ObjectStore, seed: int, start: datetime
+) -> AsyncIterator[SimulationHarness]:
     """Yield a practice that has just opened, with an empty bucket."""
     dice = random.Random(seed)  # noqa: S311 - a simulation is repeated by its seed
     oracle = Oracle(SIGNER.public_key)
@@ -47,7 +49,7 @@ async def opened(database: Database, store: ObjectStore, seed: int, start: datet
         try:
             await superuser.execute(_PREPARED.read_text())
             nobody = Person(uuid4(), uuid4())
-            world = World(
+            harness = SimulationHarness(
                 database=database,
                 worker=worker,
                 api=api,
@@ -61,11 +63,11 @@ async def opened(database: Database, store: ObjectStore, seed: int, start: datet
                 doctor=nobody,
                 officers=(nobody, nobody),
             )
-            await world.move_to(start)
-            world.doctor = await world.person("clinician")
-            world.officers = (await world.person("compliance"), await world.person("compliance"))
-            await world.raw.claim(DEPLOYMENT)
-            yield world
+            await harness.move_to(start)
+            harness.doctor = await harness.person("clinician")
+            harness.officers = (await harness.person("compliance"), await harness.person("compliance"))
+            await harness.raw.claim(DEPLOYMENT)
+            yield harness
         finally:
             for pool in pools:
                 await pool.close()

@@ -12,8 +12,8 @@ from app.errors import AppError, Conflict
 from app.holds.model import HoldOrder, Scope
 from app.retention.model import PolicyStatus
 from tests.simulation.facts import Hold, Recording, Terms
+from tests.simulation.harness import Person, SimulationHarness
 from tests.simulation.rounds import export
-from tests.simulation.world import Person, World
 
 KINDS = ("follow_up", "follow_up", "follow_up", "therapy", "surgery")
 Later = Callable[[timedelta, Callable[[], Awaitable[None]]], None]
@@ -31,9 +31,9 @@ _PATIENCE = 6
 class People:
     """The doctors, patients and compliance officers of the practice. `later` schedules an action."""
 
-    def __init__(self, world: World, later: Later) -> None:
-        self.world = world
-        self.dice = world.dice
+    def __init__(self, harness: SimulationHarness, later: Later) -> None:
+        self.harness = harness
+        self.dice = harness.dice
         self.later = later
         self._patients: list[tuple[UUID, date | None]] = []
         self._logins: dict[UUID, Person] = {}
@@ -43,19 +43,19 @@ class People:
         """Hold a consultation of a new or a known patient. Most consultations are recorded, and some are recorded
         twice.
         """
-        world, now = self.world, self.world.oracle.now
+        harness, now = self.harness, self.harness.oracle.now
         if self._patients and self.dice.random() < 0.3:
             patient, birth_date = self.dice.choice(self._patients[-200:])
         else:
-            patient, birth_date = world.uuid(), self._birth_date(now.date())
+            patient, birth_date = harness.uuid(), self._birth_date(now.date())
             self._patients.append((patient, birth_date))
             if self.dice.random() < 0.25:
-                self._logins[patient] = await world.person()
+                self._logins[patient] = await harness.person()
         kind = self.dice.choice(KINDS)
-        consultation = await world.consult(kind, patient, birth_date, self._logins.get(patient))
+        consultation = await harness.consult(kind, patient, birth_date, self._logins.get(patient))
         for _ in range(self.dice.choice((0, *(1,) * 17, 2, 2))):
-            await world.record(
-                Recording(world.uuid(), consultation, patient, kind, birth_date, now),
+            await harness.record(
+                Recording(harness.uuid(), consultation, patient, kind, birth_date, now),
                 self.dice.choice(_ENDS),
                 sounds=self.dice.choice(_SOUNDS),
                 extras=self.dice.random() < 0.1,
@@ -71,12 +71,12 @@ class People:
             minors_until=self.dice.choice((18, 18, 18, 19, None)),
             applies_to_existing=not is_first and self.dice.random() < 0.5,
         )
-        kept = (await self.world.proposals.propose(_toml(f"version {self._policies}", terms))).kept
-        for officer in self.world.officers:
+        kept = (await self.harness.proposals.propose(_toml(f"version {self._policies}", terms))).kept
+        for officer in self.harness.officers:
             if kept.status is PolicyStatus.PROPOSED:
-                kept = await self.world.retention.approve(officer.asker, kept.id)
+                kept = await self.harness.retention.approve(officer.asker, kept.id)
         assert kept.status is PolicyStatus.ACTIVE
-        self.world.oracle.adopted(terms)
+        self.harness.oracle.adopted(terms)
 
     async def hold(self) -> None:
         """Let a compliance officer place a legal hold. Another officer releases the hold later."""
@@ -85,27 +85,27 @@ class People:
             return
         kind = self.dice.randrange(3)
         if kind == 0:
-            await self._place(Scope(chosen.consultation, None, None, None), self.world.oracle.moment + 1)
+            await self._place(Scope(chosen.consultation, None, None, None), self.harness.oracle.moment + 1)
         elif kind == 1:
-            await self._place(Scope(None, chosen.patient, None, None), self.world.oracle.moment + 1)
+            await self._place(Scope(None, chosen.patient, None, None), self.harness.oracle.moment + 1)
         else:
             since = chosen.created_at - self.dice.random() * _DAY
             scope = Scope(None, None, since, since + self.dice.choice((1, 1, 3)) * _DAY)
-            await self._place(scope, self.world.oracle.moment + 1)
+            await self._place(scope, self.harness.oracle.moment + 1)
 
     async def hold_at_once(self, recording: Recording) -> None:
         """Place a legal hold during a pass. The answer of `placeHold` reports whether the destruction had begun."""
         try:
             await self._place(
-                Scope(recording.consultation, None, None, None), self.world.oracle.moment, is_racing=True
+                Scope(recording.consultation, None, None, None), self.harness.oracle.moment, is_racing=True
             )
         except AppError:
             return
 
     async def _place(self, scope: Scope, since: int, *, is_racing: bool = False) -> None:
-        placer, releaser = self.dice.sample(self.world.officers, 2)
-        order = HoldOrder(scope, f"matter {self.world.uuid()}", "custodian")
-        placed = await self.world.holds.place(placer.asker, order)
+        placer, releaser = self.dice.sample(self.harness.officers, 2)
+        order = HoldOrder(scope, f"matter {self.harness.uuid()}", "custodian")
+        placed = await self.harness.holds.place(placer.asker, order)
         came_first = placed.recordings_in_destruction == 0 and placed.covered_recordings > 0
         if is_racing and not came_first:
             since += 1
@@ -115,51 +115,51 @@ class People:
             else None
         )
         hold_id = placed.hold.id
-        self.world.oracle.held(
+        self.harness.oracle.held(
             hold_id, Hold(since, consultation=scope.consultation_id, patient=scope.patient_id, days=days)
         )
 
         async def release() -> None:
-            await self.world.holds.release(releaser.asker, hold_id)
-            self.world.oracle.released(hold_id)
+            await self.harness.holds.release(releaser.asker, hold_id)
+            self.harness.oracle.released(hold_id)
 
         self.later(self.dice.choice((2, 20, 60, 120, 300)) * self.dice.random() * _DAY, release)
 
     async def ask_for_copy(self) -> None:
         """Let a patient request a copy of the recordings. Compliance decides within three weeks."""
-        known = [one for one in self.world.oracle.living.values() if one.patient in self._logins]
+        known = [one for one in self.harness.oracle.living.values() if one.patient in self._logins]
         if not known:
             return
         chosen = self.dice.choice(known)
         consultation = chosen.consultation if self.dice.random() < 0.6 else None
         asker = self._logins[chosen.patient].asker
-        filed = await self.world.requests.file(asker, consultation, None)
-        if filed.created_at != self.world.oracle.now:
+        filed = await self.harness.requests.file(asker, consultation, None)
+        if filed.created_at != self.harness.oracle.now:
             return  # An equal request is open
-        hold = Hold(self.world.oracle.moment + 1, consultation=consultation, patient=chosen.patient)
-        self.world.oracle.held(filed.id, hold)
+        hold = Hold(self.harness.oracle.moment + 1, consultation=consultation, patient=chosen.patient)
+        self.harness.oracle.held(filed.id, hold)
         self.later(
             self.dice.uniform(1, 20) * _DAY, lambda: self._decide(filed.id, self._logins[chosen.patient])
         )
 
     async def _decide(self, request_id: UUID, patient: Person) -> None:
-        officer, fate = self.dice.choice(self.world.officers), self.dice.random()
+        officer, fate = self.dice.choice(self.harness.officers), self.dice.random()
         if fate < 0.2:
             await self._withdraw(request_id, patient)
         elif fate < 0.4:
-            await self.world.requests.deny(officer.asker, request_id, DenialGround.EXCEPTED, None)
-            self.world.oracle.released(request_id)
+            await self.harness.requests.deny(officer.asker, request_id, DenialGround.EXCEPTED, None)
+            self.harness.oracle.released(request_id)
         else:
-            await self.world.requests.approve(officer.asker, request_id)
+            await self.harness.requests.approve(officer.asker, request_id)
             await self._export(request_id, patient, 1)
 
     async def _export(self, request_id: UUID, patient: Person, attempt: int) -> None:
-        await self.world.run("export", export(request_id), may_die=attempt == 1)
-        status = await self.world.value(
+        await self.harness.run("export", export(request_id), may_die=attempt == 1)
+        status = await self.harness.value(
             "select status from resguardo.access_requests where id = %s", request_id
         )
         if status == AccessRequestStatus.FULFILLED:
-            self.world.oracle.released(request_id)
+            self.harness.oracle.released(request_id)
         elif attempt == _PATIENCE:
             await self._withdraw(request_id, patient)
         else:
@@ -167,12 +167,12 @@ class People:
             self.later(again, lambda: self._export(request_id, patient, attempt + 1))
 
     async def _withdraw(self, request_id: UUID, patient: Person) -> None:
-        await self.world.requests.withdraw(patient.asker, request_id)
-        self.world.oracle.released(request_id)
+        await self.harness.requests.withdraw(patient.asker, request_id)
+        self.harness.oracle.released(request_id)
 
     async def ask_to_delete(self) -> None:
         """Let the doctor request the deletion of a recording, and sometimes undo the request."""
-        oracle, chosen = self.world.oracle, self._somebody()
+        oracle, chosen = self.harness.oracle, self._somebody()
         if (
             chosen is None
             or oracle.policy is None
@@ -181,7 +181,9 @@ class People:
         ):
             return
         try:
-            await self.world.deletions.request(self.world.doctor.asker, chosen.id, DeletionReason.DUPLICATE)
+            await self.harness.deletions.request(
+                self.harness.doctor.asker, chosen.id, DeletionReason.DUPLICATE
+            )
         except Conflict:
             assert oracle.is_held(chosen), "refused, and nothing holds it"
             return
@@ -193,13 +195,13 @@ class People:
 
     async def _undo(self, recording: Recording) -> None:
         try:
-            await self.world.deletions.undo(self.world.doctor.asker, recording.id)
+            await self.harness.deletions.undo(self.harness.doctor.asker, recording.id)
         except Conflict:
             return
-        self.world.oracle.undone(recording.id)
+        self.harness.oracle.undone(recording.id)
 
     def _somebody(self) -> Recording | None:
-        living = self.world.oracle.living
+        living = self.harness.oracle.living
         return self.dice.choice(list(living.values())) if living else None
 
     def _birth_date(self, today: date) -> date | None:

@@ -11,9 +11,9 @@ from typing import Any, Final, LiteralString, cast
 from uuid import UUID
 
 from tests.simulation.facts import By, Recording, Wrong
+from tests.simulation.harness import Pass, SimulationHarness
 from tests.simulation.people import People, spread
 from tests.simulation.rounds import check_restore, destroy, keep_exports, look_for_missing, protect, sweep
-from tests.simulation.world import Pass, World
 
 START: Final = datetime(2103, 6, 1, 9, tzinfo=UTC)
 """A date after every real run, because rows also contain the machine's time. The period includes a 29 February."""
@@ -70,13 +70,15 @@ class Scale:
 class Play:
     """One run of the simulation, on a practice that has just opened."""
 
-    def __init__(self, world: World, scale: Scale, *, end: datetime = START + DAYS * _DAY) -> None:
-        self.world = world
-        self.oracle = world.oracle
-        self.dice = world.dice
+    def __init__(
+        self, harness: SimulationHarness, scale: Scale, *, end: datetime = START + DAYS * _DAY
+    ) -> None:
+        self.harness = harness
+        self.oracle = harness.oracle
+        self.dice = harness.dice
         self.scale = scale
         self.end = end
-        self.people = People(world, self.later)
+        self.people = People(harness, self.later)
         self._agenda: list[tuple[datetime, int, Act]] = []
         self._number = count()
         self._backups: dict[UUID, list[str]] = {}
@@ -110,7 +112,7 @@ class Play:
         self._every(rare * 5 * _DAY, lambda: self.round("sweep", sweep))
         self._every(rare * 4 * _DAY, lambda: self.round("missing", look_for_missing))
         self._every(_DAY, self.apply_bucket_rule)
-        self._every(30 * _DAY, self.world.look_for_left)
+        self._every(30 * _DAY, self.harness.look_for_left)
         self._every(self.scale.step, self.destroy_due)
 
     def _every(self, wait: timedelta, act: Act) -> None:
@@ -126,26 +128,26 @@ class Play:
         while self._agenda and self._agenda[0][0] <= self.end:
             time, _, act = heapq.heappop(self._agenda)
             if time > self.oracle.now:
-                await self.world.move_to(time)
+                await self.harness.move_to(time)
             await act()
             told((self.oracle.now - START) / (self.end - START))
         await self._end_quietly()
 
     async def _end_quietly(self) -> None:
-        self.world.weather.is_calm = True
-        await self.world.observe()
+        self.harness.weather.is_calm = True
+        await self.harness.observe()
         self._agenda.clear()
         for day in range(34):
-            await self.world.move_to(self.oracle.now + _DAY)
+            await self.harness.move_to(self.oracle.now + _DAY)
             rounds = [("protect", protect), ("keep_exports", keep_exports), ("sweep", sweep)]
             for name, work in rounds if day % 4 == 1 else []:
-                await self.world.run(name, work, may_die=False)
+                await self.harness.run(name, work, may_die=False)
             if self.oracle.wants_a_pass():
-                await self.world.run("destroy", destroy, may_die=False)
-            await self.world.observe()
+                await self.harness.run("destroy", destroy, may_die=False)
+            await self.harness.observe()
             await self.apply_bucket_rule()
             self.oracle.judge_overdue()
-        await self.world.look_for_left(is_end=True)
+        await self.harness.look_for_left(is_end=True)
 
     # The worker.
 
@@ -158,16 +160,16 @@ class Play:
             await self._restore(recording_id)
 
     async def _destroy(self) -> None:
-        world, may_die = self.world, self._unrest < 2 and self.dice.random() < 0.5
+        harness, may_die = self.harness, self._unrest < 2 and self.dice.random() < 0.5
         due = self.oracle.due_soon(timedelta(0))
-        jobs = [world.run("destroy", destroy, may_die=may_die)]
+        jobs = [harness.run("destroy", destroy, may_die=may_die)]
         if self.dice.random() < 0.1:
-            jobs.append(world.beside("destroy", destroy))
+            jobs.append(harness.beside("destroy", destroy))
         if self.dice.random() < 0.1:
-            jobs.append(world.beside("protect", protect))
+            jobs.append(harness.beside("protect", protect))
         jobs += [self._race(one) for one in due[:1] if self.dice.random() < 0.1 and self._is_alone(one)]
         results = await asyncio.gather(*jobs)
-        await world.observe()
+        await harness.observe()
         is_done = results[0] and not self.oracle.has_unfinished()
         self._unrest = 0 if is_done else self._unrest + 1
         if not is_done:
@@ -187,34 +189,34 @@ class Play:
 
     async def round(self, name: str, work: Pass) -> None:
         """Run a periodic task of the worker. The simulation repeats the task after an hour if it died or failed."""
-        if not await self.world.run(name, work, may_die=self.dice.random() < 0.3):
+        if not await self.harness.run(name, work, may_die=self.dice.random() < 0.3):
             self.later(_HOUR, lambda: self._again(name, work))
-        await self.world.observe()
+        await self.harness.observe()
 
     async def _again(self, name: str, work: Pass) -> None:
-        if not await self.world.run(name, work, may_die=False):
+        if not await self.harness.run(name, work, may_die=False):
             self.later(2 * _HOUR, lambda: self._again(name, work))
 
     # Failures.
 
     async def fail_bucket(self) -> None:
         """Start an outage of the bucket."""
-        self.world.weather.outage_until = self.oracle.now + self.dice.random() * self.scale.outage
+        self.harness.weather.outage_until = self.oracle.now + self.dice.random() * self.scale.outage
 
     async def jump(self) -> None:
         """Shift one clock by a year for an hour. No recording may be destroyed early, and recordings that end in
         this hour keep their full term.
         """
-        world, way = self.world, self.dice.randrange(4)
-        world.jump = (-_YEAR, _YEAR, timedelta(0), timedelta(0))[way]
-        world.storage.store_time = self.oracle.now + (-_YEAR if way == 3 else _YEAR) if way >= 2 else None
-        await world.move_to(self.oracle.now)
+        harness, way = self.harness, self.dice.randrange(4)
+        harness.jump = (-_YEAR, _YEAR, timedelta(0), timedelta(0))[way]
+        harness.storage.store_time = self.oracle.now + (-_YEAR if way == 3 else _YEAR) if way >= 2 else None
+        await harness.move_to(self.oracle.now)
         await self.people.visit()
         for name, work in (("destroy", destroy), ("sweep", sweep), ("missing", look_for_missing)):
-            await world.run(name, work, may_die=False)
-            await world.observe()
-        world.jump, world.storage.store_time = timedelta(0), None
-        await world.move_to(self.oracle.now + _HOUR)
+            await harness.run(name, work, may_die=False)
+            await harness.observe()
+        harness.jump, harness.storage.store_time = timedelta(0), None
+        await harness.move_to(self.oracle.now + _HOUR)
 
     async def have_accident(self) -> None:
         """Delete all objects of a recording, as an accident outside of Resguardo."""
@@ -224,7 +226,7 @@ class Play:
         (of,) = list(self.oracle.bucket[self.dice.choice(keys)].recordings)[:1]
         for key, content in list(self.oracle.bucket.items()):
             if content.recordings == {of}:
-                await self.world.raw.delete_as(By.ACCIDENT, key)
+                await self.harness.raw.delete_as(By.ACCIDENT, key)
 
     async def apply_bucket_rule(self) -> None:
         """Apply the bucket's lifecycle: delete every object a week after the end of its class's term, with or
@@ -234,7 +236,7 @@ class Play:
             if key.startswith("r/d"):
                 days = int(key.split("/")[1][1:])
                 if self.oracle.now - content.at >= (days + 7) * _DAY:
-                    await self.world.raw.delete_as(By.BUCKET, key)
+                    await self.harness.raw.delete_as(By.BUCKET, key)
 
     async def back_up(self) -> None:
         """Save the rows of a recording and its sounds, to restore them after the destruction."""
@@ -243,24 +245,26 @@ class Play:
         ]
         if living:
             one = self.dice.choice(living)
-            self._backups[one.id] = [json.dumps(await self.world.value(read, one.id)) for read, _ in _BACKUP]
+            self._backups[one.id] = [
+                json.dumps(await self.harness.value(read, one.id)) for read, _ in _BACKUP
+            ]
 
     async def _restore(self, recording_id: UUID) -> None:
         """Restore the saved rows, and run the ledger check that follows a restore."""
-        backup, world = self._backups.pop(recording_id), self.world
+        backup, harness = self._backups.pop(recording_id), self.harness
         if self.oracle.is_held(self.oracle.recordings[recording_id]) or "null" in backup:
             return
         for statement in _FORGET:
-            await world.rows(statement, *([recording_id] if "%s" in statement else []))
+            await harness.rows(statement, *([recording_id] if "%s" in statement else []))
         for (_, write), row in zip(_BACKUP, backup, strict=True):
-            await world.rows(write, row)
-        await world.rows("set session_replication_role = origin")
+            await harness.rows(write, row)
+        await harness.rows("set session_replication_role = origin")
         self.oracle.restored(recording_id)
         for attempt in range(_MOST_ATTEMPTS):
-            if await world.run("restore", check_restore, may_die=attempt < _MOST_DEATHS):
+            if await harness.run("restore", check_restore, may_die=attempt < _MOST_DEATHS):
                 return
-            await world.move_to(self.oracle.now + timedelta(minutes=20))
-        raise RuntimeError("the look at the ledger does not come to its end") from world.refusal
+            await harness.move_to(self.oracle.now + timedelta(minutes=20))
+        raise RuntimeError("the look at the ledger does not come to its end") from harness.refusal
 
     def last_line(self) -> str:
         """Return the line of counts. All counts but the first must be 0."""

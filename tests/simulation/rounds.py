@@ -10,15 +10,15 @@ from app.deletions.ledger import Ledger
 from app.deletions.restore_check import RestoreCheck
 from app.errors import Conflict
 from app.holds.bucket_protection import BucketProtection
+from tests.simulation.harness import DEPLOYMENT, SIGNER, Pass, SimulationHarness
 from tests.simulation.oracle import QUARANTINE
 from tests.simulation.process import Doors, Process
-from tests.simulation.world import DEPLOYMENT, SIGNER, Pass, World
 
 
-def destroyer(world: World, process: Process) -> Destroyer:
-    storage = world.storage.through(process)
+def destroyer(harness: SimulationHarness, process: Process) -> Destroyer:
+    storage = harness.storage.through(process)
     return Destroyer(
-        Doors(world.worker, process),
+        Doors(harness.worker, process),
         storage,
         SIGNER,
         Ledger(storage, (SIGNER.public_key,), deployment=DEPLOYMENT),
@@ -27,51 +27,51 @@ def destroyer(world: World, process: Process) -> Destroyer:
     )
 
 
-async def destroy(world: World, process: Process) -> None:
+async def destroy(harness: SimulationHarness, process: Process) -> None:
     """Destroy due recordings."""
-    await destroyer(world, process).run_once()
+    await destroyer(harness, process).run_once()
 
 
-async def protect(world: World, process: Process) -> None:
+async def protect(harness: SimulationHarness, process: Process) -> None:
     """Protect objects under a hold or a longer term. If a move fails, the pass fails, and the task runs again soon,
     as in the worker.
     """
-    storage = world.storage.through(process)
-    await BucketProtection(Doors(world.worker, process), storage, None, deployment=DEPLOYMENT).run_once()
-    if await world.value("select exists (select from private.object_moves)"):
+    storage = harness.storage.through(process)
+    await BucketProtection(Doors(harness.worker, process), storage, None, deployment=DEPLOYMENT).run_once()
+    if await harness.value("select exists (select from private.object_moves)"):
         raise Conflict("object_still_moving")
 
 
-async def keep_exports(world: World, process: Process) -> None:
+async def keep_exports(harness: SimulationHarness, process: Process) -> None:
     """Delete expired copies of access requests."""
-    storage = world.storage.through(process)
-    await Exports(Doors(world.worker, process), storage, deployment=DEPLOYMENT).run_once()
+    storage = harness.storage.through(process)
+    await Exports(Doors(harness.worker, process), storage, deployment=DEPLOYMENT).run_once()
 
 
 def export(request_id: UUID) -> Pass:
     """Return a pass that makes the copy of an access request."""
 
-    async def work(world: World, process: Process) -> None:
-        storage = world.storage.through(process)
-        await Exports(Doors(world.worker, process), storage, deployment=DEPLOYMENT).export(request_id)
+    async def work(harness: SimulationHarness, process: Process) -> None:
+        storage = harness.storage.through(process)
+        await Exports(Doors(harness.worker, process), storage, deployment=DEPLOYMENT).export(request_id)
 
     return work
 
 
-async def sweep(world: World, process: Process) -> None:
+async def sweep(harness: SimulationHarness, process: Process) -> None:
     """Sweep orphaned objects."""
-    storage = world.storage.through(process)
-    await OrphanedObjects(Doors(world.worker, process), storage, quarantine=QUARANTINE).run_once()
+    storage = harness.storage.through(process)
+    await OrphanedObjects(Doors(harness.worker, process), storage, quarantine=QUARANTINE).run_once()
 
 
-async def look_for_missing(world: World, process: Process) -> None:
+async def look_for_missing(harness: SimulationHarness, process: Process) -> None:
     """Search for missing objects."""
-    doors, storage = Doors(world.worker, process), world.storage.through(process)
+    doors, storage = Doors(harness.worker, process), harness.storage.through(process)
     await MissingObjects(doors, storage, deployment=DEPLOYMENT, quarantine=QUARANTINE).run_once()
 
 
-async def check_restore(world: World, process: Process) -> None:
+async def check_restore(harness: SimulationHarness, process: Process) -> None:
     """Destroy again the recordings that a restore brought back."""
-    doors, storage = Doors(world.worker, process), world.storage.through(process)
+    doors, storage = Doors(harness.worker, process), harness.storage.through(process)
     ledger = Ledger(storage, (SIGNER.public_key,), deployment=DEPLOYMENT)
     await RestoreCheck(doors, storage, ledger, deployment=DEPLOYMENT).run(repeat=True)

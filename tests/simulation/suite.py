@@ -27,18 +27,18 @@ async def run(console: Console, home: Path, consultations: int, seed: int) -> in
         stores.running(home / "store") as store,
         _progress(console) as bar,
     ):
-        async with opened(database, store, seed, START) as world:
-            play = Play(world, Scale.of(consultations))
+        async with opened(database, store, seed, START) as harness:
+            play = Play(harness, Scale.of(consultations))
 
             def told(part: float) -> None:
-                bar.tell(part, f"{play.oracle.deletions} deletions, {world.deaths.at.total()} deaths")
+                bar.tell(part, f"{play.oracle.deletions} deletions, {harness.deaths.at.total()} deaths")
 
             await play.run(told)
     for violation in play.oracle.violations[:FIRST]:
         console.print(f"  {violation.wrong}: {violation.about}: {violation.what}")
-    deaths, weather = world.deaths, world.weather
+    deaths, weather = harness.deaths, harness.weather
     console.print(
-        f"{len(play.oracle.recordings)} recordings, {world.passes} passes, {deaths.at.total()} deaths at"
+        f"{len(play.oracle.recordings)} recordings, {harness.passes} passes, {deaths.at.total()} deaths at"
         f" {len(deaths.at)} of {len(deaths.known)} steps, {weather.failures} failures of the bucket,"
         f" {monotonic() - begun_at:.0f} s, seed {seed}"
     )

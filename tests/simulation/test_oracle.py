@@ -16,9 +16,9 @@ from app.certificates.model import (
     backups_until,
 )
 from tests.simulation.facts import By, Hold, Recording, Terms, Wrong
+from tests.simulation.harness import SIGNER
 from tests.simulation.oracle import Oracle
 from tests.simulation.play import START
-from tests.simulation.world import SIGNER
 
 pytestmark = pytest.mark.anyio
 DAY = timedelta(days=1)

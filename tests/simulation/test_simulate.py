@@ -17,10 +17,10 @@ SEED = 4
 async def test_nothing_held_is_lost_and_nothing_due_stays(
     database: Database, emptied_store: ObjectStore
 ) -> None:
-    async with opened(database, emptied_store, SEED, START) as world:
-        play = Play(world, Scale.of(CONSULTATIONS))
+    async with opened(database, emptied_store, SEED, START) as harness:
+        play = Play(harness, Scale.of(CONSULTATIONS))
         await play.run(lambda part: None)
         assert play.oracle.violations == [], f"seed {SEED}"
         assert play.oracle.deletions > CONSULTATIONS / 2
-        assert world.deaths.at.total() > 50
-        assert world.oracle.now - START > timedelta(days=731)
+        assert harness.deaths.at.total() > 50
+        assert harness.oracle.now - START > timedelta(days=731)

@@ -36,7 +36,7 @@ DEPLOYMENT = "simulation"
 SIGNER = CertificateSigner.from_seed("c2lnbnMgd2hhdCBhIHNpbXVsYXRpb24gZGVzdHJveXM=")
 KEYRING = Keyring({"tests-1": b"a root key of a simulated record"})
 _NEVER = 4102444800
-Pass = Callable[["World", Process], Awaitable[object]]
+Pass = Callable[["SimulationHarness", Process], Awaitable[object]]
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Person:
 
 
 @dataclass
-class World:
+class SimulationHarness:
     """All parts of the simulated practice: database, bucket, clock, people, services and oracle. `jump` is the
     error of the database's clock.
     """

@@ -1,7 +1,8 @@
 """Builds a practice for tests on a real Postgres and a real object store: finished recordings, a retention policy,
 legal holds, and a clock that tests set.
 
-The database's `private.now()` and the bucket's time use the same clock, unless a test sets `World.store_time`.
+The database's `private.now()` and the bucket's time use the same clock, unless a test sets
+`RetentionHarness.store_time`.
 """
 
 import secrets
@@ -45,17 +46,17 @@ as $$ begin return (select c.at from moved.clock as c); end $$;
 
 
 class ClockedStorage(Storage):
-    """An object store whose listings show the time of the test world instead of the machine's time."""
+    """An object store whose listings show the time of the test harness instead of the machine's time."""
 
-    world: "World"
+    harness: "RetentionHarness"
 
     async def list_objects(self, prefix: str, *, page_size: int = 1000) -> AsyncIterator[ObjectPage]:
         async for page in super().list_objects(prefix, page_size=page_size):
-            yield replace(page, listed_at=self.world.store_time or self.world.time)
+            yield replace(page, listed_at=self.harness.store_time or self.harness.time)
 
 
 @dataclass
-class World:
+class RetentionHarness:
     """The practice that a test uses. `store_time`: the bucket's time, or None if it equals the database's time."""
 
     database: Database
@@ -219,7 +220,7 @@ class World:
 
 
 @asynccontextmanager
-async def opened(database: Database, store: ObjectStore) -> AsyncIterator[World]:
+async def opened(database: Database, store: ObjectStore) -> AsyncIterator[RetentionHarness]:
     """Yield the practice on a migrated database and an object store with an empty bucket."""
     storage = ClockedStorage(endpoint_url=store.endpoint_url, bucket=store.bucket, credentials=store.writer)
     worker = Pool(database.worker_url, application="tests")
@@ -230,14 +231,14 @@ async def opened(database: Database, store: ObjectStore) -> AsyncIterator[World]
     async with await connecting as superuser:
         with practice_of(database.superuser_url) as practice:
             await worker.open()
-            world = World(database, worker, storage, superuser, practice)
-            storage.world = world
+            harness = RetentionHarness(database, worker, storage, superuser, practice)
+            storage.harness = harness
             await superuser.execute(_MOVED_CLOCK)
-            await world.move_to(START)
-            world.practice.member(world.doctor)
+            await harness.move_to(START)
+            harness.practice.member(harness.doctor)
             await storage.claim(DEPLOYMENT)
             try:
-                yield world
+                yield harness
             finally:
                 await worker.close()
                 storage.close()

@@ -23,7 +23,7 @@ from devstack.children import free_port
 from devstack.people import People
 from devstack.stack import Stack
 from tests.api import documents
-from tests.api.world import consent_input, consultation_input
+from tests.api.harness import consent_input, consultation_input
 from tests.databases import Cluster
 from tests.integration import small_stack
 from tests.live import server, witnesses

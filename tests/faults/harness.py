@@ -35,7 +35,7 @@ _WRONG_CLOCK = Path(__file__).with_name("wrong_clock")
 
 
 @dataclass
-class World:
+class FaultHarness:
     """A deployment and its users."""
 
     stack: Stack
@@ -74,7 +74,7 @@ class World:
 
 
 @asynccontextmanager
-async def opened(directory: Path, **settings: str) -> AsyncIterator[World]:
+async def opened(directory: Path, **settings: str) -> AsyncIterator[FaultHarness]:
     """Start the deployment, with one doctor and one patient signed in. Remove everything at the end.
 
     `settings` are environment variables of the API and of the worker.
@@ -115,7 +115,7 @@ async def opened(directory: Path, **settings: str) -> AsyncIterator[World]:
         doctor, patient = await people.hire("clinician"), await people.patient()
         doctor_session = await people.sign_in(doctor)
         patient_session = await people.sign_in(patient, with_totp=False)
-        world = World(
+        harness = FaultHarness(
             stack=made,
             parent=parent,
             livekit=livekit,
@@ -134,10 +134,12 @@ async def opened(directory: Path, **settings: str) -> AsyncIterator[World]:
             postgres=server,
             worker_clock=clock,
         )
-        tasks = [asyncio.create_task(one) for one in (api.run(), worker.run(), _watch_doubles(world.doubles))]
+        tasks = [
+            asyncio.create_task(one) for one in (api.run(), worker.run(), _watch_doubles(harness.doubles))
+        ]
         try:
-            await _until_ready(world)
-            yield world
+            await _until_ready(harness)
+            yield harness
         finally:
             for task in tasks:
                 task.cancel()
@@ -190,11 +192,11 @@ async def _start_auth(parent: Parent, made: Stack, directory: Path) -> None:
     )
 
 
-async def _until_ready(world: World) -> None:
+async def _until_ready(harness: FaultHarness) -> None:
     async with asyncio.timeout(60):
         while True:
             with suppress(httpx.TransportError):
-                if (await world.http.get(f"{world.stack.api_url}/health/ready")).is_success:
+                if (await harness.http.get(f"{harness.stack.api_url}/health/ready")).is_success:
                     return
             await asyncio.sleep(_LOOK_SECONDS)
 

@@ -2,7 +2,7 @@
 
 Postgres and the object store are real servers. The stand-ins for Supabase Auth and LiveKit run as servers. The API
 is called in this process, with the client address `ADDRESS`, and receives LiveKit's webhooks over HTTP. Jobs run
-only if a test calls `work`. All tests share one world: each test creates people of its own and finds its audit rows
+only if a test calls `work`. All tests share one harness: each test creates people of its own and finds its audit rows
 by the request id.
 """
 
@@ -150,7 +150,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class World:
+class ApiHarness:
     """All running servers, and direct access to the database and the bucket."""
 
     database: Database
@@ -382,7 +382,7 @@ async def served(app: ASGIApp, listener: socket.socket, *, lifespan: Any = "on")
 
 
 @asynccontextmanager
-async def opened(database: Database, store: ObjectStore, data_dir: Path) -> AsyncIterator[World]:
+async def opened(database: Database, store: ObjectStore, data_dir: Path) -> AsyncIterator[ApiHarness]:
     """Start all servers for a migrated database and a running object store."""
     async with AsyncExitStack() as stack:
         api, auth, rooms = (stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3))
@@ -412,7 +412,7 @@ async def opened(database: Database, store: ObjectStore, data_dir: Path) -> Asyn
             database.superuser_url, autocommit=True, row_factory=dict_row
         )
         await stack.enter_async_context(superuser)
-        yield World(
+        yield ApiHarness(
             database=database,
             store=store,
             bucket=bucket,

@@ -24,7 +24,7 @@ from app.integrations.storage.caller import Credentials
 from devstack import object_store
 from devstack.livekit import LiveKitStandIn, Pace, create_livekit_app
 from tests.buckets import s3_client
-from tests.integration.recording_world import served
+from tests.integration.recording_harness import served
 
 KEY, SECRET = "APIdevelopment", "a-secret-of-more-than-thirty-two-bytes"
 MEDIA = Path(__file__).parent.parent / "fixtures" / "headache.mp4"
@@ -77,7 +77,7 @@ class Receiver:
 
 
 @dataclass
-class World:
+class LiveKitHarness:
     url: str
     stand_in: LiveKitStandIn
     livekit: LiveKit
@@ -148,7 +148,7 @@ class World:
 @asynccontextmanager
 async def opened(
     media: Path | None = None, pace: Pace = PACE, audio: Path | None = None
-) -> AsyncIterator[World]:
+) -> AsyncIterator[LiveKitHarness]:
     receiver = Receiver()
     async with served(Starlette(routes=[Route("/hook", receiver.receive, methods=["POST"])])) as hook:
         app = create_livekit_app(
@@ -162,7 +162,7 @@ async def opened(
             retry_wait_seconds=0.01,
         )
         async with served(app) as url, LiveKit(url, KEY, SECRET, timeout_seconds=5) as livekit:
-            yield World(url, app.state.stand_in, livekit, receiver)
+            yield LiveKitHarness(url, app.state.stand_in, livekit, receiver)
 
 
 @dataclass(frozen=True)

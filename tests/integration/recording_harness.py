@@ -96,7 +96,7 @@ async def served(app: Starlette, *, date_header: bool = True) -> AsyncIterator[s
 
 
 @dataclass
-class World:
+class RecordingHarness:
     """The consultation that a test uses, and all parts that record it. `ahead`: the time by which the clock of the
     jobs and the reconciler is ahead of the database's clock.
     """
@@ -128,7 +128,7 @@ class World:
         self.reconciler = self.reconciler_of(self.livekit)
 
     def jobs_of(self, livekit: LiveKit) -> RecordingJobs:
-        """Return the services of a worker's jobs with the clock of the test world."""
+        """Return the services of a worker's jobs with the clock of the test harness."""
         return RecordingJobs(
             self.worker,
             livekit,
@@ -140,7 +140,7 @@ class World:
         )
 
     def reconciler_of(self, livekit: LiveKit) -> Reconciler:
-        """Return a worker's reconciler with the clock of the test world."""
+        """Return a worker's reconciler with the clock of the test harness."""
         jobs = self.jobs_of(livekit)
         return Reconciler(
             self.worker,
@@ -336,8 +336,8 @@ async def opened(
     departure_timeout_seconds: float = 20,
     sound: SoundMode | None = None,
     **wished: bool,
-) -> AsyncIterator[World]:
-    """Yield the world with all consents and the doctor in the room. `wished`: options of the consultation's
+) -> AsyncIterator[RecordingHarness]:
+    """Yield the harness with all consents and the doctor in the room. `wished`: options of the consultation's
     registration.
     """
     seed_people(database)
@@ -361,7 +361,7 @@ async def opened(
             stack.push_async_callback(pool.close)
         await register_root_key(pools[1], KEYRING)
         consultation = await _register(pools[0], livekit, wished)
-        world = World(
+        harness = RecordingHarness(
             database,
             pools[0],
             pools[1],
@@ -373,9 +373,9 @@ async def opened(
             consultation,
             sound=sound,
         )
-        await world.consent()
-        await world.join()
-        yield world
+        await harness.consent()
+        await harness.join()
+        yield harness
 
 
 async def _register(api: Pool, livekit: LiveKit, wished: dict[str, bool]) -> Consultation:
