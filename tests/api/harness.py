@@ -282,13 +282,14 @@ class ApiHarness:
         return recording
 
     async def spend(self, person: Person, meter: str, used: int) -> None:
-        """Store that a person has used this much of a quota in this hour and in the next hour. The next hour may
-        begin during the test.
+        """Store that a person has used this much of a quota in the next hour, which also counts for this hour. The
+        next hour may begin during the test.
         """
         await self.rows(
-            "insert into private.usage select %s, %s, date_trunc('hour', now() + h * interval '1 hour', 'UTC'), %s"
-            " from generate_series(0, 1) as h on conflict (person_id, meter, window_start)"
-            " do update set used = excluded.used",
+            "insert into private.usage (person_id, meter, slot, window_start, used)"
+            " select %s, %s, s, date_trunc('hour', now() + interval '1 hour', 'UTC'), (%s + 7 - s) / 8"
+            " from generate_series(0, 7) as s on conflict (person_id, meter, slot)"
+            " do update set used = excluded.used, window_start = excluded.window_start",
             person.user_id,
             meter,
             used,
