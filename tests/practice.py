@@ -149,12 +149,13 @@ class Practice:
         recording_id: UUID | None = None,
         *,
         object_key: str | None = None,
-        content: bytes = b"recorded",
+        content: bytes | None = None,
         **columns: object,
     ) -> UUID:
         """Insert a recording in this status. `object_key`: its own, or the one that the database composes.
 
-        A READY recording has the size and the digest of `content`. The object itself is the caller's.
+        With `content` it has its size and digest; a READY recording always has both. The object itself is the
+        caller's.
         """
         recording_id = recording_id or uuid4()
         people = self._people_of(consultation)
@@ -167,7 +168,8 @@ class Practice:
             ),
             "status": status,
         }
-        if status == "READY":
+        if status == "READY" or content is not None:
+            content = content or b"recorded"
             defaults |= {"size_bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
         if columns.get("medium") == "MICROPHONE":
             defaults["track_sid"] = f"TR_{recording_id.hex[:12]}"
