@@ -45,7 +45,7 @@ async def harness(database: Database, emptied_store: ObjectStore) -> AsyncIterat
 
 async def as_doctor(harness: RetentionHarness, sql: LiteralString, *values: object) -> None:
     """Run one statement as the doctor of the recordings, with the real role."""
-    if not await harness.rows("select from auth.users where id = %s", harness.doctor):
+    if not await harness.rows("select id from auth.users where id = %s", harness.doctor):
         harness.practice.user(harness.doctor)
     session = harness.practice.session(harness.doctor)
     claims = {"sub": str(harness.doctor), "aal": "aal2", "session_id": str(session), "exp": 4_102_444_800}

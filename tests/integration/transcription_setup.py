@@ -246,7 +246,7 @@ async def retry(words: TranscriptionPractice, video: UUID) -> None:
     possible.
     """
     doctor, practice = words.harness.doctor, words.harness.practice
-    if not await words.harness.rows("select from auth.users where id = %s", doctor):
+    if not await words.harness.rows("select id from auth.users where id = %s", doctor):
         practice.session(practice.user(doctor), doctor)
     pool = Pool(words.harness.database.api_url, application="test", max_size=1)
     await pool.open()
