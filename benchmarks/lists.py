@@ -17,7 +17,7 @@ from rich.console import Console
 from tests.databases import shared_cluster
 from tests.large_practice import SMALL, fill
 from tests.list_reads import CASES, Case, Reader, readers, statement
-from tests.policies.world import begin_as, claims_of
+from tests.policies.actors import begin_as, claims_of
 
 out = Console(highlight=False, soft_wrap=True)
 WARM_UP = 6

@@ -10,7 +10,7 @@ from typing import Final, LiteralString
 
 import psycopg
 
-from tests.policies.world import id_of
+from tests.policies.actors import id_of
 
 SMALL: Final = 50
 RARE: Final = 11

@@ -25,7 +25,7 @@ from app.postgres.paging import Cursor, PageRequest
 from app.recordings import store as recordings
 from app.recordings.model import RecordingFilter, RecordingSelection, RecordingStatus
 from tests.databases import Database
-from tests.policies.world import Connection, id_of
+from tests.policies.actors import Connection, id_of
 
 FIRST: Final = 10
 

@@ -9,7 +9,7 @@ from typing import Any
 from tests.databases import Cluster
 from tests.large_practice import SMALL, fill
 from tests.list_reads import CASES, FIRST, Case, Reader, nodes, readers, statement
-from tests.policies.world import begin_as, claims_of
+from tests.policies.actors import begin_as, claims_of
 
 SIZE = 60_000
 GROWING = {
