@@ -19,56 +19,62 @@ from graphql_schema.selected_fields import selected
 strawberry.enum(
     model.AccessRequestStatus,
     description=(
-        "The status of an access request. While it is OPEN or APPROVED, the requested recordings "
-        "are not destroyed. After DENIED this protection lasts 60 days if the patient may ask for a "
-        "review."
+        "The status of an access request. While a request is OPEN or APPROVED, the requested "
+        "recordings are not destroyed. After a denial, the requested recordings are kept for "
+        "another 60 days if the patient may ask for a review."
     ),
 )
 strawberry.enum(
     model.Channel,
     name="AccessRequestChannel",
     description=(
-        "How the request was filed: LOGIN by the patient's login, WRITTEN by a letter that "
-        "compliance entered."
+        "How an access request was filed: LOGIN by the signed-in patient, WRITTEN by a letter "
+        "that a compliance officer entered."
     ),
 )
 strawberry.enum(
     model.DenialGround,
     description=(
-        "The grounds on which access may be denied. Without a right to a review (45 CFR "
-        "164.524(a)(2)): EXCEPTED (i), psychotherapy notes and information compiled for a "
-        "proceeding; CORRECTIONAL (ii); RESEARCH (iii), while the research continues; PRIVACY_ACT "
-        "(iv), 5 U.S.C. 552a; CONFIDENTIAL_SOURCE (v). With a right to a review (45 CFR "
-        "164.524(a)(3)), if a licensed professional determined that the harm is reasonably likely: "
-        "ENDANGERS_LIFE (i), the life or physical safety of the patient or another person; "
-        "HARMS_ANOTHER (ii), substantial harm to a person whom the recording mentions; "
-        "REPRESENTATIVE_HARMS (iii), substantial harm if the representative gets access."
+        "The ground on which an access request is denied. The patient has no right to a review if "
+        "the ground is EXCEPTED, CORRECTIONAL, RESEARCH, PRIVACY_ACT or CONFIDENTIAL_SOURCE (45 "
+        "CFR 164.524(a)(2)(i) to (v)). EXCEPTED covers psychotherapy notes and information "
+        "compiled for a legal proceeding. RESEARCH applies while the research continues. "
+        "PRIVACY_ACT refers to 5 U.S.C. 552a. The patient may ask for a review if the ground is "
+        "ENDANGERS_LIFE, HARMS_ANOTHER or REPRESENTATIVE_HARMS (45 CFR 164.524(a)(3)(i) to "
+        "(iii)). A denial on a reviewable ground requires that a licensed professional determined "
+        "that the harm is reasonably likely. ENDANGERS_LIFE covers danger to the life or physical "
+        "safety of the patient or another person. HARMS_ANOTHER covers substantial harm to a "
+        "person whom the recording mentions. REPRESENTATIVE_HARMS covers substantial harm that is "
+        "likely if the representative gets access."
     ),
 )
 strawberry.enum(
     model.ExtensionReason,
     name="AccessExtensionReason",
     description=(
-        "The reason for an extension (45 CFR 164.524(b)(2)(ii)). The practice must tell the patient "
-        "in writing."
+        "The reason for extending the deadline of an access request (45 CFR 164.524(b)(2)(ii)). "
+        "The practice must inform the patient of the extension in writing."
     ),
 )
 strawberry.enum(
     model.ReviewOutcome,
     name="AccessReviewOutcome",
-    description="The outcome of a review. REVERSED approves the request.",
+    description=(
+        "The outcome of the review of a denied access request. REVERSED means that the review "
+        "approved the request."
+    ),
 )
 strawberry.enum(
     model.ExportStatus,
     name="AccessExportStatus",
     description=(
-        "The status of the copy. DELETED means that a recording in the copy was destroyed, and the "
-        "copy was deleted for that reason."
+        "The status of the encrypted copy of an access request. DELETED means that the copy was "
+        "deleted because a recording in it was destroyed."
     ),
 )
 
 
-@strawberry.type(description="The extension of an access request beyond 30 days.")
+@strawberry.type(description="The extension of the 30-day deadline of an access request.")
 class AccessExtension:
     reason: model.ExtensionReason
     extended_at: datetime
@@ -81,7 +87,10 @@ class AccessDenial:
     ground: model.DenialGround
     is_reviewable: bool
     determined_by: strawberry.ID | None = strawberry.field(
-        description="The professional who determined the harm. Null if the ground needs no professional."
+        description=(
+            "The user id of the professional who determined that harm is likely. Null if the ground "
+            "of the denial needs no professional."
+        )
     )
     review_asked_at: datetime | None
     reviewed_by: strawberry.ID | None
@@ -89,7 +98,10 @@ class AccessDenial:
     review_outcome: model.ReviewOutcome | None
 
     @strawberry.field(  # type: ignore[untyped-decorator] # strawberry types it as Any
-        description="The ground and the rights to a review and a complaint, as a text in the reader's language."
+        description=(
+            "The denial as a text in the reader's language: its ground, and the patient's rights to a "
+            "review and to a complaint."
+        )
     )
     def text(self, info: Info) -> str:
         return _denial_text(self.ground, self.review_outcome, info.context.language)
@@ -100,20 +112,24 @@ class AccessExport:
     status: model.ExportStatus
     error: str | None = strawberry.field(
         description=(
-            "The code of the reason if the copy FAILED. Approving the request again makes another attempt."
+            "The code of the reason if the copy FAILED. If compliance approves the request again, the "
+            "worker makes another attempt."
         )
     )
     size_bytes: BigInt | None
     recordings: int | None = strawberry.field(description="How many media files the copy contains.")
     missing: int | None = strawberry.field(
         description=(
-            "How many files the copy lacks because they are missing or changed. The manifest in the "
-            "copy names them."
+            "How many media files the copy lacks because the worker found them missing or changed. "
+            "The manifest in the copy names the files that it lacks."
         )
     )
-    expires_at: datetime | None = strawberry.field(description="When the copy is deleted.")
+    expires_at: datetime | None = strawberry.field(description="When the worker deletes the encrypted copy.")
     secret_revealed_at: datetime | None = strawberry.field(
-        description="When a compliance officer saw the secret, to tell it to the patient by telephone or post."
+        description=(
+            "When a compliance officer read the secret of the copy, in order to give it to the "
+            "patient by telephone or post."
+        )
     )
 
 
@@ -122,14 +138,20 @@ class AccessRequest:
     id: strawberry.ID
     patient_id: strawberry.ID
     consultation_id: strawberry.ID | None = strawberry.field(
-        description="The requested consultation. Null means all recordings of the patient."
+        description=(
+            "The consultation with the requested recordings. Null means that the patient requests all "
+            "recordings."
+        )
     )
     status: model.AccessRequestStatus
     channel: model.Channel
     representative: Representative | None
     received_on: date
     due_on: date = strawberry.field(
-        description="The last day to act, in UTC: 30 days after receipt, extended once by at most 30 days."
+        description=(
+            "The deadline of the request, as a day in UTC: 30 days after receipt, extended once by at "
+            "most 30 days."
+        )
     )
     is_overdue: bool
     extension: AccessExtension | None
@@ -162,8 +184,8 @@ class AccessRequest:
 
 @strawberry.type(
     description=(
-        "A presigned URL of the encrypted copy. The practice tells the patient the secret by "
-        "telephone or post."
+        "A presigned URL of the encrypted copy of an access request. The practice gives the "
+        "patient the secret of the copy by telephone or post."
     )
 )
 class ExportUrl:
@@ -175,20 +197,32 @@ class ExportUrl:
 
 
 @strawberry.type(
-    description="The secret that opens a copy. Only this answer contains it, because the API has erased it."
+    description=(
+        "The secret that opens the encrypted copy of an access request. The API returns the "
+        "secret only once, and then erases it."
+    )
 )
 class ExportSecret:
-    secret: str = strawberry.field(description="The secret: twenty letters and digits, and four hyphens.")
+    secret: str = strawberry.field(
+        description="The secret, which consists of twenty letters and digits, and four hyphens."
+    )
 
 
-@strawberry.input(description="A request that a patient files with their own login.")
+@strawberry.input(description="An access request that a signed-in patient files.")
 class AccessRequestInput:
     consultation_id: strawberry.ID | None = strawberry.field(
-        default=None, description="The requested consultation. Without it, the request is for all recordings."
+        default=None,
+        description=(
+            "The consultation with the requested recordings. If this field is omitted, the patient "
+            "requests all recordings."
+        ),
     )
     representative: RepresentativeInput | None = strawberry.field(
         default=None,
-        description="The representative who asks for the patient, if the patient does not ask in person.",
+        description=(
+            "The representative who files the request for the patient, if the patient does not file "
+            "it in person."
+        ),
     )
 
 
@@ -196,7 +230,10 @@ class AccessRequestInput:
 class WrittenAccessRequestInput:
     patient_id: strawberry.ID
     received_on: date = strawberry.field(
-        description="The day of receipt, at most 60 days ago. The 30 days count from it."
+        description=(
+            "The day on which the practice received the request, at most 60 days ago. The deadline of "
+            "30 days counts from this day."
+        )
     )
     consultation_id: strawberry.ID | None = None
     representative: RepresentativeInput | None = None

@@ -16,30 +16,34 @@ strawberry.enum(model.Outcome, name="AuditOutcome")
 
 @strawberry.type(
     description=(
-        "An audit event: who did what, to whose data, why, from where, and with which result. It "
-        "never contains a value."
+        "An audit event: who did what, to whose data, why, from where, and with which result. An "
+        "audit event contains ids and field names, and never the values of the fields."
     )
 )
 class AuditEvent:
     id: strawberry.ID
-    recorded_at: datetime = strawberry.field(description="The time by the database's clock.")
+    recorded_at: datetime = strawberry.field(
+        description="When the event was recorded, by the database's clock."
+    )
     actor_id: strawberry.ID | None
     actor_role: str
     session_id: strawberry.ID | None = strawberry.field(
         description=(
             "A one-way fingerprint of the session's id. All events of one session have the same "
-            "fingerprint, and nobody can act with it."
+            "fingerprint. The fingerprint gives no access to the session."
         )
     )
     aal: str | None
     action: str
     operation: str = strawberry.field(
-        description="The operation: C, R, U, D or E, as in FHIR's AuditEvent.action."
+        description="The kind of operation, as in FHIR's AuditEvent.action: C, R, U, D or E."
     )
     outcome: model.Outcome
     reason: str | None
     purpose: str
-    basis: str = strawberry.field(description="The basis on which the action was allowed or requested.")
+    basis: str = strawberry.field(
+        description="Why access was allowed, or the ground on which access was requested."
+    )
     entity_type: str
     entity_ids: list[strawberry.ID]
     patient_ids: list[strawberry.ID]
@@ -81,7 +85,9 @@ class AuditEvent:
         )
 
 
-@strawberry.input(description="A filter for audit events. An omitted field matches everything.")
+@strawberry.input(
+    description="A filter for audit events. A filter field that is omitted matches every event."
+)
 class AuditEventFilter:
     actor_id: strawberry.ID | None = None
     action: str | None = None
@@ -90,7 +96,8 @@ class AuditEventFilter:
     consultation_id: strawberry.ID | None = None
     recorded_since: datetime | None = None
     recorded_until: datetime | None = strawberry.field(
-        default=None, description="The exclusive end of the range."
+        default=None,
+        description="The end of the range of time, exclusive: the filter matches earlier events.",
     )
 
     def to_model(self) -> model.AuditFilter:

@@ -11,7 +11,7 @@ Node = TypeVar("Node")
 Item = TypeVar("Item")
 
 
-@strawberry.type(description="The cursors of a page, and whether another page follows.")
+@strawberry.type(description="The first and the last cursor of a page, and whether another page follows.")
 class PageInfo:
     has_next_page: bool
     has_previous_page: bool = strawberry.field(
@@ -21,13 +21,17 @@ class PageInfo:
     end_cursor: str | None
 
 
-@strawberry.type(description="An item of a page, with its cursor.")
+@strawberry.type(
+    description=(
+        "An item of a page, and the cursor to pass as `after` in order to read the items that follow."
+    )
+)
 class Edge(Generic[Node]):
     node: Node
     cursor: str
 
 
-@strawberry.type(description="A page of a list, newest first.")
+@strawberry.type(description="One page of a list with keyset pagination, newest items first.")
 class Connection(Generic[Node]):
     edges: list[Edge[Node]]
     page_info: PageInfo

@@ -15,13 +15,13 @@ strawberry.enum(model.Source, name="ConsentSource")
 strawberry.enum(model.Relationship, name="RepresentativeRelationship")
 
 
-@strawberry.enum(description="A language of the product's texts.")
+@strawberry.enum(description="A language in which the API returns its texts.")
 class Language(Enum):
     EN = "en"
     ES = "es"
 
 
-@strawberry.type(description="The text to show before a participant consents.")
+@strawberry.type(description="The consent text that a client displays before a participant consents.")
 class ConsentText:
     version: str
     language: str
@@ -39,8 +39,8 @@ class Representative:
 
 @strawberry.type(
     description=(
-        "A participant's statement that gives or withdraws consent. It never changes; the newest "
-        "statement counts."
+        "A participant's statement that gives or withdraws consent. A statement never changes. "
+        "The newest statement of a participant is the one that counts."
     )
 )
 class Consent:
@@ -48,7 +48,10 @@ class Consent:
     participant_id: strawberry.ID
     decision: model.Decision
     source: model.Source = strawberry.field(
-        description="SELF if the participant made the statement, ATTESTED if the doctor attested it."
+        description=(
+            "The source of the statement: SELF if the participant made the statement, ATTESTED if the "
+            "doctor attested it."
+        )
     )
     recorded_by: strawberry.ID
     representative: Representative | None
@@ -76,7 +79,7 @@ class Consent:
         )
 
 
-@strawberry.input(description="A representative who acts for a participant, and the ground for that.")
+@strawberry.input(description="A representative who acts for a participant, and their relationship.")
 class RepresentativeInput:
     relationship: model.Relationship
     name: str
@@ -85,7 +88,7 @@ class RepresentativeInput:
         return model.Representative(self.relationship, self.name.strip())
 
 
-@strawberry.input(description="A participant's consent to the text that was shown.")
+@strawberry.input(description="A participant's consent to the consent text that the client displayed.")
 class ConsentInput:
     participant_id: strawberry.ID = strawberry.field(
         description=(

@@ -20,7 +20,10 @@ strawberry.enum(model.Sensitivity, name="Sensitivity")
 strawberry.enum(
     model.SpokenLanguage,
     name="SpokenLanguage",
-    description="The language spoken in a consultation. MIXED means several languages, or another language.",
+    description=(
+        "The language spoken in a consultation. MIXED means several languages, or a language "
+        "other than English and Spanish."
+    ),
 )
 strawberry.enum(model.ParticipantKind, name="ParticipantKind")
 strawberry.enum(model.GuestRole, name="GuestRole")
@@ -28,15 +31,20 @@ strawberry.enum(model.GuestRole, name="GuestRole")
 
 @strawberry.type(
     description=(
-        "A participant of a consultation. The id is also the participant's identity in the LiveKit room."
+        "A participant of a consultation. The id of a participant is also the participant's "
+        "identity in the LiveKit room."
     )
 )
 class Participant:
     id: strawberry.ID
     kind: model.ParticipantKind
     guest_role: model.GuestRole | None
-    joined_at: datetime | None = strawberry.field(description="When the newest join token was issued.")
-    has_consented: bool = strawberry.field(description="Whether the participant has a standing consent.")
+    joined_at: datetime | None = strawberry.field(
+        description="When the API issued the participant's newest join token."
+    )
+    has_consented: bool = strawberry.field(
+        description="Whether the participant's newest statement gives consent."
+    )
 
     @classmethod
     def of(cls, participant: model.Participant) -> Self:
@@ -65,11 +73,13 @@ class Consultation:
         description="Whether recordings of the consultation are transcribed."
     )
     language: model.SpokenLanguage | None = strawberry.field(
-        description="The spoken language that was given at registration."
+        description="The language spoken in the consultation, as given at its registration."
     )
     created_at: datetime
     participants: list[Participant]
-    consents: list[Consent] = strawberry.field(description="All statements of consent, oldest first.")
+    consents: list[Consent] = strawberry.field(
+        description="All consents and withdrawals of the participants, oldest first."
+    )
 
     @classmethod
     def of(cls, consultation: model.Consultation) -> Self:
@@ -92,7 +102,11 @@ class Consultation:
         )
 
 
-@strawberry.type(description="The data with which a client enters the room. The token is a secret.")
+@strawberry.type(
+    description=(
+        "The data with which a client joins the LiveKit room of a consultation. The join token is a secret."
+    )
+)
 class JoinToken:
     url: str
     token: str
@@ -113,7 +127,8 @@ class JoinToken:
 
 @strawberry.type(
     description=(
-        "A guest's invitation, valid for one `joinConsultation`. Only this answer contains its secret."
+        "A guest's invitation, which `joinConsultation` accepts once. The API never returns the "
+        "secret of the invitation again."
     )
 )
 class GuestInvitation:
@@ -130,7 +145,7 @@ class GuestInvitation:
         )
 
 
-@strawberry.type(description="A room of the doctor that LiveKit lists as open.")
+@strawberry.type(description="A room of the calling doctor that LiveKit lists as open.")
 class ActiveRoom:
     consultation_id: strawberry.ID
     name: str
@@ -149,17 +164,26 @@ class ActiveRoom:
         )
 
 
-@strawberry.input(description="A consultation to be registered.")
+@strawberry.input(description="The input with which a doctor registers a consultation.")
 class ConsultationInput:
-    external_id: str = strawberry.field(description="The practice's own, unique id of the consultation.")
+    external_id: str = strawberry.field(
+        description="The unique id of the consultation in the practice's own system."
+    )
     doctor_id: strawberry.ID | None = strawberry.field(
         default=None,
-        description="The user id of the doctor, which must be the caller's own. The default is the caller.",
+        description=(
+            "The user id of the doctor. The default is the caller's user id, and no other doctor is accepted."
+        ),
     )
-    patient_external_id: str = strawberry.field(description="The practice's own id of the patient.")
+    patient_external_id: str = strawberry.field(
+        description="The id of the patient in the practice's own system."
+    )
     patient_user_id: strawberry.ID | None = strawberry.field(
         default=None,
-        description="The user id of the patient's login. It is linked when the patient is first named.",
+        description=(
+            "The user id of the patient's login. The API links the login to the patient when the "
+            "patient's first consultation is registered."
+        ),
     )
     scheduled_at: datetime
     kind: str = strawberry.field(
@@ -169,32 +193,34 @@ class ConsultationInput:
     auto_record: bool = strawberry.field(
         default=False,
         description=(
-            "Whether recording starts by itself, once, as soon as the doctor and the patient are in the "
-            "room and every participant has consented."
+            "Whether recording starts automatically, once, as soon as the doctor and the patient are "
+            "in the room and every participant has consented."
         ),
     )
     separate_speakers: bool = strawberry.field(
         default=False,
-        description="The sound is recorded once more, on two channels, which the speakers take in turn as they come.",
+        description="Whether the sound of each microphone is recorded separately, beside the video.",
     )
     transcribe: bool | None = strawberry.field(
         default=None,
         description=(
-            "Whether recordings are transcribed. The default is yes, unless the consultation is sensitive."
+            "Whether recordings of the consultation are transcribed. By default, only recordings of "
+            "ORDINARY consultations are transcribed."
         ),
     )
     language: model.SpokenLanguage | None = strawberry.field(
         default=None,
         description=(
-            "The spoken language, which is sent to the speech service. The default is the language in "
-            "which every participant consented. With MIXED, no language is sent."
+            "The language spoken in the consultation, which the worker sends to the speech service. "
+            "The default is the language in which every participant consented. If the language is "
+            "MIXED, the worker sends no language to the speech service."
         ),
     )
     patient_birth_date: date | None = strawberry.field(
         default=None,
         description=(
-            "The patient's birth date, which decides how long recordings of a minor are kept. It can be "
-            "set once, and no query returns it."
+            "The patient's birth date, which decides how long recordings of a minor are kept. The "
+            "birth date can be set once, and no query returns it."
         ),
     )
 

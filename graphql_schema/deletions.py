@@ -26,18 +26,22 @@ strawberry.enum(
 strawberry.enum(
     model.DeletionGround,
     description=(
-        "The ground of a deletion. RETENTION: the term is over. REQUEST: a doctor or compliance "
-        "asked for it. MISSING: the object was missing. RESTORE: a backup brought the recording "
-        "back."
+        "The ground of a deletion. RETENTION means that the retention term of the recording has "
+        "ended. REQUEST means that a doctor or a compliance officer requested the deletion. "
+        "MISSING means that the recording's object was missing in the bucket. RESTORE means that "
+        "a backup brought a destroyed recording back."
     ),
 )
 strawberry.enum(
     model.DeletionReason,
-    description="The reason for a requested deletion. It reveals nothing about the patient.",
+    description=(
+        "The reason for a requested deletion. The reason is a fixed code that reveals nothing "
+        "about the patient."
+    ),
 )
 
 
-@strawberry.type(description="The deletion of a recording.")
+@strawberry.type(description="The deletion of a recording, from the request to the certificate.")
 class Deletion:
     id: strawberry.ID
     recording_id: strawberry.ID
@@ -47,12 +51,18 @@ class Deletion:
     requested_by: strawberry.ID | None
     requested_at: datetime
     undo_until: datetime | None = strawberry.field(
-        description="Until this time, and while the deletion is REQUESTED, `undoDeletion` withdraws it."
+        description=(
+            "The end of the grace period. Before this time, `undoDeletion` withdraws a deletion that "
+            "is REQUESTED."
+        )
     )
     due_at: datetime | None = strawberry.field(description="When the retention term of the recording ends.")
     attempts: int
     error: str | None = strawberry.field(
-        description="The code of the reason why the newest attempt failed. The deletion is retried."
+        description=(
+            "The code of the reason why the newest attempt to destroy the recording failed. The "
+            "worker retries a failed attempt."
+        )
     )
     finished_at: datetime | None
 
@@ -76,18 +86,19 @@ class Deletion:
 
 @strawberry.type(
     description=(
-        "The signed proof that a recording was destroyed. `resguardo certificate check` verifies it."
+        "The signed proof that a recording was destroyed. The command `resguardo certificate "
+        "check` verifies a certificate."
     )
 )
 class DeletionCertificate:
     number: int = strawberry.field(
         description=(
-            "The number of the certificate. It is above 1 if a restored database made another "
-            "destruction necessary."
+            "The number of the certificate. A number above 1 means that the recording was destroyed "
+            "again after the database was restored from a backup."
         )
     )
     sha256: str = strawberry.field(description="The SHA-256 of `json`.")
-    json: str = strawberry.field(description="The signed certificate file, byte for byte.")
+    json: str = strawberry.field(description="The content of the signed certificate file, byte for byte.")
 
     @classmethod
     def of(cls, certificate: model.KeptCertificate) -> Self:
@@ -101,12 +112,14 @@ class DeletionCertificate:
         return base64.b64encode(document).decode()
 
 
-@strawberry.input(description="A filter for deletions. An omitted field matches everything.")
+@strawberry.input(
+    description="A filter for deletions. A filter field that is omitted matches every deletion."
+)
 class DeletionFilter:
     status: model.DeletionStatus | None = None
     recording_id: strawberry.ID | None = None
     is_failing: bool | None = strawberry.field(
-        default=None, description="Whether the deletion has begun and its newest attempt failed."
+        default=None, description="Whether the deletion has begun and the newest attempt failed."
     )
 
     def to_model(self) -> model.DeletionFilter:

@@ -15,8 +15,9 @@ from graphql_schema.selected_fields import selected
 
 @strawberry.type(
     description=(
-        "A legal hold: recordings that must not be destroyed, and why. It covers a consultation, a "
-        "patient or a range of time."
+        "A legal hold: a compliance officer's order that certain recordings must not be "
+        "destroyed. A hold covers the recordings of a consultation, of a patient, or of a range "
+        "of time."
     )
 )
 class LegalHold:
@@ -24,7 +25,9 @@ class LegalHold:
     consultation_id: strawberry.ID | None
     patient_id: strawberry.ID | None
     recorded_since: datetime | None
-    recorded_until: datetime | None = strawberry.field(description="The exclusive end of the range.")
+    recorded_until: datetime | None = strawberry.field(
+        description="The end of the range of recordings that the hold covers, exclusive."
+    )
     matter: str
     custodian: str
     placed_by: strawberry.ID
@@ -51,14 +54,17 @@ class LegalHold:
         )
 
 
-@strawberry.type(description="A newly placed hold, and the recordings that it covers.")
+@strawberry.type(description="A newly placed legal hold, and how many recordings it covers.")
 class PlacedLegalHold:
     hold: LegalHold
     covered_recordings: int = strawberry.field(
-        description="How many existing recordings the hold covers. It also covers later recordings."
+        description=(
+            "How many existing recordings the legal hold covers. The hold also covers recordings that "
+            "are made later."
+        )
     )
     recordings_in_destruction: int = strawberry.field(
-        description="How many of the covered recordings were already being destroyed. These cannot be saved."
+        description="How many of the covered recordings were already being destroyed and cannot be saved."
     )
 
     @classmethod
@@ -72,22 +78,23 @@ class PlacedLegalHold:
 
 @strawberry.input(
     description=(
-        "A legal hold to be placed, with exactly one scope: `consultationId`, `patientId`, or the "
-        "range from `recordedSince` to `recordedUntil`."
+        "The input with which a compliance officer places a legal hold. A hold has exactly one "
+        "scope: `consultationId`, `patientId`, or the range from `recordedSince` to "
+        "`recordedUntil`."
     )
 )
 class LegalHoldInput:
     matter: str = strawberry.field(
-        description="The legal matter: 1 to 200 characters, without any patient's name."
+        description="The legal matter of the hold, in 1 to 200 characters and without any patient's name."
     )
     custodian: str = strawberry.field(
-        description="The custodian who is responsible for the hold: 1 to 200 characters."
+        description="The custodian who is responsible for the hold, in 1 to 200 characters."
     )
     consultation_id: strawberry.ID | None = None
     patient_id: strawberry.ID | None = None
     recorded_since: datetime | None = None
     recorded_until: datetime | None = strawberry.field(
-        default=None, description="The exclusive end of the range."
+        default=None, description="The end of the range of recordings that the hold covers, exclusive."
     )
 
     def to_model(self) -> model.HoldOrder:

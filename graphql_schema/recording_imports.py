@@ -20,19 +20,29 @@ class RequestHeader:
 
 
 @strawberry.type(
-    description="An import that waits for its upload: PUT the file to the URL, which is a secret."
+    description=(
+        "An import of a recording. The client uploads the file with a PUT request to `uploadUrl`, "
+        "which is a secret."
+    )
 )
 class RecordingImport:
     id: strawberry.ID
     consultation_id: strawberry.ID
     status: model.ImportStatus
     upload_url: str = strawberry.field(
-        description="A presigned URL that stores one object of the declared type and size, once."
+        description=(
+            "A presigned URL to which the client can upload one file of the declared type and size, once."
+        )
     )
     upload_headers: list[RequestHeader] = strawberry.field(
-        description="The headers of the upload, to be sent unchanged. A browser sets Content-Length by itself."
+        description=(
+            "The headers that the client must send unchanged with the upload. A browser sets "
+            "Content-Length by itself."
+        )
     )
-    recorded_at: datetime | None = strawberry.field(description="The declared beginning of the recording.")
+    recorded_at: datetime | None = strawberry.field(
+        description="When the recording began, as the client declared it."
+    )
     expires_at: datetime = strawberry.field(description="The time before which the upload must begin.")
 
     @classmethod
@@ -48,22 +58,30 @@ class RecordingImport:
         )
 
 
-@strawberry.input(description="A recording that was made elsewhere and is to be imported.")
+@strawberry.input(
+    description="The declaration of a recording that was made elsewhere and that the client imports."
+)
 class RecordingImportInput:
     consultation_id: strawberry.ID
     content_type: str = strawberry.field(
-        default="video/mp4", description="The media type, which must be `video/mp4`."
+        default="video/mp4", description="The media type of the file, which must be `video/mp4`."
     )
-    size_bytes: BigInt = strawberry.field(description="The exact size in bytes, at most 5,000,000,000.")
+    size_bytes: BigInt = strawberry.field(
+        description="The exact size of the file in bytes, at most 5,000,000,000."
+    )
     sha256: str | None = strawberry.field(
         default=None,
-        description="The SHA-256 of the file in hex. If it is given, the upload must have this digest.",
+        description=(
+            "The SHA-256 of the file in hex. If the client declares a digest, the uploaded file must "
+            "have that digest."
+        ),
     )
     recorded_at: datetime | None = strawberry.field(
         default=None,
         description=(
-            "The beginning of the recording, with an offset, not before 1990 and not in the future. It "
-            "becomes `startedAt`. The retention term counts from the import and never from this date."
+            "When the recording began: a time with an offset, not before 1990 and not in the future. "
+            "The recording's `startedAt` is this time. The retention term counts from the import and "
+            "never from the declared time."
         ),
     )
 

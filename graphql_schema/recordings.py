@@ -21,15 +21,23 @@ strawberry.enum(model.RecordingStatus, name="RecordingStatus")
 strawberry.enum(model.TranscriptionStatus)
 strawberry.enum(
     model.Medium,
-    description="The room with its mixed sound, the sound of one microphone track, or two channels of sound.",
+    description=(
+        "The content of a recording. VIDEO is the room with its mixed sound, MICROPHONE is the "
+        "sound of one microphone track, and SPEAKERS is the sound of the speakers on two "
+        "channels."
+    ),
 )
 strawberry.enum(
-    model.RecordingSource, description="The source of a recording: EGRESS by LiveKit, IMPORT by its doctor."
+    model.RecordingSource,
+    description=(
+        "The source of a recording: EGRESS if LiveKit recorded the room, IMPORT if the doctor "
+        "uploaded a file."
+    ),
 )
-strawberry.enum(PurposeOfUse, description="The purpose for which PHI is requested (HL7 PurposeOfUse).")
+strawberry.enum(PurposeOfUse, description="The purpose for which the caller requests PHI (HL7 PurposeOfUse).")
 
 
-@strawberry.type(description="The consultation of a recording.")
+@strawberry.type(description="The consultation that a recording belongs to.")
 class RecordedConsultation:
     id: strawberry.ID
     external_id: str
@@ -48,7 +56,7 @@ class RecordedConsultation:
         )
 
 
-@strawberry.type(description="The present state of the object in the bucket.")
+@strawberry.type(description="The present state of a recording's object in the bucket.")
 class Storage:
     exists: bool
     size_bytes: BigInt | None
@@ -59,7 +67,12 @@ class Storage:
         return cls(exists=stored.exists, size_bytes=big(stored.size_bytes), content_type=stored.content_type)
 
 
-@strawberry.type(description="Whose microphone was recorded. The id is also the identity in the room.")
+@strawberry.type(
+    description=(
+        "The participant whose microphone was recorded. The id of a participant is also the "
+        "participant's identity in the LiveKit room."
+    )
+)
 class SpeakerParticipant:
     id: strawberry.ID
     kind: ParticipantKind
@@ -70,15 +83,23 @@ class SpeakerParticipant:
         return cls(id=to_id(participant.id), kind=participant.kind, guest_role=participant.guest_role)
 
 
-@strawberry.type(description="A sound recorded beside a video. Its id downloads it.")
+@strawberry.type(
+    description=("A sound that was recorded beside a video. `issueDownloadUrl` accepts the id of a sound.")
+)
 class SpeakerSound:
     id: strawberry.ID
     medium: model.Medium
     participant: SpeakerParticipant | None = strawberry.field(
-        description="The participant of a MICROPHONE; null for SPEAKERS, which has two channels of several people."
+        description=(
+            "The participant whose microphone was recorded. Null for a SPEAKERS sound, which contains "
+            "several people on two channels."
+        )
     )
     track_sid: str | None = strawberry.field(
-        description="LiveKit's id of the microphone track; a microphone that is published again is another track."
+        description=(
+            "LiveKit's id of the microphone track. A microphone that is published again becomes "
+            "another track."
+        )
     )
     status: model.RecordingStatus
     started_at: datetime | None
@@ -86,15 +107,18 @@ class SpeakerSound:
     size_bytes: BigInt | None
     sha256: str | None
     truncated: bool = strawberry.field(
-        description="Whether the sound ended before it should have, because of a limit or a failure."
+        description="Whether the recording of the sound ended too early, because of a limit or a failure."
     )
     interrupted: bool = strawberry.field(
-        description="Whether a part is missing inside the sound, because its recorder lost the room and came back."
+        description=(
+            "Whether the sound has a gap, because LiveKit's recorder lost its connection to the room "
+            "for a while."
+        )
     )
     error: str | None
 
     @strawberry.field(  # type: ignore[untyped-decorator] # strawberry types it as Any
-        description="The `error` as a sentence in the reader's language."
+        description="The `error` code as a sentence in the reader's language."
     )
     def error_text(self, info: Info) -> str | None:
         return _error_text(self.error, info)
@@ -125,35 +149,41 @@ class Transcription:
     )
     pieces_done: int
     pieces_total: int | None = strawberry.field(
-        description="How many pieces of sound there are. Null before the sound was examined."
+        description=(
+            "How many chunks of sound the transcription sends to the speech service. Null before the "
+            "worker has divided the sound."
+        )
     )
-    attempt: int = strawberry.field(description="The number of the attempt. It is above 1 after a retry.")
+    attempt: int = strawberry.field(
+        description="The number of the transcription attempt, which is above 1 after a retry."
+    )
     unused_track_count: int = strawberry.field(
         description=(
-            "How many audio tracks could not be decoded. If it is above 0, the transcript lacks their speech."
+            "How many audio tracks the worker could not decode. The transcript lacks the speech of "
+            "these tracks."
         )
     )
     unintelligible_count: int = strawberry.field(
         description=(
-            "How many turns of a READY transcript are unintelligible. `retryTranscription` sends them "
-            "to the speech service again."
+            "How many turns of a READY transcript are unintelligible. `retryTranscription` sends "
+            "unintelligible turns to the speech service again."
         )
     )
     is_retried: bool = strawberry.field(
         description=(
             "Whether the unintelligible turns of a READY transcript are being retried. The transcript "
-            "can be read meanwhile."
+            "can be read during the retry."
         )
     )
     error: str | None = strawberry.field(
         description=(
-            "The code of the reason, in snake_case, if the transcription FAILED or is OFF, or if the "
-            "last retry of a READY transcript ended early."
+            "The code of the reason, in snake_case, why the transcription FAILED or is OFF, or why "
+            "the last retry of a READY transcript ended early."
         )
     )
 
     @strawberry.field(  # type: ignore[untyped-decorator] # strawberry types it as Any
-        description="The `error` as a sentence in the reader's language."
+        description="The `error` code as a sentence in the reader's language."
     )
     def error_text(self, info: Info) -> str | None:
         return None if self.error is None else transcription_error_text(self.error, info.context.language)
@@ -192,38 +222,44 @@ class Recording:
     )
     interrupted: bool = strawberry.field(
         description=(
-            "Whether a part is missing inside the recording, because the recorder lost the room and "
-            "came back."
+            "Whether the recording has a gap, because LiveKit's recorder lost its connection to the "
+            "room for a while."
         )
     )
     error: str | None = strawberry.field(
         description=(
-            "The code of what went wrong or stopped the recording, in snake_case. A READY recording can "
-            "also have one."
+            "The code of the failure or of the event that stopped the recording, in snake_case. A "
+            "READY recording can also have an error code."
         )
     )
     medium: model.Medium
     source: model.RecordingSource
     speakers: list[SpeakerSound] = strawberry.field(
-        description="The sounds recorded beside it, oldest first: with `separateSpeakers` one per microphone track."
+        description=(
+            "The sounds that were recorded beside the video, oldest first. With `separateSpeakers`, "
+            "there is one sound for each microphone track."
+        )
     )
     transcription: Transcription | None = strawberry.field(
         description="The state of the transcription. Null before the recording is READY."
     )
     due_at: datetime | None = strawberry.field(
         description=(
-            "When the retention term ends and the recording is destroyed, unless a hold covers it. Null "
-            "if no term is running."
+            "When the retention term ends and the recording is destroyed, unless a hold covers it. "
+            "Null if no retention term is running."
         )
     )
     created_at: datetime
     updated_at: datetime
     storage: Storage | None = strawberry.field(
-        description="The object in the bucket, on `recording(id)` only. Null before the recording is READY."
+        description=(
+            "The recording's object in the bucket, which only the query `recording(id)` returns. Null "
+            "before the recording is READY."
+        )
     )
 
     @strawberry.field(  # type: ignore[untyped-decorator] # strawberry types it as Any
-        description="The `error` as a sentence in the reader's language."
+        description="The `error` code as a sentence in the reader's language."
     )
     def error_text(self, info: Info) -> str | None:
         return _error_text(self.error, info)
@@ -261,7 +297,9 @@ class Recording:
         )
 
 
-@strawberry.input(description="A filter for recordings. An omitted field matches everything.")
+@strawberry.input(
+    description="A filter for recordings. A filter field that is omitted matches every recording."
+)
 class RecordingFilter:
     statuses: list[model.RecordingStatus] | None = None
     consultation_id: strawberry.ID | None = None
@@ -271,7 +309,11 @@ class RecordingFilter:
     )
     created_since: datetime | None = None
     created_until: datetime | None = strawberry.field(
-        default=None, description="The exclusive end of the range."
+        default=None,
+        description=(
+            "The end of the range of time, exclusive: the filter matches recordings that were created "
+            "earlier."
+        ),
     )
 
     def to_model(self) -> model.RecordingFilter:
@@ -286,7 +328,10 @@ class RecordingFilter:
 
 
 @strawberry.type(
-    description="A presigned URL. Everyone who has the URL can download the file until it expires."
+    description=(
+        "A presigned URL of a recording's file. Everyone who has the URL can download the file "
+        "until the URL expires."
+    )
 )
 class DownloadUrl:
     url: str
@@ -299,7 +344,9 @@ class DownloadUrl:
 
 @strawberry.type(description="The result of a webhook delivery.")
 class WebhookReceipt:
-    duplicate: bool = strawberry.field(description="Whether the event was already in the inbox.")
+    duplicate: bool = strawberry.field(
+        description="Whether the API had already stored the event of this webhook."
+    )
 
 
 def _error_text(error: str | None, info: Info) -> str | None:

@@ -15,8 +15,8 @@ strawberry.enum(
     model.PolicyStatus,
     name="RetentionPolicyStatus",
     description=(
-        "The status of a policy. At most one policy is ACTIVE. A PROPOSED policy waits for "
-        "compliance officers."
+        "The status of a retention policy. At most one policy is ACTIVE. A PROPOSED policy waits "
+        "for the approval of compliance officers."
     ),
 )
 
@@ -33,27 +33,31 @@ class RetentionPolicy:
     id: int
     name: str
     status: model.PolicyStatus
-    sha256: str = strawberry.field(description="The SHA-256 of the proposed file.")
+    sha256: str = strawberry.field(description="The SHA-256 of the policy file that was proposed.")
     recording_days: int
     signed_note_days: int
     kinds: list[RetentionTerms]
     minors_until_age_years: int | None = strawberry.field(
-        description="Recordings of a minor are kept at least until this birthday."
+        description="The age in years until which recordings of a minor are kept at least."
     )
     grace_days: int = strawberry.field(
         description="The number of days during which a requested deletion can be undone."
     )
-    jurisdiction: str | None = strawberry.field(description="The jurisdiction whose minimum terms apply.")
+    jurisdiction: str | None = strawberry.field(
+        description="The jurisdiction whose minimum retention terms apply."
+    )
     applies_to_existing: bool = strawberry.field(
         description="Whether the policy also applies to existing recordings."
     )
     shortens: bool = strawberry.field(
         description=(
-            "Whether the policy shortens a term and therefore needs two officers, according to the last "
-            "check."
+            "Whether the policy shortens a retention term and therefore needs the approval of two "
+            "officers, according to the latest check."
         )
     )
-    shortened: list[str] = strawberry.field(description="The terms in force that a PROPOSED policy shortens.")
+    shortened: list[str] = strawberry.field(
+        description="The retention terms in force that a PROPOSED policy would shorten."
+    )
     approved_by: list[strawberry.ID]
     proposed_at: datetime
     activated_at: datetime | None
@@ -90,21 +94,28 @@ class RetentionPolicy:
         return cls.of(judged.kept, judged.shortened)
 
 
-@strawberry.type(description="The deletions of one month under a policy.")
+@strawberry.type(description="The recordings that a PROPOSED retention policy would delete in one month.")
 class RetentionMonth:
     month: date = strawberry.field(description="The first day of the month.")
     recordings: int
     size_bytes: BigInt
     sooner: int = strawberry.field(
         description=(
-            "How many of these recordings would be deleted sooner than under the present policy, or are "
-            "not due at all today."
+            "How many recordings of the month the present policy would delete later or would not "
+            "delete at all."
         )
     )
-    held: int = strawberry.field(description="How many of these recordings are held now and therefore stay.")
+    held: int = strawberry.field(
+        description="How many recordings of the month are under a legal hold now and are therefore kept."
+    )
 
 
-@strawberry.type(description="The effect on existing recordings if a PROPOSED policy came into force now.")
+@strawberry.type(
+    description=(
+        "The effect that a PROPOSED retention policy would have on existing recordings if it came "
+        "into force now."
+    )
+)
 class RetentionPreview:
     months: list[RetentionMonth]
     earliest_due_at: datetime | None
@@ -128,12 +139,16 @@ class RetentionPreview:
 
 @strawberry.type(
     description=(
-        "The bytes of one retention class in one range of ages. The range ends where the next row's begins."
+        "The bytes of one retention class in one range of ages. A range of ages ends at the "
+        "`ageFromDays` of the next row."
     )
 )
 class StoredBytes:
     retention_class: str = strawberry.field(
-        description="The retention class: `d90` is kept for 90 days, and no rule of the bucket covers `keep`."
+        description=(
+            "The retention class of the objects. The bucket keeps objects of the class `d90` for 90 "
+            "days. No rule of the bucket covers the class `keep`."
+        )
     )
     age_from_days: int
     objects: int
@@ -149,33 +164,39 @@ class StoredBytes:
         )
 
 
-@strawberry.type(description="The configured prices in US dollars.")
+@strawberry.type(description="The storage prices in US dollars that are configured.")
 class StoragePrices:
     gb_month: float
     class_a_million: float
     class_b_million: float
-    as_of: str = strawberry.field(description="The day, month or year of the prices.")
+    as_of: str = strawberry.field(
+        description="The day, month or year in which somebody looked up the prices."
+    )
 
 
 @strawberry.type(
-    description="The stored bytes, the upcoming deletions and the cost. The report names no person."
+    description=(
+        "A report on the stored bytes, the upcoming deletions and the cost. The report names no person."
+    )
 )
 class StorageReport:
     size_bytes: BigInt
     stored: list[StoredBytes]
     due_recordings: int = strawberry.field(
-        description="How many recordings are due within 30 days and not held."
+        description="How many recordings become due within 30 days and are under no legal hold."
     )
     due_bytes: BigInt
     held_recordings: int = strawberry.field(
-        description="How many recordings are due within 30 days and stay because they are held."
+        description="How many recordings become due within 30 days and are kept because of a legal hold."
     )
     held_bytes: BigInt
     storage_per_month: float = strawberry.field(
         description="The monthly cost of the stored bytes in US dollars."
     )
     operations_per_month: float = strawberry.field(
-        description="A lower bound of the cost of operations in the last 30 days, in US dollars."
+        description=(
+            "A lower bound of the cost of requests to the bucket in the last 30 days, in US dollars."
+        )
     )
     prices: StoragePrices
 

@@ -22,7 +22,10 @@ def _whole_number(value: object) -> int:
 BigInt = NewType("BigInt", int)
 BIG_INT = strawberry.scalar(
     name="BigInt",
-    description="A whole number beyond 32 bits, such as a size in bytes, as a JSON number.",
+    description=(
+        "A whole number that may need more than 32 bits, such as a size in bytes. The API writes "
+        "it as a JSON number."
+    ),
     serialize=int,
     parse_value=_whole_number,
 )

@@ -25,7 +25,7 @@ class Query:
     consent_text = root_field(
         consents.consent_text,
         permission=None,
-        description="The consent text to show before a participant consents.",
+        description="The consent text that a client displays before a participant consents.",
     )
     consultation = root_field(
         consultation_fields.consultation,
@@ -71,16 +71,16 @@ class Query:
         deletion_fields.deletions,
         permissions.LIST_DELETIONS,
         description=(
-            "Lists deletions, newest first: of the calling doctor's recordings, or for compliance of "
-            "all recordings."
+            "Lists deletions, newest first. A doctor sees the deletions of their own recordings, and "
+            "compliance sees all deletions."
         ),
     )
     deletion_certificates = root_field(
         deletion_fields.deletion_certificates,
         permissions.READ_CERTIFICATES,
         description=(
-            "Returns the certificates of a destroyed recording, for its doctor and for compliance. The "
-            "list is empty before the destruction."
+            "Returns the certificates of a destroyed recording, for its doctor and for compliance. "
+            "The list is empty until the recording is destroyed."
         ),
     )
     staff_invitations = root_field(
@@ -91,7 +91,10 @@ class Query:
     access_requests = root_field(
         access_fields.access_requests,
         permissions.LIST_ACCESS_REQUESTS,
-        description="Lists access requests, newest first: the calling patient's, or for compliance all.",
+        description=(
+            "Lists access requests, newest first. A patient sees their own requests, and compliance "
+            "sees all requests."
+        ),
     )
     legal_holds = root_field(
         hold_fields.legal_holds,
@@ -106,13 +109,17 @@ class Query:
     retention_preview = root_field(
         retention_fields.retention_preview,
         permissions.PREVIEW_RETENTION,
-        description="Returns what a PROPOSED policy would delete, and when. For compliance only.",
+        description=(
+            "Returns how many recordings a PROPOSED retention policy would delete in each month. For "
+            "compliance only."
+        ),
     )
     storage_report = root_field(
         retention_fields.storage_report,
         permissions.REPORT_STORAGE,
         description=(
-            "Returns the stored bytes, the deletions of the next 30 days, and the cost. For compliance only."
+            "Returns a storage report: the stored bytes, the deletions of the next 30 days, and the "
+            "cost. For compliance only."
         ),
     )
 
@@ -133,8 +140,8 @@ class Mutation:
         consents.withdraw_consent,
         permissions.WITHDRAW_CONSENT,
         description=(
-            "Withdraws a consent. A running recording is stopped at once. The recording made until then is kept, and "
-            "its transcription ends unless it is finished."
+            "Withdraws a consent, and stops a running recording at once. The API keeps what was "
+            "already recorded. A transcription that is not finished ends."
         ),
     )
     invite_guest = root_field(
@@ -145,12 +152,12 @@ class Mutation:
     join_consultation = root_field(
         consultation_fields.join_consultation,
         permissions.JOIN_CONSULTATION,
-        description="Returns a LiveKit token that is valid for two hours.",
+        description=("Returns a LiveKit token for the room of a consultation, which is valid for two hours."),
     )
     start_recording = root_field(
         recording_fields.start_recording,
         permissions.START_RECORDING,
-        description="Starts a recording. Every participant must have consented.",
+        description="Starts a recording of a consultation in which every participant has consented.",
     )
     stop_recording = root_field(
         recording_fields.stop_recording,
@@ -161,22 +168,26 @@ class Mutation:
         transcript_fields.correct_transcript,
         permissions.CORRECT_TRANSCRIPT,
         description=(
-            "Corrects the text of a turn. Every version is kept with its author and time. A call with "
-            "the present text changes nothing."
+            "Corrects the text of one turn of a transcript. The API keeps every version of the text "
+            "with its author and time. A correction to the present text changes nothing."
         ),
     )
     attribute_turn = root_field(
         transcript_fields.attribute_turn,
         permissions.CORRECT_TRANSCRIPT,
         description=(
-            "Names the speaker of a turn or of its voice. Every version is kept with its author and "
-            "time. A call with the present speaker changes nothing."
+            "Names the speaker of one turn of a transcript, or of all turns with the same voice. The "
+            "API keeps every version of the turn with its author and time. A correction to the "
+            "present speaker changes nothing."
         ),
     )
     issue_subtitle_urls = root_field(
         transcript_fields.issue_subtitle_urls,
         permissions.ISSUE_SUBTITLE_URLS,
-        description="Issues subtitle links that are valid for a few minutes, for everyone who has them.",
+        description=(
+            "Issues links to the subtitles of a recording. Everyone who has a link can read the "
+            "subtitles for a few minutes."
+        ),
     )
     retry_transcription = root_field(
         transcript_fields.retry_transcription,
@@ -190,29 +201,35 @@ class Mutation:
         transcript_fields.switch_transcription,
         permissions.SWITCH_TRANSCRIPTION,
         description=(
-            "Switches the transcription of a consultation on or off. The default is off for sensitive "
-            "consultations. After switching off, no more sound is sent to the speech service."
+            "Switches the transcription of a consultation on or off. By default, only recordings of "
+            "ORDINARY consultations are transcribed. After transcription is switched off, the worker "
+            "sends no more sound to the speech service."
         ),
     )
     import_recording = root_field(
         recording_imports.import_recording,
         permissions.IMPORT_RECORDING,
         description=(
-            "Begins to import a recording that was made elsewhere. Every participant must have "
-            "consented. Idempotent while the import is pending."
+            "Begins to import a recording that was made elsewhere. Every participant of the "
+            "consultation must have consented. A repeated call with the same input returns the "
+            "pending import."
         ),
     )
     complete_import = root_field(
         recording_imports.complete_import,
         permissions.COMPLETE_IMPORT,
-        description="Completes an import after the upload. The uploaded file is then verified. Idempotent.",
+        description=(
+            "Completes an import after the upload of its file. The worker then verifies the uploaded "
+            "file. Idempotent."
+        ),
     )
     delete_recording = root_field(
         deletion_fields.delete_recording,
         permissions.DELETE_RECORDING,
         description=(
-            "Requests that a recording is destroyed after the grace period, as its doctor or as "
-            "compliance. A held recording is refused. Idempotent."
+            "Requests that a recording is destroyed after the grace period. The caller must be the "
+            "recording's doctor or a compliance officer. The API refuses to delete a recording under "
+            "a legal hold. Idempotent."
         ),
     )
     undo_deletion = root_field(
@@ -224,32 +241,32 @@ class Mutation:
         access_fields.request_access,
         permissions.REQUEST_ACCESS,
         description=(
-            "Files an access request with the patient's login, for the patient or a representative. "
-            "Idempotent while the request is open."
+            "Files an access request of the signed-in patient, who may name a representative. While "
+            "the request is open, a repeated call returns the same request."
         ),
     )
     record_access_request = root_field(
         access_fields.record_access_request,
         permissions.RECORD_ACCESS_REQUEST,
         description=(
-            "Files an access request that arrived in writing. For compliance only. Idempotent while the "
-            "request is open."
+            "Files an access request that arrived in writing. For compliance only. While the request "
+            "is open, a repeated call returns the same request."
         ),
     )
     withdraw_access_request = root_field(
         access_fields.withdraw_access_request,
         permissions.WITHDRAW_ACCESS_REQUEST,
         description=(
-            "Withdraws an open access request: the patient's own, or for compliance a written one. "
-            "Idempotent."
+            "Withdraws an open access request. A patient can withdraw their own request, and "
+            "compliance can withdraw a written request. Idempotent."
         ),
     )
     approve_access_request = root_field(
         access_fields.approve_access_request,
         permissions.APPROVE_ACCESS_REQUEST,
         description=(
-            "Approves an access request, and queues its encrypted copy. If the copy failed, another "
-            "call queues it again. For compliance only."
+            "Approves an access request, and queues its encrypted copy. If the copy FAILED, another "
+            "call queues the copy again. For compliance only."
         ),
     )
     deny_access_request = root_field(
@@ -261,47 +278,55 @@ class Mutation:
         access_fields.extend_access_request,
         permissions.EXTEND_ACCESS_REQUEST,
         description=(
-            "Extends the deadline of an access request once, before it has passed, by 1 to 30 days. For "
-            "compliance only."
+            "Extends the deadline of an access request by 1 to 30 days. An extension is possible "
+            "once, and only before the deadline has passed. For compliance only."
         ),
     )
     ask_access_review = root_field(
         access_fields.ask_access_review,
         permissions.ASK_ACCESS_REVIEW,
         description=(
-            "Asks for the review of a denial whose ground allows a review. For the patient, or for "
-            "compliance after a written request. Idempotent."
+            "Asks for the review of a denied access request, if the ground of the denial allows a "
+            "review. The patient may ask, or compliance if the request arrived in writing. "
+            "Idempotent."
         ),
     )
     record_access_review = root_field(
         access_fields.record_access_review,
         permissions.RECORD_ACCESS_REVIEW,
-        description="Records the review by a clinician who took no part in the denial. For compliance only.",
+        description=(
+            "Records the outcome of a review by a clinician who took no part in the denial of the "
+            "access request. For compliance only."
+        ),
     )
     issue_export_url = root_field(
         access_fields.issue_export_url,
         permissions.ISSUE_EXPORT_URL,
-        description="Issues a URL of the encrypted copy that is valid for a few minutes. For the patient only.",
+        description=(
+            "Issues a URL that downloads the encrypted copy of an access request for a few minutes. "
+            "For the patient only."
+        ),
     )
     reveal_export_secret = root_field(
         access_fields.reveal_export_secret,
         permissions.REVEAL_EXPORT_SECRET,
         description=(
-            "Reveals the secret of a copy once, to be told to the patient by telephone or post. For "
-            "compliance only."
+            "Reveals the secret of an encrypted copy once. A compliance officer gives the secret to "
+            "the patient by telephone or post. For compliance only."
         ),
     )
     issue_download_url = root_field(
         recording_fields.issue_download_url,
         permissions.ISSUE_DOWNLOAD_URL,
         description=(
-            "Issues a download URL of a recording that is valid for a few minutes, for everyone who has it."
+            "Issues a download URL of a recording. Everyone who has the URL can download the "
+            "recording for a few minutes."
         ),
     )
     process_livekit_webhook = root_field(
         recording_fields.process_livekit_webhook,
         permission=None,
-        description="Receives a signed LiveKit webhook, like `POST /webhooks/livekit`.",
+        description="Receives a signed LiveKit webhook, in the same way as `POST /webhooks/livekit`.",
     )
     suspend_staff = root_field(
         staff.suspend_staff,
@@ -312,15 +337,15 @@ class Mutation:
         staff.invite_staff,
         permissions.INVITE_STAFF,
         description=(
-            "Invites a staff member by email. A second call while the invitation is PENDING sends it "
-            "again. For compliance only."
+            "Invites a staff member by email. While an invitation is PENDING, a repeated call sends "
+            "the same invitation again. For compliance only."
         ),
     )
     place_legal_hold = root_field(
         hold_fields.place_legal_hold,
         permissions.PLACE_HOLD,
         description=(
-            "Places a legal hold. From then on, no destruction of a covered recording begins. For "
+            "Places a legal hold, after which no destruction of a covered recording begins. For "
             "compliance only."
         ),
     )
@@ -328,16 +353,17 @@ class Mutation:
         hold_fields.release_legal_hold,
         permissions.RELEASE_HOLD,
         description=(
-            "Releases a legal hold that another officer placed. Idempotent for the officer who released "
-            "it. For compliance only."
+            "Releases a legal hold that another officer placed. A repeated call of the officer who "
+            "released the hold changes nothing. For compliance only."
         ),
     )
     approve_retention_policy = root_field(
         retention_fields.approve_retention_policy,
         permissions.APPROVE_RETENTION,
         description=(
-            "Approves a retention policy. It comes into force at once, or after the approval of a "
-            "second officer if it shortens a term. For compliance only."
+            "Approves a retention policy. A policy that shortens a retention term comes into force "
+            "after the approval of a second officer. Any other policy comes into force at once. For "
+            "compliance only."
         ),
     )
     reject_retention_policy = root_field(
@@ -353,8 +379,8 @@ class Subscription:
         recording_changes.recording_changed,
         permissions.WATCH_RECORDINGS,
         description=(
-            "Sends the newest recording of the consultation, if there is one, and then each recording "
-            "of it that changes."
+            "Sends the newest recording of the consultation, if one exists, and then each recording "
+            "of the consultation that changes."
         ),
     )
 

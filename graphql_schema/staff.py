@@ -15,8 +15,9 @@ strawberry.enum(
     model.InvitationStatus,
     name="StaffInvitationStatus",
     description=(
-        "The status of an invitation. PENDING: the worker has not settled it. SENT: the person is a "
-        "staff member, and a new login got a link by mail."
+        "The status of a staff invitation. PENDING means that the worker has not finished the "
+        "invitation. SENT means that the person is now a staff member. A person without a login "
+        "also received a link by email."
     ),
 )
 
@@ -46,15 +47,23 @@ class Suspension:
 
 
 @strawberry.type(
-    description="An invitation of a staff member. Only the officer who invited can read its address."
+    description=(
+        "An invitation of a staff member by email. Only the officer who sent the invitation can "
+        "read the invited address."
+    )
 )
 class StaffInvitation:
     id: strawberry.ID
     role: model.StaffRole
     status: model.InvitationStatus
-    error: str | None = strawberry.field(description="The code of the reason if the invitation FAILED.")
+    error: str | None = strawberry.field(
+        description="The code of the reason why the invitation FAILED, or null."
+    )
     email: str | None = strawberry.field(
-        description="The invited address, for the officer who invited. Null for everyone else."
+        description=(
+            "The invited email address, for the officer who sent the invitation. Null for every other "
+            "officer."
+        )
     )
     created_at: datetime
 

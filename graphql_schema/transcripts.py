@@ -17,14 +17,15 @@ MOST_HITS = 50
 _USUAL_HITS = 20
 
 strawberry.enum(
-    model.Speaker, description="The speaker of a turn. UNKNOWN means that nobody knows who speaks."
+    model.Speaker, description="The speaker of a turn. UNKNOWN means that the speaker is not known."
 )
 
 
 @strawberry.type(
     description=(
-        "Speech of one speaker without an interruption. Times are seconds from the beginning of the "
-        "recording. `number` identifies the turn permanently; turns are ordered by start."
+        "A turn of a transcript: speech of one speaker without an interruption. The times of a "
+        "turn are in seconds from the beginning of the recording. The `number` of a turn never "
+        "changes. Turns are ordered by their start."
     )
 )
 class Turn:
@@ -34,22 +35,27 @@ class Turn:
     speaker: model.Speaker
     participant_id: strawberry.ID | None = strawberry.field(
         description=(
-            "The participant whose microphone recorded the turn. Null if that is unknown, or if a "
-            "doctor has named the speaker. Two guests with one role have different ids."
+            "The participant whose microphone recorded the turn. Null if the participant is unknown, "
+            "or if a doctor has named the speaker. Two guests with the same role have different "
+            "participant ids."
         )
     )
-    text: str = strawberry.field(description="The text of the turn. Empty for an unintelligible turn.")
+    text: str = strawberry.field(
+        description="The text of the turn, which is empty if the turn is unintelligible."
+    )
     is_unintelligible: bool = strawberry.field(
         description="Whether the speech service could not understand the speech of this turn."
     )
     is_uncertain: bool = strawberry.field(
         description=(
-            "Whether the speech service was not sure of the text and nobody has corrected it. Show such "
-            "a text as uncertain."
+            "Whether the speech service was not sure of the text and nobody has corrected it. A "
+            "client should mark an uncertain text."
         )
     )
     heard_text: str | None = strawberry.field(
-        description="The text of the speech service, if the turn was corrected."
+        description=(
+            "The original text of the speech service, if a doctor has corrected the text of the turn."
+        )
     )
 
     @classmethod
@@ -67,14 +73,14 @@ class Turn:
         )
 
 
-@strawberry.type(description="A correction of a turn.")
+@strawberry.type(description="A doctor's correction of one turn of a transcript.")
 class Correction:
     turn: int
     text: str | None = strawberry.field(
-        description="The corrected text. Null if the correction named the speaker."
+        description="The corrected text. Null if the correction changed the speaker."
     )
     speaker: model.Speaker | None = strawberry.field(
-        description="The speaker that the correction named. Null if it changed the text."
+        description="The corrected speaker. Null if the correction changed the text."
     )
     corrected_by: strawberry.ID
     corrected_at: datetime
@@ -108,13 +114,17 @@ class Transcript:
         )
 
 
-@strawberry.type(description="A range of characters, counted in code points. `end` is exclusive.")
+@strawberry.type(
+    description=("A range of matching characters in an excerpt, counted in code points. `end` is exclusive.")
+)
 class Highlight:
     start: int
     end: int
 
 
-@strawberry.type(description="A hit: a recording that contains all search terms, and the best matching turn.")
+@strawberry.type(
+    description=("A search hit: a recording that contains all search terms, and its best matching turn.")
+)
 class TranscriptHit:
     recording_id: strawberry.ID
     consultation_id: strawberry.ID
@@ -124,7 +134,7 @@ class TranscriptHit:
     end: float
     speaker: model.Speaker
     participant_id: strawberry.ID | None = strawberry.field(
-        description="The participant, as in `Turn.participantId`."
+        description="The participant whose microphone recorded the turn, as in `Turn.participantId`."
     )
     text: str = strawberry.field(description="An excerpt of the turn, at most 160 characters.")
     highlights: list[Highlight]
@@ -152,34 +162,43 @@ class TranscriptHit:
 
 @strawberry.type(
     description=(
-        "The hits of a search: best first, or in order of time if one recording or consultation is searched."
+        "The hits of a transcript search, best first. A search in one recording or one "
+        "consultation returns the hits in order of time."
     )
 )
 class TranscriptHits:
     hits: list[TranscriptHit]
     is_cut: bool = strawberry.field(
         description=(
-            "Whether more recordings contain the terms than a search examines. The oldest ones were left out."
+            "Whether the search left out the oldest recordings, because more recordings contain the "
+            "search terms than one search examines."
         )
     )
     unreadable: int = strawberry.field(
         description=(
-            "How many recordings may contain the terms and were left out because they could not be decrypted."
+            "How many recordings the search left out because it could not decrypt their transcripts, "
+            "which may contain the search terms."
         )
     )
 
 
-@strawberry.input(description="A filter for searches. An omitted field matches everything.")
+@strawberry.input(
+    description=(
+        "A filter for searches of transcripts. A filter field that is omitted matches every transcript."
+    )
+)
 class TranscriptFilter:
     recording_id: strawberry.ID | None = None
     consultation_id: strawberry.ID | None = None
     patient_id: strawberry.ID | None = None
     scheduled_since: datetime | None = None
     scheduled_until: datetime | None = strawberry.field(
-        default=None, description="The exclusive end of the range."
+        default=None,
+        description="The end of the range of time, exclusive: the filter matches earlier consultations.",
     )
     with_sensitive: bool = strawberry.field(
-        default=False, description="Whether to include psychotherapy and substance use consultations."
+        default=False,
+        description="Whether the search includes psychotherapy and substance use consultations.",
     )
 
     def to_model(self) -> model.SearchFilter:
@@ -233,7 +252,11 @@ async def attribute_turn(
     return Transcript.of(recording_id, read)
 
 
-@strawberry.type(description="Two subtitle links of this API, which work while the session lasts.")
+@strawberry.type(
+    description=(
+        "Two subtitle links of this API, which are valid until they expire or the caller's session ends."
+    )
+)
 class SubtitleUrls:
     webvtt: str = strawberry.field(
         description="The address of the WebVTT subtitles, relative to the API's address."
