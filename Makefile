@@ -18,7 +18,7 @@ help:
 	@echo "make live          against a real LiveKit server, where Go can install it"
 	@echo "make whisper       install a real Whisper for the dev stack, and test it: 125 MB of downloads (docs/whisper.md)"
 	@echo "make drill         back a small practice up and restore it, keys, recordings and all (docs/restore.md)"
-	@echo "make faults        LiveKit, the network and the ground misbehave; a table of what became of each recording"
+	@echo "make faults        LiveKit, the network and the infrastructure fail; a table of what became of each recording"
 	@echo "make times         when turns start, with all wrong times and noises that the stand-in can answer (docs/benchmarks.md)"
 	@echo "make simulate      two years of keeping and destroying, 5,000 consultations, judged by an oracle (docs/simulation.md)"
 	@echo "make soak          10,000 sequences of users, events, deaths and passes against the laws of a recording"

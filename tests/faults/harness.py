@@ -25,9 +25,9 @@ from devstack.people import People, Person
 from devstack.stack import ACCESS_TOKEN_HOOK, Stack
 from tests.faults.commits import PostgresProxy
 from tests.faults.database import Postgres, address
+from tests.faults.livekit_project import Doubles, LiveKitProject
 from tests.faults.processes import Parent, Supervised
 from tests.faults.proxy import Proxy
-from tests.faults.switchboard import Doubles, Switchboard
 
 RECONCILE_SECONDS = 2
 _LOOK_SECONDS = 0.2
@@ -40,7 +40,7 @@ class FaultHarness:
 
     stack: Stack
     parent: Parent
-    livekit: Switchboard
+    livekit: LiveKitProject
     doubles: Doubles
     database_wire: PostgresProxy
     store_wire: Proxy
@@ -94,7 +94,7 @@ async def opened(directory: Path, **settings: str) -> AsyncIterator[FaultHarness
         storage = devstack._storage(store)
         stack.callback(storage.close)
         await storage.claim(devstack.DEPLOYMENT)
-        livekit = Switchboard(made.environment["LIVEKIT_API_KEY"], made.livekit_api_secret, directory)
+        livekit = LiveKitProject(made.environment["LIVEKIT_API_KEY"], made.livekit_api_secret, directory)
         project_url = await stack.enter_async_context(livekit.running())
         store_wire, livekit_wire, webhook_wire = [
             await stack.enter_async_context(Proxy(address(url)).running())

@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from app.errors import AppError, Conflict, Forbidden
 from app.recordings.model import RecordingStatus
 from tests.faults.cloud import Crashed, Disturbance, Egress, Told
-from tests.faults.ground import GUEST, STRANGER, Ground, Stage
+from tests.faults.machine_services import GUEST, STRANGER, MachineServices, Stage
 from tests.faults.oracle import (
     judge,
     judge_ask,
@@ -69,10 +69,10 @@ disturbances = st.none() | st.builds(
 class RecordingMachine(RuleBasedStateMachine):
     """A state machine for the recordings of one consultation."""
 
-    def __init__(self, ground: Ground) -> None:
+    def __init__(self, services: MachineServices) -> None:
         super().__init__()
-        self.ground = ground
-        self.stage = Stage(ground)
+        self.services = services
+        self.stage = Stage(services)
         self.cloud = self.stage.cloud
         self.cloud.faults.meanwhile = self._meanwhile
         self.cloud.on_ask = self._judge_ask
@@ -85,7 +85,7 @@ class RecordingMachine(RuleBasedStateMachine):
 
     def _do(self, coroutine: Coroutine[Any, Any, object]) -> None:
         self.is_broken = True
-        self.ground.run(coroutine)
+        self.services.run(coroutine)
         self.is_broken = False
 
     # The beginning of a sequence.
@@ -325,7 +325,7 @@ class RecordingMachine(RuleBasedStateMachine):
         """Set a job to its last attempt, as if all earlier attempts had failed."""
         jobs = self.stage.jobs(due=False)
         if jobs:
-            self.ground.do(
+            self.services.do(
                 "update jobs.procrastinate_jobs set attempts = %s where id = %s",
                 LAST_ATTEMPT,
                 jobs[which % len(jobs)].id,
@@ -453,7 +453,7 @@ class RecordingMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Let the sequence come to its end, unless it has already failed."""
         if self.is_open and not self.is_broken:
-            self.ground.run(self._let_go())
+            self.services.run(self._let_go())
 
     async def _let_go(self) -> None:
         self.cloud.heal()

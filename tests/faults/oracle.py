@@ -12,7 +12,7 @@ from uuid import UUID
 
 from app.media.probe import Container
 from tests.faults.cloud import Bucket, Cloud, Egress
-from tests.faults.ground import Stage
+from tests.faults.machine_services import Stage
 
 LIVE = ("REQUESTED", "STARTING", "RECORDING", "STOPPING")
 RECORDED = ("REQUESTED", "STARTING", "RECORDING")
@@ -60,7 +60,7 @@ class Row:
 
 def recordings(stage: Stage) -> list[Row]:
     """Return all recordings of the sequence."""
-    found: list[tuple[Any, ...]] = stage.ground.rows(ROWS, stage.consultation.id)
+    found: list[tuple[Any, ...]] = stage.services.rows(ROWS, stage.consultation.id)
     return [Row(*row) for row in found]
 
 

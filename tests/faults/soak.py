@@ -20,14 +20,14 @@ from hypothesis import HealthCheck, seed, settings
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
 from tests.databases import Cluster, shared_cluster
-from tests.faults.ground import Ground, ground
 from tests.faults.machine import RecordingMachine
+from tests.faults.machine_services import MachineServices, running_services
 
 LOT = 125
 STEPS = 30
 
 
-def run_sequences(standing: Ground, first_seed: int, sequences: int, steps: int = STEPS) -> None:
+def run_sequences(standing: MachineServices, first_seed: int, sequences: int, steps: int = STEPS) -> None:
     """Run this number of sequences with this seed. Raises the exception of the first broken law, with its shortest
     sequence.
     """
@@ -55,7 +55,7 @@ def _lot(cluster: Cluster, lot_seed: int, sequences: int, steps: int) -> str | N
     """Return the description of a failure, or None. The application's log is discarded."""
     logging.disable(logging.CRITICAL)
     try:
-        with cluster.clone("newer") as database, ground(database) as standing:
+        with cluster.clone("newer") as database, running_services(database) as standing:
             run_sequences(standing, lot_seed, sequences, steps)
     except Exception as error:  # noqa: BLE001 - whatever it was is what the soak was for
         return "".join(traceback.format_exception(error))

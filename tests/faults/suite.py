@@ -1,7 +1,7 @@
-"""`make faults` runs every fault of `catalogue.py`, the calamities, and a kill at every commit.
+"""`make faults` runs every fault of `catalogue.py`, the failures, and a kill at every commit.
 
 Two deployments run at once. The first deployment is for LiveKit's faults, which take minutes of waiting. The first
-deployment records each microphone apart. The kills and the calamities use the second deployment, which records
+deployment records each microphone apart. The kills and the failures use the second deployment, which records
 speakers by routes.
 """
 
@@ -14,15 +14,15 @@ from pathlib import Path
 from rich.console import Console
 
 from tests.faults import harness, kills, table
-from tests.faults.calamities import CALAMITIES, Calamity
 from tests.faults.catalogue import FAULTS, ROUTED_FAULTS
+from tests.faults.deployment_failures import DEPLOYMENT_FAILURES, DeploymentFailure
 from tests.faults.fault import Fault, Tell, Verdict
 from tests.faults.harness import FaultHarness
 from tests.faults.judge import tried
 from tests.faults.visit import Visit
 
 AT_ONCE = 16
-_SETTINGS = {"livekit": {}, "ground": {"LIVEKIT_EGRESS_ROUTES": "true"}}
+_SETTINGS = {"livekit": {}, "infrastructure": {"LIVEKIT_EGRESS_ROUTES": "true"}}
 Part = Callable[[FaultHarness, Tell], Awaitable[list[Verdict]]]
 
 
@@ -54,25 +54,25 @@ async def run(console: Console, only: str = "") -> int:
 def parts(only: str) -> dict[str, Part]:
     """Return the parts to run on each deployment. The suite leaves out a deployment for which no part was chosen."""
     faults = [fault for fault in FAULTS if only in fault.name]
-    calamities = [one for calamity in CALAMITIES if (one := calamity.matching(only)).moments]
+    failures = [one for failure in DEPLOYMENT_FAILURES if (one := failure.matching(only)).moments]
     wanted: dict[str, Part] = {}
     if faults:
         wanted["livekit"] = partial(run_faults, faults)
     routed = [fault for fault in ROUTED_FAULTS if only in fault.name]
-    if routed or calamities or kills.is_meant(only):
-        wanted["ground"] = partial(_run_ground, only, routed, calamities)
+    if routed or failures or kills.is_meant(only):
+        wanted["infrastructure"] = partial(_run_infrastructure, only, routed, failures)
     return wanted
 
 
-async def _run_ground(
-    only: str, routed: Sequence[Fault], calamities: Sequence[Calamity], hurt: FaultHarness, tell: Tell
+async def _run_infrastructure(
+    only: str, routed: Sequence[Fault], failures: Sequence[DeploymentFailure], hurt: FaultHarness, tell: Tell
 ) -> list[Verdict]:
     verdicts = await run_faults(routed, hurt, tell)
     if kills.is_meant(only):
         deaths = [death for death in await kills.deaths(hurt) if only in death.name]
         verdicts += await kills.run_deaths(hurt, deaths, tell)
-    for calamity in calamities:
-        verdicts += await calamity.met(hurt, tell)
+    for failure in failures:
+        verdicts += await failure.met(hurt, tell)
     return verdicts
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.faults import harness, kills
-from tests.faults.calamities import POSTGRES_RESTARTS
 from tests.faults.catalogue import FAULTS
+from tests.faults.deployment_failures import POSTGRES_RESTARTS
 from tests.faults.fault import Verdict
 from tests.faults.harness import FaultHarness
 from tests.faults.kills import Death

@@ -13,7 +13,7 @@ import pytest
 from app.media.probe import probe
 from devstack.livekit.media import generate, generate_silence
 from tests.databases import Database
-from tests.faults.ground import ground
+from tests.faults.machine_services import running_services
 from tests.faults.soak import LOT, run_sequences
 
 STEPS = 15
@@ -21,7 +21,7 @@ STEPS = 15
 
 @pytest.mark.parametrize("seed", [1, 2, 3, 4])
 def test_recording_is_never_lost_doubled_or_stuck_in_any_sequence(database: Database, seed: int) -> None:
-    with ground(database) as standing:
+    with running_services(database) as standing:
         run_sequences(standing, seed, LOT, STEPS)
 
 
@@ -29,6 +29,6 @@ def test_the_same_holds_where_real_media_are_probed_in_a_child_process(
     database: Database, tmp_path: Path
 ) -> None:
     video, sound = generate(tmp_path / "video.mp4"), generate_silence(tmp_path / "sound.ogg", 1)
-    with ground(database, probe) as standing:
+    with running_services(database, probe) as standing:
         standing.media = {"mp4": video.path.read_bytes(), "ogg": sound.path.read_bytes()}
         run_sequences(standing, 5, 8, STEPS)

@@ -233,7 +233,7 @@ class Visit:
         return {one.key: one.size_bytes async for page in pages for one in page.objects}
 
     def live(self) -> list[str]:
-        """Return what LiveKit really records now, as `Switchboard.live` names it."""
+        """Return what LiveKit really records now, as `LiveKitProject.live` names it."""
         return self.harness.livekit.live(self.room)
 
     async def _consent(self, askers: Mapping[str, ApiClient]) -> None:

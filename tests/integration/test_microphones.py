@@ -17,7 +17,7 @@ from app.recordings import store
 from app.recordings.model import SoundMode
 from tests.databases import Database
 from tests.faults.cloud import Crashed, Disturbance
-from tests.faults.ground import GUEST, STRANGER, Ground, Stage, ground
+from tests.faults.machine_services import GUEST, STRANGER, MachineServices, Stage, running_services
 from tests.faults.oracle import Row, recordings
 from tests.integration.recording_harness import DOCTOR, asker
 
@@ -27,8 +27,8 @@ ROUTED = SoundMode(is_routed=True)
 
 
 @pytest.fixture
-def standing(database: Database) -> Iterator[Ground]:
-    with ground(database) as made:
+def standing(database: Database) -> Iterator[MachineServices]:
+    with running_services(database) as made:
         yield made
 
 
@@ -36,7 +36,12 @@ class Visit:
     """A consultation with all consents, and with the doctor and the patient in the room."""
 
     def __init__(
-        self, standing: Ground, sound: SoundMode | None = None, *, has_guest: bool = True, **wished: bool
+        self,
+        standing: MachineServices,
+        sound: SoundMode | None = None,
+        *,
+        has_guest: bool = True,
+        **wished: bool,
     ) -> None:
         self.stage = Stage(standing, sound)
         self.cloud = self.stage.cloud
@@ -46,7 +51,7 @@ class Visit:
             self.enter(who)
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        return self.stage.ground.run(coroutine)
+        return self.stage.services.run(coroutine)
 
     def enter(self, who: str, *, is_publisher: bool = True) -> None:
         self.cloud.enter(self.stage.room, self.identity(who), is_publisher=is_publisher)
@@ -128,11 +133,11 @@ class Visit:
 
     def participants(self) -> set[tuple[UUID, str]]:
         query = "select participant_id, track_sid from resguardo.recordings where medium = 'MICROPHONE'"
-        return set(self.stage.ground.rows(query))
+        return set(self.stage.services.rows(query))
 
 
 @pytest.fixture
-def open_visit(standing: Ground) -> Callable[..., Visit]:
+def open_visit(standing: MachineServices) -> Callable[..., Visit]:
     return lambda *given, **wished: Visit(standing, *given, **wished)
 
 
@@ -313,7 +318,7 @@ def test_unlisted_start_of_a_microphone_is_requested_again_after_a_minute_with_a
     assert len(again) == 1
 
 
-def test_looks_at_once_request_each_microphone_once(standing: Ground) -> None:
+def test_looks_at_once_request_each_microphone_once(standing: MachineServices) -> None:
     visit = Visit(standing)
     video = visit.request()
 
@@ -341,7 +346,7 @@ def test_microphone_of_somebody_unknown_is_not_recorded(open_visit: OpenVisit) -
     video = visit.record()
 
     async def request() -> int:
-        async with visit.stage.ground.worker.as_service("watch_room") as tx:
+        async with visit.stage.services.worker.as_service("watch_room") as tx:
             others = [
                 (STRANGER, "TR_other"),
                 (str(uuid4()), "TR_uuid"),
@@ -363,7 +368,7 @@ def test_track_id_that_is_none_is_not_recorded(open_visit: OpenVisit) -> None:
     video = visit.record()
 
     async def request() -> int:
-        async with visit.stage.ground.worker.as_service("watch_room") as tx:
+        async with visit.stage.services.worker.as_service("watch_room") as tx:
             doctor = visit.identity("doctor")
             odd = [(doctor, sid) for sid in ("", "TR_'; --", "x" * 65, "TR_\n", "TR/../x")]
             return await store.request_sound(tx, video, odd, SoundMode())
@@ -376,7 +381,7 @@ def test_same_track_of_two_people_is_recorded_once(open_visit: OpenVisit) -> Non
     video = visit.record()
 
     async def request() -> int:
-        async with visit.stage.ground.worker.as_service("watch_room") as tx:
+        async with visit.stage.services.worker.as_service("watch_room") as tx:
             same = [(visit.identity(who), "TR_same") for who in ("doctor", "patient", "doctor")]
             return await store.request_sound(tx, video, same, SoundMode())
 
@@ -402,7 +407,7 @@ def test_law_6_withdrawn_consent_ends_each_microphone(open_visit: OpenVisit, whe
     assert not [one for one in visit.cloud.egresses.values() if one.is_live]
 
     async def request() -> int:
-        async with visit.stage.ground.worker.as_service("watch_room") as tx:
+        async with visit.stage.services.worker.as_service("watch_room") as tx:
             return await store.request_sound(tx, video, [(visit.identity("doctor"), "TR_new")], SoundMode())
 
     assert visit.run(request()) == 0
@@ -439,7 +444,7 @@ def test_hundreds_of_participants_are_bounded(open_visit: OpenVisit) -> None:
     guests = [visit.stage.invite() for _ in range(300)]
 
     async def request() -> int:
-        async with visit.stage.ground.worker.as_service("watch_room") as tx:
+        async with visit.stage.services.worker.as_service("watch_room") as tx:
             tracks = [(str(guest), f"TR_{guest.hex}") for guest in guests]
             return await store.request_sound(tx, video, tracks, SoundMode())
 
@@ -535,7 +540,7 @@ def test_sound_file_setting_names_and_opens_the_file(open_visit: OpenVisit) -> N
 # Tests with LIVEKIT_EGRESS_ROUTES=true.
 
 
-def test_routes_record_one_file_with_the_doctor_left_and_the_patient_right(standing: Ground) -> None:
+def test_routes_record_one_file_with_the_doctor_left_and_the_patient_right(standing: MachineServices) -> None:
     visit = Visit(standing, ROUTED, has_guest=False)
     asked: list[tuple[str, str]] = []
     start = visit.cloud.start_speakers
@@ -554,7 +559,7 @@ def test_routes_record_one_file_with_the_doctor_left_and_the_patient_right(stand
     assert standing.rows("select is_routed from resguardo.recordings where id = %s", row.id) == [(True,)]
 
 
-def test_routes_wait_for_both_microphones(standing: Ground) -> None:
+def test_routes_wait_for_both_microphones(standing: MachineServices) -> None:
     """LiveKit ends an egress with routes after 30 s if one of its two tracks is missing."""
     visit = Visit(standing, ROUTED, has_guest=False)
     visit.cloud.unpublish(visit.stage.room, visit.identity("patient"))
@@ -566,14 +571,14 @@ def test_routes_wait_for_both_microphones(standing: Ground) -> None:
     assert visit.statuses("SPEAKERS") == ["STARTING"]
 
 
-def test_routes_refuse_a_consultation_with_a_guest(standing: Ground) -> None:
+def test_routes_refuse_a_consultation_with_a_guest(standing: MachineServices) -> None:
     visit = Visit(standing, ROUTED)
     with pytest.raises(Conflict, match="speakers_with_guests"):
         visit.request()
     assert recordings(visit.stage) == []
 
 
-def test_routes_of_a_recording_that_begins_by_itself_fail_with_a_guest(standing: Ground) -> None:
+def test_routes_of_a_recording_that_begins_by_itself_fail_with_a_guest(standing: MachineServices) -> None:
     visit = Visit(standing, ROUTED, auto_record=True)
     visit.look()
     visit.work()
@@ -588,7 +593,7 @@ def test_routes_of_a_recording_that_begins_by_itself_fail_with_a_guest(standing:
     assert visit.statuses("VIDEO") == ["RECORDING"]
 
 
-def test_routes_go_on_if_a_guest_is_invited_later(standing: Ground) -> None:
+def test_routes_go_on_if_a_guest_is_invited_later(standing: MachineServices) -> None:
     visit = Visit(standing, ROUTED, has_guest=False)
     video = visit.record()
     visit.stage.invite()
@@ -603,7 +608,7 @@ def test_routes_go_on_if_a_guest_is_invited_later(standing: Ground) -> None:
 
 @pytest.mark.parametrize(("first", "then"), [(SoundMode(), ROUTED), (ROUTED, SoundMode())])
 def test_setting_that_changes_while_recording_records_nobody_twice(
-    standing: Ground, first: SoundMode, then: SoundMode
+    standing: MachineServices, first: SoundMode, then: SoundMode
 ) -> None:
     visit = Visit(standing, first, has_guest=False)
     visit.record()

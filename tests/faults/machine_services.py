@@ -136,7 +136,7 @@ class Job:
 
 
 @dataclass
-class Ground:
+class MachineServices:
     """One database and one event loop, which the sequences use one after another."""
 
     database: Database
@@ -161,7 +161,7 @@ class Ground:
 
 
 @contextmanager
-def ground(database: Database, probe: Probe = quick_probe) -> Iterator[Ground]:
+def running_services(database: Database, probe: Probe = quick_probe) -> Iterator[MachineServices]:
     """Yield the database, its people and the pools of its logins, for any number of sequences."""
     seed_people(database)
     api = Pool(database.api_url, application="machine-api", max_size=4)
@@ -173,7 +173,7 @@ def ground(database: Database, probe: Probe = quick_probe) -> Iterator[Ground]:
             runner.run(pool.open())
         runner.run(register_root_key(worker, KEYRING))
         try:
-            yield Ground(database, superuser, runner, api, worker, probe)
+            yield MachineServices(database, superuser, runner, api, worker, probe)
         finally:
             for pool in (api, worker):
                 runner.run(pool.close())
@@ -182,15 +182,15 @@ def ground(database: Database, probe: Probe = quick_probe) -> Iterator[Ground]:
 class Stage:
     """The consultation, the cloud and the services of one sequence."""
 
-    def __init__(self, ground: Ground, sound: SoundMode | None = None) -> None:
-        self.ground = ground
-        ground.do(CLEAN)
+    def __init__(self, services: MachineServices, sound: SoundMode | None = None) -> None:
+        self.services = services
+        services.do(CLEAN)
         self.cloud = Cloud()
-        self.cloud.media |= ground.media
-        ground.worker.faults = self.cloud.faults
-        self.consents = Consents(ground.api)
+        self.cloud.media |= services.media
+        services.worker.faults = self.cloud.faults
+        self.consents = Consents(services.api)
         self.recordings = Recordings(
-            ground.api,
+            services.api,
             self.cloud.bucket,
             WebhookVerifier({KEY: SECRET}),
             url_lifetime_seconds=60,
@@ -198,18 +198,18 @@ class Stage:
             has_routes=sound is not None and sound.is_routed,
         )
         self.recording_jobs = RecordingJobs(
-            ground.worker,
+            services.worker,
             self.cloud,
             self.cloud.bucket,
             _target,
             keyring=KEYRING,
             clock=self._clock,
-            probe=ground.probe,
+            probe=services.probe,
             sound=sound,
         )
         self.reconciler = self.another_reconciler()
-        self.lost = LostObjects(ground.worker, self.cloud.bucket, clock=self._clock)
-        transcriber = Transcriber(ground.worker, self.cloud.bucket, None, KEYRING)
+        self.lost = LostObjects(services.worker, self.cloud.bucket, clock=self._clock)
+        transcriber = Transcriber(services.worker, self.cloud.bucket, None, KEYRING)
         tasks = [
             *recording_tasks.define_tasks(self.recording_jobs),
             *transcript_tasks.define_tasks(transcriber),
@@ -220,9 +220,9 @@ class Stage:
 
     def another_reconciler(self) -> Reconciler:
         """Return a new reconciler without any memory, as in a new process."""
-        ground = self.ground
+        services = self.services
         return Reconciler(
-            ground.worker,
+            services.worker,
             self.cloud,
             self.cloud.bucket,
             self.recording_jobs.updates,
@@ -236,7 +236,7 @@ class Stage:
         """Register the consultation of the sequence, with a guest who has not joined. `wished` contains options of
         the registration.
         """
-        self.consultation = self.ground.run(self._register(wished))
+        self.consultation = self.services.run(self._register(wished))
         self.room = self.consultation.room_name
         self.people: dict[str, UUID] = {}
         if has_guest:
@@ -247,14 +247,14 @@ class Stage:
     def invite(self) -> UUID:
         """Invite a guest who does not join. Return the participant id."""
         self.people[GUEST] = uuid4()
-        self.ground.do(GUEST_IN, self.people[GUEST], self.consultation.id)
+        self.services.do(GUEST_IN, self.people[GUEST], self.consultation.id)
         return self.people[GUEST]
 
     def standing(self) -> dict[str, tuple[bool, bool]]:
         """Return, for each participant's identity, whether consent is required and whether the participant
         consents. Reads the rows directly.
         """
-        rows = self.ground.rows(STANDING, self.consultation.id)
+        rows = self.services.rows(STANDING, self.consultation.id)
         return {str(one): (is_required, is_given) for one, is_required, is_given in rows}
 
     def objection(self) -> str | None:
@@ -295,7 +295,7 @@ class Stage:
     def advance(self, by: timedelta) -> None:
         """Advance the clocks of the machine and the database."""
         self.cloud.ahead += by
-        self.ground.do("update faults.clock set ahead = %s", self.cloud.ahead)
+        self.services.do("update faults.clock set ahead = %s", self.cloud.ahead)
         self.cloud.close_rooms()
         self.cloud.give_up_tracks()
 
@@ -305,7 +305,7 @@ class Stage:
         Pauses end by the simulated clock, so a sequence of steps has the same result on any machine.
         """
         now = self.cloud.ahead
-        found = [Job(*row) for row in self.ground.rows(WAITING)]
+        found = [Job(*row) for row in self.services.rows(WAITING)]
         return [job for job in found if not due or self.paused.get(job.id, now) <= now]
 
     async def work(self, job: Job) -> None:
@@ -316,7 +316,7 @@ class Stage:
         """
         task = self.tasks[job.task]
         context = cast("Any", SimpleNamespace(job=SimpleNamespace(attempts=job.attempts)))
-        self.ground.do("update jobs.procrastinate_jobs set status = 'doing' where id = %s", job.id)
+        self.services.do("update jobs.procrastinate_jobs set status = 'doing' where id = %s", job.id)
         try:
             await _runner(task)(context, job.argument)
         except Crashed:
@@ -326,19 +326,19 @@ class Stage:
                 self.broken.append(AssertionError(f"{job.task}: {error.__context__!r}"))
             decision = GrowingPauses(task.attempts).get_retry_decision(exception=error, job=context.job)
             if decision is None:
-                self.ground.do("delete from jobs.procrastinate_jobs where id = %s", job.id)
+                self.services.do("delete from jobs.procrastinate_jobs where id = %s", job.id)
             else:
                 self._again(job, decision.pause)
         else:
-            self.ground.do("delete from jobs.procrastinate_jobs where id = %s", job.id)
+            self.services.do("delete from jobs.procrastinate_jobs where id = %s", job.id)
 
     def _again(self, job: Job, pause: timedelta) -> None:
-        self.ground.do(AGAIN, job.id)
+        self.services.do(AGAIN, job.id)
         self.paused[job.id] = self.cloud.ahead + pause
 
     async def _register(self, wished: dict[str, bool]) -> Consultation:
         consultations = Consultations(
-            self.ground.api, self.cloud, livekit_url="ws://nowhere", deployment="test"
+            self.services.api, self.cloud, livekit_url="ws://nowhere", deployment="test"
         )
         registration = Registration(
             external_id=f"consultation-{uuid4()}",

@@ -38,7 +38,7 @@ _LEADER = "select leader, number from private.leadership where leader is not nul
 
 @dataclass(frozen=True)
 class Moment:
-    """A moment of a consultation: the act long before the calamity, the last act before it, and the act after it."""
+    """A moment of a consultation: the act long before the failure, the last act before it, and the act after it."""
 
     name: str
     before: Act
@@ -48,7 +48,7 @@ class Moment:
 
 
 @dataclass(frozen=True)
-class Calamity:
+class DeploymentFailure:
     """A failure of the deployment while `visits` consultations are at each of these moments."""
 
     name: str
@@ -56,8 +56,8 @@ class Calamity:
     moments: Sequence[Moment]
     visits: int = 1
 
-    def matching(self, only: str) -> "Calamity":
-        """Return the calamity with only those moments whose name contains `only`."""
+    def matching(self, only: str) -> "DeploymentFailure":
+        """Return the failure with only those moments whose name contains `only`."""
         return replace(self, moments=[moment for moment in self.moments if only in self._met_at(moment)])
 
     async def met(self, harness: FaultHarness, tell: Tell) -> list[Verdict]:
@@ -233,19 +233,23 @@ _WHILE_IT_RECORDS = Moment("while it records", _record, _nothing, _stop)
 _AT_THE_STOP = Moment("at the stop", _record, _stop, _nothing)
 _ALL_ALONG = (_BEFORE_THE_START, _AT_THE_START, _WHILE_IT_RECORDS, _AT_THE_STOP)
 
-POSTGRES_RESTARTS = Calamity("Postgres restarts", _restart_postgres, _ALL_ALONG)
-POSTGRES_RESTARTS_UNDER_LOAD = Calamity(
+POSTGRES_RESTARTS = DeploymentFailure("Postgres restarts", _restart_postgres, _ALL_ALONG)
+POSTGRES_RESTARTS_UNDER_LOAD = DeploymentFailure(
     "Postgres restarts under load", _restart_postgres, _ALL_ALONG, visits=4
 )
-CALAMITIES = (
+DEPLOYMENT_FAILURES = (
     POSTGRES_RESTARTS_UNDER_LOAD,
-    Calamity(f"LiveKit is out of reach for {_LIVEKIT_AWAY_SECONDS} s", _take_livekit_away, _ALL_ALONG),
-    Calamity(f"the database is read-only for {_DATABASE_SECONDS} s", _make_read_only, _ALL_ALONG),
-    Calamity(f"the pools are full for {_DATABASE_SECONDS} s", _fill_the_pools, _ALL_ALONG),
-    Calamity(f"a pooler keeps no session for {_DATABASE_SECONDS} s", _put_a_pooler_between, _ALL_ALONG),
-    Calamity("the leader stands still for a minute", _freeze_the_leader, _ALL_ALONG),
+    DeploymentFailure(
+        f"LiveKit is out of reach for {_LIVEKIT_AWAY_SECONDS} s", _take_livekit_away, _ALL_ALONG
+    ),
+    DeploymentFailure(f"the database is read-only for {_DATABASE_SECONDS} s", _make_read_only, _ALL_ALONG),
+    DeploymentFailure(f"the pools are full for {_DATABASE_SECONDS} s", _fill_the_pools, _ALL_ALONG),
+    DeploymentFailure(
+        f"a pooler keeps no session for {_DATABASE_SECONDS} s", _put_a_pooler_between, _ALL_ALONG
+    ),
+    DeploymentFailure("the leader stands still for a minute", _freeze_the_leader, _ALL_ALONG),
     *(
-        Calamity(
+        DeploymentFailure(
             f"the worker's clock leaps a year {where}",
             _the_workers_clock_leaps(by),
             (
@@ -256,7 +260,7 @@ CALAMITIES = (
         )
         for where, by in (("ahead", timedelta(days=365)), ("back", timedelta(days=-365)))
     ),
-    Calamity(
+    DeploymentFailure(
         "the object store is away for a minute",
         _take_the_store_away,
         (

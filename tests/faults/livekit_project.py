@@ -30,7 +30,7 @@ PACE = Pace(start_delay_seconds=0.2, record_seconds=3600, upload_backoff_seconds
 
 
 @dataclass(eq=False)
-class Switchboard:
+class LiveKitProject:
     """A LiveKit project. `key` and `secret` belong to the project. The webhooks of all rooms go to `webhook_url`."""
 
     key: str
@@ -113,15 +113,15 @@ class Switchboard:
 class Doubles:
     """Measures, for each room, the longest time in seconds during which two egresses recorded the same at once."""
 
-    def __init__(self, switchboard: Switchboard) -> None:
-        self._switchboard = switchboard
+    def __init__(self, project: LiveKitProject) -> None:
+        self._project = project
         self._since: dict[str, float] = {}
         self.longest: dict[str, float] = {}
 
     def look(self) -> None:
         """Update the measurement. Callers call this method often, because it sees only the present moment."""
-        for name in list(self._switchboard.rooms):
-            live = self._switchboard.recorded(name)
+        for name in list(self._project.rooms):
+            live = self._project.recorded(name)
             if len(live) == len(set(live)):
                 self._since.pop(name, None)
                 continue
