@@ -13,7 +13,7 @@ _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
 
 class Answer(StrEnum):
-    """The result of a request without a key."""
+    """The result of an HTTP request that was sent without a key."""
 
     REFUSED = "refused"
     SERVED = "served"
@@ -23,12 +23,11 @@ class Answer(StrEnum):
 async def send_anonymous_request(
     url: str, *, also_refusals: tuple[int, ...] = (), http: httpx.AsyncClient | None = None
 ) -> Answer:
-    """Request the URL. 401, 403, 404 and an unknown host name mean refused; no answer means unknown; everything
-    else means served.
-
-    A redirect counts as served, and its target is not requested. R2's S3 host refuses with 401 (error 10002,
-    Cloudflare, "Error codes", checked 2026-11-21) or, if `also_refusals` says so, with 400, because some users
-    report InvalidArgument.
+    """Request the URL without a key, and return whether the server refused or served it. 401, 403, 404 and an
+    unknown host name mean refused; no answer means unknown; everything else means served. A redirect counts as
+    served, and this function does not follow the redirect. R2's S3 host refuses with 401 (error 10002, Cloudflare,
+    "Error codes", checked 2026-11-21). `also_refusals` adds further statuses that mean refused: some users of R2
+    report 400 InvalidArgument.
     """
     trusts_proxies = urlsplit(url).hostname not in _LOOPBACK
     client = http or httpx.AsyncClient(timeout=_TIMEOUT_SECONDS, trust_env=trusts_proxies)

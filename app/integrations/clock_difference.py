@@ -6,7 +6,7 @@ from email.utils import parsedate_to_datetime
 
 
 def measure_seconds_ahead(headers: Mapping[str, str], now: datetime) -> float | None:
-    """Return how many seconds our clock is ahead of the server's, or None if the headers contain no time."""
+    """Return how many seconds our clock is ahead of the server's, or None if the response headers contain no time."""
     try:
         at = parsedate_to_datetime(headers.get("date", headers.get("Date", "")))
     except ValueError:

@@ -38,8 +38,8 @@ def make_livekit(settings: LiveKitSettings) -> LiveKit:
 
 
 def make_reader_storage(settings: ApiSettings, *, other_style: bool = False) -> Storage:
-    """Return a read-only client of the bucket, for the API. `other_style` uses the address style that is not
-    configured.
+    """Return a read-only client of the bucket, for the API. If `other_style` is true, the client uses the S3
+    address style that is not configured.
     """
     return _storage(
         settings,
@@ -50,7 +50,9 @@ def make_reader_storage(settings: ApiSettings, *, other_style: bool = False) -> 
 
 
 def make_worker_storage(settings: BucketWriterSettings, *, other_style: bool = False) -> Storage:
-    """Return a client of the bucket that reads and writes, for the worker. `other_style` as in `reader_storage`."""
+    """Return a client of the bucket that reads and writes, for the worker. `other_style` means the same as in
+    `make_reader_storage`.
+    """
     return _storage(
         settings, settings.r2_access_key_id, settings.r2_secret_access_key, other_style=other_style
     )
@@ -72,8 +74,8 @@ async def make_recorder_target(settings: WorkerSettings, object_key: str) -> S3T
     """Return the upload target of one recording for LiveKit, with the narrowest credentials that the server offers.
 
     On R2 the worker computes credentials that can write only this object. On AWS and MinIO, STS issues such
-    credentials for a role. On other servers the target uses a fixed write-only key for all objects. Raises
-    UpstreamFailed and Timeout for STS.
+    credentials for a role. On other servers the target uses a fixed write-only key for all objects. Raises the
+    UpstreamFailed and Timeout errors of STS.
     """
     return S3Target(
         endpoint_url=_endpoint_url(settings),

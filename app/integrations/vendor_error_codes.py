@@ -1,7 +1,8 @@
 """Extracts a vendor's error code if it is safe to repeat.
 
-A vendor's message is never repeated, because it may quote a key, an address or a person's words. A code is repeated
-only if it looks like an identifier, so that operators can search for it in the vendor's documentation.
+Our errors never repeat a vendor's message, because it may quote a key, an address or a person's words. Our errors
+repeat a vendor's error code only if it looks like an identifier. Operators can search for the code in the vendor's
+documentation.
 """
 
 import re

@@ -1,7 +1,7 @@
 """Finds where the sound of one file is in another file with the same sound, by the loudness of both at each moment.
 
-Pure. The frames are those of `turns`: one byte for each 30 ms. The cost is bounded: of each ten minutes at most 90
-s of speech are compared, at offsets within three seconds of the expected one.
+Pure. The sound frames are those of `turns`: one byte for each 30 ms. The cost is bounded: the alignment compares at
+most 90 s of speech of each ten minutes, at offsets within three seconds of the expected offset.
 """
 
 from collections.abc import Iterator
@@ -36,9 +36,9 @@ _TO_LOUDNESS: Final = bytes(frame & LOUDNESS for frame in range(256))
 
 @dataclass(frozen=True)
 class Alignment:
-    """The measured delay of a part after the beginning of the whole, in milliseconds, around some moments of the part.
-
-    `measured` contains these moments in order, each with its measurement. The clocks of two files may drift apart.
+    """The measured delay of a part after the beginning of the whole, in milliseconds, at some moments of the part.
+    `measured` contains these moments in order, each with its measured delay. The clocks of two files may drift
+    apart, so the delay may change.
     """
 
     measured: tuple[tuple[int, int], ...]
@@ -49,7 +49,7 @@ class Alignment:
         return round(median(late_ms for _, late_ms in self.measured))
 
     def late_ms_at(self, moment_ms: int) -> int:
-        """Return the value for one moment of the part, interpolated between two measurements."""
+        """Return the delay of the part at one moment, interpolated between two measurements."""
         first, last = self.measured[0], self.measured[-1]
         if moment_ms <= first[0]:
             return first[1]
@@ -60,10 +60,9 @@ class Alignment:
 
 
 def align(part: bytes, whole: bytes, expected_ms: int) -> Alignment | None:
-    """Measure how much later than `whole` a `part` of its sound begins, within three seconds of the expected value.
-
-    Return None if this cannot be measured: the part has too little speech, the whole does not contain it, or it
-    fits equally well at another offset, as repeating sound does.
+    """Measure how much later than `whole` a `part` of its sound begins, within three seconds of the expected delay.
+    Return None if the delay cannot be measured: the part has too little speech, the whole does not contain the
+    part, or the part fits equally well at another offset, as repeating sound does.
     """
     margin = bytes(_MAX_LAG)
     padded = margin + whole.translate(_TO_LOUDNESS) + margin
@@ -81,7 +80,9 @@ def align(part: bytes, whole: bytes, expected_ms: int) -> Alignment | None:
 
 
 def _find_best_lag(block: bytes, whole: bytes, at: int) -> float | None:
-    """Return how many frames after `at` the block begins in the whole, which has a margin of silence at both ends."""
+    """Return how many frames after the position `at` the block begins in the whole sound, which has a margin of
+    silence at both ends.
+    """
     compared, likeness = _correlate(block, whole, at)
     if compared < _MIN_FRAMES:
         return None
@@ -99,7 +100,9 @@ def _find_best_lag(block: bytes, whole: bytes, at: int) -> float | None:
 
 
 def _correlate(block: bytes, whole: bytes, at: int) -> tuple[int, list[float]]:
-    """Return how many frames were compared, and their correlation (Pearson's) with the whole, at each lag."""
+    """Compare the block with the whole sound at each lag. Return the number of compared frames, and the Pearson
+    correlation at each lag.
+    """
     chosen = _choose_frames(block)
     first, last = max(0, _MAX_LAG - at), max(0, len(whole) - _MAX_LAG - at)
     stretches = [
@@ -129,8 +132,8 @@ def _correlate(block: bytes, whole: bytes, at: int) -> tuple[int, list[float]]:
 
 
 def _choose_frames(block: bytes) -> bytes:
-    """Return 1 for frames with speech and those around them, up to a limit, spread over the block; 0 for the
-    others.
+    """Return for each frame of the block 1 if it is to be compared, and 0 if not. The compared frames are speech
+    and its surroundings, up to a limit, spread over the block.
     """
     chosen = bytearray(len(block))
     for number, frame in enumerate(block):
@@ -145,7 +148,7 @@ def _choose_frames(block: bytes) -> bytes:
 
 
 def _thin_out(chosen: bytearray, count: int) -> bytes:
-    """Return ten stretches of the frames, far from each other."""
+    """Return the choice of frames, reduced to ten stretches that are far from each other."""
     stretches = 10
     length = _MAX_FRAMES // stretches
     thinned = bytearray(len(chosen))
@@ -167,8 +170,8 @@ def _find_stretches(chosen: bytes) -> Iterator[tuple[int, int]]:
 
 
 def mark_covered(covered: bytearray, part: bytes, alignment: Alignment, error_ms: int) -> None:
-    """Mark each frame of the whole in which a part may have speech, if the part's place is wrong by at most
-    `error_ms`.
+    """Mark each frame of the whole sound in which a part may have speech, if the part's position is wrong by at
+    most `error_ms`.
     """
     error = -(-error_ms // FRAME_MS)
     for start, end in _find_stretches(bytes(frame >> 7 for frame in part)):
@@ -179,6 +182,8 @@ def mark_covered(covered: bytearray, part: bytes, alignment: Alignment, error_ms
 
 
 def shift_frames(part: bytes, late_ms: int, frames: int) -> bytes:
-    """Return `frames` frames of the whole, with the part at its place and silence before and after it."""
+    """Return `frames` frames on the timeline of the whole sound, with the part at its position and silence before
+    and after it.
+    """
     late = round(late_ms / FRAME_MS)
     return (bytes(max(0, late)) + part[max(0, -late) :])[:frames].ljust(frames, b"\0")

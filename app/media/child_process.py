@@ -1,9 +1,9 @@
 """Runs a child process that has no secret and can open no file, and exchanges messages with it.
 
 The parent reads an object for the child, and validates the child's answers as untrusted input. The child may ask
-for a limited number of blocks of this one object. The parent always kills and reaps the child, and never gives it a
-file name or URL. On Linux the parent protects its memory from all processes of its user, including a child that was
-taken over.
+for a limited number of blocks of the object. The parent always kills and reaps the child, and never gives it a file
+name or URL. On Linux the parent protects its memory from all processes of its user, including a child that an
+attacker has taken over.
 """
 
 import asyncio
@@ -36,10 +36,9 @@ _SIGNALS_OF_BAD_MEDIA: Final = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, s
 
 
 class MediaRefused(InvalidInput):
-    """The object is not accepted.
-
-    `media_unreadable`: another container, no stream that can be decoded, or a file that crashed the reader.
-    `media_too_slow`: more processor time, memory or reading than any recording needs.
+    """The media reader refuses the object. `media_unreadable` means another container, no stream that can be
+    decoded, or a file that crashed the reader. `media_too_slow` means that the file needed more processor time,
+    memory or reading than any recording needs.
     """
 
 
@@ -66,8 +65,8 @@ class Blocks:
             raise MediaRefused("media_unreadable")
 
     async def block(self, number: int) -> bytes:
-        """Return one block; the last one may be shorter. Raises MediaRefused for a block that does not exist, or
-        for too many blocks.
+        """Return one block of the object; the last block may be shorter. Raises MediaRefused for a block that does
+        not exist, or for too many blocks.
         """
         if self._left < 1:
             raise MediaRefused("media_too_slow")
@@ -97,13 +96,13 @@ class ChildMessage(BaseModel):
 
 
 class BlockRequest(ChildMessage):
-    """The child asks for a block."""
+    """The message with which the child process asks for a block of the object."""
 
     block: Annotated[int, Field(ge=0)]
 
 
 class Refusal(ChildMessage):
-    """The child refuses the object. This is its last line."""
+    """The message with which the child process refuses the object. This is its last line."""
 
     refused: Literal["media_unreadable", "media_too_slow"]
 
@@ -114,8 +113,9 @@ Reply = TypeVar("Reply", bound=ChildMessage)
 class Conversation(Generic[Reply]):
     """Reads the messages of the child, and answers its requests for blocks.
 
-    `ended` creates the error for a child that ended without a fault of the object. `seconds` limits the child's total
-    time, and `silent_seconds` the time for one line. The time of the store does not count.
+    `ended` creates the error for a child process that ended for another reason than the object. `seconds` limits
+    the child's total time, and `silent_seconds` the time for one line. The time that the store needs for its
+    answers does not count.
     """
 
     def __init__(
@@ -163,7 +163,9 @@ class Conversation(Generic[Reply]):
         return b"".join(parts)
 
     async def send(self, content: bytes) -> None:
-        """Write to the child's standard input. Ignore a closed pipe: the child may have answered before it ended."""
+        """Write to the child's standard input. The method ignores a closed pipe, because the child may have
+        answered before it ended.
+        """
         with suppress(anyio.BrokenResourceError, BrokenPipeError, ConnectionResetError), self._in_time():
             await self._answers.send(content)
 
@@ -203,8 +205,8 @@ async def run_child(program: Path, *arguments: str | int) -> AsyncIterator[Proce
     """Run a child by path in an isolated interpreter (`-I`), which loads nothing from the environment or the
     working directory.
 
-    From then on, the user's other processes can neither trace this process nor read its `/proc` (prctl(2), tried
-    2026-11-22).
+    After the first such call, the user's other processes can neither trace the parent process nor read its `/proc`
+    (prctl(2), tried 2026-11-22).
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)

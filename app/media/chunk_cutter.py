@@ -25,7 +25,9 @@ _ENCODED_BYTES = 5 * RATE * SAMPLE_BYTES
 
 
 class ChunkCutter:
-    """The chunks of one channel: those that wait, in reverse order of their start, and those that have begun."""
+    """Cuts the chunks of one channel. `waiting` contains the chunks that have not begun, in reverse order of their
+    start.
+    """
 
     def __init__(self) -> None:
         self.waiting: list[Chunk] = []
@@ -36,7 +38,7 @@ class ChunkCutter:
         return not (self.waiting or self._begun)
 
     def take(self, at: int, plane: bytes) -> None:
-        """Take samples, and send the parent the chunks that they complete."""
+        """Take samples from the decoder, and send the parent process each chunk that they complete."""
         while self.waiting and self.waiting[-1].media_start < at + len(plane) // SAMPLE_BYTES:
             self._begun.append(self.waiting.pop())
         for chunk in self._begun:
@@ -44,7 +46,9 @@ class ChunkCutter:
         self._give()
 
     def end(self) -> None:
-        """Send the remaining chunks. Raises Refused if the sound ended before a chunk."""
+        """Send the parent process the remaining chunks. Raises ObjectRefused if the sound ended before the end of a
+        chunk.
+        """
         if self.waiting or any(chunk.missing > _MAX_MISSING for chunk in self._begun):
             raise ObjectRefused
         for chunk in self._begun:
@@ -59,8 +63,8 @@ class ChunkCutter:
 
 
 def split_by_edits(plays: Sequence[Play], start: int, end: int) -> list["ChunkPart"]:
-    """Return the parts of which the played samples between two positions consist. Raises Refused if nothing is
-    played there, or if `end` is later than the end of the played sound.
+    """Return the chunk parts that make up the played samples between two positions. Raises ObjectRefused if nothing
+    is played between them, or if `end` is later than the end of the played sound.
     """
     parts = []
     for play in plays:
@@ -80,7 +84,9 @@ def split_by_edits(plays: Sequence[Play], start: int, end: int) -> list["ChunkPa
 
 
 class ChunkPart:
-    """Samples of a chunk that are contiguous in the track. Samples without a place in the track are silence."""
+    """Samples of a chunk that are contiguous in the audio track. Samples that do not come from the track are
+    silence.
+    """
 
     def __init__(self, media_start: int | None, samples: int) -> None:
         self.media_start = media_start
@@ -89,7 +95,7 @@ class ChunkPart:
         self.waiting = bytearray(samples * SAMPLE_BYTES if media_start is None else 0)
 
     def take(self, at: int, plane: bytes) -> None:
-        """Take the part's samples from these samples, which follow the previous ones."""
+        """Take the part's samples from the next decoded samples of the track."""
         if self.media_start is None or not self.missing:
             return
         start = max(0, self.media_start + self.samples - self.missing - at)
@@ -114,23 +120,23 @@ class Chunk:
 
     @property
     def missing(self) -> int:
-        """Return the number of samples that are still missing."""
+        """Return the number of samples of the chunk that are still missing."""
         return sum(part.missing for part in self._parts)
 
     def take(self, at: int, plane: bytes) -> None:
-        """Take the chunk's samples from these samples, which follow the previous ones."""
+        """Take the chunk's samples from the next decoded samples of the track."""
         for part in self._parts:
             part.take(at, plane)
         self._encode(_ENCODED_BYTES)
 
     def fill_up(self) -> None:
-        """Use silence for the missing samples."""
+        """Fill up the chunk's missing samples with silence."""
         for part in self._parts:
             part.waiting += bytes(part.missing * SAMPLE_BYTES)
             part.missing = 0
 
     def give(self) -> None:
-        """Send the chunk to the parent."""
+        """Send the chunk to the parent process."""
         self._encode(1)
         flac, stream = self._output()
         flac.mux(stream.encode(None))
@@ -150,7 +156,9 @@ class Chunk:
         return self._flac, self._flac.streams.audio[0]
 
     def _encode(self, least_bytes: int) -> None:
-        """Encode the complete samples from the beginning, once there are at least this many bytes."""
+        """Encode the chunk's samples that are complete from its beginning, once they have at least `least_bytes`
+        bytes.
+        """
         while self._parts:
             part = self._parts[0]
             if len(part.waiting) >= least_bytes or (part.waiting and not part.missing):

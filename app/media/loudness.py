@@ -21,7 +21,9 @@ _MEASURED_BYTES = 50 * _FRAME_BYTES
 
 
 class LoudnessMeter:
-    """Measures the loudness of one channel, and whether it is speech: one byte for each 30 ms."""
+    """Measures the loudness of one channel's sound, and whether it is speech. The result has one byte for each 30
+    ms.
+    """
 
     def __init__(self) -> None:
         self._vad = webrtcvad.Vad(_STRICTEST)
@@ -29,7 +31,7 @@ class LoudnessMeter:
         self._frames = bytearray()
 
     def add_samples(self, plane: bytes) -> None:
-        """Add samples of 16 bits."""
+        """Add 16-bit samples to be measured."""
         self._waiting += plane
         if len(self._waiting) >= _MEASURED_BYTES:
             self._measure()

@@ -1,8 +1,9 @@
 """Checks the boxes of an MP4 (ISO/IEC 14496-12) before FFmpeg reads it. Only the child processes load this module.
 
-FFmpeg reads a truncated file without an error. It takes samples from this file if its data reference names another
-file, and it plays parts that some edit lists leave out (FFmpeg 8, tried 2026-11-29: an empty edit that is not the
-first). The child therefore reads the boxes itself: it refuses the first two cases, and reads the edit lists.
+FFmpeg reads a truncated file without an error. If a data reference names another file, FFmpeg takes the samples
+from this file. FFmpeg also plays parts that some edit lists leave out (FFmpeg 8, tried 2026-11-29: an empty edit
+that is not the first). The child process therefore reads the boxes itself. It refuses truncated files and
+references to other files, and applies the edit lists.
 """
 
 from collections.abc import Iterator
@@ -27,7 +28,7 @@ _COMPRESSED = b"cmov"
 
 
 class Boxes:
-    """The top-level boxes of a file, read once and as far as requested."""
+    """The top-level boxes of an MP4 file, which are read once and only as far as requested."""
 
     def __init__(self, file: Object) -> None:
         self._file = file
@@ -37,7 +38,8 @@ class Boxes:
     def walk(self, until: int) -> Iterator[Box]:
         """Yield the boxes that begin before `until`, up to the first bytes that are not a box.
 
-        The position of the file stays unchanged. Raises Refused for a box that ends after the end of the file.
+        The method keeps the position of the file. Raises ObjectRefused for a box that ends after the end of the
+        file.
         """
         while self._next < min(until, self._file.size_bytes):
             position = self._file.tell()
@@ -57,8 +59,8 @@ class Boxes:
 class Edit:
     """A stretch of a track that a player plays, in seconds.
 
-    `start` is its place in the played sound. `media_start` is its place in the track, or None for silence. `length`
-    is None for the rest of the track.
+    `start` is the place of the stretch in the played sound. `media_start` is its place in the track, or None for
+    silence. `length` is None if the stretch extends to the end of the track.
     """
 
     start: float
@@ -68,17 +70,17 @@ class Edit:
 
 @dataclass(frozen=True)
 class Movie:
-    """The parsed movie. `edits` contains the edit list of each track that has one, by the track's id."""
+    """The parsed `moov` box of an MP4. `edits` contains the edit list of each track that has one, by the track's
+    id.
+    """
 
     is_fragmented: bool
     edits: dict[int, tuple[Edit, ...]]
 
 
 def read_movie(file: Object) -> Movie:
-    """Read the boxes that we check ourselves.
-
-    Raises Refused for a movie with a box that ends after the end of the file, with data that is or may be in
-    another file, or with an unreadable edit list.
+    """Read and check the boxes of the movie before FFmpeg does. Raises ObjectRefused for a movie with a box that ends
+    after the end of the file, with data that is or may be in another file, or with an unreadable edit list.
     """
     edits: dict[int, tuple[Edit, ...]] | None = None
     is_fragmented = False
@@ -97,7 +99,9 @@ def read_movie(file: Object) -> Movie:
 
 
 def _to_the_end(edits: tuple[Edit, ...]) -> tuple[Edit, ...]:
-    """Return the edits with the last edit of a fragmented movie extended to its end, which its writer did not know."""
+    """Return the edits with the last edit extended to the end of the track. The writer of a fragmented movie did
+    not know this end.
+    """
     *before, last = edits
     return (*before, Edit(last.start, last.media_start, None))
 
@@ -156,7 +160,7 @@ def _read_edits(file: Object, content: int, end: int, movie_scale: int, media_sc
 
 
 def _after_times(file: Object, content: int) -> int:
-    """Return the number after two times of 32 or 64 bits in `mvhd`, `mdhd` and `tkhd`."""
+    """Return the number that follows the two timestamps (32 or 64 bits) in the boxes `mvhd`, `mdhd` and `tkhd`."""
     file.seek(content)
     head = file.read(24)
     at = 20 if head[:1] == b"\1" else 12
@@ -164,7 +168,7 @@ def _after_times(file: Object, content: int) -> int:
 
 
 def _all_boxes(file: Object, start: int, end: int) -> Iterator[Box]:
-    """Yield the boxes between two positions, and the boxes inside them."""
+    """Yield the boxes between two positions of the file, and the boxes inside those boxes."""
     for kind, content, box_end in _boxes(file, start, end):
         yield kind, content, box_end
         if kind in _CONTAINERS:
@@ -211,7 +215,7 @@ def _boxes(file: Object, start: int, end: int) -> Iterator[Box]:
 
 
 def _read(file: Object, start: int, end: int) -> Box | None:
-    """Return the box that begins at `start`, or None if these bytes are not a box."""
+    """Return the box that begins at `start`, or None if the bytes there are not a box."""
     if start + _HEADER_BYTES > end:
         return None
     file.seek(start)

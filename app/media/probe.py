@@ -31,11 +31,9 @@ _CHILD = Path(__file__).with_name("probe_child.py")
 
 @dataclass(frozen=True)
 class MediaInfo:
-    """The content of an object.
-
-    `duration_seconds` is the duration in the container, or None (for example a fragmented MP4). `has_video` and
-    `has_audio` say whether there is a stream with an accepted codec. `audio_channels` is the number of channels of
-    the first audio stream, or None.
+    """What the probe found in a media file. `duration_seconds` is the duration in the container, or None (for
+    example a fragmented MP4). `has_video` and `has_audio` say whether there is a stream with an accepted codec.
+    `audio_channels` is the number of channels of the first audio stream, or None.
     """
 
     container: Container
@@ -47,7 +45,7 @@ class MediaInfo:
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits of one probe. `seconds` are the child's own; answers of the store have a limit of their own."""
+    """The limits of one probe. `seconds` limits the child's own time; answers of the store have another limit."""
 
     seconds: float = 60
     cpu_seconds: int = 20
@@ -61,13 +59,13 @@ LIMITS: Final = Limits()
 async def probe(
     read_range: ReadRange, size_bytes: int, container: Container, *, limits: Limits = LIMITS
 ) -> MediaInfo:
-    """Open the object as that container and decode one frame. Raises MediaRefused.
-
-    `read_range(start, length)` returns exactly these bytes, and its exceptions are passed on. The probe reads about
-    1 MB from the beginning, the index, and a few more blocks: at most `limits.read_bytes`. It raises UpstreamFailed
-    (`media_probe_ended`) if the child ended without a fault of the object: it could not start, was killed from
-    outside, or did not answer in time without reaching its own limits, as when the machine was suspended. If the
-    decoder crashes, the object is refused, because the same bytes would crash it again.
+    """Open the object as a file of that container format and decode one frame. Raises MediaRefused.
+    `read_range(start, length)` returns exactly `length` bytes from `start`; the probe passes its exceptions on. The
+    probe reads about 1 MB from the beginning, the index, and a few more blocks: at most `limits.read_bytes`. The
+    probe raises UpstreamFailed (`media_probe_ended`) if the child ended for another reason than the object: the
+    child could not start, was killed from outside, or did not answer in time without reaching its own limits, as
+    when the machine was suspended. If the decoder crashes, the probe refuses the object, because the same bytes
+    would crash the decoder again.
     """
     blocks = Blocks(
         read_range, size_bytes, block_bytes=BLOCK_BYTES, read_bytes=limits.read_bytes, operation="probe"

@@ -1,8 +1,7 @@
-"""The child process that examines an untrusted file: run by path in an isolated interpreter, never imported by the
-app.
-
-It gets no environment, and loads only `app/media/untrusted_files.py` and `app/media/mp4_boxes.py` of the project. Its
-last line is `{"media": {...}}` or `{"refused": reason}`.
+"""The child process that examines an untrusted file. The app never imports this module; it runs the file by path in
+an isolated interpreter. The child process gets no environment, and loads only `app/media/untrusted_files.py` and
+`app/media/mp4_boxes.py` of the project. The last line that the child writes is `{"media": {...}}` or `{"refused":
+reason}`.
 """
 
 import sys
@@ -37,7 +36,9 @@ _KEPT_BLOCKS = 6
 
 
 def main() -> None:
-    """Run the child. Arguments: container, size and block size in bytes, CPU seconds, address space in bytes."""
+    """Run the child process. Its arguments are: container, size and block size in bytes, CPU seconds, address space
+    in bytes.
+    """
     container = sys.argv[1]
     size_bytes, block_bytes, cpu_seconds, memory_bytes = map(int, sys.argv[2:])
     confine(cpu_seconds, cpu_seconds + 1, memory_bytes)
@@ -63,7 +64,9 @@ def _media(file: Object, container: str) -> dict[str, object]:
 
 
 def _decode_a_frame(media: InputContainer, streams: list[VideoStream | AudioStream]) -> None:
-    """Decode a frame of the first stream. A video without a picture is refused, whereas its sound may begin late."""
+    """Decode a frame of the first stream. The probe refuses a video without a picture, but accepts sound that
+    begins late.
+    """
     if not streams:
         raise ObjectRefused
     streams[0].codec_context.thread_count = 1

@@ -1,8 +1,9 @@
 """Reads the sound of a recording in a child process: measures its loudness, finds speech, and cuts chunks as FLAC.
 
-FFmpeg never runs in this process. A child process decodes the sound (`app/media/sound_child.py`). It has no secret
-and can open nothing, and its answers are validated as untrusted input. Times are milliseconds from the beginning of
-the file's timeline, computed from sample offsets. Neither process ever holds the whole sound in memory.
+FFmpeg never runs in this process. A child process decodes the sound (`app/media/sound_child.py`). The child process
+has no secret and can open nothing, and this module validates the child's answers as untrusted input. Times are
+milliseconds from the beginning of the file's timeline, computed from sample offsets. Neither this process nor the
+child ever holds the whole sound in memory.
 """
 
 import json
@@ -54,9 +55,9 @@ _CHILD = Path(__file__).with_name("sound_child.py")
 class Limits:
     """The limits of reading one recording.
 
-    `cpu_seconds_per_hour` are added to `cpu_seconds` as sound is decoded, up to `hours`; a longer recording is
-    refused. `seconds` and `silent_seconds` are the child's own, in total and for one answer. The object may be read
-    `read_times` times, plus `read_bytes`.
+    The limit of processor time is `cpu_seconds`, plus `cpu_seconds_per_hour` for each hour of decoded sound. A
+    recording longer than `hours` is refused. `seconds` limits the child's own time in total, and `silent_seconds`
+    its time for one answer. The child may read `read_times` times the size of the object, plus `read_bytes`.
     """
 
     seconds: float = 7200
@@ -75,11 +76,11 @@ LIMITS: Final = Limits()
 async def measure_sound(
     read_range: ReadRange, size_bytes: int, container: Container, *, limits: Limits = LIMITS
 ) -> SoundFrames:
-    """Measure the loudness of each moment, and whether it is speech.
-
-    `read_range(start, length)` returns exactly these bytes, and its exceptions are passed on. Packets that cannot
-    be decoded count as silence, up to one in ten. Raises MediaRefused beyond that, and like the probe. Raises
-    UpstreamFailed (`media_sound_ended`) if the child ended without a fault of the object.
+    """Measure the loudness of each moment of the sound, and whether it is speech. `read_range(start, length)`
+    returns exactly `length` bytes from `start`; its exceptions are passed on. Packets that cannot be decoded count
+    as silence, up to one packet in ten. Raises MediaRefused if more packets cannot be decoded, and in the cases in
+    which the probe raises it. Raises UpstreamFailed (`media_sound_ended`) if the child ended for another reason
+    than the object.
     """
     async with _decode_in_child("measure", read_range, size_bytes, container, limits, _FRAMES) as child:
         return await _collect_frames(child, limits)
@@ -95,10 +96,10 @@ async def cut_chunks(
 ) -> AsyncGenerator[tuple[Span, bytes]]:
     """Yield each span of a plan as FLAC (16 kHz, mono, 16 bits, at most 25 MB), in the order of their ends.
 
-    The spans may be any of a plan's spans, in the order of the plan. After the last span, the object is not read
-    further. Each chunk is made after the caller has taken the previous one. Close the generator (`aclosing`) if you do
-    not exhaust it. Raises the errors of `measure_sound`, also if the sound ends before a span, and ValueError for spans
-    that are not from a plan.
+    The spans may be any of a plan's spans, in the order of the plan. The generator does not read the object after
+    the last span. The generator cuts a chunk only when the caller asks for it. Close the generator (`aclosing`) if
+    you do not exhaust it. Raises the errors of `measure_sound`, also if the sound ends before a span, and
+    ValueError for spans that are not from a plan.
     """
     _require_plan(plan_spans)
     if not plan_spans:

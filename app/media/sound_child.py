@@ -1,14 +1,15 @@
-"""The child process that decodes the sound of an untrusted file: run by path in an isolated interpreter, never
-imported by the app.
+"""The child process that decodes the sound of an untrusted file. The app never imports this module; it runs the
+file by path in an isolated interpreter.
 
-It gets no environment. It decodes every audio track from the beginning at 16 kHz (`sound_tracks.py`), and holds only
-the chunks that it is cutting (`chunk_cutter.py`). The channels of all tracks are numbered from 0, in the order of the
-tracks.
+The child process gets no environment. The child decodes every audio track from the beginning at 16 kHz
+(`sound_tracks.py`), and holds only the chunks that it is cutting (`chunk_cutter.py`). The channels of all tracks
+are numbered from 0, in the order of the tracks.
 
-For the task `measure` it repeatedly writes `{"channel": c, "frame_bytes": n}` and n bytes: one byte for each 30 ms of
-that channel, with its loudness and whether it is speech. The last message also contains `"sound": {...}`. For the task
-`cut` it reads the ranges of samples. For each it writes `{"chunk": number, "frame_bytes": f, "size_bytes": n}`, then f
-bytes for the frames of the chunk, and n bytes of FLAC.
+For the task `measure`, the child repeatedly writes `{"channel": c, "frame_bytes": n}` and n bytes: one byte for
+each 30 ms of that channel, with its loudness and whether it is speech. The last message of this task also contains
+`"sound": {...}`. For the task `cut`, the child reads the ranges of samples from its standard input. For each range,
+the child writes `{"chunk": number, "frame_bytes": f, "size_bytes": n}`, then f bytes for the frames of the chunk,
+and n bytes of FLAC.
 """
 
 import ctypes
@@ -35,8 +36,8 @@ _LARGE_BYTES = 1024 * 1024
 
 
 def main() -> None:
-    """Run the child. Arguments: task, container, size and block size in bytes, address space in bytes, and three
-    for the allowance.
+    """Run the child process. Its arguments are: task, container, size and block size in bytes, address space in
+    bytes, and the three numbers of the allowance.
     """
     task, container = sys.argv[1:3]
     size_bytes, block_bytes, memory_bytes, *numbers = map(int, sys.argv[3:])
@@ -48,7 +49,7 @@ def main() -> None:
 
 
 def _return_freed_memory() -> None:
-    """Make glibc return large freed blocks to the system, so that finished chunks use no memory."""
+    """Make glibc return large freed blocks of memory to the system, so that finished chunks use no memory."""
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
 

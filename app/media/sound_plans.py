@@ -1,4 +1,5 @@
-"""Plans which stretches of a file's sound are cut as chunks, from the measured frames. Pure.
+"""Plans which stretches of a file's sound are cut as chunks, from the loudness that was measured for each 30 ms.
+Pure.
 
 Times are milliseconds from the beginning of the file's timeline.
 """
@@ -20,8 +21,8 @@ if FLAC saves nothing, and within the 1,400 s that its diarizing model accepts.
 class Cut(Enum):
     """How speech is cut: each turn separately, or in windows that are as long as possible.
 
-    Two channels are always cut in turns. A window of one channel would contain the time of the other, in which a
-    model invents text or hears the other person's voice.
+    Two channels are always cut in turns. A window of one channel would also contain the time in which only the
+    other person speaks. A speech model invents text for such a time, or transcribes the other person's voice.
     """
 
     TURNS = "turns"
@@ -30,12 +31,13 @@ class Cut(Enum):
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch of one channel. The channels of all tracks of a file are numbered from 0: 0 and 1 are the left and
-    the right channel of a file with one stereo track.
+    """A stretch of one channel of a file's sound. The channels of all tracks of a file are numbered from 0: 0 and 1
+    are the left and the right channel of a file with one stereo track.
 
-    `channel` distinguishes voices; it is None if the plan has only one channel. `source` is the channel from which
-    the sound is cut. `speech` lists the speech within a cut chunk, from the beginning of the chunk, divided at
-    short pauses; it is empty before the cut, and does not make two spans differ.
+    `channel` distinguishes voices; `channel` is None if the plan has only one channel. `source` is the channel from
+    which the sound is cut. `speech` lists the speech within a chunk that has been cut, divided at short pauses,
+    with times from the beginning of the chunk. Before the cut, `speech` is empty. The comparison of two spans
+    ignores `speech`.
     """
 
     channel: int | None
@@ -47,12 +49,10 @@ class Span:
 
 @dataclass(frozen=True)
 class Plan:
-    """The stretches of speech, in order of start.
-
-    `duration_ms` is the length of the sound. `channels` is the number of channels that are kept apart: 1 if the
-    others carry the same speech or none, and 0 without any sound. `unused_tracks` is the number of audio tracks
-    that could not be decoded; if there is no span, it is unknown whether anyone spoke on them. Spans of one channel
-    do not overlap.
+    """The plan of one file: its stretches of speech, in order of start. `duration_ms` is the length of the sound.
+    `channels` is the number of channels that the plan keeps apart: 1 if the other channels carry the same speech or
+    none, and 0 without any sound. `unused_tracks` is the number of audio tracks that could not be decoded. If a
+    plan with unused tracks has no span, it is unknown whether anyone spoke. Spans of one channel do not overlap.
     """
 
     duration_ms: int
@@ -63,10 +63,9 @@ class Plan:
 
 @dataclass(frozen=True)
 class SoundFrames:
-    """The sound of one file: for each channel one byte for each 30 ms, as `turns` reads them, with all channels
-    equally long.
-
-    `unused_channels` are those of tracks that are too damaged. `unused_tracks` is as in `Plan`.
+    """The measured sound of one file: for each channel one byte for each 30 ms, in the format of `turns`. All
+    channels are equally long. `unused_channels` are the channels of tracks that are too damaged. `unused_tracks`
+    has the same meaning as in `Plan`.
     """
 
     duration_ms: int
@@ -76,7 +75,7 @@ class SoundFrames:
 
     @property
     def used(self) -> dict[int, bytes]:
-        """Return the channels that are not damaged, by number."""
+        """Return the channels of the file that are not damaged, by their number."""
         return {n: frames for n, frames in enumerate(self.channels) if n not in self.unused_channels}
 
 
@@ -85,16 +84,16 @@ _LONGEST_MS: Final = {Cut.TURNS: MAX_TURN_MS, Cut.WINDOWS: MAX_WINDOW_MS}
 
 
 def plan_file(listened: SoundFrames, cut: Cut) -> Plan:
-    """Return the plan of one file by itself."""
+    """Return the plan of a file that was not recorded beside others."""
     kept = select_channels(listened.used)
     return _plan(listened, kept, Cut.TURNS if len(kept) > 1 else cut)
 
 
 def plan_microphone(listened: SoundFrames, others: bytes) -> Plan:
-    """Return the plan of one person's own microphone beside the microphones of others, always in turns.
-
-    `others` contains the loudness of the loudest other microphone at each moment of this file, and whether it is
-    speech. Speech that is only a trace of another microphone is left out.
+    """Return the plan of one person's own microphone that was recorded beside the microphones of other people. The
+    plan always consists of turns. `others` contains the loudness of the loudest other microphone at each moment of
+    this file, and whether it is speech. The plan leaves out speech that is only a trace of what another microphone
+    recorded.
     """
     kept = {
         number: remove_traces(frames, others) for number, frames in select_channels(listened.used).items()
@@ -103,7 +102,7 @@ def plan_microphone(listened: SoundFrames, others: bytes) -> Plan:
 
 
 def silence_speech(listened: SoundFrames, silenced: bytes) -> SoundFrames:
-    """Return the same sound without speech at the moments that are not 0 in `silenced`."""
+    """Return the same sound, with no speech at the moments whose value in `silenced` is not 0."""
     channels = tuple(
         bytes(frame & LOUDNESS if silent else frame for frame, silent in zip(frames, silenced, strict=True))
         for frames in listened.channels

@@ -26,14 +26,16 @@ _MAX_CHANNELS_OF_A_TRACK = 8
 
 @dataclass(frozen=True)
 class Play:
-    """Samples of a track and their place in the played sound. `length` is None for the rest of the track."""
+    """Samples of an audio track and their place in the played sound. `length` is None if they extend to the end of
+    the track.
+    """
 
     start: int
     media_start: int
     length: int | None
 
     def end(self, media_samples: int) -> int:
-        """Return its end in the played sound, for a track with this many samples."""
+        """Return where these samples end in the played sound, if the track has `media_samples` samples."""
         rest = max(0, media_samples - self.media_start)
         return self.start + (rest if self.length is None else min(self.length, rest))
 
@@ -43,7 +45,7 @@ WHOLE_TRACK = (Play(0, 0, None),)
 
 @dataclass
 class AudioTrack:
-    """One track, the number of its first channel, and its number of channels."""
+    """One audio track of a file, the number of its first channel, and its number of channels."""
 
     track: Track
     first: int
@@ -53,7 +55,7 @@ class AudioTrack:
 
 
 class DecodedSound:
-    """The audio tracks of one file. `channels` counts those of all tracks that can be decoded."""
+    """The audio tracks of one file. `channels` is the total number of channels of the tracks that can be decoded."""
 
     def __init__(
         self, file: Object, media: InputContainer, movie: Movie | None, allowance: Allowance
@@ -76,7 +78,9 @@ class DecodedSound:
         allowance.channels = self.channels
 
     def plays(self, channel: int) -> tuple[Play, ...]:
-        """Return the stretches of the channel's track that a player plays. Raises ObjectRefused for no channel."""
+        """Return the stretches of the channel's track that a player plays. Raises ObjectRefused if the file has no
+        such channel.
+        """
         for one in self._tracks.values():
             if one.first <= channel < one.first + one.channels:
                 return one.plays
@@ -89,7 +93,7 @@ class DecodedSound:
 
     @property
     def damaged_channels(self) -> list[int]:
-        """Return the channels of damaged tracks."""
+        """Return the numbers of the channels of damaged tracks."""
         damaged = (one for one in self._tracks.values() if one.is_damaged)
         return [number for one in damaged for number in range(one.first, one.first + one.channels)]
 
@@ -97,8 +101,8 @@ class DecodedSound:
         """Yield the number of a track's first channel, the number of the first sample, and samples of each of its
         channels.
 
-        `only` omits the tracks without one of these channels. Raises Refused if every track is damaged, or if the
-        file ends earlier than its index says.
+        With `only`, the method omits tracks that have none of these channels. Raises ObjectRefused if every track is
+        damaged, or if the file ends earlier than its index says.
         """
         wanted = {
             index: one
@@ -130,7 +134,7 @@ class DecodedSound:
 
 
 def _require_whole_boxes(boxes: Boxes, until: int) -> None:
-    """Raise Refused if the file ends inside a box, because FFmpeg would treat the rest as the whole file."""
+    """Raise ObjectRefused if the file ends inside a box, because FFmpeg would treat the truncated file as complete."""
     for _ in boxes.walk(until):
         pass
 
@@ -142,7 +146,9 @@ def _take(packet: "Packet[Any]", track: Track) -> Iterator[tuple[int, Planes]]:
 def _read_track(
     one: AudioTrack, give: Callable[[Track], Iterator[tuple[int, Planes]]]
 ) -> Iterator[tuple[int, int, Planes]]:
-    """Yield the samples that `give` reads from a track, with its first channel; nothing for a damaged track."""
+    """Yield the samples that `give` reads from a track, with the number of the track's first channel. Yield nothing
+    for a damaged track.
+    """
     if one.is_damaged:
         return
     try:
@@ -153,8 +159,8 @@ def _read_track(
 
 
 def _layouts(streams: Sequence[AudioStream]) -> list[AudioLayout]:
-    """Return the layout to which each track is resampled: unchanged, or mixed if there would be more than
-    MAX_CHANNELS in total.
+    """Return the channel layout to which each track is resampled. The layout is unchanged, or mixed if the file
+    would have more than MAX_CHANNELS channels in total.
     """
     layouts = [stream.codec_context.layout for stream in streams]
     mono = AudioLayout("mono")

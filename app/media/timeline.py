@@ -1,7 +1,8 @@
 """Places the sound of one track on its file's timeline. Only the child processes load this module.
 
-Timestamps in the file can be false, so this module bounds their cost. It creates silence while passing it on,
-extends the processor limit as sound is decoded, and refuses a timeline that is too long.
+Timestamps in an untrusted file can be false, so this module bounds their cost. The module creates silence only
+while it passes the silence on, extends the processor limit as sound is decoded, and refuses a timeline that is too
+long.
 """
 
 import errno
@@ -53,9 +54,9 @@ Planes = tuple[bytes, ...]
 
 @dataclass
 class Allowance:
-    """The processor time that a recording may take, which grows as more of it is decoded, and its longest duration.
-
-    `channels` is the number of channels that the child measures. Up to four channels cost as much as one.
+    """The processor time that a recording may take, and its maximum duration. The processor time grows as more of
+    the recording is decoded. `channels` is the number of channels that the child measures. Up to four channels cost
+    as much as one channel.
     """
 
     cpu_seconds: int
@@ -66,16 +67,17 @@ class Allowance:
 
     @property
     def max_cpu_seconds(self) -> int:
-        """Return the hard limit: more than the longest recording with the most channels may take. The kernel kills
-        the process at this limit.
-
-        At the lower limit the kernel first sends SIGXCPU, which shows why the process ended.
+        """Return the hard limit of processor time, which is more than the longest recording with the most channels
+        may take. The kernel kills the process at the hard limit. At the lower, soft limit the kernel first sends
+        SIGXCPU, which shows why the process ended.
         """
         most = self.hours * self.cpu_seconds_per_hour * (MAX_CHANNELS // _CHANNELS_AT_ONE_PRICE)
         return self.cpu_seconds + most + 1
 
     def grow(self, samples: int) -> None:
-        """Extend the limit for this much sound. Raises MemoryError if the sound is too long."""
+        """Extend the limit of processor time for this much decoded sound. Raises MemoryError if the sound is too
+        long.
+        """
         if samples > self.hours * 3600 * RATE:
             raise MemoryError
         self._samples = max(self._samples, samples)
@@ -87,10 +89,10 @@ class Allowance:
 class Track:
     """The sound of one track from the beginning of the file's timeline, without gaps.
 
-    `layout` is the layout to which it is resampled. `are_discards_lost` says that FFmpeg discards packets with
-    wrong times (in fragments), and not because of an edit list. Consecutive frames are resampled together, and a
-    gap or a change of format starts again. The silence of a gap, which a file may claim to be hours long, is passed
-    on in small pieces.
+    `layout` is the channel layout to which the track is resampled. `are_discards_lost` is true if FFmpeg discards
+    packets because of wrong times (in fragments), and not because of an edit list. The resampler takes consecutive
+    frames together, and starts again after a gap or a change of format. A file may claim a gap of hours, so the
+    silence of a gap is passed on in short stretches.
     """
 
     def __init__(
@@ -110,8 +112,8 @@ class Track:
 
     @property
     def has_lost_too_much(self) -> bool:
-        """Return whether a transcript of this track would lack too much, because packets cannot be decoded or come
-        twice.
+        """Return whether a transcript of this track would lack too much speech, because packets cannot be decoded
+        or occur twice.
         """
         return self._lost > self._packets * _MAX_LOST or self._past > self._frames * _MAX_LOST
 
@@ -121,8 +123,8 @@ class Track:
         return self._found < self._stated * _MIN_FOUND
 
     def take(self, packet: "Packet[Any]") -> Iterator[tuple[int, Planes]]:
-        """Yield the number of the first sample, and samples, in order. A packet that cannot be decoded becomes
-        silence.
+        """Yield samples of the track in order, each time with the number of the first sample. A packet that cannot
+        be decoded becomes silence.
         """
         self._packets += 1
         self._found += packet.duration or 0
@@ -179,9 +181,8 @@ class Track:
                 yield at + early, tuple(plane[early * SAMPLE_BYTES :] for plane in planes)
 
     def _planes(self, frame: AudioFrame) -> Planes:
-        """Return the samples of each channel.
-
-        The resampler interleaves them, because PyAV 18.1 and 19.0 cannot read a frame of eight planes.
+        """Return the samples of each channel of the frame. The resampler interleaves the channels, because PyAV
+        18.1 and 19.0 cannot read a frame of eight planes.
         """
         content = bytes(memoryview(frame.planes[0])[: frame.samples * self._channels * SAMPLE_BYTES])
         if self._channels == 1:

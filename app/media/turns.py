@@ -1,6 +1,7 @@
 """Finds turns and windows of speech from the measured frames of 30 ms.
 
-Pure. A frame is one byte: the loudness (0 to 127, eight steps for a doubling), and the highest bit if it is speech.
+Pure. A frame is one byte: the lower seven bits are the loudness (0 to 127, eight steps for a doubling), and the
+highest bit is set if the frame is speech.
 """
 
 from collections import deque
@@ -58,11 +59,10 @@ Interval = tuple[int, int]
 
 
 def find_turns(frames: bytes, *, longest_ms: int, duration_ms: int) -> list[Interval]:
-    """Return the stretches of speech with their short pauses and a tenth of a second around them, in order and
-    without overlap.
-
-    A stretch longer than `longest_ms` is cut at its quietest pauses, and its parts touch. A stretch whose pauses
-    are filled by steady noise is also cut into touching parts, each of which begins with speech.
+    """Return the turns: stretches of speech with their short pauses and a tenth of a second around them, in order
+    and without overlap. A stretch longer than `longest_ms` is cut at its quietest pauses, without gaps between the
+    parts. A stretch whose pauses are filled by steady noise is also cut without gaps, and each part begins with
+    speech.
     """
     found: list[Interval] = []
     voiced = remove_noise(frames)
@@ -74,7 +74,9 @@ def find_turns(frames: bytes, *, longest_ms: int, duration_ms: int) -> list[Inte
 
 
 def remove_noise(frames: bytes) -> bytes:
-    """Return the frames without speech that is hardly louder than the softest moment of the surrounding seconds."""
+    """Return the frames, in which speech that is hardly louder than the softest moment of the surrounding seconds
+    no longer counts as speech.
+    """
     loudness = bytes(frame & LOUDNESS for frame in frames)
     smooth = bytes(map(max, loudness[:1] + loudness[:-1], loudness, loudness[1:] + loudness[-1:]))
     softest = _minimum_around(smooth, _STEADY_FRAMES)
@@ -98,7 +100,9 @@ def find_speech(frames: bytes) -> tuple[Interval, ...]:
 
 
 def find_windows(frames: bytes, *, longest_ms: int, duration_ms: int) -> list[Interval]:
-    """Return stretches of turns, each as long as possible, without the long pauses between them."""
+    """Return windows: each contains as many consecutive turns as fit into `longest_ms`, without a long pause
+    between them.
+    """
     found: list[Interval] = []
     for start, end in find_turns(frames, longest_ms=longest_ms, duration_ms=duration_ms):
         if found and end - found[-1][0] <= longest_ms and start - found[-1][1] <= _BREAK_MS:
@@ -109,13 +113,15 @@ def find_windows(frames: bytes, *, longest_ms: int, duration_ms: int) -> list[In
 
 
 def remove_traces(frames: bytes, other: bytes) -> bytes:
-    """Return the frames of a channel without speech that is only a trace of the other channel.
+    """Return the frames of a channel, in which speech that is only a trace of the other channel no longer counts as
+    speech.
 
     A microphone records some of the other person's voice, and Opus mixes each channel into the other, 24 dB softer
-    (measured on a stereo file of libopus, 2026-11-21). The detector reports both as speech. While one person
-    speaks, the other is usually silent, so the median shows how soft a trace is in this recording. Speech that is
-    less than 6 dB louder than the median is also a trace. Speech that is 15 dB softer than the other channel always
-    is a trace, and speech that is less than 6 dB softer never is.
+    (measured on a stereo file of libopus, 2026-11-21). The speech detector reports both kinds of traces as speech.
+    While one person speaks, the other is usually silent, so the median of the loudness differences shows how soft a
+    trace is in this recording. Speech up to 6 dB above this median also counts as a trace. Speech that is 15 dB
+    softer than the other channel is always a trace. Speech that is less than 6 dB softer than the other channel is
+    never a trace.
     """
     around = _loudest_around(other)
     softer = [near - (frame & LOUDNESS) for frame, near in zip(frames, around, strict=True)]
@@ -139,11 +145,10 @@ def merge_loudest(channels: Sequence[bytes]) -> bytes:
 
 
 def select_channels(channels: Mapping[int, bytes]) -> dict[int, bytes]:
-    """Return the channels to transcribe, each without speech that is a trace of another channel.
-
-    A channel is left out if another one carries its speech, or if it has no speech. Of two channels with the same
-    sound, the second is left out. A pair stays a pair if one of the two is silent, because the pair shows who does
-    not speak.
+    """Return the channels to transcribe, each without speech that is a trace of another channel. The function
+    leaves out a channel if another channel carries its speech, or if it has no speech. If two channels have the
+    same sound, the function leaves out the second. If only one channel of a pair is silent, the function keeps
+    both, because the pair shows who does not speak.
     """
     speaking = {number for number, frames in channels.items() if any(_find_stretches(frames))}
     kept = dict(channels) if len(channels) == 2 else {n: channels[n] for n in channels if n in speaking}
@@ -163,12 +168,14 @@ def select_channels(channels: Mapping[int, bytes]) -> dict[int, bytes]:
 
 
 def _others(channels: Mapping[int, bytes], number: int) -> bytes:
-    """Return for each frame the loudness of the loudest other channel, and whether any of them has speech."""
+    """Return for each frame the loudness of the loudest other channel, and whether any other channel has speech."""
     return merge_loudest([frames for other, frames in channels.items() if other != number])
 
 
 def _carries(frames: bytes, other: bytes) -> bool:
-    """Return whether the frames are as loud as the other ones, within half a doubling, wherever those are speech."""
+    """Return whether the frames are as loud as the other channel's frames, within half a doubling, wherever the
+    other channel has speech.
+    """
     speech = unlike = 0
     for one, another in zip(frames, other, strict=True):
         if another & SPEECH:
@@ -178,16 +185,16 @@ def _carries(frames: bytes, other: bytes) -> bool:
 
 
 def _loudest_around(frames: bytes) -> Iterator[int]:
-    """Yield for each frame the loudest of itself, of the frames before it within the reverberation time, and of the
-    next one.
+    """Yield for each frame the maximum loudness of this frame, the frames before it within the reverberation time,
+    and the next frame.
     """
     padded = bytes(_TAIL_FRAMES) + bytes(frame & LOUDNESS for frame in frames) + b"\0"
     return map(max, *(padded[start:] for start in range(_TAIL_FRAMES + 2)))
 
 
 def _find_stretches(frames: bytes) -> Iterator[Interval]:
-    """Yield the stretches of frames with enough speech and no long pause: the first frame, and the one after the
-    last.
+    """Yield the stretches of frames with enough speech and no long pause, each as its first frame and the frame
+    after its last.
     """
     start = last = -1
     speech = 0
@@ -205,8 +212,8 @@ def _find_stretches(frames: bytes) -> Iterator[Interval]:
 
 
 def _divide(whole: Interval, speech: Iterable[Interval], offset: int) -> Iterator[Interval]:
-    """Yield the interval, cut slightly before each of these stretches except the first. `offset` is the number of
-    frame 0.
+    """Yield the parts of the interval, which is cut slightly before each of these stretches of speech except the
+    first. `offset` is the position at which the frames of `speech` begin.
     """
     start, end = whole
     for first, _ in list(speech)[1:]:
@@ -217,7 +224,9 @@ def _divide(whole: Interval, speech: Iterable[Interval], offset: int) -> Iterato
 
 
 def _find_runs(frames: bytes, longest_pause: int) -> Iterator[Interval]:
-    """Yield the runs of frames with speech and no longer pause: the first frame, and the one after the last."""
+    """Yield the runs of speech whose pauses are at most `longest_pause` frames, each as its first frame and the
+    frame after its last.
+    """
     start = last = -1
     for number in _speech_frames(frames):
         if start >= 0 and number - last > longest_pause:
@@ -230,7 +239,7 @@ def _find_runs(frames: bytes, longest_pause: int) -> Iterator[Interval]:
 
 
 def _minimum_around(values: bytes, reach: int) -> Iterator[int]:
-    """Yield for each value the minimum of it and of `reach` values before and after it."""
+    """Yield for each value the minimum of the value itself and the `reach` values before and after it."""
     waiting: deque[int] = deque()
     for number in range(len(values) + reach):
         if number < len(values):
@@ -258,7 +267,9 @@ def _cut_at_quiet(frames: bytes, whole: Interval, longest_ms: int) -> Iterator[I
 
 
 def _find_quietest(frames: Sequence[int], earliest_ms: int, latest_ms: int) -> int:
-    """Return the middle of the quietest moment between the two times, or of the last one if there are several."""
+    """Return the middle of the quietest moment between the two times. If several moments are equally quiet, return
+    the middle of the last one.
+    """
     first, last = -(-earliest_ms // FRAME_MS), latest_ms // FRAME_MS
     half = _QUIET_FRAMES // 2
 

@@ -1,13 +1,13 @@
 """Opens an untrusted file in a child process. Only the child processes load this module.
 
-Before the child sees the first byte of the file, it limits its own time and memory and gives up opening anything:
-it can create no further file descriptor, not even in place of one that it closes, so neither a file nor a socket.
-It requests blocks of the object with a JSON line on standard output each, `{"block": 7}`, and reads them from
-standard input.
+Before the child process reads the first byte of the file, it limits its own time and memory, and gives up the right
+to open anything. The child can create no further file descriptor, not even in place of a closed one, so it can open
+neither a file nor a socket. The child requests each block of the object with a JSON line on standard output,
+`{"block": 7}`, and reads the block from standard input.
 
-FFmpeg opens any file that a playlist, a concat list, an SDP file or an MP4 data reference names (PyAV 18.1 and FFmpeg
-8, tried 2026-11-21). The demuxer is therefore fixed, external references are off, and opening anything except the
-object raises an error.
+FFmpeg opens any file that a playlist, a concat list, an SDP file or an MP4 data reference names (PyAV 18.1 and
+FFmpeg 8, tried 2026-11-21). Therefore this module fixes the demuxer, switches external references off, and raises
+an error if FFmpeg opens anything except the object.
 """
 
 import json
@@ -50,11 +50,15 @@ _LENIENT: dict[str, Any] = (
 
 
 class ObjectRefused(Exception):  # noqa: N818 - a result of the child, not an error of the program
-    """The object is not accepted: FFmpeg opened it, or tried to open something else."""
+    """This process refuses the object, because its content is not acceptable or because FFmpeg tried to open
+    something else.
+    """
 
 
 class Object:
-    """The object as PyAV reads it, through blocks from the parent, of which a few are cached."""
+    """The file object that PyAV reads. Its content comes in blocks from the parent process, and a few blocks are
+    cached.
+    """
 
     def __init__(self, size_bytes: int, block_bytes: int, kept_blocks: int) -> None:
         self.size_bytes = size_bytes
@@ -64,7 +68,7 @@ class Object:
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
 
     def read(self, size: int) -> bytes:
-        """Return `size` bytes from the position, or fewer at the end of the object."""
+        """Return `size` bytes from the current position, or fewer at the end of the object."""
         end = min(self._position + size, self.size_bytes)
         pieces = []
         while self._position < end:
@@ -74,7 +78,7 @@ class Object:
         return b"".join(pieces)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move the position, with `whence` as in `lseek`."""
+        """Move the current position, with `whence` as in `lseek`."""
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size_bytes}[whence]
         self._position = max(0, base + offset)
         return self._position
@@ -98,7 +102,9 @@ class Object:
 
 
 def confine(cpu_seconds: int, most_cpu_seconds: int, memory_bytes: int) -> None:
-    """Take rights and resources from this process. It may raise its own processor limit up to `most_cpu_seconds`."""
+    """Take rights and resources from this process. The process may raise its own limit of processor time up to
+    `most_cpu_seconds`.
+    """
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, most_cpu_seconds))
     if sys.platform == "linux":
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
@@ -109,7 +115,9 @@ def confine(cpu_seconds: int, most_cpu_seconds: int, memory_bytes: int) -> None:
 
 
 def open_container(file: Object, container: str, **others: str) -> InputContainer:
-    """Open the object as that container, with further options for the demuxer. Raises FFmpegError or Refused."""
+    """Open the object as a file of that container format, with further options for the demuxer. Raises FFmpegError
+    or ObjectRefused.
+    """
     options = {**_OPTIONS, **others, "format_whitelist": _DEMUXERS[container]}
     media: InputContainer = av.open(
         file, "r", format=container, container_options=options, io_open=_refuse_to_open, **_LENIENT
@@ -123,7 +131,7 @@ def is_one_of(stream: Stream, codecs: AbstractSet[str]) -> bool:
 
 
 def send(message: dict[str, object], *contents: bytes | memoryview) -> None:
-    """Write a line to the parent, followed by the bytes that it announces."""
+    """Write a JSON line to the parent process, followed by the bytes that the line announces."""
     sys.stdout.buffer.write(json.dumps(message).encode() + b"\n")
     for content in contents:
         sys.stdout.buffer.write(content)
@@ -131,7 +139,9 @@ def send(message: dict[str, object], *contents: bytes | memoryview) -> None:
 
 
 def receive(size_bytes: int) -> bytes:
-    """Read this many bytes from the parent. Ends this process if the parent is gone or has closed the pipe."""
+    """Read this many bytes from the parent process. End this process if the parent has ended or has closed the
+    pipe.
+    """
     content = sys.stdin.buffer.read(size_bytes)
     if len(content) < size_bytes:
         os._exit(0)
@@ -139,7 +149,7 @@ def receive(size_bytes: int) -> bytes:
 
 
 def report_refusals(work: Callable[[], None]) -> None:
-    """Run `work`, and tell the parent if the object is refused."""
+    """Run `work`, and report to the parent process if the object is refused."""
     try:
         work()
     except MemoryError:

@@ -1,7 +1,8 @@
 """Cloudflare's API for the features of a bucket that S3 lacks: locks, the r2.dev address, and custom domains.
 
-Only commands and the worker use it. It reads and replaces rules; other modules decide which locks must exist. The
-token appears in no error and no log. Errors carry Cloudflare's code, never its text.
+Only commands and the worker use this client. The client reads and replaces lock rules; other modules decide which
+locks must exist. Cloudflare's API token appears in no error and no log. Errors carry Cloudflare's code, never its
+text.
 
 The API is documented at developers.cloudflare.com/api/resources/r2/subresources/buckets (`locks`, `domains`), and
 in cloudflare-python `types/r2/buckets`, which is generated from the same specification; checked 2026-11-21.
@@ -66,8 +67,8 @@ _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
 @dataclass(frozen=True)
 class LockRule:
-    """A lock: nobody can delete or overwrite objects under the prefix ("" means all), for an age, until a day, or
-    without end.
+    """A bucket lock: nobody can delete or overwrite objects under the prefix ("" means all). The lock lasts until
+    an object has a certain age, until a date, or without end.
 
     The lock has no end if both `max_age_seconds` and `until` (aware) are None. If several locks cover an object,
     the longest counts. Every lock takes precedence over the bucket's lifecycle. Source: Cloudflare, "Bucket locks",
@@ -88,19 +89,21 @@ class LockRule:
 
 @dataclass(frozen=True)
 class PublicDomain:
-    """A public address of the bucket. If it is enabled, Cloudflare serves the bucket to everyone at this address."""
+    """A public address of the bucket. If the address is enabled, Cloudflare serves the bucket to everyone who
+    requests it.
+    """
 
     domain: str
     enabled: bool
 
 
 class Cloudflare:
-    """One bucket of an account. `token` needs the permission "Workers R2 Storage Write", or "... Read" for reading
-    alone.
+    """The client for one bucket of a Cloudflare account. `token` needs the permission "Workers R2 Storage Write",
+    or "Workers R2 Storage Read" to read only.
 
-    Methods raise Timeout("cloudflare_timeout") if it is unknown whether Cloudflare acted. They raise UpstreamFailed
-    with `cloudflare_unreachable`, a reason of `_REASONS`, or `cloudflare_failed` with the status and Cloudflare's
-    code. `aclose` does not close an `http` client that the caller passed in.
+    Methods raise Timeout("cloudflare_timeout") if it is unknown whether Cloudflare acted. Methods raise
+    UpstreamFailed with `cloudflare_unreachable`, a reason of `_REASONS`, or `cloudflare_failed` with the status and
+    Cloudflare's code. `aclose` does not close an `http` client that the caller passed in.
     """
 
     def __init__(

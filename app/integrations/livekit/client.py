@@ -1,9 +1,9 @@
 """Client of LiveKit: join tokens, egresses (start, stop, list), rooms and participants.
 
-Only this module imports `livekit-api`. Callers get frozen dataclasses with plain strings. The client never retries,
-because the server does not deduplicate egress starts and a second one would record twice (the vendor client's own
-failover for LiveKit Cloud is switched off). It never follows a redirect with storage keys in the body. It never
-passes on the vendor's text: errors become short codes of ours.
+Only this module imports `livekit-api`. The client returns frozen dataclasses with plain strings. The client never
+retries, because the server does not deduplicate egress starts and a second one would record twice (the vendor
+client's own failover for LiveKit Cloud is switched off). The client follows no redirect, because request bodies
+contain storage keys. The client never passes on LiveKit's error text: errors get short codes of our own.
 """
 
 import asyncio
@@ -60,19 +60,19 @@ JOIN_TTL_SECONDS: Final = 7200
 
 
 def is_definite(error: AppError) -> bool:
-    """Return whether the call certainly had no effect. Otherwise it may have had one, and a start must be looked
-    for.
+    """Return whether this error proves that the call had no effect. After any other error the call may have had an
+    effect: the caller must then look for an egress that LiveKit may have started.
     """
     return isinstance(error, LiveKitRefused)
 
 
 class LiveKit:
-    """One LiveKit project. Close it, because it holds an HTTP session that the first call opens.
+    """The client of one LiveKit project. Close the client after use, because its first call opens an HTTP session.
 
     Every method that calls LiveKit raises `LiveKitRefused` (definite), `UpstreamFailed("livekit_unavailable")` or
-    `Timeout("livekit_timeout")`. After the last two it is unknown whether the call took effect. The time limits are
-    our own: those of livekit-api 1.2.2 are never applied, and refusing a start for lack of capacity takes up to 22
-    s (checked 2026-11-21).
+    `Timeout("livekit_timeout")`. After UpstreamFailed or Timeout it is unknown whether the call took effect. The
+    time limits are our own: those of livekit-api 1.2.2 are never applied, and refusing a start for lack of capacity
+    takes up to 22 s (checked 2026-11-21).
     """
 
     def __init__(
@@ -109,11 +109,11 @@ class LiveKit:
     def join_token(
         self, *, identity: str, room: str, metadata: str, ttl_seconds: int = JOIN_TTL_SECONDS
     ) -> str:
-        """Return a token that lets `identity` into `room` and no other room. Sends no request.
+        """Return a token that lets `identity` into `room` and no other room, without a request to LiveKit.
 
-        Every participant can read `identity` and `metadata`, so they contain only ids. No name is set. LiveKit
-        checks the token when it is used to connect, and leaving the room does not end it. Raises ValueError for an
-        empty identity or room.
+        Every participant can read `identity` and `metadata`, so they contain only ids. The token contains no
+        display name. LiveKit checks the token when a participant connects, and the token stays valid after the
+        participant has left the room. Raises ValueError for an empty identity or room.
         """
         if ttl_seconds <= 0:
             raise ValueError("a join token needs a time to live")
@@ -141,8 +141,8 @@ class LiveKit:
     ) -> EgressSnapshot:
         """Record `room_name` into one MP4 at `object_key`, which LiveKit uploads when the recording has ended.
 
-        The room must exist (LiveKitRefused `not_found`). The key must end in `.mp4` and contain no braces
-        (ValueError), because LiveKit would change it.
+        If the room does not exist, the method raises LiveKitRefused (`not_found`). The method raises ValueError if
+        the key does not end in `.mp4` or contains braces, because LiveKit would change such a key.
         """
         return await self._start(requests.video(room_name, object_key, upload))
 
@@ -152,8 +152,9 @@ class LiveKit:
         """Record the sound of one published track until it is unpublished, its room closes, or the egress is
         stopped.
 
-        Like `start_room_composite`, but the key ends in `.mp4` (AAC) or `.ogg` (Opus). LiveKit accepts an unknown
-        SID, and the egress is FAILED after 30 s. The egress needs no browser and a quarter of the processor time.
+        The method works like `start_room_composite`, but the object key ends in `.mp4` (AAC) or `.ogg` (Opus).
+        LiveKit accepts an unknown track SID, and the egress is FAILED after 30 s. An egress of one track needs no
+        browser, and a quarter of the processor time of a room composite.
         """
         return await self._start(requests.microphone(room_name, track_sid, object_key, upload))
 
@@ -168,16 +169,16 @@ class LiveKit:
     ) -> EgressSnapshot:
         """Record the sound of two people into one Ogg: the doctor on the left channel, the patient on the right.
 
-        Like `start_microphone`, but the key ends in `.ogg`. LiveKit waits 30 s for both people. An egress service
-        that does not know the call refuses it (LiveKitRefused `invalid_argument`; egress 1.9.1, read 2026-11-29).
+        The method works like `start_microphone`, but the object key ends in `.ogg`. LiveKit waits up to 30 s until
+        both people have published a microphone. An egress service that does not know this kind of request refuses
+        it (LiveKitRefused `invalid_argument`; egress 1.9.1, read 2026-11-29).
         """
         people = doctor_identity, patient_identity
         return await self._start(requests.speakers(room_name, *people, object_key, upload))
 
     async def stop_egress(self, egress_id: str) -> StopOutcome:
-        """Ask LiveKit to end an egress. Safe to repeat.
-
-        A Timeout may mean that the node died. LiveKit then lists the egress as active without end (livekit#1717).
+        """Ask LiveKit to end an egress. A repeated call has no further effect. A Timeout may mean that the node of
+        the egress died. LiveKit lists the egress of a dead node as active without end (livekit#1717).
         """
         try:
             async with self._call(self._timeout_seconds) as api:
@@ -217,10 +218,11 @@ class LiveKit:
     async def recorder_answers(self, egress_id: str) -> bool | None:
         """Return whether the recording process answers, or None if LiveKit does not say.
 
-        LiveKit lists an egress as active without end if its process died. An update of its streams that names no
-        stream reaches the process, which refuses it, and changes nothing (livekit-server 1.13.5 and livekit/egress
-        1.9.1, tried 2026-11-29). LiveKit does not say for an egress that is ending or has ended. A process that is
-        still starting does not answer. The absence of an answer takes 3 s.
+        LiveKit lists an egress as active without end if its process died. This method therefore sends an update of
+        the egress's streams that names no stream: the process refuses the update, and nothing changes
+        (livekit-server 1.13.5 and livekit/egress 1.9.1, tried 2026-11-29). LiveKit does not say whether the process
+        answers if the egress is ending or has ended. A recording process that is still starting does not answer. If
+        the process does not answer, LiveKit reports this after 3 s.
         """
         try:
             async with self._call(self._timeout_seconds) as api:
@@ -235,10 +237,9 @@ class LiveKit:
 
     async def is_connected(self, room: str, identity: str) -> bool | None:
         """Return whether LiveKit's server is connected to a listed participant, or None if LiveKit does not say.
-
-        After a crash of the server, its list contains everyone who was there. An update without a change reaches
-        the connection itself and changes nothing (livekit-server 1.13.5, tried 2026-11-29). The absence of an
-        answer takes 3 s.
+        After a crash, LiveKit's server still lists the participants from before the crash. This method therefore
+        sends an update of the participant without a change, which only a live connection answers (livekit-server
+        1.13.5, tried 2026-11-29). If no connection answers, LiveKit reports this after 3 s.
         """
         try:
             async with self._call(self._timeout_seconds) as api:
@@ -252,19 +253,19 @@ class LiveKit:
         return True
 
     async def connected(self, room: str) -> list[ParticipantSnapshot]:
-        """Return the participants listed in `room`, without those to whom LiveKit says that it is not connected."""
+        """Return the participants listed in `room`, except those whom LiveKit reports as not connected."""
         return await self.connected_of(room, await self.participants(room))
 
     async def connected_of(
         self, room: str, listed: Sequence[ParticipantSnapshot]
     ) -> list[ParticipantSnapshot]:
-        """Return the participants of `listed`, without those to whom LiveKit says that it is not connected."""
+        """Return the participants of `listed`, except those whom LiveKit reports as not connected."""
         answers = await asyncio.gather(*(self.is_connected(room, somebody.identity) for somebody in listed))
         return [somebody for somebody, answer in zip(listed, answers, strict=True) if answer is not False]
 
     async def rooms(self, names: Sequence[str] | None) -> list[RoomSnapshot]:
-        """Return the rooms of `names` that are open now, or every open room if `names` is None. Sends no request
-        for an empty list.
+        """Return the rooms of `names` that are open now, or every open room if `names` is None. For an empty list
+        of names, the method sends no request.
         """
         if names is not None and not names:
             return []
@@ -273,8 +274,8 @@ class LiveKit:
         return [snapshots.room(info) for info in answer.rooms]
 
     async def remove_participant(self, room: str, identity: str) -> None:
-        """Remove a participant, or find that they are not in the room. Their join token lets them in again while it
-        is valid.
+        """Remove a participant from the room; do nothing if they are not in it. A removed participant can join
+        again while their join token is valid.
         """
         try:
             async with self._call(self._timeout_seconds) as api:
@@ -290,7 +291,8 @@ class LiveKit:
         return [snapshots.participant(info) for info in answer.participants]
 
     async def reachable(self) -> Reachability:
-        """Request a room that does not exist, its egresses, and an egress that records nothing.
+        """Test that LiveKit answers: request a room that does not exist, its egresses, and an egress that records
+        nothing.
 
         `no_egress`: the server cannot have an egress service. `no_recorder`: no egress service runs or has free
         processor time; LiveKit says so after 22 s. An egress service refuses a request without a room, a track and

@@ -61,11 +61,11 @@ class LiveKitRefused(UpstreamFailed):
 
 
 class LiveKitUnanswered(UpstreamFailed):
-    """LiveKit's server answered, but the process behind it did not: `livekit_unavailable`."""
+    """LiveKit's server answered, but the process behind the server did not: reason `livekit_unavailable`."""
 
 
 def refusal_of(error: ServerError, our_clock_ahead_seconds: float | None) -> AppError:
-    """Return the AppError for LiveKit's answer: LiveKitRefused if the call certainly had no effect."""
+    """Return the AppError for an error answer of LiveKit: LiveKitRefused if the call certainly had no effect."""
     if error.status == _AMBIGUOUS_STATUS:
         return Timeout("livekit_timeout")
     if NO_EGRESS_MARK in error.message:

@@ -1,7 +1,7 @@
 """Builds the egress requests for LiveKit: the video of a room, one microphone, or two speakers.
 
-Pure. Refuses object keys that LiveKit would change: it appends a missing extension, replaces braces, and cleans
-paths (`pkg/config/output_file.go` of livekit/egress, read 2026-11-21).
+Pure. This module refuses object keys that LiveKit would change. LiveKit appends a missing extension, replaces
+braces, and cleans paths (`pkg/config/output_file.go` of livekit/egress, read 2026-11-21).
 """
 
 from collections.abc import Mapping
@@ -57,8 +57,8 @@ class S3Credentials(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class S3Target:
-    """The target of LiveKit's upload. The credentials must be valid until the upload after the consultation has
-    ended.
+    """The S3 bucket and credentials with which LiveKit uploads a recording. LiveKit uploads after the consultation
+    has ended, so the credentials must still be valid then.
     """
 
     endpoint_url: str
@@ -69,7 +69,9 @@ class S3Target:
 
 
 def video(room_name: str, object_key: str, upload: S3Target) -> RoomCompositeEgressRequest:
-    """Return the request for one MP4 of the room. Raises ValueError for a key that LiveKit would change."""
+    """Return the egress request that records the room into one MP4. Raises ValueError for an object key that
+    LiveKit would change.
+    """
     output = _output(_extension(object_key, ".mp4"), object_key, upload)
     encoding = EncodingOptions(key_frame_interval=KEY_FRAME_INTERVAL_SECONDS)
     return RoomCompositeEgressRequest(room_name=room_name, file_outputs=[output], advanced=encoding)
@@ -78,10 +80,11 @@ def video(room_name: str, object_key: str, upload: S3Target) -> RoomCompositeEgr
 def microphone(
     room_name: str, track_sid: str, object_key: str, upload: S3Target
 ) -> TrackCompositeEgressRequest:
-    """Return the request for the sound of one track. The key's extension (`.mp4`, `.ogg`) selects the file type.
-    Raises like `video`.
+    """Return the request for the sound of one track. The object key's extension (`.mp4`, `.ogg`) selects the file
+    type. Raises like `video`.
 
-    The request names only the audio track, because LiveKit would wait for both if it also named a video track.
+    The request names only the audio track, because LiveKit would also wait for a video track if the request named
+    one.
     """
     if not track_sid:
         raise ValueError("a microphone is recorded by the SID of its track")
@@ -100,8 +103,8 @@ def speakers(
     """Return the request for the sound of two people in one Ogg, the doctor LEFT and the patient RIGHT. Raises like
     `video`.
 
-    A route takes every audio track of its participant, and LiveKit waits 30 s for both people (`matchesAudioRoute`,
-    `awaitMediaTracks` in `pkg/pipeline/source/sdk.go` of livekit/egress, read 2026-11-29).
+    A route in the request takes every audio track of its participant, and LiveKit waits 30 s for both people
+    (`matchesAudioRoute`, `awaitMediaTracks` in `pkg/pipeline/source/sdk.go` of livekit/egress, read 2026-11-29).
     """
     if not doctor_identity or not patient_identity or doctor_identity == patient_identity:
         raise ValueError("two speakers are recorded by two identities")
@@ -120,7 +123,9 @@ def speakers(
 
 
 def _extension(object_key: str, *allowed: str) -> str:
-    """Return the one of `allowed` in which the key ends. Raises ValueError for a key that LiveKit would change."""
+    """Return the extension from `allowed` with which the object key ends. Raises ValueError for an object key that
+    LiveKit would change.
+    """
     found = next((extension for extension in allowed if object_key.endswith(extension)), None)
     if found is None or object_key.startswith(("/", ".")) or set(object_key) & set("{}"):
         expected = " or ".join(allowed)

@@ -1,7 +1,7 @@
 """Translates LiveKit's egresses, rooms and participants into our own types.
 
-Pure. The vendor's error texts are not passed on, because they quote endpoints and keys; errors have LiveKit's code
-and a reason of ours. LiveKit's `location` is also dropped, because the key identifies the object.
+Pure. The snapshots omit LiveKit's error texts, because those quote endpoints and keys. An error has LiveKit's code
+and one of our reasons. The snapshot also omits LiveKit's `location`, because the object key identifies the object.
 """
 
 from dataclasses import dataclass
@@ -50,9 +50,9 @@ even if the egress was stopped (livekit/egress 1.9.1, seen 2026-11-29).
 class EgressSnapshot:
     """An egress as LiveKit describes it at one moment.
 
-    `object_key` is the requested file path, by which a start whose answer was lost is found again; None if the
-    request was not ours. `duration_seconds` and `size_bytes` are None until the upload has ended. `error_reason` is
-    None without an error, and `failed` if LiveKit says no more.
+    `object_key` is the requested file path; None if another program requested the egress. If LiveKit's answer to a
+    start was lost, the worker finds the egress by this key. `duration_seconds` and `size_bytes` are None until the
+    upload has ended. `error_reason` is None if the egress has no error, and `failed` if LiveKit gives no details.
     """
 
     egress_id: str
@@ -70,7 +70,9 @@ class EgressSnapshot:
 
     @property
     def is_over(self) -> bool:
-        """Return whether LiveKit calls the egress ended, successfully or not. The egress of a dead node never is."""
+        """Return whether LiveKit reports the egress as ended, successfully or not. LiveKit never reports the egress
+        of a dead node as ended.
+        """
         return self.status in OVER
 
 
@@ -86,7 +88,7 @@ class RoomSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class ParticipantSnapshot:
-    """A participant of a room. `kind` is `standard`, `egress`, `ingress`, `sip`, `agent` or similar.
+    """A participant of a LiveKit room. `kind` is `standard`, `egress`, `ingress`, `sip`, `agent` or similar.
 
     `microphones` are the SIDs of the audio tracks that are published as microphones, including muted ones.
     """
@@ -101,13 +103,13 @@ class ParticipantSnapshot:
 
     @property
     def is_person(self) -> bool:
-        """Return whether LiveKit counts the participant among the people of a room."""
+        """Return whether LiveKit counts the participant as a person, not as a recorder."""
         return self.kind in ("standard", "sip", "ingress")
 
 
 def egress(info: EgressInfo) -> EgressSnapshot:
-    """Translate an egress. A status that this version of the client does not know is `unknown`; impossible numbers
-    are None.
+    """Translate LiveKit's egress. A status that this version of the client does not know becomes `unknown`, and an
+    impossible number becomes None.
     """
     file = info.file_results[0] if info.file_results else info.file
     failed = bool(info.error or info.error_code or info.status == EgressStatus.EGRESS_ABORTED)

@@ -1,11 +1,11 @@
-"""Verifies LiveKit's webhooks over their raw bytes, strictly, and reads only what a hint needs.
+"""Verifies LiveKit's webhooks strictly, over their raw bytes, and reads only the few fields that Resguardo uses.
 
-LiveKit signs a notification with a bare JWT (HS256, the API secret) whose `sha256` claim is the base64
-SHA-256 of the body (`webhook/resource_url_notifier.go` of livekit/protocol, read 2026-11-21). Nothing is
-parsed before the signature and the hash hold. The egress request that travels in a notification can carry
-storage keys: it is never kept. Refused on purpose: tokens without `exp`, tokens that live longer than LiveKit
-makes them, and any egress status that LiveKit does not name, because its own client reads an unknown one as
-STARTING.
+LiveKit signs a notification with a bare JWT (HS256, the API secret) whose `sha256` claim is the base64 SHA-256 of
+the body (`webhook/resource_url_notifier.go` of livekit/protocol, read 2026-11-21). This module parses no webhook
+before it has verified the signature and the hash. The egress request in a notification can contain storage keys, so
+this module never keeps it. This module refuses tokens without `exp`, and tokens that are valid for longer than
+LiveKit's own. It also refuses an egress status that LiveKit does not define, because LiveKit's client reads an
+unknown status as STARTING.
 """
 
 import base64
@@ -49,10 +49,11 @@ _SECONDS: Final = re.compile(r"[0-9]{1,11}")
 
 @dataclass(frozen=True, slots=True)
 class WebhookEvent:
-    """One verified notification. `egress_id` is None if LiveKit left it empty, as it does for a failed auto-egress.
+    """One verified webhook notification of LiveKit. `egress_id` is None if LiveKit left the id empty, as LiveKit
+    does for a failed auto-egress.
 
     `microphone_sid` and `publisher_identity` are set only if a participant has published a microphone
-    (`track_published`). The room then has a name.
+    (`track_published`). A notification of a published microphone always has the name of the room.
     """
 
     event_id: str
@@ -66,8 +67,8 @@ class WebhookEvent:
 
 
 class WebhookVerifier:
-    """Verifies webhooks with the secrets by API key. Several keys may be valid at once, so that keys can be
-    rotated.
+    """Verifies webhooks with LiveKit's API secrets, each found by its API key. Several API keys may be valid at
+    once, so that they can be rotated.
     """
 
     def __init__(self, keys: Mapping[str, str]) -> None:
@@ -76,11 +77,10 @@ class WebhookVerifier:
         self._keys = dict(keys)
 
     def verify(self, body: bytes, authorization: str | None) -> WebhookEvent:
-        """Return the event in `body`.
-
-        `authorization` is the unchanged header: a bare JWT, or one after `Bearer `. Raises Unauthenticated
-        (`webhook_signature`) if the key, signature, times or hash are invalid. Raises InvalidInput
-        (`webhook_too_large`, `webhook_body`, `webhook_status`) if the signed body is not a valid notification.
+        """Return the event in `body`. `authorization` is the unchanged Authorization header: a bare JWT, or a JWT
+        after `Bearer `. Raises Unauthenticated (`webhook_signature`) if the key, signature, times or hash are
+        invalid. Raises InvalidInput (`webhook_too_large`, `webhook_body`, `webhook_status`) if the signed body is
+        not a valid notification.
         """
         if len(body) > MAX_BODY_BYTES:
             raise InvalidInput("webhook_too_large", max_bytes=MAX_BODY_BYTES)
@@ -149,9 +149,8 @@ def _read(body: bytes) -> WebhookEvent:
 
 
 def _microphone(notification: Mapping[str, object]) -> tuple[str | None, str | None]:
-    """Who published the microphone, and its track's SID; None twice for any other track.
-
-    A track of sound has no `type` in proto3 JSON: AUDIO is zero.
+    """Return the identity of the participant who published the microphone, and the SID of its track; (None, None)
+    for any other track. In proto3 JSON an audio track has no `type`, because AUDIO is zero.
     """
     track, publisher = _object(notification.get("track")), _object(notification.get("participant"))
     source, kind = track.get("source", "UNKNOWN"), track.get("type", "AUDIO")
@@ -197,5 +196,5 @@ def _name(value: object) -> str | None:
 
 
 def _instant(value: object) -> datetime:
-    """Seconds since 1970, which proto3 JSON writes as a string (int64)."""
+    """A time in seconds since 1970, which proto3 JSON writes as a string (int64)."""
     return datetime.fromtimestamp(int(_matching(_SECONDS, value)), tz=UTC)

@@ -1,10 +1,11 @@
 """Checks a speech service's answer for a chunk of sound, and repairs its times.
 
-The module refuses an answer that cannot be right: another shape, more segments or characters than anybody can speak in
-the time, or text that is in no segment. It does not refuse an answer for one implausible time, because the request
-would be paid for again: that segment gets its time from its neighbours. A marker such as `[BLANK_AUDIO]` is not text.
-A marker such as `[inaudible]` means that somebody spoke and was not understood. No error, log or `repr` contains text
-of an answer. Whether the text is correct is not checked.
+The module refuses an answer of an unknown shape, with more segments or characters than anybody can speak in the
+time, or with text that is in no segment. The module does not refuse an answer for one implausible time, because the
+request would then be paid for again. Instead, the segment with the implausible time gets its time from its
+neighbours. A marker such as `[BLANK_AUDIO]` is not text. A marker such as `[inaudible]` means that the model did
+not understand what somebody said. No error, log or `repr` contains text of an answer. The module does not check
+whether the text is correct.
 """
 
 import re
@@ -81,9 +82,8 @@ _NAMES: Final = {"english": "en", "spanish": "es"}
 
 @dataclass(frozen=True)
 class Figures:
-    """The vendor's confidence values for a segment. A value is None if the vendor does not return it.
-
-    `avg_logprob` is the mean natural logarithm of the tokens' probabilities: 0 is certain.
+    """The speech service's confidence values for a segment. A confidence value is None if the service does not
+    return it. `avg_logprob` is the mean natural logarithm of the tokens' probabilities: 0 is certain.
     """
 
     avg_logprob: float | None = None
@@ -96,10 +96,9 @@ NO_FIGURES: Final = Figures()
 
 @dataclass(frozen=True)
 class SpeechSegment:
-    """A stretch of speech with its text. Times are from the beginning of the chunk.
-
-    `speaker` is the vendor's label of the voice, or None. An unintelligible segment has no text, because the model did
-    not understand the speech.
+    """A stretch of speech with its text. The start and end times count from the beginning of the chunk. `speaker`
+    is the speech service's label of the voice, or None. An unintelligible segment has no text, because the model
+    did not understand the speech.
     """
 
     start_ms: int
@@ -113,9 +112,8 @@ class SpeechSegment:
 
 @dataclass(frozen=True)
 class SpeechAnswer:
-    """The segments of one chunk in order of start; none if nobody spoke.
-
-    `language` is a code of ISO 639-1 or 639-3, or None if the vendor states no language.
+    """The recognized segments of one chunk in order of start; no segment if nobody spoke. `language` is a code of
+    ISO 639-1 or 639-3, or None if the speech service states no language.
     """
 
     segments: tuple[SpeechSegment, ...]
@@ -160,8 +158,8 @@ def parse_answer(
     A segment is uncertain if its `avg_logprob` is below `uncertain_logprob`, or if the model reports that nobody
     speaks in it. A segment without confidence values is not uncertain.
 
-    Text without times becomes one segment over the whole chunk. Each text is one line in NFC. The segments are in
-    order of start, and within the chunk. A segment without text is left out.
+    Text without times becomes one segment over the whole chunk. The text of each segment is one line in NFC. The
+    segments are in order of start, and within the chunk. The function leaves out a segment without text.
     """
     try:
         if api is SpeechApi.TEXT:
@@ -186,7 +184,7 @@ def _mark_uncertain(segment: SpeechSegment, uncertain_logprob: float) -> SpeechS
 
 
 def strip_markers(text: str) -> str:
-    """Return the text as one line without markers, or "" if it contains only markers.
+    """Return the text as one line without markers, or "" if the text contains only markers.
 
     Models write a marker for sound that is not speech: `[BLANK_AUDIO]`, `(music)`, `*coughs*`, musical notes.
     """
@@ -203,7 +201,9 @@ def _keep_spoken(marker: re.Match[str]) -> str:
 
 
 def is_unintelligible(text: str) -> bool:
-    """Return whether the text has only markers, and one of them means that somebody was not understood."""
+    """Return whether the text consists of markers, and one of them means that the model did not understand
+    somebody.
+    """
     line = remove_unsafe_characters(text)
     if not any(map(_is_unintelligible_marker, _MARKER.finditer(line))):
         return False
@@ -277,7 +277,9 @@ def _parse_segments(answer: _Timed, duration_ms: int) -> SpeechAnswer:
 
 
 def _segment(one: _Segment, start_ms: int, end_ms: int) -> SpeechSegment:
-    """Return the segment, without text if the text is a loop or a marker for speech that was not understood."""
+    """Return the segment; without text if the text is a loop or a marker for speech that the model did not
+    understand.
+    """
     text = strip_markers(one.text)
     has_no_text = is_unintelligible(one.text) or is_loop(text, end_ms - start_ms + TOLERANCE_MS)
     figures = Figures(_logprob(one.avg_logprob), _number(one.no_speech_prob), _number(one.compression_ratio))
@@ -298,8 +300,8 @@ def _mean_logprob(tokens: object) -> float | None:
 def _logprob(given: object) -> float | None:
     """Return the log probability, or None if the value is not a number.
 
-    Minus infinity and NaN become the lowest value: a model computes them for sound that it cannot transcribe, and such
-    text must not count as certain.
+    Minus infinity and NaN become the lowest value, because a model computes them for sound that it cannot
+    transcribe. Text from such sound must not count as certain.
     """
     if isinstance(given, float) and (isnan(given) or given <= _LOWEST_LOGPROB):
         return _LOWEST_LOGPROB
@@ -325,9 +327,11 @@ def _speaker(label: object) -> str | None:
 
 
 def _repair_times(times: Sequence[tuple[int | None, int | None]], duration_ms: int) -> list[tuple[int, int]]:
-    """Return starts and ends within the chunk. A segment with an implausible start is placed between its neighbours.
+    """Return the start and end of each segment, limited to the chunk. A segment with an implausible start is placed
+    between its neighbours.
 
-    If the starts are not in order, the longest ascending sequence of starts is kept, and the others are implausible.
+    If the starts are not in order, the function keeps the longest ascending sequence, and treats the other starts
+    as implausible.
     """
     kept = _keep_ascending([start if _is_within(start, duration_ms) else None for start, _ in times])
     following: list[int] = []
@@ -353,7 +357,7 @@ def _is_within(start: int | None, duration_ms: int) -> bool:
 def _keep_ascending(starts: Sequence[int | None]) -> list[int | None]:
     """Return the starts, with None for each start outside the longest ascending sequence.
 
-    Starts that go back by no more than the tolerance are all kept.
+    A start that lies before the previous one by no more than the tolerance is kept.
     """
     latest = -TOLERANCE_MS
     for start in starts:
@@ -389,7 +393,9 @@ def _require_speakable(texts: Sequence[str], duration_ms: int) -> None:
 
 
 def _is_piled(text: str) -> bool:
-    """Return whether more combining marks follow each other than any script needs, ignoring invisible characters."""
+    """Return whether the text has more consecutive combining marks than any script needs, ignoring invisible
+    characters.
+    """
     visible = (kind for kind in map(unicodedata.category, text) if kind not in _INVISIBLE)
     runs = groupby(visible, key=lambda kind: kind.startswith("M"))
     return any(is_mark and sum(1 for _ in run) > MARKS_AT_ONCE for is_mark, run in runs)

@@ -1,9 +1,10 @@
 """Sends sound to a speech service that is compatible with OpenAI's API, and returns the recognized text.
 
-Only this module sends sound to the service. It sends each request once: the transcription retries, because it knows
-which requests may have been paid for. The client follows no redirect, reads no environment variable, and sends only
-the headers that the request needs. It reads at most 16 KiB of an error response, for the vendor's code (`refusals`),
-and never repeats the vendor's message. Each answer is checked (`answers`) before it is returned.
+Only this module sends sound to the service. This module sends each request once. The transcription code repeats
+requests, because it knows which requests may have been paid for. The client follows no redirect, reads no
+environment variable, and sends only the headers that the request needs. The client reads at most 16 KiB of an error
+response, for the vendor's code (`refusals`), and never repeats the vendor's message. The client checks each answer
+(`answers`) before it returns the answer.
 """
 
 import asyncio
@@ -71,10 +72,10 @@ for _chatty in ("openai", "httpx2", "httpcore2"):
 
 
 class Speech:
-    """A client of one service and one of its models. Close it with `aclose`.
+    """A client of one speech service and one of its models. Close the client with `aclose`.
 
-    `model` must support the answer format `api`. `base_url` None means OpenAI. Text with a mean log probability below
-    `uncertain_logprob` is uncertain.
+    `model` must support the answer format `api`. If `base_url` is None, the service is OpenAI. Text with a mean log
+    probability below `uncertain_logprob` is uncertain.
     """
 
     def __init__(
@@ -107,7 +108,9 @@ class Speech:
 
     @property
     def cut(self) -> Cut:
-        """Return how sound must be cut: in windows for a model that distinguishes voices, in turns for other models."""
+        """Return how sound must be cut for the model: in windows for a model that distinguishes voices, in turns
+        for other models.
+        """
         return Cut.WINDOWS if self._api is SpeechApi.DIARIZED_JSON else Cut.TURNS
 
     async def aclose(self) -> None:
@@ -117,8 +120,8 @@ class Speech:
     async def transcribe(self, flac: bytes, *, language: str | None) -> SpeechAnswer:
         """Return the text of one chunk of sound, a FLAC file of at most `MAX_CHUNK_BYTES` and `MAX_CHUNK_MS`.
 
-        `language` is a code of ISO 639-1, or None if the service is to detect the language. A chunk shorter than
-        `MIN_CHUNK_MS` contains no word and is not sent.
+        `language` is a code of ISO 639-1, or None if the service is to detect the language. The client does not
+        send a chunk shorter than `MIN_CHUNK_MS`, because it contains no word.
 
         Temporary errors: RateLimited (speech_busy) and UpstreamFailed (speech_failed), with `retry_after_seconds` of
         at most an hour if the vendor states it. Temporary errors of a request that may have been paid for: Timeout
@@ -214,7 +217,9 @@ async def _refusal_body(response: httpx2.Response) -> bytes:
 
 
 def _retry_after(response: httpx2.Response) -> dict[str, int]:
-    """Return the seconds of the header Retry-After, or nothing. A date in the header is ignored (RFC 9110, 10.2.3)."""
+    """Return the seconds of the Retry-After header, or nothing. The function ignores a date in the Retry-After
+    header (RFC 9110, 10.2.3).
+    """
     given = response.headers.get("retry-after", "")
     if not (given.isascii() and given.isdigit()):
         return {}

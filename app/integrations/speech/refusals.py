@@ -1,8 +1,8 @@
 """Translates the error responses of a speech service into our reasons, one reason for each remedy.
 
-The codes are OpenAI's (its guide "Error codes", and public issues of its users; checked 2026-11-29). Compatible
-services use the same codes. OpenAI states some of them in `code`, and others only in `type`. An unknown code becomes
-the detail `vendor_code`. The vendor's message is never read.
+The error codes are OpenAI's (its guide "Error codes", and public issues of its users; checked 2026-11-29).
+Compatible services use OpenAI's error codes. OpenAI states some error codes in `code`, and others only in `type`.
+An unknown error code becomes the detail `vendor_code`. This module never reads the vendor's message.
 """
 
 import json
@@ -54,7 +54,7 @@ _ANSWER_FORMAT: Final = frozenset({"response_format", "timestamp_granularities",
 
 
 def translate_refusal(status: int, body: bytes, retry_after: Mapping[str, int]) -> AppError:
-    """Return the AppError for a response other than 200. `body` may be truncated, empty, or not JSON.
+    """Return the AppError for a response with a status other than 200. `body` may be truncated, empty, or not JSON.
 
     `retry_after` is a detail of the error: the time until the next attempt.
     """
@@ -84,7 +84,7 @@ def _translate_status(status: int, named: Mapping[str, str], retry_after: Mappin
 
 
 def _parse_error(body: bytes) -> Mapping[str, Any]:
-    """Return the `error` object of the document, or the document itself if it has none."""
+    """Return the `error` object of the JSON document, or the document itself if it has no such object."""
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):

@@ -1,7 +1,8 @@
 """Tests that the bucket accepts every kind of request that the product sends, and names the kind that fails.
 
-A GET shows why a server refuses. The worker uses HEAD, and doctors download with a presigned GET. A server may
-accept one and refuse another, and botocore corrects some wrong settings only for its own requests.
+The check sends a GET, because the answer to a GET shows why a server refuses. The worker uses HEAD, and doctors
+download with a presigned GET. A server may accept one kind of request and refuse another, and botocore corrects
+some wrong settings only for its own requests.
 """
 
 from datetime import UTC, datetime
@@ -36,7 +37,7 @@ _MAY_BE_STYLE: Final = frozenset(
 async def check_access(
     storage: Storage, *, url_lifetime_seconds: int, other_style: Storage | None = None
 ) -> None:
-    """Return if a GET, a HEAD and a presigned GET succeed, and the bucket keeps no old versions.
+    """Check that a GET, a HEAD and a presigned GET succeed, and that the bucket keeps no old versions.
 
     Raises UpstreamFailed and Timeout with the reason: `storage_path_style` if only `other_style` works,
     `storage_presigned_refused` if the store refuses only presigned URLs, or `storage_versioned`.
@@ -63,7 +64,7 @@ async def _is_reached(storage: Storage) -> bool:
 
 
 async def _get_presigned(url: str) -> None:
-    """Request a presigned URL. An empty bucket answers 404 to a URL that it accepts."""
+    """Request a presigned URL. The store of an empty bucket answers 404 to a presigned URL that it accepts."""
     trusts_proxies = urlsplit(url).hostname not in _LOOPBACK
     try:
         async with (
@@ -82,8 +83,8 @@ async def _get_presigned(url: str) -> None:
 
 
 def _refusal(answer: httpx.Response, code: str) -> AppError:
-    """Return the error. A presigned URL expires sooner than a signature in a header, so a small clock error can
-    affect only the URL.
+    """Return the AppError for a refused presigned URL. A presigned URL expires sooner than a signature in a header,
+    so a small clock error can affect only presigned URLs.
     """
     refusal = refusal_of(code, answer.status_code, "presigned_get")
     ahead = measure_seconds_ahead(answer.headers, datetime.now(UTC))

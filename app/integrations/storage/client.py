@@ -1,4 +1,4 @@
-"""The client of the bucket. Its methods call the functions of this package, which send the requests."""
+"""The client of an S3 bucket. The client's methods call the functions of this package, which send the requests."""
 
 from collections.abc import AsyncIterable, AsyncIterator
 from typing import Final
@@ -18,8 +18,8 @@ _MARK_BYTES: Final = 200
 
 
 class Storage:
-    """One bucket, accessed with one pair of credentials. Each method does what its function says; the errors of all
-    methods that call the store are those of `S3Caller.call`.
+    """The client of one bucket, with one pair of credentials. Each method calls the function that its docstring
+    names. All methods that send a request raise the errors of `S3Caller.call`.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class Storage:
         return listing.list_uploads(self._s3, prefix, page_size=page_size)
 
     async def abort_upload(self, key: str, upload_id: str) -> bool:
-        """Abort an unfinished upload. Return False if it had already ended. See `listing.abort_upload`."""
+        """Abort an unfinished upload. Return False if the upload had already ended. See `listing.abort_upload`."""
         return await listing.abort_upload(self._s3, key, upload_id)
 
     async def require_unversioned(self, key: str) -> None:
@@ -130,8 +130,8 @@ class Storage:
         await objects.require_unversioned(self._s3, key)
 
     async def claim(self, mark: str) -> None:
-        """Mark the bucket as this deployment's. Raises Conflict (`storage_of_another_deployment`) if it has another
-        mark.
+        """Mark the bucket as this deployment's. Raises Conflict (`storage_of_another_deployment`) if the bucket has
+        the mark of another deployment.
 
         Raises UpstreamFailed (`storage_overwrites`) if the store ignores conditional writes, on which Resguardo
         relies to overwrite nothing.
@@ -143,15 +143,14 @@ class Storage:
             raise UpstreamFailed("storage_overwrites")
 
     async def read_mark(self) -> str | None:
-        """Return the bucket's mark, or None if it has none."""
+        """Return the mark of the deployment to which the bucket belongs, or None if the bucket has no mark."""
         mark = await self.get_small(MARK_KEY, _MARK_BYTES)
         return None if mark is None else mark.decode(errors="replace")
 
     async def reachable(self) -> None:
-        """Return if the endpoint answers, the bucket exists, and the credentials may read it; otherwise raise.
-
-        The method sends a GET, because a HEAD cannot distinguish these errors. A store may hide a missing bucket
-        from a key of another bucket. The error is then `storage_access_denied`, as it always is for write-only
-        credentials.
+        """Check that the endpoint answers, that the bucket exists, and that the credentials may read it; raise an
+        error if not. The method sends a GET, because the answer to a HEAD does not say what is wrong. A store may
+        hide a missing bucket from a key of another bucket. If the store does so, and always with write-only
+        credentials, the error is `storage_access_denied`.
         """
         await self.read_mark()

@@ -1,11 +1,11 @@
 """Copies objects within the bucket without downloading them.
 
-The module does not decide what is copied, and deletes no object. A copy larger than one part is made in parts of
-equal size, with one call for each part. R2 requires equal parts except the last, from 5 MiB to 5 MiB less than 5
-GiB, and at most 10,000 parts, and drops an unfinished upload after 7 days (Cloudflare's "Multipart upload" and
-"Limits"). R2 accepts `x-amz-copy-source-if-match` on CopyObject. Its only condition on the target is a header in
-beta (Cloudflare's "S3 API compatibility" and "Extensions"), so nobody else may write to the target's key. All
-sources were checked 2026-11-21.
+Callers decide which objects are copied; this module deletes no object. A copy larger than one part is made in parts
+of equal size, with one call for each part. R2 requires parts of equal size except the last, from 5 MiB to 5 MiB
+less than 5 GiB, and at most 10,000 parts. R2 drops an unfinished upload after 7 days (Cloudflare's "Multipart
+upload" and "Limits"). R2 accepts `x-amz-copy-source-if-match` on CopyObject. R2's only condition on the target of a
+copy is a header in beta (Cloudflare's "S3 API compatibility" and "Extensions"). Therefore nobody else may write to
+the target's key during a copy. The cited pages of Cloudflare were checked 2026-11-21.
 """
 
 from collections.abc import Iterator
@@ -31,12 +31,10 @@ COPY_PART_BYTES: Final = 128 * 1024 * 1024
 async def copy_object(
     s3: S3Caller, source: str, target: str, stored: StoredObject, *, part_bytes: int = COPY_PART_BYTES
 ) -> None:
-    """Copy the object that `head` found at the source, with its type. A `head` of the target then confirms its
-    size.
-
-    A target of that size counts as the result of an earlier copy whose answer was lost. Raises Conflict
-    (`storage_object_changed`) if the source was replaced or deleted; nothing is stored then. Raises
-    UpstreamFailed (`storage_failed`) if the target has another size.
+    """Copy the object that `head` found at the source, with its content type. After the copy, a `head` of the
+    target confirms its size. If the target already has the source's size, the function treats it as the result of
+    an earlier copy whose answer was lost. Raises Conflict (`storage_object_changed`), and stores nothing, if the
+    source was replaced or deleted. Raises UpstreamFailed (`storage_failed`) if the target has another size.
     """
     there = await objects.head(s3, target)
     if there is None or there.size_bytes != stored.size_bytes:

@@ -1,4 +1,5 @@
-"""Lists objects and unfinished uploads, and aborts unfinished uploads. Each page carries the store's own time.
+"""Lists objects and unfinished uploads, and aborts unfinished uploads. Each page of a listing has the time of the
+store's clock.
 
 Cloudflare R2 lists with strong consistency, supports
 ListObjectsV2's continuation token and ListMultipartUploads' two markers, and does not support `If-Match` on
@@ -90,7 +91,7 @@ async def list_uploads(s3: S3Caller, prefix: str, *, page_size: int = PAGE_SIZE)
 
 
 async def abort_upload(s3: S3Caller, key: str, upload_id: str) -> bool:
-    """Abort an unfinished upload and drop its parts. Return False if it had already ended.
+    """Abort an unfinished upload and drop its parts. Return False if the upload had already ended.
 
     If two callers abort one upload at once, Swift 2.38 answers one of them that a part is missing (`NoSuchKey`;
     tried 2026-11-21).
@@ -144,8 +145,8 @@ def _uploads(
 def _next_markers(
     answer: "ListMultipartUploadsOutputTypeDef", uploads: tuple[ListedUpload, ...]
 ) -> tuple[str, str] | None:
-    """Return the markers after the last upload. Swift 2.38 leaves the markers of a page with one upload empty
-    (tried 2026-11-21).
+    """Return the listing markers that follow the last upload of a page. Swift 2.38 leaves the markers of a page
+    with one upload empty (tried 2026-11-21).
     """
     if not answer["IsTruncated"] or not uploads:
         return None
@@ -154,7 +155,7 @@ def _next_markers(
 
 
 def _time_of(metadata: "ResponseMetadataTypeDef", operation: str) -> datetime:
-    """Return when the store answered, by its own clock: the `Date` header of RFC 9110, with a resolution of one
+    """Return when the store answered, by the store's clock: the `Date` header of RFC 9110, with a resolution of one
     second.
     """
     headers: Mapping[str, str] = metadata["HTTPHeaders"]

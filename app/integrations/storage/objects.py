@@ -54,7 +54,8 @@ async def head(s3: S3Caller, key: str) -> StoredObject | None:
 
 
 async def sha256(s3: S3Caller, key: str, stored: StoredObject) -> str:
-    """Return the SHA-256, in hex, of the object that `head` found. Reads ranges of 8 MB, one at a time.
+    """Return the SHA-256, in hex, of the object that `head` found. The function reads ranges of 8 MB, one at a
+    time.
 
     Raises Conflict (`storage_object_changed`) if the object was replaced or deleted since.
     """
@@ -69,9 +70,9 @@ async def sha256(s3: S3Caller, key: str, stored: StoredObject) -> str:
 async def read_range(s3: S3Caller, key: str, start: int, length: int, *, etag: str | None = None) -> bytes:
     """Return exactly `length` bytes of the object, at least one, from the offset `start`.
 
-    With an `etag` (from `head`), the method raises Conflict (`storage_object_changed`) if the object is not the
-    one with that etag. Without one, it raises NotFound (`storage_object_missing`) if the object does not exist.
-    It raises `storage_failed` if the object ends too early.
+    With an `etag` (from `head`), the function raises Conflict (`storage_object_changed`) if the object has another
+    etag. Without an `etag`, the function raises NotFound (`storage_object_missing`) if the object does not exist.
+    The function raises `storage_failed` if the object ends too early.
     """
     if start < 0 or length < 1:
         raise ValueError("no such range")
@@ -99,8 +100,8 @@ async def read_range(s3: S3Caller, key: str, start: int, length: int, *, etag: s
 
 
 async def put_new(s3: S3Caller, key: str, body: bytes, content_type: str) -> bool:
-    """Store the object and return True, or return False if the key already exists. If the existing body is
-    equal, as after a lost answer, return True.
+    """Store the object and return True, or return False if the key already exists. If the key already exists with
+    an equal body, as after a lost answer, return True.
     """
 
     def put() -> tuple[bool, int]:
@@ -122,7 +123,7 @@ async def put_new(s3: S3Caller, key: str, body: bytes, content_type: str) -> boo
 
 async def get_small(s3: S3Caller, key: str, limit_bytes: int) -> bytes | None:
     """Return the bytes of the object, or None if it does not exist. Raises UpstreamFailed
-    (`storage_object_too_large`) above the limit.
+    (`storage_object_too_large`) if the object is larger than `limit_bytes`.
     """
 
     def get() -> bytes | None:
@@ -142,7 +143,8 @@ async def get_small(s3: S3Caller, key: str, limit_bytes: int) -> bytes | None:
 
 
 async def delete(s3: S3Caller, key: str) -> None:
-    """Delete the object. Succeeds if there is none. Only a later `head` proves that the object is gone.
+    """Delete the object. If there is no such object, the call succeeds. Only a later `head` proves that the object
+    is gone.
 
     R2 refuses to delete an object under a bucket lock (`ObjectLockedByBucketPolicy`, Cloudflare, "Error codes",
     checked 2026-11-29): `storage_object_locked`. Other stores answer `storage_access_denied`.
@@ -154,7 +156,8 @@ async def require_unversioned(s3: S3Caller, key: str) -> None:
     """Raise UpstreamFailed (`storage_versioned`) if the bucket keeps old versions, in which a deleted object
     would survive.
 
-    If the server does not support versions, or this key may not ask, only the object at `key` is checked.
+    If the server does not support versions, or these credentials may not ask, the function checks only the object
+    at `key`.
     """
 
     def ask() -> bool:
@@ -179,6 +182,8 @@ def _require_named_refusal(s3: S3Caller, key: str) -> None:
 
 
 def _require_object(answer: Mapping[str, Any], operation: str) -> None:
-    """Raise if the answer has no ETag. Every object of an S3 server has one, and a web page usually has none."""
+    """Raise an error if the answer has no ETag. An S3 server sends an ETag with every object, and a server of web
+    pages usually sends none.
+    """
     if not answer.get("ETag"):
         raise UpstreamFailed("storage_not_s3", operation=operation)

@@ -1,4 +1,4 @@
-"""Presigns URLs, with which a client without credentials reads or writes one object. Sends no request.
+"""Presigns URLs, with which a client without credentials reads or writes one object. This module sends no request.
 
 Services decide and audit who may download or upload before they presign a URL.
 """
@@ -20,8 +20,8 @@ _FILENAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def upload_headers(content_type: str, size_bytes: int) -> dict[str, str]:
-    """Return the headers that a client must send with a URL of `presign_put`. A browser sets Content-Length
-    itself.
+    """Return the headers that a client must send with a URL of `presign_put`. A browser sets the Content-Length
+    header itself.
     """
     return {"Content-Type": content_type, "Content-Length": str(size_bytes), "If-None-Match": "*"}
 
@@ -31,10 +31,10 @@ def presign_get(
 ) -> str:
     """Return a URL that downloads the object as `filename`. The URL is signed without a call to the store.
 
-    The store answers with `content_type`, or with the type that the object was stored with if it is None.
-    Everyone who has the URL can use it repeatedly until it expires, 1 to 900 s from now, so treat it as a
-    secret. Raises InvalidInput (`url_lifetime`, `filename`). A filename has at most 100 characters: ASCII
-    letters, digits and `._-`.
+    The store answers with `content_type`; if `content_type` is None, with the type that the object was stored with.
+    Everyone who has the URL can use it repeatedly until it expires, 1 to 900 s from now, so treat it as a secret.
+    Raises InvalidInput (`url_lifetime`, `filename`). A filename has at most 100 characters: ASCII letters, digits
+    and `._-`.
     """
     if not 1 <= expires_in_seconds <= MAX_URL_SECONDS:
         raise InvalidInput("url_lifetime", max_seconds=MAX_URL_SECONDS)
@@ -57,10 +57,10 @@ def presign_put(
     """Return a URL that stores one object of exactly this type and size, once. The URL is signed without a call
     to the store.
 
-    The client must send `upload_headers` unchanged, because the signature covers them. `If-None-Match: *` lets
-    only the first write succeed; later writes get 412. A request that begins before the URL expires, 1 to 900 s
-    from now, may finish later. Treat the URL as a secret. Raises InvalidInput (`url_lifetime`), and ValueError
-    for a size that a single PUT cannot have.
+    The client must send `upload_headers` unchanged, because the signature covers them. `If-None-Match: *` lets only
+    the first write succeed; later writes get 412. The URL expires 1 to 900 s from now; a request that began earlier
+    may finish later. Treat the presigned URL as a secret. Raises InvalidInput (`url_lifetime`), and ValueError for
+    a size that a single PUT cannot have.
     """
     if not 1 <= expires_in_seconds <= MAX_URL_SECONDS:
         raise InvalidInput("url_lifetime", max_seconds=MAX_URL_SECONDS)

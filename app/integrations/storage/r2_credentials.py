@@ -1,6 +1,6 @@
 """Functions for Cloudflare R2 alone: the endpoint of an account, and credentials for one upload, computed offline.
 
-The module sends no request and stores nothing. `storage.py` implements S3 itself.
+This module sends no request and stores nothing. `storage.py` implements S3 itself.
 """
 
 import base64
@@ -28,7 +28,8 @@ _ACCOUNT = re.compile(r"[0-9a-f]{32}")
 
 
 def endpoint(account_id: str, jurisdiction: str | None = None) -> str:
-    """Return R2's S3 endpoint of an account. Buckets of a jurisdiction (`eu`, `fedramp`) have their own host.
+    """Return the URL of R2's S3 endpoint for a Cloudflare account. Buckets of a jurisdiction (`eu`, `fedramp`) have
+    their own host.
 
     Source: Cloudflare, "Authentication" (developers.cloudflare.com/r2/api/tokens), checked 2026-11-21. Raises
     InvalidInput (`r2_account_id`, `r2_jurisdiction`).
@@ -54,13 +55,14 @@ def recorder_credentials(
     """Return credentials that can only write one object, computed from R2's `parent` key without a request to
     Cloudflare.
 
-    The credentials end after `expires_in_seconds` (1 s to 7 days), or when the parent key ends. `endpoint_host` is
-    only the host, and `now` is aware. Raises InvalidInput (`credentials_lifetime`, `object_key`).
+    The credentials expire after `expires_in_seconds` (1 s to 7 days), or when the parent key is revoked.
+    `endpoint_host` is a host name without a scheme, and `now` has a time zone. Raises InvalidInput
+    (`credentials_lifetime`, `object_key`).
 
     Source: Cloudflare, "Temporary credentials" and "Authenticate against R2 with temporary credentials" (pages
     r2/api/s3/temporary-credentials and r2/examples/authenticate-r2-temp-credentials of developers.cloudflare.com),
-    checked 2026-11-21. `actions` narrows `scope`, and R2 accepts it only in locally signed credentials. Cloudflare
-    publishes no test vector.
+    checked 2026-11-21. The claim `actions` narrows the claim `scope`, and R2 accepts `actions` only in credentials
+    that were signed locally. Cloudflare publishes no test vector for these credentials.
     """
     if not 1 <= expires_in_seconds <= _MAX_SECONDS:
         raise InvalidInput("credentials_lifetime", max_seconds=_MAX_SECONDS)

@@ -1,7 +1,8 @@
 """Translates the error codes of S3 servers into our reasons: one reason for each remedy.
 
-The codes are those of S3 ("Error responses"), of Cloudflare R2 ("Error codes"), and the additional codes of MinIO,
-Ceph, OpenStack Swift and versitygw 1.8; checked 2026-11-29. An unlisted code is in the detail `vendor_code`.
+The error codes are those of S3 ("Error responses"), of Cloudflare R2 ("Error codes"), and the additional codes of
+MinIO, Ceph, OpenStack Swift and versitygw 1.8; checked 2026-11-29. An error code that this module does not list is
+in the error's detail `vendor_code`.
 """
 
 import re
@@ -97,8 +98,8 @@ _REGION: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 
 
 def refusal(error: ClientError, operation: str) -> AppError:
-    """Return the AppError for the store's answer. It contains the operation and the status, never the store's
-    message.
+    """Return the AppError for an error answer of the store. The AppError contains the operation and the status,
+    never the store's message.
     """
     answered: Mapping[str, Any] = error.response.get("Error", {})
     return refusal_of(
@@ -118,21 +119,23 @@ def refusal_of(code: str, status: int, operation: str, *, region: str = "") -> A
 
 
 def code_in(body: bytes) -> str:
-    """Return the code in an S3 error document, or "" if the body is not one."""
+    """Return the error code in an S3 error document, or "" if the body is not such a document."""
     found = _CODE_IN_XML.search(body)
     return "" if found is None else found[1].decode()
 
 
 def is_unnamed(code: str) -> bool:
-    """Return whether the answer had no error code. botocore then gives the status or an empty string."""
+    """Return whether the store's answer had no error code. For such an answer, botocore reports the status or an
+    empty string as the code.
+    """
     return not code or code.isdigit()
 
 
 def status_of(error: ClientError) -> int:
-    """Return the HTTP status of the answer."""
+    """Return the HTTP status of the store's answer."""
     return int(error.response["ResponseMetadata"]["HTTPStatusCode"])
 
 
 def code_of(error: ClientError) -> str:
-    """Return the server's error code, or "" if the answer has none."""
+    """Return the S3 server's error code, or "" if the answer has no error code."""
     return error.response["Error"].get("Code", "")

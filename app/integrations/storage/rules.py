@@ -1,8 +1,8 @@
 """Reads and writes the lifecycle and CORS rules of a bucket.
 
 The rules need a separate key: R2 lets only "Admin Read & Write" tokens change the configuration of a bucket, and
-"Admin Read only" tokens read it. The object keys of the API and the worker may do neither (Cloudflare,
-"Authentication", checked 2026-11-21). Other modules decide which rules must exist.
+"Admin Read only" tokens read it. The keys with which the API and the worker access objects may neither read nor
+change it (Cloudflare, "Authentication", checked 2026-11-21). Other modules decide which rules must exist.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,8 +31,8 @@ class LifecycleRule:
     """A rule that deletes objects under the prefix ("" means all) after a number of days, or aborts unfinished
     uploads.
 
-    `other` names further actions or conditions of the rule in S3's words. `raw` is the rule as the store returned
-    it, and is written back unchanged.
+    `other` contains S3's names of further actions or conditions of the rule. `raw` is the rule as the store
+    returned it, which the client writes back unchanged.
     """
 
     id: str
@@ -46,8 +46,8 @@ class LifecycleRule:
 
 @dataclass(frozen=True)
 class CorsRule:
-    """The origins, methods and headers that browsers may use. Headers are in lower case. All lists except `id` are
-    in S3's order or sorted.
+    """A CORS rule: the origins, methods and headers that browsers may use with the bucket. Header names are in
+    lower case. The values in each list are in S3's order or sorted.
     """
 
     id: str
@@ -60,13 +60,12 @@ class CorsRule:
 
 
 class StorageRules:
-    """The rules of one bucket, accessed with the administrator's key. Errors are those of `S3Caller.call`.
-
-    boto3 is configured to send no optional checksums. S3's model requires a checksum for
-    PutBucketLifecycleConfiguration and PutBucketCors. botocore then sends `x-amz-checksum-crc32` with
-    `x-amz-sdk-checksum-algorithm: CRC32`, and no Content-MD5 (botocore 1.44, httpchecksum.py and
-    boto/botocore#3415; a test checks the request). R2 is said to support CRC32 since 2025. This was not tested on a
-    live bucket (checked 2026-11-21).
+    """The client of one bucket's rules, with the administrator's key. The methods raise the errors of
+    `S3Caller.call`. boto3 is configured to send no optional checksums. S3's model requires a checksum for
+    PutBucketLifecycleConfiguration and PutBucketCors. For these two operations, botocore sends
+    `x-amz-checksum-crc32` with `x-amz-sdk-checksum-algorithm: CRC32`, and no Content-MD5 (botocore 1.44,
+    httpchecksum.py and boto/botocore#3415; a test checks the request). R2 is said to support CRC32 since 2025. The
+    CRC32 checksum was not tested with a live R2 bucket (2026-11-21).
     """
 
     def __init__(
@@ -105,7 +104,9 @@ class StorageRules:
         return await self._s3.call("read_lifecycle", ask)
 
     async def replace_lifecycle(self, rules: Sequence[LifecycleRule]) -> None:
-        """Replace all lifecycle rules. Raises InvalidInput("lifecycle_rules_limit") for more than 1,000 rules."""
+        """Replace all lifecycle rules. Raises InvalidInput("lifecycle_rules_limit") for more than 1,000 lifecycle
+        rules.
+        """
         if len(rules) > MAX_LIFECYCLE_RULES:
             raise InvalidInput("lifecycle_rules_limit", limit=MAX_LIFECYCLE_RULES)
 
@@ -135,7 +136,7 @@ class StorageRules:
         return await self._s3.call("read_cors", ask)
 
     async def replace_cors(self, rules: Sequence[CorsRule]) -> None:
-        """Replace all CORS rules. Without a rule, no web page may use the bucket."""
+        """Replace all CORS rules. Without a CORS rule, no web page may use the bucket."""
 
         def put() -> None:
             if not rules:

@@ -1,8 +1,8 @@
 """Gets credentials for one upload from the Security Token Service of AWS, MinIO or a compatible server.
 
 AssumeRole with a session policy grants only what both the role and the policy allow (AWS, "Session policies";
-MinIO, "AssumeRole"; checked 2026-11-29). On AWS the service has its own host in each region. Elsewhere it answers
-at the S3 endpoint.
+MinIO, "AssumeRole"; checked 2026-11-29). The Security Token Service of AWS has its own host in each region. Other
+servers offer their token service at the S3 endpoint.
 """
 
 import json
@@ -76,8 +76,8 @@ async def recorder_credentials(
 
 
 def recorder_policy(role_arn: str, bucket: str, object_key: str) -> str:
-    """Return the session policy that allows writing this object. Raises InvalidInput (`object_key`) for a key that
-    contains a wildcard.
+    """Return the session policy that allows its holder to write only this object. Raises InvalidInput
+    (`object_key`) for a key that contains a wildcard.
     """
     if not object_key or set(object_key) & set("*?$"):
         raise InvalidInput("object_key")

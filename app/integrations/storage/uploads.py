@@ -1,6 +1,6 @@
 """Writes an object of unknown size in parts, with one part in memory.
 
-An upload stores the whole object or nothing: after any error it is aborted.
+An upload stores the whole object or nothing: after any error, this module aborts the upload.
 """
 
 import logging
@@ -37,12 +37,10 @@ async def put_stream(
     filename: str,
     part_bytes: int = PART_BYTES,
 ) -> int:
-    """Store the chunks, at least one byte, as one object that downloads as `filename`. Return its size in
-    bytes.
-
-    An exception of `chunks` is raised unchanged, and nothing is stored. Raises UpstreamFailed
-    (`storage_failed`) if the store holds another size than was sent. If the last answer is lost, the object may
-    exist although the method raised.
+    """Store the chunks, at least one byte, as one object that downloads as `filename`. Return the object's size in
+    bytes. If `chunks` raises an exception, the function stores nothing and raises the exception unchanged. Raises
+    UpstreamFailed (`storage_failed`) if the store holds another size than was sent. If the store's last answer is
+    lost, the object may exist although the function raised an error.
     """
     upload_id = await s3.call(
         "begin_upload",

@@ -1,10 +1,11 @@
 """Administration of Supabase Auth: the only module that imports the `supabase` package.
 
-It bans, creates and invites users. It signs nobody in, because a client that signs in acts as that person for
-everyone who shares the client. It reads no data: rows are read with SQL.
+This client bans, creates and invites users. It signs nobody in: a client that signed in as a user would act as that
+user for everyone who shares the client. The client reads no data, because the application reads rows with SQL.
 
-The package sets no timeout and reports a timeout as a broken connection (supabase_auth 2.34.1, `handle_exception`;
-checked 2026-11-21). Each call therefore has two limits: one of the HTTP client and one of the clock.
+The `supabase` package sets no timeout and reports a timeout as a broken connection (supabase_auth 2.34.1,
+`handle_exception`; checked 2026-11-21). Each call therefore has two time limits: one in the HTTP client, and one
+for the whole call.
 """
 
 import asyncio
@@ -44,12 +45,14 @@ answer (supabase/auth, internal/api/middleware.go, `timeoutMiddleware`; checked 
 
 
 class SupabaseAdmin:
-    """One Supabase project, with its URL (`https://<ref>.supabase.co`) and secret key.
+    """The administration client of one Supabase project, with the project's URL (`https://<ref>.supabase.co`) and
+    secret key.
 
-    Methods raise Timeout("supabase_auth") if it is unknown whether Supabase acted. Otherwise they raise an AppError
-    with a reason of `supabase_refusals`: NotFound("user_unknown"), UpstreamFailed("supabase_key_refused") and
-    others. UpstreamFailed("supabase_auth") carries the status and code of an unlisted error. `aclose` does not
-    close an `http` client that the caller passed in.
+    Methods raise Timeout("supabase_auth") if it is unknown whether Supabase acted. For other errors, methods raise
+    an AppError with a reason of `supabase_refusals`: NotFound("user_unknown"),
+    UpstreamFailed("supabase_key_refused") and others. For an error without its own reason, methods raise
+    UpstreamFailed("supabase_auth") with the status and code. `aclose` does not close an `http` client that the
+    caller passed in.
     """
 
     def __init__(
@@ -75,15 +78,16 @@ class SupabaseAdmin:
         self._admin = AsyncClient(url, secret_key, options).auth.admin
 
     async def ban(self, user_id: UUID) -> None:
-        """Refuse the user's sign-ins and token refreshes from now on.
-
-        The user's sessions stay, and issued tokens stay valid for services that check only the token.
+        """Make Supabase refuse the user's sign-ins and token refreshes from now on. The user's sessions still
+        exist, and issued tokens stay valid for services that check only the token.
         """
         async with self._asking():
             await self._admin.update_user_by_id(str(user_id), {"ban_duration": BAN_DURATION})
 
     async def create_user(self, email: str, password: str, *, confirmed: bool = True) -> UUID:
-        """Create a user. With `confirmed`, Supabase sends no mail. Raises Conflict("email_exists")."""
+        """Create a user. If `confirmed` is true, Supabase sends no confirmation mail. Raises
+        Conflict("email_exists").
+        """
         async with self._asking():
             created = await self._admin.create_user(
                 {"email": email, "password": password, "email_confirm": confirmed}
@@ -91,14 +95,14 @@ class SupabaseAdmin:
         return UUID(created.user.id)
 
     async def invite(self, email: str, invitation_id: UUID) -> UUID:
-        """Create a login without a password, marked with the invitation, and mail its link. Return the id of the
-        login.
+        """Create a login without a password, marked with the invitation, and mail the link to accept it. Return the
+        id of the login.
 
         If an unconfirmed login with this address exists, Supabase mails a new link and leaves the mark unchanged.
         Raises Conflict("email_exists") if the login is confirmed, InvalidInput("email_refused",
         "email_not_authorized", "email_sign_in_disabled"), and UpstreamFailed("supabase_mail_limit"). Raises
-        UpstreamFailed("mail_refused") and Timeout("mail_slow"), with the detail `most_attempts`, if a mail with a
-        link that does not work may have left.
+        UpstreamFailed("mail_refused") or Timeout("mail_slow") if Supabase may have sent a mail with a link that
+        does not work. The detail `most_attempts` of these two errors limits the repetitions.
         """
         async with self._asking(self._mail_timeout_seconds, invitation_refusal_of, "mail_slow"):
             invited = await self._admin.invite_user_by_email(
@@ -107,9 +111,8 @@ class SupabaseAdmin:
         return UUID(invited.user.id)
 
     async def reachable(self) -> Reachability:
-        """Return whether Supabase Auth answers and accepts the key as a secret key. The check reads no user.
-
-        Raises UpstreamFailed for any other answer.
+        """Return whether Supabase Auth answers and accepts the key as a secret key. The check reads no user. Raises
+        UpstreamFailed if Supabase answers anything else.
         """
         try:
             async with self._asking():
