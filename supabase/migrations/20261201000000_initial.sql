@@ -688,21 +688,29 @@ comment on table audit.event_subjects is
 comment on column audit.event_subjects.subject_id is 'The id of a patient or of a consultation.';
 comment on column audit.event_subjects.id is 'The id of the event.';
 
--- Writes the patients and consultations of a new event into audit.event_subjects.
+-- Writes the patients and consultations of a new event into audit.event_subjects. An ABSENT event concerns nobody. It
+-- gets as many rows as a DENIED event, under two ids that belong to nobody, so that the duration of a refusal does not
+-- reveal whether the row exists.
 create function private.index_subjects() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
     insert into audit.event_subjects (subject_id, recorded_at, id, actor_id)
     select distinct s.id, new.recorded_at, new.id, new.actor_id
-    from unnest(new.patient_ids || new.consultation_ids) as s (id)
+    from unnest(
+        case
+            when new.outcome = 'ABSENT' and new.patient_ids = '{}' and new.consultation_ids = '{}'
+                then array['00000000-0000-0000-0000-000000000000', '00000000-0000-0000-0000-000000000001']::uuid[]
+            else new.patient_ids || new.consultation_ids
+        end
+    ) as s (id)
     where s.id is not null;
     return null;
 end
 $$;
 
 create trigger events_index_subjects after insert on audit.events
-for each row when (new.patient_ids <> '{}' or new.consultation_ids <> '{}')
+for each row when (new.outcome = 'ABSENT' or new.patient_ids <> '{}' or new.consultation_ids <> '{}')
 execute function private.index_subjects();
 
 create function private.refuse_change() returns trigger
