@@ -138,9 +138,11 @@ def migrate(
         list[str] | None, typer.Option(metavar="ROLE", help="A role that may still make temporary tables.")
     ] = None,
 ) -> None:
-    """Apply the migrations and all access, set the logins' passwords from the settings, and mark the database.
+    """Apply the migrations and the access policies, set the passwords of the database logins, and mark the
+    database.
 
-    Removes settings that our roles have set for themselves.
+    The passwords come from the settings. The command also removes Postgres settings that our roles have set for
+    themselves.
     """
     if keep_temp and not revoke_temp:
         raise typer.BadParameter("it needs --revoke-temp", param_hint="--keep-temp")
@@ -196,7 +198,7 @@ def _set_session_macs(url: str, *, is_required: bool | None, new_key: bool) -> N
 
 @cli.command()
 def claim_bucket() -> None:
-    """Mark the bucket as this deployment's, with the worker's key. Safe to repeat."""
+    """Write the mark of this deployment into the bucket, with the worker's bucket key. Safe to repeat."""
     with report_refusals():
         loaded = settings.load(WorkerSettings)
         asyncio.run(vendor_clients.make_worker_storage(loaded).claim(loaded.deployment))
@@ -220,7 +222,8 @@ def check() -> None:
 def reconcile() -> None:
     """Run one pass over unfinished and due recordings and one sweep of the bucket, and print the counts.
 
-    The pass stops egresses in our rooms that belong to no recording, and ends overdue states.
+    The pass stops egresses in our rooms that belong to no recording, and applies the deadlines of unfinished
+    recordings.
 
     The sweep deletes orphaned objects that are older than ORPHAN_QUARANTINE_DAYS.
 
@@ -228,7 +231,8 @@ def reconcile() -> None:
 
     The pass destroys due recordings and writes their certificates.
 
-    A running worker does all of this by itself. Running the command beside it is harmless.
+    A running worker makes the same pass and the same sweep by itself. Running the command beside a worker is
+    harmless.
     """
     with report_refusals():
         for line in asyncio.run(reconcile_once(settings.load(WorkerSettings))):
@@ -245,7 +249,7 @@ def schema() -> None:
 
 @cli.command(hidden=True)
 def reasons() -> None:
-    """Print docs/reasons.md, the tables of all reasons of errors."""
+    """Print the page docs/reasons.md, with the tables of all error reasons."""
     sys.stdout.write(reasons_page())
 
 

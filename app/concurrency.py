@@ -1,7 +1,7 @@
 """Limits concurrent operations in this process: in total, and for each person or client address.
 
-An operation above a limit waits in a bounded queue, or is refused at once. One caller's flood therefore occupies
-neither the database connections nor the place of other callers.
+An operation above a limit waits in a bounded queue, or is refused at once if the queue is full. A caller with very
+many requests therefore takes neither all database connections nor the slots of other callers.
 """
 
 import asyncio
@@ -25,9 +25,9 @@ _LOG_SECONDS = 60
 
 @dataclass(frozen=True)
 class Bounds:
-    """The limits: at most `running` in total and `running_per_key` for each key run at once; None means no limit.
-
-    At most `waiting` in total and `waiting_per_key` for each key wait.
+    """The bounds of a ConcurrencyLimit. At most `running` operations run at once in total, and at most
+    `running_per_key` for each key. At most `waiting` operations wait in total, and at most `waiting_per_key` for
+    each key. The value None means no limit.
     """
 
     running_per_key: int
@@ -37,10 +37,10 @@ class Bounds:
 
 
 class ConcurrencyLimit:
-    """Gives out slots. `reason` is the error reason for a key above its own limit; if all slots are taken, it is
-    `server_busy`.
+    """Gives out slots to operations. `reason` is the error reason for a key above its own limit; if all slots are
+    taken, the reason is `server_busy`.
 
-    `clock` returns seconds that never go back. `clock` only limits the rate of log lines.
+    `clock` returns seconds that never go back, and is used only to limit the rate of log lines.
     """
 
     def __init__(
@@ -63,7 +63,9 @@ class ConcurrencyLimit:
 
     @asynccontextmanager
     async def slot(self, key: Hashable) -> AsyncIterator[None]:
-        """Hold a slot. Raises RateLimited (the limit's own reason, or server_busy) if no slot becomes free soon."""
+        """Hold a slot. Raises RateLimited (the limit's own reason, or server_busy) if no slot becomes free within
+        `wait_seconds`.
+        """
         await self._take(key)
         try:
             yield
@@ -100,8 +102,8 @@ class ConcurrencyLimit:
         return not is_full and self._running[key] < bounds.running_per_key
 
     def _release(self, key: Hashable) -> None:
-        """Pass the slot on to the key with the fewest slots, and within that key to the operation that has waited
-        longest.
+        """Pass a returned slot to the key with the fewest slots, and within that key to the operation that has
+        waited longest.
         """
         _decrement(self._running, key)
         free = [waiter for waiter, waiting in self._waiters.items() if self._is_free(waiting)]

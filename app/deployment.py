@@ -1,4 +1,6 @@
-"""Marks the database and the bucket with their deployment, so that no process starts on those of another practice."""
+"""Marks the database and the bucket with the name of their deployment, so that no process uses another practice's
+database or bucket.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -30,9 +32,11 @@ def prepare_database(
     *,
     on_applied: Callable[[str], None] = lambda version: None,
 ) -> Preparation:
-    """Apply the pending migrations, then all access and the quotas, and set the logins' passwords. Safe to repeat.
+    """Apply the pending migrations, the access policies and the quotas, and set the passwords of the database
+    logins. Safe to repeat.
 
-    Calls `on_applied` with each version after its commit. Raises the errors of these steps.
+    Calls `on_applied` with the version of each migration after its commit. Raises the errors of the functions that
+    it calls.
     """
     quotas = load_quotas()
     applied = migrate(owner_url, MIGRATIONS_DIRECTORY, on_applied=on_applied)
@@ -74,7 +78,9 @@ def _require_same_deployment(what: str, mark: str | None, deployment: str) -> No
 
 
 def mark_database(owner_url: str, deployment: str) -> None:
-    """Mark a migrated database, as its owner. Raises Conflict (database_of_another_deployment)."""
+    """Write the deployment's mark into a migrated database, as the database's owner. Raises Conflict
+    (database_of_another_deployment).
+    """
     with as_owner(owner_url) as connection:
         connection.execute(
             "insert into private.deployment (name) values (%s) on conflict do nothing", (deployment,)

@@ -1,8 +1,8 @@
 """The kinds of error that a caller may see.
 
 An AppError has a stable code and no PHI. The detail of an AppError names settings, ids, roles and limits, never a
-person, a text, a token or a URL. `app/texts` contains the sentences for people. Every other exception is a bug: it
-is logged with ids and masked for the client.
+person, a text, a token or a URL. `app/texts` contains the error messages that people read. An exception that is not
+an AppError is a bug: it is logged with ids and masked for the client.
 """
 
 from collections.abc import Mapping
@@ -29,13 +29,13 @@ class AppError(Exception):
 
     @property
     def summary(self) -> str:
-        """Return the reason, followed by the vendor's own code if we have no reason for it, for logs and operators."""
+        """Return the reason for logs and operators, followed by the vendor's own error code if the error has one."""
         named = [str(self.detail[key]) for key in ("vendor_code", "region") if key in self.detail]
         return f"{self.reason} ({', '.join(named)})" if named else self.reason
 
 
 class InvalidInput(AppError):
-    """The request is wrong and will fail again."""
+    """The request is invalid, and fails again if it is repeated."""
 
     code = "INVALID_INPUT"
 
@@ -69,8 +69,8 @@ class Conflict(AppError):
 class RateLimited(AppError):
     """A quota of `policies/quotas.toml` is used up, or the caller runs too many operations at once.
 
-    The detail `retry_after_seconds` says when the same request can succeed. Without that detail, answers name
-    `RETRY_AFTER_SECONDS`.
+    The detail `retry_after_seconds` says when the same request can succeed. If an error lacks this detail, the
+    answer names `RETRY_AFTER_SECONDS`.
     """
 
     code = "RATE_LIMITED"
@@ -85,7 +85,7 @@ class UpstreamFailed(AppError):
 
 
 class Timeout(AppError):
-    """A vendor or the database did not answer in time. In this case it is unknown whether the call took effect."""
+    """A vendor or the database did not answer in time. After a timeout, it is unknown whether the call took effect."""
 
     code = "TIMEOUT"
     retryable = True
@@ -105,7 +105,7 @@ def public_extensions(error: AppError, request_id: str | None) -> dict[str, obje
 
 
 def camel_case_keys(detail: Mapping[str, str | int]) -> dict[str, object]:
-    """Return the detail of an error with GraphQL's spelling of the names."""
+    """Return the detail of an error with its names in camelCase, as GraphQL spells them."""
     return {_camel_case(name): value for name, value in detail.items()}
 
 

@@ -65,7 +65,7 @@ LISTENING_CONNECTIONS = 1
 
 @dataclass(frozen=True)
 class _Parts:
-    """The clients that the services share, opened at the start and closed at the end."""
+    """The clients that the API's services share, opened at the start of the process and closed at its end."""
 
     database: Database
     livekit: LiveKit
@@ -89,7 +89,7 @@ def create_app(
     """Return the API. The API's start raises AppError if the database or the bucket is unreachable or belongs to
     another deployment.
 
-    `only_webhooks` leaves out GraphQL. `on_open` is called when everything is open, before the first request.
+    `only_webhooks` leaves out GraphQL. `on_open` is called when all clients are open, before the first request.
     """
     parts = _parts(settings)
     services = _services(settings, parts)
@@ -173,8 +173,8 @@ def _parts(settings: ApiSettings) -> _Parts:
 
 
 def _limits(settings: ApiSettings) -> OperationLimits:
-    """Return the limits. Several operations may wait for each one that may run, so a page with many requests is
-    slow but not refused.
+    """Return the limits of concurrent operations. More operations may wait than may run, so a web page with many
+    requests is slow but not refused.
     """
     people, guests = settings.operations_per_person, settings.guest_operations
     return OperationLimits(
@@ -280,8 +280,8 @@ async def _connect(
     websocket: WebSocket,
     payload: Mapping[str, object],
 ) -> Connected:
-    """Connect with the authorization and `acceptLanguage` in the payload, because a browser cannot set headers for
-    a WebSocket.
+    """Accept a WebSocket connection. The authorization and `acceptLanguage` are in the payload, because a browser
+    cannot set headers for a WebSocket.
     """
     language = payload.get("acceptLanguage")
     context = _context(

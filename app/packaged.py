@@ -1,7 +1,7 @@
 """The files of the repository that the product reads while it runs: migrations and policies.
 
-A wheel has copies of them in `app/data` (`pyproject.toml`, `tool.hatch.build.targets.wheel.sources`). A checkout has no
-such directory, and the files are read where they are.
+A wheel has copies of these files in `app/data` (`pyproject.toml`, `tool.hatch.build.targets.wheel.sources`). A
+checkout of the repository has no `app/data`, and the files are read from their own place in the repository.
 """
 
 from pathlib import Path

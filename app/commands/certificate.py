@@ -43,8 +43,8 @@ def check_file(
         ),
     ],
 ) -> None:
-    """Check the signature of a certificate, and print the signed facts. The exit code is 0 if the signature is valid,
-    and 1 if not. The pages of a PDF prove nothing.
+    """Check the signature of a certificate, and print the signed facts. The exit code is 0 if the signature is
+    valid, and 1 if not. The visible pages of a certificate PDF prove nothing; only its attached, signed file does.
     """
     from app.certificates.pdf import MAGIC, read_attachment  # takes 0.1 s, and no other command needs it
 
@@ -68,7 +68,9 @@ def write_pdf(
     ],
     to: Annotated[Path, typer.Argument(help="The PDF to write; none may be there.")],
 ) -> None:
-    """Write a certificate as a PDF for people, with the signed file attached. Does not check the signature."""
+    """Write a certificate as a PDF for people, with the signed file attached. The command does not check the
+    signature.
+    """
     from app.certificates.pdf import render_pdf
 
     with report_refusals():

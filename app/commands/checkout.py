@@ -10,7 +10,9 @@ from app.commands.console import err
 
 
 def load_devstack(module: str, *, command: str) -> ModuleType:
-    """Import `devstack.<module>`. Without a checkout, end the command with 1 and one line that says so."""
+    """Import `devstack.<module>`. Outside a checkout of the repository, end the command with exit code 1 and a
+    message.
+    """
     name = f"devstack.{module}"
     try:
         return importlib.import_module(name)
@@ -21,7 +23,7 @@ def load_devstack(module: str, *, command: str) -> ModuleType:
 
 
 def require_schemas(directory: Path, *, command: str) -> None:
-    """End the command with 1 and one line that says so, if there are no schema files in the directory."""
+    """End the command with exit code 1 and a message if the directory has no schema files."""
     if not directory.is_dir():
         raise _refused(command, "schema files")
 

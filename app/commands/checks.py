@@ -47,7 +47,7 @@ _LIVEKIT_NOTE = (
 
 @dataclass(frozen=True)
 class _Check:
-    """A check. `note` says what the check leaves out, even if it passed."""
+    """One check of a service. `note` says what the check did not test, even if the check passed."""
 
     name: str
     run: Callable[[], Awaitable[None]]
@@ -57,9 +57,9 @@ class _Check:
 
 @dataclass(frozen=True)
 class Result:
-    """The result of one check. `problem` is a code and `remedy` a sentence if the check failed.
+    """The result of one check. If the check failed, `problem` is a code and `remedy` is a sentence.
 
-    `note` says what the check leaves out, even if it passed.
+    `note` says what the check did not test, even if the check passed.
     """
 
     name: str
@@ -152,7 +152,7 @@ async def _check_root_keys(url: SecretStr, keyring: Keyring) -> None:
 
 
 async def _check_leader(url: SecretStr) -> None:
-    """Raise if there is no leader. A deployment on which no worker has ever run passes."""
+    """Raise an error if no worker is the leader. A deployment on which no worker has ever run passes the check."""
     database = Database(url.get_secret_value(), application="resguardo-check", max_size=1)
     try:
         await database.open()
@@ -192,7 +192,7 @@ async def _check_bucket(
 
 
 async def _check_recorder_key(settings: WorkerSettings) -> None:
-    """Raise unless the store refuses LiveKit's key for reading the mark, which every bucket of ours contains."""
+    """Raise an error if LiveKit's bucket key may read the mark, an object that every bucket of ours contains."""
     target = await vendor_clients.make_recorder_target(settings, "resguardo-check.mp4")
     storage = vendor_clients.make_recorder_storage(target)
     try:

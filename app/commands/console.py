@@ -29,8 +29,8 @@ messages.
 
 
 def log_to_stderr(stream: TextIO | None = None) -> None:
-    """Log our own lines from INFO on, and those of verbose libraries from WARNING on. Exceptions appear as type and
-    frames.
+    """Log Resguardo's own lines from level INFO on, and the lines of verbose libraries from level WARNING on. An
+    exception is logged as its type and its stack frames.
     """
     handler = logging.StreamHandler(stream)
     handler.setFormatter(_Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
@@ -44,7 +44,7 @@ class _Formatter(logging.Formatter):
     """Formats an exception without its message, which may contain a password, a URL or text of a consultation."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Format the record, ignoring an exception text that another handler has cached."""
+        """Format a log record, ignoring an exception text that another handler has cached in it."""
         record.exc_text = None
         return super().format(record)
 
@@ -54,8 +54,8 @@ class _Formatter(logging.Formatter):
 
 
 def _may_log(record: logging.LogRecord) -> bool:
-    """Return whether a record may be logged. asyncio and uvicorn write exceptions into the text itself, which is
-    removed.
+    """Return whether a record may be logged. Remove the exception text that asyncio and uvicorn write into the
+    message itself.
     """
     library = record.name.partition(".")[0]
     if library in _LOGGED_BY_US and getattr(record, "action", None) != "task_not_found":
@@ -66,7 +66,9 @@ def _may_log(record: logging.LogRecord) -> bool:
 
 
 def run_without_messages(command: Callable[[], None]) -> None:
-    """Run a command. An unexpected exception ends it with exit code 1, and prints only its type and frames."""
+    """Run a command. An unexpected exception ends the command with exit code 1. Only the exception's type and stack
+    frames are printed.
+    """
     try:
         command()
     except Exception as error:  # noqa: BLE001 - the outermost frame: Python would print the message
@@ -76,7 +78,9 @@ def run_without_messages(command: Callable[[], None]) -> None:
 
 @contextmanager
 def report_refusals() -> Iterator[None]:
-    """End the command with exit code 2 for wrong settings and 1 for a refusal, and print the text and the remedy."""
+    """End the command with exit code 2 for wrong settings and 1 for an AppError, and print the error's text and
+    remedy.
+    """
     try:
         yield
     except SettingsError as error:
@@ -92,8 +96,8 @@ def report_refusals() -> Iterator[None]:
 
 
 def exit_without_threads() -> NoReturn:
-    """End the process successfully without waiting for threads. A thread with an abandoned call to the bucket would
-    otherwise delay the end by up to half a minute.
+    """End the process successfully without waiting for threads. A thread with an abandoned call to the bucket could
+    delay the end of the process by up to half a minute.
     """
     logging.shutdown()
     sys.stdout.flush()

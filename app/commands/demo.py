@@ -46,13 +46,15 @@ def demo(
         int | None, typer.Option(min=1, max=65_535, help="The port of the LiveKit stand-in.")
     ] = None,
 ) -> None:
-    """Run one consultation through a whole stack on this machine, then serve it until Ctrl-C.
+    """Start a whole stack on this machine, run one consultation through it, and serve the stack until Ctrl-C.
 
     The exit code is 0 if every check passed, 1 if one failed, and 2 for an invalid option.
 
-    Ports that are not given stay those of the last start. ALLOWED_ORIGINS are the origins of your web app.
+    A port that is not given stays the port of the last start. The variable ALLOWED_ORIGINS names the origins of
+    your web app.
 
-    With DATABASE_URL, the demo uses that plain Postgres instead of the embedded one.
+    If the variable DATABASE_URL is set, the demo uses the plain Postgres at that URL instead of the embedded
+    Postgres.
     """
     context.obj = data
     if context.invoked_subcommand is not None:
@@ -73,7 +75,7 @@ def demo(
 
 
 def _read_plain_postgres_url() -> str | None:
-    """Return the superuser's URL of a Postgres to use instead of the embedded one."""
+    """Return the superuser's URL of the plain Postgres that replaces the demo's embedded Postgres, or None."""
     with report_refusals():
         return settings.check_database_url("DATABASE_URL", os.environ.get("DATABASE_URL"))
 
@@ -91,8 +93,8 @@ def join(
 ) -> None:
     """Put the participants of a consultation into its room in the running demo, so that it can be recorded.
 
-    A second call adds participants who have left. The exit code is 1 if no demo is running or the consultation does
-    not exist.
+    A second call of the command adds the participants who have left the room. The exit code is 1 if no demo is
+    running or the consultation does not exist.
     """
     joining = load_devstack("joining", command="resguardo demo join")
     try:

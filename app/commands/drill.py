@@ -42,7 +42,7 @@ commands = typer.Typer(no_args_is_help=True, help="Whether the backups can be re
 
 @commands.callback()
 def _commands() -> None:
-    """Keeps `restore` as a subcommand."""
+    """Make `restore` a subcommand, because Typer drops the name of an only command."""
 
 
 @commands.command("restore")
@@ -56,11 +56,11 @@ def restore(
         Path | None, typer.Option(help="Write what was found to this file, which is not there yet.")
     ] = None,
 ) -> None:
-    """Restore a dump into a new Postgres on this machine, with the keys from the escrow file, and remove it
-    afterwards.
+    """Restore a dump into a new Postgres on this machine, with the keys from the escrow file, and remove the
+    restored data afterwards.
 
-    The command compares a sample of recordings with their hashes. The command reads the bucket of the settings
-    (DEPLOYMENT, R2_...) and writes nothing to it.
+    The command compares the objects of a sample of recordings with the hashes in the dump. The command reads the
+    bucket that the settings name (DEPLOYMENT, R2_...) and writes nothing to this bucket.
 
     The exit code is 0 if every check passed, and 1 if one failed.
     """

@@ -29,7 +29,7 @@ commands = typer.Typer(no_args_is_help=True, help="The root keys, their rotation
 
 @commands.command("new")
 def new_key(key_id: Annotated[str, typer.Argument(metavar="ID", help="Its name, such as 2026-11.")]) -> None:
-    """Print a new root key, to be put first into ROOT_KEYS. The command does not store it."""
+    """Print a new root key, which belongs first in ROOT_KEYS. The command does not store the key."""
     with report_refusals():
         typer.echo(new_key_line(key_id))
         err.print("Put it before the others in ROOT_KEYS, restart every worker, then: resguardo keys rotate.")
@@ -57,7 +57,7 @@ def rotate_keys() -> None:
     """Wrap every recording's data key, and the word index's key, with the current root key. A second call
     continues.
 
-    The exit code is 1 if a key could not be unwrapped. The old root keys must then stay.
+    The exit code is 1 if a key could not be unwrapped. In that case the old root keys must stay in ROOT_KEYS.
     """
     with report_refusals():
         done = asyncio.run(_rotate(settings.load(WorkerSettings)))
@@ -104,8 +104,8 @@ def check_escrow(file: Annotated[Path, typer.Argument(help="What `keys escrow` w
 
 
 def ask_passphrase(*, confirm: bool) -> str:
-    """Return the passphrase from the environment, or ask in the terminal. Raises InvalidInput (passphrase_short,
-    passphrases_differ).
+    """Return the passphrase from the environment, or ask for it in the terminal. Raises InvalidInput
+    (passphrase_short, passphrases_differ).
     """
     given = os.environ.get(PASSPHRASE)
     if given is None:
@@ -126,7 +126,7 @@ def _print_escrow(kept: escrows.Escrow) -> None:
 
 
 def _print_root_key(key_id: str, keyring: Keyring, wrapped: list[service.KeyCount]) -> None:
-    """Print one line: whether the root key is configured, and what it wraps."""
+    """Print one line about a root key: whether it is configured, and how many keys it wraps."""
     kinds = {"recording": "recordings' data keys", "word_index": "key of the word index"}
     told = ", ".join(f"{one.count} {kinds[one.kind]}" for one in wrapped) or "wraps nothing"
     if key_id not in keyring.ids:

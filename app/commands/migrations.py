@@ -1,4 +1,4 @@
-"""`resguardo migrations`: for developers of the schema."""
+"""The commands `resguardo migrations`, for developers of the database schema."""
 
 import re
 from datetime import UTC, datetime
@@ -35,7 +35,7 @@ def new(
 
 @commands.command("initial")
 def initial() -> None:
-    """Generates the first migration from supabase/schemas, while it is the only one."""
+    """Generates the first migration from supabase/schemas, as long as there is no second migration."""
     require_schemas(SCHEMAS_DIRECTORY, command="resguardo migrations")
     with report_refusals():
         text = initial_migration()

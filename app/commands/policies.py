@@ -45,7 +45,9 @@ def apply_bucket(
     prune: Prune = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before changing anything.")] = False,
 ) -> None:
-    """Change the bucket's rules to those in policies/bucket, as `plan` shows. Asks first, and is safe to repeat."""
+    """Change the bucket's rules to those in policies/bucket, as `plan` shows. The command asks for confirmation
+    first, and is safe to repeat.
+    """
 
     async def apply(bucket: BucketPolicies) -> bool:
         shown = await bucket.plan(prune=prune)
@@ -65,9 +67,11 @@ def apply_bucket(
 
 @commands.command("check")
 def check_drift() -> None:
-    """Run the worker's hourly check now. The exit code is 1 if anything differs from the policies.
+    """Run now the check for drift that the worker runs every hour. The exit code is 1 if anything differs from the
+    policies.
 
-    Checks bucket rules, public addresses, unfinished uploads, held objects, and the rights in the database.
+    The command checks bucket rules, public addresses, unfinished uploads, held objects, and the rights in the
+    database.
     """
     with report_refusals():
         inspection = _run(lambda bucket: bucket.inspect())
@@ -106,7 +110,9 @@ def _run(work: Callable[[BucketPolicies], Awaitable[T]]) -> T:
 
 @asynccontextmanager
 async def _open_bucket(loaded: WorkerSettings) -> AsyncIterator[BucketPolicies]:
-    """Yield the service for our own deployment's bucket. Another deployment's rules are never touched."""
+    """Yield the service that manages the rules of this deployment's bucket. The bucket of another deployment is
+    refused.
+    """
     database = Database(
         loaded.worker_database_url.get_secret_value(), application="resguardo-policies", max_size=4
     )

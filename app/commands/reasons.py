@@ -14,7 +14,7 @@ in braces stand for values from the error's `extensions`.
 
 
 def reasons_page() -> str:
-    """Return the page in Markdown."""
+    """Return the page `docs/reasons.md` in Markdown."""
     return "\n".join(
         (
             _HEAD,

@@ -7,7 +7,9 @@ from app.worker.services import open_services
 
 
 async def reconcile_once(settings: WorkerSettings) -> list[str]:
-    """Run one pass over everything, and return lines for people. Raises SettingsError and AppError."""
+    """Run one pass over recordings, due deletions and the bucket, and return the counts as lines of text. Raises
+    SettingsError and AppError.
+    """
     async with open_services(settings) as services:
         passed = await services.reconciler.run_once()
         found_again = await services.lost_objects.run_once()

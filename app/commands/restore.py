@@ -17,7 +17,7 @@ commands = typer.Typer(no_args_is_help=True, help="After the database was restor
 
 @commands.callback()
 def _restore() -> None:
-    """Keeps `check` as a subcommand."""
+    """Make `check` a subcommand, because Typer drops the name of an only command."""
 
 
 @commands.command("check")
@@ -26,10 +26,12 @@ def check_restore(
 ) -> None:
     """Compare the ledger of deletions in the bucket with the database.
 
-    Lists recordings that the ledger says are destroyed and that the restored database contains. With --repeat the
-    worker destroys them again, and objects that were moved to keep/ since the backup are found there.
+    The command lists the recordings that the ledger says are destroyed and that the restored database still
+    contains. With --repeat, the worker destroys these recordings again. With --repeat, the command also finds
+    objects that were moved to keep/ since the backup.
 
-    The exit code is 1 while such a recording remains, or if the ledger has foreign entries.
+    The exit code is 1 while the database contains a destroyed recording, or if the ledger has an entry that none of
+    our keys signed.
     """
     with report_refusals():
         report = asyncio.run(compare_ledger(settings.load(WorkerSettings), repeat=repeat))

@@ -23,7 +23,9 @@ T = TypeVar("T")
 def propose(
     file: Annotated[Path, typer.Argument(help="The policy to propose.")] = RETENTION_FILE,
 ) -> None:
-    """Propose a retention policy to the compliance officers, as the owner. Shows what it changes and deletes."""
+    """Propose a retention policy to the compliance officers, as the owner. The command shows which terms the policy
+    changes and how many recordings it deletes in each month.
+    """
     with report_refusals():
         source = read_policy_file(file)
         _print_proposal(_run(lambda proposals: proposals.propose(source)))

@@ -10,7 +10,7 @@ from app.errors import Conflict, Forbidden
 
 
 class Decision(StrEnum):
-    """The statement of a participant. The newest statement counts."""
+    """Whether a participant gives or withdraws consent. The newest statement of a participant counts."""
 
     GIVEN = "GIVEN"
     WITHDRAWN = "WITHDRAWN"
@@ -24,7 +24,7 @@ class Source(StrEnum):
 
 
 class Relationship(StrEnum):
-    """The ground on which a representative acts for the participant."""
+    """The relationship that entitles a representative to act for the participant."""
 
     PARENT = "PARENT"
     LEGAL_GUARDIAN = "LEGAL_GUARDIAN"
@@ -35,7 +35,7 @@ class Relationship(StrEnum):
 
 @dataclass(frozen=True)
 class Representative:
-    """The representative of the participant. The name is PHI."""
+    """The person who acts for a participant, such as a parent. The representative's name is PHI."""
 
     relationship: Relationship
     name: str
@@ -43,7 +43,9 @@ class Representative:
 
 @dataclass(frozen=True)
 class ShownText:
-    """The text that was shown: its version, its language (`en`, `es`) and its SHA-256 in hex."""
+    """The consent text that was shown to a participant: its version, its language (`en`, `es`) and its SHA-256 in
+    hex.
+    """
 
     version: str
     language: str
@@ -52,7 +54,7 @@ class ShownText:
 
 @dataclass(frozen=True)
 class Consent:
-    """One recorded statement of one participant."""
+    """One stored statement by which a participant gives or withdraws consent."""
 
     id: UUID
     consultation_id: UUID
@@ -70,15 +72,15 @@ class Consent:
 
     @property
     def shown(self) -> ShownText:
-        """Return the text that the statement is about."""
+        """Return the consent text that was shown to the participant for this statement."""
         return ShownText(self.text_version, self.text_language, self.text_sha256)
 
 
 @dataclass(frozen=True)
 class ParticipantConsent:
-    """The present consent of a participant. `is_required` is false for a guest who never joined.
+    """Whether a participant consents at present. `is_required` is false for a guest who never joined.
 
-    `is_withdrawn` says that the participant had consented before.
+    `is_withdrawn` is true if the participant consented and then withdrew the consent.
     """
 
     participant_id: UUID
@@ -103,7 +105,7 @@ def require_everyone(participants: Iterable[ParticipantConsent]) -> None:
 
 def require_any(history: Sequence[Consent]) -> Consent:
     """Return the newest statement of a history that is sorted oldest first. Raises Conflict
-    (no_consent_to_withdraw) if it is empty.
+    (no_consent_to_withdraw) if the history is empty.
     """
     if not history:
         raise Conflict("no_consent_to_withdraw")

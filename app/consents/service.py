@@ -1,4 +1,6 @@
-"""Services for consent: give and withdraw it. Both are stored permanently, and the newest statement counts."""
+"""Services for consent: record a consent or its withdrawal. Consents and withdrawals are stored permanently, and
+the newest one counts.
+"""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -27,7 +29,7 @@ MAX_NAME_LENGTH = 200
 
 
 class Consents:
-    """The service of the API."""
+    """The consent service of the API."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -35,11 +37,10 @@ class Consents:
     async def give(
         self, asker: Asker, participant_id: UUID, shown: ShownText, representative: Representative | None
     ) -> Consent:
-        """Record a participant's consent to exactly this text.
-
-        A statement of the patient or the doctor about themselves is SELF. A statement of the doctor about the
-        patient or a guest is ATTESTED. Raises NotFound, Conflict (withdrawn_in_person), InvalidInput
-        (consent_text_unknown, consent_text_differs, bad_representative).
+        """Record a participant's consent to exactly the consent text that was shown. A statement of the patient or
+        the doctor about themselves has the source SELF. A statement of the doctor about the patient or a guest has
+        the source ATTESTED. Raises NotFound, Conflict (withdrawn_in_person), InvalidInput (consent_text_unknown,
+        consent_text_differs, bad_representative).
         """
         require_known(shown)
         _require_named(representative)
@@ -82,22 +83,24 @@ class Consents:
 
 
 async def lock_consultation(tx: Transaction, consultation_id: UUID) -> None:
-    """Take the lock that orders the consents, joins and starts of one consultation."""
+    """Lock one consultation, so that its consents, joins and recording starts happen one after another."""
     await store.lock_consultation(tx, consultation_id)
 
 
 async def require_consent(tx: Transaction, consultation_id: UUID) -> None:
-    """Raise Forbidden (consent_missing, with the roles) unless every required participant consents now (law 6)."""
+    """Raise Forbidden (consent_missing, with the roles) unless every required participant has a standing consent
+    (law 6).
+    """
     require_everyone(await store.read_participant_consents(tx, consultation_id))
 
 
 async def read_participant_consents(tx: Transaction, consultation_id: UUID) -> list[ParticipantConsent]:
-    """Return the present consent of every participant of a consultation."""
+    """Return for every participant of a consultation whether the participant consents at present."""
     return await store.read_participant_consents(tx, consultation_id)
 
 
 async def everyone_consents(tx: Transaction, consultation_id: UUID) -> bool:
-    """Return whether every required participant consents now (law 6)."""
+    """Return whether every required participant has a standing consent (law 6)."""
     return not list_missing_consents(await store.read_participant_consents(tx, consultation_id))
 
 

@@ -19,7 +19,7 @@ _participant_consents = TypeAdapter(list[ParticipantConsent])
 
 @dataclass(frozen=True)
 class ConsentingParticipant:
-    """The participant whose consent it is."""
+    """The participant who gives or withdraws consent."""
 
     id: UUID
     kind: str
@@ -37,15 +37,17 @@ _PARTICIPANT: Final = AuditedRead(
 
 
 async def lock_consultation(tx: Transaction, consultation_id: UUID) -> None:
-    """Wait until every other consent, join or start of this consultation has ended."""
+    """Lock a consultation, after waiting for every other transaction that records a consent, a join or a recording
+    start in it.
+    """
     await tx.run(_sql["lock_consultation"], {"consultation_id": consultation_id})
 
 
 async def read_participant(
     tx: Transaction, participant_id: UUID, action: LiteralString
 ) -> ConsentingParticipant | None:
-    """Return the participant with the audit row of the action, or None if the participant is hidden or does not
-    exist.
+    """Write the audit row of the action and return the participant. Return None if the participant does not exist
+    or is hidden from the caller.
     """
     found = await _PARTICIPANT.all(tx, {"id": participant_id}, action=action)
     return found[0] if found else None
@@ -59,7 +61,7 @@ async def insert(
     shown: ShownText,
     representative: Representative | None,
 ) -> Consent:
-    """Insert a statement. The policies raise Forbidden if this person may not make it."""
+    """Insert a statement. The database's policies raise Forbidden if the caller may not make this statement."""
     rows = await tx.all(
         _sql["insert_consent"],
         {
@@ -76,17 +78,17 @@ async def insert(
 
 
 async def read_history(tx: Transaction, participant_id: UUID) -> list[Consent]:
-    """Return all statements of a participant, oldest first."""
+    """Return all consents and withdrawals of a participant, oldest first."""
     return _consents.validate_python(await tx.all(_sql["history"], {"participant_id": participant_id}))
 
 
 async def read_participant_consents(tx: Transaction, consultation_id: UUID) -> list[ParticipantConsent]:
-    """Return the present consent of every participant of a consultation."""
+    """Return for every participant of a consultation whether the participant consents at present."""
     return _participant_consents.validate_python(
         await tx.all(_sql["participant_consents"], {"consultation_id": consultation_id})
     )
 
 
 async def defer_enforcement(tx: Transaction, consultation_id: UUID) -> None:
-    """Queue the job that stops recordings without consent."""
+    """Queue the job that stops the recordings of a consultation if a consent is missing."""
     await tx.run(_sql["defer_enforcement"], {"consultation_id": consultation_id})

@@ -1,7 +1,7 @@
 """The consent texts by version and language.
 
-A version that was shown to anyone is never edited, because consents contain its SHA-256. A changed text is a new
-version.
+A version that was shown to anyone is never edited, because consents contain its SHA-256. A changed consent text
+gets a new version.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ _DIRECTORY = Path(__file__).parent.parent / "texts" / "consent"
 
 @dataclass(frozen=True)
 class ConsentText:
-    """A text in Markdown, and the SHA-256 of its UTF-8 bytes in hex."""
+    """A consent text in Markdown, and the SHA-256 of its UTF-8 bytes in hex."""
 
     version: str
     language: str
@@ -31,7 +31,7 @@ class ConsentText:
 
 @cache
 def consent_texts() -> dict[tuple[str, str], ConsentText]:
-    """Return all texts by version and language."""
+    """Return all consent texts by version and language."""
     texts = {}
     for path in sorted(_DIRECTORY.glob("*.md")):
         version, language = path.name.removesuffix(".md").rsplit(".", 1)
@@ -43,7 +43,9 @@ def consent_texts() -> dict[tuple[str, str], ConsentText]:
 
 
 def require_known(shown: ShownText) -> None:
-    """Raise InvalidInput (consent_text_unknown, consent_text_differs) unless the shown text is one of ours."""
+    """Raise InvalidInput (consent_text_unknown, consent_text_differs) unless the text that was shown is one of
+    these consent texts.
+    """
     known = consent_texts().get((shown.version, shown.language))
     if known is None:
         raise InvalidInput("consent_text_unknown")

@@ -22,8 +22,8 @@ class SpokenLanguage(StrEnum):
 
 
 class Sensitivity(StrEnum):
-    """The sensitivity of a consultation. Psychotherapy notes (45 CFR 164.501) and substance use records (42 CFR
-    part 2) have stricter rules.
+    """The legal sensitivity of a consultation. Psychotherapy notes (45 CFR 164.501) and substance use records (42
+    CFR part 2) have stricter rules.
     """
 
     ORDINARY = "ORDINARY"
@@ -32,7 +32,7 @@ class Sensitivity(StrEnum):
 
 
 class ParticipantKind(StrEnum):
-    """The kind of a participant."""
+    """The kind of a participant: doctor, patient or guest."""
 
     DOCTOR = "DOCTOR"
     PATIENT = "PATIENT"
@@ -40,7 +40,7 @@ class ParticipantKind(StrEnum):
 
 
 class GuestRole(StrEnum):
-    """The role of a guest."""
+    """The role of a guest in a consultation, such as interpreter."""
 
     INTERPRETER = "INTERPRETER"
     COMPANION = "COMPANION"
@@ -51,7 +51,7 @@ class GuestRole(StrEnum):
 
 @dataclass(frozen=True)
 class Participant:
-    """A participant of a consultation. The id is also the participant's identity in the LiveKit room."""
+    """A participant of a consultation. The participant's id is also the identity in the LiveKit room."""
 
     id: UUID
     kind: ParticipantKind
@@ -62,8 +62,8 @@ class Participant:
 
 @dataclass(frozen=True)
 class Consultation:
-    """A consultation. In a list, a field that was not selected has its default, and so have `participants` and
-    `consents` everywhere.
+    """A consultation. In a list, a field that the client did not select has its default value. `participants` and
+    `consents` are None wherever the client did not select them.
     """
 
     id: UUID
@@ -85,13 +85,13 @@ class Consultation:
 
 @dataclass(frozen=True)
 class Registration:
-    """The data of a consultation to be registered. `doctor_id` None means the calling doctor.
+    """The data with which a doctor registers a consultation. `doctor_id` None means the calling doctor.
 
-    `auto_record`: recording starts as soon as the doctor and the patient are in the room and every participant has
-    consented. `separate_speakers`: the speakers' sound is also recorded apart. `transcribe`: whether recordings are
-    transcribed. None means yes unless the kind is sensitive, and the doctor can switch it later. `language`: the
-    spoken language. None means the language in which every participant consented. `patient_birth_date` may be left
-    out; the patient then counts as an adult.
+    With `auto_record`, recording starts as soon as the doctor and the patient are in the room and every participant
+    has consented. With `separate_speakers`, the speakers' sound is also recorded apart from the video. `transcribe`
+    says whether recordings are transcribed; None means yes, unless the consultation is sensitive. The doctor can
+    change `transcribe` later. `language` is the spoken language; None means the language in which every participant
+    consented. If `patient_birth_date` is None, the patient counts as an adult.
     """
 
     external_id: str
@@ -125,10 +125,8 @@ class Registration:
             raise InvalidInput("bad_birth_date")
 
     def matches(self, consultation: Consultation, patient_id: UUID) -> bool:
-        """Return whether this registration would create that consultation, which means that it was registered
-        before.
-
-        The comparison ignores the transcription switch, because the doctor may have changed it since.
+        """Return whether the consultation was registered with the same data as this registration. The comparison
+        ignores the transcription switch, because the doctor may have changed it since the registration.
         """
         return (
             self.scheduled_at,
@@ -153,7 +151,7 @@ class Registration:
 class ConsultationSelection:
     """The names of the selected fields of a consultation, for the audit row and the SQL statement.
 
-    With `with_participants` the service itself needs the participants.
+    If `with_participants` is true, the participants are read even if the client did not select them.
     """
 
     fields: tuple[str, ...] = ()
@@ -161,13 +159,13 @@ class ConsultationSelection:
 
     @property
     def selected(self) -> tuple[str, ...]:
-        """Return the names of the fields to read."""
+        """Return the names of the fields that the SQL statement reads."""
         return (*self.fields, "participants") if self.with_participants else self.fields
 
 
 def room_name(deployment: str, consultation_id: UUID) -> str:
-    """Return the name of the consultation's LiveKit room. Its prefix distinguishes our rooms from other rooms of
-    the same LiveKit project.
+    """Return the name of the consultation's LiveKit room. The prefix of the name distinguishes our rooms from other
+    rooms of the same LiveKit project.
     """
     return f"{deployment}_{consultation_id}"
 

@@ -28,11 +28,11 @@ from resguardo.consultations as c
 where c.id = %(consultation_id)s;
 
 -- name: mark_joined
--- Stores that a participant has joined now.
+-- Stores the present time as the time at which a participant joined.
 update resguardo.participants set joined_at = clock_timestamp() where id = %(id)s;
 
 -- name: read_consultation
--- Returns the consultation with this id or this external id; no row if it is hidden.
+-- Returns the consultation with this id or this external id; no row if it is hidden from the caller.
 select c.* from resguardo.consultations as c where c.id = %(id)s or c.external_id = %(external_id)s;
 
 -- name: participants

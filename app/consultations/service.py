@@ -35,7 +35,7 @@ _WHOLE = ConsultationSelection(with_participants=True)
 
 @dataclass(frozen=True)
 class JoinPass:
-    """The data with which a client enters the room. The token is a secret."""
+    """The data with which a client enters a LiveKit room. The join token in this data is a secret."""
 
     url: str
     token: str
@@ -46,7 +46,9 @@ class JoinPass:
 
 @dataclass(frozen=True)
 class Invitation:
-    """A guest's invitation, valid once. Only this answer contains its secret."""
+    """A guest's invitation, which is valid once. The invitation's secret is returned only here; the database stores
+    its hash.
+    """
 
     participant_id: UUID
     secret: str
@@ -73,8 +75,8 @@ class Consultations:
     async def register(
         self, asker: Asker, registration: Registration, selection: ConsultationSelection = _WHOLE
     ) -> Consultation:
-        """Register a consultation of the calling doctor. If it was registered before, return it in its present
-        state.
+        """Register a consultation of the calling doctor. If the same consultation was registered before, return
+        that consultation in its present state.
 
         Raises Conflict (external_id_taken, patient_user_differs, patient_birth_date_differs).
         """
@@ -109,7 +111,7 @@ class Consultations:
         selection: ConsultationSelection,
     ) -> Consultation:
         """Return the consultation with this id or external id. Raises NotFound, and InvalidInput unless exactly one
-        of them is given.
+        of the two ids is given.
         """
         if (consultation_id is None) == (external_id is None):
             raise InvalidInput("id_or_external_id")
@@ -183,7 +185,7 @@ class Consultations:
         """Return a LiveKit token for the holder of an unused invitation.
 
         Raises NotFound (invitation_unknown), and Forbidden (consent_missing_to_join) if the room is being recorded
-        and no consent of the guest is recorded. The invitation then stays valid.
+        and no consent of the guest is recorded. After Forbidden, the invitation stays valid.
         """
         secret = _decode_secret(invitation)
         access = permissions.JOIN_AS_GUEST.on()
@@ -196,8 +198,8 @@ class Consultations:
     async def list_active_rooms(self, asker: Asker, fields: tuple[str, ...]) -> list[ActiveRoom]:
         """Return the calling doctor's rooms that are open. Raises UpstreamFailed, Timeout.
 
-        After a crash LiveKit lists rooms whose people have gone. A room is left out if LiveKit lists people in it and
-        none of them is connected.
+        After a crash, LiveKit still lists rooms that everyone has left. The result omits a room if LiveKit lists
+        people in the room and none of these people is connected.
         """
         async with self._database.as_user(asker, permissions.LIST_ROOMS.on()) as tx:
             joined = await store.list_joined_rooms(tx, fields)
@@ -208,7 +210,7 @@ class Consultations:
         return [ActiveRoom(ids[room.name], room) for room in seen if room is not None]
 
     async def _count_connected(self, room: RoomSnapshot) -> RoomSnapshot | None:
-        """Return the room with its number of connected people, or None if only people are listed who have gone."""
+        """Return the room with its number of connected people, or None if LiveKit lists only people who have left."""
         listed = await self._livekit.participants(room.name)
         there = await self._livekit.connected_of(room.name, listed)
         if listed and not there:
@@ -226,8 +228,8 @@ class Consultations:
 
 
 async def lock(tx: Transaction, consultation_id: UUID, action: LiteralString) -> Consultation:
-    """Lock the consultation in the transaction of another service, write that action's audit row, and return it.
-    Raises NotFound.
+    """Lock a consultation in the transaction of another service, write the audit row of that service's action, and
+    return the consultation. Raises NotFound.
     """
     await consents.lock_consultation(tx, consultation_id)
     return _require_found(

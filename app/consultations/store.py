@@ -63,7 +63,7 @@ _ROOMS: Final = AuditedRead(
 async def insert(
     tx: Transaction, consultation_id: UUID, registration: Registration, patient_id: UUID, room_name: str
 ) -> bool:
-    """Insert a consultation of the calling doctor. Return False if the external id exists."""
+    """Insert a consultation of the calling doctor. Return False if another consultation has the external id."""
     row = await tx.one(
         _sql["insert_consultation"],
         {
@@ -105,7 +105,9 @@ async def read(
     action: LiteralString = permissions.READ_CONSULTATION.action,
     counts_as_page: bool = False,
 ) -> Consultation | None:
-    """Return the consultation, with its audit row, or None if it is hidden or does not exist."""
+    """Write the audit row and return the consultation. Return None if the consultation does not exist or is hidden
+    from the caller.
+    """
     rows = await _CONSULTATION.all(
         tx,
         {"id": consultation_id, "external_id": external_id},
@@ -120,12 +122,14 @@ async def read(
 async def list_page(
     tx: Transaction, request: PageRequest, selection: ConsultationSelection
 ) -> list[Consultation]:
-    """Return one row more than requested, newest appointment first, with the audit row."""
+    """Write the audit row and return the rows of a page, newest appointment first, and one more row if another page
+    follows.
+    """
     return await _CONSULTATIONS.page(tx, request, {}, fields=selection.fields)
 
 
 async def list_joined_rooms(tx: Transaction, fields: tuple[str, ...]) -> list[JoinedRoom]:
-    """Return at most 100 rooms of the calling doctor that a participant may be in, with the audit row."""
+    """Write the audit row and return at most 100 rooms of the calling doctor in which a participant may still be."""
     return await _ROOMS.all(tx, {}, fields=fields)
 
 
@@ -152,7 +156,7 @@ async def record_access(
 async def register_patient(
     tx: Transaction, external_id: str, user_id: UUID | None, birth_date: date | None
 ) -> UUID:
-    """Return the patient's id, and create the patient if it is new.
+    """Return the patient's id, and create the patient if no patient has this external id.
 
     Raises Conflict (patient_user_differs, patient_birth_date_differs, patient_birth_date_ahead).
     """
@@ -173,7 +177,9 @@ async def mark_joined(tx: Transaction, participant_id: UUID) -> None:
 async def store_invitation(
     tx: Transaction, participant_id: UUID, secret: bytes, lifetime: timedelta
 ) -> datetime:
-    """Store the hash of a guest's one-time secret. Return its expiry, by the database's clock."""
+    """Store the hash of a guest's one-time secret. Return the time at which the invitation expires, by the
+    database's clock.
+    """
     expires_at: datetime = await tx.value(
         _sql["store_invitation"], {"participant_id": participant_id, "secret": secret, "lifetime": lifetime}
     )
@@ -181,6 +187,8 @@ async def store_invitation(
 
 
 async def redeem_invitation(tx: Transaction, secret: bytes) -> tuple[UUID, UUID, str] | None:
-    """Use an invitation. Return its participant, consultation and room, or None if it was used before."""
+    """Use an invitation. Return the invitation's participant, consultation and room, or None if the invitation is
+    unknown, used or expired.
+    """
     row = await tx.one(_sql["redeem_invitation"], {"secret": secret})
     return None if row is None else (row["participant_id"], row["consultation_id"], row["room_name"])

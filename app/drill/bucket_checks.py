@@ -29,7 +29,9 @@ async def read_ledger(ledger: Ledger, notes: Notes) -> list[UUID]:
 
 
 async def check_entries(ledger: Ledger, undone: list[UUID], notes: Notes) -> list[UUID]:
-    """Return the undone deletions that we signed. `resguardo restore check` will repeat them."""
+    """Return those of the undone deletions whose ledger entries one of our keys signed. The command `resguardo
+    restore check --repeat` repeats these deletions.
+    """
     signed = []
     for recording_id in undone:
         try:
@@ -44,8 +46,8 @@ async def check_entries(ledger: Ledger, undone: list[UUID], notes: Notes) -> lis
 async def check_recordings(
     storage: Storage, recordings: list[SampledRecording], notes: Notes, on_checked: Callable[[int, int], None]
 ) -> None:
-    """Check that each object exists with its size and hash. Calls `on_checked` with the checked and the total
-    number.
+    """Check that the object of each recording exists, with the size and the hash in the database. Calls
+    `on_checked` with the number of checked recordings and the total number.
     """
     notes.found |= {"recordings": len(recordings), "bytes": 0, "moved": 0}
     for number, one in enumerate(recordings, start=1):
@@ -74,7 +76,7 @@ async def _check(storage: Storage, one: SampledRecording, notes: Notes) -> None:
 
 
 async def _find(storage: Storage, key: str) -> tuple[str, StoredObject | None]:
-    """Return the object, or the object under keep/ if a hold has moved it since the dump."""
+    """Return the object with this key, or the object under keep/ if a legal hold has moved it there since the dump."""
     stored = await storage.head(key)
     kept = kept_key(key)
     if stored is None and kept not in (None, key):

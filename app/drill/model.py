@@ -10,7 +10,9 @@ RULE: Final = "proposed: HIPAA Security Rule NPRM, 90 FR 898 (restore within 72 
 
 @dataclass(frozen=True)
 class Problem:
-    """A reason in snake_case, and its subject: the id of a recording or the name of a table."""
+    """A problem that the drill found: a reason in snake_case, and its subject, the id of a recording or the name of
+    a table.
+    """
 
     reason: str
     about: str = ""
@@ -18,13 +20,13 @@ class Problem:
 
 @dataclass
 class Notes:
-    """The notes of a step while it runs."""
+    """The notes that a step of the drill makes while it runs."""
 
     found: dict[str, int | str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
     def require(self, holds: bool, reason: str, about: object = "") -> None:
-        """Note a problem unless the condition holds."""
+        """Note a problem of the step unless the condition is true."""
         if not holds:
             self.problems.append(Problem(reason, str(about)))
 
@@ -61,7 +63,7 @@ class DrillReport:
 
     @property
     def is_within_limit(self) -> bool:
-        """Return whether the drill took less time than the proposed rule allows."""
+        """Return whether the drill took less time than the rule that is named in `RULE` allows."""
         return self.seconds < LIMIT_HOURS * 3600
 
     def as_json(self) -> dict[str, object]:

@@ -1,9 +1,9 @@
 """Connects procrastinate to the database through the project's own connections, one of which listens for all queue
 workers.
 
-If the database fails in a way that the queue cannot handle, the event `lost` is set. A job whose end could not be
-written would otherwise stay with a living worker, and no worker would run it again. The queue workers therefore
-end, and their successors return the jobs to the queue.
+If the database fails in a way that the queue cannot handle, the event `lost` is set. If a worker lived on after it
+failed to write the end of a job, no other worker would run the job again. All queue workers therefore end after
+`lost` is set, and the next workers return the jobs to the queue.
 """
 
 import asyncio
@@ -32,7 +32,9 @@ _SEARCH_PATH = "jobs, pg_catalog, pg_temp"
 
 
 class QueueConnector(PsycopgConnector):
-    """`lost` is set after a database failure that the queue's workers cannot handle; `failure` describes it."""
+    """Procrastinate's connector. The event `lost` is set after a database failure that the queue's workers cannot
+    handle, and `failure` is the database's error.
+    """
 
     def __init__(self, url: str, channels: Sequence[str]) -> None:
         super().__init__()
@@ -76,7 +78,7 @@ class QueueConnector(PsycopgConnector):
             return rows
 
     async def listen_notify(self, on_notification: Notify, channels: Iterable[str]) -> None:
-        """Call back for each notification until cancelled, on one connection for all listeners. Raises
+        """Call `on_notification` for each notification until cancelled. All listeners share one connection. Raises
         ConnectorException.
         """
         mine = [channel for channel in channels if channel in self._callbacks]
@@ -121,8 +123,8 @@ class QueueConnector(PsycopgConnector):
 
     @contextlib.contextmanager
     def _watch_failures(self) -> Iterator[None]:
-        """Set `lost` after a failure. A refusal by a function in `jobs` is none: another worker has changed the job
-        in the meantime.
+        """Set the event `lost` after a database failure. An error that a function of the schema `jobs` raises is
+        not a failure: another worker has changed the job in the meantime.
         """
         try:
             yield

@@ -1,4 +1,4 @@
-"""Checks from outside whether a worker leads, because a frozen leader cannot report itself."""
+"""Lets the API check whether a worker is the leader, because a frozen leader cannot report itself."""
 
 import asyncio
 import logging
@@ -24,7 +24,9 @@ REPEAT_SECONDS: Final = 600
 
 @dataclass(frozen=True)
 class LastLed:
-    """When a worker last led: `seconds` ago, 0 while one leads, or None if none ever did."""
+    """The time when a worker last led. `seconds` is the time since then: 0 while a worker leads, and None if no
+    worker has ever led.
+    """
 
     at: datetime | None
     seconds: float | None
@@ -35,14 +37,14 @@ class LastLed:
         return self.seconds is not None and self.seconds > UNLED_SECONDS
 
     def __str__(self) -> str:
-        """Return a description for people."""
+        """Return a text for people that says since when no worker leads."""
         if self.at is None:
             return "nobody has led yet"
         return f"nobody has led since {self.at:%Y-%m-%d %H:%M:%SZ} ({self.seconds:.0f} s)"
 
 
 async def read_last_led(tx: Transaction) -> LastLed:
-    """Read when a worker last led, by the database's clock."""
+    """Return when a worker last led, by the database's clock."""
     row = await tx.one(_sql["last_led"])
     return LastLed(None, None) if row is None else LastLed(row["led_until"], row["seconds"])
 
@@ -61,12 +63,12 @@ class LeaderWatch:
         self._task: asyncio.Task[None] | None = None
 
     async def read(self) -> LastLed:
-        """Read when a worker last led. Raises AppError."""
+        """Return when a worker last led. Raises AppError."""
         async with self._database.as_service("watch_leader") as tx:
             return await read_last_led(tx)
 
     async def check(self) -> None:
-        """Log a warning, or that the warning is over. Raises AppError."""
+        """Log a warning if there is no leader, and one line when a worker leads again. Raises AppError."""
         found = await self.read()
         if not found.is_overdue:
             if self._warned_at is not None:

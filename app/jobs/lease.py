@@ -1,7 +1,7 @@
-"""The lease of the leader, measured by the database's clock. Only the worker's login can write it.
+"""The lease of the leader, measured by the database's clock. Only the worker's database login can write the lease.
 
 A lease lasts 15 s (`private.lease_length`) and is renewed every 5 s. If a leader dies, freezes or is cut off,
-another worker takes over within 20 s. The former leader finds its lease lost when it returns.
+another worker takes over within 20 s. A former leader that runs again finds that its lease is lost.
 """
 
 import asyncio
@@ -29,8 +29,8 @@ UNLED_SECONDS = 30
 class Lease:
     """A lease that this process took.
 
-    `seconds_unled` is how long there was no leader before, or None if there never was one. `lapsed_leader` is the
-    worker whose lease expired, or None if it returned its lease.
+    `seconds_unled` is how long there was no leader before this lease, or None if there never was a leader.
+    `lapsed_leader` is the former leader if its lease expired, or None if the former leader returned its lease.
     """
 
     number: int
@@ -39,8 +39,8 @@ class Lease:
     connection: AsyncConnection[Any] = field(repr=False)
 
     async def renew(self) -> None:
-        """Renew the lease. Raises Conflict (lead_lost) if it has expired, and psycopg.Error or TimeoutError if the
-        database does not answer.
+        """Renew the lease. Raises Conflict (lead_lost) if the lease has expired, and psycopg.Error or TimeoutError
+        if the database does not answer.
         """
         async with asyncio.timeout(ANSWER_SECONDS):
             cursor = await self.connection.execute(_sql["renew_lease"], {"number": self.number})
@@ -49,7 +49,7 @@ class Lease:
             raise Conflict("lead_lost")
 
     async def is_held(self) -> bool:
-        """Renew the lease. Return False if it has expired or the database does not answer."""
+        """Renew the lease. Return False if the lease has expired or the database does not answer."""
         try:
             await self.renew()
         except (AppError, psycopg.Error, TimeoutError):
@@ -57,7 +57,9 @@ class Lease:
         return True
 
     async def give_back(self) -> None:
-        """Return the lease, so that another worker need not wait until it expires. A lost lease stays unchanged."""
+        """Give the lease back, so that another worker need not wait until the lease expires. The method changes
+        nothing if this worker has lost the lease.
+        """
         with suppress(psycopg.Error, TimeoutError):
             async with asyncio.timeout(ANSWER_SECONDS):
                 await self.connection.execute(_sql["give_lease_back"], {"number": self.number})

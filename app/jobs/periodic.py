@@ -1,7 +1,8 @@
-"""Runs the periodic tasks of the leader. Each noun defines its periodic tasks in its `tasks.py`.
+"""Runs the periodic tasks of the leader. Each feature, such as `app/recordings`, defines its periodic tasks in its
+`tasks.py`.
 
-The leader is the worker that holds the lease (lease.py). Each task has its own interval. A failed task is logged
-and runs again at its next interval, and the other tasks continue.
+The leader is the worker that holds the lease (lease.py). Every periodic task has its own interval. A failed task is
+logged and runs again after its interval, and the other tasks continue.
 """
 
 import asyncio
@@ -42,8 +43,8 @@ class PeriodicTask:
 
 
 async def run_periodic_tasks(database: Database, tasks: Sequence[PeriodicTask]) -> None:
-    """Try to become the leader, and run the tasks while leading, until cancelled. Waits while the database is
-    unreachable.
+    """Try to become the leader, and run the periodic tasks while leading, until cancelled. While the database is
+    unreachable, the function waits.
     """
     former: int | None = None
     while True:
@@ -80,7 +81,7 @@ def _log_change(lease: Lease) -> None:
 
 
 async def _lead(tasks: Sequence[PeriodicTask], lease: Lease) -> None:
-    """Run the tasks while this worker leads. Raises Conflict (lead_lost), psycopg.Error, TimeoutError."""
+    """Run the periodic tasks while this worker leads. Raises Conflict (lead_lost), psycopg.Error, TimeoutError."""
     for task in tasks:
         task.begin()
     running = [asyncio.create_task(_repeat(task, lease)) for task in tasks]

@@ -1,9 +1,9 @@
 -- name: defer_job
--- Queues a job of a task for one id.
+-- Queues a job that runs a task for one id.
 select private.defer_job(%(task)s, %(id)s);
 
 -- name: retry_job
--- Puts a job of this worker back into the queue and returns its id; no row if another worker has the job.
+-- Puts a job of this worker back into the queue and returns the job's id; no row if another worker has the job.
 with mine as materialized (
     select j.id
     from jobs.procrastinate_jobs as j
@@ -23,7 +23,7 @@ select
 from mine as m;
 
 -- name: finish_job
--- Ends a job of this worker and returns its id; no row if another worker has the job.
+-- Ends a job of this worker and returns the job's id; no row if another worker has the job.
 with mine as materialized (
     select j.id
     from jobs.procrastinate_jobs as j
@@ -38,13 +38,13 @@ select m.id, jobs.procrastinate_finish_job_v1(m.id, %(status)s::jobs.procrastina
 from mine as m;
 
 -- name: mend_heartbeats
--- Sets heartbeats that a wrong clock dated far ahead to the present.
+-- Sets workers' heartbeats to the present time if a wrong clock dated them far in the future.
 update jobs.procrastinate_workers as w
 set last_heartbeat = clock_timestamp()
 where w.last_heartbeat > clock_timestamp() + %(stalled)s::interval;
 
 -- name: return_stalled_jobs
--- Puts running jobs of workers that stopped back into the queue; returns the id and task of each.
+-- Puts the running jobs of dead workers back into the queue; returns the id and task of each job.
 with stalled as materialized (
     select j.id, j.task_name
     from jobs.procrastinate_jobs as j
@@ -63,14 +63,14 @@ select
 from stalled as s;
 
 -- name: pull_jobs_back
--- Makes jobs due now that are scheduled further ahead than the longest pause; returns the id and task of each.
+-- Makes jobs due now if they are scheduled later than the longest pause allows; returns the id and task of each job.
 update jobs.procrastinate_jobs as j
 set scheduled_at = clock_timestamp()
 where j.status = 'todo' and j.scheduled_at > clock_timestamp() + %(longest_pause)s::interval
 returning j.id, j.task_name;
 
 -- name: take_lease
--- Takes the lease and returns its number; no row while another worker leads.
+-- Takes the leader's lease and returns the lease's number; no row while another worker leads.
 select t.number, t.seconds_unled, t.lapsed_leader from private.take_lease(%(leader)s, %(former_number)s::bigint) as t;
 
 -- name: renew_lease

@@ -1,8 +1,9 @@
-"""The job queue: procrastinate in the schema `jobs`. Each noun defines its tasks in its `tasks.py`.
+"""The job queue: procrastinate in the schema `jobs`. Each feature, such as `app/recordings`, defines its tasks in
+its `tasks.py`.
 
-A job has one argument, an id. A job runs without an open transaction, and is retried with growing pauses. After its
-last attempt it passes the reason to `give_up`, so that no job fails silently. Pauses are durations, and the
-database adds them to its own clock (`JobTable`), because a worker's clock can be wrong by years.
+A job has one argument, an id. A job runs without an open transaction, and is retried with growing pauses. After the
+last failed attempt, a job passes the error's reason to `give_up`, so that no job fails silently. Pauses are
+durations, and the database adds them to its own clock (`JobTable`), because a worker's clock can be wrong by years.
 """
 
 import logging
@@ -53,10 +54,9 @@ STALLED_SECONDS = 20
 
 @dataclass(frozen=True)
 class Task:
-    """A task: what is done for one id, the maximum number of attempts (None: no limit), and what happens after the
-    last one.
-
-    `queue` is the queue into which the database puts its jobs.
+    """A task of the queue: `run` is called with one id, and `give_up` after the last failed attempt. `attempts` is
+    the maximum number of attempts; None means no limit. `queue` is the queue into which the database puts the
+    task's jobs.
     """
 
     name: str
@@ -67,14 +67,14 @@ class Task:
 
 
 async def defer_job(tx: Transaction, task: LiteralString, argument: UUID) -> None:
-    """Queue a job within this transaction. It runs after the commit, and not at all after a rollback."""
+    """Queue a job within this transaction. The job runs after the commit, and never after a rollback."""
     await tx.run(_sql["defer_job"], {"task": task, "id": argument})
 
 
 def by_id(
     run: Callable[Concatenate[UUID, P], Awaitable[None]],
 ) -> Callable[Concatenate[str, P], Awaitable[None]]:
-    """Return `run` as a function that takes the id as text, as the queue stores it."""
+    """Return a function that calls `run` and takes the id as text, because the queue stores ids as text."""
 
     async def run_with_text(argument: str, /, *others: P.args, **named: P.kwargs) -> None:
         await run(UUID(argument), *others, **named)
@@ -83,7 +83,8 @@ def by_id(
 
 
 class JobTable(JobManager):
-    """The rows of the queue: dated by the database's clock, and ended only by the worker that still owns the job.
+    """The rows of the job queue. The database's clock dates the rows, and only the worker that still owns a job can
+    end it.
 
     If a worker was frozen for longer than `STALLED_SECONDS`, another worker owns its job. The late result of the
     frozen worker is logged and ignored, and the other worker ends the job.
@@ -97,7 +98,7 @@ class JobTable(JobManager):
         queue: str | None = None,
         lock: str | None = None,
     ) -> None:
-        """Return the job to the queue after the pause of a `Retry` (None: at once)."""
+        """Put the job back into the queue, to run after the pause of a `Retry`, or at once if `retry_at` is None."""
         pause = timedelta() if retry_at is None else retry_at - Retry.BEGINNING
         changes = {"priority": priority, "queue": queue, "lock": lock}
         await self._end(job, "retry_job", pause=pause, **changes)
@@ -107,8 +108,8 @@ class JobTable(JobManager):
         await self._end(job, "finish_job", status=status.value, delete_job=delete_job)
 
     async def update_heartbeat(self, worker_id: int) -> None:
-        """Send a heartbeat. A failed heartbeat is repeated at the next one; procrastinate itself would send no
-        more.
+        """Send a heartbeat. After a failed heartbeat the worker continues to send heartbeats; procrastinate alone
+        would stop.
         """
         try:
             await super().update_heartbeat(worker_id)
@@ -124,7 +125,7 @@ class JobTable(JobManager):
 
 
 def make_queue(database_url: str, tasks: Iterable[Task]) -> App:
-    """Return the procrastinate app of one worker. Opening the app opens its pool."""
+    """Return the procrastinate app of one worker. Opening the app opens its connection pool."""
     connector = QueueConnector(
         database_url, list(get_channel_for_queues((QUEUE, STARTS_QUEUE, MEDIA_QUEUE, TRANSCRIPTION_QUEUE)))
     )

@@ -1,4 +1,6 @@
-"""Repairs the queue: jobs of dead workers, and dates written under a wrong clock. All times are the database's."""
+"""Repairs the queue: jobs of dead workers, and dates written under a wrong clock. All times come from the
+database's clock.
+"""
 
 import logging
 from datetime import timedelta
@@ -17,16 +19,17 @@ _LONGEST_PAUSE = timedelta(seconds=LONGEST_ASKED_PAUSE_SECONDS)
 
 
 class JobRepair:
-    """A periodic task of the leader."""
+    """The leader's periodic task that repairs the job queue."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def run_once(self) -> None:
-        """Return the jobs of dead workers to the queue, and run now every job that is due later than any pause
-        allows.
+        """Return the jobs of dead workers to the queue, and make every job due now that is scheduled later than the
+        longest pause allows.
 
-        A heartbeat with a date in the future gets the present date once, so its worker counts as dead 20 s later.
+        A heartbeat from the future is set to the present time once, so a dead worker with this heartbeat counts as
+        dead 20 s later.
         """
         async with self._database.as_service("repair_jobs") as tx:
             await tx.run(_sql["mend_heartbeats"], {"stalled": _STALLED})

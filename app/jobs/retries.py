@@ -1,6 +1,6 @@
 """The pauses between the attempts of a job, and how many attempts a job has.
 
-Pauses are durations. The database adds them to its own clock, because a worker's clock can be wrong by years.
+Pauses are durations. The database adds the pauses to its own clock, because a worker's clock can be wrong by years.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ LONGEST_ASKED_PAUSE_SECONDS = 3600
 
 
 class JobFailed(Exception):
-    """The error of a job as the queue sees it: its code, and no text of a vendor or the database.
+    """The error of a job as the queue stores it: the error's code, without a text of a vendor or the database.
 
     `retry_after_seconds` is the pause that the vendor asked for, or 0. `most_attempts` is the maximum number of
     attempts after this error, or None if only the task's own limit counts.
@@ -34,7 +34,9 @@ class NotGivenUp(JobFailed):
 
 
 class Retry(RetryDecision):
-    """A retry after a pause. Procrastinate passes a date: it is the pause added to `BEGINNING`, not a time of day."""
+    """The retry of a job after a pause. Procrastinate accepts only a date, so the pause is passed as a date counted
+    from `BEGINNING`.
+    """
 
     BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -44,15 +46,17 @@ class Retry(RetryDecision):
 
 
 class GrowingPauses(BaseRetryStrategy):
-    """Retries after 1, 2, 4, ... seconds, at most a minute apart, or after the pause that a vendor asked for, at
-    most an hour.
+    """Retries a job after 1, 2, 4, ... seconds, at most a minute apart. If a vendor asked for a longer pause, the
+    job is retried after that pause, at most an hour.
     """
 
     def __init__(self, attempts: int | None) -> None:
         self.attempts = attempts
 
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> Retry | None:
-        """Return None at the last attempt, unless a shutdown ended it. `job.attempts` counts the earlier attempts."""
+        """Return the next retry, or None after the last attempt. An attempt that a shutdown ended, or after which
+        `give_up` failed, is always retried. `job.attempts` counts the earlier attempts.
+        """
         is_cut_short = isinstance(exception, (NotGivenUp, asyncio.CancelledError))
         if is_last_attempt(job, self.attempts, exception) and not is_cut_short:
             return None
@@ -62,6 +66,6 @@ class GrowingPauses(BaseRetryStrategy):
 
 
 def is_last_attempt(job: Job, attempts: int | None, failed: BaseException) -> bool:
-    """Return whether the job has used its attempts: those of its task, or the fewer that this error allows."""
+    """Return whether the job has used all attempts that its task or this error allows."""
     allowed = failed.most_attempts if isinstance(failed, JobFailed) else None
     return any(most is not None and job.attempts + 1 >= most for most in (attempts, allowed))

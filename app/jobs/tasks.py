@@ -1,4 +1,4 @@
-"""The periodic tasks of the queue itself."""
+"""The periodic task of the job queue."""
 
 from app.jobs.periodic import PeriodicTask
 from app.jobs.repair import JobRepair

@@ -1,9 +1,10 @@
 """The escrow file: the root keys and the certificates' signing key, encrypted with a passphrase.
 
 The file has three lines: its type, its key derivation (JSON, readable and authenticated), and the ciphertext in
-base64. The key derivation is scrypt (RFC 7914) with N = 2^17, r = 8, p = 1, which costs 128 MB and 0.3 s for each
-guess on one core (measured 2026-11-21; OWASP's first choice of parameters, checked on the same day). The cipher is
-AES-256-GCM. A file with other parameters is refused, because it could demand any amount of memory.
+base64. The key derivation is scrypt (RFC 7914) with N = 2^17, r = 8, p = 1, OWASP's first choice of parameters
+(checked 2026-11-21). A guess of the passphrase costs 128 MB and 0.3 s on one core (measured 2026-11-21). The cipher
+is AES-256-GCM. A file with other scrypt parameters is refused, because its parameters could demand any amount of
+memory.
 """
 
 import base64
@@ -35,7 +36,9 @@ _NONCE_BYTES: Final = 12
 
 @dataclass(frozen=True)
 class Escrow:
-    """The content of an escrow file, in the form of the settings. `deployment` can be read without the passphrase."""
+    """The content of an escrow file. The keys have the same text form as in the settings. The field `deployment`
+    can be read without the passphrase.
+    """
 
     deployment: str
     made_at: datetime
@@ -50,7 +53,7 @@ class Escrow:
 
 
 def seal(escrow: Escrow, passphrase: str) -> bytes:
-    """Return the content of the file, encrypted. Raises InvalidInput (passphrase_short)."""
+    """Return the text of the escrow file with the encrypted content. Raises InvalidInput (passphrase_short)."""
     salt, nonce = secrets.token_bytes(_SALT_BYTES), secrets.token_bytes(_NONCE_BYTES)
     header = _header(escrow, salt, nonce)
     kept = {
@@ -121,7 +124,9 @@ def _header(escrow: Escrow, salt: bytes, nonce: bytes) -> bytes:
 
 
 def _parts(content: bytes) -> tuple[bytes, bytes, dict[str, str]]:
-    """Return the header, the ciphertext in base64, and the parsed header. Raises ValueError, KeyError, TypeError."""
+    """Return the three parts of an escrow file: the header, the ciphertext in base64, and the parsed header. Raises
+    ValueError, KeyError, TypeError.
+    """
     magic, told, encoded, rest = content.split(b"\n")
     read_: dict[str, str] = json.loads(told)
     is_known = magic.decode() == _MAGIC and {name: read_[name] for name in _DERIVATION} == _DERIVATION

@@ -1,9 +1,9 @@
 """Root keys, the data keys that they wrap, and the encryption of fields with a data key.
 
-The module stores nothing; `app/keys` stores the wrapped keys. No key appears in a repr, an error or a log. AES Key
-Wrap is RFC 3394, as implemented by `cryptography`. A field is encrypted with AES-256-GCM (NIST SP 800-38D) and a
-random nonce of 96 bits. A data key encrypts only the few fields of one recording, far fewer than the 2^32 messages
-that such nonces allow.
+The module stores nothing; `app/keys/service.py` stores the wrapped keys. No key appears in a repr, an error or a
+log. AES Key Wrap is RFC 3394, as implemented by `cryptography`. A field is encrypted with AES-256-GCM (NIST SP
+800-38D) and a random nonce of 96 bits. A data key encrypts only the few fields of one recording, far fewer than the
+2^32 messages that random nonces of 96 bits allow.
 """
 
 import base64
@@ -36,7 +36,7 @@ _CHECK_LABEL: Final = b"resguardo root key check value 1\0"
 
 @dataclass(frozen=True)
 class DataKey:
-    """A data key as stored: wrapped by the root key with this id."""
+    """A data key as the database stores it: wrapped by the root key with the id `root_key_id`."""
 
     wrapped: bytes = field(repr=False)
     root_key_id: str
@@ -44,8 +44,8 @@ class DataKey:
 
 @dataclass(frozen=True)
 class Field:
-    """The place of an encrypted field. The field can be decrypted only with the same place. `key_id` names its data
-    key.
+    """The place of an encrypted field: its table, row and column. A field can be decrypted only with the place that
+    it was encrypted with. `key_id` is the id of the field's data key.
     """
 
     table: str
@@ -93,7 +93,7 @@ class FieldKey:
 
 
 class Keyring:
-    """The root keys by id. The first one is the current root key and wraps new data keys."""
+    """The configured root keys by id. The first root key is the current one and wraps new data keys."""
 
     def __init__(self, keys: Mapping[str, bytes]) -> None:
         self._keys = dict(keys)
@@ -104,8 +104,8 @@ class Keyring:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Parse `id:base64 of 32 bytes[,id:...]`. Raises InvalidInput (root_keys_malformed, root_key_twice,
-        root_key_weak).
+        """Parse the setting ROOT_KEYS, in the form `id:base64 of 32 bytes[,id:...]`. Raises InvalidInput
+        (root_keys_malformed, root_key_twice, root_key_weak).
         """
         keys: dict[str, bytes] = {}
         for number, part in enumerate(text.split(","), start=1):
@@ -117,11 +117,13 @@ class Keyring:
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """Return all ids, the current one first."""
+        """Return the ids of all root keys, the current root key first."""
         return tuple(self._keys)
 
     def check_values(self) -> dict[str, bytes]:
-        """Return for each id a check value of 16 bytes, which identifies the key and reveals nothing else about it."""
+        """Return for the id of each root key a check value of 16 bytes, which identifies the key and reveals
+        nothing else.
+        """
         return {
             key_id: hmac.digest(key, _CHECK_LABEL + key_id.encode(), "sha256")[:CHECK_VALUE_BYTES]
             for key_id, key in self._keys.items()
@@ -136,7 +138,7 @@ class Keyring:
         return FieldKey(self._unwrap(wrapped, root_key_id))
 
     def unwrap_secret(self, wrapped: bytes, root_key_id: str) -> bytes:
-        """Return the unwrapped key of an index, 32 bytes, which encrypts nothing. Raises Conflict
+        """Return the unwrapped key of a blind index. The key has 32 bytes and encrypts nothing. Raises Conflict
         (root_key_unknown, data_key_wrong).
         """
         return self._unwrap(wrapped, root_key_id)

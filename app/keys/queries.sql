@@ -1,9 +1,9 @@
 -- name: require_root_keys
--- Raises an error if the keyring lacks a root key that is in use, or has a wrong one.
+-- Raises an error if the keyring lacks a root key that is in use, or has a wrong key with its id.
 select private.require_root_keys(%(ids)s, %(check_values)s);
 
 -- name: register_root_key
--- Stores the check value of the current root key; raises an error if another one is stored.
+-- Stores the check value of the current root key; raises an error if another value is stored for the same id.
 select private.register_root_key(%(id)s, %(check_value)s);
 
 -- name: make_recording_key
@@ -11,7 +11,7 @@ select private.register_root_key(%(id)s, %(check_value)s);
 select private.make_recording_key(%(id)s, %(wrapped)s, %(root_key_id)s);
 
 -- name: lock_word_index_key
--- Locks and returns the key of the word index; no row if the current root key wraps it.
+-- Locks and returns the key of the word index; no row if the current root key already wraps it.
 select
     k.wrapped,
     k.root_key
@@ -30,11 +30,12 @@ select
 from private.count_keys() as k;
 
 -- name: count_keys_to_rewrap
--- Returns how many data keys another root key wraps.
+-- Returns the number of data keys that a root key other than the current one wraps.
 select private.count_keys_to_rewrap(%(root_key_id)s);
 
 -- name: read_keys_to_rewrap
--- Locks and returns some data keys that another root key wraps, by recording id after the given one.
+-- Locks and returns a batch of data keys that a root key other than the current one wraps, after the given recording
+-- id.
 select
     k.of_recording,
     k.wrapped,
@@ -42,5 +43,5 @@ select
 from private.read_keys_to_rewrap(%(root_key_id)s, %(after)s, %(at_most)s) as k;
 
 -- name: rewrap_recording_keys
--- Replaces the data keys that have not changed since they were read, and returns how many.
+-- Replaces the wrapped data keys that have not changed since they were read, and returns how many it replaced.
 select private.rewrap_recording_keys(%(ids)s, %(before)s, %(after)s, %(root_key_id)s);

@@ -25,7 +25,9 @@ _sql = Queries(Path(__file__).with_name("queries.sql"))
 
 @dataclass(frozen=True)
 class Rotation:
-    """The result of a rotation. `unreadable` lists the recordings whose data key no configured root key can unwrap."""
+    """The result of a rotation to the current root key. `unreadable` lists the recordings whose data key no
+    configured root key can unwrap.
+    """
 
     rewrapped: int
     unreadable: tuple[UUID, ...]
@@ -61,7 +63,7 @@ async def require_root_keys(database: Database, keyring: Keyring) -> None:
 
 
 async def register_root_key(database: Database, keyring: Keyring) -> None:
-    """Check the root keys like `require_root_keys`, and register the current one. Safe to repeat."""
+    """Check the root keys like `require_root_keys`, and register the current root key. Safe to repeat."""
     await require_root_keys(database, keyring)
     current = keyring.current_id
     async with database.as_service("start_up") as tx:
@@ -78,8 +80,8 @@ async def count_keys(database: Database) -> list[KeyCount]:
 
 
 async def make_recording_key(tx: Transaction, keyring: Keyring, recording_id: UUID) -> bool:
-    """Create the data key of a READY video, with its audit row. Return False if the video already has one. Needs
-    the worker's role.
+    """Create the data key of a READY video, with its audit row. Return False if the video already has a data key.
+    Needs the worker's role.
 
     Raises Conflict (recording_not_ready, or root_key_unknown if the current root key is not registered).
     """
@@ -101,7 +103,8 @@ async def rotate(
     """Wrap with the current root key every key that another root key wraps, one batch in each transaction. A second
     call continues.
 
-    `on_progress` receives how many keys are done, and how many there are. Raises like `register_root_key`.
+    `on_progress` receives the number of rewrapped keys and the total number of keys. Raises like
+    `register_root_key`.
     """
     await register_root_key(database, keyring)
     is_rotated = await _rotate_word_index(database, keyring)
@@ -119,8 +122,8 @@ async def rotate(
 
 
 async def _rotate_word_index(database: Database, keyring: Keyring) -> bool:
-    """Wrap the key of the word index again. Return False, and leave the key unchanged, if no configured root key
-    can unwrap it.
+    """Wrap the key of the word index with the current root key. Return False, and leave the key unchanged, if no
+    configured root key can unwrap it.
     """
     async with database.as_service("rotate_keys") as tx:
         row = await tx.one(_sql["lock_word_index_key"], {"root_key_id": keyring.current_id})
@@ -138,7 +141,9 @@ async def _rotate_word_index(database: Database, keyring: Keyring) -> bool:
 async def _rotate_some(
     database: Database, keyring: Keyring, after: UUID | None, batch: int
 ) -> tuple[list[UUID], list[UUID]]:
-    """Wrap one batch. Return the recordings of the batch, and those whose key could not be unwrapped."""
+    """Wrap one batch of data keys. Return the recordings of the batch, and the recordings with a data key that
+    could not be unwrapped.
+    """
     async with database.as_service("rotate_keys") as tx:
         rows = await tx.all(
             _sql["read_keys_to_rewrap"],

@@ -1,7 +1,7 @@
 """Reads the files of `policies/access`, which define the complete access to every table and function.
 
-Only `resguardo migrate` applies them, at every run. The database stores their version, and every audit row contains
-it.
+Only `resguardo migrate` applies these files, at every run. The database stores the version of the files, and every
+audit row contains this version.
 """
 
 import hashlib
@@ -29,7 +29,9 @@ _IS_APPLIED = "select to_regprocedure('private.policy_version()') is not null"
 
 
 def access_version(directory: Path = ACCESS_DIRECTORY) -> str:
-    """Return the first 16 hex digits of the SHA-256 over the names and contents of the files."""
+    """Return the version of the access policies: the first 16 hex digits of the SHA-256 over the names and contents
+    of the files.
+    """
     digest = hashlib.sha256()
     for path in sorted(directory.glob("*.sql")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
@@ -37,16 +39,17 @@ def access_version(directory: Path = ACCESS_DIRECTORY) -> str:
 
 
 def access_sql(directory: Path = ACCESS_DIRECTORY) -> str:
-    """Return the statements that set all access. Running them twice changes nothing."""
+    """Return the SQL statements that set all access rights. Running the statements twice changes nothing."""
     files = [path.read_text(encoding="utf-8").strip() for path in sorted(directory.glob("*.sql"))]
     return "\n\n".join([_VERSION.format(version=access_version(directory)).strip(), *files]) + "\n"
 
 
 def apply_access(owner_url: str) -> tuple[str, ...]:
-    """Set all access in one transaction, as the owner, and seal it. Any later difference was made by hand.
+    """Set all access rights in one transaction, as the owner, and store their seal. Any later difference from the
+    seal was made by a migration or by hand.
 
     The call waits for other transactions that use the tables, as a migration does. Returns the differences from the
-    previous seal: changes by a migration or by hand. The present bodies of functions become part of the seal.
+    previous seal. The seal also covers the present bodies of the database functions.
     """
     with as_owner(owner_url) as connection:
         changed = _changed(connection)

@@ -1,13 +1,13 @@
-"""Reads that write their audit row, and count against a quota, in the same statement.
+"""SQL reads that also write their audit row and count against a quota in the same statement.
 
-`AuditedRead` puts a plain select of a noun's `queries.sql` into the statement that also calls
+`AuditedRead` puts a plain select from a feature's `queries.sql` into the statement that also calls
 `private.record_lookup()`. `AuditedList` composes the select from the list's named fragments: only the conditions of
-the filters that were given, and only the columns and nested values of the selected fields. Therefore Postgres can plan
-each shape for an index. The statement returns one row: `recorded`, from that function, and `found`, a JSON array. One
-row comes back for an empty result too, so that its audit row is written: Postgres does not call a function to whose
-result nobody refers.
+the filters that were given, and only the columns and nested values of the selected fields. Postgres can therefore
+use an index for each combination of filters. The statement returns one row: `recorded`, the result of
+`private.record_lookup()`, and `found`, the rows as a JSON array. The statement returns this row for an empty result
+too, because Postgres would not call `private.record_lookup()` if nothing used its result.
 
-All parts of a statement are texts of this repository. A caller's values are parameters.
+All parts of a statement are constant texts of this repository. A caller's values are passed as parameters.
 """
 
 import re
@@ -74,7 +74,7 @@ _SHOWN: Final = (
 
 @dataclass(frozen=True)
 class Look(Generic[Item]):
-    """The result of a read. `is_allowed` is False if the named entity is hidden or does not exist."""
+    """The result of an audited read. `is_allowed` is False if the named entity is hidden or does not exist."""
 
     found: list[Item]
     is_allowed: bool
@@ -153,7 +153,7 @@ def _distinct(column: LiteralString | None) -> LiteralString:
 
 @dataclass(frozen=True, kw_only=True)
 class AuditedRead(_Audited[Item]):
-    """A read of one entity, or of a list that has no pages."""
+    """An audited read of one entity, or of a list that has no pages."""
 
     rows: LiteralString
     """A select with an `id`, and `patient_id` and `consultation_id` unless other fields say otherwise."""
@@ -161,7 +161,7 @@ class AuditedRead(_Audited[Item]):
     """The order of the result, as columns of `x`."""
 
     def statement(self, selected: Collection[str] = ()) -> LiteralString:
-        """Return the statement with the details among the selected fields."""
+        """Return the SQL statement, with those of the details that are among the selected fields."""
         return self._statement(
             self.rows, selected, order="" if self.order is None else f" order by {self.order}"
         )
@@ -176,9 +176,9 @@ class AuditedRead(_Audited[Item]):
         selected: Collection[str] | None = None,
         is_counted: bool = True,
     ) -> Look[Item]:
-        """Return the rows. The audit row names `fields`. `selected` are the details to read, if they are not `fields`.
-
-        With `is_counted` the read uses the meter, if there is one. Raises RateLimited.
+        """Return the rows. The audit row names the fields in `fields`. `selected` names the details to read if they
+        differ from `fields`. If `is_counted` is true, the read counts against the quota of its meter. Raises
+        RateLimited.
         """
         meter = self.meter if is_counted else None
         statement = self.statement(fields if selected is None else selected)
@@ -194,7 +194,7 @@ class AuditedRead(_Audited[Item]):
         selected: Collection[str] | None = None,
         is_counted: bool = True,
     ) -> list[Item]:
-        """Return the rows, which are none if the named entity is hidden."""
+        """Return the rows, or an empty list if the named entity is hidden."""
         looked = await self.look(
             tx, parameters, action=action, fields=fields, selected=selected, is_counted=is_counted
         )
@@ -205,8 +205,8 @@ class AuditedRead(_Audited[Item]):
 class AuditedList(_Audited[Item]):
     """A list in pages, newest first by the column `time` and then by id.
 
-    The columns are the fields of `items` that are not in `details`. A field without a default is always read. A field
-    with a default is read if it is selected.
+    The columns of the list are the fields of the dataclass `items` that are not in `details`. A dataclass field
+    without a default is always read. A dataclass field with a default is read if it is selected.
     """
 
     table: LiteralString
@@ -233,7 +233,9 @@ class AuditedList(_Audited[Item]):
     def statement(
         self, given: Collection[str] = (), selected: Collection[str] = (), *, is_later: bool = False
     ) -> LiteralString:
-        """Return the statement of a page with these filters and selected fields, by their names in the API."""
+        """Return the SQL statement of a page with these filters and selected fields. Both are given by their names
+        in the API.
+        """
         names = {_HUMP.sub(r"_\g<0>", name).lower() for name in selected}
         narrow = [text for name, text in self.narrow.items() if name in given]
         conditions = [self.always] if self.always else []
@@ -274,10 +276,9 @@ class AuditedList(_Audited[Item]):
         fields: Sequence[str] = (),
         selected: Collection[str] | None = None,
     ) -> list[Item]:
-        """Return one row more than requested if more follow. The audit row names the requested rows and `fields`.
-
-        A filter that is None is not given. `selected` are the selected fields, if they are not `fields`. Raises
-        RateLimited.
+        """Return the rows of a page, and one more row if another page follows. The audit row names the requested
+        rows and the fields in `fields`. A filter that is None is ignored. `selected` names the fields to read if
+        they differ from `fields`. Raises RateLimited.
         """
         given = {name: value for name, value in filters.items() if value is not None}
         statement = self.statement(

@@ -1,8 +1,9 @@
 """Makes every connection to Postgres: its settings, its time limits, and the cancelling of statements.
 
-One function makes the settings after connecting. No connection uses start-up `options`, because a pooler may refuse
-or drop them. Where the code's results depend on a setting, it overrides the settings of the database, the role and
-the environment. `default_transaction_read_only` is respected, because Supabase sets it to protect a full disk.
+One function applies the settings after connecting. No connection uses start-up `options`, because a pooler may
+refuse or drop them. If the code's results depend on a setting, this function overrides the value that the database,
+the role or the environment gives it. `default_transaction_read_only` is respected, because Supabase sets it to
+protect a full disk.
 """
 
 import asyncio
@@ -99,8 +100,8 @@ class Unanswered(psycopg.OperationalError):
 class Connection(AsyncConnection[DictRow]):
     """A connection that never waits without a limit: each exchange has a time limit, and so does its cancellation.
 
-    psycopg 3.3 waits without a limit for an answer, and up to 10 s for a cancellation (connection_async.py, `wait`;
-    checked 2026-11-29).
+    The base class of psycopg 3.3 waits without a limit for an answer, and up to 10 s for a cancellation
+    (connection_async.py, `wait`; checked 2026-11-29).
     """
 
     exchange_seconds = EXCHANGE_SECONDS
@@ -116,8 +117,8 @@ class Connection(AsyncConnection[DictRow]):
         interval: float = _INTERVAL_SECONDS,
         timeout: float | None = None,  # noqa: ASYNC109 - the base class has it
     ) -> T:
-        """Wait like the base class. Raises Unanswered after `exchange_seconds`, unless the caller set another
-        timeout.
+        """Wait for the server like the base class does. Raises Unanswered after `exchange_seconds`, unless the
+        caller set another timeout.
         """
         is_bounded = timeout is None and not self._is_listening
         try:
@@ -138,7 +139,9 @@ class Connection(AsyncConnection[DictRow]):
             raise
 
     async def _give_up(self, gen: PQGen[Any]) -> None:
-        """Ask the server to cancel, and close the connection unless it does so at once."""
+        """Ask the server to cancel the running statement, and close the connection unless the server does so at
+        once.
+        """
         try:
             async with asyncio.timeout(2 * CANCEL_SECONDS):
                 await self.cancel_safe(timeout=CANCEL_SECONDS)
@@ -159,7 +162,7 @@ class Connection(AsyncConnection[DictRow]):
         timeout: float | None = None,  # noqa: ASYNC109 - the base class has it
         stop_after: int | None = None,
     ) -> AsyncGenerator[Notify]:
-        """Yield notifications like the base class. Of all methods, only `notifies` may wait without a limit."""
+        """Yield notifications like the base class does. Of all methods, only `notifies` may wait without a limit."""
         self._is_listening = True
         try:
             async for notify in super().notifies(timeout=timeout, stop_after=stop_after):
@@ -177,11 +180,9 @@ class Connection(AsyncConnection[DictRow]):
             self.exchange_seconds = before
 
     async def is_alive(self) -> bool:
-        """Return whether the server answers. A test is sent only if the socket has data or the last answer is a
-        second old.
-
-        A server that ends a session says so on the socket. A broken network is silent, so detecting it needs a
-        test.
+        """Return whether the server answers. An empty test statement is sent only if the socket has data or the
+        last answer is more than a second old. A server that ends a session sends data on the socket. A broken
+        network sends nothing, so only the test statement detects it.
         """
         if self.closed:
             return False
@@ -203,7 +204,9 @@ class Connection(AsyncConnection[DictRow]):
 async def connect(
     url: str, *, application: str, search_path: str = SEARCH_PATH, autocommit: bool = False
 ) -> Connection:
-    """Return a process's connection with its settings applied. Raises psycopg.OperationalError within seconds."""
+    """Return a connection for the API or the worker, with the settings of these processes applied. Raises
+    psycopg.OperationalError within seconds.
+    """
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
             connection = await Connection.connect(
@@ -222,7 +225,9 @@ async def connect(
 
 
 def connect_as_owner(url: str, *, application: str, autocommit: bool = False) -> psycopg.Connection[Any]:
-    """Return a command's connection with its settings applied and without a time limit. Raises psycopg.Error."""
+    """Return a connection for a command of the database's owner, with the owner's settings applied and without a
+    time limit. Raises psycopg.Error.
+    """
     connection = psycopg.connect(_conninfo(url, application), autocommit=True)
     try:
         set_again(connection)
@@ -234,7 +239,9 @@ def connect_as_owner(url: str, *, application: str, autocommit: bool = False) ->
 
 
 def set_again(connection: psycopg.Connection[Any], search_path: str = SEARCH_PATH) -> None:
-    """Make an owner's settings, also after `reset all`. Do not call it in a transaction that may be rolled back."""
+    """Apply the settings of an owner's connection again, for example after `reset all`. Do not call this function
+    in a transaction that may be rolled back.
+    """
     connection.execute(_SET, _names_and_values(_OF_THE_OWNER, search_path))
 
 

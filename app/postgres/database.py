@@ -1,9 +1,8 @@
-"""The only access to Postgres: `as_user` for a person, and `as_service` for the process itself. `dedicated` returns
-no rows of ours.
-
-Each method opens one transaction, stores in it who asks and why (the audit rows contain this), and translates the
-database's errors into AppErrors. If a person's transaction raises, the refusal is audited in a second transaction,
-because the rollback would erase the row. Policies decide which rows a person sees.
+"""The only access to Postgres: `as_user` for a person, and `as_service` for the process itself. The connections of
+`dedicated` return no rows of Resguardo's tables. Both methods open one transaction, store in it who asks and why
+(the audit rows contain this), and translate the database's errors into AppErrors. If a person's transaction raises
+an error, a second transaction writes the audit row of the refusal, because the rollback erases the first audit row.
+Policies decide which rows a person sees.
 """
 
 import asyncio
@@ -62,7 +61,7 @@ class Asker:
 
     @property
     def person(self) -> object:
-        """Return the person of the token, or None for a guest."""
+        """Return the id of the person in the token's claims, or None for a guest."""
         return None if self.claims is None else self.claims.get("sub")
 
 
@@ -86,7 +85,7 @@ required_lease: ContextVar[int | None] = ContextVar("required_lease", default=No
 
 
 class Transaction:
-    """The statements of one transaction. Rows are dicts by column name."""
+    """Runs the statements of one transaction. Rows are dicts by column name."""
 
     def __init__(self, connection: Connection, role: str) -> None:
         self._connection = connection
@@ -103,8 +102,8 @@ class Transaction:
         return await cursor.fetchall()
 
     async def all_in_binary(self, sql: LiteralString, parameters: Parameters | None = None) -> list[DictRow]:
-        """Return all rows like `all`, in binary. For long `bytea` the text format would be twice as long and block
-        the event loop.
+        """Return all rows like `all`, but transferred in Postgres's binary format. For long `bytea` values, the
+        text format would be twice as long and would block the event loop.
         """
         cursor = await self._connection.execute(sql, parameters, binary=True)
         return await cursor.fetchall()
@@ -115,7 +114,7 @@ class Transaction:
         return None if row is None else next(iter(row.values()))
 
     async def run(self, sql: LiteralString, parameters: Parameters | None = None) -> int:
-        """Run a statement and return the number of rows."""
+        """Run a statement and return the number of affected rows."""
         cursor = await self._execute(sql, parameters)
         return cursor.rowcount
 
@@ -124,9 +123,8 @@ class Transaction:
 
 
 class _Single(Transaction):
-    """A transaction of a single `select` of one value, which sets its reason within itself.
-
-    A statement cannot obey a timeout that it sets itself, so the client cancels this one.
+    """A transaction of a single `select` of one value. The same statement sets the reason of the access. A
+    statement cannot obey a timeout that it sets itself, so the client cancels the `select` after the timeout.
     """
 
     def __init__(self, connection: Connection, reason: LiteralString) -> None:
@@ -144,7 +142,7 @@ class _Single(Transaction):
 
 
 class Database:
-    """The connection pool of one login. The caller opens and closes it."""
+    """The connection pool of one database login. The caller opens and closes the pool."""
 
     def __init__(
         self, url: str, *, max_size: int = 16, application: str, seconds: float = TRANSACTION_SECONDS
@@ -195,8 +193,8 @@ class Database:
 
     @asynccontextmanager
     async def as_guest(self, asker: Asker, access: Access) -> AsyncIterator[Transaction]:
-        """Open a transaction of the login itself for a person without a token who holds an invitation. Otherwise
-        like `as_user`.
+        """Open a transaction of the API's own login, for a guest who has an invitation and no token. Otherwise like
+        `as_user`.
         """
         async with self._audited(asker, access) as (connection, committed):
             await self._describe(connection, asker, access)
@@ -205,9 +203,9 @@ class Database:
 
     @asynccontextmanager
     async def as_service(self, reason: LiteralString) -> AsyncIterator[Transaction]:
-        """Open a transaction of the process's own login. `reason` becomes the basis of its audit rows.
-
-        In a periodic task it raises Conflict (lead_lost) if another worker has taken over.
+        """Open a transaction of the process's own login. `reason` becomes the basis in the audit rows of the
+        transaction. In a periodic task, the method raises Conflict (lead_lost) if another worker has become the
+        leader.
         """
         async with self._transaction() as connection:
             await connection.execute(
@@ -220,7 +218,9 @@ class Database:
 
     @asynccontextmanager
     async def as_service_once(self, reason: LiteralString) -> AsyncIterator[Transaction]:
-        """Open a transaction like `as_service` for a single `select` of one value, which needs only one exchange."""
+        """Open a transaction like `as_service` for a single `select` of one value, which needs only one exchange
+        with the server.
+        """
         async with self._transaction() as connection:
             await connection.set_autocommit(True)
             try:
@@ -232,7 +232,9 @@ class Database:
                     await connection.set_autocommit(False)
 
     async def refuse(self, asker: Asker, access: Access, error: AppError) -> None:
-        """Audit a refusal in a separate transaction: FAILED for a Conflict, otherwise DENIED."""
+        """Write the audit row of a refusal in a separate transaction: FAILED for a Conflict, and DENIED for any
+        other error.
+        """
         async with self._transaction() as connection:
             await self._describe(connection, asker, access)
             await connection.execute(
@@ -298,7 +300,7 @@ class Database:
         self._note(None)
 
     def _note(self, trouble: str | None) -> None:
-        """Log one line for each change of the database's problem, and one when the problem has ended."""
+        """Log one line when the reason why the database fails changes, and one line when the failure has ended."""
         if trouble == self._trouble:
             return
         self._trouble = trouble

@@ -1,7 +1,6 @@
 """Dedicated connections for listening and for the leader's lease. Dedicated connections are never pooled and return
-no rows of ours.
-
-A pooler that gives a connection away after each transaction cannot carry them.
+no rows of Resguardo's tables. A dedicated connection needs a pooler that keeps a client's connection after each
+transaction, or no pooler.
 """
 
 import asyncio
@@ -30,7 +29,7 @@ class DedicatedConnections:
 
     @asynccontextmanager
     async def listen(self, channel: LiteralString) -> AsyncIterator[AsyncGenerator[str]]:
-        """Yield the payloads of a channel. Everyone who can connect to the database may have sent them.
+        """Yield the payloads of a NOTIFY channel. A payload may come from anyone who can connect to the database.
 
         Raises UpstreamFailed (database_unavailable) if the connection fails or does not answer.
         """
@@ -64,7 +63,9 @@ class DedicatedConnections:
 
 
 async def _payloads(connection: AsyncConnection[Any]) -> AsyncGenerator[str]:
-    """Yield payloads. psycopg 3.2.4 and later keeps payloads that arrive while the connection is being tested."""
+    """Yield the payloads of notifications. Since version 3.2.4, psycopg keeps payloads that arrive while the
+    connection is being tested.
+    """
     while True:
         async for notification in connection.notifies(timeout=CHECK_SECONDS):
             yield notification.payload

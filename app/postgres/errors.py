@@ -79,7 +79,7 @@ them.
 
 
 def translate(error: psycopg.Error) -> AppError | psycopg.Error:
-    """Return the AppError for a database error, or the error itself if it is a bug.
+    """Return the AppError for a database error, or the database error itself if it shows a bug.
 
     A DataError without a SQLSTATE is psycopg's own refusal of a NUL character, which `text` cannot store (3.3.9,
     types/string.py; checked 2026-11-21).
@@ -102,8 +102,8 @@ def translate(error: psycopg.Error) -> AppError | psycopg.Error:
 
 
 def _own_refusal(kind: type[AppError], error: psycopg.Error) -> AppError:
-    """Return the error that one of our functions raised. The detail of a quota error says after how many seconds to
-    retry.
+    """Return the AppError for an error that one of our database functions raised. The detail of a quota error says
+    after how many seconds to retry.
     """
     seconds = error.diag.message_detail if kind is RateLimited else None
     detail = {"retry_after_seconds": int(seconds)} if seconds and seconds.isdecimal() else {}
@@ -111,7 +111,9 @@ def _own_refusal(kind: type[AppError], error: psycopg.Error) -> AppError:
 
 
 def _reason(error: psycopg.OperationalError) -> str:
-    """Return the reason of a refused connection, if known. The message text itself is not passed on."""
+    """Return the reason why the server refused a connection, if known. The text of the server's message is not
+    passed on.
+    """
     if error.sqlstate is None:
         for words, reason in _REFUSED_CONNECTIONS:
             if words.search(str(error)):

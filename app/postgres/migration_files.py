@@ -1,7 +1,7 @@
 """Writes the files of `supabase/migrations`, for developers of the schema.
 
-`supabase/schemas` is the complete current schema. Until the first release one generated migration holds all of it;
-from then on each change of the schema also needs a migration, which a person writes.
+`supabase/schemas` is the complete current schema. Until the first release, one generated migration contains the
+whole schema. After the first release, each change of the schema also needs a migration, which a person writes.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -31,9 +31,8 @@ _NEW: Final = """\
 
 
 def initial_migration(schemas: Path = SCHEMAS_DIRECTORY) -> str:
-    """The text of the one migration until the first release: all schema files, in the order of their numbers.
-
-    Raises InvalidInput (migrations_missing) if there are none, as in a wheel.
+    """Return the text of the only migration until the first release: all schema files, in the order of their
+    numbers. Raises InvalidInput (migrations_missing) if there are no schema files, as in an installed wheel.
     """
     paths = sorted(schemas.glob("*.sql"))
     if not paths:
@@ -46,8 +45,9 @@ def write_new_migration(
 ) -> Path:
     """Writes an empty migration with the next version, and returns its path.
 
-    The version is the time of making, or one second after the newest migration if that is later. Raises InvalidInput
-    for the directory, and (migrations_missing) if there is no schema to change, as in a wheel.
+    The version is the present time, or one second after the newest version if that is later. Raises InvalidInput
+    for a malformed directory, and InvalidInput (migrations_missing) if there are no schema files, as in an
+    installed wheel.
     """
     if not schemas.is_dir():
         raise InvalidInput("migrations_missing")

@@ -1,15 +1,16 @@
 """Applies `supabase/migrations` to a database like `supabase db push`, and keeps the same ledger.
 
-After either of the two, the other finds nothing to do. The ledger's DDL, the order, the refusals, and one
-transaction for each file follow supabase/cli (pkg/migration, read 2026-11-21). The CLI sends a file statement by
-statement and stores each statement in the ledger. `migrate` sends the file at once and stores its whole text.
+After one of the two programs has run, the other one finds nothing to do. The ledger's DDL, the order, the refusals,
+and one transaction for each file follow supabase/cli (pkg/migration, read 2026-11-21). The CLI sends a file
+statement by statement and stores each statement in the ledger. `migrate` sends the file at once and stores its
+whole text.
 
-`migrate` refuses a migration older than the newest applied one, a ledger with versions that are not in the
-directory, and a database from before the first release: one with versions that a single file has replaced, or one
-made from an earlier text of a file. The module also refuses a `.sql` file that is not named
-`<YYYYMMDDHHMMSS>_<name>.sql` (the CLI skips that file with a note). The module never repairs or reverts a
-migration. Run it as the owner of the migrations, `postgres` on Supabase, over a direct or session-mode connection,
-because the lock against a second run belongs to the session.
+`migrate` refuses a migration that is older than the newest applied one, and a ledger with versions that are not in
+the directory. `migrate` also refuses a database from before the first release: a database with versions that a
+single file has replaced, or a database that was made from an earlier text of a file. The module also refuses a
+`.sql` file that is not named `<YYYYMMDDHHMMSS>_<name>.sql` (the CLI skips that file with a note). The module never
+repairs or reverts a migration. Run `migrate` as the owner of the migrations (`postgres` on Supabase), over a direct
+or session-mode connection. The lock against a second run belongs to the session.
 """
 
 import re
@@ -53,14 +54,14 @@ _Ledger = Mapping[str, list[str] | None]
 
 
 class Secret(Protocol):
-    """A value that is hidden when printed: pydantic's SecretStr."""
+    """The interface of pydantic's SecretStr: a value that is hidden when printed."""
 
     def get_secret_value(self) -> str: ...
 
 
 @dataclass(frozen=True)
 class Migration:
-    """One migration file. `name` is the part after the version, without `.sql`."""
+    """One migration file. `name` is the part of the file name after the version, without `.sql`."""
 
     version: str
     name: str
@@ -74,12 +75,13 @@ class Migration:
 def migrate(
     database_url: str, directory: Path, *, on_applied: Callable[[str], None] = lambda version: None
 ) -> list[str]:
-    """Apply the pending migrations, oldest first, and return their versions. Calls `on_applied` after each commit.
+    """Apply the pending migrations, oldest first, and return their versions. Calls `on_applied` after the commit of
+    each migration.
 
     Each file and its ledger row commit together or not at all. If a file fails, the earlier files stay applied.
-    Concurrent runs are safe: the second one waits and finds nothing to do. Raises InvalidInput for the directory,
-    Conflict for the ledger, and UpstreamFailed (`migration_failed`, with version, SQLSTATE, and the line if
-    Postgres names the place) for a failed statement.
+    Concurrent runs are safe: the second run waits and finds nothing to do. Raises InvalidInput for a malformed
+    directory, and Conflict for a ledger that does not match the directory. Raises UpstreamFailed
+    (`migration_failed`, with version, SQLSTATE, and the line if Postgres names the place) for a failed statement.
     """
     migrations = list_migrations(directory)
     with as_owner(database_url, autocommit=True) as connection:
@@ -94,7 +96,9 @@ def migrate(
 
 
 def pending(database_url: str, directory: Path) -> list[Migration]:
-    """Return what `migrate` would apply, oldest first. Changes nothing, and raises the same refusals."""
+    """Return the migrations that `migrate` would apply, oldest first. The function changes nothing, and raises the
+    same errors as `migrate`.
+    """
     migrations = list_migrations(directory)
     with as_owner(database_url, autocommit=True) as connection:
         return _pending(migrations, _applied(connection))
@@ -118,7 +122,7 @@ def set_login_passwords(owner_url: str, passwords: Mapping[str, Secret]) -> None
     """Set the passwords of login roles as SCRAM verifiers computed here, so that the server and its log see no
     password.
 
-    The roles must exist and have been created by the connecting role. Raises UpstreamFailed
+    The login roles must exist, and the connecting role must have created them. Raises UpstreamFailed
     (`login_password_failed`).
     """
     with as_owner(owner_url, autocommit=True) as connection, connection.transaction():
@@ -167,7 +171,9 @@ def _pending(migrations: Iterable[Migration], applied: _Ledger) -> list[Migratio
 
 
 def _are_whole(statements: Iterable[str], text: str) -> bool:
-    """Return whether the statements, in this order, are the whole text except for semicolons and white space."""
+    """Return whether the statements, joined in this order, equal the whole text except for semicolons and white
+    space.
+    """
     at = 0
     for statement in statements:
         found = text.find(statement, at)
@@ -204,7 +210,7 @@ def _apply(connection: psycopg.Connection, migration: Migration) -> None:
 
 
 def _line_of(error: psycopg.Error, text: str) -> dict[str, int]:
-    """Return the line that failed, counted from 1, or nothing if the error came from a running statement."""
+    """Return the number of the failed line, counted from 1, or nothing if the error came from a running statement."""
     position = error.diag.statement_position
     return {} if position is None else {"line": text.count("\n", 0, int(position) - 1) + 1}
 

@@ -14,8 +14,8 @@ from app.postgres.pooler import require_session
 
 
 def require_owner_session(url: str) -> None:
-    """Raise Conflict (pooler_keeps_no_session) if a pooler could lose the lock of the owner's commands, or
-    UpstreamFailed.
+    """Raise Conflict (pooler_keeps_no_session) if a pooler could lose the lock of the owner's commands. Raises
+    UpstreamFailed if the database cannot be used.
     """
     with _told():
         asyncio.run(require_session(url))
@@ -34,7 +34,9 @@ def as_owner(url: str, *, autocommit: bool = False) -> Iterator[psycopg.Connecti
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """Raise `database_unreachable`, whose remedy names DATABASE_URL, if no other reason is known."""
+    """Raise UpstreamFailed (database_unreachable) if no more exact reason is known. The remedy of this reason names
+    the setting DATABASE_URL.
+    """
     try:
         yield
     except (psycopg.Error, UpstreamFailed) as error:

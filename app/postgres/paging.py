@@ -30,16 +30,17 @@ class Cursor:
 
 @dataclass(frozen=True)
 class PageRequest:
-    """The size of a page and the cursor after which it begins. None means the beginning of the list."""
+    """The size of a page, and the cursor `after` which the page begins. A cursor of None means the beginning of the
+    list.
+    """
 
     first: int
     after: Cursor | None
 
     def before(self, until: datetime | None) -> "PageRequest":
-        """Return the request for rows that are also older than `until`, in UTC if it has no time zone.
-
-        The list then has one upper bound. Postgres starts at one bound of an index scan, and would read all rows from
-        `until` down to the cursor.
+        """Return a request for the rows that are also older than `until`. An `until` without a time zone is in UTC.
+        The earlier of `until` and the cursor becomes the only upper bound. With two bounds, Postgres could start an
+        index scan at `until` and read all rows down to the cursor.
         """
         if until is None:
             return self
@@ -62,14 +63,14 @@ class PageRequest:
 
 @dataclass(frozen=True)
 class Page(Generic[Item]):
-    """At most `first` items in order, and whether more follow."""
+    """A page of a list: at most `first` items in order, and whether more items follow."""
 
     items: tuple[Item, ...]
     has_next: bool
 
     @classmethod
     def of(cls, rows: list[Item], request: PageRequest) -> "Page[Item]":
-        """Return the page from one row more than was requested."""
+        """Return the page of these rows. One row more than was requested shows that another page follows."""
         return cls(tuple(rows[: request.first]), len(rows) > request.first)
 
 

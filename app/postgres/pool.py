@@ -1,8 +1,8 @@
-"""A pool of connections to Postgres. A caller that needs a new connection makes it itself, and gets its error at
-once.
-
-psycopg_pool connects in the background, with pauses that grow to minutes, and tells a caller only that none came.
-After a restart of the server it finds dead connections one by one, with a pause after each (3.3.3, pool_async.py).
+"""A pool of connections to Postgres. A caller that needs a new connection opens the connection itself, and gets a
+connection error at once. The library psycopg_pool, which this module replaces, connects in the background, with
+pauses that grow to minutes. A caller of psycopg_pool learns only that no connection became free. After a restart of
+the server, psycopg_pool finds dead connections one by one, with a pause after each (psycopg_pool 3.3.3,
+pool_async.py).
 """
 
 import asyncio
@@ -45,7 +45,7 @@ class Pool:
             pass
 
     async def close(self) -> None:
-        """Close idle connections now, and the others when they are returned."""
+        """Close the idle connections now, and the used connections when they are returned."""
         self._is_closed = True
         await self._discard_idle()
 
@@ -82,7 +82,9 @@ class Pool:
             raise
 
     async def _alive(self) -> Connection:
-        """Return the most recently used connection if it is alive. If it is dead, close all idle connections."""
+        """Return the most recently used connection if it is alive. If this connection is dead, close all idle
+        connections.
+        """
         if self._is_closed:
             raise psycopg.OperationalError("the pool is closed")
         while self._idle:
@@ -118,7 +120,7 @@ class Pool:
 
 
 async def _roll_back(connection: Connection) -> None:
-    """Roll back, or close the connection if the server does not answer at once."""
+    """Roll the transaction back, or close the connection if the server does not answer at once."""
     status = connection.pgconn.transaction_status
     if status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
         with suppress(psycopg.Error), connection.within(ASK_SECONDS):

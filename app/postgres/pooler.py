@@ -1,8 +1,9 @@
 """Refuses a pooler that does not keep a session, such as pgbouncer and Supavisor in transaction and statement mode.
 
-Behind such a pooler, prepared statements, LISTEN, session settings and the queue's connections fail at random. The
-test needs no traffic: while one client is idle, either another client gets its server session, or its own next
-statement runs in another session. If each client has its own session, neither happens.
+Behind a pooler in these modes, prepared statements, LISTEN, session settings and the queue's connections fail at
+random. The test uses two clients and needs no other traffic. While the first client is idle, a refused pooler gives
+the first client's server session to the second client, or runs the first client's next statement in another
+session. The test passes if each client keeps its own session.
 """
 
 from typing import Final
@@ -27,10 +28,9 @@ Session = tuple[str | None, str | None]
 
 
 async def require_session(url: str) -> None:
-    """Raise Conflict (pooler_keeps_no_session), UpstreamFailed or Timeout. Uses two connections for a moment.
-
-    A pooler that reuses the last session gives it to the other client. A pooler that rotates its sessions gives the
-    idle client another one.
+    """Raise Conflict (pooler_keeps_no_session), UpstreamFailed or Timeout. The check uses two connections for a
+    moment. A pooler that reuses the last session gives the idle client's session to the other client. A pooler that
+    rotates its sessions gives the idle client another session.
     """
     try:
         async with (
@@ -48,7 +48,7 @@ async def require_session(url: str) -> None:
 
 
 async def _is_kept(idle: Connection, own: Session, other: Connection) -> bool:
-    """Return whether the idle client keeps its session and the other client has another one, with and without a
+    """Return whether the idle client keeps its session and the other client has another session, with and without a
     transaction.
 
     A pooler in statement mode refuses a transaction with a protocol violation.
@@ -70,7 +70,7 @@ def _are_one(one: Session, other: Session) -> bool:
 
 
 async def _session(connection: Connection) -> Session:
-    """Return the id of the server session that answers, and the mark that was stored in it."""
+    """Return the id of the server session that answers, and the test's mark that was stored in this session."""
     cursor = await connection.execute(_SESSION)
     row = await cursor.fetchone()
     return (None, None) if row is None else (row["session"], row["mark"])

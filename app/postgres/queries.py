@@ -1,4 +1,4 @@
-"""Loads named SQL: the statements in the `queries.sql` of each noun, under `-- name: <identifier>`."""
+"""Loads named SQL: the statements in the `queries.sql` of each feature, under `-- name: <identifier>`."""
 
 import re
 from pathlib import Path
@@ -8,7 +8,7 @@ _NAME = re.compile(r"^-- name: ([a-z_][a-z0-9_]*)$", re.MULTILINE)
 
 
 class Queries:
-    """The statements of one file by name.
+    """The SQL statements of one file by name.
 
     Raises ValueError for a file with text before its first name, or with a repeated name.
     """

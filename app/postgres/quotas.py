@@ -1,4 +1,6 @@
-"""How much a person may do in an hour: `policies/quotas.toml`, whose figures the database reads from its own rows."""
+"""The quotas of `policies/quotas.toml`: how often a person may do something in an hour. The database reads the
+figures from its own rows.
+"""
 
 import tomllib
 from dataclasses import asdict, dataclass, fields
@@ -20,7 +22,7 @@ _APPLY: Final = (
 
 @dataclass(frozen=True)
 class Quotas:
-    """Uses per person and clock hour."""
+    """The number of uses that a person has in one clock hour, for each quota."""
 
     urls: int
     subtitles: int
@@ -29,7 +31,9 @@ class Quotas:
 
 
 def load_quotas(path: Path = QUOTAS_FILE) -> Quotas:
-    """Reads the file. Raises InvalidInput (quotas_malformed) if a quota is missing, unknown or no positive integer."""
+    """Reads the file. Raises InvalidInput (quotas_malformed) if a quota is missing, unknown or not a positive
+    integer.
+    """
     try:
         per_hour = tomllib.loads(path.read_text(encoding="utf-8")).get("per_person_and_hour", {})
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

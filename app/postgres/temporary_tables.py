@@ -1,6 +1,6 @@
 """Revokes the right to create temporary tables from all roles except those listed, for `resguardo migrate`.
 
-Postgres grants this right (TEMP) on a new database to PUBLIC, so it cannot be revoked from one login alone.
+Postgres grants this right, called TEMP, to PUBLIC on a new database, so it cannot be revoked from one login alone.
 """
 
 from collections.abc import Sequence
