@@ -82,7 +82,7 @@ def check_policies(url: str, notes: Notes) -> None:
 
 
 def check_audit_log(url: str, notes: Notes) -> None:
-    """Count the audit rows, note the time of the last one, and check that the log's triggers exist."""
+    """Count the audit rows, note the time of the last one, and check that the audit log's triggers exist."""
     with connect_as_owner(url, application="resguardo-drill") as connection:
         row = connection.execute(_AUDIT).fetchone()
     rows, newest, guards = row or (0, "", 0)
@@ -105,7 +105,7 @@ def check_root_keys(url: str, keyring: Keyring, notes: Notes) -> None:
 
 
 def undone_deletions(url: str, recordings: list[UUID]) -> list[UUID]:
-    """Return the recordings of the ledger that the restored database still contains."""
+    """Return the recordings that the ledger lists as destroyed and that the restored database still contains."""
     with connect_as_owner(url, application="resguardo-drill") as connection:
         return [row[0] for row in connection.execute(_UNDONE, [recordings])]
 
@@ -118,8 +118,8 @@ def sample(url: str, size: int, gone: list[UUID]) -> list[SampledRecording]:
 
 
 def check_data_keys(recordings: list[SampledRecording], keyring: Keyring, notes: Notes) -> None:
-    """Check that each data key of the sample can be unwrapped. A video from before data keys were introduced has
-    none.
+    """Check that the data key of each sampled recording can be unwrapped. A video that was recorded before data
+    keys were introduced has no data key.
     """
     notes.found |= {"opened": 0, "without_key": 0}
     for one in recordings:
@@ -136,8 +136,8 @@ def check_data_keys(recordings: list[SampledRecording], keyring: Keyring, notes:
 
 
 def check_transcripts(url: str, recordings: list[SampledRecording], keyring: Keyring, notes: Notes) -> None:
-    """Check that the transcripts of the sample can be decrypted, and that the index key can be unwrapped. Keeps and
-    prints no text.
+    """Check that the transcripts of the sampled recordings can be decrypted, and that the word index's key can be
+    unwrapped. The check keeps and prints no text of a transcript.
     """
     notes.found |= {"transcripts": 0, "index": 0}
     for one in recordings:

@@ -33,7 +33,7 @@ DEFAULT_SAMPLE: Final = 20
 
 @dataclass(frozen=True)
 class DrillOrder:
-    """What to restore, and how many recordings to compare."""
+    """The order for a drill: the dump to restore, the escrow file, and the number of recordings to compare."""
 
     dump: Path
     escrow: Path
@@ -43,8 +43,8 @@ class DrillOrder:
 
 @dataclass(frozen=True)
 class DrillProgress:
-    """Receives the progress: the name of a step that begins, a step that ended, and the number of checked
-    recordings.
+    """Receives the progress of a drill: the name of a step that begins, a step that ended, and the number of
+    checked recordings.
     """
 
     on_begin: Callable[[str], None] = lambda name: None
@@ -54,27 +54,29 @@ class DrillProgress:
 
 @dataclass(frozen=True)
 class RestoreServer:
-    """A new server with an empty database and the roles that a dump names."""
+    """A new Postgres server with an empty database and the roles that a dump names."""
 
     home: Path
     url: str
 
 
 class Restorer(Protocol):
-    """Restores a dump into a server that it starts: `devstack.restoring`."""
+    """The interface of `devstack.restoring`, which restores a dump into a Postgres server that it starts."""
 
     def examine(self, dump: Path, notes: Notes) -> None:
-        """Note the type of the file. Raises InvalidInput."""
+        """Note the type of the dump file. Raises InvalidInput."""
 
     def fresh_server(self) -> AbstractContextManager[RestoreServer]:
-        """Run a server, and remove it at the end of the block. Raises InvalidInput, UpstreamFailed."""
+        """Run a new Postgres server, and remove the server at the end of the block. Raises InvalidInput,
+        UpstreamFailed.
+        """
 
     def restore(self, server: RestoreServer, dump: Path, notes: Notes) -> None:
-        """Restore the dump and note its problems. Raises InvalidInput."""
+        """Restore the dump and note the problems of the restore. Raises InvalidInput."""
 
 
 class _Stopped(Exception):  # noqa: N818 - it reads as what happened
-    """A step failed on which the following steps depend."""
+    """Raised if a step failed on which the following steps depend."""
 
 
 @dataclass
@@ -102,7 +104,9 @@ class _StepRecorder:
 def run_drill(
     settings: BucketWriterSettings, order: DrillOrder, watcher: DrillProgress, restorer: Restorer
 ) -> DrillReport:
-    """Restore, compare, and remove the restored data. Problems are in the report and are not raised."""
+    """Restore the dump, compare it with the bucket, and remove the restored data. Problems are noted in the report
+    and not raised.
+    """
     return _reported(
         settings, watcher, lambda course: _restore_and_compare(course, settings, order, restorer)
     )
@@ -111,7 +115,9 @@ def run_drill(
 def compare_restored(
     settings: BucketWriterSettings, order: DrillOrder, url: str, watcher: DrillProgress
 ) -> DrillReport:
-    """Compare a database that is already restored, at a superuser's URL. Does not read `order.dump`."""
+    """Run the comparing steps of the drill on a database that is already restored, with a superuser's URL. Does not
+    read `order.dump`.
+    """
     return _reported(
         settings,
         watcher,
@@ -172,7 +178,7 @@ def _open_escrow(course: _StepRecorder, settings: BucketWriterSettings, order: D
 
 
 def _public_keys(kept: Escrow) -> list[Ed25519PublicKey]:
-    """Return the present and earlier public keys of certificates."""
+    """Return the present and the earlier public keys with which certificates are checked."""
     former = [read_public_key(key.encode()) for key in kept.certificate_former_public_keys]
     return [CertificateSigner.from_seed(kept.certificate_signing_key).public_key, *former]
 
