@@ -1,7 +1,8 @@
-"""A doctor's corrections of the text or the speaker of a turn. The transcribed text stays stored. Pure.
+"""A doctor's corrections of the text or the speaker of a turn. A correction does not delete the transcribed text.
+Pure.
 
-A correction changes text or a speaker, never times. A stored correction never changes; a later one replaces its
-effect.
+A correction changes text or a speaker, never times. A stored correction never changes; a later correction of the
+same turn replaces its effect.
 """
 
 from collections.abc import Sequence
@@ -14,14 +15,16 @@ from app.transcripts.model import MAX_TURN_CHARACTERS, Speaker, Transcript, Turn
 
 @dataclass(frozen=True)
 class Rewording:
-    """A corrected text of a turn. `version` counts the corrected texts of that turn from 1."""
+    """A correction that replaces the text of a turn. `version` counts the corrected texts of that turn from 1."""
 
     turn_number: int
     version: int
     text: str = field(repr=False)
 
     def applied(self, turn: Turn) -> Turn:
-        """Return the turn with this text if the correction is of this turn. Its text then counts as certain."""
+        """Return the turn with the corrected text if this is a correction of the turn. A corrected text counts as
+        certain.
+        """
         if turn.number != self.turn_number:
             return turn
         return replace(turn, text=self.text, is_unintelligible=False, is_uncertain=False)
@@ -29,19 +32,21 @@ class Rewording:
 
 @dataclass(frozen=True)
 class Attribution:
-    """A named speaker of a voice, shown by one of its turns, or of that turn alone if `label` names no voice."""
+    """A correction that names the speaker of a voice. The turn `turn_number` is an example of the voice. If `label`
+    is None, the correction is of that turn alone.
+    """
 
     turn_number: int
     label: int | None
     speaker: Speaker
 
     def is_of(self, turn: Turn) -> bool:
-        """Return whether the attribution applies to this turn."""
+        """Return whether this attribution applies to the turn."""
         return turn.number == self.turn_number if self.label is None else turn.label == self.label
 
     def applied(self, turn: Turn) -> Turn:
-        """Return the turn with this speaker if the attribution applies. Its role is then known, and its participant
-        is not.
+        """Return the turn with the named speaker if this attribution applies to it. The name gives the speaker's
+        role, but not the participant.
         """
         return replace(turn, speaker=self.speaker, participant_id=None) if self.is_of(turn) else turn
 
@@ -73,7 +78,7 @@ def make_rewording(
 ) -> Rewording | None:
     """Return the checked text correction to append to the earlier corrections.
 
-    Returns None if the turn already has this text. Raises the errors of `checked`, and NotFound (turn_unknown).
+    Returns None if the turn already has this text. Raises the errors of `check_text`, and NotFound (turn_unknown).
     """
     now = apply_corrections(original, corrections).turn(turn_number).text
     words = check_text(text)
@@ -103,7 +108,7 @@ def make_attribution(
 
 
 def check_text(text: str) -> str:
-    """Return the text in NFC with single spaces.
+    """Return the corrected text in NFC, with single spaces between words.
 
     Raises InvalidInput (correction_too_long, correction_characters, correction_empty).
     """

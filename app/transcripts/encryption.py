@@ -22,12 +22,12 @@ def transcript_field(recording_id: UUID) -> Field:
 
 
 def chunk_field(recording_id: UUID, number: int) -> Field:
-    """Return the table, row and column of the answer for one chunk."""
+    """Return the table, row and column of the encrypted answer for one chunk of sound."""
     return _field("transcript_chunks", recording_id, f"{recording_id}:{number}")
 
 
 def correction_field(recording_id: UUID, number: int) -> Field:
-    """Return the table, row and column of one correction, counted from 1."""
+    """Return the table, row and column of one correction of a recording; corrections are counted from 1."""
     return _field("transcript_corrections", recording_id, f"{recording_id}:{number}")
 
 
@@ -45,7 +45,7 @@ class DecryptedTranscript:
 
 
 def decrypt_transcript(keyring: Keyring, encrypted: EncryptedTranscript) -> DecryptedTranscript:
-    """Decrypt the text and the corrections.
+    """Decrypt the text and the corrections of a transcript.
 
     Raises Conflict (field_unreadable, root_key_unknown, data_key_wrong, transcript_malformed).
     """
@@ -61,7 +61,7 @@ def decrypt_transcript(keyring: Keyring, encrypted: EncryptedTranscript) -> Decr
 
 @dataclass(frozen=True)
 class CorrectedTranscript:
-    """A transcript as it was transcribed, its corrections, and its corrected form."""
+    """A decrypted transcript: as it was transcribed, its corrections, and with the corrections applied."""
 
     original: Transcript = field(repr=False)
     corrections: tuple[Correction, ...]
@@ -81,7 +81,7 @@ def read_transcript(keyring: Keyring, encrypted: EncryptedTranscript) -> Correct
 
 @dataclass(frozen=True)
 class EncryptedCorrection:
-    """An encrypted correction, and the index numbers of the corrected transcript."""
+    """An encrypted correction, and the word index's numbers for the corrected transcript."""
 
     number: int
     ciphertext: bytes = field(repr=False)

@@ -1,4 +1,6 @@
-"""Turns and transcripts. Pure. Text is only in memory here, and no repr contains it."""
+"""The types of turns and transcripts. Pure. These types keep text only in memory, and their repr does not contain
+the text.
+"""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,7 +16,9 @@ MAX_TURN_CHARACTERS: Final = 30_000
 
 
 class Speaker(StrEnum):
-    """The speaker, known by the microphone or named by a doctor, or UNKNOWN. Guests are named by their role."""
+    """The speaker of a turn: known by the microphone, named by a doctor, or UNKNOWN. A guest's name is the guest's
+    role.
+    """
 
     DOCTOR = "DOCTOR"
     PATIENT = "PATIENT"
@@ -28,18 +32,19 @@ class Speaker(StrEnum):
 
 @dataclass(frozen=True)
 class Turn:
-    """Speech of one speaker without an interruption. `number` counts from 0. Times are from the recording's
-    beginning.
+    """Speech of one speaker without an interruption. `number` counts from 0. The start and end of a turn count from
+    the recording's beginning.
 
-    `label` identifies one voice of the recording by a small integer, by which a doctor can name it: a participant's
-    voice if the microphones were recorded apart, otherwise a channel or a voice that the service distinguished. It
-    is None if voices cannot be distinguished. `participant_id` is the owner of the microphone, or None if that is
-    unknown or a doctor has named the speaker. Two guests with one role have different ids.
+    `label` is a small integer that identifies one voice of the recording, so that a doctor can name the voice's
+    speaker. If the microphones were recorded apart, a voice is a participant; if not, a voice is a channel or a
+    voice that the speech service distinguished. `label` is None if voices cannot be distinguished. `participant_id`
+    is the owner of the microphone, or None if the owner is unknown or a doctor has named the speaker. Two guests
+    with one role have different ids.
 
     An unintelligible turn has no text, because the speech service could not understand it. A turn without text that
-    is not unintelligible is empty: its chunk was transcribed again and contained no speech. It keeps its number and
-    is not shown. An uncertain turn has text of which the speech model was not sure, by its `figures`, and that
-    nobody has corrected.
+    is not unintelligible is empty: its chunk was transcribed again and contained no speech. An empty turn keeps its
+    number and is not shown. An uncertain turn has text that nobody has corrected, and for which the speech model
+    reported a low confidence in `figures`.
     """
 
     number: int
@@ -61,9 +66,10 @@ class Turn:
 
 @dataclass(frozen=True)
 class Transcript:
-    """Turns by number. `language` is the code of ISO 639 that most chunks reported, or None.
+    """A transcript: its turns, ordered by number. `language` is the code of ISO 639 that most chunks reported, or
+    None.
 
-    Numbers are in order of start, except those of turns that a retry added, which follow the last number.
+    Turns are numbered in order of start. Turns that a retry added have the next free numbers.
     """
 
     turns: tuple[Turn, ...]
@@ -71,12 +77,12 @@ class Transcript:
 
     @property
     def in_order(self) -> tuple[Turn, ...]:
-        """Return the turns that can be shown, in order of start."""
+        """Return the turns that are shown to a reader, in order of start."""
         shown = (turn for turn in self.turns if not turn.is_empty)
         return tuple(sorted(shown, key=lambda turn: turn.start_ms))
 
     def turn(self, number: int) -> Turn:
-        """Return the turn with that number. Raises NotFound (turn_unknown)."""
+        """Return the turn with this number. Raises NotFound (turn_unknown)."""
         if not 0 <= number < len(self.turns):
             raise NotFound("turn_unknown")
         return self.turns[number]
@@ -84,7 +90,9 @@ class Transcript:
 
 @dataclass(frozen=True)
 class SearchFilter:
-    """A filter for searches; None means everywhere. Sensitive consultations are left out unless they are requested."""
+    """The filter of a search; a field that is None does not restrict the search. A search leaves out sensitive
+    consultations unless the caller requests them.
+    """
 
     patient_id: UUID | None = None
     consultation_id: UUID | None = None

@@ -1,5 +1,6 @@
 -- name: open
--- Returns the encrypted text of a transcript, its data key and its corrections; no row if there is no text to read.
+-- Returns the encrypted text of a transcript, its data key and its corrections, or no row if the recording has no
+-- text that the caller may read.
 select
     t.ciphertext,
     t.wrapped,
@@ -10,21 +11,21 @@ select
 from private.open_transcript(%(action)s, %(id)s) as t;
 
 -- name: correct
--- Stores a correction and returns its author and its time.
+-- Stores a correction of a transcript and returns its author and its time.
 select
     c.made_by,
     c.made_at
 from private.correct_transcript(%(id)s, %(number)s, %(ciphertext)s, %(terms)s) as c;
 
 -- name: word_index_key
--- Returns the key of the word index; no row before the first transcript.
+-- Returns the key of the word index, or no row if no transcript has been stored yet.
 select
     k.wrapped,
     k.root_key
 from private.read_word_index_key() as k;
 
 -- name: search
--- Returns the newest transcripts that may contain all the terms, encrypted.
+-- Returns, still encrypted, the newest transcripts that may contain all the terms of the search.
 select
     t.recording_id,
     t.consultation_id,
@@ -40,19 +41,19 @@ from private.search_transcripts(
 ) as t;
 
 -- name: retry
--- Retries a transcription; returns false if the recording is hidden.
+-- Retries a transcription; returns false if the caller may not see the recording.
 select private.retry_transcription(%(id)s);
 
 -- name: switch
--- Sets whether a consultation is transcribed; returns false if the consultation is hidden.
+-- Sets whether a consultation is transcribed; returns false if the caller may not see the consultation.
 select private.switch_transcription(%(id)s, %(is_on)s);
 
 -- name: store_subtitle_link
--- Stores a subtitle link and returns when it expires; null if there is no text to read.
+-- Stores a subtitle link and returns when it expires, or null if the recording has no text that the caller may read.
 select private.store_subtitle_link(%(id)s, %(secret_sha256)s, %(lifetime_seconds)s);
 
 -- name: read_subtitle_link
--- Returns the claims and the recording of a subtitle link; no row if it is unknown or expired.
+-- Returns the claims and the recording of a subtitle link, or no row if the link is unknown or expired.
 select
     l.claims,
     l.of_recording

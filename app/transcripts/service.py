@@ -28,7 +28,7 @@ _MakeCorrection = Callable[[Transcript, Sequence[Correction]], Correction | None
 
 @dataclass(frozen=True)
 class AuthoredCorrection:
-    """A correction, its author and its time."""
+    """A correction of a transcript, with its author and its time."""
 
     correction: Correction
     corrected_by: UUID
@@ -37,7 +37,7 @@ class AuthoredCorrection:
 
 @dataclass(frozen=True)
 class TranscriptHistory:
-    """The corrected text, the transcribed text, and all corrections in order."""
+    """The history of a transcript: the corrected text, the transcribed text, and all corrections in order."""
 
     transcript: Transcript
     original: Transcript
@@ -61,8 +61,8 @@ class Transcripts:
         self._keyring = keyring
 
     async def read(self, asker: Asker, recording_id: UUID) -> TranscriptHistory:
-        """Return the transcript. Raises NotFound (transcript_not_found), Conflict (recording_being_deleted),
-        RateLimited (quota_pages).
+        """Return the transcript of a recording with its corrections applied. Raises NotFound
+        (transcript_not_found), Conflict (recording_being_deleted), RateLimited (quota_pages).
         """
         access = permissions.READ_TRANSCRIPT.on(recording_id)
         async with self._database.as_user(asker, access) as tx:
@@ -77,7 +77,7 @@ class Transcripts:
     ) -> TranscriptHistory:
         """Replace the text of a turn and keep the earlier text.
 
-        A call with the present text changes nothing.
+        A call with the turn's present text changes nothing.
 
         Raises InvalidInput (correction_...) before anything is read, NotFound (transcript_not_found, turn_unknown),
         Conflict (transcript_changed, recording_being_deleted), RateLimited (quota_pages).
@@ -90,8 +90,8 @@ class Transcripts:
     async def attribute(
         self, asker: Asker, recording_id: UUID, turn_number: int, speaker: Speaker, *, only_this_turn: bool
     ) -> TranscriptHistory:
-        """Name the speaker of a turn or of its whole voice, and keep the earlier speaker. A repeated call changes
-        nothing.
+        """Name the speaker of a turn or of its whole voice, and keep the earlier speaker. A call that names the
+        present speaker changes nothing.
 
         Raises the errors of `reword` except InvalidInput.
         """
@@ -122,8 +122,8 @@ class Transcripts:
         return _add_authors(now, corrected)
 
     async def issue_subtitle_link(self, asker: Asker, recording_id: UUID) -> SubtitleLink:
-        """Return a secret that reads the subtitles for a few minutes, as the caller and while the caller's session
-        lasts.
+        """Return the secret of a link that reads the subtitles with the caller's rights. The link is valid for a
+        few minutes, and only while the caller's session lasts.
 
         Raises NotFound (transcript_not_found), Conflict (recording_being_deleted), RateLimited (quota_subtitles).
         """
@@ -151,7 +151,8 @@ class Transcripts:
         return link
 
     async def retry(self, asker: Asker, recording_id: UUID) -> None:
-        """Retry a FAILED transcription, an OFF one that is wanted now, or the unintelligible turns of a READY one.
+        """Retry a transcription. A FAILED transcription begins again, and so does an OFF transcription if nothing
+        forbids it any more. A READY transcript gets new text for its unintelligible turns.
 
         Raises NotFound (transcript_not_found), Conflict (transcription_not_failed, transcription_switched_off,
         transcription_consent_withdrawn, recording_being_deleted).
@@ -162,7 +163,7 @@ class Transcripts:
                 raise NotFound("transcript_not_found")
 
     async def switch(self, asker: Asker, consultation_id: UUID, *, is_on: bool) -> None:
-        """Switch transcription of the consultation's recordings from now on. Raises NotFound
+        """Switch transcription on or off for the consultation's recordings, from now on. Raises NotFound
         (consultation_not_found).
         """
         access = permissions.SWITCH_TRANSCRIPTION.on(consultation_id)

@@ -41,7 +41,7 @@ class OpenedTranscript:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A transcript that may contain all terms."""
+    """A candidate: an encrypted transcript that may contain all terms of a search."""
 
     encrypted: EncryptedTranscript
     consultation_id: UUID
@@ -50,7 +50,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Candidates:
-    """The candidates, newest first. `is_cut` says that older ones were left out."""
+    """The candidates of a search, newest first. `is_cut` is true if older candidates were left out."""
 
     found: tuple[Candidate, ...]
     is_cut: bool
@@ -61,8 +61,8 @@ async def open_transcript(
     action: LiteralString,
     recording_id: UUID,
 ) -> OpenedTranscript | None:
-    """Return the transcript, or None if it is not the person's, does not exist, or is not READY. Raises Conflict
-    (recording_being_deleted).
+    """Return the encrypted transcript, or None if the transcript is not the person's, does not exist, or is not
+    READY. Raises Conflict (recording_being_deleted).
     """
     row = await tx.one(_sql["open"], {"action": action, "id": recording_id})
     if row is None:
@@ -84,7 +84,7 @@ async def store_correction(
 
 
 async def read_index_key(tx: Transaction, keyring: Keyring) -> IndexKey | None:
-    """Return the index key, or None before any transcript exists. Raises Conflict (root_key_unknown,
+    """Return the key of the word index, or None if no transcript exists yet. Raises Conflict (root_key_unknown,
     data_key_wrong).
     """
     row = await tx.one(_sql["word_index_key"])
@@ -92,7 +92,7 @@ async def read_index_key(tx: Transaction, keyring: Keyring) -> IndexKey | None:
 
 
 async def search(tx: Transaction, terms: Collection[int], where: SearchFilter, *, most: int) -> Candidates:
-    """Return the newest candidates of the person's own recordings, at most `most` and 40 MiB."""
+    """Return the newest candidates of the person's own recordings: at most `most` candidates, and at most 40 MiB."""
     rows = await tx.all_in_binary(
         _sql["search"],
         {
@@ -124,16 +124,15 @@ async def search(tx: Transaction, terms: Collection[int], where: SearchFilter, *
 
 
 async def retry(tx: Transaction, recording_id: UUID) -> bool:
-    """Return False if the recording is not the person's.
-
-    Raises Conflict (transcription_not_failed, transcription_switched_off, transcription_consent_withdrawn,
+    """Retry a transcription. Return False if the recording is not the person's. Raises Conflict
+    (transcription_not_failed, transcription_switched_off, transcription_consent_withdrawn,
     recording_being_deleted).
     """
     return bool(await tx.value(_sql["retry"], {"id": recording_id}))
 
 
 async def switch(tx: Transaction, consultation_id: UUID, *, is_on: bool) -> bool:
-    """Switch transcription. Return False if the consultation is not the person's."""
+    """Switch transcription of a consultation on or off. Return False if the consultation is not the person's."""
     return bool(await tx.value(_sql["switch"], {"id": consultation_id, "is_on": is_on}))
 
 
@@ -154,6 +153,6 @@ async def store_subtitle_link(
 
 
 async def read_subtitle_link(tx: Transaction, secret: bytes) -> tuple[dict[str, object], UUID] | None:
-    """Return the claims and the recording of a link, or None for an unknown or expired link."""
+    """Return the claims and the recording of a subtitle link, or None for an unknown or expired link."""
     row = await tx.one(_sql["read_subtitle_link"], {"secret": secret})
     return None if row is None else (row["claims"], row["of_recording"])

@@ -1,8 +1,8 @@
 """Divides a turn's text into cues of at most two lines. Pure.
 
-The division with the lowest total cost is chosen. A cue of one or two words costs most, followed by a break inside
-a word, a break inside a number or name, a break between other words, a break at a comma, and a break at the end of
-a sentence.
+The module chooses the division with the lowest total cost. A cue of one or two words costs most. The cost of a
+break decreases in this order: inside a word, inside a number or name, between other words, at a comma, at the end
+of a sentence.
 """
 
 import re
@@ -64,9 +64,9 @@ _BEFORE_NUMBERS: Final = frozenset(("no.", "nos.", "nr.", "pp.", "p.", "vol."))
 
 
 def divide_text(text: str, prefix: str, available_ms: int | None) -> list[Block]:
-    """Return the cues of a cleaned text; the first line of each begins with the prefix, which counts as characters.
-
-    A division whose cues can all be read in `available_ms` is chosen if there is one; None is any time.
+    """Return the cues of a cleaned text. The first line of each cue begins with the prefix, whose characters count.
+    If a division exists whose cues can all be read in `available_ms`, the function returns such a division. If
+    `available_ms` is None, the time is not limited.
     """
     if not text:
         return []
@@ -81,7 +81,9 @@ def divide_text(text: str, prefix: str, available_ms: int | None) -> list[Block]
 
 
 def reading_ms(block: Block) -> int:
-    """Return how long a cue must be shown: under 20 characters a second, its line break and prefix included."""
+    """Return how long a player must show a cue so that a viewer reads fewer than 20 characters a second. The line
+    break and the prefix count as characters.
+    """
     return _reading_ms(sum(map(len, block)) + len(block) - 1)
 
 
@@ -90,7 +92,7 @@ def _reading_ms(characters: int) -> int:
 
 
 class _Division:
-    """The words of a text, as offsets, and the cost of a break before each word."""
+    """The words of a text as offsets, and the cost of a line or cue break before each word."""
 
     def __init__(self, text: str, prefix: str) -> None:
         self._text = text
@@ -110,7 +112,7 @@ class _Division:
         ]
 
     def best(self, time_weight: int) -> list[Block]:
-        """Return the cheapest division, by dynamic programming over the words."""
+        """Return the division with the lowest total cost, found by dynamic programming over the words."""
         count, prefix = len(self._starts), len(self._prefix)
         costs: list[int | None] = [0, *([None] * count)]
         begins = [0] * (count + 1)
@@ -163,8 +165,8 @@ class _Division:
 
 
 def _split_words(text: str, room: int) -> Iterator[tuple[int, int]]:
-    """Yield the words. A word longer than the room is divided after wide punctuation, or else into parts of about
-    equal length.
+    """Yield the words of the text as offsets. A word longer than `room` characters is divided after wide
+    punctuation, or, if it has none, into parts of about equal length.
     """
     for word in _WORD.finditer(text):
         if len(word[0]) <= room:
@@ -180,8 +182,8 @@ def _split_words(text: str, room: int) -> Iterator[tuple[int, int]]:
 
 
 def _cut(text: str, start: int, wanted: int) -> int:
-    """Return the last position up to `wanted` that does not separate a sign from its letter, or `wanted` if there
-    is none.
+    """Return the last position up to `wanted` that does not separate a combining sign from its letter. If no
+    position fits, return `wanted`.
     """
     for at in range(wanted, start, -1):
         if not _belongs_to_letter_before(text[at]) and not _belongs_to_letter_after(text[at - 1]):
@@ -190,14 +192,16 @@ def _cut(text: str, start: int, wanted: int) -> int:
 
 
 def _belongs_to_letter_before(sign: str) -> bool:
-    """Return whether the sign is an accent, a joiner, a skin tone, or a vowel that Thai and Lao write after its
-    consonant.
+    """Return whether the sign (a Unicode character) is an accent, a joiner, a skin tone, or a vowel that Thai and
+    Lao write after its consonant.
     """
     return unicodedata.category(sign)[0] == "M" or _TRAILING.match(sign) is not None
 
 
 def _belongs_to_letter_after(sign: str) -> bool:
-    """Return whether the sign is a joiner, or a vowel that Thai and Lao write before its consonant."""
+    """Return whether the sign (a Unicode character) is a joiner, or a vowel that Thai and Lao write before its
+    consonant.
+    """
     return _LEADING.match(sign) is not None
 
 
@@ -234,7 +238,7 @@ def _cost_at_mark(said: str, following: str, after: str) -> int:
 
 
 def _outer_marks(word: str) -> str:
-    """Return the quotes and brackets of the word, for stripping."""
+    """Return the quotes and brackets that the word contains, for use with `strip`."""
     return "\"'" + "".join(
         {letter for letter in word if unicodedata.category(letter) in ("Ps", "Pe", "Pi", "Pf")}
     )

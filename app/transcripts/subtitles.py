@@ -1,9 +1,9 @@
 """Writes WebVTT and SRT of a transcript. Pure.
 
-Transcribed text stays text: it cannot end a cue, begin another, set a time, open a tag or change the speaker's
-name. WebVTT is W3C's (w3c/webvtt, index.bs, checked 2026-11-21): the text of a cue has no `-->` and no blank line,
-`&` and `<` are escaped, a voice is `<v Name>`, and cues are ordered by start. SRT has no standard and no escapes,
-so text that players read as a tag (`<i>`, `{\\an8}`) is written with look-alike characters.
+Transcribed text stays text: no text can end a cue, begin another cue, set a time, open a tag or change the
+speaker's name. WebVTT is W3C's (w3c/webvtt, index.bs, checked 2026-11-21): the text of a cue has no `-->` and no
+blank line, `&` and `<` are escaped, a voice is `<v Name>`, and cues are ordered by start. SRT has no standard and
+no escapes, so text that players read as a tag (`<i>`, `{\\an8}`) is written with look-alike characters.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,8 +32,8 @@ class _Cue:
 
 
 def webvtt(turns: Sequence[Turn], labels: Mapping[Speaker, str]) -> str:
-    """Return the turns as WebVTT. Each cue has the voice of its speaker by the caller's labels, or none without a
-    label.
+    """Return the turns as WebVTT. A cue's voice is the caller's label of its speaker; a speaker without a label has
+    no voice.
     """
     voices = {
         voice: name.translate(_ESCAPES).replace("--", "-&#45;")
@@ -44,8 +44,8 @@ def webvtt(turns: Sequence[Turn], labels: Mapping[Speaker, str]) -> str:
 
 
 def srt(turns: Sequence[Turn], labels: Mapping[Speaker, str]) -> str:
-    """Return the turns as SRT, numbered from 1. Each cue begins with the caller's label of its speaker, if there is
-    one.
+    """Return the turns as SRT, with cues numbered from 1. A cue begins with the caller's label of its speaker, if
+    the speaker has a label.
     """
     cues = _cues(turns, _names(turns, labels))
     return "".join(
@@ -55,7 +55,7 @@ def srt(turns: Sequence[Turn], labels: Mapping[Speaker, str]) -> str:
 
 
 def _names(turns: Sequence[Turn], labels: Mapping[Speaker, str]) -> dict[_Voice, str]:
-    """Return the name of each labelled voice, numbered if several participants have the same role."""
+    """Return the name of each labelled voice. The names have numbers if several participants have the same role."""
     known = dict.fromkeys(_voice(turn) for turn in turns if turn.participant_id)
     of_role: dict[Speaker, list[_Voice]] = {}
     for voice in known:
@@ -94,11 +94,10 @@ def _cues(turns: Sequence[Turn], names: Mapping[_Voice, str]) -> list[_Cue]:
 
 
 def _latest_end_ms(spans: Sequence[tuple[int, int, Turn]], at: int) -> int | None:
-    """Return when the cues of a turn must have ended, at its end or later, or None without a limit.
-
-    The limit is the start of the next turn of any speaker. Turns within this one do not count, because both are
-    shown at once anyway. If a turn begins during this one and continues after it, no time after this one's end is
-    available.
+    """Return the time at which the cues of a turn must have ended, or None if the time is not limited. The limit is
+    the start of the next turn of any speaker, but at least the end of this turn. A turn within this turn does not
+    limit its cues, because a player shows both at once. If another turn begins during this turn and ends after it,
+    the limit is the end of this turn.
     """
     start_ms, end_ms, _ = spans[at]
     for later in range(at + 1, len(spans)):
@@ -113,7 +112,7 @@ def _turn_cues(
 ) -> Iterator[_Cue]:
     """Yield the cues of a turn without gaps, each at least one millisecond long.
 
-    Each cue is shown for its reading time, if the time up to the limit allows this for all cues.
+    Each cue is shown for its reading time, if the time up to the limit suffices for all cues.
     """
     available_ms = None if latest_end_ms is None else latest_end_ms - start_ms
     blocks = divide_text(remove_unsafe_characters(turn.text), prefix, available_ms)
@@ -134,11 +133,9 @@ def _turn_cues(
 def _readable_ends(
     blocks: Sequence[Block], needed: Sequence[int], prefix_length: int, spoken_ms: int
 ) -> list[int]:
-    """Return the end of each cue from the turn's start: by its share of the characters, but moved so that all can
-    be read.
-
-    `needed` is the time that the first 0, 1, 2 ... cues need. All cues together take the time of the speech, or the
-    time that they need.
+    """Return the end of each cue, counted from the turn's start. A cue ends by its share of the characters; the
+    ends are moved so that every cue can be read. `needed` contains the time that the first 0, 1, 2 ... cues need.
+    All cues together take the time of the speech, or the time that they need if it is longer.
     """
     spoken = list(accumulate(sum(map(len, block)) - prefix_length for block in blocks))
     whole_ms = max(spoken_ms, needed[-1])

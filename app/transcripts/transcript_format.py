@@ -1,8 +1,8 @@
 """Formats and parses the stored form of a transcript, a transcribed chunk and a correction, before encryption. Pure.
 
-All three are compact JSON with a version. They are parsed strictly: an unknown version, another shape or a number out
-of order raises an error, and no error contains the text. The normalized words of a transcript come before its JSON,
-one line for each turn. A search reads the normalized words of each candidate, but the JSON only of its hits.
+All three forms are compact JSON with a version. The parser is strict: an unknown version, another shape or a number
+out of order raises an error, and no error contains the text. The normalized words of a transcript come before its
+JSON, one line for each turn. A search reads the normalized words of each candidate, but the JSON only of its hits.
 """
 
 import json
@@ -31,7 +31,8 @@ _HEADER: Final = re.compile(rb"words (\d{1,9}) (\d{1,9})\n")
 
 
 def format_transcript(transcript: Transcript) -> bytes:
-    """Return a header line with the length of the normalized words, the normalized words, and the transcript as JSON.
+    """Return the stored form of a transcript: a header line with the length of the normalized words, the normalized
+    words, and the transcript as JSON.
 
     The JSON has one line for each turn, in the order of the turns' numbers.
     """
@@ -57,7 +58,7 @@ def parse_transcript(stored: bytes) -> Transcript:
 
 
 def parse_turn(stored: bytes, number: int, corrections: Sequence[Correction] = ()) -> Turn:
-    """Return one turn with its latest correction, without parsing the others.
+    """Return one turn with its latest correction, without parsing the other turns.
 
     Raises NotFound (turn_unknown) and Conflict (transcript_format_unknown, transcript_malformed).
     """
@@ -101,7 +102,7 @@ def read_normalized_words(stored: bytes, corrections: Sequence[Correction] = ())
 
 
 def sort_by_start(stored: bytes, numbers: Sequence[int]) -> list[int]:
-    """Return the numbers in order of their turns' start."""
+    """Return the numbers of the turns, in order of the turns' start."""
     rows = stored[_find_normalized_words(stored).stop :].split(b"\n")[1:-1]
     return sorted(numbers, key=lambda number: int(rows[number][1 : rows[number].index(b",")]))
 
@@ -121,7 +122,7 @@ def format_chunk(chunk: TranscribedChunk) -> bytes:
 
 
 def parse_chunk(stored: bytes) -> TranscribedChunk:
-    """Return the chunk. Raises Conflict (transcript_format_unknown, transcript_malformed)."""
+    """Return the transcribed chunk. Raises Conflict (transcript_format_unknown, transcript_malformed)."""
     read = _parse_json(stored, "chunk", CHUNK_FORMAT)
     try:
         match read:
@@ -184,7 +185,7 @@ def _format_line(text: str) -> bytes:
 
 
 def _format_json(value: object) -> bytes:
-    """Return JSON in UTF-8. Half a surrogate pair, which a vendor's JSON may contain, is written as `?`."""
+    """Return the value as JSON in UTF-8. Half a surrogate pair, which a vendor's JSON may contain, becomes `?`."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", errors="replace")
 
 

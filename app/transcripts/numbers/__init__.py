@@ -1,1 +1,3 @@
-"""Reads numbers, units and temperatures in English and Spanish text, so that each spelling finds the others."""
+"""Reads numbers, units and temperatures in English and Spanish text, so that a search with one spelling finds the
+other spellings.
+"""

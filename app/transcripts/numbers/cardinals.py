@@ -11,10 +11,9 @@ from app.transcripts.numbers import vocabulary as known
 
 
 class Token(NamedTuple):
-    """A word in lower case without accents, a number as it is written, or `%`.
-
-    `gap` describes the characters before the token, without spaces around them: nothing, ` `, `-`, `/`, `:` or `,`. The
-    value `.` stands for anything else.
+    """A token of a text: a word in lower case without accents, a number as it is written, or `%`. `gap` describes
+    the characters before the token, without spaces around them: nothing, ` `, `-`, `/`, `:` or `,`. `gap` is `.`
+    for any other characters.
     """
 
     raw: str
@@ -24,7 +23,7 @@ class Token(NamedTuple):
 
 
 class Tokens:
-    """The tokens of a text by position. Positions outside the text have no token."""
+    """The tokens of a text, numbered by position. A position outside the text has no token."""
 
     def __init__(self, tokens: Sequence[Token]) -> None:
         self._tokens = tokens
@@ -36,19 +35,19 @@ class Tokens:
         return self._tokens[place]
 
     def raw(self, place: int) -> str:
-        """The token at the place."""
+        """The token at the position `place`."""
         return self._tokens[place].raw if 0 <= place < len(self._tokens) else ""
 
     def gap(self, place: int) -> str:
-        """Return the gap between the token at this position and the one before it."""
+        """Return the gap between the token at this position and the previous token."""
         return self._tokens[place].gap if 0 < place < len(self._tokens) else "."
 
     def is_joined(self, place: int) -> bool:
-        """Return whether at most spaces or a hyphen separate the token from the one before it."""
+        """Return whether nothing, spaces or a hyphen separate the token from the previous token."""
         return self.gap(place) in ("", " ", "-")
 
     def joined(self, place: int) -> str:
-        """Return the text of the token if it is joined to the one before it; otherwise ""."""
+        """Return the text of the token if the token is joined to the one before it; if not, return ""."""
         return self.raw(place) if self.is_joined(place) else ""
 
 

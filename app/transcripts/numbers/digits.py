@@ -12,7 +12,7 @@ _MAYBE_THOUSANDS: Final = re.compile(r"[1-9]\d{0,2}\.\d{3}")
 
 
 def plain_number(raw: str) -> str:
-    """Return the number without separators of thousands, with a decimal point, and without zeros at the end of the
+    """Return the number without thousands separators, with a decimal point, and without zeros at the end of the
     decimals.
     """
     if _THOUSANDS.fullmatch(raw):

@@ -28,7 +28,7 @@ def fraction_behind(tokens: Tokens, number: int, place: int) -> tuple[str, int] 
     """Return the decimals that a phrase such as `and a half` at `place` adds to the number that begins at `number`, and
     the position after the phrase.
 
-    Return None for a time of day (`a las doce y media`), and if the phrase belongs to the following words (`five, and
+    Return None if the phrase is a time of day (`a las doce y media`) or belongs to the following words (`five, and
     a quarter of an hour`).
     """
     for said, decimals in _FRACTIONS.items():

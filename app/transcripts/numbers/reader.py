@@ -61,7 +61,9 @@ class Word(NamedTuple):
 
 
 class Mode(Enum):
-    """The kind of text: a transcript (SAID), the words of a query outside quotes (LOOSE), or a phrase in quotes."""
+    """The kind of text that is read: a transcript (SAID), the words of a query outside quotes (LOOSE), or a phrase
+    in quotes (PHRASE).
+    """
 
     SAID = 1
     LOOSE = 2
@@ -70,9 +72,9 @@ class Mode(Enum):
 
 @dataclass(frozen=True)
 class Read:
-    """The normalized words in order, and aliases: other words that find the same part of the text.
-
-    An alias is a word or a short phrase. A phrase of a query never matches partly words and partly an alias.
+    """The result of reading a text: its normalized words in order, and aliases, which are other words that find the
+    same part of the text. An alias is a word or a short phrase. A phrase of a query matches either words or one
+    alias, never a mixture of both.
     """
 
     words: list[Word]
@@ -87,8 +89,8 @@ class _Number(NamedTuple):
 def read(tokens: Sequence[Token], singular: Callable[[str], str], mode: Mode) -> Read:
     """Return the normalized words of a text or a query. `singular` normalizes words that are neither numbers nor units.
 
-    If words can be read in two ways, a query outside quotes means the number (`one forty two` is 142), and a
-    transcript is found by both.
+    If words can be read in two ways, a query outside quotes means the number: `one forty two` is 142. A transcript
+    with such words is found by both readings.
     """
     return _Reader(tokens, singular, mode).read()
 
@@ -110,7 +112,9 @@ class _Reader:
         return Read(self._words, self._aliases)
 
     def _one(self, place: int) -> int:
-        """Read the word, number or unit that begins at this position. Return the position after it."""
+        """Read the word, number or unit that begins at this position. Return the position after the tokens that
+        were read.
+        """
         raw = self._tokens.raw(place)
         if self._fraction is not None and self._fraction[0] == place:
             self._alias_words(*self._fraction)
@@ -157,7 +161,7 @@ class _Reader:
         return self._words[-1].normalized if self._after_number and self._tokens.is_joined(place) else ""
 
     def _alias_words(self, place: int, stop: int) -> None:
-        """Add each word of a unit or fraction as an alias, so that a search finds it alone."""
+        """Add each word of a unit or fraction as an alias, so that a search finds the single word."""
         for at in range(place, stop):
             raw = self._tokens.raw(at)
             if raw.isalpha():
@@ -167,7 +171,9 @@ class _Reader:
         self._aliases.append(Word(normalized, self._tokens[place].start, self._tokens[stop - 1].end))
 
     def _name_number(self, number: _Number, place: int) -> None:
-        """Add the aliases of a number: words that are not always numbers, and `1.42` in a blood pressure."""
+        """Add the aliases of a number: its words if they can also mean something other than a number, and `1.42` in
+        a blood pressure.
+        """
         for name in _NAMES.get(number.normalized, ()):
             self._alias(self._singular(name), place, number.stop)
         if number.stop == place + 1 and self._tokens.raw(place) in known.AMBIGUOUS:
@@ -207,7 +213,7 @@ class _Reader:
         return is_plausible and not self._is_amount(place)
 
     def _is_amount(self, place: int) -> bool:
-        """Return whether the number counts something other than mmHg: `30 minutes`."""
+        """Return whether the number counts something that is not mmHg, such as `30 minutes`."""
         stop = place + 1
         if not self._tokens.raw(place)[:1].isdigit():
             while stop < place + _MOST_WORDS_OF_PRESSURE and self._may_begin_number(stop):
@@ -218,7 +224,7 @@ class _Reader:
         return self._tokens.gap(place) == "/"
 
     def _follows_over(self, place: int) -> bool:
-        """Return whether the position follows the first number of a blood pressure and `over`."""
+        """Return whether the tokens before the position are the first number of a blood pressure and `over`."""
         if not self._after_number or self._tokens.raw(place - 1) not in known.OVER:
             return False
         return (
@@ -227,7 +233,9 @@ class _Reader:
         )
 
     def _is_silent(self, place: int) -> bool:
-        """Return whether the word is left out: `over` in a blood pressure, or `per` between units."""
+        """Return whether the normalized words leave out this word: `over` in a blood pressure, or `per` between
+        units.
+        """
         raw = self._tokens.raw(place)
         if raw in known.OVER:
             is_begun = self._after_number or (self._mode is not Mode.SAID and place == 0)
@@ -257,7 +265,9 @@ class _Reader:
         return None
 
     def _is_percent(self, place: int, rest: tuple[str, ...], stop: int) -> bool:
-        """Return whether the words mean percent, unlike `por ciento veinte pesos` and `por cien pesos`."""
+        """Return whether the Spanish words `por ciento` or `por cien` mean percent, unlike in `por ciento veinte
+        pesos`.
+        """
         if self._number_before(place):
             return rest != ("cien",) or not (self._is_measured(stop) or self._counts(stop))
         return rest != ("cien",) and not self._may_begin_number(stop)
@@ -311,7 +321,7 @@ class _Reader:
         return half if self._is_measured(place + 2) or self._counts(place + 2) else None
 
     def _is_fraction(self, place: int) -> bool:
-        """Return whether the token comes from one character, such as `½`."""
+        """Return whether the token was made from a single character, such as `½`."""
         token = self._tokens[place]
         return token.raw.startswith("0.") and token.end - token.start == 1
 
@@ -349,7 +359,9 @@ class _Reader:
         return None
 
     def _is_typed_alone(self, place: int, stop: int) -> bool:
-        """Return whether the words of a query may mean one number: no phrase, unit or time of day contradicts it."""
+        """Return whether the words of a query may mean one number. A phrase in quotes, a unit or a time of day
+        contradicts this.
+        """
         before, after = self._tokens.raw(place - 1), self._tokens.joined(stop)
         if before in known.CLOCK_BEFORE or after in known.CLOCK_AFTER:
             return False
@@ -384,8 +396,8 @@ class _Reader:
         return _Number(normalized, stop)
 
     def _spoken_decimals(self, place: int) -> tuple[str, int] | None:
-        """Return the decimals of `point five` or `coma cinco`, and the position after them; of `con cinco` only before
-        degrees.
+        """Return the decimals of `point five` or `coma cinco`, and the position after them. The words `con cinco`
+        are decimals only before degrees.
         """
         point = self._tokens.joined(place)
         if point != "con" and point not in known.POINT:
@@ -427,7 +439,7 @@ class _Reader:
     def _hundreds_left_out(self, place: int, value: int) -> tuple[int, int]:
         """Return 142 for `one forty two` in a blood pressure, before a unit and in a query.
 
-        Elsewhere in a transcript, return 1 and add 142 as an alias.
+        Anywhere else in a transcript, return 1 and add 142 as an alias.
         """
         rest = self._tail_of_hundreds(place + 1)
         if rest is None:
@@ -475,7 +487,8 @@ class _Reader:
         """Return whether the words after `one`, `una` or `once` make it a number: `one or two`, `one point five`,
         `one forty two`.
 
-        `once` is an English word, too (`once 5 mg was given`, `once a day`), so only Spanish words make it 11.
+        `once` is also an English word (`once 5 mg was given`, `once a day`). Therefore `once` is 11 only beside
+        Spanish words.
         """
         raw, after = self._tokens.raw(place), self._tokens.joined(place + 1)
         if raw == "once" and after not in known.SPANISH_AFTER_ONCE:

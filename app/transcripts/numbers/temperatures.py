@@ -19,9 +19,9 @@ _WORDS_AFTER: Final = 3
 def temperature(tokens: Tokens, place: int, number: str) -> tuple[tuple[str, ...], int] | None:
     """Return the normalized words of degrees or of a scale that begin at this position, and the position after them.
 
-    `number` is the normalized number directly before the position, or empty. Degrees without a scale get the scale in
-    which the number can be a body temperature. The degrees of an angle (`37 degrees of flexion`) get no scale. A single
-    letter is a scale only after a number that can be a body temperature.
+    `number` is the normalized number directly before the position, or empty. If a text names no scale, the degrees
+    get the scale in which the number can be a body temperature. The degrees of an angle (`37 degrees of flexion`)
+    get no scale. A single letter counts as a scale only after a number that can be a body temperature.
     """
     raw = tokens.raw(place)
     if raw in known.DEGREES:
@@ -41,7 +41,9 @@ def _name(raw: str) -> str:
 
 
 def _scale(tokens: Tokens, place: int) -> str:
-    """Return the scale that a name or a letter at this position means: none in `C-section` and `C diff`."""
+    """Return the temperature scale that a name or a letter at this position means. The `C` in `C-section` and `C
+    diff` means no scale.
+    """
     raw = tokens.joined(place)
     letter = known.TEMPERATURE_LETTERS.get(raw, "")
     if not letter:

@@ -1,6 +1,5 @@
-"""Lists the English and Spanish words for numbers, units, temperatures and counted things. Data only.
-
-Keys are in lower case and without accents (`ñ` stays).
+"""Lists the English and Spanish words for numbers, units, temperatures and counted things. This module has only
+data. Keys are in lower case and without accents, but keep `ñ`.
 """
 
 from typing import Final

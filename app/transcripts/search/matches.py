@@ -1,7 +1,7 @@
 """Matches decrypted transcripts against a query, ranks them, and cuts snippets. Pure.
 
-The module searches the stored normalized words (`transcript_format.read_normalized_words`) as bytes. It normalizes only
-the turn of a snippet again, to find the characters to highlight.
+The module searches the stored normalized words (`transcript_format.read_normalized_words`) as bytes. Only for a
+snippet, the module normalizes the text of a turn again, to find the characters to highlight.
 """
 
 import math
@@ -33,10 +33,9 @@ Key = TypeVar("Key")
 
 @dataclass(frozen=True)
 class Match:
-    """A transcript that has every term. `turn_number` is the turn where the terms are closest.
-
-    `distance` is the number of bytes of normalized words from the first to the last of them, `counts` the number of
-    hits of each term, and `size_bytes` the length of the normalized words.
+    """A transcript that has every term of the query. `turn_number` is the turn where the terms are closest.
+    `distance` is the number of bytes of normalized words from the first to the last of these terms. `counts` has
+    the number of hits of each term, and `size_bytes` is the length of the transcript's normalized words.
     """
 
     turn_number: int
@@ -47,7 +46,9 @@ class Match:
 
 @dataclass(frozen=True)
 class Snippet:
-    """At most 160 characters of a turn. `highlights` are ranges of code points in `text`; the end is exclusive."""
+    """The snippet of a search hit: at most 160 characters of a turn. `highlights` are ranges of code points in
+    `text`; the end is exclusive.
+    """
 
     turn_number: int
     start_ms: int
@@ -82,10 +83,9 @@ def find_turns(normalized: bytes, query: Query) -> tuple[int, ...]:
 
 
 def rank_matches(found: Sequence[tuple[Key, Match]]) -> list[tuple[Key, Match]]:
-    """Return the matches of one query, best first. Equal matches stay in the given order.
-
-    A rare term counts more than a frequent one, further hits of a term count less and less, and terms that are
-    close together count up to twice.
+    """Return the matches of one query, best first. Matches with an equal score keep their order. A rare term counts
+    more than a frequent one, and each further hit of a term counts less. Terms that are close together count up to
+    twice.
     """
     if not found:
         return []
@@ -124,8 +124,8 @@ def cut_snippet(turn: Turn, query: Query) -> Snippet:
 
 
 def _find_closest(normalized: bytes, needles: Sequence[bytes], counts: Sequence[int]) -> Span:
-    """Return a short stretch with a hit of each term, around the rarest term, of which the first 16 hits are
-    examined.
+    """Return a short stretch of the normalized words that has a hit of each term. The stretch is around one of the
+    first 16 hits of the rarest term.
     """
     rarest = needles[counts.index(min(counts))]
     others = [needle for needle in needles if needle is not rarest]
@@ -143,7 +143,7 @@ def _find_closest(normalized: bytes, needles: Sequence[bytes], counts: Sequence[
 
 
 def _extend_stretch(normalized: bytes, hit: Span, others: Sequence[bytes]) -> Span:
-    """Return the stretch from the first to the last of the hit and the nearest hits of the other terms."""
+    """Return the stretch that contains the given hit and the nearest hit of each other term."""
     first, last = hit
     for needle in others:
         before = normalized.rfind(needle, max(0, hit[0] - _FAR_BYTES), hit[0] + 1)
@@ -157,7 +157,7 @@ def _extend_stretch(normalized: bytes, hit: Span, others: Sequence[bytes]) -> Sp
 
 
 def _find_hits(text: str, query: Query) -> list[list[Span]]:
-    """Return the positions of each term that is in the text."""
+    """Return the positions of the terms that are in the text."""
     read = normalize_text(text)
     found = read.words
     normalized = [word.normalized for word in found]
@@ -175,7 +175,7 @@ def _find_hits(text: str, query: Query) -> list[list[Span]]:
 
 
 def _find_focus(hits: Sequence[Sequence[Span]]) -> Span:
-    """Return a short stretch of text with a hit of each term in it, chosen like `_close_together`."""
+    """Return a short stretch of text that has a hit of each term, chosen like the stretch of `_find_closest`."""
     rarest = min(hits, key=len, default=[])
     stretches = (
         (min(start for start, _ in near), max(end for _, end in near))

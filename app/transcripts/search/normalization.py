@@ -1,21 +1,21 @@
 """Normalizes words, so that a search finds all forms of a word in English and Spanish. Pure.
 
-The module removes differences of accents, case, width and ligatures. It turns a plural into its singular by a few
-rules, without a stemmer. A normalized word is therefore only a key for comparisons, and not always a word: `headache`
-and `headaches` both become `headach`.
+The module removes differences of accents, case, width and ligatures. The module turns a plural into its singular by
+a few rules, without a stemmer. A normalized word is therefore only a key for comparisons, and not always a word:
+`headache` and `headaches` both become `headach`.
 
 `ñ` is a letter of its own, as in the Spanish alphabet and in CLDR's collation of Spanish: `año` is not `ano`, and a
-search for `uña` does not find every `una`. A query that is typed with `n` does not find `ñ`.
+search for `uña` does not find every `una`. A query with `n` does not find a word with `ñ`.
 
 A number becomes digits with a decimal point, however it is written or said: `.5`, `0,5`, `0'5`, `½` and `zero point
-five` become `0.5`; `1,000`, `a thousand` and `mil` become `1000`. Units and their abbreviations become equal
+five` become `0.5`; `1,000`, `a thousand` and `mil` become `1000`. A unit and its abbreviation become equal
 (app/transcripts/numbers).
 
-Letters and digits are separated (`covid-19`, `covid19`). A hyphen separates words, and an apostrophe does not. A
-possessive `'s` is removed, and so are the dots of an abbreviation (`O.K.`, `p.m.`).
+The module separates letters from digits (`covid-19` and `covid19` become equal). A hyphen separates words, and an
+apostrophe does not. The module removes a possessive `'s` and the dots of an abbreviation (`O.K.`, `p.m.`).
 
-The stored normalized words and the blind index depend on these rules. Increase `NORMALIZATION_VERSION`
-(app/transcripts/transcript_format.py) with each change.
+The stored normalized words and the blind index depend on the rules of this module. Increase `NORMALIZATION_VERSION`
+(app/transcripts/transcript_format.py) with each change of a rule.
 """
 
 import re
@@ -82,7 +82,7 @@ _SPANISH_E: Final = ("le", "ne", "re", "de", "je", "se", "ze", "ye")
 def normalize_text(text: str) -> Read:
     """Return the normalized words of a transcript's text, in order, and their aliases.
 
-    Offsets are in code points of the text.
+    The words' offsets are in code points of the text.
     """
     return _read(text, Mode.SAID)
 
@@ -160,7 +160,9 @@ def _without_marks(token: str) -> str:
 
 
 def _singular(word: str) -> str:
-    """Return the singular of a word. Each step shortens the word or comes from the table, so the loop ends."""
+    """Return the singular of a word. Each step of the loop shortens the word or comes from the table, so the loop
+    ends.
+    """
     now, before = word[:MAX_WORD_CHARACTERS], ""
     while now != before:
         before, now = now, _shorten(now)
@@ -187,8 +189,8 @@ def _shorten(word: str) -> str:
 
 
 def _is_loose(word: str) -> bool:
-    """Return whether the last `e` may belong to the plural: `box|e|s`, `dolor|e|s`. In `dos|e|s` the stem is too
-    short.
+    """Return whether the last `e` may belong to the plural: `box|e|s`, `dolor|e|s`. In `dos|e|s` the `e` belongs to
+    the word, because the stem is too short.
     """
     if word.endswith(_LOOSE_E) or (word.endswith("oe") and len(word) > 5):
         return True

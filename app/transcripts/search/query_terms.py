@@ -1,8 +1,8 @@
 """A search query: words that a transcript must all contain, and phrases in quotes. Pure.
 
-There is no OR, no wildcard and no minus. A word that normalizes into several words (`500mg`, `covid-19`) is a phrase of
-them. Several words that normalize into one (`one hundred forty two`) are one. A quote that is not closed extends to the
-end.
+A query has no operator for OR, no wildcard and no minus. A word that normalizes into several words (`500mg`,
+`covid-19`) is a phrase of them. Several words that normalize into one word (`one hundred forty two`) are one term.
+A quote that is not closed extends to the end.
 """
 
 import re
@@ -24,7 +24,9 @@ _TERM: Final = re.compile(rf"[{_QUOTE}]([^{_QUOTE}]*)[{_QUOTE}]?|([^{_QUOTE}]+)"
 
 @dataclass(frozen=True)
 class Query:
-    """Distinct terms, each of one or more normalized words that must follow each other within a turn."""
+    """A parsed search query: distinct terms. A term is one or more normalized words, which must follow each other
+    within a turn.
+    """
 
     terms: tuple[tuple[str, ...], ...] = field(repr=False)
 
@@ -35,12 +37,12 @@ class Query:
 
     @cached_property
     def needles(self) -> tuple[bytes, ...]:
-        """Return each term as bytes, as in `transcript_format.format_normalized_words`."""
+        """Return each term as bytes, in the format of `transcript_format.format_normalized_words`."""
         return tuple(f" {' '.join(term)} ".encode() for term in self.terms)
 
 
 def parse_query(text: str) -> Query:
-    """Return the query. Raises InvalidInput (search_too_long, search_too_many_terms, search_empty).
+    """Return the parsed query. Raises InvalidInput (search_too_long, search_too_many_terms, search_empty).
 
     A query has at most 200 characters and 10 terms. Text without a letter or a digit is not a term.
     """

@@ -1,9 +1,10 @@
 """Searches a doctor's own transcripts.
 
-The index returns candidates. After the database has stored which candidates are opened, this process decrypts them
-in memory, in a thread, and matches, ranks and cuts them. Only one transcript is decrypted at a time. A candidate
-that cannot be decrypted is left out, counted, and logged by its recording id. If nothing else is found, the search
-raises an error, so that an unreadable transcript never looks like an empty result.
+The word index returns candidates. Before the search opens candidates, the database stores which ones. This process
+then decrypts the candidates in memory, in a thread, matches and ranks them, and cuts snippets. Only one transcript
+is decrypted at a time. The search leaves out a candidate that cannot be decrypted, counts it, and logs its
+recording id. If some candidates cannot be decrypted and no other matches, the search raises an error, so that an
+unreadable transcript never looks like an empty result.
 """
 
 import logging
@@ -63,10 +64,9 @@ class Hit:
 
 @dataclass(frozen=True)
 class Hits:
-    """The hits: best first, or in order of time for one recording or consultation. `is_cut` says that older
-    recordings were not examined.
-
-    `unreadable` is the number of candidates that could not be decrypted.
+    """The hits of a search: best first, or in order of time in a search of one recording or consultation. `is_cut`
+    is true if older recordings were not examined. `unreadable` is the number of candidates that could not be
+    decrypted.
     """
 
     hits: tuple[Hit, ...]
@@ -75,7 +75,7 @@ class Hits:
 
 
 class TranscriptSearch:
-    """The search service of the API."""
+    """The service with which the API searches transcripts."""
 
     def __init__(self, database: Database, keyring: Keyring) -> None:
         self._database = database
@@ -83,12 +83,11 @@ class TranscriptSearch:
         self._searching = ConcurrencyLimit("too_many_at_once", _BOUNDS)
 
     async def search(self, asker: Asker, text: str, where: SearchFilter, *, first: int) -> Hits:
-        """Return the person's recordings that contain all terms. Within one recording or consultation, return each
-        turn with a term.
+        """Return the person's recordings that contain all terms. For a search within one recording or consultation,
+        return each turn that has a term.
 
         Raises InvalidInput (search_empty, search_too_long, search_too_many_terms), RateLimited (quota_pages,
-        too_many_at_once, server_busy), and the reason why transcripts could not be decrypted if nothing else was
-        found.
+        too_many_at_once, server_busy), or the reason why candidates could not be decrypted if no other matches.
         """
         query = parse_query(text)
         access = permissions.SEARCH_TRANSCRIPTS.on()
@@ -114,15 +113,15 @@ class TranscriptSearch:
 
 @dataclass(frozen=True)
 class _Search:
-    """One running search, and the reasons why candidates could not be decrypted."""
+    """The state of one running search, with the reasons why candidates could not be decrypted."""
 
     keyring: Keyring
     query: Query
     unreadable: dict[UUID, Conflict | NotFound] = field(default_factory=dict)
 
     def best(self, candidates: Sequence[Candidate]) -> Iterator[Hit]:
-        """Yield one turn of each recording. Transcripts that are shown are decrypted twice, so that only one is in
-        memory at a time.
+        """Yield one turn of each recording, best first. The method decrypts a transcript with a shown turn twice,
+        so that only one transcript is in memory at a time.
         """
         found: list[tuple[Candidate, Match]] = []
         for candidate in candidates:
@@ -149,7 +148,7 @@ class _Search:
 
     @contextmanager
     def _skip_unreadable(self, candidate: Candidate) -> Iterator[None]:
-        """Skip a candidate that cannot be decrypted, because its text was changed or its key is missing."""
+        """Skip a candidate that cannot be decrypted because its ciphertext was changed or its key is missing."""
         try:
             yield
         except (Conflict, NotFound) as error:

@@ -1,9 +1,9 @@
 """Hashes the words of transcripts and queries for the blind index. Pure.
 
-A word becomes an HMAC-SHA256 under the index key, truncated to 63 bits so that it fits a positive bigint. Two words
-may have the same number, which is harmless, because a search matches the decrypted text afterwards. The index
-stores neither order nor counts. Without the key, it reveals how many distinct words a transcript has, and which
-transcripts share some of them.
+The number of a word is its HMAC-SHA256 under the index key, truncated to 63 bits so that the number fits a positive
+bigint. Two words may have the same number, which is harmless, because a search matches the decrypted text
+afterwards. The index stores neither order nor counts. Without the index key, the index reveals how many distinct
+words a transcript has, and which transcripts have words in common.
 """
 
 import hmac
@@ -24,7 +24,7 @@ _HASH_BYTES: Final = 8
 
 @dataclass(frozen=True)
 class IndexKey:
-    """The key of an index, which its repr hides. Raises ValueError unless it has 32 bytes."""
+    """The key of the word index, which its repr hides. Raises ValueError if the key does not have 32 bytes."""
 
     secret: bytes = field(repr=False)
 
@@ -33,7 +33,7 @@ class IndexKey:
             raise ValueError(f"an index key has {KEY_BYTES} bytes")
 
     def numbers(self, normalized: Iterable[str]) -> frozenset[int]:
-        """Return the numbers of distinct normalized words, each from 1 to 2^63 - 1."""
+        """Return the index numbers of the distinct normalized words, each from 1 to 2^63 - 1."""
         return frozenset(self._number(word) for word in set(normalized))
 
     def _number(self, word: str) -> int:
@@ -58,5 +58,5 @@ def _words(text: str) -> Iterator[str]:
 
 
 def hash_query(key: IndexKey, query: Query) -> frozenset[int]:
-    """Return the numbers of a query's words. A transcript matches only if it has all of them."""
+    """Return the numbers of a query's words. A transcript matches only if it has all these numbers."""
     return key.numbers(query.words)

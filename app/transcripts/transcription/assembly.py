@@ -1,8 +1,8 @@
 """Assembles transcribed chunks into a transcript on the video's timeline, and labels the voices. Pure.
 
-The times of a chunk's segments are limited to the span of the chunk. The service's speaker labels are used only within
-one chunk, because each request numbers its voices anew. Voice `A` of one chunk may be `B` of another, and treating them
-as one voice would attribute a patient's text to the doctor.
+The times of a chunk's segments are limited to the span of the chunk. The service's speaker labels are used only
+within one chunk, because each request numbers its voices anew. The voice `A` of one chunk may be the voice `B` of
+another chunk. Labels that were used across chunks could attribute a patient's text to the doctor.
 """
 
 from collections import Counter
@@ -28,10 +28,9 @@ _FIRST_LABEL: Final = 2
 
 @dataclass(frozen=True)
 class Voice:
-    """The voice of a chunk, by the microphone or the channel that recorded it.
-
-    `label` is equal for all sound of one voice, and None if only the service can distinguish voices.
-    `participant_id` is the owner of the microphone.
+    """The voice of a chunk, known by the microphone or the channel that recorded it. `label` is equal for all sound
+    of one voice. `label` is None if only the speech service can distinguish voices. `participant_id` is the owner
+    of the microphone.
     """
 
     label: int | None = None
@@ -44,7 +43,9 @@ UNKNOWN_VOICE: Final = Voice()
 
 @dataclass(frozen=True)
 class TranscribedChunk:
-    """The answer for one span of a sound, its voice, and how much later than the video the sound begins."""
+    """A transcribed chunk: the speech service's answer for one span of a sound, the voice, and how much later than
+    the video the sound begins.
+    """
 
     span: Span
     answer: SpeechAnswer
@@ -56,9 +57,10 @@ def assemble_transcript(chunks: Sequence[TranscribedChunk], *, first_label: int 
     """Return the transcript: one turn for each segment that has text or is unintelligible, in order of start and
     then of voice.
 
-    Speech before the video began is placed at its beginning. Voices that the service distinguished get labels from
-    `first_label` on, after those of the chunks. Two people who speak at once stay two turns. Raises UpstreamFailed
-    (speech_nonsense) for more text than anyone can speak.
+    Speech before the video began is placed at the beginning of the video. Voices that the speech service
+    distinguished get labels from `first_label` on, which follow the labels of the chunks. If two people speak at
+    once, the transcript has a turn of each. Raises UpstreamFailed (speech_nonsense) for more text than anyone can
+    speak.
     """
     labels = (chunk.voice.label for chunk in chunks if chunk.voice.label is not None)
     voices = _Voices(max(first_label, 1 + max(labels, default=0)))
@@ -79,13 +81,15 @@ def assemble_transcript(chunks: Sequence[TranscribedChunk], *, first_label: int 
 
 
 def unintelligible_answer(span: Span) -> SpeechAnswer:
-    """Return the answer to store for a span that the service could not transcribe: one unintelligible segment."""
+    """Return the answer to store for a span that the speech service could not transcribe: one unintelligible
+    segment.
+    """
     return SpeechAnswer((SpeechSegment(0, span.end_ms - span.start_ms, "", is_unintelligible=True),))
 
 
 def find_turn_of_chunk(transcript: Transcript, chunk: TranscribedChunk, *, taken: Collection[int]) -> int:
-    """Return the number of the turn that `assembled` made of an unintelligible chunk, ignoring the numbers in
-    `taken`.
+    """Return the number of the turn that `assemble_transcript` made of an unintelligible chunk, ignoring the
+    numbers in `taken`.
     """
     times = _video_times(chunk, chunk.answer.segments[0])
     return next(
@@ -101,11 +105,12 @@ def find_turn_of_chunk(transcript: Transcript, chunk: TranscribedChunk, *, taken
 def replace_retried_turns(
     before: Transcript, replaced: Mapping[int, TranscribedChunk], reworded: Collection[int]
 ) -> Transcript:
-    """Return the transcript with each of these turns replaced by the turns of its chunk, which was transcribed again.
+    """Return the transcript in which each turn of `replaced` gives way to the turns of its chunk, which was
+    transcribed again.
 
-    No turn changes its number. The first turn of a chunk takes the number of the replaced turn, and the others take
-    the next free numbers. If a doctor has corrected the turn, it gets all text of the chunk, and the doctor's
-    correction stays on top.
+    No existing turn changes its number. The first new turn of a chunk takes the number of the replaced turn, and
+    the other new turns take the next free numbers. If a doctor has corrected the text of the replaced turn, one
+    turn gets all text of the chunk, and the doctor's correction still applies to it.
     """
     turns = list(before.turns)
     labels = [turn.label for turn in turns if turn.label is not None]
@@ -125,7 +130,7 @@ def replace_retried_turns(
 
 
 class _Voices:
-    """Assigns small integers to the voices that the service distinguished, in order of appearance."""
+    """Assigns small integers to the voices that the speech service distinguished, in order of appearance."""
 
     def __init__(self, first: int) -> None:
         self._first = first
@@ -145,7 +150,9 @@ class _Voices:
 
 
 def _make_turns(number: int, chunk: TranscribedChunk, voices: _Voices) -> Iterator[Turn]:
-    """Yield the turns of the chunk with this number. All turns have the number 0 until the transcript is in order."""
+    """Yield the turns of the chunk with this number. The turns have the number 0 until the whole transcript is in
+    order.
+    """
     for segment in chunk.answer.segments:
         text = remove_unsafe_characters(segment.text)
         if text or segment.is_unintelligible:
@@ -165,7 +172,7 @@ def _make_turns(number: int, chunk: TranscribedChunk, voices: _Voices) -> Iterat
 
 
 def _video_times(chunk: TranscribedChunk, segment: SpeechSegment) -> tuple[int, int]:
-    """Return the segment's times on the video's timeline, within its span."""
+    """Return the segment's times on the video's timeline, limited to the span of its chunk."""
     span = chunk.span
     start_ms = min(max(span.start_ms + segment.start_ms, span.start_ms), span.end_ms)
     end_ms = max(start_ms, min(span.start_ms + segment.end_ms, span.end_ms))

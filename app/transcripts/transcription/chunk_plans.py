@@ -1,8 +1,8 @@
 """Plans which chunks of which sound are transcribed, who speaks in each, and where each is on the video's timeline.
 
-Each microphone is a separate file. Speech that no microphone recorded is taken from the video, which contains
-everyone, and its speaker is UNKNOWN. So no speech is lost if a microphone was not recorded, or not from the
-beginning.
+The sound of each microphone is a separate file. Speech that no microphone recorded is taken from the video, which
+contains everyone, and its speaker is UNKNOWN. Thus no speech is lost if a microphone was not recorded, or was not
+recorded from the beginning.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
@@ -36,10 +36,9 @@ _SOFT_STEPS: Final = 12
 
 @dataclass(frozen=True)
 class Sound:
-    """A file that may be transcribed. `late_ms` is how much later than the video it begins, by LiveKit's times.
-
-    `voices` are the owners of its channels: one for a microphone, two if the doctor and the patient were routed to
-    one channel each, none if the owners are unknown.
+    """A file that may be transcribed. `late_ms` is how much later than the video the file begins, by LiveKit's
+    times. `voices` are the owners of the file's channels: one for a microphone, two if the doctor and the patient
+    were routed to one channel each, none if the owners are unknown.
     """
 
     id: UUID
@@ -51,13 +50,13 @@ class Sound:
 
     @property
     def container(self) -> Container:
-        """Return the container format, by the name of the file."""
+        """Return the container format of a sound, which the name of its file shows."""
         return "ogg" if self.object_key.endswith(".ogg") else "mp4"
 
 
 @dataclass(frozen=True)
 class PlannedChunk:
-    """A span of a sound, its voice, and how much later than the video its sound begins."""
+    """A chunk to transcribe: a span of a sound, its voice, and how much later than the video its sound begins."""
 
     sound: UUID
     span: Span
@@ -67,7 +66,9 @@ class PlannedChunk:
 
 @dataclass(frozen=True)
 class ChunkPlan:
-    """All chunks, in order of their sounds and then of start. `unused_tracks` as in `app.media.sound_plans.Plan`."""
+    """The plan of a recording: all chunks, in order of their sounds and then of start. `unused_tracks` has the same
+    meaning as in `app.media.sound_plans.Plan`.
+    """
 
     chunks: tuple[PlannedChunk, ...]
     unused_tracks: int
@@ -79,9 +80,9 @@ MeasureSound = Callable[[Sound], Awaitable[SoundFrames]]
 async def plan_chunks(sounds: Sequence[Sound], measure: MeasureSound, cut: Cut) -> ChunkPlan:
     """Return the plan of a recording. `sounds` contains the video and the parts to be transcribed.
 
-    If a part cannot be decoded, the video is transcribed in place of all parts. Raises the errors of `measure`,
-    except for a sound that is refused while another one is not. Raises Conflict (sound_not_decodable) if nothing
-    was found and a track could not be decoded.
+    If a part cannot be decoded, the video is transcribed in place of all parts. If `measure` refuses only some of
+    the sounds, the plan uses the others; the function raises its other errors. Raises Conflict
+    (sound_not_decodable) if no speech was found and a track could not be decoded.
     """
     refusals: dict[UUID, MediaRefused] = {}
     sound_frames: dict[UUID, SoundFrames] = {}
@@ -100,7 +101,9 @@ async def plan_chunks(sounds: Sequence[Sound], measure: MeasureSound, cut: Cut) 
 
 @dataclass(frozen=True)
 class _Part:
-    """A part that can be transcribed, and its place on the video's timeline with an error of at most `error_ms`."""
+    """A part (the file of one or two microphones) that can be transcribed, and its place on the video's timeline
+    with an error of at most `error_ms`.
+    """
 
     sound: Sound
     sound_frames: SoundFrames
@@ -141,7 +144,9 @@ def _plan(sounds: Sequence[Sound], sound_frames: Mapping[UUID, SoundFrames], cut
 
 
 def _is_usable(sound_frames: SoundFrames) -> bool:
-    """Return whether the file has sound, and no speech can be only on a track that could not be decoded."""
+    """Return whether the file has sound that can be transcribed. A file is not usable if speech may be only on a
+    track that could not be decoded.
+    """
     has_speech = any(_has_speech(frames) for frames in sound_frames.used.values())
     return bool(sound_frames.used) and (has_speech or not sound_frames.unused_tracks)
 
@@ -153,10 +158,9 @@ def _has_speech(frames: bytes) -> bool:
 def _align_parts(
     sounds: Sequence[Sound], sound_frames: Mapping[UUID, SoundFrames], whole: SoundFrames | None
 ) -> list[_Part]:
-    """Return the parts on the video's timeline.
-
-    LiveKit reports the start of a microphone accurately, and the start of the video inaccurately. The measured
-    error of other parts therefore also applies to a part that could not be measured.
+    """Return the parts with their places on the video's timeline. LiveKit reports the start of a microphone
+    accurately, and the start of the video inaccurately. If a part could not be measured, the function therefore
+    applies the error that was measured for the other parts.
     """
     frames = {one.id: merge_loudest(list(sound_frames[one.id].used.values())) for one in sounds}
     of_video = merge_loudest(list(whole.used.values())) if whole else b""
@@ -184,11 +188,10 @@ def _spans(part: _Part, parts: Sequence[_Part], cut: Cut) -> tuple[Span, ...]:
 def _find_strangers(
     spans: Mapping[UUID, Sequence[Span]], parts: Sequence[_Part], video: bytes
 ) -> dict[UUID, set[Span]]:
-    """Return the spans in which a part contains speech of a person whose own microphone was not recorded.
-
-    In such a span the video is louder than all parts together, by more than is usual in this recording and this
-    part, and the parts are softer than usual. "Usual" is the lower quartile of the differences and the upper
-    quartile of the loudness, because strangers increase the first and decrease the second.
+    """Return the spans in which a part contains speech of a stranger: a person whose own microphone was not
+    recorded. In such a span the video is louder than all parts together, by more than is usual in this recording
+    and this part, and the parts are softer than usual. "Usual" is the lower quartile of the differences and the
+    upper quartile of the loudness, because strangers increase the first and decrease the second.
     """
     placed_parts = (shift_frames(part.frames, part.alignment.late_ms, len(video)) for part in parts)
     together = merge_loudest([bytes(len(video)), *placed_parts])
@@ -224,8 +227,8 @@ def _quartile(values: Iterable[int], number: int) -> int:
 
 
 def _compare(part: _Part, span: Span, video: bytes, together: bytes) -> list[tuple[int, int]]:
-    """Return, for each frame with speech in both, the loudness of all parts together and how much louder the video
-    is.
+    """Return the loudness of all parts together, and how much louder the video is, for each frame with speech in
+    both.
     """
     late = round(part.late_ms(span) / FRAME_MS)
     first, last = span.start_ms // FRAME_MS, min(-(-span.end_ms // FRAME_MS), len(part.frames))
@@ -266,7 +269,9 @@ def _chunks_of_video(video: Sound, sound_frames: SoundFrames, cut: Cut) -> Itera
 def _chunks_of_unrecorded_people(
     video: Sound, sound_frames: SoundFrames, parts: Sequence[_Part], strangers: Mapping[UUID, set[Span]]
 ) -> Iterator[PlannedChunk]:
-    """Yield the speech of the video that no part contains, or contains only as a stranger's."""
+    """Yield the chunks of the video with speech that no part contains, or that a part contains only as speech of a
+    stranger.
+    """
     covered = bytearray(len(sound_frames.channels[0]))
     for part in parts:
         own = bytearray(part.frames)

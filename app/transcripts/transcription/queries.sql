@@ -1,5 +1,6 @@
 -- name: begin
--- Begins or resumes a transcription and returns its sounds with their keys; no row if nothing is left to do now.
+-- Begins or resumes a transcription and returns its sounds with their object keys, or no row if the job has nothing
+-- to do now.
 select
     b.sound,
     b.medium,
@@ -15,7 +16,7 @@ select
 from private.begin_transcription(%(id)s, %(texts)s) as b;
 
 -- name: store_chunks
--- Stores the chunks to transcribe, once.
+-- Stores the chunks to transcribe, unless they are already stored.
 select private.store_chunks(%(id)s, %(chunks)s, cast(%(unused_tracks)s as smallint));
 
 -- name: list_unanswered_chunks
@@ -34,23 +35,24 @@ select
 from private.list_unanswered_chunks(%(id)s) as p;
 
 -- name: is_any_chunk_transcribed
--- Returns whether a chunk of this recording has been transcribed before.
+-- Returns whether the speech service has transcribed a chunk of this recording before.
 select private.is_any_chunk_transcribed(%(id)s);
 
 -- name: is_chunk_wanted
--- Returns whether a chunk is to be sent; null if the transcript is no longer wanted.
+-- Returns whether a chunk must still be sent, or null if the transcript is no longer wanted.
 select private.is_chunk_wanted(%(id)s, %(run)s, %(number)s);
 
 -- name: count_failed_request
--- Counts a request that returned nothing usable, and returns the count of the chunk.
+-- Counts a request to the speech service that returned nothing usable, and returns the chunk's number of such
+-- requests.
 select private.count_failed_request(%(id)s, %(number)s);
 
 -- name: store_answer
--- Stores the encrypted answer for a chunk.
+-- Stores the encrypted answer of the speech service for a chunk.
 select private.store_answer(%(id)s, %(number)s, %(ciphertext)s, %(gives_up)s);
 
 -- name: read_answers
--- Returns the answers for all chunks; no row while a chunk has none.
+-- Returns the answers for all chunks, or no row while a chunk has no answer.
 select
     p.number,
     p.answer,
@@ -59,7 +61,8 @@ select
 from private.read_answers(%(id)s) as p;
 
 -- name: read_retried_transcript
--- Returns the encrypted text and the corrections of a transcript that is being retried; else no row.
+-- Returns the encrypted text and the corrections of a transcript that is being retried, or no row if the transcript
+-- is not a retry.
 select
     r.ciphertext,
     r.corrections
@@ -73,15 +76,15 @@ select private.finish_transcription(
 );
 
 -- name: give_up
--- Ends a transcription that cannot be completed.
+-- Ends a transcription that cannot be completed, with its reason.
 select private.give_up_transcription(%(id)s, %(status)s, %(reason)s);
 
 -- name: resume
--- Queues a job for each unfinished transcription that has none, and returns how many.
+-- Queues a job for each unfinished transcription that has no job, and returns the number of queued jobs.
 select private.resume_transcriptions();
 
 -- name: word_index_key
--- Stores the key of the word index once, and returns the stored key.
+-- Stores the key of the word index if none is stored, and returns the stored key.
 select
     k.wrapped,
     k.root_key

@@ -1,10 +1,10 @@
 """Corrects the times of the segments of a speech service's answer. Pure.
 
-A segment begins where our voice detector finds that speech begins. If the service's times are plausible, they only
-select which of these places it is. Whisper's times are wrong by seconds after a pause, and some services return no
-times. If the times are not plausible, the order of the segments and the length of their text select the place. A
-segment may also begin between two places, within speech without a pause. Its start is then the service's time, or
-is derived from the length of the text before it.
+A segment begins at a place where our voice detector finds that speech begins. If the speech service's times are
+plausible, they select which of these places begins the segment. Whisper's times are wrong by seconds after a pause,
+and some services return no times. If the service's times are not plausible, the order of the segments and the
+length of their text select the place. A segment may also begin between two places, within speech without a pause.
+For such a segment, the start is the service's time, or is derived from the length of the text before the segment.
 """
 
 import re
@@ -71,7 +71,7 @@ class _Speech:
 
     @cached_property
     def turns(self) -> list[int]:
-        """Return the starts of speech after a long pause."""
+        """Return the times at which speech starts after a long pause."""
         return [start for number, start in enumerate(self.starts) if self.pause_ms(number) >= _TURN_PAUSE_MS]
 
     @property
@@ -83,7 +83,7 @@ class _Speech:
         return self.runs[number][0] - self.runs[number - 1][1] if number else _TURN_PAUSE_MS
 
     def until(self, at_ms: int) -> int:
-        """Return the amount of speech before that time."""
+        """Return how many milliseconds of the chunk before this time are speech."""
         number = bisect_right(self.starts, at_ms) - 1
         if number < 0:
             return 0
@@ -91,12 +91,14 @@ class _Speech:
         return self._before[number] + min(at_ms, end) - start
 
     def at(self, spoken_ms: float) -> int:
-        """Return the time at which this amount of speech has passed."""
+        """Return the time up to which the chunk contains this many milliseconds of speech."""
         number = max(0, min(len(self.runs), bisect_right(self._before, spoken_ms)) - 1)
         return round(min(self.runs[number][1], self.runs[number][0] + spoken_ms - self._before[number]))
 
     def distance(self, said_ms: int, number: int) -> float:
-        """Return the distance in seconds between a time and the beginning of a run, or the pause before it."""
+        """Return the distance in seconds from a reported time to the beginning of a run of speech or the pause
+        before the run. The distance is 0 if the time is in that pause.
+        """
         start = self.runs[number][0]
         end_before = self.runs[number - 1][1] if number else 0
         return max(0, end_before - said_ms, said_ms - start) / 1000
@@ -118,10 +120,10 @@ def correct_times(answer: SpeechAnswer, speech: Sequence[Interval]) -> SpeechAns
 
 
 def _divide_at_pauses(segment: SpeechSegment, speech: _Speech) -> list[SpeechSegment]:
-    """Return the segment, cut where speech begins after a pause, if its text can be cut there.
-
-    The text can be cut at the end of a sentence near the pause, by the length of the text, and for a long pause
-    also at the end of a word. Of two consecutive pauses without a place to cut, one stays inside a segment.
+    """Return the parts of the segment, cut where speech begins after a pause, if the text can be cut there. The
+    length of the text shows which characters belong to a pause. The text can be cut at the end of a sentence near
+    the pause, and for a long pause also at the end of a word. If the text has no place to cut, the pause stays
+    inside a segment.
     """
     first = bisect_right(speech.starts, segment.start_ms)
     pauses = [
@@ -146,7 +148,9 @@ def _divide_at_pauses(segment: SpeechSegment, speech: _Speech) -> list[SpeechSeg
 
 
 def _find_cut(text: str, begin: int, wanted: float, *, is_long: bool) -> int | None:
-    """Return where to cut the text so that both parts have words, or None."""
+    """Return the position at which to cut the text so that both parts have words, or None if there is no such
+    position.
+    """
     margin = _MARGIN_CHARACTERS + _MARGIN_SHARE * len(text)
     for pattern, reach in ((_SENTENCE, margin), (_WORD, margin if is_long else 0)):
         ends = [one.end() for one in pattern.finditer(text, begin) if begin < one.end() < len(text)]
@@ -157,8 +161,8 @@ def _find_cut(text: str, begin: int, wanted: float, *, is_long: bool) -> int | N
 
 
 def _estimate_lengths(segments: Sequence[SpeechSegment], speech: _Speech) -> list[float]:
-    """Return the duration of each segment's text at a constant speaking rate. Without any text, return the reported
-    durations.
+    """Return the duration of each segment's text at a constant speaking rate. If no segment has text, return the
+    durations that the speech service reported.
     """
     characters = sum(len(segment.text) for segment in segments)
     if not characters:
@@ -208,8 +212,8 @@ def _choose_starts(segments: Sequence[SpeechSegment], lengths: Sequence[float], 
 
 
 def _is_plausible(segments: Sequence[SpeechSegment], speech: _Speech) -> bool:
-    """Return whether the first segment begins with the speech and most others begin after a pause, by the service's
-    times.
+    """Return whether the speech service's times are plausible: by these times, the first segment begins with the
+    speech, and most others begin after a pause.
     """
     if segments[0].start_ms > speech.starts[0] + _LATE_MS:
         return False
@@ -225,10 +229,9 @@ def _is_plausible(segments: Sequence[SpeechSegment], speech: _Speech) -> bool:
 def _possible_starts(
     segment: SpeechSegment, speech: _Speech, spoken_before: float, *, is_first: bool, trust: float
 ) -> list[_Place]:
-    """Return the starts of speech near the reported time, and the reported time itself, unless it is the first
-    segment.
-
-    If the reported times are not plausible, the time by the length of the text replaces the reported time.
+    """Return the places where the segment may begin: the starts of speech near the reported time and, except for
+    the first segment, the reported time itself. If the reported times are not plausible, a time derived from the
+    length of the text replaces the reported time.
     """
     is_trusted = trust == 1.0
     told_ms = segment.start_ms if is_trusted else speech.at(spoken_before)
@@ -250,7 +253,7 @@ def _possible_starts(
 def _mismatch_cost(
     since_ms: int, place: _Place, length: float, speech: _Speech, trust: float, earlier: _Place | None = None
 ) -> float:
-    """Return the cost of text of this length filling the time up to a place."""
+    """Return the cost of a mismatch: how badly a text of this length fits the time up to a place."""
     spoken = (place.spoken_ms - (earlier.spoken_ms if earlier else 0)) / 1000
     seconds = length / 1000
     unlike = ((spoken - seconds) / (0.4 + 0.2 * seconds)) ** 2
@@ -262,7 +265,9 @@ def _mismatch_cost(
 
 
 def _choose_end(start_ms: int, following_ms: int | None, length: float, speech: _Speech) -> int:
-    """Return the end of a segment: at the pause before the next segment that leaves the most suitable time."""
+    """Return the end of a segment. The segment ends at a pause before the next segment, chosen so that the
+    segment's duration suits its text.
+    """
     last = len(speech.runs) if following_ms is None else bisect_left(speech.starts, following_ms)
     first = max(0, bisect_right(speech.starts, start_ms) - 1)
     ends = [

@@ -1,8 +1,8 @@
 """Transcribes a recording, as the worker: plans the chunks, sends them, and assembles the answers.
 
-Each answer is stored encrypted when it arrives, so after a crash no stored chunk is sent again. Text is only in
-memory, and in no log and no error. If transcription is switched off meanwhile, it ends before the next chunk is
-sent.
+Each answer is stored encrypted when it arrives, so after a crash no stored chunk is sent again. This module keeps
+text only in memory, and writes it to no log and no error. If transcription is switched off during the work, the
+transcription ends before the next chunk is sent.
 """
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -52,7 +52,7 @@ other worker.
 
 @dataclass(frozen=True)
 class _Work:
-    """A recording that is being transcribed."""
+    """The work on one recording that is being transcribed."""
 
     recording_id: UUID
     begun: store.BegunTranscription
@@ -60,7 +60,9 @@ class _Work:
 
 
 class Transcriber:
-    """The job, which is safe to repeat. Of two workers, the later one continues, and the other sends nothing more."""
+    """The service of the job that transcribes a recording, which is safe to repeat. If two workers transcribe one
+    recording, the later worker continues, and the other sends nothing more.
+    """
 
     def __init__(self, database: Database, storage: Storage, speech: Speech | None, keyring: Keyring) -> None:
         self._database = database
@@ -69,8 +71,8 @@ class Transcriber:
         self._keyring = keyring
 
     async def transcribe(self, recording_id: UUID) -> None:
-        """Transcribe as far as possible. Temporary errors are raised, so that the job retries; permanent errors end
-        it visibly.
+        """Transcribe the recording as far as possible. The method raises a temporary error, so that the job
+        retries. A permanent error ends the transcription with a reason that the doctor sees.
 
         Raises UpstreamFailed, Timeout, RateLimited, NotFound (storage_object_missing), Conflict
         (transcription_overtaken, concurrent_change).
@@ -87,8 +89,9 @@ class Transcriber:
     async def give_up(self, recording_id: UUID, reason: str) -> None:
         """Mark the transcription FAILED with a reason for the doctor.
 
-        A worker that was overtaken marks nothing, because another worker continues. The last attempt of a job also
-        marks nothing if chunks have attempts left, because `resume` queues another job for them.
+        If another worker has taken over the transcription, the method marks nothing, because that worker continues.
+        If chunks have attempts left, the last attempt of a job also marks nothing, because `resume` queues another
+        job for these chunks.
         """
         if reason != OVERTAKEN and reason not in CHUNK_FAILURES - {"speech_refused"}:
             await self._end(recording_id, "FAILED", reason)
@@ -145,7 +148,7 @@ class Transcriber:
     async def _cut(
         self, work: _Work, left: Mapping[int, PlannedChunk]
     ) -> AsyncGenerator[tuple[int, PlannedChunk, bytes]]:
-        """Yield each chunk with its number and its sound as FLAC, one file after the other."""
+        """Yield each chunk with its number and its sound as FLAC. The method reads one sound file after the other."""
         for one in work.begun.sounds:
             numbers = {chunk.span: number for number, chunk in left.items() if chunk.sound == one.id}
             cut = sound.cut_chunks(self._reading(one), one.size_bytes, one.container, list(numbers))
@@ -175,9 +178,7 @@ class Transcriber:
 
 
 def _is_temporary(error: AppError) -> bool:
-    """Return whether the error is temporary: an object that is being moved under keep/, or a conflicting
-    transaction.
-    """
+    """Return whether the error is temporary: the object is being moved under keep/, or two transactions conflict."""
     return error.retryable or isinstance(error, NotFound) or error.reason == "concurrent_change"
 
 
@@ -187,8 +188,8 @@ def _assemble(
     before: store.RetriedTranscript | None,
     index_key: IndexKey,
 ) -> store.FinishedTranscript:
-    """Assemble the transcript in a thread: about 50 ms for half an hour of speech. Raises Conflict for an error
-    that a retry cannot change.
+    """Assemble the transcript in a thread, because half an hour of speech takes about 50 ms. Raises Conflict for an
+    error that a retry cannot change.
     """
     chunks = {
         number: parse_chunk(

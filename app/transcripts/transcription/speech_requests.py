@@ -1,10 +1,11 @@
 """Sends the chunks of one recording to a speech service, a few at a time, and stores each answer when it arrives.
 
-Some failures concern one chunk alone (nonsense, a timeout, refused sound). After its last attempt such a chunk is
-stored as unintelligible, and the others continue. Any other failure, or `MOST_SPOILT` such chunks in one run, ends
-the run: nothing more is sent, and running requests are awaited and stored, because they are paid for. The run also
-ends if transcription is switched off, if the recording is destroyed, or if another worker has taken over. In memory
-are only the chunks that are being sent, and one more.
+Some failures concern one chunk alone: nonsense, a timeout, or refused sound. After its last attempt, a failed chunk
+is stored as unintelligible, and the other chunks continue. Any other failure ends the run, and so do too many
+failed chunks in one run (`MAX_FAILED_REQUESTS`). At the end of a run the module sends no new request, but awaits
+and stores the running requests, because they are paid for. The run also ends if transcription is switched off, if
+the recording is destroyed, or if another worker has taken over. The module holds in memory only the chunks that are
+being sent, and one more chunk.
 """
 
 import asyncio
@@ -46,7 +47,9 @@ CHUNK_FAILURES: Final = frozenset(("speech_nonsense", "speech_timeout", "speech_
 
 @dataclass
 class ChunkSender:
-    """One run for one recording. `is_any_chunk_transcribed`: the service has transcribed a chunk of it before."""
+    """Sends the chunks of one recording in one run. `is_any_chunk_transcribed` is true if the speech service has
+    transcribed a chunk of the recording before this run.
+    """
 
     database: Database
     speech: Speech
@@ -63,10 +66,10 @@ class ChunkSender:
     _answered: asyncio.Condition = field(default_factory=asyncio.Condition, init=False)
 
     async def send_all(self, chunks: AsyncIterator[tuple[int, PlannedChunk, bytes]]) -> bool:
-        """Send all chunks. Return False if they are no longer wanted. Raises the first failure.
+        """Send all chunks. Return False if the transcript is no longer wanted. Raises the first failure.
 
         `chunks` are planned chunks that were cut, each with its number and its sound as FLAC. Besides the speech
-        client's errors it raises Conflict (transcription_overtaken).
+        client's errors, the method raises Conflict (transcription_overtaken).
         """
         slots = asyncio.Semaphore(MAX_CONCURRENT_REQUESTS[self.speech.cut])
         async with asyncio.TaskGroup() as tasks:
@@ -138,16 +141,20 @@ class ChunkSender:
                 self._answered.notify_all()
 
     async def _is_none_transcribed(self) -> bool:
-        """Return whether the service has transcribed no chunk yet, after all running requests have ended."""
+        """Wait until all running requests have ended, and return whether the speech service has transcribed no
+        chunk of the recording.
+        """
         async with self._answered:
             await self._answered.wait_for(lambda: self.is_any_chunk_transcribed or not self._under_way)
         return not self.is_any_chunk_transcribed
 
     async def _is_to_be_retried(self, number: int, error: AppError) -> bool:
-        """Return whether the chunk is sent again later. Raises the error if it concerns more than this chunk.
+        """Return whether the chunk must be sent again later. Raises the error if the failure concerns more than
+        this chunk.
 
         A refused chunk is not sent again, because the service would refuse the same sound again. If the service
-        refuses `MAX_FAILED_REQUESTS` chunks and has transcribed none, it refuses every chunk.
+        refuses `MAX_FAILED_REQUESTS` chunks and has transcribed none, the method assumes that it refuses every
+        chunk.
         """
         if error.reason == "speech_refused":
             self._refused.append(error)
@@ -176,6 +183,6 @@ def _transcribed(planned: PlannedChunk, answer: SpeechAnswer) -> TranscribedChun
 
 
 def _require_plausible(chunk: TranscribedChunk) -> TranscribedChunk:
-    """Return the chunk. Raises UpstreamFailed (speech_nonsense) if no transcript could be made of it."""
+    """Return the chunk. Raises UpstreamFailed (speech_nonsense) if no transcript can be assembled from the chunk."""
     assemble_transcript([chunk])
     return chunk

@@ -21,11 +21,12 @@ _sql = Queries(Path(__file__).with_name("queries.sql"))
 
 @dataclass(frozen=True)
 class BegunTranscription:
-    """The sounds to transcribe, and the recording's wrapped data key. `run` identifies the worker's turn.
+    """A transcription that this worker has begun: the sounds to transcribe, and the recording's wrapped data key.
+    `run` identifies this run of the worker, so that a later run can take over.
 
-    Before the plan exists, `sounds` contains the video and the parts to be transcribed; afterwards it contains
-    those of the plan. `language` is the ISO 639-1 code for the speech service, or None if the service detects the
-    language.
+    Before the plan is stored, `sounds` contains the video and the parts to be transcribed; after that, `sounds`
+    contains the files of the plan. `language` is the ISO 639-1 code for the speech service, or None if the service
+    detects the language.
     """
 
     sounds: tuple[Sound, ...]
@@ -37,7 +38,9 @@ class BegunTranscription:
 
 
 async def begin(tx: Transaction, recording_id: UUID, texts: Sequence[str]) -> BegunTranscription | None:
-    """Begin or continue a transcription. Return None if there is nothing to do, or a part is not finished yet."""
+    """Begin or continue a transcription. Return None if nothing is left to transcribe, or if a part has not been
+    recorded completely yet.
+    """
     rows = await tx.all(_sql["begin"], {"id": recording_id, "texts": list(texts)})
     if not rows:
         return None
@@ -84,7 +87,7 @@ async def store_chunks(tx: Transaction, recording_id: UUID, plan: ChunkPlan) -> 
 
 
 async def list_unanswered_chunks(tx: Transaction, recording_id: UUID) -> dict[int, PlannedChunk]:
-    """Return the chunks without an answer, by number."""
+    """Return the chunks that have no answer yet, by number."""
     rows = await tx.all(_sql["list_unanswered_chunks"], {"id": recording_id})
     return {
         row["number"]: PlannedChunk(
@@ -117,21 +120,25 @@ async def is_chunk_wanted(tx: Transaction, recording_id: UUID, run: int, number:
 
 
 async def count_failed_request(tx: Transaction, recording_id: UUID, number: int) -> int:
-    """Count an attempt that may have been paid for and had no result. Return the number of such attempts."""
+    """Count an attempt for a chunk that may have been paid for and had no result. Return the chunk's number of such
+    attempts.
+    """
     return int(await tx.value(_sql["count_failed_request"], {"id": recording_id, "number": number}))
 
 
 async def store_answer(
     tx: Transaction, recording_id: UUID, number: int, ciphertext: bytes, *, gives_up: bool = False
 ) -> None:
-    """Store the answer of a chunk once, if it is still wanted. `gives_up` says that the chunk is unintelligible."""
+    """Store the answer for a chunk, if the transcript is still wanted and the chunk has no answer yet. `gives_up`
+    is true if the chunk is stored as unintelligible.
+    """
     parameters = {"id": recording_id, "number": number, "ciphertext": ciphertext, "gives_up": gives_up}
     await tx.run(_sql["store_answer"], parameters)
 
 
 @dataclass(frozen=True)
 class EncryptedAnswer:
-    """An encrypted chunk. `turn` is the turn of a READY transcript that it replaces."""
+    """The encrypted answer for a chunk. `turn` is the turn of a READY transcript that the answer replaces."""
 
     ciphertext: bytes = field(repr=False)
     is_unintelligible: bool
@@ -139,7 +146,9 @@ class EncryptedAnswer:
 
 
 async def read_answers(tx: Transaction, recording_id: UUID) -> dict[int, EncryptedAnswer] | None:
-    """Return every chunk by its number, or None while one is missing or if the transcription is no longer wanted."""
+    """Return the answer for every chunk by the chunk's number. Return None while an answer is missing, or if the
+    transcription is no longer wanted.
+    """
     rows = await tx.all(_sql["read_answers"], {"id": recording_id})
     return {
         row["number"]: EncryptedAnswer(row["answer"], row["is_unintelligible"], row["turn"]) for row in rows
@@ -148,7 +157,7 @@ async def read_answers(tx: Transaction, recording_id: UUID) -> dict[int, Encrypt
 
 @dataclass(frozen=True)
 class RetriedTranscript:
-    """A READY transcript that is retried, with its corrections, encrypted."""
+    """A READY transcript that is being retried, with its corrections, all encrypted."""
 
     ciphertext: bytes = field(repr=False)
     corrections: tuple[bytes, ...] = field(repr=False)
@@ -164,8 +173,8 @@ async def read_retried_transcript(tx: Transaction, recording_id: UUID) -> Retrie
 class FinishedTranscript:
     """A finished transcript to store. `ciphertext` is None if the transcript has no turn.
 
-    `terms` are the numbers of its words for the index. `corrections` is the number of corrections that the worker read.
-    `turns_of_chunks` has the turn of each unintelligible chunk, by the number of the chunk.
+    `terms` are the numbers of its words for the word index. `corrections` is the number of corrections that the
+    worker read. `turns_of_chunks` contains the turn of each unintelligible chunk, by the number of the chunk.
     """
 
     language: str | None
@@ -202,7 +211,7 @@ async def give_up(tx: Transaction, recording_id: UUID, status: Literal["FAILED",
 
 
 async def queue_unfinished(tx: Transaction) -> None:
-    """Queue a job for each unfinished transcription that has none."""
+    """Queue a job for each unfinished transcription that has no job."""
     await tx.run(_sql["resume"])
 
 
