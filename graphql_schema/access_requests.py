@@ -309,7 +309,7 @@ async def access_requests(
 
 
 async def request_access(info: Info, request: AccessRequestInput) -> AccessRequest:
-    """File a request for the signed-in patient."""
+    """File an access request for the signed-in patient."""
     filed = await _service(info).file(
         await info.context.asker(),
         parse_optional_id(request.consultation_id),
@@ -319,7 +319,7 @@ async def request_access(info: Info, request: AccessRequestInput) -> AccessReque
 
 
 async def record_access_request(info: Info, request: WrittenAccessRequestInput) -> AccessRequest:
-    """File a request that arrived in writing."""
+    """File an access request that arrived in writing."""
     filed = await _service(info).file_written(
         await info.context.asker(),
         parse_id(request.patient_id),
@@ -331,19 +331,21 @@ async def record_access_request(info: Info, request: WrittenAccessRequestInput) 
 
 
 async def withdraw_access_request(info: Info, id: strawberry.ID) -> AccessRequest:
-    """Withdraw the patient's own request or, for compliance, a written one. Its recordings may then be destroyed."""
+    """Withdraw the patient's own request or, for compliance, a written one. The recordings of a withdrawn request
+    may be destroyed.
+    """
     return AccessRequest.of(await _service(info).withdraw(await info.context.asker(), parse_id(id)))
 
 
 async def approve_access_request(info: Info, id: strawberry.ID) -> AccessRequest:
-    """Approve the request and queue its copy."""
+    """Approve an access request and queue the job that makes its encrypted copy."""
     return AccessRequest.of(await _service(info).approve(await info.context.asker(), parse_id(id)))
 
 
 async def deny_access_request(
     info: Info, id: strawberry.ID, ground: model.DenialGround, determined_by: strawberry.ID | None = None
 ) -> AccessRequest:
-    """Deny the request on a ground of the rule."""
+    """Deny an access request on a ground of 45 CFR 164.524(a)."""
     denied = await _service(info).deny(
         await info.context.asker(), parse_id(id), ground, parse_optional_id(determined_by)
     )
@@ -353,7 +355,7 @@ async def deny_access_request(
 async def extend_access_request(
     info: Info, id: strawberry.ID, reason: model.ExtensionReason, days: int = model.MAX_EXTENSION_DAYS
 ) -> AccessRequest:
-    """Extend the deadline of the request."""
+    """Extend the deadline of an access request."""
     extended = await _service(info).extend(await info.context.asker(), parse_id(id), days, reason)
     return AccessRequest.of(extended)
 
@@ -366,7 +368,7 @@ async def ask_access_review(info: Info, id: strawberry.ID) -> AccessRequest:
 async def record_access_review(
     info: Info, id: strawberry.ID, reviewer_id: strawberry.ID, outcome: model.ReviewOutcome
 ) -> AccessRequest:
-    """Record the outcome of a review by another professional."""
+    """Record the outcome of the review of a denial by another professional."""
     reviewed = await _service(info).record_review(
         await info.context.asker(), parse_id(id), parse_id(reviewer_id), outcome
     )
@@ -374,12 +376,12 @@ async def record_access_review(
 
 
 async def issue_export_url(info: Info, id: strawberry.ID) -> ExportUrl:
-    """Issue a URL that downloads the encrypted copy for a few minutes."""
+    """Issue a URL that downloads the encrypted copy of an access request for a few minutes."""
     issued = await _service(info).issue_url(await info.context.asker(), parse_id(id))
     how_to_open = access_request_words(info.context.language)["how_to_open"]
     return ExportUrl(url=issued.url, expires_at=issued.expires_at, how_to_open=how_to_open)
 
 
 async def reveal_export_secret(info: Info, id: strawberry.ID) -> ExportSecret:
-    """Reveal the secret of the copy once."""
+    """Reveal once the secret that opens the encrypted copy of an access request."""
     return ExportSecret(secret=await _service(info).reveal_secret(await info.context.asker(), parse_id(id)))

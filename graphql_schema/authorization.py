@@ -1,8 +1,8 @@
 """Checks permissions before input errors are returned, so that only permitted callers see errors about the input.
 
 graphql-core refuses an invalid document, variable or argument before any resolver runs, so no service has checked
-the caller. For such an operation, this extension checks the permission that each root field declares. If a
-permission is refused, the audited refusal replaces the input error.
+the caller. If an operation has an input error, this extension checks the permission that each of its root fields
+declares. If the caller lacks a permission, the audited refusal replaces the input error.
 """
 
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -41,7 +41,7 @@ of its resolver.
 
 @dataclass(frozen=True)
 class _Root:
-    """A root field as the document selects it, with its declared permission."""
+    """A root field that a GraphQL document selects, with the permission that the field declares."""
 
     node: FieldNode
     key: str
@@ -49,12 +49,12 @@ class _Root:
 
 
 class AuthorizationFirst(SchemaExtension):
-    """Replaces errors about the input of an operation by refusals, if the caller lacks the permission for its
-    fields.
+    """Replaces the input errors of an operation by refusals, if the caller lacks a permission that its root fields
+    declare.
     """
 
     async def on_operation(self) -> AsyncIterator[None]:
-        """Check after a query or a mutation."""
+        """Check the permissions of a query or a mutation after its execution, before its result is sent."""
         yield
         result = self.execution_context.result
         if (
@@ -66,7 +66,7 @@ class AuthorizationFirst(SchemaExtension):
             await self._authorize(result, _BEFORE_RESOLVERS)
 
     async def on_stream_result(self, result: StreamExecutionResult) -> AsyncIterator[None]:
-        """Check before each result of a subscription is sent."""
+        """Check the permissions of a subscription before each of its results is sent."""
         if isinstance(result, ExecutionResult | GraphQLExecutionResult) and result.errors:
             await self._authorize(result, _IN_SUBSCRIPTIONS)
         yield
@@ -92,7 +92,9 @@ class AuthorizationFirst(SchemaExtension):
             result.data, result.errors = None, refusals
 
     def _roots(self, document: DocumentNode) -> Sequence[_Root]:
-        """Return the root fields that need a permission, at most as many as an operation may have."""
+        """Return the root fields that need a permission. The list is no longer than the limit on the root fields of
+        an operation.
+        """
         schema = self.execution_context.schema._schema  # noqa: SLF001 - as in `document_limits.py`
         roots: list[_Root] = []
         for operation in document.definitions:
@@ -120,7 +122,7 @@ async def _refusal(context: Context, root: _Root) -> GraphQLError | None:
 
 
 def _fields(document: DocumentNode, operation: OperationDefinitionNode) -> Iterator[FieldNode]:
-    """Yield the root-level fields in order, entering each fragment once."""
+    """Yield the root fields of an operation in order. The search enters each fragment once."""
     fragments = {
         node.name.value: node for node in document.definitions if isinstance(node, FragmentDefinitionNode)
     }

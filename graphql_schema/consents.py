@@ -103,7 +103,7 @@ class ConsentInput:
 
 
 async def consent_text(language: Language = Language.EN) -> ConsentText:
-    """Return the current consent text in a language."""
+    """Return the current consent text in the given language."""
     found = texts.consent_texts()[texts.CURRENT_VERSION, language.value]
     return ConsentText(version=found.version, language=found.language, text=found.text, sha256=found.sha256)
 
@@ -123,7 +123,7 @@ async def record_consent(info: Info, consent: ConsentInput) -> Consent:
 async def withdraw_consent(
     info: Info, participant_id: strawberry.ID, representative: RepresentativeInput | None = None
 ) -> Consent:
-    """Record a withdrawal, which stops a running recording."""
+    """Record the withdrawal of a consent. A withdrawal stops a running recording."""
     withdrawn = await info.context.services.consents.withdraw(
         await info.context.asker(),
         parse_id(participant_id),

@@ -262,7 +262,7 @@ async def consultation(
 async def consultations(
     info: Info, first: int | None = None, after: str | None = None
 ) -> Connection[Consultation]:
-    """List the caller's consultations as doctor or patient, newest appointment first."""
+    """List the consultations in which the caller is the doctor or the patient, newest appointment first."""
     page = await info.context.services.consultations.page(
         await info.context.asker(), page_request(first, after), _selection(info, "edges", "node")
     )
@@ -278,7 +278,7 @@ async def active_rooms(info: Info) -> list[ActiveRoom]:
 
 
 async def register_consultation(info: Info, consultation: ConsultationInput) -> Consultation:
-    """Register a consultation. If it is already registered, return it."""
+    """Register a consultation, or return the consultation that is already registered."""
     registered = await info.context.services.consultations.register(
         await info.context.asker(), consultation.to_model(), _selection(info)
     )
@@ -288,8 +288,8 @@ async def register_consultation(info: Info, consultation: ConsultationInput) -> 
 async def join_consultation(
     info: Info, consultation_id: strawberry.ID | None = None, invitation: str | None = None
 ) -> JoinToken:
-    """Return a LiveKit token, for the doctor or the patient by the consultation's id, and for a guest by the
-    invitation.
+    """Return a LiveKit token for the room of a consultation. The doctor and the patient name the consultation's id,
+    and a guest presents an invitation.
     """
     service = info.context.services.consultations
     if (consultation_id is None) == (invitation is None):
@@ -306,7 +306,7 @@ async def join_consultation(
 
 
 async def invite_guest(info: Info, consultation_id: strawberry.ID, role: model.GuestRole) -> GuestInvitation:
-    """Invite a guest, such as an interpreter."""
+    """Invite a guest, such as an interpreter, to a consultation."""
     invitation = await info.context.services.consultations.invite_guest(
         await info.context.asker(), parse_id(consultation_id), role
     )

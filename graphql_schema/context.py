@@ -1,4 +1,4 @@
-"""The context of resolvers: the services, the caller, and the language of the answer."""
+"""The context that every resolver receives: the services, the caller, and the language of the answer."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -33,7 +33,7 @@ from app.transcripts.service import Transcripts
 
 @dataclass(frozen=True)
 class Services:
-    """The services of the process."""
+    """The services that the resolvers of one API process call."""
 
     admission: Admission
     consultations: Consultations
@@ -53,14 +53,18 @@ class Services:
 
 @dataclass(frozen=True)
 class OperationLimits:
-    """The limits on concurrent operations of each person, and of callers without a token, by their address."""
+    """The limits on concurrent operations: of each person, and of all callers without a token at one client
+    address.
+    """
 
     people: ConcurrencyLimit
     guests: ConcurrencyLimit
 
 
 class Context:
-    """One request or one WebSocket. `on_rejected` is called if its token, or a webhook's signature, is invalid."""
+    """The context of one HTTP request or one WebSocket. `on_rejected` is called if the token of the request, or the
+    signature of a webhook, is not valid.
+    """
 
     def __init__(
         self,
@@ -85,7 +89,9 @@ class Context:
         self._principal: asyncio.Task[Principal] | None = None
 
     async def principal(self) -> Principal:
-        """Return the person of the token, which is verified once for all fields. Raises Unauthenticated."""
+        """Return the person of the token. The token is verified once for all fields of an operation. Raises
+        Unauthenticated.
+        """
         if self._principal is None:
             self._principal = asyncio.create_task(self._verify())
         return await asyncio.shield(self._principal)
@@ -95,18 +101,21 @@ class Context:
         return Asker((await self.principal()).claims(), self.request_id, self.address)
 
     async def require(self, permission: Permission) -> None:
-        """Return if the caller has the permission. Raises Unauthenticated or Forbidden, after the audit row."""
+        """Return None if the caller has the permission. Raises Unauthenticated or Forbidden after the audit row of
+        the refusal is written.
+        """
         await self.services.admission.require(await self.asker(), permission)
 
     def guest(self) -> Asker:
-        """Return a caller without a login."""
+        """Return a caller who has no login, such as a guest with an invitation."""
         return Asker(None, self.request_id, self.address)
 
     @asynccontextmanager
     async def person_slot(self) -> AsyncIterator[None]:
         """Hold one of the person's slots for concurrent operations. Raises RateLimited.
 
-        A caller without a valid token needs no slot, because the caller is refused before the database is used.
+        A caller without a valid token needs no slot, because the API refuses the caller before it uses the
+        database.
         """
         try:
             person = str((await self.principal()).user_id) if self._authorization else None
@@ -120,12 +129,12 @@ class Context:
 
     @asynccontextmanager
     async def guest_slot(self) -> AsyncIterator[None]:
-        """Hold one of the slots of callers without a token. Raises RateLimited."""
+        """Hold one of the slots for concurrent operations of callers without a token. Raises RateLimited."""
         async with self._limits.guests.slot(network_of(self.address)):
             yield
 
     def reject(self, kind: Rejection) -> None:
-        """Count a rejected attempt without a valid token, signature or invitation."""
+        """Count an attempt that the API rejected because its token, signature or invitation is not valid."""
         self._on_rejected(kind)
 
     async def _verify(self) -> Principal:

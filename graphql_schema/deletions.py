@@ -144,7 +144,7 @@ async def deletions(
 
 
 async def deletion_certificates(info: Info, recording_id: strawberry.ID) -> list[DeletionCertificate]:
-    """Return the certificates of a destroyed recording in order."""
+    """Return the certificates of a destroyed recording in the order of their numbers."""
     found = await info.context.services.deletions.certificates(
         await info.context.asker(), parse_id(recording_id)
     )

@@ -1,8 +1,9 @@
 """Limits the size of a GraphQL document.
 
-Tokens are limited during parsing. Operations, fragments, selections, root fields, depth and aliases are limited
-before validation, because validation takes time that grows with them. No list with a page size contains another
-such list, so these limits and the largest page together limit the size of an answer.
+The number of tokens is limited during parsing. Operations, fragments, selections, root fields, depth and aliases
+are limited before validation, because the time of validation grows with them. No list with a page size contains
+another list with a page size. The limits on a document and the largest page size therefore bound the size of an
+answer.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,17 +20,18 @@ _LARGEST_COUNT = 1_000_000_000
 
 
 class TooComplex(AppError):  # noqa: N818 - the kinds of AppError read as what happened
-    """The operation exceeds a limit. `detail` contains the measured value and the limit."""
+    """The GraphQL operation exceeds a limit on its size. `detail` contains the measured value and the limit."""
 
     code = "TOO_COMPLEX"
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits of one operation.
+    """The limits on the size of one GraphQL operation.
 
-    Fragments and selections are counted as written, because some validation rules take time that grows with their
-    square, before the token is checked. Selections are counted again with each fragment in its place.
+    Fragments and selections are counted as the document contains them, because some validation rules take time that
+    grows with the square of these counts. Selections are counted again after each fragment spread is replaced by
+    the fragment's content.
     """
 
     tokens: int = 600
@@ -42,8 +44,8 @@ class Limits:
 
 
 def limit_extensions(limits: Limits, *, allow_introspection: bool) -> list[Callable[[], SchemaExtension]]:
-    """Return the extensions of one schema. Without introspection, error messages also suggest no names of the
-    schema.
+    """Return the Strawberry extensions that enforce the limits in one schema. If introspection is not allowed,
+    error messages also suggest no names of the schema.
     """
     validations = ValidationCache(limits.cached_documents, allow_introspection=allow_introspection)
     return [
@@ -54,7 +56,7 @@ def limit_extensions(limits: Limits, *, allow_introspection: bool) -> list[Calla
 
 
 def find_excess(limits: Limits, document: DocumentNode) -> TooComplex | None:
-    """Return the first limit that a document exceeds. The document need not be valid. Never raises."""
+    """Return the first limit that a document exceeds. The document may contain validation errors. Never raises."""
     operations = len(list_operations(document))
     if operations != 1:
         return _excess("too_many_operations", 1, operations) if operations else None
@@ -83,8 +85,8 @@ def _excess(reason: str, limit: int, count: int) -> TooComplex:
 
 
 class _Guard(SchemaExtension):
-    """Refuses documents above the limits, and then validates with the cache, in place of Strawberry's own
-    validation.
+    """Refuses documents that exceed a limit, and validates all other documents with the cache. Strawberry's own
+    validation is not used.
 
     Strawberry skips its validation if errors are already set, even an empty list (schema/schema.py,
     `_run_validation`; 0.341.2).
@@ -95,7 +97,7 @@ class _Guard(SchemaExtension):
         self._validations = validations
 
     def on_validate(self) -> Iterator[None]:
-        """Set the errors of the document."""
+        """Store the limit that the document exceeds, or its validation errors, in Strawberry's execution context."""
         context = self.execution_context
         schema = context.schema._schema  # noqa: SLF001 - Strawberry's own extensions reach it so; nothing else does
         document = context.graphql_document

@@ -1,9 +1,11 @@
-"""Measures a GraphQL document: as it is written, and with each fragment in its place.
+"""Measures the size of a GraphQL document, before and after each fragment spread is replaced by the fragment's
+content.
 
-Documents need not be valid. Each fragment is measured once, so fragments that double each other cost no time. Each
-alias counts, `@skip` and `@include` save nothing, and introspection counts as one field. Strawberry's own limiters
-of depth and aliases (0.341.2, checked 2026-11-21) visit a fragment again at each spread, which is exponential, and
-fail on unknown fragments.
+A measured document may contain validation errors. Each fragment is measured once, so nested fragments do not
+multiply the time of measuring. Each alias counts, and a field with `@skip` or `@include` counts like any other
+field. Introspection counts as one field. Strawberry's own limiters of depth and aliases (0.341.2, checked
+2026-11-21) measure a fragment again at each spread, which takes exponential time. Strawberry's limiters also fail
+on unknown fragments.
 """
 
 from dataclasses import dataclass
@@ -22,7 +24,9 @@ from graphql import (
 
 @dataclass(frozen=True)
 class WrittenSize:
-    """The counts of a document as written: selections of every kind, and fragment definitions."""
+    """The size of a document as the client wrote it: the number of selections of every kind, and of fragment
+    definitions.
+    """
 
     selections: int
     fragments: int
@@ -30,9 +34,10 @@ class WrittenSize:
 
 @dataclass(frozen=True)
 class OperationSize:
-    """The size of a selection set with each fragment in its place.
+    """The size of a selection set after each fragment spread is replaced by the fragment's content.
 
-    `selections` counts the fields of all levels, `root_fields` those of the first level, and `depth` the levels.
+    `selections` counts the fields of all levels, `root_fields` counts the fields of the first level, and `depth`
+    counts the levels.
     """
 
     selections: int = 0
@@ -41,7 +46,7 @@ class OperationSize:
     aliases: int = 0
 
     def __add__(self, other: "OperationSize") -> "OperationSize":
-        """Return the size of two selections side by side."""
+        """Return the size of a selection set that contains both selections."""
         return OperationSize(
             self.selections + other.selections,
             self.root_fields + other.root_fields,
@@ -56,7 +61,9 @@ def list_operations(document: DocumentNode) -> list[OperationDefinitionNode]:
 
 
 def measure_written(document: DocumentNode) -> WrittenSize:
-    """Measure a document without following spreads and without recursion."""
+    """Measure a document as the client wrote it. The function does not follow fragment spreads and does not
+    recurse.
+    """
     sets = [node.selection_set for node in document.definitions if isinstance(node, ExecutableDefinitionNode)]
     selections = 0
     while sets:
@@ -69,7 +76,7 @@ def measure_written(document: DocumentNode) -> WrittenSize:
 
 
 def measure_operation(document: DocumentNode) -> OperationSize:
-    """Measure a document's first operation. Raises RecursionError if the nesting exceeds Python's limit."""
+    """Measure the first operation of a document. Raises RecursionError if the nesting exceeds Python's limit."""
     fragments = {
         node.name.value: node.selection_set
         for node in document.definitions
@@ -101,7 +108,7 @@ class _Measurement:
         return OperationSize(1 + below.selections, root_fields=1, depth=1 + below.depth, aliases=aliases)
 
     def _measure_fragment(self, name: str) -> OperationSize:
-        """Return the size of a fragment. One that is unknown, or that spreads itself, counts nothing there."""
+        """Return the size of a fragment. An unknown fragment, or one inside of itself, has size zero."""
         if name not in self._measured:
             self._measured[name] = OperationSize()
             self._measured[name] = self.measure(self._fragments.get(name))

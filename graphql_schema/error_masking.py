@@ -1,10 +1,11 @@
-"""Masks the errors of an operation for the client, and logs them without data.
+"""Masks the errors of an operation for the client, and logs errors without data of people.
 
-Every error of an operation passes through this module. An AppError gets its sentence in the reader's language.
-Errors that graphql-core finds in a document pass through, but never the value of a variable, a literal or a token,
-which graphql-core puts into its messages (3.3.2, checked 2026-11-29); `input_errors.py` names the place instead.
-Every other error is a bug: it is masked for the client, and its type and place are logged. The query, variables,
-arguments and messages are never logged.
+Every error of an operation passes through this module. For an AppError, the client receives a sentence in the
+reader's language. Errors that graphql-core finds in a document reach the client. graphql-core puts the value of a
+variable, a literal or a token into its messages (3.3.2, checked 2026-11-29). The client never receives such a
+value; `input_errors.py` names the place of the value instead. Every other error is a bug: the client receives a
+masked error, and the log contains the error's type and place. The log never contains the query, variables,
+arguments or messages.
 """
 
 import logging
@@ -32,19 +33,21 @@ class PublicError(GraphQLError):
 
 
 class InvalidDocumentError(GraphQLError):
-    """The document breaks a validation rule. Validation does not see variables."""
+    """A GraphQL document breaks a validation rule. The error contains no variables, because validation does not
+    read them.
+    """
 
 
 class MaskedSchema(strawberry.Schema):
-    """A schema that masks errors for the client, and logs only ids.
+    """A GraphQL schema that masks errors for the client and writes only ids to the log.
 
-    The context should have `language` and `request_id`.
+    The context of an operation should have `language` and `request_id`.
     """
 
     def process_errors(
         self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None
     ) -> None:
-        """Replace the errors by public ones in place. Strawberry's own method would log the query."""
+        """Replace the errors in the list by public errors. Strawberry's own `process_errors` would log the query."""
         context = execution_context.context if execution_context is not None else None
         language = getattr(context, "language", None)
         request_id = getattr(context, "request_id", None)
@@ -53,7 +56,7 @@ class MaskedSchema(strawberry.Schema):
 
 
 class _Reader:
-    """The reader of an error: a language, and the request id that the log contains."""
+    """Converts errors for one reader, who has a language and a request id. The log contains the same request id."""
 
     def __init__(self, schema: GraphQLSchema, language: Language, request_id: object) -> None:
         self._schema = schema
@@ -108,7 +111,7 @@ class _Reader:
 
 
 def _root_cause(error: GraphQLError) -> Exception | None:
-    """Return the exception below GraphQL's own wrappers, or None if GraphQL itself raised it."""
+    """Return the exception that GraphQL's errors wrap, or None if GraphQL itself raised the error."""
     current: Exception | None = error
     while isinstance(current, GraphQLError):
         if isinstance(current, StrawberryInputCoercionError):
@@ -118,7 +121,7 @@ def _root_cause(error: GraphQLError) -> Exception | None:
 
 
 def _bad_input(schema: GraphQLSchema, error: GraphQLError, cause: Exception | None) -> Refused | None:
-    """Return the reason and detail of an invalid input value, or None for another error."""
+    """Return the reason and detail of an error about an invalid input value, or None for any other error."""
     node = error.nodes[0] if error.nodes else None
     if error.path is None and isinstance(node, VariableDefinitionNode):
         return bad_variable(schema, error, node)

@@ -115,21 +115,23 @@ def _place(hold: model.LegalHold) -> Cursor:
 
 
 async def place_legal_hold(info: Info, hold: LegalHoldInput) -> PlacedLegalHold:
-    """Place a hold on existing and later recordings, until a second officer releases it."""
+    """Place a legal hold on existing and later recordings. The hold ends when another compliance officer releases
+    it.
+    """
     order = hold.to_model()
     placed = await info.context.services.holds.place(await info.context.asker(), order)
     return PlacedLegalHold.of(placed)
 
 
 async def release_legal_hold(info: Info, id: strawberry.ID) -> LegalHold:
-    """Release a hold that another officer placed."""
+    """Release a legal hold that another compliance officer placed."""
     return LegalHold.of(await info.context.services.holds.release(await info.context.asker(), parse_id(id)))
 
 
 async def legal_holds(
     info: Info, first: int | None = None, after: str | None = None, is_active: bool | None = None
 ) -> Connection[LegalHold]:
-    """List holds, newest first, for compliance only."""
+    """List legal holds, newest first. Only compliance officers may list them."""
     page = await info.context.services.holds.page(
         await info.context.asker(), page_request(first, after), is_active, selected(info, "edges", "node")
     )

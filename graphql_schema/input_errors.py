@@ -1,8 +1,8 @@
 """Describes an invalid input value by its place and its expected type, never by the value itself.
 
 graphql-core puts values into its messages (3.3.2, execution/values.py and utilities/validate_input_value.py;
-checked 2026-11-29). This module reads only the part of a message before the value, which contains only names of the
-schema or the document.
+checked 2026-11-29). This module reads only the part of a message before the value. The part before the value
+contains only names of the schema or the document.
 """
 
 import re
@@ -54,7 +54,7 @@ Refused = tuple[str, dict[str, str | int]]
 
 
 class InvalidLiteralError(GraphQLError):
-    """A literal of the document does not have the expected type."""
+    """A literal in a GraphQL document does not have the expected type."""
 
     def __init__(self, refused: Refused, nodes: Any) -> None:
         super().__init__(refused[0], nodes)
@@ -62,20 +62,22 @@ class InvalidLiteralError(GraphQLError):
 
 
 class PlacesOfLiterals(ValuesOfCorrectTypeRule):
-    """graphql-core's own rule, whose errors name the place and the expected type instead of the value."""
+    """graphql-core's rule for the types of literals, with errors that name the place and the expected type instead
+    of the value.
+    """
 
     _place = ""
 
     def enter_argument(self, node: ArgumentNode, *_: Any) -> None:
-        """Remember the argument to which the following literals belong."""
+        """Remember the argument, because its literals are visited next."""
         self._place = node.name.value
 
     def enter_variable_definition(self, node: VariableDefinitionNode, *_: Any) -> None:
-        """Remember the variable to which the following default belongs."""
+        """Remember the variable, because its default value is visited next."""
         self._place = f"${node.variable.name.value}"
 
     def is_valid_value_node(self, node: ValueNode, input_type: GraphQLInputType | None) -> VisitorAction:
-        """Report the error of a whole literal, and do not visit its parts."""
+        """Report the errors of a whole literal, so that graphql-core does not visit the parts of the literal."""
 
         def report(error: GraphQLError, path: list[str | int]) -> None:
             assert input_type is not None  # noqa: S101 - else nothing is validated
@@ -88,7 +90,7 @@ class PlacesOfLiterals(ValuesOfCorrectTypeRule):
 
 
 def bad_variable(schema: GraphQLSchema, error: GraphQLError, node: VariableDefinitionNode) -> Refused:
-    """Return the reason and detail for a variable that graphql-core could not coerce."""
+    """Return the reason and detail of the error for a variable that graphql-core could not coerce to its type."""
     name = node.variable.name.value
     declared = type_from_ast(schema, node.type)
     matched = _VARIABLE.match(error.message)
@@ -101,7 +103,9 @@ def bad_variable(schema: GraphQLSchema, error: GraphQLError, node: VariableDefin
 
 
 def bad_argument(message: str) -> Refused | None:
-    """Return the reason and detail for an argument that graphql-core could not coerce, or None for another message."""
+    """Return the reason and detail of the error for an argument that graphql-core could not coerce to its type.
+    Returns None if the message is about another error.
+    """
     missing = _ARGUMENT_MISSING.match(message)
     if missing is not None:
         name, expected = missing["name"], missing["type"]
@@ -120,7 +124,7 @@ def bad_argument(message: str) -> Refused | None:
 def _refused(
     reason: str, root: str, path: Sequence[str | int], declared: GraphQLInputType, message: str
 ) -> Refused:
-    """Return the reason and detail for the value at a path, from graphql-core's message."""
+    """Return the reason and detail of an error for the input value at a path, read from graphql-core's message."""
     unknown = _FIELD_UNKNOWN.match(message)
     if unknown is not None and len(unknown["field"]) <= _MAX_NAME_LENGTH:
         place = _written(root, [*path, unknown["field"]])
@@ -132,7 +136,9 @@ def _refused(
 
 
 def _type_at(declared: GraphQLInputType, path: Sequence[str | int]) -> GraphQLInputType:
-    """Return the expected type at a path. The path has no index if a single value is given for a list of one."""
+    """Return the expected type at a path inside an input type. The path contains no index if the client gave a
+    single value for a list.
+    """
     expected = declared
     for step in path:
         inner: Any = get_nullable_type(expected)

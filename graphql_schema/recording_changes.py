@@ -11,7 +11,7 @@ from graphql_schema.scalars import parse_id
 
 
 async def recording_changed(info: Info, consultation_id: strawberry.ID) -> AsyncGenerator[Recording, None]:
-    """Yield the newest recording of the consultation, and then each recording that changes."""
+    """Yield the newest recording of a consultation, and then each recording of the consultation that changes."""
     selection = select_recording(info)
     watching = info.context.services.recording_changes.watch(
         await info.context.asker(),

@@ -354,10 +354,11 @@ def _error_text(error: str | None, info: Info) -> str | None:
 
 
 def select_recording(info: Info, *path: str) -> model.RecordingSelection:
-    """Return the selected fields of a recording at `path`. Raises InvalidInput (storage_in_list) for `storage`.
+    """Return the names of the selected fields of the recording at `path` below the root field. Raises InvalidInput
+    (storage_in_list) for `storage`.
 
-    Every root field that returns recordings uses this function, except `recording`, because `storage` costs a
-    request to the bucket.
+    Every root field that returns recordings uses this function, except `recording`. Only `recording` may select
+    `storage`, because `storage` costs a request to the bucket.
     """
     fields = selected(info, *path)
     if "storage" in fields:
@@ -394,7 +395,7 @@ async def recordings(
 
 
 async def start_recording(info: Info, consultation_id: strawberry.ID) -> Recording:
-    """Start a recording. Every participant must have consented."""
+    """Start a recording of a consultation in which every participant has consented."""
     started = await info.context.services.recordings.start(
         await info.context.asker(), parse_id(consultation_id), select_recording(info)
     )
@@ -420,7 +421,7 @@ async def issue_download_url(
 
 
 async def process_livekit_webhook(info: Info, body: str, authorization: str) -> WebhookReceipt:
-    """Receive a webhook through a gateway that forwards LiveKit's events, with the original body and header."""
+    """Receive a LiveKit webhook that a gateway forwards with the original body and header."""
     try:
         is_new = await info.context.services.recordings.receive_webhook(body.encode(), authorization)
     except Unauthenticated:

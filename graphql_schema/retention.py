@@ -221,20 +221,22 @@ class StorageReport:
 
 
 async def retention_policies(info: Info) -> list[RetentionPolicy]:
-    """List the newest hundred policies, newest first."""
+    """List the newest hundred retention policies, newest first."""
     found = await info.context.services.retention.policies(await info.context.asker())
     return [RetentionPolicy.of_judged(each) for each in found]
 
 
 async def retention_preview(info: Info, policy_id: int) -> RetentionPreview:
-    """Return what a PROPOSED policy would delete, and when."""
+    """Return how many recordings a PROPOSED retention policy would delete in each month."""
     return RetentionPreview.of(
         await info.context.services.retention.preview(await info.context.asker(), policy_id)
     )
 
 
 async def approve_retention_policy(info: Info, policy_id: int) -> RetentionPolicy:
-    """Approve a policy. It comes into force with this approval, or with that of a second officer."""
+    """Approve a policy. A policy comes into force with its first approval, or with the approval of a second officer
+    if it shortens a term.
+    """
     return RetentionPolicy.of(
         await info.context.services.retention.approve(await info.context.asker(), policy_id)
     )
@@ -248,5 +250,5 @@ async def reject_retention_policy(info: Info, policy_id: int) -> RetentionPolicy
 
 
 async def storage_report(info: Info) -> StorageReport:
-    """Return the stored bytes by age and class, the deletions of the next 30 days, and the cost."""
+    """Return the stored bytes by age and retention class, the deletions of the next 30 days, and the cost."""
     return StorageReport.of(await info.context.services.retention.storage_report(await info.context.asker()))

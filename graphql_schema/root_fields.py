@@ -1,4 +1,6 @@
-"""Root fields: each declares its permission, and runs to its end whatever happens to the rest of the operation."""
+"""Root fields of the schema. Each root field declares its permission, and runs to its end even if another field of
+the operation fails.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
@@ -16,8 +18,8 @@ _Value = TypeVar("_Value")
 
 
 def root_field(resolver: Callable[..., Any], permission: Permission | None, *, description: str) -> Any:
-    """Return a field of the query or the mutation. `permission` None means that everyone may use it without a
-    token.
+    """Return a root field of the query or the mutation. `permission` is None if everyone may use the field without
+    a token.
     """
     return strawberry.field(
         resolver,
@@ -28,21 +30,21 @@ def root_field(resolver: Callable[..., Any], permission: Permission | None, *, d
 
 
 def root_subscription(resolver: Callable[..., Any], permission: Permission, *, description: str) -> Any:
-    """Return a field of the subscription."""
+    """Return a root field of the subscription type."""
     return strawberry.subscription(resolver, description=description, metadata={_PERMISSION: permission})
 
 
 def permission_of(field: GraphQLField) -> Permission | None:
-    """Return the permission that a root field declares. Raises KeyError if it declares nothing."""
+    """Return the permission that a root field declares. Raises KeyError if the field declares no permission."""
     permission: Permission | None = field.extensions["strawberry-definition"].metadata[_PERMISSION]
     return permission
 
 
 async def run_to_end(work: Coroutine[Any, Any, _Value]) -> _Value:
-    """Return the result of `work`, which continues if its caller is cancelled.
+    """Return the result of `work`, which continues even if the caller of this function is cancelled.
 
-    graphql-core cancels the siblings of a failed field (3.3.2). Without this function, ten fields of one operation
-    would leave one audit row if the first one is refused.
+    graphql-core cancels the other fields of an operation if one field fails (3.3.2). Without this function, an
+    operation of ten fields would leave one audit row if its first field is refused.
     """
     task = asyncio.ensure_future(work)
     task.add_done_callback(_retrieve)
@@ -50,7 +52,7 @@ async def run_to_end(work: Coroutine[Any, Any, _Value]) -> _Value:
 
 
 class _RootField(FieldExtension):
-    """Runs a field to its end. A caller without the permission gets that refusal, and never an error about the
+    """Runs a root field to its end. A caller without the permission gets the refusal, and never an error about the
     input.
 
     A service reads its input before it opens its transaction, which checks the permission. If the service refuses
@@ -86,6 +88,8 @@ class _RootField(FieldExtension):
 
 
 def _retrieve(task: "asyncio.Future[Any]") -> None:
-    """Mark the error of an abandoned task as handled, because it is audited and asyncio need not log it."""
+    """Mark the error of an abandoned task as handled. asyncio need not log the error, because the audit log
+    contains it.
+    """
     if not task.cancelled():
         task.exception()

@@ -1,4 +1,4 @@
-"""Scalars and ids that GraphQL lacks."""
+"""The scalar BigInt, which GraphQL lacks, and the conversion of ids."""
 
 from typing import NewType
 from uuid import UUID
@@ -11,7 +11,9 @@ _MAX_BIG_INT = 2**63 - 1
 
 
 def _whole_number(value: object) -> int:
-    """Return a whole number of 64 bits; `5e3` is accepted. Raises ValueError for anything else, including text."""
+    """Return a whole number of at most 64 bits. A float without a fraction, such as `5e3`, is accepted. Raises
+    ValueError for any other value, including text.
+    """
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or abs(value) > _MAX_BIG_INT:
@@ -32,7 +34,7 @@ BIG_INT = strawberry.scalar(
 
 
 def parse_id(value: strawberry.ID) -> UUID:
-    """Return the UUID of an id. Raises InvalidInput (bad_id)."""
+    """Return the UUID that a GraphQL id represents. Raises InvalidInput (bad_id)."""
     try:
         return UUID(value)
     except ValueError as error:
@@ -40,20 +42,20 @@ def parse_id(value: strawberry.ID) -> UUID:
 
 
 def parse_optional_id(value: strawberry.ID | None) -> UUID | None:
-    """Return the UUID of an id, or None."""
+    """Return the UUID that a GraphQL id represents, or None for None."""
     return None if value is None else parse_id(value)
 
 
 def to_id(value: UUID) -> strawberry.ID:
-    """Return the id of a UUID."""
+    """Return the GraphQL id that represents a UUID."""
     return strawberry.ID(str(value))
 
 
 def to_optional_id(value: UUID | None) -> strawberry.ID | None:
-    """Return the id of a UUID, or None."""
+    """Return the GraphQL id that represents a UUID, or None for None."""
     return None if value is None else to_id(value)
 
 
 def big(value: int | None) -> BigInt | None:
-    """Return a whole number of any size, or None."""
+    """Return a whole number as a BigInt, or None for None."""
     return None if value is None else BigInt(value)

@@ -1,4 +1,4 @@
-"""The whole API: every root field with its permission."""
+"""The GraphQL schema of the API: every root field with its permission."""
 
 import strawberry
 from strawberry.schema.config import StrawberryConfig
@@ -386,7 +386,7 @@ class Subscription:
 
 
 def make_schema(*, is_production: bool) -> MaskedSchema:
-    """Return the executable schema. In production it answers no introspection."""
+    """Return the executable schema. In production, the schema answers no introspection."""
     return MaskedSchema(
         Query,
         Mutation,

@@ -1,5 +1,5 @@
-"""Reads which fields a root field selects, which decides what the SQL statement fetches and what the audit row
-names.
+"""Finds the fields that a client selects below a root field. The SQL statement fetches only the selected fields,
+and the audit row names them.
 """
 
 from collections.abc import Iterable, Iterator
@@ -10,8 +10,8 @@ from graphql_schema.context import Info
 
 
 def selected(info: Info, *path: str) -> tuple[str, ...]:
-    """Return the names of the fields at `path` below the root field, through fragments and aliases, sorted and
-    unique.
+    """Return the names of the selected fields at `path` below the root field, sorted and unique. Fragments and
+    aliases are resolved.
     """
     selections: list[Selection] = [selection for root in info.selected_fields for selection in _of(root)]
     for name in path:

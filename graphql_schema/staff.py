@@ -91,13 +91,13 @@ async def viewer(info: Info) -> Viewer:
 
 
 async def staff_invitations(info: Info) -> list[StaffInvitation]:
-    """List the newest hundred invitations, newest first."""
+    """List the newest hundred staff invitations, newest first."""
     found = await info.context.services.staff.invitations(await info.context.asker())
     return [StaffInvitation.of(invitation) for invitation in found]
 
 
 async def invite_staff(info: Info, email: str, role: model.StaffRole) -> StaffInvitation:
-    """Invite a staff member by Supabase Auth's mail."""
+    """Invite a staff member by an email that Supabase Auth sends."""
     return StaffInvitation.of(
         await info.context.services.staff.invite(await info.context.asker(), email, role)
     )

@@ -221,7 +221,9 @@ async def transcript(info: Info, recording_id: strawberry.ID) -> Transcript:
 async def search_transcripts(
     info: Info, query: str, filter: TranscriptFilter | None = None, first: int = _USUAL_HITS
 ) -> TranscriptHits:
-    """Search the doctor's recordings for transcripts that contain all words. Quotes mark phrases."""
+    """Search the transcripts of the doctor's recordings. A hit contains all words of the query. Quotes mark
+    phrases.
+    """
     if not 1 <= first <= MOST_HITS:
         raise InvalidInput("bad_page_size", minimum=1, maximum=MOST_HITS)
     found = await info.context.services.transcript_search.search(
@@ -232,7 +234,7 @@ async def search_transcripts(
 
 
 async def correct_transcript(info: Info, recording_id: strawberry.ID, turn: int, text: str) -> Transcript:
-    """Correct the text of a turn. The earlier text is kept."""
+    """Correct the text of a turn. The database keeps the earlier text."""
     read = await info.context.services.transcripts.reword(
         await info.context.asker(), parse_id(recording_id), turn, text
     )
@@ -242,9 +244,10 @@ async def correct_transcript(info: Info, recording_id: strawberry.ID, turn: int,
 async def attribute_turn(
     info: Info, recording_id: strawberry.ID, turn: int, speaker: model.Speaker, only_this_turn: bool = False
 ) -> Transcript:
-    """Name the speaker of a turn and of all turns with its voice, or of the turn alone if its voice is unknown.
+    """Name the speaker of a turn and of all other turns with the same voice. If the voice is unknown, name the
+    speaker of the turn alone.
 
-    `onlyThisTurn` is for a voice label that covers two people, such as a patient and a companion at one microphone.
+    `onlyThisTurn` is for a voice that consists of two people, such as a patient and a companion at one microphone.
     """
     read = await info.context.services.transcripts.attribute(
         await info.context.asker(), parse_id(recording_id), turn, speaker, only_this_turn=only_this_turn
@@ -281,7 +284,8 @@ async def issue_subtitle_urls(info: Info, recording_id: strawberry.ID) -> Subtit
 async def retry_transcription(info: Info, recording_id: strawberry.ID) -> bool:
     """Retry a transcription that FAILED or was OFF, or only the unintelligible turns of a READY transcript.
 
-    Chunks with an answer are not sent again. A READY transcript stays readable, and no turn changes its number.
+    The worker does not send a chunk again that the speech service has already answered. A READY transcript stays
+    readable, and no turn changes its number.
     """
     await info.context.services.transcripts.retry(await info.context.asker(), parse_id(recording_id))
     return True

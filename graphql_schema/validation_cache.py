@@ -1,6 +1,6 @@
-"""Validates GraphQL documents, and caches the errors of the latest ones by their text.
+"""Validates GraphQL documents, and caches the validation errors of the latest documents.
 
-The cache holds no variables and no results.
+The key of a cache entry is the text of the document. The cache contains no variables and no results.
 """
 
 from collections import OrderedDict
@@ -25,10 +25,10 @@ _MAX_ERRORS = 20
 
 
 class ValidationCache:
-    """The validation errors of the latest documents.
+    """A cache of the validation errors of the latest documents.
 
-    Strawberry's own cache returns the same error objects to every request, and masking would change them. It also
-    misses whenever rules are created for each request.
+    Strawberry's own cache returns the same error objects to every request, and masking would change them.
+    Strawberry's cache also finds nothing if the validation rules are created for each request.
     """
 
     def __init__(self, size: int, *, allow_introspection: bool) -> None:
@@ -43,7 +43,7 @@ class ValidationCache:
         self._kept: OrderedDict[tuple[GraphQLSchema, str], list[GraphQLError]] = OrderedDict()
 
     def find_errors(self, schema: GraphQLSchema, query: str, document: DocumentNode) -> list[GraphQLError]:
-        """Return the errors of a document as new objects at each call. `query` is its text."""
+        """Return the validation errors of a document. Each call returns new error objects. `query` is its text."""
         key = (schema, query)
         if key not in self._kept:
             self._kept[key] = self._validate(schema, document)

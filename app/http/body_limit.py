@@ -1,8 +1,10 @@
-"""Limits the size of a request body, whatever its Content-Length says, and the time that it may take.
+"""Limits the size of a request body and the time of its transfer. The real size counts, even if the Content-Length
+is smaller.
 
 The middleware does not buffer the body: it passes on each chunk within the limit, and stops at the chunk that
-exceeds it. It answers a client that sends too much at once, and then reads and discards the rest of the body for a
-moment. Otherwise the closed connection would be reset, and the client would not receive the answer.
+exceeds it. The middleware immediately answers a client that exceeds a limit, and then reads and discards the rest
+of the body for a moment. If the middleware did not read the rest, the closed connection would be reset, and the
+client would not receive the answer.
 """
 
 import asyncio
@@ -19,7 +21,7 @@ BODY_SECONDS = 20
 
 
 class _RefusedBodyError(Exception):
-    """Carries the refusal out of the code that reads the body."""
+    """Carries the refusal of a request body from the code that reads the body to the middleware."""
 
     def __init__(self, refused: RefusedError) -> None:
         super().__init__()
@@ -30,7 +32,7 @@ class BodyLimit:
     """ASGI middleware: answers 413 to a body larger than `limit_bytes`, and 408 to a body that takes longer than
     `seconds`.
 
-    Both answers close the connection.
+    The answers 413 and 408 close the connection.
     """
 
     def __init__(self, app: ASGIApp, limit_bytes: int, seconds: float = BODY_SECONDS) -> None:

@@ -1,7 +1,7 @@
 """Finds the client address of a request.
 
-Any client can send `X-Forwarded-For`, so an entry counts only if a trusted proxy added it. uvicorn's own handling
-of the header must be off (`proxy_headers=False`), because it would replace the address of the peer.
+Any client can send `X-Forwarded-For`, so an entry in this header counts only if a trusted proxy added it. uvicorn's
+own handling of the header must be off (`proxy_headers=False`), because it would replace the address of the peer.
 """
 
 from collections.abc import Sequence
@@ -17,9 +17,9 @@ Network = IPv4Network | IPv6Network
 def client_address(scope: Scope, trusted_proxies: Sequence[Network]) -> str | None:
     """Return the address of the client: the nearest hop that is not a trusted proxy.
 
-    If an entry is not an address, the search stops at the last known hop, because no trusted proxy vouches for the
-    entries to its left. An IPv4 address that is mapped into IPv6 is returned as IPv4, without port or zone. Returns
-    None if the peer has no address (a Unix socket).
+    If an entry of `X-Forwarded-For` is not an address, the search stops at the last known hop. No trusted proxy
+    confirms the entries further to the left. An IPv4 address that is mapped into IPv6 is returned as IPv4, without
+    port or zone. Returns None if the peer of the connection has no address (a Unix socket).
     """
     peer = scope.get("client")
     current = _parse(peer[0]) if peer else None

@@ -1,4 +1,6 @@
-"""Refusals by the HTTP layer, before GraphQL runs: the shape of a GraphQL error, with a code, and never cached."""
+"""Answers to requests that the HTTP layer refuses before GraphQL runs. An answer has the shape of a GraphQL error
+with a code, and must not be cached.
+"""
 
 from collections.abc import Iterable, Mapping
 
@@ -23,7 +25,7 @@ _STATUS_BY_CODE = {
 
 
 class RefusedError(Exception):
-    """The HTTP layer refuses a request. `message` is in English, public, and contains nothing from the request."""
+    """The HTTP layer refuses a request. `message` is a public English text that contains nothing from the request."""
 
     def __init__(
         self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None
@@ -36,13 +38,13 @@ class RefusedError(Exception):
 
 
 def request_id(scope: Scope) -> str | None:
-    """Return the id of this request, or None if the middleware is not in use."""
+    """Return the id of this request, or None if the middleware RequestId is not in use."""
     found = scope.get("state", {}).get("request_id")
     return found if isinstance(found, str) else None
 
 
 def refusal(scope: Scope, refused: RefusedError) -> JSONResponse:
-    """Return the answer for a refusal."""
+    """Return the HTTP answer for a request that the HTTP layer refuses."""
     return _answer(scope, refused.status, refused.message, {"code": refused.code}, refused.headers)
 
 
@@ -59,13 +61,15 @@ def app_error_refusal(scope: Scope, error: AppError) -> JSONResponse:
 
 
 def retry_after(extensions: Iterable[Mapping[str, object]]) -> dict[str, str]:
-    """Return the `Retry-After` header for the `extensions` of an answer's errors; empty if no error names a time."""
+    """Return the `Retry-After` header for the `extensions` of an answer's errors. The result is empty if no error
+    names a time.
+    """
     seconds = [named for each in extensions if isinstance(named := each.get("retryAfterSeconds"), int)]
     return {"Retry-After": str(max(seconds))} if seconds else {}
 
 
 def internal_error(scope: Scope) -> JSONResponse:
-    """Return the answer for a bug. It contains only the id of the request."""
+    """Return the masked answer for an unexpected exception. The answer contains only the id of the request."""
     message = error_message("INTERNAL", None, _language(scope), {})
     return _answer(scope, 500, message, {"code": "INTERNAL", "retryable": False}, {})
 

@@ -1,10 +1,11 @@
 """GraphQL over HTTP: a thin, strict layer around Strawberry's ASGI application.
 
-It accepts only POST with JSON in UTF-8, and one operation in each request. It accepts no GET (other sites could
-forge it, and caches and logs would store its query), no batches, no uploads and no subscriptions (see
-`websocket_sessions.py`). The status codes are those of the GraphQL over HTTP draft (checked 2026-11-21), and 401 if no
-field was answered because the token is missing or invalid. A request by POST or GET that sends only the hash of its
-query gets the answer of Apollo Server (4.x), and the client then sends the whole query.
+The layer accepts only POST with JSON in UTF-8, and one operation in each request. The layer does not execute GET
+requests, because other sites could forge them, and caches and logs would store their queries. The layer also
+accepts no batches and no uploads. `websocket_sessions.py` serves subscriptions. The status codes are those of the
+GraphQL over HTTP draft (checked 2026-11-21). If no field was answered because the token is missing or invalid, the
+status is 401. A request by POST or GET that sends only the hash of its query gets the answer of Apollo Server
+(4.x), and the client then sends the whole query.
 """
 
 from collections.abc import Awaitable, Callable, Iterable
@@ -47,8 +48,8 @@ BuildContext = Callable[[Request], Awaitable[object]]
 class GraphQLEndpoint(GraphQL[object, None]):
     """The ASGI application of one GraphQL route.
 
-    `build_context` makes the context of the resolvers. If it raises an AppError, the answer has the HTTP status of
-    the error's code. `graphql_ide` serves GraphiQL to browsers by GET, in development.
+    `build_context` makes the context of the resolvers. If `build_context` raises an AppError, the answer has the
+    HTTP status of the error's code. `graphql_ide` serves GraphiQL to browsers by GET, in development.
     """
 
     def __init__(
@@ -96,23 +97,25 @@ class GraphQLEndpoint(GraphQL[object, None]):
         )
 
     def should_render_graphql_ide(self, request: BaseRequestProtocol) -> bool:
-        """Return False: `__call__` serves the page before the context is built."""
+        """Return False, because `__call__` serves the page of GraphiQL before Strawberry is called."""
         return False
 
     async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> object:
-        """Return the context of the resolvers."""
+        """Return the context that the resolvers of one request receive."""
         assert isinstance(request, Request), "no route brings a WebSocket here"  # noqa: S101 - narrows the type
         return await self._build_context(request)
 
     async def get_sub_response(self, request: Request | WebSocket) -> Response:
-        """Return a response that carries the negotiated media type to `create_response`."""
+        """Return a response with the media type that the client accepts. `create_response` reads the media type
+        from this response.
+        """
         response = await super().get_sub_response(request)
         response.media_type = response_media_type(request.headers.get("accept"))
         return response
 
     async def parse_http_body(self, request: AsyncHTTPRequestAdapter) -> GraphQLRequestData:
-        """Return the one operation in the body. Raises RefusedError if the body is not valid JSON of the expected
-        shape.
+        """Return the one GraphQL operation in the request body. Raises RefusedError if the request body is not
+        valid JSON of the expected shape.
         """
         parameters = _decode(await request.get_body())
         if not isinstance(parameters, dict):
@@ -138,9 +141,11 @@ class GraphQLEndpoint(GraphQL[object, None]):
         root_value: None,
         request_data: GraphQLRequestData,
     ) -> ExecutionResult:
-        """Execute the operation. An operation that cannot be selected is a GraphQL error, not an HTTP error.
+        """Execute the operation. If the document contains no operation to execute, the answer is a GraphQL error,
+        not an HTTP error.
 
-        Strawberry's own method would execute a subscription like a query (0.341.2, http/async_base_view.py).
+        Strawberry's own `execute_single` would execute a subscription like a query (0.341.2,
+        http/async_base_view.py).
         """
         try:
             return await self.schema.execute(
@@ -164,7 +169,7 @@ class GraphQLEndpoint(GraphQL[object, None]):
             return PreExecutionError(data=None, errors=[error])
 
     async def process_result(self, request: Request, result: ExecutionResult) -> GraphQLHTTPResponse:
-        """Return the content of the response, without `data` if nothing was executed."""
+        """Return the content of the response. The content has no `data` if no field was executed."""
         response = await super().process_result(request, result)
         if result.data is None and result.errors and all(error.path is None for error in result.errors):
             del response["data"]
@@ -173,7 +178,7 @@ class GraphQLEndpoint(GraphQL[object, None]):
     def create_response(
         self, response_data: GraphQLHTTPResponse | list[GraphQLHTTPResponse], sub_response: Response
     ) -> Response:
-        """Return the answer in the negotiated media type."""
+        """Return the HTTP answer in the media type that the client accepts."""
         assert isinstance(response_data, dict), "batches were refused"  # noqa: S101 - narrows the type
         media_type = sub_response.media_type or JSON
         status = _status(response_data) if media_type == GRAPHQL_RESPONSE else 200
@@ -198,7 +203,9 @@ def _require_acceptable(request: Request, allowed_methods: str) -> None:
 
 
 def _by_get(request: Request) -> dict[str, object]:
-    """Return the GET parameters of an operation, as far as they show whether the request names its query by a hash."""
+    """Return the GET parameters of a request. The decoded `extensions` show whether the request contains only the
+    hash of its query.
+    """
     parameters: dict[str, object] = dict(request.query_params)
     with suppress(ValueError):
         parameters["extensions"] = decode_json(request.query_params.get("extensions", "").encode())
@@ -206,8 +213,8 @@ def _by_get(request: Request) -> dict[str, object]:
 
 
 def _persisted_query(media_type: str | None) -> RefusedError:
-    """Return the refusal with status 200, like Apollo Server: clients before Apollo Client 4 do not read errors of
-    other statuses.
+    """Return the refusal of a request that sends only the hash of its query. The status is 200 as in Apollo Server,
+    because clients before Apollo Client 4 do not read errors of other statuses.
     """
     content_type = {"Content-Type": f"{media_type or JSON}; charset=utf-8"}
     return RefusedError(200, persisted_queries.CODE, persisted_queries.MESSAGE, content_type)
@@ -225,9 +232,11 @@ def _status(response: GraphQLHTTPResponse) -> int:
 
 
 def _is_unauthenticated(response: GraphQLHTTPResponse) -> bool:
-    """Return whether no field was answered because the token is missing or refused, or its session has ended.
+    """Return whether no field was answered because the token is missing or refused, or the session of the token has
+    ended.
 
-    Such an answer has status 401 in both media types, for clients that renew their token on a 401.
+    An answer without any field for this reason has status 401 in both media types, for clients that renew their
+    token on a 401.
     """
     errors: Iterable[Any] = response.get("errors") or ()
     codes = {error.get("extensions", {}).get("code") for error in errors}

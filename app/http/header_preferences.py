@@ -1,6 +1,6 @@
 """Parses request headers that list preferences (`Accept`, `Accept-Language`): RFC 9110, 12.4.
 
-The parser skips malformed members, so a header can be useless but never causes an error.
+The parser skips malformed members of a header, and never raises an error.
 """
 
 import math
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Preference:
-    """One member of the header: the value and its parameters in lower case, and its quality from 0 to 1."""
+    """One member of a preference header: its value and parameters in lower case, and its quality from 0 to 1."""
 
     value: str
     parameters: tuple[tuple[str, str], ...]
@@ -17,7 +17,9 @@ class Preference:
 
 
 def preferences(header: str) -> list[Preference]:
-    """Return the members of a header, best first. Members of equal quality stay in the client's order."""
+    """Return the members of a preference header, highest quality first. Members with the same quality stay in the
+    client's order.
+    """
     members = (_member(text) for text in header.split(","))
     return sorted((member for member in members if member is not None), key=lambda member: -member.quality)
 

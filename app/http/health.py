@@ -1,7 +1,8 @@
-"""`GET /health/live`, `GET /health/ready` and `GET /metrics`: the process, its database, and the leading worker.
+"""The routes `GET /health/live`, `GET /health/ready` and `GET /metrics`, which report on the process, its database,
+and the leading worker.
 
-Anyone may call these routes. One caller at a time queries the database, and all concurrent callers get the same
-answer.
+Everyone may call these routes without a token. Only one database query runs at a time, and all callers that wait
+for it get the same answer.
 """
 
 import asyncio
@@ -41,7 +42,7 @@ class _Shared(Generic[_Answer]):
         self._asking: asyncio.Future[_Answer] | None = None
 
     async def answer(self) -> _Answer:
-        """Return the answer. The query runs to its end even if a waiting caller disconnects."""
+        """Return the answer. The database query runs to its end even if a waiting caller disconnects."""
         if self._asking is None or self._asking.done():
             self._asking = asyncio.ensure_future(self._ask())
             self._asking.add_done_callback(lambda asked: asked.cancelled() or asked.exception())
@@ -49,7 +50,7 @@ class _Shared(Generic[_Answer]):
 
 
 async def live(_: Request) -> Response:
-    """Answer that the process runs."""
+    """Answer 200, because the API process runs."""
     return JSONResponse({"status": "ok"})
 
 
@@ -61,7 +62,7 @@ class Ready:
         self._reason = _Shared(self._find_reason)
 
     async def __call__(self, _: Request) -> Response:
-        """Answer 200, or 503 with the code of the reason, within two seconds."""
+        """Answer 200 if the database is ready, or 503 with the code of the reason, within two seconds."""
         reason = await self._reason.answer()
         if reason is not None:
             return JSONResponse({"status": "unavailable", "reason": reason}, status_code=503)
@@ -76,13 +77,15 @@ class Ready:
 
 
 class Metrics:
-    """The route `GET /metrics`, in the text format of Prometheus."""
+    """The route `GET /metrics`, which answers in the text format of Prometheus."""
 
     def __init__(self, watch: LeaderWatch) -> None:
         self._found = _Shared(watch.read)
 
     async def __call__(self, _: Request) -> Response:
-        """Answer 200, or 503 with the code of the reason. The value is `NaN` if no worker has ever led."""
+        """Answer 200, or 503 with the code of the reason. The metric `resguardo_unled_seconds` is `NaN` if no
+        worker has ever been the leader.
+        """
         try:
             found = await self._found.answer()
         except AppError as error:

@@ -1,4 +1,4 @@
-"""Selects the language of an answer."""
+"""Selects the language of an answer from the header `Accept-Language`."""
 
 from app.http.header_preferences import preferences
 from app.texts import DEFAULT_LANGUAGE, LANGUAGES, Language

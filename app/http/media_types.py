@@ -1,4 +1,4 @@
-"""The media types of GraphQL over HTTP, and which of them a request accepts.
+"""Finds the media type of GraphQL over HTTP that a request accepts.
 
 If `Accept` is missing or `*/*`, the answer is `application/json`. Source: GraphQL over HTTP, draft of the GraphQL
 Foundation, "Media Types" (checked 2026-11-21, with the audits of npm's graphql-http 1.23.1).

@@ -1,9 +1,9 @@
 """Middleware around every route: request ids, security headers, CORS, masked errors, and limits on requests and
 bodies.
 
-All of it is pure ASGI, in the order of `edge_middleware`, outermost first. It does not know GraphQL, people or the
-database. The server must run with `proxy_headers=False` and with `ws_max_size`, because a WebSocket frame is not a
-request body.
+Each middleware is pure ASGI and does not know GraphQL, people or the database. `edge_middleware` lists the
+middleware with the outermost first. The server must run with `proxy_headers=False` and with `ws_max_size`, because
+the limit on request bodies does not cover WebSocket frames.
 """
 
 import logging
@@ -75,8 +75,8 @@ def edge_middleware(
     requests_per_address: int | None = None,
     trusted_proxies: Sequence[Network] = (),
 ) -> list[Middleware]:
-    """Return the middleware for `Starlette(middleware=...)`. `allowed_origins` match exactly; no answer allows
-    credentials.
+    """Return the list of middleware for `Starlette(middleware=...)`. An origin must be equal to one of
+    `allowed_origins`. No answer allows credentials.
     """
     if "*" in allowed_origins:
         raise ValueError("allowed_origins must name origins")
@@ -107,7 +107,9 @@ def _is_of_the_server(record: logging.LogRecord) -> bool:
 
 
 async def _handle_unknown_route(request: Request, error: Exception) -> Response:
-    """Answer Starlette's own 404 and 405 in the shape of every other refusal."""
+    """Answer a request that Starlette refuses with 404 or 405. The answer has the same shape as every other
+    refusal.
+    """
     assert isinstance(error, HTTPException)  # noqa: S101 - narrows the type
     code, message = _ROUTE_REFUSALS[error.status_code]
     return refusal(request.scope, RefusedError(error.status_code, code, message, error.headers))
@@ -136,7 +138,8 @@ class RequestId:
     """ASGI middleware: gives each request its own id, stores it in the scope's state, and returns it as
     `X-Request-Id`.
 
-    The middleware ignores an id that the client sends, because it could name another request or contain any text.
+    The middleware ignores a request id that the client sends, because the client's id could name another request or
+    contain any text.
     """
 
     def __init__(self, app: ASGIApp) -> None:

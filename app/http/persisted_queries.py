@@ -1,7 +1,8 @@
-"""Recognises requests that send only the hash of their query, as Apollo Client and urql can do.
+"""Recognises requests that contain only the hash of a query instead of the query. Apollo Client and urql can send
+such requests.
 
-The API stores no queries. It answers such a request like Apollo Server (4.x). Clients recognise the answer by its
-code or its exact text, and then send the whole query.
+The API stores no queries. The API answers a request with only a hash like Apollo Server (4.x). Clients recognise
+the API's answer by its code or its exact text, and then send the whole query.
 """
 
 from collections.abc import Mapping

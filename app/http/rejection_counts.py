@@ -1,8 +1,8 @@
-"""Counts rejected requests, so that an attack writes one audit row a minute instead of thousands.
+"""Counts rejected requests, so that an attack causes few audit rows instead of thousands.
 
-Memory is bounded: after `max_addresses` in one minute, all further addresses share the count of the address None. A
-count stays in memory until it is written, and the next flush retries a failed write. No method raises an error into
-a request.
+The memory for counts is bounded: after `max_addresses` in one minute, all further addresses share the count of the
+address None. A count stays in memory until it is written to the audit log, and the next flush retries a failed
+write. Counting a rejection never makes the request fail.
 """
 
 import asyncio
@@ -23,10 +23,11 @@ _MINUTE_SECONDS = 60
 
 
 class Rejections:
-    """Counts of rejections by kind and address. `async with` flushes them every `interval_seconds` and at the end.
+    """Counts rejected requests by kind and client address. `async with` writes the counts to the audit log every
+    `interval_seconds` and at the end of the block.
 
-    `clock` returns seconds and never goes back (`time.monotonic`); only differences matter. The last flush is given
-    up after `shutdown_seconds`, and the number of lost counts is then logged.
+    `clock` returns seconds and never goes back, such as `time.monotonic`. At shutdown, the last flush ends after at
+    most `shutdown_seconds`, and the number of lost counts is logged.
     """
 
     def __init__(
@@ -51,13 +52,13 @@ class Rejections:
         self._task: asyncio.Task[None] | None = None
 
     def count(self, kind: str, address: str | None) -> None:
-        """Count one rejection. `kind` is one of a few constants, so the kinds have no limit."""
+        """Count one rejection. `kind` is one of a few constants, so the number of kinds needs no limit."""
         self._forget_last_minute()
         self._pending[kind, self._within_cap(address)] += 1
 
     async def flush(self) -> None:
-        """Write the pending counts. After the first failure the rest stays for the next flush. Raises only if
-        cancelled.
+        """Write the pending counts. If a write fails, the counts that remain are written by the next flush. Raises
+        only if cancelled.
         """
         async with self._flushing:
             for key in list(self._pending):
@@ -79,7 +80,7 @@ class Rejections:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Stop the background flush and write the remaining counts."""
+        """Stop the background flush of the counts and write the remaining counts."""
         self._is_stopping.set()
         try:
             async with asyncio.timeout(self._shutdown_seconds):

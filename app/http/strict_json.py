@@ -1,11 +1,13 @@
-"""Parses JSON strictly: UTF-8, finite numbers, complete characters, and no deeper than Python's recursion limit."""
+"""Parses JSON strictly: only UTF-8, finite numbers, complete characters, and nesting within Python's recursion
+limit are accepted.
+"""
 
 import json
 import math
 
 
 def decode_json(body: bytes) -> object:
-    """Return the value. Raises ValueError for anything else."""
+    """Return the value of a JSON document. Raises ValueError if the document is not strict JSON."""
     try:
         text = body.decode("utf-8")
         decoded: object = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
@@ -17,7 +19,9 @@ def decode_json(body: bytes) -> object:
 
 
 def _require_unicode(decoded: object) -> None:
-    """Raise UnicodeEncodeError for an escape of half a surrogate pair, which no database accepts as text."""
+    """Raise UnicodeEncodeError if a text contains an escape of half a surrogate pair. Postgres does not accept half
+    a pair as text.
+    """
     json.dumps(decoded, ensure_ascii=False).encode("utf-8")
 
 

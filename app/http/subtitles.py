@@ -1,7 +1,7 @@
 """`GET /subtitles/<secret>.vtt` and `.srt`: subtitles for a video player, which cannot send a token.
 
-The secret is valid for a short time. The subtitles are read as the person who asked for the link, and only while
-their session lasts.
+The secret in the address is valid for a few minutes. The route reads the transcript with the access rights of the
+person who requested the link, and only while the session of that person lasts.
 """
 
 from dataclasses import replace
@@ -35,7 +35,7 @@ _HEADERS = {
 
 
 class Subtitles:
-    """The route."""
+    """The route of the subtitles."""
 
     def __init__(
         self,
@@ -50,9 +50,10 @@ class Subtitles:
         self._trusted_proxies = trusted_proxies
 
     async def __call__(self, request: Request) -> Response:
-        """Answer 200 with the subtitles, labelled in the request's language, or 404 for a link that is not valid.
+        """Answer 200 with the subtitles, or 404 for a link that is not valid. The labels of the speakers are in the
+        request's language.
 
-        Answers 401 if the session of the person who asked for the link has ended, and 429 or 503 if too many
+        The answer is 401 if the session of the person who requested the link has ended, and 429 or 503 if too many
         operations run at once.
         """
         read = await self._read(request)
@@ -86,7 +87,9 @@ class Subtitles:
 
 
 def _marked(turn: Turn, language: Language) -> Turn:
-    """Return the turn as subtitles show it: with a mark in place of missing words, or before uncertain words."""
+    """Return the turn as subtitles show it. A mark replaces the text of an unintelligible turn, and precedes an
+    uncertain text.
+    """
     if turn.is_unintelligible:
         return replace(turn, text=subtitle_text("unintelligible", language))
     if turn.is_uncertain:

@@ -1,4 +1,5 @@
-"""`POST /webhooks/livekit`: receives raw bytes, commits one transaction, and answers within milliseconds.
+"""The route `POST /webhooks/livekit`. The route receives raw bytes, commits one transaction, and answers within
+milliseconds.
 
 LiveKit repeats a webhook after a 5xx, and treats a 4xx as delivered (checked 2026-11-21, livekit/protocol
 webhook/). The route therefore answers 5xx only if the commit failed.
@@ -15,7 +16,7 @@ from app.settings import Network
 
 
 class LiveKitWebhook:
-    """The route."""
+    """The route of LiveKit's webhooks."""
 
     def __init__(
         self, recordings: Recordings, rejections: Rejections, trusted_proxies: tuple[Network, ...]
@@ -25,8 +26,8 @@ class LiveKitWebhook:
         self._trusted_proxies = trusted_proxies
 
     async def __call__(self, request: Request) -> Response:
-        """Answer 200 if the event is in the inbox, new or repeated; 401 for a bad signature; 400 for a bad body;
-        otherwise 503.
+        """Answer 200 if the event is in the inbox, new or repeated. The answer is 401 for a bad signature, 400 for
+        a bad body, and 503 for any other error.
         """
         try:
             is_new = await self._recordings.receive_webhook(

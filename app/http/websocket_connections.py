@@ -1,7 +1,8 @@
-"""Accepts the WebSockets of one route: their origins, the limits on connections, and the limits on messages.
+"""Accepts the WebSockets of one route. This module checks the origin of a WebSocket, and the limits on connections
+and messages.
 
-`websocket_sessions.py` serves an accepted connection. The server's pings detect dead peers (uvicorn:
-`ws_ping_interval`).
+`websocket_sessions.py` serves an accepted connection. uvicorn's pings (`ws_ping_interval`) detect clients that no
+longer answer.
 """
 
 import asyncio
@@ -25,7 +26,9 @@ from graphql_schema.error_masking import MaskedSchema
 
 
 class LimitedWebSocket(ASGIWebSocketAdapter):
-    """Reads and writes the messages of one WebSocket within the limits. Each method may raise EndedError."""
+    """Reads and writes the messages of one WebSocket within the limits on their size and time. Every method may
+    raise EndedError.
+    """
 
     view: "SubscriptionEndpoint"  # type: ignore[assignment]  # it makes each
 
@@ -35,8 +38,8 @@ class LimitedWebSocket(ASGIWebSocketAdapter):
             yield decode_message(message.get("text"), self.view.limits.message_bytes)
 
     async def send_json(self, message: Mapping[str, object]) -> None:
-        """Send a message. If the client does not receive it within `send_seconds`, the connection ends; the client
-        reads again later.
+        """Send a message. If the client does not receive the message within `send_seconds`, the connection ends,
+        and the client must connect again.
         """
         try:
             async with asyncio.timeout(self.view.limits.send_seconds):
@@ -57,7 +60,7 @@ class SubscriptionEndpoint(GraphQL[Connection, None]):
     """The ASGI application of one WebSocket route.
 
     A web page may connect if its origin is one of `allowed_origins`. A client that sends no origin is not a
-    browser.
+    browser, and may connect.
     """
 
     websocket_adapter_class = LimitedWebSocket
@@ -86,10 +89,11 @@ class SubscriptionEndpoint(GraphQL[Connection, None]):
         self._connections: Counter[Hashable] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection. A connection from another origin is refused with 403, even from the API's own.
+        """Serve one connection. The endpoint refuses a connection from any origin outside `allowed_origins` with
+        403, even from the API's own origin.
 
-        The query string is removed unread: uvicorn logs it (0.54, websockets_sansio_impl.py; checked 2026-11-21),
-        and a client may have put a token there.
+        The endpoint removes the query string without reading it, because a client may have put a token there.
+        uvicorn would log the query string (0.54, websockets_sansio_impl.py; checked 2026-11-21).
         """
         scope["query_string"] = b""
         websocket = WebSocket(scope, receive, send)
@@ -106,9 +110,9 @@ class SubscriptionEndpoint(GraphQL[Connection, None]):
                 await self._close(websocket, ended)
 
     async def on_ws_connect(self, context: Connection) -> UnsetType:
-        """Identify the person of a connection, and check the session. Raises EndedError.
+        """Identify the person of a WebSocket connection, and check the person's session. Raises EndedError.
 
-        Until then the connection counts for its address, and from then on for its person.
+        A connection counts for its client address until its person is identified, and from then on for the person.
         """
         async with context.slots.pop_all():
             try:
@@ -143,7 +147,9 @@ class SubscriptionEndpoint(GraphQL[Connection, None]):
 
 
 async def _deny(websocket: WebSocket, error: AppError) -> None:
-    """Answer the handshake with the error if the server supports more than a bare 403."""
+    """Refuse the WebSocket handshake. The answer contains the error if the server supports an answer with a body,
+    and is an empty 403 otherwise.
+    """
     if "websocket.http.response" in websocket.scope.get("extensions", {}):
         await websocket.send_denial_response(app_error_refusal(websocket.scope, error))
     else:

@@ -21,7 +21,9 @@ _TYPES = ("connection_init", "ping", "pong", "subscribe", "complete")
 
 
 class Close(IntEnum):
-    """The codes with which a connection closes, of the protocol and of RFC 6455. Strawberry's handler uses some."""
+    """The codes with which a WebSocket connection closes. The protocol `graphql-transport-ws` and RFC 6455 define
+    the codes.
+    """
 
     TOO_LARGE = 1009
     TRY_AGAIN_LATER = 1013
@@ -39,7 +41,7 @@ _MAX_REASON_BYTES = 123
 
 
 class EndedError(Exception):
-    """The connection ends; the reason is public. Without a code, no client is there to receive the reason."""
+    """A WebSocket connection ends. `reason` is public. `code` is None if the client has already disconnected."""
 
     def __init__(self, code: int | None = None, reason: str = "") -> None:
         super().__init__(reason)
@@ -48,7 +50,9 @@ class EndedError(Exception):
 
 
 def decode_message(text: str | None, limit_bytes: int) -> dict[str, Any]:
-    """Return a message that has a type, and the fields that a message of this type needs. Raises EndedError."""
+    """Return the client's message after checking its type, and the fields that a message of this type needs. Raises
+    EndedError.
+    """
     if text is None:
         raise EndedError(Close.BAD_REQUEST, "Messages are text")
     body = text.encode()
@@ -83,9 +87,11 @@ def _require_operation(payload: object) -> None:
 
 
 def init_authorization(payload: Mapping[str, Any]) -> str | None:
-    """Return the authorization in `connection_init`, in the form of the HTTP header, or None if there is none.
+    """Return the authorization in the payload of `connection_init`, in the form of the HTTP header, or None if the
+    payload has none.
 
-    Clients put it under `authorization` in the payload, or under `headers`, in upper or lower case.
+    Clients put the authorization into the field `authorization` of the payload or of its `headers`, in upper or
+    lower case.
     """
     headers = payload.get("headers")
     for fields in (payload, headers if isinstance(headers, dict) else {}):
@@ -96,10 +102,11 @@ def init_authorization(payload: Mapping[str, Any]) -> str | None:
 
 
 def ended_by(error: AppError) -> EndedError:
-    """Return how a connection ends if its session cannot continue; the reason is that of the error.
+    """Return the EndedError with which a connection closes if its session cannot continue. The reason is the reason
+    of the given error.
 
-    4401 is final. After 4403 `token_expired` the client may reconnect with a new token. 1013 is temporary, like
-    `token_clock`, which passes when the clocks agree again.
+    The code 4401 is final. After the code 4403 with `token_expired`, the client may reconnect with a new token. The
+    code 1013 is temporary. For example, the reason `token_clock` ends when the clocks of the servers agree again.
     """
     if error.reason == "token_clock":
         return EndedError(Close.TRY_AGAIN_LATER, error.reason)
@@ -111,6 +118,6 @@ def ended_by(error: AppError) -> EndedError:
 
 
 def error_payload(error: AppError, language: Language, request_id: str | None) -> GraphQLFormattedError:
-    """Return an error in the form of the `error` message, for an operation that did not start."""
+    """Return the error of an operation that did not start, as the payload of an `error` message."""
     message = error_message(error.code, error.reason, language, error.detail)
     return {"message": message, "extensions": public_extensions(error, request_id)}

@@ -1,10 +1,10 @@
 """Runs the GraphQL subscriptions of one WebSocket while the session of its person lasts.
 
 The token arrives in `connection_init`, because browsers cannot set headers for a WebSocket and URLs are logged. The
-API verifies the token then, and asks the database for its session every few seconds. The connection closes when the
-token expires, so a connection never extends a session. Only subscriptions are accepted, so mutations have one entry
-point. Strawberry's handler speaks the protocol `graphql-transport-ws`; this module adds the session, the API's
-error messages, and the limit on running operations.
+API verifies the token once, and checks in the database every few seconds whether the session of the token is still
+valid. The connection closes when the token expires, so a connection never extends a session. A WebSocket accepts
+only subscriptions, so that mutations have one entry point. Strawberry's handler speaks the protocol
+`graphql-transport-ws`; this module adds the session, the API's error messages, and the limit on running operations.
 """
 
 import asyncio
@@ -38,8 +38,8 @@ _MAX_TOKENS = 1000
 
 @dataclass(frozen=True)
 class SocketLimits:
-    """The limits of one API process. A session that ended is closed within `recheck_seconds` plus the time of a
-    query.
+    """The limits of one API process on its WebSockets. If a session ends, its connections close within
+    `recheck_seconds` plus the time of a query.
     """
 
     init_seconds: float = 5
@@ -52,11 +52,12 @@ class SocketLimits:
 
 @dataclass(frozen=True)
 class Connected:
-    """A person with a valid token: the context of the resolvers, and the expiry in Unix seconds.
+    """A person with a valid token on a WebSocket, with the context of the resolvers. `expires_at` is the expiry of
+    the token in Unix seconds.
 
-    `recheck` raises an AppError if the session has ended. With `is_unchecked`, the first check happens after the
-    connection counts for its person and before it is acknowledged, so a flood of connections does not reach the
-    database.
+    `recheck` raises an AppError if the session has ended. `is_unchecked` means that the session has not been
+    checked yet. The API then checks the session after it has counted the connection for its person, so that a flood
+    of connections does not reach the database.
     """
 
     context: object
@@ -73,7 +74,9 @@ Connect = Callable[[WebSocket, Mapping[str, Any]], Awaitable[Connected]]
 
 @dataclass
 class Connection:
-    """A connection. `slots` counts it for its address, and for its person once the person is known."""
+    """One WebSocket connection. `slots` counts the connection for its client address until its person is known, and
+    then for its person.
+    """
 
     websocket: WebSocket
     limits: SocketLimits
@@ -83,12 +86,16 @@ class Connection:
 
 
 class SessionHandler(BaseGraphQLTransportWSHandler[Connection, None]):
-    """Strawberry's handler for one connection. An EndedError in one of its tasks ends the connection."""
+    """Strawberry's protocol handler for one WebSocket connection. An EndedError in a task of the handler ends the
+    connection.
+    """
 
     schema: MaskedSchema
 
     async def handle(self) -> None:
-        """Serve the connection until either side ends it. Always raises EndedError, unless there is a bug."""
+        """Serve the connection until the client or the API ends it. Always raises EndedError, except after an
+        unexpected exception.
+        """
         self._running: set[asyncio.Task[None]] = set()
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         try:
@@ -106,7 +113,7 @@ class SessionHandler(BaseGraphQLTransportWSHandler[Connection, None]):
             self._failure.set_exception(error)
 
     async def handle_connection_init(self, message: ConnectionInitMessage) -> None:
-        """Connect the person, and check the session from then on."""
+        """Connect the person of the token, and start the repeated check of the session."""
         if message.get("payload") is None:
             message = {"type": "connection_init", "payload": {}}
         await super().handle_connection_init(message)
@@ -116,11 +123,13 @@ class SessionHandler(BaseGraphQLTransportWSHandler[Connection, None]):
             )
 
     async def handle_invalid_message(self, error_message: str) -> None:
-        """Raise a bug. Strawberry takes every KeyError for an invalid message, but `decode_message` checked it."""
+        """Raise AssertionError. Strawberry treats every KeyError as an invalid message, but `decode_message` has
+        already checked the message.
+        """
         raise AssertionError(error_message)
 
     async def handle_subscribe(self, message: SubscribeMessage) -> None:
-        """Start an operation, or refuse it with an `error` message."""
+        """Start an operation, or send an `error` message if the operation may not start."""
         connected = self.context.connected
         if connected is not None and message["id"] not in self.operations:
             refusal = self._refusal(connected, message)
@@ -134,9 +143,10 @@ class SessionHandler(BaseGraphQLTransportWSHandler[Connection, None]):
         task.add_done_callback(self._running.discard)
 
     def _refusal(self, connected: Connected, message: SubscribeMessage) -> Any:
-        """Return the error of an operation that may not start, or None.
+        """Return the error of an operation that may not start, or None if the operation may start.
 
-        A cancelled operation counts until its task has ended, which Strawberry's own limit leaves out.
+        A cancelled operation counts until its task has ended. Strawberry's own limit does not count cancelled
+        operations.
         """
         told_as, limit = (
             request_id(self.context.websocket.scope),
@@ -153,7 +163,7 @@ class SessionHandler(BaseGraphQLTransportWSHandler[Connection, None]):
         return error_payload(error, connected.language, told_as)
 
     async def run_operation(self, operation: Operation[Connection, None]) -> None:
-        """Send the results of an operation, and then `complete` or the errors that ended it."""
+        """Send the results of an operation, and then `complete` or the errors that ended the operation."""
         try:
             errors = await self._send_results(operation)
             if not errors:
@@ -165,7 +175,7 @@ class SessionHandler(BaseGraphQLTransportWSHandler[Connection, None]):
             await self.handle_task_exception(error)
 
     async def _send_results(self, operation: Operation[Connection, None]) -> list[GraphQLError]:
-        """Send the results until the operation ends or returns no data. Return the errors that ended it.
+        """Send the results until the operation ends or returns no data. Return the errors that ended the operation.
 
         An exception of a schema extension during parsing passes through Strawberry's stream unmasked (0.341.2).
         """
@@ -194,8 +204,8 @@ class SessionHandler(BaseGraphQLTransportWSHandler[Connection, None]):
 
 
 async def _watch_session(connected: Connected, recheck_seconds: float) -> None:
-    """Check the session while nothing else happens (law 4), until the token expires. If the check fails for a
-    technical reason, it is repeated. Raises EndedError.
+    """Check the session every `recheck_seconds` until the token expires, even if the subscription has no events
+    (law 4). If the check fails for a technical reason, the function repeats the check. Raises EndedError.
     """
     with suppress(TimeoutError):
         async with asyncio.timeout(connected.expires_at - time.time()):
@@ -217,14 +227,14 @@ def _require_authenticated(errors: Iterable[GraphQLError]) -> None:
 
 
 def _first_with_code(group: BaseExceptionGroup[EndedError]) -> EndedError:
-    """Return the first error that has something to send to the client."""
+    """Return the first EndedError that has a code to send to the client."""
     ended = (error for error in group.exceptions if isinstance(error, EndedError))
     return next((error for error in ended if error.code is not None), EndedError())
 
 
 def _is_one_subscription(message: SubscribeMessage) -> bool:
-    """Return whether the document has exactly one operation, a subscription. The schema later refuses an invalid
-    document.
+    """Return whether a GraphQL document has exactly one operation, and the operation is a subscription. The
+    function returns True for an invalid document, because the schema later refuses it.
     """
     try:
         document = parse(message["payload"]["query"], no_location=True, max_tokens=_MAX_TOKENS)

@@ -1,1 +1,1 @@
-"""Who asks: tokens, signing keys, permissions, and the MACs of sessions."""
+"""Identifies callers: access tokens, signing keys, permissions, and the MACs of sessions."""

@@ -1,4 +1,4 @@
-"""Checks whether a person may take an action at all, before the action's input is read."""
+"""Checks whether a person has the permission for an action, before the API reads the input of the action."""
 
 from app.identity.permissions import Permission
 from app.postgres.database import Asker, Database
@@ -11,10 +11,10 @@ class Admission:
         self._database = database
 
     async def require(self, asker: Asker, permission: Permission) -> None:
-        """Return if the session is valid and its person has one of the permission's roles.
+        """Return None if the caller's session is valid and the caller has one of the roles of the permission.
 
-        Raises Unauthenticated or Forbidden after the audit row of the refusal is written, UpstreamFailed or
-        Timeout. Writes no audit row if it returns.
+        Raises Unauthenticated or Forbidden after the audit row of the refusal is written. Raises UpstreamFailed or
+        Timeout if the database does not answer. Writes no audit row if the caller has the permission.
         """
         async with self._database.as_user(asker, permission.on()) as tx:
             await tx.run("select private.patient()" if tx.role == "patient" else "select private.person()")

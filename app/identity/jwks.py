@@ -1,13 +1,14 @@
 """Fetches and caches the public signing keys of a Supabase project.
 
-All waiting callers share one fetch. Tokens with an unknown key id cause at most one fetch per `min_refresh_seconds`
-for the whole process. Old keys are refreshed in the background. While Supabase is unreachable, the keys stay valid
-for at most `keep_seconds`.
+All callers that wait for the key set share one fetch. Tokens with an unknown key id cause at most one fetch per
+`min_refresh_seconds` for the whole process. The module refreshes old keys in the background. While Supabase is
+unreachable, the keys stay valid for at most `keep_seconds`.
 
-The module accepts ES256 (P-256) and RS256 (2048 bits or more) keys and ignores every other entry of the set, so
-that one unusual key does not lock everyone out. It follows no redirect, reads at most `MAX_DOCUMENT_BYTES`, and
-ignores private parts. Supabase serves the set at `<project>/auth/v1/.well-known/jwks.json` with `max-age=600` and
-without symmetric keys (supabase/auth, internal/api/jwks.go; checked 2026-11-21).
+The module accepts ES256 (P-256) and RS256 (2048 bits or more) keys and ignores every other entry of the key set, so
+that one unusual key does not lock everyone out. A fetch follows no redirect and reads at most `MAX_DOCUMENT_BYTES`.
+The module ignores the private parts of a key. Supabase serves the key set at
+`<project>/auth/v1/.well-known/jwks.json` with `max-age=600` and without symmetric keys (supabase/auth,
+internal/api/jwks.go; checked 2026-11-21).
 """
 
 import asyncio
@@ -44,7 +45,7 @@ RETRY_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class SigningKey:
-    """A parsed public key. Its algorithm follows from its type, never from a token."""
+    """A parsed public key. The algorithm follows from the type of the key, and never from a token."""
 
     kid: str
     algorithm: Algorithm
@@ -52,9 +53,9 @@ class SigningKey:
 
 
 def parse_keys(document: bytes) -> dict[str, SigningKey]:
-    """Return the usable keys of a JWK set by their id. Of two keys with one id, the first counts.
+    """Return the usable keys of a JWK set by their id. If two keys have the same id, the first one is returned.
 
-    Raises ValueError if the document is not a JWK set. Unusable keys are left out.
+    Raises ValueError if the document is not a JWK set. The result contains no keys that this module cannot use.
     """
     try:
         entries = json.loads(document)["keys"]
@@ -90,7 +91,7 @@ def _parse_key(entry: object) -> SigningKey | None:
 
 
 def _is_sound(key: RSAPublicKey) -> bool:
-    """Return whether the key can check a signature at a bounded cost."""
+    """Return whether the key can verify a signature in a bounded time."""
     numbers = key.public_numbers()
     return (
         MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS and numbers.n % 2 == 1 and numbers.e <= MAX_RSA_EXPONENT
@@ -103,10 +104,10 @@ def _may_verify(entry: Mapping[str, object]) -> bool:
 
 
 class SigningKeys:
-    """The key set at one URL.
+    """The set of public signing keys at one URL.
 
-    `monotonic` counts seconds. Keys younger than `refresh_seconds` are used directly. Older keys are used while a
-    fetch runs in the background. Keys older than `keep_seconds` are not used.
+    `monotonic` counts seconds. Keys younger than `refresh_seconds` are used directly. Keys older than
+    `refresh_seconds` are used while a fetch runs in the background. Keys older than `keep_seconds` are not used.
     """
 
     def __init__(
@@ -145,7 +146,7 @@ class SigningKeys:
         return self._keys.get(kid)
 
     async def aclose(self) -> None:
-        """Stop a running fetch. The HTTP client belongs to the caller and stays open."""
+        """Stop a running fetch of the keys. The HTTP client belongs to the caller and stays open."""
         if self._fetching is not None:
             self._fetching.cancel()
             await asyncio.wait([self._fetching])
@@ -169,7 +170,7 @@ class SigningKeys:
             self._waiting -= 1
 
     def _start_fetch(self) -> asyncio.Task[None] | None:
-        """Return the running fetch, or a new one if it is due, or None if the last fetch is too recent."""
+        """Return the task of the running fetch, or start a new fetch. Returns None if the last fetch is too recent."""
         if self._fetching is not None and not self._fetching.done():
             return self._fetching
         pause = self._min_refresh_seconds if self._younger_than(self._keep_seconds) else RETRY_SECONDS
@@ -180,8 +181,8 @@ class SigningKeys:
         return self._fetching
 
     async def _fetch(self) -> None:
-        """Replace the keys. After a failure the keys and their age stay, and `find` decides whether they are still
-        valid.
+        """Replace the keys. If the fetch fails, the old keys keep their age, and `find` decides whether they are
+        still valid.
         """
         try:
             async with asyncio.timeout(FETCH_SECONDS):

@@ -1,7 +1,8 @@
 """The permissions of the API: the audit action of each operation, and the roles that may take it.
 
-Each permission is declared here once. The GraphQL root field names it, the service opens its transaction with it,
-and a test checks all of them. The policies of the database decide which rows the person sees.
+Each permission of the API is declared once, in this module. A GraphQL root field declares its permission, the
+service opens its transaction with the same permission, and a test checks all root fields. The row-level security
+policies of the database decide which rows a person sees.
 """
 
 from dataclasses import dataclass
@@ -23,8 +24,9 @@ _EVERYBODY: Final = _STAFF | _PATIENT
 class Permission:
     """An audit action, the roles that may take it, and the type of its entity.
 
-    The audit row names a purpose of use. If `states_purpose`, the caller states it. Otherwise the database writes
-    TREATMENT for clinicians, PATIENT_REQUEST for patients, and OPERATIONS for compliance.
+    The audit row of an action names a purpose of use. If `states_purpose` is true, the caller states the purpose.
+    If `states_purpose` is false, the database writes the purpose TREATMENT for clinicians, PATIENT_REQUEST for
+    patients, and OPERATIONS for compliance.
     """
 
     action: LiteralString
@@ -40,7 +42,9 @@ class Permission:
         purpose: str | None = None,
         external_id: str | None = None,
     ) -> Access:
-        """Return the access to one entity or to a list. `entity_type` is given if the action has several types."""
+        """Return the Access with this permission to one entity or to a list. The caller passes `entity_type` if the
+        action has several entity types.
+        """
         return Access(
             self.action,
             self.roles,

@@ -1,6 +1,8 @@
-"""Manages the requirement of session MACs and their key, for `resguardo migrate` as the owner.
+"""Switches the requirement of session MACs on or off, and makes their keys. The command `resguardo migrate` uses
+this module as the owner of the database.
 
-The database alone has the key. It makes and checks the MACs (`private.add_session_mac`, `private.has_session_mac`).
+Only the database knows the key of the MACs. The functions `private.add_session_mac` and `private.has_session_mac`
+of the database make and check the MACs.
 """
 
 from dataclasses import dataclass
@@ -19,7 +21,7 @@ from private.session_mac_rule as r
 
 @dataclass(frozen=True)
 class SessionMacs:
-    """Whether sessions need a MAC, and the number of the signing key."""
+    """The settings of session MACs: whether sessions need a MAC, and the number of the newest signing key."""
 
     is_required: bool
     key_number: int
@@ -28,7 +30,8 @@ class SessionMacs:
 def set_session_macs(
     owner_url: str, *, is_required: bool | None = None, new_key: bool = False
 ) -> SessionMacs:
-    """Change the requirement, unless `is_required` is None, and make a new key if asked, in one transaction.
+    """Change the requirement unless `is_required` is None, and make a new key if `new_key` is true, in one
+    transaction.
 
     The previous key stays valid. Raises UpstreamFailed (database_unreachable).
     """

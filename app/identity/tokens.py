@@ -1,12 +1,12 @@
 """Verifies Supabase access tokens and returns a Principal: the person, the session, and how they authenticated.
 
-The verifier checks everything in the token: signature, algorithm, audience, issuer, times and role. It cannot know
-whether the session has ended or the person was banned; the database checks that in every transaction
-(`private.person()`). The module does not know HTTP. No error contains a token or a part of one.
+The verifier checks everything in the token: signature, algorithm, audience, issuer, times and role. A token does
+not show whether its session has ended or its person was banned. The database checks both in every transaction
+(`private.person()`). The module does not depend on HTTP. No error contains a token or a part of one.
 
 Supabase signs `{aud, exp, iat, iss, sub, role, aal, amr, session_id, is_anonymous, ...}` (supabase/auth,
-internal/tokens/service.go; checked 2026-11-21). The vendor's `get_claims` checks only the signature and `exp`.
-PyJWT checks the signature, `exp`, `aud` and `iss`; this module checks the rest.
+internal/tokens/service.go; checked 2026-11-21). The method `get_claims` of Supabase's client checks only the
+signature and `exp`. PyJWT checks the signature, `exp`, `aud` and `iss`; this module checks the rest.
 """
 
 import time
@@ -54,9 +54,9 @@ class Amr:
 
 @dataclass(frozen=True)
 class Principal:
-    """A person with a valid token. `amr` is in Supabase's order, most recent first.
+    """A person with a valid access token. `amr` is in Supabase's order, most recent first.
 
-    `mac` is the token's `resguardo_mac`, or None. Only the database can compute and check it.
+    `mac` is the token's `resguardo_mac`, or None. Only the database can compute and check a MAC.
     """
 
     user_id: UUID
@@ -100,7 +100,7 @@ _OPTIONS: Final[Options] = {
 
 
 class _AccessTokens(jwt.PyJWT):
-    """PyJWT with strict times: PyJWT itself accepts text and booleans (2.15.1, `int(payload["exp"])`)."""
+    """PyJWT with strict times. PyJWT itself accepts text and booleans as times (2.15.1, `int(payload["exp"])`)."""
 
     def _decode_payload(self, decoded: dict[str, Any]) -> dict[str, Any]:
         claims = super()._decode_payload(decoded)
@@ -114,8 +114,8 @@ class _AccessTokens(jwt.PyJWT):
 class TokenVerifier:
     """Verifies the access tokens of one Supabase project.
 
-    `issuer` must equal `iss`; None is for a project whose tokens have no `iss`. `monotonic` counts seconds for the
-    cache of keys. The caller keeps `http` open, and closes the verifier first.
+    The claim `iss` of a token must be equal to `issuer`. `issuer` is None for a project whose tokens have no `iss`.
+    `monotonic` counts seconds for the cache of keys. The caller keeps `http` open until it has closed the verifier.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class TokenVerifier:
         self._keys = SigningKeys(jwks_url, http, monotonic=monotonic)
 
     async def verify(self, token: str) -> Principal:
-        """Return the person of this token.
+        """Return the person whom this token identifies.
 
         Raises Unauthenticated with the reason token_missing, token_malformed, token_algorithm, token_key_unknown,
         token_signature, token_expired, token_clock, token_audience, token_issuer, token_claims, token_role,
@@ -150,7 +150,7 @@ class TokenVerifier:
         await self._keys.aclose()
 
     async def _find_key(self, token: str) -> SigningKey:
-        """Return the published key that the header names."""
+        """Return the published key that the header of the token names."""
         try:
             header = jwt.get_unverified_header(token)
         except jwt.PyJWTError:
@@ -168,7 +168,9 @@ class TokenVerifier:
         return key
 
     def _verified_claims(self, token: str, key: SigningKey) -> Mapping[str, Any]:
-        """Return the claims, if the signature, times, audience and issuer are valid. The key decides the algorithm."""
+        """Return the claims of a token if its signature, times, audience and issuer are valid. The type of the key
+        determines the algorithm.
+        """
         try:
             claims = self._tokens.decode(
                 token,
@@ -208,14 +210,14 @@ def _principal(claims: Mapping[str, Any]) -> Principal:
 
 
 def _require_unix_seconds(value: object) -> float:
-    """Return the time. The comparison is false for NaN and infinity, too."""
+    """Return a time in Unix seconds. The comparison also refuses NaN and infinity."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_UNIX_SECONDS:
         raise Unauthenticated("token_claims")
     return value
 
 
 def _uuid(value: object) -> UUID:
-    """Return a UUID in its usual form. `UUID()` would also accept braces and `urn:uuid:`."""
+    """Return the UUID of a text in the usual form. `UUID()` would also accept braces and `urn:uuid:`."""
     try:
         parsed = UUID(value) if isinstance(value, str) else None
     except ValueError:
@@ -234,14 +236,15 @@ def _aal(value: object) -> Aal:
 
 
 def _mac(value: object) -> str | None:
-    """Return the MAC unchanged. The database checks it, if MACs are required."""
+    """Return the MAC unchanged. The database checks the MAC of a session if MACs are required."""
     return value if isinstance(value, str) and 0 < len(value) <= MAX_MAC_LENGTH else None
 
 
 def _amr(value: object) -> tuple[Amr, ...]:
-    """Return the authentications that have a time.
+    """Return the authentications in the claim `amr` that have a time.
 
-    A custom access token hook may issue bare method names (RFC 8176). They have no time and are left out.
+    A custom access token hook may issue bare method names (RFC 8176). The result leaves out bare method names,
+    because they have no time.
     """
     if not isinstance(value, list) or len(value) > MAX_AMR_ENTRIES:
         raise Unauthenticated("token_claims")
