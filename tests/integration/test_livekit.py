@@ -1,6 +1,4 @@
-"""Tests of our LiveKit adapter, on the vendor's own client, against the stand-in over real HTTP, with webhooks and
-uploads.
-"""
+"""Tests of our LiveKit client against LiveKit's stand-in, over real HTTP, with webhooks and uploads."""
 
 import asyncio
 import hashlib
@@ -463,8 +461,8 @@ async def test_child_process_serves_what_its_config_says_and_prints_nothing(tmp_
 
 
 def over_one_part(path: Path) -> Path:
-    """Write the fixture with a `free` box of 6 MB at its end. The file is a valid MP4 that needs more than one
-    upload part.
+    """Write the MP4 fixture with an additional `free` box of 6 MB at its end. The written file is a valid MP4 that
+    needs more than one upload part.
     """
     padding = 6 * 1024 * 1024
     path.write_bytes(MEDIA.read_bytes() + (padding + 8).to_bytes(4, "big") + b"free" + bytes(padding))

@@ -1,4 +1,6 @@
-"""The stand-in behaves like livekit-server 1.13.5 with livekit/egress 1.9.1, as observed on 2026-11-29."""
+"""Tests that LiveKit's stand-in behaves like livekit-server 1.13.5 with livekit/egress 1.9.1, as observed on
+2026-11-29.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""Tests of each fault that the LiveKit stand-in can cause, seen through our adapter and the received webhooks."""
+"""Tests of each fault that LiveKit's stand-in can cause, seen through our LiveKit client and the received webhooks."""
 
 import asyncio
 import random
@@ -45,7 +45,7 @@ async def harness(anyio_backend: str) -> AsyncIterator[LiveKitHarness]:
 
 
 def asked(**changes: object) -> RoomCompositeEgressRequest:
-    """Return a start request as another program would send it."""
+    """Return the request with which another program would start a recording."""
     s3 = S3Upload(access_key="a", secret="s", bucket="b", endpoint="http://127.0.0.1:1")
     output = EncodedFileOutput(filepath="stray", s3=s3, file_type=changes.pop("file_type", 0))  # type: ignore[arg-type]
     return RoomCompositeEgressRequest(room_name=ROOM, file_outputs=[output], **changes)  # type: ignore[arg-type]
@@ -89,7 +89,7 @@ async def test_alternating_speakers_take_the_sides_by_chance(
 
 
 class Drawn(random.Random):
-    """A random generator that always returns the same value."""
+    """A random number generator that always returns the same value."""
 
     def __init__(self, drawn: float) -> None:
         super().__init__(0)

@@ -1,5 +1,5 @@
-"""Tests of egresses of one microphone's track, and of two routed speakers, with LiveKit's own client against the
-stand-in.
+"""Tests of the egress of one microphone's track, and of the egress of two routed speakers, with LiveKit's own
+client against the stand-in.
 """
 
 import asyncio
@@ -95,7 +95,7 @@ async def harness(anyio_backend: str, sound: Path) -> AsyncIterator[LiveKitHarne
 
 
 def loudness(path: Path, hertz: int, channel: int = 0) -> float:
-    """Return the peak amplitude, from 0 to 1, of a tone in a channel of a file."""
+    """Return the peak amplitude, from 0 to 1, of a tone in one channel of a sound file."""
     with av.open(str(path)) as container:
         stream = container.streams.audio[0]
         graph = av.filter.Graph()
@@ -161,7 +161,7 @@ async def object_of(store: ObjectStore, ended: EgressSnapshot, path: Path) -> Pa
 
 
 def asked(**changes: Any) -> TrackCompositeEgressRequest:
-    """Return a start request as another program would send it."""
+    """Return the request with which another program would start a recording."""
     s3 = S3Upload(access_key="a", secret="s", bucket="b", endpoint="http://127.0.0.1:1")
     file = {"file_type": EncodedFileType.MP4, "filepath": "x.mp4"} | changes.pop("file", {})
     output = EncodedFileOutput(s3=s3, **file)
@@ -479,7 +479,7 @@ async def test_key_keeps_only_the_extension_of_its_type(
 async def called(
     harness: LiveKitHarness, request: TrackCompositeEgressRequest | StartEgressRequest
 ) -> EgressInfo:
-    """Send the request with the vendor's own client."""
+    """Send the egress request with LiveKit's own client."""
     async with LiveKitAPI(harness.url, KEY, SECRET) as api:
         if isinstance(request, StartEgressRequest):
             return await api.egress.start_egress(request)

@@ -1,5 +1,5 @@
-"""Tests of the media probe with real recordings and with hostile files: it describes the media and has no other
-effect.
+"""Tests of the media probe with real recordings and with hostile files: the probe describes the media and has no
+other effect.
 """
 
 import ctypes
@@ -78,7 +78,7 @@ def contacts() -> Iterator[Contacts]:
 
 
 class Stored:
-    """An object in memory that records all reads. `meanwhile` is called at each read except the first."""
+    """An object in memory that records all reads. Each read except the first calls `meanwhile`."""
 
     def __init__(self, content: bytes, meanwhile: Callable[[], Awaitable[None]] | None = None) -> None:
         self.content = content
@@ -180,7 +180,7 @@ def _silence(stream: AudioStream) -> Iterator["av.Packet[AudioStream]"]:
 
 
 def _encoded(video: str | None, audio: str | None, pixels: str = "yuv420p") -> bytes:
-    """Return an MP4 file with these codecs."""
+    """Return an MP4 file with one second of black video and of silence in these codecs."""
     target = io.BytesIO()
     with av.open(target, "w", format="mp4", options={"strict": "experimental"}) as file:
         packets: list[Iterator[av.Packet[Any]]] = []
@@ -383,7 +383,9 @@ def _box(kind: bytes, content: bytes) -> bytes:
 
 
 def _replaced(boxes: bytes, kind: bytes, content: bytes) -> bytes:
-    """Return the file with new content in every box of this kind, and with corrected sizes of the enclosing boxes."""
+    """Return the MP4 file with new content in every box of this kind, and with corrected sizes of the enclosing
+    boxes.
+    """
     result = b""
     while boxes:
         size = int.from_bytes(boxes[:4])
@@ -398,7 +400,9 @@ def _replaced(boxes: bytes, kind: bytes, content: bytes) -> bytes:
 
 
 def _with_reference(headache: bytes, target: str) -> bytes:
-    """Return a file with its media in another file: an alias record (Macintosh, version 2) names an absolute path."""
+    """Return an MP4 file whose media are in another file: an alias record (Macintosh, version 2) names its absolute
+    path.
+    """
     path = os.fsencode(target)
     named = (2).to_bytes(2) + len(path).to_bytes(2) + path + bytes(len(path) % 2)
     alias = (
@@ -472,7 +476,7 @@ async def test_a_data_reference_in_an_unusual_place_is_refused(headache: bytes, 
 
 
 async def test_a_compressed_index_is_refused(headache: bytes) -> None:
-    """The probe could not inspect a data reference in a compressed index."""
+    """The probe refuses a compressed index, because it could not inspect a data reference in such an index."""
     moov = headache.index(b"moov") - 4
     compressed = _box(
         b"cmov", _box(b"dcom", b"zlib") + _box(b"cmvd", bytes(4) + zlib.compress(headache[moov:]))
@@ -560,8 +564,8 @@ print(json.dumps({{"media": MEDIA}}))
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has the dumpable flag")
 async def test_a_child_that_is_taken_over_cannot_look_into_its_parent(headache: bytes) -> None:
-    """The parent is not dumpable during the probe. The test checks only this flag, because a child that runs as
-    root could inspect the parent in spite of it.
+    """The parent process is not dumpable during the probe. The test checks only this flag, because a child that
+    runs as root could inspect the parent in spite of the flag.
     """
     prctl = ctypes.CDLL(None).prctl
     seen: list[int] = []
@@ -596,7 +600,7 @@ MEDIA = {"duration_seconds": 1.5, "has_video": True, "has_audio": False, "audio_
 
 @pytest.fixture
 def child_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Return a function that replaces the child process by another program."""
+    """Return a function that replaces the probe's child process by another program."""
 
     def does(code: str) -> None:
         (tmp_path / "child.py").write_text(f"import json, os, signal, sys, time\nMEDIA = {MEDIA}\n{code}\n")

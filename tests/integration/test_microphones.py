@@ -1,7 +1,6 @@
-"""Tests of the sound beside a video: one recording for each microphone track, or one recording with the doctor left
-and the patient right.
-
-LiveKit and the bucket are in memory (tests/faults/cloud.py). The database is real.
+"""Tests of the sound that is recorded beside a video: one recording for each microphone track, or one recording
+with the doctor on the left channel and the patient on the right. The stand-ins of LiveKit and the bucket are in
+memory (tests/faults/cloud.py). The database is a real Postgres.
 """
 
 from collections.abc import Callable, Coroutine, Iterator
@@ -33,7 +32,7 @@ def standing(database: Database) -> Iterator[MachineServices]:
 
 
 class Visit:
-    """A consultation with all consents, and with the doctor and the patient in the room."""
+    """A consultation of this test with all consents. The doctor and the patient are in the room."""
 
     def __init__(
         self,
@@ -64,15 +63,15 @@ class Visit:
         return UUID(str(recording.id))
 
     def record(self) -> UUID:
-        """Start a video recording with its sounds. Return the id of the video."""
+        """Start a video recording with its sound recordings. Return the id of the consultation's video recording."""
         video = self.request()
         self.work()
         self.go_on()
         return video
 
     def go_on(self) -> None:
-        """Let LiveKit do everything that is due, make one pass of the reconciler, and run all jobs. No event is
-        delivered.
+        """Let LiveKit do everything that is due, run the reconciler once, and run all jobs. The method delivers no
+        webhook event.
         """
         self.cloud.goes_on()
         self.look()
@@ -93,13 +92,13 @@ class Visit:
         self.work()
 
     def deliver_news(self) -> None:
-        """Deliver every event, newest first."""
+        """Deliver every waiting webhook event of LiveKit, newest first."""
         for one in reversed(self.cloud.told):
             self.run(self.stage.deliver(one))
         self.work()
 
     async def meanwhile(self, what: str) -> None:
-        """Run this action between two calls of the worker."""
+        """Run this action at the chosen boundary between two calls of the worker."""
         match what:
             case "pass":
                 await self.stage.another_reconciler().run_once()
@@ -110,7 +109,9 @@ class Visit:
                 await self.stage.recordings.stop(asker(DOCTOR), recordings(self.stage)[0].id)
 
     def disturbed(self, run: Callable[[], None], disturbance: Disturbance) -> None:
-        """Run the function, with a crash, a failure or another action at one boundary between two calls."""
+        """Run the function with a crash, a failure or another action at one boundary between two calls of the
+        worker.
+        """
         self.cloud.faults.plan(disturbance)
         with suppress(AppError, Crashed):
             run()
@@ -124,7 +125,7 @@ class Visit:
         return sorted(row.status for row in self.rows(medium))
 
     def tracks(self) -> set[str]:
-        """Return the SIDs of the currently published tracks."""
+        """Return the SIDs of the currently published microphone tracks."""
         return {sid for sids in self.cloud.rooms_open[self.stage.room].microphones.values() for sid in sids}
 
     def asked(self) -> list[str]:
@@ -323,7 +324,7 @@ def test_looks_at_once_request_each_microphone_once(standing: MachineServices) -
     video = visit.request()
 
     async def request_twice() -> list[int]:
-        """Request the sounds in two transactions. The second one finds the rows of the first."""
+        """Request the sound recordings in two transactions, of which the second finds the rows of the first."""
         microphones = [
             (identity, sid)
             for identity, sids in visit.cloud.rooms_open[visit.stage.room].microphones.items()
@@ -341,7 +342,9 @@ def test_looks_at_once_request_each_microphone_once(standing: MachineServices) -
 
 
 def test_microphone_of_somebody_unknown_is_not_recorded(open_visit: OpenVisit) -> None:
-    """Law 6 stops the video. Until then, no row is created for an unknown identity."""
+    """The worker stops the video if an unknown person is in the room (law 6). Until the worker has done so, the
+    database gets no recording of the unknown person's microphone.
+    """
     visit = open_visit()
     video = visit.record()
 

@@ -1,4 +1,4 @@
-"""`resguardo check` distinguishes a wrong OpenAI key from an unreachable service."""
+"""Tests that `resguardo check` distinguishes a wrong OpenAI key from an unreachable service."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,6 @@
-"""The stand-in for OpenAI's transcriptions is as strict as OpenAI's documentation, and refuses in OpenAI's format."""
+"""Tests that the stand-in for OpenAI's transcriptions is as strict as OpenAI's documentation, and refuses requests
+in OpenAI's format.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -45,7 +45,7 @@ ROLE = "arn:aws:iam::123456789012:role/recorder"
 
 @dataclass(frozen=True)
 class Server:
-    """An S3 server with a bucket and a key. `has_roles`: the server has a token service."""
+    """An S3 server with a bucket and a key. `has_roles` is true if the server has a token service."""
 
     url: str
     bucket: str
@@ -231,7 +231,7 @@ async def test_server_without_lifecycle_says_that_it_has_none(server: Server) ->
 
 @dataclass
 class Behaviour:
-    """The answers that a test configures for a server. The server checks no signature."""
+    """The answers that a test configures for an S3 server of its own. This server checks no signature."""
 
     presigned: tuple[int, str] = (200, "")
     headers: dict[str, str] = field(default_factory=dict)
@@ -298,7 +298,9 @@ async def test_bucket_that_refuses_one_way_is_told_by_it(
 
 
 async def test_url_that_is_over_when_it_is_made_is_a_wrong_clock() -> None:
-    """AWS answers AccessDenied to an expired URL. The Date header of the store is ten minutes ahead of our clock."""
+    """AWS answers AccessDenied to an expired URL. In this test, the Date header of the store is ten minutes ahead
+    of our clock.
+    """
     ahead = {"Date": _http_date(-timedelta(minutes=10))}
     behaviour = Behaviour(presigned=(403, "AccessDenied"), headers=ahead)
     async with _told(behaviour, date_header=False) as storage:

@@ -47,7 +47,7 @@ def dual() -> bytes:
 
 
 class Stored:
-    """An object in memory that records all reads. `meanwhile` is called at each read except the first."""
+    """An object in memory that records all reads. Each read except the first calls `meanwhile`."""
 
     def __init__(self, content: bytes, meanwhile: Callable[[], Awaitable[None]] | None = None) -> None:
         self.content = content
@@ -79,8 +79,8 @@ async def _refusal(content: bytes, container: Container = "mp4", **options: Any)
 def _remuxed(
     content: bytes, shifted: Callable[[float], float], until: float = inf, /, **options: str
 ) -> bytes:
-    """Return the file with shifted times of the sound, in seconds, and cut at `until`. A video's pictures stay
-    unchanged.
+    """Return the file with the times of the sound shifted by this many seconds, and cut at `until`. The pictures of
+    a video do not change.
     """
     target = io.BytesIO()
     with (
@@ -105,7 +105,7 @@ def _remuxed(
 def _encoded(
     samples: bytes, *, layout: str = "mono", codec: str = "aac", kind: str = "mp4", rate: int = RATE
 ) -> bytes:
-    """Return a file with these interleaved 16-bit samples."""
+    """Return a sound file with these interleaved 16-bit samples."""
     target = io.BytesIO()
     with av.open(target, "w", format=kind, options={"strict": "experimental"}) as file:
         stream = cast("AudioStream", file.add_stream(codec, rate=rate, layout=layout))
@@ -133,7 +133,7 @@ def _samples(flac: bytes) -> bytes:
 
 @pytest.fixture(scope="module")
 def speech(headache: bytes) -> bytes:
-    """Return twenty seconds of speech as samples."""
+    """Return the samples of twenty seconds of speech."""
     resampler = av.AudioResampler("s16", "mono", RATE)
     with av.open(io.BytesIO(headache), "r") as file:
         frames = [new for old in file.decode(audio=0) for new in resampler.resample(old)]
@@ -354,8 +354,8 @@ async def test_two_voices_on_two_of_six_channels_are_both_cut(speech: bytes) -> 
 
 @pytest.mark.parametrize(("codec", "kind"), [("aac", "mp4"), ("libopus", "ogg")])
 async def test_two_channels_that_hold_the_same_are_one(speech: bytes, codec: str, kind: str) -> None:
-    """LiveKit writes such a file for a mixed room, and also if it ignores `audio_mixing` (egress 1121, read
-    2026-11-21).
+    """LiveKit writes a file with two equal channels for a mixed room, and also if it ignores `audio_mixing` (egress
+    1121, read 2026-11-21).
     """
     same = _encoded(_interleaved(speech, speech), layout="stereo", codec=codec, kind=kind)
 
@@ -377,14 +377,14 @@ async def test_a_monologue_is_cut_into_turns_that_can_be_sent(speech: bytes) -> 
 
 
 async def test_noise_that_flac_cannot_shrink_stays_within_what_a_vendor_takes() -> None:
-    """The test uses a tenth of a window, and requires a tenth of the maximum size."""
+    """The test encodes a tenth of the longest window, and requires at most a tenth of the maximum size of a chunk."""
     noise = Stored(_encoded(os.urandom(81 * RATE * 2), codec="pcm_s16le"))
     [(_, flac)] = [one async for one in noise.chunks((Span(None, 0, 80_000),))]
     assert 2_500_000 < len(flac) < sound.MAX_CHUNK_BYTES // 10
 
 
 def _broken(headache: bytes, share: float) -> bytes:
-    """Return the file with this share of the sound's packets made undecodable."""
+    """Return the file, in which this share of the sound's packets cannot be decoded."""
     content = bytearray(headache)
     with av.open(io.BytesIO(headache), "r") as file:
         packets = [packet for packet in file.demux(audio=0) if packet.pos is not None and packet.size]
@@ -469,7 +469,7 @@ sound_child.main()
 async def test_six_hours_are_measured_within_memory(
     children: list[Process], child_does: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The test replaces the speech detector, because it takes most of the time and no additional memory."""
+    """The test replaces the speech detector, because the detector takes most of the time and no additional memory."""
     child_does(DEAF.format(root=str(FIXTURES.parents[1])))
     peaks: list[float] = []
 
@@ -493,7 +493,7 @@ async def test_hours_in_few_bytes_are_media_too_slow() -> None:
 
 
 async def test_a_rate_that_no_microphone_has_is_a_refusal() -> None:
-    """At this sample rate, one packet lasts eleven minutes."""
+    """At the sample rate of this file, one packet lasts eleven minutes."""
     assert await _refusal(_silence(3_600, rate=100)) == "media_unreadable"
 
 
@@ -524,7 +524,7 @@ async def test_a_jump_of_the_timestamps_moves_what_follows_and_nothing_before(he
 
 
 def _with_a_fragment_minutes_late(dual: bytes, share: float) -> bytes:
-    """Return the file with one late fragment: the first one after this share of the file."""
+    """Return the file with one fragment that is minutes late: the first fragment after this share of the file."""
     content = _remuxed(dual, lambda _: 0.0, movflags="empty_moov", frag_duration="700000")
     at = content.index(b"tfdt", int(share * len(content))) + 8
     later = int.from_bytes(content[at : at + 8], "big") + 600 * 48_000
@@ -550,8 +550,8 @@ async def test_two_recordings_in_one_file_are_a_refusal(dual: bytes) -> None:
 
 
 async def test_fragments_of_which_ffmpeg_leaves_many_samples_out_are_a_refusal(headache: bytes) -> None:
-    """FFmpeg 8 itself writes such a file (2026-11-22): a third of the fragments are not later than the fragments
-    before them.
+    """FFmpeg 8 itself writes a file like the one in this test (2026-11-22): a third of the fragments are not later
+    than the fragments before them.
     """
     assert await _refusal(_remuxed(headache, lambda _: 0.0, movflags="frag_every_frame+empty_moov")) == (
         "media_unreadable"
@@ -565,7 +565,7 @@ async def test_a_fragmented_movie_that_ends_too_early_is_a_refusal(headache: byt
 
 
 async def test_a_movie_whose_chunks_are_past_its_end_is_a_refusal(headache: bytes) -> None:
-    """FFmpeg treats the first missing chunk as the end of the sound."""
+    """If a chunk of the sound is not in the file, FFmpeg treats it as the end of the sound."""
     chunks = headache.rindex(b"stco") + 12
     for number in (0, 60):
         at = chunks + 4 * number
@@ -688,7 +688,7 @@ def say(**line):
 
 @pytest.fixture
 def child_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Return a function that replaces the child process by another program."""
+    """Return a function that replaces the sound reader's child process by another program."""
 
     def does(code: str) -> None:
         (tmp_path / "child.py").write_text(f"{PREFACE}\n{code}\n")
@@ -698,7 +698,7 @@ def child_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str
 
 
 def _movie(*tracks: bytes) -> bytes:
-    """Return a movie with the sounds of these files as its tracks, in this order."""
+    """Return an MP4 file with the sounds of these files as its tracks, in this order."""
     target = io.BytesIO()
     with ExitStack() as opened, av.open(target, "w", format="mov") as file:
         sources = [opened.enter_context(av.open(io.BytesIO(track), "r")) for track in tracks]
@@ -770,7 +770,7 @@ async def test_a_track_that_cannot_be_decoded_is_reported(speech: bytes, is_firs
 
 
 async def test_a_track_of_which_too_much_is_damaged_is_reported(speech: bytes) -> None:
-    """The first track is damaged, and the second track is whole."""
+    """The first track of the file is damaged, and the second track can be decoded."""
     movie = bytearray(_movie(_encoded(speech), _encoded(speech)))
     with av.open(io.BytesIO(bytes(movie)), "r") as file:
         packets = [packet for packet in file.demux(audio=0) if packet.pos is not None and packet.size]
@@ -847,7 +847,7 @@ def _boxes(content: bytes) -> list[tuple[bytes, bytes]]:
 
 
 def _edited(movie: bytes, edits: Edits, *, version: int = 0) -> bytes:
-    """Return the movie with this edit list for its sound. The movie must have its index at the end."""
+    """Return the MP4 file with this edit list for its sound. The index of the given file must be at the end."""
     result = b""
     for kind, content in _boxes(movie):
         if kind == b"moov":

@@ -1,5 +1,5 @@
-"""Every sound beside a video, with any status, is destroyed, held, moved, searched for and exported together with
-the video.
+"""Tests that every sound recording beside a video, with any status, is destroyed, held, moved, searched for and
+exported together with the video.
 """
 
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""Tests of our speech client with the stand-in, which really transcribes, and with faulty servers."""
+"""Tests of our speech client with the stand-in of OpenAI, which really transcribes, and with faulty servers."""
 
 import asyncio
 import gzip
@@ -177,7 +177,9 @@ async def test_vendor_that_hangs_is_left_in_time() -> None:
 async def test_request_that_does_not_reach_the_vendor_in_time_is_not_paid_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A connection timeout is retried like other failures, because a request that was not sent costs nothing."""
+    """The transcription retries after a connection timeout as after other failures, because a request that was not
+    sent costs nothing.
+    """
     monkeypatch.setattr(speech, "_CONNECT_SECONDS", 0.2)
 
     async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,5 +1,5 @@
-"""Tests of the storage client against a real S3 server: it distinguishes the errors, and an altered URL is
-worthless.
+"""Tests of the storage client against a real S3 server: the client distinguishes the errors, and the server refuses
+an altered URL.
 """
 
 import datetime as dt
@@ -37,7 +37,7 @@ Connect = Callable[..., Storage]
 
 @pytest.fixture
 def connect(object_store: ObjectStore) -> Iterator[Connect]:
-    """Return a function that opens a storage client of the running store with some changed settings."""
+    """Return a function that opens a storage client of the running S3 server with some changed settings."""
     made: list[Storage] = []
 
     def storage(

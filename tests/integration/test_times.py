@@ -1,8 +1,7 @@
-"""Each turn starts when its speaker begins, even if the speech service reports wrong times (`docs/transcripts.md`,
-Times).
-
-A long conversation is transcribed with each `SPEECH_API` and with the orders that falsify its times most. `make
-times` sets `ALL_TIMES=1`, which adds all other orders, pauses and kinds of noise (docs/benchmarks.md).
+"""Tests that each turn starts when its speaker begins, even if the speech service reports wrong times
+(`docs/transcripts.md`, Times). The tests transcribe a long conversation with each `SPEECH_API`, while orders to the
+stand-in falsify its times as much as possible. `make times` sets `ALL_TIMES=1`, which adds all other orders, pauses
+and kinds of noise (docs/benchmarks.md).
 """
 
 import os
@@ -43,8 +42,8 @@ ORDERS = {
 
 @dataclass
 class Oracle:
-    """A perfect speech service: it returns all words of a talk at their true times. If a chunk contains a part of a
-    turn, the service returns a proportional part of the words.
+    """A perfect speech service, which returns all words of a conversation at their true times. If a chunk contains
+    a part of a turn, the service returns a proportional part of the words.
     """
 
     sound: Talk
@@ -89,7 +88,9 @@ async def _transcribed(sound: Talk, api: SpeechApi, order: Order | None) -> tupl
 
 
 async def _holds(sound: Talk, api: SpeechApi, order: Order | None = None) -> int:
-    """Require that the errors of the start times are within the promised limits. Return the number of sent chunks."""
+    """Require that the errors of the turns' start times are within the promised limits. Return the number of sent
+    chunks.
+    """
     transcript, sent = await _transcribed(sound, api, order)
     errors = start_errors(sound, transcript)
     told = f"median {errors.median:.2f} s, 99th percentile {errors.percentile_99:.2f} s, {sent} chunks"
@@ -102,7 +103,7 @@ async def _holds(sound: Talk, api: SpeechApi, order: Order | None = None) -> int
 def _cases(
     *hardest: tuple[SpeechApi, str | float], values: Iterable[str | float]
 ) -> list[tuple[SpeechApi, str | float]]:
-    """Return the hardest cases, or, with ALL_TIMES, each API with each value."""
+    """Return the hardest test cases; with ALL_TIMES, return each API with each value."""
     return [(api, value) for api in SpeechApi for value in values] if _IS_ALL else list(hardest)
 
 

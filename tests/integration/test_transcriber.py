@@ -40,14 +40,16 @@ SAID = [turn for turn in turns() if turn.end < SECONDS]
 
 @dataclass
 class Practice:
-    """A practice, and the transcriber and the speech service that transcribe its recordings."""
+    """A practice of this test, with the transcriber and the speech service that transcribe the practice's
+    recordings.
+    """
 
     harness: RetentionHarness
     stand_in: OpenAIStandIn
     transcriber: Transcriber
 
     async def recorded(self, sound: bytes | None = None) -> UUID:
-        """Insert a READY video and the sound of the speakers beside it. Return the id of the video."""
+        """Insert a READY video, and beside it the sound recording of the speakers. Return the id of the video."""
         consultation = await self.harness.consultation()
         for kind in ("DOCTOR", "PATIENT"):
             await self.harness.participant(consultation, kind)
@@ -78,7 +80,7 @@ class Practice:
 
 @cache
 def beginning() -> bytes:
-    """Return the first seconds of the fixture's two channels."""
+    """Return the first seconds of the sound fixture's two channels."""
     file = BytesIO()
     with (
         av.open(str(FIXTURES / "headache.dual.ogg")) as whole,
@@ -128,19 +130,19 @@ async def test_what_both_said_is_kept_with_their_turns_and_times(practice: Pract
 
 
 def second(number: float) -> int:
-    """Return the number of bytes of 16-bit samples at 16 kHz in this number of seconds."""
+    """Return the size in bytes of this many seconds of sound with 16-bit samples at 16 kHz."""
     return round(number * RATE) * 2
 
 
 def microphones() -> list[bytes]:
-    """Return the fixture's channels until the end of the speech. Each channel also contains the other voice, 24 dB
-    softer.
+    """Return the channels of the sound fixture until the end of the speech, as two microphones would record them.
+    Each channel also contains the other voice, 24 dB softer.
     """
     return [channel[: second(SAID[-1].end + 0.3)] for channel in channels()]
 
 
 def mixed(*channels: bytes) -> bytes:
-    """Return the sound of the room: all channels mixed."""
+    """Return the sound of the whole room, in which all channels are mixed."""
     together = [array("h", channel) for channel in channels]
     return array(
         "h", [max(-32_768, min(32_767, sum(samples))) for samples in zip(*together, strict=True)]
@@ -148,9 +150,8 @@ def mixed(*channels: bytes) -> bytes:
 
 
 async def recorded_apart(practice: Practice, parts: dict[str, tuple[bytes, float]], video: bytes) -> UUID:
-    """Insert a READY video, and beside it the microphone of each kind of participant with its start time.
-
-    LiveKit reports the start of the video 0.9 s too late.
+    """Insert a READY video, and beside it the microphone recording of each kind of participant with its start time.
+    The stored start time of the video is 0.9 s too late, as LiveKit may report it.
     """
     harness = practice.harness
     consultation = await harness.consultation()
@@ -181,7 +182,9 @@ async def recorded_apart(practice: Practice, parts: dict[str, tuple[bytes, float
 
 
 async def test_microphones_recorded_apart_name_who_said_what_at_the_videos_times(practice: Practice) -> None:
-    """The video starts first, the microphones 0.4 s and 1 s later. Each file ends with 4 s of silence."""
+    """In this test the video starts first, and the microphones start 0.4 s and 1 s later. Each file ends with 4 s
+    of silence.
+    """
     doctor, patient = microphones()
     before, silence = bytes(second(2.0)), bytes(second(4.0))
     video = mp4(before + mixed(doctor, patient) + silence)
@@ -215,7 +218,7 @@ async def test_guest_without_a_recorded_microphone_is_transcribed_from_the_video
 
 
 def two_tracks(*, is_second_decodable: bool) -> bytes:
-    """Return a movie with the doctor's first words on one track and a tone on another track."""
+    """Return an MP4 file with the doctor's first words on one track and a tone on another track."""
     file = BytesIO()
     with av.open(BytesIO(beginning()), "r") as speech, av.open(file, "w", format="mov") as movie:
         source = speech.streams.audio[0]

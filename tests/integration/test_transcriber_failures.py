@@ -52,7 +52,7 @@ async def words(
 
 
 def fail(error: AppError, *, at: int = 3, times: int = 1) -> Any:
-    """Return a script with which one chunk fails this many times."""
+    """Return a script of the speech service's answers, with which one chunk fails this many times."""
 
     async def script(number: int, before: int) -> None:
         if number == at and before < times:
@@ -163,8 +163,8 @@ async def test_chunk_that_is_paid_for_in_vain_is_so_a_few_times_and_no_more(
 
 
 async def _lacks(words: TranscriptionPractice, video: UUID, *lost: int) -> None:
-    """Require that each lost chunk is a counted turn without text, with the chunk's time span and voice, and that
-    all other chunks have text.
+    """Require that each lost chunk is an unintelligible turn that is counted and has the chunk's time span and
+    voice. Require that all other chunks have text.
     """
     turns = (await words.transcript_of(video)).turns
     for number, turn in enumerate(turns):
@@ -401,8 +401,8 @@ def _task(words: TranscriptionPractice) -> Task:
 async def _live(
     words: TranscriptionPractice, video: UUID, busy_seconds: float, retry_after_seconds: int
 ) -> tuple[float, int]:
-    """Run the job with its retries while the vendor answers 429 for this time. Return the time of the end and the
-    number of attempts.
+    """Run the job with its retries while the speech service answers 429 for this many seconds. Return the time at
+    which the job ended and the number of attempts.
     """
     clock, attempts, task = 0.0, 0, _task(words)
 
@@ -457,8 +457,8 @@ async def test_vendor_that_stays_busy_ends_it_visibly_after_more_than_an_hour(
 async def test_process_that_dies_at_any_step_goes_on_where_it_stopped(
     words: TranscriptionPractice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The process dies before and after each call to the speech service, and before, within and after each
-    transaction.
+    """In this test the worker's process dies before and after each call to the speech service, and before, within
+    and after each transaction.
     """
     script_sound(monkeypatch, 3)
     life = Life()
@@ -522,7 +522,7 @@ async def test_of_two_workers_the_later_goes_on_and_no_more_than_what_was_under_
 async def test_job_that_two_work_on_is_left_to_the_later_and_comes_to_no_third(
     words: TranscriptionPractice,
 ) -> None:
-    """The queue counts a failure of one worker for the job, even if another worker runs the job now."""
+    """The job queue counts a failure of one worker for the job, even if another worker now runs the job."""
     video = await words.recorded()
     queue = make_queue(words.harness.database.worker_url, [_task(words)])
     async with queue.open_async():
@@ -601,7 +601,9 @@ async def test_answers_of_a_transcription_that_was_switched_off_are_not_returned
 async def test_sound_of_speakers_that_appears_later_is_used_unless_the_video_was_planned(
     words: TranscriptionPractice, is_planned: bool
 ) -> None:
-    """A plan depends on the start and the length of one sound, so it does not fit another sound."""
+    """A plan of chunks depends on the start and the length of one sound file, so the plan does not fit another
+    file.
+    """
     consultation = await words.harness.consultation()
     video = await words.harness.recording(consultation)
     speakers = await words.harness.recording(consultation, medium="SPEAKERS", video_id=video, status="LOST")
@@ -698,7 +700,9 @@ async def test_transcript_of_a_recording_destroyed_meanwhile_is_not_stored(
 async def test_text_that_is_written_while_the_key_is_destroyed_is_deleted_too(
     words: TranscriptionPractice,
 ) -> None:
-    """The worker's transaction began before the destruction and commits during it."""
+    """In this test the worker's transaction begins before the destruction of the key and commits during the
+    destruction.
+    """
     video = await words.recorded()
     await words.harness.move_to(words.harness.time + timedelta(days=400))
     async with words.harness.superuser.transaction():
@@ -721,7 +725,7 @@ async def test_text_that_is_written_while_the_key_is_destroyed_is_deleted_too(
 
 
 async def test_job_comes_with_the_step_to_ready_or_not_at_all(words: TranscriptionPractice) -> None:
-    """The transaction that sets READY also queues the job, and does not read the sound."""
+    """The transaction that sets a recording READY also queues the transcription job, and does not read the sound."""
     jobs = "select count(*) from jobs.procrastinate_jobs where task_name = 'transcribe_recording'"
     transcripts = "select count(*) from resguardo.transcripts"
     video = await words.harness.recording(status="VERIFYING")

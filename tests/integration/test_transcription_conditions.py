@@ -92,8 +92,8 @@ async def test_recording_without_a_speech_service_says_so(words: TranscriptionPr
 async def test_recording_in_which_nobody_speaks_is_ready_and_has_no_speech(
     words: TranscriptionPractice, monkeypatch: pytest.MonkeyPatch, turns: int
 ) -> None:
-    """Speech is missing if the plan has no turn (for example in a movie without sound), or if the service returns
-    no text for any turn.
+    """A recording has no speech if the plan has no turn (for example in a video without sound), or if the speech
+    service returns no text for any turn.
     """
 
     async def nothing(flac: bytes, *, language: str | None) -> SpeechAnswer:
@@ -131,10 +131,10 @@ async def parts_beside(
     video_began: float = 0.0,
     video_longer: float | None = None,
 ) -> tuple[UUID, list[UUID]]:
-    """Insert a READY video and the sounds beside it. Each part describes one sound: `began` is its start in seconds
-    after START, or None if the sound never began. The default of `status` is READY.
+    """Insert a READY video and the sound recordings beside it. Each argument describes one sound recording. `began`
+    is its start in seconds after START, or None if the recording never began. The default of `status` is READY.
 
-    `video_longer`: the seconds by which the video's file is longer than LiveKit reported.
+    `video_longer` is the number of seconds by which the video's file is longer than LiveKit reported.
     """
     harness = words.harness
     video = await harness.recording(consultation, status="VERIFYING")
@@ -168,7 +168,9 @@ async def parts_beside(
 
 
 async def _consultation(words: TranscriptionPractice) -> tuple[UUID, UUID, UUID]:
-    """Insert a consultation that the doctor and the patient have joined. Return its id and the participants' ids."""
+    """Insert a consultation that the doctor and the patient have joined. Return the ids of the consultation and of
+    the participants.
+    """
     consultation = await words.harness.consultation()
     doctor = await words.harness.participant(consultation, "DOCTOR")
     return consultation, doctor, await words.harness.participant(consultation, "PATIENT")
@@ -184,7 +186,7 @@ async def _set_began(words: TranscriptionPractice, recording: UUID, seconds: flo
 
 async def shown(words: TranscriptionPractice, video: UUID) -> list[tuple[int, str, int | None, UUID | None]]:
     """Transcribe the video. Return the start in milliseconds, the speaker, the label and the participant of each
-    turn.
+    turn of the transcript.
     """
     await words.transcriber().transcribe(video)
     turns = (await words.transcript_of(video)).turns
@@ -197,7 +199,7 @@ async def shown(words: TranscriptionPractice, video: UUID) -> list[tuple[int, st
 async def test_turns_are_on_the_videos_timeline_whenever_the_sound_began(
     words: TranscriptionPractice, seconds: float, starts: list[int]
 ) -> None:
-    """The file of a part begins 0.09 s before its reported start."""
+    """The file of each sound recording begins 0.09 s before its reported start."""
     consultation = await words.harness.consultation()
     routed = {"medium": "SPEAKERS", "is_routed": True, "began": 0.0}
     video, _ = await parts_beside(words, consultation, routed, video_began=seconds)
@@ -292,7 +294,9 @@ async def test_channels_name_nobody_unless_each_was_routed_there(
 async def test_video_is_transcribed_if_a_part_that_recorded_something_is_gone(
     words: TranscriptionPractice, status: str, began: float | None, is_video: bool
 ) -> None:
-    """A part that never began had no sound, for example because its track ended before the egress started."""
+    """A sound recording that never began had no sound, for example because its track ended before the egress
+    started.
+    """
     consultation, doctor, patient = await _consultation(words)
     video, _ = await parts_beside(
         words,

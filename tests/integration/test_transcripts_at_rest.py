@@ -1,5 +1,5 @@
-"""Tests of stored transcripts: no clear text anywhere, each value decrypts only in its own row, and keys are
-rotated during use.
+"""Tests of stored transcripts: the database contains no clear text, each value decrypts only in its own row, and
+keys can be rotated during use.
 """
 
 import base64
@@ -96,7 +96,9 @@ def _dumped(database: Database, *options: str) -> bytes:
 
 
 def _written(word: str) -> Iterator[bytes]:
-    """Yield every form in which the word could be stored: composed or not, in hex, and in base64 at any offset."""
+    """Yield every form in which a word could be stored as clear text: composed or decomposed, in hex, and in base64
+    at any offset.
+    """
     for form in ("NFC", "NFD"):
         for variant in {word, word.lower(), word.upper(), word.title()}:
             for encoding in ("utf-8", "utf-16-le", "latin-1"):

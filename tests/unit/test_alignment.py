@@ -75,7 +75,7 @@ def test_nothing_is_measured_of_another_conversation() -> None:
 
 @pytest.mark.parametrize("period", [9, 20, 33, 66])
 def test_nothing_is_measured_of_sound_that_repeats_itself(period: int) -> None:
-    """Hold music, an alarm or a metronome matches at several offsets, so no offset is returned."""
+    """Hold music, an alarm or a metronome matches at several offsets, so the alignment returns no offset."""
     bar = talk(period, seed=6, share=0.9)
     repeated = bar * (3_000 // period)
     assert align(repeated, video_of((repeated, 5), frames=3_100), 0) is None

@@ -1,4 +1,6 @@
-"""Tests of R2's temporary credentials. The test repeats the three steps of Cloudflare's page without the library."""
+"""Tests of R2's temporary credentials. The tests repeat the three steps of Cloudflare's documentation without our
+library.
+"""
 
 import base64
 import datetime as dt

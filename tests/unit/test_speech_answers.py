@@ -1,5 +1,5 @@
-"""A speech model's answer is untrusted: it is accepted whole and within limits, or refused by an error without any
-of its text.
+"""Tests of the check of a speech model's untrusted answer. The module accepts an answer whole and within limits, or
+refuses it with an error that contains none of its text.
 """
 
 import json
@@ -278,7 +278,7 @@ def test_answer_that_cannot_be_true_is_nonsense(answer: Any) -> None:
     ids=["marks", "objects", "numbers", "languages", "segments"],
 )
 def test_nonsense_of_any_size_costs_little_time(answer: bytes) -> None:
-    """The worker parses the answer, and must be able to enforce consents meanwhile."""
+    """The worker that parses the answer must also enforce consents during this time."""
     began = process_time()
     for api in (SpeechApi.TEXT, SpeechApi.VERBOSE_JSON):
         with suppress(UpstreamFailed):

@@ -1,4 +1,6 @@
-"""Corrections are append-only, ordered, plain text. The tests also cover the bytes that are encrypted."""
+"""Tests of corrections: append-only, ordered, and plain text. The tests also cover the stored form of transcripts
+and corrections before encryption.
+"""
 
 import json
 from uuid import uuid4

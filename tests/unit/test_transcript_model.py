@@ -189,7 +189,9 @@ def test_unintelligible_segment_is_a_turn_without_text_in_its_voice() -> None:
 
 
 def _retried(*said: SpeechSegment, reworded: tuple[int, ...] = ()) -> Transcript:
-    """Return a transcript of three turns in which the second turn was transcribed again with this text."""
+    """Return a transcript of three turns, of which the unintelligible second turn was transcribed again with this
+    result. `reworded` contains the numbers of the turns that a doctor has corrected.
+    """
     before = assemble_transcript([
         _chunk(0, 0, 900, SpeechSegment(0, 900, "one")),
         _chunk(1, 1_000, 9_900, LOST),

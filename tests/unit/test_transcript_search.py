@@ -1,4 +1,6 @@
-"""Tests of the search: parsed queries, index terms, matches, order, and highlighted characters."""
+"""Tests of the search in transcripts: parsed queries, index terms, matches, their order, and highlighted
+characters.
+"""
 
 import hashlib
 import hmac
@@ -33,7 +35,7 @@ def _match(made: Transcript, text: str) -> Match | None:
 
 
 def _contains(made: Transcript, query: Query) -> bool:
-    """Return whether the transcript matches the query. A plain reference implementation."""
+    """Return whether the transcript matches the query, by a plain reference implementation."""
     turns = [normalize(turn.text) for turn in made.turns]
     return all(
         any(tuple(words[at : at + len(term)]) == term for words in turns for at in range(len(words)))

@@ -1,5 +1,5 @@
-"""Independent parsers read the subtitles back: each contains exactly the transcript's words with the right
-speakers.
+"""Tests of subtitles. Independent parsers read WebVTT and SRT back, and must find exactly the transcript's words
+with the right speakers.
 """
 
 import html
@@ -51,7 +51,9 @@ def _milliseconds(hours: str, minutes: str, seconds: str, thousandths: str) -> i
 
 
 def _blocks(text: str) -> Iterator[list[str]]:
-    """Yield the groups of lines that empty lines separate in both formats. CR, LF and CRLF end a line."""
+    """Yield the blocks of a subtitle file: groups of lines that empty lines separate, in WebVTT and in SRT. CR, LF
+    and CRLF end a line.
+    """
     block: list[str] = []
     for line in [*re.split("\r\n|\n|\r", text), ""]:
         if line:
@@ -167,7 +169,7 @@ def test_long_turn_is_divided_without_gaps_and_without_loss(words: list[str], le
 
 
 def _shown(cue: Read, voice: str) -> int:
-    """Return the number of characters that a reader sees, including the line break."""
+    """Return the number of characters of a cue that a reader sees, including the line break."""
     return len("\n".join([f"{voice}: {cue.lines[0]}" if voice else cue.lines[0], *cue.lines[1:]]))
 
 

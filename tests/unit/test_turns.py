@@ -1,4 +1,4 @@
-"""Tests of speech detection: no speech is lost, no speech is returned twice, and no turn is too long."""
+"""Tests of how turns are found in measured sound: no speech is lost or returned twice, and no turn is too long."""
 
 import pytest
 from hypothesis import given
@@ -19,7 +19,7 @@ LOUD, QUIET = SPEECH | 90, 30
 
 
 def _heard(*parts: tuple[int, int]) -> bytes:
-    """Return frames. Each part is a pair of a frame's value and the number of its repetitions."""
+    """Return sound frames. Each argument is a pair of a frame's value and the number of its repetitions."""
     return b"".join(bytes([frame]) * count for frame, count in parts)
 
 
