@@ -1,1 +1,1 @@
-"""The subcommands of `resguardo`, one module for each noun."""
+"""The subcommands of `resguardo`, one module for each group of commands."""

@@ -1,7 +1,7 @@
 """Imports of recordings, and the checks of a declaration before any upload. Pure.
 
-When the doctor completes an import, it becomes a recording and is verified like any other. The declaration decides
-only which upload is signed.
+When the doctor completes an import, the import becomes a recording and is verified like any other recording. The
+doctor's declaration decides only which upload is signed.
 """
 
 import re
@@ -36,7 +36,9 @@ class ImportStatus(StrEnum):
 
 @dataclass(frozen=True)
 class ImportRequest:
-    """A declared recording: its exact size, and if known its SHA-256 in hex and its start."""
+    """The doctor's declaration of a recording to import: its exact size, and if known its SHA-256 in hex and its
+    start time.
+    """
 
     consultation_id: UUID
     content_type: str
@@ -45,7 +47,7 @@ class ImportRequest:
     recorded_at: datetime | None = None
 
     def normalize(self) -> Self:
-        """Return the declaration with the digest in lower case.
+        """Return the declaration with its SHA-256 in lower case.
 
         Raises InvalidInput (import_type, import_size, bad_sha256, bad_date, recorded_at_too_early).
         """
@@ -84,7 +86,7 @@ class RecordingImport:
 
 @dataclass(frozen=True)
 class WantedUpload:
-    """The upload that the worker signs, for at most `seconds_left`."""
+    """The upload that the worker must sign. The presigned URL is valid for at most `seconds_left`."""
 
     object_key: str
     content_type: str
@@ -94,7 +96,7 @@ class WantedUpload:
 
 @dataclass(frozen=True)
 class SignedUpload:
-    """An import whose upload may begin: the URL, which is a secret, and the signed headers."""
+    """An import that the doctor may upload now: the presigned URL, which is a secret, and the signed headers."""
 
     found: RecordingImport
     url: str = field(repr=False)

@@ -8,7 +8,7 @@ insert into resguardo.recording_imports (
 returning id;
 
 -- name: pending_import
--- Returns the id of the newest import with this declaration that can be uploaded for at least this time.
+-- Returns the id of the newest pending import with the same declaration that stays open for at least the given time.
 select i.id
 from resguardo.recording_imports as i
 where
@@ -23,11 +23,12 @@ order by i.created_at desc, i.id desc
 limit 1;
 
 -- name: read_import
--- Returns an import; no row if it is hidden.
+-- Returns an import; no row if the import is hidden from the caller.
 select i.* from resguardo.recording_imports as i where i.id = %(id)s;
 
 -- name: release_upload_url
--- Returns the upload URL of an import; null if it does not exist yet or the import is hidden.
+-- Returns the upload URL of an import; null if the worker has not signed it yet, or if the import is hidden from the
+-- caller.
 select private.release_upload_url(%(id)s);
 
 -- name: complete_import
@@ -35,7 +36,7 @@ select private.release_upload_url(%(id)s);
 select private.complete_import(%(id)s);
 
 -- name: read_import_key
--- Returns the object key and the seconds left for the upload URL; no row if no URL is needed.
+-- Returns the object key and the seconds left for the upload URL; no row if the import needs no URL.
 select k.object_key, k.content_type, k.size_bytes, k.seconds_left
 from private.read_import_key(%(id)s) as k;
 
@@ -44,5 +45,5 @@ from private.read_import_key(%(id)s) as k;
 select private.store_upload_url(%(id)s, %(url)s);
 
 -- name: expire_imports
--- Ends the imports that nobody completed in time, and returns how many.
+-- Ends the imports that nobody completed in time, and returns how many it ended.
 select private.expire_imports();

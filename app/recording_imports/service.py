@@ -37,10 +37,11 @@ class Imports:
         self._database = database
 
     async def begin(self, asker: Asker, wanted: ImportRequest) -> SignedUpload:
-        """Store the import and return its upload. If the same import is pending, return that one.
+        """Store a new import and return its signed upload. If an import with the same declaration is pending,
+        return that import.
 
         Raises InvalidInput, NotFound, Forbidden (consent_missing, with the roles), RateLimited (quota_urls), and
-        Timeout (import_not_prepared) if the worker has not signed in time. The caller may then ask again.
+        Timeout (import_not_prepared) if the worker has not signed in time. After Timeout, the caller may ask again.
         """
         found = await self._open(asker, wanted.normalize())
         url = await self._wait_for_url(asker, found.id)
@@ -49,7 +50,8 @@ class Imports:
     async def complete(
         self, asker: Asker, import_id: UUID, selection: RecordingSelection = _PLAIN
     ) -> Recording:
-        """Create the recording and queue its verification. A second call returns the same recording.
+        """Create the recording of a completed import, and queue the recording's verification. A second call returns
+        the same recording.
 
         Raises NotFound, Conflict (import_expired), Forbidden (consent_missing, with the roles).
         """

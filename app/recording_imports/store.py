@@ -30,7 +30,9 @@ async def insert(tx: Transaction, wanted: ImportRequest, *, doctor_id: UUID, pat
 
 
 async def find_pending(tx: Transaction, wanted: ImportRequest, at_least: timedelta) -> UUID | None:
-    """Return the id of the newest import with this declaration that can be uploaded for at least this time."""
+    """Return the id of the newest pending import with the same declaration that stays open for at least the given
+    time.
+    """
     found = await tx.value(_sql["pending_import"], {**asdict(wanted), "at_least": at_least})
     return None if found is None else UUID(str(found))
 
@@ -38,24 +40,30 @@ async def find_pending(tx: Transaction, wanted: ImportRequest, at_least: timedel
 async def read(
     tx: Transaction, import_id: UUID, action: LiteralString, *, counts_as_url: bool = False
 ) -> RecordingImport | None:
-    """Return the import with its audit row, or None if it is hidden or does not exist."""
+    """Write the audit row and return the import. Return None if the import does not exist or is hidden from the
+    caller.
+    """
     found = await _IMPORT.all(tx, {"id": import_id}, action=action, is_counted=counts_as_url)
     return found[0] if found else None
 
 
 async def release_upload_url(tx: Transaction, import_id: UUID) -> str | None:
-    """Return the upload URL after its audit row, or None if there is none yet."""
+    """Write the audit row and return the upload URL. Return None if the worker has not signed the URL yet."""
     url = await tx.value(_sql["release_upload_url"], {"id": import_id})
     return None if url is None else str(url)
 
 
 async def complete(tx: Transaction, import_id: UUID) -> UUID:
-    """Create the recording once, and return its id. Raises Conflict (import_expired), Forbidden (consent_missing)."""
+    """Create the recording of an import unless it exists already, and return the recording's id. Raises Conflict
+    (import_expired), Forbidden (consent_missing).
+    """
     return UUID(str(await tx.value(_sql["complete_import"], {"id": import_id})))
 
 
 async def read_wanted_upload(tx: Transaction, import_id: UUID) -> WantedUpload | None:
-    """Return the upload to sign, after the audit row, or None if no URL is wanted. Needs the worker's role."""
+    """Write the audit row and return the upload to sign. Return None if the import needs no URL. Needs the worker's
+    role.
+    """
     row = await tx.one(_sql["read_import_key"], {"id": import_id})
     return None if row is None else WantedUpload(**row)
 

@@ -9,7 +9,7 @@ from app.recording_imports import store
 
 
 class UploadSigner:
-    """Signs and expires uploads. `storage` has the key for writing."""
+    """Signs and expires uploads. `storage` uses the bucket's key for writing."""
 
     def __init__(self, database: Database, storage: Storage) -> None:
         self._database = database
@@ -33,7 +33,7 @@ class UploadSigner:
     async def expire(self) -> int:
         """Erase expired URLs and end imports that were never completed. Return how many imports ended.
 
-        Objects that were uploaded for these imports are then orphaned.
+        The objects that were uploaded for the ended imports become orphaned objects.
         """
         async with self._database.as_service("expire_imports") as tx:
             return await store.expire(tx)

@@ -1,10 +1,9 @@
-"""Sends changes of recordings to the subscriptions that watch a consultation. Each process has one LISTEN
-connection.
-
-A notification is only a hint and contains only the id of the consultation. Each subscription reads the change
-itself, after its commit, as its own person, under row level security and with its own audit row. The process stores
-only the last state that each subscription has seen, so many changes at once become one message, and a slow client
-delays nobody. After a lost connection returns, all subscriptions are woken, because notifications may be missing.
+"""Sends changes of recordings to the subscriptions that watch a consultation. Each API process has one LISTEN
+connection. A database notification is only a hint and contains only the id of the consultation. After the commit of
+a change, each subscription reads the changed recording as its own person, under row level security and with its own
+audit row. The process stores only the last state that each subscription has seen, so many changes at once become
+one message, and a slow client delays no other client. When a lost LISTEN connection is open again, the process
+wakes all subscriptions, because it may have missed notifications.
 """
 
 import asyncio
@@ -53,8 +52,8 @@ changed.
 
 
 class ChangeFeed:
-    """Wakes the subscriptions that watch a consultation. `async with` listens, and reconnects, until the block
-    ends.
+    """Wakes the subscriptions that watch a consultation. `async with` listens for notifications, and reconnects
+    after a failure, until the block ends.
     """
 
     def __init__(self, listen: Listen) -> None:
@@ -63,7 +62,7 @@ class ChangeFeed:
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        """Start to listen without waiting for the connection."""
+        """Start to listen for notifications without waiting for the connection."""
         self._task = asyncio.create_task(self._run())
         return self
 
@@ -125,9 +124,10 @@ class RecordingChanges:
     ) -> AsyncGenerator[Recording]:
         """Yield the newest recording of the consultation, if there is one, and then each recording that changes.
 
-        The start counts as one page of the quota, and later changes count as none. The generator ends only by
-        raising: NotFound or RateLimited at the start, and Unauthenticated or Forbidden when the session ends. It
-        waits while the database is unreachable, and for a slot before each read.
+        The start of a subscription counts as one page against the quota, and later changes do not count. The
+        generator ends only by raising: NotFound or RateLimited at the start, and Unauthenticated or Forbidden when
+        the session ends. The generator waits while the database is unreachable, and waits for a slot before each
+        read.
         """
         with self._feed.watch(consultation_id) as changed:
             sent: Versions = {}
@@ -186,7 +186,7 @@ async def _read(tx: Transaction, ids: list[UUID], selection: RecordingSelection)
 
 
 async def _run_to_end(slot: Slot, reading: Coroutine[None, None, list[Recording]]) -> list[Recording]:
-    """Run the read to its end even if the client disconnects, so that its audit row is written."""
+    """Run a read to its end even if the client disconnects, so that the audit row of the read is written."""
     task = asyncio.create_task(_read_in_slot(slot, reading))
     task.add_done_callback(lambda done: done.cancelled() or done.exception())
     return await asyncio.shield(task)

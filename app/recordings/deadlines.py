@@ -1,4 +1,4 @@
-"""Defines how long a recording may stay in each state, and what happens then. Pure.
+"""Defines how long a recording may stay in each state, and what happens after this deadline. Pure.
 
 Every state that is not terminal has a deadline, so no recording is stuck if LiveKit reports nothing more.
 """
@@ -14,11 +14,11 @@ START_UNKNOWN = "egress_start_unknown"
 
 @dataclass(frozen=True)
 class Deadlines:
-    """The longest time in each state. `recording` limits a recording to four hours, and the upload credentials live
-    longer.
+    """The longest time that a recording may stay in each state. `recording` limits a recording to four hours, and
+    the recorder's upload credentials stay valid for longer.
 
-    `unlisted_start` applies to a start that LiveKit's list does not show, and `unreadable_start` while the list
-    cannot be read.
+    `unlisted_start` applies to a start that LiveKit's list does not show, and `unreadable_start` applies while this
+    list cannot be read.
     """
 
     requested: timedelta = timedelta(minutes=15)
@@ -39,9 +39,9 @@ def apply_deadline(
     is_room_in_use: bool = False,
     is_listed: bool = True,
 ) -> Recording:
-    """Return the recording after its deadline, or the unchanged recording before it.
-
-    `is_room_in_use` says that a participant publishes. `is_listed` says that LiveKit's list could be read.
+    """Return the recording with its deadline applied, or the unchanged recording before the deadline.
+    `is_room_in_use` says that a participant publishes sound or video in the room. `is_listed` says that LiveKit's
+    list could be read.
     """
     age = now - recording.status_at
     match recording.status:
@@ -64,7 +64,9 @@ def apply_deadline(
 
 
 def _end_unlisted_start(recording: Recording) -> Recording:
-    """End a start that LiveKit never confirmed: ABORTED if it was stopped, otherwise FAILED."""
+    """End a recording if LiveKit never confirmed its start: ABORTED if the recording was stopped, and FAILED if
+    not.
+    """
     if recording.status is RecordingStatus.STOPPING:
         return replace(recording, status=RecordingStatus.ABORTED)
     return mark_failed(recording, START_UNKNOWN)

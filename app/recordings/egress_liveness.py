@@ -30,14 +30,16 @@ ASKED_AT_ONCE: Final = 20
 
 @dataclass(frozen=True)
 class _MissingEgress:
-    """Since when an egress is missing, and in how many passes."""
+    """The time since which an egress is missing, and the number of passes in which it was missing."""
 
     since: datetime
     passes: int
 
 
 class EgressLiveness:
-    """Observes egresses over several passes. A new leader begins without this memory, and only waits longer."""
+    """Observes egresses over several passes of the reconciler. A new leader begins without the observations of the
+    former leader, and only waits longer.
+    """
 
     def __init__(self, livekit: LiveKit) -> None:
         self._livekit = livekit
@@ -45,7 +47,7 @@ class EgressLiveness:
         self._shows_recorders = False
 
     def forget(self) -> None:
-        """Clear the memory, for a process that has just become the leader."""
+        """Clear the observations of earlier passes, for a process that has just become the leader."""
         self._missing = {}
 
     def keep_only(self, unfinished: set[UUID]) -> None:
@@ -74,10 +76,9 @@ class EgressLiveness:
         return dict(zip(asked, await asyncio.gather(*asked.values()), strict=True))
 
     async def _is_alive(self, recording: Recording, egress: EgressSnapshot) -> bool | None:
-        """Ask the recording process. If it does not answer, ask LiveKit's server whether it is connected to the
-        recorder.
-
-        An ending egress refuses that question, so it gets a second stop instead, which changes nothing.
+        """Ask the recorder of an egress whether it lives. If the recorder does not answer, ask LiveKit's server
+        whether the recorder is connected to the room. The recorder of an ending egress refuses the question. An
+        ending egress gets a second stop request instead, which changes nothing.
         """
         if egress.status == "ending":
             answers = await self._accepts_stop(egress.egress_id)
@@ -104,11 +105,12 @@ class EgressLiveness:
     ) -> bool:
         """Return whether the egress of a recording is missing in this pass.
 
-        An egress without a sign of life is missing, and one with a sign of life never is. If LiveKit does not say,
-        an egress is missing if it is not listed, if it is listed as running while its room is gone, or if it is not
-        in its room. The last case counts only if this LiveKit has shown a recorder before, and an egress that is
-        listed in its room is then never missing. An egress that is listed as ending may have left its room to
-        upload, and only its deadline ends it.
+        An egress is missing if its recorder is known to be dead, and not missing if its recorder is known to live.
+        If LiveKit does not say whether the recorder lives, an egress is missing in three cases: LiveKit does not
+        list the egress, LiveKit lists the egress as running while the room is gone, or the recorder is not in the
+        room. The third case counts only if this LiveKit has listed a recorder in a room before. An egress with its
+        recorder in the room is never missing. An egress that is listed as ending may have left its room to upload,
+        and only the recording's deadline ends it.
         """
         is_there = any(is_recorder(one) and one.identity == recording.egress_id for one in people)
         self._shows_recorders = self._shows_recorders or is_there
@@ -122,9 +124,9 @@ class EgressLiveness:
         return not (is_alive if is_alive is not None else is_there or is_listed)
 
     def is_dead(self, recording_id: UUID, *, is_silent: bool, is_listed: bool, now: datetime) -> bool:
-        """Count a pass in which the egress is missing. Return whether it was missing often and long enough.
-
-        `is_silent` says that its recorder gives no sign of life, and `is_listed` that LiveKit lists the egress.
+        """Count a pass in which the egress is missing. Return whether the egress was missing in enough passes and
+        for long enough. `is_silent` says that the egress's recorder gives no sign of life, and `is_listed` that
+        LiveKit lists the egress.
         """
         known = self._missing.get(recording_id, _MissingEgress(now, 0))
         missing = replace(known, passes=known.passes + 1)
@@ -133,5 +135,5 @@ class EgressLiveness:
         return missing.passes >= MISSES and now - missing.since >= patience
 
     def mark_present(self, recording_id: UUID) -> None:
-        """End the count of passes, because the egress is not missing."""
+        """End the count of passes in which an egress was missing, because the egress is not missing now."""
         self._missing.pop(recording_id, None)

@@ -1,8 +1,8 @@
 """Starts the egress of a recording in LiveKit.
 
 A start commits its intent, calls LiveKit without an open transaction, and commits the result under the row's lock.
-A start that runs twice, or that was killed and runs again, gives the same result. The job searches LiveKit for a
-first egress before it starts a second one. All times are the database's.
+A start that runs twice, or that was killed and runs again, gives the same result. Before a second request, the job
+searches LiveKit for an egress that the first request started. All times come from the database's clock.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -40,7 +40,7 @@ NO_EGRESS = "livekit_no_egress"
 
 @dataclass(frozen=True)
 class _Attempt:
-    """A start that may continue. `waited` is the time since the last request to LiveKit."""
+    """The start of a recording that may continue. `waited` is the time since the last request to LiveKit."""
 
     recording: Recording
     object_key: str
@@ -83,9 +83,8 @@ class EgressStarter:
 
     async def start(self, recording_id: UUID) -> None:
         """Start an egress, or adopt one that LiveKit already runs for this recording. For a video, also request the
-        sound.
-
-        Raises Timeout or UpstreamFailed if it is unknown whether LiveKit started. The job then runs again.
+        sound recordings beside it. Raises Timeout or UpstreamFailed if it is unknown whether LiveKit started the
+        egress. After these errors, the job runs again.
         """
         attempt = await self._open_attempt(recording_id)
         if attempt is None:
@@ -109,9 +108,9 @@ class EgressStarter:
             await self._rooms.check_room(after.room_name)
 
     async def give_up(self, recording_id: UUID, reason: str) -> None:
-        """End a start after its last attempt: FAILED with the reason if LiveKit was never called.
-
-        If LiveKit was called, it is unknown whether it started, and a deadline ends the start (deadlines.py).
+        """End the start of a recording after the last attempt. If LiveKit was never called, the recording becomes
+        FAILED with the reason. If LiveKit was called, it is unknown whether the egress started, and a deadline ends
+        the start (deadlines.py).
         """
         await self._transitions.apply(recording_id, partial(_fail_if_never_asked, reason))
 
@@ -124,7 +123,7 @@ class EgressStarter:
             return _Attempt(recording, await store.read_object_key(tx, recording_id), waited)
 
     async def _find_egress(self, attempt: _Attempt) -> EgressSnapshot | None:
-        """Return the egress that LiveKit runs for this recording under any of its keys."""
+        """Return the egress that LiveKit runs for this recording under any of the recording's object keys."""
         if attempt.is_first:
             return None
         wanted = media_of_key(attempt.object_key)
@@ -173,7 +172,7 @@ class EgressStarter:
     async def _grant_permit(self, attempt: _Attempt, people: Sequence[ParticipantSnapshot]) -> _Permit | None:
         """Commit that LiveKit is called now, and return the permission with the object key.
 
-        Return None if the recording changed meanwhile. Also return None if law 6 forbids the start or the
+        Return None if the recording has changed meanwhile. Also return None if a consent is missing (law 6) or the
         microphone track is gone; the recording is then ABORTED.
         """
         recording = attempt.recording
@@ -199,14 +198,16 @@ class EgressStarter:
             return _Permit(key, identities)
 
     async def _refuse_start(self, recording_id: UUID, reason: str) -> None:
-        """Mark a definite refusal: FAILED, or ABORTED if the recording was stopped meanwhile. Does nothing if an
-        earlier request succeeded.
+        """Mark the recording after LiveKit has definitely refused the start: FAILED, or ABORTED if the recording
+        was stopped meanwhile. The method does nothing if an earlier request succeeded.
         """
         await self._transitions.apply(recording_id, partial(_end_unless_begun, reason))
 
 
 def _has_track(recording: Recording, people: Iterable[ParticipantSnapshot]) -> bool:
-    """Return whether the microphone track is published. True for a recording of another medium."""
+    """Return whether the microphone track is published. The result is True for a recording of another medium than
+    MICROPHONE.
+    """
     return recording.medium is not Medium.MICROPHONE or any(
         one.identity == str(recording.participant_id) and recording.track_sid in one.microphones
         for one in people

@@ -23,19 +23,21 @@ LONGEST_STOP_PAUSE: Final = timedelta(hours=1)
 
 @dataclass(frozen=True)
 class _RequestedStop:
-    """An egress that was asked to stop: when last, and how often."""
+    """An egress that was asked to stop, with the time of the last request and the number of requests."""
 
     asked_at: datetime
     times: int
 
     def is_due(self, now: datetime) -> bool:
-        """Return whether the pause after the last request is over. There is no pause after the first request."""
+        """Return whether the pause after the last stop request is over. After the first stop request there is no
+        pause.
+        """
         growing = STOP_PAUSE * ((1 << min(self.times - 1, 10)) // 2)
         return now - self.asked_at >= min(growing, LONGEST_STOP_PAUSE)
 
 
 class EgressStops:
-    """Asks egresses to stop, with growing pauses. A new leader begins without the memory of earlier requests."""
+    """Asks egresses to stop, with growing pauses. A new leader begins without the memory of earlier stop requests."""
 
     def __init__(self, database: Database, livekit: LiveKit) -> None:
         self._database = database
@@ -43,7 +45,7 @@ class EgressStops:
         self._requested: dict[str, _RequestedStop] = {}
 
     def forget(self) -> None:
-        """Clear the memory, for a process that has just become the leader."""
+        """Clear the memory of stop requests, for a process that has just become the leader."""
         self._requested = {}
 
     def keep_only(self, running: set[str]) -> None:
@@ -66,9 +68,9 @@ class EgressStops:
         report.strays_stopped += await self.stop(egress.egress_id, now, report)
 
     async def stop(self, egress_id: str, now: datetime, report: ReconcileReport) -> bool:
-        """Ask an egress to stop if the pause since the last request is over. Return whether LiveKit stops it.
-
-        Raises the error of the first request. The error of a later request is counted and not logged again.
+        """Ask an egress to stop if the pause since the last stop request is over. Return whether LiveKit stops the
+        egress. Raises the error of the first stop request. The error of a later stop request is counted and not
+        logged again.
         """
         before = self._requested.get(egress_id)
         if before is not None and not before.is_due(now):

@@ -1,7 +1,7 @@
 """Applies LiveKit's list to recordings, and stops egresses.
 
-A webhook is only a hint. After each event the worker reads LiveKit's list, and only the list moves a recording
-(law 5).
+A webhook of LiveKit is only a hint. After each webhook event the worker reads LiveKit's list of egresses, and only
+this list changes the status of a recording (law 5).
 """
 
 from uuid import UUID
@@ -24,8 +24,8 @@ class EgressUpdates:
         self._transitions = transitions
 
     async def stop(self, recording_id: UUID) -> None:
-        """Stop the egress. Does nothing while a start is in progress, because the start job stops its egress
-        itself.
+        """Stop the egress. The method does nothing while a start is in progress, because the start job then stops
+        its egress itself.
         """
         async with self._database.as_service("stop_recording") as tx:
             recording = await store.lock(tx, recording_id)
@@ -41,7 +41,9 @@ class EgressUpdates:
             await self._apply_all(await self._livekit.list_egress(egress_id=recording.egress_id))
 
     async def apply_event(self, event_id: str) -> None:
-        """Read LiveKit's list after an event. Only the list moves a recording (law 5)."""
+        """Read LiveKit's list of egresses after a webhook event. Only this list changes the status of a recording
+        (law 5).
+        """
         async with self._database.as_service("follow_egress") as tx:
             event = await store.read_event(tx, event_id)
         match event:
@@ -51,7 +53,9 @@ class EgressUpdates:
                 await self._apply_all(await self._livekit.list_egress(room_name=room_name))
 
     async def apply(self, egress: EgressSnapshot) -> Recording | None:
-        """Apply the listed state of one egress. Return the recording afterwards, or None if the egress is not ours."""
+        """Apply the state that LiveKit lists for one egress. Return the recording afterwards, or None if the egress
+        is not ours.
+        """
         media = media_of_key(egress.object_key)
         if media is None:
             return None
@@ -70,7 +74,7 @@ class EgressUpdates:
             await self.apply(egress)
 
     async def _is_superseded(self, recording_id: UUID, egress: EgressSnapshot) -> bool:
-        """Return whether the egress belongs to an earlier request while a later request is unanswered."""
+        """Return whether the egress belongs to an earlier start request while a later start request is unanswered."""
         async with self._database.as_service("move_recording") as tx:
             recording = await store.lock(tx, recording_id)
             if recording is None or not recording.status.is_live or recording.egress_id is not None:

@@ -10,7 +10,9 @@ MediaId = tuple[UUID, Medium]
 
 
 def media_of_key(object_key: str | None) -> MediaId | None:
-    """Return the recording to which the object belongs, or None for a key that we did not give to LiveKit."""
+    """Return the medium and the id of the recording to which the object belongs, or None for a key that we did not
+    give to LiveKit.
+    """
     key = parse_recording_key(object_key or "")
     file = parse_egress_file(key.file) if key is not None else None
     if key is None or file is None:
@@ -19,13 +21,15 @@ def media_of_key(object_key: str | None) -> MediaId | None:
 
 
 def media_of(recording: Recording) -> MediaId:
-    """Return the medium and the id of a recording."""
+    """Return the medium of a recording, and the id that is in the recording's object key."""
     video_id = recording.video_id if recording.medium is Medium.SPEAKERS else None
     return video_id or recording.id, recording.medium
 
 
 def sound_type(object_key: str) -> str | None:
-    """Return the content type of a sound object, or None for a video. LiveKit stores sound in MP4 as `video/mp4`."""
+    """Return the content type of a sound object, or None for a video. LiveKit stores a sound object in MP4 with the
+    content type `video/mp4`.
+    """
     media = media_of_key(object_key)
     if media is None or media[1] is Medium.VIDEO:
         return None

@@ -25,12 +25,12 @@ class RecordingStatus(StrEnum):
 
     @property
     def is_live(self) -> bool:
-        """Return whether something may be recorded now. A consultation has at most one live video."""
+        """Return whether sound or video may be recorded in this status. A consultation has at most one live video."""
         return self in _LIVE
 
     @property
     def is_terminal(self) -> bool:
-        """Return whether the status is final. LOST is final unless the object appears."""
+        """Return whether the status is final. The status LOST is final unless the recording's object appears."""
         return self not in _LIVE and self is not RecordingStatus.VERIFYING
 
 
@@ -40,8 +40,8 @@ _LIVE = frozenset(
 
 
 class Medium(StrEnum):
-    """The medium: the video of the room with its mixed sound, the sound of one microphone track, or two channels of
-    sound.
+    """The medium of a recording: the video of the room with its mixed sound, the sound of one microphone track, or
+    two channels of sound.
     """
 
     VIDEO = "VIDEO"
@@ -51,10 +51,9 @@ class Medium(StrEnum):
 
 @dataclass(frozen=True)
 class SoundMode:
-    """How the settings let the sound beside a video be recorded.
-
-    `file_type` is the type of a MICROPHONE recording. `is_routed` selects one SPEAKERS recording, with the doctor
-    left and the patient right, instead of a MICROPHONE recording for each track.
+    """How the sound beside a video is recorded, according to the settings. `file_type` is the file type of a
+    MICROPHONE recording. `is_routed` selects one SPEAKERS recording, with the doctor left and the patient right,
+    instead of a MICROPHONE recording for each track.
     """
 
     file_type: Literal["mp4", "ogg"] = "mp4"
@@ -70,7 +69,7 @@ class RecordingSource(StrEnum):
 
 @dataclass(frozen=True)
 class RecordedConsultation:
-    """The consultation of a recording, as the recording shows it."""
+    """The fields of the consultation that a recording shows."""
 
     id: UUID
     external_id: str
@@ -92,8 +91,8 @@ class SpeakerParticipant:
 class SpeakerSound:
     """A sound recording beside a video, with its own status, object and error.
 
-    `participant` and `track_sid` are None for SPEAKERS, which contains several people on two channels. The duration
-    is in seconds and the size in bytes.
+    `participant` and `track_sid` are None for a SPEAKERS recording, which contains several people on two channels.
+    The duration is in seconds and the size in bytes.
     """
 
     id: UUID
@@ -123,12 +122,11 @@ class TranscriptionStatus(StrEnum):
 
 @dataclass(frozen=True)
 class Transcription:
-    """The state of a recording's transcription: finished pieces of all pieces, None before the sound was planned.
-
-    `error` is the code of the reason if it FAILED or is OFF, or if the last retry of a READY transcript ended
-    early. `attempt` counts from 1. `unused_track_count` is the number of audio tracks that could not be decoded and
-    that the transcript lacks. `unintelligible_count` is the number of turns without text. `is_retried` says that
-    these turns are being retried.
+    """The state of a recording's transcription. `chunks_total` is None before the sound was divided into chunks.
+    `error` is the code of the reason if the transcription FAILED or is OFF, or if the last retry of a READY
+    transcript ended early. `attempt` counts from 1. `unused_track_count` is the number of audio tracks that could
+    not be decoded and that the transcript lacks. `unintelligible_count` is the number of turns without text.
+    `is_retried` says that the turns without text are being transcribed again.
     """
 
     status: TranscriptionStatus
@@ -144,15 +142,16 @@ class Transcription:
 
 @dataclass(frozen=True)
 class Recording:
-    """A recording. In a list, a field that was not selected has its default.
+    """A recording. In a list, a field that the client did not select has its default value.
 
-    The duration is in seconds and the size in bytes. `video_id` is the video of a MICROPHONE or SPEAKERS recording. A
-    MICROPHONE recording has the `participant_id` of its publisher and LiveKit's `track_sid`. `is_routed` is true
-    for SPEAKERS with the doctor on the left channel and the patient on the right. `error` is the code of what went
-    wrong or stopped the recording; a READY recording can also have one. `interrupted` says that a part is missing
-    inside the recording, and `recorder_sid` is the participant SID of its recorder in the room. `status_at` is when
-    it reached its status. `expected_sha256` is the digest that an import declared. `stored_at` is when its object
-    was stored, by the bucket's clock. `due_at` is when its retention term ends.
+    The duration is in seconds and the size in bytes. `video_id` is the video of a MICROPHONE or SPEAKERS recording.
+    A MICROPHONE recording has the `participant_id` of its publisher and LiveKit's `track_sid`. `is_routed` is true
+    for a SPEAKERS recording with the doctor on the left channel and the patient on the right. `error` is the code
+    of the problem, or of the reason why the recording was stopped; a READY recording can also have an error.
+    `interrupted` says that the recording has a gap inside. `recorder_sid` is the participant SID of the recorder in
+    the room. `status_at` is when the recording reached its status. `expected_sha256` is the digest that an import
+    declared. `stored_at` is when the recording's object was stored, by the bucket's clock. `due_at` is when the
+    retention term of the recording ends.
     """
 
     id: UUID
@@ -192,7 +191,7 @@ class Recording:
 
 @dataclass(frozen=True)
 class StoredMedia:
-    """The metadata of the object in the bucket."""
+    """The metadata of a recording's object in the bucket."""
 
     exists: bool
     size_bytes: int | None
@@ -208,7 +207,9 @@ class RecordingSelection:
 
 @dataclass(frozen=True)
 class RecordingFilter:
-    """A filter for recordings; None matches all. Times are those of the request, and `until` is exclusive."""
+    """A filter for recordings. A field that is None matches all recordings. `since` and `until` are compared with
+    the time at which the recording was requested, and `until` is exclusive.
+    """
 
     statuses: tuple[RecordingStatus, ...] | None = None
     consultation_id: UUID | None = None
@@ -219,7 +220,7 @@ class RecordingFilter:
 
     @property
     def parameters(self) -> dict[str, object]:
-        """Return the parameters of the SQL statement."""
+        """Return the filter's values as parameters of the SQL statement."""
         return {
             **asdict(self),
             "statuses": None if self.statuses is None else list(dict.fromkeys(self.statuses)),

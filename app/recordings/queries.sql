@@ -8,7 +8,7 @@ from (
 ) as y;
 
 -- name: speaker_sounds
--- Returns the sound beside the video p as one JSON array, oldest first.
+-- Returns the sound recordings beside the video p as one JSON array, oldest first.
 select coalesce(json_agg(y order by y.created_at, y.id), '[]')
 from (
     select
@@ -35,7 +35,7 @@ from (
 ) as y;
 
 -- name: read_recording
--- Returns a recording; no row if it is hidden.
+-- Returns a recording; no row if the recording is hidden from the caller.
 select r.* from resguardo.recordings as r where r.id = %(id)s;
 
 -- name: insert_recording
@@ -57,7 +57,8 @@ where
 select private.assign_object_key(%(id)s);
 
 -- name: release_object_key
--- Returns the object key of a recording: null if it is hidden, an empty text if it is not READY.
+-- Returns the object key of a recording: null if the recording is hidden from the caller, an empty text if the
+-- recording is not READY.
 select private.release_object_key(%(action)s, %(id)s, %(totp_max_age_seconds)s);
 
 -- name: read_unready_reason
@@ -102,7 +103,7 @@ order by r.created_at asc, r.medium desc;
 update resguardo.recordings set status = %(status)s where id = %(id)s;
 
 -- name: update_recording
--- Sets all columns that the worker may change.
+-- Sets all columns of a recording that the worker may change.
 update resguardo.recordings
 set
     status = %(status)s,
@@ -147,11 +148,12 @@ where
 select private.change_object_key(%(id)s, %(key)s);
 
 -- name: request_recording
--- Requests the automatic recording of a consultation and returns its id; null if there is none to make.
+-- Requests the automatic recording of a consultation and returns its id; null if no automatic recording may be
+-- requested.
 select private.request_recording(%(consultation_id)s);
 
 -- name: request_sound
--- Requests the sound recordings beside a video and returns how many.
+-- Requests the sound recordings beside a video and returns how many it requested.
 select private.request_sound(
     %(video_id)s, %(identities)s::text[], %(track_sids)s::text[], %(sound_file)s, %(is_routed)s
 );
@@ -175,7 +177,7 @@ from unnest(
 ) as e (event_id, event, egress_id, room_name, occurred_at);
 
 -- name: watch_consultation
--- Returns the consultation that a subscription watches; no row if it is hidden.
+-- Returns the consultation that a subscription watches; no row if the consultation is hidden from the caller.
 select c.id, c.patient_id from resguardo.consultations as c where c.id = %(consultation_id)s;
 
 -- name: videos_of_consultation

@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class ReconcileReport:
-    """The counts of one pass."""
+    """The counts of one pass of the reconciler."""
 
     egresses: int = 0
     unfinished: int = 0
@@ -29,7 +29,7 @@ class ReconcileReport:
 
     @asynccontextmanager
     async def log_errors(self, what: str) -> AsyncIterator[None]:
-        """Log an error of one recording and continue with the others. The next pass tries again."""
+        """Log an error of one recording and continue with the others. The next pass tries the recording again."""
         try:
             yield
         except AppError as error:

@@ -1,8 +1,8 @@
 """Reads LiveKit's list periodically and moves each recording to the listed state (law 5).
 
 The reconciler finds everything that a webhook would have reported, so losing all webhooks loses nothing. If
-LiveKit's list cannot be read, a pass concludes nothing. An egress must be missing several times before its
-recording is LOST. Rooms of other deployments in the same LiveKit project are ignored.
+LiveKit's list cannot be read, a pass applies only the deadlines. An egress must be missing in several passes before
+its recording is LOST. Rooms of other deployments in the same LiveKit project are ignored.
 """
 
 import logging
@@ -35,8 +35,9 @@ log = logging.getLogger(__name__)
 class _Pass:
     """The results of reading LiveKit in one pass.
 
-    `listed` has the egresses by their ids. `alive` says for a recording whether its recorder lives, or None if
-    LiveKit does not say. `people` are those of each room, or None if LiveKit did not answer.
+    `listed` contains the egresses by their ids. `alive` says for each recording whether its recorder lives; None
+    means that LiveKit does not say. `people` contains the people in each room; None means that LiveKit did not
+    answer.
     """
 
     now: datetime
@@ -48,7 +49,7 @@ class _Pass:
 
 
 class Reconciler:
-    """Runs one pass after another, as the worker. `deployment` is the prefix of our rooms."""
+    """Runs the reconciler's passes, as the worker. `deployment` is the prefix of our room names."""
 
     def __init__(
         self,
@@ -76,14 +77,14 @@ class Reconciler:
         self._liveness = EgressLiveness(livekit)
 
     def forget(self) -> None:
-        """Clear the memory, for a process that has just become the leader."""
+        """Clear the memory of earlier passes, for a process that has just become the leader."""
         self._stops.forget()
         self._liveness.forget()
 
     async def run_once(self) -> ReconcileReport:
         """Run one pass. Raises UpstreamFailed and Timeout if LiveKit or the database cannot be read.
 
-        Deadlines take effect even if LiveKit does not answer, and nothing else is concluded then.
+        If LiveKit does not answer, a pass applies only the deadlines.
         """
         report = ReconcileReport()
         try:
@@ -116,8 +117,8 @@ class Reconciler:
     async def _list_egresses(self) -> list[EgressSnapshot]:
         """Return the egresses of our rooms, running ones first.
 
-        The list is read before the intents. An intent is committed before LiveKit is called, so every listed egress
-        of ours has its intent among those read.
+        LiveKit's list is read before the intents in the database. An intent is committed before LiveKit is called,
+        so the intent of every listed egress of ours is found.
         """
         listed = [one for one in await self._livekit.list_egress() if self._is_ours(one.room_name)]
         return sorted(listed, key=lambda one: one.is_over)
@@ -155,7 +156,9 @@ class Reconciler:
             await self._stops.stop(egress.egress_id, now, report)
 
     async def _check_recording(self, as_listed: Recording, read: _Pass) -> None:
-        """Check whether a recording is missing or overdue. The people of each room are read once in each pass."""
+        """Check whether a recording's egress is missing, and whether the recording is overdue. The people of each
+        room are read once in each pass.
+        """
         recording = await self._read_again(as_listed)
         if recording is None:
             return
@@ -196,7 +199,7 @@ class Reconciler:
         report.overdue += after is not None and after.status is not recording.status
 
     async def _read_again(self, recording: Recording) -> Recording | None:
-        """Return the present recording. Sound whose video is no longer recorded is stopped first."""
+        """Return the present recording. A sound recording is stopped first if its video is no longer recorded."""
         async with self._database.as_service("reconcile") as tx:
             if recording.video_id is not None:
                 video = await store.lock(tx, recording.video_id)
@@ -214,8 +217,8 @@ class Reconciler:
         return None
 
     async def _end_dead(self, recording_id: UUID, report: ReconcileReport) -> None:
-        """End the recording of an egress that will never end: its upload is verified. Without an upload the recording
-        is LOST.
+        """End the recording of a dead egress. If the egress has uploaded an object, the object is verified. Without
+        an upload, the recording is LOST.
         """
         is_there = await self._is_stored(recording_id)
         await self._transitions.apply(recording_id, partial(_end_dead_egress, is_there))

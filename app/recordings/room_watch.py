@@ -1,7 +1,8 @@
 """Checks who is in the room during a recording (law 6), and starts recordings automatically.
 
-The consents were checked at the start. This module checks people who join later. If anyone in the room has not
-consented, or is unknown, the recording is stopped, and its error tells the doctor the reason.
+The start of a recording checks the consents of the people in the room, and this module checks people who join
+later. If anyone in the room has not consented, or is unknown, the module stops the recording, and the recording's
+error tells the doctor the reason.
 """
 
 from collections.abc import Iterable
@@ -18,7 +19,7 @@ from app.recordings.transitions import note_recorder
 
 
 class RoomWatch:
-    """Checks our rooms, as the worker."""
+    """Checks the LiveKit rooms of this deployment, as the worker."""
 
     def __init__(self, database: Database, livekit: LiveKit, sound: SoundMode | None = None) -> None:
         self._database = database
@@ -33,10 +34,9 @@ class RoomWatch:
             await self.check_room(event[1])
 
     async def check_room(self, room_name: str) -> str | None:
-        """Stop or start recordings according to the people in the room. Return what was done, or None.
-
-        For a live video, also request the sound of newly published microphones. Raises UpstreamFailed and Timeout
-        if LiveKit does not answer; nothing is done then.
+        """Stop or start recordings according to the people in the room. Return the reason of the stop or start, or
+        None if the check changed nothing. For a live video, also request the sound of newly published microphones.
+        Raises UpstreamFailed and Timeout, and changes nothing, if LiveKit does not answer.
         """
         async with self._database.as_service("watch_room") as tx:
             consultation_id = await store.find_watched_consultation(tx, room_name)
@@ -62,8 +62,8 @@ class RoomWatch:
         return "auto_record" if begun else requested
 
     async def _request_recording(self, room_name: str, consultation_id: UUID) -> UUID | None:
-        """Request the recording if the doctor and the patient are connected. After a crash LiveKit lists people who
-        have gone.
+        """Request the recording if the doctor and the patient are connected. After a crash, LiveKit still lists
+        people who have left the room.
         """
         there = {one.identity for one in await self._livekit.connected(room_name) if not is_recorder(one)}
         async with self._database.as_service("watch_room") as tx:
@@ -75,7 +75,9 @@ class RoomWatch:
             return await store.request_recording(tx, consultation_id)
 
     async def _request_sound(self, video_id: UUID, people: Iterable[ParticipantSnapshot]) -> str | None:
-        """Request the sound in a separate transaction, because it locks the consultation before the recordings."""
+        """Request the sound recordings in a separate transaction, because this request locks the consultation
+        before the recordings.
+        """
         microphones = [(one.identity, track_sid) for one in people for track_sid in one.microphones]
         if not microphones and not self._sound.is_routed:
             return None
@@ -84,7 +86,7 @@ class RoomWatch:
         return "separate_speakers" if requested else None
 
     async def list_people(self, room_name: str) -> list[ParticipantSnapshot]:
-        """Return the people in the room, without recorders."""
+        """Return the people in the room, without LiveKit's recorders."""
         return [one for one in await self._list_present(room_name) if not is_recorder(one)]
 
     async def _list_present(self, room_name: str) -> list[ParticipantSnapshot]:
@@ -95,7 +97,9 @@ class RoomWatch:
 async def _store_recorder(
     tx: Transaction, recording: Recording, present: list[ParticipantSnapshot]
 ) -> Recording:
-    """Store the SID of the recorder in the room. Return the recording, `interrupted` if the recorder came back."""
+    """Store the SID of the recorder in the room. Return the recording, which is `interrupted` if the recorder left
+    the room and came back.
+    """
     after = recording
     for somebody in present:
         if is_recorder(somebody) and somebody.identity == recording.egress_id:

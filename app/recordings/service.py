@@ -36,8 +36,8 @@ class PurposeOfUse(StrEnum):
 
 @dataclass(frozen=True)
 class DownloadUrl:
-    """A presigned GET. Everyone who has the URL can download the file until it expires, even after the session has
-    ended.
+    """A presigned URL for a download. Everyone who has the URL can download the file until it expires, even after
+    the session has ended.
     """
 
     url: str
@@ -46,7 +46,7 @@ class DownloadUrl:
 
 class Recordings:
     """The service. `url_lifetime_seconds` is 1 to 900. `has_routes` says that the sound is recorded with LiveKit's
-    routes.
+    audio routes, as a SPEAKERS recording.
     """
 
     def __init__(
@@ -96,10 +96,9 @@ class Recordings:
     async def start(
         self, asker: Asker, consultation_id: UUID, selection: RecordingSelection = _PLAIN
     ) -> Recording:
-        """Store a requested recording and queue the call to LiveKit.
-
-        The worker requests the sound beside it. Raises NotFound, Forbidden (consent_missing, with the roles) and
-        Conflict (live_recording_exists, with its id; speakers_with_guests).
+        """Store a requested video and queue the job that asks LiveKit to start. The worker requests the sound
+        recordings beside the video later. Raises NotFound, Forbidden (consent_missing, with the roles) and Conflict
+        (live_recording_exists, with its id; speakers_with_guests).
         """
         access = permissions.START_RECORDING.on(consultation_id)
         async with self._database.as_user(asker, access) as tx:
@@ -127,7 +126,8 @@ class Recordings:
     async def stop(
         self, asker: Asker, recording_id: UUID, selection: RecordingSelection = _PLAIN
     ) -> Recording:
-        """Store the stop and queue the call to LiveKit. A second stop, or one after the end, changes nothing.
+        """Store the stop and queue the job that asks LiveKit to stop. A second stop, or a stop after the end of the
+        recording, changes nothing.
 
         Raises NotFound.
         """
@@ -144,7 +144,8 @@ class Recordings:
     async def issue_download_url(
         self, asker: Asker, recording_id: UUID, purpose: PurposeOfUse
     ) -> DownloadUrl:
-        """Return a presigned URL. The audit row with the person and the purpose is committed before.
+        """Return a presigned URL for a download. The audit row with the person and the purpose is committed before
+        the URL is made.
 
         Raises NotFound, Conflict (recording_not_ready, recording_failed, recording_aborted, recording_lost,
         recording_deleted, recording_being_deleted), Forbidden (totp_stale) and RateLimited (quota_urls).
@@ -163,7 +164,7 @@ class Recordings:
         return DownloadUrl(url, datetime.now(UTC) + timedelta(seconds=lifetime))
 
     async def receive_webhook(self, body: bytes, authorization: str | None) -> bool:
-        """Store a signed LiveKit event in the inbox. Return False if it was already there.
+        """Store a signed LiveKit event in the inbox. Return False if the event was already in the inbox.
 
         Raises Unauthenticated (webhook_signature), InvalidInput (webhook_body, webhook_status). Raises
         UpstreamFailed or Timeout only if the commit failed.
@@ -173,7 +174,7 @@ class Recordings:
     async def _release_key(
         self, asker: Asker, access: Access, recording_id: UUID, *, totp_max_age_seconds: int | None = None
     ) -> str:
-        """Return the object key of a READY recording, after its audit row is committed.
+        """Return the object key of a READY recording, after the audit row is committed.
 
         Raises Conflict only after the commit, so that a refused request also has its audit row.
         """
@@ -188,7 +189,7 @@ class Recordings:
 
 
 async def read_recording(tx: Transaction, recording_id: UUID, selection: RecordingSelection) -> Recording:
-    """Return a recording with its audit row, in the transaction of another noun. Raises NotFound."""
+    """Write the audit row and return a recording, in the transaction of another feature's service. Raises NotFound."""
     return _require_found(await store.read(tx, recording_id, selection, counts_as_page=True))
 
 

@@ -59,7 +59,7 @@ _RECORDINGS: Final = AuditedList(
 async def list_page(
     tx: Transaction, request: PageRequest, wanted: RecordingFilter, selection: RecordingSelection
 ) -> list[Recording]:
-    """Return one row more than requested, newest first, with the audit row."""
+    """Write the audit row and return the rows of a page, newest first, and one more row if another page follows."""
     return await _RECORDINGS.page(
         tx, request.before(wanted.until), wanted.parameters, fields=selection.fields
     )
@@ -72,7 +72,9 @@ async def read(
     action: LiteralString = permissions.READ_RECORDING.action,
     counts_as_page: bool = False,
 ) -> Recording | None:
-    """Return the recording with its audit row, or None if it is hidden or does not exist."""
+    """Write the audit row and return the recording. Return None if the recording does not exist or is hidden from
+    the caller.
+    """
     rows = await _RECORDING.all(
         tx,
         {"id": recording_id},
@@ -107,7 +109,9 @@ async def insert(
 
 
 async def find_live_video(tx: Transaction, consultation_id: UUID) -> UUID | None:
-    """Return the id of the video that is being recorded, or None. Sound that has not ended yet does not count."""
+    """Return the id of the video that is being recorded, or None. A sound recording that has not ended yet does not
+    count.
+    """
     found = await tx.value(_sql["find_live_video"], {"consultation_id": consultation_id})
     return None if found is None else UUID(str(found))
 
@@ -119,7 +123,9 @@ async def release_object_key(
     *,
     totp_max_age_seconds: int | None,
 ) -> str | None:
-    """Return the object key after its audit row: None if the person has no such recording, '' if it is not READY."""
+    """Write the audit row and return the recording's object key. The key is None if the recording is hidden from
+    the caller, and '' if the recording is not READY.
+    """
     key = await tx.value(
         _sql["release_object_key"],
         {
@@ -132,30 +138,34 @@ async def release_object_key(
 
 
 async def read_unready_reason(tx: Transaction, recording_id: UUID) -> str:
-    """Return why the person's recording has no object to open."""
+    """Return the reason why the caller's recording has no object to open."""
     return str(await tx.value(_sql["read_unready_reason"], {"id": recording_id}))
 
 
 async def lock(tx: Transaction, recording_id: UUID) -> Recording | None:
-    """Return the recording, locked until the transaction ends."""
+    """Lock a recording until the transaction ends, and return the recording."""
     rows = _recordings.validate_python(await tx.all(_sql["lock_recording"], {"id": recording_id}))
     return rows[0] if rows else None
 
 
 async def lock_live(tx: Transaction, consultation_id: UUID) -> list[Recording]:
-    """Return the live recordings of a consultation, locked, the video first."""
+    """Lock and return the live recordings of a consultation, the video first."""
     return _recordings.validate_python(
         await tx.all(_sql["lock_live_recordings"], {"consultation_id": consultation_id})
     )
 
 
 async def lock_live_sound(tx: Transaction, video_id: UUID) -> list[Recording]:
-    """Return the live sound recordings beside a video, locked. There are at most 100 (`private.request_sound`)."""
+    """Lock and return the live sound recordings beside a video. A video has at most 100 sound recordings
+    (`private.request_sound`).
+    """
     return _recordings.validate_python(await tx.all(_sql["lock_live_sound"], {"id": video_id}))
 
 
 async def find_by_media(tx: Transaction, media: MediaId) -> UUID | None:
-    """Return the id of the recording that an object key names, or None."""
+    """Return the id of the recording of this medium that has the given id or belongs to the video with that id, or
+    None.
+    """
     media_id, medium = media
     found = await tx.value(_sql["find_recording"], {"media_id": media_id, "medium": medium})
     return None if found is None else UUID(str(found))
@@ -167,12 +177,14 @@ async def list_unfinished(tx: Transaction) -> list[Recording]:
 
 
 async def change_object_key(tx: Transaction, recording_id: UUID, key: str) -> None:
-    """Set the recording's object key. Raises Conflict (object_key_of_another). Needs the worker's role."""
+    """Change the object key of a recording. Raises Conflict (object_key_of_another). Needs the worker's role."""
     await tx.run(_sql["change_object_key"], {"id": recording_id, "key": key})
 
 
 async def request_recording(tx: Transaction, consultation_id: UUID) -> UUID | None:
-    """Request the automatic recording of a consultation once, and return its id, or None. Needs the worker's role."""
+    """Request the automatic recording of a consultation, and return the recording's id. Return None if no automatic
+    recording may be requested. Needs the worker's role.
+    """
     made = await tx.value(_sql["request_recording"], {"consultation_id": consultation_id})
     return None if made is None else UUID(str(made))
 
@@ -197,8 +209,8 @@ async def request_sound(
 
 
 async def find_watched_consultation(tx: Transaction, room_name: str) -> UUID | None:
-    """Return the consultation of a room of ours that is recorded, or will record automatically, or None. Needs the
-    worker's role.
+    """Return the consultation of a room that is being recorded or may still be recorded automatically, or None.
+    Needs the worker's role.
     """
     found = await tx.value(_sql["find_watched_consultation"], {"room_name": room_name})
     return None if found is None else UUID(str(found))
@@ -210,7 +222,7 @@ async def record_stray(tx: Transaction, consultation_id: UUID | None, reason: Li
 
 
 async def update_status(tx: Transaction, recording: Recording) -> None:
-    """Update the status. Needs the doctor's role, which may change nothing else."""
+    """Update the status. Needs the doctor's role, which may change no other column of a recording."""
     await tx.run(_sql["update_status"], {"id": recording.id, "status": recording.status})
 
 
@@ -220,8 +232,8 @@ async def update(tx: Transaction, recording: Recording) -> None:
 
 
 async def read_object_key(tx: Transaction, recording_id: UUID) -> str:
-    """Return the object key after the audit row. Raises NotFound for a recording without a key. Needs the worker's
-    role.
+    """Write the audit row and return the recording's object key. Raises NotFound for a recording without a key.
+    Needs the worker's role.
     """
     key = await tx.value(_sql["read_object_key"], {"id": recording_id})
     if key is None:
@@ -236,7 +248,8 @@ async def read_event(tx: Transaction, event_id: str) -> tuple[str | None, str | 
 
 
 async def receive_events(tx: Transaction, events: list[WebhookEvent]) -> set[str]:
-    """Store events in the inbox and queue their jobs. Return the ids of the events that were not there already.
+    """Store events in the inbox and queue their jobs. Return the ids of the events that were not in the inbox
+    already.
 
     The events are stored in the order of their ids, so that two transactions with the same events cannot deadlock.
     """

@@ -51,7 +51,9 @@ class RecordingJobs:
 
 
 def define_tasks(jobs: RecordingJobs) -> list[Task]:
-    """Return the jobs that start, stop, verify and follow recordings."""
+    """Return the tasks that start, stop and verify recordings, enforce consents and read LiveKit's list after a
+    webhook.
+    """
     return [
         Task(
             "start_recording",

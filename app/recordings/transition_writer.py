@@ -1,7 +1,7 @@
 """Writes each transition of a recording together with its jobs, in one transaction.
 
-Every transition by the worker goes through this module under the row's lock: those of jobs, of the reconciler, and
-of a check of the room.
+Every transition by the worker goes through this module under the row's lock, whether a job, the reconciler or a
+check of the room makes it.
 """
 
 from collections.abc import Awaitable, Callable
@@ -37,7 +37,8 @@ class TransitionWriter:
     ) -> Recording | None:
         """Apply `decide` to the locked recording and the database's time. Return the recording afterwards.
 
-        `object_key` is the key of an egress. The recording gets this key if `decide` assigns the egress to it.
+        `object_key` is the object key of an egress. The recording gets this object key if `decide` assigns the
+        egress to the recording.
         """
         async with self._database.as_service("move_recording") as tx:
             before = await store.lock(tx, recording_id)
@@ -67,7 +68,7 @@ async def write_transition(tx: Transaction, before: Recording, after: Recording)
 
 
 async def stop_sound(tx: Transaction, video: Recording) -> None:
-    """Stop the sound beside a video that is no longer recorded. `video` is locked."""
+    """Stop the sound recordings beside a video that is no longer recorded. `video` is locked."""
     if video.medium is not Medium.VIDEO or video.status in _RECORDED:
         return
     for sound in await store.lock_live_sound(tx, video.id):
@@ -77,8 +78,8 @@ async def stop_sound(tx: Transaction, video: Recording) -> None:
 async def stop_sound_if_video_ended(tx: Transaction, sound: Recording, video: Recording) -> None:
     """Stop one sound recording if its video is no longer recorded. Both are locked.
 
-    The sound gets the error of the video. If neither has an error, sound that has not begun says that it was
-    stopped.
+    The sound recording gets the error of the video. If the video has no error, a sound recording that has not begun
+    gets the error STOPPED_BEFORE_START.
     """
     if video.status not in _RECORDED:
         why = video.error or (None if sound.status is RecordingStatus.RECORDING else STOPPED_BEFORE_START)
@@ -86,7 +87,9 @@ async def stop_sound_if_video_ended(tx: Transaction, sound: Recording, video: Re
 
 
 async def stop_live_recordings(tx: Transaction, live: list[Recording], why: str) -> int:
-    """Stop all live recordings of a consultation, which the caller has locked. Return how many were stopped now."""
+    """Stop all live recordings of a consultation, which the caller has locked. Return how many recordings this call
+    stopped.
+    """
     stopped_now = 0
     for recording in live:
         after = mark_stopped(recording, why)

@@ -1,8 +1,8 @@
 """The transitions between the states of a recording. Pure.
 
-LiveKit's list and the bucket are the truth (law 5). A state follows from their content, by rank and time, and never
-from the order in which reports arrive. A finished recording does not change, and the database refuses any other
-transition.
+LiveKit's list and the bucket are the truth (law 5). The state of a recording follows from the content of the list
+and the bucket, by rank and time, and never from the order in which reports arrive. A finished recording does not
+change. The database refuses any transition that is not in `TRANSITIONS`.
 """
 
 from collections.abc import Mapping
@@ -86,10 +86,10 @@ _OF_EGRESS = {
 
 
 def mark_stopped(recording: Recording, why: str | None = None) -> Recording:
-    """Return the recording after a stop: ended at once if LiveKit was not called yet.
-
-    A stopping or finished recording stays unchanged, so a second stop changes nothing. `why` becomes its error. The
-    doctor gives no reason; a recording that has not begun then says that it was stopped by request.
+    """Return the recording after a stop. If LiveKit was not called yet, the recording ends at once. A stopping or
+    finished recording stays unchanged, so a second stop changes nothing. `why` becomes the error of the recording.
+    `why` is None if the doctor stops the recording; a recording that has not begun then gets the error
+    STOPPED_BY_REQUEST.
     """
     if recording.status is RecordingStatus.REQUESTED:
         return replace(recording, status=RecordingStatus.ABORTED, error=why or STOPPED_BY_REQUEST)
@@ -101,12 +101,11 @@ def mark_stopped(recording: Recording, why: str | None = None) -> Recording:
 
 
 def apply_egress(recording: Recording, egress: EgressSnapshot) -> Recording:
-    """Return the recording after LiveKit's list was read.
-
-    A report of another egress or room, of a lower rank, or of the same rank but older, changes nothing. A higher rank
-    counts whatever its time, because the clock of LiveKit's node may have been set back. An ended egress,
-    successful or not, makes the recording VERIFYING, because the object is checked first. An egress that was
-    aborted and reports no file never had an object. An unknown status changes nothing.
+    """Return the recording with the state of an egress from LiveKit's list. A report of another egress or room, of
+    a lower rank, or of the same rank but older, changes nothing. A report of a higher rank counts whatever its
+    time, because the clock of LiveKit's node may have been set back. An ended egress, successful or not, makes the
+    recording VERIFYING, because the object is checked first. An egress that was aborted and reports no file never
+    had an object. An egress with an unknown status does not change the status of a recording that has started.
     """
     status = max(_after_egress(recording, egress), recording.status, key=_RANK.__getitem__)
     is_old = (
@@ -139,10 +138,11 @@ def mark_verified(
 ) -> Recording:
     """Return READY if the object is as reported, otherwise FAILED (object_size_differs, object_digest_differs).
 
-    `duration_seconds` is the duration in the file, or None. It replaces LiveKit's duration, which was wrong by up
-    to 17 s (livekit/egress 1.9.1, seen 2026-11-29). If no size was reported, because the egress failed or was lost,
-    any size is accepted: READY and truncated. If the file is much shorter than LiveKit reported, the recording is
-    interrupted. A recording in another status than VERIFYING and LOST stays unchanged.
+    `duration_seconds` is the duration in the file, or None. The duration in the file replaces LiveKit's duration,
+    which was wrong by up to 17 s (livekit/egress 1.9.1, seen 2026-11-29). If LiveKit reported no size, because the
+    egress failed or was lost, any size is accepted, and the recording is READY and truncated. If the file is much
+    shorter than LiveKit reported, the recording is interrupted. A recording in another status than VERIFYING and
+    LOST stays unchanged.
     """
     if recording.status not in (RecordingStatus.VERIFYING, RecordingStatus.LOST):
         return recording
@@ -165,9 +165,9 @@ def note_recorder(recording: Recording, participant_sid: str, joined_at: datetim
     """Return the recording after its recorder was seen in the room.
 
     A recorder that comes back, for example after a crash of the server, gets another SID from LiveKit
-    (livekit-server 1.13.5, read 2026-11-29), and the recording is then `interrupted`. It is also `interrupted` if
-    the recorder is seen for the first time and joined after the recording had begun. A recording that has not begun
-    or is not live is never interrupted.
+    (livekit-server 1.13.5, read 2026-11-29), and the recording is then `interrupted`. The recording is also
+    `interrupted` if the recorder is seen for the first time and joined after the recording had begun. A recording
+    that has not begun or is not live is never interrupted.
     """
     if not recording.status.is_live or participant_sid == recording.recorder_sid:
         return recording
@@ -179,7 +179,7 @@ def note_recorder(recording: Recording, participant_sid: str, joined_at: datetim
 
 def set_stored_at(recording: Recording, stored_at: datetime) -> Recording:
     """Return the recording with the time at which its object was stored. A finished recording stays unchanged,
-    except LOST.
+    unless its status is LOST.
     """
     if recording.status not in (RecordingStatus.VERIFYING, RecordingStatus.LOST):
         return recording
@@ -194,8 +194,9 @@ def has_reported_size(recording: Recording, size_bytes: int) -> bool:
 def mark_object_absent(recording: Recording, now: datetime) -> Recording:
     """Return the VERIFYING recording after its object was not found.
 
-    FAILED if LiveKit reported no file. Otherwise the worker waits, and the recording is LOST (object_missing) in
-    the end. An import without an upload is FAILED, because its doctor can import again.
+    If LiveKit reported no file, the recording becomes FAILED. If LiveKit reported a file, the worker waits for the
+    object for `OBJECT_PATIENCE`, and then the recording becomes LOST (object_missing). An import without an
+    uploaded object becomes FAILED, because its doctor can import again.
     """
     if recording.status is not RecordingStatus.VERIFYING:
         return recording
@@ -215,7 +216,7 @@ def mark_failed(recording: Recording, reason: str) -> Recording:
 
 
 def foremost_error(recording: Recording, reason: str) -> str:
-    """Return the error for the doctor: an error of law 6 takes precedence over later errors."""
+    """Return the error that the doctor sees: an error about consent (law 6) takes precedence over later errors."""
     return recording.error if recording.error in CONSENT_REASONS else reason
 
 
@@ -229,7 +230,7 @@ def mark_lost(recording: Recording, reason: str) -> Recording:
 
 
 def require_ready(object_key: str, reason: str = "recording_not_ready") -> str:
-    """Return the object key of a READY recording. Raises Conflict with this reason for an empty key."""
+    """Return the object key of a READY recording. Raises Conflict with the given reason if the object key is empty."""
     if not object_key:
         raise Conflict(reason)
     return object_key
@@ -259,8 +260,8 @@ def _failed_if_overdue(recording: Recording, status: RecordingStatus) -> Recordi
 
 
 def _error_after(recording: Recording, egress: EgressSnapshot) -> str | None:
-    """Return the error. The reason of a stop before the beginning takes precedence over LiveKit's reason. A stop
-    that came too late is not an error.
+    """Return the error. The reason of a stop before the recording began takes precedence over LiveKit's reason. A
+    stop that came too late to prevent the recording is not an error.
     """
     if _found_no_track(recording, egress):
         return recording.error or MICROPHONE_GONE

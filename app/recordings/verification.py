@@ -36,8 +36,8 @@ class RecordingVerifier:
         self._probe = probe
 
     async def verify(self, recording_id: UUID) -> None:
-        """Verify the object: READY if it is complete, opens, and has its SHA-256. Also verifies a LOST recording
-        whose object appeared.
+        """Verify the object of a recording. The recording becomes READY if the object is complete, can be opened,
+        and has the expected SHA-256. The method also verifies a LOST recording whose object has appeared.
 
         Raises UpstreamFailed (object_missing) while the object may still arrive.
         """

@@ -1,7 +1,6 @@
-"""The inbox of LiveKit's events: events that arrive together share one transaction.
-
-While a transaction is running, new events wait for the next one, which stores all of them with one exchange and one
-flush to disk. Each caller is answered when its own event is committed, or with the error.
+"""The inbox of LiveKit's webhook events. Events that arrive together share one transaction. While a transaction is
+running, new events wait for the next transaction, which stores all of them with one exchange and one flush to disk.
+A caller gets its answer when its own event is committed, or when the transaction has failed.
 """
 
 import asyncio
@@ -17,7 +16,7 @@ WAIT_SECONDS = 15.0
 
 
 class WebhookInbox:
-    """The inbox of one process."""
+    """The webhook inbox of one API process."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -25,9 +24,9 @@ class WebhookInbox:
         self._committing: asyncio.Task[None] | None = None
 
     async def receive(self, event: WebhookEvent) -> bool:
-        """Return once the event is committed; False if it was already in the inbox. Raises UpstreamFailed, Timeout.
-
-        After `WAIT_SECONDS` it raises database_slow, and LiveKit sends the event again.
+        """Return True once the event is committed, or False if the event was already in the inbox. Raises
+        UpstreamFailed, Timeout. After `WAIT_SECONDS` the method raises Timeout (database_slow), and LiveKit sends
+        the event again.
         """
         is_new: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting.append((event, is_new))

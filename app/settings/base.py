@@ -16,8 +16,8 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class SettingsError(Exception):
-    """Some settings are missing or wrong. The message has one line for each: its name and the problem, never its
-    value.
+    """Some settings are missing or wrong. The message has one line for each wrong setting: the setting's name and
+    the problem, never the value.
     """
 
 
@@ -72,7 +72,9 @@ class DeploymentSettings(BaseSettings):
 
     @staticmethod
     def _require_role(name: str, read: DatabaseUrl, role: str | None) -> None:
-        """Raise unless the URL's login is the role, or the role, a dot and the project (the form of a pooler)."""
+        """Raise an error unless the login in a database URL is the expected role, or the role, a dot and the
+        project (the form for a pooler).
+        """
         if role is not None and (read.role or "").split(".")[0] != role:
             raise SettingProblem(f"{name}: must log in as {role}")
         if role is not None and not read.password:
@@ -80,7 +82,9 @@ class DeploymentSettings(BaseSettings):
 
 
 def check_database_url(name: str, url: str | None) -> str | None:
-    """Return the URL unchanged, or None if it is empty. Raises SettingsError, whose text quotes nothing of it."""
+    """Return the URL unchanged, or None if it is empty. Raises SettingsError. The text of the error quotes no part
+    of the URL.
+    """
     try:
         return url if url and read_database_url(url) else None
     except SettingProblem as problem:

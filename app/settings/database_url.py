@@ -36,12 +36,12 @@ _LARGEST_PORT: Final = 65_535
 
 
 class SettingProblem(ValueError):  # noqa: N818 - it is what is wrong, and is collected, not raised at anybody
-    """The problem with a setting, in words that contain nothing of its value."""
+    """The problem with a setting. The text contains no part of the setting's value."""
 
 
 @dataclass(frozen=True)
 class DatabaseUrl:
-    """The parts of the URL that the settings check. `parameters` are those after the `?`."""
+    """The parts of the URL that the settings check. `parameters` are the parameters after the `?` of the URL."""
 
     role: str | None
     password: str | None = field(repr=False)
@@ -76,7 +76,9 @@ def _decoded(text: str | None) -> str | None:
 
 
 def _parameters(query: str) -> dict[str, str]:
-    """Return the parameters. Raises unless each is a libpq parameter, has a value, and appears once."""
+    """Return the parameters of the URL. Raises SettingProblem unless every parameter is known to libpq, has a
+    value, and appears once.
+    """
     known = {option.keyword.decode() for option in pq.Conninfo.get_defaults()}
     found: dict[str, str] = {}
     for pair in query.split("&") if query else ():
@@ -105,8 +107,8 @@ def _check_hosts(hosts: str, parameters: Mapping[str, str]) -> None:
 
 
 def _require_same(value: str, ours: Mapping[str, str | None]) -> None:
-    """Raise if libpq reads other values than this parser, because it would then connect elsewhere or as another
-    user.
+    """Raise SettingProblem if libpq reads other values from the URL than this parser, because libpq would then
+    connect to another server or as another user.
     """
     try:
         theirs = conninfo_to_dict(value)

@@ -9,7 +9,7 @@ from app.settings.database_url import SettingProblem
 
 
 class KeySettings(DeploymentSettings):
-    """The setting of the keyring."""
+    """The setting ROOT_KEYS, which contains the root keys."""
 
     root_keys: SecretStr = Field(
         description="The root keys, which wrap the data key of each recording, comma-separated, the current one "

@@ -121,7 +121,7 @@ class ApiSettings(
 
     @property
     def issuer(self) -> str | None:
-        """Return the `iss` of the project's tokens, or None if they have none."""
+        """Return the `iss` claim of the Supabase project's tokens, or None if these tokens have no such claim."""
         if self.supabase_jwt_issuer is None:
             return self.auth_url
         return None if self.supabase_jwt_issuer == NO_ISSUER else self.supabase_jwt_issuer
@@ -279,7 +279,7 @@ class MigrationSettings(DeploymentSettings):
 
     @property
     def login_passwords(self) -> dict[str, SecretStr]:
-        """Return the password of each login role, from its URL."""
+        """Return the password of each login role, taken from the role's database URL."""
         urls = {"resguardo_api": self.api_database_url, "resguardo_worker": self.worker_database_url}
         return {
             role: SecretStr(read_database_url(url.get_secret_value()).password or "")
@@ -299,7 +299,7 @@ class OwnerSettings(DeploymentSettings):
 
 
 class StaffSettings(SupabaseSettings):
-    """The settings of `resguardo staff add`: the owner's URL, and the key that invites."""
+    """The settings of `resguardo staff add`: the owner's URL, and the Supabase key that may send invitations."""
 
     database_url: SecretStr = Field(description="As above.")
     supabase_secret_key: SecretStr = Field(min_length=1, description="As above.")
@@ -346,7 +346,9 @@ def load(kind: type[_Loaded]) -> _Loaded:
 
 
 def _line(problem: ErrorDetails) -> str:
-    """Return the setting's name and its problem. A library's own text is not used, because it may quote the value."""
+    """Return the setting's name and its problem. The library's own error text is not used, because it may quote the
+    setting's value.
+    """
     name = "".join(str(part).upper() for part in problem["loc"][:1])
     cause = problem.get("ctx", {}).get("error")
     if problem["type"] == "missing":

@@ -12,7 +12,9 @@ from app.settings.database_url import SettingProblem
 
 
 class BusinessAssociateSettings(DeploymentSettings):
-    """Affirmations of business associate agreements. HIPAA: no PHI reaches a vendor before its agreement is signed."""
+    """The settings that affirm which business associate agreements are signed. Under HIPAA, no PHI may reach a
+    vendor before the vendor's agreement is signed.
+    """
 
     baa_supabase: bool = Field(
         False, description="`true` once the BAA (business associate agreement) with Supabase is signed."
@@ -70,7 +72,7 @@ class SupabaseSettings(DeploymentSettings):
 
 
 class BucketSettings(DeploymentSettings):
-    """The private bucket. Each process has its own key, with the rights that it needs."""
+    """The private bucket. Each process has its own bucket key, with only the rights that the process needs."""
 
     r2_account_id: str | None = Field(
         None, pattern=r"^[0-9a-f]{32}$", description="The id of the Cloudflare account."
@@ -173,7 +175,9 @@ class BucketSettings(DeploymentSettings):
 
 
 class BucketWriterSettings(BucketSettings):
-    """The bucket with the key that may write and list. `resguardo drill restore` reads only these settings."""
+    """The settings of the bucket, with the key that may write and list. The command `resguardo drill restore` reads
+    only these settings.
+    """
 
     r2_access_key_id: str = Field(
         min_length=1, description="The worker's key for the bucket, with the permission Object Read & Write."
@@ -182,7 +186,7 @@ class BucketWriterSettings(BucketSettings):
 
 
 class WebAppSettings(DeploymentSettings):
-    """The web app. Browsers may call the API and the bucket only from its pages."""
+    """The web app. Browsers may call the API and the bucket only from the web app's pages."""
 
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="The origins of the web app, comma-separated. By default no origin is allowed."
@@ -202,7 +206,9 @@ class WebAppSettings(DeploymentSettings):
 
 
 class BucketRuleSettings(BucketSettings, WebAppSettings):
-    """The keys that read and write the bucket's rules, and the addresses at which the bucket must refuse everyone."""
+    """The settings for managing the bucket's rules: the keys that read and write the rules, and the addresses at
+    which the bucket must refuse everyone.
+    """
 
     cloudflare_api_token: SecretStr | None = Field(
         None,
@@ -275,7 +281,7 @@ class LiveKitSettings(DeploymentSettings):
 
 
 class SoundFile(StrEnum):
-    """The file that the sound of a microphone is recorded into."""
+    """The file type of a microphone recording."""
 
     MP4 = "mp4"
     OGG = "ogg"
@@ -313,7 +319,7 @@ class OpenAISettings(DeploymentSettings):
 
 
 class SpeechApi(StrEnum):
-    """The format of a speech model's answer: text alone, text with times, or text with times and speakers."""
+    """The answer format of a speech model: text alone, text with times, or text with times and speakers."""
 
     TEXT = "text"
     VERBOSE_JSON = "verbose_json"
@@ -359,5 +365,5 @@ class SpeechSettings(OpenAISettings):
 
     @property
     def speech_model(self) -> str:
-        """Return the model that the client asks for."""
+        """Return the name of the speech model that transcribes."""
         return self.whisper_model or SPEECH_MODELS[self.speech_api]

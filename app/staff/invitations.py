@@ -1,9 +1,9 @@
 """Completes staff invitations: creates the login at Supabase Auth and the staff member in the database.
 
-The worker does this for compliance officers, and a command does it for the owner. The database decides which login
-may become a staff member (`private.staff_login`). It decides again after each answer of Supabase, because a login
-can be created or become a patient's at any moment. An unconfirmed login that somebody else created is never
-accepted.
+The worker completes the invitations by compliance officers, and a command completes the invitations by the owner.
+The database decides which login may become a staff member (`private.staff_login`). The database decides again after
+each answer of Supabase, because at any moment a login can be created or become the login of a patient. An
+unconfirmed login that somebody else created is never accepted.
 """
 
 from pathlib import Path
@@ -23,7 +23,7 @@ class StaffInvitations:
     """Completes invitations with a database login that may settle them (the worker's or the owner's), and
     Supabase's secret key.
 
-    `basis` is the basis in the audit log.
+    `basis` is the basis that the audit rows contain.
     """
 
     def __init__(self, database: Database, admin: SupabaseAdmin, *, basis: LiteralString) -> None:
@@ -32,8 +32,8 @@ class StaffInvitations:
         self._basis = basis
 
     async def send(self, invitation_id: UUID) -> None:
-        """Settle a pending invitation, and invite its address if the address has no login yet. Does nothing for a
-        settled invitation.
+        """Settle a pending invitation, and invite its address if the address has no login yet. The method does
+        nothing for a settled invitation.
 
         If the process dies, the next call continues from the state in the database. Raises UpstreamFailed, Timeout
         and Conflict, after which the job retries.
@@ -60,7 +60,7 @@ class StaffInvitations:
         """Invite an address for the owner, and wait for the result.
 
         Raises InvalidInput (bad_email, email_refused), Conflict for an address that cannot be invited (as
-        `Staff.invite`), UpstreamFailed, and Timeout. An error leaves no pending invitation.
+        `Staff.invite`), UpstreamFailed, and Timeout. If the method raises an error, no pending invitation remains.
         """
         async with self._database.as_service(self._basis) as tx:
             opened = await tx.one(_sql["add_staff"], {"email": normalize_email(email), "role": role.value})

@@ -36,7 +36,7 @@ class StaffRole(Enum):
 
 class InvitationStatus(Enum):
     """The status of an invitation: PENDING until the worker settles it. SENT means that the login is a staff
-    member, and a new login got its mail.
+    member, and that a new login got the invitation mail.
     """
 
     PENDING = "PENDING"
@@ -46,8 +46,8 @@ class InvitationStatus(Enum):
 
 @dataclass(frozen=True)
 class StaffInvitation:
-    """An invitation. `error` is the code of the reason if it FAILED. `email` is None for everyone except the
-    officer who invited.
+    """An invitation. `error` is the code of the reason if the invitation FAILED. Only the officer who sent the
+    invitation sees `email`; for everyone else it is None.
     """
 
     id: UUID
@@ -69,7 +69,8 @@ class NewMember:
 def normalize_email(text: str) -> str:
     """Return the address in the stored form, which is lower case.
 
-    Accepts addresses without quotes, comments and non-ASCII characters. Raises InvalidInput (bad_email).
+    The function accepts only addresses without quotes, comments and non-ASCII characters. Raises InvalidInput
+    (bad_email).
     """
     address = text.lower()
     if len(text) > LONGEST_EMAIL or not _EMAIL.fullmatch(address):

@@ -15,16 +15,16 @@ select private.suspend_staff(%(user_id)s);
 select private.record_service('staff.ban', %(outcome)s, %(reason)s::text, 'staff', %(user_id)s);
 
 -- name: end_sessions_of_suspended
--- Deletes the sessions of suspended members of staff, and returns how many.
+-- Deletes the sessions of suspended members of staff, and returns how many it deleted.
 select private.end_sessions_of_suspended();
 
 -- name: invite_staff
--- Returns the pending invitation of an address, or one row of nulls with the reason of the refusal.
+-- Invites an address, and returns the pending invitation or one row of nulls with the reason of the refusal.
 select i.id, i.role, i.status, i.error, i.email, i.created_at, i.refusal
 from private.invite_staff(%(email)s, %(role)s) as i;
 
 -- name: read_staff_invitations
--- Returns the newest 100 invitations; an address only to the person who invited it.
+-- Returns the newest 100 invitations; the address only to the person who sent the invitation.
 select i.id, i.role, i.status, i.error, i.email, i.created_at
 from private.read_staff_invitations() as i;
 
@@ -37,7 +37,7 @@ select private.settle_staff_invitation(%(id)s, %(invited)s::uuid);
 select private.fail_staff_invitation(%(id)s, %(reason)s);
 
 -- name: add_staff
--- Returns the invitation of an address for the owner, or the reason of the refusal.
+-- Invites an address for the owner, and returns the invitation or the reason of the refusal.
 select a.invitation, a.refusal from private.add_staff(%(email)s, %(role)s) as a;
 
 -- name: staff_invitation_outcome

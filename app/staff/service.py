@@ -44,7 +44,7 @@ _PATIENT: Final = AuditedRead(
 
 
 class Staff:
-    """The service of the API."""
+    """The staff service of the API."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -59,12 +59,12 @@ class Staff:
         return Viewer(aal=str((asker.claims or {}).get("aal")), **asdict(people[0]))
 
     async def invite(self, asker: Asker, email: str, role: StaffRole) -> StaffInvitation:
-        """Store an invitation and queue its sending. While the invitation is pending, a second call only queues the
-        sending again.
+        """Store an invitation and queue the job that sends it. While the invitation is pending, a second call only
+        queues the sending again.
 
         Raises InvalidInput (bad_email), RateLimited (quota_invitations) and Conflict: already_staff,
-        staff_member_suspended, login_is_patient, login_banned, login_unconfirmed, invitation_differs. The audit log
-        already contains a conflict, with the login or the patient that it revealed.
+        staff_member_suspended, login_is_patient, login_banned, login_unconfirmed, invitation_differs. Before the
+        method raises a Conflict, the audit log records it with the login or the patient that the Conflict reveals.
         """
         wanted = {"email": normalize_email(email), "role": role.value}
         async with self._database.as_user(asker, permissions.INVITE_STAFF.on()) as tx:

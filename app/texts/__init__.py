@@ -2,8 +2,8 @@
 certificates.
 
 `reasons.toml` contains the sentences about each reason. `en.toml` and `es.toml` contain all other texts under the
-same keys. A sentence is filled only from the public detail of an error. If a placeholder has no value, or a reason
-is not registered, the sentence of the code is used.
+same keys. The placeholders of a sentence get their values only from the public detail of an error. If a placeholder
+has no value, or if a reason is not registered, the sentence for the error's code is used.
 """
 
 import tomllib
@@ -24,7 +24,7 @@ _LISTS_OF_ROLES = frozenset({"missing"})
 
 
 class ErrorTexts(TypedDict):
-    """The tables of one language's file."""
+    """The tables of the text file of one language."""
 
     codes: dict[str, str]
     certificate: dict[str, str]
@@ -34,7 +34,9 @@ class ErrorTexts(TypedDict):
 
 
 def error_message(code: str, reason: str | None, language: Language, detail: Mapping[str, str | int]) -> str:
-    """Return the text and the remedy for an error in this language. Never raises, not even for an unknown code."""
+    """Return the text and the remedy for an error in this language. The function never raises an error, not even
+    for an unknown code.
+    """
     texts = error_texts(language)
     general = texts["codes"].get(code, texts["codes"]["INTERNAL"])
     registered = load_reasons().get(reason or "")
@@ -55,7 +57,8 @@ def reason_text(reason: str, language: Language) -> str:
 def operator_message(reason: str, detail: Mapping[str, str | int] | None = None) -> str:
     """Return the English text of a reason and what the operator can do. Never raises.
 
-    A reason that is not registered, or one whose values are not in the detail, leads to the documentation.
+    The text refers to the documentation if the reason is not registered, or if the detail lacks a value that the
+    text needs.
     """
     registered = load_reasons().get(reason)
     if registered is None:
@@ -94,7 +97,7 @@ def certificate_words(language: Language) -> dict[str, str]:
 
 
 def access_request_words(language: Language) -> dict[str, str]:
-    """Return the texts that a patient reads about a copy and about a denial."""
+    """Return the texts that a patient reads about a copy of recordings and about the denial of an access request."""
     return error_texts(language)["access_request"]
 
 

@@ -1,6 +1,5 @@
-"""The registry of reasons: for each reason of an error its codes, its readers, its texts and its remedies.
-
-`reasons.toml` is the registry. `docs/reasons.md` is generated from it.
+"""Reads the registry of error reasons. The registry, `reasons.toml`, contains for each reason its codes, its
+readers, its texts and its remedies. The page `docs/reasons.md` is generated from the registry.
 """
 
 import tomllib
@@ -17,7 +16,7 @@ Sentences = Mapping[Language, str]
 
 @dataclass(frozen=True)
 class Reason:
-    """A reason and what people read about it."""
+    """An error reason, and the texts that people read about it."""
 
     #: The codes of the AppErrors that carry the reason. Empty if only a status carries it.
     codes: tuple[str, ...]
@@ -36,7 +35,7 @@ class Reason:
 
 @cache
 def load_reasons() -> Mapping[str, Reason]:
-    """Return every reason by its name."""
+    """Return every registered reason by its name."""
     tables = tomllib.loads(files(__package__).joinpath("reasons.toml").read_text("utf-8"))
     return {name: _reason(entry, tables["remedies"]) for name, entry in tables["reasons"].items()}
 

@@ -2,8 +2,8 @@
 a display or a parser.
 
 The module refuses nothing: it drops unwanted characters or replaces them by a space. Letters of right-to-left
-scripts stay, and direction marks do not. Invisible characters are dropped, except the two joiners that some scripts
-and emoji need.
+scripts stay, and direction marks are dropped. Invisible characters are dropped, except the two joiners that some
+scripts and emoji need.
 """
 
 import re

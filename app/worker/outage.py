@@ -1,4 +1,4 @@
-"""Outages of the worker: how long it waits, what it logs, and which errors a wait can end."""
+"""Outages of the worker: how long the worker waits, what it logs, and which errors can end by waiting."""
 
 import logging
 import random
@@ -21,7 +21,9 @@ STEADY_SECONDS = 60
 
 
 class Outage:
-    """The reason why the worker cannot work: logs one line for each change, and returns growing pauses."""
+    """Tracks the reason why the worker cannot work. An Outage logs one line for each change of the reason, and
+    returns growing pauses.
+    """
 
     def __init__(self) -> None:
         self.has_worked = False
@@ -39,7 +41,7 @@ class Outage:
         self._reason = reason
 
     def end(self) -> None:
-        """Record that the worker works."""
+        """Record that the worker works again."""
         if self._reason is not None:
             log.info("the worker works again")
         self.has_worked, self._reason, self._began_at = True, None, time.monotonic()
@@ -61,7 +63,7 @@ def is_temporary(error: Exception) -> bool:
 
 
 def describe_outage(error: Exception) -> str:
-    """Return our reason for the error, or its type and where it was raised."""
+    """Return our reason for the error, or the type of the error and the place where it was raised."""
     cause = error.__cause__ if isinstance(error, ConnectorException) else error
     translated = translate(cause) if isinstance(cause, psycopg.Error) else cause
     return translated.reason if isinstance(translated, AppError) else describe_failure(error)

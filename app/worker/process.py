@@ -30,11 +30,11 @@ TRANSCRIPTION_CONCURRENCY = 2
 
 
 async def run(settings: WorkerSettings) -> None:
-    """Run until the process gets SIGINT or SIGTERM. Waits for the end of any outage.
+    """Run the worker until the process gets SIGINT or SIGTERM. During an outage, the worker waits.
 
     Jobs that are still running `SHUTDOWN_SECONDS` after the signal are interrupted and run again later. Raises
-    SettingsError, and an AppError that no waiting can end (another practice's database, a missing root key) if it
-    occurs before the worker has worked once.
+    SettingsError. Raises an error that waiting cannot end, such as a missing root key, if the error occurs before
+    the worker has worked for the first time.
     """
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -55,7 +55,9 @@ async def run(settings: WorkerSettings) -> None:
 
 
 async def _work_once(settings: WorkerSettings, stopping: asyncio.Event, outage: Outage) -> None:
-    """Work until the signal or until the queue is lost. Raises the reason that ends the work."""
+    """Run jobs and periodic tasks until the signal, or until the queue loses the database. Raises the error that
+    ends the work.
+    """
     async with open_services(settings) as services, open_queue(settings, services) as queue:
         outage.end()
         leading = asyncio.create_task(
@@ -69,7 +71,9 @@ async def _work_once(settings: WorkerSettings, stopping: asyncio.Event, outage: 
 
 
 async def _work(queue: App, concurrency: int, stopping: asyncio.Event) -> None:
-    """Run until the signal, or until the database fails one queue. The other queues then end too."""
+    """Run the queue workers until the signal, or until the database fails for one queue. If one queue ends, the
+    other queues end too.
+    """
     working = [
         asyncio.create_task(
             queue.run_worker_async(

@@ -1,4 +1,4 @@
-"""Composes the worker: opens its services, and collects the tasks and periodic tasks of all nouns."""
+"""Composes the worker: opens its services, and collects the tasks and periodic tasks of all features."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -149,7 +149,7 @@ def _services(
 
 @asynccontextmanager
 async def open_queue(settings: WorkerSettings, services: WorkerServices) -> AsyncIterator[App]:
-    """Open the queue with its tasks."""
+    """Open the job queue with the tasks of all features."""
     queue = make_queue(settings.worker_database_url.get_secret_value(), define_tasks(services))
     async with queue.open_async():
         yield queue
@@ -173,7 +173,7 @@ def define_periodic_tasks(services: WorkerServices, reconcile_seconds: float) ->
 
 
 def define_tasks(services: WorkerServices) -> list[Task]:
-    """Return the tasks of all nouns."""
+    """Return the tasks of all features."""
     return [
         *recording_tasks.define_tasks(services.recording_jobs),
         *import_tasks.define_tasks(services.uploads),
