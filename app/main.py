@@ -23,7 +23,7 @@ from app.deployment import require_own_bucket, require_own_database
 from app.holds.service import LegalHolds
 from app.http import health
 from app.http.address_limit import connecting_limit
-from app.http.client_address import client_address
+from app.http.client_address import find_client_address
 from app.http.error_responses import request_id
 from app.http.graphql import GraphQLEndpoint
 from app.http.language import pick_language
@@ -32,7 +32,7 @@ from app.http.rejection_counts import Rejections
 from app.http.subtitles import Subtitles
 from app.http.webhook import LiveKitWebhook
 from app.http.websocket_connections import SubscriptionEndpoint
-from app.http.websocket_messages import init_authorization
+from app.http.websocket_messages import read_authorization
 from app.http.websocket_sessions import Connected, SocketLimits
 from app.identity import permissions
 from app.identity.admission import Admission
@@ -289,7 +289,7 @@ async def _connect(
         parts,
         services,
         websocket,
-        init_authorization(payload),
+        read_authorization(payload),
         language if isinstance(language, str) else websocket.headers.get("Accept-Language"),
     )
     principal = await context.principal()
@@ -312,7 +312,7 @@ def _context(
     authorization: str | None,
     accept_language: str | None,
 ) -> Context:
-    address = client_address(connection.scope, settings.trusted_proxies)
+    address = find_client_address(connection.scope, settings.trusted_proxies)
     return Context(
         services,
         parts.verifier,

@@ -12,8 +12,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.concurrency import Bounds, ConcurrencyLimit, network_of
 from app.errors import RateLimited
-from app.http.client_address import Network, client_address
-from app.http.error_responses import app_error_refusal
+from app.http.client_address import Network, find_client_address
+from app.http.error_responses import render_app_error
 
 CONNECTING_PER_ADDRESS = 32
 """The number of WebSockets of one address that may be open before `connection_init` has identified a person."""
@@ -41,12 +41,12 @@ class AddressLimit:
             await self._app(scope, receive, send)
             return
         segment = scope["path"].split("/", 2)[1:2]
-        key = (*segment, network_of(client_address(scope, self._trusted_proxies)))
+        key = (*segment, network_of(find_client_address(scope, self._trusted_proxies)))
         async with AsyncExitStack() as held:
             try:
                 await held.enter_async_context(self._limit.slot(key))
             except RateLimited as error:
-                await app_error_refusal(scope, error)(scope, receive, send)
+                await render_app_error(scope, error)(scope, receive, send)
                 return
 
             async def released(message: Message) -> None:
@@ -64,7 +64,7 @@ def connecting_limit(
     person.
     """
     limit = _limit(connections)
-    return lambda scope: limit.slot(network_of(client_address(scope, trusted_proxies)))
+    return lambda scope: limit.slot(network_of(find_client_address(scope, trusted_proxies)))
 
 
 def _limit(running_per_key: int) -> ConcurrencyLimit:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.http.error_responses import RefusedError, refusal
+from app.http.error_responses import RefusedError, render_refusal
 
 _THROWN_AWAY_BYTES = 16 * 1024 * 1024
 _THROWN_AWAY_SECONDS = 2
@@ -101,7 +101,7 @@ async def _refuse(refused: RefusedError, scope: Scope, receive: Receive, send: S
             await _throw_away(receive)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    await refusal(scope, refused)(scope, receive, answered)
+    await render_refusal(scope, refused)(scope, receive, answered)
 
 
 async def _throw_away(receive: Receive) -> None:

@@ -14,7 +14,7 @@ Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 
-def client_address(scope: Scope, trusted_proxies: Sequence[Network]) -> str | None:
+def find_client_address(scope: Scope, trusted_proxies: Sequence[Network]) -> str | None:
     """Return the address of the client: the nearest hop that is not a trusted proxy.
 
     If an entry of `X-Forwarded-For` is not an address, the search stops at the last known hop. No trusted proxy

@@ -43,24 +43,24 @@ def request_id(scope: Scope) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def refusal(scope: Scope, refused: RefusedError) -> JSONResponse:
+def render_refusal(scope: Scope, refused: RefusedError) -> JSONResponse:
     """Return the HTTP answer for a request that the HTTP layer refuses."""
     return _answer(scope, refused.status, refused.message, {"code": refused.code}, refused.headers)
 
 
-def app_error_refusal(scope: Scope, error: AppError) -> JSONResponse:
+def render_app_error(scope: Scope, error: AppError) -> JSONResponse:
     """Return the answer for an AppError that was raised outside of a GraphQL operation, with the HTTP status of its
     code.
     """
     message = error_message(error.code, error.reason, _language(scope), error.detail)
     extensions = public_extensions(error, request_id(scope))
     headers = {"WWW-Authenticate": "Bearer"} if error.code == "UNAUTHENTICATED" else {}
-    headers |= retry_after([extensions])
+    headers |= build_retry_after([extensions])
     status = 503 if error.reason == SERVER_BUSY else _STATUS_BY_CODE.get(error.code, 500)
     return _answer(scope, status, message, extensions, headers)
 
 
-def retry_after(extensions: Iterable[Mapping[str, object]]) -> dict[str, str]:
+def build_retry_after(extensions: Iterable[Mapping[str, object]]) -> dict[str, str]:
     """Return the `Retry-After` header for the `extensions` of an answer's errors. The result is empty if no error
     names a time.
     """
@@ -68,7 +68,7 @@ def retry_after(extensions: Iterable[Mapping[str, object]]) -> dict[str, str]:
     return {"Retry-After": str(max(seconds))} if seconds else {}
 
 
-def internal_error(scope: Scope) -> JSONResponse:
+def render_internal_error(scope: Scope) -> JSONResponse:
     """Return the masked answer for an unexpected exception. The answer contains only the id of the request."""
     message = error_message("INTERNAL", None, _language(scope), {})
     return _answer(scope, 500, message, {"code": "INTERNAL", "retryable": False}, {})

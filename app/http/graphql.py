@@ -30,7 +30,7 @@ from strawberry.types.graphql import OperationType
 
 from app.errors import Unauthenticated
 from app.http import persisted_queries
-from app.http.error_responses import RefusedError, request_id, retry_after
+from app.http.error_responses import RefusedError, build_retry_after, request_id
 from app.http.media_types import GRAPHQL_RESPONSE, JSON, is_json_in_utf8, response_media_type
 from app.http.persisted_queries import is_hash_alone
 from app.http.strict_json import decode_json
@@ -79,7 +79,7 @@ class GraphQLEndpoint(GraphQL[object, None]):
                 self.graphql_ide_html, headers={"Content-Security-Policy": GRAPHIQL_CONTENT_SECURITY_POLICY}
             )
         if request.method == "GET" and is_hash_alone(_by_get(request)):
-            raise _persisted_query(response_media_type(request.headers.get("accept")))
+            raise _refuse_persisted_query(response_media_type(request.headers.get("accept")))
         _require_acceptable(request, "GET, POST" if self.graphql_ide else "POST")
         try:
             return await self.run(request)
@@ -121,7 +121,7 @@ class GraphQLEndpoint(GraphQL[object, None]):
         if not isinstance(parameters, dict):
             raise _bad_request("The body must be a JSON object; batches are not accepted.")
         if is_hash_alone(parameters):
-            raise _persisted_query(response_media_type(request.headers.get("accept")))
+            raise _refuse_persisted_query(response_media_type(request.headers.get("accept")))
         query = parameters.get("query")
         if not isinstance(query, str) or not query:
             raise _bad_request("The parameter 'query' must be a string that is not empty.")
@@ -187,7 +187,7 @@ class GraphQLEndpoint(GraphQL[object, None]):
             self.encode_json(response_data),
             status_code=401 if is_unauthenticated else status,
             headers=({"WWW-Authenticate": "Bearer"} if is_unauthenticated else {})
-            | retry_after(error.get("extensions", {}) for error in _errors(response_data)),
+            | build_retry_after(error.get("extensions", {}) for error in _errors(response_data)),
             media_type=f"{media_type}; charset=utf-8",
         )
 
@@ -212,7 +212,7 @@ def _by_get(request: Request) -> dict[str, object]:
     return parameters
 
 
-def _persisted_query(media_type: str | None) -> RefusedError:
+def _refuse_persisted_query(media_type: str | None) -> RefusedError:
     """Return the refusal of a request that sends only the hash of its query. The status is 200 as in Apollo Server,
     because clients before Apollo Client 4 do not read errors of other statuses.
     """

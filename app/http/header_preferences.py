@@ -16,7 +16,7 @@ class Preference:
     quality: float
 
 
-def preferences(header: str) -> list[Preference]:
+def parse_preferences(header: str) -> list[Preference]:
     """Return the members of a preference header, highest quality first. Members with the same quality stay in the
     client's order.
     """

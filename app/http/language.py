@@ -1,6 +1,6 @@
 """Selects the language of an answer from the header `Accept-Language`."""
 
-from app.http.header_preferences import preferences
+from app.http.header_preferences import parse_preferences
 from app.texts import DEFAULT_LANGUAGE, LANGUAGES, Language
 
 
@@ -10,7 +10,7 @@ def pick_language(accept_language: str | None) -> Language:
 
     Regions are ignored: `es-MX` selects Spanish.
     """
-    wanted = preferences(accept_language or "")
+    wanted = parse_preferences(accept_language or "")
     refused = {member.value.partition("-")[0] for member in wanted if member.quality == 0}
     for member in wanted:
         if member.quality == 0:

@@ -4,7 +4,7 @@ If `Accept` is missing or `*/*`, the answer is `application/json`. Source: Graph
 Foundation, "Media Types" (checked 2026-11-21, with the audits of npm's graphql-http 1.23.1).
 """
 
-from app.http.header_preferences import Preference, preferences
+from app.http.header_preferences import Preference, parse_preferences
 
 JSON = "application/json"
 GRAPHQL_RESPONSE = "application/graphql-response+json"
@@ -16,7 +16,7 @@ def response_media_type(accept: str | None) -> str | None:
     """Return the media type of the answer for an `Accept` header, or None if the client accepts no supported type."""
     if accept is None or not accept.strip():
         return JSON
-    wanted = [member for member in preferences(accept) if _is_utf8(member)]
+    wanted = [member for member in parse_preferences(accept) if _is_utf8(member)]
     refused = {member.value for member in wanted if member.quality == 0}
     for member in wanted:
         spoken = _BY_RANGE.get(member.value)
@@ -27,7 +27,7 @@ def response_media_type(accept: str | None) -> str | None:
 
 def is_json_in_utf8(content_type: str | None) -> bool:
     """Return whether the Content-Type declares JSON, in UTF-8 or without a charset."""
-    declared = preferences(content_type or "")
+    declared = parse_preferences(content_type or "")
     return len(declared) == 1 and declared[0].value == JSON and _is_utf8(declared[0])
 
 

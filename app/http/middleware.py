@@ -25,7 +25,13 @@ from app.failures import describe_failure
 from app.http.address_limit import AddressLimit
 from app.http.body_limit import BodyLimit
 from app.http.client_address import Network
-from app.http.error_responses import RefusedError, app_error_refusal, internal_error, refusal, request_id
+from app.http.error_responses import (
+    RefusedError,
+    render_app_error,
+    render_internal_error,
+    render_refusal,
+    request_id,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -112,17 +118,17 @@ async def _handle_unknown_route(request: Request, error: Exception) -> Response:
     """
     assert isinstance(error, HTTPException)  # noqa: S101 - narrows the type
     code, message = _ROUTE_REFUSALS[error.status_code]
-    return refusal(request.scope, RefusedError(error.status_code, code, message, error.headers))
+    return render_refusal(request.scope, RefusedError(error.status_code, code, message, error.headers))
 
 
 async def _handle_refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, RefusedError)  # noqa: S101 - narrows the type
-    return refusal(request.scope, error)
+    return render_refusal(request.scope, error)
 
 
 async def _handle_app_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, AppError)  # noqa: S101 - narrows the type
-    return app_error_refusal(request.scope, error)
+    return render_app_error(request.scope, error)
 
 
 EXCEPTION_HANDLERS: Final[dict[Any, Any]] = {
@@ -223,4 +229,4 @@ async def _close(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": _INTERNAL_ERROR_CLOSE, "reason": ""})
     else:
-        await internal_error(scope)(scope, receive, send)
+        await render_internal_error(scope)(scope, receive, send)

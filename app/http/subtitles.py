@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from app.concurrency import network_of
 from app.errors import NotFound
-from app.http.client_address import client_address
+from app.http.client_address import find_client_address
 from app.http.error_responses import request_id
 from app.http.language import pick_language
 from app.http.rejection_counts import Rejections
@@ -69,7 +69,7 @@ class Subtitles:
         return Response(written, media_type=media_type, headers=_HEADERS)
 
     async def _read(self, request: Request) -> TranscriptHistory:
-        address = client_address(request.scope, self._trusted_proxies)
+        address = find_client_address(request.scope, self._trusted_proxies)
         secret = request.path_params["secret"] if request.path_params["form"] in _FORMS else ""
         try:
             async with self._limits.guests.slot(network_of(address)):

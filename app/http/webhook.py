@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from app.errors import AppError, InvalidInput, Unauthenticated
-from app.http.client_address import client_address
+from app.http.client_address import find_client_address
 from app.http.rejection_counts import Rejections
 from app.recordings.service import Recordings
 from app.settings import Network
@@ -34,7 +34,9 @@ class LiveKitWebhook:
                 await request.body(), request.headers.get("Authorization")
             )
         except Unauthenticated:
-            self._rejections.count("webhook.reject", client_address(request.scope, self._trusted_proxies))
+            self._rejections.count(
+                "webhook.reject", find_client_address(request.scope, self._trusted_proxies)
+            )
             raise
         except InvalidInput:
             raise

@@ -19,15 +19,21 @@ from strawberry.types.unset import UnsetType
 
 from app.errors import AppError, RateLimited
 from app.http.address_limit import Connecting
-from app.http.error_responses import app_error_refusal
-from app.http.websocket_messages import PROTOCOL, Close, EndedError, decode_message, ended_by
+from app.http.error_responses import render_app_error
+from app.http.websocket_messages import (
+    PROTOCOL,
+    Close,
+    ConnectionEndedError,
+    decode_message,
+    translate_session_error,
+)
 from app.http.websocket_sessions import Connect, Connection, SessionHandler, SocketLimits
 from graphql_schema.error_masking import MaskedSchema
 
 
 class LimitedWebSocket(ASGIWebSocketAdapter):
     """Reads and writes the messages of one WebSocket within the limits on their size and time. Every method may
-    raise EndedError.
+    raise ConnectionEndedError.
     """
 
     view: "SubscriptionEndpoint"  # type: ignore[assignment]  # it makes each
@@ -45,11 +51,11 @@ class LimitedWebSocket(ASGIWebSocketAdapter):
             async with asyncio.timeout(self.view.limits.send_seconds):
                 await self.ws.send_text(json.dumps(message))
         except (TimeoutError, WebSocketDisconnect) as error:
-            raise EndedError from error
+            raise ConnectionEndedError from error
 
     async def close(self, code: int, reason: str) -> None:
-        """Raise EndedError. The endpoint closes the WebSocket when all tasks of the connection have ended."""
-        raise EndedError(code, reason)
+        """Raise ConnectionEndedError. The endpoint closes the WebSocket when all tasks of the connection have ended."""
+        raise ConnectionEndedError(code, reason)
 
 
 def _unlimited(_: Scope) -> AbstractAsyncContextManager[None]:
@@ -106,11 +112,11 @@ class SubscriptionEndpoint(GraphQL[Connection, None]):
                 await self.run(websocket, Connection(websocket, self.limits, slots))
             except RateLimited as error:
                 await _deny(websocket, error)
-            except EndedError as ended:
+            except ConnectionEndedError as ended:
                 await self._close(websocket, ended)
 
     async def on_ws_connect(self, context: Connection) -> UnsetType:
-        """Identify the person of a WebSocket connection, and check the person's session. Raises EndedError.
+        """Identify the person of a WebSocket connection, and check the person's session. Raises ConnectionEndedError.
 
         A connection counts for its client address until its person is identified, and from then on for the person.
         """
@@ -121,15 +127,15 @@ class SubscriptionEndpoint(GraphQL[Connection, None]):
                 if connected.is_unchecked:
                     await connected.recheck()
             except AppError as error:
-                raise ended_by(error) from error
+                raise translate_session_error(error) from error
         context.connected = connected
         return UnsetType()
 
     @contextmanager
     def _count(self, person: Hashable) -> Iterator[None]:
-        """Count a connection of a person while it is open. Raises EndedError."""
+        """Count a connection of a person while it is open. Raises ConnectionEndedError."""
         if self._connections[person] >= self.limits.connections_per_person:
-            raise EndedError(Close.TOO_MANY, "too_many_connections")
+            raise ConnectionEndedError(Close.TOO_MANY, "too_many_connections")
         self._connections[person] += 1
         try:
             yield
@@ -138,7 +144,7 @@ class SubscriptionEndpoint(GraphQL[Connection, None]):
             if not self._connections[person]:
                 del self._connections[person]
 
-    async def _close(self, websocket: WebSocket, ended: EndedError) -> None:
+    async def _close(self, websocket: WebSocket, ended: ConnectionEndedError) -> None:
         if ended.code is None:
             return
         with suppress(TimeoutError, WebSocketDisconnect):
@@ -151,6 +157,6 @@ async def _deny(websocket: WebSocket, error: AppError) -> None:
     and is an empty 403 otherwise.
     """
     if "websocket.http.response" in websocket.scope.get("extensions", {}):
-        await websocket.send_denial_response(app_error_refusal(websocket.scope, error))
+        await websocket.send_denial_response(render_app_error(websocket.scope, error))
     else:
         await websocket.close()

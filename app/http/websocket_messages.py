@@ -40,7 +40,7 @@ _MAX_REASON_BYTES = 123
 """The longest reason that a close frame can carry (RFC 6455, 5.5)."""
 
 
-class EndedError(Exception):
+class ConnectionEndedError(Exception):
     """A WebSocket connection ends. `reason` is public. `code` is None if the client has already disconnected."""
 
     def __init__(self, code: int | None = None, reason: str = "") -> None:
@@ -51,19 +51,19 @@ class EndedError(Exception):
 
 def decode_message(text: str | None, limit_bytes: int) -> dict[str, Any]:
     """Return the client's message after checking its type, and the fields that a message of this type needs. Raises
-    EndedError.
+    ConnectionEndedError.
     """
     if text is None:
-        raise EndedError(Close.BAD_REQUEST, "Messages are text")
+        raise ConnectionEndedError(Close.BAD_REQUEST, "Messages are text")
     body = text.encode()
     if len(body) > limit_bytes:
-        raise EndedError(Close.TOO_LARGE, "The message is too large")
+        raise ConnectionEndedError(Close.TOO_LARGE, "The message is too large")
     try:
         message = decode_json(body)
     except ValueError as error:
-        raise EndedError(Close.BAD_REQUEST, "Messages are JSON") from error
+        raise ConnectionEndedError(Close.BAD_REQUEST, "Messages are JSON") from error
     if not isinstance(message, dict) or message.get("type") not in _TYPES:
-        raise EndedError(Close.BAD_REQUEST, "The type of the message is unknown")
+        raise ConnectionEndedError(Close.BAD_REQUEST, "The type of the message is unknown")
     if message["type"] in ("subscribe", "complete"):
         _require_id(message.get("id"))
     if message["type"] == "subscribe":
@@ -73,20 +73,20 @@ def decode_message(text: str | None, limit_bytes: int) -> dict[str, Any]:
 
 def _require_id(identifier: object) -> None:
     if not isinstance(identifier, str) or not 0 < len(identifier) <= MAX_ID_LENGTH:
-        raise EndedError(Close.BAD_REQUEST, f"An id is a string of 1 to {MAX_ID_LENGTH} characters")
+        raise ConnectionEndedError(Close.BAD_REQUEST, f"An id is a string of 1 to {MAX_ID_LENGTH} characters")
 
 
 def _require_operation(payload: object) -> None:
     if not isinstance(payload, dict):
-        raise EndedError(Close.BAD_REQUEST, "The payload of subscribe is an object")
+        raise ConnectionEndedError(Close.BAD_REQUEST, "The payload of subscribe is an object")
     query, variables, name = (payload.get(key) for key in ("query", "variables", "operationName"))
     if not is_hash_alone(payload) and (not isinstance(query, str) or not query):
-        raise EndedError(Close.BAD_REQUEST, "The query is a string that is not empty")
+        raise ConnectionEndedError(Close.BAD_REQUEST, "The query is a string that is not empty")
     if not isinstance(variables, dict | None) or not isinstance(name, str | None):
-        raise EndedError(Close.BAD_REQUEST, "Variables are an object, operationName is a string")
+        raise ConnectionEndedError(Close.BAD_REQUEST, "Variables are an object, operationName is a string")
 
 
-def init_authorization(payload: Mapping[str, Any]) -> str | None:
+def read_authorization(payload: Mapping[str, Any]) -> str | None:
     """Return the authorization in the payload of `connection_init`, in the form of the HTTP header, or None if the
     payload has none.
 
@@ -101,23 +101,23 @@ def init_authorization(payload: Mapping[str, Any]) -> str | None:
     return None
 
 
-def ended_by(error: AppError) -> EndedError:
-    """Return the EndedError with which a connection closes if its session cannot continue. The reason is the reason
-    of the given error.
+def translate_session_error(error: AppError) -> ConnectionEndedError:
+    """Return the error with which a connection closes if its session cannot continue. The returned error has the
+    reason of the given error.
 
     The code 4401 is final. After the code 4403 with `token_expired`, the client may reconnect with a new token. The
     code 1013 is temporary. For example, the reason `token_clock` ends when the clocks of the servers agree again.
     """
     if error.reason == "token_clock":
-        return EndedError(Close.TRY_AGAIN_LATER, error.reason)
+        return ConnectionEndedError(Close.TRY_AGAIN_LATER, error.reason)
     if isinstance(error, Unauthenticated) and error.reason != "token_expired":
-        return EndedError(Close.UNAUTHENTICATED, error.reason)
+        return ConnectionEndedError(Close.UNAUTHENTICATED, error.reason)
     if isinstance(error, Unauthenticated | Forbidden):
-        return EndedError(Close.FORBIDDEN, error.reason)
-    return EndedError(Close.TRY_AGAIN_LATER, error.reason)
+        return ConnectionEndedError(Close.FORBIDDEN, error.reason)
+    return ConnectionEndedError(Close.TRY_AGAIN_LATER, error.reason)
 
 
-def error_payload(error: AppError, language: Language, request_id: str | None) -> GraphQLFormattedError:
+def build_error_payload(error: AppError, language: Language, request_id: str | None) -> GraphQLFormattedError:
     """Return the error of an operation that did not start, as the payload of an `error` message."""
     message = error_message(error.code, error.reason, language, error.detail)
     return {"message": message, "extensions": public_extensions(error, request_id)}

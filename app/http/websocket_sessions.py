@@ -29,7 +29,12 @@ from strawberry.types import ExecutionContext, ExecutionResult
 from app.errors import AppError, InvalidInput, RateLimited, Timeout, Unauthenticated, UpstreamFailed
 from app.http.error_responses import request_id
 from app.http.persisted_queries import is_hash_alone, not_supported
-from app.http.websocket_messages import Close, EndedError, ended_by, error_payload
+from app.http.websocket_messages import (
+    Close,
+    ConnectionEndedError,
+    build_error_payload,
+    translate_session_error,
+)
 from app.texts import Language
 from graphql_schema.error_masking import MaskedSchema
 
@@ -86,14 +91,14 @@ class Connection:
 
 
 class SessionHandler(BaseGraphQLTransportWSHandler[Connection, None]):
-    """Strawberry's protocol handler for one WebSocket connection. An EndedError in a task of the handler ends the
-    connection.
+    """Strawberry's protocol handler for one WebSocket connection. A ConnectionEndedError in a task of the handler
+    ends the connection.
     """
 
     schema: MaskedSchema
 
     async def handle(self) -> None:
-        """Serve the connection until the client or the API ends it. Always raises EndedError, except after an
+        """Serve the connection until the client or the API ends it. Always raises ConnectionEndedError, except after an
         unexpected exception.
         """
         self._running: set[asyncio.Task[None]] = set()
@@ -102,8 +107,8 @@ class SessionHandler(BaseGraphQLTransportWSHandler[Connection, None]):
             async with asyncio.TaskGroup() as self._tasks:
                 self._tasks.create_task(self._await_failure())
                 await super().handle()
-                raise EndedError  # noqa: TRY301 - cancels the other tasks
-        except* EndedError as group:
+                raise ConnectionEndedError  # noqa: TRY301 - cancels the other tasks
+        except* ConnectionEndedError as group:
             ended = group
         raise _first_with_code(ended)
 
@@ -160,7 +165,7 @@ class SessionHandler(BaseGraphQLTransportWSHandler[Connection, None]):
             error = InvalidInput("subscriptions_only")
         else:
             return None
-        return error_payload(error, connected.language, told_as)
+        return build_error_payload(error, connected.language, told_as)
 
     async def run_operation(self, operation: Operation[Connection, None]) -> None:
         """Send the results of an operation, and then `complete` or the errors that ended the operation."""
@@ -205,7 +210,7 @@ class SessionHandler(BaseGraphQLTransportWSHandler[Connection, None]):
 
 async def _watch_session(connected: Connected, recheck_seconds: float) -> None:
     """Check the session every `recheck_seconds` until the token expires, even if the subscription has no events
-    (law 4). If the check fails for a technical reason, the function repeats the check. Raises EndedError.
+    (law 4). If the check fails for a technical reason, the function repeats the check. Raises ConnectionEndedError.
     """
     with suppress(TimeoutError):
         async with asyncio.timeout(connected.expires_at - time.time()):
@@ -216,20 +221,20 @@ async def _watch_session(connected: Connected, recheck_seconds: float) -> None:
                 except (UpstreamFailed, Timeout):
                     continue
                 except AppError as error:
-                    raise ended_by(error) from error
-    raise EndedError(Close.FORBIDDEN, "token_expired")
+                    raise translate_session_error(error) from error
+    raise ConnectionEndedError(Close.FORBIDDEN, "token_expired")
 
 
 def _require_authenticated(errors: Iterable[GraphQLError]) -> None:
     for extensions in (error.extensions or {} for error in errors):
         if extensions.get("code") == Unauthenticated.code:
-            raise EndedError(Close.UNAUTHENTICATED, str(extensions.get("reason")))
+            raise ConnectionEndedError(Close.UNAUTHENTICATED, str(extensions.get("reason")))
 
 
-def _first_with_code(group: BaseExceptionGroup[EndedError]) -> EndedError:
-    """Return the first EndedError that has a code to send to the client."""
-    ended = (error for error in group.exceptions if isinstance(error, EndedError))
-    return next((error for error in ended if error.code is not None), EndedError())
+def _first_with_code(group: BaseExceptionGroup[ConnectionEndedError]) -> ConnectionEndedError:
+    """Return the first ConnectionEndedError that has a code to send to the client."""
+    ended = (error for error in group.exceptions if isinstance(error, ConnectionEndedError))
+    return next((error for error in ended if error.code is not None), ConnectionEndedError())
 
 
 def _is_one_subscription(message: SubscribeMessage) -> bool:

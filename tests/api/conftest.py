@@ -16,7 +16,7 @@ from tests.databases import Cluster
 async def harness(
     anyio_backend: str, cluster: Cluster, object_store: ObjectStore, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[ApiHarness]:
-    """Return the harness that all tests of a process share."""
+    """Return the running API and its servers, which all tests of a process share."""
     with cluster.clone("newer") as database:
         async with opened(database, object_store, tmp_path_factory.mktemp("auth")) as harness:
             yield harness
@@ -30,19 +30,19 @@ async def case(harness: ApiHarness) -> Case:
 
 @pytest.fixture
 async def doctor(case: Case) -> Person:
-    """Return the doctor of the consultation."""
+    """Return the doctor of the consultation in the fixture `case`."""
     return case.doctor
 
 
 @pytest.fixture
 async def patient(case: Case) -> Person:
-    """Return the patient of the consultation."""
+    """Return the patient of the consultation in the fixture `case`."""
     return case.patient
 
 
 @pytest.fixture
 async def other_doctor(harness: ApiHarness) -> Person:
-    """Return an active clinician who has no part in the consultation."""
+    """Return an active clinician who is not the doctor of the consultation."""
     return await harness.clinician()
 
 
@@ -54,7 +54,7 @@ async def officer(harness: ApiHarness) -> Person:
 
 @pytest.fixture
 async def recording(harness: ApiHarness, case: Case) -> UUID:
-    """Return a READY recording of the consultation with a transcript."""
+    """Return a READY recording, with a transcript, of the consultation in the fixture `case`."""
     made = await harness.recording(case)
     await spoken(harness, made)
     return made
@@ -62,6 +62,6 @@ async def recording(harness: ApiHarness, case: Case) -> UUID:
 
 @pytest.fixture(scope="module")
 def base() -> Iterator[str]:
-    """Yield the URL of a server that serves the small schema with production settings."""
+    """Yield the URL of a server with the schema of `small_api.py` and production settings."""
     with serve(small_app(is_production=True)) as url:
         yield url

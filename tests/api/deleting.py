@@ -1,4 +1,4 @@
-"""Helpers that request and carry out deletions."""
+"""Test helpers that request the deletion of a recording and destroy it."""
 
 from uuid import UUID
 
@@ -6,7 +6,9 @@ from tests.api.harness import ApiHarness
 
 
 async def requested(harness: ApiHarness, recording: UUID, *, grace: str = "7 days") -> UUID:
-    """Return the id of a deletion that the recording's doctor requested. `grace`: its grace period."""
+    """Return the id of a deletion that the recording's doctor requested. `grace` is the grace period of the
+    deletion.
+    """
     (row,) = await harness.rows(
         "insert into resguardo.deletions (recording_id, consultation_id, doctor_id, patient_id, ground, reason,"
         " requested_by, undo_until) select r.id, r.consultation_id, r.doctor_id, r.patient_id, 'REQUEST', 'DUPLICATE',"
@@ -19,6 +21,6 @@ async def requested(harness: ApiHarness, recording: UUID, *, grace: str = "7 day
 
 
 async def destroyed(harness: ApiHarness, recording: UUID) -> None:
-    """Destroy the recording and store its certificate."""
+    """Destroy a recording and store its certificate, as the worker does."""
     await requested(harness, recording, grace="-1 minute")
     await harness.services.destroyer.run_once()

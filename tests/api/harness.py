@@ -1,4 +1,4 @@
-"""The real API over a database of its own, and the people who use it.
+"""The harness of the API tests: the real API with its own database, and the people who use the API.
 
 Postgres and the object store are real servers. The stand-ins for Supabase Auth and LiveKit run as servers. The API
 is called in this process, with the client address `ADDRESS`, and receives LiveKit's webhooks over HTTP. Jobs run
@@ -53,7 +53,7 @@ PATIENCE_SECONDS = 20
 
 @dataclass(frozen=True)
 class Error:
-    """The first error of an answer."""
+    """The first error in an answer of the API."""
 
     code: str
     reason: str | None
@@ -63,7 +63,7 @@ class Error:
 
 @dataclass(frozen=True)
 class Answer:
-    """The API's answer to one operation."""
+    """The API's answer to one GraphQL operation."""
 
     response: httpx.Response
 
@@ -91,7 +91,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Person:
-    """A person with a session, or without a token."""
+    """A person who calls the API, with a session or without a token."""
 
     http: httpx.AsyncClient = field(repr=False)
     user_id: UUID
@@ -100,11 +100,11 @@ class Person:
 
     @property
     def fingerprint(self) -> str:
-        """Return the session fingerprint in the audit log."""
+        """Return the fingerprint of the person's session, as in the audit log."""
         return hashlib.sha256(self.session_id.bytes).hexdigest()
 
     async def send(self, document: str, *, in_language: object = None, **variables: object) -> Answer:
-        """Send one operation. Return its answer, successful or not."""
+        """Send one GraphQL operation. Return the answer, whether the operation succeeded or failed."""
         headers = {} if self.token is None else {"Authorization": f"Bearer {self.token}"}
         if in_language is not None:
             headers["Accept-Language"] = str(in_language)
@@ -112,7 +112,7 @@ class Person:
         return Answer(await self.http.post("/graphql", json=body, headers=headers))
 
     async def ask(self, document: str, **variables: object) -> Any:
-        """Return the value of the operation's one root field."""
+        """Send one GraphQL operation. Return the value of its one root field."""
         (value,) = (await self.send(document, **variables)).data.values()
         return value
 
@@ -151,7 +151,7 @@ class Case:
 
 @dataclass(frozen=True)
 class ApiHarness:
-    """All running servers, and direct access to the database and the bucket."""
+    """The running servers of the API tests, and direct access to the database and the bucket."""
 
     database: Database
     store: ObjectStore
@@ -182,15 +182,15 @@ class ApiHarness:
         )
 
     async def user(self, *, aal: str = "aal2", totp_at: float | None = None) -> Person:
-        """Return a person who has signed in and is not registered in Resguardo. `totp_at`: Unix seconds; now by
-        default.
+        """Return a person who has signed in and is not registered in Resguardo. `totp_at` is the time of the second
+        factor in Unix seconds, by default now.
         """
         person = self.practice.user(aud="authenticated", role="authenticated")
         session = self.practice.session(person, aal=aal)
         return Person(self.http, person, session, self.token(person, session, aal=aal, totp_at=totp_at))
 
     async def staff(self, role: str, **session: Any) -> Person:
-        """Return an active member of staff."""
+        """Return a new active member of staff."""
         person = await self.user(**session)
         self.practice.member(person.user_id, role)
         return person
@@ -203,7 +203,7 @@ class ApiHarness:
         return Person(self.http, uuid4(), uuid4(), None)
 
     async def with_session(self, person: Person, **session: Any) -> Person:
-        """Return the person with another session."""
+        """Return the same person with another session."""
         other = await self.user(**session)
         await self.rows(
             "update auth.sessions set user_id = %s where id = %s", person.user_id, other.session_id
@@ -212,7 +212,9 @@ class ApiHarness:
         return replace(other, user_id=person.user_id, token=token)
 
     async def delegated(self, person: Person) -> Person:
-        """Return the person with a session that another application opened. The token names no client."""
+        """Return the same person with a session that another application opened. The token of the session does not
+        name the application.
+        """
         client = await self.with_session(person)
         await self.rows(
             "update auth.sessions set oauth_client_id = gen_random_uuid(), scopes = 'email' where id = %s",
@@ -262,8 +264,8 @@ class ApiHarness:
         content: bytes = b"recorded",
         age: timedelta = timedelta(0),
     ) -> UUID:
-        """Return the id of a recording that reached this status `age` ago. The object of a READY recording is in
-        the bucket.
+        """Return the id of a new recording that reached this status `age` ago. If the status is READY, the object
+        of the recording is in the bucket.
         """
         consultation, recording = UUID(case.id), uuid4()
         key = f"keep/{case.id}/{recording}/video.mp4"
@@ -333,7 +335,7 @@ class ApiHarness:
 
 
 def consultation_input(**given: object) -> dict[str, object]:
-    """Return the input for a new consultation."""
+    """Return the GraphQL input for a new consultation."""
     return {
         "externalId": f"visit-{uuid4().hex[:12]}",
         "patientExternalId": f"mrn-{uuid4().hex[:12]}",
@@ -343,7 +345,7 @@ def consultation_input(**given: object) -> dict[str, object]:
 
 
 def consent_input(participant_id: str, **given: object) -> dict[str, object]:
-    """Return the input of a consent to the current English text."""
+    """Return the GraphQL input of a consent to the current English consent text."""
     return {"participantId": participant_id, **documents.SHOWN, "language": "EN"} | given
 
 
@@ -369,7 +371,7 @@ class _Server(uvicorn.Server):
 
 @asynccontextmanager
 async def served(app: ASGIApp, listener: socket.socket, *, lifespan: Any = "on") -> AsyncIterator[None]:
-    """Serve an application in this event loop."""
+    """Serve an ASGI application in the event loop of the test."""
     config = uvicorn.Config(
         app, log_config=None, access_log=False, lifespan=lifespan, timeout_graceful_shutdown=1
     )

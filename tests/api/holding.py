@@ -21,10 +21,12 @@ LEGAL_HOLDS = (
 
 
 def hold_input(**scope: object) -> dict[str, object]:
-    """Return the input of a legal hold with this scope. Given fields replace the default texts."""
+    """Return the GraphQL input of a legal hold with this scope. The keyword arguments replace the default texts of
+    the hold.
+    """
     return {"matter": "Doe v. Roe, 26-cv-1", "custodian": "Records office", **scope}
 
 
 async def held(harness: ApiHarness, case: Case) -> UUID:
-    """Return the id of a legal hold on the patient of the consultation."""
+    """Return the id of a new legal hold on the patient of the consultation."""
     return harness.practice.hold(uuid4(), patient_id=UUID(case.patient_id))

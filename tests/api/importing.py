@@ -1,4 +1,4 @@
-"""Helpers that import recordings as a client does, and the operations that the client sends."""
+"""Test helpers that import recordings like a client, and the GraphQL operations that they send."""
 
 import asyncio
 from typing import Any
@@ -23,12 +23,12 @@ CONTENT = MEDIA.read_bytes()
 
 
 def import_input(case: Case, content: bytes = CONTENT, **given: object) -> dict[str, object]:
-    """Return the input with which a client declares its recording."""
+    """Return the input with which a client declares a recording to import."""
     return {"consultationId": case.id, "contentType": "video/mp4", "sizeBytes": len(content)} | given
 
 
 async def asked(harness: ApiHarness, case: Case, content: bytes = CONTENT, **given: object) -> Answer:
-    """Return the answer to `importRecording`, while the worker runs."""
+    """Send `importRecording` while the worker runs, and return the answer."""
     asking = asyncio.create_task(case.doctor.send(IMPORT, **{"import": import_input(case, content, **given)}))
     while not asking.done():
         await harness.work()
@@ -39,13 +39,15 @@ async def asked(harness: ApiHarness, case: Case, content: bytes = CONTENT, **giv
 async def prepared(
     harness: ApiHarness, case: Case, content: bytes = CONTENT, **given: object
 ) -> dict[str, Any]:
-    """Return an import with its upload URL."""
+    """Return a new import that has its upload URL."""
     found: dict[str, Any] = (await asked(harness, case, content, **given)).data["importRecording"]
     return found
 
 
 async def upload(found: dict[str, Any], content: bytes = CONTENT) -> int:
-    """Upload the content as the import requires. Return the HTTP status of the object store."""
+    """Upload the content to the upload URL of the import. Return the HTTP status with which the object store
+    answers.
+    """
     headers = {header["name"]: header["value"] for header in found["uploadHeaders"]}
     async with httpx.AsyncClient(trust_env=False) as http:
         return (await http.put(found["uploadUrl"], content=content, headers=headers)).status_code

@@ -61,7 +61,9 @@ STAGES: dict[str, Stage] = {
 async def requested(
     harness: ApiHarness, case: Case, stage: Stage = "OPEN", channel: Literal["LOGIN", "WRITTEN"] = "LOGIN"
 ) -> UUID:
-    """Return the id of a request for all recordings of the patient. SQL inserts the request at this stage."""
+    """Return the id of an access request for all recordings of the patient. SQL inserts the access request at the
+    given stage.
+    """
     now = datetime(2026, 11, 21, 9, tzinfo=UTC)
     columns: dict[str, Any] = {}
     if stage in ("DENIED", "IN REVIEW"):

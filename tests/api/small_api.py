@@ -1,4 +1,6 @@
-"""A small GraphQL schema behind the real HTTP edge, with a server. The tests of the HTTP edge use this schema."""
+"""A small GraphQL schema behind the real HTTP middleware, and a server for it. The tests of the HTTP layer use the
+small schema.
+"""
 
 import asyncio
 import socket
@@ -38,7 +40,7 @@ SECRET = "Ana Torres has asthma"
 
 @dataclass
 class Context:
-    """The fields of a context that the masking reads."""
+    """A context with only the fields that the error masking reads."""
 
     language: Language
     request_id: str | None
@@ -46,7 +48,7 @@ class Context:
 
 @strawberry.type
 class Item:
-    """An item of a list."""
+    """An item of a list in the small schema."""
 
     id: strawberry.ID
     name: str | None = None
@@ -59,7 +61,7 @@ class Item:
 
 @strawberry.type
 class Query:
-    """The query root: one field for each possible result."""
+    """The query type of the small schema, with one field for each kind of result."""
 
     @strawberry.field
     def hello(self, name: str = "world", times: int = 1) -> str:
@@ -73,7 +75,7 @@ class Query:
 
     @strawberry.field
     def by_id(self, id: UUID) -> str:  # noqa: A002 - the argument's name in GraphQL
-        """Return the id. The argument is a scalar that can fail to parse."""
+        """Return the id. The argument has a scalar type whose parser can raise an error."""
         return str(id)
 
     @strawberry.field
@@ -99,7 +101,7 @@ class Query:
 
 @strawberry.type
 class Mutation:
-    """The mutation root, with one field."""
+    """The mutation type of the small schema, with one field."""
 
     @strawberry.mutation
     def touch(self) -> bool:
@@ -109,7 +111,7 @@ class Mutation:
 
 @strawberry.type
 class Subscription:
-    """The subscription root."""
+    """The subscription type of the small schema."""
 
     @strawberry.subscription
     async def ticks(self) -> AsyncIterator[int]:
@@ -135,7 +137,7 @@ async def _stands() -> None:
 
 
 async def build_context(request: Request) -> object:
-    """Return a context. Raise an error for the tokens `bad` and `bug`."""
+    """Return the context of an operation. Raise an error if the token is `bad` or `bug`."""
     authorization = request.headers.get("authorization")
     if authorization == "Bearer bad":
         raise Unauthenticated("token_expired")
@@ -145,7 +147,7 @@ async def build_context(request: Request) -> object:
 
 
 def small_schema(*, is_production: bool = False, limits: Limits | None = None) -> MaskedSchema:
-    """Return the schema with masking and limits, composed as in the application."""
+    """Return the small schema with the error masking and the limits of the real API."""
     return MaskedSchema(
         Query,
         Mutation,
@@ -156,8 +158,8 @@ def small_schema(*, is_production: bool = False, limits: Limits | None = None) -
 
 
 def small_app(*, is_production: bool = False, graphql_ide: GraphQL_IDE | None = None) -> ASGIApp:
-    """Return an application that serves the schema at /graphql behind the whole HTTP edge. The path /broken fails
-    outside of GraphQL.
+    """Return an application that serves the small schema at /graphql behind all HTTP middleware. A request to the
+    path /broken raises an exception outside of GraphQL.
     """
 
     def broken(request: Request) -> PlainTextResponse:

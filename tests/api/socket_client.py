@@ -1,5 +1,5 @@
-"""A WebSocket client that speaks graphql-transport-ws over a real socket. The client knows only the messages that
-arrive.
+"""A WebSocket client that speaks graphql-transport-ws over a real socket. The client sees only the messages that
+the server sends.
 """
 
 import asyncio
@@ -58,27 +58,27 @@ class Socket:
         await self.say(id=identifier, type="subscribe", payload={"query": query, "variables": variables})
 
     async def event(self, identifier: str = "1") -> Any:
-        """Return the value of the root field in the next event."""
+        """Return the value of the root field in the next event of the subscription."""
         message = await self.hear()
         assert (message["type"], message["id"]) == ("next", identifier), message
         (value,) = message["payload"]["data"].values()
         return value
 
     async def error(self, identifier: str = "1") -> Any:
-        """Return the only error of an operation that failed."""
+        """Return the only error in the `error` message of a failed operation."""
         message = await self.hear()
         assert (message["type"], message["id"]) == ("error", identifier), message
         (error,) = message["payload"]
         return error
 
     async def nothing_more(self) -> None:
-        """Require that the server sends no message before its answer to a ping."""
+        """Send a ping, and require that the server sends no other message before its pong."""
         await self.say(type="ping")
         assert await self.hear() == {"type": "pong"}
 
     async def ended(self) -> tuple[int, str]:
-        """Return the code and the reason with which the server closes the connection. Fail if another message comes
-        first.
+        """Return the code and the reason with which the server closes the connection. The method fails if the
+        server sends another message before it closes.
         """
         with pytest.raises(ConnectionClosed) as closed:
             raise AssertionError(await self.hear())
@@ -91,7 +91,7 @@ class Socket:
 async def connected(
     url: str, *, origin: str | None = ORIGIN, protocol: str = "graphql-transport-ws", query: str = ""
 ) -> AsyncIterator[Socket]:
-    """Open a connection that has sent no message yet."""
+    """Open a WebSocket connection without sending a message."""
     address = url.replace("http://", "ws://") + "/graphql" + query
     async with connect(
         address,
@@ -104,7 +104,7 @@ async def connected(
 
 @asynccontextmanager
 async def listening(app: ASGIApp) -> AsyncIterator[str]:
-    """Serve an application, with its lifespan. Yield its URL."""
+    """Serve an application and run its lifespan events. Yield the URL of the server."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         async with served(app, listener):
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"

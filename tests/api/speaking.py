@@ -1,4 +1,4 @@
-"""Stores transcripts of recordings in the same way as the worker."""
+"""A test helper that stores transcripts of recordings in the same way as the worker."""
 
 from collections.abc import Sequence
 from uuid import UUID
@@ -28,8 +28,8 @@ async def spoken(
     language: str = "en",
     microphones: Sequence[UUID] = (),
 ) -> Transcript:
-    """Store this transcript of the recording. `microphones` names, for each turn, the participant whose microphone
-    recorded it.
+    """Store a transcript with these turns for the recording. For each turn, `microphones` names the participant
+    whose microphone recorded the turn.
     """
     keyring = harness.worker_settings.keyring
     turns = (

@@ -1,4 +1,4 @@
-"""Tests of access requests: permissions, due dates, encrypted copies, and what stays hidden."""
+"""Tests of access requests: permissions, due dates, encrypted copies, and the requests that a caller must not see."""
 
 import asyncio
 import logging
@@ -53,7 +53,7 @@ async def _of(harness: ApiHarness, request: object, column: str) -> Any:
 
 
 async def _days_pass(harness: ApiHarness, request: str, days: int) -> None:
-    """Move the receipt of the request this many days into the past."""
+    """Move the day of receipt of an access request this many days into the past."""
     await harness.rows(
         "update resguardo.access_requests set received_on = received_on - %s, due_on = due_on - %s where id = %s",
         days,
@@ -477,7 +477,7 @@ async def test_review_while_the_same_is_asked_for_anew_is_a_conflict(harness: Ap
 
 @dataclass(frozen=True)
 class Fulfilled:
-    """A fulfilled request with its copy, and the recordings of the patient."""
+    """A fulfilled access request with its encrypted copy, and the recordings of the patient."""
 
     id: str
     content: bytes
@@ -485,7 +485,7 @@ class Fulfilled:
 
 @pytest.fixture
 async def fulfilled(harness: ApiHarness, case: Case, officer: Person) -> Fulfilled:
-    """Return a request that was filed, approved, and fulfilled by the worker."""
+    """Return an access request that the patient filed, compliance approved, and the worker fulfilled."""
     content = uuid4().bytes * 100
     await harness.recording(case, content=content)
     filed = await _file(case.patient)

@@ -1,4 +1,4 @@
-"""Every root field checks the caller's permission before it reports any fault of the input."""
+"""Tests that every root field checks the caller's permission before it reports an error in the input."""
 
 import re
 from collections.abc import Iterator
@@ -40,7 +40,7 @@ ROLES = ("clinician", "compliance", "patient")
 
 @dataclass(frozen=True)
 class Request:
-    """An operation whose input is wrong in one way."""
+    """A GraphQL operation with one error in its input."""
 
     document: str
     variables: dict[str, Any] = field(default_factory=dict)
@@ -108,14 +108,15 @@ def test_field_takes_a_purpose_if_its_permission_says_so() -> None:
 
 ROLES_IN_DESCRIPTIONS = {
     "For compliance only": {"compliance"},
-    "for compliance all": {"compliance"},
-    "for compliance of all": {"compliance"},
+    "compliance sees all": {"compliance"},
+    "A doctor sees": {"clinician"},
+    "A patient sees": {"patient"},
     "For the patient only": {"patient"},
     "calling doctor's or patient's": {"clinician", "patient"},
     "calling doctor": {"clinician"},
-    "as its doctor or as compliance": {"clinician", "compliance"},
+    "the recording's doctor or a compliance officer": {"clinician", "compliance"},
     "for its doctor and for compliance": {"clinician", "compliance"},
-    "with the patient's login": {"patient"},
+    "signed-in patient": {"patient"},
 }
 
 
@@ -230,8 +231,8 @@ def _bad_requests(name: str) -> Iterator[Request]:
 
 
 def _is_invitation(request: Request) -> bool:
-    """Return whether the request presents a text as a guest's invitation. A request with an invitation needs no
-    login, and its answer is NOT_FOUND.
+    """Return whether the request contains the invitation of a guest. Such a request needs no login, so its answer
+    is NOT_FOUND instead of a refusal.
     """
     text = re.search(r'\(invitation: ("|\$given)', request.document)
     return text is not None and isinstance(request.variables.get("given", ""), str)

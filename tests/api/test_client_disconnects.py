@@ -1,4 +1,4 @@
-"""A client may close its connection at any point of any route. The server logs no error."""
+"""Tests that a client may close its connection at any point of any route, and that the server then logs no error."""
 
 import asyncio
 import base64
@@ -37,7 +37,7 @@ def _connected(base: str) -> socket.socket:
 
 
 def _reset(connection: socket.socket) -> None:
-    """Reset the connection, as a killed client does."""
+    """Reset the TCP connection, as the operating system does for a killed client."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()
 
@@ -127,7 +127,7 @@ async def test_client_that_hangs_up_amid_a_request_is_no_error_on_any_route(
         return arriving.pop(0) if len(arriving) > 1 else arriving[0]
 
     async def send(message: Any) -> None:
-        """Discard the message, as the server does after a client has disconnected."""
+        """Discard the ASGI message, as the server does after a client has disconnected."""
 
     scope = {
         "type": "http",

@@ -1,4 +1,6 @@
-"""The registry of reasons is complete: each reason that the code raises has texts and remedies in both languages."""
+"""Tests that the registry of reasons is complete: each reason that the code raises has texts and remedies in
+English and Spanish.
+"""
 
 import ast
 import re
@@ -73,7 +75,7 @@ def _schemas() -> str:
 
 @cache
 def _constants() -> Mapping[str, str]:
-    """Return the strings to which a module gives a name."""
+    """Return the string constants of a module by their names."""
     named = {}
     for node in (node for module in _modules() for node in module.body):
         match node:
@@ -85,7 +87,9 @@ def _constants() -> Mapping[str, str]:
 
 
 def _strings(expression: ast.expr) -> Iterator[str]:
-    """Yield the strings that an argument can be: a literal, a named one, or either side of `or` and `if`."""
+    """Yield the strings that an argument can have as its value. An argument is a literal, a named constant, or an
+    expression with `or` or `if`.
+    """
     match expression:
         case ast.Constant(str(value)):
             yield value
@@ -98,7 +102,9 @@ def _strings(expression: ast.expr) -> Iterator[str]:
 
 
 def _raised_in_python() -> Iterator[tuple[str, str]]:
-    """Yield reason and code of `Conflict("...")`, and of `(Conflict, "...")` in the tables of vendors' refusals."""
+    """Yield the reason and the code of each error that Python code raises. An error is written as
+    `Conflict("...")`, or as `(Conflict, "...")` in a table of vendors' refusals.
+    """
     for node in _nodes():
         match node:
             case ast.Call(func=ast.Name(kind), args=[reason, *_]) if kind in CODES:
@@ -117,7 +123,7 @@ def _in_tables_of_refusals() -> Iterator[str]:
 
 
 def _composed() -> Iterator[str]:
-    """Yield the reasons that the code composes of two parts."""
+    """Yield the reasons that the code composes from two strings."""
     meters = tomllib.loads((ROOT / "policies/quotas.toml").read_text(encoding="utf-8"))
     yield from (f"quota_{meter}" for meter in meters["per_person_and_hour"])
     yield from (
@@ -134,7 +140,7 @@ def _names_of_indexes() -> Iterator[str]:
 
 
 def _mentioned() -> set[str]:
-    """Return every string that could be a reason somewhere in the code."""
+    """Return every string in the code that could be a reason."""
     quoted = {
         node.value for node in _nodes() if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
@@ -200,9 +206,9 @@ def _read_by(reader: Reader) -> dict[str, Reason]:
 
 
 def _errors_of_recordings() -> Iterator[str]:
-    """Yield every error that the code of recordings or the database stores for a recording.
+    """Yield every error code that the Python code or the database stores for a recording.
 
-    It is the argument of a parameter `reason` or `error`, also if `partial` passes it.
+    The Python code passes an error code as the argument `reason` or `error`, directly or with `partial`.
     """
     paths = (ROOT / "app/recordings").glob("*.py")
     nodes = [node for path in paths for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]

@@ -1,5 +1,5 @@
-"""The endpoint passes the audits of the npm package graphql-http without errors or warnings. The audits follow the
-draft of the GraphQL Foundation.
+"""Tests that the GraphQL endpoint passes the audits of the npm package graphql-http without errors or warnings. The
+audits follow the draft "GraphQL over HTTP" of the GraphQL Foundation.
 """
 
 import asyncio
@@ -19,7 +19,9 @@ AUDIT = Path(__file__).parent / "graphql-http"
 
 @pytest.fixture(scope="module")
 def audit_script(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the path of the audit script, copied beside its pinned packages outside of the repository."""
+    """Copy the audit script to a directory outside of the repository, beside its pinned packages. Return the path
+    of the copy.
+    """
     npm = shutil.which("npm")
     if npm is None or shutil.which("node") is None:
         pytest.skip("npm is not installed")
@@ -33,7 +35,9 @@ def audit_script(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def graphql_url() -> Iterator[str]:
-    """Yield the URL of an endpoint with introspection, because the audits query `__type`."""
+    """Yield the URL of a GraphQL endpoint with introspection. The audits need introspection, because they query
+    `__type`.
+    """
     with serve(small_app()) as base:
         yield f"{base}/graphql"
 

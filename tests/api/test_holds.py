@@ -230,7 +230,7 @@ async def test_a_page_counts_against_the_quota(harness: ApiHarness, officer: Per
 async def test_hold_waits_for_what_begins_to_be_destroyed_and_keeps_it_waiting(
     harness: ApiHarness, case: Case, officer: Person
 ) -> None:
-    """Tests law 7: each start of a destruction takes a shared lock, and the placing of a legal hold takes the
+    """Tests law 7: the start of each destruction takes a shared lock, and the placing of a legal hold takes the
     exclusive lock.
     """
     async with await psycopg.AsyncConnection.connect(harness.database.superuser_url) as destroying:

@@ -1,4 +1,4 @@
-"""Tests of the HTTP edge over real sockets: which requests it accepts, and which headers each answer has."""
+"""Tests of the HTTP layer over real sockets: which requests are accepted, and which headers the answers have."""
 
 import asyncio
 import json

@@ -403,7 +403,7 @@ async def test_expired_import_is_signed_no_more(
 
 @asynccontextmanager
 async def _acting(harness: ApiHarness, person: Person) -> AsyncIterator[Transaction]:
-    """Open a transaction as this person, for SQL calls that the API never makes."""
+    """Open a database transaction as this person, for SQL calls that the API never makes."""
     claims: dict[str, object] = {
         "sub": str(person.user_id),
         "session_id": str(person.session_id),
@@ -450,7 +450,7 @@ async def test_law_2_import_of_another_doctor_is_neither_completed_nor_prepared(
 
 
 async def _lost(harness: ApiHarness, case: Case) -> str:
-    """Return the id of a recording that became LOST together with its object."""
+    """Return the id of a new recording whose status is LOST."""
     recording: str = (await case.doctor.ask(documents.START, consultationId=case.id))["id"]
     for status in ("STARTING", "LOST"):
         await harness.rows("update resguardo.recordings set status = %s where id = %s", status, recording)
@@ -483,8 +483,8 @@ async def test_law_2_import_cannot_choose_what_it_becomes(
 async def test_object_of_an_import_is_never_that_of_a_lost_recording(
     harness: ApiHarness, ready: Case
 ) -> None:
-    """An import's object never has the key of a LOST recording, even if the import has the recording's id. Only the
-    database owner could assign that id.
+    """The object of an import never has the key of a LOST recording, even if the import has the recording's id.
+    Only the database owner can give an import the id of a recording.
     """
     recording = await _lost(harness, ready)
     (row,) = await harness.rows(

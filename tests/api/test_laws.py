@@ -1,4 +1,4 @@
-"""Tests of law 1 and law 8 in the API."""
+"""Tests of the project's law 1 (audit rows) and law 8 (no PHI in logs) in the API."""
 
 import json
 import logging
@@ -72,7 +72,7 @@ ROOM_FIELDS = ["consultationId", "createdAt", "name", "numParticipants", "sid"]
 
 @dataclass(frozen=True)
 class Read:
-    """A root field that returns PHI, and the expected content of its one audit row."""
+    """A root field that returns PHI, and the expected content of the one audit row that it writes."""
 
     document: str
     action: str
@@ -235,7 +235,9 @@ OF_THE_TEST = "httpx HTTP Request: GET http://api.test/subtitles/"
 
 
 class _Kept(logging.Handler):
-    """A log handler that stores every record in printed form, with its arguments and its traceback."""
+    """A log handler that stores every log record as printed text, with the arguments and the traceback of the
+    record.
+    """
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
@@ -248,7 +250,7 @@ class _Kept(logging.Handler):
 
 @pytest.fixture
 def logged() -> Iterator[list[str]]:
-    """Yield the log lines of our loggers at DEBUG and of all libraries at INFO."""
+    """Yield the log lines of the project's loggers at the level DEBUG and of all libraries at the level INFO."""
     kept, levels = _Kept(), {"app": logging.DEBUG, "graphql_schema": logging.DEBUG}
     levels |= dict.fromkeys(("psycopg", "procrastinate", "httpx", "botocore", "strawberry"), logging.INFO)
     before = {name: logging.getLogger(name).level for name in levels}
@@ -290,8 +292,8 @@ async def test_law_8_neither_logs_nor_jobs_nor_errors_say_more_than_ids(
 
 
 async def _whole_flow(harness: ApiHarness, case: Case, other: Person, secrets: list[str]) -> list[str]:
-    """Run one consultation from consent to download, with every refusal on the way. Return the bodies of the
-    errors.
+    """Run one consultation from consent to download, and cause every refusal that is possible in between. Return
+    the bodies of the error answers.
     """
     doctor, patient = case.doctor, case.patient
     parent = {"relationship": "PARENT", "name": "Rosa Quispe"}

@@ -1,4 +1,4 @@
-"""A query that finds nothing writes an audit row with the reason and counts against the caller's quota."""
+"""Tests that a query that finds nothing writes an audit row with the reason, and counts against the caller's quota."""
 
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.anyio
 async def empty(
     anyio_backend: str, cluster: Cluster, object_store: ObjectStore, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[ApiHarness]:
-    """Return a practice without any data."""
+    """Return an API with a new database that contains no data."""
     with cluster.clone("newer") as database:
         async with opened(database, object_store, tmp_path_factory.mktemp("empty")) as harness:
             yield harness
@@ -38,8 +38,8 @@ async def empty(
 
 @dataclass(frozen=True)
 class Look:
-    """A query, and the expected content of its audit row if nothing is found. The query is a list if `outcome` is
-    ALLOWED.
+    """A GraphQL query, and the expected content of its audit row if the query finds nothing. If `outcome` is
+    ALLOWED, the query returns a list.
     """
 
     document: str
@@ -177,14 +177,16 @@ async def test_law_1_a_mutation_of_nothing_leaves_one_row(empty: ApiHarness, nam
 
 
 async def _rows(harness: ApiHarness, answer: Answer) -> tuple[str, int, list[UUID], list[UUID]]:
-    """Return the outcome, the number of rows, the patient ids and the entity ids of the answer's one audit row."""
+    """Return four values of the one audit row that the answer wrote: the outcome, the number of rows, the patient
+    ids and the entity ids.
+    """
     (row,) = await harness.audit(answer.request_id)
     return row["outcome"], row["row_count"], row["patient_ids"], row["entity_ids"]
 
 
 @dataclass(frozen=True)
 class Filtered:
-    """A query with a filter. `variables` names the variable that takes the id."""
+    """A GraphQL query of this test with a filter by id. `variables` is the name of the variable that takes the id."""
 
     document: str
     variables: str
@@ -192,7 +194,7 @@ class Filtered:
     is_list: bool = True
 
     def given(self, entity: object) -> dict[str, Any]:
-        """Return the variables of the query for this id."""
+        """Return the variables of the GraphQL query for this id."""
         if not self.is_list or self.variables in ("recordingId", "id", "externalId"):
             return {self.variables: str(entity)}
         return {"filter": {self.variables: str(entity)}} | (
@@ -340,7 +342,7 @@ def _audited() -> Iterator[tuple[str, str]]:
 
 
 def test_every_audited_statement_refers_to_its_row() -> None:
-    """Postgres does not call a function to whose result nobody refers."""
+    """Postgres does not call the audit function if the statement does not use the result of the function."""
     statements = list(_audited())
     assert len(statements) > 15
     for name, statement in statements:

@@ -1,4 +1,4 @@
-"""The audit row of a refused request contains as much as the row of an allowed request."""
+"""Tests that the audit row of a refused request contains as much as the audit row of an allowed request."""
 
 import asyncio
 from uuid import UUID
@@ -12,8 +12,8 @@ pytestmark = pytest.mark.anyio
 
 
 async def rows_of(harness: ApiHarness, request_id: str, expected: int) -> list[dict[str, object]]:
-    """Return the audit rows of a request. Waits for them, because a field can still be running after the answer was
-    sent.
+    """Return the audit rows of the request with this id. The function waits for the rows, because a field can still
+    be running after the answer was sent.
     """
     async with asyncio.timeout(PATIENCE_SECONDS):
         while len(rows := await harness.audit(request_id)) < expected:  # noqa: ASYNC110 - Postgres tells nobody

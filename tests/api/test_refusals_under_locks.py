@@ -1,4 +1,6 @@
-"""A refusal gets its audit row even while another session locks the table that caused the refusal."""
+"""Tests that the API writes the audit row of a refusal even while another database session locks the table that
+caused the refusal.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -41,7 +43,7 @@ DOORS = {
 async def _locked(
     database: Database, *tables: str, mode: LiteralString = "access exclusive"
 ) -> AsyncIterator[None]:
-    """Lock the tables in another session's transaction."""
+    """Lock the tables in a transaction of another database session."""
     async with await psycopg.AsyncConnection.connect(database.superuser_url) as holder:
         for table in tables:
             name = sql.Identifier(*table.split("."))

@@ -1,7 +1,8 @@
-"""The API sheds one caller's flood of requests and serves all other callers meanwhile.
+"""Tests that the API refuses a flood of requests from one caller, and serves all other callers during the flood.
 
-A test holds a lock on the row or the table that the flood needs, and releases it at the end. Requests that finish
-before the release were served beside the flood, on a machine of any speed.
+A test holds a lock on the row or the table that the flood needs, and releases the lock at the end. The API served a
+request beside the flood if the request finished before the release. This criterion does not depend on the speed of
+the machine.
 """
 
 import asyncio
@@ -48,7 +49,7 @@ fails.
 async def held(
     harness: ApiHarness, lock: LiteralString, *values: object
 ) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
-    """Hold a lock that the API's statements need, until the block or the transaction ends."""
+    """Hold a database lock that the API's SQL statements need, until the block or the transaction ends."""
     async with await psycopg.AsyncConnection.connect(harness.database.superuser_url) as connection:
         await connection.execute(lock, values)
         yield connection
@@ -58,7 +59,7 @@ async def held(
 async def flooding(
     requests: list[Coroutine[Any, Any, Any]], holding: psycopg.AsyncConnection[Any] | None = None
 ) -> AsyncIterator[list["asyncio.Task[Any]"]]:
-    """Send all requests at once. At the end of the block, release the lock and await all requests."""
+    """Send all requests of a flood at once. At the end of the block, release the lock and await all requests."""
     tasks = [asyncio.create_task(request) for request in requests]
     try:
         yield tasks
@@ -69,7 +70,7 @@ async def flooding(
 
 
 async def waiting(harness: ApiHarness) -> int:
-    """Return the number of API statements that wait for a lock."""
+    """Return how many SQL statements of the API wait for a lock."""
     (row,) = await harness.rows(
         "select count(*) as waiting from pg_stat_activity where datname = current_database()"
         " and application_name = 'resguardo-api' and wait_event_type = 'Lock'"
@@ -78,7 +79,7 @@ async def waiting(harness: ApiHarness) -> int:
 
 
 async def until_waiting(harness: ApiHarness, number: int) -> None:
-    """Wait until this number of API statements wait for a lock."""
+    """Wait until this number of the API's SQL statements wait for a lock."""
     async with asyncio.timeout(SERVED_SECONDS):
         while await waiting(harness) < number:  # noqa: ASYNC110 - Postgres tells nobody
             await asyncio.sleep(0.01)

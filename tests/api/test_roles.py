@@ -1,6 +1,7 @@
 """Tests of every root field of the schema with every kind of caller.
 
-The test fails for a field without a row in this file, so every new field gets its expected permissions here.
+A test fails if a root field has no entry in this file, so every new root field needs an entry with its expected
+permissions.
 """
 
 from collections.abc import Mapping
@@ -90,7 +91,7 @@ ANYBODY: dict[Who, str] = dict.fromkeys(WHO, OK)
 
 @dataclass(frozen=True)
 class Field:
-    """A root field: the operation to send, and the expected result for each kind of caller."""
+    """A root field of the schema, with the operation to send and the expected result for each kind of caller."""
 
     document: str
     expected: Mapping[Who, str]
@@ -293,7 +294,7 @@ async def test_subscription_answers_those_it_is_for(harness: ApiHarness, field: 
 
 
 async def _subscribed(client: Socket, person: Person, document: str, variables: dict[str, object]) -> str:
-    """Return OK, or the code with which the operation or the connection ended."""
+    """Subscribe to a field. Return OK, or the code with which the subscription or the connection ended."""
     await client.knock(person)
     await client.subscribe(document, "1", **variables)
     try:

@@ -33,7 +33,7 @@ def _ordered(harness: ApiHarness, *orders: Order) -> Iterator[None]:
 
 
 async def _enter(harness: ApiHarness, case: Case, *people: Person) -> None:
-    """Let these people join the room with tokens from our API."""
+    """Let these people join the LiveKit room with join tokens from the API."""
     for person in people:
         token = (await person.ask(documents.JOIN, consultationId=case.id))["token"]
         async with httpx.AsyncClient(trust_env=False) as http:
@@ -42,7 +42,7 @@ async def _enter(harness: ApiHarness, case: Case, *people: Person) -> None:
 
 
 def _admit(harness: ApiHarness, case: Case, identity: str) -> None:
-    """Let a participant into the room without a token from our API."""
+    """Let a participant into the LiveKit room without a join token from the API."""
     harness.livekit.rooms.admit(_room(case), identity, publishes=False)
 
 
@@ -62,7 +62,7 @@ async def _recordings(case: Case) -> list[Any]:
 
 
 async def _recorded(harness: ApiHarness, case: Case) -> str:
-    """Record the doctor and the patient in the room. Return the id of the recording."""
+    """Start a recording with the doctor and the patient in the room. Return the id of the recording."""
     await case.consent()
     await _enter(harness, case, case.doctor, case.patient)
     started = await case.doctor.ask(documents.START, consultationId=case.id)
@@ -198,7 +198,7 @@ async def test_recording_begins_by_itself_though_every_event_was_dropped(harness
 
 
 async def _guest(harness: ApiHarness, case: Case) -> str:
-    """Return the id of an invited guest whom the API refused a token."""
+    """Return the id of an invited guest to whom the API refused a join token."""
     invited = await case.doctor.ask(documents.INVITE, consultationId=case.id, role="COMPANION")
     refused = await harness.stranger().refused(documents.JOIN, invitation=invited["invitation"])
     assert refused == ("FORBIDDEN", "consent_missing_to_join")

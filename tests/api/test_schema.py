@@ -1,4 +1,4 @@
-"""Tests of the published schema, and of the parts that production hides."""
+"""Tests of the exported GraphQL schema, and of the parts that the API hides in production."""
 
 import subprocess
 import sys
@@ -88,7 +88,7 @@ async def test_graphiql_is_for_development_alone(harness: ApiHarness) -> None:
 
 
 def _every_field(kind: GraphQLObjectType, without: set[str]) -> str:
-    """Return the selection of all fields of a type, nested types included."""
+    """Return a GraphQL selection of all fields of a type, with the fields of its nested types."""
     parts = []
     for name, field in kind.fields.items():
         nested = get_named_type(field.type)

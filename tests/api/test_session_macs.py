@@ -1,5 +1,5 @@
-"""If the practice requires session MACs, the API accepts only tokens of sessions that the database's hook has
-signed.
+"""Tests that the API accepts only tokens with a MAC of the database's token hook, if the deployment requires
+session MACs.
 """
 
 import asyncio
@@ -24,8 +24,8 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 async def signed(harness: ApiHarness, case: Case) -> AsyncIterator[Case]:
-    """Yield a consultation of a practice that requires session MACs. The people of the practice have tokens that
-    the hook issued.
+    """Yield a consultation in a deployment that requires session MACs. The doctor and the patient have tokens that
+    the database's token hook signed with a MAC.
     """
     await case.consent()
     people = [await _with_mac(harness, person) for person in (case.doctor, case.patient)]

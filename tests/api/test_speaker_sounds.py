@@ -50,8 +50,8 @@ class Sounds:
         error: str | None = None,
         hours_ahead: int = 0,
     ) -> UUID:
-        """Insert a sound of a participant, later than all earlier sounds. If the status is READY, also store the
-        object in the bucket.
+        """Insert the sound of a participant's microphone, with a later time than all earlier sounds. If the status
+        is READY, the method also stores the sound's object in the bucket.
         """
         sound = uuid4()
         self.count += 1
@@ -77,7 +77,7 @@ class Sounds:
         return sound
 
     async def shown(self) -> list[Any]:
-        """Return the sounds that the doctor can read."""
+        """Return the sounds of the video that the doctor can read."""
         found = await self.case.doctor.ask(documents.RECORDING, id=str(self.video))
         return list(found["speakers"])
 
@@ -123,8 +123,8 @@ async def test_sounds_are_listed_with_their_participants_in_the_order_of_their_t
 
 
 async def test_sound_says_whether_it_ended_early_or_lacks_a_part(sounds: Sounds) -> None:
-    """Whether a sound ended early or lacks a part is stored for that sound alone. The video and the other sounds
-    have their own values.
+    """The fields `truncated` and `interrupted` of a sound are about that sound alone. The video and every other
+    sound have their own values.
     """
     doctor, patient = sounds.case.participant("DOCTOR"), sounds.case.participant("PATIENT")
     whole, cut, interrupted = [await sounds.add(one, "VERIFYING") for one in (doctor, patient, doctor)]
@@ -231,7 +231,7 @@ async def api(harness: ApiHarness) -> AsyncIterator[str]:
 
 
 async def test_change_of_any_sound_is_told_even_if_another_is_dated_later(sounds: Sounds, api: str) -> None:
-    """Transactions may commit two changes in another order than their timestamps."""
+    """Two transactions can commit in another order than the timestamps of their changes."""
     doctor = sounds.case.participant("DOCTOR")
     made = [await sounds.add(doctor, "VERIFYING") for _ in range(6)]
     await sounds.add(doctor, "VERIFYING", hours_ahead=1)

@@ -1,5 +1,5 @@
-"""The field `storage` sends a request to the bucket. Only `recording(id)` answers it; every other field refuses it
-before any side effect.
+"""Tests of the field `storage` of a recording, which costs a request to the bucket. Only the query `recording(id)`
+returns `storage`. Every other root field refuses the selection of `storage` before any side effect.
 """
 
 from collections import deque
@@ -15,8 +15,8 @@ pytestmark = pytest.mark.anyio
 
 
 def _path_to_recording(field: GraphQLField) -> list[str] | None:
-    """Return the names of the fields from a root field's value to a `Recording`, or [] if the value itself is a
-    `Recording`.
+    """Return the path of field names from the value of a root field to a `Recording`. The path is empty if the
+    value itself is a `Recording`.
     """
     left: deque[tuple[object, list[str]]] = deque([(get_named_type(field.type), [])])
     seen: set[str] = set()

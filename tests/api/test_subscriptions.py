@@ -48,8 +48,8 @@ async def _api(harness: ApiHarness, **limits: Any) -> AsyncIterator[str]:
 
 @pytest.fixture(scope="module")
 async def api(harness: ApiHarness) -> AsyncIterator[str]:
-    """Yield the URL of an API that checks a session only before it sends an event. Therefore only an event can end
-    a connection.
+    """Yield the URL of an API that checks a session only before it sends an event. With this API, only an event can
+    end a connection.
     """
     async with _api(harness, recheck_seconds=3600, message_bytes=4096) as url:
         yield url
@@ -82,7 +82,7 @@ async def _watching(url: str, case: Case, person: Person | None = None) -> Async
 
 
 async def _become(harness: ApiHarness, recording: UUID, status: str) -> float:
-    """Commit a change of the recording's status. Return the monotonic time after the commit."""
+    """Change the status of the recording and commit. Return the monotonic time after the commit."""
     await harness.rows("update resguardo.recordings set status = %s where id = %s", status, recording)
     return time.monotonic()
 

@@ -1,4 +1,4 @@
-"""Tests of attacks on subtitle links: their content, their readers, their lifetime, and forged links."""
+"""Tests of attacks on subtitle links: markup in the text, other readers, expired links, and forged links."""
 
 import re
 import time

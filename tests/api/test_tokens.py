@@ -43,8 +43,8 @@ def _none(harness: ApiHarness, person: Person) -> str:
 
 
 def _hs256_with_the_public_key(harness: ApiHarness, person: Person) -> str:
-    """Return a token signed with HS256 and the public key as the secret. The test signs by hand, because libraries
-    refuse a PEM key as an HMAC secret.
+    """Return a token signed with HS256 and the public key as the secret. The test computes the signature without a
+    JWT library, because libraries refuse a PEM key as an HMAC secret.
     """
     pem = harness.signer.key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     header = _base64({"alg": "HS256", "typ": "JWT", "kid": harness.signer.kid})
@@ -99,7 +99,7 @@ BROKEN: dict[str, tuple[Forge, str]] = {
 
 @contextmanager
 def _counted_fetches(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Yield the list of JWKS requests that this process sends while the block runs."""
+    """Yield a list of the requests for signing keys (JWKS) that this process sends during the block."""
     fetched: list[str] = []
     send = httpx.AsyncClient.send
 

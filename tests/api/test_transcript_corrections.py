@@ -1,5 +1,5 @@
-"""Tests of attacks on corrections: each correction writes an audit row, no concurrent correction is lost, and the
-size is limited.
+"""Tests of attacks on corrections of transcripts. Each correction writes an audit row, no concurrent correction is
+lost, and the size of a text is limited.
 """
 
 import threading
@@ -29,7 +29,7 @@ async def _correct(person: Person, recording: UUID, turn: int, text: str) -> Ans
 async def test_correction_that_says_what_is_there_changes_nothing_and_leaves_a_row(
     harness: ApiHarness, doctor: Person, recording: UUID, document: str
 ) -> None:
-    """A correction without a change writes an audit row for a read, because its answer contains the text."""
+    """A correction without a change writes the audit row of a read, because the answer contains the text."""
     given = {"text": SAID[0][1]} if document == documents.CORRECT_TRANSCRIPT else {"speaker": "DOCTOR"}
     before = await doctor.ask(documents.TRANSCRIPT, id=str(recording))
     answer = await doctor.send(document, id=str(recording), turn=0, **given)
@@ -130,8 +130,8 @@ async def test_correction_that_was_moved_to_another_place_opens_nothing(
 async def test_correction_is_worked_out_beside_the_loop(
     doctor: Person, recording: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A correction normalizes and hashes the whole transcript in a thread. For a recording of twelve hours, the work
-    takes 0.2 s.
+    """A correction normalizes and hashes the whole transcript in a thread. For a recording of twelve hours, a
+    correction takes 0.2 s.
     """
     threads: list[int] = []
 

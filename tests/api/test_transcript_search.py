@@ -1,4 +1,6 @@
-"""Every search writes an audit row. A search finds only the caller's own transcripts, in their latest correction."""
+"""Tests of the transcript search. Every search writes an audit row, and finds only the caller's own transcripts in
+their latest correction.
+"""
 
 import threading
 from dataclasses import replace
@@ -36,7 +38,7 @@ async def _found(person: Person, query: str, **where: object) -> list[str]:
 
 
 async def _own(harness: ApiHarness, doctor: Person, *said: str) -> UUID:
-    """Return another recording of this doctor, with a transcript that contains these texts."""
+    """Return a new recording of this doctor, with a transcript of these texts."""
     made = await harness.recording(await harness.case(doctor))
     await spoken(harness, made, tuple((Speaker.PATIENT, text) for text in said))
     return made
@@ -291,7 +293,7 @@ async def test_reading_and_searching_use_up_the_pages_of_an_hour(
 async def test_transcript_of_a_recording_to_be_destroyed_is_not_returned(
     harness: ApiHarness, doctor: Person, recording: UUID
 ) -> None:
-    """A requested deletion hides the transcript together with the recording, until the request is undone."""
+    """The request to delete a recording hides its transcript until the request is undone."""
     urls = await doctor.ask(documents.ISSUE_SUBTITLE_URLS, id=str(recording))
     given = {"id": str(recording), "turn": 0, "text": "Nothing."}
     await doctor.ask(documents.DELETE_RECORDING, id=str(recording), reason="OTHER")
@@ -315,7 +317,7 @@ async def test_transcript_of_a_recording_to_be_destroyed_is_not_returned(
 async def test_transcript_is_found_read_and_corrected_after_a_rotation_was_killed_at_any_step(
     harness: ApiHarness, doctor: Person, stops_after: int
 ) -> None:
-    """The API has both root keys during the rotation, and only the newer root key at the end."""
+    """The API has the old and the new root key during the rotation, and only the new root key at the end."""
     recordings = [await _own(harness, doctor, "An aneurysm.", "Number none.") for _ in range(3)]
     line, asked = new_key_line(f"newer-{stops_after}"), 0
 
@@ -376,8 +378,8 @@ async def test_filter_at_its_ends_is_answered(
 async def test_search_tells_nothing_of_what_others_said(
     harness: ApiHarness, doctor: Person, recording: UUID
 ) -> None:
-    """The answer is the same, byte for byte, if only other doctors' transcripts or the caller's own sensitive
-    recording contain the text, or if no transcript contains it.
+    """The API gives byte-for-byte equal answers in three cases: only transcripts of other doctors contain the text,
+    only a sensitive recording of the caller contains the text, or no transcript contains the text.
     """
     others = await _own(harness, await harness.clinician(), "A sarcoidosis.")
     case = await harness.case(doctor, sensitivity="SUBSTANCE_USE", transcribe=True)

@@ -1,4 +1,6 @@
-"""Only the recording's doctor can read, search and correct a transcript. Each access writes an audit row."""
+"""Tests that only the recording's doctor can read, search and correct a transcript. Each access to a transcript
+writes an audit row.
+"""
 
 from base64 import b64encode
 from typing import Any
@@ -286,7 +288,7 @@ async def test_api_does_not_start_without_the_root_keys_of_transcripts(
 async def test_transcript_is_not_returned_if_its_audit_row_was_not_committed(
     harness: ApiHarness, doctor: Person, recording: UUID, field: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The database session ends after the transcript was read and before the commit."""
+    """The test ends the database session after the transcript is read and before the commit."""
     last = {
         "transcript": "open_transcript",
         "searchTranscripts": "search",

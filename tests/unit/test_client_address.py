@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.http.client_address import client_address
+from app.http.client_address import find_client_address
 
 PROXIES = (ip_network("10.0.0.0/8"), ip_network("2001:db8::/32"))
 
 
 def _address(peer: str | None, *forwarded: str) -> str | None:
     headers = [(b"x-forwarded-for", value.encode("latin-1")) for value in forwarded]
-    return client_address(
+    return find_client_address(
         {"type": "http", "client": (peer, 1) if peer is not None else None, "headers": headers}, PROXIES
     )
 
