@@ -84,7 +84,7 @@ end
 $$;
 
 
--- 02_access.sql
+-- 02_grants.sql
 
 -- The functions that the files of policies/access call, and the digest of the access that the files granted.
 --
@@ -4854,7 +4854,8 @@ $$;
 
 -- 26_legal_holds.sql
 
--- Legal holds: they forbid the destruction of recordings in a legal matter.
+-- Legal holds: they forbid the destruction of recordings in a legal matter. private.may_be_destroyed() enforces this
+-- (law 7).
 
 create table resguardo.legal_holds (
     id uuid primary key default gen_random_uuid(),
@@ -5065,6 +5066,25 @@ language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
     return private.holds_on(of_recording) <> '{}';
+end
+$$;
+
+-- Returns whether a recording may be destroyed now: it and its sound are finished, nothing holds it, and none of its
+-- objects is moving to keep/.
+create function private.may_be_destroyed(of_recording uuid) returns boolean
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return not exists (
+        select
+        from resguardo.recordings as r
+        where of_recording in (r.id, r.video_id)
+            and (
+                not private.is_finished(r.status)
+                or exists (select from private.object_moves as m where m.recording_id = r.id)
+            )
+    )
+    and not private.is_held(of_recording);
 end
 $$;
 
@@ -6338,25 +6358,6 @@ begin
         array[wanted.consultation_id], array['deletion'], 1, null
     );
     return newest.id;
-end
-$$;
-
--- Returns whether a recording may be destroyed now: it and its sound are finished, nothing holds it, and none of its
--- objects is moving to keep/.
-create function private.may_be_destroyed(of_recording uuid) returns boolean
-language plpgsql stable security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-    return not exists (
-        select
-        from resguardo.recordings as r
-        where of_recording in (r.id, r.video_id)
-            and (
-                not private.is_finished(r.status)
-                or exists (select from private.object_moves as m where m.recording_id = r.id)
-            )
-    )
-    and not private.is_held(of_recording);
 end
 $$;
 

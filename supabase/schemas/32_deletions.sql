@@ -181,25 +181,6 @@ begin
 end
 $$;
 
--- Returns whether a recording may be destroyed now: it and its sound are finished, nothing holds it, and none of its
--- objects is moving to keep/.
-create function private.may_be_destroyed(of_recording uuid) returns boolean
-language plpgsql stable security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-    return not exists (
-        select
-        from resguardo.recordings as r
-        where of_recording in (r.id, r.video_id)
-            and (
-                not private.is_finished(r.status)
-                or exists (select from private.object_moves as m where m.recording_id = r.id)
-            )
-    )
-    and not private.is_held(of_recording);
-end
-$$;
-
 -- Returns whether a recording is being destroyed now. Returns false if a hold was placed after a failed attempt,
 -- because no further attempt is made and the remaining objects may be moved to keep/.
 create function private.is_in_destruction(of_recording uuid) returns boolean
