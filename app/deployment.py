@@ -35,8 +35,8 @@ def prepare_database(
     """Apply the pending migrations, the access policies and the quotas, and set the passwords of the database
     logins. Safe to repeat.
 
-    Calls `on_applied` with the version of each migration after its commit. Raises the errors of the functions that
-    it calls.
+    Calls `on_applied` with the version of each migration after its commit. Raises the errors of `migrate`,
+    `apply_access`, `apply_quotas` and `set_login_passwords`.
     """
     quotas = load_quotas()
     applied = migrate(owner_url, MIGRATIONS_DIRECTORY, on_applied=on_applied)

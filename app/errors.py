@@ -47,7 +47,7 @@ class Unauthenticated(AppError):
 
 
 class Forbidden(AppError):
-    """The person is known and lacks the permission."""
+    """The person has signed in and lacks the permission."""
 
     code = "FORBIDDEN"
 
@@ -69,8 +69,8 @@ class Conflict(AppError):
 class RateLimited(AppError):
     """A quota of `policies/quotas.toml` is used up, or the caller runs too many operations at once.
 
-    The detail `retry_after_seconds` says when the same request can succeed. If an error lacks this detail, the
-    answer names `RETRY_AFTER_SECONDS`.
+    The detail `retry_after_seconds` says when the same request can succeed. If the detail has no
+    `retry_after_seconds`, the answer names `RETRY_AFTER_SECONDS`.
     """
 
     code = "RATE_LIMITED"

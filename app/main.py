@@ -173,8 +173,8 @@ def _parts(settings: ApiSettings) -> _Parts:
 
 
 def _limits(settings: ApiSettings) -> OperationLimits:
-    """Return the limits of concurrent operations. More operations may wait than may run, so a web page with many
-    requests is slow but not refused.
+    """Return the limits of concurrent operations. More operations may wait than may run at once, so a web page with
+    many requests is slow but not refused.
     """
     people, guests = settings.operations_per_person, settings.guest_operations
     return OperationLimits(

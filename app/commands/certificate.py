@@ -68,8 +68,8 @@ def write_pdf(
     ],
     to: Annotated[Path, typer.Argument(help="The PDF to write; none may be there.")],
 ) -> None:
-    """Write a certificate as a PDF for people, with the signed file attached. The command does not check the
-    signature.
+    """Write a certificate as a PDF for people, with the signed file attached. The command `pdf` does not check the
+    certificate's signature.
     """
     from app.certificates.pdf import render_pdf
 

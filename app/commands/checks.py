@@ -192,7 +192,7 @@ async def _check_bucket(
 
 
 async def _check_recorder_key(settings: WorkerSettings) -> None:
-    """Raise an error if LiveKit's bucket key may read the mark, an object that every bucket of ours contains."""
+    """Raise an error if LiveKit's bucket key may read the mark, the object that names the deployment of a bucket."""
     target = await vendor_clients.make_recorder_target(settings, "resguardo-check.mp4")
     storage = vendor_clients.make_recorder_storage(target)
     try:

@@ -27,7 +27,7 @@ def check_restore(
     """Compare the ledger of deletions in the bucket with the database.
 
     The command lists the recordings that the ledger says are destroyed and that the restored database still
-    contains. With --repeat, the worker destroys these recordings again. With --repeat, the command also finds
+    contains. With --repeat, the worker destroys the listed recordings again. With --repeat, the command also finds
     objects that were moved to keep/ since the backup.
 
     The exit code is 1 while the database contains a destroyed recording, or if the ledger has an entry that none of

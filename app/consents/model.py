@@ -17,7 +17,7 @@ class Decision(StrEnum):
 
 
 class Source(StrEnum):
-    """Whether the participant made the statement, or the doctor attests it."""
+    """The source of a statement: the participant made the statement, or the doctor attests it."""
 
     SELF = "SELF"
     ATTESTED = "ATTESTED"
@@ -54,7 +54,7 @@ class ShownText:
 
 @dataclass(frozen=True)
 class Consent:
-    """One stored statement by which a participant gives or withdraws consent."""
+    """A stored statement with which a participant gives or withdraws consent."""
 
     id: UUID
     consultation_id: UUID

@@ -51,7 +51,9 @@ class GuestRole(StrEnum):
 
 @dataclass(frozen=True)
 class Participant:
-    """A participant of a consultation. The participant's id is also the identity in the LiveKit room."""
+    """A participant of a consultation. The id of a participant is also the identity with which the participant
+    enters the LiveKit room.
+    """
 
     id: UUID
     kind: ParticipantKind

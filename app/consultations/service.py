@@ -210,7 +210,9 @@ class Consultations:
         return [ActiveRoom(ids[room.name], room) for room in seen if room is not None]
 
     async def _count_connected(self, room: RoomSnapshot) -> RoomSnapshot | None:
-        """Return the room with its number of connected people, or None if LiveKit lists only people who have left."""
+        """Return the room with the number of connected people in it, or None if LiveKit lists only people who have
+        left.
+        """
         listed = await self._livekit.participants(room.name)
         there = await self._livekit.connected_of(room.name, listed)
         if listed and not there:

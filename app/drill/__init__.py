@@ -1,1 +1,3 @@
-"""The restore drill: restores a dump on this machine, compares it with the bucket, and removes it again."""
+"""The restore drill: restores a dump on this machine, compares the restored database with the bucket, and removes
+it again.
+"""

@@ -67,7 +67,7 @@ class DrillReport:
         return self.seconds < LIMIT_HOURS * 3600
 
     def as_json(self) -> dict[str, object]:
-        """Return the report for a file that is kept as evidence."""
+        """Return the report as JSON, for a file that is kept as evidence."""
         return {
             "deployment": self.deployment,
             "began_at": self.began_at.isoformat(),

@@ -33,7 +33,7 @@ DEFAULT_SAMPLE: Final = 20
 
 @dataclass(frozen=True)
 class DrillOrder:
-    """The order for a drill: the dump to restore, the escrow file, and the number of recordings to compare."""
+    """The input of a drill: the dump to restore, the escrow file, and the number of recordings to compare."""
 
     dump: Path
     escrow: Path

@@ -24,8 +24,8 @@ REPEAT_SECONDS: Final = 600
 
 @dataclass(frozen=True)
 class LastLed:
-    """The time when a worker last led. `seconds` is the time since then: 0 while a worker leads, and None if no
-    worker has ever led.
+    """The time when a worker last led. `seconds` is the time since a worker last led: 0 while a worker leads, and
+    None if no worker has ever led.
     """
 
     at: datetime | None

@@ -27,7 +27,7 @@ UNLED_SECONDS = 30
 
 @dataclass(frozen=True)
 class Lease:
-    """A lease that this process took.
+    """A lease of the leader that this worker process took.
 
     `seconds_unled` is how long there was no leader before this lease, or None if there never was a leader.
     `lapsed_leader` is the former leader if its lease expired, or None if the former leader returned its lease.
@@ -57,8 +57,8 @@ class Lease:
         return True
 
     async def give_back(self) -> None:
-        """Give the lease back, so that another worker need not wait until the lease expires. The method changes
-        nothing if this worker has lost the lease.
+        """Give the lease back, so that another worker need not wait until the lease expires. If this worker has
+        lost the lease, the method changes nothing.
         """
         with suppress(psycopg.Error, TimeoutError):
             async with asyncio.timeout(ANSWER_SECONDS):

@@ -32,8 +32,8 @@ CANCEL_AGAIN_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class PeriodicTask:
-    """A periodic task, which runs at once and then at its interval. `begin` is called when this process becomes the
-    leader.
+    """A periodic task, which runs as soon as this process is the leader and then at its interval. `begin` is called
+    when this process becomes the leader.
     """
 
     name: str
@@ -44,7 +44,7 @@ class PeriodicTask:
 
 async def run_periodic_tasks(database: Database, tasks: Sequence[PeriodicTask]) -> None:
     """Try to become the leader, and run the periodic tasks while leading, until cancelled. While the database is
-    unreachable, the function waits.
+    unreachable, the function waits and tries again.
     """
     former: int | None = None
     while True:

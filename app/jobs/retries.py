@@ -30,7 +30,9 @@ class JobFailed(Exception):
 
 
 class NotGivenUp(JobFailed):
-    """The last attempt failed and `give_up` failed too: the job is retried until `give_up` succeeds."""
+    """Raised if the last attempt of a job failed and `give_up` failed too: the job is retried until `give_up`
+    succeeds.
+    """
 
 
 class Retry(RetryDecision):

@@ -1,7 +1,7 @@
 """The escrow file: the root keys and the certificates' signing key, encrypted with a passphrase.
 
-The file has three lines: its type, its key derivation (JSON, readable and authenticated), and the ciphertext in
-base64. The key derivation is scrypt (RFC 7914) with N = 2^17, r = 8, p = 1, OWASP's first choice of parameters
+An escrow file has three lines: its type, its key derivation (JSON, readable and authenticated), and the ciphertext
+in base64. The key derivation is scrypt (RFC 7914) with N = 2^17, r = 8, p = 1, OWASP's first choice of parameters
 (checked 2026-11-21). A guess of the passphrase costs 128 MB and 0.3 s on one core (measured 2026-11-21). The cipher
 is AES-256-GCM. A file with other scrypt parameters is refused, because its parameters could demand any amount of
 memory.
@@ -36,8 +36,8 @@ _NONCE_BYTES: Final = 12
 
 @dataclass(frozen=True)
 class Escrow:
-    """The content of an escrow file. The keys have the same text form as in the settings. The field `deployment`
-    can be read without the passphrase.
+    """The content of an escrow file. The keys in an escrow file have the same text form as in the settings. The
+    field `deployment` can be read without the passphrase.
     """
 
     deployment: str

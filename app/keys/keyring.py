@@ -44,8 +44,8 @@ class DataKey:
 
 @dataclass(frozen=True)
 class Field:
-    """The place of an encrypted field: its table, row and column. A field can be decrypted only with the place that
-    it was encrypted with. `key_id` is the id of the field's data key.
+    """The place of an encrypted field: its table, row and column. A field can be decrypted only in the place for
+    which it was encrypted. `key_id` is the id of the field's data key.
     """
 
     table: str
@@ -138,8 +138,8 @@ class Keyring:
         return FieldKey(self._unwrap(wrapped, root_key_id))
 
     def unwrap_secret(self, wrapped: bytes, root_key_id: str) -> bytes:
-        """Return the unwrapped key of a blind index. The key has 32 bytes and encrypts nothing. Raises Conflict
-        (root_key_unknown, data_key_wrong).
+        """Return the unwrapped key of a blind index. The key of an index has 32 bytes and encrypts nothing. Raises
+        Conflict (root_key_unknown, data_key_wrong).
         """
         return self._unwrap(wrapped, root_key_id)
 

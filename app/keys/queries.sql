@@ -1,5 +1,5 @@
 -- name: require_root_keys
--- Raises an error if the keyring lacks a root key that is in use, or has a wrong key with its id.
+-- Raises an error if the keyring lacks a root key that is in use, or has another key with the same id.
 select private.require_root_keys(%(ids)s, %(check_values)s);
 
 -- name: register_root_key

@@ -80,8 +80,8 @@ async def count_keys(database: Database) -> list[KeyCount]:
 
 
 async def make_recording_key(tx: Transaction, keyring: Keyring, recording_id: UUID) -> bool:
-    """Create the data key of a READY video, with its audit row. Return False if the video already has a data key.
-    Needs the worker's role.
+    """Create the data key of a READY video and write the audit row. Return False if the video already has a data
+    key. Needs the worker's role.
 
     Raises Conflict (recording_not_ready, or root_key_unknown if the current root key is not registered).
     """
@@ -100,8 +100,8 @@ async def rotate(
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     batch: int = BATCH,
 ) -> Rotation:
-    """Wrap with the current root key every key that another root key wraps, one batch in each transaction. A second
-    call continues.
+    """Rewrap every key that is not wrapped by the current root key, one batch in each transaction. A second call
+    continues.
 
     `on_progress` receives the number of rewrapped keys and the total number of keys. Raises like
     `register_root_key`.

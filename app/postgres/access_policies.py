@@ -1,7 +1,7 @@
 """Reads the files of `policies/access`, which define the complete access to every table and function.
 
-Only `resguardo migrate` applies these files, at every run. The database stores the version of the files, and every
-audit row contains this version.
+Only `resguardo migrate` applies the access policies, at every run. The database stores the version of the files,
+and every audit row contains this version.
 """
 
 import hashlib

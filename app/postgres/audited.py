@@ -161,7 +161,7 @@ class AuditedRead(_Audited[Item]):
     """The order of the result, as columns of `x`."""
 
     def statement(self, selected: Collection[str] = ()) -> LiteralString:
-        """Return the SQL statement, with those of the details that are among the selected fields."""
+        """Return the SQL statement that reads the rows and the selected details."""
         return self._statement(
             self.rows, selected, order="" if self.order is None else f" order by {self.order}"
         )
@@ -233,8 +233,8 @@ class AuditedList(_Audited[Item]):
     def statement(
         self, given: Collection[str] = (), selected: Collection[str] = (), *, is_later: bool = False
     ) -> LiteralString:
-        """Return the SQL statement of a page with these filters and selected fields. Both are given by their names
-        in the API.
+        """Return the SQL statement of a page with these filters and selected fields. Filters and fields are given
+        by their names in the API.
         """
         names = {_HUMP.sub(r"_\g<0>", name).lower() for name in selected}
         narrow = [text for name, text in self.narrow.items() if name in given]

@@ -1,9 +1,9 @@
 """Makes every connection to Postgres: its settings, its time limits, and the cancelling of statements.
 
-One function applies the settings after connecting. No connection uses start-up `options`, because a pooler may
-refuse or drop them. If the code's results depend on a setting, this function overrides the value that the database,
-the role or the environment gives it. `default_transaction_read_only` is respected, because Supabase sets it to
-protect a full disk.
+One function applies the settings of every connection, after connecting. No connection uses start-up `options`,
+because a pooler may refuse or drop them. If the code's results depend on a setting, this function overrides the
+value that the database, the role or the environment gives it. `default_transaction_read_only` is respected, because
+Supabase sets it to protect a full disk.
 """
 
 import asyncio
@@ -92,13 +92,14 @@ T = TypeVar("T")
 
 
 class Unanswered(psycopg.OperationalError):
-    """The server did not answer in time. The connection is closed, and it is unknown whether the statement took
-    effect.
+    """The server did not answer in time. After this error, the connection is closed, and it is unknown whether the
+    statement took effect.
     """
 
 
 class Connection(AsyncConnection[DictRow]):
-    """A connection that never waits without a limit: each exchange has a time limit, and so does its cancellation.
+    """A connection that never waits without a limit: each exchange with the server has a time limit, and so does
+    the cancelling of a statement.
 
     The base class of psycopg 3.3 waits without a limit for an answer, and up to 10 s for a cancellation
     (connection_async.py, `wait`; checked 2026-11-29).

@@ -1,8 +1,8 @@
-"""The only access to Postgres: `as_user` for a person, and `as_service` for the process itself. The connections of
-`dedicated` return no rows of Resguardo's tables. Both methods open one transaction, store in it who asks and why
-(the audit rows contain this), and translate the database's errors into AppErrors. If a person's transaction raises
-an error, a second transaction writes the audit row of the refusal, because the rollback erases the first audit row.
-Policies decide which rows a person sees.
+"""The only access to Postgres: `as_user` for a person, and `as_service` for the process itself. The attribute
+`dedicated` gives connections that return no rows of Resguardo's tables. `as_user` and `as_service` open one
+transaction, store in it who asks and why (the audit rows contain this), and translate the database's errors into
+AppErrors. If a person's transaction raises an error, a second transaction writes the audit row of the refusal,
+because the rollback erases the first audit row. Policies decide which rows a person sees.
 """
 
 import asyncio
@@ -92,7 +92,7 @@ class Transaction:
         self.role = role
 
     async def one(self, sql: LiteralString, parameters: Parameters | None = None) -> DictRow | None:
-        """Return the first row, or None."""
+        """Return the first row, or None if there is none."""
         cursor = await self._execute(sql, parameters)
         return await cursor.fetchone()
 
@@ -109,7 +109,7 @@ class Transaction:
         return await cursor.fetchall()
 
     async def value(self, sql: LiteralString, parameters: Parameters | None = None) -> Any:
-        """Return the first column of the first row, or None."""
+        """Return the first column of the first row, or None if there is no row."""
         row = await self.one(sql, parameters)
         return None if row is None else next(iter(row.values()))
 
@@ -123,7 +123,7 @@ class Transaction:
 
 
 class _Single(Transaction):
-    """A transaction of a single `select` of one value. The same statement sets the reason of the access. A
+    """A transaction of a single `select` of one value. The `select` statement also sets the reason of the access. A
     statement cannot obey a timeout that it sets itself, so the client cancels the `select` after the timeout.
     """
 
@@ -183,8 +183,8 @@ class Database:
         """Open a transaction in the person's role, under row level security.
 
         Raises Unauthenticated (the session has ended), Forbidden (the role may not), RateLimited, Conflict, Timeout
-        or UpstreamFailed. Each refusal is audited before the caller receives it. A NotFound commits the
-        transaction, because the audit row that says DENIED or ABSENT is in this transaction.
+        or UpstreamFailed. The audit row of a refusal is written before the caller receives the refusal. A NotFound
+        commits the transaction, because the audit row that says DENIED or ABSENT is in this transaction.
         """
         async with self._audited(asker, access) as (connection, committed):
             role = await self._begin_as(connection, asker, access)

@@ -1,16 +1,15 @@
-"""Applies `supabase/migrations` to a database like `supabase db push`, and keeps the same ledger.
-
-After one of the two programs has run, the other one finds nothing to do. The ledger's DDL, the order, the refusals,
-and one transaction for each file follow supabase/cli (pkg/migration, read 2026-11-21). The CLI sends a file
-statement by statement and stores each statement in the ledger. `migrate` sends the file at once and stores its
-whole text.
+"""Applies `supabase/migrations` to a database like `supabase db push`, and keeps the same ledger. After `migrate`
+has run, `supabase db push` finds nothing to do, and the reverse. The ledger's DDL, the order, the refusals, and one
+transaction for each file follow supabase/cli (pkg/migration, read 2026-11-21). The CLI sends a file statement by
+statement and stores each statement in the ledger. `migrate` sends a whole file at once and stores the file's whole
+text in the ledger.
 
 `migrate` refuses a migration that is older than the newest applied one, and a ledger with versions that are not in
 the directory. `migrate` also refuses a database from before the first release: a database with versions that a
-single file has replaced, or a database that was made from an earlier text of a file. The module also refuses a
-`.sql` file that is not named `<YYYYMMDDHHMMSS>_<name>.sql` (the CLI skips that file with a note). The module never
-repairs or reverts a migration. Run `migrate` as the owner of the migrations (`postgres` on Supabase), over a direct
-or session-mode connection. The lock against a second run belongs to the session.
+single file has replaced, or with an earlier text of a file. The module also refuses a `.sql` file that is not named
+`<YYYYMMDDHHMMSS>_<name>.sql` (the CLI skips that file with a note). The module never repairs or reverts a
+migration. Run `migrate` as the owner of the migrations (`postgres` on Supabase), over a direct or session-mode
+connection. The lock against a second concurrent run belongs to the database session.
 """
 
 import re

@@ -17,34 +17,37 @@ def require_owner_session(url: str) -> None:
     """Raise Conflict (pooler_keeps_no_session) if a pooler could lose the lock of the owner's commands. Raises
     UpstreamFailed if the database cannot be used.
     """
-    with _told():
+    with _translate_failures():
         asyncio.run(require_session(url))
 
 
 @contextmanager
 def as_owner(url: str, *, autocommit: bool = False) -> Iterator[psycopg.Connection[Any]]:
-    """Yield a connection of the owner. The work in the block is committed at its end.
+    """Yield a connection of the owner. The work in the block is committed at the end of the block.
 
     Raises UpstreamFailed: `database_unreachable`, or the reason why the database refuses the connection or all
     work.
     """
-    with _told(), connect_as_owner(url, application="resguardo-owner", autocommit=autocommit) as connection:
+    with (
+        _translate_failures(),
+        connect_as_owner(url, application="resguardo-owner", autocommit=autocommit) as connection,
+    ):
         yield connection
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """Raise UpstreamFailed (database_unreachable) if no more exact reason is known. The remedy of this reason names
-    the setting DATABASE_URL.
+def _translate_failures() -> Iterator[None]:
+    """Raise UpstreamFailed (database_unreachable) if no more exact reason is known. The remedy of
+    `database_unreachable` names the setting DATABASE_URL.
     """
     try:
         yield
     except (psycopg.Error, UpstreamFailed) as error:
-        told = translate(error) if isinstance(error, psycopg.Error) else error
-        if not isinstance(told, UpstreamFailed):
+        translated = translate(error) if isinstance(error, psycopg.Error) else error
+        if not isinstance(translated, UpstreamFailed):
             raise
-        if told.reason == "database_unavailable":
+        if translated.reason == "database_unavailable":
             raise UpstreamFailed("database_unreachable") from error
-        if told is error:
+        if translated is error:
             raise
-        raise told from error
+        raise translated from error

@@ -38,9 +38,9 @@ class PageRequest:
     after: Cursor | None
 
     def before(self, until: datetime | None) -> "PageRequest":
-        """Return a request for the rows that are also older than `until`. An `until` without a time zone is in UTC.
-        The earlier of `until` and the cursor becomes the only upper bound. With two bounds, Postgres could start an
-        index scan at `until` and read all rows down to the cursor.
+        """Return a request for the rows that are also older than `until`. An `until` without a time zone is read as
+        UTC. The earlier of `until` and the cursor becomes the only upper bound. With two bounds, Postgres could
+        start an index scan at `until` and read all rows down to the cursor.
         """
         if until is None:
             return self
@@ -70,7 +70,7 @@ class Page(Generic[Item]):
 
     @classmethod
     def of(cls, rows: list[Item], request: PageRequest) -> "Page[Item]":
-        """Return the page of these rows. One row more than was requested shows that another page follows."""
+        """Return the page that these rows make up. One row more than was requested shows that another page follows."""
         return cls(tuple(rows[: request.first]), len(rows) > request.first)
 
 

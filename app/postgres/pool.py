@@ -22,7 +22,7 @@ LIFETIME_SECONDS: Final = 3600
 
 
 class PoolBusy(psycopg.OperationalError):
-    """All connections were in use for too long."""
+    """Raised if all connections of the pool were in use for too long."""
 
 
 class Pool:
@@ -82,8 +82,8 @@ class Pool:
             raise
 
     async def _alive(self) -> Connection:
-        """Return the most recently used connection if it is alive. If this connection is dead, close all idle
-        connections.
+        """Return the most recently used connection if it is alive. If the most recently used connection is dead,
+        close all idle connections.
         """
         if self._is_closed:
             raise psycopg.OperationalError("the pool is closed")

@@ -1,9 +1,9 @@
 """Refuses a pooler that does not keep a session, such as pgbouncer and Supavisor in transaction and statement mode.
 
-Behind a pooler in these modes, prepared statements, LISTEN, session settings and the queue's connections fail at
-random. The test uses two clients and needs no other traffic. While the first client is idle, a refused pooler gives
-the first client's server session to the second client, or runs the first client's next statement in another
-session. The test passes if each client keeps its own session.
+Behind a pooler in transaction or statement mode, prepared statements, LISTEN, session settings and the queue's
+connections fail at random. The test uses two clients and needs no other traffic. While the first client is idle, a
+pooler without lasting sessions gives the first client's server session to the second client, or runs the first
+client's next statement in another session. The test passes if each client keeps its own session.
 """
 
 from typing import Final
@@ -70,7 +70,7 @@ def _are_one(one: Session, other: Session) -> bool:
 
 
 async def _session(connection: Connection) -> Session:
-    """Return the id of the server session that answers, and the test's mark that was stored in this session."""
+    """Return the id of the server session that answers, and the mark that the test stored in this session."""
     cursor = await connection.execute(_SESSION)
     row = await cursor.fetchone()
     return (None, None) if row is None else (row["session"], row["mark"])

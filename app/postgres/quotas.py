@@ -1,5 +1,5 @@
-"""The quotas of `policies/quotas.toml`: how often a person may do something in an hour. The database reads the
-figures from its own rows.
+"""The quotas of `policies/quotas.toml`: how often a person may make each kind of request in an hour. The database
+reads the figures from its own rows.
 """
 
 import tomllib
@@ -22,7 +22,7 @@ _APPLY: Final = (
 
 @dataclass(frozen=True)
 class Quotas:
-    """The number of uses that a person has in one clock hour, for each quota."""
+    """The quotas: how many uses of each kind a person has in one clock hour."""
 
     urls: int
     subtitles: int

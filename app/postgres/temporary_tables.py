@@ -21,11 +21,12 @@ order by r.rolname
 
 
 def revoke_temp(owner_url: str, keepers: Sequence[str]) -> tuple[str, ...]:
-    """Revoke TEMP on the database from PUBLIC and from our roles, grant it to the keepers, and seal the access.
+    """Revoke TEMP on the database from PUBLIC and from our roles, grant it to the roles in `keepers`, and seal the
+    access.
 
     Returns every role that has TEMP afterwards, including superusers and the database's owner. Raises InvalidInput
-    (temp_role_is_ours, temp_role_unknown) for a keeper, and Conflict (temp_not_revoked) if the login may not revoke
-    it. Nothing is changed then.
+    (temp_role_is_ours, temp_role_unknown) for a wrong role in `keepers`, and Conflict (temp_not_revoked) if the
+    login may not revoke TEMP. Nothing is changed then.
     """
     with as_owner(owner_url) as connection:
         for role in keepers:

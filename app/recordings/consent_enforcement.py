@@ -22,7 +22,7 @@ def find_objection(participants: Iterable[ParticipantConsent], identities: Colle
 
 
 def has_doctor_and_patient(participants: Iterable[ParticipantConsent], identities: Collection[str]) -> bool:
-    """Return whether the doctor and the patient are among these people."""
+    """Return whether both the doctor and the patient are among the people in the room."""
     kinds = {one.kind for one in participants if str(one.participant_id) in identities}
     return {"DOCTOR", "PATIENT"} <= kinds
 
@@ -31,7 +31,7 @@ def find_objection_to_recording(
     participants: Collection[ParticipantConsent], identities: Collection[str]
 ) -> str | None:
     """Return the reason why no recording may run with these people in the room, or None. Required participants who
-    are absent must have consented too.
+    are absent from the room must have consented too.
     """
     return find_objection(participants, identities) or (
         CONSENT_WITHDRAWN if list_missing_consents(participants) else None

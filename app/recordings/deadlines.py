@@ -39,7 +39,7 @@ def apply_deadline(
     is_room_in_use: bool = False,
     is_listed: bool = True,
 ) -> Recording:
-    """Return the recording with its deadline applied, or the unchanged recording before the deadline.
+    """Return the changed recording after its deadline, or the unchanged recording before the deadline.
     `is_room_in_use` says that a participant publishes sound or video in the room. `is_listed` says that LiveKit's
     list could be read.
     """

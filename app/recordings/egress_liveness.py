@@ -77,8 +77,8 @@ class EgressLiveness:
 
     async def _is_alive(self, recording: Recording, egress: EgressSnapshot) -> bool | None:
         """Ask the recorder of an egress whether it lives. If the recorder does not answer, ask LiveKit's server
-        whether the recorder is connected to the room. The recorder of an ending egress refuses the question. An
-        ending egress gets a second stop request instead, which changes nothing.
+        whether the recorder is connected to the room. The recorder of an ending egress refuses to answer. An ending
+        egress therefore gets a second stop request instead of a question, which changes nothing.
         """
         if egress.status == "ending":
             answers = await self._accepts_stop(egress.egress_id)
@@ -106,9 +106,9 @@ class EgressLiveness:
         """Return whether the egress of a recording is missing in this pass.
 
         An egress is missing if its recorder is known to be dead, and not missing if its recorder is known to live.
-        If LiveKit does not say whether the recorder lives, an egress is missing in three cases: LiveKit does not
-        list the egress, LiveKit lists the egress as running while the room is gone, or the recorder is not in the
-        room. The third case counts only if this LiveKit has listed a recorder in a room before. An egress with its
+        If LiveKit does not say whether the recorder lives, an egress is missing if LiveKit does not list it. A
+        running egress is also missing if its room is gone, or if its recorder is not in the room. The absence of a
+        recorder counts only if this LiveKit server has listed a recorder in a room before. An egress with its
         recorder in the room is never missing. An egress that is listed as ending may have left its room to upload,
         and only the recording's deadline ends it.
         """

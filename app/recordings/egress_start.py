@@ -84,7 +84,7 @@ class EgressStarter:
     async def start(self, recording_id: UUID) -> None:
         """Start an egress, or adopt one that LiveKit already runs for this recording. For a video, also request the
         sound recordings beside it. Raises Timeout or UpstreamFailed if it is unknown whether LiveKit started the
-        egress. After these errors, the job runs again.
+        egress. After Timeout or UpstreamFailed, the job runs again.
         """
         attempt = await self._open_attempt(recording_id)
         if attempt is None:
@@ -172,8 +172,8 @@ class EgressStarter:
     async def _grant_permit(self, attempt: _Attempt, people: Sequence[ParticipantSnapshot]) -> _Permit | None:
         """Commit that LiveKit is called now, and return the permission with the object key.
 
-        Return None if the recording has changed meanwhile. Also return None if a consent is missing (law 6) or the
-        microphone track is gone; the recording is then ABORTED.
+        Return None if the recording has changed since the attempt began. If a consent is missing (law 6) or the
+        microphone track is gone, the recording becomes ABORTED, and the result is None too.
         """
         recording = attempt.recording
         async with self._database.as_service("start_recording") as tx:
@@ -199,7 +199,7 @@ class EgressStarter:
 
     async def _refuse_start(self, recording_id: UUID, reason: str) -> None:
         """Mark the recording after LiveKit has definitely refused the start: FAILED, or ABORTED if the recording
-        was stopped meanwhile. The method does nothing if an earlier request succeeded.
+        was stopped meanwhile. The method does nothing if an earlier start request succeeded.
         """
         await self._transitions.apply(recording_id, partial(_end_unless_begun, reason))
 

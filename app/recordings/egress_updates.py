@@ -41,8 +41,8 @@ class EgressUpdates:
             await self._apply_all(await self._livekit.list_egress(egress_id=recording.egress_id))
 
     async def apply_event(self, event_id: str) -> None:
-        """Read LiveKit's list of egresses after a webhook event. Only this list changes the status of a recording
-        (law 5).
+        """Read LiveKit's list of egresses after a webhook event. Only LiveKit's list changes the status of a
+        recording (law 5).
         """
         async with self._database.as_service("follow_egress") as tx:
             event = await store.read_event(tx, event_id)
@@ -53,8 +53,8 @@ class EgressUpdates:
                 await self._apply_all(await self._livekit.list_egress(room_name=room_name))
 
     async def apply(self, egress: EgressSnapshot) -> Recording | None:
-        """Apply the state that LiveKit lists for one egress. Return the recording afterwards, or None if the egress
-        is not ours.
+        """Apply the state that LiveKit lists for one egress. Return the recording in its new state, or None if the
+        egress is not ours.
         """
         media = media_of_key(egress.object_key)
         if media is None:

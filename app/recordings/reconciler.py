@@ -1,4 +1,4 @@
-"""Reads LiveKit's list periodically and moves each recording to the listed state (law 5).
+"""Reads LiveKit's list of egresses periodically and brings each recording into the listed state (law 5).
 
 The reconciler finds everything that a webhook would have reported, so losing all webhooks loses nothing. If
 LiveKit's list cannot be read, a pass applies only the deadlines. An egress must be missing in several passes before

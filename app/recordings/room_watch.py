@@ -109,5 +109,5 @@ async def _store_recorder(
 
 
 def is_recorder(somebody: ParticipantSnapshot) -> bool:
-    """Return whether the participant is LiveKit's own recorder."""
+    """Return whether the participant is a recorder of LiveKit and not a person."""
     return somebody.kind == "egress"

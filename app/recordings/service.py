@@ -45,8 +45,8 @@ class DownloadUrl:
 
 
 class Recordings:
-    """The service. `url_lifetime_seconds` is 1 to 900. `has_routes` says that the sound is recorded with LiveKit's
-    audio routes, as a SPEAKERS recording.
+    """The service. `url_lifetime_seconds` is between 1 and 900. `has_routes` says that the sound is recorded with
+    LiveKit's audio routes, as a SPEAKERS recording.
     """
 
     def __init__(

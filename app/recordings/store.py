@@ -94,7 +94,7 @@ async def insert(
     patient_id: UUID,
     room_name: str,
 ) -> None:
-    """Insert a REQUESTED video with its object key. Raises Conflict (recordings_one_live_key)."""
+    """Insert a REQUESTED video and its object key. Raises Conflict (recordings_one_live_key)."""
     await tx.run(
         _sql["insert_recording"],
         {

@@ -37,8 +37,8 @@ class TransitionWriter:
     ) -> Recording | None:
         """Apply `decide` to the locked recording and the database's time. Return the recording afterwards.
 
-        `object_key` is the object key of an egress. The recording gets this object key if `decide` assigns the
-        egress to the recording.
+        `object_key` is the object key of an egress. The recording gets `object_key` if `decide` assigns the egress
+        to the recording.
         """
         async with self._database.as_service("move_recording") as tx:
             before = await store.lock(tx, recording_id)
@@ -78,8 +78,8 @@ async def stop_sound(tx: Transaction, video: Recording) -> None:
 async def stop_sound_if_video_ended(tx: Transaction, sound: Recording, video: Recording) -> None:
     """Stop one sound recording if its video is no longer recorded. Both are locked.
 
-    The sound recording gets the error of the video. If the video has no error, a sound recording that has not begun
-    gets the error STOPPED_BEFORE_START.
+    The stopped sound recording gets the error of its video. If the video has no error, a sound recording that has
+    not begun gets the error STOPPED_BEFORE_START.
     """
     if video.status not in _RECORDED:
         why = video.error or (None if sound.status is RecordingStatus.RECORDING else STOPPED_BEFORE_START)

@@ -1,8 +1,8 @@
 """The transitions between the states of a recording. Pure.
 
-LiveKit's list and the bucket are the truth (law 5). The state of a recording follows from the content of the list
-and the bucket, by rank and time, and never from the order in which reports arrive. A finished recording does not
-change. The database refuses any transition that is not in `TRANSITIONS`.
+LiveKit's list of egresses and the bucket decide the state of a recording (law 5). The state follows from the
+content of LiveKit's list and the bucket, by rank and time, and never from the order in which reports arrive. A
+finished recording does not change. The database refuses any transition that is not in `TRANSITIONS`.
 """
 
 from collections.abc import Mapping
@@ -209,7 +209,7 @@ def mark_object_absent(recording: Recording, now: datetime) -> Recording:
 
 
 def mark_failed(recording: Recording, reason: str) -> Recording:
-    """Return the recording as FAILED with this reason. A finished recording stays unchanged."""
+    """Return the recording as FAILED, with this reason as its error. A finished recording stays unchanged."""
     if recording.status.is_terminal:
         return recording
     return replace(recording, status=RecordingStatus.FAILED, error=foremost_error(recording, reason))
@@ -221,8 +221,8 @@ def foremost_error(recording: Recording, reason: str) -> str:
 
 
 def mark_lost(recording: Recording, reason: str) -> Recording:
-    """Return the recording as LOST with this reason. A finished recording, or one that never began, stays
-    unchanged.
+    """Return the recording as LOST, with this reason as its error. A finished recording, or one that never began,
+    stays unchanged.
     """
     if RecordingStatus.LOST not in TRANSITIONS[recording.status]:
         return recording

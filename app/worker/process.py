@@ -56,7 +56,7 @@ async def run(settings: WorkerSettings) -> None:
 
 async def _work_once(settings: WorkerSettings, stopping: asyncio.Event, outage: Outage) -> None:
     """Run jobs and periodic tasks until the signal, or until the queue loses the database. Raises the error that
-    ends the work.
+    stopped the jobs.
     """
     async with open_services(settings) as services, open_queue(settings, services) as queue:
         outage.end()
