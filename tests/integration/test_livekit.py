@@ -53,7 +53,7 @@ async def harness(anyio_backend: str) -> AsyncIterator[LiveKitHarness]:
         yield harness
 
 
-async def test_join_token_grants_its_room_and_nothing_else() -> None:
+async def test_join_token_grants_only_its_room() -> None:
     async with LiveKit("http://127.0.0.1:1", KEY, SECRET) as livekit:
         token = livekit.join_token(identity="p", room="r", metadata="m", ttl_seconds=60)
     claims = jwt.decode(token, SECRET, algorithms=["HS256"])
@@ -94,12 +94,12 @@ async def test_room_and_participant_appear_when_somebody_joins(harness: LiveKitH
     assert [one.event for one in harness.receiver.events()] == ["room_started", *entering, *entering]
 
 
-async def test_rooms_asks_for_none_when_there_is_no_name(harness: LiveKitHarness) -> None:
+async def test_rooms_sends_no_request_for_an_empty_list(harness: LiveKitHarness) -> None:
     await harness.join()
     assert await harness.livekit.rooms([]) == []
 
 
-async def test_room_closes_after_the_last_one_left(harness: LiveKitHarness) -> None:
+async def test_room_closes_after_the_last_participant_left(harness: LiveKitHarness) -> None:
     token = harness.livekit.join_token(identity="p", room=ROOM, metadata="")
     await harness.post("join", {"token": token})
     assert (await harness.post("leave", {"token": token})).status_code == 204
@@ -107,7 +107,7 @@ async def test_room_closes_after_the_last_one_left(harness: LiveKitHarness) -> N
     assert await harness.livekit.rooms([ROOM]) == []
 
 
-async def test_join_is_refused_when_the_token_does_not_hold(harness: LiveKitHarness) -> None:
+async def test_join_is_refused_with_an_invalid_token(harness: LiveKitHarness) -> None:
     good = {"iss": KEY, "sub": "p", "exp": 4_000_000_000, "video": {"roomJoin": True, "room": ROOM}}
     for claims, secret in (
         (good, "another-secret-of-more-than-thirty-two-bytes"),
@@ -154,7 +154,9 @@ async def test_raw_call_is_refused_without_a_token(
     assert answer.status_code == 401
 
 
-async def test_reachable_tells_wrong_credentials_from_no_server(harness: LiveKitHarness) -> None:
+async def test_reachable_distinguishes_wrong_credentials_from_a_missing_server(
+    harness: LiveKitHarness,
+) -> None:
     assert await harness.livekit.reachable() == "ok"
     async with LiveKit(harness.url, KEY, SECRET + "x") as wrong_secret:
         assert await wrong_secret.reachable() == "credentials_refused"
@@ -229,7 +231,7 @@ async def test_recording_waits_until_somebody_publishes_and_is_aborted_when_stop
     await harness.until(waiting.egress_id, "active")
 
 
-async def test_storage_keys_are_shown_nowhere(harness: LiveKitHarness) -> None:
+async def test_storage_keys_appear_in_no_answer_and_no_webhook(harness: LiveKitHarness) -> None:
     failed = await harness.livekit.list_egress(egress_id=await one_recording(harness))
     async with LiveKitAPI(harness.url, KEY, SECRET) as api:
         listed = await api.egress.list_egress(ListEgressRequest())
@@ -244,7 +246,7 @@ async def test_storage_keys_are_shown_nowhere(harness: LiveKitHarness) -> None:
     assert "KEPT" not in repr(NOWHERE)
 
 
-async def test_stop_is_idempotent_and_says_what_it_found(harness: LiveKitHarness) -> None:
+async def test_stop_is_idempotent_and_returns_the_state_of_the_egress(harness: LiveKitHarness) -> None:
     await harness.join()
     started = await harness.start()
     await harness.until(started.egress_id, "active")
@@ -263,7 +265,7 @@ async def test_recording_ends_when_its_room_closes(harness: LiveKitHarness) -> N
     assert ended.error_reason == "upload_failed"
 
 
-async def test_recording_ends_when_the_media_does() -> None:
+async def test_recording_ends_when_its_media_end() -> None:
     async with opened(pace=Pace(0.01, record_seconds=0.05, upload_backoff_seconds=0.001)) as harness:
         await harness.join()
         started = await harness.start()
@@ -332,7 +334,7 @@ async def test_start_that_hangs_times_out_and_may_succeed_late(harness: LiveKitH
     assert len(await harness.livekit.list_egress(room_name=ROOM)) == 1
 
 
-async def test_recording_whose_node_died_is_active_for_ever(harness: LiveKitHarness) -> None:
+async def test_recording_stays_active_after_its_node_died(harness: LiveKitHarness) -> None:
     await harness.join()
     harness.stand_in.orders.add(Order("die"))
     started = await harness.start()
@@ -354,7 +356,7 @@ async def one_recording(harness: LiveKitHarness) -> str:
     return started.egress_id
 
 
-async def test_webhooks_are_those_of_livekit(harness: LiveKitHarness) -> None:
+async def test_webhooks_have_the_format_of_livekit(harness: LiveKitHarness) -> None:
     egress_id = await one_recording(harness)
     ours, theirs = harness.receiver.events(), harness.receiver.vendor_events()
     assert [(one.event_id, one.event) for one in ours] == [(one.id, one.event) for one in theirs]
@@ -394,7 +396,7 @@ async def test_webhook_is_given_up_after_five_attempts(harness: LiveKitHarness) 
     ],
     ids=lambda value: value.kind if isinstance(value, Order) else "",
 )
-async def test_webhook_order_is_carried_out(
+async def test_ordered_webhook_fault_occurs(
     harness: LiveKitHarness, order: Order, expected: list[str]
 ) -> None:
     harness.stand_in.orders.add(order)
@@ -422,7 +424,7 @@ async def test_webhook_with_unknown_status_by_order_is_signed_and_still_refused(
         harness.receiver.events()
 
 
-async def test_orders_come_over_http_with_the_secret_alone(harness: LiveKitHarness) -> None:
+async def test_orders_are_accepted_over_http_only_with_the_secret(harness: LiveKitHarness) -> None:
     order = {"order": "refuse_start", "code": "invalid_argument"}
     assert (await harness.post("orders", order)).status_code == 401
     assert (await harness.post("orders", order, authorization="Bearer wrong")).status_code == 401
@@ -442,7 +444,7 @@ async def test_orders_come_over_http_with_the_secret_alone(harness: LiveKitHarne
     await harness.start()
 
 
-async def test_child_process_serves_what_its_config_says_and_prints_nothing(tmp_path: Path) -> None:
+async def test_child_process_serves_its_config_and_prints_nothing(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     config = tmp_path / "livekit.json"
@@ -470,7 +472,7 @@ def over_one_part(path: Path) -> Path:
 
 
 @pytest.mark.parametrize("parts", [1, 2])
-async def test_upload_with_the_recorders_keys_is_byte_identical(
+async def test_uploaded_object_is_identical_to_the_file(
     target: S3Target, store: ObjectStore, tmp_path: Path, parts: int
 ) -> None:
     media = MEDIA if parts == 1 else over_one_part(tmp_path / "long.mp4")
@@ -532,7 +534,7 @@ def _told(status: int, body: object, headers: dict[str, str] | None = None) -> S
         (400, {"code": "invalid_argument", "msg": "x"}, "livekit_refused"),
     ],
 )
-async def test_refusal_of_livekit_keeps_its_name(status: int, body: object, reason: str) -> None:
+async def test_refusal_of_livekit_has_its_own_reason(status: int, body: object, reason: str) -> None:
     async with served(_told(status, body)) as url, LiveKit(url, KEY, SECRET) as livekit:
         with pytest.raises(LiveKitRefused) as refused:
             await livekit.rooms(["room"])
@@ -543,7 +545,7 @@ async def test_refusal_of_livekit_keeps_its_name(status: int, body: object, reas
 
 
 @pytest.mark.parametrize(("minutes", "reason"), [(10, "livekit_clock"), (-10, "livekit_clock")])
-async def test_refused_token_beside_another_clock_is_the_clock(minutes: int, reason: str) -> None:
+async def test_refused_token_with_a_wrong_clock_is_reported_as_the_clock(minutes: int, reason: str) -> None:
     date = format_datetime(datetime.now(UTC) + timedelta(minutes=minutes), usegmt=True)
     app = _told(401, "invalid token", {"Date": date})
     async with served(app, date_header=False) as url, LiveKit(url, KEY, SECRET) as livekit:

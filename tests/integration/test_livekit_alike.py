@@ -62,7 +62,9 @@ async def _refused(call: object) -> ServerError:
     return refused.value
 
 
-async def test_texts_of_refusals_begin_as_the_servers_do(harness: LiveKitHarness, vendor: LiveKitAPI) -> None:
+async def test_refusal_texts_begin_like_those_of_the_server(
+    harness: LiveKitHarness, vendor: LiveKitAPI
+) -> None:
     unknown = await _refused(vendor.egress.stop_egress(StopEgressRequest(egress_id="EG_unknown")))
     assert (unknown.status, unknown.message) == (404, "twirp error unknown: egress does not exist")
     nobody = await _refused(
@@ -75,7 +77,7 @@ async def test_texts_of_refusals_begin_as_the_servers_do(harness: LiveKitHarness
     assert (dead.status, dead.message) == (408, "twirp error unknown: request timed out")
 
 
-async def test_refusal_of_what_has_ended_has_no_such_beginning(
+async def test_refusal_of_an_ended_egress_has_another_text(
     harness: LiveKitHarness, vendor: LiveKitAPI
 ) -> None:
     ended = await harness.record(until="failed")
@@ -83,7 +85,7 @@ async def test_refusal_of_what_has_ended_has_no_such_beginning(
     assert (refused.status, refused.message) == (412, "egress with status EGRESS_FAILED cannot be stopped")
 
 
-async def test_stop_of_what_no_process_records_is_answered_after_three_seconds(
+async def test_stop_of_a_dead_recorder_is_answered_after_three_seconds(
     harness: LiveKitHarness, vendor: LiveKitAPI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ended = await harness.record(until="failed")
@@ -98,7 +100,7 @@ async def test_stop_of_what_no_process_records_is_answered_after_three_seconds(
     assert waited == [paces.SILENT_SECONDS] * 2
 
 
-async def test_start_that_no_service_takes_is_answered_503_and_its_text(harness: LiveKitHarness) -> None:
+async def test_start_without_an_egress_service_is_answered_503_with_a_text(harness: LiveKitHarness) -> None:
     await harness.join()
     harness.stand_in.orders.add(Order("no_recorder", count=2))
     with pytest.raises(UpstreamFailed, match="livekit_unavailable") as refused:
@@ -109,7 +111,7 @@ async def test_start_that_no_service_takes_is_answered_503_and_its_text(harness:
     assert await harness.livekit.reachable() == "ok"
 
 
-async def test_egresses_are_listed_in_another_order_at_each_call(harness: LiveKitHarness) -> None:
+async def test_egresses_are_listed_in_a_different_order_by_each_call(harness: LiveKitHarness) -> None:
     await harness.join()
     for _ in range(5):
         await harness.start()
@@ -117,7 +119,7 @@ async def test_egresses_are_listed_in_another_order_at_each_call(harness: LiveKi
     assert len(orders) > 1
 
 
-async def test_webhooks_of_egresses_carry_no_room_and_those_of_rooms_its_secret(
+async def test_egress_webhooks_have_no_room_and_room_webhooks_have_its_secret(
     harness: LiveKitHarness,
 ) -> None:
     await harness.record(until="failed")
@@ -130,7 +132,7 @@ async def test_webhooks_of_egresses_carry_no_room_and_those_of_rooms_its_secret(
     assert "turn" not in repr(harness.receiver.events()).lower()
 
 
-async def test_start_time_of_an_egress_changes_after_it_was_told(
+async def test_start_time_of_an_egress_changes_after_it_was_reported(
     harness: LiveKitHarness, vendor: LiveKitAPI
 ) -> None:
     egress_id = await _active(harness)
@@ -199,14 +201,14 @@ async def test_browser_joins_before_it_records_and_leaves_long_after_its_end(
     assert (room.active_recording, len(await _recorders(vendor))) == (True, 1)
 
 
-async def test_number_of_people_lags_behind(harness: LiveKitHarness) -> None:
+async def test_number_of_people_is_updated_late(harness: LiveKitHarness) -> None:
     harness.stand_in.orders.add(Order("scale", seconds=1000))
     await harness.join()
     (room,) = await harness.livekit.rooms([ROOM])
     assert (room.num_participants, len(await harness.livekit.participants(ROOM))) == (0, 1)
 
 
-async def test_crash_keeps_rooms_and_people_listed_and_tells_of_the_room_again(
+async def test_crash_keeps_rooms_and_people_listed_and_repeats_the_room_webhook(
     harness: LiveKitHarness,
 ) -> None:
     egress_id = await _active(harness)
@@ -226,7 +228,7 @@ async def test_crash_keeps_rooms_and_people_listed_and_tells_of_the_room_again(
     assert [one.identity for one in await harness.livekit.connected(ROOM)] == ["person-2"]
 
 
-async def test_recorder_that_outlives_a_crash_comes_back_under_another_sid(
+async def test_recorder_that_survives_a_crash_returns_with_another_sid(
     harness: LiveKitHarness, vendor: LiveKitAPI
 ) -> None:
     await _active(harness)
@@ -238,7 +240,7 @@ async def test_recorder_that_outlives_a_crash_comes_back_under_another_sid(
     assert await harness.livekit.recorder_answers(before.identity) is True
 
 
-async def test_living_recorder_answers_and_one_that_has_ended_does_not_say(harness: LiveKitHarness) -> None:
+async def test_running_recorder_answers_and_an_ended_recorder_is_unknown(harness: LiveKitHarness) -> None:
     egress_id = await _active(harness)
     assert await harness.livekit.recorder_answers(egress_id) is True
     await harness.livekit.stop_egress(egress_id)

@@ -71,7 +71,7 @@ async def test_speakers_are_recorded_beside_the_video(target: S3Target, store: O
 
 
 @pytest.mark.parametrize(("drawn", "is_swapped"), [(0.9, False), (0.1, True)])
-async def test_alternating_speakers_take_the_sides_by_chance(
+async def test_alternating_speakers_get_random_channels(
     target: S3Target, store: ObjectStore, tmp_path: Path, drawn: float, is_swapped: bool
 ) -> None:
     given = generate_silence(tmp_path / "talk.ogg", 2)
@@ -107,7 +107,7 @@ class Drawn(random.Random):
         ({"audio_only": True, "file_type": EncodedFileType.MP3}, "unimplemented"),
     ],
 )
-async def test_start_is_refused_as_livekit_would(
+async def test_start_is_refused_like_in_livekit(
     harness: LiveKitHarness, changes: dict[str, object], code: str
 ) -> None:
     await harness.join()
@@ -125,7 +125,7 @@ async def test_start_is_refused_as_livekit_would(
         ({"audio_only": True, "layout": "grid", "audio_mixing": AudioMixing.DUAL_CHANNEL_AGENT}, "stray.ogg"),
     ],
 )
-async def test_stray_recording_is_listed_among_all(
+async def test_recording_of_another_program_is_listed(
     harness: LiveKitHarness, changes: dict[str, object], filename: str
 ) -> None:
     await harness.join()
@@ -136,7 +136,7 @@ async def test_stray_recording_is_listed_among_all(
     assert info.file_results[0].filename == info.file.filename == filename
 
 
-async def test_all_recordings_are_listed_page_by_page_and_the_running_alone(harness: LiveKitHarness) -> None:
+async def test_recordings_are_listed_page_by_page_all_or_only_running_ones(harness: LiveKitHarness) -> None:
     await harness.join()
     harness.stand_in.orders.add(Order("abort_start"))
     ids = [(await harness.start()).egress_id for _ in range(5)]
@@ -162,7 +162,7 @@ async def test_every_open_room_is_listed_when_none_is_named(harness: LiveKitHarn
     assert await harness.livekit.rooms([]) == []
 
 
-async def test_unknown_person_joins_and_is_put_out(harness: LiveKitHarness) -> None:
+async def test_unknown_person_joins_and_is_removed(harness: LiveKitHarness) -> None:
     stranger = {"room": ROOM, "identity": "a stranger"}
     assert (await harness.post("join", stranger)).status_code == 401
     assert (await harness.control("join", stranger | {"x": 1})).status_code == 400
@@ -178,7 +178,7 @@ async def test_unknown_person_joins_and_is_put_out(harness: LiveKitHarness) -> N
     assert await harness.livekit.participants(ROOM) == []
 
 
-async def test_webhooks_tell_of_people_tracks_and_recorders(harness: LiveKitHarness) -> None:
+async def test_webhooks_report_people_tracks_and_recorders(harness: LiveKitHarness) -> None:
     someone = {"room": ROOM, "identity": "p"}
     await harness.control("join", someone | {"publishes": False})
     started = await harness.start()
@@ -245,7 +245,7 @@ async def test_recording_never_begins_although_people_publish(harness: LiveKitHa
     assert (await harness.until(video.egress_id, "aborted")).error_reason == "stopped_before_start"
 
 
-async def test_recording_ends_at_the_limit_with_a_whole_file(target: S3Target, store: ObjectStore) -> None:
+async def test_recording_ends_at_the_limit_with_a_complete_file(target: S3Target, store: ObjectStore) -> None:
     async with opened() as harness:
         harness.stand_in.orders.add(Order("limit_reached", seconds=0.05))
         await harness.join()
@@ -298,7 +298,7 @@ async def test_reported_size_differs_from_the_object(target: S3Target, store: Ob
     assert done.size_bytes == len(found.content) + 1
 
 
-async def test_recording_is_forgotten_and_still_goes_on(harness: LiveKitHarness) -> None:
+async def test_recording_missing_in_the_list_continues(harness: LiveKitHarness) -> None:
     harness.stand_in.orders.add(Order("forget"))
     await harness.join()
     started = await harness.start()
@@ -312,7 +312,7 @@ async def test_recording_is_forgotten_and_still_goes_on(harness: LiveKitHarness)
     assert await harness.livekit.stop_egress(started.egress_id) == "not_found"
 
 
-async def test_node_dies_and_row_is_lost_at_a_word(harness: LiveKitHarness) -> None:
+async def test_node_dies_and_egress_row_is_lost_by_order(harness: LiveKitHarness) -> None:
     await harness.join()
     started = await harness.start()
     await harness.until(started.egress_id, "active")
@@ -377,7 +377,7 @@ async def test_stop_times_out_and_then_works(harness: LiveKitHarness) -> None:
     await harness.until(started.egress_id, "failed")
 
 
-async def test_stop_is_refused_although_it_records(harness: LiveKitHarness) -> None:
+async def test_stop_is_refused_although_the_egress_records(harness: LiveKitHarness) -> None:
     await harness.join()
     started = await harness.start()
     await harness.until(started.egress_id, "active")
@@ -398,7 +398,7 @@ async def test_start_is_unavailable_and_appears_later(harness: LiveKitHarness) -
     assert found.object_key == OBJECT_KEY
 
 
-async def test_late_start_makes_its_room_anew_when_it_has_closed(harness: LiveKitHarness) -> None:
+async def test_late_start_creates_its_closed_room_again(harness: LiveKitHarness) -> None:
     await harness.join()
     (before,) = await harness.livekit.rooms([ROOM])
     harness.stand_in.orders.add(Order("late_start", seconds=1))
@@ -412,7 +412,7 @@ async def test_late_start_makes_its_room_anew_when_it_has_closed(harness: LiveKi
     assert [one.kind for one in await harness.livekit.participants(ROOM)] == ["egress"]
 
 
-async def test_late_start_never_appears_when_its_room_never_was(harness: LiveKitHarness) -> None:
+async def test_late_start_never_appears_without_a_room(harness: LiveKitHarness) -> None:
     harness.stand_in.orders.add(Order("late_start", seconds=0.01))
     with pytest.raises(LiveKitRefused, match="livekit_not_found"):
         await harness.start()
@@ -430,7 +430,7 @@ async def test_start_is_answered_after_its_webhooks(harness: LiveKitHarness) -> 
     assert told == {(await starting).egress_id}
 
 
-async def test_no_webhook_is_sent_until_told_otherwise(harness: LiveKitHarness) -> None:
+async def test_no_webhook_is_sent_until_another_order(harness: LiveKitHarness) -> None:
     assert (await harness.control("orders", {"order": "drop_all"})).status_code == 204
     await harness.record(until="failed")
     assert harness.receiver.bodies == []
@@ -481,7 +481,7 @@ def test_notification_of_any_content_is_signed() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_every_order_is_taken_and_listed_over_http(harness: LiveKitHarness, kind: str) -> None:
+async def test_every_order_is_accepted_and_listed_over_http(harness: LiveKitHarness, kind: str) -> None:
     assert (await harness.control("orders", {"order": kind, "count": 2})).status_code == 204
     assert await harness.orders() == [kind]
 
@@ -490,7 +490,7 @@ async def test_every_order_is_taken_and_listed_over_http(harness: LiveKitHarness
     "wrong",
     [{"order": "die", "event": "x"}, {"order": "drop", "file": "x"}, {"order": "refuse_stop", "code": "x"}],
 )
-async def test_order_is_refused_when_it_is_narrowed_by_what_it_does_not_act_on(
+async def test_order_is_refused_with_a_filter_that_it_does_not_support(
     harness: LiveKitHarness, wrong: dict[str, object]
 ) -> None:
     assert (await harness.control("orders", wrong)).status_code == 400

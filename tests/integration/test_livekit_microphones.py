@@ -251,7 +251,9 @@ async def test_microphone_is_recorded_as_a_real_file_with_silence_at_its_end(
     assert seconds - ended.duration_seconds == pytest.approx(0.42, abs=0.03)
 
 
-async def test_recording_ends_with_its_track_and_a_new_one_begins_anew(harness: LiveKitHarness) -> None:
+async def test_recording_ends_with_its_track_and_a_new_track_is_a_new_recording(
+    harness: LiveKitHarness,
+) -> None:
     await harness.join()
     first = await start(harness)
     await harness.until(first.egress_id, "active")
@@ -274,7 +276,7 @@ async def test_recording_ends_with_its_track_and_a_new_one_begins_anew(harness: 
     assert info.details == "End reason: Source closed"
 
 
-async def test_recording_of_an_unpublished_track_holds_what_was_said_until_then(
+async def test_recording_of_an_unpublished_track_contains_the_sound_until_then(
     harness: LiveKitHarness, target: S3Target
 ) -> None:
     await harness.join()
@@ -287,7 +289,9 @@ async def test_recording_of_an_unpublished_track_holds_what_was_said_until_then(
     assert harness.receiver.names()[-2:] == ["egress_updated", "egress_ended"]
 
 
-async def test_recording_of_somebody_who_leaves_holds_all(harness: LiveKitHarness, target: S3Target) -> None:
+async def test_recording_of_a_leaving_participant_is_complete(
+    harness: LiveKitHarness, target: S3Target
+) -> None:
     await harness.join()
     await harness.join(PERSONS[1])
     started = await start(harness, upload=target)
@@ -316,7 +320,7 @@ async def test_recording_of_a_dead_device_ends_later_with_as_much_silence(
         assert (container.duration or 0) / av.time_base > 21 * 0.02
 
 
-async def test_microphone_is_cut_to_where_the_video_of_its_room_is(
+async def test_microphone_file_matches_the_times_of_the_rooms_video(
     harness: LiveKitHarness, target: S3Target, store: ObjectStore, tmp_path: Path
 ) -> None:
     await harness.control("join", {"room": ROOM, "identity": PERSONS[1], "channel": 1})
@@ -336,7 +340,7 @@ async def test_microphone_is_cut_to_where_the_video_of_its_room_is(
     assert ended.duration_seconds == pytest.approx(SOUND_SECONDS - late, abs=0.15)
 
 
-async def test_unknown_track_is_accepted_and_failed_later(harness: LiveKitHarness) -> None:
+async def test_unknown_track_is_accepted_and_fails_later(harness: LiveKitHarness) -> None:
     await harness.join()
     harness.stand_in.orders.add(Order("scale", seconds=0.002))
     started = await harness.livekit.start_microphone(
@@ -376,14 +380,14 @@ async def test_routed_speakers_are_doctor_left_and_patient_right_in_any_order_of
         assert loudness(path, TONES_HZ[number], channel) > 4 * loudness(path, TONES_HZ[1 - number], channel)
 
 
-async def test_routed_speakers_fail_when_one_does_not_come(harness: LiveKitHarness) -> None:
+async def test_routed_speakers_fail_if_one_does_not_join(harness: LiveKitHarness) -> None:
     harness.stand_in.orders.add(Order("scale", seconds=0.002))
     await harness.join(PERSONS[0])
     started = await start_routed(harness)
     assert (await harness.until(started.egress_id, "failed")).error_code == 404
 
 
-async def test_recording_of_sound_shows_what_was_asked_without_storage_keys(harness: LiveKitHarness) -> None:
+async def test_sound_egress_shows_its_request_without_storage_keys(harness: LiveKitHarness) -> None:
     for identity in PERSONS:
         await harness.join(identity)
     await start(harness)
@@ -443,7 +447,7 @@ async def test_recording_of_sound_shows_what_was_asked_without_storage_keys(harn
         (routed(preset=EncodingOptionsPreset.PASSTHROUGH), "unimplemented", "passthrough"),
     ],
 )
-async def test_start_of_sound_is_refused_as_livekit_would(
+async def test_start_of_a_sound_egress_is_refused_like_in_livekit(
     harness: LiveKitHarness,
     request_: TrackCompositeEgressRequest | StartEgressRequest,
     code: str,
@@ -487,7 +491,7 @@ async def called(
 
 
 @pytest.mark.parametrize("kind", ["refuse_start", "start_but_answer_503"])
-async def test_order_on_a_start_holds_for_a_microphone_too(harness: LiveKitHarness, kind: str) -> None:
+async def test_order_on_a_start_applies_to_a_microphone(harness: LiveKitHarness, kind: str) -> None:
     await harness.join()
     harness.stand_in.orders.add(Order(kind))
     with pytest.raises(Exception, match="livekit_") as refused:
@@ -503,7 +507,7 @@ async def test_stop_before_the_start_aborts_a_microphone(harness: LiveKitHarness
     assert (await harness.until(started.egress_id, "aborted")).error_reason == "stopped_before_start"
 
 
-async def test_delays_are_livekits_own_by_the_scale_of_one() -> None:
+async def test_delays_at_scale_one_are_those_of_livekit() -> None:
     async with opened(pace=Pace(scale=0.001)) as harness:
         assert harness.stand_in.delays.seconds(30) == pytest.approx(0.03)
         await harness.control("orders", {"order": "scale", "seconds": 1})
@@ -513,7 +517,7 @@ async def test_delays_are_livekits_own_by_the_scale_of_one() -> None:
         assert harness.stand_in.delays.seconds(30) == 0
 
 
-async def test_object_key_of_the_video_is_not_the_microphones(harness: LiveKitHarness) -> None:
+async def test_object_keys_of_video_and_microphone_differ(harness: LiveKitHarness) -> None:
     await harness.join()
     video, microphone = await harness.start(), await start(harness)
     keys = {one.egress_id: one.object_key for one in await harness.livekit.list_egress(room_name=ROOM)}
@@ -523,7 +527,7 @@ async def test_object_key_of_the_video_is_not_the_microphones(harness: LiveKitHa
     }
 
 
-async def test_voice_is_the_channel_that_is_given_at_joining_with_a_token(harness: LiveKitHarness) -> None:
+async def test_voice_is_the_channel_given_at_joining_with_a_token(harness: LiveKitHarness) -> None:
     token = harness.livekit.join_token(identity="patient", room=ROOM, metadata="")
     for wrong in (-1, "1", True, 0.5):
         assert (await harness.post("join", {"token": token, "channel": wrong})).status_code == 400
@@ -561,7 +565,7 @@ def test_demo_gives_the_doctor_the_first_channel_and_the_patient_the_second() ->
         ),
     ],
 )
-async def test_upload_is_one_put_up_to_5_mib_and_parts_above_as_the_go_sdk_asks(
+async def test_upload_is_one_put_up_to_5_mib_and_multipart_above(
     tmp_path: Path, size_bytes: int, expected: list[str]
 ) -> None:
     asked: list[str] = []

@@ -127,7 +127,7 @@ def _ogg(channels: str = "stereo") -> bytes:
     return target.getvalue()
 
 
-async def test_probe_tells_a_recording_as_livekit_writes_it(headache: bytes) -> None:
+async def test_probe_describes_a_recording_of_livekit(headache: bytes) -> None:
     stored = Stored(headache)
 
     media = await stored.probe()
@@ -137,14 +137,14 @@ async def test_probe_tells_a_recording_as_livekit_writes_it(headache: bytes) -> 
     assert stored.ranges == [(0, BLOCK_BYTES), (2 * BLOCK_BYTES, len(headache) - 2 * BLOCK_BYTES)]
 
 
-async def test_probe_tells_a_recording_with_its_index_first() -> None:
+async def test_probe_describes_a_recording_with_its_index_first() -> None:
     stored = Stored(_remuxed("faststart"))
 
     assert (await stored.probe()).duration_seconds == pytest.approx(128.47, abs=0.01)
     assert len(stored.ranges) == 1
 
 
-async def test_probe_does_not_mind_metadata_in_another_encoding(headache: bytes) -> None:
+async def test_probe_accepts_metadata_in_another_encoding(headache: bytes) -> None:
     written = b"Lavf59.27.100"
     assert written in headache
 
@@ -152,7 +152,7 @@ async def test_probe_does_not_mind_metadata_in_another_encoding(headache: bytes)
 
 
 @pytest.mark.parametrize(("channels", "count"), [("stereo", 2), ("mono", 1)])
-async def test_probe_tells_an_ogg_and_its_channels(channels: str, count: int) -> None:
+async def test_probe_describes_an_ogg_and_its_channels(channels: str, count: int) -> None:
     media = await Stored(_ogg(channels)).probe("ogg")
 
     assert media.duration_seconds == pytest.approx(2.0, abs=0.05)
@@ -201,13 +201,13 @@ SOUNDS = ["aac", "opus", "libmp3lame", "flac", "ac3", "eac3", "alac", "pcm_s16le
 
 
 @pytest.mark.parametrize("video", ["libx264", "mpeg4", "libvpx-vp9"])
-async def test_probe_opens_an_mp4_in_a_video_codec_that_we_take(video: str) -> None:
+async def test_probe_opens_an_mp4_with_an_accepted_video_codec(video: str) -> None:
     media = await Stored(_encoded(video, "aac")).probe()
     assert (media.has_video, media.has_audio, media.audio_channels) == (True, True, 2)
 
 
 @pytest.mark.parametrize("audio", SOUNDS)
-async def test_probe_opens_an_mp4_in_an_audio_codec_that_we_take(audio: str) -> None:
+async def test_probe_opens_an_mp4_with_an_accepted_audio_codec(audio: str) -> None:
     assert (await Stored(_encoded("mpeg4", audio)).probe()).audio_channels == 2
     alone = await Stored(_encoded(None, audio)).probe()
     assert (alone.has_video, alone.has_audio, alone.audio_channels) == (False, True, 2)
@@ -216,12 +216,12 @@ async def test_probe_opens_an_mp4_in_an_audio_codec_that_we_take(audio: str) -> 
 @pytest.mark.parametrize(
     ("video", "pixels"), [("mjpeg", "yuvj420p"), ("mpeg2video", "yuv420p"), ("png", "rgb24")]
 )
-async def test_mp4_in_a_video_codec_that_we_do_not_take_is_refused(video: str, pixels: str) -> None:
+async def test_mp4_with_an_unaccepted_video_codec_is_refused(video: str, pixels: str) -> None:
     """Motion JPEG and PNG are codecs of cover images in audio files, not of a recorded person."""
     assert await _refusal(_encoded(video, None, pixels)) == "media_unreadable"
 
 
-async def test_sound_in_a_codec_that_we_do_not_take_is_no_sound() -> None:
+async def test_sound_in_an_unaccepted_codec_does_not_count() -> None:
     media = await Stored(_encoded("mpeg4", "pcm_f32le")).probe()
     assert (media.has_video, media.has_audio, media.audio_channels) == (True, False, None)
     assert await _refusal(_encoded(None, "pcm_f32le")) == "media_unreadable"
@@ -313,7 +313,7 @@ def _with_media(headache: bytes, content: Callable[[int], bytes]) -> bytes:
 
 @pytest.mark.parametrize("container", ["mp4", "ogg"])
 @pytest.mark.parametrize("disguise", DISGUISES)
-async def test_a_disguise_is_refused(
+async def test_file_of_another_format_is_refused(
     headache: bytes, contacts: Contacts, disguise: str, container: Container
 ) -> None:
     content = DISGUISES[disguise](headache, contacts.port)
@@ -324,7 +324,7 @@ async def test_a_disguise_is_refused(
 
 @pytest.mark.parametrize("container", ["mp4", "ogg"])
 @pytest.mark.parametrize("disguise", DISGUISES)
-async def test_a_disguise_is_refused_by_the_child_alone(
+async def test_file_of_another_format_is_refused_by_the_child_alone(
     headache: bytes,
     contacts: Contacts,
     children: list[Process],
@@ -340,7 +340,7 @@ async def test_a_disguise_is_refused_by_the_child_alone(
     assert len(children) == 1
 
 
-async def test_ffmpeg_itself_falls_for_a_playlist(
+async def test_ffmpeg_itself_opens_a_playlists_files(
     headache: bytes, contacts: Contacts, tmp_path: Path
 ) -> None:
     playlist = tmp_path / "recording.m3u8"
@@ -356,20 +356,20 @@ async def test_ffmpeg_itself_falls_for_a_playlist(
 
 
 @pytest.mark.parametrize("container", ["mp4", "ogg"])
-async def test_an_empty_object_is_refused_unread(container: Container) -> None:
+async def test_empty_object_is_refused_without_reading(container: Container) -> None:
     stored = Stored(b"")
     with pytest.raises(MediaRefused):
         await stored.probe(container)
     assert stored.ranges == []
 
 
-async def test_a_container_of_the_other_name_is_refused(headache: bytes, children: list[Process]) -> None:
+async def test_mp4_named_ogg_and_the_reverse_are_refused(headache: bytes, children: list[Process]) -> None:
     assert await _refusal(headache, "ogg") == "media_unreadable"
     assert await _refusal(_ogg(), "mp4") == "media_unreadable"
     assert children == []
 
 
-async def test_a_container_of_the_other_name_is_refused_by_the_child_alone(
+async def test_mp4_named_ogg_and_the_reverse_are_refused_by_the_child_alone(
     headache: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(child_process, "_MAGIC", {"mp4": (0, b""), "ogg": (0, b"")})
@@ -421,7 +421,7 @@ def _with_reference(headache: bytes, target: str) -> bytes:
     return _replaced(headache, b"dref", bytes(4) + (1).to_bytes(4) + _box(b"alis", bytes(4) + alias))
 
 
-async def test_an_mp4_whose_media_are_elsewhere_is_refused(headache: bytes) -> None:
+async def test_mp4_with_media_in_another_file_is_refused(headache: bytes) -> None:
     assert await Stored(_replaced(headache, b"udta", b"")).probe(), (
         "`_replaced` alone makes the file unreadable"
     )
@@ -459,7 +459,7 @@ async def test_a_data_reference_to_anything_but_the_file_itself_is_refused(
     assert await _refusal(_replaced(headache, b"dref", REFERENCES[name])) == "media_unreadable"
 
 
-async def test_data_references_to_the_file_itself_are_taken(headache: bytes) -> None:
+async def test_data_references_to_the_file_itself_are_accepted(headache: bytes) -> None:
     assert await Stored(_replaced(headache, b"dref", _references(_ITSELF, _ITSELF))).probe()
 
 
@@ -484,7 +484,7 @@ async def test_a_compressed_index_is_refused(headache: bytes) -> None:
     assert await _refusal(headache[:moov] + _box(b"moov", compressed)) == "media_unreadable"
 
 
-async def test_ffmpeg_itself_falls_for_a_data_reference(headache: bytes) -> None:
+async def test_ffmpeg_itself_follows_a_data_reference(headache: bytes) -> None:
     attack = io.BytesIO(_with_reference(headache, str(HEADACHE)))
     with av.open(attack, "r", options={"enable_drefs": "1", "use_absolute_path": "1"}) as media:
         assert next(media.decode(video=0)) is not None, (
@@ -503,7 +503,7 @@ HUGE: dict[str, tuple[bytes, int, bytes]] = {
 
 
 @pytest.mark.parametrize("box", HUGE)
-async def test_a_huge_size_within_is_survived(headache: bytes, box: str) -> None:
+async def test_huge_size_inside_the_file_is_handled(headache: bytes, box: str) -> None:
     kind, offset, patch = HUGE[box]
     at = headache.index(kind) + offset
     stored = Stored(headache[:at] + patch + headache[at + len(patch) :])
@@ -514,7 +514,7 @@ async def test_a_huge_size_within_is_survived(headache: bytes, box: str) -> None
     assert len(stored.ranges) <= 4
 
 
-async def test_the_child_holds_nothing_and_can_open_nothing(
+async def test_child_has_no_secret_and_can_open_nothing(
     headache: bytes, children: list[Process], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STORAGE_SECRET_ACCESS_KEY", "not for children")
@@ -563,7 +563,7 @@ print(json.dumps({{"media": MEDIA}}))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has the dumpable flag")
-async def test_a_child_that_is_taken_over_cannot_look_into_its_parent(headache: bytes) -> None:
+async def test_compromised_child_cannot_inspect_its_parent(headache: bytes) -> None:
     """The parent process is not dumpable during the probe. The test checks only this flag, because a child that
     runs as root could inspect the parent in spite of the flag.
     """
@@ -578,7 +578,7 @@ async def test_a_child_that_is_taken_over_cannot_look_into_its_parent(headache: 
     assert seen == [0]
 
 
-async def test_a_child_that_is_taken_over_opens_nothing_in_place_of_what_it_closes(
+async def test_compromised_child_cannot_reuse_closed_descriptors(
     headache: bytes, child_does: Callable[[str], None]
 ) -> None:
     child_does(TAKEN_OVER.format(root=str(HEADACHE.parents[2])))
@@ -609,7 +609,9 @@ def child_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str
     return does
 
 
-async def test_a_childs_honest_answer_is_taken(headache: bytes, child_does: Callable[[str], None]) -> None:
+async def test_valid_answer_of_the_child_is_accepted(
+    headache: bytes, child_does: Callable[[str], None]
+) -> None:
     child_does("print(json.dumps({'media': MEDIA}))")
     assert await Stored(headache).probe() == MediaInfo("mp4", 1.5, True, False, None)
 
@@ -636,7 +638,7 @@ async def test_a_childs_honest_answer_is_taken(headache: bytes, child_does: Call
         ("while True: print(json.dumps({'block': 1}), flush=True); sys.stdin.buffer.read(1024**2)", "media_too_slow"),
     ],
 )  # fmt: skip
-async def test_a_child_that_breaks_or_lies_is_a_refusal(
+async def test_crash_or_invalid_answer_of_the_child_refuses_the_object(
     headache: bytes, child_does: Callable[[str], None], code: str, reason: str
 ) -> None:
     child_does(code)
@@ -652,7 +654,7 @@ async def test_a_child_that_breaks_or_lies_is_a_refusal(
         ("print(json.dumps({'block': 1}), flush=True); sys.stdin.close(); sys.exit(4)", 4),
     ],
 )
-async def test_a_child_that_others_end_may_be_tried_again(
+async def test_child_that_is_ended_from_outside_can_be_retried(
     headache: bytes, child_does: Callable[[str], None], code: str, status: int
 ) -> None:
     child_does(code)
@@ -671,16 +673,14 @@ async def test_a_child_that_others_end_may_be_tried_again(
         "os.close(1); time.sleep(600)",
     ],
 )
-async def test_a_child_that_hangs_is_killed(
-    headache: bytes, child_does: Callable[[str], None], code: str
-) -> None:
+async def test_hanging_child_is_killed(headache: bytes, child_does: Callable[[str], None], code: str) -> None:
     child_does(code)
     with anyio.fail_after(10):
         with pytest.raises(UpstreamFailed, match="media_probe_ended"):
             await _refusal(headache, limits=replace(LIMITS, seconds=0.3))
 
 
-async def test_a_cancelled_probe_leaves_no_child(headache: bytes, children: list[Process]) -> None:
+async def test_cancelled_probe_leaves_no_child_process(headache: bytes, children: list[Process]) -> None:
     async with anyio.create_task_group() as tasks:
 
         async def cancel() -> None:
@@ -692,7 +692,7 @@ async def test_a_cancelled_probe_leaves_no_child(headache: bytes, children: list
     assert [process.returncode for process in children] == [-signal.SIGKILL]
 
 
-async def test_what_the_store_raises_is_passed_on(headache: bytes, children: list[Process]) -> None:
+async def test_errors_of_the_store_are_passed_on(headache: bytes, children: list[Process]) -> None:
     raised = UpstreamFailed("storage_unreachable", operation="read_range")
 
     async def fail() -> None:
@@ -705,7 +705,7 @@ async def test_what_the_store_raises_is_passed_on(headache: bytes, children: lis
     assert len(children) == 1
 
 
-async def test_a_store_that_gives_less_than_asked_for_has_failed(headache: bytes) -> None:
+async def test_short_answer_of_the_store_is_a_failure(headache: bytes) -> None:
     async def read_range(start: int, length: int) -> bytes:
         return headache[start : start + length][: length - (start > 0)]
 

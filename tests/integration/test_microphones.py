@@ -173,7 +173,7 @@ def test_consultation_without_separate_speakers_records_the_video_alone(open_vis
     assert visit.rows() == []
 
 
-def test_consultation_that_records_by_itself_records_the_microphones(open_visit: OpenVisit) -> None:
+def test_automatic_recording_records_the_microphones(open_visit: OpenVisit) -> None:
     visit = open_visit(auto_record=True)
     visit.look()
     visit.work()
@@ -191,7 +191,7 @@ def test_microphone_published_while_recording_is_recorded_by_its_event(open_visi
     assert visit.stage.people[GUEST] in {who for who, _ in visit.participants()}
 
 
-def test_microphone_whose_event_was_lost_is_recorded_by_the_next_look(open_visit: OpenVisit) -> None:
+def test_microphone_whose_event_was_lost_is_recorded_by_the_next_pass(open_visit: OpenVisit) -> None:
     visit = open_visit()
     visit.record()
     visit.cloud.publish(visit.stage.room, visit.identity("patient"))
@@ -200,7 +200,7 @@ def test_microphone_whose_event_was_lost_is_recorded_by_the_next_look(open_visit
     assert len(visit.rows()) == 3
 
 
-def test_microphone_published_anew_is_another_recording_and_the_old_one_ends_by_itself(
+def test_microphone_published_again_is_another_recording(
     open_visit: OpenVisit,
 ) -> None:
     visit = open_visit()
@@ -222,7 +222,7 @@ def test_microphone_published_anew_is_another_recording_and_the_old_one_ends_by_
     assert visit.statuses() == ["READY"] * 3
 
 
-def test_mute_asks_nothing(open_visit: OpenVisit) -> None:
+def test_mute_sends_no_request(open_visit: OpenVisit) -> None:
     visit = open_visit()
     visit.record()
     before = len(visit.cloud.asks)
@@ -232,7 +232,7 @@ def test_mute_asks_nothing(open_visit: OpenVisit) -> None:
     assert len(visit.cloud.asks) == before
 
 
-def test_track_that_ended_before_its_start_is_asked_of_nobody(open_visit: OpenVisit) -> None:
+def test_track_that_ended_before_its_start_is_not_requested(open_visit: OpenVisit) -> None:
     visit = open_visit()
     visit.record()
     visit.cloud.publish(visit.stage.room, visit.identity("patient"))
@@ -267,9 +267,7 @@ def test_track_that_livekit_does_not_find_harms_nothing(open_visit: OpenVisit) -
 
 @pytest.mark.parametrize("at", range(1, 13))
 @pytest.mark.parametrize("kind", ["crash", "fail", "pass", "others work", "doctor stops"])
-def test_microphone_is_recorded_once_whatever_happens_between_two_lines(
-    open_visit: OpenVisit, at: int, kind: str
-) -> None:
+def test_microphone_is_recorded_once_after_any_disturbance(open_visit: OpenVisit, at: int, kind: str) -> None:
     visit = open_visit()
     visit.request()
     visit.cloud.faults.meanwhile = visit.meanwhile
@@ -319,7 +317,7 @@ def test_unlisted_start_of_a_microphone_is_requested_again_after_a_minute_with_a
     assert len(again) == 1
 
 
-def test_looks_at_once_request_each_microphone_once(standing: MachineServices) -> None:
+def test_concurrent_passes_request_each_microphone_once(standing: MachineServices) -> None:
     visit = Visit(standing)
     video = visit.request()
 
@@ -341,7 +339,7 @@ def test_looks_at_once_request_each_microphone_once(standing: MachineServices) -
     assert len(visit.rows()) == 2
 
 
-def test_microphone_of_somebody_unknown_is_not_recorded(open_visit: OpenVisit) -> None:
+def test_microphone_of_an_unknown_person_is_not_recorded(open_visit: OpenVisit) -> None:
     """The worker stops the video if an unknown person is in the room (law 6). Until the worker has done so, the
     database gets no recording of the unknown person's microphone.
     """
@@ -366,7 +364,7 @@ def test_microphone_of_somebody_unknown_is_not_recorded(open_visit: OpenVisit) -
     assert not any(row.status == "RECORDING" for row in recordings(visit.stage))
 
 
-def test_track_id_that_is_none_is_not_recorded(open_visit: OpenVisit) -> None:
+def test_invalid_track_id_is_not_recorded(open_visit: OpenVisit) -> None:
     visit = open_visit()
     video = visit.record()
 
@@ -456,7 +454,7 @@ def test_hundreds_of_participants_are_bounded(open_visit: OpenVisit) -> None:
     assert visit.run(request()) == 0
 
 
-def test_pass_asks_who_is_in_a_room_as_often_for_many_microphones_as_for_one(open_visit: OpenVisit) -> None:
+def test_pass_lists_participants_equally_often_for_many_microphones(open_visit: OpenVisit) -> None:
     visit = open_visit()
     visit.record()
     asked = []
@@ -480,7 +478,7 @@ def test_pass_asks_who_is_in_a_room_as_often_for_many_microphones_as_for_one(ope
     assert (len(visit.rows()), len(asked)) == (8, few)
 
 
-def test_what_stops_on_a_dead_node_ends_with_it_and_frees_the_consultation(open_visit: OpenVisit) -> None:
+def test_stopping_recordings_of_a_dead_node_end_and_free_the_consultation(open_visit: OpenVisit) -> None:
     visit = open_visit()
     video = visit.record()
     for egress in visit.cloud.egresses.values():
@@ -494,7 +492,7 @@ def test_what_stops_on_a_dead_node_ends_with_it_and_frees_the_consultation(open_
     assert visit.statuses("VIDEO") == ["LOST", "RECORDING"]
 
 
-def test_stop_that_a_dead_node_never_hears_ends_after_five_minutes(open_visit: OpenVisit) -> None:
+def test_stop_on_a_dead_node_ends_after_five_minutes(open_visit: OpenVisit) -> None:
     visit = open_visit()
     video = visit.record()
     for egress in visit.cloud.egresses.values():
@@ -581,7 +579,7 @@ def test_routes_refuse_a_consultation_with_a_guest(standing: MachineServices) ->
     assert recordings(visit.stage) == []
 
 
-def test_routes_of_a_recording_that_begins_by_itself_fail_with_a_guest(standing: MachineServices) -> None:
+def test_routes_of_an_automatic_recording_fail_with_a_guest(standing: MachineServices) -> None:
     visit = Visit(standing, ROUTED, auto_record=True)
     visit.look()
     visit.work()
@@ -596,7 +594,7 @@ def test_routes_of_a_recording_that_begins_by_itself_fail_with_a_guest(standing:
     assert visit.statuses("VIDEO") == ["RECORDING"]
 
 
-def test_routes_go_on_if_a_guest_is_invited_later(standing: MachineServices) -> None:
+def test_routes_continue_if_a_guest_is_invited_later(standing: MachineServices) -> None:
     visit = Visit(standing, ROUTED, has_guest=False)
     video = visit.record()
     visit.stage.invite()
@@ -610,7 +608,7 @@ def test_routes_go_on_if_a_guest_is_invited_later(standing: MachineServices) -> 
 
 
 @pytest.mark.parametrize(("first", "then"), [(SoundMode(), ROUTED), (ROUTED, SoundMode())])
-def test_setting_that_changes_while_recording_records_nobody_twice(
+def test_changed_setting_during_a_recording_records_nobody_twice(
     standing: MachineServices, first: SoundMode, then: SoundMode
 ) -> None:
     visit = Visit(standing, first, has_guest=False)

@@ -83,7 +83,7 @@ async def _asked(
         ({**ON_TIME, "timestamp_granularities[]": "letter"}, 400, "timestamp_granularities", "invalid_value"),
     ],
 )
-async def test_form_that_the_api_does_not_know_is_refused(
+async def test_unknown_form_is_refused(
     http: httpx.AsyncClient, fields: dict[str, Any], status: int, param: str | None, code: str
 ) -> None:
     answered, body = await _asked(http, fields)
@@ -106,7 +106,7 @@ async def test_form_that_the_api_does_not_know_is_refused(
         ("piece.flac", silence_flac(0.09), "audio_too_short"),
     ],
 )
-async def test_file_that_is_no_sound_of_its_name_is_refused(
+async def test_file_that_does_not_match_its_name_is_refused(
     http: httpx.AsyncClient, name: str, content: bytes, code: str | None
 ) -> None:
     status, body = await _asked(http, {"model": "whisper-1"}, content, name)
@@ -122,7 +122,7 @@ async def test_file_that_is_no_sound_of_its_name_is_refused(
         (1401, {"chunking_strategy": "auto"}, 400),
     ],
 )
-async def test_diarization_takes_only_so_much_at_once(
+async def test_diarization_has_a_maximum_duration(
     http: httpx.AsyncClient,
     monkeypatch: pytest.MonkeyPatch,
     seconds: float,
@@ -144,7 +144,7 @@ async def test_form_may_be_as_large_as_the_limit(http: httpx.AsyncClient, size: 
 @pytest.mark.parametrize(
     "authorization", ["", "Bearer ", "Bearer sk-wrong", f"Basic {KEY}", f"Bearer {KEY}x", "Bearer sk-\u00e9"]
 )
-async def test_wrong_key_opens_nothing(http: httpx.AsyncClient, authorization: str) -> None:
+async def test_wrong_key_is_refused_everywhere(http: httpx.AsyncClient, authorization: str) -> None:
     headers = [(b"Authorization", authorization.encode("latin-1"))] if authorization else []
     for method, path in (("GET", "/v1/models"), ("POST", TRANSCRIPTIONS), ("POST", "/stand-in/orders")):
         answer = await http.request(method, path, headers=headers)
@@ -165,7 +165,7 @@ async def test_wrong_key_opens_nothing(http: httpx.AsyncClient, authorization: s
         ),
     ],
 )
-async def test_body_that_is_no_form_is_refused(
+async def test_body_without_a_form_is_refused(
     http: httpx.AsyncClient, content_type: str, body: bytes
 ) -> None:
     headers = {**AUTHORIZED, "Content-Type": content_type}
@@ -187,7 +187,7 @@ async def test_orders_are_used_up_one_by_one(http: httpx.AsyncClient, app: Starl
         assert (await http.post("/stand-in/orders", json=one, headers=AUTHORIZED)).status_code == 400
 
 
-async def test_vendors_client_lists_the_models_while_somebody_is_listened_to(app: Starlette) -> None:
+async def test_openai_client_lists_the_models_during_a_transcription(app: Starlette) -> None:
     async with served(app) as url:
         client = openai.AsyncOpenAI(
             api_key=KEY,
@@ -207,7 +207,7 @@ async def test_vendors_client_lists_the_models_while_somebody_is_listened_to(app
     assert heard.text
 
 
-async def test_long_sound_is_heard_where_somebody_speaks() -> None:
+async def test_long_sound_is_transcribed_where_somebody_speaks() -> None:
     first, second = (decode(turn_flac(turn), "flac") for turn in turns()[1:3])
     pause = bytes(2 * 40 * RATE)
     said = Recogniser().hear(first + pause + second)

@@ -101,12 +101,12 @@ async def test_silence_has_no_word_that_is_not_marked(url: str, content: bytes) 
 @pytest.mark.parametrize(
     ("content", "code"), [(b"not sound", "invalid_value"), (silence_flac(0.09), "audio_too_short")]
 )
-async def test_sound_that_cannot_be_heard_is_refused(url: str, content: bytes, code: str) -> None:
+async def test_undecodable_sound_is_refused(url: str, content: bytes, code: str) -> None:
     status, body = await _answer(url, {"model": "whisper-1"}, content)
     assert (status, body["error"]["code"]) == (400, code)
 
 
-async def test_wrong_key_hears_nothing(url: str) -> None:
+async def test_wrong_key_transcribes_nothing(url: str) -> None:
     async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
         for path in ("/v1/models", "/stand-in/recogniser"):
             assert (await client.get(path, headers={"Authorization": "Bearer sk-wrong"})).status_code == 401
@@ -119,7 +119,7 @@ async def test_stand_in_says_what_hears_short(url: str, recogniser: Hearing) -> 
 
 
 @pytest.mark.parametrize("order", ["invented", "loop", "late_start"])
-async def test_orders_spoil_what_is_really_heard(recogniser: Hearing, order: str) -> None:
+async def test_orders_falsify_real_transcriptions(recogniser: Hearing, order: str) -> None:
     app = create_openai_app(KEY, recogniser)
     app.state.stand_in.orders.add(Order(order))
     async with served(app) as url:
@@ -133,7 +133,7 @@ async def test_orders_spoil_what_is_really_heard(recogniser: Hearing, order: str
 
 
 @pytest.mark.parametrize("api", SpeechApi)
-async def test_conversation_is_heard_with_our_times(url: str, api: SpeechApi) -> None:
+async def test_conversation_is_transcribed_with_correct_times(url: str, api: SpeechApi) -> None:
     models = {SpeechApi.TEXT: "gpt-transcribe", SpeechApi.VERBOSE_JSON: "whisper-1"}
     pauses = (1.0, 0.6, 6.0, 0.5, 15.0)
     sound = talk(6, lambda turn: pauses[turn % len(pauses)])

@@ -290,14 +290,14 @@ def _http_date(behind: timedelta = timedelta()) -> str:
         (lambda: Behaviour(versioning="Enabled"), "storage_versioned"),
     ],
 )
-async def test_bucket_that_refuses_one_way_is_told_by_it(
+async def test_bucket_that_refuses_one_kind_of_request_names_the_kind(
     behaviour: Callable[[], Behaviour], reason: str
 ) -> None:
     async with _told(behaviour()) as storage:
         assert await _reason(storage) == reason
 
 
-async def test_url_that_is_over_when_it_is_made_is_a_wrong_clock() -> None:
+async def test_url_that_is_already_expired_is_reported_as_a_wrong_clock() -> None:
     """AWS answers AccessDenied to an expired URL. In this test, the Date header of the store is ten minutes ahead
     of our clock.
     """
@@ -319,7 +319,7 @@ async def test_bucket_of_a_server_that_overwrites_is_not_claimed() -> None:
             await storage.claim("one")
 
 
-async def test_role_is_asked_for_one_object_and_twelve_hours() -> None:
+async def test_role_request_is_for_one_object_and_twelve_hours() -> None:
     asked: list[dict[str, str]] = []
 
     async def answer(request: Request) -> Response:
@@ -342,7 +342,7 @@ async def test_role_is_asked_for_one_object_and_twelve_hours() -> None:
 
 
 @pytest.mark.parametrize("code", ["AccessDenied", "ValidationError", "MalformedPolicyDocument"])
-async def test_role_that_is_refused_names_the_role(code: str) -> None:
+async def test_refusal_of_a_role_names_the_role(code: str) -> None:
     async def answer(_: Request) -> Response:
         return Response(
             f"<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>words</Message></Error>"
@@ -377,5 +377,5 @@ def test_policy_of_a_role_names_one_object() -> None:
         ("https://s3.example.org", "https://s3.example.org"),
     ],
 )
-def test_token_service_of_aws_has_a_host_of_its_own(s3: str, expected: str) -> None:
+def test_token_service_of_aws_has_its_own_host(s3: str, expected: str) -> None:
     assert sts_credentials.sts_endpoint(s3) == expected

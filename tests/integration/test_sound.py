@@ -170,14 +170,14 @@ async def test_plan_finds_every_turn_of_a_consultation_where_it_begins(
     assert list(found.spans) == sorted(found.spans, key=lambda span: span.start_ms)
 
 
-async def test_windows_are_few_and_hold_every_turn(headache: bytes) -> None:
+async def test_windows_are_few_and_contain_every_turn(headache: bytes) -> None:
     turns = (await Stored(headache).plan()).spans
     [window] = (await Stored(headache).plan(cut=Cut.WINDOWS)).spans
 
     assert (window.channel, window.start_ms, window.end_ms) == (None, turns[0].start_ms, turns[-1].end_ms)
 
 
-async def test_two_channels_are_cut_in_turns_where_windows_are_asked_for(dual: bytes) -> None:
+async def test_two_channels_are_cut_in_turns_although_windows_are_requested(dual: bytes) -> None:
     assert await Stored(dual).plan("ogg", Cut.WINDOWS) == await Stored(dual).plan("ogg")
 
 
@@ -217,7 +217,7 @@ async def test_speech_that_both_microphones_record_is_planned_once(decibels: flo
         assert abs(one.end_ms - other.end_ms) <= 500
 
 
-async def test_chunks_are_the_plans_spans_to_the_sample(headache: bytes) -> None:
+async def test_chunks_match_the_planned_spans_to_the_sample(headache: bytes) -> None:
     stored = Stored(headache)
     found = (await stored.plan()).spans
     whole = Span(None, 0, 128_000)
@@ -232,7 +232,7 @@ async def test_chunks_are_the_plans_spans_to_the_sample(headache: bytes) -> None
         assert _samples(flac) == samples[span.start_ms * 32 : span.end_ms * 32]
 
 
-async def test_chunks_that_are_not_wanted_are_left_out_and_no_more_is_read(dual: bytes) -> None:
+async def test_unrequested_chunks_are_skipped_and_reading_stops_early(dual: bytes) -> None:
     stored = Stored(dual)
     found = (await stored.plan("ogg")).spans
     every = {span: flac async for span, flac in stored.chunks(found, "ogg")}
@@ -248,9 +248,7 @@ async def test_chunks_come_in_the_order_of_their_ends_where_both_speak(dual: byt
     assert [span async for span, _ in Stored(dual).chunks(spans, "ogg")] == [spans[1], spans[0], spans[2]]
 
 
-async def test_no_more_is_read_before_a_chunk_is_taken(
-    headache: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_reading_waits_until_a_chunk_is_taken(headache: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sound, "BLOCK_BYTES", 256 * 1024)
     long = _remuxed(headache, lambda _: 0.0, movflags="frag_keyframe+empty_moov+default_base_moof")
     stored = Stored(long)
@@ -280,7 +278,7 @@ async def test_sound_that_begins_late_keeps_its_times(headache: bytes, movflags:
     assert late.read_bytes <= len(late.content) + BLOCK_BYTES
 
 
-async def test_what_is_missing_amid_the_sound_is_silence_and_costs_no_memory(
+async def test_gap_in_the_sound_is_silence_and_uses_no_memory(
     headache: bytes, children: list[Process]
 ) -> None:
     begun = (await Stored(headache).plan()).spans
@@ -353,7 +351,7 @@ async def test_two_voices_on_two_of_six_channels_are_both_cut(speech: bytes) -> 
 
 
 @pytest.mark.parametrize(("codec", "kind"), [("aac", "mp4"), ("libopus", "ogg")])
-async def test_two_channels_that_hold_the_same_are_one(speech: bytes, codec: str, kind: str) -> None:
+async def test_two_channels_with_the_same_sound_are_one(speech: bytes, codec: str, kind: str) -> None:
     """LiveKit writes a file with two equal channels for a mixed room, and also if it ignores `audio_mixing` (egress
     1121, read 2026-11-21).
     """
@@ -364,19 +362,19 @@ async def test_two_channels_that_hold_the_same_are_one(speech: bytes, codec: str
     assert (found.channels, [span.channel for span in found.spans]) == (1, [None] * 4)
 
 
-async def test_two_channels_of_a_movie_are_kept_apart_where_they_differ(speech: bytes) -> None:
+async def test_different_channels_of_a_movie_are_kept_apart(speech: bytes) -> None:
     left = _encoded(_interleaved(speech, bytes(len(speech))), layout="stereo")
     assert {span.channel for span in (await Stored(left).plan()).spans} == {0}
 
 
-async def test_a_monologue_is_cut_into_turns_that_can_be_sent(speech: bytes) -> None:
+async def test_monologue_is_cut_into_chunks_of_acceptable_size(speech: bytes) -> None:
     breathless = _encoded(speech[32 * 1_100 : 32 * 1_900] * 100)
     spans = (await Stored(breathless).plan()).spans
     assert len(spans) >= 3
     assert all(span.end_ms - span.start_ms <= MAX_TURN_MS for span in spans)
 
 
-async def test_noise_that_flac_cannot_shrink_stays_within_what_a_vendor_takes() -> None:
+async def test_incompressible_noise_stays_within_the_size_limit() -> None:
     """The test encodes a tenth of the longest window, and requires at most a tenth of the maximum size of a chunk."""
     noise = Stored(_encoded(os.urandom(81 * RATE * 2), codec="pcm_s16le"))
     [(_, flac)] = [one async for one in noise.chunks((Span(None, 0, 80_000),))]
@@ -394,7 +392,7 @@ def _broken(headache: bytes, share: float) -> bytes:
     return bytes(content)
 
 
-async def test_a_few_packets_that_cannot_be_decoded_are_silence(headache: bytes) -> None:
+async def test_few_undecodable_packets_are_silence(headache: bytes) -> None:
     begun = (await Stored(headache).plan()).spans
     found = (await Stored(_broken(headache, 0.05)).plan()).spans
     assert [span.start_ms for span in found[-15:]] == pytest.approx(
@@ -402,7 +400,7 @@ async def test_a_few_packets_that_cannot_be_decoded_are_silence(headache: bytes)
     )
 
 
-async def test_too_many_packets_that_cannot_be_decoded_are_a_refusal(headache: bytes) -> None:
+async def test_too_many_undecodable_packets_are_refused(headache: bytes) -> None:
     assert await _refusal(_broken(headache, 0.5)) == "media_unreadable"
 
 
@@ -486,18 +484,18 @@ async def test_six_hours_are_measured_within_memory(
     assert max(peaks) < 150
 
 
-async def test_hours_in_few_bytes_are_media_too_slow() -> None:
+async def test_hours_of_sound_in_few_bytes_are_media_too_slow() -> None:
     bomb = _silence(30 * 3_600, rate=8_000)
     assert len(bomb) < 1_000_000
     assert await _refusal(bomb, limits=replace(LIMITS, hours=2)) == "media_too_slow"
 
 
-async def test_a_rate_that_no_microphone_has_is_a_refusal() -> None:
+async def test_implausible_sample_rate_is_refused() -> None:
     """At the sample rate of this file, one packet lasts eleven minutes."""
     assert await _refusal(_silence(3_600, rate=100)) == "media_unreadable"
 
 
-async def test_more_of_the_processor_than_its_sound_may_take_is_media_too_slow() -> None:
+async def test_excessive_processor_time_is_media_too_slow() -> None:
     little = replace(LIMITS, cpu_seconds=1, cpu_seconds_per_hour=0)
     assert await _refusal(_silence(5 * 3_600), limits=little) == "media_too_slow"
 
@@ -509,7 +507,7 @@ async def test_sound_before_the_beginning_is_left_out(headache: bytes) -> None:
     assert len(begun) - 4 <= len(found) <= len(begun)
 
 
-async def test_a_jump_of_the_timestamps_moves_what_follows_and_nothing_before(headache: bytes) -> None:
+async def test_timestamp_jump_moves_only_the_sound_after_it(headache: bytes) -> None:
     fragmented = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
     whole = (await Stored(_remuxed(headache, lambda _: 0.0, **fragmented)).plan()).spans
     jumped = _remuxed(headache, lambda time: 0.0 if time < 60 else 45.0, **fragmented)
@@ -531,7 +529,7 @@ def _with_a_fragment_minutes_late(dual: bytes, share: float) -> bytes:
     return content[:at] + later.to_bytes(8, "big") + content[at + 8 :]
 
 
-async def test_a_timestamp_that_puts_little_of_the_sound_in_the_past_is_survived(dual: bytes) -> None:
+async def test_timestamp_that_moves_little_sound_into_the_past_is_accepted(dual: bytes) -> None:
     begun = [span for span in (await Stored(dual).plan("ogg")).spans if span.end_ms < 115_000]
     found = (await Stored(_with_a_fragment_minutes_late(dual, 0.95)).plan()).spans
     assert [span.channel for span in found[: len(begun)]] == [span.channel for span in begun]
@@ -540,16 +538,16 @@ async def test_a_timestamp_that_puts_little_of_the_sound_in_the_past_is_survived
     )
 
 
-async def test_a_timestamp_that_puts_most_of_the_sound_in_the_past_is_a_refusal(dual: bytes) -> None:
+async def test_timestamp_that_moves_most_sound_into_the_past_is_refused(dual: bytes) -> None:
     assert await _refusal(_with_a_fragment_minutes_late(dual, 0.25)) == "media_unreadable"
 
 
-async def test_two_recordings_in_one_file_are_a_refusal(dual: bytes) -> None:
+async def test_two_recordings_in_one_file_are_refused(dual: bytes) -> None:
     """The times of the second recording start again at 0, so the sound of the second recording would be lost."""
     assert await _refusal(dual + dual, "ogg") == "media_unreadable"
 
 
-async def test_fragments_of_which_ffmpeg_leaves_many_samples_out_are_a_refusal(headache: bytes) -> None:
+async def test_fragments_of_which_ffmpeg_drops_many_samples_are_refused(headache: bytes) -> None:
     """FFmpeg 8 itself writes a file like the one in this test (2026-11-22): a third of the fragments are not later
     than the fragments before them.
     """
@@ -558,13 +556,13 @@ async def test_fragments_of_which_ffmpeg_leaves_many_samples_out_are_a_refusal(h
     )
 
 
-async def test_a_fragmented_movie_that_ends_too_early_is_a_refusal(headache: bytes) -> None:
+async def test_truncated_fragmented_movie_is_refused(headache: bytes) -> None:
     whole = _remuxed(headache, lambda _: 0.0, movflags="frag_keyframe+empty_moov+default_base_moof")
     for end in (len(whole) // 3, len(whole) * 2 // 3, len(whole) - 5):
         assert await _refusal(whole[:end]) == "media_unreadable"
 
 
-async def test_a_movie_whose_chunks_are_past_its_end_is_a_refusal(headache: bytes) -> None:
+async def test_movie_with_chunks_after_its_end_is_refused(headache: bytes) -> None:
     """If a chunk of the sound is not in the file, FFmpeg treats it as the end of the sound."""
     chunks = headache.rindex(b"stco") + 12
     for number in (0, 60):
@@ -582,7 +580,7 @@ CLAIMS: dict[str, tuple[bytes, bytes]] = {
 
 
 @pytest.mark.parametrize("claim", CLAIMS)
-async def test_an_index_that_claims_too_much_is_believed_no_further_than_the_file(
+async def test_index_with_excessive_sizes_is_limited_to_the_file(
     headache: bytes, children: list[Process], claim: str
 ) -> None:
     box, count = CLAIMS[claim]
@@ -605,7 +603,7 @@ async def test_no_descriptor_stays_open(headache: bytes, dual: bytes) -> None:
     assert _descriptors() == before
 
 
-async def test_a_span_beyond_the_end_is_a_refusal(headache: bytes) -> None:
+async def test_span_after_the_end_is_refused(headache: bytes) -> None:
     with pytest.raises(MediaRefused):
         _ = [one async for one in Stored(headache).chunks((Span(None, 128_000, 130_000),))]
 
@@ -623,13 +621,13 @@ async def test_a_span_beyond_the_end_is_a_refusal(headache: bytes) -> None:
         (Span(0, 5, 10, 0), Span(1, 0, 30, 1)),
     ],
 )
-async def test_spans_of_no_plan_are_a_mistake(spans: tuple[Span, ...], children: list[Process]) -> None:
+async def test_spans_of_no_plan_raise_value_error(spans: tuple[Span, ...], children: list[Process]) -> None:
     with pytest.raises(ValueError, match=r"span|channel|order"):
         _ = [one async for one in Stored(b"").chunks(spans)]
     assert children == []
 
 
-async def test_the_child_holds_nothing_and_can_open_nothing(
+async def test_child_has_no_secret_and_can_open_nothing(
     dual: bytes, children: list[Process], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STORAGE_SECRET_ACCESS_KEY", "not for children")
@@ -769,7 +767,7 @@ async def test_a_track_that_cannot_be_decoded_is_reported(speech: bytes, is_firs
     assert found == replace(alone, unused_tracks=1)
 
 
-async def test_a_track_of_which_too_much_is_damaged_is_reported(speech: bytes) -> None:
+async def test_too_damaged_track_is_reported(speech: bytes) -> None:
     """The first track of the file is damaged, and the second track can be decoded."""
     movie = bytearray(_movie(_encoded(speech), _encoded(speech)))
     with av.open(io.BytesIO(bytes(movie)), "r") as file:
@@ -904,7 +902,7 @@ async def test_only_sound_that_an_edit_list_plays_is_planned(
     assert len([one async for one in stored.chunks(found.spans)]) == len(found.spans)
 
 
-async def test_chunks_hold_the_samples_that_an_edit_list_plays(headache: bytes) -> None:
+async def test_chunks_contain_the_samples_that_an_edit_list_plays(headache: bytes) -> None:
     whole = Stored(_edited(headache, [(0, 0)]))
     edited = Stored(_edited(headache, [(5, 20), (2, None), (5, 10)]))
 
@@ -918,7 +916,7 @@ async def test_chunks_hold_the_samples_that_an_edit_list_plays(headache: bytes) 
 
 
 @pytest.mark.parametrize("count", [2, 10_001, 2**32 - 1])
-async def test_an_edit_list_that_claims_more_than_it_has_is_a_refusal(headache: bytes, count: int) -> None:
+async def test_edit_list_with_a_false_count_is_refused(headache: bytes, count: int) -> None:
     edited = _edited(headache, [(10, 0)])
     at = edited.index(b"elst") + 8
     assert await _refusal(edited[:at] + count.to_bytes(4, "big") + edited[at + 4 :]) == "media_unreadable"
@@ -928,7 +926,9 @@ async def test_an_edit_list_of_years_is_media_too_slow(headache: bytes) -> None:
     assert await _refusal(_edited(headache, [(1_000_000, None), (10, 0)])) == "media_too_slow"
 
 
-async def test_a_childs_honest_answer_is_taken(headache: bytes, child_does: Callable[[str], None]) -> None:
+async def test_valid_answer_of_the_child_is_accepted(
+    headache: bytes, child_does: Callable[[str], None]
+) -> None:
     child_does("say(frame_bytes=1, sound=SOUND); sys.stdout.buffer.write(b'0'); sys.stdout.flush()")
     assert await Stored(headache).plan() == Plan(30, 1, ())
 
@@ -954,7 +954,7 @@ async def test_a_childs_honest_answer_is_taken(headache: bytes, child_does: Call
         ("while True: say(block=0); sys.stdin.buffer.read(2_938_863)", "media_too_slow"),
     ],
 )  # fmt: skip
-async def test_a_child_that_breaks_or_lies_is_a_refusal(
+async def test_crash_or_invalid_answer_of_the_child_refuses_the_object(
     headache: bytes, child_does: Callable[[str], None], code: str, reason: str
 ) -> None:
     child_does(code)
@@ -971,7 +971,7 @@ async def test_a_child_that_breaks_or_lies_is_a_refusal(
         "say(frame_bytes=0)",
     ],
 )
-async def test_a_child_that_lies_about_chunks_is_a_refusal(
+async def test_invalid_chunk_of_the_child_refuses_the_object(
     headache: bytes, child_does: Callable[[str], None], code: str
 ) -> None:
     child_does(code)
@@ -981,7 +981,7 @@ async def test_a_child_that_lies_about_chunks_is_a_refusal(
 
 
 @pytest.mark.parametrize("code", ["sys.exit(3)", "say(frame_bytes=5); sys.exit(3)"])
-async def test_a_child_that_others_end_may_be_tried_again(
+async def test_child_that_is_ended_from_outside_can_be_retried(
     headache: bytes, child_does: Callable[[str], None], code: str
 ) -> None:
     child_does(code)
@@ -992,7 +992,7 @@ async def test_a_child_that_others_end_may_be_tried_again(
 
 @pytest.mark.parametrize("limits", [replace(LIMITS, seconds=0.3), replace(LIMITS, silent_seconds=0.3)])
 @pytest.mark.parametrize("code", ["time.sleep(600)", "say(frame_bytes=5); time.sleep(600)"])
-async def test_a_child_that_hangs_is_killed(
+async def test_hanging_child_is_killed(
     headache: bytes, child_does: Callable[[str], None], code: str, limits: Limits
 ) -> None:
     child_does(code)
@@ -1000,7 +1000,7 @@ async def test_a_child_that_hangs_is_killed(
         await Stored(headache).plan(limits=limits)
 
 
-async def test_a_plan_that_is_cancelled_leaves_no_child(
+async def test_cancelled_plan_leaves_no_child_process(
     headache: bytes, children: list[Process], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sound, "BLOCK_BYTES", 256 * 1024)
@@ -1015,14 +1015,14 @@ async def test_a_plan_that_is_cancelled_leaves_no_child(
     assert [process.returncode for process in children] == [-signal.SIGKILL]
 
 
-async def test_chunks_that_are_not_exhausted_leave_no_child(dual: bytes, children: list[Process]) -> None:
+async def test_unexhausted_chunks_leave_no_child_process(dual: bytes, children: list[Process]) -> None:
     spans = tuple(Span(0, start, start + 10_000) for start in range(0, 120_000, 10_000))
     async with aclosing(cast("Any", Stored(dual).chunks(spans, "ogg"))) as cut:
         assert (await anext(cut))[0] == spans[0]
     assert [process.returncode for process in children] == [-signal.SIGKILL]
 
 
-async def test_what_the_store_raises_is_passed_on(headache: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_errors_of_the_store_are_passed_on(headache: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sound, "BLOCK_BYTES", 256 * 1024)
     raised = UpstreamFailed("storage_unreachable", operation="read_range")
 

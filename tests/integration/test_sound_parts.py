@@ -109,7 +109,7 @@ class TestDeletion:
         assert await statuses(harness, video) == ["DELETED"] * 3
 
     @pytest.mark.parametrize("shredded", [False, True])
-    async def test_lost_sound_that_turns_up_during_the_destruction_is_destroyed(
+    async def test_lost_sound_that_appears_during_the_destruction_is_destroyed(
         self, harness: RetentionHarness, shredded: bool
     ) -> None:
         video = await harness.recording()
@@ -154,7 +154,7 @@ class TestDeletion:
         await harness.release(hold)
         assert (await sweeper.run_once()).orphans_swept == 1
 
-    async def test_object_of_an_unknown_sound_of_a_kept_recording_has_its_quarantine(
+    async def test_object_of_an_unknown_sound_of_a_kept_recording_is_quarantined(
         self, harness: RetentionHarness
     ) -> None:
         video = await harness.recording()
@@ -185,7 +185,7 @@ class TestHolds:
         )
         assert set(row["entity_ids"]) == {video, *sounds} - {lost}
 
-    async def test_lost_sound_that_turns_up_after_the_move_follows_its_video(
+    async def test_lost_sound_that_appears_after_the_move_is_moved_to_its_video(
         self, harness: RetentionHarness
     ) -> None:
         video = await harness.recording()
@@ -205,9 +205,7 @@ class TestHolds:
         assert (await harness.key_of(lost)).startswith("keep/")
         assert await harness.keys_under("r/") == []
 
-    async def test_sound_that_turns_up_is_moved_though_its_video_was_found_missing(
-        self, harness: RetentionHarness
-    ) -> None:
+    async def test_late_sound_is_moved_although_its_video_is_missing(self, harness: RetentionHarness) -> None:
         video = await harness.recording()
         (lost,) = await harness.microphones(video, "LOST")
         patient = await harness.patient_of(video)
@@ -241,7 +239,9 @@ class TestHolds:
         await harness.rows("update resguardo.recordings set status = 'LOST' where id = %s", sound)
         assert (await protection.run_once()).moved == 1
 
-    async def test_range_that_covers_a_sound_alone_holds_its_video(self, harness: RetentionHarness) -> None:
+    async def test_hold_range_that_covers_only_a_sound_holds_its_video(
+        self, harness: RetentionHarness
+    ) -> None:
         video = await harness.recording()
         await harness.move_to(START + DAY)
         await harness.microphones(video, "READY", "READY")
@@ -267,7 +267,7 @@ async def look_for_missing(harness: RetentionHarness) -> MissingReport:
 
 
 class TestMissing:
-    async def test_each_missing_sound_is_reported_and_its_video_stays(
+    async def test_each_missing_sound_is_reported_and_its_video_is_kept(
         self, harness: RetentionHarness
     ) -> None:
         video = await harness.recording()
@@ -278,7 +278,7 @@ class TestMissing:
         await harness.move_to(harness.time + 60 * DAY)
         assert (await look_for_missing(harness)).resolved == 0
 
-    async def test_video_with_one_sound_left_of_seven_is_left_to_people(
+    async def test_video_with_one_sound_left_of_seven_needs_a_decision(
         self, harness: RetentionHarness
     ) -> None:
         for _ in range(8):
@@ -300,7 +300,7 @@ class TestMissing:
 
 
 class TestReports:
-    async def test_bytes_of_every_sound_are_counted_once_and_the_video_once(
+    async def test_bytes_of_the_video_and_of_every_sound_are_counted_once(
         self, harness: RetentionHarness
     ) -> None:
         video = await harness.recording(content=bytes(1000))

@@ -116,9 +116,7 @@ async def test_each_answer_becomes_segments_within_the_chunk(api: SpeechApi, cut
         ("refuse", InvalidInput, "speech_refused"),
     ],
 )
-async def test_fault_has_its_reason_and_is_not_tried_again(
-    order: str, kind: type[AppError], reason: str
-) -> None:
+async def test_fault_has_its_reason_and_is_not_retried(order: str, kind: type[AppError], reason: str) -> None:
     async with _listening(SpeechApi.VERBOSE_JSON) as (client, stand_in):
         stand_in.orders.add(Order(order))
         failure = await _failure(client, turn_flac(SHORT_TURN))
@@ -150,14 +148,14 @@ async def test_invented_text_is_uncertain_and_other_text_is_not(order: str | Non
     assert all(one.figures.avg_logprob is not None for one in heard.segments)
 
 
-async def test_model_that_gives_no_figures_is_not_uncertain() -> None:
+async def test_text_without_figures_is_not_uncertain() -> None:
     async with _listening() as (client, stand_in):
         stand_in.orders.add(Order("invented"))
         (segment,) = (await client.transcribe(turn_flac(TURN), language=None)).segments
     assert (segment.is_uncertain, segment.figures.avg_logprob) == (False, None)
 
 
-async def test_busy_vendor_says_when_to_come_back() -> None:
+async def test_busy_service_states_the_retry_time() -> None:
     async with _listening() as (client, stand_in):
         stand_in.orders.add(Order("rate_limit", seconds=17))
         failure = await _failure(client)
@@ -165,7 +163,7 @@ async def test_busy_vendor_says_when_to_come_back() -> None:
     assert (failure.reason, failure.detail) == ("speech_busy", {"retry_after_seconds": 17})
 
 
-async def test_vendor_that_hangs_is_left_in_time() -> None:
+async def test_hanging_service_is_a_timeout() -> None:
     app = create_openai_app(KEY)
     async with served(app) as url, _client(url, timeout_seconds=0.3) as client:
         app.state.stand_in.orders.add(Order("hang", seconds=0.5))
@@ -174,7 +172,7 @@ async def test_vendor_that_hangs_is_left_in_time() -> None:
     assert failure.reason == "speech_timeout"
 
 
-async def test_request_that_does_not_reach_the_vendor_in_time_is_not_paid_for(
+async def test_connection_timeout_is_not_counted_as_paid(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The transcription retries after a connection timeout as after other failures, because a request that was not
@@ -194,7 +192,7 @@ async def test_request_that_does_not_reach_the_vendor_in_time_is_not_paid_for(
     assert (type(failure), failure.reason) == (UpstreamFailed, "speech_failed")
 
 
-async def test_answer_that_only_drips_is_left_in_time() -> None:
+async def test_slow_answer_is_a_timeout() -> None:
     async def drip() -> AsyncIterator[bytes]:
         while True:
             yield b" "
@@ -238,7 +236,7 @@ async def test_answer_that_only_drips_is_left_in_time() -> None:
         (204, {}, UpstreamFailed, "speech_failed", {"status": 204}),
     ],
 )
-async def test_refusal_has_a_reason_and_no_text_of_the_vendor(
+async def test_refusal_has_a_reason_without_the_vendors_text(
     caplog: pytest.LogCaptureFixture,
     status: int,
     headers: dict[str, str],
@@ -284,7 +282,7 @@ async def test_redirect_is_not_followed() -> None:
     assert visited == []
 
 
-async def test_form_says_what_the_model_takes_and_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_form_has_only_fields_that_the_model_supports(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("ORG_ID", "PROJECT_ID", "ADMIN_KEY", "API_KEY", "BASE_URL", "WEBHOOK_SECRET"):
         monkeypatch.setenv(f"OPENAI_{name}", SECRET)
     monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", f"Authorization: Bearer {SECRET}\nX-Spy: {SECRET}")
@@ -348,7 +346,7 @@ async def test_answer_that_is_not_plain_json_of_a_bounded_size_is_refused(spoilt
     assert failure.reason == "speech_nonsense"
 
 
-async def test_vendor_that_speaks_no_http_or_is_not_there_failed() -> None:
+async def test_service_that_is_absent_or_speaks_no_http_failed() -> None:
     visits: list[asyncio.StreamReader] = []
 
     async def garble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -367,7 +365,7 @@ async def test_vendor_that_speaks_no_http_or_is_not_there_failed() -> None:
         assert (await _failure(client)).reason == "speech_failed"
 
 
-async def test_chunk_that_no_vendor_takes_is_not_sent() -> None:
+async def test_chunk_that_is_too_short_or_too_large_is_not_sent() -> None:
     async with _client("http://127.0.0.1:1") as client:
         assert await client.transcribe(silence_flac(0.09), language=None) == SpeechAnswer(())
         for flac in (silence_flac(1201), SILENCE.ljust(speech.MAX_CHUNK_BYTES + 1), b"RIFF" + SILENCE, b""):
@@ -427,7 +425,7 @@ async def test_stand_in_as_a_process_is_reached_by_its_settings(
         (503, {"code": "slow_down"}, RateLimited, "speech_busy"),
     ],
 )
-async def test_refusal_of_the_vendor_keeps_its_name(
+async def test_refusal_of_the_service_has_its_own_reason(
     status: int, error: dict[str, str | None], kind: type[AppError], reason: str
 ) -> None:
     async def handle(request: Request) -> Response:
@@ -454,7 +452,7 @@ async def test_unknown_refusal_keeps_the_vendors_code() -> None:
 @pytest.mark.parametrize(
     "body", [b"[" * 100_000, b'{"error": "x"}', b"null", b"\xff", b'{"error": {"code": 7}}']
 )
-async def test_refusal_that_is_no_document_has_the_reason_of_its_status(body: bytes) -> None:
+async def test_refusal_without_a_document_has_the_reason_of_its_status(body: bytes) -> None:
     async def handle(request: Request) -> Response:
         await request.body()
         return Response(body, 400)

@@ -179,13 +179,13 @@ async def test_presign_refuses_a_lifetime_out_of_bounds(reader: Storage, seconds
 
 
 @pytest.mark.parametrize("filename", ["", 'a".mp4', "a\r\nb", "../a", ".hidden", "a b", "ñ.mp4", "a" * 101])
-async def test_presign_refuses_a_filename_that_a_header_could_misread(reader: Storage, filename: str) -> None:
+async def test_presign_refuses_an_unsafe_filename(reader: Storage, filename: str) -> None:
     with pytest.raises(InvalidInput) as refused:
         reader.presign_get("k", expires_in_seconds=60, filename=filename)
     assert refused.value.reason == "filename"
 
 
-async def test_head_tells_what_is_stored(writer: Storage, reader: Storage, key: str) -> None:
+async def test_head_returns_the_metadata(writer: Storage, reader: Storage, key: str) -> None:
     before = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=2)
     await writer.put_new(key, b"recorded", "video/mp4")
 
@@ -244,7 +244,7 @@ async def test_sha256_of_an_object_replaced_meanwhile_is_a_conflict(
 
 
 @pytest.mark.parametrize(("start", "length"), [(0, 1), (0, 8), (3, 4), (7, 1)])
-async def test_read_range_gives_exactly_these_bytes(
+async def test_read_range_returns_exactly_these_bytes(
     writer: Storage, reader: Storage, key: str, start: int, length: int
 ) -> None:
     await writer.put_new(key, b"recorded", "video/mp4")
@@ -280,12 +280,12 @@ async def test_read_range_of_an_absent_object_is_not_found(reader: Storage) -> N
 
 
 @pytest.mark.parametrize(("start", "length"), [(-1, 1), (0, 0), (0, -1)])
-async def test_read_range_refuses_what_is_no_range(reader: Storage, start: int, length: int) -> None:
+async def test_read_range_refuses_an_invalid_range(reader: Storage, start: int, length: int) -> None:
     with pytest.raises(ValueError, match="range"):
         await reader.read_range("k", start, length)
 
 
-async def test_put_new_is_exclusive(writer: Storage, key: str) -> None:
+async def test_put_new_never_overwrites(writer: Storage, key: str) -> None:
     outcomes: list[tuple[bytes, bool]] = []
 
     async def put(body: bytes) -> None:
@@ -332,7 +332,7 @@ async def test_a_multipart_object_has_one_etag_in_the_list_and_by_itself(
     assert [one.etag for one in page.objects] == [stored.etag]
 
 
-async def test_a_prefix_without_anything_is_one_empty_page(writer: Storage, key: str) -> None:
+async def test_prefix_without_objects_is_one_empty_page(writer: Storage, key: str) -> None:
     assert [page.objects async for page in writer.list_objects(f"{key}/")] == [()]
     assert [page.uploads async for page in writer.list_uploads(f"{key}/")] == [()]
 
@@ -380,7 +380,7 @@ async def test_a_deleted_object_is_gone_and_can_be_deleted_again(writer: Storage
 
 
 @pytest.mark.parametrize("user", ["reader", "recorder"])
-async def test_only_the_writer_lists_and_deletes(
+async def test_only_the_workers_credentials_list_and_delete(
     connect: Connect, object_store: ObjectStore, writer: Storage, key: str, user: str
 ) -> None:
     await writer.put_new(key, b"recorded", "video/mp4")
@@ -398,7 +398,7 @@ async def test_only_the_writer_lists_and_deletes(
     assert await writer.head(key) is not None
 
 
-async def test_get_small_is_bounded(writer: Storage, reader: Storage, key: str) -> None:
+async def test_get_small_refuses_a_larger_object(writer: Storage, reader: Storage, key: str) -> None:
     await writer.put_new(key, b"12345", "text/plain")
 
     assert await reader.get_small(key, 5) == b"12345"
@@ -408,7 +408,7 @@ async def test_get_small_is_bounded(writer: Storage, reader: Storage, key: str) 
     assert refused.value.reason == "storage_object_too_large"
 
 
-async def test_a_bucket_bears_one_deployments_mark(tmp_path: Path) -> None:
+async def test_bucket_has_the_mark_of_one_deployment(tmp_path: Path) -> None:
     with running(tmp_path) as store:
         storage = Storage(endpoint_url=store.endpoint_url, bucket=store.bucket, credentials=store.writer)
         assert await storage.read_mark() is None
@@ -431,7 +431,7 @@ async def test_reachable_returns_with_valid_credentials(
     await connect(getattr(object_store, user)).reachable()
 
 
-async def test_reachable_tells_refused_credentials(connect: Connect, object_store: ObjectStore) -> None:
+async def test_reachable_reports_refused_credentials(connect: Connect, object_store: ObjectStore) -> None:
     wrong_secret = replace(object_store.reader, secret_access_key="0" * 64)
     unknown_key = replace(object_store.reader, access_key_id="resguardo:nobody")
     for credentials, reason in (
@@ -444,13 +444,13 @@ async def test_reachable_tells_refused_credentials(connect: Connect, object_stor
         assert refused.value.reason == reason
 
 
-async def test_reachable_tells_a_missing_bucket(connect: Connect) -> None:
+async def test_reachable_reports_a_missing_bucket(connect: Connect) -> None:
     with pytest.raises(UpstreamFailed) as refused:
         await connect(bucket="no-such-bucket").reachable()
     assert refused.value.reason == "storage_bucket_missing"
 
 
-async def test_reachable_tells_an_endpoint_where_nobody_listens(connect: Connect) -> None:
+async def test_reachable_reports_an_unreachable_endpoint(connect: Connect) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with pytest.raises(UpstreamFailed) as refused:
@@ -458,7 +458,7 @@ async def test_reachable_tells_an_endpoint_where_nobody_listens(connect: Connect
     assert refused.value.reason == "storage_unreachable"
 
 
-async def test_a_silent_store_is_a_timeout(connect: Connect) -> None:
+async def test_store_that_does_not_answer_is_a_timeout(connect: Connect) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         storage = connect(
             endpoint_url=f"http://127.0.0.1:{silent.getsockname()[1]}", call_timeout_seconds=0.2

@@ -88,7 +88,7 @@ async def _refused(status: int, body: bytes, call: str, **more: Any) -> AppError
         ("KMS.DisabledException", 400, "storage_encryption_key"),
     ],
 )
-async def test_refusal_of_the_store_keeps_its_name_in_every_call(code: str, status: int, reason: str) -> None:
+async def test_refusal_of_the_store_has_its_reason_in_every_call(code: str, status: int, reason: str) -> None:
     """Every call of the storage client keeps the reason of a refusal. The exception is a HEAD with status 404,
     which always counts as a missing object, even if the bucket is missing.
     """
@@ -109,12 +109,12 @@ async def test_region_that_the_store_expects_is_named() -> None:
 
 
 @pytest.mark.parametrize("region", ["http://evil.test/", "a b", "x" * 64, ""])
-async def test_region_that_is_none_is_not_repeated(region: str) -> None:
+async def test_invalid_region_is_not_repeated(region: str) -> None:
     refused = await _refused(400, _xml("AuthorizationHeaderMalformed", f"<Region>{region}</Region>"), "put")
     assert "region" not in refused.detail
 
 
-async def test_unknown_refusal_keeps_the_stores_code_for_who_searches_for_it() -> None:
+async def test_unknown_refusal_keeps_the_stores_code() -> None:
     refused = await _refused(409, _xml("OperationAborted"), "get")
     assert (refused.reason, refused.detail["vendor_code"]) == ("storage_failed", "OperationAborted")
     assert refused.summary == "storage_failed (OperationAborted)"
@@ -123,13 +123,13 @@ async def test_unknown_refusal_keeps_the_stores_code_for_who_searches_for_it() -
 @pytest.mark.parametrize(
     "code", ["Mrs Jones", "a" * 65, "sk-live-4242", "x\ny", "../etc", "<b>", "AKIA4242424242424242", "é"]
 )
-async def test_code_that_is_no_code_is_not_repeated(code: str) -> None:
+async def test_code_that_is_no_identifier_is_not_repeated(code: str) -> None:
     refused = await _refused(418, _xml(code.replace("<", "&lt;")), "get")
     assert (refused.reason, refused.summary) == ("storage_failed", "storage_failed")
 
 
 @pytest.mark.parametrize("status", [200, 404, 405])
-async def test_answer_of_a_web_page_is_a_wrong_endpoint(status: int) -> None:
+async def test_answer_of_a_web_server_is_a_wrong_endpoint(status: int) -> None:
     for call in ("get", "list"):
         refused = await _refused(status, b"<html><body>hello</body></html>", call, kind="text/html")
         assert (call, refused.reason) == (call, "storage_not_s3")

@@ -117,19 +117,19 @@ def _cases(
         values=ORDERS,
     ),
 )
-async def test_starts_are_ours_with_pauses_of_half_a_second_to_forty(api: SpeechApi, order: str) -> None:
+async def test_starts_are_correct_with_pauses_of_half_a_second_to_forty(api: SpeechApi, order: str) -> None:
     sound = talk(14, lambda turn: PAUSES[turn % len(PAUSES)])
     sent = await _holds(sound, api, ORDERS[order])
     assert sent <= len(sound.said)
 
 
 @pytest.mark.parametrize(("api", "pause"), _cases((SpeechApi.DIARIZED_JSON, 0.5), values=(0.5, 2.0)))
-async def test_starts_are_ours_with_noise_in_the_pauses(api: SpeechApi, pause: float) -> None:
+async def test_starts_are_correct_with_noise_in_the_pauses(api: SpeechApi, pause: float) -> None:
     await _holds(talk(14, lambda _: pause, noise=0.3), api, ORDERS["late_start"])
 
 
 @pytest.mark.parametrize("api", SpeechApi)
-async def test_turn_after_two_that_overlap_starts_when_it_does(api: SpeechApi) -> None:
+async def test_turn_after_two_overlapping_turns_starts_on_time(api: SpeechApi) -> None:
     sound = talk(5, lambda turn: -0.8 if turn == 1 else 1.0)
     begun = tuple(one for number, one in enumerate(sound.said) if number != 2)
     transcript, _ = await _transcribed(sound, api, ORDERS["late_start"])

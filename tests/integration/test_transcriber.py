@@ -112,7 +112,7 @@ async def practice(database: Database, emptied_store: ObjectStore) -> AsyncItera
         )
 
 
-async def test_what_both_said_is_kept_with_their_turns_and_times(practice: Practice) -> None:
+async def test_speech_of_both_is_stored_with_turns_and_times(practice: Practice) -> None:
     video = await practice.recorded()
     await practice.transcriber.transcribe(video)
     status, error, done, total = await practice.state_of(video)
@@ -181,7 +181,7 @@ async def recorded_apart(practice: Practice, parts: dict[str, tuple[bytes, float
     return recording
 
 
-async def test_microphones_recorded_apart_name_who_said_what_at_the_videos_times(practice: Practice) -> None:
+async def test_separate_microphones_name_each_speaker_at_the_videos_times(practice: Practice) -> None:
     """In this test the video starts first, and the microphones start 0.4 s and 1 s later. Each file ends with 4 s
     of silence.
     """
@@ -237,7 +237,7 @@ def two_tracks(*, is_second_decodable: bool) -> bytes:
 
 
 @pytest.mark.parametrize("is_second_decodable", [True, False])
-async def test_transcript_says_how_many_tracks_it_lacks(
+async def test_transcript_reports_the_number_of_missing_tracks(
     practice: Practice, is_second_decodable: bool
 ) -> None:
     video = await practice.harness.recording(content=two_tracks(is_second_decodable=is_second_decodable))
@@ -286,7 +286,7 @@ async def _heard_until_it_fails(practice: Practice, video: UUID) -> None:
         await practice.transcriber.transcribe(video)
 
 
-async def test_word_of_it_is_nowhere_in_the_database(practice: Practice) -> None:
+async def test_no_word_of_a_transcript_is_in_the_database(practice: Practice) -> None:
     before = await _all_rows(practice.harness)
     video = await practice.recorded()
     await _heard_until_it_fails(practice, video)
@@ -312,7 +312,7 @@ async def _all_rows(harness: RetentionHarness) -> str:
     return "\n".join(found).lower()
 
 
-async def test_ciphertext_that_is_moved_to_another_row_does_not_open(practice: Practice) -> None:
+async def test_ciphertext_in_another_row_cannot_be_decrypted(practice: Practice) -> None:
     video = await practice.recorded()
     await practice.transcriber.transcribe(video)
     rows = await practice.harness.rows(
@@ -325,7 +325,7 @@ async def test_ciphertext_that_is_moved_to_another_row_does_not_open(practice: P
         key.decrypt(encryption.correction_field(video, 1), sealed)
 
 
-async def test_recording_that_is_switched_off_meanwhile_is_sent_no_further(practice: Practice) -> None:
+async def test_no_chunk_is_sent_after_transcription_is_switched_off(practice: Practice) -> None:
     video = await practice.recorded()
     await _heard_until_it_fails(practice, video)
     await practice.harness.rows("update resguardo.consultations set transcribe = false")
@@ -335,7 +335,7 @@ async def test_recording_that_is_switched_off_meanwhile_is_sent_no_further(pract
     assert (await practice.state_of(video))[:2] == ("OFF", "switched_off")
 
 
-async def test_sound_that_is_refused_ends_visibly(practice: Practice) -> None:
+async def test_refused_sound_fails_the_transcription(practice: Practice) -> None:
     video = await practice.recorded(b"OggS" + bytes(5000))
     await practice.transcriber.transcribe(video)
     assert (await practice.state_of(video))[:2] == ("FAILED", "media_unreadable")

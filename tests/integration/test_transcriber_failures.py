@@ -61,7 +61,7 @@ def fail(error: AppError, *, at: int = 3, times: int = 1) -> Any:
     return script
 
 
-async def test_turns_are_asked_for_four_at_once_and_come_in_order(words: TranscriptionPractice) -> None:
+async def test_turns_are_sent_four_at_once_and_stored_in_order(words: TranscriptionPractice) -> None:
     full = asyncio.Event()
 
     async def script(number: int, before: int) -> None:
@@ -78,14 +78,14 @@ async def test_turns_are_asked_for_four_at_once_and_come_in_order(words: Transcr
     assert said == [SAID.format(number=number) for number in range(TURNS)]
 
 
-async def test_windows_are_asked_for_one_after_the_other(words: TranscriptionPractice) -> None:
+async def test_windows_are_sent_one_after_the_other(words: TranscriptionPractice) -> None:
     words.speech.how = Cut.WINDOWS
     video = await words.recorded()
     await words.transcriber().transcribe(video)
     assert (words.speech.most_at_once, len(words.speech.asked)) == (1, TURNS)
 
 
-async def test_first_failure_ends_it_and_what_is_under_way_is_kept(words: TranscriptionPractice) -> None:
+async def test_first_failure_ends_the_run_and_keeps_running_requests(words: TranscriptionPractice) -> None:
     is_full = asyncio.Event()
 
     async def script(number: int, before: int) -> None:
@@ -114,7 +114,7 @@ async def test_first_failure_ends_it_and_what_is_under_way_is_kept(words: Transc
     ],
     ids=["rate limit", "timeout", "5xx", "deadlock"],
 )
-async def test_what_passes_is_tried_again_and_asks_for_the_rest_alone(
+async def test_temporary_failure_is_retried_for_the_remaining_chunks(
     words: TranscriptionPractice, error: AppError
 ) -> None:
     words.speech.script = fail(error)
@@ -136,7 +136,9 @@ async def test_what_passes_is_tried_again_and_asks_for_the_rest_alone(
     ],
     ids=["key", "model", "credit"],
 )
-async def test_what_does_not_pass_ends_it_at_once(words: TranscriptionPractice, error: AppError) -> None:
+async def test_permanent_failure_ends_the_transcription_at_once(
+    words: TranscriptionPractice, error: AppError
+) -> None:
     words.speech.script = fail(error, times=9)
     video = await words.recorded()
     await words.transcriber().transcribe(video)
@@ -147,7 +149,7 @@ async def test_what_does_not_pass_ends_it_at_once(words: TranscriptionPractice, 
 
 
 @pytest.mark.parametrize("error", [UpstreamFailed("speech_nonsense"), Timeout("speech_timeout")])
-async def test_chunk_that_is_paid_for_in_vain_is_so_a_few_times_and_no_more(
+async def test_useless_chunk_is_sent_a_limited_number_of_times(
     words: TranscriptionPractice, error: AppError
 ) -> None:
     words.speech.script = fail(error, times=99)
@@ -212,7 +214,7 @@ async def test_refused_chunks_keep_the_text_of_an_earlier_attempt(words: Transcr
     await _lacks(words, video, *lost)
 
 
-async def test_refused_chunks_wait_for_the_answer_that_is_under_way(words: TranscriptionPractice) -> None:
+async def test_refused_chunks_wait_for_the_running_request(words: TranscriptionPractice) -> None:
     lost, refused, are_refused = (1, 2, 3, 4, 5), [], asyncio.Event()
 
     async def script(number: int, before: int) -> None:
@@ -250,7 +252,7 @@ async def test_many_chunks_of_nonsense_leave_the_text_of_the_others(words: Trans
     await _lacks(words, video, *lost)
 
 
-async def test_last_try_of_a_job_does_not_fail_a_transcript_for_one_chunk(
+async def test_last_attempt_of_a_job_does_not_fail_a_transcript_for_one_chunk(
     words: TranscriptionPractice,
 ) -> None:
     words.speech.script = fail(Timeout("speech_timeout"), times=99)
@@ -274,7 +276,7 @@ async def _ready_without(words: TranscriptionPractice, *lost: int) -> UUID:
     return video
 
 
-async def test_retry_of_a_ready_transcript_asks_for_its_unintelligible_chunks_alone(
+async def test_retry_of_a_ready_transcript_sends_only_unintelligible_chunks(
     words: TranscriptionPractice,
 ) -> None:
     video = await _ready_without(words, 3, 6)
@@ -339,7 +341,7 @@ async def test_retry_that_is_switched_off_keeps_the_text(words: TranscriptionPra
     await _lacks(words, video, 3)
 
 
-async def test_worker_that_lost_the_job_of_a_retry_gets_another(words: TranscriptionPractice) -> None:
+async def test_lost_job_of_a_retry_is_queued_again(words: TranscriptionPractice) -> None:
     video = await _ready_without(words, 3)
     await retry(words, video)
     await words.harness.rows("delete from jobs.procrastinate_jobs")
@@ -349,7 +351,7 @@ async def test_worker_that_lost_the_job_of_a_retry_gets_another(words: Transcrip
     await _lacks(words, video)
 
 
-async def test_turn_of_more_than_anybody_says_is_asked_for_again_as_what_is_spoilt(
+async def test_implausibly_long_turn_is_sent_again(
     words: TranscriptionPractice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(assembly, "MAX_TURN_CHARACTERS", len(SAID.format(number=0)) - 1)
@@ -363,7 +365,7 @@ async def test_turn_of_more_than_anybody_says_is_asked_for_again_as_what_is_spoi
     assert await words.state_of(video) == ("READY", None, TURNS, TURNS)
 
 
-async def test_chunks_that_are_more_than_anybody_says_together_end_it_at_once(
+async def test_implausibly_long_transcript_fails_at_once(
     words: TranscriptionPractice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(assembly, "MAX_CHARACTERS", TURNS * len(SAID.format(number=0)) - 1)
@@ -373,7 +375,7 @@ async def test_chunks_that_are_more_than_anybody_says_together_end_it_at_once(
     assert words.speech.times == dict.fromkeys(range(TURNS), 1)
 
 
-async def test_retry_gives_a_spoilt_chunk_as_many_tries(words: TranscriptionPractice) -> None:
+async def test_retry_resets_the_attempts_of_a_chunk(words: TranscriptionPractice) -> None:
     words.speech.script = fail(UpstreamFailed("speech_nonsense"), times=MAX_FAILED_REQUESTS + 1)
     video = await words.recorded()
     for _ in range(MAX_FAILED_REQUESTS):
@@ -427,7 +429,7 @@ async def _live(
 
 
 @pytest.mark.parametrize("retry_after_seconds", [0, 17, 1200, 3600])
-async def test_vendor_that_is_busy_for_an_hour_is_waited_for(
+async def test_transcription_waits_for_a_service_that_is_busy_for_an_hour(
     words: TranscriptionPractice, retry_after_seconds: int
 ) -> None:
     video = await words.recorded()
@@ -438,7 +440,7 @@ async def test_vendor_that_is_busy_for_an_hour_is_waited_for(
         assert tries <= HOUR / retry_after_seconds + 2, "the job was retried before the time in Retry-After"
 
 
-async def test_vendor_that_stays_busy_ends_it_visibly_after_more_than_an_hour(
+async def test_transcription_fails_if_the_service_is_busy_for_longer(
     words: TranscriptionPractice,
 ) -> None:
     video = await words.recorded()
@@ -454,7 +456,7 @@ async def test_vendor_that_stays_busy_ends_it_visibly_after_more_than_an_hour(
     assert [(row["outcome"], row["reason"]) for row in audited] == [("FAILED", "speech_busy")]
 
 
-async def test_process_that_dies_at_any_step_goes_on_where_it_stopped(
+async def test_transcription_resumes_after_the_process_died_at_any_step(
     words: TranscriptionPractice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In this test the worker's process dies before and after each call to the speech service, and before, within
@@ -493,7 +495,7 @@ async def _live_and_die(words: TranscriptionPractice, life: Life, video: UUID) -
             raise
 
 
-async def test_of_two_workers_the_later_goes_on_and_no_more_than_what_was_under_way_is_paid_twice(
+async def test_later_of_two_workers_continues_and_only_running_requests_are_paid_twice(
     words: TranscriptionPractice,
 ) -> None:
     begun, second_asks = asyncio.Event(), asyncio.Event()
@@ -519,7 +521,7 @@ async def test_of_two_workers_the_later_goes_on_and_no_more_than_what_was_under_
     assert len((await words.transcript_of(video)).turns) == TURNS
 
 
-async def test_job_that_two_work_on_is_left_to_the_later_and_comes_to_no_third(
+async def test_later_of_two_workers_keeps_the_job(
     words: TranscriptionPractice,
 ) -> None:
     """The job queue counts a failure of one worker for the job, even if another worker now runs the job."""
@@ -559,7 +561,7 @@ async def _overtaken(words: TranscriptionPractice, video: UUID, attempts: int = 
     await _runner(_task(words))(cast("Any", SimpleNamespace(job=job)), str(video))
 
 
-async def test_worker_that_was_overtaken_at_its_last_try_gives_up_nothing(
+async def test_overtaken_worker_does_not_fail_the_transcription(
     words: TranscriptionPractice,
 ) -> None:
     video = await words.recorded()
@@ -568,7 +570,7 @@ async def test_worker_that_was_overtaken_at_its_last_try_gives_up_nothing(
     assert await words.state_of(video) == ("RUNNING", None, 3, TURNS)
 
 
-async def test_switch_that_goes_off_meanwhile_ends_it_before_the_next_chunk(
+async def test_transcription_ends_before_the_next_chunk_after_switching_off(
     words: TranscriptionPractice,
 ) -> None:
     async def script(number: int, before: int) -> None:
@@ -598,7 +600,7 @@ async def test_answers_of_a_transcription_that_was_switched_off_are_not_returned
 
 
 @pytest.mark.parametrize("is_planned", [True, False])
-async def test_sound_of_speakers_that_appears_later_is_used_unless_the_video_was_planned(
+async def test_late_sound_of_speakers_is_used_unless_the_video_was_planned(
     words: TranscriptionPractice, is_planned: bool
 ) -> None:
     """A plan of chunks depends on the start and the length of one sound file, so the plan does not fit another
@@ -619,7 +621,7 @@ async def test_sound_of_speakers_that_appears_later_is_used_unless_the_video_was
     assert begun.is_planned is is_planned
 
 
-async def test_object_that_is_moved_under_keep_meanwhile_is_found_there(words: TranscriptionPractice) -> None:
+async def test_object_that_is_moved_under_keep_is_found(words: TranscriptionPractice) -> None:
     video = await words.recorded()
     key = await words.harness.key_of(video)
 
@@ -641,7 +643,7 @@ async def test_object_that_is_moved_under_keep_meanwhile_is_found_there(words: T
     assert words.speech.times == dict.fromkeys(range(TURNS), 1)
 
 
-async def test_recording_that_is_asked_to_be_deleted_is_sent_no_further_unless_that_is_undone(
+async def test_transcription_pauses_while_a_deletion_is_requested(
     words: TranscriptionPractice,
 ) -> None:
     async def script(number: int, before: int) -> None:
@@ -674,7 +676,7 @@ async def test_recording_that_is_asked_to_be_deleted_is_sent_no_further_unless_t
     assert await words.state_of(video) == ("READY", None, TURNS, TURNS)
 
 
-async def test_transcript_of_a_recording_destroyed_meanwhile_is_not_stored(
+async def test_transcript_of_a_destroyed_recording_is_not_stored(
     words: TranscriptionPractice,
 ) -> None:
     video = await words.recorded()
@@ -697,7 +699,7 @@ async def test_transcript_of_a_recording_destroyed_meanwhile_is_not_stored(
     assert await words.harness.value("select count(*) from private.transcript_texts") == 0
 
 
-async def test_text_that_is_written_while_the_key_is_destroyed_is_deleted_too(
+async def test_text_stored_during_the_destruction_of_the_key_is_deleted(
     words: TranscriptionPractice,
 ) -> None:
     """In this test the worker's transaction begins before the destruction of the key and commits during the
@@ -724,7 +726,7 @@ async def test_text_that_is_written_while_the_key_is_destroyed_is_deleted_too(
     assert (await words.state_of(video))[:2] == ("OFF", "recording_destroyed")
 
 
-async def test_job_comes_with_the_step_to_ready_or_not_at_all(words: TranscriptionPractice) -> None:
+async def test_job_is_queued_in_the_transaction_that_sets_ready(words: TranscriptionPractice) -> None:
     """The transaction that sets a recording READY also queues the transcription job, and does not read the sound."""
     jobs = "select count(*) from jobs.procrastinate_jobs where task_name = 'transcribe_recording'"
     transcripts = "select count(*) from resguardo.transcripts"
@@ -739,7 +741,7 @@ async def test_job_comes_with_the_step_to_ready_or_not_at_all(words: Transcripti
     assert words.speech.asked == []
 
 
-async def test_recording_without_a_key_ends_visibly(words: TranscriptionPractice) -> None:
+async def test_recording_without_a_data_key_fails_visibly(words: TranscriptionPractice) -> None:
     video = await words.recorded()
     await words.harness.rows("delete from private.recording_keys where recording_id = %s", video)
     await words.transcriber().transcribe(video)
@@ -748,9 +750,7 @@ async def test_recording_without_a_key_ends_visibly(words: TranscriptionPractice
 
 
 @pytest.mark.parametrize("case", ["rotated away", "wrong"])
-async def test_key_that_does_not_open_ends_visibly_before_anything_is_paid(
-    words: TranscriptionPractice, case: str
-) -> None:
+async def test_wrong_data_key_fails_before_any_request(words: TranscriptionPractice, case: str) -> None:
     name = "newer" if case == "rotated away" else KEYRING.current_id
     video = await words.recorded()
     await words.transcriber(keyring=Keyring.parse(new_key_line(name))).transcribe(video)
@@ -773,7 +773,7 @@ async def test_answer_that_was_moved_to_another_row_fails_the_transcription(
     assert (await words.state_of(video))[:2] == ("FAILED", "field_unreadable")
 
 
-async def test_transaction_is_never_open_while_the_vendor_is_asked(words: TranscriptionPractice) -> None:
+async def test_no_transaction_is_open_during_a_request(words: TranscriptionPractice) -> None:
     async def script(number: int, before: int) -> None:
         if words.speech.now == 1:
             idle = await words.harness.value(
@@ -788,7 +788,7 @@ async def test_transaction_is_never_open_while_the_vendor_is_asked(words: Transc
     assert (await words.state_of(video))[0] == "READY"
 
 
-async def test_transcription_without_a_job_gets_one_and_no_second(words: TranscriptionPractice) -> None:
+async def test_transcription_without_a_job_gets_exactly_one(words: TranscriptionPractice) -> None:
     video, over = await words.recorded(), await words.recorded()
     await words.transcriber().transcribe(over)
 

@@ -41,7 +41,7 @@ async def words(
         ([], ("READY", None)),
     ],
 )
-async def test_nothing_is_sent_unless_every_text_speaks_of_it(
+async def test_nothing_is_sent_unless_every_consent_text_mentions_transcription(
     words: TranscriptionPractice, decisions: Any, state: tuple[str, str | None]
 ) -> None:
     consultation = await words.harness.consultation()
@@ -82,7 +82,7 @@ async def test_recording_that_is_not_to_be_transcribed_gets_no_job(
     assert bool(words.speech.asked) is is_wanted
 
 
-async def test_recording_without_a_speech_service_says_so(words: TranscriptionPractice) -> None:
+async def test_recording_without_a_speech_service_has_this_reason(words: TranscriptionPractice) -> None:
     video = await words.recorded()
     await Transcriber(words.harness.worker, words.harness.storage, None, KEYRING).transcribe(video)
     assert (await words.state_of(video))[:2] == ("OFF", "speech_not_configured")
@@ -110,7 +110,7 @@ async def test_recording_in_which_nobody_speaks_is_ready_and_has_no_speech(
         assert await words.harness.value(f"select count(*) from {table}") == 0  # noqa: S608 - table names from this test
 
 
-async def test_speech_in_spanish_is_kept_as_it_was_said(
+async def test_spanish_speech_is_stored_unchanged(
     words: TranscriptionPractice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def spanish(flac: bytes, *, language: str | None) -> SpeechAnswer:
@@ -207,7 +207,7 @@ async def test_turns_are_on_the_videos_timeline_whenever_the_sound_began(
 
 
 @pytest.mark.parametrize(("longer", "late_ms"), [(None, -90), (0.7, 610), (4.2, 910), (-3.0, -90)])
-async def test_video_begins_earlier_than_reported_by_what_its_file_is_longer_up_to_a_second(
+async def test_start_of_the_video_is_corrected_by_the_length_of_its_file(
     words: TranscriptionPractice, longer: float | None, late_ms: int
 ) -> None:
     consultation = await words.harness.consultation()
@@ -264,7 +264,7 @@ async def test_each_microphone_has_the_voice_of_its_participant(words: Transcrip
     [(True, ["DOCTOR", "PATIENT", "DOCTOR"]), (False, ["UNKNOWN"] * 3)],
 )
 @pytest.mark.parametrize("has_guest", [True, False])
-async def test_channels_name_nobody_unless_each_was_routed_there(
+async def test_channels_name_speakers_only_if_routed(
     words: TranscriptionPractice, is_routed: bool, speakers: list[str], has_guest: bool
 ) -> None:
     """LiveKit puts the tracks on the two channels in random order, so the order of joining identifies no speaker."""
@@ -291,7 +291,7 @@ async def test_channels_name_nobody_unless_each_was_routed_there(
         ("ABORTED", None, False),
     ],
 )
-async def test_video_is_transcribed_if_a_part_that_recorded_something_is_gone(
+async def test_video_is_transcribed_if_a_recorded_part_is_lost(
     words: TranscriptionPractice, status: str, began: float | None, is_video: bool
 ) -> None:
     """A sound recording that never began had no sound, for example because its track ended before the egress
@@ -321,7 +321,7 @@ async def test_video_is_transcribed_if_the_object_of_a_part_is_missing(words: Tr
 
 
 @pytest.mark.parametrize("status", ["REQUESTED", "STARTING", "RECORDING", "STOPPING", "VERIFYING"])
-async def test_transcription_waits_for_each_part_that_is_not_over(
+async def test_transcription_waits_for_each_unfinished_part(
     words: TranscriptionPractice, status: str
 ) -> None:
     consultation, doctor, patient = await _consultation(words)
@@ -368,13 +368,13 @@ async def test_part_that_becomes_ready_after_the_plan_changes_nothing(words: Tra
     assert [turn[:2] for turn in await shown(words, video)] == [(n, "UNKNOWN") for n in (0, 1000, 2000)]
 
 
-async def test_channels_of_a_movie_name_nobody(words: TranscriptionPractice) -> None:
+async def test_channels_of_a_video_name_nobody(words: TranscriptionPractice) -> None:
     video = await words.recorded()
     await words.transcriber().transcribe(video)
     assert {turn.speaker.value for turn in (await words.transcript_of(video)).turns} == {"UNKNOWN"}
 
 
-async def test_chunk_of_a_microphone_that_is_tried_again_keeps_its_voice_and_place(
+async def test_retried_chunk_of_a_microphone_keeps_its_voice_and_place(
     words: TranscriptionPractice,
 ) -> None:
     consultation = await words.harness.consultation()

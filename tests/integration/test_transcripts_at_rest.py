@@ -125,7 +125,7 @@ def _said() -> list[str]:
     return [*" ".join(texts).split(), "corregído", "encefalitis"]
 
 
-async def test_full_dump_has_no_word_in_any_writing_half_way_and_at_the_end(
+async def test_full_dump_has_no_word_in_any_encoding(
     words: TranscriptionPractice,
 ) -> None:
     async def fails(number: int, before: int) -> None:
@@ -159,9 +159,7 @@ async def test_full_dump_has_no_word_in_any_writing_half_way_and_at_the_end(
         "normalize(%s, NFD)",
     ],
 )
-async def test_word_that_did_stand_in_it_would_be_found(
-    words: TranscriptionPractice, expression: str
-) -> None:
+async def test_clear_text_in_a_dump_would_be_found(words: TranscriptionPractice, expression: str) -> None:
     word = _said()[0]
     query = f"create table private.planted as select {expression} as word"
     await words.harness.superuser.execute(query.replace("%s", f"'{word}'::text").encode())
@@ -172,7 +170,7 @@ async def test_word_that_did_stand_in_it_would_be_found(
 # Decryption only in its own row
 
 
-async def test_ciphertext_that_is_moved_opens_nowhere_else(words: TranscriptionPractice) -> None:
+async def test_moved_ciphertext_cannot_be_decrypted(words: TranscriptionPractice) -> None:
     one, other = await words.recorded(), await words.recorded()
     for video in (one, other):
         await words.transcriber().transcribe(video)
@@ -264,7 +262,7 @@ async def test_rotation_during_transcription_and_search_keeps_transcripts_readab
     await service.require_root_keys(words.harness.worker, NEWER_ALONE)
 
 
-async def test_rotation_that_is_killed_right_after_the_index_goes_on(words: TranscriptionPractice) -> None:
+async def test_rotation_killed_after_the_index_continues(words: TranscriptionPractice) -> None:
     videos = [await words.recorded() for _ in range(3)]
     await words.transcriber().transcribe(videos[0])
 
@@ -292,7 +290,7 @@ async def test_unreadable_index_key_is_reported_and_the_other_keys_are_wrapped_a
     assert await _counted(words) == {("recording", "newer"): 1, ("word_index", "tests-1"): 1}
 
 
-async def test_key_of_the_index_alone_keeps_an_old_root_key_needed(words: TranscriptionPractice) -> None:
+async def test_index_key_alone_requires_the_old_root_key(words: TranscriptionPractice) -> None:
     await words.harness.rows(
         "insert into private.word_index_key (wrapped_key, root_key_id) values (%s, %s)",
         KEYRING.new_data_key().wrapped,

@@ -41,7 +41,7 @@ def test_part_with_a_sentence_in_an_hour_is_found() -> None:
     assert abs(found.late_ms_at(1_500_000) - 750) <= FRAME_MS
 
 
-def test_nothing_is_measured_of_a_word_or_two() -> None:
+def test_too_little_speech_has_no_alignment() -> None:
     word = shift_frames(talk(400, seed=5, share=0.95)[40:60], 3_000, 3_000)
     assert align(word, video_of((word, 0), (talk(3_000, seed=1), 0), frames=3_000), 0) is None
 
@@ -60,11 +60,11 @@ def test_nothing_is_measured_of_a_word_or_two() -> None:
     ],
     ids=["nothing", "no part", "no video", "silence", "silent video", "constant", "loudest", "noise"],
 )
-def test_nothing_is_measured_where_nothing_can_be_told(part: bytes, video: bytes) -> None:
+def test_sound_without_contrast_has_no_alignment(part: bytes, video: bytes) -> None:
     assert align(part, video, 0) is None
 
 
-def test_nothing_is_measured_of_another_conversation() -> None:
+def test_another_conversation_has_no_alignment() -> None:
     dice = random.Random(4)  # noqa: S311 - made-up speech
     for seed in range(40):
         length = dice.choice([120, 300, 1_000, 3_000])
@@ -74,7 +74,7 @@ def test_nothing_is_measured_of_another_conversation() -> None:
 
 
 @pytest.mark.parametrize("period", [9, 20, 33, 66])
-def test_nothing_is_measured_of_sound_that_repeats_itself(period: int) -> None:
+def test_repeating_sound_has_no_alignment(period: int) -> None:
     """Hold music, an alarm or a metronome matches at several offsets, so the alignment returns no offset."""
     bar = talk(period, seed=6, share=0.9)
     repeated = bar * (3_000 // period)
@@ -111,7 +111,7 @@ def test_work_for_hours_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert compared <= 12 * 3_000 * 202
 
 
-def test_moment_between_two_measured_ones_is_on_the_line_between_them() -> None:
+def test_delay_between_two_measurements_is_interpolated() -> None:
     alignment = Alignment(((10_000, 100), (20_000, 200), (40_000, 0)))
     moments = [0, 10_000, 15_000, 20_000, 30_000, 40_000, 99_000]
     assert [alignment.late_ms_at(moment) for moment in moments] == [100, 100, 150, 200, 100, 0, 0]
@@ -121,9 +121,7 @@ def test_moment_between_two_measured_ones_is_on_the_line_between_them() -> None:
 @pytest.mark.parametrize(
     ("late_ms", "covered"), [(0, "0111110000"), (-90, "1110000000"), (240, "0000000001")]
 )
-def test_speech_covers_the_video_where_it_stands_and_as_much_around_it_as_it_may_be_wrong(
-    late_ms: int, covered: str
-) -> None:
+def test_speech_covers_the_video_with_its_margin_of_error(late_ms: int, covered: str) -> None:
     found = bytearray(10)
     part = bytes([0, 0, SPEECH, SPEECH, SPEECH, 0])
     mark_covered(found, part, Alignment(((0, late_ms),)), FRAME_MS)

@@ -10,7 +10,7 @@ from app.integrations.storage.caller import Credentials
 TARGET = S3Target("http://127.0.0.1:1", "auto", "bucket", Credentials("key-id", "secret", "token"))
 
 
-def test_microphone_is_asked_for_alone_as_aac_at_44_khz() -> None:
+def test_microphone_request_has_only_aac_at_44_khz() -> None:
     request = microphone("room", "TR_1", "r/m.mp4", TARGET)
     (output,) = request.file_outputs
     assert (request.room_name, request.audio_track_id, request.video_track_id) == ("room", "TR_1", "")
@@ -29,7 +29,7 @@ def test_microphone_is_asked_for_alone_as_aac_at_44_khz() -> None:
     )
 
 
-def test_microphone_is_asked_for_as_opus_by_an_ogg_key() -> None:
+def test_microphone_request_with_an_ogg_key_has_opus() -> None:
     request = microphone("room", "TR_1", "r/m.ogg", TARGET)
     assert request.file_outputs[0].file_type == EncodedFileType.OGG
     assert (request.advanced.audio_codec, request.advanced.audio_frequency) == (AudioCodec.OPUS, 0)
@@ -46,7 +46,7 @@ def test_microphone_is_refused_without_a_track() -> None:
         microphone("room", "", "r/m.mp4", TARGET)
 
 
-def test_speakers_are_routed_by_identity_doctor_left_patient_right() -> None:
+def test_speakers_are_routed_by_identity() -> None:
     request = speakers("room", "doctor", "patient", "r/speakers.ogg", TARGET)
     routes = [(route.participant_identity, route.channel) for route in request.media.audio.routes]
     assert routes == [

@@ -54,7 +54,7 @@ def test_stopped_egress_without_an_error_has_no_reason() -> None:
     assert egress(info).error_reason is None
 
 
-def test_participant_names_published_microphones_alone() -> None:
+def test_participant_lists_only_published_microphones() -> None:
     tracks = [
         TrackInfo(sid="TR_mic", source=TrackSource.MICROPHONE, muted=True),
         TrackInfo(sid="TR_cam", source=TrackSource.CAMERA, type=TrackType.VIDEO),
@@ -76,13 +76,13 @@ def test_participant_names_published_microphones_alone() -> None:
     ],
     ids=lambda request: next(iter(request)),
 )
-def test_recording_of_each_kind_is_found_by_its_key(request_of_ours: dict[str, Any]) -> None:
+def test_egress_of_each_kind_has_its_object_key(request_of_ours: dict[str, Any]) -> None:
     key = egress(EgressInfo(egress_id="EG_1", **request_of_ours)).object_key
     assert key is not None
     assert key.startswith("r/x.")
 
 
-def test_recording_that_is_not_ours_has_no_key() -> None:
+def test_egress_of_another_program_has_no_object_key() -> None:
     assert egress(EgressInfo(egress_id="EG_1", track={"room_name": "room"})).object_key is None
     assert egress(EgressInfo(egress_id="EG_1", egress=StartEgressRequest(outputs=[{}]))).object_key is None
     assert egress(EgressInfo(egress_id="EG_1")).object_key is None

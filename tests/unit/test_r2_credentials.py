@@ -171,7 +171,7 @@ def test_credentials_keep_secrets_out_of_their_repr() -> None:
         ("fedramp", "fedramp.r2.cloudflarestorage.com"),
     ],
 )
-def test_endpoint_is_the_accounts_in_its_jurisdiction(jurisdiction: str | None, host: str) -> None:
+def test_endpoint_contains_the_account_and_its_jurisdiction(jurisdiction: str | None, host: str) -> None:
     assert r2_credentials.endpoint(ACCOUNT, jurisdiction) == f"https://{ACCOUNT}.{host}"
 
 
@@ -185,7 +185,7 @@ def test_endpoint_is_the_accounts_in_its_jurisdiction(jurisdiction: str | None, 
         (ACCOUNT, "", "r2_jurisdiction"),
     ],
 )
-def test_endpoint_refuses_what_is_no_account_or_jurisdiction(
+def test_endpoint_refuses_an_invalid_account_or_jurisdiction(
     account_id: str, jurisdiction: str | None, reason: str
 ) -> None:
     with pytest.raises(InvalidInput) as refused:

@@ -87,12 +87,12 @@ def _require_sane(heard: SpeechAnswer) -> None:
 
 
 @given(body=st.binary(max_size=200), api=st.sampled_from(SpeechApi))
-def test_bytes_are_understood_or_refused_whatever_they_are(body: bytes, api: SpeechApi) -> None:
+def test_any_bytes_are_parsed_or_refused(body: bytes, api: SpeechApi) -> None:
     _require_sane_or_refused(body, api)
 
 
 @given(answer=answers, api=st.sampled_from(SpeechApi))
-def test_json_is_understood_or_refused_whatever_it_says(answer: Any, api: SpeechApi) -> None:
+def test_any_json_is_parsed_or_refused(answer: Any, api: SpeechApi) -> None:
     _require_sane_or_refused(json.dumps(answer).encode(), api)
 
 
@@ -104,7 +104,7 @@ def test_text_is_one_line_in_nfc_without_control_characters(text: str) -> None:
     assert strip_markers(line) == line
 
 
-def test_text_loses_nothing_that_can_be_seen() -> None:
+def test_text_keeps_every_visible_character() -> None:
     assert (
         strip_markers("  Tome 2 tabletas\r\n cada 8 horas\u2028\u202e\x00.\ufeff")
         == "Tome 2 tabletas cada 8 horas ."
@@ -122,7 +122,7 @@ def test_text_loses_nothing_that_can_be_seen() -> None:
     ],
 )
 @pytest.mark.parametrize("api", list(SpeechApi))
-def test_characters_that_a_script_needs_stay(text: str, api: SpeechApi) -> None:
+def test_characters_that_a_script_needs_are_kept(text: str, api: SpeechApi) -> None:
     heard = _heard({"text": f"{text} a", "segments": [_segment(0, 1, f"{text} a")]}, api)
     assert heard.segments[0].text == unicodedata.normalize("NFC", f"{text} a")
 
@@ -165,7 +165,7 @@ def test_text_beside_a_marker_is_kept(text: str, kept: str) -> None:
     assert _heard(_said(_segment(0, 1, text))).segments[0].text == kept
 
 
-def test_letters_with_many_marks_are_taken() -> None:
+def test_letters_with_many_marks_are_accepted() -> None:
     said = "Z" + "\u0315\u0300" * 15
     assert _heard(_said(_segment(0, 1, said))).segments[0].text == unicodedata.normalize("NFC", said)
 
@@ -224,7 +224,7 @@ ODD: dict[str, tuple[list[dict[str, Any]], list[tuple[int, int]]]] = {
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_odd_time_of_a_segment_is_repaired(name: str) -> None:
+def test_implausible_time_of_a_segment_is_repaired(name: str) -> None:
     said, times = ODD[name]
     heard = _heard(_said(*({**one, "text": f"words {number}"} for number, one in enumerate(said))))
     assert [one.text for one in heard.segments] == [f"words {number}" for number in range(len(said))]
@@ -260,7 +260,7 @@ def test_segment_without_text_and_speaker_without_a_name_are_ignored() -> None:
         None,
     ],
 )
-def test_answer_that_cannot_be_true_is_nonsense(answer: Any) -> None:
+def test_impossible_answer_is_nonsense(answer: Any) -> None:
     with pytest.raises(UpstreamFailed) as failure:
         _heard(answer)
     assert failure.value.reason == "speech_nonsense"
@@ -287,7 +287,7 @@ def test_nonsense_of_any_size_costs_little_time(answer: bytes) -> None:
 
 
 @pytest.mark.parametrize("characters", [700, 701])
-def test_text_is_refused_beyond_what_anybody_says_in_that_time(characters: int) -> None:
+def test_text_longer_than_anybody_can_speak_is_refused(characters: int) -> None:
     said = "".join(chr(0x4E00 + number) for number in range(characters))
     answer = {"text": said}
     if characters == 700:
@@ -337,7 +337,7 @@ def test_language_is_a_code_or_unknown(named: str | None, code: str | None) -> N
 
 
 @pytest.mark.parametrize("length", range(26))
-def test_length_of_a_cut_header_is_refused(length: int) -> None:
+def test_truncated_flac_header_is_refused(length: int) -> None:
     header = b"fLaC\x80\x00\x00\x22" + bytes(10) + (16_000 << 44 | 32_000).to_bytes(8, "big")
     assert duration_ms(header) == 2000
     with pytest.raises(InvalidInput):
@@ -358,7 +358,7 @@ def test_duration_of_any_bytes_is_returned_or_refused(header: bytes) -> None:
      "<|unintelligible|>"],
 )  # fmt: skip
 @pytest.mark.parametrize("api", list(SpeechApi))
-def test_marker_of_what_was_not_understood_is_an_unintelligible_segment(api: SpeechApi, marker: str) -> None:
+def test_marker_of_unintelligible_speech_is_an_unintelligible_segment(api: SpeechApi, marker: str) -> None:
     answer = {"text": marker} | (
         {} if api is SpeechApi.TEXT else {"segments": [{"start": 1.0, "end": 2.0, "text": marker}]}
     )
@@ -385,7 +385,7 @@ LOOPS = [
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_loop_of_more_than_the_sound_can_hold_is_nonsense(loop: str) -> None:
+def test_loop_longer_than_the_sound_is_nonsense(loop: str) -> None:
     with pytest.raises(UpstreamFailed, match="speech_nonsense"):
         parse_answer(json.dumps({"text": f"Well, {loop}"}).encode(), SpeechApi.TEXT, 1700)
 
@@ -434,7 +434,7 @@ def test_segment_with_a_high_no_speech_probability_is_uncertain(
     assert (segment.text, segment.is_uncertain) == ("You", is_uncertain)
 
 
-def test_threshold_is_the_models() -> None:
+def test_threshold_belongs_to_the_model() -> None:
     segment = {"start": 0.0, "end": 2.0, "text": "Thank you.", "avg_logprob": -0.5}
     answer = json.dumps({"text": "", "segments": [segment]}).encode()
     for threshold, is_uncertain in ((-0.4, True), (-100, False)):
@@ -446,7 +446,9 @@ def test_threshold_is_the_models() -> None:
     ("logprobs", "mean"),
     [([-1.0, -2.0], -1.5), ([-0.1], -0.1), ([], None), (["x"], None), ([-1.0, None], -1.0), (None, None)],
 )
-def test_log_probabilities_of_a_text_are_its_figure(logprobs: list[Any] | None, mean: float | None) -> None:
+def test_log_probabilities_become_the_figure_of_a_text(
+    logprobs: list[Any] | None, mean: float | None
+) -> None:
     given = None if logprobs is None else [{"token": "a", "logprob": one} for one in logprobs]
     (segment,) = _heard({"text": "Take two.", "logprobs": given}, SpeechApi.TEXT).segments
     assert segment.figures == Figures(mean)

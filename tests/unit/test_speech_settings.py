@@ -23,7 +23,7 @@ def _elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ({"SPEECH_API": "verbose_json", "WHISPER_MODEL": "large-v3"}, SpeechApi.VERBOSE_JSON, "large-v3"),
     ],
 )
-def test_model_answers_as_asked_unless_another_is_named(
+def test_answer_format_is_that_of_the_model_unless_set(
     monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], api: SpeechApi, model: str
 ) -> None:
     settings = worker_settings(monkeypatch, **changes)
@@ -47,9 +47,7 @@ def test_model_answers_as_asked_unless_another_is_named(
         ("OPENAI_API_KEY", "sk-señal"),
     ],
 )
-def test_setting_that_cannot_serve_stops_the_start(
-    monkeypatch: pytest.MonkeyPatch, name: str, value: str
-) -> None:
+def test_invalid_setting_prevents_the_start(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     with pytest.raises(SettingsError) as refusal:
         worker_settings(monkeypatch, **{name: value})
     assert str(refusal.value).startswith(f"{name}: ")

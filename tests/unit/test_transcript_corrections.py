@@ -63,7 +63,7 @@ def test_corrections_apply_in_order_to_the_original_text() -> None:
 
 
 @pytest.mark.parametrize("versions", [[2], [1, 1], [1, 3]])
-def test_correction_out_of_its_place_is_refused(versions: list[int]) -> None:
+def test_correction_out_of_order_is_refused(versions: list[int]) -> None:
     with pytest.raises(Conflict) as refused:
         apply_corrections(HEARD, [Rewording(0, version, "x") for version in versions])
     assert refused.value.reason == "correction_order"
@@ -82,13 +82,13 @@ def test_correction_out_of_its_place_is_refused(versions: list[int]) -> None:
         ("x" * (MAX_TURN_CHARACTERS + 1), "correction_too_long"),
     ],
 )
-def test_correction_that_cannot_stand_is_refused(text: str, reason: str) -> None:
+def test_invalid_correction_is_refused(text: str, reason: str) -> None:
     with pytest.raises(InvalidInput) as refused:
         make_rewording(HEARD, [], 0, text)
     assert refused.value.reason == reason
 
 
-def test_correction_is_composed_and_as_long_as_a_turn_may_be() -> None:
+def test_correction_is_normalized_and_has_a_maximum_length() -> None:
     assert check_text("man\u0303ana") == "mañana"
     assert check_text("x" * MAX_TURN_CHARACTERS) == "x" * MAX_TURN_CHARACTERS
     with pytest.raises(InvalidInput, match="correction_too_long"):
@@ -96,11 +96,11 @@ def test_correction_is_composed_and_as_long_as_a_turn_may_be() -> None:
 
 
 @pytest.mark.parametrize("text", ["man\u0303ana", " mañana  "])
-def test_correction_that_says_what_is_there_is_none(text: str) -> None:
+def test_correction_with_the_present_text_is_none(text: str) -> None:
     assert make_rewording(HEARD, [Rewording(1, 1, "mañana")], 1, text) is None
 
 
-def test_correction_of_no_turn_is_not_found() -> None:
+def test_correction_of_an_unknown_turn_is_not_found() -> None:
     for number in (-1, 2):
         with pytest.raises(AppError) as refused:
             make_rewording(HEARD, [], number, "x")
@@ -112,7 +112,7 @@ def test_text_is_in_no_repr() -> None:
 
 
 @given(hostile_text)
-def test_plain_text_steers_nothing_and_stays_as_it_is(text: str) -> None:
+def test_removed_unsafe_characters_leave_clean_text(text: str) -> None:
     line = remove_unsafe_characters(text)
     assert not has_unsafe_characters(line)
     assert line == line.strip()
@@ -142,7 +142,7 @@ def test_corrected_bytes_are_those_of_the_corrected_transcript(made: Transcript,
 
 
 @pytest.mark.parametrize("number", [-1, 2])
-def test_what_is_of_no_turn_is_not_found_in_the_bytes(number: int) -> None:
+def test_unknown_turn_is_not_found_in_the_stored_form(number: int) -> None:
     stored = format_transcript(HEARD)
     for ask in (
         lambda: parse_turn(stored, number),
@@ -154,7 +154,7 @@ def test_what_is_of_no_turn_is_not_found_in_the_bytes(number: int) -> None:
 
 
 @given(any_text, st.none() | any_text, st.integers(-9, 10**12))
-def test_chunk_is_read_back_as_it_was_but_for_halves_of_pairs(text: str, voice: str | None, at: int) -> None:
+def test_chunk_is_read_back_except_half_surrogate_pairs(text: str, voice: str | None, at: int) -> None:
     def encodable(words: str) -> str:
         return words.encode("utf-8", errors="replace").decode()
 
@@ -220,7 +220,7 @@ def test_bytes_of_the_right_shape_are_read() -> None:
         _with_json(transcript="1"),
     ],
 )
-def test_bytes_of_another_shape_are_refused_without_a_word_of_them(stored: bytes) -> None:
+def test_bytes_of_another_shape_are_refused_without_their_text(stored: bytes) -> None:
     with pytest.raises(Conflict) as refused:
         parse_transcript(stored)
     assert refused.value.reason == "transcript_malformed"
@@ -285,13 +285,13 @@ def test_correction_of_another_shape_is_refused(of: object) -> None:
     assert refused.value.reason == "transcript_malformed"
 
 
-def test_turn_that_was_tampered_with_is_refused() -> None:
+def test_altered_turn_is_refused() -> None:
     stored = format_transcript(Transcript((Turn(0, 0, 1, HEARD.turns[0].speaker, "secret"),)))
     with pytest.raises(Conflict):
         parse_turn(stored.replace(b'"DOCTOR"', b'"NURSE"'), 0)
 
 
-def test_attribution_gives_a_voice_to_a_speaker_wherever_it_speaks() -> None:
+def test_attribution_names_the_speaker_of_all_turns_of_a_voice() -> None:
     heard = transcript("a", "b", "c")
     voice = heard.turns[0].label
     made = make_attribution(heard, [], 0, Speaker.INTERPRETER, only_this_turn=False)
@@ -304,7 +304,7 @@ def test_attribution_gives_a_voice_to_a_speaker_wherever_it_speaks() -> None:
     assert parse_correction(format_correction(made)) == made
 
 
-def test_attribution_of_a_turn_without_a_voice_is_of_that_turn_alone() -> None:
+def test_attribution_of_a_turn_without_a_label_applies_to_that_turn_alone() -> None:
     turns = tuple(Turn(n, n, n + 1, Speaker.UNKNOWN, "a") for n in range(3))
     heard = Transcript(turns)
     made = make_attribution(heard, [], 1, Speaker.DOCTOR, only_this_turn=False)
@@ -314,7 +314,7 @@ def test_attribution_of_a_turn_without_a_voice_is_of_that_turn_alone() -> None:
     assert parse_correction(format_correction(made)) == made
 
 
-def test_rewording_and_attribution_stand_beside_each_other() -> None:
+def test_rewording_and_attribution_are_independent() -> None:
     heard = transcript("a", "b")
     stored = format_transcript(heard)
     made: list[Correction] = [

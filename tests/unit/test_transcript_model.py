@@ -80,7 +80,7 @@ def test_turn_takes_its_time_from_the_span_and_its_speaker_from_the_voice() -> N
     ]
 
 
-def test_both_who_speak_at_once_stay_two_turns_doctor_first() -> None:
+def test_simultaneous_speech_is_two_turns_doctor_first() -> None:
     heard = assemble_transcript([
         _chunk(1, 0, 2_000, SpeechSegment(0, 2_000, "Sorry")), _chunk(0, 0, 3_000, SpeechSegment(0, 3_000, "Please"))
     ])  # fmt: skip
@@ -88,7 +88,7 @@ def test_both_who_speak_at_once_stay_two_turns_doctor_first() -> None:
     assert heard.turns[0].end_ms > heard.turns[1].start_ms
 
 
-def test_voice_of_one_chunk_is_not_taken_for_that_of_another() -> None:
+def test_voices_of_different_chunks_stay_distinct() -> None:
     said = (
         SpeechSegment(0, 1, "one", "A"),
         SpeechSegment(2, 3, "two", "B"),
@@ -99,7 +99,7 @@ def test_voice_of_one_chunk_is_not_taken_for_that_of_another() -> None:
     assert {turn.speaker for turn in heard.turns} == {Speaker.UNKNOWN}
 
 
-def test_voice_is_unknown_where_the_vendor_tells_none_or_too_many() -> None:
+def test_voice_is_unknown_if_the_service_reports_none_or_too_many() -> None:
     many = [SpeechSegment(n, n + 1, "word", f"voice {n}") for n in range(MAX_LABELS + 5)]
     labels = [turn.label for turn in assemble_transcript([_chunk(None, 0, 10_000, *many)]).turns]
     assert max(label for label in labels if label is not None) == MAX_LABELS - 1
@@ -108,7 +108,7 @@ def test_voice_is_unknown_where_the_vendor_tells_none_or_too_many() -> None:
 
 
 @given(st.lists(chunks, max_size=6))
-def test_any_answer_of_a_vendor_stays_inside_its_span_and_in_order(heard: list[TranscribedChunk]) -> None:
+def test_any_answer_stays_within_its_span_and_in_order(heard: list[TranscribedChunk]) -> None:
     made = assemble_transcript(heard)
     assert [turn.number for turn in made.turns] == list(range(len(made.turns)))
     starts = [turn.start_ms for turn in made.turns]
@@ -122,7 +122,7 @@ def test_any_answer_of_a_vendor_stays_inside_its_span_and_in_order(heard: list[T
 
 
 @given(st.lists(chunks, max_size=6))
-def test_no_letter_of_an_answer_is_lost(heard: list[TranscribedChunk]) -> None:
+def test_every_letter_of_an_answer_is_kept(heard: list[TranscribedChunk]) -> None:
     def letters(text: str) -> int:
         parted = unicodedata.normalize("NFD", text)
         return sum(character.isascii() and character.isalnum() for character in parted)
@@ -132,7 +132,7 @@ def test_no_letter_of_an_answer_is_lost(heard: list[TranscribedChunk]) -> None:
 
 
 @pytest.mark.parametrize("count", ["MAX_TURNS", "MAX_CHARACTERS"])
-def test_more_than_anybody_can_say_is_refused(count: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_text_longer_than_anybody_can_speak_is_refused(count: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(assembly, count, 3)
     said = [SpeechSegment(0, 1, "a")] * 3
     assert len(assemble_transcript([_chunk(0, 0, 9, *said)]).turns) == 3
@@ -160,7 +160,7 @@ def test_text_is_in_no_repr() -> None:
     assert "headache" not in repr(made) + repr(made.turns[0]) + repr(segment)
 
 
-def test_turn_that_is_not_there_is_not_found() -> None:
+def test_unknown_turn_is_not_found() -> None:
     for number in (-1, 2):
         with pytest.raises(AppError) as refused:
             transcript("a", "b").turn(number)
@@ -307,7 +307,7 @@ def test_speech_from_before_the_video_began_is_placed_at_its_beginning(late_ms: 
     assert (turn.start_ms, turn.end_ms) == (0, max(0, 900 + late_ms))
 
 
-def test_transcript_of_an_unknown_format_says_so() -> None:
+def test_unknown_format_of_a_transcript_has_its_own_reason() -> None:
     stored = format_transcript(transcript("a"))
     for version in (1, 3):
         other = stored.replace(b'"transcript":2', b'"transcript":%d' % version)

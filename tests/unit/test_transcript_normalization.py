@@ -28,7 +28,7 @@ APART = ("care car", "note not", "here her", "uña una", "año ano", "dose dos",
 
 
 @pytest.mark.parametrize("pair", PLURALS)
-def test_plural_folds_into_its_singular(pair: str) -> None:
+def test_plural_normalizes_to_its_singular(pair: str) -> None:
     one, many = normalize(pair)
     assert one == many
 
@@ -80,7 +80,7 @@ def test_normalized_words_are_those_that_have_offsets(text: str) -> None:
 
 
 @given(any_text)
-def test_normalized_words_are_bounded_and_hold_letters_and_digits_alone(text: str) -> None:
+def test_normalized_words_are_bounded_letters_and_digits(text: str) -> None:
     for word in normalize(text):
         assert 1 <= len(word) <= MAX_WORD_CHARACTERS
         assert word.replace(".", "").isalnum()
@@ -104,7 +104,7 @@ def test_offsets_lie_in_the_text_in_order_and_give_the_word(text: str) -> None:
         before = word.start
 
 
-def test_every_character_of_the_basic_plane_folds_once_and_for_all() -> None:
+def test_normalization_of_every_character_is_idempotent() -> None:
     everything = " ".join(f"a{chr(point)}s {chr(point)}" for point in range(0x10000))
     normalized = normalize(everything)
     assert normalize(" ".join(normalized)) == normalized

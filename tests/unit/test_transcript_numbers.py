@@ -163,7 +163,7 @@ def _finds(query: str, text: str) -> bool:
 
 
 @pytest.mark.parametrize("ways", ALIKE, ids=lambda ways: ways[0])
-def test_each_way_of_writing_finds_each_other(ways: tuple[str, ...]) -> None:
+def test_each_notation_finds_every_other(ways: tuple[str, ...]) -> None:
     missed = [
         f"{query!r} does not find {text!r}"
         for asked in ways
@@ -268,7 +268,7 @@ def test_number_in_words_and_in_digits_are_normalized_alike(number: int, unit: s
 
 
 @given(numbers, numbers)
-def test_number_finds_its_own_value_alone(number: int, other: int) -> None:
+def test_number_finds_only_its_own_value(number: int, other: int) -> None:
     for spoken in (_english, _spanish):
         is_found = _finds(f'"{number} mg"', f"take {spoken(other)} mg now")
         assert is_found == (number == other)
@@ -329,7 +329,7 @@ def test_decimal_point_is_never_lost(whole: int, hundredths: int, point: str) ->
 
 
 @given(st.integers(50, 299), st.integers(30, 199))
-def test_blood_pressure_folds_alike_as_it_is_said_and_written(systolic: int, diastolic: int) -> None:
+def test_spoken_and_written_blood_pressure_are_equal(systolic: int, diastolic: int) -> None:
     ways = [f"{systolic}/{diastolic}", f"{_english(systolic)} over {_english(diastolic)}"]
     ways += [f"{_spanish(systolic)} sobre {_spanish(diastolic)}", f"{systolic} over {_english(diastolic)}"]
     if systolic >= 110:
@@ -352,7 +352,7 @@ spoken_text = st.lists(st.sampled_from([*_VOCABULARY, " ", " ", " ", "\n"]), max
 
 
 @given(spoken_text)
-def test_offsets_of_numbers_lie_in_the_text_in_order(text: str) -> None:
+def test_offsets_of_numbers_are_ordered_and_within_the_text(text: str) -> None:
     before = 0
     for word in words(text):
         assert before <= word.start < word.end <= len(text)
@@ -363,7 +363,7 @@ def test_offsets_of_numbers_lie_in_the_text_in_order(text: str) -> None:
 
 
 @given(spoken_text)
-def test_text_is_found_by_each_word_that_stands_for_it(text: str) -> None:
+def test_text_is_found_by_each_of_its_aliases(text: str) -> None:
     made = transcript(text)
     stored = read_normalized_words(format_transcript(made))
     for word in set(normalize(text)):

@@ -77,7 +77,7 @@ def test_query_that_cannot_be_searched_is_refused(text: str, reason: str) -> Non
     assert refused.value.reason == reason
 
 
-def test_longest_query_is_taken() -> None:
+def test_longest_query_is_accepted() -> None:
     assert len(parse_query(" ".join("abcdefghij")).terms) == 10
     assert parse_query("a" * 200).terms == (("a" * 64,),)
 
@@ -115,7 +115,7 @@ def test_index_numbers_fit_a_positive_bigint_and_depend_on_the_key(text: str) ->
 
 
 @given(st.lists(few_words.filter(bool), min_size=1, max_size=4), few_words, few_words)
-def test_match_agrees_with_its_plain_meaning_and_the_index_misses_none(
+def test_match_agrees_with_a_plain_implementation_and_the_index(
     texts: list[str], loose: str, phrase: str
 ) -> None:
     made, text = transcript(*texts), f'{loose} "{phrase}"'
@@ -141,7 +141,7 @@ def test_phrase_is_within_a_turn() -> None:
     assert _match(made, "right side") is not None
 
 
-def test_word_is_not_found_inside_another_or_in_what_surrounds_the_words() -> None:
+def test_word_is_not_found_inside_another_word_or_the_separators() -> None:
     made = transcript("migraines", "5 words")
     assert _match(made, "graine") is None
     for text in ("DOCTOR", "turns", "transcript", "null", "en", "6000", "1"):
@@ -154,7 +154,7 @@ def test_accents_plurals_and_case_are_found_alike() -> None:
         assert _match(made, text) is not None, text
 
 
-def test_match_says_where_the_terms_are_close() -> None:
+def test_match_reports_the_turn_where_the_terms_are_closest() -> None:
     made = transcript("pain here", "nothing", "the rash and the pain", "the rash")
     found = _match(made, "pain rash")
     assert found is not None
@@ -165,7 +165,7 @@ def test_match_says_where_the_terms_are_close() -> None:
     assert far.distance > found.distance
 
 
-def test_rank_prefers_close_and_frequent_and_weighs_what_is_rare() -> None:
+def test_rank_prefers_close_frequent_and_rare_terms() -> None:
     def of(name: str, distance: int, *counts: int, size: int = 20_000) -> tuple[str, Match]:
         return name, Match(0, distance, counts, size)
 
@@ -185,13 +185,13 @@ def test_rank_prefers_close_and_frequent_and_weighs_what_is_rare() -> None:
     assert order.index("rare twice") < order.index("common twice")
 
 
-def test_rank_keeps_the_given_order_of_equals() -> None:
+def test_rank_keeps_the_order_of_equal_matches() -> None:
     found = [(number, Match(0, 10, (1, 2), 500)) for number in range(50)]
     assert rank_matches(found) == found
     assert rank_matches([]) == []
 
 
-def test_snippet_highlights_what_was_said_with_its_accents() -> None:
+def test_snippet_highlights_the_transcribed_text_with_accents() -> None:
     text = "Sí, los dolores: niño, co\u0301licos y 500mg de ibuprofeno."
     shown = cut_snippet(turn(3, text), parse_query('dolor cólico "500 mg" headache'))
     assert (shown.turn_number, shown.start_ms, shown.end_ms) == (3, 18_000, 23_000)
@@ -199,7 +199,7 @@ def test_snippet_highlights_what_was_said_with_its_accents() -> None:
     assert shown.text == text
 
 
-def test_snippet_is_cut_from_word_to_word_around_the_closest_terms() -> None:
+def test_snippet_is_cut_between_words_around_the_closest_terms() -> None:
     text = f"pain {'word ' * 60}rash {'other ' * 30}the rash and the pain {'more ' * 60}"
     shown = cut_snippet(turn(0, text.strip()), parse_query("pain rash"))
     assert "the rash and the pain" in shown.text

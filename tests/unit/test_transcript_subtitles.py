@@ -135,7 +135,7 @@ def test_srt_reads_back_the_same_words_of_the_same_speakers(turns: list[Turn]) -
 
 
 @given(turns_of_any_text)
-def test_cues_are_short_and_in_order_whatever_the_turns(turns: list[Turn]) -> None:
+def test_cues_of_any_turns_are_short_and_in_order(turns: list[Turn]) -> None:
     for cues in (_read_webvtt(webvtt(turns, ENGLISH)), _read_srt(srt(turns, ENGLISH))):
         starts = [cue.start_ms for cue in cues]
         assert starts == sorted(starts)
@@ -147,7 +147,7 @@ def test_cues_are_short_and_in_order_whatever_the_turns(turns: list[Turn]) -> No
 
 
 @given(hostile_text, hostile_text)
-def test_label_of_any_text_injects_nothing(label: str, text: str) -> None:
+def test_label_with_any_text_injects_nothing(label: str, text: str) -> None:
     labels = {Speaker.DOCTOR: label}
     for cue in _read_webvtt(webvtt([turn(0, text)], labels)):
         assert cue.voice == remove_unsafe_characters(label)
@@ -207,7 +207,7 @@ spoken_words = st.lists(
 @given(
     st.lists(st.tuples(spoken_words, st.integers(100, 9000), st.integers(0, 9000)), min_size=1, max_size=5)
 )
-def test_cues_can_be_read_wherever_speech_and_the_pause_after_it_leave_the_time(
+def test_cues_can_be_read_if_the_time_suffices(
     rows: list[tuple[list[str], int, int]],
 ) -> None:
     turns, now = [], 0
@@ -237,7 +237,7 @@ def test_cues_can_be_read_wherever_speech_and_the_pause_after_it_leave_the_time(
 
 
 @given(spoken_words)
-def test_cues_break_at_punctuation_and_have_three_words_wherever_a_division_does(words: list[str]) -> None:
+def test_cues_have_the_cheapest_division(words: list[str]) -> None:
     def cost(cue: list[str], is_last: bool) -> int:
         return 1000 * (len(cue) <= 2) + (not is_last and cue[-1][-1] not in ".,?!")
 
@@ -299,7 +299,7 @@ def _cue_texts(text: str) -> list[str]:
         ("yes. it hurts. it is worse in the mornings now.", "i took four of the pills and it did not help"),
     ],
 )  # fmt: skip
-def test_cue_ends_where_a_reader_would_pause(first: str, second: str) -> None:
+def test_cue_ends_at_a_natural_pause(first: str, second: str) -> None:
     assert _cue_texts(f"{first} {second}") == [first, second]
 
 
@@ -325,7 +325,7 @@ def test_cue_never_ends_inside_a_name_or_a_number(tied: str, before: int) -> Non
         "e\u0328\u0301" * 90,
     ],
 )
-def test_text_without_spaces_is_parted_between_whole_letters(text: str) -> None:
+def test_text_without_spaces_is_divided_between_whole_letters(text: str) -> None:
     cues = _read_webvtt(webvtt([turn(0, text)], {}))
     lines = [line for cue in cues for line in cue.lines]
     assert "".join(lines) == remove_unsafe_characters(text)
@@ -337,7 +337,7 @@ def test_text_without_spaces_is_parted_between_whole_letters(text: str) -> None:
         assert all(cue.lines[-1][-1] in "\u3002\uff0c" for cue in cues)
 
 
-def test_short_answer_is_shown_into_the_silence_and_not_into_the_next_turn() -> None:
+def test_short_answer_is_shown_until_the_next_turn_at_most() -> None:
     turns = [
         turn(0, "No.", start_ms=1000, end_ms=1200),
         turn(1, "No.", start_ms=5000, end_ms=5200, speaker=Speaker.PATIENT),
@@ -358,7 +358,7 @@ def test_answer_within_another_turn_is_shown_long_enough_beside_it() -> None:
     assert shown == [(0, 5000), (2000, 2700), (5000, 6000)]
 
 
-def test_fast_speech_without_a_pause_shares_its_time_by_what_each_cue_needs() -> None:
+def test_fast_speech_divides_its_time_by_the_need_of_each_cue() -> None:
     text = "I have slept badly since the beginning of March. " * 4
     turns = [turn(0, text, start_ms=0, end_ms=4000), turn(1, "Yes.", start_ms=4000, end_ms=5000)]
     cues = [cue for cue in _read_webvtt(webvtt(turns, ENGLISH)) if cue.start_ms < 4000]
@@ -370,7 +370,7 @@ def test_fast_speech_without_a_pause_shares_its_time_by_what_each_cue_needs() ->
     ]
 
 
-def test_webvtt_is_as_players_know_it() -> None:
+def test_webvtt_has_the_standard_format() -> None:
     fine = "Yes, that is fine. Thank you for seeing me today."
     turns = [
         turn(0, "Is it < 3 & > 1 -->\n\nno?", start_ms=1000, end_ms=9666),
@@ -383,7 +383,7 @@ def test_webvtt_is_as_players_know_it() -> None:
     )
 
 
-def test_srt_is_as_players_know_it() -> None:
+def test_srt_has_the_usual_format() -> None:
     worse = "Me duele la cabeza desde hace dos semanas y por la mañana es peor, mucho peor que antes."
     turns = [
         turn(0, "{\\an8}<b>Hola</b> -->\n\n2", start_ms=1000, end_ms=9666),
@@ -397,7 +397,7 @@ def test_srt_is_as_players_know_it() -> None:
     )
 
 
-def test_nothing_said_is_an_empty_file() -> None:
+def test_transcript_without_turns_is_an_empty_file() -> None:
     assert webvtt([], ENGLISH) == "WEBVTT\n\n"
     assert srt([], ENGLISH) == ""
     assert webvtt([turn(0, "\u202e \x00")], ENGLISH) == "WEBVTT\n\n"
@@ -409,7 +409,7 @@ def test_speaker_without_a_label_has_no_voice(labels: dict[Speaker, str]) -> Non
     assert srt([turn(0, "Hi", start_ms=0, end_ms=900)], labels).endswith("00:00:00,900\nHi\n\n")
 
 
-def test_marks_that_turn_text_around_are_gone_and_letters_of_other_scripts_stay() -> None:
+def test_bidirectional_controls_are_removed_and_other_scripts_kept() -> None:
     shown = webvtt([turn(0, "\u202eشقيقة\u2066 صداع\u2069 ok")], ENGLISH)
     assert "شقيقة صداع ok" in shown
     assert not re.search("[\u202a-\u202e\u2066-\u2069\u200e\u200f]", shown)

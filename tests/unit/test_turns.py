@@ -32,7 +32,7 @@ def recordings(draw: st.DrawFn) -> bytes:
 
 
 @given(recordings(), st.sampled_from([3_000, 30_000]))
-def test_turns_are_in_order_apart_within_the_sound_and_not_too_long(frames: bytes, longest_ms: int) -> None:
+def test_turns_are_ordered_disjoint_and_not_too_long(frames: bytes, longest_ms: int) -> None:
     duration_ms = len(frames) * FRAME_MS
     last = 0
     for start, end in find_turns(frames, longest_ms=longest_ms, duration_ms=duration_ms):
@@ -42,7 +42,7 @@ def test_turns_are_in_order_apart_within_the_sound_and_not_too_long(frames: byte
 
 
 @given(recordings(), st.sampled_from([3_000, 30_000]))
-def test_turns_hold_all_speech_but_clicks(frames: bytes, longest_ms: int) -> None:
+def test_turns_contain_all_speech_except_clicks(frames: bytes, longest_ms: int) -> None:
     duration_ms = len(frames) * FRAME_MS
     missed = bytearray(bool(frame & SPEECH) for frame in frames)
     for start, end in find_turns(frames, longest_ms=longest_ms, duration_ms=duration_ms):
@@ -52,7 +52,7 @@ def test_turns_hold_all_speech_but_clicks(frames: bytes, longest_ms: int) -> Non
 
 
 @given(recordings(), st.sampled_from([30_000, 800_000]))
-def test_windows_hold_every_turn_and_are_not_too_long(frames: bytes, longest_ms: int) -> None:
+def test_windows_contain_every_turn_and_are_not_too_long(frames: bytes, longest_ms: int) -> None:
     duration_ms = len(frames) * FRAME_MS
     whole = find_windows(frames, longest_ms=longest_ms, duration_ms=duration_ms)
     assert all(end - start <= longest_ms for start, end in whole)
@@ -72,14 +72,14 @@ def test_speech_in_a_steady_noise_is_divided_at_its_pauses_and_nothing_is_left_o
     assert find_speech(frames) == ((1_500, 3_000), (3_150, 4_650), (5_850, 7_350))
 
 
-def test_a_noise_that_is_all_there_is_stays_a_turn() -> None:
+def test_steady_noise_alone_is_a_turn() -> None:
     frames = _heard((SPEECH | 60, 100))
     assert find_turns(frames, longest_ms=30_000, duration_ms=3_000) == [(0, 3_000)]
     assert find_speech(frames) == ((0, 3_000),)
 
 
 @given(recordings())
-def test_softest_moment_around_is_that_of_a_slow_search(frames: bytes) -> None:
+def test_minimum_around_agrees_with_a_slow_search(frames: bytes) -> None:
     reach = 7
     slow = [min(frames[max(0, at - reach) : at + reach + 1]) for at in range(len(frames))]
     assert list(_minimum_around(frames, reach)) == slow
@@ -90,7 +90,7 @@ def test_a_long_turn_is_cut_at_its_quietest_pause() -> None:
     assert find_turns(frames, longest_ms=30_000, duration_ms=39_300) == [(0, 18_060), (18_060, 39_300)]
 
 
-def test_a_click_is_no_turn() -> None:
+def test_click_is_not_a_turn() -> None:
     assert find_turns(_heard((QUIET, 50), (LOUD, 4), (QUIET, 50)), longest_ms=30_000, duration_ms=3_120) == []
 
 
@@ -99,19 +99,19 @@ def test_a_window_ends_at_a_long_silence() -> None:
     assert find_windows(frames, longest_ms=800_000, duration_ms=9_000) == [(0, 5_200), (7_400, 9_000)]
 
 
-def test_a_trace_of_the_other_channel_is_no_speech() -> None:
+def test_trace_of_the_other_channel_is_not_speech() -> None:
     mine, trace = _heard((QUIET, 50), (LOUD, 50)), _heard((QUIET, 50), (SPEECH | 60, 50))
     assert not any(frame & SPEECH for frame in remove_traces(trace, mine))
     assert remove_traces(mine, trace) == mine
 
 
-def test_a_trace_that_reverberates_after_the_others_speech_is_no_speech() -> None:
+def test_reverberating_trace_is_not_speech() -> None:
     mine, trace = _heard((LOUD, 50), (QUIET, 50)), _heard((SPEECH | 60, 54), (QUIET, 46))
     assert not any(frame & SPEECH for frame in remove_traces(trace, mine))
 
 
 @pytest.mark.parametrize("leak_steps", [13, 16, 20])
-def test_a_loud_trace_is_no_speech_where_all_of_it_is_as_loud(leak_steps: int) -> None:
+def test_loud_trace_is_not_speech_if_all_traces_are_as_loud(leak_steps: int) -> None:
     mine = _heard((LOUD, 200), (QUIET, 50))
     trace = _heard((SPEECH | (90 - leak_steps), 200), (LOUD, 50))
     assert remove_traces(trace, mine) == _heard((90 - leak_steps, 200), (LOUD, 50))
@@ -130,13 +130,13 @@ def test_a_channel_that_carries_the_same_speech_is_left_out() -> None:
     assert select_channels({0: left, 1: right, 2: same}) == {0: left, 1: right}
 
 
-def test_a_channel_whose_speech_is_in_a_mix_is_left_out() -> None:
+def test_channel_that_is_part_of_a_mix_is_left_out() -> None:
     one, other = _heard((LOUD, 50), (QUIET, 50)), _heard((QUIET, 50), (LOUD, 50))
     mix = _heard((LOUD, 100))
     assert select_channels({0: one, 1: mix, 2: other}) == {1: mix}
 
 
-def test_a_pair_with_a_silent_channel_stays_a_pair() -> None:
+def test_pair_with_a_silent_channel_is_kept() -> None:
     left, silent = _heard((LOUD, 50), (QUIET, 50)), bytes(100)
     assert select_channels({0: left, 1: silent}) == {0: left, 1: silent}
 
@@ -148,7 +148,7 @@ def test_silent_channels_among_several_are_left_out() -> None:
     assert select_channels({}) == {}
 
 
-def test_a_trace_of_one_of_several_channels_is_no_speech() -> None:
+def test_trace_of_one_of_several_channels_is_not_speech() -> None:
     mine, others = _heard((LOUD, 50), (QUIET, 100)), _heard((QUIET, 100), (LOUD, 50))
     traced = _heard((SPEECH | 60, 50), (LOUD, 50), (QUIET, 50))
     assert select_channels({0: mine, 1: traced, 2: others})[1] == _heard((60, 50), (LOUD, 50), (QUIET, 50))
