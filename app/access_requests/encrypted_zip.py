@@ -1,8 +1,8 @@
 """Writes the encrypted copy: a ZIP with WinZip's AES-256 (AE-2), streamed with one chunk in memory.
 
-Media files are stored without compression, because they are compressed already. File names contain only dates, ids
-and the kinds of participants (doctor, patient, guest), because they can be read without the secret. The module knows
-neither the bucket nor the database.
+The archive stores media files without compression, because they are compressed already. File names contain only
+dates, ids and the kinds of participants (doctor, patient, guest), because everyone can read the file names of the
+archive without the secret. This module uses neither the bucket nor the database.
 """
 
 import hashlib
@@ -29,8 +29,8 @@ Read = Callable[[ExportedFile], AsyncIterable[bytes]]
 def file_name(file: ExportedFile) -> str:
     """Return the name of a file: recording date, video id and kind, such as `2026-11-20_<id>_video.mp4`.
 
-    The kind of a microphone's file has the kind of its participant, and its number if it is not the first:
-    `microphone-patient`, `microphone-patient-2`.
+    For a microphone, the kind in the name includes the kind of the participant, and a number from the second file
+    on: `microphone-patient`, `microphone-patient-2`.
     """
     kind = "-".join(word.lower() for word in (file.medium, file.participant_kind) if word is not None)
     if file.number > 1:
@@ -41,9 +41,9 @@ def file_name(file: ExportedFile) -> str:
 def archive(request_id: UUID, plan: ExportPlan, read: Read, *, secret: str) -> AsyncIterable[bytes]:
     """Yield the archive in chunks of `CHUNK_BYTES`: the read-me, each file, and the manifest at the end.
 
-    Raises Conflict (export_mismatch) as soon as a file differs from its stored digest, and every exception of
-    `read`. The chunks before an exception are not a valid archive. Every file has the date `made_at` of the plan,
-    in UTC, because a ZIP cannot store dates before 1980. The file names contain the recording dates.
+    Raises Conflict (export_mismatch) if a file differs from its stored digest. An exception of `read` is not
+    caught. After an exception, the chunks yielded so far are not a valid archive. Every file in the archive has the
+    date `made_at` of the plan, in UTC. The recording dates are in the file names.
     """
     return async_stream_zip(
         _members(request_id, plan, read),
@@ -55,7 +55,7 @@ def archive(request_id: UUID, plan: ExportPlan, read: Read, *, secret: str) -> A
 
 
 def _stored() -> "zlib._Compress":
-    """Return a Deflate object that does not compress. stream-zip's own method "stored" needs the CRC of a file
+    """Return a Deflate object that does not compress. The method "stored" of stream-zip needs the CRC of a file
     before its first byte (stream-zip 0.0.84, checked 2026-11-21).
     """
     return zlib.compressobj(level=0, wbits=-zlib.MAX_WBITS)
@@ -69,7 +69,7 @@ async def _members(request_id: UUID, plan: ExportPlan, read: Read) -> AsyncItera
 
 
 def _readme(plan: ExportPlan) -> str:
-    """Return the read-me in each language. It names each omitted recording by its id."""
+    """Return the read-me in each language. The read-me names each omitted recording by its id."""
     parts: list[str] = []
     for language in LANGUAGES:
         words = access_request_words(language)
@@ -91,7 +91,9 @@ async def _checked(file: ExportedFile, read: Read) -> AsyncIterator[bytes]:
 
 
 def _manifest(request_id: UUID, plan: ExportPlan) -> str:
-    """Return the manifest. Each digest is the one in the database, and the file that was just read has this digest."""
+    """Return the manifest. Each digest in the manifest is the stored digest of a file, with which the file was
+    compared while it was read.
+    """
     files = [
         {
             "name": file_name(file),

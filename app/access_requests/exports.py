@@ -1,9 +1,10 @@
 """The worker's tasks for access requests: make encrypted copies, delete expired copies, and report overdue
 requests.
 
-Each attempt writes an object with a new name, which is committed before the first byte. The request is fulfilled by
-the attempt whose object it still names. If an attempt crashes, its secret is deleted and nobody can open its
-object, and the sweep deletes the object after a day.
+Each attempt to make a copy writes an object with a new name. The database stores the name before the upload begins.
+An attempt fulfils the request only if the request still names the object of this attempt. If an attempt crashes,
+the next attempt replaces its secret, so nobody can open its object. The sweep deletes the object of a crashed
+attempt after a day.
 """
 
 import logging
@@ -35,7 +36,9 @@ _FILENAME: Final = "recordings.zip"
 
 @dataclass(frozen=True)
 class ExportsReport:
-    """The counts of one pass: expired copies, swept objects and uploads without a copy, overdue requests."""
+    """The counts of one pass: deleted copies, swept objects and uploads that belong to no copy, and overdue
+    requests.
+    """
 
     ended: int
     swept: int
@@ -44,7 +47,9 @@ class ExportsReport:
 
 
 class Exports:
-    """Makes and ends copies. Concurrent passes, and passes that died and run again, give the same result."""
+    """Makes and deletes encrypted copies. Concurrent or repeated passes of the worker give the same result as one
+    pass.
+    """
 
     def __init__(self, database: Database, storage: Storage, *, deployment: str) -> None:
         self._database = database
@@ -52,11 +57,11 @@ class Exports:
         self._deployment = deployment
 
     async def export(self, request_id: UUID) -> None:
-        """Make the copy of an APPROVED request. Does nothing for other requests.
+        """Make the copy for an access request, or do nothing if the request is not APPROVED.
 
-        A file that is missing, or differs from its digest, is omitted and named in the copy. Raises UpstreamFailed,
-        Timeout, Conflict (recording_not_finished, recording_being_deleted), and NotFound or Conflict for an object
-        that is being moved. The job then retries.
+        The copy omits a file that is missing or differs from its digest, and its read-me names the recording of the
+        file. Raises UpstreamFailed, Timeout, Conflict (recording_not_finished, recording_being_deleted), and
+        NotFound or Conflict for an object that is being moved. The job then retries.
         """
         secret = new_secret()
         planned = await self._plan(request_id, secret)
@@ -72,7 +77,7 @@ class Exports:
             await self._storage.delete(plan.object_key)
 
     async def give_up(self, request_id: UUID, reason: str) -> None:
-        """Store in the request, and log, that no copy could be made."""
+        """Store the failure of the copy in the request, and log it."""
         async with self._database.as_service("export_access_request") as tx:
             await store.fail_export(tx, request_id, reason)
         log.error("no copy could be made: access_request=%s %s", request_id, reason)
@@ -94,8 +99,9 @@ class Exports:
         )
 
     async def _plan(self, request_id: UUID, secret: str) -> ExportPlan | None:
-        """Return the plan of the existing files. A missing object is looked up twice, because it may have moved
-        after its key was read: a moved object is deleted in its old place after the database stores the new key.
+        """Return the plan of the copy with only the files that exist in the bucket. A missing object is looked up
+        twice, because it may have been moved after its key was read. A move deletes the old object after the
+        database has stored the new key.
         """
         seen: set[str] = set()
         while True:
@@ -121,8 +127,8 @@ class Exports:
         return found
 
     async def _upload(self, request_id: UUID, plan: ExportPlan, secret: str) -> tuple[ExportPlan, int]:
-        """Upload the copy, and start again without a file that turns out to be incomplete. Return the final plan
-        and the size in bytes.
+        """Upload the copy. If a file differs from its digest, start again without that file. Return the final plan
+        and the size of the copy in bytes.
         """
         while True:
             try:
@@ -138,8 +144,9 @@ class Exports:
                 plan = plan.without_broken(UUID(str(error.detail["recordingId"])))
 
     async def _clear(self, request_id: UUID) -> None:
-        """Delete the objects of earlier attempts that crashed. Such an object may contain a recording that this
-        copy lacks, and the destruction of that recording no longer checks this request once it is fulfilled.
+        """Delete the objects of earlier attempts that crashed. An object of an earlier attempt may contain a
+        recording that the final copy omits. Once the request is fulfilled, the destruction of that recording no
+        longer checks this request.
         """
         async for page in self._storage.list_objects(exports_prefix(request_id)):
             async with self._database.as_service("keep_exports") as tx:
@@ -156,7 +163,9 @@ class Exports:
             yield await self._storage.read_range(file.recording_key, start, length, etag=stored.etag)
 
     async def _end(self, request_id: UUID, key: str) -> bool:
-        """Delete the object, check that it is gone, and mark the copy as ended. The next pass repeats what fails."""
+        """Delete the object of a copy, check that it is gone, and mark the copy as ended. If a step fails, the next
+        pass repeats it.
+        """
         try:
             await self._storage.delete(key)
             if await self._storage.head(key) is not None:

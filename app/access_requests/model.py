@@ -1,6 +1,6 @@
 """A patient's request for a copy of their recordings (45 CFR 164.524). Pure types.
 
-The grounds of denial are those of the rule, in its order (45 CFR 164.524(a)(2) and (a)(3), read in public copies
+The grounds of denial are those of 45 CFR 164.524(a)(2) and (a)(3), in the same order (read in public copies
 2026-11-21). People decide a request, and the database enforces the rule.
 """
 
@@ -23,8 +23,8 @@ _GROUPS, _GROUP_LENGTH = 5, 4
 
 
 class AccessRequestStatus(StrEnum):
-    """The status of a request. OPEN and APPROVED protect the requested recordings. DENIED protects them for 60 days
-    if the denial can be reviewed.
+    """The status of a patient's access request. An OPEN or APPROVED request protects the requested recordings from
+    destruction. A DENIED request protects the recordings for 60 days if the denial can be reviewed.
     """
 
     OPEN = "OPEN"
@@ -42,7 +42,7 @@ class Channel(StrEnum):
 
 
 class DenialGround(StrEnum):
-    """The grounds on which access may be denied. No other ground is allowed."""
+    """The only grounds on which a patient's access to recordings may be denied."""
 
     EXCEPTED = "EXCEPTED"
     CORRECTIONAL = "CORRECTIONAL"
@@ -55,7 +55,9 @@ class DenialGround(StrEnum):
 
     @property
     def is_reviewable(self) -> bool:
-        """Return whether another professional may review the denial: a licensed professional determined the harm."""
+        """Return whether a second professional may review a denial on this ground, because a first one determined a
+        harm.
+        """
         return self in _REVIEWABLE
 
 
@@ -75,14 +77,16 @@ class ExtensionReason(StrEnum):
 
 
 class ReviewOutcome(StrEnum):
-    """The outcome of a review. REVERSED approves the request."""
+    """The outcome of the review of a denial. REVERSED approves the request."""
 
     UPHELD = "UPHELD"
     REVERSED = "REVERSED"
 
 
 class ExportStatus(StrEnum):
-    """The status of the copy. DELETED: a recording in it was destroyed, and therefore the copy was deleted."""
+    """The status of the encrypted copy. DELETED means that the copy was deleted because a recording in it was
+    destroyed.
+    """
 
     PREPARING = "PREPARING"
     READY = "READY"
@@ -94,8 +98,8 @@ class ExportStatus(StrEnum):
 
 @dataclass(frozen=True)
 class AccessRequest:
-    """A request. `consultation_id` None means all recordings of the patient. `due_on` is the last day to act, in
-    UTC. In a list, a field that was not selected has its default.
+    """A request. `consultation_id` None means all recordings of the patient. `due_on` is the last day on which the
+    practice can act in time, in UTC. In a list, a field that the caller did not select has its default.
     """
 
     id: UUID
@@ -130,8 +134,8 @@ class AccessRequest:
 
 @dataclass(frozen=True)
 class ExportUrl:
-    """A presigned GET of the encrypted copy. Everyone who has the URL can download the file until it expires, but
-    needs the secret to open it.
+    """A presigned GET of the encrypted copy. Everyone who has the URL can download the copy until the URL expires,
+    but needs the secret to open it.
     """
 
     url: str
@@ -140,10 +144,11 @@ class ExportUrl:
 
 @dataclass(frozen=True)
 class ExportedFile:
-    """A file of a copy. `video_id` is the id of the video to which the file belongs.
+    """A file of the encrypted copy for an access request. `video_id` is the id of the video to which the file
+    belongs.
 
-    The participant is the one who published the microphone, and None for every other medium. `number` is 1 for the
-    first file of its medium and of its kind of participant, 2 for the next.
+    `participant_id` names the participant who published the microphone, and is None for every other medium.
+    `number` is 1 for the first file of its medium and of its kind of participant, 2 for the next.
     """
 
     recording_id: UUID
@@ -161,7 +166,7 @@ class ExportedFile:
 
 @dataclass(frozen=True)
 class ExportPlan:
-    """One attempt at a copy: its object key and its files, in the order of recording.
+    """One attempt to make a copy: its object key and its files, in the order of recording.
 
     `missing` lists recordings whose object is gone, and `not_whole` those whose object differs from its digest. The
     copy omits both.
@@ -204,28 +209,32 @@ def named(representative: Representative | None) -> Representative | None:
 
 
 def require_determination(ground: DenialGround, determined_by: UUID | None) -> None:
-    """Raise InvalidInput (bad_determination) unless a professional is named exactly if the ground can be reviewed."""
+    """Require a professional for a ground that can be reviewed, and none for another ground. Raises InvalidInput
+    (bad_determination).
+    """
     if ground.is_reviewable != (determined_by is not None):
         raise InvalidInput("bad_determination")
 
 
 def require_days(days: int) -> int:
-    """Return the days of an extension. Raises InvalidInput (bad_extension) if the rule does not allow them."""
+    """Return the days of an extension. Raises InvalidInput (bad_extension) for less than 1 or more than 30 days."""
     if not 1 <= days <= MAX_EXTENSION_DAYS:
         raise InvalidInput("bad_extension", maximum=MAX_EXTENSION_DAYS)
     return days
 
 
 def require_key(released: str) -> str:
-    """Return the object key. Raises Conflict (export_not_there) for '', which means that there is no copy."""
+    """Return the object key. Raises Conflict (export_not_there) if the key is '', because the request then has no
+    copy.
+    """
     if not released:
         raise Conflict("export_not_there")
     return released
 
 
 def require_secret(released: str) -> str:
-    """Return the secret. Raises Conflict (export_secret_gone) for '', which means that it was revealed before or
-    never existed.
+    """Return the secret. Raises Conflict (export_secret_gone) if the secret is '', because it was then revealed
+    before or never existed.
     """
     if not released:
         raise Conflict("export_secret_gone")

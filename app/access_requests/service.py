@@ -1,7 +1,7 @@
 """Services for access requests of patients and compliance officers. The worker's tasks are in `exports.py`.
 
-Compliance officers run the process and get no URL. The patient gets the encrypted copy and not its secret, which
-the practice tells them outside of Resguardo. The database enforces these permissions.
+Compliance officers decide requests and get no URL of a copy. The patient downloads the encrypted copy, and gets its
+secret from the practice outside of Resguardo. The database enforces the permissions of patients and officers.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -32,7 +32,7 @@ from app.postgres.paging import Page, PageRequest
 
 
 class AccessRequests:
-    """The service of the API. `url_lifetime_seconds` is 1 to 900."""
+    """The operations of the API on access requests. `url_lifetime_seconds` is 1 to 900."""
 
     def __init__(self, database: Database, storage: Storage, *, url_lifetime_seconds: int) -> None:
         self._database = database
@@ -51,7 +51,8 @@ class AccessRequests:
     async def file(
         self, asker: Asker, consultation_id: UUID | None, representative: Representative | None
     ) -> AccessRequest:
-        """File a request with the patient's login. If a request with this scope is open, return that one.
+        """File a request with the patient's login. If a request with the same scope is open, return the open
+        request.
 
         Raises NotFound, InvalidInput (bad_representative), Conflict (representative_differs), RateLimited
         (quota_pages).
@@ -78,7 +79,8 @@ class AccessRequests:
         received_on: date,
         representative: Representative | None,
     ) -> AccessRequest:
-        """File a request for a letter that arrived within the last 60 days, as compliance. Otherwise like `file`.
+        """File a patient's written request that arrived within the last 60 days, as a compliance officer. Otherwise
+        like `file`.
 
         Also raises Conflict (bad_received_on).
         """
@@ -97,7 +99,8 @@ class AccessRequests:
             )
 
     async def withdraw(self, asker: Asker, request_id: UUID) -> AccessRequest:
-        """Withdraw a request, as its patient, or as compliance for a written request. Safe to repeat.
+        """Withdraw an access request, as its patient, or as a compliance officer if the request was written. Safe
+        to repeat.
 
         Raises NotFound, Conflict (access_request_closed, request_not_written), RateLimited (quota_pages).
         """
@@ -137,8 +140,8 @@ class AccessRequests:
     async def extend(
         self, asker: Asker, request_id: UUID, days: int, reason: ExtensionReason
     ) -> AccessRequest:
-        """Extend the deadline once, before it has passed. Raises NotFound, InvalidInput (bad_extension), Conflict
-        (access_request_closed, review_pending, extended_already, past_due).
+        """Extend the deadline of a request, once and before the deadline has passed. Raises NotFound, InvalidInput
+        (bad_extension), Conflict (access_request_closed, review_pending, extended_already, past_due).
         """
         longer = require_days(days)
         return await self._change(
@@ -149,8 +152,8 @@ class AccessRequests:
         )
 
     async def ask_review(self, asker: Asker, request_id: UUID) -> AccessRequest:
-        """Ask for the review of a denial, as its patient, or as compliance for a written request. The request is
-        open until the review is recorded.
+        """Ask for the review of a denial, as the patient, or as a compliance officer if the request was written.
+        The request is open until the review is recorded.
 
         Raises NotFound, Conflict (not_reviewable, reviewed_already, access_request_open_already,
         request_not_written), RateLimited (quota_pages).

@@ -1,4 +1,4 @@
-"""The database rows of access requests."""
+"""Reads and writes the database rows of access requests."""
 
 from collections.abc import Sequence
 from datetime import date, datetime
@@ -64,7 +64,9 @@ async def list_page(
     status: AccessRequestStatus | None,
     fields: Sequence[str],
 ) -> list[AccessRequest]:
-    """Return one row more than the page, with the audit row of the page. Raises RateLimited (quota_pages)."""
+    """Return the rows of a page and one more row, and write the audit row of the page. Raises RateLimited
+    (quota_pages).
+    """
     return await _REQUESTS.page(tx, request, {"status": status}, fields=fields)
 
 
@@ -76,8 +78,8 @@ async def file(
     received_on: date | None,
     representative: Representative | None,
 ) -> AccessRequest | None:
-    """Return the new request, or the open one with this scope, or None if the patient or the consultation is hidden
-    or unknown.
+    """File a request and return it, or return the open request with the same scope. Return None if the patient or
+    the consultation is hidden or unknown.
     """
     return await _one(
         tx,
@@ -135,22 +137,26 @@ async def record_review(
 
 
 async def release_export_key(tx: Transaction, request_id: UUID) -> str | None:
-    """Return the object key, after the audit row: None if the request is hidden or unknown, '' if there is no copy."""
+    """Write the audit row and return the object key of a copy. Return None for a hidden or unknown request, '' for
+    no copy.
+    """
     key = await tx.value(_sql["release_export_key"], {"id": request_id})
     return None if key is None else str(key)
 
 
 async def reveal_export_secret(tx: Transaction, request_id: UUID) -> str | None:
-    """Return the secret once, after the audit row: None if the request is unknown, '' if there is no secret."""
+    """Write the audit row and return the secret of a copy, once. Return None for an unknown request, '' for no
+    secret.
+    """
     secret = await tx.value(_sql["reveal_export_secret"], {"id": request_id})
     return None if secret is None else str(secret)
 
 
 async def begin_export(tx: Transaction, request_id: UUID, secret: str) -> ExportPlan | None:
-    """Begin an attempt and return its plan, or None if no copy is wanted or there is nothing to copy. Needs the
-    worker's role.
+    """Begin an attempt to make a copy and return its plan. Return None if the request needs no copy or no recording
+    exists. Needs the worker's role.
 
-    Raises Conflict (recording_not_finished, recording_being_deleted) if it is too early.
+    Raises Conflict (recording_not_finished, recording_being_deleted) if a requested recording is not settled yet.
     """
     rows = await tx.all(_sql["begin_export"], {"id": request_id, "secret": secret})
     if not rows:
@@ -179,12 +185,14 @@ async def fail_export(tx: Transaction, request_id: UUID, reason: str) -> None:
 
 
 async def ended_exports(tx: Transaction) -> list[tuple[UUID, str]]:
-    """Return at most a hundred requests whose copy must be deleted, with its object key. Needs the worker's role."""
+    """Return at most 100 requests whose copy must be deleted, each with the object key of its copy. Needs the
+    worker's role.
+    """
     return [(row["request_id"], row["object_key"]) for row in await tx.all(_sql["ended_exports"])]
 
 
 async def expire_export(tx: Transaction, request_id: UUID, object_key: str) -> bool:
-    """Mark a copy as ended whose object is gone from the bucket. Needs the worker's role."""
+    """Mark a copy as ended after its object was deleted from the bucket. Needs the worker's role."""
     return bool(await tx.value(_sql["expire_export"], {"id": request_id, "object_key": object_key}))
 
 
@@ -200,12 +208,14 @@ async def clock(tx: Transaction) -> datetime:
 
 
 async def unknown_export_keys(tx: Transaction, keys: Sequence[str]) -> set[str]:
-    """Return which of these objects belong to no copy. Needs the worker's role."""
+    """Return those of the object keys that belong to no copy. Needs the worker's role."""
     return set(await tx.value(_sql["unknown_export_keys"], {"keys": list(keys)}))
 
 
 async def may_sweep(tx: Transaction, request_id: UUID, object_key: str) -> bool:
-    """Check again that no copy has the object, and write the audit row of its deletion. Needs the worker's role."""
+    """Return whether the object still belongs to no copy, and then write the audit row of its deletion. Needs the
+    worker's role.
+    """
     return await tx.run(_sql["record_sweep"], {"id": request_id, "object_key": object_key}) == 1
 
 

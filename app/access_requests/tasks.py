@@ -11,7 +11,7 @@ SWEEP_EXPORTS_SECONDS = 3600
 
 
 def define_tasks(exports: Exports) -> list[Task]:
-    """Return the job that makes the export of a granted request."""
+    """Return the job that makes the encrypted copy for an approved request."""
     return [
         Task(
             "export_access_request",
@@ -24,5 +24,5 @@ def define_tasks(exports: Exports) -> list[Task]:
 
 
 def define_periodic_tasks(exports: Exports) -> list[PeriodicTask]:
-    """Return the task that deletes expired exports."""
+    """Return the task that deletes expired copies."""
     return [PeriodicTask("keep_exports", SWEEP_EXPORTS_SECONDS, exports.run_once)]

@@ -8,8 +8,8 @@ from uuid import UUID
 
 
 class Outcome(StrEnum):
-    """The result of an action. DENIED: the row exists but is not the caller's. ABSENT: it does not exist. The
-    caller gets equal answers.
+    """The result of an audited action. DENIED means that the row exists and the caller may not access it. ABSENT
+    means that the row does not exist. The caller gets the same answer for DENIED and ABSENT.
     """
 
     ALLOWED = "ALLOWED"
@@ -20,8 +20,8 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class AuditEvent:
-    """An audit event: who did what, to whose data, why, from where, and with which result. Contains ids and field
-    names, never values.
+    """An audit event: who did what, to whose data, why, from where, and with which result. An audit event contains
+    ids and field names, never the values of fields.
 
     `session_fingerprint` is a one-way hash of the session's id. All events of one session have the same
     fingerprint.
@@ -53,7 +53,7 @@ class AuditEvent:
 
 @dataclass(frozen=True)
 class AuditFilter:
-    """A filter for audit rows; None matches everything. `until` is exclusive."""
+    """A filter for audit rows, in which None matches every row. `until` is exclusive."""
 
     actor_id: UUID | None = None
     action: str | None = None

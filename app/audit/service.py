@@ -25,8 +25,8 @@ class Audit:
         self._database = database
 
     async def page(self, asker: Asker, request: PageRequest, wanted: AuditFilter) -> Page[AuditEvent]:
-        """Return a page of the log, newest first, for compliance only. The read itself is audited. Raises
-        InvalidInput (bad_date).
+        """Return a page of the audit log, newest first, for compliance officers only. The database writes an audit
+        row of the read. Raises InvalidInput (bad_date).
         """
         if any(time is not None and time.tzinfo is None for time in (wanted.since, wanted.until)):
             raise InvalidInput("bad_date")

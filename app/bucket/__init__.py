@@ -1,1 +1,1 @@
-"""The bucket's rules as code: parses `policies/bucket/`, compares the bucket with it, and applies it."""
+"""Manages the bucket's rules as code: parses `policies/bucket/`, compares the bucket with it, and applies it."""

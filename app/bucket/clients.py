@@ -13,10 +13,11 @@ from app.settings import BucketRuleSettings
 
 @dataclass(frozen=True)
 class BucketClients:
-    """The clients (None if no key is configured), and the addresses that must refuse everyone.
+    """The clients of the bucket and of Cloudflare (None if no key is configured), and the addresses that must
+    refuse everyone.
 
-    `bucket_url` is the bucket on its S3 host. `former_urls` are its former public addresses. `origins` are those of
-    the web app.
+    `bucket_url` is the bucket on its S3 host. `former_urls` are former public addresses of the bucket. `origins`
+    are the origins of the web app.
     """
 
     storage: Storage
@@ -29,7 +30,7 @@ class BucketClients:
 
 @asynccontextmanager
 async def open_bucket_clients(settings: BucketRuleSettings, storage: Storage) -> AsyncIterator[BucketClients]:
-    """Create the clients and close them at the end. `storage` stays open."""
+    """Create the clients, and close them at the end of the block. `storage` stays open."""
     async with AsyncExitStack() as stack:
         rules, cloudflare = (
             vendor_clients.make_storage_rules(settings),

@@ -60,7 +60,7 @@ _SENTENCES: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True)
 class Drift:
-    """One difference, which lasts until somebody corrects it."""
+    """One difference between the policies and the bucket or the database."""
 
     topic: Topic
     code: str
@@ -86,8 +86,8 @@ class Inspection:
 
 @dataclass(frozen=True)
 class Prefix:
-    """The folder of a consultation in the bucket. Until a recording in it is finished, it need not be protected
-    yet.
+    """The folder of a consultation in the bucket. The folder needs no protection before a recording in it is
+    finished.
     """
 
     consultation_id: UUID
@@ -96,7 +96,9 @@ class Prefix:
 
 
 def find_rule_drifts(plans: Iterable[PartPlan]) -> list[Drift]:
-    """Return each difference of the plan. Foreign lifecycle rules count only if they delete objects."""
+    """Return a drift for each difference of the plans. A foreign lifecycle rule is a drift only if it deletes
+    objects.
+    """
     return [found for plan in plans for line in plan.lines if (found := _find_line_drift(line)) is not None]
 
 
@@ -129,10 +131,10 @@ def find_upload_drifts(old_keys: Iterable[str]) -> list[Drift]:
 def find_hold_drifts(
     held: Sequence[Prefix], endangered: Sequence[Prefix], locks: Collection[LockRule] | None
 ) -> list[Drift]:
-    """Return a drift for held or not yet due objects that the bucket could delete, and for locks that protect
-    nothing any more.
+    """Return a drift for each prefix of held or not yet due objects that the bucket could delete, and for each lock
+    that protects nothing any more.
 
-    If `locks` is None (Cloudflare's API is not configured), no held object may be under r/.
+    If `locks` is None, because Cloudflare's API is not configured, every held object under r/ is a drift.
     """
     standing = tuple(locks or ())
     found = [
@@ -150,8 +152,8 @@ def find_hold_drifts(
 
 
 def find_access_drifts(policy_version: str, expected_version: str, changed: Iterable[str]) -> list[Drift]:
-    """Return a drift if the database has another version of policies/access, or if rights were changed by hand
-    since.
+    """Return a drift if the database has another version of policies/access, or if somebody changed rights in the
+    database by hand.
     """
     found = [Drift(Topic.ACCESS, "access_changed", name) for name in changed]
     if policy_version != expected_version:
@@ -160,7 +162,9 @@ def find_access_drifts(policy_version: str, expected_version: str, changed: Iter
 
 
 def limit_drifts(drifts: Sequence[Drift]) -> tuple[Drift, ...]:
-    """Return each drift once, at most `AT_MOST` for a topic, and one more that represents the rest of the topic."""
+    """Return each drift once, with at most `AT_MOST` drifts of a topic. One more drift then represents all others
+    of the topic.
+    """
     kept: list[Drift] = []
     for topic in Topic:
         of_topic = list(dict.fromkeys(one for one in drifts if one.topic is topic))

@@ -38,7 +38,7 @@ class BucketInspector:
         self._clients = clients
 
     async def derive_rules(self) -> Rules:
-        """Return the rules of the documents, for the terms that are in use."""
+        """Return the rules that the policy documents require for the retention terms in use."""
         async with self._database.as_service("check_bucket") as tx:
             terms = await store.retention_days(tx)
         return model.derive_rules(policy_documents.load(), terms, self._clients.origins)
@@ -47,7 +47,7 @@ class BucketInspector:
         """Return the bucket's rules. A part that could not be read is None, and its error code is added to
         `unchecked`.
 
-        With `only`, errors with other codes are raised.
+        If `only` is given, an error with another code is raised.
         """
         rules, cloudflare = self._clients.rules, self._clients.cloudflare
         admin, token = "r2_admin_key_missing", "cloudflare_token_missing"
@@ -77,11 +77,11 @@ class BucketInspector:
         return Inspection(drifts.limit_drifts(found), unchecked)
 
     async def find_hold_drifts(self, locks: Sequence[LockRule] | None = None) -> list[Drift]:
-        """Compare held and not yet due objects with the bucket's locks, or with the given locks.
+        """Compare objects that are held or not yet due with the given locks or, if `locks` is None, with the
+        bucket's locks.
 
         The database is read before and after the locks, so that a hold that begins or ends meanwhile is no drift. A
-        folder without any object is no drift either, because its object may never have arrived and no task moves
-        it.
+        folder without any object is no drift, because its object may never have arrived.
         """
         cloudflare = self._clients.cloudflare
         before = await self._read_protected()
@@ -109,8 +109,8 @@ class BucketInspector:
         return drifts.find_domain_drifts(await cloudflare.managed_domain(), await cloudflare.custom_domains())
 
     async def _find_address_drifts(self, unchecked: Unchecked) -> list[Drift]:
-        """Request the S3 host and each former public address, for its root and for the mark, which every bucket of
-        ours contains.
+        """Request the deployment mark from the S3 host, and the root and the mark from each former public address,
+        without a key.
         """
         asked: list[tuple[str, tuple[int, ...]]] = [(f"{self._clients.bucket_url}/{MARK_KEY}", (400,))]
         for url in self._clients.former_urls:

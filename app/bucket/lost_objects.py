@@ -1,6 +1,6 @@
-"""Looks for the objects of LOST recordings for a week. If an object appears, a job verifies it.
-
-The intervals grow from one minute, because each check costs a request to the bucket and an audit row.
+"""Looks for the objects of LOST recordings for a week. If the object of a LOST recording appears, a job verifies
+the recording. The checks of a recording become rarer with time, because each check costs a request to the bucket
+and an audit row.
 """
 
 import logging
@@ -31,7 +31,9 @@ Clock = Callable[[Transaction], Awaitable[datetime]]
 
 
 class LostObjects:
-    """Runs one pass after another, as the worker. Concurrent passes give the same result."""
+    """Searches for the objects of LOST recordings, one pass at a time. Concurrent passes give the same result as
+    one pass.
+    """
 
     def __init__(self, database: Database, storage: Storage, *, clock: Clock = database_time) -> None:
         self._database = database
@@ -41,12 +43,12 @@ class LostObjects:
         self._seen: dict[UUID, str] = {}
 
     def forget(self) -> None:
-        """Forget earlier checks, so that a new leader checks everything."""
+        """Forget earlier checks, so that a worker that becomes the leader checks every LOST recording."""
         self._due, self._seen = {}, {}
 
     async def run_once(self) -> int:
-        """Check the bucket, and return how many objects have appeared since the last pass. Raises UpstreamFailed,
-        Timeout.
+        """Look up the objects of LOST recordings, and return how many have appeared since the last pass. Raises
+        UpstreamFailed, Timeout.
         """
         async with self._database.as_service(REASON) as tx:
             lost, now = await store.lost_recordings(tx, SEARCH_PERIOD), await self._clock(tx)
@@ -60,7 +62,9 @@ class LostObjects:
         return found
 
     async def _look_for(self, recording_id: UUID) -> bool:
-        """Check one recording, and queue its verification once. A failure is logged and does not affect the others."""
+        """Check one LOST recording, and queue its verification if its object has appeared. A failure is logged and
+        does not stop the checks of other recordings.
+        """
         try:
             async with self._database.as_service(REASON) as tx:
                 key = await store.read_object_key(tx, recording_id)

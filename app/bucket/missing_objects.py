@@ -1,11 +1,13 @@
 """Finds recordings whose object is missing from the bucket.
 
-A missing object is reported once and marked, and the mark is removed if the object returns. After the quarantine,
-if nothing of the recording is left and nothing holds it, its remaining data is destroyed with a certificate. If a
-video is missing and one of its sounds exists, or the other way round, a person must decide.
+The worker reports a missing object once and marks its recording, and removes the mark if the object returns. After
+the quarantine, the worker destroys the remaining data of a recording with a certificate, if all its objects are
+missing and no hold covers it. If a video is missing and one of its sounds exists, or a sound is missing and its
+video exists, a person must decide.
 
-Nothing is marked or destroyed if too many objects are missing at once, or if the bucket has another mark than the
-database. The bucket is then the wrong one or was emptied, and a person must check it.
+The worker marks and destroys nothing if too many objects are missing at once, or if the bucket has another mark
+than the database. In both cases the bucket may be the wrong one or may have been emptied, and a person must check
+it.
 """
 
 import logging
@@ -41,7 +43,7 @@ def _are_too_many(missing: int, verified: int) -> bool:
 
 @dataclass(frozen=True)
 class MissingReport:
-    """The counts of one pass. `refusal` is the reason why nothing was marked or destroyed."""
+    """The counts of one search for missing objects. `refusal` is the reason why nothing was marked or destroyed."""
 
     verified: int
     missing: int
@@ -52,7 +54,7 @@ class MissingReport:
 
 @dataclass(frozen=True)
 class _Clocks:
-    """The times of the database and the bucket. An age counts only if both agree."""
+    """The times of the database and the bucket. A quarantine is over only if it is over by both times."""
 
     database: datetime
     bucket: datetime
@@ -62,7 +64,9 @@ class _Clocks:
 
 
 class MissingObjects:
-    """Runs one pass at a time. Concurrent passes, and passes that died and run again, give the same result."""
+    """Searches for missing objects, one pass at a time. Concurrent or repeated passes give the same result as one
+    pass.
+    """
 
     def __init__(
         self, database: Database, storage: Storage, *, deployment: str, quarantine: timedelta
@@ -73,8 +77,8 @@ class MissingObjects:
         self._quarantine = quarantine
 
     async def run_once(self) -> MissingReport:
-        """Compare every verified recording with the bucket's list, report missing objects, and resolve those past
-        their quarantine.
+        """Compare every verified recording with the list of the bucket, report missing objects, and begin to
+        destroy the recordings whose quarantine is over.
 
         Raises Conflict (bucket_unmarked, bucket_of_another_deployment), UpstreamFailed, Timeout.
         """
@@ -112,8 +116,8 @@ class MissingObjects:
         return missing, _Clocks(now, listed_at)
 
     async def _is_gone(self, one: MissingObject) -> bool:
-        """Check the object once more under its present key, because it may have been verified or moved since the
-        list was read. Return False if the recording was destroyed meanwhile.
+        """Check the object once more under its present key, because the recording may have been verified or moved
+        since the bucket was listed. Return False if the recording was destroyed meanwhile.
         """
         async with self._database.as_service(REASON) as tx:
             key = await store.read_object_key(tx, one.id)

@@ -1,8 +1,8 @@
 """The rules of the bucket: derives the rules that it must have, and describes a rule for people. Pure.
 
-A rule is recognised by its id. Ours begin with `backstop-` or are `unfinished-uploads` (lifecycle), are `web-app`
-(CORS), or begin with `fixed-` (locks). Locks that begin with `hold-` belong to app/holds. All other rules are
-foreign.
+The id of a rule shows who created the rule. The ids of our rules begin with `backstop-` or are `unfinished-uploads`
+(lifecycle), are `web-app` (CORS), or begin with `fixed-` (locks). Locks that begin with `hold-` belong to
+app/holds. All other rules are foreign.
 """
 
 from collections.abc import Collection, Sequence
@@ -25,7 +25,7 @@ Rule = LifecycleRule | CorsRule | LockRule
 
 
 class Part(StrEnum):
-    """A part of the bucket's configuration that is code."""
+    """A part of the bucket's configuration that `policies/bucket` defines."""
 
     LIFECYCLE = "lifecycle"
     CORS = "cors"
@@ -41,7 +41,7 @@ class Rules:
     locks: tuple[LockRule, ...] | None
 
     def of(self, part: Part) -> Sequence[Rule] | None:
-        """Return the rules of one part."""
+        """Return the rules of one part of the configuration."""
         found: dict[Part, Sequence[Rule] | None] = {
             Part.LIFECYCLE: self.lifecycle,
             Part.CORS: self.cors,
@@ -53,8 +53,8 @@ class Rules:
 def derive_rules(documents: Documents, terms_in_days: Collection[int], origins: Collection[str]) -> Rules:
     """Return the rules that the bucket must have.
 
-    `terms_in_days` are the terms in use, in addition to those of the documents. Without origins, no web page may
-    use the bucket. Raises InvalidInput("bucket_policy_unsafe") for an invalid term.
+    `terms_in_days` are the retention terms in use, in addition to those of the documents. Without origins, no web
+    page may use the bucket. Raises InvalidInput("bucket_policy_unsafe") for an invalid term.
     """
     return Rules(_lifecycle(documents, terms_in_days), _cors(documents, origins), _locks(documents))
 
@@ -99,7 +99,7 @@ def _locks(documents: Documents) -> tuple[LockRule, ...]:
 
 
 def is_ours(rule: Rule) -> bool:
-    """Return whether the rule's id is one that the documents may use."""
+    """Return whether the rule has an id of the rules that `policies/bucket` defines."""
     match rule:
         case LifecycleRule():
             return rule.id.startswith(BACKSTOP) or rule.id == UNFINISHED
@@ -115,12 +115,12 @@ def is_of_a_hold(rule: Rule) -> bool:
 
 
 def deletes(rule: LifecycleRule) -> bool:
-    """Return whether the rule deletes objects or might do so, because it has actions that we do not know."""
+    """Return whether the rule deletes objects, or has unknown actions that might delete objects."""
     return rule.enabled and (rule.delete_after_days is not None or bool(rule.other))
 
 
 def threatens(rule: LifecycleRule) -> tuple[str, ...]:
-    """Return which protected prefixes the rule would delete."""
+    """Return the protected prefixes and keys under which the rule would delete objects."""
     if not deletes(rule):
         return ()
     return (
@@ -130,7 +130,7 @@ def threatens(rule: LifecycleRule) -> tuple[str, ...]:
 
 
 def is_locked(prefix: str, locks: Sequence[LockRule]) -> bool:
-    """Return whether everything under the prefix is locked without end."""
+    """Return whether an enabled lock without end covers everything under the prefix."""
     return any(lock.enabled and lock.is_indefinite and prefix.startswith(lock.prefix) for lock in locks)
 
 

@@ -10,11 +10,12 @@
 | `deployment` | the mark: the name of the deployment to which the bucket belongs |
 
 A key contains no person's name. The database assigns the keys of recordings, imports and exports with the functions
-in supabase/schemas/22_object_keys.sql. A test compares those functions with this module.
+in supabase/schemas/22_object_keys.sql. A test compares the SQL functions with this module.
 
 LiveKit uploads the files `video.mp4`, `speakers.ogg` and `microphone-<id of the recording>.mp4` (or `.ogg`). Each
 further request for the same recording uses another file name, such as `video-2.mp4`, so that a late egress of an
-earlier request overwrites nothing. The file of an import is `import.mp4`, which LiveKit never uploads.
+earlier request overwrites nothing. The file of an imported recording is `import.mp4`, a name that LiveKit never
+uploads.
 """
 
 import re
@@ -50,8 +51,8 @@ _LEDGER_ENTRY: Final = re.compile(rf"ledger/({_ID})/([1-9][0-9]{{0,5}})\.json")
 
 @dataclass(frozen=True)
 class RecordingKey:
-    """The key of one object of a recording. `video_id` is the recording's own id, or that of the video beside which
-    its sound was recorded.
+    """The key of one object of a recording. `video_id` is the recording's own id or, for a sound, the id of the
+    video beside which it was recorded.
     """
 
     retention_class: str
@@ -79,7 +80,7 @@ class EgressFile:
 
 
 def parse_recording_key(key: str) -> RecordingKey | None:
-    """Parse the key of a recording's object with any file name. Return None for any other key."""
+    """Parse the key of a recording's object with any file name, or return None for another key."""
     match = _RECORDING.fullmatch(key)
     if match is None:
         return None
@@ -89,7 +90,7 @@ def parse_recording_key(key: str) -> RecordingKey | None:
 
 
 def parse_egress_file(file: str) -> EgressFile | None:
-    """Parse the name of a file that LiveKit uploads. Return None for any other name."""
+    """Parse the name of a file that LiveKit uploads, or return None for another name."""
     match = _EGRESS_FILE.fullmatch(file)
     if match is None or match["type"] not in _TYPES.get(match["name"], _MICROPHONE_TYPES):
         return None
@@ -103,7 +104,9 @@ def parse_egress_file(file: str) -> EgressFile | None:
 
 
 def next_recording_key(key: str) -> str:
-    """Return the key of the next request to LiveKit. Raises ValueError for a key that LiveKit does not upload."""
+    """Return the key for the next request to LiveKit for the same recording. Raises ValueError for a key that
+    LiveKit does not upload.
+    """
     parsed = parse_recording_key(key)
     file = parse_egress_file(parsed.file) if parsed is not None else None
     if parsed is None or file is None:
@@ -123,7 +126,7 @@ def exports_prefix(request_id: UUID) -> str:
 
 
 def parse_export_key(key: str) -> UUID | None:
-    """Return the access request whose copy has this key. Return None for any other key."""
+    """Return the access request whose copy has this key, or None for another key."""
     match = _EXPORT.fullmatch(key)
     return None if match is None else UUID(match[1])
 
@@ -139,6 +142,6 @@ def ledger_key(recording_id: UUID, number: int) -> str:
 
 
 def parse_ledger_key(key: str) -> tuple[UUID, int] | None:
-    """Return the recording and the number of an entry of the ledger. Return None for any other key."""
+    """Return the recording and the number of an entry of the ledger, or None for another key."""
     match = _LEDGER_ENTRY.fullmatch(key)
     return None if match is None else (UUID(match[1]), int(match[2]))

@@ -1,14 +1,15 @@
 """Sweeps the bucket: deletes orphaned objects and aborts unfinished uploads.
 
-An object under `r/` or `keep/` is orphaned if `private.unknown_object_keys` returns its key. The sweep reports it, and
-deletes it once it is older than the quarantine. The sweep neither lists nor deletes objects under other prefixes. It
-reports an object under `r/` or `keep/` whose key names no consultation and recording, and never deletes it: a person
-must decide.
+An object under `r/` or `keep/` is orphaned if `private.unknown_object_keys` returns its key. The sweep reports an
+orphaned object, and deletes it once it is older than the quarantine. The sweep neither lists nor deletes objects
+under other prefixes. If the key of an object under `r/` or `keep/` names no consultation and no recording, the
+sweep reports the object and never deletes it, because a person must decide.
 
-The quarantine is long because a restored database lacks the recordings of the days after its backup. Their objects
-look orphaned, although each belongs to somebody. For the same reason the sweep deletes nothing if too many objects are
-orphaned, or if the bucket has another mark than the database. An orphaned object in the folder of a DELETED recording
-has no quarantine: an egress that was taken for dead uploaded it late, and a destroyed recording must not come back.
+The quarantine is long because a restored database lacks the recordings of the days after its backup. After a
+restore, the objects of newer recordings look orphaned although patients need them. The sweep deletes nothing if too
+many objects are orphaned, or if the bucket has another mark than the database, because the database may be restored
+or the wrong one. An orphaned object in the folder of a DELETED recording has no quarantine, because a destroyed
+recording must not come back. An egress that the recorder took for dead can upload an object after the destruction.
 """
 
 import logging
@@ -51,11 +52,9 @@ _Page = TypeVar("_Page")
 
 @dataclass(frozen=True)
 class SweepReport:
-    """The counts of one pass.
-
-    `orphans_waiting` counts all orphaned objects that stay: those in quarantine, those under a lock, and those with a
-    key that names no recording. `uploads_waiting` includes the uploads of recordings in progress. `refusal` is the
-    reason why the pass deleted nothing.
+    """The counts of one sweep of the bucket. `orphans_waiting` counts all orphaned objects that stay: those in
+    quarantine, those under a lock, and those with a key that names no recording. `uploads_waiting` includes the
+    uploads of recordings in progress. `refusal` is the reason why the pass deleted nothing.
     """
 
     objects_seen: int
@@ -99,10 +98,9 @@ class _Outcome(Enum):
 
 
 class OrphanedObjects:
-    """Runs one pass at a time. Concurrent passes, and passes that died and run again, give the same result.
-
-    The sweep never uses this machine's clock. It commits the audit row that names an object before it deletes the
-    object.
+    """Sweeps the bucket, one pass at a time. Concurrent or repeated passes give the same result as one pass. The
+    sweep never uses this machine's clock. The sweep commits the audit row that names an object before it deletes
+    the object.
     """
 
     def __init__(self, database: Database, storage: Storage, *, quarantine: timedelta) -> None:
@@ -115,8 +113,8 @@ class OrphanedObjects:
     async def run_once(self) -> SweepReport:
         """Report orphaned objects and unfinished uploads, and remove those past their quarantine.
 
-        Raises Conflict (bucket_unmarked, bucket_of_another_deployment), UpstreamFailed, Timeout. The next pass does
-        the rest.
+        Raises Conflict (bucket_unmarked, bucket_of_another_deployment), UpstreamFailed, Timeout. If a pass fails,
+        the next pass does the remaining work.
         """
         async with self._database.as_service(REASON) as tx:
             now, deployment = await store.begin_sweep(tx)
@@ -167,8 +165,8 @@ class OrphanedObjects:
         return found
 
     async def _report(self, keys: Iterable[str], reason: LiteralString, limit: int) -> int:
-        """Report at most `limit` keys that this process has not reported yet: their ids to the log and to the audit
-        log. Return how many.
+        """Write the ids in the keys that this process has not reported yet, at most `limit` keys, to the log and to
+        the audit log. Return the number of reported keys.
         """
         new = [key for key in keys if key not in self._reported][:limit]
         if not new:
@@ -189,7 +187,7 @@ class OrphanedObjects:
         return len(new)
 
     async def _sweep(self, orphan: _Orphan) -> _Outcome:
-        """Delete the object if it is unchanged, past its quarantine, and still unknown to the database."""
+        """Delete the orphaned object if it is unchanged, past its quarantine, and still unknown to the database."""
         key = orphan.stored.key
         stored = await self._storage.head(key)
         if stored is None:
@@ -204,8 +202,8 @@ class OrphanedObjects:
         return await self._delete(orphan)
 
     async def _delete(self, orphan: _Orphan) -> _Outcome:
-        """Delete the object and check that it is gone. If the store refuses, as it does under a lock, this process
-        does not try again.
+        """Delete the orphaned object and check that it is gone. If the store refuses the deletion, for example
+        because of a lock, this process does not try again.
         """
         try:
             await self._storage.delete(orphan.stored.key)

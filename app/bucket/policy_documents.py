@@ -1,7 +1,7 @@
 """Parses the files of `policies/bucket/` strictly.
 
-A missing, unknown or mistyped field is refused with the names of the file and the field. A document that would let
-the bucket destroy objects that must stay is refused too. `model.py` derives the rules from the documents.
+A missing, unknown or mistyped field raises an error that names the file and the field. A document also raises an
+error if its rules would destroy objects that must stay. `model.py` derives the rules from the documents.
 """
 
 import json
@@ -40,7 +40,9 @@ class _Strict(BaseModel):
 
 
 class Backstop(_Strict):
-    """A rule for each retention term of recordings. In `under`, `<term>` stands for the days of the term."""
+    """The lifecycle rules of recordings, one for each retention term. The text `<term>` in `under` is replaced by
+    the days of the term.
+    """
 
     under: Annotated[str, StringConstraints(pattern=r"^r/d<term>/$")]
     terms_in_days: list[_Days] = Field(min_length=1)
@@ -48,20 +50,20 @@ class Backstop(_Strict):
 
 
 class Exports(_Strict):
-    """The rule for the copies of access requests."""
+    """The lifecycle rule for the copies of access requests."""
 
     under: _Prefix
     days: _Days
 
 
 class UnfinishedUploads(_Strict):
-    """The rule for unfinished uploads under any prefix."""
+    """The lifecycle rule for unfinished uploads under any prefix."""
 
     days: _Days
 
 
 class Never(_Strict):
-    """The prefixes that no deleting rule may cover."""
+    """The prefixes and keys that no deleting rule may cover."""
 
     under: list[_Prefix]
     objects: list[str]
@@ -77,7 +79,7 @@ class LifecycleDocument(_Strict):
 
 
 class WebApp(_Strict):
-    """What the pages of the web app may request."""
+    """The requests that pages of the web app may send to the bucket."""
 
     may: list[_Method] = Field(min_length=1)
     with_headers: list[_Header]
@@ -92,7 +94,7 @@ class CorsDocument(_Strict):
 
 
 class FixedLock(_Strict):
-    """A prefix that is locked without end."""
+    """A prefix whose objects are locked without end."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
     under: _Prefix
@@ -122,7 +124,7 @@ class Documents(BaseModel):
 
 
 def load(directory: Path = DIRECTORY) -> Documents:
-    """Read and check the three files.
+    """Read and check the three files of `policies/bucket/`.
 
     Raises InvalidInput: `bucket_policy_unreadable` (file), `bucket_policy_malformed` (file, field), and
     `bucket_policy_unsafe` (file, field) if the bucket could destroy objects that must stay, or unlock objects that

@@ -23,7 +23,7 @@ select p.consultation_id, p.prefix, p.is_finished from private.protected_prefixe
 select e.consultation_id, e.prefix, true as is_finished from private.endangered_prefixes() as e;
 
 -- name: access_standing
--- Returns the version of the applied access files, and the objects whose access somebody changed since.
+-- Returns the version of the applied access files, and the database objects whose rights somebody changed since.
 select a.policy_version, a.changed from private.access_standing() as a;
 
 -- name: record_change
@@ -48,7 +48,8 @@ select private.record_service('object.report_orphan', 'ALLOWED', %(reason)s, 're
 from unnest(%(ids)s::uuid[]) as i (id);
 
 -- name: videos_in_progress
--- Returns those of the given videos that are in progress or being verified, or whose sound is.
+-- Returns the given videos that are being recorded or verified, or beside which a sound is being recorded or
+-- verified.
 select coalesce(r.video_id, r.id) as id
 from resguardo.recordings as r
 where
@@ -105,7 +106,8 @@ from private.missing_objects(%(after_key)s, %(last_key)s, %(present)s::text[]) a
 select private.report_missing(%(id)s, %(seen_at)s);
 
 -- name: destroy_missing
--- Returns whether a video's deletion began; no row if its sound is not missing for long enough.
+-- Begins the deletion of a missing video and returns whether it began; no row if its sound is not missing for long
+-- enough.
 select private.destroy_missing(r.id)
 from resguardo.recordings as r
 where

@@ -9,7 +9,7 @@ from app.integrations.storage.rules import CorsRule, LifecycleRule
 
 
 class Sign(StrEnum):
-    """What happens to a rule. A foreign rule stays unless `prune` is set."""
+    """What a plan does with a rule of the bucket. A foreign rule stays unless `prune` is set."""
 
     ADD = "+"
     CHANGE = "~"
@@ -19,7 +19,9 @@ class Sign(StrEnum):
 
 @dataclass(frozen=True)
 class Line:
-    """One difference: its rule, and descriptions before and after the change."""
+    """One difference between the bucket's rules and the policies: a rule, and its description before and after the
+    change.
+    """
 
     sign: Sign
     part: Part
@@ -37,7 +39,7 @@ class Line:
 
 @dataclass(frozen=True)
 class PartPlan:
-    """The plan of one part: its differences, and all rules after the change.
+    """The plan for one part of the bucket's rules: the differences, and all rules after the change.
 
     `is_unread` means that the part could not be compared, because there is no key or the S3 server has no such
     rules (`is_offered` is then False).
@@ -51,12 +53,12 @@ class PartPlan:
 
     @property
     def has_changes(self) -> bool:
-        """Return whether anything would be written."""
+        """Return whether the plan would write rules."""
         return any(line.sign is not Sign.FOREIGN for line in self.lines)
 
 
 def plan_rules(wanted: Rules, found: Rules, *, prune: bool = False) -> tuple[PartPlan, ...]:
-    """Return the changes that bring the bucket to the policies.
+    """Return the changes after which the bucket's rules match the policies.
 
     Foreign rules are shown and stay, unless `prune` is set. Locks of holds always stay. Rules that stay are written
     back unchanged and in their order.
@@ -92,7 +94,7 @@ def _part(part: Part, wanted: Sequence[Rule], found: Sequence[Rule] | None, *, p
 
 
 def _counterpart(rule: Rule, missing: Mapping[str, Rule]) -> Rule | None:
-    """Return the wanted rule that corresponds to this rule: by id or, if the store keeps no ids, by content."""
+    """Return the rule of the policies with the same id or, if the store keeps no ids, with the same content."""
     if rule.id:
         return missing.get(rule.id)
     return next((meant for meant in missing.values() if _is_equal(rule, meant)), None)

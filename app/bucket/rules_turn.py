@@ -1,7 +1,6 @@
-"""The turn of one process to write the bucket's rules.
-
-Cloudflare replaces all lock rules at once. If two processes read the rules and write them back at the same time, one
-change is lost. The turn is a lease in the database, so no transaction is open while Cloudflare or the bucket answers.
+"""Gives one process at a time the turn to write the bucket's rules. Cloudflare replaces all lock rules at once. If
+two processes read the rules and write them back at the same time, one change is lost. The turn is a lease in the
+database, so no transaction is open while Cloudflare or the bucket answers.
 """
 
 from collections.abc import AsyncIterator
@@ -14,7 +13,7 @@ from app.postgres.database import Database
 
 
 class RulesTurn:
-    """The turn of this process. It ends two minutes after it was taken or renewed."""
+    """This process's turn to write the bucket's rules. The turn ends two minutes after it was taken or renewed."""
 
     def __init__(self, database: Database, service: str, holder: UUID) -> None:
         self._database = database
@@ -30,10 +29,10 @@ class RulesTurn:
 
 @asynccontextmanager
 async def take_rules_turn(database: Database, service: str) -> AsyncIterator[RulesTurn]:
-    """Take the turn for a service, and give it back afterwards.
+    """Take the turn for a service, and give it back at the end of the block.
 
-    Raises Conflict (bucket_rules_busy) if another process has it. A process that cannot give the turn back, because
-    it died or the database does not answer, keeps it for at most two minutes.
+    Raises Conflict (bucket_rules_busy) if another process has the turn. A process that cannot give the turn back,
+    because it died or the database does not answer, keeps it for at most two minutes.
     """
     holder = uuid4()
     async with database.as_service(service) as tx:

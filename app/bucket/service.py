@@ -1,7 +1,7 @@
 """Plans, applies and checks the bucket's rules.
 
 Only `apply` writes, and it writes only lifecycle rules, CORS rules and fixed locks. `inspect` and the hourly
-`run_once` change nothing in the bucket. A part that could not be checked is reported as such.
+`run_once` change nothing in the bucket. The result of a check names each part that could not be checked.
 """
 
 import logging
@@ -36,7 +36,8 @@ class BucketPolicies:
         self._inspector = BucketInspector(database, clients)
 
     async def plan(self, *, prune: bool = False) -> tuple[PartPlan, ...]:
-        """Return what `apply` would do. A part without a key, or that the server does not offer, is unread.
+        """Return what `apply` would do. A part of the rules is unread if its key is not configured or the server
+        does not offer it.
 
         Raises InvalidInput for the documents, UpstreamFailed and Timeout.
         """
@@ -48,12 +49,11 @@ class BucketPolicies:
         )
 
     async def apply(self, shown: Sequence[PartPlan], *, prune: bool = False) -> None:
-        """Apply the plan that was shown, part by part. Each part is audited before it is written, and read back
-        afterwards.
-
-        Raises Conflict: `bucket_changed` if the bucket has changed since the plan was shown, and
-        `holds_unprotected` if a deleting rule would cover a held object without a lock, and `bucket_rules_busy` if
-        another process is writing the rules. Raises UpstreamFailed("bucket_not_as_put").
+        """Apply the plan that was shown, part by part. Each part gets an audit row before it is written, and is
+        read back afterwards. Raises Conflict (bucket_changed) if the bucket has changed since the plan was shown.
+        Raises Conflict (holds_unprotected) if a deleting rule would cover a held object without a lock. Raises
+        Conflict (bucket_rules_busy) if another process is writing the rules. Raises
+        UpstreamFailed("bucket_not_as_put").
         """
         async with take_rules_turn(self._database, "apply_bucket_policies") as turn:
             now = await self.plan(prune=prune)
@@ -88,7 +88,9 @@ class BucketPolicies:
             await rules.replace_lifecycle(cast("tuple[LifecycleRule, ...]", part.result))
 
     async def _require_held_out_of_reach(self, part: PartPlan) -> None:
-        """Raise if a deleting rule would cover an object that is held or not due by then (law 7)."""
+        """Raise Conflict if a deleting rule of the plan would cover an object that is held or not due by then (law
+        7).
+        """
         reach = [
             line.rule.prefix
             for line in part.lines
@@ -99,7 +101,7 @@ class BucketPolicies:
             raise Conflict("holds_unprotected")
 
     async def _require_nothing_unlocked(self, locks: Sequence[LockRule]) -> None:
-        """Raise if removing these locks would unlock a held object (law 7)."""
+        """Raise Conflict if a held object would be unlocked with these locks (law 7)."""
         now, then = await self._inspector.find_hold_drifts(), await self._inspector.find_hold_drifts(locks)
         if any(one.code != "hold_left_behind" and one not in now for one in then):
             raise Conflict("holds_unprotected")
@@ -109,11 +111,15 @@ class BucketPolicies:
             await store.record_change(tx, part, outcome)
 
     async def inspect(self) -> Inspection:
-        """Return the present differences without reporting them. Raises only for the documents and the database."""
+        """Return the present differences without reporting them. Raises only the errors of the documents and of the
+        database.
+        """
         return await self._inspector.inspect()
 
     async def run_once(self) -> Inspection:
-        """Check, audit new and ended differences, and log each difference as an error (`drift: ...`)."""
+        """Check the bucket, write audit rows of new and ended differences, and log each new difference as an error
+        (`drift: ...`).
+        """
         inspection = await self._inspector.inspect()
         async with self._database.as_service("check_bucket") as tx:
             begun, over = await store.settle(tx, inspection)

@@ -1,5 +1,5 @@
-"""The database rows about the bucket: terms in use, held folders, found differences, and the recordings to which
-objects belong.
+"""Reads and writes the database rows about the bucket: retention terms in use, held folders, drifts, and the
+recordings of objects.
 
 All functions need the worker's role.
 """
@@ -33,12 +33,12 @@ class MissingObject:
 
 
 async def take_rules_turn(tx: Transaction, holder: UUID) -> bool:
-    """Take the turn to write the bucket's rules. Return False while another process has it."""
+    """Take the turn to write the bucket's rules. Return False while another process has the turn."""
     return bool(await tx.value(_sql["take_rules_turn"], {"holder": holder}))
 
 
 async def renew_rules_turn(tx: Transaction, holder: UUID) -> bool:
-    """Renew the turn to write the bucket's rules. Return False if another process has had it since."""
+    """Renew the turn to write the bucket's rules. Return False if another process has had the turn since."""
     return bool(await tx.value(_sql["renew_rules_turn"], {"holder": holder}))
 
 
@@ -63,8 +63,8 @@ async def endangered_prefixes(tx: Transaction) -> tuple[Prefix, ...]:
 
 
 async def access_standing(tx: Transaction) -> tuple[str, tuple[str, ...] | None]:
-    """Return the database's version of policies/access, and what was changed since it was sealed (None before any
-    seal).
+    """Return the database's version of policies/access, and the database objects whose rights were changed since
+    the seal (None before any seal).
     """
     row = await tx.one(_sql["access_standing"])
     assert row is not None  # noqa: S101 - the function returns one row
@@ -79,7 +79,9 @@ async def record_change(tx: Transaction, part: Part, outcome: str) -> None:
 async def settle(
     tx: Transaction, inspection: Inspection
 ) -> tuple[frozenset[tuple[str, str]], tuple[tuple[str, str], ...]]:
-    """Store the result of a check, and audit new and ended differences. Return the code and subject of each."""
+    """Store the result of a check, and audit new and ended differences. Return the code and the subject of each new
+    difference, and of each ended difference.
+    """
     rows = await tx.all(
         _sql["settle_drifts"],
         {
@@ -104,12 +106,12 @@ async def unknown_object_keys(tx: Transaction, keys: Sequence[str]) -> set[str]:
 
 
 async def report_orphans(tx: Transaction, video_ids: Sequence[UUID], reason: LiteralString) -> None:
-    """Write one audit row for each video that an orphaned object names."""
+    """Write one audit row for each video whose id is in the key of an orphaned object."""
     await tx.run(_sql["report_orphans"], {"ids": list(video_ids), "reason": reason})
 
 
 async def videos_in_progress(tx: Transaction, video_ids: Sequence[UUID]) -> set[UUID]:
-    """Return those of the videos that are being recorded or verified, or whose sound is."""
+    """Return those of the videos that are being recorded or verified, or beside which a sound is."""
     rows = await tx.all(_sql["videos_in_progress"], {"ids": list(video_ids)})
     return {row["id"] for row in rows}
 
@@ -122,8 +124,8 @@ async def deleted_videos(tx: Transaction, video_ids: Sequence[UUID]) -> set[UUID
 async def record_sweep(tx: Transaction, key: str, video_id: UUID, reason: LiteralString) -> bool:
     """Write the audit row before an orphaned object is deleted. Return False if the object must stay.
 
-    An object stays if its key is known now, if a hold covers its video, or if a recording of the video is unfinished or
-    LOST, because the object may then be all that exists of it.
+    An object stays if its key is known now, or if a hold covers its video. An object also stays if a recording of
+    the video is unfinished or LOST, because the object may be all that exists of that recording.
     """
     return await tx.run(_sql["record_sweep"], {"key": key, "video_id": video_id, "reason": reason}) == 1
 
@@ -148,31 +150,33 @@ async def begin_search_for_missing(tx: Transaction) -> tuple[datetime, int]:
 async def missing_objects(
     tx: Transaction, after_key: str, last_key: str, present: Sequence[str]
 ) -> list[MissingObject]:
-    """Return the READY recordings with keys in this range whose object is not present, and unmark those whose object
-    is.
+    """Return the READY recordings with keys in this range whose object is not `present`, and remove the mark of
+    those whose object is `present`.
     """
     parameters = {"after_key": after_key, "last_key": last_key, "present": list(present)}
     return [MissingObject(**row) for row in await tx.all(_sql["missing_objects"], parameters)]
 
 
 async def report_missing(tx: Transaction, recording_id: UUID, seen_at: datetime) -> bool:
-    """Mark the recording as missing, with its audit row. Return False if it is already marked."""
+    """Mark the object of the recording as missing, with its audit row. Return False if it was marked before."""
     return bool(await tx.value(_sql["report_missing"], {"id": recording_id, "seen_at": seen_at}))
 
 
 async def destroy_missing(tx: Transaction, video_id: UUID, missing_before: datetime) -> bool:
-    """Begin the destruction of a missing video. Return False if a hold or a sound that still exists prevents it."""
+    """Begin the destruction of a missing video. Return False if a hold or an existing sound prevents it."""
     return bool(await tx.value(_sql["destroy_missing"], {"id": video_id, "missing_before": missing_before}))
 
 
 async def lost_recordings(tx: Transaction, within: timedelta) -> dict[UUID, datetime]:
-    """Return since when recordings are LOST, for those lost within that time, newest first."""
+    """Return the recordings that became LOST within this time, each with the time when it became LOST, newest
+    first.
+    """
     rows = await tx.all(_sql["lost_recordings"], {"within": within})
     return {row["id"]: row["status_at"] for row in rows}
 
 
 async def read_object_key(tx: Transaction, recording_id: UUID) -> str | None:
-    """Return the object key after the audit row, or None for a recording without a key."""
+    """Write the audit row and return the object key of a recording, or None for a recording without a key."""
     key: str | None = await tx.value(_sql["read_object_key"], {"recording_id": recording_id})
     return key
 

@@ -1,1 +1,1 @@
-"""Certificates of destruction: what was destroyed, under which rule, that no hold covered it, and the proof."""
+"""Certificates of destruction, which state what was destroyed, under which rule, and that no hold covered it."""

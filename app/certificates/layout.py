@@ -12,7 +12,7 @@ from app.texts import Language, certificate_words
 
 
 class Style(Enum):
-    """The style of a line."""
+    """The style of a line of a certificate."""
 
     TITLE = "title"
     TEXT = "text"
@@ -23,7 +23,7 @@ class Style(Enum):
 
 @dataclass(frozen=True)
 class Line:
-    """One line before it is wrapped. An entry has a label and a value."""
+    """One line of a certificate before it is wrapped. A line of the style ENTRY has a label and a value."""
 
     style: Style
     text: str = ""

@@ -1,10 +1,10 @@
-"""The content of a certificate of destruction, and its one valid form as JSON. Pure. It contains only ids, digests,
-times and words of a fixed vocabulary.
+"""The content of a certificate of destruction, and its one valid form as JSON. Pure. A certificate contains only
+ids, digests, times and words of a fixed vocabulary.
 
 A certificate reveals nothing about the content of the recording or its patient. Only the practice can look up the
 consultation's id. The model cannot represent a destruction under a hold, or an object that did not answer 404.
-pydantic checks every value when a certificate is built or read, and converts none: a field that is missing, unknown,
-of another type or against its rule raises ValueError.
+Pydantic checks every value when a certificate is built or read, and converts no value. A field that is missing,
+unknown, of another type or against its rule raises ValueError.
 """
 
 from datetime import UTC, date, datetime, timedelta
@@ -30,12 +30,12 @@ STRICT: Final = ConfigDict(strict=True, extra="forbid", hide_input_in_errors=Tru
 
 
 def moment_text(moment: datetime) -> str:
-    """Return the moment as in the file: RFC 3339 in UTC with microseconds."""
+    """Return the moment in the form of the certificate's file: RFC 3339 in UTC with microseconds."""
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def fact_text(value: object) -> str:
-    """Return a value of a certificate as text, with each moment as in the file."""
+    """Return a value of a certificate as text, with moments in the form of the certificate's file."""
     return moment_text(value) if isinstance(value, datetime) else str(value)
 
 
@@ -62,8 +62,8 @@ Count = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
 
 
 class Ground(StrEnum):
-    """The ground of a destruction: the term was over, somebody asked for it, the object was missing, or a restore
-    had brought it back.
+    """The ground of a destruction: the retention term was over, somebody requested it, the object was missing, or a
+    restore had brought the recording back.
     """
 
     RETENTION = "RETENTION"
@@ -74,8 +74,8 @@ class Ground(StrEnum):
 
 @dataclass(frozen=True, config=STRICT)
 class AppliedPolicy:
-    """The version of the retention policy. `term_days` and `due_at` are None if the policy set no term for this
-    recording.
+    """The retention policy under which a recording was destroyed. `term_days` and `due_at` are None if the policy
+    set no term for this recording.
     """
 
     name: PolicyName
@@ -86,8 +86,8 @@ class AppliedPolicy:
 
 @dataclass(frozen=True, config=STRICT)
 class HoldCheck:
-    """When holds and open access requests were checked. `holds` is always empty, because a hold forbids the
-    destruction.
+    """The check for holds and open access requests before the destruction. `holds` is always empty, because a hold
+    forbids the destruction.
     """
 
     checked_at: Moment
@@ -96,8 +96,8 @@ class HoldCheck:
 
 @dataclass(frozen=True, config=STRICT)
 class DestroyedObject:
-    """An object of the bucket, named by the SHA-256 of its key. Size, digest and ETag are None if they were never
-    known.
+    """A destroyed object of the bucket, named by the SHA-256 of its key. Size, digest and ETag are None if they
+    were never known.
 
     `kind` is the file name, such as `video.mp4`. `head_status` is the bucket's answer to a HEAD request at
     `head_at`.
@@ -115,8 +115,8 @@ class DestroyedObject:
 
 @dataclass(frozen=True, config=STRICT)
 class DestroyedKey:
-    """A data key, named by the SHA-256 of its wrapped bytes. The key is gone for good once no backup contains these
-    bytes.
+    """A data key, named by the SHA-256 of its wrapped bytes. The data key is gone for good once no backup contains
+    its wrapped bytes.
     """
 
     kind: Slug
@@ -127,7 +127,7 @@ class DestroyedKey:
 
 @dataclass(frozen=True, config=STRICT)
 class ClearedWords:
-    """How many rows of a table lost their text or were deleted."""
+    """The number of rows of a table from which a destruction removed the text, or that it deleted."""
 
     table: TableName
     rows: Count
@@ -137,10 +137,10 @@ class ClearedWords:
 class Certificate:
     """The destruction of one recording.
 
-    `requested_at` is None if the term ended. `policy` is None if none was in force. `number` counts the
-    destructions of this recording: a second one happens after a restore brought it back. `repeats` is then the
-    SHA-256 of the previous signed file, or None if it is unknown. On the day `backups_until` the last backup with
-    the recording's data has expired.
+    `requested_at` is None if the recording was destroyed because its term ended. `policy` is None if no retention
+    policy was in force. `number` counts the destructions of this recording, which is destroyed again if a restore
+    brings it back. From the second destruction on, `repeats` is the SHA-256 of the previous signed file, or None if
+    that is unknown. On the day `backups_until` the last backup with the recording's data has expired.
     """
 
     deployment: Deployment
@@ -181,18 +181,19 @@ def certificate_bytes(certificate: Certificate) -> bytes:
 
 
 def certificate_from(content: bytes) -> Certificate:
-    """Return the certificate in canonical JSON. Raises InvalidInput (certificate_malformed)."""
+    """Parse a certificate from its canonical JSON. Raises InvalidInput (certificate_malformed)."""
     return read_canonical_json(_certificate, content)
 
 
 def canonical_json(shape: TypeAdapter[T], value: T) -> bytes:
-    """Return the canonical JSON of a value with this shape (RFC 8785)."""
+    """Return the canonical JSON (RFC 8785) of a value of this type."""
     return rfc8785.dumps(shape.dump_python(value, mode="json"))
 
 
 def read_canonical_json(shape: TypeAdapter[T], content: bytes) -> T:
-    """Return the value with this shape. Raises InvalidInput (certificate_malformed) unless the content is exactly
-    the canonical JSON of the value, so duplicate keys, white space and other spellings of a value are refused.
+    """Parse canonical JSON and return its value. Raises InvalidInput (certificate_malformed) unless the content is
+    exactly the canonical JSON of the value. Duplicate keys, white space and other spellings of a value are
+    therefore refused.
     """
     try:
         value = shape.validate_json(content)

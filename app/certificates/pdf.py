@@ -1,6 +1,6 @@
 """The PDF of a certificate: English and Spanish pages for people, with the signed file attached.
 
-Only the attached file proves anything. The pages are for reading, and nothing checks them.
+Only the attached signed file proves the destruction. People read the pages, and no program checks them.
 """
 
 import io
@@ -40,7 +40,7 @@ _UNREADABLE = (
 
 
 def render_pdf(signed: SignedCertificate) -> bytes:
-    """Return the PDF of a signed certificate. Does not check the signature."""
+    """Return the PDF of a signed certificate. The caller checks the signature."""
     drawn = draw([_chapter(signed, language) for language in LANGUAGES])
     writer = pypdf.PdfWriter()
     for page in pypdf.PdfReader(io.BytesIO(drawn)).pages:
@@ -53,11 +53,10 @@ def render_pdf(signed: SignedCertificate) -> bytes:
 
 
 def read_attachment(document: bytes) -> bytes:
-    """Return the signed file that is attached to a PDF, unchecked.
-
-    Raises InvalidInput: certificate_too_large (`max_bytes`), certificate_pdf_malformed (pypdf cannot read the PDF, or
-    its attachment is encoded), certificate_pdf_attachments (`found`: the PDF does not have exactly one attachment,
-    `certificate.json`).
+    """Return the signed file that is attached to a PDF, without a check of its signature. Raises InvalidInput
+    (certificate_too_large). Raises InvalidInput (certificate_pdf_malformed) if pypdf cannot read the PDF or its
+    attachment is encoded. Raises InvalidInput (certificate_pdf_attachments) unless `certificate.json` is the only
+    attachment of the PDF.
     """
     if len(document) > MAX_PDF_BYTES:
         raise InvalidInput("certificate_too_large", max_bytes=MAX_PDF_BYTES)
@@ -76,8 +75,8 @@ def _chapter(signed: SignedCertificate, language: Language) -> tuple[str, list[L
 
 
 def _content(attached: EmbeddedFile) -> bytes:
-    """Return the content of an attachment. Raises ValueError if it is encoded: `render_pdf` encodes nothing, and
-    decoding a hostile file can take minutes.
+    """Return the content of an attachment. Raises ValueError if the attachment is encoded, because `render_pdf`
+    encodes nothing and decoding a hostile file can take minutes.
     """
     places = cast("DictionaryObject", attached.pdf_object["/EF"])
     streams = [

@@ -1,6 +1,6 @@
 """Draws the pages of a certificate: A4, black, in the standard fonts of every PDF reader.
 
-The result does not depend on the clock, the location, the language or the settings of the machine.
+The drawn PDF does not depend on the clock, the location, the language or the settings of the machine.
 """
 
 import io
@@ -27,7 +27,7 @@ _VALUE_FONT = "Courier"
 
 
 def draw(chapters: Sequence[tuple[str, Iterable[Line]]]) -> bytes:
-    """Return a PDF in which each chapter begins a page. A chapter has a label for its page numbers, and its lines."""
+    """Return a PDF in which each chapter begins a page. A chapter is a label for its page numbers, and its lines."""
     drawn = io.BytesIO()
     canvas = Canvas(
         drawn, pagesize=A4, pageCompression=0, invariant=1, initialFontName="Helvetica", initialFontSize=9
@@ -64,7 +64,7 @@ class _Chapter:
             self._put(_VALUE_LEFT, values[row] if row < len(values) else "", _VALUE_FONT, size)
 
     def end(self) -> None:
-        """End the page with its number."""
+        """Write the page number and end the page."""
         self._put(_LEFT, f"{self._foot} {self._page}", "Helvetica", 7, at=_FOOT)
         self._canvas.showPage()
         self._page += 1
@@ -82,8 +82,8 @@ class _Chapter:
 
 
 def _broken(value: str, size: float) -> list[str]:
-    """Return the rows of a value: broken between words, or a digest or signature broken after a fixed number of
-    characters.
+    """Return the rows of a value, broken between words. A digest or a signature, which has no spaces, is broken
+    after a fixed number of characters.
     """
     most = int((_RIGHT - _VALUE_LEFT) / (0.6 * size))  # each character of Courier is 0.6 of its size wide
     rows = simpleSplit(value, _VALUE_FONT, size, _RIGHT - _VALUE_LEFT)

@@ -1,7 +1,7 @@
 """Signs certificates with Ed25519 (RFC 8032), and checks signed files with only the public key.
 
-A certificate has exactly one valid file, so a change of any byte is detected. The file names its algorithm, so that
-a later release can add another one. Today every other algorithm is refused.
+A certificate has exactly one valid file, so a change of any byte is detected. A signed file names its algorithm, so
+that a later release can add another algorithm. This release accepts only Ed25519.
 """
 
 import base64
@@ -45,7 +45,7 @@ class Signature:
 
 @dataclass(frozen=True, config=STRICT)
 class SignedCertificate:
-    """A certificate and its signature, not yet checked."""
+    """A certificate and a signature that is not checked yet."""
 
     certificate: Certificate
     signature: Signature
@@ -62,8 +62,8 @@ class SignedCertificate:
 
     @property
     def message(self) -> bytes:
-        """Return the signed message: the name of the format, a line feed, and the canonical JSON of the
-        certificate.
+        """Return the message that the signature covers: the name of the format, a line feed, and the canonical JSON
+        of the certificate.
         """
         return _DOMAIN + certificate_bytes(self.certificate)
 
@@ -81,7 +81,9 @@ class CertificateSigner:
 
     @classmethod
     def from_seed(cls, seed: str) -> "CertificateSigner":
-        """Return the signer of a seed, 32 bytes in base64. Raises ValueError, whose text does not contain the seed."""
+        """Create the signer from a seed of 32 bytes in base64. Raises ValueError with a text that does not contain
+        the seed.
+        """
         try:
             return cls(Ed25519PrivateKey.from_private_bytes(base64.b64decode(seed, validate=True)))
         except ValueError:
@@ -94,7 +96,7 @@ class CertificateSigner:
 
 
 def key_id(key: Ed25519PublicKey) -> str:
-    """Return the id with which a signature names its key."""
+    """Return the id of a public key, which signatures contain."""
     return hashlib.sha256(key.public_bytes_raw()).hexdigest()[:32]
 
 
@@ -104,7 +106,7 @@ def public_key_pem(key: Ed25519PublicKey) -> str:
 
 
 def read_public_key(content: bytes) -> Ed25519PublicKey:
-    """Return the public key in a file: PEM, or the 32 bytes in base64. Raises InvalidInput
+    """Read a public key from the content of a file: PEM, or 32 bytes in base64. Raises InvalidInput
     (certificate_public_key).
     """
     if len(content) > _MAX_KEY_BYTES:
@@ -121,7 +123,7 @@ def read_public_key(content: bytes) -> Ed25519PublicKey:
 
 
 def read_signed(file: bytes) -> SignedCertificate:
-    """Return the content of a signed file, unchecked. Raises InvalidInput (certificate_too_large,
+    """Parse a signed file without a check of its signature. Raises InvalidInput (certificate_too_large,
     certificate_malformed).
     """
     if len(file) > MAX_FILE_BYTES:
