@@ -231,7 +231,7 @@ def reconcile() -> None:
 
     The pass destroys due recordings and writes their certificates.
 
-    A running worker makes the same pass and the same sweep by itself. Running the command beside a worker is
+    A running worker makes the same pass and the same sweep by itself. Running the command while a worker runs is
     harmless.
     """
     with report_refusals():

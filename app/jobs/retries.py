@@ -36,8 +36,8 @@ class NotGivenUp(JobFailed):
 
 
 class Retry(RetryDecision):
-    """The retry of a job after a pause. Procrastinate accepts only a date, so the pause is passed as a date counted
-    from `BEGINNING`.
+    """The retry of a job after a pause. Procrastinate accepts only a date, so the pause is passed as the date
+    `BEGINNING` plus the pause.
     """
 
     BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)

@@ -147,7 +147,7 @@ class Recording:
     The duration is in seconds and the size in bytes. `video_id` is the video of a MICROPHONE or SPEAKERS recording.
     A MICROPHONE recording has the `participant_id` of its publisher and LiveKit's `track_sid`. `is_routed` is true
     for a SPEAKERS recording with the doctor on the left channel and the patient on the right. `error` is the code
-    of the problem, or of the reason why the recording was stopped; a READY recording can also have an error.
+    of a problem, or the code of the reason why the recording was stopped; a READY recording can also have an error.
     `interrupted` says that the recording has a gap inside. `recorder_sid` is the participant SID of the recorder in
     the room. `status_at` is when the recording reached its status. `expected_sha256` is the digest that an import
     declared. `stored_at` is when the recording's object was stored, by the bucket's clock. `due_at` is when the

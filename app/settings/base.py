@@ -16,8 +16,8 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class SettingsError(Exception):
-    """Some settings are missing or wrong. The message has one line for each wrong setting: the setting's name and
-    the problem, never the value.
+    """Raised if settings are missing or wrong. The message has one line for each wrong setting: the setting's name
+    and the problem, never the value.
     """
 
 

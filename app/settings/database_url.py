@@ -36,12 +36,14 @@ _LARGEST_PORT: Final = 65_535
 
 
 class SettingProblem(ValueError):  # noqa: N818 - it is what is wrong, and is collected, not raised at anybody
-    """The problem with a setting. The text contains no part of the setting's value."""
+    """The problem with a setting. The text of the problem contains no part of the setting's value."""
 
 
 @dataclass(frozen=True)
 class DatabaseUrl:
-    """The parts of the URL that the settings check. `parameters` are the parameters after the `?` of the URL."""
+    """The parts of a database URL that the settings check. `parameters` are the parameters after the `?` of the
+    URL.
+    """
 
     role: str | None
     password: str | None = field(repr=False)

@@ -40,8 +40,8 @@ class StaffBans:
         await self.end_sessions()
 
     async def give_up(self, user_id: UUID, reason: str) -> None:
-        """Record in the audit log that the ban at Supabase Auth could not be set. The suspension itself already
-        denies all access.
+        """Record in the audit log that the ban at Supabase Auth could not be set. The suspension in the database
+        already denies all access.
         """
         log.error("not banned: user=%s %s", user_id, reason)
         await self._record(user_id, "FAILED", reason)
@@ -49,7 +49,7 @@ class StaffBans:
     async def end_sessions(self) -> int:
         """End all sessions of the staff members whom a compliance officer suspended. Return how many sessions were
         ended. Supabase Auth checks a ban when a sign-in begins, and can commit the session of this sign-in up to 10
-        s later. The worker therefore runs this method again and again.
+        s later. The worker therefore repeats `end_sessions` periodically.
         """
         async with self._database.as_service("ban_user") as tx:
             ended = int(await tx.value(_sql["end_sessions_of_suspended"]))

@@ -82,7 +82,7 @@ def transcription_error_text(error: str, language: Language) -> str:
 
 
 def role_name(role: str, language: Language) -> str:
-    """Return the name of a role. Never raises."""
+    """Return the name of a role in this language. Never raises."""
     return error_texts(language)["roles"].get(role, role)
 
 

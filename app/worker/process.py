@@ -55,8 +55,8 @@ async def run(settings: WorkerSettings) -> None:
 
 
 async def _work_once(settings: WorkerSettings, stopping: asyncio.Event, outage: Outage) -> None:
-    """Run jobs and periodic tasks until the signal, or until the queue loses the database. Raises the error that
-    stopped the jobs.
+    """Run jobs and periodic tasks until SIGINT or SIGTERM, or until the queue loses the database. Raises the error
+    that stopped the jobs.
     """
     async with open_services(settings) as services, open_queue(settings, services) as queue:
         outage.end()
@@ -71,8 +71,8 @@ async def _work_once(settings: WorkerSettings, stopping: asyncio.Event, outage: 
 
 
 async def _work(queue: App, concurrency: int, stopping: asyncio.Event) -> None:
-    """Run the queue workers until the signal, or until the database fails for one queue. If one queue ends, the
-    other queues end too.
+    """Run the queue workers until SIGINT or SIGTERM, or until the database fails for one queue. If one queue ends,
+    the other queues end too.
     """
     working = [
         asyncio.create_task(
