@@ -66,7 +66,7 @@ async def _audited(harness: ApiHarness, answer: Answer) -> list[tuple[Any, ...]]
     return [(row["action"], row["outcome"], row["reason"]) for row in await harness.audit(answer.request_id)]
 
 
-async def test_patient_asks_for_everything_and_the_clock_runs_thirty_days(
+async def test_patient_requests_all_recordings_and_the_deadline_is_thirty_days(
     harness: ApiHarness, case: Case
 ) -> None:
     answer = await case.patient.send(REQUEST_ACCESS, request={})
@@ -95,7 +95,7 @@ async def test_patient_asks_for_everything_and_the_clock_runs_thirty_days(
     assert (row["entity_ids"], row["patient_ids"]) == ([UUID(filed["id"])], [UUID(case.patient_id)])
 
 
-async def test_same_scope_again_is_the_open_request_and_another_scope_is_not(
+async def test_repeated_request_with_the_same_scope_returns_the_open_request(
     harness: ApiHarness, case: Case
 ) -> None:
     everything = await _file(case.patient)
@@ -108,12 +108,14 @@ async def test_same_scope_again_is_the_open_request_and_another_scope_is_not(
     assert (await _file(case.patient))["id"] not in (everything["id"], one["id"])
 
 
-async def test_two_filings_at_once_are_one_request(harness: ApiHarness, case: Case) -> None:
+async def test_two_concurrent_filings_create_one_request(harness: ApiHarness, case: Case) -> None:
     filed = await asyncio.gather(*(_file(case.patient) for _ in range(5)))
     assert len({one["id"] for one in filed}) == 1
 
 
-async def test_consultation_of_another_patient_is_as_if_it_were_not(harness: ApiHarness, case: Case) -> None:
+async def test_request_for_another_patients_consultation_is_not_found(
+    harness: ApiHarness, case: Case
+) -> None:
     other = await harness.case()
     hidden = await case.patient.send(REQUEST_ACCESS, request={"consultationId": other.id})
     absent = await case.patient.send(REQUEST_ACCESS, request={"consultationId": str(uuid4())})
@@ -130,14 +132,16 @@ async def test_consultation_of_another_patient_is_as_if_it_were_not(harness: Api
 
 
 @pytest.mark.parametrize("name", ["", "  ", "x" * 201])
-async def test_representative_needs_a_name(case: Case, name: str) -> None:
+async def test_representative_without_a_name_is_refused(case: Case, name: str) -> None:
     refused = await case.patient.refused(
         REQUEST_ACCESS, request={"representative": {"relationship": "OTHER", "name": name}}
     )
     assert refused == ("INVALID_INPUT", "bad_representative")
 
 
-async def test_letter_counts_from_the_day_it_came(harness: ApiHarness, case: Case, officer: Person) -> None:
+async def test_deadline_of_a_written_request_counts_from_its_receipt(
+    harness: ApiHarness, case: Case, officer: Person
+) -> None:
     today = await _today(harness)
     written = {"patientId": case.patient_id, "receivedOn": str(today - timedelta(days=10))}
     filed = await officer.ask(RECORD_REQUEST, written=written | {"representative": MOTHER})
@@ -147,7 +151,7 @@ async def test_letter_counts_from_the_day_it_came(harness: ApiHarness, case: Cas
     assert (await _file(case.patient))["id"] == filed["id"]
 
 
-async def test_letter_that_meets_an_open_request_moves_its_clock_back(
+async def test_written_request_moves_the_deadline_of_an_open_request_back(
     harness: ApiHarness, case: Case, officer: Person
 ) -> None:
     today, filed = await _today(harness), await _file(case.patient)
@@ -160,7 +164,7 @@ async def test_letter_that_meets_an_open_request_moves_its_clock_back(
         assert (joined["dueOn"], joined["isOverdue"]) == (str(today + timedelta(days=due)), due < 0)
 
 
-async def test_letter_during_a_review_leaves_the_day_of_the_review(
+async def test_written_request_during_a_review_keeps_the_day_of_the_review(
     harness: ApiHarness, case: Case, officer: Person
 ) -> None:
     request = str(await requested(harness, case, "IN REVIEW"))
@@ -173,9 +177,7 @@ async def test_letter_during_a_review_leaves_the_day_of_the_review(
     assert (joined["id"], joined["receivedOn"], joined["dueOn"]) == (request, received_on, str(due_on))
 
 
-async def test_representative_who_comes_later_is_named_or_refused_and_never_forgotten(
-    case: Case, officer: Person
-) -> None:
+async def test_later_representative_is_stored_or_refused(case: Case, officer: Person) -> None:
     filed = await _file(case.patient)
     for _ in range(2):
         joined = await _file(case.patient, representative=MOTHER)
@@ -192,7 +194,7 @@ async def test_representative_who_comes_later_is_named_or_refused_and_never_forg
     assert refused == ("CONFLICT", "representative_differs"), "who decided did not know of her"
 
 
-async def test_compliance_withdraws_what_came_in_writing_and_nothing_else(
+async def test_compliance_withdraws_only_written_requests(
     harness: ApiHarness, case: Case, officer: Person
 ) -> None:
     written = {"patientId": case.patient_id, "receivedOn": str(await _today(harness))}
@@ -212,7 +214,7 @@ async def test_compliance_withdraws_what_came_in_writing_and_nothing_else(
     assert await _of(harness, by_login["id"], "status") == "OPEN"
 
 
-async def test_compliance_asks_for_the_review_of_what_came_in_writing(
+async def test_compliance_asks_for_the_review_of_a_written_request(
     harness: ApiHarness, case: Case, officer: Person
 ) -> None:
     request = str(await requested(harness, case, "DENIED", "WRITTEN"))
@@ -224,9 +226,7 @@ async def test_compliance_asks_for_the_review_of_what_came_in_writing(
     assert await officer.refused(ASK_REVIEW, requestId=by_login) == ("CONFLICT", "request_not_written")
 
 
-async def test_letters_are_written_down_however_many_came_before(
-    harness: ApiHarness, officer: Person
-) -> None:
+async def test_many_written_requests_are_accepted(harness: ApiHarness, officer: Person) -> None:
     today = str(await _today(harness))
     for _ in range(8):  # From the sixth execution on, a connection uses a generic plan
         case = await harness.case()
@@ -234,7 +234,7 @@ async def test_letters_are_written_down_however_many_came_before(
 
 
 @pytest.mark.parametrize(("days", "is_taken"), [(-1, False), (0, True), (60, True), (61, False)])
-async def test_letter_of_the_future_or_of_long_ago_is_refused(
+async def test_written_request_with_a_future_or_old_day_of_receipt_is_refused(
     harness: ApiHarness, case: Case, officer: Person, days: int, is_taken: bool
 ) -> None:
     received_on = str(await _today(harness) - timedelta(days=days))
@@ -248,7 +248,7 @@ async def test_letter_of_the_future_or_of_long_ago_is_refused(
         assert await _audited(harness, answer) == [("access_request.file", "FAILED", "bad_received_on")]
 
 
-async def test_letter_of_nobody_or_about_anothers_visit_is_not_found(
+async def test_written_request_for_an_unknown_patient_or_another_patients_consultation_is_not_found(
     harness: ApiHarness, case: Case, officer: Person
 ) -> None:
     today, other = str(await _today(harness)), await harness.case()
@@ -258,7 +258,7 @@ async def test_letter_of_nobody_or_about_anothers_visit_is_not_found(
     assert await officer.refused(RECORD_REQUEST, written=mixed) == ("NOT_FOUND", "consultation_not_found")
 
 
-async def test_patient_sees_the_own_requests_and_compliance_all(
+async def test_patient_lists_their_own_requests_and_compliance_lists_all(
     harness: ApiHarness, case: Case, officer: Person
 ) -> None:
     other = await harness.case()
@@ -269,7 +269,7 @@ async def test_patient_sees_the_own_requests_and_compliance_all(
     assert seen == [theirs, mine]
 
 
-async def test_list_is_one_audit_row_that_names_each_patient(
+async def test_list_of_requests_writes_one_audit_row_that_names_each_patient(
     harness: ApiHarness, case: Case, officer: Person
 ) -> None:
     other = await harness.case()
@@ -283,7 +283,9 @@ async def test_list_is_one_audit_row_that_names_each_patient(
     assert {"representative", "denial", "export"} <= set(row["fields"])
 
 
-async def test_pages_follow_each_other_and_keep_to_a_status(harness: ApiHarness, case: Case) -> None:
+async def test_pages_of_requests_are_consecutive_and_filtered_by_status(
+    harness: ApiHarness, case: Case
+) -> None:
     for _ in range(3):
         filed = await _file(case.patient)
         await case.patient.ask(WITHDRAW_REQUEST, requestId=filed["id"])
@@ -299,7 +301,9 @@ async def test_pages_follow_each_other_and_keep_to_a_status(harness: ApiHarness,
     assert page["pageInfo"]["hasNextPage"] is False
 
 
-async def test_another_patients_cursor_shows_nothing_of_theirs(harness: ApiHarness, case: Case) -> None:
+async def test_cursor_of_another_patient_shows_none_of_their_requests(
+    harness: ApiHarness, case: Case
+) -> None:
     other = await harness.case()
     await _file(other.patient)
     await _file(other.patient, consultationId=other.id)
@@ -308,7 +312,7 @@ async def test_another_patients_cursor_shows_nothing_of_theirs(harness: ApiHarne
 
 
 @pytest.mark.parametrize("document", [WITHDRAW_REQUEST, ASK_REVIEW, ISSUE_EXPORT_URL])
-async def test_another_patients_request_is_as_if_it_were_not(
+async def test_request_of_another_patient_is_not_found(
     harness: ApiHarness, case: Case, document: str
 ) -> None:
     other = await harness.case()
@@ -323,7 +327,7 @@ async def test_another_patients_request_is_as_if_it_were_not(
     assert (missing["outcome"], missing["patient_ids"]) == ("ABSENT", [])
 
 
-async def test_withdrawal_ends_it_once_and_for_all(harness: ApiHarness, case: Case, officer: Person) -> None:
+async def test_withdrawn_request_cannot_be_changed(harness: ApiHarness, case: Case, officer: Person) -> None:
     filed = await _file(case.patient)
     for _ in range(2):
         assert (await case.patient.ask(WITHDRAW_REQUEST, requestId=filed["id"]))["status"] == "WITHDRAWN"
@@ -339,7 +343,7 @@ async def test_withdrawal_ends_it_once_and_for_all(harness: ApiHarness, case: Ca
     assert refused == ("CONFLICT", "access_request_closed")
 
 
-async def test_extension_moves_the_day_once_and_by_thirty_days_at_most(
+async def test_extension_moves_the_deadline_once_by_at_most_thirty_days(
     harness: ApiHarness, case: Case, officer: Person
 ) -> None:
     filed = await _file(case.patient)
@@ -354,7 +358,7 @@ async def test_extension_moves_the_day_once_and_by_thirty_days_at_most(
     assert await officer.refused(EXTEND_REQUEST, **wanted) == ("CONFLICT", "extended_already")
 
 
-async def test_extension_after_the_day_is_refused_and_the_request_is_overdue(
+async def test_extension_after_the_deadline_is_refused_and_the_request_is_overdue(
     harness: ApiHarness, case: Case, officer: Person
 ) -> None:
     filed = await _file(case.patient)
@@ -371,7 +375,7 @@ async def test_extension_after_the_day_is_refused_and_the_request_is_overdue(
 
 
 @pytest.mark.parametrize("ground", [ground for ground in DenialGround if not ground.is_reviewable])
-async def test_denial_without_review_names_nobody_and_says_so(
+async def test_denial_without_a_review_names_no_professional_and_says_so(
     harness: ApiHarness, case: Case, officer: Person, ground: str
 ) -> None:
     filed = await _file(case.patient)
@@ -387,7 +391,7 @@ async def test_denial_without_review_names_nobody_and_says_so(
 
 
 @pytest.mark.parametrize("ground", REVIEWABLE)
-async def test_denial_for_harm_needs_a_professional_and_tells_of_the_review(
+async def test_denial_for_harm_needs_a_professional_and_mentions_the_review(
     harness: ApiHarness, case: Case, officer: Person, ground: str
 ) -> None:
     filed = await _file(case.patient, representative=MOTHER)
@@ -413,7 +417,9 @@ async def test_denial_for_harm_needs_a_professional_and_tells_of_the_review(
         assert "164.524(a)(3)" in text
 
 
-async def test_harm_by_a_representative_needs_one(harness: ApiHarness, case: Case, officer: Person) -> None:
+async def test_denial_for_harm_by_a_representative_needs_a_representative(
+    harness: ApiHarness, case: Case, officer: Person
+) -> None:
     filed = await _file(case.patient)
     refused = await officer.refused(
         DENY_REQUEST,
@@ -424,7 +430,7 @@ async def test_harm_by_a_representative_needs_one(harness: ApiHarness, case: Cas
     assert refused == ("CONFLICT", "request_has_no_representative")
 
 
-async def test_review_opens_it_again_and_only_its_outcome_ends_it(
+async def test_review_reopens_the_request_until_its_outcome_is_recorded(
     harness: ApiHarness, case: Case, officer: Person
 ) -> None:
     request = str(await requested(harness, case, "DENIED"))
@@ -468,7 +474,9 @@ async def test_reversed_denial_is_fulfilled(harness: ApiHarness, case: Case, off
     assert await _of(harness, request, "status") == "FULFILLED"
 
 
-async def test_review_while_the_same_is_asked_for_anew_is_a_conflict(harness: ApiHarness, case: Case) -> None:
+async def test_review_beside_a_new_request_with_the_same_scope_is_a_conflict(
+    harness: ApiHarness, case: Case
+) -> None:
     request = str(await requested(harness, case, "DENIED"))
     await _file(case.patient)
     refused = await case.patient.refused(ASK_REVIEW, requestId=request)
@@ -495,7 +503,7 @@ async def fulfilled(harness: ApiHarness, case: Case, officer: Person) -> Fulfill
     return Fulfilled(filed["id"], content)
 
 
-async def test_copy_and_secret_meet_only_with_the_patient(
+async def test_only_the_patient_gets_the_copy_and_only_compliance_the_secret(
     harness: ApiHarness, case: Case, officer: Person, fulfilled: Fulfilled, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "app")
@@ -519,7 +527,7 @@ async def test_copy_and_secret_meet_only_with_the_patient(
     assert issued["url"] not in written
 
 
-async def test_url_of_a_copy_is_a_disclosure_in_the_log(
+async def test_url_of_a_copy_is_recorded_as_a_disclosure(
     harness: ApiHarness, case: Case, fulfilled: Fulfilled
 ) -> None:
     answer = await case.patient.send(ISSUE_EXPORT_URL, requestId=fulfilled.id)
@@ -553,7 +561,7 @@ async def test_secret_is_revealed_once(harness: ApiHarness, officer: Person, ful
     assert await _of(harness, fulfilled.id, "secret_revealed_at") is not None
 
 
-async def test_copy_that_is_not_there_has_no_url_and_no_secret(
+async def test_request_without_a_copy_has_no_url_and_no_secret(
     harness: ApiHarness, case: Case, officer: Person, fulfilled: Fulfilled
 ) -> None:
     open_one = await _file(case.patient)
@@ -569,7 +577,7 @@ async def test_copy_that_is_not_there_has_no_url_and_no_secret(
         assert refused == ("CONFLICT", "export_secret_gone")
 
 
-async def test_copy_that_came_too_early_is_told_and_made_anew_when_approved_again(
+async def test_failed_copy_reports_its_error_and_is_made_again_after_another_approval(
     harness: ApiHarness, case: Case, officer: Person
 ) -> None:
     recording = await harness.recording(case, "VERIFYING")
@@ -589,9 +597,7 @@ async def test_copy_that_came_too_early_is_told_and_made_anew_when_approved_agai
     assert (export["status"], export["recordings"], export["missing"]) == ("READY", 1, 0), whole
 
 
-async def test_copy_says_how_much_is_missing_from_it(
-    harness: ApiHarness, case: Case, officer: Person
-) -> None:
+async def test_copy_counts_its_missing_files(harness: ApiHarness, case: Case, officer: Person) -> None:
     for content in (b"stays", b"gone"):
         recording = await harness.recording(case, content=content)
     (kept,) = await harness.rows(
@@ -606,7 +612,7 @@ async def test_copy_says_how_much_is_missing_from_it(
     assert (export["status"], export["recordings"], export["missing"]) == ("READY", 1, 1)
 
 
-async def test_approval_while_the_copy_is_made_queues_no_other(
+async def test_approval_while_the_copy_is_made_queues_no_second_copy(
     harness: ApiHarness, case: Case, officer: Person
 ) -> None:
     filed = await _file(case.patient)
@@ -618,7 +624,7 @@ async def test_approval_while_the_copy_is_made_queues_no_other(
     assert len(jobs) == 1
 
 
-async def test_law_7_an_open_request_holds_its_recordings_and_an_ended_one_does_not(
+async def test_law_7_open_request_protects_its_recordings_and_an_ended_request_does_not(
     harness: ApiHarness, case: Case
 ) -> None:
     recording = await harness.recording(case)
@@ -640,7 +646,7 @@ async def test_law_7_an_open_request_holds_its_recordings_and_an_ended_one_does_
     assert await holding(recording) == []
 
 
-async def test_law_7_a_denial_that_may_be_reviewed_holds_until_it_was_or_for_sixty_days(
+async def test_law_7_reviewable_denial_protects_recordings_until_the_review_or_for_sixty_days(
     harness: ApiHarness, case: Case, officer: Person
 ) -> None:
     recording = await harness.recording(case)
@@ -675,7 +681,7 @@ async def test_law_7_a_denial_that_may_be_reviewed_holds_until_it_was_or_for_six
 
 
 @pytest.mark.parametrize("document", [REQUEST_ACCESS, ASK_REVIEW])
-async def test_law_7_what_comes_to_hold_waits_for_a_destruction_that_begins(
+async def test_law_7_new_request_or_review_waits_for_a_destruction_that_begins(
     harness: ApiHarness, case: Case, document: str
 ) -> None:
     denied = await requested(harness, case, "DENIED")
@@ -689,7 +695,7 @@ async def test_law_7_what_comes_to_hold_waits_for_a_destruction_that_begins(
         assert (await asking).data
 
 
-async def test_quotas_hold_for_patients_too(
+async def test_quotas_apply_to_patients(
     harness: ApiHarness, case: Case, officer: Person, fulfilled: Fulfilled
 ) -> None:
     await harness.spend(case.patient, "urls", load_quotas().urls)
@@ -706,7 +712,7 @@ async def test_quotas_hold_for_patients_too(
     assert refused == ("RATE_LIMITED", "quota_pages")
 
 
-async def test_what_changes_nothing_waits_for_no_destruction(harness: ApiHarness, case: Case) -> None:
+async def test_operation_without_a_change_waits_for_no_destruction(harness: ApiHarness, case: Case) -> None:
     review, other = await requested(harness, case, "IN REVIEW"), await harness.case()
     async with await psycopg.AsyncConnection.connect(harness.database.superuser_url) as destroying:
         await destroying.execute("select private.lock_keeping(false)")
@@ -717,7 +723,7 @@ async def test_what_changes_nothing_waits_for_no_destruction(harness: ApiHarness
             await case.patient.refused(ASK_REVIEW, requestId=str(uuid4()))
 
 
-async def test_doctor_has_no_part_in_it(case: Case) -> None:
+async def test_doctor_cannot_use_access_requests(case: Case) -> None:
     await _file(case.patient)
     assert await case.doctor.refused(ACCESS_REQUESTS) == ("FORBIDDEN", "wrong_role")
     assert await case.doctor.ask(documents.VIEWER)

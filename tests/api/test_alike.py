@@ -75,7 +75,7 @@ async def _work_of(
     "field",
     ["consultation", "externalId", "recording", "issueDownloadUrl", "storage", "stop", "join", "consent"],
 )
-async def test_hidden_and_absent_do_the_same_work(
+async def test_hidden_and_absent_rows_cause_the_same_work(
     harness: ApiHarness, case: Case, other_doctor: Person, field: str
 ) -> None:
     recording = str(await harness.recording(case))

@@ -17,7 +17,7 @@ async def _nodes(officer: Person, **wanted: object) -> list[Any]:
     return [edge["node"] for edge in page["edges"]]
 
 
-async def test_event_says_who_did_what_on_whose_data_and_from_where(case: Case, officer: Person) -> None:
+async def test_event_names_the_actor_action_patient_and_address(case: Case, officer: Person) -> None:
     asked = await case.doctor.send(documents.CONSULTATION, id=case.id)
     (event,) = await _nodes(officer, consultationId=case.id, action="consultation.read")
     assert event["actorId"] == str(case.doctor.user_id)
@@ -64,7 +64,7 @@ async def test_events_are_filtered_by_time(case: Case, officer: Person) -> None:
         assert len(found) == count
 
 
-async def test_events_come_newest_first_page_by_page(officer: Person, other_doctor: Person) -> None:
+async def test_events_are_listed_newest_first_in_pages(officer: Person, other_doctor: Person) -> None:
     for _ in range(5):
         await other_doctor.ask(documents.VIEWER)
     seen: list[Any] = []
@@ -78,7 +78,9 @@ async def test_events_come_newest_first_page_by_page(officer: Person, other_doct
     assert seen == sorted(seen, key=lambda event: event["recordedAt"], reverse=True)
 
 
-async def test_look_at_the_log_is_logged(harness: ApiHarness, case: Case, officer: Person) -> None:
+async def test_reading_the_audit_log_writes_an_audit_row(
+    harness: ApiHarness, case: Case, officer: Person
+) -> None:
     answer = await officer.send(documents.AUDIT_EVENTS, filter={"consultationId": case.id})
     shown = len(answer.data["auditEvents"]["edges"])
     (row,) = await harness.audit(answer.request_id)
@@ -89,7 +91,7 @@ async def test_look_at_the_log_is_logged(harness: ApiHarness, case: Case, office
     assert seen["requestId"] == answer.request_id
 
 
-async def test_full_page_of_the_log_counts_what_was_shown(
+async def test_audit_row_of_a_full_page_counts_the_returned_events(
     harness: ApiHarness, case: Case, officer: Person
 ) -> None:
     await case.doctor.ask(documents.CONSULTATION, id=case.id)
@@ -114,13 +116,15 @@ async def test_full_page_of_the_log_counts_what_was_shown(
         ({"filter": {"outcome": "SHRUGGED"}}, ("BAD_USER_INPUT", "bad_variable")),
     ],
 )
-async def test_events_refuse_bad_arguments(
+async def test_bad_arguments_of_events_are_refused(
     officer: Person, variables: dict[str, Any], refusal: tuple[str, str]
 ) -> None:
     assert await officer.refused(documents.AUDIT_EVENTS, **variables) == refusal
 
 
-async def test_log_is_for_compliance_alone_and_the_attempt_is_in_it(case: Case, officer: Person) -> None:
+async def test_only_compliance_reads_the_audit_log_and_refused_attempts_are_audited(
+    case: Case, officer: Person
+) -> None:
     for person in (case.doctor, case.patient):
         assert await person.refused(documents.AUDIT_EVENTS) == ("FORBIDDEN", "wrong_role")
         (event,) = await _nodes(officer, actorId=str(person.user_id), action="audit.list")

@@ -67,18 +67,18 @@ PERMITTED = {name: permission_of(found) for name, (_, found) in FIELDS.items()}
 OPEN = {"consentText", "processLivekitWebhook"}
 
 
-def test_every_root_field_declares_a_permission_or_is_open_to_everybody() -> None:
+def test_every_root_field_declares_a_permission_or_is_public() -> None:
     assert {name for name, permission in PERMITTED.items() if permission is None} == OPEN
 
 
-async def test_every_permission_names_an_action_of_the_log(harness: ApiHarness) -> None:
+async def test_every_permission_names_an_action_of_the_audit_log(harness: ApiHarness) -> None:
     rows = await harness.rows("select action from private.audit_actions")
     known = {row["action"] for row in rows}
     declared = {one.action for one in vars(permissions).values() if isinstance(one, Permission)}
     assert declared <= known
 
 
-def test_services_open_transactions_with_declared_permissions_alone() -> None:
+def test_services_open_transactions_only_with_declared_permissions() -> None:
     sources = [
         path for path in Path(app.__path__[0]).rglob("*.py") if path.name not in ("db.py", "permissions.py")
     ]
@@ -86,7 +86,7 @@ def test_services_open_transactions_with_declared_permissions_alone() -> None:
     assert [path for path in sources if re.search(r"\bAccess\(", path.read_text(encoding="utf-8"))] == []
 
 
-def test_no_permitted_action_is_written_outside_of_the_permissions() -> None:
+def test_actions_are_written_only_in_the_permissions_module() -> None:
     actions = {one.action for one in vars(permissions).values() if isinstance(one, Permission)}
     assert actions
     written = {
@@ -284,9 +284,7 @@ async def test_bad_input_is_refused_as_forbidden_and_audited_for_every_wrong_rol
 @pytest.mark.parametrize(
     "name", ["recordings", "placeLegalHold", "denyAccessRequest", "requestAccess", "transcript"]
 )
-async def test_bad_input_of_a_session_that_is_over_is_refused_and_audited(
-    harness: ApiHarness, name: str
-) -> None:
+async def test_bad_input_of_an_ended_session_is_refused_and_audited(harness: ApiHarness, name: str) -> None:
     permission = PERMITTED[name]
     assert permission is not None
     role = min(permission.roles)
@@ -299,7 +297,7 @@ async def test_bad_input_of_a_session_that_is_over_is_refused_and_audited(
         assert (row["action"], row["outcome"], row["reason"]) == (permission.action, "DENIED", "session_over")
 
 
-async def test_bad_input_of_the_right_role_is_told(harness: ApiHarness) -> None:
+async def test_bad_input_of_a_permitted_role_is_reported(harness: ApiHarness) -> None:
     people = await _people(harness)
     for name, permission in PERMITTED.items():
         if permission is None or FIELDS[name][0] == "subscription":
@@ -311,7 +309,7 @@ async def test_bad_input_of_the_right_role_is_told(harness: ApiHarness) -> None:
             assert codes.isdisjoint({"FORBIDDEN", "UNAUTHENTICATED"}), (name, request, answer.body)
 
 
-async def test_ten_probes_with_bad_input_leave_ten_rows(harness: ApiHarness) -> None:
+async def test_ten_fields_with_bad_input_write_ten_audit_rows(harness: ApiHarness) -> None:
     patient = (await _people(harness))["patient"]
     fields = " ".join(f'p{number}: recording(id: "nonsense") {{ id }}' for number in range(10))
     answer = await patient.send(
@@ -342,7 +340,7 @@ async def test_fields_behind_fragments_and_aliases_are_authorized_before_their_i
     ]
 
 
-async def test_open_field_with_bad_input_is_told_what_is_wrong_without_a_token(harness: ApiHarness) -> None:
+async def test_public_field_reports_bad_input_without_a_token(harness: ApiHarness) -> None:
     answer = await harness.stranger().send('{ consentText(language: "XX") { text } }')
     assert answer.error.code == "GRAPHQL_VALIDATION_FAILED"
 

@@ -79,7 +79,7 @@ def _let_it_notice(base: str) -> None:
         HANDSHAKE + b"\r\n" + b"\x83\x00\xff",
     ],
 )
-def test_client_that_hangs_up_is_no_error(
+def test_client_disconnect_logs_no_error(
     base: str, said: bytes, is_reset: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     connection = _connected(base)
@@ -90,7 +90,7 @@ def test_client_that_hangs_up_is_no_error(
     assert _errors(caplog) == []
 
 
-def test_client_that_hangs_up_amid_a_long_answer_is_no_error(
+def test_client_disconnect_during_a_long_answer_logs_no_error(
     base: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     connection = _connected(base)
@@ -115,7 +115,7 @@ ROUTES = [
 @pytest.mark.anyio
 @pytest.mark.parametrize(("method", "path"), ROUTES)
 @pytest.mark.parametrize("parts", [[], [b"{"]])
-async def test_client_that_hangs_up_amid_a_request_is_no_error_on_any_route(
+async def test_client_disconnect_during_a_request_logs_no_error_on_any_route(
     harness: ApiHarness, method: str, path: str, parts: list[bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
     arriving: list[dict[str, Any]] = [
@@ -163,7 +163,7 @@ async def test_client_that_hangs_up_amid_a_request_is_no_error_on_any_route(
         "//example.org/graphql/",
     ],
 )
-async def test_address_with_a_slash_at_its_end_is_404_and_never_a_redirect(
+async def test_path_with_a_trailing_slash_is_404_without_a_redirect(
     harness: ApiHarness, method: str, path: str
 ) -> None:
     answer = await harness.http.request(method, f"http://api.test{path}", follow_redirects=False)

@@ -31,7 +31,7 @@ async def _invited(case: Case) -> str:
 
 
 @pytest.mark.parametrize("kind", ["DOCTOR", "PATIENT"])
-async def test_ones_own_consent_is_self(case: Case, kind: str) -> None:
+async def test_own_consent_has_the_source_self(case: Case, kind: str) -> None:
     person = case.doctor if kind == "DOCTOR" else case.patient
     given = await _give(person, case.participant(kind))
     assert (given["decision"], given["source"]) == ("GIVEN", "SELF")
@@ -42,7 +42,7 @@ async def test_ones_own_consent_is_self(case: Case, kind: str) -> None:
     assert given["textLanguage"] == "en"
 
 
-async def test_consent_to_the_spanish_words_is_to_those(case: Case) -> None:
+async def test_consent_to_the_spanish_text_stores_that_text(case: Case) -> None:
     text = consent_texts()[documents.SHOWN["textVersion"], "es"]
     given = await _give(
         case.patient, case.participant("PATIENT"), language="ES", textSha256=text.sha256.upper()
@@ -51,7 +51,7 @@ async def test_consent_to_the_spanish_words_is_to_those(case: Case) -> None:
 
 
 @pytest.mark.parametrize("whose", ["patient", "guest"])
-async def test_what_the_doctor_says_of_others_is_attested(case: Case, whose: str) -> None:
+async def test_consent_recorded_by_the_doctor_for_others_is_attested(case: Case, whose: str) -> None:
     participant = case.participant("PATIENT") if whose == "patient" else await _invited(case)
     given = await _give(case.doctor, participant, representative=PARENT)
     assert given["source"] == "ATTESTED"
@@ -59,7 +59,7 @@ async def test_what_the_doctor_says_of_others_is_attested(case: Case, whose: str
     assert given["representative"] == PARENT
 
 
-async def test_representative_is_named_without_the_spaces_around(case: Case) -> None:
+async def test_name_of_a_representative_is_stored_without_surrounding_spaces(case: Case) -> None:
     given = await _give(
         case.patient, case.participant("PATIENT"), representative=PARENT | {"name": "  Rosa Quispe "}
     )
@@ -67,7 +67,7 @@ async def test_representative_is_named_without_the_spaces_around(case: Case) -> 
 
 
 @pytest.mark.parametrize("name", ["", "   ", "x" * 201])
-async def test_representative_without_a_name_or_with_too_long_a_one_is_refused(case: Case, name: str) -> None:
+async def test_representative_with_an_empty_or_too_long_name_is_refused(case: Case, name: str) -> None:
     representative = PARENT | {"name": name}
     participant = case.participant("PATIENT")
     bad = ("INVALID_INPUT", "bad_representative")
@@ -76,7 +76,7 @@ async def test_representative_without_a_name_or_with_too_long_a_one_is_refused(c
     assert await case.patient.refused(documents.WITHDRAW_CONSENT, **variables) == bad
 
 
-async def test_representative_named_with_a_nul_is_refused(case: Case) -> None:
+async def test_representative_name_with_a_nul_is_refused(case: Case) -> None:
     refused = await _refused(
         case.patient, case.participant("PATIENT"), representative=PARENT | {"name": "Rosa\0"}
     )
@@ -93,12 +93,12 @@ async def test_representative_named_with_a_nul_is_refused(case: Case) -> None:
         ({"language": "ES"}, "consent_text_differs"),
     ],
 )
-async def test_consent_to_other_words_is_refused(case: Case, given: dict[str, str], reason: str) -> None:
+async def test_consent_to_another_text_is_refused(case: Case, given: dict[str, str], reason: str) -> None:
     refused = await _refused(case.patient, case.participant("PATIENT"), **given)
     assert refused == ("INVALID_INPUT", reason)
 
 
-async def test_patient_cannot_speak_for_the_doctor_or_a_guest(harness: ApiHarness, case: Case) -> None:
+async def test_patient_cannot_consent_for_the_doctor_or_a_guest(harness: ApiHarness, case: Case) -> None:
     for participant in (case.participant("DOCTOR"), await _invited(case)):
         answer = await case.patient.send(documents.RECORD_CONSENT, consent=consent_input(participant))
         assert (answer.error.code, answer.error.reason) == ("FORBIDDEN", "not_permitted")
@@ -107,7 +107,7 @@ async def test_patient_cannot_speak_for_the_doctor_or_a_guest(harness: ApiHarnes
 
 
 @pytest.mark.parametrize("document", [documents.RECORD_CONSENT, documents.WITHDRAW_CONSENT])
-async def test_participants_of_others_are_not_found(
+async def test_participants_of_other_consultations_are_not_found(
     harness: ApiHarness, case: Case, other_doctor: Person, document: str
 ) -> None:
     for person in (other_doctor, (await harness.case()).patient):
@@ -121,7 +121,7 @@ async def test_participants_of_others_are_not_found(
     )
 
 
-async def test_withdrawal_is_a_word_of_its_own_and_again_changes_nothing(case: Case) -> None:
+async def test_withdrawal_is_a_separate_statement_and_a_repeated_one_changes_nothing(case: Case) -> None:
     participant = case.participant("PATIENT")
     given = await _give(case.patient, participant)
     first, second = await _withdraw(case.patient, participant), await _withdraw(case.patient, participant)
@@ -138,7 +138,7 @@ async def test_withdrawal_without_any_consent_is_a_conflict(case: Case) -> None:
     assert refused == ("CONFLICT", "no_consent_to_withdraw")
 
 
-async def test_who_withdrew_in_person_is_not_attested_back_in(case: Case) -> None:
+async def test_doctor_cannot_attest_a_consent_that_the_participant_withdrew(case: Case) -> None:
     participant = case.participant("PATIENT")
     await _give(case.patient, participant)
     await _withdraw(case.patient, participant)
@@ -146,7 +146,7 @@ async def test_who_withdrew_in_person_is_not_attested_back_in(case: Case) -> Non
     assert (await _give(case.patient, participant))["decision"] == "GIVEN"
 
 
-async def test_what_the_doctor_withdrew_for_the_patient_the_doctor_may_attest_again(case: Case) -> None:
+async def test_doctor_may_attest_a_consent_again_that_the_doctor_withdrew(case: Case) -> None:
     participant = case.participant("PATIENT")
     await _give(case.doctor, participant)
     withdrawn = await _withdraw(case.doctor, participant)

@@ -20,7 +20,7 @@ def unlike_request(body: Any) -> Any:
     return body
 
 
-async def test_register_makes_a_consultation_with_doctor_and_patient(harness: ApiHarness) -> None:
+async def test_registration_creates_a_consultation_with_doctor_and_patient(harness: ApiHarness) -> None:
     doctor, wanted = await harness.clinician(), consultation_input(sensitivity="PSYCHOTHERAPY")
     made = await doctor.ask(documents.REGISTER, consultation=wanted)
     assert made["externalId"] == wanted["externalId"]
@@ -34,7 +34,7 @@ async def test_register_makes_a_consultation_with_doctor_and_patient(harness: Ap
     ]
 
 
-async def test_register_again_returns_the_first_with_all_that_came_to_it(case: Case) -> None:
+async def test_repeated_registration_returns_the_existing_consultation(case: Case) -> None:
     await case.consent()
     again = await case.doctor.ask(documents.REGISTER, consultation=case.registration)
     assert again["id"] == case.id
@@ -42,7 +42,7 @@ async def test_register_again_returns_the_first_with_all_that_came_to_it(case: C
     assert all(one["hasConsented"] for one in again["participants"])
 
 
-async def test_register_of_the_same_twice_at_once_makes_one(harness: ApiHarness) -> None:
+async def test_concurrent_registrations_create_one_consultation(harness: ApiHarness) -> None:
     doctor, wanted = await harness.clinician(), consultation_input()
     made = await asyncio.gather(
         *(doctor.ask(documents.REGISTER, consultation=wanted) for _ in range(4)),
@@ -61,14 +61,16 @@ async def test_register_of_the_same_twice_at_once_makes_one(harness: ApiHarness)
     ],
     ids=lambda changed: next(iter(changed)),
 )
-async def test_register_with_other_data_is_a_conflict(harness: ApiHarness, changed: dict[str, str]) -> None:
+async def test_registration_with_other_data_is_a_conflict(
+    harness: ApiHarness, changed: dict[str, str]
+) -> None:
     doctor, wanted = await harness.clinician(), consultation_input()
     await doctor.ask(documents.REGISTER, consultation=wanted)
     refused = await doctor.refused(documents.REGISTER, consultation=wanted | changed)
     assert refused == ("CONFLICT", "external_id_taken")
 
 
-async def test_register_with_another_doctors_external_id_is_a_conflict_that_shows_nothing(
+async def test_registration_with_another_doctors_external_id_is_a_conflict_that_reveals_nothing(
     harness: ApiHarness, case: Case, other_doctor: Person
 ) -> None:
     wanted = consultation_input(externalId=case.consultation["externalId"])
@@ -80,13 +82,15 @@ async def test_register_with_another_doctors_external_id_is_a_conflict_that_show
     assert row["reason"] == "external_id_taken"
 
 
-async def test_register_for_another_doctor_is_forbidden(harness: ApiHarness, other_doctor: Person) -> None:
+async def test_registration_for_another_doctor_is_forbidden(
+    harness: ApiHarness, other_doctor: Person
+) -> None:
     doctor = await harness.clinician()
     wanted = consultation_input(doctorId=str(other_doctor.user_id))
     assert await doctor.refused(documents.REGISTER, consultation=wanted) == ("FORBIDDEN", "not_permitted")
 
 
-async def test_register_for_oneself_by_id_is_fine(harness: ApiHarness) -> None:
+async def test_registration_with_the_callers_own_doctor_id_is_accepted(harness: ApiHarness) -> None:
     doctor = await harness.clinician()
     wanted = consultation_input(doctorId=str(doctor.user_id))
     assert (await doctor.ask(documents.REGISTER, consultation=wanted))["doctorId"] == str(doctor.user_id)
@@ -111,14 +115,14 @@ async def test_register_for_oneself_by_id_is_fine(harness: ApiHarness) -> None:
         ({"sensitivity": "SECRET"}, ("BAD_USER_INPUT", "bad_variable")),
     ],
 )
-async def test_register_refuses_bad_data(
+async def test_registration_with_bad_data_is_refused(
     harness: ApiHarness, given: dict[str, str], refusal: tuple[str, str]
 ) -> None:
     doctor = await harness.clinician()
     assert await doctor.refused(documents.REGISTER, consultation=consultation_input(**given)) == refusal
 
 
-async def test_register_refuses_another_login_for_a_known_patient(harness: ApiHarness) -> None:
+async def test_registration_with_another_login_for_a_known_patient_is_refused(harness: ApiHarness) -> None:
     doctor, known = await harness.clinician(), f"mrn-{uuid4()}"
     first, second = await harness.user(), await harness.user()
     await doctor.ask(
@@ -133,14 +137,14 @@ async def test_register_refuses_another_login_for_a_known_patient(harness: ApiHa
         assert refused == ("CONFLICT", "patient_user_differs")
 
 
-async def test_consultation_is_found_by_either_id_by_doctor_and_patient(case: Case) -> None:
+async def test_doctor_and_patient_find_the_consultation_by_either_id(case: Case) -> None:
     for person in (case.doctor, case.patient):
         by_id = await person.ask(documents.CONSULTATION, id=case.id)
         by_external_id = await person.ask(documents.CONSULTATION, externalId=case.consultation["externalId"])
         assert by_id == by_external_id == {**case.consultation}
 
 
-async def test_consultation_shows_every_word_of_consent_oldest_first(case: Case) -> None:
+async def test_consultation_lists_all_statements_of_consent_oldest_first(case: Case) -> None:
     await case.consent()
     await case.patient.ask(documents.WITHDRAW_CONSENT, participantId=case.participant("PATIENT"))
     found = await case.doctor.ask(documents.CONSULTATION, id=case.id)
@@ -151,7 +155,7 @@ async def test_consultation_shows_every_word_of_consent_oldest_first(case: Case)
     }
 
 
-async def test_consultation_needs_just_one_of_both_ids(case: Case) -> None:
+async def test_consultation_needs_exactly_one_of_both_ids(case: Case) -> None:
     both = {"id": case.id, "externalId": case.consultation["externalId"]}
     for variables in ({}, both, {"id": None, "externalId": None}):
         refused = await case.doctor.refused(documents.CONSULTATION, **variables)
@@ -163,13 +167,15 @@ async def test_consultation_with_a_malformed_id_is_invalid(case: Case) -> None:
 
 
 @pytest.mark.parametrize("text", ["nul\0", "\U0001f600", "'; drop table x; --", "x" * 5000])
-async def test_consultation_by_an_odd_external_id_is_not_an_error_of_ours(case: Case, text: str) -> None:
+async def test_consultation_with_an_unusual_external_id_causes_no_internal_error(
+    case: Case, text: str
+) -> None:
     code, _ = await case.doctor.refused(documents.CONSULTATION, externalId=text)
     assert code in ("NOT_FOUND", "INVALID_INPUT")
 
 
 @pytest.mark.parametrize("by", ["id", "externalId"])
-async def test_hidden_consultation_is_told_as_absent_and_audited_apart(
+async def test_hidden_consultation_is_answered_as_absent_and_audited_as_denied(
     harness: ApiHarness, case: Case, other_doctor: Person, by: str
 ) -> None:
     hidden = await other_doctor.send(documents.CONSULTATION, **{by: case.consultation[by]})
@@ -192,7 +198,7 @@ async def test_another_patient_does_not_find_the_consultation(harness: ApiHarnes
 
 
 @pytest.mark.parametrize("language", ["ES", "MIXED", None])
-async def test_language_of_a_consultation_is_kept_as_it_was_given(
+async def test_language_of_a_consultation_is_stored_as_given(
     harness: ApiHarness, doctor: Person, language: str | None
 ) -> None:
     case = await harness.case(doctor, language=language)

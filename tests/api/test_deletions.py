@@ -33,7 +33,7 @@ async def status_of(harness: ApiHarness, recording: UUID) -> str:
     return str(row["status"])
 
 
-async def test_doctor_deletes_and_the_grace_period_runs(
+async def test_deletion_by_the_doctor_starts_the_grace_period(
     harness: ApiHarness, doctor: Person, recording: UUID
 ) -> None:
     asked = await delete(doctor, recording)
@@ -48,12 +48,12 @@ async def test_doctor_deletes_and_the_grace_period_runs(
     assert await status_of(harness, recording) == "READY"
 
 
-async def test_deleting_again_is_the_same_deletion(doctor: Person, recording: UUID) -> None:
+async def test_repeated_deletion_returns_the_same_deletion(doctor: Person, recording: UUID) -> None:
     first = await delete(doctor, recording)
     assert await delete(doctor, recording, "OTHER") == first
 
 
-async def test_deletion_can_be_undone_and_asked_for_again(
+async def test_deletion_can_be_undone_and_requested_again(
     harness: ApiHarness, doctor: Person, recording: UUID
 ) -> None:
     await delete(doctor, recording)
@@ -66,7 +66,7 @@ async def test_deletion_can_be_undone_and_asked_for_again(
     assert (await delete(doctor, recording))["status"] == "REQUESTED"
 
 
-async def test_nobody_downloads_what_is_being_deleted(
+async def test_recording_with_a_requested_deletion_has_no_download(
     harness: ApiHarness, doctor: Person, recording: UUID
 ) -> None:
     await delete(doctor, recording)
@@ -76,7 +76,7 @@ async def test_nobody_downloads_what_is_being_deleted(
     assert (row["outcome"], row["reason"]) == ("FAILED", "recording_being_deleted")
 
 
-async def test_after_the_grace_period_it_is_gone_and_cannot_be_undone(
+async def test_deletion_cannot_be_undone_after_the_grace_period(
     harness: ApiHarness, doctor: Person, recording: UUID
 ) -> None:
     await destroyed(harness, recording)
@@ -96,14 +96,14 @@ async def test_after_the_grace_period_it_is_gone_and_cannot_be_undone(
     ) == ("CONFLICT", "recording_deleted")
 
 
-async def test_compliance_deletes_any_recording_and_undoes(
+async def test_compliance_deletes_any_recording_and_undoes_the_deletion(
     harness: ApiHarness, officer: Person, recording: UUID
 ) -> None:
     assert (await delete(officer, recording))["requestedBy"] == str(officer.user_id)
     assert (await officer.ask(documents.UNDO_DELETION, recordingId=str(recording)))["status"] == "UNDONE"
 
 
-async def test_nobody_else_deletes_and_cannot_tell_whether_it_exists(
+async def test_other_callers_cannot_delete_and_get_the_answer_for_an_absent_recording(
     harness: ApiHarness, other_doctor: Person, recording: UUID
 ) -> None:
     for document in (documents.DELETE_RECORDING, documents.UNDO_DELETION):
@@ -146,7 +146,7 @@ async def test_law_7_held_recording_is_not_deleted(
     assert (await doctor.ask(documents.UNDO_DELETION, recordingId=str(recording)))["status"] == "UNDONE"
 
 
-async def test_certificate_is_for_its_doctor_and_compliance_and_verifies(
+async def test_doctor_and_compliance_read_a_certificate_that_verifies(
     harness: ApiHarness, doctor: Person, other_doctor: Person, officer: Person, recording: UUID
 ) -> None:
     await destroyed(harness, recording)
@@ -172,7 +172,7 @@ def _seed(harness: ApiHarness) -> str:
     return harness.worker_settings.certificate_signing_key.get_secret_value()
 
 
-async def test_deletions_are_listed_to_whom_they_concern(
+async def test_doctor_lists_their_own_deletions_and_compliance_lists_all(
     harness: ApiHarness, doctor: Person, other_doctor: Person, officer: Person, recording: UUID
 ) -> None:
     asked = await delete(doctor, recording)
@@ -195,7 +195,7 @@ async def test_failing_deletion_is_shown_with_its_reason(
     assert failing["error"] == "ledger_entry_foreign"
 
 
-async def test_pages_of_deletions_follow_each_other(harness: ApiHarness, case: Case, doctor: Person) -> None:
+async def test_pages_of_deletions_are_consecutive(harness: ApiHarness, case: Case, doctor: Person) -> None:
     asked = [(await delete(doctor, await harness.recording(case)))["id"] for _ in range(5)]
     seen: list[str] = []
     after = None
@@ -208,7 +208,7 @@ async def test_pages_of_deletions_follow_each_other(harness: ApiHarness, case: C
     assert seen == asked[::-1]
 
 
-async def test_reason_is_of_the_list(doctor: Person, recording: UUID) -> None:
+async def test_unknown_deletion_reason_is_refused(doctor: Person, recording: UUID) -> None:
     answer = await doctor.send(documents.DELETE_RECORDING, id=str(recording), reason="Paula asked me")
     assert answer.error.code == "BAD_USER_INPUT"
     assert "Paula" not in json.dumps(answer.body)

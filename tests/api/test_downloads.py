@@ -23,7 +23,7 @@ def _asked(recording: object, purpose: str = "TREATMENT") -> dict[str, str]:
     return {"recordingId": str(recording), "purposeOfUse": purpose}
 
 
-async def test_url_downloads_the_very_bytes_as_a_file(harness: ApiHarness, case: Case) -> None:
+async def test_url_downloads_the_exact_bytes_as_a_file(harness: ApiHarness, case: Case) -> None:
     content = os.urandom(300_000)
     recording = await harness.recording(case, content=content)
     issued = await case.doctor.ask(documents.ISSUE_URL, **_asked(recording))
@@ -38,7 +38,7 @@ async def test_url_downloads_the_very_bytes_as_a_file(harness: ApiHarness, case:
     assert parse_qs(urlsplit(issued["url"]).query)["X-Amz-Expires"] == ["300"]
 
 
-async def test_url_lives_as_long_as_is_set(harness: ApiHarness, case: Case) -> None:
+async def test_url_is_valid_for_the_configured_time(harness: ApiHarness, case: Case) -> None:
     recording = await harness.recording(case)
     async with harness.another_api(url_lifetime_seconds=900) as http:
         doctor = Person(http, case.doctor.user_id, case.doctor.session_id, case.doctor.token)
@@ -56,7 +56,7 @@ async def test_purpose_of_use_is_in_the_audit_row(harness: ApiHarness, case: Cas
     assert (row["action"], row["outcome"], row["purpose"]) == ("recording.issue_url", "ALLOWED", purpose)
 
 
-async def test_url_without_a_purpose_we_know_is_refused(harness: ApiHarness, case: Case) -> None:
+async def test_url_with_an_unknown_purpose_is_refused(harness: ApiHarness, case: Case) -> None:
     recording = await harness.recording(case)
     code, _ = await case.doctor.refused(documents.ISSUE_URL, **_asked(recording, "CURIOSITY"))
     assert code == "BAD_USER_INPUT"
@@ -72,7 +72,7 @@ async def test_url_without_a_purpose_we_know_is_refused(harness: ApiHarness, cas
         ("DELETED", "recording_deleted"),
     ],
 )
-async def test_url_of_what_is_not_ready_is_a_conflict_that_says_why_and_is_audited(
+async def test_url_of_a_recording_that_is_not_ready_is_an_audited_conflict_with_the_reason(
     harness: ApiHarness, case: Case, status: str, reason: str
 ) -> None:
     recording = await harness.recording(case, status)
@@ -90,7 +90,9 @@ async def test_url_of_an_unknown_recording_is_not_found(other_doctor: Person) ->
     )
 
 
-async def test_stale_totp_code_is_refused_and_a_younger_one_not(harness: ApiHarness, case: Case) -> None:
+async def test_old_totp_authentication_is_refused_and_a_recent_one_accepted(
+    harness: ApiHarness, case: Case
+) -> None:
     recording = await harness.recording(case)
     now = time.time()
     stale = await harness.with_session(case.doctor, totp_at=now - TOTP_MAX_AGE - 60)
@@ -112,7 +114,7 @@ async def test_session_without_a_totp_time_gets_no_url(harness: ApiHarness, case
     assert await person.refused(documents.ISSUE_URL, **_asked(recording)) == ("FORBIDDEN", "totp_stale")
 
 
-async def test_urls_past_the_quota_are_refused_and_audited(harness: ApiHarness, case: Case) -> None:
+async def test_urls_beyond_the_quota_are_refused_and_audited(harness: ApiHarness, case: Case) -> None:
     recording = await harness.recording(case)
     await harness.spend(case.doctor, "urls", 59)
     assert (await case.doctor.ask(documents.ISSUE_URL, **_asked(recording)))["url"]
@@ -128,7 +130,7 @@ async def test_urls_past_the_quota_are_refused_and_audited(harness: ApiHarness, 
     assert looked == ("RATE_LIMITED", "quota_urls")
 
 
-async def test_looks_that_find_nothing_use_the_quota_too(harness: ApiHarness, other_doctor: Person) -> None:
+async def test_requests_that_find_nothing_use_the_quota(harness: ApiHarness, other_doctor: Person) -> None:
     await harness.spend(other_doctor, "urls", 59)
     refusals = [await other_doctor.refused(documents.ISSUE_URL, **_asked(uuid4())) for _ in range(2)]
     assert [code for code, _ in refusals] == ["NOT_FOUND", "RATE_LIMITED"]

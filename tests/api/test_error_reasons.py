@@ -246,7 +246,7 @@ def test_every_error_of_a_transcription_is_registered_as_one() -> None:
         assert unregistered == transcription_error_text("internal_error", language)
 
 
-def test_message_for_operators_has_the_text_and_the_operators_own_remedy() -> None:
+def test_message_for_operators_has_the_text_and_the_remedy_for_operators() -> None:
     message = operator_message("storage_clock")
     assert message.startswith(REASONS["storage_clock"].text["en"])
     assert message.endswith(REASONS["storage_clock"].operator_remedy["en"])

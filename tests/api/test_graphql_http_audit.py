@@ -56,13 +56,13 @@ def test_graphql_over_http_has_no_errors_and_no_warnings(audit_script: Path, gra
     assert all("GET" in line for line in notices), notices
 
 
-def test_audit_fails_where_it_is_not_graphql(audit_script: Path, graphql_url: str) -> None:
+def test_audit_of_a_server_without_graphql_fails(audit_script: Path, graphql_url: str) -> None:
     done = _audit(audit_script, graphql_url.replace("/graphql", "/other"))
     assert done.returncode == 1
 
 
 @pytest.mark.anyio
-async def test_real_application_has_no_errors_and_no_warnings_either(
+async def test_real_application_has_no_errors_and_no_warnings(
     audit_script: Path, harness: ApiHarness
 ) -> None:
     done = await asyncio.to_thread(_audit, audit_script, f"{harness.api_url}/graphql")

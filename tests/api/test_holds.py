@@ -18,7 +18,7 @@ SINCE, UNTIL = "2026-01-01T00:00:00Z", "2027-01-01T00:00:00Z"
 HOLDS = "select id from resguardo.legal_holds where placed_by = %s"
 
 
-async def test_hold_on_a_patient_tells_what_it_covers_and_is_audited_with_the_patient(
+async def test_hold_on_a_patient_counts_its_recordings_and_is_audited_with_the_patient(
     harness: ApiHarness, case: Case, officer: Person
 ) -> None:
     for _ in range(2):
@@ -38,7 +38,7 @@ async def test_hold_on_a_patient_tells_what_it_covers_and_is_audited_with_the_pa
     assert "Doe" not in str(row)
 
 
-async def test_hold_on_a_consultation_covers_it_alone_and_is_audited_with_its_patient(
+async def test_hold_on_a_consultation_covers_only_its_recordings_and_is_audited_with_its_patient(
     harness: ApiHarness, case: Case, officer: Person
 ) -> None:
     await harness.recording(case)
@@ -48,7 +48,9 @@ async def test_hold_on_a_consultation_covers_it_alone_and_is_audited_with_its_pa
     assert (row["patient_ids"], row["consultation_ids"]) == ([UUID(case.patient_id)], [UUID(case.id)])
 
 
-async def test_hold_on_a_range_covers_what_was_recorded_in_it(harness: ApiHarness, officer: Person) -> None:
+async def test_hold_on_a_range_covers_the_recordings_in_the_range(
+    harness: ApiHarness, officer: Person
+) -> None:
     recording = await harness.recording(await harness.case(scheduledAt="1980-01-01T09:00:00Z"))
     (row,) = await harness.rows("select created_at from resguardo.recordings where id = %s", recording)
     at = row["created_at"].isoformat()
@@ -67,7 +69,7 @@ async def test_hold_on_a_range_covers_what_was_recorded_in_it(harness: ApiHarnes
     )  # The hold covered every recording
 
 
-async def test_hold_counts_what_is_being_destroyed_already(
+async def test_hold_counts_recordings_in_destruction(
     harness: ApiHarness, case: Case, officer: Person
 ) -> None:
     recording = await harness.recording(case)
@@ -104,14 +106,16 @@ async def test_hold_counts_what_is_being_destroyed_already(
         ({"patientId": str(uuid4()), "custodian": "c\0"}, "bad_text"),
     ],
 )
-async def test_hold_on_nothing_is_refused(
+async def test_invalid_hold_is_refused(
     harness: ApiHarness, officer: Person, scope: dict[str, object], reason: str
 ) -> None:
     assert await officer.refused(PLACE_HOLD, hold=hold_input(**scope)) == ("INVALID_INPUT", reason)
     assert await harness.rows(HOLDS, officer.user_id) == []
 
 
-async def test_hold_on_who_is_unknown_is_not_found_and_audited(harness: ApiHarness, officer: Person) -> None:
+async def test_hold_on_an_unknown_patient_is_not_found_and_audited(
+    harness: ApiHarness, officer: Person
+) -> None:
     for scope, reason in (
         ("consultationId", "consultation_not_found"),
         ("patientId", "patient_not_found"),
@@ -124,7 +128,7 @@ async def test_hold_on_who_is_unknown_is_not_found_and_audited(harness: ApiHarne
     assert await harness.rows(HOLDS, officer.user_id) == []
 
 
-async def test_equal_hold_of_the_same_person_is_placed_once_and_of_another_twice(
+async def test_equal_holds_are_placed_once_per_officer(
     harness: ApiHarness, case: Case, officer: Person
 ) -> None:
     wanted = hold_input(patientId=case.patient_id)
@@ -139,9 +143,7 @@ async def test_equal_hold_of_the_same_person_is_placed_once_and_of_another_twice
     assert len(await harness.rows(HOLDS, officer.user_id)) == 2
 
 
-async def test_hold_is_released_by_somebody_else_alone(
-    harness: ApiHarness, case: Case, officer: Person
-) -> None:
+async def test_only_another_officer_releases_a_hold(harness: ApiHarness, case: Case, officer: Person) -> None:
     hold = (await officer.ask(PLACE_HOLD, hold=hold_input(patientId=case.patient_id)))["hold"]
     refused = await officer.send(RELEASE_HOLD, holdId=hold["id"])
     assert (refused.error.code, refused.error.reason) == ("CONFLICT", "own_hold")
@@ -164,7 +166,7 @@ async def test_hold_is_released_by_somebody_else_alone(
     assert await officer.refused(RELEASE_HOLD, holdId=hold["id"]) == ("CONFLICT", "own_hold")
 
 
-async def test_release_of_a_consultations_hold_names_its_patient(
+async def test_audit_row_of_the_release_of_a_consultations_hold_names_its_patient(
     harness: ApiHarness, case: Case, officer: Person
 ) -> None:
     hold = (await officer.ask(PLACE_HOLD, hold=hold_input(consultationId=case.id)))["hold"]
@@ -175,7 +177,7 @@ async def test_release_of_a_consultations_hold_names_its_patient(
         assert (row["patient_ids"], row["consultation_ids"]) == ([UUID(case.patient_id)], [UUID(case.id)])
 
 
-async def test_of_two_who_release_at_once_one_did(harness: ApiHarness, case: Case) -> None:
+async def test_only_one_of_two_concurrent_releases_succeeds(harness: ApiHarness, case: Case) -> None:
     hold = str(await held(harness, case))
     people = [await harness.staff("compliance") for _ in range(4)]
     answers = await asyncio.gather(*(person.send(RELEASE_HOLD, holdId=hold) for person in people))
@@ -183,7 +185,7 @@ async def test_of_two_who_release_at_once_one_did(harness: ApiHarness, case: Cas
     assert refused == ["hold_released"] * 3
 
 
-async def test_release_of_what_is_no_hold_is_not_found_and_audited(
+async def test_release_of_an_unknown_hold_is_not_found_and_audited(
     harness: ApiHarness, officer: Person
 ) -> None:
     unknown = uuid4()
@@ -194,7 +196,7 @@ async def test_release_of_what_is_no_hold_is_not_found_and_audited(
     assert await officer.refused(RELEASE_HOLD, holdId="7") == ("INVALID_INPUT", "bad_id")
 
 
-async def test_holds_are_listed_newest_first_in_pages_and_the_look_is_audited(
+async def test_holds_are_listed_newest_first_in_pages_and_the_read_is_audited(
     harness: ApiHarness, case: Case, officer: Person
 ) -> None:
     ids = [str(await held(harness, case)) for _ in range(3)]
@@ -222,12 +224,12 @@ async def test_bad_pages_are_refused(officer: Person) -> None:
     assert await officer.refused(LEGAL_HOLDS, after="x") == ("INVALID_INPUT", "bad_cursor")
 
 
-async def test_a_page_counts_against_the_quota(harness: ApiHarness, officer: Person) -> None:
+async def test_page_of_holds_counts_against_the_quota(harness: ApiHarness, officer: Person) -> None:
     await harness.spend(officer, "pages", 10_000)
     assert await officer.refused(LEGAL_HOLDS) == ("RATE_LIMITED", "quota_pages")
 
 
-async def test_hold_waits_for_what_begins_to_be_destroyed_and_keeps_it_waiting(
+async def test_hold_and_the_start_of_a_destruction_wait_for_each_other(
     harness: ApiHarness, case: Case, officer: Person
 ) -> None:
     """Tests law 7: the start of each destruction takes a shared lock, and the placing of a legal hold takes the
@@ -242,7 +244,7 @@ async def test_hold_waits_for_what_begins_to_be_destroyed_and_keeps_it_waiting(
     assert (await placing)["hold"]["isActive"]
 
 
-async def test_placing_and_releasing_each_queue_the_protection_and_it_runs(
+async def test_placing_and_releasing_a_hold_each_queue_the_protection_job(
     harness: ApiHarness, case: Case, officer: Person
 ) -> None:
     queued = (
@@ -258,9 +260,7 @@ async def test_placing_and_releasing_each_queue_the_protection_and_it_runs(
     assert {row["status"] for row in await harness.rows(queued, hold)} <= {"succeeded"}
 
 
-async def test_doctor_and_patient_see_nothing_of_a_hold(
-    harness: ApiHarness, case: Case, officer: Person
-) -> None:
+async def test_doctor_and_patient_cannot_see_a_hold(harness: ApiHarness, case: Case, officer: Person) -> None:
     await officer.ask(PLACE_HOLD, hold=hold_input(consultationId=case.id))
     for person in (case.doctor, case.patient):
         assert (await person.refused(LEGAL_HOLDS))[0] == "FORBIDDEN"

@@ -44,7 +44,7 @@ def _code(answer: httpx.Response) -> Any:
     return _error(answer)["extensions"]["code"]
 
 
-def test_answer_carries_security_headers_and_no_store(client: httpx.Client) -> None:
+def test_answer_has_security_headers_and_is_not_cached(client: httpx.Client) -> None:
     answer = client.post("/graphql", json={"query": "{ hello }"})
     assert answer.json() == {"data": {"hello": "hello world"}}
     assert answer.headers["content-type"] == "application/json; charset=utf-8"
@@ -56,13 +56,13 @@ def test_answer_carries_security_headers_and_no_store(client: httpx.Client) -> N
     assert "server" not in answer.headers
 
 
-def test_transport_security_is_left_out_in_development(development: str) -> None:
+def test_development_sends_no_strict_transport_security(development: str) -> None:
     answer = httpx.post(f"{development}/graphql", json={"query": "{ hello }"})
     assert answer.status_code == 200
     assert "strict-transport-security" not in answer.headers
 
 
-def test_request_id_is_ours_whatever_was_sent(client: httpx.Client) -> None:
+def test_request_id_of_the_client_is_ignored(client: httpx.Client) -> None:
     ids = {
         client.post("/graphql", json={"query": "{ hello }"}, headers={"X-Request-Id": "mine"}).headers[
             "x-request-id"
@@ -74,7 +74,7 @@ def test_request_id_is_ours_whatever_was_sent(client: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS", "QUERY"])
-def test_any_method_but_post_is_405_with_allow(client: httpx.Client, method: str) -> None:
+def test_other_methods_than_post_are_405_with_allow(client: httpx.Client, method: str) -> None:
     answer = client.request(method, "/graphql", params={"query": "{ hello }"})
     assert answer.status_code == 405
     assert answer.headers["allow"] == "POST"
@@ -82,7 +82,7 @@ def test_any_method_but_post_is_405_with_allow(client: httpx.Client, method: str
         assert _code(answer) == "METHOD_NOT_ALLOWED"
 
 
-def test_graphiql_is_served_to_browsers_in_development_only(development: str, client: httpx.Client) -> None:
+def test_only_development_serves_graphiql_to_browsers(development: str, client: httpx.Client) -> None:
     page = httpx.get(f"{development}/graphql", headers={"Accept": "text/html"})
     assert page.status_code == 200
     assert "unpkg.com" in page.headers["content-security-policy"]
@@ -141,7 +141,7 @@ def test_other_content_type_is_415(client: httpx.Client, content_type: str | Non
         b"[" * 8000 + b"]" * 8000,
     ],
 )
-def test_body_that_is_no_single_request_is_400(client: httpx.Client, body: bytes) -> None:
+def test_body_without_exactly_one_request_is_400(client: httpx.Client, body: bytes) -> None:
     answer = client.post("/graphql", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == 400
     assert _code(answer) == "BAD_REQUEST"
@@ -167,7 +167,7 @@ def test_media_type_is_negotiated(client: httpx.Client, accept: str, content_typ
 @pytest.mark.parametrize(
     "accept", ["text/html", "application/json;q=0", "application/json;charset=latin1", "garbage"]
 )
-def test_nothing_acceptable_is_406(client: httpx.Client, accept: str) -> None:
+def test_accept_header_without_a_supported_type_is_406(client: httpx.Client, accept: str) -> None:
     answer = client.post("/graphql", json={"query": "{ hello }"}, headers={"Accept": accept})
     assert answer.status_code == 406
     assert _code(answer) == "NOT_ACCEPTABLE"
@@ -184,7 +184,7 @@ def test_nothing_acceptable_is_406(client: httpx.Client, accept: str) -> None:
         ({"query": "query A { hello } query B { hello }", "operationName": "A"}, "TOO_COMPLEX"),
     ],
 )
-def test_request_error_has_no_data_and_is_400_for_graphql_json_alone(
+def test_request_error_has_no_data_and_is_400_only_for_graphql_json(
     client: httpx.Client, request_body: dict[str, str], code: str
 ) -> None:
     for accept, status in ((GRAPHQL_JSON, 400), ("application/json", 200)):
@@ -201,7 +201,7 @@ def test_field_error_is_200_with_data(client: httpx.Client) -> None:
     assert _code(answer) == "INTERNAL"
 
 
-def test_introspection_is_refused_in_production_only(client: httpx.Client, development: str) -> None:
+def test_only_production_refuses_introspection(client: httpx.Client, development: str) -> None:
     query = {"query": "{ __schema { queryType { name } } }"}
     assert "errors" in client.post("/graphql", json=query).json()
     assert "data" in httpx.post(f"{development}/graphql", json=query).json()
@@ -210,7 +210,7 @@ def test_introspection_is_refused_in_production_only(client: httpx.Client, devel
     assert "hello" in httpx.post(f"{development}/graphql", json=mistyped).text
 
 
-def test_app_error_of_the_context_is_answered_by_its_code(client: httpx.Client) -> None:
+def test_app_error_while_building_the_context_is_answered_with_its_status(client: httpx.Client) -> None:
     answer = client.post(
         "/graphql",
         json={"query": "{ hello }"},
@@ -257,7 +257,7 @@ def test_body_limit_is_exact(client: httpx.Client, size_bytes: int, status: int)
     )
 
 
-def test_endless_chunked_body_is_413_before_it_ends(base: str) -> None:
+def test_endless_chunked_body_is_413_before_its_end(base: str) -> None:
     parts = urlsplit(base)
     with socket.create_connection((parts.hostname, parts.port or 0), timeout=10) as connection:
         connection.sendall(
@@ -276,7 +276,7 @@ def test_endless_chunked_body_is_413_before_it_ends(base: str) -> None:
 
 
 @pytest.mark.anyio
-async def test_app_is_never_given_more_than_the_limit() -> None:
+async def test_application_never_receives_more_than_the_limit() -> None:
     given: list[int] = []
 
     async def greedy(scope: Any, receive: Any, send: Any) -> None:
@@ -296,7 +296,7 @@ async def test_app_is_never_given_more_than_the_limit() -> None:
 
 
 @pytest.mark.anyio
-async def test_declared_length_over_the_limit_is_413_before_anything_is_read_and_thrown_away() -> None:
+async def test_declared_length_above_the_limit_is_413_before_the_body_is_read() -> None:
     happened: list[Any] = []
 
     async def unreachable(*_: Any) -> Any:
@@ -353,13 +353,13 @@ def test_preflight_allows_the_headers_of_common_clients(
         assert answer.status_code == 200, (sent_by, answer.text)
 
 
-def test_page_may_read_the_request_id_and_when_to_try_again(client: httpx.Client) -> None:
+def test_cors_exposes_the_request_id_and_retry_after(client: httpx.Client) -> None:
     answer = client.post("/graphql", json={"query": "{ hello }"}, headers={"Origin": ORIGIN})
     exposed = answer.headers["access-control-expose-headers"].split(", ")
     assert {"X-Request-Id", "Retry-After"} <= set(exposed)
 
 
-def test_rate_limited_field_names_when_to_try_again(client: httpx.Client) -> None:
+def test_rate_limited_answer_has_retry_after(client: httpx.Client) -> None:
     for accept in ("application/json", GRAPHQL_JSON):
         answer = client.post(
             "/graphql", json={"query": '{ kinds(kind: "quota") }'}, headers={"Accept": accept}
@@ -377,7 +377,7 @@ HASH_ALONE = {
 
 @pytest.mark.parametrize("accept", ["*/*", "application/json", f"{GRAPHQL_JSON},application/json;q=0.9"])
 @pytest.mark.parametrize("query", [{}, {"query": None}, {"query": ""}])
-def test_hash_without_a_query_is_answered_as_apollo_server_answers_it(
+def test_hash_without_a_query_gets_the_answer_of_apollo_server(
     client: httpx.Client, accept: str, query: dict[str, object]
 ) -> None:
     body = {"operationName": "A", "variables": {"name": SECRET}, "extensions": HASH_ALONE} | query
@@ -402,7 +402,7 @@ def test_hash_without_a_query_is_answered_as_apollo_server_answers_it(
         assert SECRET not in each.text
 
 
-def test_query_that_also_brings_its_hash_is_run(client: httpx.Client) -> None:
+def test_query_with_its_hash_is_executed(client: httpx.Client) -> None:
     body = {"query": "{ hello }", "extensions": HASH_ALONE}
     assert client.post("/graphql", json=body).json() == {"data": {"hello": "hello world"}}
 
@@ -416,7 +416,7 @@ def test_request_without_a_query_or_a_hash_is_400(
 
 
 @pytest.mark.parametrize("query", ["{ hello }", "mutation { touch }", "query { hello }"])
-def test_operation_by_get_is_refused_with_the_remedy_and_not_run(client: httpx.Client, query: str) -> None:
+def test_operation_by_get_is_refused_with_a_remedy_and_not_executed(client: httpx.Client, query: str) -> None:
     parameters = {"query": query, "extensions": json.dumps(HASH_ALONE)}
     answer = client.get("/graphql", params=parameters, headers={"Origin": ORIGIN})
     assert (answer.status_code, _code(answer)) == (405, "METHOD_NOT_ALLOWED")
@@ -430,7 +430,7 @@ def test_get_with_unreadable_extensions_is_405(client: httpx.Client, extensions:
 
 
 @pytest.mark.anyio
-async def test_body_that_stops_coming_is_408_and_closes_the_connection() -> None:
+async def test_stalled_body_is_408_and_closes_the_connection() -> None:
     sent: list[Any] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -457,7 +457,7 @@ async def test_body_that_stops_coming_is_408_and_closes_the_connection() -> None
 
 
 @pytest.mark.anyio
-async def test_time_for_the_body_ends_with_the_body() -> None:
+async def test_time_limit_of_the_body_ends_with_the_body() -> None:
     messages = iter([{"type": "http.request", "body": b"{}", "more_body": False}])
     is_over = asyncio.Event()
 
@@ -533,7 +533,7 @@ async def test_subscription_runs_over_graphql_transport_ws(base: str) -> None:
 
 
 @pytest.mark.anyio
-async def test_limits_and_masking_hold_over_websocket(base: str) -> None:
+async def test_limits_and_masking_apply_to_websockets(base: str) -> None:
     document = "subscription { " + "".join(f"a{n}: ticks " for n in range(11)) + "}"
     refused = await _subscribe(base, document, protocol="graphql-transport-ws")
     assert refused[-1]["payload"][0]["extensions"]["code"] == "TOO_COMPLEX"
@@ -543,7 +543,7 @@ async def test_limits_and_masking_hold_over_websocket(base: str) -> None:
     assert masked[-1]["payload"][0]["extensions"]["code"] == "INTERNAL"
 
 
-def test_subscription_is_not_taken_by_post_even_as_a_stream(client: httpx.Client) -> None:
+def test_subscription_by_post_is_refused_even_as_a_stream(client: httpx.Client) -> None:
     accept = f'{GRAPHQL_JSON}, multipart/mixed;boundary="graphql";subscriptionSpec=1.0, text/event-stream'
     answer = client.post("/graphql", json={"query": "subscription { ticks }"}, headers={"Accept": accept})
     assert (answer.status_code, _code(answer)) == (400, "GRAPHQL_VALIDATION_FAILED")

@@ -101,7 +101,7 @@ async def test_recording_is_imported_from_declaration_to_ready(harness: ApiHarne
 
 
 @pytest.mark.parametrize("declared", ["1990-01-01T00:00:00Z", "2019-07-01T09:30:15.123456+02:00"])
-async def test_time_that_an_import_declares_is_when_it_began_and_leaves_its_term_alone(
+async def test_declared_time_is_the_start_and_does_not_change_the_retention_term(
     harness: ApiHarness, ready: Case, declared: str
 ) -> None:
     found = await prepared(harness, ready, recordedAt=declared)
@@ -123,21 +123,19 @@ async def test_time_that_an_import_declares_is_when_it_began_and_leaves_its_term
     assert dated["apart"] is None or dated["apart"] < timedelta(hours=1)
 
 
-async def test_import_of_another_time_is_another_import(harness: ApiHarness, ready: Case) -> None:
+async def test_import_with_another_declared_time_is_another_import(harness: ApiHarness, ready: Case) -> None:
     times = (None, "2019-07-01T09:30:00Z", "2019-07-01T11:30:00+02:00", "2019-07-01T09:31:00Z")
     ids = [(await prepared(harness, ready, recordedAt=time))["id"] for time in times]
     assert ids[1] == ids[2]
     assert len(set(ids)) == 3
 
 
-async def test_import_that_began_just_now_by_a_clock_that_is_ahead_is_taken(
-    harness: ApiHarness, ready: Case
-) -> None:
+async def test_import_that_began_slightly_in_the_future_is_accepted(harness: ApiHarness, ready: Case) -> None:
     declared = (datetime.now(UTC) + timedelta(minutes=4)).isoformat()
     assert (await prepared(harness, ready, recordedAt=declared))["recordedAt"] is not None
 
 
-async def test_law_1_upload_url_leaves_with_its_audit_row(harness: ApiHarness, ready: Case) -> None:
+async def test_law_1_upload_url_writes_an_audit_row(harness: ApiHarness, ready: Case) -> None:
     answer = await asked(harness, ready)
     found = answer.data["importRecording"]
     rows = {row["action"]: row for row in await harness.audit(answer.request_id)}
@@ -159,7 +157,9 @@ async def test_law_6_import_needs_everybodys_consent(case: Case) -> None:
     assert answer.error.extensions["missing"] == "DOCTOR, PATIENT"
 
 
-async def test_law_6_consent_withdrawn_before_the_end_ends_it(harness: ApiHarness, ready: Case) -> None:
+async def test_law_6_consent_withdrawn_before_completion_prevents_the_import(
+    harness: ApiHarness, ready: Case
+) -> None:
     found = await prepared(harness, ready)
     await upload(found)
     await ready.patient.ask(documents.WITHDRAW_CONSENT, participantId=ready.participant("PATIENT"))
@@ -167,7 +167,7 @@ async def test_law_6_consent_withdrawn_before_the_end_ends_it(harness: ApiHarnes
     assert refused == ("FORBIDDEN", "consent_missing")
 
 
-async def test_law_8_no_url_or_key_is_in_a_log_or_a_job(
+async def test_law_8_logs_and_jobs_contain_no_url_or_object_key(
     harness: ApiHarness, ready: Case, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
@@ -205,14 +205,12 @@ async def test_law_8_no_url_or_key_is_in_a_log_or_a_job(
         ({"recordedAt": _in_an_hour()}, "recorded_at_ahead"),
     ],
 )
-async def test_declaration_of_what_is_not_taken_is_refused(
-    ready: Case, given: dict[str, Any], reason: str
-) -> None:
+async def test_unsupported_declaration_is_refused(ready: Case, given: dict[str, Any], reason: str) -> None:
     refused = await ready.doctor.refused(IMPORT, **{"import": import_input(ready, **given)})
     assert refused == ("INVALID_INPUT", reason)
 
 
-async def test_hidden_consultation_is_told_as_absent(
+async def test_import_into_a_hidden_consultation_is_not_found(
     harness: ApiHarness, ready: Case, other_doctor: Person
 ) -> None:
     theirs = replace(ready, consultation={"id": str(uuid4())})
@@ -225,9 +223,7 @@ async def test_hidden_consultation_is_told_as_absent(
     assert outcomes == [["DENIED"], ["ABSENT"]]
 
 
-async def test_hidden_import_is_told_as_absent(
-    harness: ApiHarness, ready: Case, other_doctor: Person
-) -> None:
+async def test_hidden_import_is_not_found(harness: ApiHarness, ready: Case, other_doctor: Person) -> None:
     found = await arranged(harness, ready)
     hidden, absent = [await other_doctor.send(COMPLETE_IMPORT, importId=one) for one in (found, str(uuid4()))]
     assert (hidden.error.code, hidden.error.reason) == ("NOT_FOUND", "import_not_found")
@@ -237,25 +233,27 @@ async def test_hidden_import_is_told_as_absent(
     assert [str(one) for one in denied["patient_ids"]] == [ready.patient_id]
 
 
-async def test_same_import_again_while_pending_is_the_same_one(harness: ApiHarness, ready: Case) -> None:
+async def test_repeated_import_returns_the_pending_import(harness: ApiHarness, ready: Case) -> None:
     first = await prepared(harness, ready)
     assert await prepared(harness, ready) == first
     assert (await prepared(harness, ready, sha256=SHA256))["id"] != first["id"]
     assert (await prepared(harness, ready, CONTENT[1:]))["id"] != first["id"]
 
 
-async def test_imports_at_once_are_one(harness: ApiHarness, ready: Case) -> None:
+async def test_concurrent_equal_imports_create_one_import(harness: ApiHarness, ready: Case) -> None:
     both = await asyncio.gather(prepared(harness, ready), prepared(harness, ready))
     assert both[0] == both[1]
 
 
-async def test_same_import_after_it_was_completed_is_another(harness: ApiHarness, ready: Case) -> None:
+async def test_same_declaration_after_completion_creates_another_import(
+    harness: ApiHarness, ready: Case
+) -> None:
     first = await prepared(harness, ready)
     await ready.doctor.ask(COMPLETE_IMPORT, importId=first["id"])
     assert (await prepared(harness, ready))["id"] != first["id"]
 
 
-async def test_import_that_no_worker_prepares_times_out_and_is_found_again(
+async def test_import_without_a_worker_times_out_and_is_returned_by_the_next_call(
     harness: ApiHarness, ready: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(imports, "PATIENCE_SECONDS", 0.05)
@@ -270,7 +268,7 @@ async def test_import_that_no_worker_prepares_times_out_and_is_found_again(
     assert [str(row["id"]) for row in rows] == [again["id"]]
 
 
-async def test_import_counts_as_a_url(harness: ApiHarness, ready: Case) -> None:
+async def test_import_counts_against_the_quota_of_urls(harness: ApiHarness, ready: Case) -> None:
     await harness.spend(ready.doctor, "urls", 60)
     refused = await ready.doctor.refused(IMPORT, **{"import": import_input(ready)})
     assert refused == ("RATE_LIMITED", "quota_urls")
@@ -287,7 +285,7 @@ async def test_completing_twice_returns_the_same_recording(harness: ApiHarness, 
     assert (await ready.doctor.ask(COMPLETE_IMPORT, importId=str(row["id"])))["id"] == done["id"]
 
 
-async def test_completing_at_once_makes_one_recording(harness: ApiHarness, ready: Case) -> None:
+async def test_concurrent_completions_create_one_recording(harness: ApiHarness, ready: Case) -> None:
     found = await arranged(harness, ready)
     answers = await asyncio.gather(*(ready.doctor.ask(COMPLETE_IMPORT, importId=found) for _ in range(4)))
     assert len({one["id"] for one in answers}) == 1
@@ -297,20 +295,20 @@ async def test_completing_at_once_makes_one_recording(harness: ApiHarness, ready
     assert rows == [{"source": "IMPORT", "medium": "VIDEO", "requested_by": ready.doctor.user_id}]
 
 
-async def test_import_does_not_stand_in_the_way_of_a_recording(harness: ApiHarness, ready: Case) -> None:
+async def test_pending_import_does_not_prevent_a_recording(harness: ApiHarness, ready: Case) -> None:
     await ready.doctor.ask(documents.START, consultationId=ready.id)
     found = await arranged(harness, ready)
     assert (await ready.doctor.ask(COMPLETE_IMPORT, importId=found))["status"] == "VERIFYING"
 
 
-async def test_url_is_erased_when_the_import_is_completed(harness: ApiHarness, ready: Case) -> None:
+async def test_completion_of_an_import_erases_its_url(harness: ApiHarness, ready: Case) -> None:
     found = await prepared(harness, ready)
     assert (await _key(harness, found["id"]))["upload_url"] == found["uploadUrl"]
     await ready.doctor.ask(COMPLETE_IMPORT, importId=found["id"])
     assert (await _key(harness, found["id"]))["upload_url"] is None
 
 
-async def test_upload_that_never_came_is_never_ready(harness: ApiHarness, ready: Case) -> None:
+async def test_import_without_an_upload_is_never_ready(harness: ApiHarness, ready: Case) -> None:
     found = await prepared(harness, ready)
     recording = await ready.doctor.ask(COMPLETE_IMPORT, importId=found["id"])
     await harness.work()
@@ -318,7 +316,7 @@ async def test_upload_that_never_came_is_never_ready(harness: ApiHarness, ready:
     assert after["status"] in ("VERIFYING", "LOST", "FAILED")
 
 
-async def test_what_was_verified_cannot_be_overwritten(harness: ApiHarness, ready: Case) -> None:
+async def test_verified_object_cannot_be_overwritten(harness: ApiHarness, ready: Case) -> None:
     found = await prepared(harness, ready)
     assert await upload(found) == 200
     recording = await ready.doctor.ask(COMPLETE_IMPORT, importId=found["id"])
@@ -333,18 +331,18 @@ async def test_what_was_verified_cannot_be_overwritten(harness: ApiHarness, read
     assert await harness.bucket.sha256(key, stored) == SHA256
 
 
-async def test_other_bytes_than_declared_fail(harness: ApiHarness, ready: Case) -> None:
+async def test_upload_that_differs_from_the_declaration_fails(harness: ApiHarness, ready: Case) -> None:
     done = await completed(harness, ready, sha256="0" * 64)
     assert (done["status"], done["error"]) == ("FAILED", "object_digest_differs")
 
 
-async def test_late_completion_within_the_grace_is_taken(harness: ApiHarness, ready: Case) -> None:
+async def test_late_completion_within_the_grace_time_is_accepted(harness: ApiHarness, ready: Case) -> None:
     found = await arranged(harness, ready)
     await _age(harness, found, GRACE - timedelta(minutes=1))
     assert (await ready.doctor.ask(COMPLETE_IMPORT, importId=found))["status"] == "VERIFYING"
 
 
-async def test_completion_after_the_grace_is_refused(harness: ApiHarness, ready: Case) -> None:
+async def test_completion_after_the_grace_time_is_refused(harness: ApiHarness, ready: Case) -> None:
     found = await arranged(harness, ready)
     await _age(harness, found, GRACE + timedelta(seconds=1))
     for _ in range(2):
@@ -354,7 +352,7 @@ async def test_completion_after_the_grace_is_refused(harness: ApiHarness, ready:
         await _expire(harness)
 
 
-async def test_expiry_erases_the_url_at_once_and_ends_the_import_after_the_grace(
+async def test_expiry_erases_the_url_and_ends_the_import_after_the_grace_time(
     harness: ApiHarness, ready: Case
 ) -> None:
     found = await prepared(harness, ready)
@@ -380,7 +378,7 @@ async def test_expiry_erases_the_url_at_once_and_ends_the_import_after_the_grace
     assert rows == [{"actor_role": "resguardo_worker"}]
 
 
-async def test_key_of_a_completed_import_is_known(harness: ApiHarness, ready: Case) -> None:
+async def test_object_key_of_a_completed_import_is_known(harness: ApiHarness, ready: Case) -> None:
     found = await prepared(harness, ready)
     object_key = (await _key(harness, found["id"]))["object_key"]
     await ready.doctor.ask(COMPLETE_IMPORT, importId=found["id"])
@@ -388,7 +386,7 @@ async def test_key_of_a_completed_import_is_known(harness: ApiHarness, ready: Ca
     assert rows == [{"keys": []}]
 
 
-async def test_expired_import_is_signed_no_more(
+async def test_expired_import_gets_no_upload_url(
     harness: ApiHarness, ready: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(imports, "PATIENCE_SECONDS", 0.05)
@@ -420,7 +418,7 @@ async def _acting(harness: ApiHarness, person: Person) -> AsyncIterator[Transact
         await api.close()
 
 
-async def test_law_2_upload_url_is_released_to_its_doctor_alone(
+async def test_law_2_only_its_doctor_gets_the_upload_url(
     harness: ApiHarness, ready: Case, other_doctor: Person
 ) -> None:
     found = UUID(await arranged(harness, ready))
@@ -437,7 +435,7 @@ async def test_law_2_upload_url_is_released_to_its_doctor_alone(
     assert [row["outcome"] for row in rows] == ["DENIED", "ABSENT", "ALLOWED"]
 
 
-async def test_law_2_import_of_another_doctor_is_neither_completed_nor_prepared(
+async def test_law_2_import_of_another_doctor_cannot_be_completed_or_prepared(
     harness: ApiHarness, ready: Case, other_doctor: Person
 ) -> None:
     found = UUID(await arranged(harness, ready))
@@ -471,7 +469,7 @@ async def _declare(harness: ApiHarness, case: Case, **chosen: str) -> None:
 
 
 @pytest.mark.parametrize("column", ["id", "recording_id"])
-async def test_law_2_import_cannot_choose_what_it_becomes(
+async def test_law_2_doctor_cannot_choose_the_ids_of_an_import(
     harness: ApiHarness, ready: Case, column: str
 ) -> None:
     recording = await _lost(harness, ready)
@@ -480,9 +478,7 @@ async def test_law_2_import_cannot_choose_what_it_becomes(
     await _declare(harness, ready)
 
 
-async def test_object_of_an_import_is_never_that_of_a_lost_recording(
-    harness: ApiHarness, ready: Case
-) -> None:
+async def test_import_never_uses_the_object_key_of_a_lost_recording(harness: ApiHarness, ready: Case) -> None:
     """The object of an import never has the key of a LOST recording, even if the import has the recording's id.
     Only the database owner can give an import the id of a recording.
     """
@@ -513,7 +509,7 @@ async def test_object_of_an_import_is_never_that_of_a_lost_recording(
     assert rows == [{"status": "LOST", "source": "EGRESS"}]
 
 
-async def test_key_of_an_import_is_no_key_that_a_recording_can_be_pointed_at(
+async def test_recording_cannot_be_given_the_object_key_of_an_import(
     harness: ApiHarness, ready: Case
 ) -> None:
     started = await ready.doctor.ask(documents.START, consultationId=ready.id)
@@ -525,7 +521,7 @@ async def test_key_of_an_import_is_no_key_that_a_recording_can_be_pointed_at(
         await harness.rows("select private.change_object_key(%s, %s)", started["id"], key)
 
 
-async def test_job_that_runs_again_changes_no_url(harness: ApiHarness, ready: Case) -> None:
+async def test_repeated_job_keeps_the_upload_url(harness: ApiHarness, ready: Case) -> None:
     found = await prepared(harness, ready)
     await harness.rows("select private.defer_job('prepare_import', %s)", UUID(found["id"]))
     await harness.work()
@@ -560,7 +556,9 @@ ATTACKS: dict[str, Callable[[int], bytes]] = {
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-async def test_disguise_is_refused(harness: ApiHarness, ready: Case, contacts: Contacts, attack: str) -> None:
+async def test_file_disguised_as_a_video_is_refused(
+    harness: ApiHarness, ready: Case, contacts: Contacts, attack: str
+) -> None:
     done = await completed(harness, ready, ATTACKS[attack](contacts.port))
     assert (done["status"], done["error"]) == ("FAILED", "media_unreadable")
     assert (done["sha256"], contacts.count) == (None, 0)

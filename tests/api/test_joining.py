@@ -41,7 +41,7 @@ def _claims(token: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", ["DOCTOR", "PATIENT", "GUEST"])
-async def test_join_token_opens_one_room_for_two_hours_and_names_nobody(
+async def test_join_token_is_for_one_room_for_two_hours_and_contains_no_name(
     harness: ApiHarness, case: Case, kind: str
 ) -> None:
     if kind == "GUEST":
@@ -72,7 +72,7 @@ async def test_join_token_opens_one_room_for_two_hours_and_names_nobody(
         assert str(secret) not in json.dumps(claims)
 
 
-async def test_join_is_noted_at_the_participant(case: Case) -> None:
+async def test_join_is_stored_with_the_participant(case: Case) -> None:
     await _join(case.patient, case)
     found = await case.doctor.ask(documents.CONSULTATION, id=case.id)
     assert [(one["kind"], one["joinedAt"] is not None) for one in found["participants"]] == [
@@ -81,7 +81,7 @@ async def test_join_is_noted_at_the_participant(case: Case) -> None:
     ]
 
 
-async def test_join_of_a_hidden_and_of_an_unknown_consultation_are_not_found(
+async def test_joining_a_hidden_or_unknown_consultation_is_not_found(
     harness: ApiHarness, case: Case, other_doctor: Person
 ) -> None:
     for person in (other_doctor, (await harness.case()).patient):
@@ -90,13 +90,13 @@ async def test_join_of_a_hidden_and_of_an_unknown_consultation_are_not_found(
             assert refused == ("NOT_FOUND", "consultation_not_found")
 
 
-async def test_join_needs_just_one_of_id_and_invitation(case: Case) -> None:
+async def test_join_needs_exactly_one_of_id_and_invitation(case: Case) -> None:
     for variables in ({}, {"consultationId": case.id, "invitation": "x"}):
         refused = await case.doctor.refused(documents.JOIN, **variables)
         assert refused == ("INVALID_INPUT", "id_or_invitation")
 
 
-async def test_join_while_recorded_needs_ones_own_consent(harness: ApiHarness, case: Case) -> None:
+async def test_join_during_a_recording_needs_the_callers_consent(harness: ApiHarness, case: Case) -> None:
     await case.consent()
     await harness.recording(case, "RECORDING")
     await case.patient.ask(documents.WITHDRAW_CONSENT, participantId=case.participant("PATIENT"))
@@ -106,7 +106,7 @@ async def test_join_while_recorded_needs_ones_own_consent(harness: ApiHarness, c
     assert (await _join(case.patient, case))["token"]
 
 
-async def test_invitation_lets_in_once(harness: ApiHarness, case: Case) -> None:
+async def test_invitation_is_accepted_once(harness: ApiHarness, case: Case) -> None:
     guest = await _invite(case, "COMPANION")
     stranger = harness.stranger()
     await stranger.ask(documents.JOIN, invitation=guest["invitation"])
@@ -118,9 +118,7 @@ async def test_invitation_lets_in_once(harness: ApiHarness, case: Case) -> None:
     ]
 
 
-async def test_invitation_ends_by_the_databases_clock_while_the_apis_is_wrong(
-    case: Case, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_invitation_expires_by_the_databases_clock(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     class AYearAhead(datetime):
         @classmethod
         def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override] # of the parent's kind
@@ -131,7 +129,7 @@ async def test_invitation_ends_by_the_databases_clock_while_the_apis_is_wrong(
     assert abs(expires_at - datetime.now(UTC) - INVITATION_LIFETIME) < timedelta(minutes=1)
 
 
-async def test_invitation_used_twice_at_once_lets_one_in(harness: ApiHarness, case: Case) -> None:
+async def test_concurrent_uses_of_an_invitation_accept_one(harness: ApiHarness, case: Case) -> None:
     guest, stranger = await _invite(case), harness.stranger()
     answers = await asyncio.gather(
         *(stranger.send(documents.JOIN, invitation=guest["invitation"]) for _ in range(4))
@@ -139,7 +137,7 @@ async def test_invitation_used_twice_at_once_lets_one_in(harness: ApiHarness, ca
     assert sorted("errors" in answer.body for answer in answers) == [False, True, True, True]
 
 
-async def test_expired_invitation_is_unknown(harness: ApiHarness, case: Case) -> None:
+async def test_expired_invitation_is_not_found(harness: ApiHarness, case: Case) -> None:
     guest = await _invite(case)
     await harness.rows(
         "update private.invitations set expires_at = now() where participant_id = %s", guest["participantId"]
@@ -152,12 +150,12 @@ async def test_expired_invitation_is_unknown(harness: ApiHarness, case: Case) ->
     "invitation",
     ["", "é", "not base64!", "A" * 10_000, base64.urlsafe_b64encode(bytes(32)).decode(), "AAAA"],
 )
-async def test_made_up_invitation_is_unknown(harness: ApiHarness, invitation: str) -> None:
+async def test_invented_invitation_is_not_found(harness: ApiHarness, invitation: str) -> None:
     refused = await harness.stranger().refused(documents.JOIN, invitation=invitation)
     assert refused == ("NOT_FOUND", "invitation_unknown")
 
 
-async def test_invitation_is_refused_while_recorded_and_good_once_consent_is_attested(
+async def test_invitation_during_a_recording_is_accepted_only_after_the_guests_consent_is_attested(
     harness: ApiHarness, case: Case
 ) -> None:
     await case.consent()
@@ -175,7 +173,7 @@ async def test_invitation_is_refused_while_recorded_and_good_once_consent_is_att
     assert (await stranger.ask(documents.JOIN, invitation=guest["invitation"]))["token"]
 
 
-async def test_invitation_is_kept_as_a_hash(harness: ApiHarness, case: Case) -> None:
+async def test_invitation_is_stored_as_a_hash(harness: ApiHarness, case: Case) -> None:
     guest = await _invite(case)
     secret = base64.urlsafe_b64decode(guest["invitation"])
     (row,) = await harness.rows(
@@ -201,7 +199,7 @@ async def test_only_the_doctor_of_the_consultation_invites(
     )
 
 
-async def test_active_rooms_are_the_doctors_own_that_livekit_lists(
+async def test_active_rooms_are_the_doctors_rooms_that_livekit_lists(
     harness: ApiHarness, case: Case, other_doctor: Person
 ) -> None:
     assert await case.doctor.ask(documents.ACTIVE_ROOMS) == []
@@ -217,7 +215,7 @@ async def test_active_rooms_are_the_doctors_own_that_livekit_lists(
     assert await other_doctor.ask(documents.ACTIVE_ROOMS) == []
 
 
-async def test_active_rooms_leave_out_a_room_whose_people_are_ghosts_of_a_crash(
+async def test_active_rooms_leave_out_a_room_after_a_crash_of_livekit(
     harness: ApiHarness, case: Case
 ) -> None:
     room = case.consultation["roomName"]
@@ -232,7 +230,7 @@ async def test_active_rooms_leave_out_a_room_whose_people_are_ghosts_of_a_crash(
     assert [one["numParticipants"] for one in await case.doctor.ask(documents.ACTIVE_ROOMS)] == [1]
 
 
-async def test_active_rooms_fail_upstream_where_livekit_is_down(harness: ApiHarness, case: Case) -> None:
+async def test_active_rooms_fail_if_livekit_is_unreachable(harness: ApiHarness, case: Case) -> None:
     await _join(case.doctor, case)
     async with harness.another_api(livekit_url="http://127.0.0.1:1") as http:
         doctor = Person(http, case.doctor.user_id, case.doctor.session_id, case.doctor.token)

@@ -111,7 +111,7 @@ READS = {
 
 
 @pytest.mark.parametrize("field", READS)
-async def test_law_1_a_read_leaves_one_row_that_says_everything(harness: ApiHarness, field: str) -> None:
+async def test_law_1_read_writes_one_complete_audit_row(harness: ApiHarness, field: str) -> None:
     case, read = await harness.case(), READS[field]
     await case.consent()
     recording = str(await harness.recording(case))
@@ -175,7 +175,7 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, int) else str(value)
 
 
-async def test_law_1_fields_are_those_that_were_asked_for_through_fragments_and_aliases(
+async def test_law_1_audit_row_names_the_selected_fields_of_fragments_and_aliases(
     harness: ApiHarness, case: Case
 ) -> None:
     document = """
@@ -188,9 +188,7 @@ async def test_law_1_fields_are_those_that_were_asked_for_through_fragments_and_
     assert row["fields"] == ["id", "kind", "participants", "scheduledAt"]
 
 
-async def test_law_1_a_start_and_a_look_at_the_bucket_leave_a_row_of_their_own(
-    harness: ApiHarness, case: Case
-) -> None:
+async def test_law_1_start_and_storage_read_each_write_an_audit_row(harness: ApiHarness, case: Case) -> None:
     await case.consent()
     started = await case.doctor.send(documents.START, consultationId=case.id)
     assert started.data
@@ -203,7 +201,7 @@ async def test_law_1_a_start_and_a_look_at_the_bucket_leave_a_row_of_their_own(
     assert {row["outcome"] for row in rows} == {"ALLOWED"}
 
 
-async def test_law_1_whoever_opens_subtitles_leaves_a_row_as_the_doctor_who_asked(
+async def test_law_1_reading_subtitles_writes_an_audit_row_of_the_doctor(
     harness: ApiHarness, case: Case
 ) -> None:
     recording = await harness.recording(case)
@@ -220,7 +218,9 @@ async def test_law_1_whoever_opens_subtitles_leaves_a_row_as_the_doctor_who_aske
     assert row["outcome"] == "ALLOWED"
 
 
-async def test_law_1_a_guest_who_joins_leaves_a_row_without_a_person(harness: ApiHarness, case: Case) -> None:
+async def test_law_1_join_of_a_guest_writes_an_audit_row_without_an_actor(
+    harness: ApiHarness, case: Case
+) -> None:
     guest = await case.doctor.ask(documents.INVITE, consultationId=case.id, role="STUDENT")
     answer = await harness.stranger().send(documents.JOIN, invitation=guest["invitation"])
     assert answer.data
@@ -263,9 +263,7 @@ def logged() -> Iterator[list[str]]:
         logging.getLogger(name).setLevel(level)
 
 
-async def test_law_8_neither_logs_nor_jobs_nor_errors_say_more_than_ids(
-    harness: ApiHarness, logged: list[str]
-) -> None:
+async def test_law_8_logs_jobs_and_errors_contain_only_ids(harness: ApiHarness, logged: list[str]) -> None:
     doctor, other = await harness.clinician(), await harness.clinician()
     case = await harness.case(doctor)
     secrets = [

@@ -70,7 +70,7 @@ WITHOUT_A_QUOTA = {"viewer", "consentText"}
 """Fields without a quota: the caller's own name, and a text that everybody may read."""
 
 
-def test_every_query_is_tried() -> None:
+def test_every_query_is_tested() -> None:
     assert QUERIES.keys() == {name for name, (kind, _) in FIELDS.items() if kind == "query"} - WITHOUT_A_QUOTA
 
 
@@ -92,7 +92,7 @@ def _roles(names: set[str]) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("name", "role"), _roles(set(QUERIES) - {"consultations"}))
-async def test_law_1_a_query_that_finds_nothing_leaves_its_row_and_uses_the_quota(
+async def test_law_1_query_that_finds_nothing_writes_an_audit_row_and_uses_the_quota(
     empty: ApiHarness, name: str, role: str
 ) -> None:
     look, person, permission = QUERIES[name], await _person(empty, role), permission_of(FIELDS[name][1])
@@ -108,7 +108,7 @@ async def test_law_1_a_query_that_finds_nothing_leaves_its_row_and_uses_the_quot
 
 
 @pytest.mark.parametrize("role", ["clinician", "patient"])
-async def test_law_1_a_list_of_no_consultations_leaves_its_row_and_uses_the_quota(
+async def test_law_1_empty_list_of_consultations_writes_an_audit_row_and_uses_the_quota(
     empty: ApiHarness, role: str
 ) -> None:
     person = await empty.staff("clinician")
@@ -126,7 +126,9 @@ async def test_law_1_a_list_of_no_consultations_leaves_its_row_and_uses_the_quot
     assert await _used(empty, person) == 1
 
 
-async def test_law_1_a_subscription_to_nothing_leaves_its_row_and_uses_the_quota(empty: ApiHarness) -> None:
+async def test_law_1_subscription_to_an_unknown_consultation_writes_an_audit_row_and_uses_the_quota(
+    empty: ApiHarness,
+) -> None:
     doctor = await empty.clinician()
     async with connected(empty.api_url, origin=None) as client:
         await client.init(doctor)
@@ -163,7 +165,9 @@ GIVEN: dict[str, tuple[str, dict[str, Any]]] = {
     ("name", "role"),
     _roles({name for name, (kind, _) in FIELDS.items() if kind == "mutation"} - CREATE),
 )
-async def test_law_1_a_mutation_of_nothing_leaves_one_row(empty: ApiHarness, name: str, role: str) -> None:
+async def test_law_1_mutation_of_an_unknown_id_writes_one_audit_row(
+    empty: ApiHarness, name: str, role: str
+) -> None:
     person, permission = await _person(empty, role), permission_of(FIELDS[name][1])
     assert permission is not None
     document, variables = GIVEN.get(name, (good_document(name, "__typename"), {}))
@@ -217,7 +221,7 @@ def _entity(case: Case, of: str, recording: UUID) -> str:
 
 
 @pytest.mark.parametrize("look", FILTERS.values(), ids=FILTERS)
-async def test_nothing_of_ones_own_is_allowed_and_a_strangers_denied_and_none_absent(
+async def test_empty_result_is_allowed_denied_or_absent_by_the_owner_of_the_id(
     harness: ApiHarness, look: Filtered
 ) -> None:
     case = await harness.case()
@@ -242,7 +246,7 @@ async def test_nothing_of_ones_own_is_allowed_and_a_strangers_denied_and_none_ab
     assert ("errors" in hidden.body) == ("errors" in absent.body)
 
 
-async def test_certificates_of_ones_own_living_recording_are_none(harness: ApiHarness, case: Case) -> None:
+async def test_own_recording_that_exists_has_no_certificates(harness: ApiHarness, case: Case) -> None:
     recording = await harness.recording(case)
     for person in (case.doctor, await harness.staff("compliance")):
         answer = await person.send(documents.DELETION_CERTIFICATES, recordingId=str(recording))
@@ -254,7 +258,9 @@ async def test_certificates_of_ones_own_living_recording_are_none(harness: ApiHa
     assert (await _rows(harness, nothing))[0] == "ABSENT"
 
 
-async def test_deletions_of_a_recording_say_whether_it_is_hidden(harness: ApiHarness, case: Case) -> None:
+async def test_audit_row_of_deletions_tells_a_hidden_from_an_absent_recording(
+    harness: ApiHarness, case: Case
+) -> None:
     recording = await harness.recording(case)
     other, officer = await harness.clinician(), await harness.staff("compliance")
     for person, entity, expected in (
@@ -280,9 +286,7 @@ async def test_deletions_of_a_deleted_recording_are_allowed_and_counted(
     assert await _rows(harness, certified) == ("ALLOWED", 1, [UUID(case.patient_id)], [recording])
 
 
-async def test_search_within_ones_own_and_a_strangers_at_once_is_denied(
-    harness: ApiHarness, case: Case
-) -> None:
+async def test_search_with_an_own_and_a_hidden_id_is_denied(harness: ApiHarness, case: Case) -> None:
     recording, other = await harness.recording(case), await harness.case()
     answer = await case.doctor.send(
         documents.SEARCH_TRANSCRIPTS,
@@ -293,7 +297,9 @@ async def test_search_within_ones_own_and_a_strangers_at_once_is_denied(
 
 
 @pytest.mark.parametrize("key", ["id", "externalId"])
-async def test_consultation_says_whether_it_is_hidden(harness: ApiHarness, case: Case, key: str) -> None:
+async def test_audit_row_of_a_consultation_tells_a_hidden_from_an_absent_one(
+    harness: ApiHarness, case: Case, key: str
+) -> None:
     entity = case.id if key == "id" else str(case.consultation["externalId"])
     other = await harness.clinician()
     for person, wanted, expected in (
@@ -306,7 +312,9 @@ async def test_consultation_says_whether_it_is_hidden(harness: ApiHarness, case:
         assert (await _rows(harness, answer))[0] == expected
 
 
-async def test_audit_of_somebody_unknown_is_absent(harness: ApiHarness, case: Case, officer: Person) -> None:
+async def test_audit_events_of_an_unknown_id_are_absent(
+    harness: ApiHarness, case: Case, officer: Person
+) -> None:
     for key, entity in (("patientId", case.patient_id), ("consultationId", case.id)):
         found = await officer.send(documents.AUDIT_EVENTS, filter={key: entity})
         assert (await _rows(harness, found))[0] == "ALLOWED"
@@ -318,7 +326,7 @@ async def test_audit_of_somebody_unknown_is_absent(harness: ApiHarness, case: Ca
         assert (await _rows(harness, unknown))[:2] == ("ABSENT", 0)
 
 
-async def test_transcript_that_is_not_ready_is_no_denial(harness: ApiHarness, case: Case) -> None:
+async def test_transcript_that_is_not_ready_is_not_audited_as_denied(harness: ApiHarness, case: Case) -> None:
     recording = await harness.recording(case)
     await spoken(harness, recording)
     await harness.rows(
@@ -341,7 +349,7 @@ def _audited() -> Iterator[tuple[str, str]]:
                 yield f"{module.__name__}.{name}", value.statement(filters, value.details, is_later=True)
 
 
-def test_every_audited_statement_refers_to_its_row() -> None:
+def test_every_audited_statement_uses_its_audit_row() -> None:
     """Postgres does not call the audit function if the statement does not use the result of the function."""
     statements = list(_audited())
     assert len(statements) > 15
@@ -350,7 +358,7 @@ def test_every_audited_statement_refers_to_its_row() -> None:
         assert "(select s.recorded from seen as s) as recorded" in statement.rpartition("\n)\n")[2], name
 
 
-def test_no_other_statement_of_the_product_writes_the_audit_row_of_a_read() -> None:
+def test_only_audited_statements_write_the_audit_row_of_a_read() -> None:
     for path in Path("app").rglob("*.sql"):
         for statement in path.read_text(encoding="utf-8").split("-- name: ")[1:]:
             assert "private.record_lookup(" not in statement, statement.splitlines()[0]

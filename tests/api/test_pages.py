@@ -45,7 +45,7 @@ async def _consultations(harness: ApiHarness, doctor: Person, count: int, **give
     ]
 
 
-async def test_consultations_come_newest_appointment_first_page_by_page(harness: ApiHarness) -> None:
+async def test_consultations_are_listed_newest_appointment_first_in_pages(harness: ApiHarness) -> None:
     doctor = await harness.clinician()
     cases = await _consultations(harness, doctor, 5)
     newest_first = [case.id for case in reversed(cases)]
@@ -54,14 +54,14 @@ async def test_consultations_come_newest_appointment_first_page_by_page(harness:
     assert await _ids(cases[0].patient, documents.CONSULTATIONS) == [cases[0].id]
 
 
-async def test_consultations_at_the_same_time_are_each_seen_once(harness: ApiHarness) -> None:
+async def test_consultations_at_the_same_time_are_listed_once(harness: ApiHarness) -> None:
     doctor = await harness.clinician()
     cases = await _consultations(harness, doctor, 5, scheduledAt="2026-11-21T09:00:00Z")
     seen = await _walk(doctor, documents.CONSULTATIONS, 2)
     assert sorted(seen) == sorted(case.id for case in cases)
 
 
-async def test_page_info_names_the_page_and_pages_are_read_forward_only(harness: ApiHarness) -> None:
+async def test_page_info_has_the_cursors_and_no_previous_page(harness: ApiHarness) -> None:
     doctor = await harness.clinician()
     await _consultations(harness, doctor, 3)
     page = await doctor.ask(documents.CONSULTATIONS, first=2)
@@ -88,7 +88,7 @@ async def test_empty_list_has_no_cursors(other_doctor: Person) -> None:
         }
 
 
-async def test_next_page_is_the_same_whatever_came_in_between(harness: ApiHarness) -> None:
+async def test_next_page_does_not_depend_on_new_rows(harness: ApiHarness) -> None:
     doctor = await harness.clinician()
     cases = await _consultations(harness, doctor, 4)
     first = await doctor.ask(documents.CONSULTATIONS, first=2)
@@ -100,7 +100,7 @@ async def test_next_page_is_the_same_whatever_came_in_between(harness: ApiHarnes
     assert len(second) == 3
 
 
-async def test_cursor_of_another_doctor_shows_ones_own_rows_alone(harness: ApiHarness) -> None:
+async def test_cursor_of_another_doctor_shows_only_the_callers_rows(harness: ApiHarness) -> None:
     doctor, other = await harness.clinician(), await harness.clinician()
     (mine,), (theirs,) = [await _consultations(harness, one, 1) for one in (doctor, other)]
     cursor = Cursor(datetime(2030, 1, 1, tzinfo=UTC), UUID(theirs.id)).encode()
@@ -113,7 +113,7 @@ async def test_page_size_out_of_bounds_is_refused(other_doctor: Person, document
     assert await other_doctor.refused(document, first=first) == ("INVALID_INPUT", "bad_page_size")
 
 
-async def test_page_size_message_says_the_bounds(other_doctor: Person) -> None:
+async def test_page_size_error_names_the_limits(other_doctor: Person) -> None:
     answer = await other_doctor.send("{ recordings(first: 101) { edges { cursor } } }")
     assert answer.error.message == "The page size must be from 1 to 100. Correct the request."
     assert await other_doctor.ask("{ recordings(first: 100) { edges { cursor } } }") == {"edges": []}
@@ -156,7 +156,7 @@ async def test_bad_cursor_is_refused(other_doctor: Person, document: str, cursor
         "9999-12-31T23:59:59.999999Z",
     ],
 )
-async def test_cursor_at_the_ends_of_time_is_a_cursor_or_refused(case: Case, at: str) -> None:
+async def test_cursor_with_an_extreme_time_is_accepted_or_refused(case: Case, at: str) -> None:
     answer = await case.doctor.send(documents.CONSULTATIONS, after=_cursor(at, str(uuid4())))
     assert "errors" not in answer.body or answer.error.reason == "bad_cursor"
 
@@ -174,7 +174,7 @@ _TEXTS = st.text(max_size=250) | st.one_of(
 @given(_TEXTS)
 @example(_cursor("9999-12-31T23:59:59-23:59", str(uuid4())))
 @settings(max_examples=300)
-def test_any_text_is_a_cursor_or_refused(text: str) -> None:
+def test_arbitrary_text_as_a_cursor_is_accepted_or_refused(text: str) -> None:
     with suppress(InvalidInput):
         found = decode_cursor(text)
         assert decode_cursor(found.encode()) == found
@@ -199,7 +199,7 @@ async def three(harness: ApiHarness, case: Case) -> dict[str, str]:
     }
 
 
-async def test_recordings_come_newest_first_with_their_consultation(
+async def test_recordings_are_listed_newest_first_with_their_consultation(
     case: Case, three: dict[str, str]
 ) -> None:
     page = await case.doctor.ask(documents.RECORDINGS)
@@ -246,7 +246,7 @@ async def test_recordings_are_filtered_by_consultation_and_room(
     assert not await _ids(doctor, documents.RECORDINGS, filter={"roomName": "nul\0"[:3]})
 
 
-async def test_recordings_are_found_by_their_egress_and_by_their_doctor_alone(
+async def test_only_their_doctor_finds_recordings_by_egress_id(
     harness: ApiHarness, other_doctor: Person
 ) -> None:
     doctor = await harness.clinician()
@@ -271,19 +271,19 @@ async def test_recordings_are_found_by_their_egress_and_by_their_doctor_alone(
         ({"roomName": "nul\0"}, ("INVALID_INPUT", "bad_text")),
     ],
 )
-async def test_recordings_refuse_a_bad_filter(
+async def test_bad_filter_of_recordings_is_refused(
     other_doctor: Person, wanted: dict[str, Any], refusal: tuple[str, str]
 ) -> None:
     assert await other_doctor.refused(documents.RECORDINGS, filter=wanted) == refusal
 
 
 @pytest.mark.parametrize("at", ["2026-11-21T09:00:00+00:00:00.000001", "9999-12-31T23:59:59-23:59"])
-async def test_dates_at_the_ends_of_time_are_not_an_error_of_ours(other_doctor: Person, at: str) -> None:
+async def test_extreme_dates_cause_no_internal_error(other_doctor: Person, at: str) -> None:
     answer = await other_doctor.send(documents.RECORDINGS, filter={"createdUntil": at})
     assert "errors" not in answer.body or answer.error.code in ("INVALID_INPUT", "BAD_USER_INPUT")
 
 
-async def test_pages_past_the_quota_are_refused_and_audited(
+async def test_pages_beyond_the_quota_are_refused_and_audited(
     harness: ApiHarness, other_doctor: Person
 ) -> None:
     await harness.spend(other_doctor, "pages", 1200)

@@ -23,7 +23,7 @@ async def _withdraw(person: Person, participant_id: str) -> None:
     await person.ask(documents.WITHDRAW_CONSENT, participantId=participant_id)
 
 
-async def test_start_without_consent_names_whose_is_missing(case: Case) -> None:
+async def test_start_without_consent_names_the_missing_participants(case: Case) -> None:
     answer = await case.doctor.send(documents.START, consultationId=case.id)
     assert (answer.error.code, answer.error.reason) == ("FORBIDDEN", "consent_missing")
     assert answer.error.extensions["missing"] == "DOCTOR, PATIENT"
@@ -66,7 +66,7 @@ async def test_start_is_requested_with_its_consultation(case: Case) -> None:
     assert started["egressId"] is started["sha256"] is None
 
 
-async def test_second_start_is_a_conflict_that_names_the_one_that_runs(case: Case) -> None:
+async def test_second_start_is_a_conflict_that_names_the_running_recording(case: Case) -> None:
     await case.consent()
     started = await _start(case)
     answer = await case.doctor.send(documents.START, consultationId=case.id)
@@ -75,7 +75,7 @@ async def test_second_start_is_a_conflict_that_names_the_one_that_runs(case: Cas
     assert started["id"] in answer.error.message
 
 
-async def test_of_several_starts_at_once_exactly_one_records(harness: ApiHarness, case: Case) -> None:
+async def test_only_one_of_several_concurrent_starts_records(harness: ApiHarness, case: Case) -> None:
     await case.consent()
     answers = await asyncio.gather(
         *(case.doctor.send(documents.START, consultationId=case.id) for _ in range(4))
@@ -97,7 +97,7 @@ async def test_start_after_a_withdrawal_is_refused(case: Case) -> None:
 @pytest.mark.parametrize(
     "document", [documents.START, documents.STOP, documents.RECORDING, documents.ISSUE_URL]
 )
-async def test_hidden_recording_is_told_as_absent_and_audited_apart(
+async def test_hidden_recording_is_answered_as_absent_and_audited_as_denied(
     harness: ApiHarness, case: Case, other_doctor: Person, document: str
 ) -> None:
     recording = str(await harness.recording(case))
@@ -115,7 +115,7 @@ async def test_hidden_recording_is_told_as_absent_and_audited_apart(
     assert [str(one) for one in denied["patient_ids"]] == [case.patient_id]
 
 
-async def test_stop_before_livekit_was_asked_aborts_and_again_changes_nothing(
+async def test_stop_before_the_egress_request_aborts_and_a_repeated_stop_changes_nothing(
     harness: ApiHarness, case: Case
 ) -> None:
     await case.consent()
@@ -178,7 +178,7 @@ async def _finished_with_speakers(harness: ApiHarness) -> tuple[Case, Any]:
     return case, await harness.until(case.doctor, started["id"], "READY")
 
 
-async def test_speakers_are_told_with_their_video_and_are_no_recording_of_the_list(
+async def test_speakers_are_returned_with_their_video_and_not_in_the_list(
     harness: ApiHarness,
 ) -> None:
     case, video = await _finished_with_speakers(harness)
@@ -193,7 +193,7 @@ async def test_speakers_are_told_with_their_video_and_are_no_recording_of_the_li
     assert [edge["node"] for edge in page["edges"]] == [video]
 
 
-async def test_all_media_download_under_names_of_their_kind_and_to_their_doctor_alone(
+async def test_only_their_doctor_downloads_media_with_names_of_their_kind(
     harness: ApiHarness, other_doctor: Person
 ) -> None:
     case, video = await _finished_with_speakers(harness)
@@ -215,7 +215,7 @@ async def test_all_media_download_under_names_of_their_kind_and_to_their_doctor_
         )
 
 
-async def test_stop_stops_all_media_and_again_changes_nothing(harness: ApiHarness) -> None:
+async def test_stop_ends_all_media_and_a_repeated_stop_changes_nothing(harness: ApiHarness) -> None:
     case, video = await _finished_with_speakers(harness)
     ids = [video["id"], *(sound["id"] for sound in video["speakers"])]
     steps = await harness.rows(
@@ -230,7 +230,7 @@ async def test_stop_stops_all_media_and_again_changes_nothing(harness: ApiHarnes
     assert await case.doctor.ask(documents.RECORDING, id=video["id"]) == before
 
 
-async def test_recording_is_null_in_storage_before_it_is_ready(harness: ApiHarness, case: Case) -> None:
+async def test_storage_is_null_before_the_recording_is_ready(harness: ApiHarness, case: Case) -> None:
     await case.consent()
     recording = str(await harness.recording(case, "RECORDING"))
     answer = await case.doctor.send(documents.STORAGE, id=recording)
@@ -238,13 +238,13 @@ async def test_recording_is_null_in_storage_before_it_is_ready(harness: ApiHarne
     assert [row["action"] for row in await harness.audit(answer.request_id)] == ["recording.read"]
 
 
-async def test_storage_says_what_the_bucket_holds(harness: ApiHarness, case: Case) -> None:
+async def test_storage_describes_the_object_in_the_bucket(harness: ApiHarness, case: Case) -> None:
     recording = str(await harness.recording(case, content=b"twelve bytes"))
     found = await case.doctor.ask(documents.STORAGE, id=recording)
     assert found["storage"] == {"exists": True, "sizeBytes": 12, "contentType": "video/mp4"}
 
 
-async def test_storage_says_where_the_object_is_gone(harness: ApiHarness, case: Case) -> None:
+async def test_storage_reports_a_missing_object(harness: ApiHarness, case: Case) -> None:
     recording = await harness.recording(case)
     await harness.rows(
         "update private.recording_secrets set object_key = %s where recording_id = %s",
@@ -262,7 +262,7 @@ async def test_storage_in_a_list_is_refused(other_doctor: Person) -> None:
     assert await other_doctor.refused(document) == ("INVALID_INPUT", "storage_in_list")
 
 
-async def test_size_beyond_32_bits_is_a_number(harness: ApiHarness, case: Case) -> None:
+async def test_size_above_32_bits_is_returned_as_a_number(harness: ApiHarness, case: Case) -> None:
     recording = await harness.recording(case, "VERIFYING")
     await harness.rows("update resguardo.recordings set size_bytes = 5000000000 where id = %s", recording)
     assert (await case.doctor.ask(documents.RECORDING, id=str(recording)))["sizeBytes"] == 5_000_000_000

@@ -21,7 +21,7 @@ async def rows_of(harness: ApiHarness, request_id: str, expected: int) -> list[d
     return rows
 
 
-async def test_ten_probes_in_one_operation_leave_ten_rows(
+async def test_ten_refused_fields_of_one_operation_write_ten_audit_rows(
     harness: ApiHarness, case: Case, other_doctor: Person
 ) -> None:
     recording = await harness.recording(case)
@@ -31,7 +31,9 @@ async def test_ten_probes_in_one_operation_leave_ten_rows(
     assert [(row["action"], row["outcome"]) for row in rows] == [("recording.read", "DENIED")] * 10
 
 
-async def test_refusal_names_role_patient_and_consultation(harness: ApiHarness, case: Case) -> None:
+async def test_audit_row_of_a_refusal_names_role_patient_and_consultation(
+    harness: ApiHarness, case: Case
+) -> None:
     recording = await harness.recording(case)
     weak = await harness.with_session(case.doctor, aal="aal1")
     answer = await weak.send(documents.RECORDING, id=str(recording))
@@ -42,7 +44,7 @@ async def test_refusal_names_role_patient_and_consultation(harness: ApiHarness, 
     assert row["entity_ids"] == [recording]
 
 
-async def test_conflict_is_a_failure_and_names_what_it_was_about(
+async def test_audit_row_of_a_conflict_is_failed_and_names_the_entity(
     harness: ApiHarness, case: Case, other_doctor: Person
 ) -> None:
     answer = await other_doctor.send(documents.REGISTER, consultation=dict(case.registration))
@@ -51,7 +53,7 @@ async def test_conflict_is_a_failure_and_names_what_it_was_about(
     assert (row["action"], row["outcome"]) == ("consultation.register", "FAILED")
 
 
-async def test_list_names_only_those_who_were_shown(harness: ApiHarness) -> None:
+async def test_audit_row_of_a_list_names_only_the_returned_patients(harness: ApiHarness) -> None:
     doctor = await harness.clinician()
     cases = [await harness.case(doctor) for _ in range(3)]
     answer = await doctor.send("{ consultations(first: 2) { edges { node { id } } } }")

@@ -72,7 +72,7 @@ async def _one_row(harness: ApiHarness, answer: Answer, person: Person) -> None:
     ]
 
 
-async def test_every_door_audits_its_refusal_while_its_table_is_locked(
+async def test_every_entry_point_audits_a_refusal_while_its_table_is_locked(
     harness: ApiHarness, case: Case
 ) -> None:
     recording = await harness.recording(case)
@@ -102,7 +102,7 @@ async def test_refusal_is_audited_while_the_tables_of_people_are_locked(
             await _one_row(harness, answer, person)
 
 
-async def test_every_conflict_of_a_crowd_at_a_locked_table_has_its_row(
+async def test_every_concurrent_conflict_at_a_locked_table_writes_an_audit_row(
     harness: ApiHarness, case: Case
 ) -> None:
     recording = await harness.recording(case)
@@ -115,7 +115,7 @@ async def test_every_conflict_of_a_crowd_at_a_locked_table_has_its_row(
             await _one_row(harness, answer, doctor)
 
 
-async def test_refusal_names_whom_it_is_about_while_another_table_is_locked(
+async def test_audit_row_of_a_refusal_names_the_patient_while_another_table_is_locked(
     harness: ApiHarness, case: Case
 ) -> None:
     recording = await harness.recording(case)
@@ -127,7 +127,7 @@ async def test_refusal_names_whom_it_is_about_while_another_table_is_locked(
     assert (row["patient_ids"], row["entity_ids"]) == ([UUID(case.patient_id)], [recording])
 
 
-async def test_row_locks_hold_up_no_refusal(harness: ApiHarness, case: Case) -> None:
+async def test_row_locks_do_not_delay_a_refusal(harness: ApiHarness, case: Case) -> None:
     recording, other = await harness.recording(case), await harness.clinician()
     async with await psycopg.AsyncConnection.connect(harness.database.superuser_url) as holder:
         for table in ("recordings", "consultations", "staff", "patients"):
@@ -139,7 +139,7 @@ async def test_row_locks_hold_up_no_refusal(harness: ApiHarness, case: Case) -> 
     assert (row["outcome"], row["patient_ids"]) == ("DENIED", [UUID(case.patient_id)])
 
 
-async def test_refused_id_that_nobody_has_is_named(harness: ApiHarness, case: Case) -> None:
+async def test_audit_row_of_a_refusal_names_an_unknown_id(harness: ApiHarness, case: Case) -> None:
     unknown = uuid4()
     weak = await harness.with_session(case.doctor, aal="aal1")
     answer = await weak.send(documents.STOP, recordingId=str(unknown))

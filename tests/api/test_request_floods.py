@@ -89,7 +89,7 @@ def reasons(answers: list[Answer]) -> Counter[str | None]:
     return Counter(answer.error.reason if "errors" in answer.body else "answered" for answer in answers)
 
 
-async def test_flood_of_one_doctor_is_shed_and_everybody_else_is_served(
+async def test_flood_of_one_doctor_is_refused_and_other_callers_are_served(
     harness: ApiHarness, case: Case, other_doctor: Person
 ) -> None:
     another = await harness.case(other_doctor)
@@ -132,7 +132,7 @@ async def test_root_fields_count_as_operations(
     assert set(codes) == {"NOT_FOUND", "RATE_LIMITED"}
 
 
-async def test_bad_input_is_judged_within_the_same_limit(
+async def test_operations_with_bad_input_count_against_the_same_limit(
     harness: ApiHarness, doctor: Person, other_doctor: Person
 ) -> None:
     flood = [doctor.send("query ($id: ID!) { recording(id: $id) { id } }") for _ in range(FLOOD)]
@@ -145,7 +145,7 @@ async def test_bad_input_is_judged_within_the_same_limit(
 
 
 @pytest.mark.parametrize("is_from_many_addresses", [False, True])
-async def test_flood_of_links_that_read_nothing_is_shed_counted_and_holds_up_nobody(
+async def test_flood_of_invalid_subtitle_links_is_refused_and_counted_and_delays_nobody(
     harness: ApiHarness, other_doctor: Person, is_from_many_addresses: bool
 ) -> None:
     table: LiteralString = "lock table private.subtitle_links in access exclusive mode"
@@ -187,7 +187,7 @@ async def test_flood_of_links_that_read_nothing_is_shed_counted_and_holds_up_nob
         f"/subtitles/{'a' * 64}.vtt",
     ],
 )
-async def test_miss_of_any_kind_is_counted_as_a_bad_invitation_is(harness: ApiHarness, path: str) -> None:
+async def test_unknown_subtitle_link_is_counted_like_a_bad_invitation(harness: ApiHarness, path: str) -> None:
     address = f"198.19.1.{len(path)}" if path.endswith("vtt") else f"198.19.2.{len(path)}"
     async with harness.another_api() as http, from_address(http, address) as client:
         assert (await client.get(path)).status_code == 404
@@ -200,7 +200,7 @@ async def test_miss_of_any_kind_is_counted_as_a_bad_invitation_is(harness: ApiHa
     assert row["row_count"] == 2
 
 
-async def test_guests_of_one_address_do_not_hold_up_those_of_another(harness: ApiHarness, case: Case) -> None:
+async def test_guests_of_one_address_do_not_delay_guests_of_another(harness: ApiHarness, case: Case) -> None:
     invited = await case.doctor.ask(documents.INVITE, consultationId=case.id, role="INTERPRETER")
     table: LiteralString = "lock table private.subtitle_links in access exclusive mode"
     async with (
@@ -216,7 +216,7 @@ async def test_guests_of_one_address_do_not_hold_up_those_of_another(harness: Ap
                 assert (await guest.ask(documents.JOIN, invitation=invited["invitation"]))["token"]
 
 
-async def test_flood_of_a_link_that_leaked_takes_nothing_of_its_doctor(
+async def test_flood_of_a_leaked_subtitle_link_uses_no_slots_of_its_doctor(
     harness: ApiHarness, case: Case
 ) -> None:
     recording = await harness.recording(case)
@@ -232,7 +232,7 @@ async def test_flood_of_a_link_that_leaked_takes_nothing_of_its_doctor(
     assert {task.result().status_code for task in tasks} <= {200, 429, 503}
 
 
-async def test_long_searches_of_one_doctor_leave_places_to_others(
+async def test_long_searches_of_one_doctor_leave_slots_to_others(
     harness: ApiHarness, case: Case, other_doctor: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine, theirs = await harness.recording(case), await harness.recording(await harness.case(other_doctor))
@@ -261,7 +261,7 @@ async def test_long_searches_of_one_doctor_leave_places_to_others(
     assert set(reasons([task.result() for task in tasks])) <= {"answered", "too_many_at_once"}
 
 
-async def test_subscriptions_of_one_doctor_read_only_so_many_at_once(
+async def test_subscriptions_of_one_doctor_have_a_limit_of_concurrent_reads(
     harness: ApiHarness, case: Case, other_doctor: Person
 ) -> None:
     table: LiteralString = "lock table resguardo.recordings in access exclusive mode"
@@ -290,7 +290,7 @@ WATCH = (
 )
 
 
-async def test_flood_of_metrics_asks_the_database_once(harness: ApiHarness, other_doctor: Person) -> None:
+async def test_flood_of_metrics_requests_causes_one_query(harness: ApiHarness, other_doctor: Person) -> None:
     flood = [harness.http.get("/metrics") for _ in range(FLOOD)]
     table: LiteralString = "lock table private.leadership in access exclusive mode"
     async with held(harness, table) as holding, flooding(flood, holding) as tasks:
@@ -301,7 +301,7 @@ async def test_flood_of_metrics_asks_the_database_once(harness: ApiHarness, othe
     assert {task.result().status_code for task in tasks} == {200}
 
 
-async def test_flood_of_readiness_asks_the_database_once_and_the_next_asks_again() -> None:
+async def test_flood_of_readiness_requests_causes_one_query_and_the_next_request_another() -> None:
     class Asked:
         asked = 0
 
@@ -338,7 +338,7 @@ class Held:
         await asyncio.Event().wait()
 
 
-async def test_address_has_so_many_requests_open_and_an_ipv6_customer_is_one_address() -> None:
+async def test_open_requests_of_an_address_are_limited_and_an_ipv6_network_is_one_address() -> None:
     app, statuses = Held(), asyncio.Queue[int]()
     limited = AddressLimit(app, requests=8, trusted_proxies=())
 
@@ -378,7 +378,7 @@ async def test_address_has_so_many_requests_open_and_an_ipv6_customer_is_one_add
             task.cancel()
 
 
-async def test_address_has_so_many_websockets_on_which_nobody_said_who_connects() -> None:
+async def test_unidentified_websockets_of_an_address_are_limited() -> None:
     async def connect(*_: object) -> Connected:
         raise AssertionError("nobody says who connects")
 

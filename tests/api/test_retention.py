@@ -27,9 +27,7 @@ async def unkept(harness: ApiHarness) -> AsyncIterator[ApiHarness]:
         yield harness
 
 
-async def test_the_first_policy_comes_into_force_by_two_officers(
-    unkept: ApiHarness, case: Case, officer: Person
-) -> None:
+async def test_first_policy_needs_two_officers(unkept: ApiHarness, case: Case, officer: Person) -> None:
     recording = await unkept.recording(case)
     policy_id = await proposed(unkept)
     once = await officer.ask(APPROVE_POLICY, policyId=policy_id)
@@ -49,14 +47,16 @@ async def test_the_first_policy_comes_into_force_by_two_officers(
     assert row["due_at"] is not None
 
 
-async def test_the_same_officer_twice_is_told_so(unkept: ApiHarness, case: Case, officer: Person) -> None:
+async def test_second_approval_of_the_same_officer_is_refused(
+    unkept: ApiHarness, case: Case, officer: Person
+) -> None:
     await unkept.recording(case)
     policy_id = await proposed(unkept)
     await officer.ask(APPROVE_POLICY, policyId=policy_id)
     assert await officer.refused(APPROVE_POLICY, policyId=policy_id) == ("CONFLICT", "retention_same_officer")
 
 
-async def test_policies_are_listed_newest_first_with_what_they_shorten(
+async def test_policies_are_listed_newest_first_with_the_shortened_terms(
     unkept: ApiHarness, case: Case, officer: Person
 ) -> None:
     await unkept.recording(case)
@@ -74,7 +74,9 @@ async def test_policies_are_listed_newest_first_with_what_they_shorten(
     assert (row["action"], row["outcome"]) == ("retention.list", "ALLOWED")
 
 
-async def test_a_preview_tells_what_goes_and_when(unkept: ApiHarness, case: Case, officer: Person) -> None:
+async def test_preview_counts_the_deletions_of_each_month(
+    unkept: ApiHarness, case: Case, officer: Person
+) -> None:
     await unkept.recording(case)
     policy_id = await proposed(unkept)
     answer = await officer.send(PREVIEW, policyId=policy_id)
@@ -86,7 +88,7 @@ async def test_a_preview_tells_what_goes_and_when(unkept: ApiHarness, case: Case
 
 
 @pytest.mark.parametrize("document", [PREVIEW, APPROVE_POLICY, REJECT_POLICY])
-async def test_an_unknown_and_a_settled_policy_are_refused(
+async def test_unknown_and_settled_policies_are_refused(
     unkept: ApiHarness, officer: Person, document: str
 ) -> None:
     assert await officer.refused(document, policyId=0) == ("NOT_FOUND", "retention_policy_not_found")
@@ -95,7 +97,7 @@ async def test_an_unknown_and_a_settled_policy_are_refused(
     assert await officer.refused(document, policyId=policy_id) == ("CONFLICT", "retention_policy_settled")
 
 
-async def test_the_storage_report_adds_up_and_names_nobody(
+async def test_storage_report_adds_up_and_names_no_person(
     harness: ApiHarness, case: Case, officer: Person
 ) -> None:
     recording = await harness.recording(case)
@@ -109,7 +111,7 @@ async def test_the_storage_report_adds_up_and_names_nobody(
     assert (row["action"], row["outcome"]) == ("storage.report", "ALLOWED")
 
 
-async def test_a_birth_date_is_taken_once_and_shown_nowhere(harness: ApiHarness, case: Case) -> None:
+async def test_birth_date_is_set_once_and_never_returned(harness: ApiHarness, case: Case) -> None:
     doctor, patient = case.doctor, f"mrn-{uuid4()}"
 
     async def register(**given: object) -> object:
@@ -139,7 +141,7 @@ async def test_a_birth_date_is_taken_once_and_shown_nowhere(harness: ApiHarness,
         ("2199-01-01", ("CONFLICT", "patient_birth_date_ahead")),
     ],
 )
-async def test_an_impossible_birth_date_is_refused(
+async def test_impossible_birth_date_is_refused(
     case: Case, birth_date: str, expected: tuple[str, str]
 ) -> None:
     given = consultation_input(patientBirthDate=birth_date, patientExternalId=f"mrn-{uuid4()}")

@@ -162,7 +162,7 @@ def _schema() -> GraphQLSchema:
     return build_schema(make_schema(is_production=False).as_str())
 
 
-def test_every_root_field_has_its_row() -> None:
+def test_every_root_field_has_an_entry() -> None:
     schema = _schema()
     assert schema.query_type is not None
     assert schema.mutation_type is not None
@@ -264,7 +264,7 @@ SUBSCRIPTIONS = {"recordingChanged"}
 
 @pytest.mark.parametrize("who", WHO)
 @pytest.mark.parametrize("field", [name for name in FIELDS if name not in SUBSCRIPTIONS])
-async def test_field_answers_those_it_is_for(harness: ApiHarness, field: str, who: Who) -> None:
+async def test_field_answers_only_permitted_callers(harness: ApiHarness, field: str, who: Who) -> None:
     case = await harness.case()
     await case.consent()
     variables = await _variables(harness, field, who, case)
@@ -280,7 +280,7 @@ async def test_field_answers_those_it_is_for(harness: ApiHarness, field: str, wh
 
 @pytest.mark.parametrize("who", WHO)
 @pytest.mark.parametrize("field", sorted(SUBSCRIPTIONS))
-async def test_subscription_answers_those_it_is_for(harness: ApiHarness, field: str, who: Who) -> None:
+async def test_subscription_answers_only_permitted_callers(harness: ApiHarness, field: str, who: Who) -> None:
     case = await harness.case()
     variables = await _variables(harness, field, who, case)
     person = await _who(harness, who, case)
@@ -305,7 +305,7 @@ async def _subscribed(client: Socket, person: Person, document: str, variables: 
     return OK if message["type"] == "next" else str(message["payload"][0]["extensions"]["code"])
 
 
-async def test_token_of_another_session_than_the_persons_own_is_refused(
+async def test_token_with_the_session_of_another_person_is_refused(
     harness: ApiHarness, case: Case, other_doctor: Person
 ) -> None:
     token = harness.token(case.doctor.user_id, other_doctor.session_id)

@@ -70,7 +70,7 @@ async def _recorded(harness: ApiHarness, case: Case) -> str:
     return str(started["id"])
 
 
-async def test_wishes_are_part_of_a_registration_and_other_wishes_are_a_conflict(harness: ApiHarness) -> None:
+async def test_registration_with_other_recording_options_is_a_conflict(harness: ApiHarness) -> None:
     case = await harness.case(autoRecord=True, separateSpeakers=True)
     found = await case.doctor.ask(documents.CONSULTATION, id=case.id)
     assert (found["autoRecord"], found["separateSpeakers"]) == (True, True)
@@ -83,7 +83,7 @@ async def test_wishes_are_part_of_a_registration_and_other_wishes_are_a_conflict
 
 
 @pytest.mark.parametrize("kind", [None, "duplicate", "renew", "reorder"])
-async def test_recording_begins_by_itself_once_doctor_and_patient_are_there(
+async def test_recording_starts_automatically_when_doctor_and_patient_are_present(
     harness: ApiHarness, kind: str | None
 ) -> None:
     case = await harness.case(autoRecord=True)
@@ -110,7 +110,7 @@ async def test_recording_begins_by_itself_once_doctor_and_patient_are_there(
     assert (row["actor_id"], row["reason"]) == (None, "auto_record")
 
 
-async def test_of_two_looks_at_once_one_begins_the_recording(harness: ApiHarness) -> None:
+async def test_only_one_of_two_concurrent_checks_starts_the_recording(harness: ApiHarness) -> None:
     case = await harness.case(autoRecord=True, separateSpeakers=True)
     await case.consent()
     with _ordered(harness, Order("drop_all")):
@@ -126,7 +126,7 @@ async def test_of_two_looks_at_once_one_begins_the_recording(harness: ApiHarness
     assert [row["medium"] for row in rows] == ["VIDEO", "MICROPHONE", "MICROPHONE"]
 
 
-async def test_nothing_begins_by_itself_without_everybodys_consent_until_it_is_there(
+async def test_recording_starts_automatically_only_after_every_consent(
     harness: ApiHarness,
 ) -> None:
     case = await harness.case(autoRecord=True)
@@ -140,7 +140,7 @@ async def test_nothing_begins_by_itself_without_everybodys_consent_until_it_is_t
     await harness.until(case.doctor, recording["id"], "RECORDING")
 
 
-async def test_nothing_begins_by_itself_again_after_a_withdrawal_and_a_new_consent(
+async def test_no_recording_starts_automatically_after_a_withdrawal_and_a_new_consent(
     harness: ApiHarness,
 ) -> None:
     case = await harness.case(autoRecord=True)
@@ -158,7 +158,7 @@ async def test_nothing_begins_by_itself_again_after_a_withdrawal_and_a_new_conse
     assert [one["id"] for one in await _recordings(case)] == [recording["id"]]
 
 
-async def test_recording_begins_by_itself_though_another_was_imported(harness: ApiHarness) -> None:
+async def test_recording_starts_automatically_beside_an_import(harness: ApiHarness) -> None:
     case = await harness.case(autoRecord=True)
     await case.consent()
     imported = await completed(harness, case)
@@ -168,7 +168,7 @@ async def test_recording_begins_by_itself_though_another_was_imported(harness: A
     await harness.until(case.doctor, recording["id"], "RECORDING")
 
 
-async def test_nothing_begins_by_itself_where_it_was_not_asked_for(harness: ApiHarness, case: Case) -> None:
+async def test_no_recording_starts_automatically_without_the_option(harness: ApiHarness, case: Case) -> None:
     await case.consent()
     await _enter(harness, case, case.doctor, case.patient)
     await _settle(harness)
@@ -176,7 +176,7 @@ async def test_nothing_begins_by_itself_where_it_was_not_asked_for(harness: ApiH
     assert await _recordings(case) == []
 
 
-async def test_nothing_begins_by_itself_with_a_stranger_in_the_room(harness: ApiHarness) -> None:
+async def test_no_recording_starts_automatically_with_a_stranger_in_the_room(harness: ApiHarness) -> None:
     case = await harness.case(autoRecord=True)
     await case.consent()
     _admit(harness, case, "somebody")
@@ -185,7 +185,7 @@ async def test_nothing_begins_by_itself_with_a_stranger_in_the_room(harness: Api
     assert await _recordings(case) == []
 
 
-async def test_recording_begins_by_itself_though_every_event_was_dropped(harness: ApiHarness) -> None:
+async def test_recording_starts_automatically_without_any_webhook(harness: ApiHarness) -> None:
     case = await harness.case(autoRecord=True)
     await case.consent()
     with _ordered(harness, Order("drop_all")):
@@ -209,7 +209,7 @@ async def _guest(harness: ApiHarness, case: Case) -> str:
     ("kind", "is_heard"),
     [("guest", True), ("guest", False), ("stranger", True), ("stranger", False), ("withdrawal", True)],
 )
-async def test_recording_stops_and_says_why_to_the_doctor_who_watches(
+async def test_recording_stops_and_the_subscribed_doctor_gets_the_reason(
     harness: ApiHarness, case: Case, kind: str, is_heard: bool
 ) -> None:
     recording = await _recorded(harness, case)
@@ -248,7 +248,7 @@ async def test_error_is_told_in_the_readers_language(harness: ApiHarness, case: 
         assert told["errorText"] == recording_error_text("unknown_participant", language)
 
 
-async def test_recorders_are_no_strangers(harness: ApiHarness) -> None:
+async def test_recorders_are_not_strangers(harness: ApiHarness) -> None:
     case = await harness.case(separateSpeakers=True)
     recording = await _recorded(harness, case)
     parts = await harness.rows("select id from resguardo.recordings where video_id = %s", recording)
@@ -263,7 +263,7 @@ async def test_recorders_are_no_strangers(harness: ApiHarness) -> None:
     assert (found["status"], found["error"]) == ("RECORDING", None)
 
 
-async def test_person_who_calls_itself_a_recorder_is_a_stranger(harness: ApiHarness, case: Case) -> None:
+async def test_participant_who_claims_to_be_a_recorder_is_a_stranger(harness: ApiHarness, case: Case) -> None:
     recording = await _recorded(harness, case)
     _admit(harness, case, "EG_" + uuid4().hex[:12])
     await _settle(harness)
@@ -271,7 +271,7 @@ async def test_person_who_calls_itself_a_recorder_is_a_stranger(harness: ApiHarn
 
 
 @pytest.mark.parametrize("room", ["another_{}", "tests_{}"], ids=["another deployment", "no consultation"])
-async def test_event_of_a_room_that_is_not_ours_queues_no_job(harness: ApiHarness, room: str) -> None:
+async def test_event_of_an_unknown_room_queues_no_job(harness: ApiHarness, room: str) -> None:
     name = room.format(uuid4())
     harness.livekit.rooms.admit(name, "somebody")
     await harness.livekit.notifier.idle()

@@ -24,7 +24,7 @@ EXPORTED = Path(__file__).parent.parent.parent / "graphql_schema" / "schema.grap
 INTROSPECTIONS = ["{ __schema { types { name } } }", '{ __type(name: "Query") { name } }']
 
 
-def test_exported_schema_is_what_the_command_prints() -> None:
+def test_exported_schema_is_current() -> None:
     printed = subprocess.run(
         [sys.executable, "-m", "app.cli", "schema"], capture_output=True, text=True, check=True, timeout=60
     )
@@ -38,14 +38,14 @@ def test_every_root_field_has_a_description() -> None:
         assert not [name for name, field in root.fields.items() if not field.description]
 
 
-def test_every_type_of_ours_has_a_description_or_is_an_enum() -> None:
+def test_every_own_type_has_a_description_or_is_an_enum() -> None:
     schema = build_schema(EXPORTED.read_text(encoding="utf-8"))
     ours = {name: kind for name, kind in schema.type_map.items() if not name.startswith("__")}
     bare = {name for name, kind in ours.items() if not kind.description and not hasattr(kind, "values")}
     assert bare <= {"Query", "Mutation", "String", "Int", "Float", "Boolean", "ID"}
 
 
-def test_lists_with_a_page_size_are_root_fields_alone() -> None:
+def test_only_root_fields_are_lists_with_a_page_size() -> None:
     schema = build_schema(EXPORTED.read_text(encoding="utf-8"))
     paged = {
         (kind.name, name)
@@ -79,7 +79,7 @@ async def test_production_suggests_no_names(harness: ApiHarness) -> None:
     assert "status" not in result.errors[0].message
 
 
-async def test_graphiql_is_for_development_alone(harness: ApiHarness) -> None:
+async def test_only_development_serves_graphiql(harness: ApiHarness) -> None:
     page = await harness.http.get("/graphql", headers={"Accept": "text/html"})
     assert (page.status_code, "graphiql" in page.text.lower()) == (200, True)
     assert harness.settings.environment is Environment.DEVELOPMENT

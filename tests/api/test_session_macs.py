@@ -46,7 +46,7 @@ def _without_mac(harness: ApiHarness, person: Person) -> Person:
     return replace(person, token=harness.signer.sign(claims))
 
 
-async def test_people_with_a_mac_come_in_by_every_door(harness: ApiHarness, signed: Case) -> None:
+async def test_people_with_a_mac_are_accepted_by_every_entry_point(harness: ApiHarness, signed: Case) -> None:
     recording = await harness.recording(signed)
     await spoken(harness, recording)
     assert (await signed.doctor.ask(documents.VIEWER))["role"] == "clinician"
@@ -87,7 +87,7 @@ async def test_mac_of_another_persons_token_is_refused(harness: ApiHarness, sign
     )
 
 
-async def test_link_to_subtitles_dies_with_the_session_and_keeps_no_key_to_it(
+async def test_subtitle_link_ends_with_the_session_and_stores_no_session_id(
     harness: ApiHarness, signed: Case
 ) -> None:
     recording = await harness.recording(signed)
@@ -106,9 +106,7 @@ async def test_link_to_subtitles_dies_with_the_session_and_keeps_no_key_to_it(
     assert (await harness.http.get(urls["webvtt"])).status_code == 401
 
 
-async def test_no_table_of_ours_keeps_the_id_of_a_session(
-    harness: ApiHarness, signed: Case, officer: Person
-) -> None:
+async def test_no_own_table_stores_a_session_id(harness: ApiHarness, signed: Case, officer: Person) -> None:
     recording = await harness.recording(signed)
     await spoken(harness, recording)
     await signed.doctor.ask(documents.ISSUE_SUBTITLE_URLS, id=str(recording))
@@ -128,7 +126,9 @@ async def test_no_table_of_ours_keeps_the_id_of_a_session(
         )
 
 
-async def test_session_that_becomes_delegated_ends_what_it_had_begun(harness: ApiHarness, case: Case) -> None:
+async def test_session_that_becomes_delegated_is_refused_by_every_entry_point(
+    harness: ApiHarness, case: Case
+) -> None:
     await case.consent()
     recording = await harness.recording(case)
     await spoken(harness, recording)
@@ -148,7 +148,7 @@ async def test_session_that_becomes_delegated_ends_what_it_had_begun(harness: Ap
 
 
 @pytest.mark.parametrize("kind", ["DOCTOR", "PATIENT"])
-async def test_delegated_session_records_no_consent_and_gets_no_token_for_the_room(
+async def test_delegated_session_cannot_record_a_consent_or_join_a_room(
     harness: ApiHarness, case: Case, kind: str
 ) -> None:
     client = await harness.delegated(case.doctor if kind == "DOCTOR" else case.patient)

@@ -122,7 +122,7 @@ async def test_sounds_are_listed_with_their_participants_in_the_order_of_their_t
     assert shown[0]["sha256"] == hashlib.sha256(b"sound").hexdigest()
 
 
-async def test_sound_says_whether_it_ended_early_or_lacks_a_part(sounds: Sounds) -> None:
+async def test_sound_has_its_own_truncated_and_interrupted(sounds: Sounds) -> None:
     """The fields `truncated` and `interrupted` of a sound are about that sound alone. The video and every other
     sound have their own values.
     """
@@ -165,7 +165,7 @@ async def test_sound_that_is_not_selected_is_not_named_in_the_audit_row(sounds: 
 
 
 @pytest.mark.parametrize("language", ["en", "es"])
-async def test_error_of_a_sound_is_told_in_the_readers_language(sounds: Sounds, language: Any) -> None:
+async def test_error_of_a_sound_is_in_the_readers_language(sounds: Sounds, language: Any) -> None:
     await sounds.add(sounds.case.participant("PATIENT"), "LOST", error="egress_lost")
     answer = await sounds.case.doctor.send(documents.RECORDING, in_language=language, id=str(sounds.video))
     (shown,) = answer.data["recording"]["speakers"]
@@ -173,7 +173,7 @@ async def test_error_of_a_sound_is_told_in_the_readers_language(sounds: Sounds, 
     assert shown["errorText"] == recording_error_text("egress_lost", language)
 
 
-async def test_id_of_a_sound_downloads_it_as_audio_and_to_its_doctor_alone(
+async def test_only_its_doctor_downloads_a_sound_as_audio_by_its_id(
     sounds: Sounds, other_doctor: Person
 ) -> None:
     for participant in ("DOCTOR", "PATIENT"):
@@ -201,7 +201,7 @@ async def test_id_of_a_sound_downloads_it_as_audio_and_to_its_doctor_alone(
         ("LOST", "recording_lost"),
     ],
 )
-async def test_sound_that_is_not_ready_has_no_url_though_its_video_is(
+async def test_sound_that_is_not_ready_has_no_url_beside_a_ready_video(
     sounds: Sounds, status: str, reason: str
 ) -> None:
     sound = await sounds.add(sounds.case.participant("DOCTOR"), status)
@@ -209,7 +209,7 @@ async def test_sound_that_is_not_ready_has_no_url_though_its_video_is(
     assert await sounds.case.doctor.refused(documents.ISSUE_URL, **asked) == ("CONFLICT", reason)
 
 
-async def test_sound_read_by_its_own_id_has_no_sounds_itself(sounds: Sounds) -> None:
+async def test_sound_read_by_its_id_has_no_sounds(sounds: Sounds) -> None:
     sound = await sounds.add(sounds.case.participant("DOCTOR"))
     found = await sounds.case.doctor.ask(documents.RECORDING, id=str(sound))
     assert (found["medium"], found["speakers"]) == ("MICROPHONE", [])
@@ -230,7 +230,7 @@ async def api(harness: ApiHarness) -> AsyncIterator[str]:
         yield url
 
 
-async def test_change_of_any_sound_is_told_even_if_another_is_dated_later(sounds: Sounds, api: str) -> None:
+async def test_change_of_a_sound_is_sent_even_if_another_has_a_later_time(sounds: Sounds, api: str) -> None:
     """Two transactions can commit in another order than the timestamps of their changes."""
     doctor = sounds.case.participant("DOCTOR")
     made = [await sounds.add(doctor, "VERIFYING") for _ in range(6)]

@@ -19,7 +19,7 @@ from tests.api.harness import PUBLISHABLE_KEY, SECRET_KEY, ApiHarness, Case, Per
 pytestmark = pytest.mark.anyio
 
 
-async def test_suspended_doctor_gets_nothing_at_once(
+async def test_suspended_doctor_is_refused_immediately(
     harness: ApiHarness, case: Case, officer: Person
 ) -> None:
     doctor = case.doctor
@@ -37,7 +37,7 @@ async def test_suspended_doctor_gets_nothing_at_once(
     )
 
 
-async def test_suspension_ends_every_session_of_that_person_alone(
+async def test_suspension_ends_only_the_sessions_of_that_person(
     harness: ApiHarness, other_doctor: Person, officer: Person
 ) -> None:
     await harness.with_session(other_doctor)
@@ -46,13 +46,13 @@ async def test_suspension_ends_every_session_of_that_person_alone(
     assert await harness.rows("select id from auth.sessions where user_id = %s", officer.user_id)
 
 
-async def test_suspended_compliance_officer_gets_nothing_either(harness: ApiHarness, officer: Person) -> None:
+async def test_suspended_compliance_officer_is_refused(harness: ApiHarness, officer: Person) -> None:
     other = await harness.staff("compliance")
     await officer.ask(documents.SUSPEND, userId=str(other.user_id))
     assert (await other.refused(documents.AUDIT_EVENTS))[0] == "UNAUTHENTICATED"
 
 
-async def test_suspension_again_keeps_the_first(
+async def test_repeated_suspension_keeps_the_first(
     harness: ApiHarness, other_doctor: Person, officer: Person
 ) -> None:
     again = await harness.staff("compliance")
@@ -72,7 +72,7 @@ async def test_own_suspension_is_a_conflict(harness: ApiHarness, officer: Person
     assert (await officer.ask(documents.VIEWER))["role"] == "compliance"
 
 
-async def test_suspension_of_who_is_not_staff_is_not_found_and_audited(
+async def test_suspension_of_an_unknown_member_is_not_found_and_audited(
     harness: ApiHarness, case: Case, officer: Person
 ) -> None:
     for user_id in (uuid4(), case.patient.user_id):
@@ -118,9 +118,7 @@ async def _login(harness: ApiHarness, email: str, *, confirmed: bool = True) -> 
         await admin.aclose()
 
 
-async def test_invited_clinician_is_staff_once_the_worker_was_there(
-    harness: ApiHarness, officer: Person
-) -> None:
+async def test_invited_clinician_is_staff_after_the_worker_ran(harness: ApiHarness, officer: Person) -> None:
     email = _address()
     answer = await officer.send(documents.INVITE_STAFF, **_wanted(email.upper()))
     invited = answer.data["inviteStaff"]
@@ -145,7 +143,7 @@ async def test_invited_clinician_is_staff_once_the_worker_was_there(
     assert (event["entity_type"], event["entity_ids"]) == ("staff_invitation", [UUID(invited["id"])])
 
 
-async def test_address_of_an_invitation_is_nowhere_but_in_its_row(
+async def test_address_of_an_invitation_is_stored_only_in_its_row(
     harness: ApiHarness, officer: Person, caplog: pytest.LogCaptureFixture
 ) -> None:
     email = _address()
@@ -178,7 +176,7 @@ async def test_list_of_invitations_is_audited(harness: ApiHarness, officer: Pers
     await harness.work()
 
 
-async def test_pending_invitation_asked_again_is_sent_again_and_stays_the_same(
+async def test_repeated_invitation_sends_the_pending_invitation_again(
     harness: ApiHarness, officer: Person
 ) -> None:
     email = _address()
@@ -195,7 +193,7 @@ async def test_pending_invitation_asked_again_is_sent_again_and_stays_the_same(
     assert await harness.rows(staff, email) == [{"role": "clinician"}]
 
 
-async def test_active_member_invited_is_a_conflict_that_names_nobody(
+async def test_invitation_of_an_active_member_is_a_conflict_without_a_name(
     harness: ApiHarness, officer: Person
 ) -> None:
     email = _address()
@@ -210,7 +208,7 @@ async def test_active_member_invited_is_a_conflict_that_names_nobody(
     ]
 
 
-async def test_patients_login_invited_is_a_conflict_that_the_log_holds_against_the_patient(
+async def test_invitation_of_a_patients_login_is_a_conflict_audited_with_the_patient(
     harness: ApiHarness, officer: Person
 ) -> None:
     email = _address()
@@ -224,7 +222,7 @@ async def test_patients_login_invited_is_a_conflict_that_the_log_holds_against_t
     assert not await harness.rows("select role from resguardo.staff where user_id = %s", login)
 
 
-async def test_login_that_nobody_confirmed_is_refused_at_once(harness: ApiHarness, officer: Person) -> None:
+async def test_invitation_of_an_unconfirmed_login_is_refused(harness: ApiHarness, officer: Person) -> None:
     email = _address()
     await _login(harness, email, confirmed=False)
     refused = await officer.refused(documents.INVITE_STAFF, **_wanted(email, "COMPLIANCE"))
@@ -244,7 +242,7 @@ async def test_login_that_nobody_confirmed_is_refused_at_once(harness: ApiHarnes
         f"{'a' * 250}@b.org",
     ],
 )
-async def test_address_that_is_none_is_refused_without_being_repeated(
+async def test_invalid_address_is_refused_and_not_repeated_in_the_error(
     harness: ApiHarness, officer: Person, email: str
 ) -> None:
     answer = await officer.send(documents.INVITE_STAFF, **_wanted(email))
@@ -256,7 +254,7 @@ async def test_address_that_is_none_is_refused_without_being_repeated(
     )
 
 
-async def test_invitations_beyond_the_hours_quota_are_refused_and_audited(
+async def test_invitations_beyond_the_hourly_quota_are_refused_and_audited(
     harness: ApiHarness, officer: Person
 ) -> None:
     await harness.spend(officer, "invitations", load_quotas().invitations - 1)
@@ -270,7 +268,7 @@ async def test_invitations_beyond_the_hours_quota_are_refused_and_audited(
     await harness.work()
 
 
-async def test_invitation_that_is_refused_in_the_end_says_why(harness: ApiHarness, officer: Person) -> None:
+async def test_failed_invitation_has_its_reason(harness: ApiHarness, officer: Person) -> None:
     email = _address()
     invited = await officer.ask(documents.INVITE_STAFF, **_wanted(email))
     await _login(harness, email, confirmed=False)
@@ -280,7 +278,7 @@ async def test_invitation_that_is_refused_in_the_end_says_why(harness: ApiHarnes
     assert datetime.fromisoformat(invited["createdAt"]) <= datetime.now(UTC)
 
 
-async def test_address_of_a_refused_invitation_is_told_to_the_officer_who_invited_alone(
+async def test_only_the_inviting_officer_reads_the_address_of_a_failed_invitation(
     harness: ApiHarness, officer: Person, caplog: pytest.LogCaptureFixture
 ) -> None:
     email, other = _address(), await harness.staff("compliance")

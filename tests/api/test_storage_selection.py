@@ -54,7 +54,7 @@ def test_root_fields_that_return_recordings_are_found() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(PATHS.keys() - {"recording", "recordingChanged"}))
-async def test_storage_is_refused_everywhere_but_on_one_recording(other_doctor: Person, name: str) -> None:
+async def test_storage_is_refused_except_on_one_recording(other_doctor: Person, name: str) -> None:
     assert await other_doctor.refused(_document(name)) == ("INVALID_INPUT", "storage_in_list")
 
 
@@ -66,7 +66,7 @@ async def test_storage_is_refused_in_a_subscription(harness: ApiHarness, other_d
     assert (extensions["code"], extensions["reason"]) == ("INVALID_INPUT", "storage_in_list")
 
 
-async def test_start_that_asks_for_storage_starts_nothing(harness: ApiHarness, case: Case) -> None:
+async def test_start_with_storage_selected_starts_nothing(harness: ApiHarness, case: Case) -> None:
     await case.consent()
     document = "mutation ($id: ID!) { startRecording(consultationId: $id) { id storage { exists } } }"
     answer = await case.doctor.send(document, id=case.id)
@@ -75,7 +75,7 @@ async def test_start_that_asks_for_storage_starts_nothing(harness: ApiHarness, c
     assert await harness.audit(answer.request_id) == []
 
 
-async def test_stop_that_asks_for_storage_stops_nothing(harness: ApiHarness, case: Case) -> None:
+async def test_stop_with_storage_selected_stops_nothing(harness: ApiHarness, case: Case) -> None:
     await case.consent()
     recording = await harness.recording(case, "RECORDING")
     document = "mutation ($id: ID!) { stopRecording(recordingId: $id) { storage { exists } } }"

@@ -95,7 +95,7 @@ async def _pages(harness: ApiHarness, person: Person) -> int:
     return int(rows[0]["used"] or 0)
 
 
-async def test_subscriber_hears_the_newest_recording_and_then_every_step(
+async def test_subscriber_receives_the_newest_recording_and_then_every_change(
     harness: ApiHarness, case: Case, api: str
 ) -> None:
     recording = await harness.recording(case, "REQUESTED")
@@ -120,7 +120,7 @@ async def test_subscriber_hears_the_newest_recording_and_then_every_step(
     assert await _pages(harness, case.doctor) == pages + 1
 
 
-async def test_subscriber_of_a_consultation_without_recording_hears_of_its_first(
+async def test_subscriber_of_a_consultation_without_recordings_receives_the_first_one(
     case: Case, api: str
 ) -> None:
     async with _watching(api, case) as client:
@@ -129,7 +129,7 @@ async def test_subscriber_of_a_consultation_without_recording_hears_of_its_first
         assert await client.event() == started
 
 
-async def test_step_of_an_older_recording_is_told_too(harness: ApiHarness, case: Case, api: str) -> None:
+async def test_change_of_an_older_recording_is_sent(harness: ApiHarness, case: Case, api: str) -> None:
     older = await harness.recording(case, "VERIFYING")
     newer = await harness.recording(case, "RECORDING")
     async with _watching(api, case) as client:
@@ -139,7 +139,7 @@ async def test_step_of_an_older_recording_is_told_too(harness: ApiHarness, case:
         assert (told["id"], told["status"]) == (str(older), "READY")
 
 
-async def test_progress_of_the_words_is_told(harness: ApiHarness, case: Case, api: str) -> None:
+async def test_progress_of_the_transcription_is_sent(harness: ApiHarness, case: Case, api: str) -> None:
     recording = await harness.recording(case, "VERIFYING")
     async with _watching(api, case) as client:
         assert (await client.event())["transcription"] is None
@@ -157,7 +157,7 @@ async def test_progress_of_the_words_is_told(harness: ApiHarness, case: Case, ap
         await client.nothing_more()
 
 
-async def test_change_that_is_rolled_back_or_of_another_consultation_is_not_told(
+async def test_change_that_is_rolled_back_or_of_another_consultation_is_not_sent(
     harness: ApiHarness, case: Case, api: str
 ) -> None:
     recording = await harness.recording(case, "REQUESTED")
@@ -175,7 +175,7 @@ async def test_change_that_is_rolled_back_or_of_another_consultation_is_not_told
         await client.nothing_more()
 
 
-async def test_forged_notification_tells_nothing(harness: ApiHarness, case: Case, api: str) -> None:
+async def test_forged_notification_sends_nothing(harness: ApiHarness, case: Case, api: str) -> None:
     await harness.recording(case, "RECORDING")
     async with _watching(api, case) as client:
         await client.event()
@@ -187,7 +187,7 @@ async def test_forged_notification_tells_nothing(harness: ApiHarness, case: Case
         assert len(rows) == 3
 
 
-async def test_hundred_changes_of_a_slow_reader_are_told_as_the_last(harness: ApiHarness, case: Case) -> None:
+async def test_slow_reader_receives_the_last_of_a_hundred_changes(harness: ApiHarness, case: Case) -> None:
     recording = await harness.recording(case, "RECORDING")
     database = Database(harness.database.api_url, application="resguardo-api")
     claims = {
@@ -216,7 +216,7 @@ async def test_hundred_changes_of_a_slow_reader_are_told_as_the_last(harness: Ap
         await database.close()
 
 
-async def test_change_while_nothing_is_heard_is_told_when_the_connection_is_back(
+async def test_change_during_a_lost_database_connection_is_sent_after_reconnecting(
     harness: ApiHarness, case: Case, api: str
 ) -> None:
     recording = await harness.recording(case, "REQUESTED")
@@ -228,7 +228,7 @@ async def test_change_while_nothing_is_heard_is_told_when_the_connection_is_back
             assert (await client.event())["status"] == status
 
 
-async def test_hidden_and_unknown_consultations_are_told_alike_in_both_languages(
+async def test_hidden_and_unknown_consultations_get_the_same_answer_in_both_languages(
     harness: ApiHarness, case: Case, other_doctor: Person, api: str
 ) -> None:
     await harness.recording(case)
@@ -255,7 +255,7 @@ async def test_hidden_and_unknown_consultations_are_told_alike_in_both_languages
 
 
 @pytest.mark.parametrize("role", ["patient", "compliance"])
-async def test_other_roles_may_connect_and_watch_nothing(
+async def test_other_roles_may_connect_and_not_subscribe(
     harness: ApiHarness, case: Case, officer: Person, watchful: str, role: str
 ) -> None:
     person = case.patient if role == "patient" else officer
@@ -266,7 +266,7 @@ async def test_other_roles_may_connect_and_watch_nothing(
         await client.nothing_more()
 
 
-async def test_whoever_is_not_in_good_standing_is_not_let_in(
+async def test_caller_without_a_valid_session_cannot_connect(
     harness: ApiHarness, case: Case, api: str
 ) -> None:
     doctor = case.doctor
@@ -307,7 +307,7 @@ async def test_whoever_is_not_in_good_standing_is_not_let_in(
     ],
     ids=json.dumps,
 )
-async def test_connection_init_takes_the_authorization_where_clients_put_it(
+async def test_connection_init_accepts_the_authorization_in_every_usual_place(
     case: Case, api: str, payload: dict[str, Any]
 ) -> None:
     filled = json.loads(json.dumps(payload).replace("{}", f"Bearer {case.doctor.token}"))
@@ -327,7 +327,7 @@ async def test_connection_init_without_an_authorization_is_refused(api: str, pay
         assert await client.ended() == (4401, "token_missing")
 
 
-async def test_event_after_the_session_ended_is_not_told_and_ends_the_connection(
+async def test_event_after_the_session_ended_is_not_sent_and_ends_the_connection(
     harness: ApiHarness, case: Case, api: str
 ) -> None:
     recording = await harness.recording(case, "REQUESTED")
@@ -341,7 +341,7 @@ async def test_event_after_the_session_ended_is_not_told_and_ends_the_connection
         assert (rows[-1]["outcome"], rows[-1]["reason"]) == ("DENIED", "session_over")
 
 
-async def test_session_that_ends_is_cut_off_though_nothing_happens(
+async def test_connection_of_an_ended_session_ends_without_an_event(
     harness: ApiHarness, case: Case, watchful: str
 ) -> None:
     await harness.recording(case)
@@ -351,7 +351,7 @@ async def test_session_that_ends_is_cut_off_though_nothing_happens(
         assert await client.ended() == (4401, "session_over")
 
 
-async def test_suspended_doctor_is_cut_off_though_nothing_happens(
+async def test_connection_of_a_suspended_doctor_ends_without_an_event(
     harness: ApiHarness, case: Case, officer: Person, watchful: str
 ) -> None:
     await harness.recording(case)
@@ -374,7 +374,9 @@ async def test_token_that_expires_ends_the_connection_at_once(
         assert time.time() >= expires_at
 
 
-async def test_ended_subscription_is_over_and_its_id_free(harness: ApiHarness, case: Case, api: str) -> None:
+async def test_ended_subscription_sends_nothing_and_its_id_is_reusable(
+    harness: ApiHarness, case: Case, api: str
+) -> None:
     recording = await harness.recording(case, "REQUESTED")
     async with _watching(api, case) as client:
         await client.event()
@@ -385,7 +387,9 @@ async def test_ended_subscription_is_over_and_its_id_free(harness: ApiHarness, c
         assert (await client.event())["status"] == "STARTING"
 
 
-async def test_pages_quota_holds_for_subscribing(harness: ApiHarness, case: Case, api: str) -> None:
+async def test_subscribing_counts_against_the_quota_of_pages(
+    harness: ApiHarness, case: Case, api: str
+) -> None:
     await harness.spend(case.doctor, "pages", 1200)
     async with _watching(api, case) as client:
         assert (await client.error())["extensions"]["reason"] == "quota_pages"
@@ -400,7 +404,7 @@ async def test_pages_quota_holds_for_subscribing(harness: ApiHarness, case: Case
         "fragment F on Recording { id }",
     ],
 )
-async def test_only_subscriptions_are_taken(case: Case, api: str, query: str) -> None:
+async def test_only_subscriptions_are_accepted(case: Case, api: str, query: str) -> None:
     async with connected(api) as client:
         await client.init(case.doctor, acceptLanguage="es-MX")
         await client.subscribe(query)
@@ -427,7 +431,9 @@ async def test_only_subscriptions_are_taken(case: Case, api: str, query: str) ->
         ),
     ],
 )
-async def test_limits_and_rules_of_documents_hold(case: Case, api: str, query: str, code: str) -> None:
+async def test_limits_and_rules_of_documents_apply_to_subscriptions(
+    case: Case, api: str, query: str, code: str
+) -> None:
     async with connected(api) as client:
         await client.init(case.doctor)
         await client.subscribe(query)
@@ -435,7 +441,7 @@ async def test_limits_and_rules_of_documents_hold(case: Case, api: str, query: s
         await client.nothing_more()
 
 
-async def test_connection_has_so_many_subscriptions(case: Case, api: str) -> None:
+async def test_subscriptions_of_a_connection_are_limited(case: Case, api: str) -> None:
     async with connected(api) as client:
         await client.init(case.doctor)
         for number in range(11):
@@ -445,9 +451,7 @@ async def test_connection_has_so_many_subscriptions(case: Case, api: str) -> Non
         assert error["extensions"]["reason"] == "too_many_subscriptions"
 
 
-async def test_subscription_that_is_named_by_a_hash_alone_is_an_error_of_the_operation(
-    case: Case, api: str
-) -> None:
+async def test_subscription_with_only_a_hash_is_an_error_of_the_operation(case: Case, api: str) -> None:
     async with connected(api) as client:
         await client.init(case.doctor)
         extensions = {"persistedQuery": {"version": 1, "sha256Hash": "ab" * 32}}
@@ -459,7 +463,7 @@ async def test_subscription_that_is_named_by_a_hash_alone_is_an_error_of_the_ope
         await client.nothing_more()
 
 
-async def test_bad_variable_of_a_subscription_is_told_by_its_place(case: Case, api: str) -> None:
+async def test_error_of_a_bad_variable_of_a_subscription_names_its_place(case: Case, api: str) -> None:
     async with connected(api) as client:
         await client.init(case.doctor)
         await client.subscribe(WATCH, consultationId={"name": "Ana Torres"})
@@ -469,7 +473,7 @@ async def test_bad_variable_of_a_subscription_is_told_by_its_place(case: Case, a
         assert "Ana" not in str(error)
 
 
-async def test_person_has_so_many_connections(harness: ApiHarness, case: Case) -> None:
+async def test_connections_of_a_person_are_limited(harness: ApiHarness, case: Case) -> None:
     async with _api(harness, connections_per_person=1) as url:
         async with connected(url) as first, connected(url) as second, connected(url) as another:
             await first.init(case.doctor)
@@ -511,7 +515,7 @@ async def test_bad_message_ends_the_connection(case: Case, api: str, message: st
         assert (await client.ended())[0] == code
 
 
-async def test_second_subscriber_of_an_id_ends_the_connection(case: Case, api: str) -> None:
+async def test_second_subscription_with_the_same_id_ends_the_connection(case: Case, api: str) -> None:
     async with _watching(api, case) as client:
         await client.subscribe(WATCH, consultationId=case.id)
         assert (await client.ended())[0] == 4409
@@ -526,13 +530,13 @@ async def test_close_reason_with_a_long_id_fits_into_its_frame(case: Case, api: 
         assert (code, reason.startswith("Subscriber for")) == (4409, True)
 
 
-async def test_null_payload_of_connection_init_is_an_empty_one(api: str) -> None:
+async def test_null_payload_of_connection_init_is_treated_as_empty(api: str) -> None:
     async with connected(api) as client:
         await client.say(type="connection_init", payload=None)
         assert await client.ended() == (4401, "token_missing")
 
 
-async def test_subscribing_before_one_has_said_who_one_is_ends_the_connection(case: Case, api: str) -> None:
+async def test_subscribing_before_connection_init_ends_the_connection(case: Case, api: str) -> None:
     async with connected(api) as client:
         await client.nothing_more()
         await client.subscribe(WATCH, consultationId=case.id)
@@ -545,7 +549,7 @@ async def test_bad_init_payload_ends_the_connection(api: str) -> None:
         assert (await client.ended())[0] == 4400
 
 
-async def test_whoever_does_not_say_who_they_are_is_not_waited_for(watchful: str) -> None:
+async def test_connection_without_connection_init_is_closed(watchful: str) -> None:
     async with connected(watchful) as client:
         assert (await client.ended())[0] == 4408
 
@@ -562,7 +566,7 @@ async def test_legacy_subprotocol_and_other_origins_are_refused(case: Case, api:
         await client.init(case.doctor)
 
 
-async def test_nothing_of_an_address_is_logged(
+async def test_query_string_of_a_websocket_is_not_logged(
     case: Case, api: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO), caplog.at_level(logging.INFO, logger="uvicorn.error"):
@@ -572,7 +576,7 @@ async def test_nothing_of_an_address_is_logged(
     assert "token" not in caplog.text
 
 
-async def test_api_that_stops_ends_connections_and_listens_no_more(harness: ApiHarness, case: Case) -> None:
+async def test_stopping_api_ends_its_connections_and_stops_listening(harness: ApiHarness, case: Case) -> None:
     before = await _listeners(harness)
     async with AsyncExitStack() as clients:
         async with _api(harness) as url:
@@ -593,7 +597,7 @@ async def _until_listeners(harness: ApiHarness, number: int) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_whoever_takes_nothing_is_left() -> None:
+async def test_client_that_does_not_read_is_disconnected() -> None:
     stuck = asyncio.Event()
     said = iter([{"type": "connection_init"}, SUBSCRIBE | {"payload": {"query": "subscription { ticks }"}}])
 

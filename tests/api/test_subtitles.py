@@ -36,7 +36,7 @@ async def _urls(person: Person, recording: UUID) -> dict[str, str]:
     return urls
 
 
-async def test_what_is_said_is_never_markup_and_the_answer_is_nobodys_to_keep_or_to_guess(
+async def test_text_is_never_markup_and_the_answer_is_not_cached_or_sniffed(
     harness: ApiHarness, doctor: Person
 ) -> None:
     urls = await _urls(doctor, await _hostile(harness, doctor))
@@ -59,7 +59,7 @@ async def test_what_is_said_is_never_markup_and_the_answer_is_nobodys_to_keep_or
 
 
 @pytest.mark.parametrize("header", ["es\r\nX-Evil: 1", "<script>", "\u00f1" * 2000, "*;q=0", "es;q=NaN"])
-async def test_header_of_the_asker_changes_the_language_alone(
+async def test_accept_language_changes_only_the_labels(
     harness: ApiHarness, doctor: Person, header: str
 ) -> None:
     urls = await _urls(doctor, await _hostile(harness, doctor))
@@ -69,7 +69,7 @@ async def test_header_of_the_asker_changes_the_language_alone(
     assert set(re.findall(r"<v [^>]*>", answer.text)) <= {"<v Patient>", "<v Paciente>"}
 
 
-async def test_link_is_good_no_longer_than_the_token_that_asked_for_it(
+async def test_link_expires_no_later_than_the_token_that_requested_it(
     harness: ApiHarness, doctor: Person
 ) -> None:
     recording = await _hostile(harness, doctor)
@@ -81,7 +81,7 @@ async def test_link_is_good_no_longer_than_the_token_that_asked_for_it(
     assert 0 < lifetime <= 900
 
 
-async def test_link_that_has_expired_or_whose_doctor_is_banned_reads_nothing(
+async def test_link_that_expired_or_whose_doctor_is_banned_is_refused(
     harness: ApiHarness, doctor: Person
 ) -> None:
     urls = await _urls(doctor, await _hostile(harness, doctor))
@@ -96,7 +96,7 @@ async def test_link_that_has_expired_or_whose_doctor_is_banned_reads_nothing(
     assert (answer.status_code, answer.headers["cache-control"]) == (404, "no-store")
 
 
-async def test_database_keeps_no_secret_of_a_link(harness: ApiHarness, doctor: Person) -> None:
+async def test_database_stores_no_secret_of_a_link(harness: ApiHarness, doctor: Person) -> None:
     urls = await _urls(doctor, await _hostile(harness, doctor))
     secret = bytes.fromhex(re.findall(r"/subtitles/([0-9a-f]{64})\.vtt", urls["webvtt"])[0])
     kept = await harness.rows(
@@ -123,7 +123,7 @@ async def test_database_keeps_no_secret_of_a_link(harness: ApiHarness, doctor: P
         "/subtitles/../{secret}.vtt",
     ],
 )
-async def test_address_that_is_almost_a_link_reads_nothing_and_says_nothing(
+async def test_altered_link_is_refused_without_details(
     harness: ApiHarness, doctor: Person, path: str
 ) -> None:
     recording = await _hostile(harness, doctor)
@@ -140,13 +140,13 @@ async def test_address_that_is_almost_a_link_reads_nothing_and_says_nothing(
             assert private not in answer.text
 
 
-async def test_link_is_read_and_nothing_else(harness: ApiHarness, doctor: Person) -> None:
+async def test_link_allows_only_reading(harness: ApiHarness, doctor: Person) -> None:
     urls = await _urls(doctor, await _hostile(harness, doctor))
     for method in ("POST", "PUT", "DELETE", "PATCH"):
         assert (await harness.http.request(method, urls["webvtt"])).status_code == 405
 
 
-async def test_subtitles_have_a_quota_of_their_own(harness: ApiHarness, case: Case) -> None:
+async def test_subtitles_have_their_own_quota(harness: ApiHarness, case: Case) -> None:
     recording = await harness.recording(case)
     await spoken(harness, recording)
     await harness.spend(case.doctor, "urls", 60)

@@ -147,7 +147,7 @@ async def test_public_field_is_answered_whatever_the_token(harness: ApiHarness, 
     assert answer.data["consentText"]["version"]
 
 
-async def test_token_issued_half_a_minute_ahead_is_accepted(
+async def test_token_issued_thirty_seconds_in_the_future_is_accepted(
     harness: ApiHarness, other_doctor: Person
 ) -> None:
     token = harness.token(other_doctor.user_id, other_doctor.session_id, iat=int(time.time()) + 28)
@@ -155,7 +155,7 @@ async def test_token_issued_half_a_minute_ahead_is_accepted(
 
 
 @pytest.mark.parametrize("language", ["en", "es"])
-async def test_token_from_the_future_names_the_clock_and_no_new_sign_in(
+async def test_token_from_the_future_is_an_error_of_the_clock(
     harness: ApiHarness, other_doctor: Person, language: str
 ) -> None:
     token = harness.token(other_doctor.user_id, other_doctor.session_id, iat=int(time.time()) + 90)
@@ -166,7 +166,7 @@ async def test_token_from_the_future_names_the_clock_and_no_new_sign_in(
 
 
 @pytest.mark.parametrize("scheme", ["Basic", "", "Bearer:", "Token"])
-async def test_other_scheme_than_bearer_is_no_token(other_doctor: Person, scheme: str) -> None:
+async def test_other_scheme_than_bearer_counts_as_a_missing_token(other_doctor: Person, scheme: str) -> None:
     response = await other_doctor.http.post(
         "/graphql",
         json={"query": documents.VIEWER},
@@ -176,13 +176,13 @@ async def test_other_scheme_than_bearer_is_no_token(other_doctor: Person, scheme
     assert error["extensions"]["reason"] == "token_missing"
 
 
-async def test_token_error_is_told_in_the_readers_language(other_doctor: Person) -> None:
+async def test_token_error_is_in_the_readers_language(other_doctor: Person) -> None:
     stranger = replace(other_doctor, token=None)
     answer = await stranger.send(documents.VIEWER, in_language="es-MX, en;q=0.5")
     assert answer.error.message == "No ha iniciado sesión. Inicie sesión, por favor."
 
 
-async def test_flood_of_unknown_key_ids_costs_a_fetch_in_two_seconds_at_most(
+async def test_flood_of_unknown_key_ids_causes_at_most_one_fetch_in_two_seconds(
     harness: ApiHarness, other_doctor: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with _counted_fetches(monkeypatch) as fetched:
@@ -199,7 +199,7 @@ async def test_flood_of_unknown_key_ids_costs_a_fetch_in_two_seconds_at_most(
     assert len(fetched) <= most
 
 
-async def test_requests_without_a_valid_token_are_one_row_by_address(harness: ApiHarness) -> None:
+async def test_requests_without_a_valid_token_write_one_audit_row_per_address(harness: ApiHarness) -> None:
     async with harness.another_api() as http:
         for count, address in ((7, "198.51.100.1"), (2, "198.51.100.2")):
             async with from_address(http, address) as client:
@@ -214,7 +214,7 @@ async def test_requests_without_a_valid_token_are_one_row_by_address(harness: Ap
     assert {(row["outcome"], row["actor_id"], row["request_id"]) for row in rows} == {("DENIED", None, None)}
 
 
-async def test_one_request_counts_once_however_many_fields_ask(harness: ApiHarness) -> None:
+async def test_request_with_several_fields_counts_one_rejection(harness: ApiHarness) -> None:
     two = "{ a: consultations { edges { cursor } } b: recordings { edges { cursor } } }"
     async with harness.another_api() as http, from_address(http, "198.51.101.1") as client:
         answer = await Person(client, uuid4(), uuid4(), "broken").send(two)

@@ -26,7 +26,7 @@ async def _correct(person: Person, recording: UUID, turn: int, text: str) -> Ans
 
 
 @pytest.mark.parametrize("document", [documents.CORRECT_TRANSCRIPT, documents.ATTRIBUTE_TURN])
-async def test_correction_that_says_what_is_there_changes_nothing_and_leaves_a_row(
+async def test_correction_to_the_present_text_changes_nothing_and_writes_an_audit_row(
     harness: ApiHarness, doctor: Person, recording: UUID, document: str
 ) -> None:
     """A correction without a change writes the audit row of a read, because the answer contains the text."""
@@ -40,7 +40,7 @@ async def test_correction_that_says_what_is_there_changes_nothing_and_leaves_a_r
     assert row["entity_ids"] == [recording]
 
 
-async def test_correction_that_is_sent_again_after_a_lost_answer_is_made_once(
+async def test_repeated_correction_after_a_lost_answer_is_stored_once(
     harness: ApiHarness, doctor: Person, recording: UUID
 ) -> None:
     answers = [await _correct(doctor, recording, 0, "Good\u00a0evening.  ") for _ in range(3)]
@@ -52,7 +52,7 @@ async def test_correction_that_is_sent_again_after_a_lost_answer_is_made_once(
     assert [[row["outcome"] for row in of_one] for of_one in rows] == [["ALLOWED"]] * 3
 
 
-async def test_text_that_no_turn_may_have_is_refused_before_anything_is_read(
+async def test_invalid_text_is_refused_before_the_transcript_is_read(
     harness: ApiHarness, doctor: Person, recording: UUID
 ) -> None:
     await harness.rows(
@@ -69,7 +69,7 @@ async def test_text_that_no_turn_may_have_is_refused_before_anything_is_read(
 
 
 @pytest.mark.parametrize("character", ["x", '"', "\u00e9", "\u4e2d", "\U0001f9e0"])
-async def test_longest_correction_is_kept_whatever_its_letters(
+async def test_longest_correction_is_stored_in_every_script(
     doctor: Person, recording: UUID, character: str
 ) -> None:
     text = character * MAX_TURN_CHARACTERS
@@ -77,14 +77,12 @@ async def test_longest_correction_is_kept_whatever_its_letters(
     assert answer.data["correctTranscript"]["turns"][1]["text"] == text
 
 
-async def test_text_that_grows_when_it_is_composed_is_measured_as_it_is_kept(
-    doctor: Person, recording: UUID
-) -> None:
+async def test_size_of_a_correction_is_measured_after_normalization(doctor: Person, recording: UUID) -> None:
     answer = await _correct(doctor, recording, 1, "\U0001d160" * MAX_TURN_CHARACTERS)
     assert answer.error.reason == "correction_too_long"
 
 
-async def test_corrections_at_once_are_all_kept_one_on_top_of_the_other(
+async def test_concurrent_corrections_are_all_stored(
     harness: ApiHarness, doctor: Person, recording: UUID
 ) -> None:
     texts = [f"Version {letter} of it." for letter in "abcdef"]
@@ -103,7 +101,7 @@ async def test_corrections_at_once_are_all_kept_one_on_top_of_the_other(
 
 
 @pytest.mark.parametrize("swap", ["older in the place of the newer", "each in the other's place"])
-async def test_correction_that_was_moved_to_another_place_opens_nothing(
+async def test_correction_moved_to_another_row_cannot_be_decrypted(
     harness: ApiHarness, doctor: Person, recording: UUID, swap: str
 ) -> None:
     for text in ("Take 500 mg.", "Take 50 mg."):
@@ -127,7 +125,7 @@ async def test_correction_that_was_moved_to_another_place_opens_nothing(
         assert row["entity_ids"] == [recording]
 
 
-async def test_correction_is_worked_out_beside_the_loop(
+async def test_correction_is_computed_in_a_thread(
     doctor: Person, recording: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A correction normalizes and hashes the whole transcript in a thread. For a recording of twelve hours, a
@@ -145,7 +143,7 @@ async def test_correction_is_worked_out_beside_the_loop(
     assert threading.get_ident() not in threads
 
 
-async def test_correction_of_what_is_asked_to_be_destroyed_meanwhile_is_refused(
+async def test_correction_is_refused_if_a_deletion_is_requested_meanwhile(
     harness: ApiHarness, doctor: Person, recording: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A deletion that is requested after the transcript was decrypted makes the correction fail."""

@@ -45,7 +45,7 @@ async def _own(harness: ApiHarness, doctor: Person, *said: str) -> UUID:
 
 
 @pytest.mark.parametrize("has_key", [True, False])
-async def test_search_that_finds_nothing_leaves_a_row(
+async def test_search_that_finds_nothing_writes_an_audit_row(
     harness: ApiHarness, doctor: Person, recording: UUID, has_key: bool
 ) -> None:
     kept = await harness.rows("select wrapped_key, root_key_id from private.word_index_key")
@@ -63,7 +63,7 @@ async def test_search_that_finds_nothing_leaves_a_row(
     assert (row["entity_ids"], row["row_count"]) == ([], 0)
 
 
-async def test_search_finds_the_same_words_in_ones_own_recordings_alone(
+async def test_search_finds_words_only_in_the_callers_recordings(
     harness: ApiHarness, doctor: Person, recording: UUID
 ) -> None:
     other = await harness.clinician()
@@ -81,7 +81,7 @@ async def _consultation(harness: ApiHarness, recording: UUID) -> str:
 
 
 @pytest.mark.parametrize("within", ["consultationId", "recordingId"])
-async def test_search_within_a_recording_or_a_consultation_tells_every_turn_as_it_was_said(
+async def test_search_in_one_recording_or_consultation_returns_every_matching_turn_in_order(
     harness: ApiHarness, doctor: Person, within: str
 ) -> None:
     recording = await _own(
@@ -107,7 +107,7 @@ async def test_search_finds_spanish_by_accents_and_plurals(harness: ApiHarness, 
         assert await _found(doctor, query) == [], query
 
 
-async def test_phrase_is_found_as_it_was_corrected(
+async def test_phrase_is_found_in_the_corrected_text(
     harness: ApiHarness, doctor: Person, recording: UUID
 ) -> None:
     await doctor.ask(
@@ -121,7 +121,7 @@ async def test_phrase_is_found_as_it_was_corrected(
     assert "paracetamol" in hit["text"]
 
 
-async def test_search_says_that_older_ones_were_left_out(
+async def test_search_reports_that_it_left_out_older_recordings(
     harness: ApiHarness, doctor: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     older, newer = await _own(harness, doctor, "A gallstone."), await _own(harness, doctor, "Gallstones.")
@@ -161,7 +161,7 @@ async def test_search_reads_no_more_than_memory_allows(harness: ApiHarness, doct
     await harness.rows("delete from private.transcript_texts where recording_id = %s", older)
 
 
-async def test_many_searches_at_once_are_all_answered(doctor: Person, recording: UUID) -> None:
+async def test_many_concurrent_searches_are_all_answered(doctor: Person, recording: UUID) -> None:
     answers: list[list[str]] = []
 
     async def search() -> None:
@@ -223,7 +223,7 @@ async def test_query_of_a_megabyte_is_refused_before_it_is_read(doctor: Person) 
         "\ufdfa" * 200,
     ],
 )
-async def test_strange_query_is_answered(
+async def test_unusual_query_is_answered(
     harness: ApiHarness, doctor: Person, recording: UUID, query: str
 ) -> None:
     answer = await _send(doctor, query)
@@ -272,7 +272,7 @@ async def test_unreadable_transcripts_raise_an_error_instead_of_an_empty_result(
     assert await _found(await harness.clinician(), "embolism") == []
 
 
-async def test_reading_and_searching_use_up_the_pages_of_an_hour(
+async def test_reading_and_searching_count_against_the_hourly_quota_of_pages(
     harness: ApiHarness, doctor: Person, recording: UUID
 ) -> None:
     urls = await doctor.ask(documents.ISSUE_SUBTITLE_URLS, id=str(recording))
@@ -369,13 +369,13 @@ async def test_transcript_is_found_read_and_corrected_after_a_rotation_was_kille
         ({"patientId": "00000000-0000-0000-0000-000000000000"}, False),
     ],
 )
-async def test_filter_at_its_ends_is_answered(
+async def test_filter_with_extreme_values_is_answered(
     doctor: Person, recording: UUID, where: dict[str, str], finds: bool
 ) -> None:
     assert await _found(doctor, "headache", **where) == ([str(recording)] if finds else [])
 
 
-async def test_search_tells_nothing_of_what_others_said(
+async def test_search_reveals_nothing_about_other_doctors_transcripts(
     harness: ApiHarness, doctor: Person, recording: UUID
 ) -> None:
     """The API gives byte-for-byte equal answers in three cases: only transcripts of other doctors contain the text,

@@ -52,14 +52,16 @@ async def test_hidden_and_absent_transcripts_get_the_same_answer(
         assert (row["outcome"], row["row_count"]) == (outcome, 0)
 
 
-async def test_search_finds_words_and_phrases_whatever_their_form(doctor: Person, recording: UUID) -> None:
+async def test_search_finds_all_forms_of_words_and_phrases(doctor: Person, recording: UUID) -> None:
     for query in ("headache", "HEADACHES pill", '"400 mg"', '"two weeks" ibuprofen'):
         assert await search(doctor, query) == [str(recording)], query
     for query in ("aspirin", '"weeks two"', "headache aspirin"):
         assert await search(doctor, query) == [], query
 
 
-async def test_search_shows_where_it_was_said(harness: ApiHarness, doctor: Person, recording: UUID) -> None:
+async def test_search_returns_the_turn_and_its_time(
+    harness: ApiHarness, doctor: Person, recording: UUID
+) -> None:
     answer = await doctor.send(documents.SEARCH_TRANSCRIPTS, query="ibuprofen", filter=None)
     (hit,) = answer.data["searchTranscripts"]["hits"]
     (mark,) = hit["highlights"]
@@ -69,11 +71,11 @@ async def test_search_shows_where_it_was_said(harness: ApiHarness, doctor: Perso
     assert (row["action"], row["entity_ids"]) == ("transcript.search", [recording])
 
 
-async def test_search_stays_within_ones_own_recordings(harness: ApiHarness, recording: UUID) -> None:
+async def test_search_covers_only_the_callers_recordings(harness: ApiHarness, recording: UUID) -> None:
     assert await search(await harness.clinician(), "headache") == []
 
 
-async def test_sensitive_kinds_are_found_only_where_asked_for(harness: ApiHarness, doctor: Person) -> None:
+async def test_sensitive_consultations_are_found_only_on_request(harness: ApiHarness, doctor: Person) -> None:
     case = await harness.case(doctor, sensitivity="PSYCHOTHERAPY", transcribe=True)
     recording = await harness.recording(case)
     await spoken(harness, recording)
@@ -110,7 +112,7 @@ async def test_correction_is_read_and_found_and_the_original_text_is_kept(
         (-1, "nor this", ("NOT_FOUND", "turn_unknown")),
     ],
 )
-async def test_correction_that_cannot_be_is_refused(
+async def test_impossible_correction_is_refused(
     doctor: Person, recording: UUID, turn: int, text: str, refusal: tuple[str, str]
 ) -> None:
     assert (
@@ -118,9 +120,7 @@ async def test_correction_that_cannot_be_is_refused(
     )
 
 
-async def test_turn_is_given_to_a_speaker_whose_voice_is_anothers_too(
-    doctor: Person, recording: UUID
-) -> None:
+async def test_turn_is_attributed_alone_if_its_voice_is_shared(doctor: Person, recording: UUID) -> None:
     given: dict[str, Any] = {"id": str(recording), "turn": 2, "speaker": "INTERPRETER", "onlyThisTurn": True}
     changed = await doctor.ask(documents.ATTRIBUTE_TURN, **given)
     assert [turn["speaker"] for turn in changed["turns"]] == ["DOCTOR", "PATIENT", "INTERPRETER"]
@@ -130,7 +130,7 @@ async def test_turn_is_given_to_a_speaker_whose_voice_is_anothers_too(
     assert [turn["speaker"] for turn in read["turns"]] == ["COMPANION", "PATIENT", "COMPANION"]
 
 
-async def test_speaker_is_renamed_wherever_the_voice_speaks(doctor: Person, recording: UUID) -> None:
+async def test_attribution_names_all_turns_of_the_voice(doctor: Person, recording: UUID) -> None:
     given: dict[str, Any] = {"id": str(recording), "turn": 0, "speaker": "INTERPRETER"}
     changed = await doctor.ask(documents.ATTRIBUTE_TURN, **given)
     assert [turn["speaker"] for turn in changed["turns"]] == ["INTERPRETER", "PATIENT", "INTERPRETER"]
@@ -178,7 +178,7 @@ async def test_two_guests_of_one_role_stay_apart_in_transcript_search_and_subtit
     assert "<v Companion>No, on Tuesday.</v>" in webvtt
 
 
-async def test_what_failed_is_tried_again_and_what_is_ready_is_not(
+async def test_only_a_failed_transcription_is_retried(
     harness: ApiHarness, doctor: Person, recording: UUID
 ) -> None:
     refusal = ("CONFLICT", "transcription_not_failed")
@@ -210,7 +210,7 @@ async def test_finished_transcript_is_read_found_and_corrected_after_a_withdrawa
 @pytest.mark.parametrize(
     ("language", "words"), [("en", "consented again"), ("es", "de nuevo su consentimiento")]
 )
-async def test_transcription_that_a_withdrawal_ended_says_why_and_is_retried_after_a_new_consent(
+async def test_transcription_ended_by_a_withdrawal_has_its_reason_and_is_retried_after_a_new_consent(
     harness: ApiHarness, doctor: Person, case: Case, language: str, words: str
 ) -> None:
     await case.consent()
@@ -230,14 +230,16 @@ async def test_transcription_that_a_withdrawal_ended_says_why_and_is_retried_aft
     assert (shown["transcription"]["status"], shown["transcription"]["error"]) == ("PENDING", None)
 
 
-async def test_switch_is_the_doctors_alone(harness: ApiHarness, doctor: Person, case: Case) -> None:
+async def test_only_the_doctor_switches_transcription(
+    harness: ApiHarness, doctor: Person, case: Case
+) -> None:
     given: dict[str, Any] = {"consultationId": case.id, "isOn": False}
     assert await doctor.ask(documents.SWITCH_TRANSCRIPTION, **given) is False
     other = await harness.clinician()
     assert (await other.refused(documents.SWITCH_TRANSCRIPTION, **given))[0] == "NOT_FOUND"
 
 
-async def test_consultation_says_whether_it_is_transcribed(harness: ApiHarness, doctor: Person) -> None:
+async def test_consultation_shows_whether_it_is_transcribed(harness: ApiHarness, doctor: Person) -> None:
     for said, is_transcribed in (
         ({}, True),
         ({"sensitivity": "PSYCHOTHERAPY"}, False),
@@ -252,7 +254,7 @@ async def test_consultation_says_whether_it_is_transcribed(harness: ApiHarness, 
         assert shown["isTranscribed"] is not is_transcribed
 
 
-async def test_subtitles_are_read_by_their_link_until_the_session_ends(
+async def test_subtitle_link_works_until_the_session_ends(
     harness: ApiHarness, doctor: Person, recording: UUID
 ) -> None:
     urls = await doctor.ask(documents.ISSUE_SUBTITLE_URLS, id=str(recording))
@@ -268,7 +270,7 @@ async def test_subtitles_are_read_by_their_link_until_the_session_ends(
     assert (await harness.http.get("/subtitles/x.vtt")).status_code == 404
 
 
-async def test_subtitles_of_anothers_recording_have_no_link(harness: ApiHarness, recording: UUID) -> None:
+async def test_recording_of_another_doctor_has_no_subtitle_link(harness: ApiHarness, recording: UUID) -> None:
     other = await harness.clinician()
     refusal = ("NOT_FOUND", "transcript_not_found")
     assert await other.refused(documents.ISSUE_SUBTITLE_URLS, id=str(recording)) == refusal

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.parametrize("role", ["clinician", "compliance"])
-async def test_viewer_of_staff_is_their_role_with_both_factors(harness: ApiHarness, role: str) -> None:
+async def test_viewer_of_staff_has_their_role_and_assurance_level(harness: ApiHarness, role: str) -> None:
     person = await harness.staff(role)
     assert await person.ask(documents.VIEWER) == {
         "userId": str(person.user_id),
@@ -32,12 +32,12 @@ async def test_viewer_of_a_patient_names_the_patient(case: Case) -> None:
     }
 
 
-async def test_viewer_is_refused_for_who_is_not_registered(harness: ApiHarness) -> None:
+async def test_viewer_is_not_found_for_an_unregistered_person(harness: ApiHarness) -> None:
     person = await harness.user()
     assert await person.refused(documents.VIEWER) == ("FORBIDDEN", "not_registered")
 
 
-async def test_viewer_signed_in_by_the_vendors_client_is_known(harness: ApiHarness) -> None:
+async def test_viewer_with_a_session_of_the_supabase_client_is_accepted(harness: ApiHarness) -> None:
     admin = SupabaseAdmin(harness.supabase_url, SECRET_KEY)
     login = (harness.supabase_url, PUBLISHABLE_KEY, "vera@example.org", "correct horse battery")
     user_id = await admin.create_user(*login[2:])
@@ -52,7 +52,7 @@ async def test_viewer_signed_in_by_the_vendors_client_is_known(harness: ApiHarne
 
 
 @pytest.mark.parametrize(("language", "word"), [("EN", "consent"), ("ES", "consentimiento")])
-async def test_consent_text_is_what_its_sha256_says(harness: ApiHarness, language: str, word: str) -> None:
+async def test_consent_text_matches_its_sha256(harness: ApiHarness, language: str, word: str) -> None:
     shown = await harness.stranger().ask(documents.CONSENT_TEXT, language=language)
     assert hashlib.sha256(shown["text"].encode()).hexdigest() == shown["sha256"]
     assert shown["language"] == language.lower()

@@ -64,7 +64,7 @@ def _refused(response: httpx.Response) -> tuple[int, str, str]:
     return response.status_code, error["extensions"]["code"], error["extensions"]["reason"]
 
 
-async def test_event_is_in_the_inbox_by_its_ids_alone_once_200_is_said(harness: ApiHarness) -> None:
+async def test_inbox_contains_only_the_ids_of_an_event_after_200(harness: ApiHarness) -> None:
     event = _event()
     response = await _post(harness, _bytes(event))
     assert (response.status_code, response.json()) == (200, {"duplicate": False})
@@ -78,7 +78,7 @@ async def test_event_is_in_the_inbox_by_its_ids_alone_once_200_is_said(harness: 
     assert job["args"] == {"id": event["id"]}
 
 
-async def test_same_event_again_is_a_duplicate_with_one_job(harness: ApiHarness) -> None:
+async def test_repeated_event_is_a_duplicate_with_one_job(harness: ApiHarness) -> None:
     body = _bytes(event := _event())
     headers = _headers(body)
     assert [(await _post(harness, body, headers)).json()["duplicate"] for _ in range(3)] == [
@@ -91,7 +91,7 @@ async def test_same_event_again_is_a_duplicate_with_one_job(harness: ApiHarness)
     assert len(await harness.rows(jobs, event["id"])) == 1
 
 
-async def test_same_event_twice_at_once_is_new_once(harness: ApiHarness) -> None:
+async def test_concurrent_equal_events_are_stored_once(harness: ApiHarness) -> None:
     body = _bytes(_event())
     answers = await asyncio.gather(*(_post(harness, body) for _ in range(4)))
     assert [answer.status_code for answer in answers] == [200] * 4
@@ -123,7 +123,7 @@ a slow machine.
 
 
 @pytest.mark.parametrize("kind", BAD_SIGNATURES)
-async def test_bad_signature_is_401_and_nothing_is_kept(harness: ApiHarness, kind: str) -> None:
+async def test_bad_signature_is_401_and_stores_nothing(harness: ApiHarness, kind: str) -> None:
     response = await _post(harness, BODY, BAD_SIGNATURES[kind]())
     assert _refused(response) == (401, "UNAUTHENTICATED", "webhook_signature")
     assert not await _inbox(harness, json.loads(BODY))
@@ -162,7 +162,7 @@ async def test_body_of_10_megabytes_is_413(harness: ApiHarness) -> None:
     assert response.json()["errors"][0]["extensions"]["code"] == "PAYLOAD_TOO_LARGE"
 
 
-async def test_bad_signatures_are_one_row_by_address(harness: ApiHarness) -> None:
+async def test_bad_signatures_write_one_audit_row_per_address(harness: ApiHarness) -> None:
     async with harness.another_api() as http, from_address(http, "198.51.102.1") as client:
         for _ in range(5):
             assert (await client.post(PATH, content=b"{}")).status_code == 401
@@ -170,7 +170,7 @@ async def test_bad_signatures_are_one_row_by_address(harness: ApiHarness) -> Non
     assert (row["action"], row["outcome"], row["row_count"]) == ("webhook.reject", "DENIED", 5)
 
 
-async def test_answer_is_5xx_only_while_the_commit_fails(harness: ApiHarness) -> None:
+async def test_answer_is_5xx_only_if_the_commit_fails(harness: ApiHarness) -> None:
     body = _bytes(event := _event())
     await harness.rows("alter table private.livekit_events rename to away")
     try:
@@ -196,7 +196,7 @@ async def test_answer_is_5xx_while_the_database_is_down(cluster: Cluster, harnes
     assert response.status_code >= 500
 
 
-async def test_mutation_is_the_same_door(harness: ApiHarness) -> None:
+async def test_mutation_stores_an_event_like_the_route(harness: ApiHarness) -> None:
     gateway, body = harness.stranger(), _bytes(event := _event())
     variables = {"body": body.decode(), "authorization": _headers(body)["authorization"]}
     assert await gateway.ask(documents.WEBHOOK, **variables) == {"duplicate": False}
