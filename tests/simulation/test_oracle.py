@@ -1,0 +1,256 @@
+"""Tests of the oracle: it detects the violation in each manual history."""
+
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from hashlib import sha256
+from uuid import UUID, uuid4
+
+import pytest
+
+from app.certificates.model import (
+    Certificate,
+    DestroyedKey,
+    DestroyedObject,
+    Ground,
+    HoldCheck,
+    backups_until,
+)
+from tests.simulation.facts import By, Hold, Recording, Terms, Wrong
+from tests.simulation.harness import SIGNER
+from tests.simulation.oracle import Oracle
+from tests.simulation.play import START
+
+pytestmark = pytest.mark.anyio
+DAY = timedelta(days=1)
+HOUR = timedelta(hours=1)
+TERMS = Terms(grace=7, default=90, kinds={"surgery": 150}, minors_until=18, applies_to_existing=False)
+WRAPPED = b"a wrapped key"
+
+
+class History:
+    """A history of one recording."""
+
+    def __init__(self, kind: str = "follow_up", birth_date: date | None = None) -> None:
+        self.oracle = Oracle(SIGNER.public_key)
+        self.oracle.now = START
+        self.oracle.adopted(TERMS)
+        self.one = Recording(uuid4(), uuid4(), uuid4(), kind, birth_date, START, wrapped_key=WRAPPED)
+        self.key = f"r/d90/{self.one.consultation}/{self.one.id}/video.mp4"
+        self.oracle.created(self.one)
+        self.oracle.ended(self.one.id, START)
+        self.oracle.put(self.key, [self.one.id], 10, "a" * 64)
+
+    def at(self, time: timedelta) -> "History":
+        self.oracle.now = START + time
+        self.oracle.moment += 1
+        return self
+
+    def hold(self, **scope: object) -> UUID:
+        hold_id = uuid4()
+        self.oracle.held(hold_id, Hold(self.oracle.moment + 1, **scope))  # type: ignore[arg-type]
+        return hold_id
+
+    def destroyed(self) -> "History":
+        self.oracle.removed(self.key, By.DESTROYER)
+        self.oracle.deleted(self.one.id)
+        return self
+
+    def certificate(self, **changes: object) -> bytes:
+        at = self.oracle.now
+        destroyed = DestroyedObject(
+            sha256(self.key.encode()).hexdigest(), "video.mp4", 10, "a" * 64, "e", at, at
+        )
+        certificate = Certificate(
+            deployment="simulation",
+            recording_id=self.one.id,
+            consultation_id=self.one.consultation,
+            ground=Ground.RESTORE,
+            reason=None,
+            requested_at=None,
+            policy=None,
+            hold_check=HoldCheck(at),
+            objects=(destroyed,),
+            keys=(DestroyedKey("recording", sha256(WRAPPED).hexdigest(), "tests-1", at),),
+            words_cleared=(),
+            destroyed_at=at,
+            backups_until=backups_until(at, 35),
+            issued_at=at,
+        )
+        return SIGNER.sign(replace(certificate, **changes)).file  # type: ignore[arg-type]
+
+    def judged(self, *files: bytes) -> dict[Wrong, int]:
+        self.oracle.judge_certificates(self.one.id, list(files))
+        return self.counts
+
+    @property
+    def counts(self) -> dict[Wrong, int]:
+        return {wrong: many for wrong in Wrong if (many := self.oracle.count(wrong))}
+
+
+def test_what_is_destroyed_in_time_and_proven_is_right() -> None:
+    history = History().at(90 * DAY).destroyed()
+    assert history.judged(history.certificate()) == {}
+    history.oracle.judge_left([], {})
+    history.at(200 * DAY).oracle.judge_overdue()
+    assert history.counts == {}
+
+
+class TestHeld:
+    @pytest.mark.parametrize("scope", ["consultation", "patient", "days"])
+    def test_deletion_under_a_hold_is_counted(self, scope: str) -> None:
+        history = History()
+        of = {"days": (START, START + HOUR)}.get(scope) or getattr(history.one, scope)
+        history.hold(**{scope: of})
+        assert history.at(90 * DAY).destroyed().counts == {Wrong.HELD: 1}
+
+    def test_hold_on_another_patients_consultation_is_none(self) -> None:
+        history = History()
+        history.hold(consultation=history.one.consultation, patient=uuid4())
+        assert history.at(90 * DAY).destroyed().counts == {}
+
+    def test_hold_between_two_attempts_is_counted(self) -> None:
+        history = History().at(90 * DAY)
+        history.oracle.begun(history.one.id)
+        history.hold(patient=history.one.patient)
+        assert history.at(91 * DAY).destroyed().counts == {Wrong.HELD: 1}
+
+    def test_hold_that_was_released_before_is_not_counted(self) -> None:
+        history = History()
+        hold = history.hold(patient=history.one.patient)
+        history.at(100 * DAY).oracle.released(hold)
+        assert history.at(100 * DAY).destroyed().counts == {}
+
+    def test_copy_that_stays_is_no_loss(self) -> None:
+        history = History()
+        history.hold(patient=history.one.patient)
+        history.oracle.copied(history.key, "keep/copy")
+        history.at(DAY).oracle.removed(history.key, By.OTHER)
+        assert history.counts == {}
+        history.oracle.removed("keep/copy", By.OTHER)
+        assert history.counts == {Wrong.HELD: 1, Wrong.EARLY: 1}
+
+    def test_the_buckets_own_rule_is_no_excuse(self) -> None:
+        history = History()
+        history.hold(patient=history.one.patient)
+        history.at(97 * DAY).oracle.removed(history.key, By.BUCKET)
+        assert history.counts == {Wrong.HELD: 1}
+
+
+class TestEarly:
+    def test_an_hour_before_its_term_is_counted(self) -> None:
+        assert History().at(90 * DAY - HOUR).destroyed().counts == {Wrong.EARLY: 1}
+
+    def test_the_term_of_its_kind_counts(self) -> None:
+        assert History("surgery").at(149 * DAY).destroyed().counts == {Wrong.EARLY: 1}
+
+    def test_what_is_recorded_of_a_minor_stays_until_the_day_is_everywhere(self) -> None:
+        born = (START + 200 * DAY).date().replace(year=(START + 200 * DAY).year - 18)
+        noon = datetime(born.year + 18, born.month, born.day, 12, tzinfo=UTC) - START
+        assert History(birth_date=born).at(noon - HOUR).destroyed().counts == {Wrong.EARLY: 1}
+        assert History(birth_date=born).at(noon).destroyed().counts == {}
+
+    def test_a_minor_of_the_29_february_is_of_age_on_1_march(self) -> None:
+        due = TERMS.due("follow_up", date(2084, 2, 29), datetime(2101, 12, 1, tzinfo=UTC))
+        assert due == datetime(2102, 3, 1, 12, tzinfo=UTC)
+
+    def test_a_policy_touches_what_exists_only_if_it_says_so_and_never_backwards(self) -> None:
+        for applies, due in ((False, 90 * DAY), (True, 60 * DAY)):
+            history = History().at(60 * DAY)
+            history.oracle.adopted(replace(TERMS, default=30, applies_to_existing=applies))
+            assert history.one.due == START + due
+
+    def test_request_ends_the_term_after_its_grace_unless_it_is_undone(self) -> None:
+        history = History().at(DAY)
+        history.oracle.asked(history.one.id, START + 8 * DAY)
+        assert history.at(8 * DAY).destroyed().counts == {}
+        history = History().at(DAY)
+        history.oracle.asked(history.one.id, START + 8 * DAY)
+        history.oracle.undone(history.one.id)
+        assert history.at(8 * DAY).destroyed().counts == {Wrong.EARLY: 1}
+
+    def test_what_vanished_may_end_after_its_quarantine(self) -> None:
+        history = History().at(DAY)
+        history.oracle.removed(history.key, By.ACCIDENT)
+        history.at(32 * DAY).oracle.deleted(history.one.id)
+        assert history.counts == {}
+
+
+class TestOverdue:
+    def test_more_than_a_day_is_counted_once(self) -> None:
+        history = History().at(91 * DAY)
+        history.oracle.judge_overdue()
+        assert history.counts == {}
+        for days in (92, 93):
+            history.at(days * DAY).oracle.judge_overdue()
+        assert history.counts == {Wrong.OVERDUE: 1}
+
+    def test_a_hold_counts_until_a_day_after_its_end(self) -> None:
+        history = History()
+        hold = history.hold(patient=history.one.patient)
+        history.at(120 * DAY).oracle.judge_overdue()
+        history.oracle.released(hold)
+        history.at(121 * DAY).oracle.judge_overdue()
+        assert history.counts == {}
+        history.at(121 * DAY + HOUR).oracle.judge_overdue()
+        assert history.counts == {Wrong.OVERDUE: 1}
+
+    def test_what_a_restore_brought_back_has_to_go_again(self) -> None:
+        history = History().at(90 * DAY).destroyed()
+        history.oracle.restored(history.one.id)
+        history.at(92 * DAY).oracle.judge_overdue()
+        assert history.counts == {Wrong.OVERDUE: 1}
+
+
+class TestCertificates:
+    def test_none_is_counted(self) -> None:
+        assert History().at(90 * DAY).destroyed().judged() == {Wrong.CERTIFICATE: 1}
+
+    def test_one_altered_byte_is_counted(self) -> None:
+        history = History().at(90 * DAY).destroyed()
+        file = history.certificate()
+        assert history.judged(file.replace(b'"size_bytes":10', b'"size_bytes":11')) == {Wrong.CERTIFICATE: 1}
+
+    @pytest.mark.parametrize(
+        "changes", [{"objects": ()}, {"keys": ()}, {"recording_id": uuid4()}, {"number": 2}]
+    )
+    def test_what_it_leaves_out_or_says_of_another_is_counted(self, changes: dict[str, object]) -> None:
+        history = History().at(90 * DAY).destroyed()
+        assert history.judged(history.certificate(**changes)) == {Wrong.CERTIFICATE: 1}
+
+    @pytest.mark.parametrize("change", [{"size_bytes": 11}, {"sha256": "b" * 64}, {"key_sha256": "c" * 64}])
+    def test_what_it_says_of_an_object_has_to_be_so(self, change: dict[str, object]) -> None:
+        history = History().at(90 * DAY).destroyed()
+        at = history.oracle.now
+        right = DestroyedObject(
+            sha256(history.key.encode()).hexdigest(), "video.mp4", 10, "a" * 64, "e", at, at
+        )
+        wrong = replace(right, **change)  # type: ignore[arg-type]
+        assert history.judged(history.certificate(objects=(wrong,))) == {Wrong.CERTIFICATE: 1}
+
+
+class TestLeftBehind:
+    def test_object_is_counted(self) -> None:
+        history = History().at(90 * DAY)
+        history.oracle.deleted(history.one.id)
+        history.oracle.judge_left([history.key], {})
+        assert history.counts == {Wrong.LEFT: 1}
+
+    def test_object_that_nobody_knows_is_counted(self) -> None:
+        history = History()
+        history.oracle.judge_left([history.key, "keep/x"], {})
+        assert history.counts == {Wrong.LEFT: 1}
+
+    def test_key_is_counted(self) -> None:
+        history = History().at(90 * DAY).destroyed()
+        history.oracle.judge_left([], {"recording_keys": [history.one.id]})
+        assert history.counts == {Wrong.LEFT: 1}
+
+    def test_copy_that_a_death_left_may_wait_for_the_sweep_and_no_longer(self) -> None:
+        history = History().at(90 * DAY)
+        history.oracle.begun(history.one.id)
+        history.oracle.copied(history.key, "keep/copy")
+        history.destroyed()
+        history.at(100 * DAY).oracle.judge_left(["keep/copy"], {})
+        assert history.counts == {}
+        history.at(150 * DAY).oracle.judge_left(["keep/copy"], {})
+        assert history.counts == {Wrong.LEFT: 1}
