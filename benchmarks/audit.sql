@@ -40,7 +40,7 @@ select
 from generate_series(%(first)s, %(last)s) as e (n);
 
 -- name: fill_subjects
--- Does for all events of the log what their trigger does for one.
+-- Adds the subjects of all events in the log, as the log's trigger does for one event.
 insert into audit.event_subjects (subject_id, recorded_at, id, actor_id)
 select distinct s.id, e.recorded_at, e.id, e.actor_id
 from audit.events as e

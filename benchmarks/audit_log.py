@@ -56,7 +56,7 @@ FILTERS: Final = {
 
 
 def fill(superuser_url: str, events: int, on_progress: Callable[[int], None] = lambda _: None) -> None:
-    """Write events and their subjects into an empty log. The trigger of the log is off meanwhile."""
+    """Write events and their subjects into an empty log. The function writes while the log's trigger is off."""
     with psycopg.connect(superuser_url, autocommit=True) as connection:
         # Autovacuum would run meanwhile, and keep VACUUM from marking the rows as visible to all.
         for (name,) in connection.execute(_TABLES).fetchall():

@@ -1,8 +1,8 @@
 """Compares the first pages of a doctor who has 60,000 recordings with those of a doctor who has 50.
 
-`make bench-lists` runs it (docs/benchmarks.md). Each page is a prepared statement of the service, in the person's role
-and under row level security. The pages of the two doctors alternate. An officer sees all rows of a practice, so the
-officer's pages are those of a large and of a small practice.
+`make bench-lists` runs this benchmark (docs/benchmarks.md). Each page is a prepared statement of the service, in
+the person's role and under row level security. The pages of the two doctors alternate. An officer sees all rows of
+a practice, so the officer's pages are those of a large and of a small practice.
 """
 
 import argparse

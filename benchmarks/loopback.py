@@ -15,7 +15,7 @@ _LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]+)\r\n", re.IGNORECASE)
 
 
 class UnexpectedAnswerError(Exception):
-    """An answer without a length, or with another status than 200."""
+    """Raised for an answer without a length, or with another status than 200."""
 
 
 def post(url: str, headers: Mapping[str, str], body: bytes) -> bytes:

@@ -6,10 +6,10 @@ half a gigabyte of disk.
 
 Each recording repeats the streams of a fixture. The bare decode opens the file directly and resamples its sound to
 16 kHz. Our code reads the file in ranges, plans the chunks in a confined child process, and cuts them as FLAC in a
-second child. The chunks are windows, which are more work than turns. Each measurement runs in a process of its own.
-A measurement covers the processor time of the process and its children, the bytes read, and the maximum memory of a
-child (for the bare decode: of the process itself). The limits are 60 seconds of processor time for an hour of sound
-in both passes together, and 300 MB for any length.
+second child. The benchmark cuts windows of the sound, which are more work than the turns of speakers. Each
+measurement runs in a process of its own. A measurement covers the processor time of the process and its children,
+the bytes read, and the maximum memory of a child (for the bare decode: of the process itself). The limits are 60
+seconds of processor time for an hour of sound in both passes together, and 300 MB for any length.
 """
 
 import argparse

@@ -49,7 +49,8 @@ class Practice:
     """The addresses of the practice, its doctors' access tokens, and the rooms of its consultations. Every
     consultation's room is being recorded.
 
-    `webhooks_url` is the process that serves only LiveKit's webhook. The API serves the webhook too.
+    `webhooks_url` is the process that serves only LiveKit's webhook. The process of the API serves LiveKit's
+    webhook too.
     """
 
     stack: Stack

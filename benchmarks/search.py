@@ -4,8 +4,8 @@
 The practice has 10,000 transcripts of half an hour. The searching doctor owns a fifth of the transcripts. The
 reference has the same texts in clear in the same database: tsvector, GIN, phrases, ts_rank, ts_headline, and the
 same filters and limit. The reference runs in the product's transactions, with their session check, quota and audit
-row. The search and the reference answer the same queries, in alternating order. A third figure, the reference
-without snippets, is printed beside them and is not part of the promise.
+row. The search and the reference answer the same queries, in alternating order. The benchmark also prints the time
+of the reference without snippets, which is not part of the promise.
 """
 
 import argparse
@@ -46,7 +46,7 @@ Search = Callable[[str], Awaitable[Found]]
 @dataclass(frozen=True)
 class Timed:
     """The seconds that each search took for a query, and whether ours and the reference found the same recordings.
-    The comparison is None if the limit cut a result.
+    The comparison of the found recordings is None if the limit cut a result.
     """
 
     kind: str

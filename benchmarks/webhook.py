@@ -134,7 +134,7 @@ class _Bench:
     senders: int
 
     async def round(self, result: Result, events: int) -> None:
-        """Run this number of events of each kind."""
+        """Run each kind of round once, with this number of events in each."""
         await self.insert(result.bare, events)
         await self.notify(result.webhook, events)
         await self.notify_beside_readers(result.beside_readers, result.reads, events)

@@ -153,7 +153,7 @@ class AccessRequests:
 
     async def ask_review(self, asker: Asker, request_id: UUID) -> AccessRequest:
         """Ask for the review of a denial, as the patient, or as a compliance officer if the request was written.
-        The request is open until the review is recorded.
+        The access request is open until compliance has recorded the outcome of the review.
 
         Raises NotFound, Conflict (not_reviewable, reviewed_already, access_request_open_already,
         request_not_written), RateLimited (quota_pages).
@@ -168,8 +168,8 @@ class AccessRequests:
     async def record_review(
         self, asker: Asker, request_id: UUID, reviewer_id: UUID, outcome: ReviewOutcome
     ) -> AccessRequest:
-        """Record the outcome of a review. Raises NotFound, Conflict (no_review_asked, clinician_unknown,
-        reviewer_took_part).
+        """Record the outcome of the review of a denial. Raises NotFound, Conflict (no_review_asked,
+        clinician_unknown, reviewer_took_part).
         """
         return await self._change(
             asker,
@@ -179,7 +179,8 @@ class AccessRequests:
         )
 
     async def issue_url(self, asker: Asker, request_id: UUID) -> ExportUrl:
-        """Return a presigned URL of the encrypted copy, for its patient only. The audit row is committed before.
+        """Return a presigned URL of the encrypted copy, for its patient only. The audit row is committed before the
+        URL is signed.
 
         Raises NotFound, Conflict (export_not_there), RateLimited (quota_urls).
         """
@@ -195,7 +196,8 @@ class AccessRequests:
         return ExportUrl(url, datetime.now(UTC) + timedelta(seconds=lifetime))
 
     async def reveal_secret(self, asker: Asker, request_id: UUID) -> str:
-        """Return the secret of the copy once, for compliance, to be told by telephone or post. The call erases it.
+        """Return the secret of the copy once, for a compliance officer, who gives it to the patient by telephone or
+        post. The call erases the secret.
 
         Raises NotFound, Conflict (export_secret_gone).
         """

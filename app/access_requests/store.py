@@ -156,7 +156,8 @@ async def begin_export(tx: Transaction, request_id: UUID, secret: str) -> Export
     """Begin an attempt to make a copy and return its plan. Return None if the request needs no copy or no recording
     exists. Needs the worker's role.
 
-    Raises Conflict (recording_not_finished, recording_being_deleted) if a requested recording is not settled yet.
+    Raises Conflict (recording_not_finished, recording_being_deleted) if a recording is unfinished or in
+    destruction.
     """
     rows = await tx.all(_sql["begin_export"], {"id": request_id, "secret": secret})
     if not rows:

@@ -1,11 +1,12 @@
 """Destroys recordings that are due or whose deletion was requested, checks that their objects are gone, and stores
 the proof.
 
-A batch takes four transactions, with calls to the bucket between them: claim (a held recording is not claimed, law
-7), inventory (the objects before deletion), shred (after every object answered 404), and finish (the certificate,
-which is already in the ledger). If the process dies, the next pass continues from the claim with the same result. A
-failed deletion is retried within the hour, without end, and logged. The destroyer deletes nothing that it did not
-claim, and nothing from a bucket with another mark.
+A batch takes four transactions, with calls to the bucket between them. The first transaction claims due deletions,
+but none of a held recording (law 7). The second transaction stores which objects the bucket has. The third
+transaction destroys the keys, after every object answered 404. The fourth transaction stores the certificate, which
+is already in the ledger. If the process dies, the next pass continues from the claim with the same result. A failed
+deletion is logged, and retried within the hour until it succeeds. The destroyer deletes only what it claimed, and
+nothing from a bucket with another mark.
 """
 
 import asyncio
@@ -47,14 +48,16 @@ REASON: Final = "destroy_recordings"
 
 @dataclass(frozen=True)
 class DestructionReport:
-    """The counts of one pass. `failed` deletions are retried."""
+    """The counts of one pass of destructions. `failed` deletions are retried."""
 
     destroyed: int
     failed: int
 
 
 class Destroyer:
-    """Runs one pass at a time. Times in certificates are the database's clock, advanced with `time.monotonic`."""
+    """Destroys recordings, one pass at a time. Times in certificates are the database's time, continued with
+    `time.monotonic`.
+    """
 
     def __init__(
         self,
@@ -76,8 +79,8 @@ class Destroyer:
     async def run_once(self) -> DestructionReport:
         """Destroy all due recordings, one batch at a time.
 
-        Raises Conflict (bucket_unmarked, bucket_of_another_deployment), UpstreamFailed, Timeout. The next pass does
-        the remaining work.
+        Raises Conflict (bucket_unmarked, bucket_of_another_deployment), UpstreamFailed, Timeout. If a pass fails,
+        the next pass does the remaining work.
         """
         total = DestructionReport(0, 0)
         while (batch := await self.run_batch()) != DestructionReport(0, 0):
@@ -85,16 +88,14 @@ class Destroyer:
         return total
 
     async def run_batch(self) -> DestructionReport:
-        """Destroy one batch. Does nothing if no recording is due. Raises like `run_once`."""
+        """Destroy one batch of due recordings, if there is one. Raises like `run_once`."""
         claims, clock = await self._claim()
         destroyed = await self._destroy(claims, clock) if claims else 0
         return DestructionReport(destroyed, len(claims) - destroyed)
 
     async def _claim(self) -> tuple[list[Claim], Callable[[], datetime]]:
-        """Claim a batch, after checking the bucket's mark, because a HEAD cannot distinguish a missing object from
-        a missing bucket.
-
-        Also returns a clock that continues from the database's time.
+        """Check the bucket's mark and claim a batch of deletions. Without the mark, a HEAD could not distinguish a
+        missing object from a missing bucket. The second result is a clock that continues from the database's time.
         """
         await require_own_bucket(self._storage, self._deployment)
         by_clock = await self._store_time()
@@ -109,7 +110,7 @@ class Destroyer:
         raise UpstreamFailed("storage_failed", operation="list_objects")
 
     async def _destroy(self, claims: Sequence[Claim], clock: Callable[[], datetime]) -> int:
-        """Destroy the claimed recordings, and return how many have a proof."""
+        """Destroy the claimed recordings, and return how many got a certificate."""
         deadline = time.monotonic() + ATTEMPT_SECONDS
         found = await self._each(claims, self._look)
         async with self._database.as_service(REASON) as tx:
@@ -153,10 +154,9 @@ class Destroyer:
         return done
 
     async def _look(self, claim: Claim) -> list[FoundObject] | None:
-        """Return the objects of a deletion, or None if a recording that counted as missing has its object, and
-        therefore stays.
-
-        Raises Conflict (too_many_objects) if there are more than a certificate can list.
+        """Return the objects of a deletion. Return None if the deletion is cancelled, because the object of a
+        missing recording was found. Raises Conflict (too_many_objects) if there are more objects than a certificate
+        can list.
         """
         found = [
             FoundObject(claim.deletion_id, one.key, one.size_bytes, one.etag)
@@ -179,9 +179,9 @@ class Destroyer:
     async def _delete(
         self, claim: Claim, found: Sequence[FoundObject], deadline: float, clock: Callable[[], datetime]
     ) -> list[GoneObject]:
-        """Delete the objects and check each with a HEAD. Raises Conflict: object_still_there (a lock, or another
-        writer), or object_appeared (an object arrived after the inventory). Raises Timeout (attempt_overdue) if
-        another attempt may have begun.
+        """Delete the objects and check each with a HEAD. Raises Conflict (object_still_there) if a lock or another
+        writer keeps an object. Raises Conflict (object_appeared) if an object arrived after the inventory. Raises
+        Timeout (attempt_overdue) if another attempt may have begun.
         """
         keys = {one.key for one in found}
         gone = []
@@ -201,9 +201,9 @@ class Destroyer:
         return gone
 
     async def _certify(self, claim: Claim, told: dict[str, object]) -> str:
-        """Sign the certificate and write it to the ledger. Raises Conflict: certificate_impossible (the facts
-        contradict each other), or ledger_number_taken (by a destruction that the database has forgotten; the next
-        attempt uses the next number).
+        """Sign the certificate and write it to the ledger. Raises Conflict (certificate_impossible) if the facts
+        contradict each other. Raises Conflict (ledger_number_taken) if the ledger has this number for a destruction
+        that the database has forgotten. The next attempt then uses the next number.
         """
         try:
             certificate = certificate_of(

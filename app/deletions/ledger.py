@@ -1,7 +1,7 @@
 """The ledger of deletions in the bucket: each certificate is at `ledger/<recording>/<number>.json`, written once.
 
-A restored database is compared with the ledger. A bucket lock protects the ledger, and this module deletes and
-overwrites nothing.
+`restore_check.py` compares a restored database with the ledger. A bucket lock protects the ledger, and this module
+deletes and overwrites nothing.
 """
 
 from collections.abc import AsyncIterator, Collection
@@ -18,14 +18,16 @@ from app.integrations.storage.client import Storage
 
 @dataclass(frozen=True)
 class LedgerPage:
-    """A page of entries by recording and number, and the keys under `ledger/` that are not entries."""
+    """A page of the ledger: the recording and the number of each entry, and how many keys under `ledger/` name no
+    entry.
+    """
 
     entries: tuple[tuple[UUID, int], ...]
     foreign_keys: int
 
 
 class Ledger:
-    """The entries, checked with our present and earlier public keys."""
+    """The ledger of one deployment, which checks its entries with our present and earlier public keys."""
 
     def __init__(self, storage: Storage, keys: Collection[Ed25519PublicKey], *, deployment: str) -> None:
         self._storage = storage
@@ -33,10 +35,10 @@ class Ledger:
         self._keys = {key_id(key): key for key in keys}
 
     async def enter(self, signed: SignedCertificate) -> bool:
-        """Write an entry unless an earlier attempt has written it. Return False if the entry belongs to an earlier
-        destruction.
+        """Write an entry unless an earlier attempt has written it. Return False if the existing entry belongs to an
+        earlier destruction.
 
-        Raises Conflict (ledger_entry_foreign) if the existing entry is not ours; UpstreamFailed, Timeout.
+        Raises Conflict (ledger_entry_foreign) if an existing entry is not ours; UpstreamFailed, Timeout.
         """
         of = signed.certificate
         if await self._storage.put_new(

@@ -23,7 +23,7 @@ class DeletionStatus(StrEnum):
 
 
 class DeletionGround(StrEnum):
-    """The ground of a destruction."""
+    """The reason for which a recording is destroyed."""
 
     RETENTION = "RETENTION"
     REQUEST = "REQUEST"
@@ -44,8 +44,8 @@ class DeletionReason(StrEnum):
 
 @dataclass(frozen=True)
 class Deletion:
-    """A deletion. `undo_until` is set only for a REQUEST. `error` is the reason why the newest attempt failed. In a
-    list, a field that was not selected has its default.
+    """A deletion. `undo_until` is set only for the ground REQUEST. `error` is the reason why the newest attempt
+    failed. In a list, a field that the caller did not select has its default.
     """
 
     id: UUID
@@ -66,8 +66,8 @@ class Deletion:
 
 @dataclass(frozen=True)
 class DeletionFilter:
-    """A filter for deletions; None matches all. `is_failing` selects deletions that have begun and whose newest
-    attempt failed.
+    """A filter for deletions, in which None matches every deletion. `is_failing` selects deletions that have begun
+    and whose newest attempt failed.
     """
 
     status: DeletionStatus | None = None
@@ -121,7 +121,7 @@ class FoundObject:
 
 @dataclass(frozen=True)
 class GoneObject:
-    """An object of a deletion that a HEAD no longer found. Times are the store's clock or this machine's."""
+    """An object of a deletion that a HEAD no longer found. Both times are the database's time."""
 
     deletion_id: UUID
     key: str

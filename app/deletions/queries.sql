@@ -64,7 +64,7 @@ select private.call_off_missing(%(id)s);
 select private.keep_earlier_certificates(%(id)s, %(documents)s::text[]);
 
 -- name: restored_recordings
--- Returns those of the given recordings that are not DELETED here; a null status if unknown.
+-- Returns the given recordings that are not DELETED in this database, with a null status for an unknown recording.
 select r.* from private.restored_recordings(%(recordings)s::uuid[]) as r;
 
 -- name: unknown_object_keys
@@ -72,7 +72,7 @@ select r.* from private.restored_recordings(%(recordings)s::uuid[]) as r;
 select private.unknown_object_keys(%(keys)s::text[]);
 
 -- name: find_moved_object
--- Returns whether a recording uses this key under keep/ from now on.
+-- Points a recording to its object under keep/ and returns true; returns false if the object is orphaned.
 select private.find_moved_object(%(key)s, %(size_bytes)s);
 
 -- name: repeat_deletion

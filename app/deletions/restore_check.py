@@ -1,8 +1,7 @@
-"""After a restore of the database, destroys again what the ledger lists as destroyed and the database does not.
-
-An entry of the bucket counts only after its signature was checked. A restore brings back rows and wrapped keys,
-never objects. Repeating a deletion therefore destroys the keys again, and its certificate says that it is a
-repetition.
+"""After a restore of the database, finds recordings that the ledger lists as destroyed and the database does not,
+and destroys them again. An entry of the ledger counts only after its signature was checked. A restore brings back
+rows and wrapped keys, never objects. A repeated deletion therefore destroys the keys again, and its certificate
+says that the destruction is a repetition.
 """
 
 from dataclasses import dataclass, field
@@ -23,10 +22,10 @@ REASON = "restore_check"
 class RestoreReport:
     """The result, by recording.
 
-    `undone` recordings are known and not DELETED: `repeated` ones were begun again, `held` ones may not be
-    destroyed, `unfinished` ones are still running. `unknown` recordings were created after the backup. `foreign`
-    entries are not ours, or were changed. `moved` objects were moved under keep/ after the backup; with `repeat`,
-    their recordings are pointed to them.
+    `undone` recordings are in the ledger, but not DELETED in the database. Of the undone recordings, `repeated`
+    ones are being destroyed again, and `held` ones may not be destroyed. `unknown` recordings were created after
+    the backup. `foreign` recordings have a ledger entry that is not ours or was changed. `moved` counts the objects
+    under keep/ to which the check pointed recordings again.
     """
 
     entries: int = 0
@@ -40,12 +39,12 @@ class RestoreReport:
 
     @property
     def is_clean(self) -> bool:
-        """Return whether no deletion is undone and the ledger has only our entries."""
+        """Return whether every undone deletion has begun again and the ledger has only our entries."""
         return not (set(self.undone) - set(self.repeated)) and not self.foreign and not self.foreign_keys
 
 
 class RestoreCheck:
-    """Compares the ledger with the database. Safe to repeat."""
+    """Compares the ledger of deletions with a restored database. Safe to repeat."""
 
     def __init__(self, database: Database, storage: Storage, ledger: Ledger, *, deployment: str) -> None:
         self._database = database
@@ -54,7 +53,8 @@ class RestoreCheck:
         self._deployment = deployment
 
     async def run(self, *, repeat: bool) -> RestoreReport:
-        """Compare the whole ledger with the database. With `repeat`, begin to destroy again what came back.
+        """Compare the whole ledger with the database. With `repeat`, begin to destroy the recordings again that the
+        restore brought back.
 
         Raises Conflict (bucket_unmarked, bucket_of_another_deployment), UpstreamFailed, Timeout.
         """
@@ -69,7 +69,9 @@ class RestoreCheck:
         return report
 
     async def _find_moved(self) -> int:
-        """Find moved objects before the sweep treats them as orphaned. Return how many were found."""
+        """Point recordings to their moved objects, before the sweep treats the objects as orphaned. Return the
+        number of objects.
+        """
         found = 0
         async for page in self._storage.list_objects(KEPT):
             sizes = {one.key: one.size_bytes for one in page.objects}

@@ -1,4 +1,6 @@
-"""Services for deletions: request, undo, list, and read certificates. The worker's part is in `destroyer.py`."""
+"""Services for deletions: request, undo, list, and read certificates. The worker destroys recordings in
+`destroyer.py`.
+"""
 
 from collections.abc import Collection
 from uuid import UUID
@@ -39,8 +41,8 @@ class Deletions:
     async def page(
         self, asker: Asker, request: PageRequest, wanted: DeletionFilter, selected: Collection[str]
     ) -> Page[Deletion]:
-        """Return the selected fields of a page, newest first. A doctor gets the deletions of their own recordings;
-        compliance gets all.
+        """Return the selected fields of a page of deletions, newest first. A doctor gets the deletions of their own
+        recordings; compliance gets all.
         """
         access = permissions.LIST_DELETIONS.on()
         async with self._database.as_user(asker, access) as tx:
@@ -48,7 +50,9 @@ class Deletions:
         return Page.of(rows, request)
 
     async def certificates(self, asker: Asker, recording_id: UUID) -> list[KeptCertificate]:
-        """Return the certificates of a recording in order; none unless it is destroyed. Raises NotFound."""
+        """Return the certificates of a recording in the order of their numbers, or none if it is not destroyed.
+        Raises NotFound.
+        """
         access = permissions.READ_CERTIFICATES.on(recording_id)
         async with self._database.as_user(asker, access) as tx:
             found = await store.certificates(tx, recording_id)

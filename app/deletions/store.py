@@ -1,4 +1,4 @@
-"""The database rows of deletions and certificates. The caller opens the transactions."""
+"""Reads and writes the database rows of deletions and certificates. The caller opens the transactions."""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
@@ -74,13 +74,13 @@ async def _read(tx: Transaction, deletion_id: UUID | None) -> Deletion:
 async def list_page(
     tx: Transaction, request: PageRequest, wanted: DeletionFilter, selected: Collection[str]
 ) -> list[Deletion]:
-    """Return the selected fields of one row more than a page, newest first, with the audit row."""
+    """Return the selected fields of a page of deletions and of one more row, newest first, and write the audit row."""
     return await _DELETIONS.page(tx, request, wanted.parameters, selected=selected)
 
 
 async def certificates(tx: Transaction, recording_id: UUID) -> list[KeptCertificate] | None:
-    """Return the certificates of a recording by number, with the audit row, or None if it is hidden or does not
-    exist.
+    """Return the certificates of a recording in the order of their numbers, and write the audit row. Return None if
+    the recording is hidden or does not exist.
     """
     looked = await _CERTIFICATES.look(tx, {"recording_id": recording_id}, fields=["certificate"])
     return looked.found if looked.is_allowed else None
@@ -101,7 +101,9 @@ async def database_time(tx: Transaction) -> datetime:
 async def keep_inventory(
     tx: Transaction, claims: Sequence[Claim], objects: Sequence[FoundObject]
 ) -> set[UUID]:
-    """Store the objects before they are deleted. Return the deletions that may continue. Needs the worker's role."""
+    """Store the objects of the claimed deletions before they are deleted. Return the deletions that may continue.
+    Needs the worker's role.
+    """
     return set(
         await tx.value(
             _sql["keep_inventory"],
@@ -164,23 +166,23 @@ async def call_off_missing(tx: Transaction, deletion_id: UUID) -> None:
 
 
 async def keep_earlier_certificates(tx: Transaction, deletion_id: UUID, documents: Sequence[str]) -> None:
-    """Store the certificates of earlier destructions, in order. The deletion gets the next number. Needs the
-    worker's role.
+    """Store the certificates of earlier destructions, in order. The next certificate of the recording gets the next
+    number. Needs the worker's role.
     """
     await tx.run(_sql["keep_earlier_certificates"], {"id": deletion_id, "documents": list(documents)})
 
 
 async def restored(tx: Transaction, recordings: Sequence[UUID]) -> dict[UUID, tuple[str | None, bool, bool]]:
-    """Return, for recordings that are not DELETED: status (None if unknown), whether held, whether begun again.
-    Needs the worker's role.
+    """Return the given recordings that are not DELETED. The values of each are the status (None if unknown),
+    whether a hold covers it, and whether its destruction has begun again. Needs the worker's role.
     """
     rows = await tx.all(_sql["restored_recordings"], {"recordings": list(recordings)})
     return {row["recording_id"]: (row["status"], row["is_held"], row["is_begun"]) for row in rows}
 
 
 async def repeat(tx: Transaction, recording_id: UUID, documents: Sequence[str]) -> bool:
-    """Begin to destroy again what a restore brought back. Return False if that is not possible. Needs the worker's
-    role.
+    """Begin to destroy a recording again that a restore brought back. Return False if it may not be destroyed now.
+    Needs the worker's role.
     """
     return bool(
         await tx.value(_sql["repeat_deletion"], {"recording_id": recording_id, "documents": list(documents)})
@@ -195,5 +197,5 @@ async def find_moved_object(tx: Transaction, key: str, size_bytes: int) -> bool:
 
 
 async def unknown_object_keys(tx: Transaction, keys: Sequence[str]) -> set[str]:
-    """Return which of these keys belong to no recording. Needs the worker's role."""
+    """Return those of the object keys that belong to no recording. Needs the worker's role."""
     return set(await tx.value(_sql["unknown_object_keys"], {"keys": list(keys)}))

@@ -1,13 +1,13 @@
 """Protects held recordings, and recordings whose term became longer, from the bucket's own lifecycle rules.
 
-The bucket deletes objects under `r/` some time after our own deletion is due. Objects that must stay longer are
-locked, or moved to `keep/`, which no rule covers. A recording whose term became longer than its class is always
-moved. A held recording is locked if Cloudflare's API is configured and everything in the consultation's folder is
-held. It is moved otherwise, and if the bucket has no room for another rule. Locks that are no longer needed are
-removed. Moved objects stay in `keep/`.
+The bucket deletes objects under `r/` some time after our own deletion is due. The worker locks an object that must
+stay longer or moves it to `keep/`, which no lifecycle rule covers. A recording whose term became longer than that
+of its retention class is always moved. A held recording is locked if Cloudflare's API is configured and everything
+in the consultation's folder is held. A held recording that cannot be locked, also because the bucket has no room
+for another rule, is moved. The worker removes locks that are no longer needed. Moved objects stay in `keep/`.
 
-The module destroys no recording: it deletes a source only after the recording is read from its copy. Each move is
-stored before it begins, and continues after a crash.
+This module destroys no recording, and deletes a source only after the database uses its copy. The database stores each
+move before it begins, so that the next pass continues it after a crash.
 """
 
 import logging
@@ -46,8 +46,8 @@ class BucketLocks(Protocol):
 
 @dataclass(frozen=True)
 class ProtectionReport:
-    """The counts of one pass. `waiting` recordings need protection and have none yet, because they are unfinished
-    or their move failed.
+    """The counts of one pass of the protection. `waiting` recordings need protection and have none yet, because
+    they are unfinished or their move failed.
     """
 
     locked: int
@@ -75,9 +75,7 @@ class _Move:
 
 
 class BucketProtection:
-    """Protects recordings, one pass at a time. Concurrent passes, and passes that died and run again, give the same
-    result.
-    """
+    """Protects recordings, one pass at a time. Concurrent or repeated passes give the same result as one pass."""
 
     def __init__(
         self, database: Database, storage: Storage, locks: BucketLocks | None, *, deployment: str
@@ -89,14 +87,14 @@ class BucketProtection:
         self._empty: dict[UUID, int] = {}
 
     def forget(self) -> None:
-        """Forget which recordings had no object, so that a new leader checks them again."""
+        """Forget which recordings had no object, so that a worker that becomes the leader checks them again."""
         self._empty = {}
 
     async def run_once(self) -> ProtectionReport:
         """Finish the moves that had begun, and then lock or move every recording that must stay.
 
         Raises Conflict (bucket_unmarked, bucket_of_another_deployment, bucket_rules_busy), UpstreamFailed and
-        Timeout. The next pass does the remaining work.
+        Timeout. If a pass fails, the next pass does the remaining work.
         """
         await require_own_bucket(self._storage, self._deployment)
         endangered = await self._endangered()
@@ -116,7 +114,7 @@ class BucketProtection:
         await self.run_once()
 
     def _movable(self, videos: Sequence[_Endangered]) -> list[UUID]:
-        """Return the ids of those that may move, without those of which the same objects were missing before."""
+        """Return the ids of the videos that may move, except those whose same objects were missing before."""
         return [one.id for one in videos if one.may_move and self._empty.get(one.id) != one.movable]
 
     async def _endangered(self) -> list[_Endangered]:
@@ -143,7 +141,9 @@ class BucketProtection:
         return {rule.prefix for rule in planned if rule.id.startswith(HOLD_RULE)}
 
     async def _move_all(self, videos: Collection[UUID]) -> set[UUID]:
-        """Move the videos and return those that are in `keep/`. A failure is logged, and the next pass tries again."""
+        """Move the videos and return those that are in `keep/`. A failed move is logged, and the next pass repeats
+        it.
+        """
         moved = set()
         for video in videos:
             try:
@@ -174,7 +174,7 @@ class BucketProtection:
     async def _copy(self, move: _Move) -> bool:
         """Copy one object. Return False if the object of a verified recording is missing.
 
-        If the source is gone after its copy was made, only the copy remains. A recording that never had an object
+        Return True without copying if the source is gone and its copy exists. A recording that never had an object
         needs no copy.
         """
         stored = await self._storage.head(move.source_key)
@@ -184,8 +184,8 @@ class BucketProtection:
         return True
 
     async def _switch(self, moves: Sequence[_Move]) -> bool:
-        """Switch all files of a recording to their copies. Return False, and switch none, if the recording is being
-        destroyed.
+        """Make the database use the copies of all files of a recording. Return False and change nothing if the
+        recording is being destroyed.
         """
         async with self._database.as_service(REASON) as tx:
             kept = [await tx.value(_sql["keep_object"], _parameters(move)) for move in moves]
@@ -194,8 +194,8 @@ class BucketProtection:
         return all(kept)
 
     async def _forget_copies(self, moves: Sequence[_Move]) -> None:
-        """Forget the copies of a recording that is being destroyed, because the destruction deletes the sources and
-        does not know the copies.
+        """Delete the copies of a recording that is being destroyed, because its destruction deletes only the
+        sources.
         """
         for move in moves:
             await self._storage.delete(move.target_key)
@@ -203,8 +203,8 @@ class BucketProtection:
                 await self._end(move)
 
     async def _clear_source(self, move: _Move) -> None:
-        """Delete the source from which the recording is no longer read. If a lock still protects it, the next pass
-        tries again.
+        """Delete the source of a move after the database uses the copy. If a lock still protects the source, the
+        next pass tries again.
         """
         try:
             await self._storage.delete(move.source_key)
@@ -223,8 +223,8 @@ def plan_locks(rules: Sequence[LockRule], wanted: Sequence[str]) -> list[LockRul
     """Return the complete rules: foreign rules first, then our rules for the wanted prefixes, as far as there is
     room.
 
-    Prefixes that are already locked come first, so that no lock is replaced by another. The rest follows in the
-    order of `wanted`.
+    Prefixes that are already locked come first, so that no lock is replaced by another. All other prefixes follow
+    in the order of `wanted`.
     """
     others = [rule for rule in rules if not rule.id.startswith(HOLD_RULE)]
     needed = set(wanted)

@@ -16,8 +16,8 @@ class Scope:
     """The scope of a hold: one consultation, one patient, or the recordings from `recorded_since` until before
     `recorded_until`.
 
-    Raises InvalidInput: hold_scope (none or several), hold_dates (half a range, an empty or a reversed one),
-    bad_date (no offset).
+    Raises InvalidInput: hold_scope (no scope or several), hold_dates (a range that is half given, empty or
+    reversed), bad_date (a time without a UTC offset).
     """
 
     consultation_id: UUID | None
@@ -38,7 +38,7 @@ class Scope:
 
 @dataclass(frozen=True)
 class HoldOrder:
-    """A hold to be placed. Raises InvalidInput (hold_matter, hold_custodian) for an empty or too long text."""
+    """A legal hold to be placed. Raises InvalidInput (hold_matter, hold_custodian) for an empty or too long text."""
 
     scope: Scope
     matter: str
@@ -53,8 +53,8 @@ class HoldOrder:
 
 @dataclass(frozen=True)
 class LegalHold:
-    """A hold. It is active while `released_at` is None. `recorded_until` is exclusive. In a list, a field that was not
-    selected has its default.
+    """A legal hold, which is active while `released_at` is None. `recorded_until` is exclusive. In a list, a field
+    that the caller did not select has its default.
     """
 
     id: UUID

@@ -1,7 +1,7 @@
 """Services for legal holds: compliance officers place holds, release another officer's holds, and list them.
 
-The database prevents the destruction of a held recording. `bucket_protection.py` protects its objects from the bucket's
-rules.
+The database prevents the destruction of a held recording. `bucket_protection.py` protects the objects of held
+recordings from the bucket's rules.
 """
 
 from collections.abc import Collection
@@ -16,7 +16,7 @@ from app.postgres.paging import Page, PageRequest
 
 
 class LegalHolds:
-    """The service of the API."""
+    """The operations of the API on legal holds."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -52,8 +52,8 @@ class LegalHolds:
     async def page(
         self, asker: Asker, request: PageRequest, is_active: bool | None, selected: Collection[str]
     ) -> Page[LegalHold]:
-        """Return the selected fields of a page of holds, newest first: the active, the released, or (None) all. Raises
-        RateLimited (quota_pages).
+        """Return the selected fields of a page of active, released or (if `is_active` is None) all holds, newest
+        first. Raises RateLimited (quota_pages).
         """
         access = permissions.LIST_HOLDS.on()
         async with self._database.as_user(asker, access) as tx:
@@ -62,7 +62,9 @@ class LegalHolds:
 
 
 def _place_access(scope: Scope) -> Access:
-    """Return the access whose audit row names the hold's scope if the call is refused."""
+    """Return the permission to place a hold. If the database refuses the call, the audit row names the hold's
+    scope.
+    """
     if scope.consultation_id is not None:
         return permissions.PLACE_HOLD.on(scope.consultation_id, entity_type="consultation")
     if scope.patient_id is not None:

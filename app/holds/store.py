@@ -1,4 +1,4 @@
-"""The database rows of legal holds."""
+"""Reads and writes the database rows of legal holds."""
 
 from collections.abc import Collection
 from dataclasses import asdict
@@ -50,7 +50,7 @@ async def place(tx: Transaction, order: HoldOrder) -> PlacedHold | None:
 
 
 async def release(tx: Transaction, hold_id: UUID) -> LegalHold | None:
-    """Release the hold, with its audit row, and return it. Return None if there is none. Raises Conflict."""
+    """Release the hold, with its audit row, and return it. Return None if the hold does not exist. Raises Conflict."""
     row = await tx.one(_sql["release_hold"], {"id": hold_id})
     return None if row is None else LegalHold(**row)
 
@@ -58,8 +58,8 @@ async def release(tx: Transaction, hold_id: UUID) -> LegalHold | None:
 async def page(
     tx: Transaction, request: PageRequest, is_active: bool | None, selected: Collection[str]
 ) -> list[LegalHold]:
-    """Return the selected fields of a page, newest first, with its audit row. One row more than requested means that
-    more rows follow.
+    """Return the selected fields of a page of holds, newest first, and write its audit row. One row more than
+    requested means that more rows follow.
     """
     filters = {"is_active": is_active or None, "is_released": is_active is False or None}
     return await _HOLDS.page(tx, request, filters, fields=["scope", "matter", "custodian"], selected=selected)

@@ -40,7 +40,9 @@ class Terms:
 
 @dataclass(frozen=True)
 class RetentionPolicy:
-    """One version of the policy file. If `minors_until_age_years` is None, the policy has no rule for minors."""
+    """One version of the retention policy file. If `minors_until_age_years` is None, the policy has no rule for
+    minors.
+    """
 
     name: str
     default: Terms
@@ -51,7 +53,9 @@ class RetentionPolicy:
     applies_to_existing: bool
 
     def terms_of(self, kind: str | None) -> Terms:
-        """Return the terms of a kind of consultation. None and unnamed kinds get the default."""
+        """Return the terms of a kind of consultation. A kind that is None or unknown to the policy has the default
+        terms.
+        """
         return self.default if kind is None else self.kinds.get(kind, self.default)
 
     @property
@@ -86,7 +90,9 @@ class RetentionPolicy:
 
 @dataclass(frozen=True)
 class Change:
-    """A difference between two policies at one place of the file. None means that one of them has no value there."""
+    """A difference between two policies at one place of the file. None means that one of the policies has no value
+    at this place.
+    """
 
     place: str
     before: int | str | None
@@ -94,8 +100,8 @@ class Change:
 
     @property
     def is_shorter(self) -> bool:
-        """Return whether the change makes something due earlier, or removes the jurisdiction whose minimum terms
-        prevented that.
+        """Return whether the change shortens a term, or removes or replaces the jurisdiction that set minimum
+        terms.
         """
         if isinstance(self.before, str) or isinstance(self.after, str):
             return self.before is not None
@@ -104,7 +110,9 @@ class Change:
 
 @dataclass(frozen=True)
 class KeptPolicy:
-    """A version as stored. `shortens` means that it needs two officers, according to the last check."""
+    """A stored version of the retention policy. `shortens` means that the approval of two officers is necessary,
+    according to the last check.
+    """
 
     id: int
     policy: RetentionPolicy
@@ -118,7 +126,9 @@ class KeptPolicy:
 
 @dataclass(frozen=True)
 class MonthOfDeletions:
-    """The deletions of one month under a policy: `sooner` than today, and `held`, which stay although they are due."""
+    """The deletions of one month under a policy. `sooner` counts those that become due earlier, and `held` those
+    that a hold prevents.
+    """
 
     month: date
     recordings: int
@@ -158,7 +168,9 @@ def changes(before: RetentionPolicy, after: RetentionPolicy) -> tuple[Change, ..
 
 
 def shortened(before: RetentionPolicy, after: RetentionPolicy) -> tuple[str, ...]:
-    """Return the places where terms become shorter or lose their minimum. Two officers must approve these."""
+    """Return the places where terms become shorter or lose their minimum. Two officers must approve a policy with
+    such a change.
+    """
     return tuple(change.place for change in changes(before, after) if change.is_shorter)
 
 
@@ -173,7 +185,9 @@ def due_at(policy: RetentionPolicy, kind: str, birth_date: date | None, counted_
 
 
 def of_age_at(birth_date: date, years: int) -> datetime:
-    """Return when the birthday has begun everywhere on earth. A person born on 29 February has it on 1 March."""
+    """Return the time at which the birthday has begun everywhere on earth. In a year without 29 February, a person
+    born on that day has the birthday on 1 March.
+    """
     birthday = date(birth_date.year + years, birth_date.month, 1) + timedelta(days=birth_date.day - 1)
     return datetime(birthday.year, birthday.month, birthday.day, tzinfo=UTC) + LAST_DAY_BEGINS
 

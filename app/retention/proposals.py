@@ -1,7 +1,7 @@
 """The owner's commands for retention: proposes a version of policies/retention.toml to the officers, or adopts the
 first one.
 
-A policy is adopted without officers only if nothing is recorded and no policy was ever proposed.
+The first policy comes into force without officers, but only if nothing is recorded and no policy was ever proposed.
 """
 
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ class Proposal:
 
 
 class Proposals:
-    """The service. Needs the owner's login."""
+    """The owner's operations on retention policies. Needs the owner's login."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -69,7 +69,7 @@ class Proposals:
 
 
 def read_policy_file(path: Path = RETENTION_FILE) -> str:
-    """Return the text of a policy file. Raises InvalidInput (retention_malformed) if it cannot be read."""
+    """Return the text of a policy file. Raises InvalidInput (retention_malformed) if the file cannot be read."""
     try:
         with path.open("rb") as file:
             return file.read(MAX_BYTES + 1).decode()

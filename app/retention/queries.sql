@@ -46,7 +46,8 @@ select r.retention_class, r.age_from_days, r.objects, r.size_bytes
 from private.report_storage() as r;
 
 -- name: report_coming
--- Returns one row: what the next days will delete, and what the last days stored and fetched.
+-- Returns one row: the counts of the next days' deletions, and of the objects stored and URLs issued in the last
+-- days.
 select r.recordings, r.size_bytes, r.held_recordings, r.held_bytes, r.objects_stored, r.urls_issued
 from private.report_coming(%(days)s) as r;
 

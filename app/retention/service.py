@@ -16,14 +16,14 @@ from app.retention.storage_report import COMING_DAYS, Prices, StorageReport
 
 @dataclass(frozen=True)
 class JudgedPolicy:
-    """A policy, and the terms in force that it would shorten; empty if no policy is in force."""
+    """A policy, and the terms in force that it would shorten. `shortened` is empty if no policy is in force."""
 
     kept: KeptPolicy
     shortened: tuple[str, ...]
 
 
 class Retention:
-    """The service of the API."""
+    """The operations of the API on retention policies."""
 
     def __init__(self, database: Database, *, prices: Prices) -> None:
         self._database = database

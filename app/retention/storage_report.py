@@ -19,7 +19,7 @@ class Prices:
 
 @dataclass(frozen=True)
 class StoredBytes:
-    """The bytes in one class of the bucket, from this age in days up to the age of the next row."""
+    """The bytes of one retention class in the bucket, in objects from this age up to the age of the next row."""
 
     retention_class: str
     age_from_days: int
@@ -44,7 +44,7 @@ class Coming:
 
 @dataclass(frozen=True)
 class StorageReport:
-    """Counts and bytes of all recordings. The report names no person."""
+    """The counts and bytes of all recordings, with their cost. The report names no person."""
 
     stored: tuple[StoredBytes, ...]
     coming: Coming

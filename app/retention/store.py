@@ -1,4 +1,4 @@
-"""The database rows of retention policies."""
+"""Reads and writes the database rows of retention policies."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -76,7 +76,7 @@ async def standing(tx: Transaction) -> list[KeptPolicy]:
 
 
 async def approve(tx: Transaction, policy_id: int) -> bool:
-    """Approve the policy. Return False if it does not exist. Raises Conflict (retention_policy_settled,
+    """Approve the policy. Return False if the policy does not exist. Raises Conflict (retention_policy_settled,
     retention_same_officer).
     """
     await tx.run(_sql["allow_time"], {"seconds": ACTIVATION_SECONDS})
@@ -84,19 +84,19 @@ async def approve(tx: Transaction, policy_id: int) -> bool:
 
 
 async def reject(tx: Transaction, policy_id: int) -> bool:
-    """Reject the policy. Return False if it does not exist. Raises Conflict (retention_policy_settled)."""
+    """Reject the policy. Return False if the policy does not exist. Raises Conflict (retention_policy_settled)."""
     return bool(await tx.value(_sql["reject_policy"], {"id": policy_id}))
 
 
 async def preview(tx: Transaction, policy_id: int) -> Preview:
-    """Return the effect of a policy, with the audit row; empty if it does not exist. Needs the compliance role.
-    Raises Conflict.
+    """Return the effect of a policy on existing recordings, and write the audit row. The effect of an unknown
+    policy is empty. Needs the compliance role. Raises Conflict.
     """
     return _preview(await tx.all(_sql["preview_policy"], {"id": policy_id}))
 
 
 async def effects(tx: Transaction, policy_id: int) -> Preview:
-    """Return the effect of a policy. Needs the owner."""
+    """Return the effect of a policy on existing recordings, without an audit row. Needs the owner."""
     return _preview(await tx.all(_sql["policy_effects"], {"id": policy_id}))
 
 
@@ -112,12 +112,14 @@ async def propose(tx: Transaction, proposed: RetentionPolicy, source: str) -> in
 
 
 async def stored(tx: Transaction) -> tuple[StoredBytes, ...]:
-    """Return the stored bytes, with the audit row. Needs the compliance role."""
+    """Return the stored bytes by retention class and age, and write the audit row. Needs the compliance role."""
     return tuple(StoredBytes(**row) for row in await tx.all(_sql["report_storage"]))
 
 
 async def coming(tx: Transaction, days: int) -> Coming:
-    """Return the deletions and additions of this many days, with the audit row. Needs the compliance role."""
+    """Return the deletions of the next `days` days and the additions of the last `days` days, and write the audit
+    row. Needs the compliance role.
+    """
     [row] = await tx.all(_sql["report_coming"], {"days": days})
     return Coming(**row)
 

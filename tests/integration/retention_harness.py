@@ -57,7 +57,9 @@ class ClockedStorage(Storage):
 
 @dataclass
 class RetentionHarness:
-    """The practice that a test uses. `store_time`: the bucket's time, or None if it equals the database's time."""
+    """A practice with a database, a bucket and a clock for tests of retention and destruction. `store_time`: the
+    bucket's time, or None if it equals the database's time.
+    """
 
     database: Database
     worker: Pool
@@ -100,7 +102,7 @@ class RetentionHarness:
         return await cursor.fetchall() if cursor.description else []
 
     async def value(self, sql: LiteralString, *values: object) -> Any:
-        """Return the first column of the first row."""
+        """Run a statement as a superuser and return the first column of its first row."""
         return next(iter((await self.rows(sql, *values))[0].values()))
 
     async def move_to(self, time: datetime) -> None:
@@ -135,8 +137,8 @@ class RetentionHarness:
         participant: UUID | None = None,
         is_routed: bool = False,
     ) -> UUID:
-        """Insert a recording, and set this status and the end time now, as the worker does. A READY recording has
-        an object and a data key.
+        """Insert a recording, and set this status and the present time as its end, as the worker does. A READY
+        recording has an object and a data key.
         """
         consultation = consultation or await self.consultation()
         content = content or secrets.token_bytes(64)

@@ -71,8 +71,8 @@ class AgedStorage(Storage):
 
 
 class KeptRules(StorageRules):
-    """Lifecycle and CORS rules in memory, because the embedded store has none. The boto3 calls have their own
-    tests.
+    """Lifecycle and CORS rules in memory, because the embedded store has none. The boto3 calls have tests in
+    `test_bucket_rules.py`.
     """
 
     lifecycle: tuple[LifecycleRule, ...] = WANTED.lifecycle or ()
@@ -117,7 +117,9 @@ class DriftHarness:
 
     @property
     def policies(self) -> BucketPolicies:
-        """Return a new instance of the service, as in a new process. All lasting state is in the database."""
+        """Return a new instance of the service that checks the bucket, as in a new process. The check keeps all its
+        state in the database.
+        """
         return BucketPolicies(self.worker, replace(self.clients, **self.changes))
 
     async def codes(self) -> list[tuple[str, str, str]]:
@@ -137,7 +139,9 @@ class DriftHarness:
     def recording(
         self, folder: str = "r/d90", status: str = "READY", consultation: UUID | None = None
     ) -> str:
-        """Insert a recording of the patient with an object in this folder. Return the prefix of its consultation."""
+        """Insert a recording of the patient with an object in this folder. Return the prefix of the consultation's
+        folder.
+        """
         made, of = uuid4(), consultation or self.consultation
         with practice_of(self.database.superuser_url) as practice, practice.without_triggers():
             practice.recording(
@@ -519,7 +523,9 @@ async def test_a_host_that_does_not_exist_serves_nobody(harness: DriftHarness) -
 
 
 async def test_the_bucket_serves_nobody_without_a_key(harness: DriftHarness, site: Site) -> None:
-    """The embedded store refuses requests without a key, as R2 does. If a host serves an object, this is a drift."""
+    """The embedded store refuses requests without a key, as R2 does. A host that serves an object without a key is
+    a drift.
+    """
     assert await harness.codes() == []
     site.answers[f"/resguardo/{MARK_KEY}"] = 200
     harness.changes = {"bucket_url": f"{site.url}/resguardo"}
@@ -700,7 +706,7 @@ async def test_a_bucket_that_does_not_keep_what_it_took_is_told(
     harness: DriftHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def forget(_: Sequence[CorsRule]) -> None:
-        """Accept the rules without storing them."""
+        """Accept the lock rules and store none of them."""
 
     harness.rules.cors = ()
     monkeypatch.setattr(harness.rules, "replace_cors", forget)

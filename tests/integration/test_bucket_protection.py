@@ -49,7 +49,7 @@ class Locks:
 
 
 class Killed(BaseException):
-    """Raised in place of the death of the process between two lines."""
+    """Raised by a test to end the worker between two lines, as the death of its process would."""
 
 
 class TroubledStorage(InterceptedStorage):
@@ -490,8 +490,8 @@ async def test_what_was_moved_is_destroyed_whole_once_it_is_due_and_released(
 async def test_what_is_protected_is_no_drift_and_what_is_released_neither(
     harness: RetentionHarness, troubled: TroubledStorage, has_locks: bool
 ) -> None:
-    """The hourly check of the bucket decides with its own query which objects need protection. The check's query
-    must agree with the query of the protection service.
+    """The hourly check of the bucket decides with its own query which objects need protection. The query of the
+    hourly check must agree with the query of the protection service.
     """
     patient = await harness.patient()
     await with_sound(harness, await harness.consultation(patient))

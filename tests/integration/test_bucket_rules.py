@@ -145,8 +145,8 @@ async def test_a_missing_bucket_is_told(moto: Any) -> None:
 
 
 async def test_a_store_that_knows_no_rules_is_no_empty_one(object_store: ObjectStore) -> None:
-    """The embedded store does not support rules. A read fails instead of returning an empty list, and no rule is
-    written.
+    """The embedded store does not support rules. A read of the rules fails instead of returning an empty list, and
+    no rule is written.
     """
     rules = StorageRules(
         endpoint_url=object_store.endpoint_url,
@@ -160,7 +160,7 @@ async def test_a_store_that_knows_no_rules_is_no_empty_one(object_store: ObjectS
 
 
 class Wire:
-    """A server that stores requests and gives configured answers."""
+    """A server in place of the object store, which stores requests and gives configured answers."""
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, str, dict[str, str], bytes]] = []

@@ -175,7 +175,7 @@ def test_new_key_is_a_setting_and_its_public_key(run: Run, monkeypatch: pytest.M
 
 
 def test_check_asks_no_network_and_no_settings(run: Run, tmp_path: Path) -> None:
-    """The check runs in a process that cannot open a socket."""
+    """The test checks a certificate in a process that cannot open a socket."""
     script = """
 import socket, sys
 def refuse(*_, **__): raise SystemExit("a socket")
@@ -198,7 +198,7 @@ main()
 
 
 def test_check_tells_nothing_of_a_hostile_file(run: Run, tmp_path: Path) -> None:
-    """The output contains neither text from the file nor an error message of its parser."""
+    """The output of the command contains neither text from the certificate nor an error message of its parser."""
     path = tmp_path / "certificate.pdf"
     path.write_bytes(path.read_bytes().replace(b"/EmbeddedFiles", b"/[red]Maria   "))
     done = subprocess.run(

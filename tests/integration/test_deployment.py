@@ -26,7 +26,7 @@ async def pool(database: Database) -> AsyncIterator[Pool]:
 
 @pytest.fixture
 def bucket(emptied_store: ObjectStore) -> Iterator[Storage]:
-    """Yield a client of an empty bucket. The bucket has no deployment mark."""
+    """Yield a client of an empty bucket. The bucket of this client has no deployment mark."""
     storage = _storage(emptied_store)
     yield storage
     storage.close()

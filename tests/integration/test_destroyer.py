@@ -42,7 +42,7 @@ async def certificates(harness: RetentionHarness, recording: UUID) -> list[Certi
 
 
 async def traces(harness: RetentionHarness, recording: UUID) -> int:
-    """Return the number of rows that still name its objects or contain its transcript's key."""
+    """Return the number of rows that still name an object of the recording or contain the key of its transcript."""
     return int(
         await harness.value(
             "select (select count(*) from private.recording_secrets where recording_id = %s)"
@@ -339,11 +339,13 @@ class TestClocks:
 
 
 class _Killed(BaseException):
-    """Raised in place of the death of the worker's process."""
+    """Raised by a test to end the worker, as the death of its process would."""
 
 
 class _Broken(ClockedStorage):
-    """A bucket of which one call fails. `error` is raised before the call, or after it if `after` is true."""
+    """A bucket of which one call fails. The bucket raises `error` before the call, or after the call if `after` is
+    true.
+    """
 
     broken: str
     error: BaseException
@@ -383,7 +385,7 @@ def failing_storage(
     after: bool = False,
     only: str = "",
 ) -> _Broken:
-    """Return the bucket with this call broken for keys that start with `only`."""
+    """Return a bucket of which this call fails for keys that start with `only`."""
     storage = _Broken.__new__(_Broken)
     storage.__dict__.update(harness.storage.__dict__)
     storage.broken, storage.error = call, error or Timeout("storage_timeout", operation=call)
@@ -651,7 +653,7 @@ async def snapshot(harness: RetentionHarness, recording: UUID) -> list[str]:
 
 
 async def restore(harness: RetentionHarness, recording: UUID, backup: list[str]) -> None:
-    """Restore the rows of a backup, and remove all later ones."""
+    """Restore the rows of a backup, and remove all later rows."""
     await harness.rows("delete from resguardo.certificates where recording_id = %s", recording)
     await harness.rows("delete from resguardo.deletions where recording_id = %s", recording)
     await harness.rows("set session_replication_role = replica")

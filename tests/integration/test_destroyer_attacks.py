@@ -44,7 +44,7 @@ async def harness(database: Database, emptied_store: ObjectStore) -> AsyncIterat
 
 
 async def as_doctor(harness: RetentionHarness, sql: LiteralString, *values: object) -> None:
-    """Run one statement as the doctor of the recordings, with the real role."""
+    """Run one statement as the doctor of the recordings, with the database role of a doctor."""
     if not await harness.rows("select id from auth.users where id = %s", harness.doctor):
         harness.practice.user(harness.doctor)
     session = harness.practice.session(harness.doctor)

@@ -201,7 +201,7 @@ def test_object_that_a_hold_has_moved_since_is_found_in_its_new_place(practice: 
 
 
 def _enter(practice: Practice, key: str, body: bytes) -> None:
-    """Store an object under `ledger/`. Only these tests delete objects under `ledger/`."""
+    """Store an object under `ledger/`. Only tests of the drill delete objects under `ledger/`."""
 
     async def put() -> None:
         storage = practice.storage()
@@ -227,8 +227,8 @@ def _certificate(practice: Practice, recording: UUID, *, signed: bool = True) ->
 
 
 def test_deletion_that_the_dump_does_not_know_of_is_counted_and_not_missed(practice: Practice) -> None:
-    """The object of a destroyed recording is absent, which is right. `resguardo restore check` would repeat the
-    rest of the destruction.
+    """The drill reports no fault for the object of a destroyed recording, which must be absent. After a real
+    restore, `resguardo restore check` would repeat the rest of the destruction.
     """
     (recording, key), *_ = practice.recordings.items()
     entry, other = f"ledger/{recording}/1.json", f"ledger/{uuid4()}/1.json"
@@ -466,7 +466,7 @@ def test_database_that_is_not_of_this_release_is_found(
 
 
 def test_nothing_of_a_drill_that_is_stopped_stays(practice: Practice, tmp_path: Path) -> None:
-    """The drill is stopped at three moments: after the server has started, during the restore, and during the
+    """Tests stop the drill at three moments: after the server has started, during the restore, and during the
     comparison.
     """
     dump, escrow = practice.dump(), practice.escrow()

@@ -47,12 +47,12 @@ NOTHING = ExportsReport(ended=0, swept=0, aborted=0, overdue=0)
 
 
 class Killed(BaseException):
-    """Raised in place of the death of the worker's process."""
+    """Raised by a test to end the worker, as the death of its process would."""
 
 
 class WatchedStorage(InterceptedStorage):
-    """An object store that reports each object as older by `age`, and counts the bytes read and written. The store
-    can end the process at a call, or fail one call.
+    """An object store that reports each object as older by `age`, and counts the bytes read and written. A test can
+    make the store end the worker at a call, or fail one call.
     """
 
     age = timedelta()
@@ -188,7 +188,9 @@ class ExportHarness:
         return rows[0] if rows else None
 
     async def opened(self, request: UUID) -> dict[str, bytes]:
-        """Decrypt the copy with its secret, as the patient does. Return the files in the copy."""
+        """Decrypt the copy with its secret, as the patient does. Return the content of each file in the encrypted
+        copy by its name.
+        """
         copy = self.copy(request)
         assert copy is not None
         return read_archive(await self.content(copy["object_key"]), copy["secret"])

@@ -39,7 +39,7 @@ def _ring(*names: str) -> Keyring:
 
 
 def _with(current: Keyring, *others: Keyring) -> Keyring:
-    """Return a keyring with the keys of all rings. The first ring's key is the current one."""
+    """Return a keyring with the keys of all rings. The key of the first ring is the current root key."""
     return Keyring({name: key for ring in (current, *others) for name, key in ring._keys.items()})
 
 

@@ -129,8 +129,8 @@ class BucketHarness:
         return [one.key async for page in self.storage.list_uploads("") for one in page.uploads]
 
     def audited(self) -> list[tuple[Any, ...]]:
-        """Return the action, the outcome, the reason and the recording of each audit row of the sweep. All rows
-        name the worker and its basis.
+        """Return the action, the outcome, the reason and the recording of each audit row of the sweep. Each audit
+        row of the sweep names the worker and its basis.
         """
         with psycopg.connect(self.database.superuser_url) as connection:
             rows = connection.execute(AUDITED).fetchall()

@@ -26,7 +26,7 @@ async def harness(database: Database, emptied_store: ObjectStore) -> AsyncIterat
 
 
 async def _told(monkeypatch: pytest.MonkeyPatch, report: RestoreReport, *arguments: str) -> Result:
-    """Return the output of the command for a check with this report."""
+    """Return the output of `resguardo restore check` for a check with this report."""
 
     async def compare(settings: object, *, repeat: bool) -> RestoreReport:
         assert repeat is ("--repeat" in arguments)

@@ -18,11 +18,11 @@ _SALT, _KEY, _CHECK, _MAC = 16, 32, 2, 10
 
 
 class WrongSecretError(Exception):
-    """The secret does not match the password check of the archive."""
+    """Raised if the secret does not match the password check of the archive."""
 
 
 class TamperedError(Exception):
-    """The authentication code does not match the data."""
+    """Raised if the authentication code of a file does not match its data."""
 
 
 def read_archive(archive: bytes, secret: str) -> dict[str, bytes]:

@@ -39,14 +39,14 @@ def superuser(database: Database) -> Iterator[Connection]:
 
 
 def value(connection: Connection, statement: LiteralString, *values: Any) -> Any:
-    """Return the first column of the only row."""
+    """Run a statement and return the first column of its only row."""
     row = connection.execute(statement, values).fetchone()
     assert row is not None
     return row[0]
 
 
 def outcome(connection: Connection, statement: LiteralString, *values: Any) -> tuple[str, str, int]:
-    """Return the SQLSTATE and the message, both empty after a success, and the number of rows."""
+    """Run a statement and return its SQLSTATE and message, both empty after a success, and its number of rows."""
     try:
         return "", "", connection.execute(statement, values).rowcount
     except psycopg.Error as error:
@@ -55,8 +55,8 @@ def outcome(connection: Connection, statement: LiteralString, *values: Any) -> t
 
 @contextmanager
 def refused(sqlstate: str, message: str = "") -> Iterator[None]:
-    """Require that the block is refused with this SQLSTATE and message. After the refusal, the transaction is
-    unusable.
+    """Require that the block is refused with this SQLSTATE and message. After the refusal of a statement, its
+    transaction is unusable.
     """
     with pytest.raises(psycopg.Error) as caught:
         yield

@@ -129,7 +129,9 @@ def actor(name: str) -> Actor:
 def claims_of(
     user: str, *, session: str = "session", aal: str = "aal2", totp_at: float = 0
 ) -> dict[str, Any]:
-    """Return the verified claims of a Supabase Auth token. `totp_at` is given in seconds since the epoch."""
+    """Return the verified claims of a Supabase Auth token. `totp_at` is the time of the second factor, in seconds
+    since the epoch.
+    """
     return {
         "exp": int(time.time()) + 3600,
         "sub": str(id_of(user)),
@@ -148,8 +150,8 @@ def url_of(database: Database, who: Actor) -> str:
 
 
 def enter(connection: Connection, who: Actor) -> None:
-    """Give the current transaction the database role and the claims of this actor. A person's transaction begins
-    with the function that the API calls.
+    """Give the current transaction the database role and the claims of this actor. A transaction of a person begins
+    with the same function that the API calls.
     """
     if who.user is not None:
         begin_as(connection, who.claims)

@@ -1,7 +1,7 @@
 """Reads `policies/matrix.md`, so that the tests check the same tables that people read.
 
-A row names one or more actors, separated by commas. `everyone else` means the actors that no row of the table
-names.
+A row of the matrix names one or more actors, separated by commas. The entry `everyone else` means the actors that
+no row of the table names.
 """
 
 import re
@@ -16,7 +16,9 @@ _NAME = re.compile(r"`([^`]+)`")
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: the expected answer to `actor` for `operation` on `relation`, which may end in `<year>`."""
+    """One cell of the matrix: the expected answer to `actor` for `operation` on `relation`, which may end in
+    `<year>`.
+    """
 
     relation: str
     operation: str
@@ -44,7 +46,7 @@ def read_cells(text: str) -> list[Cell]:
 
 
 def read_legend(text: str) -> set[str]:
-    """Return the answers that the file explains."""
+    """Return the vocabulary of answers that `policies/matrix.md` explains."""
     [(_, body)] = _sections(text, "Answers", level=2)
     return {row[0] for row in _table(body)[1:]}
 

@@ -27,9 +27,9 @@ _RAISED = {
 
 @dataclass(frozen=True)
 class Relation:
-    """A relation: its key, the rows of a case, and the data that a probe writes.
+    """A table or view: its key, the rows of a case, and the data that a probe writes.
 
-    `of_case` is a condition with one placeholder for the doctor's id, or None if the rows belong to no case.
+    `of_case` is an SQL condition with one placeholder for the doctor's id, or None if the rows belong to no case.
     `change` contains the SET and WHERE parts of an update that is harmless and valid.
     """
 
@@ -287,7 +287,9 @@ def _nothing_of(name: str) -> Callable[[Case, Actor], Insert]:
 
 
 def _changing(name: str, change: LiteralString | None) -> sql.Composed:
-    """Return an update of all rows. Without a change, the update sets the key to itself."""
+    """Return the statement that updates all rows of the relation. Without a `change`, the update sets the key
+    column to its own value.
+    """
     key = sql.SQL(relation_of(name).key)
     what = sql.SQL(change) if change else sql.SQL("set {} = {}").format(key, key)
     return sql.SQL("update {} {} returning {}::text").format(_table(name), what, key)
@@ -297,7 +299,7 @@ def _reach(
     connection: Connection, who: Actor, statement: sql.Composed, there: Population, wanted: Keys | None
 ) -> str:
     """Return which keys the statement reached, in the vocabulary of the matrix. `wanted` contains the keys that the
-    actor should reach; None means all keys.
+    statement tries to reach; None means all keys.
     """
     try:
         with _as(connection, who):

@@ -171,7 +171,9 @@ def _access_requests(connection: Connection, case: Case) -> None:
 
 
 def _retention(connection: Connection) -> None:
-    """Insert a retention policy that one officer approved and that was then rejected. No policy is in force."""
+    """Insert a retention policy that one officer approved and that was then rejected. After this insert, no
+    retention policy is in force.
+    """
     Practice(connection).retention_policy(name="rejected", status="REJECTED")
     connection.execute(
         "insert into resguardo.retention_approvals (policy_id, officer_id)"

@@ -1,5 +1,5 @@
-"""The cost of a page of the audit log depends on the page, not on the log: each filter and each pair of filters, with
-busy and rare values, on a log of several years.
+"""Tests that the cost of a page of the audit log does not grow with the log, for each filter and each pair of
+filters.
 """
 
 from collections.abc import Iterator
@@ -64,7 +64,9 @@ def test_page_reads_no_more_blocks_than_its_rows_need(log: Log, *, is_pair: bool
 
 @pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
 def test_select_of_a_page_scans_no_partition(log: Log, mode: str) -> None:
-    """read_audit() plans each select for its values. A generic plan may sort, but does not scan either."""
+    """read_audit() plans each select for its values. A generic plan of a page may sort rows, but does not scan the
+    log.
+    """
     faults = {}
     with log["superuser"].transaction(force_rollback=True):
         log["superuser"].execute("set local enable_seqscan = off")  # as read_audit() does
@@ -93,7 +95,7 @@ def _read_blocks(plan: dict[str, Any]) -> int:
 
 
 def _plan(connection: Connection, wanted: AuditFilter) -> dict[str, Any]:
-    """Run the select of a page and return its plan."""
+    """Run the select of a page of the audit log and return its plan."""
     row = connection.execute(COMPOSE, _values(wanted)).fetchone()
     assert row is not None
     connection.execute((PREPARE + row[0]).encode())

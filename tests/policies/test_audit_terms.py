@@ -309,8 +309,8 @@ def _errors_of_recordings() -> Iterator[str]:
 
 
 def test_every_error_of_a_recording_is_a_registered_reason(database: Database) -> None:
-    """The audit row of the step contains the error as its reason. An error of an egress is `egress_` and our reason
-    for it.
+    """The audit row of a recording's step contains the error as its reason. An error of an egress is `egress_` and
+    our reason for it.
     """
     words = [
         *livekit_snapshots._REASONS,
@@ -326,7 +326,7 @@ def test_every_error_of_a_recording_is_a_registered_reason(database: Database) -
 
 @pytest.mark.parametrize("variable", ["refusal", "error"])
 def test_every_error_that_the_sql_writes_is_a_registered_reason(database: Database, variable: str) -> None:
-    """A variable or a column of that name has the error, as a literal or as the result of a case."""
+    """The SQL assigns an error to a variable or a column with this name, as a literal or as the result of a case."""
     given = re.findall(rf"\b{variable} :?= ((?:case\b.*?\bend\b)|[^;,\n]*)", _migrations(), flags=re.DOTALL)
     words = {word for one in given for word in re.findall(r"'([a-z]+(?:_[a-z]+)+)'", one)}
     assert words, "the search finds none"

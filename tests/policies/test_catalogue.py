@@ -164,8 +164,8 @@ def test_every_foreign_key_leads_an_index(reader: Connection) -> None:
 
 
 def test_every_column_that_a_policy_compares_leads_an_index(reader: Connection) -> None:
-    """A policy compares these columns with the caller's id. Without an index, each statement would read the whole
-    table.
+    """Row policies compare the columns of this test with the caller's id. Without an index on the columns of a
+    policy, each statement would read the whole table.
     """
     expressions = rows(
         reader,
@@ -231,7 +231,7 @@ def test_audit_events_are_insert_only_for_the_owner_too(migrated: Database, repl
 
 
 def test_the_log_is_guarded_on_every_partition_in_replica_mode_too(reader: Connection) -> None:
-    """Reads the catalog, because an empty partition has no row for a trial."""
+    """The test reads the catalog, because an empty partition has no row that a statement could try to change."""
     guarded = rows(
         reader,
         "select c.relname,"
@@ -267,7 +267,7 @@ def test_the_log_has_a_partition_for_each_of_twenty_years(reader: Connection) ->
 
 
 def test_no_index_of_the_log_keeps_a_pending_list(reader: Connection) -> None:
-    """A GIN index has a pending list, and the writer that empties it waits."""
+    """A GIN index with fast update has a pending list, and the writer that must empty the list waits."""
     methods = rows(
         reader,
         "select distinct m.amname from pg_class as c join pg_am as m on m.oid = c.relam"

@@ -1,4 +1,5 @@
-"""Every policy is necessary: without it, or with `true` in its place, a cell of the matrix changes.
+"""Tests that every row policy is necessary: if a policy is dropped or replaced by `true`, a cell of the matrix
+changes.
 
 Each test changes a policy in a transaction that is rolled back, and repeats the probes of the affected cells.
 """
@@ -53,8 +54,8 @@ class Policy:
 
 @pytest.fixture(scope="module")
 def superuser(cluster: Cluster) -> Iterator[Connection]:
-    """Return a superuser's connection to a seeded database. Only a superuser can change a policy and act as every
-    actor in one transaction.
+    """Return a superuser's connection to a seeded database. The connection needs a superuser, who can change a
+    policy and act as every actor in one transaction.
     """
     with cluster.clone("newer") as database:
         seed(database.superuser_url)

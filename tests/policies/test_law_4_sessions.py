@@ -1,8 +1,8 @@
 """Law 4: every statement of every role fails if the session has ended.
 
 On an empty table, Postgres may not evaluate a policy, because it evaluates policies for each row. After the session
-has ended, a plain statement returns no row. The API's statements, which write an audit row, are refused on empty
-tables too.
+of a person has ended, a plain statement returns no row. The database refuses statements of the API, which write an
+audit row, on empty tables too.
 """
 
 import re
@@ -132,7 +132,7 @@ PERSON = {"clinician": "ana", "compliance": "carla", "patient": "paula"}
 
 @dataclass(frozen=True)
 class Broken:
-    """An invalid session. A superuser runs `prepare` with the person's id."""
+    """An invalid session. A superuser runs the statement `prepare` with the person's id first."""
 
     name: str
     sqlstate: str

@@ -1,4 +1,6 @@
-"""Tests of the laws that the database alone enforces: 1, 2, 3, 5, 7 and 8. Laws 4 and 6 have files of their own."""
+"""Tests of the laws that the database alone enforces: 1, 2, 3, 5, 7 and 8. Other files of this directory test laws
+4 and 6.
+"""
 
 import re
 from typing import Any, LiteralString
@@ -145,8 +147,8 @@ def test_law_1_a_hidden_and_an_absent_row_look_alike_and_are_told_apart_in_the_l
 
 
 def test_law_1_the_log_names_the_asker_whatever_the_arguments(practice: Database) -> None:
-    """No function that a person may call takes an actor as an argument. No person can therefore write audit rows of
-    another person.
+    """No function that a person may call takes an actor as an argument. A person can therefore not write audit rows
+    in the name of another person.
     """
     with superuser(practice) as reader:
         before = value(reader, "select count(*) from audit.events")
@@ -291,7 +293,9 @@ def test_law_3_a_function_of_the_asker_never_sees_a_hidden_row(practice: Databas
 def test_law_5_a_finished_recording_never_moves_back(
     finished: dict[str, Connection], who: str, old: str, new: str
 ) -> None:
-    """LOST may become READY if its object appears later. VERIFYING is neither finished nor live."""
+    """A LOST recording may become READY if its object appears later. A VERIFYING recording is neither finished nor
+    live.
+    """
     may = old == new or RecordingStatus(new) in TRANSITIONS[RecordingStatus(old)]
     connection = finished[who]
     with connection.transaction(force_rollback=True):

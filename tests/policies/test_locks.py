@@ -1,4 +1,4 @@
-"""A function that only reads locks no row, and no person can lock a row of another person."""
+"""Tests that a function that only reads locks no row, and that no person can lock a row of another person."""
 
 from contextlib import suppress
 from typing import LiteralString

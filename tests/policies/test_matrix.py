@@ -114,8 +114,8 @@ def test_every_function_is_in_the_file_and_exists(connections: Connections) -> N
 
 @pytest.mark.parametrize("role", ROLES)
 def test_every_function_can_be_called_by_those_named(connections: Connections, role: str) -> None:
-    """The test calls each function with null for every argument. Any error other than a refused permission shows
-    that the role may call the function.
+    """The test calls each function in `private` with null for every argument. Any error other than a refused
+    permission shows that the role may call the function.
     """
     wrong = [
         name
@@ -126,7 +126,7 @@ def test_every_function_can_be_called_by_those_named(connections: Connections, r
 
 
 def test_columns_that_may_be_written_are_those_named(connections: Connections) -> None:
-    """Grants on single columns are exactly the columns in the file."""
+    """The grants on single columns are exactly those in `policies/matrix.md`."""
     rows = connections.superuser.execute(
         "select c.oid::regclass::text, lower(g.privilege_type), g.grantee::regrole::text, array_agg(a.attname::text)"
         " from pg_class as c join pg_attribute as a on a.attrelid = c.oid, aclexplode(a.attacl) as g"
@@ -137,8 +137,8 @@ def test_columns_that_may_be_written_are_those_named(connections: Connections) -
 
 
 def _functions(superuser: Connection) -> dict[str, sql.Composed]:
-    """Return, for each function in `private`, a call with null for every argument. Fails if two functions have one
-    name.
+    """Return, for each function in `private`, a call with null for every argument. The helper fails if two
+    functions have one name.
     """
     rows: list[tuple[Any, ...]] = superuser.execute(
         "select p.proname, array(select format_type(t, null) from unnest(p.proargtypes) as t)"

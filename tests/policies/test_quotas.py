@@ -163,7 +163,7 @@ def _read(practice: Database) -> None:
 
 
 def _used(practice: Database) -> int:
-    """Return how often the doctor has used the pages of this hour."""
+    """Return how many pages the doctor has used of this hour's quota."""
     with superuser(practice) as owner:
         used: int = value(
             owner,

@@ -217,7 +217,7 @@ def test_a_proposal_is_judged_against_what_is_in_force_when_it_is_approved(pract
 
 def test_what_an_older_policy_keeps_longer_is_not_cut_by_one_officer(practice: Database) -> None:
     """Two officers shorten the term of new recordings. Two later policies then shorten the term of existing
-    recordings, although neither is shorter than the policy before it.
+    recordings, although neither policy is shorter than the policy before it.
     """
     activate(practice, "first", policy(365))
     activate(practice, "second", policy(90))

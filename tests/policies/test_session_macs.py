@@ -169,7 +169,7 @@ def test_door_itself_refuses_claims_without_a_mac_before_it_says_anything_of_the
 
 
 def test_forged_claims_read_nothing_by_plain_statements(shared: Database) -> None:
-    """Tries an attack with the API's login, a session id, and claims that the attacker sets."""
+    """The test tries an attack with the API's login, a session id, and claims that the attacker sets."""
     forged = json.dumps(claims_of("ana") | {"exp": 4_102_444_800})
     for statement in (
         "select * from resguardo.recordings",
@@ -383,8 +383,8 @@ def test_keys_differ_between_databases_and_rotations(practice: Database, shared:
 
 
 def test_time_is_told_as_the_api_passes_it(auth: Connection, api: Connection) -> None:
-    """Supabase Auth's hook receives times as numbers. The API passes whole seconds, and leaves out `amr` entries
-    without a time.
+    """The hook of Supabase Auth receives the times of the claims as numbers. The API passes times of the claims as
+    whole seconds, and leaves out `amr` entries without a time.
     """
     now = int(time.time())
     claims = claims_of("ana") | {

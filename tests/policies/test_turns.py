@@ -1,5 +1,5 @@
-"""Transactions wait only for rows that our own functions lock, and never for an advisory lock, because any login
-could hold such a lock.
+"""Tests that a transaction waits only for rows that our own functions lock, and never for an advisory lock, which
+any login could hold.
 """
 
 from uuid import UUID, uuid4

@@ -1,4 +1,4 @@
-"""A certificate has one canonical form, contains no forbidden content, and is refused if a single byte was changed."""
+"""Tests of certificates: one canonical form, no forbidden content, and a refusal if a single byte was changed."""
 
 import hashlib
 import json

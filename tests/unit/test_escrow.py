@@ -1,4 +1,6 @@
-"""An escrow file opens only with its passphrase. Every failure to open the file raises one error without details."""
+"""Tests that an escrow file opens only with its passphrase. Every failure to open an escrow file raises the same
+error without details.
+"""
 
 import base64
 import json
@@ -90,8 +92,8 @@ def test_every_cut_and_every_addition_is_unreadable(quick: bytes) -> None:
 def test_derivation_that_the_file_asks_for_is_not_tried(
     change: dict[str, int | str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The parameters in the file are refused before any derivation, because they could demand too much memory or
-    too little work.
+    """Bad parameters in the escrow file are refused before any derivation, because they could demand too much
+    memory or too little work.
     """
     magic, told, sealed, _ = SEALED.split(b"\n")
     header = json.dumps(json.loads(told) | change).encode()

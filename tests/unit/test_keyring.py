@@ -82,7 +82,9 @@ def test_rewrapped_key_reads_what_was_written_before_without_the_old_root_key(
 
 
 def test_field_is_the_gcm_of_nist_with_our_associated_data() -> None:
-    """The library `cryptography` encrypts. The layout and the associated data are our code."""
+    """The library `cryptography` encrypts. Our code defines the layout and the associated data of an encrypted
+    field.
+    """
     blob = FieldKey(KEY_DATA).encrypt(PLACE, b"words")
     assert blob[0] == FIELD_VERSION == 1
     assert len(blob) == 1 + 12 + len(b"words") + 16

@@ -1,4 +1,4 @@
-"""Tests of the retention policy file: refused policies, shortened terms, and due dates."""
+"""Tests of retention policies: refused files, shortened terms, and due dates."""
 
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
