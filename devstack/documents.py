@@ -57,7 +57,7 @@ query ($query: String!, $filter: TranscriptFilter) {
 
 ISSUE_SUBTITLES = "mutation ($id: ID!) { issueSubtitleUrls(recordingId: $id) { webvtt } }"
 
-SWITCH_WORDS = """
+SWITCH_TRANSCRIPTION = """
 mutation ($consultationId: ID!, $isOn: Boolean!) {
   switchTranscription(consultationId: $consultationId, isOn: $isOn)
 }

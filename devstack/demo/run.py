@@ -16,7 +16,7 @@ from devstack.demo.live import require_in_order, watching
 from devstack.demo.report import Login, Report
 from devstack.demo.scene import Audience, Scene, expect
 from devstack.demo.sources import Sources
-from devstack.demo.transcript import show_words
+from devstack.demo.transcript import show_transcript
 from devstack.demo.visit import Visit
 from devstack.people import People, Person
 from devstack.stack import Stack
@@ -48,7 +48,7 @@ async def _run(scene: Scene) -> None:
         await visit.join(patient_api)
     recording = await _record(scene, visit)
     brief, downloads = await _download(scene, visit, recording)
-    looks = await show_words(visit, recording["id"])
+    looks = await show_transcript(visit, recording["id"])
     async with scene.step("the doctor switches transcription off for the rest of this consultation"):
         await visit.switch_words_off()
     async with scene.step(

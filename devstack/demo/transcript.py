@@ -12,41 +12,41 @@ from devstack.demo.visit import Visit
 
 PATIENCE_SECONDS: Final = 120
 """The longest wait for the next piece, or for the plan. The whole transcription may take longer."""
-LOOKS: Final = {"transcript.read": 2, "transcript.search": 1, "transcript.issue_url": 1}
+TRANSCRIPT_ACTIONS: Final = {"transcript.read": 2, "transcript.search": 1, "transcript.issue_url": 1}
 """The actions of the steps below by the audit log's names. A player that fetches subtitles reads the transcript."""
 _POLL_SECONDS = 0.25
 _PHRASE_WORDS = 3
 
 
-async def show_words(visit: Visit, recording_id: str) -> Mapping[str, int]:
-    """Run one step for each. Return how often the transcript was read by action, or nothing if nobody speaks.
-    Raises DemoFailed.
+async def show_transcript(visit: Visit, recording_id: str) -> Mapping[str, int]:
+    """Run the demo's steps with the transcript. Return how often each action read the transcript, or nothing if
+    nobody speaks. Raises DemoFailed.
     """
-    scene, words = visit.scene, Words(visit, recording_id)
+    scene, transcript = visit.scene, DemoTranscript(visit, recording_id)
     recogniser = scene.report.heard_with = await _recogniser(scene)
     async with scene.step(f"the worker transcribes the recording with {recogniser}, in the background"):
-        is_spoken = await words.wait()
+        is_spoken = await transcript.wait()
     if not is_spoken:
         scene.audience.on_line("nobody says a word in it")
         return {}
     async with scene.step("the doctor reads the transcript, with the speaker and the time of each turn"):
-        turns = scene.report.turns = await words.read()
+        turns = scene.report.turns = await transcript.read()
     for turn in turns:
         scene.audience.on_line(_line(turn.start, turn.speaker, turn.text))
     async with scene.step(
         "the doctor finds the recording by a phrase, although the database stores its text only in encrypted form"
     ):
-        found = await words.search(_phrase(turns))
+        found = await transcript.search(_phrase(turns))
     scene.audience.on_line(found)
     async with scene.step(
         "a player loads the transcript as subtitles from a URL that expires within minutes"
     ):
-        cue = await words.subtitles(len(turns))
+        cue = await transcript.subtitles(len(turns))
     scene.audience.on_line(cue)
-    return LOOKS
+    return TRANSCRIPT_ACTIONS
 
 
-class Words:
+class DemoTranscript:
     """The transcript of one READY recording."""
 
     def __init__(self, visit: Visit, recording_id: str) -> None:

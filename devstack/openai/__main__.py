@@ -7,7 +7,7 @@ import uvicorn
 
 from devstack.openai.app import create_openai_app
 from devstack.openai.config import RecogniserName, load_config
-from devstack.openai.recogniser import Hearing, Recogniser
+from devstack.openai.recogniser import Recogniser, SpeechRecogniser
 from devstack.openai.whisper import Whisper
 
 
@@ -25,7 +25,7 @@ def main() -> None:
     )
 
 
-def _recogniser(name: RecogniserName) -> Hearing:
+def _recogniser(name: RecogniserName) -> SpeechRecogniser:
     """Return the loaded recogniser. Raises ChangedWeightsError if the hashes of Whisper's files differ from the
     pinned hashes.
     """

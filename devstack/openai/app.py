@@ -17,7 +17,7 @@ from starlette.routing import Route
 from devstack.openai.asked import MODELS, asked
 from devstack.openai.forms import parse_form
 from devstack.openai.orders import as_json, parse
-from devstack.openai.recogniser import Hearing, Recogniser
+from devstack.openai.recogniser import Recogniser, SpeechRecogniser
 from devstack.openai.refusals import Refusal
 from devstack.openai.stand_in import OpenAIStandIn
 
@@ -25,7 +25,7 @@ MAX_BYTES: Final = 26_214_400
 _CREATED: Final = 1_677_532_384
 
 
-def create_openai_app(api_key: str, recogniser: Hearing | None = None) -> Starlette:
+def create_openai_app(api_key: str, recogniser: SpeechRecogniser | None = None) -> Starlette:
     """Return the application. The application's `state.stand_in` is the OpenAIStandIn. `recogniser` None means
     pocketsphinx.
     """
@@ -52,7 +52,7 @@ def create_openai_app(api_key: str, recogniser: Hearing | None = None) -> Starle
     async def calls(_: Request) -> Response:
         return JSONResponse([asdict(one) for one in stand_in.calls])
 
-    async def heard_with(_: Request) -> Response:
+    async def show_recogniser(_: Request) -> Response:
         return JSONResponse({"name": stand_in.recogniser.name})
 
     routes = (
@@ -62,7 +62,7 @@ def create_openai_app(api_key: str, recogniser: Hearing | None = None) -> Starle
         ("GET", "/stand-in/orders", still_open),
         ("DELETE", "/stand-in/orders", take_back),
         ("GET", "/stand-in/calls", calls),
-        ("GET", "/stand-in/recogniser", heard_with),
+        ("GET", "/stand-in/recogniser", show_recogniser),
     )
     app = Starlette(
         routes=[

@@ -47,12 +47,12 @@ class Said:
     compression_ratio: float | None = None
 
 
-class Hearing(Protocol):
-    """A recogniser: pocketsphinx or another one. `name` is for people."""
+class SpeechRecogniser(Protocol):
+    """A recogniser of English speech: pocketsphinx or Whisper. The demo shows `name`."""
 
     name: str
 
-    def hear(self, samples: bytes) -> tuple[Said, ...]:
+    def recognise(self, samples: bytes) -> tuple[Said, ...]:
         """Return the recognised speech in order; blocks. Only one thread may call it at a time."""
 
 
@@ -88,7 +88,7 @@ class Recogniser:
     def __init__(self) -> None:
         self._decoder: Decoder | None = None
 
-    def hear(self, samples: bytes) -> tuple[Said, ...]:
+    def recognise(self, samples: bytes) -> tuple[Said, ...]:
         """Return the recognised speech in order. Blocks for about a fifth of the sound's duration."""
         return tuple(
             said for start, utterance in _utterances(samples) for said in self._hear(start, utterance)

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from devstack.openai.answers import answer, refuse
 from devstack.openai.asked import Asked, check_length
 from devstack.openai.orders import Orders
-from devstack.openai.recogniser import Hearing, UnreadableError, decode, seconds
+from devstack.openai.recogniser import SpeechRecogniser, UnreadableError, decode, seconds
 from devstack.openai.refusals import Refusal, invalid
 
 
@@ -31,7 +31,7 @@ class OpenAIStandIn:
     """One project. Tests read `calls` and add `orders`."""
 
     api_key: str = field(repr=False)
-    recogniser: Hearing
+    recogniser: SpeechRecogniser
     orders: Orders = field(default_factory=Orders)
     calls: list[Call] = field(default_factory=list)
     _turn: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(1))
@@ -58,6 +58,6 @@ class OpenAIStandIn:
         if order is not None:
             await refuse(order)
         said = await anyio.to_thread.run_sync(
-            self.recogniser.hear, samples, limiter=self._turn, abandon_on_cancel=False
+            self.recogniser.recognise, samples, limiter=self._turn, abandon_on_cancel=False
         )
         return answer(request, said, length, order)

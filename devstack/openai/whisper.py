@@ -67,7 +67,7 @@ class Whisper:
         self._model: Any = None
         self._texts: list[bytes] = []
 
-    def hear(self, samples: bytes) -> tuple[Said, ...]:
+    def recognise(self, samples: bytes) -> tuple[Said, ...]:
         """Return the recognised speech in order. Raises ChangedWeightsError."""
         self.load()
         return tuple(self._hear(samples))

@@ -227,12 +227,18 @@ def _check_words(report: dict[str, Any]) -> None:
     assert word_error_rate([(one.text, other["text"]) for one, other in pairs]) <= 0.2
     assert median(abs(other["start"] - one.start) for one, other in pairs) <= 0.15
     assert all(turn["start"] < turn["end"] for turn in heard)
-    looks = {name: counts["ALLOWED"] for name, counts in report["audit"].items() if name in transcript.LOOKS}
+    looks = {
+        name: counts["ALLOWED"]
+        for name, counts in report["audit"].items()
+        if name in transcript.TRANSCRIPT_ACTIONS
+    }
     assert looks == {"transcript.read": 2, "transcript.search": 1, "transcript.issue_url": 1}
     assert report["audit"]["transcript.read"]["DENIED"] >= 1
 
 
-def _words(*states: dict[str, Any], progress: list[tuple[int, int]] | None = None) -> transcript.Words:
+def _demo_transcript(
+    *states: dict[str, Any], progress: list[tuple[int, int]] | None = None
+) -> transcript.DemoTranscript:
     """Return a demo step that reads a transcription with these successive states."""
     told = iter(states)
     http = httpx.AsyncClient(
@@ -246,7 +252,9 @@ def _words(*states: dict[str, Any], progress: list[tuple[int, int]] | None = Non
     )
     none: Any = None
     scene = Scene(none, none, http, Report(), audience, none)
-    return transcript.Words(Visit(scene, ApiClient(http, "http://api", None), "v", "visit", "room", {}), "r")
+    return transcript.DemoTranscript(
+        Visit(scene, ApiClient(http, "http://api", None), "v", "visit", "room", {}), "r"
+    )
 
 
 def _state(status: str, done: int = 0, total: int | None = None, error: str | None = None) -> dict[str, Any]:
@@ -263,14 +271,14 @@ async def test_demo_whose_recording_is_not_turned_into_words_says_why(
     monkeypatch.setattr(transcript, "_POLL_SECONDS", 0)
     ends = (_state("PENDING"), _state("RUNNING", 1, 3), _state(status, 1, 3, reason))
     with pytest.raises(DemoFailed, match=f"^the recording was not transcribed: {status}, {reason}$"):
-        await _words(*ends).wait()
+        await _demo_transcript(*ends).wait()
 
 
 @pytest.mark.anyio
 async def test_demo_whose_words_stand_still_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transcript, "PATIENCE_SECONDS", -1)
     with pytest.raises(DemoFailed, match="RUNNING for -1 s"):
-        await _words(_state("RUNNING", 1, 3)).wait()
+        await _demo_transcript(_state("RUNNING", 1, 3)).wait()
 
 
 @pytest.mark.anyio
@@ -281,7 +289,7 @@ async def test_demo_tells_each_piece_once_and_nobody_speaking_is_no_failure(
     counts = (0, None), (0, 2), (1, 2), (1, 2), (2, 2)
     running = [_state("RUNNING", *count) for count in counts]
     progress: list[tuple[int, int]] = []
-    assert await _words(*running, _state("NO_SPEECH", 2, 2), progress=progress).wait() is False
+    assert await _demo_transcript(*running, _state("NO_SPEECH", 2, 2), progress=progress).wait() is False
     assert progress == [(0, 2), (1, 2), (2, 2)]
 
 

@@ -129,7 +129,7 @@ async def test_diarization_has_a_maximum_duration(
     fields: dict[str, str],
     status: int,
 ) -> None:
-    monkeypatch.setattr(Recogniser, "hear", lambda *_: ())
+    monkeypatch.setattr(Recogniser, "recognise", lambda *_: ())
     asked = {"model": DIARIZE, "response_format": "diarized_json", **fields}
     assert (await _asked(http, asked, silence_flac(seconds)))[0] == status
 
@@ -201,16 +201,16 @@ async def test_openai_client_lists_the_models_during_a_transcription(app: Starle
             await asyncio.sleep(0.005)
         models = [model.id async for model in client.models.list()]
         assert not listening.done()
-        heard = await listening
+        transcribed = await listening
         await client.close()
     assert "gpt-transcribe" in models
-    assert heard.text
+    assert transcribed.text
 
 
 async def test_long_sound_is_transcribed_where_somebody_speaks() -> None:
     first, second = (decode(turn_flac(turn), "flac") for turn in turns()[1:3])
     pause = bytes(2 * 40 * RATE)
-    said = Recogniser().hear(first + pause + second)
+    said = Recogniser().recognise(first + pause + second)
     late = [one for one in said if one.start > 30]
     begins = len(first + pause) / 2 / RATE
     assert abs(late[0].start - begins) < 0.5

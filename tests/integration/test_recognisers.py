@@ -9,7 +9,7 @@ import pytest
 from app.integrations.speech.client import Speech
 from app.settings import SpeechApi
 from devstack.openai import Order, create_openai_app, whisper
-from devstack.openai.recogniser import Hearing, Recogniser
+from devstack.openai.recogniser import Recogniser, SpeechRecogniser
 from tests.integration.recording_harness import served
 from tests.integration.spoken import flac, silence_flac, turn_flac, turns, word_error_rate
 from tests.integration.talking import start_errors, talk, transcribed
@@ -19,11 +19,11 @@ pytestmark = pytest.mark.anyio
 KEY = "sk-that-nobody-may-see"
 AUTHORIZED: Final = {"Authorization": f"Bearer {KEY}"}
 DIARIZE: Final = "gpt-4o-transcribe-diarize"
-_loaded: dict[str, Hearing] = {}
+_loaded: dict[str, SpeechRecogniser] = {}
 
 
 @pytest.fixture(params=["pocketsphinx", "whisper"])
-def recogniser(request: pytest.FixtureRequest) -> Hearing:
+def recogniser(request: pytest.FixtureRequest) -> SpeechRecogniser:
     if request.param == "whisper" and not whisper.is_installed():
         pytest.skip("Whisper is not installed: `make whisper` installs it")
     if request.param not in _loaded:
@@ -32,7 +32,7 @@ def recogniser(request: pytest.FixtureRequest) -> Hearing:
 
 
 @pytest.fixture
-async def url(recogniser: Hearing) -> AsyncIterator[str]:
+async def url(recogniser: SpeechRecogniser) -> AsyncIterator[str]:
     async with served(create_openai_app(KEY, recogniser)) as served_at:
         yield served_at
 
@@ -92,10 +92,10 @@ async def test_each_format_has_its_fields(url: str, fields: dict[str, str], keys
 async def test_silence_has_no_word_that_is_not_marked(url: str, content: bytes) -> None:
     speech = Speech(api_key=KEY, model="whisper-1", api=SpeechApi.VERBOSE_JSON, base_url=f"{url}/v1")
     try:
-        heard = await speech.transcribe(content, language="en")
+        recognized = await speech.transcribe(content, language="en")
     finally:
         await speech.aclose()
-    assert all(one.is_uncertain for one in heard.segments)
+    assert all(one.is_uncertain for one in recognized.segments)
 
 
 @pytest.mark.parametrize(
@@ -112,14 +112,14 @@ async def test_wrong_key_transcribes_nothing(url: str) -> None:
             assert (await client.get(path, headers={"Authorization": "Bearer sk-wrong"})).status_code == 401
 
 
-async def test_stand_in_says_what_hears_short(url: str, recogniser: Hearing) -> None:
+async def test_stand_in_says_what_hears_short(url: str, recogniser: SpeechRecogniser) -> None:
     async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
         answer = await client.get("/stand-in/recogniser", headers=AUTHORIZED)
     assert answer.json() == {"name": recogniser.name}
 
 
 @pytest.mark.parametrize("order", ["invented", "loop", "late_start"])
-async def test_orders_falsify_real_transcriptions(recogniser: Hearing, order: str) -> None:
+async def test_orders_falsify_real_transcriptions(recogniser: SpeechRecogniser, order: str) -> None:
     app = create_openai_app(KEY, recogniser)
     app.state.stand_in.orders.add(Order(order))
     async with served(app) as url:
@@ -143,13 +143,13 @@ async def test_conversation_is_transcribed_with_correct_times(url: str, api: Spe
     finally:
         await speech.aclose()
     errors = start_errors(sound, transcript)
-    said, heard = (
+    said, recognized = (
         " ".join(parts) for parts in ([one[2] for one in sound.said], [one.text for one in transcript.turns])
     )
     print(f"{api.value}: median {errors.median:.2f} s, most {errors.seconds[-1]:.2f} s, {sent} requests")  # noqa: T201
     assert errors.unheard == 0
     assert (errors.median <= 0.1, errors.percentile_99 <= 0.5) == (True, True), errors
-    assert word_error_rate([(said, heard)]) <= 0.2
+    assert word_error_rate([(said, recognized)]) <= 0.2
     assert not any(turn.is_uncertain or turn.is_unintelligible for turn in transcript.turns)
 
 
@@ -165,4 +165,4 @@ def test_same_sound_has_the_same_answer_from_whisper() -> None:
     if not whisper.is_installed():
         pytest.skip("Whisper is not installed: `make whisper` installs it")
     samples = talk(2, lambda _: 1.0).samples
-    assert whisper.Whisper().hear(samples) == whisper.Whisper().hear(samples)
+    assert whisper.Whisper().recognise(samples) == whisper.Whisper().recognise(samples)

@@ -161,8 +161,8 @@ async def test_plan_finds_every_turn_of_a_consultation_where_it_begins(
         start_ms, end_ms = turn["start"] * 1000, turn["end"] * 1000
         spans = [span for span in found.spans if span.channel == channel]
         distances.append(min(abs(span.start_ms - start_ms) for span in spans))
-        heard = sum(max(0, min(one.end_ms, end_ms) - max(one.start_ms, start_ms)) for one in spans)
-        assert heard >= 0.99 * (end_ms - start_ms)
+        covered = sum(max(0, min(one.end_ms, end_ms) - max(one.start_ms, start_ms)) for one in spans)
+        assert covered >= 0.99 * (end_ms - start_ms)
     assert statistics.median(distances) <= 150
     assert len(found.spans) == len(turns)
     assert found.duration_ms == pytest.approx(128_440, abs=20)
@@ -188,12 +188,12 @@ def _with_trace(samples: bytes, other: bytes, decibels: float) -> bytes:
     late, echo = 30 * RATE // 1000, 40 * RATE // 1000
     share = 10 ** (-decibels / 20)
     trace = [share * sample for sample in memoryview(other).cast("h")]
-    heard: list[float] = list(memoryview(samples).cast("h"))
+    mixed: list[float] = list(memoryview(samples).cast("h"))
     for number in range(3):
         delay = late + number * echo
-        heard[delay:] = map(add, heard[delay:], trace)
+        mixed[delay:] = map(add, mixed[delay:], trace)
         trace = [sample / 2 for sample in trace]
-    return array("h", [max(-32_768, min(32_767, int(sample))) for sample in heard]).tobytes()
+    return array("h", [max(-32_768, min(32_767, int(sample))) for sample in mixed]).tobytes()
 
 
 @pytest.mark.parametrize(("decibels", "cut"), [(26, Cut.TURNS), (26, Cut.WINDOWS), (14, Cut.TURNS)])

@@ -75,17 +75,17 @@ async def _failure(client: Speech, flac: bytes = SILENCE) -> AppError:
     return failure.value
 
 
-def _text(heard: SpeechAnswer) -> str:
-    return " ".join(one.text for one in heard.segments)
+def _text(recognized: SpeechAnswer) -> str:
+    return " ".join(one.text for one in recognized.segments)
 
 
 async def test_turns_are_transcribed_with_few_wrong_words() -> None:
     said = turns()[:8]
     async with _listening() as (client, _):
-        heard = [await client.transcribe(turn_flac(turn), language="en") for turn in said]
-    rate = word_error_rate([(turn.text, _text(one)) for turn, one in zip(said, heard, strict=True)])
+        recognized = [await client.transcribe(turn_flac(turn), language="en") for turn in said]
+    rate = word_error_rate([(turn.text, _text(one)) for turn, one in zip(said, recognized, strict=True)])
     assert rate <= 0.2, f"{rate:.1%}"
-    assert {one.language for one in heard} == {"en"}
+    assert {one.language for one in recognized} == {"en"}
 
 
 @pytest.mark.parametrize(
@@ -95,13 +95,17 @@ async def test_each_answer_becomes_segments_within_the_chunk(api: SpeechApi, cut
     length_ms = round((TURN.end - TURN.start + 0.2) * 1000)
     async with _listening(api) as (client, stand_in):
         stand_in.orders.add(Order("two_speakers"))
-        heard = await client.transcribe(turn_flac(TURN), language="en")
+        recognized = await client.transcribe(turn_flac(TURN), language="en")
     assert client.cut is cut
-    assert word_error_rate([(TURN.text, _text(heard))]) <= 0.2
-    assert all(0 <= one.start_ms < one.end_ms <= length_ms + 1 for one in heard.segments)
-    assert [one.speaker for one in heard.segments][:1] == ["A" if api is SpeechApi.DIARIZED_JSON else None]
+    assert word_error_rate([(TURN.text, _text(recognized))]) <= 0.2
+    assert all(0 <= one.start_ms < one.end_ms <= length_ms + 1 for one in recognized.segments)
+    assert [one.speaker for one in recognized.segments][:1] == [
+        "A" if api is SpeechApi.DIARIZED_JSON else None
+    ]
     if api is SpeechApi.TEXT:
-        assert [(one.start_ms, abs(one.end_ms - length_ms) <= 1) for one in heard.segments] == [(0, True)]
+        assert [(one.start_ms, abs(one.end_ms - length_ms) <= 1) for one in recognized.segments] == [
+            (0, True)
+        ]
 
 
 @pytest.mark.parametrize(
@@ -130,9 +134,9 @@ async def test_text_with_impossible_times_is_kept_within_the_chunk(order: str) -
     async with _listening(SpeechApi.VERBOSE_JSON) as (client, stand_in):
         expected = await client.transcribe(flac, language=None)
         stand_in.orders.add(Order(order))
-        heard = await client.transcribe(flac, language=None)
-    assert [one.text for one in heard.segments] == [one.text for one in expected.segments] != []
-    assert all(0 <= one.start_ms <= one.end_ms <= duration_ms(flac) for one in heard.segments)
+        recognized = await client.transcribe(flac, language=None)
+    assert [one.text for one in recognized.segments] == [one.text for one in expected.segments] != []
+    assert all(0 <= one.start_ms <= one.end_ms <= duration_ms(flac) for one in recognized.segments)
 
 
 @pytest.mark.parametrize("order", ["invented", "late_start", None])
@@ -143,9 +147,9 @@ async def test_invented_text_is_uncertain_and_other_text_is_not(order: str | Non
     async with served(app) as url, _client(url, api, model=model) as client:
         if order:
             app.state.stand_in.orders.add(Order(order))
-        heard = await client.transcribe(turn_flac(TURN), language=None)
-    assert {one.is_uncertain for one in heard.segments} == {order == "invented"}
-    assert all(one.figures.avg_logprob is not None for one in heard.segments)
+        recognized = await client.transcribe(turn_flac(TURN), language=None)
+    assert {one.is_uncertain for one in recognized.segments} == {order == "invented"}
+    assert all(one.figures.avg_logprob is not None for one in recognized.segments)
 
 
 async def test_text_without_figures_is_not_uncertain() -> None:
@@ -380,8 +384,8 @@ async def test_largest_chunk_is_sent_whole() -> None:
         return JSONResponse({"text": str(len(form.files["file"][1]) if is_taken else "")})
 
     async with _answering(handle) as url, _client(url) as client:
-        heard = await client.transcribe(SILENCE.ljust(speech.MAX_CHUNK_BYTES), language="en")
-    assert _text(heard) == str(speech.MAX_CHUNK_BYTES)
+        recognized = await client.transcribe(SILENCE.ljust(speech.MAX_CHUNK_BYTES), language="en")
+    assert _text(recognized) == str(speech.MAX_CHUNK_BYTES)
 
 
 async def test_stand_in_as_a_process_is_reached_by_its_settings(
@@ -395,9 +399,9 @@ async def test_stand_in_as_a_process_is_reached_by_its_settings(
     with running(environment, tmp_path):
         client = vendor_clients.make_speech(load(WorkerSettings))
         assert client is not None
-        heard = await client.transcribe(turn_flac(SHORT_TURN), language="en")
+        recognized = await client.transcribe(turn_flac(SHORT_TURN), language="en")
         await client.aclose()
-    assert word_error_rate([(SHORT_TURN.text, _text(heard))]) <= 0.5
+    assert word_error_rate([(SHORT_TURN.text, _text(recognized))]) <= 0.5
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ class Oracle:
     def before(self, span: Span) -> None:
         self.span = span
 
-    def hear(self, _: bytes) -> tuple[Said, ...]:
+    def recognise(self, _: bytes) -> tuple[Said, ...]:
         assert self.span is not None
         begin, stop = self.span.start_ms / 1000, self.span.end_ms / 1000
         found = []

@@ -120,8 +120,8 @@ async def test_speech_of_both_is_stored_with_turns_and_times(practice: Practice)
     transcript = await practice.transcript_of(video)
     speakers = [Speaker(turn.speaker.upper()) for turn in SAID]
     assert [turn.speaker for turn in transcript.turns][: len(SAID)] == speakers
-    heard = [(said.text, turn.text) for said, turn in zip(SAID, transcript.turns, strict=False)]
-    assert word_error_rate(heard) <= 0.3
+    pairs = [(said.text, turn.text) for said, turn in zip(SAID, transcript.turns, strict=False)]
+    assert word_error_rate(pairs) <= 0.3
     assert all(
         abs(turn.start_ms / 1000 - said.start) < 0.3
         for said, turn in zip(SAID, transcript.turns, strict=False)
@@ -213,8 +213,8 @@ async def test_guest_without_a_recorded_microphone_is_transcribed_from_the_video
     transcript = await practice.transcript_of(recording)
     said = [Speaker.DOCTOR if turn.speaker == "doctor" else Speaker.UNKNOWN for turn in SAID]
     assert [turn.speaker for turn in transcript.turns] == said
-    heard = [(said.text, turn.text) for said, turn in zip(SAID, transcript.turns, strict=True)]
-    assert word_error_rate(heard) <= 0.3
+    pairs = [(said.text, turn.text) for said, turn in zip(SAID, transcript.turns, strict=True)]
+    assert word_error_rate(pairs) <= 0.3
 
 
 def two_tracks(*, is_second_decodable: bool) -> bytes:
@@ -262,17 +262,17 @@ async def test_sound_that_cannot_be_decoded_is_a_failure_and_not_silence(practic
 
 async def test_chunk_with_an_answer_is_not_sent_again_after_a_failure(practice: Practice) -> None:
     video = await practice.recorded()
-    await _heard_until_it_fails(practice, video)
+    await _transcribe_until_it_fails(practice, video)
     done, total = (await practice.state_of(video))[2:]
     assert total is not None
     assert 0 < done < total
     await practice.transcriber.transcribe(video)
     assert (await practice.state_of(video))[0] == "READY"
-    heard = [call.sha256 for call in practice.stand_in.calls]
-    assert len(heard) == len(set(heard)) + 1, "only the failed chunk is sent again"
+    digests = [call.sha256 for call in practice.stand_in.calls]
+    assert len(digests) == len(set(digests)) + 1, "only the failed chunk is sent again"
 
 
-async def _heard_until_it_fails(practice: Practice, video: UUID) -> None:
+async def _transcribe_until_it_fails(practice: Practice, video: UUID) -> None:
     take = practice.stand_in.orders.take
     asked = 0
 
@@ -289,7 +289,7 @@ async def _heard_until_it_fails(practice: Practice, video: UUID) -> None:
 async def test_no_word_of_a_transcript_is_in_the_database(practice: Practice) -> None:
     before = await _all_rows(practice.harness)
     video = await practice.recorded()
-    await _heard_until_it_fails(practice, video)
+    await _transcribe_until_it_fails(practice, video)
     half_way = await _all_rows(practice.harness)
     await practice.transcriber.transcribe(video)
     said = " ".join(turn.text for turn in (await practice.transcript_of(video)).turns).lower().split()
@@ -327,7 +327,7 @@ async def test_ciphertext_in_another_row_cannot_be_decrypted(practice: Practice)
 
 async def test_no_chunk_is_sent_after_transcription_is_switched_off(practice: Practice) -> None:
     video = await practice.recorded()
-    await _heard_until_it_fails(practice, video)
+    await _transcribe_until_it_fails(practice, video)
     await practice.harness.rows("update resguardo.consultations set transcribe = false")
     before = len(practice.stand_in.calls)
     await practice.transcriber.transcribe(video)

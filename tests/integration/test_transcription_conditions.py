@@ -23,11 +23,11 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-async def words(
+async def practice(
     database: Database, emptied_store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[TranscriptionPractice]:
-    async with open_transcription_practice(database, emptied_store, monkeypatch, 3) as words:
-        yield words
+    async with open_transcription_practice(database, emptied_store, monkeypatch, 3) as practice:
+        yield practice
 
 
 @pytest.mark.parametrize(
@@ -42,15 +42,15 @@ async def words(
     ],
 )
 async def test_nothing_is_sent_unless_every_consent_text_mentions_transcription(
-    words: TranscriptionPractice, decisions: Any, state: tuple[str, str | None]
+    practice: TranscriptionPractice, decisions: Any, state: tuple[str, str | None]
 ) -> None:
-    consultation = await words.harness.consultation()
-    await consents(words, consultation, "DOCTOR", ("GIVEN", "2026-11"))
-    await consents(words, consultation, "PATIENT", *decisions)
-    video = await words.harness.recording(consultation)
-    await words.transcriber().transcribe(video)
-    assert (await words.state_of(video))[:2] == state
-    assert bool(words.speech.asked) is (state[0] == "READY")
+    consultation = await practice.harness.consultation()
+    await consents(practice, consultation, "DOCTOR", ("GIVEN", "2026-11"))
+    await consents(practice, consultation, "PATIENT", *decisions)
+    video = await practice.harness.recording(consultation)
+    await practice.transcriber().transcribe(video)
+    assert (await practice.state_of(video))[:2] == state
+    assert bool(practice.speech.asked) is (state[0] == "READY")
 
 
 @pytest.mark.parametrize(
@@ -64,33 +64,33 @@ async def test_nothing_is_sent_unless_every_consent_text_mentions_transcription(
     ],
 )
 async def test_recording_that_is_not_to_be_transcribed_gets_no_job(
-    words: TranscriptionPractice, sensitivity: str, said: bool | None, is_wanted: bool
+    practice: TranscriptionPractice, sensitivity: str, said: bool | None, is_wanted: bool
 ) -> None:
-    consultation = await words.harness.consultation()
-    await words.harness.rows(
+    consultation = await practice.harness.consultation()
+    await practice.harness.rows(
         "update resguardo.consultations set sensitivity = %s, transcribe = %s where id = %s",
         sensitivity,
         said,
         consultation,
     )
-    video = await words.harness.recording(consultation)
+    video = await practice.harness.recording(consultation)
     state = ("PENDING", None) if is_wanted else ("OFF", "switched_off")
-    assert (await words.state_of(video))[:2] == state
+    assert (await practice.state_of(video))[:2] == state
     jobs = "select count(*) from jobs.procrastinate_jobs where task_name = 'transcribe_recording'"
-    assert await words.harness.value(jobs) == int(is_wanted)
-    await words.transcriber().transcribe(video)
-    assert bool(words.speech.asked) is is_wanted
+    assert await practice.harness.value(jobs) == int(is_wanted)
+    await practice.transcriber().transcribe(video)
+    assert bool(practice.speech.asked) is is_wanted
 
 
-async def test_recording_without_a_speech_service_has_this_reason(words: TranscriptionPractice) -> None:
-    video = await words.recorded()
-    await Transcriber(words.harness.worker, words.harness.storage, None, KEYRING).transcribe(video)
-    assert (await words.state_of(video))[:2] == ("OFF", "speech_not_configured")
+async def test_recording_without_a_speech_service_has_this_reason(practice: TranscriptionPractice) -> None:
+    video = await practice.recorded()
+    await Transcriber(practice.harness.worker, practice.harness.storage, None, KEYRING).transcribe(video)
+    assert (await practice.state_of(video))[:2] == ("OFF", "speech_not_configured")
 
 
 @pytest.mark.parametrize("turns", [0, 3])
 async def test_recording_in_which_nobody_speaks_is_ready_and_has_no_speech(
-    words: TranscriptionPractice, monkeypatch: pytest.MonkeyPatch, turns: int
+    practice: TranscriptionPractice, monkeypatch: pytest.MonkeyPatch, turns: int
 ) -> None:
     """A recording has no speech if the plan has no turn (for example in a video without sound), or if the speech
     service returns no text for any turn.
@@ -100,32 +100,32 @@ async def test_recording_in_which_nobody_speaks_is_ready_and_has_no_speech(
         return SpeechAnswer(())
 
     script_sound(monkeypatch, turns)
-    monkeypatch.setattr(words.speech, "transcribe", nothing)
-    video = await words.recorded()
-    await words.transcriber().transcribe(video)
-    assert await words.state_of(video) == ("NO_SPEECH", None, turns, turns)
+    monkeypatch.setattr(practice.speech, "transcribe", nothing)
+    video = await practice.recorded()
+    await practice.transcriber().transcribe(video)
+    assert await practice.state_of(video) == ("NO_SPEECH", None, turns, turns)
     status = "select status from resguardo.recordings where id = %s"
-    assert await words.harness.value(status, video) == "READY"
+    assert await practice.harness.value(status, video) == "READY"
     for table in ("private.transcript_texts", "private.transcript_chunks"):
-        assert await words.harness.value(f"select count(*) from {table}") == 0  # noqa: S608 - table names from this test
+        assert await practice.harness.value(f"select count(*) from {table}") == 0  # noqa: S608 - table names from this test
 
 
 async def test_spanish_speech_is_stored_unchanged(
-    words: TranscriptionPractice, monkeypatch: pytest.MonkeyPatch
+    practice: TranscriptionPractice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def spanish(flac: bytes, *, language: str | None) -> SpeechAnswer:
         return SpeechAnswer((SpeechSegment(0, 900, "Me duele la cabeza desde el año pasado."),), "es")
 
-    monkeypatch.setattr(words.speech, "transcribe", spanish)
-    video = await words.recorded()
-    await words.transcriber().transcribe(video)
-    made = await words.transcript_of(video)
+    monkeypatch.setattr(practice.speech, "transcribe", spanish)
+    video = await practice.recorded()
+    await practice.transcriber().transcribe(video)
+    made = await practice.transcript_of(video)
     assert made.language == "es"
     assert {turn.text for turn in made.turns} == {"Me duele la cabeza desde el año pasado."}
 
 
 async def parts_beside(
-    words: TranscriptionPractice,
+    practice: TranscriptionPractice,
     consultation: UUID,
     *parts: dict[str, Any],
     video_began: float = 0.0,
@@ -136,7 +136,7 @@ async def parts_beside(
 
     `video_longer` is the number of seconds by which the video's file is longer than LiveKit reported.
     """
-    harness = words.harness
+    harness = practice.harness
     video = await harness.recording(consultation, status="VERIFYING")
     key = KEYRING.new_data_key()
     await harness.rows(
@@ -150,12 +150,12 @@ async def parts_beside(
         one = await harness.recording(consultation, video_id=video, status=first, **given)
         made.append(one)
         if part.get("began") is not None:
-            await _set_began(words, one, part["began"])
+            await _set_began(practice, one, part["began"])
         if status == "READY":
             await harness.storage.put_new(await harness.key_of(one), b"x" * 64, "audio/mp4")
         await harness.rows("update resguardo.recordings set status = %s where id = %s", status, one)
     await harness.storage.put_new(await harness.key_of(video), b"x" * 64, "video/mp4")
-    await _set_began(words, video, video_began)
+    await _set_began(practice, video, video_began)
     if video_longer is not None:
         await harness.rows(
             "update resguardo.recordings set ended_at = started_at + interval '50 s', duration_seconds = %s"
@@ -167,29 +167,31 @@ async def parts_beside(
     return video, made
 
 
-async def _consultation(words: TranscriptionPractice) -> tuple[UUID, UUID, UUID]:
+async def _consultation(practice: TranscriptionPractice) -> tuple[UUID, UUID, UUID]:
     """Insert a consultation that the doctor and the patient have joined. Return the ids of the consultation and of
     the participants.
     """
-    consultation = await words.harness.consultation()
-    doctor = await words.harness.participant(consultation, "DOCTOR")
-    return consultation, doctor, await words.harness.participant(consultation, "PATIENT")
+    consultation = await practice.harness.consultation()
+    doctor = await practice.harness.participant(consultation, "DOCTOR")
+    return consultation, doctor, await practice.harness.participant(consultation, "PATIENT")
 
 
-async def _set_began(words: TranscriptionPractice, recording: UUID, seconds: float) -> None:
-    await words.harness.rows(
+async def _set_began(practice: TranscriptionPractice, recording: UUID, seconds: float) -> None:
+    await practice.harness.rows(
         "update resguardo.recordings set started_at = private.now() + make_interval(secs => %s) where id = %s",
         seconds,
         recording,
     )
 
 
-async def shown(words: TranscriptionPractice, video: UUID) -> list[tuple[int, str, int | None, UUID | None]]:
+async def shown(
+    practice: TranscriptionPractice, video: UUID
+) -> list[tuple[int, str, int | None, UUID | None]]:
     """Transcribe the video. Return the start in milliseconds, the speaker, the label and the participant of each
     turn of the transcript.
     """
-    await words.transcriber().transcribe(video)
-    turns = (await words.transcript_of(video)).turns
+    await practice.transcriber().transcribe(video)
+    turns = (await practice.transcript_of(video)).turns
     return [(turn.start_ms, turn.speaker.value, turn.label, turn.participant_id) for turn in turns]
 
 
@@ -197,33 +199,35 @@ async def shown(words: TranscriptionPractice, video: UUID) -> list[tuple[int, st
     ("seconds", "starts"), [(1.5, [0, 0, 410]), (0.0, [0, 910, 1910]), (-0.25, [160, 1160, 2160])]
 )
 async def test_turns_are_on_the_videos_timeline_whenever_the_sound_began(
-    words: TranscriptionPractice, seconds: float, starts: list[int]
+    practice: TranscriptionPractice, seconds: float, starts: list[int]
 ) -> None:
     """The file of each sound recording begins 0.09 s before its reported start."""
-    consultation = await words.harness.consultation()
+    consultation = await practice.harness.consultation()
     routed = {"medium": "SPEAKERS", "is_routed": True, "began": 0.0}
-    video, _ = await parts_beside(words, consultation, routed, video_began=seconds)
-    assert [turn[0] for turn in await shown(words, video)] == starts
+    video, _ = await parts_beside(practice, consultation, routed, video_began=seconds)
+    assert [turn[0] for turn in await shown(practice, video)] == starts
 
 
 @pytest.mark.parametrize(("longer", "late_ms"), [(None, -90), (0.7, 610), (4.2, 910), (-3.0, -90)])
 async def test_start_of_the_video_is_corrected_by_the_length_of_its_file(
-    words: TranscriptionPractice, longer: float | None, late_ms: int
+    practice: TranscriptionPractice, longer: float | None, late_ms: int
 ) -> None:
-    consultation = await words.harness.consultation()
+    consultation = await practice.harness.consultation()
     routed = {"medium": "SPEAKERS", "is_routed": True, "began": 0.0}
-    video, _ = await parts_beside(words, consultation, routed, video_longer=longer)
-    assert [turn[0] for turn in await shown(words, video)] == [max(0, n + late_ms) for n in (0, 1000, 2000)]
+    video, _ = await parts_beside(practice, consultation, routed, video_longer=longer)
+    assert [turn[0] for turn in await shown(practice, video)] == [
+        max(0, n + late_ms) for n in (0, 1000, 2000)
+    ]
 
 
-async def test_each_microphone_has_the_voice_of_its_participant(words: TranscriptionPractice) -> None:
-    harness = words.harness
+async def test_each_microphone_has_the_voice_of_its_participant(practice: TranscriptionPractice) -> None:
+    harness = practice.harness
     consultation = await harness.consultation()
     patient = await harness.participant(consultation, "PATIENT")
     doctor = await harness.participant(consultation, "DOCTOR")
     mother, father = [await harness.participant(consultation, "GUEST", "COMPANION") for _ in range(2)]
     video, parts = await parts_beside(
-        words,
+        practice,
         consultation,
         *(
             {"medium": "MICROPHONE", "participant": one, "began": began}
@@ -236,7 +240,7 @@ async def test_each_microphone_has_the_voice_of_its_participant(words: Transcrip
             )
         ),
     )
-    read = await shown(words, video)
+    read = await shown(practice, video)
     assert {turn[1:] for turn in read} == {
         ("DOCTOR", 0, doctor),
         ("PATIENT", 1, patient),
@@ -251,8 +255,8 @@ async def test_each_microphone_has_the_voice_of_its_participant(words: Transcrip
         7_201_000,
         7_202_000,
     ]
-    assert len(read) == len({*words.speech.asked}) * 5 == 15
-    assert await words.state_of(video) == ("READY", None, 15, 15)
+    assert len(read) == len({*practice.speech.asked}) * 5 == 15
+    assert await practice.state_of(video) == ("READY", None, 15, 15)
     (row,) = await harness.rows("select entity_ids from audit.events where action = 'transcript.begin'")
     assert set(row["entity_ids"]) == {video, *parts}, (
         "the audit row names each recording whose object key was read"
@@ -265,15 +269,15 @@ async def test_each_microphone_has_the_voice_of_its_participant(words: Transcrip
 )
 @pytest.mark.parametrize("has_guest", [True, False])
 async def test_channels_name_speakers_only_if_routed(
-    words: TranscriptionPractice, is_routed: bool, speakers: list[str], has_guest: bool
+    practice: TranscriptionPractice, is_routed: bool, speakers: list[str], has_guest: bool
 ) -> None:
     """LiveKit puts the tracks on the two channels in random order, so the order of joining identifies no speaker."""
-    consultation, doctor, patient = await _consultation(words)
+    consultation, doctor, patient = await _consultation(practice)
     if has_guest:
-        await words.harness.participant(consultation, "GUEST", "INTERPRETER")
+        await practice.harness.participant(consultation, "GUEST", "INTERPRETER")
     part = {"medium": "SPEAKERS", "is_routed": is_routed, "began": 0.09}
-    video, _ = await parts_beside(words, consultation, part)
-    read = await shown(words, video)
+    video, _ = await parts_beside(practice, consultation, part)
+    read = await shown(practice, video)
     assert [turn[1] for turn in read] == speakers
     assert [turn[2] for turn in read] == [0, 1, 0], (
         "each channel has a label, so one mutation can name its speaker"
@@ -292,65 +296,69 @@ async def test_channels_name_speakers_only_if_routed(
     ],
 )
 async def test_video_is_transcribed_if_a_recorded_part_is_lost(
-    words: TranscriptionPractice, status: str, began: float | None, is_video: bool
+    practice: TranscriptionPractice, status: str, began: float | None, is_video: bool
 ) -> None:
     """A sound recording that never began had no sound, for example because its track ended before the egress
     started.
     """
-    consultation, doctor, patient = await _consultation(words)
+    consultation, doctor, patient = await _consultation(practice)
     video, _ = await parts_beside(
-        words,
+        practice,
         consultation,
         {"medium": "MICROPHONE", "participant": doctor, "began": 0.09},
         {"medium": "MICROPHONE", "participant": patient, "began": began, "status": status},
     )
-    read = await shown(words, video)
+    read = await shown(practice, video)
     assert {turn[1] for turn in read} == ({"UNKNOWN"} if is_video else {"DOCTOR"})
 
 
-async def test_video_is_transcribed_if_the_object_of_a_part_is_missing(words: TranscriptionPractice) -> None:
-    consultation = await words.harness.consultation()
-    doctor = await words.harness.participant(consultation, "DOCTOR")
+async def test_video_is_transcribed_if_the_object_of_a_part_is_missing(
+    practice: TranscriptionPractice,
+) -> None:
+    consultation = await practice.harness.consultation()
+    doctor = await practice.harness.participant(consultation, "DOCTOR")
     video, (part,) = await parts_beside(
-        words, consultation, {"medium": "MICROPHONE", "participant": doctor, "began": 0.09}
+        practice, consultation, {"medium": "MICROPHONE", "participant": doctor, "began": 0.09}
     )
-    await words.harness.rows(
+    await practice.harness.rows(
         "update resguardo.recordings set missing_since = private.now() where id = %s", part
     )
-    assert {turn[1] for turn in await shown(words, video)} == {"UNKNOWN"}
+    assert {turn[1] for turn in await shown(practice, video)} == {"UNKNOWN"}
 
 
 @pytest.mark.parametrize("status", ["REQUESTED", "STARTING", "RECORDING", "STOPPING", "VERIFYING"])
 async def test_transcription_waits_for_each_unfinished_part(
-    words: TranscriptionPractice, status: str
+    practice: TranscriptionPractice, status: str
 ) -> None:
-    consultation, doctor, patient = await _consultation(words)
+    consultation, doctor, patient = await _consultation(practice)
     video, (_, late) = await parts_beside(
-        words,
+        practice,
         consultation,
         {"medium": "MICROPHONE", "participant": doctor, "began": 0.09},
         {"medium": "MICROPHONE", "participant": patient, "began": 0.09, "status": "VERIFYING"},
     )
-    await words.harness.rows("alter table resguardo.recordings disable trigger user")
-    await words.harness.rows("update resguardo.recordings set status = %s where id = %s", status, late)
-    await words.harness.rows("alter table resguardo.recordings enable trigger user")
-    await words.transcriber().transcribe(video)
-    assert await words.state_of(video) == ("PENDING", None, 0, None)
-    await words.harness.rows("alter table resguardo.recordings disable trigger user")
-    await words.harness.rows("update resguardo.recordings set status = 'VERIFYING' where id = %s", late)
-    await words.harness.rows("alter table resguardo.recordings enable trigger user")
+    await practice.harness.rows("alter table resguardo.recordings disable trigger user")
+    await practice.harness.rows("update resguardo.recordings set status = %s where id = %s", status, late)
+    await practice.harness.rows("alter table resguardo.recordings enable trigger user")
+    await practice.transcriber().transcribe(video)
+    assert await practice.state_of(video) == ("PENDING", None, 0, None)
+    await practice.harness.rows("alter table resguardo.recordings disable trigger user")
+    await practice.harness.rows("update resguardo.recordings set status = 'VERIFYING' where id = %s", late)
+    await practice.harness.rows("alter table resguardo.recordings enable trigger user")
     jobs = "select count(*) from jobs.procrastinate_jobs where task_name = 'transcribe_recording'"
-    await words.harness.rows("delete from jobs.procrastinate_jobs")
-    await words.harness.storage.put_new(await words.harness.key_of(late), b"x" * 64, "audio/mp4")
-    await words.harness.rows("update resguardo.recordings set status = 'READY' where id = %s", late)
-    assert await words.harness.value(jobs) == 1
-    assert {turn[1] for turn in await shown(words, video)} == {"DOCTOR", "PATIENT"}
+    await practice.harness.rows("delete from jobs.procrastinate_jobs")
+    await practice.harness.storage.put_new(await practice.harness.key_of(late), b"x" * 64, "audio/mp4")
+    await practice.harness.rows("update resguardo.recordings set status = 'READY' where id = %s", late)
+    assert await practice.harness.value(jobs) == 1
+    assert {turn[1] for turn in await shown(practice, video)} == {"DOCTOR", "PATIENT"}
 
 
-async def test_part_that_becomes_ready_after_the_plan_changes_nothing(words: TranscriptionPractice) -> None:
-    consultation, doctor, patient = await _consultation(words)
+async def test_part_that_becomes_ready_after_the_plan_changes_nothing(
+    practice: TranscriptionPractice,
+) -> None:
+    consultation, doctor, patient = await _consultation(practice)
     video, (_, late) = await parts_beside(
-        words,
+        practice,
         consultation,
         {"medium": "MICROPHONE", "participant": doctor, "began": 0.09},
         {"medium": "MICROPHONE", "participant": patient, "began": 0.09, "status": "LOST"},
@@ -359,29 +367,29 @@ async def test_part_that_becomes_ready_after_the_plan_changes_nothing(words: Tra
     async def busy(number: int, before: int) -> None:
         raise RateLimited("speech_busy")
 
-    words.speech.script = busy
+    practice.speech.script = busy
     with pytest.raises(RateLimited):
-        await words.transcriber().transcribe(video)
-    await words.harness.storage.put_new(await words.harness.key_of(late), b"x" * 64, "audio/mp4")
-    await words.harness.rows("update resguardo.recordings set status = 'READY' where id = %s", late)
-    words.speech.script = None
-    assert [turn[:2] for turn in await shown(words, video)] == [(n, "UNKNOWN") for n in (0, 1000, 2000)]
+        await practice.transcriber().transcribe(video)
+    await practice.harness.storage.put_new(await practice.harness.key_of(late), b"x" * 64, "audio/mp4")
+    await practice.harness.rows("update resguardo.recordings set status = 'READY' where id = %s", late)
+    practice.speech.script = None
+    assert [turn[:2] for turn in await shown(practice, video)] == [(n, "UNKNOWN") for n in (0, 1000, 2000)]
 
 
-async def test_channels_of_a_video_name_nobody(words: TranscriptionPractice) -> None:
-    video = await words.recorded()
-    await words.transcriber().transcribe(video)
-    assert {turn.speaker.value for turn in (await words.transcript_of(video)).turns} == {"UNKNOWN"}
+async def test_channels_of_a_video_name_nobody(practice: TranscriptionPractice) -> None:
+    video = await practice.recorded()
+    await practice.transcriber().transcribe(video)
+    assert {turn.speaker.value for turn in (await practice.transcript_of(video)).turns} == {"UNKNOWN"}
 
 
 async def test_retried_chunk_of_a_microphone_keeps_its_voice_and_place(
-    words: TranscriptionPractice,
+    practice: TranscriptionPractice,
 ) -> None:
-    consultation = await words.harness.consultation()
-    doctor = await words.harness.participant(consultation, "DOCTOR")
-    guest = await words.harness.participant(consultation, "GUEST", "STUDENT")
+    consultation = await practice.harness.consultation()
+    doctor = await practice.harness.participant(consultation, "DOCTOR")
+    guest = await practice.harness.participant(consultation, "GUEST", "STUDENT")
     video, _ = await parts_beside(
-        words,
+        practice,
         consultation,
         {"medium": "MICROPHONE", "participant": doctor, "began": 0.09},
         {"medium": "MICROPHONE", "participant": guest, "began": 0.59},
@@ -391,19 +399,19 @@ async def test_retried_chunk_of_a_microphone_keeps_its_voice_and_place(
         if number == 1:
             raise UpstreamFailed("speech_refused")
 
-    words.speech.script = refused
-    before = await shown(words, video)
+    practice.speech.script = refused
+    before = await shown(practice, video)
     assert [turn[:3] for turn in before][2:4] == [(1000, "DOCTOR", 0), (1500, "STUDENT", 2)]
-    assert sum(turn.is_unintelligible for turn in (await words.transcript_of(video)).turns) == 2
-    words.speech.script = None
-    await words.harness.rows(
+    assert sum(turn.is_unintelligible for turn in (await practice.transcript_of(video)).turns) == 2
+    practice.speech.script = None
+    await practice.harness.rows(
         "update private.transcript_chunks set answer = null, failed_requests = 0 where recording_id = %s",
         video,
     )
-    await words.harness.rows(
+    await practice.harness.rows(
         "update resguardo.transcripts set is_retried = true, chunks_total = 2, chunks_done = 0"
         " where recording_id = %s",
         video,
     )
-    assert await shown(words, video) == before
-    assert not any(turn.is_unintelligible for turn in (await words.transcript_of(video)).turns)
+    assert await shown(practice, video) == before
+    assert not any(turn.is_unintelligible for turn in (await practice.transcript_of(video)).turns)

@@ -56,7 +56,7 @@ answers = st.one_of(
 )
 
 
-def _heard(answer: Any, api: SpeechApi = SpeechApi.VERBOSE_JSON, length_ms: int = CHUNK_MS) -> SpeechAnswer:
+def _parse(answer: Any, api: SpeechApi = SpeechApi.VERBOSE_JSON, length_ms: int = CHUNK_MS) -> SpeechAnswer:
     return parse_answer(json.dumps(answer).encode(), api, length_ms)
 
 
@@ -70,16 +70,16 @@ def _said(*segments: dict[str, Any]) -> dict[str, Any]:
 
 def _require_sane_or_refused(body: bytes, api: SpeechApi) -> None:
     try:
-        heard = parse_answer(body, api, CHUNK_MS)
+        parsed = parse_answer(body, api, CHUNK_MS)
     except UpstreamFailed:
         return
-    _require_sane(heard)
+    _require_sane(parsed)
 
 
-def _require_sane(heard: SpeechAnswer) -> None:
-    starts = [one.start_ms for one in heard.segments]
+def _require_sane(parsed: SpeechAnswer) -> None:
+    starts = [one.start_ms for one in parsed.segments]
     assert starts == sorted(starts)
-    for one in heard.segments:
+    for one in parsed.segments:
         assert 0 <= one.start_ms <= one.end_ms <= CHUNK_MS
         assert one.text
         assert one.text == strip_markers(one.text)
@@ -123,8 +123,8 @@ def test_text_keeps_every_visible_character() -> None:
 )
 @pytest.mark.parametrize("api", list(SpeechApi))
 def test_characters_that_a_script_needs_are_kept(text: str, api: SpeechApi) -> None:
-    heard = _heard({"text": f"{text} a", "segments": [_segment(0, 1, f"{text} a")]}, api)
-    assert heard.segments[0].text == unicodedata.normalize("NFC", f"{text} a")
+    parsed = _parse({"text": f"{text} a", "segments": [_segment(0, 1, f"{text} a")]}, api)
+    assert parsed.segments[0].text == unicodedata.normalize("NFC", f"{text} a")
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_characters_that_a_script_needs_are_kept(text: str, api: SpeechApi) -> N
 )
 @pytest.mark.parametrize("api", list(SpeechApi))
 def test_marker_is_no_turn(text: str, api: SpeechApi) -> None:
-    assert _heard({"text": text, "segments": [_segment(0, 1, text)]}, api) == SpeechAnswer(())
+    assert _parse({"text": text, "segments": [_segment(0, 1, text)]}, api) == SpeechAnswer(())
 
 
 @pytest.mark.parametrize(
@@ -162,17 +162,17 @@ def test_marker_is_no_turn(text: str, api: SpeechApi) -> None:
     ],
 )
 def test_text_beside_a_marker_is_kept(text: str, kept: str) -> None:
-    assert _heard(_said(_segment(0, 1, text))).segments[0].text == kept
+    assert _parse(_said(_segment(0, 1, text))).segments[0].text == kept
 
 
 def test_letters_with_many_marks_are_accepted() -> None:
     said = "Z" + "\u0315\u0300" * 15
-    assert _heard(_said(_segment(0, 1, said))).segments[0].text == unicodedata.normalize("NFC", said)
+    assert _parse(_said(_segment(0, 1, said))).segments[0].text == unicodedata.normalize("NFC", said)
 
 
 def test_text_without_times_is_one_segment_over_the_whole_chunk() -> None:
     answer = {"text": " Good morning. ", "languages": [{"code": "en"}], "usage": {"type": "tokens"}}
-    assert _heard(answer, SpeechApi.TEXT) == SpeechAnswer(
+    assert _parse(answer, SpeechApi.TEXT) == SpeechAnswer(
         (SpeechSegment(0, CHUNK_MS, "Good morning."),), "en"
     )
 
@@ -180,18 +180,20 @@ def test_text_without_times_is_one_segment_over_the_whole_chunk() -> None:
 @pytest.mark.parametrize("text", ["", " \n", "\u200b"])
 @pytest.mark.parametrize("api", list(SpeechApi))
 def test_answer_without_speech_has_no_segment(api: SpeechApi, text: str) -> None:
-    assert _heard({"text": text, "segments": [], "languages": []}, api) == SpeechAnswer(())
-    assert _heard({"text": text, "segments": None, "languages": None}, api) == SpeechAnswer(())
+    assert _parse({"text": text, "segments": [], "languages": []}, api) == SpeechAnswer(())
+    assert _parse({"text": text, "segments": None, "languages": None}, api) == SpeechAnswer(())
 
 
 def test_times_a_little_outside_are_moved_to_the_edge_of_the_chunk() -> None:
-    heard = _heard(_said(_segment(9.5, 10.6), _segment(10.9, 40), _segment(10.2, 11)))
-    assert [(one.start_ms, one.end_ms) for one in heard.segments] == [(9500, 10_000)] + [(10_000, 10_000)] * 2
+    parsed = _parse(_said(_segment(9.5, 10.6), _segment(10.9, 40), _segment(10.2, 11)))
+    assert [(one.start_ms, one.end_ms) for one in parsed.segments] == [(9500, 10_000)] + [
+        (10_000, 10_000)
+    ] * 2
 
 
 def test_segments_are_sorted_where_speakers_overlap() -> None:
     said = _said(_segment(2, 4, "b", speaker="B"), _segment(1.5, 3, "a", speaker=" A\n"))
-    assert _heard(said, SpeechApi.DIARIZED_JSON).segments == (
+    assert _parse(said, SpeechApi.DIARIZED_JSON).segments == (
         SpeechSegment(1500, 3000, "a", "A"),
         SpeechSegment(2000, 4000, "b", "B"),
     )
@@ -226,18 +228,18 @@ ODD: dict[str, tuple[list[dict[str, Any]], list[tuple[int, int]]]] = {
 @pytest.mark.parametrize("name", ODD)
 def test_implausible_time_of_a_segment_is_repaired(name: str) -> None:
     said, times = ODD[name]
-    heard = _heard(_said(*({**one, "text": f"words {number}"} for number, one in enumerate(said))))
-    assert [one.text for one in heard.segments] == [f"words {number}" for number in range(len(said))]
-    assert [(one.start_ms, one.end_ms) for one in heard.segments] == times
+    parsed = _parse(_said(*({**one, "text": f"words {number}"} for number, one in enumerate(said))))
+    assert [one.text for one in parsed.segments] == [f"words {number}" for number in range(len(said))]
+    assert [(one.start_ms, one.end_ms) for one in parsed.segments] == times
 
 
 def test_segment_without_text_and_speaker_without_a_name_are_ignored() -> None:
-    heard = _heard(
+    parsed = _parse(
         _said(
             {**_segment(0, 1), "text": None}, _segment(1, 2, "a", speaker="A" * 65), _segment(2, 3, speaker=7)
         )
     )
-    assert [(one.text, one.speaker) for one in heard.segments] == [("a", None), ("words", None)]
+    assert [(one.text, one.speaker) for one in parsed.segments] == [("a", None), ("words", None)]
 
 
 @pytest.mark.parametrize(
@@ -262,7 +264,7 @@ def test_segment_without_text_and_speaker_without_a_name_are_ignored() -> None:
 )
 def test_impossible_answer_is_nonsense(answer: Any) -> None:
     with pytest.raises(UpstreamFailed) as failure:
-        _heard(answer)
+        _parse(answer)
     assert failure.value.reason == "speech_nonsense"
 
 
@@ -291,10 +293,10 @@ def test_text_longer_than_anybody_can_speak_is_refused(characters: int) -> None:
     said = "".join(chr(0x4E00 + number) for number in range(characters))
     answer = {"text": said}
     if characters == 700:
-        assert _heard(answer, SpeechApi.TEXT).segments[0].text == said
+        assert _parse(answer, SpeechApi.TEXT).segments[0].text == said
         return
     with pytest.raises(UpstreamFailed):
-        _heard(answer, SpeechApi.TEXT)
+        _parse(answer, SpeechApi.TEXT)
 
 
 @pytest.mark.parametrize(
@@ -315,9 +317,9 @@ def test_refusal_repeats_no_word(body: str, api: SpeechApi) -> None:
 
 
 def test_repr_repeats_no_word() -> None:
-    heard = _heard(_said(_segment(0, 1, SECRET, speaker=SECRET)), SpeechApi.DIARIZED_JSON)
-    assert heard.segments[0].text == heard.segments[0].speaker == SECRET
-    assert SECRET not in repr(heard)
+    parsed = _parse(_said(_segment(0, 1, SECRET, speaker=SECRET)), SpeechApi.DIARIZED_JSON)
+    assert parsed.segments[0].text == parsed.segments[0].speaker == SECRET
+    assert SECRET not in repr(parsed)
 
 
 @pytest.mark.parametrize(
@@ -333,7 +335,7 @@ def test_repr_repeats_no_word() -> None:
     ],
 )
 def test_language_is_a_code_or_unknown(named: str | None, code: str | None) -> None:
-    assert _heard({**_said(), "text": "", "language": named}).language == code
+    assert _parse({**_said(), "text": "", "language": named}).language == code
 
 
 @pytest.mark.parametrize("length", range(26))
@@ -404,8 +406,8 @@ def test_looped_segment_alone_is_unintelligible(loop: str) -> None:
         {"start": 20.0, "end": 22.0, "text": "And now?"},
     ]
     answer = {"text": "", "segments": segments}
-    heard = parse_answer(json.dumps(answer).encode(), SpeechApi.VERBOSE_JSON, 30_000)
-    shown = [(one.text, one.is_unintelligible) for one in heard.segments]
+    parsed = parse_answer(json.dumps(answer).encode(), SpeechApi.VERBOSE_JSON, 30_000)
+    shown = [(one.text, one.is_unintelligible) for one in parsed.segments]
     assert shown == [("Good morning.", False), ("", True), ("And now?", False)]
 
 
@@ -418,7 +420,7 @@ def test_segment_below_the_threshold_is_uncertain_and_keeps_its_figures(
 ) -> None:
     figures = {"avg_logprob": logprob, "no_speech_prob": 0.7, "compression_ratio": 2}
     answer = {"text": "", "segments": [{"start": 0.0, "end": 2.0, "text": "Thank you.", **figures}]}
-    (segment,) = _heard(answer, SpeechApi.VERBOSE_JSON).segments
+    (segment,) = _parse(answer, SpeechApi.VERBOSE_JSON).segments
     assert (segment.text, segment.is_uncertain) == ("Thank you.", is_uncertain)
     kept = float(logprob) if isinstance(logprob, float | int) and logprob is not True else None
     assert segment.figures == Figures(kept, 0.7, 2.0)
@@ -430,7 +432,7 @@ def test_segment_with_a_high_no_speech_probability_is_uncertain(
 ) -> None:
     figures = {"avg_logprob": -0.7, "no_speech_prob": no_speech}
     answer = {"text": "", "segments": [{"start": 0.0, "end": 2.0, "text": "You", **figures}]}
-    (segment,) = _heard(answer, SpeechApi.VERBOSE_JSON).segments
+    (segment,) = _parse(answer, SpeechApi.VERBOSE_JSON).segments
     assert (segment.text, segment.is_uncertain) == ("You", is_uncertain)
 
 
@@ -438,8 +440,8 @@ def test_threshold_belongs_to_the_model() -> None:
     segment = {"start": 0.0, "end": 2.0, "text": "Thank you.", "avg_logprob": -0.5}
     answer = json.dumps({"text": "", "segments": [segment]}).encode()
     for threshold, is_uncertain in ((-0.4, True), (-100, False)):
-        heard = parse_answer(answer, SpeechApi.VERBOSE_JSON, 2000, uncertain_logprob=threshold)
-        assert heard.segments[0].is_uncertain is is_uncertain
+        parsed = parse_answer(answer, SpeechApi.VERBOSE_JSON, 2000, uncertain_logprob=threshold)
+        assert parsed.segments[0].is_uncertain is is_uncertain
 
 
 @pytest.mark.parametrize(
@@ -450,7 +452,7 @@ def test_log_probabilities_become_the_figure_of_a_text(
     logprobs: list[Any] | None, mean: float | None
 ) -> None:
     given = None if logprobs is None else [{"token": "a", "logprob": one} for one in logprobs]
-    (segment,) = _heard({"text": "Take two.", "logprobs": given}, SpeechApi.TEXT).segments
+    (segment,) = _parse({"text": "Take two.", "logprobs": given}, SpeechApi.TEXT).segments
     assert segment.figures == Figures(mean)
     assert segment.is_uncertain is (mean is not None and mean < -0.95)
 
@@ -460,13 +462,13 @@ def test_log_probability_that_is_no_number_or_too_low_is_uncertain(figure: str) 
     segment = f'{{"text": "", "segments": [{{"start": 0, "end": 2, "text": "Take two.", "avg_logprob": {figure}}}]}}'
     text = f'{{"text": "Take two.", "logprobs": [{{"logprob": -0.1}}, {{"logprob": {figure}}}]}}'
     for answer, api in ((segment, SpeechApi.VERBOSE_JSON), (text, SpeechApi.TEXT)):
-        (heard,) = parse_answer(answer.encode(), api, 3000).segments
-        assert (heard.text, heard.is_uncertain) == ("Take two.", True)
-        assert heard.figures.avg_logprob is not None
-        assert heard.figures.avg_logprob >= -9999
+        (parsed,) = parse_answer(answer.encode(), api, 3000).segments
+        assert (parsed.text, parsed.is_uncertain) == ("Take two.", True)
+        assert parsed.figures.avg_logprob is not None
+        assert parsed.figures.avg_logprob >= -9999
 
 
 @pytest.mark.parametrize("logprobs", [["a"], {"a": 1}, "x", [[]], [{"logprob": 1e99}], 3])
 def test_invalid_log_probabilities_are_left_out_and_the_text_is_kept(logprobs: object) -> None:
-    (segment,) = _heard({"text": "Take two.", "logprobs": logprobs}, SpeechApi.TEXT).segments
+    (segment,) = _parse({"text": "Take two.", "logprobs": logprobs}, SpeechApi.TEXT).segments
     assert (segment.text, segment.figures) == ("Take two.", Figures())

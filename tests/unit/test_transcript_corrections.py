@@ -292,41 +292,41 @@ def test_altered_turn_is_refused() -> None:
 
 
 def test_attribution_names_the_speaker_of_all_turns_of_a_voice() -> None:
-    heard = transcript("a", "b", "c")
-    voice = heard.turns[0].label
-    made = make_attribution(heard, [], 0, Speaker.INTERPRETER, only_this_turn=False)
+    original = transcript("a", "b", "c")
+    voice = original.turns[0].label
+    made = make_attribution(original, [], 0, Speaker.INTERPRETER, only_this_turn=False)
     assert made is not None
     assert made == Attribution(0, voice, Speaker.INTERPRETER)
-    for turn, before in zip(apply_corrections(heard, [made]).turns, heard.turns, strict=True):
+    for turn, before in zip(apply_corrections(original, [made]).turns, original.turns, strict=True):
         assert turn.speaker is (Speaker.INTERPRETER if before.label == voice else before.speaker)
         assert turn.text == before.text
-    assert make_attribution(heard, [made], 0, Speaker.INTERPRETER, only_this_turn=False) is None
+    assert make_attribution(original, [made], 0, Speaker.INTERPRETER, only_this_turn=False) is None
     assert parse_correction(format_correction(made)) == made
 
 
 def test_attribution_of_a_turn_without_a_label_applies_to_that_turn_alone() -> None:
     turns = tuple(Turn(n, n, n + 1, Speaker.UNKNOWN, "a") for n in range(3))
-    heard = Transcript(turns)
-    made = make_attribution(heard, [], 1, Speaker.DOCTOR, only_this_turn=False)
+    original = Transcript(turns)
+    made = make_attribution(original, [], 1, Speaker.DOCTOR, only_this_turn=False)
     assert made is not None
-    now = [turn.speaker for turn in apply_corrections(heard, [made]).turns]
+    now = [turn.speaker for turn in apply_corrections(original, [made]).turns]
     assert now == [Speaker.UNKNOWN, Speaker.DOCTOR, Speaker.UNKNOWN]
     assert parse_correction(format_correction(made)) == made
 
 
 def test_rewording_and_attribution_are_independent() -> None:
-    heard = transcript("a", "b")
-    stored = format_transcript(heard)
+    original = transcript("a", "b")
+    stored = format_transcript(original)
     made: list[Correction] = [
         Rewording(0, 1, "x"),
-        Attribution(0, heard.turns[0].label, Speaker.STUDENT),
+        Attribution(0, original.turns[0].label, Speaker.STUDENT),
         Rewording(0, 2, "y"),
     ]
-    turn = apply_corrections(heard, made).turns[0]
+    turn = apply_corrections(original, made).turns[0]
     assert (turn.text, turn.speaker) == ("y", Speaker.STUDENT)
     assert parse_turn(stored, 0, made) == turn
     assert read_normalized_words(stored, made) == read_normalized_words(
-        format_transcript(apply_corrections(heard, made))
+        format_transcript(apply_corrections(original, made))
     )
 
 

@@ -68,12 +68,13 @@ def _chunk(
 
 
 def test_turn_takes_its_time_from_the_span_and_its_speaker_from_the_voice() -> None:
-    heard = assemble_transcript([
+    assembled = assemble_transcript([
         _chunk(1, 4_000, 6_000, SpeechSegment(0, 2_000, " I have\na headache. ")),
         _chunk(0, 1_000, 3_000, SpeechSegment(500, 1_500, "What brings you in?")),
     ])  # fmt: skip
     assert [
-        (turn.number, turn.start_ms, turn.end_ms, turn.speaker, turn.label, turn.text) for turn in heard.turns
+        (turn.number, turn.start_ms, turn.end_ms, turn.speaker, turn.label, turn.text)
+        for turn in assembled.turns
     ] == [
         (0, 1_500, 2_500, Speaker.DOCTOR, 0, "What brings you in?"),
         (1, 4_000, 6_000, Speaker.PATIENT, 1, "I have a headache."),
@@ -81,11 +82,11 @@ def test_turn_takes_its_time_from_the_span_and_its_speaker_from_the_voice() -> N
 
 
 def test_simultaneous_speech_is_two_turns_doctor_first() -> None:
-    heard = assemble_transcript([
+    assembled = assemble_transcript([
         _chunk(1, 0, 2_000, SpeechSegment(0, 2_000, "Sorry")), _chunk(0, 0, 3_000, SpeechSegment(0, 3_000, "Please"))
     ])  # fmt: skip
-    assert [turn.speaker for turn in heard.turns] == [Speaker.DOCTOR, Speaker.PATIENT]
-    assert heard.turns[0].end_ms > heard.turns[1].start_ms
+    assert [turn.speaker for turn in assembled.turns] == [Speaker.DOCTOR, Speaker.PATIENT]
+    assert assembled.turns[0].end_ms > assembled.turns[1].start_ms
 
 
 def test_voices_of_different_chunks_stay_distinct() -> None:
@@ -94,9 +95,9 @@ def test_voices_of_different_chunks_stay_distinct() -> None:
         SpeechSegment(2, 3, "two", "B"),
         SpeechSegment(4, 5, "three", "A"),
     )
-    heard = assemble_transcript([_chunk(None, 0, 10, *said), _chunk(None, 20, 30, *said)])
-    assert [turn.label for turn in heard.turns] == [2, 3, 2, 4, 5, 4]
-    assert {turn.speaker for turn in heard.turns} == {Speaker.UNKNOWN}
+    assembled = assemble_transcript([_chunk(None, 0, 10, *said), _chunk(None, 20, 30, *said)])
+    assert [turn.label for turn in assembled.turns] == [2, 3, 2, 4, 5, 4]
+    assert {turn.speaker for turn in assembled.turns} == {Speaker.UNKNOWN}
 
 
 def test_voice_is_unknown_if_the_service_reports_none_or_too_many() -> None:
@@ -108,8 +109,8 @@ def test_voice_is_unknown_if_the_service_reports_none_or_too_many() -> None:
 
 
 @given(st.lists(chunks, max_size=6))
-def test_any_answer_stays_within_its_span_and_in_order(heard: list[TranscribedChunk]) -> None:
-    made = assemble_transcript(heard)
+def test_any_answer_stays_within_its_span_and_in_order(transcribed: list[TranscribedChunk]) -> None:
+    made = assemble_transcript(transcribed)
     assert [turn.number for turn in made.turns] == list(range(len(made.turns)))
     starts = [turn.start_ms for turn in made.turns]
     assert starts == sorted(starts)
@@ -117,18 +118,18 @@ def test_any_answer_stays_within_its_span_and_in_order(heard: list[TranscribedCh
         assert turn.text
         assert "\n" not in turn.text
         assert any(
-            chunk.span.start_ms <= turn.start_ms <= turn.end_ms <= chunk.span.end_ms for chunk in heard
+            chunk.span.start_ms <= turn.start_ms <= turn.end_ms <= chunk.span.end_ms for chunk in transcribed
         )
 
 
 @given(st.lists(chunks, max_size=6))
-def test_every_letter_of_an_answer_is_kept(heard: list[TranscribedChunk]) -> None:
+def test_every_letter_of_an_answer_is_kept(transcribed: list[TranscribedChunk]) -> None:
     def letters(text: str) -> int:
         parted = unicodedata.normalize("NFD", text)
         return sum(character.isascii() and character.isalnum() for character in parted)
 
-    said = sum(letters(segment.text) for chunk in heard for segment in chunk.answer.segments)
-    assert sum(letters(turn.text) for turn in assemble_transcript(heard).turns) == said
+    said = sum(letters(segment.text) for chunk in transcribed for segment in chunk.answer.segments)
+    assert sum(letters(turn.text) for turn in assemble_transcript(transcribed).turns) == said
 
 
 @pytest.mark.parametrize("count", ["MAX_TURNS", "MAX_CHARACTERS"])
@@ -149,8 +150,8 @@ def test_endless_turn_is_refused() -> None:
 def test_language_is_the_most_frequent_one_of_chunks_with_text() -> None:
     said = SpeechSegment(0, 1, "hola")
     languages = [("es", (said,)), (None, (said,)), ("en", ()), ("en", ()), ("es", (said,)), ("en", (said,))]
-    heard = [_chunk(0, 0, 9, *words, language=language) for language, words in languages]
-    assert assemble_transcript(heard).language == "es"
+    transcribed = [_chunk(0, 0, 9, *words, language=language) for language, words in languages]
+    assert assemble_transcript(transcribed).language == "es"
     assert assemble_transcript([_chunk(0, 0, 9, said)]).language is None
 
 
@@ -171,10 +172,10 @@ LOST = SpeechSegment(0, 900, "", is_unintelligible=True)
 
 
 def test_unintelligible_segment_is_a_turn_without_text_in_its_voice() -> None:
-    heard = assemble_transcript(
+    assembled = assemble_transcript(
         [_chunk(1, 2_000, 2_900, LOST), _chunk(0, 0, 900, SpeechSegment(0, 900, "Hello."))]
     )
-    assert heard.turns[1] == Turn(
+    assert assembled.turns[1] == Turn(
         1,
         2_000,
         2_900,
@@ -184,8 +185,8 @@ def test_unintelligible_segment_is_a_turn_without_text_in_its_voice() -> None:
         is_unintelligible=True,
         participant_id=PATIENT.participant_id,
     )
-    assert parse_transcript(format_transcript(heard)) == heard
-    assert read_normalized_words(format_transcript(heard)).count(b"\n") == 2
+    assert parse_transcript(format_transcript(assembled)) == assembled
+    assert read_normalized_words(format_transcript(assembled)).count(b"\n") == 2
 
 
 def _retried(*said: SpeechSegment, reworded: tuple[int, ...] = ()) -> Transcript:
@@ -225,8 +226,8 @@ def test_correction_of_a_retried_turn_replaces_the_text_of_its_chunk() -> None:
 
 
 def test_correction_of_an_unintelligible_turn_gives_it_text() -> None:
-    heard = assemble_transcript([_chunk(1, 0, 900, LOST)])
-    turn = apply_corrections(heard, [Rewording(0, 1, "no")]).turns[0]
+    assembled = assemble_transcript([_chunk(1, 0, 900, LOST)])
+    turn = apply_corrections(assembled, [Rewording(0, 1, "no")]).turns[0]
     assert (turn.text, turn.is_unintelligible) == ("no", False)
 
 
@@ -235,8 +236,8 @@ def test_uncertain_segment_is_an_uncertain_turn_until_a_doctor_corrects_it() -> 
     said = SpeechSegment(0, 900, "Thank you.", figures=figures, is_uncertain=True)
     chunk = _chunk(1, 0, 900, said)
     assert parse_chunk(format_chunk(chunk)) == chunk
-    heard = assemble_transcript([chunk])
-    assert heard.turns[0] == Turn(
+    assembled = assemble_transcript([chunk])
+    assert assembled.turns[0] == Turn(
         0,
         0,
         900,
@@ -247,11 +248,11 @@ def test_uncertain_segment_is_an_uncertain_turn_until_a_doctor_corrects_it() -> 
         figures=figures,
         participant_id=PATIENT.participant_id,
     )
-    stored = format_transcript(heard)
-    assert parse_transcript(stored) == heard
+    stored = format_transcript(assembled)
+    assert parse_transcript(stored) == assembled
     assert parse_turn(stored, 0).is_uncertain
     rewording = Rewording(0, 1, "Forty.")
-    assert not apply_corrections(heard, [rewording]).turns[0].is_uncertain
+    assert not apply_corrections(assembled, [rewording]).turns[0].is_uncertain
     assert not parse_turn(stored, 0, [rewording]).is_uncertain
 
 
@@ -259,28 +260,28 @@ def test_all_sound_of_a_participant_is_one_voice_and_two_guests_of_one_role_are_
     def said(text: str) -> SpeechSegment:
         return SpeechSegment(0, 900, text)
 
-    heard = assemble_transcript([
+    assembled = assemble_transcript([
         _chunk(1, 0, 900, said("before the cable fell out"), late_ms=1_000),
         _chunk(1, 0, 900, said("and after"), late_ms=61_000),
         _chunk(3, 0, 900, said("I am his wife"), late_ms=3_000),
         _chunk(4, 0, 900, said("and I his sister"), late_ms=5_000),
         _chunk(None, 20_000, 20_900, said("hello?")),
     ])  # fmt: skip
-    assert [(turn.start_ms, turn.speaker, turn.label, turn.participant_id) for turn in heard.turns] == [
+    assert [(turn.start_ms, turn.speaker, turn.label, turn.participant_id) for turn in assembled.turns] == [
         (1_000, Speaker.PATIENT, 1, PATIENT.participant_id),
         (3_000, Speaker.COMPANION, 3, COMPANION.participant_id),
         (5_000, Speaker.COMPANION, 4, OTHER_COMPANION.participant_id),
         (20_000, Speaker.UNKNOWN, None, None),
         (61_000, Speaker.PATIENT, 1, PATIENT.participant_id),
     ]
-    assert parse_transcript(format_transcript(heard)) == heard
-    named = make_attribution(heard, (), 0, Speaker.REPRESENTATIVE, only_this_turn=False)
+    assert parse_transcript(format_transcript(assembled)) == assembled
+    named = make_attribution(assembled, (), 0, Speaker.REPRESENTATIVE, only_this_turn=False)
     assert named is not None
-    shown = apply_corrections(heard, [named])
+    shown = apply_corrections(assembled, [named])
     assert [(turn.speaker, turn.participant_id) for turn in shown.turns if turn.label == 1] == [
         (Speaker.REPRESENTATIVE, None)
     ] * 2
-    assert parse_turn(format_transcript(heard), 4, [named]) == shown.turns[4]
+    assert parse_turn(format_transcript(assembled), 4, [named]) == shown.turns[4]
 
 
 def test_voice_of_a_guest_stays_the_guests_in_a_chunk_that_is_transcribed_again() -> None:
