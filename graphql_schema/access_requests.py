@@ -19,9 +19,9 @@ from graphql_schema.selected_fields import selected
 strawberry.enum(
     model.AccessRequestStatus,
     description=(
-        "The status of an access request. While a request is OPEN or APPROVED, the requested "
-        "recordings are not destroyed. After a denial, the requested recordings are kept for "
-        "another 60 days if the patient may ask for a review."
+        "The status of an access request. While an access request is OPEN or APPROVED, the "
+        "requested recordings are not destroyed. After a denial, the requested recordings are "
+        "kept for another 60 days if the patient may ask for a review."
     ),
 )
 strawberry.enum(
@@ -88,8 +88,8 @@ class AccessDenial:
     is_reviewable: bool
     determined_by: strawberry.ID | None = strawberry.field(
         description=(
-            "The user id of the professional who determined that harm is likely. Null if the ground "
-            "of the denial needs no professional."
+            "The user id of the professional who determined that harm is likely. The value is null if "
+            "the ground of the denial needs no professional."
         )
     )
     review_asked_at: datetime | None
@@ -112,8 +112,8 @@ class AccessExport:
     status: model.ExportStatus
     error: str | None = strawberry.field(
         description=(
-            "The code of the reason if the copy FAILED. If compliance approves the request again, the "
-            "worker makes another attempt."
+            "The code of the reason why the encrypted copy FAILED, or null. If compliance approves "
+            "the request again, the worker makes another attempt."
         )
     )
     size_bytes: BigInt | None
@@ -139,8 +139,8 @@ class AccessRequest:
     patient_id: strawberry.ID
     consultation_id: strawberry.ID | None = strawberry.field(
         description=(
-            "The consultation with the requested recordings. Null means that the patient requests all "
-            "recordings."
+            "The consultation with the requested recordings. The value null means that the patient "
+            "requests all recordings."
         )
     )
     status: model.AccessRequestStatus
@@ -213,8 +213,8 @@ class AccessRequestInput:
     consultation_id: strawberry.ID | None = strawberry.field(
         default=None,
         description=(
-            "The consultation with the requested recordings. If this field is omitted, the patient "
-            "requests all recordings."
+            "The consultation with the requested recordings. If `consultationId` is omitted, the "
+            "patient requests all recordings."
         ),
     )
     representative: RepresentativeInput | None = strawberry.field(
@@ -232,7 +232,7 @@ class WrittenAccessRequestInput:
     received_on: date = strawberry.field(
         description=(
             "The day on which the practice received the request, at most 60 days ago. The deadline of "
-            "30 days counts from this day."
+            "30 days counts from the day of receipt."
         )
     )
     consultation_id: strawberry.ID | None = None

@@ -119,7 +119,7 @@ def _place(event: model.AuditEvent) -> Cursor:
 async def audit_events(
     info: Info, first: int | None = None, after: str | None = None, filter: AuditEventFilter | None = None
 ) -> Connection[AuditEvent]:
-    """List the rows of the audit log, newest first. Only compliance officers may list them."""
+    """List the rows of the audit log, newest first. Only compliance officers may list audit rows."""
     page = await info.context.services.audit.page(
         await info.context.asker(),
         page_request(first, after),

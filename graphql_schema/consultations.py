@@ -127,8 +127,8 @@ class JoinToken:
 
 @strawberry.type(
     description=(
-        "A guest's invitation, which `joinConsultation` accepts once. The API never returns the "
-        "secret of the invitation again."
+        "A guest's invitation, which `joinConsultation` accepts once. The API returns the secret "
+        "of an invitation only once."
     )
 )
 class GuestInvitation:
@@ -172,7 +172,8 @@ class ConsultationInput:
     doctor_id: strawberry.ID | None = strawberry.field(
         default=None,
         description=(
-            "The user id of the doctor. The default is the caller's user id, and no other doctor is accepted."
+            "The user id of the consultation's doctor. The default is the caller's user id, and the "
+            "API accepts no other doctor."
         ),
     )
     patient_external_id: str = strawberry.field(

@@ -52,8 +52,8 @@ class Deletion:
     requested_at: datetime
     undo_until: datetime | None = strawberry.field(
         description=(
-            "The end of the grace period. Before this time, `undoDeletion` withdraws a deletion that "
-            "is REQUESTED."
+            "The end of the grace period of the deletion. Until the end of the grace period, "
+            "`undoDeletion` can withdraw the deletion."
         )
     )
     due_at: datetime | None = strawberry.field(description="When the retention term of the recording ends.")
@@ -61,7 +61,7 @@ class Deletion:
     error: str | None = strawberry.field(
         description=(
             "The code of the reason why the newest attempt to destroy the recording failed. The "
-            "worker retries a failed attempt."
+            "worker tries again after a failed attempt."
         )
     )
     finished_at: datetime | None
@@ -93,8 +93,9 @@ class Deletion:
 class DeletionCertificate:
     number: int = strawberry.field(
         description=(
-            "The number of the certificate. A number above 1 means that the recording was destroyed "
-            "again after the database was restored from a backup."
+            "The number of the certificate among the certificates of one recording. A number above 1 "
+            "means that the recording was destroyed again after the database was restored from a "
+            "backup."
         )
     )
     sha256: str = strawberry.field(description="The SHA-256 of `json`.")

@@ -20,7 +20,9 @@ _LARGEST_COUNT = 1_000_000_000
 
 
 class TooComplex(AppError):  # noqa: N818 - the kinds of AppError read as what happened
-    """The GraphQL operation exceeds a limit on its size. `detail` contains the measured value and the limit."""
+    """The GraphQL operation exceeds a limit on its size. The error's `detail` contains the measured value and the
+    limit.
+    """
 
     code = "TOO_COMPLEX"
 

@@ -2,9 +2,9 @@
 
 Every error of an operation passes through this module. For an AppError, the client receives a sentence in the
 reader's language. Errors that graphql-core finds in a document reach the client. graphql-core puts the value of a
-variable, a literal or a token into its messages (3.3.2, checked 2026-11-29). The client never receives such a
-value; `input_errors.py` names the place of the value instead. Every other error is a bug: the client receives a
-masked error, and the log contains the error's type and place. The log never contains the query, variables,
+variable, a literal or a token into its messages (3.3.2, checked 2026-11-29). `input_errors.py` replaces the value
+by its place, so that the client never receives the value. An error of any other kind is a bug: the client receives
+a masked error, and the log contains the error's type and place. The log never contains the query, variables,
 arguments or messages.
 """
 

@@ -131,7 +131,7 @@ async def release_legal_hold(info: Info, id: strawberry.ID) -> LegalHold:
 async def legal_holds(
     info: Info, first: int | None = None, after: str | None = None, is_active: bool | None = None
 ) -> Connection[LegalHold]:
-    """List legal holds, newest first. Only compliance officers may list them."""
+    """List legal holds, newest first. Only compliance officers may list legal holds."""
     page = await info.context.services.holds.page(
         await info.context.asker(), page_request(first, after), is_active, selected(info, "edges", "node")
     )

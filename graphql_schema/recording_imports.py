@@ -43,7 +43,9 @@ class RecordingImport:
     recorded_at: datetime | None = strawberry.field(
         description="When the recording began, as the client declared it."
     )
-    expires_at: datetime = strawberry.field(description="The time before which the upload must begin.")
+    expires_at: datetime = strawberry.field(
+        description="The time before which the client must begin the upload."
+    )
 
     @classmethod
     def of(cls, signed: model.SignedUpload) -> Self:
@@ -80,8 +82,8 @@ class RecordingImportInput:
         default=None,
         description=(
             "When the recording began: a time with an offset, not before 1990 and not in the future. "
-            "The recording's `startedAt` is this time. The retention term counts from the import and "
-            "never from the declared time."
+            "The time becomes the `startedAt` of the recording. The retention term counts from the "
+            "import and never from the declared time."
         ),
     )
 

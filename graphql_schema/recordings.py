@@ -22,8 +22,8 @@ strawberry.enum(model.TranscriptionStatus)
 strawberry.enum(
     model.Medium,
     description=(
-        "The content of a recording. VIDEO is the room with its mixed sound, MICROPHONE is the "
-        "sound of one microphone track, and SPEAKERS is the sound of the speakers on two "
+        "The kind of content of a recording. VIDEO is the room with its mixed sound, MICROPHONE "
+        "is the sound of one microphone track, and SPEAKERS is the sound of the speakers on two "
         "channels."
     ),
 )
@@ -91,8 +91,8 @@ class SpeakerSound:
     medium: model.Medium
     participant: SpeakerParticipant | None = strawberry.field(
         description=(
-            "The participant whose microphone was recorded. Null for a SPEAKERS sound, which contains "
-            "several people on two channels."
+            "The participant whose microphone was recorded. The value is null for a SPEAKERS sound, "
+            "which contains several people on two channels."
         )
     )
     track_sid: str | None = strawberry.field(
@@ -150,8 +150,8 @@ class Transcription:
     pieces_done: int
     pieces_total: int | None = strawberry.field(
         description=(
-            "How many chunks of sound the transcription sends to the speech service. Null before the "
-            "worker has divided the sound."
+            "How many chunks of sound the transcription sends to the speech service. The value is "
+            "null before the worker has divided the sound."
         )
     )
     attempt: int = strawberry.field(
@@ -160,7 +160,7 @@ class Transcription:
     unused_track_count: int = strawberry.field(
         description=(
             "How many audio tracks the worker could not decode. The transcript lacks the speech of "
-            "these tracks."
+            "tracks that the worker could not decode."
         )
     )
     unintelligible_count: int = strawberry.field(
@@ -241,12 +241,12 @@ class Recording:
         )
     )
     transcription: Transcription | None = strawberry.field(
-        description="The state of the transcription. Null before the recording is READY."
+        description="The state of the transcription. The value is null before the recording is READY."
     )
     due_at: datetime | None = strawberry.field(
         description=(
             "When the retention term ends and the recording is destroyed, unless a hold covers it. "
-            "Null if no retention term is running."
+            "The value is null if no retention term is running."
         )
     )
     created_at: datetime

@@ -96,7 +96,7 @@ class RetentionPolicy:
 
 @strawberry.type(description="The recordings that a PROPOSED retention policy would delete in one month.")
 class RetentionMonth:
-    month: date = strawberry.field(description="The first day of the month.")
+    month: date = strawberry.field(description="The first day of the month of the deletions.")
     recordings: int
     size_bytes: BigInt
     sooner: int = strawberry.field(
@@ -164,7 +164,7 @@ class StoredBytes:
         )
 
 
-@strawberry.type(description="The storage prices in US dollars that are configured.")
+@strawberry.type(description="The configured prices of storage in US dollars.")
 class StoragePrices:
     gb_month: float
     class_a_million: float

@@ -43,8 +43,8 @@ def permission_of(field: GraphQLField) -> Permission | None:
 async def run_to_end(work: Coroutine[Any, Any, _Value]) -> _Value:
     """Return the result of `work`, which continues even if the caller of this function is cancelled.
 
-    graphql-core cancels the other fields of an operation if one field fails (3.3.2). Without this function, an
-    operation of ten fields would leave one audit row if its first field is refused.
+    graphql-core cancels the other fields of an operation if one field fails (3.3.2). If a field did not run to its
+    end, an operation of ten fields would leave only one audit row if its first field is refused.
     """
     task = asyncio.ensure_future(work)
     task.add_done_callback(_retrieve)

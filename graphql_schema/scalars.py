@@ -26,7 +26,7 @@ BIG_INT = strawberry.scalar(
     name="BigInt",
     description=(
         "A whole number that may need more than 32 bits, such as a size in bytes. The API writes "
-        "it as a JSON number."
+        "a BigInt as a JSON number."
     ),
     serialize=int,
     parse_value=_whole_number,

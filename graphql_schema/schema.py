@@ -80,7 +80,7 @@ class Query:
         permissions.READ_CERTIFICATES,
         description=(
             "Returns the certificates of a destroyed recording, for its doctor and for compliance. "
-            "The list is empty until the recording is destroyed."
+            "The list of certificates is empty until the recording is destroyed."
         ),
     )
     staff_invitations = root_field(
@@ -140,8 +140,9 @@ class Mutation:
         consents.withdraw_consent,
         permissions.WITHDRAW_CONSENT,
         description=(
-            "Withdraws a consent, and stops a running recording at once. The API keeps what was "
-            "already recorded. A transcription that is not finished ends."
+            "Withdraws a consent, and stops a running recording at once. The API keeps the part that "
+            "was already recorded. A transcription of the consultation that is not finished is "
+            "stopped."
         ),
     )
     invite_guest = root_field(
@@ -287,8 +288,8 @@ class Mutation:
         permissions.ASK_ACCESS_REVIEW,
         description=(
             "Asks for the review of a denied access request, if the ground of the denial allows a "
-            "review. The patient may ask, or compliance if the request arrived in writing. "
-            "Idempotent."
+            "review. The patient may ask for the review, or compliance if the request arrived in "
+            "writing. Idempotent."
         ),
     )
     record_access_review = root_field(
@@ -362,8 +363,8 @@ class Mutation:
         permissions.APPROVE_RETENTION,
         description=(
             "Approves a retention policy. A policy that shortens a retention term comes into force "
-            "after the approval of a second officer. Any other policy comes into force at once. For "
-            "compliance only."
+            "after the approval of a second officer. A policy that shortens no term comes into force "
+            "at once. For compliance only."
         ),
     )
     reject_retention_policy = root_field(

@@ -61,8 +61,8 @@ class StaffInvitation:
     )
     email: str | None = strawberry.field(
         description=(
-            "The invited email address, for the officer who sent the invitation. Null for every other "
-            "officer."
+            "The invited email address, for the officer who sent the invitation. The value is null "
+            "for every other officer."
         )
     )
     created_at: datetime

@@ -35,9 +35,9 @@ class Turn:
     speaker: model.Speaker
     participant_id: strawberry.ID | None = strawberry.field(
         description=(
-            "The participant whose microphone recorded the turn. Null if the participant is unknown, "
-            "or if a doctor has named the speaker. Two guests with the same role have different "
-            "participant ids."
+            "The participant whose microphone recorded the turn. The value is null if the participant "
+            "is unknown, or if a doctor has named the speaker. Two guests with the same role have "
+            "different participant ids."
         )
     )
     text: str = strawberry.field(
@@ -77,10 +77,10 @@ class Turn:
 class Correction:
     turn: int
     text: str | None = strawberry.field(
-        description="The corrected text. Null if the correction changed the speaker."
+        description="The corrected text. The value is null if the correction changed the speaker."
     )
     speaker: model.Speaker | None = strawberry.field(
-        description="The corrected speaker. Null if the correction changed the text."
+        description="The corrected speaker. The value is null if the correction changed the text."
     )
     corrected_by: strawberry.ID
     corrected_at: datetime

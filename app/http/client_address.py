@@ -1,7 +1,8 @@
 """Finds the client address of a request.
 
-Any client can send `X-Forwarded-For`, so an entry in this header counts only if a trusted proxy added it. uvicorn's
-own handling of the header must be off (`proxy_headers=False`), because it would replace the address of the peer.
+Any client can send `X-Forwarded-For`, so an entry in this header counts only if a trusted proxy added it. The
+handling of this header in uvicorn must be off (`proxy_headers=False`), because uvicorn would replace the address of
+the peer.
 """
 
 from collections.abc import Sequence

@@ -8,7 +8,7 @@ def pick_language(accept_language: str | None) -> Language:
     """Return the best supported language for an `Accept-Language` header, or English if it names no supported
     language.
 
-    Regions are ignored: `es-MX` selects Spanish.
+    The region of a language tag is ignored: `es-MX` selects Spanish.
     """
     wanted = parse_preferences(accept_language or "")
     refused = {member.value.partition("-")[0] for member in wanted if member.quality == 0}

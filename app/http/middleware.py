@@ -107,7 +107,8 @@ def edge_middleware(
 def _is_of_the_server(record: logging.LogRecord) -> bool:
     """Return False for the log record of a client's text frame that is not UTF-8.
 
-    uvicorn logs such a frame as an error with a stack trace, and closes the connection with 1007 by itself (0.54).
+    The server uvicorn logs a frame that is not UTF-8 as an error with a stack trace, and closes the connection with
+    1007 by itself (0.54).
     """
     return record.exc_info is None or not isinstance(record.exc_info[1], UnicodeDecodeError)
 

@@ -106,7 +106,7 @@ def translate_session_error(error: AppError) -> ConnectionEndedError:
     reason of the given error.
 
     The code 4401 is final. After the code 4403 with `token_expired`, the client may reconnect with a new token. The
-    code 1013 is temporary. For example, the reason `token_clock` ends when the clocks of the servers agree again.
+    code 1013 is temporary: the reason `token_clock`, for example, ends when the clocks of the servers agree again.
     """
     if error.reason == "token_clock":
         return ConnectionEndedError(Close.TRY_AGAIN_LATER, error.reason)

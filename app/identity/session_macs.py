@@ -33,7 +33,7 @@ def set_session_macs(
     """Change the requirement unless `is_required` is None, and make a new key if `new_key` is true, in one
     transaction.
 
-    The previous key stays valid. Raises UpstreamFailed (database_unreachable).
+    The previous key of the MACs stays valid. Raises UpstreamFailed (database_unreachable).
     """
     with as_owner(owner_url) as connection:
         if new_key:

@@ -231,8 +231,8 @@ def _bad_requests(name: str) -> Iterator[Request]:
 
 
 def _is_invitation(request: Request) -> bool:
-    """Return whether the request contains the invitation of a guest. Such a request needs no login, so its answer
-    is NOT_FOUND instead of a refusal.
+    """Return whether the request contains the invitation of a guest. A request with an invitation needs no login,
+    so its answer is NOT_FOUND instead of a refusal.
     """
     text = re.search(r'\(invitation: ("|\$given)', request.document)
     return text is not None and isinstance(request.variables.get("given", ""), str)

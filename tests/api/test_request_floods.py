@@ -1,8 +1,7 @@
 """Tests that the API refuses a flood of requests from one caller, and serves all other callers during the flood.
 
 A test holds a lock on the row or the table that the flood needs, and releases the lock at the end. The API served a
-request beside the flood if the request finished before the release. This criterion does not depend on the speed of
-the machine.
+request beside the flood if the request finished before the release, on a machine of any speed.
 """
 
 import asyncio
