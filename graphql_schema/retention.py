@@ -205,10 +205,10 @@ class StorageReport:
         return cls(
             size_bytes=BigInt(made.size_bytes),
             stored=[StoredBytes.of(each) for each in made.stored],
-            due_recordings=made.coming.recordings,
-            due_bytes=BigInt(made.coming.size_bytes),
-            held_recordings=made.coming.held_recordings,
-            held_bytes=BigInt(made.coming.held_bytes),
+            due_recordings=made.changes.recordings,
+            due_bytes=BigInt(made.changes.size_bytes),
+            held_recordings=made.changes.held_recordings,
+            held_bytes=BigInt(made.changes.held_bytes),
             storage_per_month=made.storage_per_month,
             operations_per_month=made.operations_per_month,
             prices=StoragePrices(
@@ -222,7 +222,7 @@ class StorageReport:
 
 async def retention_policies(info: Info) -> list[RetentionPolicy]:
     """List the newest hundred retention policies, newest first."""
-    found = await info.context.services.retention.policies(await info.context.asker())
+    found = await info.context.services.retention.list_policies(await info.context.asker())
     return [RetentionPolicy.of_judged(each) for each in found]
 
 
@@ -251,4 +251,4 @@ async def reject_retention_policy(info: Info, policy_id: int) -> RetentionPolicy
 
 async def storage_report(info: Info) -> StorageReport:
     """Return the stored bytes by age and retention class, the deletions of the next 30 days, and the cost."""
-    return StorageReport.of(await info.context.services.retention.storage_report(await info.context.asker()))
+    return StorageReport.of(await info.context.services.retention.report_storage(await info.context.asker()))

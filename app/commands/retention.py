@@ -35,7 +35,7 @@ def propose(
 def show() -> None:
     """Show the policy in force and the proposed policies, as the owner."""
     with report_refusals():
-        standing = _run(lambda proposals: proposals.standing())
+        standing = _run(lambda proposals: proposals.list_open_policies())
         for kept in standing:
             _print_policy(kept)
         if not standing:

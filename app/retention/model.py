@@ -81,7 +81,7 @@ class RetentionPolicy:
             name=name,
             default=Terms(**vars(kept.default)),
             kinds={kind: Terms(**vars(each)) for kind, each in kept.kinds.items()},
-            minors_until_age_years=age_of_majority(kept.minors),
+            minors_until_age_years=read_age_of_majority(kept.minors),
             grace_days=kept.grace_days,
             jurisdiction=kept.jurisdiction,
             applies_to_existing=kept.applies_to_existing,
@@ -152,7 +152,7 @@ def sha256_of(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def changes(before: RetentionPolicy, after: RetentionPolicy) -> tuple[Change, ...]:
+def compare_policies(before: RetentionPolicy, after: RetentionPolicy) -> tuple[Change, ...]:
     """Return all differing terms, kind by kind, and the jurisdiction."""
     found = [
         Change("jurisdiction", before.jurisdiction, after.jurisdiction),
@@ -167,24 +167,26 @@ def changes(before: RetentionPolicy, after: RetentionPolicy) -> tuple[Change, ..
     return tuple(change for change in found if change.before != change.after)
 
 
-def shortened(before: RetentionPolicy, after: RetentionPolicy) -> tuple[str, ...]:
+def find_shortened_places(before: RetentionPolicy, after: RetentionPolicy) -> tuple[str, ...]:
     """Return the places where terms become shorter or lose their minimum. Two officers must approve a policy with
     such a change.
     """
-    return tuple(change.place for change in changes(before, after) if change.is_shorter)
+    return tuple(change.place for change in compare_policies(before, after) if change.is_shorter)
 
 
-def due_at(policy: RetentionPolicy, kind: str, birth_date: date | None, counted_from: datetime) -> datetime:
+def compute_due_at(
+    policy: RetentionPolicy, kind: str, birth_date: date | None, counted_from: datetime
+) -> datetime:
     """Return when a recording is due whose term starts at `counted_from`. A minor's recording is not due before the
     coming of age.
     """
     due = counted_from.astimezone(UTC) + timedelta(days=policy.terms_of(kind).recording_days)
     if birth_date is None or policy.minors_until_age_years is None:
         return due
-    return max(due, of_age_at(birth_date, policy.minors_until_age_years))
+    return max(due, compute_coming_of_age(birth_date, policy.minors_until_age_years))
 
 
-def of_age_at(birth_date: date, years: int) -> datetime:
+def compute_coming_of_age(birth_date: date, years: int) -> datetime:
     """Return the time at which the birthday has begun everywhere on earth. In a year without 29 February, a person
     born on that day has the birthday on 1 March.
     """
@@ -214,5 +216,5 @@ class _Kept(StrictModel):
     applies_to_existing: bool
 
 
-def age_of_majority(minors: MinorsTable | None) -> int | None:
+def read_age_of_majority(minors: MinorsTable | None) -> int | None:
     return None if minors is None else minors.until_age_years

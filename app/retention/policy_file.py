@@ -17,7 +17,7 @@ from app.retention.model import (
     Terms,
     TermsTable,
     Years,
-    age_of_majority,
+    read_age_of_majority,
 )
 
 MAX_BYTES: Final = 64_000
@@ -36,7 +36,7 @@ def parse(text: str) -> RetentionPolicy:
         name=file.name,
         default=Terms(file.default.recording_days, file.default.signed_note_days),
         kinds=dict(_kinds(file)),
-        minors_until_age_years=age_of_majority(file.minors),
+        minors_until_age_years=read_age_of_majority(file.minors),
         grace_days=file.deletion.grace_days,
         jurisdiction=file.jurisdiction,
         applies_to_existing=file.applies_to_existing,

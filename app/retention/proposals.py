@@ -21,7 +21,7 @@ from app.retention.model import (
     PolicyStatus,
     Preview,
     RetentionPolicy,
-    changes,
+    compare_policies,
     sha256_of,
 )
 from app.retention.policy_file import MAX_BYTES, parse
@@ -54,18 +54,18 @@ class Proposals:
         """
         proposed = parse(source)
         async with self._database.as_service("retention_propose") as tx:
-            standing = await store.standing(tx)
+            open_policies = await store.list_open_policies(tx)
             policy_id = await store.propose(tx, proposed, source)
-            kept = await store.policy(tx, policy_id)
-            preview = await store.effects(tx, policy_id)
+            kept = await store.read_policy(tx, policy_id)
+            preview = await store.compute_effects(tx, policy_id)
         assert kept is not None  # noqa: S101 - made in this very transaction
-        active = next((each for each in standing if each.status is PolicyStatus.ACTIVE), None)
-        return Proposal(kept, active, changes(active.policy, proposed) if active else (), preview)
+        active = next((each for each in open_policies if each.status is PolicyStatus.ACTIVE), None)
+        return Proposal(kept, active, compare_policies(active.policy, proposed) if active else (), preview)
 
-    async def standing(self) -> list[KeptPolicy]:
+    async def list_open_policies(self) -> list[KeptPolicy]:
         """Return the policy in force, if there is one, followed by the proposed policies."""
         async with self._database.as_service("retention_show") as tx:
-            return await store.standing(tx)
+            return await store.list_open_policies(tx)
 
 
 def read_policy_file(path: Path = RETENTION_FILE) -> str:

@@ -10,8 +10,8 @@ from app.errors import NotFound
 from app.identity import permissions
 from app.postgres.database import Asker, Database
 from app.retention import store
-from app.retention.model import KeptPolicy, PolicyStatus, Preview, shortened
-from app.retention.storage_report import COMING_DAYS, Prices, StorageReport
+from app.retention.model import KeptPolicy, PolicyStatus, Preview, find_shortened_places
+from app.retention.storage_report import PERIOD_DAYS, Prices, StorageReport
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,13 @@ class Retention:
         self._database = database
         self._prices = prices
 
-    async def policies(self, asker: Asker) -> list[JudgedPolicy]:
+    async def list_policies(self, asker: Asker) -> list[JudgedPolicy]:
         """Return the newest hundred policies, newest first. Raises RateLimited (quota_pages)."""
         access = permissions.LIST_RETENTION_POLICIES.on()
         async with self._database.as_user(asker, access) as tx:
-            found = await store.policies(tx)
+            found = await store.list_policies(tx)
         active = next((each for each in found if each.status is PolicyStatus.ACTIVE), None)
-        return [_judged(each, active) for each in found]
+        return [_judge(each, active) for each in found]
 
     async def preview(self, asker: Asker, policy_id: int) -> Preview:
         """Return the effect on existing recordings if the policy came into force now.
@@ -45,7 +45,7 @@ class Retention:
         access = permissions.PREVIEW_RETENTION.on()
         async with self._database.as_user(asker, access) as tx:
             preview = await store.preview(tx, policy_id)
-            _found(await store.policy(tx, policy_id))
+            _require_found(await store.read_policy(tx, policy_id))
         return preview
 
     async def approve(self, asker: Asker, policy_id: int) -> KeptPolicy:
@@ -57,7 +57,7 @@ class Retention:
         async with self._database.as_user(asker, access) as tx:
             if not await store.approve(tx, policy_id):
                 raise NotFound("retention_policy_not_found")
-            return _found(await store.policy(tx, policy_id))
+            return _require_found(await store.read_policy(tx, policy_id))
 
     async def reject(self, asker: Asker, policy_id: int) -> KeptPolicy:
         """Reject the policy and return it. Raises NotFound (retention_policy_not_found), Conflict
@@ -67,25 +67,25 @@ class Retention:
         async with self._database.as_user(asker, access) as tx:
             if not await store.reject(tx, policy_id):
                 raise NotFound("retention_policy_not_found")
-            return _found(await store.policy(tx, policy_id))
+            return _require_found(await store.read_policy(tx, policy_id))
 
-    async def storage_report(self, asker: Asker) -> StorageReport:
+    async def report_storage(self, asker: Asker) -> StorageReport:
         """Return the stored bytes by age and class, the deletions of the next 30 days, and the cost. Raises
         RateLimited (quota_pages).
         """
         access = permissions.REPORT_STORAGE.on()
         async with self._database.as_user(asker, access) as tx:
-            stored = await store.stored(tx)
-            coming = await store.coming(tx, COMING_DAYS)
-        return StorageReport(stored, coming, self._prices)
+            stored = await store.report_stored_bytes(tx)
+            changes = await store.report_storage_changes(tx, PERIOD_DAYS)
+        return StorageReport(stored, changes, self._prices)
 
 
-def _judged(kept: KeptPolicy, active: KeptPolicy | None) -> JudgedPolicy:
+def _judge(kept: KeptPolicy, active: KeptPolicy | None) -> JudgedPolicy:
     is_open = kept.status is PolicyStatus.PROPOSED and active is not None
-    return JudgedPolicy(kept, shortened(active.policy, kept.policy) if is_open and active else ())
+    return JudgedPolicy(kept, find_shortened_places(active.policy, kept.policy) if is_open and active else ())
 
 
-def _found(kept: KeptPolicy | None) -> KeptPolicy:
+def _require_found(kept: KeptPolicy | None) -> KeptPolicy:
     if kept is None:
         raise NotFound("retention_policy_not_found")
     return kept

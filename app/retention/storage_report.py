@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-COMING_DAYS: Final = 30
+PERIOD_DAYS: Final = 30
 _GIGABYTE: Final = 10**9
 
 
@@ -28,7 +28,7 @@ class StoredBytes:
 
 
 @dataclass(frozen=True)
-class Coming:
+class StorageChanges:
     """The deletions of the next 30 days, the held recordings due by then, and the additions of the last 30 days.
 
     Sizes are in bytes. A recording is a video with its sound; `objects_stored` counts each object.
@@ -47,7 +47,7 @@ class StorageReport:
     """The counts and bytes of all recordings, with their cost. The report names no person."""
 
     stored: tuple[StoredBytes, ...]
-    coming: Coming
+    changes: StorageChanges
     prices: Prices
 
     @property
@@ -65,6 +65,6 @@ class StorageReport:
         """Return a lower bound of the operations' cost of the last 30 days in US dollars: one write for each
         object, one read for each URL.
         """
-        writes = self.coming.objects_stored * self.prices.class_a_million
-        reads = self.coming.urls_issued * self.prices.class_b_million
+        writes = self.changes.objects_stored * self.prices.class_a_million
+        reads = self.changes.urls_issued * self.prices.class_b_million
         return round((writes + reads) / 1_000_000, 4)

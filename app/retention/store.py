@@ -22,7 +22,7 @@ from app.retention.model import (
     RetentionPolicy,
     sha256_of,
 )
-from app.retention.storage_report import Coming, StoredBytes
+from app.retention.storage_report import StorageChanges, StoredBytes
 
 ACTIVATION_SECONDS: Final = 120
 """The time limit of the statement that may compute the due date of every recording: 100,000 took 26 s on two busy
@@ -58,19 +58,19 @@ _POLICIES: Final = AuditedRead(
 )
 
 
-async def policies(tx: Transaction) -> list[KeptPolicy]:
+async def list_policies(tx: Transaction) -> list[KeptPolicy]:
     """Return the newest hundred policies, newest first, with the audit row. Needs the compliance role."""
     rows = await _POLICIES.all(tx, {}, fields=["terms", "status"])
     return [_policy(asdict(row)) for row in rows]
 
 
-async def policy(tx: Transaction, policy_id: int) -> KeptPolicy | None:
+async def read_policy(tx: Transaction, policy_id: int) -> KeptPolicy | None:
     """Return one policy. Needs the compliance role or the owner."""
     row = await tx.one(_sql["read_policy"], {"id": policy_id})
     return None if row is None else _policy(row)
 
 
-async def standing(tx: Transaction) -> list[KeptPolicy]:
+async def list_open_policies(tx: Transaction) -> list[KeptPolicy]:
     """Return the policy in force, if there is one, followed by the proposed policies. Needs the owner."""
     return [_policy(row) for row in await tx.all(_sql["standing_policies"])]
 
@@ -95,7 +95,7 @@ async def preview(tx: Transaction, policy_id: int) -> Preview:
     return _preview(await tx.all(_sql["preview_policy"], {"id": policy_id}))
 
 
-async def effects(tx: Transaction, policy_id: int) -> Preview:
+async def compute_effects(tx: Transaction, policy_id: int) -> Preview:
     """Return the effect of a policy on existing recordings, without an audit row. Needs the owner."""
     return _preview(await tx.all(_sql["policy_effects"], {"id": policy_id}))
 
@@ -111,17 +111,17 @@ async def propose(tx: Transaction, proposed: RetentionPolicy, source: str) -> in
     return int(await tx.value(_sql["propose_policy"], parameters))
 
 
-async def stored(tx: Transaction) -> tuple[StoredBytes, ...]:
+async def report_stored_bytes(tx: Transaction) -> tuple[StoredBytes, ...]:
     """Return the stored bytes by retention class and age, and write the audit row. Needs the compliance role."""
     return tuple(StoredBytes(**row) for row in await tx.all(_sql["report_storage"]))
 
 
-async def coming(tx: Transaction, days: int) -> Coming:
+async def report_storage_changes(tx: Transaction, days: int) -> StorageChanges:
     """Return the deletions of the next `days` days and the additions of the last `days` days, and write the audit
     row. Needs the compliance role.
     """
     [row] = await tx.all(_sql["report_coming"], {"days": days})
-    return Coming(**row)
+    return StorageChanges(**row)
 
 
 def _policy(row: Mapping[str, Any]) -> KeptPolicy:

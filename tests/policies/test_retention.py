@@ -11,7 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg.types.json import Jsonb
 
-from app.retention.model import RetentionPolicy, Terms, due_at, of_age_at, shortened
+from app.retention.model import (
+    RetentionPolicy,
+    Terms,
+    compute_coming_of_age,
+    compute_due_at,
+    find_shortened_places,
+)
 from tests.databases import Database
 from tests.policies.acting import acting, at_once, refused, superuser, value
 from tests.policies.actors import ANA, BRUNO, SHA256, Connection, begin_as, claims_of, id_of
@@ -420,7 +426,7 @@ def test_a_minor_is_kept_until_of_age_and_where_no_rule_of_the_bucket_reaches(pr
     with superuser(practice) as connection:
         made = start(connection)
     end(practice, made)
-    assert kept(practice, made)[:2] == ("keep", of_age_at(date(2015, 6, 1), 18))
+    assert kept(practice, made)[:2] == ("keep", compute_coming_of_age(date(2015, 6, 1), 18))
 
 
 def test_a_minor_who_comes_of_age_before_the_term_ends_has_the_term(practice: Database) -> None:
@@ -442,7 +448,7 @@ def test_a_birth_date_given_later_keeps_what_is_recorded_already(practice: Datab
         for _ in range(2):
             value(connection, REGISTER, id_of("paula"), date(2015, 6, 1))
         value(connection, REGISTER, id_of("paula"), None)
-    assert kept(practice, LIVE)[1] == of_age_at(date(2015, 6, 1), 18)
+    assert kept(practice, LIVE)[1] == compute_coming_of_age(date(2015, 6, 1), 18)
     with superuser(practice) as reader:
         assert value(reader, "select count(*) from audit.events where action = 'recording.date'") == 1
         assert [r[0] for r in reader.execute("select recording_id from private.outgrown()").fetchall()] == []
@@ -593,7 +599,7 @@ def test_sql_and_python_agree_on_what_is_shorter(
     told = value(
         finished["superuser"], "select private.shortens(%s, %s)", Jsonb(before.terms), Jsonb(after.terms)
     )
-    assert told == bool(shortened(before, after))
+    assert told == bool(find_shortened_places(before, after))
 
 
 @SLOW
@@ -618,4 +624,4 @@ def test_sql_and_python_agree_on_when_something_is_due(
         birth_date,
         counted_from,
     )
-    assert told == due_at(each, kind, birth_date, counted_from)
+    assert told == compute_due_at(each, kind, birth_date, counted_from)

@@ -11,11 +11,11 @@ from app.errors import InvalidInput
 from app.retention.model import (
     RetentionPolicy,
     Terms,
-    changes,
-    due_at,
-    of_age_at,
+    compare_policies,
+    compute_coming_of_age,
+    compute_due_at,
+    find_shortened_places,
     sha256_of,
-    shortened,
 )
 from app.retention.policy_file import parse
 
@@ -151,7 +151,7 @@ def test_any_text_is_a_policy_or_refused(text: str) -> None:
 @given(policies)
 def test_what_the_database_keeps_reads_back_the_same(policy: RetentionPolicy) -> None:
     assert RetentionPolicy.of_terms(policy.name, policy.terms) == policy
-    assert changes(policy, policy) == ()
+    assert compare_policies(policy, policy) == ()
 
 
 @given(policies, policies, st.sampled_from(["first", "follow_up", "psychotherapy", "other"]))
@@ -159,8 +159,8 @@ def test_nothing_is_due_sooner_unless_something_is_shortened(
     before: RetentionPolicy, after: RetentionPolicy, kind: str
 ) -> None:
     now, birth = datetime(2026, 11, 21, tzinfo=UTC), date(2015, 2, 28)
-    if not shortened(before, after):
-        assert due_at(after, kind, birth, now) >= due_at(before, kind, birth, now)
+    if not find_shortened_places(before, after):
+        assert compute_due_at(after, kind, birth, now) >= compute_due_at(before, kind, birth, now)
         assert after.terms_of(kind).signed_note_days >= before.terms_of(kind).signed_note_days
         assert after.grace_days >= before.grace_days
 
@@ -169,15 +169,15 @@ def test_nothing_is_due_sooner_unless_something_is_shortened(
 def test_a_change_and_its_reverse_shorten_what_the_other_lengthens(
     before: RetentionPolicy, after: RetentionPolicy
 ) -> None:
-    there, back = set(shortened(before, after)), set(shortened(after, before))
-    assert there | back == {change.place for change in changes(before, after)}
+    there, back = set(find_shortened_places(before, after)), set(find_shortened_places(after, before))
+    assert there | back == {change.place for change in compare_policies(before, after)}
     assert not there & back
 
 
 def test_a_kind_that_loses_its_longer_term_is_shortened() -> None:
     before = parse(SMALL + '[[kinds]]\nkinds = ["first"]\nrecording_days = 365\n')
-    assert shortened(before, parse(SMALL)) == ("kinds.first.recording_days",)
-    assert shortened(parse(SMALL), before) == ()
+    assert find_shortened_places(before, parse(SMALL)) == ("kinds.first.recording_days",)
+    assert find_shortened_places(parse(SMALL), before) == ()
 
 
 @pytest.mark.parametrize(
@@ -190,15 +190,15 @@ def test_a_kind_that_loses_its_longer_term_is_shortened() -> None:
     ],
 )
 def test_a_birthday_has_begun_everywhere_on_earth(birth: date, years: int, expected: datetime) -> None:
-    assert of_age_at(birth, years) == expected
+    assert compute_coming_of_age(birth, years) == expected
 
 
 def test_a_minors_recording_is_kept_until_of_age_and_for_its_term() -> None:
     policy = parse(SMALL + "[minors]\nuntil_age_years = 18\n")
     now = datetime(2026, 11, 21, 9, tzinfo=UTC)
-    assert due_at(policy, "first", date(2020, 1, 2), now) == datetime(2038, 1, 2, 12, tzinfo=UTC)
-    assert due_at(policy, "first", date(2008, 11, 22), now) == now + timedelta(days=90)
-    assert due_at(policy, "first", None, now) == now + timedelta(days=90)
+    assert compute_due_at(policy, "first", date(2020, 1, 2), now) == datetime(2038, 1, 2, 12, tzinfo=UTC)
+    assert compute_due_at(policy, "first", date(2008, 11, 22), now) == now + timedelta(days=90)
+    assert compute_due_at(policy, "first", None, now) == now + timedelta(days=90)
 
 
 def test_a_version_is_known_by_its_bytes() -> None:
