@@ -90,7 +90,7 @@ def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectSto
 
 @pytest.fixture(scope="session")
 def store_to_empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
-    """Return a second object store. A test may delete all its objects."""
+    """Return a second object store, of which a test may delete all objects."""
     with stores.running(tmp_path_factory.mktemp("store_to_empty")) as store:
         yield store
 

@@ -62,8 +62,8 @@ class Cluster:
     meeting_place: Path
 
     def password(self, role: str) -> SecretStr:
-        """Return a password that depends only on the role and the server. Therefore no worker and no other test run
-        on the server changes another's password.
+        """Return a password that depends only on the role and the server. With such passwords, no pytest-xdist
+        worker and no other test run changes a password that another one uses on the same server.
         """
         return SecretStr(hashlib.sha256(f"{role} {self.superuser_url}".encode()).hexdigest())
 

@@ -184,7 +184,7 @@ def _say(connection: Connection, recording: UUID, key: FieldKey) -> None:
 
 
 def content_of(key: str) -> bytes:
-    """Return the content of the object with this key. Each key has a different content."""
+    """Return the content of the object with this key. The content is different for each key."""
     return (hashlib.sha256(key.encode()).digest() * (OBJECT_BYTES // 32 + 1))[:OBJECT_BYTES]
 
 

@@ -1,9 +1,10 @@
-"""Fills a migrated database with many rows, for plan tests and benchmarks. It inserts only what lists read.
+"""Fills a migrated database with many rows, for plan tests and benchmarks. The module fills only the tables that
+lists read.
 
-The doctor `big` and the patient `big` have `size` consultations, recordings and deletions, and at most 20,000 holds and
-access requests. The doctor `small` and the patient `small` have 50 of each. Other doctors have fewer than `big`. The
-oldest rows of `big` and `small` have the rare statuses, so a read that looks for them from the newest row on reads
-every row in between.
+The doctor `big` and the patient `big` have `size` consultations, recordings and deletions, and at most 20,000 holds
+and access requests. The doctor `small` and the patient `small` have 50 rows of each kind. Every other doctor has
+fewer rows than `big`. The oldest rows of `big` and `small` have the rare statuses, so a read that looks for them
+from the newest row on reads every row in between.
 """
 
 from typing import Final, LiteralString

@@ -52,7 +52,9 @@ Call = Callable[[Transaction, PageRequest, Facts], Coroutine[Any, Any, Any]]
 
 @dataclass(frozen=True)
 class Case:
-    """A list with its filter. `most` is how many times as much as a small practice's page the page may cost."""
+    """A case: a list, its filter, and the role that reads it. `most` is the largest allowed cost of the page in a
+    large practice, as a multiple of the cost in a small practice.
+    """
 
     name: str
     user: str
@@ -90,7 +92,7 @@ class Statement:
 
 
 class _NotedError(Exception):
-    """A statement was noted instead of run."""
+    """Raised after a statement was noted, so that the statement does not run."""
 
 
 class _Noting(Transaction):

@@ -1,4 +1,5 @@
-"""Builds the rows of a practice for tests: people, consultations, consents, recordings, holds and their like.
+"""Builds the rows of a practice for tests: people, consultations, consents, recordings, holds, retention policies
+and access requests.
 
 The builder inserts as a superuser, past the access policies. Constraints and triggers apply, unless a test turns the
 triggers off. Each method has defaults for everything that its caller leaves out, and returns the new row's id.
@@ -152,10 +153,11 @@ class Practice:
         content: bytes | None = None,
         **columns: object,
     ) -> UUID:
-        """Insert a recording in this status. `object_key`: its own, or the one that the database composes.
+        """Insert a recording in this status. `object_key` is the key of its object, by default the key that the
+        database composes.
 
-        With `content` it has its size and digest; a READY recording always has both. The object itself is the
-        caller's.
+        With `content`, the row has the size and the digest of this content. A READY recording always has both. The
+        method stores no object.
         """
         recording_id = recording_id or uuid4()
         people = self._people_of(consultation)

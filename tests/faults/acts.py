@@ -248,8 +248,9 @@ async def one_sound_is_not_uploaded(visit: Visit) -> None:
 def random_channels(order: Sequence[str]) -> Act:
     """Return the act in which the three participants publish their microphones in this order.
 
-    During the recording they publish them again, in the opposite order. One webhook of a track is lost, and LiveKit
-    refuses the start of one sound. The doctor records again while LiveKit still finishes the first sounds.
+    During the recording, the participants publish their microphones again, in the opposite order. One webhook of a
+    track is lost, and LiveKit refuses the start of one sound. The doctor records again while LiveKit still finishes
+    the first sounds.
     """
 
     async def act(visit: Visit) -> None:

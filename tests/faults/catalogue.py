@@ -2,8 +2,8 @@
 lists of known issues.
 
 Each fault has its own consultation. `act` contains the actions of the people and the faults that LiveKit is ordered
-to cause. No other person acts. The second field names the vendors' issues, and the rules that a correct controller
-obeys.
+to cause. No other person acts. The second field of a fault names the vendor's issue that describes it, or the rule
+that a correct controller obeys.
 """
 
 from datetime import timedelta

@@ -124,7 +124,7 @@ async def _freeze_the_leader(harness: FaultHarness) -> None:
 
 
 async def _until_led(harness: FaultHarness, by: str, seconds: float) -> int:
-    """Wait until a process whose name ends with `by` leads. Return the number of the lease."""
+    """Wait until a process whose name ends with `by` leads. Return the number of this leader's lease."""
     async with asyncio.timeout(seconds):
         while True:
             for leader, number in await harness.postgres.rows(_LEADER):

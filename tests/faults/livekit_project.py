@@ -79,8 +79,8 @@ class LiveKitProject:
         return [_recorded(one) for one in self._running(name, ENDED)]
 
     def recorded(self, name: str) -> list[str]:
-        """Return the part of `live` that records. A recorder that was stopped and still writes its file does not
-        count as recording.
+        """Return what the recorders of a room record now, in the terms of `live`. A recorder that was stopped and
+        still writes its file does not count as recording.
         """
         return [_recorded(one) for one in self._running(name, EgressStatus.EGRESS_ENDING)]
 

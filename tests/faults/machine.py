@@ -451,7 +451,7 @@ class RecordingMachine(RuleBasedStateMachine):
         self.is_broken = False
 
     def teardown(self) -> None:
-        """Let the sequence come to its end, unless it has already failed."""
+        """End the sequence of steps, and check the last laws, unless a step has already failed."""
         if self.is_open and not self.is_broken:
             self.services.run(self._let_go())
 

@@ -72,7 +72,7 @@ async def case(anyio_backend: str) -> Case:
 
 
 def consents() -> None:
-    """Return None, which means that every participant consents."""
+    """A `refusal` of the oracle: return None, which means that every participant consents."""
 
 
 def at(row: Row, status: str) -> Row:

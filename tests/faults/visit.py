@@ -211,7 +211,7 @@ class Visit:
         return [row for row in await self.rows() if row.medium != "VIDEO"]
 
     async def until_heard(self, count: int, seconds: float = 100) -> None:
-        """Wait until LiveKit records, or has recorded, so many sounds."""
+        """Wait until LiveKit records, or has recorded, `count` sounds."""
         await self.until_true(lambda: self._heard() >= count, seconds)
         assert self._heard() == count, f"{self._heard()} sounds are recorded, not {count}"
 

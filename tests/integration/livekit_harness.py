@@ -96,7 +96,7 @@ class LiveKitHarness:
         return await self.post(path, body, **AUTHORIZED)
 
     async def orders(self) -> list[str]:
-        """Return the kinds of the open orders."""
+        """Return the kinds of the faults that the stand-in is still ordered to cause."""
         async with httpx.AsyncClient(trust_env=False) as client:
             answer = await client.get(f"{self.url}/stand-in/orders", headers=AUTHORIZED)
         return [order["order"] for order in answer.json()]

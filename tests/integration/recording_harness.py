@@ -248,7 +248,7 @@ class RecordingHarness:
         return event_id
 
     async def join(self, identity: UUID | str | None = None) -> None:
-        """Let a participant join the room and publish. The default is the doctor."""
+        """Let a participant join the room and publish. The default participant is the doctor."""
         who = str(identity or self.participant(ParticipantKind.DOCTOR))
         token = self.livekit.join_token(identity=who, room=self.consultation.room_name, metadata="{}")
         async with httpx.AsyncClient(trust_env=False) as http:
@@ -256,7 +256,7 @@ class RecordingHarness:
         assert answer.is_success
 
     async def leave(self, identity: UUID | str | None = None) -> None:
-        """Let a participant leave the room. The default is the doctor."""
+        """Let a participant leave the room. The default participant is the doctor."""
         who = str(identity or self.participant(ParticipantKind.DOCTOR))
         room = self.consultation.room_name
         async with httpx.AsyncClient(trust_env=False) as http:
@@ -268,7 +268,9 @@ class RecordingHarness:
         assert answer.is_success
 
     async def republish(self, identity: UUID | str | None = None) -> None:
-        """Publish a participant's microphone again before the old track ends. The default is the doctor."""
+        """Publish a participant's microphone again before the old track ends. The default participant is the
+        doctor.
+        """
         who = str(identity or self.participant(ParticipantKind.DOCTOR))
         async with httpx.AsyncClient(trust_env=False) as http:
             answer = await http.post(

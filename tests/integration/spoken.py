@@ -94,8 +94,8 @@ def channels() -> tuple[bytes, bytes]:
 
 
 def word_error_rate(pairs: Sequence[tuple[str, str]]) -> float:
-    """Return the number of substituted, missing and additional words divided by the number of spoken words.
-    `pairs`: spoken text and transcript.
+    """Return the number of substituted, missing and additional words divided by the number of spoken words. `pairs`
+    contains the spoken text and the transcript of each turn.
     """
     wrong = sum(word_errors(said, heard) for said, heard in pairs)
     return wrong / sum(len(words(said)) for said, _ in pairs)

@@ -55,7 +55,9 @@ async def _left_over(pool: Pool) -> tuple[Any, ...]:
 
 
 async def _end(pool: Pool, how: str) -> None:
-    """Run a transaction as the doctor that ends in this way: "well", or with the error that `how` names."""
+    """Run a transaction as the doctor. The transaction commits if `how` is "well", and otherwise fails with the
+    error that `how` names.
+    """
     async with pool.as_user(asker(DOCTOR), ACCESS) as tx:
         assert tx.role == "clinician"
         assert await tx.value("select current_setting('role')") == "clinician"

@@ -39,7 +39,7 @@ TITLE, TITLE_IN_LATIN_1 = b"Visita de control", b"Visita de ni\xf1os x"
 
 
 def _make_mp4(path: Path, codec: str = "libx264") -> Path:
-    """Write two seconds of random moving noise with a title. Every file is different."""
+    """Write a video file with two seconds of random moving noise and a title. Every file is different."""
     with av.open(str(path), mode="w", format="mp4") as container:
         container.metadata["title"] = TITLE.decode()
         stream = container.add_stream(codec, rate=10)
@@ -55,7 +55,7 @@ def _make_mp4(path: Path, codec: str = "libx264") -> Path:
 
 
 def _make_ogg(path: Path, layout: str = "stereo") -> Path:
-    """Write three seconds of noise. Every file is different."""
+    """Write an Ogg file with three seconds of noise. Every file has different noise."""
     with av.open(str(path), mode="w", format="ogg") as container:
         stream = container.add_stream("libopus", rate=48_000, layout=layout)
         for number in range(150):
@@ -76,8 +76,8 @@ def _environment(**changes: str) -> dict[str, str]:
 def _demo(
     directory: Path, *arguments: str, before: str = "", **environment: str
 ) -> Iterator[subprocess.Popen[str]]:
-    """Run the command in a directory of its own, and kill it if a test fails. `before`: Python code that runs
-    first.
+    """Run the command in a directory of its own, and kill it if a test fails. `before` is Python code that runs
+    before the command.
     """
     program = (
         f"{before}\nimport sys\nfrom app.cli import main\nsys.argv = ['resguardo', *sys.argv[1:]]\nmain()"

@@ -33,8 +33,8 @@ Open = Callable[..., AbstractAsyncContextManager[Project]]
 
 @pytest.fixture
 def opened(database: Database, tmp_path: Path) -> Open:
-    """Return a function that starts a stand-in with a hook and one user, `EMAIL`. `body` first creates the
-    adopter's own hook.
+    """Return a function that starts a stand-in with a hook and one user, `EMAIL`. If `body` is given, the function
+    first creates the adopter's own hook with this SQL body.
     """
 
     @asynccontextmanager

@@ -1,5 +1,5 @@
-"""A role's changes of its own settings are detected, and `resguardo migrate` repairs them. The command also revokes
-TEMP from all roles that are not listed.
+"""Resguardo detects if a role has changed its own settings, and `resguardo migrate` repairs them. `resguardo
+migrate --revoke-temp` revokes TEMP from all roles that are not listed.
 
 The tests use their own server, because roles, their settings and their passwords belong to a whole server.
 """
@@ -47,7 +47,7 @@ def environment(project: ProjectUrls) -> dict[str, str]:
 
 @pytest.fixture
 def migrate(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Migrate:
-    """Return a function that runs `resguardo migrate`. The command has already run once."""
+    """Return a function that runs `resguardo migrate`. The fixture has already run the command once."""
     monkeypatch.chdir(tmp_path)
     set_environment(monkeypatch, environment)
 
@@ -227,7 +227,9 @@ def test_keep_temp_without_revoke_temp_is_refused(migrate: Migrate) -> None:
 
 @pytest.mark.usefixtures("with_temp")
 def test_revoke_temp_by_an_owner_who_may_not_is_told(project: ProjectUrls, migrate: Migrate) -> None:
-    """Postgres only warns if the owner may not revoke a right of PUBLIC, so the command must detect it."""
+    """If the owner may not revoke a right of PUBLIC, Postgres only warns, so `resguardo migrate` must detect the
+    refusal.
+    """
     owner = sql.Identifier(project.owner)
     with psycopg.connect(project.superuser_url, autocommit=True) as connection:
         connection.execute("alter database practice owner to supabase_admin")

@@ -37,7 +37,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @dataclass
 class Process:
-    """The periodic tasks of one process."""
+    """Stands for a worker process with one periodic task, and counts the runs of the task."""
 
     begun: int = 0
     runs: int = 0
@@ -140,7 +140,7 @@ async def test_leader_whose_lease_has_ended_is_followed_and_runs_no_task_after_t
 
 
 async def _once_still(process: Process) -> int:
-    """Wait until the task runs no more. Return the number of its runs."""
+    """Wait until the task runs no more. Return how often the task has run."""
     runs = -1
     while runs != process.runs:
         runs = process.runs
@@ -186,7 +186,7 @@ async def test_connection_of_the_leader_notices_a_dead_peer(database: Database) 
 
 @pytest.mark.parametrize("leap", ["1 year", "-1 year"])
 async def test_lead_goes_on_after_the_databases_clock_has_leapt(database: Database, leap: str) -> None:
-    """The expiry of the lease is a year away from the database's new time."""
+    """After the database's clock has jumped, the stored expiry of the lease is a year in the future or in the past."""
     _rows(database, "select * from private.take_lease('dead', null)")
     moved = "update private.leadership set renewed_at = renewed_at + leap, expires_at = expires_at + leap"
     _rows(database, moved.replace("leap", f"interval '{leap}'"))

@@ -1,5 +1,5 @@
-"""A pooler in session mode works. A pooler in transaction or statement mode is refused, for each choice of its
-server sessions.
+"""Resguardo works with a pooler in session mode. Resguardo refuses a pooler in transaction or statement mode,
+however the pooler chooses its server sessions.
 """
 
 import asyncio
@@ -115,7 +115,7 @@ async def test_pgbouncer_is_refused_unless_it_keeps_sessions(
 
 @contextmanager
 def _pgbouncer(database: Database, directory: Path, mode: Mode, round_robin: int) -> Iterator[str]:
-    """Run the real pgbouncer with its defaults. Yield the URL of the API's login through it."""
+    """Run the real pgbouncer with its defaults. Yield the URL of the API's login through pgbouncer."""
     parts, port = urlsplit(database.api_url), free_port()
     password = unquote(parts.password or "")
     for each in (directory, *directory.parents):

@@ -481,7 +481,9 @@ async def _until_recorder(harness: RecordingHarness, *, is_there: bool) -> None:
 
 
 async def _node_dies(harness: RecordingHarness) -> EgressSnapshot:
-    """Let the recorder's node die, and wait until LiveKit has noticed it. Return the egress as it was before."""
+    """Let the recorder's node die, and wait until LiveKit has noticed it. Return the egress as LiveKit listed it
+    before the death.
+    """
     (egress,) = await harness.egresses()
     harness.stand_in.recorder.die(egress.egress_id)
     await _until_recorder(harness, is_there=False)

@@ -75,8 +75,8 @@ async def test_session_that_a_sign_in_commits_after_the_ban_is_ended_by_the_roun
 
 
 async def test_sessions_of_others_stay(house: House) -> None:
-    """Sessions of active members stay. Sessions of people who left the adopter's role table stay too, because they
-    may still use the adopter's app.
+    """The worker does not end the sessions of active members. The worker does not end the sessions of people who
+    left the adopter's role table, because these people may still use the adopter's app.
     """
     active = await _member(house, email="ana@example.test")
     mapped = await _member(house, suspended_by=NOBODY, email="mia@example.test")

@@ -118,7 +118,7 @@ async def house(database: Database, tmp_path: Path) -> AsyncIterator[House]:
 
 @pytest.fixture
 async def owner(database: Database, tmp_path: Path) -> AsyncIterator[House]:
-    """Yield the house with a connection pool of the database owner."""
+    """Yield the services of the invitations with a connection pool of the database owner."""
     async with _house(database, database.owner_url, tmp_path) as house:
         yield house
 
@@ -244,8 +244,8 @@ async def test_login_that_nobody_confirmed_never_becomes_staff(house: House) -> 
 async def test_login_made_by_another_while_we_invite_never_becomes_staff(
     house: House, monkeypatch: pytest.MonkeyPatch, with_mark: bool
 ) -> None:
-    """Supabase then mails a link to the stranger's login and returns this login. Resguardo refuses the login in
-    every case.
+    """If a stranger has made a login with the invited address, Supabase mails the link to that login and returns
+    that login. Resguardo refuses that login, with or without the mark of the invitation.
     """
     invitation = house.invitation("compliance")
     real = house.admin.invite
@@ -384,7 +384,7 @@ async def test_owners_addition_that_fails_leaves_nothing_pending(
 
 
 async def _work(house: House, invitation: UUID, *, earlier: int = 0) -> int:
-    """Run the job with its retries, as the queue does. Return the number of attempts."""
+    """Run the job with its retries, as the queue does. Return the number of attempts that the job needed."""
     task = next(
         task for task in define_tasks(object.__new__(StaffBans), house.service) if task.name == "invite_staff"
     )
@@ -420,8 +420,8 @@ async def test_mail_server_slower_than_auths_limit_ends_it_after_two_mails(
 
 
 async def test_auths_answer_is_waited_for_longer_than_auth_takes(database: Database, tmp_path: Path) -> None:
-    """Supabase Auth gives up after 10 s. A client with the same timeout could mistake its 504 for a lost answer and
-    repeat the request.
+    """Supabase Auth ends a request after 10 s with the status 504. A client that waits only 10 s could miss this
+    answer and repeat the request.
     """
     assert GotrueConfig(URL, "", "", "", tmp_path).request_seconds + 5 < MAIL_SECONDS
     admin = SupabaseAdmin(URL, SECRET_KEY)

@@ -56,7 +56,7 @@ class App:
         self._token = (await self._auth("POST", f"/factors/{factor['id']}/verify", code))["access_token"]
 
     async def ask(self, document: str, **variables: object) -> Any:
-        """Return the answer, including its errors."""
+        """Return the GraphQL answer, including its errors."""
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
         body = json.dumps({"query": document, "variables": variables}).encode()
         return json.loads(

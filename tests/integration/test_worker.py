@@ -45,7 +45,9 @@ def running_stack(cluster: Cluster, tmp_path: Path) -> Iterator[Stack]:
 
 @pytest.fixture
 def start(running_stack: Stack, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
-    """Return a function that starts `resguardo` with these arguments. The log is `<first argument>.log`."""
+    """Return a function that starts `resguardo` with these arguments. The process writes its log to `<first
+    argument>.log`.
+    """
     with ExitStack() as stack:
 
         def run(*arguments: str, ready_url: str | None = None) -> subprocess.Popen[bytes]:

@@ -49,7 +49,7 @@ class Life:
     is_over: bool = False
 
     def step(self) -> None:
-        """Pass a step. Raises Killed if the run dies at it or is over."""
+        """Pass a step. Raises Killed if the worker dies at this step or is already dead."""
         self.steps += 1
         if self.is_over or self.steps == self.ends_at:
             self.is_over = True
@@ -113,10 +113,9 @@ class ScriptedSpeech(Speech):
 
 
 def script_sound(monkeypatch: pytest.MonkeyPatch, turns: int) -> None:
-    """Replace the analysis of sound: every file has this many turns of one second, alternately on two channels.
-    Each step reads one byte of the file.
-
-    The alignment of two files never succeeds. A microphone has one channel.
+    """Replace the analysis of sound: every file has this many turns of one second, alternately on two channels. The
+    scripted measurement reads one byte of the file, and the scripted cutting reads one byte for each chunk. The
+    file of a microphone has one channel.
     """
 
     async def measure_sound(read_range: ReadRange, size_bytes: int, container: Container) -> SoundFrames:

@@ -1,4 +1,4 @@
-"""Reads ZIP archives with WinZip's AES-256 (AE-2) encryption, written only from the specification, for tests.
+"""Reads ZIP archives with WinZip's AES-256 (AE-2) encryption, for tests. The code follows only the specification.
 
 https://www.winzip.com/en/support/aes-encryption/ (Encryption Specification AE-1 and AE-2, version 1.04, checked
 2026-11-21): PBKDF2 with HMAC-SHA1 and 1,000 iterations, AES in counter mode with a little-endian counter that

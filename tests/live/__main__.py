@@ -1,7 +1,7 @@
 """`make live` installs the real LiveKit server and its client, and runs the tests against them.
 
 If this machine cannot download them, the command prints the reason in one line and exits with 0, because the other
-tests do not need them. Any other failure to install is an error.
+tests do not need them. If the installation fails for another reason, the command ends with an error.
 """
 
 import subprocess

@@ -37,7 +37,9 @@ FRAME_SECONDS = 0.01
 
 @dataclass(frozen=True)
 class Live:
-    """The running parts, and the second receiver of the server's webhooks."""
+    """The running parts of the live tests: the stack, the LiveKit server, and a second receiver of the server's
+    webhooks.
+    """
 
     stack: Stack
     server: LiveServer

@@ -3,7 +3,8 @@ leave the bucket.
 
 The oracle reads no table and shares no code with the application. The oracle computes the holds, the due dates and
 the applicable policy itself. All times that the oracle receives are true times, without the errors of any clock.
-Moments are the numbers of the worker's passes. A pass must take account of every action before its start.
+The oracle numbers the worker's passes and uses these numbers as moments. A pass must take account of every action
+before its start.
 """
 
 from collections import Counter, defaultdict
@@ -79,7 +80,9 @@ class Oracle:
         one.due = one.terms.due(one.kind, one.birth_date, one.counted_from)
 
     def born(self, patient: UUID, birth_date: date) -> None:
-        """Record a birth date that was given later. From then on, a minor's existing recordings are kept longer."""
+        """Record a birth date that was given later. After that, the existing recordings of a minor must be kept
+        longer.
+        """
         for one in self.living.values():
             if one.patient != patient:
                 continue

@@ -267,7 +267,7 @@ class Play:
         raise RuntimeError("the look at the ledger does not come to its end") from harness.refusal
 
     def last_line(self) -> str:
-        """Return the line of counts. All counts but the first must be 0."""
+        """Return the line of counts. Every count except the number of deletions must be 0."""
         early = f", early {self.oracle.count(Wrong.EARLY)}" if self.oracle.count(Wrong.EARLY) else ""
         return (
             f"simulate: {self.oracle.deletions} deletions, held lost {self.oracle.count(Wrong.HELD)}{early}, "

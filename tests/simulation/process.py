@@ -1,7 +1,7 @@
 """A worker process that dies at a chosen step, and uses a bucket that fails sometimes.
 
-Every call to the bucket and every transaction is a step. A death comes before the step, after it, or, in a
-transaction, before its commit. Every later action of a dead process fails, so it changes nothing more.
+Every call to the bucket and every transaction is a step. A process dies before the step, after the step, or, if the
+step is a transaction, before its commit. Every later action of a dead process fails, so it changes nothing more.
 """
 
 import random
@@ -59,7 +59,7 @@ class Weather:
 
 @dataclass
 class Deaths:
-    """Counts the deaths at each step. The next process dies at a step with few deaths."""
+    """Counts the deaths at each step, and chooses a step with few deaths for the next process."""
 
     dice: random.Random
     at: Counter[str] = field(default_factory=Counter)

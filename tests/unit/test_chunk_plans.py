@@ -1,5 +1,5 @@
-"""Tests of the plan of a transcription: the chunks of sound, and the speaker of each chunk. A microphone identifies
-a person, and no speaker is lost.
+"""Tests of the plan of a transcription: the chunks of sound, and the speaker of each chunk. The sound of a
+microphone belongs to one participant, and the plan contains the speech of every speaker.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,6 @@
-"""A list statement contains only what was asked for, and its filters mean what the API says."""
+"""The SQL statement of a list contains only the conditions that the caller requested, and each filter selects the
+rows that the API documents.
+"""
 
 from datetime import UTC, datetime, timedelta
 from itertools import product

@@ -29,8 +29,8 @@ def test_copies_are_read_in_a_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_no_other_module_looks_beside_its_package() -> None:
-    """The directory beside the package is empty in a wheel. Two child processes use it for their import path, and
-    the demo needs a checkout.
+    """An installed wheel has no repository directory beside the package. Only two child processes use this
+    directory, as their import path, and the demo, which needs a checkout.
     """
     beside = re.compile(r"\.parent\.parent\.parent|\.parents\[2\]|\.\./")
     product = [path for top in ("app", "graphql_schema") for path in (ROOT / top).rglob("*.py")]

@@ -10,7 +10,7 @@ from app.http.rejection_counts import Rejections
 
 
 class Audit:
-    """Stores the written counts. Fails as long as `failures` is positive."""
+    """Stores the written counts. A write fails as long as `failures` is positive."""
 
     def __init__(self) -> None:
         self.written: list[tuple[str, str | None, int]] = []

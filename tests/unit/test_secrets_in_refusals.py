@@ -1,4 +1,6 @@
-"""A malformed setting is refused by its name. Neither our code nor a library prints any part of a setting's value."""
+"""The error for a malformed setting contains only the setting's name. Neither our code nor a library prints any
+part of a setting's value.
+"""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""A missing or invalid setting stops the start. The error contains its name and never its value."""
+"""A missing or invalid setting stops the start. The error contains the setting's name and never its value."""
 
 import pickle
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""`docs/web-app.md` lists every error, scalar and type of the API, and nothing that the API lacks."""
+"""`docs/web-app.md` lists every error, scalar and type of the API, and no others."""
 
 import re
 from pathlib import Path
