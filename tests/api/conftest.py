@@ -8,7 +8,7 @@ import pytest
 from devstack.object_store import ObjectStore
 from tests.api.harness import ApiHarness, Case, Person, opened
 from tests.api.small_api import serve, small_app
-from tests.api.speaking import spoken
+from tests.api.speaking import store_transcript
 from tests.databases import Cluster
 
 
@@ -56,7 +56,7 @@ async def officer(harness: ApiHarness) -> Person:
 async def recording(harness: ApiHarness, case: Case) -> UUID:
     """Return a READY recording, with a transcript, of the consultation in the fixture `case`."""
     made = await harness.recording(case)
-    await spoken(harness, made)
+    await store_transcript(harness, made)
     return made
 
 

@@ -5,7 +5,7 @@ from uuid import UUID
 from tests.api.harness import ApiHarness
 
 
-async def requested(harness: ApiHarness, recording: UUID, *, grace: str = "7 days") -> UUID:
+async def request_deletion(harness: ApiHarness, recording: UUID, *, grace: str = "7 days") -> UUID:
     """Return the id of a deletion that the recording's doctor requested. `grace` is the grace period of the
     deletion.
     """
@@ -20,7 +20,7 @@ async def requested(harness: ApiHarness, recording: UUID, *, grace: str = "7 day
     return found
 
 
-async def destroyed(harness: ApiHarness, recording: UUID) -> None:
+async def destroy_recording(harness: ApiHarness, recording: UUID) -> None:
     """Destroy a recording and store its certificate, as the worker does."""
-    await requested(harness, recording, grace="-1 minute")
+    await request_deletion(harness, recording, grace="-1 minute")
     await harness.services.destroyer.run_once()

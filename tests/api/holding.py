@@ -27,6 +27,6 @@ def hold_input(**scope: object) -> dict[str, object]:
     return {"matter": "Doe v. Roe, 26-cv-1", "custodian": "Records office", **scope}
 
 
-async def held(harness: ApiHarness, case: Case) -> UUID:
+async def place_hold(harness: ApiHarness, case: Case) -> UUID:
     """Return the id of a new legal hold on the patient of the consultation."""
     return harness.practice.hold(uuid4(), patient_id=UUID(case.patient_id))

@@ -27,7 +27,7 @@ def import_input(case: Case, content: bytes = CONTENT, **given: object) -> dict[
     return {"consultationId": case.id, "contentType": "video/mp4", "sizeBytes": len(content)} | given
 
 
-async def asked(harness: ApiHarness, case: Case, content: bytes = CONTENT, **given: object) -> Answer:
+async def send_import(harness: ApiHarness, case: Case, content: bytes = CONTENT, **given: object) -> Answer:
     """Send `importRecording` while the worker runs, and return the answer."""
     asking = asyncio.create_task(case.doctor.send(IMPORT, **{"import": import_input(case, content, **given)}))
     while not asking.done():
@@ -36,11 +36,11 @@ async def asked(harness: ApiHarness, case: Case, content: bytes = CONTENT, **giv
     return await asking
 
 
-async def prepared(
+async def prepare_import(
     harness: ApiHarness, case: Case, content: bytes = CONTENT, **given: object
 ) -> dict[str, Any]:
     """Return a new import that has its upload URL."""
-    found: dict[str, Any] = (await asked(harness, case, content, **given)).data["importRecording"]
+    found: dict[str, Any] = (await send_import(harness, case, content, **given)).data["importRecording"]
     return found
 
 
@@ -53,11 +53,11 @@ async def upload(found: dict[str, Any], content: bytes = CONTENT) -> int:
         return (await http.put(found["uploadUrl"], content=content, headers=headers)).status_code
 
 
-async def completed(
+async def import_recording(
     harness: ApiHarness, case: Case, content: bytes = CONTENT, **given: object
 ) -> dict[str, Any]:
     """Return an imported recording after the worker has verified it."""
-    found = await prepared(harness, case, content, **given)
+    found = await prepare_import(harness, case, content, **given)
     assert await upload(found, content) == 200
     recording = await case.doctor.ask(COMPLETE_IMPORT, importId=found["id"])
     assert recording["status"] == "VERIFYING"
@@ -66,7 +66,7 @@ async def completed(
     return after
 
 
-async def arranged(harness: ApiHarness, case: Case) -> str:
+async def arrange_import(harness: ApiHarness, case: Case) -> str:
     """Return the id of an import whose upload URL is ready, as if the worker had already signed it."""
     (row,) = await harness.rows(
         "insert into resguardo.recording_imports"

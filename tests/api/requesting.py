@@ -58,7 +58,7 @@ STAGES: dict[str, Stage] = {
 """The stage that a request needs before a field acts on it. Fields that are not listed need OPEN."""
 
 
-async def requested(
+async def insert_access_request(
     harness: ApiHarness, case: Case, stage: Stage = "OPEN", channel: Literal["LOGIN", "WRITTEN"] = "LOGIN"
 ) -> UUID:
     """Return the id of an access request for all recordings of the patient. SQL inserts the access request at the

@@ -28,7 +28,7 @@ STORAGE_REPORT = (
 )
 
 
-async def proposed(harness: ApiHarness, days: int = 90, *, existing: bool = False) -> int:
+async def propose_policy(harness: ApiHarness, days: int = 90, *, existing: bool = False) -> int:
     """Return the id of a retention policy that the database owner proposed to the officers."""
     policy = RetentionPolicy(
         name="any",
@@ -46,7 +46,7 @@ async def proposed(harness: ApiHarness, days: int = 90, *, existing: bool = Fals
 
 
 @asynccontextmanager
-async def forgotten(harness: ApiHarness) -> AsyncIterator[None]:
+async def delete_policies_afterwards(harness: ApiHarness) -> AsyncIterator[None]:
     """Delete all retention policies at the end of the block."""
     try:
         yield

@@ -35,60 +35,62 @@ class Socket:
         assert self.connection.response is not None
         return str(UUID(self.connection.response.headers["x-request-id"]))
 
-    async def say(self, **message: Any) -> None:
+    async def send_message(self, **message: Any) -> None:
         """Send a message."""
         await self.connection.send(json.dumps(message))
 
-    async def hear(self) -> Any:
+    async def receive(self) -> Any:
         """Return the next message."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             return json.loads(await self.connection.recv())
 
-    async def knock(self, person: Person, **payload: str) -> None:
+    async def send_init(self, person: Person, **payload: str) -> None:
         """Send `connection_init` with the person's token."""
         token = {} if person.token is None else {"authorization": f"Bearer {person.token}"}
-        await self.say(type="connection_init", payload=token | payload)
+        await self.send_message(type="connection_init", payload=token | payload)
 
     async def init(self, person: Person, **payload: str) -> None:
         """Send `connection_init` with the person's token, and require that the server accepts it."""
-        await self.knock(person, **payload)
-        assert await self.hear() == {"type": "connection_ack"}
+        await self.send_init(person, **payload)
+        assert await self.receive() == {"type": "connection_ack"}
 
     async def subscribe(self, query: str, identifier: str = "1", **variables: object) -> None:
-        await self.say(id=identifier, type="subscribe", payload={"query": query, "variables": variables})
+        await self.send_message(
+            id=identifier, type="subscribe", payload={"query": query, "variables": variables}
+        )
 
     async def event(self, identifier: str = "1") -> Any:
         """Return the value of the root field in the next event of the subscription."""
-        message = await self.hear()
+        message = await self.receive()
         assert (message["type"], message["id"]) == ("next", identifier), message
         (value,) = message["payload"]["data"].values()
         return value
 
     async def error(self, identifier: str = "1") -> Any:
         """Return the only error in the `error` message of a failed operation."""
-        message = await self.hear()
+        message = await self.receive()
         assert (message["type"], message["id"]) == ("error", identifier), message
         (error,) = message["payload"]
         return error
 
-    async def nothing_more(self) -> None:
+    async def require_no_message(self) -> None:
         """Send a ping, and require that the server sends no other message before its pong."""
-        await self.say(type="ping")
-        assert await self.hear() == {"type": "pong"}
+        await self.send_message(type="ping")
+        assert await self.receive() == {"type": "pong"}
 
-    async def ended(self) -> tuple[int, str]:
+    async def wait_for_close(self) -> tuple[int, str]:
         """Return the code and the reason with which the server closes the connection. The method fails if the
         server sends another message before it closes.
         """
         with pytest.raises(ConnectionClosed) as closed:
-            raise AssertionError(await self.hear())
+            raise AssertionError(await self.receive())
         frame = closed.value.rcvd
         assert frame is not None, closed.value
         return frame.code, frame.reason
 
 
 @asynccontextmanager
-async def connected(
+async def open_socket(
     url: str, *, origin: str | None = ORIGIN, protocol: str = "graphql-transport-ws", query: str = ""
 ) -> AsyncIterator[Socket]:
     """Open a WebSocket connection without sending a message."""
@@ -103,7 +105,7 @@ async def connected(
 
 
 @asynccontextmanager
-async def listening(app: ASGIApp) -> AsyncIterator[str]:
+async def serve_app(app: ASGIApp) -> AsyncIterator[str]:
     """Serve an application and run its lifespan events. Yield the URL of the server."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         async with served(app, listener):

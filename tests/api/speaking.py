@@ -20,7 +20,7 @@ UNCERTAIN = "? "
 """The prefix of a text that the transcription marked as uncertain."""
 
 
-async def spoken(
+async def store_transcript(
     harness: ApiHarness,
     recording: UUID,
     said: tuple[tuple[Speaker, str], ...] = SAID,

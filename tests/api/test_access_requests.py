@@ -28,7 +28,7 @@ from tests.api.requesting import (
     REQUEST_ACCESS,
     REVEAL_SECRET,
     WITHDRAW_REQUEST,
-    requested,
+    insert_access_request,
 )
 from tests.integration.winzip import read_archive
 
@@ -167,7 +167,7 @@ async def test_written_request_moves_the_deadline_of_an_open_request_back(
 async def test_written_request_during_a_review_keeps_the_day_of_the_review(
     harness: ApiHarness, case: Case, officer: Person
 ) -> None:
-    request = str(await requested(harness, case, "IN REVIEW"))
+    request = str(await insert_access_request(harness, case, "IN REVIEW"))
     due_on, received_on = (
         await _of(harness, request, "due_on"),
         str(await _today(harness) - timedelta(days=20)),
@@ -217,12 +217,12 @@ async def test_compliance_withdraws_only_written_requests(
 async def test_compliance_asks_for_the_review_of_a_written_request(
     harness: ApiHarness, case: Case, officer: Person
 ) -> None:
-    request = str(await requested(harness, case, "DENIED", "WRITTEN"))
+    request = str(await insert_access_request(harness, case, "DENIED", "WRITTEN"))
     answer = await officer.send(ASK_REVIEW, requestId=request)
     assert answer.data["askAccessReview"]["status"] == "OPEN"
     (row,) = await harness.audit(answer.request_id)
     assert (row["action"], row["actor_role"]) == ("access_request.ask_review", "compliance")
-    by_login = str(await requested(harness, await harness.case(), "DENIED"))
+    by_login = str(await insert_access_request(harness, await harness.case(), "DENIED"))
     assert await officer.refused(ASK_REVIEW, requestId=by_login) == ("CONFLICT", "request_not_written")
 
 
@@ -316,7 +316,7 @@ async def test_request_of_another_patient_is_not_found(
     harness: ApiHarness, case: Case, document: str
 ) -> None:
     other = await harness.case()
-    request = await requested(harness, other, "FULFILLED")
+    request = await insert_access_request(harness, other, "FULFILLED")
     hidden = await case.patient.send(document, requestId=str(request))
     absent = await case.patient.send(document, requestId=str(uuid4()))
     assert (hidden.error.code, hidden.error.reason) == ("NOT_FOUND", "access_request_not_found")
@@ -338,7 +338,7 @@ async def test_withdrawn_request_cannot_be_changed(harness: ApiHarness, case: Ca
     ):
         refused = await officer.refused(document, requestId=filed["id"], **given)
         assert refused == ("CONFLICT", "access_request_closed")
-    fulfilled = await requested(harness, case, "FULFILLED")
+    fulfilled = await insert_access_request(harness, case, "FULFILLED")
     refused = await case.patient.refused(WITHDRAW_REQUEST, requestId=str(fulfilled))
     assert refused == ("CONFLICT", "access_request_closed")
 
@@ -433,7 +433,7 @@ async def test_denial_for_harm_by_a_representative_needs_a_representative(
 async def test_review_reopens_the_request_until_its_outcome_is_recorded(
     harness: ApiHarness, case: Case, officer: Person
 ) -> None:
-    request = str(await requested(harness, case, "DENIED"))
+    request = str(await insert_access_request(harness, case, "DENIED"))
     for _ in range(2):
         asked = await case.patient.ask(ASK_REVIEW, requestId=request)
         assert (asked["status"], asked["denial"]["ground"]) == ("OPEN", "ENDANGERS_LIFE")
@@ -460,7 +460,7 @@ async def test_review_reopens_the_request_until_its_outcome_is_recorded(
 
 async def test_reversed_denial_is_fulfilled(harness: ApiHarness, case: Case, officer: Person) -> None:
     await harness.recording(case)
-    request = str(await requested(harness, case, "IN REVIEW"))
+    request = str(await insert_access_request(harness, case, "IN REVIEW"))
     reviewer = str((await harness.clinician()).user_id)
     reversed_ = await officer.ask(RECORD_REVIEW, requestId=request, reviewerId=reviewer, outcome="REVERSED")
     assert (reversed_["status"], reversed_["export"]["status"]) == ("APPROVED", "PREPARING")
@@ -477,7 +477,7 @@ async def test_reversed_denial_is_fulfilled(harness: ApiHarness, case: Case, off
 async def test_review_beside_a_new_request_with_the_same_scope_is_a_conflict(
     harness: ApiHarness, case: Case
 ) -> None:
-    request = str(await requested(harness, case, "DENIED"))
+    request = str(await insert_access_request(harness, case, "DENIED"))
     await _file(case.patient)
     refused = await case.patient.refused(ASK_REVIEW, requestId=request)
     assert refused == ("CONFLICT", "access_request_open_already")
@@ -638,7 +638,7 @@ async def test_law_7_open_request_protects_its_recordings_and_an_ended_request_d
     assert (await holding(recording), await holding(other)) == ([UUID(filed["id"])], [])
     await case.patient.ask(WITHDRAW_REQUEST, requestId=filed["id"])
     assert await holding(recording) == []
-    final = await requested(harness, case, "DENIED")
+    final = await insert_access_request(harness, case, "DENIED")
     await harness.rows(
         "update resguardo.access_requests set denial_ground = 'EXCEPTED', determined_by = null where id = %s",
         final,
@@ -650,7 +650,7 @@ async def test_law_7_reviewable_denial_protects_recordings_until_the_review_or_f
     harness: ApiHarness, case: Case, officer: Person
 ) -> None:
     recording = await harness.recording(case)
-    denied = await requested(harness, case, "DENIED")
+    denied = await insert_access_request(harness, case, "DENIED")
 
     async def is_held() -> bool:
         (row,) = await harness.rows("select private.holds_on(%s) = array[%s] as alone", recording, denied)
@@ -684,7 +684,7 @@ async def test_law_7_reviewable_denial_protects_recordings_until_the_review_or_f
 async def test_law_7_new_request_or_review_waits_for_a_destruction_that_begins(
     harness: ApiHarness, case: Case, document: str
 ) -> None:
-    denied = await requested(harness, case, "DENIED")
+    denied = await insert_access_request(harness, case, "DENIED")
     given: dict[str, object] = {"request": {}} if document == REQUEST_ACCESS else {"requestId": str(denied)}
     async with await psycopg.AsyncConnection.connect(harness.database.superuser_url) as destroying:
         await destroying.execute("select private.lock_keeping(false)")
@@ -713,7 +713,7 @@ async def test_quotas_apply_to_patients(
 
 
 async def test_operation_without_a_change_waits_for_no_destruction(harness: ApiHarness, case: Case) -> None:
-    review, other = await requested(harness, case, "IN REVIEW"), await harness.case()
+    review, other = await insert_access_request(harness, case, "IN REVIEW"), await harness.case()
     async with await psycopg.AsyncConnection.connect(harness.database.superuser_url) as destroying:
         await destroying.execute("select private.lock_keeping(false)")
         async with asyncio.timeout(5):

@@ -30,7 +30,7 @@ from app.identity.permissions import Permission
 from graphql_schema.root_fields import permission_of
 from graphql_schema.schema import make_schema
 from tests.api.harness import Answer, ApiHarness, Person
-from tests.api.socket_client import connected
+from tests.api.socket_client import open_socket
 
 pytestmark = pytest.mark.anyio
 
@@ -355,11 +355,11 @@ async def test_subscription_with_bad_input_is_refused_and_audited_for_every_wron
     for request in _bad_requests("recordingChanged"):
         if LONG in str(request):  # The server closes the connection, because the message is too long
             continue
-        async with connected(harness.api_url, origin=None) as client:
-            await client.knock(person)
-            assert await client.hear() == {"type": "connection_ack"}
+        async with open_socket(harness.api_url, origin=None) as client:
+            await client.send_init(person)
+            assert await client.receive() == {"type": "connection_ack"}
             await client.subscribe(request.document, "1", **request.variables)
-            message = await client.hear()
+            message = await client.receive()
             assert message["type"] == "error", request
             assert message["payload"][0]["extensions"]["code"] == "FORBIDDEN", (request, message)
             (row,) = await harness.audit(client.request_id)

@@ -11,7 +11,7 @@ import pytest
 from app.certificates.pdf import read_attachment
 from app.certificates.signing import CertificateSigner, check
 from tests.api import documents
-from tests.api.deleting import destroyed, requested
+from tests.api.deleting import destroy_recording, request_deletion
 from tests.api.harness import ApiHarness, Case, Person
 
 pytestmark = pytest.mark.anyio
@@ -79,7 +79,7 @@ async def test_recording_with_a_requested_deletion_has_no_download(
 async def test_deletion_cannot_be_undone_after_the_grace_period(
     harness: ApiHarness, doctor: Person, recording: UUID
 ) -> None:
-    await destroyed(harness, recording)
+    await destroy_recording(harness, recording)
     assert await status_of(harness, recording) == "DELETED"
     assert await doctor.refused(documents.UNDO_DELETION, recordingId=str(recording)) == (
         "CONFLICT",
@@ -134,7 +134,7 @@ async def test_unfinished_recording_is_not_deleted(
 async def test_law_7_held_recording_is_not_deleted(
     harness: ApiHarness, case: Case, doctor: Person, officer: Person, recording: UUID
 ) -> None:
-    await requested(harness, recording, grace="-1 minute")
+    await request_deletion(harness, recording, grace="-1 minute")
     harness.practice.hold(officer.user_id, consultation_id=UUID(case.id))
     await harness.services.destroyer.run_once()
     assert await status_of(harness, recording) == "READY"
@@ -149,7 +149,7 @@ async def test_law_7_held_recording_is_not_deleted(
 async def test_doctor_and_compliance_read_a_certificate_that_verifies(
     harness: ApiHarness, doctor: Person, other_doctor: Person, officer: Person, recording: UUID
 ) -> None:
-    await destroyed(harness, recording)
+    await destroy_recording(harness, recording)
     key = CertificateSigner.from_seed(_seed(harness)).public_key
     for person in (doctor, officer):
         answer = await person.send(documents.DELETION_CERTIFICATES, recordingId=str(recording))
@@ -186,7 +186,7 @@ async def test_doctor_lists_their_own_deletions_and_compliance_lists_all(
 async def test_failing_deletion_is_shown_with_its_reason(
     harness: ApiHarness, doctor: Person, recording: UUID
 ) -> None:
-    await requested(harness, recording, grace="-1 minute")
+    await request_deletion(harness, recording, grace="-1 minute")
     await harness.bucket.put_new(f"ledger/{recording}/1.json", b"{}", "application/json")
     await harness.services.destroyer.run_once()
     found = await doctor.ask(documents.DELETIONS, filter={"isFailing": True})

@@ -10,7 +10,7 @@ import pytest
 
 from tests.api import documents
 from tests.api.harness import ApiHarness, Case, Person
-from tests.api.holding import LEGAL_HOLDS, PLACE_HOLD, RELEASE_HOLD, held, hold_input
+from tests.api.holding import LEGAL_HOLDS, PLACE_HOLD, RELEASE_HOLD, hold_input, place_hold
 
 pytestmark = pytest.mark.anyio
 
@@ -178,7 +178,7 @@ async def test_audit_row_of_the_release_of_a_consultations_hold_names_its_patien
 
 
 async def test_only_one_of_two_concurrent_releases_succeeds(harness: ApiHarness, case: Case) -> None:
-    hold = str(await held(harness, case))
+    hold = str(await place_hold(harness, case))
     people = [await harness.staff("compliance") for _ in range(4)]
     answers = await asyncio.gather(*(person.send(RELEASE_HOLD, holdId=hold) for person in people))
     refused = [answer.error.reason for answer in answers if "errors" in answer.body]
@@ -199,7 +199,7 @@ async def test_release_of_an_unknown_hold_is_not_found_and_audited(
 async def test_holds_are_listed_newest_first_in_pages_and_the_read_is_audited(
     harness: ApiHarness, case: Case, officer: Person
 ) -> None:
-    ids = [str(await held(harness, case)) for _ in range(3)]
+    ids = [str(await place_hold(harness, case)) for _ in range(3)]
     await officer.ask(RELEASE_HOLD, holdId=ids[1])
     for is_active, expected in ((None, ids), (True, [ids[0], ids[2]]), (False, [ids[1]])):
         seen: list[str] = []

@@ -29,11 +29,11 @@ from tests.api.importing import (
     COMPLETE_IMPORT,
     CONTENT,
     IMPORT,
-    arranged,
-    asked,
-    completed,
+    arrange_import,
     import_input,
-    prepared,
+    import_recording,
+    prepare_import,
+    send_import,
     upload,
 )
 from tests.api.test_consultations import unlike_request
@@ -82,7 +82,7 @@ async def _key(harness: ApiHarness, import_id: str) -> Any:
 
 
 async def test_recording_is_imported_from_declaration_to_ready(harness: ApiHarness, ready: Case) -> None:
-    found = await prepared(harness, ready, sha256=SHA256.upper())
+    found = await prepare_import(harness, ready, sha256=SHA256.upper())
     assert (found["consultationId"], found["status"]) == (ready.id, "AWAITING_UPLOAD")
     left = datetime.fromisoformat(found["expiresAt"]) - datetime.now(UTC)
     assert timedelta(minutes=14) < left <= timedelta(minutes=15)
@@ -104,7 +104,7 @@ async def test_recording_is_imported_from_declaration_to_ready(harness: ApiHarne
 async def test_declared_time_is_the_start_and_does_not_change_the_retention_term(
     harness: ApiHarness, ready: Case, declared: str
 ) -> None:
-    found = await prepared(harness, ready, recordedAt=declared)
+    found = await prepare_import(harness, ready, recordedAt=declared)
     assert datetime.fromisoformat(found["recordedAt"]) == datetime.fromisoformat(declared)
     assert await upload(found) == 200
     imported = await ready.doctor.ask(COMPLETE_IMPORT, importId=found["id"])
@@ -112,7 +112,7 @@ async def test_declared_time_is_the_start_and_does_not_change_the_retention_term
     done = await ready.doctor.ask(documents.RECORDING, id=imported["id"])
     assert (done["status"], done["endedAt"]) == ("READY", None)
     assert datetime.fromisoformat(done["startedAt"]) == datetime.fromisoformat(declared)
-    other = await completed(harness, ready)
+    other = await import_recording(harness, ready)
     assert other["startedAt"] is None
     (dated,) = await harness.rows(
         "select every(r.term_from >= r.created_at) as ok, max(r.due_at) - min(r.due_at) as apart"
@@ -125,18 +125,18 @@ async def test_declared_time_is_the_start_and_does_not_change_the_retention_term
 
 async def test_import_with_another_declared_time_is_another_import(harness: ApiHarness, ready: Case) -> None:
     times = (None, "2019-07-01T09:30:00Z", "2019-07-01T11:30:00+02:00", "2019-07-01T09:31:00Z")
-    ids = [(await prepared(harness, ready, recordedAt=time))["id"] for time in times]
+    ids = [(await prepare_import(harness, ready, recordedAt=time))["id"] for time in times]
     assert ids[1] == ids[2]
     assert len(set(ids)) == 3
 
 
 async def test_import_that_began_slightly_in_the_future_is_accepted(harness: ApiHarness, ready: Case) -> None:
     declared = (datetime.now(UTC) + timedelta(minutes=4)).isoformat()
-    assert (await prepared(harness, ready, recordedAt=declared))["recordedAt"] is not None
+    assert (await prepare_import(harness, ready, recordedAt=declared))["recordedAt"] is not None
 
 
 async def test_law_1_upload_url_writes_an_audit_row(harness: ApiHarness, ready: Case) -> None:
-    answer = await asked(harness, ready)
+    answer = await send_import(harness, ready)
     found = answer.data["importRecording"]
     rows = {row["action"]: row for row in await harness.audit(answer.request_id)}
     (row,) = (row for row in await harness.audit(answer.request_id) if row["fields"] == ["upload_url"])
@@ -160,7 +160,7 @@ async def test_law_6_import_needs_everybodys_consent(case: Case) -> None:
 async def test_law_6_consent_withdrawn_before_completion_prevents_the_import(
     harness: ApiHarness, ready: Case
 ) -> None:
-    found = await prepared(harness, ready)
+    found = await prepare_import(harness, ready)
     await upload(found)
     await ready.patient.ask(documents.WITHDRAW_CONSENT, participantId=ready.participant("PATIENT"))
     refused = await ready.doctor.refused(COMPLETE_IMPORT, importId=found["id"])
@@ -171,7 +171,7 @@ async def test_law_8_logs_and_jobs_contain_no_url_or_object_key(
     harness: ApiHarness, ready: Case, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
-        answer = await asked(harness, ready)
+        answer = await send_import(harness, ready)
         found = answer.data["importRecording"]
         key = (await _key(harness, found["id"]))["object_key"]
         await ready.doctor.ask(COMPLETE_IMPORT, importId=found["id"])
@@ -224,7 +224,7 @@ async def test_import_into_a_hidden_consultation_is_not_found(
 
 
 async def test_hidden_import_is_not_found(harness: ApiHarness, ready: Case, other_doctor: Person) -> None:
-    found = await arranged(harness, ready)
+    found = await arrange_import(harness, ready)
     hidden, absent = [await other_doctor.send(COMPLETE_IMPORT, importId=one) for one in (found, str(uuid4()))]
     assert (hidden.error.code, hidden.error.reason) == ("NOT_FOUND", "import_not_found")
     assert unlike_request(hidden.body) == unlike_request(absent.body)
@@ -234,23 +234,23 @@ async def test_hidden_import_is_not_found(harness: ApiHarness, ready: Case, othe
 
 
 async def test_repeated_import_returns_the_pending_import(harness: ApiHarness, ready: Case) -> None:
-    first = await prepared(harness, ready)
-    assert await prepared(harness, ready) == first
-    assert (await prepared(harness, ready, sha256=SHA256))["id"] != first["id"]
-    assert (await prepared(harness, ready, CONTENT[1:]))["id"] != first["id"]
+    first = await prepare_import(harness, ready)
+    assert await prepare_import(harness, ready) == first
+    assert (await prepare_import(harness, ready, sha256=SHA256))["id"] != first["id"]
+    assert (await prepare_import(harness, ready, CONTENT[1:]))["id"] != first["id"]
 
 
 async def test_concurrent_equal_imports_create_one_import(harness: ApiHarness, ready: Case) -> None:
-    both = await asyncio.gather(prepared(harness, ready), prepared(harness, ready))
+    both = await asyncio.gather(prepare_import(harness, ready), prepare_import(harness, ready))
     assert both[0] == both[1]
 
 
 async def test_same_declaration_after_completion_creates_another_import(
     harness: ApiHarness, ready: Case
 ) -> None:
-    first = await prepared(harness, ready)
+    first = await prepare_import(harness, ready)
     await ready.doctor.ask(COMPLETE_IMPORT, importId=first["id"])
-    assert (await prepared(harness, ready))["id"] != first["id"]
+    assert (await prepare_import(harness, ready))["id"] != first["id"]
 
 
 async def test_import_without_a_worker_times_out_and_is_returned_by_the_next_call(
@@ -275,7 +275,7 @@ async def test_import_counts_against_the_quota_of_urls(harness: ApiHarness, read
 
 
 async def test_completing_twice_returns_the_same_recording(harness: ApiHarness, ready: Case) -> None:
-    done = await completed(harness, ready)
+    done = await import_recording(harness, ready)
     (row,) = await harness.rows(
         "select id, status from resguardo.recording_imports where recording_id = %s", done["id"]
     )
@@ -286,7 +286,7 @@ async def test_completing_twice_returns_the_same_recording(harness: ApiHarness, 
 
 
 async def test_concurrent_completions_create_one_recording(harness: ApiHarness, ready: Case) -> None:
-    found = await arranged(harness, ready)
+    found = await arrange_import(harness, ready)
     answers = await asyncio.gather(*(ready.doctor.ask(COMPLETE_IMPORT, importId=found) for _ in range(4)))
     assert len({one["id"] for one in answers}) == 1
     rows = await harness.rows(
@@ -297,19 +297,19 @@ async def test_concurrent_completions_create_one_recording(harness: ApiHarness, 
 
 async def test_pending_import_does_not_prevent_a_recording(harness: ApiHarness, ready: Case) -> None:
     await ready.doctor.ask(documents.START, consultationId=ready.id)
-    found = await arranged(harness, ready)
+    found = await arrange_import(harness, ready)
     assert (await ready.doctor.ask(COMPLETE_IMPORT, importId=found))["status"] == "VERIFYING"
 
 
 async def test_completion_of_an_import_erases_its_url(harness: ApiHarness, ready: Case) -> None:
-    found = await prepared(harness, ready)
+    found = await prepare_import(harness, ready)
     assert (await _key(harness, found["id"]))["upload_url"] == found["uploadUrl"]
     await ready.doctor.ask(COMPLETE_IMPORT, importId=found["id"])
     assert (await _key(harness, found["id"]))["upload_url"] is None
 
 
 async def test_import_without_an_upload_is_never_ready(harness: ApiHarness, ready: Case) -> None:
-    found = await prepared(harness, ready)
+    found = await prepare_import(harness, ready)
     recording = await ready.doctor.ask(COMPLETE_IMPORT, importId=found["id"])
     await harness.work()
     after = await ready.doctor.ask(documents.RECORDING, id=recording["id"])
@@ -317,7 +317,7 @@ async def test_import_without_an_upload_is_never_ready(harness: ApiHarness, read
 
 
 async def test_verified_object_cannot_be_overwritten(harness: ApiHarness, ready: Case) -> None:
-    found = await prepared(harness, ready)
+    found = await prepare_import(harness, ready)
     assert await upload(found) == 200
     recording = await ready.doctor.ask(COMPLETE_IMPORT, importId=found["id"])
     await harness.work()
@@ -332,18 +332,18 @@ async def test_verified_object_cannot_be_overwritten(harness: ApiHarness, ready:
 
 
 async def test_upload_that_differs_from_the_declaration_fails(harness: ApiHarness, ready: Case) -> None:
-    done = await completed(harness, ready, sha256="0" * 64)
+    done = await import_recording(harness, ready, sha256="0" * 64)
     assert (done["status"], done["error"]) == ("FAILED", "object_digest_differs")
 
 
 async def test_late_completion_within_the_grace_time_is_accepted(harness: ApiHarness, ready: Case) -> None:
-    found = await arranged(harness, ready)
+    found = await arrange_import(harness, ready)
     await _age(harness, found, GRACE - timedelta(minutes=1))
     assert (await ready.doctor.ask(COMPLETE_IMPORT, importId=found))["status"] == "VERIFYING"
 
 
 async def test_completion_after_the_grace_time_is_refused(harness: ApiHarness, ready: Case) -> None:
-    found = await arranged(harness, ready)
+    found = await arrange_import(harness, ready)
     await _age(harness, found, GRACE + timedelta(seconds=1))
     for _ in range(2):
         answer = await ready.doctor.send(COMPLETE_IMPORT, importId=found)
@@ -355,7 +355,7 @@ async def test_completion_after_the_grace_time_is_refused(harness: ApiHarness, r
 async def test_expiry_erases_the_url_and_ends_the_import_after_the_grace_time(
     harness: ApiHarness, ready: Case
 ) -> None:
-    found = await prepared(harness, ready)
+    found = await prepare_import(harness, ready)
     object_key = (await _key(harness, found["id"]))["object_key"]
     status = "select status from resguardo.recording_imports where id = %s"
     unknown = "select private.unknown_object_keys(array[%s, 'r/x']) as keys"
@@ -379,7 +379,7 @@ async def test_expiry_erases_the_url_and_ends_the_import_after_the_grace_time(
 
 
 async def test_object_key_of_a_completed_import_is_known(harness: ApiHarness, ready: Case) -> None:
-    found = await prepared(harness, ready)
+    found = await prepare_import(harness, ready)
     object_key = (await _key(harness, found["id"]))["object_key"]
     await ready.doctor.ask(COMPLETE_IMPORT, importId=found["id"])
     rows = await harness.rows("select private.unknown_object_keys(array[%s]) as keys", object_key)
@@ -421,7 +421,7 @@ async def _acting(harness: ApiHarness, person: Person) -> AsyncIterator[Transact
 async def test_law_2_only_its_doctor_gets_the_upload_url(
     harness: ApiHarness, ready: Case, other_doctor: Person
 ) -> None:
-    found = UUID(await arranged(harness, ready))
+    found = UUID(await arrange_import(harness, ready))
     async with _acting(harness, other_doctor) as tx:
         assert await import_store.release_upload_url(tx, found) is None
         assert await import_store.release_upload_url(tx, uuid4()) is None
@@ -438,7 +438,7 @@ async def test_law_2_only_its_doctor_gets_the_upload_url(
 async def test_law_2_import_of_another_doctor_cannot_be_completed_or_prepared(
     harness: ApiHarness, ready: Case, other_doctor: Person
 ) -> None:
-    found = UUID(await arranged(harness, ready))
+    found = UUID(await arrange_import(harness, ready))
     with pytest.raises(Forbidden, match="not_own_import"):
         async with _acting(harness, other_doctor) as tx:
             await import_store.complete(tx, found)
@@ -493,7 +493,7 @@ async def test_import_never_uses_the_object_key_of_a_lost_recording(harness: Api
         ready.id,
     )
     await harness.rows("select private.defer_job('prepare_import', %s)", row["id"])
-    found = await prepared(harness, ready)
+    found = await prepare_import(harness, ready)
     assert found["id"] == str(row["id"])
     assert await upload(found) == 200
     assert (await _key(harness, found["id"]))["object_key"].endswith(f"/{recording}/import.mp4")
@@ -522,7 +522,7 @@ async def test_recording_cannot_be_given_the_object_key_of_an_import(
 
 
 async def test_repeated_job_keeps_the_upload_url(harness: ApiHarness, ready: Case) -> None:
-    found = await prepared(harness, ready)
+    found = await prepare_import(harness, ready)
     await harness.rows("select private.defer_job('prepare_import', %s)", UUID(found["id"]))
     await harness.work()
     await harness.rows("select private.store_upload_url(%s, 'https://late.test')", UUID(found["id"]))
@@ -559,7 +559,7 @@ ATTACKS: dict[str, Callable[[int], bytes]] = {
 async def test_file_disguised_as_a_video_is_refused(
     harness: ApiHarness, ready: Case, contacts: Contacts, attack: str
 ) -> None:
-    done = await completed(harness, ready, ATTACKS[attack](contacts.port))
+    done = await import_recording(harness, ready, ATTACKS[attack](contacts.port))
     assert (done["status"], done["error"]) == ("FAILED", "media_unreadable")
     assert (done["sha256"], contacts.count) == (None, 0)
     refused = await ready.doctor.refused(

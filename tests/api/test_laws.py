@@ -21,7 +21,7 @@ from tests.api.harness import (
     consent_input,
     consultation_input,
 )
-from tests.api.speaking import spoken
+from tests.api.speaking import store_transcript
 
 pytestmark = pytest.mark.anyio
 
@@ -115,7 +115,7 @@ async def test_law_1_read_writes_one_complete_audit_row(harness: ApiHarness, fie
     case, read = await harness.case(), READS[field]
     await case.consent()
     recording = str(await harness.recording(case))
-    await spoken(harness, UUID(recording))
+    await store_transcript(harness, UUID(recording))
     await case.doctor.ask(documents.JOIN, consultationId=case.id)
     person = case.patient if field == "viewer" else case.doctor
     variables = _variables(case, field, recording)
@@ -205,7 +205,7 @@ async def test_law_1_reading_subtitles_writes_an_audit_row_of_the_doctor(
     harness: ApiHarness, case: Case
 ) -> None:
     recording = await harness.recording(case)
-    await spoken(harness, recording)
+    await store_transcript(harness, recording)
     urls = await case.doctor.ask(documents.ISSUE_SUBTITLE_URLS, id=str(recording))
     read = await harness.http.get(urls["webvtt"])
     assert read.status_code == 200
@@ -312,7 +312,7 @@ async def _whole_flow(harness: ApiHarness, case: Case, other: Person, secrets: l
     url = (await doctor.ask(documents.ISSUE_URL, **asked))["url"]
     secrets += [url, url.split("X-Amz-Signature=")[1][:64]]
     taken = consultation_input(externalId=case.consultation["externalId"])
-    await spoken(
+    await store_transcript(
         harness, UUID(started["id"]), ((Speaker.PATIENT, "Rosa Quispe, sixteen pills of Zolpidemex."),)
     )
     await doctor.ask(documents.TRANSCRIPT, id=started["id"])

@@ -13,13 +13,13 @@ from app.postgres.audited import AuditedList, AuditedRead
 from devstack.object_store import ObjectStore
 from graphql_schema.root_fields import permission_of
 from tests.api import documents, requesting
-from tests.api.deleting import destroyed
+from tests.api.deleting import destroy_recording
 from tests.api.harness import Answer, ApiHarness, Case, Person, consent_input, opened
 from tests.api.holding import LEGAL_HOLDS
 from tests.api.importing import COMPLETE_IMPORT
-from tests.api.retaining import POLICIES, PREVIEW, STORAGE_REPORT, forgotten
-from tests.api.socket_client import connected
-from tests.api.speaking import spoken
+from tests.api.retaining import POLICIES, PREVIEW, STORAGE_REPORT, delete_policies_afterwards
+from tests.api.socket_client import open_socket
+from tests.api.speaking import store_transcript
 from tests.api.test_authorization import FIELDS, good_document
 from tests.databases import Cluster
 
@@ -97,7 +97,7 @@ async def test_law_1_query_that_finds_nothing_writes_an_audit_row_and_uses_the_q
 ) -> None:
     look, person, permission = QUERIES[name], await _person(empty, role), permission_of(FIELDS[name][1])
     assert permission is not None
-    async with forgotten(empty):
+    async with delete_policies_afterwards(empty):
         await empty.rows("delete from resguardo.retention_policies returning id")
         answer = await person.send(look.document, **look.variables)
     assert ("errors" in answer.body) == (look.outcome == "ABSENT"), answer.body
@@ -130,7 +130,7 @@ async def test_law_1_subscription_to_an_unknown_consultation_writes_an_audit_row
     empty: ApiHarness,
 ) -> None:
     doctor = await empty.clinician()
-    async with connected(empty.api_url, origin=None) as client:
+    async with open_socket(empty.api_url, origin=None) as client:
         await client.init(doctor)
         await client.subscribe(documents.RECORDING_CHANGED, consultationId=NOWHERE)
         assert (await client.error())["extensions"]["code"] == "NOT_FOUND"
@@ -279,7 +279,7 @@ async def test_deletions_of_a_deleted_recording_are_allowed_and_counted(
     harness: ApiHarness, case: Case
 ) -> None:
     recording = await harness.recording(case)
-    await destroyed(harness, recording)
+    await destroy_recording(harness, recording)
     answer = await case.doctor.send(documents.DELETIONS, filter={"recordingId": str(recording)})
     assert (await _rows(harness, answer))[:2] == ("ALLOWED", 1)
     certified = await case.doctor.send(documents.DELETION_CERTIFICATES, recordingId=str(recording))
@@ -328,7 +328,7 @@ async def test_audit_events_of_an_unknown_id_are_absent(
 
 async def test_transcript_that_is_not_ready_is_not_audited_as_denied(harness: ApiHarness, case: Case) -> None:
     recording = await harness.recording(case)
-    await spoken(harness, recording)
+    await store_transcript(harness, recording)
     await harness.rows(
         "update resguardo.transcripts set status = 'RUNNING' where recording_id = %s", recording
     )

@@ -31,8 +31,8 @@ from app.transcripts.search import service as search_service
 from tests.api import documents
 from tests.api.harness import Answer, ApiHarness, Case, Person, from_address
 from tests.api.small_api import small_schema
-from tests.api.socket_client import ORIGIN, connected, listening
-from tests.api.speaking import spoken
+from tests.api.socket_client import ORIGIN, open_socket, serve_app
+from tests.api.speaking import store_transcript
 from tests.api.test_webhook import _bytes, _event, _post
 
 pytestmark = pytest.mark.anyio
@@ -219,7 +219,7 @@ async def test_flood_of_a_leaked_subtitle_link_uses_no_slots_of_its_doctor(
     harness: ApiHarness, case: Case
 ) -> None:
     recording = await harness.recording(case)
-    await spoken(harness, recording)
+    await store_transcript(harness, recording)
     urls = await case.doctor.ask(documents.ISSUE_SUBTITLE_URLS, id=str(recording))
     table: LiteralString = "lock table resguardo.transcripts in access exclusive mode"
     flood = [harness.http.get(urls["webvtt"]) for _ in range(FLOOD)]
@@ -235,8 +235,8 @@ async def test_long_searches_of_one_doctor_leave_slots_to_others(
     harness: ApiHarness, case: Case, other_doctor: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine, theirs = await harness.recording(case), await harness.recording(await harness.case(other_doctor))
-    await spoken(harness, mine)
-    await spoken(harness, theirs)
+    await store_transcript(harness, mine)
+    await store_transcript(harness, theirs)
     may_end, begun = threading.Event(), threading.Semaphore(0)
     decrypt = encryption.decrypt_transcript
 
@@ -266,9 +266,9 @@ async def test_subscriptions_of_one_doctor_have_a_limit_of_concurrent_reads(
     table: LiteralString = "lock table resguardo.recordings in access exclusive mode"
     app = create_app(harness.settings.model_copy(update={"allowed_origins": (ORIGIN,)}))
     async with (
-        listening(app) as url,
-        connected(url) as first,
-        connected(url) as second,
+        serve_app(app) as url,
+        open_socket(url) as first,
+        open_socket(url) as second,
         httpx.AsyncClient(base_url=url) as http,
     ):
         other = replace(other_doctor, http=http)

@@ -13,8 +13,8 @@ from tests.api.retaining import (
     PREVIEW,
     REJECT_POLICY,
     STORAGE_REPORT,
-    forgotten,
-    proposed,
+    delete_policies_afterwards,
+    propose_policy,
 )
 
 pytestmark = pytest.mark.anyio
@@ -23,13 +23,13 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 async def unkept(harness: ApiHarness) -> AsyncIterator[ApiHarness]:
     """Return the harness, and delete its retention policies at the end."""
-    async with forgotten(harness):
+    async with delete_policies_afterwards(harness):
         yield harness
 
 
 async def test_first_policy_needs_two_officers(unkept: ApiHarness, case: Case, officer: Person) -> None:
     recording = await unkept.recording(case)
-    policy_id = await proposed(unkept)
+    policy_id = await propose_policy(unkept)
     once = await officer.ask(APPROVE_POLICY, policyId=policy_id)
     assert (once["status"], once["shortens"], once["approvedBy"]) == (
         "PROPOSED",
@@ -51,7 +51,7 @@ async def test_second_approval_of_the_same_officer_is_refused(
     unkept: ApiHarness, case: Case, officer: Person
 ) -> None:
     await unkept.recording(case)
-    policy_id = await proposed(unkept)
+    policy_id = await propose_policy(unkept)
     await officer.ask(APPROVE_POLICY, policyId=policy_id)
     assert await officer.refused(APPROVE_POLICY, policyId=policy_id) == ("CONFLICT", "retention_same_officer")
 
@@ -60,10 +60,10 @@ async def test_policies_are_listed_newest_first_with_the_shortened_terms(
     unkept: ApiHarness, case: Case, officer: Person
 ) -> None:
     await unkept.recording(case)
-    active = await proposed(unkept, 90)
+    active = await propose_policy(unkept, 90)
     for who in (officer, await unkept.staff("compliance")):
         await who.ask(APPROVE_POLICY, policyId=active)
-    later = await proposed(unkept, 30, existing=True)
+    later = await propose_policy(unkept, 30, existing=True)
     answer = await officer.send(POLICIES)
     newest, before = answer.data["retentionPolicies"]
     assert (newest["id"], before["id"]) == (later, active)
@@ -78,7 +78,7 @@ async def test_preview_counts_the_deletions_of_each_month(
     unkept: ApiHarness, case: Case, officer: Person
 ) -> None:
     await unkept.recording(case)
-    policy_id = await proposed(unkept)
+    policy_id = await propose_policy(unkept)
     answer = await officer.send(PREVIEW, policyId=policy_id)
     preview = answer.data["retentionPreview"]
     assert sum(month["recordings"] for month in preview["months"]) > 0
@@ -92,7 +92,7 @@ async def test_unknown_and_settled_policies_are_refused(
     unkept: ApiHarness, officer: Person, document: str
 ) -> None:
     assert await officer.refused(document, policyId=0) == ("NOT_FOUND", "retention_policy_not_found")
-    policy_id = await proposed(unkept)
+    policy_id = await propose_policy(unkept)
     assert (await officer.ask(REJECT_POLICY, policyId=policy_id))["status"] == "REJECTED"
     assert await officer.refused(document, policyId=policy_id) == ("CONFLICT", "retention_policy_settled")
 

@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed
 from devstack.livekit.webhooks import sign
 from graphql_schema.schema import make_schema
 from tests.api import documents, requesting
-from tests.api.deleting import destroyed, requested
+from tests.api.deleting import destroy_recording, request_deletion
 from tests.api.harness import (
     LIVEKIT_KEY,
     LIVEKIT_SECRET,
@@ -26,18 +26,18 @@ from tests.api.harness import (
     consent_input,
     consultation_input,
 )
-from tests.api.holding import LEGAL_HOLDS, PLACE_HOLD, RELEASE_HOLD, held, hold_input
-from tests.api.importing import COMPLETE_IMPORT, IMPORT, arranged, import_input
+from tests.api.holding import LEGAL_HOLDS, PLACE_HOLD, RELEASE_HOLD, hold_input, place_hold
+from tests.api.importing import COMPLETE_IMPORT, IMPORT, arrange_import, import_input
 from tests.api.retaining import (
     APPROVE_POLICY,
     POLICIES,
     PREVIEW,
     REJECT_POLICY,
     STORAGE_REPORT,
-    proposed,
+    propose_policy,
 )
-from tests.api.socket_client import Socket, connected
-from tests.api.speaking import spoken
+from tests.api.socket_client import Socket, open_socket
+from tests.api.speaking import store_transcript
 
 pytestmark = pytest.mark.anyio
 
@@ -212,8 +212,8 @@ async def _variables(harness: ApiHarness, field: str, who: Who, case: Case) -> d
         "consultationId": case.id,
         "recordingId": recording,
         "import": import_input(case),
-        "importId": await arranged(harness, case) if has_import else None,
-        "policyId": await proposed(harness) if "etentionP" in field else None,
+        "importId": await arrange_import(harness, case) if has_import else None,
+        "policyId": await propose_policy(harness) if "etentionP" in field else None,
         "request": {},
         "written": {
             "patientId": case.patient_id,
@@ -224,7 +224,7 @@ async def _variables(harness: ApiHarness, field: str, who: Who, case: Case) -> d
         "reviewerId": str((await harness.clinician()).user_id),
         "outcome": "UPHELD",
         "hold": hold_input(patientId=case.patient_id),
-        "holdId": str(await held(harness, case)) if field == "releaseLegalHold" else None,
+        "holdId": str(await place_hold(harness, case)) if field == "releaseLegalHold" else None,
         "id": recording if field in ("recording", "deleteRecording", *OF_WORDS) else case.id,
         "query": "headache",
         "first": 20,
@@ -242,19 +242,19 @@ async def _variables(harness: ApiHarness, field: str, who: Who, case: Case) -> d
         "authorization": sign(body.encode(), LIVEKIT_KEY, LIVEKIT_SECRET)["authorization"],
     }
     if field in OF_WORDS:
-        await spoken(harness, UUID(recording))
+        await store_transcript(harness, UUID(recording))
     if field == "retryTranscription":
         await harness.rows(
             "update resguardo.transcripts set status = 'FAILED', error = 'speech_busy' where recording_id = %s",
             UUID(recording),
         )
     if field == "undoDeletion":
-        await requested(harness, UUID(recording))
+        await request_deletion(harness, UUID(recording))
     if field == "deletionCertificates":
-        await destroyed(harness, UUID(recording))
+        await destroy_recording(harness, UUID(recording))
     if "$requestId" in FIELDS[field].document:
         stage = requesting.STAGES.get(field, "OPEN")
-        given["requestId"] = str(await requesting.requested(harness, case, stage, "WRITTEN"))
+        given["requestId"] = str(await requesting.insert_access_request(harness, case, stage, "WRITTEN"))
     names = {definition.split(":")[0] for definition in FIELDS[field].document.split("$")[1:]}
     return {name: value for name, value in given.items() if name in names}
 
@@ -284,7 +284,7 @@ async def test_subscription_answers_only_permitted_callers(harness: ApiHarness, 
     case = await harness.case()
     variables = await _variables(harness, field, who, case)
     person = await _who(harness, who, case)
-    async with connected(harness.api_url, origin=None) as client:
+    async with open_socket(harness.api_url, origin=None) as client:
         got = await _subscribed(client, person, FIELDS[field].document, variables)
         assert got == FIELDS[field].expected[who]
         if got != OK and who != "no token":
@@ -295,11 +295,11 @@ async def test_subscription_answers_only_permitted_callers(harness: ApiHarness, 
 
 async def _subscribed(client: Socket, person: Person, document: str, variables: dict[str, object]) -> str:
     """Subscribe to a field. Return OK, or the code with which the subscription or the connection ended."""
-    await client.knock(person)
+    await client.send_init(person)
     await client.subscribe(document, "1", **variables)
     try:
-        assert await client.hear() == {"type": "connection_ack"}
-        message = await client.hear()
+        assert await client.receive() == {"type": "connection_ack"}
+        message = await client.receive()
     except ConnectionClosed as closed:
         return {4401: "UNAUTHENTICATED", 4403: "FORBIDDEN"}[closed.rcvd.code if closed.rcvd else 0]
     return OK if message["type"] == "next" else str(message["payload"][0]["extensions"]["code"])

@@ -14,8 +14,8 @@ from app.texts import LANGUAGES, recording_error_text
 from devstack.livekit import Order
 from tests.api import documents
 from tests.api.harness import ApiHarness, Case, Person
-from tests.api.importing import completed
-from tests.api.socket_client import connected
+from tests.api.importing import import_recording
+from tests.api.socket_client import open_socket
 
 pytestmark = pytest.mark.anyio
 
@@ -161,7 +161,7 @@ async def test_no_recording_starts_automatically_after_a_withdrawal_and_a_new_co
 async def test_recording_starts_automatically_beside_an_import(harness: ApiHarness) -> None:
     case = await harness.case(autoRecord=True)
     await case.consent()
-    imported = await completed(harness, case)
+    imported = await import_recording(harness, case)
     await _enter(harness, case, case.doctor, case.patient)
     await _settle(harness)
     (recording,) = [one for one in await _recordings(case) if one["id"] != imported["id"]]
@@ -218,7 +218,7 @@ async def test_recording_stops_and_the_subscribed_doctor_gets_the_reason(
         "stranger": "unknown_participant",
         "withdrawal": "consent_withdrawn",
     }[kind]
-    async with connected(harness.api_url, origin=None) as client:
+    async with open_socket(harness.api_url, origin=None) as client:
         await client.init(case.doctor)
         await client.subscribe(documents.RECORDING_CHANGED, consultationId=case.id)
         assert (await client.event())["error"] is None

@@ -16,8 +16,8 @@ from psycopg.types.json import Jsonb
 from app.identity.session_macs import set_session_macs
 from tests.api import documents
 from tests.api.harness import ApiHarness, Case, Person, consent_input
-from tests.api.socket_client import connected
-from tests.api.speaking import spoken
+from tests.api.socket_client import open_socket
+from tests.api.speaking import store_transcript
 
 pytestmark = pytest.mark.anyio
 
@@ -48,14 +48,14 @@ def _without_mac(harness: ApiHarness, person: Person) -> Person:
 
 async def test_people_with_a_mac_are_accepted_by_every_entry_point(harness: ApiHarness, signed: Case) -> None:
     recording = await harness.recording(signed)
-    await spoken(harness, recording)
+    await store_transcript(harness, recording)
     assert (await signed.doctor.ask(documents.VIEWER))["role"] == "clinician"
     assert (await signed.patient.ask(documents.VIEWER))["role"] == "patient"
     for person in (signed.doctor, signed.patient):
         assert await person.ask(documents.JOIN, consultationId=signed.id)
     urls = await signed.doctor.ask(documents.ISSUE_SUBTITLE_URLS, id=str(recording))
     assert (await harness.http.get(urls["webvtt"])).status_code == 200
-    async with connected(harness.api_url, origin=None) as client:
+    async with open_socket(harness.api_url, origin=None) as client:
         await client.init(signed.doctor)
         await client.subscribe(documents.RECORDING_CHANGED, consultationId=signed.id)
         assert (await client.event())["id"] == str(recording)
@@ -72,9 +72,9 @@ async def test_people_without_a_mac_are_asked_to_sign_in_again(harness: ApiHarne
             assert (answer.error.code, answer.error.reason) == ("UNAUTHENTICATED", "session_over")
             assert answer.response.status_code == 401
             assert "sign in again" in answer.error.message
-        async with connected(harness.api_url, origin=None) as client:
-            await client.knock(person)
-            assert await client.ended() == (4401, "session_over")
+        async with open_socket(harness.api_url, origin=None) as client:
+            await client.send_init(person)
+            assert await client.wait_for_close() == (4401, "session_over")
 
 
 async def test_mac_of_another_persons_token_is_refused(harness: ApiHarness, signed: Case) -> None:
@@ -91,7 +91,7 @@ async def test_subtitle_link_ends_with_the_session_and_stores_no_session_id(
     harness: ApiHarness, signed: Case
 ) -> None:
     recording = await harness.recording(signed)
-    await spoken(harness, recording)
+    await store_transcript(harness, recording)
     urls = await signed.doctor.ask(documents.ISSUE_SUBTITLE_URLS, id=str(recording))
     (row,) = await harness.rows(
         "select l::text as kept, l.claims, l.expires_at from private.subtitle_links as l where recording_id = %s",
@@ -108,7 +108,7 @@ async def test_subtitle_link_ends_with_the_session_and_stores_no_session_id(
 
 async def test_no_own_table_stores_a_session_id(harness: ApiHarness, signed: Case, officer: Person) -> None:
     recording = await harness.recording(signed)
-    await spoken(harness, recording)
+    await store_transcript(harness, recording)
     await signed.doctor.ask(documents.ISSUE_SUBTITLE_URLS, id=str(recording))
     await signed.doctor.ask(documents.START, consultationId=signed.id)
     await harness.delegated(signed.doctor)
@@ -131,7 +131,7 @@ async def test_session_that_becomes_delegated_is_refused_by_every_entry_point(
 ) -> None:
     await case.consent()
     recording = await harness.recording(case)
-    await spoken(harness, recording)
+    await store_transcript(harness, recording)
     urls = await case.doctor.ask(documents.ISSUE_SUBTITLE_URLS, id=str(recording))
     await harness.rows(
         "update auth.sessions set oauth_client_id = gen_random_uuid() where id = %s", case.doctor.session_id
@@ -142,9 +142,9 @@ async def test_session_that_becomes_delegated_is_refused_by_every_entry_point(
         "session_delegated",
     )
     assert await case.doctor.refused(documents.VIEWER) == ("UNAUTHENTICATED", "session_delegated")
-    async with connected(harness.api_url, origin=None) as client:
-        await client.knock(case.doctor)
-        assert await client.ended() == (4401, "session_delegated")
+    async with open_socket(harness.api_url, origin=None) as client:
+        await client.send_init(case.doctor)
+        assert await client.wait_for_close() == (4401, "session_delegated")
 
 
 @pytest.mark.parametrize("kind", ["DOCTOR", "PATIENT"])

@@ -15,7 +15,7 @@ from app.main import create_app
 from app.texts import recording_error_text
 from tests.api import documents
 from tests.api.harness import ApiHarness, Case, Person
-from tests.api.socket_client import ORIGIN, connected, listening
+from tests.api.socket_client import ORIGIN, open_socket, serve_app
 
 pytestmark = pytest.mark.anyio
 
@@ -226,7 +226,7 @@ async def test_other_doctors_do_not_see_a_sound(sounds: Sounds, other_doctor: Pe
 @pytest.fixture
 async def api(harness: ApiHarness) -> AsyncIterator[str]:
     settings = harness.settings.model_copy(update={"allowed_origins": (ORIGIN,)})
-    async with listening(create_app(settings)) as url:
+    async with serve_app(create_app(settings)) as url:
         yield url
 
 
@@ -235,7 +235,7 @@ async def test_change_of_a_sound_is_sent_even_if_another_has_a_later_time(sounds
     doctor = sounds.case.participant("DOCTOR")
     made = [await sounds.add(doctor, "VERIFYING") for _ in range(6)]
     await sounds.add(doctor, "VERIFYING", hours_ahead=1)
-    async with connected(api) as client:
+    async with open_socket(api) as client:
         await client.init(sounds.case.doctor)
         await client.subscribe(documents.RECORDING_CHANGED, consultationId=sounds.case.id)
         assert len((await client.event())["speakers"]) == 7
@@ -243,4 +243,4 @@ async def test_change_of_a_sound_is_sent_even_if_another_has_a_later_time(sounds
             await sounds.harness.rows("update resguardo.recordings set status = 'FAILED' where id = %s", one)
             told = (await client.event())["speakers"]
             assert [part["status"] for part in told].count("FAILED") == number
-        await client.nothing_more()
+        await client.require_no_message()

@@ -8,7 +8,7 @@ import pytest
 from graphql import GraphQLField, GraphQLObjectType, get_named_type
 
 from tests.api.harness import ApiHarness, Case, Person
-from tests.api.socket_client import connected
+from tests.api.socket_client import open_socket
 from tests.api.test_authorization import FIELDS, good_document
 
 pytestmark = pytest.mark.anyio
@@ -59,7 +59,7 @@ async def test_storage_is_refused_except_on_one_recording(other_doctor: Person, 
 
 
 async def test_storage_is_refused_in_a_subscription(harness: ApiHarness, other_doctor: Person) -> None:
-    async with connected(harness.api_url, origin=None) as client:
+    async with open_socket(harness.api_url, origin=None) as client:
         await client.init(other_doctor)
         await client.subscribe(_document("recordingChanged"))
         extensions = (await client.error())["extensions"]

@@ -24,7 +24,7 @@ from app.recordings.model import RecordingSelection
 from tests.api import documents
 from tests.api.harness import ApiHarness, Case, Person
 from tests.api.small_api import Context, small_schema
-from tests.api.socket_client import ORIGIN, Socket, connected, listening
+from tests.api.socket_client import ORIGIN, Socket, open_socket, serve_app
 
 pytestmark = pytest.mark.anyio
 
@@ -42,7 +42,7 @@ where a.application_name = 'resguardo-api-listen' and a.datname = current_databa
 @asynccontextmanager
 async def _api(harness: ApiHarness, **limits: Any) -> AsyncIterator[str]:
     settings = harness.settings.model_copy(update={"allowed_origins": (ORIGIN,)})
-    async with listening(create_app(settings, socket_limits=SocketLimits(**limits))) as url:
+    async with serve_app(create_app(settings, socket_limits=SocketLimits(**limits))) as url:
         yield url
 
 
@@ -75,7 +75,7 @@ async def _consented(case: Case) -> Case:
 
 @asynccontextmanager
 async def _watching(url: str, case: Case, person: Person | None = None) -> AsyncIterator[Socket]:
-    async with connected(url) as client:
+    async with open_socket(url) as client:
         await client.init(person or case.doctor)
         await client.subscribe(WATCH, consultationId=case.id)
         yield client
@@ -124,7 +124,7 @@ async def test_subscriber_of_a_consultation_without_recordings_receives_the_firs
     case: Case, api: str
 ) -> None:
     async with _watching(api, case) as client:
-        await client.nothing_more()
+        await client.require_no_message()
         started = await case.doctor.ask(documents.START, consultationId=case.id)
         assert await client.event() == started
 
@@ -154,7 +154,7 @@ async def test_progress_of_the_transcription_is_sent(harness: ApiHarness, case: 
             )
             told = (await client.event())["transcription"]
             assert (told["status"], told["piecesDone"], told["piecesTotal"]) == ("RUNNING", done, 2)
-        await client.nothing_more()
+        await client.require_no_message()
 
 
 async def test_change_that_is_rolled_back_or_of_another_consultation_is_not_sent(
@@ -172,7 +172,7 @@ async def test_change_that_is_rolled_back_or_of_another_consultation_is_not_sent
         await _become(harness, other, "STARTING")
         await _become(harness, recording, "ABORTED")
         assert (await client.event())["status"] == "ABORTED"
-        await client.nothing_more()
+        await client.require_no_message()
 
 
 async def test_forged_notification_sends_nothing(harness: ApiHarness, case: Case, api: str) -> None:
@@ -236,7 +236,7 @@ async def test_hidden_and_unknown_consultations_get_the_same_answer_in_both_lang
         ("en", "This consultation does not exist, or you may not see it. Reload the list and choose again."),
         ("es", "No existe esta consulta, o usted no puede verla. Actualice la lista y elija de nuevo."),
     ):
-        async with connected(api) as client:
+        async with open_socket(api) as client:
             await client.init(other_doctor, acceptLanguage=language)
             told = []
             for wanted in (case.id, str(uuid4())):
@@ -263,7 +263,7 @@ async def test_other_roles_may_connect_and_not_subscribe(
         error = await client.error()
         assert (error["extensions"]["code"], error["extensions"]["reason"]) == ("FORBIDDEN", "wrong_role")
         await asyncio.sleep(0.1)
-        await client.nothing_more()
+        await client.require_no_message()
 
 
 async def test_caller_without_a_valid_session_cannot_connect(
@@ -287,9 +287,9 @@ async def test_caller_without_a_valid_session_cannot_connect(
         (await harness.with_session(doctor, aal="aal1"), (4403, "second_factor_needed")),
         (await harness.user(), (4403, "not_registered")),
     ):
-        async with connected(api) as client:
-            await client.knock(person)
-            assert await client.ended() == expected
+        async with open_socket(api) as client:
+            await client.send_init(person)
+            assert await client.wait_for_close() == expected
 
 
 @pytest.mark.parametrize(
@@ -311,9 +311,9 @@ async def test_connection_init_accepts_the_authorization_in_every_usual_place(
     case: Case, api: str, payload: dict[str, Any]
 ) -> None:
     filled = json.loads(json.dumps(payload).replace("{}", f"Bearer {case.doctor.token}"))
-    async with connected(api) as client:
-        await client.say(type="connection_init", payload=filled)
-        assert await client.hear() == {"type": "connection_ack"}
+    async with open_socket(api) as client:
+        await client.send_message(type="connection_init", payload=filled)
+        assert await client.receive() == {"type": "connection_ack"}
 
 
 @pytest.mark.parametrize(
@@ -322,9 +322,9 @@ async def test_connection_init_accepts_the_authorization_in_every_usual_place(
     ids=json.dumps,
 )
 async def test_connection_init_without_an_authorization_is_refused(api: str, payload: dict[str, Any]) -> None:
-    async with connected(api) as client:
-        await client.say(type="connection_init", payload=payload)
-        assert await client.ended() == (4401, "token_missing")
+    async with open_socket(api) as client:
+        await client.send_message(type="connection_init", payload=payload)
+        assert await client.wait_for_close() == (4401, "token_missing")
 
 
 async def test_event_after_the_session_ended_is_not_sent_and_ends_the_connection(
@@ -336,7 +336,7 @@ async def test_event_after_the_session_ended_is_not_sent_and_ends_the_connection
         await harness.end_session(case.doctor)
         await _become(harness, recording, "STARTING")
         assert (await client.error())["extensions"]["reason"] == "session_over"
-        assert await client.ended() == (4401, "session_over")
+        assert await client.wait_for_close() == (4401, "session_over")
         rows = await harness.audit(client.request_id)
         assert (rows[-1]["outcome"], rows[-1]["reason"]) == ("DENIED", "session_over")
 
@@ -348,7 +348,7 @@ async def test_connection_of_an_ended_session_ends_without_an_event(
     async with _watching(watchful, case) as client:
         await client.event()
         await harness.end_session(case.doctor)
-        assert await client.ended() == (4401, "session_over")
+        assert await client.wait_for_close() == (4401, "session_over")
 
 
 async def test_connection_of_a_suspended_doctor_ends_without_an_event(
@@ -358,7 +358,7 @@ async def test_connection_of_a_suspended_doctor_ends_without_an_event(
     async with _watching(watchful, case) as client:
         await client.event()
         await officer.ask(documents.SUSPEND, userId=str(case.doctor.user_id))
-        code, reason = await client.ended()
+        code, reason = await client.wait_for_close()
         assert (code, reason in ("session_over", "staff_suspended")) == (4401, True)
 
 
@@ -370,7 +370,7 @@ async def test_token_that_expires_ends_the_connection_at_once(
     await harness.recording(case)
     async with _watching(api, case, replace(case.doctor, token=token)) as client:
         await client.event()
-        assert await client.ended() == (4403, "token_expired")
+        assert await client.wait_for_close() == (4403, "token_expired")
         assert time.time() >= expires_at
 
 
@@ -380,9 +380,9 @@ async def test_ended_subscription_sends_nothing_and_its_id_is_reusable(
     recording = await harness.recording(case, "REQUESTED")
     async with _watching(api, case) as client:
         await client.event()
-        await client.say(id="1", type="complete")
+        await client.send_message(id="1", type="complete")
         await _become(harness, recording, "STARTING")
-        await client.nothing_more()
+        await client.require_no_message()
         await client.subscribe(WATCH, consultationId=case.id)
         assert (await client.event())["status"] == "STARTING"
 
@@ -405,7 +405,7 @@ async def test_subscribing_counts_against_the_quota_of_pages(
     ],
 )
 async def test_only_subscriptions_are_accepted(case: Case, api: str, query: str) -> None:
-    async with connected(api) as client:
+    async with open_socket(api) as client:
         await client.init(case.doctor, acceptLanguage="es-MX")
         await client.subscribe(query)
         error = await client.error()
@@ -434,15 +434,15 @@ async def test_only_subscriptions_are_accepted(case: Case, api: str, query: str)
 async def test_limits_and_rules_of_documents_apply_to_subscriptions(
     case: Case, api: str, query: str, code: str
 ) -> None:
-    async with connected(api) as client:
+    async with open_socket(api) as client:
         await client.init(case.doctor)
         await client.subscribe(query)
         assert (await client.error())["extensions"]["code"] == code
-        await client.nothing_more()
+        await client.require_no_message()
 
 
 async def test_subscriptions_of_a_connection_are_limited(case: Case, api: str) -> None:
-    async with connected(api) as client:
+    async with open_socket(api) as client:
         await client.init(case.doctor)
         for number in range(11):
             await client.subscribe(WATCH, str(number), consultationId=case.id)
@@ -452,19 +452,19 @@ async def test_subscriptions_of_a_connection_are_limited(case: Case, api: str) -
 
 
 async def test_subscription_with_only_a_hash_is_an_error_of_the_operation(case: Case, api: str) -> None:
-    async with connected(api) as client:
+    async with open_socket(api) as client:
         await client.init(case.doctor)
         extensions = {"persistedQuery": {"version": 1, "sha256Hash": "ab" * 32}}
-        await client.say(id="1", type="subscribe", payload={"extensions": extensions})
+        await client.send_message(id="1", type="subscribe", payload={"extensions": extensions})
         error = await client.error()
         assert error["message"] == "PersistedQueryNotSupported"
         assert error["extensions"]["code"] == "PERSISTED_QUERY_NOT_SUPPORTED"
         await client.subscribe(WATCH, "1", consultationId=case.id)
-        await client.nothing_more()
+        await client.require_no_message()
 
 
 async def test_error_of_a_bad_variable_of_a_subscription_names_its_place(case: Case, api: str) -> None:
-    async with connected(api) as client:
+    async with open_socket(api) as client:
         await client.init(case.doctor)
         await client.subscribe(WATCH, consultationId={"name": "Ana Torres"})
         error = await client.error()
@@ -475,12 +475,12 @@ async def test_error_of_a_bad_variable_of_a_subscription_names_its_place(case: C
 
 async def test_connections_of_a_person_are_limited(harness: ApiHarness, case: Case) -> None:
     async with _api(harness, connections_per_person=1) as url:
-        async with connected(url) as first, connected(url) as second, connected(url) as another:
+        async with open_socket(url) as first, open_socket(url) as second, open_socket(url) as another:
             await first.init(case.doctor)
-            await second.knock(case.doctor)
-            assert await second.ended() == (4429, "too_many_connections")
+            await second.send_init(case.doctor)
+            assert await second.wait_for_close() == (4429, "too_many_connections")
             await another.init(await harness.clinician())
-        async with connected(url) as again:
+        async with open_socket(url) as again:
             await again.init(case.doctor)
 
 
@@ -509,60 +509,60 @@ SUBSCRIBE = {"id": "1", "type": "subscribe", "payload": {"query": "subscription 
     ],
 )
 async def test_bad_message_ends_the_connection(case: Case, api: str, message: str | bytes, code: int) -> None:
-    async with connected(api) as client:
+    async with open_socket(api) as client:
         await client.init(case.doctor)
         await client.connection.send(message)
-        assert (await client.ended())[0] == code
+        assert (await client.wait_for_close())[0] == code
 
 
 async def test_second_subscription_with_the_same_id_ends_the_connection(case: Case, api: str) -> None:
     async with _watching(api, case) as client:
         await client.subscribe(WATCH, consultationId=case.id)
-        assert (await client.ended())[0] == 4409
+        assert (await client.wait_for_close())[0] == 4409
 
 
 async def test_close_reason_with_a_long_id_fits_into_its_frame(case: Case, api: str) -> None:
-    async with connected(api) as client:
+    async with open_socket(api) as client:
         await client.init(case.doctor)
         for _ in range(2):
             await client.subscribe(WATCH, "\N{SNOWMAN}" * 64, consultationId=case.id)
-        code, reason = await client.ended()
+        code, reason = await client.wait_for_close()
         assert (code, reason.startswith("Subscriber for")) == (4409, True)
 
 
 async def test_null_payload_of_connection_init_is_treated_as_empty(api: str) -> None:
-    async with connected(api) as client:
-        await client.say(type="connection_init", payload=None)
-        assert await client.ended() == (4401, "token_missing")
+    async with open_socket(api) as client:
+        await client.send_message(type="connection_init", payload=None)
+        assert await client.wait_for_close() == (4401, "token_missing")
 
 
 async def test_subscribing_before_connection_init_ends_the_connection(case: Case, api: str) -> None:
-    async with connected(api) as client:
-        await client.nothing_more()
+    async with open_socket(api) as client:
+        await client.require_no_message()
         await client.subscribe(WATCH, consultationId=case.id)
-        assert (await client.ended())[0] == 4401
+        assert (await client.wait_for_close())[0] == 4401
 
 
 async def test_bad_init_payload_ends_the_connection(api: str) -> None:
-    async with connected(api) as client:
-        await client.say(type="connection_init", payload="token")
-        assert (await client.ended())[0] == 4400
+    async with open_socket(api) as client:
+        await client.send_message(type="connection_init", payload="token")
+        assert (await client.wait_for_close())[0] == 4400
 
 
 async def test_connection_without_connection_init_is_closed(watchful: str) -> None:
-    async with connected(watchful) as client:
-        assert (await client.ended())[0] == 4408
+    async with open_socket(watchful) as client:
+        assert (await client.wait_for_close())[0] == 4408
 
 
 async def test_legacy_subprotocol_and_other_origins_are_refused(case: Case, api: str) -> None:
-    async with connected(api, protocol="graphql-ws") as client:
-        assert (await client.ended())[0] == 4406
+    async with open_socket(api, protocol="graphql-ws") as client:
+        assert (await client.wait_for_close())[0] == 4406
     for origin in ("https://evil.example", "null", api):
         with pytest.raises(InvalidStatus) as refused:
-            async with connected(api, origin=origin):
+            async with open_socket(api, origin=origin):
                 pass
         assert refused.value.response.status_code == 403
-    async with connected(api, origin=None) as client:
+    async with open_socket(api, origin=None) as client:
         await client.init(case.doctor)
 
 
@@ -570,7 +570,7 @@ async def test_query_string_of_a_websocket_is_not_logged(
     case: Case, api: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO), caplog.at_level(logging.INFO, logger="uvicorn.error"):
-        async with connected(api, query=f"?token={case.doctor.token}") as client:
+        async with open_socket(api, query=f"?token={case.doctor.token}") as client:
             await client.init(case.doctor)
     assert "[accepted]" in caplog.text
     assert "token" not in caplog.text
@@ -581,9 +581,9 @@ async def test_stopping_api_ends_its_connections_and_stops_listening(harness: Ap
     async with AsyncExitStack() as clients:
         async with _api(harness) as url:
             client = await clients.enter_async_context(_watching(url, case))
-            await client.nothing_more()
+            await client.require_no_message()
             await _until_listeners(harness, before + 1)
-        assert (await client.ended())[0] == 1012
+        assert (await client.wait_for_close())[0] == 1012
     await _until_listeners(harness, before)
 
 

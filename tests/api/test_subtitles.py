@@ -11,7 +11,7 @@ import pytest
 from app.transcripts.model import Speaker
 from tests.api import documents
 from tests.api.harness import ApiHarness, Case, Person
-from tests.api.speaking import spoken
+from tests.api.speaking import store_transcript
 
 pytestmark = pytest.mark.anyio
 
@@ -27,7 +27,7 @@ CUE = re.compile(r"^\d\d:\d\d:\d\d[.,]\d{3} --> \d\d:\d\d:\d\d[.,]\d{3}$", re.MU
 
 async def _hostile(harness: ApiHarness, doctor: Person) -> UUID:
     recording = await harness.recording(await harness.case(doctor))
-    await spoken(harness, recording, tuple((Speaker.PATIENT, text) for text in HOSTILE))
+    await store_transcript(harness, recording, tuple((Speaker.PATIENT, text) for text in HOSTILE))
     return recording
 
 
@@ -148,7 +148,7 @@ async def test_link_allows_only_reading(harness: ApiHarness, doctor: Person) -> 
 
 async def test_subtitles_have_their_own_quota(harness: ApiHarness, case: Case) -> None:
     recording = await harness.recording(case)
-    await spoken(harness, recording)
+    await store_transcript(harness, recording)
     await harness.spend(case.doctor, "urls", 60)
     assert (await case.doctor.ask(documents.ISSUE_SUBTITLE_URLS, id=str(recording)))["webvtt"]
     await harness.spend(case.doctor, "subtitles", 600)

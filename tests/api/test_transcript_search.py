@@ -21,7 +21,7 @@ from app.transcripts.search import service as search_service
 from app.transcripts.store import EncryptedTranscript
 from tests.api import documents
 from tests.api.harness import ROOT_KEYS, Answer, ApiHarness, Person
-from tests.api.speaking import spoken
+from tests.api.speaking import store_transcript
 
 pytestmark = pytest.mark.anyio
 
@@ -40,7 +40,7 @@ async def _found(person: Person, query: str, **where: object) -> list[str]:
 async def _own(harness: ApiHarness, doctor: Person, *said: str) -> UUID:
     """Return a new recording of this doctor, with a transcript of these texts."""
     made = await harness.recording(await harness.case(doctor))
-    await spoken(harness, made, tuple((Speaker.PATIENT, text) for text in said))
+    await store_transcript(harness, made, tuple((Speaker.PATIENT, text) for text in said))
     return made
 
 
@@ -384,7 +384,7 @@ async def test_search_reveals_nothing_about_other_doctors_transcripts(
     others = await _own(harness, await harness.clinician(), "A sarcoidosis.")
     case = await harness.case(doctor, sensitivity="SUBSTANCE_USE", transcribe=True)
     sensitive = await harness.recording(case)
-    await spoken(harness, sensitive, ((Speaker.PATIENT, "A pancreatitis."),))
+    await store_transcript(harness, sensitive, ((Speaker.PATIENT, "A pancreatitis."),))
     hidden = await _consultation(harness, others)
     answers = [
         (where, await _send(doctor, query, **where))

@@ -15,7 +15,7 @@ from app.transcripts import store
 from app.transcripts.model import Speaker
 from tests.api import documents
 from tests.api.harness import ApiHarness, Case, Person, consent_input
-from tests.api.speaking import SAID, UNCERTAIN, spoken
+from tests.api.speaking import SAID, UNCERTAIN, store_transcript
 
 pytestmark = pytest.mark.anyio
 
@@ -78,7 +78,7 @@ async def test_search_covers_only_the_callers_recordings(harness: ApiHarness, re
 async def test_sensitive_consultations_are_found_only_on_request(harness: ApiHarness, doctor: Person) -> None:
     case = await harness.case(doctor, sensitivity="PSYCHOTHERAPY", transcribe=True)
     recording = await harness.recording(case)
-    await spoken(harness, recording)
+    await store_transcript(harness, recording)
     assert await search(doctor, "headache") == []
     assert await search(doctor, "headache", withSensitive=True) == [str(recording)]
 
@@ -151,7 +151,7 @@ async def test_two_guests_of_one_role_stay_apart_in_transcript_search_and_subtit
     guests = [(Speaker.COMPANION, "He fell on Monday."), (Speaker.COMPANION, "No, on Tuesday.")]
     said = ((Speaker.DOCTOR, "When did he fall?"), *guests, (Speaker.COMPANION, "Monday, I am sure."))
     mother, father, doctors = uuid4(), uuid4(), uuid4()
-    await spoken(harness, made, said, microphones=[doctors, mother, father, mother])
+    await store_transcript(harness, made, said, microphones=[doctors, mother, father, mother])
     read = await doctor.ask(documents.TRANSCRIPT, id=str(made))
     assert [(turn["speaker"], turn["participantId"]) for turn in read["turns"]] == [
         ("DOCTOR", str(doctors)),
@@ -329,7 +329,7 @@ async def test_unintelligible_turn_is_marked_counted_never_found_and_can_be_retr
     harness: ApiHarness, doctor: Person, case: Case
 ) -> None:
     made = await harness.recording(case)
-    await spoken(harness, made, ((Speaker.DOCTOR, "Does it hurt?"), (Speaker.PATIENT, "")))
+    await store_transcript(harness, made, ((Speaker.DOCTOR, "Does it hurt?"), (Speaker.PATIENT, "")))
     read = await doctor.ask(documents.TRANSCRIPT, id=str(made))
     assert [(turn["text"], turn["isUnintelligible"]) for turn in read["turns"]] == [
         ("Does it hurt?", False),
@@ -368,7 +368,7 @@ async def test_uncertain_text_is_marked_in_transcript_search_and_subtitles_until
 ) -> None:
     made = await harness.recording(case)
     said = ((Speaker.DOCTOR, "Take fifteen."), (Speaker.PATIENT, f"{UNCERTAIN}Fifty, thank you."))
-    await spoken(harness, made, said)
+    await store_transcript(harness, made, said)
     urls = await doctor.ask(documents.ISSUE_SUBTITLE_URLS, id=str(made))
 
     async def marked() -> list[bool]:
