@@ -368,7 +368,7 @@ async def ask_access_review(info: Info, id: strawberry.ID) -> AccessRequest:
 async def record_access_review(
     info: Info, id: strawberry.ID, reviewer_id: strawberry.ID, outcome: model.ReviewOutcome
 ) -> AccessRequest:
-    """Record the outcome of the review of a denial by another professional."""
+    """Record the outcome of a review in which another professional examined the denial of an access request."""
     reviewed = await _service(info).record_review(
         await info.context.asker(), parse_id(id), parse_id(reviewer_id), outcome
     )

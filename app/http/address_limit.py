@@ -60,8 +60,8 @@ class AddressLimit:
 def connecting_limit(
     trusted_proxies: Sequence[Network], connections: int = CONNECTING_PER_ADDRESS
 ) -> Connecting:
-    """Return a limit on the open WebSockets of each client address. A WebSocket counts until it has identified its
-    person.
+    """Return a limit on the open WebSockets of each client address. A WebSocket counts until the API has identified
+    its person.
     """
     limit = _limit(connections)
     return lambda scope: limit.slot(network_of(find_client_address(scope, trusted_proxies)))

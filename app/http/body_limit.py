@@ -3,8 +3,8 @@ is smaller.
 
 The middleware does not buffer the body: it passes on each chunk within the limit, and stops at the chunk that
 exceeds it. The middleware immediately answers a client that exceeds a limit, and then reads and discards the rest
-of the body for a moment. If the middleware did not read the rest, the closed connection would be reset, and the
-client would not receive the answer.
+of the body for a moment. If the middleware did not read the rest of the body, the closed connection would be reset,
+and the client would not receive the answer.
 """
 
 import asyncio

@@ -61,8 +61,8 @@ def render_app_error(scope: Scope, error: AppError) -> JSONResponse:
 
 
 def build_retry_after(extensions: Iterable[Mapping[str, object]]) -> dict[str, str]:
-    """Return the `Retry-After` header for the `extensions` of an answer's errors. The result is empty if no error
-    names a time.
+    """Return the `Retry-After` header for the `extensions` of an answer's errors. The result has no header if no
+    error names a time.
     """
     seconds = [named for each in extensions if isinstance(named := each.get("retryAfterSeconds"), int)]
     return {"Retry-After": str(max(seconds))} if seconds else {}

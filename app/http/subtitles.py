@@ -35,7 +35,7 @@ _HEADERS = {
 
 
 class Subtitles:
-    """The route of the subtitles."""
+    """The HTTP route that serves the subtitles of a transcript."""
 
     def __init__(
         self,

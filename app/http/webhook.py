@@ -16,7 +16,7 @@ from app.settings import Network
 
 
 class LiveKitWebhook:
-    """The route of LiveKit's webhooks."""
+    """The HTTP route that receives LiveKit's webhooks."""
 
     def __init__(
         self, recordings: Recordings, rejections: Rejections, trusted_proxies: tuple[Network, ...]
