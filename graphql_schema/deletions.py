@@ -146,7 +146,7 @@ async def deletions(
 
 async def deletion_certificates(info: Info, recording_id: strawberry.ID) -> list[DeletionCertificate]:
     """Return the certificates of a destroyed recording in the order of their numbers."""
-    found = await info.context.services.deletions.certificates(
+    found = await info.context.services.deletions.list_certificates(
         await info.context.asker(), parse_id(recording_id)
     )
     return [DeletionCertificate.of(one) for one in found]

@@ -81,11 +81,13 @@ class Facts:
 _facts = TypeAdapter(Facts)
 
 
-def certificate_of(told: dict[str, object], *, deployment: str, backup_retention_days: int) -> Certificate:
+def build_certificate(
+    stored_facts: dict[str, object], *, deployment: str, backup_retention_days: int
+) -> Certificate:
     """Return the certificate of a deletion. Equal facts give an equal certificate. Raises ValueError for
     contradictory facts.
     """
-    facts = _facts.validate_python(told)
+    facts = _facts.validate_python(stored_facts)
     return Certificate(
         deployment=deployment,
         recording_id=facts.recording_id,
@@ -99,7 +101,7 @@ def certificate_of(told: dict[str, object], *, deployment: str, backup_retention
             facts.policy.name, facts.policy.sha256, facts.policy.term_days, facts.policy.due_at
         ),
         hold_check=HoldCheck(facts.hold_checked_at),
-        objects=tuple(_destroyed(one) for one in facts.objects),
+        objects=tuple(_describe_object(one) for one in facts.objects),
         keys=tuple(
             DestroyedKey(one.kind, one.fingerprint, one.root_key_id, one.destroyed_at) for one in facts.keys
         ),
@@ -112,7 +114,7 @@ def certificate_of(told: dict[str, object], *, deployment: str, backup_retention
     )
 
 
-def _destroyed(one: _Object) -> DestroyedObject:
+def _describe_object(one: _Object) -> DestroyedObject:
     name = one.key.rsplit("/", 1)[-1]
     return DestroyedObject(
         key_sha256=hashlib.sha256(one.key.encode()).hexdigest(),

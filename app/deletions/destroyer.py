@@ -21,7 +21,7 @@ from uuid import UUID
 from app.certificates.model import MAX_OBJECTS
 from app.certificates.signing import CertificateSigner
 from app.deletions import store
-from app.deletions.certificate_builder import certificate_of
+from app.deletions.certificate_builder import build_certificate
 from app.deletions.ledger import Ledger
 from app.deletions.model import ALERT_AFTER_ATTEMPTS, Claim, DeletionGround, FoundObject, GoneObject
 from app.deployment import require_own_bucket
@@ -100,7 +100,7 @@ class Destroyer:
         await require_own_bucket(self._storage, self._deployment)
         by_clock = await self._store_time()
         async with self._database.as_service(REASON) as tx:
-            claims, now = await store.claim(tx, by_clock, BATCH), await store.database_time(tx)
+            claims, now = await store.claim(tx, by_clock, BATCH), await store.read_database_time(tx)
         began = time.monotonic()
         return claims, lambda: now + timedelta(seconds=time.monotonic() - began)
 
@@ -112,27 +112,27 @@ class Destroyer:
     async def _destroy(self, claims: Sequence[Claim], clock: Callable[[], datetime]) -> int:
         """Destroy the claimed recordings, and return how many got a certificate."""
         deadline = time.monotonic() + ATTEMPT_SECONDS
-        found = await self._each(claims, self._look)
+        found = await self._run_for_each(claims, self._list_objects_of)
         async with self._database.as_service(REASON) as tx:
             ours = await store.keep_inventory(
-                tx, _of(claims, found), [one for objects in found.values() for one in objects or ()]
+                tx, _select(claims, found), [one for objects in found.values() for one in objects or ()]
             )
-        gone = await self._each(
-            [claim for claim in _of(claims, found) if claim.deletion_id in ours],
+        gone = await self._run_for_each(
+            [claim for claim in _select(claims, found) if claim.deletion_id in ours],
             lambda claim: self._delete(claim, found[claim.deletion_id] or (), deadline, clock),
         )
         async with self._database.as_service(REASON) as tx:
-            told = await store.shred_keys(
-                tx, _of(claims, gone), [one for objects in gone.values() for one in objects]
+            facts = await store.shred_keys(
+                tx, _select(claims, gone), [one for objects in gone.values() for one in objects]
             )
-        documents = await self._each(
-            _of(claims, told), lambda claim: self._certify(claim, told[claim.deletion_id])
+        documents = await self._run_for_each(
+            _select(claims, facts), lambda claim: self._certify(claim, facts[claim.deletion_id])
         )
         async with self._database.as_service(REASON) as tx:
             await store.finish(tx, documents)
         return len(documents)
 
-    async def _each(
+    async def _run_for_each(
         self, claims: Iterable[Claim], work: Callable[[Claim], Awaitable[T | None]]
     ) -> dict[UUID, T]:
         """Run `work` for each claim. Return the results, and store the reason of each failure."""
@@ -153,7 +153,7 @@ class Destroyer:
                 group.create_task(one(claim))
         return done
 
-    async def _look(self, claim: Claim) -> list[FoundObject] | None:
+    async def _list_objects_of(self, claim: Claim) -> list[FoundObject] | None:
         """Return the objects of a deletion. Return None if the deletion is cancelled, because the object of a
         missing recording was found. Raises Conflict (too_many_objects) if there are more objects than a certificate
         can list.
@@ -200,14 +200,14 @@ class Destroyer:
             gone.append(GoneObject(claim.deletion_id, key, deleted_at, clock()))
         return gone
 
-    async def _certify(self, claim: Claim, told: dict[str, object]) -> str:
+    async def _certify(self, claim: Claim, facts: dict[str, object]) -> str:
         """Sign the certificate and write it to the ledger. Raises Conflict (certificate_impossible) if the facts
         contradict each other. Raises Conflict (ledger_number_taken) if the ledger has this number for a destruction
         that the database has forgotten. The next attempt then uses the next number.
         """
         try:
-            certificate = certificate_of(
-                told, deployment=self._deployment, backup_retention_days=self._backup_retention_days
+            certificate = build_certificate(
+                facts, deployment=self._deployment, backup_retention_days=self._backup_retention_days
             )
             signed = self._signer.sign(certificate)
         except ValueError as error:
@@ -233,5 +233,5 @@ class Destroyer:
         )
 
 
-def _of(claims: Sequence[Claim], some: Collection[UUID]) -> list[Claim]:
+def _select(claims: Sequence[Claim], some: Collection[UUID]) -> list[Claim]:
     return [claim for claim in claims if claim.deletion_id in some]

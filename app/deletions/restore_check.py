@@ -76,14 +76,14 @@ class RestoreCheck:
         async for page in self._storage.list_objects(KEPT):
             sizes = {one.key: one.size_bytes for one in page.objects}
             async with self._database.as_service(REASON) as tx:
-                for key in sorted(await store.unknown_object_keys(tx, list(sizes))):
+                for key in sorted(await store.find_unknown_object_keys(tx, list(sizes))):
                     found += await store.find_moved_object(tx, key, sizes[key])
         return found
 
     async def _compare(self, recordings: set[UUID], report: RestoreReport, *, repeat: bool) -> None:
         recordings -= set(report.undone) | set(report.unknown) | set(report.foreign)
         async with self._database.as_service(REASON) as tx:
-            restored = await store.restored(tx, sorted(recordings))
+            restored = await store.find_restored(tx, sorted(recordings))
         for recording_id, (status, is_held, is_begun) in restored.items():
             try:
                 documents = [entry.decode() for entry in await self._ledger.entries_of(recording_id)]

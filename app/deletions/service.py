@@ -49,13 +49,13 @@ class Deletions:
             rows = await store.list_page(tx, request, wanted, selected)
         return Page.of(rows, request)
 
-    async def certificates(self, asker: Asker, recording_id: UUID) -> list[KeptCertificate]:
+    async def list_certificates(self, asker: Asker, recording_id: UUID) -> list[KeptCertificate]:
         """Return the certificates of a recording in the order of their numbers, or none if it is not destroyed.
         Raises NotFound.
         """
         access = permissions.READ_CERTIFICATES.on(recording_id)
         async with self._database.as_user(asker, access) as tx:
-            found = await store.certificates(tx, recording_id)
+            found = await store.list_certificates(tx, recording_id)
             if found is None:
                 raise NotFound("certificate_not_found")
             return found

@@ -78,7 +78,7 @@ async def list_page(
     return await _DELETIONS.page(tx, request, wanted.parameters, selected=selected)
 
 
-async def certificates(tx: Transaction, recording_id: UUID) -> list[KeptCertificate] | None:
+async def list_certificates(tx: Transaction, recording_id: UUID) -> list[KeptCertificate] | None:
     """Return the certificates of a recording in the order of their numbers, and write the audit row. Return None if
     the recording is hidden or does not exist.
     """
@@ -92,7 +92,7 @@ async def claim(tx: Transaction, by_clock: datetime, most: int) -> list[Claim]:
     return _claims.validate_python(rows)
 
 
-async def database_time(tx: Transaction) -> datetime:
+async def read_database_time(tx: Transaction) -> datetime:
     """Return the database's time."""
     now: datetime = await tx.value(_sql["database_time"])
     return now
@@ -172,7 +172,9 @@ async def keep_earlier_certificates(tx: Transaction, deletion_id: UUID, document
     await tx.run(_sql["keep_earlier_certificates"], {"id": deletion_id, "documents": list(documents)})
 
 
-async def restored(tx: Transaction, recordings: Sequence[UUID]) -> dict[UUID, tuple[str | None, bool, bool]]:
+async def find_restored(
+    tx: Transaction, recordings: Sequence[UUID]
+) -> dict[UUID, tuple[str | None, bool, bool]]:
     """Return the given recordings that are not DELETED. The values of each are the status (None if unknown),
     whether a hold covers it, and whether its destruction has begun again. Needs the worker's role.
     """
@@ -196,6 +198,6 @@ async def find_moved_object(tx: Transaction, key: str, size_bytes: int) -> bool:
     return bool(await tx.value(_sql["find_moved_object"], {"key": key, "size_bytes": size_bytes}))
 
 
-async def unknown_object_keys(tx: Transaction, keys: Sequence[str]) -> set[str]:
+async def find_unknown_object_keys(tx: Transaction, keys: Sequence[str]) -> set[str]:
     """Return those of the object keys that belong to no recording. Needs the worker's role."""
     return set(await tx.value(_sql["unknown_object_keys"], {"keys": list(keys)}))

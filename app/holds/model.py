@@ -45,9 +45,9 @@ class HoldOrder:
     custodian: str
 
     def __post_init__(self) -> None:
-        if not _is_told(self.matter):
+        if not _is_valid_text(self.matter):
             raise InvalidInput("hold_matter", maximum=MAX_TEXT_LENGTH)
-        if not _is_told(self.custodian):
+        if not _is_valid_text(self.custodian):
             raise InvalidInput("hold_custodian", maximum=MAX_TEXT_LENGTH)
 
 
@@ -84,5 +84,5 @@ class PlacedHold:
     recordings_in_destruction: int
 
 
-def _is_told(text: str) -> bool:
+def _is_valid_text(text: str) -> bool:
     return bool(text.strip()) and len(text) <= MAX_TEXT_LENGTH
