@@ -26,7 +26,7 @@ _MODE: Final = 0o100444
 Read = Callable[[ExportedFile], AsyncIterable[bytes]]
 
 
-def file_name(file: ExportedFile) -> str:
+def compose_file_name(file: ExportedFile) -> str:
     """Return the name of a file: recording date, video id and kind, such as `2026-11-20_<id>_video.mp4`.
 
     For a microphone, the kind in the name includes the kind of the participant, and a number from the second file
@@ -38,7 +38,7 @@ def file_name(file: ExportedFile) -> str:
     return f"{file.recorded_at.date().isoformat()}_{file.video_id}_{kind}{PurePosixPath(file.recording_key).suffix}"
 
 
-def archive(request_id: UUID, plan: ExportPlan, read: Read, *, secret: str) -> AsyncIterable[bytes]:
+def stream_archive(request_id: UUID, plan: ExportPlan, read: Read, *, secret: str) -> AsyncIterable[bytes]:
     """Yield the archive in chunks of `CHUNK_BYTES`: the read-me, each file, and the manifest at the end.
 
     Raises Conflict (export_mismatch) if a file differs from its stored digest. An exception of `read` is not
@@ -46,41 +46,41 @@ def archive(request_id: UUID, plan: ExportPlan, read: Read, *, secret: str) -> A
     date `made_at` of the plan, in UTC. The recording dates are in the file names.
     """
     return async_stream_zip(
-        _members(request_id, plan, read),
+        _yield_members(request_id, plan, read),
         chunk_size=CHUNK_BYTES,
-        get_compressobj=_stored,
+        get_compressobj=_make_stored_compressor,
         extended_timestamps=False,
         password=secret,
     )
 
 
-def _stored() -> "zlib._Compress":
+def _make_stored_compressor() -> "zlib._Compress":
     """Return a Deflate object that does not compress. The method "stored" of stream-zip needs the CRC of a file
     before its first byte (stream-zip 0.0.84, checked 2026-11-21).
     """
     return zlib.compressobj(level=0, wbits=-zlib.MAX_WBITS)
 
 
-async def _members(request_id: UUID, plan: ExportPlan, read: Read) -> AsyncIterator[AsyncMemberFile]:
-    yield README, plan.made_at, _MODE, ZIP_64, _text(_readme(plan))
+async def _yield_members(request_id: UUID, plan: ExportPlan, read: Read) -> AsyncIterator[AsyncMemberFile]:
+    yield README, plan.made_at, _MODE, ZIP_64, _yield_text(_compose_readme(plan))
     for file in plan.files:
-        yield file_name(file), plan.made_at, _MODE, ZIP_64, _checked(file, read)
-    yield MANIFEST, plan.made_at, _MODE, ZIP_64, _text(_manifest(request_id, plan))
+        yield compose_file_name(file), plan.made_at, _MODE, ZIP_64, _read_checked(file, read)
+    yield MANIFEST, plan.made_at, _MODE, ZIP_64, _yield_text(_compose_manifest(request_id, plan))
 
 
-def _readme(plan: ExportPlan) -> str:
+def _compose_readme(plan: ExportPlan) -> str:
     """Return the read-me in each language. The read-me names each omitted recording by its id."""
     parts: list[str] = []
     for language in LANGUAGES:
         words = access_request_words(language)
         parts.append(words["readme"])
-        for left_out, said in ((plan.missing, "readme_missing"), (plan.not_whole, "readme_not_whole")):
+        for left_out, paragraph in ((plan.missing, "readme_missing"), (plan.not_whole, "readme_not_whole")):
             if left_out:
-                parts.append("\n".join((words[said], *map(str, left_out))))
+                parts.append("\n".join((words[paragraph], *map(str, left_out))))
     return "\n\n".join(parts)
 
 
-async def _checked(file: ExportedFile, read: Read) -> AsyncIterator[bytes]:
+async def _read_checked(file: ExportedFile, read: Read) -> AsyncIterator[bytes]:
     digest, size = hashlib.sha256(), 0
     async for chunk in read(file):
         digest.update(chunk)
@@ -90,15 +90,15 @@ async def _checked(file: ExportedFile, read: Read) -> AsyncIterator[bytes]:
         raise Conflict("export_mismatch", recordingId=str(file.recording_id))
 
 
-def _manifest(request_id: UUID, plan: ExportPlan) -> str:
+def _compose_manifest(request_id: UUID, plan: ExportPlan) -> str:
     """Return the manifest. Each digest in the manifest is the stored digest of a file, with which the file was
     compared while it was read.
     """
     files = [
         {
-            "name": file_name(file),
+            "name": compose_file_name(file),
             "recordingId": str(file.recording_id),
-            "participant": _participant(file),
+            "participant": _describe_participant(file),
             "recordedAt": file.recorded_at.isoformat(),
             "sizeBytes": file.size_bytes,
             "sha256": file.sha256,
@@ -115,11 +115,11 @@ def _manifest(request_id: UUID, plan: ExportPlan) -> str:
     return json.dumps(manifest, indent=2)
 
 
-def _participant(file: ExportedFile) -> dict[str, str | None] | None:
+def _describe_participant(file: ExportedFile) -> dict[str, str | None] | None:
     if file.participant_id is None:
         return None
     return {"id": str(file.participant_id), "kind": file.participant_kind, "guestRole": file.guest_role}
 
 
-async def _text(text: str) -> AsyncIterator[bytes]:
+async def _yield_text(text: str) -> AsyncIterator[bytes]:
     yield text.encode()

@@ -15,7 +15,7 @@ from typing import Final
 from uuid import UUID
 
 from app.access_requests import store
-from app.access_requests.encrypted_zip import archive
+from app.access_requests.encrypted_zip import stream_archive
 from app.access_requests.model import ExportedFile, ExportPlan, new_secret
 from app.bucket.object_keys import EXPORTS, exports_prefix, parse_export_key
 from app.deployment import require_own_bucket
@@ -86,9 +86,9 @@ class Exports:
         """Run one pass. Raises Conflict (bucket_unmarked, bucket_of_another_deployment), UpstreamFailed, Timeout."""
         await require_own_bucket(self._storage, self._deployment)
         async with self._database.as_service("keep_exports") as tx:
-            overdue = await store.overdue(tx)
-            ended = await store.ended_exports(tx)
-            now = await store.clock(tx)
+            overdue = await store.list_overdue(tx)
+            ended = await store.list_ended_exports(tx)
+            now = await store.read_clock(tx)
         for request_id in overdue:
             log.error("overdue: access_request=%s", request_id)
         return ExportsReport(
@@ -109,14 +109,14 @@ class Exports:
                 plan = await store.begin_export(tx, request_id, secret)
             if plan is None:
                 return None
-            found = await self._found(plan)
+            found = await self._check_objects(plan)
             gone = {one.recording_key for one in plan.files if one.recording_id in found.missing}
             if gone <= seen:
                 return found
             await require_own_bucket(self._storage, self._deployment)
             seen |= gone
 
-    async def _found(self, plan: ExportPlan) -> ExportPlan:
+    async def _check_objects(self, plan: ExportPlan) -> ExportPlan:
         found = plan
         for file in plan.files:
             stored = await self._storage.head(file.recording_key)
@@ -134,7 +134,7 @@ class Exports:
             try:
                 return plan, await self._storage.put_stream(
                     plan.object_key,
-                    archive(request_id, plan, self._read, secret=secret),
+                    stream_archive(request_id, plan, self._read, secret=secret),
                     "application/zip",
                     filename=_FILENAME,
                 )
@@ -150,7 +150,7 @@ class Exports:
         """
         async for page in self._storage.list_objects(exports_prefix(request_id)):
             async with self._database.as_service("keep_exports") as tx:
-                unknown = await store.unknown_export_keys(tx, [one.key for one in page.objects])
+                unknown = await store.find_unknown_export_keys(tx, [one.key for one in page.objects])
             for key in sorted(unknown):
                 await self._sweep_one(key)
 
@@ -183,7 +183,7 @@ class Exports:
             seen_at = min(now, page.listed_at)
             old = [one.key for one in page.objects if seen_at - one.last_modified >= QUARANTINE]
             async with self._database.as_service("keep_exports") as tx:
-                unknown = await store.unknown_export_keys(tx, old)
+                unknown = await store.find_unknown_export_keys(tx, old)
             for key in sorted(unknown):
                 swept += await self._sweep_one(key)
         return swept

@@ -196,7 +196,7 @@ class ExportPlan:
         return tuple(file for file in self.files if file.recording_id != recording_id)
 
 
-def named(representative: Representative | None) -> Representative | None:
+def require_name(representative: Representative | None) -> Representative | None:
     """Return the representative, checked for a name of 1 to 200 characters. Raises InvalidInput
     (bad_representative).
     """

@@ -16,10 +16,10 @@ from app.access_requests.model import (
     ExportUrl,
     ExtensionReason,
     ReviewOutcome,
-    named,
     require_days,
     require_determination,
     require_key,
+    require_name,
     require_secret,
 )
 from app.consents.model import Representative
@@ -57,10 +57,10 @@ class AccessRequests:
         Raises NotFound, InvalidInput (bad_representative), Conflict (representative_differs), RateLimited
         (quota_pages).
         """
-        speaker = named(representative)
+        speaker = require_name(representative)
         access = permissions.REQUEST_ACCESS.on(consultation_id)
         async with self._database.as_user(asker, access) as tx:
-            return _found(
+            return _require_found(
                 await store.file(
                     tx,
                     patient_id=None,
@@ -84,10 +84,10 @@ class AccessRequests:
 
         Also raises Conflict (bad_received_on).
         """
-        speaker = named(representative)
+        speaker = require_name(representative)
         access = permissions.RECORD_ACCESS_REQUEST.on(patient_id)
         async with self._database.as_user(asker, access) as tx:
-            return _found(
+            return _require_found(
                 await store.file(
                     tx,
                     patient_id=patient_id,
@@ -216,10 +216,10 @@ class AccessRequests:
         change: Callable[[Transaction], Awaitable[AccessRequest | None]],
     ) -> AccessRequest:
         async with self._database.as_user(asker, permission.on(request_id)) as tx:
-            return _found(await change(tx), "access_request_not_found")
+            return _require_found(await change(tx), "access_request_not_found")
 
 
-def _found(request: AccessRequest | None, reason: str) -> AccessRequest:
+def _require_found(request: AccessRequest | None, reason: str) -> AccessRequest:
     if request is None:
         raise NotFound(reason)
     return request

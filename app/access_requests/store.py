@@ -81,7 +81,7 @@ async def file(
     """File a request and return it, or return the open request with the same scope. Return None if the patient or
     the consultation is hidden or unknown.
     """
-    return await _one(
+    return await _run_one(
         tx,
         "file_access_request",
         patient_id=patient_id,
@@ -96,14 +96,14 @@ async def withdraw(tx: Transaction, request_id: UUID) -> AccessRequest | None:
     """Withdraw the request. Raises Conflict (access_request_closed, request_not_written), RateLimited
     (quota_pages).
     """
-    return await _one(tx, "withdraw_access_request", id=request_id)
+    return await _run_one(tx, "withdraw_access_request", id=request_id)
 
 
 async def approve(tx: Transaction, request_id: UUID) -> AccessRequest | None:
     """Approve the request and queue its copy. Raises Conflict (access_request_closed, review_pending), RateLimited
     (quota_pages).
     """
-    return await _one(tx, "approve_access_request", id=request_id)
+    return await _run_one(tx, "approve_access_request", id=request_id)
 
 
 async def deny(
@@ -112,28 +112,30 @@ async def deny(
     """Deny the request. Raises Conflict: access_request_closed, review_pending, clinician_unknown,
     request_has_no_representative.
     """
-    return await _one(tx, "deny_access_request", id=request_id, ground=ground, determined_by=determined_by)
+    return await _run_one(
+        tx, "deny_access_request", id=request_id, ground=ground, determined_by=determined_by
+    )
 
 
 async def extend(
     tx: Transaction, request_id: UUID, days: int, reason: ExtensionReason
 ) -> AccessRequest | None:
     """Extend the deadline. Raises Conflict: access_request_closed, review_pending, extended_already, past_due."""
-    return await _one(tx, "extend_access_request", id=request_id, days=days, reason=reason)
+    return await _run_one(tx, "extend_access_request", id=request_id, days=days, reason=reason)
 
 
 async def ask_review(tx: Transaction, request_id: UUID) -> AccessRequest | None:
     """Reopen the request for a review. Raises Conflict: not_reviewable, reviewed_already,
     access_request_open_already, request_not_written. Raises RateLimited (quota_pages).
     """
-    return await _one(tx, "ask_access_review", id=request_id)
+    return await _run_one(tx, "ask_access_review", id=request_id)
 
 
 async def record_review(
     tx: Transaction, request_id: UUID, reviewer_id: UUID, outcome: ReviewOutcome
 ) -> AccessRequest | None:
     """Record a review. Raises Conflict: no_review_asked, clinician_unknown, reviewer_took_part."""
-    return await _one(tx, "record_access_review", id=request_id, reviewer_id=reviewer_id, outcome=outcome)
+    return await _run_one(tx, "record_access_review", id=request_id, reviewer_id=reviewer_id, outcome=outcome)
 
 
 async def release_export_key(tx: Transaction, request_id: UUID) -> str | None:
@@ -164,7 +166,7 @@ async def begin_export(tx: Transaction, request_id: UUID, secret: str) -> Export
         return None
     keys = {row.pop("object_key") for row in rows}
     (key,) = keys
-    return ExportPlan(str(key), await clock(tx), tuple(ExportedFile(**row) for row in rows))
+    return ExportPlan(str(key), await read_clock(tx), tuple(ExportedFile(**row) for row in rows))
 
 
 async def finish_export(tx: Transaction, request_id: UUID, plan: ExportPlan, size_bytes: int) -> bool:
@@ -185,7 +187,7 @@ async def fail_export(tx: Transaction, request_id: UUID, reason: str) -> None:
     await tx.run(_sql["fail_export"], {"id": request_id, "reason": reason})
 
 
-async def ended_exports(tx: Transaction) -> list[tuple[UUID, str]]:
+async def list_ended_exports(tx: Transaction) -> list[tuple[UUID, str]]:
     """Return at most 100 requests whose copy must be deleted, each with the object key of its copy. Needs the
     worker's role.
     """
@@ -197,18 +199,18 @@ async def expire_export(tx: Transaction, request_id: UUID, object_key: str) -> b
     return bool(await tx.value(_sql["expire_export"], {"id": request_id, "object_key": object_key}))
 
 
-async def overdue(tx: Transaction) -> list[UUID]:
+async def list_overdue(tx: Transaction) -> list[UUID]:
     """Return the open requests past their deadline, the longest overdue first. Needs the worker's role."""
     return list(await tx.value(_sql["overdue_access_requests"]))
 
 
-async def clock(tx: Transaction) -> datetime:
+async def read_clock(tx: Transaction) -> datetime:
     """Return the database's time. Needs the worker's role."""
     now: datetime = await tx.value(_sql["clock"])
     return now
 
 
-async def unknown_export_keys(tx: Transaction, keys: Sequence[str]) -> set[str]:
+async def find_unknown_export_keys(tx: Transaction, keys: Sequence[str]) -> set[str]:
     """Return those of the object keys that belong to no copy. Needs the worker's role."""
     return set(await tx.value(_sql["unknown_export_keys"], {"keys": list(keys)}))
 
@@ -220,6 +222,6 @@ async def may_sweep(tx: Transaction, request_id: UUID, object_key: str) -> bool:
     return await tx.run(_sql["record_sweep"], {"id": request_id, "object_key": object_key}) == 1
 
 
-async def _one(tx: Transaction, statement: LiteralString, **parameters: object) -> AccessRequest | None:
+async def _run_one(tx: Transaction, statement: LiteralString, **parameters: object) -> AccessRequest | None:
     row = await tx.one(_sql[statement], parameters)
     return None if row is None else _request.validate_python(row)
