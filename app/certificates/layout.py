@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from app.certificates.model import Certificate, DestroyedKey, DestroyedObject, fact_text, moment_text
+from app.certificates.model import Certificate, DestroyedKey, DestroyedObject, format_fact, format_moment
 from app.certificates.signing import SignedCertificate
 from app.texts import Language, certificate_words
 
@@ -30,7 +30,7 @@ class Line:
     value: str = ""
 
 
-def lines(signed: SignedCertificate, language: Language) -> Iterator[Line]:
+def build_lines(signed: SignedCertificate, language: Language) -> Iterator[Line]:
     """Yield all lines of the certificate and its signature."""
     words = certificate_words(language)
     certificate = signed.certificate
@@ -86,7 +86,7 @@ def _of_object(one: DestroyedObject) -> dict[str, object]:
         "sha256": one.sha256,
         "etag": one.etag,
         "deleted_at": one.deleted_at,
-        "head": f"{one.head_status}, {moment_text(one.head_at)}",
+        "head": f"{one.head_status}, {format_moment(one.head_at)}",
     }
 
 
@@ -110,7 +110,7 @@ def _of_signature(signed: SignedCertificate) -> dict[str, object]:
 
 def _entries(words: dict[str, str], values: dict[str, object]) -> Iterator[Line]:
     for name, value in values.items():
-        yield Line(Style.ENTRY, words[name], words["absent"] if value is None else fact_text(value))
+        yield Line(Style.ENTRY, words[name], words["absent"] if value is None else format_fact(value))
     yield Line(Style.GAP)
 
 

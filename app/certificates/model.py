@@ -29,14 +29,14 @@ STRICT: Final = ConfigDict(strict=True, extra="forbid", hide_input_in_errors=Tru
 """Convert nothing, refuse unknown fields, and quote no value in an error."""
 
 
-def moment_text(moment: datetime) -> str:
+def format_moment(moment: datetime) -> str:
     """Return the moment in the form of the certificate's file: RFC 3339 in UTC with microseconds."""
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
-def fact_text(value: object) -> str:
+def format_fact(value: object) -> str:
     """Return a value of a certificate as text, with moments in the form of the certificate's file."""
-    return moment_text(value) if isinstance(value, datetime) else str(value)
+    return format_moment(value) if isinstance(value, datetime) else str(value)
 
 
 def _in_utc(moment: datetime) -> datetime:
@@ -46,7 +46,7 @@ def _in_utc(moment: datetime) -> datetime:
         raise ValueError("outside the calendar in UTC") from None
 
 
-Moment = Annotated[AwareDatetime, AfterValidator(_in_utc), PlainSerializer(moment_text, return_type=str)]
+Moment = Annotated[AwareDatetime, AfterValidator(_in_utc), PlainSerializer(format_moment, return_type=str)]
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Slug = Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,63}$")]
 """A word of our vocabulary in snake_case."""
@@ -170,22 +170,22 @@ class Certificate:
             raise ValueError("the first repeats none")
 
 
-def backups_until(destroyed_at: Moment, retention_days: int) -> date:
+def compute_backups_until(destroyed_at: Moment, retention_days: int) -> date:
     """Return the day, in UTC, on which a backup made just before the destruction expires."""
     return (destroyed_at.astimezone(UTC) + timedelta(days=retention_days)).date()
 
 
-def certificate_bytes(certificate: Certificate) -> bytes:
+def encode_certificate(certificate: Certificate) -> bytes:
     """Return the canonical JSON of the certificate (RFC 8785)."""
-    return canonical_json(_certificate, certificate)
+    return encode_canonical_json(_certificate, certificate)
 
 
-def certificate_from(content: bytes) -> Certificate:
+def parse_certificate(content: bytes) -> Certificate:
     """Parse a certificate from its canonical JSON. Raises InvalidInput (certificate_malformed)."""
     return read_canonical_json(_certificate, content)
 
 
-def canonical_json(shape: TypeAdapter[T], value: T) -> bytes:
+def encode_canonical_json(shape: TypeAdapter[T], value: T) -> bytes:
     """Return the canonical JSON (RFC 8785) of a value of this type."""
     return rfc8785.dumps(shape.dump_python(value, mode="json"))
 
@@ -197,7 +197,7 @@ def read_canonical_json(shape: TypeAdapter[T], content: bytes) -> T:
     """
     try:
         value = shape.validate_json(content)
-        if canonical_json(shape, value) == content:
+        if encode_canonical_json(shape, value) == content:
             return value
     except ValueError:
         raise InvalidInput("certificate_malformed") from None

@@ -12,7 +12,7 @@ import pypdf
 from pypdf.errors import DependencyError, DeprecationError, PyPdfError
 from pypdf.generic import DictionaryObject, EmbeddedFile
 
-from app.certificates.layout import Line, lines
+from app.certificates.layout import Line, build_lines
 from app.certificates.pdf_canvas import draw
 from app.certificates.signing import SignedCertificate
 from app.errors import InvalidInput
@@ -71,7 +71,7 @@ def read_attachment(document: bytes) -> bytes:
 
 def _chapter(signed: SignedCertificate, language: Language) -> tuple[str, list[Line]]:
     words = certificate_words(language)
-    return f"{signed.certificate.recording_id} - {words['page']}", list(lines(signed, language))
+    return f"{signed.certificate.recording_id} - {words['page']}", list(build_lines(signed, language))
 
 
 def _content(attached: EmbeddedFile) -> bytes:

@@ -56,7 +56,7 @@ class _Chapter:
                 self._down(height)
                 self._put(_LEFT, row, font, size)
             return
-        values = _broken(line.value, size)
+        values = _wrap_value(line.value, size)
         labels = simpleSplit(line.text, font, size, _VALUE_LEFT - _LEFT - 6)
         for row in range(max(len(labels), len(values))):
             self._down(height)
@@ -81,7 +81,7 @@ class _Chapter:
             self._canvas.drawString(left, self._at if at is None else at, text)
 
 
-def _broken(value: str, size: float) -> list[str]:
+def _wrap_value(value: str, size: float) -> list[str]:
     """Return the rows of a value, broken between words. A digest or a signature, which has no spaces, is broken
     after a fixed number of characters.
     """

@@ -19,8 +19,8 @@ from app.certificates.model import (
     FORMAT,
     STRICT,
     Certificate,
-    canonical_json,
-    certificate_bytes,
+    encode_canonical_json,
+    encode_certificate,
     read_canonical_json,
 )
 from app.errors import InvalidInput
@@ -53,7 +53,7 @@ class SignedCertificate:
     @cached_property
     def file(self) -> bytes:
         """Return the signed file in its only valid form."""
-        return canonical_json(_signed_certificate, self)
+        return encode_canonical_json(_signed_certificate, self)
 
     @property
     def sha256(self) -> str:
@@ -65,7 +65,7 @@ class SignedCertificate:
         """Return the message that the signature covers: the name of the format, a line feed, and the canonical JSON
         of the certificate.
         """
-        return _DOMAIN + certificate_bytes(self.certificate)
+        return _DOMAIN + encode_certificate(self.certificate)
 
 
 _signed_certificate = TypeAdapter(SignedCertificate)
@@ -77,7 +77,7 @@ class CertificateSigner:
     def __init__(self, key: Ed25519PrivateKey) -> None:
         self._key = key
         self.public_key = key.public_key()
-        self.key_id = key_id(self.public_key)
+        self.key_id = compute_key_id(self.public_key)
 
     @classmethod
     def from_seed(cls, seed: str) -> "CertificateSigner":
@@ -91,16 +91,16 @@ class CertificateSigner:
 
     def sign(self, certificate: Certificate) -> SignedCertificate:
         """Sign the certificate. Equal certificates get equal signatures."""
-        value = base64.b64encode(self._key.sign(_DOMAIN + certificate_bytes(certificate))).decode()
+        value = base64.b64encode(self._key.sign(_DOMAIN + encode_certificate(certificate))).decode()
         return SignedCertificate(certificate, Signature(self.key_id, value))
 
 
-def key_id(key: Ed25519PublicKey) -> str:
+def compute_key_id(key: Ed25519PublicKey) -> str:
     """Return the id of a public key, which signatures contain."""
     return hashlib.sha256(key.public_bytes_raw()).hexdigest()[:32]
 
 
-def public_key_pem(key: Ed25519PublicKey) -> str:
+def encode_public_key_pem(key: Ed25519PublicKey) -> str:
     """Return the public key in PEM (SubjectPublicKeyInfo), the form for auditors."""
     return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
@@ -137,7 +137,7 @@ def check(file: bytes, key: Ed25519PublicKey) -> Certificate:
     Raises InvalidInput (certificate_too_large, certificate_malformed, certificate_other_key, certificate_signature).
     """
     signed = read_signed(file)
-    if signed.signature.key_id != key_id(key):
+    if signed.signature.key_id != compute_key_id(key):
         raise InvalidInput("certificate_other_key")
     try:
         key.verify(base64.b64decode(signed.signature.value), signed.message)

@@ -13,13 +13,13 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from app.certificates.model import Certificate, fact_text, moment_text
+from app.certificates.model import Certificate, format_fact, format_moment
 from app.certificates.signing import (
     SEED_BYTES,
     CertificateSigner,
     check,
-    key_id,
-    public_key_pem,
+    compute_key_id,
+    encode_public_key_pem,
     read_public_key,
     read_signed,
 )
@@ -57,7 +57,7 @@ def check_file(
         out.print("[green]genuine[/]: signed with this key, and unaltered since")
         if is_pdf:
             out.print("The text on the pages of the PDF is no proof. Only the facts below are signed.")
-        for line in _fact_lines(certificate, signer=key_id(public_key)):
+        for line in _fact_lines(certificate, signer=compute_key_id(public_key)):
             out.print(escape(line))
 
 
@@ -90,7 +90,7 @@ def make_key() -> None:
     signer = CertificateSigner.from_seed(seed)
     out.print(f"CERTIFICATE_SIGNING_KEY={seed}")
     out.print(f"# The public key, {signer.key_id}, for everyone who checks certificates:")
-    out.print(public_key_pem(signer.public_key), end="")
+    out.print(encode_public_key_pem(signer.public_key), end="")
 
 
 def _read_file(path: Path) -> bytes:
@@ -110,7 +110,7 @@ def _fact_lines(certificate: Certificate, *, signer: str) -> Iterator[str]:
             "reason": certificate.reason,
             "requested at": certificate.requested_at,
             "policy": f"{policy.name}, sha256 {policy.sha256}" if policy else None,
-            "holds": f"none at {moment_text(certificate.hold_check.checked_at)}",
+            "holds": f"none at {format_moment(certificate.hold_check.checked_at)}",
             "destroyed at": certificate.destroyed_at,
             "last backup ages out on": certificate.backups_until,
             "number": certificate.number,
@@ -128,7 +128,7 @@ def _fact_lines(certificate: Certificate, *, signer: str) -> Iterator[str]:
                 "  sha256 of content": one.sha256,
                 "  etag": one.etag,
                 "  deleted at": one.deleted_at,
-                "  HEAD answered": f"{one.head_status} at {moment_text(one.head_at)}",
+                "  HEAD answered": f"{one.head_status} at {format_moment(one.head_at)}",
             }
         )
     for key in certificate.keys:
@@ -146,4 +146,4 @@ def _fact_lines(certificate: Certificate, *, signer: str) -> Iterator[str]:
 
 def _lines(facts: Mapping[str, object]) -> Iterator[str]:
     for name, value in facts.items():
-        yield f"  {name:<24} {'none' if value is None else fact_text(value)}"
+        yield f"  {name:<24} {'none' if value is None else format_fact(value)}"

@@ -17,7 +17,7 @@ from app.certificates.model import (
     DestroyedObject,
     Ground,
     HoldCheck,
-    backups_until,
+    compute_backups_until,
 )
 
 OTHER: Final = "other"
@@ -107,7 +107,7 @@ def build_certificate(
         ),
         words_cleared=tuple(ClearedWords(one.table, one.rows) for one in facts.words),
         destroyed_at=facts.destroyed_at,
-        backups_until=backups_until(facts.destroyed_at, backup_retention_days),
+        backups_until=compute_backups_until(facts.destroyed_at, backup_retention_days),
         issued_at=facts.destroyed_at,
         number=facts.number,
         repeats=facts.repeats,

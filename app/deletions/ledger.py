@@ -11,7 +11,7 @@ from uuid import UUID
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from app.bucket.object_keys import LEDGER, ledger_key, ledger_prefix, parse_ledger_key
-from app.certificates.signing import MAX_FILE_BYTES, SignedCertificate, check, key_id, read_signed
+from app.certificates.signing import MAX_FILE_BYTES, SignedCertificate, check, compute_key_id, read_signed
 from app.errors import AppError, Conflict, UpstreamFailed
 from app.integrations.storage.client import Storage
 
@@ -32,7 +32,7 @@ class Ledger:
     def __init__(self, storage: Storage, keys: Collection[Ed25519PublicKey], *, deployment: str) -> None:
         self._storage = storage
         self._deployment = deployment
-        self._keys = {key_id(key): key for key in keys}
+        self._keys = {compute_key_id(key): key for key in keys}
 
     async def enter(self, signed: SignedCertificate) -> bool:
         """Write an entry unless an earlier attempt has written it. Return False if the existing entry belongs to an

@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from app import cli
 from app.certificates.pdf import render_pdf
-from app.certificates.signing import CertificateSigner, public_key_pem, read_public_key
+from app.certificates.signing import CertificateSigner, encode_public_key_pem, read_public_key
 from app.settings import WorkerSettings, load
 from app.texts import operator_message
 from tests.unit.certificates import FULL, OTHER_SIGNER, SIGNER
@@ -29,8 +29,8 @@ SIGNED = SIGNER.sign(FULL)
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     monkeypatch.chdir(tmp_path)
     set_environment(monkeypatch, {})
-    (tmp_path / "pub.pem").write_text(public_key_pem(SIGNER.public_key))
-    (tmp_path / "other.pem").write_text(public_key_pem(OTHER_SIGNER.public_key))
+    (tmp_path / "pub.pem").write_text(encode_public_key_pem(SIGNER.public_key))
+    (tmp_path / "other.pem").write_text(encode_public_key_pem(OTHER_SIGNER.public_key))
     (tmp_path / "certificate.json").write_bytes(SIGNED.file)
     (tmp_path / "certificate.pdf").write_bytes(render_pdf(SIGNED))
 

@@ -13,7 +13,7 @@ from app.certificates.model import (
     DestroyedObject,
     Ground,
     HoldCheck,
-    backups_until,
+    compute_backups_until,
 )
 from tests.simulation.facts import By, Hold, Recording, Terms, Wrong
 from tests.simulation.harness import SIGNER
@@ -73,7 +73,7 @@ class History:
             keys=(DestroyedKey("recording", sha256(WRAPPED).hexdigest(), "tests-1", at),),
             words_cleared=(),
             destroyed_at=at,
-            backups_until=backups_until(at, 35),
+            backups_until=compute_backups_until(at, 35),
             issued_at=at,
         )
         return SIGNER.sign(replace(certificate, **changes)).file  # type: ignore[arg-type]

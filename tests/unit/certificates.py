@@ -17,7 +17,7 @@ from app.certificates.model import (
     DestroyedObject,
     Ground,
     HoldCheck,
-    backups_until,
+    compute_backups_until,
 )
 from app.certificates.signing import CertificateSigner
 
@@ -44,7 +44,7 @@ FULL = Certificate(
     keys=(DestroyedKey("recording", "e5" * 32, "root-2026", NOON),),
     words_cleared=(ClearedWords("resguardo.transcripts", 214),),
     destroyed_at=NOON,
-    backups_until=backups_until(NOON, 35),
+    backups_until=compute_backups_until(NOON, 35),
     issued_at=NOON + timedelta(seconds=2),
 )
 

@@ -22,15 +22,15 @@ from app.certificates.model import (
     Certificate,
     Ground,
     HoldCheck,
-    backups_until,
-    certificate_bytes,
-    certificate_from,
+    compute_backups_until,
+    encode_certificate,
+    parse_certificate,
 )
 from app.certificates.signing import (
     MAX_FILE_BYTES,
     CertificateSigner,
     check,
-    public_key_pem,
+    encode_public_key_pem,
     read_public_key,
     read_signed,
 )
@@ -164,19 +164,19 @@ def test_any_value_replaced_by_another_kind_of_json_is_refused(data: st.DataObje
 
 @given(certificates())
 def test_certificate_reads_back_as_it_was_written(certificate: Certificate) -> None:
-    assert certificate_from(certificate_bytes(certificate)) == certificate
+    assert parse_certificate(encode_certificate(certificate)) == certificate
 
 
 @given(st.datetimes(datetime(2, 1, 1), datetime(9998, 1, 1), timezones=st.timezones()))  # noqa: DTZ001 - drawn
 def test_moment_of_any_clock_is_written_in_utc(moment: datetime) -> None:
-    written = json.loads(certificate_bytes(replace(FULL, destroyed_at=moment)))["destroyed_at"]
+    written = json.loads(encode_certificate(replace(FULL, destroyed_at=moment)))["destroyed_at"]
     assert datetime.fromisoformat(written).astimezone(UTC).timestamp() == moment.astimezone(UTC).timestamp()
     assert (written[-1], len(written)) == ("Z", 27)
 
 
 def test_ambiguous_local_time_is_written_in_utc() -> None:
     twice = datetime(2026, 10, 25, 2, 30, tzinfo=ZoneInfo("Europe/Madrid"))
-    assert certificate_from(certificate_bytes(replace(FULL, issued_at=twice))).issued_at == datetime(
+    assert parse_certificate(encode_certificate(replace(FULL, issued_at=twice))).issued_at == datetime(
         2026, 10, 25, 0, 30, tzinfo=UTC
     )
 
@@ -257,7 +257,7 @@ def test_contradictory_certificate_cannot_be_built() -> None:
     ],
 )
 def test_last_backup_ages_out_as_many_days_later(at: datetime, days: int, day: date) -> None:
-    assert backups_until(at, days) == day
+    assert compute_backups_until(at, days) == day
 
 
 def test_signed_file_checks_with_its_key_alone() -> None:
@@ -313,7 +313,7 @@ def test_signature_of_another_under_our_key_id_is_refused() -> None:
 
 def test_signature_over_the_bare_certificate_is_refused() -> None:
     content = json.loads(FILE)
-    content["signature"]["value"] = b64encode(SIGNER._key.sign(certificate_bytes(FULL))).decode()
+    content["signature"]["value"] = b64encode(SIGNER._key.sign(encode_certificate(FULL))).decode()
     assert _refusal(rfc8785.dumps(content)) == "certificate_signature"
 
 
@@ -390,7 +390,11 @@ def test_file_above_the_size_limit_is_refused() -> None:
 
 def test_public_key_is_read_as_pem_and_as_base64() -> None:
     raw = SIGNER.public_key.public_bytes_raw()
-    for content in (public_key_pem(SIGNER.public_key).encode(), b64encode(raw), b64encode(raw) + b"\n"):
+    for content in (
+        encode_public_key_pem(SIGNER.public_key).encode(),
+        b64encode(raw),
+        b64encode(raw) + b"\n",
+    ):
         assert read_public_key(content) == SIGNER.public_key
 
 
