@@ -222,7 +222,9 @@ def _access_requests(user: str, status: AccessRequestStatus | None) -> Case:
 
 
 def _holds(name: str, is_active: bool | None) -> Case:
-    return Case(f"holds {name}", "officer", lambda tx, request, _: holds.page(tx, request, is_active, _HOLD))
+    return Case(
+        f"holds {name}", "officer", lambda tx, request, _: holds.list_page(tx, request, is_active, _HOLD)
+    )
 
 
 CASES: Final = (

@@ -136,16 +136,16 @@ def find_hold_drifts(
 
     If `locks` is None, because Cloudflare's API is not configured, every held object under r/ is a drift.
     """
-    standing = tuple(locks or ())
+    current_locks = tuple(locks or ())
     found = [
         Drift(Topic.HOLDS, code, one.prefix, one.consultation_id)
         for code, prefixes in (("hold_unprotected", held), ("deleted_too_early", endangered))
         for one in prefixes
-        if one.is_finished and not is_locked(one.prefix, standing)
+        if one.is_finished and not is_locked(one.prefix, current_locks)
     ]
     return found + [
         Drift(Topic.HOLDS, "hold_left_behind", lock.prefix)
-        for lock in standing
+        for lock in current_locks
         if lock.id.startswith(HOLD)
         and not any(one.prefix.startswith(lock.prefix) for one in (*held, *endangered))
     ]

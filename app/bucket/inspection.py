@@ -40,7 +40,7 @@ class BucketInspector:
     async def derive_rules(self) -> Rules:
         """Return the rules that the policy documents require for the retention terms in use."""
         async with self._database.as_service("check_bucket") as tx:
-            terms = await store.retention_days(tx)
+            terms = await store.list_retention_days(tx)
         return model.derive_rules(policy_documents.load(), terms, self._clients.origins)
 
     async def read_rules(self, unchecked: Unchecked, *, only: Collection[str] | None = None) -> Rules:
@@ -100,7 +100,7 @@ class BucketInspector:
 
     async def _read_protected(self) -> tuple[tuple[Prefix, ...], tuple[Prefix, ...]]:
         async with self._database.as_service("check_bucket") as tx:
-            return await store.protected_prefixes(tx), await store.endangered_prefixes(tx)
+            return await store.list_protected_prefixes(tx), await store.list_endangered_prefixes(tx)
 
     async def _find_domain_drifts(self) -> list[Drift]:
         cloudflare = self._clients.cloudflare
@@ -136,7 +136,7 @@ class BucketInspector:
 
     async def _find_access_drifts(self, unchecked: Unchecked) -> list[Drift]:
         async with self._database.as_service("check_bucket") as tx:
-            version, changed = await store.access_standing(tx)
+            version, changed = await store.read_access_state(tx)
         if changed is None:
             unchecked[Topic.ACCESS] = "access_unsealed"
         return drifts.find_access_drifts(version, access_version(), changed or ())

@@ -51,7 +51,7 @@ class LostObjects:
         UpstreamFailed, Timeout.
         """
         async with self._database.as_service(REASON) as tx:
-            lost, now = await store.lost_recordings(tx, SEARCH_PERIOD), await self._clock(tx)
+            lost, now = await store.list_lost_recordings(tx, SEARCH_PERIOD), await self._clock(tx)
         self._due = {one: self._due.get(one, since) for one, since in lost.items()}
         self._seen = {one: etag for one, etag in self._seen.items() if one in lost}
         due = sorted((at, one) for one, at in self._due.items() if at <= now)

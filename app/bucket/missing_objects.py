@@ -111,7 +111,9 @@ class MissingObjects:
             async for page in self._storage.list_objects(prefix):
                 last = _last_key(page, after) if page.next_token else _first_key_after(prefix)
                 async with self._database.as_service(REASON) as tx:
-                    missing += await store.missing_objects(tx, after, last, [one.key for one in page.objects])
+                    missing += await store.find_missing_objects(
+                        tx, after, last, [one.key for one in page.objects]
+                    )
                 after, listed_at = last, page.listed_at
         return missing, _Clocks(now, listed_at)
 

@@ -56,10 +56,14 @@ def derive_rules(documents: Documents, terms_in_days: Collection[int], origins: 
     `terms_in_days` are the retention terms in use, in addition to those of the documents. Without origins, no web
     page may use the bucket. Raises InvalidInput("bucket_policy_unsafe") for an invalid term.
     """
-    return Rules(_lifecycle(documents, terms_in_days), _cors(documents, origins), _locks(documents))
+    return Rules(
+        _derive_lifecycle(documents, terms_in_days),
+        _derive_cors(documents, origins),
+        _derive_locks(documents),
+    )
 
 
-def _lifecycle(documents: Documents, terms_in_days: Collection[int]) -> tuple[LifecycleRule, ...]:
+def _derive_lifecycle(documents: Documents, terms_in_days: Collection[int]) -> tuple[LifecycleRule, ...]:
     of = documents.lifecycle
     terms = sorted({*of.recordings.terms_in_days, *terms_in_days})
     if terms[0] < 1:
@@ -78,7 +82,7 @@ def _lifecycle(documents: Documents, terms_in_days: Collection[int]) -> tuple[Li
     )
 
 
-def _cors(documents: Documents, origins: Collection[str]) -> tuple[CorsRule, ...]:
+def _derive_cors(documents: Documents, origins: Collection[str]) -> tuple[CorsRule, ...]:
     of = documents.cors.web_app
     if not origins:
         return ()
@@ -94,7 +98,7 @@ def _cors(documents: Documents, origins: Collection[str]) -> tuple[CorsRule, ...
     )
 
 
-def _locks(documents: Documents) -> tuple[LockRule, ...]:
+def _derive_locks(documents: Documents) -> tuple[LockRule, ...]:
     return tuple(LockRule(FIXED + lock.name, lock.under) for lock in documents.locks.for_ever)
 
 
@@ -141,8 +145,8 @@ def describe_rule(rule: Rule) -> str:
             return _describe_lifecycle(rule)
         case CorsRule():
             return (
-                f"pages of {_listed(rule.origins)} may {_listed(rule.methods)}"
-                f" with the headers {_listed(rule.headers) or 'none'}"
+                f"pages of {_join(rule.origins)} may {_join(rule.methods)}"
+                f" with the headers {_join(rule.headers) or 'none'}"
             )
         case LockRule():
             return _describe_lock(rule)
@@ -151,13 +155,15 @@ def describe_rule(rule: Rule) -> str:
 def _describe_lifecycle(rule: LifecycleRule) -> str:
     does = []
     if rule.delete_after_days is not None:
-        does.append(f"deletes {_where(rule.prefix)} {rule.delete_after_days} days after they were stored")
+        does.append(
+            f"deletes {_describe_prefix(rule.prefix)} {rule.delete_after_days} days after they were stored"
+        )
     if rule.abort_uploads_after_days is not None:
         does.append(
-            f"ends uploads of {_where(rule.prefix)} {rule.abort_uploads_after_days} days after they began"
+            f"ends uploads of {_describe_prefix(rule.prefix)} {rule.abort_uploads_after_days} days after they began"
         )
     if rule.other:
-        does.append(f"has unknown actions on {_where(rule.prefix)} ({_listed(rule.other)})")
+        does.append(f"has unknown actions on {_describe_prefix(rule.prefix)} ({_join(rule.other)})")
     return _unless_disabled(rule.enabled, " and ".join(does) or "does nothing")
 
 
@@ -167,14 +173,14 @@ def _describe_lock(rule: LockRule) -> str:
         until = f"until they are {rule.max_age_seconds} seconds old"
     elif rule.until is not None:
         until = f"until {rule.until:%Y-%m-%d %H:%M} UTC"
-    return _unless_disabled(rule.enabled, f"locks {_where(rule.prefix)} {until}")
+    return _unless_disabled(rule.enabled, f"locks {_describe_prefix(rule.prefix)} {until}")
 
 
-def _where(prefix: str) -> str:
+def _describe_prefix(prefix: str) -> str:
     return f"objects under {prefix}" if prefix else "all objects"
 
 
-def _listed(names: Sequence[str]) -> str:
+def _join(names: Sequence[str]) -> str:
     return ", ".join(names)
 
 

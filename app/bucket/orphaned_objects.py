@@ -147,9 +147,9 @@ class OrphanedObjects:
         async for page in _under_each_prefix(self._storage.list_objects):
             found.seen += len(page.objects)
             async with self._database.as_service(REASON) as tx:
-                unknown = await store.unknown_object_keys(tx, [one.key for one in page.objects])
+                unknown = await store.find_unknown_object_keys(tx, [one.key for one in page.objects])
                 orphans = [one for one in page.objects if one.key in unknown]
-                destroyed = await store.deleted_videos(tx, _video_ids(one.key for one in orphans))
+                destroyed = await store.find_deleted_videos(tx, _video_ids(one.key for one in orphans))
             found.orphans += len(orphans)
             reports_left -= await self._report(
                 [one.key for one in orphans], "no_recording_has_it", reports_left
@@ -232,7 +232,7 @@ class OrphanedObjects:
         outcomes, reports_left = Counter[_Outcome](), AT_ONCE
         async for page in _under_each_prefix(self._storage.list_uploads):
             async with self._database.as_service(REASON) as tx:
-                running = await store.videos_in_progress(tx, _video_ids(one.key for one in page.uploads))
+                running = await store.find_videos_in_progress(tx, _video_ids(one.key for one in page.uploads))
             idle = [one for one in page.uploads if _video_id(one.key) not in running]
             outcomes[_Outcome.WAITS] += len(page.uploads) - len(idle)
             reports_left -= await self._report([one.key for one in idle], "unfinished_upload", reports_left)

@@ -63,17 +63,17 @@ def plan_rules(wanted: Rules, found: Rules, *, prune: bool = False) -> tuple[Par
     Foreign rules are shown and stay, unless `prune` is set. Locks of holds always stay. Rules that stay are written
     back unchanged and in their order.
     """
-    return tuple(_part(part, wanted.of(part) or (), found.of(part), prune=prune) for part in Part)
+    return tuple(_plan_part(part, wanted.of(part) or (), found.of(part), prune=prune) for part in Part)
 
 
-def _part(part: Part, wanted: Sequence[Rule], found: Sequence[Rule] | None, *, prune: bool) -> PartPlan:
+def _plan_part(part: Part, wanted: Sequence[Rule], found: Sequence[Rule] | None, *, prune: bool) -> PartPlan:
     if found is None:
         return PartPlan(part, (), (), is_unread=True)
     missing = {rule.id: rule for rule in wanted}
     lines: list[Line] = []
     result: list[Rule] = []
     for rule in found:
-        meant = _counterpart(rule, missing)
+        meant = _find_counterpart(rule, missing)
         if meant is not None:
             del missing[meant.id]
             is_same = _is_equal(rule, meant)
@@ -93,7 +93,7 @@ def _part(part: Part, wanted: Sequence[Rule], found: Sequence[Rule] | None, *, p
     return PartPlan(part, tuple(lines), (*result, *missing.values()))
 
 
-def _counterpart(rule: Rule, missing: Mapping[str, Rule]) -> Rule | None:
+def _find_counterpart(rule: Rule, missing: Mapping[str, Rule]) -> Rule | None:
     """Return the rule of the policies with the same id or, if the store keeps no ids, with the same content."""
     if rule.id:
         return missing.get(rule.id)

@@ -122,7 +122,7 @@ class BucketPolicies:
         """
         inspection = await self._inspector.inspect()
         async with self._database.as_service("check_bucket") as tx:
-            begun, over = await store.settle(tx, inspection)
+            begun, over = await store.settle_drifts(tx, inspection)
         for one in inspection.drifts:
             if (one.code, one.subject) in begun:
                 log.error("drift: %s", one)

@@ -47,22 +47,22 @@ async def give_rules_turn_back(tx: Transaction, holder: UUID) -> None:
     await tx.run(_sql["give_rules_turn_back"], {"holder": holder})
 
 
-async def retention_days(tx: Transaction) -> tuple[int, ...]:
+async def list_retention_days(tx: Transaction) -> tuple[int, ...]:
     """Return the terms, in days, of the policy in force and of the objects under r/."""
     return tuple(await tx.value(_sql["retention_days"]))
 
 
-async def protected_prefixes(tx: Transaction) -> tuple[Prefix, ...]:
+async def list_protected_prefixes(tx: Transaction) -> tuple[Prefix, ...]:
     """Return the folders of consultations under r/ that a legal hold or an access request protects."""
-    return _prefixes(await tx.all(_sql["protected_prefixes"]))
+    return _to_prefixes(await tx.all(_sql["protected_prefixes"]))
 
 
-async def endangered_prefixes(tx: Transaction) -> tuple[Prefix, ...]:
+async def list_endangered_prefixes(tx: Transaction) -> tuple[Prefix, ...]:
     """Return the folders of consultations under r/ that the bucket would delete before they are due."""
-    return _prefixes(await tx.all(_sql["endangered_prefixes"]))
+    return _to_prefixes(await tx.all(_sql["endangered_prefixes"]))
 
 
-async def access_standing(tx: Transaction) -> tuple[str, tuple[str, ...] | None]:
+async def read_access_state(tx: Transaction) -> tuple[str, tuple[str, ...] | None]:
     """Return the database's version of policies/access, and the database objects whose rights were changed since
     the seal (None before any seal).
     """
@@ -76,7 +76,7 @@ async def record_change(tx: Transaction, part: Part, outcome: str) -> None:
     await tx.run(_sql["record_change"], {"part": part.value, "outcome": outcome})
 
 
-async def settle(
+async def settle_drifts(
     tx: Transaction, inspection: Inspection
 ) -> tuple[frozenset[tuple[str, str]], tuple[tuple[str, str], ...]]:
     """Store the result of a check, and audit new and ended differences. Return the code and the subject of each new
@@ -100,7 +100,7 @@ async def begin_sweep(tx: Transaction) -> tuple[datetime, str]:
     return row["now"], row["deployment"] or ""
 
 
-async def unknown_object_keys(tx: Transaction, keys: Sequence[str]) -> set[str]:
+async def find_unknown_object_keys(tx: Transaction, keys: Sequence[str]) -> set[str]:
     """Return those of the keys that belong to no recording, import or move."""
     return set(await tx.value(_sql["unknown_object_keys"], {"keys": list(keys)}))
 
@@ -110,13 +110,13 @@ async def report_orphans(tx: Transaction, video_ids: Sequence[UUID], reason: Lit
     await tx.run(_sql["report_orphans"], {"ids": list(video_ids), "reason": reason})
 
 
-async def videos_in_progress(tx: Transaction, video_ids: Sequence[UUID]) -> set[UUID]:
+async def find_videos_in_progress(tx: Transaction, video_ids: Sequence[UUID]) -> set[UUID]:
     """Return those of the videos that are being recorded or verified, or beside which a sound is."""
     rows = await tx.all(_sql["videos_in_progress"], {"ids": list(video_ids)})
     return {row["id"] for row in rows}
 
 
-async def deleted_videos(tx: Transaction, video_ids: Sequence[UUID]) -> set[UUID]:
+async def find_deleted_videos(tx: Transaction, video_ids: Sequence[UUID]) -> set[UUID]:
     """Return those of the videos that are DELETED."""
     return {row["id"] for row in await tx.all(_sql["deleted_videos"], {"ids": list(video_ids)})}
 
@@ -147,7 +147,7 @@ async def begin_search_for_missing(tx: Transaction) -> tuple[datetime, int]:
     return row["at"], row["verified"]
 
 
-async def missing_objects(
+async def find_missing_objects(
     tx: Transaction, after_key: str, last_key: str, present: Sequence[str]
 ) -> list[MissingObject]:
     """Return the READY recordings with keys in this range whose object is not `present`, and remove the mark of
@@ -167,7 +167,7 @@ async def destroy_missing(tx: Transaction, video_id: UUID, missing_before: datet
     return bool(await tx.value(_sql["destroy_missing"], {"id": video_id, "missing_before": missing_before}))
 
 
-async def lost_recordings(tx: Transaction, within: timedelta) -> dict[UUID, datetime]:
+async def list_lost_recordings(tx: Transaction, within: timedelta) -> dict[UUID, datetime]:
     """Return the recordings that became LOST within this time, each with the time when it became LOST, newest
     first.
     """
@@ -181,7 +181,7 @@ async def read_object_key(tx: Transaction, recording_id: UUID) -> str | None:
     return key
 
 
-def _prefixes(rows: Iterable[DictRow]) -> tuple[Prefix, ...]:
+def _to_prefixes(rows: Iterable[DictRow]) -> tuple[Prefix, ...]:
     return tuple(Prefix(row["consultation_id"], row["prefix"], row["is_finished"]) for row in rows)
 
 

@@ -57,7 +57,7 @@ class LegalHolds:
         """
         access = permissions.LIST_HOLDS.on()
         async with self._database.as_user(asker, access) as tx:
-            rows = await store.page(tx, request, is_active, selected)
+            rows = await store.list_page(tx, request, is_active, selected)
         return Page.of(rows, request)
 
 

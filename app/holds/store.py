@@ -55,7 +55,7 @@ async def release(tx: Transaction, hold_id: UUID) -> LegalHold | None:
     return None if row is None else LegalHold(**row)
 
 
-async def page(
+async def list_page(
     tx: Transaction, request: PageRequest, is_active: bool | None, selected: Collection[str]
 ) -> list[LegalHold]:
     """Return the selected fields of a page of holds, newest first, and write its audit row. One row more than
