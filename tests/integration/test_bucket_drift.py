@@ -226,7 +226,7 @@ async def test_a_bucket_and_a_database_as_meant_have_no_drift(harness: DriftHarn
     assert await harness.policies.inspect() == Inspection((), {})
 
 
-async def test_a_drift_is_audited_and_told_once_while_it_lasts_and_again_when_it_is_over(
+async def test_drift_is_audited_once_at_its_beginning_and_once_at_its_end(
     harness: DriftHarness, caplog: pytest.LogCaptureFixture
 ) -> None:
     harness.cloudflare.managed["enabled"] = True
@@ -246,7 +246,7 @@ async def test_a_drift_is_audited_and_told_once_while_it_lasts_and_again_when_it
     assert len(harness.audited()) == 3
 
 
-async def test_what_cannot_be_looked_at_is_said_and_what_was_found_there_stays(
+async def test_unchecked_topic_is_reported_and_its_earlier_drifts_stay(
     harness: DriftHarness, caplog: pytest.LogCaptureFixture
 ) -> None:
     harness.cloudflare.attach("media.example.org", enabled=False)
@@ -318,7 +318,7 @@ SCOPES: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("scope", SCOPES, ids=["consultation", "patient", "range"])
-async def test_law_7_what_is_held_without_a_lock_is_drift(
+async def test_law_7_held_object_without_a_lock_is_drift(
     harness: DriftHarness, scope: dict[str, Any]
 ) -> None:
     prefix = harness.recording()
@@ -354,7 +354,7 @@ async def test_law_7_what_is_held_without_a_lock_is_drift(
         ("OPEN", False, OTHER_PATIENT, False),
     ],
 )
-async def test_law_7_what_an_open_access_request_asks_for_is_held(
+async def test_law_7_recording_of_an_open_access_request_counts_as_held(
     harness: DriftHarness, status: str, of_it: bool, patient: UUID, is_held: bool
 ) -> None:
     prefix = harness.recording()
@@ -386,26 +386,26 @@ async def test_law_7_a_lock_that_ends_or_is_elsewhere_protects_nothing(
     assert ("holds", "hold_unprotected", prefix) in await harness.codes()
 
 
-async def test_what_is_still_being_recorded_is_not_yet_to_be_locked(harness: DriftHarness) -> None:
+async def test_recording_in_progress_needs_no_lock(harness: DriftHarness) -> None:
     harness.recording(status="VERIFYING")
     harness.hold(patient_id=PATIENT)
     assert await harness.codes() == []
 
 
-async def test_a_lock_stays_for_what_is_still_being_recorded(harness: DriftHarness) -> None:
+async def test_lock_of_a_recording_in_progress_is_no_drift(harness: DriftHarness) -> None:
     harness.lock(harness.recording(status="RECORDING"))
     harness.hold(patient_id=PATIENT)
     assert await harness.codes() == []
 
 
-async def test_what_never_came_into_the_bucket_is_not_to_be_locked(harness: DriftHarness) -> None:
+async def test_recording_without_an_object_needs_no_lock(harness: DriftHarness) -> None:
     for status in ("ABORTED", "FAILED", "LOST"):
         harness.recording(status=status)
     harness.hold(patient_id=PATIENT)
     assert await harness.codes() == []
 
 
-async def test_what_is_destroyed_is_not_held(harness: DriftHarness) -> None:
+async def test_destroyed_recording_is_not_held(harness: DriftHarness) -> None:
     harness.recording(status="DELETED")
     harness.hold(patient_id=PATIENT)
     assert await harness.codes() == []
@@ -423,7 +423,7 @@ async def test_holds_are_unchecked_while_the_locks_cannot_be_read(harness: Drift
     }
 
 
-async def test_what_the_bucket_would_delete_too_early_is_drift(harness: DriftHarness) -> None:
+async def test_object_that_the_bucket_would_delete_too_early_is_drift(harness: DriftHarness) -> None:
     prefix = harness.recording()
     harness.run("update resguardo.recordings set stored_at = now(), due_at = now() + interval '97 days'")
     assert await harness.codes() == []
@@ -599,7 +599,7 @@ async def test_without_a_seal_the_rights_are_not_looked_at(harness: DriftHarness
     assert (await harness.policies.inspect()).unchecked == {Topic.ACCESS: "access_unsealed"}
 
 
-async def test_a_flood_of_drifts_is_told_in_bounds() -> None:
+async def test_number_of_reported_drifts_is_limited() -> None:
     many = [Drift(Topic.HOLDS, "hold_unprotected", str(number)) for number in range(1000)]
     told = drifts.limit_drifts([*many, many[0], Drift(Topic.LOCKS, "rule_missing", "x")])
     assert len(told) == drifts.AT_MOST + 2
@@ -628,7 +628,7 @@ async def test_apply_brings_the_bucket_to_what_is_meant_and_again_does_nothing(h
     assert len(harness.audited()) == 3
 
 
-async def test_only_what_differs_is_put(harness: DriftHarness) -> None:
+async def test_apply_writes_only_parts_that_differ(harness: DriftHarness) -> None:
     harness.rules.cors = ()
     await harness.policies.apply(await harness.policies.plan())
     assert (harness.rules.puts, harness.cloudflare.puts) == (("cors",), 1)
@@ -653,7 +653,7 @@ async def test_what_was_shown_is_what_is_applied(harness: DriftHarness) -> None:
     assert harness.rules.puts == ()
 
 
-async def test_law_7_no_rule_that_deletes_is_put_over_what_is_held(harness: DriftHarness) -> None:
+async def test_law_7_apply_refuses_a_deleting_rule_over_a_held_object(harness: DriftHarness) -> None:
     prefix = harness.recording()
     harness.hold(patient_id=PATIENT)
     harness.rules.lifecycle = ()
@@ -666,7 +666,7 @@ async def test_law_7_no_rule_that_deletes_is_put_over_what_is_held(harness: Drif
     assert harness.rules.lifecycle == WANTED.lifecycle
 
 
-async def test_law_7_a_rule_that_threatens_can_be_taken_away_while_something_is_held(
+async def test_law_7_apply_removes_a_threatening_rule_during_a_hold(
     harness: DriftHarness,
 ) -> None:
     harness.recording()
@@ -676,7 +676,7 @@ async def test_law_7_a_rule_that_threatens_can_be_taken_away_while_something_is_
     assert harness.rules.lifecycle == WANTED.lifecycle
 
 
-async def test_law_7_no_lock_over_what_is_held_is_taken_away(harness: DriftHarness) -> None:
+async def test_law_7_apply_refuses_to_remove_the_lock_of_a_held_object(harness: DriftHarness) -> None:
     prefix = harness.recording()
     harness.hold(patient_id=PATIENT)
     harness.lock(prefix, "by-hand")
@@ -702,7 +702,7 @@ async def test_a_refused_change_is_audited_as_failed(
     ]
 
 
-async def test_a_bucket_that_does_not_keep_what_it_took_is_told(
+async def test_apply_fails_if_the_bucket_does_not_keep_the_rules(
     harness: DriftHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def forget(_: Sequence[CorsRule]) -> None:
@@ -833,7 +833,7 @@ def test_commands_show_apply_and_check(command: Command) -> None:
 
 
 @pytest.mark.usefixtures("marked")
-def test_commands_refuse_what_they_cannot_do(command: Command) -> None:
+def test_commands_refuse_impossible_calls(command: Command) -> None:
     without = command("apply", "--yes")
     assert (without.exit_code, "bucket_keys_missing" in without.stderr) == (1, True)
     other = command("apply", "--yes", DEPLOYMENT="another-practice")

@@ -158,7 +158,7 @@ async def test_an_open_access_request_protects_and_a_closed_one_does_not(harness
     assert kept == {"OPEN", "APPROVED"}
 
 
-async def test_what_has_outgrown_its_class_moves_to_keep(harness: RetentionHarness) -> None:
+async def test_recording_with_a_longer_term_than_its_class_moves_to_keep(harness: RetentionHarness) -> None:
     outgrown, in_time = await harness.recording(), await harness.recording()
     await harness.rows(
         "update resguardo.recordings set due_at = due_at + interval '30 days' where id = %s", outgrown
@@ -180,7 +180,7 @@ async def test_a_hold_by_date_covers_from_the_first_moment_to_before_the_last(
     assert (await harness.key_of(behind)).startswith("r/")
 
 
-async def test_what_is_not_finished_waits_and_moves_when_it_is(harness: RetentionHarness) -> None:
+async def test_unfinished_recording_moves_after_it_is_finished(harness: RetentionHarness) -> None:
     recording = await harness.recording(status="VERIFYING")
     patient = await harness.patient_of(recording)
     await harness.hold(patient_id=patient)
@@ -193,7 +193,7 @@ async def test_what_is_not_finished_waits_and_moves_when_it_is(harness: Retentio
     await is_settled(harness, recording)
 
 
-async def test_what_lost_its_object_is_left_where_it_is(harness: RetentionHarness) -> None:
+async def test_recording_without_its_object_is_not_moved(harness: RetentionHarness) -> None:
     recording = await harness.recording()
     await harness.storage.delete(await harness.key_of(recording))
     patient = await harness.patient_of(recording)
@@ -208,7 +208,7 @@ async def test_what_lost_its_object_is_left_where_it_is(harness: RetentionHarnes
 
 
 @pytest.mark.parametrize("is_killed_after", [False, True])
-async def test_killed_at_any_call_and_run_again_it_ends_the_same(
+async def test_protection_killed_at_any_call_leads_to_the_same_result(
     harness: RetentionHarness, troubled: TroubledStorage, is_killed_after: bool
 ) -> None:
     patient = await harness.patient()
@@ -231,7 +231,7 @@ async def test_killed_at_any_call_and_run_again_it_ends_the_same(
     assert calls > 8
 
 
-async def test_two_at_once_come_to_the_same(harness: RetentionHarness) -> None:
+async def test_two_concurrent_passes_lead_to_the_same_result(harness: RetentionHarness) -> None:
     patient = await harness.patient()
     made = [await with_sound(harness, await harness.consultation(patient)) for _ in range(3)]
     await harness.hold(patient_id=patient)
@@ -242,7 +242,7 @@ async def test_two_at_once_come_to_the_same(harness: RetentionHarness) -> None:
         assert await harness.storage.get_small(await harness.key_of(video), 100) == b"picture"
 
 
-async def test_what_is_being_destroyed_is_not_moved_and_leaves_no_copy(
+async def test_recording_in_destruction_is_not_moved_and_leaves_no_copy(
     harness: RetentionHarness, troubled: TroubledStorage
 ) -> None:
     recording = await harness.recording()
@@ -266,7 +266,7 @@ async def test_what_is_being_destroyed_is_not_moved_and_leaves_no_copy(
     assert await harness.rows("select recording_id from private.object_moves") == []
 
 
-async def test_a_copy_whose_source_the_bucket_dropped_is_all_there_is_and_is_kept(
+async def test_copy_is_kept_if_the_bucket_deleted_its_source(
     harness: RetentionHarness,
 ) -> None:
     recording = await harness.recording()
@@ -360,7 +360,7 @@ async def test_what_is_locked_and_outgrows_its_class_moves_and_loses_its_lock_th
     await is_settled(harness, recording)
 
 
-async def test_past_the_rules_that_a_bucket_may_have_the_rest_moves(
+async def test_recordings_beyond_the_limit_of_lock_rules_move_to_keep(
     harness: RetentionHarness, troubled: TroubledStorage
 ) -> None:
     recordings = []
@@ -419,7 +419,7 @@ async def test_law_7_rules_are_not_written_by_a_process_that_lost_its_turn(harne
     assert locks.replaced == 0
 
 
-def test_locks_planned_keep_what_stands_first_and_mend_what_is_none() -> None:
+def test_planned_locks_keep_existing_locks_first_and_repair_disabled_ones() -> None:
     standing = plan_locks([FIXED], ["r/d90/a/", "r/d90/b/"])
     assert plan_locks(standing, ["r/d90/b/", "r/d90/c/"])[1].prefix == "r/d90/b/"
     room = [LockRule(f"x-{n}", f"x/{n}/") for n in range(MAX_LOCK_RULES - 1)]
@@ -431,7 +431,7 @@ def test_locks_planned_keep_what_stands_first_and_mend_what_is_none() -> None:
     assert len({rule.id for rule in mended}) == len(mended) == 3
 
 
-async def test_held_is_said_alike_of_one_and_of_all(harness: RetentionHarness) -> None:
+async def test_query_of_one_recording_and_query_of_all_agree_on_holds(harness: RetentionHarness) -> None:
     patient = await harness.patient()
     consultation = await harness.consultation(patient)
     recordings = [
@@ -455,7 +455,7 @@ async def test_held_is_said_alike_of_one_and_of_all(harness: RetentionHarness) -
 
 
 @pytest.mark.parametrize("has_left_source", [False, True])
-async def test_what_was_moved_is_destroyed_whole_once_it_is_due_and_released(
+async def test_moved_recording_is_destroyed_completely_after_its_release(
     harness: RetentionHarness, has_left_source: bool
 ) -> None:
     video, sound = await with_sound(harness)
@@ -487,7 +487,7 @@ async def test_what_was_moved_is_destroyed_whole_once_it_is_due_and_released(
 
 
 @pytest.mark.parametrize("has_locks", [False, True])
-async def test_what_is_protected_is_no_drift_and_what_is_released_neither(
+async def test_protected_and_released_recordings_are_no_drift(
     harness: RetentionHarness, troubled: TroubledStorage, has_locks: bool
 ) -> None:
     """The hourly check of the bucket decides with its own query which objects need protection. The query of the
@@ -526,7 +526,7 @@ async def drifts(harness: RetentionHarness, rules: tuple[LockRule, ...] | None) 
     return find_hold_drifts(held, [], rules)
 
 
-async def test_a_key_is_not_moved_where_no_move_leads(harness: RetentionHarness) -> None:
+async def test_recording_does_not_get_a_key_without_a_stored_move(harness: RetentionHarness) -> None:
     recording, other = await harness.recording(), await harness.recording()
     key = await harness.key_of(recording)
     keep = "select private.keep_object(%s, %s, %s)"
@@ -550,7 +550,7 @@ async def test_what_failed_without_an_object_is_kept_by_its_row_alone(harness: R
     assert await harness.rows("select recording_id from private.object_moves") == []
 
 
-async def test_what_lies_where_it_lay_before_there_were_classes_moves_too(harness: RetentionHarness) -> None:
+async def test_recording_with_a_key_without_a_class_moves_too(harness: RetentionHarness) -> None:
     recording = await harness.recording()
     old, new = await harness.key_of(recording), f"r/standard/{uuid4()}/{recording}/video.mp4"
     await harness.storage.put_new(new, b"old", "video/mp4")

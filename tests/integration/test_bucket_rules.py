@@ -70,7 +70,7 @@ async def test_cors_comes_back_as_it_was_put(rules: StorageRules) -> None:
     assert await rules.read_cors() == CORS
 
 
-async def test_no_rules_take_the_rules_away(rules: StorageRules) -> None:
+async def test_empty_list_of_rules_removes_all_rules(rules: StorageRules) -> None:
     await rules.replace_lifecycle(LIFECYCLE)
     await rules.replace_cors(CORS)
     await rules.replace_lifecycle(())
@@ -133,7 +133,7 @@ async def test_more_rules_than_a_bucket_takes_are_not_sent(rules: StorageRules) 
     assert await rules.read_lifecycle() == ()
 
 
-async def test_a_missing_bucket_is_told(moto: Any) -> None:
+async def test_missing_bucket_raises_an_error(moto: Any) -> None:
     other = StorageRules(
         endpoint_url="https://s3.us-east-1.amazonaws.com",
         bucket="elsewhere",
@@ -144,7 +144,7 @@ async def test_a_missing_bucket_is_told(moto: Any) -> None:
         await other.read_lifecycle()
 
 
-async def test_a_store_that_knows_no_rules_is_no_empty_one(object_store: ObjectStore) -> None:
+async def test_store_without_support_for_rules_raises_an_error(object_store: ObjectStore) -> None:
     """The embedded store does not support rules. A read of the rules fails instead of returning an empty list, and
     no rule is written.
     """

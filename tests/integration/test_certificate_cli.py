@@ -136,14 +136,16 @@ def test_check_of_a_pdf_without_exactly_one_certificate_says_so(
 @pytest.mark.parametrize(
     "content", [b"", b"{}", b"%PDF-1.7\nnothing", b"\0" * 6_000_000, b"%PDF-" + b"\0" * 6_000_000]
 )
-def test_check_of_what_is_no_certificate_ends_with_1(run: Run, tmp_path: Path, content: bytes) -> None:
+def test_check_of_a_file_that_is_no_certificate_exits_with_1(
+    run: Run, tmp_path: Path, content: bytes
+) -> None:
     (tmp_path / "file").write_bytes(content)
     result = run("check", "file", "--key", "pub.pem")
     assert result.exit_code == 1
     assert re.match(r"INVALID_INPUT certificate_(malformed|pdf_malformed|too_large)", result.output)
 
 
-def test_check_with_what_is_no_key_ends_with_1(run: Run) -> None:
+def test_check_with_a_file_that_is_no_key_exits_with_1(run: Run) -> None:
     result = run("check", "certificate.json", "--key", "certificate.json")
     assert (result.exit_code, result.output.split("\n")[0]) == (1, "INVALID_INPUT certificate_public_key")
 

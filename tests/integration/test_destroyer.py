@@ -80,7 +80,7 @@ async def test_due_recording_is_destroyed_and_proven(harness: RetentionHarness) 
     assert certificate.backups_until == (harness.time + 35 * DAY).date()
 
 
-async def test_moments_of_a_certificate_are_the_databases_whatever_the_workers_clock_says(
+async def test_certificate_has_the_time_of_the_database_if_the_workers_clock_differs(
     harness: RetentionHarness,
 ) -> None:
     """The database uses the clock of the test harness, which differs from the machine's clock."""
@@ -116,7 +116,7 @@ async def test_recording_that_is_not_due_stays(harness: RetentionHarness) -> Non
     assert len(await harness.keys_under("r/")) == 1
 
 
-async def test_everything_that_was_made_of_it_goes_with_it(harness: RetentionHarness) -> None:
+async def test_destruction_deletes_all_data_of_a_recording(harness: RetentionHarness) -> None:
     recording = await harness.recording()
     consultation = await harness.value(
         "select consultation_id from resguardo.recordings where id = %s", recording
@@ -153,7 +153,7 @@ async def test_recording_without_an_object_is_destroyed_too(harness: RetentionHa
     assert await harness.status_of(recording) == "DELETED"
 
 
-async def test_copies_that_have_it_go_with_it_those_that_a_crash_left_included(
+async def test_destruction_deletes_every_copy_that_contains_the_recording(
     harness: RetentionHarness,
 ) -> None:
     recording, other = await harness.recording(), await harness.recording()
@@ -188,7 +188,7 @@ async def test_copies_that_have_it_go_with_it_those_that_a_crash_left_included(
     assert len(certificate.objects) == 3
 
 
-async def test_recording_whose_sound_is_not_over_waits(harness: RetentionHarness) -> None:
+async def test_recording_with_an_unfinished_sound_is_not_destroyed(harness: RetentionHarness) -> None:
     recording = await harness.recording()
     consultation = await harness.value(
         "select consultation_id from resguardo.recordings where id = %s", recording
@@ -222,7 +222,9 @@ class TestHolds:
             assert (await harness.destroyer().run_once()).destroyed == 1
             assert await harness.status_of(recording) == "DELETED"
 
-    async def test_law_7_an_open_access_request_holds(self, harness: RetentionHarness) -> None:
+    async def test_law_7_recording_of_an_open_access_request_is_not_destroyed(
+        self, harness: RetentionHarness
+    ) -> None:
         patient = await harness.patient()
         recording = await harness.recording(await harness.consultation(patient))
         await harness.rows(
@@ -237,9 +239,7 @@ class TestHolds:
         assert (await harness.destroyer().run_once()).destroyed == 1
         assert await harness.status_of(recording) == "DELETED"
 
-    async def test_law_7_a_hold_that_comes_between_two_attempts_stops_the_next(
-        self, harness: RetentionHarness
-    ) -> None:
+    async def test_law_7_hold_between_two_attempts_stops_the_second(self, harness: RetentionHarness) -> None:
         recording = await harness.recording()
         await harness.move_to(START + TERM)
         failing = failing_storage(harness, "delete")
@@ -249,7 +249,7 @@ class TestHolds:
         assert await harness.destroyer().run_once() == DestructionReport(0, 0)
         assert await harness.storage.head(await harness.key_of(recording)) is not None
 
-    async def test_law_7_what_a_failed_attempt_left_is_moved_to_safety_by_a_hold(
+    async def test_law_7_hold_moves_the_objects_that_a_failed_attempt_left(
         self, harness: RetentionHarness
     ) -> None:
         recording = await harness.recording()
@@ -274,7 +274,7 @@ class TestHolds:
         assert len(certificate.keys) == 1
         assert await harness.keys_under("keep/") + await harness.keys_under("r/") == []
 
-    async def test_law_7_while_a_hold_is_being_placed_nothing_is_begun(
+    async def test_law_7_no_destruction_begins_while_a_hold_is_being_placed(
         self, harness: RetentionHarness
     ) -> None:
         recording = await harness.recording()
@@ -327,7 +327,7 @@ class TestClocks:
         assert (await harness.destroyer().run_once()).destroyed == 1
         assert await harness.status_of(recording) == "DELETED"
 
-    async def test_an_attempt_from_a_clock_far_ahead_is_taken_up_once_it_is_right(
+    async def test_attempt_with_a_future_time_is_continued_after_the_clock_is_right(
         self, harness: RetentionHarness
     ) -> None:
         recording = await harness.recording()
@@ -403,7 +403,7 @@ async def consultation_of(harness: RetentionHarness, recording: UUID) -> UUID:
 class TestFailures:
     @pytest.mark.parametrize(("call", "only"), [("delete", "r/"), ("head", "r/"), ("put_new", "ledger/")])
     @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-    async def test_whatever_fails_is_tried_again_within_the_hour(
+    async def test_failed_deletion_is_retried_within_the_hour(
         self,
         harness: RetentionHarness,
         call: str,
@@ -430,7 +430,7 @@ class TestFailures:
 
     @pytest.mark.parametrize(("call", "only"), [("delete", "r/"), ("head", "r/"), ("put_new", "ledger/")])
     @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-    async def test_a_death_at_any_point_ends_the_same(
+    async def test_worker_killed_at_any_call_leads_to_the_same_result(
         self, harness: RetentionHarness, call: str, only: str, *, after: bool
     ) -> None:
         recording = await harness.recording()
@@ -449,9 +449,7 @@ class TestFailures:
         assert await traces(harness, recording) == 0
 
     @pytest.mark.parametrize("function", ["keep_inventory", "shred_keys", "finish_deletions"])
-    async def test_a_transaction_that_is_lost_is_made_up(
-        self, harness: RetentionHarness, function: str
-    ) -> None:
+    async def test_lost_transaction_is_repeated(self, harness: RetentionHarness, function: str) -> None:
         recording = await harness.recording()
         await harness.move_to(START + TERM)
         name = sql.SQL("private.{}").format(sql.Identifier(function))
@@ -468,7 +466,7 @@ class TestFailures:
         (certificate,) = await certificates(harness, recording)
         assert (len(certificate.objects), len(certificate.keys)) == (1, 1)
 
-    async def test_one_that_fails_keeps_no_other_back(self, harness: RetentionHarness) -> None:
+    async def test_failed_deletion_does_not_delay_others(self, harness: RetentionHarness) -> None:
         stuck, other = await harness.recording(), await harness.recording()
         await harness.move_to(START + TERM)
         broken = failing_storage(harness, "delete", only=await harness.key_of(stuck))
@@ -538,7 +536,7 @@ async def test_every_step_leaves_its_audit_row(harness: RetentionHarness) -> Non
     assert {row["basis"] for row in rows[-3:]} == {"destroy_recordings"}
 
 
-async def test_missing_object_is_destroyed_as_missing_alone(harness: RetentionHarness) -> None:
+async def test_ground_missing_destroys_only_a_missing_recording(harness: RetentionHarness) -> None:
     recording = await harness.recording()
     for expected in (False, True):
         async with harness.worker.as_service("test") as tx:
@@ -580,9 +578,7 @@ class TestRestore:
         assert (await harness.restore_check().run(repeat=True)).undone == []
         assert await harness.status_of(kept) == "READY"
 
-    async def test_an_entry_of_an_unknown_recording_is_told_and_harms_nothing(
-        self, harness: RetentionHarness
-    ) -> None:
+    async def test_ledger_entry_of_an_unknown_recording_is_reported(self, harness: RetentionHarness) -> None:
         recording = await harness.recording()
         await harness.move_to(START + TERM)
         await harness.destroyer().run_once()
@@ -593,7 +589,7 @@ class TestRestore:
         report = await harness.restore_check().run(repeat=True)
         assert (report.unknown, report.undone, report.is_clean) == ([recording], [], True)
 
-    async def test_an_altered_entry_is_not_believed(self, harness: RetentionHarness) -> None:
+    async def test_altered_ledger_entry_is_refused(self, harness: RetentionHarness) -> None:
         victim = await harness.recording()
         other = await harness.recording()
         await harness.rows("update resguardo.recordings set due_at = null where id = %s", victim)
@@ -611,7 +607,7 @@ class TestRestore:
             == 0
         )
 
-    async def test_what_is_held_is_not_repeated(self, harness: RetentionHarness) -> None:
+    async def test_destruction_of_a_held_recording_is_not_repeated(self, harness: RetentionHarness) -> None:
         recording = await harness.recording()
         before = await snapshot(harness, recording)
         await harness.move_to(START + TERM)

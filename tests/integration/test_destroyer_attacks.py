@@ -69,7 +69,7 @@ def of(harness: RetentionHarness, kind: type[ClockedStorage]) -> ClockedStorage:
     return storage
 
 
-async def test_law_7_a_pass_that_stood_still_destroys_nothing_that_is_held_by_now(
+async def test_law_7_stalled_pass_destroys_no_recording_that_is_held_since(
     harness: RetentionHarness,
 ) -> None:
     recording = await harness.recording()
@@ -96,7 +96,7 @@ async def test_law_7_a_pass_that_stood_still_destroys_nothing_that_is_held_by_no
     assert await harness.value("select count(*) from private.recording_keys") == 1
 
 
-async def test_a_great_hold_neither_starves_what_is_free_nor_takes_the_clock(
+async def test_large_hold_does_not_delay_destructions_of_other_recordings(
     harness: RetentionHarness,
 ) -> None:
     patient = await harness.patient()
@@ -116,7 +116,7 @@ async def test_a_great_hold_neither_starves_what_is_free_nor_takes_the_clock(
     assert await harness.status_of(free) == "DELETED"
 
 
-async def test_missing_object_that_is_back_stays(harness: RetentionHarness) -> None:
+async def test_missing_object_that_returned_is_not_destroyed(harness: RetentionHarness) -> None:
     recording, _ = await harness.recording(content=b"the only copy"), await harness.recording()
     key = await harness.key_of(recording)
     await harness.storage.delete(key)
@@ -144,7 +144,7 @@ async def test_emptied_bucket_of_a_small_practice_destroys_nothing(harness: Rete
     assert (await harness.destroyer().run_once()).destroyed == 0
 
 
-async def test_grace_is_not_lost_to_a_clock_that_was_back(harness: RetentionHarness) -> None:
+async def test_grace_period_is_complete_although_the_clock_was_behind(harness: RetentionHarness) -> None:
     recording = await harness.recording()
     await harness.move_to(START + 20 * DAY)
     await harness.destroyer().run_once()
@@ -156,7 +156,7 @@ async def test_grace_is_not_lost_to_a_clock_that_was_back(harness: RetentionHarn
     assert await harness.destroyer().run_once() == DestructionReport(1, 0)
 
 
-async def test_undo_is_of_the_request_that_stands_whatever_the_clocks_said(harness: RetentionHarness) -> None:
+async def test_undo_cancels_the_newest_request_whatever_the_clocks_said(harness: RetentionHarness) -> None:
     recording = await harness.recording()
     await harness.move_to(START + 50 * DAY)
     await as_doctor(harness, REQUEST, recording)
@@ -168,7 +168,9 @@ async def test_undo_is_of_the_request_that_stands_whatever_the_clocks_said(harne
     assert await harness.destroyer().run_once() == DestructionReport(0, 0)
 
 
-async def test_what_is_due_later_after_a_failed_attempt_is_called_off(harness: RetentionHarness) -> None:
+async def test_failed_deletion_is_cancelled_if_the_recording_becomes_due_later(
+    harness: RetentionHarness,
+) -> None:
     recording = await harness.recording()
     await harness.move_to(START + TERM)
     assert (await harness.destroyer(failing_storage(harness, "delete")).run_once()).failed == 1
@@ -182,7 +184,7 @@ async def test_what_is_due_later_after_a_failed_attempt_is_called_off(harness: R
     assert await harness.storage.head(await harness.key_of(recording)) is not None
 
 
-async def test_certificate_says_when_holds_were_looked_for_before_the_keys_went(
+async def test_certificate_states_a_hold_check_before_the_keys_were_destroyed(
     harness: RetentionHarness,
 ) -> None:
     recording = await harness.recording()
@@ -200,7 +202,7 @@ async def test_certificate_says_when_holds_were_looked_for_before_the_keys_went(
     assert certificate.objects[0].head_at <= certificate.destroyed_at
 
 
-async def test_entry_of_a_destruction_that_was_forgotten_is_followed_not_adopted(
+async def test_certificate_gets_the_number_after_the_entry_of_a_forgotten_destruction(
     harness: RetentionHarness,
 ) -> None:
     recording = await harness.recording()
@@ -219,7 +221,7 @@ async def test_entry_of_a_destruction_that_was_forgotten_is_followed_not_adopted
     assert second.repeats is not None
 
 
-async def test_great_foreign_entry_hides_no_other_from_the_restore_check(harness: RetentionHarness) -> None:
+async def test_large_foreign_entry_does_not_stop_the_restore_check(harness: RetentionHarness) -> None:
     recording = await harness.recording()
     backup = await snapshot(harness, recording)
     await harness.move_to(START + TERM)
@@ -231,7 +233,7 @@ async def test_great_foreign_entry_hides_no_other_from_the_restore_check(harness
     assert (report.repeated, len(report.foreign)) == ([recording], 3)
 
 
-async def test_entry_of_another_deployment_is_not_believed(harness: RetentionHarness) -> None:
+async def test_ledger_entry_of_another_deployment_is_refused(harness: RetentionHarness) -> None:
     victim, other = await harness.recording(), await harness.recording()
     await harness.rows("update resguardo.recordings set due_at = null where id = %s", victim)
     await harness.move_to(START + TERM)
@@ -254,7 +256,7 @@ async def test_unfinished_upload_is_aborted_before_the_certificate(harness: Rete
     assert [one async for page in harness.storage.list_uploads("r/") for one in page.uploads] == []
 
 
-async def test_object_that_comes_late_is_in_the_certificate(harness: RetentionHarness) -> None:
+async def test_object_that_arrives_late_is_in_the_certificate(harness: RetentionHarness) -> None:
     recording = await harness.recording(status="FAILED")
     key = await harness.key_of(recording)
     await harness.move_to(START + TERM)
@@ -298,7 +300,7 @@ async def test_range_of_days_holds_what_was_recorded_then_whenever_its_row_was_m
     assert await harness.status_of(recording) == "READY"
 
 
-async def test_repetition_that_cannot_be_undoes_no_request(harness: RetentionHarness) -> None:
+async def test_refused_repetition_leaves_the_request_unchanged(harness: RetentionHarness) -> None:
     recording = await harness.recording()
     await as_doctor(harness, REQUEST, recording)
     await harness.hold(consultation_id=await consultation_of(harness, recording))

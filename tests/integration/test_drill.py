@@ -304,7 +304,7 @@ def test_escrow_without_a_key_that_is_needed_is_found(practice: Practice) -> Non
     }
 
 
-def test_words_that_do_not_open_in_their_place_are_found(practice: Practice) -> None:
+def test_encrypted_text_that_cannot_be_decrypted_is_reported(practice: Practice) -> None:
     one, other, *_ = sorted(practice.recordings)
     swap = (
         "update private.transcript_texts as w set ciphertext = o.ciphertext from private.transcript_texts as o"

@@ -311,7 +311,7 @@ async def test_copy_names_each_microphone_by_the_kind_of_its_participant(harness
     assert b"INTERPRETER" not in "".join(files).encode()
 
 
-async def test_microphone_that_is_left_out_renames_no_other(harness: ExportHarness) -> None:
+async def test_omitted_microphone_does_not_change_the_names_of_others(harness: ExportHarness) -> None:
     video, patient = await harness.recording(b"the video"), harness.participant("PATIENT")
     gone = await harness.recording(b"first", video_id=video, participant=patient)
     await harness.recording(
@@ -327,9 +327,7 @@ async def test_microphone_that_is_left_out_renames_no_other(harness: ExportHarne
 
 
 @pytest.mark.parametrize("status", ["VERIFYING", "STOPPING", "LOST"])
-async def test_copy_waits_for_a_sound_that_may_still_come_and_no_longer(
-    harness: ExportHarness, status: str
-) -> None:
+async def test_copy_waits_for_a_sound_that_may_still_arrive(harness: ExportHarness, status: str) -> None:
     video, patient = await harness.recording(b"the video"), harness.participant("PATIENT")
     sound = await harness.recording(b"late", status=status, video_id=video, participant=patient)
     request = harness.request()
@@ -417,7 +415,7 @@ async def test_copy_of_a_large_recording_holds_little_of_it_at_a_time(harness: E
 
 
 @pytest.mark.parametrize("content", [b"falsified", b"short"], ids=["another digest", "another size"])
-async def test_recording_that_is_not_what_it_was_is_left_out_and_named(
+async def test_recording_with_a_changed_object_is_omitted_and_named(
     harness: ExportHarness, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     await harness.recording(b"whole", started_at="2026-11-21 10:00:00+00")
@@ -454,7 +452,7 @@ async def _set(harness: ExportHarness, update: LiteralString, recording: UUID) -
         connection.execute(update, (recording,))
 
 
-async def test_recording_that_is_gone_keeps_nobody_from_the_others(harness: ExportHarness) -> None:
+async def test_missing_recording_is_omitted_from_the_copy(harness: ExportHarness) -> None:
     stays, gone = await harness.recording(b"stays"), await harness.recording(b"gone")
     await _set(
         harness,
@@ -474,7 +472,7 @@ async def test_recording_that_is_gone_keeps_nobody_from_the_others(harness: Expo
     assert copy["recording_ids"] == [stays]
 
 
-async def test_copy_of_what_is_all_gone_says_so_and_the_request_ends(harness: ExportHarness) -> None:
+async def test_copy_without_any_existing_recording_fulfils_the_request(harness: ExportHarness) -> None:
     gone = await harness.recording(b"gone")
     await harness.storage.delete(f"keep/{harness.consultation}/{gone}/video.mp4")
     request = harness.request()
@@ -484,7 +482,7 @@ async def test_copy_of_what_is_all_gone_says_so_and_the_request_ends(harness: Ex
     assert sorted(files) == ["README.txt", "manifest.json"]
 
 
-async def test_recording_that_moves_while_it_is_looked_for_is_in_the_copy(harness: ExportHarness) -> None:
+async def test_recording_that_is_moved_during_the_lookup_is_in_the_copy(harness: ExportHarness) -> None:
     recording = await harness.recording(b"film")
     old, new = (f"{where}/{harness.consultation}/{recording}/video.mp4" for where in ("keep", "moved"))
     request = harness.request()
@@ -509,7 +507,9 @@ async def test_recording_that_moves_while_it_is_looked_for_is_in_the_copy(harnes
     assert (harness.found(request)["export_recordings"], harness.found(request)["export_missing"]) == (1, 0)
 
 
-async def test_nothing_is_called_missing_from_another_deployments_bucket(harness: ExportHarness) -> None:
+async def test_no_recording_is_reported_missing_from_another_deployments_bucket(
+    harness: ExportHarness,
+) -> None:
     recording = await harness.recording(b"film")
     await harness.storage.delete(f"keep/{harness.consultation}/{recording}/video.mp4")
     request = harness.request()
@@ -518,7 +518,7 @@ async def test_nothing_is_called_missing_from_another_deployments_bucket(harness
     assert harness.found(request)["status"] == "APPROVED"
 
 
-async def test_what_a_crash_left_of_a_recording_that_is_left_out_goes_before_the_copy_is_there(
+async def test_objects_of_crashed_attempts_are_deleted_before_the_request_is_fulfilled(
     harness: ExportHarness,
 ) -> None:
     await harness.recording(b"stays")
@@ -539,7 +539,7 @@ async def test_what_a_crash_left_of_a_recording_that_is_left_out_goes_before_the
     assert await harness.keys() == [copy["object_key"]]
 
 
-async def test_request_for_nothing_recorded_is_fulfilled_with_that_word(harness: ExportHarness) -> None:
+async def test_request_without_recordings_is_fulfilled_as_nothing_recorded(harness: ExportHarness) -> None:
     lost = await harness.recording(b"lost", status="LOST")
     await _set(
         harness, "update resguardo.recordings set status_at = now() - interval '8 days' where id = %s", lost
@@ -557,7 +557,9 @@ async def test_request_for_nothing_recorded_is_fulfilled_with_that_word(harness:
 
 
 @pytest.mark.parametrize("status", ["REQUESTED", "STARTING", "RECORDING", "STOPPING", "VERIFYING", "LOST"])
-async def test_copy_waits_for_what_may_still_become_ready(harness: ExportHarness, status: str) -> None:
+async def test_copy_waits_for_recordings_that_may_still_become_ready(
+    harness: ExportHarness, status: str
+) -> None:
     await harness.recording(b"film")
     coming = await harness.recording(b"coming", status=status)
     request = harness.request()
@@ -611,7 +613,7 @@ async def test_recording_whose_destruction_is_held_off_is_in_the_copy(harness: E
     assert harness.found(request)["export_recordings"] == 1
 
 
-async def test_copy_of_what_is_shredded_before_it_is_ready_is_begun_anew(harness: ExportHarness) -> None:
+async def test_copy_begins_again_if_a_key_is_destroyed_before_it_is_ready(harness: ExportHarness) -> None:
     recording = await harness.recording(b"film")
     request = harness.request()
 
@@ -627,7 +629,7 @@ async def test_copy_of_what_is_shredded_before_it_is_ready_is_begun_anew(harness
     assert harness.found(request)["export_status"] == "NOTHING_RECORDED"
 
 
-async def test_shredding_waits_for_whoever_has_the_request_and_never_against_it(
+async def test_key_destruction_waits_for_the_lock_of_the_request_without_a_deadlock(
     harness: ExportHarness,
 ) -> None:
     recording = await harness.recording(b"film")
@@ -879,7 +881,7 @@ async def test_end_of_a_copy_interrupted_anywhere_is_finished_later(harness: Exp
             assert [row[0] for row in harness.audited(request)][1:] == ["access_request.expire_export"]
 
 
-async def test_copy_that_a_lock_holds_is_told_and_stays_a_copy(
+async def test_copy_under_a_lock_is_reported_and_not_ended(
     harness: ExportHarness, caplog: pytest.LogCaptureFixture
 ) -> None:
     await harness.recording(b"film")
@@ -893,7 +895,7 @@ async def test_copy_that_a_lock_holds_is_told_and_stays_a_copy(
     assert (await exports.run_once()).ended == 1
 
 
-async def test_sweep_takes_old_objects_that_no_copy_has_and_no_others(harness: ExportHarness) -> None:
+async def test_sweep_deletes_only_old_objects_that_belong_to_no_copy(harness: ExportHarness) -> None:
     await harness.recording(b"film")
     request = harness.request()
     await harness.exports.export(request)
@@ -925,7 +927,7 @@ async def test_sweep_ends_uploads_that_nobody_finishes(harness: ExportHarness) -
     assert await harness.keys() == []
 
 
-async def test_copy_that_goes_with_a_recording_says_so(harness: ExportHarness) -> None:
+async def test_copy_deleted_with_a_recording_has_the_status_deleted(harness: ExportHarness) -> None:
     await harness.recording(b"film")
     request = harness.request()
     await harness.exports.export(request)
@@ -934,7 +936,7 @@ async def test_copy_that_goes_with_a_recording_says_so(harness: ExportHarness) -
     assert (found["status"], found["export_status"]) == ("FULFILLED", "DELETED")
 
 
-async def test_overdue_requests_are_told_by_id(
+async def test_overdue_requests_are_logged_by_id(
     harness: ExportHarness, caplog: pytest.LogCaptureFixture
 ) -> None:
     late = harness.request("OPEN", days_ago=31)

@@ -171,7 +171,7 @@ async def test_no_data_key_for_anything_but_a_ready_video(
 
 
 @pytest.mark.anyio
-async def test_of_two_that_make_a_key_at_once_one_does(practice: Practice) -> None:
+async def test_only_one_of_two_concurrent_calls_creates_a_data_key(practice: Practice) -> None:
     ring = _ring("one")
     await service.register_root_key(practice.worker, ring)
     video = practice.video()
@@ -263,7 +263,7 @@ async def test_rotation_that_was_cut_short_goes_on(practice: Practice) -> None:
 
 
 @pytest.mark.anyio
-async def test_rotation_leaves_a_spoilt_key_as_it_is_and_tells(practice: Practice) -> None:
+async def test_rotation_leaves_a_damaged_key_unchanged_and_reports_it(practice: Practice) -> None:
     old, new = _ring("old"), _ring("new")
     spoilt, *_ = sorted(await practice.keyed(old, 3))
     practice.rows(

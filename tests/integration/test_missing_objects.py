@@ -89,7 +89,9 @@ async def test_the_mark_goes_when_the_object_is_back_and_the_quarantine_begins_a
     assert len(await harness.rows(REPORTS)) == 2
 
 
-async def test_past_its_quarantine_it_is_destroyed_with_its_certificate(harness: RetentionHarness) -> None:
+async def test_missing_recording_is_destroyed_with_a_certificate_after_its_quarantine(
+    harness: RetentionHarness,
+) -> None:
     gone = await lost_recording(harness)
     await look(harness)
     await harness.move_to(harness.time + QUARANTINE - timedelta(seconds=1))
@@ -120,7 +122,7 @@ async def test_a_clock_that_runs_ahead_alone_ends_no_quarantine(
     assert await harness.rows(DELETIONS) == []
 
 
-async def test_a_mark_set_while_the_bucket_was_ahead_is_as_young_as_the_bucket_said(
+async def test_quarantine_counts_from_the_buckets_time_if_it_was_ahead(
     harness: RetentionHarness,
 ) -> None:
     await lost_recording(harness)
@@ -145,7 +147,7 @@ async def test_what_is_held_is_reported_and_kept_until_it_is_released(harness: R
     assert (await look(harness)).resolved == 1
 
 
-async def test_a_video_whose_sound_is_there_is_left_to_people(harness: RetentionHarness) -> None:
+async def test_missing_video_with_an_existing_sound_is_not_destroyed(harness: RetentionHarness) -> None:
     gone = await harness.recording()
     consultation = await harness.value("select consultation_id from resguardo.recordings where id = %s", gone)
     sound = await harness.recording(consultation, medium="SPEAKERS", video_id=gone)
@@ -177,7 +179,7 @@ async def test_a_sound_that_is_missing_alone_is_reported_and_its_video_stays(
     assert await harness.rows(DELETIONS) == []
 
 
-async def test_too_many_at_once_are_neither_marked_nor_destroyed(
+async def test_too_many_missing_recordings_are_neither_marked_nor_destroyed(
     harness: RetentionHarness, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     early = await lost_recording(harness)
@@ -194,7 +196,7 @@ async def test_too_many_at_once_are_neither_marked_nor_destroyed(
     assert await harness.rows(DELETIONS) == []
 
 
-async def test_another_bucket_is_not_compared(harness: RetentionHarness) -> None:
+async def test_bucket_of_another_deployment_is_not_compared(harness: RetentionHarness) -> None:
     await lost_recording(harness)
     looking = MissingObjects(harness.worker, harness.storage, deployment="other", quarantine=QUARANTINE)
     with pytest.raises(Conflict, match="bucket_of_another_deployment"):
@@ -227,7 +229,7 @@ async def test_every_page_and_both_prefixes_are_compared(
     assert await marked(harness) == gone
 
 
-async def test_what_moves_while_the_list_is_read_is_not_missing(
+async def test_object_that_is_moved_during_the_listing_is_not_missing(
     harness: RetentionHarness, emptied_store: ObjectStore
 ) -> None:
     recording = await harness.recording()
@@ -255,7 +257,7 @@ async def test_what_moves_while_the_list_is_read_is_not_missing(
     assert await marked(harness) == set()
 
 
-async def test_what_is_being_destroyed_is_not_missing(harness: RetentionHarness) -> None:
+async def test_recording_in_destruction_is_not_missing(harness: RetentionHarness) -> None:
     gone = await lost_recording(harness)
     await harness.rows(
         "insert into resguardo.deletions (recording_id, consultation_id, doctor_id, patient_id, ground, status)"

@@ -300,7 +300,7 @@ async def test_nothing_outside_of_the_recordings_is_listed_or_touched(harness: B
         f"r/d90/{UUID(int=7)}/{UUID(int=8)}",
     ],
 )
-async def test_what_is_not_ours_is_left_to_people(
+async def test_object_with_a_foreign_key_is_not_deleted(
     harness: BucketHarness, key: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     await harness.put(key)
@@ -335,7 +335,7 @@ async def test_a_clock_of_the_database_that_jumps_ahead_deletes_nothing(harness:
     ("status", "is_settled"),
     [("RECORDING", False), ("VERIFYING", False), ("LOST", False), ("READY", True)],
 )
-async def test_a_superseded_object_goes_only_once_its_recording_is_settled(
+async def test_superseded_object_is_swept_only_after_its_recording_is_finished(
     harness: BucketHarness, status: str, is_settled: bool
 ) -> None:
     recording = harness.recording(status)
@@ -363,7 +363,7 @@ async def test_a_speakers_row_that_runs_saves_what_lies_beside_its_video(harness
     assert await harness.sweeper.run_once() == SweepReport(1, 1, 0, 0, 0)
 
 
-async def test_a_row_that_comes_in_between_saves_its_object(
+async def test_object_is_kept_if_its_row_appears_before_the_deletion(
     harness: BucketHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recording = harness.recording("READY", harness.key(uuid4()))
@@ -508,7 +508,7 @@ async def test_a_sweep_cut_short_at_the_deletion_is_done_by_the_next(
 
 
 @pytest.mark.parametrize("reason", ["deletion_refused", "still_there"])
-async def test_what_the_bucket_does_not_give_up_is_told_and_asked_for_once(
+async def test_refused_deletion_is_reported_and_not_repeated(
     harness: BucketHarness, monkeypatch: pytest.MonkeyPatch, reason: str
 ) -> None:
     held, other = sorted([await harness.orphan(), await harness.orphan()], key=lambda one: harness.key(one))

@@ -122,7 +122,7 @@ def test_show_tells_what_is_in_force_and_what_is_proposed(
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe", b"#" * 64_001])
-def test_what_is_no_policy_file_is_refused(run: Run, tmp_path: Path, content: bytes | None) -> None:
+def test_file_that_is_no_policy_is_refused(run: Run, tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "retention.toml"
     if content is not None:
         path.write_bytes(content)

@@ -254,7 +254,7 @@ def test_law_6_whether_a_consultation_is_recorded_is_nobody_elses_business(
         connection.execute(statement, [ANA.id_of("live")])
 
 
-def test_a_stranger_holds_up_nobody(practice: Database) -> None:
+def test_stranger_delays_no_transaction_of_others(practice: Database) -> None:
     for who in ("clinician who does not", "other patient"):
         with acting(practice, who) as stranger, acting(practice, "clinician who owns") as doctor:
             stranger.execute(LOCK, [OF])

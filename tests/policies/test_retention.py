@@ -243,7 +243,7 @@ def test_a_settled_proposal_is_not_decided_again(practice: Database) -> None:
     assert status(practice, made) == "REJECTED"
 
 
-def test_an_unknown_proposal_is_told_as_absent(practice: Database) -> None:
+def test_unknown_proposal_is_reported_as_absent(practice: Database) -> None:
     with acting(practice, "compliance") as connection:
         assert not value(connection, "select private.approve_policy(0)")
         assert not value(connection, "select private.reject_policy(0)")
@@ -336,14 +336,14 @@ def test_a_recording_is_classed_when_it_is_asked_for_and_due_when_it_ends(practi
 
 
 @pytest.mark.parametrize("outcome", ["FAILED", "ABORTED", "LOST"])
-def test_what_ends_badly_is_due_too(practice: Database, outcome: str) -> None:
+def test_failed_recording_is_due_too(practice: Database, outcome: str) -> None:
     first = activate(practice, "first", policy())
     end(practice, LIVE, outcome)
     assert kept(practice, LIVE)[1:] == (NOW + 90 * DAY, first)
 
 
 @pytest.mark.parametrize("clock", ["ended_at", "stored_at"])
-def test_the_latest_clock_counts(practice: Database, clock: str) -> None:
+def test_due_date_counts_from_the_latest_clock(practice: Database, clock: str) -> None:
     activate(practice, "first", policy())
     with superuser(practice) as connection:
         connection.execute(
@@ -401,7 +401,7 @@ def test_nothing_becomes_due_in_the_past_and_what_was_due_stays_due(practice: Da
     assert kept(practice, LIVE)[1] == NOW + 50 * DAY
 
 
-def test_what_is_in_destruction_is_not_dated_again(practice: Database) -> None:
+def test_recording_in_destruction_gets_no_new_due_date(practice: Database) -> None:
     """In the seed, Ana's FAILED recording is in destruction, and Bruno's is not."""
     first = activate(practice, "first", policy(90))
     assert kept(practice, ANA.id_of("over FAILED"))[2] is None
@@ -518,7 +518,7 @@ def test_what_is_due_later_than_the_buckets_own_rule_has_outgrown_it(practice: D
 # The preview for compliance
 
 
-def test_a_preview_says_what_activation_then_does(practice: Database) -> None:
+def test_preview_equals_the_effect_of_the_activation(practice: Database) -> None:
     activate(practice, "first", policy(90))
     end(practice, LIVE, "VERIFYING", "READY")
     with superuser(practice) as connection:

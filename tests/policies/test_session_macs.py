@@ -382,7 +382,7 @@ def test_keys_differ_between_databases_and_rotations(practice: Database, shared:
     assert len(found) == 2  # Both databases are clones of a template and share its first key
 
 
-def test_time_is_told_as_the_api_passes_it(auth: Connection, api: Connection) -> None:
+def test_hook_and_api_write_the_same_time(auth: Connection, api: Connection) -> None:
     """The hook of Supabase Auth receives the times of the claims as numbers. The API passes times of the claims as
     whole seconds, and leaves out `amr` entries without a time.
     """

@@ -130,7 +130,7 @@ def test_a_document_that_endangers_what_must_stay_is_refused(
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"about": "x.", "about": "y."}', "\udcff"])
-def test_what_is_no_json_is_refused(directory: Path, text: str) -> None:
+def test_file_that_is_no_json_is_refused(directory: Path, text: str) -> None:
     (directory / "cors.json").write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(InvalidInput, match="bucket_policy_unreadable"):
         load(directory)

@@ -421,7 +421,7 @@ def test_file_without_an_ed25519_public_key_is_refused(content: bytes) -> None:
 @pytest.mark.parametrize(
     "seed", ["", "word", b64encode(b"short").decode(), b64encode(bytes(33)).decode(), "wörd"]
 )
-def test_seed_of_another_length_is_refused_without_being_told(seed: str) -> None:
+def test_seed_of_another_length_is_refused_and_not_in_the_error(seed: str) -> None:
     with pytest.raises(ValueError, match=r"^not 32 bytes in base64$") as refused:
         CertificateSigner.from_seed(seed)
     assert refused.value.__cause__ is None

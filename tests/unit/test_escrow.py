@@ -65,13 +65,13 @@ def test_escrow_shows_no_key() -> None:
     "wrong",
     ["", "short", PASSPHRASE + " ", PASSPHRASE.upper(), PASSPHRASE[:-1], "another of sixteen characters"],
 )
-def test_wrong_passphrase_is_told_as_unreadable(wrong: str) -> None:
+def test_wrong_passphrase_raises_the_unreadable_error(wrong: str) -> None:
     with pytest.raises(InvalidInput) as refused:
         unseal(SEALED, wrong)
     assert (refused.value.reason, refused.value.detail) == ("escrow_unreadable", {})
 
 
-def test_every_altered_byte_is_told_as_unreadable_and_no_otherwise(quick: bytes) -> None:
+def test_every_altered_byte_raises_the_unreadable_error(quick: bytes) -> None:
     for position in range(len(quick)):
         for change in (1, 0x20):
             altered = bytearray(quick)
