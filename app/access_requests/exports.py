@@ -17,7 +17,7 @@ from uuid import UUID
 from app.access_requests import store
 from app.access_requests.encrypted_zip import stream_archive
 from app.access_requests.model import ExportedFile, ExportPlan, new_secret
-from app.bucket.object_keys import EXPORTS, exports_prefix, parse_export_key
+from app.bucket.object_keys import EXPORTS, compose_exports_prefix, parse_export_key
 from app.deployment import require_own_bucket
 from app.errors import AppError, Conflict, NotFound
 from app.integrations.storage.client import Storage
@@ -148,7 +148,7 @@ class Exports:
         recording that the final copy omits. Once the request is fulfilled, the destruction of that recording no
         longer checks this request.
         """
-        async for page in self._storage.list_objects(exports_prefix(request_id)):
+        async for page in self._storage.list_objects(compose_exports_prefix(request_id)):
             async with self._database.as_service("keep_exports") as tx:
                 unknown = await store.find_unknown_export_keys(tx, [one.key for one in page.objects])
             for key in sorted(unknown):

@@ -103,7 +103,7 @@ def parse_egress_file(file: str) -> EgressFile | None:
     )
 
 
-def next_recording_key(key: str) -> str:
+def compose_next_recording_key(key: str) -> str:
     """Return the key for the next request to LiveKit for the same recording. Raises ValueError for a key that
     LiveKit does not upload.
     """
@@ -114,13 +114,13 @@ def next_recording_key(key: str) -> str:
     return str(replace(parsed, file=str(replace(file, request=file.request + 1))))
 
 
-def kept_key(key: str) -> str | None:
+def compose_kept_key(key: str) -> str | None:
     """Return the key of the same object under `keep/`, or None for a key that no recording has."""
     parsed = parse_recording_key(key)
     return None if parsed is None else str(replace(parsed, retention_class=KEEP))
 
 
-def exports_prefix(request_id: UUID) -> str:
+def compose_exports_prefix(request_id: UUID) -> str:
     """Return the prefix of the copies of one access request."""
     return f"{EXPORTS}{request_id}/"
 
@@ -131,14 +131,14 @@ def parse_export_key(key: str) -> UUID | None:
     return None if match is None else UUID(match[1])
 
 
-def ledger_prefix(recording_id: UUID) -> str:
+def compose_ledger_prefix(recording_id: UUID) -> str:
     """Return the prefix of the ledger's entries of one recording."""
     return f"{LEDGER}{recording_id}/"
 
 
-def ledger_key(recording_id: UUID, number: int) -> str:
+def compose_ledger_key(recording_id: UUID, number: int) -> str:
     """Return the key of an entry of the ledger. The entries of one recording are numbered from 1."""
-    return f"{ledger_prefix(recording_id)}{number}.json"
+    return f"{compose_ledger_prefix(recording_id)}{number}.json"
 
 
 def parse_ledger_key(key: str) -> tuple[UUID, int] | None:

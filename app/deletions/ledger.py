@@ -10,7 +10,7 @@ from uuid import UUID
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from app.bucket.object_keys import LEDGER, ledger_key, ledger_prefix, parse_ledger_key
+from app.bucket.object_keys import LEDGER, compose_ledger_key, compose_ledger_prefix, parse_ledger_key
 from app.certificates.signing import MAX_FILE_BYTES, SignedCertificate, check, compute_key_id, read_signed
 from app.errors import AppError, Conflict, UpstreamFailed
 from app.integrations.storage.client import Storage
@@ -42,7 +42,7 @@ class Ledger:
         """
         of = signed.certificate
         if await self._storage.put_new(
-            ledger_key(of.recording_id, of.number), signed.file, "application/json"
+            compose_ledger_key(of.recording_id, of.number), signed.file, "application/json"
         ):
             return True
         return await self.read(of.recording_id, of.number) == signed.file
@@ -52,7 +52,7 @@ class Ledger:
         Timeout.
         """
         try:
-            file = await self._storage.get_small(ledger_key(recording_id, number), MAX_FILE_BYTES)
+            file = await self._storage.get_small(compose_ledger_key(recording_id, number), MAX_FILE_BYTES)
         except UpstreamFailed as error:
             if error.reason != "storage_object_too_large":
                 raise
@@ -72,7 +72,7 @@ class Ledger:
         Raises Conflict (ledger_entry_foreign, also if an entry in between is missing), UpstreamFailed, Timeout.
         """
         numbers: list[int] = []
-        async for page in self._pages(ledger_prefix(recording_id)):
+        async for page in self._pages(compose_ledger_prefix(recording_id)):
             numbers += [number for _, number in page.entries]
         if sorted(numbers) != list(range(1, len(numbers) + 1)):
             raise Conflict("ledger_entry_foreign", recordingId=str(recording_id))

@@ -6,7 +6,7 @@ The module only reads.
 from collections.abc import Callable
 from uuid import UUID
 
-from app.bucket.object_keys import kept_key
+from app.bucket.object_keys import compose_kept_key
 from app.deletions.ledger import Ledger
 from app.drill.database_checks import SampledRecording
 from app.drill.model import Notes
@@ -78,7 +78,7 @@ async def _check(storage: Storage, one: SampledRecording, notes: Notes) -> None:
 async def _find(storage: Storage, key: str) -> tuple[str, StoredObject | None]:
     """Return the object with this key, or the object under keep/ if a legal hold has moved it there since the dump."""
     stored = await storage.head(key)
-    kept = kept_key(key)
+    kept = compose_kept_key(key)
     if stored is None and kept not in (None, key):
         return kept, await storage.head(kept)
     return key, stored

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from uuid import UUID
 
-from app.bucket.object_keys import next_recording_key
+from app.bucket.object_keys import compose_next_recording_key
 from app.consents import service as consents
 from app.errors import AppError, UpstreamFailed
 from app.integrations.livekit.client import (
@@ -192,7 +192,7 @@ class EgressStarter:
             if attempt.is_first:
                 await write_transition(tx, recording, replace(recording, status=RecordingStatus.STARTING))
                 return _Permit(attempt.object_key, identities)
-            key = next_recording_key(attempt.object_key)
+            key = compose_next_recording_key(attempt.object_key)
             await store.change_object_key(tx, recording.id, key)
             await store.update(tx, recording)
             return _Permit(key, identities)

@@ -147,7 +147,7 @@ class Preview:
     earliest_due_at: datetime | None
 
 
-def sha256_of(text: str) -> str:
+def compute_sha256(text: str) -> str:
     """Return the SHA-256 in hex that identifies a version of the file."""
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -22,7 +22,7 @@ from app.retention.model import (
     Preview,
     RetentionPolicy,
     compare_policies,
-    sha256_of,
+    compute_sha256,
 )
 from app.retention.policy_file import MAX_BYTES, parse
 
@@ -88,6 +88,6 @@ def adopt_first_policy(owner_url: str, path: Path = RETENTION_FILE) -> Retention
         connection.execute("select set_config('resguardo.service_reason', 'retention_adopt', true)")
         row = connection.execute(
             "select private.adopt_policy(%s, %s, %s, %s)",
-            (policy.name, sha256_of(source), source, Jsonb(policy.terms)),
+            (policy.name, compute_sha256(source), source, Jsonb(policy.terms)),
         ).fetchone()
     return None if row is None or row[0] is None else policy

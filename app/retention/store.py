@@ -20,7 +20,7 @@ from app.retention.model import (
     PolicyStatus,
     Preview,
     RetentionPolicy,
-    sha256_of,
+    compute_sha256,
 )
 from app.retention.storage_report import StorageChanges, StoredBytes
 
@@ -104,7 +104,7 @@ async def propose(tx: Transaction, proposed: RetentionPolicy, source: str) -> in
     """Store a proposed policy and return its id. Needs the owner. Raises Conflict (retention_policies_name_key)."""
     parameters = {
         "name": proposed.name,
-        "sha256": sha256_of(source),
+        "sha256": compute_sha256(source),
         "source": source,
         "terms": Jsonb(proposed.terms),
     }

@@ -10,8 +10,8 @@ from psycopg.types.json import Jsonb
 from app.bucket.object_keys import (
     EgressFile,
     RecordingKey,
-    exports_prefix,
-    kept_key,
+    compose_exports_prefix,
+    compose_kept_key,
     parse_egress_file,
     parse_export_key,
     parse_recording_key,
@@ -77,7 +77,7 @@ def test_database_and_python_compose_the_same_kept_key(
     finished: dict[str, Connection], retention_class: str, consultation: UUID, video: UUID, file: str
 ) -> None:
     key = str(RecordingKey(retention_class, consultation, video, file))
-    assert value(finished["superuser"], "select private.kept_object_key(%s)", key) == kept_key(key)
+    assert value(finished["superuser"], "select private.kept_object_key(%s)", key) == compose_kept_key(key)
     prefix = value(finished["superuser"], "select private.consultation_prefix(%s)", key)
     assert prefix == (None if retention_class == "keep" else key.partition(str(video))[0])
 
@@ -87,5 +87,5 @@ def test_database_and_python_compose_the_same_prefix_of_copies(
     finished: dict[str, Connection], request_id: UUID, copy: UUID
 ) -> None:
     prefix = str(value(finished["superuser"], "select private.exports_prefix(%s)", request_id))
-    assert prefix == exports_prefix(request_id)
+    assert prefix == compose_exports_prefix(request_id)
     assert parse_export_key(f"{prefix}{copy}.zip") == request_id

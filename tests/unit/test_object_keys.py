@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.bucket.object_keys import next_recording_key
+from app.bucket.object_keys import compose_next_recording_key
 from app.recordings.media_ids import MediaId, media_of_key
 from app.recordings.model import Medium
 
@@ -52,7 +52,7 @@ def test_key_without_a_microphone_recording_names_nothing(file: str) -> None:
 def test_key_names_its_video_wherever_it_lies(place: str) -> None:
     key = f"{place}/{UUID(int=2)}/{VIDEO}/video.mp4"
     assert media_of_key(key) == (VIDEO, Medium.VIDEO)
-    assert next_recording_key(key) == f"{place}/{UUID(int=2)}/{VIDEO}/video-2.mp4"
+    assert compose_next_recording_key(key) == f"{place}/{UUID(int=2)}/{VIDEO}/video-2.mp4"
 
 
 @pytest.mark.parametrize("place", ["keep/d90", "r", "kept", "", "exports"])
@@ -100,7 +100,7 @@ def test_next_keys_differ_and_name_the_same_media(name: str, file_type: str, med
     for _ in range(3):
         seen.append(key)
         assert media_of_key(key) == media
-        key = next_recording_key(key)
+        key = compose_next_recording_key(key)
     assert [one.rpartition("/")[2] for one in seen] == [
         f"{name}{ask}.{file_type}" for ask in ("", "-2", "-3")
     ]
@@ -109,4 +109,4 @@ def test_next_keys_differ_and_name_the_same_media(name: str, file_type: str, med
 @pytest.mark.parametrize("key", ["someone/else.mp4", f"{FOLDER}/import.mp4"])
 def test_next_key_of_what_livekit_does_not_record_is_an_error(key: str) -> None:
     with pytest.raises(ValueError, match="not the key"):
-        next_recording_key(key)
+        compose_next_recording_key(key)

@@ -14,8 +14,8 @@ from app.retention.model import (
     compare_policies,
     compute_coming_of_age,
     compute_due_at,
+    compute_sha256,
     find_shortened_places,
-    sha256_of,
 )
 from app.retention.policy_file import parse
 
@@ -202,4 +202,4 @@ def test_a_minors_recording_is_kept_until_of_age_and_for_its_term() -> None:
 
 
 def test_a_version_is_known_by_its_bytes() -> None:
-    assert sha256_of(SMALL) != sha256_of(SMALL + "\n")
+    assert compute_sha256(SMALL) != compute_sha256(SMALL + "\n")
