@@ -197,7 +197,7 @@ class ExportPlan:
 
 
 def require_name(representative: Representative | None) -> Representative | None:
-    """Return the representative, checked for a name of 1 to 200 characters. Raises InvalidInput
+    """Return the representative after a check that the name has 1 to 200 characters. Raises InvalidInput
     (bad_representative).
     """
     if representative is None:

@@ -1,4 +1,4 @@
-"""The rules of the bucket: derives the rules that it must have, and describes a rule for people. Pure.
+"""Derives the rules that the bucket must have, and describes a rule for people. Pure.
 
 The id of a rule shows who created the rule. The ids of our rules begin with `backstop-` or are `unfinished-uploads`
 (lifecycle), are `web-app` (CORS), or begin with `fixed-` (locks). Locks that begin with `hold-` belong to

@@ -1,9 +1,9 @@
 -- name: take_rules_turn
--- Takes the turn to write the bucket's rules; returns false while another process has it.
+-- Takes the turn to write the bucket's rules; returns false while another process has the turn.
 select private.take_rules_turn(%(holder)s);
 
 -- name: renew_rules_turn
--- Renews the turn to write the bucket's rules; returns false if another process has had it since.
+-- Renews the turn to write the bucket's rules; returns false if another process has had the turn since.
 select private.renew_rules_turn(%(holder)s);
 
 -- name: give_rules_turn_back

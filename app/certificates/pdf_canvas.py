@@ -27,7 +27,9 @@ _VALUE_FONT = "Courier"
 
 
 def draw(chapters: Sequence[tuple[str, Iterable[Line]]]) -> bytes:
-    """Return a PDF in which each chapter begins a page. A chapter is a label for its page numbers, and its lines."""
+    """Return a PDF in which each chapter begins on a new page. A chapter is a label for its page numbers, and its
+    lines.
+    """
     drawn = io.BytesIO()
     canvas = Canvas(
         drawn, pagesize=A4, pageCompression=0, invariant=1, initialFontName="Helvetica", initialFontSize=9

@@ -52,7 +52,7 @@ class SignedCertificate:
 
     @cached_property
     def file(self) -> bytes:
-        """Return the signed file in its only valid form."""
+        """Return the bytes of the signed file, which has only one valid form."""
         return encode_canonical_json(_signed_certificate, self)
 
     @property

@@ -154,9 +154,9 @@ class Destroyer:
         return done
 
     async def _list_objects_of(self, claim: Claim) -> list[FoundObject] | None:
-        """Return the objects of a deletion. Return None if the deletion is cancelled, because the object of a
-        missing recording was found. Raises Conflict (too_many_objects) if there are more objects than a certificate
-        can list.
+        """Return the objects that a deletion must delete. Return None if the deletion is cancelled, because the
+        object of a missing recording was found. Raises Conflict (too_many_objects) if there are more objects than a
+        certificate can list.
         """
         found = [
             FoundObject(claim.deletion_id, one.key, one.size_bytes, one.etag)

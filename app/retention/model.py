@@ -90,8 +90,8 @@ class RetentionPolicy:
 
 @dataclass(frozen=True)
 class Change:
-    """A difference between two policies at one place of the file. None means that one of the policies has no value
-    at this place.
+    """A difference between two retention policies at one place of the policy file. None means that one of the
+    policies has no value at this place.
     """
 
     place: str

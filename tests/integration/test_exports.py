@@ -116,8 +116,8 @@ class ExportHarness:
     exports: Exports
 
     def process(self, **how: object) -> tuple[Exports, WatchedStorage]:
-        """Return the exports service of another worker, and its storage. `how` sets attributes of the storage, such
-        as `fails`.
+        """Return the exports service of another worker, and its storage. The arguments `how` set attributes of the
+        storage, such as `fails`.
         """
         storage = _storage(self.store)
         for name, value in how.items():
@@ -140,7 +140,9 @@ class ExportHarness:
         sha256: str | None = None,
         started_at: str | None = "2026-11-20 23:30:00+00",
     ) -> UUID:
-        """Insert a recording with this status directly. The object of the recording is in the bucket."""
+        """Insert a recording with this status directly into the database. The object of the recording is in the
+        bucket.
+        """
         recording, consultation = uuid4(), consultation or self.consultation
         medium, name = ("SPEAKERS", "speakers.ogg") if video_id else ("VIDEO", "video.mp4")
         if participant is not None:

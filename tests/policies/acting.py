@@ -55,8 +55,8 @@ def outcome(connection: Connection, statement: LiteralString, *values: Any) -> t
 
 @contextmanager
 def refused(sqlstate: str, message: str = "") -> Iterator[None]:
-    """Require that the block is refused with this SQLSTATE and message. After the refusal of a statement, its
-    transaction is unusable.
+    """Require that the database refuses a statement of the block with this SQLSTATE and message. After the refusal
+    of a statement, its transaction is unusable.
     """
     with pytest.raises(psycopg.Error) as caught:
         yield

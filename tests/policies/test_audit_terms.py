@@ -273,7 +273,7 @@ def _quoted() -> set[str]:
 
 
 def _constants() -> dict[str, str]:
-    """Return the literals to which a module of the code gives a name."""
+    """Return the string literals that modules of the code assign to names."""
     named = {}
     for node in (node for tree in _trees() for node in tree.body):
         if isinstance(node, (ast.Assign, ast.AnnAssign)) and isinstance(node.value, ast.Constant):
@@ -309,8 +309,8 @@ def _errors_of_recordings() -> Iterator[str]:
 
 
 def test_every_error_of_a_recording_is_a_registered_reason(database: Database) -> None:
-    """The audit row of a recording's step contains the error as its reason. An error of an egress is `egress_` and
-    our reason for it.
+    """The audit row of a recording's step contains the error as its reason. The error of a failed egress is
+    `egress_` followed by our reason for the failure.
     """
     words = [
         *livekit_snapshots._REASONS,

@@ -38,8 +38,8 @@ def rows(connection: Connection, statement: str) -> list[tuple[Any, ...]]:
 
 
 def test_every_function_has_a_fixed_search_path(reader: Connection) -> None:
-    """The search path names pg_temp last. If the search path did not name pg_temp, Postgres would search pg_temp
-    first for types.
+    """The search path of each function names pg_temp last. If the search path did not name pg_temp, Postgres would
+    search pg_temp first for types.
     """
     found = rows(
         reader,
@@ -147,7 +147,7 @@ def test_policies_ask_who_it_is_once_a_statement(reader: Connection) -> None:
 
 
 def test_every_foreign_key_leads_an_index(reader: Connection) -> None:
-    """Checks our tables. The foreign keys of the queue are those of procrastinate."""
+    """Checks our tables. Procrastinate defines the foreign keys of the job queue."""
     missing = rows(
         reader,
         """

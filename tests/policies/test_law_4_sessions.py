@@ -205,8 +205,8 @@ def practice(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Datab
 
 @pytest.fixture(scope="module")
 def connection(practice: Database) -> Iterator[Connection]:
-    """Return a superuser's connection, which ends the session and becomes the person in one transaction that is
-    rolled back.
+    """Return a superuser's connection, with which a test ends the session and becomes the person in a transaction
+    that is rolled back.
     """
     with psycopg.connect(practice.superuser_url, autocommit=True) as connected:
         yield connected
