@@ -23,12 +23,12 @@ _INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "SSL_CERT_FILE")
 
 
 class ChildError(Exception):
-    """A child did not become ready. The message ends with the tail of its log."""
+    """A child process did not become ready. The message ends with the last lines of the child's log."""
 
 
 @dataclass(frozen=True)
 class Starting:
-    """A child that may not be ready yet."""
+    """A child process that may not be ready yet."""
 
     process: subprocess.Popen[bytes]
     ready_url: str | None
@@ -145,9 +145,9 @@ def dying_with_parent(by: signal.Signals) -> Callable[[], None] | None:
     """Return a `preexec_fn` with which the child gets this signal when its parent's thread ends in any way (Linux
     only).
 
-    The function is prepared here, because between fork and exec it may neither import nor allocate much. Python
-    calls it after changing the user, which is necessary because a change of credentials clears the setting
-    (prctl(2)).
+    The `preexec_fn` is prepared before the fork, because between fork and exec it may neither import nor allocate
+    much. Python calls the `preexec_fn` after it has changed the user, which is necessary because a change of
+    credentials clears the parent-death signal (prctl(2)).
     """
     if sys.platform != "linux":
         return None

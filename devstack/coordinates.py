@@ -27,7 +27,7 @@ class Coordinates:
 
 @contextmanager
 def published(data_dir: Path, coordinates: Coordinates) -> Iterator[None]:
-    """Write the file, and remove it when the block ends. After a `kill -9` an outdated file stays."""
+    """Write the file of coordinates, and remove it when the block ends. After a `kill -9`, an outdated file stays."""
     write_private(data_dir / FILE, json.dumps(asdict(coordinates)))
     try:
         yield
@@ -44,7 +44,7 @@ def read(data_dir: Path) -> Coordinates | None:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replace the file in one step. Only its owner can read it."""
+    """Replace the file in one step. Only the owner of the file can read it."""
     draft = path.with_suffix(".draft")
     draft.unlink(missing_ok=True)
     with open(draft, "x", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:

@@ -64,7 +64,7 @@ class Consultation:
 
 @dataclass(frozen=True)
 class Participant:
-    """A participant whose consent a recording needs. The id is the identity in the room."""
+    """A participant whose consent a recording needs. The participant's id is the identity in the room."""
 
     id: UUID
     kind: str
@@ -178,7 +178,7 @@ def _voice(kind: str) -> dict[str, int]:
 async def _signed_in(
     here: Coordinates, consultation: Consultation, known: dict[UUID, Person]
 ) -> AsyncIterator[_Room]:
-    """Open sessions of the doctor and the patient, if their logins are known. The sessions end with the block."""
+    """Open sessions of the doctor and the patient, if their logins are known. The sessions end when the block ends."""
     users = {"DOCTOR": consultation.doctor_id, "PATIENT": consultation.patient_user_id}
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(httpx.AsyncClient(timeout=30, trust_env=False))

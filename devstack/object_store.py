@@ -32,7 +32,7 @@ _ENVIRONMENT = ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV")
 
 
 class ObjectStoreError(Exception):
-    """The store did not start. The message names the reason and ends with the tail of its log."""
+    """The store did not start. The message names the reason and ends with the last lines of the store's log."""
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ The module refuses to run a data directory twice, or one of another major versio
 and on a socket inside its directory. The bootstrap superuser is `supabase_admin`, as on Supabase, where `postgres`
 is not a superuser.
 
-The server lives as long as the thread that started it. Leaving the context stops it. If the process dies, even by
-SIGKILL, Linux sends Postgres a SIGINT (PR_SET_PDEATHSIG) and it shuts down within moments. On other systems it
-would keep running.
+The server lives as long as the thread that started it, or until the context ends. If the process dies, even by
+SIGKILL, Linux sends Postgres a SIGINT (PR_SET_PDEATHSIG), and Postgres shuts down within moments. On other systems,
+Postgres would keep running.
 """
 
 import fcntl
@@ -72,10 +72,10 @@ def running(data_dir: Path, *, binaries: Path | None = None, durable: bool = Tru
     """Run Postgres on `data_dir`, which is created if necessary, and yield the superuser's URL (loopback TCP, a
     free port).
 
-    If root starts it, it makes the directories above `data_dir` and the binaries searchable (not listable) for
-    everyone, so that the system user reaches them. `durable=False` turns fsync off for tests; a power failure can
-    then damage the data. Raises Conflict if the directory is in use or of another major version, and UpstreamFailed
-    if Postgres does not start.
+    If root calls the function, the function makes the directories above `data_dir` and the binaries searchable (not
+    listable) for everyone, so that the system user reaches them. `durable=False` turns fsync off for tests; a power
+    failure can then damage the data. Raises Conflict if the directory is in use or of another major version, and
+    UpstreamFailed if Postgres does not start.
     """
     layout = _layout(data_dir.resolve(), binaries)
     with _alone(layout.home):

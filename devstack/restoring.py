@@ -56,7 +56,9 @@ def fresh_server() -> Iterator[RestoreServer]:
 
 
 def examine(dump: Path, notes: Notes) -> None:
-    """Note the type of the file. Raises InvalidInput (dump_missing, dump_unreadable)."""
+    """Note the size of the dump, and whether a plain dump is complete. Raises InvalidInput (dump_missing,
+    dump_unreadable).
+    """
     beginning, end = _ends(dump)
     notes.found["bytes"] = dump.stat().st_size
     if _is_archive(beginning):

@@ -40,7 +40,7 @@ async def sign_in(
 ) -> Session:
     """Return a new session, at aal2 if the secret of the user's verified TOTP factor is given, otherwise at aal1.
 
-    Reaching aal2 ends the user's other aal1 sessions. Raises the client's errors (AuthApiError).
+    A sign-in that reaches aal2 ends the user's other aal1 sessions. Raises the client's errors (AuthApiError).
     """
     async with _client(url, publishable_key, http) as client:
         await client.auth.sign_in_with_password({"email": email, "password": password})

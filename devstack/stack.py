@@ -113,8 +113,8 @@ def running(
     sound (Ogg); None is silence.
 
     `superuser_url` is a plain Postgres 15 to 18 to use in place of the embedded one. `progress` receives the name
-    of each part once it runs. `ports` None uses those of the last start, or free ones. Raises ChildError,
-    ObjectStoreError or AppError if a part does not start.
+    of each part once it runs. If `ports` is None, the stack uses the ports of its last start, or free ports. Raises
+    ChildError, ObjectStoreError or AppError if a part does not start.
     """
     data_dir = data_dir.resolve()
     data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -170,7 +170,7 @@ def _describe(
     ports: Ports | None = None,
     allowed_origins: tuple[str, ...] = DEFAULT_ORIGINS,
 ) -> Stack:
-    """Return the description of the stack. `ports` None uses free ports."""
+    """Return the description of the stack. If `ports` is None, the stack uses free ports."""
     ports = ports or port_numbers.choose(data_dir, {})
     api_url, supabase_url, livekit_url = (
         f"http://127.0.0.1:{port}" for port in (ports.api, ports.auth, ports.livekit)
@@ -227,7 +227,8 @@ def _project(server: str, keys: _Keys) -> ProjectUrls:
 
 
 def _prepare(project: ProjectUrls, keys: _Keys, data_dir: Path | None) -> None:
-    """Migrate and mark the database. `data_dir` is its directory, or None for a server of somebody else.
+    """Migrate and mark the database. `data_dir` is the directory of the embedded server, or None for an external
+    server.
 
     Raises Conflict (devstack_of_pre_release) if the directory must be deleted first.
     """

@@ -45,7 +45,8 @@ def create_project(
     get the password.
 
     Roles belong to the cluster, so the last password applies to all projects in it. Several processes may call this
-    at once, if all their `superuser_url`s name one database. Raises Conflict if `database` exists.
+    function at once, if all of them pass a `superuser_url` of the same database. Raises Conflict if `database`
+    exists.
     """
     with psycopg.connect(superuser_url, autocommit=True) as connection:
         owner = project_owner(connection, owner)
@@ -70,8 +71,8 @@ def create_roles(superuser_url: str, owner: str = "postgres") -> None:
 
 
 def drop_project(superuser_url: str, database: str) -> None:
-    """Drop the database and end its sessions. The function succeeds if the database does not exist. The roles of
-    the cluster stay.
+    """Drop the database and end its sessions. The function succeeds if the database does not exist. The function
+    keeps the roles of the cluster.
     """
     with psycopg.connect(superuser_url, autocommit=True) as connection:
         connection.execute(

@@ -18,7 +18,9 @@ JURISDICTIONS = ("default", "eu", "fedramp")
 
 
 def create_cloudflare_app(config: CloudflareConfig, bucket: Bucket) -> Starlette:
-    """Return the application for that bucket's configuration. `API_URL` is its address followed by `/client/v4`."""
+    """Return the stand-in's application for the configuration of this bucket. `API_URL` is the stand-in's address
+    followed by `/client/v4`.
+    """
 
     async def read_locks(_: Request) -> Response:
         return success({"rules": bucket.rules})

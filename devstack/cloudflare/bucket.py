@@ -51,7 +51,9 @@ class _Locks(_Strict):
 
 @dataclass
 class Bucket:
-    """The configuration of the account's bucket. Tests change it as a person at the dashboard would."""
+    """The configuration of the account's bucket. Tests change this configuration as a person at Cloudflare's
+    dashboard would.
+    """
 
     rules: list[dict[str, Any]] = field(default_factory=list)
     managed: dict[str, Any] = field(

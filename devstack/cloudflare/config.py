@@ -10,8 +10,8 @@ Jurisdiction = Literal["default", "eu", "fedramp"]
 
 @dataclass(frozen=True)
 class CloudflareConfig:
-    """One account with one bucket. `token` may read and write the configuration, and `reading_token` may only read
-    it.
+    """A Cloudflare account with one bucket. The API token `token` may read and write the configuration, and
+    `reading_token` may only read it.
     """
 
     account_id: str

@@ -30,8 +30,7 @@ async def examine(
     """Count the actions since `began_at` by action and outcome, and add the counts to the report. Raises
     DemoFailed.
 
-    `looks` is how often the transcript was read, by action. Each read of the transcript must have left its audit
-    row.
+    `looks` contains the number of reads of the transcript by action. Each read must have left an audit row.
     """
     await expect(compliance, "FORBIDDEN", documents.ISSUE_URL, recordingId=recording_id)
     await expect(compliance, "FORBIDDEN", documents.TRANSCRIPT, id=recording_id)

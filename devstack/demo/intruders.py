@@ -17,7 +17,7 @@ from devstack.stack import Stack
 
 @dataclass(frozen=True)
 class Cast:
-    """The staff: the recording's doctor, two other doctors, and two compliance officers."""
+    """The staff of the demo: the recording's doctor, two other doctors, and two compliance officers."""
 
     doctor: Person
     stranger: Person
@@ -34,7 +34,9 @@ class Intruders:
         self._recording_id = recording_id
 
     async def try_all(self, cast: Cast, patient: ApiClient) -> Session:
-        """Run one step for each attack. Return the doctor's valid session afterwards. Raises DemoFailed."""
+        """Run one step for each attack. Return a valid session of the doctor. Raises DemoFailed if an attack
+        succeeds.
+        """
         scene = self._scene
         async with scene.step("another doctor finds nothing"):
             await self._stranger(cast.stranger)

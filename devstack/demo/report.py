@@ -51,8 +51,8 @@ class Project:
 
 @dataclass
 class Report:
-    """The events of the demo, as `--json` writes them, and the data for a web app. The token is shown only in the
-    terminal.
+    """The events of the demo, as `--json` writes them, and the data for a web app. The demo shows the doctor's
+    access token only in the terminal.
 
     `project` is None before the stack runs, and `heard_with` (the recogniser) before the transcription.
     `logins` are those of the doctor, the officer and the patient.

@@ -112,8 +112,8 @@ async def _record(scene: Scene, visit: Visit) -> Any:
 
 
 async def _download(scene: Scene, visit: Visit, recording: Any) -> tuple[BriefUrl, Downloads]:
-    """Download both media, and check URLs that must fail. The returned URL has not expired yet, and must fail
-    later.
+    """Download the video and the sounds, and check URLs that must fail. The returned URL has not expired yet, and
+    must fail later.
     """
     downloads = Downloads(scene, visit.api, recording)
     async with scene.step(

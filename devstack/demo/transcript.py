@@ -87,8 +87,8 @@ class DemoTranscript:
         return turns
 
     async def search(self, phrase: str) -> str:
-        """Return the place of the phrase as one line. Raises DemoFailed if the search does not find it in this
-        recording.
+        """Return the place of the phrase as one line. Raises DemoFailed if the search does not find the phrase in
+        this recording.
         """
         asked: dict[str, Any] = {"query": f'"{phrase}"', "filter": {"consultationId": self._visit.id}}
         hits = (await self._visit.api.ask(documents.SEARCH, **asked))["searchTranscripts"]["hits"]

@@ -25,7 +25,7 @@ _UNFORTUNATE = ("FAILED", "ABORTED", "LOST")
 
 @dataclass(frozen=True)
 class Visit:
-    """A registered consultation. `api` is its doctor's client."""
+    """A registered consultation. `api` is the API client of the consultation's doctor."""
 
     scene: Scene
     api: ApiClient

@@ -2,7 +2,8 @@
 
 The stand-in answers the calls of the `supabase` client to `/auth/v1`: password and refresh grants, TOTP factors,
 user, sign-out, JWKS, invitations, and the administration of users and factors. The status codes, error codes,
-messages and JSON are GoTrue's (supabase/auth at bc32168e, checked 2026-11-21). The differences are:
+messages and JSON are GoTrue's (supabase/auth at bc32168e, checked 2026-11-21). The stand-in differs from GoTrue in
+these points:
 
 - Passwords are stored with scrypt in our own format, because bcrypt is not available. A user with such a password
   cannot move to a real project.
@@ -12,7 +13,7 @@ messages and JSON are GoTrue's (supabase/auth at bc32168e, checked 2026-11-21). 
   place of a password, no phone, OAuth, SSO or passkeys, and no hook except the Custom Access Token hook in
   Postgres.
 - The tables `auth.audit_log_entries` and `auth.one_time_tokens` stay empty.
-- The QR code of a new factor is an empty image. The secret and the URI in the same answer are real.
+- The QR code of a new factor is an empty image. The factor's secret and its URI in the same answer are real.
 - Refresh tokens are those of GoTrue's version 1, rows of `auth.refresh_tokens`.
 
 The stand-in is for development and tests, on loopback. `python -m devstack.gotrue --config FILE` runs it.

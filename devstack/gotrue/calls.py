@@ -38,7 +38,7 @@ _EMAIL = re.compile(
 
 @dataclass(frozen=True)
 class Service:
-    """The objects that every call uses. `clock` returns aware UTC."""
+    """The parts of the stand-in that every call uses. `clock` returns aware UTC."""
 
     config: GotrueConfig
     signer: Signer
@@ -49,7 +49,7 @@ class Service:
 
 @dataclass(frozen=True)
 class Caller:
-    """A person with a token of a valid session."""
+    """The caller of a request: a person with a token of a valid session."""
 
     user: User
     session: Session

@@ -34,7 +34,7 @@ class Refusal(Exception):  # noqa: N818 - an answer, not a fault
 
 
 class WeakPassword(Refusal):
-    """A password that is too short. GoTrue adds the reasons."""
+    """The refusal of a password that is too short. As in GoTrue, the answer contains the reasons."""
 
     def __init__(self, message: str, reasons: list[str]) -> None:
         super().__init__(422, "weak_password", message)

@@ -59,7 +59,7 @@ async def open_session(call: Call, connection: Connection, user: User, method: s
 
 
 async def add_proof(call: Call, connection: Connection, session_id: UUID, method: str) -> None:
-    """Add an authentication method to the session."""
+    """Record that the session used this authentication method."""
     proof = {"id": uuid4(), "session": session_id, "now": call.now, "method": method}
     await connection.execute(_ADD_PROOF, proof)
 

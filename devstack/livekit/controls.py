@@ -1,8 +1,9 @@
 """The routes under `/stand-in`, with which tests and the demo control the stand-in: participants and faults.
 
-A client with a join token calls `POST join` and `POST leave` with `{"token": ...}`. The field `channel` of `join` names
-the channel of the stand-in's sound that plays as the participant's voice, from 0. Without it, the participant gets the
-first channel that no other participant of the room has. The other routes need the API secret as bearer token:
+A client with a join token calls `POST join` and `POST leave` with `{"token": ...}`. The field `channel` of `join`
+names the channel of the stand-in's sound that plays as the participant's voice, from 0. Without `channel`, the
+participant gets the first channel that no other participant of the room has. The other routes need the API secret
+as bearer token:
 
 - `POST join` with `{"room", "identity", "metadata": "", "publishes": true}` lets any participant in, known or unknown.
   `POST leave`, `POST publish` and `POST unpublish` take `{"room", "identity"}`.
@@ -19,8 +20,8 @@ first channel that no other participant of the room has. The other routes need t
 - `POST forge` signs any JSON object as a notification, sends it once, and answers `{"status": ...}` with the receiver's
   status, or null if the receiver did not answer.
 
-A success is answered 204 (`join`: 200 with ids), a malformed request 400, and a request without the secret 401. If
-LiveKit would refuse the action, the answer has LiveKit's own text.
+The answer to a success is 204 (`join`: 200 with ids), to a malformed request 400, and to a request without the
+secret 401. If LiveKit would refuse the action, the answer has LiveKit's own text.
 """
 
 import hmac

@@ -53,7 +53,7 @@ class Media:
 
 
 def probe(path: Path) -> Media:
-    """Read an MP4's duration. Raises OSError, or av.FFmpegError (a ValueError) for another file."""
+    """Read an MP4's duration. Raises OSError, or av.FFmpegError (a ValueError) if the file is not an MP4."""
     return _probe(path, "mp4", VIDEO_TYPE)
 
 
@@ -99,7 +99,7 @@ def location(output: EncodedFileOutput) -> str:
 
 
 def upload(media: Media, output: EncodedFileOutput, *, backoff_seconds: float, broken: bool = False) -> None:
-    """Store `media` at `output`; blocks. With `broken` every attempt to upload fails.
+    """Store `media` at `output`; blocks. If `broken` is true, every attempt to upload fails.
 
     Raises UploadFailedError.
     """

@@ -10,8 +10,8 @@ egresses at once. The storage keys of the request are used for the upload and ne
 
 An egress can take any time, and its media have the length of the stand-in's files: an hour is recorded in a second.
 The sound of a track therefore begins at the place that the video had reached, and contains the rest of its
-publisher's speech. If the publisher unpublishes the track and stays, or their device dies, it contains their speech
-until then.
+publisher's speech. If the publisher unpublishes the track and stays, or the publisher's device dies, the file
+contains the publisher's speech until that moment.
 """
 
 import asyncio
@@ -150,7 +150,7 @@ class Recorder:
         self._leave_later(recording, paces.DEAD_NODE_SECONDS)
 
     def come_back(self, *, are_dead: bool = False) -> None:
-        """After a crash of the server, let the recorders enter their rooms again, or let them be dead."""
+        """After a crash of the server, let the recorders enter their rooms again, or mark them as dead."""
         for one in self.rows.running_now():
             if are_dead:
                 one.is_dead = True

@@ -189,8 +189,8 @@ def _require_encoding(request: StartRequest) -> None:
 
 
 def _is_sound(request: StartRequest) -> bool:
-    """Return whether no picture is requested. Raises TwirpError if nothing is requested, or something that the
-    stand-in does not record.
+    """Return whether no picture is requested. Raises TwirpError if the request names nothing to record, or media
+    that the stand-in does not record.
     """
     match request:
         case RoomCompositeEgressRequest():

@@ -101,8 +101,8 @@ class Rows:
         return [one for one in self._recordings.values() if one.info.status < ENDED]
 
     def answer(self, request: ListEgressRequest) -> ListEgressResponse:
-        """Answer ListEgress. Raises TwirpError `not_found` for an unknown id, as LiveKit does. An unknown room has
-        no egresses.
+        """Answer ListEgress. Raises TwirpError `not_found` for an unknown id, as LiveKit does. For an unknown room,
+        the answer contains no egresses.
         """
         if request.egress_id:
             return ListEgressResponse(items=[self.row(request.egress_id).info])

@@ -109,8 +109,8 @@ class LiveKitStandIn:
     async def crash(self, *, with_recorders: bool = False) -> None:
         """Let the server crash and come back: queued webhooks are lost, and all participants are listed as ghosts.
 
-        The recorders enter their rooms again by themselves. With `with_recorders`, the recorders die in the same
-        moment and stay listed.
+        If `with_recorders` is true, the recorders die in the same moment and stay listed. If it is false, the
+        recorders enter their rooms again by themselves.
         """
         await self.notifier.restart()
         self.rooms.crash()

@@ -63,7 +63,7 @@ def from_a_service(code: str, message: str) -> TwirpError:
 
 
 class TokenError(Exception):
-    """An invalid token: 401 in plain text, before any service is called."""
+    """The token of a request is invalid. The answer is 401 in plain text, and no service is called."""
 
     def response(self) -> Response:
         return PlainTextResponse(str(self), status_code=401)
@@ -78,7 +78,7 @@ class Grants:
     video: Mapping[str, Any]
 
     def require(self, grant: str, room: str | None = None) -> None:
-        """Raise unless the token has `grant`, for `room` if a room is named."""
+        """Raise TwirpError unless the token has the grant, for this room if `room` is given."""
         if self.video.get(grant) is not True or (room is not None and self.video.get("room") != room):
             raise TwirpError("unauthenticated", "permissions denied")
 

@@ -177,7 +177,7 @@ class Notifier:
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """A notification as it is sent."""
+    """A signed notification: the body and the headers of its request."""
 
     body: bytes
     headers: dict[str, str]

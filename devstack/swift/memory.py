@@ -1,5 +1,5 @@
-"""An in-process replacement for Swift's memcached. Without this cache, each request would look up its account and
-container again.
+"""An in-process replacement for Swift's memcached. Without this cache, Swift would look up the account and the
+container of each request again.
 """
 
 import json
@@ -39,7 +39,7 @@ class Memory:
 
 @dataclass
 class Remembering:
-    """The filter that gives Swift this cache."""
+    """The filter that gives Swift's servers the cache of this module."""
 
     app: Application
     memory: Memory = field(default_factory=Memory)

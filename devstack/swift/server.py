@@ -89,8 +89,8 @@ def _run(socket: Any, app: Any) -> None:
 def _make_containers(proxy: Any, bucket: str) -> None:
     """Create the bucket, and the container in which s3api stores the parts of multipart uploads.
 
-    Reading a multipart object reads its segments, and uploading one lists and deletes segments. The guard keeps
-    both users from addressing the segments directly.
+    Reading a multipart object reads its segments, and uploading one lists and deletes segments. The guard
+    (`guard.py`) prevents the reader and the recorder from addressing the segments directly.
     """
     reader, recorder = f"{ACCOUNT}:reader", f"{ACCOUNT}:recorder"
     access = {bucket: (reader, recorder), f"{bucket}+segments": (f"{reader},{recorder}", recorder)}
