@@ -73,7 +73,7 @@ class Cluster:
             return project_owner(connection)
 
     def template(self, grants: Grants) -> str:
-        """Return the name of the migrated template. The first caller creates the template."""
+        """Return the name of the migrated template. The first caller of this method creates the template."""
         run = hashlib.sha256(str(self.meeting_place).encode()).hexdigest()[:8]
         name = f"resguardo_template_{grants}_{run}"
         made = self.meeting_place / f"template.{grants}"
@@ -154,8 +154,8 @@ def unregistered_terms(database: Database) -> list[tuple[str, str]]:
 
 @contextmanager
 def shared_cluster(meeting_place: Path) -> Iterator[Cluster]:
-    """Yield the cluster of the test run. The first caller runs the server, and stops it after all other callers
-    have finished.
+    """Yield the cluster of the test run. The first process that enters the block runs the server, and stops it
+    after all other processes have left the block.
     """
     meeting_place.mkdir(mode=0o700, exist_ok=True)
     with ExitStack() as hosting, (meeting_place / "guests").open("a") as guests:

@@ -32,7 +32,7 @@ TERMS = {
 
 @dataclass(frozen=True)
 class Practice:
-    """The tables of one database, which this connection of a superuser may fill."""
+    """Inserts rows into the tables of one database, with the connection of a superuser."""
 
     connection: psycopg.Connection[Any]
 
@@ -156,8 +156,8 @@ class Practice:
         """Insert a recording in this status. `object_key` is the key of its object, by default the key that the
         database composes.
 
-        With `content`, the row has the size and the digest of this content. A READY recording always has both. The
-        method stores no object.
+        With `content`, the row has the size and the digest of this content. A READY recording always has a size and
+        a digest. The method stores no object.
         """
         recording_id = recording_id or uuid4()
         people = self._people_of(consultation)

@@ -2,8 +2,8 @@
 
 A client with a join token calls `POST join` and `POST leave` with `{"token": ...}`. The field `channel` of `join`
 names the channel of the stand-in's sound that plays as the participant's voice, from 0. Without `channel`, the
-participant gets the first channel that no other participant of the room has. The other routes need the API secret
-as bearer token:
+participant gets the first channel that no other participant of the room has. All routes except `join` and `leave`
+with a token need the API secret as bearer token:
 
 - `POST join` with `{"room", "identity", "metadata": "", "publishes": true}` lets any participant in, known or unknown.
   `POST leave`, `POST publish` and `POST unpublish` take `{"room", "identity"}`.
@@ -12,8 +12,8 @@ as bearer token:
 - `POST orders` with `{"order": KIND, "count": 1, "seconds": 0, "event": null, "file": null, "code":
   "resource_exhausted"}` adds an order (`orders.KINDS`). `GET orders` lists the open orders. `DELETE orders` cancels all
   orders, or those of one kind (`?order=KIND`).
-- `POST die` and `POST forget` with `{"egress_id"}` cause the fault of that name in a running egress at once. The orders
-  with these names cause the fault in the next egress.
+- `POST die` and `POST forget` with `{"egress_id"}` cause the fault of that name in a running egress at once. Orders
+  named `die` and `forget` cause the same faults in the next egress.
 - `POST restart` loses every queued webhook, as a restart of the server does. Rooms and egresses stay.
 - `POST crash` with `{"with_recorders": false}` lets the server crash and come back. Webhooks are lost, and all
   participants stay listed although none is connected. Recorders come back, or die with the server.

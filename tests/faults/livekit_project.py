@@ -56,7 +56,7 @@ class LiveKitProject:
                     await room.aclose()
 
     def room(self, name: str) -> LiveKitStandIn:
-        """Return the stand-in of a room. The first call creates the stand-in."""
+        """Return the stand-in of a room. The first call for a room creates its stand-in."""
         if name not in self.rooms:
             made = LiveKitStandIn(
                 self.key,

@@ -1,8 +1,8 @@
 """The state machine: actions of people, LiveKit, the network, the worker and the clock in any order.
 
 The oracle checks every step (`oracle.py`). At the end of a sequence, all faults are healed, time passes, and jobs
-and passes run until no state changes. After that, every recording must have ended. Every rule of the state machine
-is a step that can really happen.
+and passes run until no state changes. At the end of a sequence, every recording must have ended. Every rule of the
+state machine is a step that can really happen.
 """
 
 from collections.abc import Coroutine

@@ -1,8 +1,8 @@
 """`make faults` runs every fault of `catalogue.py`, the failures, and a kill at every commit.
 
 Two deployments run at once. The first deployment is for LiveKit's faults, which take minutes of waiting. The first
-deployment records each microphone apart. The kills and the failures use the second deployment, which records
-speakers by routes.
+of the two deployments records each microphone apart. The kills and the failures use the second deployment, which
+records speakers by routes.
 """
 
 import asyncio

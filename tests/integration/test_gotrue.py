@@ -525,8 +525,8 @@ async def test_invitations_link_expires_after_a_day_and_a_newer_one_replaces_it(
 
 
 async def test_invitation_keeps_the_password_of_who_made_the_login(project: Project) -> None:
-    """The creator of an unconfirmed login can sign in after the invited person has confirmed it. For this reason,
-    Resguardo never adopts an unconfirmed login.
+    """The creator of an unconfirmed login can sign in after the invited person has confirmed it. Resguardo never
+    adopts an unconfirmed login, because its creator would keep access.
     """
     await project.admin.create_user(EMAIL, PASSWORD, confirmed=False)
     await project.client(SECRET_KEY).auth.admin.invite_user_by_email(EMAIL)

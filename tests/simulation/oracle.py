@@ -80,8 +80,8 @@ class Oracle:
         one.due = one.terms.due(one.kind, one.birth_date, one.counted_from)
 
     def born(self, patient: UUID, birth_date: date) -> None:
-        """Record a birth date that was given later. After that, the existing recordings of a minor must be kept
-        longer.
+        """Record a birth date that was given later. If the patient is a minor, the existing recordings must be kept
+        longer than before.
         """
         for one in self.living.values():
             if one.patient != patient:

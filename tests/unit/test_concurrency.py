@@ -25,7 +25,7 @@ class Work:
         self.tasks: dict[str, asyncio.Task[None]] = {}
 
     async def ask(self, *names: str) -> None:
-        """Request a slot for each name. The first letter of a name is its key."""
+        """Request a slot for each name. The key of a request is the first letter of its name."""
         for name in names:
             self.ends[name] = asyncio.Event()
             self.tasks[name] = asyncio.create_task(self._run(name))
