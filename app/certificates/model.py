@@ -126,7 +126,7 @@ class DestroyedKey:
 
 
 @dataclass(frozen=True, config=STRICT)
-class ClearedWords:
+class ClearedTranscriptRows:
     """The number of rows of a table from which a destruction removed the text, or that it deleted."""
 
     table: TableName
@@ -153,7 +153,7 @@ class Certificate:
     hold_check: HoldCheck
     objects: Annotated[tuple[DestroyedObject, ...], Field(max_length=MAX_OBJECTS)]
     keys: Annotated[tuple[DestroyedKey, ...], Field(max_length=100)]
-    words_cleared: Annotated[tuple[ClearedWords, ...], Field(max_length=100)]
+    transcript_rows_cleared: Annotated[tuple[ClearedTranscriptRows, ...], Field(max_length=100)]
     destroyed_at: Moment
     backups_until: date
     issued_at: Moment

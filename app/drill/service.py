@@ -200,7 +200,7 @@ async def _compare_with_bucket(
         with course.step("data keys") as notes:
             sampled += database_checks.sample(url, order.sample, gone)
             database_checks.check_data_keys(sampled, kept.keyring, notes)
-        with course.step("words") as notes:
+        with course.step("transcripts") as notes:
             database_checks.check_transcripts(url, sampled, kept.keyring, notes)
         with course.step("recordings") as notes:
             await bucket_checks.check_recordings(storage, sampled, notes, course.watcher.on_checked)

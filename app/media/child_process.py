@@ -102,7 +102,9 @@ class BlockRequest(ChildMessage):
 
 
 class Refusal(ChildMessage):
-    """The message with which the child process refuses the object. This is its last line."""
+    """The message with which the child process refuses the object. A refusal is the last line that the child
+    writes.
+    """
 
     refused: Literal["media_unreadable", "media_too_slow"]
 

@@ -105,7 +105,7 @@ class ChunkPart:
 
 
 class Chunk:
-    """One chunk while it is cut and encoded."""
+    """A chunk that is being cut and encoded."""
 
     def __init__(self, number: int, parts: Sequence[ChunkPart]) -> None:
         self._number = number

@@ -2,7 +2,7 @@
 
 FFmpeg reads a truncated file without an error. If a data reference names another file, FFmpeg takes the samples
 from this file. FFmpeg also plays parts that some edit lists leave out (FFmpeg 8, tried 2026-11-29: an empty edit
-that is not the first). The child process therefore reads the boxes itself. It refuses truncated files and
+that is not the first). The child process therefore reads the boxes itself. The child refuses truncated files and
 references to other files, and applies the edit lists.
 """
 

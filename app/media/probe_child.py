@@ -36,8 +36,8 @@ _KEPT_BLOCKS = 6
 
 
 def main() -> None:
-    """Run the child process. Its arguments are: container, size and block size in bytes, CPU seconds, address space
-    in bytes.
+    """Run the child process. The child's arguments are: container, size and block size in bytes, CPU seconds,
+    address space in bytes.
     """
     container = sys.argv[1]
     size_bytes, block_bytes, cpu_seconds, memory_bytes = map(int, sys.argv[2:])

@@ -77,10 +77,10 @@ async def measure_sound(
     read_range: ReadRange, size_bytes: int, container: Container, *, limits: Limits = LIMITS
 ) -> SoundFrames:
     """Measure the loudness of each moment of the sound, and whether it is speech. `read_range(start, length)`
-    returns exactly `length` bytes from `start`; its exceptions are passed on. Packets that cannot be decoded count
-    as silence, up to one packet in ten. Raises MediaRefused if more packets cannot be decoded, and in the cases in
-    which the probe raises it. Raises UpstreamFailed (`media_sound_ended`) if the child ended for another reason
-    than the object.
+    returns exactly `length` bytes from `start`; this function passes its exceptions on. Packets that cannot be
+    decoded count as silence, up to one packet in ten. Raises MediaRefused if more packets cannot be decoded, and in
+    the cases in which the probe raises it. Raises UpstreamFailed (`media_sound_ended`) if the child ended for
+    another reason than the object.
     """
     async with _decode_in_child("measure", read_range, size_bytes, container, limits, _FRAMES) as child:
         return await _collect_frames(child, limits)

@@ -36,8 +36,8 @@ _LARGE_BYTES = 1024 * 1024
 
 
 def main() -> None:
-    """Run the child process. Its arguments are: task, container, size and block size in bytes, address space in
-    bytes, and the three numbers of the allowance.
+    """Run the child process. The child's arguments are: task, container, size and block size in bytes, address
+    space in bytes, and the three numbers of the allowance.
     """
     task, container = sys.argv[1:3]
     size_bytes, block_bytes, memory_bytes, *numbers = map(int, sys.argv[3:])

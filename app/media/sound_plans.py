@@ -21,8 +21,9 @@ if FLAC saves nothing, and within the 1,400 s that its diarizing model accepts.
 class Cut(Enum):
     """How speech is cut: each turn separately, or in windows that are as long as possible.
 
-    Two channels are always cut in turns. A window of one channel would also contain the time in which only the
-    other person speaks. A speech model invents text for such a time, or transcribes the other person's voice.
+    The speech of two channels is always cut in turns, never in windows. A window of one channel would also contain
+    the time in which only the other person speaks. A speech model invents text for such a time, or transcribes the
+    other person's voice.
     """
 
     TURNS = "turns"
@@ -90,10 +91,10 @@ def plan_file(listened: SoundFrames, cut: Cut) -> Plan:
 
 
 def plan_microphone(listened: SoundFrames, others: bytes) -> Plan:
-    """Return the plan of one person's own microphone that was recorded beside the microphones of other people. The
-    plan always consists of turns. `others` contains the loudness of the loudest other microphone at each moment of
-    this file, and whether it is speech. The plan leaves out speech that is only a trace of what another microphone
-    recorded.
+    """Return the plan of one person's own microphone that was recorded beside the microphones of other people. This
+    plan always consists of turns, never of windows. `others` contains the loudness of the loudest other microphone
+    at each moment of this file, and whether it is speech. The plan leaves out speech that is only a trace of what
+    another microphone recorded.
     """
     kept = {
         number: remove_traces(frames, others) for number, frames in select_channels(listened.used).items()

@@ -92,7 +92,7 @@ class Track:
     `layout` is the channel layout to which the track is resampled. `are_discards_lost` is true if FFmpeg discards
     packets because of wrong times (in fragments), and not because of an edit list. The resampler takes consecutive
     frames together, and starts again after a gap or a change of format. A file may claim a gap of hours, so the
-    silence of a gap is passed on in short stretches.
+    track yields the silence of a gap in short stretches.
     """
 
     def __init__(

@@ -56,8 +56,8 @@ class ObjectRefused(Exception):  # noqa: N818 - a result of the child, not an er
 
 
 class Object:
-    """The file object that PyAV reads. Its content comes in blocks from the parent process, and a few blocks are
-    cached.
+    """The file object that PyAV reads. The file's content comes in blocks from the parent process, and a few blocks
+    are cached.
     """
 
     def __init__(self, size_bytes: int, block_bytes: int, kept_blocks: int) -> None:

@@ -16,8 +16,8 @@ MAX_TURN_CHARACTERS: Final = 30_000
 
 
 class Speaker(StrEnum):
-    """The speaker of a turn: known by the microphone, named by a doctor, or UNKNOWN. A guest's name is the guest's
-    role.
+    """The speaker of a turn: known by the microphone, named by a doctor, or UNKNOWN. The speaker of a guest is
+    named by the guest's role, such as INTERPRETER.
     """
 
     DOCTOR = "DOCTOR"

@@ -27,7 +27,7 @@ create table resguardo.deletions (
     shredded_at timestamptz,
     destroyed_keys jsonb not null default '[]',
     finished_at timestamptz,
-    cleared_words jsonb not null default '[]',
+    cleared_transcript_rows jsonb not null default '[]',
     stage text not null
     generated always as (case when status = 'DELETING' and error is not null then 'FAILING' else status end) stored,
     constraint deletions_recording_fkey foreign key (recording_id, consultation_id)
@@ -47,7 +47,8 @@ comment on column resguardo.deletions.stage is
 comment on column resguardo.deletions.hold_checked_at is
 'When the newest attempt checked that no hold covers the recording.';
 comment on column resguardo.deletions.shredded_at is 'When its keys were destroyed, after its objects were deleted.';
-comment on column resguardo.deletions.cleared_words is 'How many rows of transcript text were deleted from each table.';
+comment on column resguardo.deletions.cleared_transcript_rows is
+'How many rows of transcript text were deleted from each table.';
 create unique index deletions_one_open_key on resguardo.deletions (recording_id)
 where status in ('REQUESTED', 'DELETING');
 create index deletions_recording_idx on resguardo.deletions (recording_id, consultation_id, requested_at desc);
@@ -469,7 +470,7 @@ begin
     set shredded_at = coalesce(d.shredded_at, moment),
         destroyed_keys = d.destroyed_keys
             || coalesce((select t.keys from told as t where t.recording_id = d.recording_id), '[]'),
-        cleared_words = d.cleared_words || private.clear_transcript(d.recording_id)
+        cleared_transcript_rows = d.cleared_transcript_rows || private.clear_transcript(d.recording_id)
     where d.id = any (shredded);
     delete from private.recording_secrets as s where s.recording_id = any (media);
     delete from private.import_secrets as s
@@ -491,7 +492,7 @@ begin
                 'term_days', private.term_of(p.terms, c.kind, 'recording_days')
             ) end,
             'hold_checked_at', d.hold_checked_at, 'destroyed_at', d.shredded_at, 'keys', d.destroyed_keys,
-            'words', d.cleared_words,
+            'transcript_rows', d.cleared_transcript_rows,
             'number', d.number,
             'repeats', (
                 select c.sha256 from resguardo.certificates as c

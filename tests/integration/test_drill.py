@@ -133,7 +133,7 @@ def test_whole_backup_is_restored_and_compared(practice: Practice, form: str) ->
         "moved": 0,
     }
     assert _step(report, "data keys").found == {"opened": count, "without_key": 0}
-    assert _step(report, "words").found == {"transcripts": count, "index": 1}
+    assert _step(report, "transcripts").found == {"transcripts": count, "index": 1}
     assert int(_step(report, "audit log").found["rows"]) > 0
     told = report.as_json()
     assert told["total_seconds"] == round(report.seconds, 3)
@@ -300,7 +300,7 @@ def test_escrow_without_a_key_that_is_needed_is_found(practice: Practice) -> Non
     assert _problems(report) == {
         "root keys": {("root_key_missing", "drill-1")},
         "data keys": {("root_key_unknown", str(one)) for one in practice.recordings},
-        "words": {("root_key_unknown", "word_index")},
+        "transcripts": {("root_key_unknown", "word_index")},
     }
 
 
@@ -313,8 +313,8 @@ def test_encrypted_text_that_cannot_be_decrypted_is_reported(practice: Practice)
     practice.rows(swap, one, other, other, one)
     report = _compared(practice)
     practice.rows(swap, one, other, other, one)
-    assert _problems(report) == {"words": {("field_unreadable", str(id_)) for id_ in (one, other)}}
-    assert _step(report, "words").found == {"transcripts": len(practice.recordings) - 2, "index": 1}
+    assert _problems(report) == {"transcripts": {("field_unreadable", str(id_)) for id_ in (one, other)}}
+    assert _step(report, "transcripts").found == {"transcripts": len(practice.recordings) - 2, "index": 1}
     assert _problems(_compared(practice)) == {}
 
 
@@ -323,7 +323,7 @@ def test_escrow_with_another_key_of_the_same_name_is_found(practice: Practice) -
     assert _problems(report) == {
         "root keys": {("root_key_wrong", "drill-1")},
         "data keys": {("data_key_wrong", str(one)) for one in practice.recordings},
-        "words": {("data_key_wrong", "word_index")},
+        "transcripts": {("data_key_wrong", "word_index")},
     }
 
 

@@ -78,7 +78,9 @@ def contacts() -> Iterator[Contacts]:
 
 
 class Stored:
-    """An object in memory that records all reads. Each read except the first calls `meanwhile`."""
+    """A stored object of this test, held in memory, that records all reads. Each read except the first calls
+    `meanwhile`.
+    """
 
     def __init__(self, content: bytes, meanwhile: Callable[[], Awaitable[None]] | None = None) -> None:
         self.content = content

@@ -340,8 +340,8 @@ def test_concurrent_passes_request_each_microphone_once(standing: MachineService
 
 
 def test_microphone_of_an_unknown_person_is_not_recorded(open_visit: OpenVisit) -> None:
-    """The worker stops the video if an unknown person is in the room (law 6). Until the worker has done so, the
-    database gets no recording of the unknown person's microphone.
+    """The worker stops the video if an unknown person is in the room (law 6). The database gets no recording of the
+    unknown person's microphone.
     """
     visit = open_visit()
     video = visit.record()

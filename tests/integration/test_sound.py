@@ -47,7 +47,9 @@ def dual() -> bytes:
 
 
 class Stored:
-    """An object in memory that records all reads. Each read except the first calls `meanwhile`."""
+    """A stored object of this test, held in memory, that records all reads. Each read except the first calls
+    `meanwhile`.
+    """
 
     def __init__(self, content: bytes, meanwhile: Callable[[], Awaitable[None]] | None = None) -> None:
         self.content = content

@@ -71,7 +71,7 @@ class History:
             hold_check=HoldCheck(at),
             objects=(destroyed,),
             keys=(DestroyedKey("recording", sha256(WRAPPED).hexdigest(), "tests-1", at),),
-            words_cleared=(),
+            transcript_rows_cleared=(),
             destroyed_at=at,
             backups_until=compute_backups_until(at, 35),
             issued_at=at,

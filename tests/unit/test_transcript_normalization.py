@@ -10,7 +10,7 @@ from app.transcripts.search.normalization import (
     normalize,
     normalize_query,
     normalize_text,
-    words,
+    normalize_to_words,
 )
 from tests.unit.transcripts import any_text
 
@@ -76,7 +76,7 @@ def test_each_normalized_word_is_found_by_typing_it(text: str) -> None:
 
 @given(any_text)
 def test_normalized_words_are_those_that_have_offsets(text: str) -> None:
-    assert normalize(text) == [word.normalized for word in words(text)]
+    assert normalize(text) == [word.normalized for word in normalize_to_words(text)]
 
 
 @given(any_text)
@@ -95,7 +95,7 @@ def test_composition_and_case_do_not_matter(text: str) -> None:
 @given(any_text)
 def test_offsets_lie_in_the_text_in_order_and_give_the_word(text: str) -> None:
     before = 0
-    for word in words(text):
+    for word in normalize_to_words(text):
         assert before <= word.start < word.end <= len(text)
         cut = text[word.start : word.end]
         alone = normalize_text(cut)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from app.errors import InvalidInput
 from app.transcripts.search.matches import cut_snippet, find_turns, match_transcript
-from app.transcripts.search.normalization import normalize, normalize_text, words
+from app.transcripts.search.normalization import normalize, normalize_text, normalize_to_words
 from app.transcripts.search.query_terms import parse_query
 from app.transcripts.search.word_index import IndexKey, hash_query, hash_transcript
 from app.transcripts.transcript_format import format_transcript, read_normalized_words
@@ -354,7 +354,7 @@ spoken_text = st.lists(st.sampled_from([*_VOCABULARY, " ", " ", " ", "\n"]), max
 @given(spoken_text)
 def test_offsets_of_numbers_are_ordered_and_within_the_text(text: str) -> None:
     before = 0
-    for word in words(text):
+    for word in normalize_to_words(text):
         assert before <= word.start < word.end <= len(text)
         before = word.start
     for word in normalize_text(text).aliases:

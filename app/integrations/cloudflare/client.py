@@ -194,8 +194,8 @@ async def _translated() -> AsyncIterator[None]:
 
 
 def _result(answer: httpx.Response) -> object:
-    """Return the content of the response envelope: `{"success", "errors": [{"code", "message"}], "messages",
-    "result"}`.
+    """Return the `result` of Cloudflare's response envelope: `{"success", "errors": [{"code", "message"}],
+    "messages", "result"}`.
     """
     try:
         envelope = answer.json()

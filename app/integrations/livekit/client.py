@@ -285,7 +285,9 @@ class LiveKit:
                 raise
 
     async def participants(self, room: str) -> list[ParticipantSnapshot]:
-        """Return the participants in `room`, including recorders (kind `egress`); none if the room is not open."""
+        """Return the participants in `room`, including recorders (kind `egress`). If the room is not open, return
+        an empty list.
+        """
         async with self._call(self._timeout_seconds) as api:
             answer = await api.room.list_participants(ListParticipantsRequest(room=room))
         return [snapshots.participant(info) for info in answer.participants]

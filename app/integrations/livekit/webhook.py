@@ -4,8 +4,8 @@ LiveKit signs a notification with a bare JWT (HS256, the API secret) whose `sha2
 the body (`webhook/resource_url_notifier.go` of livekit/protocol, read 2026-11-21). This module parses no webhook
 before it has verified the signature and the hash. The egress request in a notification can contain storage keys, so
 this module never keeps it. This module refuses tokens without `exp`, and tokens that are valid for longer than
-LiveKit's own. It also refuses an egress status that LiveKit does not define, because LiveKit's client reads an
-unknown status as STARTING.
+LiveKit's own. This module also refuses an egress status that LiveKit does not define, because LiveKit's client
+reads an unknown status as STARTING.
 """
 
 import base64
@@ -77,10 +77,10 @@ class WebhookVerifier:
         self._keys = dict(keys)
 
     def verify(self, body: bytes, authorization: str | None) -> WebhookEvent:
-        """Return the event in `body`. `authorization` is the unchanged Authorization header: a bare JWT, or a JWT
-        after `Bearer `. Raises Unauthenticated (`webhook_signature`) if the key, signature, times or hash are
-        invalid. Raises InvalidInput (`webhook_too_large`, `webhook_body`, `webhook_status`) if the signed body is
-        not a valid notification.
+        """Return the event that the webhook's `body` contains. `authorization` is the unchanged Authorization
+        header: a bare JWT, or a JWT after `Bearer `. Raises Unauthenticated (`webhook_signature`) if the key,
+        signature, times or hash are invalid. Raises InvalidInput (`webhook_too_large`, `webhook_body`,
+        `webhook_status`) if the signed body is not a valid notification.
         """
         if len(body) > MAX_BODY_BYTES:
             raise InvalidInput("webhook_too_large", max_bytes=MAX_BODY_BYTES)

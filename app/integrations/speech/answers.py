@@ -2,10 +2,10 @@
 
 The module refuses an answer of an unknown shape, with more segments or characters than anybody can speak in the
 time, or with text that is in no segment. The module does not refuse an answer for one implausible time, because the
-request would then be paid for again. Instead, the segment with the implausible time gets its time from its
-neighbours. A marker such as `[BLANK_AUDIO]` is not text. A marker such as `[inaudible]` means that the model did
-not understand what somebody said. No error, log or `repr` contains text of an answer. The module does not check
-whether the text is correct.
+request would then be paid for again. A segment with an implausible time gets its time from its neighbours. A marker
+such as `[BLANK_AUDIO]` is not text. A marker such as `[inaudible]` means that the model did not understand what
+somebody said. No error, log or `repr` contains text of an answer. The module does not check whether the text is
+correct.
 """
 
 import re

@@ -11,8 +11,8 @@ _RATE_AND_TOTAL = slice(18, 26)
 def duration_ms(flac: bytes) -> int:
     """Return the duration of the FLAC file in milliseconds. Raises InvalidInput (speech_refused) if the bytes are
     not FLAC, or the file states no duration. The first metadata block of a FLAC file is STREAMINFO with 34 bytes.
-    Its 8 bytes from the 11th on contain the sample rate (20 bits), the channels and the depth (8 bits), and the
-    number of samples (36 bits, 0 if unknown). See RFC 9639, 8.2.
+    The 8 bytes of STREAMINFO from the 11th on contain the sample rate (20 bits), the channels and the depth (8
+    bits), and the number of samples (36 bits, 0 if unknown). See RFC 9639, 8.2.
     """
     packed = int.from_bytes(flac[_RATE_AND_TOTAL], "big")
     rate, samples = packed >> 44, packed & (1 << 36) - 1

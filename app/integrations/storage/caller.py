@@ -122,8 +122,9 @@ def _client(
 def _refuse_other_regions(context: dict[str, Any], **_: object) -> None:
     """Stop botocore from repeating a call in the region that the store names.
 
-    With such repetitions, calls would succeed with a wrong region setting, and only presigned URLs, which botocore
-    signs offline, would fail (botocore 1.44, `S3RegionRedirectorv2.redirect_from_error`, checked 2026-11-29).
+    If botocore repeated calls in another region, calls would succeed with a wrong region setting, and only
+    presigned URLs, which botocore signs offline, would fail (botocore 1.44,
+    `S3RegionRedirectorv2.redirect_from_error`, checked 2026-11-29).
     """
     context["s3_redirect"] = {**context.get("s3_redirect", {}), "redirected": True}
 

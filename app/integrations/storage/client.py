@@ -68,7 +68,7 @@ class Storage:
         )
 
     async def head(self, key: str) -> StoredObject | None:
-        """Return the metadata of the object, or None if there is none. See `objects.head`."""
+        """Return the metadata of the object, or None if the object does not exist. See `objects.head`."""
         return await objects.head(self._s3, key)
 
     async def sha256(self, key: str, stored: StoredObject) -> str:

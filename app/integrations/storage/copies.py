@@ -4,8 +4,9 @@ Callers decide which objects are copied; this module deletes no object. A copy l
 of equal size, with one call for each part. R2 requires parts of equal size except the last, from 5 MiB to 5 MiB
 less than 5 GiB, and at most 10,000 parts. R2 drops an unfinished upload after 7 days (Cloudflare's "Multipart
 upload" and "Limits"). R2 accepts `x-amz-copy-source-if-match` on CopyObject. R2's only condition on the target of a
-copy is a header in beta (Cloudflare's "S3 API compatibility" and "Extensions"). Therefore nobody else may write to
-the target's key during a copy. The cited pages of Cloudflare were checked 2026-11-21.
+copy is a header in beta (Cloudflare's "S3 API compatibility" and "Extensions"). Because Resguardo does not use this
+header, nobody else may write to the target's key during a copy. The cited pages of Cloudflare were checked
+2026-11-21.
 """
 
 from collections.abc import Iterator

@@ -29,8 +29,8 @@ class StoredObject:
 
 
 async def head(s3: S3Caller, key: str) -> StoredObject | None:
-    """Return the metadata of the object, or None if there is none. A HEAD request cannot distinguish a missing
-    bucket from a missing object.
+    """Return the metadata of the object, or None if the object does not exist. A HEAD request cannot distinguish a
+    missing bucket from a missing object.
     """
 
     def ask() -> StoredObject | None:

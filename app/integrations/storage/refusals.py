@@ -108,7 +108,7 @@ def refusal(error: ClientError, operation: str) -> AppError:
 
 
 def refusal_of(code: str, status: int, operation: str, *, region: str = "") -> AppError:
-    """Return the AppError for an error code ("" or a number if the store named none) and a status."""
+    """Return the AppError for a status and an error code, which is "" or a number if the store named no code."""
     reason = REASONS.get(code) or OF_STATUS.get(status)
     if reason is None and is_unnamed(code) and operation != "head" and status < 500:
         reason = "storage_not_s3"
@@ -125,8 +125,8 @@ def code_in(body: bytes) -> str:
 
 
 def is_unnamed(code: str) -> bool:
-    """Return whether the store's answer had no error code. For such an answer, botocore reports the status or an
-    empty string as the code.
+    """Return whether the store's answer had no error code. If an answer has no error code, botocore reports the
+    status or an empty string as the code.
     """
     return not code or code.isdigit()
 

@@ -1,7 +1,8 @@
 """Administration of Supabase Auth: the only module that imports the `supabase` package.
 
-This client bans, creates and invites users. It signs nobody in: a client that signed in as a user would act as that
-user for everyone who shares the client. The client reads no data, because the application reads rows with SQL.
+This client bans, creates and invites users. The client signs nobody in, because a client that signed in as a user
+would act as that user for everyone who shares the client. The client reads no data, because the application reads
+rows with SQL.
 
 The `supabase` package sets no timeout and reports a timeout as a broken connection (supabase_auth 2.34.1,
 `handle_exception`; checked 2026-11-21). Each call therefore has two time limits: one in the HTTP client, and one

@@ -437,9 +437,8 @@ class _Reader:
         return (digits, place) if digits else None
 
     def _hundreds_left_out(self, place: int, value: int) -> tuple[int, int]:
-        """Return 142 for `one forty two` in a blood pressure, before a unit and in a query.
-
-        Anywhere else in a transcript, return 1 and add 142 as an alias.
+        """Return 142 for `one forty two` in a blood pressure, before a unit and in a query. If a transcript has
+        `one forty two` in another place, return 1 and add 142 as an alias.
         """
         rest = self._tail_of_hundreds(place + 1)
         if rest is None:

@@ -73,7 +73,9 @@ def match_transcript(normalized: bytes, query: Query) -> Match | None:
 
 
 def find_turns(normalized: bytes, query: Query) -> tuple[int, ...]:
-    """Return the numbers of the turns that have a term, in order, or none if the transcript lacks one of the terms."""
+    """Return the numbers of the turns that have a term, in order. If the transcript lacks one of the terms, return
+    no number.
+    """
     if any(needle not in normalized for needle in query.needles):
         return ()
     lines = normalized.split(b"\n")

@@ -27,7 +27,14 @@ from app.transcripts.numbers.cardinals import Token
 from app.transcripts.numbers.digits import MAX_WORD_CHARACTERS
 from app.transcripts.numbers.reader import Mode, Read, Word, read
 
-__all__ = ["MAX_WORD_CHARACTERS", "Word", "normalize", "normalize_query", "normalize_text", "words"]
+__all__ = [
+    "MAX_WORD_CHARACTERS",
+    "Word",
+    "normalize",
+    "normalize_query",
+    "normalize_text",
+    "normalize_to_words",
+]
 
 _MARKS: Final = (
     r"\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f"
@@ -92,14 +99,14 @@ def normalize_query(text: str, *, is_phrase: bool) -> list[Word]:
     return _read(text, Mode.PHRASE if is_phrase else Mode.LOOSE).words
 
 
-def words(text: str) -> list[Word]:
+def normalize_to_words(text: str) -> list[Word]:
     """Return the normalized words of a transcript's text, in order."""
     return normalize_text(text).words
 
 
 def normalize(text: str) -> list[str]:
     """Return the normalized words as strings, in order, each of 1 to 64 characters."""
-    return [word.normalized for word in words(text)]
+    return [word.normalized for word in normalize_to_words(text)]
 
 
 def _read(text: str, mode: Mode) -> Read:
@@ -160,8 +167,8 @@ def _without_marks(token: str) -> str:
 
 
 def _singular(word: str) -> str:
-    """Return the singular of a word. Each step of the loop shortens the word or comes from the table, so the loop
-    ends.
+    """Return the singular of a word. Each step of the loop shortens the word or takes a singular from the table, so
+    the loop ends.
     """
     now, before = word[:MAX_WORD_CHARACTERS], ""
     while now != before:

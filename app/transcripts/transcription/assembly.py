@@ -2,7 +2,8 @@
 
 The times of a chunk's segments are limited to the span of the chunk. The service's speaker labels are used only
 within one chunk, because each request numbers its voices anew. The voice `A` of one chunk may be the voice `B` of
-another chunk. Labels that were used across chunks could attribute a patient's text to the doctor.
+another chunk. If a label had one meaning in all chunks, the transcript could attribute a patient's text to the
+doctor.
 """
 
 from collections import Counter

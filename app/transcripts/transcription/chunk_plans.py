@@ -81,8 +81,8 @@ async def plan_chunks(sounds: Sequence[Sound], measure: MeasureSound, cut: Cut) 
     """Return the plan of a recording. `sounds` contains the video and the parts to be transcribed.
 
     If a part cannot be decoded, the video is transcribed in place of all parts. If `measure` refuses only some of
-    the sounds, the plan uses the others; the function raises its other errors. Raises Conflict
-    (sound_not_decodable) if no speech was found and a track could not be decoded.
+    the sounds, the plan uses the other sounds. The function passes on the other errors of `measure`. Raises
+    Conflict (sound_not_decodable) if no speech was found and a track could not be decoded.
     """
     refusals: dict[UUID, MediaRefused] = {}
     sound_frames: dict[UUID, SoundFrames] = {}
@@ -189,9 +189,10 @@ def _find_strangers(
     spans: Mapping[UUID, Sequence[Span]], parts: Sequence[_Part], video: bytes
 ) -> dict[UUID, set[Span]]:
     """Return the spans in which a part contains speech of a stranger: a person whose own microphone was not
-    recorded. In such a span the video is louder than all parts together, by more than is usual in this recording
-    and this part, and the parts are softer than usual. "Usual" is the lower quartile of the differences and the
-    upper quartile of the loudness, because strangers increase the first and decrease the second.
+    recorded. In a span with a stranger's speech, the video is louder than all parts together, by more than is usual
+    in this recording and this part. In such a span the parts are also softer than usual. The usual difference is
+    the lower quartile of the differences, because strangers increase them. The usual loudness is the upper quartile
+    of the loudness, because strangers decrease it.
     """
     placed_parts = (shift_frames(part.frames, part.alignment.late_ms, len(video)) for part in parts)
     together = merge_loudest([bytes(len(video)), *placed_parts])

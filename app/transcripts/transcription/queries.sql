@@ -84,7 +84,7 @@ select private.give_up_transcription(%(id)s, %(status)s, %(reason)s);
 select private.resume_transcriptions();
 
 -- name: word_index_key
--- Stores the key of the word index if none is stored, and returns the stored key.
+-- Stores the key of the word index if no key is stored, and returns the stored key.
 select
     k.wrapped,
     k.root_key

@@ -4,7 +4,8 @@ A segment begins at a place where our voice detector finds that speech begins. I
 plausible, they select which of these places begins the segment. Whisper's times are wrong by seconds after a pause,
 and some services return no times. If the service's times are not plausible, the order of the segments and the
 length of their text select the place. A segment may also begin between two places, within speech without a pause.
-For such a segment, the start is the service's time, or is derived from the length of the text before the segment.
+The start of a segment between two places is the service's time, or is derived from the length of the text before
+the segment.
 """
 
 import re

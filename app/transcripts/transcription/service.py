@@ -97,7 +97,7 @@ class Transcriber:
             await self._end(recording_id, "FAILED", reason)
 
     async def resume(self) -> None:
-        """Queue a job for each running transcription that has none."""
+        """Queue a job for each running transcription that has no job."""
         async with self._database.as_service("resume_transcriptions") as tx:
             await store.queue_unfinished(tx)
 

@@ -216,7 +216,9 @@ async def queue_unfinished(tx: Transaction) -> None:
 
 
 async def store_word_index_key(tx: Transaction, offered: DataKey) -> tuple[bytes, str]:
-    """Store the offered key of the word index if none is stored. Return the stored key, wrapped, and its root key."""
+    """Store the offered key of the word index if no key is stored. Return the stored key, wrapped, and its root
+    key.
+    """
     row = await tx.one(
         _sql["word_index_key"], {"wrapped": offered.wrapped, "root_key_id": offered.root_key_id}
     )
