@@ -50,7 +50,7 @@ def _say_nothing(_: Verdict) -> None:
     return
 
 
-async def test_nothing_is_lost_doubled_or_stuck_by_a_handful_of_faults(hurt: FaultHarness) -> None:
+async def test_recordings_are_not_lost_doubled_or_stuck_after_a_few_faults(hurt: FaultHarness) -> None:
     faults = [fault for fault in FAULTS if fault.name in A_FEW]
     found = await asyncio.gather(
         run_faults(faults, hurt, _say_nothing),

@@ -52,7 +52,7 @@ TWO = replace(
 )
 
 
-def test_judge_is_silent_where_all_is_well() -> None:
+def test_judge_reports_nothing_for_a_correct_recording() -> None:
     assert _judged(GOOD) == ()
     assert _judged(FAILED, "FAILED") == ()
     assert _judged(replace(TWO, started=[str(FIRST), str(SECOND)]), "READY, READY") == ()
@@ -75,11 +75,11 @@ def test_judge_counts_the_sounds_after_the_videos() -> None:
         pytest.param(replace(FAILED, stored={KEY: 10}), id="stored, and nothing is READY"),
     ],
 )
-def test_judge_says_lost(found: Found) -> None:
+def test_judge_reports_lost_recordings(found: Found) -> None:
     assert "lost" in _judged(found)
 
 
-def test_judge_says_lost_of_what_is_stored_and_failed_even_where_failure_is_expected() -> None:
+def test_judge_reports_lost_for_a_failed_recording_with_an_object() -> None:
     assert _judged(replace(FAILED, stored={KEY: 10}), "FAILED") == ("lost", "unexpected")
     refused = replace(FAILED, rows=[_row("FAILED", error="object_size_differs")], stored={KEY: 10})
     assert _judged(refused, "FAILED object_size_differs") == ()
@@ -92,24 +92,24 @@ def test_judge_says_lost_of_what_is_stored_and_failed_even_where_failure_is_expe
         pytest.param(TWO, id="one start, two READY"),
     ],
 )
-def test_judge_says_doubled(found: Found) -> None:
+def test_judge_reports_doubled_recordings(found: Found) -> None:
     assert "doubled" in _judged(found)
 
 
-def test_judge_lets_the_reconciler_see_a_second_egress_first() -> None:
+def test_judge_allows_a_second_egress_until_the_reconciler_detects_it() -> None:
     assert _judged(replace(GOOD, double_seconds=DOUBLE_SECONDS - 1)) == ()
 
 
 @pytest.mark.parametrize("status", ["REQUESTED", "STARTING", "RECORDING", "STOPPING", "VERIFYING", "LOST"])
-def test_judge_says_stuck_of_what_is_not_at_its_end(status: str) -> None:
+def test_judge_reports_stuck_for_a_recording_that_has_not_ended(status: str) -> None:
     assert "stuck" in _judged(replace(FAILED, rows=[_row(status)]), f"READY | {status}")
 
 
-def test_judge_says_stuck_of_an_egress_that_still_runs() -> None:
+def test_judge_reports_stuck_for_an_egress_that_still_runs() -> None:
     assert _judged(replace(GOOD, live=["video"])) == ("stuck", "unexpected")
 
 
-def test_judge_lets_what_should_be_lost_end_so() -> None:
+def test_judge_accepts_an_expected_lost_recording() -> None:
     lost = replace(FAILED, rows=[_row("LOST", error="egress_lost")])
     assert _judged(lost, "LOST egress_lost") == ()
     returned = replace(GOOD, rows=[_row("READY", was_lost=True)])
@@ -117,12 +117,12 @@ def test_judge_lets_what_should_be_lost_end_so() -> None:
     assert _judged(lost, "LOST then READY") == ("lost", "stuck", "unexpected")
 
 
-def test_judge_expects_nothing_of_people_who_were_kept_from_acting() -> None:
+def test_judge_expects_no_recording_if_people_could_not_act() -> None:
     assert _judged(GOOD, trouble="TimeoutError") == ("unexpected",)
 
 
 @pytest.mark.parametrize(("lost", "doubled", "stuck"), [(1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 0, 0)])
-def test_table_ends_with_the_counts_and_fails_where_one_is_not_none(
+def test_table_ends_with_counts_and_fails_if_one_is_not_zero(
     capsys: pytest.CaptureFixture[str], lost: int, doubled: int, stuck: int
 ) -> None:
     fault = Fault("a fault", "", "READY", _nobody_acts)
@@ -133,7 +133,7 @@ def test_table_ends_with_the_counts_and_fails_where_one_is_not_none(
     assert exit_code == (1 if lost or doubled or stuck else 0)
 
 
-def test_table_fails_where_an_outcome_is_another_or_nothing_was_tried(
+def test_table_fails_if_an_outcome_is_unexpected_or_nothing_was_tested(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     fault = Fault("a fault", "", UPLOAD_FAILED, _nobody_acts)
@@ -142,7 +142,7 @@ def test_table_fails_where_an_outcome_is_another_or_nothing_was_tried(
     assert table.show(Console(highlight=False), []) == 1
 
 
-def test_every_complaint_and_every_rule_has_a_fault() -> None:
+def test_catalogue_has_a_fault_for_every_issue_and_every_rule() -> None:
     sources = ", ".join(fault.source for fault in FAULTS)
     ruled = {digit for fault in FAULTS if "rule" in fault.source for digit in fault.source.split("rule")[1]}
     assert [one for one in COMPLAINTS if one not in sources] == []

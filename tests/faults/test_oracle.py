@@ -94,7 +94,7 @@ def records(case: Case) -> None:
 
 
 @pytest.mark.anyio
-async def test_what_went_well_is_acquitted(case: Case) -> None:
+async def test_oracle_accepts_a_correct_recording(case: Case) -> None:
     judge([case.row], {ID: "STOPPING"}, case.cloud)
     judge_death([case.row], {ID: "STOPPING"}, case.cloud)
     judge_end([case.row], case.cloud)
@@ -103,7 +103,7 @@ async def test_what_went_well_is_acquitted(case: Case) -> None:
 
 
 @pytest.mark.anyio
-async def test_two_live_recordings_of_a_medium_are_condemned_and_a_sound_beside_a_video_is_not(
+async def test_oracle_rejects_two_live_recordings_of_one_medium(
     case: Case,
 ) -> None:
     records(case)
@@ -114,7 +114,7 @@ async def test_two_live_recordings_of_a_medium_are_condemned_and_a_sound_beside_
 
 
 @pytest.mark.anyio
-async def test_ready_is_condemned_without_its_object(case: Case) -> None:
+async def test_oracle_rejects_ready_without_an_object(case: Case) -> None:
     del case.cloud.bucket.objects[KEY]
     with pytest.raises(AssertionError, match="READY without an object"):
         judge([case.row], {}, case.cloud)
@@ -130,7 +130,7 @@ async def test_ready_is_condemned_without_its_object(case: Case) -> None:
         ({"size_bytes": None}, "size_bytes"),
     ],
 )
-async def test_ready_is_condemned_with_another_digest_or_size(
+async def test_oracle_rejects_ready_with_a_wrong_digest_or_size(
     case: Case, changes: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(AssertionError, match=said):
@@ -142,14 +142,14 @@ def of(row: Row, content: bytes) -> Row:
 
 
 @pytest.mark.anyio
-async def test_ready_is_condemned_with_a_playlist_in_place_of_a_recording(case: Case) -> None:
+async def test_oracle_rejects_ready_with_a_playlist(case: Case) -> None:
     case.cloud.bucket.put(KEY, b"#EXTM3U")
     with pytest.raises(AssertionError, match="READY and no recording"):
         judge([of(case.row, b"#EXTM3U")], {}, case.cloud)
 
 
 @pytest.mark.anyio
-async def test_ready_is_condemned_with_an_object_shorter_than_was_reported(case: Case) -> None:
+async def test_oracle_rejects_ready_with_an_object_shorter_than_reported(case: Case) -> None:
     short = case.egress.content[:-2]
     case.cloud.bucket.put(KEY, short)
     truncated = replace(of(case.row, short), truncated=True)
@@ -161,7 +161,7 @@ async def test_ready_is_condemned_with_an_object_shorter_than_was_reported(case:
 
 
 @pytest.mark.anyio
-async def test_ready_is_condemned_with_the_object_of_another_egress(case: Case) -> None:
+async def test_oracle_rejects_ready_with_the_object_of_another_egress(case: Case) -> None:
     case.egress.snapshot = replace(case.egress.snapshot, object_key=NEXT_KEY)
     with pytest.raises(AssertionError, match="object of another egress"):
         judge([case.row], {}, case.cloud)
@@ -169,13 +169,13 @@ async def test_ready_is_condemned_with_the_object_of_another_egress(case: Case) 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("status", ["REQUESTED", "STARTING", "RECORDING", "STOPPING", "VERIFYING"])
-async def test_an_intent_that_does_not_end_is_condemned(case: Case, status: str) -> None:
+async def test_oracle_rejects_an_intent_that_does_not_end(case: Case, status: str) -> None:
     with pytest.raises(AssertionError, match=f"stuck in {status}"):
         judge_end([at(case.row, status)], case.cloud)
 
 
 @pytest.mark.anyio
-async def test_an_egress_that_records_for_nobody_is_condemned(case: Case) -> None:
+async def test_oracle_rejects_an_egress_without_a_live_recording(case: Case) -> None:
     records(case)
     with pytest.raises(AssertionError, match="records for nobody"):
         judge_end([], case.cloud)
@@ -183,13 +183,13 @@ async def test_an_egress_that_records_for_nobody_is_condemned(case: Case) -> Non
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("status", ["FAILED", "LOST", "ABORTED"])
-async def test_an_object_that_is_there_and_not_ready_is_condemned(case: Case, status: str) -> None:
+async def test_oracle_rejects_a_complete_object_without_a_ready_recording(case: Case, status: str) -> None:
     with pytest.raises(AssertionError, match=f"its object is there, and it is {status}"):
         judge_end([ended(case.row, f"VERIFYING>{status}:object_missing")], case.cloud)
 
 
 @pytest.mark.anyio
-async def test_failed_is_acquitted_where_its_object_came_after(case: Case) -> None:
+async def test_oracle_accepts_failed_if_the_object_appeared_later(case: Case) -> None:
     failed = ended(
         case.row, "VERIFYING>FAILED:object_missing", status_at=case.row.status_at - timedelta(hours=1)
     )
@@ -197,7 +197,7 @@ async def test_failed_is_acquitted_where_its_object_came_after(case: Case) -> No
 
 
 @pytest.mark.anyio
-async def test_lost_with_its_object_there_is_condemned(case: Case) -> None:
+async def test_oracle_rejects_lost_with_an_existing_object(case: Case) -> None:
     with pytest.raises(AssertionError, match="still LOST"):
         judge_found_again([ended(case.row, "VERIFYING>LOST:object_missing")])
 
@@ -217,14 +217,14 @@ async def test_lost_with_its_object_there_is_condemned(case: Case) -> None:
         "LOST>VERIFYING",
     ],
 )
-async def test_a_terminal_state_that_moves_is_condemned(case: Case, back: str) -> None:
+async def test_oracle_rejects_a_transition_from_a_terminal_status(case: Case, back: str) -> None:
     before = back.partition(">")[0]
     with pytest.raises(AssertionError, match="leads back"):
         judge([ended(case.row, f"VERIFYING>{before}", back)], {}, case.cloud)
 
 
 @pytest.mark.anyio
-async def test_a_live_state_that_moves_back_is_condemned_and_a_lost_one_that_turns_up_is_not(
+async def test_oracle_rejects_a_live_status_that_moves_back(
     case: Case,
 ) -> None:
     judge([ended(case.row, "VERIFYING>LOST:object_missing", "LOST>READY:object_missing")], {}, case.cloud)
@@ -234,26 +234,26 @@ async def test_a_live_state_that_moves_back_is_condemned_and_a_lost_one_that_tur
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("number", range(6))
-async def test_a_transition_without_its_audit_row_is_condemned(case: Case, number: int) -> None:
+async def test_oracle_rejects_a_transition_without_an_audit_row(case: Case, number: int) -> None:
     steps = [step for place, step in enumerate(case.row.steps) if place != number]
     with pytest.raises(AssertionError):
         judge([replace(case.row, steps=steps)], {}, case.cloud)
 
 
 @pytest.mark.anyio
-async def test_a_status_that_was_seen_and_of_which_no_audit_row_tells_is_condemned(case: Case) -> None:
+async def test_oracle_rejects_an_observed_status_without_an_audit_row(case: Case) -> None:
     with pytest.raises(AssertionError, match="no audit row tells"):
         judge([case.row], {ID: "FAILED"}, case.cloud)
 
 
 @pytest.mark.anyio
-async def test_a_recording_that_is_gone_is_condemned(case: Case) -> None:
+async def test_oracle_rejects_a_disappeared_recording(case: Case) -> None:
     with pytest.raises(AssertionError, match="recordings are gone"):
         judge([case.row], {ID: "READY", OTHER_ID: "READY"}, case.cloud)
 
 
 @pytest.mark.anyio
-async def test_an_end_that_livekit_does_not_list_is_condemned(case: Case) -> None:
+async def test_oracle_rejects_an_end_that_livekit_does_not_list(case: Case) -> None:
     records(case)
     with pytest.raises(AssertionError, match="its egress is active"):
         judge([at(case.row, "VERIFYING")], {}, case.cloud)
@@ -263,7 +263,7 @@ async def test_an_end_that_livekit_does_not_list_is_condemned(case: Case) -> Non
 
 
 @pytest.mark.anyio
-async def test_what_is_called_dead_while_it_records_is_condemned(case: Case) -> None:
+async def test_oracle_rejects_a_dead_verdict_on_a_recording_egress(case: Case) -> None:
     records(case)
     lost = replace(case.row, status="LOST", error="egress_lost")
     with pytest.raises(AssertionError, match="called dead"):
@@ -271,7 +271,7 @@ async def test_what_is_called_dead_while_it_records_is_condemned(case: Case) -> 
 
 
 @pytest.mark.anyio
-async def test_an_ask_without_consent_is_condemned(case: Case) -> None:
+async def test_oracle_rejects_a_start_request_without_consent(case: Case) -> None:
     key = KEY.replace("/b/", "/c/")
     judge_ask(key, case.cloud, consents, consents)
     for refusal, objection in ((lambda: "patient", consents), (consents, lambda: "stranger")):
@@ -281,7 +281,7 @@ async def test_an_ask_without_consent_is_condemned(case: Case) -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(("commits", "looks"), [(True, False), (False, True), (False, False)])
-async def test_an_ask_is_judged_by_the_last_commit_and_the_last_look(
+async def test_oracle_judges_a_start_request_by_the_last_commit_and_the_last_list(
     case: Case, commits: bool, looks: bool
 ) -> None:
     key = KEY.replace("/b/", "/c/")
@@ -303,7 +303,7 @@ async def test_an_ask_is_judged_by_the_last_commit_and_the_last_look(
 
 
 @pytest.mark.anyio
-async def test_a_second_ask_is_condemned_blind_soon_or_for_the_same_object(case: Case) -> None:
+async def test_oracle_rejects_a_second_start_request_too_early_or_with_the_same_object(case: Case) -> None:
     with pytest.raises(AssertionError, match="asked twice"):
         judge_ask(KEY, case.cloud, consents, consents)
     with pytest.raises(AssertionError, match="too soon"):
@@ -316,7 +316,7 @@ async def test_a_second_ask_is_condemned_blind_soon_or_for_the_same_object(case:
 
 
 @pytest.mark.anyio
-async def test_what_goes_on_after_a_withdrawal_is_condemned(case: Case) -> None:
+async def test_oracle_rejects_an_egress_that_continues_after_a_withdrawal(case: Case) -> None:
     records(case)
     judge_withdrawal(case.cloud, None)
     with pytest.raises(AssertionError, match="and this goes on"):

@@ -25,7 +25,7 @@ def test_recording_is_never_lost_doubled_or_stuck_in_any_sequence(database: Data
         run_sequences(standing, seed, LOT, STEPS)
 
 
-def test_the_same_holds_where_real_media_are_probed_in_a_child_process(
+def test_recording_is_never_lost_doubled_or_stuck_with_a_real_probe(
     database: Database, tmp_path: Path
 ) -> None:
     video, sound = generate(tmp_path / "video.mp4"), generate_silence(tmp_path / "sound.ogg", 1)

@@ -18,11 +18,11 @@ from tests.faults.suite import parts
         ("no such fault", set()),
     ],
 )
-def test_only_what_has_the_name_is_deployed(only: str, deployed: set[str]) -> None:
+def test_suite_starts_only_the_deployments_of_the_named_faults(only: str, deployed: set[str]) -> None:
     assert set(parts(only)) == deployed
 
 
-def test_failure_keeps_the_moments_that_are_named() -> None:
+def test_failure_keeps_only_the_named_moments() -> None:
     kept = [
         moment.name
         for one in DEPLOYMENT_FAILURES

@@ -41,7 +41,7 @@ async def test_every_insert_and_every_notification_of_a_run_is_in_the_inbox(plac
 
 
 @pytest.mark.anyio
-async def test_answer_other_than_200_is_no_measurement(place: Practice) -> None:
+async def test_benchmark_fails_after_an_answer_other_than_200(place: Practice) -> None:
     (body,) = islice(notifications(place.rooms), 1)
     unsigned = post(f"{place.webhooks_url}/webhooks/livekit", {}, body)
     async with connected(place.webhooks_url) as connection:
@@ -49,7 +49,7 @@ async def test_answer_other_than_200_is_no_measurement(place: Practice) -> None:
             await connection.exchange(unsigned)
 
 
-def test_notifications_are_distinct_and_hold_before_the_strict_verifier() -> None:
+def test_notifications_are_distinct_and_pass_the_verifier() -> None:
     verifier = WebhookVerifier({"key": SECRET})
     bodies = list(islice(notifications(["room_a", "room_b"]), 2 * len(EVENTS)))
     events = [verifier.verify(body, _token(body)) for body in bodies]
@@ -79,7 +79,7 @@ def _result(*, rate: float, p99_milliseconds: float) -> Result:
 @pytest.mark.parametrize(
     ("rate", "p99", "holds"), [(50, 19.9, True), (49, 19.9, False), (50, 20.0, False), (200, 1.0, True)]
 )
-def test_verdict_takes_both_half_the_rate_and_the_latency(rate: float, p99: float, holds: bool) -> None:
+def test_verdict_requires_half_the_rate_and_the_latency(rate: float, p99: float, holds: bool) -> None:
     result = _result(rate=rate, p99_milliseconds=p99)
     assert result.holds is holds
     last = webhook.report(result)[-1]
@@ -87,6 +87,6 @@ def test_verdict_takes_both_half_the_rate_and_the_latency(rate: float, p99: floa
     assert last.endswith("500.0 ms in one process with them")
 
 
-def test_percentile_is_what_so_many_do_not_exceed() -> None:
+def test_percentile_is_the_value_that_this_share_does_not_exceed() -> None:
     sample = Sample("any", 2, [number / 1000 for number in range(100, 0, -1)])
     assert (sample.per_second, sample.milliseconds(50), sample.milliseconds(99)) == (50, 50, 99)

@@ -74,7 +74,7 @@ def _failures(result: Result) -> dict[str, tuple[str, str]]:
     return {name: (problem, remedy) for name, problem, remedy in RED.findall(result.output)}
 
 
-def test_check_of_a_whole_world_passes(run: Run, environment: dict[str, str]) -> None:
+def test_check_passes_with_all_services(run: Run, environment: dict[str, str]) -> None:
     result = run(environment, "check")
     assert (result.exit_code, _failures(result)) == (0, {})
     assert GREEN.findall(result.output) == [
@@ -95,7 +95,7 @@ def test_check_of_a_whole_world_passes(run: Run, environment: dict[str, str]) ->
     ]
 
 
-def test_check_says_what_it_did_not_try_of_livekit(run: Run, environment: dict[str, str]) -> None:
+def test_check_names_what_it_did_not_test_of_livekit(run: Run, environment: dict[str, str]) -> None:
     result = run(environment, "check")
     text = " ".join(result.output.split())
     assert "API: LiveKit A recording service answers. Not tried: whether it has a browser" in text
@@ -116,7 +116,7 @@ def test_check_fails_if_no_recording_service_takes_work(run: Run, environment: d
     assert "No egress server took" in remedy
 
 
-def test_check_says_since_when_nobody_leads(
+def test_check_reports_since_when_no_worker_leads(
     running_stack: Stack, run: Run, environment: dict[str, str]
 ) -> None:
     with psycopg.connect(running_stack.project.superuser_url) as connection:
@@ -181,7 +181,7 @@ BROKEN: list[tuple[dict[str, str | None], dict[str, str]]] = [
 
 
 @pytest.mark.parametrize(("changes", "expected"), BROKEN, ids=lambda value: " ".join(value))
-def test_check_says_what_is_wrong_with_a_remedy_and_no_secret(
+def test_check_prints_each_problem_with_a_remedy_and_no_secret(
     run: Run, environment: dict[str, str], changes: dict[str, str | None], expected: dict[str, str]
 ) -> None:
     broken = {name: value for name, value in {**environment, **changes}.items() if value is not None}
@@ -335,7 +335,7 @@ def test_check_of_a_database_without_access_names_migrate_until_it_has_run(
     assert _failures(run(pushed, "check")) == {}
 
 
-def test_migrate_alone_says_whether_sessions_need_a_mac_and_makes_new_keys(
+def test_migrate_changes_the_session_mac_requirement_only_if_asked(
     run: Run, environment: dict[str, str], project: ProjectUrls
 ) -> None:
     mine = _of_project(environment, project)
@@ -378,7 +378,7 @@ def _write_old_ledger(project: ProjectUrls, versions: Sequence[str]) -> None:
 
 @pytest.mark.parametrize("versions", [("20261121090000",), ("20261121090000", "20261121180000")])
 @pytest.mark.parametrize("arguments", [("migrate",), ("migrate", "--dry-run")])
-def test_migrate_of_a_database_of_before_the_release_says_so_with_a_remedy(
+def test_migrate_refuses_a_pre_release_database_with_a_remedy(
     run: Run,
     environment: dict[str, str],
     project: ProjectUrls,
@@ -404,7 +404,7 @@ def project(cluster: Cluster, running_stack: Stack) -> Iterator[ProjectUrls]:
     drop_project(cluster.superuser_url, name)
 
 
-def test_migrate_says_what_it_would_do_does_it_and_then_nothing(
+def test_migrate_prints_its_plan_applies_it_and_is_then_done(
     run: Run, cluster: Cluster, project: ProjectUrls
 ) -> None:
     name = project.owner_url.rpartition("/")[2]
@@ -438,7 +438,7 @@ def test_migrate_says_what_it_would_do_does_it_and_then_nothing(
     ]
 
 
-def test_migrate_of_a_database_that_is_not_there_has_a_remedy(run: Run) -> None:
+def test_migrate_of_a_missing_database_prints_a_remedy(run: Run) -> None:
     environment = {
         "ENVIRONMENT": "development",
         "DEPLOYMENT": "first",
@@ -453,7 +453,7 @@ def test_migrate_of_a_database_that_is_not_there_has_a_remedy(run: Run) -> None:
     )
 
 
-def test_claim_of_the_own_bucket_is_harmless_and_of_anothers_refused(
+def test_claim_bucket_accepts_its_own_bucket_and_refuses_a_claimed_one(
     run: Run, environment: dict[str, str]
 ) -> None:
     again = run(environment, "claim-bucket")
@@ -506,7 +506,7 @@ def test_reconcile_beside_a_worker_that_leads_is_harmless(
         ({"DEPLOYMENT": "another"}, "CONFLICT", "database_of_another_deployment"),
     ],
 )
-def test_reconcile_says_why_it_could_not_with_a_remedy_and_no_secret(
+def test_reconcile_prints_its_failure_with_a_remedy_and_no_secret(
     run: Run, environment: dict[str, str], changes: dict[str, str], code: str, reason: str
 ) -> None:
     broken = {**environment, **changes}

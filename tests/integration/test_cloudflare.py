@@ -124,7 +124,7 @@ async def test_two_rules_of_one_id_are_not_sent(cloudflare: Cloudflare, bucket: 
     assert bucket.puts == 0
 
 
-async def test_a_rule_of_an_unknown_kind_is_never_written_back_without(
+async def test_rule_of_an_unknown_kind_is_never_lost_in_a_write(
     cloudflare: Cloudflare, bucket: Bucket
 ) -> None:
     bucket.rules = [{"id": "new", "enabled": True, "condition": {"type": "Governance"}}]
@@ -138,7 +138,7 @@ async def test_a_date_without_a_time_is_understood(cloudflare: Cloudflare, bucke
     assert await cloudflare.read_locks() == (LockRule("new", "", until=datetime(2030, 1, 2, tzinfo=UTC)),)
 
 
-async def test_public_addresses_are_told(cloudflare: Cloudflare, bucket: Bucket) -> None:
+async def test_public_addresses_are_listed(cloudflare: Cloudflare, bucket: Bucket) -> None:
     assert await cloudflare.managed_domain() == PublicDomain(bucket.managed["domain"], enabled=False)
     assert await cloudflare.custom_domains() == ()
     bucket.managed["enabled"] = True
@@ -163,7 +163,9 @@ async def test_public_addresses_are_told(cloudflare: Cloudflare, bucket: Bucket)
         ({"api_url": "http://cloudflare.test/client/v5"}, "cloudflare_account_unknown"),
     ],
 )
-async def test_refusals_are_told_apart(http: httpx.AsyncClient, changes: dict[str, str], reason: str) -> None:
+async def test_each_refusal_has_its_own_error(
+    http: httpx.AsyncClient, changes: dict[str, str], reason: str
+) -> None:
     with pytest.raises(UpstreamFailed, match=reason):
         await _client(http, **changes).read_locks()
 
@@ -215,7 +217,7 @@ async def test_stand_in_refuses_what_is_not_documented(
         (httpx.Response(302, headers={"location": "https://elsewhere.test"}), "cloudflare_failed"),
     ],
 )
-async def test_what_is_no_answer_is_a_failure(answer: httpx.Response, reason: str) -> None:
+async def test_malformed_answer_is_a_failure(answer: httpx.Response, reason: str) -> None:
     with pytest.raises(UpstreamFailed, match=reason):
         await _answering(lambda _: answer).read_locks()
 
@@ -240,7 +242,7 @@ async def test_refusal_of_cloudflare_keeps_its_name(status: int, code: int, reas
     assert operator_message(reason) != operator_message("no such reason")
 
 
-async def test_unknown_code_of_cloudflare_is_kept_for_who_searches_for_it() -> None:
+async def test_unknown_code_of_cloudflare_is_kept_in_the_error() -> None:
     answer = httpx.Response(409, json={"success": False, "errors": [{"code": 10073, "message": "words"}]})
     with pytest.raises(UpstreamFailed) as refused:
         await _answering(lambda _: answer).read_locks()
@@ -255,7 +257,7 @@ async def test_unknown_code_of_cloudflare_is_kept_for_who_searches_for_it() -> N
         (httpx.ReadError("x"), UpstreamFailed, "cloudflare_failed"),
     ],
 )
-async def test_a_broken_connection_is_told(raised: Exception, kind: type[AppError], reason: str) -> None:
+async def test_broken_connection_is_a_failure(raised: Exception, kind: type[AppError], reason: str) -> None:
     def answer(_: httpx.Request) -> httpx.Response:
         raise raised
 

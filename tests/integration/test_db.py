@@ -125,7 +125,9 @@ async def test_single_statement_that_fails_spoils_nothing(pool: Pool) -> None:
     assert (left, backend) == (["none", "", "", "", ""], same_backend)
 
 
-async def test_session_that_the_server_ended_is_replaced_unseen(database: Database, pool: Pool) -> None:
+async def test_connection_ended_by_the_server_is_replaced_without_an_error(
+    database: Database, pool: Pool
+) -> None:
     *_, backend = await _left_over(pool)
     with psycopg.connect(database.superuser_url) as connection:
         connection.execute("select pg_terminate_backend(%s, 20000)", (backend,))
@@ -133,7 +135,7 @@ async def test_session_that_the_server_ended_is_replaced_unseen(database: Databa
         assert await tx.value("select pg_backend_pid()") != backend
 
 
-async def test_silent_connection_is_asked_once_in_a_while(
+async def test_idle_connection_is_checked_from_time_to_time(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
@@ -171,7 +173,7 @@ async def test_cancelled_transaction_leaves_nothing(pool: Pool) -> None:
     assert left == ["none", "", "", "", ""]
 
 
-async def test_concurrent_people_are_each_themselves(database: Database) -> None:
+async def test_concurrent_transactions_keep_their_own_identity(database: Database) -> None:
     seed_people(database)
     pool = Pool(database.api_url, application="test", max_size=4)
     await pool.open()
@@ -207,7 +209,9 @@ async def _register_and_raise(pool: Pool, who: Asker, error: AppError) -> None:
         raise error
 
 
-async def test_what_raises_is_rolled_back_and_its_refusal_stays(database: Database, pool: Pool) -> None:
+async def test_failed_transaction_is_rolled_back_and_its_refusal_is_audited(
+    database: Database, pool: Pool
+) -> None:
     who = asker(DOCTOR)
     with pytest.raises(Conflict, match="external_id_taken"):
         await _register_and_raise(pool, who, Conflict("external_id_taken"))
@@ -225,7 +229,7 @@ async def test_what_raises_is_rolled_back_and_its_refusal_stays(database: Databa
         (asker(DOCTOR), Access("audit.list", {"compliance"}, "audit_event"), Forbidden, "wrong_role"),
     ],
 )
-async def test_refused_at_the_door_is_audited(
+async def test_refused_role_is_audited(
     database: Database, pool: Pool, who: Asker, access: Access, kind: type[AppError], reason: str
 ) -> None:
     with pytest.raises(kind, match=reason):
@@ -269,7 +273,7 @@ async def test_exhausted_pool_is_a_timeout(pool: Pool, monkeypatch: pytest.Monke
         assert await tx.value("select 1") == 1
 
 
-async def test_connection_that_broke_is_replaced_unseen(database: Database, pool: Pool) -> None:
+async def test_broken_connection_is_replaced_without_an_error(database: Database, pool: Pool) -> None:
     async with pool.as_service("test") as tx:
         backend = await tx.value("select pg_backend_pid()")
     with psycopg.connect(database.superuser_url) as connection:
@@ -286,12 +290,12 @@ async def _use_what_breaks(database: Database, pool: Pool) -> None:
         await tx.value("select 1")
 
 
-async def test_connection_that_breaks_in_use_is_told(database: Database, pool: Pool) -> None:
+async def test_connection_that_breaks_in_use_raises_an_error(database: Database, pool: Pool) -> None:
     with pytest.raises(UpstreamFailed, match="database_unavailable"):
         await _use_what_breaks(database, pool)
 
 
-async def test_database_that_is_down_is_told_at_the_opening() -> None:
+async def test_opening_a_pool_reports_a_database_that_is_down() -> None:
     down = Pool("postgresql://resguardo_api:word@127.0.0.1:1/none", application="test")
     with pytest.raises(UpstreamFailed, match="database_unavailable"):
         await down.open()

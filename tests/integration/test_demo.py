@@ -194,7 +194,7 @@ def _plain_postgres(directory: Path) -> Iterator[dict[str, str]]:
         yield {"DATABASE_URL": url}
 
 
-def test_demo_hears_every_turn_and_killed_leaves_nothing_running(
+def test_demo_transcribes_every_turn_and_leaves_no_process_after_a_kill(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     report_path = tmp_path / "out.json"
@@ -265,7 +265,7 @@ def _state(status: str, done: int = 0, total: int | None = None, error: str | No
 @pytest.mark.parametrize(
     ("status", "reason"), [("FAILED", "speech_key_refused"), ("OFF", "speech_not_configured")]
 )
-async def test_demo_whose_recording_is_not_turned_into_words_says_why(
+async def test_demo_reports_why_a_transcription_failed(
     monkeypatch: pytest.MonkeyPatch, status: str, reason: str
 ) -> None:
     monkeypatch.setattr(transcript, "_POLL_SECONDS", 0)
@@ -275,14 +275,14 @@ async def test_demo_whose_recording_is_not_turned_into_words_says_why(
 
 
 @pytest.mark.anyio
-async def test_demo_whose_words_stand_still_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_demo_ends_if_the_transcription_makes_no_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transcript, "PATIENCE_SECONDS", -1)
     with pytest.raises(DemoFailed, match="RUNNING for -1 s"):
         await _demo_transcript(_state("RUNNING", 1, 3)).wait()
 
 
 @pytest.mark.anyio
-async def test_demo_tells_each_piece_once_and_nobody_speaking_is_no_failure(
+async def test_demo_reports_each_chunk_once_and_accepts_silence(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(transcript, "_POLL_SECONDS", 0)
@@ -346,7 +346,7 @@ def test_report_that_cannot_be_written_is_refused_before_anything_starts(tmp_pat
     assert not (tmp_path / "data").exists()
 
 
-def test_film_in_the_place_of_the_sound_is_refused(tmp_path: Path) -> None:
+def test_video_given_as_sound_is_refused(tmp_path: Path) -> None:
     film = _make_mp4(tmp_path / "film.ogg")
     status, output = _run(tmp_path, "--once", "--audio", str(film))
     assert status == 2, output

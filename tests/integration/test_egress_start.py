@@ -114,7 +114,7 @@ async def test_each_transition_leaves_its_audit_row(harness: RecordingHarness) -
     ]
 
 
-async def test_each_step_queues_the_next(harness: RecordingHarness) -> None:
+async def test_each_step_of_a_recording_queues_the_next_job(harness: RecordingHarness) -> None:
     await harness.completed()
     tasks = [name for name in harness.queued() if name != "follow_egress"]
     assert tasks == ["start_recording", "stop_recording", "verify_recording"]
@@ -249,7 +249,7 @@ async def test_start_twice_at_once_makes_one_egress(harness: RecordingHarness) -
     assert len(harness.asked_for) == 1
 
 
-async def test_start_of_what_runs_or_is_unknown_does_nothing(harness: RecordingHarness) -> None:
+async def test_start_of_a_running_or_unknown_recording_does_nothing(harness: RecordingHarness) -> None:
     recording_id = await harness.recording()
     before = await harness.read(recording_id)
     await harness.jobs.starter.start(recording_id)
@@ -271,7 +271,7 @@ async def test_consent_withdrawn_before_the_start_aborts_without_asking_livekit(
 
 
 @pytest.mark.parametrize("word", ["withdrawal", "stop"])
-async def test_last_word_before_livekit_is_asked_counts(
+async def test_consent_is_checked_again_right_before_the_start_request(
     harness: RecordingHarness, monkeypatch: pytest.MonkeyPatch, word: str
 ) -> None:
     recording_id = await harness.request()
@@ -290,7 +290,7 @@ async def test_last_word_before_livekit_is_asked_counts(
     assert harness.asked_for == []
 
 
-async def test_refusal_of_a_second_ask_leaves_what_the_first_one_began(
+async def test_refused_second_start_keeps_the_egress_of_the_first(
     harness: RecordingHarness, hasty: LiveKit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recording_id = await harness.request()
@@ -326,7 +326,7 @@ async def test_consent_withdrawn_while_recording_stops_it(harness: RecordingHarn
     await harness.until(recording_id, RecordingStatus.VERIFYING)
 
 
-async def test_consent_that_stands_stops_nothing(harness: RecordingHarness) -> None:
+async def test_valid_consent_stops_no_recording(harness: RecordingHarness) -> None:
     recording_id = await harness.recording()
     before = await harness.read(recording_id)
     await harness.jobs.consent.enforce(harness.consultation.id)
@@ -351,7 +351,7 @@ async def test_consent_withdrawn_while_a_start_is_unknown_ends_what_turns_up(
     await harness.until_egress("complete", "aborted")
 
 
-async def test_stop_of_a_start_that_never_was_aborts_after_a_minute(
+async def test_stop_of_a_start_without_an_egress_aborts_after_a_minute(
     harness: RecordingHarness, hasty: LiveKit
 ) -> None:
     recording_id = await harness.request()
@@ -467,7 +467,7 @@ async def test_stop_twice_is_one_stop(harness: RecordingHarness) -> None:
     assert (await harness.recordings.stop(asker(DOCTOR), recording_id)).status is RecordingStatus.VERIFYING
 
 
-async def test_stop_of_what_has_ended_by_itself_follows_the_list(harness: RecordingHarness) -> None:
+async def test_stop_of_an_ended_egress_applies_the_list(harness: RecordingHarness) -> None:
     recording_id = await harness.recording()
     harness.stand_in.rooms.delete(harness.consultation.room_name)
     await harness.until_egress("complete")
@@ -514,7 +514,7 @@ async def test_event_twice_is_taken_once(harness: RecordingHarness) -> None:
     assert await harness.read(recording_id) == before
 
 
-async def test_events_out_of_order_come_to_the_same(harness: RecordingHarness) -> None:
+async def test_events_in_another_order_have_the_same_result(harness: RecordingHarness) -> None:
     recording_id = await harness.request()
     await harness.jobs.starter.start(recording_id)
     (egress,) = await harness.egresses()
@@ -536,7 +536,7 @@ async def test_events_out_of_order_come_to_the_same(harness: RecordingHarness) -
     assert (await harness.read(recording_id)).status is RecordingStatus.READY
 
 
-async def test_event_that_comes_before_the_answer_is_followed(harness: RecordingHarness) -> None:
+async def test_event_before_the_answer_of_the_start_is_applied(harness: RecordingHarness) -> None:
     recording_id = await harness.request()
     harness.order("start_but_answer_503")
     with pytest.raises(UpstreamFailed):
@@ -620,7 +620,9 @@ async def test_verify_again_changes_nothing(harness: RecordingHarness) -> None:
     assert harness.transitions(recording_id).count("VERIFYING>READY") == 1
 
 
-async def test_what_is_verified_knows_when_the_bucket_stored_it(harness: RecordingHarness) -> None:
+async def test_verified_recording_has_the_time_at_which_the_bucket_stored_it(
+    harness: RecordingHarness,
+) -> None:
     recording_id = await harness.completed()
     await harness.jobs.verifier.verify(recording_id)
     stored_at = (await harness.read(recording_id)).stored_at
@@ -630,7 +632,7 @@ async def test_what_is_verified_knows_when_the_bucket_stored_it(harness: Recordi
     assert abs(stored_at - stored.last_modified) < timedelta(seconds=1)
 
 
-async def test_verify_that_comes_after_the_end_leaves_it(
+async def test_verification_after_the_end_changes_nothing(
     harness: RecordingHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recording_id = await harness.completed()

@@ -562,7 +562,7 @@ async def test_address_that_is_none_is_refused_and_told_apart(project: Project, 
         await project.admin.invite(email, uuid4())
 
 
-async def test_invitation_bears_the_mark_and_says_what_stands_against_it(project: Project) -> None:
+async def test_invitation_sets_the_mark_and_reports_why_it_is_refused(project: Project) -> None:
     invitation = uuid4()
     user_id = await project.admin.invite(EMAIL, invitation)
     assert project.rows("select id, raw_user_meta_data, encrypted_password from auth.users") == [
@@ -657,7 +657,7 @@ async def test_sign_up_is_refused(project: Project) -> None:
     assert await api_refusal(call) == (422, "signup_disabled")
 
 
-async def test_it_serves_as_a_child_process(database: Database, tmp_path: Path) -> None:
+async def test_stand_in_serves_as_a_child_process(database: Database, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}"

@@ -59,7 +59,7 @@ async def test_page_signs_in_with_password_and_second_factor(
     assert (await _post(page, "/logout?scope=local", {}, token)).status == 204
 
 
-async def test_page_reads_why_it_is_refused(project: Project, doctor: UUID, page: Page) -> None:
+async def test_page_can_read_the_reason_of_a_refusal(project: Project, doctor: UUID, page: Page) -> None:
     wrong = await _post(page, "/token?grant_type=password", {"email": EMAIL, "password": "wrong"})
     assert (wrong.status, json.loads(wrong.content)["code"]) == (400, "invalid_credentials")
     without_key = await page.fetch("POST", f"{AUTH}/token?grant_type=password", content=b"{}")
@@ -94,7 +94,7 @@ async def test_preflight_repeats_what_was_asked_for_as_auth_does(project: Projec
 @pytest.mark.parametrize(
     ("method", "names"), [("POST", "content-type,x-forwarded-for"), ("TRACE", ""), ("HEAD", "apikey")]
 )
-async def test_preflight_for_more_than_auth_allows_says_nothing(
+async def test_preflight_for_more_than_auth_allows_has_no_cors_headers(
     project: Project, method: str, names: str
 ) -> None:
     asked = {"Origin": ORIGIN, "Access-Control-Request-Method": method}
@@ -105,7 +105,7 @@ async def test_preflight_for_more_than_auth_allows_says_nothing(
     assert not [name for name in answer.headers if name.startswith("access-control-")]
 
 
-async def test_answers_name_what_pages_may_read(project: Project, doctor: UUID) -> None:
+async def test_answers_expose_the_headers_that_pages_may_read(project: Project, doctor: UUID) -> None:
     answer = await project.http.get(f"{AUTH}/health", headers={"apikey": PUBLISHABLE_KEY, "Origin": ORIGIN})
     assert answer.headers["access-control-allow-origin"] == "*"
     assert answer.headers["access-control-allow-credentials"] == "true"

@@ -154,7 +154,7 @@ async def test_sign_in_fails_with_500_when_the_hook_does(
         assert project.rows("select count(*) from auth.sessions") == [(0,)]
 
 
-async def test_hook_hears_what_supabase_auth_tells(opened: Open, database: Database) -> None:
+async def test_hook_receives_the_input_of_supabase_auth(opened: Open, database: Database) -> None:
     body: LiteralString = "insert into public.heard values (event); return event;"
     with psycopg.connect(database.owner_url, autocommit=True) as owner:
         owner.execute("create table public.heard (event jsonb)")

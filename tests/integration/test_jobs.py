@@ -201,7 +201,7 @@ async def test_bug_is_given_up_as_an_internal_error(database: Database) -> None:
     assert [reason for _, reason in work.given_up] == ["internal_error"]
 
 
-async def test_end_that_cannot_be_said_is_said_later(database: Database) -> None:
+async def test_job_end_that_cannot_be_written_is_written_later(database: Database) -> None:
     work = Work(failures=9)
     work.failures_to_give_up = 2
     job = _defer(database)
@@ -217,7 +217,7 @@ async def test_end_that_cannot_be_said_is_said_later(database: Database) -> None
 
 
 @pytest.mark.parametrize("exception", [NotGivenUp("x"), asyncio.CancelledError()])
-def test_what_was_cut_short_is_not_the_last_try(exception: BaseException) -> None:
+def test_interrupted_attempt_is_not_the_last_attempt(exception: BaseException) -> None:
     job = Job(id=1, queue="default", lock=None, queueing_lock=None, task_name=TASK, attempts=7)
     assert GrowingPauses(3).get_retry_decision(exception=ValueError(), job=job) is None
     assert GrowingPauses(3).get_retry_decision(exception=exception, job=job) is not None
@@ -242,7 +242,7 @@ async def test_shutdown_cuts_a_job_short_and_leaves_it_for_another(database: Dat
     assert _status(database, job)[0] == "todo"
 
 
-async def test_queue_and_log_hear_no_word_of_the_vendor(
+async def test_queue_and_log_contain_no_text_of_the_vendor(
     database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -331,7 +331,7 @@ def _looks(database: Database) -> list[tuple[Any, ...]]:
     )
 
 
-async def test_hundred_events_of_one_egress_wait_for_one_look(database: Database) -> None:
+async def test_hundred_events_of_one_egress_queue_one_job(database: Database) -> None:
     first = _receive(database)
     for _ in range(99):
         _receive(database)
@@ -339,12 +339,12 @@ async def test_hundred_events_of_one_egress_wait_for_one_look(database: Database
     assert _rows(database, "select count(*) from private.livekit_events") == [(100,)]
 
 
-async def test_event_of_another_egress_of_the_room_has_a_look_of_its_own(database: Database) -> None:
+async def test_event_of_another_egress_of_the_room_queues_its_own_job(database: Database) -> None:
     events = [_receive(database, egress_id) for egress_id in ("EG_1", "EG_2", None, "EG_1", "EG_2", None)]
     assert _looks(database) == [(event, "todo") for event in events[:3]]
 
 
-async def test_event_while_a_look_is_under_way_is_looked_at_after_it(database: Database) -> None:
+async def test_event_during_a_job_queues_another_job(database: Database) -> None:
     looks, received = [], [_receive(database)]
 
     async def look(event_id: str) -> None:
@@ -372,7 +372,7 @@ async def test_event_beside_a_fetch_not_yet_committed_neither_waits_nor_queues(d
     assert _looks(database) == [(first, "doing"), (last, "todo")]
 
 
-async def test_event_after_a_look_that_failed_has_a_look_of_its_own(database: Database) -> None:
+async def test_event_after_a_failed_job_queues_its_own_job(database: Database) -> None:
     first = _receive(database)
     async with _opened(database, Task("follow_egress", Work(failures=1).run)) as queue:
         await _run(queue)
@@ -436,7 +436,7 @@ async def test_stop_does_not_wait_for_a_start_that_is_tried_again_later(database
     assert ran == ["stop"]
 
 
-async def test_what_takes_long_has_a_queue_of_its_own(database: Database) -> None:
+async def test_long_tasks_have_a_queue_of_their_own(database: Database) -> None:
     for task in ("verify_recording", "start_recording", "stop_recording"):
         _defer(database, task=task)
     found = _rows(database, "select task_name, queue_name from jobs.procrastinate_jobs order by id")

@@ -194,7 +194,7 @@ def test_revoke_temp_takes_it_from_our_roles_and_says_who_keeps_it(
 
 
 @pytest.mark.usefixtures("with_temp")
-def test_revoked_temp_stays_revoked_and_is_missed_when_it_comes_back(
+def test_revoked_temp_stays_revoked_and_a_new_grant_is_reported(
     project: ProjectUrls, environment: dict[str, str], migrate: Migrate
 ) -> None:
     assert migrate("--revoke-temp").exit_code == 0
@@ -226,7 +226,7 @@ def test_keep_temp_without_revoke_temp_is_refused(migrate: Migrate) -> None:
 
 
 @pytest.mark.usefixtures("with_temp")
-def test_revoke_temp_by_an_owner_who_may_not_is_told(project: ProjectUrls, migrate: Migrate) -> None:
+def test_revoke_temp_fails_if_the_owner_may_not_revoke_it(project: ProjectUrls, migrate: Migrate) -> None:
     """If the owner may not revoke a right of PUBLIC, Postgres only warns, so `resguardo migrate` must detect the
     refusal.
     """

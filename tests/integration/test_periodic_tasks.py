@@ -185,7 +185,7 @@ async def test_connection_of_the_leader_notices_a_dead_peer(database: Database) 
 
 
 @pytest.mark.parametrize("leap", ["1 year", "-1 year"])
-async def test_lead_goes_on_after_the_databases_clock_has_leapt(database: Database, leap: str) -> None:
+async def test_leader_is_elected_after_the_database_clock_jumped(database: Database, leap: str) -> None:
     """After the database's clock has jumped, the stored expiry of the lease is a year in the future or in the past."""
     _rows(database, "select * from private.take_lease('dead', null)")
     moved = "update private.leadership set renewed_at = renewed_at + leap, expires_at = expires_at + leap"

@@ -95,7 +95,7 @@ async def _keep_asking(url: str) -> None:
             await connection.execute("select 1")
 
 
-async def test_postgres_itself_is_taken(database: Database) -> None:
+async def test_direct_connection_to_postgres_is_accepted(database: Database) -> None:
     await require_session(database.api_url)
 
 

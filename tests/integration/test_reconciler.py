@@ -84,7 +84,7 @@ async def test_recording_of_which_no_webhook_ever_comes_is_ready_all_the_same(
     assert (await harness.read(recording_id)).status is RecordingStatus.READY
 
 
-async def test_pass_over_what_is_as_it_should_be_changes_nothing(harness: RecordingHarness) -> None:
+async def test_pass_changes_nothing_if_all_states_agree(harness: RecordingHarness) -> None:
     recording_id = await harness.recording()
     await harness.reconciler.run_once()  # Stores the SID of the recorder in the room
     before = await harness.read(recording_id)
@@ -104,7 +104,7 @@ async def test_start_whose_answer_never_came_is_adopted_by_the_pass(harness: Rec
     assert (await harness.read(recording_id)).egress_id == egress.egress_id
 
 
-async def test_start_that_nothing_came_of_fails_and_frees_the_consultation(harness: RecordingHarness) -> None:
+async def test_start_without_an_egress_fails_and_frees_the_consultation(harness: RecordingHarness) -> None:
     recording_id = await harness.request()
     await _ask_in_vain(harness, recording_id)
     harness.ahead = DEADLINES.unlisted_start + A_MOMENT
@@ -263,7 +263,7 @@ async def test_bucket_that_cannot_be_asked_suspends_no_deadline(
     assert (await harness.read(recording_id)).status is RecordingStatus.LOST
 
 
-async def test_withdrawal_of_somebody_who_is_not_there_is_found_by_the_pass(
+async def test_pass_detects_a_withdrawal_of_an_absent_participant(
     harness: RecordingHarness,
 ) -> None:
     recording_id = await harness.recording()
@@ -340,7 +340,7 @@ async def test_egress_that_never_ends_is_asked_to_stop_with_growing_pauses_and_l
     assert sum("livekit_timeout" in record.getMessage() for record in caplog.records) == 1
 
 
-async def test_rooms_of_others_are_left_alone(harness: RecordingHarness) -> None:
+async def test_rooms_of_other_applications_are_not_changed(harness: RecordingHarness) -> None:
     async with LiveKit(harness.livekit_url, KEY, SECRET) as others:
         token = others.join_token(identity="p", room="another_room", metadata="{}")
         await _enter(harness, token)
@@ -609,7 +609,7 @@ async def test_room_records_by_itself_only_once_its_people_are_there_and_no_ghos
         assert (await harness.reconciler.run_once()).started_by_themselves == 1
 
 
-async def test_figure_that_cannot_be_is_a_problem_of_its_own_recording_alone(
+async def test_impossible_value_affects_only_its_own_recording(
     harness: RecordingHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recording_id = await harness.recording()
@@ -626,7 +626,7 @@ async def test_figure_that_cannot_be_is_a_problem_of_its_own_recording_alone(
     assert (await harness.read(recording_id)).status is RecordingStatus.STOPPING
 
 
-async def test_status_that_nobody_knows_is_told_and_changes_nothing(
+async def test_unknown_egress_status_is_logged_and_changes_nothing(
     harness: RecordingHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recording_id = await harness.recording()
@@ -643,7 +643,7 @@ async def test_status_that_nobody_knows_is_told_and_changes_nothing(
     assert await harness.read(recording_id) == before
 
 
-async def test_object_of_a_recording_that_was_given_up_is_nobodys(harness: RecordingHarness) -> None:
+async def test_object_of_a_given_up_start_belongs_to_no_recording(harness: RecordingHarness) -> None:
     recording_id = await harness.request()
     harness.order("start_but_answer_503")
     with pytest.raises(UpstreamFailed):
@@ -730,7 +730,7 @@ async def test_start_that_never_gets_going_is_stopped_and_fails(harness: Recordi
     assert (await harness.read(recording_id)).error == "start_overdue"
 
 
-async def test_recording_over_the_limit_is_stopped_and_says_so(harness: RecordingHarness) -> None:
+async def test_recording_over_the_limit_is_stopped_with_an_error(harness: RecordingHarness) -> None:
     recording_id = await harness.recording()
     harness.ahead = DEADLINES.recording + A_MOMENT
     await harness.reconciler.run_once()
@@ -888,13 +888,13 @@ async def test_speakers_are_recorded_by_routes_where_they_are_set(
         assert (ready.status, ready.medium, ready.is_routed) == (RecordingStatus.READY, Medium.SPEAKERS, True)
 
 
-async def test_every_step_the_model_knows_is_one_the_database_lets_through(harness: RecordingHarness) -> None:
+async def test_database_allows_every_transition_of_the_model(harness: RecordingHarness) -> None:
     for before, after in ((one, other) for one in RecordingStatus for other in RecordingStatus):
         ((may,),) = harness.rows("select private.may_become(%s, %s)", before.value, after.value)
         assert may == (before is after or after in TRANSITIONS[before]), (before, after)
 
 
-async def test_one_of_many_that_goes_wrong_leaves_the_others_alone(harness: RecordingHarness) -> None:
+async def test_failure_of_one_recording_does_not_affect_the_others(harness: RecordingHarness) -> None:
     recording_id = await harness.recording()
     await harness.recordings.stop(asker(DOCTOR), recording_id)
     harness.order("rooms_unavailable", count=1)

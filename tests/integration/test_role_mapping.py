@@ -109,7 +109,7 @@ def test_compliance_is_given_only_by_the_line_that_says_so(practice: Database) -
     assert _member(practice, officer) == ("compliance", "active", "MAPPED")
 
 
-def test_removed_role_closes_every_door_at_once(practice: Database) -> None:
+def test_removed_role_takes_effect_at_once(practice: Database) -> None:
     """Law 4: a removed role takes effect in the next statement of an open session, and the session is deleted."""
     nora = _signed_in(practice, "nora")
     _change(practice, ADD, nora, "nurse")
@@ -151,7 +151,7 @@ def test_removed_role_stops_the_recordings_of_that_doctor(practice: Database) ->
         )
 
 
-def test_row_that_comes_back_lifts_what_the_table_had_taken(practice: Database) -> None:
+def test_restored_row_ends_the_suspension_by_the_table(practice: Database) -> None:
     _change(practice, REMOVE, id_of("early"))
     assert _member(practice, id_of("early")) == ("clinician", "suspended", "MAPPED")
     _change(practice, ADD, id_of("early"), "doctor")
@@ -166,7 +166,7 @@ def test_suspension_by_compliance_stands_whatever_the_table_says(practice: Datab
     assert _member(practice, id_of("early")) == ("clinician", "suspended", "MAPPED")
 
 
-def test_member_who_was_invited_is_not_the_tables_business(practice: Database) -> None:
+def test_table_does_not_change_an_invited_member(practice: Database) -> None:
     _change(practice, ADD, id_of("carla"), "doctor")
     assert _member(practice, id_of("carla")) == ("compliance", "active", "OWN")
     _change(practice, REMOVE, id_of("carla"))
@@ -222,7 +222,7 @@ def test_two_roles_taken_away_at_once_leave_none(practice: Database) -> None:
 
 
 @pytest.mark.parametrize("role", ["anon", "authenticated", "service_role", "resguardo_api", "clinician"])
-def test_nobody_maps_past_the_table(practice: Database, role: str) -> None:
+def test_mapping_functions_are_callable_only_by_the_trigger(practice: Database, role: str) -> None:
     call = "select private.map_staff(gen_random_uuid(), 'compliance')"
     with superuser(practice) as connection, connection.transaction(force_rollback=True):
         connection.execute(f"set local role {role}".encode())

@@ -62,7 +62,7 @@ def _login(running_stack: Stack, email: str) -> UUID:
     return UUID(str(found))
 
 
-def test_first_officer_is_made_and_told_what_is_next(
+def test_first_officer_is_created_and_the_next_step_printed(
     run: Run, running_stack: Stack, environment: dict[str, str], email: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.DEBUG):
@@ -88,7 +88,7 @@ def test_first_officer_is_made_and_told_what_is_next(
     assert [mail["to"] for mail in outbox["mails"]].count(email) == 1
 
 
-def test_who_is_staff_already_is_refused_without_the_address(
+def test_existing_member_is_refused_without_the_address(
     run: Run, environment: dict[str, str], email: str
 ) -> None:
     assert run(environment, "staff", "add", email, "--role", "compliance").exit_code == 0

@@ -419,7 +419,7 @@ async def test_mail_server_slower_than_auths_limit_ends_it_after_two_mails(
     assert EMAIL not in caplog.text
 
 
-async def test_auths_answer_is_waited_for_longer_than_auth_takes(database: Database, tmp_path: Path) -> None:
+async def test_client_waits_longer_than_supabase_auth(database: Database, tmp_path: Path) -> None:
     """Supabase Auth ends a request after 10 s with the status 504. A client that waits only 10 s could miss this
     answer and repeat the request.
     """

@@ -156,7 +156,7 @@ async def test_page_learns_that_a_url_is_refused(store: ObjectStore, page: Page)
     assert (await page.fetch("GET", url[:-1] + ("0" if url[-1] != "0" else "1"))).status == 403
 
 
-async def test_preflight_opens_nothing(store: ObjectStore, http: httpx.AsyncClient) -> None:
+async def test_preflight_gives_no_access(store: ObjectStore, http: httpx.AsyncClient) -> None:
     answer = await http.options(f"{store.endpoint_url}/{store.bucket}/any")
     assert answer.status_code == 403
     foreign = await http.options(

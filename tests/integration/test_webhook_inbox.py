@@ -49,9 +49,7 @@ async def test_events_that_wait_together_are_committed_together(database: Databa
     assert _rows(database, TRANSACTIONS) == [(2,)]
 
 
-async def test_each_event_is_kept_without_a_room_name_that_is_none_of_ours(
-    database: Database, pool: Pool
-) -> None:
+async def test_room_name_of_another_application_is_not_stored(database: Database, pool: Pool) -> None:
     inbox = WebhookInbox(pool)
     await asyncio.gather(
         inbox.receive(_event("EV_2", None, "EG_1")),
@@ -71,9 +69,7 @@ async def test_event_that_comes_again_is_new_once(pool: Pool) -> None:
     assert await inbox.receive(_event("EV_1")) is False
 
 
-async def test_same_events_brought_by_two_processes_in_any_order_wait_for_nobody_for_ever(
-    database: Database, pool: Pool
-) -> None:
+async def test_same_events_in_two_processes_cause_no_deadlock(database: Database, pool: Pool) -> None:
     both, ids = (WebhookInbox(pool), WebhookInbox(pool)), [f"EV_{one:03}" for one in range(40)]
     answers = await asyncio.gather(
         *(both[0].receive(_event(one)) for one in ids),
@@ -82,7 +78,7 @@ async def test_same_events_brought_by_two_processes_in_any_order_wait_for_nobody
     assert sum(answers) == len(ids) == len(_rows(database, RECEIVED))
 
 
-async def test_whoever_goes_away_takes_nobody_along(database: Database, pool: Pool) -> None:
+async def test_cancelled_caller_does_not_cancel_other_events(database: Database, pool: Pool) -> None:
     inbox = WebhookInbox(pool)
     asking = [asyncio.create_task(inbox.receive(_event(f"EV_{one}"))) for one in range(3)]
     await asyncio.sleep(0)
@@ -93,7 +89,7 @@ async def test_whoever_goes_away_takes_nobody_along(database: Database, pool: Po
     assert await inbox.receive(_event("EV_3")) is True
 
 
-async def test_failed_commit_is_told_to_all_of_it_and_the_next_one_is_tried(
+async def test_failed_commit_fails_all_its_events_and_the_next_commit_is_tried(
     database: Database, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inbox, opened = WebhookInbox(pool), pool.as_service_once
@@ -111,7 +107,7 @@ async def test_failed_commit_is_told_to_all_of_it_and_the_next_one_is_tried(
     assert await inbox.receive(_event("EV_1")) is True
 
 
-async def test_event_that_waits_behind_a_frozen_commit_is_told_so_at_its_deadline(
+async def test_event_behind_a_frozen_commit_fails_at_its_deadline(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inbox, opened, goes_on = WebhookInbox(pool), pool.as_service_once, asyncio.Event()

@@ -117,7 +117,7 @@ def test_worker_ends_soon_while_its_bucket_does_not_answer(
     assert _rows(running_stack, "select id from jobs.procrastinate_workers") == []
 
 
-def test_leader_that_stands_still_is_followed_and_leads_no_more_when_it_goes_on(
+def test_frozen_leader_is_replaced_and_does_not_lead_after_it_continues(
     running_stack: Stack, start: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
     """Another worker takes the lead before the lease of the frozen worker expires, because the test ends the lease."""
@@ -138,7 +138,7 @@ def test_leader_that_stands_still_is_followed_and_leads_no_more_when_it_goes_on(
     assert _leader(running_stack) is None
 
 
-def test_worker_that_others_took_for_dead_goes_on_with_new_jobs(
+def test_worker_wrongly_taken_for_dead_continues_with_new_jobs(
     running_stack: Stack, start: Callable[..., subprocess.Popen[bytes]]
 ) -> None:
     worker = start("worker")
@@ -164,7 +164,7 @@ def _askers(running_stack: Stack) -> int:
     return int(_rows(running_stack, query)[0][0])
 
 
-def test_database_that_went_away_is_found_again(
+def test_worker_reconnects_after_the_database_was_down(
     cluster: Cluster, running_stack: Stack, start: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
     ready_url = f"{running_stack.api_url}/health/ready"

@@ -51,13 +51,13 @@ async def two_days_on(harness: SimulationHarness, *days: int) -> dict[Wrong, int
     return {wrong: many for wrong in Wrong if (many := harness.oracle.count(wrong))}
 
 
-async def test_without_an_error_nothing_is_counted(harness: SimulationHarness) -> None:
+async def test_oracle_counts_nothing_without_an_error(harness: SimulationHarness) -> None:
     await ended(harness)
     assert await two_days_on(harness) == {}
     assert harness.oracle.deletions == 1
 
 
-async def test_what_is_aborted_while_a_clock_is_a_year_back_stays_its_term(
+async def test_aborted_recording_keeps_its_term_if_a_clock_is_a_year_behind(
     harness: SimulationHarness,
 ) -> None:
     harness.jump = timedelta(days=-365)
@@ -70,7 +70,7 @@ async def test_what_is_aborted_while_a_clock_is_a_year_back_stays_its_term(
     assert harness.oracle.deletions == 1
 
 
-async def test_is_held_that_always_says_no(harness: SimulationHarness) -> None:
+async def test_oracle_detects_is_held_that_always_returns_false(harness: SimulationHarness) -> None:
     one = await ended(harness)
     order = HoldOrder(Scope(one.consultation, None, None, None), "matter", "custodian")
     placed = await harness.holds.place(harness.officers[0].asker, order)
@@ -81,19 +81,19 @@ async def test_is_held_that_always_says_no(harness: SimulationHarness) -> None:
     assert await two_days_on(harness, 93) == {Wrong.HELD: 1}
 
 
-async def test_claim_that_asks_no_term(harness: SimulationHarness) -> None:
+async def test_oracle_detects_a_claim_that_ignores_the_term(harness: SimulationHarness) -> None:
     await alter(harness, "claim_deletions", "where r.due_at <= moment", "where r.due_at is not null")
     await ended(harness)
     assert await two_days_on(harness, 80) == {Wrong.EARLY: 1}
 
 
-async def test_claim_that_takes_nothing(harness: SimulationHarness) -> None:
+async def test_oracle_detects_a_claim_that_claims_nothing(harness: SimulationHarness) -> None:
     await alter(harness, "claim_deletions", "where r.due_at <= moment", "where false")
     await ended(harness)
     assert await two_days_on(harness) == {Wrong.OVERDUE: 1}
 
 
-async def test_shredding_that_leaves_the_key(harness: SimulationHarness) -> None:
+async def test_oracle_detects_a_destruction_that_keeps_the_key(harness: SimulationHarness) -> None:
     await alter(
         harness,
         "shred_keys",
@@ -106,7 +106,9 @@ async def test_shredding_that_leaves_the_key(harness: SimulationHarness) -> None
 
 
 @pytest.mark.parametrize("table", ["transcript_chunks", "transcript_texts", "subtitle_links"])
-async def test_clearing_that_forgets_a_table_of_words(harness: SimulationHarness, table: str) -> None:
+async def test_oracle_detects_a_table_whose_text_is_not_deleted(
+    harness: SimulationHarness, table: str
+) -> None:
     others = {"'transcript_corrections', ", f"'{table}'"} if table == "transcript_texts" else {f"'{table}'"}
     source = await harness.value("select prosrc from pg_proc where proname = 'clear_transcript'")
     [tables] = re.findall(r"array\[\s*(.*?)\s*\]", source)
@@ -119,7 +121,7 @@ async def test_clearing_that_forgets_a_table_of_words(harness: SimulationHarness
     assert found[Wrong.CERTIFICATE] > 0
 
 
-async def test_inventory_that_tells_another_size(harness: SimulationHarness) -> None:
+async def test_oracle_detects_an_inventory_with_a_wrong_size(harness: SimulationHarness) -> None:
     await alter(
         harness,
         "keep_inventory",
@@ -130,7 +132,7 @@ async def test_inventory_that_tells_another_size(harness: SimulationHarness) -> 
     assert await two_days_on(harness) == {Wrong.CERTIFICATE: 1}
 
 
-async def test_worker_that_believes_without_looking(harness: SimulationHarness) -> None:
+async def test_oracle_detects_a_worker_that_does_not_check_a_deletion(harness: SimulationHarness) -> None:
     harness.storage.__class__ = Credulous
     await ended(harness)
     assert await two_days_on(harness) == {Wrong.LEFT: 1}

@@ -87,7 +87,7 @@ class History:
         return {wrong: many for wrong in Wrong if (many := self.oracle.count(wrong))}
 
 
-def test_what_is_destroyed_in_time_and_proven_is_right() -> None:
+def test_oracle_accepts_a_timely_destruction_with_a_certificate() -> None:
     history = History().at(90 * DAY).destroyed()
     assert history.judged(history.certificate()) == {}
     history.oracle.judge_left([], {})
@@ -97,30 +97,30 @@ def test_what_is_destroyed_in_time_and_proven_is_right() -> None:
 
 class TestHeld:
     @pytest.mark.parametrize("scope", ["consultation", "patient", "days"])
-    def test_deletion_under_a_hold_is_counted(self, scope: str) -> None:
+    def test_deletion_under_a_hold_is_a_violation(self, scope: str) -> None:
         history = History()
         of = {"days": (START, START + HOUR)}.get(scope) or getattr(history.one, scope)
         history.hold(**{scope: of})
         assert history.at(90 * DAY).destroyed().counts == {Wrong.HELD: 1}
 
-    def test_hold_on_another_patients_consultation_is_none(self) -> None:
+    def test_hold_on_another_patients_consultation_does_not_count(self) -> None:
         history = History()
         history.hold(consultation=history.one.consultation, patient=uuid4())
         assert history.at(90 * DAY).destroyed().counts == {}
 
-    def test_hold_between_two_attempts_is_counted(self) -> None:
+    def test_deletion_under_a_hold_between_two_attempts_is_a_violation(self) -> None:
         history = History().at(90 * DAY)
         history.oracle.begun(history.one.id)
         history.hold(patient=history.one.patient)
         assert history.at(91 * DAY).destroyed().counts == {Wrong.HELD: 1}
 
-    def test_hold_that_was_released_before_is_not_counted(self) -> None:
+    def test_deletion_after_a_released_hold_is_no_violation(self) -> None:
         history = History()
         hold = history.hold(patient=history.one.patient)
         history.at(100 * DAY).oracle.released(hold)
         assert history.at(100 * DAY).destroyed().counts == {}
 
-    def test_copy_that_stays_is_no_loss(self) -> None:
+    def test_removal_of_one_of_two_copies_is_no_violation(self) -> None:
         history = History()
         history.hold(patient=history.one.patient)
         history.oracle.copied(history.key, "keep/copy")
@@ -129,7 +129,7 @@ class TestHeld:
         history.oracle.removed("keep/copy", By.OTHER)
         assert history.counts == {Wrong.HELD: 1, Wrong.EARLY: 1}
 
-    def test_the_buckets_own_rule_is_no_excuse(self) -> None:
+    def test_removal_by_the_lifecycle_rule_is_a_violation(self) -> None:
         history = History()
         history.hold(patient=history.one.patient)
         history.at(97 * DAY).oracle.removed(history.key, By.BUCKET)
@@ -137,23 +137,23 @@ class TestHeld:
 
 
 class TestEarly:
-    def test_an_hour_before_its_term_is_counted(self) -> None:
+    def test_destruction_an_hour_before_the_term_is_a_violation(self) -> None:
         assert History().at(90 * DAY - HOUR).destroyed().counts == {Wrong.EARLY: 1}
 
-    def test_the_term_of_its_kind_counts(self) -> None:
+    def test_term_of_the_consultations_kind_applies(self) -> None:
         assert History("surgery").at(149 * DAY).destroyed().counts == {Wrong.EARLY: 1}
 
-    def test_what_is_recorded_of_a_minor_stays_until_the_day_is_everywhere(self) -> None:
+    def test_recording_of_a_minor_is_due_after_the_birthday_in_every_time_zone(self) -> None:
         born = (START + 200 * DAY).date().replace(year=(START + 200 * DAY).year - 18)
         noon = datetime(born.year + 18, born.month, born.day, 12, tzinfo=UTC) - START
         assert History(birth_date=born).at(noon - HOUR).destroyed().counts == {Wrong.EARLY: 1}
         assert History(birth_date=born).at(noon).destroyed().counts == {}
 
-    def test_a_minor_of_the_29_february_is_of_age_on_1_march(self) -> None:
+    def test_minor_born_on_29_february_is_of_age_on_1_march(self) -> None:
         due = TERMS.due("follow_up", date(2084, 2, 29), datetime(2101, 12, 1, tzinfo=UTC))
         assert due == datetime(2102, 3, 1, 12, tzinfo=UTC)
 
-    def test_a_policy_touches_what_exists_only_if_it_says_so_and_never_backwards(self) -> None:
+    def test_policy_applies_to_existing_recordings_only_if_it_says_so(self) -> None:
         for applies, due in ((False, 90 * DAY), (True, 60 * DAY)):
             history = History().at(60 * DAY)
             history.oracle.adopted(replace(TERMS, default=30, applies_to_existing=applies))
@@ -168,7 +168,7 @@ class TestEarly:
         history.oracle.undone(history.one.id)
         assert history.at(8 * DAY).destroyed().counts == {Wrong.EARLY: 1}
 
-    def test_what_vanished_may_end_after_its_quarantine(self) -> None:
+    def test_recording_without_an_object_may_be_destroyed_after_the_quarantine(self) -> None:
         history = History().at(DAY)
         history.oracle.removed(history.key, By.ACCIDENT)
         history.at(32 * DAY).oracle.deleted(history.one.id)
@@ -176,7 +176,7 @@ class TestEarly:
 
 
 class TestOverdue:
-    def test_more_than_a_day_is_counted_once(self) -> None:
+    def test_destruction_more_than_a_day_late_is_one_violation(self) -> None:
         history = History().at(91 * DAY)
         history.oracle.judge_overdue()
         assert history.counts == {}
@@ -184,7 +184,7 @@ class TestOverdue:
             history.at(days * DAY).oracle.judge_overdue()
         assert history.counts == {Wrong.OVERDUE: 1}
 
-    def test_a_hold_counts_until_a_day_after_its_end(self) -> None:
+    def test_recording_is_overdue_a_day_after_the_end_of_its_hold(self) -> None:
         history = History()
         hold = history.hold(patient=history.one.patient)
         history.at(120 * DAY).oracle.judge_overdue()
@@ -194,7 +194,7 @@ class TestOverdue:
         history.at(121 * DAY + HOUR).oracle.judge_overdue()
         assert history.counts == {Wrong.OVERDUE: 1}
 
-    def test_what_a_restore_brought_back_has_to_go_again(self) -> None:
+    def test_restored_recording_must_be_destroyed_again(self) -> None:
         history = History().at(90 * DAY).destroyed()
         history.oracle.restored(history.one.id)
         history.at(92 * DAY).oracle.judge_overdue()
@@ -202,10 +202,10 @@ class TestOverdue:
 
 
 class TestCertificates:
-    def test_none_is_counted(self) -> None:
+    def test_missing_certificate_is_a_violation(self) -> None:
         assert History().at(90 * DAY).destroyed().judged() == {Wrong.CERTIFICATE: 1}
 
-    def test_one_altered_byte_is_counted(self) -> None:
+    def test_altered_byte_of_a_certificate_is_a_violation(self) -> None:
         history = History().at(90 * DAY).destroyed()
         file = history.certificate()
         assert history.judged(file.replace(b'"size_bytes":10', b'"size_bytes":11')) == {Wrong.CERTIFICATE: 1}
@@ -213,12 +213,16 @@ class TestCertificates:
     @pytest.mark.parametrize(
         "changes", [{"objects": ()}, {"keys": ()}, {"recording_id": uuid4()}, {"number": 2}]
     )
-    def test_what_it_leaves_out_or_says_of_another_is_counted(self, changes: dict[str, object]) -> None:
+    def test_certificate_with_a_missing_or_wrong_fact_is_a_violation(
+        self, changes: dict[str, object]
+    ) -> None:
         history = History().at(90 * DAY).destroyed()
         assert history.judged(history.certificate(**changes)) == {Wrong.CERTIFICATE: 1}
 
     @pytest.mark.parametrize("change", [{"size_bytes": 11}, {"sha256": "b" * 64}, {"key_sha256": "c" * 64}])
-    def test_what_it_says_of_an_object_has_to_be_so(self, change: dict[str, object]) -> None:
+    def test_certificate_with_a_wrong_fact_about_an_object_is_a_violation(
+        self, change: dict[str, object]
+    ) -> None:
         history = History().at(90 * DAY).destroyed()
         at = history.oracle.now
         right = DestroyedObject(
@@ -229,23 +233,23 @@ class TestCertificates:
 
 
 class TestLeftBehind:
-    def test_object_is_counted(self) -> None:
+    def test_remaining_object_is_a_violation(self) -> None:
         history = History().at(90 * DAY)
         history.oracle.deleted(history.one.id)
         history.oracle.judge_left([history.key], {})
         assert history.counts == {Wrong.LEFT: 1}
 
-    def test_object_that_nobody_knows_is_counted(self) -> None:
+    def test_unknown_object_is_a_violation(self) -> None:
         history = History()
         history.oracle.judge_left([history.key, "keep/x"], {})
         assert history.counts == {Wrong.LEFT: 1}
 
-    def test_key_is_counted(self) -> None:
+    def test_remaining_data_key_is_a_violation(self) -> None:
         history = History().at(90 * DAY).destroyed()
         history.oracle.judge_left([], {"recording_keys": [history.one.id]})
         assert history.counts == {Wrong.LEFT: 1}
 
-    def test_copy_that_a_death_left_may_wait_for_the_sweep_and_no_longer(self) -> None:
+    def test_copy_left_by_a_death_may_wait_for_the_sweep(self) -> None:
         history = History().at(90 * DAY)
         history.oracle.begun(history.one.id)
         history.oracle.copied(history.key, "keep/copy")

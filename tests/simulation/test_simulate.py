@@ -14,7 +14,7 @@ CONSULTATIONS = 200
 SEED = 4
 
 
-async def test_nothing_held_is_lost_and_nothing_due_stays(
+async def test_simulation_loses_no_held_recording_and_destroys_every_due_one(
     database: Database, emptied_store: ObjectStore
 ) -> None:
     async with opened(database, emptied_store, SEED, START) as harness:

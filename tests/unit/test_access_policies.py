@@ -77,7 +77,7 @@ def test_everything_is_taken_away_before_anything_is_granted() -> None:
     ] == []
 
 
-def test_own_files_state_access_alone() -> None:
+def test_access_files_contain_only_access_statements() -> None:
     for path in ACCESS_DIRECTORY.glob("*.sql"):
         found = re.search(r"create table|create function|alter table \S+ add|drop table", path.read_text())
         assert found is None, f"{path.name}: {found}"

@@ -74,15 +74,15 @@ def test_one_missing_consent_is_enough_to_refuse(flags: list[tuple[bool, bool]])
         require_everyone(participants)
 
 
-def test_newest_word_is_the_last() -> None:
+def test_newest_consent_decision_counts() -> None:
     history = [_word(Decision.GIVEN), _word(Decision.WITHDRAWN)]
     assert require_any(history) is history[-1]
 
 
-def test_nothing_to_withdraw_where_nothing_was_said() -> None:
+def test_withdrawal_without_a_decision_is_refused() -> None:
     with pytest.raises(Conflict, match="no_consent_to_withdraw"):
         require_any([])
 
 
-def test_word_knows_what_was_shown() -> None:
+def test_consent_decision_contains_the_shown_text() -> None:
     assert _word(Decision.GIVEN).shown == ShownText("2026-11", "en", "ab" * 32)

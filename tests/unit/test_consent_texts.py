@@ -15,7 +15,7 @@ SHOWN = {
 """A new wording is a new version with a new line. No existing line changes."""
 
 
-def test_shown_texts_are_the_very_words_that_were_pinned() -> None:
+def test_consent_texts_equal_their_pinned_digests() -> None:
     assert {key: text.sha256 for key, text in consent_texts().items()} == SHOWN
 
 
@@ -26,7 +26,7 @@ def test_every_version_is_in_every_language() -> None:
 
 
 @pytest.mark.parametrize(("version", "language"), list(SHOWN))
-def test_known_words_are_accepted(version: str, language: str) -> None:
+def test_known_consent_texts_are_accepted(version: str, language: str) -> None:
     require_known(ShownText(version, language, SHOWN[version, language]))
 
 
@@ -41,6 +41,6 @@ def test_known_words_are_accepted(version: str, language: str) -> None:
         (ShownText("../2026-11", "en", SHOWN["2026-11", "en"]), "consent_text_unknown"),
     ],
 )
-def test_other_words_are_refused(shown: ShownText, reason: str) -> None:
+def test_unknown_consent_texts_are_refused(shown: ShownText, reason: str) -> None:
     with pytest.raises(InvalidInput, match=reason):
         require_known(shown)

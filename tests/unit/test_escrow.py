@@ -54,7 +54,7 @@ def test_escrow_made_twice_shares_nothing() -> None:
     assert one[2] != other[2]
 
 
-def test_escrow_shows_no_key() -> None:
+def test_escrow_file_and_repr_contain_no_key() -> None:
     shown = SEALED.decode() + repr(ESCROW)
     for secret in (PASSPHRASE, ESCROW.certificate_signing_key, *ESCROW.root_keys.split(",")):
         assert secret not in shown

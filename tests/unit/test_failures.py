@@ -17,7 +17,7 @@ def _raised(error: BaseException, cause: BaseException | None = None) -> BaseExc
     return caught.value
 
 
-def test_type_and_place_are_told_and_no_word() -> None:
+def test_failure_names_type_and_place_without_the_message() -> None:
     told = describe_failure(_raised(ValueError(WORDS)))
     assert told.startswith("builtins.ValueError at ")
     assert "unit/test_failures.py:" in told
@@ -25,7 +25,7 @@ def test_type_and_place_are_told_and_no_word() -> None:
     assert WORDS not in told
 
 
-def test_causes_are_told_outermost_first() -> None:
+def test_causes_are_named_outermost_first() -> None:
     told = describe_failure(_raised(ValueError(WORDS), _raised(KeyError(WORDS))))
     assert told.index("builtins.ValueError") < told.index("; caused by builtins.KeyError")
     assert WORDS not in told
@@ -39,7 +39,7 @@ def test_context_is_told_unless_it_was_suppressed() -> None:
     assert "KeyError" not in describe_failure(error)
 
 
-def test_group_names_its_kinds_without_their_words() -> None:
+def test_exception_group_names_its_types_without_their_messages() -> None:
     told = describe_failure(ExceptionGroup(WORDS, [ValueError(WORDS), TimeoutError(WORDS)]))
     assert told == "builtins.ExceptionGroup[builtins.ValueError, builtins.TimeoutError] at no frame"
 

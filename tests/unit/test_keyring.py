@@ -199,7 +199,7 @@ def test_check_values_tell_keys_apart_and_reveal_nothing() -> None:
     assert values["a"] not in KEK
 
 
-def test_no_key_is_shown() -> None:
+def test_repr_of_a_keyring_contains_no_key() -> None:
     root, text = secrets.token_bytes(32), b"words of a patient"
     ring = Keyring({"a": root})
     made = ring.new_data_key()

@@ -28,7 +28,7 @@ def test_copies_are_read_in_a_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert repository_path("policies/access") == tmp_path / "app" / "data" / "policies" / "access"
 
 
-def test_no_other_module_looks_beside_its_package() -> None:
+def test_no_other_module_reads_beside_its_package() -> None:
     """An installed wheel has no repository directory beside the package. Only two child processes use this
     directory, as their import path, and the demo, which needs a checkout.
     """

@@ -43,7 +43,7 @@ def _cursor_or_refusal(text: str) -> Cursor | None:
 
 
 @given(cursors)
-def test_cursor_comes_back_as_it_went(cursor: Cursor) -> None:
+def test_cursor_decodes_to_its_original_value(cursor: Cursor) -> None:
     text = cursor.encode()
     assert decode_cursor(text) == cursor
     assert set(text) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_=")
@@ -108,7 +108,7 @@ def test_statement_fetches_one_row_more_after_the_cursor() -> None:
 
 
 @given(st.lists(st.integers(), max_size=6), st.integers(1, 5))
-def test_page_holds_what_was_asked_and_knows_of_more(rows: list[int], first: int) -> None:
+def test_page_has_the_requested_size_and_reports_more_rows(rows: list[int], first: int) -> None:
     page = Page.of(rows[: first + 1], PageRequest(first, None))
     assert page.items == tuple(rows[:first])
     assert page.has_next == (len(rows) > first)

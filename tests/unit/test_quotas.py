@@ -14,7 +14,7 @@ def _file(directory: Path, text: str) -> Path:
     return path
 
 
-def test_own_quotas_are_read() -> None:
+def test_quotas_of_the_repository_are_read() -> None:
     quotas = load_quotas()
     assert quotas.urls >= 1
     assert quotas.pages >= quotas.subtitles >= quotas.urls

@@ -130,9 +130,7 @@ def test_rank_never_falls_and_the_finished_stay(status: RecordingStatus, befalls
 
 
 @given(st.sampled_from(list(RecordingStatus)), st.lists(steps, max_size=6), steps)
-def test_the_same_news_twice_changes_nothing_more(
-    status: RecordingStatus, before: list[Step], step: Step
-) -> None:
+def test_repeated_snapshot_changes_nothing(status: RecordingStatus, before: list[Step], step: Step) -> None:
     recording = reduce(lambda one, act: act(one), before, _recording(status))
     once = step(recording)
     assert step(once) == once
@@ -149,7 +147,7 @@ def histories(draw: st.DrawFn) -> list[EgressSnapshot]:
 
 
 @given(histories().flatmap(lambda history: st.tuples(st.just(history), st.permutations(history))))
-def test_news_out_of_order_comes_to_the_same(
+def test_snapshots_in_another_order_have_the_same_result(
     both: tuple[list[EgressSnapshot], list[EgressSnapshot]],
 ) -> None:
     history, shuffled = both
@@ -223,7 +221,7 @@ def test_stop_is_not_undone_by_a_list_that_still_says_active() -> None:
     assert (recording.status, recording.egress_id) == (RecordingStatus.STOPPING, "EG_1")
 
 
-def test_older_news_of_the_same_rank_changes_nothing() -> None:
+def test_older_snapshot_of_the_same_rank_changes_nothing() -> None:
     recording = apply_egress(
         _recording(RecordingStatus.STARTING), _egress("active", NOON + timedelta(seconds=1))
     )
@@ -251,7 +249,7 @@ def test_egress_ended_at_a_limit_is_truncated_and_stays_so() -> None:
     assert (ready.status, ready.truncated) == (RecordingStatus.READY, True)
 
 
-def test_failed_egress_says_why() -> None:
+def test_failed_egress_has_its_reason() -> None:
     recording = apply_egress(
         _recording(RecordingStatus.RECORDING), _egress("failed", NOON, reason="upload_failed")
     )
@@ -294,7 +292,7 @@ def test_start_stopped_for_being_overdue_fails() -> None:
     assert (ended.status, ended.error) == (RecordingStatus.FAILED, "start_overdue")
 
 
-def test_why_it_was_stopped_stays_with_it() -> None:
+def test_reason_of_a_stop_is_kept() -> None:
     recording = mark_stopped(_recording(RecordingStatus.RECORDING), "consent_missing")
     ready = mark_verified(apply_egress(recording, _egress("complete")), SIZE, SHA256)
     assert (ready.status, ready.error) == (RecordingStatus.READY, "consent_missing")
@@ -317,7 +315,7 @@ def test_object_of_another_size_than_reported_fails(reported: int | None, stored
 
 
 @pytest.mark.parametrize("status", FINISHED)
-def test_giving_up_leaves_the_finished_alone(status: RecordingStatus) -> None:
+def test_giving_up_does_not_change_a_finished_recording(status: RecordingStatus) -> None:
     recording = _recording(status)
     assert mark_failed(recording, "livekit_timeout") is recording
 
@@ -332,7 +330,7 @@ def test_only_verifying_is_neither_live_nor_terminal() -> None:
     assert neither == [RecordingStatus.VERIFYING]
 
 
-def test_every_state_but_the_last_ones_has_a_way_on() -> None:
+def test_every_status_that_is_not_terminal_has_a_transition() -> None:
     assert set(TRANSITIONS) == set(RecordingStatus)
     assert {status for status, after in TRANSITIONS.items() if not after} == {RecordingStatus.DELETED}
     for status in set(FINISHED) - {RecordingStatus.DELETED, RecordingStatus.LOST}:
@@ -340,7 +338,7 @@ def test_every_state_but_the_last_ones_has_a_way_on() -> None:
     assert TRANSITIONS[RecordingStatus.LOST] == {RecordingStatus.READY, RecordingStatus.DELETED}
 
 
-def test_no_step_leads_back() -> None:
+def test_no_transition_leads_back() -> None:
     ways = {pair for pair in product(RecordingStatus, repeat=2) if pair[1] in TRANSITIONS[pair[0]]}
     back = {(one, other) for one, other in ways if RANK[other] <= RANK[one]}
     assert back == {(RecordingStatus.LOST, RecordingStatus.READY)}

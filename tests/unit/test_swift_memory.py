@@ -3,7 +3,7 @@
 from devstack.swift.memory import Memory
 
 
-def test_what_was_set_is_there_for_its_time_alone() -> None:
+def test_cached_value_exists_only_until_it_expires() -> None:
     now = 0.0
     memory = Memory(monotonic=lambda: now)
     memory.set("container/a/b", {"status": 204}, time=60)
@@ -16,7 +16,7 @@ def test_what_was_set_is_there_for_its_time_alone() -> None:
     assert memory.get("never") is None
 
 
-def test_what_is_got_is_a_copy_and_what_was_deleted_is_gone() -> None:
+def test_cache_returns_copies_and_deletes_values() -> None:
     memory, value = Memory(), {"acl": ["reader"]}
     memory.set("container/a/b", value, time=60)
     value["acl"].append("everybody")
