@@ -27,7 +27,7 @@ from app.http.websocket_messages import (
     decode_message,
     translate_session_error,
 )
-from app.http.websocket_sessions import Connect, Connection, SessionHandler, SocketLimits
+from app.http.websocket_sessions import Connect, SessionHandler, SocketConnection, SocketLimits
 from graphql_schema.error_masking import MaskedSchema
 
 
@@ -62,7 +62,7 @@ def _unlimited(_: Scope) -> AbstractAsyncContextManager[None]:
     return nullcontext()
 
 
-class SubscriptionEndpoint(GraphQL[Connection, None]):
+class SubscriptionEndpoint(GraphQL[SocketConnection, None]):
     """The ASGI application of one WebSocket route.
 
     A web page may connect if its origin is one of `allowed_origins`. A client that sends no origin is not a
@@ -109,13 +109,13 @@ class SubscriptionEndpoint(GraphQL[Connection, None]):
         async with AsyncExitStack() as slots:
             try:
                 await slots.enter_async_context(self._connecting(scope))
-                await self.run(websocket, Connection(websocket, self.limits, slots))
+                await self.run(websocket, SocketConnection(websocket, self.limits, slots))
             except RateLimited as error:
                 await _deny(websocket, error)
             except ConnectionEndedError as ended:
                 await self._close(websocket, ended)
 
-    async def on_ws_connect(self, context: Connection) -> UnsetType:
+    async def on_ws_connect(self, context: SocketConnection) -> UnsetType:
         """Identify the person of a WebSocket connection, and check the person's session. Raises ConnectionEndedError.
 
         A connection counts for its client address until its person is identified, and from then on for the person.

@@ -78,7 +78,7 @@ Connect = Callable[[WebSocket, Mapping[str, Any]], Awaitable[Connected]]
 
 
 @dataclass
-class Connection:
+class SocketConnection:
     """One WebSocket connection. `slots` counts the connection for its client address until its person is known, and
     then for its person.
     """
@@ -90,7 +90,7 @@ class Connection:
     connected: Connected | None = None
 
 
-class SessionHandler(BaseGraphQLTransportWSHandler[Connection, None]):
+class SessionHandler(BaseGraphQLTransportWSHandler[SocketConnection, None]):
     """Strawberry's protocol handler for one WebSocket connection. A ConnectionEndedError in a task of the handler
     ends the connection.
     """
@@ -167,7 +167,7 @@ class SessionHandler(BaseGraphQLTransportWSHandler[Connection, None]):
             return None
         return build_error_payload(error, connected.language, told_as)
 
-    async def run_operation(self, operation: Operation[Connection, None]) -> None:
+    async def run_operation(self, operation: Operation[SocketConnection, None]) -> None:
         """Send the results of an operation, and then `complete` or the errors that ended the operation."""
         try:
             errors = await self._send_results(operation)
@@ -179,7 +179,7 @@ class SessionHandler(BaseGraphQLTransportWSHandler[Connection, None]):
         except Exception as error:  # noqa: BLE001 - `handle` raises it
             await self.handle_task_exception(error)
 
-    async def _send_results(self, operation: Operation[Connection, None]) -> list[GraphQLError]:
+    async def _send_results(self, operation: Operation[SocketConnection, None]) -> list[GraphQLError]:
         """Send the results until the operation ends or returns no data. Return the errors that ended the operation.
 
         An exception of a schema extension during parsing passes through Strawberry's stream unmasked (0.341.2).
