@@ -126,7 +126,7 @@ class Cluster:
         )
 
     def drop_templates(self) -> None:
-        """Drop the templates. On an external server, only the roles remain."""
+        """Drop the templates. On an external server, only the roles remain after the tests."""
         for made in self.meeting_place.glob("template.*"):
             grants: Grants = "older" if made.suffix == ".older" else "newer"
             drop_project(self.superuser_url, self.template(grants))
@@ -194,9 +194,9 @@ def _server() -> Iterator[str]:
 def in_memory() -> Path | None:
     """Return a directory in memory with enough space for a test run, or None if the machine has none.
 
-    On ext4 (Linux 6.18), creating the 700 files of a database takes 20 ms. Creating the files takes 350 ms if about
-    700 files were removed in the last seconds, and each test removes that many. In memory, creating the files
-    always takes 20 ms.
+    On ext4 (Linux 6.18), creating the 700 files of a database takes 20 ms. On ext4, creating the files takes 350 ms
+    if about 700 files were removed in the last seconds, and each test removes as many. In a directory in memory,
+    creating the files of a database always takes 20 ms.
     """
     shared = Path("/dev/shm")  # noqa: S108 - the directory made in it is for this user alone
     if not os.access(shared, os.W_OK) or shutil.disk_usage(shared).free < ROOM_BYTES:

@@ -31,7 +31,9 @@ _OF_KIND: Final = {
 
 @dataclass(frozen=True)
 class Mail:
-    """A mail with a link. `token` is the code in the mail, `token_hash` is in the link, and `sent_at` is ISO 8601."""
+    """A stored mail with a link. `token` is the code in the mail, `token_hash` is in the link, and `sent_at` is ISO
+    8601.
+    """
 
     to: str
     type: str

@@ -119,8 +119,8 @@ async def _user_to_renew(call: Call, connection: Connection, token: RefreshToken
 
 
 async def _successor(call: Call, connection: Connection, user: User, token: RefreshToken) -> str | Refusal:
-    """Return the next refresh token. A used token returns its direct successor again, or revokes the family if it
-    is too old.
+    """Return the next refresh token. If the refresh token was already used, the function returns its direct
+    successor again, or revokes the token family if the token was used too long ago.
     """
     if token.revoked:
         active = await find(

@@ -374,8 +374,8 @@ class Recorder:
             self._update(recording, EgressStatus.EGRESS_COMPLETE)
 
     async def _drain(self, recording: Recording) -> float:
-        """Let the pipeline run empty, write the recorded sound, and return how many seconds of it LiveKit does not
-        count.
+        """Let the recording pipeline finish, write the recorded sound, and return the number of its seconds that
+        LiveKit does not count.
         """
         one = recording.sound
         if one is None:

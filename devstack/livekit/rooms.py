@@ -326,7 +326,7 @@ class Rooms:
             self._remove_track(name, person, person.tracks[-1], has_left=has_left)
 
     def _tell_of_track(self, event: str, name: str, person: ParticipantInfo, track: TrackInfo) -> None:
-        """Notify about a track. The notification contains only the ids of its publisher."""
+        """Notify about a track. The notification about a track contains only the ids of the track's publisher."""
         publisher = ParticipantInfo(sid=person.sid, identity=person.identity)
         room = Room(sid=self._rooms[name].sid, name=name)
         self._notifier.room(event, room, publisher, track)

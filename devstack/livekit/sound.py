@@ -27,7 +27,7 @@ _CODECS: Final = {EncodedFileType.MP4: ("aac", "mp4"), EncodedFileType.OGG: ("li
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """A stretch of the sound, in its own seconds.
+    """A part of the stand-in's sound. Times are seconds from the beginning of the sound.
 
     `voices` are the source's channels on the file's left and right channel; None, or a channel that the source
     lacks, is silence. The file begins `start` seconds into the sound (with silence if it is negative). At `end` the

@@ -47,7 +47,9 @@ class RoomSources:
         )
 
     def cut(self, recording: Recording, one: Sound, tail: float) -> Cut:
-        """Return the place of the recording within the sound, which began with the video of the room."""
+        """Return the part of the stand-in's sound that the recording contains. The sound began with the video of
+        the room.
+        """
         zero = recording.zero_ns or 0
         videos = [
             video.zero_ns

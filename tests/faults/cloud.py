@@ -133,7 +133,7 @@ class Ask:
 
 
 class Bucket(Storage):
-    """A bucket in memory. If `is_down` is true, every call fails."""
+    """A bucket in memory. If `is_down` is true, every call of the vendor fails."""
 
     def __init__(self, cloud: "Cloud") -> None:
         self._cloud = cloud
@@ -193,7 +193,7 @@ async def quick_probe(read_range: ReadRange, size_bytes: int, container: Contain
 
 
 class Cloud(LiveKit):
-    """LiveKit in memory. `fault[call]` is the fault of the next calls."""
+    """LiveKit in memory. `fault[call]` is the fault that the next calls of this method have."""
 
     def __init__(self) -> None:
         super().__init__("http://nowhere.invalid", "key", "secret")
@@ -535,7 +535,9 @@ class Cloud(LiveKit):
                 self.end(egress, how)
 
     def whole(self, egress: Egress) -> bytes:
-        """Return the complete content of an egress. Each content has a different MP4 box that every reader skips."""
+        """Return the complete content of an egress. The content of each egress has a different MP4 box, which every
+        reader skips.
+        """
         text = f"free of {egress.snapshot.egress_id}".encode()
         return self.media[egress.container] + (4 + len(text)).to_bytes(4, "big") + text
 

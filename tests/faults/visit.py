@@ -1,4 +1,5 @@
-"""One consultation with its people. People whose request gets no answer repeat it until the API answers.
+"""One consultation of a fault test, with its people. People whose request gets no answer repeat it until the API
+answers.
 
 The tests read the result directly, without a proxy: the rows, the bucket, and what the stand-in really records.
 """

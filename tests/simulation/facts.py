@@ -114,7 +114,9 @@ class Hold:
 
 @dataclass(frozen=True)
 class Content:
-    """The content of an object. `origin` is the key under which the content was first stored. Copies share it."""
+    """The content of an object. `origin` is the object key under which the content was first stored. Copies share
+    it.
+    """
 
     origin: str
     recordings: frozenset[UUID]

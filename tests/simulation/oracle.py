@@ -292,7 +292,7 @@ class Oracle:
 
 
 def _objection(told: DestroyedObject, content: Content | None) -> str | None:
-    """Return the error in a certificate's statement about an object, or None."""
+    """Return the error in a certificate's statement about an object, or None if the statement is right."""
     if content is None:
         return "an object that was never there"
     if told.size_bytes != content.size_bytes:

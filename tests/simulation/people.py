@@ -79,7 +79,7 @@ class People:
         self.harness.oracle.adopted(terms)
 
     async def hold(self) -> None:
-        """Let a compliance officer place a legal hold. Another officer releases the hold later."""
+        """Let a compliance officer place a legal hold. Another compliance officer releases the hold later."""
         chosen = self._somebody()
         if chosen is None:
             return
@@ -94,7 +94,9 @@ class People:
             await self._place(scope, self.harness.oracle.moment + 1)
 
     async def hold_at_once(self, recording: Recording) -> None:
-        """Place a legal hold during a pass. The answer of `placeHold` reports whether the destruction had begun."""
+        """Place a legal hold during a pass. The answer of `placeHold` reports whether the destruction of a
+        recording had begun.
+        """
         try:
             await self._place(
                 Scope(recording.consultation, None, None, None), self.harness.oracle.moment, is_racing=True

@@ -45,8 +45,8 @@ class Weather:
     failures: int = 0
 
     def strike(self, now: datetime, operation: str) -> AppError | None:
-        """Return the error with which this call to the bucket fails, or None. The call may have taken effect in
-        spite of the error.
+        """Return the error with which this call to the bucket fails, or None. A failed call to the bucket may have
+        taken effect in spite of the error.
         """
         is_out = self.outage_until is not None and now < self.outage_until
         if self.is_calm or not (is_out or self.dice.randrange(self.one_in) == 0):

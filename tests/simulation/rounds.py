@@ -33,8 +33,8 @@ async def destroy(harness: SimulationHarness, process: Process) -> None:
 
 
 async def protect(harness: SimulationHarness, process: Process) -> None:
-    """Protect objects under a hold or a longer term. If a move fails, the pass fails, and the task runs again soon,
-    as in the worker.
+    """Protect objects under a hold or a longer term. If the move of an object fails, the pass fails, and the task
+    runs again soon, as in the worker.
     """
     storage = harness.storage.through(process)
     await BucketProtection(Doors(harness.worker, process), storage, None, deployment=DEPLOYMENT).run_once()
