@@ -1,4 +1,6 @@
-"""Loads the parts that only a checkout of the repository has: the development stack and the schema files."""
+"""Gives the commands access to what only a checkout of the repository has: the development stack and the schema
+files.
+"""
 
 import importlib
 from pathlib import Path
@@ -10,8 +12,8 @@ from app.commands.console import err
 
 
 def load_devstack(module: str, *, command: str) -> ModuleType:
-    """Import `devstack.<module>`. Outside a checkout of the repository, end the command with exit code 1 and a
-    message.
+    """Import `devstack.<module>`. If the program does not run from a checkout of the repository, print a message
+    and exit with code 1.
     """
     name = f"devstack.{module}"
     try:
@@ -23,7 +25,7 @@ def load_devstack(module: str, *, command: str) -> ModuleType:
 
 
 def require_schemas(directory: Path, *, command: str) -> None:
-    """End the command with exit code 1 and a message if the directory has no schema files."""
+    """If there is no directory of schema files, print a message and exit with code 1."""
     if not directory.is_dir():
         raise _refused(command, "schema files")
 

@@ -47,7 +47,9 @@ _LIVEKIT_NOTE = (
 
 @dataclass(frozen=True)
 class _Check:
-    """One check of a service. `note` says what the check did not test, even if the check passed."""
+    """One check of `resguardo check`, such as whether the bucket answers. `note` says what the check did not test,
+    even if the check passed.
+    """
 
     name: str
     run: Callable[[], Awaitable[None]]
@@ -57,7 +59,8 @@ class _Check:
 
 @dataclass(frozen=True)
 class Result:
-    """The result of one check. If the check failed, `problem` is a code and `remedy` is a sentence.
+    """The result of one check of `resguardo check`. If the check failed, `problem` is a code and `remedy` is a
+    sentence.
 
     `note` says what the check did not test, even if the check passed.
     """
@@ -70,7 +73,9 @@ class Result:
 
 
 async def run_all_checks() -> list[Result]:
-    """Run every check whose settings exist. Missing settings are a failed check."""
+    """Run every check whose settings exist. If settings are missing, the result for these settings is a failed
+    check.
+    """
     results: list[Result] = []
     try:
         api = load(ApiSettings)
@@ -152,7 +157,7 @@ async def _check_root_keys(url: SecretStr, keyring: Keyring) -> None:
 
 
 async def _check_leader(url: SecretStr) -> None:
-    """Raise an error if no worker is the leader. A deployment on which no worker has ever run passes the check."""
+    """Raise an error if no worker is the leader. A deployment in which no worker has ever run passes this check."""
     database = Database(url.get_secret_value(), application="resguardo-check", max_size=1)
     try:
         await database.open()

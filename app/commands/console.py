@@ -44,18 +44,18 @@ class _Formatter(logging.Formatter):
     """Formats an exception without its message, which may contain a password, a URL or text of a consultation."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Format a log record, ignoring an exception text that another handler has cached in it."""
+        """Format a log record, and ignore the exception text that a different log handler has cached in the record."""
         record.exc_text = None
         return super().format(record)
 
     def formatException(self, ei: Any) -> str:  # noqa: N802 - the base class names it
-        """Return the type and the frames of the exception."""
+        """Return the exception's type and stack frames, without its message."""
         return describe_failure(ei[1])
 
 
 def _may_log(record: logging.LogRecord) -> bool:
-    """Return whether a record may be logged. Remove the exception text that asyncio and uvicorn write into the
-    message itself.
+    """Return whether a log record may be written. Remove the exception text that asyncio and uvicorn write into the
+    log message itself.
     """
     library = record.name.partition(".")[0]
     if library in _LOGGED_BY_US and getattr(record, "action", None) != "task_not_found":
@@ -96,8 +96,8 @@ def report_refusals() -> Iterator[None]:
 
 
 def exit_without_threads() -> NoReturn:
-    """End the process successfully without waiting for threads. A thread with an abandoned call to the bucket could
-    delay the end of the process by up to half a minute.
+    """End the process successfully without waiting for threads. A thread can still wait for a bucket request whose
+    result nobody needs, which would delay the end of the process by up to half a minute.
     """
     logging.shutdown()
     sys.stdout.flush()

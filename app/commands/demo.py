@@ -50,8 +50,8 @@ def demo(
 
     The exit code is 0 if every check passed, 1 if one failed, and 2 for an invalid option.
 
-    A port that is not given stays the port of the last start. The variable ALLOWED_ORIGINS names the origins of
-    your web app.
+    If an option for a port is missing, the demo uses the same port as at its last start. The variable
+    ALLOWED_ORIGINS names the origins of your web app.
 
     If the variable DATABASE_URL is set, the demo uses the plain Postgres at that URL instead of the embedded
     Postgres.
@@ -93,8 +93,8 @@ def join(
 ) -> None:
     """Put the participants of a consultation into its room in the running demo, so that it can be recorded.
 
-    A second call of the command adds the participants who have left the room. The exit code is 1 if no demo is
-    running or the consultation does not exist.
+    If the command runs again, it brings back the participants who have left the room. The exit code is 1 if no demo
+    is running or the consultation does not exist.
     """
     joining = load_devstack("joining", command="resguardo demo join")
     try:

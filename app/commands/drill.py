@@ -42,7 +42,7 @@ commands = typer.Typer(no_args_is_help=True, help="Whether the backups can be re
 
 @commands.callback()
 def _commands() -> None:
-    """Make `restore` a subcommand, because Typer drops the name of an only command."""
+    """Make `restore` a subcommand, because Typer drops the name of a command if the program has only one."""
 
 
 @commands.command("restore")
@@ -59,8 +59,8 @@ def restore(
     """Restore a dump into a new Postgres on this machine, with the keys from the escrow file, and remove the
     restored data afterwards.
 
-    The command compares the objects of a sample of recordings with the hashes in the dump. The command reads the
-    bucket that the settings name (DEPLOYMENT, R2_...) and writes nothing to this bucket.
+    For a random sample of recordings, the command compares each object in the bucket with its hash in the dump. The
+    command reads the bucket that the settings name (DEPLOYMENT, R2_...) and writes nothing to this bucket.
 
     The exit code is 0 if every check passed, and 1 if one failed.
     """

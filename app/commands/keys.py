@@ -42,7 +42,8 @@ def new_key(key_id: Annotated[str, typer.Argument(metavar="ID", help="Its name, 
 def show_status() -> None:
     """Show how many keys each root key wraps, and which root keys may be removed from ROOT_KEYS.
 
-    The exit code is 1 if a needed root key is not in ROOT_KEYS, or is a different key with the same name.
+    The exit code is 1 if ROOT_KEYS lacks a root key that is still needed, or has a different key under that root
+    key's name.
     """
     with report_refusals():
         loaded = settings.load(WorkerSettings)
@@ -77,8 +78,8 @@ def rotate_keys() -> None:
 def write_escrow(file: Annotated[Path, typer.Argument(help="A file that is not there yet.")]) -> None:
     """Write the root keys and the certificates' signing key into a file, encrypted with a passphrase.
 
-    The command asks for the passphrase twice, or reads it from RESGUARDO_ESCROW_PASSPHRASE. The passphrase has at
-    least 16 characters.
+    The command asks for the passphrase twice, or reads it from RESGUARDO_ESCROW_PASSPHRASE. The passphrase must
+    have at least 16 characters.
     """
     with report_refusals():
         loaded = settings.load(WorkerSettings)

@@ -27,7 +27,9 @@ def _slug(name: str) -> str:
 def new(
     name: Annotated[str, typer.Argument(callback=_slug, help="What the migration does, as in add_rooms.")],
 ) -> None:
-    """Writes an empty migration with the next version, for a change of supabase/schemas."""
+    """Writes an empty migration file with the next version number, in which a developer puts a change of
+    supabase/schemas.
+    """
     require_schemas(SCHEMAS_DIRECTORY, command="resguardo migrations")
     with report_refusals():
         out.print(str(write_new_migration(name, datetime.now(UTC))), soft_wrap=True)

@@ -32,8 +32,8 @@ _COLOURS = {Sign.ADD: "green", Sign.CHANGE: "yellow", Sign.REMOVE: "red", Sign.F
 
 @commands.command("plan")
 def plan_bucket(prune: Prune = False) -> None:
-    """Show how the bucket's rules differ from policies/bucket: + added, ~ changed, - removed, ! not ours and
-    therefore kept.
+    """Show how the bucket's rules differ from policies/bucket. The signs are: + added, ~ changed, - removed, ! not
+    ours and therefore kept.
 
     Uses the worker's settings.
     """
@@ -68,8 +68,8 @@ def apply_bucket(
 
 @commands.command("check")
 def check_drift() -> None:
-    """Run now the check for drift that the worker runs every hour. The exit code is 1 if anything differs from the
-    policies.
+    """Check at once for differences from the policies, as the worker does every hour. The exit code is 1 if there
+    is a difference.
 
     The command checks bucket rules, public addresses, unfinished uploads, held objects, and the rights in the
     database.

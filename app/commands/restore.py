@@ -17,7 +17,7 @@ commands = typer.Typer(no_args_is_help=True, help="After the database was restor
 
 @commands.callback()
 def _restore() -> None:
-    """Make `check` a subcommand, because Typer drops the name of an only command."""
+    """Make `check` a subcommand, because Typer drops the name of a command if the program has only one."""
 
 
 @commands.command("check")
@@ -28,7 +28,7 @@ def check_restore(
 
     The command lists the recordings that the ledger says are destroyed and that the restored database still
     contains. With --repeat, the worker destroys the listed recordings again. With --repeat, the command also finds
-    objects that were moved to keep/ since the backup.
+    objects that a legal hold has moved to keep/ since the backup.
 
     The exit code is 1 while the database contains a destroyed recording, or if the ledger has an entry that none of
     our keys signed.
@@ -40,7 +40,7 @@ def check_restore(
 
 
 async def compare_ledger(settings: WorkerSettings, *, repeat: bool) -> RestoreReport:
-    """Compare the ledger of deletions with the database once. Raises SettingsError and AppError."""
+    """Compare the ledger of deletions in the bucket with the database, once. Raises SettingsError and AppError."""
     async with open_services(settings) as services:
         return await services.restores.run(repeat=repeat)
 

@@ -10,14 +10,16 @@ from app.errors import Conflict, Forbidden
 
 
 class Decision(StrEnum):
-    """Whether a participant gives or withdraws consent. The newest statement of a participant counts."""
+    """Whether a participant gives or withdraws consent. Only the participant's newest statement counts."""
 
     GIVEN = "GIVEN"
     WITHDRAWN = "WITHDRAWN"
 
 
 class Source(StrEnum):
-    """The source of a statement: the participant made the statement, or the doctor attests it."""
+    """The source of a statement of consent: the participant made it, or the doctor attests that the participant
+    made it.
+    """
 
     SELF = "SELF"
     ATTESTED = "ATTESTED"
@@ -78,7 +80,7 @@ class Consent:
 
 @dataclass(frozen=True)
 class ParticipantConsent:
-    """Whether a participant consents at present. `is_required` is false for a guest who never joined.
+    """The current consent of one participant. `is_required` is false only for a guest who never joined the room.
 
     `is_withdrawn` is true if the participant consented and then withdrew the consent.
     """
@@ -92,20 +94,20 @@ class ParticipantConsent:
 
 
 def list_missing_consents(participants: Iterable[ParticipantConsent]) -> list[str]:
-    """Return the roles whose consent is missing."""
+    """Return the roles of the participants whose consent is missing."""
     return sorted(one.guest_role or one.kind for one in participants if one.is_required and not one.is_given)
 
 
 def require_everyone(participants: Iterable[ParticipantConsent]) -> None:
-    """Raise Forbidden (consent_missing) with the roles whose consent is missing (law 6)."""
+    """Raise Forbidden (consent_missing), with the roles of the participants whose consent is missing (law 6)."""
     missing = list_missing_consents(participants)
     if missing:
         raise Forbidden("consent_missing", missing=", ".join(missing))
 
 
 def require_any(history: Sequence[Consent]) -> Consent:
-    """Return the newest statement of a history that is sorted oldest first. Raises Conflict
-    (no_consent_to_withdraw) if the history is empty.
+    """Return the newest of a participant's statements of consent, which are sorted oldest first. Raises Conflict
+    (no_consent_to_withdraw) if there is no statement.
     """
     if not history:
         raise Conflict("no_consent_to_withdraw")

@@ -23,7 +23,7 @@ where c.participant_id = %(participant_id)s
 order by c.recorded_at, c.id;
 
 -- name: participant_consents
--- Returns each participant of a consultation, and whether the participant has a standing consent.
+-- Returns each participant of a consultation, and whether the participant has given a consent that is not withdrawn.
 select s.participant_id, s.kind, s.guest_role, s.is_required, s.is_given, s.is_withdrawn
 from resguardo.standing_consents as s
 where s.consultation_id = %(consultation_id)s;

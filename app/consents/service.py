@@ -50,7 +50,8 @@ class Consents:
     async def withdraw(
         self, asker: Asker, participant_id: UUID, representative: Representative | None
     ) -> Consent:
-        """Record the withdrawal of a standing consent, which stops a running recording. Safe to repeat.
+        """Record that a participant withdraws the consent given earlier. The withdrawal stops a running recording.
+        Safe to repeat.
 
         Raises NotFound, Conflict (no_consent_to_withdraw), InvalidInput (bad_representative).
         """
@@ -95,7 +96,7 @@ async def require_consent(tx: Transaction, consultation_id: UUID) -> None:
 
 
 async def read_participant_consents(tx: Transaction, consultation_id: UUID) -> list[ParticipantConsent]:
-    """Return for every participant of a consultation whether the participant consents at present."""
+    """Return for every participant of a consultation whether the participant consents now."""
     return await store.read_participant_consents(tx, consultation_id)
 
 

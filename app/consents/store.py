@@ -37,8 +37,8 @@ _PARTICIPANT: Final = AuditedRead(
 
 
 async def lock_consultation(tx: Transaction, consultation_id: UUID) -> None:
-    """Lock a consultation, after waiting for every other transaction that records a consent, a join or a recording
-    start in it.
+    """Lock a consultation. The call first waits for all transactions that are recording a consent, a join or a
+    recording start in this consultation.
     """
     await tx.run(_sql["lock_consultation"], {"consultation_id": consultation_id})
 
@@ -46,8 +46,8 @@ async def lock_consultation(tx: Transaction, consultation_id: UUID) -> None:
 async def read_participant(
     tx: Transaction, participant_id: UUID, action: LiteralString
 ) -> ConsentingParticipant | None:
-    """Write the audit row of the action and return the participant. Return None if the participant does not exist
-    or is hidden from the caller.
+    """Write the audit row of the consent action and return the participant. Return None if the participant does not
+    exist or is hidden from the caller.
     """
     found = await _PARTICIPANT.all(tx, {"id": participant_id}, action=action)
     return found[0] if found else None
@@ -61,7 +61,9 @@ async def insert(
     shown: ShownText,
     representative: Representative | None,
 ) -> Consent:
-    """Insert a statement. The database's policies raise Forbidden if the caller may not make this statement."""
+    """Insert a statement. The database's access policies raise Forbidden if the caller may not record this consent
+    or withdrawal.
+    """
     rows = await tx.all(
         _sql["insert_consent"],
         {
@@ -83,7 +85,7 @@ async def read_history(tx: Transaction, participant_id: UUID) -> list[Consent]:
 
 
 async def read_participant_consents(tx: Transaction, consultation_id: UUID) -> list[ParticipantConsent]:
-    """Return for every participant of a consultation whether the participant consents at present."""
+    """Return for every participant of a consultation whether the participant consents now."""
     return _participant_consents.validate_python(
         await tx.all(_sql["participant_consents"], {"consultation_id": consultation_id})
     )

@@ -1,7 +1,7 @@
 """The consent texts by version and language.
 
-A version that was shown to anyone is never edited, because consents contain its SHA-256. A changed consent text
-gets a new version.
+A version of the text that anyone has seen is never edited, because the stored consents contain its SHA-256. A
+changed consent text becomes a new version.
 """
 
 import hashlib
@@ -43,8 +43,8 @@ def consent_texts() -> dict[tuple[str, str], ConsentText]:
 
 
 def require_known(shown: ShownText) -> None:
-    """Raise InvalidInput (consent_text_unknown, consent_text_differs) unless the text that was shown is one of
-    these consent texts.
+    """Raise InvalidInput (consent_text_unknown, consent_text_differs) unless the text that the participant saw is
+    one of these consent texts.
     """
     known = consent_texts().get((shown.version, shown.language))
     if known is None:

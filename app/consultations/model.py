@@ -14,7 +14,9 @@ _FIRST_YEAR, _LAST_YEAR = 1900, 2200
 
 
 class SpokenLanguage(StrEnum):
-    """The language spoken in a consultation. MIXED means several languages, or another language."""
+    """The language spoken in a consultation. MIXED means several languages, or a language other than English and
+    Spanish.
+    """
 
     EN = "EN"
     ES = "ES"
@@ -87,7 +89,8 @@ class Consultation:
 
 @dataclass(frozen=True)
 class Registration:
-    """The data with which a doctor registers a consultation. `doctor_id` None means the calling doctor.
+    """The data with which a doctor registers a consultation. If `doctor_id` is None, the calling doctor is the
+    consultation's doctor.
 
     With `auto_record`, recording starts as soon as the doctor and the patient are in the room and every participant
     has consented. With `separate_speakers`, the speakers' sound is also recorded apart from the video. `transcribe`
@@ -128,7 +131,7 @@ class Registration:
 
     def matches(self, consultation: Consultation, patient_id: UUID) -> bool:
         """Return whether the consultation was registered with the same data as this registration. The comparison
-        ignores the transcription switch, because the doctor may have changed it since the registration.
+        ignores `transcribe`, because the doctor may have changed it since the registration.
         """
         return (
             self.scheduled_at,
@@ -166,13 +169,13 @@ class ConsultationSelection:
 
 
 def room_name(deployment: str, consultation_id: UUID) -> str:
-    """Return the name of the consultation's LiveKit room. The prefix of the name distinguishes our rooms from other
-    rooms of the same LiveKit project.
+    """Return the name of the consultation's LiveKit room. The prefix of the name distinguishes this deployment's
+    rooms from all others in the same LiveKit project.
     """
     return f"{deployment}_{consultation_id}"
 
 
 def require_consent_to_enter(is_given: bool, is_recorded: bool) -> None:
-    """Raise Forbidden if a person without a standing consent would enter a room that is being recorded (law 6)."""
+    """Raise Forbidden if a person who does not consent would enter a room that is being recorded (law 6)."""
     if is_recorded and not is_given:
         raise Forbidden("consent_missing_to_join")

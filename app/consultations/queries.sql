@@ -28,7 +28,7 @@ from resguardo.consultations as c
 where c.id = %(consultation_id)s;
 
 -- name: mark_joined
--- Stores the present time as the time at which a participant joined.
+-- Stores that a participant joins now.
 update resguardo.participants set joined_at = clock_timestamp() where id = %(id)s;
 
 -- name: read_consultation
@@ -36,7 +36,7 @@ update resguardo.participants set joined_at = clock_timestamp() where id = %(id)
 select c.* from resguardo.consultations as c where c.id = %(id)s or c.external_id = %(external_id)s;
 
 -- name: participants
--- Returns the participants of the consultation p as one JSON array.
+-- Returns a consultation's participants as one JSON array.
 select json_agg(y order by y.kind, y.id)
 from (
     select s.participant_id as id, s.kind, s.guest_role, s.joined_at, s.is_given
@@ -45,7 +45,7 @@ from (
 ) as y;
 
 -- name: consents
--- Returns the statements of consent of the consultation p as one JSON array, oldest first.
+-- Returns a consultation's statements of consent as one JSON array, oldest first.
 select json_agg(y order by y.recorded_at, y.id)
 from (
     select
@@ -65,7 +65,7 @@ select
     );
 
 -- name: list_joined_rooms
--- Returns the newest consultations in which somebody joined within the last 12 hours, at most 100.
+-- Returns the newest consultations, at most 100, that somebody has joined within the last 12 hours.
 select c.id, c.patient_id, c.room_name
 from resguardo.consultations as c
 where

@@ -76,7 +76,7 @@ class Consultations:
         self, asker: Asker, registration: Registration, selection: ConsultationSelection = _WHOLE
     ) -> Consultation:
         """Register a consultation of the calling doctor. If the same consultation was registered before, return
-        that consultation in its present state.
+        that consultation as it is now.
 
         Raises Conflict (external_id_taken, patient_user_differs, patient_birth_date_differs).
         """
@@ -185,7 +185,7 @@ class Consultations:
         """Return a LiveKit token for the holder of an unused invitation.
 
         Raises NotFound (invitation_unknown), and Forbidden (consent_missing_to_join) if the room is being recorded
-        and no consent of the guest is recorded. After Forbidden, the invitation stays valid.
+        and no consent of the guest is recorded. If the method raises Forbidden, the invitation stays valid.
         """
         secret = _decode_secret(invitation)
         access = permissions.JOIN_AS_GUEST.on()
@@ -196,7 +196,7 @@ class Consultations:
         return self._issue_pass(*guest)
 
     async def list_active_rooms(self, asker: Asker, fields: tuple[str, ...]) -> list[ActiveRoom]:
-        """Return the calling doctor's rooms that are open. Raises UpstreamFailed, Timeout.
+        """Return the rooms of the calling doctor that LiveKit lists as open. Raises UpstreamFailed, Timeout.
 
         After a crash, LiveKit still lists rooms that everyone has left. The result omits a room if LiveKit lists
         people in the room and none of these people is connected.
@@ -210,8 +210,8 @@ class Consultations:
         return [ActiveRoom(ids[room.name], room) for room in seen if room is not None]
 
     async def _count_connected(self, room: RoomSnapshot) -> RoomSnapshot | None:
-        """Return the room with the number of connected people in it, or None if LiveKit lists only people who have
-        left.
+        """Return the room with the number of people connected to it, or None if everyone whom LiveKit lists in it
+        has left.
         """
         listed = await self._livekit.participants(room.name)
         there = await self._livekit.connected_of(room.name, listed)

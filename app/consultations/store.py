@@ -140,7 +140,7 @@ async def record_access(
     entity_id: UUID,
     entity_type: LiteralString,
 ) -> None:
-    """Write the audit row of a change to an entity of this consultation."""
+    """Write the audit row of a change to something that belongs to this consultation, such as a guest."""
     await tx.run(
         _sql["record_access"],
         {
@@ -170,15 +170,15 @@ async def has_live_recording(tx: Transaction, consultation_id: UUID) -> bool:
 
 
 async def mark_joined(tx: Transaction, participant_id: UUID) -> None:
-    """Store that a join token was issued."""
+    """Store that a participant got a join token for the room."""
     await tx.run(_sql["mark_joined"], {"id": participant_id})
 
 
 async def store_invitation(
     tx: Transaction, participant_id: UUID, secret: bytes, lifetime: timedelta
 ) -> datetime:
-    """Store the hash of a guest's one-time secret. Return the time at which the invitation expires, by the
-    database's clock.
+    """Store the hash of a guest's one-time secret. Return when the invitation expires, measured by the database's
+    clock.
     """
     expires_at: datetime = await tx.value(
         _sql["store_invitation"], {"participant_id": participant_id, "secret": secret, "lifetime": lifetime}

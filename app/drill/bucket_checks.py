@@ -29,8 +29,8 @@ async def read_ledger(ledger: Ledger, notes: Notes) -> list[UUID]:
 
 
 async def check_entries(ledger: Ledger, undone: list[UUID], notes: Notes) -> list[UUID]:
-    """Return those of the undone deletions whose ledger entries one of our keys signed. The command `resguardo
-    restore check --repeat` repeats these deletions.
+    """Return the undone deletions whose ledger entry was signed with one of our keys. The command `resguardo
+    restore check --repeat` carries out such undone deletions again.
     """
     signed = []
     for recording_id in undone:
@@ -46,8 +46,8 @@ async def check_entries(ledger: Ledger, undone: list[UUID], notes: Notes) -> lis
 async def check_recordings(
     storage: Storage, recordings: list[SampledRecording], notes: Notes, on_checked: Callable[[int, int], None]
 ) -> None:
-    """Check that the object of each recording exists, with the size and the hash in the database. Calls
-    `on_checked` with the number of checked recordings and the total number.
+    """Check that the object of each recording exists, with the size and the hash in the database. After each
+    recording, call `on_checked` with the number of recordings that were checked and the total number.
     """
     notes.found |= {"recordings": len(recordings), "bytes": 0, "moved": 0}
     for number, one in enumerate(recordings, start=1):

@@ -43,7 +43,7 @@ order by random() limit %(size)s
 
 @dataclass(frozen=True)
 class SampledRecording:
-    """A READY recording as the database describes it."""
+    """A READY recording as the restored database describes it."""
 
     id: UUID
     medium: str
@@ -74,7 +74,7 @@ def check_migrations(url: str, notes: Notes) -> None:
 
 
 def check_policies(url: str, notes: Notes) -> None:
-    """Check that the rights in the dump are those of `policies/access`."""
+    """Check that the access rights in the dump are those of `policies/access`."""
     with connect_as_owner(url, application="resguardo-drill") as connection:
         row = connection.execute("select private.policy_version()").fetchone()
     notes.found["version"] = str(row[0]) if row else ""
@@ -111,7 +111,7 @@ def undone_deletions(url: str, recordings: list[UUID]) -> list[UUID]:
 
 
 def sample(url: str, size: int, gone: list[UUID]) -> list[SampledRecording]:
-    """Return random READY recordings, without those that the ledger lists as destroyed."""
+    """Return a random sample of READY recordings, without those that the ledger of deletions lists as destroyed."""
     with connect_as_owner(url, application="resguardo-drill") as connection:
         cursor = connection.cursor(row_factory=class_row(SampledRecording))
         return cursor.execute(_SAMPLE, {"gone": gone, "size": size}).fetchall()

@@ -1,4 +1,4 @@
-"""The findings of a drill, step by step. Pure. The findings contain ids and counts, and no person's data."""
+"""The findings of a restore drill, step by step. Pure. The findings contain ids and counts, and no person's data."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -20,20 +20,20 @@ class Problem:
 
 @dataclass
 class Notes:
-    """The notes that a step of the drill makes while it runs."""
+    """What a running step of the drill has found so far: its figures and its problems."""
 
     found: dict[str, int | str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
     def require(self, holds: bool, reason: str, about: object = "") -> None:
-        """Note a problem of the step unless the condition is true."""
+        """If `holds` is false, note a problem of the step with this reason."""
         if not holds:
             self.problems.append(Problem(reason, str(about)))
 
 
 @dataclass(frozen=True)
 class Step:
-    """A finished step. A step has succeeded if it has no problem."""
+    """A finished step of the drill. A step has succeeded if it has no problem."""
 
     name: str
     seconds: float
@@ -48,7 +48,7 @@ class Step:
 
 @dataclass(frozen=True)
 class DrillReport:
-    """The result of the whole drill. A drill that stopped before its last step has failed."""
+    """The result of the whole drill. If a drill stopped before its last step, the drill has failed."""
 
     deployment: str
     began_at: datetime
@@ -58,16 +58,16 @@ class DrillReport:
 
     @property
     def is_ok(self) -> bool:
-        """Return whether every step ran and succeeded."""
+        """Return whether every step of the drill ran and succeeded."""
         return self.is_complete and all(step.is_ok for step in self.steps)
 
     @property
     def is_within_limit(self) -> bool:
-        """Return whether the drill took less time than the rule that is named in `RULE` allows."""
+        """Return whether the drill took less time than `LIMIT_HOURS`."""
         return self.seconds < LIMIT_HOURS * 3600
 
     def as_json(self) -> dict[str, object]:
-        """Return the report as JSON, for a file that is kept as evidence."""
+        """Return the drill's report as JSON, for a file that the practice keeps as evidence."""
         return {
             "deployment": self.deployment,
             "began_at": self.began_at.isoformat(),

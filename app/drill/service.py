@@ -1,6 +1,6 @@
 """Runs a drill: its steps in order, with the duration and the problems of each.
 
-A failed step does not stop the following steps, unless they depend on it.
+If a step fails, the drill continues with the next step, unless the following steps depend on the failed step.
 """
 
 import asyncio
@@ -64,7 +64,7 @@ class Restorer(Protocol):
     """The interface of `devstack.restoring`, which restores a dump into a Postgres server that it starts."""
 
     def examine(self, dump: Path, notes: Notes) -> None:
-        """Note the type of the dump file. Raises InvalidInput."""
+        """Examine the dump file and note its type. Raises InvalidInput."""
 
     def fresh_server(self) -> AbstractContextManager[RestoreServer]:
         """Run a new Postgres server, and remove the server at the end of the block. Raises InvalidInput,
@@ -72,11 +72,11 @@ class Restorer(Protocol):
         """
 
     def restore(self, server: RestoreServer, dump: Path, notes: Notes) -> None:
-        """Restore the dump and note the problems of the restore. Raises InvalidInput."""
+        """Restore the dump into the server, and note each problem of the restore. Raises InvalidInput."""
 
 
 class _Stopped(Exception):  # noqa: N818 - it reads as what happened
-    """Raised if a step failed on which the following steps depend."""
+    """Raised if a step failed and the following steps depend on it."""
 
 
 @dataclass
@@ -104,8 +104,8 @@ class _StepRecorder:
 def run_drill(
     settings: BucketWriterSettings, order: DrillOrder, watcher: DrillProgress, restorer: Restorer
 ) -> DrillReport:
-    """Restore the dump, compare it with the bucket, and remove the restored data. Problems are noted in the report
-    and not raised.
+    """Restore the dump, compare it with the bucket, and remove the restored data. The drill's problems are in the
+    report; they are not raised as errors.
     """
     return _reported(
         settings, watcher, lambda course: _restore_and_compare(course, settings, order, restorer)
@@ -115,8 +115,8 @@ def run_drill(
 def compare_restored(
     settings: BucketWriterSettings, order: DrillOrder, url: str, watcher: DrillProgress
 ) -> DrillReport:
-    """Run the comparing steps of the drill on a database that is already restored, with a superuser's URL. Does not
-    read `order.dump`.
+    """Run only the steps that compare, on a database that is already restored. `url` must contain a superuser's
+    login. Does not read `order.dump`.
     """
     return _reported(
         settings,
@@ -178,7 +178,7 @@ def _open_escrow(course: _StepRecorder, settings: BucketWriterSettings, order: D
 
 
 def _public_keys(kept: Escrow) -> list[Ed25519PublicKey]:
-    """Return the present and the earlier public keys with which certificates are checked."""
+    """Return the current and the earlier public keys with which certificates are checked."""
     former = [read_public_key(key.encode()) for key in kept.certificate_former_public_keys]
     return [CertificateSigner.from_seed(kept.certificate_signing_key).public_key, *former]
 
