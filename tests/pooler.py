@@ -153,7 +153,7 @@ class Pooler:
 
 @dataclass
 class _Login:
-    """The server sessions of one login."""
+    """The pooler's server sessions of one login."""
 
     url: str
     places: asyncio.Semaphore

@@ -430,7 +430,7 @@ class Recorder:
 
 
 async def _any(signals: list[asyncio.Event], seconds: float | None = None) -> bool:
-    """Wait for one of the signals for at most `seconds`. Return False if no signal came within that time."""
+    """Wait for one of the signals for at most `seconds`. Return False if no signal came within `seconds`."""
     waiting = [asyncio.ensure_future(signal.wait()) for signal in signals]
     try:
         done, _ = await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)

@@ -36,7 +36,9 @@ class Killed(BaseException):
 
 @dataclass
 class Weather:
-    """The failures of the bucket: an outage until a time, and single failing calls, one of `one_in`."""
+    """The failures of the bucket: an outage until a time, and single failing calls, on average one call in
+    `one_in`.
+    """
 
     dice: random.Random
     one_in: int = 400
