@@ -36,7 +36,7 @@ class ApiClient:
         return answer["data"]
 
     async def refusal(self, document: str, **variables: object) -> str | None:
-        """Return the code of the refusal, or None if the operation succeeds."""
+        """Run an operation and return the code of the API's error, or None if the operation succeeds."""
         try:
             await self.ask(document, **variables)
         except Refused as refused:

@@ -60,9 +60,10 @@ def starting(
     headers: Mapping[str, str] | None = None,
     python: Path = Path(sys.executable),
 ) -> Iterator[Starting]:
-    """Run `python -m module` until the block ends. The function enters the block at once.
+    """Run `python -m module` until the block ends. The block begins at once, before the child is ready.
 
-    The child runs in the directory of its log, with the given variables and a few harmless ones of ours.
+    The child runs in the directory of its log, with the given environment variables and a few harmless ones (such
+    as PATH) of the parent.
     """
     inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     with log.open("wb") as output:
@@ -92,7 +93,7 @@ def child(
     ready_url: str | None,
     headers: Mapping[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a child like `starting`, and enter the block once the child is ready. Raises ChildError."""
+    """Run a child process as `starting` does, but begin the block only when the child is ready. Raises ChildError."""
     with starting(
         module, arguments, log=log, environment=environment, ready_url=ready_url, headers=headers
     ) as begun:
@@ -118,10 +119,10 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 @contextmanager
 def signals_deferred() -> Iterator[None]:
-    """Delay a signal that would raise until the block ends. An exception inside Popen would leave a child process
-    that nobody ends.
+    """Delay, until the block ends, each signal whose handler would raise an exception. An exception inside Popen
+    would leave behind a running child process.
 
-    Signals raise only in the main thread, so other threads need no delay.
+    Python runs signal handlers only in the main thread, so other threads need no delay.
     """
     came: list[int] = []
     before = {

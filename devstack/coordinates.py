@@ -27,7 +27,9 @@ class Coordinates:
 
 @contextmanager
 def published(data_dir: Path, coordinates: Coordinates) -> Iterator[None]:
-    """Write the file of coordinates, and remove it when the block ends. After a `kill -9`, an outdated file stays."""
+    """Write the file of coordinates, and remove it when the block ends. If the stack is killed with `kill -9`, its
+    file stays, although it is then outdated.
+    """
     write_private(data_dir / FILE, json.dumps(asdict(coordinates)))
     try:
         yield
@@ -36,7 +38,9 @@ def published(data_dir: Path, coordinates: Coordinates) -> Iterator[None]:
 
 
 def read(data_dir: Path) -> Coordinates | None:
-    """Return the coordinates of the last start, or None if there are none in this format."""
+    """Return the coordinates that the last start of the stack stored, or None if there are none in the current
+    format.
+    """
     try:
         return Coordinates(**json.loads((data_dir / FILE).read_text()))
     except (OSError, ValueError, TypeError):

@@ -44,8 +44,8 @@ class People:
         return person
 
     async def patient(self) -> Person:
-        """Create a login without a role. The login becomes a patient when a doctor registers a consultation with
-        it.
+        """Create a login without a role. A login without a role becomes a patient when a doctor registers a
+        consultation with this login.
         """
         return await self._enrol("patient")
 
@@ -54,7 +54,7 @@ class People:
         return totp_uri(person.totp_secret, urlsplit(self._stack.supabase_url).netloc, person.email)
 
     async def sign_in(self, person: Person, *, with_totp: bool = True) -> Session:
-        """Return a new session: aal2 with the second factor, otherwise aal1."""
+        """Sign the person in and return the session: at aal2 if the second factor is used, otherwise at aal1."""
         secret = person.totp_secret if with_totp else None
         return await sign_in(
             self._stack.supabase_url, self._stack.publishable_key, person.email, person.password, secret

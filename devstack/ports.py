@@ -29,11 +29,11 @@ OPTIONS = {"api": "--port", "auth": "--auth-port", "store": "--store-port", "liv
 
 
 def choose(data_dir: Path, asked: Mapping[str, int]) -> Ports:
-    """Return a port for each part. `asked` contains the requested ports by the part's name, and the others are
-    chosen.
+    """Return a port for each part of the dev stack. `asked` contains the requested ports by the part's name; the
+    function chooses the ports of all other parts.
 
-    A port of the last start on which another process listens now is replaced. Raises PortRefused for a requested
-    port that appears twice or is not available.
+    If another process now listens on a port of the last start, the function chooses a new port. Raises PortRefused
+    for a requested port that appears twice or is not available.
     """
     taken: set[int] = set()
     for name, port in asked.items():

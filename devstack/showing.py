@@ -92,7 +92,7 @@ def show(options: Options) -> int:
 
 
 def _origins(setting: str | None) -> tuple[str, ...]:
-    """Return the value of ALLOWED_ORIGINS as the API will read it. Raises BadOrigins."""
+    """Return the origins in the setting ALLOWED_ORIGINS, parsed as the API parses them. Raises BadOrigins."""
     if setting is None:
         return stack.DEFAULT_ORIGINS
     try:
@@ -118,7 +118,7 @@ def _project(running: stack.Stack) -> Project:
 
 
 def _require_files(console: Console, sources: Sources, report: Report, report_to: Path | None) -> None:
-    """Refuse files that the demo could not use later. Raises BadFile."""
+    """Refuse video and sound files that a later step of the demo could not use. Raises BadFile."""
     sound = asyncio.run(require_playable(sources))
     if sound.audio_channels == 1:
         console.print(

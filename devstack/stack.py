@@ -1,8 +1,8 @@
 """The whole stack on one machine: Postgres in Supabase's shape, the object store, the stand-ins, the API and the
 worker.
 
-A later start finds the data under the data directory again. The stack listens only on loopback, and must not hold
-real patients' data.
+The data under the data directory outlives the stack, and a later start uses it again. The stack listens only on
+loopback, and must not hold real patients' data.
 """
 
 import base64
@@ -86,7 +86,7 @@ class Stack:
 
 @dataclass(frozen=True)
 class _Keys:
-    """The keys, made at the first start and stored in a file of mode 0600."""
+    """The dev stack's keys, which are made at the first start and stored in a file of mode 0600."""
 
     owner_password: str
     api_password: str
@@ -109,8 +109,8 @@ def running(
     ports: Ports | None = None,
     allowed_origins: tuple[str, ...] = DEFAULT_ORIGINS,
 ) -> Iterator[Stack]:
-    """Start everything, and stop it at the end of the block. `media` is the video of the rooms (MP4), `audio` their
-    sound (Ogg); None is silence.
+    """Start every part of the dev stack, and stop all parts at the end of the block. `media` is the video of the
+    rooms (MP4), `audio` their sound (Ogg); None is silence.
 
     `superuser_url` is a plain Postgres 15 to 18 to use in place of the embedded one. `progress` receives the name
     of each part once it runs. If `ports` is None, the stack uses the ports of its last start, or free ports. Raises

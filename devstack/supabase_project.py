@@ -44,9 +44,9 @@ def create_project(
     """Create `database` in the shape of a new Supabase project. The owner of the database and `supabase_auth_admin`
     get the password.
 
-    Roles belong to the cluster, so the last password applies to all projects in it. Several processes may call this
-    function at once, if all of them pass a `superuser_url` of the same database. Raises Conflict if `database`
-    exists.
+    Roles belong to the cluster, so a new password of a role applies to every project in the cluster. Several
+    processes may call this function at once, if all of them pass a `superuser_url` of the same database. Raises
+    Conflict if `database` exists.
     """
     with psycopg.connect(superuser_url, autocommit=True) as connection:
         owner = project_owner(connection, owner)
@@ -72,7 +72,7 @@ def create_roles(superuser_url: str, owner: str = "postgres") -> None:
 
 def drop_project(superuser_url: str, database: str) -> None:
     """Drop the database and end its sessions. The function succeeds if the database does not exist. The function
-    keeps the roles of the cluster.
+    does not drop roles, because they belong to the whole cluster.
     """
     with psycopg.connect(superuser_url, autocommit=True) as connection:
         connection.execute(
@@ -97,12 +97,12 @@ def project_urls(superuser_url: str, database: str, *, owner: str, owner_passwor
 
 
 def with_database(url: str, database: str) -> str:
-    """Return the URL with another database."""
+    """Return a copy of the URL that names this database in place of its own."""
     return urlsplit(url)._replace(path="/" + quote(database, safe="")).geturl()
 
 
 def with_login(url: str, database: str, user: str, password: Secret) -> str:
-    """Return the URL with another login and database."""
+    """Return a copy of the URL with this login, password and database in place of its own."""
     server = urlsplit(url).netloc.rpartition("@")[2]
     login = f"{quote(user, safe='')}:{quote(password.get_secret_value(), safe='')}"
     return urlsplit(with_database(url, database))._replace(netloc=f"{login}@{server}").geturl()

@@ -84,7 +84,9 @@ def _authenticate(config: CloudflareConfig, request: Request) -> None:
 
 
 def _require_bucket(config: CloudflareConfig, request: Request) -> None:
-    """Refuse a bucket of another jurisdiction, and any query parameters."""
+    """Refuse a request that has query parameters, or that names another bucket or jurisdiction than the configured
+    one.
+    """
     if request.query_params:
         raise Refusal(400, 10040, "Unknown parameter.")
     jurisdiction = request.headers.get("cf-r2-jurisdiction", "default")

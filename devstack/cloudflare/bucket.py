@@ -67,7 +67,7 @@ class Bucket:
     puts: int = 0
 
     def put_locks(self, body: object) -> None:
-        """Replace every rule. Raises Refusal for a rule that the documentation does not describe."""
+        """Replace every lock rule. Raises Refusal for a rule that Cloudflare's documentation does not describe."""
         try:
             locks = _Locks.model_validate(body)
         except ValidationError as error:

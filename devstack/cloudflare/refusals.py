@@ -18,11 +18,11 @@ class Refusal(Exception):  # noqa: N818 - an answer, not a fault
         self.message = message
 
     def response(self) -> JSONResponse:
-        """Return the envelope of a failure."""
+        """Return Cloudflare's response envelope for a failed request."""
         errors = [{"code": self.code, "message": self.message}]
         return JSONResponse({"success": False, "errors": errors, "messages": [], "result": None}, self.status)
 
 
 def success(result: object) -> JSONResponse:
-    """Return the envelope of a success."""
+    """Return Cloudflare's response envelope for a successful request."""
     return JSONResponse({"success": True, "errors": [], "messages": [], "result": result})

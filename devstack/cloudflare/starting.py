@@ -26,8 +26,8 @@ def cloudflare_environment() -> dict[str, str]:
 
 @contextmanager
 def cloudflare_running(environment: Mapping[str, str], data_dir: Path) -> Iterator[None]:
-    """Run the stand-in until the block ends. When the block ends, the stand-in forgets its locks. After the next
-    start, the worker sets the locks of legal holds again.
+    """Run the stand-in until the block ends. When the block ends, the stand-in for Cloudflare forgets its bucket
+    locks. After the next start, the worker sets the locks of legal holds again.
     """
     url, token = environment["CLOUDFLARE_API_URL"], environment["CLOUDFLARE_API_TOKEN"]
     bucket = environment["R2_BUCKET_NAME"]

@@ -51,7 +51,7 @@ class Downloads:
         return url
 
     async def take_speakers(self) -> None:
-        """Download the sound of each microphone beside the video."""
+        """Download the sound of each microphone that was recorded beside the video."""
         sounds = self._recording["speakers"]
         for sound in sounds:
             await self._take(sound, None)
@@ -61,13 +61,13 @@ class Downloads:
         ]
 
     async def refuse_altered(self, url: str) -> None:
-        """Check that the URL fails after one byte of any of its parts is changed."""
+        """Check that the URL fails if one byte of its path or of any of its parameters is changed."""
         for altered in _altered(url):
             answer = await self._scene.http.get(altered)
             require(answer.status_code in (400, 403), "an altered URL was not refused")
 
     def sign_briefly(self, url: str) -> BriefUrl:
-        """Sign another URL of the same object."""
+        """Sign a second URL of the object that `url` addresses, valid for one second."""
         environment = self._scene.stack.environment
         reader = Storage(
             endpoint_url=environment["R2_ENDPOINT_URL"],
@@ -103,7 +103,7 @@ class Downloads:
 
 
 def _told(medium: Any) -> dict[str, object]:
-    """Return the media file for the report."""
+    """Return the demo report's entry about this media file."""
     return {
         "id": medium["id"],
         "size": medium["sizeBytes"],
@@ -113,7 +113,9 @@ def _told(medium: Any) -> dict[str, object]:
 
 
 def _altered(url: str) -> Iterator[str]:
-    """Yield the URL with one byte changed: in the path, and in the value of each parameter."""
+    """Yield altered copies of the URL: one with one byte of the path changed, and for each parameter one with one
+    byte of its value changed.
+    """
     head, query = url.split("?", 1)
     yield f"{head[:-5]}{_other(head[-5])}{head[-4:]}?{query}"
     parameters = query.split("&")

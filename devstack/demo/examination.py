@@ -30,7 +30,8 @@ async def examine(
     """Count the actions since `began_at` by action and outcome, and add the counts to the report. Raises
     DemoFailed.
 
-    `looks` contains the number of reads of the transcript by action. Each read must have left an audit row.
+    For each audit action that means a read of the transcript, `looks` contains the number of reads. The audit log
+    must contain one row for each read.
     """
     await expect(compliance, "FORBIDDEN", documents.ISSUE_URL, recordingId=recording_id)
     await expect(compliance, "FORBIDDEN", documents.TRANSCRIPT, id=recording_id)

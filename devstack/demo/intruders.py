@@ -34,8 +34,8 @@ class Intruders:
         self._recording_id = recording_id
 
     async def try_all(self, cast: Cast, patient: ApiClient) -> Session:
-        """Run one step for each attack. Return a valid session of the doctor. Raises DemoFailed if an attack
-        succeeds.
+        """Run each attack as a step of the demo. Return a valid session of the doctor. Raises DemoFailed if an
+        attack succeeds.
         """
         scene = self._scene
         async with scene.step("another doctor finds nothing"):

@@ -69,7 +69,9 @@ class Keeping:
         )
 
     async def _wait_until_deleted(self) -> None:
-        """Wait until the recording is DELETED. The worker's own pass may have claimed the deletion already."""
+        """Wait until the recording is DELETED. The running worker may have begun the deletion before the demo's
+        `resguardo reconcile`.
+        """
         deadline = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline:
             found = (await self._doctor.ask(documents.RECORDING_STATUS, id=self._recording_id))["recording"]

@@ -26,7 +26,9 @@ class Page:
     connection: ClientConnection
 
     async def states_until_ready(self, recording_id: str) -> list[str]:
-        """Return the states of a recording that the page received, without repetitions. Raises DemoFailed."""
+        """Return the states of a recording that the page received, with repeated messages of one state counted
+        once. Raises DemoFailed.
+        """
         states: list[str] = []
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
@@ -76,8 +78,8 @@ async def watching(api: ApiClient, consultation_id: str) -> AsyncIterator[Page]:
 
 
 def require_in_order(states: list[str]) -> None:
-    """Check that the page saw RECORDING and READY, and no state twice or backwards. The API may merge quick changes
-    into one message.
+    """Check that the page received RECORDING and READY, received no state twice, and received the states in their
+    normal order. The API may merge quick changes into one message.
     """
     require({"RECORDING", "READY"} <= set(states), f"the subscription told of {', '.join(states)} alone")
     require(states == [one for one in STATES if one in states], f"out of order: {', '.join(states)}")

@@ -19,7 +19,9 @@ class Step:
 
 @dataclass(frozen=True)
 class SpokenTurn:
-    """Speech of one speaker, in seconds from the beginning. `speaker` is doctor, patient or unknown."""
+    """A turn of one speaker in the transcript, with its times in seconds from the recording's beginning. `speaker`
+    is doctor, patient or unknown.
+    """
 
     start: float
     end: float
@@ -29,7 +31,9 @@ class SpokenTurn:
 
 @dataclass(frozen=True)
 class Login:
-    """A login for a web developer. `otpauth` is the URI of its second factor for an authenticator app."""
+    """A login for a web developer. `otpauth` is the URI that adds the login's second factor to an authenticator
+    app.
+    """
 
     email: str
     password: str = field(repr=False)
@@ -54,8 +58,8 @@ class Report:
     """The events of the demo, as `--json` writes them, and the data for a web app. The demo shows the doctor's
     access token only in the terminal.
 
-    `project` is None before the stack runs, and `heard_with` (the recogniser) before the transcription.
-    `logins` are those of the doctor, the officer and the patient.
+    `project` is None before the stack runs, and `heard_with` (the recogniser) before the transcription. `logins`
+    contains the logins of the doctor, the compliance officer and the patient.
     """
 
     project: Project | None = None
@@ -69,7 +73,7 @@ class Report:
     token: str = field(default="", repr=False)
 
     def to_json(self) -> str:
-        """Return the report without the token."""
+        """Return the report without the doctor's access token."""
         whole = {
             **(asdict(self.project) if self.project else {}),
             "logins": {name: asdict(login) for name, login in self.logins.items()},

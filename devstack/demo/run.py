@@ -72,7 +72,7 @@ async def _run(scene: Scene) -> None:
 
 
 async def _hire(people: People) -> tuple[Cast, Person]:
-    """Create the staff and a patient, all at once."""
+    """Create the staff and a patient concurrently."""
     roles = ("clinician", "clinician", "clinician", "compliance", "compliance")
     *staff, patient = await asyncio.gather(*(people.hire(role) for role in roles), people.patient())
     return Cast(*staff), patient
@@ -112,8 +112,8 @@ async def _record(scene: Scene, visit: Visit) -> Any:
 
 
 async def _download(scene: Scene, visit: Visit, recording: Any) -> tuple[BriefUrl, Downloads]:
-    """Download the video and the sounds, and check URLs that must fail. The returned URL has not expired yet, and
-    must fail later.
+    """Download the video and the sound files, and check that altered URLs fail. The URL that the function returns
+    has not expired yet; a later step checks that it fails after its expiry.
     """
     downloads = Downloads(scene, visit.api, recording)
     async with scene.step(

@@ -37,7 +37,7 @@ class Scene:
 
     @asynccontextmanager
     async def step(self, name: str) -> AsyncIterator[None]:
-        """Report the block as a step, whatever its result."""
+        """Run the block as a step of the demo, and report the step whether it succeeds or fails."""
         began, ok = time.monotonic(), False
         try:
             yield
@@ -48,15 +48,15 @@ class Scene:
             self.audience.on_step(step)
 
     async def sign_in(self, person: Person, *, with_totp: bool = True) -> ApiClient:
-        """Return the client of a new session."""
+        """Sign the person in, and return an API client with the new session."""
         return self.client(await self.people.sign_in(person, with_totp=with_totp))
 
     def client(self, session: Session) -> ApiClient:
-        """Return the client of a session."""
+        """Return an API client that uses this session."""
         return ApiClient(self.http, self.stack.graphql_url, session.access_token)
 
 
 async def expect(api: ApiClient, code: str, document: str, **variables: object) -> None:
-    """Raise DemoFailed unless the operation is refused with that code."""
+    """Raise DemoFailed unless the API refuses the operation with the given code."""
     got = await api.refusal(document, **variables)
     require(got == code, f"expected {code}, got {got}")

@@ -33,7 +33,8 @@ class Sources:
 
 
 async def require_playable(sources: Sources) -> MediaInfo:
-    """Return the properties of the sound. The function refuses files that the worker would refuse at verification.
+    """Return the properties of the demo's sound file. The function refuses each file that the worker would refuse
+    when it verifies a recording.
 
     The function opens the video and the sound in the same way as the worker. Raises BadFile.
     """

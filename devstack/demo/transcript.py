@@ -19,8 +19,8 @@ _PHRASE_WORDS = 3
 
 
 async def show_transcript(visit: Visit, recording_id: str) -> Mapping[str, int]:
-    """Run the demo's steps with the transcript. Return how often each action read the transcript, or nothing if
-    nobody speaks. Raises DemoFailed.
+    """Run the demo's steps with the transcript. Return how often each action read the transcript, or an empty
+    mapping if nobody speaks in the recording. Raises DemoFailed.
     """
     scene, transcript = visit.scene, DemoTranscript(visit, recording_id)
     recogniser = scene.report.heard_with = await _recogniser(scene)
@@ -54,8 +54,8 @@ class DemoTranscript:
         self._recording_id = recording_id
 
     async def wait(self) -> bool:
-        """Wait for the transcript. Return False if nobody speaks. Raises DemoFailed if the transcription fails or
-        makes no progress.
+        """Wait for the transcript. Return False if nobody speaks in the recording. Raises DemoFailed if the
+        transcription fails or makes no progress.
         """
         seen, moved_at = None, time.monotonic()
         while True:
@@ -87,8 +87,8 @@ class DemoTranscript:
         return turns
 
     async def search(self, phrase: str) -> str:
-        """Return the place of the phrase as one line. Raises DemoFailed if the search does not find the phrase in
-        this recording.
+        """Search for the phrase, and return the place of the hit in the transcript as one line. Raises DemoFailed
+        if the search does not find the phrase in this recording.
         """
         asked: dict[str, Any] = {"query": f'"{phrase}"', "filter": {"consultationId": self._visit.id}}
         hits = (await self._visit.api.ask(documents.SEARCH, **asked))["searchTranscripts"]["hits"]

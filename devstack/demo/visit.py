@@ -1,4 +1,4 @@
-"""A consultation and its recordings, from the view of its doctor and its patient."""
+"""Lets the doctor and the patient of one consultation do everything that concerns its recordings."""
 
 import asyncio
 import time
@@ -36,7 +36,9 @@ class Visit:
 
     @classmethod
     async def register(cls, scene: Scene, api: ApiClient, patient: Person) -> Self:
-        """Register a consultation whose speakers are recorded apart. `participants` are by kind."""
+        """Register a consultation that records each speaker's microphone in a file of its own. `participants` are
+        by kind.
+        """
         asked = {
             "externalId": f"demo-{uuid4().hex[:12]}",
             "patientExternalId": f"patient-{uuid4().hex[:12]}",
@@ -49,7 +51,7 @@ class Visit:
         return cls(scene, api, made["id"], made["externalId"], made["roomName"], participants)
 
     async def consent(self, patient: ApiClient) -> None:
-        """Record the consent of the patient and the doctor to the text that is shown."""
+        """Record that the patient and the doctor each consent to the consent text that the API shows them."""
         text = (await self.api.ask(documents.CONSENT_TEXT))["consentText"]
         for kind, by in (("PATIENT", patient), ("DOCTOR", self.api)):
             consent = {
@@ -83,9 +85,10 @@ class Visit:
         await self.wait_for(recording_id, "READY")
 
     async def end_by_stranger(self) -> str:
-        """Start another recording, and let a stranger enter. Return the recording's id once the recording stops.
+        """Start a second recording, and let a stranger enter the room. Return the recording's id once the recording
+        stops.
 
-        Raises DemoFailed if anything but the stranger stopped it.
+        Raises DemoFailed if the recording stopped for another reason than the stranger.
         """
         recording_id = await self.start()
         stranger = {"room": self.room_name, "identity": f"stranger-{uuid4().hex[:8]}"}
@@ -116,20 +119,24 @@ class Visit:
         return found["recording"]["transcription"]
 
     async def wait_for_speakers(self, recording_id: str) -> Any:
-        """Return the recording when the sound of each microphone is READY. Raises DemoFailed like `wait_for`."""
+        """Wait until the sound recording of each microphone is READY, and return the recording. Raises DemoFailed
+        like `wait_for`.
+        """
         recording = await self._wait_for_microphones(recording_id, "READY")
         kinds = sorted(one["participant"]["kind"] for one in recording["speakers"])
         require(kinds == sorted(CHANNELS), f"microphones were recorded of {', '.join(kinds)}")
         return recording
 
     async def wait_for(self, recording_id: str, status: str) -> Any:
-        """Wait until the recording has that status, and return it. Raises DemoFailed if the recording ends in
+        """Wait until the recording has the given status, and return it. Raises DemoFailed if the recording ends in
         another status or takes too long.
         """
         return await self._wait(recording_id, (status,), lambda one: [one])
 
     async def _wait_for_microphones(self, recording_id: str, status: str) -> Any:
-        """Return the recording when the sound of the doctor and the patient is in that status."""
+        """Wait until the microphone recordings of the doctor and the patient have the given status, and return the
+        recording.
+        """
         return await self._wait(recording_id, (status,), lambda one: one["speakers"], count=len(CHANNELS))
 
     async def _wait(

@@ -20,7 +20,9 @@ _SURE, _UNSURE = -0.3, -1.2
 
 
 def answer(request: Asked, said: Sequence[Said], seconds: float, order: Order | None) -> Response:
-    """Return the recognised speech in the requested format, or changed as the order says."""
+    """Return the recognised speech in the requested format, with the fault that the order demands, if there is an
+    order.
+    """
     kind = order.kind if order else ""
     if kind == "nonsense":
         return HTMLResponse("<!doctype html><title>Welcome</title><p>It works!")
@@ -31,7 +33,7 @@ def answer(request: Asked, said: Sequence[Said], seconds: float, order: Order | 
 
 
 async def refuse(order: Order) -> None:
-    """Raise Refusal after the order's delay, if the order is a refusal."""
+    """If the order demands a refusal, wait for the order's delay and raise Refusal."""
     if order.kind == "hang":
         await anyio.sleep(order.seconds)
     if order.kind == "rate_limit":

@@ -1,8 +1,8 @@
 """The stand-in as an ASGI application. The base URL of the stand-in is its address followed by `/v1`.
 
-Besides OpenAI's two routes, the stand-in has these routes, with the key as bearer token: `POST`, `GET` and `DELETE
-/stand-in/orders` (`{"order": KIND, "count": 1, "seconds": 0}`, see `orders`), `GET /stand-in/calls`, and `GET
-/stand-in/recogniser` (the name of the recogniser).
+Besides OpenAI's two routes, the stand-in has routes under `/stand-in`, which need the key as bearer token. `POST`,
+`GET` and `DELETE /stand-in/orders` add, list and cancel orders (`{"order": KIND, "count": 1, "seconds": 0}`, see
+`orders`). `GET /stand-in/calls` lists the calls, and `GET /stand-in/recogniser` returns the name of the recogniser.
 """
 
 from collections.abc import Awaitable, Callable

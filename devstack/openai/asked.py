@@ -1,8 +1,8 @@
 """Parses the form of a transcription request by the documented API of its model.
 
 Source: openai 3.52, `types/audio/transcription_create_params.py` (checked 2026-11-21). `gpt-transcribe` takes
-`languages` and ignores `language`. The stand-in refuses formats that it does not write (text, srt, vtt) and
-parameters that our code never sends, like wrong parameters.
+`languages` and ignores `language`. The stand-in treats two kinds of valid parameters as wrong: formats that it does
+not write (text, srt, vtt), and parameters that our code never sends.
 """
 
 import json
@@ -77,7 +77,7 @@ def asked(form: Form) -> Asked:
 
 
 def check_length(request: Asked, seconds: float) -> None:
-    """Raise Refusal for sound that is too long for this model."""
+    """Raise Refusal if the sound is longer than the requested model accepts."""
     if seconds < SHORTEST_SECONDS:
         message = "Audio file is too short. Minimum audio length is 0.1 seconds."
         raise invalid(message, "file", "audio_too_short")

@@ -1,7 +1,7 @@
 """Recognises English speech on this machine: FFmpeg decodes the sound, and pocketsphinx recognises it.
 
-The recogniser processes one sound at a time, in slices that are short enough for other threads to run. The
-recogniser knows no drug names and no capital letters.
+The recogniser processes one sound file at a time, in short slices, so that other threads can run between the
+slices. The recogniser knows no drug names and no capital letters.
 """
 
 import re
@@ -56,7 +56,7 @@ class SpeechRecogniser(Protocol):
 
 
 def decode(content: bytes, suffix: str) -> bytes:
-    """Return the sound as 16-bit samples, mono, 16 kHz. Raises UnreadableError."""
+    """Decode a sound file to 16-bit samples, mono, 16 kHz. Raises UnreadableError."""
     demuxer = "mp3" if suffix in _MP3 else _DEMUXERS.get(suffix, "mp4")
     resampler = av.AudioResampler(format="s16", layout="mono", rate=RATE)
     samples = bytearray()
@@ -73,7 +73,7 @@ def decode(content: bytes, suffix: str) -> bytes:
 
 
 def seconds(samples: bytes) -> float:
-    """Return the duration of these samples."""
+    """Return the duration of these samples in seconds."""
     return len(samples) / _SAMPLE_BYTES / RATE
 
 

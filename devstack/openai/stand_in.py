@@ -16,8 +16,8 @@ from devstack.openai.refusals import Refusal, invalid
 
 @dataclass(frozen=True)
 class Call:
-    """A transcription that was started. `sha256` is the digest of the file: two calls with an equal digest mean
-    that the same sound was paid for twice.
+    """A transcription request that the stand-in has started to answer. `sha256` is the digest of the file: two
+    calls with an equal digest mean that the same sound was paid for twice.
     """
 
     model: str

@@ -1,4 +1,4 @@
-"""Runs the stand-in as a child of the dev stack."""
+"""Runs the stand-in for OpenAI as a child process of the dev stack."""
 
 import secrets
 from collections.abc import Iterator, Mapping

@@ -135,10 +135,11 @@ class Whisper:
 
 
 def _segments(tokens: Sequence[int], length: float) -> tuple[list[tuple[float, float, Sequence[int]]], float]:
-    """Return start, end and tokens of each segment of a window, and how many seconds of the window are finished.
+    """Return the start, the end and the tokens of each segment in a decoded window, and how many seconds of the
+    window they cover.
 
-    Two adjacent timestamps end one segment and begin the next. The sound after the last pair is decoded again with
-    the next window, unless a single timestamp ends the window.
+    Two adjacent timestamps end one segment and begin the next. The sound after the last such pair of timestamps is
+    decoded again with the next window, unless the window ends with a single timestamp.
     """
     is_time = [one >= _FIRST_TIME for one in tokens]
     cuts = [at for at in range(1, len(tokens)) if is_time[at] and is_time[at - 1]]

@@ -88,8 +88,8 @@ account_autocreate = true
 
 @dataclass(frozen=True)
 class Secrets:
-    """The secrets, created once for each data directory. The hash suffix places every object on the disk and must
-    never change.
+    """The secrets of the store's three users and its hash suffix, created once for each data directory. The hash
+    suffix places every object on the disk and must never change.
     """
 
     hash_suffix: str

@@ -49,7 +49,9 @@ class Pages:
     rules: tuple[PageRule, ...]
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer a preflight request. Pass any other request on, and add the CORS headers to the answer."""
+        """Answer a preflight request. Pass a request that is no preflight on to the next filter, and add the CORS
+        headers to the answer.
+        """
         origin = environ.get("HTTP_ORIGIN")
         if origin is None or "swift.authorize_override" in environ:
             return self.app(environ, start_response)

@@ -1,10 +1,10 @@
 """Two WSGI filters that give the store's three users different rights.
 
 Swift's container ACLs cannot express "write, but neither read nor delete", and a multipart upload itself reads and
-deletes in the segments container. The *door*, in front of s3api, notes the client's request. The *door* refuses
-requests that do not address a plain bucket: Swift's own API, the segments container, and requests without a
-signature. The *guard*, between s3api and tempauth, refuses requests that the user may not send. The guard grants no
-access: tempauth checks the signature, and the ACLs still apply.
+deletes in the segments container. The *door*, in front of s3api, stores the S3 call that the client requested, for
+the guard. The *door* refuses requests that do not address a plain bucket: Swift's own API, the segments container,
+and requests without a signature. The *guard*, between s3api and tempauth, refuses requests that the user may not
+send. The guard grants no access: tempauth checks the signature, and the ACLs still apply.
 """
 
 import re
@@ -103,10 +103,11 @@ def _refuse(start_response: StartResponse) -> Iterable[bytes]:
 
 @dataclass
 class Door:
-    """The filter in front of s3api: only signed S3 requests to a plain bucket pass.
+    """The WSGI filter in front of s3api, which passes only signed S3 requests to a plain bucket.
 
-    Writes with `If-None-Match` pass one at a time. Swift 2.38 looks for the object before it reads the body, so
-    several concurrent writes would succeed (tested 2026-11-21), and only one may.
+    The filter lets only one write with `If-None-Match` through at a time. Only one of several concurrent writes may
+    succeed. Swift 2.38 checks whether the object exists before it reads the body, so all of them would succeed
+    (tested 2026-11-21).
     """
 
     app: Application
@@ -125,7 +126,7 @@ class Door:
 
 @dataclass
 class Guard:
-    """The filter between s3api and tempauth: checks every request to Swift by its S3 call and its user."""
+    """The WSGI filter between s3api and tempauth, which checks whether the user may send the S3 call."""
 
     app: Application
     permissions: Mapping[str, Permission]

@@ -27,7 +27,7 @@ class Memory:
         return json.loads(value) if self.monotonic() < expires_at else None
 
     def set(self, key: str, value: Any, time: float = 0, raise_on_error: bool = False) -> None:
-        """Store a value for `time` seconds; 0 stores nothing."""
+        """Store a value for `time` seconds, or do nothing if `time` is 0."""
         if len(self._kept) >= _MOST:
             self._kept.clear()
         self._kept[key] = (self.monotonic() + time, json.dumps(value))

@@ -1,9 +1,9 @@
 """Runs Swift's account, container, object and proxy servers as green threads of one process, on loopback.
 
-Only `devstack.object_store` starts `python -m devstack.swift DATA_DIR BUCKET PORT`. Port 0 means any free port.
-When the store is ready, the process writes one line of JSON, `{"port": n}`, to stdout. The process ends when its
-stdin is closed, which happens whenever the parent process dies. (Linux's parent-death signal follows the *thread*
-that started a child, so it would also end the store when a worker thread ends.)
+Only `devstack.object_store` starts `python -m devstack.swift DATA_DIR BUCKET PORT`. If PORT is 0, the store chooses
+a free port. When the store is ready, the process writes one line of JSON, `{"port": n}`, to stdout. The process
+ends when its stdin is closed, which happens whenever the parent process dies. (Linux's parent-death signal follows
+the *thread* that started a child, so it would also end the store when a worker thread ends.)
 """
 
 import json
