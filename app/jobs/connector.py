@@ -1,9 +1,9 @@
 """Connects procrastinate to the database through the project's own connections, one of which listens for all queue
 workers.
 
-If the database fails in a way that the queue cannot handle, the event `lost` is set. If a worker lived on after it
-failed to write the end of a job, no other worker would run the job again. All queue workers therefore end after
-`lost` is set, and the next workers return the jobs to the queue.
+If the database fails in a way that the queue cannot handle, the event `lost` is set. If a worker could not write
+that a job has ended, and continued to run, no worker would run this job again. All queue workers therefore end
+after `lost` is set, and the next workers return the jobs to the queue.
 """
 
 import asyncio
@@ -78,8 +78,8 @@ class QueueConnector(PsycopgConnector):
             return rows
 
     async def listen_notify(self, on_notification: Notify, channels: Iterable[str]) -> None:
-        """Call `on_notification` for each notification until cancelled. All listeners share one connection. Raises
-        ConnectorException.
+        """Call `on_notification` for each notification, until the call is cancelled. All calls of this method share
+        one database connection. Raises ConnectorException.
         """
         mine = [channel for channel in channels if channel in self._callbacks]
         for channel in mine:
@@ -123,8 +123,9 @@ class QueueConnector(PsycopgConnector):
 
     @contextlib.contextmanager
     def _watch_failures(self) -> Iterator[None]:
-        """Set the event `lost` after a database failure. An error that a function of the schema `jobs` raises is
-        not a failure: another worker has changed the job in the meantime.
+        """If the block fails because of the database, set the event `lost`. An error raised by a function of the
+        schema `jobs` is not a database failure: it means that a different worker has changed the job in the
+        meantime.
         """
         try:
             yield

@@ -24,8 +24,8 @@ REPEAT_SECONDS: Final = 600
 
 @dataclass(frozen=True)
 class LastLed:
-    """The time when a worker last led. `seconds` is the time since a worker last led: 0 while a worker leads, and
-    None if no worker has ever led.
+    """When a worker was last the leader. `seconds` says how long ago that was: 0 while a worker leads, and None if
+    no worker has ever led.
     """
 
     at: datetime | None
@@ -33,25 +33,25 @@ class LastLed:
 
     @property
     def is_overdue(self) -> bool:
-        """Return whether there has been no leader for longer than a normal change of leaders takes."""
+        """Return whether no worker has led for longer than a normal change of leaders takes."""
         return self.seconds is not None and self.seconds > UNLED_SECONDS
 
     def __str__(self) -> str:
-        """Return a text for people that says since when no worker leads."""
+        """Return a readable text that says since when no worker has been the leader."""
         if self.at is None:
             return "nobody has led yet"
         return f"nobody has led since {self.at:%Y-%m-%d %H:%M:%SZ} ({self.seconds:.0f} s)"
 
 
 async def read_last_led(tx: Transaction) -> LastLed:
-    """Return when a worker last led, by the database's clock."""
+    """Return when a worker was last the leader, measured by the database's clock."""
     row = await tx.one(_sql["last_led"])
     return LastLed(None, None) if row is None else LastLed(row["led_until"], row["seconds"])
 
 
 class LeaderWatch:
-    """Warns in the API's log if there has been no leader for 30 s, and again every ten minutes. `async with` runs
-    it.
+    """Warns in the API's log if no worker has been the leader for 30 s, and repeats the warning every ten minutes.
+    `async with` runs it.
 
     `clock` returns seconds and never goes back.
     """
@@ -63,12 +63,14 @@ class LeaderWatch:
         self._task: asyncio.Task[None] | None = None
 
     async def read(self) -> LastLed:
-        """Return when a worker last led. Raises AppError."""
+        """Return when a worker was last the leader. Raises AppError."""
         async with self._database.as_service("watch_leader") as tx:
             return await read_last_led(tx)
 
     async def check(self) -> None:
-        """Log a warning if there is no leader, and one line when a worker leads again. Raises AppError."""
+        """Log a warning if no worker is the leader, and one line when a worker has become the leader again. Raises
+        AppError.
+        """
         found = await self.read()
         if not found.is_overdue:
             if self._warned_at is not None:

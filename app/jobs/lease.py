@@ -1,7 +1,8 @@
-"""The lease of the leader, measured by the database's clock. Only the worker's database login can write the lease.
+"""The lease that makes one worker the leader. The database's clock measures the lease. Only the workers' database
+login can write it.
 
-A lease lasts 15 s (`private.lease_length`) and is renewed every 5 s. If a leader dies, freezes or is cut off,
-another worker takes over within 20 s. A former leader that runs again finds that its lease is lost.
+A lease lasts 15 s (`private.lease_length`), and the leader renews its lease every 5 s. If a leader dies, freezes or
+is cut off, another worker takes over within 20 s. A former leader that runs again finds that its lease is lost.
 """
 
 import asyncio
@@ -27,7 +28,7 @@ UNLED_SECONDS = 30
 
 @dataclass(frozen=True)
 class Lease:
-    """A lease of the leader that this worker process took.
+    """A lease that this worker process took to become the leader.
 
     `seconds_unled` is how long there was no leader before this lease, or None if there never was a leader.
     `lapsed_leader` is the former leader if its lease expired, or None if the former leader returned its lease.
@@ -68,8 +69,8 @@ class Lease:
 async def take_lease(
     connection: AsyncConnection[Any], leader: str, former_number: int | None
 ) -> Lease | None:
-    """Return a new lease, or None while another worker has one. `former_number` is the number of this process's
-    previous lease.
+    """Return a new lease, or None while a different worker has the lease. `former_number` is the number of this
+    process's previous lease.
     """
     async with asyncio.timeout(ANSWER_SECONDS):
         cursor = await connection.execute(

@@ -1,8 +1,8 @@
 """Runs the periodic tasks of the leader. Each feature, such as `app/recordings`, defines its periodic tasks in its
 `tasks.py`.
 
-The leader is the worker that holds the lease (lease.py). Every periodic task has its own interval. A failed task is
-logged and runs again after its interval, and the other tasks continue.
+The leader is the worker that holds the lease (lease.py). Every periodic task has its own interval. If a periodic
+task fails, the error is logged, the task runs again after its interval, and the other tasks continue.
 """
 
 import asyncio
@@ -32,8 +32,8 @@ CANCEL_AGAIN_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class PeriodicTask:
-    """A periodic task, which runs as soon as this process is the leader and then at its interval. `begin` is called
-    when this process becomes the leader.
+    """A periodic task, which runs as soon as this process is the leader and then at its interval. When this process
+    becomes the leader, it first calls `begin`.
     """
 
     name: str
@@ -43,8 +43,8 @@ class PeriodicTask:
 
 
 async def run_periodic_tasks(database: Database, tasks: Sequence[PeriodicTask]) -> None:
-    """Try to become the leader, and run the periodic tasks while leading, until cancelled. While the database is
-    unreachable, the function waits and tries again.
+    """Try to become the leader, and run the periodic tasks while this worker leads. The function ends only when it
+    is cancelled. While the database is unreachable, the function waits and tries again.
     """
     former: int | None = None
     while True:
@@ -95,9 +95,9 @@ async def _lead(tasks: Sequence[PeriodicTask], lease: Lease) -> None:
 
 
 async def _end(running: Iterable[asyncio.Task[None]]) -> None:
-    """Cancel the tasks repeatedly until all have ended. A single cancellation can be lost: before Python 3.12
-    `asyncio.wait_for`, which the connection pool uses, swallows a cancellation that arrives together with its
-    answer (python/cpython#86296).
+    """Cancel the asyncio tasks, and cancel them again until all have ended. A single cancellation can be lost:
+    before Python 3.12 `asyncio.wait_for`, which the connection pool uses, swallows a cancellation that arrives
+    together with its answer (python/cpython#86296).
     """
     pending = set(running)
     while pending:
@@ -107,8 +107,8 @@ async def _end(running: Iterable[asyncio.Task[None]]) -> None:
 
 
 async def _repeat(task: PeriodicTask, lease: Lease) -> None:
-    """Run one task at its interval, and check the lease before each run, so that a process that was frozen does not
-    continue beside a new leader.
+    """Run one periodic task at its interval. Before each run, check the lease, so that a process that was frozen
+    does not run tasks beside a new leader.
 
     If a process freezes during a run, its next transaction checks the lease (`Database.as_service`).
     """

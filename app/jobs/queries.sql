@@ -3,7 +3,8 @@
 select private.defer_job(%(task)s, %(id)s);
 
 -- name: retry_job
--- Puts a job of this worker back into the queue and returns the job's id; no row if another worker has the job.
+-- Puts a job that this worker ran back into the queue, and returns the job's id; no row if a different worker now has
+-- the job.
 with mine as materialized (
     select j.id
     from jobs.procrastinate_jobs as j
@@ -23,7 +24,7 @@ select
 from mine as m;
 
 -- name: finish_job
--- Ends a job of this worker and returns the job's id; no row if another worker has the job.
+-- Ends a job that this worker runs, and returns the job's id; no row if a different worker now has the job.
 with mine as materialized (
     select j.id
     from jobs.procrastinate_jobs as j
@@ -38,7 +39,7 @@ select m.id, jobs.procrastinate_finish_job_v1(m.id, %(status)s::jobs.procrastina
 from mine as m;
 
 -- name: mend_heartbeats
--- Sets workers' heartbeats to the present time if a wrong clock dated them far in the future.
+-- Sets a worker's heartbeat to the current time if a wrong clock has dated the heartbeat far in the future.
 update jobs.procrastinate_workers as w
 set last_heartbeat = clock_timestamp()
 where w.last_heartbeat > clock_timestamp() + %(stalled)s::interval;
@@ -63,14 +64,15 @@ select
 from stalled as s;
 
 -- name: pull_jobs_back
--- Makes jobs due now if they are scheduled later than the longest pause allows; returns the id and task of each job.
+-- Makes each job due now that is scheduled later than the longest retry pause allows; returns the id and task of each
+-- such job.
 update jobs.procrastinate_jobs as j
 set scheduled_at = clock_timestamp()
 where j.status = 'todo' and j.scheduled_at > clock_timestamp() + %(longest_pause)s::interval
 returning j.id, j.task_name;
 
 -- name: take_lease
--- Takes the leader's lease and returns the lease's number; no row while another worker leads.
+-- Takes the leader's lease and returns the lease's number; no row while a different worker leads.
 select t.number, t.seconds_unled, t.lapsed_leader from private.take_lease(%(leader)s, %(former_number)s::bigint) as t;
 
 -- name: renew_lease
@@ -82,5 +84,5 @@ select private.renew_lease(%(number)s);
 select private.give_lease_back(%(number)s);
 
 -- name: last_led
--- Returns when a worker last led and how many seconds ago that was.
+-- Returns when a worker was last the leader, and how many seconds ago that was.
 select l.led_until, l.seconds from private.last_led() as l;

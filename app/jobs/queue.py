@@ -2,8 +2,8 @@
 its `tasks.py`.
 
 A job has one argument, an id. A job runs without an open transaction, and is retried with growing pauses. After the
-last failed attempt, a job passes the error's reason to `give_up`, so that no job fails silently. Pauses are
-durations, and the database adds them to its own clock (`JobTable`), because a worker's clock can be wrong by years.
+last failed attempt, a job passes the error's reason to `give_up`, so that no job fails silently. The pauses are
+durations that the database adds to its own time (`JobTable`), because a worker's clock can be wrong by years.
 """
 
 import logging
@@ -67,7 +67,9 @@ class Task:
 
 
 async def defer_job(tx: Transaction, task: LiteralString, argument: UUID) -> None:
-    """Queue a job within this transaction. The job runs after the commit, and never after a rollback."""
+    """Queue a job within the transaction `tx`. The job runs after the commit, or never if the transaction is rolled
+    back.
+    """
     await tx.run(_sql["defer_job"], {"task": task, "id": argument})
 
 
@@ -86,8 +88,8 @@ class JobTable(JobManager):
     """The rows of the job queue. The database's clock dates the rows, and only the worker that still owns a job can
     end it.
 
-    If a worker was frozen for longer than `STALLED_SECONDS`, another worker owns its job. The late result of the
-    frozen worker is logged and ignored, and the other worker ends the job.
+    If a worker was frozen for longer than `STALLED_SECONDS`, a second worker has taken over its job. The frozen
+    worker's late result is then logged and ignored, and the second worker ends the job.
     """
 
     async def retry_job(
@@ -125,7 +127,9 @@ class JobTable(JobManager):
 
 
 def make_queue(database_url: str, tasks: Iterable[Task]) -> App:
-    """Return the procrastinate app of one worker. Opening the app opens its connection pool."""
+    """Return the procrastinate app of one worker. When the procrastinate app is opened, its connection pool is
+    opened too.
+    """
     connector = QueueConnector(
         database_url, list(get_channel_for_queues((QUEUE, STARTS_QUEUE, MEDIA_QUEUE, TRANSCRIPTION_QUEUE)))
     )

@@ -1,5 +1,5 @@
-"""Repairs the queue: jobs of dead workers, and dates written under a wrong clock. All times come from the
-database's clock.
+"""Repairs the job queue: it returns jobs of dead workers, and corrects dates that were written under a wrong clock.
+All times come from the database's clock.
 """
 
 import logging
@@ -25,11 +25,11 @@ class JobRepair:
         self._database = database
 
     async def run_once(self) -> None:
-        """Return the jobs of dead workers to the queue, and make every job due now that is scheduled later than the
-        longest pause allows.
+        """Return the jobs of dead workers to the queue. Make every job due now that is scheduled later than the
+        longest retry pause allows.
 
-        A heartbeat from the future is set to the present time once, so a dead worker with this heartbeat counts as
-        dead 20 s later.
+        If a worker's heartbeat lies in the future, the method sets it to the current time. If that worker is dead,
+        it therefore counts as dead 20 s later.
         """
         async with self._database.as_service("repair_jobs") as tx:
             await tx.run(_sql["mend_heartbeats"], {"stalled": _STALLED})

@@ -15,7 +15,7 @@ LONGEST_ASKED_PAUSE_SECONDS = 3600
 
 
 class JobFailed(Exception):
-    """The error of a job as the queue stores it: the error's code, without a text of a vendor or the database.
+    """The error of a job as the queue stores it: only the error's code, and no text from a vendor or the database.
 
     `retry_after_seconds` is the pause that the vendor asked for, or 0. `most_attempts` is the maximum number of
     attempts after this error, or None if only the task's own limit counts.
@@ -48,16 +48,17 @@ class Retry(RetryDecision):
 
 
 class GrowingPauses(BaseRetryStrategy):
-    """Retries a job after 1, 2, 4, ... seconds, at most a minute apart. If a vendor asked for a longer pause, the
-    job is retried after that pause, at most an hour.
+    """Retries a job after 1, 2, 4, ... seconds, at most a minute apart. If a vendor asked for a pause longer than
+    this, the job is retried after the vendor's pause, but after at most an hour.
     """
 
     def __init__(self, attempts: int | None) -> None:
         self.attempts = attempts
 
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> Retry | None:
-        """Return the next retry, or None after the last attempt. An attempt that a shutdown ended, or after which
-        `give_up` failed, is always retried. `job.attempts` counts the earlier attempts.
+        """Return the next retry, or None after the last attempt. The job is always retried if a shutdown ended the
+        attempt, or if `give_up` failed after the attempt. `job.attempts` counts the attempts before the one that
+        has just failed.
         """
         is_cut_short = isinstance(exception, (NotGivenUp, asyncio.CancelledError))
         if is_last_attempt(job, self.attempts, exception) and not is_cut_short:

@@ -1,10 +1,10 @@
 """The escrow file: the root keys and the certificates' signing key, encrypted with a passphrase.
 
-An escrow file has three lines: its type, its key derivation (JSON, readable and authenticated), and the ciphertext
-in base64. The key derivation is scrypt (RFC 7914) with N = 2^17, r = 8, p = 1, OWASP's first choice of parameters
-(checked 2026-11-21). A guess of the passphrase costs 128 MB and 0.3 s on one core (measured 2026-11-21). The cipher
-is AES-256-GCM. A file with other scrypt parameters is refused, because its parameters could demand any amount of
-memory.
+An escrow file has three lines: its type, a header in JSON that is readable and authenticated, and the ciphertext in
+base64. The key is derived from the passphrase with scrypt (RFC 7914). The parameters are N = 2^17, r = 8, p = 1,
+OWASP's first choice (checked 2026-11-21). A guess of the passphrase costs 128 MB and 0.3 s on one core (measured
+2026-11-21). The cipher is AES-256-GCM. A file with scrypt parameters other than these is refused, because such
+parameters could demand any amount of memory.
 """
 
 import base64
@@ -48,7 +48,7 @@ class Escrow:
 
     @property
     def keyring(self) -> Keyring:
-        """Return the keyring with the root keys."""
+        """Return a keyring with the root keys of the escrow file."""
         return Keyring.parse(self.root_keys)
 
 
@@ -67,7 +67,7 @@ def seal(escrow: Escrow, passphrase: str) -> bytes:
 
 def unseal(content: bytes, passphrase: str) -> Escrow:
     """Return the decrypted content. Raises InvalidInput (escrow_unreadable) for a wrong passphrase, a changed byte
-    or another file.
+    or a file that is not an escrow file.
     """
     try:
         header, encoded, told = _parts(content)

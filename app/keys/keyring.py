@@ -54,7 +54,9 @@ class Field:
     key_id: str
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a part that would make two different places look equal."""
+        """Raise ValueError if a part has a character or length that could make two different places have the same
+        text.
+        """
         if not all(_PART.fullmatch(part) for part in (self.table, self.row, self.column, self.key_id)):
             raise ValueError(
                 "a part of a field's place is empty, too long, or has a character that none may have"
@@ -80,8 +82,8 @@ class FieldKey:
         return bytes([FIELD_VERSION]) + nonce + sealed
 
     def decrypt(self, place: Field, blob: bytes) -> bytes:
-        """Return the decrypted text. Raises Conflict (field_unreadable) for another key, another place or changed
-        bytes.
+        """Return the decrypted text. Raises Conflict (field_unreadable) if the key or the place is not that of the
+        encryption, or if bytes have changed.
         """
         if len(blob) < 1 + _NONCE_BYTES + _TAG_BYTES or blob[0] != FIELD_VERSION:
             raise Conflict("field_unreadable")
@@ -93,7 +95,9 @@ class FieldKey:
 
 
 class Keyring:
-    """The configured root keys by id. The first root key is the current one and wraps new data keys."""
+    """The root keys that the setting ROOT_KEYS contains, by id. The first root key is the current one and wraps new
+    data keys.
+    """
 
     def __init__(self, keys: Mapping[str, bytes]) -> None:
         self._keys = dict(keys)

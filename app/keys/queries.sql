@@ -1,9 +1,10 @@
 -- name: require_root_keys
--- Raises an error if the keyring lacks a root key that is in use, or has another key with the same id.
+-- Raises an error if the keyring lacks a root key that is in use, or has a different key under the same id.
 select private.require_root_keys(%(ids)s, %(check_values)s);
 
 -- name: register_root_key
--- Stores the check value of the current root key; raises an error if another value is stored for the same id.
+-- Stores the check value of the current root key; raises an error if a different check value is stored for the same
+-- id.
 select private.register_root_key(%(id)s, %(check_value)s);
 
 -- name: make_recording_key
@@ -18,7 +19,7 @@ select
 from private.lock_word_index_key(%(root_key_id)s) as k;
 
 -- name: rewrap_word_index_key
--- Stores the key of the word index under the current root key.
+-- Stores the key of the word index, wrapped by the current root key.
 select private.rewrap_word_index_key(%(wrapped)s, %(root_key_id)s);
 
 -- name: count_keys
@@ -30,12 +31,11 @@ select
 from private.count_keys() as k;
 
 -- name: count_keys_to_rewrap
--- Returns the number of data keys that a root key other than the current one wraps.
+-- Returns the number of data keys that an old root key wraps.
 select private.count_keys_to_rewrap(%(root_key_id)s);
 
 -- name: read_keys_to_rewrap
--- Locks and returns a batch of data keys that a root key other than the current one wraps, after the given recording
--- id.
+-- Locks and returns a batch of data keys that an old root key wraps. The batch begins after the given recording id.
 select
     k.of_recording,
     k.wrapped,

@@ -1,7 +1,7 @@
 """Manages the root keys' check values in the database, and the data keys that the root keys wrap.
 
-The database never receives a root key or an unwrapped data key. The destruction of a recording's data key is in
-`app/deletions`.
+The database never receives a root key or an unwrapped data key. The code in `app/deletions` destroys the data key
+of a recording.
 """
 
 from collections.abc import Callable
@@ -35,7 +35,7 @@ class Rotation:
 
     @property
     def is_complete(self) -> bool:
-        """Return whether no older root key is needed any more."""
+        """Return whether the current root key now wraps every key, so that the old root keys are no longer needed."""
         return not (self.unreadable or self.is_word_index_unreadable)
 
 
@@ -103,8 +103,8 @@ async def rotate(
     """Rewrap every key that is not wrapped by the current root key, one batch in each transaction. A second call
     continues.
 
-    `on_progress` receives the number of rewrapped keys and the total number of keys. Raises like
-    `register_root_key`.
+    `on_progress` receives the number of data keys processed so far and the total number of data keys to process.
+    Raises like `register_root_key`.
     """
     await register_root_key(database, keyring)
     is_rotated = await _rotate_word_index(database, keyring)
@@ -141,8 +141,8 @@ async def _rotate_word_index(database: Database, keyring: Keyring) -> bool:
 async def _rotate_some(
     database: Database, keyring: Keyring, after: UUID | None, batch: int
 ) -> tuple[list[UUID], list[UUID]]:
-    """Wrap one batch of data keys. Return the recordings of the batch, and the recordings with a data key that
-    could not be unwrapped.
+    """Wrap one batch of data keys with the current root key. Return the recordings of the batch, and the recordings
+    with a data key that could not be unwrapped.
     """
     async with database.as_service("rotate_keys") as tx:
         rows = await tx.all(

@@ -39,17 +39,17 @@ def access_version(directory: Path = ACCESS_DIRECTORY) -> str:
 
 
 def access_sql(directory: Path = ACCESS_DIRECTORY) -> str:
-    """Return the SQL statements that set all access rights. Running the statements twice changes nothing."""
+    """Return the SQL statements that set all access rights. The statements can run again without changing anything."""
     files = [path.read_text(encoding="utf-8").strip() for path in sorted(directory.glob("*.sql"))]
     return "\n\n".join([_VERSION.format(version=access_version(directory)).strip(), *files]) + "\n"
 
 
 def apply_access(owner_url: str) -> tuple[str, ...]:
-    """Set all access rights in one transaction, as the owner, and store their seal. Any later difference from the
-    seal was made by a migration or by hand.
+    """Set all access rights in one transaction, as the owner, and store a seal of these rights. If the rights later
+    differ from the seal, a migration or a person has changed them.
 
-    The call waits for other transactions that use the tables, as a migration does. Returns the differences from the
-    previous seal. The seal also covers the present bodies of the database functions.
+    Like a migration, the call waits until no open transaction uses the tables. Returns how the rights differed from
+    the previous seal. The seal also covers the current bodies of the database functions.
     """
     with as_owner(owner_url) as connection:
         changed = _changed(connection)

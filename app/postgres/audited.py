@@ -1,11 +1,11 @@
 """SQL reads that also write their audit row and count against a quota in the same statement.
 
 `AuditedRead` puts a plain select from a feature's `queries.sql` into the statement that also calls
-`private.record_lookup()`. `AuditedList` composes the select from the list's named fragments: only the conditions of
-the filters that were given, and only the columns and nested values of the selected fields. Postgres can therefore
-use an index for each combination of filters. The statement returns one row: `recorded`, the result of
-`private.record_lookup()`, and `found`, the rows as a JSON array. The statement returns this row for an empty result
-too, because Postgres would not call `private.record_lookup()` if nothing used its result.
+`private.record_lookup()`. `AuditedList` composes the select from named fragments of SQL. The select contains only
+the conditions of the given filters, and only the columns and nested values of the selected fields. Postgres can
+therefore use an index for each combination of filters. The statement returns one row: `recorded`, the result of
+`private.record_lookup()`, and `found`, the rows as a JSON array. The statement returns one row even if no rows are
+found, because Postgres would not call `private.record_lookup()` if nothing used its result.
 
 All parts of a statement are constant texts of this repository. A caller's values are passed as parameters.
 """
@@ -74,7 +74,9 @@ _SHOWN: Final = (
 
 @dataclass(frozen=True)
 class Look(Generic[Item]):
-    """The result of an audited read. `is_allowed` is False if the named entity is hidden or does not exist."""
+    """The result of an audited read. `is_allowed` is False if the entity that the caller named is hidden from the
+    caller or does not exist.
+    """
 
     found: list[Item]
     is_allowed: bool
@@ -176,8 +178,8 @@ class AuditedRead(_Audited[Item]):
         selected: Collection[str] | None = None,
         is_counted: bool = True,
     ) -> Look[Item]:
-        """Return the rows. The audit row names the fields in `fields`. `selected` names the details to read if they
-        differ from `fields`. If `is_counted` is true, the read counts against the quota of its meter. Raises
+        """Return the rows. The audit row lists the fields in `fields`. `selected` names the details to read if they
+        differ from `fields`. If `is_counted` is true, the read counts against the quota that `meter` names. Raises
         RateLimited.
         """
         meter = self.meter if is_counted else None
@@ -194,7 +196,7 @@ class AuditedRead(_Audited[Item]):
         selected: Collection[str] | None = None,
         is_counted: bool = True,
     ) -> list[Item]:
-        """Return the rows, or an empty list if the named entity is hidden."""
+        """Return the rows, or an empty list if the entity that the caller named is hidden from the caller."""
         looked = await self.look(
             tx, parameters, action=action, fields=fields, selected=selected, is_counted=is_counted
         )
@@ -203,7 +205,7 @@ class AuditedRead(_Audited[Item]):
 
 @dataclass(frozen=True, kw_only=True)
 class AuditedList(_Audited[Item]):
-    """A list in pages, newest first by the column `time` and then by id.
+    """An audited read of a list in pages, newest first by the column `time` and then by id.
 
     The columns of the list are the fields of the dataclass `items` that are not in `details`. A dataclass field
     without a default is always read. A dataclass field with a default is read if it is selected.
@@ -233,8 +235,8 @@ class AuditedList(_Audited[Item]):
     def statement(
         self, given: Collection[str] = (), selected: Collection[str] = (), *, is_later: bool = False
     ) -> LiteralString:
-        """Return the SQL statement of a page with these filters and selected fields. Filters and fields are given
-        by their names in the API.
+        """Return the SQL statement of a page with these filters and selected fields. `given` and `selected` contain
+        the names of filters and fields as in the API.
         """
         names = {_HUMP.sub(r"_\g<0>", name).lower() for name in selected}
         narrow = [text for name, text in self.narrow.items() if name in given]
@@ -276,9 +278,9 @@ class AuditedList(_Audited[Item]):
         fields: Sequence[str] = (),
         selected: Collection[str] | None = None,
     ) -> list[Item]:
-        """Return the rows of a page, and one more row if another page follows. The audit row names the requested
-        rows and the fields in `fields`. A filter that is None is ignored. `selected` names the fields to read if
-        they differ from `fields`. Raises RateLimited.
+        """Return the rows of a page, and one more row if another page follows. The audit row lists the ids of the
+        page's rows and the fields in `fields`. A filter that is None is ignored. `selected` names the fields to
+        read if they differ from `fields`. Raises RateLimited.
         """
         given = {name: value for name, value in filters.items() if value is not None}
         statement = self.statement(

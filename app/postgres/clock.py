@@ -1,4 +1,4 @@
-"""The database's clock, which dates everything that several processes compare."""
+"""The database's clock, from which every time comes that several processes compare."""
 
 from datetime import datetime
 
@@ -6,6 +6,6 @@ from app.postgres.database import Transaction
 
 
 async def database_time(tx: Transaction) -> datetime:
-    """Return the database's present time, which does not stand still during a transaction."""
+    """Return the database's current time, which moves on during a transaction, unlike `now()`."""
     now: datetime = await tx.value("select clock_timestamp()")
     return now

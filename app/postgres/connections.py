@@ -1,9 +1,10 @@
-"""Makes every connection to Postgres: its settings, its time limits, and the cancelling of statements.
+"""Makes every connection to Postgres. The module defines a connection's settings and time limits, and how a
+statement is cancelled.
 
 One function applies the settings of every connection, after connecting. No connection uses start-up `options`,
-because a pooler may refuse or drop them. If the code's results depend on a setting, this function overrides the
-value that the database, the role or the environment gives it. `default_transaction_read_only` is respected, because
-Supabase sets it to protect a full disk.
+because a pooler may refuse or drop them. This function sets every Postgres setting on which the code's results
+depend, so the values from the database, the role or the environment do not count. `default_transaction_read_only`
+is respected, because Supabase sets it to protect a full disk.
 """
 
 import asyncio
@@ -140,8 +141,8 @@ class Connection(AsyncConnection[DictRow]):
             raise
 
     async def _give_up(self, gen: PQGen[Any]) -> None:
-        """Ask the server to cancel the running statement, and close the connection unless the server does so at
-        once.
+        """Ask the server to cancel the running statement. If the server does not cancel the statement at once,
+        close the connection.
         """
         try:
             async with asyncio.timeout(2 * CANCEL_SECONDS):
@@ -163,7 +164,7 @@ class Connection(AsyncConnection[DictRow]):
         timeout: float | None = None,  # noqa: ASYNC109 - the base class has it
         stop_after: int | None = None,
     ) -> AsyncGenerator[Notify]:
-        """Yield notifications like the base class does. Of all methods, only `notifies` may wait without a limit."""
+        """Yield notifications like the base class does. Only this method may wait without a time limit."""
         self._is_listening = True
         try:
             async for notify in super().notifies(timeout=timeout, stop_after=stop_after):
@@ -173,7 +174,7 @@ class Connection(AsyncConnection[DictRow]):
 
     @contextmanager
     def within(self, seconds: float) -> Iterator[None]:
-        """Set another time limit for each exchange in the block."""
+        """Replace the time limit of each exchange with the server while the block runs."""
         before, self.exchange_seconds = self.exchange_seconds, seconds
         try:
             yield
@@ -182,8 +183,8 @@ class Connection(AsyncConnection[DictRow]):
 
     async def is_alive(self) -> bool:
         """Return whether the server answers. An empty test statement is sent only if the socket has data or the
-        last answer is more than a second old. A server that ends a session sends data on the socket. A broken
-        network sends nothing, so only the test statement detects it.
+        last answer is more than a second old. A server that has ended the session has sent data, which waits on the
+        socket. If the network is broken, nothing arrives on the socket, so only the test statement detects this.
         """
         if self.closed:
             return False
@@ -205,7 +206,7 @@ class Connection(AsyncConnection[DictRow]):
 async def connect(
     url: str, *, application: str, search_path: str = SEARCH_PATH, autocommit: bool = False
 ) -> Connection:
-    """Return a connection for the API or the worker, with the settings of these processes applied. Raises
+    """Return a connection for the API or the worker, with the Postgres settings of these processes applied. Raises
     psycopg.OperationalError within seconds.
     """
     try:
@@ -247,7 +248,9 @@ def set_again(connection: psycopg.Connection[Any], search_path: str = SEARCH_PAT
 
 
 def _conninfo(url: str, application: str) -> str:
-    """Return the connection string. Keepalives and timeouts in the URL take precedence, but `options` do not."""
+    """Return the connection string. Keepalives and timeouts in the URL replace the module's own values, but
+    `options` in the URL are ignored.
+    """
     chosen = {name: value for name, value in conninfo_to_dict(url).items() if name != "options"}
     return make_conninfo("", **{**_CONNECTING, "fallback_application_name": application, **chosen})
 

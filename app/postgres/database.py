@@ -1,8 +1,9 @@
-"""The only access to Postgres: `as_user` for a person, and `as_service` for the process itself. The attribute
-`dedicated` gives connections that return no rows of Resguardo's tables. `as_user` and `as_service` open one
-transaction, store in it who asks and why (the audit rows contain this), and translate the database's errors into
-AppErrors. If a person's transaction raises an error, a second transaction writes the audit row of the refusal,
-because the rollback erases the first audit row. Policies decide which rows a person sees.
+"""The only way to Postgres for the API and the worker: `as_user` for a person, and `as_service` for the process
+itself. The attribute `dedicated` gives connections that return no rows of Resguardo's tables. `as_user` and
+`as_service` open one transaction, store in it who asks and why (the audit rows contain this), and translate the
+database's errors into AppErrors. If a person's transaction raises an error, a second transaction writes the audit
+row of the refusal, because the rollback erases the first audit row. Row level security policies decide which rows a
+person sees.
 """
 
 import asyncio
@@ -53,7 +54,9 @@ Parameters = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Asker:
-    """The caller: the claims of a valid token (None for a guest, who has no token), and the data of the request."""
+    """The caller: the claims of a valid token (None for a guest, who has no token), the id of the request, and the
+    network address.
+    """
 
     claims: dict[str, object] | None = field(repr=False)
     request_id: UUID
@@ -67,7 +70,8 @@ class Asker:
 
 @dataclass(frozen=True)
 class Access:
-    """An intended access: the audit action, the entity, the allowed roles, and the purpose of use.
+    """What a caller intends to do: the audit action, the entity, the roles that may do this, and the purpose of
+    use.
 
     `external_id` names a consultation whose id is not known yet.
     """
@@ -123,8 +127,9 @@ class Transaction:
 
 
 class _Single(Transaction):
-    """A transaction of a single `select` of one value. The `select` statement also sets the reason of the access. A
-    statement cannot obey a timeout that it sets itself, so the client cancels the `select` after the timeout.
+    """A transaction that consists of a single `select` of one value. The `select` statement also sets the reason of
+    the access. A statement cannot obey a timeout that it sets itself, so the client cancels the `select` after the
+    timeout.
     """
 
     def __init__(self, connection: Connection, reason: LiteralString) -> None:
@@ -154,7 +159,7 @@ class Database:
         self._trouble: str | None = None
 
     async def open(self) -> None:
-        """Make a first connection. Raises UpstreamFailed and Timeout like every transaction."""
+        """Make a first connection. Raises UpstreamFailed and Timeout, as every transaction does."""
         async with self._transaction():
             pass
 
@@ -171,7 +176,9 @@ class Database:
             raise UpstreamFailed("database_read_only")
 
     async def require_session(self) -> None:
-        """Raise Conflict (pooler_keeps_no_session) behind a pooler that gives each transaction another session."""
+        """Raise Conflict (pooler_keeps_no_session) if a pooler gives a client a new database session for each
+        transaction.
+        """
         await require_session(self._url)
 
     async def close(self) -> None:
@@ -182,9 +189,10 @@ class Database:
     async def as_user(self, asker: Asker, access: Access) -> AsyncIterator[Transaction]:
         """Open a transaction in the person's role, under row level security.
 
-        Raises Unauthenticated (the session has ended), Forbidden (the role may not), RateLimited, Conflict, Timeout
-        or UpstreamFailed. The audit row of a refusal is written before the caller receives the refusal. A NotFound
-        commits the transaction, because the audit row that says DENIED or ABSENT is in this transaction.
+        Raises Unauthenticated (the session has ended), Forbidden (the person's role is not allowed), RateLimited,
+        Conflict, Timeout or UpstreamFailed. The audit row of a refusal is written before the caller receives the
+        refusal. A NotFound commits the transaction, because the audit row that says DENIED or ABSENT is in this
+        transaction.
         """
         async with self._audited(asker, access) as (connection, committed):
             role = await self._begin_as(connection, asker, access)
@@ -193,8 +201,8 @@ class Database:
 
     @asynccontextmanager
     async def as_guest(self, asker: Asker, access: Access) -> AsyncIterator[Transaction]:
-        """Open a transaction of the API's own login, for a guest who has an invitation and no token. Otherwise like
-        `as_user`.
+        """Open a transaction of the API's database login, for a guest who has an invitation and no token. Otherwise
+        like `as_user`.
         """
         async with self._audited(asker, access) as (connection, committed):
             await self._describe(connection, asker, access)
@@ -203,8 +211,8 @@ class Database:
 
     @asynccontextmanager
     async def as_service(self, reason: LiteralString) -> AsyncIterator[Transaction]:
-        """Open a transaction of the process's own login. `reason` becomes the basis in the audit rows of the
-        transaction. In a periodic task, the method raises Conflict (lead_lost) if another worker has become the
+        """Open a transaction of the database login of this process. `reason` becomes the basis in the audit rows of
+        the transaction. In a periodic task, the method raises Conflict (lead_lost) if another worker has become the
         leader.
         """
         async with self._transaction() as connection:
@@ -232,8 +240,8 @@ class Database:
                     await connection.set_autocommit(False)
 
     async def refuse(self, asker: Asker, access: Access, error: AppError) -> None:
-        """Write the audit row of a refusal in a separate transaction: FAILED for a Conflict, and DENIED for any
-        other error.
+        """Write the audit row of a refusal in a separate transaction. The row says FAILED if the error is a
+        Conflict, and DENIED if not.
         """
         async with self._transaction() as connection:
             await self._describe(connection, asker, access)
@@ -300,7 +308,7 @@ class Database:
         self._note(None)
 
     def _note(self, trouble: str | None) -> None:
-        """Log one line when the reason why the database fails changes, and one line when the failure has ended."""
+        """Log one line when the database fails for a new reason, and one line when the database works again."""
         if trouble == self._trouble:
             return
         self._trouble = trouble
@@ -311,7 +319,7 @@ class Database:
 
 
 class _Committed:
-    """Delays a NotFound until the transaction is committed."""
+    """Holds back a NotFound error until the transaction is committed."""
 
     def __init__(self) -> None:
         self.missing: NotFound | None = None

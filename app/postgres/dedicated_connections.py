@@ -1,6 +1,6 @@
-"""Dedicated connections for listening and for the leader's lease. Dedicated connections are never pooled and return
-no rows of Resguardo's tables. A dedicated connection needs a pooler that keeps a client's connection after each
-transaction, or no pooler.
+"""Dedicated database connections: one kind listens for notifications, one kind holds the leader's lease. Dedicated
+connections are never pooled and return no rows of Resguardo's tables. A dedicated connection does not work through
+a pooler that gives the client a new database session after each transaction.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ CHECK_SECONDS = 5
 
 
 class DedicatedConnections:
-    """The dedicated connections of one login."""
+    """The dedicated connections of one database login."""
 
     def __init__(self, url: str, application: str) -> None:
         self._url = url
@@ -29,7 +29,7 @@ class DedicatedConnections:
 
     @asynccontextmanager
     async def listen(self, channel: LiteralString) -> AsyncIterator[AsyncGenerator[str]]:
-        """Yield the payloads of a NOTIFY channel. A payload may come from anyone who can connect to the database.
+        """Yield the payloads of a NOTIFY channel. Anyone who can connect to the database can send such a payload.
 
         Raises UpstreamFailed (database_unavailable) if the connection fails or does not answer.
         """

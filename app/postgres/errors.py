@@ -1,4 +1,6 @@
-"""Translates database errors into AppErrors: refusals of our functions by their SQLSTATE, outages by their cause."""
+"""Translates database errors into AppErrors: the SQLSTATE identifies a refusal by one of our database functions,
+and the cause identifies an outage.
+"""
 
 import re
 from typing import Final
@@ -103,7 +105,7 @@ def translate(error: psycopg.Error) -> AppError | psycopg.Error:
 
 def _own_refusal(kind: type[AppError], error: psycopg.Error) -> AppError:
     """Return the AppError for an error that one of our database functions raised. The detail of a quota error says
-    after how many seconds to retry.
+    after how many seconds the caller may retry.
     """
     seconds = error.diag.message_detail if kind is RateLimited else None
     detail = {"retry_after_seconds": int(seconds)} if seconds and seconds.isdecimal() else {}

@@ -43,11 +43,11 @@ def initial_migration(schemas: Path = SCHEMAS_DIRECTORY) -> str:
 def write_new_migration(
     name: str, now: datetime, directory: Path = MIGRATIONS_DIRECTORY, schemas: Path = SCHEMAS_DIRECTORY
 ) -> Path:
-    """Writes an empty migration with the next version, and returns its path.
+    """Writes an empty migration file with the next version, and returns the file's path.
 
-    The version is the present time, or one second after the newest version if that is later. Raises InvalidInput
-    for a malformed directory, and InvalidInput (migrations_missing) if there are no schema files, as in an
-    installed wheel.
+    The version is the current time, or one second after the newest existing version if that is later. Raises
+    InvalidInput if a migration file has a wrong name, and InvalidInput (migrations_missing) if there are no schema
+    files, as in an installed wheel.
     """
     if not schemas.is_dir():
         raise InvalidInput("migrations_missing")

@@ -1,15 +1,16 @@
 """Applies `supabase/migrations` to a database like `supabase db push`, and keeps the same ledger. After `migrate`
-has run, `supabase db push` finds nothing to do, and the reverse. The ledger's DDL, the order, the refusals, and one
-transaction for each file follow supabase/cli (pkg/migration, read 2026-11-21). The CLI sends a file statement by
-statement and stores each statement in the ledger. `migrate` sends a whole file at once and stores the file's whole
-text in the ledger.
+has run, `supabase db push` finds nothing to do; after `supabase db push`, `migrate` finds nothing to do. As in
+supabase/cli (pkg/migration, read 2026-11-21), each file has its own transaction, and the ledger's DDL, the order
+and the refusals are the same. The CLI sends a file statement by statement and stores each statement in the ledger.
+`migrate` sends a whole file at once and stores the file's whole text in the ledger.
 
 `migrate` refuses a migration that is older than the newest applied one, and a ledger with versions that are not in
-the directory. `migrate` also refuses a database from before the first release: a database with versions that a
-single file has replaced, or with an earlier text of a file. The module also refuses a `.sql` file that is not named
-`<YYYYMMDDHHMMSS>_<name>.sql` (the CLI skips that file with a note). The module never repairs or reverts a
+the directory. `migrate` also refuses a database from before the first release, in which an earlier text of a file
+is applied, or versions that a single file has since replaced. The module also refuses a `.sql` file that is not
+named `<YYYYMMDDHHMMSS>_<name>.sql` (the CLI skips that file with a note). The module never repairs or reverts a
 migration. Run `migrate` as the owner of the migrations (`postgres` on Supabase), over a direct or session-mode
-connection. The lock against a second concurrent run belongs to the database session.
+connection. The lock against a concurrent second run belongs to the database session, which a pooler in transaction
+mode would change.
 """
 
 import re
@@ -77,10 +78,11 @@ def migrate(
     """Apply the pending migrations, oldest first, and return their versions. Calls `on_applied` after the commit of
     each migration.
 
-    Each file and its ledger row commit together or not at all. If a file fails, the earlier files stay applied.
-    Concurrent runs are safe: the second run waits and finds nothing to do. Raises InvalidInput for a malformed
-    directory, and Conflict for a ledger that does not match the directory. Raises UpstreamFailed
-    (`migration_failed`, with version, SQLSTATE, and the line if Postgres names the place) for a failed statement.
+    Each file and its ledger row commit together or not at all. If a migration fails, the migrations before it stay
+    applied. Concurrent runs are safe: the second run waits and finds nothing to do. Raises InvalidInput if a
+    migration file has a wrong name, and Conflict if the ledger does not match the directory of migrations. Raises
+    UpstreamFailed (`migration_failed`, with version, SQLSTATE, and the line if Postgres names the place) for a
+    failed statement.
     """
     migrations = list_migrations(directory)
     with as_owner(database_url, autocommit=True) as connection:
@@ -104,8 +106,8 @@ def pending(database_url: str, directory: Path) -> list[Migration]:
 
 
 def list_migrations(directory: Path) -> list[Migration]:
-    """Return the directory's migrations, oldest first. Raises InvalidInput for a misnamed file or two files of one
-    version.
+    """Return the directory's migrations, oldest first. Raises InvalidInput for a wrongly named file, or for two
+    files with the same version.
     """
     if not directory.is_dir():
         raise InvalidInput("migrations_missing")
@@ -170,7 +172,7 @@ def _pending(migrations: Iterable[Migration], applied: _Ledger) -> list[Migratio
 
 
 def _are_whole(statements: Iterable[str], text: str) -> bool:
-    """Return whether the statements, joined in this order, equal the whole text except for semicolons and white
+    """Return whether the statements, joined in this order, are the whole text, apart from semicolons and white
     space.
     """
     at = 0

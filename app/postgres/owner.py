@@ -14,8 +14,8 @@ from app.postgres.pooler import require_session
 
 
 def require_owner_session(url: str) -> None:
-    """Raise Conflict (pooler_keeps_no_session) if a pooler could lose the lock of the owner's commands. Raises
-    UpstreamFailed if the database cannot be used.
+    """Raise Conflict (pooler_keeps_no_session) if a pooler does not keep the database session, which holds the lock
+    of the owner's commands. Raises UpstreamFailed if the database cannot be used.
     """
     with _translate_failures():
         asyncio.run(require_session(url))
@@ -25,7 +25,7 @@ def require_owner_session(url: str) -> None:
 def as_owner(url: str, *, autocommit: bool = False) -> Iterator[psycopg.Connection[Any]]:
     """Yield a connection of the owner. The work in the block is committed at the end of the block.
 
-    Raises UpstreamFailed: `database_unreachable`, or the reason why the database refuses the connection or all
+    Raises UpstreamFailed: `database_unreachable`, or the reason why the database refuses connections or cannot
     work.
     """
     with (
@@ -37,7 +37,7 @@ def as_owner(url: str, *, autocommit: bool = False) -> Iterator[psycopg.Connecti
 
 @contextmanager
 def _translate_failures() -> Iterator[None]:
-    """Raise UpstreamFailed (database_unreachable) if no more exact reason is known. The remedy of
+    """If the database fails and the reason is unknown, raise UpstreamFailed (database_unreachable). The remedy of
     `database_unreachable` names the setting DATABASE_URL.
     """
     try:

@@ -1,4 +1,6 @@
-"""Keyset pagination: a cursor names the last row of a page, so every page costs the same."""
+"""Keyset pagination: the cursor identifies the last row of a page, so a late page costs no more than the first
+page.
+"""
 
 import base64
 import json
@@ -38,9 +40,10 @@ class PageRequest:
     after: Cursor | None
 
     def before(self, until: datetime | None) -> "PageRequest":
-        """Return a request for the rows that are also older than `until`. An `until` without a time zone is read as
-        UTC. The earlier of `until` and the cursor becomes the only upper bound. With two bounds, Postgres could
-        start an index scan at `until` and read all rows down to the cursor.
+        """Return this page request with the further condition that the rows are older than `until`. An `until`
+        without a time zone is read as UTC. The earlier of `until` and the cursor becomes the only upper bound in
+        the SQL. If the SQL had both bounds, Postgres could start an index scan at `until` and read all rows down to
+        the cursor.
         """
         if until is None:
             return self
@@ -70,7 +73,9 @@ class Page(Generic[Item]):
 
     @classmethod
     def of(cls, rows: list[Item], request: PageRequest) -> "Page[Item]":
-        """Return the page that these rows make up. One row more than was requested shows that another page follows."""
+        """Return the page that consists of these rows. If there is one row more than was requested, a next page
+        follows.
+        """
         return cls(tuple(rows[: request.first]), len(rows) > request.first)
 
 

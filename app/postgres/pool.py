@@ -1,8 +1,8 @@
-"""A pool of connections to Postgres. A caller that needs a new connection opens the connection itself, and gets a
-connection error at once. The library psycopg_pool, which this module replaces, connects in the background, with
-pauses that grow to minutes. A caller of psycopg_pool learns only that no connection became free. After a restart of
-the server, psycopg_pool finds dead connections one by one, with a pause after each (psycopg_pool 3.3.3,
-pool_async.py).
+"""A pool of connections to Postgres. If no idle connection exists, the caller of the pool opens a new connection
+itself, and gets a connection error at once. The library psycopg_pool, which this module replaces, connects in the
+background, with pauses that grow to minutes. If the database is down, a caller of psycopg_pool learns only that no
+connection became free in time. After a restart of the server, psycopg_pool finds dead connections one by one, with
+a pause after each (psycopg_pool 3.3.3, pool_async.py).
 """
 
 import asyncio
@@ -40,12 +40,12 @@ class Pool:
         self._is_closed = False
 
     async def open(self) -> None:
-        """Make a first connection as a test. Raises psycopg.OperationalError."""
+        """Make a first connection, to test that the database is reachable. Raises psycopg.OperationalError."""
         async with self.connection():
             pass
 
     async def close(self) -> None:
-        """Close the idle connections now, and the used connections when they are returned."""
+        """Close the idle connections now. Connections in use are closed when their users return them."""
         self._is_closed = True
         await self._discard_idle()
 

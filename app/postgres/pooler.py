@@ -1,9 +1,10 @@
 """Refuses a pooler that does not keep a session, such as pgbouncer and Supavisor in transaction and statement mode.
 
 Behind a pooler in transaction or statement mode, prepared statements, LISTEN, session settings and the queue's
-connections fail at random. The test uses two clients and needs no other traffic. While the first client is idle, a
-pooler without lasting sessions gives the first client's server session to the second client, or runs the first
-client's next statement in another session. The test passes if each client keeps its own session.
+connections fail at random. The test for such a pooler uses two clients, and works even if nobody else uses the
+pooler. While the first client is idle, a pooler without lasting sessions gives the first client's server session to
+the second client, or runs the first client's next statement in another session. The pooler passes the test if each
+client keeps its own session.
 """
 
 from typing import Final
@@ -29,8 +30,8 @@ Session = tuple[str | None, str | None]
 
 async def require_session(url: str) -> None:
     """Raise Conflict (pooler_keeps_no_session), UpstreamFailed or Timeout. The check uses two connections for a
-    moment. A pooler that reuses the last session gives the idle client's session to the other client. A pooler that
-    rotates its sessions gives the idle client another session.
+    moment: an idle client and a second client. A pooler that reuses the last session gives the idle client's
+    session to the second client. A pooler that rotates its sessions gives the idle client a new session.
     """
     try:
         async with (
@@ -48,10 +49,10 @@ async def require_session(url: str) -> None:
 
 
 async def _is_kept(idle: Connection, own: Session, other: Connection) -> bool:
-    """Return whether the idle client keeps its session and the other client has another session, with and without a
-    transaction.
+    """Return whether the idle client keeps its session, and the second client has a different one, with and without
+    a transaction.
 
-    A pooler in statement mode refuses a transaction with a protocol violation.
+    A pooler in statement mode refuses every transaction; it answers `begin` with a protocol violation.
     """
     if _are_one(own, await _session(other)):
         return False

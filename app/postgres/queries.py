@@ -10,7 +10,8 @@ _NAME = re.compile(r"^-- name: ([a-z_][a-z0-9_]*)$", re.MULTILINE)
 class Queries:
     """The SQL statements of one file by name.
 
-    Raises ValueError for a file with text before its first name, or with a repeated name.
+    Raises ValueError if the file has text before its first statement's name, or has two statements of the same
+    name.
     """
 
     def __init__(self, path: Path) -> None:

@@ -1,5 +1,5 @@
-"""The quotas of `policies/quotas.toml`: how often a person may make each kind of request in an hour. The database
-reads the figures from its own rows.
+"""The quotas of `policies/quotas.toml`: how often a person may make each kind of request in an hour. `resguardo
+migrate` copies the quotas into a database table, from which the database reads them.
 """
 
 import tomllib
@@ -22,7 +22,7 @@ _APPLY: Final = (
 
 @dataclass(frozen=True)
 class Quotas:
-    """The quotas: how many uses of each kind a person has in one clock hour."""
+    """The quotas: how many requests of each kind one person may make in one clock hour."""
 
     urls: int
     subtitles: int
@@ -52,7 +52,7 @@ def _is_quota(value: object) -> bool:
 
 
 def apply_quotas(owner_url: str, quotas: Quotas) -> None:
-    """Writes the quotas into the database, as its owner. The quotas apply from the next request on."""
+    """Writes the quotas into the database, as its owner. The new quotas apply from the next request on."""
     with as_owner(owner_url) as connection:
         for meter, per_hour in asdict(quotas).items():
             connection.execute(_APPLY, (meter, per_hour))

@@ -1,6 +1,7 @@
 """Revokes the right to create temporary tables from all roles except those listed, for `resguardo migrate`.
 
-Postgres grants this right, called TEMP, to PUBLIC on a new database, so it cannot be revoked from one login alone.
+On a new database, Postgres grants this right (TEMP) to PUBLIC, which means every login, so it cannot be revoked
+from one login alone.
 """
 
 from collections.abc import Sequence
@@ -21,8 +22,8 @@ order by r.rolname
 
 
 def revoke_temp(owner_url: str, keepers: Sequence[str]) -> tuple[str, ...]:
-    """Revoke TEMP on the database from PUBLIC and from our roles, grant it to the roles in `keepers`, and seal the
-    access.
+    """Revoke TEMP on the database from PUBLIC and from our roles, grant it to the roles in `keepers`, and store a
+    new seal of the access rights.
 
     Returns every role that has TEMP afterwards, including superusers and the database's owner. Raises InvalidInput
     (temp_role_is_ours, temp_role_unknown) for a wrong role in `keepers`, and Conflict (temp_not_revoked) if the
