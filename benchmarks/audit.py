@@ -1,9 +1,9 @@
 """Measures a page of the audit log for each filter and for pairs of filters: `make bench-audit` (docs/benchmarks.md).
 
-The reference is a page without a filter, in the same run. Each read runs through the service as a compliance
-officer, with its session check, quota and audit row. The reads with different filters alternate. The benchmark then
-appends two kinds of audit rows: one with a patient and a consultation, and one with fifty of each, as a list of
-recordings writes it.
+The reference is the time of a page without a filter, measured in the same run of the benchmark. Each read goes
+through the application's service as a compliance officer, and includes the session check, the quota and the audit
+row. The reads with different filters alternate. The benchmark then appends two kinds of audit rows: one with a
+patient and a consultation, and one with fifty of each, as a list of recordings writes it.
 """
 
 import argparse
@@ -56,7 +56,9 @@ def _asker() -> Asker:
 async def _read(
     database: Database, filters: Mapping[str, AuditFilter], rounds: int
 ) -> dict[str, list[float]]:
-    """Return the milliseconds that each page of the audit log took. The benchmark does not count the first round."""
+    """Return the milliseconds that each page of the audit log took. The first round of reads only warms up and is
+    not counted.
+    """
     audit = Audit(database)
     taken: dict[str, list[float]] = defaultdict(list)
     for turn in range(rounds + 1):

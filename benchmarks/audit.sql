@@ -1,6 +1,7 @@
 -- name: fill_log
 -- Writes events into the log, evenly spread over five years from 2026 on. Ids are numbers (benchmarks/audit_log.py).
--- The moduli have no common factor, so the actor, action, outcome and subjects of an event are independent.
+-- The statement derives each column from the event's number modulo a number of its own. These moduli have no common
+-- factor, so the actor, action, outcome and subjects of an event are independent.
 insert into audit.events (
     recorded_at, actor_id, actor_role, action, operation, outcome, purpose, basis, entity_type, entity_ids,
     patient_ids, consultation_ids, row_count, policy_version
@@ -40,7 +41,8 @@ select
 from generate_series(%(first)s, %(last)s) as e (n);
 
 -- name: fill_subjects
--- Adds the subjects of all events in the log, as the log's trigger does for one event.
+-- Inserts a row for each subject (patient or consultation) of every event in the audit log, as the log's trigger does
+-- for each new event.
 insert into audit.event_subjects (subject_id, recorded_at, id, actor_id)
 select distinct s.id, e.recorded_at, e.id, e.actor_id
 from audit.events as e

@@ -56,7 +56,9 @@ FILTERS: Final = {
 
 
 def fill(superuser_url: str, events: int, on_progress: Callable[[int], None] = lambda _: None) -> None:
-    """Write events and their subjects into an empty log. The function writes while the log's trigger is off."""
+    """Write events and their subjects into an empty log. The function turns the audit log's trigger off while it
+    writes.
+    """
     with psycopg.connect(superuser_url, autocommit=True) as connection:
         # Autovacuum would run meanwhile, and keep VACUUM from marking the rows as visible to all.
         for (name,) in connection.execute(_TABLES).fetchall():
@@ -72,7 +74,7 @@ def fill(superuser_url: str, events: int, on_progress: Callable[[int], None] = l
 
 
 def pairs() -> dict[str, AuditFilter]:
-    """Return each combination of two filters that set different conditions."""
+    """Return every pair of filters that set different conditions, each combined into one filter."""
     names = list(FILTERS)
     return {
         f"{one}, {other}": _both(FILTERS[one], FILTERS[other])

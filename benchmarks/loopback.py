@@ -15,7 +15,7 @@ _LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]+)\r\n", re.IGNORECASE)
 
 
 class UnexpectedAnswerError(Exception):
-    """Raised for an answer without a length, or with another status than 200."""
+    """The server's answer has no Content-Length, or its status is not 200."""
 
 
 def post(url: str, headers: Mapping[str, str], body: bytes) -> bytes:

@@ -1,15 +1,16 @@
 """Compares the audio preparation of recordings of two minutes to four hours with a bare decode of the same files:
 `make bench-media`.
 
-`--longest 21600` adds recordings of six hours, the maximum. The recordings of six hours take some minutes more and
-half a gigabyte of disk.
+`--longest 21600` adds recordings of six hours, the maximum. With the six-hour recordings, the benchmark takes a few
+more minutes and half a gigabyte of disk.
 
 Each recording repeats the streams of a fixture. The bare decode opens the file directly and resamples its sound to
 16 kHz. Our code reads the file in ranges, plans the chunks in a confined child process, and cuts them as FLAC in a
-second child. The benchmark cuts windows of the sound, which are more work than the turns of speakers. Each
-measurement runs in a process of its own. A measurement covers the processor time of the process and its children,
-the bytes read, and the maximum memory of a child (for the bare decode: of the process itself). The limits are 60
-seconds of processor time for an hour of sound in both passes together, and 300 MB for any length.
+second child. The benchmark cuts the whole sound into windows, which is more work than cutting only the speakers'
+turns. Each measurement runs in a process of its own. A measurement covers the processor time of the process and its
+children, the bytes read, and the maximum memory of a child (for the bare decode: of the process itself). The limits
+of the benchmark are 60 seconds of processor time for an hour of sound, in the planning and the cutting together,
+and 300 MB of memory for any length.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """A practice for benchmarks: the API, and a second process that serves only webhooks.
 
-The stand-ins for Supabase Auth and LiveKit run beside the two processes. No worker runs, because the benchmark
-would measure its work too.
+The stand-ins for Supabase Auth and LiveKit run beside the two processes. No worker process runs, because the
+benchmark would measure the worker's load too.
 """
 
 import time
@@ -49,8 +49,8 @@ class Practice:
     """The addresses of the practice, its doctors' access tokens, and the rooms of its consultations. Every
     consultation's room is being recorded.
 
-    `webhooks_url` is the process that serves only LiveKit's webhook. The process of the API serves LiveKit's
-    webhook too.
+    `webhooks_url` is the address of the process that serves only LiveKit's webhook. The API process also serves
+    LiveKit's webhook.
     """
 
     stack: Stack

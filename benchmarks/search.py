@@ -4,8 +4,8 @@
 The practice has 10,000 transcripts of half an hour. The searching doctor owns a fifth of the transcripts. The
 reference has the same texts in clear in the same database: tsvector, GIN, phrases, ts_rank, ts_headline, and the
 same filters and limit. The reference runs in the product's transactions, with their session check, quota and audit
-row. The search and the reference answer the same queries, in alternating order. The benchmark also prints the time
-of the reference without snippets, which is not part of the promise.
+row. Resguardo's search and the reference answer the same queries, in alternating order. The benchmark also prints
+the time of the reference without snippets, which is not part of the promise.
 """
 
 import argparse
@@ -46,7 +46,7 @@ Search = Callable[[str], Awaitable[Found]]
 @dataclass(frozen=True)
 class Timed:
     """The seconds that each search took for a query, and whether ours and the reference found the same recordings.
-    The comparison of the found recordings is None if the limit cut a result.
+    `is_same` is None if the limit on the number of hits cut one of the two results.
     """
 
     kind: str
@@ -68,7 +68,7 @@ def _asker(doctor: UUID) -> Asker:
 
 
 def _searches(database: Database, keyring: Keyring, doctor: UUID) -> dict[str, Search]:
-    """Return each search as a function that runs as this doctor."""
+    """Return, for each of the compared searches, a function that runs a query as this doctor."""
     transcripts = TranscriptSearch(database, keyring)
 
     async def ours(text: str) -> Found:
@@ -91,7 +91,9 @@ def _searches(database: Database, keyring: Keyring, doctor: UUID) -> dict[str, S
 async def _take_turns(
     searches: Mapping[str, Search], asked: Sequence[tuple[str, str]], progress: Progress
 ) -> list[Timed]:
-    """Run each query with each search, in rotating order, after one uncounted query with each search."""
+    """Run each query with each of the compared searches, in rotating order. Before them, each search runs one query
+    that is not counted.
+    """
     for search in searches.values():
         await search(asked[0][1])
     measured = []

@@ -1,14 +1,15 @@
-"""Compares the webhook with a bare insert of the same row: `make bench-webhook`. `docs/benchmarks.md` explains the
-output.
+"""Compares LiveKit's webhook endpoint with a bare insert of the same row: `make bench-webhook`.
+`docs/benchmarks.md` explains the output.
 
 The webhook and the insert write to `private.livekit_events` in one database, alternately in one run, from one
 process, with equal numbers of concurrent senders. A bare insert takes a psycopg connection from the pool, runs
 begin, `insert ... on conflict do nothing` and commit, and returns the connection to the pool. A bare insert checks
 no connection and no signature, speaks no HTTP, queues no job and wakes no worker.
 
-The measured webhook is that of `resguardo serve --only-webhooks`. The output also contains the figures of the
-webhook in the process that serves the readers. The latency beside readers is measured at a steady rate and from the
-moment when each event was due. At the full rate, the benchmark would measure the waiting time in the queue.
+The benchmark measures the webhook endpoint of `resguardo serve --only-webhooks`. The output also contains the
+figures of the webhook in a process that serves readers of the API at the same time. While readers request pages,
+the benchmark sends webhooks at a steady rate, and measures each latency from the moment when the event was due. If
+the benchmark sent webhooks at the maximum rate, the latency would mostly be waiting time in the queue.
 """
 
 import argparse
@@ -89,7 +90,7 @@ class Result:
 
     @property
     def holds(self) -> bool:
-        """Return whether the result meets the promise."""
+        """Return whether the result meets the performance promise of the webhook."""
         return self.ratio >= LEAST_RATIO and self.beside_readers.milliseconds(99) < MOST_P99_MILLISECONDS
 
 
@@ -100,11 +101,11 @@ async def _in_turns(
     *,
     apart: float = 0.0,
 ) -> None:
-    """Do all pieces of work with the workers in `hands`, concurrently. Each worker takes the next piece of work
-    after it has finished one.
+    """Do all pieces of work with the functions in `hands`, which run concurrently. Each function takes the next
+    piece of work after it has finished one.
 
-    Piece of work number n is due n * `apart` seconds after the start, and its latency counts from then. With
-    `apart` 0, a piece of work is due as soon as a worker is free.
+    Piece of work number n is due n * `apart` seconds after the start, and its latency counts from then. If `apart`
+    is 0, a piece of work is due as soon as one of the functions is free.
     """
     began = time.perf_counter()
     left = iter(enumerate(work))
@@ -156,8 +157,8 @@ class _Bench:
     async def notify(
         self, sample: Sample, count: int, *, apart: float = 0.0, in_one_process: bool = False
     ) -> None:
-        """Send one round of webhooks as fast as possible. The job queue is empty at the start, as if a worker had
-        emptied it.
+        """Send one round of webhooks as fast as possible. The method first empties the job queue, as a worker would
+        have done.
         """
         async with self.pool.connection() as connection:
             await connection.execute("delete from jobs.procrastinate_jobs")
@@ -174,7 +175,7 @@ class _Bench:
     ) -> None:
         """Run a round of webhooks at a steady rate, while readers request pages continuously.
 
-        Each page is requested by another doctor, because doctors have quotas.
+        The readers request successive pages as different doctors, because each doctor has a quota.
         """
         is_over = asyncio.Event()
         pages = itertools.takewhile(lambda _: not is_over.is_set(), itertools.cycle(self._reads()))

@@ -1,7 +1,7 @@
 """Puts the participants of a consultation into its room in a running dev stack, for `resguardo demo join`.
 
-People whom the demo created sign in and join as a web app would do. For a person whose login is unknown, the module
-uses the secret of the LiveKit server and the identity that a join token would contain.
+People whom the demo created sign in and join as a web app would do. For a person whose password the module does not
+know, it calls the LiveKit stand-in with the server's secret and the identity that a join token would contain.
 """
 
 import asyncio
@@ -43,13 +43,15 @@ _PARTICIPANTS = """
     order by s.kind, s.participant_id
 """
 CHANNELS: Final[Mapping[str, int]] = {"DOCTOR": 0, "PATIENT": 1}
-"""The channel of the demo's sound for each kind of participant. Guests are silent."""
+"""For each kind of participant, the channel of the demo's sound file that is their voice. Guests are silent."""
 
 _MARK_JOINED = "update resguardo.participants set joined_at = clock_timestamp() where id = %s"
 
 
 class JoinFailed(Exception):  # noqa: N818 - it reads as what happened
-    """The command could not put some participant into the room. The message names the reason and the remedy."""
+    """`resguardo demo join` could not put one of the participants into the room. The message names the reason and
+    the remedy.
+    """
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Participant:
 
 @dataclass(frozen=True)
 class Entered:
-    """A person in the room, and the way in which they joined."""
+    """A person in the room, with how they came into the room and whether they consent."""
 
     kind: str
     presence: str
@@ -85,11 +87,11 @@ class Entered:
 
 
 async def join(data_dir: Path, asked: str, *, with_consents: bool) -> list[Entered]:
-    """Put the doctor, the patient and all guests who joined before into the room. Return the participants who are
-    in the room.
+    """Put the doctor, the patient and every guest who has joined the consultation before into the room. Return the
+    participants who are in the room.
 
-    `asked` is the consultation's id or external id. With `with_consents`, missing consents are recorded first, by
-    the participants themselves or attested by the doctor. Raises JoinFailed.
+    `asked` is the consultation's id or external id. If `with_consents` is true, the function first records the
+    missing consents, either as the participants or as the doctor who attests them. Raises JoinFailed.
     """
     here = coordinates.read(data_dir)
     if here is None:
@@ -128,7 +130,9 @@ class _Room:
         return frozenset(one.identity for one in found)
 
     async def bring(self, one: Participant, inside: Collection[str], *, with_consents: bool) -> Entered:
-        """Let a participant join who is not in the room. Raises Refused, JoinFailed."""
+        """Let a participant join the room unless the participant is in the room already. Raises Refused,
+        JoinFailed.
+        """
         consent = await self._consent(one, with_consents=with_consents)
         if str(one.id) in inside:
             return Entered(one.kind, "was in the room", consent)
@@ -170,7 +174,7 @@ class _Room:
 
 
 def _voice(kind: str) -> dict[str, int]:
-    """Return the channel of the demo's sound for this kind of participant."""
+    """Return which channel of the demo's sound file is the voice of this kind of participant."""
     return {"channel": CHANNELS[kind]} if kind in CHANNELS else {}
 
 

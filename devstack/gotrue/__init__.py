@@ -5,8 +5,8 @@ user, sign-out, JWKS, invitations, and the administration of users and factors. 
 messages and JSON are GoTrue's (supabase/auth at bc32168e, checked 2026-11-21). The stand-in differs from GoTrue in
 these points:
 
-- Passwords are stored with scrypt in our own format, because bcrypt is not available. A user with such a password
-  cannot move to a real project.
+- Passwords are stored with scrypt in our own format, because bcrypt is not available. A user whose password is
+  stored in this format cannot move to a real Supabase project.
 - The stand-in sends no mail. The stand-in stores mails, and `/stand-in/outbox`, our own route, returns them to
   callers with the secret key. `/stand-in/mailboxes` simulates a mail server that refuses or is slow.
 - Only mails have a rate limit. The stand-in has no sign-up, no change of one's own address, no one-time code in

@@ -68,7 +68,7 @@ async def create_user(call: Call) -> Response:
 
 
 async def list_users(call: Call) -> Response:
-    """`GET /admin/users`: newest first, 50 on a page by default."""
+    """`GET /admin/users`: list the users, newest first, 50 on a page by default."""
     await call.require_service_role()
     query = call.request.query_params
     try:
@@ -93,7 +93,9 @@ async def get_user(call: Call) -> Response:
 
 
 async def update_user(call: Call) -> Response:
-    """`PUT /admin/users/{user_id}`: a new password ends all sessions of the user, and a ban ends none."""
+    """`PUT /admin/users/{user_id}`: change the user. A new password ends all sessions of the user, but a ban ends
+    no session.
+    """
     await call.require_service_role()
     async with call.transaction() as connection:
         user = await _user_of_path(call, connection)
@@ -157,7 +159,7 @@ async def find_user(connection: Connection, user_id: UUID) -> User:
 
 
 async def insert_user(call: Call, connection: Connection, body: Body, email: str, *, password: str) -> UUID:
-    """Insert a new user with an identity. `password` is a hash, or empty for none."""
+    """Insert a new user with an identity. `password` is the password's hash, or empty if the user has no password."""
     user_id = _chosen_id(body)
     app_metadata = {"provider": "email", "providers": ["email"]} | (body.document("app_metadata") or {})
     verified = {"email_verified": True} if body.flag("email_confirm") else {}

@@ -74,11 +74,11 @@ def create_gotrue_app(
 
 def _routes(service: Service) -> list[Route]:
     async def jwks(_: Request) -> Response:
-        """Return the JWKS. The gateway requires no key for this route."""
+        """Return the JWKS. The gateway requires no API key for the JWKS."""
         return JSONResponse(service.signer.jwks(), headers={"cache-control": "public, max-age=600"})
 
     async def follow_link(request: Request) -> Response:
-        """Follow a link of a mail. The gateway requires no key for this route."""
+        """Serve the link that a person clicked in a mail. The gateway requires no API key for this route."""
         return await verification.follow_link(service, request)
 
     guarded = [

@@ -83,7 +83,7 @@ class Body:
 
 @dataclass(frozen=True)
 class Call:
-    """A request that passed the gateway. `bearer` is the role of an API key, or a person's token."""
+    """A request whose API key the gateway has checked. `bearer` is the role of an API key, or a person's token."""
 
     request: Request
     service: Service
@@ -111,14 +111,16 @@ class Call:
             yield connection
 
     def path_id(self, name: str) -> UUID:
-        """Return a UUID of the path. Refuses 404 validation_failed."""
+        """Return the UUID in this parameter of the URL's path. Raises Refusal 404 validation_failed."""
         try:
             return UUID(self.request.path_params[name])
         except ValueError:
             raise Refusal(404, "validation_failed", f"{name} must be an UUID") from None
 
     async def body(self) -> Body:
-        """Return the JSON body. Refuses 413, and 400 bad_json."""
+        """Return the JSON body. Raises Refusal 413 if the body is too large, and 400 bad_json if the body is no
+        JSON object.
+        """
         received = bytearray()
         async for chunk in self.request.stream():
             received += chunk
@@ -134,7 +136,9 @@ class Call:
         return Body(values)
 
     async def caller(self, connection: Connection) -> Caller:
-        """Return the person of the token. Refuses tokens without user or session, and banned users."""
+        """Return the person to whom the request's token belongs. Raises Refusal if the token's user or session does
+        not exist, or if the user is banned.
+        """
         if self.bearer in ("anon", "service_role"):
             raise Refusal(403, "bad_jwt", "invalid claim: missing sub claim")
         claims = self.service.signer.verify(self.bearer, self.now)
@@ -178,7 +182,7 @@ def endpoint(service: Service, handle: Handler) -> Callable[[Request], Awaitable
 
 
 def _pass_gateway(request: Request, config: GotrueConfig) -> ApiRole | str:
-    """Replace an API key by a JWT of its role, as the gateway does, and let a person's token pass."""
+    """Replace an API key with a JWT of the key's role, as the gateway does, but keep a person's token unchanged."""
     api_key = request.headers.get("apikey", "")
     if not api_key:
         hint = "No `apikey` request header or url param was found."

@@ -7,7 +7,8 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class GotrueConfig:
-    """The configuration. `url` is the project's address for clients; `<url>/auth/v1` is the issuer of tokens.
+    """The configuration. `url` is the project's address for clients, and `<url>/auth/v1` is the `iss` of its
+    tokens.
 
     `database_url` logs in as `supabase_auth_admin`. `data_dir` contains the signing key. The gateway accepts the
     two API keys in `apikey`. A refresh token may be reused for `reuse_interval_seconds`. A request that waits for

@@ -1,9 +1,10 @@
 """CORS headers of Supabase Auth and of its gateway, which also allows the header `apikey`.
 
 Every origin is allowed, because the API key and the token identify the caller. Auth uses rs/cors 1.11 with the
-methods, headers and exposed headers below (supabase/auth at bc32168e, internal/api/api.go; read 2026-11-29). A
-preflight that asks for more is answered 204 without CORS headers, and the browser refuses the request. Browsers
-send header names sorted and in lower case. rs/cors requires that order; this module ignores the order.
+methods, headers and exposed headers below (supabase/auth at bc32168e, internal/api/api.go; read 2026-11-29). If a
+preflight asks for a method or header that is not among them, the answer is 204 without CORS headers, and the
+browser refuses the request. Browsers send header names sorted and in lower case. rs/cors requires that order; this
+module ignores the order.
 """
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -29,7 +30,9 @@ _PREFLIGHT_VARY = "Origin, Access-Control-Request-Method, Access-Control-Request
 
 
 class Pages:
-    """ASGI middleware, outermost, so that web pages can also read the gateway's refusals."""
+    """The outermost ASGI middleware, which adds CORS headers to every answer, so that web pages can also read the
+    gateway's refusals.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -1,8 +1,8 @@
 """The routes `/factors`: enrol, challenge, verify and remove TOTP factors (internal/api/mfa.go).
 
-As in GoTrue, a challenge accepts one right code, from the address that asked for the challenge, within five
-minutes. A code that passed one challenge also passes a second challenge while the code is valid. A right code ends
-the user's other sessions that are aal1.
+As in GoTrue, a challenge accepts one right code, within five minutes, from the IP address that requested the
+challenge. A code that passed one challenge also passes a second challenge while the code is valid. A right code
+ends all other aal1 sessions of the same user.
 """
 
 import base64
@@ -91,7 +91,9 @@ async def verify(call: Call) -> Response:
 
 
 async def unenrol(call: Call) -> Response:
-    """`DELETE /factors/{factor_id}`: remove the factor. Sessions that this factor raised to aal2 fall back to aal1."""
+    """`DELETE /factors/{factor_id}`: remove the factor. Sessions that reached aal2 with this factor fall back to
+    aal1.
+    """
     async with call.transaction() as connection:
         caller = await call.caller(connection)
         factor = await find_factor(call, connection, caller.user)
@@ -145,7 +147,7 @@ async def _check_may_enrol(call: Call, connection: Connection, caller: Caller, n
 async def _verify(
     call: Call, connection: Connection, caller: Caller, factor: Factor, body: Body
 ) -> Json | Refusal:
-    """Return the new tokens. A Refusal is returned, not raised, if the transaction must commit."""
+    """Return the new tokens. The function returns a Refusal, instead of raising it, if the transaction must commit."""
     code = body.text("code")
     if not code:
         raise invalid("Code needs to be non-empty")
@@ -198,6 +200,8 @@ async def _find_challenge(
 
 
 def _code_is_right(secret: str, code: str, now_seconds: float) -> bool:
-    """Return whether the code is right, now or one step of 30 seconds earlier or later."""
+    """Return whether the TOTP code is right for the current 30-second step, the step before it, or the step after
+    it.
+    """
     steps = (now_seconds - STEP_SECONDS, now_seconds, now_seconds + STEP_SECONDS)
     return any(compare_digest(totp_code(secret, step).encode(), code.strip().encode()) for step in steps)

@@ -17,7 +17,7 @@ _BY_EMAIL = "instance_id = %s and lower(email) = %s and aud = 'authenticated' an
 
 
 async def token(call: Call) -> Response:
-    """Serve the grant that the query names."""
+    """Serve the grant type that the query parameter `grant_type` names."""
     grant_type = call.request.query_params.get("grant_type")
     if grant_type == "password":
         return await _password_grant(call)
@@ -49,7 +49,9 @@ async def _password_grant(call: Call) -> Response:
 
 
 async def _check_may_sign_in(call: Call, user: User, password: str) -> None:
-    """Check the sign-in in GoTrue's order: the ban before the password, and the unconfirmed address after it."""
+    """Check a sign-in in GoTrue's order: first whether the user is banned, then the password, and last whether the
+    address is confirmed.
+    """
     if user.is_banned(call.now):
         raise Refusal(400, "user_banned", "User is banned")
     if not await password_matches(password, user.encrypted_password):

@@ -2,8 +2,8 @@
 signed.
 
 Source: internal/hooks/hookspgfunc/hookspgfunc.go and internal/tokens/service.go of supabase/auth at bc32168e
-(checked 2026-11-29). The function runs in the transaction of the sign-in, as `supabase_auth_admin`, for at most two
-seconds. If the function fails, or returns claims that cannot be signed, the sign-in fails with 500.
+(checked 2026-11-29). The hook's function runs in the transaction of the sign-in, as `supabase_auth_admin`, for at
+most two seconds. If the hook's function fails, or returns claims that cannot be signed, the sign-in fails with 500.
 """
 
 import json
@@ -94,7 +94,7 @@ async def _call(connection: Connection, uri: str, event: Json) -> object:
 
 
 def _claims_of(answer: object) -> Json:
-    """Return the claims in the function's answer."""
+    """Return the claims in the answer of the hook's Postgres function."""
     values = answer if isinstance(answer, dict) else {}
     failure = values.get("error")
     if isinstance(failure, dict) and failure.get("message"):

@@ -18,7 +18,9 @@ from devstack.gotrue.verification import new_code, send
 
 
 async def invite(call: Call) -> Response:
-    """`POST /invite`: create a login, or send a new link for an unconfirmed login, whose metadata stays."""
+    """`POST /invite`: create a login. If the login exists and is unconfirmed, keep its metadata and only send a new
+    link.
+    """
     await call.require_service_role()
     body = await call.body()
     email, data = email_of(body), body.document("data")

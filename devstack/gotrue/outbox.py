@@ -1,8 +1,8 @@
 """Stores mails in place of sending them, for tests and the demo.
 
-The outbox keeps the newest mails in memory. Like GoTrue, the outbox has an hourly limit, above which no action that
-needs a mail is taken. GoTrue hands a mail over inside the request's transaction, so a mail server that refuses or
-is slow rolls the request back. An `Order` simulates a mail server that refuses or is slow.
+The outbox keeps the newest mails in memory. Like GoTrue, the outbox has an hourly limit of mails. Once the limit is
+reached, requests that need a mail fail. GoTrue hands a mail over inside the request's transaction, so a mail server
+that refuses or is slow rolls the request back. An `Order` simulates a mail server that refuses or is slow.
 """
 
 import asyncio
@@ -45,7 +45,9 @@ class Mail:
 
 @dataclass(frozen=True)
 class Order:
-    """An order to apply `kind` to the next `count` mails to the address, or to any address if it is empty."""
+    """An order to apply the fault `kind` to the next `count` mails to `address`, or to any address if `address` is
+    empty.
+    """
 
     kind: str
     address: str = ""
@@ -58,8 +60,8 @@ class Order:
 
 
 class Outbox:
-    """The sent mails, oldest first. `limit` counts per hour of the stand-in's clock; `request_seconds` is Auth's
-    own time limit.
+    """The sent mails, oldest first. `limit` is the maximum number of mails in an hour of the stand-in's clock.
+    `request_seconds` is the time after which Supabase Auth ends a request.
     """
 
     def __init__(self, limit: int, clock: Callable[[], datetime], request_seconds: float = 10) -> None:
@@ -82,7 +84,7 @@ class Outbox:
     async def send(self, to: str, kind: str, token: str, token_hash: str, link: str) -> None:
         """Store a mail. Callers call this method inside the request's transaction, which a refusal rolls back.
 
-        Refuses 500 unexpected_failure and 504 request_timeout, as the orders say.
+        Raises Refusal 500 unexpected_failure or 504 request_timeout if an order demands it.
         """
         order = self._take(to)
         if order is not None and order.kind == "refuse":

@@ -1,4 +1,4 @@
-"""Hashes passwords with scrypt, because bcrypt is not among our libraries.
+"""Hashes passwords with scrypt, because bcrypt is not among the project's libraries.
 
 The format `$scrypt$ln=14,r=8,p=1$<salt>$<hash>` is our own. GoTrue reads bcrypt, argon2 and Firebase's scrypt.
 """

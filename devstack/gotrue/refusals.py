@@ -17,7 +17,7 @@ class Refusal(Exception):  # noqa: N818 - an answer, not a fault
         self.message = message
 
     def response(self, request: Request) -> Response:
-        """Return the answer in the shape of the client's API version."""
+        """Return the refusal as an answer in the JSON shape of the client's API version."""
         headers = {"x-sb-error-code": self.code}
         if request.headers.get(API_VERSION_HEADER, "") >= API_VERSION:
             body = self._dated_body()
@@ -34,7 +34,9 @@ class Refusal(Exception):  # noqa: N818 - an answer, not a fault
 
 
 class WeakPassword(Refusal):
-    """The refusal of a password that is too short. As in GoTrue, the answer contains the reasons."""
+    """The refusal of a password that is too short. As in GoTrue, the answer contains the reasons for which the
+    password is weak.
+    """
 
     def __init__(self, message: str, reasons: list[str]) -> None:
         super().__init__(422, "weak_password", message)

@@ -40,7 +40,7 @@ class User:
     is_anonymous: bool
 
     def is_banned(self, now: datetime) -> bool:
-        """Return whether the ban has not ended."""
+        """Return whether the user has a ban that has not ended."""
         return self.banned_until is not None and now < self.banned_until
 
 
@@ -158,7 +158,7 @@ def factor_json(factor: Factor) -> Json:
 
 
 async def user_json(connection: Connection, user: User) -> Json:
-    """Return a user in GoTrue's JSON, with identities, and with factors if there are any."""
+    """Return a user in GoTrue's JSON, with the user's identities, and with the user's factors if there are any."""
     factors = await find_all(connection, Factor, "user_id = %s order by created_at", user.id)
     identities = await find_all(connection, Identity, "user_id = %s order by created_at", user.id)
     return _without_none(

@@ -87,7 +87,7 @@ async def renew(call: Call, connection: Connection, token_text: str) -> Json | R
     """Return a new pair of tokens for a refresh token.
 
     Raises Refusal if the transaction must be rolled back. Returns the Refusal if the token family was revoked,
-    which must be committed.
+    because the transaction with the revocation must be committed.
     """
     where = "instance_id = %s and token = %s for update"
     token = await find(connection, RefreshToken, where, NO_INSTANCE, token_text)

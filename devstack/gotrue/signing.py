@@ -33,7 +33,7 @@ class Signer:
 
     @property
     def kid(self) -> str:
-        """Return the key's id for token headers and the JWKS."""
+        """Return the signing key's id, which token headers and the JWKS contain."""
         public = self.key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
         return base64.urlsafe_b64encode(hashlib.sha256(public).digest()[:18]).decode()
 
@@ -52,7 +52,7 @@ class Signer:
         return jwt.encode(dict(claims), self.key, algorithm="ES256", headers={"kid": self.kid})
 
     def verify(self, token: str, now: datetime) -> Mapping[str, object]:
-        """Return the claims of a token of ours that has not expired. Refuses 403 bad_jwt."""
+        """Return the claims of a token that this key signed and that has not expired. Refuses 403 bad_jwt."""
         try:
             claims = jwt.decode(
                 token,
@@ -69,7 +69,7 @@ class Signer:
 
 
 def load_signer(data_dir: Path, issuer: str) -> Signer:
-    """Return the key in `data_dir`, or create one that only its owner can read."""
+    """Return the signing key in `data_dir`. If there is none, create it in a file that only its owner can read."""
     path = data_dir / KEY_FILE
     if not path.exists():
         _write_new_key(path)

@@ -42,7 +42,9 @@ async def put_user(call: Call) -> Response:
 
 
 async def log_out(call: Call) -> Response:
-    """`POST /logout`: delete sessions with their refresh tokens and authentication methods."""
+    """`POST /logout`: delete the sessions in the requested scope, with their refresh tokens and authentication
+    methods.
+    """
     scope = call.request.query_params.get("scope") or "global"
     async with call.transaction() as connection:
         caller = await call.caller(connection)
@@ -62,7 +64,9 @@ async def reload(connection: Connection, user: User) -> User:
 
 
 async def merge_metadata(connection: Connection, user: User, column: str, changes: Json | None) -> None:
-    """Set the given entries of a metadata column, and drop those given as null. Other entries stay."""
+    """Set the given entries in a metadata column, and remove each entry whose given value is null. Other entries
+    stay.
+    """
     if changes is None:
         return
     kept: Json = dict(getattr(user, column) or {}) | changes
@@ -82,8 +86,8 @@ async def set_columns(connection: Connection, user: User, values: Mapping[str, o
 
 
 async def _change_password(connection: Connection, caller: Caller, password: str) -> None:
-    """Change the password by GoTrue's rules: the session has aal2 if a factor is verified, the password is a new
-    one, and the user's other sessions end.
+    """Change the password by GoTrue's rules. The session must have aal2 if the user has a verified factor, the new
+    password must differ from the old one, and the user's other sessions end.
     """
     check_strength(password)
     factor = await find(connection, Factor, "user_id = %s and status = 'verified'", caller.user.id)

@@ -45,8 +45,8 @@ async def verify(call: Call) -> Response:
 
 
 async def follow_link(service: Service, request: Request) -> Response:
-    """`GET /verify`: a clicked link, without a key. The answer is a redirect (303) to the web app, with the session
-    in the fragment.
+    """`GET /verify`: serve a link that a person clicked in a mail. The route needs no API key. The answer is a
+    redirect (303) to the web app, with the session in the fragment.
     """
     call = Call(request, service, "anon")
     token, kind = request.query_params.get("token", ""), request.query_params.get("type", "")
@@ -99,7 +99,9 @@ def require_pause(call: Call, sent_at: datetime | None) -> None:
 
 
 async def send(call: Call, email: str, kind: str, code: str, token_hash: str) -> None:
-    """Send a mail with its link, inside the transaction."""
+    """Send a mail that contains a link with this token. Callers call this function inside the request's
+    transaction.
+    """
     config = call.service.config
     query = urlencode({"token": token_hash, "type": kind, "redirect_to": config.site_url})
     link = f"{config.url.rstrip('/')}/auth/v1/verify?{query}"
@@ -113,7 +115,7 @@ def new_code(email: str) -> tuple[str, str]:
 
 
 async def _exchange(call: Call, kind: str, token_hash: str) -> Json:
-    """Exchange a link's token for a session and use the token up. Refuses like GoTrue."""
+    """Exchange the token of a mailed link for a session. The token then becomes invalid. Refuses like GoTrue."""
     if kind not in INVITATIONS | RECOVERIES:
         raise invalid("Invalid email verification type")
     is_recovery = kind in RECOVERIES
@@ -136,7 +138,9 @@ async def _exchange(call: Call, kind: str, token_hash: str) -> Json:
 
 
 async def _confirm(call: Call, connection: Connection, user: User, *, has_new_password: bool) -> None:
-    """Confirm the login. A login without a password gets a random one until its owner sets another."""
+    """Confirm the login. If the login has no password, set a random password, which is valid until the owner
+    chooses one.
+    """
     values: dict[str, object] = {"email_confirmed_at": call.now, "confirmation_token": ""}
     if has_new_password and not user.encrypted_password and user.invited_at is not None:
         values["encrypted_password"] = await hash_password(secrets.token_urlsafe(48))
@@ -167,7 +171,9 @@ def _hash(email: str, code: str) -> str:
 
 
 def _page(service: Service, wanted: str) -> str:
-    """Return the page to which the web app wants people to return, if it belongs to the site; otherwise the site."""
+    """Return the page that the web app requested for people's return, if the page belongs to the configured site;
+    otherwise return the site's URL.
+    """
     site, page = urlsplit(service.config.site_url), urlsplit(wanted)
     return wanted if (page.scheme, page.netloc) == (site.scheme, site.netloc) else service.config.site_url
 

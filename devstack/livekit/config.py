@@ -6,9 +6,10 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 
 class LiveKitConfig(BaseModel):
-    """The configuration, read from a JSON file. Without `media` the room shows one grey second. Without `audio` (an
-    Ogg) the room is silent for the length of its video. Without `webhook_url` no webhook is sent. `scale` is as in
-    `Pace`.
+    """The configuration, read from a JSON file. Without `media`, the video of every room is one grey second.
+    `audio` is the Ogg with the room's sound; without `audio`, the room is silent for the length of its video.
+    Without `webhook_url` no webhook is sent. `scale` is how long one second of LiveKit's own delays takes (see
+    `Pace`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

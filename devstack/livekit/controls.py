@@ -1,9 +1,9 @@
 """The routes under `/stand-in`, with which tests and the demo control the stand-in: participants and faults.
 
 A client with a join token calls `POST join` and `POST leave` with `{"token": ...}`. The field `channel` of `join`
-names the channel of the stand-in's sound that plays as the participant's voice, from 0. Without `channel`, the
-participant gets the first channel that no other participant of the room has. All routes except `join` and `leave`
-with a token need the API secret as bearer token:
+is the number, from 0, of the channel in the stand-in's sound file that plays as the participant's voice. Without
+`channel`, the participant gets the first channel that no other participant of the room has. All routes except
+`join` and `leave` with a token need the API secret as bearer token:
 
 - `POST join` with `{"room", "identity", "metadata": "", "publishes": true}` lets any participant in, known or unknown.
   `POST leave`, `POST publish` and `POST unpublish` take `{"room", "identity"}`.
@@ -14,9 +14,10 @@ with a token need the API secret as bearer token:
   orders, or those of one kind (`?order=KIND`).
 - `POST die` and `POST forget` with `{"egress_id"}` cause the fault of that name in a running egress at once. Orders
   named `die` and `forget` cause the same faults in the next egress.
-- `POST restart` loses every queued webhook, as a restart of the server does. Rooms and egresses stay.
-- `POST crash` with `{"with_recorders": false}` lets the server crash and come back. Webhooks are lost, and all
-  participants stay listed although none is connected. Recorders come back, or die with the server.
+- `POST restart` loses every queued webhook, as a restart of the server does, but keeps rooms and egresses.
+- `POST crash` with `{"with_recorders": false}` lets the server crash and come back. Queued webhooks are lost, and
+  all participants stay listed although none is connected. The recorders die with the server if `with_recorders` is
+  true; otherwise they join their rooms again.
 - `POST forge` signs any JSON object as a notification, sends it once, and answers `{"status": ...}` with the receiver's
   status, or null if the receiver did not answer.
 
@@ -79,7 +80,7 @@ class _Egress(BaseModel):
 
 
 def _answered(endpoint: _Endpoint) -> _Endpoint:
-    """Turn LiveKit's refusals and malformed bodies into answers."""
+    """Wrap a route so that it answers a refusal with LiveKit's error, and a malformed body with 400."""
 
     async def answer(request: Request) -> Response:
         try:

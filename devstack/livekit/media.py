@@ -1,9 +1,9 @@
-"""The file that represents the picture of a room, and its upload in the way of livekit/egress.
+"""Represents what a room shows by a media file, and uploads the file as livekit/egress does.
 
 The upload uses only the credentials, endpoint, region, bucket and path style of the request. A file above 5 MiB is
-uploaded in parts, five at a time. A failed request is tried five times unless the store refuses it for good
-(livekit/storage `s3.go`, read 2026-11-21). The requests look like those of the AWS SDK for Go, which names some
-operations in the query (seen 2026-11-29).
+uploaded in parts, five at a time. The upload tries a failed request up to five times, unless the store's error is
+permanent (livekit/storage `s3.go`, read 2026-11-21). The requests look like those of the AWS SDK for Go, which adds
+the operation's name to the query of some requests (seen 2026-11-29).
 """
 
 import math
@@ -92,14 +92,15 @@ def generate_silence(path: Path, duration_seconds: float) -> Media:
 
 
 def location(output: EncodedFileOutput) -> str:
-    """Return the URL in LiveKit's results, with a second scheme if the endpoint has one. The function does not open
-    the object.
+    """Return the file's URL as LiveKit reports it: `https://` before the endpoint, even if the endpoint begins with
+    a scheme. The function does not open the object.
     """
     return f"https://{output.s3.endpoint}/{output.s3.bucket}/{output.filepath}"
 
 
 def upload(media: Media, output: EncodedFileOutput, *, backoff_seconds: float, broken: bool = False) -> None:
-    """Store `media` at `output`; blocks. If `broken` is true, every attempt to upload fails.
+    """Upload the file `media` to the destination `output`. The function blocks. If `broken` is true, every attempt
+    to upload fails.
 
     Raises UploadFailedError.
     """

@@ -1,10 +1,10 @@
-"""Orders: the faults that a test or a demo requests from the stand-in. Each execution uses up one of the order's
-`count`.
+"""Orders: the faults that a test or a demo requests from the stand-in. Each time the stand-in carries out an order,
+the order's `count` goes down by one.
 
 `KINDS` describes each kind. An order applies to the next `count` matching requests, webhooks or egresses. `event`
 limits an order for webhooks to one type of notification. `file` limits an order for egresses to those whose file
-path ends with it, which distinguishes the egresses of one room. Other faults happen at once through a route
-(`devstack.livekit.server`).
+path ends with it, which distinguishes the egresses of one room. Faults without an order are caused at once by a
+request to a route of the stand-in (`devstack.livekit.controls`).
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -103,7 +103,9 @@ class Orders:
         self._open = [order for order in self._open if kind not in (None, order.kind)]
 
     def standing(self, kind: str) -> Order | None:
-        """Return the newest open order of a kind that is never used up."""
+        """Return the newest open order of this kind. Callers use the method only for kinds whose orders stay open
+        until they are cancelled.
+        """
         return next((order for order in reversed(self._open) if order.kind == kind), None)
 
     def take(self, *kinds: str, event: str | None = None, file: str | None = None) -> Order | None:

@@ -48,8 +48,8 @@ Span = tuple[float, float]
 class Pace:
     """The pace. `scale` is how long one second of LiveKit's own delays takes; 1 is the real speed.
 
-    A video starts after `start_delay_seconds` at the earliest. `record_seconds` is the length at which the media
-    end; None means their own length.
+    A video starts after `start_delay_seconds` at the earliest. `record_seconds` is the length after which a
+    recording's media end. If it is None, the media end after the length of the stand-in's files.
     """
 
     start_delay_seconds: float = 0.2
@@ -67,7 +67,9 @@ class Delays:
         self._chance = chance
 
     def seconds(self, real: float | Span) -> float:
-        """Return how long LiveKit's `real` seconds take in the stand-in; for a range, a random time within it."""
+        """Return how many seconds a delay of LiveKit takes in the stand-in. If `real` is a range, choose a random
+        delay in the range.
+        """
         order = self._orders.standing("scale")
         scale = self._pace.scale if order is None else order.seconds
         return scale * (self._chance.uniform(*real) if isinstance(real, tuple) else real)

@@ -8,10 +8,10 @@ egresses at once. The storage keys of the request are used for the upload and ne
 (`pkg/pipeline/controller.go` of livekit/egress and `livekit_egress.go` of livekit/protocol, read 2026-11-21).
 `orders.RECORDING_KINDS` lists the faults.
 
-An egress can take any time, and its media have the length of the stand-in's files: an hour is recorded in a second.
-The sound of a track therefore begins at the place that the video had reached, and contains the rest of its
-publisher's speech. If the publisher unpublishes the track and stays, or the publisher's device dies, the file
-contains the publisher's speech until that moment.
+The media of an egress have the length of the stand-in's files, however long the egress runs, so an egress can
+record an hour in a second. If a track's egress starts while the video runs, its sound therefore begins at the place
+that the video has reached, and contains the rest of the publisher's speech. If the publisher unpublishes the track
+and stays, or the publisher's device dies, the file contains the publisher's speech until that moment.
 """
 
 import asyncio
@@ -55,7 +55,9 @@ _ALTERNATING: Final = SoundEncoding(
 
 
 class Recorder:
-    """All egresses since the start of the stand-in, by egress id. `media` and `audio` must be set before."""
+    """All egresses since the start of the stand-in, by egress id. The stand-in must set `media` and `audio` before
+    the first egress starts.
+    """
 
     media: Media
     audio: Media
@@ -85,9 +87,10 @@ class Recorder:
         rooms.on_unpublish = self._track_unpublished
 
     def start(self, request: StartRequest, room: Room | None = None) -> EgressInfo:
-        """Start an egress. The webhook `egress_started` may arrive before this answer. Raises TwirpError.
+        """Start an egress. The webhook `egress_started` may arrive before the caller receives the answer. Raises
+        TwirpError.
 
-        `room` is the room at the time of the request; None means now.
+        `room` is the room as it was at the time of the request. If it is None, the function looks the room up now.
         """
         requests.require_room_name(request)
         room = room or self._rooms.snapshot(request.room_name)
@@ -183,7 +186,7 @@ class Recorder:
         self.rows.row(egress_id).is_forgotten = True
 
     async def aclose(self) -> None:
-        """Stop all egresses immediately, without an end."""
+        """Stop the tasks of all egresses immediately, without setting a final status."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -205,7 +208,7 @@ class Recorder:
             recording.publishing.set()
 
     def _sounds(self, name: str, track_sid: str) -> list[tuple[Recording, Sound]]:
-        """Return the sound recordings of one track."""
+        """Return the unfinished sound recordings of one track."""
         return [
             (one, one.sound)
             for one in self.rows.of_room(name)
@@ -290,7 +293,7 @@ class Recorder:
         self._activate(recording)
 
     async def _source_arrives(self, recording: Recording) -> bool:
-        """Wait until there is something to record, or the egress is stopped.
+        """Wait until a track or a participant exists that the egress can record, or until the egress is stopped.
 
         Return False if a track or a participant did not arrive within 30 s; the egress is then FAILED.
         """
@@ -333,7 +336,9 @@ class Recorder:
         self._update(recording, EgressStatus.EGRESS_FAILED)
 
     async def _last(self, recording: Recording) -> None:
-        """Wait for the end: a stop, the limit, or the end of the media. An egress whose node is dead never ends."""
+        """Wait until the egress is stopped, reaches its time limit, or reaches the end of the media. An egress
+        whose node is dead never ends.
+        """
         length, limit = self._pace.record_seconds, recording.limit_seconds
         length = recording.media.duration_seconds if length is None else length
         try:

@@ -1,4 +1,5 @@
-"""Validates an egress request like livekit/egress, and decides what of it may be shown.
+"""Validates an egress request like livekit/egress, and removes the storage keys from the copy that ListEgress
+shows.
 
 Only files on S3 are supported: an MP4 of the room, or the sound of the room, of one track or of routed participants
 as MP4 or Ogg. Other features of LiveKit are refused as `unimplemented`, not as invalid. A layout beside
@@ -115,7 +116,7 @@ def output_of(request: StartRequest) -> EncodedFileOutput:
 
 
 def sources_of(request: StartRequest) -> Sources | None:
-    """Return the sources of a sound recording, or None for the room."""
+    """Return the sources of a sound recording, or None if the request records the room."""
     match request:
         case TrackCompositeEgressRequest():
             return Sources(track_sid=request.audio_track_id)
@@ -129,7 +130,9 @@ def sources_of(request: StartRequest) -> Sources | None:
 
 
 def encoding_of(request: StartRequest, file_type: EncodedFileType) -> SoundEncoding:
-    """Return the encoding of the sound. Opus always has 48 kHz (`newAudioCapsFilter`)."""
+    """Return the sound encoding that the request demands, with livekit/egress's defaults. Opus always has 48 kHz
+    (`newAudioCapsFilter`).
+    """
     asked = request.advanced
     frequency = asked.audio_frequency or DEFAULT_FREQUENCY
     return SoundEncoding(
@@ -140,7 +143,9 @@ def encoding_of(request: StartRequest, file_type: EncodedFileType) -> SoundEncod
 
 
 def source_of(request: StartRequest) -> EgressSourceType:
-    """Return the type of the source. Sound alone needs no browser, unless a layout or a custom page is requested."""
+    """Return the source type that LiveKit reports for this egress. Sound alone needs no browser, unless a layout or
+    a custom page is requested.
+    """
     if not isinstance(request, RoomCompositeEgressRequest):
         return EgressSourceType.EGRESS_SOURCE_TYPE_SDK
     if request.audio_only and not request.layout and not request.custom_base_url:
@@ -149,7 +154,7 @@ def source_of(request: StartRequest) -> EgressSourceType:
 
 
 def is_alternating(request: StartRequest) -> bool:
-    """Return whether tracks take the two channels in turn."""
+    """Return whether the recording puts tracks on the left and the right channel in turn."""
     return (
         isinstance(request, RoomCompositeEgressRequest)
         and source_of(request) == EgressSourceType.EGRESS_SOURCE_TYPE_SDK
@@ -189,8 +194,8 @@ def _require_encoding(request: StartRequest) -> None:
 
 
 def _is_sound(request: StartRequest) -> bool:
-    """Return whether no picture is requested. Raises TwirpError if the request names nothing to record, or media
-    that the stand-in does not record.
+    """Return whether the request asks for sound alone. Raises TwirpError if the request names nothing to record, or
+    media that the stand-in does not record.
     """
     match request:
         case RoomCompositeEgressRequest():

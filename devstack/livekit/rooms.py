@@ -109,8 +109,9 @@ class Rooms:
         return None
 
     def channel(self, name: str, identity: str) -> int:
-        """Return the channel of the stand-in's sound that is this participant's voice: the one given at joining,
-        otherwise the first free one. The channel stays the same while the room is open.
+        """Return which channel of the stand-in's sound file is this participant's voice: the channel given at
+        joining, otherwise the first channel that nobody in the room has. A participant's channel stays the same
+        while the room is open.
         """
         taken = self._channels.setdefault(name, {})
         if identity not in taken:
@@ -122,10 +123,12 @@ class Rooms:
         return identity in self._ghosts.get(name, ())
 
     def crash(self) -> None:
-        """Lose every connection without a notification. All participants stay listed, and the room keeps its SID.
+        """Simulate a crash of the server: every connection breaks without a notification. All participants stay
+        listed, and every room keeps its SID.
 
-        Redis keeps them. The room is announced again as started when a participant enters it. After a restart, only
-        participants who are really connected keep a room open (livekit-server 1.13.5, seen 2026-11-29).
+        Redis keeps them. When a participant enters a room after the crash, the server sends `room_started` again.
+        After a restart, only participants who are really connected keep a room open (livekit-server 1.13.5, seen
+        2026-11-29).
         """
         self.close()
         self._closing.clear()
@@ -178,7 +181,8 @@ class Rooms:
         self.on_publish(name)
 
     def republish(self, name: str, identity: str) -> None:
-        """Publish a participant's microphone again: the new track is announced before the end of the old one.
+        """Publish a participant's microphone again. The notification of the new track comes before the notification
+        that the old track ended.
 
         Raises TwirpError `not_found`.
         """
@@ -332,7 +336,7 @@ class Rooms:
         self._notifier.room(event, room, publisher, track)
 
     def _count_later(self, name: str) -> None:
-        """Update the number of people later, as LiveKit does."""
+        """Update the room's reported number of people after a delay, as LiveKit does."""
         room = self._rooms[name]
 
         def count() -> None:

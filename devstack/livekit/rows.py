@@ -24,11 +24,12 @@ ENDED: Final = EgressStatus.EGRESS_COMPLETE
 
 @dataclass(slots=True)
 class Sound:
-    """The state of a sound recording. `voices` are the channels of the stand-in's sound on the left and right
-    channel of the file.
+    """The state of a sound recording. `voices` names the two channels of the stand-in's sound that become the left
+    and the right channel of the file.
 
-    Times are nanoseconds of the machine's clock. `muted_ns` is the time at which the source fell silent; None means
-    that it speaks to the end. `is_stopped` says that somebody ended the recording, which adds silence.
+    Times are nanoseconds of the machine's clock. `muted_ns` is the time from which the source sends no more sound,
+    or None if it sends sound until the recording's end. `is_stopped` says whether a client stopped the recording;
+    if so, the file ends with some silence.
     """
 
     sources: Sources
@@ -43,8 +44,8 @@ class Recording:
     """One egress: the part that ListEgress may show, the file to upload, and the state.
 
     `media` is the file of a room recording; the file of a `sound` is written at its end. `zero_ns` is the time at
-    which the file begins, by the machine's clock, or None before it is ACTIVE. `is_alternating` says that tracks
-    take the file's two channels in turn.
+    which the file begins, by the machine's clock, or None before it is ACTIVE. `is_alternating` says whether tracks
+    are put on the file's left and right channel in turn.
     """
 
     info: EgressInfo

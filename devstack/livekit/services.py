@@ -109,8 +109,8 @@ class LiveKitStandIn:
     async def crash(self, *, with_recorders: bool = False) -> None:
         """Let the server crash and come back: queued webhooks are lost, and all participants are listed as ghosts.
 
-        If `with_recorders` is true, the recorders die in the same moment and stay listed. If it is false, the
-        recorders enter their rooms again by themselves.
+        If `with_recorders` is true, the recorders die in the same moment and stay listed. If `with_recorders` is
+        false, the recorders enter their rooms again by themselves.
         """
         await self.notifier.restart()
         self.rooms.crash()
@@ -161,7 +161,9 @@ class LiveKitStandIn:
         return found
 
     def _allow(self, grants: Grants, grant: str, room: str | None = None) -> None:
-        """Allow a call of RoomService, unless an order says that the service does not answer."""
+        """Check the grant for a call to RoomService. Raise TwirpError if an order says that the service does not
+        answer.
+        """
         grants.require(grant, room)
         if self.orders.take("rooms_unavailable"):
             raise _unavailable()
@@ -200,8 +202,8 @@ class LiveKitStandIn:
             raise _unavailable()
 
     async def _update_stream(self, grants: Grants, request: UpdateStreamRequest) -> Message:
-        """Answer UpdateStream: a living process that records a file refuses it, a dead one does not answer, and an
-        ended one is refused by its row.
+        """Answer UpdateStream with a refusal. A living process that records a file refuses the call itself. A dead
+        process does not answer. If the egress has ended, the server refuses the call because of the egress's row.
         """
         grants.require("roomRecord")
         if not self.recorder.rows.answers(request.egress_id):
@@ -237,5 +239,7 @@ class LiveKitStandIn:
 
 
 def _unavailable() -> TwirpError:
-    """Return the answer of livekit-server if no process behind it answers."""
+    """Return the error with which livekit-server answers if the process to which it forwards a call does not
+    answer.
+    """
     return from_a_service("unavailable", "no response from servers")

@@ -1,4 +1,4 @@
-"""Writes the sound files of a room's participants, of whom each has one channel of the stand-in's sound.
+"""Writes the sound files of a room's participants. Each participant's voice is one channel of the stand-in's sound.
 
 The files have the formats of livekit/egress: AAC in MP4 or Opus in Ogg, two channels, from any second of the sound
 to any other, with silence before and after.
@@ -41,7 +41,9 @@ class Cut:
 
 
 def write(path: Path, source: Media, cut: Cut, encoding: SoundEncoding) -> Media:
-    """Write a file of `cut` to `path`; blocks. Raises av.FFmpegError."""
+    """Write the stretch `cut` of the sound `source` as a file to `path`. The function blocks. Raises
+    av.FFmpegError.
+    """
     codec, container_format = _CODECS[encoding.file_type]
     with av.open(str(path), mode="w", format=container_format) as container:
         stream = container.add_stream(codec, rate=encoding.frequency, layout="stereo")

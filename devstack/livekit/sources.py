@@ -14,14 +14,16 @@ _NANOSECONDS: Final = 1_000_000_000
 
 
 class RoomSources:
-    """The sources of every sound recording in the present rooms."""
+    """Finds the audio sources of each sound recording in the rooms that are open now."""
 
     def __init__(self, rooms: Rooms, rows: Rows) -> None:
         self._rooms = rooms
         self._rows = rows
 
     def missing(self, recording: Recording) -> str | None:
-        """Return what the egress waits for, in LiveKit's words, or None if everything is published."""
+        """Return what the egress still waits for, named as in LiveKit's errors, or None if every source is
+        published.
+        """
         name = recording.info.room_name
         publishing = {one.identity for one in self._rooms.participants(name) if one.is_publisher}
         if recording.sound is None:

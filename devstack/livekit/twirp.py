@@ -56,8 +56,8 @@ class TwirpError(Exception):
 
 
 def from_a_service(code: str, message: str) -> TwirpError:
-    """Return a refusal by one of LiveKit's own services. The text of the refusal has the prefix of these services,
-    except with status 412.
+    """Return a refusal as livekit-server forwards it from one of its internal services. The refusal's text begins
+    with `twirp error unknown:`, as in every error of LiveKit's internal services, except those with status 412.
     """
     return TwirpError(code, f"twirp error unknown: {message}")
 
@@ -71,7 +71,7 @@ class TokenError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Grants:
-    """The rights of a valid token; without a token, none."""
+    """The rights that a valid token grants. A request without a token has no rights."""
 
     identity: str
     metadata: str
@@ -120,8 +120,8 @@ def grants_of_token(token: str, keys: Mapping[str, str]) -> Grants:
 
 
 def media_type(request: Request) -> str:
-    """Return `application/protobuf` or `application/json`. A request with another content type gets the error of an
-    unknown route.
+    """Return `application/protobuf` or `application/json`. A request whose content type is neither JSON nor
+    protobuf gets the same error as a request to an unknown route.
     """
     if request.method != "POST":
         raise TwirpError("bad_route", f'unsupported method "{request.method}" (only POST is allowed)')

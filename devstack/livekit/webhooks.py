@@ -1,10 +1,10 @@
-"""Sends webhooks like LiveKit's notifier, and applies the orders that disturb them.
+"""Sends webhooks like LiveKit's notifier, and applies the orders that lose, delay or change webhooks.
 
 Webhooks wait in one queue for each egress, or for each room if they concern no egress, with 200 places. A
 notification that has waited more than 30 s is dropped. Each notification is signed when it is first sent, and
-resent unchanged: five times in total after 429, 5xx (except 501) and broken connections. Any other HTTP answer
-counts as a delivery (`webhook/resource_url_notifier.go` of livekit/protocol and go-retryablehttp 0.7.8, read
-2026-11-21).
+resent unchanged: five times in total after 429, 5xx (except 501) and broken connections. Every HTTP answer that
+causes no resend counts as a delivery (`webhook/resource_url_notifier.go` of livekit/protocol and go-retryablehttp
+0.7.8, read 2026-11-21).
 """
 
 import asyncio
@@ -68,7 +68,7 @@ class Notifier:
         )
 
     def egress(self, event: str, info: EgressInfo) -> None:
-        """Queue a notification about an egress in its present state. Each egress has its own queue."""
+        """Queue a notification with the current state of an egress. Each egress has its own queue."""
         copy = EgressInfo()
         copy.CopyFrom(info)
         self._enqueue(info.egress_id, WebhookEvent(event=event, egress_info=copy))
@@ -186,8 +186,8 @@ class Signed:
 def signed(notification: WebhookEvent | Mapping[str, object], api_key: str, api_secret: str) -> Signed:
     """Return this notification, signed as LiveKit signs. The content may be any JSON.
 
-    The function adds a missing id and a missing time to a message. A mapping (LiveKit's JSON: `egressInfo`,
-    `createdAt`) stays unchanged, and may contain what no message can.
+    If a WebhookEvent has no id or no time, the function adds it. A mapping in LiveKit's JSON (`egressInfo`,
+    `createdAt`) stays unchanged, and may contain values that are invalid in a WebhookEvent.
     """
     if isinstance(notification, WebhookEvent):
         event = WebhookEvent(id=new_id("EV_"), created_at=int(time.time()))
