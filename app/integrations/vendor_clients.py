@@ -39,7 +39,7 @@ def make_livekit(settings: LiveKitSettings) -> LiveKit:
 
 def make_reader_storage(settings: ApiSettings, *, other_style: bool = False) -> Storage:
     """Return a read-only client of the bucket, for the API. If `other_style` is true, the client uses the S3
-    address style that is not configured.
+    address style (path style or virtual-hosted style) that the settings do not select.
     """
     return _storage(
         settings,
@@ -73,9 +73,10 @@ def make_recorder_storage(target: S3Target) -> Storage:
 async def make_recorder_target(settings: WorkerSettings, object_key: str) -> S3Target:
     """Return the upload target of one recording for LiveKit, with the narrowest credentials that the server offers.
 
-    On R2 the worker computes credentials that can write only this object. On AWS and MinIO, STS issues such
-    credentials for a role. On other servers the target uses a fixed write-only key for all objects. Raises the
-    UpstreamFailed and Timeout errors of STS.
+    On R2, the worker itself computes credentials that can write only the recording's object. On AWS and MinIO, the
+    Security Token Service issues credentials that can write only the recording's object. On S3 servers that can
+    issue no credentials for one object, the upload target uses one write-only key for all objects. Raises the
+    UpstreamFailed and Timeout errors that a request to the Security Token Service can cause.
     """
     return S3Target(
         endpoint_url=_endpoint_url(settings),

@@ -4,8 +4,9 @@ Only commands and the worker use this client. The client reads and replaces lock
 locks must exist. Cloudflare's API token appears in no error and no log. Errors carry Cloudflare's code, never its
 text.
 
-The API is documented at developers.cloudflare.com/api/resources/r2/subresources/buckets (`locks`, `domains`), and
-in cloudflare-python `types/r2/buckets`, which is generated from the same specification; checked 2026-11-21.
+Cloudflare documents this API at developers.cloudflare.com/api/resources/r2/subresources/buckets (`locks`,
+`domains`). The package cloudflare-python (`types/r2/buckets`) is generated from the same specification. Both were
+checked 2026-11-21.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -70,9 +71,9 @@ class LockRule:
     """A bucket lock: nobody can delete or overwrite objects under the prefix ("" means all). The lock lasts until
     an object has a certain age, until a date, or without end.
 
-    The lock has no end if both `max_age_seconds` and `until` (aware) are None. If several locks cover an object,
-    the longest counts. Every lock takes precedence over the bucket's lifecycle. Source: Cloudflare, "Bucket locks",
-    checked 2026-11-21.
+    The lock has no end if both `max_age_seconds` and `until` (a datetime with a time zone) are None. If several
+    locks cover an object, the object stays locked until the longest lock ends. A bucket lock takes precedence over
+    the bucket's lifecycle rules. Source: Cloudflare, "Bucket locks", checked 2026-11-21.
     """
 
     id: str
@@ -89,8 +90,8 @@ class LockRule:
 
 @dataclass(frozen=True)
 class PublicDomain:
-    """A public address of the bucket. If the address is enabled, Cloudflare serves the bucket to everyone who
-    requests it.
+    """A public address of the bucket. If a public address is enabled, Cloudflare serves the bucket's objects there
+    to everyone.
     """
 
     domain: str
@@ -101,9 +102,10 @@ class Cloudflare:
     """The client for one bucket of a Cloudflare account. `token` needs the permission "Workers R2 Storage Write",
     or "Workers R2 Storage Read" to read only.
 
-    Methods raise Timeout("cloudflare_timeout") if it is unknown whether Cloudflare acted. Methods raise
-    UpstreamFailed with `cloudflare_unreachable`, a reason of `_REASONS`, or `cloudflare_failed` with the status and
-    Cloudflare's code. `aclose` does not close an `http` client that the caller passed in.
+    Methods raise Timeout("cloudflare_timeout") if Cloudflare did not answer in time, so that it is unknown whether
+    Cloudflare carried out the request. Methods raise UpstreamFailed with the reason `cloudflare_unreachable`, with
+    a reason from `_REASONS`, or with `cloudflare_failed` and the details status and Cloudflare's error code.
+    `aclose` does not close an `http` client that the caller passed in.
     """
 
     def __init__(
@@ -134,17 +136,18 @@ class Cloudflare:
     async def read_locks(self) -> tuple[LockRule, ...]:
         """Return all lock rules in Cloudflare's order.
 
-        Raises UpstreamFailed("cloudflare_lock_unknown") for an undocumented kind of rule, because writing the rules
-        back without it would remove a lock.
+        Raises UpstreamFailed("cloudflare_lock_unknown") for a lock rule of an undocumented kind, because writing
+        the rules back without this rule would remove a lock.
         """
         return await self._ask("GET", "/lock", _lock_rules)
 
     async def replace_locks(self, rules: Sequence[LockRule]) -> None:
-        """Replace all lock rules with these rules. An object that no new rule covers is unlocked at once.
+        """Replace all lock rules with these rules. If none of the new lock rules covers an object, the object is
+        unlocked at once.
 
-        Cloudflare has no conditional write for this call, so concurrent callers could lose a rule: see
-        `private.take_rules_turn`. Raises InvalidInput("lock_rules_limit") for more than 1,000 rules, and
-        InvalidInput("lock_rule_twice").
+        Cloudflare offers no conditional write of the lock rules, so concurrent callers could overwrite each other's
+        rules. The SQL function `private.take_rules_turn` prevents this. Raises InvalidInput("lock_rules_limit") for
+        more than 1,000 lock rules, and InvalidInput("lock_rule_twice") for two rules with one id.
         """
         if len(rules) > MAX_LOCK_RULES:
             raise InvalidInput("lock_rules_limit", limit=MAX_LOCK_RULES)

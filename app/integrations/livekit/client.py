@@ -1,8 +1,8 @@
 """Client of LiveKit: join tokens, egresses (start, stop, list), rooms and participants.
 
 Only this module imports `livekit-api`. The client returns frozen dataclasses with plain strings. The client never
-retries, because the server does not deduplicate egress starts and a second one would record twice (the vendor
-client's own failover for LiveKit Cloud is switched off). The client follows no redirect, because request bodies
+retries a call, because a repeated start of an egress would record the room twice. For the same reason, the failover
+of the vendor's client for LiveKit Cloud is switched off. The client follows no redirect, because request bodies
 contain storage keys. The client never passes on LiveKit's error text: errors get short codes of our own.
 """
 
@@ -69,10 +69,10 @@ def is_definite(error: AppError) -> bool:
 class LiveKit:
     """The client of one LiveKit project. Close the client after use, because its first call opens an HTTP session.
 
-    Every method that calls LiveKit raises `LiveKitRefused` (definite), `UpstreamFailed("livekit_unavailable")` or
-    `Timeout("livekit_timeout")`. After UpstreamFailed or Timeout it is unknown whether the call took effect. The
-    time limits are our own: those of livekit-api 1.2.2 are never applied, and refusing a start for lack of capacity
-    takes up to 22 s (checked 2026-11-21).
+    Every method that calls LiveKit raises `LiveKitRefused` (the call certainly had no effect),
+    `UpstreamFailed("livekit_unavailable")` or `Timeout("livekit_timeout")`. After UpstreamFailed or Timeout it is
+    unknown whether the call took effect. This class sets its own time limits, because livekit-api 1.2.2 never
+    applies its own. LiveKit may take 22 s to refuse a start for lack of capacity (checked 2026-11-21).
     """
 
     def __init__(
@@ -109,11 +109,12 @@ class LiveKit:
     def join_token(
         self, *, identity: str, room: str, metadata: str, ttl_seconds: int = JOIN_TTL_SECONDS
     ) -> str:
-        """Return a token that lets `identity` into `room` and no other room, without a request to LiveKit.
+        """Return a token that lets `identity` into `room` and into no other room. The method creates the token
+        without a request to LiveKit.
 
-        Every participant can read `identity` and `metadata`, so they contain only ids. The token contains no
-        display name. LiveKit checks the token when a participant connects, and the token stays valid after the
-        participant has left the room. Raises ValueError for an empty identity or room.
+        Everyone in the room can read a participant's `identity` and `metadata`, so both contain only ids. The token
+        contains no display name. LiveKit checks the token when a participant connects, and the token stays valid
+        after the participant has left the room. Raises ValueError for an empty identity or room.
         """
         if ttl_seconds <= 0:
             raise ValueError("a join token needs a time to live")
@@ -149,12 +150,12 @@ class LiveKit:
     async def start_microphone(
         self, *, room_name: str, track_sid: str, object_key: str, upload: S3Target
     ) -> EgressSnapshot:
-        """Record the sound of one published track until it is unpublished, its room closes, or the egress is
+        """Record the sound of one published track until the track is unpublished, the room closes, or the egress is
         stopped.
 
-        The method works like `start_room_composite`, but the object key ends in `.mp4` (AAC) or `.ogg` (Opus).
-        LiveKit accepts an unknown track SID, and the egress is FAILED after 30 s. An egress of one track needs no
-        browser, and a quarter of the processor time of a room composite.
+        `start_microphone` works like `start_room_composite`, but the object key must end in `.mp4` (AAC) or `.ogg`
+        (Opus). LiveKit accepts a request with an unknown track SID, but the egress fails after 30 s. An egress of
+        one track needs no browser, and only a quarter of the processor time that a room composite needs.
         """
         return await self._start(requests.microphone(room_name, track_sid, object_key, upload))
 
@@ -169,16 +170,17 @@ class LiveKit:
     ) -> EgressSnapshot:
         """Record the sound of two people into one Ogg: the doctor on the left channel, the patient on the right.
 
-        The method works like `start_microphone`, but the object key ends in `.ogg`. LiveKit waits up to 30 s until
-        both people have published a microphone. An egress service that does not know this kind of request refuses
-        it (LiveKitRefused `invalid_argument`; egress 1.9.1, read 2026-11-29).
+        `start_speakers` works like `start_microphone`, but the object key must end in `.ogg`. LiveKit waits up to
+        30 s until both people have published a microphone. An egress service that cannot record two speakers
+        refuses the request (LiveKitRefused `invalid_argument`; egress 1.9.1, read 2026-11-29).
         """
         people = doctor_identity, patient_identity
         return await self._start(requests.speakers(room_name, *people, object_key, upload))
 
     async def stop_egress(self, egress_id: str) -> StopOutcome:
-        """Ask LiveKit to end an egress. A repeated call has no further effect. A Timeout may mean that the node of
-        the egress died. LiveKit lists the egress of a dead node as active without end (livekit#1717).
+        """Ask LiveKit to end an egress. If the egress was already asked to end, the call changes nothing. A Timeout
+        may mean that the server on which the egress runs has died. If that server has died, LiveKit lists the
+        egress as active forever (livekit#1717).
         """
         try:
             async with self._call(self._timeout_seconds) as api:
@@ -195,8 +197,8 @@ class LiveKit:
     async def list_egress(
         self, *, room_name: str | None = None, egress_id: str | None = None, active_only: bool = False
     ) -> list[EgressSnapshot]:
-        """List the egresses of one room, one egress by its id, or all. Ended egresses are listed for about a day,
-        unless `active_only`.
+        """List all egresses, the egresses of one room, or one egress by its id. LiveKit lists an ended egress for
+        about a day, unless `active_only` is true.
 
         An empty list does not prove that an egress has ended.
         """
@@ -218,11 +220,12 @@ class LiveKit:
     async def recorder_answers(self, egress_id: str) -> bool | None:
         """Return whether the recording process answers, or None if LiveKit does not say.
 
-        LiveKit lists an egress as active without end if its process died. This method therefore sends an update of
-        the egress's streams that names no stream: the process refuses the update, and nothing changes
-        (livekit-server 1.13.5 and livekit/egress 1.9.1, tried 2026-11-29). LiveKit does not say whether the process
-        answers if the egress is ending or has ended. A recording process that is still starting does not answer. If
-        the process does not answer, LiveKit reports this after 3 s.
+        If the process of an egress has died, LiveKit lists the egress as active forever. To find out whether the
+        process is alive, this method sends an update of the egress's streams that names no stream. A living process
+        refuses the update, and nothing changes (livekit-server 1.13.5 and livekit/egress 1.9.1, tried 2026-11-29).
+        If an egress is ending or has ended, LiveKit does not say whether the recording process answers. A recording
+        process that is still starting does not answer. If the recording process does not answer, LiveKit reports
+        this after 3 s.
         """
         try:
             async with self._call(self._timeout_seconds) as api:
@@ -237,9 +240,10 @@ class LiveKit:
 
     async def is_connected(self, room: str, identity: str) -> bool | None:
         """Return whether LiveKit's server is connected to a listed participant, or None if LiveKit does not say.
-        After a crash, LiveKit's server still lists the participants from before the crash. This method therefore
-        sends an update of the participant without a change, which only a live connection answers (livekit-server
-        1.13.5, tried 2026-11-29). If no connection answers, LiveKit reports this after 3 s.
+        After a crash, LiveKit's server still lists the participants from before the crash. To find out whether a
+        participant is connected, this method sends LiveKit an update of the participant that changes nothing.
+        LiveKit answers it only if the participant's connection still exists (livekit-server 1.13.5, tried
+        2026-11-29). If the participant's connection does not answer, LiveKit reports this after 3 s.
         """
         try:
             async with self._call(self._timeout_seconds) as api:
@@ -293,12 +297,13 @@ class LiveKit:
         return [snapshots.participant(info) for info in answer.participants]
 
     async def reachable(self) -> Reachability:
-        """Test that LiveKit answers: request a room that does not exist, its egresses, and an egress that records
-        nothing.
+        """Test that LiveKit answers. The method requests a room that does not exist, the egresses of this room, and
+        an egress that would record nothing.
 
-        `no_egress`: the server cannot have an egress service. `no_recorder`: no egress service runs or has free
-        processor time; LiveKit says so after 22 s. An egress service refuses a request without a room, a track and
-        a file before it stores anything (livekit/egress 1.9.1, read 2026-11-29).
+        `no_egress` means that the LiveKit server is not configured for an egress service. `no_recorder` means that
+        no egress service runs, or that none has free processor time. LiveKit answers so after 22 s. An egress
+        service stores nothing for a request that lacks a room, a track and a file, and refuses the request
+        (livekit/egress 1.9.1, read 2026-11-29).
         """
         try:
             await self.rooms(["resguardo-check"])

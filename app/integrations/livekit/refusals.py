@@ -1,8 +1,8 @@
 """Translates LiveKit's refusals into our reasons: one reason for each remedy.
 
-LiveKit answers with Twirp codes, and with 401 in plain text if it refuses the token itself (livekit/livekit
-`pkg/service/auth.go`, checked 2026-11-29). This module looks for only a few marks in Twirp's messages, because a
-refusal of a token quotes the token.
+LiveKit's error answers contain Twirp codes. If LiveKit refuses the token of a request, it answers 401 in plain text
+(livekit/livekit `pkg/service/auth.go`, checked 2026-11-29). This module looks for a few known phrases in Twirp's
+messages and keeps nothing else of them, because LiveKit quotes a token that it refuses.
 """
 
 from collections.abc import Mapping
@@ -53,15 +53,17 @@ _OF_STATUS: Final[Mapping[int, str]] = {
 
 
 class LiveKitRefused(UpstreamFailed):
-    """LiveKit refused the call (a Twirp 4xx), which had no effect. `detail["code"]` is the Twirp code, or
-    `unknown`.
+    """LiveKit refused the call with a Twirp error of status 4xx, so the call had no effect. `detail["code"]` is the
+    Twirp code, or `unknown`.
     """
 
     retryable = False
 
 
 class LiveKitUnanswered(UpstreamFailed):
-    """LiveKit's server answered, but the process behind the server did not: reason `livekit_unavailable`."""
+    """LiveKit's server answered, but a process on which the server depends did not; the reason is
+    `livekit_unavailable`.
+    """
 
 
 def refusal_of(error: ServerError, our_clock_ahead_seconds: float | None) -> AppError:

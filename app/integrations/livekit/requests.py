@@ -1,7 +1,8 @@
 """Builds the egress requests for LiveKit: the video of a room, one microphone, or two speakers.
 
-Pure. This module refuses object keys that LiveKit would change. LiveKit appends a missing extension, replaces
-braces, and cleans paths (`pkg/config/output_file.go` of livekit/egress, read 2026-11-21).
+Pure. This module refuses object keys that LiveKit would change. LiveKit changes some object keys: it appends a
+missing extension, replaces braces, and cleans paths (`pkg/config/output_file.go` of livekit/egress, read
+2026-11-21).
 """
 
 from collections.abc import Mapping
@@ -57,8 +58,8 @@ class S3Credentials(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class S3Target:
-    """The S3 bucket and credentials with which LiveKit uploads a recording. LiveKit uploads after the consultation
-    has ended, so the credentials must still be valid then.
+    """The S3 bucket and credentials with which LiveKit uploads a recording. LiveKit uploads the recording after the
+    consultation has ended, so the credentials must still be valid at that time.
     """
 
     endpoint_url: str
@@ -80,8 +81,8 @@ def video(room_name: str, object_key: str, upload: S3Target) -> RoomCompositeEgr
 def microphone(
     room_name: str, track_sid: str, object_key: str, upload: S3Target
 ) -> TrackCompositeEgressRequest:
-    """Return the request for the sound of one track. The object key's extension (`.mp4`, `.ogg`) selects the file
-    type. Raises like `video`.
+    """Return the egress request that records the sound of one track. The object key's extension (`.mp4`, `.ogg`)
+    selects the file type. Raises like `video`.
 
     The request names only the audio track, because LiveKit would also wait for a video track if the request named
     one.
@@ -100,11 +101,12 @@ def microphone(
 def speakers(
     room_name: str, doctor_identity: str, patient_identity: str, object_key: str, upload: S3Target
 ) -> StartEgressRequest:
-    """Return the request for the sound of two people in one Ogg, the doctor LEFT and the patient RIGHT. Raises like
-    `video`.
+    """Return the egress request that records two people's sound into one Ogg file, with the doctor on the left
+    channel and the patient on the right. Raises like `video`.
 
-    A route in the request takes every audio track of its participant, and LiveKit waits 30 s for both people
-    (`matchesAudioRoute`, `awaitMediaTracks` in `pkg/pipeline/source/sdk.go` of livekit/egress, read 2026-11-29).
+    Each route in the request records all audio tracks of one participant. LiveKit waits up to 30 s until both
+    people have published (`matchesAudioRoute`, `awaitMediaTracks` in `pkg/pipeline/source/sdk.go` of
+    livekit/egress, read 2026-11-29).
     """
     if not doctor_identity or not patient_identity or doctor_identity == patient_identity:
         raise ValueError("two speakers are recorded by two identities")
@@ -123,8 +125,8 @@ def speakers(
 
 
 def _extension(object_key: str, *allowed: str) -> str:
-    """Return the extension from `allowed` with which the object key ends. Raises ValueError for an object key that
-    LiveKit would change.
+    """Return which of the file extensions in `allowed` the object key ends with. Raises ValueError for an object
+    key that LiveKit would change.
     """
     found = next((extension for extension in allowed if object_key.endswith(extension)), None)
     if found is None or object_key.startswith(("/", ".")) or set(object_key) & set("{}"):

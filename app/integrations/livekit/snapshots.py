@@ -1,7 +1,8 @@
 """Translates LiveKit's egresses, rooms and participants into our own types.
 
-Pure. The snapshots omit LiveKit's error texts, because those quote endpoints and keys. An error has LiveKit's code
-and one of our reasons. The snapshot also omits LiveKit's `location`, because the object key identifies the object.
+Pure. The snapshots omit LiveKit's error texts, because those quote endpoints and keys. For an egress that failed,
+the snapshot has LiveKit's error code and one of our reasons. The snapshot of an egress omits LiveKit's field
+`location`, because the object key identifies the object.
 """
 
 from dataclasses import dataclass
@@ -50,9 +51,10 @@ even if the egress was stopped (livekit/egress 1.9.1, seen 2026-11-29).
 class EgressSnapshot:
     """An egress as LiveKit describes it at one moment.
 
-    `object_key` is the requested file path; None if another program requested the egress. If LiveKit's answer to a
-    start was lost, the worker finds the egress by this key. `duration_seconds` and `size_bytes` are None until the
-    upload has ended. `error_reason` is None if the egress has no error, and `failed` if LiveKit gives no details.
+    `object_key` is the requested file path; None if another program requested the egress. If LiveKit's answer to
+    the start of an egress was lost, the worker finds the egress by its object key. The fields `duration_seconds`
+    and `size_bytes` of an egress are None until LiveKit has uploaded the file. `error_reason` is None if the egress
+    has no error, and `failed` if LiveKit gives no details.
     """
 
     egress_id: str
@@ -70,8 +72,8 @@ class EgressSnapshot:
 
     @property
     def is_over(self) -> bool:
-        """Return whether LiveKit reports the egress as ended, successfully or not. LiveKit never reports the egress
-        of a dead node as ended.
+        """Return whether LiveKit reports the egress as ended, successfully or not. If the server on which an egress
+        runs has died, LiveKit never reports the egress as ended.
         """
         return self.status in OVER
 
@@ -108,8 +110,8 @@ class ParticipantSnapshot:
 
 
 def egress(info: EgressInfo) -> EgressSnapshot:
-    """Translate LiveKit's egress. A status that this version of the client does not know becomes `unknown`, and an
-    impossible number becomes None.
+    """Translate LiveKit's egress. If this version of the client does not know an egress status, the status becomes
+    `unknown`. An impossible number becomes None.
     """
     file = info.file_results[0] if info.file_results else info.file
     failed = bool(info.error or info.error_code or info.status == EgressStatus.EGRESS_ABORTED)

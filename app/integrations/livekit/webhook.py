@@ -3,9 +3,9 @@
 LiveKit signs a notification with a bare JWT (HS256, the API secret) whose `sha256` claim is the base64 SHA-256 of
 the body (`webhook/resource_url_notifier.go` of livekit/protocol, read 2026-11-21). This module parses no webhook
 before it has verified the signature and the hash. The egress request in a notification can contain storage keys, so
-this module never keeps it. This module refuses tokens without `exp`, and tokens that are valid for longer than
-LiveKit's own. This module also refuses an egress status that LiveKit does not define, because LiveKit's client
-reads an unknown status as STARTING.
+this module never keeps it. This module refuses a token without `exp`, and a token that is valid for longer than the
+tokens that LiveKit issues. This module also refuses an egress status that LiveKit does not define, because
+LiveKit's client reads an unknown status as STARTING.
 """
 
 import base64
@@ -49,8 +49,8 @@ _SECONDS: Final = re.compile(r"[0-9]{1,11}")
 
 @dataclass(frozen=True, slots=True)
 class WebhookEvent:
-    """One verified webhook notification of LiveKit. `egress_id` is None if LiveKit left the id empty, as LiveKit
-    does for a failed auto-egress.
+    """One verified webhook notification of LiveKit. `egress_id` is None if LiveKit left the id empty. LiveKit does
+    so if an egress that it should start automatically failed.
 
     `microphone_sid` and `publisher_identity` are set only if a participant has published a microphone
     (`track_published`). A notification of a published microphone always has the name of the room.
@@ -67,8 +67,8 @@ class WebhookEvent:
 
 
 class WebhookVerifier:
-    """Verifies webhooks with LiveKit's API secrets, each found by its API key. Several API keys may be valid at
-    once, so that they can be rotated.
+    """Verifies webhooks with LiveKit's API secrets, each found by its API key. Several LiveKit API keys may be
+    valid at once, so that an operator can rotate them.
     """
 
     def __init__(self, keys: Mapping[str, str]) -> None:

@@ -1,11 +1,11 @@
 """Checks a speech service's answer for a chunk of sound, and repairs its times.
 
-The module refuses an answer of an unknown shape, with more segments or characters than anybody can speak in the
-time, or with text that is in no segment. The module does not refuse an answer for one implausible time, because the
-request would then be paid for again. A segment with an implausible time gets its time from its neighbours. A marker
-such as `[BLANK_AUDIO]` is not text. A marker such as `[inaudible]` means that the model did not understand what
-somebody said. No error, log or `repr` contains text of an answer. The module does not check whether the text is
-correct.
+The module refuses an answer of an unknown structure, and an answer with text that is in no segment. The module also
+refuses more segments or characters than anybody can speak in the duration of the chunk. The module does not refuse
+an answer for one implausible time, because the request would then be paid for again. The module replaces an
+implausible time of a segment by a time between the neighbouring segments. A marker such as `[BLANK_AUDIO]` is not
+text. A marker such as `[inaudible]` means that the model did not understand what somebody said. No error, log or
+`repr` contains text of an answer. The module does not check whether the recognized text is correct.
 """
 
 import re
@@ -96,9 +96,9 @@ NO_FIGURES: Final = Figures()
 
 @dataclass(frozen=True)
 class SpeechSegment:
-    """A stretch of speech with its text. The start and end times count from the beginning of the chunk. `speaker`
-    is the speech service's label of the voice, or None. An unintelligible segment has no text, because the model
-    did not understand the speech.
+    """A segment of a speech service's answer: the start, the end and the text of some speech. A segment's start and
+    end times count from the beginning of the chunk. `speaker` is the speech service's label of the voice, or None.
+    An unintelligible segment has no text, because the model did not understand the speech.
     """
 
     start_ms: int
@@ -158,8 +158,9 @@ def parse_answer(
     A segment is uncertain if its `avg_logprob` is below `uncertain_logprob`, or if the model reports that nobody
     speaks in it. A segment without confidence values is not uncertain.
 
-    Text without times becomes one segment over the whole chunk. The text of each segment is one line in NFC. The
-    segments are in order of start, and within the chunk. The function leaves out a segment without text.
+    If the answer has text without times, the text becomes one segment that covers the whole chunk. The text of each
+    segment is one line in NFC. The returned segments are in order of start, and lie within the chunk. The function
+    leaves out each segment that has no text and is not unintelligible.
     """
     try:
         if api is SpeechApi.TEXT:
@@ -195,14 +196,16 @@ def strip_markers(text: str) -> str:
 
 
 def _keep_spoken(marker: re.Match[str]) -> str:
-    """Return the content of a marker if somebody may have said it, such as "yes" or a number; otherwise ""."""
+    """Return the text inside a marker if somebody may have said this text, such as "yes" or a number. If not,
+    return "".
+    """
     inside = _marker_text(marker)
     return inside if inside in _ANSWERS or any(one.isdigit() for one in inside) else ""
 
 
 def is_unintelligible(text: str) -> bool:
-    """Return whether the text consists of markers, and one of them means that the model did not understand
-    somebody.
+    """Return whether the text consists only of markers, and at least one of the markers means that the model did
+    not understand somebody.
     """
     line = remove_unsafe_characters(text)
     if not any(map(_is_unintelligible_marker, _MARKER.finditer(line))):
@@ -277,8 +280,8 @@ def _parse_segments(answer: _Timed, duration_ms: int) -> SpeechAnswer:
 
 
 def _segment(one: _Segment, start_ms: int, end_ms: int) -> SpeechSegment:
-    """Return the segment; without text if the text is a loop or a marker for speech that the model did not
-    understand.
+    """Return the segment. The segment has no text if the model's text is an endless repetition, or a marker for
+    speech that the model did not understand.
     """
     text = strip_markers(one.text)
     has_no_text = is_unintelligible(one.text) or is_loop(text, end_ms - start_ms + TOLERANCE_MS)
@@ -298,10 +301,10 @@ def _mean_logprob(tokens: object) -> float | None:
 
 
 def _logprob(given: object) -> float | None:
-    """Return the log probability, or None if the value is not a number.
+    """Return a token's log probability as a float, or None if the value is not a number.
 
     Minus infinity and NaN become the lowest value, because a model computes them for sound that it cannot
-    transcribe. Text from such sound must not count as certain.
+    transcribe. Text that a model made of sound that it cannot transcribe must not count as certain.
     """
     if isinstance(given, float) and (isnan(given) or given <= _LOWEST_LOGPROB):
         return _LOWEST_LOGPROB
@@ -327,11 +330,11 @@ def _speaker(label: object) -> str | None:
 
 
 def _repair_times(times: Sequence[tuple[int | None, int | None]], duration_ms: int) -> list[tuple[int, int]]:
-    """Return the start and end of each segment, limited to the chunk. A segment with an implausible start is placed
-    between its neighbours.
+    """Return the start and end of each segment, limited to the chunk. A segment with an implausible start time is
+    placed between the segment before it and the segment after it.
 
-    If the starts are not in order, the function keeps the longest ascending sequence, and treats the other starts
-    as implausible.
+    If the segments' start times are not in order, the function keeps the longest ascending sequence of them, and
+    treats all others as implausible.
     """
     kept = _keep_ascending([start if _is_within(start, duration_ms) else None for start, _ in times])
     following: list[int] = []
@@ -355,9 +358,10 @@ def _is_within(start: int | None, duration_ms: int) -> bool:
 
 
 def _keep_ascending(starts: Sequence[int | None]) -> list[int | None]:
-    """Return the starts, with None for each start outside the longest ascending sequence.
+    """Return the segments' start times, with None for each start time that is not in the longest ascending
+    sequence.
 
-    A start that lies before the previous one by no more than the tolerance is kept.
+    A segment's start is also kept if it lies before the previous start by at most the tolerance.
     """
     latest = -TOLERANCE_MS
     for start in starts:

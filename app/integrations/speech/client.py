@@ -1,10 +1,10 @@
 """Sends sound to a speech service that is compatible with OpenAI's API, and returns the recognized text.
 
-Only this module sends sound to the service. This module sends each request once. The transcription code repeats
-requests, because it knows which requests may have been paid for. The client follows no redirect, reads no
-environment variable, and sends only the headers that the request needs. The client reads at most 16 KiB of an error
-response, for the vendor's code (`refusals`), and never repeats the vendor's message. The client checks each answer
-(`answers`) before it returns the answer.
+No module except this one sends sound to the speech service. This module sends each request once. This client never
+repeats a request; `app.transcripts.transcription` does, because it knows which requests the service may have
+charged for. The client follows no redirect, reads no environment variable, and sends only the headers that the
+request needs. The client reads at most 16 KiB of an error response, for the vendor's code (`refusals`), and never
+repeats the vendor's message. The client checks each answer with the module `answers` before it returns the answer.
 """
 
 import asyncio
@@ -108,8 +108,8 @@ class Speech:
 
     @property
     def cut(self) -> Cut:
-        """Return how sound must be cut for the model: in windows for a model that distinguishes voices, in turns
-        for other models.
+        """Return how sound must be cut for the model: into windows if the model distinguishes voices, and into
+        turns if not.
         """
         return Cut.WINDOWS if self._api is SpeechApi.DIARIZED_JSON else Cut.TURNS
 
@@ -121,12 +121,13 @@ class Speech:
         """Return the text of one chunk of sound, a FLAC file of at most `MAX_CHUNK_BYTES` and `MAX_CHUNK_MS`.
 
         `language` is a code of ISO 639-1, or None if the service is to detect the language. The client does not
-        send a chunk shorter than `MIN_CHUNK_MS`, because it contains no word.
+        send a chunk shorter than `MIN_CHUNK_MS`, because such a chunk is too short to contain a word.
 
-        Temporary errors: RateLimited (speech_busy) and UpstreamFailed (speech_failed), with `retry_after_seconds` of
-        at most an hour if the vendor states it. Temporary errors of a request that may have been paid for: Timeout
-        (speech_timeout) and UpstreamFailed (speech_nonsense, also for a truncated answer). Permanent errors: Conflict
-        and InvalidInput with a reason from `refusals` (speech_quota, speech_key_refused, speech_refused ...).
+        The temporary errors are RateLimited (speech_busy) and UpstreamFailed (speech_failed). If the vendor states
+        when to try again, the error's detail `retry_after_seconds` has this time, of at most an hour. The temporary
+        errors after which the service may still charge for the request are Timeout (speech_timeout) and
+        UpstreamFailed (speech_nonsense, also for a truncated answer). The permanent errors are Conflict and
+        InvalidInput, with a reason from `refusals` such as speech_quota, speech_key_refused or speech_refused.
         """
         length_ms = duration_ms(flac)
         if len(flac) > MAX_CHUNK_BYTES or length_ms > MAX_CHUNK_MS:
@@ -163,9 +164,8 @@ class Speech:
 
 
 def _options(api: SpeechApi, model: str, language: str | None) -> dict[str, Any]:
-    """Return the form fields for this answer format and model.
-
-    gpt-transcribe has `languages` in place of `language` (OpenAI's transcription guide, checked 2026-11-21).
+    """Return the form fields for this answer format and model. For gpt-transcribe, the field `language` is called
+    `languages` (OpenAI's transcription guide, checked 2026-11-21).
     """
     options: dict[str, Any] = {"response_format": "json" if api is SpeechApi.TEXT else api.value}
     if api is SpeechApi.TEXT and model in _RETURN_LOGPROBS:
@@ -201,7 +201,9 @@ async def _refuse(response: httpx2.Response) -> None:
 
 
 async def _refusal_body(response: httpx2.Response) -> bytes:
-    """Return the part of the body that arrives in time and within the limit, or nothing if the body is compressed."""
+    """Return the part of an error response's body that arrives before the time and size limits, or nothing if the
+    body is compressed.
+    """
     body = bytearray()
     if response.headers.get("content-encoding", "identity") != "identity":
         return b""
@@ -217,8 +219,9 @@ async def _refusal_body(response: httpx2.Response) -> bytes:
 
 
 def _retry_after(response: httpx2.Response) -> dict[str, int]:
-    """Return the seconds of the Retry-After header, or nothing. The function ignores a date in the Retry-After
-    header (RFC 9110, 10.2.3).
+    """Return the number of seconds in the Retry-After header as a detail of the error, or no detail if the header
+    has none. If the Retry-After header contains a date, which RFC 9110 (10.2.3) also allows, the function ignores
+    the header.
     """
     given = response.headers.get("retry-after", "")
     if not (given.isascii() and given.isdigit()):

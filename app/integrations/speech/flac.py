@@ -11,7 +11,7 @@ _RATE_AND_TOTAL = slice(18, 26)
 def duration_ms(flac: bytes) -> int:
     """Return the duration of the FLAC file in milliseconds. Raises InvalidInput (speech_refused) if the bytes are
     not FLAC, or the file states no duration. The first metadata block of a FLAC file is STREAMINFO with 34 bytes.
-    The 8 bytes of STREAMINFO from the 11th on contain the sample rate (20 bits), the channels and the depth (8
+    The 11th to 18th byte of STREAMINFO contain the sample rate (20 bits), the channels and the sample depth (8
     bits), and the number of samples (36 bits, 0 if unknown). See RFC 9639, 8.2.
     """
     packed = int.from_bytes(flac[_RATE_AND_TOTAL], "big")

@@ -56,7 +56,7 @@ _ANSWER_FORMAT: Final = frozenset({"response_format", "timestamp_granularities",
 def translate_refusal(status: int, body: bytes, retry_after: Mapping[str, int]) -> AppError:
     """Return the AppError for a response with a status other than 200. `body` may be truncated, empty, or not JSON.
 
-    `retry_after` is a detail of the error: the time until the next attempt.
+    `retry_after` is the detail of the error that states the time until the next attempt.
     """
     error = _parse_error(body)
     for code in (error.get("code"), error.get("type")):

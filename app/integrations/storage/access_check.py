@@ -1,8 +1,9 @@
 """Tests that the bucket accepts every kind of request that the product sends, and names the kind that fails.
 
-The check sends a GET, because the answer to a GET shows why a server refuses. The worker uses HEAD, and doctors
-download with a presigned GET. A server may accept one kind of request and refuse another, and botocore corrects
-some wrong settings only for its own requests.
+The check sends a GET, because the answer to a GET shows why a server refuses. The check also sends the kinds of
+request that the product uses: the worker sends HEAD, and doctors download with a presigned GET. A server may accept
+a HEAD or GET and refuse a presigned GET, for example because botocore corrects some wrong settings only for the
+requests that it sends itself.
 """
 
 from datetime import UTC, datetime
@@ -39,8 +40,9 @@ async def check_access(
 ) -> None:
     """Check that a GET, a HEAD and a presigned GET succeed, and that the bucket keeps no old versions.
 
-    Raises UpstreamFailed and Timeout with the reason: `storage_path_style` if only `other_style` works,
-    `storage_presigned_refused` if the store refuses only presigned URLs, or `storage_versioned`.
+    Raises UpstreamFailed or Timeout. The reason is `storage_path_style` if only the address style of `other_style`
+    works, `storage_presigned_refused` if the store refuses only presigned URLs, or `storage_versioned` if the
+    bucket keeps old versions.
     """
     try:
         await storage.reachable()
@@ -64,7 +66,7 @@ async def _is_reached(storage: Storage) -> bool:
 
 
 async def _get_presigned(url: str) -> None:
-    """Request a presigned URL. The store of an empty bucket answers 404 to a presigned URL that it accepts."""
+    """Request a presigned URL. If the bucket is empty, the store answers 404 to a presigned URL that it accepts."""
     trusts_proxies = urlsplit(url).hostname not in _LOOPBACK
     try:
         async with (
@@ -83,8 +85,8 @@ async def _get_presigned(url: str) -> None:
 
 
 def _refusal(answer: httpx.Response, code: str) -> AppError:
-    """Return the AppError for a refused presigned URL. A presigned URL expires sooner than a signature in a header,
-    so a small clock error can affect only presigned URLs.
+    """Return the AppError for a refused presigned URL. A presigned URL expires sooner than a signature in a header.
+    If our clock is slightly wrong, the store may therefore refuse only presigned URLs.
     """
     refusal = refusal_of(code, answer.status_code, "presigned_get")
     ahead = measure_seconds_ahead(answer.headers, datetime.now(UTC))

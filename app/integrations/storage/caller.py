@@ -1,8 +1,8 @@
 """Calls an S3 server: the boto3 client of one bucket, a time limit for each call, and the translation of errors.
 
-No error message contains a URL or a secret. The boto3 client is configured for Cloudflare R2: checksums only
-`when_required`, because R2 rejects botocore's newer defaults as `Unauthorized`; no versioning; no tags. Source:
-Cloudflare's documentation and botocore 1.44, checked 2026-11-21.
+No error message contains a URL or a secret. The boto3 client is configured for Cloudflare R2 and uses no versions
+and no tags. It sends checksums only `when_required`, because R2 rejects requests with botocore's default checksums
+as `Unauthorized`. Source: Cloudflare's documentation and botocore 1.44, checked 2026-11-21.
 """
 
 from collections.abc import Callable, Iterator
@@ -41,8 +41,8 @@ class Credentials:
 
 
 class S3Caller:
-    """The connection to one bucket with one pair of credentials. The modules of this package send their requests
-    through `S3Caller`.
+    """The connection to one bucket with one pair of credentials. All modules of the storage package send their
+    requests through `S3Caller`.
     """
 
     def __init__(
@@ -72,7 +72,8 @@ class S3Caller:
         `attempts` times.
 
         Raises UpstreamFailed (`storage_unreachable`, a reason of `refusals`, or `storage_failed`) or Timeout
-        (`storage_timeout`, or `storage_unreachable` if no connection was made), within `call_timeout_seconds`.
+        (`storage_timeout`, or `storage_unreachable` if no connection was made). The call ends within
+        `call_timeout_seconds`.
         """
 
         def bounded() -> T:
@@ -122,9 +123,9 @@ def _client(
 def _refuse_other_regions(context: dict[str, Any], **_: object) -> None:
     """Stop botocore from repeating a call in the region that the store names.
 
-    If botocore repeated calls in another region, calls would succeed with a wrong region setting, and only
-    presigned URLs, which botocore signs offline, would fail (botocore 1.44,
-    `S3RegionRedirectorv2.redirect_from_error`, checked 2026-11-29).
+    If the region setting is wrong, botocore would repeat each call in the right region, and the error would show
+    only in presigned URLs, which botocore signs offline (botocore 1.44, `S3RegionRedirectorv2.redirect_from_error`,
+    checked 2026-11-29).
     """
     context["s3_redirect"] = {**context.get("s3_redirect", {}), "redirected": True}
 

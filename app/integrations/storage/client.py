@@ -1,4 +1,6 @@
-"""The client of an S3 bucket. The client's methods call the functions of this package, which send the requests."""
+"""The client of an S3 bucket. The client's methods call the functions of the storage package's other modules, which
+send the requests.
+"""
 
 from collections.abc import AsyncIterable, AsyncIterator
 from typing import Final
@@ -72,7 +74,7 @@ class Storage:
         return await objects.head(self._s3, key)
 
     async def sha256(self, key: str, stored: StoredObject) -> str:
-        """Return the SHA-256, in hex, of the object that `head` found. See `objects.sha256`."""
+        """Return the SHA-256, in hex, of the object whose metadata `head` returned. See `objects.sha256`."""
         return await objects.sha256(self._s3, key, stored)
 
     async def read_range(self, key: str, start: int, length: int, *, etag: str | None = None) -> bytes:
@@ -84,7 +86,7 @@ class Storage:
         return await objects.get_small(self._s3, key, limit_bytes)
 
     async def put_new(self, key: str, body: bytes, content_type: str) -> bool:
-        """Store the object unless the key exists with another body. See `objects.put_new`."""
+        """Store the object, unless an object with this key already exists. See `objects.put_new`."""
         return await objects.put_new(self._s3, key, body, content_type)
 
     async def put_stream(
@@ -104,7 +106,7 @@ class Storage:
     async def copy(
         self, source: str, target: str, stored: StoredObject, *, part_bytes: int = COPY_PART_BYTES
     ) -> None:
-        """Copy the object that `head` found at the source. See `copies.copy_object`."""
+        """Copy the source object, whose metadata `head` returned, to the target key. See `copies.copy_object`."""
         await copies.copy_object(self._s3, source, target, stored, part_bytes=part_bytes)
 
     async def delete(self, key: str) -> None:
@@ -120,7 +122,9 @@ class Storage:
         return listing.list_uploads(self._s3, prefix, page_size=page_size)
 
     async def abort_upload(self, key: str, upload_id: str) -> bool:
-        """Abort an unfinished upload. Return False if the upload had already ended. See `listing.abort_upload`."""
+        """Abort an unfinished upload. Return False if the multipart upload had already ended. See
+        `listing.abort_upload`.
+        """
         return await listing.abort_upload(self._s3, key, upload_id)
 
     async def require_unversioned(self, key: str) -> None:
@@ -130,8 +134,9 @@ class Storage:
         await objects.require_unversioned(self._s3, key)
 
     async def claim(self, mark: str) -> None:
-        """Mark the bucket as this deployment's. Raises Conflict (`storage_of_another_deployment`) if the bucket has
-        the mark of another deployment.
+        """Store an object in the bucket that says that the bucket belongs to this deployment. Raises Conflict
+        (`storage_of_another_deployment`) if an object in the bucket says that the bucket belongs to another
+        deployment.
 
         Raises UpstreamFailed (`storage_overwrites`) if the store ignores conditional writes, on which Resguardo
         relies to overwrite nothing.
@@ -143,14 +148,17 @@ class Storage:
             raise UpstreamFailed("storage_overwrites")
 
     async def read_mark(self) -> str | None:
-        """Return the mark of the deployment to which the bucket belongs, or None if the bucket has no mark."""
+        """Return the id of the deployment to which the bucket belongs, read from an object in the bucket, or None
+        if there is no such object.
+        """
         mark = await self.get_small(MARK_KEY, _MARK_BYTES)
         return None if mark is None else mark.decode(errors="replace")
 
     async def reachable(self) -> None:
-        """Check that the endpoint answers, that the bucket exists, and that the credentials may read it; raise an
-        error if not. The method sends a GET, because the answer to a HEAD does not say what is wrong. A store may
-        hide a missing bucket from a key of another bucket. If the store does so, and always with write-only
-        credentials, the error is `storage_access_denied`.
+        """Check that the S3 endpoint answers, that the bucket exists, and that the credentials may read the bucket.
+        Raise an error if not. To check the bucket, the method sends a GET, because a server's answer to a HEAD does
+        not contain the cause of an error. If the credentials are for another bucket, the store may not say that
+        this bucket is missing. If the store hides a missing bucket, the error is `storage_access_denied`.
+        Write-only credentials always cause this error.
         """
         await self.read_mark()

@@ -1,11 +1,12 @@
 """Copies objects within the bucket without downloading them.
 
 Callers decide which objects are copied; this module deletes no object. A copy larger than one part is made in parts
-of equal size, with one call for each part. R2 requires parts of equal size except the last, from 5 MiB to 5 MiB
-less than 5 GiB, and at most 10,000 parts. R2 drops an unfinished upload after 7 days (Cloudflare's "Multipart
-upload" and "Limits"). R2 accepts `x-amz-copy-source-if-match` on CopyObject. R2's only condition on the target of a
-copy is a header in beta (Cloudflare's "S3 API compatibility" and "Extensions"). Because Resguardo does not use this
-header, nobody else may write to the target's key during a copy. The cited pages of Cloudflare were checked
+of equal size, with one call for each part. R2 allows at most 10,000 parts in an upload. All parts except the last
+must have the same size, from 5 MiB to 5 MiB less than 5 GiB. R2 drops an unfinished upload after 7 days
+(Cloudflare's "Multipart upload" and "Limits"). R2 accepts `x-amz-copy-source-if-match` on CopyObject. R2 can make a
+copy depend on a condition on the target only with a header that is still in beta (Cloudflare's "S3 API
+compatibility" and "Extensions"). Resguardo does not use R2's beta header for a condition on the target, so no other
+process may write to the target's key during a copy. The Cloudflare pages that this docstring cites were checked
 2026-11-21.
 """
 
@@ -32,10 +33,11 @@ COPY_PART_BYTES: Final = 128 * 1024 * 1024
 async def copy_object(
     s3: S3Caller, source: str, target: str, stored: StoredObject, *, part_bytes: int = COPY_PART_BYTES
 ) -> None:
-    """Copy the object that `head` found at the source, with its content type. After the copy, a `head` of the
-    target confirms its size. If the target already has the source's size, the function treats it as the result of
-    an earlier copy whose answer was lost. Raises Conflict (`storage_object_changed`), and stores nothing, if the
-    source was replaced or deleted. Raises UpstreamFailed (`storage_failed`) if the target has another size.
+    """Copy the source object, whose metadata `head` returned, with its content type. After the copy, a `head` of
+    the target confirms its size. If the target already exists with the size of the source, the function assumes
+    that an earlier call made this copy and that the store's answer was lost. Raises Conflict
+    (`storage_object_changed`), and stores nothing, if the source was replaced or deleted. Raises UpstreamFailed
+    (`storage_failed`) if the target does not have the size of the source after the copy.
     """
     there = await objects.head(s3, target)
     if there is None or there.size_bytes != stored.size_bytes:
@@ -112,7 +114,7 @@ def _copy_part(
 
 @contextmanager
 def _unchanged() -> Iterator[None]:
-    """Raise Conflict if the store reports that the source is no longer the object that was inspected."""
+    """Raise Conflict if the store reports that the source object has changed since `head` returned its metadata."""
     try:
         yield
     except ClientError as error:

@@ -1,9 +1,9 @@
-"""Lists objects and unfinished uploads, and aborts unfinished uploads. Each page of a listing has the time of the
-store's clock.
+"""Lists objects and unfinished uploads, and aborts unfinished uploads. Each page of a listing contains the time, by
+the store's clock, at which the store listed the page.
 
-Cloudflare R2 lists with strong consistency, supports
-ListObjectsV2's continuation token and ListMultipartUploads' two markers, and does not support `If-Match` on
-DeleteObject. Source: Cloudflare's documentation (S3 API compatibility, consistency model), checked 2026-11-21.
+Cloudflare R2 lists with strong consistency, and supports ListObjectsV2's continuation token and
+ListMultipartUploads' two markers. R2 does not support `If-Match` on DeleteObject. Source: Cloudflare's
+documentation (S3 API compatibility, consistency model), checked 2026-11-21.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -91,7 +91,8 @@ async def list_uploads(s3: S3Caller, prefix: str, *, page_size: int = PAGE_SIZE)
 
 
 async def abort_upload(s3: S3Caller, key: str, upload_id: str) -> bool:
-    """Abort an unfinished upload and drop its parts. Return False if the upload had already ended.
+    """Abort an unfinished multipart upload, so that the store deletes the parts. Return False if the multipart
+    upload had already ended.
 
     If two callers abort one upload at once, Swift 2.38 answers one of them that a part is missing (`NoSuchKey`;
     tried 2026-11-21).
@@ -145,8 +146,8 @@ def _uploads(
 def _next_markers(
     answer: "ListMultipartUploadsOutputTypeDef", uploads: tuple[ListedUpload, ...]
 ) -> tuple[str, str] | None:
-    """Return the listing markers that follow the last upload of a page. Swift 2.38 leaves the markers of a page
-    with one upload empty (tried 2026-11-21).
+    """Return the two markers with which a listing of uploads continues after the last upload of this page. If a
+    page of a listing has only one upload, Swift 2.38 leaves the markers of the next page empty (tried 2026-11-21).
     """
     if not answer["IsTruncated"] or not uploads:
         return None

@@ -20,7 +20,9 @@ _CHUNK_BYTES: Final = 8 * 1024 * 1024
 
 @dataclass(frozen=True)
 class StoredObject:
-    """The metadata of an object. `etag` has no quotes, and is not a digest if the object was uploaded in parts."""
+    """The metadata of an object. `etag` is the object's ETag without the quotes. If the object was uploaded in
+    parts, the ETag is not a digest of its content.
+    """
 
     size_bytes: int
     content_type: str
@@ -54,10 +56,11 @@ async def head(s3: S3Caller, key: str) -> StoredObject | None:
 
 
 async def sha256(s3: S3Caller, key: str, stored: StoredObject) -> str:
-    """Return the SHA-256, in hex, of the object that `head` found. The function reads ranges of 8 MB, one at a
-    time.
+    """Return the SHA-256, in hex, of the object whose metadata `head` returned. The function reads ranges of 8 MB,
+    one at a time.
 
-    Raises Conflict (`storage_object_changed`) if the object was replaced or deleted since.
+    Raises Conflict (`storage_object_changed`) if the object was replaced or deleted after `head` returned its
+    metadata.
     """
     digest = hashlib.sha256()
     for start in range(0, stored.size_bytes, _CHUNK_BYTES):
@@ -70,9 +73,10 @@ async def sha256(s3: S3Caller, key: str, stored: StoredObject) -> str:
 async def read_range(s3: S3Caller, key: str, start: int, length: int, *, etag: str | None = None) -> bytes:
     """Return exactly `length` bytes of the object, at least one, from the offset `start`.
 
-    With an `etag` (from `head`), the function raises Conflict (`storage_object_changed`) if the object has another
-    etag. Without an `etag`, the function raises NotFound (`storage_object_missing`) if the object does not exist.
-    The function raises `storage_failed` if the object ends too early.
+    If an `etag` (from `head`) is given and the object does not have this ETag, the function raises Conflict
+    (`storage_object_changed`). If no `etag` is given and the object does not exist, the function raises NotFound
+    (`storage_object_missing`). The function raises UpstreamFailed (`storage_failed`) if the object has fewer bytes
+    than the requested range.
     """
     if start < 0 or length < 1:
         raise ValueError("no such range")
@@ -100,8 +104,9 @@ async def read_range(s3: S3Caller, key: str, start: int, length: int, *, etag: s
 
 
 async def put_new(s3: S3Caller, key: str, body: bytes, content_type: str) -> bool:
-    """Store the object and return True, or return False if the key already exists. If the key already exists with
-    an equal body, as after a lost answer, return True.
+    """Store the object and return True, or return False if an object with this key already exists. If boto3
+    repeated the request and the existing object has the same body, return True, because an earlier attempt of this
+    call stored the object.
     """
 
     def put() -> tuple[bool, int]:
@@ -143,11 +148,12 @@ async def get_small(s3: S3Caller, key: str, limit_bytes: int) -> bytes | None:
 
 
 async def delete(s3: S3Caller, key: str) -> None:
-    """Delete the object. If there is no such object, the call succeeds. Only a later `head` proves that the object
-    is gone.
+    """Delete the object. If the object does not exist, `delete` succeeds. The success of `delete` does not prove
+    that the object is gone; only a `head` after it does.
 
-    R2 refuses to delete an object under a bucket lock (`ObjectLockedByBucketPolicy`, Cloudflare, "Error codes",
-    checked 2026-11-29): `storage_object_locked`. Other stores answer `storage_access_denied`.
+    If a bucket lock covers the object, R2 refuses to delete it, and the error is `storage_object_locked`
+    (`ObjectLockedByBucketPolicy`, Cloudflare, "Error codes", checked 2026-11-29). Other stores answer
+    `storage_access_denied`.
     """
     await s3.call("delete", partial(s3.client.delete_object, Bucket=s3.bucket, Key=key))
 
@@ -156,8 +162,8 @@ async def require_unversioned(s3: S3Caller, key: str) -> None:
     """Raise UpstreamFailed (`storage_versioned`) if the bucket keeps old versions, in which a deleted object
     would survive.
 
-    If the server does not support versions, or these credentials may not ask, the function checks only the object
-    at `key`.
+    If the server does not support versions, or the credentials may not request the versioning state, the function
+    checks only the object at `key`.
     """
 
     def ask() -> bool:

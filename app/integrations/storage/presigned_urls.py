@@ -31,10 +31,10 @@ def presign_get(
 ) -> str:
     """Return a URL that downloads the object as `filename`. The URL is signed without a call to the store.
 
-    The store answers with `content_type`; if `content_type` is None, with the type that the object was stored with.
-    Everyone who has the URL can use it repeatedly until it expires, 1 to 900 s from now, so treat it as a secret.
-    Raises InvalidInput (`url_lifetime`, `filename`). A filename has at most 100 characters: ASCII letters, digits
-    and `._-`.
+    The store answers with the content type `content_type`, or, if `content_type` is None, with the type with which
+    the object was stored. The presigned URL expires after 1 to 900 s. Until then, everyone who has it can use it
+    repeatedly, so treat it as a secret. Raises InvalidInput (`url_lifetime`, `filename`). The filename of a
+    download has at most 100 characters: ASCII letters, digits and `._-`.
     """
     if not 1 <= expires_in_seconds <= MAX_URL_SECONDS:
         raise InvalidInput("url_lifetime", max_seconds=MAX_URL_SECONDS)
@@ -54,13 +54,14 @@ def presign_get(
 def presign_put(
     s3: S3Caller, key: str, content_type: str, size_bytes: int, *, expires_in_seconds: int
 ) -> str:
-    """Return a URL that stores one object of exactly this type and size, once. The URL is signed without a call
-    to the store.
+    """Return a URL with which a client can store one object of exactly this type and size, and only once. The URL
+    is signed without a call to the store.
 
-    The client must send `upload_headers` unchanged, because the signature covers them. `If-None-Match: *` lets only
-    the first write succeed; later writes get 412. The URL expires 1 to 900 s from now; a request that began earlier
-    may finish later. Treat the presigned URL as a secret. Raises InvalidInput (`url_lifetime`), and ValueError for
-    a size that a single PUT cannot have.
+    The client must send `upload_headers` unchanged, because the signature covers them. Because of the header
+    `If-None-Match: *`, only the first upload with the URL succeeds, and the store answers 412 to each later one.
+    The URL expires after 1 to 900 s. An upload that began before the URL expired may finish afterwards. Treat the
+    presigned URL as a secret. Raises InvalidInput (`url_lifetime`), and ValueError for a size that a single PUT
+    cannot have.
     """
     if not 1 <= expires_in_seconds <= MAX_URL_SECONDS:
         raise InvalidInput("url_lifetime", max_seconds=MAX_URL_SECONDS)

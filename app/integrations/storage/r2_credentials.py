@@ -1,4 +1,5 @@
-"""Functions for Cloudflare R2 alone: the endpoint of an account, and credentials for one upload, computed offline.
+"""Functions that only Cloudflare R2 needs: they return the S3 endpoint of an account, and compute credentials for
+one upload offline.
 
 This module sends no request and stores nothing. `storage.py` implements S3 itself.
 """
@@ -28,8 +29,8 @@ _ACCOUNT = re.compile(r"[0-9a-f]{32}")
 
 
 def endpoint(account_id: str, jurisdiction: str | None = None) -> str:
-    """Return the URL of R2's S3 endpoint for a Cloudflare account. Buckets of a jurisdiction (`eu`, `fedramp`) have
-    their own host.
+    """Return the URL of R2's S3 endpoint for a Cloudflare account. R2 buckets in a jurisdiction (`eu` or `fedramp`)
+    have a separate S3 host for each jurisdiction.
 
     Source: Cloudflare, "Authentication" (developers.cloudflare.com/r2/api/tokens), checked 2026-11-21. Raises
     InvalidInput (`r2_account_id`, `r2_jurisdiction`).
@@ -61,8 +62,9 @@ def recorder_credentials(
 
     Source: Cloudflare, "Temporary credentials" and "Authenticate against R2 with temporary credentials" (pages
     r2/api/s3/temporary-credentials and r2/examples/authenticate-r2-temp-credentials of developers.cloudflare.com),
-    checked 2026-11-21. The claim `actions` narrows the claim `scope`, and R2 accepts `actions` only in credentials
-    that were signed locally. Cloudflare publishes no test vector for these credentials.
+    checked 2026-11-21. In R2's temporary credentials, the claim `actions` narrows the claim `scope`. R2 accepts
+    `actions` only in credentials that were signed locally. Cloudflare publishes no test vector for these
+    credentials.
     """
     if not 1 <= expires_in_seconds <= _MAX_SECONDS:
         raise InvalidInput("credentials_lifetime", max_seconds=_MAX_SECONDS)

@@ -1,8 +1,8 @@
 """Translates the error codes of S3 servers into our reasons: one reason for each remedy.
 
-The error codes are those of S3 ("Error responses"), of Cloudflare R2 ("Error codes"), and the additional codes of
-MinIO, Ceph, OpenStack Swift and versitygw 1.8; checked 2026-11-29. An error code that this module does not list is
-in the error's detail `vendor_code`.
+The error codes are those of S3 ("Error responses"), of Cloudflare R2 ("Error codes"), and the additional ones of
+MinIO, Ceph, OpenStack Swift and versitygw 1.8. All were checked 2026-11-29. An error code that this module does not
+list is in the error's detail `vendor_code`.
 """
 
 import re
@@ -108,7 +108,9 @@ def refusal(error: ClientError, operation: str) -> AppError:
 
 
 def refusal_of(code: str, status: int, operation: str, *, region: str = "") -> AppError:
-    """Return the AppError for a status and an error code, which is "" or a number if the store named no code."""
+    """Return the AppError for an HTTP status and an error code. If the store sent no error code, the given code is
+    "" or a number.
+    """
     reason = REASONS.get(code) or OF_STATUS.get(status)
     if reason is None and is_unnamed(code) and operation != "head" and status < 500:
         reason = "storage_not_s3"
@@ -125,8 +127,8 @@ def code_in(body: bytes) -> str:
 
 
 def is_unnamed(code: str) -> bool:
-    """Return whether the store's answer had no error code. If an answer has no error code, botocore reports the
-    status or an empty string as the code.
+    """Return whether the store's answer had no error code. If a store's answer has no error code, botocore reports
+    the HTTP status or an empty string as the error code.
     """
     return not code or code.isdigit()
 

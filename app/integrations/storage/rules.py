@@ -1,8 +1,9 @@
 """Reads and writes the lifecycle and CORS rules of a bucket.
 
-The rules need a separate key: R2 lets only "Admin Read & Write" tokens change the configuration of a bucket, and
-"Admin Read only" tokens read it. The keys with which the API and the worker access objects may neither read nor
-change it (Cloudflare, "Authentication", checked 2026-11-21). Other modules decide which rules must exist.
+The lifecycle and CORS rules need a separate key, because R2 lets only "Admin Read & Write" tokens change the
+configuration of a bucket, and only those and "Admin Read only" tokens read the configuration. The keys with which
+the API and the worker access objects may neither read nor change the bucket's configuration (Cloudflare,
+"Authentication", checked 2026-11-21). This module does not decide which lifecycle and CORS rules must exist.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,8 +32,8 @@ class LifecycleRule:
     """A rule that deletes objects under the prefix ("" means all) after a number of days, or aborts unfinished
     uploads.
 
-    `other` contains S3's names of further actions or conditions of the rule. `raw` is the rule as the store
-    returned it, which the client writes back unchanged.
+    `other` contains S3's names of those actions and conditions of the lifecycle rule that no other field contains.
+    `raw` is the rule as the store returned it, which the client writes back unchanged.
     """
 
     id: str
@@ -46,8 +47,9 @@ class LifecycleRule:
 
 @dataclass(frozen=True)
 class CorsRule:
-    """A CORS rule: the origins, methods and headers that browsers may use with the bucket. Header names are in
-    lower case. The values in each list are in S3's order or sorted.
+    """A CORS rule: the origins, methods and headers that browsers may use with the bucket. The names of HTTP
+    headers in a CORS rule are in lower case. Each list of a CORS rule is either sorted or in the order in which S3
+    returned its values.
     """
 
     id: str
@@ -61,11 +63,11 @@ class CorsRule:
 
 class StorageRules:
     """The client of one bucket's rules, with the administrator's key. The methods raise the errors of
-    `S3Caller.call`. boto3 is configured to send no optional checksums. S3's model requires a checksum for
-    PutBucketLifecycleConfiguration and PutBucketCors. For these two operations, botocore sends
-    `x-amz-checksum-crc32` with `x-amz-sdk-checksum-algorithm: CRC32`, and no Content-MD5 (botocore 1.44,
-    httpchecksum.py and boto/botocore#3415; a test checks the request). R2 is said to support CRC32 since 2025. The
-    CRC32 checksum was not tested with a live R2 bucket (2026-11-21).
+    `S3Caller.call`. boto3 is configured to send no optional checksums. S3's API model requires a checksum in two
+    operations: PutBucketLifecycleConfiguration and PutBucketCors. For PutBucketLifecycleConfiguration and
+    PutBucketCors, botocore sends `x-amz-checksum-crc32` with `x-amz-sdk-checksum-algorithm: CRC32`, and no
+    Content-MD5 (botocore 1.44, httpchecksum.py and boto/botocore#3415). A test checks the request. R2 is said to
+    support CRC32 since 2025. The CRC32 checksum was not tested with a live R2 bucket (2026-11-21).
     """
 
     def __init__(
@@ -90,7 +92,9 @@ class StorageRules:
         self._s3.close()
 
     async def read_lifecycle(self) -> tuple[LifecycleRule, ...]:
-        """Return all lifecycle rules. A new R2 bucket has one rule, which ends uploads after seven days."""
+        """Return all lifecycle rules. A new R2 bucket has one lifecycle rule, which aborts unfinished uploads after
+        seven days.
+        """
 
         def ask() -> tuple[LifecycleRule, ...]:
             try:
@@ -122,7 +126,7 @@ class StorageRules:
         await self._s3.call("replace_lifecycle", put)
 
     async def read_cors(self) -> tuple[CorsRule, ...]:
-        """Return all CORS rules. Without a rule, no web page may use the bucket."""
+        """Return all CORS rules. If a bucket has no CORS rule, no web page may use the bucket."""
 
         def ask() -> tuple[CorsRule, ...]:
             try:
@@ -151,8 +155,8 @@ class StorageRules:
 
 
 def _lifecycle_rule(one: "Mapping[str, Any]") -> LifecycleRule:
-    """Parse a rule in either of S3's two shapes: the prefix is in `Filter`, or, in the older shape, at the top
-    level.
+    """Parse a lifecycle rule in either of S3's two forms: the prefix is in `Filter`, or, in the older form, at the
+    top level.
     """
     scope = one.get("Filter") or {}
     expiration = one.get("Expiration") or {}

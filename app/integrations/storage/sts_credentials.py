@@ -1,8 +1,8 @@
 """Gets credentials for one upload from the Security Token Service of AWS, MinIO or a compatible server.
 
-AssumeRole with a session policy grants only what both the role and the policy allow (AWS, "Session policies";
-MinIO, "AssumeRole"; checked 2026-11-29). The Security Token Service of AWS has its own host in each region. Other
-servers offer their token service at the S3 endpoint.
+AssumeRole with a session policy grants only the rights that both the role and the session policy allow (AWS,
+"Session policies"; MinIO, "AssumeRole"; checked 2026-11-29). The Security Token Service of AWS has its own host in
+each region. S3 servers other than AWS offer their Security Token Service at the S3 endpoint.
 """
 
 import json
@@ -40,8 +40,9 @@ async def recorder_credentials(
 ) -> Credentials:
     """Return credentials that can only write one object, for `RECORDER_SECONDS`.
 
-    Raises InvalidInput (`object_key`), UpstreamFailed (`recorder_role_refused`, or `recorder_role_unsupported` if
-    the server has no token service), and the other errors of `Storage`, including Timeout.
+    Raises InvalidInput (`object_key`), and UpstreamFailed (`recorder_role_refused`, or `recorder_role_unsupported`
+    if the server has no token service). The function also raises the errors that `Storage` raises, including
+    Timeout.
     """
     policy = recorder_policy(role_arn, bucket, object_key)
 

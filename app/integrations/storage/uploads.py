@@ -37,10 +37,11 @@ async def put_stream(
     filename: str,
     part_bytes: int = PART_BYTES,
 ) -> int:
-    """Store the chunks, at least one byte, as one object that downloads as `filename`. Return the object's size in
-    bytes. If `chunks` raises an exception, the function stores nothing and raises the exception unchanged. Raises
-    UpstreamFailed (`storage_failed`) if the store holds another size than was sent. If the store's last answer is
-    lost, the object may exist although the function raised an error.
+    """Store the chunks (at least one byte in total) as one object, which browsers download as `filename`. Return
+    the object's size in bytes. If `chunks` raises an exception, the function stores nothing and raises the
+    exception unchanged. Raises UpstreamFailed (`storage_failed`) if the stored object does not have the size that
+    was sent. If the store's answer to the last request is lost, the object may exist although the function raised
+    an error.
     """
     upload_id = await s3.call(
         "begin_upload",

@@ -1,11 +1,10 @@
 """Administration of Supabase Auth: the only module that imports the `supabase` package.
 
-This client bans, creates and invites users. The client signs nobody in, because a client that signed in as a user
-would act as that user for everyone who shares the client. The client reads no data, because the application reads
-rows with SQL.
+This client bans, creates and invites users. The client never signs in as a user, because all later calls of the
+shared client would then act as this user. The client reads no data, because the application reads rows with SQL.
 
 The `supabase` package sets no timeout and reports a timeout as a broken connection (supabase_auth 2.34.1,
-`handle_exception`; checked 2026-11-21). Each call therefore has two time limits: one in the HTTP client, and one
+`handle_exception`; checked 2026-11-21). Each call to Supabase has two time limits: one in the HTTP client, and one
 for the whole call.
 """
 
@@ -49,11 +48,11 @@ class SupabaseAdmin:
     """The administration client of one Supabase project, with the project's URL (`https://<ref>.supabase.co`) and
     secret key.
 
-    Methods raise Timeout("supabase_auth") if it is unknown whether Supabase acted. For other errors, methods raise
-    an AppError with a reason of `supabase_refusals`: NotFound("user_unknown"),
-    UpstreamFailed("supabase_key_refused") and others. For an error without its own reason, methods raise
-    UpstreamFailed("supabase_auth") with the status and code. `aclose` does not close an `http` client that the
-    caller passed in.
+    Methods raise Timeout("supabase_auth") if Supabase did not answer in time, so that it is unknown whether
+    Supabase carried out the request. If Supabase answers with an error, methods raise an AppError with a reason
+    from `supabase_refusals`, such as NotFound("user_unknown") or UpstreamFailed("supabase_key_refused"). If none of
+    our reasons matches an error of Supabase, methods raise UpstreamFailed("supabase_auth") with the HTTP status and
+    Supabase's error code. `aclose` does not close an `http` client that the caller passed in.
     """
 
     def __init__(
@@ -96,14 +95,15 @@ class SupabaseAdmin:
         return UUID(created.user.id)
 
     async def invite(self, email: str, invitation_id: UUID) -> UUID:
-        """Create a login without a password, marked with the invitation, and mail the link to accept it. Return the
-        id of the login.
+        """Create a login without a password, store the invitation's id in it, and let Supabase mail the link with
+        which the person accepts the invitation. Return the id of the login.
 
-        If an unconfirmed login with this address exists, Supabase mails a new link and leaves the mark unchanged.
-        Raises Conflict("email_exists") if the login is confirmed, InvalidInput("email_refused",
-        "email_not_authorized", "email_sign_in_disabled"), and UpstreamFailed("supabase_mail_limit"). Raises
-        UpstreamFailed("mail_refused") or Timeout("mail_slow") if Supabase may have sent a mail with a link that
-        does not work. The detail `most_attempts` of these two errors limits the repetitions.
+        If an unconfirmed login with this address exists, Supabase mails a new link, and the login keeps the
+        invitation id that it has. Raises Conflict("email_exists") if the login is confirmed,
+        InvalidInput("email_refused", "email_not_authorized", "email_sign_in_disabled"), and
+        UpstreamFailed("supabase_mail_limit"). Raises UpstreamFailed("mail_refused") or Timeout("mail_slow") if
+        Supabase may have sent a mail with a link that does not work. The detail `most_attempts` of `mail_refused`
+        and `mail_slow` limits how often the call may be repeated.
         """
         async with self._asking(self._mail_timeout_seconds, invitation_refusal_of, "mail_slow"):
             invited = await self._admin.invite_user_by_email(
@@ -113,7 +113,7 @@ class SupabaseAdmin:
 
     async def reachable(self) -> Reachability:
         """Return whether Supabase Auth answers and accepts the key as a secret key. The check reads no user. Raises
-        UpstreamFailed if Supabase answers anything else.
+        UpstreamFailed if Supabase Auth gives an unexpected answer to the check.
         """
         try:
             async with self._asking():

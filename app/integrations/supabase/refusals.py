@@ -1,9 +1,9 @@
 """Translates the refusals of Supabase Auth into our reasons: one reason for each remedy.
 
-The error codes are GoTrue's (supabase/auth, `internal/api/apierrors/errorcode.go` at bc32168e), and the statuses
-are those of Supabase's gateway ("HTTP status codes"); checked 2026-11-29. An error code that this module does not
-list is in the error's detail `vendor_code`. The module compares the message with one constant, because a failed
-mail has no code of its own, and never repeats the message.
+The error codes are those of GoTrue (supabase/auth, `internal/api/apierrors/errorcode.go` at bc32168e). The statuses
+are those of Supabase's gateway ("HTTP status codes", checked 2026-11-29). An error code that this module does not
+list is in the error's detail `vendor_code`. Supabase has no error code for a mail that could not be sent. The
+module therefore compares the error message with one constant, and never repeats the message.
 """
 
 from collections.abc import Mapping
@@ -82,10 +82,10 @@ def refusal_of(error: AuthError) -> AppError:
 
 
 def invitation_refusal_of(error: AuthError) -> AppError:
-    """Return the AppError for a failed invitation. Supabase Auth sends the mail inside its transaction, so the mail
-    may have left although the call failed.
+    """Return the AppError for a failed invitation. Supabase Auth sends the invitation mail inside its database
+    transaction, so the mail may have been sent although the call failed.
 
-    An error after which the mail may have left has the detail `most_attempts`.
+    If Supabase may have sent the invitation mail in spite of an error, the AppError has the detail `most_attempts`.
     """
     if (
         isinstance(error, AuthApiError)
