@@ -1,5 +1,5 @@
-"""Runs the TypeScript example in a page of a headless Chromium. The origin of the page differs from the origins of
-all services.
+"""Runs the TypeScript example in a page of a headless Chromium. The page has an origin of its own, so all its
+requests to the demo's services are cross-origin requests.
 """
 
 import json
@@ -47,14 +47,18 @@ def find_chromium() -> str | None:
 def browse(
     chromium: str, example: Path, project: Mapping[str, Any], port: int, profile: Path
 ) -> dict[str, str]:
-    """Return the result of each step of the page. The example must be installed and compiled."""
+    """Open the page in Chromium, and return the result of each step of the TypeScript example. The TypeScript
+    example must be installed and compiled.
+    """
     site = _Site(example, project)
     with _served(site, port), _chromium(chromium, f"http://127.0.0.1:{port}/", profile):
         return site.results.get(timeout=SECONDS)
 
 
 class _Site:
-    """The page's own server: it serves the page, the example's modules, and the demo's report."""
+    """The HTTP server of the browser page. The server delivers the page, the modules of the TypeScript example, and
+    the demo's report.
+    """
 
     def __init__(self, example: Path, project: Mapping[str, Any]) -> None:
         self._example = example
@@ -62,7 +66,9 @@ class _Site:
         self.results: queue.Queue[dict[str, str]] = queue.Queue()
 
     def find(self, path: str) -> tuple[bytes, str] | None:
-        """Return the content at a path and its media type, or None if the path is unknown."""
+        """Return the content that the page's server has at this URL path, and the content's media type, or None if
+        the path is unknown.
+        """
         if path == "/":
             return PAGE.read_bytes(), "text/html"
         if path == "/project.json":
@@ -92,7 +98,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.site.results.put(json.loads(body))
 
     def log_message(self, *_: object) -> None:
-        """Log nothing, because pytest shows the results."""
+        """Do not log the page's requests, because pytest shows the page's results."""
 
     def _answer(self, content: bytes, kind: str) -> None:
         self.send_response(200)

@@ -14,8 +14,8 @@ from devstack import object_store
 
 @pytest.fixture
 def children(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Process]]:
-    """Yield the list of child processes that the test starts. Fails if a child is still running or not reaped at
-    the end.
+    """Yield the list of child processes that the test starts. The fixture fails if a child process is still
+    running, or was not reaped, when the test ends.
     """
     started: list[Process] = []
     open_process = anyio.open_process
@@ -34,12 +34,14 @@ def children(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Process]]:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object_store.ObjectStore]:
-    """Yield an object store of the test module, to which the LiveKit stand-in uploads."""
+    """Yield an object store that all tests of one module share. The LiveKit stand-in uploads recordings to this
+    store.
+    """
     with object_store.running(tmp_path_factory.mktemp("store")) as store:
         yield store
 
 
 @pytest.fixture
 def target(store: object_store.ObjectStore) -> S3Target:
-    """Return the bucket of `store` with the recorder's credentials, as an egress request names it."""
+    """Return the upload target of an egress request: the bucket of `store` with the recorder's credentials."""
     return S3Target(store.endpoint_url, "us-east-1", store.bucket, store.recorder)

@@ -1,5 +1,5 @@
-"""Serves the LiveKit stand-in over real HTTP to our adapter, which uses the vendor's client. Stores the webhooks
-that the stand-in sends.
+"""Runs the LiveKit stand-in as an HTTP server, to which `app.integrations.livekit` connects with the vendor's
+client. Stores the webhooks that the stand-in sends.
 """
 
 import asyncio
@@ -66,8 +66,8 @@ class Receiver:
         return [receiver.receive(body.decode(), token) for body, token, _ in self.bodies]
 
     def names(self, *prefixes: str) -> list[str]:
-        """Return the types of the received webhooks with these prefixes, or of egress webhooks if no prefix is
-        given.
+        """Return the event types of the received webhooks that start with one of these prefixes. The default prefix
+        is `egress_`.
         """
         return [one.event for one in self.vendor_events() if one.event.startswith(prefixes or ("egress_",))]
 
@@ -92,11 +92,11 @@ class LiveKitHarness:
             return await client.post(f"{self.url}/stand-in/{path}", json=body, headers=headers)
 
     async def control(self, path: str, body: object) -> httpx.Response:
-        """Send a control request, which needs the secret."""
+        """Send a control request to the LiveKit stand-in, authorized with the API secret."""
         return await self.post(path, body, **AUTHORIZED)
 
     async def orders(self) -> list[str]:
-        """Return the kinds of the faults that the stand-in is still ordered to cause."""
+        """Return the kinds of the faults that a test has ordered and the LiveKit stand-in has not caused yet."""
         async with httpx.AsyncClient(trust_env=False) as client:
             answer = await client.get(f"{self.url}/stand-in/orders", headers=AUTHORIZED)
         return [order["order"] for order in answer.json()]
@@ -109,8 +109,8 @@ class LiveKitHarness:
         return await self.livekit.start_room_composite(room_name=ROOM, object_key=OBJECT_KEY, upload=upload)
 
     async def start_speakers(self, upload: S3Target = NOWHERE) -> EgressSnapshot:
-        """Start an egress of the sound on two channels that the tracks use alternately, as an earlier version of
-        Resguardo did.
+        """Start an audio-only egress that writes tracks alternately to the left and the right channel. An earlier
+        version of Resguardo used such egresses.
         """
         request = livekit_requests.video(ROOM, OBJECT_KEY, upload)
         request.audio_only, request.audio_mixing = True, AudioMixing.DUAL_CHANNEL_ALTERNATE
@@ -125,8 +125,8 @@ class LiveKitHarness:
         return found
 
     async def record(self, upload: S3Target = NOWHERE, *, until: str) -> EgressSnapshot:
-        """Join the room, start an egress, stop the egress, and wait until LiveKit reports this end status. Return
-        the ended egress.
+        """Join the room, start an egress, stop the egress, and wait until LiveKit reports the status `until` for
+        the egress. Return the ended egress.
         """
         await self.join()
         started = await self.start(upload)
@@ -174,7 +174,7 @@ class Stored:
 
 
 def stored(store: object_store.ObjectStore, key: str = OBJECT_KEY) -> Stored | None:
-    """Return the stored object, or None if it does not exist."""
+    """Return the object with this key, or None if the store has no such object."""
     client = s3_client(store, store.reader)
     try:
         found = client.get_object(Bucket=store.bucket, Key=key)

@@ -1,5 +1,5 @@
-"""A server with the one endpoint of an OpenAI-compatible service that `resguardo check` calls: the list of models,
-with a bearer key.
+"""A stand-in for an OpenAI-compatible service. It has only the endpoint that `resguardo check` calls: the list of
+models, which requires an API key as a bearer token.
 """
 
 import json
@@ -13,7 +13,9 @@ KEY = "sk-the-right-key"
 
 class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        """Answer `GET /v1/models` in the format of the API reference (platform.openai.com, read 2026-11-21)."""
+        """Answer `GET /v1/models` in the format that OpenAI's API reference shows (platform.openai.com, read
+        2026-11-21).
+        """
         if self.path != "/v1/models":
             self._answer(404, {"error": {"message": "unknown url", "type": "invalid_request_error"}})
         elif self.headers["Authorization"] == "Bearer sk-busy":

@@ -1,5 +1,5 @@
-"""Builds a consultation with all consents, and every part that records it: a real Postgres, the object store, and
-the LiveKit stand-in in this process.
+"""Builds a consultation with all consents, and all services that record it. Postgres and the object store are real
+servers, and the LiveKit stand-in runs in the test's process.
 """
 
 import asyncio
@@ -54,7 +54,7 @@ TRANSITIONS = (
 
 
 def asker(user_id: UUID, aal: str = "aal2") -> Asker:
-    """Return a person with the session that `seed_people` inserts."""
+    """Return the caller's identity for a user whose session `seed_people` has inserted."""
     claims: dict[str, object] = {
         "sub": str(user_id),
         "session_id": str(user_id),
@@ -66,7 +66,7 @@ def asker(user_id: UUID, aal: str = "aal2") -> Asker:
 
 
 def seed_people(database: Database | ProjectUrls) -> None:
-    """Insert an active doctor and a patient's login."""
+    """Insert an active doctor and a patient, each with a login and a session."""
     with practice_of(database.superuser_url) as practice:
         for user_id in (DOCTOR, PATIENT):
             practice.session(practice.user(user_id), user_id)
@@ -75,7 +75,7 @@ def seed_people(database: Database | ProjectUrls) -> None:
 
 @asynccontextmanager
 async def served(app: Starlette, *, date_header: bool = True) -> AsyncIterator[str]:
-    """Serve an application with its lifespan on a free port. Yield its URL."""
+    """Serve an ASGI application, including its lifespan events, on a free port. Yield its URL."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         config = uvicorn.Config(
             app,
@@ -97,8 +97,8 @@ async def served(app: Starlette, *, date_header: bool = True) -> AsyncIterator[s
 
 @dataclass
 class RecordingHarness:
-    """The consultation that a test uses, and all parts that record it. `ahead`: the time by which the clock of the
-    jobs and the reconciler is ahead of the database's clock.
+    """A consultation, and the services and clients with which a test records it. `ahead`: by how much the clock of
+    the jobs and the reconciler is ahead of the database's clock.
     """
 
     database: Database
@@ -128,7 +128,7 @@ class RecordingHarness:
         self.reconciler = self.reconciler_of(self.livekit)
 
     def jobs_of(self, livekit: LiveKit) -> RecordingJobs:
-        """Return the services of a worker's jobs with the clock of the test harness."""
+        """Return the worker's recording jobs, which use this LiveKit client and the clock of the test harness."""
         return RecordingJobs(
             self.worker,
             livekit,
@@ -140,7 +140,7 @@ class RecordingHarness:
         )
 
     def reconciler_of(self, livekit: LiveKit) -> Reconciler:
-        """Return a worker's reconciler with the clock of the test harness."""
+        """Return a reconciler that uses this LiveKit client and the clock of the test harness."""
         jobs = self.jobs_of(livekit)
         return Reconciler(
             self.worker,
@@ -154,7 +154,7 @@ class RecordingHarness:
         )
 
     async def clock(self, tx: Transaction) -> datetime:
-        """Return the database's time plus `ahead`."""
+        """Return the database's time plus `ahead`, the time shift that the test sets."""
         return await database_time(tx) + self.ahead
 
     async def _target(self, object_key: str) -> S3Target:
@@ -174,7 +174,7 @@ class RecordingHarness:
         return recording_id
 
     async def completed(self) -> UUID:
-        """Return the id of a recording whose object LiveKit has uploaded and the worker has not verified."""
+        """Return the id of a recording whose object LiveKit has uploaded but the worker has not verified yet."""
         recording_id = await self.recording()
         await self.recordings.stop(asker(DOCTOR), recording_id)
         await self.jobs.updates.stop(recording_id)
@@ -194,12 +194,12 @@ class RecordingHarness:
             return await store.read_object_key(tx, recording_id)
 
     async def egresses(self) -> list[EgressSnapshot]:
-        """Return the egresses that LiveKit lists for the room."""
+        """Return the egresses that LiveKit lists for the consultation's room."""
         return await self.livekit.list_egress(room_name=self.consultation.room_name)
 
     async def until_egress(self, *statuses: str) -> EgressSnapshot:
-        """Wait until LiveKit lists the room's only egress, with one of the statuses if any are given. Return the
-        egress.
+        """Wait until LiveKit lists the room's only egress. If `statuses` are given, wait until the egress has one
+        of them. Return the egress.
         """
         async with asyncio.timeout(20):
             while True:
@@ -210,8 +210,8 @@ class RecordingHarness:
                 await asyncio.sleep(0.01)
 
     async def until(self, recording_id: UUID, status: RecordingStatus) -> Recording:
-        """Send a webhook about each egress that LiveKit lists, until the recording has reached the status. Return
-        the recording.
+        """Repeat webhooks about each egress that LiveKit lists, until the recording has this status. Return the
+        recording.
         """
         async with asyncio.timeout(20):
             while (found := await self.read(recording_id)).status is not status:
@@ -222,15 +222,17 @@ class RecordingHarness:
         return found
 
     async def hint(self, egress_id: str, event: str = "egress_updated", status: str = "EGRESS_ACTIVE") -> str:
-        """Receive a webhook with LiveKit's signature, and let a job update the recording of its egress.
-        Return the event's id.
+        """Let Resguardo receive a correctly signed webhook about this egress, and update the egress's recording as
+        the webhook's job does. Return the event's id.
         """
         event_id = await self.receive(egress_id, event, status)
         await self.jobs.updates.apply_event(event_id)
         return event_id
 
     async def receive(self, egress_id: str, event: str, status: str, event_id: str | None = None) -> str:
-        """Receive a webhook with LiveKit's signature, and leave its job in the queue. Return the event's id."""
+        """Let Resguardo receive a correctly signed webhook about this egress, and leave the webhook's job in the
+        queue. Return the event's id.
+        """
         event_id = event_id or f"EV_{secrets.token_hex(6)}"
         told = {
             "event": event,
@@ -248,7 +250,7 @@ class RecordingHarness:
         return event_id
 
     async def join(self, identity: UUID | str | None = None) -> None:
-        """Let a participant join the room and publish. The default participant is the doctor."""
+        """Let a participant, by default the doctor, join the room and publish tracks."""
         who = str(identity or self.participant(ParticipantKind.DOCTOR))
         token = self.livekit.join_token(identity=who, room=self.consultation.room_name, metadata="{}")
         async with httpx.AsyncClient(trust_env=False) as http:
@@ -256,7 +258,7 @@ class RecordingHarness:
         assert answer.is_success
 
     async def leave(self, identity: UUID | str | None = None) -> None:
-        """Let a participant leave the room. The default participant is the doctor."""
+        """Let a participant, by default the doctor, leave the room."""
         who = str(identity or self.participant(ParticipantKind.DOCTOR))
         room = self.consultation.room_name
         async with httpx.AsyncClient(trust_env=False) as http:
@@ -268,8 +270,8 @@ class RecordingHarness:
         assert answer.is_success
 
     async def republish(self, identity: UUID | str | None = None) -> None:
-        """Publish a participant's microphone again before the old track ends. The default participant is the
-        doctor.
+        """Let a participant publish the microphone as a new track before the old track ends. The default
+        participant is the doctor.
         """
         who = str(identity or self.participant(ParticipantKind.DOCTOR))
         async with httpx.AsyncClient(trust_env=False) as http:
@@ -281,7 +283,9 @@ class RecordingHarness:
         assert answer.is_success
 
     async def request_sound(self, recording_id: UUID) -> None:
-        """Request recordings of all published microphones beside a video that is only requested."""
+        """Request a sound recording of each published microphone, for a video recording whose egress has not
+        started yet.
+        """
         microphones = [
             (one.identity, track_sid)
             for one in await self.livekit.participants(self.consultation.room_name)
@@ -291,12 +295,14 @@ class RecordingHarness:
             await store.request_sound(tx, recording_id, microphones, self.sound or SoundMode())
 
     async def sound_of(self, recording_id: UUID) -> list[Recording]:
-        """Return the sound recordings beside a video, in the order of their requests."""
+        """Return the sound recordings that belong to this video recording, in the order in which they were
+        requested.
+        """
         query = "select id from resguardo.recordings where video_id = %s order by created_at, track_sid"
         return [await self.read(sound_id) for (sound_id,) in self.rows(query, recording_id)]
 
     async def consent(self) -> None:
-        """Record the patient's and the doctor's own consents."""
+        """Give the patient's and the doctor's consent, each as that person."""
         text = consent_texts()["2026-11", "en"]
         shown = ShownText(text.version, text.language, text.sha256)
         for kind, person in ((ParticipantKind.PATIENT, PATIENT), (ParticipantKind.DOCTOR, DOCTOR)):
@@ -307,24 +313,24 @@ class RecordingHarness:
         await self.consents.withdraw(asker(PATIENT), self.participant(ParticipantKind.PATIENT), None)
 
     def participant(self, kind: ParticipantKind) -> UUID:
-        """Return the participant's id, which is the identity in the room."""
+        """Return the participant's id, which is also the participant's identity in the LiveKit room."""
         return next(one.id for one in self.consultation.participants or () if one.kind is kind)
 
     def order(self, kind: str, **changes: Any) -> None:
-        """Order the stand-in to cause a fault."""
+        """Order the LiveKit stand-in to cause a fault of this kind."""
         self.stand_in.orders.add(Order(kind, **changes))
 
     def rows(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
-        """Return committed rows, read as a superuser."""
+        """Run a query as a superuser in a new transaction, and return its rows."""
         with psycopg.connect(self.database.superuser_url) as connection:
             return connection.execute(query.encode(), parameters or None).fetchall()
 
     def transitions(self, recording_id: UUID) -> list[str]:
-        """Return the audit rows of the recording's transitions, as `FROM>TO:error`."""
+        """Return the recording's status transitions from the audit log, each as `FROM>TO:error`."""
         return [reason for (reason,) in self.rows(TRANSITIONS, recording_id)]
 
     def queued(self) -> list[str]:
-        """Return the names of the waiting jobs, oldest first."""
+        """Return the task names of the jobs that wait in the queue, oldest job first."""
         query = "select task_name from jobs.procrastinate_jobs where status = 'todo' order by id"
         return [name for (name,) in self.rows(query)]
 
@@ -339,8 +345,8 @@ async def opened(
     sound: SoundMode | None = None,
     **wished: bool,
 ) -> AsyncIterator[RecordingHarness]:
-    """Yield the harness with all consents and the doctor in the room. `wished`: options of the consultation's
-    registration.
+    """Yield the recording harness with a consultation in which everybody has consented and the doctor is in the
+    room. `wished`: options with which the consultation is registered.
     """
     seed_people(database)
     async with AsyncExitStack() as stack:

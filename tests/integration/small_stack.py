@@ -1,5 +1,5 @@
-"""Runs everything that one API and one worker need, but not these two processes, for tests of the `resguardo`
-command.
+"""Runs, for tests of the `resguardo` command, all services that the API and the worker need. The API and the worker
+themselves are started by the tests.
 """
 
 import base64
@@ -23,7 +23,9 @@ from tests.databases import API_ROLE, WORKER_ROLE, Cluster
 
 @contextmanager
 def running(cluster: Cluster, data_dir: Path) -> Iterator[Stack]:
-    """Yield a marked database, a claimed bucket, and the stand-ins for LiveKit and Supabase Auth."""
+    """Yield a running stack: a database and a bucket that both belong to its deployment, and the stand-ins for
+    LiveKit and Supabase Auth.
+    """
     with ExitStack() as stack:
         database = stack.enter_context(cluster.clone("newer"))
         store = stack.enter_context(object_store.running(data_dir / "store"))
@@ -54,7 +56,9 @@ def running(cluster: Cluster, data_dir: Path) -> Iterator[Stack]:
 
 
 def processes_of(directory: Path) -> dict[int, str]:
-    """Return the command lines, by process id, of all other processes that run in this directory or name it."""
+    """Return the command line, by process id, of each process that runs in this directory or has its path as an
+    argument. The test's own process is excluded.
+    """
     found = {}
     for process in Path("/proc").glob("[0-9]*"):
         try:

@@ -1,5 +1,5 @@
-"""Provides the spoken turns of the fixture as a speech service receives them, and computes the word error rate of a
-transcript.
+"""Reads the turns of a spoken consultation from the fixtures, encodes them as a speech service receives them, and
+computes the word error rate of a transcript.
 """
 
 import json
@@ -22,7 +22,9 @@ _MARGIN_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class SpokenTurn:
-    """One turn of `headache.ref.json`, with times in seconds. The doctor is on the left channel (0)."""
+    """One speaker's turn in `headache.ref.json`, with times in seconds. The doctor's turns are on the left channel
+    (0).
+    """
 
     speaker: str
     start: float
@@ -41,8 +43,8 @@ def turns() -> tuple[SpokenTurn, ...]:
 
 
 def turn_flac(turn: SpokenTurn) -> bytes:
-    """Return the sound of the turn from its speaker's channel, with 0.1 s before and after the turn, as mono FLAC
-    at 16 kHz.
+    """Return the sound of a turn from the speaker's channel as mono FLAC at 16 kHz. The sound begins 0.1 s before
+    the turn and ends 0.1 s after it.
     """
     start = max(0, round((turn.start - _MARGIN_SECONDS) * RATE))
     end = round((turn.end + _MARGIN_SECONDS) * RATE)
@@ -54,7 +56,7 @@ def silence_flac(seconds: float) -> bytes:
 
 
 def flac(samples: bytes) -> bytes:
-    """Return the FLAC file of 16-bit mono samples at 16 kHz."""
+    """Encode 16-bit mono samples at 16 kHz as a FLAC file."""
     file = BytesIO()
     with av.open(file, "w", format="flac") as container:
         stream = container.add_stream("flac", rate=RATE, layout="mono", format="s16")
@@ -67,7 +69,7 @@ def flac(samples: bytes) -> bytes:
 
 
 def mp4(samples: bytes) -> bytes:
-    """Return 16-bit mono samples at 16 kHz in LiveKit's format for a microphone: AAC at 44.1 kHz."""
+    """Encode 16-bit mono samples at 16 kHz in the format in which LiveKit records a microphone: AAC at 44.1 kHz."""
     file = BytesIO()
     with av.open(file, "w", format="mp4") as container:
         stream = container.add_stream("aac", rate=44_100, layout="mono")
@@ -82,7 +84,7 @@ def mp4(samples: bytes) -> bytes:
 
 @cache
 def channels() -> tuple[bytes, bytes]:
-    """Return the doctor's and the patient's 16-bit samples at 16 kHz."""
+    """Return the doctor's and the patient's channel of the fixture, each as 16-bit samples at 16 kHz."""
     left, right = bytearray(), bytearray()
     resampler = av.AudioResampler(format="s16p", layout="stereo", rate=RATE)
     with av.open(str(FIXTURES / "headache.dual.ogg"), "r", format="ogg") as container:
@@ -94,15 +96,15 @@ def channels() -> tuple[bytes, bytes]:
 
 
 def word_error_rate(pairs: Sequence[tuple[str, str]]) -> float:
-    """Return the number of substituted, missing and additional words divided by the number of spoken words. `pairs`
-    contains the spoken text and the transcript of each turn.
+    """Return the word error rate: the number of substituted, missing and additional words, divided by the number of
+    spoken words. `pairs` contains, for each turn, the spoken text and the recognized text.
     """
     wrong = sum(word_errors(said, heard) for said, heard in pairs)
     return wrong / sum(len(words(said)) for said, _ in pairs)
 
 
 def word_errors(said: str, heard: str) -> int:
-    """Return the minimum number of words to change, remove or insert that makes the texts equal."""
+    """Return the smallest number of words that must be substituted, removed or inserted to make both texts equal."""
     expected, given = words(said), words(heard)
     row = list(range(len(given) + 1))
     for number, word in enumerate(expected, 1):
@@ -114,7 +116,7 @@ def word_errors(said: str, heard: str) -> int:
 
 
 def words(text: str) -> list[str]:
-    """Return the words in lower case, without accents and punctuation."""
+    """Return the words of a text in lower case, without accents and punctuation."""
     plain = "".join(
         one for one in unicodedata.normalize("NFD", text.lower()) if not unicodedata.combining(one)
     )

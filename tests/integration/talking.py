@@ -1,5 +1,5 @@
-"""Builds sound from the fixture's turns, with chosen pauses, noise and overlaps, and measures the errors of start
-times.
+"""Builds conversations from the fixture's spoken turns, with pauses, noise and overlaps that a test chooses, and
+measures the errors of the start times in their transcripts.
 """
 
 import random
@@ -37,8 +37,8 @@ class Talk:
 
 @dataclass(frozen=True)
 class StartErrors:
-    """The absolute error in seconds of each turn's start. `unheard`: the number of turns without a word in the
-    transcript.
+    """The errors of the start times in a transcript. `seconds`: the absolute error for each turn with a recognized
+    word, in ascending order. `unheard`: the number of spoken turns of which the transcript contains no word.
     """
 
     seconds: tuple[float, ...]
@@ -54,10 +54,10 @@ class StartErrors:
 
 
 def talk(count: int, pause: Callable[[int], float], *, noise: float = 0.0) -> Talk:
-    """Return a conversation with this number of turns. `pause(n)`: the seconds after turn n; if negative, the next
-    turn overlaps it.
+    """Return a conversation with this number of turns. `pause(n)` returns the pause in seconds between turn n and
+    the next turn. If the value is negative, the next turn overlaps turn n.
 
-    `noise`: the level of white noise relative to the speech. 0.1 is 20 dB softer.
+    `noise`: the level of white noise relative to the speech. With 0.1, the noise is 20 dB softer than the speech.
     """
     sound = array("h", bytes(2 * RATE))
     said = []
@@ -73,8 +73,8 @@ def talk(count: int, pause: Callable[[int], float], *, noise: float = 0.0) -> Ta
 
 
 def start_errors(talk: Talk, transcript: Transcript) -> StartErrors:
-    """Compare the start of each turn with the start of the transcript's turn that contains its first recognized
-    word.
+    """For each spoken turn, find its first recognized word, and compare the start of the spoken turn with the start
+    of the transcript's turn that contains this word.
     """
     said = [(word, number) for number, (_, _, text) in enumerate(talk.said) for word in words(text)]
     heard = [(word, turn.start_ms / 1000) for turn in transcript.in_order for word in words(turn.text)]
@@ -90,10 +90,10 @@ def start_errors(talk: Talk, transcript: Transcript) -> StartErrors:
 async def transcribed(
     talk: Talk, speech: Speech, before: Callable[[Span], None] = lambda _: None
 ) -> tuple[Transcript, int]:
-    """Transcribe a recording of the talk in the same way as the worker. Return the transcript and the number of
-    sent chunks.
+    """Transcribe a recording of this conversation in the same way as the worker. Return the transcript and the
+    number of chunks sent to the speech service.
 
-    `before` is called before each chunk is sent.
+    The function calls `before` with each chunk before it sends the chunk to the speech service.
     """
     content = mono_mp4(talk.samples)
 
@@ -115,7 +115,7 @@ async def transcribed(
 
 @cache
 def mono_mp4(samples: bytes) -> bytes:
-    """Return an MP4 file with AAC at 16 kHz."""
+    """Encode mono samples as an MP4 file with AAC sound at 16 kHz."""
     target = BytesIO()
     with av.open(target, "w", format="mp4") as file:
         stream = file.add_stream("aac", rate=RATE, layout="mono")
@@ -143,7 +143,9 @@ def _with_noise(sound: "array[int]", share: float) -> "array[int]":
 
 
 def _alike(said: Sequence[str], heard: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """Yield the positions of equal words in an alignment of both texts with the fewest errors."""
+    """Align both texts with the fewest word errors, and yield the two positions of each word that is equal in both
+    texts.
+    """
     rows = [list(range(len(heard) + 1))]
     for number, word in enumerate(said, 1):
         row = [number]

@@ -1,5 +1,5 @@
-"""Tests the parts of `make bench-search` with a few transcripts: the search and its reference find the same
-recordings.
+"""Tests of the functions behind `make bench-search`, with a few transcripts: the search and the benchmark's
+reference search find the same recordings.
 """
 
 from io import StringIO

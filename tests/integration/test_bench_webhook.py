@@ -1,4 +1,6 @@
-"""Tests of the parts of `make bench-webhook` with a few events: every sent event arrives, and the verdict is right."""
+"""Tests of the functions behind `make bench-webhook`, with a few events: every sent event arrives, and the
+benchmark passes or fails as it should.
+"""
 
 import json
 from collections.abc import Iterator

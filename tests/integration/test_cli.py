@@ -51,7 +51,7 @@ def environment(running_stack: Stack, openai_url: str) -> dict[str, str]:
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
-    """Return a function that runs the command with only these settings."""
+    """Return a function that runs `resguardo` with the given settings and no others."""
     monkeypatch.chdir(tmp_path)
 
     def invoke(environment: Mapping[str, str], *arguments: str) -> Result:
@@ -62,7 +62,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
 
 
 def _secrets(environment: Mapping[str, str]) -> set[str]:
-    """Return the passwords and secrets of an environment, including those within URLs."""
+    """Return the passwords and secrets in a set of environment variables, including the passwords within URLs."""
     found = {value for name, value in environment.items() if "SECRET" in name or name in OTHER_SECRETS}
     for name, value in environment.items():
         if name.endswith("DATABASE_URL"):
@@ -295,7 +295,7 @@ def test_start_over_a_database_without_migrations_is_refused_with_a_remedy(
 
 
 def _of_project(environment: Mapping[str, str], project: ProjectUrls) -> dict[str, str]:
-    """Return the settings with the database URLs of this project."""
+    """Return the settings with each database URL changed to this project's database."""
     name = project.owner_url.rpartition("/")[2]
     return {
         **environment,
@@ -312,7 +312,9 @@ def _of_project(environment: Mapping[str, str], project: ProjectUrls) -> dict[st
 def test_start_over_a_database_without_access_is_refused_until_migrate_has_run(
     run: Run, environment: dict[str, str], project: ProjectUrls, command: str
 ) -> None:
-    """After `supabase db push`, a database has the migrations, but neither the policies nor the grants."""
+    """After `supabase db push`, a database has Resguardo's tables and functions, but neither its access policies
+    nor its grants.
+    """
     pushed = _of_project(environment, project)
     migrations.migrate(project.owner_url, access_policies.MIGRATIONS_DIRECTORY)
     result = run(pushed, command)
@@ -396,7 +398,7 @@ def test_migrate_refuses_a_pre_release_database_with_a_remedy(
 
 @pytest.fixture
 def project(cluster: Cluster, running_stack: Stack) -> Iterator[ProjectUrls]:
-    """Yield an empty project on a cluster with existing roles."""
+    """Yield an empty Supabase project on a Postgres cluster that already has Resguardo's roles."""
     name = f"empty_{secrets.token_hex(8)}"
     yield create_project(
         cluster.superuser_url, name, grants="newer", owner_password=cluster.password("owner")

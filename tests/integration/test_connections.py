@@ -1,5 +1,5 @@
-"""Every connection sets the parameters that the code relies on, in spite of different defaults of the database, the
-role or the environment.
+"""Every connection sets the Postgres parameters that the code relies on, even if the database, the role or the
+environment has different defaults.
 """
 
 import contextlib
@@ -51,7 +51,9 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def hostile(database: Database) -> Database:
-    """Return a database whose settings, and those of its roles, differ from ours."""
+    """Return a database in which the defaults of the database and of its roles differ from the parameters that
+    Resguardo needs.
+    """
     with psycopg.connect(database.superuser_url, autocommit=True) as connection:
         for name, value in HOSTILE.items():
             of_database = sql.SQL("alter database {} set {} to {}")

@@ -1,5 +1,5 @@
-"""Tests of the two kinds of transaction: no role or claim of a transaction is left for the next one on the
-connection.
+"""Tests of transactions as a user and as a service: after a transaction, its role and its claims are no longer set
+on the connection.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ select
 
 @pytest.fixture
 async def pool(database: Database) -> AsyncIterator[Pool]:
-    """Yield a pool with one connection, so that consecutive transactions share it."""
+    """Yield a connection pool with a single connection, so that consecutive transactions use the same connection."""
     seed_people(database)
     made = Pool(database.api_url, application="test", max_size=1)
     await made.open()
@@ -55,8 +55,8 @@ async def _left_over(pool: Pool) -> tuple[Any, ...]:
 
 
 async def _end(pool: Pool, how: str) -> None:
-    """Run a transaction as the doctor. The transaction commits if `how` is "well", and otherwise fails with the
-    error that `how` names.
+    """Run a transaction as the doctor. If `how` is "well", the transaction commits. With any other value, the
+    transaction fails with the error that `how` names.
     """
     async with pool.as_user(asker(DOCTOR), ACCESS) as tx:
         assert tx.role == "clinician"

@@ -39,7 +39,9 @@ TITLE, TITLE_IN_LATIN_1 = b"Visita de control", b"Visita de ni\xf1os x"
 
 
 def _make_mp4(path: Path, codec: str = "libx264") -> Path:
-    """Write a video file with two seconds of random moving noise and a title. Every file is different."""
+    """Write a video file with two seconds of random pixels and a title in its metadata. Every call writes a
+    different file.
+    """
     with av.open(str(path), mode="w", format="mp4") as container:
         container.metadata["title"] = TITLE.decode()
         stream = container.add_stream(codec, rate=10)
@@ -55,7 +57,7 @@ def _make_mp4(path: Path, codec: str = "libx264") -> Path:
 
 
 def _make_ogg(path: Path, layout: str = "stereo") -> Path:
-    """Write an Ogg file with three seconds of noise. Every file has different noise."""
+    """Write an Ogg file with three seconds of noise. Every call writes different noise."""
     with av.open(str(path), mode="w", format="ogg") as container:
         stream = container.add_stream("libopus", rate=48_000, layout=layout)
         for number in range(150):
@@ -76,8 +78,8 @@ def _environment(**changes: str) -> dict[str, str]:
 def _demo(
     directory: Path, *arguments: str, before: str = "", **environment: str
 ) -> Iterator[subprocess.Popen[str]]:
-    """Run the command in a directory of its own, and kill it if a test fails. `before` is Python code that runs
-    before the command.
+    """Run `resguardo demo` in this directory, and kill the process if the test fails. `before` is Python code that
+    the process runs before the command.
     """
     program = (
         f"{before}\nimport sys\nfrom app.cli import main\nsys.argv = ['resguardo', *sys.argv[1:]]\nmain()"
@@ -185,7 +187,9 @@ def _check_recording(recording: dict[str, Any], video: bytes) -> None:
 
 @contextmanager
 def _plain_postgres(directory: Path) -> Iterator[dict[str, str]]:
-    """Yield the settings of an external Postgres 15 from Debian if it is installed, or else of the embedded server."""
+    """Yield the settings for a running Postgres 15 of Debian if this package is installed. Otherwise, yield no
+    settings, so that the demo starts its embedded Postgres.
+    """
     with ExitStack() as stack:
         if not (DEBIAN / "initdb").exists():
             yield {}
@@ -217,8 +221,8 @@ def test_demo_transcribes_every_turn_and_leaves_no_process_after_a_kill(
 
 
 def _check_words(report: dict[str, Any]) -> None:
-    """Compare the transcript with the fixture's real text, turn by turn. Require one audit row for each access to
-    the transcript.
+    """Compare each turn of the transcript with the text that was spoken in the fixture. Fail if the audit log does
+    not contain exactly one row for each access to the transcript.
     """
     heard, said = report["transcript"]["turns"], spoken_turns()
     assert all(set(turn) == {"start", "end", "speaker", "text"} for turn in heard)
@@ -239,7 +243,9 @@ def _check_words(report: dict[str, Any]) -> None:
 def _demo_transcript(
     *states: dict[str, Any], progress: list[tuple[int, int]] | None = None
 ) -> transcript.DemoTranscript:
-    """Return a demo step that reads a transcription with these successive states."""
+    """Return the demo step that waits for a transcript. Its requests to the API return these states of the
+    transcription, one after the other.
+    """
     told = iter(states)
     http = httpx.AsyncClient(
         transport=httpx.MockTransport(

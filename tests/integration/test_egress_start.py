@@ -1,5 +1,5 @@
-"""Tests of the recording controller with real parts: in spite of any failure, nothing is recorded twice, and no
-loss is silent.
+"""Tests of the start and stop of recordings with a real database and object store. Whatever fails, no consultation
+is recorded twice, and Resguardo reports every lost recording.
 """
 
 import asyncio
@@ -74,7 +74,7 @@ async def hasty(harness: RecordingHarness) -> AsyncIterator[LiveKit]:
 
 
 async def _ask_in_vain(harness: RecordingHarness, hasty: LiveKit, recording_id: UUID) -> None:
-    """Request a start that LiveKit neither answers nor carries out."""
+    """Request the start of an egress, while LiveKit neither answers the request nor starts the egress."""
     harness.order("hang_start", seconds=60)
     with pytest.raises(Timeout):
         await harness.jobs_of(hasty).starter.start(recording_id)

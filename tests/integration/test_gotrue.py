@@ -44,7 +44,9 @@ PASSWORD = "correct horse battery"
 
 
 class Project:
-    """A stand-in for Supabase Auth in this process, with its clock and its clients."""
+    """A stand-in for Supabase Auth that runs in the test's process, with a clock that the test can move, and with
+    clients of the stand-in.
+    """
 
     def __init__(self, database: Database, data_dir: Path, **config: Any) -> None:
         self.database = database
@@ -235,8 +237,8 @@ async def test_aal2_ends_the_users_aal1_sessions(project: Project, doctor: UUID)
 
 
 async def verify(project: Project, client: AsyncClient, secret: str, *, late: float = 0) -> str:
-    """Request a challenge of the second factor, and answer the challenge with the one-time code of `late` seconds
-    ago. Return the challenge's id.
+    """Request a challenge of the second factor, and answer the challenge with the TOTP code that was valid `late`
+    seconds ago. Return the challenge's id.
     """
     factors = await client.auth.mfa.list_factors()
     challenge = await client.auth.mfa.challenge({"factor_id": factors.totp[0].id})
@@ -525,8 +527,9 @@ async def test_invitations_link_expires_after_a_day_and_a_newer_one_replaces_it(
 
 
 async def test_invitation_keeps_the_password_of_who_made_the_login(project: Project) -> None:
-    """The creator of an unconfirmed login can sign in after the invited person has confirmed it. Resguardo never
-    adopts an unconfirmed login, because its creator would keep access.
+    """If a stranger has created an unconfirmed login and the invited person confirms it, the stranger can still
+    sign in with the stranger's password. Resguardo never makes an unconfirmed login a staff member, because the
+    stranger who created the login would keep access to it.
     """
     await project.admin.create_user(EMAIL, PASSWORD, confirmed=False)
     await project.client(SECRET_KEY).auth.admin.invite_user_by_email(EMAIL)

@@ -1,4 +1,6 @@
-"""Tests of the Custom Access Token hook: the stand-in calls it as Supabase Auth does, and our hook adds claims."""
+"""Tests of the Custom Access Token hook: the stand-in calls the hook as Supabase Auth does, and Resguardo's hook
+adds claims to the token.
+"""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -33,8 +35,9 @@ Open = Callable[..., AbstractAsyncContextManager[Project]]
 
 @pytest.fixture
 def opened(database: Database, tmp_path: Path) -> Open:
-    """Return a function that starts a stand-in with a hook and one user, `EMAIL`. If `body` is given, the function
-    first creates the adopter's own hook with this SQL body.
+    """Return a function that starts a stand-in for Supabase Auth with an access token hook and one user, whose
+    address is `EMAIL`. If `body` is given, the function first creates the adopter's access token hook with this SQL
+    as its body.
     """
 
     @asynccontextmanager
@@ -68,7 +71,9 @@ def claims_in(token: str) -> dict[str, Any]:
 
 
 def _is_live(project: Project, claims: dict[str, object]) -> bool:
-    """Return whether the database accepts the claims in the form in which the API passes them."""
+    """Return whether the database finds the session of these token claims valid, when it receives the claims in the
+    API's form.
+    """
     with psycopg.connect(project.database.superuser_url) as superuser:
         superuser.execute(
             "select private.describe_request(%s, gen_random_uuid(), null, null, 5000)",

@@ -59,7 +59,7 @@ def _rows(database: Database, query: str, *parameters: object) -> list[tuple[Any
 
 
 def _defer(database: Database, argument: UUID | None = None, task: str = TASK) -> int:
-    """Insert a job into the queue and commit. Return its id."""
+    """Insert a job into the queue, and commit the transaction. Return its id."""
     _rows(database, "select private.defer_job(%s, %s)", task, argument or uuid4())
     return int(_rows(database, "select max(id) from jobs.procrastinate_jobs")[0][0])
 
@@ -73,7 +73,7 @@ def _hurry(database: Database) -> None:
 
 
 async def _run(queue: App, concurrency: int = 4) -> None:
-    """Run jobs until none is due."""
+    """Run the queue's jobs until no job is due."""
     await queue.run_worker_async(
         wait=False, install_signal_handlers=False, listen_notify=False, concurrency=concurrency
     )
@@ -87,7 +87,7 @@ async def _opened(database: Database, *tasks: Task) -> AsyncIterator[App]:
 
 
 class Work:
-    """A task that fails `failures` times and records its arguments."""
+    """A task that fails in its first `failures` runs, and records the argument of each run."""
 
     def __init__(self, failures: int = 0, error: Callable[[], Exception] = lambda: ValueError(WORDS)) -> None:
         self.failures, self.error = failures, error
@@ -103,14 +103,14 @@ class Work:
             raise self.error()
 
     async def give_up(self, argument: str, reason: str) -> None:
-        """Record that the queue makes no further attempt."""
+        """Record that the queue has given up this job."""
         if self.failures_to_give_up:
             self.failures_to_give_up -= 1
             raise ConnectionError(WORDS)
         self.given_up.append((argument, reason))
 
     def task(self, attempts: int = 3) -> Task:
-        """Return the task with its final handler."""
+        """Return the task, with `give_up` as the handler that the queue calls after the last failed attempt."""
         return Task(TASK, self.run, attempts=attempts, give_up=self.give_up)
 
 
@@ -359,8 +359,8 @@ async def test_event_during_a_job_queues_another_job(database: Database) -> None
 
 
 async def test_event_beside_a_fetch_not_yet_committed_neither_waits_nor_queues(database: Database) -> None:
-    """A worker receives a job only after its fetch has committed, so the worker reads LiveKit's list after the
-    second event.
+    """A worker receives a job only after its fetch transaction has committed. A worker whose fetch is not committed
+    yet will therefore read LiveKit's list after the second event.
     """
     first = _receive(database)
     with psycopg.connect(database.worker_url) as worker:
@@ -583,7 +583,7 @@ async def test_heartbeat_that_fails_is_tried_again_at_the_next_one(
 
 
 def _leave_behind(database: Database, job: int, *, heartbeat: str) -> None:
-    """Leave the job in the state of a worker that was killed during the job."""
+    """Bring the job into the state in which it remains if its worker is killed during the job."""
     _rows(
         database,
         "with w as (insert into jobs.procrastinate_workers (last_heartbeat)"

@@ -1,7 +1,9 @@
-"""Resguardo detects if a role has changed its own settings, and `resguardo migrate` repairs them. `resguardo
-migrate --revoke-temp` revokes TEMP from all roles that are not listed.
+"""Resguardo detects if one of its database roles has changed its own settings, and `resguardo migrate` repairs
+these settings. `resguardo migrate --revoke-temp` revokes the TEMP privilege from PUBLIC and from Resguardo's roles,
+and grants it to the listed roles.
 
-The tests use their own server, because roles, their settings and their passwords belong to a whole server.
+The tests use a Postgres server of their own, because all databases of a server share its roles, with their settings
+and passwords.
 """
 
 import asyncio
@@ -47,7 +49,7 @@ def environment(project: ProjectUrls) -> dict[str, str]:
 
 @pytest.fixture
 def migrate(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Migrate:
-    """Return a function that runs `resguardo migrate`. The fixture has already run the command once."""
+    """Return a function that runs `resguardo migrate`. The fixture itself runs `resguardo migrate` once."""
     monkeypatch.chdir(tmp_path)
     set_environment(monkeypatch, environment)
 
@@ -159,7 +161,7 @@ def _keeps_temp(project: ProjectUrls, role: str) -> bool:
 
 @pytest.fixture
 def with_temp(project: ProjectUrls) -> Iterator[None]:
-    """Grant TEMP to PUBLIC, as in a new database."""
+    """After the test, grant the TEMP privilege to PUBLIC again, as in a new database."""
     yield
     with psycopg.connect(project.superuser_url, autocommit=True) as connection:
         connection.execute("grant temporary on database practice to public")
@@ -227,8 +229,8 @@ def test_keep_temp_without_revoke_temp_is_refused(migrate: Migrate) -> None:
 
 @pytest.mark.usefixtures("with_temp")
 def test_revoke_temp_fails_if_the_owner_may_not_revoke_it(project: ProjectUrls, migrate: Migrate) -> None:
-    """If the owner may not revoke a right of PUBLIC, Postgres only warns, so `resguardo migrate` must detect the
-    refusal.
+    """If the database owner may not revoke TEMP from PUBLIC, Postgres reports a warning and no error. `resguardo
+    migrate` must therefore check whether PUBLIC still has the privilege.
     """
     owner = sql.Identifier(project.owner)
     with psycopg.connect(project.superuser_url, autocommit=True) as connection:

@@ -1,5 +1,5 @@
-"""Tests of the embedded object store: it checks permissions, keeps its data after a restart, and dies with its
-parent.
+"""Tests of the embedded object store: it checks permissions, keeps its data after a restart, and ends when its
+parent process dies.
 """
 
 import io
@@ -69,7 +69,7 @@ def key(request: pytest.FixtureRequest) -> str:
 def _signed(
     store: ObjectStore, credentials: Credentials, method: str, path: str, **headers: str
 ) -> httpx.Response:
-    """Send a correctly signed request that boto3 cannot create."""
+    """Sign a request with the S3 signature and send it without boto3, because boto3 cannot create this request."""
     request = AWSRequest(method, store.endpoint_url + path, headers=headers, data=b"")
     key = SigningKey(credentials.access_key_id, credentials.secret_access_key)
     S3SigV4Auth(key, "s3", store.region).add_auth(request)
@@ -104,7 +104,9 @@ def test_multipart_upload_works_for_the_recorder(
 
 
 def _name_the_operation(client: "S3Client") -> None:
-    """Add the operation's name to the query of each request, as the AWS SDKs for Go and JavaScript do."""
+    """Add the name of the S3 operation to the query string of each request, as the AWS SDKs for Go and JavaScript
+    do.
+    """
 
     def add_name(request: AWSRequest, operation_name: str, **_: object) -> None:
         url = request.url or ""
@@ -327,7 +329,7 @@ def test_nothing_runs_after_the_parent_is_killed(tmp_path: Path, end: signal.Sig
 
 
 def _processes(data_dir: Path) -> list[int]:
-    """Return the ids of the processes with this directory in their command line."""
+    """Return the ids of the processes that have this directory as a command-line argument."""
     found = []
     for directory in Path("/proc").glob("[0-9]*"):
         try:
