@@ -1,8 +1,9 @@
-"""Writes the encrypted copy: a ZIP with WinZip's AES-256 (AE-2), streamed with one chunk in memory.
+"""Writes the encrypted copy for an access request: a ZIP archive with WinZip's AES-256 (AE-2). The archive is
+streamed, with one chunk at a time in memory.
 
 The archive stores media files without compression, because they are compressed already. File names contain only
 dates, ids and the kinds of participants (doctor, patient, guest), because everyone can read the file names of the
-archive without the secret. This module uses neither the bucket nor the database.
+archive without the secret. This module accesses neither the bucket nor the database.
 """
 
 import hashlib
@@ -27,10 +28,11 @@ Read = Callable[[ExportedFile], AsyncIterable[bytes]]
 
 
 def compose_file_name(file: ExportedFile) -> str:
-    """Return the name of a file: recording date, video id and kind, such as `2026-11-20_<id>_video.mp4`.
+    """Return the name of a file in the archive: the recording date, the video's id and the file's kind, such as
+    `2026-11-20_<id>_video.mp4`.
 
-    For a microphone, the kind in the name includes the kind of the participant, and a number from the second file
-    on: `microphone-patient`, `microphone-patient-2`.
+    For a microphone, the kind in the name includes the kind of the participant: `microphone-patient`. The second
+    file of the same kind has the number 2: `microphone-patient-2`.
     """
     kind = "-".join(word.lower() for word in (file.medium, file.participant_kind) if word is not None)
     if file.number > 1:
@@ -39,11 +41,13 @@ def compose_file_name(file: ExportedFile) -> str:
 
 
 def stream_archive(request_id: UUID, plan: ExportPlan, read: Read, *, secret: str) -> AsyncIterable[bytes]:
-    """Yield the archive in chunks of `CHUNK_BYTES`: the read-me, each file, and the manifest at the end.
+    """Yield the archive in chunks of `CHUNK_BYTES`. The archive contains the read-me, then each file, and then the
+    manifest.
 
-    Raises Conflict (export_mismatch) if a file differs from its stored digest. An exception of `read` is not
-    caught. After an exception, the chunks yielded so far are not a valid archive. Every file in the archive has the
-    date `made_at` of the plan, in UTC. The recording dates are in the file names.
+    Raises Conflict (export_mismatch) if a file differs from its stored digest. An exception that `read` raises
+    reaches the caller. If an exception ends the iteration, the chunks already yielded do not form a valid archive.
+    The modification date of every file in the archive is the plan's `made_at`, in UTC. The date of the recording is
+    in the file's name.
     """
     return async_stream_zip(
         _yield_members(request_id, plan, read),
@@ -55,8 +59,8 @@ def stream_archive(request_id: UUID, plan: ExportPlan, read: Read, *, secret: st
 
 
 def _make_stored_compressor() -> "zlib._Compress":
-    """Return a Deflate object that does not compress. The method "stored" of stream-zip needs the CRC of a file
-    before its first byte (stream-zip 0.0.84, checked 2026-11-21).
+    """Return a Deflate object that does not compress. Stream-zip's own method "stored" cannot be used, because it
+    needs a file's CRC before the file's first byte (stream-zip 0.0.84, checked 2026-11-21).
     """
     return zlib.compressobj(level=0, wbits=-zlib.MAX_WBITS)
 
@@ -69,7 +73,9 @@ async def _yield_members(request_id: UUID, plan: ExportPlan, read: Read) -> Asyn
 
 
 def _compose_readme(plan: ExportPlan) -> str:
-    """Return the read-me in each language. The read-me names each omitted recording by its id."""
+    """Return the text of the read-me, in English and then in Spanish. The read-me names each omitted recording by
+    its id.
+    """
     parts: list[str] = []
     for language in LANGUAGES:
         words = access_request_words(language)
@@ -91,8 +97,8 @@ async def _read_checked(file: ExportedFile, read: Read) -> AsyncIterator[bytes]:
 
 
 def _compose_manifest(request_id: UUID, plan: ExportPlan) -> str:
-    """Return the manifest. Each digest in the manifest is the stored digest of a file, with which the file was
-    compared while it was read.
+    """Return the manifest. Each digest in the manifest comes from the database, and the file was compared with the
+    digest while it was read.
     """
     files = [
         {

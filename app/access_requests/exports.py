@@ -1,10 +1,10 @@
 """The worker's tasks for access requests: make encrypted copies, delete expired copies, and report overdue
 requests.
 
-Each attempt to make a copy writes an object with a new name. The database stores the name before the upload begins.
-An attempt fulfils the request only if the request still names the object of this attempt. If an attempt crashes,
-the next attempt replaces its secret, so nobody can open its object. The sweep deletes the object of a crashed
-attempt after a day.
+Each attempt to make a copy writes an object with a new name. The database stores the object's name before the
+upload begins. An attempt fulfils the request only if the request still names the object of this attempt. If an
+attempt crashes, the next attempt replaces the stored secret, so nobody can open the object of the crashed attempt.
+If an attempt crashed, the worker deletes the attempt's object after a day.
 """
 
 import logging
@@ -36,8 +36,8 @@ _FILENAME: Final = "recordings.zip"
 
 @dataclass(frozen=True)
 class ExportsReport:
-    """The counts of one pass: deleted copies, swept objects and uploads that belong to no copy, and overdue
-    requests.
+    """The counts of one pass: deleted copies, deleted objects and aborted uploads that belong to no copy, and
+    overdue requests.
     """
 
     ended: int
@@ -47,8 +47,8 @@ class ExportsReport:
 
 
 class Exports:
-    """Makes and deletes encrypted copies. Concurrent or repeated passes of the worker give the same result as one
-    pass.
+    """Makes and deletes the encrypted copies for access requests. Concurrent or repeated passes of the worker give
+    the same result as one pass.
     """
 
     def __init__(self, database: Database, storage: Storage, *, deployment: str) -> None:
@@ -57,11 +57,11 @@ class Exports:
         self._deployment = deployment
 
     async def export(self, request_id: UUID) -> None:
-        """Make the copy for an access request, or do nothing if the request is not APPROVED.
+        """Make the encrypted copy for an access request, or do nothing if the request is not APPROVED.
 
-        The copy omits a file that is missing or differs from its digest, and its read-me names the recording of the
-        file. Raises UpstreamFailed, Timeout, Conflict (recording_not_finished, recording_being_deleted), and
-        NotFound or Conflict for an object that is being moved. The job then retries.
+        The copy omits a file that is missing or differs from its digest. The copy's read-me then names the
+        recording to which the file belongs. Raises UpstreamFailed, Timeout, Conflict (recording_not_finished,
+        recording_being_deleted), and NotFound or Conflict for an object that is being moved. The job then retries.
         """
         secret = new_secret()
         planned = await self._plan(request_id, secret)
@@ -99,9 +99,9 @@ class Exports:
         )
 
     async def _plan(self, request_id: UUID, secret: str) -> ExportPlan | None:
-        """Return the plan of the copy with only the files that exist in the bucket. A missing object is looked up
-        twice, because it may have been moved after its key was read. A move deletes the old object after the
-        database has stored the new key.
+        """Return the plan of the copy with only the files that exist in the bucket. If an object is missing, look
+        up its key and the object once more, because the object may have been moved after the key was read. A move
+        first stores the new key in the database and then deletes the old object.
         """
         seen: set[str] = set()
         while True:
@@ -127,8 +127,8 @@ class Exports:
         return found
 
     async def _upload(self, request_id: UUID, plan: ExportPlan, secret: str) -> tuple[ExportPlan, int]:
-        """Upload the copy. If a file differs from its digest, start again without that file. Return the final plan
-        and the size of the copy in bytes.
+        """Upload the copy. If a file in the bucket differs from its digest, start the upload again without that
+        file. Return the final plan and the size of the copy in bytes.
         """
         while True:
             try:
@@ -144,9 +144,9 @@ class Exports:
                 plan = plan.without_broken(UUID(str(error.detail["recordingId"])))
 
     async def _clear(self, request_id: UUID) -> None:
-        """Delete the objects of earlier attempts that crashed. An object of an earlier attempt may contain a
-        recording that the final copy omits. Once the request is fulfilled, the destruction of that recording no
-        longer checks this request.
+        """Delete the objects of earlier attempts that crashed. Such an object may contain a recording that the
+        final copy omits. After the request is fulfilled, the destruction of an omitted recording would not delete
+        that object.
         """
         async for page in self._storage.list_objects(compose_exports_prefix(request_id)):
             async with self._database.as_service("keep_exports") as tx:
@@ -163,8 +163,8 @@ class Exports:
             yield await self._storage.read_range(file.recording_key, start, length, etag=stored.etag)
 
     async def _end(self, request_id: UUID, key: str) -> bool:
-        """Delete the object of a copy, check that it is gone, and mark the copy as ended. If a step fails, the next
-        pass repeats it.
+        """Delete the object of an expired or withdrawn copy, check that the object is gone, and mark the copy as
+        expired. If the deletion, the check or the mark fails, the next pass repeats all three.
         """
         try:
             await self._storage.delete(key)

@@ -1,7 +1,8 @@
 """A patient's request for a copy of their recordings (45 CFR 164.524). Pure types.
 
-The grounds of denial are those of 45 CFR 164.524(a)(2) and (a)(3), in the same order (read in public copies
-2026-11-21). People decide a request, and the database enforces the rule.
+`DenialGround` lists the reasons for a denial that 45 CFR 164.524(a)(2) and (a)(3) permit, in the order of the
+regulation (read in public copies 2026-11-21). A compliance officer decides a request, and the database enforces
+which decisions are permitted.
 """
 
 import secrets
@@ -35,14 +36,14 @@ class AccessRequestStatus(StrEnum):
 
 
 class Channel(StrEnum):
-    """How the request was filed: with the patient's own login, or in writing and entered by compliance."""
+    """How an access request was filed: with the patient's own login, or in writing and then entered by compliance."""
 
     LOGIN = "LOGIN"
     WRITTEN = "WRITTEN"
 
 
 class DenialGround(StrEnum):
-    """The only grounds on which a patient's access to recordings may be denied."""
+    """The only reasons for which a patient's access to recordings may be denied."""
 
     EXCEPTED = "EXCEPTED"
     CORRECTIONAL = "CORRECTIONAL"
@@ -55,8 +56,8 @@ class DenialGround(StrEnum):
 
     @property
     def is_reviewable(self) -> bool:
-        """Return whether a second professional may review a denial on this ground, because a first one determined a
-        harm.
+        """Return whether the patient may ask for a review of a denial on this ground. Such a ground means that a
+        professional expects harm from the access, and a second professional then reviews the denial.
         """
         return self in _REVIEWABLE
 
@@ -67,7 +68,7 @@ _REVIEWABLE: Final = frozenset(
 
 
 class ExtensionReason(StrEnum):
-    """The reason of an extension, which the practice tells the patient in writing."""
+    """The reason why a deadline was extended, which the practice tells the patient in writing."""
 
     VOLUME = "VOLUME"
     STORED_ELSEWHERE = "STORED_ELSEWHERE"
@@ -84,8 +85,8 @@ class ReviewOutcome(StrEnum):
 
 
 class ExportStatus(StrEnum):
-    """The status of the encrypted copy. DELETED means that the copy was deleted because a recording in it was
-    destroyed.
+    """The status of the encrypted copy for an access request. DELETED means that the copy was deleted because a
+    recording in it was destroyed.
     """
 
     PREPARING = "PREPARING"
@@ -98,8 +99,9 @@ class ExportStatus(StrEnum):
 
 @dataclass(frozen=True)
 class AccessRequest:
-    """A request. `consultation_id` None means all recordings of the patient. `due_on` is the last day on which the
-    practice can act in time, in UTC. In a list, a field that the caller did not select has its default.
+    """A request. If `consultation_id` is None, the request covers all recordings of the patient. `due_on` is the
+    last day, in UTC, on which the practice may answer the request. If a request comes from a list, the fields that
+    the caller did not select have their default values.
     """
 
     id: UUID
@@ -134,8 +136,8 @@ class AccessRequest:
 
 @dataclass(frozen=True)
 class ExportUrl:
-    """A presigned GET of the encrypted copy. Everyone who has the URL can download the copy until the URL expires,
-    but needs the secret to open it.
+    """A presigned URL with which the patient downloads the encrypted copy. Everyone who has the URL can download
+    the copy until the URL expires, but nobody can open the copy without its secret.
     """
 
     url: str
@@ -148,7 +150,7 @@ class ExportedFile:
     belongs.
 
     `participant_id` names the participant who published the microphone, and is None for every other medium.
-    `number` is 1 for the first file of its medium and of its kind of participant, 2 for the next.
+    `number` counts the files of one video that have the same medium and the same kind of participant, from 1.
     """
 
     recording_id: UUID
@@ -166,10 +168,11 @@ class ExportedFile:
 
 @dataclass(frozen=True)
 class ExportPlan:
-    """One attempt to make a copy: its object key and its files, in the order of recording.
+    """One attempt to make an encrypted copy: the copy's object key, and its files from the oldest recording to the
+    newest.
 
-    `missing` lists recordings whose object is gone, and `not_whole` those whose object differs from its digest. The
-    copy omits both.
+    `missing` lists recordings whose object is gone, and `not_whole` lists recordings whose object differs from its
+    digest. The copy omits the recordings of both lists.
     """
 
     object_key: str
@@ -197,7 +200,7 @@ class ExportPlan:
 
 
 def require_name(representative: Representative | None) -> Representative | None:
-    """Return the representative after a check that the name has 1 to 200 characters. Raises InvalidInput
+    """Return the patient's representative if the representative's name has 1 to 200 characters. Raises InvalidInput
     (bad_representative).
     """
     if representative is None:
@@ -209,23 +212,25 @@ def require_name(representative: Representative | None) -> Representative | None
 
 
 def require_determination(ground: DenialGround, determined_by: UUID | None) -> None:
-    """Require a professional for a ground that can be reviewed, and none for another ground. Raises InvalidInput
-    (bad_determination).
+    """Require `determined_by` (the professional who determined the harm) if a denial on this ground can be
+    reviewed, and require None if it cannot. Raises InvalidInput (bad_determination).
     """
     if ground.is_reviewable != (determined_by is not None):
         raise InvalidInput("bad_determination")
 
 
 def require_days(days: int) -> int:
-    """Return the days of an extension. Raises InvalidInput (bad_extension) for less than 1 or more than 30 days."""
+    """Return the number of days by which a deadline is extended. Raises InvalidInput (bad_extension) for less than
+    1 or more than 30 days.
+    """
     if not 1 <= days <= MAX_EXTENSION_DAYS:
         raise InvalidInput("bad_extension", maximum=MAX_EXTENSION_DAYS)
     return days
 
 
 def require_key(released: str) -> str:
-    """Return the object key. Raises Conflict (export_not_there) if the key is '', because the request then has no
-    copy.
+    """Return the object key. Raises Conflict (export_not_there) if the object key is '', which means that the
+    request has no copy.
     """
     if not released:
         raise Conflict("export_not_there")
@@ -233,8 +238,8 @@ def require_key(released: str) -> str:
 
 
 def require_secret(released: str) -> str:
-    """Return the secret. Raises Conflict (export_secret_gone) if the secret is '', because it was then revealed
-    before or never existed.
+    """Return the secret. Raises Conflict (export_secret_gone) if the secret is ''. An empty secret was revealed
+    before, has expired, or never existed.
     """
     if not released:
         raise Conflict("export_secret_gone")
@@ -242,7 +247,7 @@ def require_secret(released: str) -> str:
 
 
 def new_secret() -> str:
-    """Return a random secret: twenty letters and digits in groups of four, 100 bits, without characters that look
-    or sound alike.
+    """Return a random secret of 100 bits: twenty letters and digits in groups of four. The secret contains no zero,
+    one, O or I, which are easily confused.
     """
     return "-".join("".join(secrets.choice(_ALPHABET) for _ in range(_GROUP_LENGTH)) for _ in range(_GROUPS))

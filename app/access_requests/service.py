@@ -1,7 +1,9 @@
-"""Services for access requests of patients and compliance officers. The worker's tasks are in `exports.py`.
+"""Services with which patients and compliance officers handle access requests. The worker makes and deletes the
+encrypted copies in `exports.py`.
 
-Compliance officers decide requests and get no URL of a copy. The patient downloads the encrypted copy, and gets its
-secret from the practice outside of Resguardo. The database enforces the permissions of patients and officers.
+Compliance officers decide requests and get no URL of a copy. The patient downloads the encrypted copy through
+Resguardo, and gets the copy's secret from the practice by telephone or post. The database enforces what patients
+and compliance officers may do with access requests.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -32,7 +34,7 @@ from app.postgres.paging import Page, PageRequest
 
 
 class AccessRequests:
-    """The operations of the API on access requests. `url_lifetime_seconds` is 1 to 900."""
+    """The operations on access requests that the API offers. `url_lifetime_seconds` is 1 to 900."""
 
     def __init__(self, database: Database, storage: Storage, *, url_lifetime_seconds: int) -> None:
         self._database = database
@@ -42,7 +44,9 @@ class AccessRequests:
     async def page(
         self, asker: Asker, request: PageRequest, status: AccessRequestStatus | None, fields: Sequence[str]
     ) -> Page[AccessRequest]:
-        """Return a page of the patient's own requests or, for compliance, of all requests, newest first."""
+        """Return a page of access requests, newest first. A patient gets only their own requests, and a compliance
+        officer gets all.
+        """
         access = permissions.LIST_ACCESS_REQUESTS.on()
         async with self._database.as_user(asker, access) as tx:
             rows = await store.list_page(tx, request, status, fields)
@@ -51,8 +55,8 @@ class AccessRequests:
     async def file(
         self, asker: Asker, consultation_id: UUID | None, representative: Representative | None
     ) -> AccessRequest:
-        """File a request with the patient's login. If a request with the same scope is open, return the open
-        request.
+        """File an access request for the patient who is logged in. If an access request with the same scope is
+        already open, return the open request.
 
         Raises NotFound, InvalidInput (bad_representative), Conflict (representative_differs), RateLimited
         (quota_pages).
@@ -99,8 +103,8 @@ class AccessRequests:
             )
 
     async def withdraw(self, asker: Asker, request_id: UUID) -> AccessRequest:
-        """Withdraw an access request, as its patient, or as a compliance officer if the request was written. Safe
-        to repeat.
+        """Withdraw an access request. The caller is the patient, or a compliance officer if the request was filed
+        in writing. Safe to repeat.
 
         Raises NotFound, Conflict (access_request_closed, request_not_written), RateLimited (quota_pages).
         """
@@ -112,7 +116,8 @@ class AccessRequests:
         )
 
     async def approve(self, asker: Asker, request_id: UUID) -> AccessRequest:
-        """Approve a request and queue its copy. If an earlier copy failed, queue it again.
+        """Approve an access request, and queue the job that makes its encrypted copy. If the request is approved
+        already and its copy failed, queue the job again.
 
         Raises NotFound, Conflict (access_request_closed, review_pending), RateLimited (quota_pages).
         """
@@ -140,8 +145,9 @@ class AccessRequests:
     async def extend(
         self, asker: Asker, request_id: UUID, days: int, reason: ExtensionReason
     ) -> AccessRequest:
-        """Extend the deadline of a request, once and before the deadline has passed. Raises NotFound, InvalidInput
-        (bad_extension), Conflict (access_request_closed, review_pending, extended_already, past_due).
+        """Extend the deadline of an access request. A deadline can be extended only once, and only before it has
+        passed. Raises NotFound, InvalidInput (bad_extension), Conflict (access_request_closed, review_pending,
+        extended_already, past_due).
         """
         longer = require_days(days)
         return await self._change(
@@ -152,8 +158,9 @@ class AccessRequests:
         )
 
     async def ask_review(self, asker: Asker, request_id: UUID) -> AccessRequest:
-        """Ask for the review of a denial, as the patient, or as a compliance officer if the request was written.
-        The access request is open until compliance has recorded the outcome of the review.
+        """Ask for the review of a denied access request. The caller is the patient, or a compliance officer if the
+        request was filed in writing. From then on the access request is OPEN, until compliance has recorded the
+        outcome of the review.
 
         Raises NotFound, Conflict (not_reviewable, reviewed_already, access_request_open_already,
         request_not_written), RateLimited (quota_pages).
@@ -168,7 +175,7 @@ class AccessRequests:
     async def record_review(
         self, asker: Asker, request_id: UUID, reviewer_id: UUID, outcome: ReviewOutcome
     ) -> AccessRequest:
-        """Record the outcome of the review of a denial. Raises NotFound, Conflict (no_review_asked,
+        """Record the outcome of the review of a denied access request. Raises NotFound, Conflict (no_review_asked,
         clinician_unknown, reviewer_took_part).
         """
         return await self._change(
@@ -179,8 +186,8 @@ class AccessRequests:
         )
 
     async def issue_url(self, asker: Asker, request_id: UUID) -> ExportUrl:
-        """Return a presigned URL of the encrypted copy, for its patient only. The audit row is committed before the
-        URL is signed.
+        """Return a presigned URL of the encrypted copy. Only the patient who owns the access request gets a URL.
+        The database commits the audit row before this process signs the URL.
 
         Raises NotFound, Conflict (export_not_there), RateLimited (quota_urls).
         """
@@ -196,8 +203,8 @@ class AccessRequests:
         return ExportUrl(url, datetime.now(UTC) + timedelta(seconds=lifetime))
 
     async def reveal_secret(self, asker: Asker, request_id: UUID) -> str:
-        """Return the secret of the copy once, for a compliance officer, who gives it to the patient by telephone or
-        post. The call erases the secret.
+        """Return the secret of the encrypted copy to a compliance officer, once. The officer gives the secret to
+        the patient by telephone or post. The call erases the stored secret.
 
         Raises NotFound, Conflict (export_secret_gone).
         """

@@ -64,8 +64,8 @@ async def list_page(
     status: AccessRequestStatus | None,
     fields: Sequence[str],
 ) -> list[AccessRequest]:
-    """Return the rows of a page and one more row, and write the audit row of the page. Raises RateLimited
-    (quota_pages).
+    """Return the access requests of a page and the one after them, and write the audit row of the page. Raises
+    RateLimited (quota_pages).
     """
     return await _REQUESTS.page(tx, request, {"status": status}, fields=fields)
 
@@ -78,8 +78,8 @@ async def file(
     received_on: date | None,
     representative: Representative | None,
 ) -> AccessRequest | None:
-    """File a request and return it, or return the open request with the same scope. Return None if the patient or
-    the consultation is hidden or unknown.
+    """File an access request and return it, or return the open request with the same scope. Return None if the
+    caller may not see the patient or the consultation, or if one of them does not exist.
     """
     return await _run_one(
         tx,
@@ -100,8 +100,8 @@ async def withdraw(tx: Transaction, request_id: UUID) -> AccessRequest | None:
 
 
 async def approve(tx: Transaction, request_id: UUID) -> AccessRequest | None:
-    """Approve the request and queue its copy. Raises Conflict (access_request_closed, review_pending), RateLimited
-    (quota_pages).
+    """Approve the access request, and queue the job that makes its encrypted copy. Raises Conflict
+    (access_request_closed, review_pending), RateLimited (quota_pages).
     """
     return await _run_one(tx, "approve_access_request", id=request_id)
 
@@ -125,8 +125,8 @@ async def extend(
 
 
 async def ask_review(tx: Transaction, request_id: UUID) -> AccessRequest | None:
-    """Reopen the request for a review. Raises Conflict: not_reviewable, reviewed_already,
-    access_request_open_already, request_not_written. Raises RateLimited (quota_pages).
+    """Reopen a denied access request, so that the denial is reviewed. Raises Conflict: not_reviewable,
+    reviewed_already, access_request_open_already, request_not_written. Raises RateLimited (quota_pages).
     """
     return await _run_one(tx, "ask_access_review", id=request_id)
 
@@ -139,27 +139,27 @@ async def record_review(
 
 
 async def release_export_key(tx: Transaction, request_id: UUID) -> str | None:
-    """Write the audit row and return the object key of a copy. Return None for a hidden or unknown request, '' for
-    no copy.
+    """Write the audit row and return the object key of an encrypted copy. Return None if the caller may not see the
+    access request or it does not exist, and '' if the request has no copy.
     """
     key = await tx.value(_sql["release_export_key"], {"id": request_id})
     return None if key is None else str(key)
 
 
 async def reveal_export_secret(tx: Transaction, request_id: UUID) -> str | None:
-    """Write the audit row and return the secret of a copy, once. Return None for an unknown request, '' for no
-    secret.
+    """Write the audit row and return the secret of an encrypted copy, once. Return None if the access request is
+    unknown, and '' if no secret is left.
     """
     secret = await tx.value(_sql["reveal_export_secret"], {"id": request_id})
     return None if secret is None else str(secret)
 
 
 async def begin_export(tx: Transaction, request_id: UUID, secret: str) -> ExportPlan | None:
-    """Begin an attempt to make a copy and return its plan. Return None if the request needs no copy or no recording
-    exists. Needs the worker's role.
+    """Begin an attempt to make an encrypted copy, and return the plan of the copy. Return None if the request needs
+    no copy or no recording exists. Needs the worker's role.
 
-    Raises Conflict (recording_not_finished, recording_being_deleted) if a recording is unfinished or in
-    destruction.
+    Raises Conflict (recording_not_finished) if a requested recording is unfinished, and Conflict
+    (recording_being_deleted) if one is being destroyed.
     """
     rows = await tx.all(_sql["begin_export"], {"id": request_id, "secret": secret})
     if not rows:
@@ -170,8 +170,8 @@ async def begin_export(tx: Transaction, request_id: UUID, secret: str) -> Export
 
 
 async def finish_export(tx: Transaction, request_id: UUID, plan: ExportPlan, size_bytes: int) -> bool:
-    """Mark the request fulfilled. Return False if the request no longer names this attempt's object. Needs the
-    worker's role.
+    """Mark the access request as fulfilled. Return False if the request does not name the object of this attempt.
+    Needs the worker's role.
     """
     parameters = {
         "id": request_id,
@@ -183,24 +183,26 @@ async def finish_export(tx: Transaction, request_id: UUID, plan: ExportPlan, siz
 
 
 async def fail_export(tx: Transaction, request_id: UUID, reason: str) -> None:
-    """Mark the copy as failed. Needs the worker's role."""
+    """Mark the encrypted copy of an access request as failed. Needs the worker's role."""
     await tx.run(_sql["fail_export"], {"id": request_id, "reason": reason})
 
 
 async def list_ended_exports(tx: Transaction) -> list[tuple[UUID, str]]:
-    """Return at most 100 requests whose copy must be deleted, each with the object key of its copy. Needs the
-    worker's role.
+    """Return at most 100 access requests whose encrypted copy must be deleted, each with the object key of the
+    copy. Needs the worker's role.
     """
     return [(row["request_id"], row["object_key"]) for row in await tx.all(_sql["ended_exports"])]
 
 
 async def expire_export(tx: Transaction, request_id: UUID, object_key: str) -> bool:
-    """Mark a copy as ended after its object was deleted from the bucket. Needs the worker's role."""
+    """Mark an encrypted copy as expired after its object was deleted from the bucket. Needs the worker's role."""
     return bool(await tx.value(_sql["expire_export"], {"id": request_id, "object_key": object_key}))
 
 
 async def list_overdue(tx: Transaction) -> list[UUID]:
-    """Return the open requests past their deadline, the longest overdue first. Needs the worker's role."""
+    """Return the access requests that are OPEN or APPROVED after their due day, the longest overdue first. Needs
+    the worker's role.
+    """
     return list(await tx.value(_sql["overdue_access_requests"]))
 
 
@@ -211,13 +213,13 @@ async def read_clock(tx: Transaction) -> datetime:
 
 
 async def find_unknown_export_keys(tx: Transaction, keys: Sequence[str]) -> set[str]:
-    """Return those of the object keys that belong to no copy. Needs the worker's role."""
+    """Return the given object keys that belong to no encrypted copy. Needs the worker's role."""
     return set(await tx.value(_sql["unknown_export_keys"], {"keys": list(keys)}))
 
 
 async def may_sweep(tx: Transaction, request_id: UUID, object_key: str) -> bool:
-    """Return whether the object still belongs to no copy, and then write the audit row of its deletion. Needs the
-    worker's role.
+    """Return whether the object still belongs to no encrypted copy. If so, write the audit row of its deletion.
+    Needs the worker's role.
     """
     return await tx.run(_sql["record_sweep"], {"id": request_id, "object_key": object_key}) == 1
 

@@ -24,5 +24,5 @@ def define_tasks(exports: Exports) -> list[Task]:
 
 
 def define_periodic_tasks(exports: Exports) -> list[PeriodicTask]:
-    """Return the task that deletes expired copies."""
+    """Return the periodic task that deletes expired copies of access requests."""
     return [PeriodicTask("keep_exports", SWEEP_EXPORTS_SECONDS, exports.run_once)]

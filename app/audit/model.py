@@ -1,4 +1,4 @@
-"""An audit row as compliance reads it. Pure."""
+"""The audit events that compliance officers read. Pure."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,8 +8,9 @@ from uuid import UUID
 
 
 class Outcome(StrEnum):
-    """The result of an audited action. DENIED means that the row exists and the caller may not access it. ABSENT
-    means that the row does not exist. The caller gets the same answer for DENIED and ABSENT.
+    """The result of an audited action. DENIED means that the requested row exists and the caller may not access it.
+    ABSENT means that the requested row does not exist. The caller cannot distinguish DENIED from ABSENT, because
+    the API gives the same answer.
     """
 
     ALLOWED = "ALLOWED"
@@ -23,7 +24,7 @@ class AuditEvent:
     """An audit event: who did what, to whose data, why, from where, and with which result. An audit event contains
     ids and field names, never the values of fields.
 
-    `session_fingerprint` is a one-way hash of the session's id. All events of one session have the same
+    `session_fingerprint` is a one-way hash of the login session's id, so all events of one session have the same
     fingerprint.
     """
 
@@ -53,7 +54,7 @@ class AuditEvent:
 
 @dataclass(frozen=True)
 class AuditFilter:
-    """A filter for audit rows, in which None matches every row. `until` is exclusive."""
+    """A filter for audit rows. A field that is None matches every row. `until` is exclusive."""
 
     actor_id: UUID | None = None
     action: str | None = None

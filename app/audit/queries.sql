@@ -9,5 +9,5 @@ from
 order by e.recorded_at desc, e.id desc;
 
 -- name: record_rejections
--- Writes the audit row of the requests that one address sent without a valid token or signature.
+-- Writes one audit row for all requests that one address sent without a valid token or signature.
 select private.record_rejections(%(action)s, %(address)s, %(count)s);

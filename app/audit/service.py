@@ -1,4 +1,6 @@
-"""Reads the audit log for compliance, and adds counts of rejected requests. No code changes existing audit rows."""
+"""Reads the audit log for compliance officers, and adds rows that count rejected requests. This module never
+changes an existing audit row.
+"""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -25,8 +27,8 @@ class Audit:
         self._database = database
 
     async def page(self, asker: Asker, request: PageRequest, wanted: AuditFilter) -> Page[AuditEvent]:
-        """Return a page of the audit log, newest first, for compliance officers only. The database writes an audit
-        row of the read. Raises InvalidInput (bad_date).
+        """Return a page of the audit log, newest first, for compliance officers only. The database also writes an
+        audit row that says that the officer read this page. Raises InvalidInput (bad_date).
         """
         if any(time is not None and time.tzinfo is None for time in (wanted.since, wanted.until)):
             raise InvalidInput("bad_date")
@@ -36,6 +38,6 @@ class Audit:
         return Page.of(_events.validate_python(rows), request)
 
     async def record_rejections(self, kind: str, address: str | None, count: int) -> None:
-        """Write one audit row for a number of requests from an address that had no valid token or signature."""
+        """Write one audit row that counts the requests that one address sent without a valid token or signature."""
         async with self._database.as_service("count_rejections") as tx:
             await tx.run(_sql["record_rejections"], {"action": kind, "address": address, "count": count})

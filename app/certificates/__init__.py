@@ -1,1 +1,3 @@
-"""Certificates of destruction, which state what was destroyed, under which rule, and that no hold covered it."""
+"""Certificates of destruction. A certificate states what was destroyed, under which retention policy, and that no
+legal hold covered the recording.
+"""

@@ -1,4 +1,4 @@
-"""Builds the lines of a certificate in one language, from the labels in `app/texts` and the values of the
+"""Builds the lines of a certificate's pages in one language, from the labels in `app/texts` and the values of the
 certificate.
 """
 
@@ -12,7 +12,7 @@ from app.texts import Language, certificate_words
 
 
 class Style(Enum):
-    """The style of a line of a certificate."""
+    """The style of a line on the pages of a certificate."""
 
     TITLE = "title"
     TEXT = "text"
@@ -23,7 +23,7 @@ class Style(Enum):
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a certificate before it is wrapped. A line of the style ENTRY has a label and a value."""
+    """One line of a certificate before it is wrapped. A line with the style ENTRY has a label (`text`) and a value."""
 
     style: Style
     text: str = ""
@@ -31,7 +31,7 @@ class Line:
 
 
 def build_lines(signed: SignedCertificate, language: Language) -> Iterator[Line]:
-    """Yield all lines of the certificate and its signature."""
+    """Yield all lines of the certificate's pages, including the lines about the signature."""
     words = certificate_words(language)
     certificate = signed.certificate
     yield Line(Style.TITLE, words["title"])

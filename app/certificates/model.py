@@ -1,10 +1,11 @@
-"""The content of a certificate of destruction, and its one valid form as JSON. Pure. A certificate contains only
-ids, digests, times and words of a fixed vocabulary.
+"""The content of a certificate of destruction, and the only JSON text that represents this content. Pure. A
+certificate contains only ids, digests, numbers, times, and words of a fixed vocabulary.
 
-A certificate reveals nothing about the content of the recording or its patient. Only the practice can look up the
-consultation's id. The model cannot represent a destruction under a hold, or an object that did not answer 404.
-Pydantic checks every value when a certificate is built or read, and converts no value. A field that is missing,
-unknown, of another type or against its rule raises ValueError.
+A certificate reveals nothing about the content of the recording or its patient. Only the practice can find out to
+which consultation the certificate's consultation id belongs. The model cannot represent the destruction of a
+recording under a legal hold, or an object for which the bucket did not answer 404. Pydantic checks every value when
+a certificate is built or parsed, and converts no value to another type. A missing or unknown field raises
+ValueError, and so does a value of the wrong type or outside the permitted range.
 """
 
 from datetime import UTC, date, datetime, timedelta
@@ -30,12 +31,12 @@ STRICT: Final = ConfigDict(strict=True, extra="forbid", hide_input_in_errors=Tru
 
 
 def format_moment(moment: datetime) -> str:
-    """Return the moment in the form of the certificate's file: RFC 3339 in UTC with microseconds."""
+    """Return the time in the format of the certificate's file: RFC 3339, in UTC, with microseconds."""
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def format_fact(value: object) -> str:
-    """Return a value of a certificate as text, with moments in the form of the certificate's file."""
+    """Return a value of a certificate as text. A time has the same format as in the certificate's file."""
     return format_moment(value) if isinstance(value, datetime) else str(value)
 
 
@@ -62,8 +63,8 @@ Count = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
 
 
 class Ground(StrEnum):
-    """The ground of a destruction: the retention term was over, somebody requested it, the object was missing, or a
-    restore had brought the recording back.
+    """Why a recording was destroyed: its retention term ended, somebody requested the deletion, its object was
+    missing, or a restore had brought it back.
     """
 
     RETENTION = "RETENTION"
@@ -74,8 +75,8 @@ class Ground(StrEnum):
 
 @dataclass(frozen=True, config=STRICT)
 class AppliedPolicy:
-    """The retention policy under which a recording was destroyed. `term_days` and `due_at` are None if the policy
-    set no term for this recording.
+    """The retention policy under which a recording was destroyed. `term_days` and `due_at` are None if the
+    retention policy set no term for this recording.
     """
 
     name: PolicyName
@@ -86,8 +87,8 @@ class AppliedPolicy:
 
 @dataclass(frozen=True, config=STRICT)
 class HoldCheck:
-    """The check for holds and open access requests before the destruction. `holds` is always empty, because a hold
-    forbids the destruction.
+    """The check, before the destruction, that no legal hold and no open access request covered the recording.
+    `holds` is always empty, because a recording under a legal hold is never destroyed.
     """
 
     checked_at: Moment
@@ -96,8 +97,8 @@ class HoldCheck:
 
 @dataclass(frozen=True, config=STRICT)
 class DestroyedObject:
-    """A destroyed object of the bucket, named by the SHA-256 of its key. Size, digest and ETag are None if they
-    were never known.
+    """A destroyed object of the bucket, named by the SHA-256 of its key. An object's size, digest or ETag is None
+    if the database never knew it.
 
     `kind` is the file name, such as `video.mp4`. `head_status` is the bucket's answer to a HEAD request at
     `head_at`.
@@ -115,8 +116,8 @@ class DestroyedObject:
 
 @dataclass(frozen=True, config=STRICT)
 class DestroyedKey:
-    """A data key, named by the SHA-256 of its wrapped bytes. The data key is gone for good once no backup contains
-    its wrapped bytes.
+    """A destroyed data key, named by the SHA-256 of its wrapped bytes. The data key cannot be recovered once no
+    backup contains these wrapped bytes.
     """
 
     kind: Slug
@@ -127,7 +128,7 @@ class DestroyedKey:
 
 @dataclass(frozen=True, config=STRICT)
 class ClearedTranscriptRows:
-    """The number of rows of a table from which a destruction removed the text, or that it deleted."""
+    """The number of rows of one table that a destruction deleted, or whose text a destruction removed."""
 
     table: TableName
     rows: Count
@@ -135,12 +136,13 @@ class ClearedTranscriptRows:
 
 @dataclass(frozen=True, config=STRICT)
 class Certificate:
-    """The destruction of one recording.
+    """The facts about the destruction of one recording.
 
-    `requested_at` is None if the recording was destroyed because its term ended. `policy` is None if no retention
-    policy was in force. `number` counts the destructions of this recording, which is destroyed again if a restore
-    brings it back. From the second destruction on, `repeats` is the SHA-256 of the previous signed file, or None if
-    that is unknown. On the day `backups_until` the last backup with the recording's data has expired.
+    `requested_at` is None if the recording was destroyed because its retention term ended. `policy` is None if no
+    retention policy was in force. `number` counts how often this recording was destroyed: a recording is destroyed
+    again if a restore brings it back. If the recording was destroyed before, `repeats` is the SHA-256 of the
+    previous signed certificate, or None if the digest is unknown. `backups_until` is the day on which the last
+    backup that contains the recording's data expires.
     """
 
     deployment: Deployment
@@ -191,9 +193,9 @@ def encode_canonical_json(shape: TypeAdapter[T], value: T) -> bytes:
 
 
 def read_canonical_json(shape: TypeAdapter[T], content: bytes) -> T:
-    """Parse canonical JSON and return its value. Raises InvalidInput (certificate_malformed) unless the content is
-    exactly the canonical JSON of the value. Duplicate keys, white space and other spellings of a value are
-    therefore refused.
+    """Parse canonical JSON, and return the parsed value. Raises InvalidInput (certificate_malformed) unless the
+    content is exactly the canonical JSON of the value. JSON with duplicate keys, with white space, or with a number
+    or text in a non-canonical notation is therefore refused.
     """
     try:
         value = shape.validate_json(content)

@@ -1,6 +1,7 @@
 """The PDF of a certificate: English and Spanish pages for people, with the signed file attached.
 
-Only the attached signed file proves the destruction. People read the pages, and no program checks them.
+The attached signed file proves the destruction, and the pages do not. The pages are only for people, and no program
+compares them with the signed file.
 """
 
 import io
@@ -40,7 +41,7 @@ _UNREADABLE = (
 
 
 def render_pdf(signed: SignedCertificate) -> bytes:
-    """Return the PDF of a signed certificate. The caller checks the signature."""
+    """Return the PDF of a signed certificate. The caller must check the certificate's signature before the call."""
     drawn = draw([_chapter(signed, language) for language in LANGUAGES])
     writer = pypdf.PdfWriter()
     for page in pypdf.PdfReader(io.BytesIO(drawn)).pages:
@@ -53,8 +54,8 @@ def render_pdf(signed: SignedCertificate) -> bytes:
 
 
 def read_attachment(document: bytes) -> bytes:
-    """Return the signed file that is attached to a PDF, without a check of its signature. Raises InvalidInput
-    (certificate_too_large). Raises InvalidInput (certificate_pdf_malformed) if pypdf cannot read the PDF or its
+    """Return the signed certificate that is attached to a PDF, without checking its signature. Raises InvalidInput
+    (certificate_too_large). Raises InvalidInput (certificate_pdf_malformed) if pypdf cannot read the PDF, or if the
     attachment is encoded. Raises InvalidInput (certificate_pdf_attachments) unless `certificate.json` is the only
     attachment of the PDF.
     """
@@ -75,8 +76,8 @@ def _chapter(signed: SignedCertificate, language: Language) -> tuple[str, list[L
 
 
 def _content(attached: EmbeddedFile) -> bytes:
-    """Return the content of an attachment. Raises ValueError if the attachment is encoded, because `render_pdf`
-    encodes nothing and decoding a hostile file can take minutes.
+    """Return the bytes of a PDF attachment. Raises ValueError if the attachment is encoded. A PDF of `render_pdf`
+    has no encoded attachment, and decoding an attacker's attachment can take minutes.
     """
     places = cast("DictionaryObject", attached.pdf_object["/EF"])
     streams = [

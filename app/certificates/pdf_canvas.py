@@ -1,6 +1,6 @@
-"""Draws the pages of a certificate: A4, black, in the standard fonts of every PDF reader.
+"""Draws the pages of a certificate: A4 pages with black text in fonts that every PDF reader has.
 
-The drawn PDF does not depend on the clock, the location, the language or the settings of the machine.
+The drawn PDF does not depend on the machine's clock, time zone, language or settings.
 """
 
 import io
@@ -27,8 +27,8 @@ _VALUE_FONT = "Courier"
 
 
 def draw(chapters: Sequence[tuple[str, Iterable[Line]]]) -> bytes:
-    """Return a PDF in which each chapter begins on a new page. A chapter is a label for its page numbers, and its
-    lines.
+    """Return a PDF in which each chapter begins on a new page. A chapter consists of a label, which is written
+    before each page number, and of its lines.
     """
     drawn = io.BytesIO()
     canvas = Canvas(
@@ -51,7 +51,7 @@ class _Chapter:
         self._at = _HEIGHT - _TOP
 
     def write(self, line: Line) -> None:
-        """Draw a line below the previous one, on as many rows as it needs."""
+        """Draw a line of the certificate below the previous line, on as many rows as its text needs."""
         font, size, height = _FONTS[line.style]
         if line.style is not Style.ENTRY:
             for row in simpleSplit(line.text, font, size, _RIGHT - _LEFT) or [""]:
@@ -84,8 +84,8 @@ class _Chapter:
 
 
 def _wrap_value(value: str, size: float) -> list[str]:
-    """Return the rows of a value, broken between words. A digest or a signature, which has no spaces, is broken
-    after a fixed number of characters.
+    """Return the rows on which a value is drawn. A row ends between two words. In a digest or a signature, which
+    has no spaces, a row ends after a fixed number of characters.
     """
     most = int((_RIGHT - _VALUE_LEFT) / (0.6 * size))  # each character of Courier is 0.6 of its size wide
     rows = simpleSplit(value, _VALUE_FONT, size, _RIGHT - _VALUE_LEFT)

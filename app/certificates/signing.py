@@ -1,7 +1,8 @@
-"""Signs certificates with Ed25519 (RFC 8032), and checks signed files with only the public key.
+"""Signs certificates with Ed25519 (RFC 8032). The check of a signed file needs only the public key.
 
-A certificate has exactly one valid file, so a change of any byte is detected. A signed file names its algorithm, so
-that a later release can add another algorithm. This release accepts only Ed25519.
+Each certificate has exactly one valid sequence of bytes, so a change of any byte is detected. A signed file names
+the signature algorithm, so that a later release can support a second algorithm. This release accepts only
+signatures with Ed25519.
 """
 
 import base64
@@ -34,8 +35,8 @@ _DOMAIN = FORMAT.encode() + b"\n"
 
 @dataclass(frozen=True, config=STRICT)
 class Signature:
-    """A signature. `key_id` is the first half of the SHA-256 of the public key's 32 bytes, in hex. `value` is
-    canonical base64, whose last digit before the padding has no unused bits.
+    """A signature. `key_id` is the first half of the SHA-256 of the public key's 32 bytes, in hex. `value` is the
+    signature in canonical base64: the unused bits of the last digit before the padding are zero.
     """
 
     key_id: Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
@@ -45,19 +46,19 @@ class Signature:
 
 @dataclass(frozen=True, config=STRICT)
 class SignedCertificate:
-    """A certificate and a signature that is not checked yet."""
+    """A certificate with its signature, which is not checked yet."""
 
     certificate: Certificate
     signature: Signature
 
     @cached_property
     def file(self) -> bytes:
-        """Return the bytes of the signed file, which has only one valid form."""
+        """Return the bytes of the signed file. Only these bytes are valid for this certificate and signature."""
         return encode_canonical_json(_signed_certificate, self)
 
     @property
     def sha256(self) -> str:
-        """Return the SHA-256 of the signed file, as `sha256sum` prints it."""
+        """Return the SHA-256 of the signed file in the notation of `sha256sum`."""
         return hashlib.sha256(self.file).hexdigest()
 
     @property
@@ -72,7 +73,7 @@ _signed_certificate = TypeAdapter(SignedCertificate)
 
 
 class CertificateSigner:
-    """Signs certificates with one key, and never reveals the key."""
+    """Signs certificates with one private key, and never reveals this key."""
 
     def __init__(self, key: Ed25519PrivateKey) -> None:
         self._key = key
@@ -81,8 +82,8 @@ class CertificateSigner:
 
     @classmethod
     def from_seed(cls, seed: str) -> "CertificateSigner":
-        """Create the signer from a seed of 32 bytes in base64. Raises ValueError with a text that does not contain
-        the seed.
+        """Create the signer from a seed of 32 bytes in base64. Raises ValueError if the seed is invalid, with a
+        message that does not contain the seed.
         """
         try:
             return cls(Ed25519PrivateKey.from_private_bytes(base64.b64decode(seed, validate=True)))
@@ -90,23 +91,23 @@ class CertificateSigner:
             raise ValueError("not 32 bytes in base64") from None
 
     def sign(self, certificate: Certificate) -> SignedCertificate:
-        """Sign the certificate. Equal certificates get equal signatures."""
+        """Sign the certificate. Two equal certificates get the same signature."""
         value = base64.b64encode(self._key.sign(_DOMAIN + encode_certificate(certificate))).decode()
         return SignedCertificate(certificate, Signature(self.key_id, value))
 
 
 def compute_key_id(key: Ed25519PublicKey) -> str:
-    """Return the id of a public key, which signatures contain."""
+    """Return the id of a public key. Each signature contains the id of its key."""
     return hashlib.sha256(key.public_bytes_raw()).hexdigest()[:32]
 
 
 def encode_public_key_pem(key: Ed25519PublicKey) -> str:
-    """Return the public key in PEM (SubjectPublicKeyInfo), the form for auditors."""
+    """Return the public key in PEM (SubjectPublicKeyInfo), the format that auditors get."""
     return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
 
 def read_public_key(content: bytes) -> Ed25519PublicKey:
-    """Read a public key from the content of a file: PEM, or 32 bytes in base64. Raises InvalidInput
+    """Read a public key from the content of a file, which is PEM or 32 bytes in base64. Raises InvalidInput
     (certificate_public_key).
     """
     if len(content) > _MAX_KEY_BYTES:
@@ -123,7 +124,7 @@ def read_public_key(content: bytes) -> Ed25519PublicKey:
 
 
 def read_signed(file: bytes) -> SignedCertificate:
-    """Parse a signed file without a check of its signature. Raises InvalidInput (certificate_too_large,
+    """Parse a signed file without checking its signature. Raises InvalidInput (certificate_too_large,
     certificate_malformed).
     """
     if len(file) > MAX_FILE_BYTES:
@@ -132,7 +133,7 @@ def read_signed(file: bytes) -> SignedCertificate:
 
 
 def check(file: bytes, key: Ed25519PublicKey) -> Certificate:
-    """Return the certificate in a file if the holder of this key signed exactly these bytes.
+    """Return the certificate in a signed file if the owner of this key signed exactly these bytes.
 
     Raises InvalidInput (certificate_too_large, certificate_malformed, certificate_other_key, certificate_signature).
     """

@@ -1,1 +1,1 @@
-"""Destroys recordings and proves it."""
+"""Destroys recordings, and proves each destruction with a signed certificate."""

@@ -84,8 +84,8 @@ _facts = TypeAdapter(Facts)
 def build_certificate(
     stored_facts: dict[str, object], *, deployment: str, backup_retention_days: int
 ) -> Certificate:
-    """Return the certificate of a deletion. Equal facts give an equal certificate. Raises ValueError for
-    contradictory facts.
+    """Return the unsigned certificate of a deletion. The same facts always give the same certificate. Raises
+    ValueError if the facts contradict each other.
     """
     facts = _facts.validate_python(stored_facts)
     return Certificate(

@@ -1,12 +1,13 @@
 """Destroys recordings that are due or whose deletion was requested, checks that their objects are gone, and stores
-the proof.
+a certificate of each destruction.
 
 A batch takes four transactions, with calls to the bucket between them. The first transaction claims due deletions,
-but none of a held recording (law 7). The second transaction stores which objects the bucket has. The third
-transaction destroys the keys, after every object answered 404. The fourth transaction stores the certificate, which
-is already in the ledger. If the process dies, the next pass continues from the claim with the same result. A failed
-deletion is logged, and retried within the hour until it succeeds. The destroyer deletes only what it claimed, and
-nothing from a bucket with another mark.
+but never the deletion of a held recording (law 7). The second transaction stores which objects of the recordings
+are in the bucket. The third transaction destroys the data keys, after the bucket answered 404 for every object. The
+fourth transaction stores the certificates, which are already in the ledger. If the process dies, the next pass
+claims the same deletions again and completes them with the same result. A failed deletion is logged. The worker
+retries it at least once an hour until it succeeds. The destroyer deletes only the objects of claimed deletions. If
+the bucket's mark names another deployment, the destroyer deletes nothing.
 """
 
 import asyncio
@@ -48,15 +49,15 @@ REASON: Final = "destroy_recordings"
 
 @dataclass(frozen=True)
 class DestructionReport:
-    """The counts of one pass of destructions. `failed` deletions are retried."""
+    """The counts of one pass of the destroyer. `failed` deletions are retried."""
 
     destroyed: int
     failed: int
 
 
 class Destroyer:
-    """Destroys recordings, one pass at a time. Times in certificates are the database's time, continued with
-    `time.monotonic`.
+    """Destroys recordings, one pass at a time. For the times in certificates, the destroyer reads the database's
+    time once and adds the seconds that `time.monotonic` has counted since.
     """
 
     def __init__(
@@ -88,14 +89,15 @@ class Destroyer:
         return total
 
     async def run_batch(self) -> DestructionReport:
-        """Destroy one batch of due recordings, if there is one. Raises like `run_once`."""
+        """Destroy at most one batch of due recordings. Raises like `run_once`."""
         claims, clock = await self._claim()
         destroyed = await self._destroy(claims, clock) if claims else 0
         return DestructionReport(destroyed, len(claims) - destroyed)
 
     async def _claim(self) -> tuple[list[Claim], Callable[[], datetime]]:
-        """Check the bucket's mark and claim a batch of deletions. Without the mark, a HEAD could not distinguish a
-        missing object from a missing bucket. The second result is a clock that continues from the database's time.
+        """Check the bucket's mark and claim a batch of deletions. The mark must exist, because a HEAD request gives
+        the same answer for a missing object and for a missing bucket. The second result is a function that returns
+        the database's time, continued without further queries.
         """
         await require_own_bucket(self._storage, self._deployment)
         by_clock = await self._store_time()
@@ -135,7 +137,9 @@ class Destroyer:
     async def _run_for_each(
         self, claims: Iterable[Claim], work: Callable[[Claim], Awaitable[T | None]]
     ) -> dict[UUID, T]:
-        """Run `work` for each claim. Return the results, and store the reason of each failure."""
+        """Call `work` with each claimed deletion. Return the results by deletion, and store the reason of each
+        failure.
+        """
         done: dict[UUID, T] = {}
         hands = asyncio.Semaphore(HANDS)
 
@@ -154,9 +158,9 @@ class Destroyer:
         return done
 
     async def _list_objects_of(self, claim: Claim) -> list[FoundObject] | None:
-        """Return the objects that a deletion must delete. Return None if the deletion is cancelled, because the
-        object of a missing recording was found. Raises Conflict (too_many_objects) if there are more objects than a
-        certificate can list.
+        """Return the objects that a deletion must remove from the bucket. Return None if the deletion was
+        cancelled, because its recording was marked as missing and the object was found. Raises Conflict
+        (too_many_objects) if there are more objects than a certificate can list.
         """
         found = [
             FoundObject(claim.deletion_id, one.key, one.size_bytes, one.etag)
@@ -179,9 +183,10 @@ class Destroyer:
     async def _delete(
         self, claim: Claim, found: Sequence[FoundObject], deadline: float, clock: Callable[[], datetime]
     ) -> list[GoneObject]:
-        """Delete the objects and check each with a HEAD. Raises Conflict (object_still_there) if a lock or another
-        writer keeps an object. Raises Conflict (object_appeared) if an object arrived after the inventory. Raises
-        Timeout (attempt_overdue) if another attempt may have begun.
+        """Delete the objects of a deletion, and check with a HEAD request that each object is gone. Raises Conflict
+        (object_still_there) if an object still exists after it was deleted, for example because of a lock. Raises
+        Conflict (object_appeared) if an object appeared after the objects were listed. Raises Timeout
+        (attempt_overdue) if this attempt takes so long that another attempt may have begun.
         """
         keys = {one.key for one in found}
         gone = []
@@ -202,8 +207,9 @@ class Destroyer:
 
     async def _certify(self, claim: Claim, facts: dict[str, object]) -> str:
         """Sign the certificate and write it to the ledger. Raises Conflict (certificate_impossible) if the facts
-        contradict each other. Raises Conflict (ledger_number_taken) if the ledger has this number for a destruction
-        that the database has forgotten. The next attempt then uses the next number.
+        contradict each other. Raises Conflict (ledger_number_taken) if the ledger already has an entry with the
+        certificate's number. Such an entry proves an earlier destruction that a restored database does not know.
+        The next attempt then uses the next number.
         """
         try:
             certificate = build_certificate(

@@ -1,7 +1,8 @@
-"""The ledger of deletions in the bucket: each certificate is at `ledger/<recording>/<number>.json`, written once.
+"""The ledger of deletions in the bucket. Each certificate is one object, `ledger/<recording>/<number>.json`, which
+is written once and never changed.
 
-`restore_check.py` compares a restored database with the ledger. A bucket lock protects the ledger, and this module
-deletes and overwrites nothing.
+`restore_check.py` uses the ledger to find the destroyed recordings that a restored database brought back. A bucket
+lock protects the ledger's objects, and this module never deletes or overwrites them.
 """
 
 from collections.abc import AsyncIterator, Collection
@@ -18,8 +19,8 @@ from app.integrations.storage.client import Storage
 
 @dataclass(frozen=True)
 class LedgerPage:
-    """A page of the ledger: the recording and the number of each entry, and how many keys under `ledger/` name no
-    entry.
+    """A page of the ledger: the recording id and the number of each entry. `foreign_keys` counts the object keys
+    under `ledger/` that do not have the form of an entry's key.
     """
 
     entries: tuple[tuple[UUID, int], ...]
@@ -27,7 +28,9 @@ class LedgerPage:
 
 
 class Ledger:
-    """The ledger of one deployment, which checks its entries with our present and earlier public keys."""
+    """The ledger of one deployment. The signature of each entry is checked with our current public key and our
+    earlier public keys.
+    """
 
     def __init__(self, storage: Storage, keys: Collection[Ed25519PublicKey], *, deployment: str) -> None:
         self._storage = storage
@@ -35,10 +38,11 @@ class Ledger:
         self._keys = {compute_key_id(key): key for key in keys}
 
     async def enter(self, signed: SignedCertificate) -> bool:
-        """Write an entry unless an earlier attempt has written it. Return False if the existing entry belongs to an
-        earlier destruction.
+        """Write a signed certificate to the ledger, unless an earlier attempt has written the same file. Return
+        False if an entry with this number exists and belongs to an earlier destruction.
 
-        Raises Conflict (ledger_entry_foreign) if an existing entry is not ours; UpstreamFailed, Timeout.
+        Raises Conflict (ledger_entry_foreign) if none of our keys signed the existing entry. Raises UpstreamFailed,
+        Timeout.
         """
         of = signed.certificate
         if await self._storage.put_new(
@@ -48,8 +52,8 @@ class Ledger:
         return await self.read(of.recording_id, of.number) == signed.file
 
     async def read(self, recording_id: UUID, number: int) -> bytes:
-        """Return an entry that one of our keys signed. Raises Conflict (ledger_entry_foreign), UpstreamFailed,
-        Timeout.
+        """Return the signed file of a ledger entry, after checking that one of our keys signed it. Raises Conflict
+        (ledger_entry_foreign), UpstreamFailed, Timeout.
         """
         try:
             file = await self._storage.get_small(compose_ledger_key(recording_id, number), MAX_FILE_BYTES)
@@ -67,9 +71,10 @@ class Ledger:
         return file or b""
 
     async def entries_of(self, recording_id: UUID) -> list[bytes]:
-        """Return the entries of a recording in order.
+        """Return the ledger entries of a recording in the order of their numbers.
 
-        Raises Conflict (ledger_entry_foreign, also if an entry in between is missing), UpstreamFailed, Timeout.
+        Raises Conflict (ledger_entry_foreign) if none of our keys signed an entry, or if the entries' numbers have
+        a gap. Raises UpstreamFailed, Timeout.
         """
         numbers: list[int] = []
         async for page in self._pages(compose_ledger_prefix(recording_id)):
@@ -79,7 +84,7 @@ class Ledger:
         return [await self.read(recording_id, number) for number in sorted(numbers)]
 
     def pages(self) -> AsyncIterator[LedgerPage]:
-        """Yield all entries by their keys, one page at a time."""
+        """Yield the recording ids and numbers of all ledger entries, one page at a time."""
         return self._pages(LEDGER)
 
     async def _pages(self, prefix: str) -> AsyncIterator[LedgerPage]:

@@ -1,4 +1,4 @@
-"""Deletions and their rules for alerts. Pure."""
+"""The types of deletions, and the number of failed attempts after which an operator is alerted. Pure."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -44,8 +44,9 @@ class DeletionReason(StrEnum):
 
 @dataclass(frozen=True)
 class Deletion:
-    """A deletion. `undo_until` is set only for the ground REQUEST. `error` is the reason why the newest attempt
-    failed. In a list, a field that the caller did not select has its default.
+    """A deletion. `undo_until` is set only if `ground` is REQUEST. `error` is the reason why the newest attempt to
+    destroy the recording failed. If a deletion comes from a list, the fields that the caller did not select have
+    their default values.
     """
 
     id: UUID
@@ -66,8 +67,8 @@ class Deletion:
 
 @dataclass(frozen=True)
 class DeletionFilter:
-    """A filter for deletions, in which None matches every deletion. `is_failing` selects deletions that have begun
-    and whose newest attempt failed.
+    """A filter for deletions. A field that is None matches every deletion. `is_failing` selects deletions that have
+    begun and whose newest attempt failed.
     """
 
     status: DeletionStatus | None = None
@@ -76,7 +77,9 @@ class DeletionFilter:
 
     @property
     def parameters(self) -> dict[str, object]:
-        """Return the parameters of the SQL statement. The column `stage` is the status, or FAILING."""
+        """Return the filter as parameters of the SQL statement that lists deletions. The column `stage` contains
+        the status of a deletion, or FAILING.
+        """
         stages: list[str] | None = None
         if self.status is not None or self.is_failing is not None:
             stages = [] if self.is_failing else [self.status] if self.status else list(DeletionStatus)
@@ -87,7 +90,7 @@ class DeletionFilter:
 
 @dataclass(frozen=True)
 class KeptCertificate:
-    """A stored certificate. `document` is the signed file, with the same bytes as in the ledger."""
+    """A stored certificate. `document` is the signed file, byte for byte the same as in the ledger."""
 
     number: int
     document: str
@@ -96,7 +99,8 @@ class KeptCertificate:
 
 @dataclass(frozen=True)
 class Claim:
-    """The objects that one attempt must delete: those under the prefixes, and those with the keys.
+    """A claim lists the objects that one attempt must delete: all objects under `prefixes`, and the objects with
+    `object_keys`.
 
     The claim belongs to this attempt until another attempt takes it over. Each step checks `attempt`.
     """
@@ -111,7 +115,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class FoundObject:
-    """An object of a deletion before it is deleted. `etag` has no quotes."""
+    """An object that a deletion found in the bucket and has not deleted yet. `etag` has no quotes."""
 
     deletion_id: UUID
     key: str
@@ -121,7 +125,9 @@ class FoundObject:
 
 @dataclass(frozen=True)
 class GoneObject:
-    """An object of a deletion that a HEAD no longer found. Both times are the database's time."""
+    """A deleted object, after a HEAD request no longer found it. `deleted_at` and `gone_at` are in the database's
+    time.
+    """
 
     deletion_id: UUID
     key: str
