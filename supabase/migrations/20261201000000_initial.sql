@@ -5,11 +5,11 @@
 
 -- 00_roles.sql
 
--- The database roles of people, the two logins of the API and the worker, and the four schemas. Supabase's own API
--- must expose none of these schemas.
+-- The database roles of people, the two logins of the API and the worker, and the four schemas. Supabase's Data API
+-- must expose none of the schemas `resguardo`, `private`, `audit` and `jobs`.
 --
--- Roles belong to the cluster, not to the database. Another database of the cluster may have created the roles
--- earlier, or may create them at the same moment.
+-- In Postgres, a role belongs to the cluster, not to one database. A second Resguardo database in the same cluster
+-- may have created the roles already, or may create them at the same moment.
 
 do $$
 declare
@@ -67,7 +67,8 @@ revoke all on schema resguardo, audit, private, jobs from public, anon, authenti
 
 -- 01_deployment.sql
 
--- The name of the deployment that owns the database. The API and the worker refuse a database of another deployment.
+-- The name of the deployment that owns the database. The API and the worker refuse to use a database that belongs to
+-- a deployment with a different name.
 
 create table private.deployment (
     singleton boolean primary key default true constraint deployment_is_single check (singleton),
@@ -88,7 +89,8 @@ $$;
 
 -- The functions that the files of policies/access call, and the digest of the access that the files granted.
 --
--- Each access file first revokes all access and then grants it again, so each file states the complete access.
+-- Each file of policies/access first revokes all access to its tables and functions and then grants it again, so the
+-- file states the complete access.
 
 create table private.access_seals (
     object text not null constraint access_seals_pkey primary key,
@@ -217,7 +219,7 @@ begin
 end
 $$;
 
--- Stores the digests of the present access. Only the owner can call this function.
+-- Stores the digests of the access that the database grants now. Only the owner can call this function.
 create function private.seal_access() returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
@@ -228,8 +230,8 @@ begin
 end
 $$;
 
--- Returns the version of policies/access that was last applied to the database, and the objects whose access somebody
--- changed by hand since then. Returns null if policies/access was never applied.
+-- Returns the version of policies/access that was last applied to the database, and the database objects whose access
+-- somebody has changed by hand since then. Returns null if policies/access was never applied.
 create function private.access_standing() returns table (policy_version text, changed text[])
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -250,11 +252,12 @@ $$;
 
 -- 03_sessions.sql
 
--- Sessions of people. Every statement that returns our rows calls private.person() or private.patient().
--- private.person() and private.patient() raise RG401 if the session in the token has ended.
+-- Sessions of people. Every statement that returns rows of resguardo's tables to a person calls private.person() or
+-- private.patient(). The functions private.person() and private.patient() raise RG401 if the session in the token has
+-- ended.
 --
--- Our error codes: RG401 unauthenticated, RG403 forbidden, RG405 change of the audit log, RG409 conflict, RG429
--- quota. The message of an error is a reason in snake_case.
+-- The error codes of Resguardo's SQL functions: RG401 unauthenticated, RG403 forbidden, RG405 change of the audit
+-- log, RG409 conflict, RG429 quota. The message of an error with such a code is a reason code in snake_case.
 
 create table private.session_mac_keys (
     number integer not null,
@@ -306,8 +309,8 @@ begin
 end
 $$;
 
--- Creates a new key, which signs all MACs from now on. MACs of the previous key are still accepted. Older keys are
--- deleted. The 32 random bytes are a hash of three random UUIDs because pgcrypto may not be installed.
+-- Creates a new key, which signs all MACs from now on. MACs made with the previous key are still accepted. All older
+-- keys are deleted. The 32 random bytes are a hash of three random UUIDs because pgcrypto may not be installed.
 create function private.rotate_session_mac_key() returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -334,8 +337,9 @@ $$;
 
 -- Returns the MAC of claims under one key, as `<number>.<HMAC-SHA-256 in hex>`, or null if no such key exists. The
 -- MAC covers the person, the session, the assurance level, the expiry, and the authentication methods with their
--- times. Times are in whole seconds. A missing level counts as aal1. Methods without a time are left out. The API
--- passes the claims on with whole seconds.
+-- times. The MAC is computed over times in whole seconds. If the claims lack an assurance level, the MAC is computed
+-- with aal1. The MAC does not cover authentication methods without a time. The API passes the claims on to the
+-- database with times in whole seconds.
 create function private.session_mac(claims jsonb, key_number integer) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -372,8 +376,9 @@ begin
 end
 $$;
 
--- Returns whether the claims contain a MAC of a key that is still accepted. The function compares hashes of the two
--- MACs, so the duration of the comparison does not reveal the correct MAC.
+-- Returns whether the claims contain a valid MAC, made with a key that is still accepted. The function compares the
+-- hash of the given MAC with the hash of the correct MAC, so the duration of the comparison does not reveal the
+-- correct MAC.
 create function private.has_session_mac(claims jsonb) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -392,7 +397,7 @@ begin
 end
 $$;
 
--- Raises RG401 (session_over) if the rule requires a MAC and the claims contain no valid one.
+-- Raises RG401 (session_over) if the deployment requires session MACs and the claims contain no valid MAC.
 create function private.require_session_mac(claims jsonb) returns void
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -403,10 +408,10 @@ begin
 end
 $$;
 
--- Returns the claims with `resguardo_mac` added, for an adopter's own Custom Access Token hook. The hook must call
--- this function last, on the final claims. The function never raises, because an error would stop every sign-in of
--- the project. The function returns the claims unchanged if they name no session, or if Auth's time limit ends the
--- wait for a lock.
+-- Returns the claims with `resguardo_mac` added, for an adopter's own Custom Access Token hook. The adopter's hook
+-- must call this function last, on the final claims. The function never raises an error, because an error in the hook
+-- would stop every sign-in of the Supabase project. The function returns the claims unchanged if they name no
+-- session, or if Auth's time limit ends the wait for a lock.
 create function private.add_session_mac(claims jsonb) returns jsonb
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -444,11 +449,12 @@ exception when query_canceled or assert_failure or others then
 end
 $$;
 
--- Returns the user of the token. Raises RG401 (session_over) unless the token's session exists in auth.sessions,
--- belongs to this user, and the user is neither banned nor deleted. Raises RG401 (session_delegated) for a session of
--- an OAuth client. The check reads the session row and not only the claims, because the tokens of an OAuth session
--- stop naming the client once the session has a second factor. The function uses to_jsonb() because older versions of
--- Supabase Auth lack two columns of the session row.
+-- Returns the user id of the person whom the access token identifies. Raises RG401 (session_over) unless the token's
+-- session exists in auth.sessions, belongs to this user, and the user is neither banned nor deleted. Raises RG401
+-- (session_delegated) for a session of an OAuth client. The function reads the session row in auth.sessions and not
+-- only the claims, because the tokens of an OAuth session stop naming the client once the session has a second
+-- factor. The function reads the session row through to_jsonb(), because older versions of Supabase Auth lack two of
+-- its columns.
 create function private.live_session() returns uuid
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -481,9 +487,9 @@ begin
 end
 $$;
 
--- Returns the member of staff who sends the request. The member must have a live session and a second factor, be
--- active, and have the role that this transaction has taken. Raises RG401 (session_over, staff_suspended) or RG403
--- (wrong_role, second_factor_needed).
+-- Returns the member of staff who sends the request. The member of staff must be active, have a live session with a
+-- second factor, and have the role that this transaction has taken. Raises RG401 (session_over, staff_suspended) or
+-- RG403 (wrong_role, second_factor_needed).
 create function private.person() returns uuid
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -505,8 +511,8 @@ end
 $$;
 
 -- Returns the id of the doctor who sends the request. Policies, and functions that bypass the policies, call
--- private.doctor() to find the caller's own consultations, recordings and transcripts. Raises RG401 and RG403 as
--- person() does, and RG403 (wrong_role) for every role except clinician.
+-- private.doctor() to find the caller's own consultations, recordings and transcripts. Raises the same errors as
+-- private.person(), and RG403 (wrong_role) for every role except clinician.
 create function private.doctor() returns uuid
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -537,8 +543,8 @@ begin
 end
 $$;
 
--- Returns the role of a user: the role in resguardo.staff, else `patient`, else null. The function does not check the
--- session or a suspension: person() and patient() do that.
+-- Returns the role of a user: the role in resguardo.staff, else `patient`, else null. The function checks neither the
+-- session nor whether the user is suspended; private.person() and private.patient() check both.
 create function private.role_of(person uuid) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -550,8 +556,8 @@ begin
 end
 $$;
 
--- Returns the role of a user for the audit row of a refusal, or null if one of the tables is locked. Waits at most
--- 0.1 s for a lock.
+-- Returns the role of a user for the audit row of a refusal, or null if the table resguardo.staff or
+-- resguardo.patients is locked. To read the role of a refused user, the function waits at most 0.1 s for a lock.
 create function private.known_role(person uuid) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp set lock_timeout = '100ms'
 as $$
@@ -562,10 +568,10 @@ exception when lock_not_available then
 end
 $$;
 
--- Begins a person's transaction and returns the role: sets the claims, the request and the time limit, and takes the
--- person's role, which must be one of the allowed roles. The function is an invoker function because a SECURITY
--- DEFINER function may not set the role. Raises RG401 (session_over: no valid MAC, if one is required) or RG403
--- (not_registered, wrong_role).
+-- Begins a person's transaction and returns the person's role. Sets the claims, the request and the time limit of the
+-- transaction, and takes the person's role, which must be one of the allowed roles. The function begin_as() runs with
+-- the rights of its caller (SECURITY INVOKER), because a SECURITY DEFINER function may not set the role. Raises RG401
+-- (session_over: no valid MAC, if one is required) or RG403 (not_registered, wrong_role).
 create function private.begin_as(
     claims jsonb, allowed_roles text[], request_id uuid, address inet, purpose text, timeout_milliseconds integer
 ) returns text
@@ -587,8 +593,8 @@ begin
 end
 $$;
 
--- Sets what the audit rows of this transaction record about the request. Without claims, the actor is a service or a
--- guest.
+-- Sets what the audit rows of this transaction record about the request. If there are no claims, the actor in the
+-- audit rows is a service or a guest.
 create function private.describe_request(
     claims jsonb, request_id uuid, address inet, purpose text, timeout_milliseconds integer
 ) returns void
@@ -626,8 +632,9 @@ select private.rotate_session_mac_key();
 
 -- The audit log: one insert-only table, and the functions that write rows into it.
 --
--- A partition holds one year. The migration creates the partitions of twenty years, because a missing partition would
--- stop every insert, and every read needs an insert.
+-- Each partition of the audit log holds the rows of one year. The migration creates the partitions of twenty years. A
+-- missing partition would stop every insert into the audit log, and every read of protected data inserts an audit
+-- row.
 
 create table audit.events (
     id uuid not null default gen_random_uuid(),
@@ -668,8 +675,9 @@ comment on column audit.events.session_fingerprint is
 comment on column audit.events.operation is 'Create, read, update, delete or execute: AuditEvent.action of FHIR R4.';
 comment on column audit.events.basis is 'Why access was allowed, or the ground on which access was requested.';
 
--- The condition is true for every event. Postgres uses this index only for a select that repeats the condition, and
--- therefore never reads the whole log backwards for an actor or an action whose events it expects to be frequent.
+-- The condition of this partial index is true for every event. Postgres uses this index only for a select that
+-- repeats the index's condition. Otherwise, Postgres might read the whole log backwards for an actor or an action
+-- that it expects to be frequent.
 create index events_recorded_idx on audit.events (recorded_at desc, id desc) where outcome <> '';
 create index events_actor_idx on audit.events (actor_id, recorded_at desc, id desc);
 create index events_action_idx on audit.events (action, recorded_at desc, id desc);
@@ -688,9 +696,9 @@ comment on table audit.event_subjects is
 comment on column audit.event_subjects.subject_id is 'The id of a patient or of a consultation.';
 comment on column audit.event_subjects.id is 'The id of the event.';
 
--- Writes the patients and consultations of a new event into audit.event_subjects. An ABSENT event concerns nobody. It
--- gets as many rows as a DENIED event, under two ids that belong to nobody, so that the duration of a refusal does not
--- reveal whether the row exists.
+-- Writes the patients and consultations of a new event into audit.event_subjects. An event with the outcome ABSENT
+-- concerns no patient. An ABSENT event gets as many rows as a DENIED event, under two ids that belong to nobody, so
+-- that the duration of a refusal does not reveal whether the requested row exists.
 create function private.index_subjects() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -731,7 +739,8 @@ for each statement execute function private.refuse_change();
 alter table audit.event_subjects enable always trigger event_subjects_refuse_change;
 alter table audit.event_subjects enable always trigger event_subjects_refuse_truncate;
 
--- Partitions do not inherit TRUNCATE triggers, and row triggers become ENABLE ALWAYS only table by table.
+-- A partition does not inherit the TRUNCATE trigger of its table, and ENABLE ALWAYS must be set for the row triggers
+-- of each partition separately.
 do $$
 declare
     partition text;
@@ -761,8 +770,8 @@ alter table audit.events enable always trigger events_index_subjects;
 alter table audit.events enable always trigger events_refuse_change;
 alter table audit.events enable always trigger events_refuse_truncate;
 
--- The only words that an audit row may contain beside ids. The list protects the log against free text: many people
--- read the log, and anyone with the API's login can call the functions that write it.
+-- The only words that an audit row may contain beside ids. This list of permitted words protects the audit log
+-- against free text: many people read the log, and anyone with the API's login can call the functions that write it.
 create table private.audit_terms (
     kind text not null
     constraint audit_terms_kind_is_known check (kind in ('reason', 'basis', 'entity_type', 'field')),
@@ -1043,8 +1052,8 @@ begin
 end
 $$;
 
--- Returns the term if it is registered, else 'unregistered', or null for null. An unregistered term does not stop the
--- insert, because the audit row is more important than the term.
+-- Returns the given term if private.audit_terms contains it, else 'unregistered'; returns null for null. An
+-- unregistered term does not stop the insert of the audit row, because the audit row is more important than the term.
 create function private.audit_term(of_kind text, given text) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -1056,8 +1065,9 @@ begin
 end
 $$;
 
--- Returns the reason if it is registered, else 'unregistered'. A reason may consist of two registered terms with a
--- colon between them (a recording's step and its error), and may name a retention policy by its number.
+-- Returns the given reason if private.audit_terms contains it, else 'unregistered'. A reason may also consist of two
+-- registered terms with a colon between them: the step of a recording, and the error of that step. A reason may name
+-- a retention policy by its number.
 create function private.audit_reason(given text) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -1072,7 +1082,8 @@ begin
 end
 $$;
 
--- Returns each field name, or 'unregistered' in its place if it is not registered, in the given order.
+-- Returns the given field names in the given order, with 'unregistered' in place of each name that
+-- private.audit_terms lacks.
 create function private.audit_fields(given text[]) returns text[]
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -1086,9 +1097,10 @@ begin
 end
 $$;
 
--- Writes one audit row about the present transaction. The actor and the role come from the claims and the role that
--- was taken. For a refusal, the row names the role that the person would have taken. The other columns come from
--- describe_request(). Only SECURITY DEFINER functions and triggers may execute this function.
+-- Writes one audit row about the current transaction. The actor comes from the claims, and the role is the one that
+-- the transaction has taken. For a refusal, the audit row names the role that the person would have taken. The
+-- columns about the request contain the values that describe_request() set. Only SECURITY DEFINER functions and
+-- triggers may execute this function.
 create function private.write_audit(
     action text, outcome text, reason text, entity_type text, entity_ids uuid[], patient_ids uuid[],
     consultation_ids uuid[], fields text[], row_count integer, byte_count bigint
@@ -1139,8 +1151,8 @@ end
 $$;
 
 -- Returns the patients and consultations that an entity concerns, even if the person cannot see the entity. Returns
--- nulls if the entity does not exist. The function reads only the table of that entity type, so a lock on another
--- table does not delay it.
+-- nulls if the entity does not exist. The function reads only the table of the given entity type, so a lock on any
+-- other table does not delay the function.
 create function private.subjects_of(entity_type text, entity uuid) returns private.subjects
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -1184,8 +1196,8 @@ begin
 end
 $$;
 
--- Returns the patients and consultations of an entity for the audit row of a refusal, or nulls if the table is
--- locked. Waits at most 0.1 s for a lock.
+-- Returns the patients and consultations of an entity for the audit row of a refusal, or nulls if the entity's table
+-- is locked. To read the patients of a refused entity, the function waits at most 0.1 s for a lock.
 create function private.known_subjects(entity_type text, entity uuid) returns private.subjects
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp set lock_timeout = '100ms'
 as $$
@@ -1196,7 +1208,8 @@ exception when lock_not_available then
 end
 $$;
 
--- Returns the consultation with an external id for the audit row of a refusal, or null if the table is locked.
+-- Returns the consultation with an external id for the audit row of a refusal, or null if the table of consultations
+-- is locked.
 create function private.known_consultation(of_external_id text) returns uuid
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp set lock_timeout = '100ms'
 as $$
@@ -1207,11 +1220,11 @@ exception when lock_not_available then
 end
 $$;
 
--- Writes the audit row of a lookup. A lookup may name one entity, `asked` of the type `asked_type`: either the entity
--- to return, or the entity that a list is filtered by. If the lookup found nothing, the row records whether the named
--- entity is visible to the person (ALLOWED, no rows), hidden (DENIED) or absent (ABSENT). Returns whether the outcome
--- is ALLOWED, because a person must not be able to tell DENIED from ABSENT. Only SECURITY DEFINER functions may call
--- this function.
+-- Writes the audit row of a lookup. A lookup may name one entity by its id `asked` and its type `asked_type`. The
+-- named entity is either the entity to return, or the entity by which a list is filtered. If the lookup found
+-- nothing, the row records whether the named entity is visible to the person (ALLOWED, no rows), hidden (DENIED) or
+-- absent (ABSENT). Returns only whether the outcome of the lookup is ALLOWED, because the person must not be able to
+-- tell DENIED from ABSENT. Only SECURITY DEFINER functions may call this function.
 create function private.write_lookup(
     action text, entity_type text, asked_type text, asked uuid, is_visible boolean, found_ids uuid[],
     patient_ids uuid[], consultation_ids uuid[], row_count integer, fields text[]
@@ -1248,9 +1261,9 @@ begin
 end
 $$;
 
--- Writes the audit row of a lookup in a person's own statement, and counts one use of a quota. The outer query must
--- use the result, or Postgres does not call the function. Raises RG403 (reserved_action) for an action that only
--- functions may write.
+-- Writes the audit row of a lookup in a statement that runs with the person's role, and counts one use of a quota.
+-- The outer query must use the result of this function, or Postgres does not call the function. Raises RG403
+-- (reserved_action) for an action that only functions may write.
 create function private.record_lookup(
     action text, entity_type text, asked_type text, asked uuid, is_visible boolean, found_ids uuid[],
     patient_ids uuid[], consultation_ids uuid[], row_count integer, fields text[], meter text
@@ -1291,7 +1304,8 @@ end
 $$;
 
 -- Returns whether a recording, if it exists, is visible to the person. Compliance sees every recording, and a doctor
--- sees the recordings that the policies show. The function is an invoker function, so the policies apply.
+-- sees the recordings that the row-level security policies show. The function runs with the rights of its caller
+-- (SECURITY INVOKER), so the row-level security policies apply.
 create function private.shows_recording(of_recording uuid) returns boolean
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -1304,10 +1318,11 @@ begin
 end
 $$;
 
--- Writes the audit row of an error, in a transaction of its own, because the rollback of the failed transaction would
--- have removed it. DENIED means that the person lacks the right, and FAILED means that another condition prevented
--- the action. The row names the requested entity by its id, or a consultation by its external id. Locked tables do
--- not stop the insert: the row then lacks the data of these tables.
+-- Writes the audit row of an error in a separate transaction, because the rollback of the failed transaction would
+-- also remove an audit row written in it. DENIED means that the person lacks the right, and FAILED means that another
+-- condition prevented the action. The audit row of an error names the requested entity by its id, or a consultation
+-- by its external id. Locked tables do not stop the insert of the audit row, which then lacks the data of these
+-- tables.
 create function private.record_refusal(
     action text, outcome text, reason text, entity_type text, asked uuid, asked_external_id text
 ) returns void
@@ -1327,8 +1342,8 @@ begin
 end
 $$;
 
--- Records how many requests without a valid token, and webhooks without a valid signature, came from an address
--- within a minute.
+-- Records how many requests without a valid token, and how many webhooks without a valid signature, one client
+-- address sent within one minute.
 create function private.record_rejections(
     action text, from_address inet, rejections integer
 ) returns void
@@ -1346,14 +1361,16 @@ begin
 end
 $$;
 
--- Returns the select of a page of the log. Its parameters are the first nine of read_audit(), in the same order. The
--- select contains only the conditions of the filters that are set, and no text of the caller.
+-- Returns the text of the select statement that reads one page of the audit log. The parameters of the select
+-- statement are the first nine parameters of read_audit(), in the same order. The select statement contains only the
+-- conditions of the filters that are set, and no text from the caller.
 --
--- The select reads the index of one filter, newest first, and checks each row against the other filters. If several
--- filters are set, the function counts at most 5,000 events of each, and chooses the filter with the fewest events. An
--- actor and an action count as one filter, because they have an index together. The outcome ALLOWED has no index,
--- because almost every event has it. `is true` keeps Postgres from using the indexes of the other filters, and
--- `limit 1` from a join that reads all events before the first row.
+-- The select statement reads the index of one filter, newest event first, and checks each event against all other
+-- filters that are set. If several filters are set, the function counts at most 5,000 events for each filter, and
+-- chooses the index of the filter with the fewest events. An actor and an action count as one filter, because one
+-- index covers both columns. The outcome ALLOWED has no index, because almost every event has this outcome. `is true`
+-- keeps Postgres from using the index of any other filter. `limit 1` keeps Postgres from a join that reads all events
+-- before it returns the first row.
 create function private.compose_audit_page(
     before_at timestamptz, before_id uuid, wanted_actor uuid, wanted_action text, wanted_outcome text,
     wanted_patient uuid, wanted_consultation uuid, since timestamptz, until timestamptz, page_size integer
@@ -1431,8 +1448,8 @@ begin
 end
 $$;
 
--- Returns a page of the log for compliance, newest first, starting at (before_at, before_id). The function writes an
--- audit row about this read.
+-- Returns one page of the audit log to a compliance officer: the newest events before (before_at, before_id), newest
+-- first. Each read of the audit log writes an audit row, too.
 create function private.read_audit(
     before_at timestamptz, before_id uuid, wanted_actor uuid, wanted_action text, wanted_outcome text,
     wanted_patient uuid, wanted_consultation uuid, since timestamptz, until timestamptz, page_size integer
@@ -1499,9 +1516,10 @@ comment on table private.usage is
 comment on column private.usage.slot is
 'Each of the eight slots has a share of the quota. Parallel transactions of one person use different slots.';
 
--- Counts one use of a meter in one slot. Returns false if the slot has used up its share of the quota. The eight
--- shares add up to the quota, so the slots together cannot exceed it. The slot stays locked until the end of the
--- transaction. A row of the next hour counts as current, because a transaction may have begun just before that hour.
+-- Counts one request of a person in one of the eight slots of the person's hourly quota. Returns false if the slot
+-- has used up its share of the quota. The shares of the eight slots add up to the quota, so the slots together cannot
+-- exceed the quota. The slot's row stays locked until the end of the transaction. The function also accepts a row
+-- whose hour is the next hour, because a transaction may have begun just before that hour.
 create function private.use_slot(
     person uuid, of_meter text, of_slot integer, per_hour bigint, this_hour timestamptz
 ) returns boolean
@@ -1523,8 +1541,8 @@ begin
 end
 $$;
 
--- Counts one use in a slot that has no row yet. Returns false, and locks nothing, if another transaction is creating
--- the row or has just created it and used its share up.
+-- Counts one request of a person in a quota slot that has no row yet. Returns false, and locks nothing, if a
+-- concurrent transaction is creating the slot's row, or has created the row and used up the slot's share.
 create function private.try_new_slot(
     person uuid, of_meter text, of_slot integer, per_hour bigint, this_hour timestamptz
 ) returns boolean
@@ -1540,9 +1558,10 @@ exception when lock_not_available then
 end
 $$;
 
--- Counts one use of a meter in this hour. Raises RG429 if the quota is exceeded, with the seconds until the next hour
--- as its detail. A meter without a quota allows no use. Parallel transactions of one person do not wait for each
--- other, except when transactions that have not ended hold all the uses that are left.
+-- Counts one request of a person against the hourly quota for its kind (a meter). Raises RG429 if the quota is
+-- exceeded; the error's detail is the number of seconds until the next hour. A meter without a quota permits no
+-- request at all. Parallel transactions of one person wait for each other only if transactions that have not ended
+-- yet have taken all that remains of the quota.
 create function private.use_quota(person uuid, of_meter text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -1603,8 +1622,8 @@ begin
 end
 $$;
 
--- Returns how often a person has used a meter since the start of an hour. Uses of transactions that have not ended are
--- left out.
+-- Returns how many requests of one kind (a meter) a person has made since the given hour began. The function does not
+-- count the requests of transactions that have not ended.
 create function private.used_in(person uuid, of_meter text, this_hour timestamptz) returns bigint
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -2242,7 +2261,7 @@ select pg_catalog.set_config('search_path', 'public', true);
 
 -- 07_jobs.sql
 
--- The tasks that the functions of this schema may queue, and the roles of people that may queue each task.
+-- The tasks that the functions of the schema `private` may queue, and the roles of people that may queue each task.
 
 create table private.tasks (
     name text primary key constraint tasks_name_is_slug check (name ~ '^[a-z][a-z_]{0,63}$'),
@@ -2266,7 +2285,8 @@ values
 ('export_access_request', 'media', '{}'),
 ('transcribe_recording', 'transcription', '{}');
 
--- Queues a job within the caller's transaction, with one id as its argument. Jobs for one id run one at a time.
+-- Queues a job of the given task within the caller's transaction; the job has one id as its argument. The worker
+-- never runs two jobs of one task for the same id at once.
 create function private.defer_job(task text, argument uuid) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -2294,9 +2314,10 @@ begin
 end
 $$;
 
--- Queues a job with one id as its argument. The calling function must already have checked the person's access. Jobs
--- of one task and one id run one at a time. Slow tasks (a start that waits for LiveKit, reading a whole object) have
--- a queue of their own, so that urgent jobs never wait behind them.
+-- Queues a job of the given task; the job has one id as its argument. The function that calls put_job() must already
+-- have checked the person's access. Jobs that have the same task and the same id run one at a time. Slow tasks (a
+-- start that waits for LiveKit, reading a whole object) have a separate queue, so that urgent jobs never wait behind
+-- a slow job.
 create function private.put_job(task text, argument uuid) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -2314,10 +2335,10 @@ $$;
 
 -- 08_leadership.sql
 
--- The lease of the worker that runs the periodic tasks. One worker holds the lease at a time.
+-- The lease of the worker that runs the periodic tasks. At most one worker holds the leader's lease at a time.
 
--- The lease of the leading worker: one row, timed by the database's clock. Only the worker's login can write the
--- lease.
+-- The leader's lease: one row that names the worker that leads, with times by the database's clock. Only the worker's
+-- login can write the leader's lease.
 create table private.leadership (
     of text primary key constraint leadership_of_is_known check (of = 'periodic_tasks'),
     number bigint not null default 0,
@@ -2343,10 +2364,11 @@ begin
 end
 $$;
 
--- Takes the lease. Returns the number of the new lease, how many seconds ago a worker last led (null: never), and the
--- worker that let its lease expire (null: it gave the lease back). Returns no row while another worker leads. A
--- worker that returns names its former lease. A lease that ends later than the longest possible lease was dated by a
--- wrong clock, and counts as over.
+-- Makes the calling worker the leader. Returns the number of the new lease, how many seconds ago a worker last led
+-- (null if none ever did), and the worker whose lease expired (null if the previous leader gave the lease back).
+-- Returns no row while a worker other than the caller leads. A worker that led before passes the number of its former
+-- lease. If the stored end of a lease is further away than the longest possible lease, a wrong clock wrote it, and
+-- the lease counts as expired.
 create function private.take_lease(by_leader text, former_number bigint)
 returns table (number bigint, seconds_unled double precision, lapsed_leader text)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -2373,7 +2395,8 @@ begin
 end
 $$;
 
--- Renews the lease and returns whether this worker still holds it. A lease that has ended is not renewed.
+-- Renews the leader's lease, and returns whether the calling worker still holds the lease. A lease that has expired
+-- is not renewed.
 create function private.renew_lease(of_number bigint) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -2387,7 +2410,7 @@ begin
 end
 $$;
 
--- Gives the lease back, so that another worker need not wait until the lease ends.
+-- Ends the caller's own leader's lease early, so that the next leader need not wait until the lease expires.
 create function private.give_lease_back(of_number bigint) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -2398,8 +2421,9 @@ begin
 end
 $$;
 
--- Raises RG409 (lead_lost) if a later lease was taken. A worker that was suspended may wake up in the middle of a
--- periodic task that another worker now runs.
+-- Raises RG409 (lead_lost) if a different worker has become the leader since the caller took its lease. A worker
+-- process that the operating system had suspended may wake up in the middle of a periodic task that the new leader
+-- now runs.
 create function private.require_lease(of_number bigint) returns void
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -2410,7 +2434,8 @@ begin
 end
 $$;
 
--- Returns when a worker last led (null if none ever did) and how many seconds ago that was (0 while a worker leads).
+-- Returns the last time at which a worker was the leader (null if none ever was), and how many seconds ago that was
+-- (0 while a worker leads).
 create function private.last_led() returns table (led_until timestamptz, seconds double precision)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -2429,7 +2454,7 @@ $$;
 
 -- 09_clock.sql
 
--- The retention clock, which never goes back, and the row locks that make transactions take turns.
+-- The retention clock, which never goes back, and the row locks that make transactions run one after the other.
 
 -- The latest time on which the database's clock and the bucket's clock agreed. Retention terms count from this time,
 -- so a clock that jumps back makes no recording due sooner.
@@ -2440,8 +2465,9 @@ create table private.keeping_clock (
 
 insert into private.keeping_clock (highest) values ('-infinity');
 
--- Rows that transactions lock to take turns. The functions use no advisory locks because any login can hold one. Our
--- logins can lock a row of this table only through the functions below.
+-- Rows that transactions lock in order to run one after the other. The functions use no advisory locks, because every
+-- database login can take an advisory lock. The logins of the API and the worker can lock a row of this table only
+-- through functions of the schema `private`.
 create table private.turns (
     of text primary key constraint turns_of_is_known check (of in ('keeping', 'policies', 'bucket')),
     holder uuid,
@@ -2454,7 +2480,8 @@ comment on column private.turns.holder is
 
 insert into private.turns (of) values ('keeping'), ('policies'), ('bucket');
 
--- Returns the time by the database's clock. Every check of what is due, held or overdue uses this function.
+-- Returns the time by the database's clock. Every check whether a recording is due or held, or a request overdue,
+-- uses this function.
 create function private.now() returns timestamptz
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
@@ -2471,9 +2498,9 @@ begin
 end
 $$;
 
--- Law 7: a transaction that destroys a recording takes this lock shared, and a transaction that places a hold takes
--- it exclusively (`alone`). Both kinds of transaction keep the lock until they end. Therefore no destruction begins
--- while a hold is being placed.
+-- Law 7: takes the keeping lock, which a transaction that destroys a recording takes shared, and a transaction that
+-- places a legal hold takes exclusively (`alone`). Both kinds of transaction keep the lock until they end, so no
+-- destruction begins while a hold is being placed.
 create function private.lock_keeping(alone boolean) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -2518,10 +2545,11 @@ comment on column resguardo.staff.origin is
 comment on column resguardo.staff.suspended_by is
 'The nil UUID if the adopter''s role table suspended the member. Then only the role table can end the suspension.';
 
--- Suspends a member of staff at once and returns true. The member is no longer active, all sessions of the member are
--- deleted, all recordings of the member are stopped, and the ban at the identity provider is queued. Returns false if
--- the member does not exist. If two members suspend each other, only one succeeds. A suspension by compliance
--- replaces a suspension by the adopter's role table, which can then no longer end it. Raises RG409 (own_suspension).
+-- Suspends a member of staff at once and returns true. The function makes the member inactive, deletes all of the
+-- member's sessions, stops all of the member's recordings, and queues the member's ban at the identity provider.
+-- Returns false if the member does not exist. If two members suspend each other at the same time, only one of the
+-- suspensions succeeds. A suspension by compliance replaces a suspension by the adopter's role table, and a change of
+-- the role table can then no longer end the suspension. Raises RG409 (own_suspension).
 create function private.suspend_staff(member uuid) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -2553,10 +2581,11 @@ begin
 end
 $$;
 
--- Deletes every session of the members whom compliance suspended, and returns how many sessions there were. A sign-in
--- that began before the ban may commit its session after the ban. Members whom the adopter's role table suspended
--- keep their sessions, because they may be users of the adopter's own application. Law 4 does not depend on this
--- function: private.person() refuses every suspended member.
+-- Deletes every session of the members whom compliance suspended, and returns how many sessions it deleted. The
+-- deletion is repeated because a sign-in that began before the ban may commit its session after the ban. Members whom
+-- the adopter's role table suspended keep their sessions, because they may be users of the adopter's own application.
+-- Law 4 (an ended session gives no access) does not depend on end_sessions_of_suspended(), because private.person()
+-- refuses every suspended member.
 create function private.end_sessions_of_suspended() returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -2597,10 +2626,10 @@ begin
 end
 $$;
 
--- Applies one row of the adopter's role table: the role of one login, or null for no role. The function adds members,
--- changes their role, and suspends members that the role table no longer names. It never changes members who were
--- invited or added by the owner, never ends a suspension by compliance, and ignores the login of a patient. See
--- supabase/adopters/map_roles.sql. Raises RG409 (role_unknown).
+-- Applies one row of the adopter's role table: the role of one login, or null for no role. The function map_staff()
+-- adds members of staff, changes their role, and suspends members that the adopter's role table no longer names.
+-- map_staff() never changes members who were invited or added by the owner, never ends a suspension by compliance,
+-- and ignores the login of a patient. See supabase/adopters/map_roles.sql. Raises RG409 (role_unknown).
 create function private.map_staff(login uuid, mapped_role text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -2697,10 +2726,11 @@ comment on column private.staff_invitations.invited_by is
 create unique index staff_invitations_one_pending_key on private.staff_invitations (email) where status = 'PENDING';
 create index staff_invitations_created_idx on private.staff_invitations (created_at desc);
 
--- Returns the login of an address, and why the login may not become a member of staff. Returns nulls if no login has
--- the address. A login with an unconfirmed address counts only if an invitation of ours created it. Anyone can create
--- a login with an unconfirmed address and a password of their own, but an invitation creates a login without a
--- password (supabase/auth, internal/api/invite.go, checked 2026-11-21).
+-- Returns the login with an email address, and the reason why the login may not become a member of staff (null if it
+-- may). Returns nulls if no login has the email address. A login with an unconfirmed address counts only if an
+-- invitation by Resguardo created the login. Anyone can create a login with an unconfirmed address and a password of
+-- their own, but an invitation creates a login without a password (supabase/auth, internal/api/invite.go, checked
+-- 2026-11-21).
 create function private.staff_login(
     of_email text, out user_id uuid, out is_confirmed boolean, out made_by uuid, out refusal text
 )
@@ -2730,8 +2760,9 @@ begin
 end
 $$;
 
--- Returns the pending invitation of an address, and creates the invitation if none exists. Returns the reason if no
--- invitation is possible. The owner may change the role in a pending invitation.
+-- Returns the pending staff invitation for an email address, and creates the invitation if none exists. If the
+-- address cannot be invited, the function returns the reason instead. The owner may change the role in a pending
+-- invitation.
 create function private.open_staff_invitation(
     of_email text, of_role text, inviter uuid, out invitation uuid, out refusal text, out login uuid
 )
@@ -2759,9 +2790,10 @@ begin
 end
 $$;
 
--- Invites a person by address, or returns the reason against it. The audit row then names the login or the patient
--- that the reason reveals. If an invitation is already pending, the job is queued again and nothing else changes.
--- Raises RG429 (quota_invitations).
+-- Invites a person by email address as a member of staff, or returns the reason why that is not possible. If it is
+-- not possible, the audit row names the login or the patient that the returned reason reveals. If an invitation for
+-- the address is already pending, the function queues the invitation's job again and changes nothing else. Raises
+-- RG429 (quota_invitations).
 create function private.invite_staff(of_email text, of_role text)
 returns table (
     id uuid, role text, status text, error text, email text, created_at timestamptz, refusal text
@@ -2793,8 +2825,8 @@ begin
 end
 $$;
 
--- Returns the newest 100 invitations, after the audit row about this read. Only the person who sent an invitation
--- sees its address.
+-- Writes the audit row about this read, and returns the newest 100 staff invitations. Only the person who sent an
+-- invitation sees the invited email address.
 create function private.read_staff_invitations()
 returns table (id uuid, role text, status text, error text, email text, created_at timestamptz)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -2819,7 +2851,8 @@ begin
 end
 $$;
 
--- Returns the invitation for the owner's `resguardo staff add`, or the reason why none is possible.
+-- Returns the staff invitation for the command `resguardo staff add`, which the database owner runs, or the reason
+-- why an invitation is not possible.
 create function private.add_staff(of_email text, of_role text, out invitation uuid, out refusal text)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -2845,10 +2878,11 @@ begin
 end
 $$;
 
--- Completes a pending invitation as far as the existing logins allow. Returns null if the invitation has ended: the
--- member of staff now exists, or the invitation has failed. If the invitation is open, the function returns the
--- address to invite. `answered` is the login that Supabase Auth returned. If that response was lost, the mark that
--- the invitation left on its login identifies the login. Supabase Auth commits the mark only if it sent the mail.
+-- Completes a pending staff invitation if the invited person already has a usable login. Returns null if the
+-- invitation has ended: the member of staff now exists, or the invitation has failed. If the invitation is still
+-- pending, the function returns the email address that Supabase Auth must invite. `answered` is the login that
+-- Supabase Auth returned for the invitation. If Supabase Auth's response was lost, the invitation's id in the login's
+-- metadata identifies the login. Supabase Auth commits the login with that id only if it sent the email.
 create function private.settle_staff_invitation(of_invitation uuid, answered uuid) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -2918,7 +2952,8 @@ begin
 end
 $$;
 
--- Refuses a login that is already a patient or does not exist. Raises RG409 (login_is_patient, patient_user_unknown).
+-- Raises RG409 (login_is_patient) if a member of staff would get a patient's login, and RG409 (patient_user_unknown)
+-- if a patient would get the login of a member of staff.
 create function private.guard_login() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -2942,11 +2977,12 @@ for each row execute function private.guard_login();
 create trigger patients_guard_login before insert or update of user_id on resguardo.patients
 for each row execute function private.guard_login();
 
--- Returns the patient with an external id, and creates the patient if none exists. A login is linked only when the
--- patient is created. Every doctor must name the same login again, so no doctor's consultation becomes visible to a
--- login that the doctor does not know. The birth date can be given once, at creation or later. A later birth date can
--- extend the due date of a minor's existing recordings, but never shorten it. Raises RG409 (patient_user_unknown,
--- patient_user_differs, patient_birth_date_differs, patient_birth_date_ahead).
+-- Returns the patient with an external id, and creates the patient if none exists. A login is linked to a patient
+-- only when the patient is created. Every later doctor must name the patient's login again, so no consultation
+-- becomes visible to a login that its doctor does not know. The patient's birth date can be set only once, when the
+-- patient is created or later. A birth date that is set later can postpone the due date of a minor's existing
+-- recordings, but never advance it. Raises RG409 (patient_user_unknown, patient_user_differs,
+-- patient_birth_date_differs, patient_birth_date_ahead).
 create function private.register_patient(of_external_id text, of_user uuid, of_birth_date date) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -2977,8 +3013,9 @@ begin
 end
 $$;
 
--- Stores the birth date of a patient and updates the due dates. `give_birth_date` and the end of a recording both lock
--- the patient, so each recording is dated with the birth date.
+-- Stores the birth date of a patient and updates the due dates of the patient's recordings. `give_birth_date` and the
+-- end of a recording both lock the patient's row, so the due date of each recording takes the birth date into
+-- account.
 create function private.give_birth_date(of_patient uuid, of_birth_date date) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -3016,7 +3053,8 @@ $$;
 -- Consultations.
 --
 -- Every table that belongs to a consultation repeats the consultation's doctor and patient, and a composite foreign
--- key keeps the three columns consistent. Therefore a policy reads only columns of the row itself.
+-- key keeps the three columns consistent. Therefore a row-level security policy reads only columns of the row that it
+-- checks.
 
 create table resguardo.consultations (
     id uuid primary key,
@@ -3074,7 +3112,7 @@ end
 $$;
 
 -- Raises RG403 (not_own_consultation) if a person names another person's consultation or one that does not exist. A
--- service, or a function that acts for nobody, may name any consultation.
+-- service, or a function that runs without a person's claims, may name any consultation.
 create function private.require_own_consultation(consultation uuid) returns void
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -3087,8 +3125,8 @@ begin
 end
 $$;
 
--- Locks a consultation, so that its consents, joins and starts happen one after the other. A person who may not see
--- the consultation gets no lock, so a stranger cannot delay it.
+-- Locks a consultation's row, so that consents, joins and starts of recordings in one consultation happen one after
+-- the other. A person who may not see the consultation gets no lock, so a stranger cannot delay the consultation.
 create function private.lock_consultation(consultation uuid) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -3099,8 +3137,8 @@ begin
 end
 $$;
 
--- Returns the id of the consultation with an external id, even if it is hidden, for the audit row of a lookup that
--- found nothing. Returns the nil UUID if no such consultation exists.
+-- Returns the id of the consultation with an external id, even if the caller may not see it, for the audit row of a
+-- lookup that found nothing. Returns the nil UUID if no such consultation exists.
 create function private.consultation_id_of(of_external_id text) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -3173,8 +3211,9 @@ begin
 end
 $$;
 
--- Redeems an invitation once. Returns the guest and the room, or no row if the invitation is unknown, used or
--- expired. Raises RG403 (consent_missing_to_join) if the room is being recorded and the guest has not consented.
+-- Redeems a guest's invitation, which works once. Returns the guest and the guest's room, or no row if the invitation
+-- is unknown, used or expired. Raises RG403 (consent_missing_to_join) if the room is being recorded and the guest has
+-- not consented.
 create function private.redeem_invitation(secret bytea)
 returns table (participant_id uuid, consultation_id uuid, room_name text)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -3211,8 +3250,7 @@ $$;
 
 -- 15_consents.sql
 
--- Consents: statements of participants about being recorded. The newest statement of each participant is the valid
--- one.
+-- Consents: statements of participants about being recorded. Only the newest statement of each participant is valid.
 
 create table resguardo.consents (
     id uuid primary key,
@@ -3268,9 +3306,9 @@ left join lateral (
     limit 1
 ) as c on true;
 
--- Takes the consultation's lock if the caller does not hold it, after the policies have admitted the row. Therefore
--- two simultaneous statements see each other. If a participant withdrew in person, nobody else can record a new
--- consent for that participant.
+-- Locks the consultation's row, after the row-level security policies have admitted the new consent. Therefore, of
+-- two simultaneous statements, the second one sees the first one. If a participant withdrew in person, nobody else
+-- can record a new consent for that participant.
 create function private.guard_consent() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -3293,7 +3331,8 @@ $$;
 create trigger consents_guard after insert on resguardo.consents
 for each row execute function private.guard_consent();
 
--- Law 6, as the policy on recordings checks it: returns whether every required participant has a standing consent.
+-- Law 6: returns whether every required participant has a standing consent, as the row-level security policy on
+-- recordings checks it.
 create function private.everyone_consents(consultation uuid) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -3363,8 +3402,8 @@ begin
 end
 $$;
 
--- Locks the retention policies, so that only one policy is decided on at a time and no policy becomes active
--- meanwhile.
+-- Locks the retention policies until the end of the transaction, so that only one policy is decided on at a time and
+-- no policy comes into force meanwhile.
 create function private.lock_policies() returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
@@ -3377,8 +3416,8 @@ end
 $$;
 
 -- Returns whether the policy `after` shortens any term of the policy `before`: a term of recordings or signed notes
--- of any kind of consultation, a term of minors, or the grace period of deletions. Leaving a jurisdiction also counts
--- as a shortening, because its minimum terms no longer apply.
+-- of any kind of consultation, a term of minors, or the grace period of deletions. A change of the jurisdiction also
+-- counts as a shortening, because the minimum terms of the previous jurisdiction no longer apply.
 create function private.shortens(before jsonb, after jsonb) returns boolean
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -3400,10 +3439,11 @@ begin
 end
 $$;
 
--- Returns whether two officers must approve these terms. Two officers are needed if the terms shorten a term of the
--- policy in force, or if they apply to existing recordings and shorten a term of an earlier policy that still dates a
--- recording. If no policy was ever in force, two officers are needed as soon as any recording exists, because the
--- policy would be the first to set an end for it.
+-- Returns whether two compliance officers must approve the given retention terms. Two officers are needed if the new
+-- terms shorten a term of the policy in force. Two officers are also needed if the new terms apply to existing
+-- recordings and shorten a term of an earlier policy that still determines a recording's due date. If no policy was
+-- ever in force, two officers are needed as soon as any recording exists, because the new policy would be the first
+-- to set a due date for the recording.
 create function private.is_shortening(of_terms jsonb) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -3429,8 +3469,9 @@ begin
 end
 $$;
 
--- Returns the due date of each existing recording that a policy would change, before and after. No recording becomes
--- due before the present moment unless it is already due. Recordings in destruction are left out.
+-- Returns each existing recording whose due date the given policy would change, with the due date before and after
+-- the change. The new due date is never in the past unless the recording is already due. The function leaves out
+-- recordings whose destruction has begun.
 create function private.redated(of_policy integer)
 returns table (recording_id uuid, due_before timestamptz, due_after timestamptz)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
@@ -3460,9 +3501,9 @@ begin
 end
 $$;
 
--- Puts a policy into force and ends the policy before it. Transactions that write a recording wait for this function,
--- so each recording gets its due date either from the previous policy (this function then dates it again) or from the
--- new one.
+-- Puts a retention policy into force and ends the previous policy. Transactions that write a recording wait for this
+-- function, so each recording gets its due date from one of the two policies. If a recording got its due date from
+-- the previous policy, activate_policy() computes the due date again.
 create function private.activate_policy(of_policy integer) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -3484,8 +3525,8 @@ begin
 end
 $$;
 
--- Stores a version of the policy for compliance to decide on, and returns its id. Only the owner can call this
--- function. Raises RG409 (retention_policies_name_key) if the name was used before.
+-- Stores a version of the retention policy, on which compliance officers then decide, and returns the version's id.
+-- Only the owner can call this function. Raises RG409 (retention_policies_name_key) if the name was used before.
 create function private.propose_policy(of_name text, of_sha256 text, of_source text, of_terms jsonb) returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -3504,8 +3545,8 @@ begin
 end
 $$;
 
--- Puts the first policy into force at once, if nobody has decided on any policy and no recording exists; else returns
--- null. Only the owner can call this function.
+-- Puts the first policy into force at once, if no officer has decided on any policy and no recording exists.
+-- Otherwise, the function returns null and puts no policy into force. Only the owner can call this function.
 create function private.adopt_policy(of_name text, of_sha256 text, of_source text, of_terms jsonb) returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -3523,8 +3564,9 @@ begin
 end
 $$;
 
--- Locks and returns a proposed policy for an officer to decide on. Returns nulls if the policy does not exist, and
--- writes an audit row about that. Raises RG409 (retention_policy_settled).
+-- Locks and returns a proposed retention policy, so that a compliance officer can decide on it. Returns nulls if the
+-- policy does not exist, and writes an audit row about the failed lookup. Raises RG409 (retention_policy_settled) if
+-- the policy was already decided on.
 create function private.open_policy(of_policy integer, action text) returns resguardo.retention_policies
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -3544,10 +3586,10 @@ begin
 end
 $$;
 
--- Records one officer's approval of a proposed policy, which is compared with the policy in force now. Returns false
--- if the proposal does not exist. The policy comes into force with this approval, or with a second officer's approval
--- if it shortens a term. The approval of an officer who was suspended since does not count. Raises RG409
--- (retention_policy_settled, retention_same_officer).
+-- Records one compliance officer's approval of a proposed policy, and compares the proposed policy with the policy
+-- that is in force now. Returns false if the proposal does not exist. The proposed policy comes into force with the
+-- first approval, or with a second officer's approval if the policy shortens a term. The approval of an officer who
+-- has since been suspended does not count. Raises RG409 (retention_policy_settled, retention_same_officer).
 create function private.approve_policy(of_policy integer) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -3583,8 +3625,8 @@ begin
 end
 $$;
 
--- Records one officer's rejection, which ends a proposal. Returns false if the proposal does not exist. Raises RG409
--- (retention_policy_settled).
+-- Records one compliance officer's rejection of a proposed policy, which ends the proposal. Returns false if the
+-- proposal does not exist. Raises RG409 (retention_policy_settled).
 create function private.reject_policy(of_policy integer) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -3602,9 +3644,9 @@ begin
 end
 $$;
 
--- Returns the effect of a policy on existing recordings, month by month: how many recordings it would delete, how
--- many of them earlier than today's due date (or without one today), and how many of them are held and therefore
--- stay.
+-- Returns the effect of a policy on existing recordings, month by month: how many recordings the policy would delete
+-- in the month, how many of these have a later due date or none today, and how many of these are held and therefore
+-- kept.
 create function private.policy_effects(of_policy integer)
 returns table (
     month date, recordings bigint, size_bytes bigint, sooner bigint, held bigint, earliest_due_at timestamptz
@@ -3777,8 +3819,8 @@ create index recordings_retention_policy_idx on resguardo.recordings (retention_
 create index recordings_missing_idx on resguardo.recordings (missing_since) where missing_since is not null;
 
 -- Law 5: a finished recording never returns to an earlier status. Law 7: a recording becomes DELETED only after its
--- keys were destroyed. If a doctor stops a recording before it has begun, the trigger sets the error that says so,
--- because people may change only the status.
+-- encryption keys were destroyed. If a doctor stops a recording before it has begun, the trigger sets the recording's
+-- error code, because a doctor may change only the recording's status.
 create function private.guard_recording() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -3904,7 +3946,8 @@ begin
 end
 $$;
 
--- Returns the reason why a recording in this status has no object to open.
+-- Returns the reason code that tells why a recording in the given status cannot be downloaded, such as
+-- `recording_deleted`.
 create function private.unready_reason(status text) returns text
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -3919,8 +3962,8 @@ begin
 end
 $$;
 
--- Returns whether a recording may change from one status to another. A test compares this table with TRANSITIONS in
--- app/recordings/transitions.py.
+-- Returns whether a recording may change from one status to another. A test compares the permitted changes of status
+-- with TRANSITIONS in app/recordings/transitions.py.
 create function private.may_become(before text, after text) returns boolean
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -3942,7 +3985,7 @@ $$;
 
 -- Requests the automatic recording of a consultation: creates the recording with its object key and its job, and
 -- returns its id. Returns null if the consultation is not recorded automatically, was recorded before, or lacks a
--- consent. The consultation's lock prevents a second recording.
+-- consent. The function locks the consultation, so that no concurrent transaction requests a second recording.
 create function private.request_recording(of_consultation uuid) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -3977,8 +4020,8 @@ begin
 end
 $$;
 
--- Returns the published microphone tracks, as (identity, track_sid), to record beside this video: each belongs to a
--- participant of the consultation and has no recording yet.
+-- Returns the published microphone tracks, as (identity, track_sid), that are to be recorded beside the video. Each
+-- returned track belongs to a participant of the consultation and has no recording yet.
 create function private.unrecorded_tracks(video resguardo.recordings, identities text[], track_sids text[])
 returns table (participant_id uuid, track_sid text)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
@@ -3997,14 +4040,17 @@ begin
 end
 $$;
 
--- Requests the recordings of sound beside a video that is to be, or is being, recorded, if its consultation wants them:
--- one for each of these microphone tracks, or, if `is_routed`, a single one with the doctor on the left channel and the
--- patient on the right one. Returns how many it requested. A video keeps the way in which its sound began.
+-- Requests the sound recordings beside a video that is not finished, if the consultation has `separate_speakers`. The
+-- function requests one sound recording for each of the given microphone tracks. If `is_routed` is true, it requests
+-- a single one, with the doctor on the left channel and the patient on the right channel. Returns how many sound
+-- recordings the function requested. A video never has both kinds of sound recording: the kind that was requested
+-- first stays.
 --
--- A track is FAILED at once (too_many_microphones) if eight recordings of its participant are live, or if it is the
--- hundredth of the video: each costs an egress, and a participant can publish any number of tracks. A routed recording
--- waits until the doctor and the patient both have a microphone, and is FAILED at once (speakers_with_guests) if the
--- consultation has a guest.
+-- The sound recording of a microphone track is FAILED at once (too_many_microphones) if eight recordings of the
+-- track's participant are live, or if it is the video's hundredth sound recording. The numbers are limited because
+-- each recording costs an egress, and a participant can publish any number of tracks. A recording with both speakers
+-- on two channels (`is_routed`) is requested only when the doctor and the patient both have a microphone. Such a
+-- recording is FAILED at once (speakers_with_guests) if the consultation has a guest.
 create function private.request_sound(
     of_video uuid, identities text[], track_sids text[], sound_file text, is_routed boolean
 ) returns integer
@@ -4095,8 +4141,8 @@ $$;
 -- 22_object_keys.sql
 
 -- The bucket's object keys. The functions of this file compose the keys of recordings, imports and exports, and
--- app/bucket/object_keys.py is the same grammar in Python; tests/policies/test_object_keys.py compares both. Only
--- functions that first write the audit row return the object key of a recording.
+-- app/bucket/object_keys.py composes the same keys in Python. tests/policies/test_object_keys.py compares both
+-- implementations. Only functions that first write the audit row return the object key of a recording.
 
 create table private.recording_secrets (
     recording_id uuid primary key
@@ -4105,8 +4151,8 @@ create table private.recording_secrets (
 );
 create index recording_secrets_object_key_idx on private.recording_secrets (object_key collate "C");
 
--- Sets the object key of a recording. The key contains no name of a person. Raises RG403 if the recording does not
--- belong to the caller.
+-- Sets the object key of a recording. An object key contains no name of a person. Raises RG403 if the recording does
+-- not belong to the caller.
 create function private.assign_object_key(of_recording uuid) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4124,9 +4170,9 @@ end
 $$;
 
 -- Returns the object key of a READY recording to its doctor, after the audit row about this access. Returns null if
--- the person may not see the recording or it does not exist (the audit row then says DENIED or ABSENT), and '' if it
--- is not READY. The session's TOTP code must be no older than the limit. Raises RG403 (totp_stale), RG429
--- (quota_urls), RG409 (recording_being_deleted).
+-- the person may not see the recording or it does not exist (the audit row then says DENIED or ABSENT), and '' if the
+-- recording is not READY. The session's TOTP code must be no older than the given maximum age. Raises RG403
+-- (totp_stale), RG429 (quota_urls), RG409 (recording_being_deleted).
 create function private.release_object_key(action text, of_recording uuid, totp_max_age_seconds integer) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4173,7 +4219,7 @@ begin
 end
 $$;
 
--- Returns the object key to the worker, after the audit row about this access.
+-- Returns the object key of a recording to the worker, and first writes the audit row about this access.
 create function private.read_object_key(of_recording uuid) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4193,7 +4239,8 @@ end
 $$;
 
 -- Composes the object key of a recording: `r/<retention class>/<consultation>/<video>/<file>` or
--- `keep/<consultation>/<video>/<file>`. Without a file, returns the prefix of the objects of a video and its sound.
+-- `keep/<consultation>/<video>/<file>`. If no file is given, the function returns the common key prefix of the
+-- objects of a video and its sound.
 create function private.compose_object_key(of_recording resguardo.recordings, file text default '') returns text
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -4204,7 +4251,7 @@ begin
 end
 $$;
 
--- Returns the key under keep/ of an object under r/.
+-- Returns the key that an object under r/ gets when it is moved to keep/.
 create function private.kept_object_key(object_key text) returns text
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -4213,7 +4260,7 @@ begin
 end
 $$;
 
--- Returns the prefix under r/ of the consultation to which an object belongs; null for other keys.
+-- Returns the prefix under r/ of the consultation to which an object belongs, or null if the key is not under r/.
 create function private.consultation_prefix(object_key text) returns text
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -4222,7 +4269,7 @@ begin
 end
 $$;
 
--- Returns the prefix of the copies of an access request.
+-- Returns the common key prefix of the encrypted copies that are made for one access request.
 create function private.exports_prefix(of_request uuid) returns text
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -4231,7 +4278,8 @@ begin
 end
 $$;
 
--- Returns the first object key of a recording. `sound_file` is the extension of a MICROPHONE's file: mp4 or ogg.
+-- Returns the object key that a recording gets when it is requested. `sound_file` is the extension of a MICROPHONE's
+-- file: mp4 or ogg.
 create function private.first_object_key(of_recording resguardo.recordings, sound_file text default 'mp4') returns text
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -4249,9 +4297,10 @@ begin
 end
 $$;
 
--- Law 5: sets another object key before LiveKit is asked again, so that a late egress of an earlier request
--- overwrites no object. When the worker adopts an egress, the recording gets the key of that egress. The key changes
--- only while the recording is unfinished. Raises RG409 (object_key_of_another).
+-- Law 5: gives a recording a new object key before the worker sends a second egress request to LiveKit, so that a
+-- late egress of the first request overwrites no object. When the worker adopts an egress that LiveKit already runs,
+-- the recording gets the object key of that egress. The object key changes only while the recording is unfinished.
+-- Raises RG409 (object_key_of_another).
 create function private.change_object_key(of_recording uuid, key text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4276,9 +4325,10 @@ begin
 end
 $$;
 
--- Returns which of the given keys belong to no recording, no pending import and no move to keep/, for the sweep of
--- orphaned objects. A recording that was given up before anything was known about it has no key, so an object that
--- LiveKit uploads for it later is orphaned. The function reveals nothing about keys that the caller did not name.
+-- Returns, for the sweep of orphaned objects, which of the given keys belong to no recording, no pending import and
+-- no move to keep/. A recording that the worker gave up before LiveKit reported anything about it has no object key.
+-- If LiveKit later uploads an object for such a recording, the object is orphaned. The function reveals nothing about
+-- keys that the caller did not name.
 create function private.unknown_object_keys(keys text[]) returns text[]
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4304,7 +4354,7 @@ begin
 end
 $$;
 
--- Returns the prefixes of a recording's objects, including the prefix before a move to keep/.
+-- Returns the key prefixes of a recording's objects, including the prefix that they had before a move to keep/.
 create function private.object_prefixes(of_recording resguardo.recordings) returns text[]
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -4376,7 +4426,7 @@ comment on column private.import_secrets.upload_url is
 'The upload URL, which works once without a login. Erased when it expires or the import is COMPLETED.';
 
 -- Law 6: everyone must consent before a file is imported, because the file is a recording. The trigger also sets the
--- object key, which the future recording keeps and which no other recording has.
+-- import's object key, which the imported recording keeps and which no other recording has.
 create function private.guard_import() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4399,8 +4449,8 @@ $$;
 create trigger recording_imports_guard after insert on resguardo.recording_imports
 for each row execute function private.guard_import();
 
--- Returns the object key and the maximum lifetime in seconds of the upload URL for the worker to sign, after the
--- audit row. Returns no row if the import no longer needs a URL.
+-- Returns the object key and the maximum lifetime in seconds of the upload URL for the worker to sign, and first
+-- writes the audit row. Returns no row if the import no longer needs an upload URL.
 create function private.read_import_key(of_import uuid)
 returns table (object_key text, content_type text, size_bytes bigint, seconds_left integer)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -4424,7 +4474,7 @@ begin
 end
 $$;
 
--- Stores the upload URL that the worker signed, if the import still needs one.
+-- Stores the upload URL that the worker signed, if the import still needs an upload URL.
 create function private.store_upload_url(of_import uuid, url text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4437,8 +4487,9 @@ begin
 end
 $$;
 
--- Returns the upload URL of an import to its doctor, after the audit row about this access. Returns null if the URL
--- does not exist yet, and for every other person (the audit row then says DENIED or ABSENT).
+-- Returns the upload URL of an import to its doctor, after the audit row about this access. Returns null if the
+-- upload URL does not exist yet, or if the caller is not the doctor who owns the import (the audit row then says
+-- DENIED or ABSENT).
 create function private.release_upload_url(of_import uuid) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4469,7 +4520,7 @@ begin
 end
 $$;
 
--- Returns how long an upload may continue after its URL has expired: the time to send 5 GB at 6 Mbit/s.
+-- Returns how long an upload may continue after its URL has expired: as long as it takes to send 5 GB at 6 Mbit/s.
 create function private.upload_grace() returns interval
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -4478,9 +4529,10 @@ begin
 end
 $$;
 
--- Creates the recording of an import as VERIFYING, queues its job and erases the URL. Changes nothing if the import
--- is already COMPLETED. The object need not exist, because verification checks that. The function never takes an
--- existing recording for the import's recording. Raises RG403 (not_own_import, consent_missing) and RG409
+-- Creates the recording of an import with the status VERIFYING, queues the recording's job and erases the upload URL.
+-- Changes nothing if the import is already COMPLETED. The uploaded object need not exist yet, because the
+-- verification checks whether it exists. The function raises an error if a recording with the import's recording id
+-- already exists, and never uses that recording. Raises RG403 (not_own_import, consent_missing) and RG409
 -- (import_expired).
 create function private.complete_import(of_import uuid) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -4527,8 +4579,9 @@ begin
 end
 $$;
 
--- Erases expired upload URLs, ends imports that nobody completed within the time and the grace period, and returns
--- how many imports ended. The uploaded objects of ended imports are orphaned, and the sweep deletes them.
+-- Erases expired upload URLs, ends imports that no client completed before their upload deadline and grace period had
+-- passed, and returns how many imports ended. The uploaded objects of ended imports are orphaned, and the sweep of
+-- orphaned objects deletes them.
 create function private.expire_imports() returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4559,7 +4612,7 @@ $$;
 
 -- 24_livekit_events.sql
 
--- The inbox of LiveKit's webhook deliveries, with ids only.
+-- The inbox of LiveKit's webhook deliveries, which stores only ids and times.
 
 create table private.livekit_events (
     event_id text primary key constraint livekit_events_event_id_is_id check (event_id ~ '^[A-Za-z0-9_-]{1,64}$'),
@@ -4572,14 +4625,16 @@ create table private.livekit_events (
 comment on table private.livekit_events is
 'The inbox of LiveKit''s events, ids only. An event only makes the worker read LiveKit''s own lists.';
 
--- Law 5: receives a webhook in one transaction. Returns true if the event is new, and then queues its job. After an
--- egress event the job reads LiveKit's list of egresses. After an event of a room that is recorded, or that may still
--- be recorded automatically, the job reads the participants. A start that follows reads them itself.
+-- Law 5: receives a webhook in one transaction. Returns true if LiveKit's event is new; the function then queues the
+-- event's job. After an egress event, the job reads LiveKit's list of egresses. After an event of a room that is
+-- recorded, or that may still be recorded automatically, the job reads the room's participants. For the events of all
+-- other rooms, no job is queued, because the job that starts a recording reads the room's participants itself.
 --
--- If a job that will read the list is already waiting, no second job is queued. Therefore a participant who joins and
--- leaves many times fills the inbox but not the queue. The check for a waiting job needs no lock: a worker starts a
--- job only after its fetch is committed, so a job that is still `todo` will read LiveKit's list later than this
--- event. A job that failed and waits for its next attempt does not count.
+-- If a job that will read the same list from LiveKit is already waiting, no second job is queued. Therefore a
+-- participant who joins and leaves many times adds many events to the inbox, but few jobs to the queue. The check for
+-- a waiting job needs no lock: a worker starts a job only after the job's new status is committed, so a job that is
+-- still `todo` will read LiveKit's list after the current event. A job that failed and waits for its next attempt
+-- does not count as a waiting job.
 create function private.receive_livekit_event(
     of_event_id text, of_event text, of_egress_id text, of_room_name text, at timestamptz
 ) returns boolean
@@ -4634,10 +4689,11 @@ $$;
 
 -- The retention term of each recording: when it begins, and when the recording is to be destroyed.
 
--- Sets the retention class and the due date. A new recording gets the class that its term requires. Sound gets the
--- class of its video, and an import keeps the class of its upload. A recording that has ended gets its due date from
--- the policy in force and keeps that policy. A LOST recording that turns out otherwise keeps its policy and never
--- becomes due earlier.
+-- Sets the retention class and the due date of a recording. A new video gets the retention class that its retention
+-- term requires. A sound recording gets the retention class of its video, and an imported recording keeps the class
+-- of its upload. A recording that has ended gets its due date from the policy in force and keeps that policy. If a
+-- LOST recording is found and gets a new status, it keeps its retention policy and never becomes due earlier than
+-- before.
 create function private.retain_recording() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4688,7 +4744,8 @@ begin
 end
 $$;
 
--- The name sorts after recordings_guard, because that trigger sets status_at first.
+-- Postgres runs triggers in the order of their names. The name of the trigger recordings_retention sorts after
+-- recordings_guard, because the trigger recordings_guard must first set status_at.
 create trigger recordings_retention before insert or update of status on resguardo.recordings
 for each row execute function private.retain_recording();
 
@@ -4704,7 +4761,8 @@ $$;
 create trigger recording_imports_classify before insert on resguardo.recording_imports
 for each row execute function private.classify_import();
 
--- Returns 'recording_days' or 'signed_note_days' of a kind of consultation, or of the default kind if it has no term.
+-- Returns the retention term 'recording_days' or 'signed_note_days' for a kind of consultation, or the default term
+-- if the kind has none.
 create function private.term_of(terms jsonb, kind text, term text) returns integer
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -4714,7 +4772,7 @@ end
 $$;
 
 -- Returns until when the recordings of a minor with this birth date must be kept at least; null if the terms say
--- nothing about minors. The date is when the birthday of full age has begun in every time zone. A person born on 29
+-- nothing about minors. The minor is of full age when the birthday has begun in every time zone. A person born on 29
 -- February comes of age on 1 March.
 create function private.minor_until(terms jsonb, birth_date date) returns timestamptz
 language plpgsql immutable set search_path = pg_catalog, pg_temp
@@ -4729,8 +4787,8 @@ begin
 end
 $$;
 
--- Returns when a recording is due if its term counts from the given time. Returns null without terms or a start time.
--- Raises nothing.
+-- Returns when a recording is due for destruction if its retention term counts from the given time. Returns null if
+-- the terms or the start time are null.
 create function private.due_of(terms jsonb, kind text, birth_date date, counted_from timestamptz) returns timestamptz
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -4745,8 +4803,8 @@ begin
 end
 $$;
 
--- Returns the retention class of a consultation's next recording: a prefix that the bucket's rule does not empty
--- before the recording is due.
+-- Returns the retention class of a consultation's next recording: a key prefix under which the bucket's rule deletes
+-- no object before the recording is due.
 create function private.class_for(of_consultation uuid) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4768,9 +4826,9 @@ begin
 end
 $$;
 
--- Returns the videos that the bucket's rule would delete too early. The returned videos have a class of a fixed age,
--- and are due later than two days before the bucket deletes them. The bucket deletes an object one week after the
--- class's term, counted from when the object was stored.
+-- Returns the videos that the bucket's rule would delete too early. The bucket deletes an object one week after the
+-- term of its retention class, counted from when the object was stored. The function returns the videos with such a
+-- retention class whose due date is less than two days before that deletion, or after it.
 create function private.outgrown() returns table (recording_id uuid)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4784,8 +4842,8 @@ begin
 end
 $$;
 
--- Returns the stored objects and bytes by class and age in days to compliance, after the audit row. No other data is
--- returned.
+-- Writes the audit row, and returns the number and bytes of stored objects by retention class and age in days to
+-- compliance. The report names no person and no recording.
 create function private.report_storage()
 returns table (retention_class text, age_from_days integer, objects bigint, size_bytes bigint)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -4810,8 +4868,9 @@ begin
 end
 $$;
 
--- Returns what the next N days will delete, how much of that is held and therefore stays, and what was stored and
--- fetched in the last N days. report_storage() has already written the audit row.
+-- Returns which recordings become due in the next N days, how many of them are held and therefore kept, and how much
+-- was stored and fetched in the last N days. The function writes no audit row, because report_storage() has already
+-- written it.
 create function private.report_coming(within_days integer)
 returns table (
     recordings bigint, size_bytes bigint, held_recordings bigint, held_bytes bigint, objects_stored bigint,
@@ -4854,8 +4913,8 @@ $$;
 
 -- 26_legal_holds.sql
 
--- Legal holds: they forbid the destruction of recordings in a legal matter. private.may_be_destroyed() enforces this
--- (law 7).
+-- Legal holds, which forbid the destruction of recordings that a legal matter needs. private.may_be_destroyed()
+-- enforces this (law 7).
 
 create table resguardo.legal_holds (
     id uuid primary key default gen_random_uuid(),
@@ -4891,8 +4950,9 @@ create index legal_holds_released_placed_idx on resguardo.legal_holds (placed_at
 where released_at is not null;
 create index legal_holds_active_idx on resguardo.legal_holds (recorded_since) where released_at is null;
 
--- Returns the videos that a hold covers, in any status. A hold on a video also covers its sound. A range of time that
--- includes a sound covers its video.
+-- Returns the videos that a legal hold covers, whatever their status is. A hold on a video also covers the sound
+-- recorded beside it. If the hold's range of time includes a sound recording, the hold covers the video of that sound
+-- recording.
 create function private.videos_under(of_hold resguardo.legal_holds) returns setof uuid
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4919,10 +4979,10 @@ begin
 end
 $$;
 
--- Places a hold and returns how many videos it covers now. Returns nothing if the consultation or the patient does
--- not exist. If this person has already placed an equal active hold, the function returns that hold and places no
--- second one. The function takes the keeping lock exclusively, so no destruction begins meanwhile. Recordings that
--- are already in destruction are counted separately.
+-- Places a legal hold and returns how many videos the hold covers now. Returns no hold if the given consultation or
+-- patient does not exist. If the caller has already placed an equal active hold, the function returns that hold and
+-- places no second hold. The function takes the keeping lock exclusively, so no destruction begins while the hold is
+-- being placed. The function counts recordings whose destruction has already begun separately.
 create function private.place_hold(
     of_consultation uuid, of_patient uuid, since timestamptz, until timestamptz, of_matter text, of_custodian text
 ) returns table (
@@ -4976,8 +5036,9 @@ begin
 end
 $$;
 
--- Releases a hold, if a second person asks for it. Returns nothing if the hold does not exist. If this person has
--- already released the hold, it is returned unchanged. Raises RG409 (own_hold, hold_released).
+-- Releases a legal hold; the caller must not be the officer who placed it. Returns nothing if the legal hold does not
+-- exist. If the caller has already released the hold, the function returns the hold unchanged. Raises RG409
+-- (own_hold, hold_released).
 create function private.release_hold(of_hold uuid) returns setof resguardo.legal_holds
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5011,7 +5072,7 @@ begin
 end
 $$;
 
--- Returns the videos that must not be destroyed: those under an active legal hold or an access request that holds.
+-- Returns the videos that must not be destroyed, because an active legal hold or an access request covers them.
 create function private.held_videos() returns setof uuid
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5069,8 +5130,8 @@ begin
 end
 $$;
 
--- Returns whether a recording may be destroyed now: it and its sound are finished, nothing holds it, and none of its
--- objects is moving to keep/.
+-- Returns whether a recording may be destroyed now. The video and its sound must be finished, no legal hold or access
+-- request may cover them, and none of their objects may be in a move to keep/.
 create function private.may_be_destroyed(of_recording uuid) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5108,10 +5169,10 @@ comment on table private.object_moves is
 comment on column private.object_moves.kept_at is 'When the worker began to read the recording from the new key.';
 
 -- Returns the videos under r/ that must outlive the bucket's rule, oldest first. `lock_prefix` is the folder of the
--- consultation, where a bucket lock would protect the video. `lock_prefix` is null if the folder also contains a
--- video that is not held, because the lock would protect that video too. `may_move` is true if nothing writes or
--- destroys the objects any more. `movable` is the number of objects, of the video and of its sound, that can be moved
--- now.
+-- consultation, where a lock on the bucket's prefix would protect the video from deletion. `lock_prefix` is null if
+-- the folder also contains a video that is not held, because the lock would protect the unheld video, too. `may_move`
+-- is true if no process writes or destroys the objects any more. `movable` is the number of objects of the video and
+-- its sound that can be moved now.
 create function private.unprotected_videos()
 returns table (
     id uuid, lock_prefix text, is_held boolean, is_outgrown boolean, may_move boolean, movable integer
@@ -5181,7 +5242,8 @@ begin
 end
 $$;
 
--- Returns the videos that have objects in a move to keep/. No destruction of these videos may begin.
+-- Returns the videos that have objects in a move to keep/. The destruction of a video may not begin during such a
+-- move.
 create function private.moving_videos() returns setof uuid
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5193,9 +5255,9 @@ begin
 end
 $$;
 
--- Records that the objects of a video and of its sound are to move to keep/, and returns the old and new keys, after
--- the audit row. Returns the recorded move if one is already under way. Returns no row if the video is in destruction
--- or no object needs to move.
+-- Records that the objects of a video and of its sound are to move to keep/, writes the audit row, and returns the
+-- old and new object keys. If a move of the video's objects is already under way, the function returns that move.
+-- Returns no row if the destruction of the video has begun or no object needs to move.
 create function private.begin_move(of_video uuid)
 returns table (recording_id uuid, source_key text, target_key text, is_verified boolean, is_kept boolean)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -5239,8 +5301,8 @@ begin
 end
 $$;
 
--- Makes the recording use the new object key and returns true. Returns false if no move leads to this key or the
--- recording is being destroyed.
+-- Replaces the recording's object key by the new key of its move, and returns true. Returns false if no move leads to
+-- the given key, or the recording is being destroyed.
 create function private.keep_object(of_recording uuid, old_key text, new_key text) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5276,7 +5338,7 @@ begin
 end
 $$;
 
--- Ends a move: only one object is left, or none existed.
+-- Ends the move of an object, when the object exists only under one key, or does not exist at all.
 create function private.end_move(of_recording uuid) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5285,7 +5347,7 @@ begin
 end
 $$;
 
--- Returns the time and the number of verified recordings at the start of a search for missing objects.
+-- Starts a search for missing objects: returns the time and the number of verified recordings.
 create function private.begin_look(out at timestamptz, out verified bigint)
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5295,9 +5357,9 @@ begin
 end
 $$;
 
--- Returns the verified recordings with keys after `after_key` and up to `last_key` and without an object in
--- `present`, except recordings in destruction. A recording marked as missing whose object is in `present` is no
--- longer marked.
+-- Returns the verified recordings whose object key lies after `after_key`, up to and including `last_key`, and is not
+-- in `present`, the list of existing objects. The function leaves out recordings whose destruction has begun. If a
+-- recording is marked as missing and its object key is in `present`, the function removes the mark.
 create function private.missing_objects(after_key text, last_key text, present text[])
 returns table (id uuid, video_id uuid, consultation_id uuid, missing_since timestamptz)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -5320,8 +5382,8 @@ begin
 end
 $$;
 
--- Records, once, that the object of a recording was found missing at that time. Returns false if that is already
--- recorded.
+-- Records that the object of a recording was found missing at the given time. Returns false, and changes nothing, if
+-- the object is already recorded as missing.
 create function private.report_missing(of_recording uuid, seen_at timestamptz) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5345,7 +5407,7 @@ $$;
 
 -- 30_access_requests.sql
 
--- Access requests: patients ask for a copy of their recordings.
+-- Access requests, in which patients ask for a copy of their recordings.
 
 create table resguardo.access_requests (
     id uuid primary key default gen_random_uuid(),
@@ -5446,9 +5508,10 @@ where status in ('OPEN', 'APPROVED', 'DENIED');
 create index access_requests_determined_by_idx on resguardo.access_requests (determined_by);
 create index access_requests_reviewed_by_idx on resguardo.access_requests (reviewed_by);
 
--- Returns whether a request forbids the destruction of the recordings that it covers. A request holds while it is
--- open. If the patient may ask for a review of the denial, the request holds for 60 more days, so that a review is
--- not too late. The outcome of a review ends the hold.
+-- Returns whether an access request forbids the destruction of the recordings that it covers. An access request
+-- forbids the destruction of its recordings while it is open. If the patient may ask for a review of the denial, the
+-- recordings are kept for 60 days after the denial, so that a review is not too late. The recorded outcome of a
+-- review ends this protection of the recordings.
 create function private.request_holds(asked resguardo.access_requests) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5464,7 +5527,7 @@ begin
 end
 $$;
 
--- Writes one audit row about a request in its present state.
+-- Writes one audit row about an access request in its current state.
 create function private.audit_request(of_action text, asked resguardo.access_requests, of_fields text[]) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5476,8 +5539,9 @@ begin
 end
 $$;
 
--- Returns the request. Compliance may see every request, a patient only their own. If the request is hidden or does
--- not exist, the function writes the audit row that says so and returns nulls.
+-- Returns an access request. A compliance officer may see every access request, and a patient only the patient's own.
+-- If the caller may not see the request or it does not exist, the function writes an audit row with DENIED or ABSENT
+-- and returns nulls.
 create function private.find_access_request(of_request uuid, of_action text) returns resguardo.access_requests
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5507,7 +5571,8 @@ begin
 end
 $$;
 
--- Locks and returns the request, so that it can be changed. The request of another patient is not locked.
+-- Locks and returns an access request, so that the caller can change it. If the caller is a patient and the request
+-- belongs to a different patient, the function does not lock the request.
 create function private.lock_access_request(of_request uuid, of_action text) returns resguardo.access_requests
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5521,7 +5586,8 @@ begin
 end
 $$;
 
--- Locks and returns the open request of a patient or a consultation; nulls if none is open.
+-- Locks and returns the open access request for all recordings of a patient, or for one consultation; returns nulls
+-- if no such request is open.
 create function private.lock_open_request(of_patient uuid, of_consultation uuid) returns resguardo.access_requests
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5537,9 +5603,9 @@ begin
 end
 $$;
 
--- Merges a repeated request into the open request. The merged request has the earlier of the two days of receipt. The
--- representative of the patient is added if the open request names none and is not decided yet. Raises RG409
--- (representative_differs).
+-- Merges a repeated access request into the open access request. The merged access request has the earlier of the two
+-- days of receipt. The patient's representative is added if the open access request names no representative and is
+-- not decided yet. Raises RG409 (representative_differs).
 create function private.join_request(
     wanted resguardo.access_requests, received date, relationship text, representative text
 ) returns resguardo.access_requests
@@ -5567,10 +5633,11 @@ begin
 end
 $$;
 
--- Files a request and holds the recordings that it covers. A patient files it in their own name, or compliance files
--- it for a patient who wrote within the last 60 days. If a request with this patient and consultation is already
--- open, the function returns that request. Returns no row if the patient or the consultation is hidden or does not
--- exist. Raises RG409 (bad_received_on, representative_differs), RG429 (quota_pages).
+-- Files an access request, which keeps the recordings that it covers from being destroyed. Patients file access
+-- requests for themselves, and a compliance officer files one for a patient who asked in writing within the last 60
+-- days. If a request for the same patient and consultation is already open, the function returns the open request.
+-- Returns no row if the patient or the consultation does not exist, or if the caller may not see it. Raises RG409
+-- (bad_received_on, representative_differs), RG429 (quota_pages).
 create function private.file_access_request(
     of_patient uuid, of_consultation uuid, received date, relationship text, representative text
 ) returns setof resguardo.access_requests
@@ -5637,8 +5704,9 @@ begin
 end
 $$;
 
--- Locks and returns the request for its patient, or for compliance if the patient asked in writing. Returns nulls if
--- the request is hidden or does not exist. Raises RG409 (request_not_written), RG429 (quota_pages).
+-- Locks an access request and returns it to its patient, or to a compliance officer if the patient asked in writing.
+-- Returns nulls if the access request does not exist or the caller may not see it. Raises RG409
+-- (request_not_written), RG429 (quota_pages).
 create function private.lock_for_patient(of_request uuid, of_action text) returns resguardo.access_requests
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5654,8 +5722,9 @@ begin
 end
 $$;
 
--- Withdraws a request, for its patient, or for compliance if the request came in writing. A second withdrawal changes
--- nothing. Raises RG409 (access_request_closed, request_not_written), RG429 (quota_pages).
+-- Withdraws an access request; the caller is its patient, or a compliance officer if the request came in writing. A
+-- second withdrawal of an access request changes nothing. Raises RG409 (access_request_closed, request_not_written),
+-- RG429 (quota_pages).
 create function private.withdraw_access_request(of_request uuid) returns setof resguardo.access_requests
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5676,8 +5745,9 @@ begin
 end
 $$;
 
--- Approves a request (compliance) and queues the copy. If an earlier copy failed, it is made again. If a copy is
--- being made, no second one begins. Raises RG409 (access_request_closed, review_pending), RG429 (quota_pages).
+-- Records that a compliance officer approves an access request, and queues the job that makes the encrypted copy. If
+-- an earlier copy failed, the job makes the copy again. If a copy is already being made, no second copy begins.
+-- Raises RG409 (access_request_closed, review_pending), RG429 (quota_pages).
 create function private.approve_access_request(of_request uuid) returns setof resguardo.access_requests
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5709,8 +5779,9 @@ begin
 end
 $$;
 
--- Denies a request (compliance) on a ground of 164.524(a)(2), or on a ground of (a)(3) that a clinician determined.
--- Raises RG409 (access_request_closed, review_pending, clinician_unknown, request_has_no_representative).
+-- Records that a compliance officer denies an access request on a ground of 45 CFR 164.524(a)(2), or on a ground of
+-- (a)(3) that a clinician determined. Raises RG409 (access_request_closed, review_pending, clinician_unknown,
+-- request_has_no_representative).
 create function private.deny_access_request(
     of_request uuid, ground text, determined uuid
 ) returns setof resguardo.access_requests
@@ -5741,8 +5812,8 @@ begin
 end
 $$;
 
--- Extends a request (compliance) once, by at most 30 days, on or before its due day. Raises RG409
--- (access_request_closed, review_pending, extended_already, past_due).
+-- Extends the deadline of an access request once, by at most 30 days, if a compliance officer asks for this on or
+-- before the due day. Raises RG409 (access_request_closed, review_pending, extended_already, past_due).
 create function private.extend_access_request(
     of_request uuid, days integer, reason text
 ) returns setof resguardo.access_requests
@@ -5772,11 +5843,11 @@ begin
 end
 $$;
 
--- Asks for the review of a denial on a reviewable ground, for the patient, or for compliance if the request came in
--- writing. The request is open again and holds its recordings until the review is recorded. We set a deadline of 30
--- days for the review (the rule says "within a reasonable period of time", (d)(4)). A second call changes nothing.
--- Raises RG409 (not_reviewable, reviewed_already, access_request_open_already, request_not_written), RG429
--- (quota_pages).
+-- Asks for the review of a denial on a reviewable ground; the caller is the patient, or a compliance officer if the
+-- request came in writing. The access request is then open again, and its recordings are kept until the outcome of
+-- the review is recorded. The deadline for the review is 30 days; 45 CFR 164.524(d)(4) only says "within a reasonable
+-- period of time". If the review was already asked for, the function changes nothing. Raises RG409 (not_reviewable,
+-- reviewed_already, access_request_open_already, request_not_written), RG429 (quota_pages).
 create function private.ask_access_review(of_request uuid) returns setof resguardo.access_requests
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5811,8 +5882,8 @@ begin
 end
 $$;
 
--- Records the outcome of a review (compliance) by a clinician who took no part in the denial. Raises RG409
--- (no_review_asked, clinician_unknown, reviewer_took_part).
+-- Records, for a compliance officer, the outcome of a review by a clinician who took no part in the denial of the
+-- access request. Raises RG409 (no_review_asked, clinician_unknown, reviewer_took_part).
 create function private.record_access_review(
     of_request uuid, reviewer uuid, outcome text
 ) returns setof resguardo.access_requests
@@ -5845,7 +5916,7 @@ begin
 end
 $$;
 
--- Returns the requests that nobody acted on before their due day.
+-- Returns the access requests that compliance neither approved nor denied before their due day.
 create function private.overdue_access_requests() returns uuid[]
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5861,7 +5932,7 @@ $$;
 
 -- 31_access_exports.sql
 
--- The copies of recordings that were made for access requests.
+-- The encrypted copies of recordings that the worker makes for access requests.
 
 create table private.access_exports (
     request_id uuid primary key
@@ -5887,7 +5958,7 @@ comment on column private.access_exports.secret is
 'The passphrase of the copy. Erased after compliance has seen it once, or when the copy ends.';
 create index access_exports_recordings_idx on private.access_exports using gin (recording_ids);
 
--- Records on the request that its copy was deleted because a recording in it was destroyed.
+-- Records in the access request that its encrypted copy was deleted, because a recording in the copy was destroyed.
 create function private.note_deleted_export() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5901,7 +5972,7 @@ $$;
 create trigger access_exports_note_deletion after delete on private.access_exports
 for each row execute function private.note_deleted_export();
 
--- Returns the recordings that a request covers and that are not destroyed.
+-- Returns the recordings that an access request covers and that are not destroyed.
 create function private.wanted_recordings(asked resguardo.access_requests) returns setof resguardo.recordings
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5914,13 +5985,15 @@ begin
 end
 $$;
 
--- Begins a copy after the audit row: returns its object key, which is new at each attempt so that two attempts never
--- write one object, and the recordings to copy. `number` counts the sounds of a video by kind of participant,
+-- Begins an attempt to make the encrypted copy for an access request. Writes the audit row, and returns the object
+-- key of the copy and the recordings to copy. The object key is new at each attempt, so that two attempts never write
+-- to the same object. `number` counts the sound recordings beside a video separately for each kind of participant,
 -- starting at 1.
 --
--- Returns no row if no copy is needed: the request is not APPROVED, or it covers no recording and is fulfilled.
--- Raises RG409 (recording_not_finished) while one of its recordings may still become READY (for a week if it is
--- LOST), and RG409 (recording_being_deleted) while an attempt to destroy one of them, begun before the request, runs.
+-- Returns no row if no copy is needed, because the access request is not APPROVED or covers no READY recording (it is
+-- then fulfilled). Raises RG409 (recording_not_finished) while a covered recording may still become READY; a LOST
+-- recording may become READY for a week. Raises RG409 (recording_being_deleted) while an attempt to destroy a covered
+-- recording runs that began before the access request was filed.
 create function private.begin_export(of_request uuid, new_secret text)
 returns table (
     object_key text, recording_id uuid, video_id uuid, medium text, participant_id uuid, participant_kind text,
@@ -5992,9 +6065,9 @@ begin
 end
 $$;
 
--- Fulfils a request with the object and the recordings that an attempt has copied. Returns false if another attempt
--- has replaced this one, or the request no longer needs a copy: the object is then orphaned. If one of the recordings
--- was destroyed during the copying, another copy begins.
+-- Fulfils an access request with the encrypted copy that one attempt has made. Returns false if a later attempt has
+-- replaced the given attempt, or the access request no longer needs a copy; the copy's object is then orphaned. If
+-- one of the copied recordings was destroyed in the meantime, the function queues the job that makes a new copy.
 create function private.finish_export(of_request uuid, key text, size bigint, contents uuid[]) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -6043,7 +6116,8 @@ begin
 end
 $$;
 
--- Records that no copy could be made. Compliance may approve the request again.
+-- Records that the worker could not make the encrypted copy for an access request. Compliance may then approve the
+-- access request again.
 create function private.fail_export(of_request uuid, failure text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -6062,7 +6136,8 @@ begin
 end
 $$;
 
--- Returns the copies to delete: 30 days old, or of a request that was withdrawn while its copy was being made.
+-- Returns the encrypted copies to delete: those that are 30 days old, and those whose access request was withdrawn
+-- while the copy was being made.
 create function private.ended_exports() returns table (request_id uuid, object_key text)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -6077,7 +6152,8 @@ begin
 end
 $$;
 
--- Marks a copy as ended after its object is gone. Returns false if another attempt has replaced the copy.
+-- Marks an encrypted copy as expired, after its object was deleted from the bucket. Returns false if a later attempt
+-- has replaced the encrypted copy.
 create function private.expire_export(of_request uuid, key text) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -6098,8 +6174,8 @@ begin
 end
 $$;
 
--- Returns which of the given keys belong to no copy, for the sweep of objects that crashes left. The function reveals
--- nothing about keys that the caller did not name.
+-- Returns which of the given object keys belong to no encrypted copy, for the sweep that deletes the objects of
+-- interrupted attempts. The function reveals nothing about keys that the caller did not name.
 create function private.unknown_export_keys(keys text[]) returns text[]
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -6113,9 +6189,9 @@ begin
 end
 $$;
 
--- Returns the object key of a request's copy to its patient, after the audit row about this access. Returns null if
--- the person may not see the request or it does not exist (the audit row then says DENIED or ABSENT), and '' if it
--- has no copy now. Raises RG429 (quota_urls).
+-- Writes the audit row about this access, and returns the object key of an access request's encrypted copy to the
+-- patient. Returns null if the person may not see the request or it does not exist (the audit row then says DENIED or
+-- ABSENT), and '' if the access request has no copy now. Raises RG429 (quota_urls).
 create function private.release_export_key(of_request uuid) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -6143,9 +6219,9 @@ begin
 end
 $$;
 
--- Returns the passphrase of a request's copy once, so that compliance can give it to the patient by telephone or
--- post. The passphrase is then erased. Returns null if the request does not exist, and '' if the copy does not exist
--- or its passphrase was already shown.
+-- Returns the passphrase of an access request's encrypted copy once, so that a compliance officer can give it to the
+-- patient by telephone or post. The function then erases the passphrase. Returns null if the access request does not
+-- exist, and '' if the encrypted copy does not exist or its passphrase was already shown.
 create function private.reveal_export_secret(of_request uuid) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -6255,9 +6331,9 @@ create table private.deletion_objects (
 comment on table private.deletion_objects is
 'The objects found before their deletion, so that a crash loses nothing. Deleted once the certificate lists them.';
 
--- Locks and returns a recording that the person may destroy, and takes the keeping lock. A doctor may destroy their
--- own recordings, compliance every recording. For everyone else the function locks nothing, writes an audit row with
--- DENIED or ABSENT, and returns null.
+-- Takes the keeping lock, and locks and returns a recording that the caller may destroy. A doctor may destroy the
+-- doctor's own recordings, and a compliance officer may destroy every recording. If the caller may not destroy the
+-- recording, the function locks nothing, writes an audit row with DENIED or ABSENT, and returns null.
 create function private.lock_own_recording(of_recording uuid, action text) returns resguardo.recordings
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -6291,9 +6367,9 @@ begin
 end
 $$;
 
--- Requests the destruction of a recording after the policy's grace period. A second call returns the first request.
--- Returns null if the person may not see the recording or it does not exist. Raises RG409 (recording_not_finished,
--- recording_deleted, recording_held).
+-- Requests that a recording is destroyed after the grace period of the retention policy. A second call for the same
+-- recording returns the first request. Returns null if the person may not see the recording or it does not exist.
+-- Raises RG409 (recording_not_finished, recording_deleted, recording_held).
 create function private.request_deletion(of_recording uuid, why text) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -6332,8 +6408,9 @@ begin
 end
 $$;
 
--- Cancels a deletion request before the destruction has begun. A second call changes nothing. Returns null if the
--- person may not see the recording or it does not exist. Raises RG409 (deletion_not_undoable).
+-- Cancels a deletion request before the destruction has begun. A second cancellation of the same request changes
+-- nothing. Returns null if the person may not see the recording or it does not exist. Raises RG409
+-- (deletion_not_undoable).
 create function private.undo_deletion(of_recording uuid) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -6362,8 +6439,9 @@ begin
 end
 $$;
 
--- Returns whether a recording is being destroyed now. Returns false if a hold was placed after a failed attempt,
--- because no further attempt is made and the remaining objects may be moved to keep/.
+-- Returns whether the destruction of a recording is under way. Returns false if a legal hold was placed after a
+-- failed attempt to destroy the recording. Under a legal hold the worker makes no further attempt, and may move the
+-- remaining objects to keep/.
 create function private.is_in_destruction(of_recording uuid) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -6378,8 +6456,8 @@ begin
 end
 $$;
 
--- Returns whether a recording is to be destroyed or was destroyed. Its transcript is neither made nor shown unless
--- the deletion is undone.
+-- Returns whether the destruction of a recording was requested, has begun or is complete. The transcript of such a
+-- recording is neither made nor shown, unless the deletion is undone.
 create function private.is_to_be_destroyed(of_recording uuid) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -6391,7 +6469,7 @@ begin
 end
 $$;
 
--- Returns whether the destruction of a recording has begun.
+-- Returns whether the destruction of a recording has begun or is complete.
 create function private.is_being_destroyed(of_recording uuid) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -6403,8 +6481,8 @@ begin
 end
 $$;
 
--- Returns whether a recording is destroyed, which means that at least its key is gone. Such a recording is left out
--- of every copy.
+-- Returns whether a recording is destroyed, which means that at least its encryption key is deleted. An encrypted
+-- copy for an access request never contains a destroyed recording.
 create function private.is_destroyed(of_recording uuid) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -6416,7 +6494,8 @@ begin
 end
 $$;
 
--- Cancels deletions that have begun but destroyed no key. Their recordings stay unchanged.
+-- Cancels deletions that have begun but have not yet destroyed an encryption key. The recordings of cancelled
+-- deletions stay unchanged.
 create function private.call_off(deletions uuid[]) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -6429,8 +6508,9 @@ begin
 end
 $$;
 
--- Locks and returns the deletions of a claim that this attempt still owns. An attempt that was suspended for longer
--- than its lease has lost the deletions that another attempt claimed, or that a hold protects now.
+-- Locks the deletions that the worker claimed in one attempt, and returns those that still belong to this attempt. If
+-- the worker was suspended for longer than the lease of its claim, a later attempt may have claimed some of the
+-- deletions, or a legal hold may protect the recordings.
 create function private.lock_claimed(deletions uuid[], attempts integer[]) returns uuid[]
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -6444,11 +6524,12 @@ begin
 end
 $$;
 
--- Claims deletions: begins those that are due and continues those that were interrupted, at most `most` of them,
--- after the audit row about this step. A deletion is due if both clocks say so: the database's clock and the given
--- clock (the bucket's). Recordings under a hold are left out, even if their destruction has begun. A
--- `next_attempt_at` far in the future was written by a wrong clock and is ignored. The query uses a custom plan,
--- which looks each recording up by hash among the held recordings, because many may be held.
+-- Claims at most `most` deletions for the caller, after the audit row about this step: deletions that are due, and
+-- deletions that were interrupted. A deletion is due if both the database's clock and the given time, which comes
+-- from the bucket's clock, have reached its due date. The function claims no deletion of a recording under a legal
+-- hold or an access request, even if the destruction has begun. The function ignores a `next_attempt_at` that is far
+-- in the future, because a wrong clock wrote it. The query uses a custom plan, in which a hash of the held recordings
+-- shows whether a recording is held. Many recordings may be held at the same time.
 create function private.claim_deletions(by_clock timestamptz, most integer)
 returns table (
     deletion_id uuid, recording_id uuid, attempt integer, ground text, prefixes text[], object_keys text[]
@@ -6547,7 +6628,8 @@ begin
 end
 $$;
 
--- Writes the audit row of a step of deletions. The row names the videos first, then every sound beside them.
+-- Writes the audit row about one step of several deletions. The audit row names first the videos, and then the sound
+-- recordings beside these videos.
 create function private.audit_deletions(action text, reason text, deletions uuid[]) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -6572,8 +6654,8 @@ begin
 end
 $$;
 
--- Stores the objects that were found in the bucket before they are deleted. Objects that an earlier attempt stored
--- stay. Returns the deletions of the claim that may continue.
+-- Stores a list of the objects that were found in the bucket, before the worker deletes them. Objects that an earlier
+-- attempt stored stay in the list. Returns the claimed deletions that may continue.
 create function private.keep_inventory(
     claimed uuid[], attempts integer[], deletions uuid[], object_keys text[], sizes bigint[], etags text[]
 ) returns uuid[]
@@ -6598,8 +6680,9 @@ begin
 end
 $$;
 
--- Destroys the keys of recordings that have no object left in the bucket, deletes their transcript text and object
--- keys, and returns the data of each certificate. A deletion with objects left is skipped.
+-- Destroys the encryption keys of recordings that have no object left in the bucket, deletes their transcript text
+-- and object keys, and returns the data for each certificate. If objects of a recording are left in the bucket, the
+-- function skips the recording.
 create function private.shred_keys(
     claimed uuid[], attempts integer[], of_deletions uuid[], object_keys text[], deleted timestamptz[],
     gone timestamptz[]
@@ -6698,7 +6781,7 @@ begin
 end
 $$;
 
--- Stores the certificates and sets the recordings to DELETED.
+-- Stores the certificates of destruction and sets the destroyed recordings to DELETED.
 create function private.finish_deletions(deletions uuid[], documents text[]) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -6727,7 +6810,8 @@ begin
 end
 $$;
 
--- Records why an attempt failed, and returns how many attempts there were. The next attempt comes within one hour.
+-- Records why the newest attempt to destroy a recording failed, and returns how many attempts there were. The next
+-- attempt to destroy the recording is made within one hour.
 create function private.fail_deletion(of_deletion uuid, attempt integer, why text) returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -6749,8 +6833,8 @@ begin
 end
 $$;
 
--- Destroys the rest of a recording with an object that has been missing for too long. Returns false if a hold covers
--- the recording or its object is not missing.
+-- Begins the deletion of a recording whose object has been missing from the bucket for too long. Returns false if a
+-- legal hold or an access request covers the recording, or its object is not marked as missing.
 create function private.destroy_missing(of_recording uuid) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -6768,7 +6852,7 @@ begin
 end
 $$;
 
--- Cancels the deletion of a recording that was marked missing although its object exists. The recording stays.
+-- Cancels the deletion of a recording that was marked as missing although its object exists; the recording stays.
 create function private.call_off_missing(of_deletion uuid) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -6822,7 +6906,7 @@ create index certificates_patient_idx on resguardo.certificates (patient_id);
 
 -- Deletions that are repeated after a backup was restored.
 
--- Stores the certificates of earlier destructions of a recording, oldest first, and gives the present deletion the
+-- Stores the certificates of earlier destructions of a recording, oldest first, and gives the current deletion the
 -- next number.
 create function private.keep_earlier_certificates(of_deletion uuid, documents text[]) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -6842,8 +6926,8 @@ begin
 end
 $$;
 
--- Returns the status in this database of recordings that the ledger lists as destroyed; null for an unknown
--- recording.
+-- Returns, for recordings that the ledger lists as destroyed, the status that they have in this database (null if the
+-- recording is unknown). The function leaves out recordings that are DELETED.
 create function private.restored_recordings(recordings uuid[])
 returns table (recording_id uuid, status text, is_held boolean, is_begun boolean)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
@@ -6859,9 +6943,9 @@ begin
 end
 $$;
 
--- Corrects the object key of a recording after a restore. If a hold or a longer term moved the object to keep/ after
--- the backup, the READY recording of that size with the old key uses the key in keep/ from now on. Returns true if a
--- recording uses this key now.
+-- Corrects the object key of a recording after a restore. If the worker moved an object to keep/ after the backup was
+-- made, the restored database still has the object's old key. The function gives the key under keep/ to the READY
+-- recording with the same size and the old key. Returns true if a recording got the key under keep/.
 create function private.find_moved_object(kept_key text, size bigint) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -6890,8 +6974,9 @@ begin
 end
 $$;
 
--- Destroys a recording again that a restored backup has brought back, and stores the certificates that the backup
--- lacks. Returns false if a hold covers the recording, it is not finished, or it is already DELETED.
+-- Repeats the destruction of a recording that a restored backup has brought back, and stores the certificates that
+-- the backup lacks. Returns false if a legal hold or an access request covers the recording, or the recording is not
+-- finished or already DELETED.
 create function private.repeat_deletion(of_recording uuid, documents text[]) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -6926,11 +7011,12 @@ $$;
 
 -- 40_bucket.sql
 
--- The prefixes that the rules of the bucket must protect.
+-- The key prefixes that the bucket's lock and lifecycle rules must protect.
 
--- Gives a process the turn to write the bucket's rules for two minutes. Returns false while another process has it.
--- Two processes that read the rules and write them back at once would lose one change. The turn is a lease, because
--- no transaction may be open while the bucket or Cloudflare answers.
+-- Gives one process the sole right to write the bucket's rules for two minutes. Returns false while a different
+-- process has the right to write the bucket's rules. If two processes read the bucket's rules and wrote them back at
+-- once, one change would be lost. The right is a lease and not a lock, because no transaction may be open while the
+-- bucket or Cloudflare answers.
 create function private.take_rules_turn(new_holder uuid) returns boolean
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -6942,7 +7028,8 @@ begin
 end
 $$;
 
--- Gives the process two more minutes. Returns false if another process has had the turn since.
+-- Extends a process's right to write the bucket's rules to two minutes from now. Returns false if a different process
+-- has had the right to write the bucket's rules since then.
 create function private.renew_rules_turn(of_holder uuid) returns boolean
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -6954,7 +7041,8 @@ begin
 end
 $$;
 
--- Gives the turn back. Does nothing if another process has taken it.
+-- Gives back a process's right to write the bucket's rules. Does nothing if a different process has taken over the
+-- right to write the bucket's rules.
 create function private.give_rules_turn_back(of_holder uuid) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -6964,8 +7052,8 @@ end
 $$;
 
 -- Returns the consultations under r/ that a legal hold or an access request protects, each with its prefix in the
--- bucket, and whether one of its recordings is finished. An unfinished recording cannot be moved yet and does not
--- need to be.
+-- bucket, and whether one of its recordings is finished. An unfinished recording cannot be moved to keep/ yet, and
+-- does not need to be moved.
 create function private.protected_prefixes() returns table (consultation_id uuid, prefix text, is_finished boolean)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -6993,8 +7081,8 @@ begin
 end
 $$;
 
--- Returns the prefixes that the bucket would delete before their recordings are due: their term was extended, or it
--- began long after the object was stored.
+-- Returns the prefixes whose objects the bucket would delete before the recordings are due. This happens if a
+-- recording's retention term was extended, or began long after its object was stored.
 create function private.endangered_prefixes() returns table (consultation_id uuid, prefix text)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7009,8 +7097,8 @@ begin
 end
 $$;
 
--- Returns the terms, in days, of the recordings under r/ and of the policy in force. The bucket needs a rule for each
--- term.
+-- Returns the retention terms, in days, of the recordings under r/ and of the policy in force. The bucket needs a
+-- lifecycle rule for each of these retention terms.
 create function private.retention_days() returns integer[]
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7046,7 +7134,7 @@ $$;
 
 -- 41_drifts.sql
 
--- Drifts: differences of the bucket and of the database's access from the files of policies/.
+-- Drifts: differences between the files of policies/ and the actual rules of the bucket or rights in the database.
 
 create table private.drifts (
     topic text not null,
@@ -7059,9 +7147,9 @@ create table private.drifts (
 comment on table private.drifts is
 'Differences from policies/bucket and policies/access at the last check: ids, rules and addresses, no names.';
 
--- Stores the drifts that a check found. A stored drift on a topic that the check covered completely ends if the check
--- did not find it again. The function writes one audit row when a drift begins and one when it ends, and returns each
--- new drift only to the first check that found it.
+-- Stores the drifts (differences from the files of policies/) that a check found. If a check covered a topic
+-- completely and did not find a stored drift again, the stored drift ends. The function writes one audit row when a
+-- drift begins and one when it ends. The function returns a new drift only to the first check that found it.
 create function private.settle_drifts(topics text[], drifts jsonb)
 returns table (drift_code text, drift_subject text, is_over boolean)
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -7138,7 +7226,7 @@ comment on table private.root_keys is
 'A truncated HMAC of the id of each root key that was ever current. It reveals a wrong key under a known id.';
 
 -- Raises RG409 (root_key_missing) if the keyring lacks a root key that still wraps a data key, and RG409
--- (root_key_wrong) if the keyring has another key under this id.
+-- (root_key_wrong) if the keyring's key with one of the given ids differs from the registered key.
 create function private.require_root_keys(ids text[], check_values bytea[]) returns void
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7163,8 +7251,8 @@ begin
 end
 $$;
 
--- Stores the check value of the current root key once. Raises RG409 (root_key_wrong): if two processes register
--- different keys under one id at once, the second process is refused.
+-- Stores the check value of the current root key, if none is stored yet. Raises RG409 (root_key_wrong) if a different
+-- key is already registered under the same id, even if two processes register their keys at the same moment.
 create function private.register_root_key(root_key_id text, value_to_check bytea) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7176,9 +7264,10 @@ begin
 end
 $$;
 
--- Stores the data key of a READY video once. Returns false if the video already has a data key. Raises RG409
--- (recording_not_ready) for any other recording, so that a destroyed recording never gets a key again, and RG409
--- (root_key_unknown) for a root key that was not registered at a start.
+-- Stores the data key of a READY video, if the video has no data key yet. Returns false if the video already has a
+-- data key. Raises RG409 (recording_not_ready) for a recording that is not a READY video, so that a destroyed
+-- recording never gets a data key again. Raises RG409 (root_key_unknown) for a root key that no process registered at
+-- its start.
 create function private.make_recording_key(of_recording uuid, wrapped bytea, root_key text) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7217,8 +7306,8 @@ begin
 end
 $$;
 
--- Locks and returns some data keys that another root key wraps, in the order of recording ids after the given id,
--- after the audit row about this read.
+-- Writes the audit row about this read, then locks and returns some data keys that are wrapped by a root key other
+-- than the current one. The data keys are ordered by recording id, and begin after the given recording id.
 create function private.read_keys_to_rewrap(current_root_key text, after_recording uuid, at_most integer)
 returns table (of_recording uuid, wrapped bytea, root_key text)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -7254,8 +7343,8 @@ begin
 end
 $$;
 
--- Replaces the data keys that have not changed since they were read, and returns how many. Raises RG409
--- (root_key_unknown).
+-- Replaces the data keys that have not changed since the worker read them, and returns how many data keys it
+-- replaced. Raises RG409 (root_key_unknown).
 create function private.rewrap_recording_keys(
     of_recordings uuid[], wrapped_before bytea[], wrapped_after bytea[], root_key text
 ) returns integer
@@ -7275,7 +7364,7 @@ begin
 end
 $$;
 
--- Returns the number of keys by kind and by the root key that wraps them.
+-- Returns the number of encrypted keys for each kind of key and each root key that wraps them.
 create function private.count_keys() returns table (kind text, root_key text, keys bigint)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7291,7 +7380,8 @@ $$;
 
 -- 50_transcripts.sql
 
--- Transcripts: their progress, and their text, which is encrypted with the recording's data key.
+-- Transcripts of recordings: the progress of the transcription, and the text, which is encrypted with the recording's
+-- data key.
 
 create table resguardo.transcripts (
     recording_id uuid primary key
@@ -7408,7 +7498,7 @@ create table private.transcript_corrections (
 );
 create index transcript_corrections_corrected_by_idx on private.transcript_corrections (corrected_by);
 
--- Adds the transcript of a video that becomes READY, and its job if the video may be transcribed.
+-- When a video becomes READY, adds its transcript, and queues the transcription job if the video may be transcribed.
 create function private.await_transcript() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7434,8 +7524,8 @@ execute function private.await_transcript();
 create trigger transcripts_announce after insert on resguardo.transcripts
 for each row execute function private.announce_recording();
 
--- Announces progress after each twentieth of the chunks, not after each chunk, because each client that is notified
--- reads the recording again and writes an audit row.
+-- Notifies clients of a transcription's progress only after each twentieth of its chunks. A notification after each
+-- chunk would be too frequent, because each notified client reads the recording again, which writes an audit row.
 create trigger transcripts_announce_progress after update on resguardo.transcripts
 for each row when (
     (new.status, new.attempt, new.chunks_total, new.is_retried)
@@ -7462,9 +7552,9 @@ begin
 end
 $$;
 
--- Returns the transcript of a doctor's own recording, after the audit row with the outcome, and locks it if it is to
--- be changed. Returns null if the recording is hidden, does not exist or has no transcript, so the caller cannot tell
--- these cases apart. Raises RG409 (recording_deleted).
+-- Writes the audit row, and returns the transcript of a doctor's own recording. The function locks the transcript if
+-- the doctor's action changes it. Returns null if the recording belongs to a different doctor, does not exist or has
+-- no transcript, so the caller cannot tell these cases apart. Raises RG409 (recording_deleted).
 create function private.find_transcript(of_action text, of_recording uuid, of_fields text[], is_locked boolean)
 returns resguardo.transcripts
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -7494,8 +7584,8 @@ begin
 end
 $$;
 
--- Returns the encrypted text of the caller's own recording, its data key and every correction. Raises RG409
--- (recording_being_deleted), as for the recording itself.
+-- Returns the encrypted transcript text of the caller's own recording, the recording's data key, and every
+-- correction. Raises RG409 (recording_being_deleted) if the deletion of the recording was requested.
 create function private.open_transcript(of_action text, of_recording uuid)
 returns table (
     ciphertext bytea, wrapped bytea, root_key text, corrections bytea[], corrected_by uuid[], corrected_at timestamptz[]
@@ -7533,8 +7623,9 @@ begin
 end
 $$;
 
--- Adds a correction to a transcript that was opened for correction in this transaction, and returns its author and
--- time. Raises RG409 (transcript_changed) if another correction came first or the transcript is being destroyed.
+-- Adds a correction to a transcript that was opened for correction in this transaction, and returns the author and
+-- the time of the correction. Raises RG409 (transcript_changed) if a concurrent correction came first or the
+-- transcript is being destroyed.
 create function private.correct_transcript(of_recording uuid, of_number integer, correction bytea, new_terms bigint[])
 returns table (made_by uuid, made_at timestamptz)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -7560,8 +7651,9 @@ begin
 end
 $$;
 
--- Retries a FAILED transcription, or an OFF one that is wanted now. For a READY transcript, retries only the
--- unintelligible chunks. Returns false if the recording does not belong to the caller.
+-- Retries a FAILED transcription, or an OFF transcription if the recording may be transcribed now. For a READY
+-- transcript, the function retries only the unintelligible chunks. Returns false if the recording does not belong to
+-- the caller.
 create function private.retry_transcription(of_recording uuid) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7603,7 +7695,8 @@ end
 $$;
 
 -- Sets whether a consultation's recordings are transcribed from now on. Returns false if the consultation does not
--- belong to the caller. If the switch is turned off, a transcription in progress ends at its next step.
+-- belong to the caller. If the doctor turns transcription off for the consultation, a transcription in progress ends
+-- at its next step.
 create function private.switch_transcription(of_consultation uuid, is_on boolean) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7629,8 +7722,9 @@ begin
 end
 $$;
 
--- Deletes the text of a recording's transcript and returns how many rows were deleted from each table. A worker that
--- writes text locks the transcript's row, so this function waits for the worker and then deletes that text too.
+-- Deletes the text of a recording's transcript, and returns how many rows it deleted from each table. A worker that
+-- writes transcript text locks the transcript's row, so clear_transcript() waits for the worker and then deletes this
+-- text, too.
 create function private.clear_transcript(of_recording uuid) returns jsonb
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7661,10 +7755,10 @@ $$;
 
 -- 51_transcription.sql
 
--- How the worker makes a transcript. Each step of the transcription checks again whether the transcript is still
--- wanted.
+-- The functions with which the worker makes a transcript. Each step of the transcription checks again whether the
+-- recording may still be transcribed.
 
--- Resumes the transcription that waits for a sound, once the sound has ended in any status.
+-- When a sound recording ends in any status, resumes the transcription that waits for the sound recording.
 create function private.resume_transcription() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7684,7 +7778,8 @@ for each row when (
 )
 execute function private.resume_transcription();
 
--- Ends a transcription, after the audit row. If a retry ends, the READY transcript keeps its text.
+-- Writes the audit row and ends a transcription. If the transcription is a retry of a READY transcript, the
+-- transcript keeps its text.
 create function private.end_transcription(of_recording uuid, ended_as text, why text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7703,8 +7798,10 @@ begin
 end
 $$;
 
--- Locks and returns the transcript if the worker may go on with it: it is not finished, the recording is not to be
--- destroyed, and there is no objection. Returns null otherwise. An objection ends the transcription as OFF.
+-- Locks and returns a transcript if the worker may continue the transcription, and returns null otherwise. The worker
+-- may continue if the transcript is not finished, the recording is not to be destroyed, and transcription is neither
+-- switched off nor excluded by a withdrawn consent. If transcription was switched off or a consent withdrawn, the
+-- transcription ends as OFF.
 create function private.lock_transcription(of_recording uuid) returns resguardo.transcripts
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7727,11 +7824,12 @@ begin
 end
 $$;
 
--- Returns how much later than the video its sound begins, in milliseconds; negative if the sound begins earlier. The
--- result is 0 for the video itself, and if LiveKit reported no times. The file of a sound begins 0.09 s before the
--- reported time. The file of a video begins earlier than reported by as much as it is longer than reported, at most
--- one second (measured with egress 1.9.1). The worker measures the rest. The result is at most one day, because the
--- times come from LiveKit.
+-- Returns how many milliseconds after the video a sound recording begins; the number is negative if the sound
+-- recording begins before the video. The function returns 0 if the sound is the video's own, or if LiveKit reported
+-- no times. The file of a sound recording begins 0.09 s before the time that LiveKit reports. A video file is longer
+-- than LiveKit reports, and begins earlier by this difference, but by at most one second (measured with egress
+-- 1.9.1). The worker measures the remaining difference between the sound and the video. The times come from LiveKit
+-- and may be wrong, so the function limits the result to one day.
 create function private.lateness_ms(of_sound resguardo.recordings, of_video uuid) returns integer
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7749,9 +7847,9 @@ begin
 end
 $$;
 
--- Returns the voice on each channel of a sound: its label, who speaks, and the participant's id. A microphone
--- recording has one voice. Two channels have the doctor's and the patient's voice if they were routed to the
--- channels. The voices of any other file are unknown.
+-- Returns the voice on each channel of a sound recording: the voice's label, the kind of speaker, and the
+-- participant's id. A microphone recording contains one voice. If LiveKit routed the doctor and the patient to the
+-- two channels, each channel has one of the two voices. In all other recordings, the voices are unknown.
 create function private.voices_of(of_sound resguardo.recordings) returns jsonb
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7773,9 +7871,9 @@ begin
 end
 $$;
 
--- Returns the language for the speech service, as a code of ISO 639-1, or null if the service is to detect it. Uses
--- the language of the consultation if one is set. If none is set, the function uses the language in which everybody
--- consented, unless an interpreter joined.
+-- Returns the language for the speech service, as a code of ISO 639-1, or null if the service must detect the
+-- language. If the consultation has a spoken language, the function returns that language. If the consultation has no
+-- spoken language, the function uses the language in which everybody consented, unless an interpreter joined.
 create function private.spoken_language(of_consultation uuid) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7804,10 +7902,10 @@ begin
 end
 $$;
 
--- Returns the recordings to transcribe: the READY sounds beside the video, and the video for everything that these
--- sounds lack. Returns only the video if it has no sound, or if a sound that recorded something is gone, because the
--- video contains every voice. A FAILED or ABORTED sound that never began recorded nothing. Returns null while a sound
--- is unfinished.
+-- Returns the recordings to transcribe: the READY sound recordings beside the video, and the video for all speech
+-- that these sound recordings lack. Returns only the video, which contains every voice, if the video has no sound
+-- recording, or if a sound recording is LOST, missing, or FAILED after it began. If a sound recording is FAILED or
+-- ABORTED and never began, it contains nothing. Returns null while a sound recording beside the video is unfinished.
 create function private.sounds_to_transcribe(of_recording uuid) returns uuid[]
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7859,10 +7957,11 @@ begin
 end
 $$;
 
--- Begins or resumes a transcription, after the audit row: returns the sounds, their object keys, their voices, and
--- the data key. Returns no row if nothing is left to do, or a sound beside the video is unfinished. Once a plan
--- exists, the sounds of the plan are used, even if more sounds appear. A worker that began the same transcription
--- earlier may send no more requests.
+-- Writes the audit row, and begins or resumes a transcription. Returns the sound recordings to transcribe, their
+-- object keys, their voices, and the data key. Returns no row if the transcription has no work left, or if a sound
+-- recording beside the video is unfinished. Once the transcription has a plan of chunks, the function returns the
+-- sound recordings of the plan, even if new sound recordings have appeared. A worker that began the same
+-- transcription earlier may then send no further requests to the speech service.
 create function private.begin_transcription(of_recording uuid, texts text[])
 returns table (
     sound uuid, medium text, object_key text, size_bytes bigint, late_ms integer, voices jsonb, wrapped bytea,
@@ -7920,7 +8019,8 @@ begin
 end
 $$;
 
--- Stores the plan of a transcription once. If the sound contains no speech, this step finishes the transcription.
+-- Stores the plan of a transcription, a list of chunks, unless a plan is already stored. If the sound contains no
+-- speech, storing the plan also finishes the transcription.
 create function private.store_chunks(of_recording uuid, chunks jsonb, unused_tracks smallint) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7950,7 +8050,8 @@ begin
 end
 $$;
 
--- Returns the chunks that have no answer yet. Returns no row if the transcript is no longer wanted.
+-- Returns the chunks of a transcription that the speech service has not answered yet. If the recording may no longer
+-- be transcribed, the function returns no chunk.
 create function private.list_unanswered_chunks(of_recording uuid)
 returns table (
     number integer, sound uuid, late_ms integer, channel smallint, source smallint, start_ms integer, end_ms integer,
@@ -7984,8 +8085,9 @@ begin
 end
 $$;
 
--- Returns, right before a request, whether a chunk is to be sent: false if it already has an answer, null if the
--- transcript is no longer wanted. Raises RG409 (transcription_overtaken) if another worker has taken over.
+-- Returns, right before a request to the speech service, whether the worker must send a chunk. The result is false if
+-- the chunk already has an answer, and null if the recording may no longer be transcribed. Raises RG409
+-- (transcription_overtaken) if a different worker has taken over the transcription.
 create function private.is_chunk_wanted(of_recording uuid, of_run integer, of_chunk integer) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -8005,7 +8107,8 @@ begin
 end
 $$;
 
--- Counts a request for a chunk that returned nothing usable, and that may have been paid for. Returns the count.
+-- Counts a request to the speech service that returned no usable answer for a chunk, because the service may still
+-- charge for it. Returns the number of such requests for the chunk.
 create function private.count_failed_request(of_recording uuid, of_chunk integer) returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -8019,8 +8122,10 @@ begin
 end
 $$;
 
--- Stores the encrypted answer for a chunk once, from any worker, because the answer is paid for. Stores nothing if
--- the transcript is no longer wanted. `gives_up` marks the chunk as unintelligible after its last try.
+-- Stores the speech service's encrypted answer for a chunk, unless an answer is already stored. The function accepts
+-- the answer from any worker, because the speech service charges for it. If the recording may no longer be
+-- transcribed, the function stores nothing. `gives_up` marks a chunk as unintelligible after the last attempt to
+-- transcribe it.
 create function private.store_answer(
     of_recording uuid, of_chunk integer, new_answer bytea, gives_up boolean
 ) returns void
@@ -8037,8 +8142,8 @@ begin
 end
 $$;
 
--- Returns all answers of a transcript, after the audit row. Returns no row while a chunk has no answer. `turn` is the
--- turn that a chunk of a READY transcript will replace.
+-- Writes the audit row, and returns all answers of the speech service for a transcript. Returns no row while a chunk
+-- of the transcript has no answer. `turn` is the turn of a READY transcript that the chunk's answer will replace.
 create function private.read_answers(of_recording uuid)
 returns table (number integer, answer bytea, is_unintelligible boolean, turn integer)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -8061,8 +8166,8 @@ begin
 end
 $$;
 
--- Returns the encrypted text and the corrections of a READY transcript that is being retried, after the audit row.
--- Returns no row for any other transcript.
+-- Writes the audit row, and returns the encrypted text and the corrections of a READY transcript that is being
+-- retried. Returns no row if the transcript is not READY or not being retried.
 create function private.read_retried_transcript(of_recording uuid)
 returns table (ciphertext bytea, corrections bytea[])
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -8090,8 +8195,9 @@ end
 $$;
 
 -- Stores the text and its search terms and sets the transcript to READY, or to NO_SPEECH if it has no text.
--- Unintelligible chunks stay with their turns, so that they can be retried. Other chunks are deleted. Raises RG409
--- (concurrent_change) if the transcript was corrected after the worker read it.
+-- Unintelligible chunks are kept together with the numbers of their turns, so that they can be retried. All
+-- intelligible chunks are deleted. Raises RG409 (concurrent_change) if the transcript was corrected after the worker
+-- read it.
 create function private.finish_transcription(
     of_recording uuid, of_language text, new_text bytea, new_terms bigint[], corrections integer,
     turns_without_text integer, unintelligible_chunks integer[], unintelligible_turns integer[]
@@ -8141,9 +8247,9 @@ begin
 end
 $$;
 
--- Queues a job for each unfinished transcription that has none, and returns how many. A transcription loses its job
--- if a worker that was wrongly taken for dead ends the job of its successor. A transcription that waits for a sound
--- gets a job too, which then does nothing.
+-- Queues a job for each unfinished transcription that has no job, and returns how many jobs it queued. A
+-- transcription loses its job if a worker is wrongly considered dead, and then ends the job that its successor runs.
+-- A transcription that waits for a sound recording also gets a job, which then does nothing.
 create function private.resume_transcriptions() returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -8177,8 +8283,8 @@ create table private.word_index_key (
 );
 create index word_index_key_root_key_idx on private.word_index_key (root_key_id);
 
--- Stores the key of the word index and returns the stored key. If two processes create the key at once, both get the
--- first.
+-- Stores the key of the word index unless a key is already stored, and returns the key that is now stored. If two
+-- processes create a key at once, both get the key that was stored first.
 create function private.word_index_key(new_wrapped bytea, new_root_key text)
 returns table (wrapped bytea, root_key text)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -8190,11 +8296,12 @@ begin
 end
 $$;
 
--- Returns the caller's newest transcripts that may contain all the terms, encrypted, after the audit row that names
--- them. The function also returns whether older transcripts were left out, because there are more than the limit or
--- they exceed 40 MiB together. Sensitive kinds of consultation are left out unless the caller asks for them.
--- Transcripts that are to be destroyed are left out. The query reads the index first: the planner does not know the
--- cost of reading `terms` out of line, and would read the terms of every transcript of the doctor.
+-- Returns, still encrypted, the caller's newest transcripts that may contain all search terms, after it has written
+-- the audit row that names them. The function also returns whether it left out older transcripts, because the
+-- transcripts exceed the given number or 40 MiB together. The search leaves out sensitive kinds of consultation
+-- unless the caller asks for them. The search leaves out transcripts of recordings that are to be destroyed. The
+-- query reads the index on `terms` first. Postgres's planner does not know the cost of reading `terms` from TOAST
+-- storage, and would otherwise read the terms of all transcripts of the doctor.
 create function private.search_transcripts(
     of_terms bigint[], of_patient uuid, of_consultation uuid, of_recording uuid, since timestamptz, until timestamptz,
     with_sensitive boolean, most integer
@@ -8316,7 +8423,7 @@ begin
 end
 $$;
 
--- Returns the key of the word index for a search; no row before the first transcript.
+-- Returns the key of the word index for a search, or no row if no transcript has been indexed yet.
 create function private.read_word_index_key() returns table (wrapped bytea, root_key text)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -8326,7 +8433,7 @@ begin
 end
 $$;
 
--- Locks and returns the key of the word index if another root key wraps it.
+-- Locks and returns the key of the word index if it is wrapped by a root key other than the current one.
 create function private.lock_word_index_key(current_root_key text) returns table (wrapped bytea, root_key text)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -8337,7 +8444,7 @@ begin
 end
 $$;
 
--- Stores the key of the word index under a new root key.
+-- Stores the key of the word index, wrapped by a new root key.
 create function private.rewrap_word_index_key(wrapped_after bytea, root_key text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -8352,7 +8459,7 @@ $$;
 
 -- 53_subtitles.sql
 
--- Subtitle links, which work without an access token.
+-- Subtitle links, with which a video player reads subtitles without an access token.
 
 create table private.subtitle_links (
     secret_sha256 bytea primary key
@@ -8367,9 +8474,10 @@ comment on column private.subtitle_links.claims is
 create index subtitle_links_recording_idx on private.subtitle_links (recording_id);
 create index subtitle_links_expires_idx on private.subtitle_links (expires_at);
 
--- Stores a subtitle link of the caller's own recording by the hash of its secret. Returns null if the recording is
--- hidden or has no transcript text. The link expires no later than the token that asked for it. Expired links are
--- deleted. Raises RG409 (recording_being_deleted).
+-- Stores a subtitle link of the caller's own recording under the hash of the link's secret. Returns null if the
+-- caller may not see the recording or it has no transcript text. A subtitle link expires no later than the access
+-- token with which it was requested. The function also deletes expired subtitle links. Raises RG409
+-- (recording_being_deleted).
 create function private.store_subtitle_link(of_recording uuid, secret_sha256 bytea, lifetime_seconds integer)
 returns timestamptz
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -8406,9 +8514,9 @@ begin
 end
 $$;
 
--- Returns the claims and the recording of a subtitle link to the API's own login; no row for an unknown or expired
--- link. The claims name the session of the fingerprint (null if the session has ended) and contain a MAC of their
--- own.
+-- Returns the claims and the recording of a subtitle link to the API's database login, or no row for an unknown or
+-- expired link. The claims name the session in which the link was requested (null if the session has ended), and
+-- contain a session MAC that the function computes.
 create function private.read_subtitle_link(secret bytea) returns table (claims jsonb, of_recording uuid)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -8434,11 +8542,12 @@ $$;
 
 -- 99_closed.sql
 
--- The end of the schema: revokes every right except the owner's until `resguardo migrate` applies policies/access.
--- Postgres grants EXECUTE on every new function to PUBLIC, and a Supabase project may have default privileges of its
--- own.
+-- The last file of the schema: revokes every right except the owner's until `resguardo migrate` applies
+-- policies/access. Postgres grants EXECUTE on every new function to PUBLIC, and a Supabase project may have default
+-- privileges of its own.
 
--- The names of unique indexes. The API returns the name of the violated index as the reason.
+-- Registers the names of all unique indexes as reasons. If a statement violates a unique index, the API returns the
+-- name of the index as the reason.
 insert into private.audit_terms (kind, term)
 select 'reason', c.relname
 from pg_catalog.pg_index as i

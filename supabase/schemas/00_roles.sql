@@ -1,8 +1,8 @@
--- The database roles of people, the two logins of the API and the worker, and the four schemas. Supabase's own API
--- must expose none of these schemas.
+-- The database roles of people, the two logins of the API and the worker, and the four schemas. Supabase's Data API
+-- must expose none of the schemas `resguardo`, `private`, `audit` and `jobs`.
 --
--- Roles belong to the cluster, not to the database. Another database of the cluster may have created the roles
--- earlier, or may create them at the same moment.
+-- In Postgres, a role belongs to the cluster, not to one database. A second Resguardo database in the same cluster
+-- may have created the roles already, or may create them at the same moment.
 
 do $$
 declare

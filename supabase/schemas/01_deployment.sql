@@ -1,4 +1,5 @@
--- The name of the deployment that owns the database. The API and the worker refuse a database of another deployment.
+-- The name of the deployment that owns the database. The API and the worker refuse to use a database that belongs to
+-- a deployment with a different name.
 
 create table private.deployment (
     singleton boolean primary key default true constraint deployment_is_single check (singleton),

@@ -1,6 +1,7 @@
 -- The functions that the files of policies/access call, and the digest of the access that the files granted.
 --
--- Each access file first revokes all access and then grants it again, so each file states the complete access.
+-- Each file of policies/access first revokes all access to its tables and functions and then grants it again, so the
+-- file states the complete access.
 
 create table private.access_seals (
     object text not null constraint access_seals_pkey primary key,
@@ -129,7 +130,7 @@ begin
 end
 $$;
 
--- Stores the digests of the present access. Only the owner can call this function.
+-- Stores the digests of the access that the database grants now. Only the owner can call this function.
 create function private.seal_access() returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
@@ -140,8 +141,8 @@ begin
 end
 $$;
 
--- Returns the version of policies/access that was last applied to the database, and the objects whose access somebody
--- changed by hand since then. Returns null if policies/access was never applied.
+-- Returns the version of policies/access that was last applied to the database, and the database objects whose access
+-- somebody has changed by hand since then. Returns null if policies/access was never applied.
 create function private.access_standing() returns table (policy_version text, changed text[])
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -1,8 +1,9 @@
--- Sessions of people. Every statement that returns our rows calls private.person() or private.patient().
--- private.person() and private.patient() raise RG401 if the session in the token has ended.
+-- Sessions of people. Every statement that returns rows of resguardo's tables to a person calls private.person() or
+-- private.patient(). The functions private.person() and private.patient() raise RG401 if the session in the token has
+-- ended.
 --
--- Our error codes: RG401 unauthenticated, RG403 forbidden, RG405 change of the audit log, RG409 conflict, RG429
--- quota. The message of an error is a reason in snake_case.
+-- The error codes of Resguardo's SQL functions: RG401 unauthenticated, RG403 forbidden, RG405 change of the audit
+-- log, RG409 conflict, RG429 quota. The message of an error with such a code is a reason code in snake_case.
 
 create table private.session_mac_keys (
     number integer not null,
@@ -54,8 +55,8 @@ begin
 end
 $$;
 
--- Creates a new key, which signs all MACs from now on. MACs of the previous key are still accepted. Older keys are
--- deleted. The 32 random bytes are a hash of three random UUIDs because pgcrypto may not be installed.
+-- Creates a new key, which signs all MACs from now on. MACs made with the previous key are still accepted. All older
+-- keys are deleted. The 32 random bytes are a hash of three random UUIDs because pgcrypto may not be installed.
 create function private.rotate_session_mac_key() returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -82,8 +83,9 @@ $$;
 
 -- Returns the MAC of claims under one key, as `<number>.<HMAC-SHA-256 in hex>`, or null if no such key exists. The
 -- MAC covers the person, the session, the assurance level, the expiry, and the authentication methods with their
--- times. Times are in whole seconds. A missing level counts as aal1. Methods without a time are left out. The API
--- passes the claims on with whole seconds.
+-- times. The MAC is computed over times in whole seconds. If the claims lack an assurance level, the MAC is computed
+-- with aal1. The MAC does not cover authentication methods without a time. The API passes the claims on to the
+-- database with times in whole seconds.
 create function private.session_mac(claims jsonb, key_number integer) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -120,8 +122,9 @@ begin
 end
 $$;
 
--- Returns whether the claims contain a MAC of a key that is still accepted. The function compares hashes of the two
--- MACs, so the duration of the comparison does not reveal the correct MAC.
+-- Returns whether the claims contain a valid MAC, made with a key that is still accepted. The function compares the
+-- hash of the given MAC with the hash of the correct MAC, so the duration of the comparison does not reveal the
+-- correct MAC.
 create function private.has_session_mac(claims jsonb) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -140,7 +143,7 @@ begin
 end
 $$;
 
--- Raises RG401 (session_over) if the rule requires a MAC and the claims contain no valid one.
+-- Raises RG401 (session_over) if the deployment requires session MACs and the claims contain no valid MAC.
 create function private.require_session_mac(claims jsonb) returns void
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -151,10 +154,10 @@ begin
 end
 $$;
 
--- Returns the claims with `resguardo_mac` added, for an adopter's own Custom Access Token hook. The hook must call
--- this function last, on the final claims. The function never raises, because an error would stop every sign-in of
--- the project. The function returns the claims unchanged if they name no session, or if Auth's time limit ends the
--- wait for a lock.
+-- Returns the claims with `resguardo_mac` added, for an adopter's own Custom Access Token hook. The adopter's hook
+-- must call this function last, on the final claims. The function never raises an error, because an error in the hook
+-- would stop every sign-in of the Supabase project. The function returns the claims unchanged if they name no
+-- session, or if Auth's time limit ends the wait for a lock.
 create function private.add_session_mac(claims jsonb) returns jsonb
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -192,11 +195,12 @@ exception when query_canceled or assert_failure or others then
 end
 $$;
 
--- Returns the user of the token. Raises RG401 (session_over) unless the token's session exists in auth.sessions,
--- belongs to this user, and the user is neither banned nor deleted. Raises RG401 (session_delegated) for a session of
--- an OAuth client. The check reads the session row and not only the claims, because the tokens of an OAuth session
--- stop naming the client once the session has a second factor. The function uses to_jsonb() because older versions of
--- Supabase Auth lack two columns of the session row.
+-- Returns the user id of the person whom the access token identifies. Raises RG401 (session_over) unless the token's
+-- session exists in auth.sessions, belongs to this user, and the user is neither banned nor deleted. Raises RG401
+-- (session_delegated) for a session of an OAuth client. The function reads the session row in auth.sessions and not
+-- only the claims, because the tokens of an OAuth session stop naming the client once the session has a second
+-- factor. The function reads the session row through to_jsonb(), because older versions of Supabase Auth lack two of
+-- its columns.
 create function private.live_session() returns uuid
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -229,9 +233,9 @@ begin
 end
 $$;
 
--- Returns the member of staff who sends the request. The member must have a live session and a second factor, be
--- active, and have the role that this transaction has taken. Raises RG401 (session_over, staff_suspended) or RG403
--- (wrong_role, second_factor_needed).
+-- Returns the member of staff who sends the request. The member of staff must be active, have a live session with a
+-- second factor, and have the role that this transaction has taken. Raises RG401 (session_over, staff_suspended) or
+-- RG403 (wrong_role, second_factor_needed).
 create function private.person() returns uuid
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -253,8 +257,8 @@ end
 $$;
 
 -- Returns the id of the doctor who sends the request. Policies, and functions that bypass the policies, call
--- private.doctor() to find the caller's own consultations, recordings and transcripts. Raises RG401 and RG403 as
--- person() does, and RG403 (wrong_role) for every role except clinician.
+-- private.doctor() to find the caller's own consultations, recordings and transcripts. Raises the same errors as
+-- private.person(), and RG403 (wrong_role) for every role except clinician.
 create function private.doctor() returns uuid
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -285,8 +289,8 @@ begin
 end
 $$;
 
--- Returns the role of a user: the role in resguardo.staff, else `patient`, else null. The function does not check the
--- session or a suspension: person() and patient() do that.
+-- Returns the role of a user: the role in resguardo.staff, else `patient`, else null. The function checks neither the
+-- session nor whether the user is suspended; private.person() and private.patient() check both.
 create function private.role_of(person uuid) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -298,8 +302,8 @@ begin
 end
 $$;
 
--- Returns the role of a user for the audit row of a refusal, or null if one of the tables is locked. Waits at most
--- 0.1 s for a lock.
+-- Returns the role of a user for the audit row of a refusal, or null if the table resguardo.staff or
+-- resguardo.patients is locked. To read the role of a refused user, the function waits at most 0.1 s for a lock.
 create function private.known_role(person uuid) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp set lock_timeout = '100ms'
 as $$
@@ -310,10 +314,10 @@ exception when lock_not_available then
 end
 $$;
 
--- Begins a person's transaction and returns the role: sets the claims, the request and the time limit, and takes the
--- person's role, which must be one of the allowed roles. The function is an invoker function because a SECURITY
--- DEFINER function may not set the role. Raises RG401 (session_over: no valid MAC, if one is required) or RG403
--- (not_registered, wrong_role).
+-- Begins a person's transaction and returns the person's role. Sets the claims, the request and the time limit of the
+-- transaction, and takes the person's role, which must be one of the allowed roles. The function begin_as() runs with
+-- the rights of its caller (SECURITY INVOKER), because a SECURITY DEFINER function may not set the role. Raises RG401
+-- (session_over: no valid MAC, if one is required) or RG403 (not_registered, wrong_role).
 create function private.begin_as(
     claims jsonb, allowed_roles text[], request_id uuid, address inet, purpose text, timeout_milliseconds integer
 ) returns text
@@ -335,8 +339,8 @@ begin
 end
 $$;
 
--- Sets what the audit rows of this transaction record about the request. Without claims, the actor is a service or a
--- guest.
+-- Sets what the audit rows of this transaction record about the request. If there are no claims, the actor in the
+-- audit rows is a service or a guest.
 create function private.describe_request(
     claims jsonb, request_id uuid, address inet, purpose text, timeout_milliseconds integer
 ) returns void

@@ -1,7 +1,8 @@
 -- The audit log: one insert-only table, and the functions that write rows into it.
 --
--- A partition holds one year. The migration creates the partitions of twenty years, because a missing partition would
--- stop every insert, and every read needs an insert.
+-- Each partition of the audit log holds the rows of one year. The migration creates the partitions of twenty years. A
+-- missing partition would stop every insert into the audit log, and every read of protected data inserts an audit
+-- row.
 
 create table audit.events (
     id uuid not null default gen_random_uuid(),
@@ -42,8 +43,9 @@ comment on column audit.events.session_fingerprint is
 comment on column audit.events.operation is 'Create, read, update, delete or execute: AuditEvent.action of FHIR R4.';
 comment on column audit.events.basis is 'Why access was allowed, or the ground on which access was requested.';
 
--- The condition is true for every event. Postgres uses this index only for a select that repeats the condition, and
--- therefore never reads the whole log backwards for an actor or an action whose events it expects to be frequent.
+-- The condition of this partial index is true for every event. Postgres uses this index only for a select that
+-- repeats the index's condition. Otherwise, Postgres might read the whole log backwards for an actor or an action
+-- that it expects to be frequent.
 create index events_recorded_idx on audit.events (recorded_at desc, id desc) where outcome <> '';
 create index events_actor_idx on audit.events (actor_id, recorded_at desc, id desc);
 create index events_action_idx on audit.events (action, recorded_at desc, id desc);
@@ -62,9 +64,9 @@ comment on table audit.event_subjects is
 comment on column audit.event_subjects.subject_id is 'The id of a patient or of a consultation.';
 comment on column audit.event_subjects.id is 'The id of the event.';
 
--- Writes the patients and consultations of a new event into audit.event_subjects. An ABSENT event concerns nobody. It
--- gets as many rows as a DENIED event, under two ids that belong to nobody, so that the duration of a refusal does not
--- reveal whether the row exists.
+-- Writes the patients and consultations of a new event into audit.event_subjects. An event with the outcome ABSENT
+-- concerns no patient. An ABSENT event gets as many rows as a DENIED event, under two ids that belong to nobody, so
+-- that the duration of a refusal does not reveal whether the requested row exists.
 create function private.index_subjects() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -105,7 +107,8 @@ for each statement execute function private.refuse_change();
 alter table audit.event_subjects enable always trigger event_subjects_refuse_change;
 alter table audit.event_subjects enable always trigger event_subjects_refuse_truncate;
 
--- Partitions do not inherit TRUNCATE triggers, and row triggers become ENABLE ALWAYS only table by table.
+-- A partition does not inherit the TRUNCATE trigger of its table, and ENABLE ALWAYS must be set for the row triggers
+-- of each partition separately.
 do $$
 declare
     partition text;
@@ -135,8 +138,8 @@ alter table audit.events enable always trigger events_index_subjects;
 alter table audit.events enable always trigger events_refuse_change;
 alter table audit.events enable always trigger events_refuse_truncate;
 
--- The only words that an audit row may contain beside ids. The list protects the log against free text: many people
--- read the log, and anyone with the API's login can call the functions that write it.
+-- The only words that an audit row may contain beside ids. This list of permitted words protects the audit log
+-- against free text: many people read the log, and anyone with the API's login can call the functions that write it.
 create table private.audit_terms (
     kind text not null
     constraint audit_terms_kind_is_known check (kind in ('reason', 'basis', 'entity_type', 'field')),
@@ -417,8 +420,8 @@ begin
 end
 $$;
 
--- Returns the term if it is registered, else 'unregistered', or null for null. An unregistered term does not stop the
--- insert, because the audit row is more important than the term.
+-- Returns the given term if private.audit_terms contains it, else 'unregistered'; returns null for null. An
+-- unregistered term does not stop the insert of the audit row, because the audit row is more important than the term.
 create function private.audit_term(of_kind text, given text) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -430,8 +433,9 @@ begin
 end
 $$;
 
--- Returns the reason if it is registered, else 'unregistered'. A reason may consist of two registered terms with a
--- colon between them (a recording's step and its error), and may name a retention policy by its number.
+-- Returns the given reason if private.audit_terms contains it, else 'unregistered'. A reason may also consist of two
+-- registered terms with a colon between them: the step of a recording, and the error of that step. A reason may name
+-- a retention policy by its number.
 create function private.audit_reason(given text) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -446,7 +450,8 @@ begin
 end
 $$;
 
--- Returns each field name, or 'unregistered' in its place if it is not registered, in the given order.
+-- Returns the given field names in the given order, with 'unregistered' in place of each name that
+-- private.audit_terms lacks.
 create function private.audit_fields(given text[]) returns text[]
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -460,9 +465,10 @@ begin
 end
 $$;
 
--- Writes one audit row about the present transaction. The actor and the role come from the claims and the role that
--- was taken. For a refusal, the row names the role that the person would have taken. The other columns come from
--- describe_request(). Only SECURITY DEFINER functions and triggers may execute this function.
+-- Writes one audit row about the current transaction. The actor comes from the claims, and the role is the one that
+-- the transaction has taken. For a refusal, the audit row names the role that the person would have taken. The
+-- columns about the request contain the values that describe_request() set. Only SECURITY DEFINER functions and
+-- triggers may execute this function.
 create function private.write_audit(
     action text, outcome text, reason text, entity_type text, entity_ids uuid[], patient_ids uuid[],
     consultation_ids uuid[], fields text[], row_count integer, byte_count bigint
@@ -513,8 +519,8 @@ end
 $$;
 
 -- Returns the patients and consultations that an entity concerns, even if the person cannot see the entity. Returns
--- nulls if the entity does not exist. The function reads only the table of that entity type, so a lock on another
--- table does not delay it.
+-- nulls if the entity does not exist. The function reads only the table of the given entity type, so a lock on any
+-- other table does not delay the function.
 create function private.subjects_of(entity_type text, entity uuid) returns private.subjects
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -558,8 +564,8 @@ begin
 end
 $$;
 
--- Returns the patients and consultations of an entity for the audit row of a refusal, or nulls if the table is
--- locked. Waits at most 0.1 s for a lock.
+-- Returns the patients and consultations of an entity for the audit row of a refusal, or nulls if the entity's table
+-- is locked. To read the patients of a refused entity, the function waits at most 0.1 s for a lock.
 create function private.known_subjects(entity_type text, entity uuid) returns private.subjects
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp set lock_timeout = '100ms'
 as $$
@@ -570,7 +576,8 @@ exception when lock_not_available then
 end
 $$;
 
--- Returns the consultation with an external id for the audit row of a refusal, or null if the table is locked.
+-- Returns the consultation with an external id for the audit row of a refusal, or null if the table of consultations
+-- is locked.
 create function private.known_consultation(of_external_id text) returns uuid
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp set lock_timeout = '100ms'
 as $$
@@ -581,11 +588,11 @@ exception when lock_not_available then
 end
 $$;
 
--- Writes the audit row of a lookup. A lookup may name one entity, `asked` of the type `asked_type`: either the entity
--- to return, or the entity that a list is filtered by. If the lookup found nothing, the row records whether the named
--- entity is visible to the person (ALLOWED, no rows), hidden (DENIED) or absent (ABSENT). Returns whether the outcome
--- is ALLOWED, because a person must not be able to tell DENIED from ABSENT. Only SECURITY DEFINER functions may call
--- this function.
+-- Writes the audit row of a lookup. A lookup may name one entity by its id `asked` and its type `asked_type`. The
+-- named entity is either the entity to return, or the entity by which a list is filtered. If the lookup found
+-- nothing, the row records whether the named entity is visible to the person (ALLOWED, no rows), hidden (DENIED) or
+-- absent (ABSENT). Returns only whether the outcome of the lookup is ALLOWED, because the person must not be able to
+-- tell DENIED from ABSENT. Only SECURITY DEFINER functions may call this function.
 create function private.write_lookup(
     action text, entity_type text, asked_type text, asked uuid, is_visible boolean, found_ids uuid[],
     patient_ids uuid[], consultation_ids uuid[], row_count integer, fields text[]
@@ -622,9 +629,9 @@ begin
 end
 $$;
 
--- Writes the audit row of a lookup in a person's own statement, and counts one use of a quota. The outer query must
--- use the result, or Postgres does not call the function. Raises RG403 (reserved_action) for an action that only
--- functions may write.
+-- Writes the audit row of a lookup in a statement that runs with the person's role, and counts one use of a quota.
+-- The outer query must use the result of this function, or Postgres does not call the function. Raises RG403
+-- (reserved_action) for an action that only functions may write.
 create function private.record_lookup(
     action text, entity_type text, asked_type text, asked uuid, is_visible boolean, found_ids uuid[],
     patient_ids uuid[], consultation_ids uuid[], row_count integer, fields text[], meter text
@@ -665,7 +672,8 @@ end
 $$;
 
 -- Returns whether a recording, if it exists, is visible to the person. Compliance sees every recording, and a doctor
--- sees the recordings that the policies show. The function is an invoker function, so the policies apply.
+-- sees the recordings that the row-level security policies show. The function runs with the rights of its caller
+-- (SECURITY INVOKER), so the row-level security policies apply.
 create function private.shows_recording(of_recording uuid) returns boolean
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -678,10 +686,11 @@ begin
 end
 $$;
 
--- Writes the audit row of an error, in a transaction of its own, because the rollback of the failed transaction would
--- have removed it. DENIED means that the person lacks the right, and FAILED means that another condition prevented
--- the action. The row names the requested entity by its id, or a consultation by its external id. Locked tables do
--- not stop the insert: the row then lacks the data of these tables.
+-- Writes the audit row of an error in a separate transaction, because the rollback of the failed transaction would
+-- also remove an audit row written in it. DENIED means that the person lacks the right, and FAILED means that another
+-- condition prevented the action. The audit row of an error names the requested entity by its id, or a consultation
+-- by its external id. Locked tables do not stop the insert of the audit row, which then lacks the data of these
+-- tables.
 create function private.record_refusal(
     action text, outcome text, reason text, entity_type text, asked uuid, asked_external_id text
 ) returns void
@@ -701,8 +710,8 @@ begin
 end
 $$;
 
--- Records how many requests without a valid token, and webhooks without a valid signature, came from an address
--- within a minute.
+-- Records how many requests without a valid token, and how many webhooks without a valid signature, one client
+-- address sent within one minute.
 create function private.record_rejections(
     action text, from_address inet, rejections integer
 ) returns void
@@ -720,14 +729,16 @@ begin
 end
 $$;
 
--- Returns the select of a page of the log. Its parameters are the first nine of read_audit(), in the same order. The
--- select contains only the conditions of the filters that are set, and no text of the caller.
+-- Returns the text of the select statement that reads one page of the audit log. The parameters of the select
+-- statement are the first nine parameters of read_audit(), in the same order. The select statement contains only the
+-- conditions of the filters that are set, and no text from the caller.
 --
--- The select reads the index of one filter, newest first, and checks each row against the other filters. If several
--- filters are set, the function counts at most 5,000 events of each, and chooses the filter with the fewest events. An
--- actor and an action count as one filter, because they have an index together. The outcome ALLOWED has no index,
--- because almost every event has it. `is true` keeps Postgres from using the indexes of the other filters, and
--- `limit 1` from a join that reads all events before the first row.
+-- The select statement reads the index of one filter, newest event first, and checks each event against all other
+-- filters that are set. If several filters are set, the function counts at most 5,000 events for each filter, and
+-- chooses the index of the filter with the fewest events. An actor and an action count as one filter, because one
+-- index covers both columns. The outcome ALLOWED has no index, because almost every event has this outcome. `is true`
+-- keeps Postgres from using the index of any other filter. `limit 1` keeps Postgres from a join that reads all events
+-- before it returns the first row.
 create function private.compose_audit_page(
     before_at timestamptz, before_id uuid, wanted_actor uuid, wanted_action text, wanted_outcome text,
     wanted_patient uuid, wanted_consultation uuid, since timestamptz, until timestamptz, page_size integer
@@ -805,8 +816,8 @@ begin
 end
 $$;
 
--- Returns a page of the log for compliance, newest first, starting at (before_at, before_id). The function writes an
--- audit row about this read.
+-- Returns one page of the audit log to a compliance officer: the newest events before (before_at, before_id), newest
+-- first. Each read of the audit log writes an audit row, too.
 create function private.read_audit(
     before_at timestamptz, before_id uuid, wanted_actor uuid, wanted_action text, wanted_outcome text,
     wanted_patient uuid, wanted_consultation uuid, since timestamptz, until timestamptz, page_size integer

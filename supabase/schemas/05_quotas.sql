@@ -21,9 +21,10 @@ comment on table private.usage is
 comment on column private.usage.slot is
 'Each of the eight slots has a share of the quota. Parallel transactions of one person use different slots.';
 
--- Counts one use of a meter in one slot. Returns false if the slot has used up its share of the quota. The eight
--- shares add up to the quota, so the slots together cannot exceed it. The slot stays locked until the end of the
--- transaction. A row of the next hour counts as current, because a transaction may have begun just before that hour.
+-- Counts one request of a person in one of the eight slots of the person's hourly quota. Returns false if the slot
+-- has used up its share of the quota. The shares of the eight slots add up to the quota, so the slots together cannot
+-- exceed the quota. The slot's row stays locked until the end of the transaction. The function also accepts a row
+-- whose hour is the next hour, because a transaction may have begun just before that hour.
 create function private.use_slot(
     person uuid, of_meter text, of_slot integer, per_hour bigint, this_hour timestamptz
 ) returns boolean
@@ -45,8 +46,8 @@ begin
 end
 $$;
 
--- Counts one use in a slot that has no row yet. Returns false, and locks nothing, if another transaction is creating
--- the row or has just created it and used its share up.
+-- Counts one request of a person in a quota slot that has no row yet. Returns false, and locks nothing, if a
+-- concurrent transaction is creating the slot's row, or has created the row and used up the slot's share.
 create function private.try_new_slot(
     person uuid, of_meter text, of_slot integer, per_hour bigint, this_hour timestamptz
 ) returns boolean
@@ -62,9 +63,10 @@ exception when lock_not_available then
 end
 $$;
 
--- Counts one use of a meter in this hour. Raises RG429 if the quota is exceeded, with the seconds until the next hour
--- as its detail. A meter without a quota allows no use. Parallel transactions of one person do not wait for each
--- other, except when transactions that have not ended hold all the uses that are left.
+-- Counts one request of a person against the hourly quota for its kind (a meter). Raises RG429 if the quota is
+-- exceeded; the error's detail is the number of seconds until the next hour. A meter without a quota permits no
+-- request at all. Parallel transactions of one person wait for each other only if transactions that have not ended
+-- yet have taken all that remains of the quota.
 create function private.use_quota(person uuid, of_meter text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -125,8 +127,8 @@ begin
 end
 $$;
 
--- Returns how often a person has used a meter since the start of an hour. Uses of transactions that have not ended are
--- left out.
+-- Returns how many requests of one kind (a meter) a person has made since the given hour began. The function does not
+-- count the requests of transactions that have not ended.
 create function private.used_in(person uuid, of_meter text, this_hour timestamptz) returns bigint
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -1,4 +1,4 @@
--- The tasks that the functions of this schema may queue, and the roles of people that may queue each task.
+-- The tasks that the functions of the schema `private` may queue, and the roles of people that may queue each task.
 
 create table private.tasks (
     name text primary key constraint tasks_name_is_slug check (name ~ '^[a-z][a-z_]{0,63}$'),
@@ -22,7 +22,8 @@ values
 ('export_access_request', 'media', '{}'),
 ('transcribe_recording', 'transcription', '{}');
 
--- Queues a job within the caller's transaction, with one id as its argument. Jobs for one id run one at a time.
+-- Queues a job of the given task within the caller's transaction; the job has one id as its argument. The worker
+-- never runs two jobs of one task for the same id at once.
 create function private.defer_job(task text, argument uuid) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -50,9 +51,10 @@ begin
 end
 $$;
 
--- Queues a job with one id as its argument. The calling function must already have checked the person's access. Jobs
--- of one task and one id run one at a time. Slow tasks (a start that waits for LiveKit, reading a whole object) have
--- a queue of their own, so that urgent jobs never wait behind them.
+-- Queues a job of the given task; the job has one id as its argument. The function that calls put_job() must already
+-- have checked the person's access. Jobs that have the same task and the same id run one at a time. Slow tasks (a
+-- start that waits for LiveKit, reading a whole object) have a separate queue, so that urgent jobs never wait behind
+-- a slow job.
 create function private.put_job(task text, argument uuid) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -1,7 +1,7 @@
--- The lease of the worker that runs the periodic tasks. One worker holds the lease at a time.
+-- The lease of the worker that runs the periodic tasks. At most one worker holds the leader's lease at a time.
 
--- The lease of the leading worker: one row, timed by the database's clock. Only the worker's login can write the
--- lease.
+-- The leader's lease: one row that names the worker that leads, with times by the database's clock. Only the worker's
+-- login can write the leader's lease.
 create table private.leadership (
     of text primary key constraint leadership_of_is_known check (of = 'periodic_tasks'),
     number bigint not null default 0,
@@ -27,10 +27,11 @@ begin
 end
 $$;
 
--- Takes the lease. Returns the number of the new lease, how many seconds ago a worker last led (null: never), and the
--- worker that let its lease expire (null: it gave the lease back). Returns no row while another worker leads. A
--- worker that returns names its former lease. A lease that ends later than the longest possible lease was dated by a
--- wrong clock, and counts as over.
+-- Makes the calling worker the leader. Returns the number of the new lease, how many seconds ago a worker last led
+-- (null if none ever did), and the worker whose lease expired (null if the previous leader gave the lease back).
+-- Returns no row while a worker other than the caller leads. A worker that led before passes the number of its former
+-- lease. If the stored end of a lease is further away than the longest possible lease, a wrong clock wrote it, and
+-- the lease counts as expired.
 create function private.take_lease(by_leader text, former_number bigint)
 returns table (number bigint, seconds_unled double precision, lapsed_leader text)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -57,7 +58,8 @@ begin
 end
 $$;
 
--- Renews the lease and returns whether this worker still holds it. A lease that has ended is not renewed.
+-- Renews the leader's lease, and returns whether the calling worker still holds the lease. A lease that has expired
+-- is not renewed.
 create function private.renew_lease(of_number bigint) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -71,7 +73,7 @@ begin
 end
 $$;
 
--- Gives the lease back, so that another worker need not wait until the lease ends.
+-- Ends the caller's own leader's lease early, so that the next leader need not wait until the lease expires.
 create function private.give_lease_back(of_number bigint) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -82,8 +84,9 @@ begin
 end
 $$;
 
--- Raises RG409 (lead_lost) if a later lease was taken. A worker that was suspended may wake up in the middle of a
--- periodic task that another worker now runs.
+-- Raises RG409 (lead_lost) if a different worker has become the leader since the caller took its lease. A worker
+-- process that the operating system had suspended may wake up in the middle of a periodic task that the new leader
+-- now runs.
 create function private.require_lease(of_number bigint) returns void
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -94,7 +97,8 @@ begin
 end
 $$;
 
--- Returns when a worker last led (null if none ever did) and how many seconds ago that was (0 while a worker leads).
+-- Returns the last time at which a worker was the leader (null if none ever was), and how many seconds ago that was
+-- (0 while a worker leads).
 create function private.last_led() returns table (led_until timestamptz, seconds double precision)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -1,4 +1,4 @@
--- The retention clock, which never goes back, and the row locks that make transactions take turns.
+-- The retention clock, which never goes back, and the row locks that make transactions run one after the other.
 
 -- The latest time on which the database's clock and the bucket's clock agreed. Retention terms count from this time,
 -- so a clock that jumps back makes no recording due sooner.
@@ -9,8 +9,9 @@ create table private.keeping_clock (
 
 insert into private.keeping_clock (highest) values ('-infinity');
 
--- Rows that transactions lock to take turns. The functions use no advisory locks because any login can hold one. Our
--- logins can lock a row of this table only through the functions below.
+-- Rows that transactions lock in order to run one after the other. The functions use no advisory locks, because every
+-- database login can take an advisory lock. The logins of the API and the worker can lock a row of this table only
+-- through functions of the schema `private`.
 create table private.turns (
     of text primary key constraint turns_of_is_known check (of in ('keeping', 'policies', 'bucket')),
     holder uuid,
@@ -23,7 +24,8 @@ comment on column private.turns.holder is
 
 insert into private.turns (of) values ('keeping'), ('policies'), ('bucket');
 
--- Returns the time by the database's clock. Every check of what is due, held or overdue uses this function.
+-- Returns the time by the database's clock. Every check whether a recording is due or held, or a request overdue,
+-- uses this function.
 create function private.now() returns timestamptz
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
@@ -40,9 +42,9 @@ begin
 end
 $$;
 
--- Law 7: a transaction that destroys a recording takes this lock shared, and a transaction that places a hold takes
--- it exclusively (`alone`). Both kinds of transaction keep the lock until they end. Therefore no destruction begins
--- while a hold is being placed.
+-- Law 7: takes the keeping lock, which a transaction that destroys a recording takes shared, and a transaction that
+-- places a legal hold takes exclusively (`alone`). Both kinds of transaction keep the lock until they end, so no
+-- destruction begins while a hold is being placed.
 create function private.lock_keeping(alone boolean) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -16,10 +16,11 @@ comment on column resguardo.staff.origin is
 comment on column resguardo.staff.suspended_by is
 'The nil UUID if the adopter''s role table suspended the member. Then only the role table can end the suspension.';
 
--- Suspends a member of staff at once and returns true. The member is no longer active, all sessions of the member are
--- deleted, all recordings of the member are stopped, and the ban at the identity provider is queued. Returns false if
--- the member does not exist. If two members suspend each other, only one succeeds. A suspension by compliance
--- replaces a suspension by the adopter's role table, which can then no longer end it. Raises RG409 (own_suspension).
+-- Suspends a member of staff at once and returns true. The function makes the member inactive, deletes all of the
+-- member's sessions, stops all of the member's recordings, and queues the member's ban at the identity provider.
+-- Returns false if the member does not exist. If two members suspend each other at the same time, only one of the
+-- suspensions succeeds. A suspension by compliance replaces a suspension by the adopter's role table, and a change of
+-- the role table can then no longer end the suspension. Raises RG409 (own_suspension).
 create function private.suspend_staff(member uuid) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -51,10 +52,11 @@ begin
 end
 $$;
 
--- Deletes every session of the members whom compliance suspended, and returns how many sessions there were. A sign-in
--- that began before the ban may commit its session after the ban. Members whom the adopter's role table suspended
--- keep their sessions, because they may be users of the adopter's own application. Law 4 does not depend on this
--- function: private.person() refuses every suspended member.
+-- Deletes every session of the members whom compliance suspended, and returns how many sessions it deleted. The
+-- deletion is repeated because a sign-in that began before the ban may commit its session after the ban. Members whom
+-- the adopter's role table suspended keep their sessions, because they may be users of the adopter's own application.
+-- Law 4 (an ended session gives no access) does not depend on end_sessions_of_suspended(), because private.person()
+-- refuses every suspended member.
 create function private.end_sessions_of_suspended() returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -95,10 +97,10 @@ begin
 end
 $$;
 
--- Applies one row of the adopter's role table: the role of one login, or null for no role. The function adds members,
--- changes their role, and suspends members that the role table no longer names. It never changes members who were
--- invited or added by the owner, never ends a suspension by compliance, and ignores the login of a patient. See
--- supabase/adopters/map_roles.sql. Raises RG409 (role_unknown).
+-- Applies one row of the adopter's role table: the role of one login, or null for no role. The function map_staff()
+-- adds members of staff, changes their role, and suspends members that the adopter's role table no longer names.
+-- map_staff() never changes members who were invited or added by the owner, never ends a suspension by compliance,
+-- and ignores the login of a patient. See supabase/adopters/map_roles.sql. Raises RG409 (role_unknown).
 create function private.map_staff(login uuid, mapped_role text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -27,10 +27,11 @@ comment on column private.staff_invitations.invited_by is
 create unique index staff_invitations_one_pending_key on private.staff_invitations (email) where status = 'PENDING';
 create index staff_invitations_created_idx on private.staff_invitations (created_at desc);
 
--- Returns the login of an address, and why the login may not become a member of staff. Returns nulls if no login has
--- the address. A login with an unconfirmed address counts only if an invitation of ours created it. Anyone can create
--- a login with an unconfirmed address and a password of their own, but an invitation creates a login without a
--- password (supabase/auth, internal/api/invite.go, checked 2026-11-21).
+-- Returns the login with an email address, and the reason why the login may not become a member of staff (null if it
+-- may). Returns nulls if no login has the email address. A login with an unconfirmed address counts only if an
+-- invitation by Resguardo created the login. Anyone can create a login with an unconfirmed address and a password of
+-- their own, but an invitation creates a login without a password (supabase/auth, internal/api/invite.go, checked
+-- 2026-11-21).
 create function private.staff_login(
     of_email text, out user_id uuid, out is_confirmed boolean, out made_by uuid, out refusal text
 )
@@ -60,8 +61,9 @@ begin
 end
 $$;
 
--- Returns the pending invitation of an address, and creates the invitation if none exists. Returns the reason if no
--- invitation is possible. The owner may change the role in a pending invitation.
+-- Returns the pending staff invitation for an email address, and creates the invitation if none exists. If the
+-- address cannot be invited, the function returns the reason instead. The owner may change the role in a pending
+-- invitation.
 create function private.open_staff_invitation(
     of_email text, of_role text, inviter uuid, out invitation uuid, out refusal text, out login uuid
 )
@@ -89,9 +91,10 @@ begin
 end
 $$;
 
--- Invites a person by address, or returns the reason against it. The audit row then names the login or the patient
--- that the reason reveals. If an invitation is already pending, the job is queued again and nothing else changes.
--- Raises RG429 (quota_invitations).
+-- Invites a person by email address as a member of staff, or returns the reason why that is not possible. If it is
+-- not possible, the audit row names the login or the patient that the returned reason reveals. If an invitation for
+-- the address is already pending, the function queues the invitation's job again and changes nothing else. Raises
+-- RG429 (quota_invitations).
 create function private.invite_staff(of_email text, of_role text)
 returns table (
     id uuid, role text, status text, error text, email text, created_at timestamptz, refusal text
@@ -123,8 +126,8 @@ begin
 end
 $$;
 
--- Returns the newest 100 invitations, after the audit row about this read. Only the person who sent an invitation
--- sees its address.
+-- Writes the audit row about this read, and returns the newest 100 staff invitations. Only the person who sent an
+-- invitation sees the invited email address.
 create function private.read_staff_invitations()
 returns table (id uuid, role text, status text, error text, email text, created_at timestamptz)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -149,7 +152,8 @@ begin
 end
 $$;
 
--- Returns the invitation for the owner's `resguardo staff add`, or the reason why none is possible.
+-- Returns the staff invitation for the command `resguardo staff add`, which the database owner runs, or the reason
+-- why an invitation is not possible.
 create function private.add_staff(of_email text, of_role text, out invitation uuid, out refusal text)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -175,10 +179,11 @@ begin
 end
 $$;
 
--- Completes a pending invitation as far as the existing logins allow. Returns null if the invitation has ended: the
--- member of staff now exists, or the invitation has failed. If the invitation is open, the function returns the
--- address to invite. `answered` is the login that Supabase Auth returned. If that response was lost, the mark that
--- the invitation left on its login identifies the login. Supabase Auth commits the mark only if it sent the mail.
+-- Completes a pending staff invitation if the invited person already has a usable login. Returns null if the
+-- invitation has ended: the member of staff now exists, or the invitation has failed. If the invitation is still
+-- pending, the function returns the email address that Supabase Auth must invite. `answered` is the login that
+-- Supabase Auth returned for the invitation. If Supabase Auth's response was lost, the invitation's id in the login's
+-- metadata identifies the login. Supabase Auth commits the login with that id only if it sent the email.
 create function private.settle_staff_invitation(of_invitation uuid, answered uuid) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -22,7 +22,8 @@ begin
 end
 $$;
 
--- Refuses a login that is already a patient or does not exist. Raises RG409 (login_is_patient, patient_user_unknown).
+-- Raises RG409 (login_is_patient) if a member of staff would get a patient's login, and RG409 (patient_user_unknown)
+-- if a patient would get the login of a member of staff.
 create function private.guard_login() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -46,11 +47,12 @@ for each row execute function private.guard_login();
 create trigger patients_guard_login before insert or update of user_id on resguardo.patients
 for each row execute function private.guard_login();
 
--- Returns the patient with an external id, and creates the patient if none exists. A login is linked only when the
--- patient is created. Every doctor must name the same login again, so no doctor's consultation becomes visible to a
--- login that the doctor does not know. The birth date can be given once, at creation or later. A later birth date can
--- extend the due date of a minor's existing recordings, but never shorten it. Raises RG409 (patient_user_unknown,
--- patient_user_differs, patient_birth_date_differs, patient_birth_date_ahead).
+-- Returns the patient with an external id, and creates the patient if none exists. A login is linked to a patient
+-- only when the patient is created. Every later doctor must name the patient's login again, so no consultation
+-- becomes visible to a login that its doctor does not know. The patient's birth date can be set only once, when the
+-- patient is created or later. A birth date that is set later can postpone the due date of a minor's existing
+-- recordings, but never advance it. Raises RG409 (patient_user_unknown, patient_user_differs,
+-- patient_birth_date_differs, patient_birth_date_ahead).
 create function private.register_patient(of_external_id text, of_user uuid, of_birth_date date) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -81,8 +83,9 @@ begin
 end
 $$;
 
--- Stores the birth date of a patient and updates the due dates. `give_birth_date` and the end of a recording both lock
--- the patient, so each recording is dated with the birth date.
+-- Stores the birth date of a patient and updates the due dates of the patient's recordings. `give_birth_date` and the
+-- end of a recording both lock the patient's row, so the due date of each recording takes the birth date into
+-- account.
 create function private.give_birth_date(of_patient uuid, of_birth_date date) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -1,7 +1,8 @@
 -- Consultations.
 --
 -- Every table that belongs to a consultation repeats the consultation's doctor and patient, and a composite foreign
--- key keeps the three columns consistent. Therefore a policy reads only columns of the row itself.
+-- key keeps the three columns consistent. Therefore a row-level security policy reads only columns of the row that it
+-- checks.
 
 create table resguardo.consultations (
     id uuid primary key,
@@ -59,7 +60,7 @@ end
 $$;
 
 -- Raises RG403 (not_own_consultation) if a person names another person's consultation or one that does not exist. A
--- service, or a function that acts for nobody, may name any consultation.
+-- service, or a function that runs without a person's claims, may name any consultation.
 create function private.require_own_consultation(consultation uuid) returns void
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -72,8 +73,8 @@ begin
 end
 $$;
 
--- Locks a consultation, so that its consents, joins and starts happen one after the other. A person who may not see
--- the consultation gets no lock, so a stranger cannot delay it.
+-- Locks a consultation's row, so that consents, joins and starts of recordings in one consultation happen one after
+-- the other. A person who may not see the consultation gets no lock, so a stranger cannot delay the consultation.
 create function private.lock_consultation(consultation uuid) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -84,8 +85,8 @@ begin
 end
 $$;
 
--- Returns the id of the consultation with an external id, even if it is hidden, for the audit row of a lookup that
--- found nothing. Returns the nil UUID if no such consultation exists.
+-- Returns the id of the consultation with an external id, even if the caller may not see it, for the audit row of a
+-- lookup that found nothing. Returns the nil UUID if no such consultation exists.
 create function private.consultation_id_of(of_external_id text) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

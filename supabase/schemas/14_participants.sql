@@ -55,8 +55,9 @@ begin
 end
 $$;
 
--- Redeems an invitation once. Returns the guest and the room, or no row if the invitation is unknown, used or
--- expired. Raises RG403 (consent_missing_to_join) if the room is being recorded and the guest has not consented.
+-- Redeems a guest's invitation, which works once. Returns the guest and the guest's room, or no row if the invitation
+-- is unknown, used or expired. Raises RG403 (consent_missing_to_join) if the room is being recorded and the guest has
+-- not consented.
 create function private.redeem_invitation(secret bytea)
 returns table (participant_id uuid, consultation_id uuid, room_name text)
 language plpgsql security definer set search_path = pg_catalog, pg_temp

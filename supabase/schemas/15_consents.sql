@@ -1,5 +1,4 @@
--- Consents: statements of participants about being recorded. The newest statement of each participant is the valid
--- one.
+-- Consents: statements of participants about being recorded. Only the newest statement of each participant is valid.
 
 create table resguardo.consents (
     id uuid primary key,
@@ -55,9 +54,9 @@ left join lateral (
     limit 1
 ) as c on true;
 
--- Takes the consultation's lock if the caller does not hold it, after the policies have admitted the row. Therefore
--- two simultaneous statements see each other. If a participant withdrew in person, nobody else can record a new
--- consent for that participant.
+-- Locks the consultation's row, after the row-level security policies have admitted the new consent. Therefore, of
+-- two simultaneous statements, the second one sees the first one. If a participant withdrew in person, nobody else
+-- can record a new consent for that participant.
 create function private.guard_consent() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -80,7 +79,8 @@ $$;
 create trigger consents_guard after insert on resguardo.consents
 for each row execute function private.guard_consent();
 
--- Law 6, as the policy on recordings checks it: returns whether every required participant has a standing consent.
+-- Law 6: returns whether every required participant has a standing consent, as the row-level security policy on
+-- recordings checks it.
 create function private.everyone_consents(consultation uuid) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$

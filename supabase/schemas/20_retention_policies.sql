@@ -51,8 +51,8 @@ begin
 end
 $$;
 
--- Locks the retention policies, so that only one policy is decided on at a time and no policy becomes active
--- meanwhile.
+-- Locks the retention policies until the end of the transaction, so that only one policy is decided on at a time and
+-- no policy comes into force meanwhile.
 create function private.lock_policies() returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
@@ -65,8 +65,8 @@ end
 $$;
 
 -- Returns whether the policy `after` shortens any term of the policy `before`: a term of recordings or signed notes
--- of any kind of consultation, a term of minors, or the grace period of deletions. Leaving a jurisdiction also counts
--- as a shortening, because its minimum terms no longer apply.
+-- of any kind of consultation, a term of minors, or the grace period of deletions. A change of the jurisdiction also
+-- counts as a shortening, because the minimum terms of the previous jurisdiction no longer apply.
 create function private.shortens(before jsonb, after jsonb) returns boolean
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -88,10 +88,11 @@ begin
 end
 $$;
 
--- Returns whether two officers must approve these terms. Two officers are needed if the terms shorten a term of the
--- policy in force, or if they apply to existing recordings and shorten a term of an earlier policy that still dates a
--- recording. If no policy was ever in force, two officers are needed as soon as any recording exists, because the
--- policy would be the first to set an end for it.
+-- Returns whether two compliance officers must approve the given retention terms. Two officers are needed if the new
+-- terms shorten a term of the policy in force. Two officers are also needed if the new terms apply to existing
+-- recordings and shorten a term of an earlier policy that still determines a recording's due date. If no policy was
+-- ever in force, two officers are needed as soon as any recording exists, because the new policy would be the first
+-- to set a due date for the recording.
 create function private.is_shortening(of_terms jsonb) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -117,8 +118,9 @@ begin
 end
 $$;
 
--- Returns the due date of each existing recording that a policy would change, before and after. No recording becomes
--- due before the present moment unless it is already due. Recordings in destruction are left out.
+-- Returns each existing recording whose due date the given policy would change, with the due date before and after
+-- the change. The new due date is never in the past unless the recording is already due. The function leaves out
+-- recordings whose destruction has begun.
 create function private.redated(of_policy integer)
 returns table (recording_id uuid, due_before timestamptz, due_after timestamptz)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
@@ -148,9 +150,9 @@ begin
 end
 $$;
 
--- Puts a policy into force and ends the policy before it. Transactions that write a recording wait for this function,
--- so each recording gets its due date either from the previous policy (this function then dates it again) or from the
--- new one.
+-- Puts a retention policy into force and ends the previous policy. Transactions that write a recording wait for this
+-- function, so each recording gets its due date from one of the two policies. If a recording got its due date from
+-- the previous policy, activate_policy() computes the due date again.
 create function private.activate_policy(of_policy integer) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -172,8 +174,8 @@ begin
 end
 $$;
 
--- Stores a version of the policy for compliance to decide on, and returns its id. Only the owner can call this
--- function. Raises RG409 (retention_policies_name_key) if the name was used before.
+-- Stores a version of the retention policy, on which compliance officers then decide, and returns the version's id.
+-- Only the owner can call this function. Raises RG409 (retention_policies_name_key) if the name was used before.
 create function private.propose_policy(of_name text, of_sha256 text, of_source text, of_terms jsonb) returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -192,8 +194,8 @@ begin
 end
 $$;
 
--- Puts the first policy into force at once, if nobody has decided on any policy and no recording exists; else returns
--- null. Only the owner can call this function.
+-- Puts the first policy into force at once, if no officer has decided on any policy and no recording exists.
+-- Otherwise, the function returns null and puts no policy into force. Only the owner can call this function.
 create function private.adopt_policy(of_name text, of_sha256 text, of_source text, of_terms jsonb) returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -211,8 +213,9 @@ begin
 end
 $$;
 
--- Locks and returns a proposed policy for an officer to decide on. Returns nulls if the policy does not exist, and
--- writes an audit row about that. Raises RG409 (retention_policy_settled).
+-- Locks and returns a proposed retention policy, so that a compliance officer can decide on it. Returns nulls if the
+-- policy does not exist, and writes an audit row about the failed lookup. Raises RG409 (retention_policy_settled) if
+-- the policy was already decided on.
 create function private.open_policy(of_policy integer, action text) returns resguardo.retention_policies
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -232,10 +235,10 @@ begin
 end
 $$;
 
--- Records one officer's approval of a proposed policy, which is compared with the policy in force now. Returns false
--- if the proposal does not exist. The policy comes into force with this approval, or with a second officer's approval
--- if it shortens a term. The approval of an officer who was suspended since does not count. Raises RG409
--- (retention_policy_settled, retention_same_officer).
+-- Records one compliance officer's approval of a proposed policy, and compares the proposed policy with the policy
+-- that is in force now. Returns false if the proposal does not exist. The proposed policy comes into force with the
+-- first approval, or with a second officer's approval if the policy shortens a term. The approval of an officer who
+-- has since been suspended does not count. Raises RG409 (retention_policy_settled, retention_same_officer).
 create function private.approve_policy(of_policy integer) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -271,8 +274,8 @@ begin
 end
 $$;
 
--- Records one officer's rejection, which ends a proposal. Returns false if the proposal does not exist. Raises RG409
--- (retention_policy_settled).
+-- Records one compliance officer's rejection of a proposed policy, which ends the proposal. Returns false if the
+-- proposal does not exist. Raises RG409 (retention_policy_settled).
 create function private.reject_policy(of_policy integer) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -290,9 +293,9 @@ begin
 end
 $$;
 
--- Returns the effect of a policy on existing recordings, month by month: how many recordings it would delete, how
--- many of them earlier than today's due date (or without one today), and how many of them are held and therefore
--- stay.
+-- Returns the effect of a policy on existing recordings, month by month: how many recordings the policy would delete
+-- in the month, how many of these have a later due date or none today, and how many of these are held and therefore
+-- kept.
 create function private.policy_effects(of_policy integer)
 returns table (
     month date, recordings bigint, size_bytes bigint, sooner bigint, held bigint, earliest_due_at timestamptz

@@ -116,8 +116,8 @@ create index recordings_retention_policy_idx on resguardo.recordings (retention_
 create index recordings_missing_idx on resguardo.recordings (missing_since) where missing_since is not null;
 
 -- Law 5: a finished recording never returns to an earlier status. Law 7: a recording becomes DELETED only after its
--- keys were destroyed. If a doctor stops a recording before it has begun, the trigger sets the error that says so,
--- because people may change only the status.
+-- encryption keys were destroyed. If a doctor stops a recording before it has begun, the trigger sets the recording's
+-- error code, because a doctor may change only the recording's status.
 create function private.guard_recording() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -243,7 +243,8 @@ begin
 end
 $$;
 
--- Returns the reason why a recording in this status has no object to open.
+-- Returns the reason code that tells why a recording in the given status cannot be downloaded, such as
+-- `recording_deleted`.
 create function private.unready_reason(status text) returns text
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -258,8 +259,8 @@ begin
 end
 $$;
 
--- Returns whether a recording may change from one status to another. A test compares this table with TRANSITIONS in
--- app/recordings/transitions.py.
+-- Returns whether a recording may change from one status to another. A test compares the permitted changes of status
+-- with TRANSITIONS in app/recordings/transitions.py.
 create function private.may_become(before text, after text) returns boolean
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -281,7 +282,7 @@ $$;
 
 -- Requests the automatic recording of a consultation: creates the recording with its object key and its job, and
 -- returns its id. Returns null if the consultation is not recorded automatically, was recorded before, or lacks a
--- consent. The consultation's lock prevents a second recording.
+-- consent. The function locks the consultation, so that no concurrent transaction requests a second recording.
 create function private.request_recording(of_consultation uuid) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -316,8 +317,8 @@ begin
 end
 $$;
 
--- Returns the published microphone tracks, as (identity, track_sid), to record beside this video: each belongs to a
--- participant of the consultation and has no recording yet.
+-- Returns the published microphone tracks, as (identity, track_sid), that are to be recorded beside the video. Each
+-- returned track belongs to a participant of the consultation and has no recording yet.
 create function private.unrecorded_tracks(video resguardo.recordings, identities text[], track_sids text[])
 returns table (participant_id uuid, track_sid text)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
@@ -336,14 +337,17 @@ begin
 end
 $$;
 
--- Requests the recordings of sound beside a video that is to be, or is being, recorded, if its consultation wants them:
--- one for each of these microphone tracks, or, if `is_routed`, a single one with the doctor on the left channel and the
--- patient on the right one. Returns how many it requested. A video keeps the way in which its sound began.
+-- Requests the sound recordings beside a video that is not finished, if the consultation has `separate_speakers`. The
+-- function requests one sound recording for each of the given microphone tracks. If `is_routed` is true, it requests
+-- a single one, with the doctor on the left channel and the patient on the right channel. Returns how many sound
+-- recordings the function requested. A video never has both kinds of sound recording: the kind that was requested
+-- first stays.
 --
--- A track is FAILED at once (too_many_microphones) if eight recordings of its participant are live, or if it is the
--- hundredth of the video: each costs an egress, and a participant can publish any number of tracks. A routed recording
--- waits until the doctor and the patient both have a microphone, and is FAILED at once (speakers_with_guests) if the
--- consultation has a guest.
+-- The sound recording of a microphone track is FAILED at once (too_many_microphones) if eight recordings of the
+-- track's participant are live, or if it is the video's hundredth sound recording. The numbers are limited because
+-- each recording costs an egress, and a participant can publish any number of tracks. A recording with both speakers
+-- on two channels (`is_routed`) is requested only when the doctor and the patient both have a microphone. Such a
+-- recording is FAILED at once (speakers_with_guests) if the consultation has a guest.
 create function private.request_sound(
     of_video uuid, identities text[], track_sids text[], sound_file text, is_routed boolean
 ) returns integer

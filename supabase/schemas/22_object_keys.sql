@@ -1,6 +1,6 @@
 -- The bucket's object keys. The functions of this file compose the keys of recordings, imports and exports, and
--- app/bucket/object_keys.py is the same grammar in Python; tests/policies/test_object_keys.py compares both. Only
--- functions that first write the audit row return the object key of a recording.
+-- app/bucket/object_keys.py composes the same keys in Python. tests/policies/test_object_keys.py compares both
+-- implementations. Only functions that first write the audit row return the object key of a recording.
 
 create table private.recording_secrets (
     recording_id uuid primary key
@@ -9,8 +9,8 @@ create table private.recording_secrets (
 );
 create index recording_secrets_object_key_idx on private.recording_secrets (object_key collate "C");
 
--- Sets the object key of a recording. The key contains no name of a person. Raises RG403 if the recording does not
--- belong to the caller.
+-- Sets the object key of a recording. An object key contains no name of a person. Raises RG403 if the recording does
+-- not belong to the caller.
 create function private.assign_object_key(of_recording uuid) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -28,9 +28,9 @@ end
 $$;
 
 -- Returns the object key of a READY recording to its doctor, after the audit row about this access. Returns null if
--- the person may not see the recording or it does not exist (the audit row then says DENIED or ABSENT), and '' if it
--- is not READY. The session's TOTP code must be no older than the limit. Raises RG403 (totp_stale), RG429
--- (quota_urls), RG409 (recording_being_deleted).
+-- the person may not see the recording or it does not exist (the audit row then says DENIED or ABSENT), and '' if the
+-- recording is not READY. The session's TOTP code must be no older than the given maximum age. Raises RG403
+-- (totp_stale), RG429 (quota_urls), RG409 (recording_being_deleted).
 create function private.release_object_key(action text, of_recording uuid, totp_max_age_seconds integer) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -77,7 +77,7 @@ begin
 end
 $$;
 
--- Returns the object key to the worker, after the audit row about this access.
+-- Returns the object key of a recording to the worker, and first writes the audit row about this access.
 create function private.read_object_key(of_recording uuid) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -97,7 +97,8 @@ end
 $$;
 
 -- Composes the object key of a recording: `r/<retention class>/<consultation>/<video>/<file>` or
--- `keep/<consultation>/<video>/<file>`. Without a file, returns the prefix of the objects of a video and its sound.
+-- `keep/<consultation>/<video>/<file>`. If no file is given, the function returns the common key prefix of the
+-- objects of a video and its sound.
 create function private.compose_object_key(of_recording resguardo.recordings, file text default '') returns text
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -108,7 +109,7 @@ begin
 end
 $$;
 
--- Returns the key under keep/ of an object under r/.
+-- Returns the key that an object under r/ gets when it is moved to keep/.
 create function private.kept_object_key(object_key text) returns text
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -117,7 +118,7 @@ begin
 end
 $$;
 
--- Returns the prefix under r/ of the consultation to which an object belongs; null for other keys.
+-- Returns the prefix under r/ of the consultation to which an object belongs, or null if the key is not under r/.
 create function private.consultation_prefix(object_key text) returns text
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -126,7 +127,7 @@ begin
 end
 $$;
 
--- Returns the prefix of the copies of an access request.
+-- Returns the common key prefix of the encrypted copies that are made for one access request.
 create function private.exports_prefix(of_request uuid) returns text
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -135,7 +136,8 @@ begin
 end
 $$;
 
--- Returns the first object key of a recording. `sound_file` is the extension of a MICROPHONE's file: mp4 or ogg.
+-- Returns the object key that a recording gets when it is requested. `sound_file` is the extension of a MICROPHONE's
+-- file: mp4 or ogg.
 create function private.first_object_key(of_recording resguardo.recordings, sound_file text default 'mp4') returns text
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -153,9 +155,10 @@ begin
 end
 $$;
 
--- Law 5: sets another object key before LiveKit is asked again, so that a late egress of an earlier request
--- overwrites no object. When the worker adopts an egress, the recording gets the key of that egress. The key changes
--- only while the recording is unfinished. Raises RG409 (object_key_of_another).
+-- Law 5: gives a recording a new object key before the worker sends a second egress request to LiveKit, so that a
+-- late egress of the first request overwrites no object. When the worker adopts an egress that LiveKit already runs,
+-- the recording gets the object key of that egress. The object key changes only while the recording is unfinished.
+-- Raises RG409 (object_key_of_another).
 create function private.change_object_key(of_recording uuid, key text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -180,9 +183,10 @@ begin
 end
 $$;
 
--- Returns which of the given keys belong to no recording, no pending import and no move to keep/, for the sweep of
--- orphaned objects. A recording that was given up before anything was known about it has no key, so an object that
--- LiveKit uploads for it later is orphaned. The function reveals nothing about keys that the caller did not name.
+-- Returns, for the sweep of orphaned objects, which of the given keys belong to no recording, no pending import and
+-- no move to keep/. A recording that the worker gave up before LiveKit reported anything about it has no object key.
+-- If LiveKit later uploads an object for such a recording, the object is orphaned. The function reveals nothing about
+-- keys that the caller did not name.
 create function private.unknown_object_keys(keys text[]) returns text[]
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -208,7 +212,7 @@ begin
 end
 $$;
 
--- Returns the prefixes of a recording's objects, including the prefix before a move to keep/.
+-- Returns the key prefixes of a recording's objects, including the prefix that they had before a move to keep/.
 create function private.object_prefixes(of_recording resguardo.recordings) returns text[]
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$

@@ -52,7 +52,7 @@ comment on column private.import_secrets.upload_url is
 'The upload URL, which works once without a login. Erased when it expires or the import is COMPLETED.';
 
 -- Law 6: everyone must consent before a file is imported, because the file is a recording. The trigger also sets the
--- object key, which the future recording keeps and which no other recording has.
+-- import's object key, which the imported recording keeps and which no other recording has.
 create function private.guard_import() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -75,8 +75,8 @@ $$;
 create trigger recording_imports_guard after insert on resguardo.recording_imports
 for each row execute function private.guard_import();
 
--- Returns the object key and the maximum lifetime in seconds of the upload URL for the worker to sign, after the
--- audit row. Returns no row if the import no longer needs a URL.
+-- Returns the object key and the maximum lifetime in seconds of the upload URL for the worker to sign, and first
+-- writes the audit row. Returns no row if the import no longer needs an upload URL.
 create function private.read_import_key(of_import uuid)
 returns table (object_key text, content_type text, size_bytes bigint, seconds_left integer)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -100,7 +100,7 @@ begin
 end
 $$;
 
--- Stores the upload URL that the worker signed, if the import still needs one.
+-- Stores the upload URL that the worker signed, if the import still needs an upload URL.
 create function private.store_upload_url(of_import uuid, url text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -113,8 +113,9 @@ begin
 end
 $$;
 
--- Returns the upload URL of an import to its doctor, after the audit row about this access. Returns null if the URL
--- does not exist yet, and for every other person (the audit row then says DENIED or ABSENT).
+-- Returns the upload URL of an import to its doctor, after the audit row about this access. Returns null if the
+-- upload URL does not exist yet, or if the caller is not the doctor who owns the import (the audit row then says
+-- DENIED or ABSENT).
 create function private.release_upload_url(of_import uuid) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -145,7 +146,7 @@ begin
 end
 $$;
 
--- Returns how long an upload may continue after its URL has expired: the time to send 5 GB at 6 Mbit/s.
+-- Returns how long an upload may continue after its URL has expired: as long as it takes to send 5 GB at 6 Mbit/s.
 create function private.upload_grace() returns interval
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -154,9 +155,10 @@ begin
 end
 $$;
 
--- Creates the recording of an import as VERIFYING, queues its job and erases the URL. Changes nothing if the import
--- is already COMPLETED. The object need not exist, because verification checks that. The function never takes an
--- existing recording for the import's recording. Raises RG403 (not_own_import, consent_missing) and RG409
+-- Creates the recording of an import with the status VERIFYING, queues the recording's job and erases the upload URL.
+-- Changes nothing if the import is already COMPLETED. The uploaded object need not exist yet, because the
+-- verification checks whether it exists. The function raises an error if a recording with the import's recording id
+-- already exists, and never uses that recording. Raises RG403 (not_own_import, consent_missing) and RG409
 -- (import_expired).
 create function private.complete_import(of_import uuid) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -203,8 +205,9 @@ begin
 end
 $$;
 
--- Erases expired upload URLs, ends imports that nobody completed within the time and the grace period, and returns
--- how many imports ended. The uploaded objects of ended imports are orphaned, and the sweep deletes them.
+-- Erases expired upload URLs, ends imports that no client completed before their upload deadline and grace period had
+-- passed, and returns how many imports ended. The uploaded objects of ended imports are orphaned, and the sweep of
+-- orphaned objects deletes them.
 create function private.expire_imports() returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -1,9 +1,10 @@
 -- The retention term of each recording: when it begins, and when the recording is to be destroyed.
 
--- Sets the retention class and the due date. A new recording gets the class that its term requires. Sound gets the
--- class of its video, and an import keeps the class of its upload. A recording that has ended gets its due date from
--- the policy in force and keeps that policy. A LOST recording that turns out otherwise keeps its policy and never
--- becomes due earlier.
+-- Sets the retention class and the due date of a recording. A new video gets the retention class that its retention
+-- term requires. A sound recording gets the retention class of its video, and an imported recording keeps the class
+-- of its upload. A recording that has ended gets its due date from the policy in force and keeps that policy. If a
+-- LOST recording is found and gets a new status, it keeps its retention policy and never becomes due earlier than
+-- before.
 create function private.retain_recording() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -54,7 +55,8 @@ begin
 end
 $$;
 
--- The name sorts after recordings_guard, because that trigger sets status_at first.
+-- Postgres runs triggers in the order of their names. The name of the trigger recordings_retention sorts after
+-- recordings_guard, because the trigger recordings_guard must first set status_at.
 create trigger recordings_retention before insert or update of status on resguardo.recordings
 for each row execute function private.retain_recording();
 
@@ -70,7 +72,8 @@ $$;
 create trigger recording_imports_classify before insert on resguardo.recording_imports
 for each row execute function private.classify_import();
 
--- Returns 'recording_days' or 'signed_note_days' of a kind of consultation, or of the default kind if it has no term.
+-- Returns the retention term 'recording_days' or 'signed_note_days' for a kind of consultation, or the default term
+-- if the kind has none.
 create function private.term_of(terms jsonb, kind text, term text) returns integer
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -80,7 +83,7 @@ end
 $$;
 
 -- Returns until when the recordings of a minor with this birth date must be kept at least; null if the terms say
--- nothing about minors. The date is when the birthday of full age has begun in every time zone. A person born on 29
+-- nothing about minors. The minor is of full age when the birthday has begun in every time zone. A person born on 29
 -- February comes of age on 1 March.
 create function private.minor_until(terms jsonb, birth_date date) returns timestamptz
 language plpgsql immutable set search_path = pg_catalog, pg_temp
@@ -95,8 +98,8 @@ begin
 end
 $$;
 
--- Returns when a recording is due if its term counts from the given time. Returns null without terms or a start time.
--- Raises nothing.
+-- Returns when a recording is due for destruction if its retention term counts from the given time. Returns null if
+-- the terms or the start time are null.
 create function private.due_of(terms jsonb, kind text, birth_date date, counted_from timestamptz) returns timestamptz
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -111,8 +114,8 @@ begin
 end
 $$;
 
--- Returns the retention class of a consultation's next recording: a prefix that the bucket's rule does not empty
--- before the recording is due.
+-- Returns the retention class of a consultation's next recording: a key prefix under which the bucket's rule deletes
+-- no object before the recording is due.
 create function private.class_for(of_consultation uuid) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -134,9 +137,9 @@ begin
 end
 $$;
 
--- Returns the videos that the bucket's rule would delete too early. The returned videos have a class of a fixed age,
--- and are due later than two days before the bucket deletes them. The bucket deletes an object one week after the
--- class's term, counted from when the object was stored.
+-- Returns the videos that the bucket's rule would delete too early. The bucket deletes an object one week after the
+-- term of its retention class, counted from when the object was stored. The function returns the videos with such a
+-- retention class whose due date is less than two days before that deletion, or after it.
 create function private.outgrown() returns table (recording_id uuid)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -150,8 +153,8 @@ begin
 end
 $$;
 
--- Returns the stored objects and bytes by class and age in days to compliance, after the audit row. No other data is
--- returned.
+-- Writes the audit row, and returns the number and bytes of stored objects by retention class and age in days to
+-- compliance. The report names no person and no recording.
 create function private.report_storage()
 returns table (retention_class text, age_from_days integer, objects bigint, size_bytes bigint)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -176,8 +179,9 @@ begin
 end
 $$;
 
--- Returns what the next N days will delete, how much of that is held and therefore stays, and what was stored and
--- fetched in the last N days. report_storage() has already written the audit row.
+-- Returns which recordings become due in the next N days, how many of them are held and therefore kept, and how much
+-- was stored and fetched in the last N days. The function writes no audit row, because report_storage() has already
+-- written it.
 create function private.report_coming(within_days integer)
 returns table (
     recordings bigint, size_bytes bigint, held_recordings bigint, held_bytes bigint, objects_stored bigint,

@@ -1,5 +1,5 @@
--- Legal holds: they forbid the destruction of recordings in a legal matter. private.may_be_destroyed() enforces this
--- (law 7).
+-- Legal holds, which forbid the destruction of recordings that a legal matter needs. private.may_be_destroyed()
+-- enforces this (law 7).
 
 create table resguardo.legal_holds (
     id uuid primary key default gen_random_uuid(),
@@ -35,8 +35,9 @@ create index legal_holds_released_placed_idx on resguardo.legal_holds (placed_at
 where released_at is not null;
 create index legal_holds_active_idx on resguardo.legal_holds (recorded_since) where released_at is null;
 
--- Returns the videos that a hold covers, in any status. A hold on a video also covers its sound. A range of time that
--- includes a sound covers its video.
+-- Returns the videos that a legal hold covers, whatever their status is. A hold on a video also covers the sound
+-- recorded beside it. If the hold's range of time includes a sound recording, the hold covers the video of that sound
+-- recording.
 create function private.videos_under(of_hold resguardo.legal_holds) returns setof uuid
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -63,10 +64,10 @@ begin
 end
 $$;
 
--- Places a hold and returns how many videos it covers now. Returns nothing if the consultation or the patient does
--- not exist. If this person has already placed an equal active hold, the function returns that hold and places no
--- second one. The function takes the keeping lock exclusively, so no destruction begins meanwhile. Recordings that
--- are already in destruction are counted separately.
+-- Places a legal hold and returns how many videos the hold covers now. Returns no hold if the given consultation or
+-- patient does not exist. If the caller has already placed an equal active hold, the function returns that hold and
+-- places no second hold. The function takes the keeping lock exclusively, so no destruction begins while the hold is
+-- being placed. The function counts recordings whose destruction has already begun separately.
 create function private.place_hold(
     of_consultation uuid, of_patient uuid, since timestamptz, until timestamptz, of_matter text, of_custodian text
 ) returns table (
@@ -120,8 +121,9 @@ begin
 end
 $$;
 
--- Releases a hold, if a second person asks for it. Returns nothing if the hold does not exist. If this person has
--- already released the hold, it is returned unchanged. Raises RG409 (own_hold, hold_released).
+-- Releases a legal hold; the caller must not be the officer who placed it. Returns nothing if the legal hold does not
+-- exist. If the caller has already released the hold, the function returns the hold unchanged. Raises RG409
+-- (own_hold, hold_released).
 create function private.release_hold(of_hold uuid) returns setof resguardo.legal_holds
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -155,7 +157,7 @@ begin
 end
 $$;
 
--- Returns the videos that must not be destroyed: those under an active legal hold or an access request that holds.
+-- Returns the videos that must not be destroyed, because an active legal hold or an access request covers them.
 create function private.held_videos() returns setof uuid
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -213,8 +215,8 @@ begin
 end
 $$;
 
--- Returns whether a recording may be destroyed now: it and its sound are finished, nothing holds it, and none of its
--- objects is moving to keep/.
+-- Returns whether a recording may be destroyed now. The video and its sound must be finished, no legal hold or access
+-- request may cover them, and none of their objects may be in a move to keep/.
 create function private.may_be_destroyed(of_recording uuid) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -15,10 +15,10 @@ comment on table private.object_moves is
 comment on column private.object_moves.kept_at is 'When the worker began to read the recording from the new key.';
 
 -- Returns the videos under r/ that must outlive the bucket's rule, oldest first. `lock_prefix` is the folder of the
--- consultation, where a bucket lock would protect the video. `lock_prefix` is null if the folder also contains a
--- video that is not held, because the lock would protect that video too. `may_move` is true if nothing writes or
--- destroys the objects any more. `movable` is the number of objects, of the video and of its sound, that can be moved
--- now.
+-- consultation, where a lock on the bucket's prefix would protect the video from deletion. `lock_prefix` is null if
+-- the folder also contains a video that is not held, because the lock would protect the unheld video, too. `may_move`
+-- is true if no process writes or destroys the objects any more. `movable` is the number of objects of the video and
+-- its sound that can be moved now.
 create function private.unprotected_videos()
 returns table (
     id uuid, lock_prefix text, is_held boolean, is_outgrown boolean, may_move boolean, movable integer
@@ -88,7 +88,8 @@ begin
 end
 $$;
 
--- Returns the videos that have objects in a move to keep/. No destruction of these videos may begin.
+-- Returns the videos that have objects in a move to keep/. The destruction of a video may not begin during such a
+-- move.
 create function private.moving_videos() returns setof uuid
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -100,9 +101,9 @@ begin
 end
 $$;
 
--- Records that the objects of a video and of its sound are to move to keep/, and returns the old and new keys, after
--- the audit row. Returns the recorded move if one is already under way. Returns no row if the video is in destruction
--- or no object needs to move.
+-- Records that the objects of a video and of its sound are to move to keep/, writes the audit row, and returns the
+-- old and new object keys. If a move of the video's objects is already under way, the function returns that move.
+-- Returns no row if the destruction of the video has begun or no object needs to move.
 create function private.begin_move(of_video uuid)
 returns table (recording_id uuid, source_key text, target_key text, is_verified boolean, is_kept boolean)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -146,8 +147,8 @@ begin
 end
 $$;
 
--- Makes the recording use the new object key and returns true. Returns false if no move leads to this key or the
--- recording is being destroyed.
+-- Replaces the recording's object key by the new key of its move, and returns true. Returns false if no move leads to
+-- the given key, or the recording is being destroyed.
 create function private.keep_object(of_recording uuid, old_key text, new_key text) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -183,7 +184,7 @@ begin
 end
 $$;
 
--- Ends a move: only one object is left, or none existed.
+-- Ends the move of an object, when the object exists only under one key, or does not exist at all.
 create function private.end_move(of_recording uuid) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -192,7 +193,7 @@ begin
 end
 $$;
 
--- Returns the time and the number of verified recordings at the start of a search for missing objects.
+-- Starts a search for missing objects: returns the time and the number of verified recordings.
 create function private.begin_look(out at timestamptz, out verified bigint)
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -202,9 +203,9 @@ begin
 end
 $$;
 
--- Returns the verified recordings with keys after `after_key` and up to `last_key` and without an object in
--- `present`, except recordings in destruction. A recording marked as missing whose object is in `present` is no
--- longer marked.
+-- Returns the verified recordings whose object key lies after `after_key`, up to and including `last_key`, and is not
+-- in `present`, the list of existing objects. The function leaves out recordings whose destruction has begun. If a
+-- recording is marked as missing and its object key is in `present`, the function removes the mark.
 create function private.missing_objects(after_key text, last_key text, present text[])
 returns table (id uuid, video_id uuid, consultation_id uuid, missing_since timestamptz)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -227,8 +228,8 @@ begin
 end
 $$;
 
--- Records, once, that the object of a recording was found missing at that time. Returns false if that is already
--- recorded.
+-- Records that the object of a recording was found missing at the given time. Returns false, and changes nothing, if
+-- the object is already recorded as missing.
 create function private.report_missing(of_recording uuid, seen_at timestamptz) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

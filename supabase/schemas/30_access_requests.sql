@@ -1,4 +1,4 @@
--- Access requests: patients ask for a copy of their recordings.
+-- Access requests, in which patients ask for a copy of their recordings.
 
 create table resguardo.access_requests (
     id uuid primary key default gen_random_uuid(),
@@ -99,9 +99,10 @@ where status in ('OPEN', 'APPROVED', 'DENIED');
 create index access_requests_determined_by_idx on resguardo.access_requests (determined_by);
 create index access_requests_reviewed_by_idx on resguardo.access_requests (reviewed_by);
 
--- Returns whether a request forbids the destruction of the recordings that it covers. A request holds while it is
--- open. If the patient may ask for a review of the denial, the request holds for 60 more days, so that a review is
--- not too late. The outcome of a review ends the hold.
+-- Returns whether an access request forbids the destruction of the recordings that it covers. An access request
+-- forbids the destruction of its recordings while it is open. If the patient may ask for a review of the denial, the
+-- recordings are kept for 60 days after the denial, so that a review is not too late. The recorded outcome of a
+-- review ends this protection of the recordings.
 create function private.request_holds(asked resguardo.access_requests) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -117,7 +118,7 @@ begin
 end
 $$;
 
--- Writes one audit row about a request in its present state.
+-- Writes one audit row about an access request in its current state.
 create function private.audit_request(of_action text, asked resguardo.access_requests, of_fields text[]) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -129,8 +130,9 @@ begin
 end
 $$;
 
--- Returns the request. Compliance may see every request, a patient only their own. If the request is hidden or does
--- not exist, the function writes the audit row that says so and returns nulls.
+-- Returns an access request. A compliance officer may see every access request, and a patient only the patient's own.
+-- If the caller may not see the request or it does not exist, the function writes an audit row with DENIED or ABSENT
+-- and returns nulls.
 create function private.find_access_request(of_request uuid, of_action text) returns resguardo.access_requests
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -160,7 +162,8 @@ begin
 end
 $$;
 
--- Locks and returns the request, so that it can be changed. The request of another patient is not locked.
+-- Locks and returns an access request, so that the caller can change it. If the caller is a patient and the request
+-- belongs to a different patient, the function does not lock the request.
 create function private.lock_access_request(of_request uuid, of_action text) returns resguardo.access_requests
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -174,7 +177,8 @@ begin
 end
 $$;
 
--- Locks and returns the open request of a patient or a consultation; nulls if none is open.
+-- Locks and returns the open access request for all recordings of a patient, or for one consultation; returns nulls
+-- if no such request is open.
 create function private.lock_open_request(of_patient uuid, of_consultation uuid) returns resguardo.access_requests
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -190,9 +194,9 @@ begin
 end
 $$;
 
--- Merges a repeated request into the open request. The merged request has the earlier of the two days of receipt. The
--- representative of the patient is added if the open request names none and is not decided yet. Raises RG409
--- (representative_differs).
+-- Merges a repeated access request into the open access request. The merged access request has the earlier of the two
+-- days of receipt. The patient's representative is added if the open access request names no representative and is
+-- not decided yet. Raises RG409 (representative_differs).
 create function private.join_request(
     wanted resguardo.access_requests, received date, relationship text, representative text
 ) returns resguardo.access_requests
@@ -220,10 +224,11 @@ begin
 end
 $$;
 
--- Files a request and holds the recordings that it covers. A patient files it in their own name, or compliance files
--- it for a patient who wrote within the last 60 days. If a request with this patient and consultation is already
--- open, the function returns that request. Returns no row if the patient or the consultation is hidden or does not
--- exist. Raises RG409 (bad_received_on, representative_differs), RG429 (quota_pages).
+-- Files an access request, which keeps the recordings that it covers from being destroyed. Patients file access
+-- requests for themselves, and a compliance officer files one for a patient who asked in writing within the last 60
+-- days. If a request for the same patient and consultation is already open, the function returns the open request.
+-- Returns no row if the patient or the consultation does not exist, or if the caller may not see it. Raises RG409
+-- (bad_received_on, representative_differs), RG429 (quota_pages).
 create function private.file_access_request(
     of_patient uuid, of_consultation uuid, received date, relationship text, representative text
 ) returns setof resguardo.access_requests
@@ -290,8 +295,9 @@ begin
 end
 $$;
 
--- Locks and returns the request for its patient, or for compliance if the patient asked in writing. Returns nulls if
--- the request is hidden or does not exist. Raises RG409 (request_not_written), RG429 (quota_pages).
+-- Locks an access request and returns it to its patient, or to a compliance officer if the patient asked in writing.
+-- Returns nulls if the access request does not exist or the caller may not see it. Raises RG409
+-- (request_not_written), RG429 (quota_pages).
 create function private.lock_for_patient(of_request uuid, of_action text) returns resguardo.access_requests
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -307,8 +313,9 @@ begin
 end
 $$;
 
--- Withdraws a request, for its patient, or for compliance if the request came in writing. A second withdrawal changes
--- nothing. Raises RG409 (access_request_closed, request_not_written), RG429 (quota_pages).
+-- Withdraws an access request; the caller is its patient, or a compliance officer if the request came in writing. A
+-- second withdrawal of an access request changes nothing. Raises RG409 (access_request_closed, request_not_written),
+-- RG429 (quota_pages).
 create function private.withdraw_access_request(of_request uuid) returns setof resguardo.access_requests
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -329,8 +336,9 @@ begin
 end
 $$;
 
--- Approves a request (compliance) and queues the copy. If an earlier copy failed, it is made again. If a copy is
--- being made, no second one begins. Raises RG409 (access_request_closed, review_pending), RG429 (quota_pages).
+-- Records that a compliance officer approves an access request, and queues the job that makes the encrypted copy. If
+-- an earlier copy failed, the job makes the copy again. If a copy is already being made, no second copy begins.
+-- Raises RG409 (access_request_closed, review_pending), RG429 (quota_pages).
 create function private.approve_access_request(of_request uuid) returns setof resguardo.access_requests
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -362,8 +370,9 @@ begin
 end
 $$;
 
--- Denies a request (compliance) on a ground of 164.524(a)(2), or on a ground of (a)(3) that a clinician determined.
--- Raises RG409 (access_request_closed, review_pending, clinician_unknown, request_has_no_representative).
+-- Records that a compliance officer denies an access request on a ground of 45 CFR 164.524(a)(2), or on a ground of
+-- (a)(3) that a clinician determined. Raises RG409 (access_request_closed, review_pending, clinician_unknown,
+-- request_has_no_representative).
 create function private.deny_access_request(
     of_request uuid, ground text, determined uuid
 ) returns setof resguardo.access_requests
@@ -394,8 +403,8 @@ begin
 end
 $$;
 
--- Extends a request (compliance) once, by at most 30 days, on or before its due day. Raises RG409
--- (access_request_closed, review_pending, extended_already, past_due).
+-- Extends the deadline of an access request once, by at most 30 days, if a compliance officer asks for this on or
+-- before the due day. Raises RG409 (access_request_closed, review_pending, extended_already, past_due).
 create function private.extend_access_request(
     of_request uuid, days integer, reason text
 ) returns setof resguardo.access_requests
@@ -425,11 +434,11 @@ begin
 end
 $$;
 
--- Asks for the review of a denial on a reviewable ground, for the patient, or for compliance if the request came in
--- writing. The request is open again and holds its recordings until the review is recorded. We set a deadline of 30
--- days for the review (the rule says "within a reasonable period of time", (d)(4)). A second call changes nothing.
--- Raises RG409 (not_reviewable, reviewed_already, access_request_open_already, request_not_written), RG429
--- (quota_pages).
+-- Asks for the review of a denial on a reviewable ground; the caller is the patient, or a compliance officer if the
+-- request came in writing. The access request is then open again, and its recordings are kept until the outcome of
+-- the review is recorded. The deadline for the review is 30 days; 45 CFR 164.524(d)(4) only says "within a reasonable
+-- period of time". If the review was already asked for, the function changes nothing. Raises RG409 (not_reviewable,
+-- reviewed_already, access_request_open_already, request_not_written), RG429 (quota_pages).
 create function private.ask_access_review(of_request uuid) returns setof resguardo.access_requests
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -464,8 +473,8 @@ begin
 end
 $$;
 
--- Records the outcome of a review (compliance) by a clinician who took no part in the denial. Raises RG409
--- (no_review_asked, clinician_unknown, reviewer_took_part).
+-- Records, for a compliance officer, the outcome of a review by a clinician who took no part in the denial of the
+-- access request. Raises RG409 (no_review_asked, clinician_unknown, reviewer_took_part).
 create function private.record_access_review(
     of_request uuid, reviewer uuid, outcome text
 ) returns setof resguardo.access_requests
@@ -498,7 +507,7 @@ begin
 end
 $$;
 
--- Returns the requests that nobody acted on before their due day.
+-- Returns the access requests that compliance neither approved nor denied before their due day.
 create function private.overdue_access_requests() returns uuid[]
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -1,4 +1,4 @@
--- The copies of recordings that were made for access requests.
+-- The encrypted copies of recordings that the worker makes for access requests.
 
 create table private.access_exports (
     request_id uuid primary key
@@ -24,7 +24,7 @@ comment on column private.access_exports.secret is
 'The passphrase of the copy. Erased after compliance has seen it once, or when the copy ends.';
 create index access_exports_recordings_idx on private.access_exports using gin (recording_ids);
 
--- Records on the request that its copy was deleted because a recording in it was destroyed.
+-- Records in the access request that its encrypted copy was deleted, because a recording in the copy was destroyed.
 create function private.note_deleted_export() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -38,7 +38,7 @@ $$;
 create trigger access_exports_note_deletion after delete on private.access_exports
 for each row execute function private.note_deleted_export();
 
--- Returns the recordings that a request covers and that are not destroyed.
+-- Returns the recordings that an access request covers and that are not destroyed.
 create function private.wanted_recordings(asked resguardo.access_requests) returns setof resguardo.recordings
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -51,13 +51,15 @@ begin
 end
 $$;
 
--- Begins a copy after the audit row: returns its object key, which is new at each attempt so that two attempts never
--- write one object, and the recordings to copy. `number` counts the sounds of a video by kind of participant,
+-- Begins an attempt to make the encrypted copy for an access request. Writes the audit row, and returns the object
+-- key of the copy and the recordings to copy. The object key is new at each attempt, so that two attempts never write
+-- to the same object. `number` counts the sound recordings beside a video separately for each kind of participant,
 -- starting at 1.
 --
--- Returns no row if no copy is needed: the request is not APPROVED, or it covers no recording and is fulfilled.
--- Raises RG409 (recording_not_finished) while one of its recordings may still become READY (for a week if it is
--- LOST), and RG409 (recording_being_deleted) while an attempt to destroy one of them, begun before the request, runs.
+-- Returns no row if no copy is needed, because the access request is not APPROVED or covers no READY recording (it is
+-- then fulfilled). Raises RG409 (recording_not_finished) while a covered recording may still become READY; a LOST
+-- recording may become READY for a week. Raises RG409 (recording_being_deleted) while an attempt to destroy a covered
+-- recording runs that began before the access request was filed.
 create function private.begin_export(of_request uuid, new_secret text)
 returns table (
     object_key text, recording_id uuid, video_id uuid, medium text, participant_id uuid, participant_kind text,
@@ -129,9 +131,9 @@ begin
 end
 $$;
 
--- Fulfils a request with the object and the recordings that an attempt has copied. Returns false if another attempt
--- has replaced this one, or the request no longer needs a copy: the object is then orphaned. If one of the recordings
--- was destroyed during the copying, another copy begins.
+-- Fulfils an access request with the encrypted copy that one attempt has made. Returns false if a later attempt has
+-- replaced the given attempt, or the access request no longer needs a copy; the copy's object is then orphaned. If
+-- one of the copied recordings was destroyed in the meantime, the function queues the job that makes a new copy.
 create function private.finish_export(of_request uuid, key text, size bigint, contents uuid[]) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -180,7 +182,8 @@ begin
 end
 $$;
 
--- Records that no copy could be made. Compliance may approve the request again.
+-- Records that the worker could not make the encrypted copy for an access request. Compliance may then approve the
+-- access request again.
 create function private.fail_export(of_request uuid, failure text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -199,7 +202,8 @@ begin
 end
 $$;
 
--- Returns the copies to delete: 30 days old, or of a request that was withdrawn while its copy was being made.
+-- Returns the encrypted copies to delete: those that are 30 days old, and those whose access request was withdrawn
+-- while the copy was being made.
 create function private.ended_exports() returns table (request_id uuid, object_key text)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -214,7 +218,8 @@ begin
 end
 $$;
 
--- Marks a copy as ended after its object is gone. Returns false if another attempt has replaced the copy.
+-- Marks an encrypted copy as expired, after its object was deleted from the bucket. Returns false if a later attempt
+-- has replaced the encrypted copy.
 create function private.expire_export(of_request uuid, key text) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -235,8 +240,8 @@ begin
 end
 $$;
 
--- Returns which of the given keys belong to no copy, for the sweep of objects that crashes left. The function reveals
--- nothing about keys that the caller did not name.
+-- Returns which of the given object keys belong to no encrypted copy, for the sweep that deletes the objects of
+-- interrupted attempts. The function reveals nothing about keys that the caller did not name.
 create function private.unknown_export_keys(keys text[]) returns text[]
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -250,9 +255,9 @@ begin
 end
 $$;
 
--- Returns the object key of a request's copy to its patient, after the audit row about this access. Returns null if
--- the person may not see the request or it does not exist (the audit row then says DENIED or ABSENT), and '' if it
--- has no copy now. Raises RG429 (quota_urls).
+-- Writes the audit row about this access, and returns the object key of an access request's encrypted copy to the
+-- patient. Returns null if the person may not see the request or it does not exist (the audit row then says DENIED or
+-- ABSENT), and '' if the access request has no copy now. Raises RG429 (quota_urls).
 create function private.release_export_key(of_request uuid) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -280,9 +285,9 @@ begin
 end
 $$;
 
--- Returns the passphrase of a request's copy once, so that compliance can give it to the patient by telephone or
--- post. The passphrase is then erased. Returns null if the request does not exist, and '' if the copy does not exist
--- or its passphrase was already shown.
+-- Returns the passphrase of an access request's encrypted copy once, so that a compliance officer can give it to the
+-- patient by telephone or post. The function then erases the passphrase. Returns null if the access request does not
+-- exist, and '' if the encrypted copy does not exist or its passphrase was already shown.
 create function private.reveal_export_secret(of_request uuid) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -75,9 +75,9 @@ create table private.deletion_objects (
 comment on table private.deletion_objects is
 'The objects found before their deletion, so that a crash loses nothing. Deleted once the certificate lists them.';
 
--- Locks and returns a recording that the person may destroy, and takes the keeping lock. A doctor may destroy their
--- own recordings, compliance every recording. For everyone else the function locks nothing, writes an audit row with
--- DENIED or ABSENT, and returns null.
+-- Takes the keeping lock, and locks and returns a recording that the caller may destroy. A doctor may destroy the
+-- doctor's own recordings, and a compliance officer may destroy every recording. If the caller may not destroy the
+-- recording, the function locks nothing, writes an audit row with DENIED or ABSENT, and returns null.
 create function private.lock_own_recording(of_recording uuid, action text) returns resguardo.recordings
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -111,9 +111,9 @@ begin
 end
 $$;
 
--- Requests the destruction of a recording after the policy's grace period. A second call returns the first request.
--- Returns null if the person may not see the recording or it does not exist. Raises RG409 (recording_not_finished,
--- recording_deleted, recording_held).
+-- Requests that a recording is destroyed after the grace period of the retention policy. A second call for the same
+-- recording returns the first request. Returns null if the person may not see the recording or it does not exist.
+-- Raises RG409 (recording_not_finished, recording_deleted, recording_held).
 create function private.request_deletion(of_recording uuid, why text) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -152,8 +152,9 @@ begin
 end
 $$;
 
--- Cancels a deletion request before the destruction has begun. A second call changes nothing. Returns null if the
--- person may not see the recording or it does not exist. Raises RG409 (deletion_not_undoable).
+-- Cancels a deletion request before the destruction has begun. A second cancellation of the same request changes
+-- nothing. Returns null if the person may not see the recording or it does not exist. Raises RG409
+-- (deletion_not_undoable).
 create function private.undo_deletion(of_recording uuid) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -182,8 +183,9 @@ begin
 end
 $$;
 
--- Returns whether a recording is being destroyed now. Returns false if a hold was placed after a failed attempt,
--- because no further attempt is made and the remaining objects may be moved to keep/.
+-- Returns whether the destruction of a recording is under way. Returns false if a legal hold was placed after a
+-- failed attempt to destroy the recording. Under a legal hold the worker makes no further attempt, and may move the
+-- remaining objects to keep/.
 create function private.is_in_destruction(of_recording uuid) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -198,8 +200,8 @@ begin
 end
 $$;
 
--- Returns whether a recording is to be destroyed or was destroyed. Its transcript is neither made nor shown unless
--- the deletion is undone.
+-- Returns whether the destruction of a recording was requested, has begun or is complete. The transcript of such a
+-- recording is neither made nor shown, unless the deletion is undone.
 create function private.is_to_be_destroyed(of_recording uuid) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -211,7 +213,7 @@ begin
 end
 $$;
 
--- Returns whether the destruction of a recording has begun.
+-- Returns whether the destruction of a recording has begun or is complete.
 create function private.is_being_destroyed(of_recording uuid) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -223,8 +225,8 @@ begin
 end
 $$;
 
--- Returns whether a recording is destroyed, which means that at least its key is gone. Such a recording is left out
--- of every copy.
+-- Returns whether a recording is destroyed, which means that at least its encryption key is deleted. An encrypted
+-- copy for an access request never contains a destroyed recording.
 create function private.is_destroyed(of_recording uuid) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -236,7 +238,8 @@ begin
 end
 $$;
 
--- Cancels deletions that have begun but destroyed no key. Their recordings stay unchanged.
+-- Cancels deletions that have begun but have not yet destroyed an encryption key. The recordings of cancelled
+-- deletions stay unchanged.
 create function private.call_off(deletions uuid[]) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -249,8 +252,9 @@ begin
 end
 $$;
 
--- Locks and returns the deletions of a claim that this attempt still owns. An attempt that was suspended for longer
--- than its lease has lost the deletions that another attempt claimed, or that a hold protects now.
+-- Locks the deletions that the worker claimed in one attempt, and returns those that still belong to this attempt. If
+-- the worker was suspended for longer than the lease of its claim, a later attempt may have claimed some of the
+-- deletions, or a legal hold may protect the recordings.
 create function private.lock_claimed(deletions uuid[], attempts integer[]) returns uuid[]
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -264,11 +268,12 @@ begin
 end
 $$;
 
--- Claims deletions: begins those that are due and continues those that were interrupted, at most `most` of them,
--- after the audit row about this step. A deletion is due if both clocks say so: the database's clock and the given
--- clock (the bucket's). Recordings under a hold are left out, even if their destruction has begun. A
--- `next_attempt_at` far in the future was written by a wrong clock and is ignored. The query uses a custom plan,
--- which looks each recording up by hash among the held recordings, because many may be held.
+-- Claims at most `most` deletions for the caller, after the audit row about this step: deletions that are due, and
+-- deletions that were interrupted. A deletion is due if both the database's clock and the given time, which comes
+-- from the bucket's clock, have reached its due date. The function claims no deletion of a recording under a legal
+-- hold or an access request, even if the destruction has begun. The function ignores a `next_attempt_at` that is far
+-- in the future, because a wrong clock wrote it. The query uses a custom plan, in which a hash of the held recordings
+-- shows whether a recording is held. Many recordings may be held at the same time.
 create function private.claim_deletions(by_clock timestamptz, most integer)
 returns table (
     deletion_id uuid, recording_id uuid, attempt integer, ground text, prefixes text[], object_keys text[]
@@ -367,7 +372,8 @@ begin
 end
 $$;
 
--- Writes the audit row of a step of deletions. The row names the videos first, then every sound beside them.
+-- Writes the audit row about one step of several deletions. The audit row names first the videos, and then the sound
+-- recordings beside these videos.
 create function private.audit_deletions(action text, reason text, deletions uuid[]) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -392,8 +398,8 @@ begin
 end
 $$;
 
--- Stores the objects that were found in the bucket before they are deleted. Objects that an earlier attempt stored
--- stay. Returns the deletions of the claim that may continue.
+-- Stores a list of the objects that were found in the bucket, before the worker deletes them. Objects that an earlier
+-- attempt stored stay in the list. Returns the claimed deletions that may continue.
 create function private.keep_inventory(
     claimed uuid[], attempts integer[], deletions uuid[], object_keys text[], sizes bigint[], etags text[]
 ) returns uuid[]
@@ -418,8 +424,9 @@ begin
 end
 $$;
 
--- Destroys the keys of recordings that have no object left in the bucket, deletes their transcript text and object
--- keys, and returns the data of each certificate. A deletion with objects left is skipped.
+-- Destroys the encryption keys of recordings that have no object left in the bucket, deletes their transcript text
+-- and object keys, and returns the data for each certificate. If objects of a recording are left in the bucket, the
+-- function skips the recording.
 create function private.shred_keys(
     claimed uuid[], attempts integer[], of_deletions uuid[], object_keys text[], deleted timestamptz[],
     gone timestamptz[]
@@ -518,7 +525,7 @@ begin
 end
 $$;
 
--- Stores the certificates and sets the recordings to DELETED.
+-- Stores the certificates of destruction and sets the destroyed recordings to DELETED.
 create function private.finish_deletions(deletions uuid[], documents text[]) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -547,7 +554,8 @@ begin
 end
 $$;
 
--- Records why an attempt failed, and returns how many attempts there were. The next attempt comes within one hour.
+-- Records why the newest attempt to destroy a recording failed, and returns how many attempts there were. The next
+-- attempt to destroy the recording is made within one hour.
 create function private.fail_deletion(of_deletion uuid, attempt integer, why text) returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -569,8 +577,8 @@ begin
 end
 $$;
 
--- Destroys the rest of a recording with an object that has been missing for too long. Returns false if a hold covers
--- the recording or its object is not missing.
+-- Begins the deletion of a recording whose object has been missing from the bucket for too long. Returns false if a
+-- legal hold or an access request covers the recording, or its object is not marked as missing.
 create function private.destroy_missing(of_recording uuid) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -588,7 +596,7 @@ begin
 end
 $$;
 
--- Cancels the deletion of a recording that was marked missing although its object exists. The recording stays.
+-- Cancels the deletion of a recording that was marked as missing although its object exists; the recording stays.
 create function private.call_off_missing(of_deletion uuid) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -1,6 +1,6 @@
 -- Deletions that are repeated after a backup was restored.
 
--- Stores the certificates of earlier destructions of a recording, oldest first, and gives the present deletion the
+-- Stores the certificates of earlier destructions of a recording, oldest first, and gives the current deletion the
 -- next number.
 create function private.keep_earlier_certificates(of_deletion uuid, documents text[]) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -20,8 +20,8 @@ begin
 end
 $$;
 
--- Returns the status in this database of recordings that the ledger lists as destroyed; null for an unknown
--- recording.
+-- Returns, for recordings that the ledger lists as destroyed, the status that they have in this database (null if the
+-- recording is unknown). The function leaves out recordings that are DELETED.
 create function private.restored_recordings(recordings uuid[])
 returns table (recording_id uuid, status text, is_held boolean, is_begun boolean)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
@@ -37,9 +37,9 @@ begin
 end
 $$;
 
--- Corrects the object key of a recording after a restore. If a hold or a longer term moved the object to keep/ after
--- the backup, the READY recording of that size with the old key uses the key in keep/ from now on. Returns true if a
--- recording uses this key now.
+-- Corrects the object key of a recording after a restore. If the worker moved an object to keep/ after the backup was
+-- made, the restored database still has the object's old key. The function gives the key under keep/ to the READY
+-- recording with the same size and the old key. Returns true if a recording got the key under keep/.
 create function private.find_moved_object(kept_key text, size bigint) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -68,8 +68,9 @@ begin
 end
 $$;
 
--- Destroys a recording again that a restored backup has brought back, and stores the certificates that the backup
--- lacks. Returns false if a hold covers the recording, it is not finished, or it is already DELETED.
+-- Repeats the destruction of a recording that a restored backup has brought back, and stores the certificates that
+-- the backup lacks. Returns false if a legal hold or an access request covers the recording, or the recording is not
+-- finished or already DELETED.
 create function private.repeat_deletion(of_recording uuid, documents text[]) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

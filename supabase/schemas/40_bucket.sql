@@ -1,8 +1,9 @@
--- The prefixes that the rules of the bucket must protect.
+-- The key prefixes that the bucket's lock and lifecycle rules must protect.
 
--- Gives a process the turn to write the bucket's rules for two minutes. Returns false while another process has it.
--- Two processes that read the rules and write them back at once would lose one change. The turn is a lease, because
--- no transaction may be open while the bucket or Cloudflare answers.
+-- Gives one process the sole right to write the bucket's rules for two minutes. Returns false while a different
+-- process has the right to write the bucket's rules. If two processes read the bucket's rules and wrote them back at
+-- once, one change would be lost. The right is a lease and not a lock, because no transaction may be open while the
+-- bucket or Cloudflare answers.
 create function private.take_rules_turn(new_holder uuid) returns boolean
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -14,7 +15,8 @@ begin
 end
 $$;
 
--- Gives the process two more minutes. Returns false if another process has had the turn since.
+-- Extends a process's right to write the bucket's rules to two minutes from now. Returns false if a different process
+-- has had the right to write the bucket's rules since then.
 create function private.renew_rules_turn(of_holder uuid) returns boolean
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -26,7 +28,8 @@ begin
 end
 $$;
 
--- Gives the turn back. Does nothing if another process has taken it.
+-- Gives back a process's right to write the bucket's rules. Does nothing if a different process has taken over the
+-- right to write the bucket's rules.
 create function private.give_rules_turn_back(of_holder uuid) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -36,8 +39,8 @@ end
 $$;
 
 -- Returns the consultations under r/ that a legal hold or an access request protects, each with its prefix in the
--- bucket, and whether one of its recordings is finished. An unfinished recording cannot be moved yet and does not
--- need to be.
+-- bucket, and whether one of its recordings is finished. An unfinished recording cannot be moved to keep/ yet, and
+-- does not need to be moved.
 create function private.protected_prefixes() returns table (consultation_id uuid, prefix text, is_finished boolean)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -65,8 +68,8 @@ begin
 end
 $$;
 
--- Returns the prefixes that the bucket would delete before their recordings are due: their term was extended, or it
--- began long after the object was stored.
+-- Returns the prefixes whose objects the bucket would delete before the recordings are due. This happens if a
+-- recording's retention term was extended, or began long after its object was stored.
 create function private.endangered_prefixes() returns table (consultation_id uuid, prefix text)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -81,8 +84,8 @@ begin
 end
 $$;
 
--- Returns the terms, in days, of the recordings under r/ and of the policy in force. The bucket needs a rule for each
--- term.
+-- Returns the retention terms, in days, of the recordings under r/ and of the policy in force. The bucket needs a
+-- lifecycle rule for each of these retention terms.
 create function private.retention_days() returns integer[]
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -1,4 +1,4 @@
--- Drifts: differences of the bucket and of the database's access from the files of policies/.
+-- Drifts: differences between the files of policies/ and the actual rules of the bucket or rights in the database.
 
 create table private.drifts (
     topic text not null,
@@ -11,9 +11,9 @@ create table private.drifts (
 comment on table private.drifts is
 'Differences from policies/bucket and policies/access at the last check: ids, rules and addresses, no names.';
 
--- Stores the drifts that a check found. A stored drift on a topic that the check covered completely ends if the check
--- did not find it again. The function writes one audit row when a drift begins and one when it ends, and returns each
--- new drift only to the first check that found it.
+-- Stores the drifts (differences from the files of policies/) that a check found. If a check covered a topic
+-- completely and did not find a stored drift again, the stored drift ends. The function writes one audit row when a
+-- drift begins and one when it ends. The function returns a new drift only to the first check that found it.
 create function private.settle_drifts(topics text[], drifts jsonb)
 returns table (drift_code text, drift_subject text, is_over boolean)
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp

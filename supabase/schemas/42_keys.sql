@@ -21,7 +21,7 @@ comment on table private.root_keys is
 'A truncated HMAC of the id of each root key that was ever current. It reveals a wrong key under a known id.';
 
 -- Raises RG409 (root_key_missing) if the keyring lacks a root key that still wraps a data key, and RG409
--- (root_key_wrong) if the keyring has another key under this id.
+-- (root_key_wrong) if the keyring's key with one of the given ids differs from the registered key.
 create function private.require_root_keys(ids text[], check_values bytea[]) returns void
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -46,8 +46,8 @@ begin
 end
 $$;
 
--- Stores the check value of the current root key once. Raises RG409 (root_key_wrong): if two processes register
--- different keys under one id at once, the second process is refused.
+-- Stores the check value of the current root key, if none is stored yet. Raises RG409 (root_key_wrong) if a different
+-- key is already registered under the same id, even if two processes register their keys at the same moment.
 create function private.register_root_key(root_key_id text, value_to_check bytea) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -59,9 +59,10 @@ begin
 end
 $$;
 
--- Stores the data key of a READY video once. Returns false if the video already has a data key. Raises RG409
--- (recording_not_ready) for any other recording, so that a destroyed recording never gets a key again, and RG409
--- (root_key_unknown) for a root key that was not registered at a start.
+-- Stores the data key of a READY video, if the video has no data key yet. Returns false if the video already has a
+-- data key. Raises RG409 (recording_not_ready) for a recording that is not a READY video, so that a destroyed
+-- recording never gets a data key again. Raises RG409 (root_key_unknown) for a root key that no process registered at
+-- its start.
 create function private.make_recording_key(of_recording uuid, wrapped bytea, root_key text) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -100,8 +101,8 @@ begin
 end
 $$;
 
--- Locks and returns some data keys that another root key wraps, in the order of recording ids after the given id,
--- after the audit row about this read.
+-- Writes the audit row about this read, then locks and returns some data keys that are wrapped by a root key other
+-- than the current one. The data keys are ordered by recording id, and begin after the given recording id.
 create function private.read_keys_to_rewrap(current_root_key text, after_recording uuid, at_most integer)
 returns table (of_recording uuid, wrapped bytea, root_key text)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -137,8 +138,8 @@ begin
 end
 $$;
 
--- Replaces the data keys that have not changed since they were read, and returns how many. Raises RG409
--- (root_key_unknown).
+-- Replaces the data keys that have not changed since the worker read them, and returns how many data keys it
+-- replaced. Raises RG409 (root_key_unknown).
 create function private.rewrap_recording_keys(
     of_recordings uuid[], wrapped_before bytea[], wrapped_after bytea[], root_key text
 ) returns integer
@@ -158,7 +159,7 @@ begin
 end
 $$;
 
--- Returns the number of keys by kind and by the root key that wraps them.
+-- Returns the number of encrypted keys for each kind of key and each root key that wraps them.
 create function private.count_keys() returns table (kind text, root_key text, keys bigint)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$

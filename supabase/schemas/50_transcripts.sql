@@ -1,4 +1,5 @@
--- Transcripts: their progress, and their text, which is encrypted with the recording's data key.
+-- Transcripts of recordings: the progress of the transcription, and the text, which is encrypted with the recording's
+-- data key.
 
 create table resguardo.transcripts (
     recording_id uuid primary key
@@ -115,7 +116,7 @@ create table private.transcript_corrections (
 );
 create index transcript_corrections_corrected_by_idx on private.transcript_corrections (corrected_by);
 
--- Adds the transcript of a video that becomes READY, and its job if the video may be transcribed.
+-- When a video becomes READY, adds its transcript, and queues the transcription job if the video may be transcribed.
 create function private.await_transcript() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -141,8 +142,8 @@ execute function private.await_transcript();
 create trigger transcripts_announce after insert on resguardo.transcripts
 for each row execute function private.announce_recording();
 
--- Announces progress after each twentieth of the chunks, not after each chunk, because each client that is notified
--- reads the recording again and writes an audit row.
+-- Notifies clients of a transcription's progress only after each twentieth of its chunks. A notification after each
+-- chunk would be too frequent, because each notified client reads the recording again, which writes an audit row.
 create trigger transcripts_announce_progress after update on resguardo.transcripts
 for each row when (
     (new.status, new.attempt, new.chunks_total, new.is_retried)
@@ -169,9 +170,9 @@ begin
 end
 $$;
 
--- Returns the transcript of a doctor's own recording, after the audit row with the outcome, and locks it if it is to
--- be changed. Returns null if the recording is hidden, does not exist or has no transcript, so the caller cannot tell
--- these cases apart. Raises RG409 (recording_deleted).
+-- Writes the audit row, and returns the transcript of a doctor's own recording. The function locks the transcript if
+-- the doctor's action changes it. Returns null if the recording belongs to a different doctor, does not exist or has
+-- no transcript, so the caller cannot tell these cases apart. Raises RG409 (recording_deleted).
 create function private.find_transcript(of_action text, of_recording uuid, of_fields text[], is_locked boolean)
 returns resguardo.transcripts
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -201,8 +202,8 @@ begin
 end
 $$;
 
--- Returns the encrypted text of the caller's own recording, its data key and every correction. Raises RG409
--- (recording_being_deleted), as for the recording itself.
+-- Returns the encrypted transcript text of the caller's own recording, the recording's data key, and every
+-- correction. Raises RG409 (recording_being_deleted) if the deletion of the recording was requested.
 create function private.open_transcript(of_action text, of_recording uuid)
 returns table (
     ciphertext bytea, wrapped bytea, root_key text, corrections bytea[], corrected_by uuid[], corrected_at timestamptz[]
@@ -240,8 +241,9 @@ begin
 end
 $$;
 
--- Adds a correction to a transcript that was opened for correction in this transaction, and returns its author and
--- time. Raises RG409 (transcript_changed) if another correction came first or the transcript is being destroyed.
+-- Adds a correction to a transcript that was opened for correction in this transaction, and returns the author and
+-- the time of the correction. Raises RG409 (transcript_changed) if a concurrent correction came first or the
+-- transcript is being destroyed.
 create function private.correct_transcript(of_recording uuid, of_number integer, correction bytea, new_terms bigint[])
 returns table (made_by uuid, made_at timestamptz)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -267,8 +269,9 @@ begin
 end
 $$;
 
--- Retries a FAILED transcription, or an OFF one that is wanted now. For a READY transcript, retries only the
--- unintelligible chunks. Returns false if the recording does not belong to the caller.
+-- Retries a FAILED transcription, or an OFF transcription if the recording may be transcribed now. For a READY
+-- transcript, the function retries only the unintelligible chunks. Returns false if the recording does not belong to
+-- the caller.
 create function private.retry_transcription(of_recording uuid) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -310,7 +313,8 @@ end
 $$;
 
 -- Sets whether a consultation's recordings are transcribed from now on. Returns false if the consultation does not
--- belong to the caller. If the switch is turned off, a transcription in progress ends at its next step.
+-- belong to the caller. If the doctor turns transcription off for the consultation, a transcription in progress ends
+-- at its next step.
 create function private.switch_transcription(of_consultation uuid, is_on boolean) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -336,8 +340,9 @@ begin
 end
 $$;
 
--- Deletes the text of a recording's transcript and returns how many rows were deleted from each table. A worker that
--- writes text locks the transcript's row, so this function waits for the worker and then deletes that text too.
+-- Deletes the text of a recording's transcript, and returns how many rows it deleted from each table. A worker that
+-- writes transcript text locks the transcript's row, so clear_transcript() waits for the worker and then deletes this
+-- text, too.
 create function private.clear_transcript(of_recording uuid) returns jsonb
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

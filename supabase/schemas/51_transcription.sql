@@ -1,7 +1,7 @@
--- How the worker makes a transcript. Each step of the transcription checks again whether the transcript is still
--- wanted.
+-- The functions with which the worker makes a transcript. Each step of the transcription checks again whether the
+-- recording may still be transcribed.
 
--- Resumes the transcription that waits for a sound, once the sound has ended in any status.
+-- When a sound recording ends in any status, resumes the transcription that waits for the sound recording.
 create function private.resume_transcription() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -21,7 +21,8 @@ for each row when (
 )
 execute function private.resume_transcription();
 
--- Ends a transcription, after the audit row. If a retry ends, the READY transcript keeps its text.
+-- Writes the audit row and ends a transcription. If the transcription is a retry of a READY transcript, the
+-- transcript keeps its text.
 create function private.end_transcription(of_recording uuid, ended_as text, why text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -40,8 +41,10 @@ begin
 end
 $$;
 
--- Locks and returns the transcript if the worker may go on with it: it is not finished, the recording is not to be
--- destroyed, and there is no objection. Returns null otherwise. An objection ends the transcription as OFF.
+-- Locks and returns a transcript if the worker may continue the transcription, and returns null otherwise. The worker
+-- may continue if the transcript is not finished, the recording is not to be destroyed, and transcription is neither
+-- switched off nor excluded by a withdrawn consent. If transcription was switched off or a consent withdrawn, the
+-- transcription ends as OFF.
 create function private.lock_transcription(of_recording uuid) returns resguardo.transcripts
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -64,11 +67,12 @@ begin
 end
 $$;
 
--- Returns how much later than the video its sound begins, in milliseconds; negative if the sound begins earlier. The
--- result is 0 for the video itself, and if LiveKit reported no times. The file of a sound begins 0.09 s before the
--- reported time. The file of a video begins earlier than reported by as much as it is longer than reported, at most
--- one second (measured with egress 1.9.1). The worker measures the rest. The result is at most one day, because the
--- times come from LiveKit.
+-- Returns how many milliseconds after the video a sound recording begins; the number is negative if the sound
+-- recording begins before the video. The function returns 0 if the sound is the video's own, or if LiveKit reported
+-- no times. The file of a sound recording begins 0.09 s before the time that LiveKit reports. A video file is longer
+-- than LiveKit reports, and begins earlier by this difference, but by at most one second (measured with egress
+-- 1.9.1). The worker measures the remaining difference between the sound and the video. The times come from LiveKit
+-- and may be wrong, so the function limits the result to one day.
 create function private.lateness_ms(of_sound resguardo.recordings, of_video uuid) returns integer
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -86,9 +90,9 @@ begin
 end
 $$;
 
--- Returns the voice on each channel of a sound: its label, who speaks, and the participant's id. A microphone
--- recording has one voice. Two channels have the doctor's and the patient's voice if they were routed to the
--- channels. The voices of any other file are unknown.
+-- Returns the voice on each channel of a sound recording: the voice's label, the kind of speaker, and the
+-- participant's id. A microphone recording contains one voice. If LiveKit routed the doctor and the patient to the
+-- two channels, each channel has one of the two voices. In all other recordings, the voices are unknown.
 create function private.voices_of(of_sound resguardo.recordings) returns jsonb
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -110,9 +114,9 @@ begin
 end
 $$;
 
--- Returns the language for the speech service, as a code of ISO 639-1, or null if the service is to detect it. Uses
--- the language of the consultation if one is set. If none is set, the function uses the language in which everybody
--- consented, unless an interpreter joined.
+-- Returns the language for the speech service, as a code of ISO 639-1, or null if the service must detect the
+-- language. If the consultation has a spoken language, the function returns that language. If the consultation has no
+-- spoken language, the function uses the language in which everybody consented, unless an interpreter joined.
 create function private.spoken_language(of_consultation uuid) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -141,10 +145,10 @@ begin
 end
 $$;
 
--- Returns the recordings to transcribe: the READY sounds beside the video, and the video for everything that these
--- sounds lack. Returns only the video if it has no sound, or if a sound that recorded something is gone, because the
--- video contains every voice. A FAILED or ABORTED sound that never began recorded nothing. Returns null while a sound
--- is unfinished.
+-- Returns the recordings to transcribe: the READY sound recordings beside the video, and the video for all speech
+-- that these sound recordings lack. Returns only the video, which contains every voice, if the video has no sound
+-- recording, or if a sound recording is LOST, missing, or FAILED after it began. If a sound recording is FAILED or
+-- ABORTED and never began, it contains nothing. Returns null while a sound recording beside the video is unfinished.
 create function private.sounds_to_transcribe(of_recording uuid) returns uuid[]
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -196,10 +200,11 @@ begin
 end
 $$;
 
--- Begins or resumes a transcription, after the audit row: returns the sounds, their object keys, their voices, and
--- the data key. Returns no row if nothing is left to do, or a sound beside the video is unfinished. Once a plan
--- exists, the sounds of the plan are used, even if more sounds appear. A worker that began the same transcription
--- earlier may send no more requests.
+-- Writes the audit row, and begins or resumes a transcription. Returns the sound recordings to transcribe, their
+-- object keys, their voices, and the data key. Returns no row if the transcription has no work left, or if a sound
+-- recording beside the video is unfinished. Once the transcription has a plan of chunks, the function returns the
+-- sound recordings of the plan, even if new sound recordings have appeared. A worker that began the same
+-- transcription earlier may then send no further requests to the speech service.
 create function private.begin_transcription(of_recording uuid, texts text[])
 returns table (
     sound uuid, medium text, object_key text, size_bytes bigint, late_ms integer, voices jsonb, wrapped bytea,
@@ -257,7 +262,8 @@ begin
 end
 $$;
 
--- Stores the plan of a transcription once. If the sound contains no speech, this step finishes the transcription.
+-- Stores the plan of a transcription, a list of chunks, unless a plan is already stored. If the sound contains no
+-- speech, storing the plan also finishes the transcription.
 create function private.store_chunks(of_recording uuid, chunks jsonb, unused_tracks smallint) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -287,7 +293,8 @@ begin
 end
 $$;
 
--- Returns the chunks that have no answer yet. Returns no row if the transcript is no longer wanted.
+-- Returns the chunks of a transcription that the speech service has not answered yet. If the recording may no longer
+-- be transcribed, the function returns no chunk.
 create function private.list_unanswered_chunks(of_recording uuid)
 returns table (
     number integer, sound uuid, late_ms integer, channel smallint, source smallint, start_ms integer, end_ms integer,
@@ -321,8 +328,9 @@ begin
 end
 $$;
 
--- Returns, right before a request, whether a chunk is to be sent: false if it already has an answer, null if the
--- transcript is no longer wanted. Raises RG409 (transcription_overtaken) if another worker has taken over.
+-- Returns, right before a request to the speech service, whether the worker must send a chunk. The result is false if
+-- the chunk already has an answer, and null if the recording may no longer be transcribed. Raises RG409
+-- (transcription_overtaken) if a different worker has taken over the transcription.
 create function private.is_chunk_wanted(of_recording uuid, of_run integer, of_chunk integer) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -342,7 +350,8 @@ begin
 end
 $$;
 
--- Counts a request for a chunk that returned nothing usable, and that may have been paid for. Returns the count.
+-- Counts a request to the speech service that returned no usable answer for a chunk, because the service may still
+-- charge for it. Returns the number of such requests for the chunk.
 create function private.count_failed_request(of_recording uuid, of_chunk integer) returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -356,8 +365,10 @@ begin
 end
 $$;
 
--- Stores the encrypted answer for a chunk once, from any worker, because the answer is paid for. Stores nothing if
--- the transcript is no longer wanted. `gives_up` marks the chunk as unintelligible after its last try.
+-- Stores the speech service's encrypted answer for a chunk, unless an answer is already stored. The function accepts
+-- the answer from any worker, because the speech service charges for it. If the recording may no longer be
+-- transcribed, the function stores nothing. `gives_up` marks a chunk as unintelligible after the last attempt to
+-- transcribe it.
 create function private.store_answer(
     of_recording uuid, of_chunk integer, new_answer bytea, gives_up boolean
 ) returns void
@@ -374,8 +385,8 @@ begin
 end
 $$;
 
--- Returns all answers of a transcript, after the audit row. Returns no row while a chunk has no answer. `turn` is the
--- turn that a chunk of a READY transcript will replace.
+-- Writes the audit row, and returns all answers of the speech service for a transcript. Returns no row while a chunk
+-- of the transcript has no answer. `turn` is the turn of a READY transcript that the chunk's answer will replace.
 create function private.read_answers(of_recording uuid)
 returns table (number integer, answer bytea, is_unintelligible boolean, turn integer)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -398,8 +409,8 @@ begin
 end
 $$;
 
--- Returns the encrypted text and the corrections of a READY transcript that is being retried, after the audit row.
--- Returns no row for any other transcript.
+-- Writes the audit row, and returns the encrypted text and the corrections of a READY transcript that is being
+-- retried. Returns no row if the transcript is not READY or not being retried.
 create function private.read_retried_transcript(of_recording uuid)
 returns table (ciphertext bytea, corrections bytea[])
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -427,8 +438,9 @@ end
 $$;
 
 -- Stores the text and its search terms and sets the transcript to READY, or to NO_SPEECH if it has no text.
--- Unintelligible chunks stay with their turns, so that they can be retried. Other chunks are deleted. Raises RG409
--- (concurrent_change) if the transcript was corrected after the worker read it.
+-- Unintelligible chunks are kept together with the numbers of their turns, so that they can be retried. All
+-- intelligible chunks are deleted. Raises RG409 (concurrent_change) if the transcript was corrected after the worker
+-- read it.
 create function private.finish_transcription(
     of_recording uuid, of_language text, new_text bytea, new_terms bigint[], corrections integer,
     turns_without_text integer, unintelligible_chunks integer[], unintelligible_turns integer[]
@@ -478,9 +490,9 @@ begin
 end
 $$;
 
--- Queues a job for each unfinished transcription that has none, and returns how many. A transcription loses its job
--- if a worker that was wrongly taken for dead ends the job of its successor. A transcription that waits for a sound
--- gets a job too, which then does nothing.
+-- Queues a job for each unfinished transcription that has no job, and returns how many jobs it queued. A
+-- transcription loses its job if a worker is wrongly considered dead, and then ends the job that its successor runs.
+-- A transcription that waits for a sound recording also gets a job, which then does nothing.
 create function private.resume_transcriptions() returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

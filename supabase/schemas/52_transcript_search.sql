@@ -10,8 +10,8 @@ create table private.word_index_key (
 );
 create index word_index_key_root_key_idx on private.word_index_key (root_key_id);
 
--- Stores the key of the word index and returns the stored key. If two processes create the key at once, both get the
--- first.
+-- Stores the key of the word index unless a key is already stored, and returns the key that is now stored. If two
+-- processes create a key at once, both get the key that was stored first.
 create function private.word_index_key(new_wrapped bytea, new_root_key text)
 returns table (wrapped bytea, root_key text)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -23,11 +23,12 @@ begin
 end
 $$;
 
--- Returns the caller's newest transcripts that may contain all the terms, encrypted, after the audit row that names
--- them. The function also returns whether older transcripts were left out, because there are more than the limit or
--- they exceed 40 MiB together. Sensitive kinds of consultation are left out unless the caller asks for them.
--- Transcripts that are to be destroyed are left out. The query reads the index first: the planner does not know the
--- cost of reading `terms` out of line, and would read the terms of every transcript of the doctor.
+-- Returns, still encrypted, the caller's newest transcripts that may contain all search terms, after it has written
+-- the audit row that names them. The function also returns whether it left out older transcripts, because the
+-- transcripts exceed the given number or 40 MiB together. The search leaves out sensitive kinds of consultation
+-- unless the caller asks for them. The search leaves out transcripts of recordings that are to be destroyed. The
+-- query reads the index on `terms` first. Postgres's planner does not know the cost of reading `terms` from TOAST
+-- storage, and would otherwise read the terms of all transcripts of the doctor.
 create function private.search_transcripts(
     of_terms bigint[], of_patient uuid, of_consultation uuid, of_recording uuid, since timestamptz, until timestamptz,
     with_sensitive boolean, most integer
@@ -149,7 +150,7 @@ begin
 end
 $$;
 
--- Returns the key of the word index for a search; no row before the first transcript.
+-- Returns the key of the word index for a search, or no row if no transcript has been indexed yet.
 create function private.read_word_index_key() returns table (wrapped bytea, root_key text)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -159,7 +160,7 @@ begin
 end
 $$;
 
--- Locks and returns the key of the word index if another root key wraps it.
+-- Locks and returns the key of the word index if it is wrapped by a root key other than the current one.
 create function private.lock_word_index_key(current_root_key text) returns table (wrapped bytea, root_key text)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -170,7 +171,7 @@ begin
 end
 $$;
 
--- Stores the key of the word index under a new root key.
+-- Stores the key of the word index, wrapped by a new root key.
 create function private.rewrap_word_index_key(wrapped_after bytea, root_key text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -1,4 +1,4 @@
--- Subtitle links, which work without an access token.
+-- Subtitle links, with which a video player reads subtitles without an access token.
 
 create table private.subtitle_links (
     secret_sha256 bytea primary key
@@ -13,9 +13,10 @@ comment on column private.subtitle_links.claims is
 create index subtitle_links_recording_idx on private.subtitle_links (recording_id);
 create index subtitle_links_expires_idx on private.subtitle_links (expires_at);
 
--- Stores a subtitle link of the caller's own recording by the hash of its secret. Returns null if the recording is
--- hidden or has no transcript text. The link expires no later than the token that asked for it. Expired links are
--- deleted. Raises RG409 (recording_being_deleted).
+-- Stores a subtitle link of the caller's own recording under the hash of the link's secret. Returns null if the
+-- caller may not see the recording or it has no transcript text. A subtitle link expires no later than the access
+-- token with which it was requested. The function also deletes expired subtitle links. Raises RG409
+-- (recording_being_deleted).
 create function private.store_subtitle_link(of_recording uuid, secret_sha256 bytea, lifetime_seconds integer)
 returns timestamptz
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -52,9 +53,9 @@ begin
 end
 $$;
 
--- Returns the claims and the recording of a subtitle link to the API's own login; no row for an unknown or expired
--- link. The claims name the session of the fingerprint (null if the session has ended) and contain a MAC of their
--- own.
+-- Returns the claims and the recording of a subtitle link to the API's database login, or no row for an unknown or
+-- expired link. The claims name the session in which the link was requested (null if the session has ended), and
+-- contain a session MAC that the function computes.
 create function private.read_subtitle_link(secret bytea) returns table (claims jsonb, of_recording uuid)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -1,8 +1,9 @@
--- The end of the schema: revokes every right except the owner's until `resguardo migrate` applies policies/access.
--- Postgres grants EXECUTE on every new function to PUBLIC, and a Supabase project may have default privileges of its
--- own.
+-- The last file of the schema: revokes every right except the owner's until `resguardo migrate` applies
+-- policies/access. Postgres grants EXECUTE on every new function to PUBLIC, and a Supabase project may have default
+-- privileges of its own.
 
--- The names of unique indexes. The API returns the name of the violated index as the reason.
+-- Registers the names of all unique indexes as reasons. If a statement violates a unique index, the API returns the
+-- name of the index as the reason.
 insert into private.audit_terms (kind, term)
 select 'reason', c.relname
 from pg_catalog.pg_index as i
