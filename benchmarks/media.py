@@ -6,11 +6,11 @@ more minutes and half a gigabyte of disk.
 
 Each recording repeats the streams of a fixture. The bare decode opens the file directly and resamples its sound to
 16 kHz. Our code reads the file in ranges, plans the chunks in a confined child process, and cuts them as FLAC in a
-second child. The benchmark cuts the whole sound into windows, which is more work than cutting only the speakers'
-turns. Each measurement runs in a process of its own. A measurement covers the processor time of the process and its
-children, the bytes read, and the maximum memory of a child (for the bare decode: of the process itself). The limits
-of the benchmark are 60 seconds of processor time for an hour of sound, in the planning and the cutting together,
-and 300 MB of memory for any length.
+second child. The benchmark cuts the sound into windows of many turns, with the pauses between them, which is more
+work than cutting single turns. Each measurement runs in a process of its own. A measurement covers the processor
+time of the process and its children, the bytes read, and the maximum memory of a child (for the bare decode: of the
+process itself). The limits of the benchmark are 60 seconds of processor time for an hour of sound, in the planning
+and the cutting together, and 300 MB of memory for any length.
 """
 
 import argparse

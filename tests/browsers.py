@@ -54,7 +54,7 @@ class Page:
     async def fetch(
         self, method: str, url: str, headers: Mapping[str, str] | None = None, content: bytes | None = None
     ) -> Answer:
-        """Send a preflight request if a browser would, and then the request. Raises Blocked."""
+        """Send a preflight request if a browser would send one, and then send the request itself. Raises Blocked."""
         headers = headers or {}
         unsafe = sorted(name.lower() for name, value in headers.items() if not _is_safe(name, value))
         if method not in _SIMPLE_METHODS or unsafe:

@@ -1,4 +1,6 @@
-"""Access to the embedded object store: with boto3's own client, and with a client that sees each request."""
+"""Clients for the embedded object store: boto3's own client, and a client with which a test can observe each
+request.
+"""
 
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -45,7 +47,9 @@ def empty_bucket(store: ObjectStore) -> None:
 
 
 class InterceptedStorage(Storage):
-    """A client whose subclasses see each request to the store: they override `_call`."""
+    """An S3 client that passes each request through its method `_call`, which subclasses override to observe or
+    change requests.
+    """
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)

@@ -41,7 +41,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Return 1.5 workers for each processor, because many tests wait for a process or a timeout."""
+    """Return the number of pytest-xdist workers: 1.5 for each processor, because many tests wait for a process or a
+    timeout.
+    """
     return (os.cpu_count() or 2) * 3 // 2
 
 
@@ -63,7 +65,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 @pytest.fixture
 def grants() -> Grants:
     """Return the grants that a project gives on new objects in `public`. A test parametrizes this fixture to run
-    with both kinds of project.
+    with both the older and the newer default grants.
     """
     return "newer"
 

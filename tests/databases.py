@@ -2,7 +2,8 @@
 
 A test run has one cluster: embedded, or the external server that `DATABASE_URL` names with a superuser's URL. The
 first pytest-xdist worker that needs the cluster starts it, and stops it after all other workers have finished with
-it. Each variant of grants has one migrated template without connections. Each test gets a clone of a template.
+it. For each variant of default grants, there is one migrated template database, to which nobody is connected. Each
+test gets a clone of a template.
 
 `PG_BIN` names the binaries of another Postgres for the embedded cluster (`devstack/postgres.py`).
 """
@@ -62,8 +63,8 @@ class Cluster:
     meeting_place: Path
 
     def password(self, role: str) -> SecretStr:
-        """Return a password that depends only on the role and the server. With such passwords, no pytest-xdist
-        worker and no other test run changes a password that another one uses on the same server.
+        """Return a password that depends only on the role and the server. Since every pytest-xdist worker and every
+        test run sets the same passwords, none of them breaks a login that another one uses on the same server.
         """
         return SecretStr(hashlib.sha256(f"{role} {self.superuser_url}".encode()).hexdigest())
 
@@ -134,10 +135,10 @@ class Cluster:
 
 
 def unregistered_terms(database: Database) -> list[tuple[str, str]]:
-    """Return the action and the place of each term that the audit log did not accept. Return an empty list if a
-    test has locked or dropped the log.
+    """Return the action and the column of each term in the audit log that is not registered. Return an empty list
+    if a test has locked or dropped the log.
 
-    The check leaves out the column `basis`, because tests act as services with names of their own.
+    The check leaves out the column `basis`, because tests act as services whose names are not registered.
     """
     with (
         suppress(psycopg.errors.LockNotAvailable, psycopg.errors.UndefinedTable, psycopg.OperationalError),

@@ -55,7 +55,7 @@ class Practice:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Return all settings that a drill reads, and the passphrase."""
+        """Return all settings that a restore drill reads, and the passphrase of the escrow file."""
         return {
             "ENVIRONMENT": "development",
             "DEPLOYMENT": DEPLOYMENT,
@@ -79,7 +79,9 @@ class Practice:
     def escrow(
         self, root_keys: str | None = None, deployment: str = DEPLOYMENT, former: tuple[str, ...] = ()
     ) -> Path:
-        """Write an escrow file with these root keys and the public keys of the `former` seeds. Return its path."""
+        """Write an escrow file with these root keys, and with the public keys that belong to the former signing
+        seeds in `former`. Return its path.
+        """
         path = self.directory / f"{secrets.token_hex(4)}.escrow"
         kept = Escrow(deployment, datetime.now(UTC), root_keys or self.root_keys, self.signing_key, former)
         path.write_bytes(seal(kept, PASSPHRASE))
@@ -184,7 +186,7 @@ def _say(connection: Connection, recording: UUID, key: FieldKey) -> None:
 
 
 def content_of(key: str) -> bytes:
-    """Return the content of the object with this key. The content is different for each key."""
+    """Return the content of the object with this key. The content of the object is different for each key."""
     return (hashlib.sha256(key.encode()).digest() * (OBJECT_BYTES // 32 + 1))[:OBJECT_BYTES]
 
 

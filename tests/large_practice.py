@@ -145,7 +145,7 @@ _STATEMENTS: Final[tuple[LiteralString, ...]] = (
 
 
 def fill(superuser_url: str, size: int, *, others: int = 40, of_each: int = 250) -> None:
-    """Insert and commit the practice, and let Postgres gather its statistics."""
+    """Insert and commit the practice's rows, and let Postgres gather statistics about the tables."""
     names = ["big", "small", *(f"other {number}" for number in range(others))]
     doctors, logins = ([f"{kind} {name}" for name in names] for kind in ("doctor", "patient"))
     people = [*doctors, *logins, "officer"]

@@ -43,7 +43,7 @@ class Facts:
 
     @property
     def middle(self) -> Cursor:
-        """Return a place in the middle of the doctor's lists."""
+        """Return a page cursor that points to the middle of the doctor's lists."""
         return Cursor(self.oldest + (self.newest - self.oldest) / 2, self.recording_id)
 
 
@@ -52,8 +52,8 @@ Call = Callable[[Transaction, PageRequest, Facts], Coroutine[Any, Any, Any]]
 
 @dataclass(frozen=True)
 class Case:
-    """A case: a list, its filter, and the role that reads it. `most` is the largest allowed cost of the page in a
-    large practice, as a multiple of the cost in a small practice.
+    """A read to measure: a list, its filter, and the role that reads it. `most` is the largest allowed cost of the
+    page in a large practice, as a multiple of the cost in a small practice.
     """
 
     name: str
@@ -74,7 +74,9 @@ class Statement:
         return list(dict.fromkeys(re.findall(r"%\((\w+)\)s", self.text)))
 
     def prepare(self, connection: Connection, name: str) -> None:
-        """Prepare the statement under a name, in place of the one that has the name."""
+        """Prepare the statement under this name. If the name belongs to an earlier prepared statement, replace that
+        statement.
+        """
         numbered = self.text
         for number, parameter in enumerate(self._names, start=1):
             numbered = numbered.replace(f"%({parameter})s", f"${number}")
@@ -92,11 +94,11 @@ class Statement:
 
 
 class _NotedError(Exception):
-    """Raised after a statement was noted, so that the statement does not run."""
+    """Raised as soon as a statement has been recorded, so that the statement does not run."""
 
 
 class _Noting(Transaction):
-    """Notes the statement of a page instead of running it."""
+    """A transaction that records the statement of a page instead of running it."""
 
     def __init__(self) -> None:
         super().__init__(cast("Any", None), "")
@@ -117,7 +119,9 @@ def statement(case: Case, facts: Facts, *, after: Cursor | None = None) -> State
 
 
 def facts(superuser: Connection, doctor_id: UUID) -> Facts:
-    """Return facts of the doctor's rows. The named recording is in the middle of the list."""
+    """Return the values of the doctor's rows from which the cases' filters are made. The recording among them is in
+    the middle of the doctor's list.
+    """
     row = superuser.execute(
         "select r.consultation_id, r.id, r.room_name, r.egress_id, l.oldest, l.newest"
         " from resguardo.recordings as r, (select min(created_at) as oldest, max(created_at) as newest,"
@@ -143,8 +147,9 @@ class Reader:
 def readers(large: Database, small: Database) -> Iterator[Callable[[Case], tuple[Reader, Reader]]]:
     """Yield a function that returns the readers of a case: one with many rows, and one with few.
 
-    Doctors and patients of the large practice are compared with each other. An officer sees all rows of a practice, so
-    the officer of the large practice is compared with the officer of the small one.
+    In the large practice, the doctor and the patient with many rows are compared with the doctor and the patient
+    with few rows. An officer sees all rows of a practice, so the officer of the large practice is compared with the
+    officer of the small one.
     """
     with (
         psycopg.connect(large.superuser_url) as of_large,

@@ -2,8 +2,8 @@
 
 The pooler logs in for its clients and authenticates none of them. The pooler supports no cancel requests, no TLS,
 no COPY, and no pipelines over several transactions, because no test needs them. The argument `picks` selects the
-idle session for the next client: the one used last (pgbouncer's default), the one that waited longest
-(`server_round_robin`), or a random one.
+idle session for the next client: the session that was used last (pgbouncer's default), the session that has been
+idle longest (`server_round_robin`), or a random session.
 """
 
 import asyncio
@@ -43,8 +43,8 @@ PICKS: dict[str, Callable[[list[Streams]], int]] = {
 
 @dataclass
 class Pooler:
-    """A pooler for the login of `url` and the logins of `others`. `most` is the number of server sessions for each
-    login.
+    """A pooler for the login of `url` and the logins of `others`. `most` is the maximum number of server sessions
+    for each login.
 
     `started` contains the startup parameters of each client connection.
     """

@@ -250,7 +250,9 @@ class Practice:
         return time
 
     def _people_of(self, consultation: UUID) -> dict[str, UUID]:
-        """Return the columns that each row of a consultation has."""
+        """Return the ids of the consultation, its doctor and its patient, as columns for a row that belongs to the
+        consultation.
+        """
         doctor, patient = self._row(
             "select c.doctor_id, c.patient_id from resguardo.consultations as c where c.id = %s", consultation
         )

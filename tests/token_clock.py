@@ -1,4 +1,4 @@
-"""Sets the clock of token checks. PyJWT reads the time itself, and takes no clock."""
+"""Sets the clock of token checks. PyJWT reads the system time itself, and has no parameter for a clock."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

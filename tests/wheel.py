@@ -82,8 +82,8 @@ def build(directory: Path) -> Path:
 
 
 def inspect(wheel: Path) -> None:
-    """Require that the wheel contains the two packages and every file that they read at run time, and no other
-    file.
+    """Require that the wheel contains the packages `app` and `graphql_schema`, with every file that they read at
+    run time, and nothing else.
     """
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     tops = {name.split("/")[0] for name in names}
@@ -173,7 +173,9 @@ def serve_and_work(stack: ExitStack, installed: Installed, made: Stack) -> None:
 
 
 def main() -> None:
-    """Build, inspect and install the wheel, and run its commands. Exit with code 1 and a message if a check fails."""
+    """Build, inspect and install the wheel, and run its commands. The script exits with code 1 and a message if a
+    check fails.
+    """
     with tempfile.TemporaryDirectory(prefix="resguardo-wheel-") as directory:
         home = Path(directory).resolve()
         require(not home.is_relative_to(ROOT.resolve()), "the temporary directory is inside the checkout")

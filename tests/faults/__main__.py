@@ -1,5 +1,5 @@
-"""`python -m tests.faults` runs the whole fault suite. The exit code is 1 if any result is lost, doubled, stuck or
-unexpected.
+"""`python -m tests.faults` runs the whole fault suite. The exit code is 1 if any fault leaves a recording lost,
+doubled or stuck, or with an unexpected outcome.
 """
 
 import argparse

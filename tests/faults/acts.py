@@ -37,7 +37,7 @@ def ordered(*kinds: str, **changes: Any) -> Act:
 
 
 def ordered_without_stop(*kinds: str, **changes: Any) -> Act:
-    """Return the act of a doctor who starts a recording and does not stop it, while LiveKit causes these faults."""
+    """Return an act in which the doctor starts a recording and does not stop it, while LiveKit causes these faults."""
 
     async def act(visit: Visit) -> None:
         await visit.open()
@@ -85,8 +85,8 @@ async def node_dies(visit: Visit) -> None:
 
 
 async def host_crashes(visit: Visit) -> None:
-    """Crash the LiveKit server together with the egress service and its recorder. The people join again, and
-    LiveKit lists the dead recorder among them.
+    """Crash the LiveKit server together with the egress service and its recorder. The people join the room again,
+    and LiveKit lists the dead recorder among the participants.
     """
     await recorded_while(visit)
     await visit.livekit.crash(with_recorders=True)
@@ -99,7 +99,7 @@ async def host_crashes_and_nobody_comes_back(visit: Visit) -> None:
 
 
 async def server_crashes(visit: Visit) -> None:
-    """Crash the LiveKit server alone. The recorder stays alive and joins the room again, as the people do."""
+    """Crash the LiveKit server alone. The recorder survives the crash, and joins the room again, as the people do."""
     await recorded_while(visit)
     room = visit.livekit.rooms
     recorder = visit.egresses()[-1].info.egress_id
@@ -219,7 +219,7 @@ async def livekits_clock_was_ahead(visit: Visit) -> None:
 
 
 def database_clock_moves(by: timedelta) -> Act:
-    """Return an act that shifts the timestamps of all past events, as if the database's clock had jumped."""
+    """Return an act that shifts all timestamps of the consultation, as if the database's clock had jumped."""
 
     async def act(visit: Visit) -> None:
         await visit.open()
@@ -234,7 +234,7 @@ def database_clock_moves(by: timedelta) -> Act:
 
 
 async def one_sound_is_not_uploaded(visit: Visit) -> None:
-    """Record the microphones of the doctor and the patient, or their routes. The upload of one sound fails."""
+    """The doctor starts a recording with separate speakers, and LiveKit fails to upload one of the sound files."""
     await visit.open(separateSpeakers=True)
     await visit.start()
     await visit.until_true(lambda: len(visit.live()) > 1)
@@ -248,9 +248,9 @@ async def one_sound_is_not_uploaded(visit: Visit) -> None:
 def random_channels(order: Sequence[str]) -> Act:
     """Return the act in which the three participants publish their microphones in this order.
 
-    During the recording, the participants publish their microphones again, in the opposite order. One webhook of a
-    track is lost, and LiveKit refuses the start of one sound. The doctor records again while LiveKit still finishes
-    the first sounds.
+    During the recording, the participants publish their microphones again, in the opposite order. LiveKit loses one
+    webhook about a track, and refuses to start one sound recording. The doctor then starts a second recording while
+    LiveKit still finishes the sound files of the first.
     """
 
     async def act(visit: Visit) -> None:
@@ -281,7 +281,9 @@ def random_channels(order: Sequence[str]) -> Act:
 
 
 async def _record_again_beside_old_sound(visit: Visit) -> None:
-    """Stop, and record again once the video is READY. At this scale a sound ends about 15 s after its video."""
+    """The doctor stops the recording, and starts a new one as soon as the video is READY. With the stand-in's
+    delays at 5 times their length, a sound recording ends about 15 s after its video.
+    """
     visit.order("scale", seconds=5)
     before = visit.egresses()
     await visit.stop()

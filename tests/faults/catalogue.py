@@ -1,9 +1,9 @@
-"""The list of LiveKit's faults, with the expected result of the recording. The list covers every entry of both
-lists of known issues.
+"""The list of LiveKit's faults, with the expected result of the recording. The catalogue covers every known issue
+in the lists for livekit-server and livekit/egress.
 
 Each fault has its own consultation. `act` contains the actions of the people and the faults that LiveKit is ordered
-to cause. No other person acts. The second field of a fault names the vendor's issue that describes it, or the rule
-that a correct controller obeys.
+to cause. No other person acts. The second field of a fault names the LiveKit issue that describes the fault, or the
+rule that the product must obey.
 """
 
 from datetime import timedelta

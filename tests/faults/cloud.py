@@ -1,9 +1,11 @@
-"""An in-memory LiveKit and bucket for the state machine, which also know the true state of every egress and object.
+"""An in-memory LiveKit and an in-memory bucket for the state machine. They also know the true state of every egress
+and object.
 
 The in-memory parts return the values and errors of `app.integrations`, so a sequence takes milliseconds. Other
 tests use the LiveKit stand-in and cover the wire protocol. No egress changes by itself: a rule of the state machine
-makes each change. Every call of the in-memory LiveKit and bucket passes a boundary, at which a fault can occur. At
-a boundary, `Faults` can end the process, fail the call, or run another action.
+makes each change. Every call to the in-memory LiveKit or bucket passes a boundary before and after it, at which a
+fault can occur. At a boundary, `Faults` can end the process, let the call fail, or first run an action of a user or
+of LiveKit.
 """
 
 import hashlib
@@ -35,8 +37,8 @@ MAGIC: dict[Container, bytes] = {"mp4": b"\0\0\0\x18ftypisom", "ogg": b"OggS\0\x
 
 
 class Crashed(BaseException):
-    """The simulated process died at this boundary. No exception handler of the application may catch this
-    exception.
+    """Raised at the boundary at which the simulated process dies. No exception handler of the application may catch
+    this exception.
     """
 
 
@@ -49,7 +51,9 @@ class Disturbance:
 
 
 class Faults:
-    """The boundaries of a run: before and after each call of a vendor, and each commit."""
+    """Counts the boundaries of a run, at which the planned fault occurs: before and after each call to LiveKit or
+    the bucket, and before and after each commit.
+    """
 
     def __init__(self) -> None:
         self.meanwhile: Callable[[str], Awaitable[None]] | None = None
@@ -58,15 +62,15 @@ class Faults:
         self._passed = 0
 
     def plan(self, disturbance: Disturbance | None) -> None:
-        """Plan a fault for the run that begins now. None plans nothing."""
+        """Plan a fault for the run that begins now, or no fault if `disturbance` is None."""
         self._plan, self._passed = disturbance, 0
 
     def commit(self) -> None:
-        """Record that the worker's transaction was committed after all interruptions until now."""
+        """Record that the worker has committed a transaction now, after every interruption so far."""
         self.committed_after = self.interruptions
 
     async def boundary(self, *, is_in_transaction: bool = False) -> None:
-        """Pass a boundary. Raises Crashed or UpstreamFailed if the plan says so."""
+        """Pass a boundary. Raises Crashed or UpstreamFailed if such a fault is planned for this boundary."""
         self._passed += 1
         plan = self._plan
         if plan is None or self._passed < plan.at or (is_in_transaction and plan.kind not in _IN_TRANSACTION):
@@ -117,7 +121,9 @@ class Told:
 
 @dataclass
 class Room:
-    """A room: its people by identity, whether each publishes, and the SIDs of their microphone tracks."""
+    """A room. `people` maps each person's identity to whether the person publishes, and `microphones` contains the
+    SIDs of each person's microphone tracks.
+    """
 
     people: dict[str, bool] = field(default_factory=dict)
     microphones: dict[str, list[str]] = field(default_factory=dict)
@@ -147,7 +153,7 @@ class Bucket(Storage):
         self.objects[key] = (content, stored)
 
     async def head(self, key: str) -> StoredObject | None:
-        """Return the object's metadata, or None."""
+        """Return the object's metadata, or None if the object does not exist."""
         async with _call(self._cloud, is_down=self.is_down):
             return self.objects[key][1] if key in self.objects else None
 
@@ -168,7 +174,9 @@ class Bucket(Storage):
 
 
 class _call:  # noqa: N801 - reads as the verb it is
-    """A context manager with a boundary before and after a call. The call fails if the vendor is down."""
+    """A context manager around a call to LiveKit or the bucket, with a boundary before and after the call. The call
+    fails if `is_down` is true.
+    """
 
     def __init__(self, cloud: "Cloud", *, is_down: bool = False) -> None:
         self._cloud, self._is_down = cloud, is_down
@@ -184,7 +192,7 @@ class _call:  # noqa: N801 - reads as the verb it is
 
 
 async def quick_probe(read_range: ReadRange, size_bytes: int, container: Container) -> MediaInfo:
-    """Check only the first bytes of a file. The function replaces the child process of the probe, which would take
+    """Check a file by its first bytes alone. The function replaces the child process of the probe, which would take
     a tenth of a second.
     """
     if not (await read_range(0, size_bytes)).startswith(MAGIC[container]):
@@ -215,7 +223,7 @@ class Cloud(LiveKit):
         self._ticks = count(1)
 
     def now(self) -> datetime:
-        """Return the machine's time. No two calls of the clock return the same time."""
+        """Return the machine's time. The method returns a different time at each call."""
         return datetime.now(UTC) + self.ahead + timedelta(microseconds=next(self._ticks))
 
     def heal(self) -> None:
@@ -276,7 +284,7 @@ class Cloud(LiveKit):
             return egress.snapshot
 
     async def stop_egress(self, egress_id: str) -> Outcome:
-        """Stop the egress as the real method does. A dead egress never stops."""
+        """Stop the egress as the real method does. An egress whose node is dead never stops."""
         async with _call(self):
             fault = self.fault.get("stop")
             egress = self.egresses.get(egress_id)
@@ -319,7 +327,7 @@ class Cloud(LiveKit):
             ]
 
     async def recorder_answers(self, egress_id: str) -> bool | None:
-        """Return whether the recorder of the egress answers, or None if LiveKit does not know."""
+        """Return whether the recorder of the egress answers, or None if LiveKit cannot tell."""
         async with _call(self):
             egress = self.egresses.get(egress_id)
             if egress is None or egress.is_forgotten or egress.snapshot.status not in ("starting", "active"):
@@ -399,7 +407,9 @@ class Cloud(LiveKit):
         return egress
 
     def turn_up(self, egress: Egress) -> None:
-        """Add the egress to LiveKit's list. A late egress is added only if its room is still open."""
+        """Add the egress to LiveKit's list. If the egress is late, the method adds it only if its room is still
+        open.
+        """
         is_late = egress in self.turns_up_late
         if is_late:
             self.turns_up_late.remove(egress)
@@ -423,7 +433,8 @@ class Cloud(LiveKit):
         self._tell_egress("egress_ended" if is_over else "egress_updated", egress)
 
     def end(self, egress: Egress, how: str) -> None:
-        """End an egress. `how` is `complete`, `limit_reached` or `failed`, optionally with the fate of the object.
+        """End an egress. `how` is `complete`, `limit_reached`, `failed` or `aborted`, optionally followed by a word
+        for what happens to the object.
 
         The argument `complete late` means that the object appears later. The argument `complete never` means that
         no object appears. The argument `complete short` means that the object is truncated. The argument `complete
@@ -503,8 +514,8 @@ class Cloud(LiveKit):
             room.empty_since = self.now()
 
     def close_rooms(self) -> None:
-        """Close the rooms that have been empty for long. An active egress ends, a starting egress is aborted, and a
-        dead egress stays listed.
+        """Close the rooms that have been empty for long. An active egress ends, and a starting egress is aborted.
+        An egress whose node is dead stays listed.
         """
         for name, room in list(self.rooms_open.items()):
             if room.empty_since is None or self.now() - room.empty_since < ROOM_CLOSES_AFTER:

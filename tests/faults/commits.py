@@ -1,9 +1,10 @@
 """A proxy for Postgres that detects the end of each transaction and can kill the client exactly at this moment.
 
 A boundary is the moment when a client asks to commit: with `COMMIT`, or with the `Sync` of a statement outside of a
-transaction. BEFORE a boundary, the server never receives the commit. AFTER a boundary, the server has committed and
-the client never receives the answer (PostgreSQL 18, "Message Formats"; checked 2026-11-21). The proxy counts only
-transactions of one consultation: those in which one of its names was sent or received.
+transaction. With BEFORE, the proxy kills the client just before the commit, which the server never receives. With
+AFTER, the proxy kills the client just after the commit: the server has committed, but the client never receives the
+answer (PostgreSQL 18, "Message Formats"; checked 2026-11-21). The proxy counts only the transactions of one
+consultation, which it recognises by the consultation's ids and names in the messages.
 """
 
 import asyncio
@@ -30,7 +31,9 @@ class _Session:
     prepared: dict[bytes, bytes] = field(default_factory=dict)
 
     def hears(self, kind: bytes, message: bytes) -> None:
-        """Collect a client's message. A bind message adds the text of its prepared statement."""
+        """Collect a client's message. For a Bind message, also collect the text of the prepared statement that it
+        names.
+        """
         if kind == b"P":
             name, text, _ = message[5:].split(b"\0", 2)
             self.prepared[name] = text
@@ -41,7 +44,7 @@ class _Session:
 
 
 class PostgresProxy(Proxy):
-    """A proxy that asks the watches of a login at every commit of this login."""
+    """A proxy for Postgres that reports every commit of a login to the watches for this login."""
 
     def __init__(self, upstream: Address) -> None:
         super().__init__(upstream)
@@ -49,7 +52,7 @@ class PostgresProxy(Proxy):
 
     @contextmanager
     def watched(self, *watches: Watch) -> Iterator[None]:
-        """Watch the commits with these watches until the end of the block."""
+        """Report commits to these watches until the end of the block."""
         self.watches.extend(watches)
         try:
             yield

@@ -38,7 +38,9 @@ _LEADER = "select leader, number from private.leadership where leader is not nul
 
 @dataclass(frozen=True)
 class Moment:
-    """A moment of a consultation: the act long before the failure, the last act before it, and the act after it."""
+    """A moment of a consultation at which a failure happens: the acts long before the failure, just before it, and
+    after it.
+    """
 
     name: str
     before: Act
@@ -49,7 +51,7 @@ class Moment:
 
 @dataclass(frozen=True)
 class DeploymentFailure:
-    """A failure of the deployment while `visits` consultations are at each of these moments."""
+    """A failure of the deployment, which happens while `visits` consultations are at each of the given moments."""
 
     name: str
     befall: Callable[[FaultHarness], Awaitable[None]]
@@ -57,7 +59,7 @@ class DeploymentFailure:
     visits: int = 1
 
     def matching(self, only: str) -> "DeploymentFailure":
-        """Return the failure with only those moments whose name contains `only`."""
+        """Return this failure, limited to the moments at which its full name contains `only`."""
         return replace(self, moments=[moment for moment in self.moments if only in self._met_at(moment)])
 
     async def met(self, harness: FaultHarness, tell: Tell) -> list[Verdict]:
@@ -124,7 +126,7 @@ async def _freeze_the_leader(harness: FaultHarness) -> None:
 
 
 async def _until_led(harness: FaultHarness, by: str, seconds: float) -> int:
-    """Wait until a process whose name ends with `by` leads. Return the number of this leader's lease."""
+    """Wait until a worker whose name ends with `by` is the leader. Return the number of this leader's lease."""
     async with asyncio.timeout(seconds):
         while True:
             for leader, number in await harness.postgres.rows(_LEADER):
@@ -134,7 +136,7 @@ async def _until_led(harness: FaultHarness, by: str, seconds: float) -> int:
 
 
 async def _until_connected(harness: FaultHarness) -> None:
-    """Wait until two workers request the lease."""
+    """Wait until two workers request the leader's lease."""
     async with asyncio.timeout(60):
         while len(await harness.postgres.rows(_ASKERS)) < 2:  # noqa: ASYNC110 - the database tells nobody
             await asyncio.sleep(0.2)
@@ -148,7 +150,7 @@ async def _make_read_only(harness: FaultHarness) -> None:
 
 
 async def _alter_database(harness: FaultHarness, how: str) -> None:
-    """Change a setting of the database, and end all existing sessions."""
+    """Change a setting of the database, and end all existing sessions of the product's logins."""
     await harness.postgres.rows(f'alter database "{DATABASE}" {how}')
     await harness.postgres.rows(
         "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s and usename like 'resguardo%%'",
@@ -157,7 +159,7 @@ async def _alter_database(harness: FaultHarness, how: str) -> None:
 
 
 async def _fill_the_pools(harness: FaultHarness) -> None:
-    """Hold a lock that every statement needs, until every connection of every process waits."""
+    """Lock a table that every statement needs, so that each process's connections are all in use and waiting."""
     url = with_database(harness.postgres.url, DATABASE)
     async with await psycopg.AsyncConnection.connect(url) as connection:
         await connection.execute("lock table resguardo.recordings in access exclusive mode")
@@ -165,8 +167,8 @@ async def _fill_the_pools(harness: FaultHarness) -> None:
 
 
 async def _put_a_pooler_between(harness: FaultHarness) -> None:
-    """Put a pooler in transaction mode before the database. The worker refuses the changed setting at its next
-    connection, and the API notices nothing.
+    """Put a pooler in transaction mode before the database. The worker refuses to use the pooler when it connects
+    again, while the API works unchanged.
     """
     address_of_postgres = harness.database_wire.upstream
     api, worker = [

@@ -30,16 +30,16 @@ class Fault:
 
     @property
     def may_end_lost(self) -> bool:
-        """Return whether an expected outcome ends with LOST. An outcome such as "LOST then READY" does not count as
-        READY.
+        """Return whether an expected outcome ends with LOST. An expected outcome such as "LOST then READY" does not
+        count as READY.
         """
         return any(one.startswith("LOST ") and "then" not in one for one in self.expected.split(" | "))
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The result of a fault. `outcome` covers the videos, oldest first, and then the sounds. `seconds` is the time
-    from the end of the act to the end of the recording.
+    """The result of a fault. `outcome` lists the outcomes of the video recordings, oldest first, and then of the
+    sound recordings. `seconds` is the time from the end of the act to the end of the recording.
     """
 
     fault: Fault

@@ -2,8 +2,8 @@
 process or a stand-in, and every connection passes a proxy.
 
 The deployment has Postgres, the object store, the stand-in for Supabase Auth, a LiveKit project, and supervised
-`resguardo serve` and `resguardo worker` processes. All faults come from outside, so the product's code runs
-unchanged.
+`resguardo serve` and `resguardo worker` processes. All faults come from outside the API and the worker, so the
+product's code runs unchanged.
 """
 
 import asyncio
@@ -68,14 +68,14 @@ class FaultHarness:
             await asyncio.gather(task, return_exceptions=True)
 
     async def restart_postgres(self) -> None:
-        """End every session and restart the server on another port. The proxy's address stays."""
+        """Restart the Postgres server on a new port, which ends every session. The proxy's address stays."""
         await self.postgres.stop()
         self.database_wire.upstream = await self.postgres.start()
 
 
 @asynccontextmanager
 async def opened(directory: Path, **settings: str) -> AsyncIterator[FaultHarness]:
-    """Start the deployment, with one doctor and one patient signed in. Remove everything at the end.
+    """Start the deployment, with one doctor and one patient signed in. Remove the whole deployment at the end.
 
     `settings` are environment variables of the API and of the worker.
     """

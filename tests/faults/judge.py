@@ -1,9 +1,10 @@
 """Judges a recording after a fault: lost, doubled or stuck.
 
-Lost: the bucket contains an object that no READY recording names, a READY recording has no object or another size,
-an intent has disappeared, or a recording that should be READY is not. Doubled: two egresses of one medium ran at
-once for longer than the reconciler needs to notice, or more recordings are READY than were started. Stuck: a
-recording has not ended in time, or one of our egresses still runs.
+Lost: the bucket contains an object that belongs to no READY recording. A READY recording has no object, or an
+object of the wrong size. A recording that the API had confirmed has disappeared. Or a recording that should be
+READY is not READY. Doubled: two egresses recorded the same source at once for longer than the reconciler needs to
+notice it, or more recordings are READY than were started. Stuck: a recording has not ended in time, or an egress
+that the product started still runs.
 """
 
 import asyncio
@@ -41,7 +42,7 @@ class Found:
 
 
 async def tried(visit: Visit, fault: Fault) -> Verdict:
-    """Run the fault, wait until the recording has ended or the patience is over, and return the verdict."""
+    """Run the fault, wait until the recording has ended or the fault's `patience` is over, and return the verdict."""
     trouble = await _trouble(visit, fault)
     patience = min(fault.patience, _TROUBLED_SECONDS) if trouble else fault.patience
     began = time.monotonic()
@@ -55,7 +56,7 @@ async def tried(visit: Visit, fault: Fault) -> Verdict:
 
 
 def verdict(fault: Fault, found: Found, seconds: float, trouble: str = "") -> Verdict:
-    """Return the verdict. `trouble` is the error that prevented people from acting."""
+    """Return the verdict. `trouble` is the error because of which people could not act, or an empty text."""
     outcome = _outcome(found.rows)
     return Verdict(
         fault,

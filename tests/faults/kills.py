@@ -1,8 +1,8 @@
 """Kills the API and the worker with `kill -9` before and after every commit of a consultation.
 
 A first consultation without a kill shows which commits exist. After the first consultation, each commit gets a
-consultation of its own. Several consultations run at once, and a kill for one affects all of them. Transactions
-that only poll repeat without end, so only the first few of each kind are tested.
+consultation of its own. Several consultations run at once, and each kill of a process affects all of them.
+Transactions that only poll are endless, so the suite tests only the first few of each kind.
 """
 
 import asyncio
@@ -34,7 +34,9 @@ _PROCESSES = {"resguardo_api": "API", "resguardo_worker": "worker"}
 
 @dataclass(frozen=True)
 class Death:
-    """A kill of the process with this login, before or after the `number`-th commit for this purpose."""
+    """A kill of the process that uses this database login, before or after its `number`-th commit with the given
+    purpose.
+    """
 
     login: str
     purpose: str
@@ -43,7 +45,7 @@ class Death:
 
     @property
     def name(self) -> str:
-        """Return the name of the kill in the table."""
+        """Return the name that the table of results shows for this kill."""
         process = _PROCESSES[self.login]
         return f"{_KILL} of the {process} {self.moment} commit {self.number} of {self.purpose}"
 
@@ -69,7 +71,9 @@ async def deaths(harness: FaultHarness) -> list[Death]:
 
 
 async def run_deaths(harness: FaultHarness, wanted: Iterable[Death], tell: Tell) -> list[Verdict]:
-    """Run a consultation for each kill. A kill has no verdict if its consultation does not reach the commit again."""
+    """Run a consultation for each kill. If a consultation never reaches the commit at which its kill should happen,
+    the function returns no verdict for this kill.
+    """
     places = asyncio.Semaphore(_AT_ONCE)
 
     async def one(death: Death) -> Verdict | None:

@@ -2,7 +2,7 @@
 room.
 
 The project's single address forwards a call to the room's stand-in, or to all stand-ins if the call names no room.
-The judges read the stand-ins directly, because they know what is really recorded.
+The judge reads the stand-ins directly, because only they know what is really recorded.
 """
 
 import time
@@ -31,7 +31,9 @@ PACE = Pace(start_delay_seconds=0.2, record_seconds=3600, upload_backoff_seconds
 
 @dataclass(eq=False)
 class LiveKitProject:
-    """A LiveKit project. `key` and `secret` belong to the project. The webhooks of all rooms go to `webhook_url`."""
+    """A LiveKit project. `key` and `secret` belong to the project. The stand-ins of all rooms send their webhooks
+    to `webhook_url`.
+    """
 
     key: str
     secret: str = field(repr=False)
@@ -101,7 +103,7 @@ class LiveKitProject:
             return error.response()
 
     def _asked(self, path: str, media: str, body: bytes) -> list[LiveKitStandIn]:
-        """Return the stand-ins that a call concerns."""
+        """Return the stand-ins to which the project forwards this call."""
         asked = _decoded(self.room("").method(path).request, media, body)
         if egress_id := getattr(asked, "egress_id", ""):
             return [next((one for one in self.rooms.values() if _has(one, egress_id)), self.room(""))]
@@ -111,7 +113,9 @@ class LiveKitProject:
 
 
 class Doubles:
-    """Measures, for each room, the longest time in seconds during which two egresses recorded the same at once."""
+    """Measures, for each room, the longest time in seconds during which two egresses recorded the same source at
+    once.
+    """
 
     def __init__(self, project: LiveKitProject) -> None:
         self._project = project
@@ -119,7 +123,9 @@ class Doubles:
         self.longest: dict[str, float] = {}
 
     def look(self) -> None:
-        """Update the measurement. Callers call this method often, because it sees only the present moment."""
+        """Update the measurement. Callers must call this method often, because it sees only what is recorded at the
+        moment of the call.
+        """
         for name in list(self._project.rooms):
             live = self._project.recorded(name)
             if len(live) == len(set(live)):

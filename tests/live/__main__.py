@@ -1,7 +1,8 @@
 """`make live` installs the real LiveKit server and its client, and runs the tests against them.
 
-If this machine cannot download them, the command prints the reason in one line and exits with 0, because the other
-tests do not need them. If the installation fails for another reason, the command ends with an error.
+If this machine cannot download the LiveKit server or its client, the command prints the reason in one line and
+exits with 0, because no other test needs them. If the installation fails although the downloads are reachable, the
+command ends with an error.
 """
 
 import subprocess

@@ -46,7 +46,7 @@ class Live:
     witness: Witness
 
     def rows(self, sql: LiteralString, *values: object) -> list[DictRow]:
-        """Return the rows of a superuser's query."""
+        """Run a query as the superuser and return the rows."""
         url = self.stack.project.superuser_url
         with psycopg.connect(url, autocommit=True, row_factory=dict_row) as connection:
             return connection.execute(sql, values).fetchall()

@@ -1,7 +1,7 @@
 """The real LiveKit server, installed with Go and run on the loopback interface with our API key.
 
-The server runs as a single node, without Redis and without an egress service. The server is installed once for each
-version. Go downloads the server from the sources in Go's configuration.
+The server runs as a single node, without Redis and without an egress service. `install` downloads each version of
+the server only once. Go downloads the server from the sources in Go's configuration.
 """
 
 import json
@@ -80,7 +80,7 @@ class LiveServer:
 
 
 def binary() -> Path:
-    """Return the path at which `install` puts the server."""
+    """Return the path of the LiveKit server's binary after `install`."""
     return DIRECTORY / VERSION / "server"
 
 
@@ -99,7 +99,8 @@ def install() -> Path:
 
 
 def fetch(what: str, command: list[str], seconds: float, environment: dict[str, str] | None = None) -> None:
-    """Run an installer, and end it with all its children after this number of seconds.
+    """Run an installation command. If it takes longer than this number of seconds, end it and all its child
+    processes.
 
     Raises OutOfReach if the package is unavailable on this machine, and otherwise CalledProcessError with the
     output.

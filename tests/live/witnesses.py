@@ -24,7 +24,7 @@ class Witness:
     webhooks: list[Webhook] = field(default_factory=list)
 
     def of(self, event: str, room_name: str) -> list[Webhook]:
-        """Return the webhooks of one event and room, selected by their text."""
+        """Return the received webhooks with this event type and room, which the method finds in the webhooks' text."""
         marks = (f'"event":"{event}"', f'"name":"{room_name}"')
         return [one for one in self.webhooks if all(mark.encode() in one.body for mark in marks)]
 

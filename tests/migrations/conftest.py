@@ -1,4 +1,4 @@
-"""Fixtures for tests of the migration runner: projects before any migration."""
+"""Fixtures for tests of the migration runner: Supabase projects to which no migration has been applied."""
 
 import secrets
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ from tests.databases import Cluster
 
 @pytest.fixture
 def new_project(cluster: Cluster, grants: Grants) -> Iterator[Callable[[], ProjectUrls]]:
-    """Yield a function that creates empty projects. Drop the projects at the end."""
+    """Yield a function that creates empty Supabase projects, and drop these projects at the end of the test."""
     with ExitStack() as drops:
 
         def make() -> ProjectUrls:

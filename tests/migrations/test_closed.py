@@ -78,8 +78,8 @@ def test_row_security_is_on_and_no_policy_opens_it_before_the_access_is_applied(
 
 
 def test_migrations_grant_nothing_to_roles_of_the_cluster() -> None:
-    """A migration grants nothing to roles, because a role belongs to the cluster and may have access to other
-    databases.
+    """A migration grants nothing to roles, because a role belongs to the whole cluster and could use the grant from
+    its other databases.
     """
     texts = [path.read_text(encoding="utf-8") for path in MIGRATIONS_DIRECTORY.glob("*.sql")]
     assert texts

@@ -1,4 +1,6 @@
-"""`supabase/schemas` and `supabase/migrations` create equal databases. The comparison does not cover access."""
+"""`supabase/schemas` and `supabase/migrations` create equal databases. The comparison of the two databases does not
+cover grants and policies.
+"""
 
 import re
 from collections import Counter

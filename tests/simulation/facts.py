@@ -21,7 +21,7 @@ class Wrong(StrEnum):
 
 
 class By(StrEnum):
-    """The actors that can remove an object."""
+    """The actors in the simulation that can remove an object from the bucket."""
 
     DESTROYER = "destroyer"
     ACCIDENT = "accident"
@@ -31,8 +31,8 @@ class By(StrEnum):
 
 @dataclass(frozen=True)
 class Terms:
-    """The terms of a retention policy, in days. `minors_until` is an age in years, or None if the policy has no
-    rule for minors.
+    """The retention terms that a retention policy sets, in days. `minors_until` is an age in years, or None if the
+    policy has no rule for minors.
     """
 
     grace: int
@@ -58,8 +58,8 @@ class Terms:
 
 @dataclass
 class Recording:
-    """A video with its sounds and copies. `due` is None until the recording has ended. `words` is the number of
-    rows of the transcript.
+    """A video with its sounds and copies. `due` is the time when the recording must be destroyed; it is None until
+    the recording has ended. `words` is the number of the transcript's rows.
     """
 
     id: UUID
@@ -83,7 +83,9 @@ class Recording:
 
     @property
     def goes_at(self) -> datetime | None:
-        """Return the end of the retention term or of a deletion's grace period, whichever is earlier."""
+        """Return the time when the retention term ends or, if it is earlier, when the grace period of a requested
+        deletion ends.
+        """
         if self.due is None or self.undo_until is None:
             return self.due
         return min(self.due, self.undo_until)
@@ -129,7 +131,9 @@ class Content:
 
 @dataclass(frozen=True)
 class Violation:
-    """A violation of a rule of retention or destruction. `about` is an id or an object key."""
+    """A violation of a rule of retention or destruction. `about` is the id or the object key that the violation
+    concerns.
+    """
 
     wrong: Wrong
     about: str

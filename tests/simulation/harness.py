@@ -61,7 +61,7 @@ class Person:
 @dataclass
 class SimulationHarness:
     """All parts of the simulated practice: database, bucket, clock, people, services and oracle. `jump` is the
-    error of the database's clock.
+    difference of the database's clock from the true time.
     """
 
     database: Database
@@ -110,7 +110,7 @@ class SimulationHarness:
         return next(iter((await self.rows(sql, *values))[0].values()))
 
     async def move_to(self, time: datetime) -> None:
-        """Set the true time, and the database's clock with its error."""
+        """Set the true time of the simulation, and set the database's clock to this time plus the clock's error."""
         assert time >= self.oracle.now
         self.oracle.now = time
         await self.rows("update moved.clock set at = %s", time + self.jump)
@@ -201,18 +201,20 @@ class SimulationHarness:
 
     @property
     def raw(self) -> SimulatedStorage:
-        """Return the bucket without failures."""
+        """Return a view of the bucket whose calls never fail."""
         calm = Weather(self.weather.dice, is_calm=True)
         return self.storage.through(Process("calm", Deaths(self.deaths.dice), calm, self.oracle))
 
     async def run(self, service: str, work: Pass, *, may_die: bool = True) -> bool:
-        """Run one pass in its own process. Return False if the process died or the pass failed."""
+        """Run one pass of a worker task in a simulated process of its own. Return False if the process died or the
+        pass failed.
+        """
         self.oracle.moment += 1
         self.passes += 1
         return await self._live(service, work, may_die=may_die)
 
     async def beside(self, service: str, work: Pass) -> bool:
-        """Run a second process during the same pass."""
+        """Run a service in a second worker process, at the same time as the pass that `run` executes."""
         return await self._live(service, work, may_die=self.dice.random() < 0.3)
 
     async def _live(self, service: str, work: Pass, *, may_die: bool) -> bool:
@@ -230,8 +232,8 @@ class SimulationHarness:
         return True
 
     async def observe(self) -> None:
-        """Report to the oracle the destructions that the database shows as begun or complete, and judge the
-        certificates.
+        """Report to the oracle each destruction that has begun or is complete according to the database, and let
+        the oracle judge the certificates.
         """
         for row in await self.rows("select recording, status from moved.observe()"):
             self.oracle.begun(row["recording"])

@@ -3,8 +3,8 @@ leave the bucket.
 
 The oracle reads no table and shares no code with the application. The oracle computes the holds, the due dates and
 the applicable policy itself. All times that the oracle receives are true times, without the errors of any clock.
-The oracle numbers the worker's passes and uses these numbers as moments. A pass must take account of every action
-before its start.
+The oracle numbers the worker's passes, and measures the order of events by these numbers. A pass of the worker must
+take account of every action that people took before the pass began.
 """
 
 from collections import Counter, defaultdict
@@ -73,15 +73,17 @@ class Oracle:
         self.recordings[recording.id] = self.living[recording.id] = recording
 
     def ended(self, recording_id: UUID, *clocks: datetime) -> None:
-        """Record the end of a recording. `clocks` contains the end by each clock; the latest end counts."""
+        """Record the end of a recording. `clocks` contains the recording's end as each clock of the simulation
+        shows it; the latest of these times counts.
+        """
         one = self.recordings[recording_id]
         assert self.policy is not None
         one.terms, one.counted_from = self.policy, max(clocks)
         one.due = one.terms.due(one.kind, one.birth_date, one.counted_from)
 
     def born(self, patient: UUID, birth_date: date) -> None:
-        """Record a birth date that was given later. If the patient is a minor, the existing recordings must be kept
-        longer than before.
+        """Record a patient's birth date that staff entered after the recording. If the patient is a minor, the
+        existing recordings must be kept longer than before.
         """
         for one in self.living.values():
             if one.patient != patient:
@@ -183,11 +185,13 @@ class Oracle:
     # Judgements.
 
     def is_held(self, one: Recording) -> bool:
-        """Return whether a hold forbids the next pass to destroy the recording."""
+        """Return whether a legal hold forbids the worker's next pass to destroy the recording."""
         return any(hold.stands(self.moment + 1) for hold in self._holds_of(one))
 
     def wants_a_pass(self) -> bool:
-        """Return whether the worker has work: a recording is due, without a hold, and not destroyed."""
+        """Return whether the worker has work: at least one recording is due and not destroyed, and no legal hold
+        covers it.
+        """
         return self.has_unfinished() or bool(self.due_soon(timedelta(0)))
 
     def has_unfinished(self) -> bool:
@@ -195,7 +199,9 @@ class Oracle:
         return any(one.begun is not None and not self.is_held(one) for one in self.living.values())
 
     def due_soon(self, within: timedelta) -> list[Recording]:
-        """Return the recordings that will be due within this time, without a hold, and not yet in destruction."""
+        """Return the recordings that become due within this time, that no legal hold covers, and whose destruction
+        has not begun.
+        """
         return [
             one
             for one in self.living.values()
@@ -215,7 +221,7 @@ class Oracle:
                 self._say(Wrong.OVERDUE, str(one.id), f"free since {free}, and it is {self.now}")
 
     def judge_certificates(self, recording_id: UUID, files: list[bytes]) -> None:
-        """Judge all stored certificates of a deleted recording, in the order of their numbers."""
+        """Judge all stored destruction certificates of a deleted recording, in the order of their numbers."""
         one = self.recordings[recording_id]
         try:
             certificates = [check(file, self._key) for file in files]
@@ -228,8 +234,9 @@ class Oracle:
     def judge_left(
         self, keys: Collection[str], rows: Mapping[str, Collection[UUID]], *, is_end: bool = False
     ) -> None:
-        """Judge the remaining objects and rows. `keys` contains the bucket's keys under r/, keep/ and exports/.
-        `rows` contains the recordings that each table still names.
+        """Judge the objects that remain in the bucket and the rows that remain in the tables. `keys` contains the
+        bucket's keys under r/, keep/ and exports/. `rows` contains, for each table, the recordings of which the
+        table still has rows.
         """
         for key in keys:
             content = self.bucket.get(key)

@@ -1,5 +1,5 @@
-"""The actions of people in a practice. The people use the services in their own sessions. The oracle receives the
-answers of the services.
+"""The actions of the doctors, patients and compliance officers in a simulated practice. The people use the services
+in their own sessions. The simulation reports the services' answers to the oracle.
 """
 
 from collections.abc import Awaitable, Callable
@@ -62,7 +62,9 @@ class People:
             )
 
     async def change_policy(self, *, is_first: bool = False) -> None:
-        """Let compliance approve a new version of the retention policy. A shorter term needs two officers."""
+        """Let compliance approve a new version of the retention policy. A policy with a shorter retention term
+        needs the approval of two officers.
+        """
         self._policies += 1
         terms = Terms(
             grace=self.dice.randrange(3, 15),
@@ -94,8 +96,8 @@ class People:
             await self._place(scope, self.harness.oracle.moment + 1)
 
     async def hold_at_once(self, recording: Recording) -> None:
-        """Place a legal hold during a pass. The answer of `placeHold` reports whether the destruction of a
-        recording had begun.
+        """Place a legal hold while a pass of the worker runs. `placeHold` answers whether the destruction of a
+        recording had already begun.
         """
         try:
             await self._place(
@@ -128,7 +130,9 @@ class People:
         self.later(self.dice.choice((2, 20, 60, 120, 300)) * self.dice.random() * _DAY, release)
 
     async def ask_for_copy(self) -> None:
-        """Let a patient request a copy of the recordings. Compliance decides within three weeks."""
+        """Let a patient request a copy of the recordings. A compliance officer decides about the request within
+        three weeks.
+        """
         known = [one for one in self.harness.oracle.living.values() if one.patient in self._logins]
         if not known:
             return
@@ -227,5 +231,5 @@ def _toml(name: str, terms: Terms) -> str:
 def spread(
     dice_uniform: Callable[[float, float], float], start: datetime, days: int, many: int
 ) -> list[datetime]:
-    """Return random times within `days` days; `many` is their number."""
+    """Return `many` random times within the next `days` days."""
     return sorted(start + dice_uniform(0, days) * _DAY for _ in range(many))

@@ -48,10 +48,10 @@ _FORGET: tuple[LiteralString, ...] = (
 
 @dataclass(frozen=True)
 class Scale:
-    """The size of a simulation. `step` is the time between two passes. `outage` is the maximum length of a bucket
-    outage.
+    """The size of a simulation. `step` is the time between two passes of the worker. `outage` is the maximum length
+    of a bucket outage.
 
-    Periodic tasks that poll run once in every `rare` days.
+    The simulation runs each periodic task that only polls once in `rare` days.
     """
 
     consultations: int
@@ -91,7 +91,7 @@ class Play:
         heapq.heappush(self._agenda, (time, next(self._number), act))
 
     def plan(self) -> None:
-        """Schedule all actions that do not depend on an earlier action."""
+        """Schedule, at random times, every action that does not follow from an earlier action."""
         many, people = self.scale.consultations, self.people
         for how_many, act in (
             (many, people.visit),
@@ -122,7 +122,9 @@ class Play:
             time += wait
 
     async def run(self, told: Callable[[float], None]) -> None:
-        """Run the two years, and then a month without deaths in which the sweep removes the remains."""
+        """Simulate the two years, and then a month in which no process dies and the sweep removes the remaining
+        objects and rows.
+        """
         await self.people.change_policy(is_first=True)
         self.plan()
         while self._agenda and self._agenda[0][0] <= self.end:
@@ -200,7 +202,7 @@ class Play:
     # Failures.
 
     async def fail_bucket(self) -> None:
-        """Start an outage of the bucket."""
+        """Let the bucket be unreachable for a random time."""
         self.harness.weather.outage_until = self.oracle.now + self.dice.random() * self.scale.outage
 
     async def jump(self) -> None:
@@ -229,8 +231,8 @@ class Play:
                 await self.harness.raw.delete_as(By.ACCIDENT, key)
 
     async def apply_bucket_rule(self) -> None:
-        """Apply the bucket's lifecycle: delete every object a week after the end of its class's term, with or
-        without a legal hold.
+        """Apply the bucket's lifecycle rule: delete every object a week after the retention term of its class has
+        ended, even if a legal hold covers the object.
         """
         for key, content in list(self.oracle.bucket.items()):
             if key.startswith("r/d"):
@@ -267,7 +269,9 @@ class Play:
         raise RuntimeError("the look at the ledger does not come to its end") from harness.refusal
 
     def last_line(self) -> str:
-        """Return the line of counts. Every count except the number of deletions must be 0."""
+        """Return the line of text with the number of violations of each kind. In the line of counts, every number
+        except the number of deletions must be 0.
+        """
         early = f", early {self.oracle.count(Wrong.EARLY)}" if self.oracle.count(Wrong.EARLY) else ""
         return (
             f"simulate: {self.oracle.deletions} deletions, held lost {self.oracle.count(Wrong.HELD)}{early}, "

@@ -36,7 +36,8 @@ begin
     );
 end $$;
 
--- Inserts a recording with this status. Returns its object key. A microphone recording gets a new guest as participant.
+-- Inserts a recording with this status. Returns its object key. For a microphone recording, the function also inserts
+-- a new guest as the recording's participant.
 create function moved.begin_recording(
     recording uuid, consultation uuid, of_medium text, of_video uuid, created timestamptz, of_status text
 ) returns text
@@ -113,7 +114,8 @@ begin
     return 0;
 end $$;
 
--- Returns the remaining rows of recordings in the tables that may contain no row of a DELETED recording.
+-- Returns each table and recording for which a row remains, among the tables that must contain no row of a DELETED
+-- recording.
 create function moved.traces() returns table (place text, recording uuid)
 language plpgsql as $$
 begin

@@ -1,7 +1,8 @@
 """A worker process that dies at a chosen step, and uses a bucket that fails sometimes.
 
 Every call to the bucket and every transaction is a step. A process dies before the step, after the step, or, if the
-step is a transaction, before its commit. Every later action of a dead process fails, so it changes nothing more.
+step is a transaction, before its commit. After its death, every action of a process fails, so the process changes
+nothing more.
 """
 
 import random
@@ -47,8 +48,8 @@ class Weather:
     failures: int = 0
 
     def strike(self, now: datetime, operation: str) -> AppError | None:
-        """Return the error with which this call to the bucket fails, or None. A failed call to the bucket may have
-        taken effect in spite of the error.
+        """Return the error with which this call to the bucket fails, or None if the call succeeds. A failed call to
+        the bucket may have taken effect in spite of the error.
         """
         is_out = self.outage_until is not None and now < self.outage_until
         if self.is_calm or not (is_out or self.dice.randrange(self.one_in) == 0):
@@ -77,8 +78,8 @@ class Deaths:
 
 @dataclass
 class Process:
-    """One run of a worker's service as a process that may die. `dies_at` is the step at which the process dies, or
-    None.
+    """A simulated process that runs one of the worker's services once, and that may die. `dies_at` is the step at
+    which the process dies, or None.
     """
 
     service: str
@@ -126,7 +127,7 @@ class SimulatedStorage(InterceptedStorage):
     """The bucket in simulated time, as one process uses it. The class reports every stored and removed object to
     the oracle.
 
-    `store_time` is the time of the bucket's clock if it differs from the true time.
+    `store_time` is the time that the bucket's clock shows, if that clock differs from the true time.
     """
 
     process: Process
@@ -134,7 +135,7 @@ class SimulatedStorage(InterceptedStorage):
     uploads_since: dict[str, datetime]
 
     def through(self, process: Process) -> "SimulatedStorage":
-        """Return this bucket as another process uses it."""
+        """Return this bucket for use by a different simulated process."""
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
         other.process = process
@@ -249,7 +250,7 @@ def digest(content: bytes) -> str:
 
 
 def is_death(error: BaseException) -> bool:
-    """Return whether the error is only the death of a process."""
+    """Return whether the error contains nothing but the simulated death of a process."""
     if isinstance(error, BaseExceptionGroup):
         return any(is_death(one) for one in error.exceptions)
     return isinstance(error, Killed)

@@ -33,8 +33,8 @@ async def destroy(harness: SimulationHarness, process: Process) -> None:
 
 
 async def protect(harness: SimulationHarness, process: Process) -> None:
-    """Protect objects under a hold or a longer term. If the move of an object fails, the pass fails, and the task
-    runs again soon, as in the worker.
+    """Protect the objects that must be kept longer because of a legal hold or a longer retention term. If the move
+    of an object fails, the pass fails, and the task runs again soon, as in the worker.
     """
     storage = harness.storage.through(process)
     await BucketProtection(Doors(harness.worker, process), storage, None, deployment=DEPLOYMENT).run_once()
@@ -43,13 +43,13 @@ async def protect(harness: SimulationHarness, process: Process) -> None:
 
 
 async def keep_exports(harness: SimulationHarness, process: Process) -> None:
-    """Delete expired copies of access requests."""
+    """Delete the expired copies that were made for access requests."""
     storage = harness.storage.through(process)
     await Exports(Doors(harness.worker, process), storage, deployment=DEPLOYMENT).run_once()
 
 
 def export(request_id: UUID) -> Pass:
-    """Return a pass that makes the copy of an access request."""
+    """Return a pass that makes the requested copy for a patient's access request."""
 
     async def work(harness: SimulationHarness, process: Process) -> None:
         storage = harness.storage.through(process)

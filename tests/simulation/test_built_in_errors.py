@@ -139,10 +139,10 @@ async def test_oracle_detects_a_worker_that_does_not_check_a_deletion(harness: S
 
 
 class Credulous(SimulatedStorage):
-    """A bucket that deletes no object and finds no object."""
+    """A defective bucket client, which deletes no object and then finds no object."""
 
     async def delete(self, key: str) -> None:
-        """Report a deletion without deleting."""
+        """Report that the object is deleted, but do not delete it."""
 
     async def head(self, key: str) -> StoredObject | None:
         return None if key.startswith(("r/", "keep/")) else await super().head(key)

@@ -1,4 +1,6 @@
-"""Tests of the oracle: it detects the violation in each manual history."""
+"""Tests of the oracle. Each history here is written by hand and contains one violation, which the oracle must
+detect.
+"""
 
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
