@@ -97,8 +97,8 @@ def serve(
 
 
 def _exclude_from_garbage_collection() -> None:
-    """Exclude modules, schema and clients from garbage collection, because a full collection that visits them stops
-    the process for 60 ms.
+    """Exclude all objects that exist after the start from garbage collection, because a full collection that visits
+    them stops the process for 60 ms.
     """
     gc.collect()
     gc.freeze()

@@ -1,7 +1,7 @@
-"""Limits concurrent operations in this process: in total, and for each person or client address.
+"""Limits how many operations run at once in this process: in total, and for each person or client address.
 
 An operation above a limit waits in a bounded queue, or is refused at once if the queue is full. A caller with very
-many requests therefore takes neither all database connections nor the slots of other callers.
+many requests therefore cannot take all database connections, or the slots of other callers.
 """
 
 import asyncio
@@ -25,9 +25,9 @@ _LOG_SECONDS = 60
 
 @dataclass(frozen=True)
 class Bounds:
-    """The bounds of a ConcurrencyLimit. At most `running` operations run at once in total, and at most
+    """The limits that a ConcurrencyLimit applies. At most `running` operations run at once in total, and at most
     `running_per_key` for each key. At most `waiting` operations wait in total, and at most `waiting_per_key` for
-    each key. The value None means no limit.
+    each key. If `running` or `waiting` is None, there is no such limit.
     """
 
     running_per_key: int
@@ -37,8 +37,8 @@ class Bounds:
 
 
 class ConcurrencyLimit:
-    """Gives out slots to operations. `reason` is the error reason for a key above its own limit; if all slots are
-    taken, the reason is `server_busy`.
+    """Gives each operation a slot in which it may run. If a key is above its own limit, the error has the reason
+    `reason`; if all slots are taken, the error has the reason `server_busy`.
 
     `clock` returns seconds that never go back, and is used only to limit the rate of log lines.
     """
@@ -102,8 +102,8 @@ class ConcurrencyLimit:
         return not is_full and self._running[key] < bounds.running_per_key
 
     def _release(self, key: Hashable) -> None:
-        """Pass a returned slot to the key with the fewest slots, and within that key to the operation that has
-        waited longest.
+        """Give a returned slot to the waiting key that holds the fewest slots. Among the operations of that key,
+        the one that has waited longest gets the slot.
         """
         _decrement(self._running, key)
         free = [waiter for waiter, waiting in self._waiters.items() if self._is_free(waiting)]

@@ -18,8 +18,8 @@ from app.postgres.quotas import apply_quotas, load_quotas
 
 @dataclass(frozen=True)
 class Preparation:
-    """The result of preparing a database: the applied migrations, and the access rights that somebody had changed
-    by hand.
+    """The result of preparing a database: the migrations that were applied, and the access rights that somebody had
+    changed by hand before.
     """
 
     applied: list[str]
@@ -78,8 +78,8 @@ def _require_same_deployment(what: str, mark: str | None, deployment: str) -> No
 
 
 def mark_database(owner_url: str, deployment: str) -> None:
-    """Write the deployment's mark into a migrated database, as the database's owner. Raises Conflict
-    (database_of_another_deployment).
+    """Write the mark, which is the deployment's name, into a migrated database, as the database's owner. Raises
+    Conflict (database_of_another_deployment).
     """
     with as_owner(owner_url) as connection:
         connection.execute(

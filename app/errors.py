@@ -2,7 +2,7 @@
 
 An AppError has a stable code and no PHI. The detail of an AppError names settings, ids, roles and limits, never a
 person, a text, a token or a URL. `app/texts` contains the error messages that people read. An exception that is not
-an AppError is a bug: it is logged with ids and masked for the client.
+an AppError is a bug. The log gets the exception with ids, and the client gets only a general error.
 """
 
 from collections.abc import Mapping
@@ -13,10 +13,10 @@ RETRY_AFTER_SECONDS = 1
 
 
 class AppError(Exception):
-    """A refusal or a failure with a public code.
+    """A refusal or a failure that a caller may see, with a public code.
 
-    `reason` is a finer code in snake_case (`consent_missing`, `quota_urls`). `detail` contains a few public values
-    without PHI, such as the role whose consent is missing.
+    `reason` is a more exact code in snake_case (`consent_missing`, `quota_urls`). `detail` contains a few public
+    values without PHI, such as the role whose consent is missing.
     """
 
     code: ClassVar[str] = "INTERNAL"
@@ -47,14 +47,14 @@ class Unauthenticated(AppError):
 
 
 class Forbidden(AppError):
-    """The person has signed in and lacks the permission."""
+    """The person has signed in but lacks the permission for the request."""
 
     code = "FORBIDDEN"
 
 
 class NotFound(AppError):
-    """The row does not exist or is hidden from this person. A hidden row and a missing row look the same to the
-    caller.
+    """The requested row does not exist or is hidden from the person who asks. A hidden row and a missing row look
+    the same to the caller.
     """
 
     code = "NOT_FOUND"
@@ -69,8 +69,8 @@ class Conflict(AppError):
 class RateLimited(AppError):
     """A quota of `policies/quotas.toml` is used up, or the caller runs too many operations at once.
 
-    The detail `retry_after_seconds` says when the same request can succeed. If the detail has no
-    `retry_after_seconds`, the answer names `RETRY_AFTER_SECONDS`.
+    The detail `retry_after_seconds` says after how many seconds the same request can succeed. If the detail has no
+    `retry_after_seconds`, the client is told to retry after `RETRY_AFTER_SECONDS`.
     """
 
     code = "RATE_LIMITED"
@@ -85,14 +85,16 @@ class UpstreamFailed(AppError):
 
 
 class Timeout(AppError):
-    """A vendor or the database did not answer in time. After a timeout, it is unknown whether the call took effect."""
+    """A vendor or the database did not answer in time. After a timeout, it is unknown whether the call to the
+    vendor or the database took effect.
+    """
 
     code = "TIMEOUT"
     retryable = True
 
 
 def public_extensions(error: AppError, request_id: str | None) -> dict[str, object]:
-    """Return the `extensions` of an error, for GraphQL, HTTP and WebSocket answers."""
+    """Return the `extensions` object that describes an error in GraphQL, HTTP and WebSocket answers."""
     extensions: dict[str, object] = camel_case_keys(error.detail)
     if isinstance(error, RateLimited):
         extensions.setdefault("retryAfterSeconds", RETRY_AFTER_SECONDS)
@@ -105,7 +107,7 @@ def public_extensions(error: AppError, request_id: str | None) -> dict[str, obje
 
 
 def camel_case_keys(detail: Mapping[str, str | int]) -> dict[str, object]:
-    """Return the detail of an error with its names in camelCase, as GraphQL spells them."""
+    """Return the detail of an error with camelCase names, as GraphQL spells them."""
     return {_camel_case(name): value for name, value in detail.items()}
 
 

@@ -1,7 +1,7 @@
 """Describes an exception for the log: its type and where it was raised.
 
-The description never contains the message or arguments, because they may contain text of a consultation, tokens or
-presigned URLs (law 8).
+The description never contains the exception's message or arguments, because these may contain text of a
+consultation, tokens or presigned URLs (law 8).
 """
 
 from pathlib import Path
@@ -11,7 +11,9 @@ _MAX_CAUSES = 5
 
 
 def describe_failure(error: BaseException) -> str:
-    """Return the type and the frames of an exception, outermost first, followed by those of its causes."""
+    """Return an exception's type and its stack frames, outermost first, followed by the types and frames of its
+    causes.
+    """
     chain: list[BaseException] = []
     current: BaseException | None = error
     while current is not None and current not in chain and len(chain) < _MAX_CAUSES:

@@ -280,8 +280,8 @@ async def _connect(
     websocket: WebSocket,
     payload: Mapping[str, object],
 ) -> Connected:
-    """Accept a WebSocket connection. The authorization and `acceptLanguage` are in the payload, because a browser
-    cannot set headers for a WebSocket.
+    """Accept a WebSocket connection. The client sends the authorization and `acceptLanguage` in the connection
+    payload, because a browser cannot set headers for a WebSocket.
     """
     language = payload.get("acceptLanguage")
     context = _context(

@@ -69,7 +69,7 @@ def apply_bucket(
 @commands.command("check")
 def check_drift() -> None:
     """Check at once for differences from the policies, as the worker does every hour. The exit code is 1 if there
-    is a difference.
+    is a difference from the policies.
 
     The command checks bucket rules, public addresses, unfinished uploads, held objects, and the rights in the
     database.

@@ -30,7 +30,7 @@ async def read_ledger(ledger: Ledger, notes: Notes) -> list[UUID]:
 
 async def check_entries(ledger: Ledger, undone: list[UUID], notes: Notes) -> list[UUID]:
     """Return the undone deletions whose ledger entry was signed with one of our keys. The command `resguardo
-    restore check --repeat` carries out such undone deletions again.
+    restore check --repeat` carries out undone deletions again.
     """
     signed = []
     for recording_id in undone:

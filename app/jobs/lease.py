@@ -1,5 +1,5 @@
 """The lease that makes one worker the leader. The database's clock measures the lease. Only the workers' database
-login can write it.
+login can write the lease.
 
 A lease lasts 15 s (`private.lease_length`), and the leader renews its lease every 5 s. If a leader dies, freezes or
 is cut off, another worker takes over within 20 s. A former leader that runs again finds that its lease is lost.

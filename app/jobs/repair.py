@@ -28,8 +28,8 @@ class JobRepair:
         """Return the jobs of dead workers to the queue. Make every job due now that is scheduled later than the
         longest retry pause allows.
 
-        If a worker's heartbeat lies in the future, the method sets it to the current time. If that worker is dead,
-        it therefore counts as dead 20 s later.
+        If a worker's heartbeat lies in the future, the method sets it to the current time. A dead worker whose
+        heartbeat lay in the future therefore counts as dead 20 s after this correction.
         """
         async with self._database.as_service("repair_jobs") as tx:
             await tx.run(_sql["mend_heartbeats"], {"stalled": _STALLED})

@@ -48,8 +48,8 @@ class Retry(RetryDecision):
 
 
 class GrowingPauses(BaseRetryStrategy):
-    """Retries a job after 1, 2, 4, ... seconds, at most a minute apart. If a vendor asked for a pause longer than
-    this, the job is retried after the vendor's pause, but after at most an hour.
+    """Retries a job after 1, 2, 4, ... seconds, at most a minute apart. If a vendor asked for a longer pause than
+    the normal one, the job is retried after the vendor's pause, but after at most an hour.
     """
 
     def __init__(self, attempts: int | None) -> None:

@@ -2,9 +2,9 @@
 statement is cancelled.
 
 One function applies the settings of every connection, after connecting. No connection uses start-up `options`,
-because a pooler may refuse or drop them. This function sets every Postgres setting on which the code's results
-depend, so the values from the database, the role or the environment do not count. `default_transaction_read_only`
-is respected, because Supabase sets it to protect a full disk.
+because a pooler may refuse or drop them. Every Postgres setting on which the code's results depend is set to a
+fixed value, which replaces the value from the database, the role or the environment.
+`default_transaction_read_only` is respected, because Supabase sets it to protect a full disk.
 """
 
 import asyncio
@@ -164,7 +164,7 @@ class Connection(AsyncConnection[DictRow]):
         timeout: float | None = None,  # noqa: ASYNC109 - the base class has it
         stop_after: int | None = None,
     ) -> AsyncGenerator[Notify]:
-        """Yield notifications like the base class does. Only this method may wait without a time limit."""
+        """Yield notifications like the base class does. Only the method `notifies` may wait without a time limit."""
         self._is_listening = True
         try:
             async for notify in super().notifies(timeout=timeout, stop_after=stop_after):

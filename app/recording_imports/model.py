@@ -1,7 +1,8 @@
-"""Imports of recordings, and the checks of a declaration before any upload. Pure.
+"""Imports of recordings, and the checks of the doctor's declaration before the upload. Pure.
 
-When the doctor completes an import, the import becomes a recording and is verified like any other recording. The
-doctor's declaration decides only which upload is signed.
+When the doctor completes an import, the import becomes a recording, and the worker verifies it like a recording
+from LiveKit. The doctor's declaration determines which upload the worker signs, but the worker verifies the
+uploaded file itself.
 """
 
 import re
@@ -47,7 +48,7 @@ class ImportRequest:
     recorded_at: datetime | None = None
 
     def normalize(self) -> Self:
-        """Return the declaration with its SHA-256 in lower case.
+        """Return the doctor's declaration with the SHA-256 in lower case.
 
         Raises InvalidInput (import_type, import_size, bad_sha256, bad_date, recorded_at_too_early).
         """

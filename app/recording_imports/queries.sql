@@ -8,7 +8,8 @@ insert into resguardo.recording_imports (
 returning id;
 
 -- name: pending_import
--- Returns the id of the newest pending import with the same declaration that stays open for at least the given time.
+-- Returns the id of the newest pending import that has the same declaration and stays open for at least the given
+-- time.
 select i.id
 from resguardo.recording_imports as i
 where
@@ -36,7 +37,8 @@ select private.release_upload_url(%(id)s);
 select private.complete_import(%(id)s);
 
 -- name: read_import_key
--- Returns the object key and the seconds left for the upload URL; no row if the import needs no URL.
+-- Returns the object key of an import and for how many seconds its upload URL may be valid; no row if the import
+-- needs no URL.
 select k.object_key, k.content_type, k.size_bytes, k.seconds_left
 from private.read_import_key(%(id)s) as k;
 

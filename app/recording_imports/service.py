@@ -1,7 +1,7 @@
 """Services for imports: the doctor declares a recording, uploads it and completes the import.
 
-The API has only a key that reads the bucket, so the worker signs each upload (`upload_signer.py`), and the API waits
-for the URL. The worker verifies the uploaded file later, like any other recording.
+The API's bucket key can only read. The worker therefore signs each upload URL (`upload_signer.py`), and the API
+waits for the URL. The worker verifies the uploaded file later, like the file of a recording from LiveKit.
 """
 
 import asyncio
@@ -41,7 +41,8 @@ class Imports:
         return that import.
 
         Raises InvalidInput, NotFound, Forbidden (consent_missing, with the roles), RateLimited (quota_urls), and
-        Timeout (import_not_prepared) if the worker has not signed in time. After Timeout, the caller may ask again.
+        Timeout (import_not_prepared) if the worker has not signed in time. After a Timeout, the caller may repeat
+        the call.
         """
         found = await self._open(asker, wanted.normalize())
         url = await self._wait_for_url(asker, found.id)
@@ -50,8 +51,8 @@ class Imports:
     async def complete(
         self, asker: Asker, import_id: UUID, selection: RecordingSelection = _PLAIN
     ) -> Recording:
-        """Create the recording of a completed import, and queue the recording's verification. A second call returns
-        the same recording.
+        """Create the recording of a completed import, and queue the recording's verification. A second call for the
+        same import returns the same recording.
 
         Raises NotFound, Conflict (import_expired), Forbidden (consent_missing, with the roles).
         """

@@ -22,7 +22,7 @@ _IMPORT: Final = AuditedRead(
 
 
 async def insert(tx: Transaction, wanted: ImportRequest, *, doctor_id: UUID, patient_id: UUID) -> UUID:
-    """Insert an import that waits for its URL, with its object key, and return its id. Raises Forbidden
+    """Insert an import, with its object key and without an upload URL, and return the import's id. Raises Forbidden
     (consent_missing).
     """
     people = {"doctor_id": doctor_id, "patient_id": patient_id}
@@ -30,8 +30,8 @@ async def insert(tx: Transaction, wanted: ImportRequest, *, doctor_id: UUID, pat
 
 
 async def find_pending(tx: Transaction, wanted: ImportRequest, at_least: timedelta) -> UUID | None:
-    """Return the id of the newest pending import with the same declaration that stays open for at least the given
-    time.
+    """Return the id of the newest pending import that has the same declaration and stays open for at least the
+    given time.
     """
     found = await tx.value(_sql["pending_import"], {**asdict(wanted), "at_least": at_least})
     return None if found is None else UUID(str(found))

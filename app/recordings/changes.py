@@ -1,9 +1,10 @@
 """Sends changes of recordings to the subscriptions that watch a consultation. Each API process has one LISTEN
 connection. A database notification is only a hint and contains only the id of the consultation. After the commit of
-a change, each subscription reads the changed recording as its own person, under row level security and with its own
-audit row. The process stores only the last state that each subscription has seen, so many changes at once become
-one message, and a slow client delays no other client. When a lost LISTEN connection is open again, the process
-wakes all subscriptions, because it may have missed notifications.
+a change, each subscription reads the changed recording with the rights of the person who opened the subscription,
+under row level security. Each read by a subscription has its own audit row. The process stores only the last state
+that each subscription has sent to its client. Many changes at once therefore become one message, and a slow client
+does not delay the others. When a lost LISTEN connection is open again, the process wakes all subscriptions, because
+it may have missed notifications.
 """
 
 import asyncio
@@ -52,8 +53,8 @@ changed.
 
 
 class ChangeFeed:
-    """Wakes the subscriptions that watch a consultation. `async with` listens for notifications, and reconnects
-    after a failure, until the block ends.
+    """Wakes the subscriptions that watch a consultation. In an `async with` block, a ChangeFeed listens for
+    notifications, and reconnects after a failure.
     """
 
     def __init__(self, listen: Listen) -> None:
@@ -62,7 +63,7 @@ class ChangeFeed:
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        """Start to listen for notifications without waiting for the connection."""
+        """Start to listen for notifications, and return before the connection is open."""
         self._task = asyncio.create_task(self._run())
         return self
 
@@ -124,10 +125,10 @@ class RecordingChanges:
     ) -> AsyncGenerator[Recording]:
         """Yield the newest recording of the consultation, if there is one, and then each recording that changes.
 
-        The start of a subscription counts as one page against the quota, and later changes do not count. The
-        generator ends only by raising: NotFound or RateLimited at the start, and Unauthenticated or Forbidden when
-        the session ends. The generator waits while the database is unreachable, and waits for a slot before each
-        read.
+        The start of a subscription counts as one page against the quota of pages, and the changes that follow do
+        not count. The generator ends only with an error: NotFound or RateLimited at the start, and Unauthenticated
+        or Forbidden when the session ends. The generator waits while the database is unreachable, and waits for a
+        slot before each read.
         """
         with self._feed.watch(consultation_id) as changed:
             sent: Versions = {}

@@ -12,7 +12,9 @@ from app.recordings.transitions import CONSENT_MISSING, CONSENT_WITHDRAWN, UNKNO
 
 
 def find_objection(participants: Iterable[ParticipantConsent], identities: Collection[str]) -> str | None:
-    """Return the reason why these people may not be recorded, or None if all are known and have consented."""
+    """Return the reason why the people in the room may not be recorded, or None if all of them are known
+    participants and have consented.
+    """
     known = {str(one.participant_id): one for one in participants}
     if any(identity not in known for identity in identities):
         return UNKNOWN_PARTICIPANT
@@ -30,8 +32,8 @@ def has_doctor_and_patient(participants: Iterable[ParticipantConsent], identitie
 def find_objection_to_recording(
     participants: Collection[ParticipantConsent], identities: Collection[str]
 ) -> str | None:
-    """Return the reason why no recording may run with these people in the room, or None. Required participants who
-    are absent from the room must have consented too.
+    """Return the reason why no recording may run with these people in the room, or None if it may run. Required
+    participants who are absent from the room must have consented too.
     """
     return find_objection(participants, identities) or (
         CONSENT_WITHDRAWN if list_missing_consents(participants) else None

@@ -1,6 +1,6 @@
-"""Defines how long a recording may stay in each state, and what happens after this deadline. Pure.
+"""Defines how long a recording may stay in each state (its deadline), and what happens after the deadline. Pure.
 
-Every state that is not terminal has a deadline, so no recording is stuck if LiveKit reports nothing more.
+Every state that is not terminal has a deadline, so a recording also ends if LiveKit stops reporting.
 """
 
 from dataclasses import dataclass, replace
@@ -14,11 +14,11 @@ START_UNKNOWN = "egress_start_unknown"
 
 @dataclass(frozen=True)
 class Deadlines:
-    """The longest time that a recording may stay in each state. `recording` limits a recording to four hours, and
-    the recorder's upload credentials stay valid for longer.
+    """The longest time that a recording may stay in each state. `recording` limits a recording to four hours; the
+    recorder's upload credentials must stay valid for longer than this.
 
-    `unlisted_start` applies to a start that LiveKit's list does not show, and `unreadable_start` applies while this
-    list cannot be read.
+    `unlisted_start` applies to a start whose egress LiveKit's list does not show, and `unreadable_start` applies
+    while LiveKit's list cannot be read.
     """
 
     requested: timedelta = timedelta(minutes=15)
@@ -39,9 +39,9 @@ def apply_deadline(
     is_room_in_use: bool = False,
     is_listed: bool = True,
 ) -> Recording:
-    """Return the changed recording after its deadline, or the unchanged recording before the deadline.
-    `is_room_in_use` says that a participant publishes sound or video in the room. `is_listed` says that LiveKit's
-    list could be read.
+    """If the deadline of the recording's state has passed, return the recording in its next state. Before the
+    deadline, return the recording unchanged. `is_room_in_use` says that a participant publishes sound or video in
+    the room. `is_listed` says that LiveKit's list could be read.
     """
     age = now - recording.status_at
     match recording.status:

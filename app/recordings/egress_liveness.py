@@ -1,4 +1,6 @@
-"""Decides whether a running egress is dead: its recorder does not answer, or the egress is missing from LiveKit."""
+"""Decides whether a running egress is dead. An egress is dead if its recorder does not answer, or if the egress is
+missing from LiveKit.
+"""
 
 import asyncio
 from dataclasses import dataclass, replace
@@ -30,15 +32,17 @@ ASKED_AT_ONCE: Final = 20
 
 @dataclass(frozen=True)
 class _MissingEgress:
-    """The time since which an egress is missing, and the number of passes in which it was missing."""
+    """The time since which LiveKit has been missing an egress, and the number of reconciler passes in which it was
+    missing.
+    """
 
     since: datetime
     passes: int
 
 
 class EgressLiveness:
-    """Observes egresses over several passes of the reconciler. A new leader begins without the observations of the
-    former leader, and only waits longer.
+    """Observes egresses over several passes of the reconciler. A worker that becomes the leader begins without the
+    former leader's observations; it only detects a dead egress later.
     """
 
     def __init__(self, livekit: LiveKit) -> None:
@@ -51,7 +55,7 @@ class EgressLiveness:
         self._missing = {}
 
     def keep_only(self, unfinished: set[UUID]) -> None:
-        """Forget recordings that have ended."""
+        """Delete the observations about recordings that have ended."""
         self._missing = {key: value for key, value in self._missing.items() if key in unfinished}
 
     async def ask_recorders(
@@ -77,8 +81,9 @@ class EgressLiveness:
 
     async def _is_alive(self, recording: Recording, egress: EgressSnapshot) -> bool | None:
         """Ask the recorder of an egress whether it lives. If the recorder does not answer, ask LiveKit's server
-        whether the recorder is connected to the room. The recorder of an ending egress refuses to answer. An ending
-        egress therefore gets a second stop request instead of a question, which changes nothing.
+        whether the recorder is connected to the room. The recorder of an egress that is ending refuses to answer.
+        Instead of asking the recorder, the worker therefore sends an ending egress a second stop request, which has
+        no effect on the egress.
         """
         if egress.status == "ending":
             answers = await self._accepts_stop(egress.egress_id)
@@ -103,14 +108,15 @@ class EgressLiveness:
         is_alive: bool | None,
         is_room_listed: bool,
     ) -> bool:
-        """Return whether the egress of a recording is missing in this pass.
+        """Return whether the egress of a recording is missing in this pass of the reconciler.
 
         An egress is missing if its recorder is known to be dead, and not missing if its recorder is known to live.
-        If LiveKit does not say whether the recorder lives, an egress is missing if LiveKit does not list it. A
-        running egress is also missing if its room is gone, or if its recorder is not in the room. The absence of a
-        recorder counts only if this LiveKit server has listed a recorder in a room before. An egress with its
-        recorder in the room is never missing. An egress that is listed as ending may have left its room to upload,
-        and only the recording's deadline ends it.
+        If LiveKit does not say whether the recorder lives, an egress is missing if LiveKit does not list it. If
+        LiveKit does not say this, a running egress is also missing if its room is gone or its recorder is not in
+        the room. The absence of a recorder counts only if this LiveKit server has listed a recorder in a room
+        before. An egress whose recorder is in the room is not missing, unless the recorder is known to be dead. If
+        LiveKit lists an egress as ending, its recorder may have left the room to upload the file. The egress is
+        then not missing, and only the recording's deadline ends the recording.
         """
         is_there = any(is_recorder(one) and one.identity == recording.egress_id for one in people)
         self._shows_recorders = self._shows_recorders or is_there
@@ -124,9 +130,9 @@ class EgressLiveness:
         return not (is_alive if is_alive is not None else is_there or is_listed)
 
     def is_dead(self, recording_id: UUID, *, is_silent: bool, is_listed: bool, now: datetime) -> bool:
-        """Count a pass in which the egress is missing. Return whether the egress was missing in enough passes and
-        for long enough. `is_silent` says that the egress's recorder gives no sign of life, and `is_listed` that
-        LiveKit lists the egress.
+        """Count one more reconciler pass in which the egress is missing. Return whether the egress has been missing
+        in enough passes, and for long enough, to count as dead. `is_silent` says that the egress's recorder gives
+        no sign of life, and `is_listed` that LiveKit lists the egress.
         """
         known = self._missing.get(recording_id, _MissingEgress(now, 0))
         missing = replace(known, passes=known.passes + 1)
@@ -135,5 +141,5 @@ class EgressLiveness:
         return missing.passes >= MISSES and now - missing.since >= patience
 
     def mark_present(self, recording_id: UUID) -> None:
-        """End the count of passes in which an egress was missing, because the egress is not missing now."""
+        """Delete the count of passes in which an egress was missing, because the egress is there again."""
         self._missing.pop(recording_id, None)

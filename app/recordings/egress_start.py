@@ -1,8 +1,9 @@
 """Starts the egress of a recording in LiveKit.
 
-A start commits its intent, calls LiveKit without an open transaction, and commits the result under the row's lock.
-A start that runs twice, or that was killed and runs again, gives the same result. Before a second request, the job
-searches LiveKit for an egress that the first request started. All times come from the database's clock.
+A start first commits the intent to call LiveKit. The start then calls LiveKit without an open transaction, and
+commits the result while the recording's row is locked. If the start job runs twice, or is killed and runs again,
+the result is the same. Before the job sends LiveKit a second start request, it searches for an egress that the
+first request has started. All times come from the database's clock.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -40,7 +41,9 @@ NO_EGRESS = "livekit_no_egress"
 
 @dataclass(frozen=True)
 class _Attempt:
-    """The start of a recording that may continue. `waited` is the time since the last request to LiveKit."""
+    """One attempt to start a recording that has not ended. `waited` is the time since the last start request to
+    LiveKit.
+    """
 
     recording: Recording
     object_key: str
@@ -48,14 +51,14 @@ class _Attempt:
 
     @property
     def is_first(self) -> bool:
-        """Return whether this is certainly the first request to LiveKit."""
+        """Return whether LiveKit certainly got no start request for this recording before."""
         return self.recording.status is RecordingStatus.REQUESTED
 
 
 @dataclass(frozen=True)
 class _Permit:
-    """The permission to call LiveKit now: the object key, and the identities of the DOCTOR and the PATIENT in the
-    room.
+    """The permission to send LiveKit a start request now. It contains the object key, and the room identities of
+    the DOCTOR and the PATIENT.
     """
 
     object_key: str
@@ -82,9 +85,9 @@ class EgressStarter:
         self._clock = clock
 
     async def start(self, recording_id: UUID) -> None:
-        """Start an egress, or adopt one that LiveKit already runs for this recording. For a video, also request the
-        sound recordings beside it. Raises Timeout or UpstreamFailed if it is unknown whether LiveKit started the
-        egress. After Timeout or UpstreamFailed, the job runs again.
+        """Start an egress, or adopt one that LiveKit already runs for this recording. If the recording is a video,
+        also request the sound recordings beside it. Raises Timeout or UpstreamFailed if it is unknown whether
+        LiveKit started the egress. After a Timeout or UpstreamFailed, the start job runs again.
         """
         attempt = await self._open_attempt(recording_id)
         if attempt is None:
@@ -108,9 +111,9 @@ class EgressStarter:
             await self._rooms.check_room(after.room_name)
 
     async def give_up(self, recording_id: UUID, reason: str) -> None:
-        """End the start of a recording after the last attempt. If LiveKit was never called, the recording becomes
-        FAILED with the reason. If LiveKit was called, it is unknown whether the egress started, and a deadline ends
-        the start (deadlines.py).
+        """End the start of a recording after the last attempt. If LiveKit got no start request, the recording
+        becomes FAILED with the reason. If LiveKit got a start request, the egress may have started, and a deadline
+        ends the start (deadlines.py).
         """
         await self._transitions.apply(recording_id, partial(_fail_if_never_asked, reason))
 
@@ -123,7 +126,9 @@ class EgressStarter:
             return _Attempt(recording, await store.read_object_key(tx, recording_id), waited)
 
     async def _find_egress(self, attempt: _Attempt) -> EgressSnapshot | None:
-        """Return the egress that LiveKit runs for this recording under any of the recording's object keys."""
+        """Return the egress that LiveKit lists for this recording, whichever of the recording's object keys the
+        egress has.
+        """
         if attempt.is_first:
             return None
         wanted = media_of_key(attempt.object_key)
@@ -170,10 +175,10 @@ class EgressStarter:
                 )
 
     async def _grant_permit(self, attempt: _Attempt, people: Sequence[ParticipantSnapshot]) -> _Permit | None:
-        """Commit that LiveKit is called now, and return the permission with the object key.
+        """Commit the intent to send LiveKit a start request now, and return the permission to do so.
 
-        Return None if the recording has changed since the attempt began. If a consent is missing (law 6) or the
-        microphone track is gone, the recording becomes ABORTED, and the result is None too.
+        Return None if the recording has changed since the attempt began. The result is also None if a consent is
+        missing (law 6) or the microphone track is gone; the recording then becomes ABORTED.
         """
         recording = attempt.recording
         async with self._database.as_service("start_recording") as tx:
@@ -198,15 +203,15 @@ class EgressStarter:
             return _Permit(key, identities)
 
     async def _refuse_start(self, recording_id: UUID, reason: str) -> None:
-        """Mark the recording after LiveKit has definitely refused the start: FAILED, or ABORTED if the recording
-        was stopped meanwhile. The method does nothing if an earlier start request succeeded.
+        """After LiveKit has definitely refused the start, mark the recording as FAILED, or as ABORTED if somebody
+        has stopped it meanwhile. The method does nothing if an earlier start request succeeded.
         """
         await self._transitions.apply(recording_id, partial(_end_unless_begun, reason))
 
 
 def _has_track(recording: Recording, people: Iterable[ParticipantSnapshot]) -> bool:
-    """Return whether the microphone track is published. The result is True for a recording of another medium than
-    MICROPHONE.
+    """Return whether the participant publishes the microphone track of this recording. If the recording's medium is
+    not MICROPHONE, the result is True.
     """
     return recording.medium is not Medium.MICROPHONE or any(
         one.identity == str(recording.participant_id) and recording.track_sid in one.microphones

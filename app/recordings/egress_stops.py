@@ -1,4 +1,6 @@
-"""Stops egresses that should not run: strays, which belong to no recording, and egresses that do not end."""
+"""Stops egresses that should not run: stray egresses, which belong to no recording, and egresses that should have
+ended.
+"""
 
 import logging
 from dataclasses import dataclass
@@ -23,21 +25,23 @@ LONGEST_STOP_PAUSE: Final = timedelta(hours=1)
 
 @dataclass(frozen=True)
 class _RequestedStop:
-    """An egress that was asked to stop, with the time of the last request and the number of requests."""
+    """The stop requests for one egress: the time of the last one, and how many there were."""
 
     asked_at: datetime
     times: int
 
     def is_due(self, now: datetime) -> bool:
-        """Return whether the pause after the last stop request is over. After the first stop request there is no
-        pause.
+        """Return whether the pause after the last stop request is over. The second stop request follows the first
+        without a pause.
         """
         growing = STOP_PAUSE * ((1 << min(self.times - 1, 10)) // 2)
         return now - self.asked_at >= min(growing, LONGEST_STOP_PAUSE)
 
 
 class EgressStops:
-    """Asks egresses to stop, with growing pauses. A new leader begins without the memory of earlier stop requests."""
+    """Asks LiveKit to stop egresses, with growing pauses between the requests. A worker that becomes the leader
+    does not know the stop requests of the former leader.
+    """
 
     def __init__(self, database: Database, livekit: LiveKit) -> None:
         self._database = database
@@ -49,13 +53,15 @@ class EgressStops:
         self._requested = {}
 
     def keep_only(self, running: set[str]) -> None:
-        """Forget egresses that have ended."""
+        """Delete the memory of stop requests for egresses that have ended."""
         self._requested = {key: value for key, value in self._requested.items() if key in running}
 
     async def stop_stray(
         self, egress: EgressSnapshot, reason: LiteralString, now: datetime, report: ReconcileReport
     ) -> None:
-        """Report a stray egress once, and ask it to stop with growing pauses while it runs."""
+        """Report a stray egress once. While the egress runs, ask LiveKit to stop it, with growing pauses between
+        the requests.
+        """
         before = self._requested.get(egress.egress_id)
         if egress.status == "ending" or (before is not None and not before.is_due(now)):
             return
@@ -68,9 +74,9 @@ class EgressStops:
         report.strays_stopped += await self.stop(egress.egress_id, now, report)
 
     async def stop(self, egress_id: str, now: datetime, report: ReconcileReport) -> bool:
-        """Ask an egress to stop if the pause since the last stop request is over. Return whether LiveKit stops the
-        egress. Raises the error of the first stop request. The error of a later stop request is counted and not
-        logged again.
+        """Ask LiveKit to stop an egress, unless the pause after the last stop request is still running. Return
+        whether LiveKit stops the egress. If the first stop request for this egress fails, the method raises its
+        error. If a later stop request fails, its error is counted, but neither raised nor logged.
         """
         before = self._requested.get(egress_id)
         if before is not None and not before.is_due(now):

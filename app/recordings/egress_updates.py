@@ -1,7 +1,7 @@
-"""Applies LiveKit's list to recordings, and stops egresses.
+"""Brings recordings into the states that LiveKit's list of egresses shows, and stops egresses.
 
-A webhook of LiveKit is only a hint. After each webhook event the worker reads LiveKit's list of egresses, and only
-this list changes the status of a recording (law 5).
+A webhook from LiveKit is only a hint that something has changed. After each webhook event the worker reads
+LiveKit's list of egresses, and only this list changes the status of a recording (law 5).
 """
 
 from uuid import UUID
@@ -16,7 +16,7 @@ from app.recordings.transitions import apply_egress
 
 
 class EgressUpdates:
-    """Applies the states that LiveKit lists, as the worker."""
+    """Brings recordings into the states that LiveKit's list of egresses shows, as the worker."""
 
     def __init__(self, database: Database, livekit: LiveKit, transitions: TransitionWriter) -> None:
         self._database = database
@@ -24,8 +24,8 @@ class EgressUpdates:
         self._transitions = transitions
 
     async def stop(self, recording_id: UUID) -> None:
-        """Stop the egress. The method does nothing while a start is in progress, because the start job then stops
-        its egress itself.
+        """Stop the egress. While the start job of the recording is in progress, the method does nothing, because
+        the start job then stops the egress itself.
         """
         async with self._database.as_service("stop_recording") as tx:
             recording = await store.lock(tx, recording_id)
@@ -53,8 +53,8 @@ class EgressUpdates:
                 await self._apply_all(await self._livekit.list_egress(room_name=room_name))
 
     async def apply(self, egress: EgressSnapshot) -> Recording | None:
-        """Apply the state that LiveKit lists for one egress. Return the recording in its new state, or None if the
-        egress is not ours.
+        """Bring a recording into the state that LiveKit lists for one egress. Return the recording in its new
+        state, or None if the egress belongs to no recording of this deployment.
         """
         media = media_of_key(egress.object_key)
         if media is None:
@@ -74,7 +74,9 @@ class EgressUpdates:
             await self.apply(egress)
 
     async def _is_superseded(self, recording_id: UUID, egress: EgressSnapshot) -> bool:
-        """Return whether the egress belongs to an earlier start request while a later start request is unanswered."""
+        """Return whether an earlier start request started this egress, and a later start request is still
+        unanswered.
+        """
         async with self._database.as_service("move_recording") as tx:
             recording = await store.lock(tx, recording_id)
             if recording is None or not recording.status.is_live or recording.egress_id is not None:

@@ -1,4 +1,6 @@
-"""Identifies a recording by its medium and an id, as the object key of its egress does. Pure."""
+"""Identifies a recording by a medium and an id, which are also in the object key that the recording's egress
+writes. Pure.
+"""
 
 from uuid import UUID
 
@@ -10,8 +12,8 @@ MediaId = tuple[UUID, Medium]
 
 
 def media_of_key(object_key: str | None) -> MediaId | None:
-    """Return the medium and the id of the recording to which the object belongs, or None for a key that we did not
-    give to LiveKit.
+    """Return the medium and the id of the recording to which the object belongs, or None if Resguardo did not give
+    this object key to LiveKit.
     """
     key = parse_recording_key(object_key or "")
     file = parse_egress_file(key.file) if key is not None else None

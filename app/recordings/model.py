@@ -1,4 +1,4 @@
-"""A recording and its parts: fields, statuses and filters. Pure. `transitions.py` changes them."""
+"""The data of recordings: their fields, statuses and filters. Pure. `transitions.py` changes them."""
 
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -25,12 +25,16 @@ class RecordingStatus(StrEnum):
 
     @property
     def is_live(self) -> bool:
-        """Return whether sound or video may be recorded in this status. A consultation has at most one live video."""
+        """Return whether a recording with this status may still record sound or video. A consultation has at most
+        one live video.
+        """
         return self in _LIVE
 
     @property
     def is_terminal(self) -> bool:
-        """Return whether the status is final. The status LOST is final unless the recording's object appears."""
+        """Return whether the status is final. The status LOST counts as final, although a LOST recording becomes
+        READY if its object appears.
+        """
         return self not in _LIVE and self is not RecordingStatus.VERIFYING
 
 
@@ -40,8 +44,8 @@ _LIVE = frozenset(
 
 
 class Medium(StrEnum):
-    """The medium of a recording: the video of the room with its mixed sound, the sound of one microphone track, or
-    two channels of sound.
+    """The medium of a recording: the room's video with mixed sound (VIDEO), the sound of one microphone track
+    (MICROPHONE), or a sound file with two channels (SPEAKERS).
     """
 
     VIDEO = "VIDEO"
@@ -52,8 +56,9 @@ class Medium(StrEnum):
 @dataclass(frozen=True)
 class SoundMode:
     """How the sound beside a video is recorded, according to the settings. `file_type` is the file type of a
-    MICROPHONE recording. `is_routed` selects one SPEAKERS recording, with the doctor left and the patient right,
-    instead of a MICROPHONE recording for each track.
+    MICROPHONE recording. If `is_routed` is true, there is one SPEAKERS recording, with the doctor on the left
+    channel and the patient on the right. If `is_routed` is false, there is a MICROPHONE recording for each
+    microphone track.
     """
 
     file_type: Literal["mp4", "ogg"] = "mp4"
@@ -61,7 +66,7 @@ class SoundMode:
 
 
 class RecordingSource(StrEnum):
-    """The source of a recording: LiveKit, or an import by its doctor."""
+    """The source of a recording: LiveKit recorded it, or its doctor imported it."""
 
     EGRESS = "EGRESS"
     IMPORT = "IMPORT"
@@ -123,7 +128,7 @@ class TranscriptionStatus(StrEnum):
 @dataclass(frozen=True)
 class Transcription:
     """The state of a recording's transcription. `chunks_total` is None before the sound was divided into chunks.
-    `error` is the code of the reason if the transcription FAILED or is OFF, or if the last retry of a READY
+    `error` is the code of the reason why the transcription is FAILED or OFF, or why the last retry of a READY
     transcript ended early. `attempt` counts from 1. `unused_track_count` is the number of audio tracks that could
     not be decoded and that the transcript lacks. `unintelligible_count` is the number of turns without text.
     `is_retried` says that the turns without text are being transcribed again.
@@ -145,13 +150,13 @@ class Recording:
     """A recording. In a list, a field that the client did not select has its default value.
 
     The duration is in seconds and the size in bytes. `video_id` is the video of a MICROPHONE or SPEAKERS recording.
-    A MICROPHONE recording has the `participant_id` of its publisher and LiveKit's `track_sid`. `is_routed` is true
-    for a SPEAKERS recording with the doctor on the left channel and the patient on the right. `error` is the code
-    of a problem, or the code of the reason why the recording was stopped; a READY recording can also have an error.
-    `interrupted` says that the recording has a gap inside. `recorder_sid` is the participant SID of the recorder in
-    the room. `status_at` is when the recording reached its status. `expected_sha256` is the digest that an import
-    declared. `stored_at` is when the recording's object was stored, by the bucket's clock. `due_at` is when the
-    retention term of the recording ends.
+    In a MICROPHONE recording, `participant_id` is the participant who published the track, and `track_sid` is
+    LiveKit's id of the track. `is_routed` is true for a SPEAKERS recording with the doctor on the left channel and
+    the patient on the right. `error` is the code of a problem, or of the reason why the recording was stopped; a
+    READY recording can have an error too. `interrupted` says that the recording has a gap inside. `recorder_sid` is
+    the LiveKit participant SID with which the recorder joined the room. `status_at` is when the recording reached
+    its status. `expected_sha256` is the digest that an import declared. `stored_at` is when the recording's object
+    was stored, by the bucket's clock. `due_at` is when the retention term of the recording ends.
     """
 
     id: UUID
@@ -207,8 +212,8 @@ class RecordingSelection:
 
 @dataclass(frozen=True)
 class RecordingFilter:
-    """A filter for recordings. A field that is None matches all recordings. `since` and `until` are compared with
-    the time at which the recording was requested, and `until` is exclusive.
+    """A filter for recordings. If a field of the filter is None, it excludes no recording. `since` and `until` are
+    compared with the time at which the recording was requested, and `until` is exclusive.
     """
 
     statuses: tuple[RecordingStatus, ...] | None = None

@@ -1,5 +1,5 @@
 -- name: recorded_consultation
--- Returns the consultation of the recording p as one JSON object.
+-- Returns a recording's consultation as one JSON object.
 select row_to_json(y)
 from (
     select c.id, c.external_id, c.scheduled_at, c.kind, c.sensitivity
@@ -8,7 +8,7 @@ from (
 ) as y;
 
 -- name: speaker_sounds
--- Returns the sound recordings beside the video p as one JSON array, oldest first.
+-- Returns the sound recordings beside a video as one JSON array, oldest first.
 select coalesce(json_agg(y order by y.created_at, y.id), '[]')
 from (
     select
@@ -24,7 +24,7 @@ from (
 ) as y;
 
 -- name: transcription
--- Returns the state of the transcription of the recording p as one JSON object.
+-- Returns the state of a recording's transcription as one JSON object.
 select row_to_json(y)
 from (
     select
@@ -44,7 +44,7 @@ insert into resguardo.recordings (id, consultation_id, doctor_id, patient_id, re
 values (%(id)s, %(consultation_id)s, %(doctor_id)s, %(patient_id)s, private.uid(), %(room_name)s);
 
 -- name: find_live_video
--- Returns the id of the video of a consultation that is requested or in progress.
+-- Returns the id of the consultation's video whose recording is requested or in progress.
 select r.id
 from resguardo.recordings as r
 where
@@ -86,7 +86,8 @@ order by r.medium desc, r.id asc
 for update;
 
 -- name: find_recording
--- Returns the id of the recording of this medium that has the given id or belongs to the video with that id.
+-- Returns the id of a recording of the given medium: the recording with the given id, or the one that belongs to the
+-- video with this id.
 select r.id
 from resguardo.recordings as r
 where (r.id = %(media_id)s or r.video_id = %(media_id)s) and r.medium = %(medium)s;
@@ -144,12 +145,12 @@ where
     );
 
 -- name: change_object_key
--- Sets another object key of an unfinished recording.
+-- Gives an unfinished recording a new object key.
 select private.change_object_key(%(id)s, %(key)s);
 
 -- name: request_recording
--- Requests the automatic recording of a consultation and returns its id; null if no automatic recording may be
--- requested.
+-- Requests the automatic recording of a consultation and returns the recording's id; null if no automatic recording
+-- may be requested.
 select private.request_recording(%(consultation_id)s);
 
 -- name: request_sound
@@ -159,11 +160,11 @@ select private.request_sound(
 );
 
 -- name: record_stray
--- Writes the audit row of a stray egress that is stopped.
+-- Writes the audit row for the stop of a stray egress, which belongs to no recording.
 select private.record_service('egress.stop_stray', 'ALLOWED', %(reason)s, 'consultation', %(consultation_id)s);
 
 -- name: read_event
--- Returns the egress and the room of a webhook event.
+-- Returns the egress id and the room name that a webhook event contains.
 select e.egress_id, e.room_name from private.livekit_events as e where e.event_id = %(event_id)s;
 
 -- name: receive_events
@@ -181,7 +182,8 @@ from unnest(
 select c.id, c.patient_id from resguardo.consultations as c where c.id = %(consultation_id)s;
 
 -- name: videos_of_consultation
--- Returns the videos of a consultation, each with a text that changes with the video, its sound or its transcript.
+-- Returns the videos of a consultation. With each video comes a text that changes whenever the video, its sound
+-- recordings or its transcript change.
 select
     r.id,
     concat_ws(' ', r.updated_at, s.version, t.attempt, t.status, t.chunks_total, t.chunks_done) as version

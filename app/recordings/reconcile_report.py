@@ -1,4 +1,4 @@
-"""The result of one pass of the reconciler, and how a pass survives an error of one recording."""
+"""The result of one pass of the reconciler. If an error concerns one recording, the pass logs it and continues."""
 
 import logging
 from collections.abc import AsyncIterator
@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class ReconcileReport:
-    """The counts of one pass of the reconciler."""
+    """What one pass of the reconciler has done, as counts."""
 
     egresses: int = 0
     unfinished: int = 0

@@ -1,8 +1,9 @@
-"""Reads LiveKit's list of egresses periodically and brings each recording into the listed state (law 5).
+"""Reads LiveKit's list of egresses periodically and brings each recording into the state that the list shows (law
+5).
 
-The reconciler finds everything that a webhook would have reported, so losing all webhooks loses nothing. If
-LiveKit's list cannot be read, a pass applies only the deadlines. An egress must be missing in several passes before
-its recording is LOST. Rooms of other deployments in the same LiveKit project are ignored.
+The reconciler finds every change that a webhook would have reported, so no change is lost if all webhooks are lost.
+If LiveKit's list cannot be read, a pass applies only the deadlines. An egress must be missing in several passes
+before its recording is LOST. Rooms of other deployments in the same LiveKit project are ignored.
 """
 
 import logging
@@ -117,8 +118,9 @@ class Reconciler:
     async def _list_egresses(self) -> list[EgressSnapshot]:
         """Return the egresses of our rooms, running ones first.
 
-        LiveKit's list is read before the intents in the database. An intent is committed before LiveKit is called,
-        so the intent of every listed egress of ours is found.
+        The reconciler reads LiveKit's list first and then the intents in the database. The intent of a start is
+        committed before LiveKit is called, so the reconciler finds the intent of each listed egress that belongs to
+        this deployment.
         """
         listed = [one for one in await self._livekit.list_egress() if self._is_ours(one.room_name)]
         return sorted(listed, key=lambda one: one.is_over)
@@ -137,7 +139,7 @@ class Reconciler:
         now: datetime,
         report: ReconcileReport,
     ) -> None:
-        """Apply the listed state of one egress, and stop an egress that belongs to no recording."""
+        """Bring the recording of one egress into the listed state. If the egress belongs to no recording, stop it."""
         if egress.status == "unknown":
             report.problems += 1
             log.warning("an egress has a status that is not known: egress=%s", egress.egress_id)
@@ -156,8 +158,8 @@ class Reconciler:
             await self._stops.stop(egress.egress_id, now, report)
 
     async def _check_recording(self, as_listed: Recording, read: _Pass) -> None:
-        """Check whether a recording's egress is missing, and whether the recording is overdue. The people of each
-        room are read once in each pass.
+        """Check whether a recording's egress is missing, and whether the recording is overdue. Each pass asks
+        LiveKit only once for the people in a room.
         """
         recording = await self._read_again(as_listed)
         if recording is None:
@@ -199,7 +201,9 @@ class Reconciler:
         report.overdue += after is not None and after.status is not recording.status
 
     async def _read_again(self, recording: Recording) -> Recording | None:
-        """Return the present recording. A sound recording is stopped first if its video is no longer recorded."""
+        """Return the recording as it is now in the database. If it is a sound recording whose video is no longer
+        recorded, stop it first.
+        """
         async with self._database.as_service("reconcile") as tx:
             if recording.video_id is not None:
                 video = await store.lock(tx, recording.video_id)
@@ -211,14 +215,16 @@ class Reconciler:
     async def _read_people(
         self, recording: Recording, report: ReconcileReport
     ) -> list[ParticipantSnapshot] | None:
-        """Return the people in the room, or None if LiveKit does not answer. Deadlines take effect anyway."""
+        """Return the people in the room, or None if LiveKit does not answer. The pass applies the deadlines even if
+        LiveKit does not answer.
+        """
         async with report.log_errors(str(recording.id)):
             return await self._livekit.participants(recording.room_name)
         return None
 
     async def _end_dead(self, recording_id: UUID, report: ReconcileReport) -> None:
-        """End the recording of a dead egress. If the egress has uploaded an object, the object is verified. Without
-        an upload, the recording is LOST.
+        """End the recording of a dead egress. If the egress has uploaded an object, the worker verifies the object.
+        If the egress has uploaded nothing, the recording becomes LOST.
         """
         is_there = await self._is_stored(recording_id)
         await self._transitions.apply(recording_id, partial(_end_dead_egress, is_there))

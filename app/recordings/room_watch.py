@@ -1,8 +1,8 @@
 """Checks who is in the room during a recording (law 6), and starts recordings automatically.
 
 The start of a recording checks the consents of the people in the room, and this module checks people who join
-later. If anyone in the room has not consented, or is unknown, the module stops the recording, and the recording's
-error tells the doctor the reason.
+later. If anyone in the room has not consented, or is unknown, the module stops the recording. The recording's error
+tells the doctor why.
 """
 
 from collections.abc import Iterable
@@ -27,7 +27,9 @@ class RoomWatch:
         self._sound = sound or SoundMode()
 
     async def check_room_of_event(self, event_id: str) -> None:
-        """Check the room after a person joined or started to publish. Raises UpstreamFailed, Timeout."""
+        """Check the room of a webhook event, which says that a person joined or started to publish. Raises
+        UpstreamFailed, Timeout.
+        """
         async with self._database.as_service("watch_room") as tx:
             event = await store.read_event(tx, event_id)
         if event is not None and event[1] is not None:
@@ -35,8 +37,9 @@ class RoomWatch:
 
     async def check_room(self, room_name: str) -> str | None:
         """Stop or start recordings according to the people in the room. Return the reason of the stop or start, or
-        None if the check changed nothing. For a live video, also request the sound of newly published microphones.
-        Raises UpstreamFailed and Timeout, and changes nothing, if LiveKit does not answer.
+        None if the check changed nothing. If the room's video is being recorded, also request the sound recordings
+        of newly published microphones. Raises UpstreamFailed and Timeout, and changes nothing, if LiveKit does not
+        answer.
         """
         async with self._database.as_service("watch_room") as tx:
             consultation_id = await store.find_watched_consultation(tx, room_name)
@@ -62,8 +65,8 @@ class RoomWatch:
         return "auto_record" if begun else requested
 
     async def _request_recording(self, room_name: str, consultation_id: UUID) -> UUID | None:
-        """Request the recording if the doctor and the patient are connected. After a crash, LiveKit still lists
-        people who have left the room.
+        """Request the recording if the doctor and the patient are connected. After a crash of its server, LiveKit
+        still lists people who have left the room.
         """
         there = {one.identity for one in await self._livekit.connected(room_name) if not is_recorder(one)}
         async with self._database.as_service("watch_room") as tx:
@@ -75,8 +78,8 @@ class RoomWatch:
             return await store.request_recording(tx, consultation_id)
 
     async def _request_sound(self, video_id: UUID, people: Iterable[ParticipantSnapshot]) -> str | None:
-        """Request the sound recordings in a separate transaction, because this request locks the consultation
-        before the recordings.
+        """Request the sound recordings in a separate transaction, because the request must lock the consultation
+        before it locks the recordings.
         """
         microphones = [(one.identity, track_sid) for one in people for track_sid in one.microphones]
         if not microphones and not self._sound.is_routed:

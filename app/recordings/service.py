@@ -45,8 +45,8 @@ class DownloadUrl:
 
 
 class Recordings:
-    """The service. `url_lifetime_seconds` is between 1 and 900. `has_routes` says that the sound is recorded with
-    LiveKit's audio routes, as a SPEAKERS recording.
+    """The service. `url_lifetime_seconds` is between 1 and 900. If `has_routes` is true, the sound beside a video
+    is a SPEAKERS recording, for which LiveKit routes each speaker to a channel.
     """
 
     def __init__(
@@ -96,9 +96,9 @@ class Recordings:
     async def start(
         self, asker: Asker, consultation_id: UUID, selection: RecordingSelection = _PLAIN
     ) -> Recording:
-        """Store a requested video and queue the job that asks LiveKit to start. The worker requests the sound
-        recordings beside the video later. Raises NotFound, Forbidden (consent_missing, with the roles) and Conflict
-        (live_recording_exists, with its id; speakers_with_guests).
+        """Store a requested video, and queue the job that asks LiveKit to start the egress. The worker requests the
+        sound recordings beside the video later. Raises NotFound, Forbidden (consent_missing, with the roles) and
+        Conflict (live_recording_exists, with its id; speakers_with_guests).
         """
         access = permissions.START_RECORDING.on(consultation_id)
         async with self._database.as_user(asker, access) as tx:
@@ -126,8 +126,8 @@ class Recordings:
     async def stop(
         self, asker: Asker, recording_id: UUID, selection: RecordingSelection = _PLAIN
     ) -> Recording:
-        """Store the stop and queue the job that asks LiveKit to stop. A second stop, or a stop after the end of the
-        recording, changes nothing.
+        """Store that the recording is stopped, and queue the job that asks LiveKit to stop the egress. If the
+        recording was stopped before or has ended, the method changes nothing.
 
         Raises NotFound.
         """
@@ -176,7 +176,7 @@ class Recordings:
     ) -> str:
         """Return the object key of a READY recording, after the audit row is committed.
 
-        Raises Conflict only after the commit, so that a refused request also has its audit row.
+        The method raises Conflict only after the commit, so that a refused request leaves an audit row too.
         """
         async with self._database.as_user(asker, access) as tx:
             key = await store.release_object_key(

@@ -109,8 +109,8 @@ async def insert(
 
 
 async def find_live_video(tx: Transaction, consultation_id: UUID) -> UUID | None:
-    """Return the id of the video that is being recorded, or None. A sound recording that has not ended yet does not
-    count.
+    """Return the id of the consultation's video that is being recorded, or None. The function ignores sound
+    recordings, which may end later than their video.
     """
     found = await tx.value(_sql["find_live_video"], {"consultation_id": consultation_id})
     return None if found is None else UUID(str(found))
@@ -138,7 +138,7 @@ async def release_object_key(
 
 
 async def read_unready_reason(tx: Transaction, recording_id: UUID) -> str:
-    """Return the reason why the caller's recording has no object to open."""
+    """Return the reason why a recording of the caller has no object that can be opened."""
     return str(await tx.value(_sql["read_unready_reason"], {"id": recording_id}))
 
 
@@ -163,8 +163,8 @@ async def lock_live_sound(tx: Transaction, video_id: UUID) -> list[Recording]:
 
 
 async def find_by_media(tx: Transaction, media: MediaId) -> UUID | None:
-    """Return the id of the recording of this medium that has the given id or belongs to the video with that id, or
-    None.
+    """Return the id of a recording of the given medium: the recording with the given id, or the one that belongs to
+    the video with this id. Return None if no such recording exists.
     """
     media_id, medium = media
     found = await tx.value(_sql["find_recording"], {"media_id": media_id, "medium": medium})
@@ -192,8 +192,8 @@ async def request_recording(tx: Transaction, consultation_id: UUID) -> UUID | No
 async def request_sound(
     tx: Transaction, video_id: UUID, microphones: Sequence[tuple[str, str]], sound: SoundMode
 ) -> int:
-    """Request the sound that is not yet recorded beside a live video. Return how many recordings were requested.
-    Needs the worker's role.
+    """Request the sound recordings that a live video does not have yet. Return how many sound recordings were
+    requested. Needs the worker's role.
 
     `microphones` are the published tracks, as (identity, track SID).
     """
@@ -217,12 +217,14 @@ async def find_watched_consultation(tx: Transaction, room_name: str) -> UUID | N
 
 
 async def record_stray(tx: Transaction, consultation_id: UUID | None, reason: LiteralString) -> None:
-    """Write the audit row of a stray egress that is stopped. Needs the worker's role."""
+    """Write the audit row for the stop of a stray egress, which belongs to no recording. Needs the worker's role."""
     await tx.run(_sql["record_stray"], {"consultation_id": consultation_id, "reason": reason})
 
 
 async def update_status(tx: Transaction, recording: Recording) -> None:
-    """Update the status. Needs the doctor's role, which may change no other column of a recording."""
+    """Update the status. Needs the doctor's role. Of all columns of a recording, a doctor may change only the
+    status.
+    """
     await tx.run(_sql["update_status"], {"id": recording.id, "status": recording.status})
 
 

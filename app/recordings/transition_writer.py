@@ -1,7 +1,7 @@
 """Writes each transition of a recording together with its jobs, in one transaction.
 
-Every transition by the worker goes through this module under the row's lock, whether a job, the reconciler or a
-check of the room makes it.
+The worker's jobs, the reconciler and the checks of rooms make every transition through this module, while the
+recording's row is locked.
 """
 
 from collections.abc import Awaitable, Callable
@@ -35,10 +35,11 @@ class TransitionWriter:
         decide: Callable[[Recording, datetime], Recording],
         object_key: str | None = None,
     ) -> Recording | None:
-        """Apply `decide` to the locked recording and the database's time. Return the recording afterwards.
+        """Lock the recording, and apply `decide` to it and to the database's current time. Return the recording
+        afterwards.
 
-        `object_key` is the object key of an egress. The recording gets `object_key` if `decide` assigns the egress
-        to the recording.
+        `object_key` is the object key of an egress. If `decide` assigns this egress to the recording, the recording
+        gets this object key.
         """
         async with self._database.as_service("move_recording") as tx:
             before = await store.lock(tx, recording_id)
@@ -68,7 +69,7 @@ async def write_transition(tx: Transaction, before: Recording, after: Recording)
 
 
 async def stop_sound(tx: Transaction, video: Recording) -> None:
-    """Stop the sound recordings beside a video that is no longer recorded. `video` is locked."""
+    """If the video is no longer recorded, stop the sound recordings beside it. `video` is locked."""
     if video.medium is not Medium.VIDEO or video.status in _RECORDED:
         return
     for sound in await store.lock_live_sound(tx, video.id):
@@ -87,8 +88,8 @@ async def stop_sound_if_video_ended(tx: Transaction, sound: Recording, video: Re
 
 
 async def stop_live_recordings(tx: Transaction, live: list[Recording], why: str) -> int:
-    """Stop all live recordings of a consultation, which the caller has locked. Return how many recordings this call
-    stopped.
+    """Stop all live recordings of a consultation. The caller has locked these recordings. Return how many
+    recordings this call stopped.
     """
     stopped_now = 0
     for recording in live:

@@ -1,8 +1,8 @@
 """The transitions between the states of a recording. Pure.
 
-LiveKit's list of egresses and the bucket decide the state of a recording (law 5). The state follows from the
-content of LiveKit's list and the bucket, by rank and time, and never from the order in which reports arrive. A
-finished recording does not change. The database refuses any transition that is not in `TRANSITIONS`.
+LiveKit's list of egresses and the bucket decide the state of a recording (law 5). The ranks and times in LiveKit's
+reports decide which report counts, never the order in which the reports arrive. A finished recording does not
+change. The database refuses any transition that is not in `TRANSITIONS`.
 """
 
 from collections.abc import Mapping
@@ -86,9 +86,9 @@ _OF_EGRESS = {
 
 
 def mark_stopped(recording: Recording, why: str | None = None) -> Recording:
-    """Return the recording after a stop. If LiveKit was not called yet, the recording ends at once. A stopping or
-    finished recording stays unchanged, so a second stop changes nothing. `why` becomes the error of the recording.
-    `why` is None if the doctor stops the recording; a recording that has not begun then gets the error
+    """Return the recording after a stop. If LiveKit got no start request yet, the recording ends at once. A
+    stopping or finished recording stays unchanged, so a second stop changes nothing. `why` becomes the error of the
+    recording. `why` is None if the doctor stops the recording; a recording that has not begun then gets the error
     STOPPED_BY_REQUEST.
     """
     if recording.status is RecordingStatus.REQUESTED:
@@ -101,11 +101,12 @@ def mark_stopped(recording: Recording, why: str | None = None) -> Recording:
 
 
 def apply_egress(recording: Recording, egress: EgressSnapshot) -> Recording:
-    """Return the recording with the state of an egress from LiveKit's list. A report of another egress or room, of
-    a lower rank, or of the same rank but older, changes nothing. A report of a higher rank counts whatever its
-    time, because the clock of LiveKit's node may have been set back. An ended egress, successful or not, makes the
-    recording VERIFYING, because the object is checked first. An egress that was aborted and reports no file never
-    had an object. An egress with an unknown status does not change the status of a recording that has started.
+    """Return the recording after a report about an egress in LiveKit's list. A report changes nothing if its egress
+    or room is not the recording's, if its rank is lower than that of the recording, or if its rank is the same and
+    it is older. A report with a higher rank counts even if its time is earlier, because the clock of LiveKit's node
+    may have been set back. When an egress has ended, successfully or not, the recording becomes VERIFYING, because
+    the worker first checks the object. If an egress was aborted and reports no file, it has written no object. An
+    egress with an unknown status does not change the status of a recording that has started.
     """
     status = max(_after_egress(recording, egress), recording.status, key=_RANK.__getitem__)
     is_old = (
@@ -136,13 +137,14 @@ def apply_egress(recording: Recording, egress: EgressSnapshot) -> Recording:
 def mark_verified(
     recording: Recording, size_bytes: int, sha256: str, duration_seconds: float | None = None
 ) -> Recording:
-    """Return READY if the object is as reported, otherwise FAILED (object_size_differs, object_digest_differs).
+    """Return the recording as READY if its object is as reported, and as FAILED (object_size_differs,
+    object_digest_differs) if not.
 
     `duration_seconds` is the duration in the file, or None. The duration in the file replaces LiveKit's duration,
     which was wrong by up to 17 s (livekit/egress 1.9.1, seen 2026-11-29). If LiveKit reported no size, because the
     egress failed or was lost, any size is accepted, and the recording is READY and truncated. If the file is much
-    shorter than LiveKit reported, the recording is interrupted. A recording in another status than VERIFYING and
-    LOST stays unchanged.
+    shorter than LiveKit reported, the recording is marked as interrupted. If the recording's status is neither
+    VERIFYING nor LOST, the recording stays unchanged.
     """
     if recording.status not in (RecordingStatus.VERIFYING, RecordingStatus.LOST):
         return recording
@@ -164,10 +166,10 @@ def mark_verified(
 def note_recorder(recording: Recording, participant_sid: str, joined_at: datetime) -> Recording:
     """Return the recording after its recorder was seen in the room.
 
-    A recorder that comes back, for example after a crash of the server, gets another SID from LiveKit
-    (livekit-server 1.13.5, read 2026-11-29), and the recording is then `interrupted`. The recording is also
-    `interrupted` if the recorder is seen for the first time and joined after the recording had begun. A recording
-    that has not begun or is not live is never interrupted.
+    If a recorder joins again, for example after a crash of the server, LiveKit gives it a new SID (livekit-server
+    1.13.5, read 2026-11-29). The recording is then `interrupted`. The recording is also `interrupted` if the
+    recorder is seen for the first time and joined after the recording had begun. A recording that has not begun or
+    is not live is never interrupted.
     """
     if not recording.status.is_live or participant_sid == recording.recorder_sid:
         return recording
@@ -221,8 +223,8 @@ def foremost_error(recording: Recording, reason: str) -> str:
 
 
 def mark_lost(recording: Recording, reason: str) -> Recording:
-    """Return the recording as LOST, with this reason as its error. A finished recording, or one that never began,
-    stays unchanged.
+    """Return the recording as LOST, with this reason as its error. A recording that is finished or was never
+    started stays unchanged.
     """
     if RecordingStatus.LOST not in TRANSITIONS[recording.status]:
         return recording
@@ -260,8 +262,9 @@ def _failed_if_overdue(recording: Recording, status: RecordingStatus) -> Recordi
 
 
 def _error_after(recording: Recording, egress: EgressSnapshot) -> str | None:
-    """Return the error. The reason of a stop before the recording began takes precedence over LiveKit's reason. A
-    stop that came too late to prevent the recording is not an error.
+    """Return the recording's error after a report about its egress. If the recording was stopped before it began,
+    the reason of this stop takes precedence over LiveKit's reason. If a recording began although it was stopped
+    before, the stop is not its error.
     """
     if _found_no_track(recording, egress):
         return recording.error or MICROPHONE_GONE

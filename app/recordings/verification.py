@@ -37,7 +37,8 @@ class RecordingVerifier:
 
     async def verify(self, recording_id: UUID) -> None:
         """Verify the object of a recording. The recording becomes READY if the object is complete, can be opened,
-        and has the expected SHA-256. The method also verifies a LOST recording whose object has appeared.
+        and has the expected SHA-256. The method also verifies a LOST recording if its object has appeared in the
+        bucket.
 
         Raises UpstreamFailed (object_missing) while the object may still arrive.
         """
@@ -60,7 +61,9 @@ class RecordingVerifier:
     async def _inspect_object(
         self, recording: Recording, key: str, stored: StoredObject
     ) -> Callable[[Recording, datetime], Recording]:
-        """Return the transition that follows from the bytes of one object: its format and its SHA-256."""
+        """Read the bytes of the recording's object, and return the transition that follows from its format and
+        SHA-256.
+        """
         if not has_reported_size(recording, stored.size_bytes):
             return lambda current, _: mark_failed(current, "object_size_differs")
         try:

@@ -1,6 +1,7 @@
-"""The inbox of LiveKit's webhook events. Events that arrive together share one transaction. While a transaction is
-running, new events wait for the next transaction, which stores all of them with one exchange and one flush to disk.
-A caller gets its answer when its own event is committed, or when the transaction has failed.
+"""The inbox of LiveKit's webhook events. Events that arrive at the same time are stored in one transaction. While a
+transaction stores events, newly arriving events wait. The next transaction stores up to 100 waiting events with one
+statement and one flush to disk. A caller gets its answer when its own event is committed, or when the transaction
+has failed.
 """
 
 import asyncio
@@ -25,8 +26,8 @@ class WebhookInbox:
 
     async def receive(self, event: WebhookEvent) -> bool:
         """Return True once the event is committed, or False if the event was already in the inbox. Raises
-        UpstreamFailed, Timeout. After `WAIT_SECONDS` the method raises Timeout (database_slow), and LiveKit sends
-        the event again.
+        UpstreamFailed, Timeout. If the event is not committed within `WAIT_SECONDS`, the method raises Timeout
+        (database_slow), and LiveKit sends the event again.
         """
         is_new: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting.append((event, is_new))

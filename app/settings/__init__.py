@@ -1,8 +1,8 @@
 """The settings: read once from the environment (and `.env`), and frozen.
 
 Each process reads only the settings that it needs: the API has no secret of the worker, and the worker has no
-secret of the owner. If a setting is missing or malformed, the process does not start. The error names the setting
-and never contains its value.
+secret of the owner. If a setting is missing or malformed, the process does not start. The error message names the
+setting and never contains the setting's value.
 """
 
 from app.settings.base import (

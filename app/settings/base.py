@@ -22,7 +22,7 @@ class SettingsError(Exception):
 
 
 class Environment(StrEnum):
-    """The environment in which a process runs."""
+    """The environment in which a process runs: production, or development."""
 
     DEVELOPMENT = "development"
     PRODUCTION = "production"
@@ -48,7 +48,7 @@ class DeploymentSettings(BaseSettings):
 
     @property
     def is_production(self) -> bool:
-        """Return whether the strict rules of production apply."""
+        """Return whether the strict rules for a production environment apply."""
         return self.environment is Environment.PRODUCTION
 
     def _require_tls(self, name: str, url: str, schemes: tuple[str, ...]) -> None:
@@ -72,8 +72,8 @@ class DeploymentSettings(BaseSettings):
 
     @staticmethod
     def _require_role(name: str, read: DatabaseUrl, role: str | None) -> None:
-        """Raise an error unless the login in a database URL is the expected role, or the role, a dot and the
-        project (the form for a pooler).
+        """Raise an error unless the login in a database URL is the expected role. Through a pooler, the login may
+        also be the role, a dot and the Supabase project.
         """
         if role is not None and (read.role or "").split(".")[0] != role:
             raise SettingProblem(f"{name}: must log in as {role}")
@@ -82,8 +82,8 @@ class DeploymentSettings(BaseSettings):
 
 
 def check_database_url(name: str, url: str | None) -> str | None:
-    """Return the URL unchanged, or None if it is empty. Raises SettingsError. The text of the error quotes no part
-    of the URL.
+    """Check a database URL. Return the URL unchanged, or None if it is empty. Raises SettingsError. The error's
+    text contains no part of the URL.
     """
     try:
         return url if url and read_database_url(url) else None
@@ -92,7 +92,9 @@ def check_database_url(name: str, url: str | None) -> str | None:
 
 
 def split_url(name: str, url: str) -> SplitResult:
-    """Return the parts of a URL. Raises SettingProblem, because the library's own error quotes the URL."""
+    """Return the parts of a URL. If the URL is malformed, the function raises SettingProblem instead of the
+    library's own error, which quotes the URL.
+    """
     try:
         parts = urlsplit(url)
         _ = parts.port

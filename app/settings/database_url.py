@@ -1,7 +1,7 @@
-"""Parses a database URL strictly, so that no library ever quotes it in an error.
+"""Parses a database URL strictly, so that no library ever gets a malformed URL and quotes it in an error.
 
-An error names the problem and never repeats a part of the URL. If a library parsed the URL, a password with an
-unencoded `@` or `/` could be read as a host or a port, and be printed in a connection error.
+An error about a URL names the problem and never repeats a part of the URL. If the password contains an unencoded
+`@` or `/`, a library could take a part of the password for a host or a port, and print it in a connection error.
 """
 
 import re
@@ -36,7 +36,7 @@ _LARGEST_PORT: Final = 65_535
 
 
 class SettingProblem(ValueError):  # noqa: N818 - it is what is wrong, and is collected, not raised at anybody
-    """The problem with a setting. The text of the problem contains no part of the setting's value."""
+    """What is wrong with the value of a setting. The text of the problem contains no part of the setting's value."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class DatabaseUrl:
 
 
 def read_database_url(value: str) -> DatabaseUrl:
-    """Return the parts of a URL, if libpq reads it in the same way. Raises SettingProblem."""
+    """Return the parts of a database URL, if libpq reads the same parts from it. Raises SettingProblem."""
     if not value.isascii() or not value.isprintable() or " " in value:
         raise SettingProblem(_ENCODE)
     if not re.match(r"postgres(ql)?://", value):
@@ -78,8 +78,8 @@ def _decoded(text: str | None) -> str | None:
 
 
 def _parameters(query: str) -> dict[str, str]:
-    """Return the parameters of the URL. Raises SettingProblem unless every parameter is known to libpq, has a
-    value, and appears once.
+    """Return the parameters after the `?` of a database URL. Raises SettingProblem unless every parameter is known
+    to libpq, has a value, and appears once.
     """
     known = {option.keyword.decode() for option in pq.Conninfo.get_defaults()}
     found: dict[str, str] = {}

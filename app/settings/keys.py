@@ -18,7 +18,7 @@ class KeySettings(DeploymentSettings):
 
     @property
     def keyring(self) -> Keyring:
-        """Return the keyring with the root keys."""
+        """Return a keyring with the root keys of the setting ROOT_KEYS."""
         return Keyring.parse(self.root_keys.get_secret_value())
 
     @field_validator("root_keys")

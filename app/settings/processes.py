@@ -256,7 +256,9 @@ class WorkerSettings(
 
 
 class MigrationSettings(DeploymentSettings):
-    """The settings of `resguardo migrate`: the owner's URL, and the URLs of the two logins whose passwords it sets."""
+    """The settings of `resguardo migrate`: the database URL of the owner, and the database URLs of the API's and
+    the worker's logins, whose passwords the command sets.
+    """
 
     database_url: SecretStr = Field(
         description="The database URL of the owner (Supabase: postgres), for the owner's commands only."
@@ -288,7 +290,7 @@ class MigrationSettings(DeploymentSettings):
 
 
 class OwnerSettings(DeploymentSettings):
-    """The settings of `resguardo retention`: the owner's URL."""
+    """The settings of `resguardo retention`: the database URL of the owner."""
 
     database_url: SecretStr = Field(description="As above.")
 
@@ -299,7 +301,9 @@ class OwnerSettings(DeploymentSettings):
 
 
 class StaffSettings(SupabaseSettings):
-    """The settings of `resguardo staff add`: the owner's URL, and the Supabase key that may send invitations."""
+    """The settings of `resguardo staff add`: the database URL of the owner, and the Supabase key that may send
+    invitations.
+    """
 
     database_url: SecretStr = Field(description="As above.")
     supabase_secret_key: SecretStr = Field(min_length=1, description="As above.")
@@ -346,8 +350,8 @@ def load(kind: type[_Loaded]) -> _Loaded:
 
 
 def _line(problem: ErrorDetails) -> str:
-    """Return the setting's name and its problem. The library's own error text is not used, because it may quote the
-    setting's value.
+    """Return one line with a setting's name and what is wrong with its value. The library's own error text is not
+    used, because it may quote the setting's value.
     """
     name = "".join(str(part).upper() for part in problem["loc"][:1])
     cause = problem.get("ctx", {}).get("error")

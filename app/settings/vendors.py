@@ -12,8 +12,8 @@ from app.settings.database_url import SettingProblem
 
 
 class BusinessAssociateSettings(DeploymentSettings):
-    """The settings that affirm which business associate agreements are signed. Under HIPAA, no PHI may reach a
-    vendor before the vendor's agreement is signed.
+    """The settings in which the practice states which business associate agreements it has signed. Under HIPAA, no
+    PHI may reach a vendor before the vendor's agreement is signed.
     """
 
     baa_supabase: bool = Field(
@@ -49,7 +49,7 @@ class BusinessAssociateSettings(DeploymentSettings):
 
 
 class SupabaseSettings(DeploymentSettings):
-    """The Supabase project whose Auth signs the tokens."""
+    """The settings of the Supabase project whose Auth service signs the tokens."""
 
     supabase_url: str = Field(
         description="The address of the Supabase project: https://<project ref>.supabase.co"
@@ -116,7 +116,7 @@ class BucketSettings(DeploymentSettings):
 
     @property
     def is_r2(self) -> bool:
-        """Return whether the bucket is on Cloudflare R2, or on a stand-in for it."""
+        """Return whether the bucket is on Cloudflare R2, or on a test server that replaces R2."""
         return self.s3_endpoint_url is None
 
     @model_validator(mode="after")
@@ -206,8 +206,8 @@ class WebAppSettings(DeploymentSettings):
 
 
 class BucketRuleSettings(BucketSettings, WebAppSettings):
-    """The settings for managing the bucket's rules: the keys that read and write the rules, and the addresses at
-    which the bucket must refuse everyone.
+    """The settings for managing the bucket's rules: the keys that read and write the rules, and the public
+    addresses at which nobody may get the bucket's objects.
     """
 
     cloudflare_api_token: SecretStr | None = Field(
@@ -257,7 +257,7 @@ class BucketRuleSettings(BucketSettings, WebAppSettings):
 
 
 class LiveKitSettings(DeploymentSettings):
-    """The LiveKit project: rooms, egress and webhooks."""
+    """The settings of the LiveKit project, which provides rooms, egress and webhooks."""
 
     livekit_url: str = Field(
         description="The address of LiveKit: wss://<project>.livekit.cloud, or the address of your own server."
@@ -288,7 +288,7 @@ class SoundFile(StrEnum):
 
 
 class OpenAISettings(DeploymentSettings):
-    """The OpenAI-compatible service that transcribes."""
+    """The settings of the OpenAI-compatible service that transcribes recordings."""
 
     openai_api_key: SecretStr | None = Field(
         None,
@@ -319,7 +319,7 @@ class OpenAISettings(DeploymentSettings):
 
 
 class SpeechApi(StrEnum):
-    """The answer format of a speech model: text alone, text with times, or text with times and speakers."""
+    """What a speech model returns: text alone, text with times, or text with times and speakers."""
 
     TEXT = "text"
     VERBOSE_JSON = "verbose_json"
@@ -365,5 +365,5 @@ class SpeechSettings(OpenAISettings):
 
     @property
     def speech_model(self) -> str:
-        """Return the name of the speech model that transcribes."""
+        """Return the name of the speech model that transcribes recordings."""
         return self.whisper_model or SPEECH_MODELS[self.speech_api]

@@ -25,8 +25,8 @@ class StaffBans:
     async def ban(self, user_id: UUID) -> None:
         """Ban the person at Supabase Auth, and then end the sessions that were opened since the suspension.
 
-        If the login no longer exists, or if Supabase refuses the ban, the job ends and the audit log records the
-        failure. Raises UpstreamFailed and Timeout, after which the job retries.
+        If the person's login no longer exists, or if Supabase refuses the ban, the job ends and the audit log
+        records the failure. Raises UpstreamFailed and Timeout, after which the job retries.
         """
         outcome, reason = "ALLOWED", None
         try:
@@ -40,16 +40,16 @@ class StaffBans:
         await self.end_sessions()
 
     async def give_up(self, user_id: UUID, reason: str) -> None:
-        """Record in the audit log that the ban at Supabase Auth could not be set. The suspension in the database
-        already denies all access.
+        """Record in the audit log that the ban at Supabase Auth could not be set. The suspended person has no
+        access anyway, because the database has stored the suspension.
         """
         log.error("not banned: user=%s %s", user_id, reason)
         await self._record(user_id, "FAILED", reason)
 
     async def end_sessions(self) -> int:
         """End all sessions of the staff members whom a compliance officer suspended. Return how many sessions were
-        ended. Supabase Auth checks a ban when a sign-in begins, and can commit the session of this sign-in up to 10
-        s later. The worker therefore repeats `end_sessions` periodically.
+        ended. Supabase Auth checks for a ban only when a sign-in begins, and can commit the new session up to 10 s
+        later. The worker therefore repeats `end_sessions` periodically.
         """
         async with self._database.as_service("ban_user") as tx:
             ended = int(await tx.value(_sql["end_sessions_of_suspended"]))

@@ -1,9 +1,10 @@
 """Completes staff invitations: creates the login at Supabase Auth and the staff member in the database.
 
-The worker completes the invitations by compliance officers, and a command completes the invitations by the owner.
-The database decides which login may become a staff member (`private.staff_login`). The database decides again after
-each answer of Supabase, because at any moment a login can be created or become the login of a patient. An
-unconfirmed login that somebody else created is never accepted.
+The worker completes the invitations that compliance officers make, and the command `resguardo staff add` completes
+the invitations that the owner makes. The database decides which login may become a staff member
+(`private.staff_login`). The database decides this again after each answer from Supabase, because a login can be
+created, or become the login of a patient, at any moment. A login with an unconfirmed address never becomes a staff
+member, unless Resguardo's own invitation created the login.
 """
 
 from pathlib import Path
@@ -20,10 +21,10 @@ _sql = Queries(Path(__file__).with_name("queries.sql"))
 
 
 class StaffInvitations:
-    """Completes invitations with a database login that may settle them (the worker's or the owner's), and
-    Supabase's secret key.
+    """Completes staff invitations. It uses the database login of the worker or the owner, which may settle
+    invitations, and Supabase's secret key.
 
-    `basis` is the basis that the audit rows contain.
+    `basis` is written as the basis into the audit rows.
     """
 
     def __init__(self, database: Database, admin: SupabaseAdmin, *, basis: LiteralString) -> None:
@@ -32,11 +33,11 @@ class StaffInvitations:
         self._basis = basis
 
     async def send(self, invitation_id: UUID) -> None:
-        """Settle a pending invitation, and invite its address if the address has no login yet. The method does
-        nothing for a settled invitation.
+        """Settle a pending invitation. If its address has no login at Supabase yet, Supabase first sends the
+        invitation mail. The method does nothing for a settled invitation.
 
-        If the process dies, the next call continues from the state in the database. Raises UpstreamFailed, Timeout
-        and Conflict, after which the job retries.
+        If the process dies during the call, the next call continues from the state in the database. Raises
+        UpstreamFailed, Timeout and Conflict, after which the job retries.
         """
         email = await self._settle(invitation_id, None)
         if email is None:
@@ -57,7 +58,7 @@ class StaffInvitations:
             await tx.run(_sql["fail_staff_invitation"], {"id": invitation_id, "reason": reason})
 
     async def add(self, email: str, role: StaffRole) -> NewMember:
-        """Invite an address for the owner, and wait for the result.
+        """Invite an address on behalf of the owner, and wait for the result.
 
         Raises InvalidInput (bad_email, email_refused), Conflict for an address that cannot be invited (as
         `Staff.invite`), UpstreamFailed, and Timeout. If the method raises an error, no pending invitation remains.

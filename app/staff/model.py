@@ -19,7 +19,7 @@ _EMAIL = re.compile(
 
 @dataclass(frozen=True)
 class Viewer:
-    """The caller. `role` is clinician, compliance or patient. `patient_id` is set for patients."""
+    """The caller. `role` is clinician, compliance or patient. `patient_id` is set if the caller is a patient."""
 
     user_id: UUID
     role: str
@@ -35,8 +35,8 @@ class StaffRole(Enum):
 
 
 class InvitationStatus(Enum):
-    """The status of an invitation: PENDING until the worker settles it. SENT means that the login is a staff
-    member, and that a new login got the invitation mail.
+    """The status of an invitation: PENDING until the worker settles it. SENT means that the invited person is now a
+    staff member; if the login is new, the person got the invitation mail.
     """
 
     PENDING = "PENDING"
@@ -67,9 +67,9 @@ class NewMember:
 
 
 def normalize_email(text: str) -> str:
-    """Return the address in the stored form, which is lower case.
+    """Return the email address in the form in which it is stored, which is lower case.
 
-    The function accepts only addresses without quotes, comments and non-ASCII characters. Raises InvalidInput
+    The function refuses email addresses with quotes, comments or non-ASCII characters. Raises InvalidInput
     (bad_email).
     """
     address = text.lower()

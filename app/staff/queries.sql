@@ -3,7 +3,7 @@
 select s.user_id, s.role, null::uuid as patient_id from resguardo.staff as s where s.user_id = private.uid();
 
 -- name: view_patient
--- Returns the caller's id as a patient, if the caller is one.
+-- Returns the caller's patient id, if the caller is a patient.
 select p.user_id, 'patient' as role, p.id as patient_id from resguardo.patients as p where p.user_id = private.uid();
 
 -- name: suspend_staff
@@ -11,7 +11,7 @@ select p.user_id, 'patient' as role, p.id as patient_id from resguardo.patients 
 select private.suspend_staff(%(user_id)s);
 
 -- name: record_ban
--- Writes the audit row of a ban at the identity provider.
+-- Writes the audit row of a ban at Supabase Auth.
 select private.record_service('staff.ban', %(outcome)s, %(reason)s::text, 'staff', %(user_id)s);
 
 -- name: end_sessions_of_suspended
@@ -19,17 +19,19 @@ select private.record_service('staff.ban', %(outcome)s, %(reason)s::text, 'staff
 select private.end_sessions_of_suspended();
 
 -- name: invite_staff
--- Invites an address, and returns the pending invitation or one row of nulls with the reason of the refusal.
+-- Invites an address and returns the pending invitation. If the address may not be invited, the only row has the
+-- reason, and its other columns are null.
 select i.id, i.role, i.status, i.error, i.email, i.created_at, i.refusal
 from private.invite_staff(%(email)s, %(role)s) as i;
 
 -- name: read_staff_invitations
--- Returns the newest 100 invitations; the address only to the person who sent the invitation.
+-- Returns the newest 100 staff invitations. Only the person who sent an invitation sees its address.
 select i.id, i.role, i.status, i.error, i.email, i.created_at
 from private.read_staff_invitations() as i;
 
 -- name: settle_staff_invitation
--- Completes a pending invitation if a login exists; returns the address to invite, or null if the invitation has ended.
+-- Completes a pending invitation if its address has a login. Returns the address that Supabase must still invite, or
+-- null if the invitation has ended.
 select private.settle_staff_invitation(%(id)s, %(invited)s::uuid);
 
 -- name: fail_staff_invitation
@@ -37,11 +39,12 @@ select private.settle_staff_invitation(%(id)s, %(invited)s::uuid);
 select private.fail_staff_invitation(%(id)s, %(reason)s);
 
 -- name: add_staff
--- Invites an address for the owner, and returns the invitation or the reason of the refusal.
+-- Invites an address on behalf of the owner, and returns the invitation, or the reason why the address may not be
+-- invited.
 select a.invitation, a.refusal from private.add_staff(%(email)s, %(role)s) as a;
 
 -- name: staff_invitation_outcome
--- Returns the login or the error of an invitation, and whether the login's address is confirmed.
+-- Returns the outcome of an invitation (its login or its error), and whether the login's address is confirmed.
 select i.user_id, i.error, coalesce(l.is_confirmed, false) as is_confirmed
 from private.staff_invitations as i, private.staff_login(i.email) as l
 where i.id = %(id)s;

@@ -1,4 +1,4 @@
-"""Services for staff: who the caller is, invite members, and suspend members."""
+"""Services for staff: return who the caller is, invite staff members, and suspend staff members."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -50,7 +50,7 @@ class Staff:
         self._database = database
 
     async def viewer(self, asker: Asker) -> Viewer:
-        """Return the caller, if their session and account are valid."""
+        """Return the caller's identity and role, if the caller's session and account are valid."""
         access = permissions.READ_VIEWER.on()
         async with self._database.as_user(asker, access) as tx:
             people = await (_PATIENT if tx.role == "patient" else _STAFF).all(tx, {})
@@ -59,12 +59,13 @@ class Staff:
         return Viewer(aal=str((asker.claims or {}).get("aal")), **asdict(people[0]))
 
     async def invite(self, asker: Asker, email: str, role: StaffRole) -> StaffInvitation:
-        """Store an invitation and queue the job that sends it. While the invitation is pending, a second call only
-        queues the sending again.
+        """Store an invitation and queue the job that sends it. If the same invitation is still pending, the method
+        only queues the sending job again.
 
         Raises InvalidInput (bad_email), RateLimited (quota_invitations) and Conflict: already_staff,
         staff_member_suspended, login_is_patient, login_banned, login_unconfirmed, invitation_differs. Before the
-        method raises a Conflict, the audit log records it with the login or the patient that the Conflict reveals.
+        method raises a Conflict, it writes an audit row, which names the login or the patient whose existence the
+        Conflict reveals.
         """
         wanted = {"email": normalize_email(email), "role": role.value}
         async with self._database.as_user(asker, permissions.INVITE_STAFF.on()) as tx:
@@ -74,14 +75,15 @@ class Staff:
         return _to_invitation(row)
 
     async def invitations(self, asker: Asker) -> list[StaffInvitation]:
-        """Return the newest hundred invitations."""
+        """Return the newest 100 staff invitations."""
         access = permissions.LIST_STAFF_INVITATIONS.on()
         async with self._database.as_user(asker, access) as tx:
             rows = await tx.all(_sql["read_staff_invitations"])
         return [_to_invitation(row) for row in rows]
 
     async def suspend(self, asker: Asker, user_id: UUID) -> None:
-        """Suspend a member at once, end their sessions, and queue the ban at Supabase Auth. Safe to repeat.
+        """Suspend a staff member at once, end the member's sessions, and queue the ban at Supabase Auth. Safe to
+        repeat.
 
         Raises NotFound and Conflict (own_suspension).
         """

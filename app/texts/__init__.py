@@ -1,9 +1,10 @@
 """The texts that people read, in English and Spanish: error messages, errors of recordings, and the words of
 certificates.
 
-`reasons.toml` contains the sentences about each reason. `en.toml` and `es.toml` contain all other texts under the
-same keys. The placeholders of a sentence get their values only from the public detail of an error. If a placeholder
-has no value, or if a reason is not registered, the sentence for the error's code is used.
+`reasons.toml` contains the sentences about each reason. `en.toml` and `es.toml` contain all texts that are not
+about a reason, under the same keys in both languages. The placeholders in a sentence are filled only from the
+public detail of an error. If a placeholder in the sentence about a reason has no value, or if the reason is not
+registered, the reader gets the sentence for the error's code.
 """
 
 import tomllib
@@ -24,7 +25,7 @@ _LISTS_OF_ROLES = frozenset({"missing"})
 
 
 class ErrorTexts(TypedDict):
-    """The tables of the text file of one language."""
+    """The content of the text file of one language (`en.toml` or `es.toml`), table by table."""
 
     codes: dict[str, str]
     certificate: dict[str, str]
@@ -34,8 +35,8 @@ class ErrorTexts(TypedDict):
 
 
 def error_message(code: str, reason: str | None, language: Language, detail: Mapping[str, str | int]) -> str:
-    """Return the text and the remedy for an error in this language. The function never raises an error, not even
-    for an unknown code.
+    """Return the text and the remedy of an error, in the given language. The function never raises an error, even
+    if the code is unknown.
     """
     texts = error_texts(language)
     general = texts["codes"].get(code, texts["codes"]["INTERNAL"])
@@ -50,7 +51,7 @@ def error_message(code: str, reason: str | None, language: Language, detail: Map
 
 
 def reason_text(reason: str, language: Language) -> str:
-    """Return the text and the remedy for a stored reason without detail. Never raises."""
+    """Return the text and the remedy of a reason that is stored without the error's detail. Never raises."""
     return error_message("INTERNAL", reason, language, {})
 
 
@@ -82,12 +83,12 @@ def transcription_error_text(error: str, language: Language) -> str:
 
 
 def role_name(role: str, language: Language) -> str:
-    """Return the name of a role in this language. Never raises."""
+    """Return the name of a role in the given language. Never raises."""
     return error_texts(language)["roles"].get(role, role)
 
 
 def subtitle_text(name: str, language: Language) -> str:
-    """Return the text that subtitles show in place of missing words, or before uncertain words."""
+    """Return the text that subtitles show in place of words that are missing, or before words that are uncertain."""
     return error_texts(language)["subtitles"][name]
 
 

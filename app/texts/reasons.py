@@ -1,5 +1,5 @@
-"""Reads the registry of error reasons. The registry, `reasons.toml`, contains for each reason its codes, its
-readers, its texts and its remedies. The page `docs/reasons.md` is generated from the registry.
+"""Reads the registry of error reasons. For each reason, the registry `reasons.toml` contains the error codes, the
+readers, the texts and the remedies. The page `docs/reasons.md` is generated from the registry.
 """
 
 import tomllib

@@ -1,9 +1,9 @@
-"""Cleans text from outside: one line of plain text in NFC, with single spaces, and without characters that control
-a display or a parser.
+"""Cleans text that comes from outside. The result is one line of plain text in NFC, with single spaces, and without
+characters that control a display or a parser.
 
-The module refuses nothing: it drops unwanted characters or replaces them by a space. Letters of right-to-left
-scripts stay, and direction marks are dropped. Invisible characters are dropped, except the two joiners that some
-scripts and emoji need.
+The module accepts every text: it drops unwanted characters or replaces them with a space. The module keeps letters
+of right-to-left scripts, and drops direction marks. Invisible characters are dropped, except the two joiners that
+some scripts and emoji need.
 """
 
 import re
@@ -27,7 +27,7 @@ _UNSAFE: Final = re.compile(f"[{_CONTROLS}{_DIRECTIONS}{_SURROGATES}]")
 def remove_unsafe_characters(text: str) -> str:
     """Return the text on one line, or an empty string if it has no visible character.
 
-    Half a surrogate pair becomes U+FFFD, so that the line can be encoded.
+    A lone surrogate (half of a surrogate pair) becomes U+FFFD, so that the line can be encoded.
     """
     kept = _REMOVED.sub("", _SURROGATE.sub("\ufffd", text))
     line = _BREAK.sub(" ", unicodedata.normalize("NFC", kept)).strip(" ")
@@ -35,7 +35,5 @@ def remove_unsafe_characters(text: str) -> str:
 
 
 def has_unsafe_characters(text: str) -> bool:
-    """Return whether the text has control characters (including line breaks), direction marks, or half a surrogate
-    pair.
-    """
+    """Return whether the text has control characters (including line breaks), direction marks, or lone surrogates."""
     return _UNSAFE.search(text) is not None

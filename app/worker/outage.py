@@ -1,4 +1,6 @@
-"""Outages of the worker: how long the worker waits, what it logs, and which errors can end by waiting."""
+"""Defines how the worker handles an outage: how long it waits, what it logs, and after which errors waiting can
+help.
+"""
 
 import logging
 import random
@@ -21,8 +23,8 @@ STEADY_SECONDS = 60
 
 
 class Outage:
-    """Tracks the reason why the worker cannot work. An Outage logs one line for each change of the reason, and
-    returns growing pauses.
+    """Tracks the reason why the worker cannot work. An Outage logs one line whenever the reason changes, and
+    returns a longer pause each time.
     """
 
     def __init__(self) -> None:
@@ -32,7 +34,7 @@ class Outage:
         self._began_at: float | None = None
 
     def begin(self, reason: str) -> None:
-        """Record that the worker cannot work. A repeated reason is not logged again."""
+        """Record that the worker cannot work. If the reason is the same as before, it is not logged again."""
         if self._began_at is not None and time.monotonic() - self._began_at > STEADY_SECONDS:
             self._failures = 0
         self._began_at = None
@@ -47,8 +49,8 @@ class Outage:
         self.has_worked, self._reason, self._began_at = True, None, time.monotonic()
 
     def next_pause(self) -> float:
-        """Return the next pause in seconds, shortened at random by up to a fifth, so that several workers do not
-        return together.
+        """Return the next pause in seconds. The pause is shortened at random by up to a fifth, so that several
+        workers do not all try again at the same moment.
         """
         pause = PAUSES_SECONDS[min(self._failures, len(PAUSES_SECONDS) - 1)]
         self._failures += 1
@@ -56,14 +58,18 @@ class Outage:
 
 
 def is_temporary(error: Exception) -> bool:
-    """Return whether the error is an outage, and not a defect of the deployment or of Resguardo."""
+    """Return whether the error is an outage that can end by itself, and not a wrong deployment or a bug in
+    Resguardo.
+    """
     if isinstance(error, AppError):
         return error.retryable or error.reason == "concurrent_change"
     return isinstance(error, (psycopg.Error, ConnectorException, TimeoutError))
 
 
 def describe_outage(error: Exception) -> str:
-    """Return our reason for the error, or the type of the error and the place where it was raised."""
+    """Return Resguardo's reason for the error. If there is none, return the error's type and the place where it was
+    raised.
+    """
     cause = error.__cause__ if isinstance(error, ConnectorException) else error
     translated = translate(cause) if isinstance(cause, psycopg.Error) else cause
     return translated.reason if isinstance(translated, AppError) else describe_failure(error)

@@ -1,4 +1,6 @@
-"""Runs the worker process: works on jobs until SIGINT or SIGTERM, and runs the periodic tasks while it leads."""
+"""Runs the worker process, which works on jobs until SIGINT or SIGTERM, and runs the periodic tasks while it is the
+leader.
+"""
 
 import asyncio
 import signal
@@ -30,11 +32,12 @@ TRANSCRIPTION_CONCURRENCY = 2
 
 
 async def run(settings: WorkerSettings) -> None:
-    """Run the worker until the process gets SIGINT or SIGTERM. During an outage, the worker waits.
+    """Run the worker until the process gets SIGINT or SIGTERM. While the database or a vendor is unavailable, the
+    worker waits.
 
-    Jobs that are still running `SHUTDOWN_SECONDS` after the signal are interrupted and run again later. Raises
-    SettingsError. Raises an error that waiting cannot end, such as a missing root key, if the error occurs before
-    the worker has worked for the first time.
+    If a job still runs `SHUTDOWN_SECONDS` after the signal, the worker interrupts it, and the job runs again later.
+    Raises SettingsError. Some errors, such as a missing root key, do not end by waiting. The function raises such
+    an error if it occurs before the worker has worked for the first time.
     """
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -55,8 +58,8 @@ async def run(settings: WorkerSettings) -> None:
 
 
 async def _work_once(settings: WorkerSettings, stopping: asyncio.Event, outage: Outage) -> None:
-    """Run jobs and periodic tasks until SIGINT or SIGTERM, or until the queue loses the database. Raises the error
-    that stopped the jobs.
+    """Run jobs and periodic tasks until SIGINT or SIGTERM, or until the job queue loses its database connection. If
+    an error stopped the jobs, the function raises it.
     """
     async with open_services(settings) as services, open_queue(settings, services) as queue:
         outage.end()
@@ -71,8 +74,8 @@ async def _work_once(settings: WorkerSettings, stopping: asyncio.Event, outage: 
 
 
 async def _work(queue: App, concurrency: int, stopping: asyncio.Event) -> None:
-    """Run the queue workers until SIGINT or SIGTERM, or until the database fails for one queue. If one queue ends,
-    the other queues end too.
+    """Run the queue workers until SIGINT or SIGTERM, or until the database fails for one queue. If the worker of
+    one queue ends, the workers of the other queues end too.
     """
     working = [
         asyncio.create_task(

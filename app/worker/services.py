@@ -1,4 +1,4 @@
-"""Composes the worker: opens its services, and collects the tasks and periodic tasks of all features."""
+"""Composes the worker: opens the worker's services, and collects the tasks and periodic tasks of all features."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
