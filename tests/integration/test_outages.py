@@ -40,7 +40,7 @@ def _alter(database: Database, statement: str) -> None:
 
 
 def _end_sessions(database: Database) -> int:
-    """End all sessions, as a restart does. Return their number."""
+    """End all sessions of the database, as a restart of the server does. Return the number of ended sessions."""
     query = (
         "select pg_terminate_backend(pid, 20000) from pg_stat_activity"
         " where datname = current_database() and pid <> pg_backend_pid()"
@@ -62,7 +62,7 @@ def _through(wire: Proxy, url: str) -> str:
 
 
 async def _fill(pool: Pool, count: int) -> None:
-    """Open this number of connections and return them to the pool."""
+    """Let the pool open `count` connections, and return all of them to the pool."""
     everybody_in = asyncio.Barrier(count)
 
     async def one() -> None:
@@ -117,7 +117,9 @@ async def _ask_frozen(pool: Pool, wire: Proxy, used: list[Connection]) -> None:
 async def test_transaction_with_a_frozen_database_ends_at_its_deadline(
     database: Database, wire: Proxy, monkeypatch: pytest.MonkeyPatch, *, is_idle: bool
 ) -> None:
-    """The test uses an idle connection and a new connection, because a connection attempt has a deadline too."""
+    """The test runs once with an idle connection from the pool and once with a new connection, because a connection
+    attempt has a deadline, too.
+    """
     seed_people(database)
     monkeypatch.setattr(connections, "CANCEL_SECONDS", 0.05)
     pool = Pool(_through(wire, database.api_url), application="test", max_size=2, seconds=0.3)

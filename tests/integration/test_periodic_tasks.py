@@ -1,5 +1,5 @@
-"""Tests of periodic tasks: one leader at a time, a new leader soon after its death, and no failing task that ends
-the others.
+"""Tests of periodic tasks. Only one worker at a time runs them, as the leader, and soon after the leader's death
+another worker becomes the leader. A task that fails does not end the other tasks.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @dataclass
 class Process:
-    """Stands for a worker process with one periodic task, and counts the runs of the task."""
+    """Simulates a worker process that has one periodic task, and counts the runs of this task."""
 
     begun: int = 0
     runs: int = 0
@@ -140,7 +140,7 @@ async def test_leader_whose_lease_has_ended_is_followed_and_runs_no_task_after_t
 
 
 async def _once_still(process: Process) -> int:
-    """Wait until the task runs no more. Return how often the task has run."""
+    """Wait until the process has stopped running its periodic task. Return how often the task has run."""
     runs = -1
     while runs != process.runs:
         runs = process.runs
@@ -186,7 +186,9 @@ async def test_connection_of_the_leader_notices_a_dead_peer(database: Database) 
 
 @pytest.mark.parametrize("leap", ["1 year", "-1 year"])
 async def test_leader_is_elected_after_the_database_clock_jumped(database: Database, leap: str) -> None:
-    """After the database's clock has jumped, the stored expiry of the lease is a year in the future or in the past."""
+    """The test moves the stored expiry of the leader's lease by a year, because after a jump of the database's
+    clock the expiry would differ by as much.
+    """
     _rows(database, "select * from private.take_lease('dead', null)")
     moved = "update private.leadership set renewed_at = renewed_at + leap, expires_at = expires_at + leap"
     _rows(database, moved.replace("leap", f"interval '{leap}'"))

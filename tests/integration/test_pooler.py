@@ -1,5 +1,5 @@
-"""Resguardo works with a pooler in session mode. Resguardo refuses a pooler in transaction or statement mode,
-however the pooler chooses its server sessions.
+"""Resguardo works with a pooler in session mode. Resguardo refuses a pooler in transaction or statement mode. How
+the pooler chooses a server session makes no difference to this.
 """
 
 import asyncio
@@ -44,7 +44,9 @@ async def test_pooler_that_keeps_no_session_is_refused(
 
 
 async def _warm(url: str, most: int) -> None:
-    """Connect other clients first, so that the pooler has several sessions to choose from."""
+    """Open and close several connections through the pooler, so that the pooler has several server sessions to
+    choose from.
+    """
     clients = [await connect(url, application="test", autocommit=False) for _ in range(most)]
     for client in clients:
         await client.execute("select 1")
@@ -69,7 +71,9 @@ async def test_pooler_that_keeps_sessions_is_taken_and_gets_no_options(
 
 
 async def test_start_over_a_pooler_that_keeps_no_session_is_refused(database: Database) -> None:
-    """`serve`, `worker`, `check` and every other command call `require_own_database` first."""
+    """Every command that opens the database, such as `serve`, `worker` and `check`, calls `require_own_database`
+    first.
+    """
     async with Pooler(database.worker_url, "transaction").running() as url:
         pool = Pool(url, application="test", max_size=1)
         with pytest.raises(Conflict, match="pooler_keeps_no_session") as refused:
@@ -115,7 +119,9 @@ async def test_pgbouncer_is_refused_unless_it_keeps_sessions(
 
 @contextmanager
 def _pgbouncer(database: Database, directory: Path, mode: Mode, round_robin: int) -> Iterator[str]:
-    """Run the real pgbouncer with its defaults. Yield the URL of the API's login through pgbouncer."""
+    """Run the real pgbouncer in this pool mode, with its default settings otherwise. Yield the database URL with
+    which the API's login connects through pgbouncer.
+    """
     parts, port = urlsplit(database.api_url), free_port()
     password = unquote(parts.password or "")
     for each in (directory, *directory.parents):

@@ -1,4 +1,6 @@
-"""Tests of a presigned upload against a real S3 server: the URL stores only the declared content, and only once."""
+"""Tests of presigned upload URLs against a real S3 server: with such a URL, a client can store only the declared
+content, and only once.
+"""
 
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -41,7 +43,9 @@ def _signed(storage: Storage, key: str, seconds: int = 300) -> str:
 
 
 async def _put(url: str, content: bytes | AsyncIterator[bytes] = CONTENT, **headers: str | None) -> int:
-    """Return the HTTP status of an upload. A header with the value None is not sent."""
+    """Upload `content` to the presigned URL, and return the HTTP status. The function does not send headers whose
+    value is None.
+    """
     changed = {name.replace("_", "-").title(): value for name, value in headers.items()}
     sent = {name: value for name, value in (HEADERS | changed).items() if value is not None}
     async with httpx.AsyncClient(trust_env=False) as http:
@@ -100,8 +104,8 @@ async def test_altered_url_is_refused(writer: Storage, key: str, how: str) -> No
 async def test_upload_that_names_another_object_as_its_source_is_refused(
     writer: Storage, object_store: ObjectStore, key: str
 ) -> None:
-    """With the header `x-amz-copy-source`, a PUT copies an object. S3 refuses every `x-amz-` header that is not
-    signed.
+    """With the header `x-amz-copy-source`, an S3 PUT request copies another object instead of storing its own body.
+    S3 refuses a request with an `x-amz-` header that the request's signature does not include.
     """
     await writer.put_new(f"{key}.other", CONTENT, "video/mp4")
     source = f"/{object_store.bucket}/{key}.other"

@@ -1,5 +1,5 @@
-"""Without webhooks, the reconciler brings each recording to the state in LiveKit's list and the bucket, and no
-recording stays stuck.
+"""Without any webhook, the reconciler updates each recording to the state that LiveKit's list and the bucket show,
+and no recording stays in an unfinished state forever.
 """
 
 import asyncio
@@ -45,7 +45,9 @@ async def harness(database: Database, object_store: ObjectStore) -> AsyncIterato
 async def _until(
     harness: RecordingHarness, recording_id: UUID, *statuses: RecordingStatus
 ) -> ReconcileReport:
-    """Make passes until the recording has one of the statuses. Return the report of the last pass."""
+    """Run passes of the reconciler until the recording has one of these statuses. Return the report of the final
+    pass.
+    """
     async with asyncio.timeout(20):
         while True:
             report = await harness.reconciler.run_once()
@@ -55,7 +57,7 @@ async def _until(
 
 
 async def _ask_in_vain(harness: RecordingHarness, recording_id: UUID) -> None:
-    """Request a start that LiveKit neither answers nor carries out."""
+    """Request the start of an egress, while LiveKit neither answers the request nor starts the egress."""
     harness.order("hang_start", seconds=60)
     async with LiveKit(harness.livekit_url, KEY, SECRET, start_timeout_seconds=0.2) as hasty:
         with pytest.raises(Timeout):
@@ -63,7 +65,9 @@ async def _ask_in_vain(harness: RecordingHarness, recording_id: UUID) -> None:
 
 
 async def _missed(harness: RecordingHarness, gone_for: timedelta) -> None:
-    """Make as many passes as the reconciler needs before it declares an egress dead, spread over this time."""
+    """Run as many passes of the reconciler as it needs to declare an egress dead. The passes are spread over the
+    duration `gone_for`.
+    """
     for _ in range(MISSES):
         await harness.reconciler.run_once()
         harness.ahead += gone_for / (MISSES - 1)
@@ -426,7 +430,7 @@ async def test_list_that_is_empty_once_or_fails_proves_nothing(harness: Recordin
 
 @pytest.fixture
 def says_nothing_of_recorders(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Replace LiveKit by one that does not report whether a recorder answers."""
+    """Simulate a LiveKit server that does not report whether an egress's recorder is connected."""
 
     async def recorder_answers(*_: object) -> None:
         return None
@@ -473,7 +477,9 @@ async def test_egress_that_is_gone_from_its_room_is_lost_though_it_is_listed_and
 
 
 async def _until_recorder(harness: RecordingHarness, *, is_there: bool) -> None:
-    """Wait until LiveKit's server is connected to the recorder, or until LiveKit lists the recorder no more."""
+    """Wait until the egress's recorder is connected to the room. If `is_there` is false, wait until it is no longer
+    connected.
+    """
     room = harness.consultation.room_name
     async with asyncio.timeout(20):
         while any(one.kind == "egress" for one in await harness.livekit.connected(room)) is not is_there:  # noqa: ASYNC110
@@ -481,8 +487,8 @@ async def _until_recorder(harness: RecordingHarness, *, is_there: bool) -> None:
 
 
 async def _node_dies(harness: RecordingHarness) -> EgressSnapshot:
-    """Let the recorder's node die, and wait until LiveKit has noticed it. Return the egress as LiveKit listed it
-    before the death.
+    """Let the server that runs the egress's recorder die, and wait until LiveKit has noticed the death. Return the
+    egress as LiveKit listed it before.
     """
     (egress,) = await harness.egresses()
     harness.stand_in.recorder.die(egress.egress_id)
@@ -491,7 +497,7 @@ async def _node_dies(harness: RecordingHarness) -> EgressSnapshot:
 
 
 async def _pass_by(harness: RecordingHarness, duration: timedelta, passes: int) -> None:
-    """Make this number of passes, spread evenly over the duration."""
+    """Run this number of passes of the reconciler, spread evenly over `duration`."""
     for _ in range(passes - 1):
         await harness.reconciler.run_once()
         harness.ahead += duration / (passes - 1)

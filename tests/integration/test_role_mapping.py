@@ -1,5 +1,5 @@
-"""Runs the file `supabase/adopters/map_roles.sql` on an adopter's table of roles. A member with a role in this
-table becomes staff.
+"""Runs the file `supabase/adopters/map_roles.sql` on an adopter's table of roles. A person to whom this table gives
+a role of the practice becomes staff in Resguardo.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,9 @@ MEMBER: LiteralString = "select role, status, origin from resguardo.staff where 
 
 @pytest.fixture
 def practice(database: Database) -> Database:
-    """Return the practice of `tests.policies.actors` with an adopter's table that already contains a doctor."""
+    """Return the test practice of `tests.policies.actors` with the role table of an adopter (an app that uses
+    Resguardo). This table already contains a doctor.
+    """
     seed(database.superuser_url)
     with psycopg.connect(database.owner_url) as owner:
         owner.execute(TABLE)
@@ -49,7 +51,9 @@ def _member(database: Database, user_id: UUID) -> tuple[Any, ...] | None:
 
 
 def _change(database: Database, statement: LiteralString, *values: object) -> None:
-    """Change the adopter's table as the adopter's backend would, with a role that has none of our rights."""
+    """Change the adopter's role table as the adopter's backend would, with a database role that has no privileges
+    on Resguardo's tables.
+    """
     with superuser(database) as connection, connection.transaction():
         connection.execute("set local role service_role")
         connection.execute(statement, values)
@@ -65,7 +69,7 @@ def _mapped(database: Database, user_id: UUID) -> list[tuple[Any, ...]]:
 
 
 def _signed_in(database: Database, name: str) -> UUID:
-    """Insert a login with a session at aal2 that has no role in Resguardo."""
+    """Insert a login without a role in Resguardo, and a session of this login at the assurance level aal2."""
     with superuser(database) as connection:
         practice = Practice(connection)
         practice.session(practice.user(id_of(name), email=f"{name}@example.org"), id_of(f"{name} session"))
@@ -110,7 +114,9 @@ def test_compliance_is_given_only_by_the_line_that_says_so(practice: Database) -
 
 
 def test_removed_role_takes_effect_at_once(practice: Database) -> None:
-    """Law 4: a removed role takes effect in the next statement of an open session, and the session is deleted."""
+    """If a person's role is removed, the database refuses the next statement of the person's open session, and
+    deletes the session (law 4).
+    """
     nora = _signed_in(practice, "nora")
     _change(practice, ADD, nora, "nurse")
     with psycopg.connect(practice.api_url) as connection:

@@ -1,4 +1,6 @@
-"""Tests of `resguardo serve` and of a separate process for webhooks: each works without the other."""
+"""Tests of `resguardo serve` and of a separate process that only receives webhooks: each of the two processes works
+without the other.
+"""
 
 import signal
 import time
@@ -51,7 +53,7 @@ def _notify(running_stack: Stack, url: str, body: bytes) -> httpx.Response:
 
 
 def _sessions(running_stack: Stack) -> set[str]:
-    """Return the names of the connections of the API's login."""
+    """Return the application names of the database connections that the API's login has open."""
     query = (
         "select application_name from pg_stat_activity where datname = current_database() and usename = %s"
     )

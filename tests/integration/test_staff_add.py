@@ -1,4 +1,6 @@
-"""Tests of `resguardo staff add`, with which the owner adds the first officer of a practice, and of its output."""
+"""Tests of `resguardo staff add` and of its output. With this command, the database owner adds the first compliance
+officer of a practice.
+"""
 
 import logging
 from collections.abc import Callable, Iterator

@@ -1,5 +1,5 @@
-"""Tests of the worker's part of a suspension: the ban at Supabase Auth, and the end of every session that opens
-meanwhile.
+"""Tests of what the worker does when a staff member is suspended: it bans the login at Supabase Auth, and ends
+every session that opens before the ban works.
 """
 
 from collections.abc import AsyncIterator
@@ -64,7 +64,9 @@ async def test_session_opened_between_suspension_and_ban_is_ended_with_the_ban(h
 
 
 async def test_session_that_a_sign_in_commits_after_the_ban_is_ended_by_the_round(house: House) -> None:
-    """Supabase Auth checks the ban when a sign-in begins, and may commit the session up to 10 s later."""
+    """Supabase Auth checks whether a user is banned when the sign-in begins, and may commit the new session up to
+    10 s later.
+    """
     login = await _member(house, suspended_by=uuid4())
     bans = StaffBans(house.pool, house.admin)
     await bans.ban(login)
@@ -75,8 +77,8 @@ async def test_session_that_a_sign_in_commits_after_the_ban_is_ended_by_the_roun
 
 
 async def test_sessions_of_others_stay(house: House) -> None:
-    """The worker does not end the sessions of active members. The worker does not end the sessions of people who
-    left the adopter's role table, because these people may still use the adopter's app.
+    """The worker does not end the sessions of active staff members. If the adopter's app removes a person from its
+    role table, the worker does not end the person's sessions, because the person may still use the adopter's app.
     """
     active = await _member(house, email="ana@example.test")
     mapped = await _member(house, suspended_by=NOBODY, email="mia@example.test")

@@ -1,5 +1,5 @@
-"""Tests of invitations of staff, with the worker's connection pool and Supabase Auth, and with a crash at every
-line.
+"""Tests of staff invitations with a real database and the stand-in for Supabase Auth. Some tests simulate a crash
+of the worker before or after its request to Supabase Auth.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -38,7 +38,7 @@ PENDING = ("PENDING", None, None)
 
 
 class Crash(Exception):  # noqa: N818 - stands for a crash, not for an error
-    """Raised in place of the worker's death at one line."""
+    """An exception with which a test simulates a crash of the worker."""
 
 
 class House:
@@ -65,7 +65,7 @@ class House:
         return UUID(str(found))
 
     def state(self, invitation: UUID) -> tuple[Any, ...]:
-        """Return the status, the error and the login of an invitation."""
+        """Return the status, the error and the login's id of an invitation."""
         (row,) = self.rows(
             "select status, error, user_id from private.staff_invitations where id = %s", invitation
         )
@@ -88,7 +88,7 @@ class House:
         )
 
     async def accept(self, mail: dict[str, str]) -> None:
-        """Follow the link in a mail, and set a password."""
+        """Follow the link in this invitation mail, and set a password."""
         client = self.client()
         await client.auth.verify_otp({"token_hash": mail["token_hash"], "type": "invite"})
         await client.auth.update_user({"password": PASSWORD})
@@ -118,7 +118,7 @@ async def house(database: Database, tmp_path: Path) -> AsyncIterator[House]:
 
 @pytest.fixture
 async def owner(database: Database, tmp_path: Path) -> AsyncIterator[House]:
-    """Yield the services of the invitations with a connection pool of the database owner."""
+    """Yield the invitation service with a connection pool that uses the database owner's login."""
     async with _house(database, database.owner_url, tmp_path) as house:
         yield house
 
@@ -231,7 +231,9 @@ async def test_confirmed_login_becomes_staff_without_a_mail(house: House) -> Non
 
 
 async def test_login_that_nobody_confirmed_never_becomes_staff(house: House) -> None:
-    """A stranger has signed up with the invited person's address and a password, and waits for the confirmation."""
+    """Before the invitation, a stranger has signed up with the invited person's address and a password. The
+    stranger's login is not confirmed yet.
+    """
     await house.admin.create_user(EMAIL, PASSWORD, confirmed=False)
     invitation = house.invitation("compliance")
     await house.service.send(invitation)
@@ -244,8 +246,9 @@ async def test_login_that_nobody_confirmed_never_becomes_staff(house: House) -> 
 async def test_login_made_by_another_while_we_invite_never_becomes_staff(
     house: House, monkeypatch: pytest.MonkeyPatch, with_mark: bool
 ) -> None:
-    """If a stranger has made a login with the invited address, Supabase mails the link to that login and returns
-    that login. Resguardo refuses that login, with or without the mark of the invitation.
+    """If a stranger has created a login with the invited address, Supabase Auth sends the link for that login and
+    returns that login. Resguardo refuses a login that a stranger created with the invited address, even if the
+    login's metadata names the invitation.
     """
     invitation = house.invitation("compliance")
     real = house.admin.invite
@@ -384,7 +387,9 @@ async def test_owners_addition_that_fails_leaves_nothing_pending(
 
 
 async def _work(house: House, invitation: UUID, *, earlier: int = 0) -> int:
-    """Run the job with its retries, as the queue does. Return the number of attempts that the job needed."""
+    """Run the invitation's job and its retries, as the queue does. Return how many attempts the job made until it
+    succeeded or was given up.
+    """
     task = next(
         task for task in define_tasks(object.__new__(StaffBans), house.service) if task.name == "invite_staff"
     )
@@ -420,8 +425,8 @@ async def test_mail_server_slower_than_auths_limit_ends_it_after_two_mails(
 
 
 async def test_client_waits_longer_than_supabase_auth(database: Database, tmp_path: Path) -> None:
-    """Supabase Auth ends a request after 10 s with the status 504. A client that waits only 10 s could miss this
-    answer and repeat the request.
+    """Supabase Auth ends a request that takes longer than 10 s with the HTTP status 504. If the client of Supabase
+    Auth waited only 10 s, it could miss the status 504 and repeat the request.
     """
     assert GotrueConfig(URL, "", "", "", tmp_path).request_seconds + 5 < MAIL_SECONDS
     admin = SupabaseAdmin(URL, SECRET_KEY)

@@ -1,4 +1,6 @@
-"""The embedded store answers web pages like a bucket with the rules of `policies/bucket/cors.json`."""
+"""The embedded object store answers requests of web pages in the same way as a bucket that has the CORS rules of
+`policies/bucket/cors.json`.
+"""
 
 import json
 from collections.abc import AsyncIterator, Iterator

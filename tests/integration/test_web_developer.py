@@ -1,5 +1,5 @@
-"""A web developer's first hour with the running demo: the logins, a web page, and people in the developer's own
-room.
+"""Tests of what a web developer does first with the running demo: sign in with its logins, send requests from a web
+page, and join people to the room of a new consultation.
 """
 
 import json
@@ -37,7 +37,9 @@ query ($id: ID!) {
 
 
 class App:
-    """A web app: one page, signed in as one person, that knows only the demo's report."""
+    """A web app with one page, on which one person signs in. The app knows no other settings than those in the
+    demo's report.
+    """
 
     def __init__(self, page: Page, project: Mapping[str, Any]) -> None:
         self._page = page
@@ -46,7 +48,7 @@ class App:
         self._token = ""
 
     async def sign_in(self, login: Mapping[str, str]) -> None:
-        """Sign in with the password and the second factor, as supabase-js does."""
+        """Sign in with a password and a second factor, with the same requests as supabase-js."""
         credentials = {"email": login["email"], "password": login["password"]}
         session = await self._auth("POST", "/token?grant_type=password", credentials)
         self._token = session["access_token"]
@@ -56,7 +58,7 @@ class App:
         self._token = (await self._auth("POST", f"/factors/{factor['id']}/verify", code))["access_token"]
 
     async def ask(self, document: str, **variables: object) -> Any:
-        """Return the GraphQL answer, including its errors."""
+        """Return the whole answer to a GraphQL operation, including its errors."""
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
         body = json.dumps({"query": document, "variables": variables}).encode()
         return json.loads(
@@ -64,13 +66,13 @@ class App:
         )
 
     async def data(self, document: str, **variables: object) -> Any:
-        """Return the data of an operation that must succeed."""
+        """Return the data of a GraphQL operation, and fail if the answer contains errors."""
         answer = await self.ask(document, **variables)
         assert "errors" not in answer, answer
         return answer["data"]
 
     async def send(self, method: str, url: str, headers: Mapping[str, str], content: bytes = b"") -> Answer:
-        """Send a request to the bucket."""
+        """Send an HTTP request from the web page to the bucket."""
         return await self._page.fetch(method, url, headers, content)
 
     async def _auth(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Any:
@@ -100,7 +102,7 @@ def _join(directory: Path, consultation: str, *options: str) -> tuple[int, str]:
 
 
 async def _everybody_signs_in(http: httpx.AsyncClient, project: Mapping[str, Any]) -> App:
-    """Sign in with each login and check its role. Return the doctor's app."""
+    """Sign in with each of the demo's logins, and check the role that the API reports. Return the doctor's app."""
     apps = {name: App(Page(http, ORIGIN), project) for name in ROLES}
     for name, role in ROLES.items():
         await apps[name].sign_in(project["logins"][name])
@@ -182,7 +184,7 @@ async def _spend_the_hour(directory: Path, project: Mapping[str, Any], film: byt
 
 
 def _make_speech(path: Path, seconds: float = 6) -> Path:
-    """Write the beginning of a spoken consultation without encoding it again."""
+    """Write the first `seconds` of a spoken consultation to a file, without encoding the sound again."""
     with av.open(str(FIXTURES / "headache.dual.ogg")) as whole, av.open(str(path), "w", format="ogg") as part:
         spoken = whole.streams.audio[0]
         stream = part.add_stream_from_template(spoken)
@@ -220,7 +222,7 @@ def test_web_developer_uses_the_demo_by_what_it_prints_and_writes(tmp_path: Path
 
 
 def _run_the_example(directory: Path, report: Path, page_port: int) -> None:
-    """Run the TypeScript example against this demo in Node and in Chromium, if they are installed."""
+    """Run the TypeScript example against the running demo, in Node and in Chromium if they are installed."""
     npm = shutil.which("npm")
     if npm is None:
         return

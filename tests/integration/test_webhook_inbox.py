@@ -1,4 +1,4 @@
-"""Concurrent webhook events share one transaction, and each gets its own answer."""
+"""Resguardo stores concurrent webhook events in one transaction, and answers each webhook separately."""
 
 import asyncio
 from collections.abc import AsyncIterator

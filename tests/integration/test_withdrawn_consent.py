@@ -1,4 +1,6 @@
-"""Tests of the effect of a withdrawn consent on transcripts of earlier recordings."""
+"""Tests of how the withdrawal of a consent affects the transcripts of recordings that were made before the
+withdrawal.
+"""
 
 from collections.abc import AsyncIterator
 from uuid import UUID
@@ -97,7 +99,7 @@ async def test_withdrawal_during_the_transcription_ends_it_before_the_next_chunk
 
 async def _withdrawn_during_chunk_2(words: TranscriptionPractice) -> tuple[UUID, UUID]:
     """Transcribe a video whose patient withdraws consent while the speech service transcribes chunk 2. Return the
-    ids of the video and of the patient's participant.
+    id of the video recording and the id of the patient's participant row.
     """
     consultation = await words.harness.consultation()
     patient = await consents(words, consultation, "PATIENT", GIVEN)

@@ -1,6 +1,4 @@
-"""Tests of the processes during disturbances: a signal ends them soon, and they reconnect to a database that was
-down.
-"""
+"""Tests of Resguardo's processes: they end soon after a signal, and they reconnect after the database was down."""
 
 import asyncio
 import os
@@ -45,7 +43,7 @@ def running_stack(cluster: Cluster, tmp_path: Path) -> Iterator[Stack]:
 
 @pytest.fixture
 def start(running_stack: Stack, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
-    """Return a function that starts `resguardo` with these arguments. The process writes its log to `<first
+    """Return a function that starts `resguardo` with these arguments. The started process writes its log to `<first
     argument>.log`.
     """
     with ExitStack() as stack:
@@ -77,7 +75,7 @@ def _rows(running_stack: Stack, query: str, *parameters: object) -> list[tuple[A
 
 
 def _job_is_done(running_stack: Stack) -> bool:
-    """Queue a job without work, and wait for its end."""
+    """Queue a job for a recording that does not exist, and wait until the worker has finished the job."""
     argument = uuid4()
     _rows(running_stack, "select private.defer_job('verify_recording', %s)", argument)
     query = "select status::text from jobs.procrastinate_jobs where args ->> 'id' = %s"
@@ -120,7 +118,9 @@ def test_worker_ends_soon_while_its_bucket_does_not_answer(
 def test_frozen_leader_is_replaced_and_does_not_lead_after_it_continues(
     running_stack: Stack, start: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
-    """Another worker takes the lead before the lease of the frozen worker expires, because the test ends the lease."""
+    """While the leading worker is frozen, the test ends its lease, so that the second worker becomes the leader
+    without waiting for the lease to expire.
+    """
     first, first_log = start("worker"), tmp_path / "first.log"
     _wait_until(lambda: _leader(running_stack) == first.pid)
     (tmp_path / "worker.log").rename(first_log)
@@ -298,7 +298,7 @@ def test_outage_of_any_kind_is_waited_for_by_the_same_process(
 
 
 def _alter(cluster: Cluster, running_stack: Stack, how: str) -> None:
-    """Change a setting of the database, and end all existing sessions."""
+    """Run `alter database` with this change, and end all existing sessions of Resguardo's logins."""
     name = urlsplit(running_stack.project.owner_url).path.removeprefix("/")
     with psycopg.connect(cluster.superuser_url, autocommit=True) as connection:
         connection.execute(sql.SQL("alter database {} ").format(sql.Identifier(name)) + sql.SQL(how))

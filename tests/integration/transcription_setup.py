@@ -1,7 +1,8 @@
-"""Provides READY recordings that wait for their transcription, and a worker that can die at any step.
+"""Provides READY recordings that are not transcribed yet, and a transcription worker that a test can let die at any
+step.
 
-A script replaces the speech service and the cutting of sound: it sets the number of turns, and an answer, an error
-or a pause for each turn. The database is real.
+A script replaces the speech service and the division of sound into chunks. The script sets the number of turns, and
+an answer, an error or a pause for each turn. The database is real.
 """
 
 import asyncio
@@ -37,19 +38,21 @@ SAID = "cefaléa{number} tinnitüs{number}"
 
 
 class Killed(BaseException):
-    """Raised in place of the death of the worker's process."""
+    """An exception with which a test simulates the death of the worker's process."""
 
 
 @dataclass
 class Life:
-    """The steps of one run of the transcription worker. `ends_at`: the step at which the worker dies, or None."""
+    """Counts the steps of one run of the transcription worker. `ends_at`: the step at which the worker dies, or
+    None if the worker survives.
+    """
 
     ends_at: int | None = None
     steps: int = 0
     is_over: bool = False
 
     def step(self) -> None:
-        """Pass a step. Raises Killed if the worker dies at this step or is already dead."""
+        """Count one step of the worker's run. Raises Killed if the worker dies at this step or is already dead."""
         self.steps += 1
         if self.is_over or self.steps == self.ends_at:
             self.is_over = True
@@ -57,7 +60,7 @@ class Life:
 
 
 class MortalDoors(Pool):
-    """The worker's connection pool, with a step before a transaction, before its commit, and after its commit."""
+    """A connection pool in which a worker can die before a transaction, before its commit, and after its commit."""
 
     def __init__(self, database: Pool, life: Life) -> None:
         self._through, self._life = database, life
@@ -73,8 +76,8 @@ class MortalDoors(Pool):
 
 @dataclass
 class ScriptedSpeech(Speech):
-    """A scripted speech service. `script` is called with the number of a chunk and the number of earlier requests
-    for it.
+    """A scripted speech service. For each request, the service calls `script` with the chunk's number and the
+    number of earlier requests for the same chunk.
     """
 
     script: Callable[[int, int], Awaitable[None]] | None = None
@@ -113,9 +116,9 @@ class ScriptedSpeech(Speech):
 
 
 def script_sound(monkeypatch: pytest.MonkeyPatch, turns: int) -> None:
-    """Replace the analysis of sound: every file has this many turns of one second, alternately on two channels. The
-    scripted measurement reads one byte of the file, and the scripted cutting reads one byte for each chunk. The
-    file of a microphone has one channel.
+    """Replace the analysis of sound files by one that always finds `turns` turns of one second, alternately on two
+    channels. The replacement reads one byte of the file to measure its sound, and one byte for each chunk that it
+    cuts. The file of a microphone recording has one channel.
     """
 
     async def measure_sound(read_range: ReadRange, size_bytes: int, container: Container) -> SoundFrames:
@@ -155,17 +158,19 @@ class TranscriptionPractice:
     speech: ScriptedSpeech
 
     async def recorded(self) -> UUID:
-        """Insert a READY video without sounds beside it. Return its id."""
+        """Insert a READY video recording without any separate sound recording. Return the recording's id."""
         return await self.harness.recording()
 
     def transcriber(self, life: Life | None = None, keyring: Keyring = KEYRING) -> Transcriber:
-        """Return the transcriber of a new run of a worker."""
+        """Return a transcriber for a new run of the worker."""
         self.speech.life = life or Life()
         doors = MortalDoors(self.harness.worker, self.speech.life)
         return Transcriber(doors, self.harness.storage, self.speech, keyring)
 
     async def state_of(self, video: UUID) -> tuple[str, str | None, int, int | None]:
-        """Return the status, the error, the number of transcribed chunks, and the number of all chunks."""
+        """Return the transcription's status, its error, the number of transcribed chunks, and the number of all
+        chunks.
+        """
         rows = await self.harness.rows(
             "select status, error, chunks_done, chunks_total from resguardo.transcripts where recording_id = %s",
             video,
@@ -173,7 +178,7 @@ class TranscriptionPractice:
         return tuple(rows[0].values())
 
     async def left(self, video: UUID) -> list[int]:
-        """Return the numbers of the planned chunks without a stored transcription."""
+        """Return the numbers of the planned chunks that have no stored transcription yet."""
         rows = await self.harness.rows(
             "select number from private.transcript_chunks where recording_id = %s and answer is null order by 1",
             video,
@@ -181,7 +186,7 @@ class TranscriptionPractice:
         return [row["number"] for row in rows]
 
     async def transcript_of(self, video: UUID, keyring: Keyring = KEYRING) -> Transcript:
-        """Return the transcript of the recording."""
+        """Read the encrypted transcript of this recording, and return it decrypted."""
         rows = await self.harness.rows(
             "select w.ciphertext, k.wrapped_key, k.root_key_id from private.transcript_texts as w"
             " inner join private.recording_keys as k on k.recording_id = w.recording_id where w.recording_id = %s",
@@ -194,7 +199,7 @@ class TranscriptionPractice:
 
 
 async def register_keys(harness: RetentionHarness, keyring: Keyring = KEYRING) -> None:
-    """Register the root keys, as a start of the worker does."""
+    """Insert the check values of the root keys, as the worker does when it starts."""
     for key_id, value in keyring.check_values().items():
         await harness.rows(
             "insert into private.root_keys (id, check_value) values (%s, %s) on conflict do nothing",
@@ -207,8 +212,8 @@ async def register_keys(harness: RetentionHarness, keyring: Keyring = KEYRING) -
 async def open_transcription_practice(
     database: Database, store: ObjectStore, monkeypatch: pytest.MonkeyPatch, turns: int
 ) -> AsyncIterator[TranscriptionPractice]:
-    """Yield a practice with registered root keys and a scripted speech service. Each recording has this number of
-    turns.
+    """Yield a practice in whose database the root keys are registered, and a scripted speech service. Every
+    recording of the practice has `turns` speaker turns.
     """
     script_sound(monkeypatch, turns)
     async with opened(database, store) as harness:
@@ -224,7 +229,7 @@ async def consents(
     guest_role: str | None = None,
     has_joined: bool = False,
 ) -> UUID:
-    """Insert a participant with these consent decisions, each with the version of its text."""
+    """Insert a participant with these consent decisions. Each decision includes the version of the consent text."""
     practice = words.harness.practice
     joined_at = practice.now() if has_joined else None
     participant = practice.participant(consultation, kind, guest_role=guest_role, joined_at=joined_at)
@@ -236,13 +241,13 @@ async def consents(
 async def decide(
     words: TranscriptionPractice, participant: UUID, decision: str, version: str = "2026-12"
 ) -> None:
-    """Record one more consent decision of a participant."""
+    """Insert a new consent decision of this participant."""
     words.harness.practice.consent(participant, decision, text_version=version)
 
 
 async def retry(words: TranscriptionPractice, video: UUID) -> None:
-    """Request a retry of the transcription as the doctor of the recording. Raises Conflict if a retry is not
-    possible.
+    """As the recording's doctor, request that the recording is transcribed again. Raises Conflict if Resguardo
+    allows no retry.
     """
     doctor, practice = words.harness.doctor, words.harness.practice
     if not await words.harness.rows("select id from auth.users where id = %s", doctor):

@@ -18,16 +18,16 @@ _SALT, _KEY, _CHECK, _MAC = 16, 32, 2, 10
 
 
 class WrongSecretError(Exception):
-    """Raised if the secret does not match the password check of the archive."""
+    """Raised if the given secret does not match the password verification value of the archive."""
 
 
 class TamperedError(Exception):
-    """Raised if the authentication code of a file does not match its data."""
+    """Raised if the authentication code of a file does not match the file's data."""
 
 
 def read_archive(archive: bytes, secret: str) -> dict[str, bytes]:
-    """Return the files by name, in their order. Raises WrongSecretError, TamperedError, and AssertionError for
-    another format.
+    """Return the content of each file by its name, in the order of the archive. Raises WrongSecretError or
+    TamperedError, and AssertionError if the archive is not an AE-2 archive with AES-256.
     """
     with zipfile.ZipFile(io.BytesIO(archive)) as listed:
         return {entry.filename: _read(archive, entry, secret) for entry in listed.infolist()}

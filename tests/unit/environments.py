@@ -1,4 +1,6 @@
-"""Complete environment variables of each process, from which tests remove or change some."""
+"""Provides a complete set of environment variables for each of Resguardo's processes. A test can remove or change
+some of them.
+"""
 
 from base64 import b64encode
 from collections.abc import Mapping
@@ -91,7 +93,7 @@ def names() -> set[str]:
 
 
 def secret_names() -> set[str]:
-    """Return the names of the settings that contain a secret."""
+    """Return the names of all settings whose value is a secret."""
     return {
         name.upper()
         for kind in KINDS
@@ -101,7 +103,7 @@ def secret_names() -> set[str]:
 
 
 def set_environment(monkeypatch: pytest.MonkeyPatch, environment: Mapping[str, str]) -> None:
-    """Set these environment variables and remove all other settings."""
+    """Set the given environment variables, and remove the variables of all other settings."""
     for name in names():
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
@@ -110,6 +112,6 @@ def set_environment(monkeypatch: pytest.MonkeyPatch, environment: Mapping[str, s
 
 
 def worker_settings(monkeypatch: pytest.MonkeyPatch, **changes: str) -> WorkerSettings:
-    """Load the worker's settings from its complete environment, with some variables changed."""
+    """Load the worker's settings from a complete set of environment variables, some of which the caller changes."""
     set_environment(monkeypatch, {**ENVIRONMENTS[WorkerSettings], **changes})
     return load(WorkerSettings)

@@ -1,4 +1,6 @@
-"""Synthetic speech as frames that `app.media.turns` reads: one byte for each 30 ms."""
+"""Generates synthetic speech in the format that `app.media.turns` reads: one frame, which is one byte, for each 30
+ms.
+"""
 
 import random
 
@@ -10,7 +12,9 @@ HOUR = 120_000
 
 
 def talk(frames: int, *, seed: int, share: float = 0.4) -> bytes:
-    """Return a speaker's turns of 1 to 5 s in a quiet room. `share`: the fraction of the time with speech."""
+    """Return the frames of a speaker who talks in turns of 1 to 5 s in a quiet room. `share`: the fraction of the
+    time in which the speaker talks.
+    """
     dice = random.Random(seed)  # noqa: S311 - made-up speech
     made = bytearray()
     while len(made) < frames:
@@ -25,7 +29,7 @@ def talk(frames: int, *, seed: int, share: float = 0.4) -> bytes:
 
 
 def noisy(frames: bytes, *, seed: int, level: int) -> bytes:
-    """Return the frames with added noise of this level and the errors of a lossy encoding."""
+    """Return the frames with added noise up to `level` and with random errors like those of a lossy encoding."""
     dice = random.Random(seed)  # noqa: S311 - made-up speech
     return bytes(
         frame & SPEECH | min(127, max(dice.randrange(level + 1), (frame & 127) + dice.randrange(-3, 4)))
@@ -36,8 +40,8 @@ def noisy(frames: bytes, *, seed: int, level: int) -> bytes:
 
 
 def video_of(*parts: tuple[bytes, int], frames: int, noise: int = 10) -> bytes:
-    """Return the sound of the video: all parts together, each with its delay in frames after the start of the
-    video.
+    """Return the sound of a video in which all these sounds are mixed. Each sound starts after its own delay, given
+    in frames from the start of the video.
     """
     mixed = merge_loudest([shift_frames(part, late * FRAME_MS, frames) for part, late in parts])
     return noisy(mixed, seed=9, level=noise)

@@ -1,4 +1,6 @@
-"""The access statements contain the access files, with a version computed from the files."""
+"""The SQL that grants access contains all files of `policies/access`, and a version that is computed from these
+files.
+"""
 
 import re
 from pathlib import Path
@@ -40,7 +42,9 @@ def test_version_follows_names_and_contents(directory: Path) -> None:
 
 
 def _home_of_each_function() -> dict[str, tuple[str, str]]:
-    """Return, for each function name, the noun of its schema file and the text of this file."""
+    """Return, for each SQL function in `supabase/schemas`, the noun in the name of its file and the text of the
+    file.
+    """
     return {
         function: (path.stem[3:], text)
         for path in SCHEMAS_DIRECTORY.glob("*.sql")

@@ -1,4 +1,4 @@
-"""Commands that need the development stack end with a clear error if only the wheel is installed."""
+"""If only Resguardo's wheel is installed, each command that needs the development stack ends with a clear error."""
 
 import sys
 from pathlib import Path

@@ -1,5 +1,5 @@
-"""Tests of the plan of a transcription: the chunks of sound, and the speaker of each chunk. The sound of a
-microphone belongs to one participant, and the plan contains the speech of every speaker.
+"""Tests of transcription plans. A plan contains the chunks of sound to transcribe, and the speaker of each chunk.
+Each microphone recording belongs to one participant, and the plan contains the speech of every speaker.
 """
 
 from collections.abc import Mapping
@@ -53,7 +53,7 @@ async def planned(sounds: Mapping[Sound, SoundFrames | MediaRefused], cut: Cut =
 
 
 def apart(seed: int, *, is_first: bool) -> bytes:
-    """Return the sound of a person who speaks alone in the first or in the second half of every 15 s."""
+    """Return the sound of a person who speaks only in the first half of every 15 s, or only in the second half."""
     said = talk(FRAMES, seed=seed)
     return bytes(
         frame if (number % 500 < 230) is is_first and number % 250 < 230 else 0
@@ -66,7 +66,7 @@ WORD = talk(500, seed=3, share=0.9)[-200:-188]
 
 
 def times(plan: ChunkPlan, of: Sound) -> list[tuple[int, int]]:
-    """Return the times of a sound's chunks on the video's timeline."""
+    """Return the start and the end of each chunk of a sound recording, on the video's timeline."""
     return [
         (chunk.span.start_ms + chunk.late_ms, chunk.span.end_ms + chunk.late_ms)
         for chunk in plan.chunks
@@ -82,7 +82,7 @@ def voices(plan: ChunkPlan) -> dict[UUID, set[Voice]]:
 
 
 def spoken(frames: bytes, within: list[tuple[int, int]]) -> float:
-    """Return the fraction of the speech that is within these times."""
+    """Return the fraction of the speech in `frames` that is within the time spans `within`."""
     speaking = [number * FRAME_MS for number, frame in enumerate(frames) if frame & SPEECH]
     return sum(any(start <= at < end for start, end in within) for at in speaking) / len(speaking)
 
@@ -90,7 +90,9 @@ def spoken(frames: bytes, within: list[tuple[int, int]]) -> float:
 @pytest.mark.parametrize("cut", Cut)
 @pytest.mark.parametrize("wrong_ms", [0, -900, 1_400])
 async def test_each_microphone_is_a_voice_on_the_videos_timeline(cut: Cut, wrong_ms: int) -> None:
-    """Each microphone is transcribed, and no chunk is taken from the video, because it contains the same speech."""
+    """Resguardo transcribes each microphone recording. It takes no chunk from the video, because the video contains
+    the same speech as the microphones.
+    """
     doctor, patient = microphone(DOCTOR, wrong_ms), microphone(PATIENT, 600 + wrong_ms)
     video = listened(video_of((A, 0), (B, 20), frames=FRAMES))
     plan = await planned({doctor: listened(A), patient: listened(B), VIDEO: video}, cut)
@@ -208,7 +210,7 @@ async def test_silent_parts_and_a_silent_video_have_no_chunks() -> None:
 
 
 def with_trace(own: bytes, other: bytes, decibels: float) -> bytes:
-    """Return the sound of a microphone that also records another person, softer by this many decibels."""
+    """Return the sound of a microphone that records its owner and also, softer by `decibels`, a second person."""
     softer = round(decibels / 6.02 * 8)
     leak = bytes(max(0, (frame & 127) - softer) | (frame & SPEECH) for frame in other)
     return bytes(
@@ -221,8 +223,8 @@ def with_trace(own: bytes, other: bytes, decibels: float) -> bytes:
 async def test_stranger_in_anothers_microphone_does_not_get_the_name_of_its_owner(
     decibels: float, video_softer: int
 ) -> None:
-    """The doctor's microphone records the patient, who has no microphone. The level of the video differs from the
-    level of the microphone.
+    """The doctor's microphone also records the patient, of whom there is no microphone recording. The sound of the
+    video is louder or softer than the sound of the microphone recording.
     """
     doctor = microphone(DOCTOR)
     room = video_of((A, 0), (B, 0), frames=FRAMES, noise=4)
@@ -235,7 +237,7 @@ async def test_stranger_in_anothers_microphone_does_not_get_the_name_of_its_owne
 
 
 async def test_soft_voice_is_its_owners_however_loud_the_other_is() -> None:
-    """The patient is 15 dB softer than the doctor, both in the microphones and in the video."""
+    """The patient's speech is 15 dB softer than the doctor's, both in their microphone recordings and in the video."""
     soft = bytes(max(0, (frame & 127) - 20) | (frame & SPEECH) for frame in B)
     doctor, patient = microphone(DOCTOR), microphone(PATIENT)
     video = listened(video_of((A, 0), (soft, 0), frames=FRAMES, noise=4))
@@ -263,7 +265,9 @@ async def test_voices_stay_their_owners_in_a_video_that_has_one_of_them_softer_o
 
 
 async def test_trace_of_another_microphone_is_not_said_twice() -> None:
-    """The patient's microphone records the doctor 20 dB softer. The two microphones started at different times."""
+    """The patient's microphone also records the doctor, 20 dB softer than the doctor's own microphone does. The
+    recordings of the doctor's and the patient's microphones started at different times.
+    """
     both = with_trace(B, A[10:] + bytes(10), 20)
     doctor, patient = microphone(DOCTOR), microphone(PATIENT, 300)
     video = listened(video_of((A, 0), (both, 10), frames=FRAMES))
@@ -284,7 +288,9 @@ async def test_two_channels_are_named_only_if_they_were_routed() -> None:
 
 
 async def test_two_routed_channels_that_hold_the_same_name_nobody() -> None:
-    """An egress that ignored the routes wrote the whole room to both channels, so the channels identify no speaker."""
+    """If an egress ignores the request to write each participant to a separate channel, it writes the whole room to
+    both channels. The channels then do not identify the speakers.
+    """
     both = video_of((A, 0), (B, 0), frames=FRAMES)
     routed = speakers(DOCTOR, PATIENT)
     plan = await planned({routed: listened(both, both), VIDEO: listened(both)})

@@ -1,4 +1,4 @@
-"""Tests of the choice of a request's client address from the proxy headers."""
+"""Tests of how the API finds the client's address of a request in the headers that proxies add."""
 
 from ipaddress import ip_address, ip_network
 

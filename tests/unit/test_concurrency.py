@@ -1,4 +1,6 @@
-"""Tests of concurrency limits: bounds, fairness between keys, and bounded queues."""
+"""Tests of concurrency limits: the number of running tasks is bounded, keys get slots in a fair order, and queues
+are bounded.
+"""
 
 import asyncio
 import logging
@@ -16,7 +18,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Work:
-    """Work that runs until the test ends it, and records the order in which it started."""
+    """Runs tasks under a concurrency limit until the test ends them, and records the order in which they started."""
 
     def __init__(self, limit: ConcurrencyLimit) -> None:
         self.limit = limit
@@ -25,7 +27,9 @@ class Work:
         self.tasks: dict[str, asyncio.Task[None]] = {}
 
     async def ask(self, *names: str) -> None:
-        """Request a slot for each name. The key of a request is the first letter of its name."""
+        """Request a slot of the concurrency limit for each of these names. In these tests, a request's key for the
+        concurrency limit is the first letter of the request's name.
+        """
         for name in names:
             self.ends[name] = asyncio.Event()
             self.tasks[name] = asyncio.create_task(self._run(name))
@@ -50,7 +54,7 @@ class Work:
 
 
 async def settle() -> None:
-    """Let every task run until all tasks wait."""
+    """Let all asyncio tasks run until each of them waits for something."""
     for _ in range(20):
         await asyncio.sleep(0)
 

@@ -1,4 +1,4 @@
-"""Tests of the reasons for which the people in a room may not be recorded."""
+"""Tests of the reasons for which Resguardo may not record the people who are in a room."""
 
 from uuid import UUID
 

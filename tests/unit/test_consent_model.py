@@ -1,4 +1,4 @@
-"""Tests of the participants who must consent, and of the consent that is valid."""
+"""Tests of which participants must consent to a recording, and of which consent is valid."""
 
 from datetime import UTC, datetime
 from uuid import UUID

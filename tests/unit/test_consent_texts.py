@@ -1,4 +1,6 @@
-"""A published consent text never changes. This test file and every stored consent contain the digest of the text."""
+"""Tests that no published consent text has changed. This test file contains the digest of each consent text, and
+every stored consent contains the digest of the text that the person saw.
+"""
 
 import pytest
 

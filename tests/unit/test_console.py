@@ -1,4 +1,4 @@
-"""A command logs the type and the frames of an exception, never its message."""
+"""If an exception ends a command, the command logs the exception's type and stack frames, and never its message."""
 
 import asyncio
 import io
@@ -15,7 +15,7 @@ CANARY = "s3cretWord"
 
 @pytest.fixture
 def log() -> Iterator[io.StringIO]:
-    """Yield the stream to which a command logs."""
+    """Yield a text stream that receives the log lines of a command."""
     root, printed = logging.getLogger(), io.StringIO()
     before, level = root.handlers[:], root.level
     root.handlers[:] = []

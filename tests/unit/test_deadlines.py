@@ -1,4 +1,4 @@
-"""Every state of a recording has a deadline."""
+"""Every unfinished status of a recording has a deadline."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta

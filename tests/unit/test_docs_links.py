@@ -1,4 +1,4 @@
-"""Relative links in the Markdown files lead to files and headings that exist."""
+"""Tests that every relative link in the Markdown files leads to an existing file and heading."""
 
 import re
 import subprocess
@@ -21,7 +21,7 @@ def _pages() -> list[Path]:
 
 @cache
 def _anchors(page: Path) -> set[str]:
-    """Return the anchors that GitHub creates for the headings of a page."""
+    """Return the link anchors that GitHub creates for the headings of this Markdown page."""
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     headings = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}

@@ -1,4 +1,6 @@
-"""Tests of the limits of a GraphQL document: each is measured and enforced, and no notation evades them."""
+"""Tests of the limits of GraphQL documents: the API enforces each limit, and a client cannot evade a limit by
+writing the same query differently, for example with fragments.
+"""
 
 import asyncio
 import time

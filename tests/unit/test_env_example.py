@@ -1,4 +1,4 @@
-"""`.env.example` contains every setting with its purpose, and no secret."""
+"""The file `.env.example` lists every setting with a comment that explains it, and contains no secret."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ EXAMPLE = Path(__file__).parents[2] / ".env.example"
 
 
 def _entries() -> Iterator[tuple[str, str, str]]:
-    """Yield the name, the value and the unwrapped comment of each setting."""
+    """Yield each setting's name and value, and its comment as a single line."""
     comment: list[str] = []
     for line in EXAMPLE.read_text(encoding="utf-8").splitlines():
         if line.startswith("# "):

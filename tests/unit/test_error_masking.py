@@ -1,4 +1,4 @@
-"""Tests of the parts of an error that the client receives, and of the parts that the log contains."""
+"""Tests of which parts of an error the API sends to the client, and of which parts it logs."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""The log of a failure names the place in the code, never the message."""
+"""A logged failure contains the exception's type and its place in the code, and never the exception's message."""
 
 import pytest
 

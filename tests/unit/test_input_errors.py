@@ -1,4 +1,6 @@
-"""The error for an invalid value names its position and the expected type, and never contains the value."""
+"""The API's error for an invalid input value names the value's position and the expected type, and never contains
+the value.
+"""
 
 import asyncio
 import json

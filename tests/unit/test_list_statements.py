@@ -1,5 +1,5 @@
-"""The SQL statement of a list contains only the conditions that the caller requested, and each filter selects the
-rows that the API documents.
+"""The SQL statement for a list query contains only the conditions of the filters that the caller gave. Each filter
+selects the rows that the API's documentation describes.
 """
 
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""`docs/coming-from-a-signaling-server.md` names operations, fields and settings that exist."""
+"""All operations, fields and settings that `docs/coming-from-a-signaling-server.md` attributes to Resguardo exist."""
 
 import re
 from pathlib import Path
@@ -20,7 +20,7 @@ def _here() -> str:
 
 
 def _arguments(name: str) -> set[str]:
-    """Return the arguments of a root field, and the fields of its input objects."""
+    """Return the names of the arguments of this GraphQL operation, and of the fields of its input objects."""
     field = next(fields[name] for fields in ROOTS if name in fields)
     found = set(field.args)
     for argument in field.args.values():

@@ -1,4 +1,6 @@
-"""Tests of object keys: the recording that a key names, and the key of the next attempt."""
+"""Tests of object keys: Resguardo finds the recording of a key, and gives each new attempt of a recording a new
+key.
+"""
 
 from uuid import UUID, uuid4
 

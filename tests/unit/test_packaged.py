@@ -1,5 +1,5 @@
-"""Tests of the paths at which the product finds migrations and policies. `make test-wheel` installs a wheel and
-runs it.
+"""Tests of the paths at which Resguardo finds its migrations and its access policies. The command `make test-wheel`
+installs Resguardo's wheel and runs Resguardo from it.
 """
 
 import re
@@ -29,8 +29,9 @@ def test_copies_are_read_in_a_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_no_other_module_reads_beside_its_package() -> None:
-    """An installed wheel has no repository directory beside the package. Only two child processes use this
-    directory, as their import path, and the demo, which needs a checkout.
+    """If Resguardo is installed from a wheel, the directory that contains the package is not a checkout of the
+    repository. Only three modules therefore use that directory: the demo, which needs a checkout, and two child
+    processes, which use it as their import path.
     """
     beside = re.compile(r"\.parent\.parent\.parent|\.parents\[2\]|\.\./")
     product = [path for top in ("app", "graphql_schema") for path in (ROOT / top).rglob("*.py")]

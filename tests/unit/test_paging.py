@@ -1,4 +1,6 @@
-"""A cursor decodes to its original value, and every other text is refused as a cursor."""
+"""Decoding a page cursor returns the value from which the cursor was made. The API refuses any text that is not a
+valid cursor.
+"""
 
 import base64
 import json

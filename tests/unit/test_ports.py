@@ -1,4 +1,6 @@
-"""Tests of the ports of the dev stack: the requested ports, or the ports of its last start."""
+"""Tests of the ports on which the dev stack listens. It uses the requested ports, and otherwise the ports of its
+previous start.
+"""
 
 import socket
 from collections.abc import Iterator

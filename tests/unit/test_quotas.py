@@ -1,4 +1,4 @@
-"""A quota must be a positive integer; any other value stops the start."""
+"""Every quota must be a positive integer. If any quota has a different value, the API does not start."""
 
 from pathlib import Path
 

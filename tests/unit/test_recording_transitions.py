@@ -1,4 +1,4 @@
-"""A recording's state only moves forward and then stays, for every event in every order."""
+"""In whichever order events arrive, a recording's status only moves forward, and a final status never changes."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -84,7 +84,7 @@ def _egress(status: str, at: datetime | None = NOON, reason: str | None = None) 
 
 
 class Step:
-    """One event of a recording, with a name for failure messages."""
+    """One event that can change a recording. Its name appears in the messages of failed tests."""
 
     def __init__(self, name: str, egress: EgressSnapshot | None = None) -> None:
         self.name, self.egress = name, egress
@@ -138,8 +138,8 @@ def test_repeated_snapshot_changes_nothing(status: RecordingStatus, before: list
 
 @st.composite
 def histories(draw: st.DrawFn) -> list[EgressSnapshot]:
-    """Return the snapshots of one egress in LiveKit's list from its start to its end, in order. Stages may be
-    skipped.
+    """Return the snapshots that LiveKit's list shows of one egress from its start to its end, in order. Stages may
+    be skipped.
     """
     stages = [one for one in ("starting", "active", "ending") if draw(st.booleans())]
     stages.append(draw(st.sampled_from(sorted(RESULT_OF_END))))

@@ -1,4 +1,6 @@
-"""The counter of rejected tokens uses bounded memory, and logs every count that it loses."""
+"""The counter of rejected tokens uses bounded memory. If the API cannot write some counts before it shuts down, it
+logs the number of lost rejections.
+"""
 
 import asyncio
 import logging
@@ -10,7 +12,7 @@ from app.http.rejection_counts import Rejections
 
 
 class Audit:
-    """Stores the written counts. A write fails as long as `failures` is positive."""
+    """Stores the written counts. While `failures` is positive, each write fails and reduces `failures` by one."""
 
     def __init__(self) -> None:
         self.written: list[tuple[str, str | None, int]] = []
@@ -26,7 +28,7 @@ class Audit:
         self.is_written.set()
 
     def totals(self) -> Counter[tuple[str, str | None]]:
-        """Return the sum of the written counts."""
+        """Return, for each kind and address, the sum of all written counts."""
         totals: Counter[tuple[str, str | None]] = Counter()
         for kind, address, count in self.written:
             totals[kind, address] += count

@@ -1,5 +1,5 @@
-"""The error for a malformed setting contains only the setting's name. Neither our code nor a library prints any
-part of a setting's value.
+"""The error for a malformed setting contains only the setting's name. Neither Resguardo nor a library that it uses
+prints any part of a setting's value.
 """
 
 import os
@@ -135,7 +135,7 @@ def test_no_setting_is_quoted_when_it_is_refused(
 
 
 def _refusal(kind: type[DeploymentSettings]) -> str:
-    """Return the error text for the settings, or "" if they are valid."""
+    """Load the settings, and return the error's text, or "" if the settings are valid."""
     try:
         load(kind)
     except SettingsError as refused:

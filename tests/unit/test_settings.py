@@ -1,4 +1,6 @@
-"""A missing or invalid setting stops the start. The error contains the setting's name and never its value."""
+"""If a setting is missing or invalid, the process does not start. The error for an invalid setting contains the
+setting's name, and never its value.
+"""
 
 import pickle
 from collections.abc import Callable
@@ -82,8 +84,8 @@ REFUSED = [
 
 @pytest.fixture
 def loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Load:
-    """Return a function that loads settings from a complete environment with some variables changed, or removed by
-    None.
+    """Return a function that loads settings from a complete set of environment variables. An argument of the
+    function changes one variable, or removes it if the argument is None.
     """
     monkeypatch.chdir(tmp_path)
 

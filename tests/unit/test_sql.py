@@ -1,4 +1,4 @@
-"""Every SQL statement has a unique name, and no SQL text precedes the first name."""
+"""In each `queries.sql` file, every SQL statement has a unique name, and no SQL text precedes the first name."""
 
 from pathlib import Path
 

@@ -1,4 +1,6 @@
-"""Tests of the object store's cache of accounts and containers: it returns copies, and its entries expire."""
+"""Tests of the embedded object store's cache of accounts and containers: the cache returns copies of its values,
+and its entries expire.
+"""
 
 from devstack.swift.memory import Memory
 

@@ -1,4 +1,6 @@
-"""Every kind of invalid Supabase token is refused with its reason, and JWKS fetches are limited."""
+"""The API refuses every kind of invalid Supabase token with the matching reason, and limits how often it fetches
+the JWKS.
+"""
 
 import asyncio
 import base64
@@ -50,7 +52,7 @@ def rsa_jwk(key: rsa.RSAPrivateKey = RSA_KEY, kid: str = "rsa-1", **more: object
 
 
 class Project:
-    """A project's JWKS endpoint that counts its requests, and a clock that a test moves."""
+    """The JWKS endpoint of a Supabase project, which counts its requests, and a clock that a test can move."""
 
     def __init__(self) -> None:
         self.keys: list[Any] = [ec_jwk(), rsa_jwk()]
@@ -74,7 +76,7 @@ class Project:
         return self.respond()
 
     async def settled(self) -> None:
-        """Wait until a background fetch has ended."""
+        """Wait until the JWKS fetch that runs in the background has ended."""
         for _ in range(20):
             await asyncio.sleep(0)
 
@@ -89,7 +91,9 @@ async def project() -> Any:
 
 
 def claims(**changes: object) -> Json:
-    """Return the claims of Supabase Auth after a password and a TOTP code. None removes a claim."""
+    """Return the token claims that Supabase Auth issues after a sign-in with a password and a TOTP code. None
+    removes a claim.
+    """
     issued = {
         "aud": "authenticated",
         "exp": NOW + 3600,
@@ -127,8 +131,8 @@ def assemble(header: object, payload: object, signature: bytes = b"x" * 64) -> s
 
 
 def forged_with_public_key(public: bytes) -> str:
-    """Return a token signed with HS256 and the bytes of the public key. PyJWT itself refuses to create such a
-    token.
+    """Return a forged token, signed with HS256 and with the bytes of the public key as the secret. The function
+    does not use PyJWT, because PyJWT refuses to sign with a public key as an HMAC secret.
     """
     head_and_body = f"{segment({'alg': 'HS256', 'typ': 'JWT', 'kid': 'ec-1'})}.{segment(claims())}"
     return f"{head_and_body}.{segment(hmac.new(public, head_and_body.encode(), hashlib.sha256).digest())}"

@@ -1,4 +1,6 @@
-"""Tests of the TypeScript example without Node: its scalars, its package versions, and its lock file."""
+"""Tests of the TypeScript example that do not need Node. They read its GraphQL scalars, its package versions, and
+its lock file.
+"""
 
 import json
 import re

@@ -1,4 +1,6 @@
-"""`docs/web-app.md` lists every error, scalar and type of the API, and no others."""
+"""The page `docs/web-app.md` lists every error, scalar and type that the API has, and none that the API does not
+have.
+"""
 
 import re
 from pathlib import Path
@@ -33,7 +35,9 @@ def _named(text: str) -> list[str]:
 
 
 def _listed_reasons() -> list[tuple[str, str]]:
-    """Return every reason in the page's last table, with the code in its row."""
+    """Return each error reason in the table "Every reason" of `docs/web-app.md`, with the error code in the same
+    row.
+    """
     table = PAGE.partition("\n### Every reason\n")[2]
     return [(reason, _named(row[0])[0]) for row in _rows(table)[1:] for reason in _named(row[1])]
 

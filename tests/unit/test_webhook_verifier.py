@@ -1,4 +1,6 @@
-"""Tests of the webhook verifier: it accepts what LiveKit's own receiver accepts, and refuses every forged request."""
+"""Tests of the webhook verifier: it accepts the same requests as the webhook receiver of LiveKit's library, and
+refuses every forged request.
+"""
 
 import base64
 import hashlib
@@ -294,7 +296,7 @@ def test_what_passes_is_what_livekits_own_receiver_reads(raw: dict[str, object])
 
 
 def published(**changes: object) -> bytes:
-    """Return the webhook that livekit-server 1.13.5 sends for a published microphone (seen 2026-11-29)."""
+    """Return a webhook body like the one that livekit-server 1.13.5 sent for a published microphone on 2026-11-29."""
     told = {
         "event": "track_published",
         "id": "EV_1",

@@ -1,4 +1,4 @@
-"""The word error rate of a transcript counts each wrong, missing or additional word once."""
+"""The computation of a transcript's word error rate counts each wrong, missing or additional word once."""
 
 import pytest
 from hypothesis import given

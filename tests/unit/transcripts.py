@@ -20,13 +20,15 @@ hostile_text = any_text | st.lists(
 
 
 def turn(number: int, text: str, **changes: object) -> Turn:
-    """Return a turn of the doctor that starts six seconds after the previous turn."""
+    """Return turn `number` of a transcript, spoken by the doctor. Each turn starts six seconds after the turn with
+    the previous number.
+    """
     values = {"start_ms": number * 6000, "end_ms": number * 6000 + 5000, "speaker": Speaker.DOCTOR} | changes
     return Turn(number, text=text, **values)  # type: ignore[arg-type]  # names and types are those of Turn
 
 
 def transcript(*texts: str) -> Transcript:
-    """Return a transcript in which the doctor and the patient alternate."""
+    """Return a transcript with these texts, spoken by the doctor and the patient in alternation."""
     speakers = (Speaker.DOCTOR, Speaker.PATIENT)
     turns = (
         turn(number, text, speaker=speakers[number % 2], label=number % 2)
