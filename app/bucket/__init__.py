@@ -1,1 +1,3 @@
-"""Manages the bucket's rules as code: parses `policies/bucket/`, compares the bucket with it, and applies it."""
+"""Manages the bucket's rules as code: parses the files of `policies/bucket/`, compares the bucket with these files,
+and writes their rules to the bucket.
+"""

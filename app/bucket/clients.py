@@ -1,4 +1,4 @@
-"""Builds the clients and addresses that the check of the bucket needs, from the settings."""
+"""Builds, from the settings, the clients and URLs with which the bucket is checked."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -13,11 +13,11 @@ from app.settings import BucketRuleSettings
 
 @dataclass(frozen=True)
 class BucketClients:
-    """The clients of the bucket and of Cloudflare (None if no key is configured), and the addresses that must
-    refuse everyone.
+    """The clients of the bucket and of Cloudflare, and the URLs that must refuse requests without a key. A client
+    is None if its key is not configured.
 
-    `bucket_url` is the bucket on its S3 host. `former_urls` are former public addresses of the bucket. `origins`
-    are the origins of the web app.
+    `bucket_url` is the bucket's URL on the S3 host. `former_urls` are URLs at which the bucket was public earlier.
+    `origins` are the web origins (scheme, host and port) of the web app.
     """
 
     storage: Storage
@@ -30,7 +30,9 @@ class BucketClients:
 
 @asynccontextmanager
 async def open_bucket_clients(settings: BucketRuleSettings, storage: Storage) -> AsyncIterator[BucketClients]:
-    """Create the clients, and close them at the end of the block. `storage` stays open."""
+    """Create the clients of the bucket and of Cloudflare, and close them at the end of the `with` block. `storage`
+    stays open.
+    """
     async with AsyncExitStack() as stack:
         rules, cloudflare = (
             vendor_clients.make_storage_rules(settings),

@@ -1,7 +1,8 @@
-"""Differences between the policies and the bucket or the database, each with a code and a sentence. Pure.
+"""Drifts: the differences between the files in `policies/` and the bucket or the database. Each drift has a code
+and a sentence that explains it. Pure.
 
-A drift contains only the names of rules, prefixes, hosts, database objects and ids, because it is written to the
-log and the audit log.
+A drift is written to the log and the audit log. It therefore contains only ids and the names of rules, prefixes,
+hosts and database objects.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -20,7 +21,7 @@ AT_MOST: Final = 200
 
 
 class Topic(StrEnum):
-    """A topic of the check: one kind of setting that is compared with the policies."""
+    """A topic of the bucket check: one kind of setting that is compared with the files in `policies/`."""
 
     LIFECYCLE = "lifecycle"
     CORS = "cors"
@@ -60,7 +61,7 @@ _SENTENCES: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True)
 class Drift:
-    """One difference between the policies and the bucket or the database."""
+    """One difference between the files in `policies/` and the bucket or the database."""
 
     topic: Topic
     code: str
@@ -73,7 +74,7 @@ class Drift:
 
 @dataclass(frozen=True)
 class Inspection:
-    """The result of a check, with an error code for each topic that could not be checked."""
+    """The result of a check of the bucket: the drifts, and an error code for each topic that could not be checked."""
 
     drifts: tuple[Drift, ...]
     unchecked: Mapping[Topic, str]
@@ -96,8 +97,8 @@ class Prefix:
 
 
 def find_rule_drifts(plans: Iterable[PartPlan]) -> list[Drift]:
-    """Return a drift for each difference of the plans. A foreign lifecycle rule is a drift only if it deletes
-    objects.
+    """Return a drift for each difference in the plans for the bucket's rules. A foreign lifecycle rule is a drift
+    only if it deletes objects.
     """
     return [found for plan in plans for line in plan.lines if (found := _find_line_drift(line)) is not None]
 
@@ -123,7 +124,9 @@ def find_address_drifts(served_hosts: Iterable[str]) -> list[Drift]:
 
 
 def find_upload_drifts(old_keys: Iterable[str]) -> list[Drift]:
-    """Return a drift for unfinished uploads, named only by the first part of their keys."""
+    """Return one drift for each top-level folder that contains old unfinished uploads. The drift names only this
+    folder.
+    """
     places = sorted({key.partition("/")[0] + "/" if "/" in key else key for key in old_keys})
     return [Drift(Topic.UPLOADS, "upload_unfinished", place) for place in places]
 
@@ -131,8 +134,8 @@ def find_upload_drifts(old_keys: Iterable[str]) -> list[Drift]:
 def find_hold_drifts(
     held: Sequence[Prefix], endangered: Sequence[Prefix], locks: Collection[LockRule] | None
 ) -> list[Drift]:
-    """Return a drift for each prefix of held or not yet due objects that the bucket could delete, and for each lock
-    that protects nothing any more.
+    """Return a drift for each prefix under which the bucket could delete objects that are held or not due yet. Also
+    return a drift for each lock of a hold that no longer protects any object.
 
     If `locks` is None, because Cloudflare's API is not configured, every held object under r/ is a drift.
     """
@@ -152,8 +155,8 @@ def find_hold_drifts(
 
 
 def find_access_drifts(policy_version: str, expected_version: str, changed: Iterable[str]) -> list[Drift]:
-    """Return a drift if the database has another version of policies/access, or if somebody changed rights in the
-    database by hand.
+    """Return a drift if the database has a different version of policies/access than this release, and one for each
+    database object whose rights somebody changed by hand.
     """
     found = [Drift(Topic.ACCESS, "access_changed", name) for name in changed]
     if policy_version != expected_version:
@@ -162,8 +165,8 @@ def find_access_drifts(policy_version: str, expected_version: str, changed: Iter
 
 
 def limit_drifts(drifts: Sequence[Drift]) -> tuple[Drift, ...]:
-    """Return each drift once, with at most `AT_MOST` drifts of a topic. One more drift then represents all others
-    of the topic.
+    """Return each drift once, with at most `AT_MOST` drifts of a topic. If a topic has more drifts, one additional
+    drift (`and_more`) represents those that are not listed.
     """
     kept: list[Drift] = []
     for topic in Topic:

@@ -1,6 +1,5 @@
-"""Checks the bucket, Cloudflare, the addresses that must refuse everyone, and the rights in the database.
-
-The check changes nothing.
+"""Checks the bucket, Cloudflare's settings, the URLs that must refuse requests without a key, and the rights in the
+database. The check changes nothing.
 """
 
 from collections.abc import Awaitable, Callable, Collection, MutableMapping, Sequence
@@ -31,23 +30,23 @@ lifecycles").
 
 
 class BucketInspector:
-    """Compares the policies with the bucket, Cloudflare and the database."""
+    """Compares the files in `policies/` with the bucket, with Cloudflare's settings and with the database."""
 
     def __init__(self, database: Database, clients: BucketClients) -> None:
         self._database = database
         self._clients = clients
 
     async def derive_rules(self) -> Rules:
-        """Return the rules that the policy documents require for the retention terms in use."""
+        """Return the rules that the files of `policies/bucket` require for the retention terms in use."""
         async with self._database.as_service("check_bucket") as tx:
             terms = await store.list_retention_days(tx)
         return model.derive_rules(policy_documents.load(), terms, self._clients.origins)
 
     async def read_rules(self, unchecked: Unchecked, *, only: Collection[str] | None = None) -> Rules:
-        """Return the bucket's rules. A part that could not be read is None, and its error code is added to
-        `unchecked`.
+        """Return the bucket's rules. If a part of the rules (lifecycle, CORS or locks) cannot be read, the part is
+        None and its error code is added to `unchecked`.
 
-        If `only` is given, an error with another code is raised.
+        If `only` is given, an error whose code is not in `only` is raised instead.
         """
         rules, cloudflare = self._clients.rules, self._clients.cloudflare
         admin, token = "r2_admin_key_missing", "cloudflare_token_missing"
@@ -58,7 +57,7 @@ class BucketInspector:
         )
 
     async def inspect(self) -> Inspection:
-        """Return all differences. Parts that could not be checked are in `unchecked`, with their error codes."""
+        """Return all drifts. The topics that could not be checked are in `unchecked`, with their error codes."""
         unchecked: dict[Topic, str] = {}
         found = drifts.find_rule_drifts(
             plan_rules(await self.derive_rules(), await self.read_rules(unchecked))
@@ -77,11 +76,12 @@ class BucketInspector:
         return Inspection(drifts.limit_drifts(found), unchecked)
 
     async def find_hold_drifts(self, locks: Sequence[LockRule] | None = None) -> list[Drift]:
-        """Compare objects that are held or not yet due with the given locks or, if `locks` is None, with the
-        bucket's locks.
+        """Check whether locks protect every object that is held or not due yet. The locks are `locks` or, if
+        `locks` is None, the bucket's own locks.
 
-        The database is read before and after the locks, so that a hold that begins or ends meanwhile is no drift. A
-        folder without any object is no drift, because its object may never have arrived.
+        The held prefixes are read from the database before and after the locks are read. A hold that begins or ends
+        in between is therefore no drift. A folder without any object is no drift, because LiveKit may never have
+        uploaded the object.
         """
         cloudflare = self._clients.cloudflare
         before = await self._read_protected()
@@ -109,8 +109,8 @@ class BucketInspector:
         return drifts.find_domain_drifts(await cloudflare.managed_domain(), await cloudflare.custom_domains())
 
     async def _find_address_drifts(self, unchecked: Unchecked) -> list[Drift]:
-        """Request the deployment mark from the S3 host, and the root and the mark from each former public address,
-        without a key.
+        """Request the deployment mark from the S3 host without a key. Also request the root and the mark from each
+        former public URL, without a key.
         """
         asked: list[tuple[str, tuple[int, ...]]] = [(f"{self._clients.bucket_url}/{MARK_KEY}", (400,))]
         for url in self._clients.former_urls:

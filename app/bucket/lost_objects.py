@@ -1,6 +1,6 @@
-"""Looks for the objects of LOST recordings for a week. If the object of a LOST recording appears, a job verifies
-the recording. The checks of a recording become rarer with time, because each check costs a request to the bucket
-and an audit row.
+"""Looks for the object of a LOST recording in the bucket for a week. If the object of a LOST recording appears, a
+job verifies the recording. The longer a recording has been LOST, the less often it is checked, because each check
+costs a request to the bucket and an audit row.
 """
 
 import logging
@@ -31,8 +31,8 @@ Clock = Callable[[Transaction], Awaitable[datetime]]
 
 
 class LostObjects:
-    """Searches for the objects of LOST recordings, one pass at a time. Concurrent passes give the same result as
-    one pass.
+    """Searches the bucket for the objects of LOST recordings, one pass at a time. If several passes run
+    concurrently, the result is the same as that of one pass.
     """
 
     def __init__(self, database: Database, storage: Storage, *, clock: Clock = database_time) -> None:
@@ -43,12 +43,12 @@ class LostObjects:
         self._seen: dict[UUID, str] = {}
 
     def forget(self) -> None:
-        """Forget earlier checks, so that a worker that becomes the leader checks every LOST recording."""
+        """Forget earlier checks. A worker that becomes the leader therefore checks every LOST recording at once."""
         self._due, self._seen = {}, {}
 
     async def run_once(self) -> int:
-        """Look up the objects of LOST recordings, and return how many have appeared since the last pass. Raises
-        UpstreamFailed, Timeout.
+        """Look up the objects of LOST recordings in the bucket, and return how many have appeared since the last
+        pass. Raises UpstreamFailed, Timeout.
         """
         async with self._database.as_service(REASON) as tx:
             lost, now = await store.list_lost_recordings(tx, SEARCH_PERIOD), await self._clock(tx)
@@ -62,8 +62,8 @@ class LostObjects:
         return found
 
     async def _look_for(self, recording_id: UUID) -> bool:
-        """Check one LOST recording, and queue its verification if its object has appeared. A failure is logged and
-        does not stop the checks of other recordings.
+        """Check one LOST recording, and queue the job that verifies it if its object has appeared. A failure is
+        logged, and the other LOST recordings are still checked.
         """
         try:
             async with self._database.as_service(REASON) as tx:

@@ -1,13 +1,14 @@
 """Finds recordings whose object is missing from the bucket.
 
-The worker reports a missing object once and marks its recording, and removes the mark if the object returns. After
-the quarantine, the worker destroys the remaining data of a recording with a certificate, if all its objects are
-missing and no hold covers it. If a video is missing and one of its sounds exists, or a sound is missing and its
-video exists, a person must decide.
+If the object of a recording is missing, the worker reports this once and marks the recording as missing. If the
+object returns, the worker removes the mark. After the quarantine, the worker destroys the recording's remaining
+data and issues a certificate. The worker does so only if all objects of the recording are missing and no legal hold
+covers it. If the object of a video is missing and the object of a sound beside it exists, or the other way round,
+the worker destroys nothing, and a person must decide.
 
-The worker marks and destroys nothing if too many objects are missing at once, or if the bucket has another mark
-than the database. In both cases the bucket may be the wrong one or may have been emptied, and a person must check
-it.
+The worker marks and destroys nothing if too many objects are missing at once, or if the bucket's mark names a
+different deployment than the database. A bucket with many missing objects or a wrong mark may be the wrong bucket
+or may have been emptied, so a person must check it.
 """
 
 import logging
@@ -43,7 +44,9 @@ def _are_too_many(missing: int, verified: int) -> bool:
 
 @dataclass(frozen=True)
 class MissingReport:
-    """The counts of one search for missing objects. `refusal` is the reason why nothing was marked or destroyed."""
+    """The counts of one search for missing objects. `refusal` is the reason why the search marked and destroyed
+    nothing, or None.
+    """
 
     verified: int
     missing: int
@@ -54,7 +57,9 @@ class MissingReport:
 
 @dataclass(frozen=True)
 class _Clocks:
-    """The times of the database and the bucket. A quarantine is over only if it is over by both times."""
+    """The current time according to the database, and according to the bucket. A quarantine has ended only if it
+    has ended by the database's time and by the bucket's time.
+    """
 
     database: datetime
     bucket: datetime
@@ -64,8 +69,8 @@ class _Clocks:
 
 
 class MissingObjects:
-    """Searches for missing objects, one pass at a time. Concurrent or repeated passes give the same result as one
-    pass.
+    """Searches for recordings whose object is missing from the bucket, one pass at a time. Concurrent or repeated
+    passes give the same result as one pass.
     """
 
     def __init__(
@@ -77,8 +82,8 @@ class MissingObjects:
         self._quarantine = quarantine
 
     async def run_once(self) -> MissingReport:
-        """Compare every verified recording with the list of the bucket, report missing objects, and begin to
-        destroy the recordings whose quarantine is over.
+        """Look for the object of every verified recording in the bucket's list of objects. Report missing objects,
+        and begin to destroy the recordings whose quarantine has ended.
 
         Raises Conflict (bucket_unmarked, bucket_of_another_deployment), UpstreamFailed, Timeout.
         """
@@ -118,8 +123,8 @@ class MissingObjects:
         return missing, _Clocks(now, listed_at)
 
     async def _is_gone(self, one: MissingObject) -> bool:
-        """Check the object once more under its present key, because the recording may have been verified or moved
-        since the bucket was listed. Return False if the recording was destroyed meanwhile.
+        """Look up the object once more under its current key, because the recording may have been verified or moved
+        after the bucket was listed. Return False if the recording was destroyed after the bucket was listed.
         """
         async with self._database.as_service(REASON) as tx:
             key = await store.read_object_key(tx, one.id)

@@ -1,8 +1,9 @@
-"""Derives the rules that the bucket must have, and describes a rule for people. Pure.
+"""Derives the rules that the bucket must have from the files of `policies/bucket`, and describes a rule in words.
+Pure.
 
-The id of a rule shows who created the rule. The ids of our rules begin with `backstop-` or are `unfinished-uploads`
-(lifecycle), are `web-app` (CORS), or begin with `fixed-` (locks). Locks that begin with `hold-` belong to
-app/holds. All other rules are foreign.
+The id of a rule shows who created the rule. Our lifecycle rules have an id that begins with `backstop-`, or the id
+`unfinished-uploads`. Our CORS rule has the id `web-app`. The ids of our permanent locks begin with `fixed-`. A lock
+whose id begins with `hold-` belongs to app/holds. A rule with any other id is foreign: somebody else created it.
 """
 
 from collections.abc import Collection, Sequence
@@ -25,7 +26,7 @@ Rule = LifecycleRule | CorsRule | LockRule
 
 
 class Part(StrEnum):
-    """A part of the bucket's configuration that `policies/bucket` defines."""
+    """One part of the bucket's configuration: lifecycle rules, CORS rules or lock rules."""
 
     LIFECYCLE = "lifecycle"
     CORS = "cors"
@@ -34,14 +35,16 @@ class Part(StrEnum):
 
 @dataclass(frozen=True)
 class Rules:
-    """All rules of a bucket, by part. None means that a part could not be read."""
+    """All rules of a bucket: its lifecycle rules, CORS rules and lock rules. A part is None if its rules could not
+    be read.
+    """
 
     lifecycle: tuple[LifecycleRule, ...] | None
     cors: tuple[CorsRule, ...] | None
     locks: tuple[LockRule, ...] | None
 
     def of(self, part: Part) -> Sequence[Rule] | None:
-        """Return the rules of one part of the configuration."""
+        """Return the rules of one part of the bucket's configuration."""
         found: dict[Part, Sequence[Rule] | None] = {
             Part.LIFECYCLE: self.lifecycle,
             Part.CORS: self.cors,
@@ -51,10 +54,11 @@ class Rules:
 
 
 def derive_rules(documents: Documents, terms_in_days: Collection[int], origins: Collection[str]) -> Rules:
-    """Return the rules that the bucket must have.
+    """Return the rules that the bucket must have according to `policies/bucket`.
 
-    `terms_in_days` are the retention terms in use, in addition to those of the documents. Without origins, no web
-    page may use the bucket. Raises InvalidInput("bucket_policy_unsafe") for an invalid term.
+    `terms_in_days` are the retention terms in use, which may include terms that the documents do not list. If
+    `origins` is empty, no web page may use the bucket. Raises InvalidInput("bucket_policy_unsafe") if a retention
+    term is shorter than one day.
     """
     return Rules(
         _derive_lifecycle(documents, terms_in_days),
@@ -103,7 +107,7 @@ def _derive_locks(documents: Documents) -> tuple[LockRule, ...]:
 
 
 def is_ours(rule: Rule) -> bool:
-    """Return whether the rule has an id of the rules that `policies/bucket` defines."""
+    """Return whether the rule's id is one that only rules of `policies/bucket` have."""
     match rule:
         case LifecycleRule():
             return rule.id.startswith(BACKSTOP) or rule.id == UNFINISHED
@@ -114,7 +118,7 @@ def is_ours(rule: Rule) -> bool:
 
 
 def is_of_a_hold(rule: Rule) -> bool:
-    """Return whether app/holds created the rule."""
+    """Return whether the rule is a lock that app/holds created for legal holds."""
     return isinstance(rule, LockRule) and rule.id.startswith(HOLD)
 
 
@@ -134,12 +138,12 @@ def threatens(rule: LifecycleRule) -> tuple[str, ...]:
 
 
 def is_locked(prefix: str, locks: Sequence[LockRule]) -> bool:
-    """Return whether an enabled lock without end covers everything under the prefix."""
+    """Return whether an enabled lock that never expires covers all objects under the prefix."""
     return any(lock.enabled and lock.is_indefinite and prefix.startswith(lock.prefix) for lock in locks)
 
 
 def describe_rule(rule: Rule) -> str:
-    """Return a description of the rule for people."""
+    """Return a description of the rule in English."""
     match rule:
         case LifecycleRule():
             return _describe_lifecycle(rule)

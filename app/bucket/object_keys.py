@@ -1,4 +1,4 @@
-"""The grammar of object keys: composes and parses the key of every object in the bucket. Pure.
+"""Composes and parses the keys of the objects in the bucket. Pure.
 
 | key | object |
 |---|---|
@@ -10,12 +10,12 @@
 | `deployment` | the mark: the name of the deployment to which the bucket belongs |
 
 A key contains no person's name. The database assigns the keys of recordings, imports and exports with the functions
-in supabase/schemas/22_object_keys.sql. A test compares the SQL functions with this module.
+in supabase/schemas/22_object_keys.sql. A test checks that the SQL functions and this module compose the same keys.
 
-LiveKit uploads the files `video.mp4`, `speakers.ogg` and `microphone-<id of the recording>.mp4` (or `.ogg`). Each
-further request for the same recording uses another file name, such as `video-2.mp4`, so that a late egress of an
-earlier request overwrites nothing. The file of an imported recording is `import.mp4`, a name that LiveKit never
-uploads.
+LiveKit uploads the files `video.mp4`, `speakers.ogg` and `microphone-<id of the recording>.mp4` (or `.ogg`). If
+LiveKit is asked again to record the same recording, the file gets a new name, such as `video-2.mp4`. A late upload
+of the earlier egress therefore overwrites nothing. The file of an imported recording is `import.mp4`, a name that
+LiveKit never uploads.
 """
 
 import re
@@ -51,8 +51,8 @@ _LEDGER_ENTRY: Final = re.compile(rf"ledger/({_ID})/([1-9][0-9]{{0,5}})\.json")
 
 @dataclass(frozen=True)
 class RecordingKey:
-    """The key of one object of a recording. `video_id` is the recording's own id or, for a sound, the id of the
-    video beside which it was recorded.
+    """The parsed key of one object of a recording. `video_id` is the id of the video. In the key of a sound, it is
+    the id of the video beside which the sound was recorded.
     """
 
     retention_class: str
@@ -67,7 +67,9 @@ class RecordingKey:
 
 @dataclass(frozen=True)
 class EgressFile:
-    """The name of a file that LiveKit uploads. `request` counts the requests for the same recording from 1."""
+    """The name of a file that LiveKit uploads. `request` is 1 for the first request to LiveKit to record this
+    recording, 2 for the second.
+    """
 
     medium: Literal["VIDEO", "SPEAKERS", "MICROPHONE"]
     microphone_id: UUID | None = None
@@ -80,7 +82,9 @@ class EgressFile:
 
 
 def parse_recording_key(key: str) -> RecordingKey | None:
-    """Parse the key of a recording's object with any file name, or return None for another key."""
+    """Parse the key of a recording's object, whatever its file name is. Return None if the key has a different
+    form.
+    """
     match = _RECORDING.fullmatch(key)
     if match is None:
         return None
@@ -90,7 +94,7 @@ def parse_recording_key(key: str) -> RecordingKey | None:
 
 
 def parse_egress_file(file: str) -> EgressFile | None:
-    """Parse the name of a file that LiveKit uploads, or return None for another name."""
+    """Parse the name of a file that LiveKit uploads. Return None if the name has a different form."""
     match = _EGRESS_FILE.fullmatch(file)
     if match is None or match["type"] not in _TYPES.get(match["name"], _MICROPHONE_TYPES):
         return None
@@ -104,8 +108,8 @@ def parse_egress_file(file: str) -> EgressFile | None:
 
 
 def compose_next_recording_key(key: str) -> str:
-    """Return the key for the next request to LiveKit for the same recording. Raises ValueError for a key that
-    LiveKit does not upload.
+    """Return the object key that the recording gets when LiveKit is asked once more to record it. Raises ValueError
+    if LiveKit uploads no object with such a key.
     """
     parsed = parse_recording_key(key)
     file = parse_egress_file(parsed.file) if parsed is not None else None
@@ -115,33 +119,39 @@ def compose_next_recording_key(key: str) -> str:
 
 
 def compose_kept_key(key: str) -> str | None:
-    """Return the key of the same object under `keep/`, or None for a key that no recording has."""
+    """Return the key that the recording's object gets when it is moved to `keep/`. Return None if the key is not
+    the key of a recording's object.
+    """
     parsed = parse_recording_key(key)
     return None if parsed is None else str(replace(parsed, retention_class=KEEP))
 
 
 def compose_exports_prefix(request_id: UUID) -> str:
-    """Return the prefix of the copies of one access request."""
+    """Return the prefix under which the encrypted copies of one access request are stored."""
     return f"{EXPORTS}{request_id}/"
 
 
 def parse_export_key(key: str) -> UUID | None:
-    """Return the access request whose copy has this key, or None for another key."""
+    """Return the id of the access request in the key of an encrypted copy. Return None if the key has a different
+    form.
+    """
     match = _EXPORT.fullmatch(key)
     return None if match is None else UUID(match[1])
 
 
 def compose_ledger_prefix(recording_id: UUID) -> str:
-    """Return the prefix of the ledger's entries of one recording."""
+    """Return the prefix under which the ledger entries of one recording are stored."""
     return f"{LEDGER}{recording_id}/"
 
 
 def compose_ledger_key(recording_id: UUID, number: int) -> str:
-    """Return the key of an entry of the ledger. The entries of one recording are numbered from 1."""
+    """Return the object key of a ledger entry. The ledger entries of one recording are numbered from 1."""
     return f"{compose_ledger_prefix(recording_id)}{number}.json"
 
 
 def parse_ledger_key(key: str) -> tuple[UUID, int] | None:
-    """Return the recording and the number of an entry of the ledger, or None for another key."""
+    """Return the recording id and the number in the key of a ledger entry. Return None if the key has a different
+    form.
+    """
     match = _LEDGER_ENTRY.fullmatch(key)
     return None if match is None else (UUID(match[1]), int(match[2]))

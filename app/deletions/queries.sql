@@ -1,21 +1,23 @@
 -- name: request_deletion
--- Requests the destruction of a recording and returns the deletion's id; null if the recording is hidden.
+-- Requests the destruction of a recording and returns the deletion's id; returns null if the caller may not see the
+-- recording.
 select private.request_deletion(%(recording_id)s, %(reason)s);
 
 -- name: undo_deletion
--- Cancels a requested deletion and returns its id; null if the recording is hidden.
+-- Cancels a requested deletion and returns the deletion's id; returns null if the caller may not see the recording.
 select private.undo_deletion(%(recording_id)s);
 
 -- name: read_deletion
--- Returns a deletion; no row if it is hidden.
+-- Returns a deletion; returns no row if the caller may not see it.
 select d.* from resguardo.deletions as d where d.id = %(id)s;
 
 -- name: read_certificates
--- Returns the certificates of a recording.
+-- Returns the certificates of destruction of a recording.
 select c.* from resguardo.certificates as c where c.recording_id = %(recording_id)s;
 
 -- name: claim_deletions
--- Claims due deletions and returns each with its attempt, its prefixes and its object keys.
+-- Claims due deletions, and returns for each the number of the attempt and the prefixes and keys of the objects to
+-- delete.
 select c.* from private.claim_deletions(%(by_clock)s, %(most)s) as c;
 
 -- name: database_time
@@ -23,7 +25,8 @@ select c.* from private.claim_deletions(%(by_clock)s, %(most)s) as c;
 select private.now() as now;
 
 -- name: keep_inventory
--- Stores the objects that were found, and returns the ids of the claimed deletions that may continue.
+-- Stores the objects that the destroyer found in the bucket, and returns the ids of the claimed deletions that may
+-- continue.
 select
     private.keep_inventory(
         %(claimed)s::uuid[],
@@ -35,7 +38,8 @@ select
     );
 
 -- name: shred_keys
--- Destroys the keys of recordings that have no object left, and returns the facts for each certificate.
+-- Destroys the data keys of recordings that have no object left in the bucket, and returns the facts for each
+-- certificate.
 select s.*
 from
     private.shred_keys(
@@ -48,11 +52,12 @@ from
     ) as s;
 
 -- name: finish_deletions
--- Stores the certificates and sets the recordings to DELETED.
+-- Stores the signed certificates of deletions, and sets the status of the destroyed recordings to DELETED.
 select private.finish_deletions(%(deletions)s::uuid[], %(documents)s::text[]);
 
 -- name: fail_deletion
--- Stores why an attempt failed and returns how many there were; null if another attempt has taken over.
+-- Stores why an attempt to destroy a recording failed and returns the number of attempts; returns null if another
+-- attempt has taken over.
 select private.fail_deletion(%(id)s, %(attempt)s, %(reason)s);
 
 -- name: call_off_missing
@@ -60,21 +65,23 @@ select private.fail_deletion(%(id)s, %(attempt)s, %(reason)s);
 select private.call_off_missing(%(id)s);
 
 -- name: keep_earlier_certificates
--- Stores the certificates of earlier destructions of a recording.
+-- Stores the certificates of a recording's earlier destructions, which are in the ledger.
 select private.keep_earlier_certificates(%(id)s, %(documents)s::text[]);
 
 -- name: restored_recordings
--- Returns the given recordings that are not DELETED in this database, with a null status for an unknown recording.
+-- Returns those of the given recordings that are not DELETED in this database. The status is null if the recording
+-- does not exist.
 select r.* from private.restored_recordings(%(recordings)s::uuid[]) as r;
 
 -- name: unknown_object_keys
--- Returns those of the given object keys that belong to no recording, import or move, as one array.
+-- Returns the given object keys that belong to no recording, no import and no move of an object, as one array.
 select private.unknown_object_keys(%(keys)s::text[]);
 
 -- name: find_moved_object
--- Points a recording to its object under keep/ and returns true; returns false if the object is orphaned.
+-- Stores that a recording's object is under keep/ and returns true; returns false if no recording matches the object.
 select private.find_moved_object(%(key)s, %(size_bytes)s);
 
 -- name: repeat_deletion
--- Begins to destroy a restored recording again; returns false if it may not be destroyed now.
+-- Begins to destroy a recording again that a restore brought back; returns false if the recording may not be
+-- destroyed now.
 select private.repeat_deletion(%(recording_id)s, %(documents)s::text[]);

@@ -1,7 +1,8 @@
-"""After a restore of the database, finds recordings that the ledger lists as destroyed and the database does not,
-and destroys them again. An entry of the ledger counts only after its signature was checked. A restore brings back
-rows and wrapped keys, never objects. A repeated deletion therefore destroys the keys again, and its certificate
-says that the destruction is a repetition.
+"""After a restore of the database, finds the recordings that are destroyed according to the ledger but not
+according to the database, and destroys these recordings again. An entry of the ledger is used only if its signature
+is valid. A restore of the database brings back rows and wrapped data keys, but no objects of the bucket. The
+repeated destruction therefore destroys the data keys again. The new certificate says that the destruction is a
+repetition.
 """
 
 from dataclasses import dataclass, field
@@ -22,10 +23,11 @@ REASON = "restore_check"
 class RestoreReport:
     """The result, by recording.
 
-    `undone` recordings are in the ledger, but not DELETED in the database. Of the undone recordings, `repeated`
-    ones are being destroyed again, and `held` ones may not be destroyed. `unknown` recordings were created after
-    the backup. `foreign` recordings have a ledger entry that is not ours or was changed. `moved` counts the objects
-    under keep/ to which the check pointed recordings again.
+    `undone` recordings are destroyed according to the ledger, but not DELETED in the database. `repeated` lists the
+    undone recordings that are being destroyed again, and `held` lists those that a legal hold protects. `unknown`
+    recordings are in the ledger but not in the database, because they were created after the backup. `foreign`
+    recordings have a ledger entry that none of our keys signed or that was changed later. `moved` counts the
+    objects under keep/ whose keys the check stored again for their recordings.
     """
 
     entries: int = 0
@@ -39,12 +41,14 @@ class RestoreReport:
 
     @property
     def is_clean(self) -> bool:
-        """Return whether every undone deletion has begun again and the ledger has only our entries."""
+        """Return whether the destruction of every restored recording has begun again, and every ledger entry is
+        ours.
+        """
         return not (set(self.undone) - set(self.repeated)) and not self.foreign and not self.foreign_keys
 
 
 class RestoreCheck:
-    """Compares the ledger of deletions with a restored database. Safe to repeat."""
+    """Compares the ledger of deletions in the bucket with a restored database. Safe to repeat."""
 
     def __init__(self, database: Database, storage: Storage, ledger: Ledger, *, deployment: str) -> None:
         self._database = database
@@ -53,7 +57,7 @@ class RestoreCheck:
         self._deployment = deployment
 
     async def run(self, *, repeat: bool) -> RestoreReport:
-        """Compare the whole ledger with the database. With `repeat`, begin to destroy the recordings again that the
+        """Compare the whole ledger with the database. If `repeat` is true, begin to destroy the recordings that the
         restore brought back.
 
         Raises Conflict (bucket_unmarked, bucket_of_another_deployment), UpstreamFailed, Timeout.
@@ -69,8 +73,8 @@ class RestoreCheck:
         return report
 
     async def _find_moved(self) -> int:
-        """Point recordings to their moved objects, before the sweep treats the objects as orphaned. Return the
-        number of objects.
+        """Store the new keys of objects that were moved to keep/ after the backup, before the sweep treats these
+        objects as orphaned. Return the number of objects to which recordings were pointed.
         """
         found = 0
         async for page in self._storage.list_objects(KEPT):

@@ -1,4 +1,4 @@
-"""Services for deletions: request, undo, list, and read certificates. The worker destroys recordings in
+"""Services for deletions: request, undo, list, and read certificates. The worker destroys recordings with
 `destroyer.py`.
 """
 
@@ -20,8 +20,8 @@ class Deletions:
         self._database = database
 
     async def request(self, asker: Asker, recording_id: UUID, reason: DeletionReason) -> Deletion:
-        """Request the deletion of a recording after the policy's grace period. A second call returns the same
-        deletion.
+        """Request the deletion of a recording, which the worker destroys after the grace period of the retention
+        policy. If the call is repeated, it returns the existing deletion.
 
         Raises NotFound, Conflict (recording_held, recording_not_finished, recording_deleted).
         """
@@ -30,7 +30,7 @@ class Deletions:
             return await store.request(tx, recording_id, reason)
 
     async def undo(self, asker: Asker, recording_id: UUID) -> Deletion:
-        """Undo a requested deletion within the grace period. Safe to repeat.
+        """Cancel a requested deletion before its grace period ends. Safe to repeat.
 
         Raises NotFound, Conflict (deletion_not_undoable).
         """
@@ -42,7 +42,7 @@ class Deletions:
         self, asker: Asker, request: PageRequest, wanted: DeletionFilter, selected: Collection[str]
     ) -> Page[Deletion]:
         """Return the selected fields of a page of deletions, newest first. A doctor gets the deletions of their own
-        recordings; compliance gets all.
+        recordings, and a compliance officer gets all deletions.
         """
         access = permissions.LIST_DELETIONS.on()
         async with self._database.as_user(asker, access) as tx:
@@ -50,8 +50,8 @@ class Deletions:
         return Page.of(rows, request)
 
     async def list_certificates(self, asker: Asker, recording_id: UUID) -> list[KeptCertificate]:
-        """Return the certificates of a recording in the order of their numbers, or none if it is not destroyed.
-        Raises NotFound.
+        """Return the certificates of a recording in the order of their numbers. The list is empty if the recording
+        is not destroyed. Raises NotFound.
         """
         access = permissions.READ_CERTIFICATES.on(recording_id)
         async with self._database.as_user(asker, access) as tx:

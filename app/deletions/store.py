@@ -1,4 +1,6 @@
-"""Reads and writes the database rows of deletions and certificates. The caller opens the transactions."""
+"""Reads and writes the database rows of deletions and certificates. The caller opens the transaction in which a
+function runs.
+"""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
@@ -53,15 +55,17 @@ _claims = TypeAdapter(list[Claim])
 
 
 async def request(tx: Transaction, recording_id: UUID, reason: DeletionReason) -> Deletion:
-    """Request a deletion, in the caller's role. Raises NotFound, Conflict (recording_held, recording_not_finished,
-    recording_deleted).
+    """Request a deletion with the database role of the person who calls the API. Raises NotFound, Conflict
+    (recording_held, recording_not_finished, recording_deleted).
     """
     parameters = {"recording_id": recording_id, "reason": reason}
     return await _read(tx, await tx.value(_sql["request_deletion"], parameters))
 
 
 async def undo(tx: Transaction, recording_id: UUID) -> Deletion:
-    """Undo a deletion, in the caller's role. Raises NotFound, Conflict (deletion_not_undoable)."""
+    """Cancel a requested deletion with the database role of the person who calls the API. Raises NotFound, Conflict
+    (deletion_not_undoable).
+    """
     return await _read(tx, await tx.value(_sql["undo_deletion"], {"recording_id": recording_id}))
 
 
@@ -74,7 +78,9 @@ async def _read(tx: Transaction, deletion_id: UUID | None) -> Deletion:
 async def list_page(
     tx: Transaction, request: PageRequest, wanted: DeletionFilter, selected: Collection[str]
 ) -> list[Deletion]:
-    """Return the selected fields of a page of deletions and of one more row, newest first, and write the audit row."""
+    """Return the selected fields of the deletions of a page and of the one after them, newest first, and write the
+    audit row.
+    """
     return await _DELETIONS.page(tx, request, wanted.parameters, selected=selected)
 
 
@@ -87,7 +93,7 @@ async def list_certificates(tx: Transaction, recording_id: UUID) -> list[KeptCer
 
 
 async def claim(tx: Transaction, by_clock: datetime, most: int) -> list[Claim]:
-    """Claim at most `most` due deletions for 15 minutes. Needs the worker's role."""
+    """Claim due deletions for 15 minutes, at most `most` of them. Needs the worker's role."""
     rows = await tx.all(_sql["claim_deletions"], {"by_clock": by_clock, "most": most})
     return _claims.validate_python(rows)
 
@@ -101,8 +107,8 @@ async def read_database_time(tx: Transaction) -> datetime:
 async def keep_inventory(
     tx: Transaction, claims: Sequence[Claim], objects: Sequence[FoundObject]
 ) -> set[UUID]:
-    """Store the objects of the claimed deletions before they are deleted. Return the deletions that may continue.
-    Needs the worker's role.
+    """Store the objects of the claimed deletions before they are deleted. Return the ids of the claimed deletions
+    that may continue. Needs the worker's role.
     """
     return set(
         await tx.value(
@@ -121,8 +127,8 @@ async def keep_inventory(
 async def shred_keys(
     tx: Transaction, claims: Sequence[Claim], objects: Sequence[GoneObject]
 ) -> dict[UUID, dict[str, object]]:
-    """Destroy the keys of deletions whose objects are all gone. Return the facts for each certificate. Needs the
-    worker's role.
+    """Destroy the data keys of recordings whose objects are all gone from the bucket. Return the facts for each
+    certificate. Needs the worker's role.
     """
     rows = await tx.all(
         _sql["shred_keys"],
@@ -153,21 +159,23 @@ async def finish(tx: Transaction, documents: dict[UUID, str]) -> None:
 
 
 async def fail(tx: Transaction, claim: Claim, reason: str) -> int:
-    """Store why an attempt failed. Return the number of attempts, or 0 if another attempt has taken over. Needs the
-    worker's role.
+    """Store why an attempt to destroy a recording failed. Return the number of attempts to destroy the recording,
+    or 0 if another attempt has taken over the claim. Needs the worker's role.
     """
     parameters = {"id": claim.deletion_id, "attempt": claim.attempt, "reason": reason}
     return int(await tx.value(_sql["fail_deletion"], parameters) or 0)
 
 
 async def call_off_missing(tx: Transaction, deletion_id: UUID) -> None:
-    """End the deletion of a recording that counted as missing and whose object exists. Needs the worker's role."""
+    """Cancel the deletion of a recording that was marked as missing although its object exists. Needs the worker's
+    role.
+    """
     await tx.run(_sql["call_off_missing"], {"id": deletion_id})
 
 
 async def keep_earlier_certificates(tx: Transaction, deletion_id: UUID, documents: Sequence[str]) -> None:
-    """Store the certificates of earlier destructions, in order. The next certificate of the recording gets the next
-    number. Needs the worker's role.
+    """Store the certificates of a recording's earlier destructions, in the order of their numbers. The recording's
+    next certificate then gets the next free number. Needs the worker's role.
     """
     await tx.run(_sql["keep_earlier_certificates"], {"id": deletion_id, "documents": list(documents)})
 
@@ -175,16 +183,17 @@ async def keep_earlier_certificates(tx: Transaction, deletion_id: UUID, document
 async def find_restored(
     tx: Transaction, recordings: Sequence[UUID]
 ) -> dict[UUID, tuple[str | None, bool, bool]]:
-    """Return the given recordings that are not DELETED. The values of each are the status (None if unknown),
-    whether a hold covers it, and whether its destruction has begun again. Needs the worker's role.
+    """Return those of the given recordings that are not DELETED in this database. For each recording, the values
+    are the status (None if the recording does not exist), whether a legal hold covers it, and whether its
+    destruction has begun again. Needs the worker's role.
     """
     rows = await tx.all(_sql["restored_recordings"], {"recordings": list(recordings)})
     return {row["recording_id"]: (row["status"], row["is_held"], row["is_begun"]) for row in rows}
 
 
 async def repeat(tx: Transaction, recording_id: UUID, documents: Sequence[str]) -> bool:
-    """Begin to destroy a recording again that a restore brought back. Return False if it may not be destroyed now.
-    Needs the worker's role.
+    """Begin to destroy, once more, a recording that a restore brought back. Return False if the recording may not
+    be destroyed now. Needs the worker's role.
     """
     return bool(
         await tx.value(_sql["repeat_deletion"], {"recording_id": recording_id, "documents": list(documents)})
@@ -192,12 +201,12 @@ async def repeat(tx: Transaction, recording_id: UUID, documents: Sequence[str]) 
 
 
 async def find_moved_object(tx: Transaction, key: str, size_bytes: int) -> bool:
-    """Point the recording to its object under keep/. Return False if the object is orphaned. Needs the worker's
-    role.
+    """Store the key of a moved object under keep/ as the object key of its recording. Return False if no recording
+    matches the object. Needs the worker's role.
     """
     return bool(await tx.value(_sql["find_moved_object"], {"key": key, "size_bytes": size_bytes}))
 
 
 async def find_unknown_object_keys(tx: Transaction, keys: Sequence[str]) -> set[str]:
-    """Return those of the object keys that belong to no recording. Needs the worker's role."""
+    """Return the given object keys that belong to no recording. Needs the worker's role."""
     return set(await tx.value(_sql["unknown_object_keys"], {"keys": list(keys)}))

@@ -7,5 +7,5 @@ DESTROY_SECONDS = 60
 
 
 def define_periodic_tasks(destroyer: Destroyer) -> list[PeriodicTask]:
-    """Return the task that destroys recordings whose deletion is due."""
+    """Return the periodic task that destroys recordings whose deletion is due."""
     return [PeriodicTask("destroy_due", DESTROY_SECONDS, destroyer.run_once)]

@@ -1,13 +1,16 @@
-"""Protects held recordings, and recordings whose term became longer, from the bucket's own lifecycle rules.
+"""Protects recordings from the bucket's lifecycle rules if a legal hold covers them or their retention term became
+longer.
 
-The bucket deletes objects under `r/` some time after our own deletion is due. The worker locks an object that must
-stay longer or moves it to `keep/`, which no lifecycle rule covers. A recording whose term became longer than that
-of its retention class is always moved. A held recording is locked if Cloudflare's API is configured and everything
-in the consultation's folder is held. A held recording that cannot be locked, also because the bucket has no room
-for another rule, is moved. The worker removes locks that are no longer needed. Moved objects stay in `keep/`.
+A lifecycle rule of the bucket deletes objects under `r/` some days after Resguardo should have deleted them. If an
+object must stay longer, the worker locks it or moves it to `keep/`, which no lifecycle rule covers. If a
+recording's retention term became longer than the term of its retention class, the worker always moves the
+recording's objects. The worker locks a held recording if Cloudflare's API is configured and every recording in the
+consultation's folder is held. If a held recording cannot be locked, for example because the bucket has the maximum
+number of lock rules, the worker moves its objects. The worker removes lock rules that are no longer needed. Moved
+objects stay in `keep/` until their recording is destroyed.
 
-This module destroys no recording, and deletes a source only after the database uses its copy. The database stores each
-move before it begins, so that the next pass continues it after a crash.
+This module destroys no recording. It deletes an object that was copied only after the database uses the copy. The
+database stores each move before the first object is copied, so that the next pass continues the move after a crash.
 """
 
 import logging
@@ -46,8 +49,8 @@ class BucketLocks(Protocol):
 
 @dataclass(frozen=True)
 class ProtectionReport:
-    """The counts of one pass of the protection. `waiting` recordings need protection and have none yet, because
-    they are unfinished or their move failed.
+    """The counts of one pass that protects recordings from the bucket's lifecycle rules. `waiting` counts the
+    recordings that need protection and have none yet, because they are unfinished or their move failed.
     """
 
     locked: int
@@ -75,7 +78,9 @@ class _Move:
 
 
 class BucketProtection:
-    """Protects recordings, one pass at a time. Concurrent or repeated passes give the same result as one pass."""
+    """Protects recordings from the bucket's lifecycle rules, one pass at a time. Concurrent or repeated passes give
+    the same result as one pass.
+    """
 
     def __init__(
         self, database: Database, storage: Storage, locks: BucketLocks | None, *, deployment: str
@@ -87,11 +92,14 @@ class BucketProtection:
         self._empty: dict[UUID, int] = {}
 
     def forget(self) -> None:
-        """Forget which recordings had no object, so that a worker that becomes the leader checks them again."""
+        """Forget which recordings had no object. A worker that becomes the leader therefore checks these recordings
+        again.
+        """
         self._empty = {}
 
     async def run_once(self) -> ProtectionReport:
-        """Finish the moves that had begun, and then lock or move every recording that must stay.
+        """Finish the moves that earlier passes began, and then lock or move the objects of every recording that
+        must stay.
 
         Raises Conflict (bucket_unmarked, bucket_of_another_deployment, bucket_rules_busy), UpstreamFailed and
         Timeout. If a pass fails, the next pass does the remaining work.
@@ -110,11 +118,13 @@ class BucketProtection:
         )
 
     async def secure_held(self, _: UUID) -> None:
-        """Run a pass at once, after a hold was placed or released. Raises like `run_once`."""
+        """Run a pass at once, because a legal hold was placed or released. Raises like `run_once`."""
         await self.run_once()
 
     def _movable(self, videos: Sequence[_Endangered]) -> list[UUID]:
-        """Return the ids of the videos that may move, except those whose same objects were missing before."""
+        """Return the ids of the videos that may be moved. A video is left out if an earlier pass found none of its
+        objects and no object was added since.
+        """
         return [one.id for one in videos if one.may_move and self._empty.get(one.id) != one.movable]
 
     async def _endangered(self) -> list[_Endangered]:
@@ -126,8 +136,8 @@ class BucketProtection:
             return [row["id"] for row in await tx.all(_sql["moving_videos"])]
 
     async def _lock(self) -> Collection[str]:
-        """Write the lock rules and return the locked prefixes. Raises Conflict (bucket_rules_busy) if another
-        process is writing the rules.
+        """Write the lock rules that protect held recordings, and return the prefixes that these rules lock. Raises
+        Conflict (bucket_rules_busy) if another process is writing the rules.
         """
         if self._locks is None:
             return ()
@@ -141,8 +151,8 @@ class BucketProtection:
         return {rule.prefix for rule in planned if rule.id.startswith(HOLD_RULE)}
 
     async def _move_all(self, videos: Collection[UUID]) -> set[UUID]:
-        """Move the videos and return those that are in `keep/`. A failed move is logged, and the next pass repeats
-        it.
+        """Move the objects of the videos to `keep/`, and return the ids of the videos whose objects are there. If a
+        move fails, the failure is logged and the next pass repeats the move.
         """
         moved = set()
         for video in videos:
@@ -172,10 +182,10 @@ class BucketProtection:
         return bool(kept)
 
     async def _copy(self, move: _Move) -> bool:
-        """Copy one object. Return False if the object of a verified recording is missing.
+        """Copy one object. Return False if the recording was verified and its object is missing.
 
-        Return True without copying if the source is gone and its copy exists. A recording that never had an object
-        needs no copy.
+        If the source object is gone and its copy exists, return True without copying. A recording that never had an
+        object needs no copy.
         """
         stored = await self._storage.head(move.source_key)
         if stored is None:
@@ -184,8 +194,8 @@ class BucketProtection:
         return True
 
     async def _switch(self, moves: Sequence[_Move]) -> bool:
-        """Make the database use the copies of all files of a recording. Return False and change nothing if the
-        recording is being destroyed.
+        """Store the keys of the copies under `keep/` as the keys of a video's files. Return False and change
+        nothing if the recording is being destroyed.
         """
         async with self._database.as_service(REASON) as tx:
             kept = [await tx.value(_sql["keep_object"], _parameters(move)) for move in moves]
@@ -203,8 +213,8 @@ class BucketProtection:
                 await self._end(move)
 
     async def _clear_source(self, move: _Move) -> None:
-        """Delete the source of a move after the database uses the copy. If a lock still protects the source, the
-        next pass tries again.
+        """Delete the source object of a move after the database uses the copy. If a lock still protects the source
+        object, the next pass tries to delete it again.
         """
         try:
             await self._storage.delete(move.source_key)
@@ -220,11 +230,11 @@ class BucketProtection:
 
 
 def plan_locks(rules: Sequence[LockRule], wanted: Sequence[str]) -> list[LockRule]:
-    """Return the complete rules: foreign rules first, then our rules for the wanted prefixes, as far as there is
-    room.
+    """Return all lock rules of the bucket: first the rules that are not ours, then our rules for the wanted
+    prefixes, up to the bucket's limit of rules.
 
-    Prefixes that are already locked come first, so that no lock is replaced by another. All other prefixes follow
-    in the order of `wanted`.
+    Our rules for prefixes that are already locked come first, so that none of them loses its place to a new rule.
+    The rules for the other prefixes follow in the order of `wanted`.
     """
     others = [rule for rule in rules if not rule.id.startswith(HOLD_RULE)]
     needed = set(wanted)

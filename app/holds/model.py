@@ -13,11 +13,12 @@ MAX_TEXT_LENGTH: Final = 200
 
 @dataclass(frozen=True)
 class Scope:
-    """The scope of a hold: one consultation, one patient, or the recordings from `recorded_since` until before
-    `recorded_until`.
+    """The scope of a legal hold: one consultation, one patient, or all recordings from `recorded_since` until just
+    before `recorded_until`.
 
-    Raises InvalidInput: hold_scope (no scope or several), hold_dates (a range that is half given, empty or
-    reversed), bad_date (a time without a UTC offset).
+    Raises InvalidInput (hold_scope) unless exactly one scope is given. Raises InvalidInput (hold_dates) for a range
+    that is empty or reversed, or that lacks its start or its end. Raises InvalidInput (bad_date) for a time without
+    a UTC offset.
     """
 
     consultation_id: UUID | None
@@ -53,8 +54,8 @@ class HoldOrder:
 
 @dataclass(frozen=True)
 class LegalHold:
-    """A legal hold, which is active while `released_at` is None. `recorded_until` is exclusive. In a list, a field
-    that the caller did not select has its default.
+    """A legal hold, which is active while `released_at` is None. `recorded_until` is exclusive. If a hold comes
+    from a list, the fields that the caller did not select have their default values.
     """
 
     id: UUID
@@ -77,7 +78,9 @@ class LegalHold:
 
 @dataclass(frozen=True)
 class PlacedHold:
-    """A newly placed hold: how many recordings it covers now, and for how many a destruction had already begun."""
+    """A new legal hold, with the number of recordings that it covers now, and the number of those whose destruction
+    had already begun.
+    """
 
     hold: LegalHold
     covered_recordings: int

@@ -1,5 +1,6 @@
 -- name: place_hold
--- Places a legal hold and returns it with its counts; no row if the consultation or patient does not exist.
+-- Places a legal hold and returns it with the number of covered recordings; returns no row if the consultation or
+-- patient does not exist.
 select p.id, p.placed_by, p.placed_at, p.covered_recordings, p.recordings_in_destruction
 from
     private.place_hold(
@@ -7,28 +8,30 @@ from
     ) as p;
 
 -- name: release_hold
--- Releases a legal hold and returns it; no row if it does not exist.
+-- Releases a legal hold and returns it; returns no row if the hold does not exist.
 select
     h.id, h.consultation_id, h.patient_id, h.recorded_since, h.recorded_until, h.matter, h.custodian, h.placed_by,
     h.placed_at, h.released_by, h.released_at
 from private.release_hold(%(id)s) as h;
 
 -- name: unprotected_videos
--- Returns the videos under r/ that must outlive the bucket's rules, oldest first.
+-- Returns the videos under r/ that must stay longer than the bucket's lifecycle rules permit, oldest first.
 select v.id, v.lock_prefix, v.is_held, v.is_outgrown, v.may_move, v.movable from private.unprotected_videos() as v;
 
 -- name: moving_videos
--- Returns the videos that have objects in a move to keep/.
+-- Returns the videos whose objects are being moved to keep/.
 select m.id from private.moving_videos() as m (id);
 
 -- name: begin_move
--- Begins or continues the move of a video and its sound, and returns the old and new key of each object.
+-- Begins or continues to move a video and the sounds beside it to keep/, and returns the old and new key of each
+-- object.
 select m.recording_id, m.source_key, m.target_key, m.is_verified, m.is_kept from private.begin_move(%(id)s) as m;
 
 -- name: keep_object
--- Makes a recording use its new key; returns false if no move leads there or the recording is being destroyed.
+-- Stores the new object key of a moved recording; returns false if the database has no such move or the recording is
+-- being destroyed.
 select private.keep_object(%(recording_id)s, %(source_key)s, %(target_key)s);
 
 -- name: end_move
--- Ends the move of a recording's object.
+-- Stores that the move of a recording's object to keep/ has ended.
 select private.end_move(%(recording_id)s);

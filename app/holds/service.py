@@ -1,4 +1,5 @@
-"""Services for legal holds: compliance officers place holds, release another officer's holds, and list them.
+"""Services for legal holds: compliance officers place holds, list holds, and release holds that a different officer
+placed.
 
 The database prevents the destruction of a held recording. `bucket_protection.py` protects the objects of held
 recordings from the bucket's rules.
@@ -16,14 +17,14 @@ from app.postgres.paging import Page, PageRequest
 
 
 class LegalHolds:
-    """The operations of the API on legal holds."""
+    """The operations on legal holds that the API offers."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def place(self, asker: Asker, order: HoldOrder) -> PlacedHold:
-        """Place a hold, which takes effect at once and also covers later recordings. If the same person repeats the
-        call, return the existing hold.
+        """Place a legal hold, which takes effect at once and also covers recordings that are made later. If the
+        same compliance officer repeats the call, return the existing hold.
 
         Raises NotFound (consultation_not_found, patient_not_found).
         """
@@ -37,8 +38,8 @@ class LegalHolds:
         return placed
 
     async def release(self, asker: Asker, hold_id: UUID) -> LegalHold:
-        """Release a hold that another officer placed. If the same person repeats the call, return the released
-        hold.
+        """Release a legal hold that a different compliance officer placed. If the officer who released the hold
+        repeats the call, return the released hold.
 
         Raises NotFound (hold_not_found), Conflict (own_hold, hold_released).
         """
@@ -52,8 +53,8 @@ class LegalHolds:
     async def page(
         self, asker: Asker, request: PageRequest, is_active: bool | None, selected: Collection[str]
     ) -> Page[LegalHold]:
-        """Return the selected fields of a page of active, released or (if `is_active` is None) all holds, newest
-        first. Raises RateLimited (quota_pages).
+        """Return the selected fields of a page of holds, newest first. If `is_active` is None, the page contains
+        active and released holds. Raises RateLimited (quota_pages).
         """
         access = permissions.LIST_HOLDS.on()
         async with self._database.as_user(asker, access) as tx:
@@ -62,8 +63,8 @@ class LegalHolds:
 
 
 def _place_access(scope: Scope) -> Access:
-    """Return the permission to place a hold. If the database refuses the call, the audit row names the hold's
-    scope.
+    """Return the permission that a caller needs to place a hold. If the database refuses to place the hold, the
+    audit row of the refusal names the hold's scope.
     """
     if scope.consultation_id is not None:
         return permissions.PLACE_HOLD.on(scope.consultation_id, entity_type="consultation")

@@ -26,7 +26,9 @@ _HOLDS: Final = AuditedList(
 
 
 async def place(tx: Transaction, order: HoldOrder) -> PlacedHold | None:
-    """Insert the hold, its audit row and its job. Return None if the consultation or the patient is unknown."""
+    """Insert a legal hold, its audit row, and the job that protects the held recordings in the bucket. Return None
+    if the consultation or the patient of the hold does not exist.
+    """
     scope = order.scope
     row = await tx.one(
         _sql["place_hold"], {**asdict(scope), "matter": order.matter, "custodian": order.custodian}
@@ -50,7 +52,9 @@ async def place(tx: Transaction, order: HoldOrder) -> PlacedHold | None:
 
 
 async def release(tx: Transaction, hold_id: UUID) -> LegalHold | None:
-    """Release the hold, with its audit row, and return it. Return None if the hold does not exist. Raises Conflict."""
+    """Release a legal hold, write the audit row of the release, and return the hold. Return None if the hold does
+    not exist. Raises Conflict.
+    """
     row = await tx.one(_sql["release_hold"], {"id": hold_id})
     return None if row is None else LegalHold(**row)
 
@@ -58,8 +62,8 @@ async def release(tx: Transaction, hold_id: UUID) -> LegalHold | None:
 async def list_page(
     tx: Transaction, request: PageRequest, is_active: bool | None, selected: Collection[str]
 ) -> list[LegalHold]:
-    """Return the selected fields of a page of holds, newest first, and write its audit row. One row more than
-    requested means that more rows follow.
+    """Return the selected fields of a page of legal holds, newest first, and write the audit row of the page. If
+    the result has one hold more than the page holds, another page follows.
     """
     filters = {"is_active": is_active or None, "is_released": is_active is False or None}
     return await _HOLDS.page(tx, request, filters, fields=["scope", "matter", "custodian"], selected=selected)

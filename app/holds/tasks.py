@@ -13,5 +13,5 @@ def define_tasks(protection: BucketProtection) -> list[Task]:
 
 
 def define_periodic_tasks(protection: BucketProtection) -> list[PeriodicTask]:
-    """Return the task that protects everything under hold in the bucket."""
+    """Return the periodic task that protects the objects of held recordings in the bucket."""
     return [PeriodicTask("protect_held", PROTECT_SECONDS, protection.run_once, protection.forget)]
