@@ -1,10 +1,11 @@
 """Judges a recording after a fault: lost, doubled or stuck.
 
-Lost: the bucket contains an object that belongs to no READY recording. A READY recording has no object, or an
-object of the wrong size. A recording that the API had confirmed has disappeared. Or a recording that should be
-READY is not READY. Doubled: two egresses recorded the same source at once for longer than the reconciler needs to
-notice it, or more recordings are READY than were started. Stuck: a recording has not ended in time, or an egress
-that the product started still runs.
+A result counts as lost if the bucket contains an object that belongs to no READY recording, or if a READY recording
+has no object or an object of the wrong size. A result also counts as lost if a recording that the API had confirmed
+has disappeared, or if a recording that should be READY is not READY. A result counts as doubled if two egresses
+recorded the same source at once for longer than the reconciler needs to notice it, or if more recordings are READY
+than were started. A result counts as stuck if a recording has not ended in time, or if an egress that the product
+started still runs.
 """
 
 import asyncio
@@ -69,7 +70,9 @@ def verdict(fault: Fault, found: Found, seconds: float, trouble: str = "") -> Ve
 
 
 def _outcome(rows: Sequence[Row]) -> str:
-    """Return the outcomes of the videos, oldest first, and then the number of sounds with each outcome."""
+    """Return the outcomes of the video recordings, oldest first, and then the number of sound recordings with each
+    outcome.
+    """
     videos = ", ".join(row.outcome for row in rows if row.medium == "VIDEO") or "nothing"
     sounds = Counter(row.outcome for row in rows if row.medium != "VIDEO")
     told = [f"{count} {outcome}" for outcome, count in sorted(sounds.items())]

@@ -1,8 +1,8 @@
 """The state machine: actions of people, LiveKit, the network, the worker and the clock in any order.
 
-The oracle checks every step (`oracle.py`). At the end of a sequence, all faults are healed, time passes, and jobs
-and passes run until no state changes. At the end of a sequence, every recording must have ended. Every rule of the
-state machine is a step that can really happen.
+The oracle checks every step (`oracle.py`). At the end of a sequence, the machine heals all faults, lets time pass,
+and runs jobs and passes until no state changes. At the end of a sequence, every recording must have ended. Every
+rule of the state machine is a step that can also happen in production.
 """
 
 from collections.abc import Coroutine
@@ -109,10 +109,11 @@ class RecordingMachine(RuleBasedStateMachine):
         end: str,
         at_last: str,
     ) -> None:
-        """Register a consultation, and do the first `depth` steps of a recording. The fault `start` happens at the
-        first start.
+        """Register a consultation, and do the first `depth` steps of a recording. LiveKit causes the fault `start`
+        when the product first starts an egress.
 
-        At the end of the sequence, `at_last` happens, and each egress that still records ends as `end` says.
+        At the end of the sequence, the action `at_last` happens, and each egress that still records ends in the way
+        that `end` names.
         """
         self.stage.register(**wished)
         self.is_open, self.wants_sound = True, wished["separate_speakers"]
@@ -147,8 +148,8 @@ class RecordingMachine(RuleBasedStateMachine):
 
     @rule(how_many=st.integers(1, 2))
     def doctor_starts(self, how_many: int) -> None:
-        """The doctor starts a recording. The API refuses the start if a consent is missing (law 6). A second start
-        returns the existing recording.
+        """The doctor starts a recording. The API refuses the start if a consent is missing (law 6). If the doctor
+        starts again, the API returns the existing recording.
         """
         for _ in range(how_many):
             self._do(self._start())
@@ -165,7 +166,7 @@ class RecordingMachine(RuleBasedStateMachine):
 
     @rule(which=number)
     def doctor_stops(self, which: int) -> None:
-        """The doctor stops any recording, finished or not, or a sound beside a video."""
+        """The doctor stops any recording: finished or unfinished, a video or a sound recording beside a video."""
         self._do(self._stop(which))
 
     async def _stop(self, which: int) -> None:
@@ -187,8 +188,8 @@ class RecordingMachine(RuleBasedStateMachine):
         how=st.sampled_from(("publishes", "publishes anew", "listens", "leaves")),
     )
     def somebody_moves(self, who: str, how: str) -> None:
-        """A person joins the room with our token, a stranger joins without one, or a person leaves. The room closes
-        after the last person has left.
+        """A person joins the room with a token of the product, a stranger joins without such a token, or a person
+        leaves. The room closes after the last person has left.
         """
         identity = str(self.stage.people.get(who, who))
         if how == "leaves":
@@ -235,7 +236,7 @@ class RecordingMachine(RuleBasedStateMachine):
     @precondition(lambda self: any(one.snapshot.status == "ending" for one in self.cloud.egresses.values()))
     @rule(how=st.sampled_from(ENDS))
     def egress_ends(self, how: str) -> None:
-        """End an egress. The object of the egress appears, is late, is missing, is truncated, or has another
+        """End an egress. When an egress ends, its object appears, is late, is missing, is truncated, or has a wrong
         format.
         """
         ending = [one for one in self.cloud.egresses.values() if one.snapshot.status == "ending"]
@@ -244,7 +245,7 @@ class RecordingMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.cloud.turns_up_late or self.cloud.uploads_late)
     @rule()
     def what_is_late_comes(self) -> None:
-        """Deliver a late egress, which LiveKit started although it answered with an error, or a late object."""
+        """Deliver each late egress, which LiveKit started although it answered with an error, and each late object."""
         for egress in list(self.cloud.turns_up_late):
             self.cloud.turn_up(egress)
         for egress in list(self.cloud.uploads_late):
@@ -253,14 +254,18 @@ class RecordingMachine(RuleBasedStateMachine):
     @precondition(lambda self: any(one.is_dead for one in self.cloud.egresses.values()))
     @rule()
     def dead_egress_has_uploaded(self) -> None:
-        """A dead egress has uploaded its object: its node died after the upload, or another node resumed it."""
+        """An egress whose node is dead turns out to have uploaded its object: the node died after the upload, or a
+        second node resumed the egress.
+        """
         for egress in self.cloud.egresses.values():
             if egress.is_dead and not egress.is_uploaded:
                 self.cloud.upload(egress)
 
     @rule(fault=st.sampled_from(FAULTS))
     def network_changes(self, fault: tuple[str, str]) -> None:
-        """Set a network fault until it is healed (a start fault applies once), or heal all faults."""
+        """Set a network fault, which lasts until all faults are healed, or heal all faults. A fault of `start`
+        applies only once.
+        """
         call, how = fault
         if call == "all":
             self.cloud.heal()
@@ -284,7 +289,7 @@ class RecordingMachine(RuleBasedStateMachine):
         of=st.sampled_from(("known", "unknown", "empty")),
     )
     def forged_event_comes(self, which: int, status: str, of: str) -> None:
-        """Deliver a validly signed event of an end that never happened."""
+        """Deliver an event with a valid signature that says that an egress has ended, although it has not."""
         egress = self._an_egress(which)
         known = None if egress is None else egress.snapshot.egress_id
         egress_id = {"known": known, "unknown": "EG_unknown", "empty": None}[of]
@@ -295,7 +300,7 @@ class RecordingMachine(RuleBasedStateMachine):
 
     @rule(which=number, disturbance=disturbances)
     def job_runs(self, which: int, disturbance: Disturbance | None) -> None:
-        """Run any job that the queue allows."""
+        """Run any of the jobs that the queue allows to run."""
         jobs = self.stage.jobs()
         if jobs:
             self._do(self._disturbed(self._work(which % len(jobs)), disturbance))
@@ -305,7 +310,7 @@ class RecordingMachine(RuleBasedStateMachine):
 
     @rule(disturbance=disturbances)
     def first_job_runs(self, disturbance: Disturbance | None) -> None:
-        """Run the earliest job that the queue allows."""
+        """Run the oldest job among those that the queue allows to run."""
         self.job_runs(0, disturbance)
 
     @rule()
@@ -322,7 +327,9 @@ class RecordingMachine(RuleBasedStateMachine):
 
     @rule(which=number)
     def job_has_been_tried_often(self, which: int) -> None:
-        """Set a job to its last attempt, as if all earlier attempts had failed."""
+        """Set a job's number of attempts so that its next attempt is the last one, as if all earlier attempts had
+        failed.
+        """
         jobs = self.stage.jobs(due=False)
         if jobs:
             self.services.do(
@@ -333,7 +340,7 @@ class RecordingMachine(RuleBasedStateMachine):
 
     @rule(disturbance=disturbances, is_another=st.booleans())
     def pass_is_made(self, disturbance: Disturbance | None, is_another: bool) -> None:
-        """Run the reconciler once as the leader, or as a new leader after a crash."""
+        """Run the reconciler once, either as the current leader or as a new leader that replaces a crashed one."""
         self._do(self._disturbed(self._pass(is_another=is_another), disturbance))
 
     async def _pass(self, *, is_another: bool) -> None:
@@ -347,7 +354,9 @@ class RecordingMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.wants_sound)
     @rule(is_another=st.booleans())
     def every_microphone_is_recorded(self, is_another: bool) -> None:
-        """After LiveKit answers and a pass was made, every microphone is recorded, even if events were lost."""
+        """Once LiveKit answers again and the reconciler has run, every microphone must be recorded, even if events
+        were lost.
+        """
         self._do(self._heard(is_another=is_another))
 
     async def _heard(self, *, is_another: bool) -> None:
@@ -364,7 +373,9 @@ class RecordingMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.is_open)
     @rule()
     def without_consent_nothing_goes_on(self) -> None:
-        """After LiveKit answers and jobs and passes have run, no egress records without the required consents."""
+        """Once LiveKit answers again and the jobs and passes have run, no egress may record without the required
+        consents.
+        """
         self._do(self._stopped_for_consent())
 
     async def _stopped_for_consent(self) -> None:
@@ -424,8 +435,8 @@ class RecordingMachine(RuleBasedStateMachine):
             await self.stage.work(job)
 
     def _judge_ask(self, room_name: str, object_key: str) -> None:
-        """Judge a start request at the moment when LiveKit receives it. The machine reports an error of a job after
-        the step, because the queue catches errors of jobs.
+        """Judge a start request at the moment when LiveKit receives it. The machine keeps a violation until the end
+        of the step, because the job queue would catch an exception that is raised in a job.
         """
         try:
             judge_ask(object_key, self.cloud, self.stage.refusal, self.stage.objection)
@@ -493,7 +504,9 @@ class RecordingMachine(RuleBasedStateMachine):
         self.laws_hold()
 
     async def _lost_turns_up(self) -> None:
-        """Store the objects of LOST recordings and make a pass. The recordings of these objects must become READY."""
+        """Store the objects of all LOST recordings and run the reconciler's pass. These LOST recordings must then
+        become READY.
+        """
         lost = [row.egress_id for row in recordings(self.stage) if row.status == "LOST" and row.egress_id]
         if not lost:
             return

@@ -1,8 +1,9 @@
 """The environment of the state machine: a real, migrated database with a movable clock, and the real services on
 it, with LiveKit and the bucket in memory.
 
-The state machine also does the worker's part. The machine takes jobs from the queue's table in an order that the
-queue allows. The queue's own runner runs the jobs, with its retries, its pauses and its maximum number of attempts.
+The state machine also runs the jobs and periodic tasks that the worker would run. The state machine takes jobs from
+the queue's table in any order in which the queue could hand them out. The queue's own runner runs the jobs, with
+its retries, its pauses and its maximum number of attempts.
 """
 
 import asyncio
@@ -126,7 +127,7 @@ class FaultyPool(Pool):
 
 @dataclass(frozen=True)
 class Job:
-    """A job that a worker may take now or after its pause."""
+    """A job that a worker may take at once, or after the job's retry pause."""
 
     id: int
     task: str
@@ -137,7 +138,7 @@ class Job:
 
 @dataclass
 class MachineServices:
-    """One database and one event loop, which the sequences use one after another."""
+    """The database and the event loop that all sequences of the state machine use, one sequence after another."""
 
     database: Database
     superuser: psycopg.Connection[tuple[Any, ...]]
@@ -152,7 +153,7 @@ class MachineServices:
         return self.runner.run(coroutine)
 
     def rows(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
-        """Return committed rows, read as a superuser."""
+        """Read rows as the superuser and return those that are committed."""
         return self.superuser.execute(query.encode(), parameters or None).fetchall()
 
     def do(self, query: str, *parameters: object) -> None:
@@ -219,7 +220,7 @@ class Stage:
         self.broken: list[AssertionError] = []
 
     def another_reconciler(self) -> Reconciler:
-        """Return a new reconciler without any memory, as in a new process."""
+        """Return a new reconciler with an empty state, as in a new process."""
         services = self.services
         return Reconciler(
             services.worker,
@@ -233,8 +234,8 @@ class Stage:
         )
 
     def register(self, *, has_guest: bool = True, **wished: bool) -> None:
-        """Register the consultation of the sequence, with a guest who has not joined. `wished` contains options of
-        the registration.
+        """Register the consultation of the sequence, with a guest who has not joined. `wished` contains options for
+        registering the consultation.
         """
         self.consultation = self.services.run(self._register(wished))
         self.room = self.consultation.room_name
@@ -258,8 +259,8 @@ class Stage:
         return {str(one): (is_required, is_given) for one, is_required, is_given in rows}
 
     def objection(self) -> str | None:
-        """Return the reason why nothing may be recorded now: a person without consent who is required or in the
-        room.
+        """Return the reason why nothing may be recorded now: a person in the room without consent, or a participant
+        whose required consent is missing.
         """
         standing = self.standing()
         for identity in self.people_in_room():
@@ -268,7 +269,9 @@ class Stage:
         return self.refusal()
 
     def refusal(self) -> str | None:
-        """Return the first required participant without consent, in the room or not."""
+        """Return the first participant whose consent is required and missing, whether this participant is in the
+        room or not.
+        """
         missing = [one for one, (is_required, is_given) in self.standing().items() if is_required > is_given]
         return f"{missing[0]} does not consent" if missing else None
 
@@ -300,19 +303,22 @@ class Stage:
         self.cloud.give_up_tracks()
 
     def jobs(self, *, due: bool = True) -> list[Job]:
-        """Return the jobs that a worker may take, with or without those that pause.
+        """Return the jobs that a worker may take. If `due` is false, include the jobs whose retry pause has not
+        ended.
 
-        Pauses end by the simulated clock, so a sequence of steps has the same result on any machine.
+        The simulated clock decides when a job's retry pause ends, so a sequence of steps has the same result on any
+        machine.
         """
         now = self.cloud.ahead
         found = [Job(*row) for row in self.services.rows(WAITING)]
         return [job for job in found if not due or self.paused.get(job.id, now) <= now]
 
     async def work(self, job: Job) -> None:
-        """Run the job like the worker: it succeeds, is retried after a pause, or is given up. After a crash, the
-        job stays in the queue.
+        """Run the job as the worker would: the job succeeds, is retried after a pause, or fails for good. If the
+        process crashes during the job, the job stays in the queue.
 
-        The queue would only retry a job after an unexpected exception, so the exception is stored in `broken`.
+        The queue would only retry a job that raised an unexpected exception, so the machine stores the exception in
+        `broken`.
         """
         task = self.tasks[job.task]
         context = cast("Any", SimpleNamespace(job=SimpleNamespace(attempts=job.attempts)))

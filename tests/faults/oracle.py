@@ -80,7 +80,9 @@ def judge(rows: list[Row], before: dict[UUID, str], cloud: Cloud) -> None:
 
 
 def judge_death(rows: list[Row], before: dict[UUID, str], cloud: Cloud) -> None:
-    """Check, after a step without interruptions, that no egress with a connected recorder is called dead."""
+    """Check, after a step during which nothing else happened, that the product has not declared an egress dead
+    whose recorder is connected.
+    """
     for row in rows:
         egress = cloud.egresses.get(row.egress_id or "")
         if before.get(row.id) in LIVE and row.status not in LIVE and row.error == DEAD and egress is not None:
@@ -106,10 +108,10 @@ def judge_end(rows: list[Row], cloud: Cloud) -> None:
 def judge_ask(
     object_key: str, cloud: Cloud, refusal: Callable[[], str | None], objection: Callable[[], str | None]
 ) -> None:
-    """Check a start request to LiveKit: law 6, and no repeated request.
+    """Check that a start request to LiveKit obeys law 6 (consents) and repeats no earlier request.
 
-    `refusal` returns a required participant without consent. `objection` also returns a person in the room without
-    consent.
+    `refusal` returns the reason if a required consent is missing. `objection` also returns a reason if a person
+    without consent is in the room.
     """
     folder = _recording_of(object_key)
     earlier = [ask for ask in cloud.asks if _recording_of(ask.object_key) == folder]
@@ -129,7 +131,9 @@ def judge_ask(
 
 
 def judge_sound(rows: list[Row], cloud: Cloud, room: str, people: Collection[str]) -> None:
-    """Check, after a pass without faults during a video, that each participant's microphone has a recording."""
+    """Check, after a pass without faults while a video is recorded, that each participant's microphone is recorded
+    too.
+    """
     videos = [row.id for row in rows if row.medium == "VIDEO" and row.status in RECORDED]
     heard = {row.track_sid for row in rows if row.video_id in videos}
     published = cloud.rooms_open[room].microphones if videos and room in cloud.rooms_open else {}
@@ -138,13 +142,13 @@ def judge_sound(rows: list[Row], cloud: Cloud, room: str, people: Collection[str
 
 
 def judge_withdrawal(cloud: Cloud, objection: str | None) -> None:
-    """Check, after jobs and passes have run, that no egress continues without the required consents."""
+    """Check, after the jobs and passes have run, that no egress continues to record without the required consents."""
     live = [one.snapshot for one in cloud.egresses.values() if one.is_live]
     assert objection is None or not live, f"{objection}, and this goes on: {live}"
 
 
 def judge_found_again(rows: list[Row]) -> None:
-    """Check, after the object of every egress exists, that no recording is LOST."""
+    """Check, once the object of every egress exists, that no recording is still LOST."""
     left = [row for row in rows if row.status == "LOST" and row.egress_id is not None]
     assert not left, f"the object is there, and it is still LOST: {left}"
 
@@ -213,5 +217,7 @@ def _is_whole(row: Row, egress: Egress, bucket: Bucket) -> bool:
 
 
 def _recording_of(object_key: str) -> str:
-    """Return the key without the number of the attempt, so that all keys of one recording are equal."""
+    """Return the object key without the number of the attempt, so that the keys of all attempts at one recording
+    are equal.
+    """
     return re.sub(r"(video|speakers|microphone-[0-9a-f-]{36})-[0-9]+[.]", r"\1.", object_key)

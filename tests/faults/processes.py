@@ -17,29 +17,33 @@ _LOOK_SECONDS = 0.05
 
 
 class Parent:
-    """A thread that starts all processes. A process with a parent-death signal dies together with this thread."""
+    """A thread that starts all processes. A process that has a parent-death signal dies when the thread that
+    started it ends.
+    """
 
     def __init__(self, stack: AsyncExitStack) -> None:
         self._stack = stack
         self._thread = stack.enter_context(ThreadPoolExecutor(1))
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Run the function in the thread."""
+        """Run the function in the thread that starts all processes."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     async def enter(self, manager: AbstractContextManager[T]) -> T:
-        """Enter the context manager in the thread, and exit it at the end."""
+        """Enter the context manager in the thread that starts all processes, and exit it there at the end of the
+        block.
+        """
         entered = await self.run(manager.__enter__)
         self._stack.push_async_callback(self.leave, manager)
         return entered
 
     async def leave(self, manager: AbstractContextManager[T]) -> None:
-        """Exit the context manager in the thread."""
+        """Exit the context manager in the thread that starts all processes."""
         await self.run(lambda: manager.__exit__(None, None, None))
 
 
 class Supervised:
-    """A `resguardo` process. Each restart has its own log file in the directory."""
+    """A `resguardo` process. After each restart, the process writes a log file of its own in the directory."""
 
     def __init__(
         self, parent: Parent, arguments: Sequence[str], environment: Mapping[str, str], directory: Path
@@ -75,7 +79,7 @@ class Supervised:
                 await asyncio.shield(self._parent.leave(life))
 
     def stand_still(self) -> None:
-        """Send SIGSTOP. A stopped process does nothing, and its connections stay open."""
+        """Send SIGSTOP. While a process is suspended, it does nothing, but its connections stay open."""
         if self.pid is not None:
             os.kill(self.pid, signal.SIGSTOP)
 

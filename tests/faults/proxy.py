@@ -55,7 +55,7 @@ class Proxy:
 
     @contextmanager
     def broken(self) -> Iterator[None]:
-        """Break the connections until the end of the block."""
+        """Break all connections, and refuse new ones until the end of the block."""
         self.cut()
         try:
             yield

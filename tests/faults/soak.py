@@ -1,8 +1,8 @@
 """`make soak` runs thousands of sequences of the state machine on every processor core.
 
 The sequences run in batches. Each batch has its own seed, and the seeds ascend from the first seed. A batch stops
-at the first sequence that breaks a law. The soak test prints the shortest such sequence and the command that
-repeats the batch.
+at the first sequence that breaks a law. The soak test prints the shortest sequence that breaks the law, and the
+command that repeats the batch.
 """
 
 import argparse
@@ -28,8 +28,8 @@ STEPS = 30
 
 
 def run_sequences(standing: MachineServices, first_seed: int, sequences: int, steps: int = STEPS) -> None:
-    """Run this number of sequences with this seed. Raises the exception of the first broken law, with its shortest
-    sequence.
+    """Run this number of sequences with this seed. If a sequence breaks a law, raises the law's exception for the
+    shortest sequence that breaks it.
     """
 
     @seed(first_seed)

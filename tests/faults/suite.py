@@ -1,8 +1,9 @@
-"""`make faults` runs every fault of `catalogue.py`, the failures, and a kill at every commit.
+"""`make faults` runs every fault of `catalogue.py`, every failure of `deployment_failures.py`, and a kill at every
+commit (`kills.py`).
 
-Two deployments run at once. The first deployment is for LiveKit's faults, which take minutes of waiting. The first
-of the two deployments records each microphone apart. The kills and the failures use the second deployment, which
-records speakers by routes.
+Two deployments run at once. The first of the two deployments is for LiveKit's faults, which take minutes of
+waiting. The first deployment records each microphone with an egress of its own. The kills and the deployment
+failures use the second deployment, which records the speakers with one egress that routes them to channels.
 """
 
 import asyncio
@@ -52,7 +53,9 @@ async def run(console: Console, only: str = "") -> int:
 
 
 def parts(only: str) -> dict[str, Part]:
-    """Return the parts to run on each deployment. The suite leaves out a deployment for which no part was chosen."""
+    """Return, for each deployment, the part of the fault suite to run on it. The result leaves out a deployment for
+    which there is nothing to run.
+    """
     faults = [fault for fault in FAULTS if only in fault.name]
     failures = [one for failure in DEPLOYMENT_FAILURES if (one := failure.matching(only)).moments]
     wanted: dict[str, Part] = {}

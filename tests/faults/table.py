@@ -1,4 +1,4 @@
-"""The table of faults and outcomes, and its line of counts."""
+"""Prints the table of faults and outcomes, and the line of counts below the table."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ _WRONGS = ("lost", "doubled", "stuck")
 
 
 def progress(console: Console, verdict: Verdict) -> None:
-    """Print one line as soon as the verdict is known."""
+    """Print one line of the table as soon as the verdict on a fault is known."""
     name, outcome = escape(verdict.fault.name), escape(verdict.outcome)
     console.print(f"{_mark(verdict)} {name}: {outcome} [dim]{verdict.seconds:.0f} s[/]")
 

@@ -39,7 +39,9 @@ def _row(
 
 
 def _judged(found: Found, expected: str = "READY", trouble: str = "") -> tuple[str, ...]:
-    """Return the judge's findings, with `unexpected` for an unexpected outcome."""
+    """Return what the judge finds wrong (`lost`, `doubled`, `stuck`), and `unexpected` if the outcome is not the
+    expected one.
+    """
     one = verdict(Fault("a fault", "", expected, _nobody_acts), found, 1.0, trouble)
     words = [word for word in ("lost", "doubled", "stuck") if getattr(one, word)]
     return (*words, *([] if one.is_as_expected else ["unexpected"]))

@@ -72,24 +72,24 @@ async def case(anyio_backend: str) -> Case:
 
 
 def consents() -> None:
-    """A `refusal` of the oracle: return None, which means that every participant consents."""
+    """The argument `refusal` for the oracle: return None, which means that every participant consents."""
 
 
 def at(row: Row, status: str) -> Row:
-    """Return the recording as it was when it reached this status."""
+    """Return a copy of the recording as it was when it reached this status."""
     seen = [step.rpartition(">")[2] for step in row.steps]
     return replace(row, status=status, steps=row.steps[: seen.index(status) + 1])
 
 
 def ended(row: Row, *last: str, **changes: Any) -> Row:
-    """Return the recording with other transitions after VERIFYING."""
+    """Return the recording with these transitions after VERIFYING, in place of its own."""
     return replace(
         row, status=last[-1].partition(":")[0].rpartition(">")[2], steps=[*RECORDED, *last], **changes
     )
 
 
 def records(case: Case) -> None:
-    """Let the egress continue in LiveKit."""
+    """Let the in-memory LiveKit continue to record the egress."""
     case.egress.snapshot = replace(case.egress.snapshot, status="active", ended_at=None)
 
 

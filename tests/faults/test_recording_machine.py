@@ -1,9 +1,9 @@
-"""Runs actions of users, events, crashes and passes in any order: 500 sequences in this file, 10,000 in `make soak`
-(tests/faults/soak.py).
+"""Runs actions of users, events, crashes and passes in random order: 500 sequences in this file, and 10,000 in
+`make soak` (tests/faults/soak.py).
 
 The seeds are fixed, so every run has the same sequences. A failure prints the shortest failing sequence that
-Hypothesis finds. `.venv/bin/python -m tests.faults.soak --seed SEED --sequences 125 --steps 15` runs the same
-sequences, or other sequences if the seed is different.
+Hypothesis finds. `.venv/bin/python -m tests.faults.soak --seed SEED --sequences 125 --steps 15` runs the sequences
+of one seed again, or new sequences if SEED is new.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`--only` starts only the deployments that its faults need."""
+"""With `--only`, the fault suite starts only the deployments that the selected faults need."""
 
 import pytest
 

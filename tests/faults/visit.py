@@ -50,7 +50,7 @@ from passed where r.consultation_id = %s
 
 @dataclass(frozen=True)
 class Row:
-    """A recording in the database. `was_lost` says that the recording was LOST at some time."""
+    """A recording in the database. `was_lost` says whether the recording has been LOST at any time."""
 
     id: UUID
     status: str
@@ -67,7 +67,7 @@ class Row:
 
     @property
     def outcome(self) -> str:
-        """Return the outcome in the words of the table."""
+        """Return the recording's outcome as the table of faults shows it."""
         way = "LOST then " if self.was_lost and self.status != "LOST" else ""
         truncated = " truncated" if self.truncated else " interrupted" if self.interrupted else ""
         return f"{way}{self.status}{truncated}" + (f" {self.error}" if self.error else "")
@@ -143,7 +143,7 @@ class Visit:
         return next(track.sid for track in person.tracks if track.source == TrackSource.MICROPHONE)
 
     async def start(self) -> None:
-        """The doctor starts the recording. If the recording has already begun, the API returns it."""
+        """The doctor starts the recording. If a recording has already begun, the API returns that recording."""
         try:
             answer = await self._ask(self.harness.doctor, documents.START_RECORDING, consultationId=self.id)
             self.started.append(answer["startRecording"]["id"])
@@ -158,7 +158,7 @@ class Visit:
         await self._ask(self.harness.doctor, documents.STOP_RECORDING, recordingId=self.started[-1])
 
     def come_again(self) -> None:
-        """Let the doctor and the patient join the room again, as after a crash of its server."""
+        """Let the doctor and the patient join the room again, as people do after a crash of the LiveKit server."""
         for kind in ("DOCTOR", "PATIENT"):
             self.livekit.rooms.admit(self.room, self.participants[kind])
 
@@ -200,7 +200,7 @@ class Visit:
             await asyncio.sleep(_LOOK_SECONDS)
 
     def egresses(self) -> list[Recording]:
-        """Return every egress of the room, listed or not."""
+        """Return every egress of the room, whether LiveKit lists it or not."""
         return list(self.livekit.recorder.rows.of_room(self.room))
 
     async def time_passes(self, by: timedelta) -> None:
@@ -208,7 +208,7 @@ class Visit:
         await self.harness.postgres.rows(_TIME_PASSES, by, self.id, without_triggers=True)
 
     async def sounds(self) -> list[Row]:
-        """Return the recordings of sound, oldest first."""
+        """Return the consultation's sound recordings, oldest first."""
         return [row for row in await self.rows() if row.medium != "VIDEO"]
 
     async def until_heard(self, count: int, seconds: float = 100) -> None:
@@ -234,7 +234,7 @@ class Visit:
         return {one.key: one.size_bytes async for page in pages for one in page.objects}
 
     def live(self) -> list[str]:
-        """Return what LiveKit really records now, as `LiveKitProject.live` names it."""
+        """Return the sources that LiveKit really records now, named as in `LiveKitProject.live`."""
         return self.harness.livekit.live(self.room)
 
     async def _consent(self, askers: Mapping[str, ApiClient]) -> None:
@@ -252,7 +252,7 @@ class Visit:
         return sum(one.sound is not None and one.info.status >= 1 for one in self.egresses())
 
     async def _ask(self, api: ApiClient, document: str, **variables: Any) -> Any:
-        """Repeat the request until it is answered. Raises Refused for a final refusal."""
+        """Repeat the request until the API answers it. Raises Refused if the API refuses the request for good."""
         deadline = time.monotonic() + _PATIENCE_SECONDS
         while True:
             try:

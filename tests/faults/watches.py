@@ -27,12 +27,12 @@ _ENDS = ((2, "!hih"), (4, "!hii"), (8, "!hiq"))
 
 @dataclass(eq=False)
 class Watch:
-    """Kills a process at the `number`-th boundary of a purpose. With number 0, the watch only counts the boundaries
-    by purpose.
+    """Kills a process at the `number`-th boundary of a purpose. If `number` is 0, the watch kills nothing and only
+    counts the commits by purpose.
 
-    The purpose of a transaction is the reason of a service or a person's action together with the written status,
-    or a step of the queue together with the task. The queue ends a job by its number alone, so the watch remembers
-    the number from the fetch.
+    The purpose of a transaction consists of the action of a service or a person and the status that it writes, or
+    of a step of the job queue and the task. When the queue ends a job, its message contains only the job's number,
+    so the watch remembers the number from the message that fetched the job.
     """
 
     login: str
@@ -57,8 +57,8 @@ class Watch:
                 continue
 
     def learn(self, said: bytes) -> None:
-        """Remember the number of a fetched job of the consultation, in the form in which the Bind message of its
-        end will contain it.
+        """Remember the number of a fetched job that concerns the consultation, encoded as the Bind message that
+        ends the job will contain it.
         """
         task, job = _TASK.search(said), _FETCHED.search(said)
         if task and job and self._names_it(said):
@@ -67,8 +67,8 @@ class Watch:
             self.tasks[struct.pack(form, 3, size, number)] = task[0].decode()
 
     def passes(self, said: bytes) -> bool:
-        """Count a boundary of a transaction with these messages. Return whether the process is to be killed at this
-        boundary.
+        """Count a boundary of a transaction that consists of these messages. Return whether the watch must kill the
+        process at this boundary.
         """
         purpose = self._purpose(said)
         if self.has_fired or purpose is None:

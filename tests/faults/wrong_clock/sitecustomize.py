@@ -1,8 +1,8 @@
 """Gives a process a wrong clock. Python imports this module first, from the directory that PYTHONPATH names.
 
-The file that FAULTS_CLOCK names contains the number of seconds by which the clock is ahead. Without the file or the
-number, the clock is right. The number may change while the process runs. `time.monotonic` stays right, as it does
-if a machine's clock jumps.
+The file that FAULTS_CLOCK names contains the number of seconds by which the clock is ahead. If the file does not
+exist or contains no number, the clock is right. The file's number may change while the process runs.
+`time.monotonic` stays unchanged, as it does if the clock of a real machine jumps.
 """
 
 import ctypes
