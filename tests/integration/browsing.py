@@ -1,5 +1,5 @@
-"""Runs the TypeScript example in a page of a headless Chromium. The page has an origin of its own, so all its
-requests to the demo's services are cross-origin requests.
+"""Runs the TypeScript example in a page of a headless Chromium. The test page's origin differs from those of the
+demo's services, so all requests from the page to these services are cross-origin requests.
 """
 
 import json
@@ -47,7 +47,7 @@ def find_chromium() -> str | None:
 def browse(
     chromium: str, example: Path, project: Mapping[str, Any], port: int, profile: Path
 ) -> dict[str, str]:
-    """Open the page in Chromium, and return the result of each step of the TypeScript example. The TypeScript
+    """Open the test page in Chromium, and return the result of each step of the TypeScript example. The TypeScript
     example must be installed and compiled.
     """
     site = _Site(example, project)
@@ -56,8 +56,8 @@ def browse(
 
 
 class _Site:
-    """The HTTP server of the browser page. The server delivers the page, the modules of the TypeScript example, and
-    the demo's report.
+    """The HTTP server of the browser page. This HTTP server delivers a test page, the modules of the TypeScript
+    example, and the demo's report.
     """
 
     def __init__(self, example: Path, project: Mapping[str, Any]) -> None:

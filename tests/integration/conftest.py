@@ -35,7 +35,7 @@ def children(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Process]]:
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object_store.ObjectStore]:
     """Yield an object store that all tests of one module share. The LiveKit stand-in uploads recordings to this
-    store.
+    object store.
     """
     with object_store.running(tmp_path_factory.mktemp("store")) as store:
         yield store

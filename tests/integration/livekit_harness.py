@@ -1,5 +1,5 @@
 """Runs the LiveKit stand-in as an HTTP server, to which `app.integrations.livekit` connects with the vendor's
-client. Stores the webhooks that the stand-in sends.
+client. Stores the webhooks that the LiveKit stand-in sends.
 """
 
 import asyncio
@@ -66,8 +66,8 @@ class Receiver:
         return [receiver.receive(body.decode(), token) for body, token, _ in self.bodies]
 
     def names(self, *prefixes: str) -> list[str]:
-        """Return the event types of the received webhooks that start with one of these prefixes. The default prefix
-        is `egress_`.
+        """Return the event types of the received webhooks that start with one of these prefixes. If `prefixes` is
+        empty, the method returns the types that start with `egress_`.
         """
         return [one.event for one in self.vendor_events() if one.event.startswith(prefixes or ("egress_",))]
 
@@ -110,7 +110,7 @@ class LiveKitHarness:
 
     async def start_speakers(self, upload: S3Target = NOWHERE) -> EgressSnapshot:
         """Start an audio-only egress that writes tracks alternately to the left and the right channel. An earlier
-        version of Resguardo used such egresses.
+        version of Resguardo started such audio-only egresses.
         """
         request = livekit_requests.video(ROOM, OBJECT_KEY, upload)
         request.audio_only, request.audio_mixing = True, AudioMixing.DUAL_CHANNEL_ALTERNATE

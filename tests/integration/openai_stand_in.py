@@ -1,5 +1,5 @@
-"""A stand-in for an OpenAI-compatible service. It has only the endpoint that `resguardo check` calls: the list of
-models, which requires an API key as a bearer token.
+"""A stand-in for an OpenAI-compatible service. The stand-in has only the endpoint that `resguardo check` calls: the
+list of models, which requires an API key as a bearer token.
 """
 
 import json

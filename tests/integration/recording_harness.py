@@ -163,7 +163,7 @@ class RecordingHarness:
         return S3Target(store_.endpoint_url, store_.region, store_.bucket, store_.recorder)
 
     async def request(self) -> UUID:
-        """Request a recording as the doctor. Return the id of the recording."""
+        """Request a recording as the doctor. Return the new recording's id."""
         return (await self.recordings.start(asker(DOCTOR), self.consultation.id)).id
 
     async def recording(self) -> UUID:
@@ -199,7 +199,7 @@ class RecordingHarness:
 
     async def until_egress(self, *statuses: str) -> EgressSnapshot:
         """Wait until LiveKit lists the room's only egress. If `statuses` are given, wait until the egress has one
-        of them. Return the egress.
+        of these statuses. Return the egress.
         """
         async with asyncio.timeout(20):
             while True:
@@ -270,8 +270,8 @@ class RecordingHarness:
         assert answer.is_success
 
     async def republish(self, identity: UUID | str | None = None) -> None:
-        """Let a participant publish the microphone as a new track before the old track ends. The default
-        participant is the doctor.
+        """Let a participant, by default the doctor, publish the microphone as a new track before the old track
+        ends.
         """
         who = str(identity or self.participant(ParticipantKind.DOCTOR))
         async with httpx.AsyncClient(trust_env=False) as http:

@@ -1,5 +1,5 @@
-"""Runs, for tests of the `resguardo` command, all services that the API and the worker need. The API and the worker
-themselves are started by the tests.
+"""Runs, for tests of the `resguardo` command, all services that the API and the worker need. The tests themselves
+start the API and the worker.
 """
 
 import base64
@@ -56,8 +56,8 @@ def running(cluster: Cluster, data_dir: Path) -> Iterator[Stack]:
 
 
 def processes_of(directory: Path) -> dict[int, str]:
-    """Return the command line, by process id, of each process that runs in this directory or has its path as an
-    argument. The test's own process is excluded.
+    """Return the command line, by process id, of each process that runs in this directory or has the directory's
+    path as an argument. The result does not contain the test's own process.
     """
     found = {}
     for process in Path("/proc").glob("[0-9]*"):

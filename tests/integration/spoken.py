@@ -43,8 +43,8 @@ def turns() -> tuple[SpokenTurn, ...]:
 
 
 def turn_flac(turn: SpokenTurn) -> bytes:
-    """Return the sound of a turn from the speaker's channel as mono FLAC at 16 kHz. The sound begins 0.1 s before
-    the turn and ends 0.1 s after it.
+    """Return the sound of a turn from the speaker's channel as mono FLAC at 16 kHz. The returned sound begins 0.1 s
+    before the turn and ends 0.1 s after the turn.
     """
     start = max(0, round((turn.start - _MARGIN_SECONDS) * RATE))
     end = round((turn.end + _MARGIN_SECONDS) * RATE)

@@ -37,8 +37,9 @@ class Talk:
 
 @dataclass(frozen=True)
 class StartErrors:
-    """The errors of the start times in a transcript. `seconds`: the absolute error for each turn with a recognized
-    word, in ascending order. `unheard`: the number of spoken turns of which the transcript contains no word.
+    """The errors of the start times in a transcript. `seconds` contains the absolute error of the start time of
+    each turn with a recognized word, in ascending order. `unheard`: the number of spoken turns of which the
+    transcript contains no word.
     """
 
     seconds: tuple[float, ...]
@@ -55,9 +56,10 @@ class StartErrors:
 
 def talk(count: int, pause: Callable[[int], float], *, noise: float = 0.0) -> Talk:
     """Return a conversation with this number of turns. `pause(n)` returns the pause in seconds between turn n and
-    the next turn. If the value is negative, the next turn overlaps turn n.
+    the next turn. If the returned pause is negative, the next turn overlaps turn n.
 
-    `noise`: the level of white noise relative to the speech. With 0.1, the noise is 20 dB softer than the speech.
+    `noise`: the level of white noise relative to the speech. If the level is 0.1, the noise is 20 dB softer than
+    the speech.
     """
     sound = array("h", bytes(2 * RATE))
     said = []

@@ -55,8 +55,8 @@ async def _left_over(pool: Pool) -> tuple[Any, ...]:
 
 
 async def _end(pool: Pool, how: str) -> None:
-    """Run a transaction as the doctor. If `how` is "well", the transaction commits. With any other value, the
-    transaction fails with the error that `how` names.
+    """Run a transaction as the doctor. If `how` is "well", the transaction commits. For any value of `how` except
+    "well", the transaction fails with the error that `how` names.
     """
     async with pool.as_user(asker(DOCTOR), ACCESS) as tx:
         assert tx.role == "clinician"

@@ -39,8 +39,8 @@ TITLE, TITLE_IN_LATIN_1 = b"Visita de control", b"Visita de ni\xf1os x"
 
 
 def _make_mp4(path: Path, codec: str = "libx264") -> Path:
-    """Write a video file with two seconds of random pixels and a title in its metadata. Every call writes a
-    different file.
+    """Write a video file with two seconds of random pixels and a title in its metadata. Each call of the function
+    writes a different video.
     """
     with av.open(str(path), mode="w", format="mp4") as container:
         container.metadata["title"] = TITLE.decode()
@@ -57,7 +57,7 @@ def _make_mp4(path: Path, codec: str = "libx264") -> Path:
 
 
 def _make_ogg(path: Path, layout: str = "stereo") -> Path:
-    """Write an Ogg file with three seconds of noise. Every call writes different noise."""
+    """Write an Ogg file with three seconds of noise. Each call of the function writes a file with different noise."""
     with av.open(str(path), mode="w", format="ogg") as container:
         stream = container.add_stream("libopus", rate=48_000, layout=layout)
         for number in range(150):
@@ -187,8 +187,8 @@ def _check_recording(recording: dict[str, Any], video: bytes) -> None:
 
 @contextmanager
 def _plain_postgres(directory: Path) -> Iterator[dict[str, str]]:
-    """Yield the settings for a running Postgres 15 of Debian if this package is installed. Otherwise, yield no
-    settings, so that the demo starts its embedded Postgres.
+    """If Debian's package of Postgres 15 is installed, run this Postgres and yield the setting with its URL. If
+    Debian's Postgres 15 is not installed, yield no settings, so that the demo starts its embedded Postgres.
     """
     with ExitStack() as stack:
         if not (DEBIAN / "initdb").exists():
@@ -243,8 +243,8 @@ def _check_words(report: dict[str, Any]) -> None:
 def _demo_transcript(
     *states: dict[str, Any], progress: list[tuple[int, int]] | None = None
 ) -> transcript.DemoTranscript:
-    """Return the demo step that waits for a transcript. Its requests to the API return these states of the
-    transcription, one after the other.
+    """Return the demo step that waits for a transcript. Requests of this demo step to the API return the given
+    states of the transcription, one after the other.
     """
     told = iter(states)
     http = httpx.AsyncClient(

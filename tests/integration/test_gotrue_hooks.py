@@ -71,8 +71,8 @@ def claims_in(token: str) -> dict[str, Any]:
 
 
 def _is_live(project: Project, claims: dict[str, object]) -> bool:
-    """Return whether the database finds the session of these token claims valid, when it receives the claims in the
-    API's form.
+    """Pass the token claims to the database in the same way as the API, and return whether the database accepts the
+    session as valid.
     """
     with psycopg.connect(project.database.superuser_url) as superuser:
         superuser.execute(

@@ -359,8 +359,8 @@ async def test_event_during_a_job_queues_another_job(database: Database) -> None
 
 
 async def test_event_beside_a_fetch_not_yet_committed_neither_waits_nor_queues(database: Database) -> None:
-    """A worker receives a job only after its fetch transaction has committed. A worker whose fetch is not committed
-    yet will therefore read LiveKit's list after the second event.
+    """A worker receives a job only after its fetch transaction has committed. A worker whose fetch transaction is
+    not committed yet will therefore read LiveKit's list after the second event.
     """
     first = _receive(database)
     with psycopg.connect(database.worker_url) as worker:

@@ -49,7 +49,9 @@ def environment(project: ProjectUrls) -> dict[str, str]:
 
 @pytest.fixture
 def migrate(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Migrate:
-    """Return a function that runs `resguardo migrate`. The fixture itself runs `resguardo migrate` once."""
+    """Return a function that runs `resguardo migrate`. Before the fixture returns, it runs `resguardo migrate`
+    once.
+    """
     monkeypatch.chdir(tmp_path)
     set_environment(monkeypatch, environment)
 
@@ -230,7 +232,7 @@ def test_keep_temp_without_revoke_temp_is_refused(migrate: Migrate) -> None:
 @pytest.mark.usefixtures("with_temp")
 def test_revoke_temp_fails_if_the_owner_may_not_revoke_it(project: ProjectUrls, migrate: Migrate) -> None:
     """If the database owner may not revoke TEMP from PUBLIC, Postgres reports a warning and no error. `resguardo
-    migrate` must therefore check whether PUBLIC still has the privilege.
+    migrate --revoke-temp` must therefore check whether PUBLIC still has the TEMP privilege.
     """
     owner = sql.Identifier(project.owner)
     with psycopg.connect(project.superuser_url, autocommit=True) as connection:

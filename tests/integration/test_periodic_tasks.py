@@ -1,5 +1,5 @@
-"""Tests of periodic tasks. Only one worker at a time runs them, as the leader, and soon after the leader's death
-another worker becomes the leader. A task that fails does not end the other tasks.
+"""Tests of periodic tasks. Only one worker at a time, the leader, runs the periodic tasks. Soon after the leader's
+death, a second worker becomes the leader. A periodic task that fails does not end the other periodic tasks.
 """
 
 import asyncio
@@ -140,7 +140,9 @@ async def test_leader_whose_lease_has_ended_is_followed_and_runs_no_task_after_t
 
 
 async def _once_still(process: Process) -> int:
-    """Wait until the process has stopped running its periodic task. Return how often the task has run."""
+    """Wait until the process has stopped running its periodic task. Return how often the process has run its
+    periodic task.
+    """
     runs = -1
     while runs != process.runs:
         runs = process.runs

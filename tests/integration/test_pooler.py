@@ -1,5 +1,5 @@
-"""Resguardo works with a pooler in session mode. Resguardo refuses a pooler in transaction or statement mode. How
-the pooler chooses a server session makes no difference to this.
+"""Resguardo works with a pooler in session mode. Resguardo refuses a pooler in transaction or statement mode.
+Resguardo detects the pool mode for every order in which the pooler chooses its server sessions.
 """
 
 import asyncio
@@ -119,8 +119,8 @@ async def test_pgbouncer_is_refused_unless_it_keeps_sessions(
 
 @contextmanager
 def _pgbouncer(database: Database, directory: Path, mode: Mode, round_robin: int) -> Iterator[str]:
-    """Run the real pgbouncer in this pool mode, with its default settings otherwise. Yield the database URL with
-    which the API's login connects through pgbouncer.
+    """Run the real pgbouncer in the pool mode `mode`, with the default values of most other settings. Yield the
+    database URL with which the API's login connects through pgbouncer.
     """
     parts, port = urlsplit(database.api_url), free_port()
     password = unquote(parts.password or "")

@@ -43,8 +43,8 @@ def _signed(storage: Storage, key: str, seconds: int = 300) -> str:
 
 
 async def _put(url: str, content: bytes | AsyncIterator[bytes] = CONTENT, **headers: str | None) -> int:
-    """Upload `content` to the presigned URL, and return the HTTP status. The function does not send headers whose
-    value is None.
+    """Upload `content` to the presigned URL, and return the HTTP status. A header whose value is None is left out
+    of the upload request.
     """
     changed = {name.replace("_", "-").title(): value for name, value in headers.items()}
     sent = {name: value for name, value in (HEADERS | changed).items() if value is not None}

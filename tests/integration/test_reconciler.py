@@ -45,8 +45,8 @@ async def harness(database: Database, object_store: ObjectStore) -> AsyncIterato
 async def _until(
     harness: RecordingHarness, recording_id: UUID, *statuses: RecordingStatus
 ) -> ReconcileReport:
-    """Run passes of the reconciler until the recording has one of these statuses. Return the report of the final
-    pass.
+    """Run passes of the reconciler until the recording has one of these statuses. Return the report of the
+    reconciler's final pass.
     """
     async with asyncio.timeout(20):
         while True:
@@ -65,8 +65,8 @@ async def _ask_in_vain(harness: RecordingHarness, recording_id: UUID) -> None:
 
 
 async def _missed(harness: RecordingHarness, gone_for: timedelta) -> None:
-    """Run as many passes of the reconciler as it needs to declare an egress dead. The passes are spread over the
-    duration `gone_for`.
+    """Run as many passes of the reconciler as it needs to declare an egress dead. The passes of the reconciler are
+    spread over the duration `gone_for`.
     """
     for _ in range(MISSES):
         await harness.reconciler.run_once()
@@ -477,8 +477,8 @@ async def test_egress_that_is_gone_from_its_room_is_lost_though_it_is_listed_and
 
 
 async def _until_recorder(harness: RecordingHarness, *, is_there: bool) -> None:
-    """Wait until the egress's recorder is connected to the room. If `is_there` is false, wait until it is no longer
-    connected.
+    """Wait until the egress's recorder is connected to the room. If `is_there` is false, wait until the recorder is
+    no longer connected.
     """
     room = harness.consultation.room_name
     async with asyncio.timeout(20):
@@ -488,7 +488,7 @@ async def _until_recorder(harness: RecordingHarness, *, is_there: bool) -> None:
 
 async def _node_dies(harness: RecordingHarness) -> EgressSnapshot:
     """Let the server that runs the egress's recorder die, and wait until LiveKit has noticed the death. Return the
-    egress as LiveKit listed it before.
+    egress as LiveKit listed it before the death of this server.
     """
     (egress,) = await harness.egresses()
     harness.stand_in.recorder.die(egress.egress_id)

@@ -1,5 +1,5 @@
-"""Runs the file `supabase/adopters/map_roles.sql` on an adopter's table of roles. A person to whom this table gives
-a role of the practice becomes staff in Resguardo.
+"""Tests of the file `supabase/adopters/map_roles.sql`, which derives Resguardo's staff from an adopter's own table
+of roles. A person to whom the adopter's table gives a mapped role becomes staff in Resguardo.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ MEMBER: LiteralString = "select role, status, origin from resguardo.staff where 
 @pytest.fixture
 def practice(database: Database) -> Database:
     """Return the test practice of `tests.policies.actors` with the role table of an adopter (an app that uses
-    Resguardo). This table already contains a doctor.
+    Resguardo). The adopter's role table already contains a doctor.
     """
     seed(database.superuser_url)
     with psycopg.connect(database.owner_url) as owner:

@@ -1,5 +1,5 @@
-"""Tests of `resguardo staff add` and of its output. With this command, the database owner adds the first compliance
-officer of a practice.
+"""Tests of `resguardo staff add` and of its output. With `resguardo staff add`, the database owner adds the first
+compliance officer of a practice.
 """
 
 import logging

@@ -1,5 +1,5 @@
 """Tests of what the worker does when a staff member is suspended: it bans the login at Supabase Auth, and ends
-every session that opens before the ban works.
+every session that opens before the ban takes effect.
 """
 
 from collections.abc import AsyncIterator

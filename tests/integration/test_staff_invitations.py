@@ -231,8 +231,8 @@ async def test_confirmed_login_becomes_staff_without_a_mail(house: House) -> Non
 
 
 async def test_login_that_nobody_confirmed_never_becomes_staff(house: House) -> None:
-    """Before the invitation, a stranger has signed up with the invited person's address and a password. The
-    stranger's login is not confirmed yet.
+    """Before the invitation, a stranger has signed up with the invited person's address and a password. At the time
+    of the invitation, the stranger's login is not confirmed.
     """
     await house.admin.create_user(EMAIL, PASSWORD, confirmed=False)
     invitation = house.invitation("compliance")

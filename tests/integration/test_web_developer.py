@@ -37,8 +37,8 @@ query ($id: ID!) {
 
 
 class App:
-    """A web app with one page, on which one person signs in. The app knows no other settings than those in the
-    demo's report.
+    """A web app with one page, on which one person signs in. The web app takes all its settings from the demo's
+    report.
     """
 
     def __init__(self, page: Page, project: Mapping[str, Any]) -> None:

@@ -298,7 +298,7 @@ def test_outage_of_any_kind_is_waited_for_by_the_same_process(
 
 
 def _alter(cluster: Cluster, running_stack: Stack, how: str) -> None:
-    """Run `alter database` with this change, and end all existing sessions of Resguardo's logins."""
+    """Run `alter database` with the change `how`, and end all existing sessions of Resguardo's database logins."""
     name = urlsplit(running_stack.project.owner_url).path.removeprefix("/")
     with psycopg.connect(cluster.superuser_url, autocommit=True) as connection:
         connection.execute(sql.SQL("alter database {} ").format(sql.Identifier(name)) + sql.SQL(how))

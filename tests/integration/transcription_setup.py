@@ -111,14 +111,14 @@ class ScriptedSpeech(Speech):
 
     @property
     def times(self) -> Counter[int]:
-        """Return the number of requests for each chunk."""
+        """Return how many requests the speech service has received for each chunk."""
         return Counter(self.asked)
 
 
 def script_sound(monkeypatch: pytest.MonkeyPatch, turns: int) -> None:
     """Replace the analysis of sound files by one that always finds `turns` turns of one second, alternately on two
-    channels. The replacement reads one byte of the file to measure its sound, and one byte for each chunk that it
-    cuts. The file of a microphone recording has one channel.
+    channels. The replaced functions read one byte of a file to measure its sound, and one byte for each chunk that
+    they cut. The file of a microphone recording has one channel.
     """
 
     async def measure_sound(read_range: ReadRange, size_bytes: int, container: Container) -> SoundFrames:
@@ -213,7 +213,7 @@ async def open_transcription_practice(
     database: Database, store: ObjectStore, monkeypatch: pytest.MonkeyPatch, turns: int
 ) -> AsyncIterator[TranscriptionPractice]:
     """Yield a practice in whose database the root keys are registered, and a scripted speech service. Every
-    recording of the practice has `turns` speaker turns.
+    recording of this test practice contains `turns` speaker turns.
     """
     script_sound(monkeypatch, turns)
     async with opened(database, store) as harness:
@@ -229,7 +229,9 @@ async def consents(
     guest_role: str | None = None,
     has_joined: bool = False,
 ) -> UUID:
-    """Insert a participant with these consent decisions. Each decision includes the version of the consent text."""
+    """Insert a participant with these consent decisions. Each consent decision includes the version of the consent
+    text.
+    """
     practice = words.harness.practice
     joined_at = practice.now() if has_joined else None
     participant = practice.participant(consultation, kind, guest_role=guest_role, joined_at=joined_at)

@@ -1,4 +1,5 @@
-"""Reads ZIP archives with WinZip's AES-256 (AE-2) encryption, for tests. The code follows only the specification.
+"""Reads ZIP archives with WinZip's AES-256 (AE-2) encryption, for tests. The code follows only WinZip's
+specification.
 
 https://www.winzip.com/en/support/aes-encryption/ (Encryption Specification AE-1 and AE-2, version 1.04, checked
 2026-11-21): PBKDF2 with HMAC-SHA1 and 1,000 iterations, AES in counter mode with a little-endian counter that
@@ -26,8 +27,8 @@ class TamperedError(Exception):
 
 
 def read_archive(archive: bytes, secret: str) -> dict[str, bytes]:
-    """Return the content of each file by its name, in the order of the archive. Raises WrongSecretError or
-    TamperedError, and AssertionError if the archive is not an AE-2 archive with AES-256.
+    """Return the content of each file in the archive by the file's name, in the order of the archive. Raises
+    WrongSecretError or TamperedError, and AssertionError if the archive is not an AE-2 archive with AES-256.
     """
     with zipfile.ZipFile(io.BytesIO(archive)) as listed:
         return {entry.filename: _read(archive, entry, secret) for entry in listed.infolist()}

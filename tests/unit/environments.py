@@ -1,5 +1,5 @@
 """Provides a complete set of environment variables for each of Resguardo's processes. A test can remove or change
-some of them.
+some of these variables.
 """
 
 from base64 import b64encode
@@ -112,6 +112,8 @@ def set_environment(monkeypatch: pytest.MonkeyPatch, environment: Mapping[str, s
 
 
 def worker_settings(monkeypatch: pytest.MonkeyPatch, **changes: str) -> WorkerSettings:
-    """Load the worker's settings from a complete set of environment variables, some of which the caller changes."""
+    """Load the worker's settings from a complete set of environment variables, in which `changes` replaces some
+    values.
+    """
     set_environment(monkeypatch, {**ENVIRONMENTS[WorkerSettings], **changes})
     return load(WorkerSettings)

@@ -40,8 +40,8 @@ def noisy(frames: bytes, *, seed: int, level: int) -> bytes:
 
 
 def video_of(*parts: tuple[bytes, int], frames: int, noise: int = 10) -> bytes:
-    """Return the sound of a video in which all these sounds are mixed. Each sound starts after its own delay, given
-    in frames from the start of the video.
+    """Return the sound of a video in which all sounds of `parts` are mixed. Each sound of `parts` starts after its
+    own delay, given in frames from the start of the video.
     """
     mixed = merge_loudest([shift_frames(part, late * FRAME_MS, frames) for part, late in parts])
     return noisy(mixed, seed=9, level=noise)

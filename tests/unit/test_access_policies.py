@@ -42,8 +42,8 @@ def test_version_follows_names_and_contents(directory: Path) -> None:
 
 
 def _home_of_each_function() -> dict[str, tuple[str, str]]:
-    """Return, for each SQL function in `supabase/schemas`, the noun in the name of its file and the text of the
-    file.
+    """Return, for each SQL function in `supabase/schemas`, the noun in the name of the function's file and the text
+    of this file.
     """
     return {
         function: (path.stem[3:], text)

@@ -90,8 +90,8 @@ def spoken(frames: bytes, within: list[tuple[int, int]]) -> float:
 @pytest.mark.parametrize("cut", Cut)
 @pytest.mark.parametrize("wrong_ms", [0, -900, 1_400])
 async def test_each_microphone_is_a_voice_on_the_videos_timeline(cut: Cut, wrong_ms: int) -> None:
-    """Resguardo transcribes each microphone recording. It takes no chunk from the video, because the video contains
-    the same speech as the microphones.
+    """Resguardo transcribes the recording of each microphone. Resguardo then takes no chunk from the video, because
+    the video contains the same speech as the microphone recordings.
     """
     doctor, patient = microphone(DOCTOR, wrong_ms), microphone(PATIENT, 600 + wrong_ms)
     video = listened(video_of((A, 0), (B, 20), frames=FRAMES))
@@ -289,7 +289,7 @@ async def test_two_channels_are_named_only_if_they_were_routed() -> None:
 
 async def test_two_routed_channels_that_hold_the_same_name_nobody() -> None:
     """If an egress ignores the request to write each participant to a separate channel, it writes the whole room to
-    both channels. The channels then do not identify the speakers.
+    both channels. If both channels contain the whole room, the channels do not identify the speakers.
     """
     both = video_of((A, 0), (B, 0), frames=FRAMES)
     routed = speakers(DOCTOR, PATIENT)

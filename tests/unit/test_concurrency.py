@@ -27,8 +27,8 @@ class Work:
         self.tasks: dict[str, asyncio.Task[None]] = {}
 
     async def ask(self, *names: str) -> None:
-        """Request a slot of the concurrency limit for each of these names. In these tests, a request's key for the
-        concurrency limit is the first letter of the request's name.
+        """For each of `names`, start a task that requests a slot of the concurrency limit. In these tests, a
+        request's key for the concurrency limit is the first letter of the request's name.
         """
         for name in names:
             self.ends[name] = asyncio.Event()

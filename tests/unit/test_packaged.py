@@ -29,9 +29,9 @@ def test_copies_are_read_in_a_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_no_other_module_reads_beside_its_package() -> None:
-    """If Resguardo is installed from a wheel, the directory that contains the package is not a checkout of the
-    repository. Only three modules therefore use that directory: the demo, which needs a checkout, and two child
-    processes, which use it as their import path.
+    """If Resguardo is installed from a wheel, the directory around the package is not a checkout of the repository.
+    Only three modules may use the directory beside the package: the demo, which needs a checkout, and two child
+    processes, which use the directory as their import path.
     """
     beside = re.compile(r"\.parent\.parent\.parent|\.parents\[2\]|\.\./")
     product = [path for top in ("app", "graphql_schema") for path in (ROOT / top).rglob("*.py")]

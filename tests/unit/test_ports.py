@@ -1,5 +1,5 @@
-"""Tests of the ports on which the dev stack listens. It uses the requested ports, and otherwise the ports of its
-previous start.
+"""Tests of the ports on which the dev stack listens. The dev stack uses the requested ports, or else the ports of
+its previous start.
 """
 
 import socket

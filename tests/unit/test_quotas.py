@@ -1,4 +1,4 @@
-"""Every quota must be a positive integer. If any quota has a different value, the API does not start."""
+"""Every quota must be a positive integer. If any quota is not a positive integer, the API does not start."""
 
 from pathlib import Path
 

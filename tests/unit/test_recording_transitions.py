@@ -84,7 +84,7 @@ def _egress(status: str, at: datetime | None = NOON, reason: str | None = None) 
 
 
 class Step:
-    """One event that can change a recording. Its name appears in the messages of failed tests."""
+    """One event that can change a recording. The event's name appears in the messages of failed tests."""
 
     def __init__(self, name: str, egress: EgressSnapshot | None = None) -> None:
         self.name, self.egress = name, egress

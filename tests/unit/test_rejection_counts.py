@@ -1,5 +1,5 @@
-"""The counter of rejected tokens uses bounded memory. If the API cannot write some counts before it shuts down, it
-logs the number of lost rejections.
+"""The counter of rejected tokens uses bounded memory. If the API shuts down before all counts are written, it logs
+how many rejections are lost.
 """
 
 import asyncio

@@ -84,8 +84,8 @@ REFUSED = [
 
 @pytest.fixture
 def loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Load:
-    """Return a function that loads settings from a complete set of environment variables. An argument of the
-    function changes one variable, or removes it if the argument is None.
+    """Return a function that loads settings from a complete set of environment variables. Each argument of the
+    returned function changes one variable, or removes the variable if the argument is None.
     """
     monkeypatch.chdir(tmp_path)
 

@@ -131,8 +131,8 @@ def assemble(header: object, payload: object, signature: bytes = b"x" * 64) -> s
 
 
 def forged_with_public_key(public: bytes) -> str:
-    """Return a forged token, signed with HS256 and with the bytes of the public key as the secret. The function
-    does not use PyJWT, because PyJWT refuses to sign with a public key as an HMAC secret.
+    """Return a forged token, signed with HS256 and with the bytes of the public key as the secret. This function
+    signs the forged token without PyJWT, because PyJWT refuses to use a public key as an HMAC secret.
     """
     head_and_body = f"{segment({'alg': 'HS256', 'typ': 'JWT', 'kid': 'ec-1'})}.{segment(claims())}"
     return f"{head_and_body}.{segment(hmac.new(public, head_and_body.encode(), hashlib.sha256).digest())}"

@@ -1,5 +1,5 @@
-"""Tests of the TypeScript example that do not need Node. They read its GraphQL scalars, its package versions, and
-its lock file.
+"""Tests of the TypeScript example that do not need Node. The tests read the example's GraphQL scalars, its package
+versions, and its lock file.
 """
 
 import json

@@ -20,8 +20,8 @@ hostile_text = any_text | st.lists(
 
 
 def turn(number: int, text: str, **changes: object) -> Turn:
-    """Return turn `number` of a transcript, spoken by the doctor. Each turn starts six seconds after the turn with
-    the previous number.
+    """Return turn `number` of a transcript, spoken by the doctor. Each turn of the transcript starts six seconds
+    after the previous turn.
     """
     values = {"start_ms": number * 6000, "end_ms": number * 6000 + 5000, "speaker": Speaker.DOCTOR} | changes
     return Turn(number, text=text, **values)  # type: ignore[arg-type]  # names and types are those of Turn
