@@ -87,8 +87,8 @@ class Inspection:
 
 @dataclass(frozen=True)
 class Prefix:
-    """The folder of a consultation in the bucket. The folder needs no protection before a recording in it is
-    finished.
+    """The folder of a consultation in the bucket. A consultation's folder needs no protection before one of its
+    recordings is finished.
     """
 
     consultation_id: UUID

@@ -1,15 +1,17 @@
 """Sweeps the bucket: deletes orphaned objects and aborts unfinished uploads.
 
-An object under `r/` or `keep/` is orphaned if `private.unknown_object_keys` returns its key. The sweep reports an
-orphaned object, and deletes it once it is older than the quarantine. The sweep neither lists nor deletes objects
-under other prefixes. If the key of an object under `r/` or `keep/` names no consultation and no recording, the
-sweep reports the object and never deletes it, because a person must decide.
+An object under `r/` or `keep/` is orphaned if the database does not know its key (`private.unknown_object_keys`).
+The sweep reports an orphaned object, and deletes it once it is older than the quarantine. The sweep neither lists
+nor deletes objects outside `r/` and `keep/`. If the key of an object under `r/` or `keep/` contains no consultation
+id and no recording id, the sweep only reports the object. A person must decide whether to delete it.
 
 The quarantine is long because a restored database lacks the recordings of the days after its backup. After a
-restore, the objects of newer recordings look orphaned although patients need them. The sweep deletes nothing if too
-many objects are orphaned, or if the bucket has another mark than the database, because the database may be restored
-or the wrong one. An orphaned object in the folder of a DELETED recording has no quarantine, because a destroyed
-recording must not come back. An egress that the recorder took for dead can upload an object after the destruction.
+restore of the database, the objects of recordings that are newer than the backup look orphaned, although they must
+stay. The sweep deletes nothing if too many objects are orphaned, because the database may have been restored. It
+also deletes nothing if the bucket's mark names a different deployment than the database, because one of them may be
+the wrong one. If an orphaned object is in the folder of a DELETED recording, the sweep deletes it without a
+quarantine, because a destroyed recording must not come back. Such an object can appear if an egress that Resguardo
+considered dead uploads its file after the destruction.
 """
 
 import logging
@@ -52,9 +54,10 @@ _Page = TypeVar("_Page")
 
 @dataclass(frozen=True)
 class SweepReport:
-    """The counts of one sweep of the bucket. `orphans_waiting` counts all orphaned objects that stay: those in
-    quarantine, those under a lock, and those with a key that names no recording. `uploads_waiting` includes the
-    uploads of recordings in progress. `refusal` is the reason why the pass deleted nothing.
+    """The counts of one sweep of the bucket. `orphans_waiting` counts all orphaned objects that stay: objects in
+    quarantine, locked objects, and objects whose key contains no recording id. `uploads_waiting` counts all
+    unfinished uploads that stay, including those of recordings in progress. `refusal` is the reason why the sweep
+    deleted nothing, or None.
     """
 
     objects_seen: int
@@ -67,8 +70,9 @@ class SweepReport:
 
 @dataclass(frozen=True)
 class _Orphan:
-    """An orphaned object. `seen_at` is the earlier of the store's time and the database's time, so that an age counts
-    only if both clocks agree. `is_destroyed` means that the video in its key is DELETED.
+    """An orphaned object. `seen_at` is the earlier of the object store's time and the database's time, so that an
+    object is past its quarantine only if both clocks agree. `is_destroyed` means that the video whose id is in the
+    object's key is DELETED.
     """
 
     stored: ListedObject
@@ -99,8 +103,8 @@ class _Outcome(Enum):
 
 class OrphanedObjects:
     """Sweeps the bucket, one pass at a time. Concurrent or repeated passes give the same result as one pass. The
-    sweep never uses this machine's clock. The sweep commits the audit row that names an object before it deletes
-    the object.
+    sweep never uses this machine's clock. Before the sweep deletes an object, it commits the audit row of the
+    deletion.
     """
 
     def __init__(self, database: Database, storage: Storage, *, quarantine: timedelta) -> None:
@@ -111,10 +115,11 @@ class OrphanedObjects:
         self._undeletable: set[str] = set()
 
     async def run_once(self) -> SweepReport:
-        """Report orphaned objects and unfinished uploads, and remove those past their quarantine.
+        """Report orphaned objects and unfinished uploads. Delete the objects and abort the uploads whose quarantine
+        has ended.
 
-        Raises Conflict (bucket_unmarked, bucket_of_another_deployment), UpstreamFailed, Timeout. If a pass fails,
-        the next pass does the remaining work.
+        Raises Conflict (bucket_unmarked, bucket_of_another_deployment), UpstreamFailed, Timeout. If a sweep fails,
+        the next sweep does the remaining work.
         """
         async with self._database.as_service(REASON) as tx:
             now, deployment = await store.begin_sweep(tx)
@@ -142,7 +147,7 @@ class OrphanedObjects:
         )
 
     async def _find_orphans(self, now: datetime) -> _Found:
-        """List the bucket, and report each orphaned object."""
+        """List the objects under `r/` and `keep/`, and report each orphaned object."""
         found, reports_left = _Found(), AT_ONCE
         async for page in _under_each_prefix(self._storage.list_objects):
             found.seen += len(page.objects)
@@ -165,8 +170,8 @@ class OrphanedObjects:
         return found
 
     async def _report(self, keys: Iterable[str], reason: LiteralString, limit: int) -> int:
-        """Write the ids in the keys that this process has not reported yet, at most `limit` keys, to the log and to
-        the audit log. Return the number of reported keys.
+        """Report keys that this process has not reported yet, at most `limit` of them. The log and the audit log
+        get only the ids in the keys. Return the number of reported keys.
         """
         new = [key for key in keys if key not in self._reported][:limit]
         if not new:
@@ -187,7 +192,9 @@ class OrphanedObjects:
         return len(new)
 
     async def _sweep(self, orphan: _Orphan) -> _Outcome:
-        """Delete the orphaned object if it is unchanged, past its quarantine, and still unknown to the database."""
+        """Delete an orphaned object if it is unchanged, its quarantine has ended, and the database still does not
+        know its key.
+        """
         key = orphan.stored.key
         stored = await self._storage.head(key)
         if stored is None:
@@ -202,8 +209,8 @@ class OrphanedObjects:
         return await self._delete(orphan)
 
     async def _delete(self, orphan: _Orphan) -> _Outcome:
-        """Delete the orphaned object and check that it is gone. If the store refuses the deletion, for example
-        because of a lock, this process does not try again.
+        """Delete an orphaned object, and check that it is gone. If the object store refuses the deletion, for
+        example because of a lock, this process does not try to delete the object again.
         """
         try:
             await self._storage.delete(orphan.stored.key)

@@ -1,7 +1,8 @@
 """Parses the files of `policies/bucket/` strictly.
 
-A missing, unknown or mistyped field raises an error that names the file and the field. A document also raises an
-error if its rules would destroy objects that must stay. `model.py` derives the rules from the documents.
+If a field is missing, unknown or of the wrong type, the parser raises an error that names the file and the field.
+The parser also raises an error if a rule would delete objects that must stay. `model.py` derives the rules from the
+documents.
 """
 
 import json
@@ -40,8 +41,8 @@ class _Strict(BaseModel):
 
 
 class Backstop(_Strict):
-    """The lifecycle rules of recordings, one for each retention term. The text `<term>` in `under` is replaced by
-    the days of the term.
+    """The lifecycle rules of recordings, one for each retention term. In `under`, the number of days of the
+    retention term replaces the text `<term>`.
     """
 
     under: Annotated[str, StringConstraints(pattern=r"^r/d<term>/$")]
@@ -50,20 +51,20 @@ class Backstop(_Strict):
 
 
 class Exports(_Strict):
-    """The lifecycle rule for the copies of access requests."""
+    """The lifecycle rule that deletes old encrypted copies of access requests."""
 
     under: _Prefix
     days: _Days
 
 
 class UnfinishedUploads(_Strict):
-    """The lifecycle rule for unfinished uploads under any prefix."""
+    """The lifecycle rule that aborts old unfinished uploads under any prefix."""
 
     days: _Days
 
 
 class Never(_Strict):
-    """The prefixes and keys that no deleting rule may cover."""
+    """The prefixes and object keys that no rule that deletes objects may cover."""
 
     under: list[_Prefix]
     objects: list[str]
@@ -79,7 +80,7 @@ class LifecycleDocument(_Strict):
 
 
 class WebApp(_Strict):
-    """The requests that pages of the web app may send to the bucket."""
+    """The HTTP methods and headers that pages of the web app may use in requests to the bucket."""
 
     may: list[_Method] = Field(min_length=1)
     with_headers: list[_Header]
@@ -94,14 +95,14 @@ class CorsDocument(_Strict):
 
 
 class FixedLock(_Strict):
-    """A prefix whose objects are locked without end."""
+    """A prefix whose objects are locked forever."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
     under: _Prefix
 
 
 class HoldLocks(_Strict):
-    """The prefix of the names of locks that holds create."""
+    """The prefix of the ids of locks that are created for legal holds."""
 
     named: Annotated[str, StringConstraints(pattern=r"^hold-$")]
 
@@ -126,9 +127,9 @@ class Documents(BaseModel):
 def load(directory: Path = DIRECTORY) -> Documents:
     """Read and check the three files of `policies/bucket/`.
 
-    Raises InvalidInput: `bucket_policy_unreadable` (file), `bucket_policy_malformed` (file, field), and
-    `bucket_policy_unsafe` (file, field) if the bucket could destroy objects that must stay, or unlock objects that
-    must not change.
+    Raises InvalidInput with the reason `bucket_policy_unreadable` or `bucket_policy_malformed`. The reason is
+    `bucket_policy_unsafe` if a rule could delete objects that must stay, or unlock objects that must not change.
+    The error names the file and, unless the file is unreadable, the field.
     """
     documents = Documents(
         lifecycle=_read(directory / "lifecycle.json", LifecycleDocument),
@@ -140,7 +141,7 @@ def load(directory: Path = DIRECTORY) -> Documents:
 
 
 def overlap(prefix: str, other: str) -> bool:
-    """Return whether an object can be under both prefixes."""
+    """Return whether the key of one object can begin with both prefixes."""
     return prefix.startswith(other) or other.startswith(prefix)
 
 

@@ -1,4 +1,6 @@
-"""Compares the bucket's rules with the policies, and returns a readable plan and the rules to write. Pure."""
+"""Compares the bucket's rules with the rules of `policies/bucket`, and returns a readable plan and the rules to
+write. Pure.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +11,9 @@ from app.integrations.storage.rules import CorsRule, LifecycleRule
 
 
 class Sign(StrEnum):
-    """What a plan does with a rule of the bucket. A foreign rule stays unless `prune` is set."""
+    """The action of a plan on one rule of the bucket. A foreign rule (a rule that somebody else created) stays
+    unless `prune` is set.
+    """
 
     ADD = "+"
     CHANGE = "~"
@@ -19,8 +23,8 @@ class Sign(StrEnum):
 
 @dataclass(frozen=True)
 class Line:
-    """One difference between the bucket's rules and the policies: a rule, and its description before and after the
-    change.
+    """One difference between the bucket's rules and the rules of `policies/bucket`. A changed rule is described
+    before and after the change.
     """
 
     sign: Sign
@@ -30,7 +34,7 @@ class Line:
 
     @property
     def puts(self) -> bool:
-        """Return whether the change would give the bucket a rule that it lacks."""
+        """Return whether this change adds or replaces a rule of the bucket."""
         return self.sign in (Sign.ADD, Sign.CHANGE)
 
     def __str__(self) -> str:
@@ -39,10 +43,11 @@ class Line:
 
 @dataclass(frozen=True)
 class PartPlan:
-    """The plan for one part of the bucket's rules: the differences, and all rules after the change.
+    """The plan for one part of the bucket's rules (lifecycle, CORS or locks): the differences, and all rules after
+    the change.
 
-    `is_unread` means that the part could not be compared, because there is no key or the S3 server has no such
-    rules (`is_offered` is then False).
+    `is_unread` means that the part could not be compared, because its API key is not configured or the S3 server
+    does not support such rules. `is_offered` is False only if the server does not support them.
     """
 
     part: Part
@@ -53,15 +58,16 @@ class PartPlan:
 
     @property
     def has_changes(self) -> bool:
-        """Return whether the plan would write rules."""
+        """Return whether the plan changes any rule."""
         return any(line.sign is not Sign.FOREIGN for line in self.lines)
 
 
 def plan_rules(wanted: Rules, found: Rules, *, prune: bool = False) -> tuple[PartPlan, ...]:
-    """Return the changes after which the bucket's rules match the policies.
+    """Return the changes after which the bucket's rules match the rules of `policies/bucket`.
 
-    Foreign rules are shown and stay, unless `prune` is set. Locks of holds always stay. Rules that stay are written
-    back unchanged and in their order.
+    Foreign rules (rules that somebody else created) are shown in the plan, and stay unless `prune` is set. A lock
+    that was created for a legal hold always stays. The rules that stay are written back unchanged and in the same
+    order.
     """
     return tuple(_plan_part(part, wanted.of(part) or (), found.of(part), prune=prune) for part in Part)
 
@@ -94,7 +100,9 @@ def _plan_part(part: Part, wanted: Sequence[Rule], found: Sequence[Rule] | None,
 
 
 def _find_counterpart(rule: Rule, missing: Mapping[str, Rule]) -> Rule | None:
-    """Return the rule of the policies with the same id or, if the store keeps no ids, with the same content."""
+    """Return the rule of `policies/bucket` with the same id. If the object store keeps no rule ids, return the rule
+    with the same content.
+    """
     if rule.id:
         return missing.get(rule.id)
     return next((meant for meant in missing.values() if _is_equal(rule, meant)), None)

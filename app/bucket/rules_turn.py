@@ -1,6 +1,7 @@
-"""Gives one process at a time the turn to write the bucket's rules. Cloudflare replaces all lock rules at once. If
-two processes read the rules and write them back at the same time, one change is lost. The turn is a lease in the
-database, so no transaction is open while Cloudflare or the bucket answers.
+"""Permits only one process at a time to write the bucket's rules. Cloudflare's API can only replace all lock rules
+of the bucket at once. If two processes read the rules at the same time and then write them back, the change of one
+process is lost. The permission is a lease in the database, so no transaction is open while Cloudflare or the bucket
+answers.
 """
 
 from collections.abc import AsyncIterator
@@ -13,7 +14,9 @@ from app.postgres.database import Database
 
 
 class RulesTurn:
-    """This process's turn to write the bucket's rules. The turn ends two minutes after it was taken or renewed."""
+    """The lease that permits this process to write the bucket's rules. The lease ends two minutes after it was
+    taken or renewed.
+    """
 
     def __init__(self, database: Database, service: str, holder: UUID) -> None:
         self._database = database
@@ -21,7 +24,9 @@ class RulesTurn:
         self._holder = holder
 
     async def renew(self) -> None:
-        """Renew the turn before a write. Raises Conflict (bucket_rules_busy) if another process has taken the turn."""
+        """Renew the lease before the rules are written. Raises Conflict (bucket_rules_busy) if another process has
+        taken the lease.
+        """
         async with self._database.as_service(self._service) as tx:
             if not await store.renew_rules_turn(tx, self._holder):
                 raise Conflict("bucket_rules_busy")
@@ -29,10 +34,11 @@ class RulesTurn:
 
 @asynccontextmanager
 async def take_rules_turn(database: Database, service: str) -> AsyncIterator[RulesTurn]:
-    """Take the turn for a service, and give it back at the end of the block.
+    """Take the lease that permits this process to write the bucket's rules, and give it back at the end of the
+    `with` block.
 
-    Raises Conflict (bucket_rules_busy) if another process has the turn. A process that cannot give the turn back,
-    because it died or the database does not answer, keeps it for at most two minutes.
+    Raises Conflict (bucket_rules_busy) if another process has the lease. If a process cannot give the lease back,
+    because it died or the database does not answer, the lease expires after at most two minutes.
     """
     holder = uuid4()
     async with database.as_service(service) as tx:

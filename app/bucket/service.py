@@ -1,7 +1,7 @@
 """Plans, applies and checks the bucket's rules.
 
 Only `apply` writes, and it writes only lifecycle rules, CORS rules and fixed locks. `inspect` and the hourly
-`run_once` change nothing in the bucket. The result of a check names each part that could not be checked.
+`run_once` change nothing in the bucket. The result of a check names each topic that could not be checked.
 """
 
 import logging
@@ -28,7 +28,7 @@ NOT_OFFERED: Final = "storage_not_implemented"
 
 
 class BucketPolicies:
-    """Compares the bucket with `policies/bucket`, and the database's rights with `policies/access`."""
+    """Compares the bucket with `policies/bucket`, and the rights in the database with `policies/access`."""
 
     def __init__(self, database: Database, clients: BucketClients) -> None:
         self._database = database
@@ -36,10 +36,10 @@ class BucketPolicies:
         self._inspector = BucketInspector(database, clients)
 
     async def plan(self, *, prune: bool = False) -> tuple[PartPlan, ...]:
-        """Return what `apply` would do. A part of the rules is unread if its key is not configured or the server
-        does not offer it.
+        """Return the changes that `apply` would make to the bucket's rules. A part of the rules is unread if its
+        API key is not configured, or if the S3 server does not support such rules.
 
-        Raises InvalidInput for the documents, UpstreamFailed and Timeout.
+        Raises InvalidInput if a file of `policies/bucket` is invalid. Raises UpstreamFailed, Timeout.
         """
         unread: dict[Topic, str] = {}
         found = await self._inspector.read_rules(unread, only={NOT_OFFERED})
@@ -49,11 +49,11 @@ class BucketPolicies:
         )
 
     async def apply(self, shown: Sequence[PartPlan], *, prune: bool = False) -> None:
-        """Apply the plan that was shown, part by part. Each part gets an audit row before it is written, and is
-        read back afterwards. Raises Conflict (bucket_changed) if the bucket has changed since the plan was shown.
-        Raises Conflict (holds_unprotected) if a deleting rule would cover a held object without a lock. Raises
-        Conflict (bucket_rules_busy) if another process is writing the rules. Raises
-        UpstreamFailed("bucket_not_as_put").
+        """Apply the plan that was shown to the operator, one part of the rules after another. Before a part is
+        written, its audit row is committed. In the end, all parts are read back. Raises Conflict (bucket_changed)
+        if the bucket has changed since the plan was shown. Raises Conflict (holds_unprotected) if a rule would
+        delete a held object that no lock protects. Raises Conflict (bucket_rules_busy) if another process is
+        writing the rules. Raises UpstreamFailed("bucket_not_as_put").
         """
         async with take_rules_turn(self._database, "apply_bucket_policies") as turn:
             now = await self.plan(prune=prune)
@@ -88,9 +88,7 @@ class BucketPolicies:
             await rules.replace_lifecycle(cast("tuple[LifecycleRule, ...]", part.result))
 
     async def _require_held_out_of_reach(self, part: PartPlan) -> None:
-        """Raise Conflict if a deleting rule of the plan would cover an object that is held or not due by then (law
-        7).
-        """
+        """Raise Conflict if a rule of the plan would delete an object that is held or not due yet (law 7)."""
         reach = [
             line.rule.prefix
             for line in part.lines
@@ -101,7 +99,9 @@ class BucketPolicies:
             raise Conflict("holds_unprotected")
 
     async def _require_nothing_unlocked(self, locks: Sequence[LockRule]) -> None:
-        """Raise Conflict if a held object would be unlocked with these locks (law 7)."""
+        """Raise Conflict if a held object would be unprotected after these locks replaced the bucket's locks (law
+        7).
+        """
         now, then = await self._inspector.find_hold_drifts(), await self._inspector.find_hold_drifts(locks)
         if any(one.code != "hold_left_behind" and one not in now for one in then):
             raise Conflict("holds_unprotected")
@@ -111,14 +111,14 @@ class BucketPolicies:
             await store.record_change(tx, part, outcome)
 
     async def inspect(self) -> Inspection:
-        """Return the present differences without reporting them. Raises only the errors of the documents and of the
-        database.
+        """Return the current drifts without reporting them. Raises only errors about the files of `policies/bucket`
+        and errors of the database.
         """
         return await self._inspector.inspect()
 
     async def run_once(self) -> Inspection:
-        """Check the bucket, write audit rows of new and ended differences, and log each new difference as an error
-        (`drift: ...`).
+        """Check the bucket. Write an audit row for each new and each ended drift, and log each new drift as an
+        error (`drift: ...`).
         """
         inspection = await self._inspector.inspect()
         async with self._database.as_service("check_bucket") as tx:

@@ -15,7 +15,9 @@ FIND_MISSING_SECONDS = 24 * 3600
 def define_periodic_tasks(
     policies: BucketPolicies, orphaned: OrphanedObjects, missing: MissingObjects, lost: LostObjects
 ) -> list[PeriodicTask]:
-    """Return the tasks that compare the bucket with the policies and with the recordings."""
+    """Return the periodic tasks that compare the bucket with `policies/bucket` and with the recordings in the
+    database.
+    """
     return [
         PeriodicTask("check_bucket", CHECK_SECONDS, policies.run_once),
         PeriodicTask("sweep_bucket", SWEEP_SECONDS, orphaned.run_once),

@@ -1,7 +1,8 @@
-"""Retention policies: their terms, the differences between two policies, and due dates. Pure.
+"""Retention policies: their terms, the differences between two policies, and the dates on which recordings are due.
+Pure.
 
-This module deletes and activates nothing. When officers approve a policy, the database checks it again by the same
-rules (private.approve_policy).
+This module deletes no recording and puts no policy into force. When an officer approves a policy, the database
+checks again whether it shortens terms (private.approve_policy).
 """
 
 import hashlib
@@ -22,7 +23,7 @@ Years = Annotated[int, Field(ge=1, le=100)]
 
 
 class PolicyStatus(StrEnum):
-    """The status of a policy version."""
+    """The status of a version of the retention policy."""
 
     PROPOSED = "PROPOSED"
     ACTIVE = "ACTIVE"
@@ -53,8 +54,8 @@ class RetentionPolicy:
     applies_to_existing: bool
 
     def terms_of(self, kind: str | None) -> Terms:
-        """Return the terms of a kind of consultation. A kind that is None or unknown to the policy has the default
-        terms.
+        """Return the terms of a kind of consultation. If the kind is None or the policy does not list it, the
+        default terms apply.
         """
         return self.default if kind is None else self.kinds.get(kind, self.default)
 
@@ -73,8 +74,8 @@ class RetentionPolicy:
 
     @classmethod
     def of_terms(cls, name: str, terms: Mapping[str, object]) -> "RetentionPolicy":
-        """Return the policy from its stored form. Raises ValidationError for a value that `terms` cannot have
-        written.
+        """Return a retention policy from the form in which the database stores its terms. Raises ValidationError if
+        the stored value does not have the form that `terms` returns.
         """
         kept = _Kept.model_validate(terms)
         return cls(
@@ -90,8 +91,8 @@ class RetentionPolicy:
 
 @dataclass(frozen=True)
 class Change:
-    """A difference between two retention policies at one place of the policy file. None means that one of the
-    policies has no value at this place.
+    """A difference between two retention policies at one place of the policy file. `before` or `after` is None if
+    that policy has no value at this place of the file.
     """
 
     place: str
@@ -100,8 +101,8 @@ class Change:
 
     @property
     def is_shorter(self) -> bool:
-        """Return whether the change shortens a term, or removes or replaces the jurisdiction that set minimum
-        terms.
+        """Return whether the change shortens a term, or removes or replaces the jurisdiction whose minimum terms
+        applied.
         """
         if isinstance(self.before, str) or isinstance(self.after, str):
             return self.before is not None
@@ -110,8 +111,8 @@ class Change:
 
 @dataclass(frozen=True)
 class KeptPolicy:
-    """A stored version of the retention policy. `shortens` means that the approval of two officers is necessary,
-    according to the last check.
+    """A stored version of the retention policy. `shortens` means that the policy shortened terms when it was last
+    checked, so that two officers must approve it.
     """
 
     id: int
@@ -126,8 +127,8 @@ class KeptPolicy:
 
 @dataclass(frozen=True)
 class MonthOfDeletions:
-    """The deletions of one month under a policy. `sooner` counts those that become due earlier, and `held` those
-    that a hold prevents.
+    """The recordings that become due in one month under a new policy. `sooner` counts the recordings that the new
+    policy makes due earlier, and `held` counts those that a legal hold protects.
     """
 
     month: date
@@ -139,8 +140,8 @@ class MonthOfDeletions:
 
 @dataclass(frozen=True)
 class Preview:
-    """The effect of a policy on existing recordings; empty if it does not apply to them. `earliest_due_at` is the
-    first due date.
+    """The effect of a retention policy on existing recordings, which is empty if the policy does not apply to
+    existing recordings. `earliest_due_at` is the earliest date on which an existing recording becomes due.
     """
 
     months: tuple[MonthOfDeletions, ...]
@@ -148,12 +149,12 @@ class Preview:
 
 
 def compute_sha256(text: str) -> str:
-    """Return the SHA-256 in hex that identifies a version of the file."""
+    """Return the SHA-256, in hex, that identifies a version of the retention policy file."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def compare_policies(before: RetentionPolicy, after: RetentionPolicy) -> tuple[Change, ...]:
-    """Return all differing terms, kind by kind, and the jurisdiction."""
+    """Return all differences between two policies: the jurisdiction, and the terms of each kind of consultation."""
     found = [
         Change("jurisdiction", before.jurisdiction, after.jurisdiction),
         Change("deletion.grace_days", before.grace_days, after.grace_days),
@@ -168,8 +169,8 @@ def compare_policies(before: RetentionPolicy, after: RetentionPolicy) -> tuple[C
 
 
 def find_shortened_places(before: RetentionPolicy, after: RetentionPolicy) -> tuple[str, ...]:
-    """Return the places where terms become shorter or lose their minimum. Two officers must approve a policy with
-    such a change.
+    """Return the places of the policy file at which a term becomes shorter or loses its minimum. Two compliance
+    officers must approve a policy that shortens terms.
     """
     return tuple(change.place for change in compare_policies(before, after) if change.is_shorter)
 
@@ -177,8 +178,8 @@ def find_shortened_places(before: RetentionPolicy, after: RetentionPolicy) -> tu
 def compute_due_at(
     policy: RetentionPolicy, kind: str, birth_date: date | None, counted_from: datetime
 ) -> datetime:
-    """Return when a recording is due whose term starts at `counted_from`. A minor's recording is not due before the
-    coming of age.
+    """Return when a recording is due for destruction. Its retention term starts at `counted_from`. The recording of
+    a minor is not due before the patient comes of age, if the policy has a rule for minors.
     """
     due = counted_from.astimezone(UTC) + timedelta(days=policy.terms_of(kind).recording_days)
     if birth_date is None or policy.minors_until_age_years is None:
@@ -187,8 +188,8 @@ def compute_due_at(
 
 
 def compute_coming_of_age(birth_date: date, years: int) -> datetime:
-    """Return the time at which the birthday has begun everywhere on earth. In a year without 29 February, a person
-    born on that day has the birthday on 1 March.
+    """Return the time at which the birthday has begun everywhere on earth. If the person was born on 29 February
+    and the year has no such day, the birthday is 1 March.
     """
     birthday = date(birth_date.year + years, birth_date.month, 1) + timedelta(days=birth_date.day - 1)
     return datetime(birthday.year, birthday.month, birthday.day, tzinfo=UTC) + LAST_DAY_BEGINS

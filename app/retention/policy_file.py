@@ -1,5 +1,5 @@
-"""Reads policies/retention.toml strictly, and checks its terms against the floors: the minimum terms of the practice's
-jurisdiction. Pure.
+"""Reads policies/retention.toml strictly, and refuses terms that are shorter than the minimum terms (floors) of the
+practice's jurisdiction. Pure.
 """
 
 import tomllib
@@ -25,7 +25,8 @@ _Kind = Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,39}$")]
 
 
 def parse(text: str) -> RetentionPolicy:
-    """Return the policy in a file, checked for completeness and against the minimum terms of its jurisdiction.
+    """Return the retention policy in a policy file, after checking that it is complete and keeps the minimum terms
+    of its jurisdiction.
 
     Raises InvalidInput with the `place`: retention_malformed, retention_unknown_key, retention_term_absurd (a term
     is 1 to 36,500 days, an age 1 to 100 years), retention_kinds_overlap, retention_jurisdiction_unknown (the file

@@ -1,7 +1,8 @@
-"""The owner's commands for retention: proposes a version of policies/retention.toml to the officers, or adopts the
-first one.
+"""The retention commands of the database owner: propose a version of policies/retention.toml to the compliance
+officers, or put the first version into force.
 
-The first policy comes into force without officers, but only if nothing is recorded and no policy was ever proposed.
+The first policy comes into force without the approval of officers, but only if no recording exists and no policy
+was ever proposed.
 """
 
 from dataclasses import dataclass
@@ -31,9 +32,9 @@ RETENTION_FILE: Final = repository_path("policies/retention.toml")
 
 @dataclass(frozen=True)
 class Proposal:
-    """A proposed policy, its differences from the policy in force, and its effect on existing recordings.
+    """A proposed retention policy, its differences from the policy in force, and its effect on existing recordings.
 
-    If no policy is in force, `active` is None and `changes` is empty.
+    If no retention policy is in force, `active` is None and `changes` is empty.
     """
 
     kept: KeptPolicy
@@ -43,14 +44,14 @@ class Proposal:
 
 
 class Proposals:
-    """The owner's operations on retention policies. Needs the owner's login."""
+    """The operations on retention policies that the database owner may run. Needs the owner's login."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def propose(self, source: str) -> Proposal:
-        """Store the policy as PROPOSED. Raises InvalidInput like `parse`, and Conflict
-        (retention_policies_name_key).
+        """Store a retention policy with the status PROPOSED. Raises the InvalidInput of `parse`, and Conflict
+        (retention_policies_name_key) if a policy with this name exists.
         """
         proposed = parse(source)
         async with self._database.as_service("retention_propose") as tx:
@@ -63,13 +64,15 @@ class Proposals:
         return Proposal(kept, active, compare_policies(active.policy, proposed) if active else (), preview)
 
     async def list_open_policies(self) -> list[KeptPolicy]:
-        """Return the policy in force, if there is one, followed by the proposed policies."""
+        """Return the retention policy in force, if there is one, and after it the proposed policies."""
         async with self._database.as_service("retention_show") as tx:
             return await store.list_open_policies(tx)
 
 
 def read_policy_file(path: Path = RETENTION_FILE) -> str:
-    """Return the text of a policy file. Raises InvalidInput (retention_malformed) if the file cannot be read."""
+    """Return the text of a retention policy file. Raises InvalidInput (retention_malformed) if the file cannot be
+    read.
+    """
     try:
         with path.open("rb") as file:
             return file.read(MAX_BYTES + 1).decode()
@@ -78,7 +81,8 @@ def read_policy_file(path: Path = RETENTION_FILE) -> str:
 
 
 def adopt_first_policy(owner_url: str, path: Path = RETENTION_FILE) -> RetentionPolicy | None:
-    """Put the file into force if nothing is recorded and no policy was ever proposed; otherwise return None.
+    """Put the policy file into force and return its policy. If a recording exists or a policy was proposed before,
+    return None.
 
     Raises InvalidInput like `parse`.
     """

@@ -1,7 +1,7 @@
-"""Services for retention: compliance officers list policies, preview their effect, decide, and read the storage
-report.
+"""Services for retention: compliance officers list retention policies, preview their effect, approve or reject
+them, and read the storage report.
 
-Only the approvals of officers, which the database counts, put a policy into force.
+A proposed policy comes into force only through the approvals of officers, which the database counts.
 """
 
 from dataclasses import dataclass
@@ -16,21 +16,23 @@ from app.retention.storage_report import PERIOD_DAYS, Prices, StorageReport
 
 @dataclass(frozen=True)
 class JudgedPolicy:
-    """A policy, and the terms in force that it would shorten. `shortened` is empty if no policy is in force."""
+    """A retention policy. `shortened` lists the places at which a proposed policy would shorten the terms in force,
+    and is empty if no policy is in force.
+    """
 
     kept: KeptPolicy
     shortened: tuple[str, ...]
 
 
 class Retention:
-    """The operations of the API on retention policies."""
+    """The operations on retention policies that the API offers."""
 
     def __init__(self, database: Database, *, prices: Prices) -> None:
         self._database = database
         self._prices = prices
 
     async def list_policies(self, asker: Asker) -> list[JudgedPolicy]:
-        """Return the newest hundred policies, newest first. Raises RateLimited (quota_pages)."""
+        """Return the newest hundred retention policies, newest first. Raises RateLimited (quota_pages)."""
         access = permissions.LIST_RETENTION_POLICIES.on()
         async with self._database.as_user(asker, access) as tx:
             found = await store.list_policies(tx)
@@ -38,7 +40,7 @@ class Retention:
         return [_judge(each, active) for each in found]
 
     async def preview(self, asker: Asker, policy_id: int) -> Preview:
-        """Return the effect on existing recordings if the policy came into force now.
+        """Return the effect that a proposed policy would have on existing recordings if it came into force now.
 
         Raises NotFound (retention_policy_not_found), Conflict (retention_policy_settled), RateLimited.
         """
@@ -49,7 +51,8 @@ class Retention:
         return preview
 
     async def approve(self, asker: Asker, policy_id: int) -> KeptPolicy:
-        """Approve the policy and return it: ACTIVE, or still PROPOSED if it needs a second officer.
+        """Approve a proposed retention policy and return it. Its status is then ACTIVE, or still PROPOSED if a
+        second officer must approve it.
 
         Raises NotFound (retention_policy_not_found), Conflict (retention_policy_settled, retention_same_officer).
         """
@@ -60,7 +63,7 @@ class Retention:
             return _require_found(await store.read_policy(tx, policy_id))
 
     async def reject(self, asker: Asker, policy_id: int) -> KeptPolicy:
-        """Reject the policy and return it. Raises NotFound (retention_policy_not_found), Conflict
+        """Reject a proposed retention policy and return it. Raises NotFound (retention_policy_not_found), Conflict
         (retention_policy_settled).
         """
         access = permissions.REJECT_RETENTION.on()
@@ -70,8 +73,8 @@ class Retention:
             return _require_found(await store.read_policy(tx, policy_id))
 
     async def report_storage(self, asker: Asker) -> StorageReport:
-        """Return the stored bytes by age and class, the deletions of the next 30 days, and the cost. Raises
-        RateLimited (quota_pages).
+        """Return the stored bytes by age and retention class, the recordings that are due within 30 days, and the
+        cost. Raises RateLimited (quota_pages).
         """
         access = permissions.REPORT_STORAGE.on()
         async with self._database.as_user(asker, access) as tx:

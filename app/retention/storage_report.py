@@ -1,4 +1,4 @@
-"""The storage report: stored bytes, upcoming deletions, and cost. Pure. Prices come from the settings."""
+"""The storage report: stored bytes, upcoming deletions, and cost. Pure. The prices come from the settings."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -9,7 +9,7 @@ _GIGABYTE: Final = 10**9
 
 @dataclass(frozen=True)
 class Prices:
-    """Prices in US dollars. `as_of` is the day, month or year of the prices."""
+    """Prices in US dollars. `as_of` is the day, month or year in which the prices were valid."""
 
     gb_month: float
     class_a_million: float
@@ -19,7 +19,9 @@ class Prices:
 
 @dataclass(frozen=True)
 class StoredBytes:
-    """The bytes of one retention class in the bucket, in objects from this age up to the age of the next row."""
+    """The bytes of one retention class in the bucket. A row counts the objects that are at least `age_from_days`
+    old and younger than those of the next row.
+    """
 
     retention_class: str
     age_from_days: int
@@ -29,9 +31,11 @@ class StoredBytes:
 
 @dataclass(frozen=True)
 class StorageChanges:
-    """The deletions of the next 30 days, the held recordings due by then, and the additions of the last 30 days.
+    """The recordings that are due within 30 days, how many of them a legal hold protects, and the objects and URLs
+    of the last 30 days.
 
-    Sizes are in bytes. A recording is a video with its sound; `objects_stored` counts each object.
+    Sizes are in bytes. `recordings` counts a video and the sounds beside it as one recording, and `objects_stored`
+    counts each object.
     """
 
     recordings: int
@@ -44,7 +48,7 @@ class StorageChanges:
 
 @dataclass(frozen=True)
 class StorageReport:
-    """The counts and bytes of all recordings, with their cost. The report names no person."""
+    """The counts and bytes of all stored recordings, with their cost. The report contains no data about a person."""
 
     stored: tuple[StoredBytes, ...]
     changes: StorageChanges
@@ -52,18 +56,18 @@ class StorageReport:
 
     @property
     def size_bytes(self) -> int:
-        """Return the size of everything that is stored, in bytes."""
+        """Return the total size of the stored objects in bytes."""
         return sum(each.size_bytes for each in self.stored)
 
     @property
     def storage_per_month(self) -> float:
-        """Return the monthly price of the stored bytes in US dollars. A gigabyte has 10^9 bytes."""
+        """Return the monthly cost of storing these bytes, in US dollars. A gigabyte is 10^9 bytes."""
         return round(self.size_bytes / _GIGABYTE * self.prices.gb_month, 4)
 
     @property
     def operations_per_month(self) -> float:
-        """Return a lower bound of the operations' cost of the last 30 days in US dollars: one write for each
-        object, one read for each URL.
+        """Return the minimum cost of the bucket's operations in the last 30 days, in US dollars. The calculation
+        assumes one write for each stored object and one read for each URL.
         """
         writes = self.changes.objects_stored * self.prices.class_a_million
         reads = self.changes.urls_issued * self.prices.class_b_million

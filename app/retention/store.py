@@ -59,19 +59,21 @@ _POLICIES: Final = AuditedRead(
 
 
 async def list_policies(tx: Transaction) -> list[KeptPolicy]:
-    """Return the newest hundred policies, newest first, with the audit row. Needs the compliance role."""
+    """Write the audit row and return the newest hundred retention policies, newest first. Needs the compliance
+    role.
+    """
     rows = await _POLICIES.all(tx, {}, fields=["terms", "status"])
     return [_policy(asdict(row)) for row in rows]
 
 
 async def read_policy(tx: Transaction, policy_id: int) -> KeptPolicy | None:
-    """Return one policy. Needs the compliance role or the owner."""
+    """Return one policy. Needs the role of a compliance officer or of the database owner."""
     row = await tx.one(_sql["read_policy"], {"id": policy_id})
     return None if row is None else _policy(row)
 
 
 async def list_open_policies(tx: Transaction) -> list[KeptPolicy]:
-    """Return the policy in force, if there is one, followed by the proposed policies. Needs the owner."""
+    """Return the retention policy in force, if there is one, and after it the proposed policies. Needs the owner."""
     return [_policy(row) for row in await tx.all(_sql["standing_policies"])]
 
 
@@ -89,14 +91,14 @@ async def reject(tx: Transaction, policy_id: int) -> bool:
 
 
 async def preview(tx: Transaction, policy_id: int) -> Preview:
-    """Return the effect of a policy on existing recordings, and write the audit row. The effect of an unknown
-    policy is empty. Needs the compliance role. Raises Conflict.
+    """Return the effect of a policy on existing recordings, and write the audit row. If the policy does not exist,
+    its effect is empty. Needs the compliance role. Raises Conflict.
     """
     return _preview(await tx.all(_sql["preview_policy"], {"id": policy_id}))
 
 
 async def compute_effects(tx: Transaction, policy_id: int) -> Preview:
-    """Return the effect of a policy on existing recordings, without an audit row. Needs the owner."""
+    """Return the effect of a retention policy on existing recordings, and write no audit row. Needs the owner."""
     return _preview(await tx.all(_sql["policy_effects"], {"id": policy_id}))
 
 
@@ -117,8 +119,8 @@ async def report_stored_bytes(tx: Transaction) -> tuple[StoredBytes, ...]:
 
 
 async def report_storage_changes(tx: Transaction, days: int) -> StorageChanges:
-    """Return the deletions of the next `days` days and the additions of the last `days` days, and write the audit
-    row. Needs the compliance role.
+    """Return the recordings that are due within the next `days` days, and the objects and URLs of the last `days`
+    days, and write the audit row. Needs the compliance role.
     """
     [row] = await tx.all(_sql["report_coming"], {"days": days})
     return StorageChanges(**row)
