@@ -1,1 +1,1 @@
-"""Reads media files in child processes, so that FFmpeg never has a network, a file or a secret."""
+"""Reads media files in child processes, so that FFmpeg has no access to the network, to files or to secrets."""

@@ -1,7 +1,7 @@
 """Finds where the sound of one file is in another file with the same sound, by the loudness of both at each moment.
 
-Pure. The sound frames are those of `turns`: one byte for each 30 ms. The cost is bounded: the alignment compares at
-most 90 s of speech of each ten minutes, at offsets within three seconds of the expected offset.
+Pure. The sound frames are those of `turns`: one byte for each 30 ms. To bound its cost, the alignment compares at
+most 90 s of speech of each ten minutes, and only at offsets within three seconds of the expected offset.
 """
 
 from collections.abc import Iterator
@@ -36,16 +36,17 @@ _TO_LOUDNESS: Final = bytes(frame & LOUDNESS for frame in range(256))
 
 @dataclass(frozen=True)
 class Alignment:
-    """The measured delay of a part after the beginning of the whole, in milliseconds, at some moments of the part.
-    `measured` contains these moments in order, each with its measured delay. The clocks of two files may drift
-    apart, so the delay may change.
+    """The measured delay of a part (a microphone's sound) after the beginning of the whole (the video's sound), in
+    milliseconds, at some moments of the part. `measured` contains pairs of a moment and the delay measured at this
+    moment, in order of time. The clocks with which two files were recorded may drift apart, so the delay may change
+    during the recording.
     """
 
     measured: tuple[tuple[int, int], ...]
 
     @property
     def late_ms(self) -> int:
-        """Return the value for the part as a whole."""
+        """Return one delay for the whole part, in milliseconds: the median of the measured delays."""
         return round(median(late_ms for _, late_ms in self.measured))
 
     def late_ms_at(self, moment_ms: int) -> int:
@@ -60,9 +61,9 @@ class Alignment:
 
 
 def align(part: bytes, whole: bytes, expected_ms: int) -> Alignment | None:
-    """Measure how much later than `whole` a `part` of its sound begins, within three seconds of the expected delay.
-    Return None if the delay cannot be measured: the part has too little speech, the whole does not contain the
-    part, or the part fits equally well at another offset, as repeating sound does.
+    """Measure how much later than `whole` the sound `part` begins, if the delay differs from the expected delay by
+    less than three seconds. Return None if the delay cannot be measured: the part has too little speech, the whole
+    does not contain the part, or the part fits equally well at several offsets, as repeating sound does.
     """
     margin = bytes(_MAX_LAG)
     padded = margin + whole.translate(_TO_LOUDNESS) + margin
@@ -80,8 +81,8 @@ def align(part: bytes, whole: bytes, expected_ms: int) -> Alignment | None:
 
 
 def _find_best_lag(block: bytes, whole: bytes, at: int) -> float | None:
-    """Return how many frames after the position `at` the block begins in the whole sound, which has a margin of
-    silence at both ends.
+    """Return how many frames after the position `at` of the whole sound the block begins. The whole sound has a
+    margin of silence at both ends.
     """
     compared, likeness = _correlate(block, whole, at)
     if compared < _MIN_FRAMES:
@@ -100,8 +101,8 @@ def _find_best_lag(block: bytes, whole: bytes, at: int) -> float | None:
 
 
 def _correlate(block: bytes, whole: bytes, at: int) -> tuple[int, list[float]]:
-    """Compare the block with the whole sound at each lag. Return the number of compared frames, and the Pearson
-    correlation at each lag.
+    """Compare the block with the whole sound, moved by each possible lag. Return the number of compared frames, and
+    the Pearson correlation at each lag.
     """
     chosen = _choose_frames(block)
     first, last = max(0, _MAX_LAG - at), max(0, len(whole) - _MAX_LAG - at)
@@ -132,8 +133,9 @@ def _correlate(block: bytes, whole: bytes, at: int) -> tuple[int, list[float]]:
 
 
 def _choose_frames(block: bytes) -> bytes:
-    """Return for each frame of the block 1 if it is to be compared, and 0 if not. The compared frames are speech
-    and its surroundings, up to a limit, spread over the block.
+    """Return a 1 for each frame of the block that the alignment compares, and a 0 for each frame that it does not
+    compare. The alignment compares frames with speech and the frames around them. If these are too many, it
+    compares ten stretches of them, spread over the block.
     """
     chosen = bytearray(len(block))
     for number, frame in enumerate(block):
@@ -148,7 +150,7 @@ def _choose_frames(block: bytes) -> bytes:
 
 
 def _thin_out(chosen: bytearray, count: int) -> bytes:
-    """Return the choice of frames, reduced to ten stretches that are far from each other."""
+    """Reduce the chosen frames of a block to ten stretches that are far from each other, and return them."""
     stretches = 10
     length = _MAX_FRAMES // stretches
     thinned = bytearray(len(chosen))
@@ -170,8 +172,8 @@ def _find_stretches(chosen: bytes) -> Iterator[tuple[int, int]]:
 
 
 def mark_covered(covered: bytearray, part: bytes, alignment: Alignment, error_ms: int) -> None:
-    """Mark each frame of the whole sound in which a part may have speech, if the part's position is wrong by at
-    most `error_ms`.
+    """Set `covered` to 1 for each frame of the whole sound in which the part may have speech. The part's position
+    may be wrong by up to `error_ms`.
     """
     error = -(-error_ms // FRAME_MS)
     for start, end in _find_stretches(bytes(frame >> 7 for frame in part)):
@@ -182,8 +184,8 @@ def mark_covered(covered: bytearray, part: bytes, alignment: Alignment, error_ms
 
 
 def shift_frames(part: bytes, late_ms: int, frames: int) -> bytes:
-    """Return `frames` frames on the timeline of the whole sound, with the part at its position and silence before
-    and after it.
+    """Return the part moved to its position on the timeline of the whole sound: `frames` frames, with silence
+    before and after the part.
     """
     late = round(late_ms / FRAME_MS)
     return (bytes(max(0, late)) + part[max(0, -late) :])[:frames].ljust(frames, b"\0")

@@ -1,9 +1,9 @@
 """Runs a child process that has no secret and can open no file, and exchanges messages with it.
 
 The parent reads an object for the child, and validates the child's answers as untrusted input. The child may ask
-for a limited number of blocks of the object. The parent always kills and reaps the child, and never gives it a file
-name or URL. On Linux the parent protects its memory from all processes of its user, including a child that an
-attacker has taken over.
+for a limited number of blocks of the object. The parent process always kills and reaps the child process, and never
+passes a file name or a URL to the child. On Linux the parent protects its memory from all processes of its user,
+including a child that an attacker has taken over.
 """
 
 import asyncio
@@ -36,16 +36,16 @@ _SIGNALS_OF_BAD_MEDIA: Final = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, s
 
 
 class MediaRefused(InvalidInput):
-    """The media reader refuses the object. `media_unreadable` means another container, no stream that can be
-    decoded, or a file that crashed the reader. `media_too_slow` means that the file needed more processor time,
-    memory or reading than any recording needs.
+    """The media reader refuses the object. `media_unreadable` means that the file is not in the expected container
+    format, that no stream can be decoded, or that the file crashed the reader. `media_too_slow` means that the
+    reader needed more processor time, memory or blocks for this file than for any real recording.
     """
 
 
 class Blocks:
-    """The blocks of the object that the parent reads for the child, a bounded number of times.
+    """The blocks of the object. The parent reads them for the child, at most a certain number of times.
 
-    The first block is read from the store only once.
+    The parent reads the object's first block from the store only once.
     """
 
     def __init__(
@@ -65,8 +65,8 @@ class Blocks:
             raise MediaRefused("media_unreadable")
 
     async def block(self, number: int) -> bytes:
-        """Return one block of the object; the last block may be shorter. Raises MediaRefused for a block that does
-        not exist, or for too many blocks.
+        """Return one block of the object; the last block may be shorter. Raises MediaRefused if the child requests
+        a block that does not exist, or too many blocks.
         """
         if self._left < 1:
             raise MediaRefused("media_too_slow")
@@ -115,9 +115,9 @@ Reply = TypeVar("Reply", bound=ChildMessage)
 class Conversation(Generic[Reply]):
     """Reads the messages of the child, and answers its requests for blocks.
 
-    `ended` creates the error for a child process that ended for another reason than the object. `seconds` limits
-    the child's total time, and `silent_seconds` the time for one line. The time that the store needs for its
-    answers does not count.
+    `ended` creates the error for a child process that ended for a reason that has nothing to do with the object.
+    `seconds` limits the child's total time, and `silent_seconds` limits the time until the child's next line. The
+    time that the store needs for its answers does not count toward these limits of the child's time.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class Conversation(Generic[Reply]):
         self._answers = cast("ByteSendStream", process.stdin)
 
     async def next(self) -> Reply:
-        """Return the next message that is not a request for a block.
+        """Return the child's next message that is not a request for a block.
 
         Raises MediaRefused if the child refuses the object, crashes or writes an invalid line.
         """
@@ -153,7 +153,7 @@ class Conversation(Generic[Reply]):
             await self.send(await self._blocks.block(line.block))
 
     async def content(self, size_bytes: int) -> bytes:
-        """Return the bytes that the child announced in its last message."""
+        """Return the bytes whose number the child stated in its last message."""
         parts: list[bytes] = []
         try:
             while size_bytes:
@@ -181,7 +181,9 @@ class Conversation(Generic[Reply]):
             raise MediaRefused("media_unreadable") from error
 
     async def _ended(self) -> MediaRefused | UpstreamFailed:
-        """Return the error for a child that ended without an answer, by the signal that ended it."""
+        """Return the error for a child that ended without an answer. The error depends on the signal that ended the
+        child.
+        """
         with self._in_time():
             status = await self._process.wait()
         if -status == signal.SIGXCPU:
@@ -207,8 +209,8 @@ async def run_child(program: Path, *arguments: str | int) -> AsyncIterator[Proce
     """Run a child by path in an isolated interpreter (`-I`), which loads nothing from the environment or the
     working directory.
 
-    After the first such call, the user's other processes can neither trace the parent process nor read its `/proc`
-    (prctl(2), tried 2026-11-22).
+    After the first call of `run_child`, no process of the same user can trace the parent process or read its
+    `/proc` directory (prctl(2), tried 2026-11-22).
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)

@@ -25,8 +25,8 @@ _ENCODED_BYTES = 5 * RATE * SAMPLE_BYTES
 
 
 class ChunkCutter:
-    """Cuts the chunks of one channel. `waiting` contains the chunks that have not begun, in reverse order of their
-    start.
+    """Cuts the chunks of one channel. `waiting` contains the chunks whose first sample has not been decoded yet, in
+    reverse order of their start.
     """
 
     def __init__(self) -> None:
@@ -63,8 +63,9 @@ class ChunkCutter:
 
 
 def split_by_edits(plays: Sequence[Play], start: int, end: int) -> list["ChunkPart"]:
-    """Return the chunk parts that make up the played samples between two positions. Raises ObjectRefused if nothing
-    is played between them, or if `end` is later than the end of the played sound.
+    """Return the parts of a chunk that together contain the played samples between two positions. Raises
+    ObjectRefused if no sound is played between `start` and `end`, or if `end` is later than the end of the played
+    sound.
     """
     parts = []
     for play in plays:
@@ -84,8 +85,8 @@ def split_by_edits(plays: Sequence[Play], start: int, end: int) -> list["ChunkPa
 
 
 class ChunkPart:
-    """Samples of a chunk that are contiguous in the audio track. Samples that do not come from the track are
-    silence.
+    """The part of a chunk whose samples are contiguous in the audio track. If a chunk part does not come from the
+    track, its samples are silence.
     """
 
     def __init__(self, media_start: int | None, samples: int) -> None:
@@ -95,7 +96,7 @@ class ChunkPart:
         self.waiting = bytearray(samples * SAMPLE_BYTES if media_start is None else 0)
 
     def take(self, at: int, plane: bytes) -> None:
-        """Take the part's samples from the next decoded samples of the track."""
+        """Take the samples of this part of a chunk from the next decoded samples of the track."""
         if self.media_start is None or not self.missing:
             return
         start = max(0, self.media_start + self.samples - self.missing - at)
@@ -156,8 +157,8 @@ class Chunk:
         return self._flac, self._flac.streams.audio[0]
 
     def _encode(self, least_bytes: int) -> None:
-        """Encode the chunk's samples that are complete from its beginning, once they have at least `least_bytes`
-        bytes.
+        """Encode the chunk's samples from its beginning to the first missing sample, if they have at least
+        `least_bytes` bytes.
         """
         while self._parts:
             part = self._parts[0]

@@ -1,4 +1,6 @@
-"""Measures the loudness of sound, and whether it is speech. Only the child processes load this module."""
+"""Measures the loudness of sound, and detects whether the sound is speech. Only the child processes that read media
+files load this module.
+"""
 
 from math import log2
 
@@ -21,8 +23,8 @@ _MEASURED_BYTES = 50 * _FRAME_BYTES
 
 
 class LoudnessMeter:
-    """Measures the loudness of one channel's sound, and whether it is speech. The result has one byte for each 30
-    ms.
+    """Measures the loudness of one channel's sound, and detects whether the sound is speech. The measured loudness
+    has one byte for each 30 ms of sound.
     """
 
     def __init__(self) -> None:
@@ -37,7 +39,7 @@ class LoudnessMeter:
             self._measure()
 
     def frames(self) -> bytes:
-        """Return all frames. The last frame is filled up with silence."""
+        """Return all frames. If the last frame of the sound is incomplete, it is filled up with silence."""
         self._waiting += bytes(-len(self._waiting) % _FRAME_BYTES)
         self._measure()
         return bytes(self._frames)

@@ -1,9 +1,11 @@
-"""Checks the boxes of an MP4 (ISO/IEC 14496-12) before FFmpeg reads it. Only the child processes load this module.
+"""Checks the boxes of an MP4 (ISO/IEC 14496-12) before FFmpeg reads it. Only the child processes that read media
+files load this module.
 
-FFmpeg reads a truncated file without an error. If a data reference names another file, FFmpeg takes the samples
-from this file. FFmpeg also plays parts that some edit lists leave out (FFmpeg 8, tried 2026-11-29: an empty edit
-that is not the first). The child process therefore reads the boxes itself. The child refuses truncated files and
-references to other files, and applies the edit lists.
+FFmpeg reports no error for a truncated MP4 file. If a data reference in an MP4 file names another file, FFmpeg
+reads the samples from that other file. With some edit lists, FFmpeg also plays parts of the track that the edit
+list leaves out (FFmpeg 8, tried 2026-11-29 with an empty edit that is not the first). Because FFmpeg does not check
+the boxes well enough, the child process reads the boxes itself. The child refuses truncated files and references to
+other files, and applies the edit lists.
 """
 
 from collections.abc import Iterator
@@ -28,7 +30,7 @@ _COMPRESSED = b"cmov"
 
 
 class Boxes:
-    """The top-level boxes of an MP4 file, which are read once and only as far as requested."""
+    """The top-level boxes of an MP4 file. Each box is read once, and no box after the requested one is read."""
 
     def __init__(self, file: Object) -> None:
         self._file = file
@@ -38,8 +40,8 @@ class Boxes:
     def walk(self, until: int) -> Iterator[Box]:
         """Yield the boxes that begin before `until`, up to the first bytes that are not a box.
 
-        The method keeps the position of the file. Raises ObjectRefused for a box that ends after the end of the
-        file.
+        The method does not change the current position of the file object. Raises ObjectRefused for a box that ends
+        after the end of the file.
         """
         while self._next < min(until, self._file.size_bytes):
             position = self._file.tell()
@@ -59,8 +61,8 @@ class Boxes:
 class Edit:
     """A stretch of a track that a player plays, in seconds.
 
-    `start` is the place of the stretch in the played sound. `media_start` is its place in the track, or None for
-    silence. `length` is None if the stretch extends to the end of the track.
+    `start` is the position of the stretch in the played sound. `media_start` is the position of the stretch in the
+    track, or None if the stretch is silence. `length` is None if the stretch extends to the end of the track.
     """
 
     start: float
@@ -79,8 +81,8 @@ class Movie:
 
 
 def read_movie(file: Object) -> Movie:
-    """Read and check the boxes of the movie before FFmpeg does. Raises ObjectRefused for a movie with a box that ends
-    after the end of the file, with data that is or may be in another file, or with an unreadable edit list.
+    """Read and check the boxes of the movie before FFmpeg does. Raises ObjectRefused if a box ends after the end of
+    the file, if the movie's data is or may be in another file, or if an edit list is unreadable.
     """
     edits: dict[int, tuple[Edit, ...]] | None = None
     is_fragmented = False
@@ -99,8 +101,8 @@ def read_movie(file: Object) -> Movie:
 
 
 def _to_the_end(edits: tuple[Edit, ...]) -> tuple[Edit, ...]:
-    """Return the edits with the last edit extended to the end of the track. The writer of a fragmented movie did
-    not know this end.
+    """Return the edits of a track, with the last edit extended to the end of the track. The program that wrote a
+    fragmented movie did not know the end of the track when it wrote the edit list.
     """
     *before, last = edits
     return (*before, Edit(last.start, last.media_start, None))
@@ -160,7 +162,9 @@ def _read_edits(file: Object, content: int, end: int, movie_scale: int, media_sc
 
 
 def _after_times(file: Object, content: int) -> int:
-    """Return the number that follows the two timestamps (32 or 64 bits) in the boxes `mvhd`, `mdhd` and `tkhd`."""
+    """Return the number after the two timestamps of an `mvhd`, `mdhd` or `tkhd` box; the timestamps have 32 or 64
+    bits.
+    """
     file.seek(content)
     head = file.read(24)
     at = 20 if head[:1] == b"\1" else 12
@@ -203,7 +207,7 @@ def _refuse_outside_references(file: Object, content: int, end: int) -> None:
 def _boxes(file: Object, start: int, end: int) -> Iterator[Box]:
     """Yield the boxes between two positions, up to the first bytes that are not a box.
 
-    A box that ends after `end` is cut at `end`, as FFmpeg does.
+    If a box ends after `end`, the function cuts the box at `end`, as FFmpeg does.
     """
     for _ in range(_MAX_BOXES):
         box = _read(file, start, end)

@@ -1,7 +1,7 @@
 """Examines the content of a stored object in a child process that has no secret and can open no file.
 
-The parent reads the object, and the child parses it (`app/media/child_process.py`) and answers once. FFmpeg never
-runs in this process.
+The parent process reads the object; the child process parses the object and answers once
+(`app/media/child_process.py`). FFmpeg runs only in the child process.
 """
 
 from dataclasses import dataclass
@@ -31,9 +31,10 @@ _CHILD = Path(__file__).with_name("probe_child.py")
 
 @dataclass(frozen=True)
 class MediaInfo:
-    """What the probe found in a media file. `duration_seconds` is the duration in the container, or None (for
-    example a fragmented MP4). `has_video` and `has_audio` say whether there is a stream with an accepted codec.
-    `audio_channels` is the number of channels of the first audio stream, or None.
+    """What the probe found in a media file. `duration_seconds` is the duration that the container states, or None
+    if it states none, as in a fragmented MP4. `has_video` and `has_audio` say whether there is a stream with an
+    accepted codec. `audio_channels` is the number of channels of the first audio stream, or None if there is no
+    audio stream.
     """
 
     container: Container
@@ -45,7 +46,9 @@ class MediaInfo:
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits of one probe. `seconds` limits the child's own time; answers of the store have another limit."""
+    """The limits of one probe. `seconds` limits the time that the child itself needs. The time for the store's
+    answers has a separate limit.
+    """
 
     seconds: float = 60
     cpu_seconds: int = 20
@@ -59,13 +62,14 @@ LIMITS: Final = Limits()
 async def probe(
     read_range: ReadRange, size_bytes: int, container: Container, *, limits: Limits = LIMITS
 ) -> MediaInfo:
-    """Open the object as a file of that container format and decode one frame. Raises MediaRefused.
+    """Open the object as a file of the given container format, and decode one frame. Raises MediaRefused.
     `read_range(start, length)` returns exactly `length` bytes from `start`; the probe passes its exceptions on. The
-    probe reads about 1 MB from the beginning, the index, and a few more blocks: at most `limits.read_bytes`. The
-    probe raises UpstreamFailed (`media_probe_ended`) if the child ended for another reason than the object: the
-    child could not start, was killed from outside, or did not answer in time without reaching its own limits, as
-    when the machine was suspended. If the decoder crashes, the probe refuses the object, because the same bytes
-    would crash the decoder again.
+    probe reads about 1 MB from the beginning of the object, its index, and a few other blocks, in total at most
+    `limits.read_bytes`. The probe raises UpstreamFailed (`media_probe_ended`) if the child ended for a reason that
+    has nothing to do with the object: the child could not start, or was killed from outside. The reason may also be
+    that the child did not answer in time without reaching its own limits, for example because the machine was
+    suspended. If the decoder crashes, the probe refuses the object, because the same bytes would crash the decoder
+    again.
     """
     blocks = Blocks(
         read_range, size_bytes, block_bytes=BLOCK_BYTES, read_bytes=limits.read_bytes, operation="probe"

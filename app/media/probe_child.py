@@ -1,7 +1,7 @@
-"""The child process that examines an untrusted file. The app never imports this module; it runs the file by path in
-an isolated interpreter. The child process gets no environment, and loads only `app/media/untrusted_files.py` and
-`app/media/mp4_boxes.py` of the project. The last line that the child writes is `{"media": {...}}` or `{"refused":
-reason}`.
+"""The child process that examines an untrusted file. The app never imports this module, but runs the module's file
+by its path in an isolated interpreter. The child process gets no environment, and loads only
+`app/media/untrusted_files.py` and `app/media/mp4_boxes.py` of the project. The last line that the child writes is
+`{"media": {...}}` or `{"refused": reason}`.
 """
 
 import sys
@@ -36,8 +36,8 @@ _KEPT_BLOCKS = 6
 
 
 def main() -> None:
-    """Run the child process. The child's arguments are: container, size and block size in bytes, CPU seconds,
-    address space in bytes.
+    """Run the child process. The child's arguments are the container format, the size of the object, the size of a
+    block in bytes, the limit of CPU seconds, and the limit of the address space in bytes.
     """
     container = sys.argv[1]
     size_bytes, block_bytes, cpu_seconds, memory_bytes = map(int, sys.argv[2:])
@@ -64,8 +64,8 @@ def _media(file: Object, container: str) -> dict[str, object]:
 
 
 def _decode_a_frame(media: InputContainer, streams: list[VideoStream | AudioStream]) -> None:
-    """Decode a frame of the first stream. The probe refuses a video without a picture, but accepts sound that
-    begins late.
+    """Decode one frame of the file's first stream. The probe refuses a video from which no picture can be decoded,
+    but accepts a video whose sound begins late.
     """
     if not streams:
         raise ObjectRefused

@@ -1,9 +1,9 @@
 """Reads the sound of a recording in a child process: measures its loudness, finds speech, and cuts chunks as FLAC.
 
-FFmpeg never runs in this process. A child process decodes the sound (`app/media/sound_child.py`). The child process
-has no secret and can open nothing, and this module validates the child's answers as untrusted input. Times are
-milliseconds from the beginning of the file's timeline, computed from sample offsets. Neither this process nor the
-child ever holds the whole sound in memory.
+FFmpeg runs only in the child process. A child process decodes the sound (`app/media/sound_child.py`). The child
+process has no secret and can open no file or socket. This module validates the child's answers as untrusted input.
+Times are milliseconds from the beginning of the file's timeline, computed from sample offsets. Neither this process
+nor the child ever holds the whole sound in memory.
 """
 
 import json
@@ -53,11 +53,12 @@ _CHILD = Path(__file__).with_name("sound_child.py")
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits of reading one recording.
+    """The limits of time, memory and data for reading the sound of one recording.
 
-    The limit of processor time is `cpu_seconds`, plus `cpu_seconds_per_hour` for each hour of decoded sound. A
-    recording longer than `hours` is refused. `seconds` limits the child's own time in total, and `silent_seconds`
-    its time for one answer. The child may read `read_times` times the size of the object, plus `read_bytes`.
+    The limit of processor time is `cpu_seconds`, plus `cpu_seconds_per_hour` for each hour of decoded sound. The
+    child refuses a recording longer than `hours`. `seconds` limits the total time that the child itself needs, and
+    `silent_seconds` limits its time for one answer. The child may read as many bytes as the object has, multiplied
+    by `read_times`, plus `read_bytes`.
     """
 
     seconds: float = 7200
@@ -76,11 +77,11 @@ LIMITS: Final = Limits()
 async def measure_sound(
     read_range: ReadRange, size_bytes: int, container: Container, *, limits: Limits = LIMITS
 ) -> SoundFrames:
-    """Measure the loudness of each moment of the sound, and whether it is speech. `read_range(start, length)`
-    returns exactly `length` bytes from `start`; this function passes its exceptions on. Packets that cannot be
-    decoded count as silence, up to one packet in ten. Raises MediaRefused if more packets cannot be decoded, and in
-    the cases in which the probe raises it. Raises UpstreamFailed (`media_sound_ended`) if the child ended for
-    another reason than the object.
+    """Measure the loudness of the sound at each moment, and detect whether the sound is speech. `read_range(start,
+    length)` returns exactly `length` bytes from `start`; this function passes its exceptions on. If at most one
+    packet in ten cannot be decoded, these packets count as silence. Raises MediaRefused if more than one packet in
+    ten cannot be decoded, and in the cases in which the media probe raises it. Raises UpstreamFailed
+    (`media_sound_ended`) if the child ended for a reason that has nothing to do with the object.
     """
     async with _decode_in_child("measure", read_range, size_bytes, container, limits, _FRAMES) as child:
         return await _collect_frames(child, limits)
@@ -94,12 +95,13 @@ async def cut_chunks(
     *,
     limits: Limits = LIMITS,
 ) -> AsyncGenerator[tuple[Span, bytes]]:
-    """Yield each span of a plan as FLAC (16 kHz, mono, 16 bits, at most 25 MB), in the order of their ends.
+    """Yield the sound of each given span as a FLAC chunk (16 kHz, mono, 16 bits, at most 25 MB), in the order of
+    the spans' ends.
 
-    The spans may be any of a plan's spans, in the order of the plan. The generator does not read the object after
-    the last span. The generator cuts a chunk only when the caller asks for it. Close the generator (`aclosing`) if
-    you do not exhaust it. Raises the errors of `measure_sound`, also if the sound ends before a span, and
-    ValueError for spans that are not from a plan.
+    The given spans may be any selection of a plan's spans, in the order of the plan. The generator does not read
+    the object after the last span. The generator cuts the next chunk only when the caller requests it. Close the
+    generator (`aclosing`) if you do not exhaust it. Raises the errors of `measure_sound`. If the sound ends before
+    a span does, the function raises MediaRefused, and for spans that are not from a plan, it raises ValueError.
     """
     _require_plan(plan_spans)
     if not plan_spans:

@@ -1,15 +1,15 @@
-"""The child process that decodes the sound of an untrusted file. The app never imports this module; it runs the
-file by path in an isolated interpreter.
+"""The child process that decodes the sound of an untrusted file. The app never imports this module, but runs the
+module's file by its path in an isolated interpreter.
 
 The child process gets no environment. The child decodes every audio track from the beginning at 16 kHz
 (`sound_tracks.py`), and holds only the chunks that it is cutting (`chunk_cutter.py`). The channels of all tracks
 are numbered from 0, in the order of the tracks.
 
-For the task `measure`, the child repeatedly writes `{"channel": c, "frame_bytes": n}` and n bytes: one byte for
-each 30 ms of that channel, with its loudness and whether it is speech. The last message of this task also contains
-`"sound": {...}`. For the task `cut`, the child reads the ranges of samples from its standard input. For each range,
-the child writes `{"chunk": number, "frame_bytes": f, "size_bytes": n}`, then f bytes for the frames of the chunk,
-and n bytes of FLAC.
+For the task `measure`, the child repeatedly writes `{"channel": c, "frame_bytes": n}` and n bytes. Each byte
+describes 30 ms of that channel: the loudness of the sound, and whether it is speech. The last message of the task
+`measure` also contains `"sound": {...}`. For the task `cut`, the child reads the ranges of samples from its
+standard input. For each range of samples, the child writes `{"chunk": number, "frame_bytes": f, "size_bytes": n}`,
+then f bytes for the frames of the chunk, and n bytes of FLAC.
 """
 
 import ctypes
@@ -36,8 +36,8 @@ _LARGE_BYTES = 1024 * 1024
 
 
 def main() -> None:
-    """Run the child process. The child's arguments are: task, container, size and block size in bytes, address
-    space in bytes, and the three numbers of the allowance.
+    """Run the child process. The child's arguments are the task, the container format, the size of the object, the
+    size of a block in bytes, the limit of the address space in bytes, and the three numbers of `Allowance`.
     """
     task, container = sys.argv[1:3]
     size_bytes, block_bytes, memory_bytes, *numbers = map(int, sys.argv[3:])
@@ -49,7 +49,9 @@ def main() -> None:
 
 
 def _return_freed_memory() -> None:
-    """Make glibc return large freed blocks of memory to the system, so that finished chunks use no memory."""
+    """Make glibc return large freed blocks of memory to the operating system, so that chunks that were already sent
+    use no memory.
+    """
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
 
@@ -79,7 +81,7 @@ def _measure(file: Object, container: str, allowance: Allowance) -> None:
 
 
 def _reorder_by_edits(frames: bytes, plays: Sequence[Play], end: int, media_samples: int) -> bytes:
-    """Return the frames of a track in the order in which they are played, `end` samples in total."""
+    """Return the loudness frames of a track in the order in which its sound is played, `end` samples in total."""
     if plays == WHOLE_TRACK:
         return frames
     played = bytearray(-(-end // FRAME_SAMPLES))

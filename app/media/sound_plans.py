@@ -1,5 +1,4 @@
-"""Plans which stretches of a file's sound are cut as chunks, from the loudness that was measured for each 30 ms.
-Pure.
+"""Plans, from the loudness measured for each 30 ms, which spans of a file's sound are cut as chunks. Pure.
 
 Times are milliseconds from the beginning of the file's timeline.
 """
@@ -19,11 +18,13 @@ if FLAC saves nothing, and within the 1,400 s that its diarizing model accepts.
 
 
 class Cut(Enum):
-    """How speech is cut: each turn separately, or in windows that are as long as possible.
+    """How speech is cut into chunks: each turn separately, or several turns together in windows that are as long as
+    possible.
 
-    The speech of two channels is always cut in turns, never in windows. A window of one channel would also contain
-    the time in which only the other person speaks. A speech model invents text for such a time, or transcribes the
-    other person's voice.
+    If a file has speech on two channels, the speech is always cut into turns, never into windows. If each person
+    has a channel, a window of one channel would also contain the time in which only the person on the other channel
+    speaks. While the person on a channel is silent, a speech model invents text, or transcribes the faint voice of
+    the other person.
     """
 
     TURNS = "turns"
@@ -32,13 +33,13 @@ class Cut(Enum):
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch of one channel of a file's sound. The channels of all tracks of a file are numbered from 0: 0 and 1
-    are the left and the right channel of a file with one stereo track.
+    """A span of time in one channel of a file's sound. The channels of all tracks of a file are numbered from 0. In
+    a file with one stereo track, channel 0 is the left one and channel 1 the right one.
 
-    `channel` distinguishes voices; `channel` is None if the plan has only one channel. `source` is the channel from
-    which the sound is cut. `speech` lists the speech within a chunk that has been cut, divided at short pauses,
-    with times from the beginning of the chunk. Before the cut, `speech` is empty. The comparison of two spans
-    ignores `speech`.
+    `channel` is the number of the channel and so distinguishes voices, or None if the plan has only one channel.
+    `source` is the channel from which the sound is cut. After the chunk has been cut, `speech` lists the stretches
+    of speech in it, divided at short pauses, with times from the beginning of the chunk. Before the cut, `speech`
+    is empty. The comparison of two spans ignores `speech`.
     """
 
     channel: int | None
@@ -50,10 +51,11 @@ class Span:
 
 @dataclass(frozen=True)
 class Plan:
-    """The plan of one file: its stretches of speech, in order of start. `duration_ms` is the length of the sound.
-    `channels` is the number of channels that the plan keeps apart: 1 if the other channels carry the same speech or
-    none, and 0 without any sound. `unused_tracks` is the number of audio tracks that could not be decoded. If a
-    plan with unused tracks has no span, it is unknown whether anyone spoke. Spans of one channel do not overlap.
+    """The plan for one file: the spans of speech to cut, in order of start. `duration_ms` is the length of the
+    sound. `channels` is the number of channels that the plan keeps apart. It is 1 if all other channels carry the
+    same speech or no speech, and 0 if the file has no sound. `unused_tracks` is the number of audio tracks that
+    could not be decoded. If a plan with unused tracks has no span, it is unknown whether anyone spoke. Two spans of
+    the same channel do not overlap.
     """
 
     duration_ms: int
@@ -64,9 +66,9 @@ class Plan:
 
 @dataclass(frozen=True)
 class SoundFrames:
-    """The measured sound of one file: for each channel one byte for each 30 ms, in the format of `turns`. All
-    channels are equally long. `unused_channels` are the channels of tracks that are too damaged. `unused_tracks`
-    has the same meaning as in `Plan`.
+    """The measured sound of one file. Each channel has one byte for each 30 ms, in the format of `turns`. All
+    measured channels of a file have the same length. `unused_channels` are the channels of tracks that are too
+    damaged to be used. `unused_tracks` has the same meaning as in `Plan`.
     """
 
     duration_ms: int
@@ -76,7 +78,7 @@ class SoundFrames:
 
     @property
     def used(self) -> dict[int, bytes]:
-        """Return the channels of the file that are not damaged, by their number."""
+        """Return the undamaged channels of the file, each under the number of the channel."""
         return {n: frames for n, frames in enumerate(self.channels) if n not in self.unused_channels}
 
 
@@ -85,16 +87,18 @@ _LONGEST_MS: Final = {Cut.TURNS: MAX_TURN_MS, Cut.WINDOWS: MAX_WINDOW_MS}
 
 
 def plan_file(listened: SoundFrames, cut: Cut) -> Plan:
-    """Return the plan of a file that was not recorded beside others."""
+    """Return the plan for a file, such as a video, without a comparison with other recordings of the same
+    conversation.
+    """
     kept = select_channels(listened.used)
     return _plan(listened, kept, Cut.TURNS if len(kept) > 1 else cut)
 
 
 def plan_microphone(listened: SoundFrames, others: bytes) -> Plan:
-    """Return the plan of one person's own microphone that was recorded beside the microphones of other people. This
-    plan always consists of turns, never of windows. `others` contains the loudness of the loudest other microphone
-    at each moment of this file, and whether it is speech. The plan leaves out speech that is only a trace of what
-    another microphone recorded.
+    """Return the plan for the file of one person's microphone, which was recorded beside the microphones of other
+    people. The plan for a microphone always consists of turns, never of windows. For each moment of this file,
+    `others` contains the loudness of the loudest of the other people's microphones, and whether its sound is
+    speech. The plan leaves out speech that is only a faint trace of the speech in another person's microphone.
     """
     kept = {
         number: remove_traces(frames, others) for number, frames in select_channels(listened.used).items()
@@ -103,7 +107,7 @@ def plan_microphone(listened: SoundFrames, others: bytes) -> Plan:
 
 
 def silence_speech(listened: SoundFrames, silenced: bytes) -> SoundFrames:
-    """Return the same sound, with no speech at the moments whose value in `silenced` is not 0."""
+    """Return a copy of the measured sound that has no speech in the frames whose value in `silenced` is not 0."""
     channels = tuple(
         bytes(frame & LOUDNESS if silent else frame for frame, silent in zip(frames, silenced, strict=True))
         for frames in listened.channels

@@ -26,8 +26,8 @@ _MAX_CHANNELS_OF_A_TRACK = 8
 
 @dataclass(frozen=True)
 class Play:
-    """Samples of an audio track and their place in the played sound. `length` is None if they extend to the end of
-    the track.
+    """A range of samples of an audio track, and its position in the played sound. `length` is None if the samples
+    extend to the end of the track.
     """
 
     start: int
@@ -35,7 +35,9 @@ class Play:
     length: int | None
 
     def end(self, media_samples: int) -> int:
-        """Return where these samples end in the played sound, if the track has `media_samples` samples."""
+        """Return the position in the played sound at which these samples end, given that the track has
+        `media_samples` samples.
+        """
         rest = max(0, media_samples - self.media_start)
         return self.start + (rest if self.length is None else min(self.length, rest))
 
@@ -79,7 +81,7 @@ class DecodedSound:
 
     def plays(self, channel: int) -> tuple[Play, ...]:
         """Return the stretches of the channel's track that a player plays. Raises ObjectRefused if the file has no
-        such channel.
+        channel with this number.
         """
         for one in self._tracks.values():
             if one.first <= channel < one.first + one.channels:
@@ -93,16 +95,16 @@ class DecodedSound:
 
     @property
     def damaged_channels(self) -> list[int]:
-        """Return the numbers of the channels of damaged tracks."""
+        """Return the numbers of all channels that belong to damaged tracks."""
         damaged = (one for one in self._tracks.values() if one.is_damaged)
         return [number for one in damaged for number in range(one.first, one.first + one.channels)]
 
     def samples(self, only: AbstractSet[int] | None = None) -> Iterator[tuple[int, int, Planes]]:
-        """Yield the number of a track's first channel, the number of the first sample, and samples of each of its
-        channels.
+        """Yield samples of each channel of a track, together with the number of the track's first channel and the
+        number of the first sample.
 
-        With `only`, the method omits tracks that have none of these channels. Raises ObjectRefused if every track is
-        damaged, or if the file ends earlier than its index says.
+        If `only` names channels, the method omits each track that has none of these channels. Raises ObjectRefused
+        if every audio track is damaged, or if the file ends earlier than its index states.
         """
         wanted = {
             index: one
@@ -146,8 +148,8 @@ def _take(packet: "Packet[Any]", track: Track) -> Iterator[tuple[int, Planes]]:
 def _read_track(
     one: AudioTrack, give: Callable[[Track], Iterator[tuple[int, Planes]]]
 ) -> Iterator[tuple[int, int, Planes]]:
-    """Yield the samples that `give` reads from a track, with the number of the track's first channel. Yield nothing
-    for a damaged track.
+    """Yield the samples that `give` reads from a track, together with the number of the track's first channel. If
+    the track is damaged, yield no samples.
     """
     if one.is_damaged:
         return
@@ -159,8 +161,9 @@ def _read_track(
 
 
 def _layouts(streams: Sequence[AudioStream]) -> list[AudioLayout]:
-    """Return the channel layout to which each track is resampled. The layout is unchanged, or mixed if the file
-    would have more than MAX_CHANNELS channels in total.
+    """Return the channel layout to which the child resamples each track. A track keeps its channel layout, or is
+    mixed into one channel if it has too many channels, or if the file would have more than MAX_CHANNELS channels in
+    total.
     """
     layouts = [stream.codec_context.layout for stream in streams]
     mono = AudioLayout("mono")

@@ -1,8 +1,9 @@
-"""Places the sound of one track on its file's timeline. Only the child processes load this module.
+"""Places the sound of one track on its file's timeline. Only the child processes that read media files load this
+module.
 
-Timestamps in an untrusted file can be false, so this module bounds their cost. The module creates silence only
-while it passes the silence on, extends the processor limit as sound is decoded, and refuses a timeline that is too
-long.
+An untrusted file can contain false timestamps, so this module limits the memory and processor time that false
+timestamps can cost. The module fills a gap with silence in short blocks, not all at once. It raises the limit of
+processor time only as sound is decoded, and refuses a timeline that is too long.
 """
 
 import errno
@@ -54,9 +55,9 @@ Planes = tuple[bytes, ...]
 
 @dataclass
 class Allowance:
-    """The processor time that a recording may take, and its maximum duration. The processor time grows as more of
-    the recording is decoded. `channels` is the number of channels that the child measures. Up to four channels cost
-    as much as one channel.
+    """The processor time that a recording may take, and its maximum duration. The allowed processor time grows with
+    the duration of the sound that was decoded. `channels` is the number of channels that the child measures. A
+    recording with up to four channels may take as much processor time as one with a single channel.
     """
 
     cpu_seconds: int
@@ -67,16 +68,17 @@ class Allowance:
 
     @property
     def max_cpu_seconds(self) -> int:
-        """Return the hard limit of processor time, which is more than the longest recording with the most channels
-        may take. The kernel kills the process at the hard limit. At the lower, soft limit the kernel first sends
-        SIGXCPU, which shows why the process ended.
+        """Return the hard limit of processor time. It is higher than the processor time that the longest recording
+        with the most channels may take. If a process reaches the hard limit of processor time, the kernel kills it.
+        Before that, at the lower soft limit of processor time, the kernel sends SIGXCPU, which shows why the
+        process ended.
         """
         most = self.hours * self.cpu_seconds_per_hour * (MAX_CHANNELS // _CHANNELS_AT_ONE_PRICE)
         return self.cpu_seconds + most + 1
 
     def grow(self, samples: int) -> None:
-        """Extend the limit of processor time for this much decoded sound. Raises MemoryError if the sound is too
-        long.
+        """Raise the process's limit of processor time in proportion to the given duration of decoded sound. Raises
+        MemoryError if the decoded sound is longer than a recording may be.
         """
         if samples > self.hours * 3600 * RATE:
             raise MemoryError
@@ -89,10 +91,10 @@ class Allowance:
 class Track:
     """The sound of one track from the beginning of the file's timeline, without gaps.
 
-    `layout` is the channel layout to which the track is resampled. `are_discards_lost` is true if FFmpeg discards
-    packets because of wrong times (in fragments), and not because of an edit list. The resampler takes consecutive
-    frames together, and starts again after a gap or a change of format. A file may claim a gap of hours, so the
-    track yields the silence of a gap in short stretches.
+    `layout` is the channel layout to which the track is resampled. If `are_discards_lost` is true, FFmpeg discards
+    packets because their times are wrong (in a fragmented file), and not because an edit list leaves them out. The
+    resampler treats consecutive frames as one sound, and starts anew after a gap or after a change of the sample
+    format. A file may state a gap of several hours, so the track yields the silence for a gap in short blocks.
     """
 
     def __init__(
@@ -112,19 +114,21 @@ class Track:
 
     @property
     def has_lost_too_much(self) -> bool:
-        """Return whether a transcript of this track would lack too much speech, because packets cannot be decoded
-        or occur twice.
+        """Return whether so many packets of this track cannot be decoded, or occur twice, that a transcript of the
+        track would lack too much speech.
         """
         return self._lost > self._packets * _MAX_LOST or self._past > self._frames * _MAX_LOST
 
     @property
     def ends_too_early(self) -> bool:
-        """Return whether a track without fragments has fewer samples than its index states."""
+        """Return whether the track lacks samples that its index states; the check applies only to a track without
+        fragments.
+        """
         return self._found < self._stated * _MIN_FOUND
 
     def take(self, packet: "Packet[Any]") -> Iterator[tuple[int, Planes]]:
-        """Yield samples of the track in order, each time with the number of the first sample. A packet that cannot
-        be decoded becomes silence.
+        """Yield blocks of the track's samples in order, each block with the number of its first sample. In place of
+        a packet that cannot be decoded, the method yields silence.
         """
         self._packets += 1
         self._found += packet.duration or 0
@@ -181,8 +185,8 @@ class Track:
                 yield at + early, tuple(plane[early * SAMPLE_BYTES :] for plane in planes)
 
     def _planes(self, frame: AudioFrame) -> Planes:
-        """Return the samples of each channel of the frame. The resampler interleaves the channels, because PyAV
-        18.1 and 19.0 cannot read a frame of eight planes.
+        """Return the samples of a decoded audio frame, separately for each channel. The resampler interleaves the
+        channels, because PyAV 18.1 and 19.0 cannot read a frame of eight planes.
         """
         content = bytes(memoryview(frame.planes[0])[: frame.samples * self._channels * SAMPLE_BYTES])
         if self._channels == 1:
@@ -200,5 +204,5 @@ class Track:
 
 
 def samples_of(planes: Planes) -> int:
-    """Return the number of samples of each channel."""
+    """Return how many samples each channel of the track has."""
     return len(planes[0]) // SAMPLE_BYTES

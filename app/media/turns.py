@@ -1,7 +1,7 @@
 """Finds turns and windows of speech from the measured frames of 30 ms.
 
-Pure. A frame is one byte: the lower seven bits are the loudness (0 to 127, eight steps for a doubling), and the
-highest bit is set if the frame is speech.
+Pure. A frame is one byte. The lower seven bits are the loudness, from 0 to 127, in which eight steps mean a
+doubling. The highest bit is set if the frame is speech.
 """
 
 from collections import deque
@@ -59,10 +59,10 @@ Interval = tuple[int, int]
 
 
 def find_turns(frames: bytes, *, longest_ms: int, duration_ms: int) -> list[Interval]:
-    """Return the turns: stretches of speech with their short pauses and a tenth of a second around them, in order
-    and without overlap. A stretch longer than `longest_ms` is cut at its quietest pauses, without gaps between the
-    parts. A stretch whose pauses are filled by steady noise is also cut without gaps, and each part begins with
-    speech.
+    """Return the turns, in order and without overlap. A turn is a stretch of speech, including short pauses, with
+    up to a tenth of a second before and after it. If a stretch of speech is longer than `longest_ms`, the function
+    cuts it at its quietest pauses, without gaps between the parts. If steady noise fills the pauses of a stretch of
+    speech, the stretch is also cut without gaps, so that each part begins with speech.
     """
     found: list[Interval] = []
     voiced = remove_noise(frames)
@@ -74,8 +74,8 @@ def find_turns(frames: bytes, *, longest_ms: int, duration_ms: int) -> list[Inte
 
 
 def remove_noise(frames: bytes) -> bytes:
-    """Return the frames, in which speech that is hardly louder than the softest moment of the surrounding seconds
-    no longer counts as speech.
+    """Return the frames, changed so that steady noise no longer counts as speech. A frame is steady noise if it is
+    hardly louder than the softest moment of the seconds around it.
     """
     loudness = bytes(frame & LOUDNESS for frame in frames)
     smooth = bytes(map(max, loudness[:1] + loudness[:-1], loudness, loudness[1:] + loudness[-1:]))
@@ -87,7 +87,9 @@ def remove_noise(frames: bytes) -> bytes:
 
 
 def find_speech(frames: bytes) -> tuple[Interval, ...]:
-    """Return the stretches of speech between pauses of any length, without steady noise and clicks."""
+    """Return the stretches of speech, divided at every pause, however short. Steady noise and clicks do not count
+    as speech.
+    """
     for considered in (remove_noise(frames), frames):
         found = [
             (start, end)
@@ -100,8 +102,8 @@ def find_speech(frames: bytes) -> tuple[Interval, ...]:
 
 
 def find_windows(frames: bytes, *, longest_ms: int, duration_ms: int) -> list[Interval]:
-    """Return windows: each contains as many consecutive turns as fit into `longest_ms`, without a long pause
-    between them.
+    """Return the windows. Each window contains as many consecutive turns as fit into `longest_ms`, if there is no
+    long pause between them.
     """
     found: list[Interval] = []
     for start, end in find_turns(frames, longest_ms=longest_ms, duration_ms=duration_ms):
@@ -113,15 +115,17 @@ def find_windows(frames: bytes, *, longest_ms: int, duration_ms: int) -> list[In
 
 
 def remove_traces(frames: bytes, other: bytes) -> bytes:
-    """Return the frames of a channel, in which speech that is only a trace of the other channel no longer counts as
-    speech.
+    """Return the frames of a channel, changed so that a faint trace of the other channel's speech no longer counts
+    as speech.
 
-    A microphone records some of the other person's voice, and Opus mixes each channel into the other, 24 dB softer
-    (measured on a stereo file of libopus, 2026-11-21). The speech detector reports both kinds of traces as speech.
-    While one person speaks, the other is usually silent, so the median of the loudness differences shows how soft a
-    trace is in this recording. Speech up to 6 dB above this median also counts as a trace. Speech that is 15 dB
-    softer than the other channel is always a trace. Speech that is less than 6 dB softer than the other channel is
-    never a trace.
+    Speech leaves a trace in the other channel in two ways. A microphone faintly records the other person's voice,
+    and Opus mixes each of two channels into the other, 24 dB softer (measured on a stereo file of libopus,
+    2026-11-21). The speech detector reports a trace of the other person's voice as speech, whether the microphone
+    or Opus caused the trace. While one person speaks, the other person is usually silent. The median of the
+    differences between the two channels' loudness therefore shows how soft a trace is in this recording. Speech
+    also counts as a trace if it is at most 6 dB louder than the recording's usual trace, the median of the loudness
+    differences. Speech that is at least 15 dB softer than the other channel always counts as a trace of that
+    channel. Speech that is less than 6 dB softer than the other channel never counts as a trace of that channel.
     """
     around = _loudest_around(other)
     softer = [near - (frame & LOUDNESS) for frame, near in zip(frames, around, strict=True)]
@@ -134,7 +138,7 @@ def remove_traces(frames: bytes, other: bytes) -> bytes:
 
 
 def merge_loudest(channels: Sequence[bytes]) -> bytes:
-    """Return for each frame the loudness of the loudest channel, and whether any channel has speech."""
+    """For each frame, return the loudness of the loudest channel, and whether any channel has speech."""
     if len(channels) == 1:
         return channels[0]
     return bytes(
@@ -145,7 +149,7 @@ def merge_loudest(channels: Sequence[bytes]) -> bytes:
 
 
 def select_channels(channels: Mapping[int, bytes]) -> dict[int, bytes]:
-    """Return the channels to transcribe, each without speech that is a trace of another channel. The function
+    """Return the channels to transcribe, each without the faint traces of the other channels' speech. The function
     leaves out a channel if another channel carries its speech, or if it has no speech. If two channels have the
     same sound, the function leaves out the second. If only one channel of a pair is silent, the function keeps
     both, because the pair shows who does not speak.
@@ -168,13 +172,15 @@ def select_channels(channels: Mapping[int, bytes]) -> dict[int, bytes]:
 
 
 def _others(channels: Mapping[int, bytes], number: int) -> bytes:
-    """Return for each frame the loudness of the loudest other channel, and whether any other channel has speech."""
+    """For each frame of a channel, return the loudness of the loudest of the other channels, and whether any of the
+    other channels has speech.
+    """
     return merge_loudest([frames for other, frames in channels.items() if other != number])
 
 
 def _carries(frames: bytes, other: bytes) -> bool:
-    """Return whether the frames are as loud as the other channel's frames, within half a doubling, wherever the
-    other channel has speech.
+    """Return whether, wherever the other channel has speech, the two channels are equally loud. Their loudness may
+    differ by half a doubling.
     """
     speech = unlike = 0
     for one, another in zip(frames, other, strict=True):
@@ -185,16 +191,16 @@ def _carries(frames: bytes, other: bytes) -> bool:
 
 
 def _loudest_around(frames: bytes) -> Iterator[int]:
-    """Yield for each frame the maximum loudness of this frame, the frames before it within the reverberation time,
-    and the next frame.
+    """For each frame, yield the maximum loudness of the frame itself, of the frames within the reverberation time
+    before it, and of the next frame.
     """
     padded = bytes(_TAIL_FRAMES) + bytes(frame & LOUDNESS for frame in frames) + b"\0"
     return map(max, *(padded[start:] for start in range(_TAIL_FRAMES + 2)))
 
 
 def _find_stretches(frames: bytes) -> Iterator[Interval]:
-    """Yield the stretches of frames with enough speech and no long pause, each as its first frame and the frame
-    after its last.
+    """Yield the stretches of frames that contain enough speech and no long pause. Each stretch is a pair: its first
+    frame, and the frame after its last.
     """
     start = last = -1
     speech = 0
@@ -212,8 +218,8 @@ def _find_stretches(frames: bytes) -> Iterator[Interval]:
 
 
 def _divide(whole: Interval, speech: Iterable[Interval], offset: int) -> Iterator[Interval]:
-    """Yield the parts of the interval, which is cut slightly before each of these stretches of speech except the
-    first. `offset` is the position at which the frames of `speech` begin.
+    """Cut the interval slightly before each of the given stretches of speech except the first, and yield its parts.
+    `offset` is the position, in the whole sound, of the first frame of `speech`.
     """
     start, end = whole
     for first, _ in list(speech)[1:]:
@@ -224,8 +230,8 @@ def _divide(whole: Interval, speech: Iterable[Interval], offset: int) -> Iterato
 
 
 def _find_runs(frames: bytes, longest_pause: int) -> Iterator[Interval]:
-    """Yield the runs of speech whose pauses are at most `longest_pause` frames, each as its first frame and the
-    frame after its last.
+    """Yield the runs of speech, in which no pause is longer than `longest_pause` frames. Each run is a pair: its
+    first frame, and the frame after its last.
     """
     start = last = -1
     for number in _speech_frames(frames):
@@ -239,7 +245,9 @@ def _find_runs(frames: bytes, longest_pause: int) -> Iterator[Interval]:
 
 
 def _minimum_around(values: bytes, reach: int) -> Iterator[int]:
-    """Yield for each value the minimum of the value itself and the `reach` values before and after it."""
+    """For each value, yield the minimum of the value itself, the `reach` values before it and the `reach` values
+    after it.
+    """
     waiting: deque[int] = deque()
     for number in range(len(values) + reach):
         if number < len(values):
@@ -267,8 +275,8 @@ def _cut_at_quiet(frames: bytes, whole: Interval, longest_ms: int) -> Iterator[I
 
 
 def _find_quietest(frames: Sequence[int], earliest_ms: int, latest_ms: int) -> int:
-    """Return the middle of the quietest moment between the two times. If several moments are equally quiet, return
-    the middle of the last one.
+    """Return the middle of the quietest moment between two times. If several moments between the two times are
+    equally quiet, return the middle of the last of them.
     """
     first, last = -(-earliest_ms // FRAME_MS), latest_ms // FRAME_MS
     half = _QUIET_FRAMES // 2

@@ -1,13 +1,13 @@
-"""Opens an untrusted file in a child process. Only the child processes load this module.
+"""Opens an untrusted file in a child process. Only the child processes that read media files load this module.
 
 Before the child process reads the first byte of the file, it limits its own time and memory, and gives up the right
-to open anything. The child can create no further file descriptor, not even in place of a closed one, so it can open
-neither a file nor a socket. The child requests each block of the object with a JSON line on standard output,
+to open anything. The child process cannot create a new file descriptor, not even after it has closed one, so it can
+open neither a file nor a socket. The child requests each block of the object with a JSON line on standard output,
 `{"block": 7}`, and reads the block from standard input.
 
 FFmpeg opens any file that a playlist, a concat list, an SDP file or an MP4 data reference names (PyAV 18.1 and
-FFmpeg 8, tried 2026-11-21). Therefore this module fixes the demuxer, switches external references off, and raises
-an error if FFmpeg opens anything except the object.
+FFmpeg 8, tried 2026-11-21). To prevent FFmpeg from opening other files, this module selects the demuxer, switches
+external references off, and raises an error if FFmpeg opens anything except the object.
 """
 
 import json
@@ -50,8 +50,8 @@ _LENIENT: dict[str, Any] = (
 
 
 class ObjectRefused(Exception):  # noqa: N818 - a result of the child, not an error of the program
-    """This process refuses the object, because its content is not acceptable or because FFmpeg tried to open
-    something else.
+    """This process refuses the object because its content is not acceptable, or because FFmpeg tried to open
+    anything except the object.
     """
 
 
@@ -78,7 +78,7 @@ class Object:
         return b"".join(pieces)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move the current position, with `whence` as in `lseek`."""
+        """Move the current position in the object, with `whence` as in `lseek`."""
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size_bytes}[whence]
         self._position = max(0, base + offset)
         return self._position
@@ -102,8 +102,8 @@ class Object:
 
 
 def confine(cpu_seconds: int, most_cpu_seconds: int, memory_bytes: int) -> None:
-    """Take rights and resources from this process. The process may raise its own limit of processor time up to
-    `most_cpu_seconds`.
+    """Limit the rights and the resources of this process. After the call, the process can raise its own limit of
+    processor time up to `most_cpu_seconds`.
     """
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, most_cpu_seconds))
     if sys.platform == "linux":
@@ -115,8 +115,8 @@ def confine(cpu_seconds: int, most_cpu_seconds: int, memory_bytes: int) -> None:
 
 
 def open_container(file: Object, container: str, **others: str) -> InputContainer:
-    """Open the object as a file of that container format, with further options for the demuxer. Raises FFmpegError
-    or ObjectRefused.
+    """Open the object as a file of the given container format, and pass the given options to the demuxer. Raises
+    FFmpegError or ObjectRefused.
     """
     options = {**_OPTIONS, **others, "format_whitelist": _DEMUXERS[container]}
     media: InputContainer = av.open(
@@ -131,7 +131,7 @@ def is_one_of(stream: Stream, codecs: AbstractSet[str]) -> bool:
 
 
 def send(message: dict[str, object], *contents: bytes | memoryview) -> None:
-    """Write a JSON line to the parent process, followed by the bytes that the line announces."""
+    """Write a JSON line to the parent process, and then the bytes whose number the line states."""
     sys.stdout.buffer.write(json.dumps(message).encode() + b"\n")
     for content in contents:
         sys.stdout.buffer.write(content)
@@ -139,8 +139,8 @@ def send(message: dict[str, object], *contents: bytes | memoryview) -> None:
 
 
 def receive(size_bytes: int) -> bytes:
-    """Read this many bytes from the parent process. End this process if the parent has ended or has closed the
-    pipe.
+    """Read the given number of bytes from the parent process. End this process if its parent process has ended or
+    has closed the pipe.
     """
     content = sys.stdin.buffer.read(size_bytes)
     if len(content) < size_bytes:
