@@ -21,31 +21,32 @@ strawberry.enum(
     description=(
         "The status of an access request. While an access request is OPEN or APPROVED, the "
         "requested recordings are not destroyed. After a denial, the requested recordings are "
-        "kept for another 60 days if the patient may ask for a review."
+        "kept for 60 more days if the patient may ask for a review."
     ),
 )
 strawberry.enum(
     model.Channel,
     name="AccessRequestChannel",
     description=(
-        "How an access request was filed: LOGIN by the signed-in patient, WRITTEN by a letter "
-        "that a compliance officer entered."
+        "How an access request was filed: LOGIN if the signed-in patient filed it, and WRITTEN "
+        "if a compliance officer entered the patient's letter."
     ),
 )
 strawberry.enum(
     model.DenialGround,
     description=(
-        "The ground on which an access request is denied. The patient has no right to a review if "
-        "the ground is EXCEPTED, CORRECTIONAL, RESEARCH, PRIVACY_ACT or CONFIDENTIAL_SOURCE (45 "
-        "CFR 164.524(a)(2)(i) to (v)). EXCEPTED covers psychotherapy notes and information "
-        "compiled for a legal proceeding. RESEARCH applies while the research continues. "
-        "PRIVACY_ACT refers to 5 U.S.C. 552a. The patient may ask for a review if the ground is "
+        "The ground on which an access request is denied. The patient has no right to a review "
+        "if the ground is EXCEPTED, CORRECTIONAL, RESEARCH, PRIVACY_ACT or CONFIDENTIAL_SOURCE "
+        "(45 CFR 164.524(a)(2)(i) to (v)). EXCEPTED covers psychotherapy notes and information "
+        "compiled for a legal proceeding. RESEARCH covers recordings that were made for a "
+        "research study, while the study continues. PRIVACY_ACT covers records that are subject "
+        "to the Privacy Act, 5 U.S.C. 552a. The patient may ask for a review if the ground is "
         "ENDANGERS_LIFE, HARMS_ANOTHER or REPRESENTATIVE_HARMS (45 CFR 164.524(a)(3)(i) to "
-        "(iii)). A denial on a reviewable ground requires that a licensed professional determined "
-        "that the harm is reasonably likely. ENDANGERS_LIFE covers danger to the life or physical "
-        "safety of the patient or another person. HARMS_ANOTHER covers substantial harm to a "
-        "person whom the recording mentions. REPRESENTATIVE_HARMS covers substantial harm that is "
-        "likely if the representative gets access."
+        "(iii)). A denial on a reviewable ground requires that a licensed professional has "
+        "determined that harm is reasonably likely. ENDANGERS_LIFE covers danger to the life or "
+        "physical safety of the patient or another person. HARMS_ANOTHER covers substantial harm "
+        "to a person whom the recording mentions. REPRESENTATIVE_HARMS covers substantial harm "
+        "that is likely if the representative gets access."
     ),
 )
 strawberry.enum(
@@ -88,8 +89,8 @@ class AccessDenial:
     is_reviewable: bool
     determined_by: strawberry.ID | None = strawberry.field(
         description=(
-            "The user id of the professional who determined that harm is likely. The value is null if "
-            "the ground of the denial needs no professional."
+            "The user id of the professional who determined that harm is likely. The value is "
+            "null if the ground of the denial requires no decision by a professional."
         )
     )
     review_asked_at: datetime | None
@@ -112,16 +113,17 @@ class AccessExport:
     status: model.ExportStatus
     error: str | None = strawberry.field(
         description=(
-            "The code of the reason why the encrypted copy FAILED, or null. If compliance approves "
-            "the request again, the worker makes another attempt."
+            "The code of the reason why the encrypted copy FAILED, or null. If compliance "
+            "approves the access request again, the worker tries again to make the encrypted "
+            "copy."
         )
     )
     size_bytes: BigInt | None
     recordings: int | None = strawberry.field(description="How many media files the copy contains.")
     missing: int | None = strawberry.field(
         description=(
-            "How many media files the copy lacks because the worker found them missing or changed. "
-            "The manifest in the copy names the files that it lacks."
+            "How many media files the encrypted copy lacks because the worker found them missing "
+            "or changed. The manifest in the encrypted copy names the files that the copy lacks."
         )
     )
     expires_at: datetime | None = strawberry.field(description="When the worker deletes the encrypted copy.")
@@ -231,8 +233,8 @@ class WrittenAccessRequestInput:
     patient_id: strawberry.ID
     received_on: date = strawberry.field(
         description=(
-            "The day on which the practice received the request, at most 60 days ago. The deadline of "
-            "30 days counts from the day of receipt."
+            "The day on which the practice received the request, at most 60 days ago. The "
+            "deadline of 30 days for the access request counts from the day of receipt."
         )
     )
     consultation_id: strawberry.ID | None = None

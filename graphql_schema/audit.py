@@ -42,7 +42,11 @@ class AuditEvent:
     reason: str | None
     purpose: str
     basis: str = strawberry.field(
-        description="Why access was allowed, or the ground on which access was requested."
+        description=(
+            "Why the person or service had access: `treating_clinician`, `compliance_review`, "
+            "`self` for a patient, or the task of a service. The value is `refused` after a "
+            "refusal, and `no_identity` for a request without a login."
+        )
     )
     entity_type: str
     entity_ids: list[strawberry.ID]

@@ -1,8 +1,9 @@
 """Checks permissions before input errors are returned, so that only permitted callers see errors about the input.
 
-The library graphql-core refuses an invalid document, variable or argument before any resolver runs, so no service
-has checked the caller. If an operation has an input error, this extension checks the permission that each of its
-root fields declares. If the caller lacks a permission, the audited refusal replaces the input error.
+The library graphql-core refuses an invalid document, variable or argument before any resolver runs, before any
+service has checked the caller. If an operation has an input error, this extension checks the permission that each
+of its root fields declares. If the caller lacks a permission, the extension writes an audit row and replaces the
+input error by a refusal.
 """
 
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -92,8 +93,8 @@ class AuthorizationFirst(SchemaExtension):
             result.data, result.errors = None, refusals
 
     def _roots(self, document: DocumentNode) -> Sequence[_Root]:
-        """Return the root fields that need a permission. The result has at most as many fields as one operation may
-        have.
+        """Return the root fields that need a permission. The number of returned root fields is at most the number
+        that one operation may have.
         """
         schema = self.execution_context.schema._schema  # noqa: SLF001 - as in `document_limits.py`
         roots: list[_Root] = []
@@ -122,7 +123,7 @@ async def _refusal(context: Context, root: _Root) -> GraphQLError | None:
 
 
 def _fields(document: DocumentNode, operation: OperationDefinitionNode) -> Iterator[FieldNode]:
-    """Yield the root fields of an operation in order. The function enters each fragment of the document once."""
+    """Yield the root fields of an operation in order. The function visits each fragment of the document only once."""
     fragments = {
         node.name.value: node for node in document.definitions if isinstance(node, FragmentDefinitionNode)
     }

@@ -172,8 +172,8 @@ class ConsultationInput:
     doctor_id: strawberry.ID | None = strawberry.field(
         default=None,
         description=(
-            "The user id of the consultation's doctor. The default is the caller's user id, and the "
-            "API accepts no other doctor."
+            "The user id of the consultation's doctor. The default is the caller's user id; the "
+            "API refuses every other user id."
         ),
     )
     patient_external_id: str = strawberry.field(

@@ -89,8 +89,8 @@ class Context:
         self._principal: asyncio.Task[Principal] | None = None
 
     async def principal(self) -> Principal:
-        """Return the person of the token. The token is verified once for all fields of an operation. Raises
-        Unauthenticated.
+        """Return the person whom the access token of the request identifies. The token is verified once for all
+        fields of an operation. Raises Unauthenticated.
         """
         if self._principal is None:
             self._principal = asyncio.create_task(self._verify())

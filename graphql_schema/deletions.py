@@ -26,8 +26,8 @@ strawberry.enum(
 strawberry.enum(
     model.DeletionGround,
     description=(
-        "The ground of a deletion. RETENTION means that the retention term of the recording has "
-        "ended. REQUEST means that a doctor or a compliance officer requested the deletion. "
+        "Why a recording is deleted. RETENTION means that the retention term of the recording "
+        "has ended. REQUEST means that a doctor or a compliance officer requested the deletion. "
         "MISSING means that the recording's object was missing in the bucket. RESTORE means that "
         "a backup brought a destroyed recording back."
     ),
@@ -60,8 +60,8 @@ class Deletion:
     attempts: int
     error: str | None = strawberry.field(
         description=(
-            "The code of the reason why the newest attempt to destroy the recording failed. The "
-            "worker tries again after a failed attempt."
+            "The code of the reason why the newest attempt to destroy the recording failed. "
+            "After a failed attempt, the worker tries again to destroy the recording."
         )
     )
     finished_at: datetime | None
@@ -120,7 +120,11 @@ class DeletionFilter:
     status: model.DeletionStatus | None = None
     recording_id: strawberry.ID | None = None
     is_failing: bool | None = strawberry.field(
-        default=None, description="Whether the deletion has begun and the newest attempt failed."
+        default=None,
+        description=(
+            "True selects deletions that have begun and whose newest attempt failed; false "
+            "selects all other deletions."
+        ),
     )
 
     def to_model(self) -> model.DeletionFilter:

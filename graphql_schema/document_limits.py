@@ -1,9 +1,9 @@
 """Limits the size of a GraphQL document.
 
 The number of tokens is limited during parsing. Operations, fragments, selections, root fields, depth and aliases
-are limited before validation, because the time of validation grows with them. No list with a page size contains
-another list with a page size. The limits on a document and the largest page size therefore bound the size of an
-answer.
+are limited before validation, because the time of validation grows with them. In the schema, no list with a page
+size is nested in a second list with a page size. The limits on a document and the largest page size therefore bound
+the size of an answer.
 """
 
 from collections.abc import Callable, Iterator
@@ -32,8 +32,8 @@ class Limits:
     """The limits on the size of one GraphQL operation.
 
     Fragments and selections are counted as the document contains them, because some validation rules take time that
-    grows with the square of these counts. Selections are counted again after each fragment spread is replaced by
-    the fragment's content.
+    grows with the square of these counts. Selections are counted a second time, after each fragment spread is
+    replaced by the fragment's content.
     """
 
     tokens: int = 600
@@ -47,7 +47,7 @@ class Limits:
 
 def limit_extensions(limits: Limits, *, allow_introspection: bool) -> list[Callable[[], SchemaExtension]]:
     """Return the Strawberry extensions that enforce the limits in one schema. If introspection is not allowed,
-    error messages also suggest no names of the schema.
+    error messages also do not suggest names from the schema.
     """
     validations = ValidationCache(limits.cached_documents, allow_introspection=allow_introspection)
     return [
@@ -58,7 +58,9 @@ def limit_extensions(limits: Limits, *, allow_introspection: bool) -> list[Calla
 
 
 def find_excess(limits: Limits, document: DocumentNode) -> TooComplex | None:
-    """Return the first limit that a document exceeds. The document may contain validation errors. Never raises."""
+    """Return an error that names the first limit that a document exceeds, or None if it exceeds no limit. The
+    document may contain validation errors. Never raises.
+    """
     operations = len(list_operations(document))
     if operations != 1:
         return _excess("too_many_operations", 1, operations) if operations else None
@@ -87,8 +89,8 @@ def _excess(reason: str, limit: int, count: int) -> TooComplex:
 
 
 class _Guard(SchemaExtension):
-    """Refuses documents that exceed a limit, and validates all other documents with the cache. Strawberry's own
-    validation is not used.
+    """Refuses documents that exceed a limit, and validates all other documents with the cache. This extension
+    replaces Strawberry's own validation of documents.
 
     Strawberry skips its validation if errors are already set, even an empty list (schema/schema.py,
     `_run_validation`; 0.341.2).

@@ -2,10 +2,11 @@
 content.
 
 A measured document may contain validation errors. Each fragment is measured once, so nested fragments do not
-multiply the time of measuring. Each alias counts, and a field with `@skip` or `@include` counts like any other
-field. Introspection counts as one field. Strawberry's own limiters of depth and aliases (0.341.2, checked
-2026-11-21) measure a fragment again at each spread, which takes exponential time. Strawberry's limiters also fail
-on unknown fragments.
+multiply the time that the measurement takes. Each alias is counted, and a field with `@skip` or `@include` is
+counted like a field without a directive. A field of introspection counts as one field, whatever it contains.
+Strawberry's own limiters of depth and aliases (0.341.2, checked 2026-11-21) measure a fragment again at each
+spread, which takes exponential time. Strawberry's limiters also raise an error if a document spreads a fragment
+that it does not define.
 """
 
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ class OperationSize:
     aliases: int = 0
 
     def __add__(self, other: "OperationSize") -> "OperationSize":
-        """Return the size of a selection set that contains both selections."""
+        """Return the size of a selection set that contains the selections of two measured sets."""
         return OperationSize(
             self.selections + other.selections,
             self.root_fields + other.root_fields,
@@ -108,7 +109,9 @@ class _Measurement:
         return OperationSize(1 + below.selections, root_fields=1, depth=1 + below.depth, aliases=aliases)
 
     def _measure_fragment(self, name: str) -> OperationSize:
-        """Return the size of a fragment. An unknown fragment, or one inside of itself, has size zero."""
+        """Return the size of a fragment. A fragment that the document does not define, or that contains itself, has
+        size zero.
+        """
         if name not in self._measured:
             self._measured[name] = OperationSize()
             self._measured[name] = self.measure(self._fragments.get(name))

@@ -56,7 +56,9 @@ class MaskedSchema(strawberry.Schema):
 
 
 class _Reader:
-    """Converts errors for one reader, who has a language and a request id. The log contains the same request id."""
+    """Converts errors to the form that one client may see, with the client's language and request id. The log line
+    contains the same request id as the client's masked error.
+    """
 
     def __init__(self, schema: GraphQLSchema, language: Language, request_id: object) -> None:
         self._schema = schema

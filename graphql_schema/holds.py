@@ -59,12 +59,12 @@ class PlacedLegalHold:
     hold: LegalHold
     covered_recordings: int = strawberry.field(
         description=(
-            "How many existing recordings the legal hold covers. The hold also covers recordings that "
-            "are made later."
+            "How many existing recordings the legal hold covers. The legal hold also covers "
+            "recordings that are made after it was placed."
         )
     )
     recordings_in_destruction: int = strawberry.field(
-        description="How many of the covered recordings were already being destroyed and cannot be saved."
+        description="How many recordings that the hold covers were already being destroyed and cannot be saved."
     )
 
     @classmethod
@@ -115,8 +115,8 @@ def _place(hold: model.LegalHold) -> Cursor:
 
 
 async def place_legal_hold(info: Info, hold: LegalHoldInput) -> PlacedLegalHold:
-    """Place a legal hold on existing and later recordings. The hold ends when another compliance officer releases
-    it.
+    """Place a legal hold on existing and later recordings. The legal hold ends when a second compliance officer,
+    who did not place it, releases it.
     """
     order = hold.to_model()
     placed = await info.context.services.holds.place(await info.context.asker(), order)

@@ -1,8 +1,8 @@
 """Describes an invalid input value by its place and its expected type, never by the value itself.
 
 graphql-core puts values into its messages (3.3.2, execution/values.py and utilities/validate_input_value.py;
-checked 2026-11-29). This module reads only the part of a message before the value. The part before the value
-contains only names of the schema or the document.
+checked 2026-11-29). This module reads only the part of graphql-core's message that precedes the invalid value. The
+part before the invalid value contains only names from the schema or the document.
 """
 
 import re
@@ -104,7 +104,7 @@ def bad_variable(schema: GraphQLSchema, error: GraphQLError, node: VariableDefin
 
 def bad_argument(message: str) -> Refused | None:
     """Return the reason and detail of the error for an argument that graphql-core could not coerce to its type.
-    Returns None if the message is about another error.
+    Returns None if the message is about an error of a different kind.
     """
     missing = _ARGUMENT_MISSING.match(message)
     if missing is not None:

@@ -81,9 +81,9 @@ class RecordingImportInput:
     recorded_at: datetime | None = strawberry.field(
         default=None,
         description=(
-            "When the recording began: a time with an offset, not before 1990 and not in the future. "
-            "The time becomes the `startedAt` of the recording. The retention term counts from the "
-            "import and never from the declared time."
+            "When the recording began: a time with an offset, not before 1990 and not in the "
+            "future. The declared time becomes the `startedAt` of the imported recording. The "
+            "retention term counts from the import and never from the declared time."
         ),
     )
 

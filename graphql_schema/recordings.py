@@ -56,7 +56,7 @@ class RecordedConsultation:
         )
 
 
-@strawberry.type(description="The present state of a recording's object in the bucket.")
+@strawberry.type(description="The current state of a recording's object in the bucket.")
 class Storage:
     exists: bool
     size_bytes: BigInt | None
@@ -84,7 +84,10 @@ class SpeakerParticipant:
 
 
 @strawberry.type(
-    description=("A sound that was recorded beside a video. `issueDownloadUrl` accepts the id of a sound.")
+    description=(
+        "A sound recording that LiveKit makes beside the video of a consultation. "
+        "`issueDownloadUrl` also accepts the id of a sound recording."
+    )
 )
 class SpeakerSound:
     id: strawberry.ID
@@ -97,8 +100,8 @@ class SpeakerSound:
     )
     track_sid: str | None = strawberry.field(
         description=(
-            "LiveKit's id of the microphone track. A microphone that is published again becomes "
-            "another track."
+            "LiveKit's id of the microphone track. If a participant publishes a microphone "
+            "again, LiveKit gives it a new track id."
         )
     )
     status: model.RecordingStatus
@@ -150,8 +153,8 @@ class Transcription:
     pieces_done: int
     pieces_total: int | None = strawberry.field(
         description=(
-            "How many chunks of sound the transcription sends to the speech service. The value is "
-            "null before the worker has divided the sound."
+            "How many chunks of sound the transcription sends to the speech service. The value "
+            "is null until the worker has divided the sound into chunks."
         )
     )
     attempt: int = strawberry.field(
@@ -171,8 +174,8 @@ class Transcription:
     )
     is_retried: bool = strawberry.field(
         description=(
-            "Whether the unintelligible turns of a READY transcript are being retried. The transcript "
-            "can be read during the retry."
+            "Whether the unintelligible turns of a READY transcript are being retried. The "
+            "transcript can be read while its unintelligible turns are being retried."
         )
     )
     error: str | None = strawberry.field(
@@ -228,16 +231,17 @@ class Recording:
     )
     error: str | None = strawberry.field(
         description=(
-            "The code of the failure or of the event that stopped the recording, in snake_case. A "
-            "READY recording can also have an error code."
+            "The code of the failure or of the event that stopped the recording, in snake_case. "
+            "A READY recording has an error code if a failure or an event stopped it too early."
         )
     )
     medium: model.Medium
     source: model.RecordingSource
     speakers: list[SpeakerSound] = strawberry.field(
         description=(
-            "The sounds that were recorded beside the video, oldest first. With `separateSpeakers`, "
-            "there is one sound for each microphone track."
+            "The sound recordings that LiveKit made beside the video, oldest first. If the "
+            "consultation has `separateSpeakers`, there is one sound recording for each "
+            "microphone track."
         )
     )
     transcription: Transcription | None = strawberry.field(
@@ -253,8 +257,8 @@ class Recording:
     updated_at: datetime
     storage: Storage | None = strawberry.field(
         description=(
-            "The recording's object in the bucket, which only the query `recording(id)` returns. Null "
-            "before the recording is READY."
+            "The recording's object in the bucket, which only the query `recording(id)` returns. "
+            "The value is null before the recording is READY."
         )
     )
 
@@ -355,7 +359,7 @@ def _error_text(error: str | None, info: Info) -> str | None:
 
 def select_recording(info: Info, *path: str) -> model.RecordingSelection:
     """Return the names of the selected fields of the recording at `path` below the root field. Raises InvalidInput
-    (storage_in_list) for `storage`.
+    (storage_in_list) if the client selects `storage`.
 
     Every root field that returns recordings uses this function, except `recording`. Only `recording` may select
     `storage`, because `storage` costs a request to the bucket.

@@ -15,8 +15,8 @@ strawberry.enum(
     model.PolicyStatus,
     name="RetentionPolicyStatus",
     description=(
-        "The status of a retention policy. At most one policy is ACTIVE. A PROPOSED policy waits "
-        "for the approval of compliance officers."
+        "The status of a retention policy. At most one retention policy is ACTIVE at a time. A "
+        "PROPOSED policy waits for the approval of compliance officers."
     ),
 )
 
@@ -101,7 +101,7 @@ class RetentionMonth:
     size_bytes: BigInt
     sooner: int = strawberry.field(
         description=(
-            "How many recordings of the month the present policy would delete later or would not "
+            "How many recordings of the month the ACTIVE policy would delete later or would not "
             "delete at all."
         )
     )
@@ -139,15 +139,15 @@ class RetentionPreview:
 
 @strawberry.type(
     description=(
-        "The bytes of one retention class in one range of ages. A range of ages ends at the "
-        "`ageFromDays` of the next row."
+        "The bytes of one retention class in one range of ages. Each range of ages ends where "
+        "the range of the next row begins (its `ageFromDays`)."
     )
 )
 class StoredBytes:
     retention_class: str = strawberry.field(
         description=(
-            "The retention class of the objects. The bucket keeps objects of the class `d90` for 90 "
-            "days. No rule of the bucket covers the class `keep`."
+            "The retention class of the objects. The bucket keeps objects of the class `d90` for "
+            "90 days. No lifecycle rule of the bucket deletes objects of the class `keep`."
         )
     )
     age_from_days: int
@@ -176,7 +176,8 @@ class StoragePrices:
 
 @strawberry.type(
     description=(
-        "A report on the stored bytes, the upcoming deletions and the cost. The report names no person."
+        "A report on the stored bytes, the upcoming deletions and the cost of storage. The "
+        "storage report names no person."
     )
 )
 class StorageReport:

@@ -140,9 +140,9 @@ class Mutation:
         consents.withdraw_consent,
         permissions.WITHDRAW_CONSENT,
         description=(
-            "Withdraws a consent, and stops a running recording at once. The API keeps the part that "
-            "was already recorded. A transcription of the consultation that is not finished is "
-            "stopped."
+            "Withdraws a consent, and stops a running recording at once. The API keeps the part "
+            "of the recording that already exists. The worker stops a transcription of the "
+            "consultation that is not finished."
         ),
     )
     invite_guest = root_field(
@@ -169,17 +169,18 @@ class Mutation:
         transcript_fields.correct_transcript,
         permissions.CORRECT_TRANSCRIPT,
         description=(
-            "Corrects the text of one turn of a transcript. The API keeps every version of the text "
-            "with its author and time. A correction to the present text changes nothing."
+            "Corrects the text of one turn of a transcript. The API keeps every version of the "
+            "text with its author and time. A correction that repeats the current text changes "
+            "nothing."
         ),
     )
     attribute_turn = root_field(
         transcript_fields.attribute_turn,
         permissions.CORRECT_TRANSCRIPT,
         description=(
-            "Names the speaker of one turn of a transcript, or of all turns with the same voice. The "
-            "API keeps every version of the turn with its author and time. A correction to the "
-            "present speaker changes nothing."
+            "Names the speaker of one turn of a transcript, or of all turns with the same voice. "
+            "The API keeps every version of the turn with its author and time. A correction that "
+            "names the current speaker changes nothing."
         ),
     )
     issue_subtitle_urls = root_field(
@@ -228,30 +229,30 @@ class Mutation:
         deletion_fields.delete_recording,
         permissions.DELETE_RECORDING,
         description=(
-            "Requests that a recording is destroyed after the grace period. The caller must be the "
-            "recording's doctor or a compliance officer. The API refuses to delete a recording under "
-            "a legal hold. Idempotent."
+            "Requests that a recording is destroyed after the grace period of the retention "
+            "policy. The caller must be the recording's doctor or a compliance officer. The API "
+            "refuses to delete a recording under a legal hold. Idempotent."
         ),
     )
     undo_deletion = root_field(
         deletion_fields.undo_deletion,
         permissions.UNDO_DELETION,
-        description="Withdraws a requested deletion within its grace period. Idempotent.",
+        description="Withdraws a requested deletion, while its grace period lasts. Idempotent.",
     )
     request_access = root_field(
         access_fields.request_access,
         permissions.REQUEST_ACCESS,
         description=(
-            "Files an access request of the signed-in patient, who may name a representative. While "
-            "the request is open, a repeated call returns the same request."
+            "Files an access request of the signed-in patient, who may name a representative. "
+            "While the access request is open, a repeated call returns the same access request."
         ),
     )
     record_access_request = root_field(
         access_fields.record_access_request,
         permissions.RECORD_ACCESS_REQUEST,
         description=(
-            "Files an access request that arrived in writing. For compliance only. While the request "
-            "is open, a repeated call returns the same request."
+            "Files an access request that arrived in writing. For compliance only. While the "
+            "access request is open, a repeated call returns the same access request."
         ),
     )
     withdraw_access_request = root_field(
@@ -266,8 +267,9 @@ class Mutation:
         access_fields.approve_access_request,
         permissions.APPROVE_ACCESS_REQUEST,
         description=(
-            "Approves an access request, and queues its encrypted copy. If the copy FAILED, another "
-            "call queues the copy again. For compliance only."
+            "Approves an access request, and queues its encrypted copy. If the worker failed to "
+            "make the encrypted copy, a repeated call queues the copy again. For compliance "
+            "only."
         ),
     )
     deny_access_request = root_field(
@@ -279,8 +281,8 @@ class Mutation:
         access_fields.extend_access_request,
         permissions.EXTEND_ACCESS_REQUEST,
         description=(
-            "Extends the deadline of an access request by 1 to 30 days. An extension is possible "
-            "once, and only before the deadline has passed. For compliance only."
+            "Extends the deadline of an access request by 1 to 30 days. The deadline can be "
+            "extended once, and only before it has passed. For compliance only."
         ),
     )
     ask_access_review = root_field(
@@ -354,17 +356,17 @@ class Mutation:
         hold_fields.release_legal_hold,
         permissions.RELEASE_HOLD,
         description=(
-            "Releases a legal hold that another officer placed. A repeated call of the officer who "
-            "released the hold changes nothing. For compliance only."
+            "Releases a legal hold that another officer placed. If the officer who released the "
+            "hold repeats the call, nothing changes. For compliance only."
         ),
     )
     approve_retention_policy = root_field(
         retention_fields.approve_retention_policy,
         permissions.APPROVE_RETENTION,
         description=(
-            "Approves a retention policy. A policy that shortens a retention term comes into force "
-            "after the approval of a second officer. A policy that shortens no term comes into force "
-            "at once. For compliance only."
+            "Approves a retention policy. A policy that shortens a retention term comes into "
+            "force after the approval of a second officer. A policy that shortens no retention "
+            "term comes into force with the first approval. For compliance only."
         ),
     )
     reject_retention_policy = root_field(

@@ -16,8 +16,8 @@ strawberry.enum(
     name="StaffInvitationStatus",
     description=(
         "The status of a staff invitation. PENDING means that the worker has not finished the "
-        "invitation. SENT means that the person is now a staff member. A person without a login "
-        "also received a link by email."
+        "invitation. SENT means that the person is now a staff member. If the person had no "
+        "login, Supabase Auth also sent a sign-in link by email."
     ),
 )
 
@@ -61,8 +61,8 @@ class StaffInvitation:
     )
     email: str | None = strawberry.field(
         description=(
-            "The invited email address, for the officer who sent the invitation. The value is null "
-            "for every other officer."
+            "The invited email address, for the officer who sent the invitation. For every other "
+            "compliance officer, the value is null."
         )
     )
     created_at: datetime

@@ -49,7 +49,7 @@ class Turn:
     is_uncertain: bool = strawberry.field(
         description=(
             "Whether the speech service was not sure of the text and nobody has corrected it. A "
-            "client should mark an uncertain text."
+            "client should show its user that the text is uncertain."
         )
     )
     heard_text: str | None = strawberry.field(
@@ -77,10 +77,16 @@ class Turn:
 class Correction:
     turn: int
     text: str | None = strawberry.field(
-        description="The corrected text. The value is null if the correction changed the speaker."
+        description=(
+            "The corrected text. The value is null if the correction changed the speaker of the "
+            "turn, and not the text."
+        )
     )
     speaker: model.Speaker | None = strawberry.field(
-        description="The corrected speaker. The value is null if the correction changed the text."
+        description=(
+            "The corrected speaker. The value is null if the correction changed the text of the "
+            "turn, and not the speaker."
+        )
     )
     corrected_by: strawberry.ID
     corrected_at: datetime
@@ -221,8 +227,8 @@ async def transcript(info: Info, recording_id: strawberry.ID) -> Transcript:
 async def search_transcripts(
     info: Info, query: str, filter: TranscriptFilter | None = None, first: int = _USUAL_HITS
 ) -> TranscriptHits:
-    """Search the transcripts of the doctor's recordings. A hit contains all words of the query. Quotes mark
-    phrases.
+    """Search the transcripts of the doctor's recordings. Each search hit is a recording whose transcript contains
+    all words of the query. Quotes mark phrases.
     """
     if not 1 <= first <= MOST_HITS:
         raise InvalidInput("bad_page_size", minimum=1, maximum=MOST_HITS)
@@ -234,7 +240,7 @@ async def search_transcripts(
 
 
 async def correct_transcript(info: Info, recording_id: strawberry.ID, turn: int, text: str) -> Transcript:
-    """Correct the text of a turn. The database keeps the earlier text."""
+    """Correct the text of a turn. After a correction, the database also keeps the text before the correction."""
     read = await info.context.services.transcripts.reword(
         await info.context.asker(), parse_id(recording_id), turn, text
     )
@@ -244,10 +250,11 @@ async def correct_transcript(info: Info, recording_id: strawberry.ID, turn: int,
 async def attribute_turn(
     info: Info, recording_id: strawberry.ID, turn: int, speaker: model.Speaker, only_this_turn: bool = False
 ) -> Transcript:
-    """Name the speaker of a turn and of all other turns with the same voice. If the voice is unknown, name the
-    speaker of the turn alone.
+    """Name the speaker of a turn and of all other turns with the same voice. If the turn's voice is unknown, name
+    only the speaker of this one turn.
 
-    `onlyThisTurn` is for a voice that consists of two people, such as a patient and a companion at one microphone.
+    `onlyThisTurn` is meant for a voice label under which two people speak, such as a patient and a companion at one
+    microphone.
     """
     read = await info.context.services.transcripts.attribute(
         await info.context.asker(), parse_id(recording_id), turn, speaker, only_this_turn=only_this_turn
@@ -292,8 +299,8 @@ async def retry_transcription(info: Info, recording_id: strawberry.ID) -> bool:
 
 
 async def switch_transcription(info: Info, consultation_id: strawberry.ID, is_on: bool) -> bool:
-    """Switch transcription of the consultation's later recordings on or off. Switching off ends a running
-    transcription.
+    """Switch transcription of the consultation's later recordings on or off. If the doctor switches transcription
+    off, a running transcription ends.
     """
     await info.context.services.transcripts.switch(
         await info.context.asker(), parse_id(consultation_id), is_on=is_on

@@ -28,7 +28,7 @@ class ValidationCache:
     """A cache of the validation errors of the latest documents.
 
     Strawberry's own cache returns the same error objects to every request, and masking would change them.
-    Strawberry's cache also finds nothing if the validation rules are created for each request.
+    Strawberry's cache also never finds an entry if the validation rules are created anew for each request.
     """
 
     def __init__(self, size: int, *, allow_introspection: bool) -> None:
@@ -43,7 +43,9 @@ class ValidationCache:
         self._kept: OrderedDict[tuple[GraphQLSchema, str], list[GraphQLError]] = OrderedDict()
 
     def find_errors(self, schema: GraphQLSchema, query: str, document: DocumentNode) -> list[GraphQLError]:
-        """Return the validation errors of a document. Each call returns new error objects. `query` is its text."""
+        """Return the validation errors of a document. Each call returns new error objects, copied from the cache.
+        `query` is its text.
+        """
         key = (schema, query)
         if key not in self._kept:
             self._kept[key] = self._validate(schema, document)
