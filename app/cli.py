@@ -97,8 +97,8 @@ def serve(
 
 
 def _exclude_from_garbage_collection() -> None:
-    """Exclude all objects that exist after the start from garbage collection, because a full collection that visits
-    them stops the process for 60 ms.
+    """Exclude all objects that the start has created from garbage collection, because a full collection that visits
+    these objects stops the process for 60 ms.
     """
     gc.collect()
     gc.freeze()

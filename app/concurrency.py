@@ -27,7 +27,7 @@ _LOG_SECONDS = 60
 class Bounds:
     """The limits that a ConcurrencyLimit applies. At most `running` operations run at once in total, and at most
     `running_per_key` for each key. At most `waiting` operations wait in total, and at most `waiting_per_key` for
-    each key. If `running` or `waiting` is None, there is no such limit.
+    each key. If `running` or `waiting` is None, there is no limit on the total.
     """
 
     running_per_key: int
@@ -37,8 +37,8 @@ class Bounds:
 
 
 class ConcurrencyLimit:
-    """Gives each operation a slot in which it may run. If a key is above its own limit, the error has the reason
-    `reason`; if all slots are taken, the error has the reason `server_busy`.
+    """Gives each operation a slot in which it may run. A refusal has the reason `reason` if the key is above its
+    own limit, and `server_busy` if all slots are taken.
 
     `clock` returns seconds that never go back, and is used only to limit the rate of log lines.
     """

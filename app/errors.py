@@ -29,7 +29,9 @@ class AppError(Exception):
 
     @property
     def summary(self) -> str:
-        """Return the reason for logs and operators, followed by the vendor's own error code if the error has one."""
+        """Return the text for logs and operators: the error's reason, followed by the vendor's own error code if
+        there is one.
+        """
         named = [str(self.detail[key]) for key in ("vendor_code", "region") if key in self.detail]
         return f"{self.reason} ({', '.join(named)})" if named else self.reason
 
@@ -41,7 +43,7 @@ class InvalidInput(AppError):
 
 
 class Unauthenticated(AppError):
-    """The request has no valid token, or its session has ended."""
+    """The request has no valid token, or the token's session has ended."""
 
     code = "UNAUTHENTICATED"
 

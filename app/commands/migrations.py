@@ -27,8 +27,8 @@ def _slug(name: str) -> str:
 def new(
     name: Annotated[str, typer.Argument(callback=_slug, help="What the migration does, as in add_rooms.")],
 ) -> None:
-    """Writes an empty migration file with the next version number, in which a developer puts a change of
-    supabase/schemas.
+    """Writes an empty migration file with the next version number. The developer then writes the change of
+    supabase/schemas into it.
     """
     require_schemas(SCHEMAS_DIRECTORY, command="resguardo migrations")
     with report_refusals():

@@ -32,8 +32,8 @@ _COLOURS = {Sign.ADD: "green", Sign.CHANGE: "yellow", Sign.REMOVE: "red", Sign.F
 
 @commands.command("plan")
 def plan_bucket(prune: Prune = False) -> None:
-    """Show how the bucket's rules differ from policies/bucket. The signs are: + added, ~ changed, - removed, ! not
-    ours and therefore kept.
+    """Show how the bucket's rules differ from policies/bucket. In the output, + means added, ~ changed, - removed,
+    and ! not ours and therefore kept.
 
     Uses the worker's settings.
     """
@@ -112,7 +112,7 @@ def _run(work: Callable[[BucketPolicies], Awaitable[T]]) -> T:
 @asynccontextmanager
 async def _open_bucket(loaded: WorkerSettings) -> AsyncIterator[BucketPolicies]:
     """Yield the service that manages the rules of this deployment's bucket. Raises an error if the bucket belongs
-    to another deployment.
+    to a different deployment.
     """
     database = Database(
         loaded.worker_database_url.get_secret_value(), application="resguardo-policies", max_size=4

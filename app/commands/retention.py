@@ -24,7 +24,7 @@ def propose(
     file: Annotated[Path, typer.Argument(help="The policy to propose.")] = RETENTION_FILE,
 ) -> None:
     """Propose a retention policy to the compliance officers, as the owner. The command shows which terms the policy
-    changes and how many recordings it deletes in each month.
+    changes and how many recordings the worker will delete under the policy in each month.
     """
     with report_refusals():
         source = read_policy_file(file)

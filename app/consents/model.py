@@ -10,7 +10,7 @@ from app.errors import Conflict, Forbidden
 
 
 class Decision(StrEnum):
-    """Whether a participant gives or withdraws consent. Only the participant's newest statement counts."""
+    """Whether a participant gives or withdraws consent. Only a participant's newest statement of consent counts."""
 
     GIVEN = "GIVEN"
     WITHDRAWN = "WITHDRAWN"
@@ -107,7 +107,7 @@ def require_everyone(participants: Iterable[ParticipantConsent]) -> None:
 
 def require_any(history: Sequence[Consent]) -> Consent:
     """Return the newest of a participant's statements of consent, which are sorted oldest first. Raises Conflict
-    (no_consent_to_withdraw) if there is no statement.
+    (no_consent_to_withdraw) if the participant has made no statement of consent.
     """
     if not history:
         raise Conflict("no_consent_to_withdraw")

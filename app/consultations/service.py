@@ -35,7 +35,7 @@ _WHOLE = ConsultationSelection(with_participants=True)
 
 @dataclass(frozen=True)
 class JoinPass:
-    """The data with which a client enters a LiveKit room. The join token in this data is a secret."""
+    """The data with which a client enters a LiveKit room. The join token is a secret."""
 
     url: str
     token: str

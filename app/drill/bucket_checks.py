@@ -46,8 +46,8 @@ async def check_entries(ledger: Ledger, undone: list[UUID], notes: Notes) -> lis
 async def check_recordings(
     storage: Storage, recordings: list[SampledRecording], notes: Notes, on_checked: Callable[[int, int], None]
 ) -> None:
-    """Check that the object of each recording exists, with the size and the hash in the database. After each
-    recording, call `on_checked` with the number of recordings that were checked and the total number.
+    """Check that the object of each recording exists, with the size and the hash that the database contains. After
+    each recording, call `on_checked` with the number of recordings that were checked and the total number.
     """
     notes.found |= {"recordings": len(recordings), "bytes": 0, "moved": 0}
     for number, one in enumerate(recordings, start=1):

@@ -20,7 +20,7 @@ class Problem:
 
 @dataclass
 class Notes:
-    """What a running step of the drill has found so far: its figures and its problems."""
+    """What a running step of the drill has found so far: figures and problems."""
 
     found: dict[str, int | str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
@@ -63,7 +63,7 @@ class DrillReport:
 
     @property
     def is_within_limit(self) -> bool:
-        """Return whether the drill took less time than `LIMIT_HOURS`."""
+        """Return whether the restore drill took less than `LIMIT_HOURS`."""
         return self.seconds < LIMIT_HOURS * 3600
 
     def as_json(self) -> dict[str, object]:

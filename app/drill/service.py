@@ -1,6 +1,6 @@
 """Runs a drill: its steps in order, with the duration and the problems of each.
 
-If a step fails, the drill continues with the next step, unless the following steps depend on the failed step.
+After a failed step, the drill continues with the next step, unless the following steps depend on the failed step.
 """
 
 import asyncio
@@ -115,8 +115,8 @@ def run_drill(
 def compare_restored(
     settings: BucketWriterSettings, order: DrillOrder, url: str, watcher: DrillProgress
 ) -> DrillReport:
-    """Run only the steps that compare, on a database that is already restored. `url` must contain a superuser's
-    login. Does not read `order.dump`.
+    """Run only those steps of the drill that compare data, on a database that is already restored. `url` must
+    contain a superuser's login. Does not read `order.dump`.
     """
     return _reported(
         settings,

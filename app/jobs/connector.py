@@ -2,8 +2,8 @@
 workers.
 
 If the database fails in a way that the queue cannot handle, the event `lost` is set. If a worker could not write
-that a job has ended, and continued to run, no worker would run this job again. All queue workers therefore end
-after `lost` is set, and the next workers return the jobs to the queue.
+that a job has ended, and continued to run, no worker would run this job again. All queue workers therefore end once
+the event `lost` is set, and the workers that start next return the jobs to the queue.
 """
 
 import asyncio
@@ -123,8 +123,8 @@ class QueueConnector(PsycopgConnector):
 
     @contextlib.contextmanager
     def _watch_failures(self) -> Iterator[None]:
-        """If the block fails because of the database, set the event `lost`. An error raised by a function of the
-        schema `jobs` is not a database failure: it means that a different worker has changed the job in the
+        """If the `with` block fails because of the database, set the event `lost`. An error raised by a function of
+        the schema `jobs` is not a database failure: it means that a different worker has changed the job in the
         meantime.
         """
         try:

@@ -24,8 +24,8 @@ REPEAT_SECONDS: Final = 600
 
 @dataclass(frozen=True)
 class LastLed:
-    """When a worker was last the leader. `seconds` says how long ago that was: 0 while a worker leads, and None if
-    no worker has ever led.
+    """The time at which a worker was last the leader. `seconds` is the number of seconds since then: 0 while a
+    worker leads, and None if no worker has ever led.
     """
 
     at: datetime | None

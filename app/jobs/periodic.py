@@ -95,9 +95,9 @@ async def _lead(tasks: Sequence[PeriodicTask], lease: Lease) -> None:
 
 
 async def _end(running: Iterable[asyncio.Task[None]]) -> None:
-    """Cancel the asyncio tasks, and cancel them again until all have ended. A single cancellation can be lost:
-    before Python 3.12 `asyncio.wait_for`, which the connection pool uses, swallows a cancellation that arrives
-    together with its answer (python/cpython#86296).
+    """Cancel the asyncio tasks, and cancel them again until all have ended. A single cancellation can be lost.
+    Before Python 3.12, for example, `asyncio.wait_for` swallows a cancellation that arrives together with the
+    awaited result (python/cpython#86296).
     """
     pending = set(running)
     while pending:

@@ -85,8 +85,8 @@ def by_id(
 
 
 class JobTable(JobManager):
-    """The rows of the job queue. The database's clock dates the rows, and only the worker that still owns a job can
-    end it.
+    """The rows of the job queue. The times in the rows come from the database's clock. Only the worker that still
+    owns a job can end the job.
 
     If a worker was frozen for longer than `STALLED_SECONDS`, a second worker has taken over its job. The frozen
     worker's late result is then logged and ignored, and the second worker ends the job.

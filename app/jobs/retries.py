@@ -57,8 +57,8 @@ class GrowingPauses(BaseRetryStrategy):
 
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> Retry | None:
         """Return the next retry, or None after the last attempt. The job is always retried if a shutdown ended the
-        attempt, or if `give_up` failed after the attempt. `job.attempts` counts the attempts before the one that
-        has just failed.
+        attempt, or if `give_up` failed after the attempt. `job.attempts` does not yet count the attempt that has
+        just failed.
         """
         is_cut_short = isinstance(exception, (NotGivenUp, asyncio.CancelledError))
         if is_last_attempt(job, self.attempts, exception) and not is_cut_short:

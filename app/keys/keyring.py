@@ -82,8 +82,8 @@ class FieldKey:
         return bytes([FIELD_VERSION]) + nonce + sealed
 
     def decrypt(self, place: Field, blob: bytes) -> bytes:
-        """Return the decrypted text. Raises Conflict (field_unreadable) if the key or the place is not that of the
-        encryption, or if bytes have changed.
+        """Return the decrypted text. Raises Conflict (field_unreadable) if the field was encrypted with a different
+        key or for a different place, or if its bytes have changed.
         """
         if len(blob) < 1 + _NONCE_BYTES + _TAG_BYTES or blob[0] != FIELD_VERSION:
             raise Conflict("field_unreadable")
@@ -148,7 +148,9 @@ class Keyring:
         return self._unwrap(wrapped, root_key_id)
 
     def rewrap(self, wrapped: bytes, root_key_id: str) -> DataKey:
-        """Wrap the same data key with the current root key. Raises Conflict (root_key_unknown, data_key_wrong)."""
+        """Unwrap a data key, and wrap it with the current root key. Raises Conflict (root_key_unknown,
+        data_key_wrong).
+        """
         return self._wrap(self._unwrap(wrapped, root_key_id))
 
     def _wrap(self, key: bytes) -> DataKey:

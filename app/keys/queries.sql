@@ -35,7 +35,8 @@ from private.count_keys() as k;
 select private.count_keys_to_rewrap(%(root_key_id)s);
 
 -- name: read_keys_to_rewrap
--- Locks and returns a batch of data keys that an old root key wraps. The batch begins after the given recording id.
+-- Locks and returns a batch of data keys that an old root key wraps. The batch contains only recordings whose id is
+-- greater than the given one.
 select
     k.of_recording,
     k.wrapped,

@@ -45,8 +45,8 @@ def access_sql(directory: Path = ACCESS_DIRECTORY) -> str:
 
 
 def apply_access(owner_url: str) -> tuple[str, ...]:
-    """Set all access rights in one transaction, as the owner, and store a seal of these rights. If the rights later
-    differ from the seal, a migration or a person has changed them.
+    """Set all access rights in one transaction, as the owner, and store a seal of these rights. If the access
+    rights later differ from the seal, a migration or a person has changed the rights.
 
     Like a migration, the call waits until no open transaction uses the tables. Returns how the rights differed from
     the previous seal. The seal also covers the current bodies of the database functions.

@@ -174,7 +174,7 @@ class Connection(AsyncConnection[DictRow]):
 
     @contextmanager
     def within(self, seconds: float) -> Iterator[None]:
-        """Replace the time limit of each exchange with the server while the block runs."""
+        """While the `with` block runs, apply a different time limit to each exchange with the server."""
         before, self.exchange_seconds = self.exchange_seconds, seconds
         try:
             yield
@@ -183,8 +183,8 @@ class Connection(AsyncConnection[DictRow]):
 
     async def is_alive(self) -> bool:
         """Return whether the server answers. An empty test statement is sent only if the socket has data or the
-        last answer is more than a second old. A server that has ended the session has sent data, which waits on the
-        socket. If the network is broken, nothing arrives on the socket, so only the test statement detects this.
+        last answer is more than a second old. If the server has ended the session, it has sent data to the socket.
+        If the network is broken, nothing arrives on the socket, so only the test statement detects this.
         """
         if self.closed:
             return False

@@ -240,7 +240,7 @@ class Database:
                     await connection.set_autocommit(False)
 
     async def refuse(self, asker: Asker, access: Access, error: AppError) -> None:
-        """Write the audit row of a refusal in a separate transaction. The row says FAILED if the error is a
+        """Write the audit row of a refusal in a separate transaction. The audit row says FAILED if the error is a
         Conflict, and DENIED if not.
         """
         async with self._transaction() as connection:

@@ -1,12 +1,12 @@
 """Applies `supabase/migrations` to a database like `supabase db push`, and keeps the same ledger. After `migrate`
-has run, `supabase db push` finds nothing to do; after `supabase db push`, `migrate` finds nothing to do. As in
-supabase/cli (pkg/migration, read 2026-11-21), each file has its own transaction, and the ledger's DDL, the order
-and the refusals are the same. The CLI sends a file statement by statement and stores each statement in the ledger.
-`migrate` sends a whole file at once and stores the file's whole text in the ledger.
+has run, `supabase db push` finds nothing to do; after `supabase db push`, `migrate` finds nothing to do. The
+ledger's DDL, the order of the files, the refusals, and the one transaction for each file are as in supabase/cli
+(pkg/migration, read 2026-11-21). The Supabase CLI sends a file statement by statement and stores each statement in
+the ledger. By contrast, `migrate` sends a whole file at once and stores the file's whole text in the ledger.
 
 `migrate` refuses a migration that is older than the newest applied one, and a ledger with versions that are not in
-the directory. `migrate` also refuses a database from before the first release, in which an earlier text of a file
-is applied, or versions that a single file has since replaced. The module also refuses a `.sql` file that is not
+the directory. `migrate` also refuses a database from before the first release. Such a database contains an earlier
+text of a file, or versions that a single file has since replaced. The module also refuses a `.sql` file that is not
 named `<YYYYMMDDHHMMSS>_<name>.sql` (the CLI skips that file with a note). The module never repairs or reverts a
 migration. Run `migrate` as the owner of the migrations (`postgres` on Supabase), over a direct or session-mode
 connection. The lock against a concurrent second run belongs to the database session, which a pooler in transaction
@@ -172,8 +172,8 @@ def _pending(migrations: Iterable[Migration], applied: _Ledger) -> list[Migratio
 
 
 def _are_whole(statements: Iterable[str], text: str) -> bool:
-    """Return whether the statements, joined in this order, are the whole text, apart from semicolons and white
-    space.
+    """Return whether the statements, joined in this order, are the whole text of a migration, apart from semicolons
+    and white space.
     """
     at = 0
     for statement in statements:

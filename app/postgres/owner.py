@@ -23,7 +23,7 @@ def require_owner_session(url: str) -> None:
 
 @contextmanager
 def as_owner(url: str, *, autocommit: bool = False) -> Iterator[psycopg.Connection[Any]]:
-    """Yield a connection of the owner. The work in the block is committed at the end of the block.
+    """Yield a connection of the owner. The work in the `with` block is committed at the end of the block.
 
     Raises UpstreamFailed: `database_unreachable`, or the reason why the database refuses connections or cannot
     work.

@@ -51,7 +51,8 @@ class Pool:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """Yield a connection. The work in the block is committed, or rolled back if the block raises.
+        """Yield a connection. The work in the `with` block is committed, or rolled back if the block raises an
+        error.
 
         Raises PoolBusy, and psycopg.OperationalError if no connection can be made.
         """

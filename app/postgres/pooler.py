@@ -1,10 +1,10 @@
 """Refuses a pooler that does not keep a session, such as pgbouncer and Supavisor in transaction and statement mode.
 
 Behind a pooler in transaction or statement mode, prepared statements, LISTEN, session settings and the queue's
-connections fail at random. The test for such a pooler uses two clients, and works even if nobody else uses the
-pooler. While the first client is idle, a pooler without lasting sessions gives the first client's server session to
-the second client, or runs the first client's next statement in another session. The pooler passes the test if each
-client keeps its own session.
+connections fail at random. The module tests a pooler with two clients of its own, so the test works even if nobody
+else uses the pooler. While the first client is idle, a pooler without lasting sessions gives the first client's
+server session to the second client, or runs the first client's next statement in another session. The pooler passes
+the test if each client keeps its own session.
 """
 
 from typing import Final
@@ -52,7 +52,7 @@ async def _is_kept(idle: Connection, own: Session, other: Connection) -> bool:
     """Return whether the idle client keeps its session, and the second client has a different one, with and without
     a transaction.
 
-    A pooler in statement mode refuses every transaction; it answers `begin` with a protocol violation.
+    A pooler in statement mode answers `begin` with a protocol violation.
     """
     if _are_one(own, await _session(other)):
         return False

@@ -32,17 +32,15 @@ ASKED_AT_ONCE: Final = 20
 
 @dataclass(frozen=True)
 class _MissingEgress:
-    """The time since which LiveKit has been missing an egress, and the number of reconciler passes in which it was
-    missing.
-    """
+    """Since when an egress has been missing in LiveKit, and in how many passes of the reconciler it was missing."""
 
     since: datetime
     passes: int
 
 
 class EgressLiveness:
-    """Observes egresses over several passes of the reconciler. A worker that becomes the leader begins without the
-    former leader's observations; it only detects a dead egress later.
+    """Observes egresses over several passes of the reconciler. A worker that becomes the leader does not get the
+    former leader's observations, so it detects a dead egress later.
     """
 
     def __init__(self, livekit: LiveKit) -> None:
@@ -111,12 +109,12 @@ class EgressLiveness:
         """Return whether the egress of a recording is missing in this pass of the reconciler.
 
         An egress is missing if its recorder is known to be dead, and not missing if its recorder is known to live.
-        If LiveKit does not say whether the recorder lives, an egress is missing if LiveKit does not list it. If
-        LiveKit does not say this, a running egress is also missing if its room is gone or its recorder is not in
-        the room. The absence of a recorder counts only if this LiveKit server has listed a recorder in a room
-        before. An egress whose recorder is in the room is not missing, unless the recorder is known to be dead. If
-        LiveKit lists an egress as ending, its recorder may have left the room to upload the file. The egress is
-        then not missing, and only the recording's deadline ends the recording.
+        If LiveKit does not say whether the recorder lives, an egress is missing if LiveKit does not list it. In the
+        same case, a running egress is missing if its room is gone or its recorder is not in the room. The absence
+        of a recorder counts only if this LiveKit server has listed a recorder in a room before. An egress whose
+        recorder is in the room is not missing, unless the recorder is known to be dead. If LiveKit lists an egress
+        as ending, its recorder may have left the room to upload the file. An egress that LiveKit lists as ending is
+        therefore not missing, and only the recording's deadline ends the recording.
         """
         is_there = any(is_recorder(one) and one.identity == recording.egress_id for one in people)
         self._shows_recorders = self._shows_recorders or is_there

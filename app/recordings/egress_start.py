@@ -57,8 +57,8 @@ class _Attempt:
 
 @dataclass(frozen=True)
 class _Permit:
-    """The permission to send LiveKit a start request now. It contains the object key, and the room identities of
-    the DOCTOR and the PATIENT.
+    """The permission to send LiveKit a start request now. The permit contains the object key, and the room
+    identities of the DOCTOR and the PATIENT.
     """
 
     object_key: str
@@ -177,8 +177,8 @@ class EgressStarter:
     async def _grant_permit(self, attempt: _Attempt, people: Sequence[ParticipantSnapshot]) -> _Permit | None:
         """Commit the intent to send LiveKit a start request now, and return the permission to do so.
 
-        Return None if the recording has changed since the attempt began. The result is also None if a consent is
-        missing (law 6) or the microphone track is gone; the recording then becomes ABORTED.
+        Return None if the recording has changed since the attempt began. If a consent is missing (law 6) or the
+        microphone track is gone, mark the recording ABORTED and return None.
         """
         recording = attempt.recording
         async with self._database.as_service("start_recording") as tx:

@@ -75,8 +75,8 @@ class EgressStops:
 
     async def stop(self, egress_id: str, now: datetime, report: ReconcileReport) -> bool:
         """Ask LiveKit to stop an egress, unless the pause after the last stop request is still running. Return
-        whether LiveKit stops the egress. If the first stop request for this egress fails, the method raises its
-        error. If a later stop request fails, its error is counted, but neither raised nor logged.
+        whether LiveKit accepted the stop request. If the first stop request for this egress fails, the method
+        raises its error. If a later stop request fails, its error is counted, but neither raised nor logged.
         """
         before = self._requested.get(egress_id)
         if before is not None and not before.is_due(now):

@@ -212,8 +212,8 @@ class RecordingSelection:
 
 @dataclass(frozen=True)
 class RecordingFilter:
-    """A filter for recordings. If a field of the filter is None, it excludes no recording. `since` and `until` are
-    compared with the time at which the recording was requested, and `until` is exclusive.
+    """A filter for recordings. If a field of the filter is None, the field excludes no recording. `since` and
+    `until` are compared with the time at which the recording was requested, and `until` is exclusive.
     """
 
     statuses: tuple[RecordingStatus, ...] | None = None

@@ -1,4 +1,6 @@
-"""The result of one pass of the reconciler. If an error concerns one recording, the pass logs it and continues."""
+"""The result of one pass of the reconciler. If an error concerns only one recording, the pass logs the error and
+continues with the others.
+"""
 
 import logging
 from collections.abc import AsyncIterator
@@ -29,7 +31,9 @@ class ReconcileReport:
 
     @asynccontextmanager
     async def log_errors(self, what: str) -> AsyncIterator[None]:
-        """Log an error of one recording and continue with the others. The next pass tries the recording again."""
+        """Log an error of one recording and continue with the others. The next pass of the reconciler tries the
+        recording again.
+        """
         try:
             yield
         except AppError as error:

@@ -139,7 +139,9 @@ class Reconciler:
         now: datetime,
         report: ReconcileReport,
     ) -> None:
-        """Bring the recording of one egress into the listed state. If the egress belongs to no recording, stop it."""
+        """Bring the recording of one egress into the state that LiveKit lists. If the egress belongs to no
+        recording, ask LiveKit to stop the egress.
+        """
         if egress.status == "unknown":
             report.problems += 1
             log.warning("an egress has a status that is not known: egress=%s", egress.egress_id)
@@ -201,8 +203,8 @@ class Reconciler:
         report.overdue += after is not None and after.status is not recording.status
 
     async def _read_again(self, recording: Recording) -> Recording | None:
-        """Return the recording as it is now in the database. If it is a sound recording whose video is no longer
-        recorded, stop it first.
+        """Return the recording as it is now in the database. If the recording is the sound beside a video that is
+        no longer recorded, stop the recording first.
         """
         async with self._database.as_service("reconcile") as tx:
             if recording.video_id is not None:

@@ -92,7 +92,7 @@ def check_database_url(name: str, url: str | None) -> str | None:
 
 
 def split_url(name: str, url: str) -> SplitResult:
-    """Return the parts of a URL. If the URL is malformed, the function raises SettingProblem instead of the
+    """Split a URL into its parts. If the URL is malformed, the function raises SettingProblem instead of the
     library's own error, which quotes the URL.
     """
     try:

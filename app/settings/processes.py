@@ -350,8 +350,8 @@ def load(kind: type[_Loaded]) -> _Loaded:
 
 
 def _line(problem: ErrorDetails) -> str:
-    """Return one line with a setting's name and what is wrong with its value. The library's own error text is not
-    used, because it may quote the setting's value.
+    """Return one line with a setting's name and what is wrong with its value. The line does not contain pydantic's
+    own error text if that text may quote the setting's value.
     """
     name = "".join(str(part).upper() for part in problem["loc"][:1])
     cause = problem.get("ctx", {}).get("error")

@@ -26,7 +26,7 @@ class StaffBans:
         """Ban the person at Supabase Auth, and then end the sessions that were opened since the suspension.
 
         If the person's login no longer exists, or if Supabase refuses the ban, the job ends and the audit log
-        records the failure. Raises UpstreamFailed and Timeout, after which the job retries.
+        records the failure. Raises UpstreamFailed and Timeout, after which the job runs again.
         """
         outcome, reason = "ALLOWED", None
         try:

@@ -37,7 +37,7 @@ class StaffInvitations:
         invitation mail. The method does nothing for a settled invitation.
 
         If the process dies during the call, the next call continues from the state in the database. Raises
-        UpstreamFailed, Timeout and Conflict, after which the job retries.
+        UpstreamFailed, Timeout and Conflict, after which the job runs again.
         """
         email = await self._settle(invitation_id, None)
         if email is None:

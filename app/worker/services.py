@@ -156,7 +156,7 @@ async def open_queue(settings: WorkerSettings, services: WorkerServices) -> Asyn
 
 
 def define_periodic_tasks(services: WorkerServices, reconcile_seconds: float) -> list[PeriodicTask]:
-    """Return the periodic tasks of the leader."""
+    """Return the periodic tasks that the leader runs."""
     return [
         *job_tasks.define_periodic_tasks(services.job_repair),
         *recording_tasks.define_periodic_tasks(services.reconciler, reconcile_seconds),
