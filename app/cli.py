@@ -138,11 +138,11 @@ def migrate(
         list[str] | None, typer.Option(metavar="ROLE", help="A role that may still make temporary tables.")
     ] = None,
 ) -> None:
-    """Apply the migrations and the access policies, set the passwords of the database logins, and mark the
-    database.
+    """Apply the migrations and the access policies, set the passwords of the database logins, and write the
+    deployment's mark into the database.
 
-    The passwords come from the settings. The command also removes Postgres settings that our roles have set for
-    themselves.
+    The passwords of the database logins come from the settings. The command also removes Postgres settings that our
+    roles have set for themselves.
     """
     if keep_temp and not revoke_temp:
         raise typer.BadParameter("it needs --revoke-temp", param_hint="--keep-temp")
@@ -225,14 +225,14 @@ def reconcile() -> None:
     The pass stops egresses in our rooms that belong to no recording, and applies the deadlines of unfinished
     recordings.
 
-    The sweep deletes orphaned objects that are older than ORPHAN_QUARANTINE_DAYS.
+    The sweep of the bucket deletes orphaned objects that are older than ORPHAN_QUARANTINE_DAYS.
 
-    After a restore of the database, set ORPHAN_QUARANTINE_DAYS to 365 first.
+    After a restore of the database, set ORPHAN_QUARANTINE_DAYS to 365 before you run this command.
 
-    The pass destroys due recordings and writes their certificates.
+    The pass also destroys the recordings whose deletion is due, and writes their certificates.
 
-    A running worker makes the same pass and the same sweep by itself. Running the command while a worker runs is
-    harmless.
+    A running worker makes such passes and sweeps by itself, without this command. Running the command while a
+    worker runs is harmless.
     """
     with report_refusals():
         for line in asyncio.run(reconcile_once(settings.load(WorkerSettings))):

@@ -89,9 +89,7 @@ async def lock_consultation(tx: Transaction, consultation_id: UUID) -> None:
 
 
 async def require_consent(tx: Transaction, consultation_id: UUID) -> None:
-    """Raise Forbidden (consent_missing, with the roles) unless every required participant has a standing consent
-    (law 6).
-    """
+    """Raise Forbidden (consent_missing, with the roles) unless every required participant consents now (law 6)."""
     require_everyone(await store.read_participant_consents(tx, consultation_id))
 
 
@@ -101,7 +99,7 @@ async def read_participant_consents(tx: Transaction, consultation_id: UUID) -> l
 
 
 async def everyone_consents(tx: Transaction, consultation_id: UUID) -> bool:
-    """Return whether every required participant has a standing consent (law 6)."""
+    """Return whether every required participant consents now (law 6)."""
     return not list_missing_consents(await store.read_participant_consents(tx, consultation_id))
 
 

@@ -46,8 +46,8 @@ class JoinPass:
 
 @dataclass(frozen=True)
 class Invitation:
-    """A guest's invitation, which is valid once. The invitation's secret is returned only here; the database stores
-    its hash.
+    """A guest's invitation, which is valid once. The method's result is the only place with the invitation's
+    secret; the database stores only the secret's hash.
     """
 
     participant_id: UUID
@@ -110,8 +110,8 @@ class Consultations:
         external_id: str | None,
         selection: ConsultationSelection,
     ) -> Consultation:
-        """Return the consultation with this id or external id. Raises NotFound, and InvalidInput unless exactly one
-        of the two ids is given.
+        """Return the consultation with this id or external id. Raises NotFound, and InvalidInput unless the caller
+        gives either the id or the external id.
         """
         if (consultation_id is None) == (external_id is None):
             raise InvalidInput("id_or_external_id")

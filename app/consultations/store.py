@@ -63,7 +63,9 @@ _ROOMS: Final = AuditedRead(
 async def insert(
     tx: Transaction, consultation_id: UUID, registration: Registration, patient_id: UUID, room_name: str
 ) -> bool:
-    """Insert a consultation of the calling doctor. Return False if another consultation has the external id."""
+    """Insert a consultation of the calling doctor. Return False if a different consultation already has this
+    external id.
+    """
     row = await tx.one(
         _sql["insert_consultation"],
         {

@@ -67,7 +67,7 @@ class Restorer(Protocol):
         """Examine the dump file and note its type. Raises InvalidInput."""
 
     def fresh_server(self) -> AbstractContextManager[RestoreServer]:
-        """Run a new Postgres server, and remove the server at the end of the block. Raises InvalidInput,
+        """Run a new Postgres server, and remove the server at the end of the `with` block. Raises InvalidInput,
         UpstreamFailed.
         """
 

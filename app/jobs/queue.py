@@ -1,5 +1,5 @@
-"""The job queue: procrastinate in the schema `jobs`. Each feature, such as `app/recordings`, defines its tasks in
-its `tasks.py`.
+"""The job queue, which is the library procrastinate with its tables in the schema `jobs`. Each feature, such as
+`app/recordings`, defines its tasks in its `tasks.py`.
 
 A job has one argument, an id. A job runs without an open transaction, and is retried with growing pauses. After the
 last failed attempt, a job passes the error's reason to `give_up`, so that no job fails silently. The pauses are
@@ -110,8 +110,8 @@ class JobTable(JobManager):
         await self._end(job, "finish_job", status=status.value, delete_job=delete_job)
 
     async def update_heartbeat(self, worker_id: int) -> None:
-        """Send a heartbeat. After a failed heartbeat the worker continues to send heartbeats; procrastinate alone
-        would stop.
+        """Send a heartbeat. After a failed heartbeat, the worker continues to send heartbeats; procrastinate's own
+        method would stop.
         """
         try:
             await super().update_heartbeat(worker_id)

@@ -56,9 +56,9 @@ class GrowingPauses(BaseRetryStrategy):
         self.attempts = attempts
 
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> Retry | None:
-        """Return the next retry, or None after the last attempt. The job is always retried if a shutdown ended the
-        attempt, or if `give_up` failed after the attempt. `job.attempts` does not yet count the attempt that has
-        just failed.
+        """Return the next retry, or None after the last attempt. A job is always retried if a shutdown ended its
+        last attempt, or if `give_up` failed after its last attempt. `job.attempts` does not yet count the attempt
+        that has just failed.
         """
         is_cut_short = isinstance(exception, (NotGivenUp, asyncio.CancelledError))
         if is_last_attempt(job, self.attempts, exception) and not is_cut_short:

@@ -2,9 +2,9 @@
 
 An escrow file has three lines: its type, a header in JSON that is readable and authenticated, and the ciphertext in
 base64. The encryption key is derived from the passphrase with scrypt (RFC 7914). The scrypt parameters are N =
-2^17, r = 8, p = 1, OWASP's first choice (checked 2026-11-21). A guess of the passphrase costs 128 MB and 0.3 s on
-one core (measured 2026-11-21). The cipher is AES-256-GCM. A file with different scrypt parameters is refused,
-because its parameters could demand any amount of memory.
+2^17, r = 8, p = 1, OWASP's first choice (checked 2026-11-21). An attacker needs 128 MB of memory and 0.3 s on one
+core for each guess of the passphrase (measured 2026-11-21). The cipher is AES-256-GCM. A file with different scrypt
+parameters is refused, because its parameters could demand any amount of memory.
 """
 
 import base64

@@ -1,9 +1,9 @@
 """Root keys, the data keys that they wrap, and the encryption of fields with a data key.
 
 The module stores nothing; `app/keys/service.py` stores the wrapped keys. No key appears in a repr, an error or a
-log. AES Key Wrap is RFC 3394, as implemented by `cryptography`. A field is encrypted with AES-256-GCM (NIST SP
-800-38D) and a random nonce of 96 bits. A data key encrypts only the few fields of one recording, far fewer than the
-2^32 messages that random nonces of 96 bits allow.
+log. Data keys are wrapped with AES Key Wrap (RFC 3394), as the library `cryptography` implements it. A field is
+encrypted with AES-256-GCM (NIST SP 800-38D) and a random nonce of 96 bits. A data key encrypts only the few fields
+of one recording, far fewer than the 2^32 messages that random nonces of 96 bits allow.
 """
 
 import base64

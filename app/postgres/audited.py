@@ -178,9 +178,9 @@ class AuditedRead(_Audited[Item]):
         selected: Collection[str] | None = None,
         is_counted: bool = True,
     ) -> Look[Item]:
-        """Return the rows. The audit row lists the fields in `fields`. `selected` names the details to read if they
-        differ from `fields`. If `is_counted` is true, the read counts against the quota that `meter` names. Raises
-        RateLimited.
+        """Return the rows. The audit row lists the fields in `fields`. `selected` names the details to read; if it
+        is None, `fields` names them. If `is_counted` is true, the read counts against the quota that `meter` names.
+        Raises RateLimited.
         """
         meter = self.meter if is_counted else None
         statement = self.statement(fields if selected is None else selected)
@@ -261,7 +261,7 @@ class AuditedList(_Audited[Item]):
         )
 
     def _columns(self, names: Collection[str]) -> list[str]:
-        """Return the columns in the order of the model's fields."""
+        """Return the columns that the select needs, in the order of the dataclass's fields."""
         wanted = {column for name in names for column in self.columns.get(name, (name,))}
         return [
             one.name
@@ -280,7 +280,7 @@ class AuditedList(_Audited[Item]):
     ) -> list[Item]:
         """Return the rows of a page, and one more row if another page follows. The audit row lists the ids of the
         page's rows and the fields in `fields`. A filter that is None is ignored. `selected` names the fields to
-        read if they differ from `fields`. Raises RateLimited.
+        read; if it is None, `fields` names them. Raises RateLimited.
         """
         given = {name: value for name, value in filters.items() if value is not None}
         statement = self.statement(

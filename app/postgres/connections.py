@@ -1,9 +1,9 @@
 """Makes every connection to Postgres. The module defines a connection's settings and time limits, and how a
 statement is cancelled.
 
-One function applies the settings of every connection, after connecting. No connection uses start-up `options`,
-because a pooler may refuse or drop them. Every Postgres setting on which the code's results depend is set to a
-fixed value, which replaces the value from the database, the role or the environment.
+After each connecting, one function applies the settings to the new connection. No connection uses start-up
+`options`, because a pooler may refuse or drop them. Every Postgres setting on which the code's results depend is
+set to a fixed value, which replaces the value from the database, the role or the environment.
 `default_transaction_read_only` is respected, because Supabase sets it to protect a full disk.
 """
 
@@ -99,8 +99,8 @@ class Unanswered(psycopg.OperationalError):
 
 
 class Connection(AsyncConnection[DictRow]):
-    """A connection that never waits without a limit: each exchange with the server has a time limit, and so does
-    the cancelling of a statement.
+    """A connection that never waits for the server without a time limit. Each exchange with the server has a time
+    limit, and the cancelling of a statement has one too.
 
     The base class of psycopg 3.3 waits without a limit for an answer, and up to 10 s for a cancellation
     (connection_async.py, `wait`; checked 2026-11-29).
@@ -120,7 +120,7 @@ class Connection(AsyncConnection[DictRow]):
         timeout: float | None = None,  # noqa: ASYNC109 - the base class has it
     ) -> T:
         """Wait for the server like the base class does. Raises Unanswered after `exchange_seconds`, unless the
-        caller set another timeout.
+        caller has set a different timeout.
         """
         is_bounded = timeout is None and not self._is_listening
         try:
@@ -183,8 +183,9 @@ class Connection(AsyncConnection[DictRow]):
 
     async def is_alive(self) -> bool:
         """Return whether the server answers. An empty test statement is sent only if the socket has data or the
-        last answer is more than a second old. If the server has ended the session, it has sent data to the socket.
-        If the network is broken, nothing arrives on the socket, so only the test statement detects this.
+        last answer is more than a second old. A server that ends the session sends data first, which can be read
+        from the socket. If the network is broken, nothing arrives on the socket, so only the test statement detects
+        this.
         """
         if self.closed:
             return False

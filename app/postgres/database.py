@@ -89,7 +89,7 @@ required_lease: ContextVar[int | None] = ContextVar("required_lease", default=No
 
 
 class Transaction:
-    """Runs the statements of one transaction. Rows are dicts by column name."""
+    """Runs the statements of one transaction. Each row is a dict with the column names as keys."""
 
     def __init__(self, connection: Connection, role: str) -> None:
         self._connection = connection

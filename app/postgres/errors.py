@@ -113,8 +113,8 @@ def _own_refusal(kind: type[AppError], error: psycopg.Error) -> AppError:
 
 
 def _reason(error: psycopg.OperationalError) -> str:
-    """Return the reason why the server refused a connection, if known. The text of the server's message is not
-    passed on.
+    """Return the reason why the server refused a connection, if known. The AppError does not contain the text of
+    the server's message.
     """
     if error.sqlstate is None:
         for words, reason in _REFUSED_CONNECTIONS:

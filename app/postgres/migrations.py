@@ -2,7 +2,8 @@
 has run, `supabase db push` finds nothing to do; after `supabase db push`, `migrate` finds nothing to do. The
 ledger's DDL, the order of the files, the refusals, and the one transaction for each file are as in supabase/cli
 (pkg/migration, read 2026-11-21). The Supabase CLI sends a file statement by statement and stores each statement in
-the ledger. By contrast, `migrate` sends a whole file at once and stores the file's whole text in the ledger.
+the ledger. Unlike the Supabase CLI, `migrate` sends a whole file at once and stores the file's whole text in the
+ledger.
 
 `migrate` refuses a migration that is older than the newest applied one, and a ledger with versions that are not in
 the directory. `migrate` also refuses a database from before the first release. Such a database contains an earlier
@@ -120,8 +121,8 @@ def list_migrations(directory: Path) -> list[Migration]:
 
 
 def set_login_passwords(owner_url: str, passwords: Mapping[str, Secret]) -> None:
-    """Set the passwords of login roles as SCRAM verifiers computed here, so that the server and its log see no
-    password.
+    """Set the passwords of login roles as SCRAM verifiers that this process computes, so that no password reaches
+    the server or its log.
 
     The login roles must exist, and the connecting role must have created them. Raises UpstreamFailed
     (`login_password_failed`).

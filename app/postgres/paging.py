@@ -40,7 +40,7 @@ class PageRequest:
     after: Cursor | None
 
     def before(self, until: datetime | None) -> "PageRequest":
-        """Return this page request with the further condition that the rows are older than `until`. An `until`
+        """Return a page request like this one, but only for rows that are also older than `until`. An `until`
         without a time zone is read as UTC. The earlier of `until` and the cursor becomes the only upper bound in
         the SQL. If the SQL had both bounds, Postgres could start an index scan at `until` and read all rows down to
         the cursor.
@@ -73,7 +73,7 @@ class Page(Generic[Item]):
 
     @classmethod
     def of(cls, rows: list[Item], request: PageRequest) -> "Page[Item]":
-        """Return the page that consists of these rows. If there is one row more than was requested, a next page
+        """Return the page of a list that these rows form. If there is one row more than was requested, a next page
         follows.
         """
         return cls(tuple(rows[: request.first]), len(rows) > request.first)

@@ -1,4 +1,5 @@
-"""Refuses a pooler that does not keep a session, such as pgbouncer and Supavisor in transaction and statement mode.
+"""Refuses a pooler that does not keep a client's database session, such as pgbouncer or Supavisor in transaction or
+statement mode.
 
 Behind a pooler in transaction or statement mode, prepared statements, LISTEN, session settings and the queue's
 connections fail at random. The module tests a pooler with two clients of its own, so the test works even if nobody

@@ -1,5 +1,5 @@
 """The quotas of `policies/quotas.toml`: how often a person may make each kind of request in an hour. `resguardo
-migrate` copies the quotas into a database table, from which the database reads them.
+migrate` copies the quotas into a database table, and the database enforces the quotas in this table.
 """
 
 import tomllib

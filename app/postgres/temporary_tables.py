@@ -1,4 +1,4 @@
-"""Revokes the right to create temporary tables from all roles except those listed, for `resguardo migrate`.
+"""Revokes the right to create temporary tables from all roles except given ones, for `resguardo migrate`.
 
 On a new database, Postgres grants this right (TEMP) to PUBLIC, which means every login, so it cannot be revoked
 from one login alone.

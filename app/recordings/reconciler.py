@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Pass:
-    """The results of reading LiveKit in one pass.
+    """What the reconciler has read from LiveKit in one pass.
 
     `listed` contains the egresses by their ids. `alive` says for each recording whether its recorder lives; None
     means that LiveKit does not say. `people` contains the people in each room; None means that LiveKit did not

@@ -2,7 +2,7 @@
 
 The start of a recording checks the consents of the people in the room, and this module checks people who join
 later. If anyone in the room has not consented, or is unknown, the module stops the recording. The recording's error
-tells the doctor why.
+tells the doctor why the recording was stopped.
 """
 
 from collections.abc import Iterable

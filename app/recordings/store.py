@@ -192,8 +192,8 @@ async def request_recording(tx: Transaction, consultation_id: UUID) -> UUID | No
 async def request_sound(
     tx: Transaction, video_id: UUID, microphones: Sequence[tuple[str, str]], sound: SoundMode
 ) -> int:
-    """Request the sound recordings that a live video does not have yet. Return how many sound recordings were
-    requested. Needs the worker's role.
+    """Request the sound recordings that a live video does not have yet. Return the number of sound recordings that
+    this call requested. Needs the worker's role.
 
     `microphones` are the published tracks, as (identity, track SID).
     """

@@ -35,11 +35,11 @@ class TransitionWriter:
         decide: Callable[[Recording, datetime], Recording],
         object_key: str | None = None,
     ) -> Recording | None:
-        """Lock the recording, and apply `decide` to it and to the database's current time. Return the recording
-        afterwards.
+        """Lock the recording, and call `decide` with the recording and the database's current time. Return the
+        recording afterwards.
 
-        `object_key` is the object key of an egress. If `decide` assigns this egress to the recording, the recording
-        gets this object key.
+        `object_key` is the object key of an egress. If `decide` assigns the egress to the recording, the recording
+        gets the egress's object key.
         """
         async with self._database.as_service("move_recording") as tx:
             before = await store.lock(tx, recording_id)
@@ -88,7 +88,7 @@ async def stop_sound_if_video_ended(tx: Transaction, sound: Recording, video: Re
 
 
 async def stop_live_recordings(tx: Transaction, live: list[Recording], why: str) -> int:
-    """Stop all live recordings of a consultation. The caller has locked these recordings. Return how many
+    """Stop all live recordings of a consultation. The caller has locked the recordings in `live`. Return how many
     recordings this call stopped.
     """
     stopped_now = 0

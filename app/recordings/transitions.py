@@ -101,12 +101,13 @@ def mark_stopped(recording: Recording, why: str | None = None) -> Recording:
 
 
 def apply_egress(recording: Recording, egress: EgressSnapshot) -> Recording:
-    """Return the recording after a report about an egress in LiveKit's list. A report changes nothing if its egress
-    or room is not the recording's, if its rank is lower than that of the recording, or if its rank is the same and
-    it is older. A report with a higher rank counts even if its time is earlier, because the clock of LiveKit's node
-    may have been set back. When an egress has ended, successfully or not, the recording becomes VERIFYING, because
-    the worker first checks the object. If an egress was aborted and reports no file, it has written no object. An
-    egress with an unknown status does not change the status of a recording that has started.
+    """Return the recording after a report about an egress in LiveKit's list. A report about a different egress or
+    room changes nothing. A report with a lower rank does not change the status. A report whose rank is not higher
+    changes nothing at all if it is older than the last report. A report with a higher rank counts even if its time
+    is earlier, because the clock of LiveKit's node may have been set back. When an egress has ended, successfully
+    or not, the recording becomes VERIFYING, because the worker first checks the object. If an egress was aborted
+    and reports no file, it has written no object. An egress with an unknown status does not change the status of a
+    recording that has started.
     """
     status = max(_after_egress(recording, egress), recording.status, key=_RANK.__getitem__)
     is_old = (
@@ -167,9 +168,9 @@ def note_recorder(recording: Recording, participant_sid: str, joined_at: datetim
     """Return the recording after its recorder was seen in the room.
 
     If a recorder joins again, for example after a crash of the server, LiveKit gives it a new SID (livekit-server
-    1.13.5, read 2026-11-29). The recording is then `interrupted`. The recording is also `interrupted` if the
-    recorder is seen for the first time and joined after the recording had begun. A recording that has not begun or
-    is not live is never interrupted.
+    1.13.5, read 2026-11-29). A recording whose recorder has joined again is `interrupted`. The recording is also
+    `interrupted` if the recorder is seen for the first time and joined after the recording had begun. A recording
+    that has not begun or is not live is never interrupted.
     """
     if not recording.status.is_live or participant_sid == recording.recorder_sid:
         return recording

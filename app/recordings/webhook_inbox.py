@@ -1,7 +1,7 @@
-"""The inbox of LiveKit's webhook events. Events that arrive at the same time are stored in one transaction. While a
-transaction stores events, newly arriving events wait. The next transaction stores up to 100 waiting events with one
-statement and one flush to disk. A caller gets its answer when its own event is committed, or when the transaction
-has failed.
+"""The inbox of LiveKit's webhook events. Events that arrive at the same time are stored in a common transaction.
+While a transaction stores events, newly arriving events wait. The next transaction stores up to 100 waiting events
+with one statement and one flush to disk. A caller gets its answer when its own event is committed, or when the
+transaction has failed.
 """
 
 import asyncio

@@ -72,8 +72,8 @@ class DeploymentSettings(BaseSettings):
 
     @staticmethod
     def _require_role(name: str, read: DatabaseUrl, role: str | None) -> None:
-        """Raise an error unless the login in a database URL is the expected role. Through a pooler, the login may
-        also be the role, a dot and the Supabase project.
+        """Raise an error unless the login in a database URL is the expected role. For a pooler, the login in the
+        URL may also consist of the role, a dot and the Supabase project's name.
         """
         if role is not None and (read.role or "").split(".")[0] != role:
             raise SettingProblem(f"{name}: must log in as {role}")
@@ -82,8 +82,8 @@ class DeploymentSettings(BaseSettings):
 
 
 def check_database_url(name: str, url: str | None) -> str | None:
-    """Check a database URL. Return the URL unchanged, or None if it is empty. Raises SettingsError. The error's
-    text contains no part of the URL.
+    """Check a database URL. Return the URL unchanged, or None if it is empty. Raises SettingsError. The
+    SettingsError contains no part of the URL.
     """
     try:
         return url if url and read_database_url(url) else None

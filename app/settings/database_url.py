@@ -1,4 +1,4 @@
-"""Parses a database URL strictly, so that no library ever gets a malformed URL and quotes it in an error.
+"""Parses a database URL strictly, because a library could quote a malformed URL, with its password, in an error.
 
 An error about a URL names the problem and never repeats a part of the URL. If the password contains an unencoded
 `@` or `/`, a library could take a part of the password for a host or a port, and print it in a connection error.
@@ -36,7 +36,7 @@ _LARGEST_PORT: Final = 65_535
 
 
 class SettingProblem(ValueError):  # noqa: N818 - it is what is wrong, and is collected, not raised at anybody
-    """What is wrong with the value of a setting. The text of the problem contains no part of the setting's value."""
+    """The error for a wrong value of a setting. The text of the problem contains no part of the setting's value."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 The worker completes the invitations that compliance officers make, and the command `resguardo staff add` completes
 the invitations that the owner makes. The database decides which login may become a staff member
-(`private.staff_login`). The database decides this again after each answer from Supabase, because a login can be
+(`private.staff_login`). The database checks the login again after each answer from Supabase, because a login can be
 created, or become the login of a patient, at any moment. A login with an unconfirmed address never becomes a staff
 member, unless Resguardo's own invitation created the login.
 """
@@ -21,8 +21,8 @@ _sql = Queries(Path(__file__).with_name("queries.sql"))
 
 
 class StaffInvitations:
-    """Completes staff invitations. It uses the database login of the worker or the owner, which may settle
-    invitations, and Supabase's secret key.
+    """Completes staff invitations. StaffInvitations uses the database login of the worker or the owner, which may
+    settle invitations, and Supabase's secret key.
 
     `basis` is written as the basis into the audit rows.
     """
@@ -33,8 +33,8 @@ class StaffInvitations:
         self._basis = basis
 
     async def send(self, invitation_id: UUID) -> None:
-        """Settle a pending invitation. If its address has no login at Supabase yet, Supabase first sends the
-        invitation mail. The method does nothing for a settled invitation.
+        """Settle a pending invitation. If the invited address has no login at Supabase yet, first ask Supabase to
+        invite the address by mail. The method does nothing for a settled invitation.
 
         If the process dies during the call, the next call continues from the state in the database. Raises
         UpstreamFailed, Timeout and Conflict, after which the job runs again.

@@ -19,8 +19,8 @@ select private.record_service('staff.ban', %(outcome)s, %(reason)s::text, 'staff
 select private.end_sessions_of_suspended();
 
 -- name: invite_staff
--- Invites an address and returns the pending invitation. If the address may not be invited, the only row has the
--- reason, and its other columns are null.
+-- Invites an address and returns the pending invitation. If the address may not be invited, the result is one row
+-- with the reason in the column `refusal` and null in all other columns.
 select i.id, i.role, i.status, i.error, i.email, i.created_at, i.refusal
 from private.invite_staff(%(email)s, %(role)s) as i;
 

@@ -59,8 +59,8 @@ class Staff:
         return Viewer(aal=str((asker.claims or {}).get("aal")), **asdict(people[0]))
 
     async def invite(self, asker: Asker, email: str, role: StaffRole) -> StaffInvitation:
-        """Store an invitation and queue the job that sends it. If the same invitation is still pending, the method
-        only queues the sending job again.
+        """Store an invitation and queue the job that sends it. If the address already has a pending invitation, the
+        method only queues the job again.
 
         Raises InvalidInput (bad_email), RateLimited (quota_invitations) and Conflict: already_staff,
         staff_member_suspended, login_is_patient, login_banned, login_unconfirmed, invitation_differs. Before the

@@ -56,7 +56,7 @@ def reason_text(reason: str, language: Language) -> str:
 
 
 def operator_message(reason: str, detail: Mapping[str, str | int] | None = None) -> str:
-    """Return the English text of a reason and what the operator can do. Never raises.
+    """Return the English text of a reason, and what the operator can do about it. Never raises.
 
     The text refers to the documentation if the reason is not registered, or if the detail lacks a value that the
     text needs.

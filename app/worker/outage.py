@@ -67,8 +67,8 @@ def is_temporary(error: Exception) -> bool:
 
 
 def describe_outage(error: Exception) -> str:
-    """Return Resguardo's reason for the error. If there is none, return the error's type and the place where it was
-    raised.
+    """Return Resguardo's reason for the error. If no reason is known, return the error's type and the place where
+    it was raised.
     """
     cause = error.__cause__ if isinstance(error, ConnectorException) else error
     translated = translate(cause) if isinstance(cause, psycopg.Error) else cause
