@@ -46,8 +46,8 @@ select r.retention_class, r.age_from_days, r.objects, r.size_bytes
 from private.report_storage() as r;
 
 -- name: report_coming
--- Returns one row with the recordings that are due within the given number of days, and the objects stored and URLs
--- issued within the same number of past days.
+-- Returns one row of counts: the recordings that become due within the given number of days, and the objects stored
+-- and URLs issued within the same number of past days.
 select r.recordings, r.size_bytes, r.held_recordings, r.held_bytes, r.objects_stored, r.urls_issued
 from private.report_coming(%(days)s) as r;
 

@@ -31,8 +31,8 @@ class StoredBytes:
 
 @dataclass(frozen=True)
 class StorageChanges:
-    """The recordings that are due within 30 days, how many of them a legal hold protects, and the objects and URLs
-    of the last 30 days.
+    """The recordings that will be destroyed within 30 days, the recordings that become due within 30 days but are
+    under a legal hold, and the objects stored and URLs issued in the last 30 days.
 
     Sizes are in bytes. `recordings` counts a video and the sounds beside it as one recording, and `objects_stored`
     counts each object.

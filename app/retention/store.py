@@ -119,8 +119,8 @@ async def report_stored_bytes(tx: Transaction) -> tuple[StoredBytes, ...]:
 
 
 async def report_storage_changes(tx: Transaction, days: int) -> StorageChanges:
-    """Return the recordings that are due within the next `days` days, and the objects and URLs of the last `days`
-    days, and write the audit row. Needs the compliance role.
+    """Write the audit row. Return the counts of the recordings that become due within the next `days` days, and of
+    the objects stored and URLs issued in the last `days` days. Needs the compliance role.
     """
     [row] = await tx.all(_sql["report_coming"], {"days": days})
     return StorageChanges(**row)

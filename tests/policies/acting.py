@@ -1,4 +1,4 @@
-"""Helpers for tests of the laws: transactions of an actor, and two concurrent transactions."""
+"""Helpers for tests of the laws: they run a transaction as one actor, or two transactions at once."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ RELEASE: LiteralString = "select private.release_object_key('recording.issue_url
 
 @contextmanager
 def acting(database: Database, who: Actor | str) -> Iterator[Connection]:
-    """Open a transaction of this actor, and commit it at the end."""
+    """Open a database transaction with the role and claims of this actor, and commit it at the end."""
     known = actor(who) if isinstance(who, str) else who
     with psycopg.connect(url_of(database, known)) as connection:
         enter(connection, known)
@@ -46,7 +46,9 @@ def value(connection: Connection, statement: LiteralString, *values: Any) -> Any
 
 
 def outcome(connection: Connection, statement: LiteralString, *values: Any) -> tuple[str, str, int]:
-    """Run a statement and return its SQLSTATE and message, both empty after a success, and its number of rows."""
+    """Run a statement and return its SQLSTATE, its error message and its number of rows. The SQLSTATE and the
+    message are empty if the statement succeeds.
+    """
     try:
         return "", "", connection.execute(statement, values).rowcount
     except psycopg.Error as error:
@@ -55,8 +57,8 @@ def outcome(connection: Connection, statement: LiteralString, *values: Any) -> t
 
 @contextmanager
 def refused(sqlstate: str, message: str = "") -> Iterator[None]:
-    """Require that the database refuses a statement of the block with this SQLSTATE and message. After the refusal
-    of a statement, its transaction is unusable.
+    """Require that the database refuses a statement in the `with` block with this SQLSTATE and message. After the
+    refusal, the transaction of the statement accepts no further statement.
     """
     with pytest.raises(psycopg.Error) as caught:
         yield
@@ -65,7 +67,7 @@ def refused(sqlstate: str, message: str = "") -> Iterator[None]:
 
 
 def start(connection: Connection, case: Case, consultation: str) -> UUID:
-    """Start a recording as the doctor, with the lock that the API takes."""
+    """Insert a recording with the doctor's connection, after taking the lock that the API also takes."""
     connection.execute(LOCK, [case.id_of(consultation)])
     connection.execute(START, [case.id_of(consultation)])
     return case.id_of(consultation)
@@ -75,8 +77,8 @@ def start(connection: Connection, case: Case, consultation: str) -> UUID:
 def at_once(
     database: Database, holder: Connection, waiting: Callable[[], Any], *, waits: bool = True
 ) -> Iterator[Future[Any]]:
-    """Run `waiting` in a thread. Enter the block when `waiting` waits for `holder`, or, if `waits` is false, after
-    `waiting` has ended.
+    """Call `waiting` in a second thread. The `with` block begins when `waiting` waits for a lock of `holder`. If
+    `waits` is false, the block begins after `waiting` has ended.
     """
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(waiting)

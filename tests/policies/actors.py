@@ -1,9 +1,9 @@
-"""A practice during a working day, and all actors that can reach the database.
+"""The medical practice of the policy tests, and all actors that can connect to its database.
 
-The practice has two equal cases: doctor Ana with patient Paula, and doctor Bruno with patient Pablo. Each case has
-four consultations: one is over and has a recording in every finished state, one is being recorded with a guest in
-the room, one has a guest who joined without consent, and one may be recorded. Ids are derived from names, so
-failure messages are readable.
+The practice has two cases with the same kinds of rows: doctor Ana with patient Paula, and doctor Bruno with patient
+Pablo. Each case has four consultations. The first is over and has a recording in each finished status. The second
+is being recorded with a guest in the room. In the third, a guest joined without consent. The fourth may be
+recorded. The ids of rows are derived from names, so that a failure message shows which row it concerns.
 """
 
 import json
@@ -46,13 +46,13 @@ SHA256 = "ab" * 32
 
 
 def id_of(name: str) -> UUID:
-    """Return the id of the row with this name in the seed."""
+    """Return the id of the row that has this name in the seeded database."""
     return uuid5(NAMESPACE_OID, f"resguardo.test/{name}")
 
 
 @dataclass(frozen=True)
 class Case:
-    """One doctor with one patient, and their rows."""
+    """A case: one doctor with one patient, and the rows that belong to them."""
 
     doctor: str
     patient: str
@@ -81,7 +81,9 @@ FINISHED = ("VERIFYING", "READY", "FAILED", "ABORTED", "LOST")
 
 @dataclass(frozen=True)
 class Actor:
-    """An actor that can reach the database. `user` is None for actors without a person's transaction."""
+    """An actor that can connect to the database: a person in one role, or a database role. `user` is None if the
+    actor is not a person but a database role.
+    """
 
     name: str
     role: Role
@@ -129,8 +131,8 @@ def actor(name: str) -> Actor:
 def claims_of(
     user: str, *, session: str = "session", aal: str = "aal2", totp_at: float = 0
 ) -> dict[str, Any]:
-    """Return the verified claims of a Supabase Auth token. `totp_at` is the time of the second factor, in seconds
-    since the epoch.
+    """Return the claims that a verified Supabase Auth token of the user contains. `totp_at` is the time at which
+    the user entered the TOTP code, in seconds since the epoch.
     """
     return {
         "exp": int(time.time()) + 3600,
@@ -143,15 +145,18 @@ def claims_of(
 
 
 def url_of(database: Database, who: Actor) -> str:
-    """Return the URL of the actor's login. The roles of Supabase's Data API have no login of Resguardo."""
+    """Return the database URL with the login that the actor uses. An actor with a role of Supabase's Data API
+    (`anon`, `authenticated`, `service_role`) uses the superuser's URL, because Resguardo has no login for these
+    roles.
+    """
     if who.user is not None or who.role == "resguardo_api":
         return database.api_url
     return database.worker_url if who.role == "resguardo_worker" else database.superuser_url
 
 
 def enter(connection: Connection, who: Actor) -> None:
-    """Give the current transaction the database role and the claims of this actor. A transaction of a person begins
-    with the same function that the API calls.
+    """Set the database role and the claims of this actor for the current transaction. The transaction of a person
+    begins with the SQL function that the API also calls.
     """
     if who.user is not None:
         begin_as(connection, who.claims)

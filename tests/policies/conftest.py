@@ -1,4 +1,4 @@
-"""Fixtures of the policy tests: a seeded database and its people."""
+"""Fixtures of the policy tests: a database with the practice of `actors`, and connections to it."""
 
 from collections.abc import Iterator
 
@@ -19,8 +19,8 @@ def practice(database: Database) -> Database:
 
 @pytest.fixture(scope="module")
 def finished(cluster: Cluster) -> Iterator[dict[str, Connection]]:
-    """Return connections of the worker and a superuser to a shared seeded database. Each test rolls back its
-    changes.
+    """Return two connections, of the worker and of a superuser, to a seeded database that the tests of a module
+    share. Each test rolls its changes back.
     """
     with cluster.clone("newer") as database:
         seed(database.superuser_url)

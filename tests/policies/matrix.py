@@ -1,7 +1,7 @@
-"""Reads `policies/matrix.md`, so that the tests check the same tables that people read.
+"""Reads the access matrix from `policies/matrix.md`, so that the tests check the tables that people read.
 
-A row of the matrix names one or more actors, separated by commas. The entry `everyone else` means the actors that
-no row of the table names.
+A row of the matrix names one or more actors, separated by commas. The entry `everyone else` means all actors that
+no row of the same table names.
 """
 
 import re
@@ -16,8 +16,8 @@ _NAME = re.compile(r"`([^`]+)`")
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of the matrix: the expected answer to `actor` for `operation` on `relation`, which may end in
-    `<year>`.
+    """One cell of the matrix: the expected answer of the database when `actor` tries `operation` on `relation`. The
+    relation's name may end in `<year>`.
     """
 
     relation: str
@@ -27,8 +27,8 @@ class Cell:
 
 
 def read_cells(text: str) -> list[Cell]:
-    """Return every cell below `## Tables`. Raises ValueError for an unknown actor, a second answer or a missing
-    answer.
+    """Return every cell of the tables below the heading `## Tables`. Raises ValueError if an actor is unknown, has
+    two answers or has no answer.
     """
     cells: list[Cell] = []
     for heading, body in _sections(text, "Tables"):
@@ -46,13 +46,13 @@ def read_cells(text: str) -> list[Cell]:
 
 
 def read_legend(text: str) -> set[str]:
-    """Return the vocabulary of answers that `policies/matrix.md` explains."""
+    """Return the words for answers that `policies/matrix.md` explains, such as `own`."""
     [(_, body)] = _sections(text, "Answers", level=2)
     return {row[0] for row in _table(body)[1:]}
 
 
 def read_functions(text: str) -> dict[str, frozenset[str]]:
-    """Return every function of `## Functions` with the roles that may call it."""
+    """Return the roles that may call each SQL function, from the table `## Functions`."""
     [(_, body)] = _sections(text, "Functions", level=2)
     allowed: dict[str, frozenset[str]] = {}
     for row in _table(body)[1:]:
@@ -67,7 +67,7 @@ def read_functions(text: str) -> dict[str, frozenset[str]]:
 
 
 def read_columns(text: str) -> dict[tuple[str, str, str], frozenset[str]]:
-    """Return every row of `## Columns`: (relation, command, role) with the permitted columns."""
+    """Return the permitted columns for each relation, command and role, from the table `## Columns`."""
     [(_, body)] = _sections(text, "Columns", level=2)
     return {
         (relation.strip("`"), command, role): frozenset(_list(columns))
@@ -90,7 +90,9 @@ def _by_actor(rows: list[list[str]]) -> dict[str, list[str]]:
 
 
 def _sections(text: str, title: str, level: int = 3) -> list[tuple[str, str]]:
-    """Return the section `## title`. At level 3, return the `###` sections of a section with their headings."""
+    """Return the sections of the matrix file whose heading has this title. If `level` is 3, return the `###`
+    subsections of that section with their headings.
+    """
     part = text.split(f"\n## {title}\n", 1)[1].split("\n## ", 1)[0]
     if level == 2:
         return [(title, part)]

@@ -1,6 +1,7 @@
-"""The SQL statement for each cell of the matrix, and its answer in the vocabulary of the matrix.
+"""Runs a SQL statement (a probe) for each cell of the access matrix, and translates the database's answer into the
+words of the matrix.
 
-A probe never commits: its caller rolls the transaction back.
+A probe never commits its statement, because the caller rolls the transaction back.
 """
 
 from collections.abc import Callable, Iterator
@@ -27,10 +28,12 @@ _RAISED = {
 
 @dataclass(frozen=True)
 class Relation:
-    """A table or view: its key, the rows of a case, and the data that a probe writes.
+    """A table or view of the matrix: its key column, the condition for the rows of one case, and the data that a
+    probe writes.
 
-    `of_case` is an SQL condition with one placeholder for the doctor's id, or None if the rows belong to no case.
-    `change` contains the SET and WHERE parts of an update that is harmless and valid.
+    `of_case` is an SQL condition that selects the rows of one doctor's case, with one placeholder for the doctor's
+    id. It is None if the rows belong to no case. `change` contains the SET and WHERE clauses of a harmless update
+    that the table's rules permit.
     """
 
     key: LiteralString
@@ -224,19 +227,21 @@ _EVENTS = Relation("id")
 
 @dataclass(frozen=True)
 class Population:
-    """The keys of a relation: all keys, and the keys of each case."""
+    """The keys of all rows of a relation, and the keys of the rows of each case."""
 
     everything: Keys
     of_case: dict[Case, Keys]
 
 
 def relation_of(name: str) -> Relation:
-    """Return the relation with this name. The audit log and its partitions share one key."""
+    """Return the relation (table or view) with this name. The audit log and its partitions have the same key
+    column.
+    """
     return _EVENTS if name.startswith("audit.event") else RELATIONS[name]
 
 
 def population_of(connection: Connection, name: str) -> Population:
-    """Return the keys that a superuser sees, without any policy."""
+    """Return the keys of all rows, which only a superuser sees, because no row policy applies to a superuser."""
     relation = relation_of(name)
     read = sql.SQL("select {}::text from {}").format(sql.SQL(relation.key), _table(name))
     everything = _keys(connection.execute(read))
@@ -249,7 +254,7 @@ def population_of(connection: Connection, name: str) -> Population:
 
 
 def answer(connection: Connection, who: Actor, name: str, operation: str, there: Population) -> str:
-    """Return the answer that the actor gets for the operation, in the vocabulary of the matrix. The database stays
+    """Return the matrix's word for the database's answer when the actor tries the operation. The database stays
     unchanged. KeyError: unknown operation.
     """
     relation = relation_of(name)
@@ -287,8 +292,8 @@ def _nothing_of(name: str) -> Callable[[Case, Actor], Insert]:
 
 
 def _changing(name: str, change: LiteralString | None) -> sql.Composed:
-    """Return the statement that updates all rows of the relation. Without a `change`, the update sets the key
-    column to its own value.
+    """Return a statement that tries to update rows of the relation. If the relation has no `change`, the statement
+    sets the key column to the value that it has.
     """
     key = sql.SQL(relation_of(name).key)
     what = sql.SQL(change) if change else sql.SQL("set {} = {}").format(key, key)
@@ -298,8 +303,8 @@ def _changing(name: str, change: LiteralString | None) -> sql.Composed:
 def _reach(
     connection: Connection, who: Actor, statement: sql.Composed, there: Population, wanted: Keys | None
 ) -> str:
-    """Return which keys the statement reached, in the vocabulary of the matrix. `wanted` contains the keys that the
-    statement tries to reach; None means all keys.
+    """Return the matrix's word for the set of rows that the statement reached. `wanted` contains the keys of the
+    rows that the statement tries to reach. None means all rows.
     """
     try:
         with _as(connection, who):
@@ -331,7 +336,9 @@ def _delete(connection: Connection, who: Actor, name: str, there: Population) ->
 
 
 def _insert(connection: Connection, who: Actor, add: Callable[[Case, Actor], Insert]) -> str:
-    """Return the answer of an insert into Ana's case and, if that succeeds, into Bruno's case."""
+    """Return the answer when the actor inserts a row into Ana's case and, if that succeeds, a row into Bruno's
+    case.
+    """
     for_ana = _attempt(connection, who, *_statement(add(ANA, who)))
     if for_ana != "done":
         return for_ana
@@ -348,7 +355,7 @@ def _attempt(connection: Connection, who: Actor, statement: sql.Composable, valu
 
 
 def said(error: psycopg.Error) -> str:
-    """Return a refusal in the vocabulary of the matrix, or the text of any other error."""
+    """Return the matrix's word for a refusal by the database. Return the text of an error that is no refusal."""
     message = error.diag.message_primary or ""
     if error.sqlstate == "42501":
         return "nothing" if "row-level security policy" in message else "refused"

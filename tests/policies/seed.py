@@ -1,4 +1,4 @@
-"""Fills a migrated database with the practice of `actors`, as a superuser."""
+"""Fills a migrated database, as a superuser, with the medical practice that `actors.py` describes."""
 
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -23,7 +23,7 @@ NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 
 def seed(superuser_url: str) -> None:
-    """Insert and commit the whole practice."""
+    """Insert and commit all rows of the test practice."""
     with psycopg.connect(superuser_url) as connection:
         _people(Practice(connection))
         for case in CASES:
@@ -96,7 +96,9 @@ def _consultation(connection: Connection, case: Case, name: str, scheduled_at: d
 
 
 def _deletion(connection: Connection, case: Case) -> None:
-    """Insert the rows of a recording that was destroyed with a certificate but still has its data key."""
+    """Insert the rows of a recording that is being destroyed: the deletion, a certificate, one object and the data
+    key.
+    """
     recording = case.id_of("over FAILED")
     people = [case.id_of("over"), case.doctor_id, case.patient_id]
     connection.execute(
@@ -116,7 +118,7 @@ def _deletion(connection: Connection, case: Case) -> None:
 
 
 def _words(connection: Connection, case: Case) -> None:
-    """Insert the rows of a transcript with a chunk, a correction and a subtitle link."""
+    """Insert a transcript with one chunk, one correction and one subtitle link."""
     recording = case.id_of("over READY")
     Practice(connection).transcript(recording)
     connection.execute(
@@ -140,7 +142,7 @@ def _words(connection: Connection, case: Case) -> None:
 
 
 def _hold(connection: Connection, case: Case) -> None:
-    """Insert a legal hold on the patient, and a recording that is being moved to the protected prefix."""
+    """Insert a legal hold on the patient, and the row of an object that is being moved to `keep/`."""
     Practice(connection).hold(id_of("carla"), case.id_of("hold"), patient_id=case.patient_id)
     recording = case.id_of("over READY")
     connection.execute(
@@ -150,7 +152,7 @@ def _hold(connection: Connection, case: Case) -> None:
 
 
 def _access_requests(connection: Connection, case: Case) -> None:
-    """Insert an access request with its copy, and an open access request."""
+    """Insert a fulfilled access request with its encrypted copy, and an open access request."""
     for name, fulfilled_at in (("request", NOON), ("open request", None)):
         Practice(connection).access_request(
             case.patient_id,
@@ -171,8 +173,8 @@ def _access_requests(connection: Connection, case: Case) -> None:
 
 
 def _retention(connection: Connection) -> None:
-    """Insert a retention policy that one officer approved and that was then rejected. After this insert, no
-    retention policy is in force.
+    """Insert a rejected retention policy with the approval of one compliance officer. The database therefore has no
+    retention policy in force.
     """
     Practice(connection).retention_policy(name="rejected", status="REJECTED")
     connection.execute(
@@ -203,7 +205,7 @@ def give_consent(
     *,
     attested: bool = False,
 ) -> None:
-    """Insert the newest consent of a participant, with any connection."""
+    """Insert a consent that becomes the newest consent of a participant. The connection may have any role."""
     connection.execute(
         "insert into resguardo.consents (id, consultation_id, doctor_id, patient_id, participant_id,"
         " participant_kind, decision, source, recorded_by, text_version, text_language, text_sha256)"
@@ -223,7 +225,7 @@ def give_consent(
 
 
 def add_recording(connection: Connection, case: Case, consultation: str, status: str) -> UUID:
-    """Insert a recording with this status and its object key."""
+    """Insert a recording that has this status and an object key."""
     recording = case.id_of(f"{consultation} {status}")
     Practice(connection).recording(
         case.id_of(consultation),

@@ -1,4 +1,4 @@
-"""Tests that the cost of a page of the audit log does not grow with the log, for each filter and each pair of
+"""Tests that reading a page of the audit log costs no more if the log is long, for each filter and each pair of
 filters.
 """
 
@@ -40,7 +40,7 @@ Log = dict[str, Connection]
 
 @pytest.fixture(scope="module")
 def log(cluster: Cluster) -> Iterator[Log]:
-    """Return a superuser's connection and one of the API to a shared database with a filled log."""
+    """Return two connections, of a superuser and of the API, to a shared database whose audit log has many rows."""
     with cluster.clone("newer") as database, ExitStack() as stack:
         seed(database.superuser_url)
         fill(database.superuser_url, EVENTS)
@@ -64,8 +64,8 @@ def test_page_reads_no_more_blocks_than_its_rows_need(log: Log, *, is_pair: bool
 
 @pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
 def test_select_of_a_page_scans_no_partition(log: Log, mode: str) -> None:
-    """read_audit() plans each select for its values. A generic plan of a page may sort rows, but does not scan the
-    log.
+    """`read_audit()` has Postgres plan each query for its filter values. Even a generic plan for a page of the
+    audit log never scans a whole partition, although it may sort rows.
     """
     faults = {}
     with log["superuser"].transaction(force_rollback=True):
@@ -82,7 +82,7 @@ def test_select_of_a_page_scans_no_partition(log: Log, mode: str) -> None:
 
 
 def _blocks(api: Connection, wanted: AuditFilter) -> int:
-    """Return the blocks that compliance's call of read_audit() reads in all."""
+    """Return the total number of blocks that Postgres reads when a compliance officer calls `read_audit()`."""
     with api.transaction():
         enter(api, actor("compliance"))
         row = api.execute(EXPLAIN_READ, _values(wanted)).fetchone()
@@ -95,7 +95,7 @@ def _read_blocks(plan: dict[str, Any]) -> int:
 
 
 def _plan(connection: Connection, wanted: AuditFilter) -> dict[str, Any]:
-    """Run the select of a page of the audit log and return its plan."""
+    """Run the query that reads a page of the audit log, and return its query plan."""
     row = connection.execute(COMPOSE, _values(wanted)).fetchone()
     assert row is not None
     connection.execute((PREPARE + row[0]).encode())
@@ -107,7 +107,7 @@ def _plan(connection: Connection, wanted: AuditFilter) -> dict[str, Any]:
 
 
 def _nodes(plan: dict[str, Any]) -> Iterator[str]:
-    """Yield the types of the nodes of a plan."""
+    """Yield the type of each node of a query plan."""
     yield plan["Node Type"]
     for inner in plan.get("Plans", []):
         yield from _nodes(inner)

@@ -1,5 +1,5 @@
-"""Each word of an audit row is a registered term, so a thief of the API's login cannot write free text into the
-log.
+"""Tests that each word in an audit row must be a registered term, so that somebody who has stolen the API's login
+cannot write free text into the audit log.
 """
 
 import ast
@@ -170,7 +170,7 @@ def _name(call: ast.Call) -> str:
 
 
 def _places(nodes: Iterable[ast.AST], parameter: str) -> dict[str, set[int]]:
-    """Return, for each function name, the positions of the parameter with this name."""
+    """Return, for each name of a function, the positions at which its definitions have this parameter."""
     places: dict[str, set[int]] = {}
     for node in nodes:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
@@ -181,7 +181,9 @@ def _places(nodes: Iterable[ast.AST], parameter: str) -> dict[str, set[int]]:
 
 
 def _given(parameter: str, wanted: Callable[[str], bool]) -> Iterator[str]:
-    """Yield every literal that a call passes for this parameter, if the function's name is wanted."""
+    """Yield every literal that a call in the Python code passes for this parameter. `wanted` selects the functions
+    by name.
+    """
     nodes = _nodes()
     places = _places(nodes, parameter)
     for call in (node for node in nodes if isinstance(node, ast.Call) and wanted(_name(node))):
@@ -215,7 +217,7 @@ def _raised_in_sql() -> Iterator[str]:
 
 
 def _recorded_in_sql() -> Iterator[str]:
-    """Yield each literal that is the third argument of write_audit or the second argument of audit_deletions."""
+    """Yield each reason that the SQL passes as a literal to write_audit, audit_deletions or record_service."""
     sql = _migrations()
     yield from re.findall(r"write_audit\(\s*(?:'[a-z_.]+'|action|of_action), '[A-Z]+',\s*'([a-z_]+)'", sql)
     yield from re.findall(r"audit_deletions\('[a-z_.]+', '([a-z_]+)'", sql)
@@ -225,7 +227,7 @@ def _recorded_in_sql() -> Iterator[str]:
 
 
 def _reasons() -> set[str]:
-    """Return every reason in the code, the SQL and the texts."""
+    """Return every reason that the Python code, the SQL or the file of reasons contains."""
     logged = {name for name, reason in load_reasons().items() if set(reason.readers) != {"operator"}}
     steps = {f"{before}>{after}" for before, to in TRANSITIONS.items() for after in to if before != after}
     quotas = tomllib.loads((ROOT / "policies" / "quotas.toml").read_text())["per_person_and_hour"]
@@ -251,7 +253,7 @@ def test_every_reason_is_registered(database: Database) -> None:
 
 
 def test_every_unique_index_is_a_registered_reason(database: Database) -> None:
-    """The name of a unique index is the reason of the refusal of a duplicate row."""
+    """If Postgres refuses a duplicate row, the name of the unique index is the reason in the audit row."""
     with superuser(database) as reader:
         names = reader.execute(
             "select c.relname from pg_index as i join pg_class as c on c.oid = i.indexrelid"
@@ -262,7 +264,9 @@ def test_every_unique_index_is_a_registered_reason(database: Database) -> None:
 
 
 def _quoted() -> set[str]:
-    """Return every quoted single word in the code and the SQL, without the registry itself."""
+    """Return every quoted single word in the Python code and the SQL, except the words in the registry of audit
+    terms.
+    """
     sql = re.sub(r"insert into private\.audit_terms.*?;\n", "", _migrations(), flags=re.DOTALL)
     texts = [sql, *(path.read_text(encoding="utf-8") for path in (ROOT / "app").rglob("*.sql"))]
     found = {word for text in texts for word in re.findall(r"'([A-Za-z_]+)'", text)}
@@ -273,7 +277,7 @@ def _quoted() -> set[str]:
 
 
 def _constants() -> dict[str, str]:
-    """Return the string literals that modules of the code assign to names."""
+    """Return the literals that modules of the Python code assign to constants, by the constant's name."""
     named = {}
     for node in (node for tree in _trees() for node in tree.body):
         if isinstance(node, (ast.Assign, ast.AnnAssign)) and isinstance(node.value, ast.Constant):
@@ -298,7 +302,7 @@ def _errors_given(node: ast.AST) -> Iterator[ast.expr]:
 
 
 def _errors_of_recordings() -> Iterator[str]:
-    """Yield every error that the code of recordings writes, as a literal or by the name of a constant."""
+    """Yield every error that a module of app/recordings writes, as a literal or through a constant."""
     constants = _constants()
     for path in (ROOT / "app" / "recordings").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -309,8 +313,8 @@ def _errors_of_recordings() -> Iterator[str]:
 
 
 def test_every_error_of_a_recording_is_a_registered_reason(database: Database) -> None:
-    """The audit row of a recording's step contains the error as its reason. The error of a failed egress is
-    `egress_` followed by our reason for the failure.
+    """When a recording fails, the reason in the audit row is the recording's error. The error of a recording whose
+    egress failed is `egress_` followed by our reason for the failure.
     """
     words = [
         *livekit_snapshots._REASONS,
@@ -326,7 +330,9 @@ def test_every_error_of_a_recording_is_a_registered_reason(database: Database) -
 
 @pytest.mark.parametrize("variable", ["refusal", "error"])
 def test_every_error_that_the_sql_writes_is_a_registered_reason(database: Database, variable: str) -> None:
-    """The SQL assigns an error to a variable or a column with this name, as a literal or as the result of a case."""
+    """The SQL assigns an error to a variable or a column with this name. The assigned value is a literal or a CASE
+    expression.
+    """
     given = re.findall(rf"\b{variable} :?= ((?:case\b.*?\bend\b)|[^;,\n]*)", _migrations(), flags=re.DOTALL)
     words = {word for one in given for word in re.findall(r"'([a-z]+(?:_[a-z]+)+)'", one)}
     assert words, "the search finds none"

@@ -1,4 +1,4 @@
-"""Tests of a migrated database's catalog: functions, rights, indexes, log, queue, and no drift."""
+"""Tests of the catalog of a migrated database: its functions, rights, indexes, audit log and job queue."""
 
 import re
 from collections.abc import Iterator
@@ -38,8 +38,8 @@ def rows(connection: Connection, statement: str) -> list[tuple[Any, ...]]:
 
 
 def test_every_function_has_a_fixed_search_path(reader: Connection) -> None:
-    """The search path of each function names pg_temp last. If the search path did not name pg_temp, Postgres would
-    search pg_temp first for types.
+    """The search path of each SQL function names pg_temp last. If a search path did not name pg_temp, Postgres
+    would look for a type in pg_temp first.
     """
     found = rows(
         reader,
@@ -147,7 +147,7 @@ def test_policies_ask_who_it_is_once_a_statement(reader: Connection) -> None:
 
 
 def test_every_foreign_key_leads_an_index(reader: Connection) -> None:
-    """Checks our tables. Procrastinate defines the foreign keys of the job queue."""
+    """The test checks only our own tables, because Procrastinate defines the foreign keys of the job queue."""
     missing = rows(
         reader,
         """
@@ -164,8 +164,8 @@ def test_every_foreign_key_leads_an_index(reader: Connection) -> None:
 
 
 def test_every_column_that_a_policy_compares_leads_an_index(reader: Connection) -> None:
-    """Row policies compare the columns of this test with the caller's id. Without an index on the columns of a
-    policy, each statement would read the whole table.
+    """The test checks the columns that row policies compare with the caller's id. If such a column had no index,
+    each statement would read the whole table.
     """
     expressions = rows(
         reader,
@@ -267,7 +267,9 @@ def test_the_log_has_a_partition_for_each_of_twenty_years(reader: Connection) ->
 
 
 def test_no_index_of_the_log_keeps_a_pending_list(reader: Connection) -> None:
-    """A GIN index with fast update has a pending list, and the writer that must empty the list waits."""
+    """A GIN index with `fastupdate` keeps a pending list. From time to time one insert must empty this list and is
+    therefore slow.
+    """
     methods = rows(
         reader,
         "select distinct m.amname from pg_class as c join pg_am as m on m.oid = c.relam"
@@ -353,7 +355,9 @@ def test_setting_the_access_again_changes_nothing(migrated: Database) -> None:
 
 
 def _unordered(found: list[tuple[Any, ...]]) -> list[list[str]]:
-    """Return the rows with sorted ACL entries, because their order only shows the order of the grants."""
+    """Return the rows with the entries of each access control list sorted, because the order of the entries only
+    shows the order of the grants.
+    """
     return [[",".join(sorted(str(value).strip("{}").split(","))) for value in row] for row in found]
 
 
@@ -381,8 +385,8 @@ HIJACK: tuple[LiteralString, ...] = (
 
 
 def test_a_domain_in_pg_temp_hijacks_no_definer(migrated: Database) -> None:
-    """The test tries the attack that `set search_path = ''` would permit, as a person and as the API before it
-    takes a role.
+    """The test tries the attack that an empty search path (`set search_path = ''`) would permit. The attackers are
+    a person, and the API before it takes a person's role.
     """
     for who, calls in (
         (
@@ -407,7 +411,9 @@ def test_a_domain_in_pg_temp_hijacks_no_definer(migrated: Database) -> None:
 
 
 def test_the_hijack_would_be_seen_in_a_definer_with_an_empty_search_path(migrated: Database) -> None:
-    """Proves that the test of the attack detects a vulnerable function."""
+    """The attack succeeds on a function with an empty search path, which proves that the test of the attack detects
+    a vulnerable function.
+    """
     with superuser(migrated) as owner:
         owner.execute(
             "create function private.naive(pg_catalog.text) returns pg_catalog.text language plpgsql security definer"
