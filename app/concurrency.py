@@ -102,8 +102,8 @@ class ConcurrencyLimit:
         return not is_full and self._running[key] < bounds.running_per_key
 
     def _release(self, key: Hashable) -> None:
-        """Give a returned slot to the waiting key that holds the fewest slots. Among the operations of that key,
-        the one that has waited longest gets the slot.
+        """Give a returned slot to the waiting key (a person or an address) that holds the fewest slots. Among the
+        operations of one key, the one that has waited longest gets the slot.
         """
         _decrement(self._running, key)
         free = [waiter for waiter, waiting in self._waiters.items() if self._is_free(waiting)]

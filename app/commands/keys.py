@@ -29,7 +29,9 @@ commands = typer.Typer(no_args_is_help=True, help="The root keys, their rotation
 
 @commands.command("new")
 def new_key(key_id: Annotated[str, typer.Argument(metavar="ID", help="Its name, such as 2026-11.")]) -> None:
-    """Print a new root key, which belongs first in ROOT_KEYS. The command does not store the new root key."""
+    """Print a new root key. The operator must put the new key first in the setting ROOT_KEYS. The command does not
+    store the new root key.
+    """
     with report_refusals():
         typer.echo(new_key_line(key_id))
         err.print("Put it before the others in ROOT_KEYS, restart every worker, then: resguardo keys rotate.")
@@ -58,8 +60,8 @@ def rotate_keys() -> None:
     """Wrap every recording's data key, and the word index's key, with the current root key. A second call
     continues.
 
-    The exit code is 1 if a key could not be unwrapped. The old root keys must stay in ROOT_KEYS until every key has
-    been unwrapped.
+    The exit code is 1 if a key could not be unwrapped. The old root keys must stay in ROOT_KEYS until the current
+    root key wraps every key.
     """
     with report_refusals():
         done = asyncio.run(_rotate(settings.load(WorkerSettings)))

@@ -28,7 +28,7 @@ def new(
     name: Annotated[str, typer.Argument(callback=_slug, help="What the migration does, as in add_rooms.")],
 ) -> None:
     """Writes an empty migration file with the next version number. The developer then writes the change of
-    supabase/schemas into it.
+    supabase/schemas into the new file.
     """
     require_schemas(SCHEMAS_DIRECTORY, command="resguardo migrations")
     with report_refusals():

@@ -1,4 +1,4 @@
-"""Writes `docs/reasons.md`, the tables of all reasons, from the registry."""
+"""Writes the page `docs/reasons.md`, with the tables of all error reasons, from the registry of reasons."""
 
 from collections.abc import Iterator
 

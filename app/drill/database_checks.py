@@ -137,7 +137,7 @@ def check_data_keys(recordings: list[SampledRecording], keyring: Keyring, notes:
 
 def check_transcripts(url: str, recordings: list[SampledRecording], keyring: Keyring, notes: Notes) -> None:
     """Check that the transcripts of the sampled recordings can be decrypted, and that the word index's key can be
-    unwrapped. The check keeps and prints no text of a transcript.
+    unwrapped. The check neither stores nor prints any text of a transcript.
     """
     notes.found |= {"transcripts": 0, "index": 0}
     for one in recordings:

@@ -69,6 +69,6 @@ class GrowingPauses(BaseRetryStrategy):
 
 
 def is_last_attempt(job: Job, attempts: int | None, failed: BaseException) -> bool:
-    """Return whether the job has used all attempts that its task or this error allows."""
+    """Return whether the job has used all attempts that its task or the error `failed` allows."""
     allowed = failed.most_attempts if isinstance(failed, JobFailed) else None
     return any(most is not None and job.attempts + 1 >= most for most in (attempts, allowed))

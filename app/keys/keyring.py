@@ -54,8 +54,8 @@ class Field:
     key_id: str
 
     def __post_init__(self) -> None:
-        """Raise ValueError if a part has a character or length that could make two different places have the same
-        text.
+        """Raise ValueError if a part is too long or has a forbidden character, because two different places could
+        then have the same text.
         """
         if not all(_PART.fullmatch(part) for part in (self.table, self.row, self.column, self.key_id)):
             raise ValueError(

@@ -1,4 +1,4 @@
-"""SQL reads that also write their audit row and count against a quota in the same statement.
+"""Reads data with SQL statements that also write the audit row of the read and count the read against a quota.
 
 `AuditedRead` puts a plain select from a feature's `queries.sql` into the statement that also calls
 `private.record_lookup()`. `AuditedList` composes the select from named fragments of SQL. The select contains only

@@ -1,4 +1,4 @@
-"""The database's clock, from which every time comes that several processes compare."""
+"""Reads the database's clock. All times that several processes compare come from this clock."""
 
 from datetime import datetime
 

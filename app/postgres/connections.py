@@ -119,7 +119,7 @@ class Connection(AsyncConnection[DictRow]):
         interval: float = _INTERVAL_SECONDS,
         timeout: float | None = None,  # noqa: ASYNC109 - the base class has it
     ) -> T:
-        """Wait for the server like the base class does. Raises Unanswered after `exchange_seconds`, unless the
+        """Wait for the server, as the base class does. Raises Unanswered after `exchange_seconds`, unless the
         caller has set a different timeout.
         """
         is_bounded = timeout is None and not self._is_listening
@@ -164,7 +164,9 @@ class Connection(AsyncConnection[DictRow]):
         timeout: float | None = None,  # noqa: ASYNC109 - the base class has it
         stop_after: int | None = None,
     ) -> AsyncGenerator[Notify]:
-        """Yield notifications like the base class does. Only the method `notifies` may wait without a time limit."""
+        """Yield the server's notifications, as the base class does. Only the method `notifies` may wait without a
+        time limit.
+        """
         self._is_listening = True
         try:
             async for notify in super().notifies(timeout=timeout, stop_after=stop_after):

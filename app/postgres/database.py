@@ -1,6 +1,6 @@
 """The only way to Postgres for the API and the worker: `as_user` for a person, and `as_service` for the process
-itself. The attribute `dedicated` gives connections that return no rows of Resguardo's tables. `as_user` and
-`as_service` open one transaction, store in it who asks and why (the audit rows contain this), and translate the
+itself. The attribute `dedicated` gives connections that return no rows of Resguardo's tables. The methods `as_user`
+and `as_service` open one transaction. In it, they store who asks and why, for the audit rows, and translate the
 database's errors into AppErrors. If a person's transaction raises an error, a second transaction writes the audit
 row of the refusal, because the rollback erases the first audit row. Row level security policies decide which rows a
 person sees.
@@ -187,7 +187,7 @@ class Database:
 
     @asynccontextmanager
     async def as_user(self, asker: Asker, access: Access) -> AsyncIterator[Transaction]:
-        """Open a transaction in the person's role, under row level security.
+        """Open a transaction with the person's database role, under row level security.
 
         Raises Unauthenticated (the session has ended), Forbidden (the person's role is not allowed), RateLimited,
         Conflict, Timeout or UpstreamFailed. The audit row of a refusal is written before the caller receives the

@@ -81,9 +81,9 @@ def migrate(
 
     Each file and its ledger row commit together or not at all. If a migration fails, the migrations before it stay
     applied. Concurrent runs are safe: the second run waits and finds nothing to do. Raises InvalidInput if a
-    migration file has a wrong name, and Conflict if the ledger does not match the directory of migrations. Raises
-    UpstreamFailed (`migration_failed`, with version, SQLSTATE, and the line if Postgres names the place) for a
-    failed statement.
+    migration file has a wrong name, and Conflict if the ledger does not match the directory of migrations. If a
+    statement fails, raises UpstreamFailed (`migration_failed`) with the version, the SQLSTATE, and the line if
+    Postgres names it.
     """
     migrations = list_migrations(directory)
     with as_owner(database_url, autocommit=True) as connection:

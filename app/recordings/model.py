@@ -129,9 +129,9 @@ class TranscriptionStatus(StrEnum):
 class Transcription:
     """The state of a recording's transcription. `chunks_total` is None before the sound was divided into chunks.
     `error` is the code of the reason why the transcription is FAILED or OFF, or why the last retry of a READY
-    transcript ended early. `attempt` counts from 1. `unused_track_count` is the number of audio tracks that could
-    not be decoded and that the transcript lacks. `unintelligible_count` is the number of turns without text.
-    `is_retried` says that the turns without text are being transcribed again.
+    transcript ended early. `attempt` counts from 1. `unused_track_count` is the number of audio tracks that are
+    missing from the transcript because they could not be decoded. `unintelligible_count` is the number of turns
+    without text. `is_retried` says that the turns without text are being transcribed again.
     """
 
     status: TranscriptionStatus
@@ -153,10 +153,10 @@ class Recording:
     In a MICROPHONE recording, `participant_id` is the participant who published the track, and `track_sid` is
     LiveKit's id of the track. `is_routed` is true for a SPEAKERS recording with the doctor on the left channel and
     the patient on the right. `error` is the code of a problem, or of the reason why the recording was stopped; a
-    READY recording can have an error too. `interrupted` says that the recording has a gap inside. `recorder_sid` is
-    the LiveKit participant SID with which the recorder joined the room. `status_at` is when the recording reached
-    its status. `expected_sha256` is the digest that an import declared. `stored_at` is when the recording's object
-    was stored, by the bucket's clock. `due_at` is when the retention term of the recording ends.
+    READY recording can have an error too. `interrupted` says that a part in the middle of the recording is missing.
+    `recorder_sid` is the LiveKit participant SID with which the recorder joined the room. `status_at` is when the
+    recording reached its status. `expected_sha256` is the digest that an import declared. `stored_at` is when the
+    recording's object was stored, by the bucket's clock. `due_at` is when the retention term of the recording ends.
     """
 
     id: UUID

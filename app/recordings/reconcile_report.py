@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class ReconcileReport:
-    """What one pass of the reconciler has done, as counts."""
+    """Counts what one pass of the reconciler has done."""
 
     egresses: int = 0
     unfinished: int = 0

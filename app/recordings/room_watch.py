@@ -1,8 +1,8 @@
 """Checks who is in the room during a recording (law 6), and starts recordings automatically.
 
-The start of a recording checks the consents of the people in the room, and this module checks people who join
-later. If anyone in the room has not consented, or is unknown, the module stops the recording. The recording's error
-tells the doctor why the recording was stopped.
+The job that starts a recording checks the consents of the people in the room, and this module checks the people who
+join later. If anyone in the room has not consented, or is unknown, the module stops the recording. The recording's
+error tells the doctor why the recording was stopped.
 """
 
 from collections.abc import Iterable

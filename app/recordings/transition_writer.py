@@ -22,7 +22,7 @@ _RECORDED = (RecordingStatus.REQUESTED, RecordingStatus.STARTING, RecordingStatu
 
 
 class TransitionWriter:
-    """Writes transitions as the worker, each in a transaction of its own."""
+    """Writes transitions of recordings as the worker. Each transition has its own database transaction."""
 
     def __init__(self, database: Database, keyring: Keyring, clock: Clock = database_time) -> None:
         self._database = database
@@ -100,6 +100,6 @@ async def stop_live_recordings(tx: Transaction, live: list[Recording], why: str)
 
 
 def _becomes_ready(before: Recording, after: Recording) -> bool:
-    """Return whether a video becomes READY now and needs its data key."""
+    """Return whether the transition makes a video READY, so that the video needs its data key."""
     is_ready, was_ready = (one.status is RecordingStatus.READY for one in (after, before))
     return is_ready and not was_ready and after.medium is Medium.VIDEO

@@ -36,8 +36,8 @@ async def run(settings: WorkerSettings) -> None:
     worker waits.
 
     If a job still runs `SHUTDOWN_SECONDS` after the signal, the worker interrupts it, and the job runs again later.
-    Raises SettingsError. Some errors, such as a missing root key, do not end by waiting. The function raises an
-    error of this kind if it occurs before the worker has worked for the first time.
+    Raises SettingsError. Some errors, such as a missing root key, do not go away while the worker waits. The
+    function raises an error of this kind if it occurs before the worker has worked for the first time.
     """
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
