@@ -3,9 +3,9 @@
 
 A bare deletion is one DELETE of an object, with the same client and the same number of connections. A destruction
 is the worker's whole work on a due recording: claim it if no legal hold covers it, list its objects, delete them,
-verify that they are absent, destroy the data key, and add a certificate to the ledger. Destructions and bare
-deletions alternate in one run, on one object store and one database. The benchmark compares the memory of its
-process after a tenth of the work with its memory at the end.
+verify that they are absent, destroy the data key, and add a certificate to the ledger. In each run of the
+benchmark, destructions and bare deletions alternate, on one object store and one database. The benchmark compares
+the memory of its process after a tenth of the work with its memory at the end.
 """
 
 import argparse

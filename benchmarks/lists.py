@@ -1,8 +1,10 @@
-"""Compares the first pages of a doctor who has 60,000 recordings with those of a doctor who has 50.
+"""Compares how long the first pages of lists take for a doctor who has 60,000 recordings and for a doctor who has
+50.
 
-`make bench-lists` runs this benchmark (docs/benchmarks.md). Each page is a prepared statement of the service, in
-the person's role and under row level security. The pages of the two doctors alternate. An officer sees all rows of
-a practice, so the officer's pages are those of a large and of a small practice.
+`make bench-lists` runs this benchmark (docs/benchmarks.md). The benchmark runs the service's statement for each
+page as a prepared statement, in the person's role and under row level security. The pages of the two doctors
+alternate. A compliance officer sees all rows of a practice, so the benchmark compares the officer's pages in a
+large practice with those in a small practice.
 """
 
 import argparse
@@ -25,7 +27,9 @@ WARM_UP = 6
 
 
 def main() -> int:
-    """Print the medians of each page and their ratio. Return 1 if a ratio is above its target."""
+    """Print, for each page, the median times of the two readers and the ratio of these medians. Return 1 as exit
+    code if the ratio of a page is above its target.
+    """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--recordings", type=int, default=60_000)
     parser.add_argument("--runs", type=int, default=30)

@@ -1,5 +1,5 @@
-"""A minimal HTTP/1.1 client for benchmarks. The client must use little processor time, because the measured server
-shares the cores with it.
+"""A minimal HTTP/1.1 client for benchmarks. The client must use little processor time, because the client and the
+measured server run on the same processor cores.
 
 The client sends prepared bytes, and reads only the status and the length of an answer. The client supports no
 redirects, no chunked bodies and no TLS, so it works only with our own servers.
@@ -19,7 +19,7 @@ class UnexpectedAnswerError(Exception):
 
 
 def post(url: str, headers: Mapping[str, str], body: bytes) -> bytes:
-    """Return the bytes of a POST request that keeps its connection open."""
+    """Return the bytes of a POST request, after which the connection stays open."""
     parts = urlsplit(url)
     lines = [f"POST {parts.path} HTTP/1.1", f"Host: {parts.netloc}", f"Content-Length: {len(body)}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
@@ -27,7 +27,7 @@ def post(url: str, headers: Mapping[str, str], body: bytes) -> bytes:
 
 
 class Connection:
-    """A connection to one server, with one exchange at a time."""
+    """A connection to one server, which sends one request at a time and then waits for the answer."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -47,7 +47,7 @@ class Connection:
 
 @asynccontextmanager
 async def connected(url: str) -> AsyncIterator[Connection]:
-    """Open a connection to the server of `url`. Close the connection at the end of the block."""
+    """Open a connection to the server that `url` names. Close the connection at the end of the block."""
     parts = urlsplit(url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     try:

@@ -28,14 +28,18 @@ patient publish two tracks each.
 
 
 def notifications(rooms: Sequence[str]) -> Iterator[bytes]:
-    """Yield webhook bodies without end. Neighboring rooms are at different steps of their consultations."""
+    """Yield an endless sequence of webhook bodies. Successive rooms are at different steps of their consultations,
+    so successive events have different types.
+    """
     for turn in itertools.count():
         for place, room in enumerate(rooms):
             yield notification(EVENTS[(place + turn) % len(EVENTS)], room)
 
 
 def notification(event: str, room: str) -> bytes:
-    """Return a webhook body in LiveKit's format. An egress event contains the egress request."""
+    """Return a webhook body in LiveKit's format. The body of an egress event also contains the request with which
+    the egress was started.
+    """
     now = time.time_ns()
     said: dict[str, object] = {
         "event": event,

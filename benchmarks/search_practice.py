@@ -2,7 +2,8 @@
 search.
 
 The practice has fifty doctors. The first doctor, who searches, owns a fifth of the transcripts. One transcript in
-ten is sensitive. The superuser copies the rows with the triggers off, because no participant has consented.
+ten belongs to a sensitive consultation. The superuser copies the rows with the triggers off, because no participant
+has consented.
 """
 
 import os

@@ -2,9 +2,9 @@
 distribution.
 
 The vocabulary has 20,000 words, some with accents. The n-th word occurs about 1/n as often as the first, and one
-occurrence in eight is a plural. Seeds determine all random choices, so every run has the same transcripts. The code
-of `app/transcripts` encrypts and indexes them. Folding is cached for each word, because it would otherwise take
-half an hour.
+occurrence in eight is a plural. Fixed seeds determine all random choices, so every run has the same transcripts.
+The code of `app/transcripts` encrypts and indexes the transcripts. The module caches the folded form of each word,
+because folding every occurrence would take half an hour.
 """
 
 import random

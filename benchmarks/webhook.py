@@ -55,7 +55,7 @@ _READ = b'{"query": "{ recordings(first: 20) { edges { cursor node { id status c
 
 @dataclass
 class Sample:
-    """The total of all rounds of one kind."""
+    """The figures of all rounds of one kind, added up."""
 
     name: str
     seconds: float = 0.0
@@ -135,7 +135,9 @@ class _Bench:
     senders: int
 
     async def round(self, result: Result, events: int) -> None:
-        """Run each kind of round once, with this number of events in each."""
+        """Run one round of each kind (bare inserts, webhooks, and webhooks beside readers), with this number of
+        events in each round.
+        """
         await self.insert(result.bare, events)
         await self.notify(result.webhook, events)
         await self.notify_beside_readers(result.beside_readers, result.reads, events)
@@ -209,7 +211,7 @@ def _read_by(reader: Connection) -> Callable[[bytes], Awaitable[None]]:
 
 
 async def measure(place: Practice, *, events: int, rounds: int, senders: int) -> Result:
-    """Run one uncounted round, and then `rounds` rounds of `events` events each."""
+    """Run a warm-up round, which is not counted, and then `rounds` rounds of `events` events each."""
     pool = AsyncConnectionPool(place.stack.project.owner_url, min_size=senders, max_size=senders, open=False)
     async with pool:
         bench = _Bench(place, pool, senders)
@@ -221,7 +223,7 @@ async def measure(place: Practice, *, events: int, rounds: int, senders: int) ->
 
 
 def report(result: Result) -> list[str]:
-    """Return the lines of the table, the ratio, and the verdict."""
+    """Return the result as lines of text: the table, the ratio, and the verdict."""
     lines = [f"{'':20}{'a second':>10}{'p50 ms':>9}{'p99 ms':>9}{'count':>8}"]
     for sample in (getattr(result, each.name) for each in fields(result)):
         p50, p99 = sample.milliseconds(50), sample.milliseconds(99)
@@ -237,7 +239,7 @@ def report(result: Result) -> list[str]:
 
 
 def main() -> int:
-    """Run the benchmark. Return 0 if the promise is met, else 1."""
+    """Run the benchmark. Return the exit code: 0 if the webhook meets its performance promise, otherwise 1."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=400, help="in each round")
     parser.add_argument("--rounds", type=int, default=5)

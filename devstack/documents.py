@@ -1,4 +1,4 @@
-"""The GraphQL documents of the demo."""
+"""The GraphQL operations that the demo sends."""
 
 CONSENT_TEXT = "{ consentText { version sha256 text } }"
 

@@ -88,7 +88,7 @@ class Entered:
 
 async def join(data_dir: Path, asked: str, *, with_consents: bool) -> list[Entered]:
     """Put the doctor, the patient and every guest who has joined the consultation before into the room. Return the
-    participants who are in the room.
+    participants who are then in the room.
 
     `asked` is the consultation's id or external id. If `with_consents` is true, the function first records the
     missing consents, either as the participants or as the doctor who attests them. Raises JoinFailed.

@@ -1,9 +1,9 @@
 """The embedded object store: OpenStack Swift with s3api, as one child process on loopback.
 
 The store replaces R2 in development and tests, because it refuses what R2 refuses: forged, modified and expired
-URLs, unknown keys, and users who exceed their rights. The store must not hold patients' recordings: it has one
-replica, plain HTTP and no encryption. Tested with Swift 2.38.3 on 2026-11-21. Swift has no session tokens, so the
-recorder is a separate user.
+URLs, unknown access keys, and requests that the user has no right to send. The store must not hold patients'
+recordings: it has one replica, plain HTTP and no encryption. The store was tested with Swift 2.38.3 on 2026-11-21.
+Swift has no temporary session credentials, so LiveKit's recorder has a user of its own in the store.
 """
 
 import errno
@@ -78,7 +78,7 @@ def running(
 
 
 def _page_rules(origins: Collection[str]) -> list[PageRule]:
-    """Return the rules that `resguardo policies apply` would write for these origins."""
+    """Return the CORS rules that `resguardo policies apply` would write to a bucket for these origins."""
     return [
         PageRule(rule.origins, rule.methods, rule.headers, rule.exposed, rule.max_age_seconds or 0)
         for rule in model.derive_rules(policy_documents.load(), (), origins).cors or ()
@@ -166,7 +166,7 @@ def _tail(log: Path) -> str:
 
 
 def _stop(child: subprocess.Popen[bytes]) -> None:
-    """Close the child's stdin, which ends it. If the child does not end, kill it."""
+    """Close the stdin of the child process, which makes the child end. If the child does not end, kill it."""
     with child:
         assert child.stdin is not None  # noqa: S101  # a pipe was asked for
         child.stdin.close()

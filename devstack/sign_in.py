@@ -1,6 +1,6 @@
 """Signs people in through the real `supabase` client, for the demo and for tests.
 
-Each call has its own client, because a client that has signed in acts as that person.
+Each call creates a new client, because a client acts as the person who last signed in with it.
 """
 
 import time

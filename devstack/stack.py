@@ -227,10 +227,10 @@ def _project(server: str, keys: _Keys) -> ProjectUrls:
 
 
 def _prepare(project: ProjectUrls, keys: _Keys, data_dir: Path | None) -> None:
-    """Migrate and mark the database. `data_dir` is the directory of the embedded server, or None for an external
-    server.
+    """Apply the migrations to the database, and store the deployment's mark in it. `data_dir` is the data directory
+    of the embedded Postgres server, or None if the server is external.
 
-    Raises Conflict (devstack_of_pre_release) if the directory must be deleted first.
+    Raises Conflict (devstack_of_pre_release) if the user must first delete the data directory.
     """
     passwords = {
         "resguardo_api": SecretStr(keys.api_password),
@@ -295,8 +295,8 @@ def _start_stand_ins(
 
 
 def _start_api(stack: ExitStack, data_dir: Path, made: Stack) -> Starting:
-    """Start the API first, because its imports take longest. The API connects to the other parts only when it needs
-    them.
+    """Start the API. The stack calls this function before it starts the worker and the stand-ins, because the API's
+    imports take longest. The API connects to the other parts of the stack only when it needs them.
     """
     return stack.enter_context(
         starting(

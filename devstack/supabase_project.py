@@ -1,9 +1,9 @@
 """Gives a plain Postgres 15 to 18 the shape of a Supabase project: one database, and the roles of the cluster.
 
-The files in `sql/` contain the objects and name the Supabase migrations that they follow. The project has none of
-Supabase's extensions, and only the schemas `auth` and `extensions`. The module refuses to touch an existing
-database or a superuser role. If `postgres` is a superuser, `resguardo_owner` owns the database and runs the
-migrations instead.
+The files in `sql/` create the objects of the project, and name the Supabase migrations that they follow. The
+project has none of Supabase's extensions, and only the schemas `auth` and `extensions`. The module never changes an
+existing database or a superuser role. If `postgres` is a superuser, `resguardo_owner` owns the database and runs
+the migrations instead.
 """
 
 from dataclasses import dataclass
@@ -41,8 +41,8 @@ class ProjectUrls:
 def create_project(
     superuser_url: str, database: str, *, grants: Grants, owner_password: Secret, owner: str = "postgres"
 ) -> ProjectUrls:
-    """Create `database` in the shape of a new Supabase project. The owner of the database and `supabase_auth_admin`
-    get the password.
+    """Create `database` in the shape of a new Supabase project. The function gives `owner_password` to the owner of
+    the database and to `supabase_auth_admin`.
 
     Roles belong to the cluster, so a new password of a role applies to every project in the cluster. Several
     processes may call this function at once, if all of them pass a `superuser_url` of the same database. Raises

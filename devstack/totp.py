@@ -10,7 +10,7 @@ STEP_SECONDS = 30
 
 
 def totp_code(secret: str, at_seconds: float) -> str:
-    """Return the code of a base32 secret (with or without padding) at a Unix time."""
+    """Return the one-time code for a base32 secret (with or without padding) at a Unix time."""
     key = base64.b32decode(secret + "=" * (-len(secret) % 8), casefold=True)
     totp = TOTP(key, 6, SHA1(), STEP_SECONDS, enforce_key_length=False)  # noqa: S303 - what authenticators use
     return totp.generate(int(at_seconds)).decode()

@@ -46,7 +46,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Page:
-    """A page of `origin` in a browser."""
+    """A web page from `origin` in a simulated browser."""
 
     http: httpx.AsyncClient
     origin: str

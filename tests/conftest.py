@@ -1,4 +1,4 @@
-"""Fixtures for all tests: async tests run on asyncio, and a test gets a new, migrated database."""
+"""Fixtures for all tests, such as a new, migrated database for each test."""
 
 import os
 import signal

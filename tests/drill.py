@@ -67,7 +67,7 @@ class Practice:
         }
 
     def storage(self) -> Storage:
-        """Return the bucket, which a test may read and damage."""
+        """Return a client for the practice's bucket, with which a test may read and damage the bucket."""
         return storage_of(self.store)
 
     def dump(self, form: str = "custom") -> Path:
@@ -79,8 +79,8 @@ class Practice:
     def escrow(
         self, root_keys: str | None = None, deployment: str = DEPLOYMENT, former: tuple[str, ...] = ()
     ) -> Path:
-        """Write an escrow file with these root keys, and with the public keys that belong to the former signing
-        seeds in `former`. Return its path.
+        """Write an escrow file with these root keys, and with the public keys of the former signing seeds in
+        `former`. Return its path.
         """
         path = self.directory / f"{secrets.token_hex(4)}.escrow"
         kept = Escrow(deployment, datetime.now(UTC), root_keys or self.root_keys, self.signing_key, former)
@@ -95,7 +95,7 @@ class Practice:
 
 
 def storage_of(store: ObjectStore) -> Storage:
-    """Return the bucket of an object store, with the worker's key."""
+    """Return a client for the bucket of an object store, with the worker's access key."""
     return Storage(endpoint_url=store.endpoint_url, bucket=store.bucket, credentials=store.writer)
 
 
@@ -212,7 +212,7 @@ def made_here(directory: Path) -> Iterator[Practice]:
 
 
 def main() -> int:
-    """Create a practice, back it up, and restore it. Return the exit code."""
+    """Create a practice, back it up, and restore the backup. Return the exit code."""
     with (
         tempfile.TemporaryDirectory(prefix="resguardo-backup-") as directory,
         made_here(Path(directory)) as made,

@@ -110,7 +110,7 @@ class _Noting(Transaction):
 
 
 def statement(case: Case, facts: Facts, *, after: Cursor | None = None) -> Statement:
-    """Return the statement that the case's service runs."""
+    """Return the statement that the service runs for this case's page."""
     noting = _Noting()
     with suppress(_NotedError):
         asyncio.run(case.call(noting, PageRequest(FIRST, after), facts))
@@ -136,7 +136,9 @@ def facts(superuser: Connection, doctor_id: UUID) -> Facts:
 
 @dataclass(frozen=True)
 class Reader:
-    """The person who reads a case's page, in a practice, and the facts of the rows."""
+    """The person who reads the page of a case, with the connection to the person's practice and the values for the
+    filters.
+    """
 
     connection: Connection
     user: str
@@ -148,8 +150,8 @@ def readers(large: Database, small: Database) -> Iterator[Callable[[Case], tuple
     """Yield a function that returns the readers of a case: one with many rows, and one with few.
 
     In the large practice, the doctor and the patient with many rows are compared with the doctor and the patient
-    with few rows. An officer sees all rows of a practice, so the officer of the large practice is compared with the
-    officer of the small one.
+    with few rows. A compliance officer sees all rows of a practice, so the officer of the large practice is
+    compared with the officer of the small practice.
     """
     with (
         psycopg.connect(large.superuser_url) as of_large,

@@ -1,8 +1,9 @@
 """Builds the rows of a practice for tests: people, consultations, consents, recordings, holds, retention policies
 and access requests.
 
-The builder inserts as a superuser, past the access policies. Constraints and triggers apply, unless a test turns the
-triggers off. Each method has defaults for everything that its caller leaves out, and returns the new row's id.
+The builder inserts as a superuser, so the access policies do not apply. Constraints and triggers apply, unless a
+test turns the triggers off. Each method has defaults for everything that its caller leaves out, and returns the new
+row's id.
 """
 
 import hashlib
@@ -157,7 +158,7 @@ class Practice:
         database composes.
 
         With `content`, the row has the size and the digest of this content. A READY recording always has a size and
-        a digest. The method stores no object.
+        a digest. The method stores no object in the bucket.
         """
         recording_id = recording_id or uuid4()
         people = self._people_of(consultation)
@@ -183,7 +184,9 @@ class Practice:
         return recording_id
 
     def transcript(self, recording: UUID, status: str = "READY") -> UUID:
-        """Insert the transcript of a recording, or change the status of the one that the database made."""
+        """Insert the transcript of a recording, or, if the database has already created its row, change that row's
+        status.
+        """
         self.connection.execute(
             "insert into resguardo.transcripts (recording_id, consultation_id, doctor_id, patient_id, status)"
             " select r.id, r.consultation_id, r.doctor_id, r.patient_id, %s from resguardo.recordings as r"

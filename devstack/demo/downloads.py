@@ -1,4 +1,6 @@
-"""Downloads by the doctor: the files must be correct, and altered or expired URLs must fail."""
+"""Downloads recordings as their doctor, and checks that the files are correct and that altered or expired URLs
+fail.
+"""
 
 import asyncio
 import hashlib
@@ -30,7 +32,7 @@ class BriefUrl:
 
 
 class Downloads:
-    """The doctor's downloads of one recording whose media are READY."""
+    """Downloads the media of one READY recording as its doctor."""
 
     def __init__(self, scene: Scene, api: ApiClient, recording: Any) -> None:
         self._scene = scene

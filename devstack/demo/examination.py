@@ -1,4 +1,6 @@
-"""Reads the audit log as a compliance officer: it must contain every action, and nothing from the recordings."""
+"""Reads the audit log as a compliance officer, and checks that the log contains every action and no content of the
+recordings.
+"""
 
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping

@@ -19,7 +19,7 @@ _POLL_SECONDS = 0.1
 
 
 class Keeping:
-    """The actions of the doctor and two compliance officers on one READY recording."""
+    """What the doctor and two compliance officers do with one READY recording: hold, delete and destroy it."""
 
     def __init__(self, scene: Scene, doctor: ApiClient, recording_id: str) -> None:
         self._scene = scene
@@ -36,8 +36,8 @@ class Keeping:
         await second.ask(documents.RELEASE_HOLD, id=placed["hold"]["id"])
 
     async def delete_and_undo(self) -> None:
-        """Check that nobody can download the recording in its grace period, and that the doctor can undo the
-        deletion.
+        """Check that nobody can download the recording during the grace period of its deletion, and that the doctor
+        can undo the deletion.
         """
         asked = (await self._doctor.ask(documents.DELETE, id=self._recording_id))["deleteRecording"]
         require(asked["status"] == "REQUESTED", f"the deletion is {asked['status']}")

@@ -10,7 +10,7 @@ class DemoFailed(Exception):  # noqa: N818 - it reads as what happened
 
 @dataclass(frozen=True)
 class Step:
-    """A step and its duration."""
+    """A step of the demo, whether it succeeded, and its duration."""
 
     name: str
     ok: bool

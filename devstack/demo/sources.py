@@ -13,7 +13,7 @@ _CHUNK_BYTES = 1024 * 1024
 
 
 class BadFile(Exception):  # noqa: N818 - it reads as what happened
-    """The demo cannot use a file. The message names the file and the reason."""
+    """The demo cannot use one of the given media files. The message names the file and the reason."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,9 @@ class Digest:
 
 @dataclass(frozen=True)
 class Sources:
-    """The MP4 that a recording must equal, and the Ogg of which each microphone carries one channel."""
+    """The demo's media files: the MP4 that a recording must equal, and the Ogg whose channels are the sounds of the
+    microphones.
+    """
 
     media: Path
     audio: Path

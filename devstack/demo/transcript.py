@@ -47,7 +47,7 @@ async def show_transcript(visit: Visit, recording_id: str) -> Mapping[str, int]:
 
 
 class DemoTranscript:
-    """The transcript of one READY recording."""
+    """Waits for, reads and searches the transcript of one READY recording."""
 
     def __init__(self, visit: Visit, recording_id: str) -> None:
         self._visit = visit

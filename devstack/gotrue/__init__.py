@@ -9,14 +9,16 @@ these points:
   stored in this format cannot move to a real Supabase project.
 - The stand-in sends no mail. The stand-in stores mails, and `/stand-in/outbox`, our own route, returns them to
   callers with the secret key. `/stand-in/mailboxes` simulates a mail server that refuses or is slow.
-- Only mails have a rate limit. The stand-in has no sign-up, no change of one's own address, no one-time code in
-  place of a password, no phone, OAuth, SSO or passkeys, and no hook except the Custom Access Token hook in
-  Postgres.
+- The stand-in limits only the rate of mails, not that of requests. The stand-in has no sign-up, no change of one's
+  own address, no one-time code in place of a password, no phone, OAuth, SSO or passkeys, and no hook except the
+  Custom Access Token hook in Postgres.
 - The tables `auth.audit_log_entries` and `auth.one_time_tokens` stay empty.
-- The QR code of a new factor is an empty image. The factor's secret and its URI in the same answer are real.
+- The QR code of a new factor is an empty image. The secret of the new factor and its URI, in the same answer, are
+  real.
 - Refresh tokens are those of GoTrue's version 1, rows of `auth.refresh_tokens`.
 
-The stand-in is for development and tests, on loopback. `python -m devstack.gotrue --config FILE` runs it.
+The stand-in listens only on loopback, and is only for development and tests. `python -m devstack.gotrue --config
+FILE` runs it.
 """
 
 from devstack.gotrue.app import create_gotrue_app

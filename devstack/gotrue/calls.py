@@ -1,4 +1,6 @@
-"""One request: passes the gateway, reads the body, identifies the caller, and returns refusals in GoTrue's form."""
+"""Handles one request: checks the API key as the gateway does, reads the body, identifies the caller, and answers
+refusals in GoTrue's form.
+"""
 
 import json
 import logging
@@ -49,7 +51,7 @@ class Service:
 
 @dataclass(frozen=True)
 class Caller:
-    """The caller of a request: a person with a token of a valid session."""
+    """The caller of a request: the person to whom its token belongs, with the token's valid session."""
 
     user: User
     session: Session
@@ -62,15 +64,15 @@ class Body:
     values: Mapping[str, Any]
 
     def text(self, name: str) -> str:
-        """Return a string, or an empty string if the field is missing."""
+        """Return a field's string, or an empty string if the field is missing."""
         return str(self._typed(name, str, ""))
 
     def flag(self, name: str) -> bool:
-        """Return a boolean, or false if the field is missing."""
+        """Return a field's boolean, or false if the field is missing."""
         return bool(self._typed(name, bool, False))
 
     def document(self, name: str) -> Json | None:
-        """Return an object, or None if the field is missing."""
+        """Return a field's JSON object, or None if the field is missing."""
         value: Json | None = self._typed(name, dict, None)
         return value
 
@@ -154,7 +156,7 @@ class Call:
         return Caller(user, session)
 
     async def require_service_role(self) -> None:
-        """Refuse every caller without the secret key."""
+        """Raise Refusal unless the caller uses the secret API key."""
         if self.bearer == "service_role":
             return
         if self.bearer != "anon":
@@ -206,7 +208,7 @@ def _role_of(api_key: str, config: GotrueConfig) -> ApiRole | None:
 
 
 def email_of(body: Body) -> str:
-    """Return the address in lower case. Refuses 400 validation_failed."""
+    """Return the email address in the body, in lower case. Refuses 400 validation_failed."""
     email = body.text("email")
     if not email:
         raise invalid("An email address is required")

@@ -10,10 +10,10 @@ class GotrueConfig:
     """The configuration. `url` is the project's address for clients, and `<url>/auth/v1` is the `iss` of its
     tokens.
 
-    `database_url` logs in as `supabase_auth_admin`. `data_dir` contains the signing key. The gateway accepts the
-    two API keys in `apikey`. A refresh token may be reused for `reuse_interval_seconds`. A request that waits for
-    the mail server ends after `request_seconds`. Mailed links lead to `site_url`. `access_token_hook` is
-    `pg-functions://postgres/<schema>/<function>`, as in GOTRUE_HOOK_CUSTOM_ACCESS_TOKEN_URI.
+    `database_url` is the database's URL with the login `supabase_auth_admin`. `data_dir` contains the signing key.
+    The gateway accepts the two API keys in `apikey`. A refresh token may be reused for `reuse_interval_seconds`. A
+    request that waits for the mail server fails after `request_seconds`. Mailed links lead to `site_url`.
+    `access_token_hook` is `pg-functions://postgres/<schema>/<function>`, as in GOTRUE_HOOK_CUSTOM_ACCESS_TOKEN_URI.
     """
 
     url: str

@@ -12,7 +12,7 @@ _MAX_SECONDS = (2**63 - 1) / 1e9
 
 
 def parse_duration(text: str) -> timedelta:
-    """Return a duration such as `876000h` or `1h30m`, at most 292 years. Refuses 400 validation_failed."""
+    """Parse a duration such as `876000h` or `1h30m`, of at most 292 years. Refuses 400 validation_failed."""
     if text == "0":
         return timedelta(0)
     seconds = sum(float(number) * _UNIT_SECONDS[unit] for number, unit in _PART.findall(text))

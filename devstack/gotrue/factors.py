@@ -44,7 +44,7 @@ _DROP_PROOFS = """
 
 
 async def enrol(call: Call) -> Response:
-    """`POST /factors`: create a factor, which its first code verifies."""
+    """`POST /factors`: create a factor, which stays unverified until the user enters a right code."""
     async with call.transaction() as connection:
         caller = await call.caller(connection)
         body = await call.body()
@@ -104,7 +104,7 @@ async def unenrol(call: Call) -> Response:
 
 
 async def find_factor(call: Call, connection: Connection, user: User) -> Factor:
-    """Return the user's factor that the path names. Refuses 404."""
+    """Return the factor that the URL's path names, if it belongs to the user. Refuses 404."""
     where = "id = %s and user_id = %s"
     factor = await find(connection, Factor, where, call.path_id("factor_id"), user.id)
     if factor is None:
@@ -113,7 +113,7 @@ async def find_factor(call: Call, connection: Connection, user: User) -> Factor:
 
 
 async def delete_factor(connection: Connection, factor: Factor) -> None:
-    """Remove the factor, and its proof from all sessions."""
+    """Remove the factor, and remove the record of its use from all sessions."""
     await connection.execute("delete from auth.mfa_factors where id = %s", (factor.id,))
     await connection.execute(_DROP_PROOFS, (factor.id,))
     await connection.execute(

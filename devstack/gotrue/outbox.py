@@ -60,8 +60,8 @@ class Order:
 
 
 class Outbox:
-    """The sent mails, oldest first. `limit` is the maximum number of mails in an hour of the stand-in's clock.
-    `request_seconds` is the time after which Supabase Auth ends a request.
+    """The outbox of the stand-in: the sent mails, oldest first. `limit` is the maximum number of mails in an hour
+    of the stand-in's clock. `request_seconds` is the time after which Supabase Auth ends a request.
     """
 
     def __init__(self, limit: int, clock: Callable[[], datetime], request_seconds: float = 10) -> None:

@@ -1,6 +1,7 @@
 """Hashes passwords with scrypt, because bcrypt is not among the project's libraries.
 
-The format `$scrypt$ln=14,r=8,p=1$<salt>$<hash>` is our own. GoTrue reads bcrypt, argon2 and Firebase's scrypt.
+The format `$scrypt$ln=14,r=8,p=1$<salt>$<hash>` is our own. GoTrue itself accepts hashes of bcrypt, argon2 and
+Firebase's scrypt.
 """
 
 import asyncio

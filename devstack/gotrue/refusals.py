@@ -50,7 +50,9 @@ class WeakPassword(Refusal):
 
 
 class GatewayRefusal(Refusal):
-    """An answer of the API gateway before GoTrue is called (supabase/supabase, docker/volumes/api/kong.yml)."""
+    """A refusal by the API gateway, which does not forward the request to GoTrue (supabase/supabase,
+    docker/volumes/api/kong.yml).
+    """
 
     def __init__(self, message: str, hint: str) -> None:
         super().__init__(401, "", message)

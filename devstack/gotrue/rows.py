@@ -127,7 +127,7 @@ _CASTS = {"ip_address": "host(ip_address) as ip_address", "aal": "aal::text as a
 async def find_all(
     connection: Connection, kind: type[Row], where: LiteralString, *values: object
 ) -> list[Row]:
-    """Return all rows of a kind that meet a condition, which may end in `order by`, `limit` and `for update`."""
+    """Return all rows of a table that meet an SQL condition, which may end in `order by`, `limit` and `for update`."""
     columns = ", ".join(_CASTS.get(field.name, field.name) for field in fields(kind))
     query = sql.SQL("select {} from {} where {}")
     query_parts = (sql.SQL(columns), sql.SQL(_TABLES[kind]), sql.SQL(where))
@@ -137,7 +137,7 @@ async def find_all(
 
 
 async def find(connection: Connection, kind: type[Row], where: LiteralString, *values: object) -> Row | None:
-    """Return the first row of a kind that meets the condition, or None."""
+    """Return the first row of a table that meets the SQL condition, or None."""
     rows = await find_all(connection, kind, where, *values)
     return rows[0] if rows else None
 

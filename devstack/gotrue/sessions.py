@@ -49,7 +49,7 @@ _PROOFS = """
 
 
 async def open_session(call: Call, connection: Connection, user: User, method: str) -> Json:
-    """Create a session with one authentication method, and return the answer to the sign-in."""
+    """Create a session that used one authentication method, and return the response body for the sign-in."""
     session_id = uuid4()
     new = {"id": session_id, "user": user.id, "agent": call.user_agent, "ip": call.ip_address}
     await connection.execute(_ADD_SESSION, {**new, "now": call.now})

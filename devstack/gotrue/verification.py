@@ -109,7 +109,7 @@ async def send(call: Call, email: str, kind: str, code: str, token_hash: str) ->
 
 
 def new_code(email: str) -> tuple[str, str]:
-    """Return a mail's code and the token of its link."""
+    """Create the code and the link's token for a new mail, and return both."""
     code = f"{secrets.randbelow(10**CODE_DIGITS):0{CODE_DIGITS}}"
     return code, _hash(email, code)
 

@@ -7,9 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 class LiveKitConfig(BaseModel):
     """The configuration, read from a JSON file. Without `media`, the video of every room is one grey second.
-    `audio` is the Ogg with the room's sound; without `audio`, the room is silent for the length of its video.
-    Without `webhook_url` no webhook is sent. `scale` is how long one second of LiveKit's own delays takes (see
-    `Pace`).
+    `audio` is the Ogg with the room's sound; without `audio`, the room is silent for the length of its video. If
+    there is no `webhook_url`, the stand-in sends no webhooks. `scale` is how long one second of LiveKit's own
+    delays takes (see `Pace`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -27,5 +27,5 @@ class LiveKitConfig(BaseModel):
 
 
 def load_config(path: Path) -> LiveKitConfig:
-    """Read the configuration. Raises OSError or pydantic.ValidationError, which never quotes the secret."""
+    """Read the configuration. Raises OSError, or pydantic.ValidationError, whose text never contains the secret."""
     return LiveKitConfig.model_validate_json(path.read_bytes())

@@ -63,7 +63,9 @@ def probe_audio(path: Path) -> Media:
 
 
 def probe_sound(path: Path, file_type: EncodedFileType) -> Media:
-    """Read the duration of a sound file. LiveKit also calls an MP4 of sound `video/mp4`."""
+    """Read the duration of a sound file. LiveKit gives an MP4 that contains only sound the content type `video/mp4`
+    too.
+    """
     return probe_audio(path) if file_type == EncodedFileType.OGG else probe(path)
 
 
@@ -93,7 +95,7 @@ def generate_silence(path: Path, duration_seconds: float) -> Media:
 
 def location(output: EncodedFileOutput) -> str:
     """Return the file's URL as LiveKit reports it: `https://` before the endpoint, even if the endpoint begins with
-    a scheme. The function does not open the object.
+    a scheme. The function does not check whether an object exists at this URL.
     """
     return f"https://{output.s3.endpoint}/{output.s3.bucket}/{output.filepath}"
 

@@ -48,8 +48,8 @@ Span = tuple[float, float]
 class Pace:
     """The pace. `scale` is how long one second of LiveKit's own delays takes; 1 is the real speed.
 
-    A video starts after `start_delay_seconds` at the earliest. `record_seconds` is the length after which a
-    recording's media end. If it is None, the media end after the length of the stand-in's files.
+    The recording of a video starts at least `start_delay_seconds` after the request. `record_seconds` is the length
+    after which a recording's media end. If it is None, the media end after the length of the stand-in's files.
     """
 
     start_delay_seconds: float = 0.2

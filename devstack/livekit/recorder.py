@@ -2,11 +2,11 @@
 
 A room composite is STARTING until a participant publishes, and ACTIVE until it is stopped, its room closes or the
 media end. An egress uploads in the status ENDING, and ends COMPLETE, FAILED (400, upload), ABORTED (412, never
-began) or LIMIT_REACHED (413, complete file, no ENDING before). A track egress waits 30 s for its track (FAILED,
-404) and ends with it. An egress of routed participants waits 30 s for these participants. A room may have several
-egresses at once. The storage keys of the request are used for the upload and never shown
-(`pkg/pipeline/controller.go` of livekit/egress and `livekit_egress.go` of livekit/protocol, read 2026-11-21).
-`orders.RECORDING_KINDS` lists the faults.
+began) or LIMIT_REACHED (413, complete file, no ENDING before). A track egress waits 30 s for its track, and is
+FAILED (404) if the track does not come. The egress ends when its track ends. An egress that routes participants to
+channels waits 30 s for these participants. A room may have several egresses at once. The storage keys of the
+request are used for the upload and never shown (`pkg/pipeline/controller.go` of livekit/egress and
+`livekit_egress.go` of livekit/protocol, read 2026-11-21). `orders.RECORDING_KINDS` lists the faults.
 
 The media of an egress have the length of the stand-in's files, however long the egress runs, so an egress can
 record an hour in a second. If a track's egress starts while the video runs, its sound therefore begins at the place
@@ -259,7 +259,9 @@ class Recorder:
             await self._finish(recording)
 
     async def _come(self, recording: Recording) -> None:
-        """Let the process start, a browser enter its room, and the recorder become ready."""
+        """Simulate the start of an egress: its process starts, a browser (if the egress needs one) enters the room,
+        and the recorder becomes ready.
+        """
         took = self._delays.seconds(paces.START_TIME_SECONDS)
         await asyncio.sleep(took)
         if not recording.is_alive:

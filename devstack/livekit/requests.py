@@ -54,7 +54,9 @@ class SoundEncoding:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A route of sound to a channel: all tracks of an `identity`, or one track by its SID."""
+    """A route that puts sound on a channel of the file: all tracks of the participant `identity`, or the one track
+    with this SID.
+    """
 
     identity: str
     track_sid: str

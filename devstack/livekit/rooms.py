@@ -1,4 +1,4 @@
-"""The open rooms and their participants, as RoomService reports them.
+"""Keeps the open rooms and their participants, as LiveKit's RoomService reports them.
 
 A room opens with its first participant or when it is created. A room closes when it is deleted, or has been empty
 for the departure timeout (20 s in livekit-server; `pkg/config/config.go`). A participant with the right to publish
@@ -42,9 +42,9 @@ class Rooms:
     """The rooms. `on_publish(name)` is called when a participant publishes, and `on_close(name)` when a room has
     closed.
 
-    `on_silence(name, track_sid, has_left)` is called when an audio track carries no more sound: its publisher
-    unpublishes it and stays or leaves (`has_left`), or their device has died. `on_unpublish(name, track_sid)` is
-    called when a track is gone.
+    `on_silence(name, track_sid, has_left)` is called when an audio track carries no more sound, because the
+    publisher unpublishes the track, leaves (then `has_left` is true), or loses the device. `on_unpublish(name,
+    track_sid)` is called when a track has been unpublished or its publisher has left.
     """
 
     def __init__(

@@ -35,8 +35,8 @@ def create_livekit_app(
     """Build the stand-in. The server must run the app's ASGI lifespan (startup and shutdown).
 
     `media` is the MP4 that every room shows, or None for one grey second. `audio` is the Ogg with the sound of the
-    room, or None for silence of the same length. `retry_wait_seconds` is the first pause before a webhook is sent
-    again.
+    rooms, or None for silence as long as the video. `retry_wait_seconds` is the first pause before a webhook is
+    sent again.
     """
     stand_in = LiveKitStandIn(
         api_key, api_secret, webhook_url, pace or Pace(), departure_timeout_seconds, retry_wait_seconds

@@ -150,8 +150,8 @@ class LiveKitStandIn:
         return RemoveParticipantResponse()
 
     async def _update_participant(self, grants: Grants, request: UpdateParticipantRequest) -> Message:
-        """Answer UpdateParticipant with the unchanged participant. A participant who is listed but not connected
-        gets no answer.
+        """Answer UpdateParticipant with the unchanged participant. A request about a participant who is listed but
+        not connected gets no answer.
         """
         self._allow(grants, "roomAdmin", request.room)
         found = self.rooms.participant(request.room, request.identity)

@@ -30,8 +30,9 @@ class Cut:
     """A part of the stand-in's sound. Times are seconds from the beginning of the sound.
 
     `voices` are the source's channels on the file's left and right channel; None, or a channel that the source
-    lacks, is silence. The file begins `start` seconds into the sound (with silence if it is negative). At `end` the
-    voices fall silent (None: they speak to the end of the sound), and `tail` seconds of silence follow.
+    lacks, is silence. The file begins at the second `start` of the sound; if `start` is negative, the file begins
+    with silence. The voices fall silent at the second `end`, or, if `end` is None, at the end of the sound. After
+    that, `tail` seconds of silence follow.
     """
 
     voices: tuple[int | None, int | None]

@@ -98,8 +98,8 @@ def grants_of_request(request: Request, keys: Mapping[str, str]) -> Grants:
 
 
 def grants_of_token(token: str, keys: Mapping[str, str]) -> Grants:
-    """Return the grants of a token. Raises TokenError for an unknown key, a bad signature, another algorithm, or a
-    token that has expired or has no expiry.
+    """Return the grants of a token. Raises TokenError if the key is unknown, the signature or the algorithm is
+    wrong, or the token has expired or has no expiry.
     """
     try:
         claimed = jwt.decode(token, options={"verify_signature": False}, algorithms=["HS256"])

@@ -16,8 +16,8 @@ from devstack.openai.refusals import Refusal, invalid
 
 @dataclass(frozen=True)
 class Call:
-    """A transcription request that the stand-in has started to answer. `sha256` is the digest of the file: two
-    calls with an equal digest mean that the same sound was paid for twice.
+    """A transcription request that the stand-in has started to answer. `sha256` is the digest of the file. If two
+    calls have the same digest, the product sent, and paid for, the same sound twice.
     """
 
     model: str
@@ -37,7 +37,7 @@ class OpenAIStandIn:
     _turn: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(1))
 
     def authenticate(self, authorization: str) -> None:
-        """Raise Refusal unless the header contains the key as bearer."""
+        """Raise Refusal unless the `Authorization` header contains the API key as bearer token."""
         scheme, _, given = authorization.partition(" ")
         if scheme != "Bearer" or not given:
             raise Refusal(401, "You didn't provide an API key.")
@@ -45,7 +45,9 @@ class OpenAIStandIn:
             raise Refusal(401, f"Incorrect API key provided: {given[:8]}***.", code="invalid_api_key")
 
     async def transcribe(self, request: Asked) -> Response:
-        """Transcribe in a thread, one request at a time. Raises Refusal."""
+        """Transcribe the sound in a thread. The stand-in transcribes only one request's sound at a time. Raises
+        Refusal.
+        """
         try:
             samples = await anyio.to_thread.run_sync(decode, request.content, request.suffix)
         except UnreadableError as error:

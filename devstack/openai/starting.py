@@ -11,7 +11,9 @@ from devstack.openai.config import OpenAIConfig, RecogniserName, save_config
 
 
 def openai_environment() -> dict[str, str]:
-    """Return the settings that lead to the stand-in. The key is new at each start."""
+    """Return the settings that lead to the stand-in. The function creates a new API key at each start of the dev
+    stack.
+    """
     return {
         "OPENAI_API_KEY": f"sk-{secrets.token_urlsafe(24)}",
         "OPENAI_BASE_URL": f"http://127.0.0.1:{free_port()}/v1",

@@ -13,8 +13,9 @@ grant all on schema auth to dashboard_user;
 
 set local role supabase_auth_admin;
 
--- `postgres` reads and writes these tables, may grant only SELECT to others, and creates nothing in the schema.
--- Sources: 20211115181400 and 20250421084701 of supabase/postgres, and 20240612123726 of supabase/auth.
+-- `postgres` may read and write the tables of the schema `auth`, may grant only SELECT on them to other roles, and
+-- may create nothing in the schema. Sources: 20211115181400 and 20250421084701 of supabase/postgres, and
+-- 20240612123726 of supabase/auth.
 alter default privileges in schema auth grant all on tables to :"owner", dashboard_user;
 alter default privileges in schema auth grant all on sequences to :"owner", dashboard_user;
 alter default privileges in schema auth grant all on routines to :"owner", dashboard_user;

@@ -31,7 +31,8 @@ grant anon, authenticated, service_role to authenticator;
 grant pg_read_all_data to supabase_read_only_user;
 grant pg_monitor, pg_read_all_data, pg_signal_backend to :"owner";
 
--- Migration 20230201083204. Since 20250605172253, Postgres 16 and later also get the admin option.
+-- Migration 20230201083204. Since migration 20250605172253, the owner also gets the admin option on Postgres 16 and
+-- later.
 do $$
 begin
     if current_setting('server_version_num')::int >= 160000 then

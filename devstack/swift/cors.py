@@ -24,8 +24,8 @@ _VARY = "Origin, Access-Control-Request-Headers, Access-Control-Request-Method"
 
 @dataclass(frozen=True)
 class PageRule:
-    """The origins that may use certain methods and headers. Header names are in lower case, and origins match
-    exactly.
+    """The origins that may use certain methods and headers. A rule contains header names in lower case, and matches
+    origins exactly.
     """
 
     origins: tuple[str, ...]

@@ -152,8 +152,8 @@ def door_factory(global_conf: dict[str, str], **local_conf: str) -> Callable[[Ap
 def guard_factory(
     global_conf: dict[str, str], *, reader: str, recorder: str, **local_conf: str
 ) -> Callable[[Application], Guard]:
-    """Return the filter for paste's `[filter:guard]`. The filter passes unknown users on to tempauth, which refuses
-    them.
+    """Return the filter for paste's `[filter:guard]`. The filter passes the requests of unknown users on to
+    tempauth, which refuses them.
     """
     permissions: dict[str, Permission] = {reader: reader_may, recorder: recorder_may}
     return lambda app: Guard(app, permissions)

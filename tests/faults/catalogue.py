@@ -1,9 +1,9 @@
 """The list of LiveKit's faults, with the expected result of the recording. The catalogue covers every known issue
 in the lists for livekit-server and livekit/egress.
 
-Each fault has its own consultation. `act` contains the actions of the people and the faults that LiveKit is ordered
-to cause. No other person acts. The second field of a fault names the LiveKit issue that describes the fault, or the
-rule that the product must obey.
+The suite runs each fault in a consultation of its own. `act` contains the actions of the people and the faults that
+LiveKit is ordered to cause. No other person acts. The second field of a fault names the LiveKit issue that
+describes the fault, or the rule that the product must obey.
 """
 
 from datetime import timedelta

@@ -284,7 +284,7 @@ class Cloud(LiveKit):
             return egress.snapshot
 
     async def stop_egress(self, egress_id: str) -> Outcome:
-        """Stop the egress as the real method does. An egress whose node is dead never stops."""
+        """Stop the egress as the real method does. If the node of the egress is dead, the egress never stops."""
         async with _call(self):
             fault = self.fault.get("stop")
             egress = self.egresses.get(egress_id)

@@ -38,8 +38,8 @@ DEATHS = (
 
 @pytest.fixture
 async def hurt() -> AsyncIterator[FaultHarness]:
-    """Return a deployment in a directory outside pytest's own, because a second pytest run would close pytest's
-    directory to Postgres's user.
+    """Return a deployment in a directory outside pytest's temporary directory, because a second pytest run would
+    take the Postgres user's access to that directory away.
     """
     with tempfile.TemporaryDirectory(prefix="faults-") as directory:
         async with harness.opened(Path(directory) / "harness") as made:

@@ -78,7 +78,9 @@ class Watch:
         return self.has_fired
 
     def _purpose(self, said: bytes) -> str | None:
-        """Return the purpose of a transaction, or None if it does not concern the consultation."""
+        """Return the purpose of a transaction, or None if the transaction does not concern the watched
+        consultation.
+        """
         found = _PURPOSE.search(said)
         purpose = found[0].decode() if found else None
         if purpose == FINISH:

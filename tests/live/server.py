@@ -1,7 +1,7 @@
 """The real LiveKit server, installed with Go and run on the loopback interface with our API key.
 
 The server runs as a single node, without Redis and without an egress service. `install` downloads each version of
-the server only once. Go downloads the server from the sources in Go's configuration.
+the server only once. Go downloads the server from the module sources that the machine's Go configuration names.
 """
 
 import json

@@ -31,7 +31,7 @@ class Witness:
 
 @contextmanager
 def listening() -> Iterator[Witness]:
-    """Receive webhooks on a port of its own until the end of the block."""
+    """Run an HTTP server that receives webhooks on a free port until the end of the block."""
     witness = Witness()
 
     class Handler(BaseHTTPRequestHandler):

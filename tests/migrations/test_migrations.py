@@ -272,7 +272,9 @@ where g.grantee = 0 or g.grantee::regrole::text <> %s
 
 @pytest.mark.parametrize("grants", ["older", "newer"])
 def test_migrations_alone_grant_nothing_to_anybody(project: ProjectUrls) -> None:
-    """`supabase db push` alone grants nothing to anybody. Only `resguardo migrate` applies access."""
+    """`supabase db push` alone grants nothing to anybody. Only `resguardo migrate` applies the grants and policies
+    that give access.
+    """
     with psycopg.connect(project.owner_url, autocommit=True) as connection:
         connection.execute("alter default privileges grant all on tables to service_role")
         connection.execute("alter default privileges grant all on sequences to anon")

@@ -1,5 +1,5 @@
-"""`supabase/schemas` and `supabase/migrations` create equal databases. The comparison of the two databases does not
-cover grants and policies.
+"""Tests that `supabase/schemas` and `supabase/migrations` create equal databases. The comparison of the two
+databases does not cover grants and policies.
 """
 
 import re

@@ -1,1 +1,3 @@
-"""Simulates two years of a practice in a few minutes, and checks every retention and every destruction."""
+"""Simulates two years of a practice in a few minutes, and checks that every recording is retained and destroyed as
+the rules demand.
+"""

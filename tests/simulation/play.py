@@ -252,7 +252,7 @@ class Play:
             ]
 
     async def _restore(self, recording_id: UUID) -> None:
-        """Restore the saved rows, and run the ledger check that follows a restore."""
+        """Restore the saved rows, and run the check of the certificate ledger that must follow a restore."""
         backup, harness = self._backups.pop(recording_id), self.harness
         if self.oracle.is_held(self.oracle.recordings[recording_id]) or "null" in backup:
             return
