@@ -28,7 +28,7 @@ from resguardo.consultations as c
 where c.id = %(consultation_id)s;
 
 -- name: mark_joined
--- Stores that a participant joins now.
+-- Stores the current time as the time at which a participant joined.
 update resguardo.participants set joined_at = clock_timestamp() where id = %(id)s;
 
 -- name: read_consultation

@@ -63,7 +63,7 @@ async def require_root_keys(database: Database, keyring: Keyring) -> None:
 
 
 async def register_root_key(database: Database, keyring: Keyring) -> None:
-    """Check the root keys like `require_root_keys`, and register the current root key. Safe to repeat."""
+    """Check the root keys as `require_root_keys` does, and register the current root key. Safe to repeat."""
     await require_root_keys(database, keyring)
     current = keyring.current_id
     async with database.as_service("start_up") as tx:

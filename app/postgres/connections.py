@@ -184,10 +184,10 @@ class Connection(AsyncConnection[DictRow]):
             self.exchange_seconds = before
 
     async def is_alive(self) -> bool:
-        """Return whether the server answers. An empty test statement is sent only if the socket has data or the
-        last answer is more than a second old. A server that ends the session sends data first, which can be read
-        from the socket. If the network is broken, nothing arrives on the socket, so only the test statement detects
-        this.
+        """Return whether the server answers. The method sends an empty test statement only if the socket has data
+        or the last answer is more than a second old. A server that ends the session sends data first, which can be
+        read from the socket. If the network is broken, nothing arrives on the socket, so only the test statement
+        detects this.
         """
         if self.closed:
             return False

@@ -1,9 +1,9 @@
 """The only way to Postgres for the API and the worker: `as_user` for a person, and `as_service` for the process
 itself. The attribute `dedicated` gives connections that return no rows of Resguardo's tables. The methods `as_user`
-and `as_service` open one transaction. In it, they store who asks and why, for the audit rows, and translate the
-database's errors into AppErrors. If a person's transaction raises an error, a second transaction writes the audit
-row of the refusal, because the rollback erases the first audit row. Row level security policies decide which rows a
-person sees.
+and `as_service` open one transaction, and translate the database's errors into AppErrors. Both methods also store
+in the transaction who asks and why, which the audit rows contain. If a person's transaction raises an error, a
+second transaction writes the audit row of the refusal, because the rollback erases the first audit row. Row level
+security policies decide which rows a person sees.
 """
 
 import asyncio

@@ -10,8 +10,8 @@ the directory. `migrate` also refuses a database from before the first release. 
 text of a file, or versions that a single file has since replaced. The module also refuses a `.sql` file that is not
 named `<YYYYMMDDHHMMSS>_<name>.sql` (the CLI skips that file with a note). The module never repairs or reverts a
 migration. Run `migrate` as the owner of the migrations (`postgres` on Supabase), over a direct or session-mode
-connection. The lock against a concurrent second run belongs to the database session, which a pooler in transaction
-mode would change.
+connection. A lock prevents that two runs apply migrations at the same time. The lock belongs to the database
+session, which a pooler in transaction mode would change.
 """
 
 import re

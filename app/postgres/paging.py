@@ -73,7 +73,7 @@ class Page(Generic[Item]):
 
     @classmethod
     def of(cls, rows: list[Item], request: PageRequest) -> "Page[Item]":
-        """Return the page of a list that these rows form. If there is one row more than was requested, a next page
+        """Return a page that consists of these rows. If there is one row more than was requested, a next page
         follows.
         """
         return cls(tuple(rows[: request.first]), len(rows) > request.first)

@@ -1,4 +1,5 @@
-"""Revokes the right to create temporary tables from all roles except given ones, for `resguardo migrate`.
+"""Revokes the right to create temporary tables from all database roles, except the roles that the operator names in
+`resguardo migrate`.
 
 On a new database, Postgres grants this right (TEMP) to PUBLIC, which means every login, so it cannot be revoked
 from one login alone.

@@ -16,7 +16,7 @@ class UploadSigner:
         self._storage = storage
 
     async def prepare(self, import_id: UUID) -> None:
-        """Sign the upload URL of an import that has none yet."""
+        """Sign the upload URL of an import that has no URL yet."""
         async with self._database.as_service("prepare_import") as tx:
             wanted = await store.read_wanted_upload(tx, import_id)
         if wanted is None:

@@ -2,8 +2,8 @@
 connection. A database notification is only a hint and contains only the id of the consultation. After the commit of
 a change, each subscription reads the changed recording with the rights of the person who opened the subscription,
 under row level security. Each read by a subscription has its own audit row. For each subscription, the process
-stores only the last state that the client has got. Many changes at once therefore become one message, and a slow
-client does not delay other clients. When a lost LISTEN connection is open again, the process wakes all
+stores only the last state that the client has received. Many changes at once therefore become one message, and a
+slow client does not delay other clients. When a lost LISTEN connection is open again, the process wakes all
 subscriptions, because it may have missed notifications.
 """
 

@@ -59,8 +59,8 @@ class EgressStops:
     async def stop_stray(
         self, egress: EgressSnapshot, reason: LiteralString, now: datetime, report: ReconcileReport
     ) -> None:
-        """Report a stray egress once. While the egress runs, ask LiveKit to stop it, with growing pauses between
-        the requests.
+        """Report a stray egress, which belongs to no recording, only once. While the egress runs, ask LiveKit to
+        stop it, with growing pauses between the requests.
         """
         before = self._requested.get(egress.egress_id)
         if egress.status == "ending" or (before is not None and not before.is_due(now)):
