@@ -1,1 +1,1 @@
-"""Transcripts: transcription, times on the video's timeline, corrections, search and subtitles."""
+"""Transcripts of recordings: transcription, times on the video's timeline, corrections, search and subtitles."""

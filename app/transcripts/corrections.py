@@ -1,8 +1,8 @@
-"""A doctor's corrections of the text or the speaker of a turn. A correction does not delete the transcribed text.
-Pure.
+"""Corrections with which a doctor changes the text or the speaker of a turn. A correction does not delete the
+transcribed text. Pure.
 
-A correction changes text or a speaker, never times. A stored correction never changes; a later correction of the
-same turn replaces its effect.
+A correction changes the text or the speaker of a turn, never its times. A stored correction never changes; a later
+correction of the same turn replaces its effect.
 """
 
 from collections.abc import Sequence
@@ -15,15 +15,15 @@ from app.transcripts.model import MAX_TURN_CHARACTERS, Speaker, Transcript, Turn
 
 @dataclass(frozen=True)
 class Rewording:
-    """A correction that replaces the text of a turn. `version` counts the corrected texts of that turn from 1."""
+    """A correction that replaces the text of a turn. `version` counts the text corrections of one turn from 1."""
 
     turn_number: int
     version: int
     text: str = field(repr=False)
 
     def applied(self, turn: Turn) -> Turn:
-        """Return the turn with the corrected text if this is a correction of the turn. A corrected text counts as
-        certain.
+        """Return the turn with the corrected text, or the unchanged turn if this correction is of a different turn.
+        The text of a corrected turn counts as certain.
         """
         if turn.number != self.turn_number:
             return turn
@@ -32,8 +32,8 @@ class Rewording:
 
 @dataclass(frozen=True)
 class Attribution:
-    """A correction that names the speaker of a voice. The turn `turn_number` is an example of the voice. If `label`
-    is None, the correction is of that turn alone.
+    """A correction that names the speaker of a voice. `turn_number` is the number of one turn that this voice
+    speaks. If `label` is None, the correction names the speaker of that turn alone.
     """
 
     turn_number: int
@@ -41,12 +41,12 @@ class Attribution:
     speaker: Speaker
 
     def is_of(self, turn: Turn) -> bool:
-        """Return whether this attribution applies to the turn."""
+        """Return whether this attribution names the speaker of the given turn."""
         return turn.number == self.turn_number if self.label is None else turn.label == self.label
 
     def applied(self, turn: Turn) -> Turn:
-        """Return the turn with the named speaker if this attribution applies to it. The name gives the speaker's
-        role, but not the participant.
+        """Return the turn with the named speaker, or the unchanged turn if this attribution does not apply to it.
+        The correction names the speaker's role, but not which participant the speaker is.
         """
         return replace(turn, speaker=self.speaker, participant_id=None) if self.is_of(turn) else turn
 
@@ -57,7 +57,8 @@ Correction = Rewording | Attribution
 def apply_corrections(original: Transcript, corrections: Sequence[Correction]) -> Transcript:
     """Return the transcript with the corrections applied in order.
 
-    Raises NotFound (turn_unknown), and Conflict (correction_order) if a version is missing or out of order.
+    Raises NotFound (turn_unknown), and Conflict (correction_order) if a version of a correction is missing or out
+    of order.
     """
     turns = list(original.turns)
     versions: dict[int, int] = {}
@@ -76,9 +77,10 @@ def apply_corrections(original: Transcript, corrections: Sequence[Correction]) -
 def make_rewording(
     original: Transcript, corrections: Sequence[Correction], turn_number: int, text: str
 ) -> Rewording | None:
-    """Return the checked text correction to append to the earlier corrections.
+    """Check a corrected text, and return the correction that must be appended to the earlier corrections.
 
-    Returns None if the turn already has this text. Raises the errors of `check_text`, and NotFound (turn_unknown).
+    Returns None if the turn already has the corrected text. Raises the errors of `check_text`, and NotFound
+    (turn_unknown).
     """
     now = apply_corrections(original, corrections).turn(turn_number).text
     words = check_text(text)
@@ -96,9 +98,10 @@ def make_attribution(
     *,
     only_this_turn: bool,
 ) -> Attribution | None:
-    """Return the attribution of a turn, or of all turns of its voice, to append to the earlier corrections.
+    """Return the attribution (which names the speaker of a turn, or of all turns of the same voice) that must be
+    appended to the earlier corrections.
 
-    Returns None if all these turns already have this speaker. Raises NotFound (turn_unknown).
+    Returns None if all turns of the attribution already have the named speaker. Raises NotFound (turn_unknown).
     """
     label = None if only_this_turn else original.turn(turn_number).label
     made = Attribution(turn_number, label, speaker)

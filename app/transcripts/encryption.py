@@ -17,17 +17,19 @@ from app.transcripts.transcript_format import format_correction, parse_correctio
 
 
 def transcript_field(recording_id: UUID) -> Field:
-    """Return the table, row and column of a recording's transcript."""
+    """Return the table, row and column in which a recording's encrypted transcript is stored."""
     return _field("transcript_texts", recording_id, str(recording_id))
 
 
 def chunk_field(recording_id: UUID, number: int) -> Field:
-    """Return the table, row and column of the encrypted answer for one chunk of sound."""
+    """Return the table, row and column in which the encrypted answer for one chunk of sound is stored."""
     return _field("transcript_chunks", recording_id, f"{recording_id}:{number}")
 
 
 def correction_field(recording_id: UUID, number: int) -> Field:
-    """Return the table, row and column of one correction of a recording; corrections are counted from 1."""
+    """Return the table, row and column in which one encrypted correction of a recording's transcript is stored.
+    Corrections are counted from 1.
+    """
     return _field("transcript_corrections", recording_id, f"{recording_id}:{number}")
 
 
@@ -61,7 +63,9 @@ def decrypt_transcript(keyring: Keyring, encrypted: EncryptedTranscript) -> Decr
 
 @dataclass(frozen=True)
 class CorrectedTranscript:
-    """A decrypted transcript: as it was transcribed, its corrections, and with the corrections applied."""
+    """A decrypted transcript in its original form, its corrections, and the transcript with the corrections
+    applied.
+    """
 
     original: Transcript = field(repr=False)
     corrections: tuple[Correction, ...]
@@ -94,7 +98,8 @@ def add_correction(
     encrypted: EncryptedTranscript,
     make: Callable[[Transcript, Sequence[Correction]], Correction | None],
 ) -> tuple[CorrectedTranscript, EncryptedCorrection | None]:
-    """Return the transcript with the correction that `make` returns, or unchanged if `make` returns None.
+    """Return the transcript with the correction that `make` returns appended, or the unchanged transcript if `make`
+    returns None.
 
     Raises the errors of `read_transcript` and `make`.
     """

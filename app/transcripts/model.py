@@ -1,5 +1,5 @@
-"""The types of turns and transcripts. Pure. These types keep text only in memory, and their repr does not contain
-the text.
+"""The types of turns and transcripts. Pure. The `repr` of turns and transcripts does not contain their text, which
+exists only in memory.
 """
 
 from dataclasses import dataclass, field
@@ -16,8 +16,8 @@ MAX_TURN_CHARACTERS: Final = 30_000
 
 
 class Speaker(StrEnum):
-    """The speaker of a turn: known by the microphone, named by a doctor, or UNKNOWN. The speaker of a guest is
-    named by the guest's role, such as INTERPRETER.
+    """The speaker of a turn. The microphone identifies the speaker, or a doctor has named the speaker, or the
+    speaker is UNKNOWN. If a guest speaks, the speaker is the guest's role, such as INTERPRETER.
     """
 
     DOCTOR = "DOCTOR"
@@ -36,15 +36,16 @@ class Turn:
     the recording's beginning.
 
     `label` is a small integer that identifies one voice of the recording, so that a doctor can name the voice's
-    speaker. If the microphones were recorded apart, a voice is a participant; if not, a voice is a channel or a
-    voice that the speech service distinguished. `label` is None if voices cannot be distinguished. `participant_id`
-    is the owner of the microphone, or None if the owner is unknown or a doctor has named the speaker. Two guests
-    with one role have different ids.
+    speaker. If each microphone was recorded separately, each voice is a participant. If not, a voice is a channel
+    of the file, or a voice that the speech service distinguished. `label` is None if voices cannot be
+    distinguished. `participant_id` is the participant whose microphone recorded the turn, or None if this
+    participant is unknown or a doctor has named the speaker. If two guests have the same role, their turns have
+    different participant ids.
 
-    An unintelligible turn has no text, because the speech service could not understand it. A turn without text that
-    is not unintelligible is empty: its chunk was transcribed again and contained no speech. An empty turn keeps its
-    number and is not shown. An uncertain turn has text that nobody has corrected, and for which the speech model
-    reported a low confidence in `figures`.
+    An unintelligible turn has no text, because the speech service could not understand it. A turn is empty if it
+    has no text and is not unintelligible. Such a turn arises if a chunk is transcribed again and turns out to
+    contain no speech. An empty turn keeps its number, but is not shown to a reader. An uncertain turn has text that
+    nobody has corrected, and for which the speech model reported a low confidence in `figures`.
     """
 
     number: int
@@ -60,16 +61,17 @@ class Turn:
 
     @property
     def is_empty(self) -> bool:
-        """Return whether the turn has nothing to show."""
+        """Return whether the turn is empty, so that it is not shown to a reader."""
         return not self.text and not self.is_unintelligible
 
 
 @dataclass(frozen=True)
 class Transcript:
-    """A transcript: its turns, ordered by number. `language` is the code of ISO 639 that most chunks reported, or
-    None.
+    """A transcript: its turns, ordered by number. `language` is the ISO 639 code of the language that the speech
+    service detected in most chunks, or None if it detected none.
 
-    Turns are numbered in order of start. Turns that a retry added have the next free numbers.
+    The turns of a transcript are numbered in order of start. If a retry of the transcription adds turns, they get
+    the next free numbers.
     """
 
     turns: tuple[Turn, ...]
@@ -82,7 +84,7 @@ class Transcript:
         return tuple(sorted(shown, key=lambda turn: turn.start_ms))
 
     def turn(self, number: int) -> Turn:
-        """Return the turn with this number. Raises NotFound (turn_unknown)."""
+        """Return the turn that has the given number. Raises NotFound (turn_unknown)."""
         if not 0 <= number < len(self.turns):
             raise NotFound("turn_unknown")
         return self.turns[number]

@@ -11,7 +11,7 @@ select
 from private.open_transcript(%(action)s, %(id)s) as t;
 
 -- name: correct
--- Stores a correction of a transcript and returns its author and its time.
+-- Stores a correction of a transcript, and returns who made the correction and when.
 select
     c.made_by,
     c.made_at
@@ -25,7 +25,7 @@ select
 from private.read_word_index_key() as k;
 
 -- name: search
--- Returns, still encrypted, the newest transcripts that may contain all the terms of the search.
+-- Returns the newest encrypted transcripts that may contain all terms of the search.
 select
     t.recording_id,
     t.consultation_id,
@@ -41,11 +41,12 @@ from private.search_transcripts(
 ) as t;
 
 -- name: retry
--- Retries a transcription; returns false if the caller may not see the recording.
+-- Retries a transcription, and returns false if the caller may not see the recording.
 select private.retry_transcription(%(id)s);
 
 -- name: switch
--- Sets whether a consultation is transcribed; returns false if the caller may not see the consultation.
+-- Sets whether the recordings of a consultation are transcribed, and returns false if the caller may not see the
+-- consultation.
 select private.switch_transcription(%(id)s, %(is_on)s);
 
 -- name: store_subtitle_link

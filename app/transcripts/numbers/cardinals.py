@@ -11,9 +11,9 @@ from app.transcripts.numbers import vocabulary as known
 
 
 class Token(NamedTuple):
-    """A token of a text: a word in lower case without accents, a number as it is written, or `%`. `gap` describes
-    the characters before the token, without spaces around them: nothing, ` `, `-`, `/`, `:` or `,`. `gap` is `.`
-    for any other characters.
+    """A token of a text: a word in lower case and without accents, a number in its written form, or `%`. `gap`
+    contains the characters before the token, without spaces around them: nothing, ` `, `-`, `/`, `:` or `,`. If the
+    text has any other characters before a token, the token's `gap` is `.`.
     """
 
     raw: str
@@ -35,25 +35,29 @@ class Tokens:
         return self._tokens[place]
 
     def raw(self, place: int) -> str:
-        """The token at the position `place`."""
+        """Return the token at the position `place`."""
         return self._tokens[place].raw if 0 <= place < len(self._tokens) else ""
 
     def gap(self, place: int) -> str:
-        """Return the gap between the token at this position and the previous token."""
+        """Return what the text has between the token at the given position and the token before it (its `gap`)."""
         return self._tokens[place].gap if 0 < place < len(self._tokens) else "."
 
     def is_joined(self, place: int) -> bool:
-        """Return whether nothing, spaces or a hyphen separate the token from the previous token."""
+        """Return whether only spaces, a hyphen or nothing separate the token from the token before it."""
         return self.gap(place) in ("", " ", "-")
 
     def joined(self, place: int) -> str:
-        """Return the text of the token if the token is joined to the one before it; if not, return ""."""
+        """Return the text of the token if only spaces, a hyphen or nothing separate it from the token before it. If
+        not, return "".
+        """
         return self.raw(place) if self.is_joined(place) else ""
 
 
 @dataclass(frozen=True)
 class Language:
-    """The number words of a language. Only Spanish has single words for hundreds."""
+    """The number words of a language. Spanish has one word for each multiple of a hundred (such as `doscientos`),
+    and English does not.
+    """
 
     digits: dict[str, int]
     teens: dict[str, int]
@@ -67,7 +71,7 @@ class Language:
         return bool(self.hundreds)
 
     def below_hundred(self, tokens: Tokens, place: int) -> tuple[int, int] | None:
-        """Return a number from 0 to 99, and the position after it."""
+        """Return the number from 0 to 99 that begins at this position, and the position after it."""
         raw = tokens.raw(place)
         if raw in self.digits:
             return self.digits[raw], place + 1
@@ -84,7 +88,9 @@ class Language:
         return (value + digit, stop + 1) if digit else (value, place + 1)
 
     def below_thousand(self, tokens: Tokens, place: int) -> tuple[int, int] | None:
-        """Return a number from 0 to 999 (in English up to 9900: `twelve hundred`), and the position after it."""
+        """Return the number from 0 to 999 that begins at this position, and the position after it. In English the
+        number may be higher than 999, as in `twelve hundred`.
+        """
         raw = tokens.raw(place)
         if self.is_spanish:
             if raw not in self.hundreds:
@@ -109,7 +115,7 @@ class Language:
         return value, place
 
     def cardinal(self, tokens: Tokens, place: int) -> tuple[int, int] | None:
-        """Return a whole number below a thousand million, and the position after it."""
+        """Return the whole number below a thousand million that begins at this position, and the position after it."""
         total, at = 0, place
         group = self._group(tokens, at)
         if group and tokens.joined(group[1]) in known.MILLIONS:
@@ -128,7 +134,9 @@ class Language:
         return total + value, at
 
     def _group(self, tokens: Tokens, at: int) -> tuple[int, int] | None:
-        """Return the number before `thousand` or `million`. The Spanish `mil` needs no number before it."""
+        """Return the number that stands before the word `thousand` or `million`. The Spanish word `mil` (thousand)
+        needs no number before it.
+        """
         raw = tokens.raw(at)
         following = tokens.joined(at + 1)
         if not self.is_spanish and raw == "a" and (following == self.thousand or following in known.MILLIONS):

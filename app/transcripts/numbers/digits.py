@@ -1,4 +1,6 @@
-"""Normalizes numbers that are written in digits: separators, decimal points and scales. Pure."""
+"""Normalizes numbers that are written in digits: their thousands separators, their decimal points, and a scale such
+as `million`. Pure.
+"""
 
 import re
 from typing import Final
@@ -27,7 +29,7 @@ def plain_number(raw: str) -> str:
 
 
 def times_power_of_ten(normalized: str, zeros: int) -> str:
-    """Return the number with its decimal point moved to the right by this many digits."""
+    """Return the number with its decimal point moved to the right by the given number of digits."""
     whole, _, decimals = normalized.partition(".")
     moved = whole + decimals[:zeros].ljust(zeros, "0")
     left = decimals[zeros:]

@@ -1,6 +1,6 @@
 """Recognizes halves and quarters after a number, in English or Spanish words. Pure.
 
-Each function reads a bounded number of tokens.
+Each function of this module reads a bounded number of tokens.
 """
 
 from typing import Final
@@ -25,11 +25,11 @@ _CLOCK: Final = frozenset({("y", "media"), ("y", "cuarto")})
 
 
 def fraction_behind(tokens: Tokens, number: int, place: int) -> tuple[str, int] | None:
-    """Return the decimals that a phrase such as `and a half` at `place` adds to the number that begins at `number`, and
-    the position after the phrase.
+    """Return the decimals that a phrase such as `and a half` adds to a number, and the position after the phrase.
+    The phrase begins at `place`, and the number begins at `number`.
 
-    Return None if the phrase is a time of day (`a las doce y media`) or belongs to the following words (`five, and
-    a quarter of an hour`).
+    Return None if the phrase is part of a time of day (`a las doce y media`), or if the fraction belongs to the
+    words after it (`five, and a quarter of an hour`).
     """
     for said, decimals in _FRACTIONS.items():
         if all(tokens.joined(place + at) == word for at, word in enumerate(said)):
@@ -43,9 +43,10 @@ def fraction_behind(tokens: Tokens, number: int, place: int) -> tuple[str, int] 
 
 
 def fraction_behind_unit(tokens: Tokens, place: int) -> tuple[str, int] | None:
-    """Return the decimals of a phrase after the unit: `two tablets and a half`, `dos horas y media`.
+    """Return the decimals that a phrase after the unit adds to a number, as in `two tablets and a half` or `dos
+    horas y media`.
 
-    Return None if the phrase may belong to the following words: `two tablets and a half glass`.
+    Return None if the fraction may belong to the words after it, as in `two tablets and a half glass`.
     """
     found = fraction_behind(tokens, place, place)
     if found is None:

@@ -1,6 +1,6 @@
 """Reads the numbers, blood pressures and units among the tokens of an English or Spanish text. Pure.
 
-Each function reads a bounded number of tokens, so the time grows in proportion to the length of the text.
+Each function of this module reads a bounded number of tokens, so the time for a text is proportional to its length.
 """
 
 import re
@@ -61,8 +61,8 @@ class Word(NamedTuple):
 
 
 class Mode(Enum):
-    """The kind of text that is read: a transcript (SAID), the words of a query outside quotes (LOOSE), or a phrase
-    in quotes (PHRASE).
+    """The kind of text that the module reads: a transcript (SAID), the words of a query outside quotes (LOOSE), or
+    a phrase in quotes in a query (PHRASE).
     """
 
     SAID = 1
@@ -72,9 +72,9 @@ class Mode(Enum):
 
 @dataclass(frozen=True)
 class Read:
-    """The result of reading a text: its normalized words in order, and aliases, which are other words that find the
-    same part of the text. An alias is a word or a short phrase. A phrase of a query matches either words or one
-    alias, never a mixture of both.
+    """The result of reading a text: its normalized words in order, and its aliases. An alias is an additional word
+    or phrase that also finds a part of the text. A phrase of a query matches either a sequence of normalized words
+    or one alias, never a mixture of both.
     """
 
     words: list[Word]
@@ -87,10 +87,12 @@ class _Number(NamedTuple):
 
 
 def read(tokens: Sequence[Token], singular: Callable[[str], str], mode: Mode) -> Read:
-    """Return the normalized words of a text or a query. `singular` normalizes words that are neither numbers nor units.
+    """Read a text or a query, and return its normalized words. `singular` normalizes words that are neither numbers
+    nor units.
 
-    If words can be read in two ways, a query outside quotes means the number: `one forty two` is 142. A transcript
-    with such words is found by both readings.
+    If words outside quotes in a query can mean one number or several, such as `one forty two`, they count as one
+    number (142). A query finds a transcript with words such as `one forty two` by either meaning: one number or
+    several numbers.
     """
     return _Reader(tokens, singular, mode).read()
 
@@ -112,8 +114,8 @@ class _Reader:
         return Read(self._words, self._aliases)
 
     def _one(self, place: int) -> int:
-        """Read the word, number or unit that begins at this position. Return the position after the tokens that
-        were read.
+        """Read the word, number or unit that begins at this position. Return the position after the last token of
+        the word, number or unit.
         """
         raw = self._tokens.raw(place)
         if self._fraction is not None and self._fraction[0] == place:
@@ -157,11 +159,11 @@ class _Reader:
         return stop
 
     def _number_before(self, place: int) -> str:
-        """Return the normalized number directly before this position, or ""."""
+        """Return the normalized number directly before this position, or "" if there is none."""
         return self._words[-1].normalized if self._after_number and self._tokens.is_joined(place) else ""
 
     def _alias_words(self, place: int, stop: int) -> None:
-        """Add each word of a unit or fraction as an alias, so that a search finds the single word."""
+        """Add each word of a unit or a fraction as an alias, so that a search for only this word finds the text."""
         for at in range(place, stop):
             raw = self._tokens.raw(at)
             if raw.isalpha():
@@ -171,8 +173,8 @@ class _Reader:
         self._aliases.append(Word(normalized, self._tokens[place].start, self._tokens[stop - 1].end))
 
     def _name_number(self, number: _Number, place: int) -> None:
-        """Add the aliases of a number: its words if they can also mean something other than a number, and `1.42` in
-        a blood pressure.
+        """Add the aliases of a number: its words, if these can also mean something other than a number, and, in a
+        blood pressure, the spelling `1.42` of 142.
         """
         for name in _NAMES.get(number.normalized, ()):
             self._alias(self._singular(name), place, number.stop)
@@ -184,7 +186,9 @@ class _Reader:
             self._alias(plain_number(f"{split[1]}.{split[2]}"), place, number.stop)
 
     def _alias_phrase_end(self, place: int) -> None:
-        """Add aliases for phrases that end with `one` (`"take one"`), in which `one` need not be a number."""
+        """Add aliases for phrases that end with `one`, such as `"take one"`, because in them `one` may not be a
+        number.
+        """
         phrase, end = self._singular(self._tokens.raw(place)), self._tokens[place].end
         self._aliases.append(Word(phrase, self._tokens[place].start, end))
         for word in reversed(self._words[-_MOST_WORDS_BEFORE:]):
@@ -198,14 +202,16 @@ class _Reader:
         return bool(raw) and (raw[0].isdigit() or raw in _NUMBER_WORDS)
 
     def _is_over(self, place: int) -> bool:
-        """Return whether the second number of a blood pressure follows."""
+        """Return whether the word `over` or a slash at this position separates the two numbers of a blood pressure."""
         if self._tokens.raw(place) in known.OVER and self._tokens.gap(place) in (" ", "-", ","):
             return self._may_begin_number(place + 1) and self._is_lower_pressure(place + 1)
         is_fraction = self._is_slash(place) and not self._is_slash(place + 1)
         return is_fraction and self._is_lower_pressure(place)
 
     def _is_lower_pressure(self, place: int) -> bool:
-        """Return whether this can be the second number of a blood pressure, unlike in `1.25 over 30 minutes`."""
+        """Return whether the number can be the second number of a blood pressure. The `30` in `1.25 over 30
+        minutes` cannot.
+        """
         raw = self._tokens.raw(place)
         is_plausible = (
             (_LOWER_PRESSURE.fullmatch(raw) is not None) if raw[:1].isdigit() else raw in _NUMBER_WORDS
@@ -213,7 +219,7 @@ class _Reader:
         return is_plausible and not self._is_amount(place)
 
     def _is_amount(self, place: int) -> bool:
-        """Return whether the number counts something that is not mmHg, such as `30 minutes`."""
+        """Return whether the number counts something other than mmHg, as in `30 minutes`."""
         stop = place + 1
         if not self._tokens.raw(place)[:1].isdigit():
             while stop < place + _MOST_WORDS_OF_PRESSURE and self._may_begin_number(stop):
@@ -224,7 +230,9 @@ class _Reader:
         return self._tokens.gap(place) == "/"
 
     def _follows_over(self, place: int) -> bool:
-        """Return whether the tokens before the position are the first number of a blood pressure and `over`."""
+        """Return whether the tokens before the position are the first number of a blood pressure and the word
+        `over`.
+        """
         if not self._after_number or self._tokens.raw(place - 1) not in known.OVER:
             return False
         return (
@@ -233,8 +241,8 @@ class _Reader:
         )
 
     def _is_silent(self, place: int) -> bool:
-        """Return whether the normalized words leave out this word: `over` in a blood pressure, or `per` between
-        units.
+        """Return whether this word does not become a normalized word. Such words are `over` in a blood pressure and
+        `per` between units.
         """
         raw = self._tokens.raw(place)
         if raw in known.OVER:
@@ -251,7 +259,7 @@ class _Reader:
         return raw in known.UNITS or raw in known.UNITS_AFTER_NUMBERS
 
     def _unit_phrase(self, place: int) -> tuple[str, int] | None:
-        """Return a unit of several words, and the position after it."""
+        """Return the unit of several words that begins at this position, and the position after it."""
         first = known.UNITS.get(self._tokens.raw(place), self._tokens.raw(place))
         if first not in _PHRASES_BY_FIRST:
             return None
@@ -265,8 +273,8 @@ class _Reader:
         return None
 
     def _is_percent(self, place: int, rest: tuple[str, ...], stop: int) -> bool:
-        """Return whether the Spanish words `por ciento` or `por cien` mean percent, unlike in `por ciento veinte
-        pesos`.
+        """Return whether the Spanish words `por ciento` or `por cien` mean percent here. In `por ciento veinte
+        pesos` they do not.
         """
         if self._number_before(place):
             return rest != ("cien",) or not (self._is_measured(stop) or self._counts(stop))
@@ -293,7 +301,7 @@ class _Reader:
         return None
 
     def _written(self, place: int) -> _Number:
-        """Return the number in digits that begins at this position."""
+        """Return the number, written in digits, that begins at this position."""
         raw = self._tokens.raw(place)
         pressure = self._split_pressure(place)
         if pressure is not None:
@@ -314,7 +322,7 @@ class _Reader:
         return self._with_decimals(normalized, place, stop)
 
     def _half(self, place: int) -> str | None:
-        """Return `1/2`, `1/4` or `3/4` before a unit or a counted thing, as a decimal."""
+        """Return the fraction `1/2`, `1/4` or `3/4` as a decimal, if a unit or a counted thing follows it."""
         if not self._is_slash(place + 1) or self._is_slash(place + 2):
             return None
         half = _HALVES.get((self._tokens.raw(place), self._tokens.raw(place + 1)))
@@ -326,7 +334,9 @@ class _Reader:
         return token.raw.startswith("0.") and token.end - token.start == 1
 
     def _is_clock(self, place: int) -> bool:
-        """Return whether this is a time of day such as `8:30`, which a query may contain as `eight thirty`."""
+        """Return whether a time of day such as `8:30` begins at this position. A query may contain the same time as
+        `eight thirty`.
+        """
         is_colon = self._tokens.gap(place + 1) == ":"
         return (
             is_colon
@@ -359,8 +369,8 @@ class _Reader:
         return None
 
     def _is_typed_alone(self, place: int, stop: int) -> bool:
-        """Return whether the words of a query may mean one number. A phrase in quotes, a unit or a time of day
-        contradicts this.
+        """Return whether the words of a query, such as `one forty two`, may mean one number. The words of a query
+        do not mean one number if they are in quotes, before a unit, or a time of day.
         """
         before, after = self._tokens.raw(place - 1), self._tokens.joined(stop)
         if before in known.CLOCK_BEFORE or after in known.CLOCK_AFTER:
@@ -373,14 +383,16 @@ class _Reader:
         return self._is_measured(place) and known.UNITS.get(self._tokens.raw(place)) not in ("mm", "mmhg")
 
     def _leading_point(self, place: int) -> _Number | None:
-        """Return the number of a leading decimal point in words, such as `point five`."""
+        """Return the number that begins with a decimal point in words: 0.5 for `point five`."""
         if self._tokens.joined(place) and self._tokens.raw(place - 1) in known.NOUN_POINT_AFTER:
             return None
         found = self._decimals(place + 1)
         return _Number(plain_number(f"0.{found[0]}"), found[1]) if found else None
 
     def _with_decimals(self, normalized: str, place: int, stop: int) -> _Number:
-        """Return the number with the decimals after it or its unit: `point five`, `coma cinco` or `and a half`."""
+        """Return the number with the decimals that follow it or its unit in words, such as `point five`, `coma
+        cinco` or `and a half`.
+        """
         if not normalized.isdigit():
             return _Number(normalized, stop)
         if (found := self._spoken_decimals(stop)) is not None:
@@ -396,8 +408,8 @@ class _Reader:
         return _Number(normalized, stop)
 
     def _spoken_decimals(self, place: int) -> tuple[str, int] | None:
-        """Return the decimals of `point five` or `coma cinco`, and the position after them. The words `con cinco`
-        are decimals only before degrees.
+        """Return the decimals of `point five` or `coma cinco`, and the position after them. The Spanish words `con
+        cinco` count as decimals (`.5`) only before degrees.
         """
         point = self._tokens.joined(place)
         if point != "con" and point not in known.POINT:
@@ -407,14 +419,16 @@ class _Reader:
         return found if point != "con" or is_degrees else None
 
     def _scaled(self, decimal: str, stop: int) -> _Number:
-        """Return the decimal number, multiplied by a thousand or a million if that word follows."""
+        """Return the decimal number. If the word `thousand` or `million` follows, return the number multiplied by
+        it.
+        """
         scale, normalized = self._tokens.joined(stop), plain_number(decimal)
         if scale in _SCALES and scale != "hundred" and len(normalized) <= _MOST_SCALED_CHARACTERS:
             return _Number(times_power_of_ten(normalized, _SCALES[scale]), stop + 1)
         return _Number(normalized, stop)
 
     def _decimals(self, place: int) -> tuple[str, int] | None:
-        """Return the digits after a decimal point, and the position after them."""
+        """Return the digits that follow a decimal point in words, and the position after them."""
         digits = ""
         while len(digits) < _MOST_DECIMALS:
             raw = self._tokens.joined(place)
@@ -437,8 +451,9 @@ class _Reader:
         return (digits, place) if digits else None
 
     def _hundreds_left_out(self, place: int, value: int) -> tuple[int, int]:
-        """Return 142 for `one forty two` in a blood pressure, before a unit and in a query. If a transcript has
-        `one forty two` in another place, return 1 and add 142 as an alias.
+        """Return 142 for `one forty two` if the words are in a blood pressure, before a unit, or in a query. If a
+        transcript has `one forty two` neither in a blood pressure nor before a unit, return 1 and add 142 as an
+        alias.
         """
         rest = self._tail_of_hundreds(place + 1)
         if rest is None:
@@ -466,7 +481,7 @@ class _Reader:
         return self._tokens.joined(place) in known.COUNTED
 
     def _is_counting(self, place: int) -> bool:
-        """Return whether `one`, `una` or `once` is a number at this position."""
+        """Return whether the word `one`, `una` or `once` at this position means a number."""
         raw = self._tokens.raw(place)
         if (
             raw == "one"
@@ -483,11 +498,11 @@ class _Reader:
         return is_alone or self._is_part_of_number(place)
 
     def _is_part_of_number(self, place: int) -> bool:
-        """Return whether the words after `one`, `una` or `once` make it a number: `one or two`, `one point five`,
-        `one forty two`.
+        """Return whether `one`, `una` or `once` is a number because of the words after it, as in `one or two`, `one
+        point five` or `one forty two`.
 
-        `once` is also an English word (`once 5 mg was given`, `once a day`). Therefore `once` is 11 only beside
-        Spanish words.
+        `once` is also an English word (`once 5 mg was given`, `once a day`). The word `once` therefore counts as 11
+        only if Spanish words stand beside it.
         """
         raw, after = self._tokens.raw(place), self._tokens.joined(place + 1)
         if raw == "once" and after not in known.SPANISH_AFTER_ONCE:

@@ -1,6 +1,6 @@
 """Recognizes degrees, Celsius and Fahrenheit among the tokens of an English or Spanish text. Pure.
 
-Each function reads a bounded number of tokens.
+Each function of this module reads a bounded number of tokens.
 """
 
 import re
@@ -17,11 +17,13 @@ _WORDS_AFTER: Final = 3
 
 
 def temperature(tokens: Tokens, place: int, number: str) -> tuple[tuple[str, ...], int] | None:
-    """Return the normalized words of degrees or of a scale that begin at this position, and the position after them.
+    """Return the normalized words for the degrees or the temperature scale at this position, and the position after
+    them.
 
-    `number` is the normalized number directly before the position, or empty. If a text names no scale, the degrees
-    get the scale in which the number can be a body temperature. The degrees of an angle (`37 degrees of flexion`)
-    get no scale. A single letter counts as a scale only after a number that can be a body temperature.
+    `number` is the normalized number directly before the position, or "" if there is none. If a text does not name
+    Celsius or Fahrenheit, the degrees get the scale in which the number can be a body temperature. If the degrees
+    are an angle (`37 degrees of flexion`), they get no temperature scale. A single letter (`C` or `F`) counts as a
+    temperature scale only after a number that can be a body temperature.
     """
     raw = tokens.raw(place)
     if raw in known.DEGREES:
@@ -41,8 +43,8 @@ def _name(raw: str) -> str:
 
 
 def _scale(tokens: Tokens, place: int) -> str:
-    """Return the temperature scale that a name or a letter at this position means. The `C` in `C-section` and `C
-    diff` means no scale.
+    """Return the temperature scale that a name or a letter at this position means. The letter `C` in `C-section`
+    and `C diff` does not mean Celsius.
     """
     raw = tokens.joined(place)
     letter = known.TEMPERATURE_LETTERS.get(raw, "")

@@ -1,5 +1,5 @@
-"""Lists the English and Spanish words for numbers, units, temperatures and counted things. This module has only
-data. Keys are in lower case and without accents, but keep `ñ`.
+"""Lists the English and Spanish words for numbers, units, temperatures and counted things. This module contains
+only data and no function. The words are keys in lower case and without accents, but the letter `ñ` stays.
 """
 
 from typing import Final

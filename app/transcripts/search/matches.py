@@ -1,7 +1,7 @@
 """Matches decrypted transcripts against a query, ranks them, and cuts snippets. Pure.
 
-The module searches the stored normalized words (`transcript_format.read_normalized_words`) as bytes. Only for a
-snippet, the module normalizes the text of a turn again, to find the characters to highlight.
+The module searches the stored normalized words (`transcript_format.read_normalized_words`) as bytes. To find the
+characters that a snippet highlights, the module normalizes the text of one turn again.
 """
 
 import math
@@ -33,9 +33,10 @@ Key = TypeVar("Key")
 
 @dataclass(frozen=True)
 class Match:
-    """A transcript that has every term of the query. `turn_number` is the turn where the terms are closest.
-    `distance` is the number of bytes of normalized words from the first to the last of these terms. `counts` has
-    the number of hits of each term, and `size_bytes` is the length of the transcript's normalized words.
+    """The result for a transcript that has every term of the query. `turn_number` is the turn in which the terms of
+    the query are closest together. `distance` is the number of bytes of normalized words from the first to the last
+    of the terms where they are closest together. `counts` contains how often the transcript has each term, and
+    `size_bytes` is the length of its normalized words.
     """
 
     turn_number: int
@@ -73,8 +74,8 @@ def match_transcript(normalized: bytes, query: Query) -> Match | None:
 
 
 def find_turns(normalized: bytes, query: Query) -> tuple[int, ...]:
-    """Return the numbers of the turns that have a term, in order. If the transcript lacks one of the terms, return
-    no number.
+    """Return the numbers of the turns that have at least one term of the query, in order. If the transcript lacks
+    one of the query's terms, return no turn numbers.
     """
     if any(needle not in normalized for needle in query.needles):
         return ()
@@ -85,9 +86,9 @@ def find_turns(normalized: bytes, query: Query) -> tuple[int, ...]:
 
 
 def rank_matches(found: Sequence[tuple[Key, Match]]) -> list[tuple[Key, Match]]:
-    """Return the matches of one query, best first. Matches with an equal score keep their order. A rare term counts
-    more than a frequent one, and each further hit of a term counts less. Terms that are close together count up to
-    twice.
+    """Rank the matches of one query, and return them with the best first. Matches with an equal score keep their
+    order. A rare term counts more than a frequent term, and each hit of a term counts less than the hit before it.
+    The score of a transcript up to doubles if the query's terms are close together in it.
     """
     if not found:
         return []
@@ -101,7 +102,9 @@ def rank_matches(found: Sequence[tuple[Key, Match]]) -> list[tuple[Key, Match]]:
 
 
 def cut_snippet(turn: Turn, query: Query) -> Snippet:
-    """Return the part of a turn around the place where its terms are closest, or its beginning if it has no term."""
+    """Return a part of a turn's text: the place where the query's terms are closest together, or the turn's
+    beginning if the turn has no term.
+    """
     hits = _find_hits(turn.text, query)
     start, end = _choose_range(turn.text, _find_focus(hits))
     lead = _CUT if start > 0 else ""
@@ -126,8 +129,8 @@ def cut_snippet(turn: Turn, query: Query) -> Snippet:
 
 
 def _find_closest(normalized: bytes, needles: Sequence[bytes], counts: Sequence[int]) -> Span:
-    """Return a short stretch of the normalized words that has a hit of each term. The stretch is around one of the
-    first 16 hits of the rarest term.
+    """Return a short stretch of the normalized words that contains a hit of each term. To find a short stretch with
+    all terms, the function looks around each of the first 16 hits of the rarest term.
     """
     rarest = needles[counts.index(min(counts))]
     others = [needle for needle in needles if needle is not rarest]
@@ -145,7 +148,7 @@ def _find_closest(normalized: bytes, needles: Sequence[bytes], counts: Sequence[
 
 
 def _extend_stretch(normalized: bytes, hit: Span, others: Sequence[bytes]) -> Span:
-    """Return the stretch that contains the given hit and the nearest hit of each other term."""
+    """Return the stretch that contains the given hit of one term, and the nearest hit of every other term."""
     first, last = hit
     for needle in others:
         before = normalized.rfind(needle, max(0, hit[0] - _FAR_BYTES), hit[0] + 1)
@@ -159,7 +162,7 @@ def _extend_stretch(normalized: bytes, hit: Span, others: Sequence[bytes]) -> Sp
 
 
 def _find_hits(text: str, query: Query) -> list[list[Span]]:
-    """Return the positions of the terms that are in the text."""
+    """Return where each term of the query is in the text, for the terms that the text contains."""
     read = normalize_text(text)
     found = read.words
     normalized = [word.normalized for word in found]
@@ -177,7 +180,9 @@ def _find_hits(text: str, query: Query) -> list[list[Span]]:
 
 
 def _find_focus(hits: Sequence[Sequence[Span]]) -> Span:
-    """Return a short stretch of text that has a hit of each term, chosen like the stretch of `_find_closest`."""
+    """Return a short stretch of a turn's text with a hit of each term. The function chooses it by the rule of
+    `_find_closest`.
+    """
     rarest = min(hits, key=len, default=[])
     stretches = (
         (min(start for start, _ in near), max(end for _, end in near))
@@ -202,7 +207,9 @@ def _score(found: Match, weights: Sequence[float], usual_size: float) -> float:
 
 
 def _choose_range(text: str, focus: Span) -> Span:
-    """Return the range of characters to show: the focus with some text before it, cut between words if possible."""
+    """Return the range of characters that a snippet shows: the stretch with the hits and some text before it, cut
+    between words if possible.
+    """
     if len(text) <= SNIPPET_CHARACTERS:
         return 0, len(text)
     room = SNIPPET_CHARACTERS - 2 * len(_CUT)
@@ -218,7 +225,7 @@ def _choose_range(text: str, focus: Span) -> Span:
 
 
 def _before_accents(text: str, place: int) -> int:
-    """Return the position, or one shortly before it, that does not separate a letter from its accents."""
+    """Return the position, or, if it separates a letter from its accents, the position before that letter."""
     whole = place
     while 0 < whole < len(text) and unicodedata.combining(text[whole]) and place - whole < _MOST_ACCENTS:
         whole -= 1

@@ -1,18 +1,18 @@
-"""Normalizes words, so that a search finds all forms of a word in English and Spanish. Pure.
+"""Normalizes English and Spanish words, so that a search for one form of a word finds its other forms. Pure.
 
 The module removes differences of accents, case, width and ligatures. The module turns a plural into its singular by
-a few rules, without a stemmer. A normalized word is therefore only a key for comparisons, and not always a word:
+a few rules, without a stemmer. A normalized word is only a key for comparisons, and need not be a real word:
 `headache` and `headaches` both become `headach`.
 
-`ñ` is a letter of its own, as in the Spanish alphabet and in CLDR's collation of Spanish: `año` is not `ano`, and a
-search for `uña` does not find every `una`. A query with `n` does not find a word with `ñ`.
+As in the Spanish alphabet and in CLDR's collation of Spanish, `ñ` and `n` are different letters. A search for `uña`
+therefore does not find `una`. A query with `n` does not find a word with `ñ`.
 
-A number becomes digits with a decimal point, however it is written or said: `.5`, `0,5`, `0'5`, `½` and `zero point
-five` become `0.5`; `1,000`, `a thousand` and `mil` become `1000`. A unit and its abbreviation become equal
-(app/transcripts/numbers).
+The module writes every number as digits with a decimal point. For example, `.5`, `0,5`, `0'5`, `½` and `zero point
+five` become `0.5`, and `1,000`, `a thousand` and `mil` become `1000`. A unit and its abbreviation become the same
+normalized word (app/transcripts/numbers).
 
-The module separates letters from digits (`covid-19` and `covid19` become equal). A hyphen separates words, and an
-apostrophe does not. The module removes a possessive `'s` and the dots of an abbreviation (`O.K.`, `p.m.`).
+The module separates letters from digits, so that `covid-19` and `covid19` become equal. A hyphen separates words,
+and an apostrophe does not. The module removes a possessive `'s` and the dots of an abbreviation (`O.K.`, `p.m.`).
 
 The stored normalized words and the blind index depend on the rules of this module. Increase `NORMALIZATION_VERSION`
 (app/transcripts/transcript_format.py) with each change of a rule.
@@ -89,13 +89,13 @@ _SPANISH_E: Final = ("le", "ne", "re", "de", "je", "se", "ze", "ye")
 def normalize_text(text: str) -> Read:
     """Return the normalized words of a transcript's text, in order, and their aliases.
 
-    The words' offsets are in code points of the text.
+    The offsets of the normalized words count Unicode code points of the text.
     """
     return _read(text, Mode.SAID)
 
 
 def normalize_query(text: str, *, is_phrase: bool) -> list[Word]:
-    """Return the normalized words of a query: of a phrase in quotes, or of words outside quotes."""
+    """Return the normalized words of a phrase in quotes, or of the words outside quotes, in a search query."""
     return _read(text, Mode.PHRASE if is_phrase else Mode.LOOSE).words
 
 
@@ -151,8 +151,8 @@ def _split_token(token: str) -> tuple[str, ...]:
 
 
 def _plain_digits(token: str) -> str:
-    """Write fractions as decimals, separate raised digits from the digits before them, and write the digits of every
-    script as 0 to 9.
+    """Write fractions as decimals, separate superscript digits from the digits before them, and write the digits of
+    every script as 0 to 9.
     """
     parted = _RAISED.sub(lambda raised: f" {raised[0]} ", _OTHER_FRACTION.sub(r" \1 ", token))
     parted = _FRACTION.sub(lambda each: f" {each[1] or '0'}{_FRACTIONS[each[2]]} ", parted)
@@ -167,8 +167,8 @@ def _without_marks(token: str) -> str:
 
 
 def _singular(word: str) -> str:
-    """Return the singular of a word. Each step of the loop shortens the word or takes a singular from the table, so
-    the loop ends.
+    """Return the singular of a word. The loop ends, because each step shortens the word or takes its singular from
+    the table.
     """
     now, before = word[:MAX_WORD_CHARACTERS], ""
     while now != before:
@@ -196,8 +196,9 @@ def _shorten(word: str) -> str:
 
 
 def _is_loose(word: str) -> bool:
-    """Return whether the last `e` may belong to the plural: `box|e|s`, `dolor|e|s`. In `dos|e|s` the `e` belongs to
-    the word, because the stem is too short.
+    """Return whether the last `e` of a word may belong to the plural ending, as in `box|e|s` and `dolor|e|s`. In
+    the word `dos|e|s` the last `e` does not belong to the plural ending, because the stem without it would be too
+    short.
     """
     if word.endswith(_LOOSE_E) or (word.endswith("oe") and len(word) > 5):
         return True

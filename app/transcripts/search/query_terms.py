@@ -1,8 +1,9 @@
-"""A search query: words that a transcript must all contain, and phrases in quotes. Pure.
+"""Parses a search query. A transcript must contain all words of the query, and all its phrases in quotes. Pure.
 
-A query has no operator for OR, no wildcard and no minus. A word that normalizes into several words (`500mg`,
-`covid-19`) is a phrase of them. Several words that normalize into one word (`one hundred forty two`) are one term.
-A quote that is not closed extends to the end.
+The search query has no OR, no wildcard, and no minus sign that excludes words. If a word such as `500mg` or
+`covid-19` becomes several normalized words, it counts as a phrase of these words. If several words, such as `one
+hundred forty two`, become one normalized word, they are one term of the query. If a quotation mark in a query is
+not closed, the phrase extends to the end of the query.
 """
 
 import re
@@ -24,8 +25,8 @@ _TERM: Final = re.compile(rf"[{_QUOTE}]([^{_QUOTE}]*)[{_QUOTE}]?|([^{_QUOTE}]+)"
 
 @dataclass(frozen=True)
 class Query:
-    """A parsed search query: distinct terms. A term is one or more normalized words, which must follow each other
-    within a turn.
+    """A parsed search query: a list of distinct terms. A term is one normalized word, or several that must follow
+    each other within one turn of a transcript.
     """
 
     terms: tuple[tuple[str, ...], ...] = field(repr=False)
@@ -44,7 +45,7 @@ class Query:
 def parse_query(text: str) -> Query:
     """Return the parsed query. Raises InvalidInput (search_too_long, search_too_many_terms, search_empty).
 
-    A query has at most 200 characters and 10 terms. Text without a letter or a digit is not a term.
+    A query has at most 200 characters and 10 terms. A part of a query without any letter or digit is not a term.
     """
     if len(text) > MAX_CHARACTERS:
         raise InvalidInput("search_too_long", longest=MAX_CHARACTERS)

@@ -1,10 +1,11 @@
 """Searches a doctor's own transcripts.
 
-The word index returns candidates. Before the search opens candidates, the database stores which ones. This process
-then decrypts the candidates in memory, in a thread, matches and ranks them, and cuts snippets. Only one transcript
-is decrypted at a time. The search leaves out a candidate that cannot be decrypted, counts it, and logs its
-recording id. If some candidates cannot be decrypted and no other matches, the search raises an error, so that an
-unreadable transcript never looks like an empty result.
+The word index returns candidates, which are transcripts that may contain the terms of the search. Before the search
+decrypts candidate transcripts, the database stores in the audit log which ones. A thread of the API process
+decrypts the candidates in memory, matches and ranks them, and cuts snippets. Only one transcript is decrypted at a
+time. The search leaves out a candidate that cannot be decrypted, counts it, and logs its recording id. If some
+candidates cannot be decrypted and none of the others matches, the search raises an error. A search thus never seems
+to have no result only because transcripts are unreadable.
 """
 
 import logging
@@ -64,9 +65,9 @@ class Hit:
 
 @dataclass(frozen=True)
 class Hits:
-    """The hits of a search: best first, or in order of time in a search of one recording or consultation. `is_cut`
-    is true if older recordings were not examined. `unreadable` is the number of candidates that could not be
-    decrypted.
+    """The hits of a search, with the best hit first. In a search of one recording or consultation, the hits are in
+    order of time. `is_cut` is true if the search had too many candidates and did not examine the oldest recordings.
+    `unreadable` is the number of candidates that could not be decrypted.
     """
 
     hits: tuple[Hit, ...]
@@ -83,11 +84,12 @@ class TranscriptSearch:
         self._searching = ConcurrencyLimit("too_many_at_once", _BOUNDS)
 
     async def search(self, asker: Asker, text: str, where: SearchFilter, *, first: int) -> Hits:
-        """Return the person's recordings that contain all terms. For a search within one recording or consultation,
-        return each turn that has a term.
+        """Return the recordings of the person whose transcripts contain all terms of the search. If the search is
+        within one recording or consultation, return each turn that has a term of the search.
 
-        Raises InvalidInput (search_empty, search_too_long, search_too_many_terms), RateLimited (quota_pages,
-        too_many_at_once, server_busy), or the reason why candidates could not be decrypted if no other matches.
+        Raises InvalidInput (search_empty, search_too_long, search_too_many_terms) or RateLimited (quota_pages,
+        too_many_at_once, server_busy). If some candidates cannot be decrypted and none of the others matches, the
+        method raises the error of the decryption.
         """
         query = parse_query(text)
         access = permissions.SEARCH_TRANSCRIPTS.on()
@@ -120,8 +122,9 @@ class _Search:
     unreadable: dict[UUID, Conflict | NotFound] = field(default_factory=dict)
 
     def best(self, candidates: Sequence[Candidate]) -> Iterator[Hit]:
-        """Yield one turn of each recording, best first. The method decrypts a transcript with a shown turn twice,
-        so that only one transcript is in memory at a time.
+        """Yield one turn of each recording that matches the search, with the best match first. If the method
+        returns a turn of a transcript, it has decrypted the transcript twice, so that only one transcript is in
+        memory at a time.
         """
         found: list[tuple[Candidate, Match]] = []
         for candidate in candidates:
@@ -138,7 +141,7 @@ class _Search:
                 yield _hit(candidate, decrypted, matched.turn_number, self.query)
 
     def every_turn(self, candidates: Sequence[Candidate]) -> Iterator[Hit]:
-        """Yield all matching turns in order of time."""
+        """Yield all turns that match the search, in order of time."""
         for candidate in candidates:
             with self._skip_unreadable(candidate):
                 decrypted = decrypt_transcript(self.keyring, candidate.encrypted)

@@ -1,9 +1,10 @@
 """Hashes the words of transcripts and queries for the blind index. Pure.
 
-The number of a word is its HMAC-SHA256 under the index key, truncated to 63 bits so that the number fits a positive
-bigint. Two words may have the same number, which is harmless, because a search matches the decrypted text
-afterwards. The index stores neither order nor counts. Without the index key, the index reveals how many distinct
-words a transcript has, and which transcripts have words in common.
+The index number of a word is its HMAC-SHA256 under the index key, truncated to 63 bits so that it fits a positive
+bigint. Two words may have the same index number. This is harmless, because the search afterwards matches the
+decrypted text. The word index stores neither the order of the words nor how often each word occurs. To a reader
+without the index key, the index reveals only how many distinct words a transcript has, and which transcripts have
+words in common.
 """
 
 import hmac
@@ -42,12 +43,12 @@ class IndexKey:
 
 
 def hash_text(key: IndexKey, text: str) -> frozenset[int]:
-    """Return the numbers of all words in a text, including aliases."""
+    """Return the index numbers of all words in a text, including those of aliases."""
     return key.numbers(_words(text))
 
 
 def hash_transcript(key: IndexKey, transcript: Transcript) -> frozenset[int]:
-    """Return the numbers of all words in a transcript, which the index stores."""
+    """Return the numbers that the index stores for a transcript: one for each distinct word."""
     return key.numbers(word for turn in transcript.turns for word in _words(turn.text))
 
 
@@ -58,5 +59,7 @@ def _words(text: str) -> Iterator[str]:
 
 
 def hash_query(key: IndexKey, query: Query) -> frozenset[int]:
-    """Return the numbers of a query's words. A transcript matches only if it has all these numbers."""
+    """Return the index numbers of the words in a search query. A transcript can match a query only if it has the
+    index numbers of all words of the query.
+    """
     return key.numbers(query.words)
