@@ -1,8 +1,8 @@
 """Limits how many requests of one client address are open at once, before the API reads them.
 
 The limit bounds the resources that one client address can occupy, such as slow request bodies, fetches of token
-keys, and waiting operations. The API applies the limit before it knows the person. `app/concurrency.py` later
-limits the operations of each person.
+keys, and waiting operations. The API applies the limit on a client address before it knows which person sends the
+request. `app/concurrency.py` later limits the operations of each person.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,9 +25,9 @@ Connecting = Callable[[Scope], AbstractAsyncContextManager[None]]
 class AddressLimit:
     """ASGI middleware: answers 429 if a client address already has `requests` open requests. None means no limit.
 
-    Requests are counted separately for each first segment of the path. A flood of one kind therefore does not cause
-    refusals of LiveKit's webhooks or of health checks from the same address. A request counts as open until its
-    answer begins. WebSockets do not count.
+    Requests are counted separately for each first segment of the path. If requests to one path flood the API, the
+    API therefore still accepts LiveKit's webhooks and health checks from the same address. A request counts as open
+    until its answer begins. WebSockets do not count.
     """
 
     def __init__(self, app: ASGIApp, requests: int | None, trusted_proxies: Sequence[Network]) -> None:
@@ -60,8 +60,8 @@ class AddressLimit:
 def connecting_limit(
     trusted_proxies: Sequence[Network], connections: int = CONNECTING_PER_ADDRESS
 ) -> Connecting:
-    """Return a limit on the open WebSockets of each client address. A WebSocket counts until the API has identified
-    its person.
+    """Return a limit on the open WebSockets of each client address. A WebSocket counts as open for its client
+    address until the API has identified its person.
     """
     limit = _limit(connections)
     return lambda scope: limit.slot(network_of(find_client_address(scope, trusted_proxies)))

@@ -1,10 +1,10 @@
-"""Limits the size of a request body and the time of its transfer. The real size counts, even if the Content-Length
-is smaller.
+"""Limits the size of a request body and the time of its transfer. The limit applies to the actual size of the body,
+even if the header Content-Length states a smaller size.
 
 The middleware does not buffer the body: it passes on each chunk within the limit, and stops at the chunk that
 exceeds it. The middleware immediately answers a client that exceeds a limit, and then reads and discards the rest
-of the body for a moment. If the middleware did not read the rest of the body, the closed connection would be reset,
-and the client would not receive the answer.
+of the body for a moment. If the middleware closed the connection without reading the rest of the body, the
+connection would be reset, and the client would not receive the answer.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ class BodyLimit:
     """ASGI middleware: answers 413 to a body larger than `limit_bytes`, and 408 to a body that takes longer than
     `seconds`.
 
-    The answers 413 and 408 close the connection.
+    After the answer 413 or 408, the server closes the connection.
     """
 
     def __init__(self, app: ASGIApp, limit_bytes: int, seconds: float = BODY_SECONDS) -> None:

@@ -1,8 +1,8 @@
 """Finds the client address of a request.
 
 Any client can send `X-Forwarded-For`, so an entry in this header counts only if a trusted proxy added it. The
-handling of this header in uvicorn must be off (`proxy_headers=False`), because uvicorn would replace the address of
-the peer.
+server uvicorn must not process `X-Forwarded-For` itself (`proxy_headers=False`), because it would replace the
+address of the peer.
 """
 
 from collections.abc import Sequence
@@ -16,11 +16,12 @@ Network = IPv4Network | IPv6Network
 
 
 def find_client_address(scope: Scope, trusted_proxies: Sequence[Network]) -> str | None:
-    """Return the address of the client: the nearest hop that is not a trusted proxy.
+    """Return the address of the client, which is the hop nearest to the API that is not a trusted proxy.
 
-    If an entry of `X-Forwarded-For` is not an address, the search stops at the last known hop. No trusted proxy
-    confirms the entries further to the left. An IPv4 address that is mapped into IPv6 is returned as IPv4, without
-    port or zone. Returns None if the peer of the connection has no address (a Unix socket).
+    If an entry of `X-Forwarded-For` is not an address, the function returns the last hop before that entry. No
+    trusted proxy confirms the entries to the left of that entry. An IPv4 address that is mapped into IPv6 is
+    returned as IPv4, without port or zone. Returns None if the peer of the connection has no address (a Unix
+    socket).
     """
     peer = scope.get("client")
     current = _parse(peer[0]) if peer else None

@@ -1,5 +1,5 @@
-"""Answers to requests that the HTTP layer refuses before GraphQL runs. An answer has the shape of a GraphQL error
-with a code, and must not be cached.
+"""Answers to requests that the HTTP layer refuses before GraphQL runs. Each of these answers has the shape of a
+GraphQL error with a code, and its headers forbid caching.
 """
 
 from collections.abc import Iterable, Mapping
@@ -25,7 +25,9 @@ _STATUS_BY_CODE = {
 
 
 class RefusedError(Exception):
-    """The HTTP layer refuses a request. `message` is a public English text that contains nothing from the request."""
+    """Raised if the HTTP layer refuses a request before GraphQL runs. `message` is a public English text that
+    contains nothing from the request.
+    """
 
     def __init__(
         self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None
@@ -61,15 +63,17 @@ def render_app_error(scope: Scope, error: AppError) -> JSONResponse:
 
 
 def build_retry_after(extensions: Iterable[Mapping[str, object]]) -> dict[str, str]:
-    """Return the `Retry-After` header for the `extensions` of an answer's errors. The result has no header if no
-    error names a time.
+    """Return the `Retry-After` header for the `extensions` of an answer's errors. The function returns no
+    `Retry-After` header if no error says when the client may retry.
     """
     seconds = [named for each in extensions if isinstance(named := each.get("retryAfterSeconds"), int)]
     return {"Retry-After": str(max(seconds))} if seconds else {}
 
 
 def render_internal_error(scope: Scope) -> JSONResponse:
-    """Return the masked answer for an unexpected exception. The answer contains only the id of the request."""
+    """Return the masked answer for an unexpected exception. The masked answer contains only the request id, and
+    nothing about the exception.
+    """
     message = error_message("INTERNAL", None, _language(scope), {})
     return _answer(scope, 500, message, {"code": "INTERNAL", "retryable": False}, {})
 

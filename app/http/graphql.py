@@ -1,11 +1,12 @@
 """GraphQL over HTTP: a thin, strict layer around Strawberry's ASGI application.
 
-The layer accepts only POST with JSON in UTF-8, and one operation in each request. The layer does not execute GET
-requests, because other sites could forge them, and caches and logs would store their queries. The layer also
-accepts no batches and no uploads. `websocket_sessions.py` serves subscriptions. The status codes are those of the
-GraphQL over HTTP draft (checked 2026-11-21). If no field was answered because the token is missing or invalid, the
-status is 401. A request by POST or GET that sends only the hash of its query gets the answer of Apollo Server
-(4.x), and the client then sends the whole query.
+The API accepts only POST requests whose body is JSON in UTF-8, with one GraphQL operation in each request. The API
+does not execute GraphQL operations that are sent by GET, because foreign websites could forge them, and caches and
+logs would store their queries. The API also refuses batches of operations and uploads of files.
+`websocket_sessions.py` serves subscriptions. The status codes are those of the GraphQL over HTTP draft (checked
+2026-11-21). If no field was answered because the token is missing or invalid, the status is 401. A request by POST
+or GET that sends only the hash of its query gets the answer of Apollo Server (4.x), and the client then sends the
+whole query.
 """
 
 from collections.abc import Awaitable, Callable, Iterable
@@ -97,7 +98,7 @@ class GraphQLEndpoint(GraphQL[object, None]):
         )
 
     def should_render_graphql_ide(self, request: BaseRequestProtocol) -> bool:
-        """Return False, because `__call__` serves the page of GraphiQL before Strawberry is called."""
+        """Return False, so that Strawberry does not serve GraphiQL, because `__call__` already serves its page."""
         return False
 
     async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> object:
@@ -169,7 +170,7 @@ class GraphQLEndpoint(GraphQL[object, None]):
             return PreExecutionError(data=None, errors=[error])
 
     async def process_result(self, request: Request, result: ExecutionResult) -> GraphQLHTTPResponse:
-        """Return the content of the response. The content has no `data` if no field was executed."""
+        """Return the content of the response. If no field was executed, the response content has no `data`."""
         response = await super().process_result(request, result)
         if result.data is None and result.errors and all(error.path is None for error in result.errors):
             del response["data"]
@@ -213,8 +214,8 @@ def _by_get(request: Request) -> dict[str, object]:
 
 
 def _refuse_persisted_query(media_type: str | None) -> RefusedError:
-    """Return the refusal of a request that sends only the hash of its query. The status is 200 as in Apollo Server,
-    because clients before Apollo Client 4 do not read errors of other statuses.
+    """Return the refusal of a request that sends only the hash of its query. This refusal has status 200, as in
+    Apollo Server, because versions of Apollo Client before 4 read errors only from answers with status 200.
     """
     content_type = {"Content-Type": f"{media_type or JSON}; charset=utf-8"}
     return RefusedError(200, persisted_queries.CODE, persisted_queries.MESSAGE, content_type)
@@ -235,8 +236,8 @@ def _is_unauthenticated(response: GraphQLHTTPResponse) -> bool:
     """Return whether no field was answered because the token is missing or refused, or the session of the token has
     ended.
 
-    An answer without any field for this reason has status 401 in both media types, for clients that renew their
-    token on a 401.
+    If no field was answered because the token is missing or refused, the answer has status 401 in both media types,
+    because some clients renew their token after a 401.
     """
     errors: Iterable[Any] = response.get("errors") or ()
     codes = {error.get("extensions", {}).get("code") for error in errors}

@@ -17,8 +17,8 @@ class Preference:
 
 
 def parse_preferences(header: str) -> list[Preference]:
-    """Return the members of a preference header, highest quality first. Members with the same quality stay in the
-    client's order.
+    """Return the members of a preference header, highest quality first. Members of the header that have the same
+    quality stay in the client's order.
     """
     members = (_member(text) for text in header.split(","))
     return sorted((member for member in members if member is not None), key=lambda member: -member.quality)

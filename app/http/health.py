@@ -1,8 +1,8 @@
 """The routes `GET /health/live`, `GET /health/ready` and `GET /metrics`, which report on the process, its database,
 and the leading worker.
 
-Everyone may call these routes without a token. Only one database query runs at a time, and all callers that wait
-for it get the same answer.
+Everyone may call the health and metrics routes without a token. Only one database query runs at a time, and all
+callers that wait for it get the same answer.
 """
 
 import asyncio

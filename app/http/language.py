@@ -1,4 +1,4 @@
-"""Selects the language of an answer from the header `Accept-Language`."""
+"""Selects the language of an answer according to the header `Accept-Language` of the request."""
 
 from app.http.header_preferences import parse_preferences
 from app.texts import DEFAULT_LANGUAGE, LANGUAGES, Language

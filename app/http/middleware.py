@@ -1,8 +1,8 @@
 """Middleware around every route: request ids, security headers, CORS, masked errors, and limits on requests and
 bodies.
 
-Each middleware is pure ASGI and does not know GraphQL, people or the database. `edge_middleware` lists the
-middleware with the outermost first. The server must run with `proxy_headers=False` and with `ws_max_size`, because
+Each middleware is pure ASGI and does not know GraphQL, people or the database. The function `edge_middleware` lists
+the middleware, the outermost first. The server must run with `proxy_headers=False` and with `ws_max_size`, because
 the limit on request bodies does not cover WebSocket frames.
 """
 
@@ -81,8 +81,8 @@ def edge_middleware(
     requests_per_address: int | None = None,
     trusted_proxies: Sequence[Network] = (),
 ) -> list[Middleware]:
-    """Return the list of middleware for `Starlette(middleware=...)`. An origin must be equal to one of
-    `allowed_origins`. No answer allows credentials.
+    """Return the list of all HTTP middleware, as the argument for `Starlette(middleware=...)`. A web page may call
+    the API only if its origin is equal to one of `allowed_origins`. No answer allows credentials.
     """
     if "*" in allowed_origins:
         raise ValueError("allowed_origins must name origins")
@@ -114,8 +114,8 @@ def _is_of_the_server(record: logging.LogRecord) -> bool:
 
 
 async def _handle_unknown_route(request: Request, error: Exception) -> Response:
-    """Answer a request that Starlette refuses with 404 or 405. The answer has the same shape as every other
-    refusal.
+    """Answer a request that Starlette refuses with 404 or 405. The 404 or 405 answer has the same shape as the
+    answers to requests that the HTTP layer refuses.
     """
     assert isinstance(error, HTTPException)  # noqa: S101 - narrows the type
     code, message = _ROUTE_REFUSALS[error.status_code]

@@ -1,8 +1,9 @@
 """Recognises requests that contain only the hash of a query instead of the query. Apollo Client and urql can send
-such requests.
+requests that contain only the hash of a query.
 
-The API stores no queries. The API answers a request with only a hash like Apollo Server (4.x). Clients recognise
-the API's answer by its code or its exact text, and then send the whole query.
+The API stores no persisted queries, so it cannot look a query up by its hash. The API answers a request with only a
+hash like Apollo Server (4.x). Clients recognise the API's answer by its code or its exact text, and then send the
+whole query.
 """
 
 from collections.abc import Mapping

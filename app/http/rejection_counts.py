@@ -1,8 +1,8 @@
 """Counts rejected requests, so that an attack causes few audit rows instead of thousands.
 
-The memory for counts is bounded: after `max_addresses` in one minute, all further addresses share the count of the
-address None. A count stays in memory until it is written to the audit log, and the next flush retries a failed
-write. Counting a rejection never makes the request fail.
+The memory for the counts is bounded: after `max_addresses` client addresses in one minute, all further addresses
+share one count, which has the address None. A count stays in memory until it is written to the audit log, and the
+next flush retries a failed write. A failure to count a rejection never makes the request fail.
 """
 
 import asyncio
@@ -26,8 +26,8 @@ class Rejections:
     """Counts rejected requests by kind and client address. `async with` writes the counts to the audit log every
     `interval_seconds` and at the end of the block.
 
-    `clock` returns seconds and never goes back, such as `time.monotonic`. At shutdown, the last flush ends after at
-    most `shutdown_seconds`, and the number of lost counts is logged.
+    `clock` is a function, such as `time.monotonic`, that returns seconds and never goes back. At shutdown, the last
+    flush ends after at most `shutdown_seconds`, and the number of lost counts is logged.
     """
 
     def __init__(
@@ -52,13 +52,15 @@ class Rejections:
         self._task: asyncio.Task[None] | None = None
 
     def count(self, kind: str, address: str | None) -> None:
-        """Count one rejection. `kind` is one of a few constants, so the number of kinds needs no limit."""
+        """Count one rejection. The kind of a rejection is one of a few constants, so the number of kinds needs no
+        limit.
+        """
         self._forget_last_minute()
         self._pending[kind, self._within_cap(address)] += 1
 
     async def flush(self) -> None:
-        """Write the pending counts. If a write fails, the counts that remain are written by the next flush. Raises
-        only if cancelled.
+        """Write the pending counts. If a write to the audit log fails, the next flush writes the remaining counts.
+        Raises only if cancelled.
         """
         async with self._flushing:
             for key in list(self._pending):

@@ -19,8 +19,8 @@ def decode_json(body: bytes) -> object:
 
 
 def _require_unicode(decoded: object) -> None:
-    """Raise UnicodeEncodeError if a text contains an escape of half a surrogate pair. Postgres does not accept half
-    a pair as text.
+    """Raise UnicodeEncodeError if a text in the JSON value contains half a surrogate pair. Postgres does not accept
+    half a surrogate pair in a text.
     """
     json.dumps(decoded, ensure_ascii=False).encode("utf-8")
 

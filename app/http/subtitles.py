@@ -87,8 +87,8 @@ class Subtitles:
 
 
 def _marked(turn: Turn, language: Language) -> Turn:
-    """Return the turn as subtitles show it. A mark replaces the text of an unintelligible turn, and precedes an
-    uncertain text.
+    """Return a turn of the transcript in the form in which the subtitles show it. In the subtitles, a placeholder
+    replaces the text of an unintelligible turn, and a sign precedes an uncertain text.
     """
     if turn.is_unintelligible:
         return replace(turn, text=subtitle_text("unintelligible", language))

@@ -1,8 +1,9 @@
-"""The route `POST /webhooks/livekit`. The route receives raw bytes, commits one transaction, and answers within
-milliseconds.
+"""The route `POST /webhooks/livekit`. The webhook route receives raw bytes, commits one transaction, and answers
+within milliseconds.
 
 LiveKit repeats a webhook after a 5xx, and treats a 4xx as delivered (checked 2026-11-21, livekit/protocol
-webhook/). The route therefore answers 5xx only if the commit failed.
+webhook/). Because LiveKit repeats a webhook after a 5xx, the route answers 5xx only if it could not store the
+event.
 """
 
 from starlette.requests import Request
@@ -26,8 +27,8 @@ class LiveKitWebhook:
         self._trusted_proxies = trusted_proxies
 
     async def __call__(self, request: Request) -> Response:
-        """Answer 200 if the event is in the inbox, new or repeated. The answer is 401 for a bad signature, 400 for
-        a bad body, and 503 for any other error.
+        """Answer 200 if LiveKit's event is stored in the inbox, whether it is new or repeated. The answer is 401
+        for a bad signature, 400 for a bad body, and 503 for any other error.
         """
         try:
             is_new = await self._recordings.receive_webhook(

@@ -98,8 +98,9 @@ class SubscriptionEndpoint(GraphQL[SocketConnection, None]):
         """Serve one connection. The endpoint refuses a connection from any origin outside `allowed_origins` with
         403, even from the API's own origin.
 
-        The endpoint removes the query string without reading it, because a client may have put a token there.
-        uvicorn would log the query string (0.54, websockets_sansio_impl.py; checked 2026-11-21).
+        The endpoint removes the query string from the request without reading it, because a client may have put a
+        token into the query string. uvicorn would log the query string (0.54, websockets_sansio_impl.py; checked
+        2026-11-21).
         """
         scope["query_string"] = b""
         websocket = WebSocket(scope, receive, send)
@@ -153,8 +154,8 @@ class SubscriptionEndpoint(GraphQL[SocketConnection, None]):
 
 
 async def _deny(websocket: WebSocket, error: AppError) -> None:
-    """Refuse the WebSocket handshake. The answer contains the error if the server supports an answer with a body,
-    and is an empty 403 otherwise.
+    """Refuse the WebSocket handshake. If the server supports a response body before a WebSocket is accepted, the
+    answer contains the error; otherwise it is an empty 403.
     """
     if "websocket.http.response" in websocket.scope.get("extensions", {}):
         await websocket.send_denial_response(render_app_error(websocket.scope, error))

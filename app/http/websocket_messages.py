@@ -50,8 +50,8 @@ class ConnectionEndedError(Exception):
 
 
 def decode_message(text: str | None, limit_bytes: int) -> dict[str, Any]:
-    """Return the client's message after checking its type, and the fields that a message of this type needs. Raises
-    ConnectionEndedError.
+    """Check that the client's message has a known type and the fields that this type needs, and return the message.
+    Raises ConnectionEndedError.
     """
     if text is None:
         raise ConnectionEndedError(Close.BAD_REQUEST, "Messages are text")
@@ -103,10 +103,11 @@ def read_authorization(payload: Mapping[str, Any]) -> str | None:
 
 def translate_session_error(error: AppError) -> ConnectionEndedError:
     """Return the error with which a connection closes if its session cannot continue. The returned error has the
-    reason of the given error.
+    same reason as the given error.
 
-    The code 4401 is final. After the code 4403 with `token_expired`, the client may reconnect with a new token. The
-    code 1013 is temporary: the reason `token_clock`, for example, ends when the clocks of the servers agree again.
+    After the close code 4401, the client must not reconnect with the same token. After the close code 4403 with the
+    reason `token_expired`, the client may reconnect with a new token. After the close code 1013, the client may
+    reconnect later: the reason `token_clock`, for example, disappears when the clocks of the servers agree again.
     """
     if error.reason == "token_clock":
         return ConnectionEndedError(Close.TRY_AGAIN_LATER, error.reason)

@@ -2,8 +2,8 @@
 
 The token arrives in `connection_init`, because browsers cannot set headers for a WebSocket and URLs are logged. The
 API verifies the token once, and checks in the database every few seconds whether the session of the token is still
-valid. The connection closes when the token expires, so a connection never extends a session. A WebSocket accepts
-only subscriptions, so that mutations have one entry point. Strawberry's handler speaks the protocol
+valid. The API closes the WebSocket when the token expires, so a WebSocket never extends a session. A WebSocket
+accepts only subscriptions, so that mutations have one entry point. Strawberry's handler speaks the protocol
 `graphql-transport-ws`; this module adds the session, the API's error messages, and the limit on running operations.
 """
 
@@ -43,8 +43,8 @@ _MAX_TOKENS = 1000
 
 @dataclass(frozen=True)
 class SocketLimits:
-    """The limits of one API process on its WebSockets. If a session ends, its connections close within
-    `recheck_seconds` plus the time of a query.
+    """The limits of one API process on its WebSockets. If a session ends, the API closes the session's WebSockets
+    within `recheck_seconds` plus the time of a database query.
     """
 
     init_seconds: float = 5
@@ -60,9 +60,9 @@ class Connected:
     """A person with a valid token on a WebSocket, with the context of the resolvers. `expires_at` is the expiry of
     the token in Unix seconds.
 
-    `recheck` raises an AppError if the session has ended. `is_unchecked` means that the session has not been
-    checked yet. The API then checks the session after it has counted the connection for its person, so that a flood
-    of connections does not reach the database.
+    The function `recheck` raises an AppError if the person's session has ended. `is_unchecked` means that the
+    session has not been checked yet. If `is_unchecked` is true, the API first counts the connection for its person
+    and then checks the session, so that a flood of connections does not reach the database.
     """
 
     context: object
@@ -98,8 +98,8 @@ class SessionHandler(BaseGraphQLTransportWSHandler[SocketConnection, None]):
     schema: MaskedSchema
 
     async def handle(self) -> None:
-        """Serve the connection until the client or the API ends it. Always raises ConnectionEndedError, except after an
-        unexpected exception.
+        """Serve the connection until the client or the API ends it. The method always ends by raising
+        ConnectionEndedError, except after an unexpected exception.
         """
         self._running: set[asyncio.Task[None]] = set()
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -118,7 +118,7 @@ class SessionHandler(BaseGraphQLTransportWSHandler[SocketConnection, None]):
             self._failure.set_exception(error)
 
     async def handle_connection_init(self, message: ConnectionInitMessage) -> None:
-        """Connect the person of the token, and start the repeated check of the session."""
+        """Connect the person whom the token identifies, and start the repeated check of the person's session."""
         if message.get("payload") is None:
             message = {"type": "connection_init", "payload": {}}
         await super().handle_connection_init(message)
@@ -150,8 +150,8 @@ class SessionHandler(BaseGraphQLTransportWSHandler[SocketConnection, None]):
     def _refusal(self, connected: Connected, message: SubscribeMessage) -> Any:
         """Return the error of an operation that may not start, or None if the operation may start.
 
-        A cancelled operation counts until its task has ended. Strawberry's own limit does not count cancelled
-        operations.
+        A cancelled operation counts as running until its task has ended. Strawberry's own limit on running
+        operations does not count cancelled operations.
         """
         told_as, limit = (
             request_id(self.context.websocket.scope),
@@ -180,9 +180,10 @@ class SessionHandler(BaseGraphQLTransportWSHandler[SocketConnection, None]):
             await self.handle_task_exception(error)
 
     async def _send_results(self, operation: Operation[SocketConnection, None]) -> list[GraphQLError]:
-        """Send the results until the operation ends or returns no data. Return the errors that ended the operation.
+        """Send the results of a subscription until it ends or returns no data. Return the errors that ended the
+        operation.
 
-        An exception of a schema extension during parsing passes through Strawberry's stream unmasked (0.341.2).
+        Strawberry (0.341.2) does not mask an exception that a schema extension raises during parsing.
         """
         assert self.context.connected is not None, "operations follow the connection"  # noqa: S101 - narrows the type
         schema, context = self.schema, self.context.connected.context
@@ -210,7 +211,8 @@ class SessionHandler(BaseGraphQLTransportWSHandler[SocketConnection, None]):
 
 async def _watch_session(connected: Connected, recheck_seconds: float) -> None:
     """Check the session every `recheck_seconds` until the token expires, even if the subscription has no events
-    (law 4). If the check fails for a technical reason, the function repeats the check. Raises ConnectionEndedError.
+    (law 4). If the check of the session fails for a technical reason, the function repeats the check. Raises
+    ConnectionEndedError.
     """
     with suppress(TimeoutError):
         async with asyncio.timeout(connected.expires_at - time.time()):

@@ -11,7 +11,7 @@ class Admission:
         self._database = database
 
     async def require(self, asker: Asker, permission: Permission) -> None:
-        """Return None if the caller's session is valid and the caller has one of the roles of the permission.
+        """Return None if the caller's session is valid and the caller has a role that the permission allows.
 
         Raises Unauthenticated or Forbidden after the audit row of the refusal is written. Raises UpstreamFailed or
         Timeout if the database does not answer. Writes no audit row if the caller has the permission.

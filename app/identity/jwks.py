@@ -1,13 +1,13 @@
 """Fetches and caches the public signing keys of a Supabase project.
 
 All callers that wait for the key set share one fetch. Tokens with an unknown key id cause at most one fetch per
-`min_refresh_seconds` for the whole process. The module refreshes old keys in the background. While Supabase is
-unreachable, the keys stay valid for at most `keep_seconds`.
+`min_refresh_seconds` for the whole process. The module fetches keys that are older than `refresh_seconds` again in
+the background. While Supabase is unreachable, the keys stay valid for at most `keep_seconds`.
 
 The module accepts ES256 (P-256) and RS256 (2048 bits or more) keys and ignores every other entry of the key set, so
 that one unusual key does not lock everyone out. A fetch follows no redirect and reads at most `MAX_DOCUMENT_BYTES`.
-The module ignores the private parts of a key. Supabase serves the key set at
-`<project>/auth/v1/.well-known/jwks.json` with `max-age=600` and without symmetric keys (supabase/auth,
+If an entry of the key set contains a private key, the module reads only the public key. Supabase serves the key set
+at `<project>/auth/v1/.well-known/jwks.json` with `max-age=600` and without symmetric keys (supabase/auth,
 internal/api/jwks.go; checked 2026-11-21).
 """
 
@@ -45,7 +45,9 @@ RETRY_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class SigningKey:
-    """A parsed public key. The algorithm follows from the type of the key, and never from a token."""
+    """A parsed public key. The signature algorithm follows from the type of the key, and is never read from a
+    token.
+    """
 
     kid: str
     algorithm: Algorithm
@@ -55,7 +57,7 @@ class SigningKey:
 def parse_keys(document: bytes) -> dict[str, SigningKey]:
     """Return the usable keys of a JWK set by their id. If two keys have the same id, the first one is returned.
 
-    Raises ValueError if the document is not a JWK set. The result contains no keys that this module cannot use.
+    Raises ValueError if the document is not a JWK set. The result leaves out the keys that this module cannot use.
     """
     try:
         entries = json.loads(document)["keys"]
@@ -133,7 +135,7 @@ class SigningKeys:
         self._waiting = 0
 
     async def find(self, kid: str) -> SigningKey | None:
-        """Return the key with this id, or None if the project does not publish it.
+        """Return the signing key with the given id, or None if the Supabase project does not publish it.
 
         Raises UpstreamFailed("jwks_unavailable") if there is no recent key set.
         """
@@ -146,7 +148,7 @@ class SigningKeys:
         return self._keys.get(kid)
 
     async def aclose(self) -> None:
-        """Stop a running fetch of the keys. The HTTP client belongs to the caller and stays open."""
+        """Stop a running fetch of the keys. The caller must close the HTTP client; this class leaves it open."""
         if self._fetching is not None:
             self._fetching.cancel()
             await asyncio.wait([self._fetching])
@@ -155,8 +157,8 @@ class SigningKeys:
         return self._fetched_at is not None and self._monotonic() - self._fetched_at < seconds
 
     async def _refresh(self) -> None:
-        """Wait for a fetch. Raises UpstreamFailed if too many callers wait, because all their tokens may name
-        invented keys.
+        """Wait for a fetch. Raises UpstreamFailed if too many callers already wait for the key set, because all
+        their tokens may name invented keys.
         """
         fetching = self._start_fetch()
         if fetching is None:
@@ -181,8 +183,8 @@ class SigningKeys:
         return self._fetching
 
     async def _fetch(self) -> None:
-        """Replace the keys. If the fetch fails, the old keys keep their age, and `find` decides whether they are
-        still valid.
+        """Replace the keys. If the fetch of the keys fails, the old keys keep their age, and the method `find`
+        decides whether they are still valid.
         """
         try:
             async with asyncio.timeout(FETCH_SECONDS):

@@ -24,9 +24,9 @@ _EVERYBODY: Final = _STAFF | _PATIENT
 class Permission:
     """An audit action, the roles that may take it, and the type of its entity.
 
-    The audit row of an action names a purpose of use. If `states_purpose` is true, the caller states the purpose.
-    If `states_purpose` is false, the database writes the purpose TREATMENT for clinicians, PATIENT_REQUEST for
-    patients, and OPERATIONS for compliance.
+    The audit row of each action names the purpose for which the data is used. If `states_purpose` is true, the
+    caller states the purpose of use in the request. If `states_purpose` is false, the database writes the purpose
+    TREATMENT for clinicians, PATIENT_REQUEST for patients, and OPERATIONS for compliance.
     """
 
     action: LiteralString
@@ -42,8 +42,8 @@ class Permission:
         purpose: str | None = None,
         external_id: str | None = None,
     ) -> Access:
-        """Return the Access with this permission to one entity or to a list. The caller passes `entity_type` if the
-        action has several entity types.
+        """Return an Access that uses this permission for one entity, or for a list of entities. If the permission's
+        action has several entity types, the caller passes `entity_type`.
         """
         return Access(
             self.action,

@@ -30,10 +30,11 @@ class SessionMacs:
 def set_session_macs(
     owner_url: str, *, is_required: bool | None = None, new_key: bool = False
 ) -> SessionMacs:
-    """Change the requirement unless `is_required` is None, and make a new key if `new_key` is true, in one
-    transaction.
+    """In one transaction, store whether sessions need a MAC (unless `is_required` is None), and make a new signing
+    key if `new_key` is true.
 
-    The previous key of the MACs stays valid. Raises UpstreamFailed (database_unreachable).
+    After a new signing key is made, MACs made with the previous key stay valid. Raises UpstreamFailed
+    (database_unreachable).
     """
     with as_owner(owner_url) as connection:
         if new_key:

@@ -1,12 +1,14 @@
 """Verifies Supabase access tokens and returns a Principal: the person, the session, and how they authenticated.
 
-The verifier checks everything in the token: signature, algorithm, audience, issuer, times and role. A token does
-not show whether its session has ended or its person was banned. The database checks both in every transaction
-(`private.person()`). The module does not depend on HTTP. No error contains a token or a part of one.
+The verifier checks the signature, algorithm, audience, issuer, times and role of an access token. A token does not
+show whether its session has ended or its person was banned. In every transaction, the database checks that the
+session is live and its person is not banned (`private.person()`). This module knows nothing of HTTP requests. The
+errors of this module contain no token and no part of a token.
 
 Supabase signs `{aud, exp, iat, iss, sub, role, aal, amr, session_id, is_anonymous, ...}` (supabase/auth,
 internal/tokens/service.go; checked 2026-11-21). The method `get_claims` of Supabase's client checks only the
-signature and `exp`. PyJWT checks the signature, `exp`, `aud` and `iss`; this module checks the rest.
+signature and `exp`. PyJWT checks the signature, `exp`, `aud` and `iss` of the token; this module checks all other
+claims.
 """
 
 import time
@@ -46,7 +48,7 @@ Aal = Literal["aal1", "aal2"]
 
 @dataclass(frozen=True)
 class Amr:
-    """One authentication: its method (`password`, `totp`, ...) and its time (aware UTC, whole seconds)."""
+    """One authentication of a person: its method (`password`, `totp`, ...) and its time (aware UTC, whole seconds)."""
 
     method: str
     at: datetime
@@ -67,7 +69,9 @@ class Principal:
     mac: str | None = field(default=None, repr=False)
 
     def claims(self) -> dict[str, object]:
-        """Return the `request.jwt.claims` for the database: ids, assurance level and times, and no names."""
+        """Return the value of the database setting `request.jwt.claims`, which contains ids, the assurance level
+        and times, but no names.
+        """
         mac = {} if self.mac is None else {"resguardo_mac": self.mac}
         return mac | {
             "sub": str(self.user_id),
@@ -115,7 +119,8 @@ class TokenVerifier:
     """Verifies the access tokens of one Supabase project.
 
     The claim `iss` of a token must be equal to `issuer`. `issuer` is None for a project whose tokens have no `iss`.
-    `monotonic` counts seconds for the cache of keys. The caller keeps `http` open until it has closed the verifier.
+    `monotonic` is the clock, in seconds, by which the cache of signing keys expires. The caller must keep the HTTP
+    client `http` open until it has closed the verifier.
     """
 
     def __init__(
@@ -168,8 +173,8 @@ class TokenVerifier:
         return key
 
     def _verified_claims(self, token: str, key: SigningKey) -> Mapping[str, Any]:
-        """Return the claims of a token if its signature, times, audience and issuer are valid. The type of the key
-        determines the algorithm.
+        """Return the claims of a token if its signature, times, audience and issuer are valid. The type of the
+        signing key determines the signature algorithm.
         """
         try:
             claims = self._tokens.decode(
@@ -210,14 +215,18 @@ def _principal(claims: Mapping[str, Any]) -> Principal:
 
 
 def _require_unix_seconds(value: object) -> float:
-    """Return a time in Unix seconds. The comparison also refuses NaN and infinity."""
+    """Return the time, in Unix seconds, that a claim contains. The comparison of a time with the limits also
+    refuses NaN and infinity.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_UNIX_SECONDS:
         raise Unauthenticated("token_claims")
     return value
 
 
 def _uuid(value: object) -> UUID:
-    """Return the UUID of a text in the usual form. `UUID()` would also accept braces and `urn:uuid:`."""
+    """Return the UUID that a text represents in the usual form with hyphens. `UUID()` would also accept braces and
+    `urn:uuid:`.
+    """
     try:
         parsed = UUID(value) if isinstance(value, str) else None
     except ValueError:
@@ -241,10 +250,10 @@ def _mac(value: object) -> str | None:
 
 
 def _amr(value: object) -> tuple[Amr, ...]:
-    """Return the authentications in the claim `amr` that have a time.
+    """Return the authentications in the token's claim `amr` that have a time.
 
-    A custom access token hook may issue bare method names (RFC 8176). The result leaves out bare method names,
-    because they have no time.
+    An adopter's custom access token hook may replace the entries of `amr` by bare method names (RFC 8176). The
+    result leaves out entries of `amr` that are only the name of a method, because they have no time.
     """
     if not isinstance(value, list) or len(value) > MAX_AMR_ENTRIES:
         raise Unauthenticated("token_claims")

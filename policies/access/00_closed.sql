@@ -1,6 +1,7 @@
--- Revokes all access. The later files grant these rights again, so the next `resguardo migrate` removes a right that
--- no file names. The tables of the schemas private and audit have no policies: no role has a right on them, and only
--- functions of the schema private read and write them.
+-- Revokes all access to the database's tables and functions. The other files of policies/access then grant the rights
+-- again, so `resguardo migrate` removes every right that no file names. The tables of the schemas private and audit
+-- have no row-level security policies. No role has a right on these tables, and only functions of the schema private
+-- read and write them.
 
 select private.reset_routines('private');
 select private.reset_routines('audit');
@@ -9,8 +10,8 @@ select private.reset_access(c.oid::regclass)
 from pg_catalog.pg_class as c
 where c.relnamespace in ('private'::regnamespace, 'audit'::regnamespace) and c.relkind in ('r', 'p', 'v');
 
--- Which roles may use each schema, and which roles the API's login may take. No other role may use any of the four
--- schemas.
+-- Which roles may use each schema, and which roles the API's login may take. Every role without such a grant may use
+-- none of the schemas `resguardo`, `private`, `audit` and `jobs`.
 
 revoke all on schema resguardo, audit, private, jobs
 from public, anon, authenticated, service_role, clinician, compliance, patient, resguardo_api, resguardo_worker;
@@ -22,8 +23,9 @@ grant clinician to resguardo_api;
 grant compliance to resguardo_api;
 grant patient to resguardo_api;
 
--- Removes all settings of our logins and of the people's roles. A login can set its own settings, and its next
--- connections begin with them. Settings of all other roles belong to the operator of the database and stay.
+-- Removes all stored settings (ALTER ROLE ... SET) of Resguardo's logins and of the people's roles. A login can store
+-- settings for itself, with which its next connections would begin. The settings of all other roles belong to the
+-- operator of the database and stay unchanged.
 do $$
 declare
     setting record;

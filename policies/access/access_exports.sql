@@ -1,5 +1,5 @@
--- The copies for access requests: the worker makes a copy, compliance reads its passphrase once, and the patient gets
--- its presigned URL.
+-- The encrypted copies for access requests: the worker makes a copy, compliance reads the copy's passphrase once, and
+-- the patient gets a presigned URL of the copy.
 
 grant execute on function private.reveal_export_secret(uuid) to compliance;
 

@@ -1,6 +1,6 @@
--- Access requests: a patient sees their own requests. Compliance sees all requests and the patient's representative,
--- because compliance must know whom it answers. Only functions file and decide requests and update the state of the
--- copy.
+-- Access requests: a patient sees their own requests. Compliance officers see all access requests and the patients'
+-- representatives, because they must know whom they answer. Only SQL functions of the schema private file and decide
+-- access requests, and update the state of the encrypted copy.
 
 select private.reset_access('resguardo.access_requests');
 alter table resguardo.access_requests enable row level security;

@@ -1,5 +1,5 @@
--- The audit log: no role reads or writes its table. The functions below write the table, and compliance reads it
--- through private.read_audit().
+-- The audit log: no role may read or write the table of audit events directly. Only the functions that this file
+-- names write the table of audit events, and compliance reads the table through private.read_audit().
 
 grant execute on function private.shows_recording(uuid) to clinician, compliance;
 

@@ -1,4 +1,4 @@
--- The rules of the bucket: the worker reads which prefixes the rules must protect.
+-- The rules of the bucket: the worker reads from the database which key prefixes the bucket's rules must protect.
 
 grant execute on function
 private.take_rules_turn(uuid),

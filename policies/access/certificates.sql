@@ -1,5 +1,5 @@
--- Certificates of destruction: the doctor of the recording and compliance read them. Only the functions that finish a
--- deletion write certificates.
+-- Certificates of destruction: the doctor of the destroyed recording and compliance officers read its certificates.
+-- Only the functions that finish a deletion write certificates.
 
 select private.reset_access('resguardo.certificates');
 alter table resguardo.certificates enable row level security;

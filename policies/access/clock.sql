@@ -1,4 +1,4 @@
--- The clock of retention.
+-- The retention clock, by which the database decides whether a recording is due.
 
 grant execute on function private.today() to compliance, patient;
 

@@ -1,5 +1,5 @@
--- Consents: a row is written once and never changed. Doctors give their own consent and attest a patient's or a
--- guest's consent. A patient gives and withdraws only the patient's own consent.
+-- Consents: a row of the table is written once and never changed. Doctors give their own consent and attest a
+-- patient's or a guest's consent. A patient gives and withdraws only the patient's own consent.
 
 select private.reset_access('resguardo.consents');
 alter table resguardo.consents enable row level security;

@@ -1,5 +1,5 @@
--- Deletions: a doctor sees the deletions of their own recordings, and compliance sees all. Only functions request and
--- undo deletions, and the worker advances them only through functions.
+-- Deletions: a doctor sees the deletions of the doctor's own recordings, and compliance sees all deletions. People
+-- request and undo deletions, and the worker carries them out, only through SQL functions of the schema private.
 
 select private.reset_access('resguardo.deletions');
 alter table resguardo.deletions enable row level security;

@@ -1,5 +1,5 @@
--- The queue belongs to the worker. Every other login queues jobs only through private.defer_job() and the webhook's
--- function.
+-- Only the worker reads and writes the job queue directly. All other logins queue jobs only through
+-- private.defer_job() and the function that receives LiveKit's webhooks.
 
 select private.reset_access(c.oid::regclass)
 from pg_catalog.pg_class as c

@@ -1,4 +1,5 @@
--- Leadership: the workers take, renew and give back the lease. The API reads when the lease was last held.
+-- Leadership: the workers take, renew and give back the lease of the leading worker. The API reads when a worker last
+-- held the leader's lease.
 
 grant execute on function private.last_led() to resguardo_api, resguardo_worker;
 

@@ -1,5 +1,5 @@
--- Legal holds: compliance reads all holds. Only private.place_hold() and private.release_hold() write legal holds,
--- and a release needs a second person.
+-- Legal holds: compliance officers read all legal holds. Only private.place_hold() and private.release_hold() write
+-- legal holds, and an officer cannot release a hold that the same officer placed.
 
 select private.reset_access('resguardo.legal_holds');
 alter table resguardo.legal_holds enable row level security;

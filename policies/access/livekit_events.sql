@@ -1,5 +1,5 @@
--- The inbox of LiveKit's events, which holds ids only: the API writes it through one function, and the worker reads
--- it.
+-- The inbox of LiveKit's webhook events, which contains only ids and times: the API writes events through one
+-- function, and the worker reads them.
 
 grant select on private.livekit_events to resguardo_worker;
 

@@ -1,4 +1,4 @@
--- Object keys: these functions write the audit row before they return a key.
+-- Object keys: each of the functions that this file names writes an audit row before it returns an object key.
 
 grant execute on function
 private.assign_object_key(uuid),

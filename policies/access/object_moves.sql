@@ -1,4 +1,4 @@
--- Moves of objects and missing objects: only the worker uses these functions.
+-- Moves of objects, and missing objects: only the worker may call the functions that this file names.
 
 grant execute on function
 private.unprotected_videos(),

@@ -1,5 +1,6 @@
 -- Participants: a doctor sees and adds the participants of their own consultations and joins as the doctor. A patient
--- sees the participants and joins as the patient. Guests have no login and join through private.redeem_invitation().
+-- sees the participants of the patient's own consultations and joins as the patient. Guests have no login and join
+-- through private.redeem_invitation().
 
 select private.reset_access('resguardo.participants');
 alter table resguardo.participants enable row level security;

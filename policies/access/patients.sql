@@ -1,4 +1,5 @@
--- Patients: a patient sees only their own row. Clinicians name a patient only through private.register_patient().
+-- Patients: a patient sees only their own row. Clinicians find or create a patient only through
+-- private.register_patient().
 
 select private.reset_access('resguardo.patients');
 alter table resguardo.patients enable row level security;

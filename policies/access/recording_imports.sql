@@ -1,6 +1,6 @@
--- Imports: only the doctor of an import sees it. A doctor can declare an import only if every required participant
--- has a standing consent. Functions do the rest: the worker signs the upload URL, and private.complete_import()
--- creates the recording.
+-- Imports of recordings: only the doctor who declared an import sees it. A doctor can declare an import only if every
+-- required participant has a standing consent. After the declaration, the worker stores the signed upload URL through
+-- a function, and private.complete_import() creates the recording.
 
 select private.reset_access('resguardo.recording_imports');
 alter table resguardo.recording_imports enable row level security;

@@ -1,6 +1,6 @@
 -- Recordings: only the doctor of a recording sees it. A recording can be created only if every required participant
--- has a standing consent. The doctor may ask to stop the recording. The worker requests the sound beside the video
--- and updates the status of both.
+-- has a standing consent. The doctor may change a recording's status to ask for its end. The worker requests the
+-- sound recordings beside a video, and updates the status of the video and its sound recordings.
 
 select private.reset_access('resguardo.recordings');
 alter table resguardo.recordings enable row level security;

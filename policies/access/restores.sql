@@ -1,4 +1,5 @@
--- Deletions that are repeated after a restore: only the worker uses these functions.
+-- Deletions that are repeated after a restore of the database: only the worker may call the functions that this file
+-- names.
 
 grant execute on function
 private.keep_earlier_certificates(uuid, text[]),

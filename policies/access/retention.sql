@@ -1,5 +1,5 @@
--- Retention terms: compliance reads the reports, and the worker reads the videos that the bucket would delete too
--- early.
+-- Retention terms: compliance reads the storage reports, and the worker reads the videos that the bucket would delete
+-- too early.
 
 grant execute on function
 private.report_storage(),

@@ -1,4 +1,5 @@
--- The approvals of retention policies: compliance reads them, and only private.approve_policy() writes them.
+-- The approvals of retention policies: compliance officers read the approvals, and only private.approve_policy()
+-- writes them.
 
 select private.reset_access('resguardo.retention_approvals');
 alter table resguardo.retention_approvals enable row level security;

@@ -1,5 +1,5 @@
--- The versions of policies/retention.toml: compliance and the worker read them. The owner proposes a version and
--- compliance officers decide on it, both only through functions.
+-- The versions of policies/retention.toml: compliance officers and the worker read all versions. The database owner
+-- proposes a version and compliance officers decide on it, both only through SQL functions of the schema private.
 
 select private.reset_access('resguardo.retention_policies');
 alter table resguardo.retention_policies enable row level security;

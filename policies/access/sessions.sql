@@ -1,4 +1,5 @@
--- Sessions: the API takes the role of the person who sends the request. Only Supabase Auth signs session MACs.
+-- Sessions: the API takes the role of the person who sends the request. Only Supabase Auth may call the functions
+-- that sign session MACs.
 
 grant execute on function private.doctor() to clinician;
 
@@ -21,7 +22,8 @@ grant execute on function
 private.describe_request(jsonb, uuid, inet, text, integer)
 to resguardo_api, resguardo_worker;
 
--- Grants Supabase Auth, if it is installed, its hook and the function that an adopter's own hook calls.
+-- Grants Supabase Auth, if it is installed, the right to call Resguardo's token hook, and the function that an
+-- adopter's own token hook calls.
 do $$
 begin
     if exists (select from pg_roles where rolname = 'supabase_auth_admin') then

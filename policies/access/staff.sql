@@ -1,6 +1,6 @@
--- Staff: a clinician sees only their own row, and compliance sees all rows. private.suspend_staff() suspends a
--- member. Members are added by private.settle_staff_invitation() after an invitation by compliance or the owner, and
--- by private.map_staff() from an adopter's role table.
+-- Staff: a clinician sees only their own row, and compliance sees all rows. The function private.suspend_staff()
+-- suspends a member of staff. Two functions add members of staff: private.settle_staff_invitation() after an
+-- invitation by a compliance officer or the database owner, and private.map_staff() from an adopter's role table.
 
 select private.reset_access('resguardo.staff');
 alter table resguardo.staff enable row level security;

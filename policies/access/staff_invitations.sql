@@ -1,4 +1,4 @@
--- Invitations of staff: compliance writes and reads them, and the worker sends them.
+-- Invitations of staff: compliance officers create and read the invitations, and the worker sends them.
 
 grant execute on function
 private.invite_staff(text, text),

@@ -1,4 +1,5 @@
--- Standing consents: a view that shows each reader what the policies of participants and consents let that reader see.
+-- Standing consents: a view that shows each reader only the rows that the row-level security policies of the tables
+-- participants and consents permit.
 
 select private.reset_access('resguardo.standing_consents');
 

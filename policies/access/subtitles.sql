@@ -1,4 +1,5 @@
--- Subtitle links: the doctor requests a link, and the API opens it with its own login.
+-- Subtitle links: the doctor requests a link; when somebody opens the link, the API reads it with the API's database
+-- login.
 
 grant execute on function private.store_subtitle_link(uuid, bytea, integer) to clinician;
 

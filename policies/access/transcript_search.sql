@@ -1,4 +1,5 @@
--- The search in transcripts: a doctor searches their own transcripts, and the worker creates the index.
+-- The search in transcripts: a doctor searches their own transcripts, and the worker creates the key of the word
+-- index.
 
 grant execute on function
 private.search_transcripts(bigint[], uuid, uuid, uuid, timestamptz, timestamptz, boolean, integer),

@@ -1,4 +1,4 @@
--- Transcription: only the worker uses these functions.
+-- Transcription: only the worker may call the functions that this file names.
 
 grant execute on function
 private.begin_transcription(uuid, text[]),

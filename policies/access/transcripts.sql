@@ -1,5 +1,5 @@
--- Transcripts, in a table without their text: a doctor sees the progress for their own recordings. Only functions
--- begin, advance, retry and read transcripts.
+-- Transcripts: the table contains no text, and a doctor sees the progress of the transcripts of the doctor's own
+-- recordings. Only SQL functions of the schema private begin, advance, retry and read transcripts.
 
 select private.reset_access('resguardo.transcripts');
 alter table resguardo.transcripts enable row level security;

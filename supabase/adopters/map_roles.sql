@@ -1,24 +1,29 @@
--- Your application keeps its own table of roles. With this file, some rows of your table become members of staff, now
--- and after each change of the table. Resguardo never installs this file by itself. Edit the places marked EDIT. Then
--- run the file as the owner of the database, after `resguardo migrate`, in one transaction. You can run it again.
+-- This file is for an application that keeps its own table of roles. Once the file is installed, users with certain
+-- roles in your table are members of Resguardo's staff, and every change of your table takes effect at once.
+-- Resguardo never installs this file by itself. Edit the places marked EDIT. Then run the file as the owner of the
+-- database, after `resguardo migrate`, in one transaction. You can run the file again later.
 --
 --     psql "$DATABASE_URL" -v ON_ERROR_STOP=1 -1 -f supabase/adopters/map_roles.sql
 --
--- What the file does (private.map_staff decides, and writes each step into the audit log as `staff.map`): - A row
--- with a mapped role makes its user a member of staff, or changes the role of a member from this table. - If no row
--- maps a member to a role any more, the member is suspended, not deleted. Their recordings stop, their sessions end,
--- and Resguardo denies them all access from the commit on. A new row with a mapped role ends the suspension. - No row
--- changes members who were invited (`inviteStaff`) or added (`resguardo staff add`). A suspension by compliance stays
--- in force whatever your table says. - The login of a patient is not changed, and the audit log records the refusal.
+-- What the file does (private.map_staff decides, and writes each step into the audit log as `staff.map`):
 --
--- Everyone who can write the table can appoint staff. Check the grants and policies of the table before you run this
--- file: no user may be able to write their own row. Compliance reads the whole audit log and suspends people. Map a
--- role of yours to compliance only if each person who can assign that role may appoint compliance officers.
+-- - A row with a mapped role makes its user a member of staff, or changes the role of a member from this table.
+-- - If no row of your table gives a member a mapped role any more, the member is suspended, not deleted. Resguardo
+--   stops the recordings of a suspended member, ends the member's sessions, and denies the member all access from
+--   the commit on. A new row with a mapped role ends such a suspension.
+-- - No row changes members who were invited (`inviteStaff`) or added (`resguardo staff add`). A suspension by a
+--   compliance officer stays in force whatever your table says.
+-- - A row for the login of a patient changes nothing, and the audit log records the refusal.
 --
--- To undo: drop the two triggers and the two functions below. Members stay unchanged.
+-- Everyone who can write your table of roles can appoint staff. Check the grants and policies of your table before
+-- you run this file: no user may be able to write their own row. Compliance officers read the whole audit log and
+-- can suspend members of staff. Map a role of yours to compliance only if each person who can assign that role may
+-- appoint compliance officers.
+--
+-- To uninstall the file, drop its two triggers and its two functions. The members of staff stay unchanged.
 
--- EDIT 1: the roles. If a user has several rows, the first matching line decides. A role without a line maps to
--- nothing.
+-- EDIT 1: the roles. If a user has several rows, the first matching line below decides. A role of your table that
+-- has no line below is not mapped to any role.
 create or replace function private.mapped_role_of(member uuid) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -39,8 +44,8 @@ begin
 end
 $$;
 
--- The lock comes before the query: if two transactions each remove one of a user's two roles, the second one sees
--- none left.
+-- The trigger locks the login before it reads your table. Therefore, if two transactions each remove one of a user's
+-- two roles, the second transaction sees that no role is left.
 create or replace function private.follow_user_roles() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -68,7 +73,7 @@ $$;
 revoke all on function private.mapped_role_of(uuid), private.follow_user_roles()
 from public, anon, authenticated, service_role;
 
--- EDIT 2, again: your table.
+-- EDIT 2, second place: the name of your table.
 drop trigger if exists resguardo_follow_roles on public.user_roles;
 create trigger resguardo_follow_roles after insert or update or delete on public.user_roles
 for each row execute function private.follow_user_roles();
@@ -76,8 +81,7 @@ drop trigger if exists resguardo_follow_truncate on public.user_roles;
 create trigger resguardo_follow_truncate after truncate on public.user_roles
 for each statement execute function private.follow_user_roles();
 
--- EDIT 2, the last place: everyone who is in the table now, and everyone who was mapped and is no longer in the
--- table.
+-- EDIT 2, last place: maps everyone who is in your table now, and everyone whom the table mapped earlier.
 select private.map_staff(u.user_id, private.mapped_role_of(u.user_id))
 from (
     select r.user_id from public.user_roles as r
