@@ -45,8 +45,7 @@ from private.search_transcripts(
 select private.retry_transcription(%(id)s);
 
 -- name: switch
--- Sets whether the recordings of a consultation are transcribed, and returns false if the caller may not see the
--- consultation.
+-- Sets whether the consultation is transcribed, and returns false if the caller may not see the consultation.
 select private.switch_transcription(%(id)s, %(is_on)s);
 
 -- name: store_subtitle_link

@@ -1,6 +1,7 @@
-"""Services for the transcript of one recording: read, correct, retry, and switch transcription.
+"""Services with which the API reads and corrects the transcript of one recording, retries a transcription, and
+switches transcription on or off.
 
-The text is decrypted in this process's memory after the database has stored who asked for it.
+The API decrypts a transcript in its memory only after the database has stored who requested it.
 """
 
 import secrets
@@ -37,7 +38,9 @@ class AuthoredCorrection:
 
 @dataclass(frozen=True)
 class TranscriptHistory:
-    """The history of a transcript: the corrected text, the transcribed text, and all corrections in order."""
+    """The history of a transcript: the text with corrections, the originally transcribed text, and all corrections
+    in order.
+    """
 
     transcript: Transcript
     original: Transcript
@@ -75,12 +78,13 @@ class Transcripts:
     async def reword(
         self, asker: Asker, recording_id: UUID, turn_number: int, text: str
     ) -> TranscriptHistory:
-        """Replace the text of a turn and keep the earlier text.
+        """Replace the text of a turn, and keep the earlier text in the history.
 
-        A call with the turn's present text changes nothing.
+        If the turn already has the given text, the call changes nothing.
 
-        Raises InvalidInput (correction_...) before anything is read, NotFound (transcript_not_found, turn_unknown),
-        Conflict (transcript_changed, recording_being_deleted), RateLimited (quota_pages).
+        Before it reads anything, the method raises InvalidInput (correction_...) for an invalid text. Raises
+        NotFound (transcript_not_found, turn_unknown), Conflict (transcript_changed, recording_being_deleted),
+        RateLimited (quota_pages).
         """
         words = check_text(text)
         return await self._correct(
@@ -90,8 +94,8 @@ class Transcripts:
     async def attribute(
         self, asker: Asker, recording_id: UUID, turn_number: int, speaker: Speaker, *, only_this_turn: bool
     ) -> TranscriptHistory:
-        """Name the speaker of a turn or of its whole voice, and keep the earlier speaker. A call that names the
-        present speaker changes nothing.
+        """Name the speaker of a turn, or of all turns of its voice, and keep the earlier speaker in the history. If
+        the turns already have the named speaker, the call changes nothing.
 
         Raises the errors of `reword` except InvalidInput.
         """
@@ -122,8 +126,8 @@ class Transcripts:
         return _add_authors(now, corrected)
 
     async def issue_subtitle_link(self, asker: Asker, recording_id: UUID) -> SubtitleLink:
-        """Return the secret of a link that reads the subtitles with the caller's rights. The link is valid for a
-        few minutes, and only while the caller's session lasts.
+        """Create a link with which a player reads the subtitles with the caller's rights, and return the secret of
+        the link. A subtitle link is valid for a few minutes, and only while the caller's session lasts.
 
         Raises NotFound (transcript_not_found), Conflict (recording_being_deleted), RateLimited (quota_subtitles).
         """
@@ -141,7 +145,9 @@ class Transcripts:
         return SubtitleLink(secret.hex(), until)
 
     async def find_subtitle_link(self, secret: str) -> tuple[dict[str, object], UUID]:
-        """Return the claims of a link, and the recording that it reads. Raises NotFound (transcript_not_found)."""
+        """Return the claims of the person who created a subtitle link, and the recording whose subtitles the link
+        reads. Raises NotFound (transcript_not_found).
+        """
         if len(secret) != 2 * _SECRET_BYTES or not set(secret) <= set("0123456789abcdef"):
             raise NotFound("transcript_not_found")
         async with self._database.as_service("subtitles") as tx:
@@ -151,8 +157,9 @@ class Transcripts:
         return link
 
     async def retry(self, asker: Asker, recording_id: UUID) -> None:
-        """Retry a transcription. A FAILED transcription begins again, and so does an OFF transcription if nothing
-        forbids it any more. A READY transcript gets new text for its unintelligible turns.
+        """Retry a transcription. A FAILED transcription begins again. An OFF transcription also begins again if
+        neither a setting nor a missing consent forbids it any more. If the transcript is READY, only its
+        unintelligible turns are transcribed again.
 
         Raises NotFound (transcript_not_found), Conflict (transcription_not_failed, transcription_switched_off,
         transcription_consent_withdrawn, recording_being_deleted).
@@ -163,7 +170,7 @@ class Transcripts:
                 raise NotFound("transcript_not_found")
 
     async def switch(self, asker: Asker, consultation_id: UUID, *, is_on: bool) -> None:
-        """Switch transcription on or off for the consultation's recordings, from now on. Raises NotFound
+        """Switch transcription of the consultation's recordings on or off, from now on. Raises NotFound
         (consultation_not_found).
         """
         access = permissions.SWITCH_TRANSCRIPTION.on(consultation_id)

@@ -1,5 +1,5 @@
-"""Reads and writes the encrypted transcripts of a person's own recordings, through functions that write the audit
-row first.
+"""Reads and writes the encrypted transcripts of a person's own recordings, through SQL functions that first write a
+row to the audit log.
 """
 
 import hashlib
@@ -50,7 +50,9 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Candidates:
-    """The candidates of a search, newest first. `is_cut` is true if older candidates were left out."""
+    """The candidates of a search, newest first. `is_cut` is true if there were too many candidates, so that older
+    ones were left out.
+    """
 
     found: tuple[Candidate, ...]
     is_cut: bool
@@ -61,7 +63,7 @@ async def open_transcript(
     action: LiteralString,
     recording_id: UUID,
 ) -> OpenedTranscript | None:
-    """Return the encrypted transcript, or None if the transcript is not the person's, does not exist, or is not
+    """Return the encrypted transcript, or None if the person may not read it, or if it does not exist or is not
     READY. Raises Conflict (recording_being_deleted).
     """
     row = await tx.one(_sql["open"], {"action": action, "id": recording_id})
@@ -76,7 +78,9 @@ async def open_transcript(
 async def store_correction(
     tx: Transaction, recording_id: UUID, number: int, ciphertext: bytes, terms: Collection[int]
 ) -> tuple[UUID, datetime]:
-    """Store a correction, and return its author and time. Raises Conflict (transcript_changed)."""
+    """Store a correction of a transcript, and return who made the correction and when. Raises Conflict
+    (transcript_changed).
+    """
     parameters = {"id": recording_id, "number": number, "ciphertext": ciphertext, "terms": sorted(terms)}
     row = await tx.one(_sql["correct"], parameters)
     assert row is not None  # noqa: S101 - it returns one row or raises
@@ -92,7 +96,9 @@ async def read_index_key(tx: Transaction, keyring: Keyring) -> IndexKey | None:
 
 
 async def search(tx: Transaction, terms: Collection[int], where: SearchFilter, *, most: int) -> Candidates:
-    """Return the newest candidates of the person's own recordings: at most `most` candidates, and at most 40 MiB."""
+    """Return the newest transcripts of the person's own recordings that may contain all terms: at most `most`
+    transcripts, of at most 40 MiB in total.
+    """
     rows = await tx.all_in_binary(
         _sql["search"],
         {
@@ -124,7 +130,7 @@ async def search(tx: Transaction, terms: Collection[int], where: SearchFilter, *
 
 
 async def retry(tx: Transaction, recording_id: UUID) -> bool:
-    """Retry a transcription. Return False if the recording is not the person's. Raises Conflict
+    """Retry a transcription. Return False if the recording does not belong to the person. Raises Conflict
     (transcription_not_failed, transcription_switched_off, transcription_consent_withdrawn,
     recording_being_deleted).
     """
@@ -132,14 +138,17 @@ async def retry(tx: Transaction, recording_id: UUID) -> bool:
 
 
 async def switch(tx: Transaction, consultation_id: UUID, *, is_on: bool) -> bool:
-    """Switch transcription of a consultation on or off. Return False if the consultation is not the person's."""
+    """Switch transcription of a consultation on or off. Return False if the consultation does not belong to the
+    person.
+    """
     return bool(await tx.value(_sql["switch"], {"id": consultation_id, "is_on": is_on}))
 
 
 async def store_subtitle_link(
     tx: Transaction, recording_id: UUID, secret: bytes, *, lifetime_seconds: int
 ) -> datetime | None:
-    """Store a subtitle link and return its expiry, or None if the transcript is not the person's or not READY.
+    """Store a subtitle link and return its expiry, or None if the transcript does not belong to the person or is
+    not READY.
 
     Raises Conflict (recording_being_deleted).
     """

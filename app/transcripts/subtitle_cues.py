@@ -1,8 +1,8 @@
 """Divides a turn's text into cues of at most two lines. Pure.
 
-The module chooses the division with the lowest total cost. A cue of one or two words costs most. The cost of a
-break decreases in this order: inside a word, inside a number or name, between other words, at a comma, at the end
-of a sentence.
+Of all ways to divide a turn's text into cues and lines, the module chooses the one with the lowest total cost. A
+cue of only one or two words has the highest cost of all. From the highest to the lowest cost, a line or cue break
+is inside a word, inside a number or name, between other words, at a comma, or at the end of a sentence.
 """
 
 import re
@@ -64,9 +64,10 @@ _BEFORE_NUMBERS: Final = frozenset(("no.", "nos.", "nr.", "pp.", "p.", "vol."))
 
 
 def divide_text(text: str, prefix: str, available_ms: int | None) -> list[Block]:
-    """Return the cues of a cleaned text. The first line of each cue begins with the prefix, whose characters count.
-    If a division exists whose cues can all be read in `available_ms`, the function returns such a division. If
-    `available_ms` is None, the time is not limited.
+    """Divide a cleaned text into cues, and return the cues. The first line of each cue begins with the prefix,
+    whose characters count toward the length of the line. If the text can be divided into cues that a viewer can all
+    read in `available_ms`, the function returns such cues. If `available_ms` is None, the cues may take any time to
+    read.
     """
     if not text:
         return []
@@ -81,8 +82,8 @@ def divide_text(text: str, prefix: str, available_ms: int | None) -> list[Block]
 
 
 def reading_ms(block: Block) -> int:
-    """Return how long a player must show a cue so that a viewer reads fewer than 20 characters a second. The line
-    break and the prefix count as characters.
+    """Return how long a player must show a cue so that a viewer need not read 20 or more characters a second. The
+    line break in a cue and the prefix of the cue count as characters.
     """
     return _reading_ms(sum(map(len, block)) + len(block) - 1)
 
@@ -92,7 +93,7 @@ def _reading_ms(characters: int) -> int:
 
 
 class _Division:
-    """The words of a text as offsets, and the cost of a line or cue break before each word."""
+    """The words of a text, each as its offsets in the text, and the cost of a line or cue break before each word."""
 
     def __init__(self, text: str, prefix: str) -> None:
         self._text = text
@@ -112,7 +113,9 @@ class _Division:
         ]
 
     def best(self, time_weight: int) -> list[Block]:
-        """Return the division with the lowest total cost, found by dynamic programming over the words."""
+        """Find, by dynamic programming over the words, the cues and line breaks with the lowest total cost, and
+        return the cues.
+        """
         count, prefix = len(self._starts), len(self._prefix)
         costs: list[int | None] = [0, *([None] * count)]
         begins = [0] * (count + 1)
@@ -165,8 +168,9 @@ class _Division:
 
 
 def _split_words(text: str, room: int) -> Iterator[tuple[int, int]]:
-    """Yield the words of the text as offsets. A word longer than `room` characters is divided after wide
-    punctuation, or, if it has none, into parts of about equal length.
+    """Yield each word of the text as its offsets in the text. If a word is longer than `room` characters, the
+    function divides it after full-width punctuation. If the word has none, the function divides it into parts of
+    about equal length.
     """
     for word in _WORD.finditer(text):
         if len(word[0]) <= room:
@@ -182,8 +186,8 @@ def _split_words(text: str, room: int) -> Iterator[tuple[int, int]]:
 
 
 def _cut(text: str, start: int, wanted: int) -> int:
-    """Return the last position up to `wanted` that does not separate a combining sign from its letter. If no
-    position fits, return `wanted`.
+    """Return the last position up to `wanted` that does not separate a combining sign from its letter. If every
+    position up to `wanted` separates a combining sign from its letter, return `wanted`.
     """
     for at in range(wanted, start, -1):
         if not _belongs_to_letter_before(text[at]) and not _belongs_to_letter_after(text[at - 1]):
@@ -238,7 +242,7 @@ def _cost_at_mark(said: str, following: str, after: str) -> int:
 
 
 def _outer_marks(word: str) -> str:
-    """Return the quotes and brackets that the word contains, for use with `strip`."""
+    """Return the quotation marks and brackets in a word as one string, for a call of `strip`."""
     return "\"'" + "".join(
         {letter for letter in word if unicodedata.category(letter) in ("Ps", "Pe", "Pi", "Pf")}
     )

@@ -1,9 +1,10 @@
-"""Writes WebVTT and SRT of a transcript. Pure.
+"""Writes the subtitles of a transcript as WebVTT and as SRT. Pure.
 
-Transcribed text stays text: no text can end a cue, begin another cue, set a time, open a tag or change the
-speaker's name. WebVTT is W3C's (w3c/webvtt, index.bs, checked 2026-11-21): the text of a cue has no `-->` and no
-blank line, `&` and `<` are escaped, a voice is `<v Name>`, and cues are ordered by start. SRT has no standard and
-no escapes, so text that players read as a tag (`<i>`, `{\\an8}`) is written with look-alike characters.
+Transcribed text cannot change the structure of the file: it cannot end or begin a cue, set a time, open a tag, or
+change the speaker's name. The W3C defines WebVTT (w3c/webvtt, index.bs, checked 2026-11-21). The text of a cue has
+no `-->` and no blank line, and `&` and `<` are escaped. A voice is written `<v Name>`, and cues are ordered by
+start. The SRT format has no standard and no escapes. The module therefore writes text that players would read as a
+tag (`<i>`, `{\\an8}`) with look-alike characters.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,8 +33,8 @@ class _Cue:
 
 
 def webvtt(turns: Sequence[Turn], labels: Mapping[Speaker, str]) -> str:
-    """Return the turns as WebVTT. A cue's voice is the caller's label of its speaker; a speaker without a label has
-    no voice.
+    """Return the turns of a transcript as WebVTT. The WebVTT voice of a cue is the label that the caller gave for
+    the speaker. If the speaker has no label, the cue has no voice.
     """
     voices = {
         voice: name.translate(_ESCAPES).replace("--", "-&#45;")
@@ -44,8 +45,8 @@ def webvtt(turns: Sequence[Turn], labels: Mapping[Speaker, str]) -> str:
 
 
 def srt(turns: Sequence[Turn], labels: Mapping[Speaker, str]) -> str:
-    """Return the turns as SRT, with cues numbered from 1. A cue begins with the caller's label of its speaker, if
-    the speaker has a label.
+    """Return the turns as SRT, with cues numbered from 1. If the caller gave a label for the speaker of a cue, the
+    cue begins with this label.
     """
     cues = _cues(turns, _names(turns, labels))
     return "".join(
@@ -55,7 +56,9 @@ def srt(turns: Sequence[Turn], labels: Mapping[Speaker, str]) -> str:
 
 
 def _names(turns: Sequence[Turn], labels: Mapping[Speaker, str]) -> dict[_Voice, str]:
-    """Return the name of each labelled voice. The names have numbers if several participants have the same role."""
+    """Return the name that the subtitles show for each labelled voice. If several participants have the same role,
+    their names get numbers.
+    """
     known = dict.fromkeys(_voice(turn) for turn in turns if turn.participant_id)
     of_role: dict[Speaker, list[_Voice]] = {}
     for voice in known:
@@ -94,10 +97,11 @@ def _cues(turns: Sequence[Turn], names: Mapping[_Voice, str]) -> list[_Cue]:
 
 
 def _latest_end_ms(spans: Sequence[tuple[int, int, Turn]], at: int) -> int | None:
-    """Return the time at which the cues of a turn must have ended, or None if the time is not limited. The limit is
-    the start of the next turn of any speaker, but at least the end of this turn. A turn within this turn does not
-    limit its cues, because a player shows both at once. If another turn begins during this turn and ends after it,
-    the limit is the end of this turn.
+    """Return the time by which the last cue of a turn must end, or None if there is no such limit. The cues of a
+    turn must end when the next turn of any speaker starts, but need never end before their own turn ends. If a
+    second turn lies entirely within a turn, it does not limit the cues of the longer turn, because a player shows
+    both at once. If a second turn begins during a turn and ends after it, the first turn's cues must end when the
+    first turn ends.
     """
     start_ms, end_ms, _ = spans[at]
     for later in range(at + 1, len(spans)):
@@ -110,9 +114,9 @@ def _latest_end_ms(spans: Sequence[tuple[int, int, Turn]], at: int) -> int | Non
 def _turn_cues(
     turn: Turn, start_ms: int, end_ms: int, latest_end_ms: int | None, prefix: str
 ) -> Iterator[_Cue]:
-    """Yield the cues of a turn without gaps, each at least one millisecond long.
+    """Yield the cues of a turn, each at least one millisecond long, without gaps between them.
 
-    Each cue is shown for its reading time, if the time up to the limit suffices for all cues.
+    If the time until the turn's cues must end is long enough, each cue is shown at least for its reading time.
     """
     available_ms = None if latest_end_ms is None else latest_end_ms - start_ms
     blocks = divide_text(remove_unsafe_characters(turn.text), prefix, available_ms)
@@ -133,9 +137,10 @@ def _turn_cues(
 def _readable_ends(
     blocks: Sequence[Block], needed: Sequence[int], prefix_length: int, spoken_ms: int
 ) -> list[int]:
-    """Return the end of each cue, counted from the turn's start. A cue ends by its share of the characters; the
-    ends are moved so that every cue can be read. `needed` contains the time that the first 0, 1, 2 ... cues need.
-    All cues together take the time of the speech, or the time that they need if it is longer.
+    """Return the end of each cue, counted from the turn's start. Each cue first gets a share of the turn's time in
+    proportion to its characters. Its end is then moved so that a viewer can read every cue. `needed` contains the
+    times that a viewer needs to read the first 0, 1, 2 ... cues. All cues of a turn together last as long as the
+    speech, or as long as a viewer needs to read them if that is longer.
     """
     spoken = list(accumulate(sum(map(len, block)) - prefix_length for block in blocks))
     whole_ms = max(spoken_ms, needed[-1])

@@ -24,5 +24,5 @@ def define_tasks(transcriber: Transcriber) -> list[Task]:
 
 
 def define_periodic_tasks(transcriber: Transcriber) -> list[PeriodicTask]:
-    """Return the task that resumes transcriptions that have no job."""
+    """Return the periodic task that queues a job for each unfinished transcription without a job."""
     return [PeriodicTask("resume_transcriptions", RESUME_SECONDS, transcriber.resume)]

@@ -1,8 +1,10 @@
 """Formats and parses the stored form of a transcript, a transcribed chunk and a correction, before encryption. Pure.
 
-All three forms are compact JSON with a version. The parser is strict: an unknown version, another shape or a number
-out of order raises an error, and no error contains the text. The normalized words of a transcript come before its
-JSON, one line for each turn. A search reads the normalized words of each candidate, but the JSON only of its hits.
+The stored transcript, the stored chunk and the stored correction are each compact JSON with a version. The parser
+is strict: it raises an error for an unknown version, an unknown structure or a number out of order. No error
+contains text of the transcript. In the stored form of a transcript, the normalized words come before the JSON, with
+one line for each turn. A search reads the normalized words of each candidate transcript, but parses the JSON only
+for the transcripts that match.
 """
 
 import json
@@ -58,7 +60,7 @@ def parse_transcript(stored: bytes) -> Transcript:
 
 
 def parse_turn(stored: bytes, number: int, corrections: Sequence[Correction] = ()) -> Turn:
-    """Return one turn with its latest correction, without parsing the other turns.
+    """Return one turn of a transcript with its latest correction, without parsing the transcript's other turns.
 
     Raises NotFound (turn_unknown) and Conflict (transcript_format_unknown, transcript_malformed).
     """
@@ -75,19 +77,20 @@ def parse_turn(stored: bytes, number: int, corrections: Sequence[Correction] = (
 
 
 def format_normalized_words(texts: Iterable[str]) -> bytes:
-    """Return the normalized words of turns for `matches.match_transcript`: one line for each turn, each word between
-    single spaces.
+    """Return the normalized words of some turns, for `matches.match_transcript`. Each turn is one line, in which
+    each word stands between single spaces.
 
-    The aliases of words are at the end of the line, each after a mark that no phrase contains.
+    Each line ends with the aliases of the turn's words. A special character, which no phrase contains, precedes
+    each alias.
     """
     return b"".join(_format_line(text) for text in texts)
 
 
 def read_normalized_words(stored: bytes, corrections: Sequence[Correction] = ()) -> bytes:
-    """Return the normalized words with the corrections applied in order.
+    """Return the normalized words of a transcript, with its corrections applied in order.
 
-    Raises Conflict (transcript_format_unknown, transcript_malformed), and NotFound (turn_unknown) for a correction
-    of an unknown turn.
+    Raises Conflict (transcript_format_unknown, transcript_malformed). If a correction is of an unknown turn, the
+    function raises NotFound (turn_unknown).
     """
     normalized = stored[_find_normalized_words(stored)]
     if not corrections:
@@ -185,7 +188,9 @@ def _format_line(text: str) -> bytes:
 
 
 def _format_json(value: object) -> bytes:
-    """Return the value as JSON in UTF-8. Half a surrogate pair, which a vendor's JSON may contain, becomes `?`."""
+    """Return the value as JSON in UTF-8. If the text contains half of a surrogate pair, as a vendor's JSON may, the
+    function replaces it by `?`.
+    """
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", errors="replace")
 
 

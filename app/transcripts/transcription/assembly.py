@@ -1,9 +1,9 @@
 """Assembles transcribed chunks into a transcript on the video's timeline, and labels the voices. Pure.
 
-The times of a chunk's segments are limited to the span of the chunk. The service's speaker labels are used only
-within one chunk, because each request numbers its voices anew. The voice `A` of one chunk may be the voice `B` of
-another chunk. If a label had one meaning in all chunks, the transcript could attribute a patient's text to the
-doctor.
+The times of a chunk's segments are limited to the span of the chunk. The module uses the speaker labels of the
+speech service only within one chunk, because the service numbers the voices anew in each request. The voice `A` of
+one chunk may be the voice `B` of another chunk. If the module treated a service's label as the same voice in all
+chunks, the transcript could attribute the patient's words to the doctor.
 """
 
 from collections import Counter
@@ -29,9 +29,9 @@ _FIRST_LABEL: Final = 2
 
 @dataclass(frozen=True)
 class Voice:
-    """The voice of a chunk, known by the microphone or the channel that recorded it. `label` is equal for all sound
-    of one voice. `label` is None if only the speech service can distinguish voices. `participant_id` is the owner
-    of the microphone.
+    """The voice of a chunk, known by the microphone or the channel that recorded it. All sound of one voice has the
+    same `label`. `label` is None if only the speech service can distinguish voices. `participant_id` is the
+    participant to whom the microphone belongs.
     """
 
     label: int | None = None
@@ -44,8 +44,8 @@ UNKNOWN_VOICE: Final = Voice()
 
 @dataclass(frozen=True)
 class TranscribedChunk:
-    """A transcribed chunk: the speech service's answer for one span of a sound, the voice, and how much later than
-    the video the sound begins.
+    """A transcribed chunk: the speech service's answer for one span of a sound file, the voice, and how much later
+    than the video the sound file begins.
     """
 
     span: Span
@@ -58,10 +58,10 @@ def assemble_transcript(chunks: Sequence[TranscribedChunk], *, first_label: int 
     """Return the transcript: one turn for each segment that has text or is unintelligible, in order of start and
     then of voice.
 
-    Speech before the video began is placed at the beginning of the video. Voices that the speech service
-    distinguished get labels from `first_label` on, which follow the labels of the chunks. If two people speak at
-    once, the transcript has a turn of each. Raises UpstreamFailed (speech_nonsense) for more text than anyone can
-    speak.
+    If somebody spoke before the video began, the turn is placed at the beginning of the video. Voices that only the
+    speech service distinguished get labels from `first_label` on. These are higher than the labels of the voices
+    that a microphone or channel identifies. If two people speak at once, the transcript has a turn for each of
+    them. Raises UpstreamFailed (speech_nonsense) for more text than anyone can speak.
     """
     labels = (chunk.voice.label for chunk in chunks if chunk.voice.label is not None)
     voices = _Voices(max(first_label, 1 + max(labels, default=0)))
@@ -89,8 +89,8 @@ def unintelligible_answer(span: Span) -> SpeechAnswer:
 
 
 def find_turn_of_chunk(transcript: Transcript, chunk: TranscribedChunk, *, taken: Collection[int]) -> int:
-    """Return the number of the turn that `assemble_transcript` made of an unintelligible chunk, ignoring the
-    numbers in `taken`.
+    """Return the number of the turn that `assemble_transcript` made from an unintelligible chunk. The function
+    ignores the turns whose numbers are in `taken`.
     """
     times = _video_times(chunk, chunk.answer.segments[0])
     return next(
@@ -106,12 +106,13 @@ def find_turn_of_chunk(transcript: Transcript, chunk: TranscribedChunk, *, taken
 def replace_retried_turns(
     before: Transcript, replaced: Mapping[int, TranscribedChunk], reworded: Collection[int]
 ) -> Transcript:
-    """Return the transcript in which each turn of `replaced` gives way to the turns of its chunk, which was
-    transcribed again.
+    """Return the transcript after a retry. The turns of each chunk that was transcribed again replace the chunk's
+    unintelligible turn in `replaced`.
 
-    No existing turn changes its number. The first new turn of a chunk takes the number of the replaced turn, and
-    the other new turns take the next free numbers. If a doctor has corrected the text of the replaced turn, one
-    turn gets all text of the chunk, and the doctor's correction still applies to it.
+    The turns that the transcript already has keep their numbers. The first new turn of a chunk takes the number of
+    the replaced turn, and the other new turns take the next free numbers. If a doctor has corrected the text of an
+    unintelligible turn, all text of the chunk becomes one turn, and the doctor's correction still applies to this
+    turn.
     """
     turns = list(before.turns)
     labels = [turn.label for turn in turns if turn.label is not None]
@@ -151,8 +152,8 @@ class _Voices:
 
 
 def _make_turns(number: int, chunk: TranscribedChunk, voices: _Voices) -> Iterator[Turn]:
-    """Yield the turns of the chunk with this number. The turns have the number 0 until the whole transcript is in
-    order.
+    """Yield the turns that the speech in one chunk forms; `number` is the number of the chunk. Each turn has the
+    number 0 until all turns of the transcript have been sorted.
     """
     for segment in chunk.answer.segments:
         text = remove_unsafe_characters(segment.text)
@@ -173,7 +174,9 @@ def _make_turns(number: int, chunk: TranscribedChunk, voices: _Voices) -> Iterat
 
 
 def _video_times(chunk: TranscribedChunk, segment: SpeechSegment) -> tuple[int, int]:
-    """Return the segment's times on the video's timeline, limited to the span of its chunk."""
+    """Convert the times of a segment to the video's timeline, and return them, limited to the span of the segment's
+    chunk.
+    """
     span = chunk.span
     start_ms = min(max(span.start_ms + segment.start_ms, span.start_ms), span.end_ms)
     end_ms = max(start_ms, min(span.start_ms + segment.end_ms, span.end_ms))

@@ -1,8 +1,9 @@
-"""Plans which chunks of which sound are transcribed, who speaks in each, and where each is on the video's timeline.
+"""Plans which chunks of which sound file are transcribed, who speaks in each chunk, and where each chunk is on the
+video's timeline.
 
-The sound of each microphone is a separate file. Speech that no microphone recorded is taken from the video, which
-contains everyone, and its speaker is UNKNOWN. Thus no speech is lost if a microphone was not recorded, or was not
-recorded from the beginning.
+The sound of each microphone is a separate file. If no microphone's file contains some speech, the module takes this
+speech from the video, which contains everyone, and its speaker is UNKNOWN. No speech is lost if a microphone was
+not recorded, or was recorded only after the beginning, because the module then takes the speech from the video.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
@@ -36,9 +37,10 @@ _SOFT_STEPS: Final = 12
 
 @dataclass(frozen=True)
 class Sound:
-    """A file that may be transcribed. `late_ms` is how much later than the video the file begins, by LiveKit's
-    times. `voices` are the owners of the file's channels: one for a microphone, two if the doctor and the patient
-    were routed to one channel each, none if the owners are unknown.
+    """A sound file or video of a recording that may be transcribed. `late_ms` is how much later than the video the
+    file begins, according to the times that LiveKit reported. `voices` are the owners of the file's channels: one
+    owner for a microphone, and two if the doctor and the patient were each recorded on a separate channel. If the
+    owners are unknown, `voices` is empty.
     """
 
     id: UUID
@@ -50,13 +52,15 @@ class Sound:
 
     @property
     def container(self) -> Container:
-        """Return the container format of a sound, which the name of its file shows."""
+        """Return the container format of a sound file, which the ending of its object key shows."""
         return "ogg" if self.object_key.endswith(".ogg") else "mp4"
 
 
 @dataclass(frozen=True)
 class PlannedChunk:
-    """A chunk to transcribe: a span of a sound, its voice, and how much later than the video its sound begins."""
+    """A chunk to transcribe: a span of a sound file, its voice, and how much later than the video the sound file
+    begins.
+    """
 
     sound: UUID
     span: Span
@@ -66,8 +70,8 @@ class PlannedChunk:
 
 @dataclass(frozen=True)
 class ChunkPlan:
-    """The plan of a recording: all chunks, in order of their sounds and then of start. `unused_tracks` has the same
-    meaning as in `app.media.sound_plans.Plan`.
+    """The plan for a recording: all chunks, ordered by their sound file and then by their start. `unused_tracks`
+    has the same meaning as in `app.media.sound_plans.Plan`.
     """
 
     chunks: tuple[PlannedChunk, ...]
@@ -78,11 +82,13 @@ MeasureSound = Callable[[Sound], Awaitable[SoundFrames]]
 
 
 async def plan_chunks(sounds: Sequence[Sound], measure: MeasureSound, cut: Cut) -> ChunkPlan:
-    """Return the plan of a recording. `sounds` contains the video and the parts to be transcribed.
+    """Plan the chunks of a recording, and return the plan. `sounds` contains the video and its parts (the separate
+    files of microphones) that are to be transcribed.
 
     If a part cannot be decoded, the video is transcribed in place of all parts. If `measure` refuses only some of
-    the sounds, the plan uses the other sounds. The function passes on the other errors of `measure`. Raises
-    Conflict (sound_not_decodable) if no speech was found and a track could not be decoded.
+    the sound files, the plan uses the files that it does not refuse. The function does not catch any other error of
+    `measure`. Raises Conflict (sound_not_decodable) if a track could not be decoded, and no speech was found in the
+    other tracks.
     """
     refusals: dict[UUID, MediaRefused] = {}
     sound_frames: dict[UUID, SoundFrames] = {}
@@ -101,8 +107,8 @@ async def plan_chunks(sounds: Sequence[Sound], measure: MeasureSound, cut: Cut) 
 
 @dataclass(frozen=True)
 class _Part:
-    """A part (the file of one or two microphones) that can be transcribed, and its place on the video's timeline
-    with an error of at most `error_ms`.
+    """A part (the file of one or two microphones) that can be transcribed, and its position on the video's
+    timeline. The error of the position is at most `error_ms`.
     """
 
     sound: Sound
@@ -112,7 +118,7 @@ class _Part:
     error_ms: int
 
     def late_ms(self, span: Span) -> int:
-        """Return how much later than the video the part begins, as measured at this span."""
+        """Return how much later than the video this part begins, as measured at the time of the given span."""
         return self.alignment.late_ms_at((span.start_ms + span.end_ms) // 2)
 
 
@@ -144,8 +150,8 @@ def _plan(sounds: Sequence[Sound], sound_frames: Mapping[UUID, SoundFrames], cut
 
 
 def _is_usable(sound_frames: SoundFrames) -> bool:
-    """Return whether the file has sound that can be transcribed. A file is not usable if speech may be only on a
-    track that could not be decoded.
+    """Return whether the file has sound that can be transcribed. If only a track that could not be decoded may
+    contain speech, the file is not usable.
     """
     has_speech = any(_has_speech(frames) for frames in sound_frames.used.values())
     return bool(sound_frames.used) and (has_speech or not sound_frames.unused_tracks)
@@ -158,9 +164,10 @@ def _has_speech(frames: bytes) -> bool:
 def _align_parts(
     sounds: Sequence[Sound], sound_frames: Mapping[UUID, SoundFrames], whole: SoundFrames | None
 ) -> list[_Part]:
-    """Return the parts with their places on the video's timeline. LiveKit reports the start of a microphone
-    accurately, and the start of the video inaccurately. If a part could not be measured, the function therefore
-    applies the error that was measured for the other parts.
+    """Find the position of each part on the video's timeline, and return the parts with their positions. LiveKit
+    reports the start time of a microphone's file accurately, and the start time of the video inaccurately. If the
+    position of a part could not be measured, the function corrects the reported position by the usual error of the
+    other parts.
     """
     frames = {one.id: merge_loudest(list(sound_frames[one.id].used.values())) for one in sounds}
     of_video = merge_loudest(list(whole.used.values())) if whole else b""
@@ -188,11 +195,12 @@ def _spans(part: _Part, parts: Sequence[_Part], cut: Cut) -> tuple[Span, ...]:
 def _find_strangers(
     spans: Mapping[UUID, Sequence[Span]], parts: Sequence[_Part], video: bytes
 ) -> dict[UUID, set[Span]]:
-    """Return the spans in which a part contains speech of a stranger: a person whose own microphone was not
-    recorded. In a span with a stranger's speech, the video is louder than all parts together, by more than is usual
-    in this recording and this part. In such a span the parts are also softer than usual. The usual difference is
-    the lower quartile of the differences, because strangers increase them. The usual loudness is the upper quartile
-    of the loudness, because strangers decrease it.
+    """Return, for each part, the spans with speech of a stranger: a person whose own microphone was not recorded.
+    While a stranger speaks, the video is louder than the microphones' files together, by more than is usual in this
+    recording and in this microphone's file. While a stranger speaks, the recorded microphones are also softer than
+    usual. The usual difference between the loudness of the video and of the microphones is the lower quartile of
+    all differences, because strangers' speech increases the difference. The usual loudness of the microphones is
+    the upper quartile of their loudness, because microphones are softer while a stranger speaks.
     """
     placed_parts = (shift_frames(part.frames, part.alignment.late_ms, len(video)) for part in parts)
     together = merge_loudest([bytes(len(video)), *placed_parts])
@@ -228,8 +236,8 @@ def _quartile(values: Iterable[int], number: int) -> int:
 
 
 def _compare(part: _Part, span: Span, video: bytes, together: bytes) -> list[tuple[int, int]]:
-    """Return the loudness of all parts together, and how much louder the video is, for each frame with speech in
-    both.
+    """For each frame of the span in which both the part and the video have speech, return the loudness of all parts
+    together, and how much louder the video is.
     """
     late = round(part.late_ms(span) / FRAME_MS)
     first, last = span.start_ms // FRAME_MS, min(-(-span.end_ms // FRAME_MS), len(part.frames))
@@ -241,7 +249,7 @@ def _compare(part: _Part, span: Span, video: bytes, together: bytes) -> list[tup
 
 
 def _merge_other_microphones(part: _Part, parts: Sequence[_Part]) -> bytes:
-    """Return the microphones of the other participants on this part's timeline."""
+    """Return the merged loudness of the other participants' microphones, on the timeline of this part."""
     return merge_loudest(
         [
             bytes(len(part.frames)),
@@ -270,8 +278,8 @@ def _chunks_of_video(video: Sound, sound_frames: SoundFrames, cut: Cut) -> Itera
 def _chunks_of_unrecorded_people(
     video: Sound, sound_frames: SoundFrames, parts: Sequence[_Part], strangers: Mapping[UUID, set[Span]]
 ) -> Iterator[PlannedChunk]:
-    """Yield the chunks of the video with speech that no part contains, or that a part contains only as speech of a
-    stranger.
+    """Yield chunks of the video: the speech that no part contains, and the speech of people whose own microphone
+    was not recorded.
     """
     covered = bytearray(len(sound_frames.channels[0]))
     for part in parts:

@@ -1,6 +1,6 @@
 -- name: begin
--- Begins or resumes a transcription and returns its sounds with their object keys, or no row if the job has nothing
--- to do now.
+-- Begins or resumes a transcription and returns its sound files with their object keys, or no row if the job has
+-- nothing to do now.
 select
     b.sound,
     b.medium,
@@ -20,7 +20,7 @@ from private.begin_transcription(%(id)s, %(texts)s) as b;
 select private.store_chunks(%(id)s, %(chunks)s, cast(%(unused_tracks)s as smallint));
 
 -- name: list_unanswered_chunks
--- Returns the chunks that have no answer yet.
+-- Returns the chunks for which the speech service has not answered yet.
 select
     p.number,
     p.sound,
@@ -43,8 +43,8 @@ select private.is_any_chunk_transcribed(%(id)s);
 select private.is_chunk_wanted(%(id)s, %(run)s, %(number)s);
 
 -- name: count_failed_request
--- Counts a request to the speech service that returned nothing usable, and returns the chunk's number of such
--- requests.
+-- Counts a request to the speech service that returned nothing usable, and returns how many such requests the chunk
+-- has had.
 select private.count_failed_request(%(id)s, %(number)s);
 
 -- name: store_answer
@@ -52,7 +52,7 @@ select private.count_failed_request(%(id)s, %(number)s);
 select private.store_answer(%(id)s, %(number)s, %(ciphertext)s, %(gives_up)s);
 
 -- name: read_answers
--- Returns the answers for all chunks, or no row while a chunk has no answer.
+-- Returns the speech service's answers for all chunks, or no row while a chunk has no answer.
 select
     p.number,
     p.answer,
@@ -84,7 +84,7 @@ select private.give_up_transcription(%(id)s, %(status)s, %(reason)s);
 select private.resume_transcriptions();
 
 -- name: word_index_key
--- Stores the key of the word index if no key is stored, and returns the stored key.
+-- Stores the key of the word index unless one is stored already, and returns the key that is now stored.
 select
     k.wrapped,
     k.root_key

@@ -1,11 +1,11 @@
 """Corrects the times of the segments of a speech service's answer. Pure.
 
-A segment begins at a place where our voice detector finds that speech begins. If the speech service's times are
-plausible, they select which of these places begins the segment. Whisper's times are wrong by seconds after a pause,
-and some services return no times. If the service's times are not plausible, the order of the segments and the
-length of their text select the place. A segment may also begin between two places, within speech without a pause.
-The start of a segment between two places is the service's time, or is derived from the length of the text before
-the segment.
+A segment begins where our own speech detector found that speech begins. If the speech service's times are
+plausible, they decide at which start of speech a segment begins. Whisper's times are wrong by seconds after a
+pause, and some services return no times. If the speech service's times are not plausible, the order of the segments
+and the length of their text select the place where each segment begins. A segment may also begin within speech
+without a pause. If a segment begins within speech without a pause, its start is the time that the speech service
+reported, or is derived from the length of the text before it.
 """
 
 import re
@@ -49,7 +49,9 @@ _WORD: Final = re.compile(r"\S\s+(?=\S)")
 
 @dataclass(frozen=True)
 class _Place:
-    """A place where a segment may begin, its cost, and the amount of speech before it."""
+    """A time at which a segment may begin, the cost of beginning it there, and the amount of speech before that
+    time.
+    """
 
     at_ms: int
     cost: float
@@ -58,7 +60,7 @@ class _Place:
 
 @dataclass(frozen=True)
 class _Speech:
-    """The stretches of a chunk that contain speech, called runs."""
+    """The runs of a chunk, which are the stretches of it that contain speech."""
 
     runs: tuple[Interval, ...]
 
@@ -84,7 +86,7 @@ class _Speech:
         return self.runs[number][0] - self.runs[number - 1][1] if number else _TURN_PAUSE_MS
 
     def until(self, at_ms: int) -> int:
-        """Return how many milliseconds of the chunk before this time are speech."""
+        """Return how many milliseconds of speech the chunk contains before the given time."""
         number = bisect_right(self.starts, at_ms) - 1
         if number < 0:
             return 0
@@ -92,13 +94,13 @@ class _Speech:
         return self._before[number] + min(at_ms, end) - start
 
     def at(self, spoken_ms: float) -> int:
-        """Return the time up to which the chunk contains this many milliseconds of speech."""
+        """Return the time before which the chunk contains the given number of milliseconds of speech."""
         number = max(0, min(len(self.runs), bisect_right(self._before, spoken_ms)) - 1)
         return round(min(self.runs[number][1], self.runs[number][0] + spoken_ms - self._before[number]))
 
     def distance(self, said_ms: int, number: int) -> float:
-        """Return the distance in seconds from a reported time to the beginning of a run of speech or the pause
-        before the run. The distance is 0 if the time is in that pause.
+        """Return the distance in seconds from a reported time to a run of speech, including the pause before the
+        run. If the reported time is in the pause before the run of speech, the distance is 0.
         """
         start = self.runs[number][0]
         end_before = self.runs[number - 1][1] if number else 0
@@ -121,10 +123,10 @@ def correct_times(answer: SpeechAnswer, speech: Sequence[Interval]) -> SpeechAns
 
 
 def _divide_at_pauses(segment: SpeechSegment, speech: _Speech) -> list[SpeechSegment]:
-    """Return the parts of the segment, cut where speech begins after a pause, if the text can be cut there. The
-    length of the text shows which characters belong to a pause. The text can be cut at the end of a sentence near
-    the pause, and for a long pause also at the end of a word. If the text has no place to cut, the pause stays
-    inside a segment.
+    """Cut a segment wherever speech begins after a pause and the text can be cut, and return its parts. The length
+    of the text shows at which characters the speaker made a pause. The function cuts the text at the end of a
+    sentence near the pause. If the pause is long, it also cuts at the end of a word. If the segment's text has no
+    place where it can be cut, the pause stays inside the segment.
     """
     first = bisect_right(speech.starts, segment.start_ms)
     pauses = [
@@ -172,7 +174,9 @@ def _estimate_lengths(segments: Sequence[SpeechSegment], speech: _Speech) -> lis
 
 
 def _choose_starts(segments: Sequence[SpeechSegment], lengths: Sequence[float], speech: _Speech) -> list[int]:
-    """Return the place where each segment begins, in order, chosen for the lowest total cost by dynamic programming."""
+    """Return the place where each segment begins, in order. The function chooses the places with the lowest total
+    cost by dynamic programming.
+    """
     trust = 1.0 if _is_plausible(segments, speech) else 0.05
     rows: list[list[_Place]] = []
     before = list(accumulate(lengths, initial=0.0))
@@ -213,8 +217,8 @@ def _choose_starts(segments: Sequence[SpeechSegment], lengths: Sequence[float], 
 
 
 def _is_plausible(segments: Sequence[SpeechSegment], speech: _Speech) -> bool:
-    """Return whether the speech service's times are plausible: by these times, the first segment begins with the
-    speech, and most others begin after a pause.
+    """Return whether the speech service's times are plausible: the first segment must begin where speech begins,
+    and most of the other segments must begin after a pause.
     """
     if segments[0].start_ms > speech.starts[0] + _LATE_MS:
         return False
@@ -230,9 +234,9 @@ def _is_plausible(segments: Sequence[SpeechSegment], speech: _Speech) -> bool:
 def _possible_starts(
     segment: SpeechSegment, speech: _Speech, spoken_before: float, *, is_first: bool, trust: float
 ) -> list[_Place]:
-    """Return the places where the segment may begin: the starts of speech near the reported time and, except for
-    the first segment, the reported time itself. If the reported times are not plausible, a time derived from the
-    length of the text replaces the reported time.
+    """Return the times at which a segment may begin: the starts of speech near the reported time. For all segments
+    except the first, the reported time itself is also possible. If the times that the speech service reported are
+    not plausible, the function uses a time derived from the length of the text instead.
     """
     is_trusted = trust == 1.0
     told_ms = segment.start_ms if is_trusted else speech.at(spoken_before)
@@ -254,7 +258,9 @@ def _possible_starts(
 def _mismatch_cost(
     since_ms: int, place: _Place, length: float, speech: _Speech, trust: float, earlier: _Place | None = None
 ) -> float:
-    """Return the cost of a mismatch: how badly a text of this length fits the time up to a place."""
+    """Return a cost that is higher the worse a text of this length fits the amount of speech before a possible
+    start.
+    """
     spoken = (place.spoken_ms - (earlier.spoken_ms if earlier else 0)) / 1000
     seconds = length / 1000
     unlike = ((spoken - seconds) / (0.4 + 0.2 * seconds)) ** 2
@@ -266,8 +272,8 @@ def _mismatch_cost(
 
 
 def _choose_end(start_ms: int, following_ms: int | None, length: float, speech: _Speech) -> int:
-    """Return the end of a segment. The segment ends at a pause before the next segment, chosen so that the
-    segment's duration suits its text.
+    """Return the time at which a segment ends. The segment ends at a pause before the next segment, chosen so that
+    the segment's duration suits its text.
     """
     last = len(speech.runs) if following_ms is None else bisect_left(speech.starts, following_ms)
     first = max(0, bisect_right(speech.starts, start_ms) - 1)

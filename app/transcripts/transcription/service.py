@@ -1,8 +1,10 @@
-"""Transcribes a recording, as the worker: plans the chunks, sends them, and assembles the answers.
+"""Transcribes a recording in the worker: plans the chunks of sound, sends them to the speech service, and assembles
+the answers.
 
-Each answer is stored encrypted when it arrives, so after a crash no stored chunk is sent again. This module keeps
-text only in memory, and writes it to no log and no error. If transcription is switched off during the work, the
-transcription ends before the next chunk is sent.
+The worker stores each answer of the speech service, encrypted, when it arrives. After a crash, it therefore sends
+no chunk again whose answer is stored. The module keeps the transcribed text only in memory, and writes it to no log
+and no error. If transcription is switched off during the work, the transcription ends before the next chunk is
+sent.
 """
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -60,8 +62,9 @@ class _Work:
 
 
 class Transcriber:
-    """The service of the job that transcribes a recording, which is safe to repeat. If two workers transcribe one
-    recording, the later worker continues, and the other sends nothing more.
+    """The service that transcribes a recording for a worker's job; the job is safe to repeat. If two workers
+    transcribe the same recording, the one that began later continues, and the one that began earlier sends no more
+    chunks.
     """
 
     def __init__(self, database: Database, storage: Storage, speech: Speech | None, keyring: Keyring) -> None:
@@ -71,8 +74,9 @@ class Transcriber:
         self._keyring = keyring
 
     async def transcribe(self, recording_id: UUID) -> None:
-        """Transcribe the recording as far as possible. The method raises a temporary error, so that the job
-        retries. A permanent error ends the transcription with a reason that the doctor sees.
+        """Transcribe the recording, or as much of it as the speech service transcribes now. The method raises a
+        temporary error, so that the job retries. A permanent error ends the transcription with a reason that the
+        doctor sees.
 
         Raises UpstreamFailed, Timeout, RateLimited, NotFound (storage_object_missing), Conflict
         (transcription_overtaken, concurrent_change).
@@ -87,11 +91,11 @@ class Transcriber:
             await self._end(recording_id, "FAILED", error.reason)
 
     async def give_up(self, recording_id: UUID, reason: str) -> None:
-        """Mark the transcription FAILED with a reason for the doctor.
+        """Set the transcription to FAILED, with a reason that the doctor sees.
 
-        If another worker has taken over the transcription, the method marks nothing, because that worker continues.
-        If chunks have attempts left, the last attempt of a job also marks nothing, because `resume` queues another
-        job for these chunks.
+        If another worker has taken over the transcription, the method changes nothing, because that worker
+        continues. If some chunks may still be sent, the last attempt of a job does not set the transcription to
+        FAILED either, because `resume` queues a new job for these chunks.
         """
         if reason != OVERTAKEN and reason not in CHUNK_FAILURES - {"speech_refused"}:
             await self._end(recording_id, "FAILED", reason)
@@ -129,7 +133,7 @@ class Transcriber:
             await store.store_chunks(tx, work.recording_id, plan)
 
     async def _send(self, work: _Work, speech: Speech) -> bool:
-        """Send every remaining chunk. Return False if the transcription is no longer wanted."""
+        """Send every remaining chunk. Return False if the recording is no longer to be transcribed."""
         async with self._database.as_service(REASON) as tx:
             left = await store.list_unanswered_chunks(tx, work.recording_id)
             is_any_chunk_transcribed = await store.is_any_chunk_transcribed(tx, work.recording_id)
@@ -178,7 +182,9 @@ class Transcriber:
 
 
 def _is_temporary(error: AppError) -> bool:
-    """Return whether the error is temporary: the object is being moved under keep/, or two transactions conflict."""
+    """Return whether the error is temporary, because the worker is just moving the object to a key under keep/, or
+    because two transactions conflicted.
+    """
     return error.retryable or isinstance(error, NotFound) or error.reason == "concurrent_change"
 
 
@@ -189,7 +195,7 @@ def _assemble(
     index_key: IndexKey,
 ) -> store.FinishedTranscript:
     """Assemble the transcript in a thread, because half an hour of speech takes about 50 ms. Raises Conflict for an
-    error that a retry cannot change.
+    error that would also occur in a retry.
     """
     chunks = {
         number: parse_chunk(

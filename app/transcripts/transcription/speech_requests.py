@@ -1,11 +1,12 @@
 """Sends the chunks of one recording to a speech service, a few at a time, and stores each answer when it arrives.
 
-Some failures concern one chunk alone: nonsense, a timeout, or refused sound. After its last attempt, a failed chunk
-is stored as unintelligible, and the other chunks continue. Any other failure ends the run, and so do too many
-failed chunks in one run (`MAX_FAILED_REQUESTS`). At the end of a run the module sends no new request, but awaits
-and stores the running requests, because they are paid for. The run also ends if transcription is switched off, if
-the recording is destroyed, or if another worker has taken over. The module holds in memory only the chunks that are
-being sent, and one more chunk.
+Some failures concern only one chunk: the service answers with nonsense, does not answer in time, or refuses the
+chunk's sound. If the last attempt for a chunk also fails, the module stores the chunk as unintelligible and
+continues with the other chunks. A failure that concerns more than one chunk ends the sending of all chunks. The
+sending also ends after `MAX_FAILED_REQUESTS` failed chunks. When the sending ends, the module sends no new request,
+but awaits the running requests and stores their answers, because the service charges for them. The sending of the
+chunks also ends if transcription is switched off, if the recording is destroyed, or if another worker has taken
+over. In memory, the module holds only the chunks that are being sent and the next chunk.
 """
 
 import asyncio
@@ -47,8 +48,8 @@ CHUNK_FAILURES: Final = frozenset(("speech_nonsense", "speech_timeout", "speech_
 
 @dataclass
 class ChunkSender:
-    """Sends the chunks of one recording in one run. `is_any_chunk_transcribed` is true if the speech service has
-    transcribed a chunk of the recording before this run.
+    """Sends the chunks of one recording during one attempt of a worker's job. `is_any_chunk_transcribed` is true if
+    the speech service has transcribed a chunk of the recording before this run.
     """
 
     database: Database
@@ -66,10 +67,10 @@ class ChunkSender:
     _answered: asyncio.Condition = field(default_factory=asyncio.Condition, init=False)
 
     async def send_all(self, chunks: AsyncIterator[tuple[int, PlannedChunk, bytes]]) -> bool:
-        """Send all chunks. Return False if the transcript is no longer wanted. Raises the first failure.
+        """Send all chunks. Return False if the recording is no longer to be transcribed. Raises the first failure.
 
-        `chunks` are planned chunks that were cut, each with its number and its sound as FLAC. Besides the speech
-        client's errors, the method raises Conflict (transcription_overtaken).
+        `chunks` yields the planned chunks, each with its number and its sound as FLAC. Besides the speech client's
+        errors, the method raises Conflict (transcription_overtaken).
         """
         slots = asyncio.Semaphore(MAX_CONCURRENT_REQUESTS[self.speech.cut])
         async with asyncio.TaskGroup() as tasks:
@@ -149,12 +150,12 @@ class ChunkSender:
         return not self.is_any_chunk_transcribed
 
     async def _is_to_be_retried(self, number: int, error: AppError) -> bool:
-        """Return whether the chunk must be sent again later. Raises the error if the failure concerns more than
-        this chunk.
+        """Return whether a chunk whose request failed must be sent again later. If the failure does not concern
+        this chunk alone, raise its error.
 
-        A refused chunk is not sent again, because the service would refuse the same sound again. If the service
-        refuses `MAX_FAILED_REQUESTS` chunks and has transcribed none, the method assumes that it refuses every
-        chunk.
+        A refused chunk is not sent again, because the service would refuse the same sound again. If the speech
+        service refuses `MAX_FAILED_REQUESTS` chunks and has transcribed none, the method assumes that the service
+        refuses every chunk.
         """
         if error.reason == "speech_refused":
             self._refused.append(error)
@@ -183,6 +184,8 @@ def _transcribed(planned: PlannedChunk, answer: SpeechAnswer) -> TranscribedChun
 
 
 def _require_plausible(chunk: TranscribedChunk) -> TranscribedChunk:
-    """Return the chunk. Raises UpstreamFailed (speech_nonsense) if no transcript can be assembled from the chunk."""
+    """Return the chunk. Raises UpstreamFailed (speech_nonsense) if no transcript can be assembled from the answer
+    for the chunk.
+    """
     assemble_transcript([chunk])
     return chunk

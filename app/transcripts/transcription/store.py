@@ -1,4 +1,6 @@
-"""Reads and writes the rows of a transcription. Each SQL function checks first that the transcript is still wanted."""
+"""Reads and writes the rows of a transcription. Each SQL function that this module calls first checks that the
+recording is still to be transcribed.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,12 +23,13 @@ _sql = Queries(Path(__file__).with_name("queries.sql"))
 
 @dataclass(frozen=True)
 class BegunTranscription:
-    """A transcription that this worker has begun: the sounds to transcribe, and the recording's wrapped data key.
-    `run` identifies this run of the worker, so that a later run can take over.
+    """A transcription that this worker has begun: the sound files to transcribe, and the recording's wrapped data
+    key. `run` identifies this attempt of a worker to transcribe the recording, so that a later attempt can take
+    over.
 
-    Before the plan is stored, `sounds` contains the video and the parts to be transcribed; after that, `sounds`
-    contains the files of the plan. `language` is the ISO 639-1 code for the speech service, or None if the service
-    detects the language.
+    Before the plan of chunks is stored, `sounds` contains the video and the microphones' files that are to be
+    transcribed. Afterwards, `sounds` contains only the files of the plan. `language` is the ISO 639-1 code for the
+    speech service, or None if the service detects the language.
     """
 
     sounds: tuple[Sound, ...]
@@ -38,8 +41,8 @@ class BegunTranscription:
 
 
 async def begin(tx: Transaction, recording_id: UUID, texts: Sequence[str]) -> BegunTranscription | None:
-    """Begin or continue a transcription. Return None if nothing is left to transcribe, or if a part has not been
-    recorded completely yet.
+    """Begin or continue a transcription. Return None if nothing is left to transcribe, or if the sound recording of
+    a microphone is not complete yet.
     """
     rows = await tx.all(_sql["begin"], {"id": recording_id, "texts": list(texts)})
     if not rows:
@@ -87,7 +90,7 @@ async def store_chunks(tx: Transaction, recording_id: UUID, plan: ChunkPlan) -> 
 
 
 async def list_unanswered_chunks(tx: Transaction, recording_id: UUID) -> dict[int, PlannedChunk]:
-    """Return the chunks that have no answer yet, by number."""
+    """Return the chunks for which the speech service has not answered yet, by their number."""
     rows = await tx.all(_sql["list_unanswered_chunks"], {"id": recording_id})
     return {
         row["number"]: PlannedChunk(
@@ -101,17 +104,17 @@ async def list_unanswered_chunks(tx: Transaction, recording_id: UUID) -> dict[in
 
 
 async def is_any_chunk_transcribed(tx: Transaction, recording_id: UUID) -> bool:
-    """Return whether the service has transcribed a chunk of this recording; always True for the retry of a READY
-    transcript.
+    """Return whether the speech service has transcribed a chunk of this recording. For the retry of a READY
+    transcript, the method always returns True.
     """
     return bool(await tx.value(_sql["is_any_chunk_transcribed"], {"id": recording_id}))
 
 
 async def is_chunk_wanted(tx: Transaction, recording_id: UUID, run: int, number: int) -> bool | None:
-    """Return whether a chunk must be sent: False if another worker transcribed it, None if the transcription is no
-    longer wanted.
+    """Return True if a chunk must be sent, False if another worker has transcribed it, and None if the recording is
+    no longer to be transcribed.
 
-    Raises Conflict (transcription_overtaken) if another worker has taken over.
+    Raises Conflict (transcription_overtaken) if another worker has taken over the transcription.
     """
     wanted: bool | None = await tx.value(
         _sql["is_chunk_wanted"], {"id": recording_id, "run": run, "number": number}
@@ -120,8 +123,8 @@ async def is_chunk_wanted(tx: Transaction, recording_id: UUID, run: int, number:
 
 
 async def count_failed_request(tx: Transaction, recording_id: UUID, number: int) -> int:
-    """Count an attempt for a chunk that may have been paid for and had no result. Return the chunk's number of such
-    attempts.
+    """Count an attempt for a chunk that was sent to the speech service and brought no result, because the service
+    may still charge for it. Return how many such attempts the chunk has had.
     """
     return int(await tx.value(_sql["count_failed_request"], {"id": recording_id, "number": number}))
 
@@ -129,8 +132,8 @@ async def count_failed_request(tx: Transaction, recording_id: UUID, number: int)
 async def store_answer(
     tx: Transaction, recording_id: UUID, number: int, ciphertext: bytes, *, gives_up: bool = False
 ) -> None:
-    """Store the answer for a chunk, if the transcript is still wanted and the chunk has no answer yet. `gives_up`
-    is true if the chunk is stored as unintelligible.
+    """Store the answer for a chunk, if the recording is still to be transcribed and the chunk has no answer yet.
+    `gives_up` is true if the chunk is stored as unintelligible, because its last attempt failed.
     """
     parameters = {"id": recording_id, "number": number, "ciphertext": ciphertext, "gives_up": gives_up}
     await tx.run(_sql["store_answer"], parameters)
@@ -138,7 +141,9 @@ async def store_answer(
 
 @dataclass(frozen=True)
 class EncryptedAnswer:
-    """The encrypted answer for a chunk. `turn` is the turn of a READY transcript that the answer replaces."""
+    """The speech service's answer for a chunk, encrypted. `turn` is the number of the turn that the answer
+    replaces, if the transcript was READY before.
+    """
 
     ciphertext: bytes = field(repr=False)
     is_unintelligible: bool
@@ -146,8 +151,8 @@ class EncryptedAnswer:
 
 
 async def read_answers(tx: Transaction, recording_id: UUID) -> dict[int, EncryptedAnswer] | None:
-    """Return the answer for every chunk by the chunk's number. Return None while an answer is missing, or if the
-    transcription is no longer wanted.
+    """Return the speech service's answers for all chunks, by the number of the chunk. Return None while the answer
+    for a chunk is missing, or if the recording is no longer to be transcribed.
     """
     rows = await tx.all(_sql["read_answers"], {"id": recording_id})
     return {
@@ -157,7 +162,9 @@ async def read_answers(tx: Transaction, recording_id: UUID) -> dict[int, Encrypt
 
 @dataclass(frozen=True)
 class RetriedTranscript:
-    """A READY transcript that is being retried, with its corrections, all encrypted."""
+    """A READY transcript whose unintelligible turns are being transcribed again, and its corrections, all
+    encrypted.
+    """
 
     ciphertext: bytes = field(repr=False)
     corrections: tuple[bytes, ...] = field(repr=False)
@@ -173,8 +180,9 @@ async def read_retried_transcript(tx: Transaction, recording_id: UUID) -> Retrie
 class FinishedTranscript:
     """A finished transcript to store. `ciphertext` is None if the transcript has no turn.
 
-    `terms` are the numbers of its words for the word index. `corrections` is the number of corrections that the
-    worker read. `turns_of_chunks` contains the turn of each unintelligible chunk, by the number of the chunk.
+    `terms` are the word index's numbers for the words of the transcript. `corrections` is the number of the
+    transcript's corrections that the worker had read. `turns_of_chunks` maps the number of each unintelligible
+    chunk to the number of its turn.
     """
 
     language: str | None
@@ -216,8 +224,8 @@ async def queue_unfinished(tx: Transaction) -> None:
 
 
 async def store_word_index_key(tx: Transaction, offered: DataKey) -> tuple[bytes, str]:
-    """Store the offered key of the word index if no key is stored. Return the stored key, wrapped, and its root
-    key.
+    """Store the given key of the word index, unless a key is stored already. Return the key of the word index that
+    is now stored, still wrapped, and the id of the root key that wraps it.
     """
     row = await tx.one(
         _sql["word_index_key"], {"wrapped": offered.wrapped, "root_key_id": offered.root_key_id}
