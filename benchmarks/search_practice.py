@@ -2,8 +2,8 @@
 search.
 
 The practice has fifty doctors. The first doctor, who searches, owns a fifth of the transcripts. One transcript in
-ten belongs to a sensitive consultation. The superuser copies the rows with the triggers off, because no participant
-has consented.
+ten belongs to a consultation with the sensitivity PSYCHOTHERAPY. The module copies the rows as the superuser with
+the triggers turned off, because the invented participants have given no consent.
 """
 
 import os

@@ -7,7 +7,7 @@ import httpx
 
 
 class Refused(Exception):  # noqa: N818 - it reads as what happened
-    """The API answered with an error. `code` and `reason` are in its extensions."""
+    """The API answered with an error. `code` and `reason` come from the extensions of the GraphQL error."""
 
     def __init__(self, code: str, reason: str | None, message: str) -> None:
         super().__init__(f"{code} ({reason}): {message}")
@@ -24,7 +24,9 @@ class ApiClient:
     token: str | None
 
     async def ask(self, document: str, **variables: object) -> Any:
-        """Return the `data` of one operation. Raises Refused for the first error."""
+        """Send one GraphQL operation and return the `data` of the answer. Raises Refused with the first GraphQL
+        error of the answer.
+        """
         headers = {} if self.token is None else {"Authorization": f"Bearer {self.token}"}
         response = await self.http.post(
             self.url, json={"query": document, "variables": variables}, headers=headers

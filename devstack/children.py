@@ -36,7 +36,9 @@ class Starting:
     log: Path
 
     def wait_until_ready(self) -> None:
-        """Return once `ready_url`, if there is one, answers with a status below 400. Raises ChildError."""
+        """Wait until `ready_url` answers with a status below 400. If there is no `ready_url`, return at once.
+        Raises ChildError.
+        """
         if self.ready_url is None:
             return
         deadline = time.monotonic() + READY_SECONDS
@@ -102,7 +104,7 @@ def child(
 
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 on which no process listens now."""
+    """Return a port of 127.0.0.1 that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -143,12 +145,12 @@ def signals_deferred() -> Iterator[None]:
 
 
 def dying_with_parent(by: signal.Signals) -> Callable[[], None] | None:
-    """Return a `preexec_fn` with which the child gets this signal when its parent's thread ends in any way (Linux
-    only).
+    """Return a `preexec_fn` for Popen. On Linux, this `preexec_fn` makes the kernel send the given signal to the
+    child when the thread that started the child ends.
 
-    The `preexec_fn` is prepared before the fork, because between fork and exec it may neither import nor allocate
-    much. Python calls the `preexec_fn` after it has changed the user, which is necessary because a change of
-    credentials clears the parent-death signal (prctl(2)).
+    The function prepares everything before the fork, because code between fork and exec may not import modules or
+    allocate much memory. Python calls the `preexec_fn` after it has changed the user, which is necessary because a
+    change of credentials clears the parent-death signal (prctl(2)).
     """
     if sys.platform != "linux":
         return None

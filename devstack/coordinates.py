@@ -27,8 +27,8 @@ class Coordinates:
 
 @contextmanager
 def published(data_dir: Path, coordinates: Coordinates) -> Iterator[None]:
-    """Write the file of coordinates, and remove it when the block ends. If the stack is killed with `kill -9`, its
-    file stays, although it is then outdated.
+    """Write the coordinates to their file, and remove the file when the block ends. If the stack is killed with
+    `kill -9`, an outdated file remains.
     """
     write_private(data_dir / FILE, json.dumps(asdict(coordinates)))
     try:
@@ -48,7 +48,7 @@ def read(data_dir: Path) -> Coordinates | None:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replace the file in one step. Only the owner of the file can read it."""
+    """Replace the file atomically. Only the file's owner can read it."""
     draft = path.with_suffix(".draft")
     draft.unlink(missing_ok=True)
     with open(draft, "x", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:

@@ -37,7 +37,7 @@ class BadOrigins(Exception):  # noqa: N818 - it reads as what happened
 
 @dataclass(frozen=True)
 class Options:
-    """The options of a demo.
+    """The command-line options of a demo.
 
     `ports` contains the requested ports, by the part's name in `ports.Ports`. `allowed_origins` is the setting
     ALLOWED_ORIGINS, or None if it is not set. `database_url` is a superuser's URL of a plain Postgres 15 to 18;
@@ -175,7 +175,7 @@ def _write(report: Report, path: Path | None) -> None:
 
 
 def _serve(console: Console, running: stack.Stack, report: Report) -> None:
-    """Show the data for a web app, and throwaway logins, until Ctrl-C."""
+    """Show the data that a web app needs, and throwaway logins, and wait for Ctrl-C."""
     addresses = {
         "GraphQL and GraphiQL": running.graphql_url,
         "Subscriptions": running.subscriptions_url,

@@ -44,7 +44,7 @@ OBJECT_BYTES = 300_000
 
 @dataclass(frozen=True)
 class Practice:
-    """A practice that was backed up. `recordings` maps READY recordings to their object keys."""
+    """A practice whose database and keys were backed up. `recordings` maps READY recordings to their object keys."""
 
     database: Database
     store: ObjectStore

@@ -1,5 +1,5 @@
-"""A stand-in for the part of Cloudflare's API that concerns R2 buckets. The stand-in is as strict as Cloudflare's
-documentation.
+"""A stand-in for the part of Cloudflare's API that concerns R2 buckets. The stand-in for Cloudflare refuses every
+request that Cloudflare's documentation does not allow.
 """
 
 from devstack.cloudflare.app import create_cloudflare_app

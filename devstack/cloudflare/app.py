@@ -18,8 +18,8 @@ JURISDICTIONS = ("default", "eu", "fedramp")
 
 
 def create_cloudflare_app(config: CloudflareConfig, bucket: Bucket) -> Starlette:
-    """Return the stand-in's application for the configuration of this bucket. `API_URL` is the stand-in's address
-    followed by `/client/v4`.
+    """Return the ASGI application of the stand-in, which reads and changes the configuration of this bucket.
+    `API_URL` is the stand-in's address followed by `/client/v4`.
     """
 
     async def read_locks(_: Request) -> Response:

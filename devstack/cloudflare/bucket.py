@@ -1,4 +1,4 @@
-"""The configuration of the bucket, and the validation of requests by the documentation."""
+"""The configuration of a bucket, and the validation of requests according to Cloudflare's documentation."""
 
 import re
 from dataclasses import dataclass, field
@@ -51,8 +51,8 @@ class _Locks(_Strict):
 
 @dataclass
 class Bucket:
-    """The configuration of the account's bucket. Tests change this configuration as a person at Cloudflare's
-    dashboard would.
+    """The configuration of the account's bucket. Tests change the bucket's configuration as a person in
+    Cloudflare's dashboard would change it.
     """
 
     rules: list[dict[str, Any]] = field(default_factory=list)

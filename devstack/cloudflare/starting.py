@@ -16,7 +16,9 @@ ACCOUNT = "0" * 32
 
 
 def cloudflare_environment() -> dict[str, str]:
-    """Return the settings that lead to the stand-in. The token is new at each start."""
+    """Return the settings with which the product uses the stand-in in place of Cloudflare. The function creates a
+    new API token at each start of the dev stack.
+    """
     return {
         "R2_ACCOUNT_ID": ACCOUNT,
         "CLOUDFLARE_API_TOKEN": secrets.token_urlsafe(24),

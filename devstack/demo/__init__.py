@@ -1,7 +1,7 @@
 """The demo: one consultation from its registration to the audit log, with attacks that must fail.
 
-Each step does what a user or an attacker would do, through the same interfaces, and checks the answer. The first
-failed check ends the demo.
+Each step of the demo does what a user or an attacker would do, through the interfaces that they would use, and
+checks the answer. The first failed check ends the demo.
 """
 
 from devstack.demo.report import DemoFailed, Project, Report, Step

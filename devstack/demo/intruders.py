@@ -1,4 +1,4 @@
-"""Attacks on a recording. Each attacker must get no data."""
+"""Attacks a recording in several ways, and checks that no attacker gets any data."""
 
 import asyncio
 import json
@@ -34,8 +34,8 @@ class Intruders:
         self._recording_id = recording_id
 
     async def try_all(self, cast: Cast, patient: ApiClient) -> Session:
-        """Run each attack as a step of the demo. Return a valid session of the doctor. Raises DemoFailed if an
-        attack succeeds.
+        """Run each attack as a step of the demo. Return a new, valid session of the recording's doctor. Raises
+        DemoFailed if an attack succeeds.
         """
         scene = self._scene
         async with scene.step("another doctor finds nothing"):
@@ -82,8 +82,8 @@ class Intruders:
 
 
 def _nothing_for_data_api_roles(stack: Stack, session: Session) -> None:
-    """Check that the roles of the Data API read nothing: take the role, set the claims and read, as PostgREST
-    would.
+    """Check that the roles of the Data API can read nothing. The method takes each role, sets the claims and reads,
+    as PostgREST would.
     """
     claims = json.dumps({"sub": str(session.user_id), "role": "authenticated", "aal": "aal2"})
     tables = (

@@ -27,7 +27,9 @@ class Keeping:
         self._recording_id = recording_id
 
     async def hold(self, consultation_id: str, officer: ApiClient, second: ApiClient) -> None:
-        """Check that a legal hold prevents the doctor's deletion, and that only a second officer can release it."""
+        """Check that the doctor cannot delete the recording during a legal hold, and that only a second officer can
+        release the hold.
+        """
         scope = {"consultationId": consultation_id, "matter": "demo 1", "custodian": "the practice"}
         placed = (await officer.ask(documents.PLACE_HOLD, hold=scope))["placeLegalHold"]
         require(placed["coveredRecordings"] > 0, "the hold covers nothing")
@@ -82,7 +84,7 @@ class Keeping:
 
 
 async def _reconcile(environment: dict[str, str]) -> None:
-    """Run `resguardo reconcile` beside the worker."""
+    """Run `resguardo reconcile` while the worker runs."""
     with (
         tempfile.TemporaryDirectory() as directory,
         child(

@@ -1,4 +1,6 @@
-"""A web page that watches a consultation: the subscription `recordingChanged` over a real WebSocket."""
+"""Simulates a web page that watches a consultation: it opens the subscription `recordingChanged` over a real
+WebSocket.
+"""
 
 import asyncio
 import json
@@ -63,7 +65,9 @@ class Page:
 
 @asynccontextmanager
 async def watching(api: ApiClient, consultation_id: str) -> AsyncIterator[Page]:
-    """Yield a page of this person that watches the consultation until the block ends. Raises DemoFailed."""
+    """Yield a simulated web page of this person, which subscribes to the consultation's recordings until the block
+    ends. Raises DemoFailed.
+    """
     address = api.url.replace("http", "ws", 1)
     try:
         connection = await connect(address, subprotocols=[Subprotocol("graphql-transport-ws")])

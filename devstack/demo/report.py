@@ -31,8 +31,8 @@ class SpokenTurn:
 
 @dataclass(frozen=True)
 class Login:
-    """A login for a web developer. `otpauth` is the URI that adds the login's second factor to an authenticator
-    app.
+    """A login of the demo, with which a web developer can sign in. `otpauth` is the URI that adds the login's
+    second factor to an authenticator app.
     """
 
     email: str
@@ -58,8 +58,8 @@ class Report:
     """The events of the demo, as `--json` writes them, and the data for a web app. The demo shows the doctor's
     access token only in the terminal.
 
-    `project` is None before the stack runs, and `heard_with` (the recogniser) before the transcription. `logins`
-    contains the logins of the doctor, the compliance officer and the patient.
+    `project` is None until the stack runs. `heard_with` (the name of the speech recogniser) is None until the
+    transcription. `logins` contains the logins of the doctor, the compliance officer and the patient.
     """
 
     project: Project | None = None
@@ -87,6 +87,6 @@ class Report:
 
 
 def require(holds: bool, what: str) -> None:
-    """Raise DemoFailed with `what` if a check fails."""
+    """Raise DemoFailed with the text `what` if the condition `holds` is false."""
     if not holds:
         raise DemoFailed(what)

@@ -1,4 +1,6 @@
-"""The steps of the demo in order: each does what a user or an attacker would do, through the same interfaces."""
+"""The steps of the demo in order. Each step does what a user or an attacker would do, through the interfaces that
+they would use.
+"""
 
 import asyncio
 from datetime import UTC, datetime
@@ -23,7 +25,7 @@ from devstack.stack import Stack
 
 
 async def run_demo(stack: Stack, sources: Sources, report: Report, audience: Audience) -> None:
-    """Run one consultation on a running stack. Raises DemoFailed, Refused."""
+    """Run the demo's consultation on a running dev stack. Raises DemoFailed, Refused."""
     async with httpx.AsyncClient(timeout=60) as http:
         await _run(Scene(stack, sources, http, report, audience, People(stack)))
 
@@ -87,7 +89,7 @@ def _logins(people: People, **persons: Person) -> dict[str, Login]:
 
 
 async def _keep(scene: Scene, visit: Visit, recording_id: str, cast: Cast) -> None:
-    """Run one recording from a legal hold to its certificate."""
+    """Run the last steps in the life of one recording: from a legal hold to the certificate of its destruction."""
     officer, second = await scene.sign_in(cast.officer), await scene.sign_in(cast.second_officer)
     keeping = Keeping(scene, visit.api, recording_id)
     async with scene.step("a legal hold: the doctor cannot delete, and only a second officer releases it"):
@@ -99,7 +101,7 @@ async def _keep(scene: Scene, visit: Visit, recording_id: str, cast: Cast) -> No
 
 
 async def _record(scene: Scene, visit: Visit) -> Any:
-    """Run one recording from its start to its end, with a page that watches it."""
+    """Run one recording from its start to its end, while a simulated web page subscribes to its changes."""
     async with watching(visit.api, visit.id) as page:
         async with scene.step("the doctor starts the recording"):
             recording_id = await visit.start()

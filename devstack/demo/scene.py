@@ -1,4 +1,6 @@
-"""The objects that all parts of the demo use: the running stack, its people, and the sources of the room."""
+"""The objects that all parts of the demo use: the running stack, the demo's people, and the media files of the
+room.
+"""
 
 import time
 from collections.abc import AsyncIterator, Callable
@@ -17,7 +19,7 @@ from devstack.stack import Stack
 
 @dataclass(frozen=True)
 class Audience:
-    """Receives the progress of the demo: each finished step, the number of finished chunks, and lines of text."""
+    """Receives the progress of the demo: each finished step, the number of transcribed chunks, and lines of text."""
 
     on_step: Callable[[Step], None]
     on_progress: Callable[[int, int], None]

@@ -1,4 +1,6 @@
-"""The files that provide the picture and the sound of the room, checked before anything starts."""
+"""The files that provide the picture and the sound of the room. The demo checks the files before it starts
+anything.
+"""
 
 import asyncio
 import hashlib
@@ -38,7 +40,7 @@ async def require_playable(sources: Sources) -> MediaInfo:
     """Return the properties of the demo's sound file. The function refuses each file that the worker would refuse
     when it verifies a recording.
 
-    The function opens the video and the sound in the same way as the worker. Raises BadFile.
+    The function opens the video and the sound file in the same way as the worker opens a recording. Raises BadFile.
     """
     await _opened(sources.media, "mp4", "an MP4")
     sound = await _opened(sources.audio, "ogg", "an Ogg")

@@ -1,4 +1,6 @@
-"""Shows the transcript: made from the recording's sound, read by its doctor, searched, and displayed as subtitles."""
+"""Shows how the worker makes a transcript from a recording's sound, and how the doctor reads it, searches it, and
+displays it as subtitles.
+"""
 
 import asyncio
 import time

@@ -25,7 +25,7 @@ _UNFORTUNATE = ("FAILED", "ABORTED", "LOST")
 
 @dataclass(frozen=True)
 class Visit:
-    """A registered consultation. `api` is the API client of the consultation's doctor."""
+    """A registered consultation. `api` is the API client with which the consultation's doctor acts."""
 
     scene: Scene
     api: ApiClient
@@ -63,7 +63,9 @@ class Visit:
             await by.ask(documents.RECORD_CONSENT, consent=consent)
 
     async def join(self, patient: ApiClient) -> None:
-        """Let the patient and the doctor enter the room, each with their own token and their own voice."""
+        """Let the patient and the doctor enter the room, each with their own join token and their own channel of
+        the sound file.
+        """
         for kind, api in (("PATIENT", patient), ("DOCTOR", self.api)):
             token = (await api.ask(documents.JOIN, consultationId=self.id))["joinConsultation"]["token"]
             await self._of_livekit("join", {"token": token, "channel": CHANNELS[kind]})
@@ -114,7 +116,7 @@ class Visit:
         require(told == ("OFF", "switched_off"), f"its words are {' '.join(filter(None, told))}")
 
     async def transcription(self, recording_id: str) -> Any:
-        """Return the state of the transcription of a READY recording."""
+        """Read the state of the transcription of a READY recording through the API."""
         found = await self.api.ask(documents.TRANSCRIPTION, id=recording_id)
         return found["recording"]["transcription"]
 
@@ -162,7 +164,7 @@ class Visit:
         raise DemoFailed(f"the recording did not become {statuses[-1]} within {PATIENCE_SECONDS} s")
 
     async def _of_livekit(self, what: str, body: Mapping[str, str | int]) -> None:
-        """Send an event of the room to the LiveKit stand-in, with the server's own secret."""
+        """Send a request about the room to a control route of the LiveKit stand-in, with the server's API secret."""
         secret = {} if "token" in body else {"Authorization": f"Bearer {self.scene.stack.livekit_api_secret}"}
         url = f"{self.scene.stack.livekit_url}/stand-in/{what}"
         answer = await self.scene.http.post(url, json=body, headers=secret)

@@ -8,7 +8,7 @@ these points:
 - Passwords are stored with scrypt in our own format, because bcrypt is not available. A user whose password is
   stored in this format cannot move to a real Supabase project.
 - The stand-in sends no mail. The stand-in stores mails, and `/stand-in/outbox`, our own route, returns them to
-  callers with the secret key. `/stand-in/mailboxes` simulates a mail server that refuses or is slow.
+  callers with the secret key. `/stand-in/mailboxes` simulates a mail server that refuses mails or is slow.
 - The stand-in limits only the rate of mails, not that of requests. The stand-in has no sign-up, no change of one's
   own address, no one-time code in place of a password, no phone, OAuth, SSO or passkeys, and no hook except the
   Custom Access Token hook in Postgres.
@@ -18,7 +18,7 @@ these points:
 - Refresh tokens are those of GoTrue's version 1, rows of `auth.refresh_tokens`.
 
 The stand-in listens only on loopback, and is only for development and tests. `python -m devstack.gotrue --config
-FILE` runs it.
+FILE` runs the stand-in.
 """
 
 from devstack.gotrue.app import create_gotrue_app

@@ -27,7 +27,7 @@ async def token(call: Call) -> Response:
 
 
 async def find_by_email(connection: Connection, email: str) -> User | None:
-    """Return the user with this address."""
+    """Return the user with this email address."""
     return await find(connection, User, _BY_EMAIL, NO_INSTANCE, email.lower())
 
 

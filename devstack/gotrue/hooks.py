@@ -62,7 +62,8 @@ async def run_access_token_hook(
     """Return the claims to sign: those that the configured function returns, or the given claims if there is no
     hook.
 
-    `method` is the origin of the token: `password`, `totp`, `otp` or `token_refresh`. Refuses 500.
+    `method` is the way in which the user obtained the token: `password`, `totp`, `otp` or `token_refresh`. Refuses
+    500.
     """
     uri = call.service.config.access_token_hook
     if uri is None:

@@ -1,8 +1,8 @@
 """`/invite`: creates a login without a password, which the recipient of the mail takes over (`verification.py`).
 
-Source: internal/api/invite.go and mail.go of supabase/auth at bc32168e (checked 2026-11-29). The mail goes to the
-outbox, which the secret key reads at `/stand-in/outbox`. `POST /stand-in/mailboxes` simulates a mail server that
-refuses or is slow.
+Source: internal/api/invite.go and mail.go of supabase/auth at bc32168e (checked 2026-11-29). The stand-in stores
+the mail in its outbox, which callers with the secret API key read at `/stand-in/outbox`. `POST /stand-in/mailboxes`
+simulates a mail server that refuses mails or is slow.
 """
 
 from starlette.responses import JSONResponse, Response
@@ -43,7 +43,7 @@ async def invite(call: Call) -> Response:
 
 
 async def read_outbox(call: Call) -> Response:
-    """`GET /stand-in/outbox`: our own route, for the secret key."""
+    """`GET /stand-in/outbox`: return the stored mails to callers with the secret API key. GoTrue has no such route."""
     await call.require_service_role()
     return JSONResponse({"mails": call.service.outbox.mails()})
 

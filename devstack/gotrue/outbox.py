@@ -1,8 +1,9 @@
 """Stores mails in place of sending them, for tests and the demo.
 
 The outbox keeps the newest mails in memory. Like GoTrue, the outbox has an hourly limit of mails. Once the limit is
-reached, requests that need a mail fail. GoTrue hands a mail over inside the request's transaction, so a mail server
-that refuses or is slow rolls the request back. An `Order` simulates a mail server that refuses or is slow.
+reached, requests that need a mail fail. GoTrue sends a mail inside the request's database transaction, so the
+transaction is rolled back if the mail server refuses the mail or is slow. An `Order` simulates a mail server that
+refuses mails or is slow.
 """
 
 import asyncio
@@ -82,7 +83,8 @@ class Outbox:
             raise Refusal(429, "over_email_send_rate_limit", "email rate limit exceeded")
 
     async def send(self, to: str, kind: str, token: str, token_hash: str, link: str) -> None:
-        """Store a mail. Callers call this method inside the request's transaction, which a refusal rolls back.
+        """Store a mail. Callers must call this method inside the request's transaction, so that a refusal rolls the
+        transaction back.
 
         Raises Refusal 500 unexpected_failure or 504 request_timeout if an order demands it.
         """

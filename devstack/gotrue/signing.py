@@ -38,7 +38,7 @@ class Signer:
         return base64.urlsafe_b64encode(hashlib.sha256(public).digest()[:18]).decode()
 
     def jwks(self) -> dict[str, object]:
-        """Return the public key set of the project."""
+        """Return the project's JWKS: its public keys as JSON."""
         public = ECAlgorithm.to_jwk(self.key.public_key(), as_dict=True)
         entry = {**public, "kid": self.kid, "alg": "ES256", "use": "sig", "key_ops": ["verify"], "ext": True}
         return {"keys": [entry]}
@@ -48,7 +48,7 @@ class Signer:
         return self.sign_exactly({**claims, "iss": self.issuer})
 
     def sign_exactly(self, claims: Mapping[str, object]) -> str:
-        """Return an access token with exactly these claims."""
+        """Return an access token with these claims and no others."""
         return jwt.encode(dict(claims), self.key, algorithm="ES256", headers={"kid": self.kid})
 
     def verify(self, token: str, now: datetime) -> Mapping[str, object]:

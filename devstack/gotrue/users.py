@@ -56,7 +56,7 @@ async def log_out(call: Call) -> Response:
 
 
 async def reload(connection: Connection, user: User) -> User:
-    """Return the current row of the user."""
+    """Read the user's row from the database again and return it."""
     current = await find(connection, User, "id = %s", user.id)
     if current is None:
         raise Refusal(404, "user_not_found", "User not found")

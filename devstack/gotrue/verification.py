@@ -70,8 +70,8 @@ async def follow_link(service: Service, request: Request) -> Response:
 
 
 async def recover(call: Call) -> Response:
-    """`POST /recover`: mail a link to the owner of this address. The answer does not reveal whether the address
-    exists.
+    """`POST /recover`: mail a link to the owner of this address. The answer is the same whether the email address
+    exists or not.
     """
     body = await call.body()
     if not body.text("email"):
@@ -90,7 +90,7 @@ async def recover(call: Call) -> Response:
 
 
 def require_pause(call: Call, sent_at: datetime | None) -> None:
-    """Refuse with 429 during the pause between two mails to one person (`SMTP.MaxFrequency`)."""
+    """Raise Refusal 429 if the last mail to this person was sent too short a time ago (`SMTP.MaxFrequency`)."""
     pause = timedelta(seconds=call.service.config.mail_pause_seconds)
     if sent_at is not None and call.now - sent_at < pause:
         left = int((pause - (call.now - sent_at)).total_seconds())

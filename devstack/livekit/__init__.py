@@ -4,9 +4,11 @@ request.
 The stand-in follows livekit-server and livekit/egress (read 2026-11-21) as strictly as they are, and carries no
 media: the picture and the sound of a room are files. The stand-in is for development and tests only.
 
-`orders` lists the faults, and `controls` the routes under `/stand-in`.
+The module `orders` describes the faults that the stand-in can cause, and the module `controls` the routes under
+`/stand-in`.
 
-`python -m devstack.livekit --config FILE` runs it (`LiveKitConfig`), and `create_livekit_app` builds it for tests.
+`python -m devstack.livekit --config FILE` runs the stand-in (`LiveKitConfig`), and `create_livekit_app` builds it
+for tests.
 """
 
 from devstack.livekit.config import LiveKitConfig

@@ -211,7 +211,7 @@ async def _object(request: Request) -> dict[str, Any]:
 
 
 def stand_in_of(request: Request) -> LiveKitStandIn:
-    """Return the stand-in that the application serves."""
+    """Return the stand-in that the request's application serves."""
     stand_in: LiveKitStandIn = request.app.state.stand_in
     return stand_in
 

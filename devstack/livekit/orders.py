@@ -1,5 +1,5 @@
-"""Orders: the faults that a test or a demo requests from the stand-in. Each time the stand-in carries out an order,
-the order's `count` goes down by one.
+"""Orders, with which a test or a demo makes the stand-in for LiveKit cause faults. Each time the stand-in carries
+out an order, the order's `count` goes down by one.
 
 `KINDS` describes each kind. An order applies to the next `count` matching requests, webhooks or egresses. `event`
 limits an order for webhooks to one type of notification. `file` limits an order for egresses to those whose file

@@ -4,9 +4,10 @@ A room composite is STARTING until a participant publishes, and ACTIVE until it 
 media end. An egress uploads in the status ENDING, and ends COMPLETE, FAILED (400, upload), ABORTED (412, never
 began) or LIMIT_REACHED (413, complete file, no ENDING before). A track egress waits 30 s for its track, and is
 FAILED (404) if the track does not come. The egress ends when its track ends. An egress that routes participants to
-channels waits 30 s for these participants. A room may have several egresses at once. The storage keys of the
-request are used for the upload and never shown (`pkg/pipeline/controller.go` of livekit/egress and
-`livekit_egress.go` of livekit/protocol, read 2026-11-21). `orders.RECORDING_KINDS` lists the faults.
+channels waits 30 s for these participants. A room may have several egresses at once. The recorder uses the storage
+keys of the request for the upload, and never shows the keys (`pkg/pipeline/controller.go` of livekit/egress and
+`livekit_egress.go` of livekit/protocol, read 2026-11-21). `orders.RECORDING_KINDS` lists the faults that an egress
+can have.
 
 The media of an egress have the length of the stand-in's files, however long the egress runs, so an egress can
 record an hour in a second. If a track's egress starts while the video runs, its sound therefore begins at the place
@@ -173,7 +174,7 @@ class Recorder:
             recording.publishing.clear()
 
     def _leave_later(self, recording: Recording, seconds: paces.Span | float) -> None:
-        """Keep the recorder listed in its room for this number of seconds."""
+        """Keep the recorder listed as a participant of its room for this number of seconds, and then remove it."""
 
         async def leave() -> None:
             await self._delays.wait(seconds)

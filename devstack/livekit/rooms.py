@@ -153,7 +153,8 @@ class Rooms:
         publishes: bool = True,
         channel: int | None = None,
     ) -> ParticipantInfo:
-        """Let a participant in. An earlier participant with the same identity leaves. Raises TwirpError.
+        """Let a participant in. If a participant with the same identity is in the room already, that participant
+        leaves. Raises TwirpError.
 
         `channel` is the channel of the stand-in's sound that plays as this participant's voice.
         """
@@ -212,8 +213,8 @@ class Rooms:
         asyncio.get_running_loop().call_later(after_seconds, notice)
 
     def join_recorder(self, name: str, egress_id: str) -> None:
-        """Let a recorder in, hidden from people. If the room has closed meanwhile, the stand-in creates the room
-        again.
+        """Let a recorder enter the room, hidden from the people there. If the room has closed meanwhile, the
+        stand-in creates the room again.
         """
         if name not in self._rooms:
             self._open(name, "")

@@ -41,11 +41,11 @@ class Sound:
 
 @dataclass(slots=True)
 class Recording:
-    """One egress: the part that ListEgress may show, the file to upload, and the state.
+    """One egress: the information that ListEgress may show, the file to upload, and the internal state.
 
-    `media` is the file of a room recording; the file of a `sound` is written at its end. `zero_ns` is the time at
-    which the file begins, by the machine's clock, or None before it is ACTIVE. `is_alternating` says whether tracks
-    are put on the file's left and right channel in turn.
+    `media` is the file of a room recording. For a sound recording, the stand-in writes the file when the recording
+    ends. `zero_ns` is the time at which the file begins, by the machine's clock, or None before it is ACTIVE.
+    `is_alternating` says whether tracks are put on the file's left and right channel in turn.
     """
 
     info: EgressInfo
@@ -119,8 +119,8 @@ class Rows:
         return self._page(found, int(request.page_token.token or 0))
 
     def row(self, egress_id: str) -> Recording:
-        """Return the egress. Raises TwirpError `not_found` for an unknown egress, and for one that the stand-in was
-        ordered to forget.
+        """Return the egress. Raises TwirpError `not_found` if the egress is unknown, or if the stand-in was ordered
+        to forget it.
         """
         recording = self._recordings.get(egress_id)
         if recording is None or recording.is_forgotten:
@@ -128,8 +128,8 @@ class Rows:
         return recording
 
     def running(self, egress_id: str) -> Recording:
-        """Return an egress that has not ended. The stand-in asks the node of the egress first, and uses the row
-        only if no node answers.
+        """Return an egress that has not ended. The stand-in asks the node that runs the egress first, and uses the
+        stored row only if no node answers.
 
         Raises TwirpError `not_found`, `failed_precondition`.
         """

@@ -1,10 +1,10 @@
 """Sends webhooks like LiveKit's notifier, and applies the orders that lose, delay or change webhooks.
 
-Webhooks wait in one queue for each egress, or for each room if they concern no egress, with 200 places. A
-notification that has waited more than 30 s is dropped. Each notification is signed when it is first sent, and
-resent unchanged: five times in total after 429, 5xx (except 501) and broken connections. Every HTTP answer that
-causes no resend counts as a delivery (`webhook/resource_url_notifier.go` of livekit/protocol and go-retryablehttp
-0.7.8, read 2026-11-21).
+Webhooks about an egress wait in the egress's queue, and all other webhooks in their room's queue. Each queue has
+200 places. A notification that has waited more than 30 s is dropped. The notifier signs each notification when it
+first sends it. After 429, 5xx (except 501) or a broken connection, the notifier sends the same bytes again, up to
+five times in total. Every HTTP answer that causes no resend counts as a delivery
+(`webhook/resource_url_notifier.go` of livekit/protocol and go-retryablehttp 0.7.8, read 2026-11-21).
 """
 
 import asyncio
@@ -45,7 +45,7 @@ class Notification:
 
 
 class Notifier:
-    """Sends notifications to one URL, or to none."""
+    """Sends notifications to one URL, or sends none if there is no URL."""
 
     def __init__(
         self,
@@ -97,12 +97,12 @@ class Notifier:
         return answer.status_code
 
     async def idle(self) -> None:
-        """Return when all queued notifications have been sent or given up."""
+        """Wait until every queued notification has been sent or given up."""
         for queue in list(self._queues.values()):
             await queue.join()
 
     async def restart(self) -> None:
-        """Lose all queued, held and retried notifications, as in a restart of the server."""
+        """Drop all queued, delayed and retried notifications, as a restart of the LiveKit server does."""
         workers = self._workers[:]
         self._queues.clear()
         self._workers.clear()

@@ -1,5 +1,5 @@
-"""Orders: the faults that a test or a demo requests from the stand-in. An order applies to the next `count`
-transcriptions, and then ends.
+"""Orders, with which a test or a demo makes the stand-in for OpenAI cause faults. An order applies to the next
+`count` transcriptions, and then ends.
 """
 
 from dataclasses import asdict, dataclass, replace

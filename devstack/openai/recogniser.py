@@ -29,13 +29,13 @@ _GAUSSIANS: Final = 2
 
 
 class UnreadableError(Exception):
-    """The file is not sound in the format that its name says."""
+    """The file does not contain sound in the format that the file's suffix names."""
 
 
 @dataclass(frozen=True)
 class Said:
     """Recognised words without a pause between them. Times are in seconds from the beginning of the sound. The
-    probabilities are the model's own, or None.
+    probabilities are those that the model reports, or None if it reports none.
     """
 
     start: float
@@ -122,7 +122,9 @@ def _said(offset: float, words: list[tuple[float, float, str]]) -> Said:
 
 
 def _utterances(samples: bytes) -> Iterator[tuple[float, bytes]]:
-    """Yield the parts of the sound with speech, by pocketsphinx's own endpointer, or all of it if it is short."""
+    """Yield the parts of the sound in which pocketsphinx's endpointer finds speech, or the whole sound if it is
+    short.
+    """
     if seconds(samples) <= _ONE_UTTERANCE_SECONDS:
         yield 0.0, samples
         return

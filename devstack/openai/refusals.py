@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse
 
 
 class Refusal(Exception):  # noqa: N818 - an answer, not a fault
-    """An answer other than success."""
+    """An error answer of OpenAI's API."""
 
     def __init__(
         self,
@@ -33,5 +33,5 @@ class Refusal(Exception):  # noqa: N818 - an answer, not a fault
 
 
 def invalid(message: str, param: str, code: str = "invalid_value") -> Refusal:
-    """Return 400 for one wrong parameter."""
+    """Return the refusal 400 for one wrong parameter of a request."""
     return Refusal(400, message, param=param, code=code)

@@ -11,8 +11,8 @@ from devstack.openai.config import OpenAIConfig, RecogniserName, save_config
 
 
 def openai_environment() -> dict[str, str]:
-    """Return the settings that lead to the stand-in. The function creates a new API key at each start of the dev
-    stack.
+    """Return the settings with which the product uses the stand-in in place of OpenAI. The function creates a new
+    API key at each start of the dev stack.
     """
     return {
         "OPENAI_API_KEY": f"sk-{secrets.token_urlsafe(24)}",
@@ -22,8 +22,8 @@ def openai_environment() -> dict[str, str]:
 
 @contextmanager
 def running(environment: Mapping[str, str], data_dir: Path) -> Iterator[None]:
-    """Run the stand-in at the address and with the key of this environment until the block ends. The stand-in uses
-    Whisper if Whisper is installed.
+    """Run the stand-in at the address and with the key of this environment until the block ends. The stand-in for
+    OpenAI uses Whisper if Whisper is installed, and otherwise pocketsphinx.
     """
     url, key = environment["OPENAI_BASE_URL"], environment["OPENAI_API_KEY"]
     port = int(url.removesuffix("/v1").rpartition(":")[2])

@@ -101,7 +101,7 @@ class Secrets:
 def write_configuration(directory: Path, devices: Path, bucket: str, secrets: Secrets) -> dict[str, Path]:
     """Write swift.conf and the files of the servers. Return the path of each server's file by its kind.
 
-    The rules of `bucket` for web pages are read from `RULES_FILE` in the directory's parent.
+    The store reads the CORS rules of `bucket` from `RULES_FILE` in the parent of this directory.
     """
     (directory / "swift.conf").write_text(_SWIFT_CONF.format(hash_suffix=secrets.hash_suffix))
     proxy = _PROXY_CONF.format(

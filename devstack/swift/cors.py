@@ -2,9 +2,9 @@
 
 Swift's own CORS is a property of a container and supports neither methods nor headers. Swift's s3api answers
 preflight requests for all buckets alike. This filter applies the CORS rules of each bucket before a request reaches
-s3api. As in S3, the answer to a preflight that no rule allows is 403. Answers to requests other than preflights,
-including refusals, name the origin if a rule allows it. The filter grants no access: a request still needs its
-signature.
+s3api. As in S3, the filter answers 403 to a preflight that no rule allows. Answers to requests other than
+preflights, including refusals, name the origin if a rule allows it. The filter grants no access: a request still
+needs its signature.
 """
 
 import json

@@ -22,7 +22,7 @@ class Memory:
     _kept: dict[str, tuple[float, str]] = field(default_factory=dict, repr=False)
 
     def get(self, key: str, raise_on_error: bool = False) -> Any:
-        """Return a copy of the value, or None if there is none or it has expired."""
+        """Return a copy of the value that is stored under the key, or None if there is none or it has expired."""
         expires_at, value = self._kept.get(key, (0.0, ""))
         return json.loads(value) if self.monotonic() < expires_at else None
 

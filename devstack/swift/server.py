@@ -25,7 +25,7 @@ _DEVICE = "d1"
 
 
 def main() -> None:
-    """Serve until stdin is closed."""
+    """Serve the object store until stdin is closed."""
     data_dir, bucket, wanted_port = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     os.umask(0o077)
     _log_to_stderr()

@@ -1,9 +1,9 @@
-"""The list of LiveKit's faults, with the expected result of the recording. The catalogue covers every known issue
-in the lists for livekit-server and livekit/egress.
+"""The catalogue of LiveKit's faults, each with the outcome that its recording must have. The catalogue covers every
+known issue in the lists for livekit-server and livekit/egress.
 
-The suite runs each fault in a consultation of its own. `act` contains the actions of the people and the faults that
-LiveKit is ordered to cause. No other person acts. The second field of a fault names the LiveKit issue that
-describes the fault, or the rule that the product must obey.
+The suite runs each fault in a consultation of its own. The function `act` performs the actions of the people and
+orders the LiveKit stand-in to cause faults. Nobody acts in the consultation except as `act` says. The second field
+of a fault names the LiveKit issue that describes the fault, or the rule that the product must obey.
 """
 
 from datetime import timedelta

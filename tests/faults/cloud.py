@@ -132,7 +132,7 @@ class Room:
 
 @dataclass(frozen=True)
 class Ask:
-    """A request to start an egress, with its time."""
+    """A request to start an egress, with the time at which LiveKit received it."""
 
     object_key: str
     at: datetime
@@ -407,8 +407,8 @@ class Cloud(LiveKit):
         return egress
 
     def turn_up(self, egress: Egress) -> None:
-        """Add the egress to LiveKit's list. If the egress is late, the method adds it only if its room is still
-        open.
+        """Add the egress to the list of egresses that LiveKit returns. If the egress is late, the method adds it
+        only if its room is still open.
         """
         is_late = egress in self.turns_up_late
         if is_late:
@@ -462,7 +462,9 @@ class Cloud(LiveKit):
         self.bucket.put(egress.snapshot.object_key or "", egress.content)
 
     def enter(self, room_name: str, identity: str, *, is_publisher: bool) -> None:
-        """Let a participant join or start to publish. The first participant opens the room."""
+        """Let a participant join the room, or let one who is there start to publish. The first participant opens
+        the room.
+        """
         room = self.rooms_open.setdefault(room_name, Room())
         room.people[identity] = is_publisher
         room.empty_since = None
@@ -505,7 +507,7 @@ class Cloud(LiveKit):
                 self.change(egress, "failed", error_code=404, error_reason="failed")
 
     def leave(self, room_name: str, identity: str) -> None:
-        """Let a participant leave. An empty room closes after a while."""
+        """Let a participant leave. The room closes after it has been empty for a while."""
         room = self.rooms_open.get(room_name, Room())
         room.people.pop(identity, None)
         self.unpublish(room_name, identity)

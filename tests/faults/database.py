@@ -42,7 +42,9 @@ class Postgres:
     async def rows(
         self, query: str, *parameters: object, without_triggers: bool = False
     ) -> list[tuple[Any, ...]]:
-        """Run a query as the superuser. Waits at most one minute while the server is down."""
+        """Run a query as the superuser and return its rows. If the server is down, the method waits for it for at
+        most one minute.
+        """
         async with asyncio.timeout(_AWAY_SECONDS), self._lock:
             while True:
                 try:
@@ -52,7 +54,7 @@ class Postgres:
                     await asyncio.sleep(_LOOK_SECONDS)
 
     async def close(self) -> None:
-        """Close the connection of `rows`."""
+        """Close the connection that the method `rows` uses."""
         if self._connection is not None:
             await self._connection.close()
         self._connection = None

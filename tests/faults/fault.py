@@ -1,4 +1,4 @@
-"""A fault, and the verdict on its recording."""
+"""A fault of the fault suite, and the verdict on the recording during which it happened."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -10,11 +10,11 @@ Act = Callable[[Visit], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault. `act` contains the actions of people and the failure. `expected` is the outcome, or several outcomes
-    separated by ` | `.
+    """A fault. `act` performs the actions of people and causes the failure. `expected` is the outcome, or several
+    outcomes separated by ` | `.
 
-    `source` names the issue or the rule. `patience` is the maximum number of seconds from the end of `act` to the
-    end of the recording.
+    `source` names the LiveKit issue that describes the fault, or the rule that the fault tests. `patience` is the
+    maximum number of seconds that a recording may take to end after `act` has returned.
     """
 
     name: str
@@ -38,8 +38,8 @@ class Fault:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The result of a fault. `outcome` lists the outcomes of the video recordings, oldest first, and then of the
-    sound recordings. `seconds` is the time from the end of the act to the end of the recording.
+    """The verdict on a recording after a fault. `outcome` lists the outcomes of the video recordings, oldest first,
+    and then of the sound recordings. `seconds` is the time from the end of the act to the end of the recording.
     """
 
     fault: Fault
@@ -51,7 +51,7 @@ class Verdict:
 
     @property
     def is_as_expected(self) -> bool:
-        """Return whether the outcome is expected and nothing is lost, doubled or stuck."""
+        """Return whether the outcome is an expected one and no recording is lost, doubled or stuck."""
         is_one_of_them = self.outcome in self.fault.expected.split(" | ")
         return is_one_of_them and not (self.lost or self.doubled or self.stuck)
 

@@ -1,5 +1,5 @@
-"""A deployment for fault tests: Postgres, the object store, the stand-ins, the API and the worker. Every part is a
-process or a stand-in, and every connection passes a proxy.
+"""A deployment for fault tests: Postgres, the object store, the stand-ins, the API and the worker. Every part of
+the deployment is a process or a stand-in, and every connection between two parts passes a proxy.
 
 The deployment has Postgres, the object store, the stand-in for Supabase Auth, a LiveKit project, and supervised
 `resguardo serve` and `resguardo worker` processes. All faults come from outside the API and the worker, so the
@@ -36,7 +36,7 @@ _WRONG_CLOCK = Path(__file__).with_name("wrong_clock")
 
 @dataclass
 class FaultHarness:
-    """A deployment and its users."""
+    """A running deployment for fault tests, and its users."""
 
     stack: Stack
     parent: Parent
@@ -58,7 +58,7 @@ class FaultHarness:
 
     @asynccontextmanager
     async def another_worker(self, directory: Path) -> AsyncIterator[Supervised]:
-        """Run a second worker beside the first one."""
+        """Run a second worker process in the deployment, beside the first one."""
         other = Supervised(self.parent, ["worker"], self.stack.environment, directory)
         task = asyncio.create_task(other.run())
         try:
@@ -77,7 +77,7 @@ class FaultHarness:
 async def opened(directory: Path, **settings: str) -> AsyncIterator[FaultHarness]:
     """Start the deployment, with one doctor and one patient signed in. Remove the whole deployment at the end.
 
-    `settings` are environment variables of the API and of the worker.
+    `settings` contains extra environment variables for the API and the worker.
     """
     async with AsyncExitStack() as stack:
         parent = Parent(stack)

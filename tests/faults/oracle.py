@@ -65,7 +65,9 @@ def recordings(stage: Stage) -> list[Row]:
 
 
 def judge(rows: list[Row], before: dict[UUID, str], cloud: Cloud) -> None:
-    """Check the laws that hold at any moment. `before` is the status of each recording at the last check."""
+    """Check the laws that must hold at every moment. `before` maps each recording to its status at the check before
+    this one.
+    """
     live = [row for row in rows if row.medium == "VIDEO" and row.status in LIVE]
     assert len(live) <= 1, f"{len(live)} VIDEO recordings are live at once"
     tracks = [(row.video_id, row.track_sid) for row in rows if row.medium == "MICROPHONE"]

@@ -52,7 +52,9 @@ def run_sequences(standing: MachineServices, first_seed: int, sequences: int, st
 
 
 def _lot(cluster: Cluster, lot_seed: int, sequences: int, steps: int) -> str | None:
-    """Return the description of a failure, or None. The application's log is discarded."""
+    """Run one batch, and return the description of its failure, or None if it finds none. The soak test discards
+    the application's log.
+    """
     logging.disable(logging.CRITICAL)
     try:
         with cluster.clone("newer") as database, running_services(database) as standing:

@@ -18,8 +18,8 @@ def progress(console: Console, verdict: Verdict) -> None:
 
 
 def show(console: Console, verdicts: Sequence[Verdict]) -> int:
-    """Print the table and a last line of counts. Return the exit code: 0 if no result is lost, doubled, stuck or
-    unexpected.
+    """Print the table of results and, as the last line, the counts. Return the exit code: 0 if no result is lost,
+    doubled, stuck or unexpected, and otherwise 1.
     """
     table = Table(box=None, pad_edge=False)
     for heading in ("", "fault", "from", "should become", "became", "after"):

@@ -1,5 +1,5 @@
-"""Tests of a few faults of `make faults`, within a minute: LiveKit misbehaves, the API and the worker die, and
-Postgres is down.
+"""Runs a few faults of `make faults` within a minute: LiveKit misbehaves, the API and the worker die, and Postgres
+is down.
 """
 
 import asyncio

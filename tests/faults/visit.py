@@ -75,7 +75,7 @@ class Row:
 
 @dataclass
 class Visit:
-    """A consultation. `started`: the recordings that the API has returned."""
+    """A consultation. `started` contains the recordings whose start the API has confirmed."""
 
     harness: FaultHarness
     watches: tuple[Watch, ...] = ()

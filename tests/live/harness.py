@@ -91,7 +91,7 @@ class Case:
 
 @contextmanager
 def running(cluster: Cluster, data_dir: Path) -> Iterator[Live]:
-    """Start everything, and stop it at the end of the block."""
+    """Start the stack, the LiveKit server and the webhook receiver, and stop them at the end of the block."""
     with small_stack.running(cluster, data_dir) as idle, ExitStack() as stack:
         port, witness = free_port(), stack.enter_context(witnesses.listening())
         url = f"http://127.0.0.1:{port}"

@@ -1,8 +1,8 @@
 """A simulated practice: a real Postgres with its real roles, a real bucket, one clock for both, and the services.
 
 People use the services in their own sessions. The worker's periodic tasks run with the worker's login, each in a
-process that may die. No recorder runs: the simulation inserts the rows of finished recordings as the worker would
-leave them.
+process that may die. The simulation runs no recorder. It inserts the rows of finished recordings as the worker
+would leave them.
 """
 
 import random
@@ -41,7 +41,7 @@ Pass = Callable[["SimulationHarness", Process], Awaitable[object]]
 
 @dataclass(frozen=True)
 class Person:
-    """A person with a session that does not expire."""
+    """A person of the simulation, with a session that does not expire."""
 
     user_id: UUID
     session_id: UUID
@@ -102,7 +102,7 @@ class SimulationHarness:
         return Proposals(self.owner)
 
     async def rows(self, sql: LiteralString, *values: object) -> list[DictRow]:
-        """Return the rows of a statement that a superuser runs, or [] if the statement returns no rows."""
+        """Run a statement as a superuser, and return its rows, or [] if the statement returns none."""
         cursor = await self.superuser.execute(sql, values)
         return await cursor.fetchall() if cursor.description else []
 
@@ -138,7 +138,7 @@ class SimulationHarness:
     ) -> None:
         """Insert a recording that ends now: READY with a stored and verified object, or FAILED, LOST or ABORTED.
 
-        `sounds` contains the statuses of the microphone sounds beside the video.
+        `sounds` contains the status of each microphone recording that belongs to the video.
         """
         self.oracle.created(recording)
         wrapped = KEYRING.new_data_key().wrapped if status == "READY" else None

@@ -40,8 +40,8 @@ class People:
         self._policies = 0
 
     async def visit(self) -> None:
-        """Hold a consultation of a new or a known patient. Most consultations are recorded, and some are recorded
-        twice.
+        """Let a doctor hold a consultation with a new or a known patient. The doctors record most consultations,
+        and record some of them twice.
         """
         harness, now = self.harness, self.harness.oracle.now
         if self._patients and self.dice.random() < 0.3:

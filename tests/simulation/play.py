@@ -49,7 +49,7 @@ _FORGET: tuple[LiteralString, ...] = (
 @dataclass(frozen=True)
 class Scale:
     """The size of a simulation. `step` is the time between two passes of the worker. `outage` is the maximum length
-    of a bucket outage.
+    of an outage of the bucket.
 
     The simulation runs each periodic task that only polls once in `rare` days.
     """
@@ -154,7 +154,7 @@ class Play:
     # The worker.
 
     async def destroy_due(self) -> None:
-        """Run a pass of the destroyer if the worker has work, and sometimes if it has none."""
+        """Run a pass of the destroyer if a recording must be destroyed, and sometimes also if none must be."""
         if self.oracle.wants_a_pass() or self.dice.random() < self.scale.idle_passes:
             await self._destroy()
         self.oracle.judge_overdue()
@@ -190,7 +190,9 @@ class Play:
         return len(same) == 1
 
     async def round(self, name: str, work: Pass) -> None:
-        """Run a periodic task of the worker. The simulation repeats the task after an hour if it died or failed."""
+        """Run a periodic task of the worker. If the task's process dies or the task fails, the simulation runs the
+        task again after an hour.
+        """
         if not await self.harness.run(name, work, may_die=self.dice.random() < 0.3):
             self.later(_HOUR, lambda: self._again(name, work))
         await self.harness.observe()
@@ -206,8 +208,8 @@ class Play:
         self.harness.weather.outage_until = self.oracle.now + self.dice.random() * self.scale.outage
 
     async def jump(self) -> None:
-        """Shift one clock by a year for an hour. No recording may be destroyed early, and recordings that end in
-        this hour keep their full term.
+        """Shift the clock of the database or of the bucket by a year, for one hour. No recording may be destroyed
+        early, and recordings that end in this hour keep their full term.
         """
         harness, way = self.harness, self.dice.randrange(4)
         harness.jump = (-_YEAR, _YEAR, timedelta(0), timedelta(0))[way]

@@ -149,7 +149,7 @@ class Credulous(SimulatedStorage):
 
 
 async def alter(harness: SimulationHarness, function: str, before: str, after: str) -> None:
-    """Put an error into a database function of the product."""
+    """Replace a text in one of the product's database functions, so that the function has an error."""
     text = str(
         await harness.value(
             "select pg_get_functiondef(p.oid) from pg_proc as p where p.pronamespace = 'private'::regnamespace"

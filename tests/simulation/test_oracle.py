@@ -30,7 +30,7 @@ WRAPPED = b"a wrapped key"
 
 
 class History:
-    """A history of one recording."""
+    """Builds the history of one recording, and reports it to the oracle."""
 
     def __init__(self, kind: str = "follow_up", birth_date: date | None = None) -> None:
         self.oracle = Oracle(SIGNER.public_key)
