@@ -46,7 +46,7 @@ def read_cells(text: str) -> list[Cell]:
 
 
 def read_legend(text: str) -> set[str]:
-    """Return the words for answers that `policies/matrix.md` explains, such as `own`."""
+    """Return the words for answers that `policies/matrix.md` explains, such as `own rows`."""
     [(_, body)] = _sections(text, "Answers", level=2)
     return {row[0] for row in _table(body)[1:]}
 
@@ -90,7 +90,7 @@ def _by_actor(rows: list[list[str]]) -> dict[str, list[str]]:
 
 
 def _sections(text: str, title: str, level: int = 3) -> list[tuple[str, str]]:
-    """Return the sections of the matrix file whose heading has this title. If `level` is 3, return the `###`
+    """Return the section of the matrix file whose `##` heading is this title. If `level` is 3, return the `###`
     subsections of that section with their headings.
     """
     part = text.split(f"\n## {title}\n", 1)[1].split("\n## ", 1)[0]

@@ -1,7 +1,7 @@
-"""Tests that every row policy is necessary: if a policy is dropped or replaced by `true`, a cell of the matrix
-changes.
+"""Tests that every row policy is necessary: if a policy is dropped or its condition becomes `true`, the database's
+answer for at least one cell of the access matrix changes.
 
-Each test changes a policy in a transaction that is rolled back, and repeats the probes of the affected cells.
+Each test changes one policy, repeats the probes of the affected cells, and rolls its transaction back.
 """
 
 from collections.abc import Iterator
@@ -27,7 +27,9 @@ READERS = {
 
 @dataclass(frozen=True)
 class Policy:
-    """A row of pg_policies, with the expressions as Postgres prints them, or None if the policy has none."""
+    """A row policy, read from `pg_policies`. `using` and `check` are the policy's expressions as Postgres prints
+    them, or None.
+    """
 
     name: str
     table: str
@@ -37,8 +39,8 @@ class Policy:
 
     @property
     def changes(self) -> dict[str, sql.Composed]:
-        """Return the statements that weaken the policy, by their effect, without statements that would change
-        nothing.
+        """Return the statements that weaken the policy, by a description of the change. A statement that would
+        change nothing is left out.
         """
         name, table = sql.Identifier(self.name), sql.Identifier(*self.table.split("."))
         alter = sql.SQL("alter policy {} on {} ").format(name, table)
@@ -54,8 +56,8 @@ class Policy:
 
 @pytest.fixture(scope="module")
 def superuser(cluster: Cluster) -> Iterator[Connection]:
-    """Return a superuser's connection to a seeded database. The connection needs a superuser, who can change a
-    policy and act as every actor in one transaction.
+    """Return a superuser's connection to a database with the test practice. Only a superuser can change a policy
+    and take the role of every actor in one transaction.
     """
     with cluster.clone("newer") as database:
         seed(database.superuser_url)
@@ -76,7 +78,9 @@ def test_every_policy_matters(superuser: Connection) -> None:
 
 
 def test_no_cell_differs_where_nothing_was_changed(superuser: Connection) -> None:
-    """Proves that the probes give the expected answers if no policy is changed."""
+    """If no policy is changed, every probe gets the answer that the matrix expects. A changed answer in the other
+    tests therefore comes from the changed policy.
+    """
     for policy in _policies(superuser):
         assert not _a_cell_differs(superuser, policy, sql.SQL("select 1").format()), policy.name
 

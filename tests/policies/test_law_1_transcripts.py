@@ -1,5 +1,5 @@
-"""Law 1 for transcripts: only the recording's doctor gets a transcript or its search terms, after the audit row was
-written.
+"""Tests of law 1 for transcripts: only the recording's doctor gets a transcript or its search terms, and only after
+the audit row is written.
 """
 
 from uuid import UUID, uuid4
@@ -39,7 +39,9 @@ GIVE_NONE = {
 
 @pytest.fixture
 def words(practice: Database) -> Database:
-    """Return the seeded database, with the data keys that the functions return together with the transcripts."""
+    """Return the seeded database with the data keys of two recordings, because the SQL functions return a
+    transcript together with the recording's data key.
+    """
     with superuser(practice) as connection:
         for doctor in (ANA, BRUNO):
             connection.execute(

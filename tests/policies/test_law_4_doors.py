@@ -1,5 +1,5 @@
-"""Law 4 at the start of a transaction: the role that a person's transaction takes, and the immediate effect of a
-suspension.
+"""Tests of law 4 at the start of a transaction: which database role a person's transaction takes, and that a
+suspension takes effect at once.
 """
 
 import time
@@ -127,7 +127,9 @@ def test_law_4_a_session_of_an_oauth_client_is_refused_though_its_token_names_no
 def test_law_4_sessions_are_judged_by_the_columns_that_this_version_of_auth_has(
     practice: Database, user: str, statement: LiteralString
 ) -> None:
-    """An API connection stays open during an upgrade of Supabase Auth, without a run of `resguardo migrate`."""
+    """Supabase Auth is upgraded while a connection of the API is open, and nobody runs `resguardo migrate`. The API
+    still checks sessions by the columns that exist.
+    """
     with superuser(practice) as auth, psycopg.connect(practice.api_url, autocommit=True) as connection:
         for change in (
             "alter table auth.sessions drop column oauth_client_id, drop column scopes",

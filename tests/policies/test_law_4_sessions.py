@@ -1,8 +1,8 @@
-"""Law 4: every statement of every role fails if the session has ended.
+"""Tests of law 4: every statement of every role fails after the person's session has ended.
 
-On an empty table, Postgres may not evaluate a policy, because it evaluates policies for each row. After the session
-of a person has ended, a plain statement returns no row. The database refuses statements of the API, which write an
-audit row, on empty tables too.
+Postgres evaluates a row policy for each row, and therefore perhaps not at all if the table is empty. After a
+person's session has ended, a plain SELECT of that person returns no row. The statements of the API write an audit
+row, so the database refuses them even if the table is empty.
 """
 
 import re
@@ -132,7 +132,9 @@ PERSON = {"clinician": "ana", "compliance": "carla", "patient": "paula"}
 
 @dataclass(frozen=True)
 class Broken:
-    """An invalid session. A superuser runs the statement `prepare` with the person's id first."""
+    """An invalid session. Before the test, a superuser runs the statement `prepare` with the person's id, which
+    makes the session invalid.
+    """
 
     name: str
     sqlstate: str
@@ -205,8 +207,8 @@ def practice(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Datab
 
 @pytest.fixture(scope="module")
 def connection(practice: Database) -> Iterator[Connection]:
-    """Return a superuser's connection, with which a test ends the session and becomes the person in a transaction
-    that is rolled back.
+    """Return a superuser's connection, with which a test ends a person's session and then takes that person's role,
+    in one transaction that is rolled back.
     """
     with psycopg.connect(practice.superuser_url, autocommit=True) as connected:
         yield connected

@@ -1,4 +1,6 @@
-"""Law 6: no recording without the consent of every participant, even in concurrent transactions."""
+"""Tests of law 6: nothing is recorded without the consent of every participant, even if transactions run
+concurrently.
+"""
 
 from collections.abc import Callable
 from typing import Any, LiteralString
@@ -34,7 +36,7 @@ def void(connection: Connection, statement: LiteralString, *values: Any) -> None
 
 
 def leave(kind: str) -> Callable[[Connection], None]:
-    """Return a function that deletes this participant from the consultation."""
+    """Return a function that deletes the participant of this kind from the consultation."""
 
     def apply(connection: Connection) -> None:
         guest = ANA.id_of(f"{CONSULTATION} {kind}")
@@ -152,8 +154,8 @@ def test_law_6_a_start_and_a_withdrawal_that_forget_the_lock_still_wait_for_each
 
 
 def invited(practice: Database) -> bytes:
-    """Return the invitation secret of a guest without consent, in a consultation that could be recorded without the
-    guest.
+    """Invite a guest who has not given consent, and return the secret of the invitation. Without this guest, the
+    consultation could be recorded.
     """
     secret = b"a guest's secret of one use"
     with superuser(practice) as connection:

@@ -1,5 +1,5 @@
-"""Tests of the laws that the database alone enforces: 1, 2, 3, 5, 7 and 8. Other files of this directory test laws
-4 and 6.
+"""Tests of the laws that the database alone enforces: 1, 2, 3, 5, 7 and 8. The tests of laws 4 and 6 are in
+`test_law_4_doors.py`, `test_law_4_sessions.py` and `test_law_6_consent.py`.
 """
 
 import re
@@ -147,8 +147,8 @@ def test_law_1_a_hidden_and_an_absent_row_look_alike_and_are_told_apart_in_the_l
 
 
 def test_law_1_the_log_names_the_asker_whatever_the_arguments(practice: Database) -> None:
-    """No function that a person may call takes an actor as an argument. A person can therefore not write audit rows
-    in the name of another person.
+    """No SQL function that a person may call takes the acting person's id as an argument. A person can therefore
+    not write audit rows in somebody else's name.
     """
     with superuser(practice) as reader:
         before = value(reader, "select count(*) from audit.events")
@@ -182,7 +182,9 @@ def test_law_2_no_side_door_for_data_api_roles(practice: Database, grants: Grant
 
 
 def _rights(reader: Connection, role: str) -> list[tuple[Any, ...]]:
-    """Return all rights of the role in our schemas, direct or through PUBLIC, and the roles that it may become."""
+    """Return all rights of a database role in our schemas, including those granted to PUBLIC, and the roles that it
+    may take.
+    """
     return reader.execute(
         """
         with ours as (
@@ -272,7 +274,9 @@ def test_law_2_nothing_of_ours_is_in_public(practice: Database) -> None:
 
 
 def test_law_3_a_function_of_the_asker_never_sees_a_hidden_row(practice: Database) -> None:
-    """Without security barriers, Postgres would evaluate a cheap function of a condition before the policy."""
+    """A condition of a query may contain a function of the caller. If row policies had no security barrier,
+    Postgres could call such a function, if it is cheap, before it checks the policy.
+    """
     with acting(practice, "clinician who owns") as connection:
         seen: list[str] = []
         connection.add_notice_handler(lambda notice: seen.append(notice.message_primary or ""))
@@ -293,8 +297,8 @@ def test_law_3_a_function_of_the_asker_never_sees_a_hidden_row(practice: Databas
 def test_law_5_a_finished_recording_never_moves_back(
     finished: dict[str, Connection], who: str, old: str, new: str
 ) -> None:
-    """A LOST recording may become READY if its object appears later. A VERIFYING recording is neither finished nor
-    live.
+    """A LOST recording may become READY if its object appears later. A recording with the status VERIFYING counts
+    neither as finished nor as live.
     """
     may = old == new or RecordingStatus(new) in TRANSITIONS[RecordingStatus(old)]
     connection = finished[who]
@@ -377,7 +381,9 @@ def test_law_5_an_event_whose_first_taking_was_undone_is_taken_again(practice: D
 def test_law_7_worker_may_destroy_a_recording_only_after_hold_and_access_request_have_ended(
     practice: Database,
 ) -> None:
-    """In the practice, a destruction of a recording of each patient has begun, and then a hold was placed."""
+    """In the seeded database, the destruction of one recording of each patient has begun, and a legal hold on the
+    patient was placed later.
+    """
     claim: LiteralString = "select d.recording_id from private.claim_deletions('2126-01-01', 100) as d"
     begun = (ANA.id_of("over FAILED"),)
     ends: tuple[LiteralString, ...] = (
@@ -399,7 +405,7 @@ def test_law_7_recording_is_not_deleted_before_its_objects_and_keys_are_destroye
 
 
 def test_no_role_may_delete_or_truncate_a_table(practice: Database) -> None:
-    """No role has the right to delete or truncate a table, so only functions of the database delete rows."""
+    """No role may delete rows of a table or truncate it, so only SQL functions of the owner delete rows."""
     with superuser(practice) as connection:
         able = connection.execute(
             "select r.rolname, n.nspname || '.' || c.relname, p.command"
@@ -414,7 +420,7 @@ def test_no_role_may_delete_or_truncate_a_table(practice: Database) -> None:
 
 
 def test_law_8_audit_rows_and_job_arguments_carry_ids_alone(practice: Database) -> None:
-    """No name of a person and no object key of the seed appears in audit rows or job arguments."""
+    """The audit rows and job arguments of the seeded database contain no person's name and no object key."""
     with acting(practice, "clinician who owns") as connection:
         connection.execute(RELEASE, [READY])
     words = re.compile(r"paula|pablo|example\.org|mrn-|keep/|203\.0\.113\.9", re.IGNORECASE)

@@ -1,4 +1,4 @@
-"""Tests that a function that only reads locks no row, and that no person can lock a row of another person."""
+"""Tests that SQL functions that only read lock no rows, and that nobody can lock somebody else's rows."""
 
 from contextlib import suppress
 from typing import LiteralString
@@ -54,7 +54,7 @@ READS: tuple[LiteralString, ...] = (
 
 
 def _locked(database: Database) -> list[str]:
-    """Return the tables with locked rows."""
+    """Return the names of the tables in which a row is locked."""
     found = []
     with superuser(database) as other:
         for table in TABLES:

@@ -1,4 +1,6 @@
-"""Tests of every cell of `policies/matrix.md` on a real Postgres, with both kinds of Supabase grants."""
+"""Tests every cell of `policies/matrix.md` on a real Postgres, once with the default grants of older Supabase
+projects and once with those of newer projects.
+"""
 
 import re
 from collections.abc import Iterator
@@ -51,7 +53,9 @@ class Connections:
         return self._stack.enter_context(psycopg.connect(url, autocommit=True))
 
     def named(self, relation: str) -> list[str]:
-        """Return the database's relations with this name, or all partitions if the name ends in `<year>`."""
+        """Return the tables and views with this name. If the name ends in `<year>`, return all partitions of the
+        table.
+        """
         pattern = re.escape(relation).replace("<year>", "[0-9]{4}")
         return [name for name in self.relations if re.fullmatch(pattern, name)]
 
@@ -114,8 +118,8 @@ def test_every_function_is_in_the_file_and_exists(connections: Connections) -> N
 
 @pytest.mark.parametrize("role", ROLES)
 def test_every_function_can_be_called_by_those_named(connections: Connections, role: str) -> None:
-    """The test calls each function in `private` with null for every argument. Any error other than a refused
-    permission shows that the role may call the function.
+    """The test calls each function in the schema `private` with null for every argument. If the call fails with any
+    error except "permission denied", the role may call the function.
     """
     wrong = [
         name
@@ -126,7 +130,7 @@ def test_every_function_can_be_called_by_those_named(connections: Connections, r
 
 
 def test_columns_that_may_be_written_are_those_named(connections: Connections) -> None:
-    """The grants on single columns are exactly those in `policies/matrix.md`."""
+    """The database grants rights on single columns exactly as `policies/matrix.md` lists them."""
     rows = connections.superuser.execute(
         "select c.oid::regclass::text, lower(g.privilege_type), g.grantee::regrole::text, array_agg(a.attname::text)"
         " from pg_class as c join pg_attribute as a on a.attrelid = c.oid, aclexplode(a.attacl) as g"
@@ -137,8 +141,8 @@ def test_columns_that_may_be_written_are_those_named(connections: Connections) -
 
 
 def _functions(superuser: Connection) -> dict[str, sql.Composed]:
-    """Return, for each function in `private`, a call with null for every argument. The helper fails if two
-    functions have one name.
+    """Return, for each function in the schema `private`, a statement that calls it with null for every argument.
+    The helper fails if two functions have the same name.
     """
     rows: list[tuple[Any, ...]] = superuser.execute(
         "select p.proname, array(select format_type(t, null) from unnest(p.proargtypes) as t)"

@@ -1,4 +1,4 @@
-"""The database composes the object keys that app/bucket/object_keys.py composes and parses."""
+"""Tests that the SQL functions compose the same object keys as app/bucket/object_keys.py."""
 
 from typing import Any
 from uuid import UUID

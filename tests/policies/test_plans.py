@@ -1,8 +1,8 @@
-"""Tests that a page of a list costs no more because of rows that are not on the page.
+"""Tests that the cost of a page of a list does not depend on the number of rows that are not on the page.
 
-The tests request pages of a filled practice, in the person's role and under row level security, with the statements
-of the services. A prepared statement has a custom plan at first and a generic plan later, so each page runs with
-both.
+The tests run the SQL statements of the services on a practice with many rows, in the role of the person who
+requests the page and under row level security. Postgres runs a prepared statement with a custom plan at first and
+with a generic plan later, so each test checks both plans.
 """
 
 from typing import Any
@@ -62,7 +62,7 @@ def _faults(case: Case, many: Reader, few: Reader, mode: str, *, is_later: bool)
 
 
 def _plan(case: Case, reader: Reader, mode: str, *, is_later: bool) -> dict[str, Any]:
-    """Return the plan of the third run, because the first two runs also read the catalogue."""
+    """Return the query plan of the third run, because the first two runs also read Postgres's catalog."""
     page = statement(case, reader.facts, after=reader.facts.middle if is_later else None)
     with reader.connection.transaction(force_rollback=True):
         begin_as(reader.connection, claims_of(reader.user))
@@ -73,8 +73,8 @@ def _plan(case: Case, reader: Reader, mode: str, *, is_later: bool) -> dict[str,
 
 
 def _buffers(plan: dict[str, Any]) -> int:
-    """Return how many buffers of the lists' tables the plan reads. The buffers of the audit log and of the quotas
-    do not depend on the list.
+    """Return how many buffers a query plan reads from the tables that a list shows. Buffers of the audit log and of
+    the quotas are not counted, because their number does not depend on the list.
     """
     read = [node for node in nodes(plan) if node.get("Relation Name") in GROWING]
     return sum(int(node["Shared Hit Blocks"]) + int(node["Shared Read Blocks"]) for node in read)

@@ -1,4 +1,4 @@
-"""The database reads quotas from its own rows, so a caller cannot choose a quota."""
+"""Tests of quotas: the database reads a quota from its own table, so a caller cannot choose the quota."""
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -163,7 +163,7 @@ def _read(practice: Database) -> None:
 
 
 def _used(practice: Database) -> int:
-    """Return how many pages the doctor has used of this hour's quota."""
+    """Return how many pages of lists the doctor has requested within this hour's quota."""
     with superuser(practice) as owner:
         used: int = value(
             owner,

@@ -1,4 +1,4 @@
-"""Tests of the permitted rows of a sound beside a video, for every role that can write them."""
+"""Tests which rows the database accepts for a sound beside a video, for every role that can write such rows."""
 
 from typing import Any, LiteralString
 from uuid import UUID, uuid4

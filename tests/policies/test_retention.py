@@ -1,4 +1,4 @@
-"""Tests of retention in the database: the approval of policies, and the effect on existing recordings."""
+"""Tests of retention in the database: the approval of retention policies, and their effect on existing recordings."""
 
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
@@ -35,7 +35,9 @@ STILL = (
 
 @pytest.fixture
 def practice(practice: Database) -> Database:
-    """Return the practice with a second officer, Dora, and with the clock stopped at NOW."""
+    """Return the seeded database with a second compliance officer, Dora, and with the database's clock stopped at
+    NOW.
+    """
     with superuser(practice) as connection:
         builder = Practice(connection)
         dora = builder.user(id_of("dora"), email="dora@example.org")
@@ -87,7 +89,9 @@ def approve(database: Database, officer: str, of_policy: int) -> bool:
 
 
 def activate(database: Database, name: str, terms: RetentionPolicy) -> int:
-    """Approve a new policy with as many officers as it needs. Return its id."""
+    """Propose a new retention policy, and approve it as one or, if necessary, two compliance officers. Return its
+    id.
+    """
     made = propose(database, name, terms)
     approve(database, "carla", made)
     if status(database, made) != "ACTIVE":
@@ -105,7 +109,7 @@ def status(database: Database, of_policy: int) -> str:
 
 
 def kept(database: Database, recording: UUID) -> tuple[Any, ...]:
-    """Return the class, the due date and the policy of a recording."""
+    """Return the retention class, the due date and the retention policy of a recording."""
     with superuser(database) as connection:
         row = connection.execute(
             "select retention_class, due_at, retention_policy from resguardo.recordings where id = %s",
@@ -118,7 +122,7 @@ def kept(database: Database, recording: UUID) -> tuple[Any, ...]:
 def start(
     connection: Connection, name: str = "new", medium: str = "VIDEO", video_id: str | None = None
 ) -> UUID:
-    """Request a recording of Ana's startable consultation. Return its id."""
+    """Insert a requested recording of Ana's consultation `startable`. Return its id."""
     made = ANA.id_of(name)
     connection.execute(
         "insert into resguardo.recordings (id, consultation_id, doctor_id, patient_id, requested_by, room_name,"
@@ -222,8 +226,8 @@ def test_a_proposal_is_judged_against_what_is_in_force_when_it_is_approved(pract
 
 
 def test_what_an_older_policy_keeps_longer_is_not_cut_by_one_officer(practice: Database) -> None:
-    """Two officers shorten the term of new recordings. Two later policies then shorten the term of existing
-    recordings, although neither policy is shorter than the policy before it.
+    """The second policy shortens the term of new recordings only, and two officers approve it. A later policy has a
+    longer term than the second, but it also applies to existing recordings and would shorten their term.
     """
     activate(practice, "first", policy(365))
     activate(practice, "second", policy(90))
@@ -402,7 +406,7 @@ def test_nothing_becomes_due_in_the_past_and_what_was_due_stays_due(practice: Da
 
 
 def test_recording_in_destruction_gets_no_new_due_date(practice: Database) -> None:
-    """In the seed, Ana's FAILED recording is in destruction, and Bruno's is not."""
+    """In this test, Ana's FAILED recording is being destroyed, and Bruno's FAILED recording is not."""
     first = activate(practice, "first", policy(90))
     assert kept(practice, ANA.id_of("over FAILED"))[2] is None
     assert kept(practice, BRUNO.id_of("over FAILED"))[2] == first

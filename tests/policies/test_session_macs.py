@@ -1,5 +1,5 @@
-"""Tests of session MACs: if the practice requires them, claims that the database's own hook did not sign identify
-nobody.
+"""Tests of session MACs. If the practice requires session MACs, the database accepts only claims that its own hook
+for Supabase Auth signed.
 """
 
 import hashlib
@@ -40,7 +40,7 @@ PERSON: LiteralString = "select private.person()"
 
 @pytest.fixture(scope="module")
 def shared(cluster: Cluster) -> Iterator[Database]:
-    """Return a practice that requires session MACs. Its tests change nothing."""
+    """Return a seeded database whose practice requires session MACs. Its tests change nothing."""
     with cluster.clone("newer") as database:
         seed(database.superuser_url)
         set_session_macs(database.owner_url, is_required=True)
@@ -49,27 +49,27 @@ def shared(cluster: Cluster) -> Iterator[Database]:
 
 @pytest.fixture(scope="module")
 def auth(shared: Database) -> Iterator[Connection]:
-    """Return Supabase Auth's own connection."""
+    """Return a database connection with the login of Supabase Auth."""
     with psycopg.connect(shared.auth_admin_url, autocommit=True) as connection:
         yield connection
 
 
 @pytest.fixture(scope="module")
 def api(shared: Database) -> Iterator[Connection]:
-    """Return a connection with the API's login, as a thief of the login has it."""
+    """Return a database connection with the API's login, which an attacker may have stolen."""
     with psycopg.connect(shared.api_url, autocommit=True) as connection:
         yield connection
 
 
 def issued(auth: Connection, claims: Claims) -> Claims:
-    """Return the claims after Supabase Auth's hook has signed them."""
+    """Return the claims after the database's hook for Supabase Auth has signed them."""
     answer = value(auth, HOOK, Jsonb({"user_id": claims["sub"], "claims": claims}))
     assert isinstance(answer["claims"], dict)
     return answer["claims"]
 
 
 def person(api: Connection, claims: Claims, statement: LiteralString = PERSON) -> Any:
-    """Return the result of the statement for a person with these claims."""
+    """Run a statement as the person with these claims, and return its result."""
     with api.transaction(force_rollback=True):
         begin_as(api, claims)
         return value(api, statement)
@@ -169,7 +169,7 @@ def test_door_itself_refuses_claims_without_a_mac_before_it_says_anything_of_the
 
 
 def test_forged_claims_read_nothing_by_plain_statements(shared: Database) -> None:
-    """The test tries an attack with the API's login, a session id, and claims that the attacker sets."""
+    """The attacker in this test has the API's login and knows a session id, and sets the claims."""
     forged = json.dumps(claims_of("ana") | {"exp": 4_102_444_800})
     for statement in (
         "select * from resguardo.recordings",
@@ -383,8 +383,8 @@ def test_keys_differ_between_databases_and_rotations(practice: Database, shared:
 
 
 def test_hook_and_api_write_the_same_time(auth: Connection, api: Connection) -> None:
-    """The hook of Supabase Auth receives the times of the claims as numbers. The API passes times of the claims as
-    whole seconds, and leaves out `amr` entries without a time.
+    """Supabase Auth passes the times in the claims to the hook as numbers, which may have a fraction. The API
+    passes the times in the claims to the database as whole seconds, and leaves out `amr` entries that have no time.
     """
     now = int(time.time())
     claims = claims_of("ana") | {

@@ -1,4 +1,6 @@
-"""Everyone who can read a video can read the sounds beside it, and nobody else can. No person can insert a sound."""
+"""Everyone who can read the row of a video can read the rows of the sounds beside it, and nobody else can. No
+person can insert the row of a sound.
+"""
 
 from uuid import UUID
 
@@ -16,7 +18,7 @@ SOUND = ANA.id_of("sound of the guest")
 
 @pytest.fixture
 def practice_with_sound(practice: Database) -> Database:
-    """Return the practice with the sound of a guest's microphone beside a video."""
+    """Return the seeded database with a recording of a guest's microphone beside a video."""
     with superuser(practice) as connection:
         connection.execute(
             "insert into resguardo.recordings (id, consultation_id, doctor_id, patient_id, requested_by, room_name,"

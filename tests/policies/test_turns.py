@@ -1,5 +1,5 @@
-"""Tests that a transaction waits only for rows that our own functions lock, and never for an advisory lock, which
-any login could hold.
+"""Tests that transactions wait only for rows that our own SQL functions lock. A transaction never waits for an
+advisory lock, because any login could hold one.
 """
 
 from uuid import UUID, uuid4
