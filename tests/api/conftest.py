@@ -16,7 +16,9 @@ from tests.databases import Cluster
 async def harness(
     anyio_backend: str, cluster: Cluster, object_store: ObjectStore, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[ApiHarness]:
-    """Return the running API and its servers, which all tests of a process share."""
+    """Return the harness with the running API, its database and its object store, which all tests of one pytest
+    process share.
+    """
     with cluster.clone("newer") as database:
         async with opened(database, object_store, tmp_path_factory.mktemp("auth")) as harness:
             yield harness
@@ -24,7 +26,7 @@ async def harness(
 
 @pytest.fixture
 async def case(harness: ApiHarness) -> Case:
-    """Return a new consultation without any consent."""
+    """Return a new consultation in which nobody has consented yet."""
     return await harness.case()
 
 

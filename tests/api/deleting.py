@@ -6,8 +6,8 @@ from tests.api.harness import ApiHarness
 
 
 async def request_deletion(harness: ApiHarness, recording: UUID, *, grace: str = "7 days") -> UUID:
-    """Return the id of a deletion that the recording's doctor requested. `grace` is the grace period of the
-    deletion.
+    """Request the deletion of a recording as its doctor, and return the id of the deletion. `grace` is how long the
+    requested deletion can be undone.
     """
     (row,) = await harness.rows(
         "insert into resguardo.deletions (recording_id, consultation_id, doctor_id, patient_id, ground, reason,"

@@ -1,9 +1,9 @@
 """The harness of the API tests: the real API with its own database, and the people who use the API.
 
-Postgres and the object store are real servers. The stand-ins for Supabase Auth and LiveKit run as servers. The API
-is called in this process, with the client address `ADDRESS`, and receives LiveKit's webhooks over HTTP. Jobs run
-only if a test calls `work`. All tests share one harness: each test creates people of its own and finds its audit rows
-by the request id.
+Postgres and the object store are real server processes. The stand-ins for Supabase Auth and LiveKit run as servers.
+The API is called in this process, with the client address `ADDRESS`, and receives LiveKit's webhooks over HTTP. The
+worker's jobs run only while a test calls the method `work`. All tests share one harness: each test creates people
+of its own and finds its audit rows by the request id.
 """
 
 import asyncio
@@ -77,13 +77,13 @@ class Answer:
 
     @property
     def data(self) -> Any:
-        """Return the data of a successful operation."""
+        """Return the `data` of the answer to a successful GraphQL operation."""
         assert "errors" not in self.body, self.body
         return self.body["data"]
 
     @property
     def error(self) -> Error:
-        """Return the only error of a failed operation."""
+        """Return the only error in the answer to a failed GraphQL operation."""
         (found,) = self.body["errors"]
         extensions = found["extensions"]
         return Error(extensions["code"], extensions.get("reason"), found["message"], extensions)
@@ -100,11 +100,11 @@ class Person:
 
     @property
     def fingerprint(self) -> str:
-        """Return the fingerprint of the person's session, as in the audit log."""
+        """Return the fingerprint of the person's session, in the form that the audit log contains."""
         return hashlib.sha256(self.session_id.bytes).hexdigest()
 
     async def send(self, document: str, *, in_language: object = None, **variables: object) -> Answer:
-        """Send one GraphQL operation. Return the answer, whether the operation succeeded or failed."""
+        """Send one GraphQL operation. Return the API's answer, even if the operation failed."""
         headers = {} if self.token is None else {"Authorization": f"Bearer {self.token}"}
         if in_language is not None:
             headers["Accept-Language"] = str(in_language)
@@ -112,7 +112,7 @@ class Person:
         return Answer(await self.http.post("/graphql", json=body, headers=headers))
 
     async def ask(self, document: str, **variables: object) -> Any:
-        """Send one GraphQL operation. Return the value of its one root field."""
+        """Send one GraphQL operation. Return the value of the operation's only root field."""
         (value,) = (await self.send(document, **variables)).data.values()
         return value
 
@@ -171,7 +171,7 @@ class ApiHarness:
     worker_settings: WorkerSettings
 
     async def rows(self, sql: LiteralString, *values: object) -> list[DictRow]:
-        """Return the rows of a statement that a superuser runs, or [] if the statement returns no rows."""
+        """Run an SQL statement as a superuser, and return its rows, or [] if the statement returns no rows."""
         cursor = await self.superuser.execute(sql, values)
         return await cursor.fetchall() if cursor.description else []
 
@@ -199,11 +199,11 @@ class ApiHarness:
         return await self.staff("clinician", **session)
 
     def stranger(self) -> Person:
-        """Return a person without a token."""
+        """Return a person who calls the API without an access token."""
         return Person(self.http, uuid4(), uuid4(), None)
 
     async def with_session(self, person: Person, **session: Any) -> Person:
-        """Return the same person with another session."""
+        """Return the same person with a newly opened session."""
         other = await self.user(**session)
         await self.rows(
             "update auth.sessions set user_id = %s where id = %s", person.user_id, other.session_id
@@ -212,8 +212,8 @@ class ApiHarness:
         return replace(other, user_id=person.user_id, token=token)
 
     async def delegated(self, person: Person) -> Person:
-        """Return the same person with a session that another application opened. The token of the session does not
-        name the application.
+        """Return the same person with a session that an OAuth client, a foreign application, opened. The access
+        token of the session does not name the OAuth client.
         """
         client = await self.with_session(person)
         await self.rows(
@@ -228,7 +228,9 @@ class ApiHarness:
     def token(
         self, user: UUID, session: UUID, *, aal: str = "aal2", totp_at: float | None = None, **claims: object
     ) -> str:
-        """Return an access token in the form of Supabase Auth. `claims` replace the default claims."""
+        """Return an access token in the form of Supabase Auth. The keyword arguments `claims` replace the token's
+        default claims.
+        """
         now = int(time.time())
         amr = [{"method": "password", "timestamp": now}]
         if aal == "aal2":
@@ -264,8 +266,8 @@ class ApiHarness:
         content: bytes = b"recorded",
         age: timedelta = timedelta(0),
     ) -> UUID:
-        """Return the id of a new recording that reached this status `age` ago. If the status is READY, the object
-        of the recording is in the bucket.
+        """Return the id of a new recording that reached this status `age` ago. If the recording's status is READY,
+        the helper also stores the recording's object in the bucket.
         """
         consultation, recording = UUID(case.id), uuid4()
         key = f"keep/{case.id}/{recording}/video.mp4"
@@ -284,8 +286,8 @@ class ApiHarness:
         return recording
 
     async def spend(self, person: Person, meter: str, used: int) -> None:
-        """Store that a person has used this much of a quota in the next hour, which also counts for this hour. The
-        next hour may begin during the test.
+        """Store that a person has made `used` requests of one kind in the next clock hour, which the quota also
+        counts for the current hour. The next clock hour may begin while the test runs.
         """
         await self.rows(
             "insert into private.usage (person_id, meter, slot, window_start, used)"
@@ -328,7 +330,7 @@ class ApiHarness:
 
     @asynccontextmanager
     async def another_api(self, **changed: Any) -> AsyncIterator[httpx.AsyncClient]:
-        """Start a second API with other settings, and stop it at the end of the block."""
+        """Start a second API with the changed settings, and stop it at the end of the `async with` block."""
         app = create_app(self.settings.model_copy(update=changed))
         async with app.router.lifespan_context(app), asgi_client(app) as http:
             yield http
@@ -350,13 +352,15 @@ def consent_input(participant_id: str, **given: object) -> dict[str, object]:
 
 
 def asgi_client(app: ASGIApp, address: str = ADDRESS) -> httpx.AsyncClient:
-    """Return an HTTP client of the application in this process, with this client address."""
+    """Return an HTTP client that calls the ASGI application directly, and whose requests come from the given client
+    address.
+    """
     transport = httpx.ASGITransport(app, client=(address, 40000))
     return httpx.AsyncClient(transport=transport, base_url="http://api.test")
 
 
 def from_address(http: httpx.AsyncClient, address: str) -> httpx.AsyncClient:
-    """Return another HTTP client of the same application, with another client address."""
+    """Return a second HTTP client of the same ASGI application, whose requests come from the given client address."""
     transport = http._transport
     assert isinstance(transport, httpx.ASGITransport)
     return asgi_client(transport.app, address)
@@ -386,7 +390,7 @@ async def served(app: ASGIApp, listener: socket.socket, *, lifespan: Any = "on")
 
 @asynccontextmanager
 async def opened(database: Database, store: ObjectStore, data_dir: Path) -> AsyncIterator[ApiHarness]:
-    """Start all servers for a migrated database and a running object store."""
+    """Start all servers of the API tests, with a migrated database and a running object store."""
     async with AsyncExitStack() as stack:
         api, auth, rooms = (stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3))
         bucket = Storage(endpoint_url=store.endpoint_url, bucket=store.bucket, credentials=store.writer)

@@ -21,12 +21,12 @@ LEGAL_HOLDS = (
 
 
 def hold_input(**scope: object) -> dict[str, object]:
-    """Return the GraphQL input of a legal hold with this scope. The keyword arguments replace the default texts of
-    the hold.
+    """Return the GraphQL input of a legal hold. The keyword arguments set its scope, and can replace its default
+    texts.
     """
     return {"matter": "Doe v. Roe, 26-cv-1", "custodian": "Records office", **scope}
 
 
 async def place_hold(harness: ApiHarness, case: Case) -> UUID:
-    """Return the id of a new legal hold on the patient of the consultation."""
+    """Place a legal hold on all recordings of the consultation's patient, and return the id of the hold."""
     return harness.practice.hold(uuid4(), patient_id=UUID(case.patient_id))

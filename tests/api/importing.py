@@ -28,7 +28,7 @@ def import_input(case: Case, content: bytes = CONTENT, **given: object) -> dict[
 
 
 async def send_import(harness: ApiHarness, case: Case, content: bytes = CONTENT, **given: object) -> Answer:
-    """Send `importRecording` while the worker runs, and return the answer."""
+    """Send the mutation `importRecording` while the worker runs, and return the API's answer."""
     asking = asyncio.create_task(case.doctor.send(IMPORT, **{"import": import_input(case, content, **given)}))
     while not asking.done():
         await harness.work()
@@ -39,14 +39,14 @@ async def send_import(harness: ApiHarness, case: Case, content: bytes = CONTENT,
 async def prepare_import(
     harness: ApiHarness, case: Case, content: bytes = CONTENT, **given: object
 ) -> dict[str, Any]:
-    """Return a new import that has its upload URL."""
+    """Return a new import whose upload URL the worker has already signed."""
     found: dict[str, Any] = (await send_import(harness, case, content, **given)).data["importRecording"]
     return found
 
 
 async def upload(found: dict[str, Any], content: bytes = CONTENT) -> int:
-    """Upload the content to the upload URL of the import. Return the HTTP status with which the object store
-    answers.
+    """Upload the content to the upload URL of the import. Return the HTTP status of the object store's answer to
+    the upload.
     """
     headers = {header["name"]: header["value"] for header in found["uploadHeaders"]}
     async with httpx.AsyncClient(trust_env=False) as http:
@@ -56,7 +56,7 @@ async def upload(found: dict[str, Any], content: bytes = CONTENT) -> int:
 async def import_recording(
     harness: ApiHarness, case: Case, content: bytes = CONTENT, **given: object
 ) -> dict[str, Any]:
-    """Return an imported recording after the worker has verified it."""
+    """Import a recording, wait until the worker has verified it, and return the recording."""
     found = await prepare_import(harness, case, content, **given)
     assert await upload(found, content) == 200
     recording = await case.doctor.ask(COMPLETE_IMPORT, importId=found["id"])

@@ -61,8 +61,8 @@ STAGES: dict[str, Stage] = {
 async def insert_access_request(
     harness: ApiHarness, case: Case, stage: Stage = "OPEN", channel: Literal["LOGIN", "WRITTEN"] = "LOGIN"
 ) -> UUID:
-    """Return the id of an access request for all recordings of the patient. SQL inserts the access request at the
-    given stage.
+    """Return the id of an access request for all recordings of the patient. The helper inserts the access request
+    with SQL, directly at the given stage.
     """
     now = datetime(2026, 11, 21, 9, tzinfo=UTC)
     columns: dict[str, Any] = {}

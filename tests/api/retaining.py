@@ -1,4 +1,4 @@
-"""Helpers for tests of retention."""
+"""Helpers for tests of retention policies."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -47,7 +47,7 @@ async def propose_policy(harness: ApiHarness, days: int = 90, *, existing: bool 
 
 @asynccontextmanager
 async def delete_policies_afterwards(harness: ApiHarness) -> AsyncIterator[None]:
-    """Delete all retention policies at the end of the block."""
+    """Delete all retention policies at the end of the `with` block."""
     try:
         yield
     finally:

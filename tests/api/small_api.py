@@ -1,5 +1,5 @@
-"""A small GraphQL schema behind the real HTTP middleware, and a server for it. The tests of the HTTP layer use the
-small schema.
+"""A small GraphQL schema behind the real HTTP middleware, and a server for it. The tests of the HTTP layer use this
+small GraphQL schema instead of the real one.
 """
 
 import asyncio
@@ -75,7 +75,7 @@ class Query:
 
     @strawberry.field
     def by_id(self, id: UUID) -> str:  # noqa: A002 - the argument's name in GraphQL
-        """Return the id. The argument has a scalar type whose parser can raise an error."""
+        """Return the id. The argument `id` has a scalar type, whose parser can raise an error."""
         return str(id)
 
     @strawberry.field
@@ -137,7 +137,9 @@ async def _stands() -> None:
 
 
 async def build_context(request: Request) -> object:
-    """Return the context of an operation. Raise an error if the token is `bad` or `bug`."""
+    """Return the context that the resolvers of the small schema receive. Raise an error if the request's token is
+    `bad` or `bug`.
+    """
     authorization = request.headers.get("authorization")
     if authorization == "Bearer bad":
         raise Unauthenticated("token_expired")

@@ -1,5 +1,5 @@
-"""A WebSocket client that speaks graphql-transport-ws over a real socket. The client sees only the messages that
-the server sends.
+"""A WebSocket client that speaks graphql-transport-ws over a real socket. The client knows nothing of the server
+except the messages that the server sends.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ class Socket:
 
     @property
     def request_id(self) -> str:
-        """Return the request id of the connection in the audit log."""
+        """Return the request id of this WebSocket connection, which the audit log contains."""
         assert self.connection.response is not None
         return str(UUID(self.connection.response.headers["x-request-id"]))
 
@@ -74,13 +74,13 @@ class Socket:
         return error
 
     async def require_no_message(self) -> None:
-        """Send a ping, and require that the server sends no other message before its pong."""
+        """Send a ping, and require that the next message of the server is the pong."""
         await self.send_message(type="ping")
         assert await self.receive() == {"type": "pong"}
 
     async def wait_for_close(self) -> tuple[int, str]:
         """Return the code and the reason with which the server closes the connection. The method fails if the
-        server sends another message before it closes.
+        server sends a message before it closes the connection.
         """
         with pytest.raises(ConnectionClosed) as closed:
             raise AssertionError(await self.receive())

@@ -1,4 +1,6 @@
-"""Tests of access requests: permissions, due dates, encrypted copies, and the requests that a caller must not see."""
+"""Tests of access requests: permissions, due dates, encrypted copies, and the access requests that a caller must
+not see.
+"""
 
 import asyncio
 import logging
@@ -53,7 +55,7 @@ async def _of(harness: ApiHarness, request: object, column: str) -> Any:
 
 
 async def _days_pass(harness: ApiHarness, request: str, days: int) -> None:
-    """Move the day of receipt of an access request this many days into the past."""
+    """Change the access request's day of receipt to `days` days earlier."""
     await harness.rows(
         "update resguardo.access_requests set received_on = received_on - %s, due_on = due_on - %s where id = %s",
         days,

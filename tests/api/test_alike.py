@@ -1,10 +1,11 @@
 """The database does the same work for a hidden row as for an absent row, so the response time does not distinguish
 them.
 
-Postgres counts the calls of each database function. Each test opens a separate API with its own application name,
-and counts only the database sessions of that API. The counts of Postgres are complete when the database sessions
-have ended. The counts leave out the functions with which a policy reads the session. A query plan calls these
-functions once if it reads a row, and never if an index finds no row.
+Postgres counts how often each database function is called. Each test opens a separate API with its own application
+name, and counts only the database sessions of that API. Postgres's counts of function calls are complete only when
+the database sessions have ended. The test ignores calls of the functions with which a row-level security policy
+reads the session. A query plan calls the functions that read the session once if it reads a row, and never if an
+index finds no row.
 """
 
 import asyncio
@@ -29,8 +30,8 @@ OF_POLICIES = {"claims", "uid", "live_session", "require_session_mac", "person",
 
 @asynccontextmanager
 async def _counting(harness: ApiHarness) -> AsyncIterator[None]:
-    """Make Postgres count function calls in new database sessions of the API's login. The sessions of the harness's
-    own API are already open, so they are not counted.
+    """Make Postgres count function calls in new database sessions of the API's login. The database sessions of the
+    harness's own API are already open, so Postgres does not count their function calls.
     """
     login = f"alter role {API_ROLE} in database {harness.database.name}"
     await harness.superuser.execute(f"{login} set track_functions = 'all'".encode())
@@ -51,8 +52,8 @@ async def _until_ended(harness: ApiHarness, application: str) -> None:
 async def _work_of(
     harness: ApiHarness, person: Person, document: str, variables: dict[str, object]
 ) -> dict[str, int]:
-    """Send a few equal requests to an API that serves no other request. Return the number of function calls and of
-    audit rows.
+    """Send a few equal requests to an API that serves no other request. Return how many function calls and audit
+    rows the requests caused.
     """
     await harness.superuser.execute("delete from private.usage")
     await person.send(document, **variables)  # creates a row of the quota with room for the counted requests

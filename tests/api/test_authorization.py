@@ -132,7 +132,7 @@ def test_description_of_a_root_field_names_no_role_that_its_permission_lacks() -
 
 
 def _good(kind: Any) -> str:
-    """Return a literal of this type that graphql-core accepts."""
+    """Return a literal of the given GraphQL type that graphql-core accepts."""
     if is_non_null_type(kind):
         return _good(kind.of_type)
     if is_list_type(kind):
@@ -157,7 +157,7 @@ def _good(kind: Any) -> str:
 
 
 def _bad_literals(kind: Any) -> list[str]:
-    """Return literals of this type that graphql-core or a service refuses."""
+    """Return literals of the given GraphQL type that graphql-core or a service refuses."""
     named = get_named_type(kind)
     if isinstance(named, GraphQLEnumType):
         return ["NO_SUCH_VALUE", '"text"', "[[1]]"]
@@ -178,7 +178,7 @@ def _bad_literals(kind: Any) -> list[str]:
 
 
 def _bad_values(kind: Any) -> list[Any]:
-    """Return values of this type, sent as variables, that graphql-core or a service refuses."""
+    """Return values of the given GraphQL type that graphql-core or a service refuses if they are sent as variables."""
     named = get_named_type(kind)
     if isinstance(named, GraphQLEnumType):
         return ["NO_SUCH_VALUE", 7, []]
@@ -231,8 +231,8 @@ def _bad_requests(name: str) -> Iterator[Request]:
 
 
 def _is_invitation(request: Request) -> bool:
-    """Return whether the request contains the invitation of a guest. A request with an invitation needs no login,
-    so its answer is NOT_FOUND instead of a refusal.
+    """Return whether the GraphQL operation contains a guest's invitation. A request with an invitation needs no
+    login, so its answer is NOT_FOUND instead of a refusal.
     """
     text = re.search(r'\(invitation: ("|\$given)', request.document)
     return text is not None and isinstance(request.variables.get("given", ""), str)

@@ -1,4 +1,4 @@
-"""Tests that a client may close its connection at any point of any route, and that the server then logs no error."""
+"""Tests that a client may close its connection to any route at any time, and that the server then logs no error."""
 
 import asyncio
 import base64

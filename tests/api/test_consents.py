@@ -1,4 +1,4 @@
-"""Tests of recorded and withdrawn consents: who may record one, for whom, and to which text."""
+"""Tests of consents: who may record or withdraw a consent, for whom, and to which consent text."""
 
 from typing import Any
 

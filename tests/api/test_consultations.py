@@ -14,7 +14,7 @@ pytestmark = pytest.mark.anyio
 
 
 def unlike_request(body: Any) -> Any:
-    """Return an answer without the parts that differ between any two requests."""
+    """Return the API's answer without the parts, such as the request id, that differ between any two answers."""
     for error in body["errors"]:
         error["extensions"].pop("requestId")
     return body

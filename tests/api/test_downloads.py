@@ -1,4 +1,6 @@
-"""Tests of presigned download URLs: who receives one, its file, its lifetime, and its quota."""
+"""Tests of presigned download URLs: who receives a URL, which file it returns, how long it is valid, and how many
+URLs a person may request.
+"""
 
 import os
 import time

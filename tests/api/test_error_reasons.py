@@ -75,7 +75,7 @@ def _schemas() -> str:
 
 @cache
 def _constants() -> Mapping[str, str]:
-    """Return the string constants of a module by their names."""
+    """Return the string constants that the Python modules define, by the names of the constants."""
     named = {}
     for node in (node for module in _modules() for node in module.body):
         match node:
@@ -87,8 +87,8 @@ def _constants() -> Mapping[str, str]:
 
 
 def _strings(expression: ast.expr) -> Iterator[str]:
-    """Yield the strings that an argument can have as its value. An argument is a literal, a named constant, or an
-    expression with `or` or `if`.
+    """Yield the strings that an argument can have as its value. The argument can be a literal, a named constant, or
+    an expression with `or` or `if`.
     """
     match expression:
         case ast.Constant(str(value)):
@@ -102,8 +102,8 @@ def _strings(expression: ast.expr) -> Iterator[str]:
 
 
 def _raised_in_python() -> Iterator[tuple[str, str]]:
-    """Yield the reason and the code of each error that Python code raises. An error is written as
-    `Conflict("...")`, or as `(Conflict, "...")` in a table of vendors' refusals.
+    """Yield the reason and the code of each error that Python code raises. Python code writes such an error as
+    `Conflict("...")`, or as `(Conflict, "...")` in a table that translates the refusals of vendors.
     """
     for node in _nodes():
         match node:
@@ -208,7 +208,8 @@ def _read_by(reader: Reader) -> dict[str, Reason]:
 def _errors_of_recordings() -> Iterator[str]:
     """Yield every error code that the Python code or the database stores for a recording.
 
-    The Python code passes an error code as the argument `reason` or `error`, directly or with `partial`.
+    Python code passes a recording's error code as the argument `reason` or `error`, directly or through
+    `functools.partial`.
     """
     paths = (ROOT / "app/recordings").glob("*.py")
     nodes = [node for path in paths for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]

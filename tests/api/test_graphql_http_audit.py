@@ -1,5 +1,5 @@
 """Tests that the GraphQL endpoint passes the audits of the npm package graphql-http without errors or warnings. The
-audits follow the draft "GraphQL over HTTP" of the GraphQL Foundation.
+audits of graphql-http follow the GraphQL Foundation's draft "GraphQL over HTTP".
 """
 
 import asyncio
@@ -19,8 +19,8 @@ AUDIT = Path(__file__).parent / "graphql-http"
 
 @pytest.fixture(scope="module")
 def audit_script(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Copy the audit script to a directory outside of the repository, beside its pinned packages. Return the path
-    of the copy.
+    """Copy the audit script to a directory outside of the repository, in which its pinned npm packages are
+    installed. Return the path of the copied audit script.
     """
     npm = shutil.which("npm")
     if npm is None or shutil.which("node") is None:
@@ -35,8 +35,8 @@ def audit_script(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def graphql_url() -> Iterator[str]:
-    """Yield the URL of a GraphQL endpoint with introspection. The audits need introspection, because they query
-    `__type`.
+    """Yield the URL of a GraphQL endpoint with introspection. The audits of graphql-http need introspection,
+    because they query `__type`.
     """
     with serve(small_app()) as base:
         yield f"{base}/graphql"

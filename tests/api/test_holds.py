@@ -1,5 +1,5 @@
-"""Tests of legal holds: one compliance officer places a hold, another releases it, and no held recording is
-destroyed.
+"""Tests of legal holds: one compliance officer places a hold, a second officer releases it, and no held recording
+is destroyed.
 """
 
 import asyncio

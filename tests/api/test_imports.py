@@ -401,7 +401,7 @@ async def test_expired_import_gets_no_upload_url(
 
 @asynccontextmanager
 async def _acting(harness: ApiHarness, person: Person) -> AsyncIterator[Transaction]:
-    """Open a database transaction as this person, for SQL calls that the API never makes."""
+    """Open a database transaction with the person's role and claims, for SQL statements that the API never sends."""
     claims: dict[str, object] = {
         "sub": str(person.user_id),
         "session_id": str(person.session_id),
@@ -480,7 +480,7 @@ async def test_law_2_doctor_cannot_choose_the_ids_of_an_import(
 
 async def test_import_never_uses_the_object_key_of_a_lost_recording(harness: ApiHarness, ready: Case) -> None:
     """The object of an import never has the key of a LOST recording, even if the import has the recording's id.
-    Only the database owner can give an import the id of a recording.
+    Only the database owner can give an import the id of an existing recording.
     """
     recording = await _lost(harness, ready)
     (row,) = await harness.rows(

@@ -1,5 +1,5 @@
-"""Tests of joining a room as the doctor, as the patient, and with a guest's invitation; and tests of the list of
-open rooms.
+"""Tests of joining a consultation's room as the doctor, as the patient, or with a guest's invitation, and of the
+list of open rooms.
 """
 
 import asyncio

@@ -290,8 +290,8 @@ async def test_law_8_logs_jobs_and_errors_contain_only_ids(harness: ApiHarness, 
 
 
 async def _whole_flow(harness: ApiHarness, case: Case, other: Person, secrets: list[str]) -> list[str]:
-    """Run one consultation from consent to download, and cause every refusal that is possible in between. Return
-    the bodies of the error answers.
+    """Run one consultation from consent to download, and cause every refusal that is possible on the way. Return
+    the bodies of the API's answers that contain an error.
     """
     doctor, patient = case.doctor, case.patient
     parent = {"relationship": "PARENT", "name": "Rosa Quispe"}

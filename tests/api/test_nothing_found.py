@@ -38,8 +38,8 @@ async def empty(
 
 @dataclass(frozen=True)
 class Look:
-    """A GraphQL query, and the expected content of its audit row if the query finds nothing. If `outcome` is
-    ALLOWED, the query returns a list.
+    """A GraphQL query, and the expected content of its audit row if the query finds nothing. The audit row of a
+    query that returns a list has the `outcome` ALLOWED.
     """
 
     document: str
@@ -190,7 +190,9 @@ async def _rows(harness: ApiHarness, answer: Answer) -> tuple[str, int, list[UUI
 
 @dataclass(frozen=True)
 class Filtered:
-    """A GraphQL query of this test with a filter by id. `variables` is the name of the variable that takes the id."""
+    """A GraphQL query, with the variable by which it filters its result by an id. `variables` is the name of the
+    GraphQL variable that takes the id.
+    """
 
     document: str
     variables: str
@@ -198,7 +200,7 @@ class Filtered:
     is_list: bool = True
 
     def given(self, entity: object) -> dict[str, Any]:
-        """Return the variables of the GraphQL query for this id."""
+        """Return the variables with which the GraphQL query asks for the given id."""
         if not self.is_list or self.variables in ("recordingId", "id", "externalId"):
             return {self.variables: str(entity)}
         return {"filter": {self.variables: str(entity)}} | (
@@ -338,7 +340,7 @@ async def test_transcript_that_is_not_ready_is_not_audited_as_denied(harness: Ap
 
 
 def _audited() -> Iterator[tuple[str, str]]:
-    """The statements of every audited read and list, by module and name."""
+    """Yield every SQL statement that reads or lists audited data, with the names of its module and its variable."""
     for module in list(sys.modules.values()):
         for name, value in vars(module).items() if module.__name__.startswith("app.") else ():
             if isinstance(value, AuditedRead):

@@ -12,8 +12,8 @@ pytestmark = pytest.mark.anyio
 
 
 async def rows_of(harness: ApiHarness, request_id: str, expected: int) -> list[dict[str, object]]:
-    """Return the audit rows of the request with this id. The function waits for the rows, because a field can still
-    be running after the answer was sent.
+    """Return the audit rows of the request with the given request id. The function waits until the audit rows
+    exist, because a root field can still run after the API has sent its answer.
     """
     async with asyncio.timeout(PATIENCE_SECONDS):
         while len(rows := await harness.audit(request_id)) < expected:  # noqa: ASYNC110 - Postgres tells nobody

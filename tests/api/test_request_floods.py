@@ -1,7 +1,8 @@
 """Tests that the API refuses a flood of requests from one caller, and serves all other callers during the flood.
 
-A test holds a lock on the row or the table that the flood needs, and releases the lock at the end. The API served a
-request beside the flood if the request finished before the release, on a machine of any speed.
+Each test holds a lock on the row or the table that the requests of the flood need, and releases the lock at the
+end. If a request finished before the test released the lock, the API served it during the flood. This holds on a
+machine of any speed.
 """
 
 import asyncio
@@ -48,7 +49,9 @@ fails.
 async def held(
     harness: ApiHarness, lock: LiteralString, *values: object
 ) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
-    """Hold a database lock that the API's SQL statements need, until the block or the transaction ends."""
+    """Hold a database lock that the API's SQL statements need, until the `async with` block or the transaction
+    ends.
+    """
     async with await psycopg.AsyncConnection.connect(harness.database.superuser_url) as connection:
         await connection.execute(lock, values)
         yield connection
@@ -58,7 +61,9 @@ async def held(
 async def flooding(
     requests: list[Coroutine[Any, Any, Any]], holding: psycopg.AsyncConnection[Any] | None = None
 ) -> AsyncIterator[list["asyncio.Task[Any]"]]:
-    """Send all requests of a flood at once. At the end of the block, release the lock and await all requests."""
+    """Send all requests of a flood at once. At the end of the `async with` block, release the lock and wait for all
+    requests.
+    """
     tasks = [asyncio.create_task(request) for request in requests]
     try:
         yield tasks
@@ -78,7 +83,7 @@ async def waiting(harness: ApiHarness) -> int:
 
 
 async def until_waiting(harness: ApiHarness, number: int) -> None:
-    """Wait until this number of the API's SQL statements wait for a lock."""
+    """Wait until `number` SQL statements of the API wait for a lock."""
     async with asyncio.timeout(SERVED_SECONDS):
         while await waiting(harness) < number:  # noqa: ASYNC110 - Postgres tells nobody
             await asyncio.sleep(0.01)

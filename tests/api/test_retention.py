@@ -22,7 +22,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 async def unkept(harness: ApiHarness) -> AsyncIterator[ApiHarness]:
-    """Return the harness, and delete its retention policies at the end."""
+    """Yield the harness of the API tests, and delete its retention policies after the test."""
     async with delete_policies_afterwards(harness):
         yield harness
 

@@ -294,7 +294,9 @@ async def test_subscription_answers_only_permitted_callers(harness: ApiHarness, 
 
 
 async def _subscribed(client: Socket, person: Person, document: str, variables: dict[str, object]) -> str:
-    """Subscribe to a field. Return OK, or the code with which the subscription or the connection ended."""
+    """Subscribe to a field. Return OK, or the error code with which the subscription or its WebSocket connection
+    ended.
+    """
     await client.send_init(person)
     await client.subscribe(document, "1", **variables)
     try:

@@ -1,4 +1,6 @@
-"""Tests of the people in a room, through the real webhook and the real job queue: automatic recordings and law 6."""
+"""Tests of automatic recordings, and of law 6 (no recording without everyone's consent) when people join a room.
+The tests use the real webhook route and the real job queue.
+"""
 
 import asyncio
 from collections.abc import Iterator
@@ -33,7 +35,7 @@ def _ordered(harness: ApiHarness, *orders: Order) -> Iterator[None]:
 
 
 async def _enter(harness: ApiHarness, case: Case, *people: Person) -> None:
-    """Let these people join the LiveKit room with join tokens from the API."""
+    """Let the given people join the LiveKit room with join tokens from the API."""
     for person in people:
         token = (await person.ask(documents.JOIN, consultationId=case.id))["token"]
         async with httpx.AsyncClient(trust_env=False) as http:
@@ -62,7 +64,7 @@ async def _recordings(case: Case) -> list[Any]:
 
 
 async def _recorded(harness: ApiHarness, case: Case) -> str:
-    """Start a recording with the doctor and the patient in the room. Return the id of the recording."""
+    """Start a recording with the doctor and the patient in the room. Return the id of the started recording."""
     await case.consent()
     await _enter(harness, case, case.doctor, case.patient)
     started = await case.doctor.ask(documents.START, consultationId=case.id)

@@ -88,7 +88,7 @@ async def test_only_development_serves_graphiql(harness: ApiHarness) -> None:
 
 
 def _every_field(kind: GraphQLObjectType, without: set[str]) -> str:
-    """Return a GraphQL selection of all fields of a type, with the fields of its nested types."""
+    """Return a GraphQL selection of all fields of a type, including all fields of the types nested in it."""
     parts = []
     for name, field in kind.fields.items():
         nested = get_named_type(field.type)

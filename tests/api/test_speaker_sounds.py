@@ -1,5 +1,5 @@
-"""Tests of the sounds recorded beside a video: each sound is returned, downloaded and announced in the same way as
-the video.
+"""Tests of the sound recordings beside a video. The API returns each sound recording, issues its download URL, and
+sends its changes to subscribers in the same way as for the video.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ from resguardo.recordings as v where v.id = %s
 
 @dataclass
 class Sounds:
-    """Inserts microphone sounds beside one video in the same way as the worker."""
+    """Inserts recordings of microphones beside one video, in the same way as the worker."""
 
     harness: ApiHarness
     case: Case
@@ -50,8 +50,8 @@ class Sounds:
         error: str | None = None,
         hours_ahead: int = 0,
     ) -> UUID:
-        """Insert the sound of a participant's microphone, with a later time than all earlier sounds. If the status
-        is READY, the method also stores the sound's object in the bucket.
+        """Insert the sound recording of a participant's microphone, with a later time than all sound recordings
+        inserted before. If the sound recording's status is READY, the method also stores its object in the bucket.
         """
         sound = uuid4()
         self.count += 1
@@ -77,7 +77,7 @@ class Sounds:
         return sound
 
     async def shown(self) -> list[Any]:
-        """Return the sounds of the video that the doctor can read."""
+        """Return the sound recordings beside the video, as the API returns them to the doctor."""
         found = await self.case.doctor.ask(documents.RECORDING, id=str(self.video))
         return list(found["speakers"])
 
@@ -123,8 +123,8 @@ async def test_sounds_are_listed_with_their_participants_in_the_order_of_their_t
 
 
 async def test_sound_has_its_own_truncated_and_interrupted(sounds: Sounds) -> None:
-    """The fields `truncated` and `interrupted` of a sound are about that sound alone. The video and every other
-    sound have their own values.
+    """The fields `truncated` and `interrupted` of a sound recording describe only this sound recording. The video
+    and each sound recording beside it have their own values of `truncated` and `interrupted`.
     """
     doctor, patient = sounds.case.participant("DOCTOR"), sounds.case.participant("PATIENT")
     whole, cut, interrupted = [await sounds.add(one, "VERIFYING") for one in (doctor, patient, doctor)]
@@ -231,7 +231,7 @@ async def api(harness: ApiHarness) -> AsyncIterator[str]:
 
 
 async def test_change_of_a_sound_is_sent_even_if_another_has_a_later_time(sounds: Sounds, api: str) -> None:
-    """Two transactions can commit in another order than the timestamps of their changes."""
+    """Two transactions can commit in a different order than the timestamps of their changes suggest."""
     doctor = sounds.case.participant("DOCTOR")
     made = [await sounds.add(doctor, "VERIFYING") for _ in range(6)]
     await sounds.add(doctor, "VERIFYING", hours_ahead=1)

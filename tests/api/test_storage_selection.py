@@ -1,5 +1,6 @@
 """Tests of the field `storage` of a recording, which costs a request to the bucket. Only the query `recording(id)`
-returns `storage`. Every other root field refuses the selection of `storage` before any side effect.
+returns `storage`. Every root field except `recording` refuses the selection of `storage` before it has any side
+effect.
 """
 
 from collections import deque
@@ -15,8 +16,8 @@ pytestmark = pytest.mark.anyio
 
 
 def _path_to_recording(field: GraphQLField) -> list[str] | None:
-    """Return the path of field names from the value of a root field to a `Recording`. The path is empty if the
-    value itself is a `Recording`.
+    """Return the names of the fields that lead from the value of a root field to a `Recording`. The returned list
+    of names is empty if the root field itself returns a `Recording`.
     """
     left: deque[tuple[object, list[str]]] = deque([(get_named_type(field.type), [])])
     seen: set[str] = set()

@@ -1,4 +1,6 @@
-"""Tests of `recordingChanged` over real sockets: its events, its subscribers, and the end of a connection."""
+"""Tests of the subscription `recordingChanged` over real sockets: which events it sends, who may subscribe, and
+when its connection ends.
+"""
 
 import asyncio
 import json
@@ -48,8 +50,8 @@ async def _api(harness: ApiHarness, **limits: Any) -> AsyncIterator[str]:
 
 @pytest.fixture(scope="module")
 async def api(harness: ApiHarness) -> AsyncIterator[str]:
-    """Yield the URL of an API that checks a session only before it sends an event. With this API, only an event can
-    end a connection.
+    """Yield the URL of an API that checks a session only before it sends an event. This API therefore closes the
+    WebSocket of an ended session only when an event occurs.
     """
     async with _api(harness, recheck_seconds=3600, message_bytes=4096) as url:
         yield url
@@ -82,7 +84,9 @@ async def _watching(url: str, case: Case, person: Person | None = None) -> Async
 
 
 async def _become(harness: ApiHarness, recording: UUID, status: str) -> float:
-    """Change the status of the recording and commit. Return the monotonic time after the commit."""
+    """Change the status of the recording in the database and commit the change. Return the time of the monotonic
+    clock just after the commit.
+    """
     await harness.rows("update resguardo.recordings set status = %s where id = %s", status, recording)
     return time.monotonic()
 

@@ -1,4 +1,6 @@
-"""Tests of attacks on subtitle links: markup in the text, other readers, expired links, and forged links."""
+"""Tests of attacks on subtitle links: markup in the text, readers without permission, expired links, and forged
+links.
+"""
 
 import re
 import time

@@ -1,4 +1,4 @@
-"""Tests of every kind of invalid token over HTTP, and of the counts of rejected tokens."""
+"""Tests of every kind of invalid access token over HTTP, and of the audit log's counts of rejected tokens."""
 
 import base64
 import json
@@ -99,7 +99,9 @@ BROKEN: dict[str, tuple[Forge, str]] = {
 
 @contextmanager
 def _counted_fetches(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Yield a list of the requests for signing keys (JWKS) that this process sends during the block."""
+    """Yield a list to which each request for signing keys (JWKS) is added that this process sends during the `with`
+    block.
+    """
     fetched: list[str] = []
     send = httpx.AsyncClient.send
 

@@ -29,7 +29,9 @@ async def _correct(person: Person, recording: UUID, turn: int, text: str) -> Ans
 async def test_correction_to_the_present_text_changes_nothing_and_writes_an_audit_row(
     harness: ApiHarness, doctor: Person, recording: UUID, document: str
 ) -> None:
-    """A correction without a change writes the audit row of a read, because the answer contains the text."""
+    """A correction that changes nothing writes the audit row of a read, because the answer contains the turn's
+    text.
+    """
     given = {"text": SAID[0][1]} if document == documents.CORRECT_TRANSCRIPT else {"speaker": "DOCTOR"}
     before = await doctor.ask(documents.TRANSCRIPT, id=str(recording))
     answer = await doctor.send(document, id=str(recording), turn=0, **given)
@@ -128,8 +130,8 @@ async def test_correction_moved_to_another_row_cannot_be_decrypted(
 async def test_correction_is_computed_in_a_thread(
     doctor: Person, recording: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A correction normalizes and hashes the whole transcript in a thread. For a recording of twelve hours, a
-    correction takes 0.2 s.
+    """A correction normalizes and hashes the whole transcript in a thread. For the transcript of a recording of
+    twelve hours, a correction takes 0.2 s.
     """
     threads: list[int] = []
 
@@ -146,7 +148,7 @@ async def test_correction_is_computed_in_a_thread(
 async def test_correction_is_refused_if_a_deletion_is_requested_meanwhile(
     harness: ApiHarness, doctor: Person, recording: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A deletion that is requested after the transcript was decrypted makes the correction fail."""
+    """If the recording's deletion is requested after the API has decrypted the transcript, the correction fails."""
     through = store.read_index_key
 
     async def index_key(tx: Transaction, keyring: Keyring) -> IndexKey | None:

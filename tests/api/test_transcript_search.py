@@ -1,5 +1,5 @@
-"""Tests of the transcript search. Every search writes an audit row, and finds only the caller's own transcripts in
-their latest correction.
+"""Tests of the transcript search. Every search writes an audit row, and finds only the caller's own transcripts,
+with the text of the latest corrections.
 """
 
 import threading
@@ -38,7 +38,7 @@ async def _found(person: Person, query: str, **where: object) -> list[str]:
 
 
 async def _own(harness: ApiHarness, doctor: Person, *said: str) -> UUID:
-    """Return a new recording of this doctor, with a transcript of these texts."""
+    """Return a new recording of the given doctor, whose transcript consists of the given texts."""
     made = await harness.recording(await harness.case(doctor))
     await store_transcript(harness, made, tuple((Speaker.PATIENT, text) for text in said))
     return made
@@ -293,7 +293,9 @@ async def test_reading_and_searching_count_against_the_hourly_quota_of_pages(
 async def test_transcript_of_a_recording_to_be_destroyed_is_not_returned(
     harness: ApiHarness, doctor: Person, recording: UUID
 ) -> None:
-    """The request to delete a recording hides its transcript until the request is undone."""
+    """After a request to delete a recording, the API neither returns nor finds its transcript until the request is
+    undone.
+    """
     urls = await doctor.ask(documents.ISSUE_SUBTITLE_URLS, id=str(recording))
     given = {"id": str(recording), "turn": 0, "text": "Nothing."}
     await doctor.ask(documents.DELETE_RECORDING, id=str(recording), reason="OTHER")
@@ -317,7 +319,7 @@ async def test_transcript_of_a_recording_to_be_destroyed_is_not_returned(
 async def test_transcript_is_found_read_and_corrected_after_a_rotation_was_killed_at_any_step(
     harness: ApiHarness, doctor: Person, stops_after: int
 ) -> None:
-    """The API has the old and the new root key during the rotation, and only the new root key at the end."""
+    """During the rotation, the API has the old and the new root key; at the end, it has only the new root key."""
     recordings = [await _own(harness, doctor, "An aneurysm.", "Number none.") for _ in range(3)]
     line, asked = new_key_line(f"newer-{stops_after}"), 0
 

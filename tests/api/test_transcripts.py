@@ -290,7 +290,7 @@ async def test_api_does_not_start_without_the_root_keys_of_transcripts(
 async def test_transcript_is_not_returned_if_its_audit_row_was_not_committed(
     harness: ApiHarness, doctor: Person, recording: UUID, field: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The test ends the database session after the transcript is read and before the commit."""
+    """The test ends the API's database session after the API has read the transcript and before the API commits."""
     last = {
         "transcript": "open_transcript",
         "searchTranscripts": "search",
