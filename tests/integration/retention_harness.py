@@ -1,8 +1,8 @@
-"""Builds a practice for tests on a real Postgres and a real object store: finished recordings, a retention policy,
-legal holds, and a clock that tests set.
+"""Builds a medical practice for tests on a real Postgres and a real object store. Tests add finished recordings, a
+retention policy and legal holds, and set the clock.
 
-The database's `private.now()` and the bucket's time use the same clock, unless a test sets
-`RetentionHarness.store_time`.
+The database (`private.now()`) and the bucket use the same clock, unless a test sets a different time for the bucket
+with `RetentionHarness.store_time`.
 """
 
 import secrets
@@ -57,8 +57,8 @@ class ClockedStorage(Storage):
 
 @dataclass
 class RetentionHarness:
-    """A practice with a database, a bucket and a clock for tests of retention and destruction. `store_time`: the
-    bucket's time, or None if it equals the database's time.
+    """A test harness for retention and destruction: a medical practice with a database, a bucket and a clock.
+    `store_time` is the bucket's time. It is None if the bucket's time equals the database's time.
     """
 
     database: Database
@@ -82,7 +82,7 @@ class RetentionHarness:
         )
 
     def restore_check(self) -> RestoreCheck:
-        """Return the service that checks the ledger after a restore."""
+        """Return the service that compares the ledger of deletions with the database after a restore."""
         return RestoreCheck(
             self.worker,
             self.storage,
@@ -93,11 +93,13 @@ class RetentionHarness:
     def protection(
         self, storage: Storage | None = None, locks: BucketLocks | None = None
     ) -> BucketProtection:
-        """Return a worker's service that keeps recordings under a legal hold or with a longer term in `keep/`."""
+        """Return the service with which the worker protects held recordings and recordings with a longer term from
+        the bucket's lifecycle rules.
+        """
         return BucketProtection(self.worker, storage or self.storage, locks, deployment=DEPLOYMENT)
 
     async def rows(self, sql: LiteralString, *values: object) -> list[DictRow]:
-        """Return the rows of a statement that a superuser runs, or [] if the statement returns no rows."""
+        """Run a statement as a superuser and return its rows. If the statement returns nothing, return []."""
         cursor = await self.superuser.execute(sql, values)
         return await cursor.fetchall() if cursor.description else []
 
@@ -106,12 +108,12 @@ class RetentionHarness:
         return next(iter((await self.rows(sql, *values))[0].values()))
 
     async def move_to(self, time: datetime) -> None:
-        """Set the clocks of the database and the bucket."""
+        """Set the clocks of the test database and the test bucket to this time."""
         self.time = time
         await self.rows("update moved.clock set at = %s", time)
 
     async def adopt(self, terms: dict[str, Any] | None = None) -> None:
-        """Put a retention policy into force, by default with the terms in `TERMS`."""
+        """Put a retention policy into force. Unless the test passes terms, the policy has those in `TERMS`."""
         self.practice.retention_policy(terms)
 
     async def patient(self) -> UUID:
@@ -137,8 +139,8 @@ class RetentionHarness:
         participant: UUID | None = None,
         is_routed: bool = False,
     ) -> UUID:
-        """Insert a recording, and set this status and the present time as its end, as the worker does. A READY
-        recording has an object and a data key.
+        """Insert a recording with this status that ends at the current time of the test's clock. If the status is
+        READY, the recording also gets an object and a data key.
         """
         consultation = consultation or await self.consultation()
         content = content or secrets.token_bytes(64)
@@ -174,7 +176,9 @@ class RetentionHarness:
         return recording
 
     async def microphones(self, video: UUID, *statuses: str) -> list[UUID]:
-        """Insert sounds of one guest's microphone beside a video, one for each status. Return their ids."""
+        """Insert recordings of one guest's microphone beside a video, one recording for each status. Return their
+        ids.
+        """
         consultation = await self.value(
             "select consultation_id from resguardo.recordings where id = %s", video
         )
@@ -223,7 +227,7 @@ class RetentionHarness:
 
 @asynccontextmanager
 async def opened(database: Database, store: ObjectStore) -> AsyncIterator[RetentionHarness]:
-    """Yield the practice on a migrated database and an object store with an empty bucket."""
+    """Yield a test harness with a migrated database and an object store whose bucket is empty."""
     storage = ClockedStorage(endpoint_url=store.endpoint_url, bucket=store.bucket, credentials=store.writer)
     worker = Pool(database.worker_url, application="tests")
     mark_database(database.owner_url, DEPLOYMENT)
@@ -247,7 +251,7 @@ async def opened(database: Database, store: ObjectStore) -> AsyncIterator[Retent
 
 
 def open_transactions(database: Database) -> int:
-    """Return how many connections of the worker have an open transaction and wait for the worker."""
+    """Return how many database connections of the worker are idle in an open transaction."""
     with psycopg.connect(database.superuser_url) as owner:
         row = owner.execute(
             "select count(*) from pg_stat_activity where usename = 'resguardo_worker'"

@@ -1,5 +1,5 @@
-"""Tests of bucket drift on a real store and a real database: each difference is found, audited once, and audited
-again when it ends.
+"""Tests of bucket drift on a real object store and a real database. The check finds each difference, and writes an
+audit row when the difference begins and when it ends.
 """
 
 import asyncio
@@ -60,7 +60,9 @@ AUDITED = (
 
 
 class AgedStorage(Storage):
-    """An object store that reports every upload `age` earlier, because a test cannot set upload times."""
+    """A storage client that reports each upload as older by `age`, because a test cannot set the time at which an
+    upload began.
+    """
 
     age = timedelta()
 
@@ -71,8 +73,8 @@ class AgedStorage(Storage):
 
 
 class KeptRules(StorageRules):
-    """Lifecycle and CORS rules in memory, because the embedded store has none. The boto3 calls have tests in
-    `test_bucket_rules.py`.
+    """Keeps lifecycle and CORS rules in memory, because the embedded object store does not support them.
+    `test_bucket_rules.py` tests the boto3 calls for such rules.
     """
 
     lifecycle: tuple[LifecycleRule, ...] = WANTED.lifecycle or ()
@@ -103,7 +105,7 @@ class KeptRules(StorageRules):
 
 @dataclass
 class DriftHarness:
-    """A bucket and a database without drift, and the service that checks them."""
+    """A test harness with a bucket and a database that match `policies/`, and with the service that checks them."""
 
     database: Database
     worker: Pool
@@ -117,17 +119,17 @@ class DriftHarness:
 
     @property
     def policies(self) -> BucketPolicies:
-        """Return a new instance of the service that checks the bucket, as in a new process. The check keeps all its
-        state in the database.
+        """Return a new instance of the service that checks the bucket, as a new process would create it. The
+        service keeps no state in memory between two checks, only in the database.
         """
         return BucketPolicies(self.worker, replace(self.clients, **self.changes))
 
     async def codes(self) -> list[tuple[str, str, str]]:
-        """Return the topic, the code and the subject of each drift that a check finds."""
+        """Check the bucket, and return the topic, the code and the subject of each drift."""
         return [(one.topic.value, one.code, one.subject) for one in (await self.policies.inspect()).drifts]
 
     def run(self, statement: LiteralString, *values: Any) -> None:
-        """Run a statement as a superuser with all triggers off."""
+        """Run a statement as a superuser, with all triggers of the database disabled."""
         with psycopg.connect(self.database.superuser_url) as connection:
             connection.execute("set session_replication_role = replica")
             connection.execute(statement, values)
@@ -139,8 +141,8 @@ class DriftHarness:
     def recording(
         self, folder: str = "r/d90", status: str = "READY", consultation: UUID | None = None
     ) -> str:
-        """Insert a recording of the patient with an object in this folder. Return the prefix of the consultation's
-        folder.
+        """Insert a recording of the patient, and store its object under this prefix. Return the prefix of the
+        folder in which the bucket stores the consultation's objects.
         """
         made, of = uuid4(), consultation or self.consultation
         with practice_of(self.database.superuser_url) as practice, practice.without_triggers():
@@ -157,7 +159,9 @@ class DriftHarness:
         return f"{folder}/{of}/"
 
     def hold(self, **scope: Any) -> UUID:
-        """Insert a legal hold on a consultation, a patient, or a range. Return its id."""
+        """Insert a legal hold on a consultation, on a patient, or on the recordings of a range of time. Return its
+        id.
+        """
         with practice_of(self.database.superuser_url) as practice:
             for end in scope.keys() & {"since", "until"}:
                 scope[f"recorded_{end}"] = practice.now() + scope.pop(end)
@@ -176,7 +180,7 @@ class DriftHarness:
             )
 
     def lock(self, under: str, name: str = "hold-1", **changes: Any) -> None:
-        """Add a lock rule for a prefix in Cloudflare."""
+        """Add a lock rule for a prefix to the stand-in for Cloudflare's API."""
         self.cloudflare.rules.append(
             {"id": name, "prefix": under, "enabled": True, "condition": {"type": "Indefinite"}} | changes
         )
@@ -523,8 +527,8 @@ async def test_a_host_that_does_not_exist_serves_nobody(harness: DriftHarness) -
 
 
 async def test_the_bucket_serves_nobody_without_a_key(harness: DriftHarness, site: Site) -> None:
-    """The embedded store refuses requests without a key, as R2 does. A host that serves an object without a key is
-    a drift.
+    """The embedded store refuses requests without a key, as R2 does. If a host serves an object to a request
+    without a key, the check reports a drift.
     """
     assert await harness.codes() == []
     site.answers[f"/resguardo/{MARK_KEY}"] = 200
@@ -706,7 +710,7 @@ async def test_apply_fails_if_the_bucket_does_not_keep_the_rules(
     harness: DriftHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def forget(_: Sequence[CorsRule]) -> None:
-        """Accept the lock rules and store none of them."""
+        """Accept the CORS rules, and store none of them."""
 
     harness.rules.cors = ()
     monkeypatch.setattr(harness.rules, "replace_cors", forget)
@@ -717,7 +721,9 @@ async def test_apply_fails_if_the_bucket_does_not_keep_the_rules(
 async def test_no_other_process_writes_the_rules_while_they_are_applied(
     harness: DriftHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Cloudflare replaces all lock rules at once, so a concurrent change would lose a hold."""
+    """Cloudflare's API replaces all lock rules at once, so two concurrent changes could remove the lock of a legal
+    hold.
+    """
     seen: list[tuple[bool, int]] = []
     cloudflare = harness.clients.cloudflare
     assert cloudflare is not None
@@ -745,8 +751,8 @@ def _is_free(harness: DriftHarness) -> bool:
 
 
 class Command:
-    """A callable that runs `resguardo policies` with the settings of the test harness. Cloudflare's API is on a local
-    port.
+    """Runs the command `resguardo policies` with the settings of the test harness. The command reaches the stand-in
+    for Cloudflare's API on a local port.
     """
 
     def __init__(self, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,5 @@
-"""Tests that objects under a legal hold or with a longer term survive the bucket's lifecycle rule, on a real
-Postgres and a real store with a moved clock.
+"""Tests that the bucket's lifecycle rule deletes no object that is under a legal hold or whose retention term
+became longer. Postgres and the object store are real, and tests set the clock.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ AUDITED = "select entity_ids, patient_ids, consultation_ids from audit.events wh
 
 @dataclass
 class Locks:
-    """The bucket's lock rules, with a count of their replacements."""
+    """Keeps the bucket's lock rules in memory, and counts how often they are replaced."""
 
     rules: list[LockRule] = field(default_factory=lambda: [FIXED, FOREIGN])
     replaced: int = 0
@@ -49,12 +49,12 @@ class Locks:
 
 
 class Killed(BaseException):
-    """Raised by a test to end the worker between two lines, as the death of its process would."""
+    """A test raises this exception to end the worker between two lines of code, as the death of the process would."""
 
 
 class TroubledStorage(InterceptedStorage):
-    """An object store that kills its worker before or after its n-th call. A locked object cannot be deleted, as in
-    R2.
+    """A storage client that kills the worker before or after the n-th call to the object store. As in R2, a locked
+    object cannot be deleted.
     """
 
     locks: Locks | None = None
@@ -99,7 +99,9 @@ async def with_sound(harness: RetentionHarness, consultation: UUID | None = None
 
 
 async def is_settled(harness: RetentionHarness, *recordings: UUID) -> None:
-    """Require that the object of each recording is under `keep/`, and that no other copy exists."""
+    """Require that the object of each recording is under `keep/`, and that the bucket contains no other object
+    under `keep/` or `r/`.
+    """
     keys = [await harness.key_of(one) for one in recordings]
     assert all(key.startswith("keep/") for key in keys), keys
     assert sorted(await harness.keys_under("keep/")) == sorted(keys)
@@ -378,7 +380,7 @@ async def test_recordings_beyond_the_limit_of_lock_rules_move_to_keep(
 
 
 async def test_no_transaction_is_open_while_cloudflare_answers(harness: RetentionHarness) -> None:
-    """A slow vendor must not keep a database transaction open."""
+    """No database transaction may stay open while Cloudflare answers slowly."""
     seen: list[int] = []
 
     class WatchedLocks(Locks):
@@ -401,7 +403,9 @@ async def test_no_transaction_is_open_while_cloudflare_answers(harness: Retentio
 
 
 async def test_law_7_rules_are_not_written_by_a_process_that_lost_its_turn(harness: RetentionHarness) -> None:
-    """A process that is frozen after it read the rules must not write them back over a newer change."""
+    """If a process is frozen after it has read the lock rules, it must not write them back later, because another
+    process may have changed the rules in between.
+    """
 
     class Overtaken(Locks):
         async def read_locks(self) -> tuple[LockRule, ...]:
@@ -490,8 +494,8 @@ async def test_moved_recording_is_destroyed_completely_after_its_release(
 async def test_protected_and_released_recordings_are_no_drift(
     harness: RetentionHarness, troubled: TroubledStorage, has_locks: bool
 ) -> None:
-    """The hourly check of the bucket decides with its own query which objects need protection. The query of the
-    hourly check must agree with the query of the protection service.
+    """The hourly check of the bucket uses its own SQL query to decide which objects need protection. This query
+    must select the same objects as the query of the service that protects objects.
     """
     patient = await harness.patient()
     await with_sound(harness, await harness.consultation(patient))

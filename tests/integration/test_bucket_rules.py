@@ -1,4 +1,6 @@
-"""Tests of the lifecycle and CORS calls with boto3: against moto, and byte for byte on the wire."""
+"""Tests of the calls that read and write lifecycle and CORS rules with boto3. They run against moto, and against an
+HTTP server that records the bytes of each request.
+"""
 
 import base64
 import logging
@@ -29,7 +31,7 @@ LIFECYCLE, CORS = WANTED.lifecycle or (), WANTED.cors or ()
 
 @pytest.fixture
 def moto() -> Iterator[Any]:
-    """Yield moto's in-process S3 with a bucket. No port is opened."""
+    """Yield a boto3 client of moto, an S3 stand-in in this process, with one bucket. No port is opened."""
     with mock_aws():
         client = boto3.client("s3", region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
         client.create_bucket(Bucket="recordings")
@@ -145,9 +147,7 @@ async def test_missing_bucket_raises_an_error(moto: Any) -> None:
 
 
 async def test_store_without_support_for_rules_raises_an_error(object_store: ObjectStore) -> None:
-    """The embedded store does not support rules. A read of the rules fails instead of returning an empty list, and
-    no rule is written.
-    """
+    """The embedded object store does not support lifecycle rules, so a call that replaces them raises an error."""
     rules = StorageRules(
         endpoint_url=object_store.endpoint_url,
         bucket=object_store.bucket,
@@ -160,7 +160,9 @@ async def test_store_without_support_for_rules_raises_an_error(object_store: Obj
 
 
 class Wire:
-    """A server in place of the object store, which stores requests and gives configured answers."""
+    """An HTTP server that takes the place of the object store. It records each request and gives the answer that
+    the test configured.
+    """
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, str, dict[str, str], bytes]] = []
@@ -232,8 +234,8 @@ async def test_the_cors_request_on_the_wire(wire: Wire, wired: StorageRules) -> 
 
 
 def assert_checksummed(headers: dict[str, str], body: bytes) -> None:
-    """Require that a request has its body in one piece, a V4 signature, a CRC32 and no MD5. botocore sends the
-    CRC32 even if checksums are set to "when required".
+    """Require that a request has an unchunked body, a signature of version 4, a CRC32 checksum and no MD5 checksum.
+    botocore sends the CRC32 even if checksums are set to "when required".
     """
     assert headers["authorization"].startswith("AWS4-HMAC-SHA256 Credential=AKIAADMIN/")
     assert "/auto/s3/aws4_request" in headers["authorization"]

@@ -1,4 +1,6 @@
-"""Tests of `resguardo certificate` as an auditor runs it: with a file and a public key, and without settings."""
+"""Tests of the command `resguardo certificate` as an auditor runs it: the auditor has a file and a public key, but
+no settings of Resguardo.
+"""
 
 import os
 import re
@@ -200,7 +202,7 @@ main()
 
 
 def test_check_tells_nothing_of_a_hostile_file(run: Run, tmp_path: Path) -> None:
-    """The output of the command contains neither text from the certificate nor an error message of its parser."""
+    """If the file is invalid, the command prints neither text from the file nor an error message of the parser."""
     path = tmp_path / "certificate.pdf"
     path.write_bytes(path.read_bytes().replace(b"/EmbeddedFiles", b"/[red]Maria   "))
     done = subprocess.run(
@@ -225,7 +227,7 @@ def test_check_tells_nothing_of_a_hostile_file(run: Run, tmp_path: Path) -> None
 
 
 def test_signature_verifies_by_hand_with_openssl(run: Run, tmp_path: Path) -> None:
-    """The test runs the openssl commands of docs/certificates.md unchanged."""
+    """The test runs exactly the openssl commands that docs/certificates.md shows."""
     document = (Path(__file__).parents[2] / "docs" / "certificates.md").read_text(encoding="utf-8")
     (commands,) = re.findall(r"```sh\n(# by hand\n.*?)```", document, flags=re.DOTALL)
 

@@ -1,4 +1,6 @@
-"""No process starts on a database or a bucket that has no mark or another deployment's mark."""
+"""Tests that no process starts if its database or its bucket has no deployment mark, or has the mark of a different
+deployment.
+"""
 
 from collections.abc import AsyncIterator, Iterator
 
@@ -26,7 +28,7 @@ async def pool(database: Database) -> AsyncIterator[Pool]:
 
 @pytest.fixture
 def bucket(emptied_store: ObjectStore) -> Iterator[Storage]:
-    """Yield a client of an empty bucket. The bucket of this client has no deployment mark."""
+    """Yield a storage client of an empty bucket. This bucket has no deployment mark."""
     storage = _storage(emptied_store)
     yield storage
     storage.close()

@@ -1,5 +1,5 @@
-"""Tests of the destruction of recordings: every due recording is destroyed completely and certified, and every held
-recording stays, even if the process dies.
+"""Tests of the destruction of recordings. Every due recording is destroyed completely and gets a certificate, and
+every held recording stays, even if the process dies.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ async def harness(database: Database, emptied_store: ObjectStore) -> AsyncIterat
 
 
 async def certificates(harness: RetentionHarness, recording: UUID) -> list[Certificate]:
-    """Return all stored certificates of a recording, each verified."""
+    """Return all stored certificates of a recording, after checking the signature of each."""
     rows = await harness.rows(
         "select document from resguardo.certificates where recording_id = %s order by number", recording
     )
@@ -42,7 +42,7 @@ async def certificates(harness: RetentionHarness, recording: UUID) -> list[Certi
 
 
 async def traces(harness: RetentionHarness, recording: UUID) -> int:
-    """Return the number of rows that still name an object of the recording or contain the key of its transcript."""
+    """Return the number of database rows that still contain an object key of the recording or its data key."""
     return int(
         await harness.value(
             "select (select count(*) from private.recording_secrets where recording_id = %s)"
@@ -83,7 +83,9 @@ async def test_due_recording_is_destroyed_and_proven(harness: RetentionHarness) 
 async def test_certificate_has_the_time_of_the_database_if_the_workers_clock_differs(
     harness: RetentionHarness,
 ) -> None:
-    """The database uses the clock of the test harness, which differs from the machine's clock."""
+    """The times in the certificate come from the database's clock, which the test sets to a different time than the
+    machine's clock.
+    """
     recording = await harness.recording()
     await harness.move_to(START + TERM)
     await harness.destroyer().run_once()
@@ -339,12 +341,12 @@ class TestClocks:
 
 
 class _Killed(BaseException):
-    """Raised by a test to end the worker, as the death of its process would."""
+    """A test raises this exception to end the worker, as the death of the process would."""
 
 
 class _Broken(ClockedStorage):
-    """A bucket of which one call fails. The bucket raises `error` before the call, or after the call if `after` is
-    true.
+    """A storage client of which one method fails. The method raises `error` before it calls the object store, or
+    after the call if `after` is true.
     """
 
     broken: str
@@ -385,7 +387,7 @@ def failing_storage(
     after: bool = False,
     only: str = "",
 ) -> _Broken:
-    """Return a bucket of which this call fails for keys that start with `only`."""
+    """Return a storage client whose method `call` fails for object keys that start with `only`."""
     storage = _Broken.__new__(_Broken)
     storage.__dict__.update(harness.storage.__dict__)
     storage.broken, storage.error = call, error or Timeout("storage_timeout", operation=call)
@@ -639,7 +641,7 @@ class TestRestore:
 
 
 async def snapshot(harness: RetentionHarness, recording: UUID) -> list[str]:
-    """Return the rows of a recording, as a backup contains them."""
+    """Return the database rows of a recording as JSON, as a backup would contain them."""
     statements: tuple[LiteralString, ...] = (
         "select row_to_json(t) from resguardo.recordings as t where id = %s",
         "select row_to_json(t) from private.recording_secrets as t where recording_id = %s",
@@ -649,7 +651,7 @@ async def snapshot(harness: RetentionHarness, recording: UUID) -> list[str]:
 
 
 async def restore(harness: RetentionHarness, recording: UUID, backup: list[str]) -> None:
-    """Restore the rows of a backup, and remove all later rows."""
+    """Restore the rows of a recording from a backup, and delete the rows that were written after the backup."""
     await harness.rows("delete from resguardo.certificates where recording_id = %s", recording)
     await harness.rows("delete from resguardo.deletions where recording_id = %s", recording)
     await harness.rows("set session_replication_role = replica")

@@ -1,4 +1,6 @@
-"""Tests of attacks and accidents during a destruction: stalls, wrong clocks, late objects, and a false ledger."""
+"""Tests of attacks and accidents during the destruction of recordings: stalled calls, wrong clocks, objects that
+arrive late, and forged ledger entries.
+"""
 
 import asyncio
 import json
@@ -44,7 +46,7 @@ async def harness(database: Database, emptied_store: ObjectStore) -> AsyncIterat
 
 
 async def as_doctor(harness: RetentionHarness, sql: LiteralString, *values: object) -> None:
-    """Run one statement as the doctor of the recordings, with the database role of a doctor."""
+    """Run one SQL statement as the doctor of the recordings, with the database role that doctors have."""
     if not await harness.rows("select id from auth.users where id = %s", harness.doctor):
         harness.practice.user(harness.doctor)
     session = harness.practice.session(harness.doctor)
@@ -63,7 +65,7 @@ UNDO: LiteralString = "select private.undo_deletion(%s)"
 
 
 def of(harness: RetentionHarness, kind: type[ClockedStorage]) -> ClockedStorage:
-    """Return the bucket of the test harness as an instance of another class."""
+    """Return a storage client of the test harness's bucket, as an instance of the class `kind`."""
     storage = kind.__new__(kind)
     storage.__dict__.update(harness.storage.__dict__)
     return storage

@@ -1,4 +1,4 @@
-"""The restore drill detects every fault of a backup, and removes everything that it created."""
+"""Tests that the restore drill detects every fault of a backup, and then removes everything that it created."""
 
 import asyncio
 import json
@@ -49,8 +49,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
 def practice(
     cluster: Cluster, store: ObjectStore, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Practice]:
-    """Yield the practice that all tests of this module share. Each test damages its own copy of a dump or an escrow
-    file, and repairs its changes to the bucket.
+    """Yield the medical practice (a database and a bucket) that all tests of this module share. Each test damages
+    only its own copy of a dump or an escrow file, and undoes its changes to the bucket.
     """
     with cluster.clone("newer") as database:
         yield rehearsal.practice(database, store, tmp_path_factory.mktemp("practice"))
@@ -58,7 +58,9 @@ def practice(
 
 @pytest.fixture(autouse=True)
 def _in_a_place_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Run the drill in a temporary directory of its own, and require that the directory is empty after each test."""
+    """Run each test with a separate directory for temporary files, and require that the directory is empty after
+    the test.
+    """
     # Postgres's socket needs a short path, and another user must be able to reach it if the test runs as root.
     with tempfile.TemporaryDirectory(prefix="d-", dir=in_memory()) as place:
         monkeypatch.setattr(tempfile, "tempdir", place)
@@ -97,8 +99,8 @@ def _compared(
     sample: int = 100,
     **watched: Any,
 ) -> DrillReport:
-    """Run only the drill's comparison, on the practice's own database instead of a restored dump. Return the
-    report.
+    """Run only the part of the drill that compares a database with the bucket. The database is the practice's own,
+    not a restored dump. Return the report.
     """
     order = DrillOrder(made.directory / "none", escrow or made.escrow(), passphrase, sample)
     return service.compare_restored(
@@ -201,7 +203,7 @@ def test_object_that_a_hold_has_moved_since_is_found_in_its_new_place(practice: 
 
 
 def _enter(practice: Practice, key: str, body: bytes) -> None:
-    """Store an object under `ledger/`. Only tests of the drill delete objects under `ledger/`."""
+    """Store an object in the practice's bucket."""
 
     async def put() -> None:
         storage = practice.storage()
@@ -227,8 +229,8 @@ def _certificate(practice: Practice, recording: UUID, *, signed: bool = True) ->
 
 
 def test_deletion_that_the_dump_does_not_know_of_is_counted_and_not_missed(practice: Practice) -> None:
-    """The drill reports no fault for the object of a destroyed recording, which must be absent. After a real
-    restore, `resguardo restore check` would repeat the rest of the destruction.
+    """If a recording was destroyed after the dump, its object must be absent, so the drill reports no fault. After
+    a real restore, `resguardo restore check --repeat` would destroy the recording again.
     """
     (recording, key), *_ = practice.recordings.items()
     entry, other = f"ledger/{recording}/1.json", f"ledger/{uuid4()}/1.json"
@@ -274,7 +276,7 @@ def test_ledger_that_others_wrote_into_is_found_and_not_believed(practice: Pract
 
 
 def test_recording_whose_step_is_not_in_the_log_is_found(practice: Practice) -> None:
-    """An attacker inserted a READY recording without an audit row."""
+    """In this test, an attacker has inserted a READY recording without an audit row."""
     (template, _), *_ = practice.recordings.items()
     forged = uuid4()
     with psycopg.connect(practice.database.superuser_url, autocommit=True) as connection:
@@ -388,7 +390,7 @@ def test_truncated_dump_is_found(practice: Practice, form: str, part: float) -> 
 
 
 def test_plain_dump_that_lacks_its_last_statements_is_found(practice: Practice) -> None:
-    """The dump ends between two statements, so psql alone would report success."""
+    """The dump in this test ends between two SQL statements, so psql restores it without an error."""
     dump = practice.dump("plain")
     lines = dump.read_text().splitlines(keepends=True)
     ends = [number for number, line in enumerate(lines) if line.endswith(";\n")]
@@ -466,9 +468,7 @@ def test_database_that_is_not_of_this_release_is_found(
 
 
 def test_nothing_of_a_drill_that_is_stopped_stays(practice: Practice, tmp_path: Path) -> None:
-    """Tests stop the drill at three moments: after the server has started, during the restore, and during the
-    comparison.
-    """
+    """The test stops the drill while it restores the dump, and while it compares the recordings with the bucket."""
     dump, escrow = practice.dump(), practice.escrow()
     for name in ("restore the dump", "recordings"):
 

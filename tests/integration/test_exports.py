@@ -1,5 +1,5 @@
-"""Tests of the encrypted copies for access requests, on a real store and a real database: their content, and their
-deletion.
+"""Tests of the encrypted copies for access requests, on a real object store and a real database: what a copy
+contains, and when it is deleted.
 """
 
 import asyncio
@@ -47,12 +47,12 @@ NOTHING = ExportsReport(ended=0, swept=0, aborted=0, overdue=0)
 
 
 class Killed(BaseException):
-    """Raised by a test to end the worker, as the death of its process would."""
+    """A test raises this exception to end the worker, as the death of the process would."""
 
 
 class WatchedStorage(InterceptedStorage):
-    """An object store that reports each object as older by `age`, and counts the bytes read and written. A test can
-    make the store end the worker at a call, or fail one call.
+    """A storage client that reports each object as older by `age`, and counts the bytes that it reads and writes. A
+    test can make one call to the object store fail, or end the worker at a call.
     """
 
     age = timedelta()
@@ -106,7 +106,9 @@ class WatchedStorage(InterceptedStorage):
 
 @dataclass
 class ExportHarness:
-    """The exports service, a bucket and a database with the same deployment mark, and a patient's consultation."""
+    """A test harness with the exports service, a bucket and a database with the same deployment mark, and one
+    consultation of a patient.
+    """
 
     database: Database
     worker: Pool
@@ -116,8 +118,8 @@ class ExportHarness:
     exports: Exports
 
     def process(self, **how: object) -> tuple[Exports, WatchedStorage]:
-        """Return the exports service of another worker, and its storage. The arguments `how` set attributes of the
-        storage, such as `fails`.
+        """Return a second instance of the exports service, as a second worker would have it, and its storage
+        client. The keyword arguments set attributes of the storage client, such as `fails`.
         """
         storage = _storage(self.store)
         for name, value in how.items():
@@ -140,9 +142,7 @@ class ExportHarness:
         sha256: str | None = None,
         started_at: str | None = "2026-11-20 23:30:00+00",
     ) -> UUID:
-        """Insert a recording with this status directly into the database. The object of the recording is in the
-        bucket.
-        """
+        """Insert the row of a recording with this status. The recording's object is stored in the bucket."""
         recording, consultation = uuid4(), consultation or self.consultation
         medium, name = ("SPEAKERS", "speakers.ogg") if video_id else ("VIDEO", "video.mp4")
         if participant is not None:
@@ -166,12 +166,12 @@ class ExportHarness:
         return recording
 
     def participant(self, kind: str, guest_role: str | None = None) -> UUID:
-        """Insert a participant of the consultation. Return the id."""
+        """Insert a participant of the test's consultation. Return the id."""
         with practice_of(self.database.superuser_url) as practice:
             return practice.participant(self.consultation, kind, guest_role=guest_role)
 
     def request(self, status: str = "APPROVED", *, of_consultation: bool = False, days_ago: int = 0) -> UUID:
-        """Insert an access request of the patient with this status. Return its id."""
+        """Insert an access request with this status for the test's patient. Return its id."""
         with practice_of(self.database.superuser_url) as practice:
             return practice.access_request(
                 PATIENT,
@@ -190,8 +190,8 @@ class ExportHarness:
         return rows[0] if rows else None
 
     async def opened(self, request: UUID) -> dict[str, bytes]:
-        """Decrypt the copy with its secret, as the patient does. Return the content of each file in the encrypted
-        copy by its name.
+        """Decrypt the encrypted copy with its secret, as the patient does. Return the content of each file in the
+        encrypted copy by its name.
         """
         copy = self.copy(request)
         assert copy is not None
@@ -203,7 +203,7 @@ class ExportHarness:
         return body
 
     async def keys(self) -> list[str]:
-        """Return all keys under exports/, including unfinished uploads."""
+        """Return the keys of all objects and unfinished uploads under exports/."""
         objects = [one.key async for page in self.storage.list_objects("exports/") for one in page.objects]
         uploads = [one.key async for page in self.storage.list_uploads("exports/") for one in page.uploads]
         return objects + [f"upload {key}" for key in uploads]
@@ -448,7 +448,7 @@ async def test_recording_with_a_changed_object_is_omitted_and_named(
 
 
 async def _set(harness: ExportHarness, update: LiteralString, recording: UUID) -> None:
-    """Update a recording with all triggers off."""
+    """Update the row of a recording, with all triggers of the database disabled."""
     with psycopg.connect(harness.database.superuser_url) as connection:
         connection.execute("set session_replication_role = replica")
         connection.execute(update, (recording,))
@@ -760,7 +760,7 @@ async def test_worker_killed_at_any_call_comes_to_the_same_end(harness: ExportHa
 
 
 class _DyingPool(Pool):
-    """A connection pool that kills the process before or after the commit of its n-th transaction."""
+    """A connection pool that simulates the death of the process before or after the commit of the n-th transaction."""
 
     died = False
 

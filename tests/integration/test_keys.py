@@ -1,5 +1,5 @@
-"""Tests of data keys and root keys on a real database: created once, refused if wrong, rewrapped on rotation, and
-never shown.
+"""Tests of data keys and root keys on a real database. A data key is created once, and wrapped again when the root
+key is rotated. A wrong root key is refused, and no output contains a key.
 """
 
 import asyncio
@@ -39,7 +39,9 @@ def _ring(*names: str) -> Keyring:
 
 
 def _with(current: Keyring, *others: Keyring) -> Keyring:
-    """Return a keyring with the keys of all rings. The key of the first ring is the current root key."""
+    """Return a keyring with the root keys of all given keyrings. The key of the first keyring is the current root
+    key.
+    """
     return Keyring({name: key for ring in (current, *others) for name, key in ring._keys.items()})
 
 
@@ -50,13 +52,15 @@ async def harness(database: Database, object_store: ObjectStore) -> AsyncIterato
 
 
 class Practice:
-    """A seeded database and the worker's connection pool. Tests insert READY videos without a data key."""
+    """A database with the practice of the policy tests, and the worker's connection pool. The READY videos that a
+    test inserts have no data key.
+    """
 
     def __init__(self, database: Database, worker: Pool) -> None:
         self.database, self.worker = database, worker
 
     def rows(self, query: str, *parameters: object) -> list[tuple[object, ...]]:
-        """Return the rows of a superuser's query."""
+        """Run a query as a superuser and return its rows."""
         with psycopg.connect(self.database.superuser_url) as connection:
             cursor = connection.execute(query.encode(), parameters or None)
             return cursor.fetchall() if cursor.description else []
@@ -68,12 +72,14 @@ class Practice:
             return practice.recording(ANA.id_of("over"), status, medium=medium, video_id=video)
 
     async def make_key(self, ring: Keyring, recording: UUID) -> bool:
-        """Create the data key of a recording as the worker."""
+        """Create the data key of a recording, with the worker's database role."""
         async with self.worker.as_service("test") as tx:
             return await service.make_recording_key(tx, ring, recording)
 
     async def keyed(self, ring: Keyring, count: int = 1) -> dict[UUID, bytes]:
-        """Insert videos with a data key. Return a field encrypted with each key."""
+        """Insert videos with a data key. Return, for each video, a field that is encrypted with the video's data
+        key.
+        """
         await service.register_root_key(self.worker, ring)
         made = {}
         for recording in [self.video() for _ in range(count)]:
@@ -82,7 +88,7 @@ class Practice:
         return made
 
     def unwrapped(self, ring: Keyring, recording: UUID) -> FieldKey:
-        """Return the current data key of the recording."""
+        """Return the unwrapped data key of a recording."""
         [(wrapped, root_key)] = self.rows(
             "select wrapped_key, root_key_id from private.recording_keys where recording_id = %s", recording
         )
@@ -133,7 +139,9 @@ async def test_video_gets_one_data_key_when_it_becomes_ready_and_the_sound_none(
 
 @pytest.mark.anyio
 async def test_video_is_not_ready_without_its_data_key(harness: RecordingHarness) -> None:
-    """A worker that has not registered its root key cannot create a data key, so the recording stays VERIFYING."""
+    """If a worker has not registered its root key, it cannot create the data key of a recording, so the recording
+    stays VERIFYING.
+    """
     video = await harness.completed()
     harness.jobs.transitions._keyring = _ring("never-registered")
     with pytest.raises(Conflict, match="root_key_unknown"):
@@ -292,8 +300,8 @@ async def test_rotation_brings_back_no_key_that_was_shredded_meanwhile(practice:
 
 
 def test_law_1_wrapped_keys_leave_the_database_after_the_audit_row_alone(database: Database) -> None:
-    """The database returns a wrapped key only after the audit row was written. The destruction of a key returns
-    only its SHA-256, for the certificate.
+    """A SQL function returns a wrapped data key only after it has written the audit row. The function that destroys
+    data keys returns only the SHA-256 of each wrapped key, for the certificate.
     """
     with psycopg.connect(database.superuser_url) as connection:
         rows: list[tuple[str, str]] = connection.execute(
@@ -323,7 +331,9 @@ def stack(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture
 def run(stack: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
-    """Return a function that runs `resguardo` with the stack's settings and these changes."""
+    """Return a function that runs the command `resguardo` with the settings of the test stack. Keyword arguments of
+    the function change settings.
+    """
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments: str, typed: str | None = None, **changes: str) -> Result:

@@ -1,4 +1,6 @@
-"""Tests of missing objects of READY recordings, on a real Postgres and a real object store with moved clocks."""
+"""Tests of READY recordings whose object is missing from the bucket. Postgres and the object store are real, and
+tests set their clocks.
+"""
 
 import logging
 from collections.abc import AsyncIterator
@@ -24,7 +26,7 @@ DELETIONS = "select recording_id, ground, status from resguardo.deletions"
 
 
 class SmallPages(ClockedStorage):
-    """An object store that lists one object per page."""
+    """A storage client that lists the bucket in pages of one object."""
 
     def list_objects(self, prefix: str, *, page_size: int = 1) -> AsyncIterator[ObjectPage]:
         return super().list_objects(prefix, page_size=1)

@@ -1,5 +1,5 @@
-"""Tests of the sweep of the bucket on a real store and a real database: the deleted objects and, above all, the
-kept objects.
+"""Tests of the sweep, which deletes orphaned objects from the bucket, on a real object store and a real database.
+They check which objects the sweep deletes and, above all, which it keeps.
 """
 
 import logging
@@ -39,9 +39,8 @@ AUDITED = (
 
 
 class AgedStorage(Storage):
-    """An object store that reports every object `age` earlier, with a clock that is off by `clock_off`.
-
-    A test cannot create old objects, because the store sets their times.
+    """A storage client that reports every object as older by `age`, and whose clock is wrong by `clock_off`. A test
+    cannot create old objects, because the object store sets the time of each object.
     """
 
     age = timedelta()
@@ -68,7 +67,7 @@ class AgedStorage(Storage):
 
 @dataclass
 class BucketHarness:
-    """The sweeper, a bucket and a database with the same deployment mark, and a consultation."""
+    """A test harness with the sweeper, a bucket and a database with the same deployment mark, and one consultation."""
 
     database: Database
     worker: Pool
@@ -79,18 +78,20 @@ class BucketHarness:
     sweeper: OrphanedObjects
 
     def again(self) -> OrphanedObjects:
-        """Return the sweeper of another process."""
+        """Return a second sweeper with the same bucket and database, as a second process would have it."""
         return OrphanedObjects(self.worker, self.storage, quarantine=QUARANTINE)
 
     def recording(self, status: str, object_key: str | None = None) -> UUID:
-        """Insert a recording with this status and an object key, by default its own. Return its id."""
+        """Insert a recording with this status and this object key. If no key is given, the recording gets a key
+        that contains its id. Return its id.
+        """
         recording = uuid4()
         with practice_of(self.database.superuser_url) as practice, practice.without_triggers():
             key = object_key or self.key(recording)
             return practice.recording(self.consultation, status, recording, object_key=key, content=b"film")
 
     def point(self, recording: UUID, object_key: str) -> None:
-        """Store this object key in the recording's row."""
+        """Store this object key as the key of the recording."""
         with psycopg.connect(self.database.superuser_url) as connection:
             connection.execute(
                 "insert into private.recording_secrets (recording_id, object_key) values (%s, %s)"
@@ -99,7 +100,7 @@ class BucketHarness:
             )
 
     def key(self, recording: UUID, name: str = "video.mp4") -> str:
-        """Return an object key of the recording."""
+        """Return the object key of a file of the recording."""
         return f"r/d90/{self.consultation}/{recording}/{name}"
 
     async def put(self, key: str) -> str:
@@ -125,12 +126,12 @@ class BucketHarness:
         return [one.key async for page in self.storage.list_objects(prefix) for one in page.objects]
 
     async def uploads(self) -> list[str]:
-        """Return the keys of unfinished uploads."""
+        """Return the object keys of the unfinished uploads in the bucket."""
         return [one.key async for page in self.storage.list_uploads("") for one in page.uploads]
 
     def audited(self) -> list[tuple[Any, ...]]:
-        """Return the action, the outcome, the reason and the recording of each audit row of the sweep. Each audit
-        row of the sweep names the worker and its basis.
+        """Return the action, the outcome, the reason and the recording of each audit row that the sweep wrote. In
+        each audit row of the sweep, the actor is the worker and the basis is `sweep_bucket`.
         """
         with psycopg.connect(self.database.superuser_url) as connection:
             rows = connection.execute(AUDITED).fetchall()

@@ -1,4 +1,4 @@
-"""Tests of `resguardo restore check` as an operator runs it after a restore."""
+"""Tests of the command `resguardo restore check`, which an operator runs after a restore of the database."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -26,7 +26,7 @@ async def harness(database: Database, emptied_store: ObjectStore) -> AsyncIterat
 
 
 async def _told(monkeypatch: pytest.MonkeyPatch, report: RestoreReport, *arguments: str) -> Result:
-    """Return the output of `resguardo restore check` for a check with this report."""
+    """Run `resguardo restore check` with a check that returns this report, and return the command's result."""
 
     async def compare(settings: object, *, repeat: bool) -> RestoreReport:
         assert repeat is ("--repeat" in arguments)

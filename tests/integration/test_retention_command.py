@@ -1,4 +1,6 @@
-"""Tests of `resguardo retention`, and of the first policy, which `resguardo migrate` puts into force."""
+"""Tests of the command `resguardo retention`, and of the first retention policy, which `resguardo migrate` puts
+into force.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +25,7 @@ IN_FORCE = (
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, database: Database) -> Run:
-    """Return a function that runs `resguardo retention` as the owner of the test's database."""
+    """Return a function that runs the command `resguardo retention` with the owner's login to the test database."""
     mark_database(database.owner_url, "first")
     environment = {"ENVIRONMENT": "development", "DEPLOYMENT": "first", "DATABASE_URL": database.owner_url}
 

@@ -1,4 +1,6 @@
-"""Certificates for tests: one with every field, and a Hypothesis strategy for all certificates."""
+"""Certificates for tests: one certificate in which every field is set, and a Hypothesis strategy that generates
+certificates.
+"""
 
 from base64 import b64encode
 from dataclasses import replace

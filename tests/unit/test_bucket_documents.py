@@ -1,4 +1,6 @@
-"""`policies/bucket/` is validated strictly, and no rule in it can delete a retained object."""
+"""Tests that the files of `policies/bucket/` are validated strictly, and that a rule that could delete a retained
+object is refused.
+"""
 
 import json
 import re

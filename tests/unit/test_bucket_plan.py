@@ -1,5 +1,5 @@
-"""Tests of the plan for a bucket's rules: the wanted rules, the differences, and an empty plan after the plan was
-applied.
+"""Tests of the plan for a bucket's rules: which rules the bucket must have, which differences the plan lists, and
+that a new plan is empty after the first plan was applied.
 """
 
 from dataclasses import replace

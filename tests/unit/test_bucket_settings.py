@@ -1,4 +1,4 @@
-"""Tests of the settings for bucket rules: refused values, and the client that each key selects."""
+"""Tests of the settings for the bucket's rules: which values are refused, and which client each API key enables."""
 
 import pytest
 

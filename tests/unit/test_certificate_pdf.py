@@ -1,5 +1,5 @@
-"""The PDF of a certificate contains all its facts in two languages, and carries the signed file. Its pages prove
-nothing.
+"""Tests that the PDF of a certificate contains all facts of the certificate in two languages, and the signed file
+as an attachment. Its pages prove nothing.
 """
 
 import io
@@ -123,7 +123,7 @@ def test_attachment_is_not_compressed() -> None:
 
 
 def test_signature_is_valid_whatever_the_pages_show() -> None:
-    """The pages of the PDF are no proof, so a changed page does not change the signed facts."""
+    """Only the attached file is signed, so a changed page of the PDF does not change the signed facts."""
     place = DOCUMENT.index(b"2026-12-26", 0, DOCUMENT.index(SIGNED.file))
     altered = DOCUMENT[:place] + b"2030-01-01" + DOCUMENT[place + 10 :]
     assert "2030-01-01" in _text(altered)

@@ -1,4 +1,6 @@
-"""Tests of certificates: one canonical form, no forbidden content, and a refusal if a single byte was changed."""
+"""Tests that a certificate has only one canonical form, that it cannot contain forbidden content, and that it is
+refused if a single byte was changed.
+"""
 
 import hashlib
 import json
@@ -48,7 +50,9 @@ def _refusal(file: bytes, signer: CertificateSigner = SIGNER) -> str:
 
 
 def _rewritten(spoil: Spoil, signer: CertificateSigner = SIGNER) -> bytes:
-    """Return the file with changed content, in canonical form and signed again, so that only the content is wrong."""
+    """Change the content of the signed file, and return the file in canonical form and with a new signature, so
+    that only the content is invalid.
+    """
     content = json.loads(FILE)
     spoil(content["certificate"])
     signed = b"resguardo-certificate-1\n" + rfc8785.dumps(content["certificate"])
@@ -57,7 +61,9 @@ def _rewritten(spoil: Spoil, signer: CertificateSigner = SIGNER) -> bytes:
 
 
 def test_file_is_the_shortest_json_with_sorted_keys() -> None:
-    """Every key and value of a certificate is ASCII, so this is the canonical form of RFC 8785."""
+    """Every key and value of a certificate is ASCII, so JSON with sorted keys and without spaces is the canonical
+    form of RFC 8785.
+    """
     sorted_json = json.dumps(json.loads(FILE), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     assert sorted_json.encode("ascii") == FILE
 

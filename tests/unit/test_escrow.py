@@ -1,5 +1,5 @@
-"""Tests that an escrow file opens only with its passphrase. Every failure to open an escrow file raises the same
-error without details.
+"""Tests that an escrow file opens only with its passphrase. Whatever the reason is why an escrow file cannot be
+opened, the error is the same and contains no details.
 """
 
 import base64
@@ -30,8 +30,8 @@ SEALED = seal(ESCROW, PASSPHRASE)
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> bytes:
-    """Make the key derivation 1,000 times cheaper and return an escrow file sealed with it, for tests that open the
-    file often.
+    """For tests that open an escrow file often, make the key derivation much faster, and return an escrow file that
+    is sealed with this fast derivation.
     """
 
     def derive(passphrase: str, salt: bytes) -> bytes:
@@ -92,8 +92,8 @@ def test_every_cut_and_every_addition_is_unreadable(quick: bytes) -> None:
 def test_derivation_that_the_file_asks_for_is_not_tried(
     change: dict[str, int | str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Bad parameters in the escrow file are refused before any derivation, because they could demand too much
-    memory or too little work.
+    """Key derivation parameters that need too much memory or too little work are refused before any key is derived
+    from the passphrase.
     """
     magic, told, sealed, _ = SEALED.split(b"\n")
     header = json.dumps(json.loads(told) | change).encode()

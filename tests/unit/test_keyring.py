@@ -1,5 +1,5 @@
-"""Tests of root keys, data keys and encrypted fields: RFC vectors, wrong keys that open nothing, and secrets that
-no output contains.
+"""Tests of root keys, data keys and encrypted fields. They check the test vectors of RFC 3394, that a wrong key
+decrypts nothing, and that no output contains a secret.
 """
 
 import base64
@@ -48,8 +48,8 @@ def test_wrapped_key_of_another_length_does_not_open(length: int) -> None:
 
 
 def test_wrapped_shorter_key_does_not_open() -> None:
-    """A 128-bit key wrapped with a 256-bit key (RFC 3394, 4.3) has a valid wrapping, but is not accepted as a data
-    key.
+    """A wrapped 128-bit key (RFC 3394, 4.3) is valid, but it is refused as a data key, because a data key has 256
+    bits.
     """
     wrapped = bytes.fromhex("64E8C3F9CE0F5BA263E9777905818A2A93C8191E7D6E8AE7")
     with pytest.raises(Conflict, match="data_key_wrong"):
@@ -82,8 +82,8 @@ def test_rewrapped_key_reads_what_was_written_before_without_the_old_root_key(
 
 
 def test_field_is_the_gcm_of_nist_with_our_associated_data() -> None:
-    """The library `cryptography` encrypts. Our code defines the layout and the associated data of an encrypted
-    field.
+    """The library `cryptography` encrypts. Our own code only defines the byte layout and the associated data of an
+    encrypted field.
     """
     blob = FieldKey(KEY_DATA).encrypt(PLACE, b"words")
     assert blob[0] == FIELD_VERSION == 1

@@ -1,5 +1,5 @@
-"""Tests of R2's temporary credentials. The tests repeat the three steps of Cloudflare's documentation without our
-library.
+"""Tests of temporary credentials for R2. The tests compute the expected credentials with the three steps in
+Cloudflare's documentation, without our own code.
 """
 
 import base64

@@ -1,4 +1,6 @@
-"""Tests of retention policies: refused files, shortened terms, and due dates."""
+"""Tests of retention policies: which policy files are refused, which changes shorten terms, and when recordings are
+due.
+"""
 
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
