@@ -1,8 +1,8 @@
 """An audit log of any size for benchmarks and plan tests, with busy and rare values of each filter.
 
-The busy doctor is the actor of 3 in 10 events, and the busy patient the subject of 1 in 13. All events of the busy
-consultation are in the first third of the log. One event in 11 is a list of ten patients and ten consultations. The
-rare values occur once in 2,500 to 20,000 events.
+The busy doctor is the actor of 3 in 10 events, and the busy patient is a subject of 1 in 13 events. All events of
+the busy consultation are in the first third of the log. One event in 11 is a list of ten patients and ten
+consultations. The rare values occur once in 2,500 to 20,000 events.
 """
 
 from collections.abc import Callable
@@ -56,8 +56,8 @@ FILTERS: Final = {
 
 
 def fill(superuser_url: str, events: int, on_progress: Callable[[int], None] = lambda _: None) -> None:
-    """Write events and their subjects into an empty log. The function turns the audit log's trigger off while it
-    writes.
+    """Write events and the rows of their subjects into an empty audit log. The function turns the audit log's
+    trigger off while it writes.
     """
     with psycopg.connect(superuser_url, autocommit=True) as connection:
         # Autovacuum would run meanwhile, and keep VACUUM from marking the rows as visible to all.

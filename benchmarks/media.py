@@ -44,7 +44,7 @@ _GAP_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class Recording:
-    """A recording to measure: a fixture repeated to a length, written with muxer options."""
+    """A recording to measure: a file that repeats a fixture up to a length, written with the given muxer options."""
 
     name: str
     source: str

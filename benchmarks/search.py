@@ -2,10 +2,11 @@
 (docs/benchmarks.md).
 
 The practice has 10,000 transcripts of half an hour. The searching doctor owns a fifth of the transcripts. The
-reference has the same texts in clear in the same database: tsvector, GIN, phrases, ts_rank, ts_headline, and the
-same filters and limit. The reference runs in the product's transactions, with their session check, quota and audit
-row. Resguardo's search and the reference answer the same queries, in alternating order. The benchmark also prints
-the time of the reference without snippets, which is not part of the promise.
+reference searches the same texts in clear in the same database, with the same filters and limit. The reference uses
+tsvector, a GIN index, phrase queries, ts_rank and ts_headline. The reference runs in the product's transactions,
+with their session check, quota and audit row. Resguardo's search and the reference answer the same queries, in
+alternating order. The benchmark also prints the time of the reference without snippets, which is not part of the
+promise.
 """
 
 import argparse

@@ -74,7 +74,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Result:
-    """The results of the benchmark."""
+    """The measured figures of the webhook benchmark."""
 
     bare: Sample = field(default_factory=lambda: Sample("bare insert"))
     webhook: Sample = field(default_factory=lambda: Sample("webhook"))

@@ -23,7 +23,9 @@ _INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "SSL_CERT_FILE")
 
 
 class ChildError(Exception):
-    """A child process did not become ready. The message ends with the last lines of the child's log."""
+    """A child process did not become ready. The exception's message ends with the last lines of the child process's
+    log.
+    """
 
 
 @dataclass(frozen=True)

@@ -49,8 +49,8 @@ _MARK_JOINED = "update resguardo.participants set joined_at = clock_timestamp() 
 
 
 class JoinFailed(Exception):  # noqa: N818 - it reads as what happened
-    """`resguardo demo join` could not put one of the participants into the room. The message names the reason and
-    the remedy.
+    """`resguardo demo join` could not put one of the participants into the room. The exception's message names the
+    reason and the remedy.
     """
 
 
@@ -66,7 +66,9 @@ class Consultation:
 
 @dataclass(frozen=True)
 class Participant:
-    """A participant whose consent a recording needs. The participant's id is the identity in the room."""
+    """A participant whose consent a recording needs. The id of a participant is also their identity in the LiveKit
+    room.
+    """
 
     id: UUID
     kind: str
@@ -116,7 +118,9 @@ async def join(data_dir: Path, asked: str, *, with_consents: bool) -> list[Enter
 
 @dataclass(frozen=True)
 class _Room:
-    """The room of a consultation. `apis` are the sessions of participants who could sign in, by their kind."""
+    """The room of a consultation. `apis` contains an API client for each kind of participant whose person could
+    sign in.
+    """
 
     here: Coordinates
     consultation: Consultation

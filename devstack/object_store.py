@@ -32,7 +32,9 @@ _ENVIRONMENT = ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV")
 
 
 class ObjectStoreError(Exception):
-    """The store did not start. The message names the reason and ends with the last lines of the store's log."""
+    """The object store did not start. The exception's message names the reason and ends with the last lines of the
+    store's log.
+    """
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ def _child(data_dir: Path, bucket: str, port: int) -> Iterator[int]:
 
 
 def _port(child: subprocess.Popen[bytes], log: Path) -> int:
-    """Wait for the child's one line of JSON, and return its port."""
+    """Wait for the one line of JSON that the child process writes, and return the port in it."""
     assert child.stdout is not None  # noqa: S101  # a pipe was asked for
     line, deadline = b"", time.monotonic() + _READY_SECONDS
     while not line.endswith(b"\n"):

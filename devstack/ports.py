@@ -11,7 +11,9 @@ FILE = "ports.json"
 
 
 class PortRefused(Exception):  # noqa: N818 - it reads as what happened
-    """A requested port is not available. The message names the port, the option and the reason."""
+    """A requested port is not available. The exception's message names the port, the command-line option and the
+    reason.
+    """
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,8 @@ def _free(taken: set[int]) -> int:
 
 
 def _why_not(port: int) -> str | None:
-    """Return why a server cannot listen on the port, or None. The check ignores connections in TIME_WAIT, as
-    servers do.
+    """Return why a server cannot listen on the port, or None. Like a server that starts, the check ignores old
+    connections in the state TIME_WAIT.
     """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

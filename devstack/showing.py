@@ -32,7 +32,7 @@ from devstack.object_store import ObjectStoreError
 
 
 class BadOrigins(Exception):  # noqa: N818 - it reads as what happened
-    """ALLOWED_ORIGINS cannot be used. The message names the reason."""
+    """The setting ALLOWED_ORIGINS is invalid. The exception's message names the reason."""
 
 
 @dataclass(frozen=True)

@@ -109,12 +109,12 @@ def running(
     ports: Ports | None = None,
     allowed_origins: tuple[str, ...] = DEFAULT_ORIGINS,
 ) -> Iterator[Stack]:
-    """Start every part of the dev stack, and stop all parts at the end of the block. `media` is the video of the
-    rooms (MP4), `audio` their sound (Ogg); None is silence.
+    """Start every part of the dev stack, and stop all parts at the end of the block. `media` is the MP4 with the
+    video of the rooms. `audio` is the Ogg with the sound of the rooms, or None for silence.
 
-    `superuser_url` is a plain Postgres 15 to 18 to use in place of the embedded one. `progress` receives the name
-    of each part once it runs. If `ports` is None, the stack uses the ports of its last start, or free ports. Raises
-    ChildError, ObjectStoreError or AppError if a part does not start.
+    `superuser_url` is a plain Postgres 15 to 18 to use in place of the embedded one. The stack calls `progress`
+    with the name of each part as soon as this part runs. If `ports` is None, the stack uses the ports of its last
+    start, or free ports. Raises ChildError, ObjectStoreError or AppError if a part does not start.
     """
     data_dir = data_dir.resolve()
     data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)

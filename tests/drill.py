@@ -1,4 +1,5 @@
-"""A practice with recordings, its dump and its escrow file. `make drill` and several tests restore the practice.
+"""A practice with recordings, its dump and its escrow file. `make drill` and several tests restore the backup of
+this practice.
 
 `python -m tests.drill` creates everything on this machine, runs `resguardo drill restore`, and removes everything.
 """

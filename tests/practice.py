@@ -2,8 +2,8 @@
 and access requests.
 
 The builder inserts as a superuser, so the access policies do not apply. Constraints and triggers apply, unless a
-test turns the triggers off. Each method has defaults for everything that its caller leaves out, and returns the new
-row's id.
+test turns the triggers off. Each method has a default for every value that the caller leaves out, and returns the
+new row's id.
 """
 
 import hashlib
@@ -154,8 +154,8 @@ class Practice:
         content: bytes | None = None,
         **columns: object,
     ) -> UUID:
-        """Insert a recording in this status. `object_key` is the key of its object, by default the key that the
-        database composes.
+        """Insert a recording in this status. `object_key` is the key of the recording's object, by default the key
+        that the database composes.
 
         With `content`, the row has the size and the digest of this content. A READY recording always has a size and
         a digest. The method stores no object in the bucket.

@@ -99,7 +99,7 @@ def inspect(wheel: Path) -> None:
 
 
 def install(wheel: Path, home: Path) -> Installed:
-    """Install the locked requirements, with their hashes, and the wheel."""
+    """Install the locked requirements, whose hashes pip checks, and then the wheel."""
     venv.create(home / "venv", with_pip=True)
     installed = Installed(home)
     pip = [str(installed.python), "-m", "pip", "--quiet", "--disable-pip-version-check", "install"]

@@ -11,7 +11,9 @@ from devstack.cloudflare.config import load_config
 
 
 def main() -> None:
-    """Serve on the configured loopback address. Logs neither bodies nor headers."""
+    """Serve the stand-in for Cloudflare on the configured loopback address. The stand-in logs neither bodies nor
+    headers of requests.
+    """
     parser = argparse.ArgumentParser(prog="cloudflare")
     parser.add_argument("--config", type=Path, required=True)
     config = load_config(parser.parse_args().config)

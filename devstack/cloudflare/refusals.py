@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse
 
 
 class Refusal(Exception):  # noqa: N818 - an answer, not a fault
-    """An answer other than success, with Cloudflare's status, code and message."""
+    """An error answer of Cloudflare's API, with its status, code and message."""
 
     def __init__(self, status: int, code: int, message: str) -> None:
         super().__init__(message)

@@ -15,7 +15,7 @@ _CHUNK_BYTES = 1024 * 1024
 
 
 class BadFile(Exception):  # noqa: N818 - it reads as what happened
-    """The demo cannot use one of the given media files. The message names the file and the reason."""
+    """The demo cannot use one of the given media files. The exception's message names the file and the reason."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,9 @@ from devstack.gotrue.config import load_config
 
 
 def main() -> None:
-    """Serve on the configured loopback address. Logs neither bodies nor addresses of requests."""
+    """Serve the stand-in for Supabase Auth on the configured loopback address. The stand-in logs neither bodies nor
+    addresses of requests.
+    """
     parser = argparse.ArgumentParser(prog="gotrue")
     parser.add_argument("--config", type=Path, required=True)
     config = load_config(parser.parse_args().config)

@@ -59,7 +59,9 @@ class Caller:
 
 @dataclass(frozen=True)
 class Body:
-    """A JSON object, read as Go reads it: a missing or null field is empty, and another type is 400 bad_json."""
+    """The JSON object in a request's body, read as Go reads it. A missing or null field counts as empty, and a
+    field of the wrong type causes 400 bad_json.
+    """
 
     values: Mapping[str, Any]
 
@@ -85,7 +87,9 @@ class Body:
 
 @dataclass(frozen=True)
 class Call:
-    """A request whose API key the gateway has checked. `bearer` is the role of an API key, or a person's token."""
+    """A request whose API key the gateway has checked. `bearer` is the person's token or, if the request has only
+    an API key, the key's role.
+    """
 
     request: Request
     service: Service
@@ -98,12 +102,12 @@ class Call:
 
     @property
     def ip_address(self) -> str:
-        """Return the address of the client. Proxy headers are ignored."""
+        """Return the IP address of the client that sent the request. Proxy headers are ignored."""
         return self.request.client.host if self.request.client else "127.0.0.1"
 
     @property
     def user_agent(self) -> str | None:
-        """Return the User-Agent of the client."""
+        """Return the request's User-Agent header."""
         return self.request.headers.get("user-agent")
 
     @asynccontextmanager

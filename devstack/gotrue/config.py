@@ -11,9 +11,10 @@ class GotrueConfig:
     tokens.
 
     `database_url` is the database's URL with the login `supabase_auth_admin`. `data_dir` contains the signing key.
-    The gateway accepts the two API keys in `apikey`. A refresh token may be reused for `reuse_interval_seconds`. A
-    request that waits for the mail server fails after `request_seconds`. Mailed links lead to `site_url`.
-    `access_token_hook` is `pg-functions://postgres/<schema>/<function>`, as in GOTRUE_HOOK_CUSTOM_ACCESS_TOKEN_URI.
+    The API gateway accepts the publishable and the secret key in the header `apikey`. A client may use a refresh
+    token again within `reuse_interval_seconds` after its first use. A request that waits for the mail server fails
+    after `request_seconds`. The links in mails redirect people to `site_url`. `access_token_hook` is
+    `pg-functions://postgres/<schema>/<function>`, as in GOTRUE_HOOK_CUSTOM_ACCESS_TOKEN_URI.
     """
 
     url: str

@@ -43,13 +43,17 @@ async def invite(call: Call) -> Response:
 
 
 async def read_outbox(call: Call) -> Response:
-    """`GET /stand-in/outbox`: return the stored mails to callers with the secret API key. GoTrue has no such route."""
+    """`GET /stand-in/outbox`, which GoTrue does not have: return the stored mails to callers with the secret API
+    key.
+    """
     await call.require_service_role()
     return JSONResponse({"mails": call.service.outbox.mails()})
 
 
 async def order_mailbox(call: Call) -> Response:
-    """`POST /stand-in/mailboxes`: our own route, with `{"order", "address", "count", "seconds"}` (outbox.py)."""
+    """`POST /stand-in/mailboxes`, which GoTrue does not have: add the order `{"order", "address", "count",
+    "seconds"}` for the simulated mail server (outbox.py).
+    """
     await call.require_service_role()
     body = await call.body()
     values = body.values

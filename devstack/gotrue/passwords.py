@@ -27,15 +27,15 @@ def check_strength(password: str) -> None:
 
 
 async def hash_password(password: str) -> str:
-    """Return the hash for `auth.users.encrypted_password`."""
+    """Hash the password, and return the text for the column `auth.users.encrypted_password`."""
     salt = os.urandom(16)
     derived = await asyncio.to_thread(_kdf(salt).derive, password.encode())
     return f"{PREFIX}{base64.b64encode(salt).decode()}${base64.b64encode(derived).decode()}"
 
 
 async def password_matches(password: str, kept: str | None) -> bool:
-    """Return whether the password matches. Return False for a user without a password or with a hash in another
-    format.
+    """Return whether the password matches the stored hash. Return False for a user without a password or with a
+    hash in another format.
     """
     if not kept or not kept.startswith(PREFIX):
         return False

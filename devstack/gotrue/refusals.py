@@ -8,7 +8,7 @@ API_VERSION = "2024-01-01"
 
 
 class Refusal(Exception):  # noqa: N818 - an answer, not a fault
-    """An answer other than success, with GoTrue's status, `error_code` and message."""
+    """An error answer of GoTrue, with its status, `error_code` and message."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(code)

@@ -171,8 +171,8 @@ def _hash(email: str, code: str) -> str:
 
 
 def _page(service: Service, wanted: str) -> str:
-    """Return the page that the web app requested for people's return, if the page belongs to the configured site;
-    otherwise return the site's URL.
+    """Return the page to which the web app asked to redirect people, if the page belongs to the configured site.
+    Otherwise return the site's URL.
     """
     site, page = urlsplit(service.config.site_url), urlsplit(wanted)
     return wanted if (page.scheme, page.netloc) == (site.scheme, site.netloc) else service.config.site_url

@@ -1,8 +1,9 @@
 """A stand-in for LiveKit: rooms, egresses and signed webhooks over LiveKit's own wire protocol, with faults on
 request.
 
-The stand-in follows livekit-server and livekit/egress (read 2026-11-21) as strictly as they are, and carries no
-media: the picture and the sound of a room are files. The stand-in is for development and tests only.
+The stand-in refuses what livekit-server and livekit/egress refuse (read 2026-11-21). The stand-in for LiveKit
+transports no media: the picture and the sound of a room come from files. The stand-in is for development and tests
+only.
 
 The module `orders` describes the faults that the stand-in can cause, and the module `controls` the routes under
 `/stand-in`.

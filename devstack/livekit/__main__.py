@@ -11,7 +11,9 @@ from devstack.livekit.server import create_livekit_app
 
 
 def main() -> None:
-    """Serve on the configured loopback address. Logs neither bodies nor addresses of requests."""
+    """Serve the stand-in for LiveKit on the configured loopback address. The stand-in logs neither bodies nor
+    addresses of requests.
+    """
     parser = argparse.ArgumentParser(prog="livekit")
     parser.add_argument("--config", type=Path, required=True)
     config = load_config(parser.parse_args().config)

@@ -382,8 +382,8 @@ class Recorder:
             self._update(recording, EgressStatus.EGRESS_COMPLETE)
 
     async def _drain(self, recording: Recording) -> float:
-        """Let the recording pipeline finish, write the recorded sound, and return the number of its seconds that
-        LiveKit does not count.
+        """Let the recording pipeline finish and write the recorded sound. Return how many seconds of the sound
+        LiveKit does not count in the recording's duration.
         """
         one = recording.sound
         if one is None:

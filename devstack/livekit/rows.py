@@ -75,7 +75,7 @@ def refused_in_status(recording: Recording, action: str) -> TwirpError:
 
 
 class Rows:
-    """The egresses by id. ListEgress returns egresses in a different order at each call.
+    """The egresses by id. As in LiveKit, ListEgress returns the egresses in a random order.
 
     With `page_size`, ListEgress answers in pages, as LiveKit Cloud does; None returns all at once, as
     livekit-server does (`pkg/service/ioservice.go`, read 2026-11-21).

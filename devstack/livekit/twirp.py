@@ -63,7 +63,7 @@ def from_a_service(code: str, message: str) -> TwirpError:
 
 
 class TokenError(Exception):
-    """The token of a request is invalid. The answer is 401 in plain text, and no service is called."""
+    """The token of a request is invalid. The server answers 401 in plain text, and calls no service."""
 
     def response(self) -> Response:
         return PlainTextResponse(str(self), status_code=401)

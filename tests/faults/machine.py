@@ -1,4 +1,4 @@
-"""The state machine: actions of people, LiveKit, the network, the worker and the clock in any order.
+"""The state machine, which runs actions of people, LiveKit, the network, the worker and the clock in any order.
 
 The oracle checks every step (`oracle.py`). At the end of a sequence, the machine heals all faults, lets time pass,
 and runs jobs and passes until no state changes. At the end of a sequence, every recording must have ended. Every

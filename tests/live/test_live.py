@@ -216,7 +216,9 @@ async def _inside_as(case: Case, person: ApiClient) -> AsyncIterator[rtc.Room]:
 
 
 async def _refused(case: Case, why: str, *, secret: str | None = None, **claims: object) -> None:
-    """Change the doctor's token in this way, and require that LiveKit does not let its holder into the room."""
+    """Change the given claims or the secret of the doctor's token, and require that LiveKit does not let a client
+    with this token into the room.
+    """
     entry = await case.pass_of(case.doctor)
     altered = jwt.decode(entry["token"], options={"verify_signature": False}) | claims
     token = jwt.encode(altered, secret or case.live.server.api_secret, algorithm="HS256")

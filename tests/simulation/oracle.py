@@ -195,7 +195,9 @@ class Oracle:
         return self.has_unfinished() or bool(self.due_soon(timedelta(0)))
 
     def has_unfinished(self) -> bool:
-        """Return whether an unfinished destruction exists that no hold covers now."""
+        """Return whether the destruction of at least one recording is unfinished and no legal hold covers the
+        recording now.
+        """
         return any(one.begun is not None and not self.is_held(one) for one in self.living.values())
 
     def due_soon(self, within: timedelta) -> list[Recording]:

@@ -105,7 +105,7 @@ class Process:
 
 
 class Doors(Database):
-    """The worker's database as one process uses it."""
+    """The worker's database, as one simulated process uses it."""
 
     def __init__(self, database: Database, process: Process) -> None:
         self._through = database

@@ -1,4 +1,6 @@
-"""The periodic tasks of the worker. Each function of this module is one pass of one process."""
+"""The worker's periodic tasks, as the simulation runs them. Each function of this module is one pass of one
+process.
+"""
 
 from uuid import UUID
 
