@@ -1,4 +1,4 @@
-"""Tests of our LiveKit client against LiveKit's stand-in, over real HTTP, with webhooks and uploads."""
+"""Tests of our LiveKit client against the LiveKit stand-in over real HTTP, including webhooks and uploads."""
 
 import asyncio
 import hashlib
@@ -464,7 +464,7 @@ async def test_child_process_serves_its_config_and_prints_nothing(tmp_path: Path
 
 def over_one_part(path: Path) -> Path:
     """Write the MP4 fixture with an additional `free` box of 6 MB at its end. The written file is a valid MP4 that
-    needs more than one upload part.
+    is so large that LiveKit uploads it in several parts.
     """
     padding = 6 * 1024 * 1024
     path.write_bytes(MEDIA.read_bytes() + (padding + 8).to_bytes(4, "big") + b"free" + bytes(padding))

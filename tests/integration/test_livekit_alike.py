@@ -1,6 +1,4 @@
-"""Tests that LiveKit's stand-in behaves like livekit-server 1.13.5 with livekit/egress 1.9.1, as observed on
-2026-11-29.
-"""
+"""Tests that the LiveKit stand-in behaves as livekit-server 1.13.5 with livekit/egress 1.9.1 did on 2026-11-29."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,6 @@
-"""Tests of each fault that LiveKit's stand-in can cause, seen through our LiveKit client and the received webhooks."""
+"""For each fault that the LiveKit stand-in can cause, tests what our LiveKit client returns and which webhooks
+arrive.
+"""
 
 import asyncio
 import random
@@ -45,7 +47,7 @@ async def harness(anyio_backend: str) -> AsyncIterator[LiveKitHarness]:
 
 
 def asked(**changes: object) -> RoomCompositeEgressRequest:
-    """Return the request with which another program would start a recording."""
+    """Return the egress request with which a program other than Resguardo would start a recording."""
     s3 = S3Upload(access_key="a", secret="s", bucket="b", endpoint="http://127.0.0.1:1")
     output = EncodedFileOutput(filepath="stray", s3=s3, file_type=changes.pop("file_type", 0))  # type: ignore[arg-type]
     return RoomCompositeEgressRequest(room_name=ROOM, file_outputs=[output], **changes)  # type: ignore[arg-type]

@@ -1,5 +1,5 @@
-"""Tests of the egress of one microphone's track, and of the egress of two routed speakers, with LiveKit's own
-client against the stand-in.
+"""Tests of the egress of one microphone's track, and of the egress that records two speakers on separate channels.
+LiveKit's own client sends the requests to the LiveKit stand-in.
 """
 
 import asyncio
@@ -161,7 +161,7 @@ async def object_of(store: ObjectStore, ended: EgressSnapshot, path: Path) -> Pa
 
 
 def asked(**changes: Any) -> TrackCompositeEgressRequest:
-    """Return the request with which another program would start a recording."""
+    """Return the egress request with which a program other than Resguardo would start a recording."""
     s3 = S3Upload(access_key="a", secret="s", bucket="b", endpoint="http://127.0.0.1:1")
     file = {"file_type": EncodedFileType.MP4, "filepath": "x.mp4"} | changes.pop("file", {})
     output = EncodedFileOutput(s3=s3, **file)

@@ -1,5 +1,5 @@
-"""Tests of the media probe with real recordings and with hostile files: the probe describes the media and has no
-other effect.
+"""Tests that the media probe describes real recordings correctly, and that a hostile file cannot make the probe do
+anything else.
 """
 
 import ctypes
@@ -78,8 +78,8 @@ def contacts() -> Iterator[Contacts]:
 
 
 class Stored:
-    """A stored object of this test, held in memory, that records all reads. Each read except the first calls
-    `meanwhile`.
+    """A stored object that this test holds in memory, and that records every read of the object. Each read of the
+    object except the first also calls `meanwhile`.
     """
 
     def __init__(self, content: bytes, meanwhile: Callable[[], Awaitable[None]] | None = None) -> None:
@@ -171,7 +171,9 @@ def _black(stream: VideoStream) -> Iterator["av.Packet[VideoStream]"]:
 
 
 def _silence(stream: AudioStream) -> Iterator["av.Packet[AudioStream]"]:
-    """Yield the packets of one second of silence, in frames of the codec's size."""
+    """Yield the encoded packets of one second of silence. Each frame has the number of samples that the codec
+    requires.
+    """
     frame = av.AudioFrame(format="s16", layout="stereo", samples=48_000)
     frame.planes[0].update(bytes(frame.planes[0].buffer_size))
     frame.sample_rate, frame.pts, frame.time_base = 48_000, 0, Fraction(1, 48_000)
@@ -182,7 +184,7 @@ def _silence(stream: AudioStream) -> Iterator["av.Packet[AudioStream]"]:
 
 
 def _encoded(video: str | None, audio: str | None, pixels: str = "yuv420p") -> bytes:
-    """Return an MP4 file with one second of black video and of silence in these codecs."""
+    """Return an MP4 file with one second of black video and one second of silence in the given codecs."""
     target = io.BytesIO()
     with av.open(target, "w", format="mp4", options={"strict": "experimental"}) as file:
         packets: list[Iterator[av.Packet[Any]]] = []
@@ -219,7 +221,9 @@ async def test_probe_opens_an_mp4_with_an_accepted_audio_codec(audio: str) -> No
     ("video", "pixels"), [("mjpeg", "yuvj420p"), ("mpeg2video", "yuv420p"), ("png", "rgb24")]
 )
 async def test_mp4_with_an_unaccepted_video_codec_is_refused(video: str, pixels: str) -> None:
-    """Motion JPEG and PNG are codecs of cover images in audio files, not of a recorded person."""
+    """The probe refuses Motion JPEG and PNG, because audio files contain cover images in these codecs, while a
+    recording of a person never uses them.
+    """
     assert await _refusal(_encoded(video, None, pixels)) == "media_unreadable"
 
 
@@ -385,8 +389,8 @@ def _box(kind: bytes, content: bytes) -> bytes:
 
 
 def _replaced(boxes: bytes, kind: bytes, content: bytes) -> bytes:
-    """Return the MP4 file with new content in every box of this kind, and with corrected sizes of the enclosing
-    boxes.
+    """Return the MP4 file with new content in every box of the given kind, and with correct sizes of the boxes
+    around them.
     """
     result = b""
     while boxes:
@@ -402,8 +406,8 @@ def _replaced(boxes: bytes, kind: bytes, content: bytes) -> bytes:
 
 
 def _with_reference(headache: bytes, target: str) -> bytes:
-    """Return an MP4 file whose media are in another file: an alias record (Macintosh, version 2) names its absolute
-    path.
+    """Return an MP4 file that takes its media from a second file. A Macintosh alias record (version 2) contains the
+    absolute path of the second file.
     """
     path = os.fsencode(target)
     named = (2).to_bytes(2) + len(path).to_bytes(2) + path + bytes(len(path) % 2)
@@ -467,7 +471,9 @@ async def test_data_references_to_the_file_itself_are_accepted(headache: bytes) 
 
 @pytest.mark.parametrize("around", [b"udta", b"meta", b"edts"])
 async def test_a_data_reference_in_an_unusual_place_is_refused(headache: bytes, around: bytes) -> None:
-    """FFmpeg reads a `dref` box at any position, so the probe must refuse the box at every position."""
+    """FFmpeg reads a data reference (a `dref` box) at any position in the file, so the probe must refuse the box at
+    every position.
+    """
     hidden = _box(around, (bytes(4) if around == b"meta" else b"") + _box(b"dref", REFERENCES["http"]))
     moov = headache.index(b"moov") - 4
     size = int.from_bytes(headache[moov : moov + 4]) + len(hidden)
@@ -478,7 +484,9 @@ async def test_a_data_reference_in_an_unusual_place_is_refused(headache: bytes, 
 
 
 async def test_a_compressed_index_is_refused(headache: bytes) -> None:
-    """The probe refuses a compressed index, because it could not inspect a data reference in such an index."""
+    """The probe refuses an MP4 file whose index is compressed, because the probe could not inspect a data reference
+    in such an index.
+    """
     moov = headache.index(b"moov") - 4
     compressed = _box(
         b"cmov", _box(b"dcom", b"zlib") + _box(b"cmvd", bytes(4) + zlib.compress(headache[moov:]))
@@ -566,8 +574,9 @@ print(json.dumps({{"media": MEDIA}}))
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has the dumpable flag")
 async def test_compromised_child_cannot_inspect_its_parent(headache: bytes) -> None:
-    """The parent process is not dumpable during the probe. The test checks only this flag, because a child that
-    runs as root could inspect the parent in spite of the flag.
+    """While the probe's child process runs, the parent process is not dumpable, so that the child cannot read its
+    memory. The test checks only the dumpable flag of the parent process, because a child that runs as root could
+    inspect the parent in spite of the flag.
     """
     prctl = ctypes.CDLL(None).prctl
     seen: list[int] = []

@@ -1,6 +1,6 @@
-"""Tests of the sound that is recorded beside a video: one recording for each microphone track, or one recording
-with the doctor on the left channel and the patient on the right. The stand-ins of LiveKit and the bucket are in
-memory (tests/faults/cloud.py). The database is a real Postgres.
+"""Tests of the sound recordings beside a video. There is one recording for each microphone track, or a single one
+with the doctor on the left channel and the patient on the right. The stand-ins for LiveKit and the bucket run in
+memory (tests/faults/cloud.py). These tests use a real Postgres database.
 """
 
 from collections.abc import Callable, Coroutine, Iterator
@@ -32,7 +32,9 @@ def standing(database: Database) -> Iterator[MachineServices]:
 
 
 class Visit:
-    """A consultation of this test with all consents. The doctor and the patient are in the room."""
+    """A consultation in which everybody has consented to the recording. The doctor and the patient are in the
+    consultation's LiveKit room.
+    """
 
     def __init__(
         self,
@@ -63,15 +65,17 @@ class Visit:
         return UUID(str(recording.id))
 
     def record(self) -> UUID:
-        """Start a video recording with its sound recordings. Return the id of the consultation's video recording."""
+        """Start a video recording, and the sound recordings that belong to it. Return the id of the consultation's
+        video recording.
+        """
         video = self.request()
         self.work()
         self.go_on()
         return video
 
     def go_on(self) -> None:
-        """Let LiveKit do everything that is due, run the reconciler once, and run all jobs. The method delivers no
-        webhook event.
+        """Let LiveKit do everything that is due, run the reconciler once, and run all jobs. The method `go_on`
+        delivers no webhook event of LiveKit to the worker.
         """
         self.cloud.goes_on()
         self.look()
@@ -98,7 +102,9 @@ class Visit:
         self.work()
 
     async def meanwhile(self, what: str) -> None:
-        """Run this action at the chosen boundary between two calls of the worker."""
+        """Do `what` (such as stopping the recording as the doctor) between two of the worker's calls, at the point
+        that the test chose.
+        """
         match what:
             case "pass":
                 await self.stage.another_reconciler().run_once()
@@ -109,8 +115,8 @@ class Visit:
                 await self.stage.recordings.stop(asker(DOCTOR), recordings(self.stage)[0].id)
 
     def disturbed(self, run: Callable[[], None], disturbance: Disturbance) -> None:
-        """Run the function with a crash, a failure or another action at one boundary between two calls of the
-        worker.
+        """Call `run`, and let `disturbance` (a crash, a failure or an action of somebody else) happen between two
+        of the worker's calls.
         """
         self.cloud.faults.plan(disturbance)
         with suppress(AppError, Crashed):
@@ -125,7 +131,7 @@ class Visit:
         return sorted(row.status for row in self.rows(medium))
 
     def tracks(self) -> set[str]:
-        """Return the SIDs of the currently published microphone tracks."""
+        """Return the SIDs of the microphone tracks that are published now."""
         return {sid for sids in self.cloud.rooms_open[self.stage.room].microphones.values() for sid in sids}
 
     def asked(self) -> list[str]:
@@ -322,7 +328,9 @@ def test_concurrent_passes_request_each_microphone_once(standing: MachineService
     video = visit.request()
 
     async def request_twice() -> list[int]:
-        """Request the sound recordings in two transactions, of which the second finds the rows of the first."""
+        """Request the same sound recordings in two transactions, one after the other, so that the second
+        transaction finds the rows that the first one inserted.
+        """
         microphones = [
             (identity, sid)
             for identity, sids in visit.cloud.rooms_open[visit.stage.room].microphones.items()
@@ -340,8 +348,8 @@ def test_concurrent_passes_request_each_microphone_once(standing: MachineService
 
 
 def test_microphone_of_an_unknown_person_is_not_recorded(open_visit: OpenVisit) -> None:
-    """The worker stops the video if an unknown person is in the room (law 6). The database gets no recording of the
-    unknown person's microphone.
+    """The worker stops the video recording if an unknown person is in the room (law 6 of the product). The worker
+    inserts no recording of the unknown person's microphone into the database.
     """
     visit = open_visit()
     video = visit.record()
@@ -561,7 +569,9 @@ def test_routes_record_one_file_with_the_doctor_left_and_the_patient_right(stand
 
 
 def test_routes_wait_for_both_microphones(standing: MachineServices) -> None:
-    """LiveKit ends an egress with routes after 30 s if one of its two tracks is missing."""
+    """If an egress records two people's tracks on separate channels and one track is missing, LiveKit ends the
+    egress after 30 s.
+    """
     visit = Visit(standing, ROUTED, has_guest=False)
     visit.cloud.unpublish(visit.stage.room, visit.identity("patient"))
     visit.record()

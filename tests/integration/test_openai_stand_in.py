@@ -1,5 +1,5 @@
-"""Tests that the stand-in for OpenAI's transcriptions is as strict as OpenAI's documentation, and refuses requests
-in OpenAI's format.
+"""Tests that the stand-in for OpenAI's transcription API refuses every request that OpenAI's documentation forbids,
+and that its error answers have OpenAI's format.
 """
 
 import asyncio

@@ -1,4 +1,6 @@
-"""Tests of the speech recognizers of the OpenAI stand-in: pocketsphinx, and Whisper if `make whisper` installed it."""
+"""Tests of the speech recognizers that the OpenAI stand-in uses: pocketsphinx, and Whisper if `make whisper` has
+installed it.
+"""
 
 from collections.abc import AsyncIterator
 from typing import Any, Final

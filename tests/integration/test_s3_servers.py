@@ -1,5 +1,5 @@
-"""Tests of the bucket on servers other than R2: the embedded store, versitygw and MinIO if they are installed, and
-a server with configured faults.
+"""Tests of the storage client with S3 servers other than R2: the embedded store, versitygw and MinIO (if they are
+installed), and a server whose faults a test configures.
 """
 
 import os
@@ -45,7 +45,9 @@ ROLE = "arn:aws:iam::123456789012:role/recorder"
 
 @dataclass(frozen=True)
 class Server:
-    """An S3 server with a bucket and a key. `has_roles` is true if the server has a token service."""
+    """An S3 server for this test, with a bucket and an access key. `has_roles` is true if the S3 server has a
+    Security Token Service.
+    """
 
     url: str
     bucket: str
@@ -231,7 +233,9 @@ async def test_server_without_lifecycle_says_that_it_has_none(server: Server) ->
 
 @dataclass
 class Behaviour:
-    """The answers that a test configures for an S3 server of its own. This server checks no signature."""
+    """The answers of an S3 server that a test runs; the test configures them. The S3 server that a test runs with
+    configured answers does not check signatures.
+    """
 
     presigned: tuple[int, str] = (200, "")
     headers: dict[str, str] = field(default_factory=dict)
@@ -298,8 +302,8 @@ async def test_bucket_that_refuses_one_kind_of_request_names_the_kind(
 
 
 async def test_url_that_is_already_expired_is_reported_as_a_wrong_clock() -> None:
-    """AWS answers AccessDenied to an expired URL. In this test, the Date header of the store is ten minutes ahead
-    of our clock.
+    """AWS answers AccessDenied to a request with an expired presigned URL. In this test, the Date header of the
+    store is ten minutes ahead of our clock.
     """
     ahead = {"Date": _http_date(-timedelta(minutes=10))}
     behaviour = Behaviour(presigned=(403, "AccessDenied"), headers=ahead)

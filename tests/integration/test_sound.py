@@ -1,4 +1,6 @@
-"""Tests of sound from real recordings and from hostile files: the detected speech, and the chunks cut from it."""
+"""Tests of the sound reader with real recordings and with hostile files: which speech it detects, and which chunks
+it cuts.
+"""
 
 import io
 import json
@@ -47,8 +49,8 @@ def dual() -> bytes:
 
 
 class Stored:
-    """A stored object of this test, held in memory, that records all reads. Each read except the first calls
-    `meanwhile`.
+    """A stored object that this test holds in memory, and that records every read of the object. Each read of the
+    object except the first also calls `meanwhile`.
     """
 
     def __init__(self, content: bytes, meanwhile: Callable[[], Awaitable[None]] | None = None) -> None:
@@ -81,8 +83,8 @@ async def _refusal(content: bytes, container: Container = "mp4", **options: Any)
 def _remuxed(
     content: bytes, shifted: Callable[[float], float], until: float = inf, /, **options: str
 ) -> bytes:
-    """Return the file with the times of the sound shifted by this many seconds, and cut at `until`. The pictures of
-    a video do not change.
+    """Return the file, with the times of its sound shifted by the given number of seconds, and cut off at `until`.
+    If the file is a video, its pictures do not change.
     """
     target = io.BytesIO()
     with (
@@ -107,7 +109,7 @@ def _remuxed(
 def _encoded(
     samples: bytes, *, layout: str = "mono", codec: str = "aac", kind: str = "mp4", rate: int = RATE
 ) -> bytes:
-    """Return a sound file with these interleaved 16-bit samples."""
+    """Encode the given interleaved 16-bit samples, and return the sound file."""
     target = io.BytesIO()
     with av.open(target, "w", format=kind, options={"strict": "experimental"}) as file:
         stream = cast("AudioStream", file.add_stream(codec, rate=rate, layout=layout))
@@ -135,7 +137,7 @@ def _samples(flac: bytes) -> bytes:
 
 @pytest.fixture(scope="module")
 def speech(headache: bytes) -> bytes:
-    """Return the samples of twenty seconds of speech."""
+    """Return the audio samples of twenty seconds of recorded speech."""
     resampler = av.AudioResampler("s16", "mono", RATE)
     with av.open(io.BytesIO(headache), "r") as file:
         frames = [new for old in file.decode(audio=0) for new in resampler.resample(old)]
@@ -184,8 +186,8 @@ async def test_two_channels_are_cut_in_turns_although_windows_are_requested(dual
 
 
 def _with_trace(samples: bytes, other: bytes, decibels: float) -> bytes:
-    """Return the sound of a microphone that also records another voice, softer by this many decibels, 30 ms later,
-    and with echo.
+    """Return the sound of a microphone that also records a second person's voice, which is `decibels` softer,
+    arrives 30 ms later, and has an echo.
     """
     late, echo = 30 * RATE // 1000, 40 * RATE // 1000
     share = 10 ** (-decibels / 20)
@@ -354,8 +356,8 @@ async def test_two_voices_on_two_of_six_channels_are_both_cut(speech: bytes) -> 
 
 @pytest.mark.parametrize(("codec", "kind"), [("aac", "mp4"), ("libopus", "ogg")])
 async def test_two_channels_with_the_same_sound_are_one(speech: bytes, codec: str, kind: str) -> None:
-    """LiveKit writes a file with two equal channels for a mixed room, and also if it ignores `audio_mixing` (egress
-    1121, read 2026-11-21).
+    """LiveKit writes two equal channels if it mixes the sound of the whole room, and also if it ignores the option
+    `audio_mixing` (egress 1121, read 2026-11-21).
     """
     same = _encoded(_interleaved(speech, speech), layout="stereo", codec=codec, kind=kind)
 
@@ -377,14 +379,16 @@ async def test_monologue_is_cut_into_chunks_of_acceptable_size(speech: bytes) ->
 
 
 async def test_incompressible_noise_stays_within_the_size_limit() -> None:
-    """The test encodes a tenth of the longest window, and requires at most a tenth of the maximum size of a chunk."""
+    """The test encodes noise that is a tenth as long as the longest window, and requires that its size is at most a
+    tenth of the maximum size of a chunk.
+    """
     noise = Stored(_encoded(os.urandom(81 * RATE * 2), codec="pcm_s16le"))
     [(_, flac)] = [one async for one in noise.chunks((Span(None, 0, 80_000),))]
     assert 2_500_000 < len(flac) < sound.MAX_CHUNK_BYTES // 10
 
 
 def _broken(headache: bytes, share: float) -> bytes:
-    """Return the file, in which this share of the sound's packets cannot be decoded."""
+    """Return the file, changed so that the given share of its sound packets cannot be decoded."""
     content = bytearray(headache)
     with av.open(io.BytesIO(headache), "r") as file:
         packets = [packet for packet in file.demux(audio=0) if packet.pos is not None and packet.size]
@@ -432,7 +436,7 @@ async def test_a_timeline_that_is_too_long_is_media_too_slow(headache: bytes) ->
 
 
 def _silence(seconds: int, *, rate: int = RATE, layout: str = "mono", kind: str = "mp4") -> bytes:
-    """Return a file of silence in FLAC that repeats one small packet."""
+    """Return a FLAC file with silence, which contains the same small packet many times."""
     block = 65_535
     target = io.BytesIO()
     with av.open(target, "w", format=kind, options={"strict": "experimental"}) as file:
@@ -452,7 +456,9 @@ def _silence(seconds: int, *, rate: int = RATE, layout: str = "mono", kind: str 
 
 
 def _peak_megabytes(process: Process) -> float:
-    """Return the peak memory of a child process that has answered but is not reaped yet."""
+    """Return the peak memory, in megabytes, of a child process that has answered and that the parent has not reaped
+    yet.
+    """
     status = Path(f"/proc/{process.pid}/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
 
@@ -469,7 +475,9 @@ sound_child.main()
 async def test_six_hours_are_measured_within_memory(
     children: list[Process], child_does: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The test replaces the speech detector, because the detector takes most of the time and no additional memory."""
+    """The test replaces the speech detector by a faster one, because the real detector would take most of the
+    test's time and does not affect the memory.
+    """
     child_does(DEAF.format(root=str(FIXTURES.parents[1])))
     peaks: list[float] = []
 
@@ -493,7 +501,7 @@ async def test_hours_of_sound_in_few_bytes_are_media_too_slow() -> None:
 
 
 async def test_implausible_sample_rate_is_refused() -> None:
-    """At the sample rate of this file, one packet lasts eleven minutes."""
+    """The file of this test states such a low sample rate that one packet of it lasts eleven minutes."""
     assert await _refusal(_silence(3_600, rate=100)) == "media_unreadable"
 
 
@@ -524,7 +532,9 @@ async def test_timestamp_jump_moves_only_the_sound_after_it(headache: bytes) -> 
 
 
 def _with_a_fragment_minutes_late(dual: bytes, share: float) -> bytes:
-    """Return the file with one fragment that is minutes late: the first fragment after this share of the file."""
+    """Return the file with one fragment moved to a time minutes later. It is the first fragment after the given
+    share of the file.
+    """
     content = _remuxed(dual, lambda _: 0.0, movflags="empty_moov", frag_duration="700000")
     at = content.index(b"tfdt", int(share * len(content))) + 8
     later = int.from_bytes(content[at : at + 8], "big") + 600 * 48_000
@@ -545,13 +555,13 @@ async def test_timestamp_that_moves_most_sound_into_the_past_is_refused(dual: by
 
 
 async def test_two_recordings_in_one_file_are_refused(dual: bytes) -> None:
-    """The times of the second recording start again at 0, so the sound of the second recording would be lost."""
+    """If a file contains two recordings, the times of the second start again at 0, so that its sound would be lost."""
     assert await _refusal(dual + dual, "ogg") == "media_unreadable"
 
 
 async def test_fragments_of_which_ffmpeg_drops_many_samples_are_refused(headache: bytes) -> None:
-    """FFmpeg 8 itself writes a file like the one in this test (2026-11-22): a third of the fragments are not later
-    than the fragments before them.
+    """In the file of this test, a third of the fragments are not later than the fragment before them. FFmpeg 8
+    itself wrote such a file (2026-11-22).
     """
     assert await _refusal(_remuxed(headache, lambda _: 0.0, movflags="frag_every_frame+empty_moov")) == (
         "media_unreadable"
@@ -565,7 +575,7 @@ async def test_truncated_fragmented_movie_is_refused(headache: bytes) -> None:
 
 
 async def test_movie_with_chunks_after_its_end_is_refused(headache: bytes) -> None:
-    """If a chunk of the sound is not in the file, FFmpeg treats it as the end of the sound."""
+    """If an MP4 file lacks a chunk of its sound, FFmpeg assumes that the sound ends there."""
     chunks = headache.rindex(b"stco") + 12
     for number in (0, 60):
         at = chunks + 4 * number
@@ -698,7 +708,7 @@ def child_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str
 
 
 def _movie(*tracks: bytes) -> bytes:
-    """Return an MP4 file with the sounds of these files as its tracks, in this order."""
+    """Return an MP4 file that has one audio track for each of the given sound files, in their order."""
     target = io.BytesIO()
     with ExitStack() as opened, av.open(target, "w", format="mov") as file:
         sources = [opened.enter_context(av.open(io.BytesIO(track), "r")) for track in tracks]
@@ -716,7 +726,7 @@ def _movie(*tracks: bytes) -> bytes:
 
 
 def _undecodable(seconds: int) -> bytes:
-    """Return a file with a tone in an unsupported codec."""
+    """Return a sound file that contains a tone in a codec that the reader does not support."""
     target = io.BytesIO()
     with av.open(target, "w", format="mov") as file:
         stream = file.add_stream("pcm_mulaw", rate=8_000, layout="mono")
@@ -770,7 +780,7 @@ async def test_a_track_that_cannot_be_decoded_is_reported(speech: bytes, is_firs
 
 
 async def test_too_damaged_track_is_reported(speech: bytes) -> None:
-    """The first track of the file is damaged, and the second track can be decoded."""
+    """The file of this test has two audio tracks: the first one is damaged, and the second one can be decoded."""
     movie = bytearray(_movie(_encoded(speech), _encoded(speech)))
     with av.open(io.BytesIO(bytes(movie)), "r") as file:
         packets = [packet for packet in file.demux(audio=0) if packet.pos is not None and packet.size]
@@ -847,7 +857,9 @@ def _boxes(content: bytes) -> list[tuple[bytes, bytes]]:
 
 
 def _edited(movie: bytes, edits: Edits, *, version: int = 0) -> bytes:
-    """Return the MP4 file with this edit list for its sound. The index of the given file must be at the end."""
+    """Return the MP4 file with the given edit list for its sound track. The given MP4 file must have its index at
+    the end.
+    """
     result = b""
     for kind, content in _boxes(movie):
         if kind == b"moov":

@@ -1,5 +1,5 @@
-"""Tests that every sound recording beside a video, with any status, is destroyed, held, moved, searched for and
-exported together with the video.
+"""Tests that a sound recording beside a video, whatever its status, is treated like the video: both are destroyed,
+put under a legal hold, moved, searched for and exported together.
 """
 
 from collections.abc import AsyncIterator
@@ -47,7 +47,7 @@ async def statuses(harness: RetentionHarness, video: UUID) -> list[str]:
 
 
 async def left_of(harness: RetentionHarness, *recordings: UUID) -> int:
-    """Return the number of rows that still name objects of these recordings."""
+    """Return the number of database rows that still contain object keys of the given recordings."""
     return int(
         await harness.value(
             "select count(*) from private.recording_secrets where recording_id = any(%s)", [*recordings]

@@ -1,4 +1,6 @@
-"""Tests of our speech client with the stand-in of OpenAI, which really transcribes, and with faulty servers."""
+"""Tests of our speech client with the OpenAI stand-in, which really recognizes speech, and with servers that answer
+wrongly.
+"""
 
 import asyncio
 import gzip
@@ -179,8 +181,8 @@ async def test_hanging_service_is_a_timeout() -> None:
 async def test_connection_timeout_is_not_counted_as_paid(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The transcription retries after a connection timeout as after other failures, because a request that was not
-    sent costs nothing.
+    """If no connection is made in time, the request was never sent and costs nothing. The transcription therefore
+    retries it like a request that failed for any other temporary reason.
     """
     monkeypatch.setattr(speech, "_CONNECT_SECONDS", 0.2)
 

@@ -1,5 +1,5 @@
-"""Tests of the storage client against a real S3 server: the client distinguishes the errors, and the server refuses
-an altered URL.
+"""Tests of the storage client with a real S3 server. The client must tell the server's errors apart, and the server
+must refuse a presigned URL that was altered.
 """
 
 import datetime as dt
@@ -37,7 +37,9 @@ Connect = Callable[..., Storage]
 
 @pytest.fixture
 def connect(object_store: ObjectStore) -> Iterator[Connect]:
-    """Return a function that opens a storage client of the running S3 server with some changed settings."""
+    """Return a function that opens a storage client for the running S3 server. The caller can change some settings
+    of the client.
+    """
     made: list[Storage] = []
 
     def storage(

@@ -1,4 +1,4 @@
-"""Tests that every error code of an S3 server that has its own remedy also has its own reason."""
+"""Tests that each S3 error code that an operator must remedy in a particular way becomes a separate reason."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -31,7 +31,9 @@ def _xml(code: str, more: str = "") -> bytes:
 
 @asynccontextmanager
 async def _store(status: int, body: bytes, kind: str = "application/xml") -> AsyncIterator[Storage]:
-    """Run an S3 server that gives every request the same answer. The answer to a HEAD has no body, as in S3."""
+    """Run an S3 server that gives every request the same answer. As in S3, the server's answer to a HEAD request
+    has no body.
+    """
 
     async def answer(request: Request) -> Response:
         return Response(b"" if request.method == "HEAD" else body, status, media_type=kind)
@@ -89,8 +91,9 @@ async def _refused(status: int, body: bytes, call: str, **more: Any) -> AppError
     ],
 )
 async def test_refusal_of_the_store_has_its_reason_in_every_call(code: str, status: int, reason: str) -> None:
-    """Every call of the storage client keeps the reason of a refusal. The exception is a HEAD with status 404,
-    which always counts as a missing object, even if the bucket is missing.
+    """If an S3 server refuses a request, every method of the storage client raises an error with the reason of the
+    refusal. A HEAD request that is answered with 404 is an exception: it always counts as a missing object, even if
+    the bucket is missing.
     """
     for call in CALLS.keys() - ({"head"} if status == 404 else set()):
         refused = await _refused(status, _xml(code), call)

@@ -1,7 +1,8 @@
 """Tests that each turn starts when its speaker begins, even if the speech service reports wrong times
-(`docs/transcripts.md`, Times). The tests transcribe a long conversation with each `SPEECH_API`, while orders to the
-stand-in falsify its times as much as possible. `make times` sets `ALL_TIMES=1`, which adds all other orders, pauses
-and kinds of noise (docs/benchmarks.md).
+(`docs/transcripts.md`, Times). The tests transcribe a long conversation with each `SPEECH_API`. They order the
+stand-in of the speech service to return times that are as wrong as possible. `make times` sets `ALL_TIMES=1`, so
+that the tests run with every kind of false time, every length of pause and every kind of noise
+(docs/benchmarks.md).
 """
 
 import os
@@ -42,8 +43,8 @@ ORDERS = {
 
 @dataclass
 class Oracle:
-    """A perfect speech service, which returns all words of a conversation at their true times. If a chunk contains
-    a part of a turn, the service returns a proportional part of the words.
+    """A simulated speech service without errors, which returns all words of a conversation at their true times. If
+    a chunk contains only a part of a turn, the simulated service returns the same share of the turn's words.
     """
 
     sound: Talk
@@ -88,8 +89,8 @@ async def _transcribed(sound: Talk, api: SpeechApi, order: Order | None) -> tupl
 
 
 async def _holds(sound: Talk, api: SpeechApi, order: Order | None = None) -> int:
-    """Require that the errors of the turns' start times are within the promised limits. Return the number of sent
-    chunks.
+    """Require that each turn's start time differs from the true time by no more than the documentation promises.
+    Return how many chunks were sent to the speech service.
     """
     transcript, sent = await _transcribed(sound, api, order)
     errors = start_errors(sound, transcript)
@@ -103,7 +104,9 @@ async def _holds(sound: Talk, api: SpeechApi, order: Order | None = None) -> int
 def _cases(
     *hardest: tuple[SpeechApi, str | float], values: Iterable[str | float]
 ) -> list[tuple[SpeechApi, str | float]]:
-    """Return the hardest test cases; with ALL_TIMES, return each API with each value."""
+    """Return the hardest test cases. If ALL_TIMES is set, return a case for every combination of a speech API and a
+    value.
+    """
     return [(api, value) for api in SpeechApi for value in values] if _IS_ALL else list(hardest)
 
 

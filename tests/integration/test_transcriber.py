@@ -40,16 +40,16 @@ SAID = [turn for turn in turns() if turn.end < SECONDS]
 
 @dataclass
 class Practice:
-    """A practice of this test, with the transcriber and the speech service that transcribe the practice's
-    recordings.
-    """
+    """A test practice, with the transcriber and the speech service that transcribe its recordings."""
 
     harness: RetentionHarness
     stand_in: OpenAIStandIn
     transcriber: Transcriber
 
     async def recorded(self, sound: bytes | None = None) -> UUID:
-        """Insert a READY video, and beside it the sound recording of the speakers. Return the id of the video."""
+        """Insert a READY video, and the sound recording that has the doctor and the patient on separate channels.
+        Return the id of the video.
+        """
         consultation = await self.harness.consultation()
         for kind in ("DOCTOR", "PATIENT"):
             await self.harness.participant(consultation, kind)
@@ -130,19 +130,20 @@ async def test_speech_of_both_is_stored_with_turns_and_times(practice: Practice)
 
 
 def second(number: float) -> int:
-    """Return the size in bytes of this many seconds of sound with 16-bit samples at 16 kHz."""
+    """Return how many bytes the given number of seconds of sound has, with 16-bit samples at 16 kHz."""
     return round(number * RATE) * 2
 
 
 def microphones() -> list[bytes]:
-    """Return the channels of the sound fixture until the end of the speech, as two microphones would record them.
-    Each channel also contains the other voice, 24 dB softer.
+    """Return the two channels of the sound fixture, up to the end of the speech, in the form in which two
+    microphones would record them. Each of the two channels also contains the voice of the other channel, 24 dB
+    softer.
     """
     return [channel[: second(SAID[-1].end + 0.3)] for channel in channels()]
 
 
 def mixed(*channels: bytes) -> bytes:
-    """Return the sound of the whole room, in which all channels are mixed."""
+    """Return the sound of the whole room, mixed from all channels."""
     together = [array("h", channel) for channel in channels]
     return array(
         "h", [max(-32_768, min(32_767, sum(samples))) for samples in zip(*together, strict=True)]
@@ -150,7 +151,7 @@ def mixed(*channels: bytes) -> bytes:
 
 
 async def recorded_apart(practice: Practice, parts: dict[str, tuple[bytes, float]], video: bytes) -> UUID:
-    """Insert a READY video, and beside it the microphone recording of each kind of participant with its start time.
+    """Insert a READY video, and one microphone recording with the given start time for each kind of participant.
     The stored start time of the video is 0.9 s too late, as LiveKit may report it.
     """
     harness = practice.harness
@@ -182,8 +183,8 @@ async def recorded_apart(practice: Practice, parts: dict[str, tuple[bytes, float
 
 
 async def test_separate_microphones_name_each_speaker_at_the_videos_times(practice: Practice) -> None:
-    """In this test the video starts first, and the microphones start 0.4 s and 1 s later. Each file ends with 4 s
-    of silence.
+    """In this test the video starts first, and the microphones start 0.4 s and 1 s later. In this test, the file of
+    each microphone ends with 4 s of silence.
     """
     doctor, patient = microphones()
     before, silence = bytes(second(2.0)), bytes(second(4.0))
@@ -218,7 +219,7 @@ async def test_guest_without_a_recorded_microphone_is_transcribed_from_the_video
 
 
 def two_tracks(*, is_second_decodable: bool) -> bytes:
-    """Return an MP4 file with the doctor's first words on one track and a tone on another track."""
+    """Return an MP4 file with two audio tracks: the doctor's first words on one, and a tone on the other."""
     file = BytesIO()
     with av.open(BytesIO(beginning()), "r") as speech, av.open(file, "w", format="mov") as movie:
         source = speech.streams.audio[0]

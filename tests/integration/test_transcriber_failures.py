@@ -1,5 +1,5 @@
-"""Tests of how a transcription fails, resumes and ends: no stored chunk is paid for again, and every end is
-reported.
+"""Tests of how a transcription fails, resumes and ends. No chunk is sent again after its answer has been stored,
+and the doctor learns how every transcription ended.
 """
 
 import asyncio
@@ -52,7 +52,7 @@ async def practice(
 
 
 def fail(error: AppError, *, at: int = 3, times: int = 1) -> Any:
-    """Return a script of the speech service's answers, with which one chunk fails this many times."""
+    """Return a script for the speech service, in which the requests for one chunk fail the given number of times."""
 
     async def script(number: int, before: int) -> None:
         if number == at and before < times:
@@ -165,8 +165,8 @@ async def test_useless_chunk_is_sent_a_limited_number_of_times(
 
 
 async def _lacks(practice: TranscriptionPractice, video: UUID, *lost: int) -> None:
-    """Require that each lost chunk is an unintelligible turn that is counted and has the chunk's time span and
-    voice. Require that all other chunks have text.
+    """Require that the transcript has an unintelligible turn for each lost chunk, with the chunk's time span and
+    voice, and that its count of unintelligible turns is right. Require that every chunk that was not lost has text.
     """
     turns = (await practice.transcript_of(video)).turns
     for number, turn in enumerate(turns):
@@ -405,8 +405,8 @@ def _task(practice: TranscriptionPractice) -> Task:
 async def _live(
     practice: TranscriptionPractice, video: UUID, busy_seconds: float, retry_after_seconds: int
 ) -> tuple[float, int]:
-    """Run the job with its retries while the speech service answers 429 for this many seconds. Return the time at
-    which the job ended and the number of attempts.
+    """Run the transcription job, including its retries, while the speech service answers 429 for the given number
+    of seconds. Return the time at which the transcription job ended, and how many attempts it needed.
     """
     clock, attempts, task = 0.0, 0, _task(practice)
 
@@ -461,8 +461,8 @@ async def test_transcription_fails_if_the_service_is_busy_for_longer(
 async def test_transcription_resumes_after_the_process_died_at_any_step(
     practice: TranscriptionPractice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In this test the worker's process dies before and after each call to the speech service, and before, within
-    and after each transaction.
+    """This test lets the worker's process die at each step: before and after a call to the speech service, and
+    before, within and after a transaction.
     """
     script_sound(monkeypatch, 3)
     life = Life()
@@ -526,7 +526,9 @@ async def test_later_of_two_workers_continues_and_only_running_requests_are_paid
 async def test_later_of_two_workers_keeps_the_job(
     practice: TranscriptionPractice,
 ) -> None:
-    """The job queue counts a failure of one worker for the job, even if another worker now runs the job."""
+    """If a worker that has lost its job fails, the job queue counts the failure for the job, even if a second
+    worker now runs the job.
+    """
     video = await practice.recorded()
     queue = make_queue(practice.harness.database.worker_url, [_task(practice)])
     async with queue.open_async():
@@ -605,8 +607,8 @@ async def test_answers_of_a_transcription_that_was_switched_off_are_not_returned
 async def test_late_sound_of_speakers_is_used_unless_the_video_was_planned(
     practice: TranscriptionPractice, is_planned: bool
 ) -> None:
-    """A plan of chunks depends on the start and the length of one sound file, so the plan does not fit another
-    file.
+    """A plan of chunks depends on the start and the length of its sound file, so a plan for one file cannot be used
+    for a different file.
     """
     consultation = await practice.harness.consultation()
     video = await practice.harness.recording(consultation)
@@ -706,8 +708,8 @@ async def test_transcript_of_a_destroyed_recording_is_not_stored(
 async def test_text_stored_during_the_destruction_of_the_key_is_deleted(
     practice: TranscriptionPractice,
 ) -> None:
-    """In this test the worker's transaction begins before the destruction of the key and commits during the
-    destruction.
+    """In this test, a transaction of the worker begins before the data key is destroyed, and commits while the
+    destruction runs.
     """
     video = await practice.recorded()
     await practice.harness.move_to(practice.harness.time + timedelta(days=400))
@@ -731,7 +733,9 @@ async def test_text_stored_during_the_destruction_of_the_key_is_deleted(
 
 
 async def test_job_is_queued_in_the_transaction_that_sets_ready(practice: TranscriptionPractice) -> None:
-    """The transaction that sets a recording READY also queues the transcription job, and does not read the sound."""
+    """The transaction that sets a recording to READY also queues the transcription job. The transaction does not
+    read the recording's sound.
+    """
     jobs = "select count(*) from jobs.procrastinate_jobs where task_name = 'transcribe_recording'"
     transcripts = "select count(*) from resguardo.transcripts"
     video = await practice.harness.recording(status="VERIFYING")

@@ -1,4 +1,6 @@
-"""Tests of whether a recording is transcribed at all, and of the status of a recording without speech."""
+"""Tests under which conditions a recording is transcribed at all, and which status the transcript of a recording
+without speech gets.
+"""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -92,8 +94,8 @@ async def test_recording_without_a_speech_service_has_this_reason(practice: Tran
 async def test_recording_in_which_nobody_speaks_is_ready_and_has_no_speech(
     practice: TranscriptionPractice, monkeypatch: pytest.MonkeyPatch, turns: int
 ) -> None:
-    """A recording has no speech if the plan has no turn (for example in a video without sound), or if the speech
-    service returns no text for any turn.
+    """A recording has no speech if the plan of its chunks has no turn, for example because the video has no sound.
+    A recording also has no speech if the speech service returns no text for any turn.
     """
 
     async def nothing(flac: bytes, *, language: str | None) -> SpeechAnswer:
@@ -131,10 +133,11 @@ async def parts_beside(
     video_began: float = 0.0,
     video_longer: float | None = None,
 ) -> tuple[UUID, list[UUID]]:
-    """Insert a READY video and the sound recordings beside it. Each argument describes one sound recording. `began`
-    is its start in seconds after START, or None if the recording never began. The default of `status` is READY.
+    """Insert a READY video, and the sound recordings that belong to the video. Each positional argument of the
+    function describes one sound recording. `began` is the number of seconds after START at which a sound recording
+    began, or None if it never began. If `status` is not given, the sound recording is READY.
 
-    `video_longer` is the number of seconds by which the video's file is longer than LiveKit reported.
+    The video's file is `video_longer` seconds longer than LiveKit reported.
     """
     harness = practice.harness
     video = await harness.recording(consultation, status="VERIFYING")
@@ -187,8 +190,8 @@ async def _set_began(practice: TranscriptionPractice, recording: UUID, seconds: 
 async def shown(
     practice: TranscriptionPractice, video: UUID
 ) -> list[tuple[int, str, int | None, UUID | None]]:
-    """Transcribe the video. Return the start in milliseconds, the speaker, the label and the participant of each
-    turn of the transcript.
+    """Transcribe the video. Return, for each turn of the transcript, its start in milliseconds, its speaker, its
+    label and its participant.
     """
     await practice.transcriber().transcribe(video)
     turns = (await practice.transcript_of(video)).turns
@@ -201,7 +204,7 @@ async def shown(
 async def test_turns_are_on_the_videos_timeline_whenever_the_sound_began(
     practice: TranscriptionPractice, seconds: float, starts: list[int]
 ) -> None:
-    """The file of each sound recording begins 0.09 s before its reported start."""
+    """In this test, the file of each sound recording begins 0.09 s before the start time that LiveKit reported."""
     consultation = await practice.harness.consultation()
     routed = {"medium": "SPEAKERS", "is_routed": True, "began": 0.0}
     video, _ = await parts_beside(practice, consultation, routed, video_began=seconds)
@@ -271,7 +274,9 @@ async def test_each_microphone_has_the_voice_of_its_participant(practice: Transc
 async def test_channels_name_speakers_only_if_routed(
     practice: TranscriptionPractice, is_routed: bool, speakers: list[str], has_guest: bool
 ) -> None:
-    """LiveKit puts the tracks on the two channels in random order, so the order of joining identifies no speaker."""
+    """LiveKit writes the participants' tracks to the two channels in random order, so the order in which they
+    joined does not show who speaks on which channel.
+    """
     consultation, doctor, patient = await _consultation(practice)
     if has_guest:
         await practice.harness.participant(consultation, "GUEST", "INTERPRETER")
@@ -298,8 +303,8 @@ async def test_channels_name_speakers_only_if_routed(
 async def test_video_is_transcribed_if_a_recorded_part_is_lost(
     practice: TranscriptionPractice, status: str, began: float | None, is_video: bool
 ) -> None:
-    """A sound recording that never began had no sound, for example because its track ended before the egress
-    started.
+    """If a sound recording never began, for example because its track ended before the egress started, the
+    recording contains nothing.
     """
     consultation, doctor, patient = await _consultation(practice)
     video, _ = await parts_beside(

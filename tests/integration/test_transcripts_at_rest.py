@@ -1,5 +1,5 @@
-"""Tests of stored transcripts: the database contains no clear text, each value decrypts only in its own row, and
-keys can be rotated during use.
+"""Tests that the database contains no transcript text unencrypted, that each encrypted value can be decrypted only
+in its own row, and that keys can be rotated while the system runs.
 """
 
 import base64
@@ -61,7 +61,7 @@ async def _key_of(practice: TranscriptionPractice, video: UUID, keyring: Keyring
 
 
 async def _correct(practice: TranscriptionPractice, video: UUID) -> None:
-    """Insert a doctor's correction with a text that nobody said."""
+    """Insert a correction in which a doctor replaces a turn's text by words that nobody said in the recording."""
     place = encryption.correction_field(video, 1)
     sealed = (await _key_of(practice, video)).encrypt(place, "corregído encefalitis".encode())
     await practice.harness.rows(
@@ -77,7 +77,7 @@ async def _correct(practice: TranscriptionPractice, video: UUID) -> None:
 
 
 def _dumped(database: Database, *options: str) -> bytes:
-    """Return everything that a superuser's pg_dump writes about the whole database."""
+    """Dump the whole database with pg_dump as a superuser, and return the dump."""
     url = urlsplit(database.superuser_url)
     environment = {
         "PGHOST": url.hostname or "",
@@ -96,8 +96,8 @@ def _dumped(database: Database, *options: str) -> bytes:
 
 
 def _written(word: str) -> Iterator[bytes]:
-    """Yield every form in which a word could be stored as clear text: composed or decomposed, in hex, and in base64
-    at any offset.
+    """Yield every form in which the database could contain a word unencrypted: in composed or decomposed Unicode,
+    in hex, and in base64 at any offset.
     """
     for form in ("NFC", "NFD"):
         for variant in {word, word.lower(), word.upper(), word.title()}:

@@ -75,7 +75,9 @@ def test_another_conversation_has_no_alignment() -> None:
 
 @pytest.mark.parametrize("period", [9, 20, 33, 66])
 def test_repeating_sound_has_no_alignment(period: int) -> None:
-    """Hold music, an alarm or a metronome matches at several offsets, so the alignment returns no offset."""
+    """A repeating sound, such as hold music, an alarm or a metronome, matches at several offsets, so the alignment
+    returns no offset.
+    """
     bar = talk(period, seed=6, share=0.9)
     repeated = bar * (3_000 // period)
     assert align(repeated, video_of((repeated, 5), frames=3_100), 0) is None

@@ -1,5 +1,5 @@
-"""Tests of the check of a speech model's untrusted answer. The module accepts an answer whole and within limits, or
-refuses it with an error that contains none of its text.
+"""Tests of the module that checks the untrusted answers of a speech model. The module either returns the whole
+answer with all values within limits, or refuses the answer with an error that contains none of its text.
 """
 
 import json
@@ -280,7 +280,7 @@ def test_impossible_answer_is_nonsense(answer: Any) -> None:
     ids=["marks", "objects", "numbers", "languages", "segments"],
 )
 def test_nonsense_of_any_size_costs_little_time(answer: bytes) -> None:
-    """The worker that parses the answer must also enforce consents during this time."""
+    """The parsing of an answer must be fast, because the same worker must also enforce withdrawn consents in time."""
     began = process_time()
     for api in (SpeechApi.TEXT, SpeechApi.VERBOSE_JSON):
         with suppress(UpstreamFailed):

@@ -1,5 +1,5 @@
-"""Tests of corrections: append-only, ordered, and plain text. The tests also cover the stored form of transcripts
-and corrections before encryption.
+"""Tests that corrections of a transcript are append-only, ordered, and plain text. The tests also cover the form in
+which transcripts and corrections are stored, before its encryption.
 """
 
 import json

@@ -1,5 +1,5 @@
-"""Tests of turns on the video's timeline and of the steps of a transcription: no turn is lost, and no sound is
-transcribed twice.
+"""Tests of the turns on the video's timeline and of the steps of a transcription. No turn may be lost, and no sound
+may be transcribed twice.
 """
 
 import unicodedata
@@ -190,8 +190,8 @@ def test_unintelligible_segment_is_a_turn_without_text_in_its_voice() -> None:
 
 
 def _retried(*said: SpeechSegment, reworded: tuple[int, ...] = ()) -> Transcript:
-    """Return a transcript of three turns, of which the unintelligible second turn was transcribed again with this
-    result. `reworded` contains the numbers of the turns that a doctor has corrected.
+    """Return a transcript of three turns. The second turn was unintelligible, and was transcribed again with the
+    given result. `reworded` contains the numbers of the turns that a doctor has corrected.
     """
     before = assemble_transcript([
         _chunk(0, 0, 900, SpeechSegment(0, 900, "one")),

@@ -1,4 +1,6 @@
-"""Tests of normalization: all spellings of a word have one key, and no text raises an error."""
+"""Tests that normalization turns all spellings of a word into the same key, and that no text makes it raise an
+error.
+"""
 
 import unicodedata
 

@@ -1,5 +1,5 @@
-"""Tests of numbers, units and titles in a search: every notation finds all other notations, and no number finds
-another number.
+"""Tests of searches for numbers, units and titles. A search for one notation must find all notations of the same
+value, and never a different number.
 """
 
 import pytest
@@ -146,8 +146,8 @@ APART = (
 
 
 def _finds(query: str, text: str) -> bool:
-    """Return whether the query finds a transcript with this text: in the index, in the normalized words, and in the
-    text itself.
+    """Return whether the query finds a transcript with the given text. It must be found by the word index, in the
+    normalized words, and in the text itself.
     """
     made, parsed = transcript("before", text, "after"), parse_query(query)
     stored = read_normalized_words(format_transcript(made))

@@ -1,5 +1,5 @@
-"""Tests of the search in transcripts: parsed queries, index terms, matches, their order, and highlighted
-characters.
+"""Tests of the search in transcripts: how it parses queries, hashes words for the index, finds and ranks matches,
+and highlights characters.
 """
 
 import hashlib
@@ -35,7 +35,9 @@ def _match(made: Transcript, text: str) -> Match | None:
 
 
 def _contains(made: Transcript, query: Query) -> bool:
-    """Return whether the transcript matches the query, by a plain reference implementation."""
+    """Return whether the transcript matches the query, according to a simple reference implementation of the
+    search.
+    """
     turns = [normalize(turn.text) for turn in made.turns]
     return all(
         any(tuple(words[at : at + len(term)]) == term for words in turns for at in range(len(words)))

@@ -1,5 +1,5 @@
-"""Tests of subtitles. Independent parsers read WebVTT and SRT back, and must find exactly the transcript's words
-with the right speakers.
+"""Tests of subtitles. Independent parsers read the written WebVTT and SRT files. They must find exactly the words
+of the transcript, with the right speakers.
 """
 
 import html
@@ -38,7 +38,7 @@ turns_of_any_text = st.lists(
 
 @dataclass(frozen=True)
 class Read:
-    """A subtitle cue as a player parses it."""
+    """A subtitle cue in the form in which a player parses it."""
 
     start_ms: int
     end_ms: int
@@ -51,8 +51,8 @@ def _milliseconds(hours: str, minutes: str, seconds: str, thousandths: str) -> i
 
 
 def _blocks(text: str) -> Iterator[list[str]]:
-    """Yield the blocks of a subtitle file: groups of lines that empty lines separate, in WebVTT and in SRT. CR, LF
-    and CRLF end a line.
+    """Yield the blocks of a WebVTT or SRT file: the groups of lines that empty lines separate. In a subtitle file,
+    each of CR, LF and CRLF ends a line.
     """
     block: list[str] = []
     for line in [*re.split("\r\n|\n|\r", text), ""]:
@@ -113,9 +113,7 @@ def _said(turns: list[Turn], labels: dict[Speaker, str]) -> dict[str, str]:
 
 
 def _one_after_another(turns: list[Turn]) -> list[Turn]:
-    """Return the turns with so much time between them that every cue of a turn comes before all cues of the next
-    turn.
-    """
+    """Return the turns, moved so far apart in time that all cues of one turn end before the next turn begins."""
     return [
         replace(each, start_ms=each.number * 90_000, end_ms=each.number * 90_000 + 60_000) for each in turns
     ]
@@ -169,13 +167,13 @@ def test_long_turn_is_divided_without_gaps_and_without_loss(words: list[str], le
 
 
 def _shown(cue: Read, voice: str) -> int:
-    """Return the number of characters of a cue that a reader sees, including the line break."""
+    """Return how many characters of a cue a viewer sees, counting the line break as one."""
     return len("\n".join([f"{voice}: {cue.lines[0]}" if voice else cue.lines[0], *cue.lines[1:]]))
 
 
 def _divisions_fit(words: list[str], prefix: int) -> bool:
-    """Return whether the words fit into two lines of 42 characters, if the first line starts with `prefix` other
-    characters.
+    """Return whether the words fit into two lines of 42 characters, of which the first begins with a prefix of
+    `prefix` characters.
     """
     return any(
         prefix + len(" ".join(words[:at])) <= 42 and len(" ".join(words[at:])) <= 42
@@ -184,7 +182,7 @@ def _divisions_fit(words: list[str], prefix: int) -> bool:
 
 
 def _least(words: list[str], prefix: int, cost: Callable[[list[str], bool], int]) -> int:
-    """Return the minimum total cost over all divisions of the words into cues that fit."""
+    """Try all ways to divide the words into cues that fit, and return the lowest total cost."""
     least = [0] * (len(words) + 1)
     for first in reversed(range(len(words))):
         least[first] = min(

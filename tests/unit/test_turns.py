@@ -1,4 +1,6 @@
-"""Tests of how turns are found in measured sound: no speech is lost or returned twice, and no turn is too long."""
+"""Tests of how turns are found in measured sound. No speech may be lost or returned twice, and no turn may be too
+long.
+"""
 
 import pytest
 from hypothesis import given
@@ -19,13 +21,15 @@ LOUD, QUIET = SPEECH | 90, 30
 
 
 def _frames(*parts: tuple[int, int]) -> bytes:
-    """Return sound frames. Each argument is a pair of a frame's value and the number of its repetitions."""
+    """Return sound frames. Each argument is a pair: the value of a frame, and how often this frame is repeated."""
     return b"".join(bytes([frame]) * count for frame, count in parts)
 
 
 @st.composite
 def recordings(draw: st.DrawFn) -> bytes:
-    """Return minutes of speech and silence in parts of any length, down to single frames."""
+    """Return the frames of a random recording. Each stretch of the recording is speech or silence, and has a random
+    length from one frame to 90 s.
+    """
     lengths = st.integers(1, 4) | st.integers(5, 40) | st.integers(500, 3000)
     parts = draw(st.lists(st.tuples(st.booleans(), st.integers(0, 127), lengths), max_size=12))
     return _frames(*((loudness | (SPEECH if speaks else 0), count) for speaks, loudness, count in parts))
