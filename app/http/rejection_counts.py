@@ -1,8 +1,8 @@
 """Counts rejected requests, so that an attack causes few audit rows instead of thousands.
 
 The memory for the counts is bounded: after `max_addresses` client addresses in one minute, all further addresses
-share one count, which has the address None. A count stays in memory until it is written to the audit log, and the
-next flush retries a failed write. A failure to count a rejection never makes the request fail.
+share one count, which has the address None. A count stays in memory until it is written to the audit log; if the
+write fails, the next flush tries again. A failure to count a rejection never makes the request fail.
 """
 
 import asyncio

@@ -53,8 +53,8 @@ class Subtitles:
         """Answer 200 with the subtitles, or 404 for a link that is not valid. The labels of the speakers are in the
         request's language.
 
-        The answer is 401 if the session of the person who requested the link has ended, and 429 or 503 if too many
-        operations run at once.
+        The subtitle route answers 401 if the session of the person who requested the link has ended, and 429 or 503
+        if too many operations run at once.
         """
         read = await self._read(request)
         write, media_type = _FORMS[request.path_params["form"]]

@@ -27,8 +27,8 @@ class LiveKitWebhook:
         self._trusted_proxies = trusted_proxies
 
     async def __call__(self, request: Request) -> Response:
-        """Answer 200 if LiveKit's event is stored in the inbox, whether it is new or repeated. The answer is 401
-        for a bad signature, 400 for a bad body, and 503 for any other error.
+        """Answer 200 if LiveKit's event is stored in the inbox, whether it is new or repeated. The webhook route
+        answers 401 for a bad signature, 400 for a bad body, and 503 for every other error.
         """
         try:
             is_new = await self._recordings.receive_webhook(

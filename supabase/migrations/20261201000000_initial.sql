@@ -219,7 +219,8 @@ begin
 end
 $$;
 
--- Stores the digests of the access that the database grants now. Only the owner can call this function.
+-- Stores the digests of the access that the database grants now. Only the owner of the database can call
+-- seal_access().
 create function private.seal_access() returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
@@ -257,7 +258,8 @@ $$;
 -- ended.
 --
 -- The error codes of Resguardo's SQL functions: RG401 unauthenticated, RG403 forbidden, RG405 change of the audit
--- log, RG409 conflict, RG429 quota. The message of an error with such a code is a reason code in snake_case.
+-- log, RG409 conflict, RG429 quota. The message of an error that these functions raise is a reason in snake_case,
+-- such as `session_over`.
 
 create table private.session_mac_keys (
     number integer not null,
@@ -309,8 +311,9 @@ begin
 end
 $$;
 
--- Creates a new key, which signs all MACs from now on. MACs made with the previous key are still accepted. All older
--- keys are deleted. The 32 random bytes are a hash of three random UUIDs because pgcrypto may not be installed.
+-- Creates a new key, which signs all MACs from now on. MACs made with the previous key are still accepted. All keys
+-- older than the previous key are deleted. The 32 random bytes are a hash of three random UUIDs because pgcrypto may
+-- not be installed.
 create function private.rotate_session_mac_key() returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -335,11 +338,11 @@ begin
 end
 $$;
 
--- Returns the MAC of claims under one key, as `<number>.<HMAC-SHA-256 in hex>`, or null if no such key exists. The
--- MAC covers the person, the session, the assurance level, the expiry, and the authentication methods with their
--- times. The MAC is computed over times in whole seconds. If the claims lack an assurance level, the MAC is computed
--- with aal1. The MAC does not cover authentication methods without a time. The API passes the claims on to the
--- database with times in whole seconds.
+-- Returns the MAC of the claims, computed with the key of the given number, as `<number>.<HMAC-SHA-256 in hex>`.
+-- Returns null if no key has the given number. The MAC covers the person, the session, the assurance level, the
+-- expiry, and the authentication methods with their times. The MAC is computed over times in whole seconds. If the
+-- claims lack an assurance level, the MAC is computed with aal1. The MAC does not cover authentication methods
+-- without a time. The API passes the claims on to the database with times in whole seconds.
 create function private.session_mac(claims jsonb, key_number integer) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -433,9 +436,9 @@ begin
 end
 $$;
 
--- Supabase Auth's Custom Access Token hook. Returns the event with `claims.resguardo_mac`. Auth calls the hook as
--- supabase_auth_admin within each sign-in and refresh, and waits for at most two seconds. The hook never raises an
--- error, as add_session_mac() explains.
+-- The function that Supabase Auth calls as its Custom Access Token hook. Returns the event with
+-- `claims.resguardo_mac`. Auth calls the hook as supabase_auth_admin within each sign-in and refresh, and waits for
+-- at most two seconds. The hook never raises an error, as add_session_mac() explains.
 create function private.access_token_hook(event jsonb) returns jsonb
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -593,8 +596,8 @@ begin
 end
 $$;
 
--- Sets what the audit rows of this transaction record about the request. If there are no claims, the actor in the
--- audit rows is a service or a guest.
+-- Sets the facts about the request that the audit rows of the current transaction record. If there are no claims, the
+-- actor in the audit rows is a service or a guest.
 create function private.describe_request(
     claims jsonb, request_id uuid, address inet, purpose text, timeout_milliseconds integer
 ) returns void
@@ -676,8 +679,8 @@ comment on column audit.events.operation is 'Create, read, update, delete or exe
 comment on column audit.events.basis is 'Why access was allowed, or the ground on which access was requested.';
 
 -- The condition of this partial index is true for every event. Postgres uses this index only for a select that
--- repeats the index's condition. Otherwise, Postgres might read the whole log backwards for an actor or an action
--- that it expects to be frequent.
+-- repeats the index's condition. Without this condition, Postgres might read the whole audit log backwards to find
+-- the events of an actor or an action that it expects to be frequent.
 create index events_recorded_idx on audit.events (recorded_at desc, id desc) where outcome <> '';
 create index events_actor_idx on audit.events (actor_id, recorded_at desc, id desc);
 create index events_action_idx on audit.events (action, recorded_at desc, id desc);
@@ -1097,10 +1100,10 @@ begin
 end
 $$;
 
--- Writes one audit row about the current transaction. The actor comes from the claims, and the role is the one that
--- the transaction has taken. For a refusal, the audit row names the role that the person would have taken. The
--- columns about the request contain the values that describe_request() set. Only SECURITY DEFINER functions and
--- triggers may execute this function.
+-- Writes one audit row about the current transaction. The actor of the audit row comes from the claims, and its role
+-- is the role that the transaction has taken. For a refusal, the audit row names the role that the person would have
+-- taken. The audit row's columns about the request contain the values that describe_request() set. Only SECURITY
+-- DEFINER functions and triggers may execute this function.
 create function private.write_audit(
     action text, outcome text, reason text, entity_type text, entity_ids uuid[], patient_ids uuid[],
     consultation_ids uuid[], fields text[], row_count integer, byte_count bigint
@@ -1222,9 +1225,9 @@ $$;
 
 -- Writes the audit row of a lookup. A lookup may name one entity by its id `asked` and its type `asked_type`. The
 -- named entity is either the entity to return, or the entity by which a list is filtered. If the lookup found
--- nothing, the row records whether the named entity is visible to the person (ALLOWED, no rows), hidden (DENIED) or
--- absent (ABSENT). Returns only whether the outcome of the lookup is ALLOWED, because the person must not be able to
--- tell DENIED from ABSENT. Only SECURITY DEFINER functions may call this function.
+-- nothing, the audit row records whether the named entity is visible to the person (ALLOWED, no rows), hidden
+-- (DENIED) or absent (ABSENT). Returns only whether the outcome of the lookup is ALLOWED, because the person must not
+-- be able to tell DENIED from ABSENT. Only SECURITY DEFINER functions may call this function.
 create function private.write_lookup(
     action text, entity_type text, asked_type text, asked uuid, is_visible boolean, found_ids uuid[],
     patient_ids uuid[], consultation_ids uuid[], row_count integer, fields text[]
@@ -1263,7 +1266,7 @@ $$;
 
 -- Writes the audit row of a lookup in a statement that runs with the person's role, and counts one use of a quota.
 -- The outer query must use the result of this function, or Postgres does not call the function. Raises RG403
--- (reserved_action) for an action that only functions may write.
+-- (reserved_action) for an action that only SQL functions may write into the audit log.
 create function private.record_lookup(
     action text, entity_type text, asked_type text, asked uuid, is_visible boolean, found_ids uuid[],
     patient_ids uuid[], consultation_ids uuid[], row_count integer, fields text[], meter text
@@ -1319,10 +1322,10 @@ end
 $$;
 
 -- Writes the audit row of an error in a separate transaction, because the rollback of the failed transaction would
--- also remove an audit row written in it. DENIED means that the person lacks the right, and FAILED means that another
--- condition prevented the action. The audit row of an error names the requested entity by its id, or a consultation
--- by its external id. Locked tables do not stop the insert of the audit row, which then lacks the data of these
--- tables.
+-- also remove an audit row written in it. DENIED means that the person lacks the right, and FAILED means that a
+-- condition other than the person's rights prevented the action. The audit row of an error names the requested entity
+-- by its id, or a consultation by its external id. Locked tables do not stop the insert of the audit row, which then
+-- lacks the data of these tables.
 create function private.record_refusal(
     action text, outcome text, reason text, entity_type text, asked uuid, asked_external_id text
 ) returns void
@@ -1518,8 +1521,9 @@ comment on column private.usage.slot is
 
 -- Counts one request of a person in one of the eight slots of the person's hourly quota. Returns false if the slot
 -- has used up its share of the quota. The shares of the eight slots add up to the quota, so the slots together cannot
--- exceed the quota. The slot's row stays locked until the end of the transaction. The function also accepts a row
--- whose hour is the next hour, because a transaction may have begun just before that hour.
+-- exceed the quota. The slot's row stays locked until the end of the transaction. If the slot's row already belongs
+-- to the next hour, the function counts the request in that row, because a transaction may have begun just before
+-- that hour.
 create function private.use_slot(
     person uuid, of_meter text, of_slot integer, per_hour bigint, this_hour timestamptz
 ) returns boolean
@@ -2456,8 +2460,8 @@ $$;
 
 -- The retention clock, which never goes back, and the row locks that make transactions run one after the other.
 
--- The latest time on which the database's clock and the bucket's clock agreed. Retention terms count from this time,
--- so a clock that jumps back makes no recording due sooner.
+-- The latest time on which the database's clock and the bucket's clock agreed. Retention terms count from the time of
+-- the retention clock, so a database clock that jumps back makes no recording due sooner.
 create table private.keeping_clock (
     singleton boolean primary key default true constraint keeping_clock_is_single check (singleton),
     highest timestamptz not null
@@ -2499,8 +2503,8 @@ end
 $$;
 
 -- Law 7: takes the keeping lock, which a transaction that destroys a recording takes shared, and a transaction that
--- places a legal hold takes exclusively (`alone`). Both kinds of transaction keep the lock until they end, so no
--- destruction begins while a hold is being placed.
+-- places a legal hold takes exclusively (`alone`). Each transaction keeps the keeping lock until it ends, so no
+-- destruction begins while a legal hold is being placed.
 create function private.lock_keeping(alone boolean) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -2581,11 +2585,11 @@ begin
 end
 $$;
 
--- Deletes every session of the members whom compliance suspended, and returns how many sessions it deleted. The
--- deletion is repeated because a sign-in that began before the ban may commit its session after the ban. Members whom
--- the adopter's role table suspended keep their sessions, because they may be users of the adopter's own application.
--- Law 4 (an ended session gives no access) does not depend on end_sessions_of_suspended(), because private.person()
--- refuses every suspended member.
+-- Deletes every session of the members whom compliance suspended, and returns how many sessions it deleted. A
+-- suspended member can still have a session, because a sign-in that began before the ban may commit its session after
+-- the ban. Members whom the adopter's role table suspended keep their sessions, because they may be users of the
+-- adopter's own application. Law 4 (an ended session gives no access) does not depend on end_sessions_of_suspended(),
+-- because private.person() refuses every suspended member.
 create function private.end_sessions_of_suspended() returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -2727,10 +2731,10 @@ create unique index staff_invitations_one_pending_key on private.staff_invitatio
 create index staff_invitations_created_idx on private.staff_invitations (created_at desc);
 
 -- Returns the login with an email address, and the reason why the login may not become a member of staff (null if it
--- may). Returns nulls if no login has the email address. A login with an unconfirmed address counts only if an
--- invitation by Resguardo created the login. Anyone can create a login with an unconfirmed address and a password of
--- their own, but an invitation creates a login without a password (supabase/auth, internal/api/invite.go, checked
--- 2026-11-21).
+-- may). Returns nulls if no login has the email address. The function returns a login with an unconfirmed address as
+-- usable only if an invitation by Resguardo created the login. Anyone can create a login with an unconfirmed address
+-- and a password of their own, but an invitation creates a login without a password (supabase/auth,
+-- internal/api/invite.go, checked 2026-11-21).
 create function private.staff_login(
     of_email text, out user_id uuid, out is_confirmed boolean, out made_by uuid, out refusal text
 )
@@ -2790,10 +2794,10 @@ begin
 end
 $$;
 
--- Invites a person by email address as a member of staff, or returns the reason why that is not possible. If it is
--- not possible, the audit row names the login or the patient that the returned reason reveals. If an invitation for
--- the address is already pending, the function queues the invitation's job again and changes nothing else. Raises
--- RG429 (quota_invitations).
+-- Invites a person by email address as a member of staff, or returns the reason why that is not possible. If the
+-- invitation is not possible, the audit row names the login or the patient that the returned reason reveals. If an
+-- invitation for the address is already pending, the function queues the invitation's job again and changes nothing
+-- else. Raises RG429 (quota_invitations).
 create function private.invite_staff(of_email text, of_role text)
 returns table (
     id uuid, role text, status text, error text, email text, created_at timestamptz, refusal text
@@ -2882,7 +2886,8 @@ $$;
 -- invitation has ended: the member of staff now exists, or the invitation has failed. If the invitation is still
 -- pending, the function returns the email address that Supabase Auth must invite. `answered` is the login that
 -- Supabase Auth returned for the invitation. If Supabase Auth's response was lost, the invitation's id in the login's
--- metadata identifies the login. Supabase Auth commits the login with that id only if it sent the email.
+-- metadata identifies the login. Supabase Auth commits a login with an invitation's id only if it has sent the
+-- invitation's email.
 create function private.settle_staff_invitation(of_invitation uuid, answered uuid) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -3053,8 +3058,8 @@ $$;
 -- Consultations.
 --
 -- Every table that belongs to a consultation repeats the consultation's doctor and patient, and a composite foreign
--- key keeps the three columns consistent. Therefore a row-level security policy reads only columns of the row that it
--- checks.
+-- key keeps the three columns consistent. Because of these repeated columns, a row-level security policy reads only
+-- columns of the row that it checks.
 
 create table resguardo.consultations (
     id uuid primary key,
@@ -3306,9 +3311,9 @@ left join lateral (
     limit 1
 ) as c on true;
 
--- Locks the consultation's row, after the row-level security policies have admitted the new consent. Therefore, of
--- two simultaneous statements, the second one sees the first one. If a participant withdrew in person, nobody else
--- can record a new consent for that participant.
+-- Locks the consultation's row, after the row-level security policies have admitted the new consent. Because of this
+-- lock, the second of two simultaneous consent statements sees the first one. If a participant withdrew the consent
+-- in person, nobody else can record a new consent for that participant.
 create function private.guard_consent() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -3501,9 +3506,9 @@ begin
 end
 $$;
 
--- Puts a retention policy into force and ends the previous policy. Transactions that write a recording wait for this
--- function, so each recording gets its due date from one of the two policies. If a recording got its due date from
--- the previous policy, activate_policy() computes the due date again.
+-- Puts a retention policy into force and ends the previous policy. Transactions that write a recording wait for
+-- activate_policy(), so each recording gets its due date either from the previous policy or from the new policy. If a
+-- recording got its due date from the previous policy, activate_policy() computes the due date again.
 create function private.activate_policy(of_policy integer) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -3526,7 +3531,8 @@ end
 $$;
 
 -- Stores a version of the retention policy, on which compliance officers then decide, and returns the version's id.
--- Only the owner can call this function. Raises RG409 (retention_policies_name_key) if the name was used before.
+-- Only the owner of the database can call propose_policy(). Raises RG409 (retention_policies_name_key) if an earlier
+-- policy has the same name.
 create function private.propose_policy(of_name text, of_sha256 text, of_source text, of_terms jsonb) returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -3545,8 +3551,9 @@ begin
 end
 $$;
 
--- Puts the first policy into force at once, if no officer has decided on any policy and no recording exists.
--- Otherwise, the function returns null and puts no policy into force. Only the owner can call this function.
+-- Puts the first policy into force at once, if no officer has decided on any policy and no recording exists. If an
+-- officer has decided on a policy or a recording exists, the function returns null and puts no policy into force.
+-- Only the owner of the database can call adopt_policy().
 create function private.adopt_policy(of_name text, of_sha256 text, of_source text, of_terms jsonb) returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -3644,9 +3651,9 @@ begin
 end
 $$;
 
--- Returns the effect of a policy on existing recordings, month by month: how many recordings the policy would delete
--- in the month, how many of these have a later due date or none today, and how many of these are held and therefore
--- kept.
+-- Returns the effect of a retention policy on existing recordings, one row for each month. A row contains how many
+-- recordings the policy would delete in the month, how many of these have a later due date or none today, and how
+-- many of these are held and therefore kept.
 create function private.policy_effects(of_policy integer)
 returns table (
     month date, recordings bigint, size_bytes bigint, sooner bigint, held bigint, earliest_due_at timestamptz
@@ -3671,8 +3678,8 @@ begin
 end
 $$;
 
--- Returns the effect of a policy to compliance, after the audit row about this read. Returns no row if the policy
--- does not exist. Raises RG409 (retention_policy_settled) if the policy is not PROPOSED.
+-- Writes the audit row about this read, and returns the effect of a retention policy to a compliance officer. Returns
+-- no row if the policy does not exist. Raises RG409 (retention_policy_settled) if the policy is not PROPOSED.
 create function private.preview_policy(of_policy integer)
 returns table (
     month date, recordings bigint, size_bytes bigint, sooner bigint, held bigint, earliest_due_at timestamptz
@@ -4041,16 +4048,17 @@ end
 $$;
 
 -- Requests the sound recordings beside a video that is not finished, if the consultation has `separate_speakers`. The
--- function requests one sound recording for each of the given microphone tracks. If `is_routed` is true, it requests
--- a single one, with the doctor on the left channel and the patient on the right channel. Returns how many sound
--- recordings the function requested. A video never has both kinds of sound recording: the kind that was requested
--- first stays.
+-- function requests one sound recording for each of the given microphone tracks. If `is_routed` is true, the function
+-- requests a single sound recording, with the doctor on the left channel and the patient on the right channel.
+-- Returns how many sound recordings the function requested. A video never has both kinds of sound recording: the kind
+-- that was requested first stays.
 --
 -- The sound recording of a microphone track is FAILED at once (too_many_microphones) if eight recordings of the
--- track's participant are live, or if it is the video's hundredth sound recording. The numbers are limited because
--- each recording costs an egress, and a participant can publish any number of tracks. A recording with both speakers
--- on two channels (`is_routed`) is requested only when the doctor and the patient both have a microphone. Such a
--- recording is FAILED at once (speakers_with_guests) if the consultation has a guest.
+-- track's participant are live, or if it is the video's hundredth sound recording. The number of sound recordings is
+-- limited because each of them costs an egress, and a participant can publish any number of tracks. A recording with
+-- both speakers on two channels (`is_routed`) is requested only when the doctor and the patient both have a
+-- microphone. A recording with both speakers on two channels is FAILED at once (speakers_with_guests) if the
+-- consultation has a guest.
 create function private.request_sound(
     of_video uuid, identities text[], track_sids text[], sound_file text, is_routed boolean
 ) returns integer
@@ -4169,10 +4177,10 @@ begin
 end
 $$;
 
--- Returns the object key of a READY recording to its doctor, after the audit row about this access. Returns null if
--- the person may not see the recording or it does not exist (the audit row then says DENIED or ABSENT), and '' if the
--- recording is not READY. The session's TOTP code must be no older than the given maximum age. Raises RG403
--- (totp_stale), RG429 (quota_urls), RG409 (recording_being_deleted).
+-- Writes the audit row about this access, and returns the object key of a READY recording to the recording's doctor.
+-- Returns null if the person may not see the recording or it does not exist (the audit row then says DENIED or
+-- ABSENT), and '' if the recording is not READY. The session's TOTP code must be no older than the given maximum age.
+-- Raises RG403 (totp_stale), RG429 (quota_urls), RG409 (recording_being_deleted).
 create function private.release_object_key(action text, of_recording uuid, totp_max_age_seconds integer) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4327,8 +4335,8 @@ $$;
 
 -- Returns, for the sweep of orphaned objects, which of the given keys belong to no recording, no pending import and
 -- no move to keep/. A recording that the worker gave up before LiveKit reported anything about it has no object key.
--- If LiveKit later uploads an object for such a recording, the object is orphaned. The function reveals nothing about
--- keys that the caller did not name.
+-- An object that LiveKit later uploads for a recording without an object key is orphaned. The function reveals
+-- nothing about keys that the caller did not name.
 create function private.unknown_object_keys(keys text[]) returns text[]
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4374,7 +4382,7 @@ $$;
 
 -- Imports of files that were recorded elsewhere.
 
--- Imports. The database generates the recording id, so nobody can aim an import at an existing recording.
+-- Imports. The database generates the recording id, so nobody can make an import overwrite an existing recording.
 create table resguardo.recording_imports (
     id uuid primary key default gen_random_uuid(),
     consultation_id uuid not null,
@@ -4487,9 +4495,9 @@ begin
 end
 $$;
 
--- Returns the upload URL of an import to its doctor, after the audit row about this access. Returns null if the
--- upload URL does not exist yet, or if the caller is not the doctor who owns the import (the audit row then says
--- DENIED or ABSENT).
+-- Writes the audit row about this access, and returns the upload URL of an import to the import's doctor. Returns
+-- null if the upload URL does not exist yet, or if the caller is not the doctor who owns the import (the audit row
+-- then says DENIED or ABSENT).
 create function private.release_upload_url(of_import uuid) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4625,14 +4633,15 @@ create table private.livekit_events (
 comment on table private.livekit_events is
 'The inbox of LiveKit''s events, ids only. An event only makes the worker read LiveKit''s own lists.';
 
--- Law 5: receives a webhook in one transaction. Returns true if LiveKit's event is new; the function then queues the
--- event's job. After an egress event, the job reads LiveKit's list of egresses. After an event of a room that is
--- recorded, or that may still be recorded automatically, the job reads the room's participants. For the events of all
--- other rooms, no job is queued, because the job that starts a recording reads the room's participants itself.
+-- Law 5: stores the event of a LiveKit webhook and queues its job in one transaction. Returns true if LiveKit's event
+-- is new; the function then queues the event's job. After an egress event, the job reads LiveKit's list of egresses.
+-- After an event of a room that is recorded, or that may still be recorded automatically, the job reads the room's
+-- participants. For the events of all other rooms, no job is queued, because the job that starts a recording reads
+-- the room's participants itself.
 --
--- If a job that will read the same list from LiveKit is already waiting, no second job is queued. Therefore a
--- participant who joins and leaves many times adds many events to the inbox, but few jobs to the queue. The check for
--- a waiting job needs no lock: a worker starts a job only after the job's new status is committed, so a job that is
+-- If a job that will read the same list from LiveKit is already waiting, no second job is queued. A participant who
+-- joins and leaves many times therefore adds many events to the inbox, but few jobs to the queue. The check for a
+-- waiting job needs no lock: a worker starts a job only after the job's new status is committed, so a job that is
 -- still `todo` will read LiveKit's list after the current event. A job that failed and waits for its next attempt
 -- does not count as a waiting job.
 create function private.receive_livekit_event(
@@ -4771,9 +4780,9 @@ begin
 end
 $$;
 
--- Returns until when the recordings of a minor with this birth date must be kept at least; null if the terms say
--- nothing about minors. The minor is of full age when the birthday has begun in every time zone. A person born on 29
--- February comes of age on 1 March.
+-- Returns the time until which recordings of a minor with the given birth date must be kept at least, or null if the
+-- retention terms say nothing about minors. A minor is of full age once the birthday has begun in every time zone. A
+-- person born on 29 February comes of age on 1 March.
 create function private.minor_until(terms jsonb, birth_date date) returns timestamptz
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -4827,8 +4836,8 @@ end
 $$;
 
 -- Returns the videos that the bucket's rule would delete too early. The bucket deletes an object one week after the
--- term of its retention class, counted from when the object was stored. The function returns the videos with such a
--- retention class whose due date is less than two days before that deletion, or after it.
+-- term of its retention class, counted from when the object was stored. The function returns a video if it is due
+-- later than two days before the bucket would delete its object, unless its retention class is `keep`.
 create function private.outgrown() returns table (recording_id uuid)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4982,7 +4991,7 @@ $$;
 -- Places a legal hold and returns how many videos the hold covers now. Returns no hold if the given consultation or
 -- patient does not exist. If the caller has already placed an equal active hold, the function returns that hold and
 -- places no second hold. The function takes the keeping lock exclusively, so no destruction begins while the hold is
--- being placed. The function counts recordings whose destruction has already begun separately.
+-- being placed. The function separately counts the recordings whose destruction has already begun.
 create function private.place_hold(
     of_consultation uuid, of_patient uuid, since timestamptz, until timestamptz, of_matter text, of_custodian text
 ) returns table (
@@ -5242,8 +5251,8 @@ begin
 end
 $$;
 
--- Returns the videos that have objects in a move to keep/. The destruction of a video may not begin during such a
--- move.
+-- Returns the videos that have objects in a move to keep/. The destruction of a video may not begin while its objects
+-- are in a move to keep/.
 create function private.moving_videos() returns setof uuid
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5509,9 +5518,9 @@ create index access_requests_determined_by_idx on resguardo.access_requests (det
 create index access_requests_reviewed_by_idx on resguardo.access_requests (reviewed_by);
 
 -- Returns whether an access request forbids the destruction of the recordings that it covers. An access request
--- forbids the destruction of its recordings while it is open. If the patient may ask for a review of the denial, the
--- recordings are kept for 60 days after the denial, so that a review is not too late. The recorded outcome of a
--- review ends this protection of the recordings.
+-- forbids the destruction of its recordings while it is OPEN or APPROVED. If the patient may ask for a review of the
+-- denial, the recordings are kept for 60 days after the denial, so that a review is not too late. When the outcome of
+-- the review is recorded, the protection of the recordings from destruction ends.
 create function private.request_holds(asked resguardo.access_requests) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5746,8 +5755,9 @@ end
 $$;
 
 -- Records that a compliance officer approves an access request, and queues the job that makes the encrypted copy. If
--- an earlier copy failed, the job makes the copy again. If a copy is already being made, no second copy begins.
--- Raises RG409 (access_request_closed, review_pending), RG429 (quota_pages).
+-- an earlier attempt to make the encrypted copy failed, the job tries again. If an encrypted copy is already being
+-- made, the function begins no second copy. Raises RG409 (access_request_closed, review_pending), RG429
+-- (quota_pages).
 create function private.approve_access_request(of_request uuid) returns setof resguardo.access_requests
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5844,10 +5854,10 @@ end
 $$;
 
 -- Asks for the review of a denial on a reviewable ground; the caller is the patient, or a compliance officer if the
--- request came in writing. The access request is then open again, and its recordings are kept until the outcome of
--- the review is recorded. The deadline for the review is 30 days; 45 CFR 164.524(d)(4) only says "within a reasonable
--- period of time". If the review was already asked for, the function changes nothing. Raises RG409 (not_reviewable,
--- reviewed_already, access_request_open_already, request_not_written), RG429 (quota_pages).
+-- request came in writing. When a review is asked for, the access request is open again, and its recordings are kept
+-- until the outcome of the review is recorded. The deadline for the review is 30 days; 45 CFR 164.524(d)(4) only says
+-- "within a reasonable period of time". If the review was already asked for, the function changes nothing. Raises
+-- RG409 (not_reviewable, reviewed_already, access_request_open_already, request_not_written), RG429 (quota_pages).
 create function private.ask_access_review(of_request uuid) returns setof resguardo.access_requests
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5986,9 +5996,9 @@ end
 $$;
 
 -- Begins an attempt to make the encrypted copy for an access request. Writes the audit row, and returns the object
--- key of the copy and the recordings to copy. The object key is new at each attempt, so that two attempts never write
--- to the same object. `number` counts the sound recordings beside a video separately for each kind of participant,
--- starting at 1.
+-- key of the encrypted copy and the recordings to copy. The object key is new at each attempt, so that two attempts
+-- never write to the same object. `number` counts the sound recordings beside a video separately for each kind of
+-- participant, starting at 1.
 --
 -- Returns no row if no copy is needed, because the access request is not APPROVED or covers no READY recording (it is
 -- then fulfilled). Raises RG409 (recording_not_finished) while a covered recording may still become READY; a LOST
@@ -6220,8 +6230,9 @@ end
 $$;
 
 -- Returns the passphrase of an access request's encrypted copy once, so that a compliance officer can give it to the
--- patient by telephone or post. The function then erases the passphrase. Returns null if the access request does not
--- exist, and '' if the encrypted copy does not exist or its passphrase was already shown.
+-- patient by telephone or post. The function erases the passphrase in the transaction that returns it. Returns null
+-- if the access request does not exist, and '' if the encrypted copy does not exist or its passphrase was already
+-- shown.
 create function private.reveal_export_secret(of_request uuid) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -6440,8 +6451,8 @@ end
 $$;
 
 -- Returns whether the destruction of a recording is under way. Returns false if a legal hold was placed after a
--- failed attempt to destroy the recording. Under a legal hold the worker makes no further attempt, and may move the
--- remaining objects to keep/.
+-- failed attempt to destroy the recording. Under a legal hold, the worker makes no further attempt to destroy the
+-- recording, and may move the remaining objects to keep/.
 create function private.is_in_destruction(of_recording uuid) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -6456,8 +6467,8 @@ begin
 end
 $$;
 
--- Returns whether the destruction of a recording was requested, has begun or is complete. The transcript of such a
--- recording is neither made nor shown, unless the deletion is undone.
+-- Returns whether the destruction of a recording was requested, has begun or is complete. After a request to destroy
+-- a recording, its transcript is neither made nor shown unless the deletion is undone.
 create function private.is_to_be_destroyed(of_recording uuid) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -6524,12 +6535,12 @@ begin
 end
 $$;
 
--- Claims at most `most` deletions for the caller, after the audit row about this step: deletions that are due, and
--- deletions that were interrupted. A deletion is due if both the database's clock and the given time, which comes
--- from the bucket's clock, have reached its due date. The function claims no deletion of a recording under a legal
--- hold or an access request, even if the destruction has begun. The function ignores a `next_attempt_at` that is far
--- in the future, because a wrong clock wrote it. The query uses a custom plan, in which a hash of the held recordings
--- shows whether a recording is held. Many recordings may be held at the same time.
+-- Writes the audit row, and claims at most `most` deletions for the caller: deletions that are due, and deletions
+-- that were interrupted. A deletion is due if both the database's clock and the given time, which comes from the
+-- bucket's clock, have reached its due date. The function claims no deletion of a recording under a legal hold or an
+-- access request, even if the destruction has begun. The function ignores a `next_attempt_at` that is far in the
+-- future, because a wrong clock wrote it. The query uses a custom plan, in which a hash of the held recordings shows
+-- whether a recording is held. Many recordings may be held at the same time.
 create function private.claim_deletions(by_clock timestamptz, most integer)
 returns table (
     deletion_id uuid, recording_id uuid, attempt integer, ground text, prefixes text[], object_keys text[]
@@ -7015,8 +7026,8 @@ $$;
 
 -- Gives one process the sole right to write the bucket's rules for two minutes. Returns false while a different
 -- process has the right to write the bucket's rules. If two processes read the bucket's rules and wrote them back at
--- once, one change would be lost. The right is a lease and not a lock, because no transaction may be open while the
--- bucket or Cloudflare answers.
+-- once, one change would be lost. The right to write the bucket's rules is a lease and not a lock, because no
+-- transaction may be open while the bucket or Cloudflare answers.
 create function private.take_rules_turn(new_holder uuid) returns boolean
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7081,8 +7092,8 @@ begin
 end
 $$;
 
--- Returns the prefixes whose objects the bucket would delete before the recordings are due. This happens if a
--- recording's retention term was extended, or began long after its object was stored.
+-- Returns the prefixes whose objects the bucket would delete before the recordings are due. The bucket would delete
+-- an object too early if its recording's retention term was extended, or began long after the object was stored.
 create function private.endangered_prefixes() returns table (consultation_id uuid, prefix text)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$

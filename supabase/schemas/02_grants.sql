@@ -130,7 +130,8 @@ begin
 end
 $$;
 
--- Stores the digests of the access that the database grants now. Only the owner can call this function.
+-- Stores the digests of the access that the database grants now. Only the owner of the database can call
+-- seal_access().
 create function private.seal_access() returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$

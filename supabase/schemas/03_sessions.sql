@@ -3,7 +3,8 @@
 -- ended.
 --
 -- The error codes of Resguardo's SQL functions: RG401 unauthenticated, RG403 forbidden, RG405 change of the audit
--- log, RG409 conflict, RG429 quota. The message of an error with such a code is a reason code in snake_case.
+-- log, RG409 conflict, RG429 quota. The message of an error that these functions raise is a reason in snake_case,
+-- such as `session_over`.
 
 create table private.session_mac_keys (
     number integer not null,
@@ -55,8 +56,9 @@ begin
 end
 $$;
 
--- Creates a new key, which signs all MACs from now on. MACs made with the previous key are still accepted. All older
--- keys are deleted. The 32 random bytes are a hash of three random UUIDs because pgcrypto may not be installed.
+-- Creates a new key, which signs all MACs from now on. MACs made with the previous key are still accepted. All keys
+-- older than the previous key are deleted. The 32 random bytes are a hash of three random UUIDs because pgcrypto may
+-- not be installed.
 create function private.rotate_session_mac_key() returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -81,11 +83,11 @@ begin
 end
 $$;
 
--- Returns the MAC of claims under one key, as `<number>.<HMAC-SHA-256 in hex>`, or null if no such key exists. The
--- MAC covers the person, the session, the assurance level, the expiry, and the authentication methods with their
--- times. The MAC is computed over times in whole seconds. If the claims lack an assurance level, the MAC is computed
--- with aal1. The MAC does not cover authentication methods without a time. The API passes the claims on to the
--- database with times in whole seconds.
+-- Returns the MAC of the claims, computed with the key of the given number, as `<number>.<HMAC-SHA-256 in hex>`.
+-- Returns null if no key has the given number. The MAC covers the person, the session, the assurance level, the
+-- expiry, and the authentication methods with their times. The MAC is computed over times in whole seconds. If the
+-- claims lack an assurance level, the MAC is computed with aal1. The MAC does not cover authentication methods
+-- without a time. The API passes the claims on to the database with times in whole seconds.
 create function private.session_mac(claims jsonb, key_number integer) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -179,9 +181,9 @@ begin
 end
 $$;
 
--- Supabase Auth's Custom Access Token hook. Returns the event with `claims.resguardo_mac`. Auth calls the hook as
--- supabase_auth_admin within each sign-in and refresh, and waits for at most two seconds. The hook never raises an
--- error, as add_session_mac() explains.
+-- The function that Supabase Auth calls as its Custom Access Token hook. Returns the event with
+-- `claims.resguardo_mac`. Auth calls the hook as supabase_auth_admin within each sign-in and refresh, and waits for
+-- at most two seconds. The hook never raises an error, as add_session_mac() explains.
 create function private.access_token_hook(event jsonb) returns jsonb
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -339,8 +341,8 @@ begin
 end
 $$;
 
--- Sets what the audit rows of this transaction record about the request. If there are no claims, the actor in the
--- audit rows is a service or a guest.
+-- Sets the facts about the request that the audit rows of the current transaction record. If there are no claims, the
+-- actor in the audit rows is a service or a guest.
 create function private.describe_request(
     claims jsonb, request_id uuid, address inet, purpose text, timeout_milliseconds integer
 ) returns void

@@ -44,8 +44,8 @@ comment on column audit.events.operation is 'Create, read, update, delete or exe
 comment on column audit.events.basis is 'Why access was allowed, or the ground on which access was requested.';
 
 -- The condition of this partial index is true for every event. Postgres uses this index only for a select that
--- repeats the index's condition. Otherwise, Postgres might read the whole log backwards for an actor or an action
--- that it expects to be frequent.
+-- repeats the index's condition. Without this condition, Postgres might read the whole audit log backwards to find
+-- the events of an actor or an action that it expects to be frequent.
 create index events_recorded_idx on audit.events (recorded_at desc, id desc) where outcome <> '';
 create index events_actor_idx on audit.events (actor_id, recorded_at desc, id desc);
 create index events_action_idx on audit.events (action, recorded_at desc, id desc);
@@ -465,10 +465,10 @@ begin
 end
 $$;
 
--- Writes one audit row about the current transaction. The actor comes from the claims, and the role is the one that
--- the transaction has taken. For a refusal, the audit row names the role that the person would have taken. The
--- columns about the request contain the values that describe_request() set. Only SECURITY DEFINER functions and
--- triggers may execute this function.
+-- Writes one audit row about the current transaction. The actor of the audit row comes from the claims, and its role
+-- is the role that the transaction has taken. For a refusal, the audit row names the role that the person would have
+-- taken. The audit row's columns about the request contain the values that describe_request() set. Only SECURITY
+-- DEFINER functions and triggers may execute this function.
 create function private.write_audit(
     action text, outcome text, reason text, entity_type text, entity_ids uuid[], patient_ids uuid[],
     consultation_ids uuid[], fields text[], row_count integer, byte_count bigint
@@ -590,9 +590,9 @@ $$;
 
 -- Writes the audit row of a lookup. A lookup may name one entity by its id `asked` and its type `asked_type`. The
 -- named entity is either the entity to return, or the entity by which a list is filtered. If the lookup found
--- nothing, the row records whether the named entity is visible to the person (ALLOWED, no rows), hidden (DENIED) or
--- absent (ABSENT). Returns only whether the outcome of the lookup is ALLOWED, because the person must not be able to
--- tell DENIED from ABSENT. Only SECURITY DEFINER functions may call this function.
+-- nothing, the audit row records whether the named entity is visible to the person (ALLOWED, no rows), hidden
+-- (DENIED) or absent (ABSENT). Returns only whether the outcome of the lookup is ALLOWED, because the person must not
+-- be able to tell DENIED from ABSENT. Only SECURITY DEFINER functions may call this function.
 create function private.write_lookup(
     action text, entity_type text, asked_type text, asked uuid, is_visible boolean, found_ids uuid[],
     patient_ids uuid[], consultation_ids uuid[], row_count integer, fields text[]
@@ -631,7 +631,7 @@ $$;
 
 -- Writes the audit row of a lookup in a statement that runs with the person's role, and counts one use of a quota.
 -- The outer query must use the result of this function, or Postgres does not call the function. Raises RG403
--- (reserved_action) for an action that only functions may write.
+-- (reserved_action) for an action that only SQL functions may write into the audit log.
 create function private.record_lookup(
     action text, entity_type text, asked_type text, asked uuid, is_visible boolean, found_ids uuid[],
     patient_ids uuid[], consultation_ids uuid[], row_count integer, fields text[], meter text
@@ -687,10 +687,10 @@ end
 $$;
 
 -- Writes the audit row of an error in a separate transaction, because the rollback of the failed transaction would
--- also remove an audit row written in it. DENIED means that the person lacks the right, and FAILED means that another
--- condition prevented the action. The audit row of an error names the requested entity by its id, or a consultation
--- by its external id. Locked tables do not stop the insert of the audit row, which then lacks the data of these
--- tables.
+-- also remove an audit row written in it. DENIED means that the person lacks the right, and FAILED means that a
+-- condition other than the person's rights prevented the action. The audit row of an error names the requested entity
+-- by its id, or a consultation by its external id. Locked tables do not stop the insert of the audit row, which then
+-- lacks the data of these tables.
 create function private.record_refusal(
     action text, outcome text, reason text, entity_type text, asked uuid, asked_external_id text
 ) returns void

@@ -23,8 +23,9 @@ comment on column private.usage.slot is
 
 -- Counts one request of a person in one of the eight slots of the person's hourly quota. Returns false if the slot
 -- has used up its share of the quota. The shares of the eight slots add up to the quota, so the slots together cannot
--- exceed the quota. The slot's row stays locked until the end of the transaction. The function also accepts a row
--- whose hour is the next hour, because a transaction may have begun just before that hour.
+-- exceed the quota. The slot's row stays locked until the end of the transaction. If the slot's row already belongs
+-- to the next hour, the function counts the request in that row, because a transaction may have begun just before
+-- that hour.
 create function private.use_slot(
     person uuid, of_meter text, of_slot integer, per_hour bigint, this_hour timestamptz
 ) returns boolean

@@ -1,7 +1,7 @@
 -- The retention clock, which never goes back, and the row locks that make transactions run one after the other.
 
--- The latest time on which the database's clock and the bucket's clock agreed. Retention terms count from this time,
--- so a clock that jumps back makes no recording due sooner.
+-- The latest time on which the database's clock and the bucket's clock agreed. Retention terms count from the time of
+-- the retention clock, so a database clock that jumps back makes no recording due sooner.
 create table private.keeping_clock (
     singleton boolean primary key default true constraint keeping_clock_is_single check (singleton),
     highest timestamptz not null
@@ -43,8 +43,8 @@ end
 $$;
 
 -- Law 7: takes the keeping lock, which a transaction that destroys a recording takes shared, and a transaction that
--- places a legal hold takes exclusively (`alone`). Both kinds of transaction keep the lock until they end, so no
--- destruction begins while a hold is being placed.
+-- places a legal hold takes exclusively (`alone`). Each transaction keeps the keeping lock until it ends, so no
+-- destruction begins while a legal hold is being placed.
 create function private.lock_keeping(alone boolean) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$

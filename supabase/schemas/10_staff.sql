@@ -52,11 +52,11 @@ begin
 end
 $$;
 
--- Deletes every session of the members whom compliance suspended, and returns how many sessions it deleted. The
--- deletion is repeated because a sign-in that began before the ban may commit its session after the ban. Members whom
--- the adopter's role table suspended keep their sessions, because they may be users of the adopter's own application.
--- Law 4 (an ended session gives no access) does not depend on end_sessions_of_suspended(), because private.person()
--- refuses every suspended member.
+-- Deletes every session of the members whom compliance suspended, and returns how many sessions it deleted. A
+-- suspended member can still have a session, because a sign-in that began before the ban may commit its session after
+-- the ban. Members whom the adopter's role table suspended keep their sessions, because they may be users of the
+-- adopter's own application. Law 4 (an ended session gives no access) does not depend on end_sessions_of_suspended(),
+-- because private.person() refuses every suspended member.
 create function private.end_sessions_of_suspended() returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -28,10 +28,10 @@ create unique index staff_invitations_one_pending_key on private.staff_invitatio
 create index staff_invitations_created_idx on private.staff_invitations (created_at desc);
 
 -- Returns the login with an email address, and the reason why the login may not become a member of staff (null if it
--- may). Returns nulls if no login has the email address. A login with an unconfirmed address counts only if an
--- invitation by Resguardo created the login. Anyone can create a login with an unconfirmed address and a password of
--- their own, but an invitation creates a login without a password (supabase/auth, internal/api/invite.go, checked
--- 2026-11-21).
+-- may). Returns nulls if no login has the email address. The function returns a login with an unconfirmed address as
+-- usable only if an invitation by Resguardo created the login. Anyone can create a login with an unconfirmed address
+-- and a password of their own, but an invitation creates a login without a password (supabase/auth,
+-- internal/api/invite.go, checked 2026-11-21).
 create function private.staff_login(
     of_email text, out user_id uuid, out is_confirmed boolean, out made_by uuid, out refusal text
 )
@@ -91,10 +91,10 @@ begin
 end
 $$;
 
--- Invites a person by email address as a member of staff, or returns the reason why that is not possible. If it is
--- not possible, the audit row names the login or the patient that the returned reason reveals. If an invitation for
--- the address is already pending, the function queues the invitation's job again and changes nothing else. Raises
--- RG429 (quota_invitations).
+-- Invites a person by email address as a member of staff, or returns the reason why that is not possible. If the
+-- invitation is not possible, the audit row names the login or the patient that the returned reason reveals. If an
+-- invitation for the address is already pending, the function queues the invitation's job again and changes nothing
+-- else. Raises RG429 (quota_invitations).
 create function private.invite_staff(of_email text, of_role text)
 returns table (
     id uuid, role text, status text, error text, email text, created_at timestamptz, refusal text
@@ -183,7 +183,8 @@ $$;
 -- invitation has ended: the member of staff now exists, or the invitation has failed. If the invitation is still
 -- pending, the function returns the email address that Supabase Auth must invite. `answered` is the login that
 -- Supabase Auth returned for the invitation. If Supabase Auth's response was lost, the invitation's id in the login's
--- metadata identifies the login. Supabase Auth commits the login with that id only if it sent the email.
+-- metadata identifies the login. Supabase Auth commits a login with an invitation's id only if it has sent the
+-- invitation's email.
 create function private.settle_staff_invitation(of_invitation uuid, answered uuid) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -1,8 +1,8 @@
 -- Consultations.
 --
 -- Every table that belongs to a consultation repeats the consultation's doctor and patient, and a composite foreign
--- key keeps the three columns consistent. Therefore a row-level security policy reads only columns of the row that it
--- checks.
+-- key keeps the three columns consistent. Because of these repeated columns, a row-level security policy reads only
+-- columns of the row that it checks.
 
 create table resguardo.consultations (
     id uuid primary key,

@@ -54,9 +54,9 @@ left join lateral (
     limit 1
 ) as c on true;
 
--- Locks the consultation's row, after the row-level security policies have admitted the new consent. Therefore, of
--- two simultaneous statements, the second one sees the first one. If a participant withdrew in person, nobody else
--- can record a new consent for that participant.
+-- Locks the consultation's row, after the row-level security policies have admitted the new consent. Because of this
+-- lock, the second of two simultaneous consent statements sees the first one. If a participant withdrew the consent
+-- in person, nobody else can record a new consent for that participant.
 create function private.guard_consent() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

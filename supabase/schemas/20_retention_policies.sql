@@ -150,9 +150,9 @@ begin
 end
 $$;
 
--- Puts a retention policy into force and ends the previous policy. Transactions that write a recording wait for this
--- function, so each recording gets its due date from one of the two policies. If a recording got its due date from
--- the previous policy, activate_policy() computes the due date again.
+-- Puts a retention policy into force and ends the previous policy. Transactions that write a recording wait for
+-- activate_policy(), so each recording gets its due date either from the previous policy or from the new policy. If a
+-- recording got its due date from the previous policy, activate_policy() computes the due date again.
 create function private.activate_policy(of_policy integer) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -175,7 +175,8 @@ end
 $$;
 
 -- Stores a version of the retention policy, on which compliance officers then decide, and returns the version's id.
--- Only the owner can call this function. Raises RG409 (retention_policies_name_key) if the name was used before.
+-- Only the owner of the database can call propose_policy(). Raises RG409 (retention_policies_name_key) if an earlier
+-- policy has the same name.
 create function private.propose_policy(of_name text, of_sha256 text, of_source text, of_terms jsonb) returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -194,8 +195,9 @@ begin
 end
 $$;
 
--- Puts the first policy into force at once, if no officer has decided on any policy and no recording exists.
--- Otherwise, the function returns null and puts no policy into force. Only the owner can call this function.
+-- Puts the first policy into force at once, if no officer has decided on any policy and no recording exists. If an
+-- officer has decided on a policy or a recording exists, the function returns null and puts no policy into force.
+-- Only the owner of the database can call adopt_policy().
 create function private.adopt_policy(of_name text, of_sha256 text, of_source text, of_terms jsonb) returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -293,9 +295,9 @@ begin
 end
 $$;
 
--- Returns the effect of a policy on existing recordings, month by month: how many recordings the policy would delete
--- in the month, how many of these have a later due date or none today, and how many of these are held and therefore
--- kept.
+-- Returns the effect of a retention policy on existing recordings, one row for each month. A row contains how many
+-- recordings the policy would delete in the month, how many of these have a later due date or none today, and how
+-- many of these are held and therefore kept.
 create function private.policy_effects(of_policy integer)
 returns table (
     month date, recordings bigint, size_bytes bigint, sooner bigint, held bigint, earliest_due_at timestamptz
@@ -320,8 +322,8 @@ begin
 end
 $$;
 
--- Returns the effect of a policy to compliance, after the audit row about this read. Returns no row if the policy
--- does not exist. Raises RG409 (retention_policy_settled) if the policy is not PROPOSED.
+-- Writes the audit row about this read, and returns the effect of a retention policy to a compliance officer. Returns
+-- no row if the policy does not exist. Raises RG409 (retention_policy_settled) if the policy is not PROPOSED.
 create function private.preview_policy(of_policy integer)
 returns table (
     month date, recordings bigint, size_bytes bigint, sooner bigint, held bigint, earliest_due_at timestamptz

@@ -338,16 +338,17 @@ end
 $$;
 
 -- Requests the sound recordings beside a video that is not finished, if the consultation has `separate_speakers`. The
--- function requests one sound recording for each of the given microphone tracks. If `is_routed` is true, it requests
--- a single one, with the doctor on the left channel and the patient on the right channel. Returns how many sound
--- recordings the function requested. A video never has both kinds of sound recording: the kind that was requested
--- first stays.
+-- function requests one sound recording for each of the given microphone tracks. If `is_routed` is true, the function
+-- requests a single sound recording, with the doctor on the left channel and the patient on the right channel.
+-- Returns how many sound recordings the function requested. A video never has both kinds of sound recording: the kind
+-- that was requested first stays.
 --
 -- The sound recording of a microphone track is FAILED at once (too_many_microphones) if eight recordings of the
--- track's participant are live, or if it is the video's hundredth sound recording. The numbers are limited because
--- each recording costs an egress, and a participant can publish any number of tracks. A recording with both speakers
--- on two channels (`is_routed`) is requested only when the doctor and the patient both have a microphone. Such a
--- recording is FAILED at once (speakers_with_guests) if the consultation has a guest.
+-- track's participant are live, or if it is the video's hundredth sound recording. The number of sound recordings is
+-- limited because each of them costs an egress, and a participant can publish any number of tracks. A recording with
+-- both speakers on two channels (`is_routed`) is requested only when the doctor and the patient both have a
+-- microphone. A recording with both speakers on two channels is FAILED at once (speakers_with_guests) if the
+-- consultation has a guest.
 create function private.request_sound(
     of_video uuid, identities text[], track_sids text[], sound_file text, is_routed boolean
 ) returns integer

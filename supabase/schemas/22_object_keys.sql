@@ -27,10 +27,10 @@ begin
 end
 $$;
 
--- Returns the object key of a READY recording to its doctor, after the audit row about this access. Returns null if
--- the person may not see the recording or it does not exist (the audit row then says DENIED or ABSENT), and '' if the
--- recording is not READY. The session's TOTP code must be no older than the given maximum age. Raises RG403
--- (totp_stale), RG429 (quota_urls), RG409 (recording_being_deleted).
+-- Writes the audit row about this access, and returns the object key of a READY recording to the recording's doctor.
+-- Returns null if the person may not see the recording or it does not exist (the audit row then says DENIED or
+-- ABSENT), and '' if the recording is not READY. The session's TOTP code must be no older than the given maximum age.
+-- Raises RG403 (totp_stale), RG429 (quota_urls), RG409 (recording_being_deleted).
 create function private.release_object_key(action text, of_recording uuid, totp_max_age_seconds integer) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -185,8 +185,8 @@ $$;
 
 -- Returns, for the sweep of orphaned objects, which of the given keys belong to no recording, no pending import and
 -- no move to keep/. A recording that the worker gave up before LiveKit reported anything about it has no object key.
--- If LiveKit later uploads an object for such a recording, the object is orphaned. The function reveals nothing about
--- keys that the caller did not name.
+-- An object that LiveKit later uploads for a recording without an object key is orphaned. The function reveals
+-- nothing about keys that the caller did not name.
 create function private.unknown_object_keys(keys text[]) returns text[]
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -1,6 +1,6 @@
 -- Imports of files that were recorded elsewhere.
 
--- Imports. The database generates the recording id, so nobody can aim an import at an existing recording.
+-- Imports. The database generates the recording id, so nobody can make an import overwrite an existing recording.
 create table resguardo.recording_imports (
     id uuid primary key default gen_random_uuid(),
     consultation_id uuid not null,
@@ -113,9 +113,9 @@ begin
 end
 $$;
 
--- Returns the upload URL of an import to its doctor, after the audit row about this access. Returns null if the
--- upload URL does not exist yet, or if the caller is not the doctor who owns the import (the audit row then says
--- DENIED or ABSENT).
+-- Writes the audit row about this access, and returns the upload URL of an import to the import's doctor. Returns
+-- null if the upload URL does not exist yet, or if the caller is not the doctor who owns the import (the audit row
+-- then says DENIED or ABSENT).
 create function private.release_upload_url(of_import uuid) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -11,14 +11,15 @@ create table private.livekit_events (
 comment on table private.livekit_events is
 'The inbox of LiveKit''s events, ids only. An event only makes the worker read LiveKit''s own lists.';
 
--- Law 5: receives a webhook in one transaction. Returns true if LiveKit's event is new; the function then queues the
--- event's job. After an egress event, the job reads LiveKit's list of egresses. After an event of a room that is
--- recorded, or that may still be recorded automatically, the job reads the room's participants. For the events of all
--- other rooms, no job is queued, because the job that starts a recording reads the room's participants itself.
+-- Law 5: stores the event of a LiveKit webhook and queues its job in one transaction. Returns true if LiveKit's event
+-- is new; the function then queues the event's job. After an egress event, the job reads LiveKit's list of egresses.
+-- After an event of a room that is recorded, or that may still be recorded automatically, the job reads the room's
+-- participants. For the events of all other rooms, no job is queued, because the job that starts a recording reads
+-- the room's participants itself.
 --
--- If a job that will read the same list from LiveKit is already waiting, no second job is queued. Therefore a
--- participant who joins and leaves many times adds many events to the inbox, but few jobs to the queue. The check for
--- a waiting job needs no lock: a worker starts a job only after the job's new status is committed, so a job that is
+-- If a job that will read the same list from LiveKit is already waiting, no second job is queued. A participant who
+-- joins and leaves many times therefore adds many events to the inbox, but few jobs to the queue. The check for a
+-- waiting job needs no lock: a worker starts a job only after the job's new status is committed, so a job that is
 -- still `todo` will read LiveKit's list after the current event. A job that failed and waits for its next attempt
 -- does not count as a waiting job.
 create function private.receive_livekit_event(

@@ -82,9 +82,9 @@ begin
 end
 $$;
 
--- Returns until when the recordings of a minor with this birth date must be kept at least; null if the terms say
--- nothing about minors. The minor is of full age when the birthday has begun in every time zone. A person born on 29
--- February comes of age on 1 March.
+-- Returns the time until which recordings of a minor with the given birth date must be kept at least, or null if the
+-- retention terms say nothing about minors. A minor is of full age once the birthday has begun in every time zone. A
+-- person born on 29 February comes of age on 1 March.
 create function private.minor_until(terms jsonb, birth_date date) returns timestamptz
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -138,8 +138,8 @@ end
 $$;
 
 -- Returns the videos that the bucket's rule would delete too early. The bucket deletes an object one week after the
--- term of its retention class, counted from when the object was stored. The function returns the videos with such a
--- retention class whose due date is less than two days before that deletion, or after it.
+-- term of its retention class, counted from when the object was stored. The function returns a video if it is due
+-- later than two days before the bucket would delete its object, unless its retention class is `keep`.
 create function private.outgrown() returns table (recording_id uuid)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -67,7 +67,7 @@ $$;
 -- Places a legal hold and returns how many videos the hold covers now. Returns no hold if the given consultation or
 -- patient does not exist. If the caller has already placed an equal active hold, the function returns that hold and
 -- places no second hold. The function takes the keeping lock exclusively, so no destruction begins while the hold is
--- being placed. The function counts recordings whose destruction has already begun separately.
+-- being placed. The function separately counts the recordings whose destruction has already begun.
 create function private.place_hold(
     of_consultation uuid, of_patient uuid, since timestamptz, until timestamptz, of_matter text, of_custodian text
 ) returns table (

@@ -88,8 +88,8 @@ begin
 end
 $$;
 
--- Returns the videos that have objects in a move to keep/. The destruction of a video may not begin during such a
--- move.
+-- Returns the videos that have objects in a move to keep/. The destruction of a video may not begin while its objects
+-- are in a move to keep/.
 create function private.moving_videos() returns setof uuid
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -100,9 +100,9 @@ create index access_requests_determined_by_idx on resguardo.access_requests (det
 create index access_requests_reviewed_by_idx on resguardo.access_requests (reviewed_by);
 
 -- Returns whether an access request forbids the destruction of the recordings that it covers. An access request
--- forbids the destruction of its recordings while it is open. If the patient may ask for a review of the denial, the
--- recordings are kept for 60 days after the denial, so that a review is not too late. The recorded outcome of a
--- review ends this protection of the recordings.
+-- forbids the destruction of its recordings while it is OPEN or APPROVED. If the patient may ask for a review of the
+-- denial, the recordings are kept for 60 days after the denial, so that a review is not too late. When the outcome of
+-- the review is recorded, the protection of the recordings from destruction ends.
 create function private.request_holds(asked resguardo.access_requests) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -337,8 +337,9 @@ end
 $$;
 
 -- Records that a compliance officer approves an access request, and queues the job that makes the encrypted copy. If
--- an earlier copy failed, the job makes the copy again. If a copy is already being made, no second copy begins.
--- Raises RG409 (access_request_closed, review_pending), RG429 (quota_pages).
+-- an earlier attempt to make the encrypted copy failed, the job tries again. If an encrypted copy is already being
+-- made, the function begins no second copy. Raises RG409 (access_request_closed, review_pending), RG429
+-- (quota_pages).
 create function private.approve_access_request(of_request uuid) returns setof resguardo.access_requests
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -435,10 +436,10 @@ end
 $$;
 
 -- Asks for the review of a denial on a reviewable ground; the caller is the patient, or a compliance officer if the
--- request came in writing. The access request is then open again, and its recordings are kept until the outcome of
--- the review is recorded. The deadline for the review is 30 days; 45 CFR 164.524(d)(4) only says "within a reasonable
--- period of time". If the review was already asked for, the function changes nothing. Raises RG409 (not_reviewable,
--- reviewed_already, access_request_open_already, request_not_written), RG429 (quota_pages).
+-- request came in writing. When a review is asked for, the access request is open again, and its recordings are kept
+-- until the outcome of the review is recorded. The deadline for the review is 30 days; 45 CFR 164.524(d)(4) only says
+-- "within a reasonable period of time". If the review was already asked for, the function changes nothing. Raises
+-- RG409 (not_reviewable, reviewed_already, access_request_open_already, request_not_written), RG429 (quota_pages).
 create function private.ask_access_review(of_request uuid) returns setof resguardo.access_requests
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -52,9 +52,9 @@ end
 $$;
 
 -- Begins an attempt to make the encrypted copy for an access request. Writes the audit row, and returns the object
--- key of the copy and the recordings to copy. The object key is new at each attempt, so that two attempts never write
--- to the same object. `number` counts the sound recordings beside a video separately for each kind of participant,
--- starting at 1.
+-- key of the encrypted copy and the recordings to copy. The object key is new at each attempt, so that two attempts
+-- never write to the same object. `number` counts the sound recordings beside a video separately for each kind of
+-- participant, starting at 1.
 --
 -- Returns no row if no copy is needed, because the access request is not APPROVED or covers no READY recording (it is
 -- then fulfilled). Raises RG409 (recording_not_finished) while a covered recording may still become READY; a LOST
@@ -286,8 +286,9 @@ end
 $$;
 
 -- Returns the passphrase of an access request's encrypted copy once, so that a compliance officer can give it to the
--- patient by telephone or post. The function then erases the passphrase. Returns null if the access request does not
--- exist, and '' if the encrypted copy does not exist or its passphrase was already shown.
+-- patient by telephone or post. The function erases the passphrase in the transaction that returns it. Returns null
+-- if the access request does not exist, and '' if the encrypted copy does not exist or its passphrase was already
+-- shown.
 create function private.reveal_export_secret(of_request uuid) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

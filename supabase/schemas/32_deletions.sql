@@ -184,8 +184,8 @@ end
 $$;
 
 -- Returns whether the destruction of a recording is under way. Returns false if a legal hold was placed after a
--- failed attempt to destroy the recording. Under a legal hold the worker makes no further attempt, and may move the
--- remaining objects to keep/.
+-- failed attempt to destroy the recording. Under a legal hold, the worker makes no further attempt to destroy the
+-- recording, and may move the remaining objects to keep/.
 create function private.is_in_destruction(of_recording uuid) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -200,8 +200,8 @@ begin
 end
 $$;
 
--- Returns whether the destruction of a recording was requested, has begun or is complete. The transcript of such a
--- recording is neither made nor shown, unless the deletion is undone.
+-- Returns whether the destruction of a recording was requested, has begun or is complete. After a request to destroy
+-- a recording, its transcript is neither made nor shown unless the deletion is undone.
 create function private.is_to_be_destroyed(of_recording uuid) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -268,12 +268,12 @@ begin
 end
 $$;
 
--- Claims at most `most` deletions for the caller, after the audit row about this step: deletions that are due, and
--- deletions that were interrupted. A deletion is due if both the database's clock and the given time, which comes
--- from the bucket's clock, have reached its due date. The function claims no deletion of a recording under a legal
--- hold or an access request, even if the destruction has begun. The function ignores a `next_attempt_at` that is far
--- in the future, because a wrong clock wrote it. The query uses a custom plan, in which a hash of the held recordings
--- shows whether a recording is held. Many recordings may be held at the same time.
+-- Writes the audit row, and claims at most `most` deletions for the caller: deletions that are due, and deletions
+-- that were interrupted. A deletion is due if both the database's clock and the given time, which comes from the
+-- bucket's clock, have reached its due date. The function claims no deletion of a recording under a legal hold or an
+-- access request, even if the destruction has begun. The function ignores a `next_attempt_at` that is far in the
+-- future, because a wrong clock wrote it. The query uses a custom plan, in which a hash of the held recordings shows
+-- whether a recording is held. Many recordings may be held at the same time.
 create function private.claim_deletions(by_clock timestamptz, most integer)
 returns table (
     deletion_id uuid, recording_id uuid, attempt integer, ground text, prefixes text[], object_keys text[]

@@ -2,8 +2,8 @@
 
 -- Gives one process the sole right to write the bucket's rules for two minutes. Returns false while a different
 -- process has the right to write the bucket's rules. If two processes read the bucket's rules and wrote them back at
--- once, one change would be lost. The right is a lease and not a lock, because no transaction may be open while the
--- bucket or Cloudflare answers.
+-- once, one change would be lost. The right to write the bucket's rules is a lease and not a lock, because no
+-- transaction may be open while the bucket or Cloudflare answers.
 create function private.take_rules_turn(new_holder uuid) returns boolean
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -68,8 +68,8 @@ begin
 end
 $$;
 
--- Returns the prefixes whose objects the bucket would delete before the recordings are due. This happens if a
--- recording's retention term was extended, or began long after its object was stored.
+-- Returns the prefixes whose objects the bucket would delete before the recordings are due. The bucket would delete
+-- an object too early if its recording's retention term was extended, or began long after the object was stored.
 create function private.endangered_prefixes() returns table (consultation_id uuid, prefix text)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
