@@ -2,8 +2,9 @@
 
 The reference is the time of a page without a filter, measured in the same run of the benchmark. Each read goes
 through the application's service as a compliance officer, and includes the session check, the quota and the audit
-row. The reads with different filters alternate. The benchmark then appends two kinds of audit rows: one with a
-patient and a consultation, and one with fifty of each, as a list of recordings writes it.
+row. The reads with different filters alternate. After the reads, the benchmark appends two kinds of audit rows. A
+row of the first kind names one patient and one consultation. A row of the second kind names fifty of each, as a
+read of the list of recordings writes it.
 """
 
 import argparse

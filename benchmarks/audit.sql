@@ -63,7 +63,7 @@ session as (
 insert into resguardo.staff (user_id, role) values (%(officer)s, 'compliance');
 
 -- name: write_event
--- Writes one audit row, as a list of recordings does.
+-- Writes one audit row, as a read of the list of recordings does.
 select
     private.write_audit(
         'recording.list', 'ALLOWED', null, 'recording', %(patients)s, %(patients)s, %(consultations)s, '{}', 1, null

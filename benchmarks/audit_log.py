@@ -1,4 +1,4 @@
-"""An audit log of any size for benchmarks and plan tests, with busy and rare values of each filter.
+"""An audit log of any size for benchmarks and plan tests, with frequent and rare values for each filter.
 
 The busy doctor is the actor of 3 in 10 events, and the busy patient is a subject of 1 in 13 events. All events of
 the busy consultation are in the first third of the log. One event in 11 is a list of ten patients and ten

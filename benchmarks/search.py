@@ -92,8 +92,8 @@ def _searches(database: Database, keyring: Keyring, doctor: UUID) -> dict[str, S
 async def _take_turns(
     searches: Mapping[str, Search], asked: Sequence[tuple[str, str]], progress: Progress
 ) -> list[Timed]:
-    """Run each query with each of the compared searches, in rotating order. Before them, each search runs one query
-    that is not counted.
+    """Run each query with each of the compared searches, in rotating order. Before the measurement, each search
+    runs one query that is not counted.
     """
     for search in searches.values():
         await search(asked[0][1])
@@ -113,7 +113,7 @@ async def _take_turns(
 
 
 def _milliseconds(measured: Sequence[Timed], name: str) -> tuple[float, float]:
-    """Return the median and the 95th percentile."""
+    """Return the median and the 95th percentile of the measured times."""
     cuts = statistics.quantiles((one.seconds[name] for one in measured), n=20, method="inclusive")
     return cuts[9] * 1000, cuts[18] * 1000
 

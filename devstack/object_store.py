@@ -98,7 +98,9 @@ def _sole_user(data_dir: Path) -> Iterator[None]:
 
 
 def _require_extended_attributes(data_dir: Path) -> None:
-    """Raise unless the file system supports `user.*` attributes, in which Swift stores an object's metadata."""
+    """Raise ObjectStoreError unless the file system supports `user.*` attributes, in which Swift stores an object's
+    metadata.
+    """
     if not hasattr(os, "setxattr"):
         raise ObjectStoreError("the embedded object store needs Linux; configure an S3 endpoint instead")
     probe = data_dir / "attributes"

@@ -215,8 +215,8 @@ def _environment() -> dict[str, str]:
 def _start(layout: _Layout, settings: dict[str, str]) -> tuple[subprocess.Popen[bytes], int]:
     """Start the server, trying a few free ports, because another process may take a port before Postgres binds it.
 
-    A start can also fail because another process has made the parent directory unreadable. Each run of pytest does
-    so with the parent of its own temporary directory.
+    A start can also fail because another process has made the parent directory unreadable, as each run of pytest
+    does with the parent of its own temporary directory.
     """
     for _ in range(3):
         _let_through(layout)

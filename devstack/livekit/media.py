@@ -1,4 +1,4 @@
-"""Represents what a room shows by a media file, and uploads the file as livekit/egress does.
+"""Provides the media file that a room shows, and uploads media files as livekit/egress does.
 
 The upload uses only the credentials, endpoint, region, bucket and path style of the request. A file above 5 MiB is
 uploaded in parts, five at a time. The upload tries a failed request up to five times, unless the store's error is

@@ -3,8 +3,8 @@ out an order, the order's `count` goes down by one.
 
 `KINDS` describes each kind. An order applies to the next `count` matching requests, webhooks or egresses. `event`
 limits an order for webhooks to one type of notification. `file` limits an order for egresses to those whose file
-path ends with it, which distinguishes the egresses of one room. Faults without an order are caused at once by a
-request to a route of the stand-in (`devstack.livekit.controls`).
+path ends with it, which distinguishes the egresses of one room. Some faults need no order: a request to a route of
+the stand-in causes them at once (`devstack.livekit.controls`).
 """
 
 from dataclasses import asdict, dataclass, replace

@@ -10,9 +10,9 @@ keys of the request for the upload, and never shows the keys (`pkg/pipeline/cont
 can have.
 
 The media of an egress have the length of the stand-in's files, however long the egress runs, so an egress can
-record an hour in a second. If a track's egress starts while the video runs, its sound therefore begins at the place
-that the video has reached, and contains the rest of the publisher's speech. If the publisher unpublishes the track
-and stays, or the publisher's device dies, the file contains the publisher's speech until that moment.
+record an hour in a second. If a track's egress starts while the video runs, the track's sound file begins at the
+place that the video has reached, and contains the rest of the publisher's speech. If the publisher unpublishes the
+track and stays, or the publisher's device dies, the file contains the publisher's speech until that moment.
 """
 
 import asyncio
@@ -91,7 +91,8 @@ class Recorder:
         """Start an egress. The webhook `egress_started` may arrive before the caller receives the answer. Raises
         TwirpError.
 
-        `room` is the room as it was at the time of the request. If it is None, the function looks the room up now.
+        `room` is the room as it was at the time of the request. If `room` is None, the function looks the room up
+        now.
         """
         requests.require_room_name(request)
         room = room or self._rooms.snapshot(request.room_name)
@@ -136,8 +137,8 @@ class Recorder:
         self._spawn(begin())
 
     def stop(self, egress_id: str) -> EgressInfo:
-        """Stop an egress. Raises TwirpError: `not_found`, `failed_precondition` if it has ended,
-        `deadline_exceeded` if its node is dead.
+        """Stop an egress. Raises TwirpError `not_found` if the egress is unknown, `failed_precondition` if it has
+        ended, and `deadline_exceeded` if its node is dead.
         """
         recording = self.rows.running(egress_id)
         if recording.is_dead and recording.info.status >= EgressStatus.EGRESS_ENDING:
@@ -148,7 +149,9 @@ class Recorder:
         return recording.info
 
     def die(self, egress_id: str) -> None:
-        """Let the node of an egress die now. The egress of the dead node stays listed unchanged. Raises TwirpError."""
+        """Let the node of an egress die now. LiveKit then lists the egress unchanged, although its node is dead.
+        Raises TwirpError.
+        """
         recording = self.rows.running(egress_id)
         recording.is_dead = True
         self._leave_later(recording, paces.DEAD_NODE_SECONDS)

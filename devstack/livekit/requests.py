@@ -227,7 +227,7 @@ def _require_routes(request: StartEgressRequest) -> None:
 
 
 def _only_file(request: StartRequest) -> EncodedFileOutput:
-    """Return a copy of the one requested file, including its storage."""
+    """Return a copy of the request's only file output, including its storage."""
     if isinstance(request, StartEgressRequest):
         return _only_output(request)
     if len(request.file_outputs) > 1:

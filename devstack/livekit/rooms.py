@@ -75,7 +75,7 @@ class Rooms:
         return self.snapshot(request.name)
 
     def find(self, names: Sequence[str]) -> list[Room]:
-        """Return the open rooms among `names`, or all if there are no names."""
+        """Return the open rooms among `names`, or all open rooms if `names` is empty."""
         return [self.snapshot(name) for name in (names or list(self._rooms)) if name in self._rooms]
 
     def snapshot(self, name: str) -> Room:
@@ -221,7 +221,7 @@ class Rooms:
         self._enter(name, egress_id, ParticipantInfo.Kind.EGRESS)
 
     def activate_recorder(self, name: str, egress_id: str) -> None:
-        """Mark a recorder that has joined as connected."""
+        """Set the state of a recorder in the room to connected."""
         if found := self._people.get(name, {}).get(egress_id):
             found.state = ParticipantInfo.State.ACTIVE
 

@@ -128,8 +128,8 @@ class Rows:
         return recording
 
     def running(self, egress_id: str) -> Recording:
-        """Return an egress that has not ended. The stand-in asks the node that runs the egress first, and uses the
-        stored row only if no node answers.
+        """Return the egress with this id, which must not have ended. The stand-in asks the node that runs the
+        egress first, and uses the stored row only if no node answers.
 
         Raises TwirpError `not_found`, `failed_precondition`.
         """

@@ -89,7 +89,7 @@ account_autocreate = true
 @dataclass(frozen=True)
 class Secrets:
     """The secrets of the store's three users and its hash suffix, created once for each data directory. The hash
-    suffix places every object on the disk and must never change.
+    suffix determines the place of every object on the disk, so it must never change.
     """
 
     hash_suffix: str
@@ -99,7 +99,8 @@ class Secrets:
 
 
 def write_configuration(directory: Path, devices: Path, bucket: str, secrets: Secrets) -> dict[str, Path]:
-    """Write swift.conf and the files of the servers. Return the path of each server's file by its kind.
+    """Write swift.conf and the configuration files of Swift's servers. Return the path of each server's
+    configuration file, by the kind of the server.
 
     The store reads the CORS rules of `bucket` from `RULES_FILE` in the parent of this directory.
     """

@@ -438,7 +438,7 @@ class Cloud(LiveKit):
 
         The argument `complete late` means that the object appears later. The argument `complete never` means that
         no object appears. The argument `complete short` means that the object is truncated. The argument `complete
-        other` means that the object has another format. The argument `failed with` means that the egress failed,
+        other` means that the object has a wrong format. The argument `failed with` means that the egress failed,
         but the object exists. The argument `aborted with` means that the egress was aborted and reports a file.
         """
         status, _, fate = how.partition(" ")

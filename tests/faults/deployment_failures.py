@@ -106,7 +106,7 @@ async def _take_livekit_away(harness: FaultHarness) -> None:
 
 async def _freeze_the_leader(harness: FaultHarness) -> None:
     """Freeze the leader while a second worker runs. The second worker must lead within 30 s, and the first worker
-    must not lead after it continues.
+    must not lead any more when it continues.
     """
     with tempfile.TemporaryDirectory(prefix="second-worker-") as directory:
         async with harness.another_worker(Path(directory)) as other:

@@ -81,7 +81,7 @@ class LiveKitProject:
         return [_recorded(one) for one in self._running(name, ENDED)]
 
     def recorded(self, name: str) -> list[str]:
-        """Return what the recorders of a room record now, in the terms of `live`. A recorder that was stopped and
+        """Return what the recorders of a room record now, named as `live` names it. A recorder that was stopped and
         still writes its file does not count as recording.
         """
         return [_recorded(one) for one in self._running(name, EgressStatus.EGRESS_ENDING)]

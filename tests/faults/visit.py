@@ -138,7 +138,7 @@ class Visit:
             self.livekit.rooms.admit(self.room, identity, publishes=False)
 
     def microphone(self, kind: str) -> str:
-        """Return the track of this participant's microphone."""
+        """Return the track SID of this participant's microphone."""
         person = self.livekit.rooms.participant(self.room, self.participants[kind])
         return next(track.sid for track in person.tracks if track.source == TrackSource.MICROPHONE)
 
