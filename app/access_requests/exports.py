@@ -2,9 +2,9 @@
 requests.
 
 Each attempt to make a copy writes an object with a new name. The database stores the object's name before the
-upload begins. An attempt fulfils the request only if the request still names the object of this attempt. If an
-attempt crashes, the next attempt replaces the stored secret, so nobody can open the object of the crashed attempt.
-If an attempt crashed, the worker deletes the attempt's object after a day.
+upload begins. An attempt fulfils the access request only if the object name in the database is still the name of
+this attempt's object. If an attempt crashes, the next attempt replaces the stored secret, so nobody can open the
+object of the crashed attempt. If an attempt crashed, the worker deletes the attempt's object after a day.
 """
 
 import logging
@@ -47,8 +47,8 @@ class ExportsReport:
 
 
 class Exports:
-    """Makes and deletes the encrypted copies for access requests. Concurrent or repeated passes of the worker give
-    the same result as one pass.
+    """Makes and deletes the encrypted copies for access requests. If the worker repeats a pass or runs two passes
+    at once, the result is the same as that of one pass.
     """
 
     def __init__(self, database: Database, storage: Storage, *, deployment: str) -> None:
@@ -128,7 +128,7 @@ class Exports:
 
     async def _upload(self, request_id: UUID, plan: ExportPlan, secret: str) -> tuple[ExportPlan, int]:
         """Upload the copy. If a file in the bucket differs from its digest, start the upload again without that
-        file. Return the final plan and the size of the copy in bytes.
+        file. Return the final plan of the copy, and the copy's size in bytes.
         """
         while True:
             try:
@@ -144,9 +144,9 @@ class Exports:
                 plan = plan.without_broken(UUID(str(error.detail["recordingId"])))
 
     async def _clear(self, request_id: UUID) -> None:
-        """Delete the objects of earlier attempts that crashed. Such an object may contain a recording that the
-        final copy omits. After the request is fulfilled, the destruction of an omitted recording would not delete
-        that object.
+        """Delete the objects of earlier attempts that crashed. The object of an earlier attempt may contain a
+        recording that the final copy omits. After the request is fulfilled, the destruction of an omitted recording
+        would not delete the object of an earlier attempt.
         """
         async for page in self._storage.list_objects(compose_exports_prefix(request_id)):
             async with self._database.as_service("keep_exports") as tx:

@@ -56,8 +56,8 @@ class DenialGround(StrEnum):
 
     @property
     def is_reviewable(self) -> bool:
-        """Return whether the patient may ask for a review of a denial on this ground. Such a ground means that a
-        professional expects harm from the access, and a second professional then reviews the denial.
+        """Return whether the patient may ask for a review of a denial on this ground. On a reviewable ground, one
+        professional has determined that access would cause harm, and a second professional reviews the denial.
         """
         return self in _REVIEWABLE
 
@@ -78,7 +78,7 @@ class ExtensionReason(StrEnum):
 
 
 class ReviewOutcome(StrEnum):
-    """The outcome of the review of a denial. REVERSED approves the request."""
+    """The outcome of the review of a denied access request. REVERSED approves the request."""
 
     UPHELD = "UPHELD"
     REVERSED = "REVERSED"
@@ -149,8 +149,9 @@ class ExportedFile:
     """A file of the encrypted copy for an access request. `video_id` is the id of the video to which the file
     belongs.
 
-    `participant_id` names the participant who published the microphone, and is None for every other medium.
-    `number` counts the files of one video that have the same medium and the same kind of participant, from 1.
+    `participant_id` is the id of the participant whose microphone was recorded, or None if the file is not a
+    microphone recording. `number` counts the files of one video that have the same medium and the same kind of
+    participant, from 1.
     """
 
     recording_id: UUID
@@ -238,8 +239,8 @@ def require_key(released: str) -> str:
 
 
 def require_secret(released: str) -> str:
-    """Return the secret. Raises Conflict (export_secret_gone) if the secret is ''. An empty secret was revealed
-    before, has expired, or never existed.
+    """Return the secret. Raises Conflict (export_secret_gone) if the secret is ''. The secret is '' if it was
+    revealed before, has expired, or never existed.
     """
     if not released:
         raise Conflict("export_secret_gone")

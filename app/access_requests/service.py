@@ -83,8 +83,8 @@ class AccessRequests:
         received_on: date,
         representative: Representative | None,
     ) -> AccessRequest:
-        """File a patient's written request that arrived within the last 60 days, as a compliance officer. Otherwise
-        like `file`.
+        """File an access request that a patient sent in writing. The caller is a compliance officer, and the
+        request arrived within the last 60 days. Otherwise like `file`.
 
         Also raises Conflict (bad_received_on).
         """
@@ -159,8 +159,8 @@ class AccessRequests:
 
     async def ask_review(self, asker: Asker, request_id: UUID) -> AccessRequest:
         """Ask for the review of a denied access request. The caller is the patient, or a compliance officer if the
-        request was filed in writing. From then on the access request is OPEN, until compliance has recorded the
-        outcome of the review.
+        request was filed in writing. After this call, the access request is OPEN until a compliance officer has
+        recorded the outcome of the review.
 
         Raises NotFound, Conflict (not_reviewable, reviewed_already, access_request_open_already,
         request_not_written), RateLimited (quota_pages).
@@ -204,7 +204,7 @@ class AccessRequests:
 
     async def reveal_secret(self, asker: Asker, request_id: UUID) -> str:
         """Return the secret of the encrypted copy to a compliance officer, once. The officer gives the secret to
-        the patient by telephone or post. The call erases the stored secret.
+        the patient by telephone or post. Revealing the secret also erases it from the database.
 
         Raises NotFound, Conflict (export_secret_gone).
         """

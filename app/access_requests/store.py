@@ -155,8 +155,8 @@ async def reveal_export_secret(tx: Transaction, request_id: UUID) -> str | None:
 
 
 async def begin_export(tx: Transaction, request_id: UUID, secret: str) -> ExportPlan | None:
-    """Begin an attempt to make an encrypted copy, and return the plan of the copy. Return None if the request needs
-    no copy or no recording exists. Needs the worker's role.
+    """Begin an attempt to make an encrypted copy, and return the plan of the copy. Return None if the access
+    request needs no copy, or if no requested recording exists. Needs the worker's role.
 
     Raises Conflict (recording_not_finished) if a requested recording is unfinished, and Conflict
     (recording_being_deleted) if one is being destroyed.
@@ -218,8 +218,8 @@ async def find_unknown_export_keys(tx: Transaction, keys: Sequence[str]) -> set[
 
 
 async def may_sweep(tx: Transaction, request_id: UUID, object_key: str) -> bool:
-    """Return whether the object still belongs to no encrypted copy. If so, write the audit row of its deletion.
-    Needs the worker's role.
+    """Return whether the object still belongs to no encrypted copy. If the object belongs to no copy, write the
+    audit row of the object's deletion. Needs the worker's role.
     """
     return await tx.run(_sql["record_sweep"], {"id": request_id, "object_key": object_key}) == 1
 

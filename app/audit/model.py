@@ -54,7 +54,7 @@ class AuditEvent:
 
 @dataclass(frozen=True)
 class AuditFilter:
-    """A filter for audit rows. A field that is None matches every row. `until` is exclusive."""
+    """A filter for audit rows. A filter field that is None matches every audit row. `until` is exclusive."""
 
     actor_id: UUID | None = None
     action: str | None = None

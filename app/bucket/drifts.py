@@ -97,8 +97,8 @@ class Prefix:
 
 
 def find_rule_drifts(plans: Iterable[PartPlan]) -> list[Drift]:
-    """Return a drift for each difference in the plans for the bucket's rules. A foreign lifecycle rule is a drift
-    only if it deletes objects.
+    """Return a drift for each difference in the plans for the bucket's rules. A lifecycle rule that somebody else
+    added is a drift only if the rule deletes objects.
     """
     return [found for plan in plans for line in plan.lines if (found := _find_line_drift(line)) is not None]
 

@@ -69,8 +69,8 @@ class _Clocks:
 
 
 class MissingObjects:
-    """Searches for recordings whose object is missing from the bucket, one pass at a time. Concurrent or repeated
-    passes give the same result as one pass.
+    """Searches for recordings whose object is missing from the bucket, one pass at a time. If a search is repeated,
+    or two searches run at once, the result is the same as that of one search.
     """
 
     def __init__(
@@ -156,5 +156,5 @@ def _last_key(page: ObjectPage, after: str) -> str:
 
 
 def _first_key_after(prefix: str) -> str:
-    """Return the first key after all keys under the prefix, in byte order."""
+    """Return the smallest object key, in byte order, that sorts after every key under the prefix."""
     return prefix[:-1] + chr(ord(prefix[-1]) + 1)

@@ -123,12 +123,14 @@ def is_of_a_hold(rule: Rule) -> bool:
 
 
 def deletes(rule: LifecycleRule) -> bool:
-    """Return whether the rule deletes objects, or has unknown actions that might delete objects."""
+    """Return whether the lifecycle rule deletes objects, or has an action that this module does not know and that
+    might delete objects.
+    """
     return rule.enabled and (rule.delete_after_days is not None or bool(rule.other))
 
 
 def threatens(rule: LifecycleRule) -> tuple[str, ...]:
-    """Return the protected prefixes and keys under which the rule would delete objects."""
+    """Return the protected prefixes and object keys whose objects the lifecycle rule would delete."""
     if not deletes(rule):
         return ()
     return (

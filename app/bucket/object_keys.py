@@ -51,8 +51,8 @@ _LEDGER_ENTRY: Final = re.compile(rf"ledger/({_ID})/([1-9][0-9]{{0,5}})\.json")
 
 @dataclass(frozen=True)
 class RecordingKey:
-    """The parsed key of one object of a recording. `video_id` is the id of the video. In the key of a sound, it is
-    the id of the video beside which the sound was recorded.
+    """The parsed key of one object of a recording. In the key of a video, `video_id` is the video's own id. In the
+    key of a sound, `video_id` is the id of the video beside which the sound was recorded.
     """
 
     retention_class: str

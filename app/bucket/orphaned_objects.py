@@ -1,17 +1,17 @@
 """Sweeps the bucket: deletes orphaned objects and aborts unfinished uploads.
 
 An object under `r/` or `keep/` is orphaned if the database does not know its key (`private.unknown_object_keys`).
-The sweep reports an orphaned object, and deletes it once it is older than the quarantine. The sweep neither lists
-nor deletes objects outside `r/` and `keep/`. If the key of an object under `r/` or `keep/` contains no consultation
-id and no recording id, the sweep only reports the object. A person must decide whether to delete it.
+The sweep reports an orphaned object, and deletes the object only after a quarantine. The sweep neither lists nor
+deletes objects outside `r/` and `keep/`. If the key of an object under `r/` or `keep/` contains no consultation id
+and no recording id, the sweep only reports the object. A person must decide whether to delete it.
 
-The quarantine is long because a restored database lacks the recordings of the days after its backup. After a
-restore of the database, the objects of recordings that are newer than the backup look orphaned, although they must
-stay. The sweep deletes nothing if too many objects are orphaned, because the database may have been restored. It
-also deletes nothing if the bucket's mark names a different deployment than the database, because one of them may be
-the wrong one. If an orphaned object is in the folder of a DELETED recording, the sweep deletes it without a
-quarantine, because a destroyed recording must not come back. Such an object can appear if an egress that Resguardo
-considered dead uploads its file after the destruction.
+The quarantine is long, because a database that was restored from a backup lacks the recordings that were made after
+the backup. After a restore of the database, the objects of recordings that are newer than the backup look orphaned,
+although they must stay. The sweep deletes nothing if too many objects are orphaned, because the database may have
+been restored. The sweep also deletes nothing if the bucket's mark names a different deployment than the database,
+because the bucket or the database may be the wrong one. If an orphaned object is in the folder of a DELETED
+recording, the sweep deletes it without a quarantine, because a destroyed recording must not come back. An object of
+a destroyed recording can appear if LiveKit uploads a file late, after Resguardo considered the egress dead.
 """
 
 import logging
@@ -102,9 +102,9 @@ class _Outcome(Enum):
 
 
 class OrphanedObjects:
-    """Sweeps the bucket, one pass at a time. Concurrent or repeated passes give the same result as one pass. The
-    sweep never uses this machine's clock. Before the sweep deletes an object, it commits the audit row of the
-    deletion.
+    """Sweeps the bucket, one pass at a time. If a sweep is repeated, or two sweeps run at once, the result is the
+    same as that of one sweep. The sweep never uses this machine's clock. Before the sweep deletes an object, it
+    commits the audit row of the deletion.
     """
 
     def __init__(self, database: Database, storage: Storage, *, quarantine: timedelta) -> None:
@@ -171,7 +171,7 @@ class OrphanedObjects:
 
     async def _report(self, keys: Iterable[str], reason: LiteralString, limit: int) -> int:
         """Report keys that this process has not reported yet, at most `limit` of them. The log and the audit log
-        get only the ids in the keys. Return the number of reported keys.
+        get only the ids in the keys. Return the number of keys that were reported.
         """
         new = [key for key in keys if key not in self._reported][:limit]
         if not new:

@@ -1,8 +1,8 @@
 """Parses the files of `policies/bucket/` strictly.
 
 If a field is missing, unknown or of the wrong type, the parser raises an error that names the file and the field.
-The parser also raises an error if a rule would delete objects that must stay. `model.py` derives the rules from the
-documents.
+The parser also raises an error if a rule would delete objects that must stay. `model.py` derives the bucket's rules
+from the parsed files.
 """
 
 import json
@@ -41,8 +41,8 @@ class _Strict(BaseModel):
 
 
 class Backstop(_Strict):
-    """The lifecycle rules of recordings, one for each retention term. In `under`, the number of days of the
-    retention term replaces the text `<term>`.
+    """The lifecycle rules that delete old recordings, one rule for each retention term. In `under`, the number of
+    days of the retention term replaces the text `<term>`.
     """
 
     under: Annotated[str, StringConstraints(pattern=r"^r/d<term>/$")]

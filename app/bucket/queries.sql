@@ -82,7 +82,7 @@ where
     );
 
 -- name: record_failed_sweep
--- Writes the audit row of an orphaned object that could not be deleted.
+-- Writes an audit row that says that an orphaned object could not be deleted.
 select private.record_service('object.sweep_orphan', 'FAILED', %(reason)s, 'recording', %(video_id)s);
 
 -- name: record_abort

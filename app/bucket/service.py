@@ -1,7 +1,7 @@
 """Plans, applies and checks the bucket's rules.
 
-Only `apply` writes, and it writes only lifecycle rules, CORS rules and fixed locks. `inspect` and the hourly
-`run_once` change nothing in the bucket. The result of a check names each topic that could not be checked.
+Only the method `apply` changes the bucket: it writes lifecycle rules, CORS rules and fixed locks. `inspect` and the
+hourly `run_once` change nothing in the bucket. The result of a check names each topic that could not be checked.
 """
 
 import logging
@@ -50,10 +50,10 @@ class BucketPolicies:
 
     async def apply(self, shown: Sequence[PartPlan], *, prune: bool = False) -> None:
         """Apply the plan that was shown to the operator, one part of the rules after another. Before a part is
-        written, its audit row is committed. In the end, all parts are read back. Raises Conflict (bucket_changed)
-        if the bucket has changed since the plan was shown. Raises Conflict (holds_unprotected) if a rule would
-        delete a held object that no lock protects. Raises Conflict (bucket_rules_busy) if another process is
-        writing the rules. Raises UpstreamFailed("bucket_not_as_put").
+        written, its audit row is committed. After the last part is written, all parts are read back. Raises
+        Conflict (bucket_changed) if the bucket's rules have changed since the plan was shown. Raises Conflict
+        (holds_unprotected) if a rule would delete a held object that no lock protects. Raises Conflict
+        (bucket_rules_busy) if another process is writing the rules. Raises UpstreamFailed("bucket_not_as_put").
         """
         async with take_rules_turn(self._database, "apply_bucket_policies") as turn:
             now = await self.plan(prune=prune)

@@ -1,7 +1,7 @@
 """Reads and writes database rows about the bucket: the retention terms in use, the held folders, the drifts, and
 the recordings to which objects belong.
 
-All functions need the worker's role.
+All functions of this module need the worker's database role.
 """
 
 from collections.abc import Iterable, Sequence
@@ -146,7 +146,7 @@ async def record_sweep(tx: Transaction, key: str, video_id: UUID, reason: Litera
 
 
 async def record_failed_sweep(tx: Transaction, video_id: UUID, reason: LiteralString) -> None:
-    """Write the audit row of an orphaned object that could not be deleted."""
+    """Write an audit row that says that an orphaned object could not be deleted."""
     await tx.run(_sql["record_failed_sweep"], {"video_id": video_id, "reason": reason})
 
 

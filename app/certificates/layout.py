@@ -23,7 +23,9 @@ class Style(Enum):
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a certificate before it is wrapped. A line with the style ENTRY has a label (`text`) and a value."""
+    """One line on the pages of a certificate, before the line is wrapped. A line with the style ENTRY has a label
+    (`text`) and a value.
+    """
 
     style: Style
     text: str = ""

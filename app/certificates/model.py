@@ -116,8 +116,8 @@ class DestroyedObject:
 
 @dataclass(frozen=True, config=STRICT)
 class DestroyedKey:
-    """A destroyed data key, named by the SHA-256 of its wrapped bytes. The data key cannot be recovered once no
-    backup contains these wrapped bytes.
+    """A destroyed data key, named by the SHA-256 of its wrapped bytes. A destroyed data key cannot be recovered
+    once no backup contains its wrapped bytes.
     """
 
     kind: Slug
@@ -188,7 +188,7 @@ def parse_certificate(content: bytes) -> Certificate:
 
 
 def encode_canonical_json(shape: TypeAdapter[T], value: T) -> bytes:
-    """Return the canonical JSON (RFC 8785) of a value of this type."""
+    """Return the canonical JSON (RFC 8785) of a value whose type is `shape`."""
     return rfc8785.dumps(shape.dump_python(value, mode="json"))
 
 

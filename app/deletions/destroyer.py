@@ -80,8 +80,8 @@ class Destroyer:
     async def run_once(self) -> DestructionReport:
         """Destroy all due recordings, one batch at a time.
 
-        Raises Conflict (bucket_unmarked, bucket_of_another_deployment), UpstreamFailed, Timeout. If a pass fails,
-        the next pass does the remaining work.
+        Raises Conflict (bucket_unmarked, bucket_of_another_deployment), UpstreamFailed, Timeout. If a pass of the
+        destroyer fails, the next pass does the remaining work.
         """
         total = DestructionReport(0, 0)
         while (batch := await self.run_batch()) != DestructionReport(0, 0):
@@ -96,8 +96,8 @@ class Destroyer:
 
     async def _claim(self) -> tuple[list[Claim], Callable[[], datetime]]:
         """Check the bucket's mark and claim a batch of deletions. The mark must exist, because a HEAD request gives
-        the same answer for a missing object and for a missing bucket. The second result is a function that returns
-        the database's time, continued without further queries.
+        the same answer for a missing object and for a missing bucket. The second returned value is a function that
+        returns the database's time without a query to the database.
         """
         await require_own_bucket(self._storage, self._deployment)
         by_clock = await self._store_time()
@@ -208,8 +208,8 @@ class Destroyer:
     async def _certify(self, claim: Claim, facts: dict[str, object]) -> str:
         """Sign the certificate and write it to the ledger. Raises Conflict (certificate_impossible) if the facts
         contradict each other. Raises Conflict (ledger_number_taken) if the ledger already has an entry with the
-        certificate's number. Such an entry proves an earlier destruction that a restored database does not know.
-        The next attempt then uses the next number.
+        certificate's number. The existing entry proves an earlier destruction, which a restored database does not
+        know. The next attempt to destroy the recording uses the next free number.
         """
         try:
             certificate = build_certificate(

@@ -32,7 +32,9 @@ class DeletionGround(StrEnum):
 
 
 class DeletionReason(StrEnum):
-    """The reason of a requested deletion, from a fixed list, so that it reveals nothing about the patient."""
+    """Why somebody requested the deletion of a recording. The reason comes from a fixed list, so that it reveals
+    nothing about the patient.
+    """
 
     RECORDED_IN_ERROR = "RECORDED_IN_ERROR"
     WRONG_PATIENT = "WRONG_PATIENT"
@@ -67,8 +69,8 @@ class Deletion:
 
 @dataclass(frozen=True)
 class DeletionFilter:
-    """A filter for deletions. A field that is None matches every deletion. `is_failing` selects deletions that have
-    begun and whose newest attempt failed.
+    """A filter for deletions. A filter field that is None matches every deletion. `is_failing` selects deletions
+    that have begun and whose newest attempt failed.
     """
 
     status: DeletionStatus | None = None
@@ -102,7 +104,7 @@ class Claim:
     """A claim lists the objects that one attempt must delete: all objects under `prefixes`, and the objects with
     `object_keys`.
 
-    The claim belongs to this attempt until another attempt takes it over. Each step checks `attempt`.
+    A claim belongs to one attempt until a later attempt takes the claim over. Each step checks `attempt`.
     """
 
     deletion_id: UUID

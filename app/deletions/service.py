@@ -1,5 +1,5 @@
-"""Services for deletions: request, undo, list, and read certificates. The worker destroys recordings with
-`destroyer.py`.
+"""Services for deletions: request and cancel a deletion, list deletions, and read certificates. The worker destroys
+recordings with `destroyer.py`.
 """
 
 from collections.abc import Collection
@@ -50,8 +50,8 @@ class Deletions:
         return Page.of(rows, request)
 
     async def list_certificates(self, asker: Asker, recording_id: UUID) -> list[KeptCertificate]:
-        """Return the certificates of a recording in the order of their numbers. The list is empty if the recording
-        is not destroyed. Raises NotFound.
+        """Return the certificates of a recording in the order of their numbers. The returned list is empty if the
+        recording is not destroyed. Raises NotFound.
         """
         access = permissions.READ_CERTIFICATES.on(recording_id)
         async with self._database.as_user(asker, access) as tx:

@@ -86,7 +86,7 @@ async def list_page(
 
 async def list_certificates(tx: Transaction, recording_id: UUID) -> list[KeptCertificate] | None:
     """Return the certificates of a recording in the order of their numbers, and write the audit row. Return None if
-    the recording is hidden or does not exist.
+    the caller may not see the recording or it does not exist.
     """
     looked = await _CERTIFICATES.look(tx, {"recording_id": recording_id}, fields=["certificate"])
     return looked.found if looked.is_allowed else None
@@ -107,8 +107,8 @@ async def read_database_time(tx: Transaction) -> datetime:
 async def keep_inventory(
     tx: Transaction, claims: Sequence[Claim], objects: Sequence[FoundObject]
 ) -> set[UUID]:
-    """Store the objects of the claimed deletions before they are deleted. Return the ids of the claimed deletions
-    that may continue. Needs the worker's role.
+    """Store the list of objects of the claimed deletions, before the objects are deleted. Return the ids of the
+    claimed deletions that may continue. Needs the worker's role.
     """
     return set(
         await tx.value(
@@ -127,8 +127,8 @@ async def keep_inventory(
 async def shred_keys(
     tx: Transaction, claims: Sequence[Claim], objects: Sequence[GoneObject]
 ) -> dict[UUID, dict[str, object]]:
-    """Destroy the data keys of recordings whose objects are all gone from the bucket. Return the facts for each
-    certificate. Needs the worker's role.
+    """Destroy the data keys of recordings whose objects are all gone from the bucket. Return the facts that the
+    certificate of each deletion needs. Needs the worker's role.
     """
     rows = await tx.all(
         _sql["shred_keys"],

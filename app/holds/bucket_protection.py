@@ -38,7 +38,7 @@ HOLD_RULE: Final = "hold-"
 
 
 class BucketLocks(Protocol):
-    """The lock rules of the bucket (Cloudflare's API)."""
+    """Reads and writes the bucket's lock rules through Cloudflare's API."""
 
     async def read_locks(self) -> tuple[LockRule, ...]:
         """Return all lock rules."""
@@ -78,8 +78,8 @@ class _Move:
 
 
 class BucketProtection:
-    """Protects recordings from the bucket's lifecycle rules, one pass at a time. Concurrent or repeated passes give
-    the same result as one pass.
+    """Protects recordings from the bucket's lifecycle rules, one pass at a time. If a pass is repeated, or two
+    passes run at once, the result is the same as that of one pass.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class BucketProtection:
         must stay.
 
         Raises Conflict (bucket_unmarked, bucket_of_another_deployment, bucket_rules_busy), UpstreamFailed and
-        Timeout. If a pass fails, the next pass does the remaining work.
+        Timeout. If a pass of the protection fails, the next pass does the remaining work.
         """
         await require_own_bucket(self._storage, self._deployment)
         endangered = await self._endangered()
@@ -204,8 +204,8 @@ class BucketProtection:
         return all(kept)
 
     async def _forget_copies(self, moves: Sequence[_Move]) -> None:
-        """Delete the copies of a recording that is being destroyed, because its destruction deletes only the
-        sources.
+        """Delete the copies of a recording's objects if the recording is being destroyed, because the destruction
+        deletes only the source objects.
         """
         for move in moves:
             await self._storage.delete(move.target_key)

@@ -8,7 +8,7 @@ PROTECT_SECONDS = 3600
 
 
 def define_tasks(protection: BucketProtection) -> list[Task]:
-    """Return the job that protects the objects of a new hold in the bucket."""
+    """Return the job that protects the objects of held recordings after a legal hold was placed or released."""
     return [Task("secure_held", by_id(protection.secure_held), attempts=None)]
 
 

@@ -54,14 +54,14 @@ class RetentionPolicy:
     applies_to_existing: bool
 
     def terms_of(self, kind: str | None) -> Terms:
-        """Return the terms of a kind of consultation. If the kind is None or the policy does not list it, the
-        default terms apply.
+        """Return the retention terms for a kind of consultation. If the kind is None or the policy does not list
+        it, the default terms apply.
         """
         return self.default if kind is None else self.kinds.get(kind, self.default)
 
     @property
     def terms(self) -> dict[str, object]:
-        """Return the terms in the form that the database stores."""
+        """Return the terms of the policy in the form in which the database stores them."""
         minors = self.minors_until_age_years
         return {
             "grace_days": self.grace_days,
@@ -92,7 +92,7 @@ class RetentionPolicy:
 @dataclass(frozen=True)
 class Change:
     """A difference between two retention policies at one place of the policy file. `before` or `after` is None if
-    that policy has no value at this place of the file.
+    the policy before or after the change has no value at this place.
     """
 
     place: str

@@ -51,8 +51,8 @@ class Retention:
         return preview
 
     async def approve(self, asker: Asker, policy_id: int) -> KeptPolicy:
-        """Approve a proposed retention policy and return it. Its status is then ACTIVE, or still PROPOSED if a
-        second officer must approve it.
+        """Approve a proposed retention policy and return it. The policy's status is then ACTIVE, or still PROPOSED
+        if a second officer must approve the policy.
 
         Raises NotFound (retention_policy_not_found), Conflict (retention_policy_settled, retention_same_officer).
         """

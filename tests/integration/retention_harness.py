@@ -58,7 +58,7 @@ class ClockedStorage(Storage):
 @dataclass
 class RetentionHarness:
     """A test harness for retention and destruction: a medical practice with a database, a bucket and a clock.
-    `store_time` is the bucket's time. It is None if the bucket's time equals the database's time.
+    `store_time` is the bucket's time. `store_time` is None if the bucket's time equals the database's time.
     """
 
     database: Database

@@ -494,8 +494,8 @@ async def test_moved_recording_is_destroyed_completely_after_its_release(
 async def test_protected_and_released_recordings_are_no_drift(
     harness: RetentionHarness, troubled: TroubledStorage, has_locks: bool
 ) -> None:
-    """The hourly check of the bucket uses its own SQL query to decide which objects need protection. This query
-    must select the same objects as the query of the service that protects objects.
+    """The hourly check of the bucket uses its own SQL query to decide which objects need protection. The query of
+    the hourly check must select the same objects as the query of the service that protects objects.
     """
     patient = await harness.patient()
     await with_sound(harness, await harness.consultation(patient))

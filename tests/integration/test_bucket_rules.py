@@ -1,5 +1,5 @@
-"""Tests of the calls that read and write lifecycle and CORS rules with boto3. They run against moto, and against an
-HTTP server that records the bytes of each request.
+"""Tests of the calls that read and write lifecycle and CORS rules with boto3. The tests run against moto, and
+against an HTTP server that records the bytes of each request.
 """
 
 import base64
@@ -160,8 +160,8 @@ async def test_store_without_support_for_rules_raises_an_error(object_store: Obj
 
 
 class Wire:
-    """An HTTP server that takes the place of the object store. It records each request and gives the answer that
-    the test configured.
+    """An HTTP server that takes the place of the object store. The server records each request and gives the answer
+    that the test configured.
     """
 
     def __init__(self) -> None:

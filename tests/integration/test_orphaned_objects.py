@@ -1,5 +1,5 @@
 """Tests of the sweep, which deletes orphaned objects from the bucket, on a real object store and a real database.
-They check which objects the sweep deletes and, above all, which it keeps.
+The tests check which objects the sweep deletes and, above all, which objects it keeps.
 """
 
 import logging

@@ -12,7 +12,7 @@ from tests.policies.seed import seed
 
 @pytest.fixture
 def practice(database: Database) -> Database:
-    """Return a new database for one test that contains the practice of `actors`."""
+    """Return a new database, for one test only, that contains the practice of `actors.py`."""
     seed(database.superuser_url)
     return database
 

@@ -32,8 +32,8 @@ class Relation:
     probe writes.
 
     `of_case` is an SQL condition that selects the rows of one doctor's case, with one placeholder for the doctor's
-    id. It is None if the rows belong to no case. `change` contains the SET and WHERE clauses of a harmless update
-    that the table's rules permit.
+    id. `of_case` is None if the rows belong to no case. `change` contains the SET and WHERE clauses of a harmless
+    update that the table's rules permit.
     """
 
     key: LiteralString

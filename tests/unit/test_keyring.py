@@ -1,5 +1,5 @@
-"""Tests of root keys, data keys and encrypted fields. They check the test vectors of RFC 3394, that a wrong key
-decrypts nothing, and that no output contains a secret.
+"""Tests of root keys, data keys and encrypted fields. The tests check the test vectors of RFC 3394, that a wrong
+key decrypts nothing, and that no output contains a secret.
 """
 
 import base64
