@@ -134,8 +134,8 @@ def _correlate(block: bytes, whole: bytes, at: int) -> tuple[int, list[float]]:
 
 def _choose_frames(block: bytes) -> bytes:
     """Return a 1 for each frame of the block that the alignment compares, and a 0 for each frame that it does not
-    compare. The alignment compares frames with speech and the frames around them. If these are too many, it
-    compares ten stretches of them, spread over the block.
+    compare. The alignment compares frames with speech and the frames around them. If these frames are too many, the
+    alignment compares only ten stretches of them, spread over the block.
     """
     chosen = bytearray(len(block))
     for number, frame in enumerate(block):

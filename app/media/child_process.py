@@ -153,7 +153,7 @@ class Conversation(Generic[Reply]):
             await self.send(await self._blocks.block(line.block))
 
     async def content(self, size_bytes: int) -> bytes:
-        """Return the bytes whose number the child stated in its last message."""
+        """Read as many bytes from the child as its last message stated, and return the bytes."""
         parts: list[bytes] = []
         try:
             while size_bytes:

@@ -121,7 +121,7 @@ class Chunk:
 
     @property
     def missing(self) -> int:
-        """Return the number of samples of the chunk that are still missing."""
+        """Return how many samples of the chunk have not been decoded yet."""
         return sum(part.missing for part in self._parts)
 
     def take(self, at: int, plane: bytes) -> None:

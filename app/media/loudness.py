@@ -23,8 +23,8 @@ _MEASURED_BYTES = 50 * _FRAME_BYTES
 
 
 class LoudnessMeter:
-    """Measures the loudness of one channel's sound, and detects whether the sound is speech. The measured loudness
-    has one byte for each 30 ms of sound.
+    """Measures the loudness of one channel's sound, and detects whether the sound is speech. The measurement has
+    one byte for each 30 ms of sound.
     """
 
     def __init__(self) -> None:

@@ -59,7 +59,7 @@ class Boxes:
 
 @dataclass(frozen=True)
 class Edit:
-    """A stretch of a track that a player plays, in seconds.
+    """A stretch of a track that a player plays, with its times in seconds.
 
     `start` is the position of the stretch in the played sound. `media_start` is the position of the stretch in the
     track, or None if the stretch is silence. `length` is None if the stretch extends to the end of the track.

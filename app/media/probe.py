@@ -46,8 +46,8 @@ class MediaInfo:
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits of one probe. `seconds` limits the time that the child itself needs. The time for the store's
-    answers has a separate limit.
+    """The limits of one probe. `seconds` limits the time that the child itself needs. A separate limit applies to
+    the time that the store needs for its answers.
     """
 
     seconds: float = 60
@@ -66,10 +66,9 @@ async def probe(
     `read_range(start, length)` returns exactly `length` bytes from `start`; the probe passes its exceptions on. The
     probe reads about 1 MB from the beginning of the object, its index, and a few other blocks, in total at most
     `limits.read_bytes`. The probe raises UpstreamFailed (`media_probe_ended`) if the child ended for a reason that
-    has nothing to do with the object: the child could not start, or was killed from outside. The reason may also be
-    that the child did not answer in time without reaching its own limits, for example because the machine was
-    suspended. If the decoder crashes, the probe refuses the object, because the same bytes would crash the decoder
-    again.
+    has nothing to do with the object: the child could not start, or was killed from outside. The child may also
+    have missed its deadline without using up its processor time, for example because the machine was suspended. If
+    the decoder crashes, the probe refuses the object, because the same bytes would crash the decoder again.
     """
     blocks = Blocks(
         read_range, size_bytes, block_bytes=BLOCK_BYTES, read_bytes=limits.read_bytes, operation="probe"

@@ -2,8 +2,8 @@
 
 FFmpeg runs only in the child process. A child process decodes the sound (`app/media/sound_child.py`). The child
 process has no secret and can open no file or socket. This module validates the child's answers as untrusted input.
-Times are milliseconds from the beginning of the file's timeline, computed from sample offsets. Neither this process
-nor the child ever holds the whole sound in memory.
+Times are milliseconds from the beginning of the file's timeline, computed from sample offsets. Neither the parent
+process nor the child process ever holds the whole sound in memory.
 """
 
 import json

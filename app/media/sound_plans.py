@@ -52,10 +52,10 @@ class Span:
 @dataclass(frozen=True)
 class Plan:
     """The plan for one file: the spans of speech to cut, in order of start. `duration_ms` is the length of the
-    sound. `channels` is the number of channels that the plan keeps apart. It is 1 if all other channels carry the
-    same speech or no speech, and 0 if the file has no sound. `unused_tracks` is the number of audio tracks that
-    could not be decoded. If a plan with unused tracks has no span, it is unknown whether anyone spoke. Two spans of
-    the same channel do not overlap.
+    sound. `channels` is the number of channels that the plan keeps apart. `channels` is 1 if all channels except
+    one carry the same speech or no speech, and 0 if the file has no sound. `unused_tracks` is the number of audio
+    tracks that could not be decoded. If a plan with unused tracks has no span, it is unknown whether anyone spoke.
+    Two spans of the same channel do not overlap.
     """
 
     duration_ms: int
@@ -66,9 +66,9 @@ class Plan:
 
 @dataclass(frozen=True)
 class SoundFrames:
-    """The measured sound of one file. Each channel has one byte for each 30 ms, in the format of `turns`. All
-    measured channels of a file have the same length. `unused_channels` are the channels of tracks that are too
-    damaged to be used. `unused_tracks` has the same meaning as in `Plan`.
+    """The measured sound of one file. Each channel has one byte for each 30 ms of sound, in the format that the
+    module `turns` describes. All measured channels of a file have the same length. `unused_channels` are the
+    channels of tracks that are too damaged to be used. `unused_tracks` has the same meaning as in `Plan`.
     """
 
     duration_ms: int
@@ -78,7 +78,7 @@ class SoundFrames:
 
     @property
     def used(self) -> dict[int, bytes]:
-        """Return the undamaged channels of the file, each under the number of the channel."""
+        """Return a dict from the number of each undamaged channel of the file to the frames of the channel."""
         return {n: frames for n, frames in enumerate(self.channels) if n not in self.unused_channels}
 
 

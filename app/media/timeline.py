@@ -2,8 +2,8 @@
 module.
 
 An untrusted file can contain false timestamps, so this module limits the memory and processor time that false
-timestamps can cost. The module fills a gap with silence in short blocks, not all at once. It raises the limit of
-processor time only as sound is decoded, and refuses a timeline that is too long.
+timestamps can cost. The module fills a gap with silence in short blocks, not all at once. The module raises the
+limit of processor time only as sound is decoded, and refuses a timeline that is too long.
 """
 
 import errno
@@ -68,10 +68,10 @@ class Allowance:
 
     @property
     def max_cpu_seconds(self) -> int:
-        """Return the hard limit of processor time. It is higher than the processor time that the longest recording
-        with the most channels may take. If a process reaches the hard limit of processor time, the kernel kills it.
-        Before that, at the lower soft limit of processor time, the kernel sends SIGXCPU, which shows why the
-        process ended.
+        """Return the hard limit of processor time. The hard limit is higher than the processor time that the
+        longest recording with the most channels may take. If a process reaches the hard limit of processor time,
+        the kernel kills it. At the soft limit of processor time, which is lower than the hard limit, the kernel
+        sends SIGXCPU, which shows why the process ended.
         """
         most = self.hours * self.cpu_seconds_per_hour * (MAX_CHANNELS // _CHANNELS_AT_ONE_PRICE)
         return self.cpu_seconds + most + 1

@@ -1,7 +1,7 @@
 """Finds turns and windows of speech from the measured frames of 30 ms.
 
-Pure. A frame is one byte. The lower seven bits are the loudness, from 0 to 127, in which eight steps mean a
-doubling. The highest bit is set if the frame is speech.
+Pure. A frame of measured sound is one byte. The lower seven bits of a frame are its loudness, from 0 to 127; eight
+steps mean twice the loudness. The highest bit of a frame is set if the frame is speech.
 """
 
 from collections import deque
@@ -179,8 +179,8 @@ def _others(channels: Mapping[int, bytes], number: int) -> bytes:
 
 
 def _carries(frames: bytes, other: bytes) -> bool:
-    """Return whether, wherever the other channel has speech, the two channels are equally loud. Their loudness may
-    differ by half a doubling.
+    """Return whether, wherever the other channel has speech, the two channels are equally loud. Two channels count
+    as equally loud if their loudness differs by at most half a doubling.
     """
     speech = unlike = 0
     for one, another in zip(frames, other, strict=True):
@@ -199,8 +199,8 @@ def _loudest_around(frames: bytes) -> Iterator[int]:
 
 
 def _find_stretches(frames: bytes) -> Iterator[Interval]:
-    """Yield the stretches of frames that contain enough speech and no long pause. Each stretch is a pair: its first
-    frame, and the frame after its last.
+    """Yield the stretches of frames that contain enough speech and no long pause. Each stretch of frames is a pair:
+    its first frame, and the frame after its last.
     """
     start = last = -1
     speech = 0
@@ -230,8 +230,8 @@ def _divide(whole: Interval, speech: Iterable[Interval], offset: int) -> Iterato
 
 
 def _find_runs(frames: bytes, longest_pause: int) -> Iterator[Interval]:
-    """Yield the runs of speech, in which no pause is longer than `longest_pause` frames. Each run is a pair: its
-    first frame, and the frame after its last.
+    """Yield the runs of speech, in which no pause is longer than `longest_pause` frames. Each run of speech is a
+    pair: its first frame, and the frame after its last.
     """
     start = last = -1
     for number in _speech_frames(frames):

@@ -16,8 +16,8 @@ MAX_TURN_CHARACTERS: Final = 30_000
 
 
 class Speaker(StrEnum):
-    """The speaker of a turn. The microphone identifies the speaker, or a doctor has named the speaker, or the
-    speaker is UNKNOWN. If a guest speaks, the speaker is the guest's role, such as INTERPRETER.
+    """The speaker of a turn is identified by the microphone, named by a doctor, or UNKNOWN. If a guest speaks, the
+    speaker is the guest's role, such as INTERPRETER.
     """
 
     DOCTOR = "DOCTOR"
@@ -36,14 +36,14 @@ class Turn:
     the recording's beginning.
 
     `label` is a small integer that identifies one voice of the recording, so that a doctor can name the voice's
-    speaker. If each microphone was recorded separately, each voice is a participant. If not, a voice is a channel
-    of the file, or a voice that the speech service distinguished. `label` is None if voices cannot be
-    distinguished. `participant_id` is the participant whose microphone recorded the turn, or None if this
-    participant is unknown or a doctor has named the speaker. If two guests have the same role, their turns have
-    different participant ids.
+    speaker. If each microphone was recorded separately, each voice is a participant. If the microphones were
+    recorded together, a voice is a channel of the file, or a voice that the speech service distinguished. `label`
+    is None if voices cannot be distinguished. `participant_id` is the participant whose microphone recorded the
+    turn, or None if this participant is unknown or a doctor has named the speaker. If two guests have the same
+    role, their turns have different participant ids.
 
     An unintelligible turn has no text, because the speech service could not understand it. A turn is empty if it
-    has no text and is not unintelligible. Such a turn arises if a chunk is transcribed again and turns out to
+    has no text and is not unintelligible. A turn becomes empty if its chunk is transcribed again and turns out to
     contain no speech. An empty turn keeps its number, but is not shown to a reader. An uncertain turn has text that
     nobody has corrected, and for which the speech model reported a low confidence in `figures`.
     """

@@ -82,7 +82,7 @@ class Transcripts:
 
         If the turn already has the given text, the call changes nothing.
 
-        Before it reads anything, the method raises InvalidInput (correction_...) for an invalid text. Raises
+        If the new text is invalid, the method raises InvalidInput (correction_...) before it reads anything. Raises
         NotFound (transcript_not_found, turn_unknown), Conflict (transcript_changed, recording_being_deleted),
         RateLimited (quota_pages).
         """

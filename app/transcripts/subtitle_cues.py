@@ -1,8 +1,9 @@
 """Divides a turn's text into cues of at most two lines. Pure.
 
 Of all ways to divide a turn's text into cues and lines, the module chooses the one with the lowest total cost. A
-cue of only one or two words has the highest cost of all. From the highest to the lowest cost, a line or cue break
-is inside a word, inside a number or name, between other words, at a comma, or at the end of a sentence.
+cue of only one or two words has the highest cost of all. The places of line and cue breaks, from the most to the
+least costly, are inside a word, inside a number or name, between other words, at a comma, and at the end of a
+sentence.
 """
 
 import re

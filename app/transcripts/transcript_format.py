@@ -80,8 +80,8 @@ def format_normalized_words(texts: Iterable[str]) -> bytes:
     """Return the normalized words of some turns, for `matches.match_transcript`. Each turn is one line, in which
     each word stands between single spaces.
 
-    Each line ends with the aliases of the turn's words. A special character, which no phrase contains, precedes
-    each alias.
+    The line of a turn ends with the aliases of the turn's words. A special character, which no phrase contains,
+    precedes each alias.
     """
     return b"".join(_format_line(text) for text in texts)
 

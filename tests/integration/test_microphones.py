@@ -1,6 +1,6 @@
-"""Tests of the sound recordings beside a video. There is one recording for each microphone track, or a single one
-with the doctor on the left channel and the patient on the right. The stand-ins for LiveKit and the bucket run in
-memory (tests/faults/cloud.py). These tests use a real Postgres database.
+"""Tests of the sound recordings beside a video. A video has one sound recording for each microphone track, or a
+single one with the doctor on the left channel and the patient on the right. The stand-ins for LiveKit and the
+bucket run in memory (tests/faults/cloud.py). These tests use a real Postgres database.
 """
 
 from collections.abc import Callable, Coroutine, Iterator

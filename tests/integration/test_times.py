@@ -1,8 +1,8 @@
 """Tests that each turn starts when its speaker begins, even if the speech service reports wrong times
-(`docs/transcripts.md`, Times). The tests transcribe a long conversation with each `SPEECH_API`. They order the
-stand-in of the speech service to return times that are as wrong as possible. `make times` sets `ALL_TIMES=1`, so
-that the tests run with every kind of false time, every length of pause and every kind of noise
-(docs/benchmarks.md).
+(`docs/transcripts.md`, Times). The tests transcribe a long conversation with each value of the setting
+`SPEECH_API`. The tests order the stand-in of the speech service to return times that are as wrong as possible.
+`make times` sets `ALL_TIMES=1`, so that the tests run with every kind of false time, every length of pause and
+every kind of noise (docs/benchmarks.md).
 """
 
 import os

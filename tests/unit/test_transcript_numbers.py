@@ -146,8 +146,8 @@ APART = (
 
 
 def _finds(query: str, text: str) -> bool:
-    """Return whether the query finds a transcript with the given text. It must be found by the word index, in the
-    normalized words, and in the text itself.
+    """Return whether the query finds a transcript with the given text. The word index, the normalized words and the
+    text itself must all match the query.
     """
     made, parsed = transcript("before", text, "after"), parse_query(query)
     stored = read_normalized_words(format_transcript(made))

@@ -1,5 +1,5 @@
-"""Tests of subtitles. Independent parsers read the written WebVTT and SRT files. They must find exactly the words
-of the transcript, with the right speakers.
+"""Tests of subtitles. Independent parsers read the written WebVTT and SRT files. The parsers must find exactly the
+words of the transcript, with the right speakers.
 """
 
 import html

@@ -71,8 +71,9 @@ class LiveKit:
 
     Every method that calls LiveKit raises `LiveKitRefused` (the call certainly had no effect),
     `UpstreamFailed("livekit_unavailable")` or `Timeout("livekit_timeout")`. After UpstreamFailed or Timeout it is
-    unknown whether the call took effect. This class sets its own time limits, because livekit-api 1.2.2 never
-    applies its own. LiveKit may take 22 s to refuse a start for lack of capacity (checked 2026-11-21).
+    unknown whether the call took effect. This class sets time limits for its calls, because livekit-api 1.2.2 never
+    applies the time limits that it defines. LiveKit may take 22 s to refuse a start for lack of capacity (checked
+    2026-11-21).
     """
 
     def __init__(
@@ -101,7 +102,7 @@ class LiveKit:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the HTTP session. The next call opens a new one."""
+        """Close the HTTP session. After the client was closed, the next call opens a new HTTP session."""
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -109,7 +110,7 @@ class LiveKit:
     def join_token(
         self, *, identity: str, room: str, metadata: str, ttl_seconds: int = JOIN_TTL_SECONDS
     ) -> str:
-        """Return a token that lets `identity` into `room` and into no other room. The method creates the token
+        """Return a token that lets `identity` into `room` and into no other room. The method creates the join token
         without a request to LiveKit.
 
         Everyone in the room can read a participant's `identity` and `metadata`, so both contain only ids. The token
@@ -168,7 +169,8 @@ class LiveKit:
         object_key: str,
         upload: S3Target,
     ) -> EgressSnapshot:
-        """Record the sound of two people into one Ogg: the doctor on the left channel, the patient on the right.
+        """Record the sound of two people into one Ogg file: the doctor on the left channel, the patient on the
+        right.
 
         `start_speakers` works like `start_microphone`, but the object key must end in `.ogg`. LiveKit waits up to
         30 s until both people have published a microphone. An egress service that cannot record two speakers

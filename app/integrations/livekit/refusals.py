@@ -1,8 +1,8 @@
 """Translates LiveKit's refusals into our reasons: one reason for each remedy.
 
-LiveKit's error answers contain Twirp codes. If LiveKit refuses the token of a request, it answers 401 in plain text
-(livekit/livekit `pkg/service/auth.go`, checked 2026-11-29). This module looks for a few known phrases in Twirp's
-messages and keeps nothing else of them, because LiveKit quotes a token that it refuses.
+LiveKit's error answers contain Twirp codes. If LiveKit refuses the token of a request, LiveKit answers 401 in plain
+text (livekit/livekit `pkg/service/auth.go`, checked 2026-11-29). This module looks for a few known phrases in
+Twirp's messages and keeps nothing else of them, because LiveKit quotes a token that it refuses.
 """
 
 from collections.abc import Mapping

@@ -51,10 +51,10 @@ even if the egress was stopped (livekit/egress 1.9.1, seen 2026-11-29).
 class EgressSnapshot:
     """An egress as LiveKit describes it at one moment.
 
-    `object_key` is the requested file path; None if another program requested the egress. If LiveKit's answer to
-    the start of an egress was lost, the worker finds the egress by its object key. The fields `duration_seconds`
-    and `size_bytes` of an egress are None until LiveKit has uploaded the file. `error_reason` is None if the egress
-    has no error, and `failed` if LiveKit gives no details.
+    `object_key` is the requested file path, or None if a program other than Resguardo requested the egress. If
+    LiveKit's answer to the start of an egress was lost, the worker finds the egress by its object key. The fields
+    `duration_seconds` and `size_bytes` of an egress are None until LiveKit has uploaded the file. `error_reason` is
+    None if the egress has no error, and `failed` if LiveKit gives no details.
     """
 
     egress_id: str
@@ -111,7 +111,7 @@ class ParticipantSnapshot:
 
 def egress(info: EgressInfo) -> EgressSnapshot:
     """Translate LiveKit's egress. If this version of the client does not know an egress status, the status becomes
-    `unknown`. An impossible number becomes None.
+    `unknown`. If LiveKit reports an impossible number, such as a negative size, the field becomes None.
     """
     file = info.file_results[0] if info.file_results else info.file
     failed = bool(info.error or info.error_code or info.status == EgressStatus.EGRESS_ABORTED)

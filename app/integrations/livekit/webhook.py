@@ -67,8 +67,8 @@ class WebhookEvent:
 
 
 class WebhookVerifier:
-    """Verifies webhooks with LiveKit's API secrets, each found by its API key. Several LiveKit API keys may be
-    valid at once, so that an operator can rotate them.
+    """Verifies webhooks with LiveKit's API secrets. The API key in a webhook's token selects the secret. Several
+    LiveKit API keys may be valid at once, so that an operator can rotate them.
     """
 
     def __init__(self, keys: Mapping[str, str]) -> None:

@@ -1,10 +1,11 @@
 """Sends sound to a speech service that is compatible with OpenAI's API, and returns the recognized text.
 
-No module except this one sends sound to the speech service. This module sends each request once. This client never
-repeats a request; `app.transcripts.transcription` does, because it knows which requests the service may have
-charged for. The client follows no redirect, reads no environment variable, and sends only the headers that the
-request needs. The client reads at most 16 KiB of an error response, for the vendor's code (`refusals`), and never
-repeats the vendor's message. The client checks each answer with the module `answers` before it returns the answer.
+No module except this one sends sound to the speech service. This module sends each request to the speech service
+only once. This client never repeats a request; `app.transcripts.transcription` does, because it knows which
+requests the service may have charged for. The client follows no redirect, reads no environment variable, and sends
+only the headers that the request needs. The client reads at most 16 KiB of an error response, for the vendor's code
+(`refusals`), and never repeats the vendor's message. The client checks each answer with the module `answers` before
+it returns the answer.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
 """Calls an S3 server: the boto3 client of one bucket, a time limit for each call, and the translation of errors.
 
 No error message contains a URL or a secret. The boto3 client is configured for Cloudflare R2 and uses no versions
-and no tags. It sends checksums only `when_required`, because R2 rejects requests with botocore's default checksums
-as `Unauthorized`. Source: Cloudflare's documentation and botocore 1.44, checked 2026-11-21.
+and no tags. The client sends checksums only `when_required`, because R2 rejects requests with botocore's default
+checksums as `Unauthorized`. Source: Cloudflare's documentation and botocore 1.44, checked 2026-11-21.
 """
 
 from collections.abc import Callable, Iterator
@@ -72,8 +72,8 @@ class S3Caller:
         `attempts` times.
 
         Raises UpstreamFailed (`storage_unreachable`, a reason of `refusals`, or `storage_failed`) or Timeout
-        (`storage_timeout`, or `storage_unreachable` if no connection was made). The call ends within
-        `call_timeout_seconds`.
+        (`storage_timeout`, or `storage_unreachable` if no connection was made). The method `call` ends after at
+        most `call_timeout_seconds`.
         """
 
         def bounded() -> T:

@@ -29,7 +29,7 @@ PAGE_SIZE: Final = 1000
 
 @dataclass(frozen=True)
 class ListedObject:
-    """An object in a listing. `etag` has no quotes."""
+    """An object in a listing of the bucket. `etag` has no quotes."""
 
     key: str
     size_bytes: int

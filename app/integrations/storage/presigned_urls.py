@@ -1,6 +1,6 @@
 """Presigns URLs, with which a client without credentials reads or writes one object. This module sends no request.
 
-Services decide and audit who may download or upload before they presign a URL.
+The services that call this module first decide who may download or upload, and write this to the audit log.
 """
 
 import re
@@ -21,7 +21,7 @@ _FILENAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 def upload_headers(content_type: str, size_bytes: int) -> dict[str, str]:
     """Return the headers that a client must send with a URL of `presign_put`. A browser sets the Content-Length
-    header itself.
+    header of an upload itself.
     """
     return {"Content-Type": content_type, "Content-Length": str(size_bytes), "If-None-Match": "*"}
 
@@ -32,9 +32,9 @@ def presign_get(
     """Return a URL that downloads the object as `filename`. The URL is signed without a call to the store.
 
     The store answers with the content type `content_type`, or, if `content_type` is None, with the type with which
-    the object was stored. The presigned URL expires after 1 to 900 s. Until then, everyone who has it can use it
-    repeatedly, so treat it as a secret. Raises InvalidInput (`url_lifetime`, `filename`). The filename of a
-    download has at most 100 characters: ASCII letters, digits and `._-`.
+    the object was stored. The presigned URL expires after 1 to 900 s. Until the URL expires, everyone who has it
+    can use it repeatedly, so treat the URL as a secret. Raises InvalidInput (`url_lifetime`, `filename`). The
+    filename of a download has at most 100 characters: ASCII letters, digits and `._-`.
     """
     if not 1 <= expires_in_seconds <= MAX_URL_SECONDS:
         raise InvalidInput("url_lifetime", max_seconds=MAX_URL_SECONDS)

@@ -241,8 +241,8 @@ class _Reader:
         )
 
     def _is_silent(self, place: int) -> bool:
-        """Return whether this word does not become a normalized word. Such words are `over` in a blood pressure and
-        `per` between units.
+        """Return whether this word does not become a normalized word. The words that do not become normalized words
+        are `over` in a blood pressure and `per` between units.
         """
         raw = self._tokens.raw(place)
         if raw in known.OVER:
@@ -274,7 +274,7 @@ class _Reader:
 
     def _is_percent(self, place: int, rest: tuple[str, ...], stop: int) -> bool:
         """Return whether the Spanish words `por ciento` or `por cien` mean percent here. In `por ciento veinte
-        pesos` they do not.
+        pesos`, the words `por ciento` do not mean percent.
         """
         if self._number_before(place):
             return rest != ("cien",) or not (self._is_measured(stop) or self._counts(stop))

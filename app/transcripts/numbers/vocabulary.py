@@ -1,5 +1,5 @@
 """Lists the English and Spanish words for numbers, units, temperatures and counted things. This module contains
-only data and no function. The words are keys in lower case and without accents, but the letter `ñ` stays.
+only data and no function. The listed words are in lower case and without accents, but keep the letter `ñ`.
 """
 
 from typing import Final

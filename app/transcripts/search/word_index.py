@@ -1,10 +1,10 @@
 """Hashes the words of transcripts and queries for the blind index. Pure.
 
 The index number of a word is its HMAC-SHA256 under the index key, truncated to 63 bits so that it fits a positive
-bigint. Two words may have the same index number. This is harmless, because the search afterwards matches the
-decrypted text. The word index stores neither the order of the words nor how often each word occurs. To a reader
-without the index key, the index reveals only how many distinct words a transcript has, and which transcripts have
-words in common.
+bigint. Two words may have the same index number. A coincidence of two numbers is harmless, because the search
+afterwards matches the decrypted text. The word index stores neither the order of the words nor how often each word
+occurs. To a reader without the index key, the index reveals only how many distinct words a transcript has, and
+which transcripts have words in common.
 """
 
 import hmac

@@ -59,9 +59,9 @@ def assemble_transcript(chunks: Sequence[TranscribedChunk], *, first_label: int 
     then of voice.
 
     If somebody spoke before the video began, the turn is placed at the beginning of the video. Voices that only the
-    speech service distinguished get labels from `first_label` on. These are higher than the labels of the voices
-    that a microphone or channel identifies. If two people speak at once, the transcript has a turn for each of
-    them. Raises UpstreamFailed (speech_nonsense) for more text than anyone can speak.
+    speech service distinguished get labels from `first_label` on. The labels from `first_label` on are higher than
+    the labels of voices that a microphone or a channel identifies. If two people speak at once, the transcript has
+    a turn for each of them. Raises UpstreamFailed (speech_nonsense) for more text than anyone can speak.
     """
     labels = (chunk.voice.label for chunk in chunks if chunk.voice.label is not None)
     voices = _Voices(max(first_label, 1 + max(labels, default=0)))

@@ -234,8 +234,8 @@ def _is_plausible(segments: Sequence[SpeechSegment], speech: _Speech) -> bool:
 def _possible_starts(
     segment: SpeechSegment, speech: _Speech, spoken_before: float, *, is_first: bool, trust: float
 ) -> list[_Place]:
-    """Return the times at which a segment may begin: the starts of speech near the reported time. For all segments
-    except the first, the reported time itself is also possible. If the times that the speech service reported are
+    """Return the times at which a segment may begin: the starts of speech near the reported time. All segments
+    except the first may also begin at the reported time itself. If the times that the speech service reported are
     not plausible, the function uses a time derived from the length of the text instead.
     """
     is_trusted = trust == 1.0

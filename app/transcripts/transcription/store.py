@@ -28,8 +28,8 @@ class BegunTranscription:
     over.
 
     Before the plan of chunks is stored, `sounds` contains the video and the microphones' files that are to be
-    transcribed. Afterwards, `sounds` contains only the files of the plan. `language` is the ISO 639-1 code for the
-    speech service, or None if the service detects the language.
+    transcribed. After the plan of chunks is stored, `sounds` contains only the files of the plan. `language` is the
+    ISO 639-1 code for the speech service, or None if the service detects the language.
     """
 
     sounds: tuple[Sound, ...]
@@ -90,7 +90,9 @@ async def store_chunks(tx: Transaction, recording_id: UUID, plan: ChunkPlan) -> 
 
 
 async def list_unanswered_chunks(tx: Transaction, recording_id: UUID) -> dict[int, PlannedChunk]:
-    """Return the chunks for which the speech service has not answered yet, by their number."""
+    """Return the chunks for which the speech service has not answered yet, as a dict from the number of each chunk
+    to the chunk.
+    """
     rows = await tx.all(_sql["list_unanswered_chunks"], {"id": recording_id})
     return {
         row["number"]: PlannedChunk(
