@@ -1,8 +1,8 @@
 """Drifts: the differences between the files in `policies/` and the bucket or the database. Each drift has a code
 and a sentence that explains it. Pure.
 
-A drift is written to the log and the audit log. It therefore contains only ids and the names of rules, prefixes,
-hosts and database objects.
+A drift is written to the log and the audit log, so it contains only ids and the names of rules, prefixes, hosts and
+database objects.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -124,8 +124,8 @@ def find_address_drifts(served_hosts: Iterable[str]) -> list[Drift]:
 
 
 def find_upload_drifts(old_keys: Iterable[str]) -> list[Drift]:
-    """Return one drift for each top-level folder that contains old unfinished uploads. The drift names only this
-    folder.
+    """Return one drift for each top-level folder that contains old unfinished uploads. A drift for unfinished
+    uploads names only the top-level folder, not the keys.
     """
     places = sorted({key.partition("/")[0] + "/" if "/" in key else key for key in old_keys})
     return [Drift(Topic.UPLOADS, "upload_unfinished", place) for place in places]

@@ -76,12 +76,12 @@ class BucketInspector:
         return Inspection(drifts.limit_drifts(found), unchecked)
 
     async def find_hold_drifts(self, locks: Sequence[LockRule] | None = None) -> list[Drift]:
-        """Check whether locks protect every object that is held or not due yet. The locks are `locks` or, if
-        `locks` is None, the bucket's own locks.
+        """Check whether locks protect every object that is held or not due yet. If `locks` is None, the check reads
+        the bucket's own locks.
 
         The held prefixes are read from the database before and after the locks are read. A hold that begins or ends
-        in between is therefore no drift. A folder without any object is no drift, because LiveKit may never have
-        uploaded the object.
+        during the check is therefore no drift. A folder without any object is no drift, because LiveKit may never
+        have uploaded the object.
         """
         cloudflare = self._clients.cloudflare
         before = await self._read_protected()

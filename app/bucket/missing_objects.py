@@ -1,10 +1,10 @@
 """Finds recordings whose object is missing from the bucket.
 
 If the object of a recording is missing, the worker reports this once and marks the recording as missing. If the
-object returns, the worker removes the mark. After the quarantine, the worker destroys the recording's remaining
-data and issues a certificate. The worker does so only if all objects of the recording are missing and no legal hold
-covers it. If the object of a video is missing and the object of a sound beside it exists, or the other way round,
-the worker destroys nothing, and a person must decide.
+object of a marked recording returns, the worker removes the mark. After the quarantine, the worker destroys the
+recording's remaining data and issues a certificate. The worker destroys the data only if all objects of the
+recording are missing and no legal hold covers the recording. If the object of a video is missing and the object of
+a sound beside it exists, or the other way round, the worker destroys nothing, and a person must decide.
 
 The worker marks and destroys nothing if too many objects are missing at once, or if the bucket's mark names a
 different deployment than the database. A bucket with many missing objects or a wrong mark may be the wrong bucket

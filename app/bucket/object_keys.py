@@ -82,8 +82,8 @@ class EgressFile:
 
 
 def parse_recording_key(key: str) -> RecordingKey | None:
-    """Parse the key of a recording's object, whatever its file name is. Return None if the key has a different
-    form.
+    """Parse the key of a recording's object, whatever its file name is. Return None if the key is not one of a
+    recording's object.
     """
     match = _RECORDING.fullmatch(key)
     if match is None:
@@ -94,7 +94,7 @@ def parse_recording_key(key: str) -> RecordingKey | None:
 
 
 def parse_egress_file(file: str) -> EgressFile | None:
-    """Parse the name of a file that LiveKit uploads. Return None if the name has a different form."""
+    """Parse the name of a file that LiveKit uploads. Return None if LiveKit uploads no file with this name."""
     match = _EGRESS_FILE.fullmatch(file)
     if match is None or match["type"] not in _TYPES.get(match["name"], _MICROPHONE_TYPES):
         return None
@@ -109,7 +109,7 @@ def parse_egress_file(file: str) -> EgressFile | None:
 
 def compose_next_recording_key(key: str) -> str:
     """Return the object key that the recording gets when LiveKit is asked once more to record it. Raises ValueError
-    if LiveKit uploads no object with such a key.
+    if the given key is not the key of a file that LiveKit uploads.
     """
     parsed = parse_recording_key(key)
     file = parse_egress_file(parsed.file) if parsed is not None else None
@@ -132,8 +132,8 @@ def compose_exports_prefix(request_id: UUID) -> str:
 
 
 def parse_export_key(key: str) -> UUID | None:
-    """Return the id of the access request in the key of an encrypted copy. Return None if the key has a different
-    form.
+    """Return the id of the access request in the key of an encrypted copy. Return None if the key is not one of an
+    encrypted copy.
     """
     match = _EXPORT.fullmatch(key)
     return None if match is None else UUID(match[1])
@@ -150,8 +150,8 @@ def compose_ledger_key(recording_id: UUID, number: int) -> str:
 
 
 def parse_ledger_key(key: str) -> tuple[UUID, int] | None:
-    """Return the recording id and the number in the key of a ledger entry. Return None if the key has a different
-    form.
+    """Return the recording id and the number in the key of a ledger entry. Return None if the key is not one of a
+    ledger entry.
     """
     match = _LEDGER_ENTRY.fullmatch(key)
     return None if match is None else (UUID(match[1]), int(match[2]))

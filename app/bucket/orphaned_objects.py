@@ -3,7 +3,7 @@
 An object under `r/` or `keep/` is orphaned if the database does not know its key (`private.unknown_object_keys`).
 The sweep reports an orphaned object, and deletes the object only after a quarantine. The sweep neither lists nor
 deletes objects outside `r/` and `keep/`. If the key of an object under `r/` or `keep/` contains no consultation id
-and no recording id, the sweep only reports the object. A person must decide whether to delete it.
+and no recording id, the sweep only reports the object. A person must decide whether to delete the object.
 
 The quarantine is long, because a database that was restored from a backup lacks the recordings that were made after
 the backup. After a restore of the database, the objects of recordings that are newer than the backup look orphaned,

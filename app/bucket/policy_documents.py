@@ -127,9 +127,10 @@ class Documents(BaseModel):
 def load(directory: Path = DIRECTORY) -> Documents:
     """Read and check the three files of `policies/bucket/`.
 
-    Raises InvalidInput with the reason `bucket_policy_unreadable` or `bucket_policy_malformed`. The reason is
-    `bucket_policy_unsafe` if a rule could delete objects that must stay, or unlock objects that must not change.
-    The error names the file and, unless the file is unreadable, the field.
+    Raises InvalidInput with the reason `bucket_policy_unreadable` or `bucket_policy_malformed`. Raises InvalidInput
+    with the reason `bucket_policy_unsafe` if a rule could delete objects that must stay, or if an object that must
+    not change would not be locked. The InvalidInput error names the file and, unless the file is unreadable, the
+    field.
     """
     documents = Documents(
         lifecycle=_read(directory / "lifecycle.json", LifecycleDocument),

@@ -9,8 +9,9 @@ consultation's folder is held. If a held recording cannot be locked, for example
 number of lock rules, the worker moves its objects. The worker removes lock rules that are no longer needed. Moved
 objects stay in `keep/` until their recording is destroyed.
 
-This module destroys no recording. It deletes an object that was copied only after the database uses the copy. The
-database stores each move before the first object is copied, so that the next pass continues the move after a crash.
+This module destroys no recording. After an object was copied, this module deletes the original object only when the
+database uses the copy. The database stores each move before the first object is copied, so that the next pass
+continues the move after a crash.
 """
 
 import logging

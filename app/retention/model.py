@@ -178,8 +178,8 @@ def find_shortened_places(before: RetentionPolicy, after: RetentionPolicy) -> tu
 def compute_due_at(
     policy: RetentionPolicy, kind: str, birth_date: date | None, counted_from: datetime
 ) -> datetime:
-    """Return when a recording is due for destruction. Its retention term starts at `counted_from`. The recording of
-    a minor is not due before the patient comes of age, if the policy has a rule for minors.
+    """Return when a recording is due for destruction. The recording's retention term starts at `counted_from`. The
+    recording of a minor is not due before the patient comes of age, if the policy has a rule for minors.
     """
     due = counted_from.astimezone(UTC) + timedelta(days=policy.terms_of(kind).recording_days)
     if birth_date is None or policy.minors_until_age_years is None:

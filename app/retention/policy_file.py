@@ -28,9 +28,10 @@ def parse(text: str) -> RetentionPolicy:
     """Return the retention policy in a policy file, after checking that it is complete and keeps the minimum terms
     of its jurisdiction.
 
-    Raises InvalidInput with the `place`: retention_malformed, retention_unknown_key, retention_term_absurd (a term
-    is 1 to 36,500 days, an age 1 to 100 years), retention_kinds_overlap, retention_jurisdiction_unknown (the file
-    has no minimum terms for it), retention_below_floor.
+    Raises InvalidInput with the `place` of the error in the file. retention_term_absurd means that a term is not 1
+    to 36,500 days, or that an age is not 1 to 100 years. retention_jurisdiction_unknown means that the file has no
+    minimum terms for its jurisdiction. The remaining reasons are retention_malformed, retention_unknown_key,
+    retention_kinds_overlap and retention_below_floor.
     """
     file = _read(text)
     policy = RetentionPolicy(

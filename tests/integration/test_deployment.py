@@ -28,7 +28,7 @@ async def pool(database: Database) -> AsyncIterator[Pool]:
 
 @pytest.fixture
 def bucket(emptied_store: ObjectStore) -> Iterator[Storage]:
-    """Yield a storage client of an empty bucket. This bucket has no deployment mark."""
+    """Yield a storage client of an empty bucket. The empty bucket has no deployment mark."""
     storage = _storage(emptied_store)
     yield storage
     storage.close()

@@ -173,8 +173,8 @@ def _access_requests(connection: Connection, case: Case) -> None:
 
 
 def _retention(connection: Connection) -> None:
-    """Insert a rejected retention policy with the approval of one compliance officer. The database therefore has no
-    retention policy in force.
+    """Insert a rejected retention policy with the approval of one compliance officer. After this insert, no
+    retention policy is in force.
     """
     Practice(connection).retention_policy(name="rejected", status="REJECTED")
     connection.execute(
@@ -205,7 +205,7 @@ def give_consent(
     *,
     attested: bool = False,
 ) -> None:
-    """Insert a consent that becomes the newest consent of a participant. The connection may have any role."""
+    """Insert a consent that becomes the newest consent of a participant. `connection` may have any database role."""
     connection.execute(
         "insert into resguardo.consents (id, consultation_id, doctor_id, patient_id, participant_id,"
         " participant_kind, decision, source, recorded_by, text_version, text_language, text_sha256)"

@@ -164,8 +164,8 @@ def test_every_foreign_key_leads_an_index(reader: Connection) -> None:
 
 
 def test_every_column_that_a_policy_compares_leads_an_index(reader: Connection) -> None:
-    """The test checks the columns that row policies compare with the caller's id. If such a column had no index,
-    each statement would read the whole table.
+    """The test checks the columns that row policies compare with the caller's id. If a column that a row policy
+    compares had no index, each statement would read the whole table.
     """
     expressions = rows(
         reader,
@@ -267,8 +267,8 @@ def test_the_log_has_a_partition_for_each_of_twenty_years(reader: Connection) ->
 
 
 def test_no_index_of_the_log_keeps_a_pending_list(reader: Connection) -> None:
-    """A GIN index with `fastupdate` keeps a pending list. From time to time one insert must empty this list and is
-    therefore slow.
+    """A GIN index with `fastupdate` keeps a pending list. From time to time, one insert must empty the pending list
+    of a GIN index and is therefore slow.
     """
     methods = rows(
         reader,

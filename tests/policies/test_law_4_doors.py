@@ -127,8 +127,8 @@ def test_law_4_a_session_of_an_oauth_client_is_refused_though_its_token_names_no
 def test_law_4_sessions_are_judged_by_the_columns_that_this_version_of_auth_has(
     practice: Database, user: str, statement: LiteralString
 ) -> None:
-    """Supabase Auth is upgraded while a connection of the API is open, and nobody runs `resguardo migrate`. The API
-    still checks sessions by the columns that exist.
+    """Supabase Auth is upgraded while a connection of the API is open, and nobody runs `resguardo migrate`. The
+    database still checks a session by the columns that `auth.sessions` has at that time.
     """
     with superuser(practice) as auth, psycopg.connect(practice.api_url, autocommit=True) as connection:
         for change in (

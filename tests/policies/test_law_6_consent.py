@@ -154,8 +154,8 @@ def test_law_6_a_start_and_a_withdrawal_that_forget_the_lock_still_wait_for_each
 
 
 def invited(practice: Database) -> bytes:
-    """Invite a guest who has not given consent, and return the secret of the invitation. Without this guest, the
-    consultation could be recorded.
+    """Invite a guest who has not given consent, and return the secret of the invitation. Without the invited guest,
+    the consultation could be recorded.
     """
     secret = b"a guest's secret of one use"
     with superuser(practice) as connection:

@@ -275,7 +275,7 @@ def test_law_2_nothing_of_ours_is_in_public(practice: Database) -> None:
 
 def test_law_3_a_function_of_the_asker_never_sees_a_hidden_row(practice: Database) -> None:
     """A condition of a query may contain a function of the caller. If row policies had no security barrier,
-    Postgres could call such a function, if it is cheap, before it checks the policy.
+    Postgres could call a cheap function of the caller with the values of a hidden row.
     """
     with acting(practice, "clinician who owns") as connection:
         seen: list[str] = []

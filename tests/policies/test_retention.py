@@ -226,8 +226,9 @@ def test_a_proposal_is_judged_against_what_is_in_force_when_it_is_approved(pract
 
 
 def test_what_an_older_policy_keeps_longer_is_not_cut_by_one_officer(practice: Database) -> None:
-    """The second policy shortens the term of new recordings only, and two officers approve it. A later policy has a
-    longer term than the second, but it also applies to existing recordings and would shorten their term.
+    """The second policy shortens the term of new recordings only, and two officers approve it. The third policy has
+    a longer term than the second policy, but the third policy also applies to existing recordings and would shorten
+    their term.
     """
     activate(practice, "first", policy(365))
     activate(practice, "second", policy(90))
