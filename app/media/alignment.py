@@ -1,7 +1,9 @@
-"""Finds where the sound of one file is in another file with the same sound, by the loudness of both at each moment.
+"""Finds at which offset one file's sound begins in a second file that contains the same sound. To find the offset,
+the module compares the loudness of both files at each moment.
 
-Pure. The sound frames are those of `turns`: one byte for each 30 ms. To bound its cost, the alignment compares at
-most 90 s of speech of each ten minutes, and only at offsets within three seconds of the expected offset.
+Pure. The compared sound is given as frames of the module `turns`, with one byte for each 30 ms. To bound its cost,
+the alignment compares at most 90 s of speech of each ten minutes, and only at offsets within three seconds of the
+expected offset.
 """
 
 from collections.abc import Iterator

@@ -206,8 +206,8 @@ class Conversation(Generic[Reply]):
 
 @asynccontextmanager
 async def run_child(program: Path, *arguments: str | int) -> AsyncIterator[Process]:
-    """Run a child by path in an isolated interpreter (`-I`), which loads nothing from the environment or the
-    working directory.
+    """Run a Python file, given by its path, as a child process. The child's interpreter is isolated (`-I`), so it
+    loads nothing from the environment or the working directory.
 
     After the first call of `run_child`, no process of the same user can trace the parent process or read its
     `/proc` directory (prctl(2), tried 2026-11-22).

@@ -81,8 +81,8 @@ class Movie:
 
 
 def read_movie(file: Object) -> Movie:
-    """Read and check the boxes of the movie before FFmpeg does. Raises ObjectRefused if a box ends after the end of
-    the file, if the movie's data is or may be in another file, or if an edit list is unreadable.
+    """Read and check the boxes of the MP4 file before FFmpeg reads them. Raises ObjectRefused if a box ends after
+    the end of the file, if the movie's data is or may be in another file, or if an edit list is unreadable.
     """
     edits: dict[int, tuple[Edit, ...]] | None = None
     is_fragmented = False

@@ -38,8 +38,8 @@ class Span:
 
     `channel` is the number of the channel and so distinguishes voices, or None if the plan has only one channel.
     `source` is the channel from which the sound is cut. After the chunk has been cut, `speech` lists the stretches
-    of speech in it, divided at short pauses, with times from the beginning of the chunk. Before the cut, `speech`
-    is empty. The comparison of two spans ignores `speech`.
+    of speech in it, divided at short pauses, with times from the beginning of the chunk. Before the chunk of a span
+    has been cut, the span's `speech` is empty. Two spans that differ only in `speech` count as equal.
     """
 
     channel: int | None

@@ -90,7 +90,7 @@ class DecodedSound:
 
     @property
     def unused_tracks(self) -> int:
-        """Return the number of tracks that cannot be decoded or are too damaged."""
+        """Return how many audio tracks cannot be decoded or are too damaged to be used."""
         return self._undecodable + sum(one.is_damaged for one in self._tracks.values())
 
     @property

@@ -151,8 +151,8 @@ def merge_loudest(channels: Sequence[bytes]) -> bytes:
 def select_channels(channels: Mapping[int, bytes]) -> dict[int, bytes]:
     """Return the channels to transcribe, each without the faint traces of the other channels' speech. The function
     leaves out a channel if another channel carries its speech, or if it has no speech. If two channels have the
-    same sound, the function leaves out the second. If only one channel of a pair is silent, the function keeps
-    both, because the pair shows who does not speak.
+    same sound, the function leaves out the second. If only one of two channels is silent, the function keeps both
+    channels, because the silent channel shows who is not speaking.
     """
     speaking = {number for number, frames in channels.items() if any(_find_stretches(frames))}
     kept = dict(channels) if len(channels) == 2 else {n: channels[n] for n in channels if n in speaking}

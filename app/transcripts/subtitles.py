@@ -137,10 +137,10 @@ def _turn_cues(
 def _readable_ends(
     blocks: Sequence[Block], needed: Sequence[int], prefix_length: int, spoken_ms: int
 ) -> list[int]:
-    """Return the end of each cue, counted from the turn's start. Each cue first gets a share of the turn's time in
-    proportion to its characters. The function then moves the ends of the cues so that a viewer can read every cue.
-    `needed` contains the times that a viewer needs to read the first 0, 1, 2 ... cues. All cues of a turn together
-    last as long as the speech, or as long as a viewer needs to read them if that is longer.
+    """Return the time at which each cue ends, counted from the start of the turn. Each cue first gets a share of
+    the turn's time in proportion to its characters. The function then moves the ends of the cues so that a viewer
+    can read every cue. `needed` contains the times that a viewer needs to read the first 0, 1, 2 ... cues. All cues
+    of a turn together last as long as the speech, or as long as a viewer needs to read them if that is longer.
     """
     spoken = list(accumulate(sum(map(len, block)) - prefix_length for block in blocks))
     whole_ms = max(spoken_ms, needed[-1])

@@ -1,8 +1,8 @@
 """Cloudflare's API for the features of a bucket that S3 lacks: locks, the r2.dev address, and custom domains.
 
 Only commands and the worker use this client. The client reads and replaces lock rules; other modules decide which
-locks must exist. Cloudflare's API token appears in no error and no log. Errors carry Cloudflare's code, never its
-text.
+locks must exist. Cloudflare's API token appears in no error and no log. Errors contain Cloudflare's error code,
+never its error text.
 
 Cloudflare documents this API at developers.cloudflare.com/api/resources/r2/subresources/buckets (`locks`,
 `domains`). The package cloudflare-python (`types/r2/buckets`) is generated from the same specification. Both were
@@ -84,7 +84,7 @@ class LockRule:
 
     @property
     def is_indefinite(self) -> bool:
-        """Return whether the lock has no end."""
+        """Return whether the bucket lock has no end."""
         return self.max_age_seconds is None and self.until is None
 
 

@@ -60,8 +60,8 @@ JOIN_TTL_SECONDS: Final = 7200
 
 
 def is_definite(error: AppError) -> bool:
-    """Return whether this error proves that the call had no effect. After any other error the call may have had an
-    effect: the caller must then look for an egress that LiveKit may have started.
+    """Return whether this error proves that the call had no effect. After an error that does not prove that the
+    call had no effect, the caller must look for an egress that LiveKit may have started.
     """
     return isinstance(error, LiveKitRefused)
 
@@ -181,8 +181,8 @@ class LiveKit:
 
     async def stop_egress(self, egress_id: str) -> StopOutcome:
         """Ask LiveKit to end an egress. If the egress was already asked to end, the call changes nothing. A Timeout
-        may mean that the server on which the egress runs has died. If that server has died, LiveKit lists the
-        egress as active forever (livekit#1717).
+        may mean that the server on which the egress runs has died. If the server on which an egress runs has died,
+        LiveKit lists the egress as active forever (livekit#1717).
         """
         try:
             async with self._call(self._timeout_seconds) as api:
@@ -202,7 +202,7 @@ class LiveKit:
         """List all egresses, the egresses of one room, or one egress by its id. LiveKit lists an ended egress for
         about a day, unless `active_only` is true.
 
-        An empty list does not prove that an egress has ended.
+        If LiveKit lists no egress, this does not prove that the egress has ended.
         """
         request = ListEgressRequest(room_name=room_name or "", egress_id=egress_id or "", active=active_only)
         found: list[EgressInfo] = []
@@ -270,8 +270,8 @@ class LiveKit:
         return [somebody for somebody, answer in zip(listed, answers, strict=True) if answer is not False]
 
     async def rooms(self, names: Sequence[str] | None) -> list[RoomSnapshot]:
-        """Return the rooms of `names` that are open now, or every open room if `names` is None. For an empty list
-        of names, the method sends no request.
+        """Return the rooms of `names` that are open now, or every open room if `names` is None. If the list of room
+        names is empty, the method sends no request to LiveKit.
         """
         if names is not None and not names:
             return []

@@ -150,7 +150,8 @@ def _read(body: bytes) -> WebhookEvent:
 
 def _microphone(notification: Mapping[str, object]) -> tuple[str | None, str | None]:
     """Return the identity of the participant who published the microphone, and the SID of its track; (None, None)
-    for any other track. In proto3 JSON an audio track has no `type`, because AUDIO is zero.
+    for any other track. In proto3 JSON, an audio track has no field `type`, because proto3 omits fields with the
+    value zero, and AUDIO is zero.
     """
     track, publisher = _object(notification.get("track")), _object(notification.get("participant"))
     source, kind = track.get("source", "UNKNOWN"), track.get("type", "AUDIO")

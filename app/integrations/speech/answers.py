@@ -153,7 +153,8 @@ class _Timed(_Answer):
 def parse_answer(
     body: bytes, api: SpeechApi, duration_ms: int, *, uncertain_logprob: float = UNCERTAIN_LOGPROB
 ) -> SpeechAnswer:
-    """Parse and check the answer for a chunk of this length. Raises UpstreamFailed (speech_nonsense).
+    """Parse and check the speech service's answer for a chunk of the given duration. Raises UpstreamFailed
+    (speech_nonsense).
 
     A segment is uncertain if its `avg_logprob` is below `uncertain_logprob`, or if the model reports that nobody
     speaks in it. A segment without confidence values is not uncertain.

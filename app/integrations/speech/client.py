@@ -75,8 +75,8 @@ for _chatty in ("openai", "httpx2", "httpcore2"):
 class Speech:
     """A client of one speech service and one of its models. Close the client with `aclose`.
 
-    `model` must support the answer format `api`. If `base_url` is None, the service is OpenAI. Text with a mean log
-    probability below `uncertain_logprob` is uncertain.
+    `model` must support the answer format `api`. If `base_url` is None, the client sends the sound to OpenAI. Text
+    with a mean log probability below `uncertain_logprob` is uncertain.
     """
 
     def __init__(

@@ -134,8 +134,8 @@ class Storage:
         await objects.require_unversioned(self._s3, key)
 
     async def claim(self, mark: str) -> None:
-        """Store an object in the bucket that says that the bucket belongs to this deployment. Raises Conflict
-        (`storage_of_another_deployment`) if an object in the bucket says that the bucket belongs to another
+        """Store an object in the bucket that names this deployment as the owner of the bucket. Raises Conflict
+        (`storage_of_another_deployment`) if the bucket already has such an object that names a different
         deployment.
 
         Raises UpstreamFailed (`storage_overwrites`) if the store ignores conditional writes, on which Resguardo
@@ -159,6 +159,6 @@ class Storage:
         Raise an error if not. To check the bucket, the method sends a GET, because a server's answer to a HEAD does
         not contain the cause of an error. If the credentials are for another bucket, the store may not say that
         this bucket is missing. If the store hides a missing bucket, the error is `storage_access_denied`.
-        Write-only credentials always cause this error.
+        Write-only credentials always cause the error `storage_access_denied`.
         """
         await self.read_mark()

@@ -67,8 +67,8 @@ class StorageRules:
     operations: PutBucketLifecycleConfiguration and PutBucketCors. For PutBucketLifecycleConfiguration and
     PutBucketCors, botocore sends `x-amz-checksum-crc32` with `x-amz-sdk-checksum-algorithm: CRC32`, and no
     Content-MD5 (botocore 1.44, httpchecksum.py and boto/botocore#3415). A test checks that botocore sends these
-    checksum headers. R2 is said to support CRC32 since 2025. The CRC32 checksum was not tested with a live R2
-    bucket (2026-11-21).
+    checksum headers. According to reports, R2 has supported CRC32 checksums since 2025. The CRC32 checksum was not
+    tested with a live R2 bucket (2026-11-21).
     """
 
     def __init__(

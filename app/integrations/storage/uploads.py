@@ -65,8 +65,8 @@ async def put_stream(
 
 
 async def _abort(s3: S3Caller, key: str, upload_id: str) -> None:
-    """Abort the upload after an error or at shutdown. If the abort fails, the sweep of the bucket ends the upload
-    later.
+    """Abort the upload after an error or at shutdown. If the store does not abort the upload, the worker's periodic
+    sweep of the bucket aborts it later.
     """
     with anyio.move_on_after(_ABORT_SECONDS, shield=True):
         try:

@@ -103,6 +103,6 @@ def invitation_refusal_of(error: AuthError) -> AppError:
 
 
 def _status_of_cause(error: AuthError) -> int:
-    """Return the status of an HTML answer, which supabase_auth reports as an unknown error."""
+    """Return the HTTP status of an answer in HTML, which the package supabase_auth reports as an unknown error."""
     cause = error.__cause__
     return cause.response.status_code if isinstance(cause, httpx.HTTPStatusError) else 0

@@ -1,9 +1,10 @@
 """Plans which chunks of which sound file are transcribed, who speaks in each chunk, and where each chunk is on the
 video's timeline.
 
-The sound of each microphone is a separate file. If no microphone's file contains some speech, the module takes this
-speech from the video, which contains everyone, and its speaker is UNKNOWN. No speech is lost if a microphone was
-not recorded, or was recorded only after the beginning, because the module then takes the speech from the video.
+A recording may have a separate sound file for each microphone. If no microphone's file contains some speech, the
+module takes this speech from the video, which contains everyone, and its speaker is UNKNOWN. No speech is lost if a
+microphone was not recorded, or was recorded only after the beginning, because the module then takes the speech from
+the video.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence

@@ -1,11 +1,11 @@
-"""Corrects the times of the segments of a speech service's answer. Pure.
+"""Corrects the times of the segments in a speech service's answer. Pure.
 
 A segment begins where our own speech detector found that speech begins. If the speech service's times are
-plausible, they decide at which start of speech a segment begins. Whisper's times are wrong by seconds after a
-pause, and some services return no times. If the speech service's times are not plausible, the order of the segments
-and the length of their text select the place where each segment begins. A segment may also begin within speech
-without a pause. If a segment begins within speech without a pause, its start is the time that the speech service
-reported, or is derived from the length of the text before it.
+plausible, they decide at which start of speech a segment begins. After a pause, the times that Whisper reports are
+wrong by seconds, and some speech services report no times. If the speech service's times are not plausible, the
+order of the segments and the length of their text select the place where each segment begins. A segment may also
+begin within speech without a pause. If a segment begins within speech without a pause, its start is the time that
+the speech service reported, or is derived from the length of the text before it.
 """
 
 import re

@@ -1,5 +1,5 @@
-"""Reads and writes the rows of a transcription. Each SQL function that this module calls first checks that the
-recording is still to be transcribed.
+"""Reads and writes the database rows of a transcription. Each SQL function that this module calls first checks that
+the recording is still to be transcribed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -106,8 +106,8 @@ async def list_unanswered_chunks(tx: Transaction, recording_id: UUID) -> dict[in
 
 
 async def is_any_chunk_transcribed(tx: Transaction, recording_id: UUID) -> bool:
-    """Return whether the speech service has transcribed a chunk of this recording. For the retry of a READY
-    transcript, the method always returns True.
+    """Return whether the speech service has transcribed at least one chunk of this recording. For the retry of a
+    READY transcript, the method always returns True.
     """
     return bool(await tx.value(_sql["is_any_chunk_transcribed"], {"id": recording_id}))
 
@@ -126,7 +126,7 @@ async def is_chunk_wanted(tx: Transaction, recording_id: UUID, run: int, number:
 
 async def count_failed_request(tx: Transaction, recording_id: UUID, number: int) -> int:
     """Count an attempt for a chunk that was sent to the speech service and brought no result, because the service
-    may still charge for it. Return how many such attempts the chunk has had.
+    may still charge for it. Return how many attempts without a result the chunk has had.
     """
     return int(await tx.value(_sql["count_failed_request"], {"id": recording_id, "number": number}))
 
