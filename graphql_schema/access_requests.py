@@ -333,8 +333,8 @@ async def record_access_request(info: Info, request: WrittenAccessRequestInput) 
 
 
 async def withdraw_access_request(info: Info, id: strawberry.ID) -> AccessRequest:
-    """Withdraw the patient's own request or, for compliance, a written one. The recordings of a withdrawn request
-    may be destroyed.
+    """Withdraw the patient's own request or, for compliance, a written one. After the withdrawal of an access
+    request, its recordings may be destroyed.
     """
     return AccessRequest.of(await _service(info).withdraw(await info.context.asker(), parse_id(id)))
 

@@ -356,8 +356,8 @@ class Mutation:
         hold_fields.release_legal_hold,
         permissions.RELEASE_HOLD,
         description=(
-            "Releases a legal hold that another officer placed. If the officer who released the "
-            "hold repeats the call, nothing changes. For compliance only."
+            "Releases a legal hold that a different officer placed. If the officer who released "
+            "the hold repeats the call, nothing changes. For compliance only."
         ),
     )
     approve_retention_policy = root_field(

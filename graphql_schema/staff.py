@@ -61,8 +61,8 @@ class StaffInvitation:
     )
     email: str | None = strawberry.field(
         description=(
-            "The invited email address, for the officer who sent the invitation. For every other "
-            "compliance officer, the value is null."
+            "The invited email address, for the officer who sent the invitation. The value is "
+            "null for a compliance officer who did not send the invitation."
         )
     )
     created_at: datetime

@@ -1,7 +1,7 @@
 """Finds the client address of a request.
 
 Any client can send `X-Forwarded-For`, so an entry in this header counts only if a trusted proxy added it. The
-server uvicorn must not process `X-Forwarded-For` itself (`proxy_headers=False`), because it would replace the
+server uvicorn must not process `X-Forwarded-For` itself (`proxy_headers=False`), because uvicorn would replace the
 address of the peer.
 """
 

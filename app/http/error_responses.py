@@ -1,5 +1,5 @@
-"""Answers to requests that the HTTP layer refuses before GraphQL runs. Each of these answers has the shape of a
-GraphQL error with a code, and its headers forbid caching.
+"""Answers to requests that the HTTP layer refuses before GraphQL runs. An answer from this module has the shape of
+a GraphQL error with a code, and its headers forbid caching.
 """
 
 from collections.abc import Iterable, Mapping
@@ -63,8 +63,8 @@ def render_app_error(scope: Scope, error: AppError) -> JSONResponse:
 
 
 def build_retry_after(extensions: Iterable[Mapping[str, object]]) -> dict[str, str]:
-    """Return the `Retry-After` header for the `extensions` of an answer's errors. The function returns no
-    `Retry-After` header if no error says when the client may retry.
+    """Return the `Retry-After` header of an answer, according to the `extensions` of the answer's errors. The
+    function returns no `Retry-After` header if no error says when the client may retry.
     """
     seconds = [named for each in extensions if isinstance(named := each.get("retryAfterSeconds"), int)]
     return {"Retry-After": str(max(seconds))} if seconds else {}

@@ -107,8 +107,8 @@ class GraphQLEndpoint(GraphQL[object, None]):
         return await self._build_context(request)
 
     async def get_sub_response(self, request: Request | WebSocket) -> Response:
-        """Return a response with the media type that the client accepts. `create_response` reads the media type
-        from this response.
+        """Return a response with the media type that the client accepts. Later, `create_response` reads the media
+        type from the response that this method returns.
         """
         response = await super().get_sub_response(request)
         response.media_type = response_media_type(request.headers.get("accept"))
@@ -214,8 +214,9 @@ def _by_get(request: Request) -> dict[str, object]:
 
 
 def _refuse_persisted_query(media_type: str | None) -> RefusedError:
-    """Return the refusal of a request that sends only the hash of its query. This refusal has status 200, as in
-    Apollo Server, because versions of Apollo Client before 4 read errors only from answers with status 200.
+    """Return the refusal of a request that sends only the hash of its query. The refusal of a request with only a
+    hash has status 200, as in Apollo Server, because versions of Apollo Client before 4 read errors only from
+    answers with status 200.
     """
     content_type = {"Content-Type": f"{media_type or JSON}; charset=utf-8"}
     return RefusedError(200, persisted_queries.CODE, persisted_queries.MESSAGE, content_type)

@@ -50,7 +50,7 @@ class _Shared(Generic[_Answer]):
 
 
 async def live(_: Request) -> Response:
-    """Answer 200, because the API process runs."""
+    """Answer 200, which shows that the API process runs."""
     return JSONResponse({"status": "ok"})
 
 

@@ -32,8 +32,8 @@ from graphql_schema.error_masking import MaskedSchema
 
 
 class LimitedWebSocket(ASGIWebSocketAdapter):
-    """Reads and writes the messages of one WebSocket within the limits on their size and time. Every method may
-    raise ConnectionEndedError.
+    """Reads and writes the messages of one WebSocket within the limits on their size and time. Every method of this
+    class may raise ConnectionEndedError.
     """
 
     view: "SubscriptionEndpoint"  # type: ignore[assignment]  # it makes each

@@ -41,7 +41,9 @@ _MAX_REASON_BYTES = 123
 
 
 class ConnectionEndedError(Exception):
-    """A WebSocket connection ends. `reason` is public. `code` is None if the client has already disconnected."""
+    """A WebSocket connection ends. `reason` is public. The close code `code` is None if the client has already
+    disconnected.
+    """
 
     def __init__(self, code: int | None = None, reason: str = "") -> None:
         super().__init__(reason)

@@ -108,7 +108,7 @@ def _may_verify(entry: Mapping[str, object]) -> bool:
 class SigningKeys:
     """The set of public signing keys at one URL.
 
-    `monotonic` counts seconds. Keys younger than `refresh_seconds` are used directly. Keys older than
+    `monotonic` counts seconds. Keys younger than `refresh_seconds` are used without a fetch. Keys older than
     `refresh_seconds` are used while a fetch runs in the background. Keys older than `keep_seconds` are not used.
     """
 
@@ -172,7 +172,9 @@ class SigningKeys:
             self._waiting -= 1
 
     def _start_fetch(self) -> asyncio.Task[None] | None:
-        """Return the task of the running fetch, or start a new fetch. Returns None if the last fetch is too recent."""
+        """Return the task of the running fetch, or start a new fetch. Returns None if the last fetch of the keys is
+        too recent for a new fetch.
+        """
         if self._fetching is not None and not self._fetching.done():
             return self._fetching
         pause = self._min_refresh_seconds if self._younger_than(self._keep_seconds) else RETRY_SECONDS

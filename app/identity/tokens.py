@@ -224,8 +224,8 @@ def _require_unix_seconds(value: object) -> float:
 
 
 def _uuid(value: object) -> UUID:
-    """Return the UUID that a text represents in the usual form with hyphens. `UUID()` would also accept braces and
-    `urn:uuid:`.
+    """Return the UUID that a text represents in the usual form with hyphens. Python's `UUID()` would also accept a
+    text with braces or with the prefix `urn:uuid:`.
     """
     try:
         parsed = UUID(value) if isinstance(value, str) else None

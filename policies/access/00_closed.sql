@@ -1,7 +1,7 @@
--- Revokes all access to the database's tables and functions. The other files of policies/access then grant the rights
--- again, so `resguardo migrate` removes every right that no file names. The tables of the schemas private and audit
--- have no row-level security policies. No role has a right on these tables, and only functions of the schema private
--- read and write them.
+-- Revokes all access to the database's tables and functions. The files of policies/access that run after
+-- 00_closed.sql grant the rights again, so `resguardo migrate` removes every right that no file names. The tables of
+-- the schemas private and audit have no row-level security policies. No role has a right on these tables, and only
+-- functions of the schema private read and write them.
 
 select private.reset_routines('private');
 select private.reset_routines('audit');

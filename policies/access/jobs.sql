@@ -1,4 +1,4 @@
--- Only the worker reads and writes the job queue directly. All other logins queue jobs only through
+-- Only the worker reads and writes the job queue directly. People and the API queue jobs only through
 -- private.defer_job() and the function that receives LiveKit's webhooks.
 
 select private.reset_access(c.oid::regclass)

@@ -1,25 +1,27 @@
 -- This file is for an application that keeps its own table of roles. Once the file is installed, users with certain
 -- roles in your table are members of Resguardo's staff, and every change of your table takes effect at once.
--- Resguardo never installs this file by itself. Edit the places marked EDIT. Then run the file as the owner of the
--- database, after `resguardo migrate`, in one transaction. You can run the file again later.
---
+-- Resguardo never installs this file by itself.
+
+-- To install the file, first edit the places marked EDIT. After `resguardo migrate`, run the file as the owner of the
+-- database, in one transaction. The file may be run repeatedly, for example after an edit.
+
 --     psql "$DATABASE_URL" -v ON_ERROR_STOP=1 -1 -f supabase/adopters/map_roles.sql
---
--- What the file does (private.map_staff decides, and writes each step into the audit log as `staff.map`):
---
--- - A row with a mapped role makes its user a member of staff, or changes the role of a member from this table.
--- - If no row of your table gives a member a mapped role any more, the member is suspended, not deleted. Resguardo
---   stops the recordings of a suspended member, ends the member's sessions, and denies the member all access from
---   the commit on. A new row with a mapped role ends such a suspension.
--- - No row changes members who were invited (`inviteStaff`) or added (`resguardo staff add`). A suspension by a
---   compliance officer stays in force whatever your table says.
--- - A row for the login of a patient changes nothing, and the audit log records the refusal.
---
+
+-- The function private.map_staff() applies each row of your table, and writes each change into the audit log as
+-- `staff.map`. A row with a mapped role makes its user a member of staff, or changes the role of a member whom your
+-- table made a member. If no row of your table gives such a member a mapped role any more, the member is suspended,
+-- not deleted. Resguardo stops the recordings of a suspended member, ends the member's sessions, and denies the member
+-- all access from the commit on. A new row with a mapped role ends a suspension that your table caused.
+
+-- No row of your table changes members who were invited (`inviteStaff`) or added (`resguardo staff add`). A suspension
+-- by a compliance officer stays in force whatever your table says. A row for the login of a patient changes nothing,
+-- and the audit log records the refusal.
+
 -- Everyone who can write your table of roles can appoint staff. Check the grants and policies of your table before
 -- you run this file: no user may be able to write their own row. Compliance officers read the whole audit log and
 -- can suspend members of staff. Map a role of yours to compliance only if each person who can assign that role may
 -- appoint compliance officers.
---
+
 -- To uninstall the file, drop its two triggers and its two functions. The members of staff stay unchanged.
 
 -- EDIT 1: the roles. If a user has several rows, the first matching line below decides. A role of your table that
@@ -44,8 +46,8 @@ begin
 end
 $$;
 
--- The trigger locks the login before it reads your table. Therefore, if two transactions each remove one of a user's
--- two roles, the second transaction sees that no role is left.
+-- The trigger locks the login before it reads your table. If two transactions each remove one of a user's two
+-- roles, the second transaction therefore sees that no role is left.
 create or replace function private.follow_user_roles() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -4636,8 +4636,8 @@ comment on table private.livekit_events is
 -- Law 5: stores the event of a LiveKit webhook and queues its job in one transaction. Returns true if LiveKit's event
 -- is new; the function then queues the event's job. After an egress event, the job reads LiveKit's list of egresses.
 -- After an event of a room that is recorded, or that may still be recorded automatically, the job reads the room's
--- participants. For the events of all other rooms, no job is queued, because the job that starts a recording reads
--- the room's participants itself.
+-- participants. No job is queued for an event of a room without a recording, because the job that starts a recording
+-- reads the room's participants itself.
 --
 -- If a job that will read the same list from LiveKit is already waiting, no second job is queued. A participant who
 -- joins and leaves many times therefore adds many events to the inbox, but few jobs to the queue. The check for a
@@ -4922,8 +4922,8 @@ $$;
 
 -- 26_legal_holds.sql
 
--- Legal holds, which forbid the destruction of recordings that a legal matter needs. private.may_be_destroyed()
--- enforces this (law 7).
+-- Legal holds, which forbid the destruction of recordings that a legal matter needs. The function
+-- private.may_be_destroyed() enforces legal holds (law 7).
 
 create table resguardo.legal_holds (
     id uuid primary key default gen_random_uuid(),
@@ -7766,8 +7766,8 @@ $$;
 
 -- 51_transcription.sql
 
--- The functions with which the worker makes a transcript. Each step of the transcription checks again whether the
--- recording may still be transcribed.
+-- The SQL functions that the worker calls to make a transcript. Each step of the transcription checks again whether
+-- the recording may still be transcribed.
 
 -- When a sound recording ends in any status, resumes the transcription that waits for the sound recording.
 create function private.resume_transcription() returns trigger
@@ -7837,8 +7837,8 @@ $$;
 
 -- Returns how many milliseconds after the video a sound recording begins; the number is negative if the sound
 -- recording begins before the video. The function returns 0 if the sound is the video's own, or if LiveKit reported
--- no times. The file of a sound recording begins 0.09 s before the time that LiveKit reports. A video file is longer
--- than LiveKit reports, and begins earlier by this difference, but by at most one second (measured with egress
+-- no times. The file of a sound recording begins 0.09 s before the start time that LiveKit reports. A video file is
+-- longer than LiveKit reports, and begins earlier by this difference, but by at most one second (measured with egress
 -- 1.9.1). The worker measures the remaining difference between the sound and the video. The times come from LiveKit
 -- and may be wrong, so the function limits the result to one day.
 create function private.lateness_ms(of_sound resguardo.recordings, of_video uuid) returns integer
@@ -7860,7 +7860,8 @@ $$;
 
 -- Returns the voice on each channel of a sound recording: the voice's label, the kind of speaker, and the
 -- participant's id. A microphone recording contains one voice. If LiveKit routed the doctor and the patient to the
--- two channels, each channel has one of the two voices. In all other recordings, the voices are unknown.
+-- two channels, each channel has one of the two voices. In a sound recording of any other kind, the voices are
+-- unknown.
 create function private.voices_of(of_sound resguardo.recordings) returns jsonb
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -8119,7 +8120,7 @@ end
 $$;
 
 -- Counts a request to the speech service that returned no usable answer for a chunk, because the service may still
--- charge for it. Returns the number of such requests for the chunk.
+-- charge for it. Returns how many requests for the chunk brought no usable answer.
 create function private.count_failed_request(of_recording uuid, of_chunk integer) returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -8206,9 +8207,9 @@ end
 $$;
 
 -- Stores the text and its search terms and sets the transcript to READY, or to NO_SPEECH if it has no text.
--- Unintelligible chunks are kept together with the numbers of their turns, so that they can be retried. All
--- intelligible chunks are deleted. Raises RG409 (concurrent_change) if the transcript was corrected after the worker
--- read it.
+-- Unintelligible chunks are kept together with the numbers of their turns, so that they can be retried. When the
+-- transcription ends, all intelligible chunks are deleted. Raises RG409 (concurrent_change) if the transcript was
+-- corrected after the worker read it.
 create function private.finish_transcription(
     of_recording uuid, of_language text, new_text bytea, new_terms bigint[], corrections integer,
     turns_without_text integer, unintelligible_chunks integer[], unintelligible_turns integer[]
@@ -8245,7 +8246,8 @@ begin
 end
 $$;
 
--- Ends a transcription that cannot be completed: FAILED, or OFF if no request was sent.
+-- Ends a transcription that cannot be completed, as FAILED, or as OFF if the worker sent no request to the speech
+-- service.
 create function private.give_up_transcription(of_recording uuid, ended_as text, why text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -8282,7 +8284,7 @@ $$;
 
 -- 52_transcript_search.sql
 
--- The search in transcripts, by keyed hashes of their words (a blind index).
+-- The search in transcripts, which uses an index of keyed hashes of the transcripts' words (a blind index).
 
 create table private.word_index_key (
     is_the_only_one boolean primary key default true
@@ -8307,8 +8309,8 @@ begin
 end
 $$;
 
--- Returns, still encrypted, the caller's newest transcripts that may contain all search terms, after it has written
--- the audit row that names them. The function also returns whether it left out older transcripts, because the
+-- Writes an audit row that names the caller's newest transcripts that may contain all search terms, and returns these
+-- transcripts, still encrypted. The function also returns whether it left out older transcripts, because the
 -- transcripts exceed the given number or 40 MiB together. The search leaves out sensitive kinds of consultation
 -- unless the caller asks for them. The search leaves out transcripts of recordings that are to be destroyed. The
 -- query reads the index on `terms` first. Postgres's planner does not know the cost of reading `terms` from TOAST
@@ -8567,7 +8569,7 @@ inner join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
 where i.indisunique and n.nspname in ('resguardo', 'private');
 
 -- Revokes every right except the owner's until `resguardo migrate` applies policies/access. Postgres grants EXECUTE
--- on every new function to PUBLIC, and a project may have default privileges of its own.
+-- on every new function to PUBLIC, and a Supabase project may have default privileges of its own.
 select private.reset_access(c.oid::regclass)
 from pg_catalog.pg_class as c
 inner join pg_catalog.pg_namespace as n on n.oid = c.relnamespace

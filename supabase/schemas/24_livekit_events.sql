@@ -14,8 +14,8 @@ comment on table private.livekit_events is
 -- Law 5: stores the event of a LiveKit webhook and queues its job in one transaction. Returns true if LiveKit's event
 -- is new; the function then queues the event's job. After an egress event, the job reads LiveKit's list of egresses.
 -- After an event of a room that is recorded, or that may still be recorded automatically, the job reads the room's
--- participants. For the events of all other rooms, no job is queued, because the job that starts a recording reads
--- the room's participants itself.
+-- participants. No job is queued for an event of a room without a recording, because the job that starts a recording
+-- reads the room's participants itself.
 --
 -- If a job that will read the same list from LiveKit is already waiting, no second job is queued. A participant who
 -- joins and leaves many times therefore adds many events to the inbox, but few jobs to the queue. The check for a

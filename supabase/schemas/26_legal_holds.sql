@@ -1,5 +1,5 @@
--- Legal holds, which forbid the destruction of recordings that a legal matter needs. private.may_be_destroyed()
--- enforces this (law 7).
+-- Legal holds, which forbid the destruction of recordings that a legal matter needs. The function
+-- private.may_be_destroyed() enforces legal holds (law 7).
 
 create table resguardo.legal_holds (
     id uuid primary key default gen_random_uuid(),

@@ -1,5 +1,5 @@
--- The functions with which the worker makes a transcript. Each step of the transcription checks again whether the
--- recording may still be transcribed.
+-- The SQL functions that the worker calls to make a transcript. Each step of the transcription checks again whether
+-- the recording may still be transcribed.
 
 -- When a sound recording ends in any status, resumes the transcription that waits for the sound recording.
 create function private.resume_transcription() returns trigger
@@ -69,8 +69,8 @@ $$;
 
 -- Returns how many milliseconds after the video a sound recording begins; the number is negative if the sound
 -- recording begins before the video. The function returns 0 if the sound is the video's own, or if LiveKit reported
--- no times. The file of a sound recording begins 0.09 s before the time that LiveKit reports. A video file is longer
--- than LiveKit reports, and begins earlier by this difference, but by at most one second (measured with egress
+-- no times. The file of a sound recording begins 0.09 s before the start time that LiveKit reports. A video file is
+-- longer than LiveKit reports, and begins earlier by this difference, but by at most one second (measured with egress
 -- 1.9.1). The worker measures the remaining difference between the sound and the video. The times come from LiveKit
 -- and may be wrong, so the function limits the result to one day.
 create function private.lateness_ms(of_sound resguardo.recordings, of_video uuid) returns integer
@@ -92,7 +92,8 @@ $$;
 
 -- Returns the voice on each channel of a sound recording: the voice's label, the kind of speaker, and the
 -- participant's id. A microphone recording contains one voice. If LiveKit routed the doctor and the patient to the
--- two channels, each channel has one of the two voices. In all other recordings, the voices are unknown.
+-- two channels, each channel has one of the two voices. In a sound recording of any other kind, the voices are
+-- unknown.
 create function private.voices_of(of_sound resguardo.recordings) returns jsonb
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -351,7 +352,7 @@ end
 $$;
 
 -- Counts a request to the speech service that returned no usable answer for a chunk, because the service may still
--- charge for it. Returns the number of such requests for the chunk.
+-- charge for it. Returns how many requests for the chunk brought no usable answer.
 create function private.count_failed_request(of_recording uuid, of_chunk integer) returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -438,9 +439,9 @@ end
 $$;
 
 -- Stores the text and its search terms and sets the transcript to READY, or to NO_SPEECH if it has no text.
--- Unintelligible chunks are kept together with the numbers of their turns, so that they can be retried. All
--- intelligible chunks are deleted. Raises RG409 (concurrent_change) if the transcript was corrected after the worker
--- read it.
+-- Unintelligible chunks are kept together with the numbers of their turns, so that they can be retried. When the
+-- transcription ends, all intelligible chunks are deleted. Raises RG409 (concurrent_change) if the transcript was
+-- corrected after the worker read it.
 create function private.finish_transcription(
     of_recording uuid, of_language text, new_text bytea, new_terms bigint[], corrections integer,
     turns_without_text integer, unintelligible_chunks integer[], unintelligible_turns integer[]
@@ -477,7 +478,8 @@ begin
 end
 $$;
 
--- Ends a transcription that cannot be completed: FAILED, or OFF if no request was sent.
+-- Ends a transcription that cannot be completed, as FAILED, or as OFF if the worker sent no request to the speech
+-- service.
 create function private.give_up_transcription(of_recording uuid, ended_as text, why text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

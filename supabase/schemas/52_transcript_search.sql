@@ -1,4 +1,4 @@
--- The search in transcripts, by keyed hashes of their words (a blind index).
+-- The search in transcripts, which uses an index of keyed hashes of the transcripts' words (a blind index).
 
 create table private.word_index_key (
     is_the_only_one boolean primary key default true
@@ -23,8 +23,8 @@ begin
 end
 $$;
 
--- Returns, still encrypted, the caller's newest transcripts that may contain all search terms, after it has written
--- the audit row that names them. The function also returns whether it left out older transcripts, because the
+-- Writes an audit row that names the caller's newest transcripts that may contain all search terms, and returns these
+-- transcripts, still encrypted. The function also returns whether it left out older transcripts, because the
 -- transcripts exceed the given number or 40 MiB together. The search leaves out sensitive kinds of consultation
 -- unless the caller asks for them. The search leaves out transcripts of recordings that are to be destroyed. The
 -- query reads the index on `terms` first. Postgres's planner does not know the cost of reading `terms` from TOAST

@@ -12,7 +12,7 @@ inner join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
 where i.indisunique and n.nspname in ('resguardo', 'private');
 
 -- Revokes every right except the owner's until `resguardo migrate` applies policies/access. Postgres grants EXECUTE
--- on every new function to PUBLIC, and a project may have default privileges of its own.
+-- on every new function to PUBLIC, and a Supabase project may have default privileges of its own.
 select private.reset_access(c.oid::regclass)
 from pg_catalog.pg_class as c
 inner join pg_catalog.pg_namespace as n on n.oid = c.relnamespace

@@ -1,4 +1,6 @@
-"""The GraphQL operations that the tests send. Each of these GraphQL operations selects every field of its result."""
+"""The GraphQL operations that the tests send. Each GraphQL operation in this file selects every field of its
+result.
+"""
 
 from app.consents.texts import CURRENT_VERSION, consent_texts
 

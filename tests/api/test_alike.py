@@ -52,7 +52,7 @@ async def _until_ended(harness: ApiHarness, application: str) -> None:
 async def _work_of(
     harness: ApiHarness, person: Person, document: str, variables: dict[str, object]
 ) -> dict[str, int]:
-    """Send a few equal requests to an API that serves no other request. Return how many function calls and audit
+    """Send a few equal requests to an API that serves only these requests. Return how many function calls and audit
     rows the requests caused.
     """
     await harness.superuser.execute("delete from private.usage")

@@ -1,8 +1,8 @@
 """Tests that the API refuses a flood of requests from one caller, and serves all other callers during the flood.
 
 Each test holds a lock on the row or the table that the requests of the flood need, and releases the lock at the
-end. If a request finished before the test released the lock, the API served it during the flood. This holds on a
-machine of any speed.
+end. If a request finished before the test released the lock, the API served it during the flood, whatever the speed
+of the machine.
 """
 
 import asyncio

@@ -50,8 +50,8 @@ async def _api(harness: ApiHarness, **limits: Any) -> AsyncIterator[str]:
 
 @pytest.fixture(scope="module")
 async def api(harness: ApiHarness) -> AsyncIterator[str]:
-    """Yield the URL of an API that checks a session only before it sends an event. This API therefore closes the
-    WebSocket of an ended session only when an event occurs.
+    """Yield the URL of an API that checks a session only before it sends an event. An API with this setting closes
+    the WebSocket of an ended session only when an event occurs.
     """
     async with _api(harness, recheck_seconds=3600, message_bytes=4096) as url:
         yield url
