@@ -59,8 +59,8 @@ class Exports:
     async def export(self, request_id: UUID) -> None:
         """Make the encrypted copy for an access request, or do nothing if the request is not APPROVED.
 
-        The copy omits a file that is missing or differs from its digest. The copy's read-me then names the
-        recording to which the file belongs. Raises UpstreamFailed, Timeout, Conflict (recording_not_finished,
+        The copy omits a file that is missing or differs from its digest. The copy's read-me names the recordings of
+        the omitted files. Raises UpstreamFailed, Timeout, Conflict (recording_not_finished,
         recording_being_deleted), and NotFound or Conflict for an object that is being moved. The job then retries.
         """
         secret = new_secret()
@@ -164,7 +164,7 @@ class Exports:
 
     async def _end(self, request_id: UUID, key: str) -> bool:
         """Delete the object of an expired or withdrawn copy, check that the object is gone, and mark the copy as
-        expired. If the deletion, the check or the mark fails, the next pass repeats all three.
+        expired. If the deletion of a copy's object fails, the next pass tries again.
         """
         try:
             await self._storage.delete(key)

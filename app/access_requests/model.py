@@ -100,8 +100,8 @@ class ExportStatus(StrEnum):
 @dataclass(frozen=True)
 class AccessRequest:
     """A request. If `consultation_id` is None, the request covers all recordings of the patient. `due_on` is the
-    last day, in UTC, on which the practice may answer the request. If a request comes from a list, the fields that
-    the caller did not select have their default values.
+    last day, in UTC, on which the practice may answer the request. If an access request comes from a list, the
+    fields that the caller did not select have their default values.
     """
 
     id: UUID
@@ -173,7 +173,7 @@ class ExportPlan:
     newest.
 
     `missing` lists recordings whose object is gone, and `not_whole` lists recordings whose object differs from its
-    digest. The copy omits the recordings of both lists.
+    digest. The copy omits the recordings in `missing` and in `not_whole`.
     """
 
     object_key: str

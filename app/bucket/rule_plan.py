@@ -47,7 +47,7 @@ class PartPlan:
     the change.
 
     `is_unread` means that the part could not be compared, because its API key is not configured or the S3 server
-    does not support such rules. `is_offered` is False only if the server does not support them.
+    does not support such rules. `is_offered` is False only if the S3 server does not support such rules.
     """
 
     part: Part
@@ -100,8 +100,8 @@ def _plan_part(part: Part, wanted: Sequence[Rule], found: Sequence[Rule] | None,
 
 
 def _find_counterpart(rule: Rule, missing: Mapping[str, Rule]) -> Rule | None:
-    """Return the rule of `policies/bucket` with the same id. If the object store keeps no rule ids, return the rule
-    with the same content.
+    """Return the rule of `policies/bucket` that has the same id as the given rule. If the object store keeps no
+    rule ids, return the rule with the same content.
     """
     if rule.id:
         return missing.get(rule.id)

@@ -1,7 +1,7 @@
 """Permits only one process at a time to write the bucket's rules. Cloudflare's API can only replace all lock rules
 of the bucket at once. If two processes read the rules at the same time and then write them back, the change of one
-process is lost. The permission is a lease in the database, so no transaction is open while Cloudflare or the bucket
-answers.
+process is lost. The permission to write the rules is a lease in the database, so no transaction is open while
+Cloudflare or the bucket answers.
 """
 
 from collections.abc import AsyncIterator

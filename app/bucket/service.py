@@ -49,11 +49,12 @@ class BucketPolicies:
         )
 
     async def apply(self, shown: Sequence[PartPlan], *, prune: bool = False) -> None:
-        """Apply the plan that was shown to the operator, one part of the rules after another. Before a part is
-        written, its audit row is committed. After the last part is written, all parts are read back. Raises
-        Conflict (bucket_changed) if the bucket's rules have changed since the plan was shown. Raises Conflict
-        (holds_unprotected) if a rule would delete a held object that no lock protects. Raises Conflict
-        (bucket_rules_busy) if another process is writing the rules. Raises UpstreamFailed("bucket_not_as_put").
+        """Apply the plan that was shown to the operator, one part of the rules after another. Before a part of the
+        rules is written, the audit row of the change is committed. After the last part of the rules is written, all
+        parts are read back. Raises Conflict (bucket_changed) if the bucket's rules have changed since the plan was
+        shown. Raises Conflict (holds_unprotected) if a rule would delete a held object that no lock protects.
+        Raises Conflict (bucket_rules_busy) if another process is writing the rules. Raises
+        UpstreamFailed("bucket_not_as_put").
         """
         async with take_rules_turn(self._database, "apply_bucket_policies") as turn:
             now = await self.plan(prune=prune)

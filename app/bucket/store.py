@@ -72,7 +72,8 @@ async def list_endangered_prefixes(tx: Transaction) -> tuple[Prefix, ...]:
 
 async def read_access_state(tx: Transaction) -> tuple[str, tuple[str, ...] | None]:
     """Return the version of policies/access that the database has, and the database objects whose rights were
-    changed after this version was applied. The second value is None if no version was ever applied.
+    changed after this version was applied. The second returned value is None if no version of policies/access was
+    ever applied.
     """
     row = await tx.one(_sql["access_standing"])
     assert row is not None  # noqa: S101 - the function returns one row
@@ -104,8 +105,8 @@ async def settle_drifts(
 
 
 async def begin_sweep(tx: Transaction) -> tuple[datetime, str]:
-    """Return the database's time and the deployment's name in the database's mark. The name is "" if the database
-    has no mark.
+    """Return the database's time and the deployment's name in the database's mark. The returned name is "" if the
+    database has no mark.
     """
     row = await tx.one(_sql["begin_sweep"])
     assert row is not None  # noqa: S101 - a select without a from has one row

@@ -84,8 +84,8 @@ class _Chapter:
 
 
 def _wrap_value(value: str, size: float) -> list[str]:
-    """Return the rows on which a value is drawn. A row ends between two words. In a digest or a signature, which
-    has no spaces, a row ends after a fixed number of characters.
+    """Return the rows on which a value is drawn. A row on the page ends between two words of the value. In a digest
+    or a signature, which has no spaces, a row ends after a fixed number of characters.
     """
     most = int((_RIGHT - _VALUE_LEFT) / (0.6 * size))  # each character of Courier is 0.6 of its size wide
     rows = simpleSplit(value, _VALUE_FONT, size, _RIGHT - _VALUE_LEFT)

@@ -53,7 +53,9 @@ class SignedCertificate:
 
     @cached_property
     def file(self) -> bytes:
-        """Return the bytes of the signed file. Only these bytes are valid for this certificate and signature."""
+        """Return the bytes of the signed file. A certificate with its signature has exactly one valid sequence of
+        bytes.
+        """
         return encode_canonical_json(_signed_certificate, self)
 
     @property

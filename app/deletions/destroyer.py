@@ -5,9 +5,9 @@ A batch takes four transactions, with calls to the bucket between them. The firs
 but never the deletion of a held recording (law 7). The second transaction stores which objects of the recordings
 are in the bucket. The third transaction destroys the data keys, after the bucket answered 404 for every object. The
 fourth transaction stores the certificates, which are already in the ledger. If the process dies, the next pass
-claims the same deletions again and completes them with the same result. A failed deletion is logged. The worker
-retries it at least once an hour until it succeeds. The destroyer deletes only the objects of claimed deletions. If
-the bucket's mark names another deployment, the destroyer deletes nothing.
+claims the same deletions again and completes them with the same result. If a deletion fails, the worker logs the
+failure and retries the deletion at least once an hour until it succeeds. The destroyer deletes only the objects of
+claimed deletions. If the bucket's mark names a different deployment, the destroyer deletes nothing.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""The types of deletions, and the number of failed attempts after which an operator is alerted. Pure."""
+"""Data types for deletions, and the number of failed attempts after which an operator is alerted. Pure."""
 
 from dataclasses import dataclass
 from datetime import datetime

@@ -1,8 +1,8 @@
 """After a restore of the database, finds the recordings that are destroyed according to the ledger but not
 according to the database, and destroys these recordings again. An entry of the ledger is used only if its signature
-is valid. A restore of the database brings back rows and wrapped data keys, but no objects of the bucket. The
-repeated destruction therefore destroys the data keys again. The new certificate says that the destruction is a
-repetition.
+is valid. A restore of the database brings back rows and wrapped data keys, but no objects of the bucket. When a
+destruction is repeated, the restored data keys are therefore destroyed again. The certificate of a repeated
+destruction says that the destruction is a repetition.
 """
 
 from dataclasses import dataclass, field
@@ -74,7 +74,7 @@ class RestoreCheck:
 
     async def _find_moved(self) -> int:
         """Store the new keys of objects that were moved to keep/ after the backup, before the sweep treats these
-        objects as orphaned. Return the number of objects to which recordings were pointed.
+        objects as orphaned. Return the number of objects whose keys were stored.
         """
         found = 0
         async for page in self._storage.list_objects(KEPT):

@@ -93,7 +93,7 @@ async def list_certificates(tx: Transaction, recording_id: UUID) -> list[KeptCer
 
 
 async def claim(tx: Transaction, by_clock: datetime, most: int) -> list[Claim]:
-    """Claim due deletions for 15 minutes, at most `most` of them. Needs the worker's role."""
+    """Claim at most `most` due deletions. A claim lasts 15 minutes. Needs the worker's role."""
     rows = await tx.all(_sql["claim_deletions"], {"by_clock": by_clock, "most": most})
     return _claims.validate_python(rows)
 

@@ -93,7 +93,7 @@ class BucketProtection:
         self._empty: dict[UUID, int] = {}
 
     def forget(self) -> None:
-        """Forget which recordings had no object. A worker that becomes the leader therefore checks these recordings
+        """Forget which recordings had no object. A worker that becomes the leader therefore checks all recordings
         again.
         """
         self._empty = {}

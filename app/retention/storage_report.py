@@ -19,8 +19,8 @@ class Prices:
 
 @dataclass(frozen=True)
 class StoredBytes:
-    """The bytes of one retention class in the bucket. A row counts the objects that are at least `age_from_days`
-    old and younger than those of the next row.
+    """The bytes of one retention class in the bucket. A row of the report contains the objects that are at least
+    `age_from_days` old and too young for the row with the next higher age.
     """
 
     retention_class: str

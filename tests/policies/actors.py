@@ -1,9 +1,10 @@
 """The medical practice of the policy tests, and all actors that can connect to its database.
 
 The practice has two cases with the same kinds of rows: doctor Ana with patient Paula, and doctor Bruno with patient
-Pablo. Each case has four consultations. The first is over and has a recording in each finished status. The second
-is being recorded with a guest in the room. In the third, a guest joined without consent. The fourth may be
-recorded. The ids of rows are derived from names, so that a failure message shows which row it concerns.
+Pablo. Each case has four consultations. The consultation `over` has ended and has a recording in each finished
+status. The consultation `live` is being recorded with a guest in the room. In the consultation `unconsented`, a
+guest joined without consent. The consultation `startable` may be recorded. The ids of rows are derived from names,
+so that a failure message shows which row it concerns.
 """
 
 import json
