@@ -43,7 +43,8 @@ class MediaRefused(InvalidInput):
 
 
 class Blocks:
-    """The blocks of the object. The parent reads them for the child, at most a certain number of times.
+    """The blocks of the object. The parent process reads blocks for the child process, at most a certain number of
+    times.
 
     The parent reads the object's first block from the store only once.
     """
@@ -59,7 +60,7 @@ class Blocks:
         self._first: bytes | None = None
 
     async def require(self, container: Container) -> None:
-        """Raise MediaRefused unless the object begins like a file of this container format."""
+        """Raise MediaRefused if the object does not begin like a file of the given container format."""
         start, magic = _MAGIC[container]
         if not (await self._beginning()).startswith(magic, start):
             raise MediaRefused("media_unreadable")

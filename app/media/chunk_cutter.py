@@ -25,8 +25,8 @@ _ENCODED_BYTES = 5 * RATE * SAMPLE_BYTES
 
 
 class ChunkCutter:
-    """Cuts the chunks of one channel. `waiting` contains the chunks whose first sample has not been decoded yet, in
-    reverse order of their start.
+    """Cuts the chunks of sound from one channel. `waiting` contains the chunks whose first sample has not been
+    decoded yet, in reverse order of their start.
     """
 
     def __init__(self) -> None:

@@ -1,5 +1,5 @@
-"""Checks the boxes of an MP4 (ISO/IEC 14496-12) before FFmpeg reads it. Only the child processes that read media
-files load this module.
+"""Checks the boxes of an MP4 file (ISO/IEC 14496-12) before FFmpeg reads the file. Only the child processes that
+read media files load this module.
 
 FFmpeg reports no error for a truncated MP4 file. If a data reference in an MP4 file names another file, FFmpeg
 reads the samples from that other file. With some edit lists, FFmpeg also plays parts of the track that the edit

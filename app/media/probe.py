@@ -46,8 +46,8 @@ class MediaInfo:
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits of one probe. `seconds` limits the time that the child itself needs. A separate limit applies to
-    the time that the store needs for its answers.
+    """The limits of time, memory and data for probing one media file. `seconds` limits the time that the child
+    itself needs. A separate limit applies to the time that the store needs for its answers.
     """
 
     seconds: float = 60

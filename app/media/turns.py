@@ -1,4 +1,4 @@
-"""Finds turns and windows of speech from the measured frames of 30 ms.
+"""Finds turns and windows of speech in measured sound, which has one frame for each 30 ms.
 
 Pure. A frame of measured sound is one byte. The lower seven bits of a frame are its loudness, from 0 to 127; eight
 steps mean twice the loudness. The highest bit of a frame is set if the frame is speech.
@@ -150,9 +150,9 @@ def merge_loudest(channels: Sequence[bytes]) -> bytes:
 
 def select_channels(channels: Mapping[int, bytes]) -> dict[int, bytes]:
     """Return the channels to transcribe, each without the faint traces of the other channels' speech. The function
-    leaves out a channel if another channel carries its speech, or if it has no speech. If two channels have the
-    same sound, the function leaves out the second. If only one of two channels is silent, the function keeps both
-    channels, because the silent channel shows who is not speaking.
+    leaves out a channel if the channel has no speech, or if a second channel has the same speech. If two channels
+    have the same sound, the function leaves out the second. If only one of two channels is silent, the function
+    keeps both channels, because the silent channel shows who is not speaking.
     """
     speaking = {number for number, frames in channels.items() if any(_find_stretches(frames))}
     kept = dict(channels) if len(channels) == 2 else {n: channels[n] for n in channels if n in speaking}
@@ -230,7 +230,7 @@ def _divide(whole: Interval, speech: Iterable[Interval], offset: int) -> Iterato
 
 
 def _find_runs(frames: bytes, longest_pause: int) -> Iterator[Interval]:
-    """Yield the runs of speech, in which no pause is longer than `longest_pause` frames. Each run of speech is a
+    """Yield the runs of speech. A run contains no pause longer than `longest_pause` frames. Each run of speech is a
     pair: its first frame, and the frame after its last.
     """
     start = last = -1

@@ -27,8 +27,8 @@ def chunk_field(recording_id: UUID, number: int) -> Field:
 
 
 def correction_field(recording_id: UUID, number: int) -> Field:
-    """Return the table, row and column in which one encrypted correction of a recording's transcript is stored.
-    Corrections are counted from 1.
+    """Return the table, row and column in which one encrypted correction of a recording's transcript is stored. The
+    corrections of a transcript are counted from 1.
     """
     return _field("transcript_corrections", recording_id, f"{recording_id}:{number}")
 

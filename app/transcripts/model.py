@@ -36,11 +36,11 @@ class Turn:
     the recording's beginning.
 
     `label` is a small integer that identifies one voice of the recording, so that a doctor can name the voice's
-    speaker. If each microphone was recorded separately, each voice is a participant. If the microphones were
-    recorded together, a voice is a channel of the file, or a voice that the speech service distinguished. `label`
-    is None if voices cannot be distinguished. `participant_id` is the participant whose microphone recorded the
-    turn, or None if this participant is unknown or a doctor has named the speaker. If two guests have the same
-    role, their turns have different participant ids.
+    speaker. If each microphone was recorded separately, each voice of the recording is one participant. If the
+    microphones were recorded together, a voice is a channel of the file, or a voice that the speech service
+    distinguished. `label` is None if voices cannot be distinguished. `participant_id` is the participant whose
+    microphone recorded the turn, or None if this participant is unknown or a doctor has named the speaker. If two
+    guests have the same role, their turns have different participant ids.
 
     An unintelligible turn has no text, because the speech service could not understand it. A turn is empty if it
     has no text and is not unintelligible. A turn becomes empty if its chunk is transcribed again and turns out to

@@ -170,8 +170,8 @@ class _Division:
 
 def _split_words(text: str, room: int) -> Iterator[tuple[int, int]]:
     """Yield each word of the text as its offsets in the text. If a word is longer than `room` characters, the
-    function divides it after full-width punctuation. If the word has none, the function divides it into parts of
-    about equal length.
+    function divides it after full-width punctuation. If the word has no full-width punctuation, the function
+    divides the word into parts of about equal length.
     """
     for word in _WORD.finditer(text):
         if len(word[0]) <= room:

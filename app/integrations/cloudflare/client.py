@@ -146,8 +146,9 @@ class Cloudflare:
         unlocked at once.
 
         Cloudflare offers no conditional write of the lock rules, so concurrent callers could overwrite each other's
-        rules. The SQL function `private.take_rules_turn` prevents this. Raises InvalidInput("lock_rules_limit") for
-        more than 1,000 lock rules, and InvalidInput("lock_rule_twice") for two rules with one id.
+        rules. The SQL function `private.take_rules_turn` lets only one caller at a time change the rules. Raises
+        InvalidInput("lock_rules_limit") for more than 1,000 lock rules, and InvalidInput("lock_rule_twice") for two
+        rules with one id.
         """
         if len(rules) > MAX_LOCK_RULES:
             raise InvalidInput("lock_rules_limit", limit=MAX_LOCK_RULES)

@@ -1,9 +1,10 @@
 """Client of LiveKit: join tokens, egresses (start, stop, list), rooms and participants.
 
 Only this module imports `livekit-api`. The client returns frozen dataclasses with plain strings. The client never
-retries a call, because a repeated start of an egress would record the room twice. For the same reason, the failover
-of the vendor's client for LiveKit Cloud is switched off. The client follows no redirect, because request bodies
-contain storage keys. The client never passes on LiveKit's error text: errors get short codes of our own.
+retries a call, because a repeated start of an egress would record the room twice. The failover that the vendor's
+client has for LiveKit Cloud is switched off, so that the vendor's client does not repeat calls either. The client
+follows no redirect, because request bodies contain storage keys. The client never passes on LiveKit's error text:
+errors get short codes of our own.
 """
 
 import asyncio
@@ -180,9 +181,9 @@ class LiveKit:
         return await self._start(requests.speakers(room_name, *people, object_key, upload))
 
     async def stop_egress(self, egress_id: str) -> StopOutcome:
-        """Ask LiveKit to end an egress. If the egress was already asked to end, the call changes nothing. A Timeout
-        may mean that the server on which the egress runs has died. If the server on which an egress runs has died,
-        LiveKit lists the egress as active forever (livekit#1717).
+        """Request that LiveKit ends an egress. If the egress was already asked to end, the call changes nothing. A
+        Timeout may mean that the server on which the egress runs has died. If the server on which an egress runs
+        has died, LiveKit lists the egress as active forever (livekit#1717).
         """
         try:
             async with self._call(self._timeout_seconds) as api:
@@ -244,7 +245,7 @@ class LiveKit:
         """Return whether LiveKit's server is connected to a listed participant, or None if LiveKit does not say.
         After a crash, LiveKit's server still lists the participants from before the crash. To find out whether a
         participant is connected, this method sends LiveKit an update of the participant that changes nothing.
-        LiveKit answers it only if the participant's connection still exists (livekit-server 1.13.5, tried
+        LiveKit answers this update only if the participant's connection still exists (livekit-server 1.13.5, tried
         2026-11-29). If the participant's connection does not answer, LiveKit reports this after 3 s.
         """
         try:
@@ -303,9 +304,9 @@ class LiveKit:
         an egress that would record nothing.
 
         `no_egress` means that the LiveKit server is not configured for an egress service. `no_recorder` means that
-        no egress service runs, or that none has free processor time. LiveKit answers so after 22 s. An egress
-        service stores nothing for a request that lacks a room, a track and a file, and refuses the request
-        (livekit/egress 1.9.1, read 2026-11-29).
+        no egress service runs, or that none has free processor time. LiveKit reports a missing recorder only after
+        22 s. An egress service stores nothing for a request that lacks a room, a track and a file, and refuses the
+        request (livekit/egress 1.9.1, read 2026-11-29).
         """
         try:
             await self.rooms(["resguardo-check"])

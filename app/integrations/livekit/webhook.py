@@ -49,8 +49,8 @@ _SECONDS: Final = re.compile(r"[0-9]{1,11}")
 
 @dataclass(frozen=True, slots=True)
 class WebhookEvent:
-    """One verified webhook notification of LiveKit. `egress_id` is None if LiveKit left the id empty. LiveKit does
-    so if an egress that it should start automatically failed.
+    """One verified webhook notification of LiveKit. `egress_id` is None if LiveKit left the id empty. LiveKit sends
+    an empty egress id if an egress that it should start automatically failed.
 
     `microphone_sid` and `publisher_identity` are set only if a participant has published a microphone
     (`track_published`). A notification of a published microphone always has the name of the room.

@@ -1,8 +1,9 @@
 """Calls an S3 server: the boto3 client of one bucket, a time limit for each call, and the translation of errors.
 
-No error message contains a URL or a secret. The boto3 client is configured for Cloudflare R2 and uses no versions
-and no tags. The client sends checksums only `when_required`, because R2 rejects requests with botocore's default
-checksums as `Unauthorized`. Source: Cloudflare's documentation and botocore 1.44, checked 2026-11-21.
+The messages of storage errors contain neither a URL nor a secret. The boto3 client is configured for Cloudflare R2
+and uses no versions and no tags. The client sends checksums only `when_required`, because R2 rejects requests with
+botocore's default checksums as `Unauthorized`. Source: Cloudflare's documentation and botocore 1.44, checked
+2026-11-21.
 """
 
 from collections.abc import Callable, Iterator

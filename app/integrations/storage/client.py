@@ -156,9 +156,9 @@ class Storage:
 
     async def reachable(self) -> None:
         """Check that the S3 endpoint answers, that the bucket exists, and that the credentials may read the bucket.
-        Raise an error if not. To check the bucket, the method sends a GET, because a server's answer to a HEAD does
-        not contain the cause of an error. If the credentials are for another bucket, the store may not say that
-        this bucket is missing. If the store hides a missing bucket, the error is `storage_access_denied`.
-        Write-only credentials always cause the error `storage_access_denied`.
+        If one of these checks fails, raise an error. To check the bucket, the method sends a GET, because a
+        server's answer to a HEAD does not contain the cause of an error. If the credentials are for another bucket,
+        the store may not say that this bucket is missing. If the store hides a missing bucket, the error is
+        `storage_access_denied`. Write-only credentials always cause the error `storage_access_denied`.
         """
         await self.read_mark()

@@ -188,8 +188,8 @@ def _require_named_refusal(s3: S3Caller, key: str) -> None:
 
 
 def _require_object(answer: Mapping[str, Any], operation: str) -> None:
-    """Raise an error if the answer has no ETag. An S3 server sends an ETag with every object, and a server of web
-    pages usually sends none.
+    """Raise an error if the server's answer to a request for an object has no ETag. An S3 server sends an ETag with
+    every object, and a server of web pages usually sends none.
     """
     if not answer.get("ETag"):
         raise UpstreamFailed("storage_not_s3", operation=operation)

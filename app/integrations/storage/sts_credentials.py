@@ -38,7 +38,7 @@ ROLE_REFUSALS: Final = frozenset(_OF_A_ROLE.values())
 async def recorder_credentials(
     *, endpoint_url: str, region: str, role_arn: str, bucket: str, parent: Credentials, object_key: str
 ) -> Credentials:
-    """Return credentials that can only write one object, for `RECORDER_SECONDS`.
+    """Return credentials that can only write one object, and that are valid for `RECORDER_SECONDS`.
 
     Raises InvalidInput (`object_key`), and UpstreamFailed (`recorder_role_refused`, or `recorder_role_unsupported`
     if the server has no token service). The function also raises the errors that `Storage` raises, including

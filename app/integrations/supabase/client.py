@@ -112,8 +112,8 @@ class SupabaseAdmin:
         return UUID(invited.user.id)
 
     async def reachable(self) -> Reachability:
-        """Return whether Supabase Auth answers and accepts the key as a secret key. The check reads no user. Raises
-        UpstreamFailed if Supabase Auth gives an unexpected answer to the check.
+        """Return whether Supabase Auth answers and accepts the key as a secret key. To check the key, the method
+        reads no user's data. Raises UpstreamFailed if Supabase Auth gives an unexpected answer to the check.
         """
         try:
             async with self._asking():

@@ -210,7 +210,7 @@ class _Reader:
 
     def _is_lower_pressure(self, place: int) -> bool:
         """Return whether the number can be the second number of a blood pressure. The `30` in `1.25 over 30
-        minutes` cannot.
+        minutes` cannot be such a number.
         """
         raw = self._tokens.raw(place)
         is_plausible = (
@@ -273,8 +273,8 @@ class _Reader:
         return None
 
     def _is_percent(self, place: int, rest: tuple[str, ...], stop: int) -> bool:
-        """Return whether the Spanish words `por ciento` or `por cien` mean percent here. In `por ciento veinte
-        pesos`, the words `por ciento` do not mean percent.
+        """Return whether the Spanish words `por ciento` or `por cien` at this position mean percent. In `por ciento
+        veinte pesos`, the words `por ciento` do not mean percent.
         """
         if self._number_before(place):
             return rest != ("cien",) or not (self._is_measured(stop) or self._counts(stop))

@@ -180,8 +180,8 @@ def _find_hits(text: str, query: Query) -> list[list[Span]]:
 
 
 def _find_focus(hits: Sequence[Sequence[Span]]) -> Span:
-    """Return a short stretch of a turn's text with a hit of each term. The function chooses it by the rule of
-    `_find_closest`.
+    """Return a short stretch of a turn's text with a hit of each term. The function chooses the stretch by the rule
+    of `_find_closest`.
     """
     rarest = min(hits, key=len, default=[])
     stretches = (

@@ -1,9 +1,9 @@
 """Parses a search query. A transcript must contain all words of the query, and all its phrases in quotes. Pure.
 
-The search query has no OR, no wildcard, and no minus sign that excludes words. If a word such as `500mg` or
-`covid-19` becomes several normalized words, it counts as a phrase of these words. If several words, such as `one
-hundred forty two`, become one normalized word, they are one term of the query. If a quotation mark in a query is
-not closed, the phrase extends to the end of the query.
+The syntax of search queries has no OR, no wildcard, and no minus sign that excludes words. If a word such as
+`500mg` or `covid-19` becomes several normalized words, it counts as a phrase of these words. If several words, such
+as `one hundred forty two`, become one normalized word, they are one term of the query. If a quotation mark in a
+query is not closed, the phrase extends to the end of the query.
 """
 
 import re

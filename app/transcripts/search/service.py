@@ -1,11 +1,10 @@
-"""Searches a doctor's own transcripts.
-
-The word index returns candidates, which are transcripts that may contain the terms of the search. Before the search
-decrypts candidate transcripts, the database stores in the audit log which ones. A thread of the API process
-decrypts the candidates in memory, matches and ranks them, and cuts snippets. Only one transcript is decrypted at a
-time. The search leaves out a candidate that cannot be decrypted, counts it, and logs its recording id. If some
-candidates cannot be decrypted and none of the others matches, the search raises an error. A search thus never seems
-to have no result only because transcripts are unreadable.
+"""Searches the transcripts of a doctor's own recordings. The word index returns candidates, which are transcripts
+that may contain the terms of the search. Before the search decrypts candidate transcripts, the database stores in
+the audit log which ones. A thread of the API process decrypts the candidates in memory, matches and ranks them, and
+cuts snippets. The search decrypts only one transcript at a time. The search leaves out a candidate that cannot be
+decrypted, counts it, and logs its recording id. If some candidates cannot be decrypted and none of the others
+matches, the search raises an error. A search thus never seems to have no result only because transcripts are
+unreadable.
 """
 
 import logging

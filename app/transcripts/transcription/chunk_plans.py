@@ -87,9 +87,9 @@ async def plan_chunks(sounds: Sequence[Sound], measure: MeasureSound, cut: Cut) 
     files of microphones) that are to be transcribed.
 
     If a part cannot be decoded, the video is transcribed in place of all parts. If `measure` refuses only some of
-    the sound files, the plan uses the files that it does not refuse. The function does not catch any other error of
-    `measure`. Raises Conflict (sound_not_decodable) if a track could not be decoded, and no speech was found in the
-    other tracks.
+    the sound files, the plan uses the files that it does not refuse. If `measure` raises an error other than a
+    refusal of the sound file, the function does not catch it. Raises Conflict (sound_not_decodable) if a track
+    could not be decoded, and no speech was found in the other tracks.
     """
     refusals: dict[UUID, MediaRefused] = {}
     sound_frames: dict[UUID, SoundFrames] = {}

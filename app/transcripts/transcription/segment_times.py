@@ -60,7 +60,7 @@ class _Place:
 
 @dataclass(frozen=True)
 class _Speech:
-    """The runs of a chunk, which are the stretches of it that contain speech."""
+    """The runs of a chunk: the stretches of the chunk that contain speech."""
 
     runs: tuple[Interval, ...]
 
@@ -125,8 +125,8 @@ def correct_times(answer: SpeechAnswer, speech: Sequence[Interval]) -> SpeechAns
 def _divide_at_pauses(segment: SpeechSegment, speech: _Speech) -> list[SpeechSegment]:
     """Cut a segment wherever speech begins after a pause and the text can be cut, and return its parts. The length
     of the text shows at which characters the speaker made a pause. The function cuts the text at the end of a
-    sentence near the pause. If the pause is long, it also cuts at the end of a word. If the segment's text has no
-    place where it can be cut, the pause stays inside the segment.
+    sentence near the pause. If the pause is long, the function also cuts the text at the end of a word. If the
+    segment's text has no place where it can be cut, the pause stays inside the segment.
     """
     first = bisect_right(speech.starts, segment.start_ms)
     pauses = [

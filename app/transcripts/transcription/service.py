@@ -1,10 +1,10 @@
 """Transcribes a recording in the worker: plans the chunks of sound, sends them to the speech service, and assembles
 the answers.
 
-The worker stores each answer of the speech service, encrypted, when it arrives. After a crash, it therefore sends
-no chunk again whose answer is stored. The module keeps the transcribed text only in memory, and writes it to no log
-and no error. If transcription is switched off during the work, the transcription ends before the next chunk is
-sent.
+The worker stores each answer of the speech service, encrypted, when it arrives. After a crash, the worker therefore
+does not send a chunk again if the chunk's answer is stored. The module keeps the transcribed text only in memory,
+and writes it to no log and no error. If transcription is switched off during the work, the transcription ends
+before the next chunk is sent.
 """
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -74,9 +74,9 @@ class Transcriber:
         self._keyring = keyring
 
     async def transcribe(self, recording_id: UUID) -> None:
-        """Transcribe the recording, or as much of it as the speech service transcribes now. The method raises a
-        temporary error, so that the job retries. A permanent error ends the transcription with a reason that the
-        doctor sees.
+        """Transcribe the recording, or as much of it as the speech service transcribes now. If the error is
+        temporary, the method raises it, so that the job queue retries the job. A permanent error ends the
+        transcription with a reason that the doctor sees.
 
         Raises UpstreamFailed, Timeout, RateLimited, NotFound (storage_object_missing), Conflict
         (transcription_overtaken, concurrent_change).
