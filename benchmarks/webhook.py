@@ -135,8 +135,8 @@ class _Bench:
     senders: int
 
     async def round(self, result: Result, events: int) -> None:
-        """Run one round of each kind (bare inserts, webhooks, and webhooks beside readers), with this number of
-        events in each round.
+        """Run one round of bare inserts, one round of webhooks, and one round of webhooks while clients read, with
+        `events` events in each round.
         """
         await self.insert(result.bare, events)
         await self.notify(result.webhook, events)

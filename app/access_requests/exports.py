@@ -145,8 +145,8 @@ class Exports:
 
     async def _clear(self, request_id: UUID) -> None:
         """Delete the objects of earlier attempts that crashed. The object of an earlier attempt may contain a
-        recording that the final copy omits. After the request is fulfilled, the destruction of an omitted recording
-        would not delete the object of an earlier attempt.
+        recording that the final copy omits. If the object of an earlier attempt stayed after the request is
+        fulfilled, the destruction of a recording that only this object contains would not delete the object.
         """
         async for page in self._storage.list_objects(compose_exports_prefix(request_id)):
             async with self._database.as_service("keep_exports") as tx:

@@ -218,8 +218,8 @@ async def find_unknown_export_keys(tx: Transaction, keys: Sequence[str]) -> set[
 
 
 async def may_sweep(tx: Transaction, request_id: UUID, object_key: str) -> bool:
-    """Return whether the object still belongs to no encrypted copy. If the object belongs to no copy, write the
-    audit row of the object's deletion. Needs the worker's role.
+    """Return whether the object still belongs to no encrypted copy. If the object belongs to no patient's copy,
+    write the audit row of the sweep that deletes the object. Needs the worker's role.
     """
     return await tx.run(_sql["record_sweep"], {"id": request_id, "object_key": object_key}) == 1
 

@@ -70,9 +70,9 @@ class SweepReport:
 
 @dataclass(frozen=True)
 class _Orphan:
-    """An orphaned object. `seen_at` is the earlier of the object store's time and the database's time, so that an
-    object is past its quarantine only if both clocks agree. `is_destroyed` means that the video whose id is in the
-    object's key is DELETED.
+    """An orphaned object. `seen_at` is the earlier of the object store's time and the database's time, so that the
+    quarantine of an object is over only if it is over by both clocks. `is_destroyed` means that the video whose id
+    is in the object's key is DELETED.
     """
 
     stored: ListedObject

@@ -41,8 +41,8 @@ class RestoreReport:
 
     @property
     def is_clean(self) -> bool:
-        """Return whether the destruction of every restored recording has begun again, and every ledger entry is
-        ours.
+        """Return whether the destruction has begun again for every destroyed recording that the restore brought
+        back, and whether every ledger entry belongs to this deployment.
         """
         return not (set(self.undone) - set(self.repeated)) and not self.foreign and not self.foreign_keys
 

@@ -88,7 +88,7 @@ class Subtitles:
 
 def _marked(turn: Turn, language: Language) -> Turn:
     """Return a turn of the transcript in the form in which the subtitles show it. In the subtitles, a placeholder
-    replaces the text of an unintelligible turn, and a sign precedes an uncertain text.
+    replaces the text of an unintelligible turn, and a mark such as `[uncertain]` precedes a text that is uncertain.
     """
     if turn.is_unintelligible:
         return replace(turn, text=subtitle_text("unintelligible", language))

@@ -25,10 +25,10 @@ async def send_anonymous_request(
 ) -> Answer:
     """Request the URL without a key, and return whether the server refused or served it. The statuses 401, 403 and
     404 and an unknown host name mean refused. If the server does not answer, the result is unknown. Any status that
-    does not mean refused means served. If the server answers with a redirect, the URL counts as served, and this
-    function does not follow the redirect. R2's S3 host answers a request without a key with 401 (error 10002,
-    Cloudflare, "Error codes", checked 2026-11-21). `also_refusals` adds statuses that also mean refused, because
-    some users of R2 report that R2 refuses with 400 InvalidArgument.
+    does not mean refused means served. A redirect means that the URL gives access without a key. This function does
+    not follow the redirect. R2's S3 host answers a request without a key with 401 (error 10002, Cloudflare, "Error
+    codes", checked 2026-11-21). `also_refusals` adds statuses that also mean refused, because some users of R2
+    report that R2 refuses with 400 InvalidArgument.
     """
     trusts_proxies = urlsplit(url).hostname not in _LOOPBACK
     client = http or httpx.AsyncClient(timeout=_TIMEOUT_SECONDS, trust_env=trusts_proxies)

@@ -100,7 +100,9 @@ class JobTable(JobManager):
         queue: str | None = None,
         lock: str | None = None,
     ) -> None:
-        """Put the job back into the queue, to run after the pause of a `Retry`, or at once if `retry_at` is None."""
+        """Put the job back into the queue. The job runs again after the pause that the task's `Retry` asks for, or
+        at once if `retry_at` is None.
+        """
         pause = timedelta() if retry_at is None else retry_at - Retry.BEGINNING
         changes = {"priority": priority, "queue": queue, "lock": lock}
         await self._end(job, "retry_job", pause=pause, **changes)

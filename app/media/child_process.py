@@ -43,8 +43,8 @@ class MediaRefused(InvalidInput):
 
 
 class Blocks:
-    """The blocks of the object. The parent process reads blocks for the child process, at most a certain number of
-    times.
+    """The blocks of the object. The parent process reads blocks of the media file on behalf of the child process,
+    and refuses after a maximum number of reads.
 
     The parent reads the object's first block from the store only once.
     """

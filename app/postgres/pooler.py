@@ -4,8 +4,8 @@ statement mode.
 Behind a pooler in transaction or statement mode, prepared statements, LISTEN, session settings and the queue's
 connections fail at random. The module tests a pooler with two clients of its own, so the test works even if nobody
 else uses the pooler. While the first client is idle, a pooler without lasting sessions gives the first client's
-server session to the second client, or runs the first client's next statement in another session. The pooler passes
-the test if each client keeps its own session.
+server session to the second client, or runs the first client's next statement in another session. The test checks
+that each client keeps its own session through the pooler.
 """
 
 from typing import Final

@@ -175,7 +175,8 @@ class EgressStarter:
                 )
 
     async def _grant_permit(self, attempt: _Attempt, people: Sequence[ParticipantSnapshot]) -> _Permit | None:
-        """Commit the intent to send LiveKit a start request now, and return the permission to do so.
+        """Commit the intent to start an egress, and return an object that permits the caller to send LiveKit the
+        start request.
 
         Return None if the recording has changed since the attempt began. If a consent is missing (law 6) or the
         microphone track is gone, mark the recording ABORTED and return None.

@@ -149,14 +149,15 @@ class Transcription:
 class Recording:
     """A recording. In a list, a field that the client did not select has its default value.
 
-    The duration is in seconds and the size in bytes. `video_id` is the video of a MICROPHONE or SPEAKERS recording.
-    In a MICROPHONE recording, `participant_id` is the participant who published the track, and `track_sid` is
-    LiveKit's id of the track. `is_routed` is true for a SPEAKERS recording with the doctor on the left channel and
-    the patient on the right. `error` is the code of a problem, or of the reason why the recording was stopped; a
-    READY recording can have an error too. `interrupted` says that a part in the middle of the recording is missing.
-    `recorder_sid` is the LiveKit participant SID with which the recorder joined the room. `status_at` is when the
-    recording reached its status. `expected_sha256` is the digest that an import declared. `stored_at` is when the
-    recording's object was stored, by the bucket's clock. `due_at` is when the retention term of the recording ends.
+    The duration is in seconds and the size in bytes. `video_id` is the id of the video recording to which a
+    MICROPHONE or SPEAKERS recording belongs. In a MICROPHONE recording, `participant_id` is the participant who
+    published the track, and `track_sid` is LiveKit's id of the track. `is_routed` is true for a SPEAKERS recording
+    with the doctor on the left channel and the patient on the right. `error` is the code of a problem, or of the
+    reason why the recording was stopped; a READY recording can have an error too. `interrupted` says that a part in
+    the middle of the recording is missing. `recorder_sid` is the LiveKit participant SID with which the recorder
+    joined the room. `status_at` is when the recording reached its status. `expected_sha256` is the digest that an
+    import declared. `stored_at` is when the recording's object was stored, by the bucket's clock. `due_at` is when
+    the retention term of the recording ends.
     """
 
     id: UUID

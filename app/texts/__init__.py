@@ -1,9 +1,9 @@
 """The texts that people read, in English and Spanish: error messages, errors of recordings, and the words of
 certificates.
 
-`reasons.toml` contains the sentences about each reason. `en.toml` and `es.toml` contain all texts that are not
-about a reason, under the same keys in both languages. The placeholders in a sentence are filled only from the
-public detail of an error. If a placeholder in the sentence about a reason has no value, or if the reason is not
+`reasons.toml` contains the sentences about each reason. `en.toml` and `es.toml` contain all texts except those of
+error reasons, under the same keys in both languages. The placeholders in a sentence are filled only from the public
+detail of an error. If a placeholder in the sentence about a reason has no value, or if the reason is not
 registered, the reader gets the sentence for the error's code.
 """
 

@@ -773,8 +773,9 @@ alter table audit.events enable always trigger events_index_subjects;
 alter table audit.events enable always trigger events_refuse_change;
 alter table audit.events enable always trigger events_refuse_truncate;
 
--- The only words that an audit row may contain beside ids. This list of permitted words protects the audit log
--- against free text: many people read the log, and anyone with the API's login can call the functions that write it.
+-- Besides ids, an audit row may contain only the words of this table. This list of permitted words protects the audit
+-- log against free text: many people read the log, and anyone with the API's login can call the functions that write
+-- it.
 create table private.audit_terms (
     kind text not null
     constraint audit_terms_kind_is_known check (kind in ('reason', 'basis', 'entity_type', 'field')),
@@ -4057,8 +4058,8 @@ $$;
 -- track's participant are live, or if it is the video's hundredth sound recording. The number of sound recordings is
 -- limited because each of them costs an egress, and a participant can publish any number of tracks. A recording with
 -- both speakers on two channels (`is_routed`) is requested only when the doctor and the patient both have a
--- microphone. A recording with both speakers on two channels is FAILED at once (speakers_with_guests) if the
--- consultation has a guest.
+-- microphone. If the consultation has a guest, a SPEAKERS recording (doctor and patient, one on each channel) gets
+-- the status FAILED at once, with the error speakers_with_guests.
 create function private.request_sound(
     of_video uuid, identities text[], track_sids text[], sound_file text, is_routed boolean
 ) returns integer
@@ -7545,8 +7546,8 @@ for each row when (
 ) execute function private.announce_recording();
 
 -- Returns why the recordings of a consultation may not be transcribed now: `switched_off`, or `consent_withdrawn` if
--- the newest statement of anybody who must consent is a withdrawal. The result is null if the recordings may be
--- transcribed.
+-- the newest statement of anybody who must consent is a withdrawal. If the recordings may be transcribed, the
+-- function returns null instead of a reason.
 create function private.transcription_objection(of_consultation uuid) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7839,8 +7840,8 @@ $$;
 -- recording begins before the video. The function returns 0 if the sound is the video's own, or if LiveKit reported
 -- no times. The file of a sound recording begins 0.09 s before the start time that LiveKit reports. A video file is
 -- longer than LiveKit reports, and begins earlier by this difference, but by at most one second (measured with egress
--- 1.9.1). The worker measures the remaining difference between the sound and the video. The times come from LiveKit
--- and may be wrong, so the function limits the result to one day.
+-- 1.9.1). The worker measures the remaining difference between the sound and the video. The two start times come from
+-- LiveKit and may be wrong, so the function returns a delay of at most one day.
 create function private.lateness_ms(of_sound resguardo.recordings, of_video uuid) returns integer
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$

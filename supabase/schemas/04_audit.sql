@@ -138,8 +138,9 @@ alter table audit.events enable always trigger events_index_subjects;
 alter table audit.events enable always trigger events_refuse_change;
 alter table audit.events enable always trigger events_refuse_truncate;
 
--- The only words that an audit row may contain beside ids. This list of permitted words protects the audit log
--- against free text: many people read the log, and anyone with the API's login can call the functions that write it.
+-- Besides ids, an audit row may contain only the words of this table. This list of permitted words protects the audit
+-- log against free text: many people read the log, and anyone with the API's login can call the functions that write
+-- it.
 create table private.audit_terms (
     kind text not null
     constraint audit_terms_kind_is_known check (kind in ('reason', 'basis', 'entity_type', 'field')),

@@ -347,8 +347,8 @@ $$;
 -- track's participant are live, or if it is the video's hundredth sound recording. The number of sound recordings is
 -- limited because each of them costs an egress, and a participant can publish any number of tracks. A recording with
 -- both speakers on two channels (`is_routed`) is requested only when the doctor and the patient both have a
--- microphone. A recording with both speakers on two channels is FAILED at once (speakers_with_guests) if the
--- consultation has a guest.
+-- microphone. If the consultation has a guest, a SPEAKERS recording (doctor and patient, one on each channel) gets
+-- the status FAILED at once, with the error speakers_with_guests.
 create function private.request_sound(
     of_video uuid, identities text[], track_sids text[], sound_file text, is_routed boolean
 ) returns integer

@@ -152,8 +152,8 @@ for each row when (
 ) execute function private.announce_recording();
 
 -- Returns why the recordings of a consultation may not be transcribed now: `switched_off`, or `consent_withdrawn` if
--- the newest statement of anybody who must consent is a withdrawal. The result is null if the recordings may be
--- transcribed.
+-- the newest statement of anybody who must consent is a withdrawal. If the recordings may be transcribed, the
+-- function returns null instead of a reason.
 create function private.transcription_objection(of_consultation uuid) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -71,8 +71,8 @@ $$;
 -- recording begins before the video. The function returns 0 if the sound is the video's own, or if LiveKit reported
 -- no times. The file of a sound recording begins 0.09 s before the start time that LiveKit reports. A video file is
 -- longer than LiveKit reports, and begins earlier by this difference, but by at most one second (measured with egress
--- 1.9.1). The worker measures the remaining difference between the sound and the video. The times come from LiveKit
--- and may be wrong, so the function limits the result to one day.
+-- 1.9.1). The worker measures the remaining difference between the sound and the video. The two start times come from
+-- LiveKit and may be wrong, so the function returns a delay of at most one day.
 create function private.lateness_ms(of_sound resguardo.recordings, of_video uuid) returns integer
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$

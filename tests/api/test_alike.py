@@ -52,8 +52,8 @@ async def _until_ended(harness: ApiHarness, application: str) -> None:
 async def _work_of(
     harness: ApiHarness, person: Person, document: str, variables: dict[str, object]
 ) -> dict[str, int]:
-    """Send a few equal requests to an API that serves only these requests. Return how many function calls and audit
-    rows the requests caused.
+    """Send the same request a few times to an API that serves no other request, so that the counted function calls
+    belong to this request. Return how many function calls and audit rows the requests caused.
     """
     await harness.superuser.execute("delete from private.usage")
     await person.send(document, **variables)  # creates a row of the quota with room for the counted requests

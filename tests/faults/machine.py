@@ -188,8 +188,8 @@ class RecordingMachine(RuleBasedStateMachine):
         how=st.sampled_from(("publishes", "publishes anew", "listens", "leaves")),
     )
     def somebody_moves(self, who: str, how: str) -> None:
-        """A person joins the room with a token of the product, a stranger joins without such a token, or a person
-        leaves. The room closes after the last person has left.
+        """One of these happens in the room: a person joins with a token that Resguardo issued, a stranger joins
+        with another token, or a person leaves. The room closes after the last person has left.
         """
         identity = str(self.stage.people.get(who, who))
         if how == "leaves":

@@ -38,7 +38,9 @@ class Parent:
         return entered
 
     async def leave(self, manager: AbstractContextManager[T]) -> None:
-        """Exit the context manager in the thread that starts all processes."""
+        """Exit the context manager in the thread that entered it, because the death of that thread would kill the
+        process.
+        """
         await self.run(lambda: manager.__exit__(None, None, None))
 
 

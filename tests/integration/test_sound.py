@@ -532,8 +532,8 @@ async def test_timestamp_jump_moves_only_the_sound_after_it(headache: bytes) -> 
 
 
 def _with_a_fragment_minutes_late(dual: bytes, share: float) -> bytes:
-    """Return the file with one fragment moved to a time minutes later. The moved fragment is the first one after
-    the given share of the file.
+    """Return a copy of the MP4 in which the timestamp of one fragment is several minutes too late. The moved
+    fragment is the first one after the given share of the file.
     """
     content = _remuxed(dual, lambda _: 0.0, movflags="empty_moov", frag_duration="700000")
     at = content.index(b"tfdt", int(share * len(content))) + 8

@@ -61,8 +61,8 @@ JOIN_TTL_SECONDS: Final = 7200
 
 
 def is_definite(error: AppError) -> bool:
-    """Return whether this error proves that the call had no effect. After an error that does not prove that the
-    call had no effect, the caller must look for an egress that LiveKit may have started.
+    """Return whether this error proves that the call had no effect. If an error leaves open whether LiveKit
+    received the call (for example a timeout), the caller must look for an egress that LiveKit may have started.
     """
     return isinstance(error, LiveKitRefused)
 

@@ -94,8 +94,8 @@ async def abort_upload(s3: S3Caller, key: str, upload_id: str) -> bool:
     """Abort an unfinished multipart upload, so that the store deletes the parts. Return False if the multipart
     upload had already ended.
 
-    If two callers abort one upload at once, Swift 2.38 answers one of them that a part is missing (`NoSuchKey`;
-    tried 2026-11-21).
+    If two callers abort one upload at once, Swift 2.38 tells one of them that a part is missing (`NoSuchKey`; tried
+    2026-11-21).
     """
 
     def abort() -> bool:

@@ -498,8 +498,8 @@ class _Reader:
         return is_alone or self._is_part_of_number(place)
 
     def _is_part_of_number(self, place: int) -> bool:
-        """Return whether `one`, `una` or `once` is a number because of the words after it, as in `one or two`, `one
-        point five` or `one forty two`.
+        """Return whether `one`, or the Spanish `una` or `once` (eleven), is meant as a number, judged by the words
+        after it, as in `one or two`, `one point five` or `one forty two`.
 
         `once` is also an English word (`once 5 mg was given`, `once a day`). The word `once` therefore counts as 11
         only if Spanish words stand beside it.
