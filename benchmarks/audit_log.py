@@ -54,6 +54,16 @@ FILTERS: Final = {
 }
 """Filters with one condition, by name. `pairs()` combines them."""
 
+_MOST_VACUUMS: Final = 200
+"""A transaction of another session, for example an automatic ANALYZE, can keep VACUUM from marking rows as visible."""
+
+_IS_VISIBLE: Final = """
+select bool_and(c.relallvisible = c.relpages)
+from pg_catalog.pg_class as c
+where c.oid = 'audit.event_subjects'::regclass
+    or c.oid in (select i.inhrelid from pg_catalog.pg_inherits as i where i.inhparent = 'audit.events'::regclass)
+"""
+
 
 def fill(superuser_url: str, events: int, on_progress: Callable[[int], None] = lambda _: None) -> None:
     """Write events and the rows of their subjects into an empty audit log. The function turns the audit log's
@@ -70,7 +80,11 @@ def fill(superuser_url: str, events: int, on_progress: Callable[[int], None] = l
             on_progress(last)
         connection.execute(_sql["fill_subjects"])
         connection.execute(f"alter table audit.events enable always trigger {_TRIGGER}".encode())
-        connection.execute("vacuum analyze audit.events, audit.event_subjects")
+        for _ in range(_MOST_VACUUMS):
+            connection.execute("vacuum analyze audit.events, audit.event_subjects")
+            if connection.execute(_IS_VISIBLE).fetchone() == (True,):
+                return
+    raise RuntimeError("another transaction kept VACUUM from marking the rows as visible")
 
 
 def pairs() -> dict[str, AuditFilter]:

@@ -79,7 +79,7 @@ class Faults:
         if plan.kind == "crash":
             raise Crashed
         if plan.kind == "fail":
-            raise UpstreamFailed("disturbed")
+            raise UpstreamFailed("livekit_unavailable")
         if self.meanwhile is not None:
             self.interruptions += 1
             await self.meanwhile(plan.kind)
