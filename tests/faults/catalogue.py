@@ -57,6 +57,7 @@ FAULTS = (
         "egress#862",
         "READY",
         acts.stopped_before_it_began,
+        patience=240,  # LiveKit refuses three stops, and the reconciler pauses for up to two minutes between stops
     ),
     Fault(
         "the node dies and LiveKit forgets it; the doctor records again",
