@@ -440,8 +440,8 @@ $$;
 
 -- Stores the text and its search terms and sets the transcript to READY, or to NO_SPEECH if it has no text.
 -- Unintelligible chunks are kept together with the numbers of their turns, so that they can be retried. When the
--- transcription ends, all intelligible chunks are deleted. Raises RG409 (concurrent_change) if the transcript was
--- corrected after the worker read it.
+-- transcription ends, the function deletes the rows of all chunks except the unintelligible ones. Raises RG409
+-- (concurrent_change) if the transcript was corrected after the worker read it.
 create function private.finish_transcription(
     of_recording uuid, of_language text, new_text bytea, new_terms bigint[], corrections integer,
     turns_without_text integer, unintelligible_chunks integer[], unintelligible_turns integer[]

@@ -59,7 +59,7 @@ class DeploymentFailure:
     visits: int = 1
 
     def matching(self, only: str) -> "DeploymentFailure":
-        """Return this failure, limited to the moments at which its full name contains `only`."""
+        """Return this failure with only those moments whose full name (failure and moment) contains `only`."""
         return replace(self, moments=[moment for moment in self.moments if only in self._met_at(moment)])
 
     async def met(self, harness: FaultHarness, tell: Tell) -> list[Verdict]:
