@@ -111,9 +111,9 @@ begin
 end
 $$;
 
--- Requests that a recording is destroyed after the grace period of the retention policy. A second call for the same
--- recording returns the first request. Returns null if the person may not see the recording or it does not exist.
--- Raises RG409 (recording_not_finished, recording_deleted, recording_held).
+-- Requests that a recording is destroyed after the grace period of the retention policy. If a deletion of the
+-- recording is already requested or running, the function returns that deletion. Returns null if the person may not
+-- see the recording or it does not exist. Raises RG409 (recording_not_finished, recording_deleted, recording_held).
 create function private.request_deletion(of_recording uuid, why text) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -78,8 +78,8 @@ def test_every_policy_matters(superuser: Connection) -> None:
 
 
 def test_no_cell_differs_where_nothing_was_changed(superuser: Connection) -> None:
-    """If no policy is changed, every probe gets the answer that the matrix expects. A changed answer in the other
-    tests therefore comes from the changed policy.
+    """If no policy is changed, every probe gets the answer that the matrix expects. If an answer changes in a test
+    that changes a policy, the changed policy is therefore the cause.
     """
     for policy in _policies(superuser):
         assert not _a_cell_differs(superuser, policy, sql.SQL("select 1").format()), policy.name

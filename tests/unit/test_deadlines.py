@@ -1,41 +1,16 @@
 """Every unfinished status of a recording has a deadline."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from uuid import UUID
+from datetime import timedelta
 
 import pytest
 
 from app.recordings.deadlines import Deadlines, apply_deadline
-from app.recordings.model import Recording, RecordingStatus
+from app.recordings.model import RecordingStatus
+from tests.unit.recordings import NOON, build_recording
 
-NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 DEADLINES = Deadlines()
 A_YEAR = timedelta(days=365)
-
-
-def _recording(status: RecordingStatus, egress_id: str | None = "EG_1") -> Recording:
-    return Recording(
-        id=UUID(int=1),
-        consultation_id=UUID(int=2),
-        doctor_id=UUID(int=3),
-        patient_id=UUID(int=4),
-        status=status,
-        room_name="test_room",
-        room_sid=None,
-        egress_id=egress_id,
-        egress_updated_at=None,
-        started_at=None,
-        ended_at=None,
-        duration_seconds=None,
-        size_bytes=None,
-        sha256=None,
-        truncated=False,
-        error=None,
-        created_at=NOON,
-        updated_at=NOON,
-        status_at=NOON,
-    )
 
 
 @pytest.mark.parametrize("is_room_in_use", [False, True])
@@ -44,7 +19,7 @@ def _recording(status: RecordingStatus, egress_id: str | None = "EG_1") -> Recor
 def test_every_state_ends_in_time(
     status: RecordingStatus, egress_id: str | None, is_room_in_use: bool
 ) -> None:
-    recording = _recording(status, egress_id)
+    recording = build_recording(status, egress_id=egress_id)
     steps = 0
     while not recording.status.is_terminal:
         after = apply_deadline(
@@ -58,7 +33,7 @@ def test_every_state_ends_in_time(
 
 @pytest.mark.parametrize("status", [one for one in RecordingStatus if one.is_terminal])
 def test_finished_recording_has_no_deadline(status: RecordingStatus) -> None:
-    recording = _recording(status)
+    recording = build_recording(status, egress_id="EG_1")
     assert apply_deadline(recording, NOON + A_YEAR, DEADLINES, is_room_in_use=True) is recording
 
 
@@ -78,7 +53,7 @@ def test_finished_recording_has_no_deadline(status: RecordingStatus) -> None:
 def test_deadline_falls_when_it_should(
     status: str, egress_id: str | None, is_room_in_use: bool, limit: timedelta, after: str, error: str | None
 ) -> None:
-    recording = _recording(RecordingStatus(status), egress_id)
+    recording = build_recording(RecordingStatus(status), egress_id=egress_id)
     assert apply_deadline(recording, NOON + limit, DEADLINES, is_room_in_use=is_room_in_use) is recording
     late = apply_deadline(
         recording, NOON + limit + timedelta(seconds=1), DEADLINES, is_room_in_use=is_room_in_use
@@ -88,12 +63,15 @@ def test_deadline_falls_when_it_should(
 
 def test_recording_ended_at_our_limit_says_that_it_is_truncated() -> None:
     late = apply_deadline(
-        _recording(RecordingStatus.RECORDING), NOON + A_YEAR, DEADLINES, is_room_in_use=True
+        build_recording(RecordingStatus.RECORDING, egress_id="EG_1"),
+        NOON + A_YEAR,
+        DEADLINES,
+        is_room_in_use=True,
     )
     assert late.truncated
 
 
 def test_clock_that_jumped_back_ends_nothing() -> None:
     for status in RecordingStatus:
-        recording = _recording(status)
+        recording = build_recording(status, egress_id="EG_1")
         assert apply_deadline(recording, NOON - A_YEAR, DEADLINES, is_room_in_use=True) is recording

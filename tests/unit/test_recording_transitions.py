@@ -1,10 +1,9 @@
 """In whichever order events arrive, a recording's status only moves forward, and a final status never changes."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import reduce
 from itertools import product
-from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -25,8 +24,8 @@ from app.recordings.transitions import (
     note_recorder,
     require_ready,
 )
+from tests.unit.recordings import NOON, build_recording
 
-NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 SHA256 = "ab" * 32
 SIZE = 1000
 RANK = {status: rank for rank, status in enumerate(RecordingStatus)}
@@ -38,31 +37,6 @@ RESULT_OF_END = {
     "aborted": RecordingStatus.ABORTED,
 }
 FINISHED = [status for status in RecordingStatus if status.is_terminal]
-
-
-def _recording(status: RecordingStatus = RecordingStatus.REQUESTED, **changes: object) -> Recording:
-    made = Recording(
-        id=UUID(int=1),
-        consultation_id=UUID(int=2),
-        doctor_id=UUID(int=3),
-        patient_id=UUID(int=4),
-        status=status,
-        room_name="test_room",
-        room_sid=None,
-        egress_id=None,
-        egress_updated_at=None,
-        started_at=None,
-        ended_at=None,
-        duration_seconds=None,
-        size_bytes=None,
-        sha256=None,
-        truncated=False,
-        error=None,
-        created_at=NOON,
-        updated_at=NOON,
-        status_at=NOON,
-    )
-    return replace(made, **changes)  # type: ignore[arg-type]  # names and types are those of Recording
 
 
 def _egress(status: str, at: datetime | None = NOON, reason: str | None = None) -> EgressSnapshot:
@@ -116,7 +90,7 @@ steps = st.sampled_from(["stop", "verify", "verify empty", "give up", "lose", "a
 
 @given(st.sampled_from(list(RecordingStatus)), st.lists(steps, max_size=12))
 def test_rank_never_falls_and_the_finished_stay(status: RecordingStatus, befalls: list[Step]) -> None:
-    recording = _recording(status)
+    recording = build_recording(status)
     for step in befalls:
         after = step(recording)
         if recording.status.is_terminal and recording.status is not RecordingStatus.LOST:
@@ -131,7 +105,7 @@ def test_rank_never_falls_and_the_finished_stay(status: RecordingStatus, befalls
 
 @given(st.sampled_from(list(RecordingStatus)), st.lists(steps, max_size=6), steps)
 def test_repeated_snapshot_changes_nothing(status: RecordingStatus, before: list[Step], step: Step) -> None:
-    recording = reduce(lambda one, act: act(one), before, _recording(status))
+    recording = reduce(lambda one, act: act(one), before, build_recording(status))
     once = step(recording)
     assert step(once) == once
 
@@ -151,19 +125,19 @@ def test_snapshots_in_another_order_have_the_same_result(
     both: tuple[list[EgressSnapshot], list[EgressSnapshot]],
 ) -> None:
     history, shuffled = both
-    begun = _recording(RecordingStatus.STARTING)
+    begun = build_recording(RecordingStatus.STARTING)
     in_order, out_of_order = (reduce(apply_egress, order, begun) for order in (history, shuffled))
     assert out_of_order == in_order
     assert in_order.status is RESULT_OF_END[history[-1].status]
 
 
 def test_stop_before_livekit_was_asked_aborts() -> None:
-    assert mark_stopped(_recording()).status is RecordingStatus.ABORTED
+    assert mark_stopped(build_recording()).status is RecordingStatus.ABORTED
 
 
 @pytest.mark.parametrize("status", [RecordingStatus.STARTING, RecordingStatus.RECORDING])
 def test_stop_of_what_runs_is_stopping(status: RecordingStatus) -> None:
-    once = mark_stopped(_recording(status))
+    once = mark_stopped(build_recording(status))
     assert once.status is RecordingStatus.STOPPING
     assert mark_stopped(once) is once
 
@@ -173,7 +147,7 @@ NEVER_BEGAN = ("start_not_received", "stopped_before_start", "room_closed_before
 
 @pytest.mark.parametrize("status", [RecordingStatus.REQUESTED, RecordingStatus.STARTING])
 def test_stop_by_the_doctor_before_it_began_is_its_error(status: RecordingStatus) -> None:
-    assert mark_stopped(_recording(status)).error == "stopped_by_request"
+    assert mark_stopped(build_recording(status)).error == "stopped_by_request"
 
 
 @pytest.mark.parametrize(
@@ -186,7 +160,9 @@ def test_recording_stopped_before_it_began_names_who_stopped_it_whatever_livekit
 ) -> None:
     if (end, reason) == ("failed", None):
         return  # This combination is an ordinary failure
-    asked = mark_stopped(_recording(RecordingStatus.STARTING), None if why == "stopped_by_request" else why)
+    asked = mark_stopped(
+        build_recording(RecordingStatus.STARTING), None if why == "stopped_by_request" else why
+    )
     for news in ([], [_egress("starting")], [_egress("ending")]):
         recording = apply_egress(reduce(apply_egress, news, asked), _egress(end, NOON, reason))
         if end == "failed":
@@ -199,51 +175,51 @@ def test_recording_stopped_before_it_began_names_who_stopped_it_whatever_livekit
 def test_stop_that_came_too_late_to_prevent_a_start_is_no_error_of_what_was_recorded(
     end: str, why: str | None
 ) -> None:
-    asked = mark_stopped(_recording(RecordingStatus.STARTING), why)
+    asked = mark_stopped(build_recording(RecordingStatus.STARTING), why)
     ready = mark_verified(reduce(apply_egress, [_egress("active"), _egress(end)], asked), SIZE, SHA256)
     assert (ready.status, ready.error) == (RecordingStatus.READY, None)
 
 
 @pytest.mark.parametrize("reason", ["upload_failed", "resources_exhausted", "failed"])
 def test_recording_that_failed_after_a_stop_says_that_it_failed(reason: str) -> None:
-    asked = mark_stopped(_recording(RecordingStatus.STARTING))
+    asked = mark_stopped(build_recording(RecordingStatus.STARTING))
     assert apply_egress(asked, _egress("failed", NOON, reason)).error == f"egress_{reason}"
 
 
 @pytest.mark.parametrize("reason", NEVER_BEGAN)
 def test_egress_that_ended_before_it_began_without_a_stop_of_ours_says_what_livekit_says(reason: str) -> None:
-    recording = apply_egress(_recording(RecordingStatus.STARTING), _egress("aborted", NOON, reason))
+    recording = apply_egress(build_recording(RecordingStatus.STARTING), _egress("aborted", NOON, reason))
     assert (recording.status, recording.error) == (RecordingStatus.ABORTED, f"egress_{reason}")
 
 
 def test_stop_is_not_undone_by_a_list_that_still_says_active() -> None:
-    recording = apply_egress(_recording(RecordingStatus.STOPPING), _egress("active"))
+    recording = apply_egress(build_recording(RecordingStatus.STOPPING), _egress("active"))
     assert (recording.status, recording.egress_id) == (RecordingStatus.STOPPING, "EG_1")
 
 
 def test_older_snapshot_of_the_same_rank_changes_nothing() -> None:
     recording = apply_egress(
-        _recording(RecordingStatus.STARTING), _egress("active", NOON + timedelta(seconds=1))
+        build_recording(RecordingStatus.STARTING), _egress("active", NOON + timedelta(seconds=1))
     )
     assert apply_egress(recording, _egress("active", NOON)) == recording
 
 
 def test_higher_rank_is_believed_though_the_clock_of_livekits_node_was_set_back() -> None:
     recording = apply_egress(
-        _recording(RecordingStatus.STARTING), _egress("active", NOON + timedelta(hours=1))
+        build_recording(RecordingStatus.STARTING), _egress("active", NOON + timedelta(hours=1))
     )
     assert apply_egress(recording, _egress("complete", NOON)).status is RecordingStatus.VERIFYING
 
 
 def test_egress_that_completes_is_not_ready_before_its_object_is_seen() -> None:
-    recording = apply_egress(_recording(RecordingStatus.STOPPING), _egress("complete"))
+    recording = apply_egress(build_recording(RecordingStatus.STOPPING), _egress("complete"))
     assert recording.status is RecordingStatus.VERIFYING
     assert (recording.size_bytes, recording.duration_seconds, recording.room_sid) == (SIZE, 60.0, "RM_1")
     assert not recording.truncated
 
 
 def test_egress_ended_at_a_limit_is_truncated_and_stays_so() -> None:
-    recording = apply_egress(_recording(RecordingStatus.RECORDING), _egress("limit_reached"))
+    recording = apply_egress(build_recording(RecordingStatus.RECORDING), _egress("limit_reached"))
     assert recording.truncated
     ready = mark_verified(apply_egress(recording, _egress("complete")), SIZE, SHA256)
     assert (ready.status, ready.truncated) == (RecordingStatus.READY, True)
@@ -251,7 +227,7 @@ def test_egress_ended_at_a_limit_is_truncated_and_stays_so() -> None:
 
 def test_failed_egress_has_its_reason() -> None:
     recording = apply_egress(
-        _recording(RecordingStatus.RECORDING), _egress("failed", NOON, reason="upload_failed")
+        build_recording(RecordingStatus.RECORDING), _egress("failed", NOON, reason="upload_failed")
     )
     assert (recording.status, recording.error) == (RecordingStatus.VERIFYING, "egress_upload_failed")
     gone = mark_object_absent(recording, NOON)
@@ -260,7 +236,7 @@ def test_failed_egress_has_its_reason() -> None:
 
 def test_failed_egress_whose_object_is_there_all_the_same_is_ready_and_truncated() -> None:
     recording = apply_egress(
-        _recording(RecordingStatus.RECORDING), _egress("failed", NOON, reason="upload_failed")
+        build_recording(RecordingStatus.RECORDING), _egress("failed", NOON, reason="upload_failed")
     )
     ready = mark_verified(recording, SIZE, SHA256, 12.5)
     assert (ready.status, ready.truncated, ready.error) == (
@@ -275,53 +251,53 @@ def test_failed_egress_whose_object_is_there_all_the_same_is_ready_and_truncated
 def test_duration_is_the_files_and_not_livekits_where_the_file_states_one(
     stated: float | None, duration: float
 ) -> None:
-    recording = apply_egress(_recording(RecordingStatus.STOPPING), _egress("complete"))
+    recording = apply_egress(build_recording(RecordingStatus.STOPPING), _egress("complete"))
     assert mark_verified(recording, SIZE, SHA256, stated).duration_seconds == duration
 
 
 def test_reported_object_is_waited_for_and_lost_in_the_end() -> None:
-    recording = _recording(RecordingStatus.VERIFYING, size_bytes=SIZE)
+    recording = build_recording(RecordingStatus.VERIFYING, size_bytes=SIZE)
     assert mark_object_absent(recording, NOON + OBJECT_PATIENCE - timedelta(seconds=1)) == recording
     gone = mark_object_absent(recording, NOON + OBJECT_PATIENCE)
     assert (gone.status, gone.error) == (RecordingStatus.LOST, "object_missing")
 
 
 def test_start_stopped_for_being_overdue_fails() -> None:
-    recording = mark_stopped(_recording(RecordingStatus.STARTING), "start_overdue")
+    recording = mark_stopped(build_recording(RecordingStatus.STARTING), "start_overdue")
     ended = apply_egress(recording, _egress("aborted"))
     assert (ended.status, ended.error) == (RecordingStatus.FAILED, "start_overdue")
 
 
 def test_reason_of_a_stop_is_kept() -> None:
-    recording = mark_stopped(_recording(RecordingStatus.RECORDING), "consent_missing")
+    recording = mark_stopped(build_recording(RecordingStatus.RECORDING), "consent_missing")
     ready = mark_verified(apply_egress(recording, _egress("complete")), SIZE, SHA256)
     assert (ready.status, ready.error) == (RecordingStatus.READY, "consent_missing")
 
 
 def test_failed_egress_without_a_reason_has_one_all_the_same() -> None:
-    assert apply_egress(_recording(RecordingStatus.STARTING), _egress("failed")).error == "egress_failed"
+    assert apply_egress(build_recording(RecordingStatus.STARTING), _egress("failed")).error == "egress_failed"
 
 
 def test_object_as_reported_is_ready_with_its_digest() -> None:
-    ready = mark_verified(_recording(RecordingStatus.VERIFYING, size_bytes=SIZE), SIZE, SHA256)
+    ready = mark_verified(build_recording(RecordingStatus.VERIFYING, size_bytes=SIZE), SIZE, SHA256)
     assert (ready.status, ready.sha256, ready.error) == (RecordingStatus.READY, SHA256, None)
 
 
 @pytest.mark.parametrize(("reported", "stored"), [(SIZE, SIZE - 1), (SIZE, 0), (None, 0)])
 def test_object_of_another_size_than_reported_fails(reported: int | None, stored: int) -> None:
-    recording = mark_verified(_recording(RecordingStatus.VERIFYING, size_bytes=reported), stored, SHA256)
+    recording = mark_verified(build_recording(RecordingStatus.VERIFYING, size_bytes=reported), stored, SHA256)
     assert (recording.status, recording.error) == (RecordingStatus.FAILED, "object_size_differs")
     assert recording.sha256 is None
 
 
 @pytest.mark.parametrize("status", FINISHED)
 def test_giving_up_does_not_change_a_finished_recording(status: RecordingStatus) -> None:
-    recording = _recording(status)
+    recording = build_recording(status)
     assert mark_failed(recording, "livekit_timeout") is recording
 
 
 def test_lost_recording_whose_object_turns_up_is_ready() -> None:
-    lost = _recording(RecordingStatus.LOST, size_bytes=SIZE)
+    lost = build_recording(RecordingStatus.LOST, size_bytes=SIZE)
     assert mark_verified(lost, SIZE, SHA256).status is RecordingStatus.READY
 
 
@@ -351,7 +327,7 @@ def test_empty_object_key_is_of_a_recording_that_is_not_ready() -> None:
 
 
 def _recorded(**changes: object) -> Recording:
-    return _recording(RecordingStatus.RECORDING, egress_id="EG_1", started_at=NOON, **changes)
+    return build_recording(RecordingStatus.RECORDING, egress_id="EG_1", started_at=NOON, **changes)
 
 
 @pytest.mark.parametrize("status", [RecordingStatus.RECORDING, RecordingStatus.STOPPING])
@@ -375,7 +351,7 @@ def test_recorder_seen_first_is_back_if_it_joined_long_after_the_start(seconds: 
 
 
 def test_recorder_that_joins_twice_before_the_start_interrupts_nothing() -> None:
-    starting = _recording(RecordingStatus.STARTING, egress_id="EG_1", started_at=NOON)
+    starting = build_recording(RecordingStatus.STARTING, egress_id="EG_1", started_at=NOON)
     seen = note_recorder(note_recorder(starting, "PA_1", NOON), "PA_2", NOON + timedelta(minutes=1))
     assert (seen.recorder_sid, seen.interrupted) == ("PA_2", False)
 
@@ -393,6 +369,6 @@ def test_recorder_of_a_recording_that_is_not_live_changes_nothing(status: Record
 def test_file_much_shorter_than_reported_is_interrupted(
     reported: float | None, in_file: float | None, expected: bool
 ) -> None:
-    verifying = _recording(RecordingStatus.VERIFYING, size_bytes=SIZE, duration_seconds=reported)
+    verifying = build_recording(RecordingStatus.VERIFYING, size_bytes=SIZE, duration_seconds=reported)
     ready = mark_verified(verifying, SIZE, SHA256, in_file)
     assert (ready.status, ready.interrupted) == (RecordingStatus.READY, expected)
