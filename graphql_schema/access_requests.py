@@ -302,7 +302,7 @@ async def access_requests(
     first: int | None = None,
     after: str | None = None,
     status: model.AccessRequestStatus | None = None,
-) -> Connection[AccessRequest]:
+) -> Connection[AccessRequest] | None:
     """List access requests, newest first: the patient's own, or all for compliance."""
     page = await _service(info).page(
         await info.context.asker(), page_request(first, after), status, selected(info, "edges", "node")
@@ -310,7 +310,7 @@ async def access_requests(
     return Connection.of(page, AccessRequest.of, _place)
 
 
-async def request_access(info: Info, request: AccessRequestInput) -> AccessRequest:
+async def request_access(info: Info, request: AccessRequestInput) -> AccessRequest | None:
     """File an access request for the signed-in patient."""
     filed = await _service(info).file(
         await info.context.asker(),
@@ -320,7 +320,7 @@ async def request_access(info: Info, request: AccessRequestInput) -> AccessReque
     return AccessRequest.of(filed)
 
 
-async def record_access_request(info: Info, request: WrittenAccessRequestInput) -> AccessRequest:
+async def record_access_request(info: Info, request: WrittenAccessRequestInput) -> AccessRequest | None:
     """File an access request that arrived in writing."""
     filed = await _service(info).file_written(
         await info.context.asker(),
@@ -332,21 +332,21 @@ async def record_access_request(info: Info, request: WrittenAccessRequestInput) 
     return AccessRequest.of(filed)
 
 
-async def withdraw_access_request(info: Info, id: strawberry.ID) -> AccessRequest:
+async def withdraw_access_request(info: Info, id: strawberry.ID) -> AccessRequest | None:
     """Withdraw the patient's own request or, for compliance, a written one. After the withdrawal of an access
     request, its recordings may be destroyed.
     """
     return AccessRequest.of(await _service(info).withdraw(await info.context.asker(), parse_id(id)))
 
 
-async def approve_access_request(info: Info, id: strawberry.ID) -> AccessRequest:
+async def approve_access_request(info: Info, id: strawberry.ID) -> AccessRequest | None:
     """Approve an access request and queue the job that makes its encrypted copy."""
     return AccessRequest.of(await _service(info).approve(await info.context.asker(), parse_id(id)))
 
 
 async def deny_access_request(
     info: Info, id: strawberry.ID, ground: model.DenialGround, determined_by: strawberry.ID | None = None
-) -> AccessRequest:
+) -> AccessRequest | None:
     """Deny an access request on a ground of 45 CFR 164.524(a)."""
     denied = await _service(info).deny(
         await info.context.asker(), parse_id(id), ground, parse_optional_id(determined_by)
@@ -356,20 +356,20 @@ async def deny_access_request(
 
 async def extend_access_request(
     info: Info, id: strawberry.ID, reason: model.ExtensionReason, days: int = model.MAX_EXTENSION_DAYS
-) -> AccessRequest:
+) -> AccessRequest | None:
     """Extend the deadline of an access request."""
     extended = await _service(info).extend(await info.context.asker(), parse_id(id), days, reason)
     return AccessRequest.of(extended)
 
 
-async def ask_access_review(info: Info, id: strawberry.ID) -> AccessRequest:
+async def ask_access_review(info: Info, id: strawberry.ID) -> AccessRequest | None:
     """Ask for the review of a denial, for the patient or, after a written request, for compliance."""
     return AccessRequest.of(await _service(info).ask_review(await info.context.asker(), parse_id(id)))
 
 
 async def record_access_review(
     info: Info, id: strawberry.ID, reviewer_id: strawberry.ID, outcome: model.ReviewOutcome
-) -> AccessRequest:
+) -> AccessRequest | None:
     """Record the outcome of a review in which another professional examined the denial of an access request."""
     reviewed = await _service(info).record_review(
         await info.context.asker(), parse_id(id), parse_id(reviewer_id), outcome
@@ -377,13 +377,13 @@ async def record_access_review(
     return AccessRequest.of(reviewed)
 
 
-async def issue_export_url(info: Info, id: strawberry.ID) -> ExportUrl:
+async def issue_export_url(info: Info, id: strawberry.ID) -> ExportUrl | None:
     """Issue a URL that downloads the encrypted copy of an access request for a few minutes."""
     issued = await _service(info).issue_url(await info.context.asker(), parse_id(id))
     how_to_open = access_request_words(info.context.language)["how_to_open"]
     return ExportUrl(url=issued.url, expires_at=issued.expires_at, how_to_open=how_to_open)
 
 
-async def reveal_export_secret(info: Info, id: strawberry.ID) -> ExportSecret:
+async def reveal_export_secret(info: Info, id: strawberry.ID) -> ExportSecret | None:
     """Reveal once the secret that opens the encrypted copy of an access request."""
     return ExportSecret(secret=await _service(info).reveal_secret(await info.context.asker(), parse_id(id)))

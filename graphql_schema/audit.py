@@ -122,7 +122,7 @@ def _place(event: model.AuditEvent) -> Cursor:
 
 async def audit_events(
     info: Info, first: int | None = None, after: str | None = None, filter: AuditEventFilter | None = None
-) -> Connection[AuditEvent]:
+) -> Connection[AuditEvent] | None:
     """List the rows of the audit log, newest first. Only compliance officers may list audit rows."""
     page = await info.context.services.audit.page(
         await info.context.asker(),

@@ -3,7 +3,8 @@
 The library graphql-core refuses an invalid document, variable or argument before any resolver runs, before any
 service has checked the caller. If an operation has an input error, this extension checks the permission that each
 of its root fields declares. If the caller lacks a permission, the extension writes an audit row and replaces the
-input error by a refusal.
+input error by a refusal. If graphql-core executed the operation and refused only the arguments of one root field,
+the answer keeps what the other root fields returned.
 """
 
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -76,21 +77,33 @@ class AuthorizationFirst(SchemaExtension):
         self, result: ExecutionResult | GraphQLExecutionResult, codes: frozenset[str]
     ) -> None:
         context, document = self.execution_context.context, self.execution_context.graphql_document
-        errors = [error for error in result.errors or () if (error.extensions or {}).get("code") in codes]
+        errors = [
+            error
+            for error in result.errors or ()
+            if (error.extensions or {}).get("code") in codes and len(error.path or ()) <= 1
+        ]
         if not errors or document is None or not isinstance(context, Context):
             return
-        keys = {error.path[0] if error.path else None for error in errors}
+        keys = {_key(error) for error in errors}
         refusals = [
             refusal
             for root in self._roots(document)
             if None in keys or root.key in keys
             if (refusal := await run_to_end(_refusal(context, root))) is not None
         ]
-        if refusals:
-            schema = self.execution_context.schema
-            assert isinstance(schema, MaskedSchema)  # noqa: S101 - narrows the type
-            schema.process_errors(refusals, self.execution_context)
+        if not refusals:
+            return
+        schema = self.execution_context.schema
+        assert isinstance(schema, MaskedSchema)  # noqa: S101 - narrows the type
+        schema.process_errors(refusals, self.execution_context)
+        if None in keys:
             result.data, result.errors = None, refusals
+            return
+        refused = {_key(refusal) for refusal in refusals}
+        result.errors = [
+            *(error for error in result.errors or () if error not in errors or _key(error) not in refused),
+            *refusals,
+        ]
 
     def _roots(self, document: DocumentNode) -> Sequence[_Root]:
         """Return the root fields that need a permission. The number of returned root fields is at most the number
@@ -111,6 +124,11 @@ class AuthorizationFirst(SchemaExtension):
                 if len(roots) == Limits.root_fields:
                     return roots
         return roots
+
+
+def _key(error: GraphQLError) -> str | int | None:
+    """Return the response key of the root field that the error belongs to, or None if no root field was executed."""
+    return error.path[0] if error.path else None
 
 
 async def _refusal(context: Context, root: _Root) -> GraphQLError | None:

@@ -102,13 +102,13 @@ class ConsentInput:
     representative: RepresentativeInput | None = None
 
 
-async def consent_text(language: Language = Language.EN) -> ConsentText:
+async def consent_text(language: Language = Language.EN) -> ConsentText | None:
     """Return the current consent text in the given language."""
     found = texts.consent_texts()[texts.CURRENT_VERSION, language.value]
     return ConsentText(version=found.version, language=found.language, text=found.text, sha256=found.sha256)
 
 
-async def record_consent(info: Info, consent: ConsentInput) -> Consent:
+async def record_consent(info: Info, consent: ConsentInput) -> Consent | None:
     """Record a consent."""
     shown = model.ShownText(consent.text_version, consent.language.value, consent.text_sha256.lower())
     given = await info.context.services.consents.give(
@@ -122,7 +122,7 @@ async def record_consent(info: Info, consent: ConsentInput) -> Consent:
 
 async def withdraw_consent(
     info: Info, participant_id: strawberry.ID, representative: RepresentativeInput | None = None
-) -> Consent:
+) -> Consent | None:
     """Record the withdrawal of a consent. A withdrawal stops a running recording."""
     withdrawn = await info.context.services.consents.withdraw(
         await info.context.asker(),

@@ -252,7 +252,7 @@ def _place(consultation: model.Consultation) -> Cursor:
 
 async def consultation(
     info: Info, id: strawberry.ID | None = None, external_id: str | None = None
-) -> Consultation:
+) -> Consultation | None:
     """Return one consultation by its id or its external id."""
     found = await info.context.services.consultations.get(
         await info.context.asker(), parse_optional_id(id), external_id, _selection(info)
@@ -262,7 +262,7 @@ async def consultation(
 
 async def consultations(
     info: Info, first: int | None = None, after: str | None = None
-) -> Connection[Consultation]:
+) -> Connection[Consultation] | None:
     """List the consultations in which the caller is the doctor or the patient, newest appointment first."""
     page = await info.context.services.consultations.page(
         await info.context.asker(), page_request(first, after), _selection(info, "edges", "node")
@@ -270,7 +270,7 @@ async def consultations(
     return Connection.of(page, Consultation.of, _place)
 
 
-async def active_rooms(info: Info) -> list[ActiveRoom]:
+async def active_rooms(info: Info) -> list[ActiveRoom] | None:
     """List the doctor's rooms that are open now."""
     rooms = await info.context.services.consultations.list_active_rooms(
         await info.context.asker(), selected(info)
@@ -278,7 +278,7 @@ async def active_rooms(info: Info) -> list[ActiveRoom]:
     return [ActiveRoom.of(room) for room in rooms]
 
 
-async def register_consultation(info: Info, consultation: ConsultationInput) -> Consultation:
+async def register_consultation(info: Info, consultation: ConsultationInput) -> Consultation | None:
     """Register a consultation, or return the consultation that is already registered."""
     registered = await info.context.services.consultations.register(
         await info.context.asker(), consultation.to_model(), _selection(info)
@@ -288,7 +288,7 @@ async def register_consultation(info: Info, consultation: ConsultationInput) -> 
 
 async def join_consultation(
     info: Info, consultation_id: strawberry.ID | None = None, invitation: str | None = None
-) -> JoinToken:
+) -> JoinToken | None:
     """Return a LiveKit token for the room of a consultation. The doctor and the patient name the consultation's id,
     and a guest presents an invitation.
     """
@@ -306,7 +306,9 @@ async def join_consultation(
     return JoinToken.of(await service.join(await info.context.asker(), wanted))
 
 
-async def invite_guest(info: Info, consultation_id: strawberry.ID, role: model.GuestRole) -> GuestInvitation:
+async def invite_guest(
+    info: Info, consultation_id: strawberry.ID, role: model.GuestRole
+) -> GuestInvitation | None:
     """Invite a guest, such as an interpreter, to a consultation."""
     invitation = await info.context.services.consultations.invite_guest(
         await info.context.asker(), parse_id(consultation_id), role

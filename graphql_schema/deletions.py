@@ -137,7 +137,7 @@ def _place(deletion: model.Deletion) -> Cursor:
 
 async def deletions(
     info: Info, first: int | None = None, after: str | None = None, filter: DeletionFilter | None = None
-) -> Connection[Deletion]:
+) -> Connection[Deletion] | None:
     """List deletions, newest first."""
     page = await info.context.services.deletions.page(
         await info.context.asker(),
@@ -148,7 +148,7 @@ async def deletions(
     return Connection.of(page, Deletion.of, _place)
 
 
-async def deletion_certificates(info: Info, recording_id: strawberry.ID) -> list[DeletionCertificate]:
+async def deletion_certificates(info: Info, recording_id: strawberry.ID) -> list[DeletionCertificate] | None:
     """Return the certificates of a destroyed recording in the order of their numbers."""
     found = await info.context.services.deletions.list_certificates(
         await info.context.asker(), parse_id(recording_id)
@@ -156,14 +156,14 @@ async def deletion_certificates(info: Info, recording_id: strawberry.ID) -> list
     return [DeletionCertificate.of(one) for one in found]
 
 
-async def delete_recording(info: Info, id: strawberry.ID, reason: model.DeletionReason) -> Deletion:
+async def delete_recording(info: Info, id: strawberry.ID, reason: model.DeletionReason) -> Deletion | None:
     """Request the destruction of a recording."""
     return Deletion.of(
         await info.context.services.deletions.request(await info.context.asker(), parse_id(id), reason)
     )
 
 
-async def undo_deletion(info: Info, recording_id: strawberry.ID) -> Deletion:
+async def undo_deletion(info: Info, recording_id: strawberry.ID) -> Deletion | None:
     """Undo a requested deletion."""
     return Deletion.of(
         await info.context.services.deletions.undo(await info.context.asker(), parse_id(recording_id))

@@ -114,7 +114,7 @@ def _place(hold: model.LegalHold) -> Cursor:
     return Cursor(hold.placed_at, hold.id)
 
 
-async def place_legal_hold(info: Info, hold: LegalHoldInput) -> PlacedLegalHold:
+async def place_legal_hold(info: Info, hold: LegalHoldInput) -> PlacedLegalHold | None:
     """Place a legal hold on existing and later recordings. The legal hold ends when a second compliance officer,
     who did not place it, releases it.
     """
@@ -123,14 +123,14 @@ async def place_legal_hold(info: Info, hold: LegalHoldInput) -> PlacedLegalHold:
     return PlacedLegalHold.of(placed)
 
 
-async def release_legal_hold(info: Info, id: strawberry.ID) -> LegalHold:
+async def release_legal_hold(info: Info, id: strawberry.ID) -> LegalHold | None:
     """Release a legal hold that another compliance officer placed."""
     return LegalHold.of(await info.context.services.holds.release(await info.context.asker(), parse_id(id)))
 
 
 async def legal_holds(
     info: Info, first: int | None = None, after: str | None = None, is_active: bool | None = None
-) -> Connection[LegalHold]:
+) -> Connection[LegalHold] | None:
     """List legal holds, newest first. Only compliance officers may list legal holds."""
     page = await info.context.services.holds.page(
         await info.context.asker(), page_request(first, after), is_active, selected(info, "edges", "node")

@@ -10,7 +10,9 @@ from graphql_schema.recordings import Recording, select_recording
 from graphql_schema.scalars import parse_id
 
 
-async def recording_changed(info: Info, consultation_id: strawberry.ID) -> AsyncGenerator[Recording, None]:
+async def recording_changed(
+    info: Info, consultation_id: strawberry.ID
+) -> AsyncGenerator[Recording | None, None]:
     """Yield the newest recording of a consultation, and then each recording of the consultation that changes."""
     selection = select_recording(info)
     watching = info.context.services.recording_changes.watch(

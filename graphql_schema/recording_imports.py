@@ -97,13 +97,13 @@ class RecordingImportInput:
         )
 
 
-async def import_recording(info: Info, input: RecordingImportInput) -> RecordingImport:
+async def import_recording(info: Info, input: RecordingImportInput) -> RecordingImport | None:
     """Begin the import of a recording, or return the pending import with the same declaration."""
     signed = await info.context.services.imports.begin(await info.context.asker(), input.to_model())
     return RecordingImport.of(signed)
 
 
-async def complete_import(info: Info, id: strawberry.ID) -> Recording:
+async def complete_import(info: Info, id: strawberry.ID) -> Recording | None:
     """Create the recording of an uploaded file. The worker then verifies the file. Safe to repeat."""
     completed = await info.context.services.imports.complete(
         await info.context.asker(), parse_id(id), select_recording(info)

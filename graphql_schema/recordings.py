@@ -374,7 +374,7 @@ def _place(recording: model.Recording) -> Cursor:
     return Cursor(recording.created_at, recording.id)
 
 
-async def recording(info: Info, id: strawberry.ID) -> Recording:
+async def recording(info: Info, id: strawberry.ID) -> Recording | None:
     """Return one recording."""
     service, asker = info.context.services.recordings, await info.context.asker()
     selection = model.RecordingSelection(selected(info))
@@ -386,7 +386,7 @@ async def recording(info: Info, id: strawberry.ID) -> Recording:
 
 async def recordings(
     info: Info, first: int | None = None, after: str | None = None, filter: RecordingFilter | None = None
-) -> Connection[Recording]:
+) -> Connection[Recording] | None:
     """List the doctor's recordings, newest first."""
     selection = select_recording(info, "edges", "node")
     page = await info.context.services.recordings.page(
@@ -398,7 +398,7 @@ async def recordings(
     return Connection.of(page, Recording.of, _place)
 
 
-async def start_recording(info: Info, consultation_id: strawberry.ID) -> Recording:
+async def start_recording(info: Info, consultation_id: strawberry.ID) -> Recording | None:
     """Start a recording of a consultation in which every participant has consented."""
     started = await info.context.services.recordings.start(
         await info.context.asker(), parse_id(consultation_id), select_recording(info)
@@ -406,7 +406,7 @@ async def start_recording(info: Info, consultation_id: strawberry.ID) -> Recordi
     return Recording.of(started)
 
 
-async def stop_recording(info: Info, recording_id: strawberry.ID) -> Recording:
+async def stop_recording(info: Info, recording_id: strawberry.ID) -> Recording | None:
     """Stop the recording. Safe to repeat."""
     after = await info.context.services.recordings.stop(
         await info.context.asker(), parse_id(recording_id), select_recording(info)
@@ -416,7 +416,7 @@ async def stop_recording(info: Info, recording_id: strawberry.ID) -> Recording:
 
 async def issue_download_url(
     info: Info, recording_id: strawberry.ID, purpose_of_use: PurposeOfUse
-) -> DownloadUrl:
+) -> DownloadUrl | None:
     """Issue a URL that downloads a READY recording for a few minutes."""
     issued = await info.context.services.recordings.issue_download_url(
         await info.context.asker(), parse_id(recording_id), purpose_of_use
@@ -424,7 +424,7 @@ async def issue_download_url(
     return DownloadUrl.of(issued)
 
 
-async def process_livekit_webhook(info: Info, body: str, authorization: str) -> WebhookReceipt:
+async def process_livekit_webhook(info: Info, body: str, authorization: str) -> WebhookReceipt | None:
     """Receive a LiveKit webhook that a gateway forwards with the original body and header."""
     try:
         is_new = await info.context.services.recordings.receive_webhook(body.encode(), authorization)

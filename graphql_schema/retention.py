@@ -221,20 +221,20 @@ class StorageReport:
         )
 
 
-async def retention_policies(info: Info) -> list[RetentionPolicy]:
+async def retention_policies(info: Info) -> list[RetentionPolicy] | None:
     """List the newest hundred retention policies, newest first."""
     found = await info.context.services.retention.list_policies(await info.context.asker())
     return [RetentionPolicy.of_judged(each) for each in found]
 
 
-async def retention_preview(info: Info, policy_id: int) -> RetentionPreview:
+async def retention_preview(info: Info, policy_id: int) -> RetentionPreview | None:
     """Return how many recordings a PROPOSED retention policy would delete in each month."""
     return RetentionPreview.of(
         await info.context.services.retention.preview(await info.context.asker(), policy_id)
     )
 
 
-async def approve_retention_policy(info: Info, policy_id: int) -> RetentionPolicy:
+async def approve_retention_policy(info: Info, policy_id: int) -> RetentionPolicy | None:
     """Approve a policy. A policy comes into force with its first approval, or with the approval of a second officer
     if it shortens a term.
     """
@@ -243,13 +243,13 @@ async def approve_retention_policy(info: Info, policy_id: int) -> RetentionPolic
     )
 
 
-async def reject_retention_policy(info: Info, policy_id: int) -> RetentionPolicy:
+async def reject_retention_policy(info: Info, policy_id: int) -> RetentionPolicy | None:
     """Reject a proposed policy."""
     return RetentionPolicy.of(
         await info.context.services.retention.reject(await info.context.asker(), policy_id)
     )
 
 
-async def storage_report(info: Info) -> StorageReport:
+async def storage_report(info: Info) -> StorageReport | None:
     """Return the stored bytes by age and retention class, the deletions of the next 30 days, and the cost."""
     return StorageReport.of(await info.context.services.retention.report_storage(await info.context.asker()))

@@ -90,20 +90,20 @@ async def viewer(info: Info) -> Viewer:
     return Viewer.of(await info.context.services.staff.viewer(await info.context.asker()))
 
 
-async def staff_invitations(info: Info) -> list[StaffInvitation]:
+async def staff_invitations(info: Info) -> list[StaffInvitation] | None:
     """List the newest hundred staff invitations, newest first."""
     found = await info.context.services.staff.invitations(await info.context.asker())
     return [StaffInvitation.of(invitation) for invitation in found]
 
 
-async def invite_staff(info: Info, email: str, role: model.StaffRole) -> StaffInvitation:
+async def invite_staff(info: Info, email: str, role: model.StaffRole) -> StaffInvitation | None:
     """Invite a staff member by an email that Supabase Auth sends."""
     return StaffInvitation.of(
         await info.context.services.staff.invite(await info.context.asker(), email, role)
     )
 
 
-async def suspend_staff(info: Info, user_id: strawberry.ID) -> Suspension:
+async def suspend_staff(info: Info, user_id: strawberry.ID) -> Suspension | None:
     """Ban a staff member and end all their sessions at once."""
     await info.context.services.staff.suspend(await info.context.asker(), parse_id(user_id))
     return Suspension(user_id=user_id)

@@ -218,7 +218,7 @@ class TranscriptFilter:
         )
 
 
-async def transcript(info: Info, recording_id: strawberry.ID) -> Transcript:
+async def transcript(info: Info, recording_id: strawberry.ID) -> Transcript | None:
     """Return the transcript of one of the doctor's recordings."""
     read = await info.context.services.transcripts.read(await info.context.asker(), parse_id(recording_id))
     return Transcript.of(recording_id, read)
@@ -226,7 +226,7 @@ async def transcript(info: Info, recording_id: strawberry.ID) -> Transcript:
 
 async def search_transcripts(
     info: Info, query: str, filter: TranscriptFilter | None = None, first: int = _USUAL_HITS
-) -> TranscriptHits:
+) -> TranscriptHits | None:
     """Search the transcripts of the doctor's recordings. Each search hit is a recording whose transcript contains
     all words of the query. Quotes mark phrases.
     """
@@ -239,7 +239,9 @@ async def search_transcripts(
     return TranscriptHits(hits=hits, is_cut=found.is_cut, unreadable=found.unreadable)
 
 
-async def correct_transcript(info: Info, recording_id: strawberry.ID, turn: int, text: str) -> Transcript:
+async def correct_transcript(
+    info: Info, recording_id: strawberry.ID, turn: int, text: str
+) -> Transcript | None:
     """Correct the text of a turn. After a correction, the database also keeps the text before the correction."""
     read = await info.context.services.transcripts.reword(
         await info.context.asker(), parse_id(recording_id), turn, text
@@ -249,7 +251,7 @@ async def correct_transcript(info: Info, recording_id: strawberry.ID, turn: int,
 
 async def attribute_turn(
     info: Info, recording_id: strawberry.ID, turn: int, speaker: model.Speaker, only_this_turn: bool = False
-) -> Transcript:
+) -> Transcript | None:
     """Name the speaker of a turn and of all other turns with the same voice. If the turn's voice is unknown, name
     only the speaker of this one turn.
 
@@ -280,7 +282,7 @@ class SubtitleUrls:
         return cls(webvtt=f"{path}.vtt", srt=f"{path}.srt", expires_at=link.expires_at)
 
 
-async def issue_subtitle_urls(info: Info, recording_id: strawberry.ID) -> SubtitleUrls:
+async def issue_subtitle_urls(info: Info, recording_id: strawberry.ID) -> SubtitleUrls | None:
     """Issue short-lived subtitle links for a video player."""
     link = await info.context.services.transcripts.issue_subtitle_link(
         await info.context.asker(), parse_id(recording_id)
@@ -288,7 +290,7 @@ async def issue_subtitle_urls(info: Info, recording_id: strawberry.ID) -> Subtit
     return SubtitleUrls.of(link)
 
 
-async def retry_transcription(info: Info, recording_id: strawberry.ID) -> bool:
+async def retry_transcription(info: Info, recording_id: strawberry.ID) -> bool | None:
     """Retry a transcription that FAILED or was OFF, or only the unintelligible turns of a READY transcript.
 
     The worker does not send a chunk again that the speech service has already answered. A READY transcript stays
@@ -298,7 +300,7 @@ async def retry_transcription(info: Info, recording_id: strawberry.ID) -> bool:
     return True
 
 
-async def switch_transcription(info: Info, consultation_id: strawberry.ID, is_on: bool) -> bool:
+async def switch_transcription(info: Info, consultation_id: strawberry.ID, is_on: bool) -> bool | None:
     """Switch transcription of the consultation's later recordings on or off. If the doctor switches transcription
     off, a running transcription ends.
     """

@@ -198,7 +198,7 @@ class SessionHandler(BaseGraphQLTransportWSHandler[SocketConnection, None]):
                 async for result in results:
                     if result.data is None:
                         return list(result.errors or ())
-                    await operation.send_next(ExecutionResult(result.data, None))
+                    await operation.send_next(ExecutionResult(result.data, result.errors or None))
         except GraphQLError as error:
             errors = [error]
             schema.process_errors(errors, ExecutionContext(None, schema, (), context))

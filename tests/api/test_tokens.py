@@ -123,7 +123,7 @@ async def test_broken_token_is_refused_and_not_repeated(
     token = forge(harness, other_doctor)
     answer = await replace(other_doctor, token=token).send(documents.CONSULTATIONS)
     assert (answer.error.code, answer.error.reason) == ("UNAUTHENTICATED", reason)
-    assert answer.body["data"] is None
+    assert answer.body["data"] == {"consultations": None}
     assert (answer.response.status_code, answer.response.headers["www-authenticate"]) == (401, "Bearer")
     assert not token or token not in answer.response.text
     assert not await harness.audit(answer.request_id), "broken tokens are counted, not logged one by one"
