@@ -1,6 +1,9 @@
 import type { TypedDocumentNode } from "@graphql-typed-document-node/core";
 import { ClientError, request } from "graphql-request";
 
+/** Data without an error: a root field is null only if it was refused. */
+export type Whole<TData> = { [Field in keyof TData]: NonNullable<TData[Field]> };
+
 export type Token = () => Promise<string>;
 
 /** A refusal of the API. `code` and `reason` are listed in docs/web-app.md; `message` is for people. */
@@ -27,13 +30,13 @@ export class Api {
   async ask<TData, TVariables extends object>(
     document: TypedDocumentNode<TData, TVariables>,
     variables: TVariables,
-  ): Promise<TData> {
+  ): Promise<Whole<TData>> {
     const requestHeaders = {
       authorization: `Bearer ${await this.token()}`,
       "accept-language": this.language,
     };
     try {
-      return await request<TData>({ url: this.url, document, variables, requestHeaders });
+      return await request<Whole<TData>>({ url: this.url, document, variables, requestHeaders });
     } catch (error) {
       throw toApiError(error);
     }
@@ -44,7 +47,7 @@ export class Api {
     document: TypedDocumentNode<TData, TVariables>,
     variables: TVariables,
     stepUp: () => Promise<void>,
-  ): Promise<TData> {
+  ): Promise<Whole<TData>> {
     try {
       return await this.ask(document, variables);
     } catch (error) {

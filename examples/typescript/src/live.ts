@@ -15,7 +15,7 @@ const RECORDING_CHANGED = graphql(`
   }
 `);
 
-export type ChangedRecording = RecordingChangedSubscription["recordingChanged"];
+export type ChangedRecording = NonNullable<RecordingChangedSubscription["recordingChanged"]>;
 
 /**
  * One connection for all subscriptions. The server ends it when the token expires (4403, `token_expired`): graphql-ws
@@ -58,7 +58,7 @@ export function watchRecordings(
     { query: print(RECORDING_CHANGED), variables: { consultationId } },
     {
       next: ({ data }) => {
-        if (data) onChange(data.recordingChanged);
+        if (data?.recordingChanged) onChange(data.recordingChanged);
       },
       error: onEnd,
       complete: () => onEnd(undefined),
