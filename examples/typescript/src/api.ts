@@ -2,7 +2,7 @@ import type { TypedDocumentNode } from "@graphql-typed-document-node/core";
 import { ClientError, request } from "graphql-request";
 
 /** Data without an error: a root field is null only if it was refused. */
-export type Whole<TData> = { [Field in keyof TData]: NonNullable<TData[Field]> };
+export type Whole<TData> = { [Field in keyof TData]-?: NonNullable<TData[Field]> };
 
 export type Token = () => Promise<string>;
 
