@@ -30,17 +30,26 @@ class Query:
     consultation = root_field(
         consultation_fields.consultation,
         permissions.READ_CONSULTATION,
-        description="Returns the consultation with this `id` or `externalId`.",
+        description=(
+            "Returns the consultation with this `id` or `externalId`, for its doctor and its patient. "
+            "Compliance officers read the metadata of every consultation, without any content."
+        ),
     )
     consultations = root_field(
         consultation_fields.consultations,
         permissions.LIST_CONSULTATIONS,
-        description="Lists the calling doctor's or patient's consultations, newest appointment first.",
+        description=(
+            "Lists the calling doctor's or patient's consultations, newest appointment first. "
+            "Compliance officers read the metadata of all consultations, without any content."
+        ),
     )
     recording = root_field(
         recording_fields.recording,
         permissions.READ_RECORDING,
-        description="Returns a recording of the calling doctor.",
+        description=(
+            "Returns a recording of the calling doctor. Compliance officers read the metadata of "
+            "every recording, without any content."
+        ),
     )
     recordings = root_field(
         recording_fields.recordings,

@@ -273,6 +273,7 @@ CASES: Final = (
     ),
     _consultations("doctor"),
     _consultations("patient"),
+    _consultations("officer"),
     Case("joined rooms", "doctor", lambda tx, request, facts: consultations.list_joined_rooms(tx, ())),
     *(
         case

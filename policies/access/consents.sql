@@ -1,10 +1,11 @@
 -- Consents: a row of the table is written once and never changed. Doctors give their own consent and attest a
--- patient's or a guest's consent. A patient gives and withdraws only the patient's own consent.
+-- patient's or a guest's consent. A patient gives and withdraws only the patient's own consent. Compliance officers
+-- see all consents, because they must prove that each recording was consented to.
 
 select private.reset_access('resguardo.consents');
 alter table resguardo.consents enable row level security;
 
-grant select on resguardo.consents to clinician, patient, resguardo_worker;
+grant select on resguardo.consents to clinician, compliance, patient, resguardo_worker;
 grant insert (
     id, consultation_id, doctor_id, patient_id, participant_id, participant_kind, decision, source, recorded_by,
     representative_relationship, representative_name, text_version, text_language, text_sha256
@@ -15,6 +16,9 @@ using (doctor_id = (select private.doctor()));
 
 create policy consents_select_patient on resguardo.consents for select to patient
 using (patient_id = (select private.patient()));
+
+create policy consents_select_compliance on resguardo.consents for select to compliance
+using ((select private.person()) is not null);
 
 create policy consents_select_worker on resguardo.consents for select to resguardo_worker
 using (true);

@@ -1,10 +1,10 @@
--- Consultations: the doctor of a consultation sees and registers it, its patient sees it, and the worker reads all
--- consultations.
+-- Consultations: the doctor of a consultation sees and registers it, and its patient sees it. Compliance officers and
+-- the worker read all consultations. A consultation's row contains no content of the consultation.
 
 select private.reset_access('resguardo.consultations');
 alter table resguardo.consultations enable row level security;
 
-grant select on resguardo.consultations to clinician, patient, resguardo_worker;
+grant select on resguardo.consultations to clinician, compliance, patient, resguardo_worker;
 grant insert (
     id, external_id, doctor_id, patient_id, scheduled_at, kind, sensitivity, room_name, auto_record,
     separate_speakers, transcribe, language
@@ -16,13 +16,15 @@ using (doctor_id = (select private.doctor()));
 create policy consultations_select_patient on resguardo.consultations for select to patient
 using (patient_id = (select private.patient()));
 
+create policy consultations_select_compliance on resguardo.consultations for select to compliance
+using ((select private.person()) is not null);
+
 create policy consultations_select_worker on resguardo.consultations for select to resguardo_worker
 using (true);
 
 create policy consultations_insert_clinician on resguardo.consultations for insert to clinician
 with check (doctor_id = (select private.doctor()));
 
-grant execute on function
-private.lock_consultation(uuid),
-private.consultation_id_of(text)
-to clinician, patient;
+grant execute on function private.lock_consultation(uuid) to clinician, patient;
+
+grant execute on function private.consultation_id_of(text) to clinician, compliance, patient;

@@ -1,11 +1,11 @@
 -- Participants: a doctor sees and adds the participants of their own consultations and joins as the doctor. A patient
--- sees the participants of the patient's own consultations and joins as the patient. Guests have no login and join
--- through private.redeem_invitation().
+-- sees the participants of the patient's own consultations and joins as the patient. Compliance officers see all
+-- participants. Guests have no login and join through private.redeem_invitation().
 
 select private.reset_access('resguardo.participants');
 alter table resguardo.participants enable row level security;
 
-grant select on resguardo.participants to clinician, patient, resguardo_worker;
+grant select on resguardo.participants to clinician, compliance, patient, resguardo_worker;
 grant insert (id, consultation_id, doctor_id, patient_id, kind, guest_role) on resguardo.participants to clinician;
 grant update (joined_at) on resguardo.participants to clinician, patient;
 
@@ -14,6 +14,9 @@ using (doctor_id = (select private.doctor()));
 
 create policy participants_select_patient on resguardo.participants for select to patient
 using (patient_id = (select private.patient()));
+
+create policy participants_select_compliance on resguardo.participants for select to compliance
+using ((select private.person()) is not null);
 
 create policy participants_select_worker on resguardo.participants for select to resguardo_worker
 using (true);

@@ -1,11 +1,13 @@
--- Recordings: only the doctor of a recording sees it. A recording can be created only if every required participant
--- has a standing consent. The doctor may change a recording's status to ask for its end. The worker requests the
--- sound recordings beside a video, and updates the status of the video and its sound recordings.
+-- Recordings: the doctor of a recording sees its row, and compliance officers see the rows of all recordings. A row
+-- contains neither the recording nor its object key, and only the doctor gets a download URL. A recording can be
+-- created only if every required participant has a standing consent. The doctor may change a recording's status to
+-- ask for its end. The worker requests the sound recordings beside a video, and updates the status of the video and
+-- its sound recordings.
 
 select private.reset_access('resguardo.recordings');
 alter table resguardo.recordings enable row level security;
 
-grant select on resguardo.recordings to clinician, resguardo_worker;
+grant select on resguardo.recordings to clinician, compliance, resguardo_worker;
 grant insert (id, consultation_id, doctor_id, patient_id, requested_by, room_name) on resguardo.recordings to clinician;
 grant update (status) on resguardo.recordings to clinician;
 grant update (
@@ -15,6 +17,9 @@ grant update (
 
 create policy recordings_select_clinician on resguardo.recordings for select to clinician
 using (doctor_id = (select private.doctor()));
+
+create policy recordings_select_compliance on resguardo.recordings for select to compliance
+using ((select private.person()) is not null);
 
 create policy recordings_select_worker on resguardo.recordings for select to resguardo_worker
 using (true);

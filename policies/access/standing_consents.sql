@@ -3,4 +3,4 @@
 
 select private.reset_access('resguardo.standing_consents');
 
-grant select on resguardo.standing_consents to clinician, patient, resguardo_worker;
+grant select on resguardo.standing_consents to clinician, compliance, patient, resguardo_worker;

@@ -1,13 +1,17 @@
 -- Transcripts: the table contains no text, and a doctor sees the progress of the transcripts of the doctor's own
--- recordings. Only SQL functions of the schema private begin, advance, retry and read transcripts.
+-- recordings. Compliance officers see the progress of all transcripts, and never a text. Only SQL functions of the
+-- schema private begin, advance, retry and read transcripts.
 
 select private.reset_access('resguardo.transcripts');
 alter table resguardo.transcripts enable row level security;
 
-grant select on resguardo.transcripts to clinician;
+grant select on resguardo.transcripts to clinician, compliance;
 
 create policy transcripts_select_clinician on resguardo.transcripts for select to clinician
 using (doctor_id = (select private.doctor()));
+
+create policy transcripts_select_compliance on resguardo.transcripts for select to compliance
+using ((select private.person()) is not null);
 
 grant execute on function
 private.open_transcript(text, uuid),

@@ -41,6 +41,7 @@ comment on column resguardo.consultations.is_transcribed is
 'Whether the recordings are transcribed. The default is true, unless the consultation kind is sensitive.';
 create index consultations_doctor_idx on resguardo.consultations (doctor_id, scheduled_at desc, id desc);
 create index consultations_patient_idx on resguardo.consultations (patient_id, scheduled_at desc, id desc);
+create index consultations_scheduled_idx on resguardo.consultations (scheduled_at desc, id desc);
 
 -- Returns whether the caller is the doctor or the patient of the consultation.
 create function private.is_own_consultation(consultation uuid) returns boolean

@@ -117,6 +117,7 @@ ROLES_IN_DESCRIPTIONS = {
     "the recording's doctor or a compliance officer": {"clinician", "compliance"},
     "for its doctor and for compliance": {"clinician", "compliance"},
     "signed-in patient": {"patient"},
+    "Compliance officers read": {"compliance"},
 }
 
 

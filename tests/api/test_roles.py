@@ -100,9 +100,9 @@ class Field:
 FIELDS = {
     "viewer": Field(documents.VIEWER, STAFF_AND_PATIENTS),
     "consentText": Field(documents.CONSENT_TEXT, ANYBODY),
-    "consultation": Field(documents.CONSULTATION, BOTH_SIDES),
-    "consultations": Field(documents.CONSULTATIONS, BOTH_SIDES),
-    "recording": Field(documents.RECORDING, CLINICIAN),
+    "consultation": Field(documents.CONSULTATION, STAFF_AND_PATIENTS),
+    "consultations": Field(documents.CONSULTATIONS, STAFF_AND_PATIENTS),
+    "recording": Field(documents.RECORDING, STAFF),
     "recordings": Field(documents.RECORDINGS, CLINICIAN),
     "activeRooms": Field(documents.ACTIVE_ROOMS, CLINICIAN),
     "auditEvents": Field(documents.AUDIT_EVENTS, COMPLIANCE),

@@ -544,3 +544,12 @@ def test_law_3_only_a_clinician_has_records_as_a_doctor(practice: Database, who:
         owner.execute("grant execute on function private.doctor() to compliance, patient")
     with refused("RG403", "wrong_role"), acting(practice, who) as connection:
         connection.execute("select private.doctor()")
+
+
+@pytest.mark.parametrize("column", ["birth_date", "user_id"])
+def test_law_3_compliance_sees_no_birth_date_and_no_login_of_a_patient(
+    practice: Database, column: LiteralString
+) -> None:
+    read = sql.SQL("select {} from resguardo.patients").format(sql.Identifier(column))
+    with acting(practice, "compliance") as connection, pytest.raises(InsufficientPrivilege):
+        connection.execute(read)
