@@ -2,14 +2,15 @@
 
 from collections.abc import Iterator
 
-from app.texts import reason_text, recording_error_text, transcription_error_text
+from app.texts import problem_text
 from app.texts.reasons import Reader, load_reasons
 
 _HEAD = """\
 # Reasons of errors
 
-`resguardo reasons` generates this page from `app/texts/reasons.toml`, which also has every sentence in Spanish. Names
-in braces stand for values from the error's `extensions`.
+`resguardo reasons` generates this page from `app/texts/reasons.toml`, which also has every sentence in Spanish. Logs,
+audit rows and commands spell a reason as here, and the API spells it in capitals (`CONSENT_MISSING`). Names in braces
+stand for values from the error's `extensions.details`.
 """
 
 
@@ -19,9 +20,13 @@ def reasons_page() -> str:
         (
             _HEAD,
             *_table("Answers of the API", "reason | code | message", _answers()),
-            *_table("Errors of recordings and their sounds", "error | `errorText`", _recordings()),
-            *_table("Errors of transcriptions", "error | `errorText`", _transcriptions()),
-            *_table("Errors of staff invitations", "error | `errorText`", _invitations()),
+            *_table(
+                "Problems of recordings and their media files", "reason | message", _problems("recording")
+            ),
+            *_table("Problems of transcriptions", "reason | message", _problems("transcription")),
+            *_table("Problems of staff invitations", "reason | message", _problems("invitation")),
+            *_table("Problems of deletions", "reason | message", _problems("deletion")),
+            *_table("Problems of the copies of access requests", "reason | message", _problems("export")),
             *_table("For operators", "reason | what happened | remedy", _operators()),
         )
     )
@@ -47,16 +52,8 @@ def _answers() -> Iterator[tuple[str, ...]]:
         yield f"`{name}`", codes, f"{reason.text['en']} {reason.remedy['en']}"
 
 
-def _recordings() -> Iterator[tuple[str, ...]]:
-    return ((f"`{name}`", recording_error_text(name, "en")) for name in _read_by("recording"))
-
-
-def _transcriptions() -> Iterator[tuple[str, ...]]:
-    return ((f"`{name}`", transcription_error_text(name, "en")) for name in _read_by("transcription"))
-
-
-def _invitations() -> Iterator[tuple[str, ...]]:
-    return ((f"`{name}`", reason_text(name, "en")) for name in _read_by("invitation"))
+def _problems(reader: Reader) -> Iterator[tuple[str, ...]]:
+    return ((f"`{name}`", problem_text(reader, name, "en")) for name in _read_by(reader))
 
 
 def _operators() -> Iterator[tuple[str, ...]]:

@@ -14,7 +14,7 @@ from importlib.resources import files
 from typing import TypedDict, cast
 
 from app.texts.reasons import Language as Language
-from app.texts.reasons import load_reasons
+from app.texts.reasons import Reader, load_reasons
 
 LANGUAGES: tuple[Language, ...] = ("en", "es")
 DEFAULT_LANGUAGE: Language = "en"
@@ -70,16 +70,25 @@ def operator_message(reason: str, detail: Mapping[str, str | int] | None = None)
         return SEE_DOCUMENTATION
 
 
+def problem_text(reader: Reader, code: str, language: Language) -> str:
+    """Return the text and the remedy of a stored problem code, for one kind of reader. For an unknown code, the
+    function returns the text of `internal_error`. Never raises.
+    """
+    reason = load_reasons().get(code)
+    if reason is None or reader not in reason.readers:
+        reason = load_reasons()["internal_error"]
+    text = reason.recording_text if reader == "recording" else reason.text
+    return f"{text[language]} {reason.remedy_for.get(reader, reason.remedy)[language]}"
+
+
 def recording_error_text(error: str, language: Language) -> str:
     """Return the text and the remedy for the error of a recording. Never raises."""
-    reason = load_reasons().get(error, load_reasons()["internal_error"])
-    return f"{reason.recording_text[language]} {reason.remedy[language]}"
+    return problem_text("recording", error, language)
 
 
 def transcription_error_text(error: str, language: Language) -> str:
     """Return why a recording has no transcript, and the remedy. Never raises."""
-    reason = load_reasons().get(error, load_reasons()["internal_error"])
-    return f"{reason.text[language]} {reason.remedy[language]}"
+    return problem_text("transcription", error, language)
 
 
 def role_name(role: str, language: Language) -> str:

@@ -10,7 +10,9 @@ from importlib.resources import files
 from typing import Any, Literal, cast
 
 Language = Literal["en", "es"]
-Reader = Literal["caller", "recording", "transcription", "invitation", "operator", "log"]
+Reader = Literal[
+    "caller", "recording", "transcription", "invitation", "deletion", "export", "operator", "log"
+]
 Sentences = Mapping[Language, str]
 
 
@@ -23,12 +25,14 @@ class Reason:
     readers: tuple[Reader, ...]
     #: What happened.
     text: Sentences
-    #: What happened, for the reader of a recording's `errorText`.
+    #: What happened, for the reader of a recording's `problem`.
     recording_text: Sentences
     #: What the reader can do.
     remedy: Sentences
     #: What the operator of the service can do.
     operator_remedy: Sentences
+    #: What a reader of one kind can do, if that differs from `remedy`.
+    remedy_for: Mapping[Reader, Sentences]
     #: The names of the values in the sentences, which the error's detail has.
     parameters: tuple[str, ...] = field(default=())
 
@@ -41,15 +45,17 @@ def load_reasons() -> Mapping[str, Reason]:
 
 
 def _reason(entry: Mapping[str, Any], shared: Mapping[str, Sentences]) -> Reason:
-    remedy = entry["remedy"]
-    if isinstance(remedy, str):
-        remedy = shared[remedy]
+    def find(remedy: str | Sentences) -> Sentences:
+        return shared[remedy] if isinstance(remedy, str) else remedy
+
+    remedy = find(entry["remedy"])
     return Reason(
         codes=tuple(entry["codes"]),
         readers=cast("tuple[Reader, ...]", tuple(entry["readers"])),
         text=entry["text"],
         recording_text=entry.get("recording_text", entry["text"]),
         remedy=remedy,
-        operator_remedy=entry.get("operator_remedy", remedy),
+        operator_remedy=find(entry.get("operator_remedy", remedy)),
+        remedy_for={reader: find(its_own) for reader, its_own in entry.get("remedy_for", {}).items()},
         parameters=tuple(entry.get("parameters", ())),
     )

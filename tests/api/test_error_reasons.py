@@ -187,7 +187,8 @@ def test_registered_reason_has_a_text_and_a_remedy_in_both_languages(name: str) 
     assert set(reason.codes) <= error_texts("en")["codes"].keys() | {"GRAPHQL_VALIDATION_FAILED"}
     assert reason.codes or set(reason.readers) & {"recording", "transcription"}
     used = set()
-    for sentences in (reason.text, reason.recording_text, reason.remedy, reason.operator_remedy):
+    remedies = (reason.remedy, reason.operator_remedy, *reason.remedy_for.values())
+    for sentences in (reason.text, reason.recording_text, *remedies):
         assert set(sentences) == set(LANGUAGES)
         assert all(sentence.endswith((".", ")")) for sentence in sentences.values()), sentences
         assert _blanks(sentences["en"]) == _blanks(sentences["es"])
@@ -197,7 +198,12 @@ def test_registered_reason_has_a_text_and_a_remedy_in_both_languages(name: str) 
 
 def test_every_shared_remedy_is_used() -> None:
     tables = tomllib.loads((ROOT / "app/texts/reasons.toml").read_text(encoding="utf-8"))
-    used = {entry["remedy"] for entry in tables["reasons"].values() if isinstance(entry["remedy"], str)}
+    used = {
+        remedy
+        for entry in tables["reasons"].values()
+        for remedy in (entry["remedy"], entry.get("operator_remedy"), *entry.get("remedy_for", {}).values())
+        if isinstance(remedy, str)
+    }
     assert used == set(tables["remedies"])
 
 
