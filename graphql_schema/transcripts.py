@@ -105,6 +105,9 @@ class Correction:
 
 @strawberry.type(description="The transcript of a recording, with the latest corrections.")
 class Transcript:
+    id: strawberry.ID = strawberry.field(
+        description="The id of the transcript, which stays the same when the transcript is corrected."
+    )
     recording_id: strawberry.ID
     language: str | None
     turns: list[Turn]
@@ -113,6 +116,7 @@ class Transcript:
     @classmethod
     def of(cls, recording_id: strawberry.ID, read: service.TranscriptHistory) -> Self:
         return cls(
+            id=to_id(read.id),
             recording_id=recording_id,
             language=read.transcript.language,
             turns=[Turn.of(turn, read.original.turn(turn.number)) for turn in read.transcript.in_order],

@@ -1,7 +1,8 @@
 -- name: open
--- Returns the encrypted text of a transcript, its data key and its corrections, or no row if the recording has no
+-- Returns a transcript's id, its encrypted text, its data key and its corrections, or no row if the recording has no
 -- text that the caller may read.
 select
+    t.id,
     t.ciphertext,
     t.wrapped,
     t.root_key,

@@ -38,10 +38,11 @@ class AuthoredCorrection:
 
 @dataclass(frozen=True)
 class TranscriptHistory:
-    """The history of a transcript: the text with corrections, the originally transcribed text, and all corrections
-    in order.
+    """The history of a transcript: the transcript's id, the text with corrections, the originally transcribed text,
+    and all corrections in order.
     """
 
+    id: UUID
     transcript: Transcript
     original: Transcript
     corrections: tuple[AuthoredCorrection, ...]
@@ -73,7 +74,7 @@ class Transcripts:
         if opened is None:
             raise NotFound("transcript_not_found")
         read = await anyio.to_thread.run_sync(encryption.read_transcript, self._keyring, opened.encrypted)
-        return _add_authors(read, zip(opened.corrected_by, opened.corrected_at, strict=True))
+        return _add_authors(opened.id, read, zip(opened.corrected_by, opened.corrected_at, strict=True))
 
     async def reword(
         self, asker: Asker, recording_id: UUID, turn_number: int, text: str
@@ -123,7 +124,7 @@ class Transcripts:
                 corrected.append(
                     await store.store_correction(tx, recording_id, made.number, made.ciphertext, made.terms)
                 )
-        return _add_authors(now, corrected)
+        return _add_authors(opened.id, now, corrected)
 
     async def issue_subtitle_link(self, asker: Asker, recording_id: UUID) -> SubtitleLink:
         """Create a link with which a player reads the subtitles with the caller's rights, and return the secret of
@@ -179,9 +180,11 @@ class Transcripts:
                 raise NotFound("consultation_not_found")
 
 
-def _add_authors(read: CorrectedTranscript, authors: Iterable[tuple[UUID, datetime]]) -> TranscriptHistory:
+def _add_authors(
+    transcript_id: UUID, read: CorrectedTranscript, authors: Iterable[tuple[UUID, datetime]]
+) -> TranscriptHistory:
     """Return the transcript with the author and time of each correction."""
     made = zip(read.corrections, authors, strict=True)
     return TranscriptHistory(
-        read.transcript, read.original, tuple(AuthoredCorrection(one, *by) for one, by in made)
+        transcript_id, read.transcript, read.original, tuple(AuthoredCorrection(one, *by) for one, by in made)
     )

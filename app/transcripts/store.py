@@ -32,8 +32,9 @@ class EncryptedTranscript:
 
 @dataclass(frozen=True)
 class OpenedTranscript:
-    """An encrypted transcript with the author and time of each correction, in order."""
+    """An encrypted transcript with its id, and the author and time of each correction, in order."""
 
+    id: UUID
     encrypted: EncryptedTranscript
     corrected_by: tuple[UUID, ...]
     corrected_at: tuple[datetime, ...]
@@ -72,7 +73,7 @@ async def open_transcript(
     encrypted = EncryptedTranscript(
         recording_id, row["ciphertext"], tuple(row["corrections"]), row["wrapped"], row["root_key"]
     )
-    return OpenedTranscript(encrypted, tuple(row["corrected_by"]), tuple(row["corrected_at"]))
+    return OpenedTranscript(row["id"], encrypted, tuple(row["corrected_by"]), tuple(row["corrected_at"]))
 
 
 async def store_correction(

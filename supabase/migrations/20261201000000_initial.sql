@@ -2536,6 +2536,7 @@ $$;
 
 create table resguardo.staff (
     user_id uuid primary key,
+    id uuid not null default gen_random_uuid() constraint staff_id_key unique,
     role text not null constraint staff_role_is_known check (role in ('clinician', 'compliance')),
     status text not null default 'active' constraint staff_status_is_known check (status in ('active', 'suspended')),
     suspended_at timestamptz,
@@ -2545,6 +2546,8 @@ create table resguardo.staff (
     constraint staff_suspension_is_whole check ((status = 'suspended') = (suspended_at is not null))
 );
 alter table resguardo.staff enable row level security;
+comment on column resguardo.staff.id is
+'The id of the membership. The API names a person''s login by user_id and their membership by this id.';
 comment on column resguardo.staff.origin is
 'OWN: invited, or added by the owner. MAPPED: created by the adopter''s role table, which changes no other row.';
 comment on column resguardo.staff.suspended_by is
@@ -7399,6 +7402,7 @@ $$;
 create table resguardo.transcripts (
     recording_id uuid primary key
     constraint transcripts_recording_id_fkey references resguardo.recordings (id),
+    id uuid not null default gen_random_uuid() constraint transcripts_id_key unique,
     consultation_id uuid not null,
     doctor_id uuid not null,
     patient_id uuid not null,
@@ -7597,11 +7601,12 @@ begin
 end
 $$;
 
--- Returns the encrypted transcript text of the caller's own recording, the recording's data key, and every
+-- Returns the id and the encrypted transcript text of the caller's own recording, the recording's data key, and every
 -- correction. Raises RG409 (recording_being_deleted) if the deletion of the recording was requested.
 create function private.open_transcript(of_action text, of_recording uuid)
 returns table (
-    ciphertext bytea, wrapped bytea, root_key text, corrections bytea[], corrected_by uuid[], corrected_at timestamptz[]
+    id uuid, ciphertext bytea, wrapped bytea, root_key text, corrections bytea[], corrected_by uuid[],
+    corrected_at timestamptz[]
 )
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7620,7 +7625,7 @@ begin
     end if;
     return query
     select
-        w.ciphertext, k.wrapped_key, k.root_key_id,
+        wanted.id, w.ciphertext, k.wrapped_key, k.root_key_id,
         coalesce(c.ciphertext, '{}'), coalesce(c.corrected_by, '{}'), coalesce(c.corrected_at, '{}')
     from private.transcript_texts as w
     inner join private.recording_keys as k on k.recording_id = w.recording_id

@@ -2,6 +2,7 @@
 
 create table resguardo.staff (
     user_id uuid primary key,
+    id uuid not null default gen_random_uuid() constraint staff_id_key unique,
     role text not null constraint staff_role_is_known check (role in ('clinician', 'compliance')),
     status text not null default 'active' constraint staff_status_is_known check (status in ('active', 'suspended')),
     suspended_at timestamptz,
@@ -11,6 +12,8 @@ create table resguardo.staff (
     constraint staff_suspension_is_whole check ((status = 'suspended') = (suspended_at is not null))
 );
 alter table resguardo.staff enable row level security;
+comment on column resguardo.staff.id is
+'The id of the membership. The API names a person''s login by user_id and their membership by this id.';
 comment on column resguardo.staff.origin is
 'OWN: invited, or added by the owner. MAPPED: created by the adopter''s role table, which changes no other row.';
 comment on column resguardo.staff.suspended_by is

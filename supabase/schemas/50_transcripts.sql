@@ -4,6 +4,7 @@
 create table resguardo.transcripts (
     recording_id uuid primary key
     constraint transcripts_recording_id_fkey references resguardo.recordings (id),
+    id uuid not null default gen_random_uuid() constraint transcripts_id_key unique,
     consultation_id uuid not null,
     doctor_id uuid not null,
     patient_id uuid not null,
@@ -202,11 +203,12 @@ begin
 end
 $$;
 
--- Returns the encrypted transcript text of the caller's own recording, the recording's data key, and every
+-- Returns the id and the encrypted transcript text of the caller's own recording, the recording's data key, and every
 -- correction. Raises RG409 (recording_being_deleted) if the deletion of the recording was requested.
 create function private.open_transcript(of_action text, of_recording uuid)
 returns table (
-    ciphertext bytea, wrapped bytea, root_key text, corrections bytea[], corrected_by uuid[], corrected_at timestamptz[]
+    id uuid, ciphertext bytea, wrapped bytea, root_key text, corrections bytea[], corrected_by uuid[],
+    corrected_at timestamptz[]
 )
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -225,7 +227,7 @@ begin
     end if;
     return query
     select
-        w.ciphertext, k.wrapped_key, k.root_key_id,
+        wanted.id, w.ciphertext, k.wrapped_key, k.root_key_id,
         coalesce(c.ciphertext, '{}'), coalesce(c.corrected_by, '{}'), coalesce(c.corrected_at, '{}')
     from private.transcript_texts as w
     inner join private.recording_keys as k on k.recording_id = w.recording_id

@@ -135,7 +135,7 @@ query ($recordingId: ID!) { deletionCertificates(recordingId: $recordingId) { nu
 """
 
 _TRANSCRIPT = """
-  recordingId language turns { number start end speaker participantId text isUnintelligible isUncertain heardText }
+  id recordingId language turns { number start end speaker participantId text isUnintelligible isUncertain heardText }
   corrections { turn text speaker correctedBy correctedAt }
 """
 TRANSCRIPT = f"query ($id: ID!) {{ transcript(recordingId: $id) {{ {_TRANSCRIPT} }} }}"

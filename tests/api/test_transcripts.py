@@ -37,6 +37,16 @@ async def test_doctor_reads_the_transcript_after_an_audit_row(
     assert row["consultation_ids"] == [UUID(case.id)]
 
 
+async def test_transcript_keeps_its_own_id_when_it_is_corrected(
+    harness: ApiHarness, doctor: Person, recording: UUID
+) -> None:
+    (row,) = await harness.rows("select id from resguardo.transcripts where recording_id = %s", recording)
+    read = await doctor.ask(documents.TRANSCRIPT, id=str(recording))
+    corrected = await doctor.ask(documents.CORRECT_TRANSCRIPT, id=str(recording), turn=0, text="Good day.")
+    assert [read["id"], corrected["id"]] == [str(row["id"])] * 2
+    assert row["id"] != recording
+
+
 async def test_hidden_and_absent_transcripts_get_the_same_answer(
     harness: ApiHarness, case: Case, recording: UUID
 ) -> None:

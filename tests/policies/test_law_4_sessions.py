@@ -32,6 +32,7 @@ AS_THE_API: LiteralString = (
 STATEMENTS: dict[str, tuple[LiteralString, ...]] = {
     "clinician": (
         "select from resguardo.staff",
+        "select from resguardo.patients",
         "select from resguardo.consultations",
         "select from resguardo.participants",
         "select from resguardo.consents",
