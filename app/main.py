@@ -44,7 +44,8 @@ from app.jobs.leader_watch import LeaderWatch
 from app.keys.service import require_root_keys
 from app.postgres.database import Database
 from app.recording_imports.service import Imports
-from app.recordings.changes import ChangeFeed, RecordingChanges
+from app.recordings.change_feed import ChangeFeed
+from app.recordings.changes import Subscriptions
 from app.recordings.service import Recordings
 from app.retention.service import Retention
 from app.retention.storage_report import Prices
@@ -210,7 +211,7 @@ def _services(settings: ApiSettings, parts: _Parts) -> Services:
             totp_max_age_seconds=settings.totp_max_age_seconds,
             has_routes=settings.livekit_egress_routes,
         ),
-        recording_changes=RecordingChanges(parts.database, parts.feed),
+        subscriptions=Subscriptions(parts.database, parts.feed),
         imports=Imports(parts.database),
         consents=Consents(parts.database),
         access_requests=AccessRequests(

@@ -242,7 +242,8 @@ class ConsultationInput:
         )
 
 
-def _selection(info: Info, *path: str) -> model.ConsultationSelection:
+def select_consultation(info: Info, *path: str) -> model.ConsultationSelection:
+    """Return the names of the selected fields of the consultation at `path` below the root field."""
     return model.ConsultationSelection(selected(info, *path))
 
 
@@ -255,7 +256,7 @@ async def consultation(
 ) -> Consultation | None:
     """Return one consultation by its id or its external id."""
     found = await info.context.services.consultations.get(
-        await info.context.asker(), parse_optional_id(id), external_id, _selection(info)
+        await info.context.asker(), parse_optional_id(id), external_id, select_consultation(info)
     )
     return Consultation.of(found)
 
@@ -265,7 +266,7 @@ async def consultations(
 ) -> Connection[Consultation] | None:
     """List the consultations in which the caller is the doctor or the patient, newest appointment first."""
     page = await info.context.services.consultations.page(
-        await info.context.asker(), page_request(first, after), _selection(info, "edges", "node")
+        await info.context.asker(), page_request(first, after), select_consultation(info, "edges", "node")
     )
     return Connection.of(page, Consultation.of, _place)
 
@@ -281,7 +282,7 @@ async def active_rooms(info: Info) -> list[ActiveRoom] | None:
 async def register_consultation(info: Info, consultation: ConsultationInput) -> Consultation | None:
     """Register a consultation, or return the consultation that is already registered."""
     registered = await info.context.services.consultations.register(
-        await info.context.asker(), consultation.to_model(), _selection(info)
+        await info.context.asker(), consultation.to_model(), select_consultation(info)
     )
     return Consultation.of(registered)
 

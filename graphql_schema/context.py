@@ -22,7 +22,7 @@ from app.identity.permissions import Permission
 from app.identity.tokens import Principal, TokenVerifier
 from app.postgres.database import Asker
 from app.recording_imports.service import Imports
-from app.recordings.changes import RecordingChanges
+from app.recordings.changes import Subscriptions
 from app.recordings.service import Recordings
 from app.retention.service import Retention
 from app.staff.service import Staff
@@ -38,7 +38,7 @@ class Services:
     admission: Admission
     consultations: Consultations
     recordings: Recordings
-    recording_changes: RecordingChanges
+    subscriptions: Subscriptions
     imports: Imports
     consents: Consents
     access_requests: AccessRequests

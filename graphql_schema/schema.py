@@ -5,7 +5,7 @@ from strawberry.schema.config import StrawberryConfig
 
 from app.identity import permissions
 from graphql_schema import access_requests as access_fields
-from graphql_schema import audit, consents, recording_changes, recording_imports, staff
+from graphql_schema import audit, consents, recording_imports, staff, subscriptions
 from graphql_schema import consultations as consultation_fields
 from graphql_schema import deletions as deletion_fields
 from graphql_schema import holds as hold_fields
@@ -385,14 +385,44 @@ class Mutation:
     )
 
 
-@strawberry.type(description="Subscriptions over WebSocket, with the protocol graphql-transport-ws.")
+@strawberry.type(
+    description=(
+        "Subscriptions over WebSocket, with the protocol graphql-transport-ws. Each sends first the present "
+        "state, then each change, so that resubscribing is resuming. A client that lost its connection "
+        "subscribes again, and needs no other query. Many changes in quick succession may be sent as one."
+    )
+)
 class Subscription:
+    consultation_changed = root_subscription(
+        subscriptions.consultation_changed,
+        permissions.WATCH_CONSULTATION,
+        description=(
+            "Sends a consultation of the calling doctor. First the present state, then each change, so "
+            "that resubscribing is resuming. A change is a consent, a withdrawal, a join, an invited "
+            "guest, a switched transcription, or a change of a recording, of its media files, its "
+            "transcription or its deletion. The first state counts as one page of the caller's quota."
+        ),
+    )
     recording_changed = root_subscription(
-        recording_changes.recording_changed,
+        subscriptions.recording_changed,
         permissions.WATCH_RECORDINGS,
         description=(
-            "Sends the newest recording of the consultation, if one exists, and then each recording "
-            "of the consultation that changes."
+            "Sends recordings of one consultation of the calling doctor. First the present state, then "
+            "each change, so that resubscribing is resuming. The present state is the newest recording "
+            "of the consultation, if one exists. Then follows each recording of the consultation that "
+            "changes, or of which a media file, the transcription or the deletion changes. The first "
+            "state counts as one page of the caller's quota."
+        ),
+    )
+    recordings_changed = root_subscription(
+        subscriptions.recordings_changed,
+        permissions.WATCH_OWN_RECORDINGS,
+        description=(
+            "Sends recordings of all consultations of the calling doctor, for a library. First the "
+            "present state, then each change, so that resubscribing is resuming. The present state is "
+            "the recordings that changed last, at most 25, with the oldest change first. Then follows "
+            "each recording that changes, or of which a media file, the transcription or the deletion "
+            "changes. The first state counts as one page of the caller's quota."
         ),
     )
 

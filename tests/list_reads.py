@@ -22,6 +22,7 @@ from app.deletions.model import DeletionFilter, DeletionStatus
 from app.holds import store as holds
 from app.postgres.database import Parameters, Transaction
 from app.postgres.paging import Cursor, PageRequest
+from app.recordings import changes
 from app.recordings import store as recordings
 from app.recordings.model import RecordingFilter, RecordingSelection, RecordingStatus
 from tests.databases import Database
@@ -271,6 +272,7 @@ CASES: Final = (
         ),
         5,
     ),
+    Case("recordings changed last", "doctor", lambda tx, *_: changes.read_last_changed(tx, _EVERYTHING)),
     _consultations("doctor"),
     _consultations("patient"),
     _consultations("officer"),

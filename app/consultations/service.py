@@ -229,6 +229,25 @@ class Consultations:
         return JoinPass(self._livekit_url, token, room, participant_id, expires_at)
 
 
+async def read_consultation(
+    tx: Transaction,
+    consultation_id: UUID,
+    selection: ConsultationSelection,
+    action: LiteralString,
+    *,
+    counts_as_page: bool = False,
+) -> Consultation:
+    """Write the audit row of another service's action, and return a consultation. Raises NotFound."""
+    found = await store.read(
+        tx,
+        consultation_id=consultation_id,
+        selection=selection,
+        action=action,
+        counts_as_page=counts_as_page,
+    )
+    return _require_found(found)
+
+
 async def lock(tx: Transaction, consultation_id: UUID, action: LiteralString) -> Consultation:
     """Lock a consultation in the transaction of another service, write the audit row of that service's action, and
     return the consultation. Raises NotFound.

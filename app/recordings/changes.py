@@ -1,37 +1,43 @@
-"""Sends changes of recordings to the subscriptions that watch a consultation. Each API process has one LISTEN
-connection. A database notification is only a hint and contains only the id of the consultation. After the commit of
-a change, each subscription reads the changed recording with the rights of the person who opened the subscription,
-under row level security. Each read by a subscription has its own audit row. For each subscription, the process
-stores only the last state that the client has received. Many changes at once therefore become one message, and a
-slow client does not delay other clients. When a lost LISTEN connection is open again, the process wakes all
-subscriptions, because it may have missed notifications.
+"""Runs the subscriptions to a consultation, to the recordings of a consultation, and to all recordings of a doctor.
+A subscription first sends the present state, and then each change. After the commit of a change, each subscription
+reads the changed entities with the rights of the person who opened it, under row level security. Each read by a
+subscription has its own audit row. For each subscription, the process stores only the last state that the client
+has received. Many changes at once therefore become one message, and a slow client does not delay other clients.
 """
 
 import asyncio
-import logging
-from collections import defaultdict
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext, suppress
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Final, LiteralString, Self
+from typing import Final, Protocol, TypeVar
 from uuid import UUID
 
+from app.consultations import service as consultations
+from app.consultations.model import Consultation, ConsultationSelection
 from app.errors import NotFound, RateLimited, Timeout, UpstreamFailed
-from app.failures import describe_failure
 from app.identity import permissions
 from app.postgres.audited import AuditedRead
 from app.postgres.database import Asker, Database, Transaction
 from app.postgres.queries import Queries
 from app.recordings import store
+from app.recordings.change_feed import ChangeFeed, Changes
 from app.recordings.model import Recording, RecordingSelection
 
-log = logging.getLogger(__name__)
-
-CHANNEL = "resguardo_recordings"
-PAUSES_SECONDS = (0.1, 0.5, 1, 2, 5)
 RETRY_SECONDS = 1
+MOST_PRESENT: Final = 25
+"""How many recordings the subscription to all recordings of a doctor sends at first."""
+MOST_MISSED: Final = 1000
+"""How many recordings that subscription compares after it may have missed notifications."""
 _sql = Queries(Path(__file__).with_name("queries.sql"))
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A recording in the order of changes."""
+
+    id: UUID
+
 
 _WATCHED: Final = AuditedRead(
     rows=_sql["watch_consultation"],
@@ -42,143 +48,206 @@ _WATCHED: Final = AuditedRead(
     consultations="p.id",
     meter="pages",
 )
+_LAST_CHANGED: Final = AuditedRead(
+    rows=_sql["last_changed_videos"],
+    items=_Place,
+    action=permissions.WATCH_OWN_RECORDINGS.action,
+    entity_type="recording",
+    order="x.changed_at desc, x.id desc",
+    meter="pages",
+)
 
-Listen = Callable[[LiteralString], AbstractAsyncContextManager[AsyncGenerator[str]]]
+Item = TypeVar("Item")
 Slot = Callable[[], AbstractAsyncContextManager[None]]
 """Holds one of the person's slots for concurrent operations. Raises RateLimited."""
 Versions = dict[UUID, str]
-"""The last state of each recording that was sent: a text that differs if the recording or its transcript has
-changed.
+"""The last state of each recording that was sent: a text that differs if the recording, its media files, its
+transcription or its deletion has changed.
 """
 
 
-class ChangeFeed:
-    """Wakes the subscriptions that watch a consultation. In an `async with` block, a ChangeFeed listens for
-    notifications, and reconnects after a failure.
+class Reader(Protocol[Item]):
+    """Reads what a subscription sends."""
+
+    async def read_present(self) -> list[Item]:
+        """Return the present state. Raises NotFound and RateLimited."""
+
+    async def read_changed(self, changes: Changes) -> list[Item]:
+        """Return the changed entities, as they are now."""
+
+
+class Subscriptions:
+    """The service.
+
+    The start of a subscription counts as one page against the quota of pages, and the changes that follow do not
+    count. Each generator ends only with an error: NotFound or RateLimited at the start, and Unauthenticated or
+    Forbidden when the session ends. A generator waits while the database is unreachable, and waits for a slot
+    before each read.
     """
-
-    def __init__(self, listen: Listen) -> None:
-        self._listen = listen
-        self._watchers: defaultdict[UUID, set[asyncio.Event]] = defaultdict(set)
-        self._task: asyncio.Task[None] | None = None
-
-    async def __aenter__(self) -> Self:
-        """Start to listen for notifications, and return before the connection is open."""
-        self._task = asyncio.create_task(self._run())
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Close the connection."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
-
-    @contextmanager
-    def watch(self, consultation_id: UUID) -> Iterator[asyncio.Event]:
-        """Yield an event that is set whenever a recording of the consultation may have changed."""
-        changed = asyncio.Event()
-        self._watchers[consultation_id].add(changed)
-        try:
-            yield changed
-        finally:
-            self._watchers[consultation_id].discard(changed)
-            if not self._watchers[consultation_id]:
-                del self._watchers[consultation_id]
-
-    async def _run(self) -> None:
-        failures = 0
-        while True:
-            try:
-                async with self._listen(CHANNEL) as payloads:
-                    failures = 0
-                    self._wake_all()
-                    async for payload in payloads:
-                        self._wake(payload)
-            except Exception as error:  # noqa: BLE001 - the loop must outlive whatever a lost connection raises
-                log.warning("changes of recordings are not heard: %s", describe_failure(error))
-            await asyncio.sleep(PAUSES_SECONDS[min(failures, len(PAUSES_SECONDS) - 1)])
-            failures += 1
-
-    def _wake(self, payload: str) -> None:
-        with suppress(ValueError):
-            for changed in self._watchers.get(UUID(payload), ()):
-                changed.set()
-
-    def _wake_all(self) -> None:
-        for watchers in self._watchers.values():
-            for changed in watchers:
-                changed.set()
-
-
-class RecordingChanges:
-    """The service."""
 
     def __init__(self, database: Database, feed: ChangeFeed) -> None:
         self._database = database
         self._feed = feed
 
-    async def watch(
+    def watch_consultation(
+        self, asker: Asker, consultation_id: UUID, selection: ConsultationSelection, slot: Slot = nullcontext
+    ) -> AsyncGenerator[Consultation]:
+        """Yield the consultation, and then the consultation again after each change of it, of its participants,
+        its consents or its recordings.
+        """
+        reader = _ConsultationReader(self._database, asker, consultation_id, selection)
+        return self._follow(consultation_id, reader, slot)
+
+    def watch_recordings(
         self, asker: Asker, consultation_id: UUID, selection: RecordingSelection, slot: Slot = nullcontext
     ) -> AsyncGenerator[Recording]:
-        """Yield the newest recording of the consultation, if there is one, and then each recording that changes.
+        """Yield the newest recording of the consultation, if there is one, and then each recording that changes."""
+        reader = _RecordingsReader(self._database, asker, consultation_id, selection)
+        return self._follow(consultation_id, reader, slot)
 
-        The start of a subscription counts as one page against the quota of pages, and the changes that follow do
-        not count. The generator ends only with an error: NotFound or RateLimited at the start, and Unauthenticated
-        or Forbidden when the session ends. The generator waits while the database is unreachable, and waits for a
-        slot before each read.
+    def watch_own_recordings(
+        self, asker: Asker, selection: RecordingSelection, slot: Slot = nullcontext
+    ) -> AsyncGenerator[Recording]:
+        """Yield the doctor's recordings that changed last, at most 25 and the oldest change first, and then each
+        recording that changes.
         """
-        with self._feed.watch(consultation_id) as changed:
-            sent: Versions = {}
-            for recording in await _run_to_end(
-                slot, self._read_newest(asker, consultation_id, selection, sent)
-            ):
-                yield recording
+        reader = _OwnRecordingsReader(self._database, asker, selection)
+        return self._follow(UUID(str(asker.person)), reader, slot)
+
+    async def _follow(self, watched_id: UUID, reader: Reader[Item], slot: Slot) -> AsyncGenerator[Item]:
+        with self._feed.watch(watched_id) as watcher:
+            for item in await _run_to_end(slot, reader.read_present()):
+                yield item
             while True:
-                await changed.wait()
-                changed.clear()
+                changes = await watcher.wait()
                 try:
-                    changed_recordings = await _run_to_end(
-                        slot, self._read_changes(asker, consultation_id, selection, sent)
-                    )
+                    items = await _run_to_end(slot, reader.read_changed(changes))
                 except (UpstreamFailed, Timeout, RateLimited):
-                    changed.set()
+                    watcher.wake(changes)
                     await asyncio.sleep(RETRY_SECONDS)
                     continue
-                for recording in changed_recordings:
-                    yield recording
+                for item in items:
+                    yield item
 
-    async def _read_newest(
-        self, asker: Asker, consultation_id: UUID, selection: RecordingSelection, sent: Versions
-    ) -> list[Recording]:
-        access = permissions.WATCH_RECORDINGS.on(consultation_id)
-        async with self._database.as_user(asker, access) as tx:
-            parameters = {"consultation_id": consultation_id}
-            if not await _WATCHED.all(tx, parameters, fields=selection.fields):
+
+@dataclass
+class _ConsultationReader:
+    database: Database
+    asker: Asker
+    consultation_id: UUID
+    selection: ConsultationSelection
+    sent: tuple[str, Versions] | None = None
+
+    async def read_present(self) -> list[Consultation]:
+        return await self._read(is_start=True)
+
+    async def read_changed(self, changes: Changes) -> list[Consultation]:
+        return await self._read(is_start=False)
+
+    async def _read(self, *, is_start: bool) -> list[Consultation]:
+        access = permissions.WATCH_CONSULTATION.on(self.consultation_id)
+        about = {"consultation_id": self.consultation_id}
+        async with self.database.as_user(self.asker, access) as tx:
+            version = await tx.value(_sql["consultation_version"], about)
+            versions = (str(version), await _read_versions_of(tx, self.consultation_id))
+            if versions == self.sent:
+                return []
+            found = await consultations.read_consultation(
+                tx, self.consultation_id, self.selection, access.action, counts_as_page=is_start
+            )
+        self.sent = versions
+        return [found]
+
+
+@dataclass
+class _RecordingsReader:
+    database: Database
+    asker: Asker
+    consultation_id: UUID
+    selection: RecordingSelection
+    sent: Versions = field(default_factory=dict)
+
+    async def read_present(self) -> list[Recording]:
+        access = permissions.WATCH_RECORDINGS.on(self.consultation_id)
+        async with self.database.as_user(self.asker, access) as tx:
+            parameters = {"consultation_id": self.consultation_id}
+            if not await _WATCHED.all(tx, parameters, fields=self.selection.fields):
                 raise NotFound("consultation_not_found")
-            videos = await _read_versions(tx, consultation_id)
-            newest = await _read(tx, list(videos)[-1:], selection)
-        sent.update(videos)
+            videos = await _read_versions_of(tx, self.consultation_id)
+            newest = await _read(tx, list(videos)[-1:], self.selection)
+        self.sent.update(videos)
         return newest
 
-    async def _read_changes(
-        self, asker: Asker, consultation_id: UUID, selection: RecordingSelection, sent: Versions
-    ) -> list[Recording]:
-        access = permissions.WATCH_RECORDINGS.on(consultation_id)
-        async with self._database.as_user(asker, access) as tx:
-            videos = await _read_versions(tx, consultation_id)
-            changed_recordings = await _read(
-                tx, [one for one, version in videos.items() if sent.get(one) != version], selection
-            )
-        sent.update({one.id: videos[one.id] for one in changed_recordings})
-        return changed_recordings
+    async def read_changed(self, changes: Changes) -> list[Recording]:
+        access = permissions.WATCH_RECORDINGS.on(self.consultation_id)
+        async with self.database.as_user(self.asker, access) as tx:
+            videos = await _read_versions_of(tx, self.consultation_id)
+            unsent = await _read(tx, _list_unsent(videos, self.sent), self.selection)
+        _remember(self.sent, videos, unsent)
+        return unsent
 
 
-async def _read_versions(tx: Transaction, consultation_id: UUID) -> Versions:
+@dataclass
+class _OwnRecordingsReader:
+    database: Database
+    asker: Asker
+    selection: RecordingSelection
+    sent: Versions = field(default_factory=dict)
+
+    async def read_present(self) -> list[Recording]:
+        async with self.database.as_user(self.asker, permissions.WATCH_OWN_RECORDINGS.on()) as tx:
+            last = await read_last_changed(tx, self.selection)
+            versions = await _read_versions(tx, list(reversed(last)))
+            present = await _read(tx, list(versions), self.selection)
+        _remember(self.sent, versions, present)
+        return present
+
+    async def read_changed(self, changes: Changes) -> list[Recording]:
+        async with self.database.as_user(self.asker, permissions.WATCH_OWN_RECORDINGS.on()) as tx:
+            versions = await _read_versions(tx, list(changes.recordings))
+            if changes.has_missed:
+                versions |= await self._read_missed(tx)
+            unsent = await _read(tx, _list_unsent(versions, self.sent), self.selection)
+        _remember(self.sent, versions, unsent)
+        return unsent
+
+    async def _read_missed(self, tx: Transaction) -> Versions:
+        """Return the recordings that changed last, up to the last one whose state was sent, oldest change first."""
+        rows = await tx.all(_sql["last_changed_videos"], {"most": MOST_MISSED})
+        versions = await _read_versions(tx, [row["id"] for row in rows])
+        known = [place for place, (one, text) in enumerate(versions.items()) if self.sent.get(one) == text]
+        newest = list(versions.items())[: known[-1] if known else MOST_MISSED]
+        return dict(reversed(newest))
+
+
+async def read_last_changed(tx: Transaction, selection: RecordingSelection) -> list[UUID]:
+    """Write the audit row and return the doctor's recordings that changed last, newest change first."""
+    found = await _LAST_CHANGED.all(tx, {"most": MOST_PRESENT}, fields=selection.fields)
+    return [one.id for one in found]
+
+
+async def _read_versions_of(tx: Transaction, consultation_id: UUID) -> Versions:
     rows = await tx.all(_sql["videos_of_consultation"], {"consultation_id": consultation_id})
+    return await _read_versions(tx, [row["id"] for row in rows])
+
+
+async def _read_versions(tx: Transaction, ids: list[UUID]) -> Versions:
+    """Return the versions of those videos that the person may see, in the given order."""
+    rows = await tx.all(_sql["versions"], {"ids": ids}) if ids else []
     return {row["id"]: row["version"] for row in rows}
+
+
+def _list_unsent(versions: Versions, sent: Versions) -> list[UUID]:
+    return [one for one, version in versions.items() if sent.get(one) != version]
+
+
+def _remember(sent: Versions, versions: Versions, recordings: list[Recording]) -> None:
+    """Store the versions of the given recordings. Forget those that were sent before the last 1000."""
+    for one in recordings:
+        sent.pop(one.id, None)
+        sent[one.id] = versions[one.id]
+    for one_id in list(sent)[:-MOST_MISSED]:
+        del sent[one_id]
 
 
 async def _read(tx: Transaction, ids: list[UUID], selection: RecordingSelection) -> list[Recording]:
@@ -186,14 +255,14 @@ async def _read(tx: Transaction, ids: list[UUID], selection: RecordingSelection)
     return [recording for recording in found if recording is not None]
 
 
-async def _run_to_end(slot: Slot, reading: Coroutine[None, None, list[Recording]]) -> list[Recording]:
+async def _run_to_end(slot: Slot, reading: Coroutine[None, None, list[Item]]) -> list[Item]:
     """Run a read to its end even if the client disconnects, so that the audit row of the read is written."""
     task = asyncio.create_task(_read_in_slot(slot, reading))
     task.add_done_callback(lambda done: done.cancelled() or done.exception())
     return await asyncio.shield(task)
 
 
-async def _read_in_slot(slot: Slot, reading: Coroutine[None, None, list[Recording]]) -> list[Recording]:
+async def _read_in_slot(slot: Slot, reading: Coroutine[None, None, list[Item]]) -> list[Item]:
     try:
         async with slot():
             return await reading

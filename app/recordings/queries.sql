@@ -181,18 +181,106 @@ from unnest(
 -- Returns the consultation that a subscription watches; no row if the consultation is hidden from the caller.
 select c.id, c.patient_id from resguardo.consultations as c where c.id = %(consultation_id)s;
 
--- name: videos_of_consultation
--- Returns the videos of a consultation. With each video comes a text that changes whenever the video, its sound
--- recordings or its transcript change.
+-- name: consultation_version
+-- Returns a text that changes whenever a consultation, its participants or its consents change; no row if the
+-- consultation is hidden from the caller.
 select
-    r.id,
-    concat_ws(' ', r.updated_at, s.version, t.attempt, t.status, t.chunks_total, t.chunks_done) as version
+    concat_ws(
+        ' ', c::text, (
+            select string_agg(concat(p.id, p.joined_at), ' ' order by p.id)
+            from resguardo.participants as p
+            where p.consultation_id = c.id
+        ), (select count(*) from resguardo.consents as n where n.consultation_id = c.id)
+    ) as version
+from resguardo.consultations as c
+where c.id = %(consultation_id)s;
+
+-- name: videos_of_consultation
+-- Returns the ids of the videos of a consultation, oldest first.
+select r.id
 from resguardo.recordings as r
-left join lateral (
-    select string_agg(p.updated_at::text, ' ' order by p.id) as version
-    from resguardo.recordings as p
-    where p.video_id = r.id
-) as s on true
-left join resguardo.transcripts as t on t.recording_id = r.id
 where r.consultation_id = %(consultation_id)s and r.medium = 'VIDEO'
 order by r.created_at, r.id;
+
+-- name: last_changed_videos
+-- Returns the videos of the calling doctor that changed last, newest change first. A change of a sound recording, a
+-- transcript or a deletion is a change of its video. The statement reads each kind of change from an index in the
+-- order of time, and of several changes of sound beside one video only the newest.
+with recursive sounds as (
+    (
+        select s.video_id, s.updated_at, s.id, array[s.video_id] as seen
+        from resguardo.recordings as s
+        where s.medium <> 'VIDEO'
+        order by s.updated_at desc, s.id desc
+        limit 1
+    )
+    union all
+    select n.video_id, n.updated_at, n.id, p.seen || n.video_id
+    from sounds as p
+    cross join
+        lateral (
+            select s.video_id, s.updated_at, s.id
+            from resguardo.recordings as s
+            where s.medium <> 'VIDEO' and (s.updated_at, s.id) < (p.updated_at, p.id) and s.video_id <> all(p.seen)
+            order by s.updated_at desc, s.id desc
+            limit 1
+        ) as n
+    where cardinality(p.seen) < (select %(most)s::bigint)
+),
+
+changes as (
+    (
+        select r.id, r.updated_at as changed_at
+        from resguardo.recordings as r
+        where r.medium = 'VIDEO'
+        order by r.updated_at desc, r.id desc
+        limit (select %(most)s::bigint)
+    )
+    union all
+    (
+        select t.recording_id, t.changed_at
+        from resguardo.transcripts as t
+        order by t.changed_at desc, t.recording_id desc
+        limit (select %(most)s::bigint)
+    )
+    union all
+    (
+        select d.recording_id, d.changed_at
+        from resguardo.deletions as d
+        order by d.changed_at desc, d.id desc
+        limit (select %(most)s::bigint)
+    )
+    union all
+    select s.video_id, s.updated_at from sounds as s
+),
+
+latest as (
+    select c.id, max(c.changed_at) as changed_at
+    from changes as c
+    group by c.id
+    order by changed_at desc, c.id desc
+    limit (select %(most)s::bigint)
+)
+
+select r.id, r.patient_id, r.consultation_id, l.changed_at
+from latest as l
+inner join resguardo.recordings as r on r.id = l.id
+order by l.changed_at desc, r.id desc;
+
+-- name: versions
+-- Returns the given videos in the given order. With each video comes a text that changes whenever the video, its sound
+-- recordings, its transcript or its deletion change.
+select
+    r.id,
+    concat_ws(' ', r.updated_at, (
+        select string_agg(s.updated_at::text, ' ' order by s.id)
+        from resguardo.recordings as s
+        where s.video_id = r.id
+    ), (
+        select concat(t.changed_at, ' ', t.chunks_done) from resguardo.transcripts as t where t.recording_id = r.id
+    ), (
+        select max(d.changed_at) from resguardo.deletions as d where d.recording_id = r.id
+    )) as version
+from unnest(%(ids)s::uuid[]) with ordinality as w (id, place)
+inner join resguardo.recordings as r on r.id = w.id and r.medium = 'VIDEO'
+order by w.place;

@@ -969,6 +969,7 @@ values
 ('consultation.read', 'R', false),
 ('consultation.list', 'R', false),
 ('consultation.join', 'E', false),
+('consultation.watch', 'R', false),
 ('guest.invite', 'C', false),
 ('guest.join', 'E', true),
 ('consent.give', 'C', false),
@@ -3104,6 +3105,35 @@ create index consultations_doctor_idx on resguardo.consultations (doctor_id, sch
 create index consultations_patient_idx on resguardo.consultations (patient_id, scheduled_at desc, id desc);
 create index consultations_scheduled_idx on resguardo.consultations (scheduled_at desc, id desc);
 
+-- Notifies the API's subscriptions of a change, when the transaction commits. The notification contains only ids: of
+-- the consultation, of its doctor, and of the recording that changed, if a recording changed. A change of a sound
+-- recording, a transcript or a deletion is a change of its video.
+create function private.announce_change() returns trigger
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    consultation uuid;
+    recording uuid;
+begin
+    if tg_table_name = 'consultations' then
+        consultation := new.id;
+    else
+        consultation := new.consultation_id;
+    end if;
+    if tg_table_name = 'recordings' then
+        recording := coalesce(new.video_id, new.id);
+    elsif tg_table_name in ('transcripts', 'deletions') then
+        recording := new.recording_id;
+        new.changed_at := private.now();
+    end if;
+    perform pg_notify('resguardo_changes', concat_ws(' ', consultation, new.doctor_id, recording));
+    return new;
+end
+$$;
+
+create trigger consultations_announce after update on resguardo.consultations
+for each row when (new is distinct from old) execute function private.announce_change();
+
 -- Returns whether the caller is the doctor or the patient of the consultation.
 create function private.is_own_consultation(consultation uuid) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
@@ -3194,6 +3224,9 @@ create unique index participants_one_patient_key on resguardo.participants (cons
 create index participants_consultation_idx on resguardo.participants (consultation_id, doctor_id, patient_id);
 create index participants_doctor_idx on resguardo.participants (doctor_id, joined_at);
 create index participants_patient_idx on resguardo.participants (patient_id);
+
+create trigger participants_announce after insert or update on resguardo.participants
+for each row execute function private.announce_change();
 
 create table private.invitations (
     participant_id uuid primary key
@@ -3340,6 +3373,9 @@ $$;
 
 create trigger consents_guard after insert on resguardo.consents
 for each row execute function private.guard_consent();
+
+create trigger consents_announce after insert on resguardo.consents
+for each row execute function private.announce_change();
 
 -- Law 6: returns whether every required participant has a standing consent, as the row-level security policy on
 -- recordings checks it.
@@ -3816,6 +3852,10 @@ create index recordings_consultation_idx on resguardo.recordings (consultation_i
 create index recordings_doctor_idx on resguardo.recordings (doctor_id, medium, created_at desc, id desc);
 create index recordings_doctor_status_idx on resguardo.recordings (doctor_id, status, created_at desc, id desc)
 where medium = 'VIDEO';
+create index recordings_changed_idx on resguardo.recordings (doctor_id, updated_at desc, id desc)
+where medium = 'VIDEO';
+create index recordings_sound_changed_idx on resguardo.recordings (doctor_id, updated_at desc, id desc)
+where medium <> 'VIDEO';
 create index recordings_patient_idx on resguardo.recordings (patient_id);
 create index recordings_room_idx on resguardo.recordings (room_name);
 create index recordings_video_idx on resguardo.recordings (video_id, consultation_id);
@@ -3918,17 +3958,8 @@ $$;
 create trigger recordings_recheck_consent after insert on resguardo.recordings
 for each row execute function private.recheck_consent();
 
-create function private.announce_recording() returns trigger
-language plpgsql set search_path = pg_catalog, pg_temp
-as $$
-begin
-    perform pg_notify('resguardo_recordings', new.consultation_id::text);
-    return null;
-end
-$$;
-
 create trigger recordings_announce after insert or update on resguardo.recordings
-for each row execute function private.announce_recording();
+for each row execute function private.announce_change();
 
 create function private.is_live(status text) returns boolean
 language plpgsql immutable set search_path = pg_catalog, pg_temp
@@ -6300,6 +6331,7 @@ create table resguardo.deletions (
     destroyed_keys jsonb not null default '[]',
     finished_at timestamptz,
     cleared_transcript_rows jsonb not null default '[]',
+    changed_at timestamptz not null default private.now(),
     stage text not null
     generated always as (case when status = 'DELETING' and error is not null then 'FAILING' else status end) stored,
     constraint deletions_recording_fkey foreign key (recording_id, consultation_id)
@@ -6319,6 +6351,7 @@ comment on column resguardo.deletions.stage is
 comment on column resguardo.deletions.hold_checked_at is
 'When the newest attempt checked that no hold covers the recording.';
 comment on column resguardo.deletions.shredded_at is 'When its keys were destroyed, after its objects were deleted.';
+comment on column resguardo.deletions.changed_at is 'When subscriptions were last notified of a change.';
 comment on column resguardo.deletions.cleared_transcript_rows is
 'How many rows of transcript text were deleted from each table.';
 create unique index deletions_one_open_key on resguardo.deletions (recording_id)
@@ -6326,6 +6359,7 @@ where status in ('REQUESTED', 'DELETING');
 create index deletions_recording_idx on resguardo.deletions (recording_id, consultation_id, requested_at desc);
 create index deletions_consultation_idx on resguardo.deletions (consultation_id, doctor_id, patient_id);
 create index deletions_doctor_idx on resguardo.deletions (doctor_id, requested_at desc, id desc);
+create index deletions_changed_idx on resguardo.deletions (doctor_id, changed_at desc, id desc);
 create index deletions_patient_idx on resguardo.deletions (patient_id);
 create index deletions_policy_idx on resguardo.deletions (policy_id);
 create index deletions_doctor_stage_idx on resguardo.deletions (doctor_id, stage, requested_at desc, id desc);
@@ -6333,6 +6367,15 @@ create index deletions_requested_idx on resguardo.deletions (requested_at desc, 
 create index deletions_stage_idx on resguardo.deletions (stage, requested_at desc, id desc);
 create index deletions_in_grace_idx on resguardo.deletions (undo_until) where status = 'REQUESTED';
 create index deletions_begun_idx on resguardo.deletions (next_attempt_at) where status = 'DELETING';
+
+create trigger deletions_announce after insert on resguardo.deletions
+for each row execute function private.announce_change();
+
+create trigger deletions_announce_progress before update on resguardo.deletions
+for each row when (
+    (new.status, new.attempts, new.error, new.undo_until, new.finished_at)
+    is distinct from (old.status, old.attempts, old.error, old.undo_until, old.finished_at)
+) execute function private.announce_change();
 
 create table private.deletion_objects (
     deletion_id uuid not null constraint deletion_objects_deletion_id_fkey references resguardo.deletions (id),
@@ -7425,6 +7468,7 @@ create table resguardo.transcripts (
     status_at timestamptz not null default private.now(),
     run integer not null default 0
     constraint transcripts_run_range check (run >= 0),
+    changed_at timestamptz not null default private.now(),
     constraint transcripts_people_fkey foreign key (consultation_id, doctor_id, patient_id)
     references resguardo.consultations (id, doctor_id, patient_id),
     constraint transcripts_error_says_why check (
@@ -7443,10 +7487,12 @@ comment on column resguardo.transcripts.is_retried is
 'Whether the worker is retrying the unintelligible chunks of a READY transcript. Its text stays readable meanwhile.';
 comment on column resguardo.transcripts.error is
 'Why it is FAILED or OFF. For a READY transcript: why its last retry ended without a transcript.';
+comment on column resguardo.transcripts.changed_at is
+'When subscriptions were last notified of a change. Between two notifications, chunks_done grows unnoticed.';
 comment on column resguardo.transcripts.run is
 'Counts how often a worker began or resumed. Only the newest worker may send requests to the speech service.';
 create index transcripts_consultation_idx on resguardo.transcripts (consultation_id, doctor_id, patient_id);
-create index transcripts_doctor_idx on resguardo.transcripts (doctor_id);
+create index transcripts_doctor_idx on resguardo.transcripts (doctor_id, changed_at desc, recording_id desc);
 create index transcripts_patient_idx on resguardo.transcripts (patient_id);
 
 create table private.transcript_chunks (
@@ -7539,16 +7585,16 @@ for each row when (new.status = 'READY' and old.status <> 'READY' and new.medium
 execute function private.await_transcript();
 
 create trigger transcripts_announce after insert on resguardo.transcripts
-for each row execute function private.announce_recording();
+for each row execute function private.announce_change();
 
 -- Notifies clients of a transcription's progress only after each twentieth of its chunks. A notification after each
 -- chunk would be too frequent, because each notified client reads the recording again, which writes an audit row.
-create trigger transcripts_announce_progress after update on resguardo.transcripts
+create trigger transcripts_announce_progress before update on resguardo.transcripts
 for each row when (
     (new.status, new.attempt, new.chunks_total, new.is_retried)
     is distinct from (old.status, old.attempt, old.chunks_total, old.is_retried)
     or 20 * new.chunks_done / nullif(new.chunks_total, 0) <> 20 * old.chunks_done / nullif(old.chunks_total, 0)
-) execute function private.announce_recording();
+) execute function private.announce_change();
 
 -- Returns why the recordings of a consultation may not be transcribed now: `switched_off`, or `consent_withdrawn` if
 -- the newest statement of anybody who must consent is a withdrawal. If the recordings may be transcribed, the

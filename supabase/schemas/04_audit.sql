@@ -334,6 +334,7 @@ values
 ('consultation.read', 'R', false),
 ('consultation.list', 'R', false),
 ('consultation.join', 'E', false),
+('consultation.watch', 'R', false),
 ('guest.invite', 'C', false),
 ('guest.join', 'E', true),
 ('consent.give', 'C', false),

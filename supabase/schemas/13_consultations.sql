@@ -43,6 +43,35 @@ create index consultations_doctor_idx on resguardo.consultations (doctor_id, sch
 create index consultations_patient_idx on resguardo.consultations (patient_id, scheduled_at desc, id desc);
 create index consultations_scheduled_idx on resguardo.consultations (scheduled_at desc, id desc);
 
+-- Notifies the API's subscriptions of a change, when the transaction commits. The notification contains only ids: of
+-- the consultation, of its doctor, and of the recording that changed, if a recording changed. A change of a sound
+-- recording, a transcript or a deletion is a change of its video.
+create function private.announce_change() returns trigger
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    consultation uuid;
+    recording uuid;
+begin
+    if tg_table_name = 'consultations' then
+        consultation := new.id;
+    else
+        consultation := new.consultation_id;
+    end if;
+    if tg_table_name = 'recordings' then
+        recording := coalesce(new.video_id, new.id);
+    elsif tg_table_name in ('transcripts', 'deletions') then
+        recording := new.recording_id;
+        new.changed_at := private.now();
+    end if;
+    perform pg_notify('resguardo_changes', concat_ws(' ', consultation, new.doctor_id, recording));
+    return new;
+end
+$$;
+
+create trigger consultations_announce after update on resguardo.consultations
+for each row when (new is distinct from old) execute function private.announce_change();
+
 -- Returns whether the caller is the doctor or the patient of the consultation.
 create function private.is_own_consultation(consultation uuid) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp

@@ -29,6 +29,9 @@ create index participants_consultation_idx on resguardo.participants (consultati
 create index participants_doctor_idx on resguardo.participants (doctor_id, joined_at);
 create index participants_patient_idx on resguardo.participants (patient_id);
 
+create trigger participants_announce after insert or update on resguardo.participants
+for each row execute function private.announce_change();
+
 create table private.invitations (
     participant_id uuid primary key
     constraint invitations_participant_id_fkey references resguardo.participants (id),

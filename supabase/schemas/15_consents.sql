@@ -79,6 +79,9 @@ $$;
 create trigger consents_guard after insert on resguardo.consents
 for each row execute function private.guard_consent();
 
+create trigger consents_announce after insert on resguardo.consents
+for each row execute function private.announce_change();
+
 -- Law 6: returns whether every required participant has a standing consent, as the row-level security policy on
 -- recordings checks it.
 create function private.everyone_consents(consultation uuid) returns boolean

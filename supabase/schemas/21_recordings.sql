@@ -101,6 +101,10 @@ create index recordings_consultation_idx on resguardo.recordings (consultation_i
 create index recordings_doctor_idx on resguardo.recordings (doctor_id, medium, created_at desc, id desc);
 create index recordings_doctor_status_idx on resguardo.recordings (doctor_id, status, created_at desc, id desc)
 where medium = 'VIDEO';
+create index recordings_changed_idx on resguardo.recordings (doctor_id, updated_at desc, id desc)
+where medium = 'VIDEO';
+create index recordings_sound_changed_idx on resguardo.recordings (doctor_id, updated_at desc, id desc)
+where medium <> 'VIDEO';
 create index recordings_patient_idx on resguardo.recordings (patient_id);
 create index recordings_room_idx on resguardo.recordings (room_name);
 create index recordings_video_idx on resguardo.recordings (video_id, consultation_id);
@@ -203,17 +207,8 @@ $$;
 create trigger recordings_recheck_consent after insert on resguardo.recordings
 for each row execute function private.recheck_consent();
 
-create function private.announce_recording() returns trigger
-language plpgsql set search_path = pg_catalog, pg_temp
-as $$
-begin
-    perform pg_notify('resguardo_recordings', new.consultation_id::text);
-    return null;
-end
-$$;
-
 create trigger recordings_announce after insert or update on resguardo.recordings
-for each row execute function private.announce_recording();
+for each row execute function private.announce_change();
 
 create function private.is_live(status text) returns boolean
 language plpgsql immutable set search_path = pg_catalog, pg_temp

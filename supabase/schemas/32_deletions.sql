@@ -28,6 +28,7 @@ create table resguardo.deletions (
     destroyed_keys jsonb not null default '[]',
     finished_at timestamptz,
     cleared_transcript_rows jsonb not null default '[]',
+    changed_at timestamptz not null default private.now(),
     stage text not null
     generated always as (case when status = 'DELETING' and error is not null then 'FAILING' else status end) stored,
     constraint deletions_recording_fkey foreign key (recording_id, consultation_id)
@@ -47,6 +48,7 @@ comment on column resguardo.deletions.stage is
 comment on column resguardo.deletions.hold_checked_at is
 'When the newest attempt checked that no hold covers the recording.';
 comment on column resguardo.deletions.shredded_at is 'When its keys were destroyed, after its objects were deleted.';
+comment on column resguardo.deletions.changed_at is 'When subscriptions were last notified of a change.';
 comment on column resguardo.deletions.cleared_transcript_rows is
 'How many rows of transcript text were deleted from each table.';
 create unique index deletions_one_open_key on resguardo.deletions (recording_id)
@@ -54,6 +56,7 @@ where status in ('REQUESTED', 'DELETING');
 create index deletions_recording_idx on resguardo.deletions (recording_id, consultation_id, requested_at desc);
 create index deletions_consultation_idx on resguardo.deletions (consultation_id, doctor_id, patient_id);
 create index deletions_doctor_idx on resguardo.deletions (doctor_id, requested_at desc, id desc);
+create index deletions_changed_idx on resguardo.deletions (doctor_id, changed_at desc, id desc);
 create index deletions_patient_idx on resguardo.deletions (patient_id);
 create index deletions_policy_idx on resguardo.deletions (policy_id);
 create index deletions_doctor_stage_idx on resguardo.deletions (doctor_id, stage, requested_at desc, id desc);
@@ -61,6 +64,15 @@ create index deletions_requested_idx on resguardo.deletions (requested_at desc, 
 create index deletions_stage_idx on resguardo.deletions (stage, requested_at desc, id desc);
 create index deletions_in_grace_idx on resguardo.deletions (undo_until) where status = 'REQUESTED';
 create index deletions_begun_idx on resguardo.deletions (next_attempt_at) where status = 'DELETING';
+
+create trigger deletions_announce after insert on resguardo.deletions
+for each row execute function private.announce_change();
+
+create trigger deletions_announce_progress before update on resguardo.deletions
+for each row when (
+    (new.status, new.attempts, new.error, new.undo_until, new.finished_at)
+    is distinct from (old.status, old.attempts, old.error, old.undo_until, old.finished_at)
+) execute function private.announce_change();
 
 create table private.deletion_objects (
     deletion_id uuid not null constraint deletion_objects_deletion_id_fkey references resguardo.deletions (id),

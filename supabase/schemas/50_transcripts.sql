@@ -27,6 +27,7 @@ create table resguardo.transcripts (
     status_at timestamptz not null default private.now(),
     run integer not null default 0
     constraint transcripts_run_range check (run >= 0),
+    changed_at timestamptz not null default private.now(),
     constraint transcripts_people_fkey foreign key (consultation_id, doctor_id, patient_id)
     references resguardo.consultations (id, doctor_id, patient_id),
     constraint transcripts_error_says_why check (
@@ -45,10 +46,12 @@ comment on column resguardo.transcripts.is_retried is
 'Whether the worker is retrying the unintelligible chunks of a READY transcript. Its text stays readable meanwhile.';
 comment on column resguardo.transcripts.error is
 'Why it is FAILED or OFF. For a READY transcript: why its last retry ended without a transcript.';
+comment on column resguardo.transcripts.changed_at is
+'When subscriptions were last notified of a change. Between two notifications, chunks_done grows unnoticed.';
 comment on column resguardo.transcripts.run is
 'Counts how often a worker began or resumed. Only the newest worker may send requests to the speech service.';
 create index transcripts_consultation_idx on resguardo.transcripts (consultation_id, doctor_id, patient_id);
-create index transcripts_doctor_idx on resguardo.transcripts (doctor_id);
+create index transcripts_doctor_idx on resguardo.transcripts (doctor_id, changed_at desc, recording_id desc);
 create index transcripts_patient_idx on resguardo.transcripts (patient_id);
 
 create table private.transcript_chunks (
@@ -141,16 +144,16 @@ for each row when (new.status = 'READY' and old.status <> 'READY' and new.medium
 execute function private.await_transcript();
 
 create trigger transcripts_announce after insert on resguardo.transcripts
-for each row execute function private.announce_recording();
+for each row execute function private.announce_change();
 
 -- Notifies clients of a transcription's progress only after each twentieth of its chunks. A notification after each
 -- chunk would be too frequent, because each notified client reads the recording again, which writes an audit row.
-create trigger transcripts_announce_progress after update on resguardo.transcripts
+create trigger transcripts_announce_progress before update on resguardo.transcripts
 for each row when (
     (new.status, new.attempt, new.chunks_total, new.is_retried)
     is distinct from (old.status, old.attempt, old.chunks_total, old.is_retried)
     or 20 * new.chunks_done / nullif(new.chunks_total, 0) <> 20 * old.chunks_done / nullif(old.chunks_total, 0)
-) execute function private.announce_recording();
+) execute function private.announce_change();
 
 -- Returns why the recordings of a consultation may not be transcribed now: `switched_off`, or `consent_withdrawn` if
 -- the newest statement of anybody who must consent is a withdrawal. If the recordings may be transcribed, the

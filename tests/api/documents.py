@@ -78,6 +78,10 @@ RECORDING = f"query ($id: ID!) {{ recording(id: $id) {{ {_RECORDING} }} }}"
 RECORDING_CHANGED = f"""
 subscription ($consultationId: ID!) {{ recordingChanged(consultationId: $consultationId) {{ {_RECORDING} }} }}
 """
+CONSULTATION_CHANGED = f"""
+subscription ($consultationId: ID!) {{ consultationChanged(consultationId: $consultationId) {{ {_CONSULTATION} }} }}
+"""
+RECORDINGS_CHANGED = f"subscription {{ recordingsChanged {{ {_RECORDING} }} }}"
 STORAGE = "query ($id: ID!) { recording(id: $id) { id storage { exists sizeBytes contentType } } }"
 RECORDINGS = f"""
 query ($first: Int, $after: String, $filter: RecordingFilter) {{

@@ -21,7 +21,8 @@ from app.http.websocket_connections import SubscriptionEndpoint
 from app.http.websocket_sessions import Connected, SocketLimits
 from app.main import create_app
 from app.postgres.database import Asker, Database
-from app.recordings.changes import ChangeFeed, RecordingChanges
+from app.recordings.change_feed import ChangeFeed
+from app.recordings.changes import Subscriptions
 from app.recordings.model import RecordingSelection
 from tests.api import documents
 from tests.api.harness import ApiHarness, Case, Person
@@ -183,8 +184,8 @@ async def test_forged_notification_sends_nothing(harness: ApiHarness, case: Case
     await harness.recording(case, "RECORDING")
     async with _watching(api, case) as client:
         await client.event()
-        for payload in (case.id, "no id", ""):
-            await harness.rows("select pg_notify('resguardo_recordings', %s)", payload)
+        for payload in (case.id, f"{case.id} {case.doctor.user_id}", "no id", ""):
+            await harness.rows("select pg_notify('resguardo_changes', %s)", payload)
         recording = await harness.recording(case, "VERIFYING")
         assert (await client.event())["id"] == str(recording)
         rows = await harness.audit(client.request_id)
@@ -203,8 +204,10 @@ async def test_slow_reader_receives_the_last_of_a_hundred_changes(harness: ApiHa
     await database.open()
     try:
         async with ChangeFeed(database.dedicated.listen) as feed:
-            service = RecordingChanges(database, feed)
-            watching = service.watch(Asker(claims, uuid4(), None), UUID(case.id), RecordingSelection())
+            service = Subscriptions(database, feed)
+            watching = service.watch_recordings(
+                Asker(claims, uuid4(), None), UUID(case.id), RecordingSelection()
+            )
             async with asyncio.timeout(20), aclosing(watching) as changes:
                 assert (await anext(changes)).duration_seconds is None
                 for number in range(1, 101):
