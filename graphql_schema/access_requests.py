@@ -16,64 +16,6 @@ from graphql_schema.context import Info
 from graphql_schema.scalars import BigInt, big, parse_id, parse_optional_id, to_id, to_optional_id
 from graphql_schema.selected_fields import selected
 
-strawberry.enum(
-    model.AccessRequestStatus,
-    description=(
-        "The status of an access request. While an access request is OPEN or APPROVED, the "
-        "requested recordings are not destroyed. After a denial, the requested recordings are "
-        "kept for 60 more days if the patient may ask for a review."
-    ),
-)
-strawberry.enum(
-    model.Channel,
-    name="AccessRequestChannel",
-    description=(
-        "How an access request was filed: LOGIN if the signed-in patient filed it, and WRITTEN "
-        "if a compliance officer entered the patient's letter."
-    ),
-)
-strawberry.enum(
-    model.DenialGround,
-    description=(
-        "The ground on which an access request is denied. The patient has no right to a review "
-        "if the ground is EXCEPTED, CORRECTIONAL, RESEARCH, PRIVACY_ACT or CONFIDENTIAL_SOURCE "
-        "(45 CFR 164.524(a)(2)(i) to (v)). EXCEPTED covers psychotherapy notes and information "
-        "compiled for a legal proceeding. RESEARCH covers recordings that were made for a "
-        "research study, while the study continues. PRIVACY_ACT covers records that are subject "
-        "to the Privacy Act, 5 U.S.C. 552a. The patient may ask for a review if the ground is "
-        "ENDANGERS_LIFE, HARMS_ANOTHER or REPRESENTATIVE_HARMS (45 CFR 164.524(a)(3)(i) to "
-        "(iii)). A denial on a reviewable ground requires that a licensed professional has "
-        "determined that harm is reasonably likely. ENDANGERS_LIFE covers danger to the life or "
-        "physical safety of the patient or another person. HARMS_ANOTHER covers substantial harm "
-        "to a person whom the recording mentions. REPRESENTATIVE_HARMS covers substantial harm "
-        "that is likely if the representative gets access."
-    ),
-)
-strawberry.enum(
-    model.ExtensionReason,
-    name="AccessExtensionReason",
-    description=(
-        "The reason for extending the deadline of an access request (45 CFR 164.524(b)(2)(ii)). "
-        "The practice must inform the patient of the extension in writing."
-    ),
-)
-strawberry.enum(
-    model.ReviewOutcome,
-    name="AccessReviewOutcome",
-    description=(
-        "The outcome of the review of a denied access request. REVERSED means that the review "
-        "approved the request."
-    ),
-)
-strawberry.enum(
-    model.ExportStatus,
-    name="AccessExportStatus",
-    description=(
-        "The status of the encrypted copy of an access request. DELETED means that the copy was "
-        "deleted because a recording in it was destroyed."
-    ),
-)
-
 
 @strawberry.type(description="The extension of the 30-day deadline of an access request.")
 class AccessExtension:

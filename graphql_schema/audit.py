@@ -11,8 +11,6 @@ from graphql_schema.connections import Connection
 from graphql_schema.context import Info
 from graphql_schema.scalars import BigInt, big, parse_optional_id, to_id, to_optional_id
 
-strawberry.enum(model.Outcome, name="AuditOutcome")
-
 
 @strawberry.type(
     description=(

@@ -10,10 +10,6 @@ from app.consents import model, texts
 from graphql_schema.context import Info
 from graphql_schema.scalars import parse_id, to_id
 
-strawberry.enum(model.Decision, name="ConsentDecision")
-strawberry.enum(model.Source, name="ConsentSource")
-strawberry.enum(model.Relationship, name="RepresentativeRelationship")
-
 
 @strawberry.enum(description="A language in which the API returns its texts.")
 class Language(Enum):

@@ -16,18 +16,6 @@ from graphql_schema.context import Info
 from graphql_schema.scalars import parse_id, parse_optional_id, to_id
 from graphql_schema.selected_fields import selected
 
-strawberry.enum(model.Sensitivity, name="Sensitivity")
-strawberry.enum(
-    model.SpokenLanguage,
-    name="SpokenLanguage",
-    description=(
-        "The language spoken in a consultation. MIXED means several languages, or a language "
-        "other than English and Spanish."
-    ),
-)
-strawberry.enum(model.ParticipantKind, name="ParticipantKind")
-strawberry.enum(model.GuestRole, name="GuestRole")
-
 
 @strawberry.type(
     description=(

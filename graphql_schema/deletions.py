@@ -16,30 +16,6 @@ from graphql_schema.context import Info
 from graphql_schema.scalars import parse_id, parse_optional_id, to_id, to_optional_id
 from graphql_schema.selected_fields import selected
 
-strawberry.enum(
-    model.DeletionStatus,
-    description=(
-        "The status of a deletion: REQUESTED until the grace period is over, then DELETING, and "
-        "DELETED once the certificate exists."
-    ),
-)
-strawberry.enum(
-    model.DeletionGround,
-    description=(
-        "Why a recording is deleted. RETENTION means that the retention term of the recording "
-        "has ended. REQUEST means that a doctor or a compliance officer requested the deletion. "
-        "MISSING means that the recording's object was missing in the bucket. RESTORE means that "
-        "a backup brought a destroyed recording back."
-    ),
-)
-strawberry.enum(
-    model.DeletionReason,
-    description=(
-        "The reason for a requested deletion. The reason is a fixed code that reveals nothing "
-        "about the patient."
-    ),
-)
-
 
 @strawberry.type(description="The deletion of a recording, from the request to the certificate.")
 class Deletion:

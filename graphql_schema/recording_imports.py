@@ -10,8 +10,6 @@ from graphql_schema.context import Info
 from graphql_schema.recordings import Recording, select_recording
 from graphql_schema.scalars import BigInt, parse_id, to_id
 
-strawberry.enum(model.ImportStatus, name="RecordingImportStatus")
-
 
 @strawberry.type(description="An HTTP request header.")
 class RequestHeader:

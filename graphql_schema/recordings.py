@@ -17,8 +17,6 @@ from graphql_schema.context import Info
 from graphql_schema.scalars import BigInt, big, parse_id, parse_optional_id, to_id
 from graphql_schema.selected_fields import selected
 
-strawberry.enum(model.RecordingStatus, name="RecordingStatus")
-strawberry.enum(model.TranscriptionStatus)
 strawberry.enum(
     model.Medium,
     description=(
@@ -27,14 +25,6 @@ strawberry.enum(
         "channels."
     ),
 )
-strawberry.enum(
-    model.RecordingSource,
-    description=(
-        "The source of a recording: EGRESS if LiveKit recorded the room, IMPORT if the doctor "
-        "uploaded a file."
-    ),
-)
-strawberry.enum(PurposeOfUse, description="The purpose for which the caller requests PHI (HL7 PurposeOfUse).")
 
 
 @strawberry.type(description="The consultation that a recording belongs to.")

@@ -11,15 +11,6 @@ from app.retention.service import JudgedPolicy
 from graphql_schema.context import Info
 from graphql_schema.scalars import BigInt, to_id
 
-strawberry.enum(
-    model.PolicyStatus,
-    name="RetentionPolicyStatus",
-    description=(
-        "The status of a retention policy. At most one retention policy is ACTIVE at a time. A "
-        "PROPOSED policy waits for the approval of compliance officers."
-    ),
-)
-
 
 @strawberry.type(description="The retention terms of one kind of consultation.")
 class RetentionTerms:

@@ -3,6 +3,7 @@
 import strawberry
 from strawberry.schema.config import StrawberryConfig
 
+import graphql_schema.enums  # noqa: F401 - names and describes the enums that the types below use
 from app.identity import permissions
 from graphql_schema import access_requests as access_fields
 from graphql_schema import audit, consents, recording_imports, staff, subscriptions

@@ -10,17 +10,6 @@ from app.texts import reason_text
 from graphql_schema.context import Info
 from graphql_schema.scalars import parse_id, to_id, to_optional_id
 
-strawberry.enum(model.StaffRole, description="The role of a staff member.")
-strawberry.enum(
-    model.InvitationStatus,
-    name="StaffInvitationStatus",
-    description=(
-        "The status of a staff invitation. PENDING means that the worker has not finished the "
-        "invitation. SENT means that the person is now a staff member. If the person had no "
-        "login, Supabase Auth also sent a sign-in link by email."
-    ),
-)
-
 
 @strawberry.type(description="The calling person.")
 class Viewer:

@@ -16,10 +16,6 @@ from graphql_schema.scalars import parse_id, parse_optional_id, to_id, to_option
 MOST_HITS = 50
 _USUAL_HITS = 20
 
-strawberry.enum(
-    model.Speaker, description="The speaker of a turn. UNKNOWN means that the speaker is not known."
-)
-
 
 @strawberry.type(
     description=(

@@ -1,0 +1,367 @@
+"""The enums of the schema, with a description of each value.
+
+The values are those of the application's enums, so that the schema, the application and the database name the same
+values. A new value without a description raises ValueError when this module is imported.
+"""
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any, TypeVar
+
+import strawberry
+
+from app.access_requests import model as access_requests
+from app.audit import model as audit
+from app.consents import model as consents
+from app.consultations import model as consultations
+from app.deletions import model as deletions
+from app.recording_imports import model as recording_imports
+from app.recordings import model as recordings
+from app.recordings.service import PurposeOfUse
+from app.retention import model as retention
+from app.staff import model as staff
+from app.transcripts import model as transcripts
+
+_Member = TypeVar("_Member", bound=Enum)
+
+
+def describe_enum(
+    kind: type[_Member], values: Mapping[_Member, str], *, description: str, name: str | None = None
+) -> None:
+    """Make an enum of the application a GraphQL enum. Raises ValueError if a value has no description."""
+    missing = [member.name for member in kind if member not in values]
+    if missing:
+        raise ValueError(f"{kind.__name__} has values without a description: {', '.join(missing)}")
+    described: Any = strawberry.enum(kind, name=name, description=description)
+    by_name = {member.name: text for member, text in values.items()}
+    for value in described.__strawberry_definition__.values:
+        value.description = by_name[value.name]
+
+
+describe_enum(
+    consents.Decision,
+    name="ConsentDecision",
+    description="Whether a statement of a participant gives or withdraws consent.",
+    values={
+        consents.Decision.GIVEN: "The participant consents to being recorded.",
+        consents.Decision.WITHDRAWN: "The participant withdraws an earlier consent.",
+    },
+)
+describe_enum(
+    consents.Source,
+    name="ConsentSource",
+    description="The person who made a statement of consent in the application.",
+    values={
+        consents.Source.SELF: "The participant made the statement with their own login.",
+        consents.Source.ATTESTED: "The doctor attests that the participant made the statement.",
+    },
+)
+describe_enum(
+    consents.Relationship,
+    name="RepresentativeRelationship",
+    description="The relationship that entitles a representative to act for a participant.",
+    values={
+        consents.Relationship.PARENT: "The representative is a parent of the participant.",
+        consents.Relationship.LEGAL_GUARDIAN: "The representative is the participant's legal guardian.",
+        consents.Relationship.HEALTH_CARE_PROXY: "The representative holds a health care proxy.",
+        consents.Relationship.POWER_OF_ATTORNEY: "The representative holds a power of attorney.",
+        consents.Relationship.OTHER: "The representative acts on a different legal basis.",
+    },
+)
+describe_enum(
+    consultations.Sensitivity,
+    description="The legal sensitivity of a consultation, which decides what happens by default.",
+    values={
+        consultations.Sensitivity.ORDINARY: "The consultation is subject to no stricter rules.",
+        consultations.Sensitivity.PSYCHOTHERAPY: (
+            "The consultation may contain psychotherapy notes (45 CFR 164.501). It is not transcribed by default."
+        ),
+        consultations.Sensitivity.SUBSTANCE_USE: (
+            "The consultation is subject to 42 CFR part 2 (substance use). It is not transcribed by default."
+        ),
+    },
+)
+describe_enum(
+    consultations.SpokenLanguage,
+    description="The language spoken in a consultation, as far as the speech service needs it.",
+    values={
+        consultations.SpokenLanguage.EN: "The participants of the consultation speak English.",
+        consultations.SpokenLanguage.ES: "The participants of the consultation speak Spanish.",
+        consultations.SpokenLanguage.MIXED: (
+            "The participants speak several languages, or a language other than English and Spanish."
+        ),
+    },
+)
+describe_enum(
+    consultations.ParticipantKind,
+    description="The kind of a participant, which decides what the participant may do.",
+    values={
+        consultations.ParticipantKind.DOCTOR: "The doctor to whom the consultation belongs.",
+        consultations.ParticipantKind.PATIENT: "The patient of the consultation, of whom there is one.",
+        consultations.ParticipantKind.GUEST: "A person whom the doctor invited to the consultation.",
+    },
+)
+describe_enum(
+    consultations.GuestRole,
+    description="The role in which a guest takes part in a consultation.",
+    values={
+        consultations.GuestRole.INTERPRETER: "The guest interprets between the doctor and the patient.",
+        consultations.GuestRole.COMPANION: "The guest accompanies the patient, for example as a relative.",
+        consultations.GuestRole.REPRESENTATIVE: "The guest represents the patient, for example as a parent.",
+        consultations.GuestRole.CLINICIAN: "The guest is another clinician who takes part.",
+        consultations.GuestRole.STUDENT: "The guest is a student who observes the consultation.",
+    },
+)
+describe_enum(
+    recordings.RecordingStatus,
+    description=(
+        "The status of a recording. A recording ends as READY, FAILED, ABORTED or LOST, and becomes DELETED "
+        "when it is destroyed."
+    ),
+    values={
+        recordings.RecordingStatus.REQUESTED: "The start is requested, and the worker has not begun with it.",
+        recordings.RecordingStatus.STARTING: "The worker asks LiveKit to start the recording.",
+        recordings.RecordingStatus.RECORDING: "LiveKit records the sound and the video.",
+        recordings.RecordingStatus.STOPPING: "The stop is requested, and LiveKit finishes the file.",
+        recordings.RecordingStatus.VERIFYING: "The file is complete, and the worker verifies it.",
+        recordings.RecordingStatus.READY: "The file is verified and can be downloaded.",
+        recordings.RecordingStatus.FAILED: "The recording failed, and `problem` says why.",
+        recordings.RecordingStatus.ABORTED: "The recording never began, so there is no file.",
+        recordings.RecordingStatus.LOST: (
+            "The result of the recording is not known. It becomes READY if its file appears later."
+        ),
+        recordings.RecordingStatus.DELETED: "The recording is destroyed, and a certificate proves it.",
+    },
+)
+describe_enum(
+    recordings.TranscriptionStatus,
+    description="The status of a recording's transcription by the speech service.",
+    values={
+        recordings.TranscriptionStatus.PENDING: "The transcription waits for the worker to begin.",
+        recordings.TranscriptionStatus.RUNNING: "The worker sends the sound to the speech service.",
+        recordings.TranscriptionStatus.READY: "The transcript is complete, and `transcript` returns it.",
+        recordings.TranscriptionStatus.NO_SPEECH: "The recording contains no speech, so there is no transcript.",
+        recordings.TranscriptionStatus.FAILED: "The transcription failed, and `problem` says why.",
+        recordings.TranscriptionStatus.OFF: "The recording is not transcribed, and `problem` says why.",
+    },
+)
+describe_enum(
+    recordings.RecordingSource,
+    description="The source of a recording, which is LiveKit or an uploaded file.",
+    values={
+        recordings.RecordingSource.EGRESS: "LiveKit recorded the room of the consultation.",
+        recordings.RecordingSource.IMPORT: "The doctor imported a file that was recorded elsewhere.",
+    },
+)
+describe_enum(
+    PurposeOfUse,
+    description="The purpose for which the caller requests PHI (HL7 PurposeOfUse). The audit log contains it.",
+    values={
+        PurposeOfUse.TREATMENT: "The caller needs the data to treat the patient (TREAT).",
+        PurposeOfUse.PAYMENT: "The caller needs the data for a payment (HPAYMT).",
+        PurposeOfUse.OPERATIONS: "The caller needs the data to operate the practice (HOPERAT).",
+        PurposeOfUse.PATIENT_REQUEST: "The patient asked for the data (PATRQT).",
+        PurposeOfUse.LEGAL: "The law or a court requires the data (HLEGAL).",
+    },
+)
+describe_enum(
+    recording_imports.ImportStatus,
+    name="RecordingImportStatus",
+    description="The status of the import of a recording.",
+    values={
+        recording_imports.ImportStatus.AWAITING_URL: "The worker has not signed the upload URL yet.",
+        recording_imports.ImportStatus.AWAITING_UPLOAD: "The client can upload the file to `uploadUrl`.",
+        recording_imports.ImportStatus.COMPLETED: "The file is uploaded, and the import made a recording.",
+        recording_imports.ImportStatus.EXPIRED: "The import ended, because no file was uploaded in time.",
+    },
+)
+describe_enum(
+    transcripts.Speaker,
+    description="The speaker of a turn: a role, which several participants may have.",
+    values={
+        transcripts.Speaker.DOCTOR: "The doctor of the consultation speaks.",
+        transcripts.Speaker.PATIENT: "The patient of the consultation speaks.",
+        transcripts.Speaker.INTERPRETER: "A guest who interprets the conversation speaks.",
+        transcripts.Speaker.COMPANION: "A guest who accompanies the patient speaks.",
+        transcripts.Speaker.REPRESENTATIVE: "A guest who represents the patient speaks.",
+        transcripts.Speaker.CLINICIAN: "A guest who is another clinician speaks.",
+        transcripts.Speaker.STUDENT: "A guest who is a student speaks.",
+        transcripts.Speaker.UNKNOWN: "The speaker of the turn is not known.",
+    },
+)
+describe_enum(
+    deletions.DeletionStatus,
+    description="The status of a deletion, from the request to the certificate.",
+    values={
+        deletions.DeletionStatus.REQUESTED: "The deletion is requested, and its grace period has not ended.",
+        deletions.DeletionStatus.UNDONE: "The deletion was undone, and the recording is kept.",
+        deletions.DeletionStatus.DELETING: "The worker destroys the recording, which can no longer be undone.",
+        deletions.DeletionStatus.DELETED: "The recording is destroyed, and its certificate exists.",
+    },
+)
+describe_enum(
+    deletions.DeletionGround,
+    description="The ground on which a recording is destroyed.",
+    values={
+        deletions.DeletionGround.RETENTION: "The retention term of the recording has ended.",
+        deletions.DeletionGround.REQUEST: "A doctor or a compliance officer requested the deletion.",
+        deletions.DeletionGround.MISSING: "The object of the recording was missing in the bucket.",
+        deletions.DeletionGround.RESTORE: "A backup brought back a recording that was destroyed before.",
+    },
+)
+describe_enum(
+    deletions.DeletionReason,
+    description=(
+        "The reason for a requested deletion. The reason is a fixed code that reveals nothing about the patient."
+    ),
+    values={
+        deletions.DeletionReason.RECORDED_IN_ERROR: "The recording was made by mistake.",
+        deletions.DeletionReason.WRONG_PATIENT: "The recording belongs to a different patient.",
+        deletions.DeletionReason.DUPLICATE: "The same recording exists a second time.",
+        deletions.DeletionReason.PATIENT_ASKED: "The patient asked for the deletion.",
+        deletions.DeletionReason.CONSENT_WITHDRAWN: "A participant has withdrawn the consent.",
+        deletions.DeletionReason.OTHER: "The deletion has a reason that is not listed.",
+    },
+)
+describe_enum(
+    retention.PolicyStatus,
+    name="RetentionPolicyStatus",
+    description="The status of a version of the retention policy. At most one version is ACTIVE.",
+    values={
+        retention.PolicyStatus.PROPOSED: "The policy waits for the approval of compliance officers.",
+        retention.PolicyStatus.ACTIVE: "The policy is in force and decides how long recordings are kept.",
+        retention.PolicyStatus.SUPERSEDED: "The policy was in force until a later policy replaced it.",
+        retention.PolicyStatus.REJECTED: "A compliance officer rejected the policy, which never came into force.",
+    },
+)
+describe_enum(
+    staff.StaffRole,
+    description="The role of a staff member, which decides what the staff member may do.",
+    values={
+        staff.StaffRole.CLINICIAN: "The staff member is a doctor who sees the recordings of their own patients.",
+        staff.StaffRole.COMPLIANCE: "The staff member is a compliance officer, who sees no content of recordings.",
+    },
+)
+describe_enum(
+    staff.InvitationStatus,
+    name="StaffInvitationStatus",
+    description="The status of the invitation of a staff member.",
+    values={
+        staff.InvitationStatus.PENDING: "The worker has not finished the invitation.",
+        staff.InvitationStatus.SENT: (
+            "The person is now a staff member. Supabase Auth sent a sign-in link if the person had no login."
+        ),
+        staff.InvitationStatus.FAILED: "The invitation failed, and `problem` says why.",
+    },
+)
+describe_enum(
+    access_requests.AccessRequestStatus,
+    description=(
+        "The status of an access request. While it is OPEN or APPROVED, the requested recordings are not destroyed."
+    ),
+    values={
+        access_requests.AccessRequestStatus.OPEN: "The request waits for the decision of a compliance officer.",
+        access_requests.AccessRequestStatus.APPROVED: "The request is approved, and its copy is not downloaded yet.",
+        access_requests.AccessRequestStatus.FULFILLED: "The request is fulfilled, and `export` has the copy.",
+        access_requests.AccessRequestStatus.DENIED: (
+            "The request is denied. The recordings are kept for 60 more days if the denial can be reviewed."
+        ),
+        access_requests.AccessRequestStatus.WITHDRAWN: "The request was withdrawn before it was fulfilled.",
+    },
+)
+describe_enum(
+    access_requests.Channel,
+    name="AccessRequestChannel",
+    description="The way in which an access request reached the practice.",
+    values={
+        access_requests.Channel.LOGIN: "The signed-in patient filed the request.",
+        access_requests.Channel.WRITTEN: "A compliance officer entered the letter of the patient.",
+    },
+)
+describe_enum(
+    access_requests.DenialGround,
+    name="DenialGround",
+    description=(
+        "The ground on which an access request is denied (45 CFR 164.524(a)). On a ground that can be reviewed, "
+        "a licensed professional must have determined that harm is reasonably likely."
+    ),
+    values={
+        access_requests.DenialGround.EXCEPTED: (
+            "The request is for psychotherapy notes, or for information compiled for a legal proceeding. The patient "
+            "has no right to a review."
+        ),
+        access_requests.DenialGround.CORRECTIONAL: (
+            "The request is of an inmate, and a copy would endanger people (45 CFR 164.524(a)(2)(ii)). The patient "
+            "has no right to a review."
+        ),
+        access_requests.DenialGround.RESEARCH: (
+            "The recordings were made for a research study that continues. The patient has no right to a review."
+        ),
+        access_requests.DenialGround.PRIVACY_ACT: (
+            "The recordings are subject to the Privacy Act, 5 U.S.C. 552a. The patient has no right to a review."
+        ),
+        access_requests.DenialGround.CONFIDENTIAL_SOURCE: (
+            "Access would reveal a source who was promised confidentiality. The patient has no right to a review."
+        ),
+        access_requests.DenialGround.ENDANGERS_LIFE: (
+            "Access is likely to endanger the life or physical safety of a person. The patient may ask for a review."
+        ),
+        access_requests.DenialGround.HARMS_ANOTHER: (
+            "Access is likely to harm a person whom the recording mentions. The patient may ask for a review."
+        ),
+        access_requests.DenialGround.REPRESENTATIVE_HARMS: (
+            "Access of the representative is likely to cause harm. The patient may ask for a review."
+        ),
+    },
+)
+describe_enum(
+    access_requests.ExtensionReason,
+    name="AccessExtensionReason",
+    description=(
+        "The reason for extending the deadline of an access request (45 CFR 164.524(b)(2)(ii)). The practice "
+        "must inform the patient of the extension in writing."
+    ),
+    values={
+        access_requests.ExtensionReason.VOLUME: "The request covers a large number of recordings.",
+        access_requests.ExtensionReason.STORED_ELSEWHERE: "The recordings are stored at a different place.",
+        access_requests.ExtensionReason.PROFESSIONAL_REVIEW: "A professional must examine the recordings first.",
+        access_requests.ExtensionReason.TECHNICAL_FAILURE: "A technical failure delays the copy.",
+        access_requests.ExtensionReason.STAFF_ABSENCE: "The staff who prepare the copy are absent.",
+    },
+)
+describe_enum(
+    access_requests.ReviewOutcome,
+    name="AccessReviewOutcome",
+    description="The outcome of the review of a denied access request.",
+    values={
+        access_requests.ReviewOutcome.UPHELD: "The reviewer agrees with the denial, which remains.",
+        access_requests.ReviewOutcome.REVERSED: "The reviewer disagrees, so the request is approved.",
+    },
+)
+describe_enum(
+    access_requests.ExportStatus,
+    name="AccessExportStatus",
+    description="The status of the encrypted copy of an access request.",
+    values={
+        access_requests.ExportStatus.PREPARING: "The worker makes the encrypted copy.",
+        access_requests.ExportStatus.READY: "The patient can download the encrypted copy.",
+        access_requests.ExportStatus.NOTHING_RECORDED: "The request covers no recording, so there is no copy.",
+        access_requests.ExportStatus.FAILED: "The worker could not make the copy, and `problem` says why.",
+        access_requests.ExportStatus.EXPIRED: "The worker deleted the copy after its last day.",
+        access_requests.ExportStatus.DELETED: "The copy was deleted, because a recording in it was destroyed.",
+    },
+)
+describe_enum(
+    audit.Outcome,
+    name="AuditOutcome",
+    description=(
+        "The result of an audited action. The caller cannot distinguish DENIED from ABSENT, because the API gives "
+        "the same answer."
+    ),
+    values={
+        audit.Outcome.ALLOWED: "The action was allowed and carried out.",
+        audit.Outcome.DENIED: "The action was refused, because the caller may not do it.",
+        audit.Outcome.ABSENT: "The action was refused, because the requested row does not exist.",
+        audit.Outcome.FAILED: "The action was allowed and then failed.",
+    },
+)
