@@ -9,7 +9,8 @@ from app.holds import model
 from app.postgres.paging import Cursor, page_request
 from graphql_schema.connections import Connection
 from graphql_schema.context import Info
-from graphql_schema.scalars import parse_id, parse_optional_id, to_id, to_optional_id
+from graphql_schema.references import ConsultationBy, DateTimeRangeInput, PatientBy
+from graphql_schema.scalars import parse_id, to_id, to_optional_id
 from graphql_schema.selected_fields import selected
 
 
@@ -76,38 +77,47 @@ class PlacedLegalHold:
         )
 
 
-@strawberry.input(
-    description=(
-        "The input with which a compliance officer places a legal hold. A hold has exactly one "
-        "scope: `consultationId`, `patientId`, or the range from `recordedSince` to "
-        "`recordedUntil`."
+@strawberry.input(one_of=True, description="The scope of a legal hold, which is exactly one of three.")
+class LegalHoldScopeInput:
+    consultation: ConsultationBy | None = strawberry.field(
+        default=strawberry.UNSET, description="The hold covers the recordings of this consultation."
     )
-)
+    patient: PatientBy | None = strawberry.field(
+        default=strawberry.UNSET, description="The hold covers the recordings of this patient."
+    )
+    recorded_during: DateTimeRangeInput | None = strawberry.field(
+        default=strawberry.UNSET,
+        description=(
+            "The hold covers the recordings that were made in this range of time. A hold needs both the start "
+            "and the end of the range."
+        ),
+    )
+
+    def to_model(self) -> model.Scope:
+        if self.consultation:
+            return self.consultation.to_model()
+        if self.patient:
+            return self.patient.to_model()
+        return (self.recorded_during or DateTimeRangeInput()).to_model()
+
+
+@strawberry.input(description="The input with which a compliance officer places a legal hold.")
 class LegalHoldInput:
+    scope: LegalHoldScopeInput = strawberry.field(
+        description=(
+            "The recordings that must not be destroyed, including the recordings of the scope that are made "
+            "later."
+        )
+    )
     matter: str = strawberry.field(
         description="The legal matter of the hold, in 1 to 200 characters and without any patient's name."
     )
     custodian: str = strawberry.field(
         description="The custodian who is responsible for the hold, in 1 to 200 characters."
     )
-    consultation_id: strawberry.ID | None = None
-    patient_id: strawberry.ID | None = None
-    recorded_since: datetime | None = None
-    recorded_until: datetime | None = strawberry.field(
-        default=None, description="The end of the range of recordings that the hold covers, exclusive."
-    )
 
     def to_model(self) -> model.HoldOrder:
-        return model.HoldOrder(
-            scope=model.Scope(
-                consultation_id=parse_optional_id(self.consultation_id),
-                patient_id=parse_optional_id(self.patient_id),
-                recorded_since=self.recorded_since,
-                recorded_until=self.recorded_until,
-            ),
-            matter=self.matter,
-            custodian=self.custodian,
-        )
+        return model.HoldOrder(self.scope.to_model(), self.matter, self.custodian)
 
 
 def _place(hold: model.LegalHold) -> Cursor:

@@ -2,50 +2,33 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, TypeAlias
 from uuid import UUID
 
 from app.errors import InvalidInput
+from app.postgres.references import ConsultationBy, PatientBy, TimeRange
 
 MAX_TEXT_LENGTH: Final = 200
 """The length limit of a matter and of a custodian, in characters."""
 
 
-@dataclass(frozen=True)
-class Scope:
-    """The scope of a legal hold: one consultation, one patient, or all recordings from `recorded_since` until just
-    before `recorded_until`.
-
-    Raises InvalidInput (hold_scope) unless exactly one scope is given. Raises InvalidInput (hold_dates) for a range
-    that is empty or reversed, or that lacks its start or its end. Raises InvalidInput (bad_date) for a time without
-    a UTC offset.
-    """
-
-    consultation_id: UUID | None
-    patient_id: UUID | None
-    recorded_since: datetime | None
-    recorded_until: datetime | None
-
-    def __post_init__(self) -> None:
-        since, until = self.recorded_since, self.recorded_until
-        has_dates = since is not None or until is not None
-        if (self.consultation_id is not None) + (self.patient_id is not None) + has_dates != 1:
-            raise InvalidInput("hold_scope")
-        if any(at is not None and at.utcoffset() is None for at in (since, until)):
-            raise InvalidInput("bad_date")
-        if has_dates and (since is None or until is None or since >= until):
-            raise InvalidInput("hold_dates")
+Scope: TypeAlias = ConsultationBy | PatientBy | TimeRange
+"""The scope of a legal hold: one consultation, one patient, or all recordings of a range of time."""
 
 
 @dataclass(frozen=True)
 class HoldOrder:
-    """A legal hold to be placed. Raises InvalidInput (hold_matter, hold_custodian) for an empty or too long text."""
+    """A legal hold to be placed. Raises InvalidInput (hold_matter, hold_custodian) for an empty or too long text.
+    Raises InvalidInput (hold_dates) for a range that is empty or reversed, or that lacks its start or its end.
+    """
 
     scope: Scope
     matter: str
     custodian: str
 
     def __post_init__(self) -> None:
+        if isinstance(self.scope, TimeRange) and not _is_forward(self.scope):
+            raise InvalidInput("hold_dates")
         if not _is_valid_text(self.matter):
             raise InvalidInput("hold_matter", maximum=MAX_TEXT_LENGTH)
         if not _is_valid_text(self.custodian):
@@ -89,3 +72,7 @@ class PlacedHold:
 
 def _is_valid_text(text: str) -> bool:
     return bool(text.strip()) and len(text) <= MAX_TEXT_LENGTH
+
+
+def _is_forward(scope: TimeRange) -> bool:
+    return scope.since is not None and scope.until is not None and scope.since < scope.until

@@ -1,10 +1,13 @@
 -- name: place_hold
 -- Places a legal hold and returns it with the number of covered recordings; returns no row if the consultation or
 -- patient does not exist.
-select p.id, p.placed_by, p.placed_at, p.covered_recordings, p.recordings_in_destruction
+select
+    p.id, p.consultation_id, p.patient_id, p.placed_by, p.placed_at, p.covered_recordings, p.recordings_in_destruction
 from
     private.place_hold(
-        %(consultation_id)s, %(patient_id)s, %(recorded_since)s, %(recorded_until)s, %(matter)s, %(custodian)s
+        coalesce(%(consultation_id)s::uuid, private.consultation_id_of(%(consultation_external_id)s::text)),
+        coalesce(%(patient_id)s::uuid, private.patient_id_of(%(patient_external_id)s::text)),
+        %(recorded_since)s, %(recorded_until)s, %(matter)s, %(custodian)s
     ) as p;
 
 -- name: release_hold

@@ -14,6 +14,7 @@ from app.holds.model import HoldOrder, LegalHold, PlacedHold, Scope
 from app.identity import permissions
 from app.postgres.database import Access, Asker, Database
 from app.postgres.paging import Page, PageRequest
+from app.postgres.references import ConsultationBy, PatientBy
 
 
 class LegalHolds:
@@ -31,10 +32,9 @@ class LegalHolds:
         access = _place_access(order.scope)
         async with self._database.as_user(asker, access) as tx:
             placed = await store.place(tx, order)
-            if placed is None and order.scope.patient_id is not None:
-                raise NotFound("patient_not_found")
             if placed is None:
-                raise NotFound("consultation_not_found")
+                is_patient = isinstance(order.scope, PatientBy)
+                raise NotFound("patient_not_found" if is_patient else "consultation_not_found")
         return placed
 
     async def release(self, asker: Asker, hold_id: UUID) -> LegalHold:
@@ -66,8 +66,9 @@ def _place_access(scope: Scope) -> Access:
     """Return the permission that a caller needs to place a hold. If the database refuses to place the hold, the
     audit row of the refusal names the hold's scope.
     """
-    if scope.consultation_id is not None:
-        return permissions.PLACE_HOLD.on(scope.consultation_id, entity_type="consultation")
-    if scope.patient_id is not None:
-        return permissions.PLACE_HOLD.on(scope.patient_id, entity_type="patient")
+    match scope:
+        case ConsultationBy(id, external_id):
+            return permissions.PLACE_HOLD.on(id, entity_type="consultation", external_id=external_id)
+        case PatientBy(id):
+            return permissions.PLACE_HOLD.on(id, entity_type="patient")
     return permissions.PLACE_HOLD.on()

@@ -1,7 +1,6 @@
 """Reads and writes the database rows of legal holds."""
 
 from collections.abc import Collection
-from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -12,6 +11,13 @@ from app.postgres.audited import AuditedList
 from app.postgres.database import Transaction
 from app.postgres.paging import PageRequest
 from app.postgres.queries import Queries
+from app.postgres.references import (
+    ConsultationBy,
+    PatientBy,
+    TimeRange,
+    consultation_parameters,
+    patient_parameters,
+)
 
 _sql = Queries(Path(__file__).with_name("queries.sql"))
 _HOLDS: Final = AuditedList(
@@ -30,17 +36,26 @@ async def place(tx: Transaction, order: HoldOrder) -> PlacedHold | None:
     if the consultation or the patient of the hold does not exist.
     """
     scope = order.scope
+    recorded = scope if isinstance(scope, TimeRange) else TimeRange()
     row = await tx.one(
-        _sql["place_hold"], {**asdict(scope), "matter": order.matter, "custodian": order.custodian}
+        _sql["place_hold"],
+        {
+            **consultation_parameters(scope if isinstance(scope, ConsultationBy) else None),
+            **patient_parameters(scope if isinstance(scope, PatientBy) else None),
+            "recorded_since": recorded.since,
+            "recorded_until": recorded.until,
+            "matter": order.matter,
+            "custodian": order.custodian,
+        },
     )
     if row is None:
         return None
     hold = LegalHold(
         id=row["id"],
-        consultation_id=scope.consultation_id,
-        patient_id=scope.patient_id,
-        recorded_since=scope.recorded_since,
-        recorded_until=scope.recorded_until,
+        consultation_id=row["consultation_id"],
+        patient_id=row["patient_id"],
+        recorded_since=recorded.since,
+        recorded_until=recorded.until,
         matter=order.matter,
         custodian=order.custodian,
         placed_by=row["placed_by"],

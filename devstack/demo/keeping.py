@@ -30,8 +30,9 @@ class Keeping:
         """Check that the doctor cannot delete the recording during a legal hold, and that only a second officer can
         release the hold.
         """
-        scope = {"consultationId": consultation_id, "matter": "demo 1", "custodian": "the practice"}
-        placed = (await officer.ask(documents.PLACE_HOLD, hold=scope))["placeLegalHold"]
+        scope = {"consultation": {"id": consultation_id}}
+        order = {"scope": scope, "matter": "demo 1", "custodian": "the practice"}
+        placed = (await officer.ask(documents.PLACE_HOLD, hold=order))["placeLegalHold"]
         require(placed["coveredRecordings"] > 0, "the hold covers nothing")
         await expect(self._doctor, "CONFLICT", documents.DELETE, id=self._recording_id)
         await expect(officer, "CONFLICT", documents.RELEASE_HOLD, id=placed["hold"]["id"])

@@ -20,3 +20,5 @@ create policy patients_select_patient on resguardo.patients for select to patien
 using (id = (select private.patient()));
 
 grant execute on function private.register_patient(text, uuid, date) to clinician;
+
+grant execute on function private.patient_id_of(text) to clinician, compliance, patient;

@@ -832,7 +832,7 @@ select 'reason', t.term from unnest(array[
     'email_refused', 'email_sign_in_disabled', 'escrow_exists', 'escrow_unreadable', 'escrow_unwritable',
     'export_mismatch', 'export_not_there', 'export_secret_gone', 'extended_already', 'external_id_taken',
     'field_unreadable', 'filename', 'found_after_restore', 'hold_custodian', 'hold_dates', 'hold_left_behind',
-    'hold_matter', 'hold_not_found', 'hold_released', 'hold_scope', 'hold_unprotected', 'holds_unprotected',
+    'hold_matter', 'hold_not_found', 'hold_released', 'hold_unprotected', 'holds_unprotected',
     'id_or_external_id', 'id_or_invitation', 'import_expired', 'import_not_found', 'import_not_prepared',
     'import_size', 'import_type', 'in_the_ledger', 'incomplete', 'internal_error', 'invitation_differs',
     'lead_lost',
@@ -2953,6 +2953,23 @@ alter table resguardo.patients enable row level security;
 comment on column resguardo.patients.birth_date is
 'Determines the retention term of a minor''s recordings; null for an adult.';
 
+-- Returns the id of the patient with an external id, even if the caller may not see the patient, so that the audit row
+-- of a lookup can say DENIED. Returns the nil UUID if no such patient exists, and null for null.
+create function private.patient_id_of(of_external_id text) returns uuid
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform private.require_person();
+    if of_external_id is null then
+        return null;
+    end if;
+    return coalesce(
+        (select p.id from resguardo.patients as p where p.external_id = of_external_id),
+        '00000000-0000-0000-0000-000000000000'
+    );
+end
+$$;
+
 -- Locks a login, so that no other transaction makes the login a patient or a member of staff at the same moment.
 create function private.lock_login(login uuid) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -3177,13 +3194,16 @@ begin
 end
 $$;
 
--- Returns the id of the consultation with an external id, even if the caller may not see it, for the audit row of a
--- lookup that found nothing. Returns the nil UUID if no such consultation exists.
+-- Returns the id of the consultation with an external id, even if the caller may not see it, so that the audit row of a
+-- lookup can say DENIED. Returns the nil UUID if no such consultation exists, and null for null.
 create function private.consultation_id_of(of_external_id text) returns uuid
-language plpgsql security definer set search_path = pg_catalog, pg_temp
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform private.require_person();
+    if of_external_id is null then
+        return null;
+    end if;
     return coalesce(
         (select c.id from resguardo.consultations as c where c.external_id = of_external_id),
         '00000000-0000-0000-0000-000000000000'
@@ -5031,7 +5051,8 @@ $$;
 create function private.place_hold(
     of_consultation uuid, of_patient uuid, since timestamptz, until timestamptz, of_matter text, of_custodian text
 ) returns table (
-    id uuid, placed_by uuid, placed_at timestamptz, covered_recordings bigint, recordings_in_destruction bigint
+    id uuid, consultation_id uuid, patient_id uuid, placed_by uuid, placed_at timestamptz, covered_recordings bigint,
+    recordings_in_destruction bigint
 )
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5073,7 +5094,7 @@ begin
     perform private.put_job('secure_held', hold.id);
     return query
     select
-        hold.id, hold.placed_by, hold.placed_at, cardinality(covered)::bigint,
+        hold.id, hold.consultation_id, hold.patient_id, hold.placed_by, hold.placed_at, cardinality(covered)::bigint,
         (
             select count(distinct d.recording_id) from resguardo.deletions as d
             where d.recording_id = any(covered) and d.status = 'DELETING'

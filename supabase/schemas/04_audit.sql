@@ -197,7 +197,7 @@ select 'reason', t.term from unnest(array[
     'email_refused', 'email_sign_in_disabled', 'escrow_exists', 'escrow_unreadable', 'escrow_unwritable',
     'export_mismatch', 'export_not_there', 'export_secret_gone', 'extended_already', 'external_id_taken',
     'field_unreadable', 'filename', 'found_after_restore', 'hold_custodian', 'hold_dates', 'hold_left_behind',
-    'hold_matter', 'hold_not_found', 'hold_released', 'hold_scope', 'hold_unprotected', 'holds_unprotected',
+    'hold_matter', 'hold_not_found', 'hold_released', 'hold_unprotected', 'holds_unprotected',
     'id_or_external_id', 'id_or_invitation', 'import_expired', 'import_not_found', 'import_not_prepared',
     'import_size', 'import_type', 'in_the_ledger', 'incomplete', 'internal_error', 'invitation_differs',
     'lead_lost',

@@ -13,6 +13,23 @@ alter table resguardo.patients enable row level security;
 comment on column resguardo.patients.birth_date is
 'Determines the retention term of a minor''s recordings; null for an adult.';
 
+-- Returns the id of the patient with an external id, even if the caller may not see the patient, so that the audit row
+-- of a lookup can say DENIED. Returns the nil UUID if no such patient exists, and null for null.
+create function private.patient_id_of(of_external_id text) returns uuid
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform private.require_person();
+    if of_external_id is null then
+        return null;
+    end if;
+    return coalesce(
+        (select p.id from resguardo.patients as p where p.external_id = of_external_id),
+        '00000000-0000-0000-0000-000000000000'
+    );
+end
+$$;
+
 -- Locks a login, so that no other transaction makes the login a patient or a member of staff at the same moment.
 create function private.lock_login(login uuid) returns void
 language plpgsql set search_path = pg_catalog, pg_temp

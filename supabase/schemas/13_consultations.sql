@@ -115,13 +115,16 @@ begin
 end
 $$;
 
--- Returns the id of the consultation with an external id, even if the caller may not see it, for the audit row of a
--- lookup that found nothing. Returns the nil UUID if no such consultation exists.
+-- Returns the id of the consultation with an external id, even if the caller may not see it, so that the audit row of a
+-- lookup can say DENIED. Returns the nil UUID if no such consultation exists, and null for null.
 create function private.consultation_id_of(of_external_id text) returns uuid
-language plpgsql security definer set search_path = pg_catalog, pg_temp
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform private.require_person();
+    if of_external_id is null then
+        return null;
+    end if;
     return coalesce(
         (select c.id from resguardo.consultations as c where c.external_id = of_external_id),
         '00000000-0000-0000-0000-000000000000'

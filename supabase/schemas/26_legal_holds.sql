@@ -71,7 +71,8 @@ $$;
 create function private.place_hold(
     of_consultation uuid, of_patient uuid, since timestamptz, until timestamptz, of_matter text, of_custodian text
 ) returns table (
-    id uuid, placed_by uuid, placed_at timestamptz, covered_recordings bigint, recordings_in_destruction bigint
+    id uuid, consultation_id uuid, patient_id uuid, placed_by uuid, placed_at timestamptz, covered_recordings bigint,
+    recordings_in_destruction bigint
 )
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -113,7 +114,7 @@ begin
     perform private.put_job('secure_held', hold.id);
     return query
     select
-        hold.id, hold.placed_by, hold.placed_at, cardinality(covered)::bigint,
+        hold.id, hold.consultation_id, hold.patient_id, hold.placed_by, hold.placed_at, cardinality(covered)::bigint,
         (
             select count(distinct d.recording_id) from resguardo.deletions as d
             where d.recording_id = any(covered) and d.status = 'DELETING'

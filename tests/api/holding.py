@@ -20,11 +20,14 @@ LEGAL_HOLDS = (
 )
 
 
-def hold_input(**scope: object) -> dict[str, object]:
-    """Return the GraphQL input of a legal hold. The keyword arguments set its scope, and can replace its default
-    texts.
-    """
-    return {"matter": "Doe v. Roe, 26-cv-1", "custodian": "Records office", **scope}
+def hold_input(scope: dict[str, object], **texts: object) -> dict[str, object]:
+    """Return the GraphQL input of a legal hold with this scope. The keyword arguments replace the default texts."""
+    return {"scope": scope, "matter": "Doe v. Roe, 26-cv-1", "custodian": "Records office", **texts}
+
+
+def on_patient(patient_id: str, **texts: object) -> dict[str, object]:
+    """Return the GraphQL input of a legal hold on all recordings of a patient."""
+    return hold_input({"patient": {"id": patient_id}}, **texts)
 
 
 async def place_hold(harness: ApiHarness, case: Case) -> UUID:

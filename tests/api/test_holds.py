@@ -10,7 +10,7 @@ import pytest
 
 from tests.api import documents
 from tests.api.harness import ApiHarness, Case, Person
-from tests.api.holding import LEGAL_HOLDS, PLACE_HOLD, RELEASE_HOLD, hold_input, place_hold
+from tests.api.holding import LEGAL_HOLDS, PLACE_HOLD, RELEASE_HOLD, hold_input, on_patient, place_hold
 
 pytestmark = pytest.mark.anyio
 
@@ -24,7 +24,7 @@ async def test_hold_on_a_patient_counts_its_recordings_and_is_audited_with_the_p
     for _ in range(2):
         await harness.recording(case)
     await harness.recording(await harness.case())
-    answer = await officer.send(PLACE_HOLD, hold=hold_input(patientId=case.patient_id))
+    answer = await officer.send(PLACE_HOLD, hold=on_patient(case.patient_id))
     placed = answer.data["placeLegalHold"]
     assert (placed["coveredRecordings"], placed["recordingsInDestruction"]) == (2, 0)
     hold = placed["hold"]
@@ -42,7 +42,7 @@ async def test_hold_on_a_consultation_covers_only_its_recordings_and_is_audited_
     harness: ApiHarness, case: Case, officer: Person
 ) -> None:
     await harness.recording(case)
-    answer = await officer.send(PLACE_HOLD, hold=hold_input(consultationId=case.id))
+    answer = await officer.send(PLACE_HOLD, hold=hold_input({"consultation": {"id": case.id}}))
     assert answer.data["placeLegalHold"]["coveredRecordings"] == 1
     (row,) = await harness.audit(answer.request_id)
     assert (row["patient_ids"], row["consultation_ids"]) == ([UUID(case.patient_id)], [UUID(case.id)])
@@ -55,7 +55,9 @@ async def test_hold_on_a_range_covers_the_recordings_in_the_range(
     (row,) = await harness.rows("select created_at from resguardo.recordings where id = %s", recording)
     at = row["created_at"].isoformat()
     for since, until, covered in (("1999-01-01T00:00:00Z", at, 0), (at, "2100-01-01T00:00:00Z", 1)):
-        placed = await officer.ask(PLACE_HOLD, hold=hold_input(recordedSince=since, recordedUntil=until))
+        placed = await officer.ask(
+            PLACE_HOLD, hold=hold_input({"recordedDuring": {"from": since, "until": until}})
+        )
         ids = await harness.rows(
             "select v.id from resguardo.legal_holds as h, private.videos_under(h) as v (id)"
             " where h.id = %s and v.id = %s",
@@ -80,58 +82,99 @@ async def test_hold_counts_recordings_in_destruction(
         " where id = %s",
         recording,
     )
-    placed = await officer.ask(PLACE_HOLD, hold=hold_input(patientId=case.patient_id))
+    placed = await officer.ask(PLACE_HOLD, hold=on_patient(case.patient_id))
     assert (placed["coveredRecordings"], placed["recordingsInDestruction"]) == (2, 1)
     await harness.rows("delete from resguardo.deletions where recording_id = %s", recording)
 
 
+RANGE = {"from": SINCE, "until": UNTIL}
+PATIENT = {"patient": {"id": str(uuid4())}}
+
+
 @pytest.mark.parametrize(
-    ("scope", "reason"),
+    ("scope", "texts", "reason"),
     [
-        ({}, "hold_scope"),
-        ({"consultationId": str(uuid4()), "patientId": str(uuid4())}, "hold_scope"),
-        ({"patientId": str(uuid4()), "recordedSince": SINCE, "recordedUntil": UNTIL}, "hold_scope"),
-        ({"consultationId": str(uuid4()), "recordedUntil": UNTIL}, "hold_scope"),
-        ({"recordedSince": SINCE}, "hold_dates"),
-        ({"recordedUntil": UNTIL}, "hold_dates"),
-        ({"recordedSince": UNTIL, "recordedUntil": SINCE}, "hold_dates"),
-        ({"recordedSince": SINCE, "recordedUntil": SINCE}, "hold_dates"),
-        ({"recordedSince": "2026-01-01T00:00:00", "recordedUntil": UNTIL}, "bad_date"),
-        ({"patientId": "7"}, "bad_id"),
-        ({"patientId": str(uuid4()), "matter": ""}, "hold_matter"),
-        ({"patientId": str(uuid4()), "matter": " \t"}, "hold_matter"),
-        ({"patientId": str(uuid4()), "matter": "m" * 201}, "hold_matter"),
-        ({"patientId": str(uuid4()), "custodian": ""}, "hold_custodian"),
-        ({"patientId": str(uuid4()), "custodian": "c" * 201}, "hold_custodian"),
-        ({"patientId": str(uuid4()), "custodian": "c\0"}, "bad_text"),
+        ({"recordedDuring": {"from": SINCE}}, {}, "hold_dates"),
+        ({"recordedDuring": {"until": UNTIL}}, {}, "hold_dates"),
+        ({"recordedDuring": {}}, {}, "hold_dates"),
+        ({"recordedDuring": {"from": UNTIL, "until": SINCE}}, {}, "hold_dates"),
+        ({"recordedDuring": {"from": SINCE, "until": SINCE}}, {}, "hold_dates"),
+        ({"recordedDuring": {"from": "2026-01-01T00:00:00", "until": UNTIL}}, {}, "bad_date"),
+        ({"patient": {"id": "7"}}, {}, "bad_id"),
+        (PATIENT, {"matter": ""}, "hold_matter"),
+        (PATIENT, {"matter": " \t"}, "hold_matter"),
+        (PATIENT, {"matter": "m" * 201}, "hold_matter"),
+        (PATIENT, {"custodian": ""}, "hold_custodian"),
+        (PATIENT, {"custodian": "c" * 201}, "hold_custodian"),
+        (PATIENT, {"custodian": "c\0"}, "bad_text"),
+        ({"patient": {"externalId": "m\0"}}, {}, "bad_text"),
     ],
 )
 async def test_invalid_hold_is_refused(
-    harness: ApiHarness, officer: Person, scope: dict[str, object], reason: str
+    harness: ApiHarness, officer: Person, scope: dict[str, object], texts: dict[str, object], reason: str
 ) -> None:
-    assert await officer.refused(PLACE_HOLD, hold=hold_input(**scope)) == ("INVALID_INPUT", reason)
+    assert await officer.refused(PLACE_HOLD, hold=hold_input(scope, **texts)) == ("INVALID_INPUT", reason)
     assert await harness.rows(HOLDS, officer.user_id) == []
 
 
-async def test_hold_on_an_unknown_patient_is_not_found_and_audited(
-    harness: ApiHarness, officer: Person
+@pytest.mark.parametrize(
+    "scope",
+    [
+        {},
+        {"patient": None},
+        {"patient": {}},
+        {"patient": {"id": str(uuid4()), "externalId": "mrn"}},
+        {"consultation": {"id": str(uuid4())}} | PATIENT,
+        {"recordedDuring": RANGE} | PATIENT,
+    ],
+)
+async def test_hold_without_exactly_one_scope_is_refused(
+    harness: ApiHarness, officer: Person, scope: dict[str, object]
 ) -> None:
-    for scope, reason in (
-        ("consultationId", "consultation_not_found"),
-        ("patientId", "patient_not_found"),
-    ):
-        unknown = uuid4()
-        answer = await officer.send(PLACE_HOLD, hold=hold_input(**{scope: str(unknown)}))
-        assert (answer.error.code, answer.error.reason) == ("NOT_FOUND", reason)
-        (row,) = await harness.audit(answer.request_id)
-        assert (row["action"], row["outcome"], row["entity_ids"]) == ("hold.place", "ABSENT", [unknown])
+    answer = await officer.send(PLACE_HOLD, hold=hold_input(scope))
+    assert answer.error.code in ("BAD_USER_INPUT", "INVALID_INPUT")
     assert await harness.rows(HOLDS, officer.user_id) == []
+
+
+NIL = UUID(int=0)
+
+
+@pytest.mark.parametrize("key", ["id", "externalId"])
+@pytest.mark.parametrize("kind", ["consultation", "patient"])
+async def test_hold_on_an_unknown_patient_or_consultation_is_not_found_and_audited(
+    harness: ApiHarness, officer: Person, kind: str, key: str
+) -> None:
+    unknown = uuid4()
+    answer = await officer.send(PLACE_HOLD, hold=hold_input({kind: {key: str(unknown)}}))
+    assert (answer.error.code, answer.error.reason) == ("NOT_FOUND", f"{kind}_not_found")
+    (row,) = await harness.audit(answer.request_id)
+    named = [unknown if key == "id" else NIL]
+    assert (row["action"], row["outcome"], row["entity_type"]) == ("hold.place", "ABSENT", kind)
+    assert row["entity_ids"] == named
+    assert await harness.rows(HOLDS, officer.user_id) == []
+
+
+@pytest.mark.parametrize("kind", ["consultation", "patient"])
+async def test_external_id_places_the_same_hold_as_the_id(
+    harness: ApiHarness, case: Case, officer: Person, kind: str
+) -> None:
+    entity = case.id if kind == "consultation" else case.patient_id
+    registered = {
+        "consultation": case.registration["externalId"],
+        "patient": case.registration["patientExternalId"],
+    }
+    named = [
+        await officer.ask(PLACE_HOLD, hold=hold_input({kind: by}))
+        for by in ({"id": entity}, {"externalId": registered[kind]})
+    ]
+    assert named[0]["hold"] == named[1]["hold"]
+    assert named[0]["hold"][f"{kind}Id"] == entity
 
 
 async def test_equal_holds_are_placed_once_per_officer(
     harness: ApiHarness, case: Case, officer: Person
 ) -> None:
-    wanted = hold_input(patientId=case.patient_id)
+    wanted = on_patient(case.patient_id)
     first, again = [await officer.ask(PLACE_HOLD, hold=wanted) for _ in range(2)]
     assert first["hold"] == again["hold"]
     together = await asyncio.gather(*(officer.ask(PLACE_HOLD, hold=wanted) for _ in range(5)))
@@ -144,7 +187,7 @@ async def test_equal_holds_are_placed_once_per_officer(
 
 
 async def test_only_another_officer_releases_a_hold(harness: ApiHarness, case: Case, officer: Person) -> None:
-    hold = (await officer.ask(PLACE_HOLD, hold=hold_input(patientId=case.patient_id)))["hold"]
+    hold = (await officer.ask(PLACE_HOLD, hold=on_patient(case.patient_id)))["hold"]
     refused = await officer.send(RELEASE_HOLD, holdId=hold["id"])
     assert (refused.error.code, refused.error.reason) == ("CONFLICT", "own_hold")
     (row,) = await harness.audit(refused.request_id)
@@ -169,7 +212,7 @@ async def test_only_another_officer_releases_a_hold(harness: ApiHarness, case: C
 async def test_audit_row_of_the_release_of_a_consultations_hold_names_its_patient(
     harness: ApiHarness, case: Case, officer: Person
 ) -> None:
-    hold = (await officer.ask(PLACE_HOLD, hold=hold_input(consultationId=case.id)))["hold"]
+    hold = (await officer.ask(PLACE_HOLD, hold=hold_input({"consultation": {"id": case.id}})))["hold"]
     second = await harness.staff("compliance")
     for person in (officer, second):
         answer = await person.send(RELEASE_HOLD, holdId=hold["id"])
@@ -237,7 +280,7 @@ async def test_hold_and_the_start_of_a_destruction_wait_for_each_other(
     """
     async with await psycopg.AsyncConnection.connect(harness.database.superuser_url) as destroying:
         await destroying.execute("select private.lock_keeping(false)")
-        placing = asyncio.create_task(officer.ask(PLACE_HOLD, hold=hold_input(patientId=case.patient_id)))
+        placing = asyncio.create_task(officer.ask(PLACE_HOLD, hold=on_patient(case.patient_id)))
         await asyncio.sleep(0.3)
         assert not placing.done()
         await destroying.commit()
@@ -250,7 +293,7 @@ async def test_placing_and_releasing_a_hold_each_queue_the_protection_job(
     queued = (
         "select status from jobs.procrastinate_jobs where task_name = 'secure_held' and args ->> 'id' = %s"
     )
-    hold = (await officer.ask(PLACE_HOLD, hold=hold_input(patientId=case.patient_id)))["hold"]["id"]
+    hold = (await officer.ask(PLACE_HOLD, hold=on_patient(case.patient_id)))["hold"]["id"]
     assert len(await harness.rows(queued, hold)) == 1
     second = await harness.staff("compliance")
     await second.ask(RELEASE_HOLD, holdId=hold)
@@ -261,7 +304,7 @@ async def test_placing_and_releasing_a_hold_each_queue_the_protection_job(
 
 
 async def test_doctor_and_patient_cannot_see_a_hold(harness: ApiHarness, case: Case, officer: Person) -> None:
-    await officer.ask(PLACE_HOLD, hold=hold_input(consultationId=case.id))
+    await officer.ask(PLACE_HOLD, hold=hold_input({"consultation": {"id": case.id}}))
     for person in (case.doctor, case.patient):
         assert (await person.refused(LEGAL_HOLDS))[0] == "FORBIDDEN"
     seen = await case.doctor.send(documents.CONSULTATION, id=case.id)

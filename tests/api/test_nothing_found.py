@@ -15,7 +15,7 @@ from graphql_schema.root_fields import permission_of
 from tests.api import documents, requesting
 from tests.api.deleting import destroy_recording
 from tests.api.harness import Answer, ApiHarness, Case, Person, consent_input, opened
-from tests.api.holding import LEGAL_HOLDS
+from tests.api.holding import LEGAL_HOLDS, on_patient
 from tests.api.importing import COMPLETE_IMPORT
 from tests.api.retaining import POLICIES, PREVIEW, STORAGE_REPORT, delete_policies_afterwards
 from tests.api.socket_client import open_socket
@@ -152,7 +152,7 @@ GIVEN: dict[str, tuple[str, dict[str, Any]]] = {
     "requestAccess": (requesting.REQUEST_ACCESS, {"request": {"consultationId": NOWHERE}}),
     "placeLegalHold": (
         "mutation ($hold: LegalHoldInput!) { placeLegalHold(hold: $hold) { coveredRecordings } }",
-        {"hold": {"matter": "m", "custodian": "c", "patientId": NOWHERE}},
+        {"hold": on_patient(NOWHERE)},
     ),
     "denyAccessRequest": (
         "mutation ($id: ID!) { denyAccessRequest(id: $id, ground: EXCEPTED) { id } }",

@@ -26,7 +26,7 @@ from tests.api.harness import (
     consent_input,
     consultation_input,
 )
-from tests.api.holding import LEGAL_HOLDS, PLACE_HOLD, RELEASE_HOLD, hold_input, place_hold
+from tests.api.holding import LEGAL_HOLDS, PLACE_HOLD, RELEASE_HOLD, on_patient, place_hold
 from tests.api.importing import COMPLETE_IMPORT, IMPORT, arrange_import, import_input
 from tests.api.retaining import (
     APPROVE_POLICY,
@@ -223,7 +223,7 @@ async def _variables(harness: ApiHarness, field: str, who: Who, case: Case) -> d
         "extension": "VOLUME",
         "reviewerId": str((await harness.clinician()).user_id),
         "outcome": "UPHELD",
-        "hold": hold_input(patientId=case.patient_id),
+        "hold": on_patient(case.patient_id),
         "holdId": str(await place_hold(harness, case)) if field == "releaseLegalHold" else None,
         "id": recording if field in ("recording", "deleteRecording", *OF_WORDS) else case.id,
         "query": "headache",

@@ -10,6 +10,7 @@ from app.access_requests.model import AccessRequestStatus, DenialGround
 from app.deletions.model import DeletionReason
 from app.errors import AppError, Conflict
 from app.holds.model import HoldOrder, Scope
+from app.postgres.references import ConsultationBy, PatientBy, TimeRange
 from app.retention.model import PolicyStatus
 from tests.simulation.facts import Hold, Recording, Terms
 from tests.simulation.harness import Person, SimulationHarness
@@ -87,12 +88,12 @@ class People:
             return
         kind = self.dice.randrange(3)
         if kind == 0:
-            await self._place(Scope(chosen.consultation, None, None, None), self.harness.oracle.moment + 1)
+            await self._place(ConsultationBy(chosen.consultation), self.harness.oracle.moment + 1)
         elif kind == 1:
-            await self._place(Scope(None, chosen.patient, None, None), self.harness.oracle.moment + 1)
+            await self._place(PatientBy(chosen.patient), self.harness.oracle.moment + 1)
         else:
             since = chosen.created_at - self.dice.random() * _DAY
-            scope = Scope(None, None, since, since + self.dice.choice((1, 1, 3)) * _DAY)
+            scope = TimeRange(since, since + self.dice.choice((1, 1, 3)) * _DAY)
             await self._place(scope, self.harness.oracle.moment + 1)
 
     async def hold_at_once(self, recording: Recording) -> None:
@@ -101,7 +102,7 @@ class People:
         """
         try:
             await self._place(
-                Scope(recording.consultation, None, None, None), self.harness.oracle.moment, is_racing=True
+                ConsultationBy(recording.consultation), self.harness.oracle.moment, is_racing=True
             )
         except AppError:
             return
@@ -113,14 +114,15 @@ class People:
         came_first = placed.recordings_in_destruction == 0 and placed.covered_recordings > 0
         if is_racing and not came_first:
             since += 1
+        hold = placed.hold
         days = (
-            (scope.recorded_since, scope.recorded_until)
-            if scope.recorded_since and scope.recorded_until
+            (hold.recorded_since, hold.recorded_until)
+            if hold.recorded_since and hold.recorded_until
             else None
         )
-        hold_id = placed.hold.id
+        hold_id = hold.id
         self.harness.oracle.held(
-            hold_id, Hold(since, consultation=scope.consultation_id, patient=scope.patient_id, days=days)
+            hold_id, Hold(since, consultation=hold.consultation_id, patient=hold.patient_id, days=days)
         )
 
         async def release() -> None:
