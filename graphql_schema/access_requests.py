@@ -8,7 +8,7 @@ import strawberry
 from app.access_requests import model
 from app.access_requests.service import AccessRequests
 from app.consents.model import Relationship
-from app.postgres.paging import Cursor, page_request
+from app.postgres.paging import DEFAULT_PAGE_SIZE, Cursor, page_request
 from app.texts import Language, access_request_words
 from graphql_schema.connections import Connection
 from graphql_schema.consents import Representative, RepresentativeInput
@@ -241,7 +241,7 @@ def _place(request: model.AccessRequest) -> Cursor:
 
 async def access_requests(
     info: Info,
-    first: int | None = None,
+    first: int = DEFAULT_PAGE_SIZE,
     after: str | None = None,
     status: model.AccessRequestStatus | None = None,
 ) -> Connection[AccessRequest] | None:

@@ -6,7 +6,7 @@ from typing import Self
 import strawberry
 
 from app.audit import model
-from app.postgres.paging import Cursor, page_request
+from app.postgres.paging import DEFAULT_PAGE_SIZE, Cursor, page_request
 from graphql_schema.connections import Connection
 from graphql_schema.context import Info
 from graphql_schema.scalars import BigInt, big, parse_optional_id, to_id, to_optional_id
@@ -119,7 +119,10 @@ def _place(event: model.AuditEvent) -> Cursor:
 
 
 async def audit_events(
-    info: Info, first: int | None = None, after: str | None = None, filter: AuditEventFilter | None = None
+    info: Info,
+    first: int = DEFAULT_PAGE_SIZE,
+    after: str | None = None,
+    filter: AuditEventFilter | None = None,
 ) -> Connection[AuditEvent] | None:
     """List the rows of the audit log, newest first. Only compliance officers may list audit rows."""
     page = await info.context.services.audit.page(

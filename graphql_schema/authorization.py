@@ -7,9 +7,8 @@ input error by a refusal. If graphql-core executed the operation and refused onl
 the answer keeps what the other root fields returned.
 """
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from graphql import (
     DocumentNode,
@@ -27,18 +26,12 @@ from strawberry.types import StreamExecutionResult
 from strawberry.types.execution import ExecutionResult
 from strawberry.types.graphql import OperationType
 
-from app.errors import AppError
+from app.errors import AppError, InvalidInput
 from app.identity.permissions import Permission
 from graphql_schema.context import Context
 from graphql_schema.document_limits import Limits
-from graphql_schema.error_masking import MaskedSchema
+from graphql_schema.error_masking import MaskedSchema, PublicError
 from graphql_schema.root_fields import permission_of, run_to_end
-
-_BEFORE_RESOLVERS: Final = frozenset({"GRAPHQL_VALIDATION_FAILED", "BAD_USER_INPUT", "TOO_COMPLEX"})
-_IN_SUBSCRIPTIONS: Final = _BEFORE_RESOLVERS | {"INVALID_INPUT"}
-"""Strawberry runs no field extension around a subscription (0.341.2), so this extension also handles input errors
-of its resolver.
-"""
 
 
 @dataclass(frozen=True)
@@ -65,22 +58,26 @@ class AuthorizationFirst(SchemaExtension):
             and self.execution_context.graphql_document is not None
             and self.execution_context.operation_type is not OperationType.SUBSCRIPTION
         ):
-            await self._authorize(result, _BEFORE_RESOLVERS)
+            await self._authorize(result)
 
     async def on_stream_result(self, result: StreamExecutionResult) -> AsyncIterator[None]:
-        """Check the permissions of a subscription before each of its results is sent."""
+        """Check the permissions of a subscription before each of its results is sent. Strawberry runs no field
+        extension around a subscription (0.341.2), so this method also handles input errors of its resolver.
+        """
         if isinstance(result, ExecutionResult | GraphQLExecutionResult) and result.errors:
-            await self._authorize(result, _IN_SUBSCRIPTIONS)
+            await self._authorize(result, (InvalidInput.code,))
         yield
 
     async def _authorize(
-        self, result: ExecutionResult | GraphQLExecutionResult, codes: frozenset[str]
+        self, result: ExecutionResult | GraphQLExecutionResult, codes: Collection[str] = ()
     ) -> None:
         context, document = self.execution_context.context, self.execution_context.graphql_document
         errors = [
             error
             for error in result.errors or ()
-            if (error.extensions or {}).get("code") in codes and len(error.path or ()) <= 1
+            if len(error.path or ()) <= 1
+            and isinstance(error, PublicError)
+            and (error.is_before_resolver or (error.extensions or {}).get("code") in codes)
         ]
         if not errors or document is None or not isinstance(context, Context):
             return

@@ -9,7 +9,7 @@ from app.consultations import model
 from app.consultations.service import ActiveRoom as ServiceActiveRoom
 from app.consultations.service import Invitation, JoinPass
 from app.errors import InvalidInput, NotFound
-from app.postgres.paging import Cursor, page_request
+from app.postgres.paging import DEFAULT_PAGE_SIZE, Cursor, page_request
 from graphql_schema.connections import Connection
 from graphql_schema.consents import Consent
 from graphql_schema.context import Info
@@ -250,7 +250,7 @@ async def consultation(
 
 
 async def consultations(
-    info: Info, first: int | None = None, after: str | None = None
+    info: Info, first: int = DEFAULT_PAGE_SIZE, after: str | None = None
 ) -> Connection[Consultation] | None:
     """List the consultations in which the caller is the doctor or the patient, newest appointment first."""
     page = await info.context.services.consultations.page(

@@ -10,7 +10,7 @@ import strawberry
 from app.certificates.pdf import render_pdf
 from app.certificates.signing import read_signed
 from app.deletions import model
-from app.postgres.paging import Cursor, page_request
+from app.postgres.paging import DEFAULT_PAGE_SIZE, Cursor, page_request
 from graphql_schema.connections import Connection
 from graphql_schema.context import Info
 from graphql_schema.scalars import parse_id, parse_optional_id, to_id, to_optional_id
@@ -112,7 +112,7 @@ def _place(deletion: model.Deletion) -> Cursor:
 
 
 async def deletions(
-    info: Info, first: int | None = None, after: str | None = None, filter: DeletionFilter | None = None
+    info: Info, first: int = DEFAULT_PAGE_SIZE, after: str | None = None, filter: DeletionFilter | None = None
 ) -> Connection[Deletion] | None:
     """List deletions, newest first."""
     page = await info.context.services.deletions.page(

@@ -38,7 +38,7 @@ class Limits:
 
     tokens: int = 600
     selections: int = 200
-    fragments: int = 10
+    fragments: int = 40
     root_fields: int = 10
     depth: int = 12
     aliases: int = 30

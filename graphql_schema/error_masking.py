@@ -29,7 +29,11 @@ _TOKEN_VALUE = re.compile(r"\b(Name|Int|Float|String|BlockString|Comment|sequenc
 
 
 class PublicError(GraphQLError):
-    """An error in the form that the client may see."""
+    """An error in the form that the client may see. `is_before_resolver` means that no resolver ran for the error's
+    field, so that no service has checked the caller.
+    """
+
+    is_before_resolver = False
 
 
 class InvalidDocumentError(GraphQLError):
@@ -72,15 +76,16 @@ class _Reader:
         if isinstance(error, GraphQLSyntaxError):
             return self._as_written(error, "GRAPHQL_PARSE_FAILED")
         if isinstance(error, InvalidLiteralError):
-            return self._error(error, "GRAPHQL_VALIDATION_FAILED", *error.refused)
+            return _before_resolver(self._error(error, "INVALID_INPUT", *error.refused))
         if isinstance(error, InvalidDocumentError):
-            return self._as_written(error, "GRAPHQL_VALIDATION_FAILED")
+            return _before_resolver(self._as_written(error, "GRAPHQL_VALIDATION_FAILED"))
         cause = _root_cause(error)
         if isinstance(cause, AppError) and type(cause) is not AppError:
-            return self._app_error(error, cause)
+            public = self._app_error(error, cause)
+            return _before_resolver(public) if cause.code == "TOO_COMPLEX" else public
         bad_input = _bad_input(self._schema, error, cause)
         if bad_input is not None:
-            return self._error(error, "BAD_USER_INPUT", *bad_input)
+            return _before_resolver(self._error(error, "INVALID_INPUT", *bad_input))
         logger.error("operation failed: request=%s %s", self._request_id, describe_failure(cause or error))
         return self._error(error, "INTERNAL", None, {})
 
@@ -110,6 +115,11 @@ class _Reader:
             extensions["reason"] = reason
         message = error_message(code, reason, self._language, detail)
         return PublicError(message, nodes=error.nodes, path=error.path, extensions=extensions)
+
+
+def _before_resolver(error: PublicError) -> PublicError:
+    error.is_before_resolver = True
+    return error
 
 
 def _root_cause(error: GraphQLError) -> Exception | None:

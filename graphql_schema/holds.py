@@ -6,7 +6,7 @@ from typing import Self
 import strawberry
 
 from app.holds import model
-from app.postgres.paging import Cursor, page_request
+from app.postgres.paging import DEFAULT_PAGE_SIZE, Cursor, page_request
 from graphql_schema.connections import Connection
 from graphql_schema.context import Info
 from graphql_schema.references import ConsultationBy, DateTimeRangeInput, PatientBy
@@ -139,7 +139,7 @@ async def release_legal_hold(info: Info, id: strawberry.ID) -> LegalHold | None:
 
 
 async def legal_holds(
-    info: Info, first: int | None = None, after: str | None = None, is_active: bool | None = None
+    info: Info, first: int = DEFAULT_PAGE_SIZE, after: str | None = None, is_active: bool | None = None
 ) -> Connection[LegalHold] | None:
     """List legal holds, newest first. Only compliance officers may list legal holds."""
     page = await info.context.services.holds.page(

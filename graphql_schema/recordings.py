@@ -7,7 +7,7 @@ import strawberry
 
 from app.consultations.model import GuestRole, ParticipantKind, Sensitivity
 from app.errors import InvalidInput, Unauthenticated
-from app.postgres.paging import Cursor, page_request
+from app.postgres.paging import DEFAULT_PAGE_SIZE, Cursor, page_request
 from app.recordings import model
 from app.recordings.service import DownloadUrl as ServiceDownloadUrl
 from app.recordings.service import PurposeOfUse
@@ -375,7 +375,10 @@ async def recording(info: Info, id: strawberry.ID) -> Recording | None:
 
 
 async def recordings(
-    info: Info, first: int | None = None, after: str | None = None, filter: RecordingFilter | None = None
+    info: Info,
+    first: int = DEFAULT_PAGE_SIZE,
+    after: str | None = None,
+    filter: RecordingFilter | None = None,
 ) -> Connection[Recording] | None:
     """List the doctor's recordings, newest first."""
     selection = select_recording(info, "edges", "node")

@@ -17,7 +17,7 @@ from graphql_schema.authorization import AuthorizationFirst
 from graphql_schema.document_limits import Limits, limit_extensions
 from graphql_schema.error_masking import MaskedSchema
 from graphql_schema.root_fields import root_field, root_subscription
-from graphql_schema.scalars import BIG_INT, BigInt
+from graphql_schema.scalars import SCALARS
 
 
 @strawberry.type
@@ -434,7 +434,7 @@ def make_schema(*, is_production: bool) -> MaskedSchema:
         Query,
         Mutation,
         Subscription,
-        config=StrawberryConfig(scalar_map={BigInt: BIG_INT}),
+        config=StrawberryConfig(scalar_map=SCALARS),
         extensions=[
             AuthorizationFirst,
             *limit_extensions(Limits(), allow_introspection=not is_production),

@@ -79,12 +79,11 @@ class Page(Generic[Item]):
         return cls(tuple(rows[: request.first]), len(rows) > request.first)
 
 
-def page_request(first: int | None, after: str | None) -> PageRequest:
+def page_request(first: int, after: str | None) -> PageRequest:
     """Validate a client's page arguments. Raises InvalidInput (bad_page_size, bad_cursor)."""
-    size = DEFAULT_PAGE_SIZE if first is None else first
-    if not 1 <= size <= MAX_PAGE_SIZE:
+    if not 1 <= first <= MAX_PAGE_SIZE:
         raise InvalidInput("bad_page_size", minimum=1, maximum=MAX_PAGE_SIZE)
-    return PageRequest(size, None if after is None else decode_cursor(after))
+    return PageRequest(first, None if after is None else decode_cursor(after))
 
 
 def decode_cursor(text: str) -> Cursor:

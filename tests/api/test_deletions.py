@@ -210,5 +210,5 @@ async def test_pages_of_deletions_are_consecutive(harness: ApiHarness, case: Cas
 
 async def test_unknown_deletion_reason_is_refused(doctor: Person, recording: UUID) -> None:
     answer = await doctor.send(documents.DELETE_RECORDING, id=str(recording), reason="Paula asked me")
-    assert answer.error.code == "BAD_USER_INPUT"
+    assert answer.error.code == "INVALID_INPUT"
     assert "Paula" not in json.dumps(answer.body)

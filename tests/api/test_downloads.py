@@ -61,7 +61,7 @@ async def test_purpose_of_use_is_in_the_audit_row(harness: ApiHarness, case: Cas
 async def test_url_with_an_unknown_purpose_is_refused(harness: ApiHarness, case: Case) -> None:
     recording = await harness.recording(case)
     code, _ = await case.doctor.refused(documents.ISSUE_URL, **_asked(recording, "CURIOSITY"))
-    assert code == "BAD_USER_INPUT"
+    assert code == "INVALID_INPUT"
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ PATIENT = {"patient": {"id": str(uuid4())}}
         ({"recordedDuring": {}}, {}, "hold_dates"),
         ({"recordedDuring": {"from": UNTIL, "until": SINCE}}, {}, "hold_dates"),
         ({"recordedDuring": {"from": SINCE, "until": SINCE}}, {}, "hold_dates"),
-        ({"recordedDuring": {"from": "2026-01-01T00:00:00", "until": UNTIL}}, {}, "bad_date"),
+        ({"recordedDuring": {"from": "2026-01-01T00:00:00", "until": UNTIL}}, {}, "bad_variable"),
         ({"patient": {"id": "7"}}, {}, "bad_id"),
         (PATIENT, {"matter": ""}, "hold_matter"),
         (PATIENT, {"matter": " \t"}, "hold_matter"),

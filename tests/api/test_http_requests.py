@@ -180,7 +180,7 @@ def test_accept_header_without_a_supported_type_is_406(client: httpx.Client, acc
         ({"query": "{ nothing }"}, "GRAPHQL_VALIDATION_FAILED"),
         ({"query": "query A { hello }", "operationName": "B"}, "GRAPHQL_VALIDATION_FAILED"),
         ({"query": "fragment A on Query { hello }"}, "GRAPHQL_VALIDATION_FAILED"),
-        ({"query": "query ($n: Int!) { hello(times: $n) }"}, "BAD_USER_INPUT"),
+        ({"query": "query ($n: Int!) { hello(times: $n) }"}, "INVALID_INPUT"),
         ({"query": "query A { hello } query B { hello }", "operationName": "A"}, "TOO_COMPLEX"),
     ],
 )

@@ -197,7 +197,7 @@ async def test_law_8_logs_and_jobs_contain_no_url_or_object_key(
         ({"sizeBytes": 5_000_000_001}, "import_size"),
         ({"sha256": "ab"}, "bad_sha256"),
         ({"sha256": "zz" * 32}, "bad_sha256"),
-        ({"recordedAt": "2026-11-21T09:00:00"}, "bad_date"),
+        ({"recordedAt": "2026-11-21T09:00:00"}, "bad_variable"),
         ({"recordedAt": "1989-12-31T23:59:59Z"}, "recorded_at_too_early"),
         ({"recordedAt": "1970-01-01T00:00:00Z"}, "recorded_at_too_early"),
         ({"recordedAt": "0001-01-01T00:00:00+14:00"}, "recorded_at_too_early"),

@@ -195,7 +195,7 @@ async def test_only_the_doctor_of_the_consultation_invites(
     )
     assert await case.patient.refused(documents.INVITE, **variables) == ("FORBIDDEN", "wrong_role")
     assert (await case.doctor.refused(documents.INVITE, consultationId=case.id, role="SPY"))[0] == (
-        "BAD_USER_INPUT"
+        "INVALID_INPUT"
     )
 
 

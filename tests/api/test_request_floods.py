@@ -144,7 +144,7 @@ async def test_operations_with_bad_input_count_against_the_same_limit(
     async with held(harness, lock) as holding, flooding(flood, holding) as tasks:
         await until_waiting(harness, RUNNING)
         assert await waiting(harness) == RUNNING
-    assert {task.result().error.code for task in tasks} == {"BAD_USER_INPUT", "RATE_LIMITED"}
+    assert {task.result().error.code for task in tasks} == {"INVALID_INPUT", "RATE_LIMITED"}
     assert (await other_doctor.ask(documents.VIEWER))["role"] == "clinician"
 
 

@@ -250,7 +250,7 @@ async def test_invalid_address_is_refused_and_not_repeated_in_the_error(
     assert not email or email not in json.dumps(answer.body, ensure_ascii=False)
     assert (await officer.refused(documents.INVITE_STAFF, **_wanted(_address(), "PATIENT")))[0] in (
         "INVALID_INPUT",
-        "BAD_USER_INPUT",
+        "INVALID_INPUT",
     )
 
 

@@ -61,4 +61,4 @@ async def test_consent_text_matches_its_sha256(harness: ApiHarness, language: st
 
 async def test_consent_text_is_refused_in_another_language(harness: ApiHarness) -> None:
     answer = await harness.stranger().send("{ consentText(language: DE) { text } }")
-    assert answer.error.code in ("BAD_USER_INPUT", "GRAPHQL_VALIDATION_FAILED")
+    assert answer.error.code in ("INVALID_INPUT", "GRAPHQL_VALIDATION_FAILED")

@@ -143,7 +143,7 @@ HOSTILE = {
     "a fragment that spreads itself": "{ ...f } fragment f on Query { hello ...f }",
     "fragments in a circle": "{ ...f } fragment f on Query { ...g } fragment g on Query { ...f }",
     "an unknown fragment": "{ ...missing }",
-    "eleven fragments": "{ hello }" + "".join(f" fragment f{n} on Query {{ hello }}" for n in range(11)),
+    "41 fragments": "{ hello }" + "".join(f" fragment f{n} on Query {{ hello }}" for n in range(41)),
     "skipped fields": "{ " + "hello @skip(if: true) " * 11 + "}",
 }
 

@@ -85,7 +85,7 @@ def test_bad_variable_is_named_without_its_value(
 ) -> None:
     with caplog.at_level(logging.INFO):
         (error,) = _errors(query, variable_values=variables)
-    assert error["extensions"]["code"] == "BAD_USER_INPUT"
+    assert error["extensions"]["code"] == "INVALID_INPUT"
     assert error["extensions"]["reason"] == reason
     assert f"'{name}'" in error["message"]
     assert SECRET not in json.dumps(error)
@@ -111,7 +111,7 @@ def test_variables_nested_too_deeply_are_bad_input() -> None:
     (error,) = _errors(
         "query ($v: Nested) { take(nested: $v) }", schema=MaskedSchema(Deep), variable_values={"v": value}
     )
-    assert error["extensions"]["code"] == "BAD_USER_INPUT"
+    assert error["extensions"]["code"] == "INVALID_INPUT"
 
 
 def test_mistakes_of_the_document_pass_through_with_their_place() -> None:

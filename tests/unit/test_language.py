@@ -66,7 +66,7 @@ def test_every_code_has_a_text() -> None:
         for kind in vars(app.errors).values()
         if isinstance(kind, type) and issubclass(kind, AppError)
     }
-    assert kinds | {"TOO_COMPLEX", "BAD_USER_INPUT"} == error_texts("en")["codes"].keys()
+    assert kinds | {"TOO_COMPLEX"} == error_texts("en")["codes"].keys()
 
 
 def test_missing_consent_is_named_by_role_in_the_readers_language() -> None:
