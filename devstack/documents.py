@@ -3,27 +3,35 @@
 CONSENT_TEXT = "{ consentText { version sha256 text } }"
 
 REGISTER = """
-mutation ($consultation: ConsultationInput!) {
-  registerConsultation(consultation: $consultation) { id externalId roomName participants { id kind } }
+mutation ($consultation: RegisterConsultationInput!) {
+  registerConsultation(input: $consultation) {
+    consultation { id externalId roomName participants { id kind } }
+  }
 }
 """
 
 RECORD_CONSENT = """
-mutation ($consent: ConsentInput!) { recordConsent(consent: $consent) { id decision source } }
+mutation ($consent: RecordConsentInput!) { recordConsent(input: $consent) { consent { id decision source } } }
 """
 
 JOIN = """
-mutation ($consultationId: ID!) { joinConsultation(consultationId: $consultationId) { token } }
+mutation ($consultationId: ID!) {
+  joinConsultation(input: { consultationId: $consultationId }) { joinToken { token } }
+}
 """
 
 ACTIVE_ROOMS = "{ activeRooms { consultationId numParticipants } }"
 
 START_RECORDING = """
-mutation ($consultationId: ID!) { startRecording(consultationId: $consultationId) { id status } }
+mutation ($consultationId: ID!) {
+  startRecording(input: { consultationId: $consultationId }) { recording { id status } }
+}
 """
 
 STOP_RECORDING = """
-mutation ($recordingId: ID!) { stopRecording(recordingId: $recordingId) { id status } }
+mutation ($recordingId: ID!) {
+  stopRecording(input: { recordingId: $recordingId }) { recording { id status } }
+}
 """
 
 RECORDING_STATUS = """
@@ -77,17 +85,21 @@ RECORDINGS = """
 
 ISSUE_URL = """
 mutation ($recordingId: ID!) {
-  issueDownloadUrl(recordingId: $recordingId, purposeOfUse: TREATMENT) { url expiresAt }
+  issueDownloadUrl(input: { recordingId: $recordingId, purposeOfUse: TREATMENT }) {
+    downloadUrl { url expiresAt }
+  }
 }
 """
 
 IMPORT = """
-mutation ($wanted: RecordingImportInput!) {
-  importRecording(input: $wanted) { id uploadUrl uploadHeaders { name value } }
+mutation ($wanted: ImportRecordingInput!) {
+  importRecording(input: $wanted) { recordingImport { id uploadUrl uploadHeaders { name value } } }
 }
 """
 
-COMPLETE_IMPORT = "mutation ($id: ID!) { completeImport(id: $id) { id status } }"
+COMPLETE_IMPORT = """
+mutation ($id: ID!) { completeImport(input: { importId: $id }) { recording { id status } } }
+"""
 
 SUSPEND = "mutation ($userId: ID!) { suspendStaff(userId: $userId) { userId } }"
 

@@ -77,25 +77,60 @@ class Consent:
 
 @strawberry.input(description="A representative who acts for a participant, and their relationship.")
 class RepresentativeInput:
-    relationship: model.Relationship
-    name: str
+    relationship: model.Relationship = strawberry.field(
+        description="The representative's relationship to the participant."
+    )
+    name: str = strawberry.field(description="The representative's name, in 1 to 200 characters.")
 
     def to_model(self) -> model.Representative:
         return model.Representative(self.relationship, self.name.strip())
 
 
 @strawberry.input(description="A participant's consent to the consent text that the client displayed.")
-class ConsentInput:
+class RecordConsentInput:
     participant_id: strawberry.ID = strawberry.field(
         description=(
             "The consenting participant: the caller, or a patient or guest for whom the doctor attests "
             "the consent."
         )
     )
-    text_version: str
-    language: Language
-    text_sha256: str
-    representative: RepresentativeInput | None = None
+    text_version: str = strawberry.field(
+        description="The version of the consent text, as `consentText` returned it."
+    )
+    language: Language = strawberry.field(
+        description="The language of the consent text that the client displayed."
+    )
+    text_sha256: str = strawberry.field(
+        description="The SHA-256 of the consent text that the client displayed, as `consentText` returned it."
+    )
+    representative: RepresentativeInput | None = strawberry.field(
+        default=None,
+        description="The representative who acts for the participant, if the participant does not act in person.",
+    )
+
+
+@strawberry.type(description="The result of `recordConsent`.")
+class RecordConsentPayload:
+    consent: Consent = strawberry.field(description="The recorded consent.")
+
+
+@strawberry.input(description="The withdrawal of a participant's consent.")
+class WithdrawConsentInput:
+    participant_id: strawberry.ID = strawberry.field(
+        description=(
+            "The participant whose consent is withdrawn: the caller, or a patient or guest for whom the doctor "
+            "attests the withdrawal."
+        )
+    )
+    representative: RepresentativeInput | None = strawberry.field(
+        default=None,
+        description="The representative who acts for the participant, if the participant does not act in person.",
+    )
+
+
+@strawberry.type(description="The result of `withdrawConsent`.")
+class WithdrawConsentPayload:
+    consent: Consent = strawberry.field(description="The recorded withdrawal.")
 
 
 async def consent_text(language: Language = Language.EN) -> ConsentText | None:
@@ -104,25 +139,23 @@ async def consent_text(language: Language = Language.EN) -> ConsentText | None:
     return ConsentText(version=found.version, language=found.language, text=found.text, sha256=found.sha256)
 
 
-async def record_consent(info: Info, consent: ConsentInput) -> Consent | None:
+async def record_consent(info: Info, input: RecordConsentInput) -> RecordConsentPayload | None:
     """Record a consent."""
-    shown = model.ShownText(consent.text_version, consent.language.value, consent.text_sha256.lower())
+    shown = model.ShownText(input.text_version, input.language.value, input.text_sha256.lower())
     given = await info.context.services.consents.give(
         await info.context.asker(),
-        parse_id(consent.participant_id),
+        parse_id(input.participant_id),
         shown,
-        consent.representative.to_model() if consent.representative else None,
+        input.representative.to_model() if input.representative else None,
     )
-    return Consent.of(given)
+    return RecordConsentPayload(consent=Consent.of(given))
 
 
-async def withdraw_consent(
-    info: Info, participant_id: strawberry.ID, representative: RepresentativeInput | None = None
-) -> Consent | None:
+async def withdraw_consent(info: Info, input: WithdrawConsentInput) -> WithdrawConsentPayload | None:
     """Record the withdrawal of a consent. A withdrawal stops a running recording."""
     withdrawn = await info.context.services.consents.withdraw(
         await info.context.asker(),
-        parse_id(participant_id),
-        representative.to_model() if representative else None,
+        parse_id(input.participant_id),
+        input.representative.to_model() if input.representative else None,
     )
-    return Consent.of(withdrawn)
+    return WithdrawConsentPayload(consent=Consent.of(withdrawn))

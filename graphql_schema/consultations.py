@@ -8,7 +8,7 @@ import strawberry
 from app.consultations import model
 from app.consultations.service import ActiveRoom as ServiceActiveRoom
 from app.consultations.service import Invitation, JoinPass
-from app.errors import InvalidInput, NotFound
+from app.errors import NotFound
 from app.postgres.paging import DEFAULT_PAGE_SIZE, Cursor, page_request
 from graphql_schema.connections import Connection
 from graphql_schema.consents import Consent
@@ -96,11 +96,17 @@ class Consultation:
     )
 )
 class JoinToken:
-    url: str
-    token: str
-    room_name: str
-    participant_id: strawberry.ID
-    expires_at: datetime
+    url: str = strawberry.field(description="The address of the LiveKit server, for the LiveKit client.")
+    token: str = strawberry.field(
+        description="The token that admits its holder to the room, as the participant. It is a secret."
+    )
+    room_name: str = strawberry.field(description="The name of the LiveKit room.")
+    expires_at: datetime = strawberry.field(
+        description="The time until which a client can join with the token."
+    )
+    expires_in_seconds: int = strawberry.field(
+        description="How many seconds the token is valid from now on, for clients whose clock is wrong."
+    )
 
     @classmethod
     def of(cls, join: JoinPass) -> Self:
@@ -108,28 +114,34 @@ class JoinToken:
             url=join.url,
             token=join.token,
             room_name=join.room_name,
-            participant_id=to_id(join.participant_id),
             expires_at=join.expires_at,
+            expires_in_seconds=join.expires_in_seconds,
         )
 
 
 @strawberry.type(
     description=(
-        "A guest's invitation, which `joinConsultation` accepts once. The API returns the secret "
+        "A guest's invitation, which `joinAsGuest` accepts once. The API returns the secret "
         "of an invitation only once."
     )
 )
 class GuestInvitation:
-    participant_id: strawberry.ID
-    invitation: str
-    expires_at: datetime
+    secret: str = strawberry.field(
+        description="The secret that the doctor gives to the guest, for the input `invitation` of `joinAsGuest`."
+    )
+    expires_at: datetime = strawberry.field(
+        description="The time until which the guest can use the invitation."
+    )
+    expires_in_seconds: int = strawberry.field(
+        description="How many seconds the invitation is valid from now on, for clients whose clock is wrong."
+    )
 
     @classmethod
     def of(cls, invitation: Invitation) -> Self:
         return cls(
-            participant_id=to_id(invitation.participant_id),
-            invitation=invitation.secret,
+            secret=invitation.secret,
             expires_at=invitation.expires_at,
+            expires_in_seconds=invitation.expires_in_seconds,
         )
 
 
@@ -153,9 +165,9 @@ class ActiveRoom:
 
 
 @strawberry.input(description="The input with which a doctor registers a consultation.")
-class ConsultationInput:
+class RegisterConsultationInput:
     external_id: str = strawberry.field(
-        description="The unique id of the consultation in the practice's own system."
+        description="The unique id of the consultation in the practice's own system, in 1 to 128 characters."
     )
     doctor_id: strawberry.ID | None = strawberry.field(
         default=None,
@@ -165,7 +177,7 @@ class ConsultationInput:
         ),
     )
     patient_external_id: str = strawberry.field(
-        description="The id of the patient in the practice's own system."
+        description="The id of the patient in the practice's own system, in 1 to 128 characters."
     )
     patient_user_id: strawberry.ID | None = strawberry.field(
         default=None,
@@ -174,23 +186,29 @@ class ConsultationInput:
             "patient's first consultation is registered."
         ),
     )
-    scheduled_at: datetime
-    kind: str = strawberry.field(
-        default="general", description="The kind of consultation in snake_case, such as `follow_up`."
+    scheduled_at: datetime = strawberry.field(
+        description="The time of the appointment, between the years 1900 and 2200."
     )
-    sensitivity: model.Sensitivity = model.Sensitivity.ORDINARY
-    auto_record: bool = strawberry.field(
+    kind: str = strawberry.field(
+        default="general",
+        description="The kind of consultation in snake_case, such as `follow_up`, in at most 40 characters.",
+    )
+    sensitivity: model.Sensitivity = strawberry.field(
+        default=model.Sensitivity.ORDINARY,
+        description="The legal sensitivity of the consultation, which decides whether it is transcribed by default.",
+    )
+    records_automatically: bool = strawberry.field(
         default=False,
         description=(
             "Whether recording starts automatically, once, as soon as the doctor and the patient are "
             "in the room and every participant has consented."
         ),
     )
-    separate_speakers: bool = strawberry.field(
+    records_speakers_separately: bool = strawberry.field(
         default=False,
         description="Whether the sound of each microphone is recorded separately, beside the video.",
     )
-    transcribe: bool | None = strawberry.field(
+    is_transcribed: bool | None = strawberry.field(
         default=None,
         description=(
             "Whether recordings of the consultation are transcribed. By default, only recordings of "
@@ -222,12 +240,70 @@ class ConsultationInput:
             scheduled_at=self.scheduled_at,
             kind=self.kind,
             sensitivity=self.sensitivity,
-            auto_record=self.auto_record,
-            separate_speakers=self.separate_speakers,
-            transcribe=self.transcribe,
+            auto_record=self.records_automatically,
+            separate_speakers=self.records_speakers_separately,
+            transcribe=self.is_transcribed,
             language=self.language,
             patient_birth_date=self.patient_birth_date,
         )
+
+
+@strawberry.type(description="The result of `registerConsultation`.")
+class RegisterConsultationPayload:
+    consultation: Consultation = strawberry.field(
+        description="The registered consultation. A repeated call returns it as it is now."
+    )
+
+
+@strawberry.input(description="The input with which a doctor invites a guest to a consultation.")
+class InviteGuestInput:
+    consultation_id: strawberry.ID = strawberry.field(
+        description="The id of a consultation of the calling doctor."
+    )
+    role: model.GuestRole = strawberry.field(description="The role of the guest in the consultation.")
+
+
+@strawberry.type(description="The result of `inviteGuest`.")
+class InviteGuestPayload:
+    participant: Participant = strawberry.field(
+        description="The new participant of the consultation: the guest, who has not consented yet."
+    )
+    invitation: GuestInvitation = strawberry.field(
+        description="The invitation, which the doctor sends to the guest."
+    )
+
+
+@strawberry.input(description="The input with which the doctor or the patient joins a consultation.")
+class JoinConsultationInput:
+    consultation_id: strawberry.ID = strawberry.field(
+        description="The id of a consultation in which the caller is the doctor or the patient."
+    )
+
+
+@strawberry.type(description="The result of `joinConsultation`.")
+class JoinConsultationPayload:
+    participant: Participant = strawberry.field(
+        description="The caller as a participant of the consultation."
+    )
+    join_token: JoinToken = strawberry.field(description="The token with which the caller enters the room.")
+
+
+@strawberry.input(description="The input with which a guest without a login joins a consultation.")
+class JoinAsGuestInput:
+    invitation: str = strawberry.field(
+        description="The secret of the guest's invitation, which `inviteGuest` returned to the doctor."
+    )
+
+
+@strawberry.type(description="The result of `joinAsGuest`.")
+class JoinAsGuestPayload:
+    participant_id: strawberry.ID = strawberry.field(
+        description=(
+            "The id of the guest as a participant, which is also the guest's identity in the LiveKit room. A "
+            "guest may read nothing else of the consultation."
+        )
+    )
+    join_token: JoinToken = strawberry.field(description="The token with which the guest enters the room.")
 
 
 def select_consultation(info: Info, *path: str) -> model.ConsultationSelection:
@@ -267,39 +343,40 @@ async def active_rooms(info: Info) -> list[ActiveRoom] | None:
     return [ActiveRoom.of(room) for room in rooms]
 
 
-async def register_consultation(info: Info, consultation: ConsultationInput) -> Consultation | None:
+async def register_consultation(
+    info: Info, input: RegisterConsultationInput
+) -> RegisterConsultationPayload | None:
     """Register a consultation, or return the consultation that is already registered."""
     registered = await info.context.services.consultations.register(
-        await info.context.asker(), consultation.to_model(), select_consultation(info)
+        await info.context.asker(), input.to_model(), select_consultation(info, "consultation")
     )
-    return Consultation.of(registered)
+    return RegisterConsultationPayload(consultation=Consultation.of(registered))
 
 
-async def join_consultation(
-    info: Info, consultation_id: strawberry.ID | None = None, invitation: str | None = None
-) -> JoinToken | None:
-    """Return a LiveKit token for the room of a consultation. The doctor and the patient name the consultation's id,
-    and a guest presents an invitation.
-    """
-    service = info.context.services.consultations
-    if (consultation_id is None) == (invitation is None):
-        raise InvalidInput("id_or_invitation")
-    if invitation is not None:
-        try:
-            async with info.context.guest_slot():
-                return JoinToken.of(await service.join_as_guest(info.context.guest(), invitation))
-        except NotFound:
-            info.context.reject("request.reject")
-            raise
-    wanted = parse_id(strawberry.ID(consultation_id or ""))
-    return JoinToken.of(await service.join(await info.context.asker(), wanted))
+async def join_consultation(info: Info, input: JoinConsultationInput) -> JoinConsultationPayload | None:
+    """Return a LiveKit token for the calling doctor or patient."""
+    participant, join = await info.context.services.consultations.join(
+        await info.context.asker(), parse_id(input.consultation_id)
+    )
+    return JoinConsultationPayload(participant=Participant.of(participant), join_token=JoinToken.of(join))
 
 
-async def invite_guest(
-    info: Info, consultation_id: strawberry.ID, role: model.GuestRole
-) -> GuestInvitation | None:
+async def join_as_guest(info: Info, input: JoinAsGuestInput) -> JoinAsGuestPayload | None:
+    """Return a LiveKit token for a guest who presents an invitation."""
+    try:
+        async with info.context.guest_slot():
+            join = await info.context.services.consultations.join_as_guest(
+                info.context.guest(), input.invitation
+            )
+    except NotFound:
+        info.context.reject("request.reject")
+        raise
+    return JoinAsGuestPayload(participant_id=to_id(join.participant_id), join_token=JoinToken.of(join))
+
+
+async def invite_guest(info: Info, input: InviteGuestInput) -> InviteGuestPayload | None:
     """Invite a guest, such as an interpreter, to a consultation."""
-    invitation = await info.context.services.consultations.invite_guest(
-        await info.context.asker(), parse_id(consultation_id), role
+    guest, invitation = await info.context.services.consultations.invite_guest(
+        await info.context.asker(), parse_id(input.consultation_id), input.role
     )
-    return GuestInvitation.of(invitation)
+    return InviteGuestPayload(participant=Participant.of(guest), invitation=GuestInvitation.of(invitation))

@@ -8,7 +8,7 @@ import strawberry
 from app.recording_imports import model
 from graphql_schema.context import Info
 from graphql_schema.recordings import Recording, select_recording
-from graphql_schema.scalars import BigInt, parse_id, to_id
+from graphql_schema.scalars import BigInt, parse_id, seconds_until, to_id
 
 
 @strawberry.type(description="An HTTP request header.")
@@ -44,6 +44,9 @@ class RecordingImport:
     expires_at: datetime = strawberry.field(
         description="The time before which the client must begin the upload."
     )
+    expires_in_seconds: int = strawberry.field(
+        description="How many seconds remain to begin the upload, for clients whose clock is wrong."
+    )
 
     @classmethod
     def of(cls, signed: model.SignedUpload) -> Self:
@@ -55,14 +58,17 @@ class RecordingImport:
             upload_headers=[RequestHeader(name=name, value=value) for name, value in signed.headers.items()],
             recorded_at=signed.found.recorded_at,
             expires_at=signed.found.expires_at,
+            expires_in_seconds=seconds_until(signed.found.expires_at),
         )
 
 
 @strawberry.input(
     description="The declaration of a recording that was made elsewhere and that the client imports."
 )
-class RecordingImportInput:
-    consultation_id: strawberry.ID
+class ImportRecordingInput:
+    consultation_id: strawberry.ID = strawberry.field(
+        description="The id of the calling doctor's consultation that was recorded."
+    )
     content_type: str = strawberry.field(
         default="video/mp4", description="The media type of the file, which must be `video/mp4`."
     )
@@ -95,15 +101,36 @@ class RecordingImportInput:
         )
 
 
-async def import_recording(info: Info, input: RecordingImportInput) -> RecordingImport | None:
+@strawberry.type(description="The result of `importRecording`.")
+class ImportRecordingPayload:
+    recording_import: RecordingImport = strawberry.field(
+        description="The import, whose file the client uploads next."
+    )
+
+
+@strawberry.input(description="The input with which a doctor completes an import.")
+class CompleteImportInput:
+    import_id: strawberry.ID = strawberry.field(
+        description="The id of an import of the calling doctor, whose file the client has uploaded."
+    )
+
+
+@strawberry.type(description="The result of `completeImport`.")
+class CompleteImportPayload:
+    recording: Recording = strawberry.field(
+        description="The imported recording, which is VERIFYING until the worker has checked the file."
+    )
+
+
+async def import_recording(info: Info, input: ImportRecordingInput) -> ImportRecordingPayload | None:
     """Begin the import of a recording, or return the pending import with the same declaration."""
     signed = await info.context.services.imports.begin(await info.context.asker(), input.to_model())
-    return RecordingImport.of(signed)
+    return ImportRecordingPayload(recording_import=RecordingImport.of(signed))
 
 
-async def complete_import(info: Info, id: strawberry.ID) -> Recording | None:
+async def complete_import(info: Info, input: CompleteImportInput) -> CompleteImportPayload | None:
     """Create the recording of an uploaded file. The worker then verifies the file. Safe to repeat."""
     completed = await info.context.services.imports.complete(
-        await info.context.asker(), parse_id(id), select_recording(info)
+        await info.context.asker(), parse_id(input.import_id), select_recording(info, "recording")
     )
-    return Recording.of(completed)
+    return CompleteImportPayload(recording=Recording.of(completed))

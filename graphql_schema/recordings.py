@@ -328,17 +328,69 @@ class RecordingFilter:
     )
 )
 class DownloadUrl:
-    url: str
-    expires_at: datetime
+    url: str = strawberry.field(description="The presigned URL, which is a secret.")
+    expires_at: datetime = strawberry.field(description="The time until which the URL is valid.")
+    expires_in_seconds: int = strawberry.field(
+        description="How many seconds the URL is valid from now on, for clients whose clock is wrong."
+    )
 
     @classmethod
     def of(cls, issued: ServiceDownloadUrl) -> Self:
-        return cls(url=issued.url, expires_at=issued.expires_at)
+        return cls(
+            url=issued.url,
+            expires_at=issued.expires_at,
+            expires_in_seconds=issued.expires_in_seconds,
+        )
 
 
-@strawberry.type(description="The result of a webhook delivery.")
-class WebhookReceipt:
-    duplicate: bool = strawberry.field(
+@strawberry.input(description="The input with which a doctor starts a recording.")
+class StartRecordingInput:
+    consultation_id: strawberry.ID = strawberry.field(
+        description="The id of a consultation of the calling doctor."
+    )
+
+
+@strawberry.type(description="The result of `startRecording`.")
+class StartRecordingPayload:
+    recording: Recording = strawberry.field(description="The requested recording, which has no file yet.")
+
+
+@strawberry.input(description="The input with which a doctor stops a recording.")
+class StopRecordingInput:
+    recording_id: strawberry.ID = strawberry.field(description="The id of a recording of the calling doctor.")
+
+
+@strawberry.type(description="The result of `stopRecording`.")
+class StopRecordingPayload:
+    recording: Recording = strawberry.field(description="The recording, which LiveKit is asked to stop.")
+
+
+@strawberry.input(description="The input with which a doctor gets a download URL of a recording.")
+class IssueDownloadUrlInput:
+    recording_id: strawberry.ID = strawberry.field(
+        description="The id of a READY recording of the calling doctor."
+    )
+    purpose_of_use: PurposeOfUse = strawberry.field(
+        description="The purpose of the download, which the audit log keeps."
+    )
+
+
+@strawberry.type(description="The result of `issueDownloadUrl`.")
+class IssueDownloadUrlPayload:
+    download_url: DownloadUrl = strawberry.field(description="The URL of the file, for a few minutes.")
+
+
+@strawberry.input(description="A signed webhook of LiveKit, which a gateway forwards unchanged.")
+class ProcessLivekitWebhookInput:
+    body: str = strawberry.field(description="The body of LiveKit's request, byte for byte.")
+    authorization: str = strawberry.field(
+        description="The header `Authorization` of LiveKit's request, with which LiveKit signed the body."
+    )
+
+
+@strawberry.type(description="The result of `processLivekitWebhook`.")
+class ProcessLivekitWebhookPayload:
+    is_duplicate: bool = strawberry.field(
         description="Whether the API had already stored the event of this webhook."
     )
 
@@ -391,37 +443,39 @@ async def recordings(
     return Connection.of(page, Recording.of, _place)
 
 
-async def start_recording(info: Info, consultation_id: strawberry.ID) -> Recording | None:
+async def start_recording(info: Info, input: StartRecordingInput) -> StartRecordingPayload | None:
     """Start a recording of a consultation in which every participant has consented."""
     started = await info.context.services.recordings.start(
-        await info.context.asker(), parse_id(consultation_id), select_recording(info)
+        await info.context.asker(), parse_id(input.consultation_id), select_recording(info, "recording")
     )
-    return Recording.of(started)
+    return StartRecordingPayload(recording=Recording.of(started))
 
 
-async def stop_recording(info: Info, recording_id: strawberry.ID) -> Recording | None:
+async def stop_recording(info: Info, input: StopRecordingInput) -> StopRecordingPayload | None:
     """Stop the recording. Safe to repeat."""
     after = await info.context.services.recordings.stop(
-        await info.context.asker(), parse_id(recording_id), select_recording(info)
+        await info.context.asker(), parse_id(input.recording_id), select_recording(info, "recording")
     )
-    return Recording.of(after)
+    return StopRecordingPayload(recording=Recording.of(after))
 
 
-async def issue_download_url(
-    info: Info, recording_id: strawberry.ID, purpose_of_use: PurposeOfUse
-) -> DownloadUrl | None:
+async def issue_download_url(info: Info, input: IssueDownloadUrlInput) -> IssueDownloadUrlPayload | None:
     """Issue a URL that downloads a READY recording for a few minutes."""
     issued = await info.context.services.recordings.issue_download_url(
-        await info.context.asker(), parse_id(recording_id), purpose_of_use
+        await info.context.asker(), parse_id(input.recording_id), input.purpose_of_use
     )
-    return DownloadUrl.of(issued)
+    return IssueDownloadUrlPayload(download_url=DownloadUrl.of(issued))
 
 
-async def process_livekit_webhook(info: Info, body: str, authorization: str) -> WebhookReceipt | None:
+async def process_livekit_webhook(
+    info: Info, input: ProcessLivekitWebhookInput
+) -> ProcessLivekitWebhookPayload | None:
     """Receive a LiveKit webhook that a gateway forwards with the original body and header."""
     try:
-        is_new = await info.context.services.recordings.receive_webhook(body.encode(), authorization)
+        is_new = await info.context.services.recordings.receive_webhook(
+            input.body.encode(), input.authorization
+        )
     except Unauthenticated:
         info.context.reject("webhook.reject")
         raise
-    return WebhookReceipt(duplicate=not is_new)
+    return ProcessLivekitWebhookPayload(is_duplicate=not is_new)

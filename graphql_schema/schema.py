@@ -163,7 +163,18 @@ class Mutation:
     join_consultation = root_field(
         consultation_fields.join_consultation,
         permissions.JOIN_CONSULTATION,
-        description=("Returns a LiveKit token for the room of a consultation, which is valid for two hours."),
+        description=(
+            "Issues a LiveKit token for the room of a consultation, for its doctor or its patient. The token is "
+            "valid for two hours. A repeated call issues another token for the same participant."
+        ),
+    )
+    join_as_guest = root_field(
+        consultation_fields.join_as_guest,
+        permission=None,
+        description=(
+            "Redeems a guest's invitation and issues a LiveKit token for the room, which is valid for two hours. "
+            "A guest has no login. An invitation is valid once, so a repeated call is refused as NOT_FOUND."
+        ),
     )
     start_recording = root_field(
         recording_fields.start_recording,

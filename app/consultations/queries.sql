@@ -28,8 +28,8 @@ from resguardo.consultations as c
 where c.id = %(consultation_id)s;
 
 -- name: mark_joined
--- Stores the current time as the time at which a participant joined.
-update resguardo.participants set joined_at = clock_timestamp() where id = %(id)s;
+-- Stores the current time as the time at which a participant joined, and returns it.
+update resguardo.participants set joined_at = clock_timestamp() where id = %(id)s returning joined_at;
 
 -- name: read_consultation
 -- Returns the consultation with this id or this external id; no row if it is hidden from the caller.

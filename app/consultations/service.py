@@ -42,6 +42,7 @@ class JoinPass:
     room_name: str
     participant_id: UUID
     expires_at: datetime
+    expires_in_seconds: int = JOIN_TTL_SECONDS
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,9 @@ class Invitation:
     secret; the database stores only the secret's hash.
     """
 
-    participant_id: UUID
     secret: str
     expires_at: datetime
+    expires_in_seconds: int = int(INVITATION_LIFETIME.total_seconds())
 
 
 @dataclass(frozen=True)
@@ -135,8 +136,8 @@ class Consultations:
             rows = await store.list_page(tx, request, selection)
         return Page.of(rows, request)
 
-    async def join(self, asker: Asker, consultation_id: UUID) -> JoinPass:
-        """Return a LiveKit token for the calling doctor or patient.
+    async def join(self, asker: Asker, consultation_id: UUID) -> tuple[Participant, JoinPass]:
+        """Return the calling doctor or patient as a participant, and their LiveKit token.
 
         Raises NotFound, and Forbidden (consent_missing_to_join) if the room is being recorded and the caller has
         not consented.
@@ -158,11 +159,14 @@ class Consultations:
             require_consent_to_enter(
                 participant.is_given, await store.has_live_recording(tx, consultation_id)
             )
-            await store.mark_joined(tx, participant.id)
-        return self._issue_pass(participant.id, consultation.id, consultation.room_name)
+            joined_at = await store.mark_joined(tx, participant.id)
+        join = self._issue_pass(participant.id, consultation.id, consultation.room_name)
+        return replace(participant, joined_at=joined_at), join
 
-    async def invite_guest(self, asker: Asker, consultation_id: UUID, role: GuestRole) -> Invitation:
-        """Add a guest, and return the one-time secret of their invitation. Raises NotFound."""
+    async def invite_guest(
+        self, asker: Asker, consultation_id: UUID, role: GuestRole
+    ) -> tuple[Participant, Invitation]:
+        """Add a guest. Return the guest and the one-time secret of their invitation. Raises NotFound."""
         secret = secrets.token_bytes(_SECRET_BYTES)
         access = permissions.INVITE_GUEST.on(consultation_id)
         async with self._database.as_user(asker, access) as tx:
@@ -179,7 +183,8 @@ class Consultations:
             await store.record_access(
                 tx, permissions.INVITE_GUEST.action, consultation, guest_id, "participant"
             )
-        return Invitation(guest_id, base64.urlsafe_b64encode(secret).decode(), expires_at)
+        guest = Participant(guest_id, ParticipantKind.GUEST, role, joined_at=None, is_given=False)
+        return guest, Invitation(base64.urlsafe_b64encode(secret).decode(), expires_at)
 
     async def join_as_guest(self, asker: Asker, invitation: str) -> JoinPass:
         """Return a LiveKit token for the holder of an unused invitation.

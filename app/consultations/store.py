@@ -171,9 +171,10 @@ async def has_live_recording(tx: Transaction, consultation_id: UUID) -> bool:
     return bool(await tx.value(_sql["has_live_recording"], {"id": consultation_id}))
 
 
-async def mark_joined(tx: Transaction, participant_id: UUID) -> None:
-    """Store that a participant got a join token for the room."""
-    await tx.run(_sql["mark_joined"], {"id": participant_id})
+async def mark_joined(tx: Transaction, participant_id: UUID) -> datetime:
+    """Store that a participant got a join token for the room, and return the time."""
+    joined_at: datetime = await tx.value(_sql["mark_joined"], {"id": participant_id})
+    return joined_at
 
 
 async def store_invitation(

@@ -42,6 +42,7 @@ class DownloadUrl:
 
     url: str
     expires_at: datetime
+    expires_in_seconds: int
 
 
 class Recordings:
@@ -161,7 +162,7 @@ class Recordings:
             filename=f"{recording_id}{PurePosixPath(key).suffix}",
             content_type=sound_type(key),
         )
-        return DownloadUrl(url, datetime.now(UTC) + timedelta(seconds=lifetime))
+        return DownloadUrl(url, datetime.now(UTC) + timedelta(seconds=lifetime), lifetime)
 
     async def receive_webhook(self, body: bytes, authorization: str | None) -> bool:
         """Store a signed LiveKit event in the inbox. Return False if the event was already in the inbox.

@@ -18,11 +18,13 @@ async def import_video(visit: Visit) -> Any:
         "sizeBytes": digest.size_bytes,
         "sha256": digest.sha256,
     }
-    found = (await visit.api.ask(documents.IMPORT, wanted=declared))["importRecording"]
+    found = (await visit.api.ask(documents.IMPORT, wanted=declared))["importRecording"]["recordingImport"]
     headers = {header["name"]: header["value"] for header in found["uploadHeaders"]}
     stored = await visit.scene.http.put(found["uploadUrl"], content=pieces_of(source), headers=headers)
     require(stored.status_code == 200, f"the store answered {stored.status_code} to the upload")
-    completed = (await visit.api.ask(documents.COMPLETE_IMPORT, id=found["id"]))["completeImport"]
+    completed = (await visit.api.ask(documents.COMPLETE_IMPORT, id=found["id"]))["completeImport"][
+        "recording"
+    ]
     recording = await visit.wait_for(completed["id"], "READY")
     require(recording["sha256"] == digest.sha256, "the SHA-256 of the import differs")
     return recording

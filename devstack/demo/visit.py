@@ -46,7 +46,7 @@ class Visit:
             "scheduledAt": datetime.now(UTC).isoformat(),
             "separateSpeakers": True,
         }
-        made = (await api.ask(documents.REGISTER, consultation=asked))["registerConsultation"]
+        made = (await api.ask(documents.REGISTER, consultation=asked))["registerConsultation"]["consultation"]
         participants = {one["kind"]: one["id"] for one in made["participants"]}
         return cls(scene, api, made["id"], made["externalId"], made["roomName"], participants)
 
@@ -67,7 +67,9 @@ class Visit:
         the sound file.
         """
         for kind, api in (("PATIENT", patient), ("DOCTOR", self.api)):
-            token = (await api.ask(documents.JOIN, consultationId=self.id))["joinConsultation"]["token"]
+            token = (await api.ask(documents.JOIN, consultationId=self.id))["joinConsultation"]["joinToken"][
+                "token"
+            ]
             await self._of_livekit("join", {"token": token, "channel": CHANNELS[kind]})
         rooms = (await self.api.ask(documents.ACTIVE_ROOMS))["activeRooms"]
         require(any(room["consultationId"] == self.id for room in rooms), "the room is not active")

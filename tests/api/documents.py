@@ -13,7 +13,9 @@ CONSENT_TEXT = (
     "query ($language: Language!) { consentText(language: $language) { version language text sha256 } }"
 )
 
-_PARTICIPANTS = "participants { id kind guestRole joinedAt hasConsented }"
+_PARTICIPANT = "id kind guestRole joinedAt hasConsented"
+_PARTICIPANTS = f"participants {{ {_PARTICIPANT} }}"
+_JOIN_TOKEN = "joinToken { url token roomName expiresAt expiresInSeconds }"
 _CONSENT = """
   id participantId decision source recordedBy representative { relationship name }
   textVersion textLanguage textSha256 recordedAt
@@ -39,8 +41,8 @@ _DELETION = """
 _PAGE_INFO = "pageInfo { hasNextPage hasPreviousPage startCursor endCursor }"
 
 REGISTER = f"""
-mutation ($consultation: ConsultationInput!) {{
-  registerConsultation(consultation: $consultation) {{ {_CONSULTATION} }}
+mutation ($consultation: RegisterConsultationInput!) {{
+  registerConsultation(input: $consultation) {{ consultation {{ {_CONSULTATION} }} }}
 }}
 """
 CONSULTATION = f"""
@@ -53,27 +55,44 @@ query ($first: Int, $after: String) {{
   consultations(first: $first, after: $after) {{ edges {{ cursor node {{ {_CONSULTATION} }} }} {_PAGE_INFO} }}
 }}
 """
-RECORD_CONSENT = f"mutation ($consent: ConsentInput!) {{ recordConsent(consent: $consent) {{ {_CONSENT} }} }}"
+RECORD_CONSENT = f"""
+mutation ($consent: RecordConsentInput!) {{ recordConsent(input: $consent) {{ consent {{ {_CONSENT} }} }} }}
+"""
 WITHDRAW_CONSENT = f"""
 mutation ($participantId: ID!, $representative: RepresentativeInput) {{
-  withdrawConsent(participantId: $participantId, representative: $representative) {{ {_CONSENT} }}
+  withdrawConsent(input: {{participantId: $participantId, representative: $representative}}) {{
+    consent {{ {_CONSENT} }}
+  }}
 }}
 """
-JOIN = """
-mutation ($consultationId: ID, $invitation: String) {
-  joinConsultation(consultationId: $consultationId, invitation: $invitation) {
-    url token roomName participantId expiresAt
-  }
-}
+JOIN = f"""
+mutation ($consultationId: ID!) {{
+  joinConsultation(input: {{consultationId: $consultationId}}) {{ participant {{ {_PARTICIPANT} }} {_JOIN_TOKEN} }}
+}}
 """
-INVITE = """
-mutation ($consultationId: ID!, $role: GuestRole!) {
-  inviteGuest(consultationId: $consultationId, role: $role) { participantId invitation expiresAt }
-}
+JOIN_AS_GUEST = f"""
+mutation ($invitation: String!) {{
+  joinAsGuest(input: {{invitation: $invitation}}) {{ participantId {_JOIN_TOKEN} }}
+}}
+"""
+INVITE = f"""
+mutation ($consultationId: ID!, $role: GuestRole!) {{
+  inviteGuest(input: {{consultationId: $consultationId, role: $role}}) {{
+    participant {{ {_PARTICIPANT} }} invitation {{ secret expiresAt expiresInSeconds }}
+  }}
+}}
 """
 ACTIVE_ROOMS = "{ activeRooms { consultationId name sid numParticipants createdAt } }"
-START = f"mutation ($consultationId: ID!) {{ startRecording(consultationId: $consultationId) {{ {_RECORDING} }} }}"
-STOP = f"mutation ($recordingId: ID!) {{ stopRecording(recordingId: $recordingId) {{ {_RECORDING} }} }}"
+START = f"""
+mutation ($consultationId: ID!) {{
+  startRecording(input: {{consultationId: $consultationId}}) {{ recording {{ {_RECORDING} }} }}
+}}
+"""
+STOP = f"""
+mutation ($recordingId: ID!) {{
+  stopRecording(input: {{recordingId: $recordingId}}) {{ recording {{ {_RECORDING} }} }}
+}}
+"""
 RECORDING = f"query ($id: ID!) {{ recording(id: $id) {{ {_RECORDING} }} }}"
 RECORDING_CHANGED = f"""
 subscription ($consultationId: ID!) {{ recordingChanged(consultationId: $consultationId) {{ {_RECORDING} }} }}
@@ -92,7 +111,9 @@ query ($first: Int, $after: String, $filter: RecordingFilter) {{
 """
 ISSUE_URL = """
 mutation ($recordingId: ID!, $purposeOfUse: PurposeOfUse!) {
-  issueDownloadUrl(recordingId: $recordingId, purposeOfUse: $purposeOfUse) { url expiresAt }
+  issueDownloadUrl(input: {recordingId: $recordingId, purposeOfUse: $purposeOfUse}) {
+    downloadUrl { url expiresAt expiresInSeconds }
+  }
 }
 """
 AUDIT_EVENTS = f"""
@@ -119,7 +140,7 @@ INVITED_ADDRESSES = "{ staffInvitations { id email error errorText } }"
 SUSPEND = "mutation ($userId: ID!) { suspendStaff(userId: $userId) { userId } }"
 WEBHOOK = """
 mutation ($body: String!, $authorization: String!) {
-  processLivekitWebhook(body: $body, authorization: $authorization) { duplicate }
+  processLivekitWebhook(input: {body: $body, authorization: $authorization}) { isDuplicate }
 }
 """
 

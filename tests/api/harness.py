@@ -63,9 +63,10 @@ class Error:
 
 @dataclass(frozen=True)
 class Answer:
-    """The API's answer to one GraphQL operation."""
+    """The API's answer to one GraphQL operation, which `document` contains."""
 
     response: httpx.Response
+    document: str
 
     @property
     def body(self) -> Any:
@@ -80,6 +81,15 @@ class Answer:
         """Return the `data` of the answer to a successful GraphQL operation."""
         assert "errors" not in self.body, self.body
         return self.body["data"]
+
+    @property
+    def value(self) -> Any:
+        """Return the value of the only root field of a successful operation. If the only root field is a mutation whose
+        payload was selected with one field, return that field's value instead of the payload.
+        """
+        (value,) = self.data.values()
+        is_mutation = self.document.lstrip().startswith("mutation")
+        return next(iter(value.values())) if is_mutation and len(value) == 1 else value
 
     @property
     def error(self) -> Error:
@@ -109,12 +119,11 @@ class Person:
         if in_language is not None:
             headers["Accept-Language"] = str(in_language)
         body = {"query": document, "variables": variables}
-        return Answer(await self.http.post("/graphql", json=body, headers=headers))
+        return Answer(await self.http.post("/graphql", json=body, headers=headers), document)
 
     async def ask(self, document: str, **variables: object) -> Any:
-        """Send one GraphQL operation. Return the value of the operation's only root field."""
-        (value,) = (await self.send(document, **variables)).data.values()
-        return value
+        """Send one GraphQL operation, and return `Answer.value`."""
+        return (await self.send(document, **variables)).value
 
     async def refused(self, document: str, **variables: object) -> tuple[str, str | None]:
         """Return the code and the reason with which the API refuses the operation."""

@@ -11,13 +11,17 @@ from tests.api.harness import MEDIA, Answer, ApiHarness, Case
 _RECORDING = RECORDING.split("{ recording(id: $id) ")[1].rsplit("}", 1)[0]
 
 IMPORT = """
-mutation ($import: RecordingImportInput!) {
+mutation ($import: ImportRecordingInput!) {
   importRecording(input: $import) {
-    id consultationId status uploadUrl uploadHeaders { name value } recordedAt expiresAt
+    recordingImport {
+      id consultationId status uploadUrl uploadHeaders { name value } recordedAt expiresAt expiresInSeconds
+    }
   }
 }
 """
-COMPLETE_IMPORT = f"mutation ($importId: ID!) {{ completeImport(id: $importId) {_RECORDING} }}"
+COMPLETE_IMPORT = f"""
+mutation ($importId: ID!) {{ completeImport(input: {{importId: $importId}}) {{ recording {_RECORDING} }} }}
+"""
 
 CONTENT = MEDIA.read_bytes()
 
@@ -40,7 +44,7 @@ async def prepare_import(
     harness: ApiHarness, case: Case, content: bytes = CONTENT, **given: object
 ) -> dict[str, Any]:
     """Return a new import whose upload URL the worker has already signed."""
-    found: dict[str, Any] = (await send_import(harness, case, content, **given)).data["importRecording"]
+    found: dict[str, Any] = (await send_import(harness, case, content, **given)).value
     return found
 
 

@@ -27,7 +27,7 @@ async def _withdraw(person: Person, participant_id: str) -> Any:
 
 async def _invited(case: Case) -> str:
     guest = await case.doctor.ask(documents.INVITE, consultationId=case.id, role="INTERPRETER")
-    return str(guest["participantId"])
+    return str(guest["participant"]["id"])
 
 
 @pytest.mark.parametrize("kind", ["DOCTOR", "PATIENT"])

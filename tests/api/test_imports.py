@@ -137,7 +137,7 @@ async def test_import_that_began_slightly_in_the_future_is_accepted(harness: Api
 
 async def test_law_1_upload_url_writes_an_audit_row(harness: ApiHarness, ready: Case) -> None:
     answer = await send_import(harness, ready)
-    found = answer.data["importRecording"]
+    found = answer.value
     rows = {row["action"]: row for row in await harness.audit(answer.request_id)}
     (row,) = (row for row in await harness.audit(answer.request_id) if row["fields"] == ["upload_url"])
     assert set(rows) == {"recording.import", "recording.issue_upload_url"}
@@ -172,7 +172,7 @@ async def test_law_8_logs_and_jobs_contain_no_url_or_object_key(
 ) -> None:
     with caplog.at_level(logging.INFO):
         answer = await send_import(harness, ready)
-        found = answer.data["importRecording"]
+        found = answer.value
         key = (await _key(harness, found["id"]))["object_key"]
         await ready.doctor.ask(COMPLETE_IMPORT, importId=found["id"])
     jobs = await harness.rows(

@@ -222,11 +222,11 @@ async def test_law_1_join_of_a_guest_writes_an_audit_row_without_an_actor(
     harness: ApiHarness, case: Case
 ) -> None:
     guest = await case.doctor.ask(documents.INVITE, consultationId=case.id, role="STUDENT")
-    answer = await harness.stranger().send(documents.JOIN, invitation=guest["invitation"])
+    answer = await harness.stranger().send(documents.JOIN_AS_GUEST, invitation=guest["invitation"]["secret"])
     assert answer.data
     (row,) = await harness.audit(answer.request_id)
     assert (row["action"], row["outcome"], row["actor_id"]) == ("guest.join", "ALLOWED", None)
-    assert [str(one) for one in row["entity_ids"]] == [guest["participantId"]]
+    assert [str(one) for one in row["entity_ids"]] == [guest["participant"]["id"]]
     assert [str(one) for one in row["patient_ids"]] == [case.patient_id]
 
 
@@ -299,7 +299,7 @@ async def _whole_flow(harness: ApiHarness, case: Case, other: Person, secrets: l
     await patient.ask(documents.RECORD_CONSENT, consent=given)
     await doctor.ask(documents.RECORD_CONSENT, consent=consent_input(case.participant("DOCTOR")))
     for person in (doctor, patient):
-        token = (await person.ask(documents.JOIN, consultationId=case.id))["token"]
+        token = (await person.ask(documents.JOIN, consultationId=case.id))["joinToken"]["token"]
         secrets.append(token)
         async with httpx.AsyncClient(trust_env=False) as http:
             await http.post(f"{harness.livekit_url}/stand-in/join", json={"token": token})

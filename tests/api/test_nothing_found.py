@@ -146,7 +146,11 @@ GIVEN: dict[str, tuple[str, dict[str, Any]]] = {
     "joinConsultation": (documents.JOIN, {"consultationId": NOWHERE}),
     "completeImport": (COMPLETE_IMPORT, {"importId": NOWHERE}),
     "importRecording": (
-        "mutation ($id: ID!) { importRecording(input: {consultationId: $id, sizeBytes: 10}) { id } }",
+        """
+          mutation ($id: ID!) {
+            importRecording(input: {consultationId: $id, sizeBytes: 10}) { recordingImport { id } }
+          }
+        """,
         {"id": NOWHERE},
     ),
     "requestAccess": (requesting.REQUEST_ACCESS, {"request": {"consultationId": NOWHERE}}),

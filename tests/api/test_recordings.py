@@ -47,12 +47,12 @@ async def test_start_needs_the_consent_of_a_guest_who_joined(
 ) -> None:
     await case.consent()
     guest = await case.doctor.ask(documents.INVITE, consultationId=case.id, role=role)
-    await harness.stranger().ask(documents.JOIN, invitation=guest["invitation"])
+    await harness.stranger().ask(documents.JOIN_AS_GUEST, invitation=guest["invitation"]["secret"])
     for language, word in (("en", english), ("es", spanish)):
         answer = await case.doctor.send(documents.START, in_language=language, consultationId=case.id)
         assert answer.error.extensions["missing"] == role
         assert f": {word}." in answer.error.message
-    consent = consent_input(guest["participantId"])
+    consent = consent_input(guest["participant"]["id"])
     await case.doctor.ask(documents.RECORD_CONSENT, consent=consent)
     assert (await _start(case))["status"] == "REQUESTED"
 
@@ -139,7 +139,7 @@ async def test_stop_of_a_finished_recording_changes_nothing(harness: ApiHarness,
 async def test_one_consultation_is_recorded_from_start_to_ready(harness: ApiHarness, case: Case) -> None:
     await case.consent()
     for person in (case.doctor, case.patient):
-        token = (await person.ask(documents.JOIN, consultationId=case.id))["token"]
+        token = (await person.ask(documents.JOIN, consultationId=case.id))["joinToken"]["token"]
         async with httpx.AsyncClient(trust_env=False) as http:
             await http.post(f"{harness.livekit_url}/stand-in/join", json={"token": token})
     started = await _start(case)
@@ -158,10 +158,10 @@ async def test_one_consultation_is_recorded_from_start_to_ready(harness: ApiHarn
 
 async def _finished_with_speakers(harness: ApiHarness) -> tuple[Case, Any]:
     """Return a consultation and its finished recording, which has a video and separate sounds of the speakers."""
-    case = await harness.case(separateSpeakers=True)
+    case = await harness.case(recordsSpeakersSeparately=True)
     await case.consent()
     for person in (case.doctor, case.patient):
-        token = (await person.ask(documents.JOIN, consultationId=case.id))["token"]
+        token = (await person.ask(documents.JOIN, consultationId=case.id))["joinToken"]["token"]
         async with httpx.AsyncClient(trust_env=False) as http:
             await http.post(f"{harness.livekit_url}/stand-in/join", json={"token": token})
     started = await _start(case)

@@ -103,7 +103,7 @@ async def test_flood_of_one_doctor_is_refused_and_other_callers_are_served(
         await until_waiting(harness, RUNNING)
         async with asyncio.timeout(SERVED_SECONDS):
             assert (await other_doctor.ask(documents.VIEWER))["role"] == "clinician"
-            assert (await other_doctor.ask(documents.JOIN, consultationId=another.id))["token"]
+            assert (await other_doctor.ask(documents.JOIN, consultationId=another.id))["joinToken"]["token"]
             assert (await case.patient.ask(documents.VIEWER))["role"] == "patient"
             assert (await _post(harness, _bytes(_event()))).status_code == 200
             assert (await harness.http.get("/health/ready")).status_code == 200
@@ -116,7 +116,7 @@ async def test_flood_of_one_doctor_is_refused_and_other_callers_are_served(
             assert answer.error.extensions["retryable"] is True
             assert answer.response.headers["retry-after"] == str(answer.error.extensions["retryAfterSeconds"])
             assert await harness.audit(answer.request_id) == []
-    assert (await case.doctor.ask(documents.JOIN, consultationId=case.id))["token"]
+    assert (await case.doctor.ask(documents.JOIN, consultationId=case.id))["joinToken"]["token"]
 
 
 async def test_root_fields_count_as_operations(
@@ -196,7 +196,7 @@ async def test_unknown_subtitle_link_is_counted_like_a_bad_invitation(harness: A
     async with harness.another_api() as http, from_address(http, address) as client:
         assert (await client.get(path)).status_code == 404
         stranger = Person(client, uuid4(), uuid4(), None)
-        assert (await stranger.refused(documents.JOIN, invitation="x" * 44))[0] == "NOT_FOUND"
+        assert (await stranger.refused(documents.JOIN_AS_GUEST, invitation="x" * 44))[0] == "NOT_FOUND"
     (row,) = await harness.rows(
         "select row_count from audit.events where action = 'request.reject' and address = cast(%s as inet)",
         address,
@@ -217,7 +217,9 @@ async def test_guests_of_one_address_do_not_delay_guests_of_another(harness: Api
             await until_waiting(harness, 2)
             guest = Person(client, uuid4(), uuid4(), None)
             async with asyncio.timeout(SERVED_SECONDS):
-                assert (await guest.ask(documents.JOIN, invitation=invited["invitation"]))["token"]
+                assert (await guest.ask(documents.JOIN_AS_GUEST, invitation=invited["invitation"]["secret"]))[
+                    "joinToken"
+                ]["token"]
 
 
 async def test_flood_of_a_leaked_subtitle_link_uses_no_slots_of_its_doctor(

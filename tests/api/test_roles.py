@@ -111,6 +111,7 @@ FIELDS = {
     "withdrawConsent": Field(documents.WITHDRAW_CONSENT, BOTH_SIDES),
     "inviteGuest": Field(documents.INVITE, CLINICIAN),
     "joinConsultation": Field(documents.JOIN, BOTH_SIDES),
+    "joinAsGuest": Field(documents.JOIN_AS_GUEST, ANYBODY),
     "startRecording": Field(documents.START, CLINICIAN),
     "stopRecording": Field(documents.STOP, CLINICIAN),
     "importRecording": Field(IMPORT, CLINICIAN),
@@ -213,6 +214,7 @@ async def _variables(harness: ApiHarness, field: str, who: Who, case: Case) -> d
         "recordingId": recording,
         "import": import_input(case),
         "importId": await arrange_import(harness, case) if has_import else None,
+        "invitation": await _invitation(case) if field == "joinAsGuest" else None,
         "policyId": await propose_policy(harness) if "etentionP" in field else None,
         "request": {},
         "written": {
@@ -257,6 +259,12 @@ async def _variables(harness: ApiHarness, field: str, who: Who, case: Case) -> d
         given["requestId"] = str(await requesting.insert_access_request(harness, case, stage, "WRITTEN"))
     names = {definition.split(":")[0] for definition in FIELDS[field].document.split("$")[1:]}
     return {name: value for name, value in given.items() if name in names}
+
+
+async def _invitation(case: Case) -> str:
+    """Return the secret of a new guest's invitation."""
+    guest = await case.doctor.ask(documents.INVITE, consultationId=case.id, role="STUDENT")
+    return str(guest["invitation"]["secret"])
 
 
 SUBSCRIPTIONS = {"recordingChanged"}

@@ -37,7 +37,7 @@ def _ordered(harness: ApiHarness, *orders: Order) -> Iterator[None]:
 async def _enter(harness: ApiHarness, case: Case, *people: Person) -> None:
     """Let the given people join the LiveKit room with join tokens from the API."""
     for person in people:
-        token = (await person.ask(documents.JOIN, consultationId=case.id))["token"]
+        token = (await person.ask(documents.JOIN, consultationId=case.id))["joinToken"]["token"]
         async with httpx.AsyncClient(trust_env=False) as http:
             entered = await http.post(f"{harness.livekit_url}/stand-in/join", json={"token": token})
         assert entered.status_code == 200
@@ -73,12 +73,12 @@ async def _recorded(harness: ApiHarness, case: Case) -> str:
 
 
 async def test_registration_with_other_recording_options_is_a_conflict(harness: ApiHarness) -> None:
-    case = await harness.case(autoRecord=True, separateSpeakers=True)
+    case = await harness.case(recordsAutomatically=True, recordsSpeakersSeparately=True)
     found = await case.doctor.ask(documents.CONSULTATION, id=case.id)
     assert (found["autoRecord"], found["separateSpeakers"]) == (True, True)
     again = await case.doctor.ask(documents.REGISTER, consultation=case.registration)
     assert again["id"] == case.id
-    for other in ({"autoRecord": False}, {"separateSpeakers": False}):
+    for other in ({"recordsAutomatically": False}, {"recordsSpeakersSeparately": False}):
         refused = await case.doctor.refused(documents.REGISTER, consultation={**case.registration, **other})
         assert refused == ("CONFLICT", "external_id_taken")
     assert await case.doctor.ask(documents.CONSULTATION, id=case.id) == found
@@ -88,7 +88,7 @@ async def test_registration_with_other_recording_options_is_a_conflict(harness: 
 async def test_recording_starts_automatically_when_doctor_and_patient_are_present(
     harness: ApiHarness, kind: str | None
 ) -> None:
-    case = await harness.case(autoRecord=True)
+    case = await harness.case(recordsAutomatically=True)
     await case.consent()
     orders = [] if kind is None else [Order(kind, event=JOINED, count=2)]
     with _ordered(harness, *orders):
@@ -113,7 +113,7 @@ async def test_recording_starts_automatically_when_doctor_and_patient_are_presen
 
 
 async def test_only_one_of_two_concurrent_checks_starts_the_recording(harness: ApiHarness) -> None:
-    case = await harness.case(autoRecord=True, separateSpeakers=True)
+    case = await harness.case(recordsAutomatically=True, recordsSpeakersSeparately=True)
     await case.consent()
     with _ordered(harness, Order("drop_all")):
         await _enter(harness, case, case.doctor, case.patient)
@@ -131,7 +131,7 @@ async def test_only_one_of_two_concurrent_checks_starts_the_recording(harness: A
 async def test_recording_starts_automatically_only_after_every_consent(
     harness: ApiHarness,
 ) -> None:
-    case = await harness.case(autoRecord=True)
+    case = await harness.case(recordsAutomatically=True)
     await _enter(harness, case, case.doctor, case.patient)
     await _settle(harness)
     await harness.services.reconciler.run_once()
@@ -145,7 +145,7 @@ async def test_recording_starts_automatically_only_after_every_consent(
 async def test_no_recording_starts_automatically_after_a_withdrawal_and_a_new_consent(
     harness: ApiHarness,
 ) -> None:
-    case = await harness.case(autoRecord=True)
+    case = await harness.case(recordsAutomatically=True)
     await case.consent()
     await _enter(harness, case, case.doctor, case.patient)
     await _settle(harness)
@@ -161,7 +161,7 @@ async def test_no_recording_starts_automatically_after_a_withdrawal_and_a_new_co
 
 
 async def test_recording_starts_automatically_beside_an_import(harness: ApiHarness) -> None:
-    case = await harness.case(autoRecord=True)
+    case = await harness.case(recordsAutomatically=True)
     await case.consent()
     imported = await import_recording(harness, case)
     await _enter(harness, case, case.doctor, case.patient)
@@ -179,7 +179,7 @@ async def test_no_recording_starts_automatically_without_the_option(harness: Api
 
 
 async def test_no_recording_starts_automatically_with_a_stranger_in_the_room(harness: ApiHarness) -> None:
-    case = await harness.case(autoRecord=True)
+    case = await harness.case(recordsAutomatically=True)
     await case.consent()
     _admit(harness, case, "somebody")
     await _enter(harness, case, case.doctor, case.patient)
@@ -188,7 +188,7 @@ async def test_no_recording_starts_automatically_with_a_stranger_in_the_room(har
 
 
 async def test_recording_starts_automatically_without_any_webhook(harness: ApiHarness) -> None:
-    case = await harness.case(autoRecord=True)
+    case = await harness.case(recordsAutomatically=True)
     await case.consent()
     with _ordered(harness, Order("drop_all")):
         await _enter(harness, case, case.doctor, case.patient)
@@ -202,9 +202,11 @@ async def test_recording_starts_automatically_without_any_webhook(harness: ApiHa
 async def _guest(harness: ApiHarness, case: Case) -> str:
     """Return the id of an invited guest to whom the API refused a join token."""
     invited = await case.doctor.ask(documents.INVITE, consultationId=case.id, role="COMPANION")
-    refused = await harness.stranger().refused(documents.JOIN, invitation=invited["invitation"])
+    refused = await harness.stranger().refused(
+        documents.JOIN_AS_GUEST, invitation=invited["invitation"]["secret"]
+    )
     assert refused == ("FORBIDDEN", "consent_missing_to_join")
-    return str(invited["participantId"])
+    return str(invited["participant"]["id"])
 
 
 @pytest.mark.parametrize(
@@ -251,7 +253,7 @@ async def test_error_is_told_in_the_readers_language(harness: ApiHarness, case: 
 
 
 async def test_recorders_are_not_strangers(harness: ApiHarness) -> None:
-    case = await harness.case(separateSpeakers=True)
+    case = await harness.case(recordsSpeakersSeparately=True)
     recording = await _recorded(harness, case)
     parts = await harness.rows("select id from resguardo.recordings where video_id = %s", recording)
     for part in parts:

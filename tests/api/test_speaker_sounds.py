@@ -90,7 +90,7 @@ async def sounds(harness: ApiHarness, case: Case) -> Sounds:
 
 async def _guest(case: Case, role: str) -> str:
     guest = await case.doctor.ask(documents.INVITE, consultationId=case.id, role=role)
-    return str(guest["participantId"])
+    return str(guest["participant"]["id"])
 
 
 async def test_recording_without_sounds_has_an_empty_list(sounds: Sounds) -> None:

@@ -69,7 +69,11 @@ async def test_storage_is_refused_in_a_subscription(harness: ApiHarness, other_d
 
 async def test_start_with_storage_selected_starts_nothing(harness: ApiHarness, case: Case) -> None:
     await case.consent()
-    document = "mutation ($id: ID!) { startRecording(consultationId: $id) { id storage { exists } } }"
+    document = """
+      mutation ($id: ID!) {
+        startRecording(input: {consultationId: $id}) { recording { id storage { exists } } }
+      }
+    """
     answer = await case.doctor.send(document, id=case.id)
     assert (answer.error.code, answer.error.reason) == ("INVALID_INPUT", "storage_in_list")
     assert await harness.rows("select id from resguardo.recordings where consultation_id = %s", case.id) == []
@@ -79,7 +83,9 @@ async def test_start_with_storage_selected_starts_nothing(harness: ApiHarness, c
 async def test_stop_with_storage_selected_stops_nothing(harness: ApiHarness, case: Case) -> None:
     await case.consent()
     recording = await harness.recording(case, "RECORDING")
-    document = "mutation ($id: ID!) { stopRecording(recordingId: $id) { storage { exists } } }"
+    document = """
+      mutation ($id: ID!) { stopRecording(input: {recordingId: $id}) { recording { storage { exists } } } }
+    """
     assert await case.doctor.refused(document, id=str(recording)) == ("INVALID_INPUT", "storage_in_list")
     (row,) = await harness.rows("select status from resguardo.recordings where id = %s", recording)
     assert row["status"] == "RECORDING"

@@ -384,7 +384,7 @@ async def test_search_reveals_nothing_about_other_doctors_transcripts(
     only a sensitive recording of the caller contains the text, or no transcript contains the text.
     """
     others = await _own(harness, await harness.clinician(), "A sarcoidosis.")
-    case = await harness.case(doctor, sensitivity="SUBSTANCE_USE", transcribe=True)
+    case = await harness.case(doctor, sensitivity="SUBSTANCE_USE", isTranscribed=True)
     sensitive = await harness.recording(case)
     await store_transcript(harness, sensitive, ((Speaker.PATIENT, "A pancreatitis."),))
     hidden = await _consultation(harness, others)

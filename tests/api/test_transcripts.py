@@ -86,7 +86,7 @@ async def test_search_covers_only_the_callers_recordings(harness: ApiHarness, re
 
 
 async def test_sensitive_consultations_are_found_only_on_request(harness: ApiHarness, doctor: Person) -> None:
-    case = await harness.case(doctor, sensitivity="PSYCHOTHERAPY", transcribe=True)
+    case = await harness.case(doctor, sensitivity="PSYCHOTHERAPY", isTranscribed=True)
     recording = await harness.recording(case)
     await store_transcript(harness, recording)
     assert await search(doctor, "headache") == []
@@ -253,8 +253,8 @@ async def test_consultation_shows_whether_it_is_transcribed(harness: ApiHarness,
     for said, is_transcribed in (
         ({}, True),
         ({"sensitivity": "PSYCHOTHERAPY"}, False),
-        ({"sensitivity": "SUBSTANCE_USE", "transcribe": True}, True),
-        ({"transcribe": False}, False),
+        ({"sensitivity": "SUBSTANCE_USE", "isTranscribed": True}, True),
+        ({"isTranscribed": False}, False),
     ):
         case = await harness.case(doctor, **said)
         shown = await doctor.ask(documents.CONSULTATION, id=case.id)

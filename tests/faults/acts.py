@@ -141,7 +141,7 @@ async def ends_with_its_room(visit: Visit) -> None:
 
 async def auto_recorded_unheard(visit: Visit) -> None:
     visit.harness.livekit.room("")
-    await visit.open(autoRecord=True)
+    await visit.open(recordsAutomatically=True)
     visit.order("drop_all")
     await visit.until_recorded(ACTIVE)
     await visit.until("RECORDING")
@@ -236,7 +236,7 @@ def database_clock_moves(by: timedelta) -> Act:
 
 async def one_sound_is_not_uploaded(visit: Visit) -> None:
     """The doctor starts a recording with separate speakers, and LiveKit fails to upload one of the sound files."""
-    await visit.open(separateSpeakers=True)
+    await visit.open(recordsSpeakersSeparately=True)
     await visit.start()
     await visit.until_true(lambda: len(visit.live()) > 1)
     await visit.until_recorded(ACTIVE)
@@ -255,7 +255,7 @@ def random_channels(order: Sequence[str]) -> Act:
     """
 
     async def act(visit: Visit) -> None:
-        await visit.register(separateSpeakers=True)
+        await visit.register(recordsSpeakersSeparately=True)
         await visit.invite()
         visit.enter()
         await visit.start()

@@ -28,7 +28,7 @@ _PATIENCE_SECONDS = 120
 _LOOK_SECONDS = 0.1
 _INVITE = """
 mutation ($consultationId: ID!, $role: GuestRole!) {
-  inviteGuest(consultationId: $consultationId, role: $role) { participantId }
+  inviteGuest(input: {consultationId: $consultationId, role: $role}) { participant { id } }
 }
 """
 _ROWS = """
@@ -100,7 +100,7 @@ class Visit:
         for api in (self.harness.patient, self.harness.doctor):
             answer = await self._ask(api, documents.JOIN, consultationId=self.id)
             keys = self.livekit.keys
-            self.livekit.rooms.join(grants_of_token(answer["joinConsultation"]["token"], keys))
+            self.livekit.rooms.join(grants_of_token(answer["joinConsultation"]["joinToken"]["token"], keys))
         return self
 
     async def register(self, **wished: bool) -> None:
@@ -117,7 +117,7 @@ class Visit:
                 **wished,
             },
         )
-        consultation = registered["registerConsultation"]
+        consultation = registered["registerConsultation"]["consultation"]
         self.id = consultation["id"]
         self._know(self.id)
         self.participants = {one["kind"]: one["id"] for one in consultation["participants"]}
@@ -129,7 +129,7 @@ class Visit:
     async def invite(self) -> None:
         """Let the doctor invite a guest and attest the guest's consent."""
         invited = await self._ask(self.harness.doctor, _INVITE, consultationId=self.id, role="INTERPRETER")
-        self.participants["GUEST"] = invited["inviteGuest"]["participantId"]
+        self.participants["GUEST"] = invited["inviteGuest"]["participant"]["id"]
         await self._consent({"GUEST": self.harness.doctor})
 
     def enter(self) -> None:
@@ -146,7 +146,7 @@ class Visit:
         """The doctor starts the recording. If a recording has already begun, the API returns that recording."""
         try:
             answer = await self._ask(self.harness.doctor, documents.START_RECORDING, consultationId=self.id)
-            self.started.append(answer["startRecording"]["id"])
+            self.started.append(answer["startRecording"]["recording"]["id"])
         except Refused as refused:
             if refused.reason != "live_recording_exists":
                 raise

@@ -118,7 +118,9 @@ async def _records_a_consultation_of_his_own(doctor: App, directory: Path) -> st
         "patientExternalId": "P-1",
         "scheduledAt": datetime.now(UTC).isoformat(),
     }
-    consultation = (await doctor.data(documents.REGISTER, consultation=asked))["registerConsultation"]["id"]
+    consultation = (await doctor.data(documents.REGISTER, consultation=asked))["registerConsultation"][
+        "consultation"
+    ]["id"]
     refused = await doctor.ask(documents.START_RECORDING, consultationId=consultation)
     assert refused["errors"][0]["extensions"]["reason"] == "consent_missing"
     status, output = await anyio.to_thread.run_sync(_join, directory, consultation, "--no-consents")
@@ -144,7 +146,9 @@ async def _wait_for(doctor: App, consultation: str, status: str) -> None:
 
 
 async def _plays_and_uploads(doctor: App, project: Mapping[str, Any], recording: str, film: bytes) -> None:
-    url = (await doctor.data(documents.ISSUE_URL, recordingId=recording))["issueDownloadUrl"]["url"]
+    url = (await doctor.data(documents.ISSUE_URL, recordingId=recording))["issueDownloadUrl"]["downloadUrl"][
+        "url"
+    ]
     assert url.startswith(project["bucket_url"] + "/")
     part = await doctor.send("GET", url, {"Range": "bytes=0-99"})
     assert (part.status, part.content, "content-range" in part.headers) == (206, film[:100], True)
@@ -153,7 +157,7 @@ async def _plays_and_uploads(doctor: App, project: Mapping[str, Any], recording:
     headers = {header["name"]: header["value"] for header in wanted["uploadHeaders"]}
     headers.pop("Content-Length")  # A page may not set this header: its browser does
     assert (await doctor.send("PUT", wanted["uploadUrl"], headers, film)).status == 200
-    completed = (await doctor.data(documents.COMPLETE_IMPORT, id=wanted["id"]))["completeImport"]
+    completed = (await doctor.data(documents.COMPLETE_IMPORT, id=wanted["id"]))["completeImport"]["recording"]
     assert completed["status"] in ("VERIFYING", "READY")
 
 

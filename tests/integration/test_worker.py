@@ -244,8 +244,10 @@ async def _arranged(running_stack: Stack) -> UUID:
         for participant in made.participants or ():
             person = asker(DOCTOR if participant.kind == "DOCTOR" else PATIENT)
             await Consents(api).give(person, participant.id, shown, None)
-            token = (await consultations.join(person, made.id)).token
-            entered = await http.post(f"{running_stack.livekit_url}/stand-in/join", json={"token": token})
+            _, join = await consultations.join(person, made.id)
+            entered = await http.post(
+                f"{running_stack.livekit_url}/stand-in/join", json={"token": join.token}
+            )
             entered.raise_for_status()
     await api.close()
     return made.id

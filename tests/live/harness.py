@@ -85,8 +85,8 @@ class Case:
             await person.ask(documents.RECORD_CONSENT, consent=consent_input(self.participant(kind)))
 
     async def pass_of(self, person: ApiClient) -> Any:
-        """Return the answer of `joinConsultation`: `url`, `token`, `roomName`, `participantId`."""
-        return (await person.ask(documents.JOIN, consultationId=self.id))["joinConsultation"]
+        """Return the `joinToken` of `joinConsultation`: `url`, `token`, `roomName`."""
+        return (await person.ask(documents.JOIN, consultationId=self.id))["joinConsultation"]["joinToken"]
 
 
 @contextmanager
@@ -119,7 +119,7 @@ async def opened_case(live: Live) -> AsyncIterator[Case]:
         clients = [ApiClient(http, live.stack.graphql_url, session.access_token) for session in sessions]
         wanted = consultation_input(patientUserId=str(patient.user_id))
         made = await clients[0].ask(documents.REGISTER, consultation=wanted)
-        yield Case(live, made["registerConsultation"], *clients)
+        yield Case(live, made["registerConsultation"]["consultation"], *clients)
 
 
 @asynccontextmanager

@@ -194,7 +194,9 @@ async def test_a_join_token_gives_no_power_over_its_room(case: Case) -> None:
 async def test_a_start_without_an_egress_service_ends_failed_with_a_reason(case: Case) -> None:
     await case.consent()
     async with _inside_as(case, case.doctor) as doctor, _inside_as(case, case.patient), speaking(doctor):
-        recording = (await case.doctor.ask(documents.START, consultationId=case.id))["startRecording"]
+        recording = (await case.doctor.ask(documents.START, consultationId=case.id))["startRecording"][
+            "recording"
+        ]
         found: list[Any] = []
 
         async def has_ended() -> bool:
