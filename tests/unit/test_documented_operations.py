@@ -57,6 +57,7 @@ def _unknown_names(page: Path) -> list[str]:
         f"{name}({arguments}) {selection}"
         for name, arguments, selection in _PART.findall(text)
         if not any(_has(field, arguments, selection) for field in _fields_named(name))
+        and not set(re.findall(r"\w+", selection)) <= set(getattr(SCHEMA.type_map.get(name), "fields", {}))
         and name not in _CODE_OF_A_PAGE
     ]
 
