@@ -13,12 +13,18 @@ Item = TypeVar("Item")
 
 @strawberry.type(description="The first and the last cursor of a page, and whether another page follows.")
 class PageInfo:
-    has_next_page: bool
+    has_next_page: bool = strawberry.field(description="Whether another page follows this page.")
     has_previous_page: bool = strawberry.field(
         description="Always false, because lists can only be read forward."
     )
-    start_cursor: str | None
-    end_cursor: str | None
+    start_cursor: str | None = strawberry.field(
+        description="The cursor of the first item, or null on an empty page."
+    )
+    end_cursor: str | None = strawberry.field(
+        description=(
+            "The cursor of the last item, or null on an empty page. Pass it as `after` to read the next page."
+        )
+    )
 
 
 @strawberry.type(
@@ -27,14 +33,18 @@ class PageInfo:
     )
 )
 class Edge(Generic[Node]):
-    node: Node
-    cursor: str
+    node: Node = strawberry.field(description="The item, which is one object of the list.")
+    cursor: str = strawberry.field(
+        description="The cursor of the item, which is opaque. The items after it are those that follow it."
+    )
 
 
 @strawberry.type(description="One page of a list with keyset pagination, newest items first.")
 class Connection(Generic[Node]):
-    edges: list[Edge[Node]]
-    page_info: PageInfo
+    edges: list[Edge[Node]] = strawberry.field(description="The items of the page, each with its cursor.")
+    page_info: PageInfo = strawberry.field(
+        description="The cursors of the page, and whether another page follows."
+    )
 
     @classmethod
     def of(cls, page: Page[Item], to_node: Callable[[Item], Node], place: Callable[[Item], Cursor]) -> Self:

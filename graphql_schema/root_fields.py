@@ -14,6 +14,17 @@ from app.errors import InvalidInput
 from app.identity.permissions import Permission
 
 _PERMISSION: Final = "permission"
+_ARGUMENTS: Final = {
+    "first": "How many items the page has at most, from 1 to 100.",
+    "after": "The `endCursor` of the page before this page. If it is omitted, the first page is returned.",
+    "filter": "The conditions that all items fulfil. Without a filter, the list has all items that the caller may see.",
+    "by": "The key of the object, of which exactly one field is given.",
+    "input": "The ids of the objects that the mutation changes, and the new values.",
+    "recording_id": "The id of the recording, a UUID.",
+    "consultation_id": "The id of the consultation, a UUID.",
+    "policy_id": "The id of the retention policy, a UUID.",
+}
+"""The descriptions of arguments that mean the same in every root field."""
 _Value = TypeVar("_Value")
 
 
@@ -21,17 +32,28 @@ def root_field(resolver: Callable[..., Any], permission: Permission | None, *, d
     """Return a root field of the query or the mutation. `permission` is None if everyone may use the field without
     a token.
     """
-    return strawberry.field(
+    field: Any = strawberry.field(
         resolver,
         description=description,
         metadata={_PERMISSION: permission},
         extensions=[_RootField(permission)],
     )
+    return _describe_arguments(field)
 
 
 def root_subscription(resolver: Callable[..., Any], permission: Permission, *, description: str) -> Any:
     """Return a root field of the subscription type."""
-    return strawberry.subscription(resolver, description=description, metadata={_PERMISSION: permission})
+    field: Any = strawberry.subscription(
+        resolver, description=description, metadata={_PERMISSION: permission}
+    )
+    return _describe_arguments(field)
+
+
+def _describe_arguments(field: Any) -> Any:
+    for argument in field.arguments:
+        if argument.description is None:
+            argument.description = _ARGUMENTS.get(argument.python_name)
+    return field
 
 
 def permission_of(field: GraphQLField) -> Permission | None:
