@@ -2,14 +2,14 @@ import type { Api } from "./api.js";
 import { graphql } from "./graphql/index.js";
 
 const IMPORT = graphql(`
-  mutation ImportRecording($input: RecordingImportInput!) {
-    importRecording(input: $input) { id uploadUrl uploadHeaders { name value } expiresAt }
+  mutation ImportRecording($input: ImportRecordingInput!) {
+    importRecording(input: $input) { recordingImport { id uploadUrl uploadHeaders { name value } } }
   }
 `);
 
 const COMPLETE = graphql(`
-  mutation CompleteImport($id: ID!) {
-    completeImport(id: $id) { id status }
+  mutation CompleteImport($input: CompleteImportInput!) {
+    completeImport(input: $input) { recording { id status } }
   }
 `);
 
@@ -30,13 +30,15 @@ export async function importRecording(
   upload: Upload = uploadFromPage,
 ) {
   const input = { consultationId, contentType: "video/mp4", sizeBytes: file.size };
-  const { importRecording: wanted } = await api.ask(IMPORT, { input });
+  const { importRecording: begun } = await api.ask(IMPORT, { input });
+  const { id: importId, uploadUrl, uploadHeaders } = begun.recordingImport;
   // A page may not set Content-Length: its browser does. The others are signed, and sent as they are.
-  const headers = wanted.uploadHeaders
+  const headers = uploadHeaders
     .filter(({ name }) => name.toLowerCase() !== "content-length")
     .map(({ name, value }): [string, string] => [name, value]);
-  await upload(wanted.uploadUrl, headers, file, onProgress);
-  return (await api.ask(COMPLETE, { id: wanted.id })).completeImport;
+  await upload(uploadUrl, headers, file, onProgress);
+  const { completeImport } = await api.ask(COMPLETE, { input: { importId } });
+  return completeImport.recording;
 }
 
 /** By XMLHttpRequest, since fetch tells no progress. 412: it was uploaded before, so complete the import. */

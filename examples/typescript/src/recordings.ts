@@ -22,8 +22,8 @@ const RECORDINGS = graphql(`
 `);
 
 const ISSUE_URL = graphql(`
-  mutation IssueDownloadUrl($recordingId: ID!, $purposeOfUse: PurposeOfUse!) {
-    issueDownloadUrl(recordingId: $recordingId, purposeOfUse: $purposeOfUse) { url expiresAt }
+  mutation IssueDownloadUrl($input: IssueDownloadUrlInput!) {
+    issueDownloadUrl(input: $input) { downloadUrl { url expiresAt } }
   }
 `);
 
@@ -61,6 +61,6 @@ export async function issueUrl(
   stepUp: () => Promise<void>,
   purposeOfUse: PurposeOfUse = "TREATMENT",
 ) {
-  const issued = await api.askAtAal2(ISSUE_URL, { recordingId, purposeOfUse }, stepUp);
-  return issued.issueDownloadUrl;
+  const issued = await api.askAtAal2(ISSUE_URL, { input: { recordingId, purposeOfUse } }, stepUp);
+  return issued.issueDownloadUrl.downloadUrl;
 }
