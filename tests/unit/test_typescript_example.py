@@ -1,10 +1,15 @@
-"""Tests of the TypeScript example that do not need Node. The tests read the example's GraphQL scalars, its package
-versions, and its lock file.
+"""Tests of the TypeScript example that do not need Node. The tests read the example's GraphQL scalars, its operations,
+its package versions, and its lock file.
 """
 
 import json
 import re
 from pathlib import Path
+
+import graphql
+import pytest
+
+from graphql_schema.document_limits import Limits, find_excess
 
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLE = ROOT / "examples" / "typescript"
@@ -34,3 +39,22 @@ def test_lock_of_the_example_names_no_registry() -> None:
     assert "registry" not in text
     assert [name for name, one in packages.items() if "resolved" in one] == []
     assert [name for name, one in packages.items() if name and "integrity" not in one] == []
+
+
+def _operations() -> dict[str, graphql.DocumentNode]:
+    """Return each operation of the example by its name, with the fragments that it spreads."""
+    texts = [
+        text
+        for file in sorted((EXAMPLE / "src").glob("*.ts"))
+        for text in re.findall(r"graphql\(`(.*?)`\)", file.read_text(), re.DOTALL)
+    ]
+    definitions = [node for text in texts for node in graphql.parse(text).definitions]
+    whole = graphql.DocumentNode(definitions=tuple(definitions))
+    return graphql.utilities.separate_operations(whole)
+
+
+@pytest.mark.parametrize("name", sorted(_operations()))
+def test_operation_of_the_example_is_valid_and_fits_the_limits(name: str) -> None:
+    document = _operations()[name]
+    assert graphql.validate(graphql.build_schema(SCHEMA.read_text()), document) == []
+    assert find_excess(Limits(), document) is None
