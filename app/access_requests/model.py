@@ -142,6 +142,7 @@ class ExportUrl:
 
     url: str
     expires_at: datetime
+    expires_in_seconds: int
 
 
 @dataclass(frozen=True)

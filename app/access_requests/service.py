@@ -200,7 +200,7 @@ class AccessRequests:
         url = self._storage.presign_get(
             require_key(key), expires_in_seconds=lifetime, filename="recordings.zip"
         )
-        return ExportUrl(url, datetime.now(UTC) + timedelta(seconds=lifetime))
+        return ExportUrl(url, datetime.now(UTC) + timedelta(seconds=lifetime), lifetime)
 
     async def reveal_secret(self, asker: Asker, request_id: UUID) -> str:
         """Return the secret of the encrypted copy to a compliance officer, once. The officer gives the secret to

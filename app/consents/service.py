@@ -2,8 +2,9 @@
 the newest one counts.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import astuple
 from uuid import UUID
 
 from app.consents import store
@@ -21,6 +22,7 @@ from app.consents.model import (
 from app.consents.store import ConsentingParticipant
 from app.consents.texts import require_known
 from app.errors import InvalidInput, NotFound
+from app.idempotency.service import RepeatableCall
 from app.identity import permissions
 from app.identity.permissions import Permission
 from app.postgres.database import Asker, Database, Transaction
@@ -35,39 +37,67 @@ class Consents:
         self._database = database
 
     async def give(
-        self, asker: Asker, participant_id: UUID, shown: ShownText, representative: Representative | None
+        self,
+        asker: Asker,
+        participant_id: UUID,
+        shown: ShownText,
+        representative: Representative | None,
+        *,
+        idempotency_key: str | None = None,
     ) -> Consent:
         """Record a participant's consent to exactly the consent text that was shown. A statement of the patient or
         the doctor about themselves has the source SELF. A statement of the doctor about the patient or a guest has
-        the source ATTESTED. Raises NotFound, Conflict (withdrawn_in_person), InvalidInput (consent_text_unknown,
-        consent_text_differs, bad_representative).
+        the source ATTESTED. A repeated call with the same `idempotency_key` returns the statement of the first call.
+
+        Raises NotFound, Conflict (withdrawn_in_person, idempotency_key_reused), InvalidInput (consent_text_unknown,
+        consent_text_differs, bad_representative, bad_idempotency_key).
         """
+        call = RepeatableCall(
+            "recordConsent", idempotency_key, participant_id, *astuple(shown), *_values(representative)
+        )
         require_known(shown)
         _require_named(representative)
         async with self._open(asker, participant_id, permissions.GIVE_CONSENT) as (tx, participant, source):
-            return await store.insert(tx, participant, Decision.GIVEN, source, shown, representative)
+            earlier = await call.claim(tx)
+            if earlier is not None:
+                return _find_statement(await store.read_history(tx, participant_id), earlier)
+            consent = await store.insert(tx, participant, Decision.GIVEN, source, shown, representative)
+            await call.settle(tx, consent.id)
+            return consent
 
     async def withdraw(
-        self, asker: Asker, participant_id: UUID, representative: Representative | None
+        self,
+        asker: Asker,
+        participant_id: UUID,
+        representative: Representative | None,
+        *,
+        idempotency_key: str | None = None,
     ) -> Consent:
         """Record that a participant withdraws the consent given earlier. The withdrawal stops a running recording.
-        Safe to repeat.
+        While the newest statement is a withdrawal, a repeated call changes nothing. A repeated call with the same
+        `idempotency_key` returns the statement of the first call, even if the participant has consented again.
 
-        Raises NotFound, Conflict (no_consent_to_withdraw), InvalidInput (bad_representative).
+        Raises NotFound, Conflict (no_consent_to_withdraw, idempotency_key_reused), InvalidInput (bad_representative,
+        bad_idempotency_key).
         """
+        call = RepeatableCall("withdrawConsent", idempotency_key, participant_id, *_values(representative))
         _require_named(representative)
         async with self._open(asker, participant_id, permissions.WITHDRAW_CONSENT) as (
             tx,
             participant,
             source,
         ):
-            newest = require_any(await store.read_history(tx, participant_id))
-            if newest.decision is Decision.WITHDRAWN:
-                return newest
-            consent = await store.insert(
-                tx, participant, Decision.WITHDRAWN, source, newest.shown, representative
-            )
-            await store.defer_enforcement(tx, participant.consultation_id)
+            history = await store.read_history(tx, participant_id)
+            earlier = await call.claim(tx)
+            if earlier is not None:
+                return _find_statement(history, earlier)
+            consent = require_any(history)
+            if consent.decision is Decision.GIVEN:
+                consent = await store.insert(
+                    tx, participant, Decision.WITHDRAWN, source, consent.shown, representative
+                )
+                await store.defer_enforcement(tx, participant.consultation_id)
+            await call.settle(tx, consent.id)
             return consent
 
     @asynccontextmanager
@@ -101,6 +131,14 @@ async def read_participant_consents(tx: Transaction, consultation_id: UUID) -> l
 async def everyone_consents(tx: Transaction, consultation_id: UUID) -> bool:
     """Return whether every required participant consents now (law 6)."""
     return not list_missing_consents(await store.read_participant_consents(tx, consultation_id))
+
+
+def _find_statement(history: Sequence[Consent], consent_id: UUID) -> Consent:
+    return next(consent for consent in history if consent.id == consent_id)
+
+
+def _values(representative: Representative | None) -> tuple[str | None, str | None]:
+    return (None, None) if representative is None else (representative.relationship, representative.name)
 
 
 def _require_named(representative: Representative | None) -> None:

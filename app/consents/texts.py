@@ -42,12 +42,20 @@ def consent_texts() -> dict[tuple[str, str], ConsentText]:
     return texts
 
 
+def find_text(language: str, version: str | None) -> ConsentText:
+    """Return the consent text in this language and version. If `version` is None, return the current version.
+
+    Raises InvalidInput (consent_text_unknown).
+    """
+    found = consent_texts().get((CURRENT_VERSION if version is None else version, language))
+    if found is None:
+        raise InvalidInput("consent_text_unknown")
+    return found
+
+
 def require_known(shown: ShownText) -> None:
     """Raise InvalidInput (consent_text_unknown, consent_text_differs) unless the text that the participant saw is
     one of these consent texts.
     """
-    known = consent_texts().get((shown.version, shown.language))
-    if known is None:
-        raise InvalidInput("consent_text_unknown")
-    if known.sha256 != shown.sha256:
+    if find_text(shown.language, shown.version).sha256 != shown.sha256:
         raise InvalidInput("consent_text_differs")

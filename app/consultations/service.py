@@ -23,6 +23,7 @@ from app.consultations.model import (
     room_name,
 )
 from app.errors import Conflict, InvalidInput, NotFound
+from app.idempotency.service import RepeatableCall
 from app.identity import permissions
 from app.integrations.livekit.client import JOIN_TTL_SECONDS, LiveKit, RoomSnapshot
 from app.postgres.database import Asker, Database, Transaction
@@ -164,9 +165,16 @@ class Consultations:
         return replace(participant, joined_at=joined_at), join
 
     async def invite_guest(
-        self, asker: Asker, consultation_id: UUID, role: GuestRole
+        self, asker: Asker, consultation_id: UUID, role: GuestRole, *, idempotency_key: str | None = None
     ) -> tuple[Participant, Invitation]:
-        """Add a guest. Return the guest and the one-time secret of their invitation. Raises NotFound."""
+        """Add a guest. Return the guest and the one-time secret of their invitation.
+
+        A repeated call with the same `idempotency_key` returns the same guest with a new secret, which replaces the
+        secret of the first call, because the database stores only the hash of a secret.
+
+        Raises NotFound, InvalidInput (bad_idempotency_key), Conflict (idempotency_key_reused, invitation_redeemed).
+        """
+        call = RepeatableCall("inviteGuest", idempotency_key, consultation_id, role)
         secret = secrets.token_bytes(_SECRET_BYTES)
         access = permissions.INVITE_GUEST.on(consultation_id)
         async with self._database.as_user(asker, access) as tx:
@@ -178,12 +186,20 @@ class Consultations:
                     action=permissions.INVITE_GUEST.action,
                 )
             )
-            guest_id = await store.insert_participant(tx, consultation.id, ParticipantKind.GUEST, role)
+            guest_id = await call.claim(tx) or await store.insert_participant(
+                tx, consultation.id, ParticipantKind.GUEST, role
+            )
             expires_at = await store.store_invitation(tx, guest_id, secret, INVITATION_LIFETIME)
             await store.record_access(
                 tx, permissions.INVITE_GUEST.action, consultation, guest_id, "participant"
             )
-        guest = Participant(guest_id, ParticipantKind.GUEST, role, joined_at=None, is_given=False)
+            await call.settle(tx, guest_id)
+            has_consented = any(
+                one.is_given
+                for one in await consents.read_participant_consents(tx, consultation_id)
+                if one.participant_id == guest_id
+            )
+        guest = Participant(guest_id, ParticipantKind.GUEST, role, joined_at=None, is_given=has_consented)
         return guest, Invitation(base64.urlsafe_b64encode(secret).decode(), expires_at)
 
     async def join_as_guest(self, asker: Asker, invitation: str) -> JoinPass:
@@ -231,7 +247,7 @@ class Consultations:
             metadata=json.dumps({"consultationId": str(consultation_id)}),
         )
         expires_at = datetime.now(UTC) + timedelta(seconds=JOIN_TTL_SECONDS)
-        return JoinPass(self._livekit_url, token, room, participant_id, expires_at)
+        return JoinPass(self._livekit_url, token, room, participant_id, expires_at, JOIN_TTL_SECONDS)
 
 
 async def read_consultation(

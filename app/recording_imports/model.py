@@ -97,8 +97,11 @@ class WantedUpload:
 
 @dataclass(frozen=True)
 class SignedUpload:
-    """An import that the doctor may upload now: the presigned URL, which is a secret, and the signed headers."""
+    """An import that the doctor may upload now: the presigned URL, which is a secret, in how many seconds the URL
+    expires, and the signed headers.
+    """
 
     found: RecordingImport
     url: str = field(repr=False)
+    expires_in_seconds: int
     headers: dict[str, str]

@@ -28,9 +28,15 @@ limit 1;
 select i.* from resguardo.recording_imports as i where i.id = %(id)s;
 
 -- name: release_upload_url
--- Returns the upload URL of an import; null if the worker has not signed it yet, or if the import is hidden from the
--- caller.
-select private.release_upload_url(%(id)s);
+-- Returns the upload URL of an import and in how many seconds it expires. The URL is null if the worker has not signed
+-- it yet, or if the import is hidden from the caller.
+select
+    private.release_upload_url(%(id)s) as url,
+    (
+        select floor(extract(epoch from i.expires_at - clock_timestamp()))::integer
+        from resguardo.recording_imports as i
+        where i.id = %(id)s
+    ) as expires_in_seconds;
 
 -- name: complete_import
 -- Completes an import and returns the id of its recording.

@@ -45,8 +45,10 @@ class Imports:
         the call.
         """
         found = await self._open(asker, wanted.normalize())
-        url = await self._wait_for_url(asker, found.id)
-        return SignedUpload(found, url, upload_headers(found.content_type, found.size_bytes))
+        url, expires_in_seconds = await self._wait_for_url(asker, found.id)
+        return SignedUpload(
+            found, url, expires_in_seconds, upload_headers(found.content_type, found.size_bytes)
+        )
 
     async def complete(
         self, asker: Asker, import_id: UUID, selection: RecordingSelection = _PLAIN
@@ -79,15 +81,15 @@ class Imports:
                 await defer_job(tx, "prepare_import", import_id)
             return _require_found(await store.read(tx, import_id, access.action, counts_as_url=True))
 
-    async def _wait_for_url(self, asker: Asker, import_id: UUID) -> str:
+    async def _wait_for_url(self, asker: Asker, import_id: UUID) -> tuple[str, int]:
         access = permissions.ISSUE_UPLOAD_URL.on(import_id)
         deadline = time.monotonic() + PATIENCE_SECONDS
         pause = _FIRST_PAUSE_SECONDS
         while True:
             async with self._database.as_user(asker, access) as tx:
-                url = await store.release_upload_url(tx, import_id)
-            if url is not None:
-                return url
+                released = await store.release_upload_url(tx, import_id)
+            if released is not None:
+                return released
             if time.monotonic() + pause > deadline:
                 raise Timeout("import_not_prepared")
             await asyncio.sleep(pause)

@@ -47,10 +47,12 @@ async def read(
     return found[0] if found else None
 
 
-async def release_upload_url(tx: Transaction, import_id: UUID) -> str | None:
-    """Write the audit row and return the upload URL. Return None if the worker has not signed the URL yet."""
-    url = await tx.value(_sql["release_upload_url"], {"id": import_id})
-    return None if url is None else str(url)
+async def release_upload_url(tx: Transaction, import_id: UUID) -> tuple[str, int] | None:
+    """Write the audit row, and return the upload URL and in how many seconds it expires. Return None if the worker
+    has not signed the URL yet.
+    """
+    row = await tx.one(_sql["release_upload_url"], {"id": import_id})
+    return None if row is None or row["url"] is None else (row["url"], row["expires_in_seconds"])
 
 
 async def complete(tx: Transaction, import_id: UUID) -> UUID:

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 from app.consents import service as consents
 from app.consultations import service as consultations
 from app.errors import Conflict, InvalidInput, NotFound
+from app.idempotency.service import RepeatableCall
 from app.identity import permissions
 from app.integrations.livekit.client import WebhookVerifier
 from app.integrations.storage.client import Storage
@@ -95,15 +96,27 @@ class Recordings:
         return StoredMedia(exists=True, size_bytes=stored.size_bytes, content_type=stored.content_type)
 
     async def start(
-        self, asker: Asker, consultation_id: UUID, selection: RecordingSelection = _PLAIN
+        self,
+        asker: Asker,
+        consultation_id: UUID,
+        selection: RecordingSelection = _PLAIN,
+        *,
+        idempotency_key: str | None = None,
     ) -> Recording:
         """Store a requested video, and queue the job that asks LiveKit to start the egress. The worker requests the
-        sound recordings beside the video later. Raises NotFound, Forbidden (consent_missing, with the roles) and
-        Conflict (live_recording_exists, with its id; speakers_with_guests).
+        sound recordings beside the video later. A repeated call with the same `idempotency_key` returns the
+        recording of the first call as it is now.
+
+        Raises NotFound, Forbidden (consent_missing, with the roles), InvalidInput (bad_idempotency_key) and Conflict
+        (live_recording_exists, with its id; speakers_with_guests; idempotency_key_reused).
         """
+        call = RepeatableCall("startRecording", idempotency_key, consultation_id)
         access = permissions.START_RECORDING.on(consultation_id)
         async with self._database.as_user(asker, access) as tx:
             consultation = await consultations.lock(tx, consultation_id, access.action)
+            earlier = await call.claim(tx)
+            if earlier is not None:
+                return _require_found(await store.read(tx, earlier, selection, counts_as_page=True))
             running = await store.find_live_video(tx, consultation_id)
             if running is not None:
                 raise Conflict("live_recording_exists", recordingId=str(running))
@@ -122,6 +135,7 @@ class Recordings:
                 room_name=consultation.room_name,
             )
             await defer_job(tx, "start_recording", recording_id)
+            await call.settle(tx, recording_id)
             return _require_found(await store.read(tx, recording_id, selection, counts_as_page=True))
 
     async def stop(

@@ -75,17 +75,24 @@ def apply_corrections(original: Transcript, corrections: Sequence[Correction]) -
 
 
 def make_rewording(
-    original: Transcript, corrections: Sequence[Correction], turn_number: int, text: str
+    original: Transcript,
+    corrections: Sequence[Correction],
+    turn_number: int,
+    text: str,
+    *,
+    expected_text: str | None = None,
 ) -> Rewording | None:
     """Check a corrected text, and return the correction that must be appended to the earlier corrections.
 
-    Returns None if the turn already has the corrected text. Raises the errors of `check_text`, and NotFound
-    (turn_unknown).
+    Returns None if the turn already has the corrected text, whatever text the caller expected. Raises the errors of
+    `check_text`, NotFound (turn_unknown), and Conflict (turn_changed) if the turn does not have the expected text.
     """
     now = apply_corrections(original, corrections).turn(turn_number).text
     words = check_text(text)
     if words == now:
         return None
+    if expected_text is not None and now not in (expected_text, remove_unsafe_characters(expected_text)):
+        raise Conflict("turn_changed")
     before = (each for each in corrections if isinstance(each, Rewording))
     return Rewording(turn_number, 1 + sum(each.turn_number == turn_number for each in before), words)
 

@@ -50,8 +50,15 @@ select private.retry_transcription(%(id)s);
 select private.switch_transcription(%(id)s, %(is_on)s);
 
 -- name: store_subtitle_link
--- Stores a subtitle link and returns when it expires, or null if the recording has no text that the caller may read.
-select private.store_subtitle_link(%(id)s, %(secret_sha256)s, %(lifetime_seconds)s);
+-- Stores a subtitle link and returns when it expires, or nulls if the recording has no text that the caller may read.
+with stored as materialized (
+    select private.store_subtitle_link(%(id)s, %(secret_sha256)s, %(lifetime_seconds)s) as expires_at
+)
+
+select
+    s.expires_at,
+    floor(extract(epoch from s.expires_at - now()))::integer as expires_in_seconds
+from stored as s;
 
 -- name: read_subtitle_link
 -- Returns the claims and the recording of a subtitle link, or no row if the link is unknown or expired.

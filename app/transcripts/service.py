@@ -14,6 +14,7 @@ from uuid import UUID
 import anyio.to_thread
 
 from app.errors import NotFound
+from app.idempotency.service import RepeatableCall
 from app.identity import permissions
 from app.keys.keyring import Keyring
 from app.postgres.database import Asker, Database
@@ -54,6 +55,7 @@ class SubtitleLink:
 
     secret: str = field(repr=False)
     expires_at: datetime
+    expires_in_seconds: int
 
 
 class Transcripts:
@@ -77,43 +79,76 @@ class Transcripts:
         return _add_authors(opened.id, read, zip(opened.corrected_by, opened.corrected_at, strict=True))
 
     async def reword(
-        self, asker: Asker, recording_id: UUID, turn_number: int, text: str
+        self,
+        asker: Asker,
+        recording_id: UUID,
+        turn_number: int,
+        text: str,
+        *,
+        expected_text: str | None = None,
+        idempotency_key: str | None = None,
     ) -> TranscriptHistory:
-        """Replace the text of a turn, and keep the earlier text in the history.
+        """Replace the text of a turn, and keep the earlier text in the history. `expected_text` is the text that the
+        caller saw before the correction; None means that the caller accepts any.
 
-        If the turn already has the given text, the call changes nothing.
+        If the turn already has the given text, the call changes nothing. A repeated call with the same
+        `idempotency_key` changes nothing either.
 
-        If the new text is invalid, the method raises InvalidInput (correction_...) before it reads anything. Raises
-        NotFound (transcript_not_found, turn_unknown), Conflict (transcript_changed, recording_being_deleted),
-        RateLimited (quota_pages).
+        If the new text or the key is invalid, the method raises InvalidInput (correction_..., bad_idempotency_key)
+        before it reads anything. Raises NotFound (transcript_not_found, turn_unknown), Conflict (turn_changed,
+        transcript_changed, recording_being_deleted, idempotency_key_reused), RateLimited (quota_pages).
         """
         words = check_text(text)
-        return await self._correct(
-            asker, recording_id, lambda original, before: make_rewording(original, before, turn_number, words)
+        call = RepeatableCall(
+            "correctTranscript", idempotency_key, recording_id, turn_number, words, expected_text
         )
-
-    async def attribute(
-        self, asker: Asker, recording_id: UUID, turn_number: int, speaker: Speaker, *, only_this_turn: bool
-    ) -> TranscriptHistory:
-        """Name the speaker of a turn, or of all turns of its voice, and keep the earlier speaker in the history. If
-        the turns already have the named speaker, the call changes nothing.
-
-        Raises the errors of `reword` except InvalidInput.
-        """
         return await self._correct(
             asker,
             recording_id,
+            call,
+            lambda original, before: make_rewording(
+                original, before, turn_number, words, expected_text=expected_text
+            ),
+        )
+
+    async def attribute(
+        self,
+        asker: Asker,
+        recording_id: UUID,
+        turn_number: int,
+        speaker: Speaker,
+        *,
+        only_this_turn: bool,
+        idempotency_key: str | None = None,
+    ) -> TranscriptHistory:
+        """Name the speaker of a turn, or of all turns of its voice, and keep the earlier speaker in the history. If
+        the turns already have the named speaker, the call changes nothing. A repeated call with the same
+        `idempotency_key` changes nothing either.
+
+        Raises the errors of `reword` except those of its texts.
+        """
+        call = RepeatableCall(
+            "attributeTurn", idempotency_key, recording_id, turn_number, speaker, only_this_turn
+        )
+        return await self._correct(
+            asker,
+            recording_id,
+            call,
             lambda original, before: make_attribution(
                 original, before, turn_number, speaker, only_this_turn=only_this_turn
             ),
         )
 
-    async def _correct(self, asker: Asker, recording_id: UUID, make: _MakeCorrection) -> TranscriptHistory:
+    async def _correct(
+        self, asker: Asker, recording_id: UUID, call: RepeatableCall, make: _MakeCorrection
+    ) -> TranscriptHistory:
         access = permissions.CORRECT_TRANSCRIPT.on(recording_id)
         async with self._database.as_user(asker, access) as tx:
             opened = await store.open_transcript(tx, permissions.CORRECT_TRANSCRIPT.action, recording_id)
             if opened is None:
                 raise NotFound("transcript_not_found")
+            if await call.claim(tx) is not None:
+                make = _make_no_correction
             index_key = await store.read_index_key(tx, self._keyring)
             assert index_key is not None  # noqa: S101 - the key exists since the first transcript
             now, made = await anyio.to_thread.run_sync(
@@ -124,6 +159,7 @@ class Transcripts:
                 corrected.append(
                     await store.store_correction(tx, recording_id, made.number, made.ciphertext, made.terms)
                 )
+            await call.settle(tx, opened.id)
         return _add_authors(opened.id, now, corrected)
 
     async def issue_subtitle_link(self, asker: Asker, recording_id: UUID) -> SubtitleLink:
@@ -135,15 +171,15 @@ class Transcripts:
         access = permissions.ISSUE_SUBTITLE_URLS.on(recording_id)
         secret = secrets.token_bytes(_SECRET_BYTES)
         async with self._database.as_user(asker, access) as tx:
-            until = await store.store_subtitle_link(
+            stored = await store.store_subtitle_link(
                 tx,
                 recording_id,
                 secret,
                 lifetime_seconds=self._lifetime_seconds,
             )
-            if until is None:
+            if stored is None:
                 raise NotFound("transcript_not_found")
-        return SubtitleLink(secret.hex(), until)
+        return SubtitleLink(secret.hex(), *stored)
 
     async def find_subtitle_link(self, secret: str) -> tuple[dict[str, object], UUID]:
         """Return the claims of the person who created a subtitle link, and the recording whose subtitles the link
@@ -178,6 +214,10 @@ class Transcripts:
         async with self._database.as_user(asker, access) as tx:
             if not await store.switch(tx, consultation_id, is_on=is_on):
                 raise NotFound("consultation_not_found")
+
+
+def _make_no_correction(_: Transcript, __: Sequence[Correction]) -> None:
+    """Change nothing, because an earlier call with the same idempotency key has made the correction."""
 
 
 def _add_authors(

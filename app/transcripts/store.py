@@ -147,9 +147,9 @@ async def switch(tx: Transaction, consultation_id: UUID, *, is_on: bool) -> bool
 
 async def store_subtitle_link(
     tx: Transaction, recording_id: UUID, secret: bytes, *, lifetime_seconds: int
-) -> datetime | None:
-    """Store a subtitle link and return its expiry, or None if the transcript does not belong to the person or is
-    not READY.
+) -> tuple[datetime, int] | None:
+    """Store a subtitle link, and return its expiry and in how many seconds that is. Return None if the transcript
+    does not belong to the person or is not READY.
 
     Raises Conflict (recording_being_deleted).
     """
@@ -158,8 +158,10 @@ async def store_subtitle_link(
         "secret_sha256": hashlib.sha256(secret).digest(),
         "lifetime_seconds": lifetime_seconds,
     }
-    until: datetime | None = await tx.value(_sql["store_subtitle_link"], parameters)
-    return until
+    row = await tx.one(_sql["store_subtitle_link"], parameters)
+    return (
+        None if row is None or row["expires_at"] is None else (row["expires_at"], row["expires_in_seconds"])
+    )
 
 
 async def read_subtitle_link(tx: Transaction, secret: bytes) -> tuple[dict[str, object], UUID] | None:

@@ -24,6 +24,8 @@ from app.deletions.restore_check import RestoreCheck
 from app.deployment import require_own_bucket, require_own_database
 from app.holds import tasks as hold_tasks
 from app.holds.bucket_protection import BucketProtection
+from app.idempotency import tasks as idempotency_tasks
+from app.idempotency.service import IdempotencyKeys
 from app.integrations import vendor_clients
 from app.integrations.livekit.client import LiveKit
 from app.integrations.speech.client import Speech
@@ -71,6 +73,7 @@ class WorkerServices:
     exports: Exports
     transcriber: Transcriber
     job_repair: JobRepair
+    idempotency_keys: IdempotencyKeys
 
 
 @asynccontextmanager
@@ -144,6 +147,7 @@ def _services(
         exports=Exports(database, storage, deployment=deployment),
         transcriber=Transcriber(database, storage, speech, settings.keyring),
         job_repair=JobRepair(database),
+        idempotency_keys=IdempotencyKeys(database),
     )
 
 
@@ -159,6 +163,7 @@ def define_periodic_tasks(services: WorkerServices, reconcile_seconds: float) ->
     """Return the periodic tasks that the leader runs."""
     return [
         *job_tasks.define_periodic_tasks(services.job_repair),
+        *idempotency_tasks.define_periodic_tasks(services.idempotency_keys),
         *recording_tasks.define_periodic_tasks(services.reconciler, reconcile_seconds),
         *import_tasks.define_periodic_tasks(services.uploads),
         *staff_tasks.define_periodic_tasks(services.bans),

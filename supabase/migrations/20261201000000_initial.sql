@@ -833,6 +833,8 @@ select 'reason', t.term from unnest(array[
     'export_mismatch', 'export_not_there', 'export_secret_gone', 'extended_already', 'external_id_taken',
     'field_unreadable', 'filename', 'found_after_restore', 'hold_custodian', 'hold_dates', 'hold_left_behind',
     'hold_matter', 'hold_not_found', 'hold_released', 'hold_unprotected', 'holds_unprotected',
+    'bucket_of_another_deployment', 'bucket_unmarked', 'bad_idempotency_key', 'idempotency_key_reused',
+    'invitation_redeemed', 'turn_changed',
     'id_or_external_id', 'id_or_invitation', 'import_expired', 'import_not_found', 'import_not_prepared',
     'import_size', 'import_type', 'in_the_ledger', 'incomplete', 'internal_error', 'invitation_differs',
     'lead_lost',
@@ -905,7 +907,8 @@ select 'reason', t.term from unnest(array[
 
 insert into private.audit_terms (kind, term)
 select 'basis', t.term from unnest(array[
-    'apply_bucket_policies', 'ban_user', 'check', 'check_bucket', 'count_rejections', 'destroy_recordings',
+    'apply_bucket_policies', 'ban_user', 'check', 'check_bucket', 'count_rejections', 'delete_idempotency_keys',
+    'destroy_recordings',
     'enforce_consent', 'expire_imports', 'export_access_request', 'follow_egress', 'health', 'invite_staff',
     'keep_exports', 'livekit_webhook', 'look_for_lost', 'look_for_missing', 'move_recording', 'prepare_import',
     'protect_held', 'reconcile', 'repair_jobs', 'restore_check', 'resume_transcriptions', 'retention_adopt',
@@ -929,7 +932,8 @@ select 'field', t.term from unnest(array[
     'createdAt', 'cursor', 'custodian', 'data_key', 'decidedAt', 'decision', 'deletion', 'denial', 'denial_ground',
     'determinedBy', 'determined_by', 'doctorId', 'domains', 'dueAt', 'dueBytes', 'dueOn', 'dueRecordings',
     'due_at', 'due_on', 'duplicate', 'durationSeconds', 'earliestDueAt', 'edges', 'egressId', 'email', 'end',
-    'endCursor', 'endedAt', 'entityIds', 'entityType', 'error', 'errorText', 'exists', 'expiresAt', 'export',
+    'endCursor', 'endedAt', 'entityIds', 'entityType', 'error', 'errorText', 'exists', 'expiresAt',
+    'expiresInSeconds', 'export',
     'extendedAt', 'extension', 'extension_reason', 'externalId', 'fields', 'finishedAt', 'fulfilledAt', 'gbMonth',
     'graceDays', 'ground', 'guestRole', 'hasConsented', 'hasNextPage', 'hasPreviousPage', 'heardText', 'held',
     'heldBytes', 'heldRecordings', 'highlights', 'hits', 'hold', 'holds', 'howToOpen', 'id', 'index_key',
@@ -3256,20 +3260,27 @@ create table private.invitations (
     redeemed_at timestamptz
 );
 
--- Stores the hash of a guest's one-time invitation. Raises RG403 if the guest does not belong to a consultation of
--- the caller.
+-- Stores the hash of a guest's one-time invitation. If the guest already has an invitation that nobody has redeemed,
+-- the new secret and expiry replace those of the invitation. Raises RG409 (invitation_redeemed) if somebody has
+-- redeemed the invitation, and RG403 if the guest does not belong to a consultation of the caller.
 create function private.keep_invitation(guest uuid, secret_sha256 bytea, expires_at timestamptz) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     doctor constant uuid := private.doctor();
 begin
-    insert into private.invitations (participant_id, secret_sha256, expires_at)
-    select p.id, keep_invitation.secret_sha256, keep_invitation.expires_at
-    from resguardo.participants as p
-    where p.id = guest and p.kind = 'GUEST' and p.doctor_id = doctor;
-    if not found then
+    if not exists (
+        select from resguardo.participants as p where p.id = guest and p.kind = 'GUEST' and p.doctor_id = doctor
+    ) then
         raise exception 'not_own_guest' using errcode = 'RG403';
+    end if;
+    insert into private.invitations as i (participant_id, secret_sha256, expires_at)
+    values (guest, keep_invitation.secret_sha256, keep_invitation.expires_at)
+    on conflict on constraint invitations_pkey do update
+    set secret_sha256 = excluded.secret_sha256, expires_at = excluded.expires_at
+    where i.redeemed_at is null;
+    if not found then
+        raise exception 'invitation_redeemed' using errcode = 'RG409';
     end if;
 end
 $$;
@@ -3409,6 +3420,102 @@ begin
         and bool_and(s.is_given or not s.is_required)
     from resguardo.standing_consents as s
     where s.consultation_id = consultation;
+end
+$$;
+
+
+-- 16_idempotency_keys.sql
+
+-- Idempotency keys, with which a client repeats a mutation without repeating its effect.
+
+create table private.idempotency_keys (
+    person_id uuid not null,
+    mutation text not null
+    constraint idempotency_keys_mutation_is_known check (
+        mutation in (
+            'inviteGuest', 'recordConsent', 'withdrawConsent', 'startRecording', 'correctTranscript', 'attributeTurn'
+        )
+    ),
+    key_sha256 bytea not null constraint idempotency_keys_key_sha256_length check (length(key_sha256) = 32),
+    input_mac bytea not null constraint idempotency_keys_input_mac_length check (length(input_mac) = 32),
+    entity_id uuid,
+    created_at timestamptz not null default now(),
+    constraint idempotency_keys_pkey primary key (person_id, mutation, key_sha256)
+);
+comment on table private.idempotency_keys is
+'The idempotency keys of the last 24 hours. The table contains hashes of the keys and of the inputs, and no text.';
+comment on column private.idempotency_keys.key_sha256 is
+'The SHA-256 of the key. The key itself is not stored, because a client may have put PHI into it.';
+comment on column private.idempotency_keys.input_mac is
+'The HMAC-SHA-256 of the input. Its secret is the idempotency key, so a reader of this table cannot try likely inputs.';
+comment on column private.idempotency_keys.entity_id is
+'The entity that the first call returned; null if the first call was refused.';
+create index idempotency_keys_created_idx on private.idempotency_keys (created_at);
+
+-- Claims an idempotency key of the caller for one mutation. Returns null if no call with the key has succeeded, and
+-- otherwise the entity that the first call returned. If another transaction has claimed the same key, the function
+-- waits for the end of that transaction. The claim is a part of the caller's transaction, so a rollback ends it.
+-- Raises RG409 (idempotency_key_reused) if a call with another input has succeeded.
+create function private.claim_idempotency_key(of_mutation text, of_key_sha256 bytea, of_input_mac bytea) returns uuid
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    person constant uuid := private.require_person();
+    claimed private.idempotency_keys;
+begin
+    insert into private.idempotency_keys (person_id, mutation, key_sha256, input_mac)
+    values (person, of_mutation, of_key_sha256, of_input_mac)
+    on conflict do nothing;
+    if found then
+        return null;
+    end if;
+    select k.* into claimed from private.idempotency_keys as k
+    where k.person_id = person and k.mutation = of_mutation and k.key_sha256 = of_key_sha256
+    for update;
+    if claimed.entity_id is not null and claimed.input_mac <> of_input_mac then
+        raise exception 'idempotency_key_reused' using errcode = 'RG409';
+    end if;
+    return claimed.entity_id;
+end
+$$;
+
+-- Stores the entity that the first call with an idempotency key returns. The caller has claimed the key in the same
+-- transaction. If the worker deleted the old key of a refused call meanwhile, the function stores the key again.
+create function private.settle_idempotency_key(
+    of_mutation text, of_key_sha256 bytea, of_input_mac bytea, entity uuid
+) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    person constant uuid := private.require_person();
+begin
+    insert into private.idempotency_keys as k (person_id, mutation, key_sha256, input_mac, entity_id)
+    values (person, of_mutation, of_key_sha256, of_input_mac, entity)
+    on conflict (person_id, mutation, key_sha256) do update
+    set input_mac = excluded.input_mac, entity_id = excluded.entity_id, created_at = excluded.created_at
+    where k.entity_id is null;
+end
+$$;
+
+-- Deletes at most 1000 idempotency keys that are older than 24 hours, oldest first, and returns how many it deleted.
+create function private.delete_old_idempotency_keys() returns integer
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    deleted integer;
+begin
+    delete from private.idempotency_keys as k
+    using (
+        select o.person_id, o.mutation, o.key_sha256
+        from private.idempotency_keys as o
+        where o.created_at < now() - interval '24 hours'
+        order by o.created_at
+        limit 1000
+        for update skip locked
+    ) as old
+    where k.person_id = old.person_id and k.mutation = old.mutation and k.key_sha256 = old.key_sha256;
+    get diagnostics deleted = row_count;
+    return deleted;
 end
 $$;
 

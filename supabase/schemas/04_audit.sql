@@ -198,6 +198,8 @@ select 'reason', t.term from unnest(array[
     'export_mismatch', 'export_not_there', 'export_secret_gone', 'extended_already', 'external_id_taken',
     'field_unreadable', 'filename', 'found_after_restore', 'hold_custodian', 'hold_dates', 'hold_left_behind',
     'hold_matter', 'hold_not_found', 'hold_released', 'hold_unprotected', 'holds_unprotected',
+    'bucket_of_another_deployment', 'bucket_unmarked', 'bad_idempotency_key', 'idempotency_key_reused',
+    'invitation_redeemed', 'turn_changed',
     'id_or_external_id', 'id_or_invitation', 'import_expired', 'import_not_found', 'import_not_prepared',
     'import_size', 'import_type', 'in_the_ledger', 'incomplete', 'internal_error', 'invitation_differs',
     'lead_lost',
@@ -270,7 +272,8 @@ select 'reason', t.term from unnest(array[
 
 insert into private.audit_terms (kind, term)
 select 'basis', t.term from unnest(array[
-    'apply_bucket_policies', 'ban_user', 'check', 'check_bucket', 'count_rejections', 'destroy_recordings',
+    'apply_bucket_policies', 'ban_user', 'check', 'check_bucket', 'count_rejections', 'delete_idempotency_keys',
+    'destroy_recordings',
     'enforce_consent', 'expire_imports', 'export_access_request', 'follow_egress', 'health', 'invite_staff',
     'keep_exports', 'livekit_webhook', 'look_for_lost', 'look_for_missing', 'move_recording', 'prepare_import',
     'protect_held', 'reconcile', 'repair_jobs', 'restore_check', 'resume_transcriptions', 'retention_adopt',
@@ -294,7 +297,8 @@ select 'field', t.term from unnest(array[
     'createdAt', 'cursor', 'custodian', 'data_key', 'decidedAt', 'decision', 'deletion', 'denial', 'denial_ground',
     'determinedBy', 'determined_by', 'doctorId', 'domains', 'dueAt', 'dueBytes', 'dueOn', 'dueRecordings',
     'due_at', 'due_on', 'duplicate', 'durationSeconds', 'earliestDueAt', 'edges', 'egressId', 'email', 'end',
-    'endCursor', 'endedAt', 'entityIds', 'entityType', 'error', 'errorText', 'exists', 'expiresAt', 'export',
+    'endCursor', 'endedAt', 'entityIds', 'entityType', 'error', 'errorText', 'exists', 'expiresAt',
+    'expiresInSeconds', 'export',
     'extendedAt', 'extension', 'extension_reason', 'externalId', 'fields', 'finishedAt', 'fulfilledAt', 'gbMonth',
     'graceDays', 'ground', 'guestRole', 'hasConsented', 'hasNextPage', 'hasPreviousPage', 'heardText', 'held',
     'heldBytes', 'heldRecordings', 'highlights', 'hits', 'hold', 'holds', 'howToOpen', 'id', 'index_key',

@@ -40,20 +40,27 @@ create table private.invitations (
     redeemed_at timestamptz
 );
 
--- Stores the hash of a guest's one-time invitation. Raises RG403 if the guest does not belong to a consultation of
--- the caller.
+-- Stores the hash of a guest's one-time invitation. If the guest already has an invitation that nobody has redeemed,
+-- the new secret and expiry replace those of the invitation. Raises RG409 (invitation_redeemed) if somebody has
+-- redeemed the invitation, and RG403 if the guest does not belong to a consultation of the caller.
 create function private.keep_invitation(guest uuid, secret_sha256 bytea, expires_at timestamptz) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     doctor constant uuid := private.doctor();
 begin
-    insert into private.invitations (participant_id, secret_sha256, expires_at)
-    select p.id, keep_invitation.secret_sha256, keep_invitation.expires_at
-    from resguardo.participants as p
-    where p.id = guest and p.kind = 'GUEST' and p.doctor_id = doctor;
-    if not found then
+    if not exists (
+        select from resguardo.participants as p where p.id = guest and p.kind = 'GUEST' and p.doctor_id = doctor
+    ) then
         raise exception 'not_own_guest' using errcode = 'RG403';
+    end if;
+    insert into private.invitations as i (participant_id, secret_sha256, expires_at)
+    values (guest, keep_invitation.secret_sha256, keep_invitation.expires_at)
+    on conflict on constraint invitations_pkey do update
+    set secret_sha256 = excluded.secret_sha256, expires_at = excluded.expires_at
+    where i.redeemed_at is null;
+    if not found then
+        raise exception 'invitation_redeemed' using errcode = 'RG409';
     end if;
 end
 $$;

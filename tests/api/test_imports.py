@@ -426,7 +426,10 @@ async def test_law_2_only_its_doctor_gets_the_upload_url(
         assert await import_store.release_upload_url(tx, found) is None
         assert await import_store.release_upload_url(tx, uuid4()) is None
     async with _acting(harness, ready.doctor) as tx:
-        assert await import_store.release_upload_url(tx, found) == "https://store.test/upload"
+        released = await import_store.release_upload_url(tx, found)
+    assert released is not None
+    assert released[0] == "https://store.test/upload"
+    assert 890 <= released[1] <= 900
     rows = await harness.rows(
         "select outcome from audit.events where action = 'recording.issue_upload_url' and actor_id = any(%s)"
         " order by recorded_at",

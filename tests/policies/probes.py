@@ -188,6 +188,7 @@ RELATIONS: dict[str, Relation] = {
     ),
     "private.invitations": Relation("participant_id", _BY_PARTICIPANT),
     "private.staff_invitations": Relation("id", "invited_by = %s"),
+    "private.idempotency_keys": Relation("person_id", "person_id = %s"),
     "private.usage": Relation("person_id", "person_id = %s"),
     "private.quotas": Relation("meter"),
     "private.livekit_events": Relation("event_id"),

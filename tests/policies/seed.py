@@ -70,6 +70,10 @@ def _case(connection: Connection, case: Case) -> None:
         "insert into private.usage values (%s, 'urls', date_trunc('hour', now(), 'UTC'), 1)", [case.doctor_id]
     )
     connection.execute(
+        "insert into private.idempotency_keys values (%s, 'startRecording', sha256('key'), sha256('input'), %s)",
+        [case.doctor_id, case.id_of("live")],
+    )
+    connection.execute(
         "select private.receive_livekit_event(%s, 'egress_started', %s, %s, now())",
         [f"EV_{case.doctor}", f"EG_{case.doctor}", case.room_of("live")],
     )

@@ -5,7 +5,7 @@ every stored consent contains the digest of the text that the person saw.
 import pytest
 
 from app.consents.model import ShownText
-from app.consents.texts import CURRENT_VERSION, LANGUAGES, consent_texts, require_known
+from app.consents.texts import CURRENT_VERSION, LANGUAGES, consent_texts, find_text, require_known
 from app.errors import InvalidInput
 
 SHOWN = {
@@ -19,6 +19,13 @@ SHOWN = {
 
 def test_consent_texts_equal_their_pinned_digests() -> None:
     assert {key: text.sha256 for key, text in consent_texts().items()} == SHOWN
+
+
+def test_text_of_each_version_is_found_and_the_current_one_by_default() -> None:
+    for (version, language), sha256 in SHOWN.items():
+        found = find_text(language, version)
+        assert (found.version, found.language, found.sha256) == (version, language, sha256)
+    assert [find_text(language, None).version for language in LANGUAGES] == [CURRENT_VERSION] * 2
 
 
 def test_every_version_is_in_every_language() -> None:

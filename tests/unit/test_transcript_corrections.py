@@ -100,6 +100,20 @@ def test_correction_with_the_present_text_is_none(text: str) -> None:
     assert make_rewording(HEARD, [Rewording(1, 1, "mañana")], 1, text) is None
 
 
+@pytest.mark.parametrize("expected", ["mañana", "man\u0303ana", " mañana  "])
+def test_correction_of_the_expected_text_is_made(expected: str) -> None:
+    made = make_rewording(HEARD, [Rewording(1, 1, "mañana")], 1, "tarde", expected_text=expected)
+    assert made == Rewording(1, 2, "tarde")
+
+
+@pytest.mark.parametrize("expected", ["Since when?", "Mañana", "", "x" * (MAX_TURN_CHARACTERS + 1)])
+def test_correction_of_another_text_than_the_expected_is_refused(expected: str) -> None:
+    with pytest.raises(Conflict) as refused:
+        make_rewording(HEARD, [Rewording(1, 1, "mañana")], 1, "tarde", expected_text=expected)
+    assert (refused.value.reason, refused.value.detail) == ("turn_changed", {})
+    assert make_rewording(HEARD, [Rewording(1, 1, "mañana")], 1, "mañana", expected_text=expected) is None
+
+
 def test_correction_of_an_unknown_turn_is_not_found() -> None:
     for number in (-1, 2):
         with pytest.raises(AppError) as refused:
