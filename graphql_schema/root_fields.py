@@ -25,16 +25,33 @@ _ARGUMENTS: Final = {
     "policy_id": "The id of the retention policy, a UUID.",
 }
 """The descriptions of arguments that mean the same in every root field."""
+_CALLERS: Final[dict[frozenset[str], str]] = {
+    frozenset({"clinician"}): "Only doctors may call it, with a second factor.",
+    frozenset({"compliance"}): "Only compliance officers may call it, with a second factor.",
+    frozenset({"patient"}): "Only patients may call it.",
+    frozenset({"clinician", "patient"}): "Doctors may call it with a second factor, and patients without.",
+    frozenset(
+        {"clinician", "compliance"}
+    ): "Doctors and compliance officers may call it, with a second factor.",
+    frozenset({"patient", "compliance"}): (
+        "Compliance officers may call it with a second factor, and patients without."
+    ),
+    frozenset({"clinician", "compliance", "patient"}): (
+        "Doctors and compliance officers may call it with a second factor, and patients without."
+    ),
+    frozenset(): "Everyone may call it, without a token.",
+}
+"""The sentence that says who may call a root field, by the roles of its permission."""
 _Value = TypeVar("_Value")
 
 
 def root_field(resolver: Callable[..., Any], permission: Permission | None, *, description: str) -> Any:
     """Return a root field of the query or the mutation. `permission` is None if everyone may use the field without
-    a token.
+    a token. The description of the field ends with a sentence about who may call it.
     """
     field: Any = strawberry.field(
         resolver,
-        description=description,
+        description=f"{description} {_callers_of(permission)}",
         metadata={_PERMISSION: permission},
         extensions=[_RootField(permission)],
     )
@@ -47,6 +64,10 @@ def root_subscription(resolver: Callable[..., Any], permission: Permission, *, d
         resolver, description=description, metadata={_PERMISSION: permission}
     )
     return _describe_arguments(field)
+
+
+def _callers_of(permission: Permission | None) -> str:
+    return _CALLERS[frozenset() if permission is None else permission.roles]
 
 
 def _describe_arguments(field: Any) -> Any:
