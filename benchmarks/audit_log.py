@@ -6,7 +6,7 @@ consultations. The rare values occur once in 2,500 to 20,000 events.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +16,7 @@ import psycopg
 
 from app.audit.model import AuditFilter, Outcome
 from app.postgres.queries import Queries
+from app.postgres.references import ConsultationBy, PatientBy, TimeRange
 
 _AT_ONCE: Final = 100_000
 _TRIGGER: Final = "events_index_subjects"
@@ -40,16 +41,16 @@ FILTERS: Final = {
     "DENIED": AuditFilter(outcome=Outcome.DENIED),
     "ABSENT": AuditFilter(outcome=Outcome.ABSENT),
     "FAILED": AuditFilter(outcome=Outcome.FAILED),
-    "busy patient": AuditFilter(patient_id=_BUSY_PATIENT),
-    "patient": AuditFilter(patient_id=_PATIENT),
-    "rare patient": AuditFilter(patient_id=_RARE_PATIENT),
-    "busy consultation": AuditFilter(consultation_id=_BUSY_CONSULTATION),
-    "consultation": AuditFilter(consultation_id=_CONSULTATION),
-    "absent consultation": AuditFilter(consultation_id=_NOBODY),
-    "since": AuditFilter(since=datetime(2030, 6, 1, tzinfo=UTC)),
-    "until": AuditFilter(until=datetime(2027, 6, 1, tzinfo=UTC)),
+    "busy patient": AuditFilter(patient=PatientBy(_BUSY_PATIENT)),
+    "patient": AuditFilter(patient=PatientBy(_PATIENT)),
+    "rare patient": AuditFilter(patient=PatientBy(_RARE_PATIENT)),
+    "busy consultation": AuditFilter(consultation=ConsultationBy(_BUSY_CONSULTATION)),
+    "consultation": AuditFilter(consultation=ConsultationBy(_CONSULTATION)),
+    "absent consultation": AuditFilter(consultation=ConsultationBy(_NOBODY)),
+    "since": AuditFilter(recorded=TimeRange(since=datetime(2030, 6, 1, tzinfo=UTC))),
+    "until": AuditFilter(recorded=TimeRange(until=datetime(2027, 6, 1, tzinfo=UTC))),
     "since and until": AuditFilter(
-        since=datetime(2028, 1, 1, tzinfo=UTC), until=datetime(2028, 2, 1, tzinfo=UTC)
+        recorded=TimeRange(datetime(2028, 1, 1, tzinfo=UTC), datetime(2028, 2, 1, tzinfo=UTC))
     ),
 }
 """Filters with one condition, by name. `pairs()` combines them."""
@@ -103,4 +104,5 @@ def _both(one: AuditFilter, other: AuditFilter) -> AuditFilter:
 
 
 def _conditions(wanted: AuditFilter) -> dict[str, Any]:
-    return {name: value for name, value in asdict(wanted).items() if value is not None}
+    given = {one.name: getattr(wanted, one.name) for one in fields(wanted)}
+    return {name: value for name, value in given.items() if value is not None}

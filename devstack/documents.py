@@ -105,7 +105,7 @@ SUSPEND = "mutation ($userId: ID!) { suspendStaff(userId: $userId) { userId } }"
 
 AUDIT_EVENTS = """
 query ($since: DateTime!, $after: String) {
-  auditEvents(first: 100, after: $after, filter: { recordedSince: $since }) {
+  auditEvents(first: 100, after: $after, filter: { recordedDuring: { from: $since } }) {
     edges { node { action outcome actorId reason } }
     pageInfo { endCursor hasNextPage }
   }

@@ -13,6 +13,7 @@ from app.texts import Language, access_request_words
 from graphql_schema.connections import Connection
 from graphql_schema.consents import Representative, RepresentativeInput
 from graphql_schema.context import Info
+from graphql_schema.references import ConsultationBy, PatientBy
 from graphql_schema.scalars import BigInt, big, parse_id, parse_optional_id, to_id, to_optional_id
 from graphql_schema.selected_fields import selected
 
@@ -154,11 +155,11 @@ class ExportSecret:
 
 @strawberry.input(description="An access request that a signed-in patient files.")
 class AccessRequestInput:
-    consultation_id: strawberry.ID | None = strawberry.field(
+    consultation: ConsultationBy | None = strawberry.field(
         default=None,
         description=(
-            "The consultation with the requested recordings. If `consultationId` is omitted, the "
-            "patient requests all recordings."
+            "The consultation with the requested recordings. If `consultation` is omitted, the patient "
+            "requests all recordings."
         ),
     )
     representative: RepresentativeInput | None = strawberry.field(
@@ -172,15 +173,23 @@ class AccessRequestInput:
 
 @strawberry.input(description="A patient's access request that arrived in writing.")
 class WrittenAccessRequestInput:
-    patient_id: strawberry.ID
+    patient: PatientBy = strawberry.field(description="The patient who wrote the request.")
     received_on: date = strawberry.field(
         description=(
             "The day on which the practice received the request, at most 60 days ago. The "
             "deadline of 30 days for the access request counts from the day of receipt."
         )
     )
-    consultation_id: strawberry.ID | None = None
-    representative: RepresentativeInput | None = None
+    consultation: ConsultationBy | None = strawberry.field(
+        default=None,
+        description=(
+            "The consultation with the requested recordings. If `consultation` is omitted, the patient "
+            "requests all recordings."
+        ),
+    )
+    representative: RepresentativeInput | None = strawberry.field(
+        default=None, description="The representative who wrote the request for the patient."
+    )
 
 
 def _representative(relationship: Relationship | None, name: str | None) -> Representative | None:
@@ -256,7 +265,7 @@ async def request_access(info: Info, request: AccessRequestInput) -> AccessReque
     """File an access request for the signed-in patient."""
     filed = await _service(info).file(
         await info.context.asker(),
-        parse_optional_id(request.consultation_id),
+        request.consultation.to_model() if request.consultation else None,
         request.representative.to_model() if request.representative else None,
     )
     return AccessRequest.of(filed)
@@ -266,8 +275,8 @@ async def record_access_request(info: Info, request: WrittenAccessRequestInput) 
     """File an access request that arrived in writing."""
     filed = await _service(info).file_written(
         await info.context.asker(),
-        parse_id(request.patient_id),
-        parse_optional_id(request.consultation_id),
+        request.patient.to_model(),
+        request.consultation.to_model() if request.consultation else None,
         request.received_on,
         request.representative.to_model() if request.representative else None,
     )

@@ -9,6 +9,7 @@ from app.audit import model
 from app.postgres.paging import DEFAULT_PAGE_SIZE, Cursor, page_request
 from graphql_schema.connections import Connection
 from graphql_schema.context import Info
+from graphql_schema.references import ConsultationBy, DateTimeRangeInput, PatientBy
 from graphql_schema.scalars import BigInt, big, parse_optional_id, to_id, to_optional_id
 
 
@@ -91,15 +92,23 @@ class AuditEvent:
     description="A filter for audit events. A filter field that is omitted matches every event."
 )
 class AuditEventFilter:
-    actor_id: strawberry.ID | None = None
-    action: str | None = None
-    outcome: model.Outcome | None = None
-    patient_id: strawberry.ID | None = None
-    consultation_id: strawberry.ID | None = None
-    recorded_since: datetime | None = None
-    recorded_until: datetime | None = strawberry.field(
-        default=None,
-        description="The end of the range of time, exclusive: the filter matches earlier events.",
+    actor_id: strawberry.ID | None = strawberry.field(
+        default=None, description="Only events of this person, whom the id of a user names."
+    )
+    action: str | None = strawberry.field(
+        default=None, description="Only events of this action, such as `recording.read`."
+    )
+    outcome: model.Outcome | None = strawberry.field(
+        default=None, description="Only events with this outcome."
+    )
+    patient: PatientBy | None = strawberry.field(
+        default=None, description="Only events that concern this patient."
+    )
+    consultation: ConsultationBy | None = strawberry.field(
+        default=None, description="Only events that concern this consultation."
+    )
+    recorded_during: DateTimeRangeInput | None = strawberry.field(
+        default=None, description="Only events that were recorded in this range of time."
     )
 
     def to_model(self) -> model.AuditFilter:
@@ -107,10 +116,9 @@ class AuditEventFilter:
             actor_id=parse_optional_id(self.actor_id),
             action=self.action,
             outcome=self.outcome,
-            patient_id=parse_optional_id(self.patient_id),
-            consultation_id=parse_optional_id(self.consultation_id),
-            since=self.recorded_since,
-            until=self.recorded_until,
+            patient=self.patient.to_model() if self.patient else None,
+            consultation=self.consultation.to_model() if self.consultation else None,
+            recorded=self.recorded_during.to_model() if self.recorded_during else None,
         )
 
 

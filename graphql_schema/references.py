@@ -18,7 +18,7 @@ class PatientBy:
     )
 
     def to_model(self) -> references.PatientBy:
-        if self.id:
+        if isinstance(self.id, str):
             return references.PatientBy(id=parse_id(self.id))
         return references.PatientBy(external_id=self.external_id)
 
@@ -33,7 +33,7 @@ class ConsultationBy:
     )
 
     def to_model(self) -> references.ConsultationBy:
-        if self.id:
+        if isinstance(self.id, str):
             return references.ConsultationBy(id=parse_id(self.id))
         return references.ConsultationBy(external_id=self.external_id)
 

@@ -7,7 +7,9 @@ select p.status in ('OPEN', 'APPROVED') and p.due_on < (select private.today());
 -- caller may not see the patient.
 select a.*, a.status in ('OPEN', 'APPROVED') and a.due_on < private.today() as is_overdue
 from private.file_access_request(
-    %(patient_id)s::uuid, %(consultation_id)s::uuid, %(received_on)s::date, %(relationship)s, %(name)s
+    coalesce(%(patient_id)s::uuid, private.patient_id_of(%(patient_external_id)s::text)),
+    coalesce(%(consultation_id)s::uuid, private.consultation_id_of(%(consultation_external_id)s::text)),
+    %(received_on)s::date, %(relationship)s, %(name)s
 ) as a;
 
 -- name: withdraw_access_request

@@ -31,6 +31,7 @@ from app.identity.permissions import Permission
 from app.integrations.storage.client import Storage
 from app.postgres.database import Asker, Database, Transaction
 from app.postgres.paging import Page, PageRequest
+from app.postgres.references import ConsultationBy, PatientBy
 
 
 class AccessRequests:
@@ -53,7 +54,7 @@ class AccessRequests:
         return Page.of(rows, request)
 
     async def file(
-        self, asker: Asker, consultation_id: UUID | None, representative: Representative | None
+        self, asker: Asker, consultation: ConsultationBy | None, representative: Representative | None
     ) -> AccessRequest:
         """File an access request for the patient who is logged in. If an access request with the same scope is
         already open, return the open request.
@@ -62,13 +63,14 @@ class AccessRequests:
         (quota_pages).
         """
         speaker = require_name(representative)
-        access = permissions.REQUEST_ACCESS.on(consultation_id)
+        named = consultation or ConsultationBy()
+        access = permissions.REQUEST_ACCESS.on(named.id, external_id=named.external_id)
         async with self._database.as_user(asker, access) as tx:
             return _require_found(
                 await store.file(
                     tx,
-                    patient_id=None,
-                    consultation_id=consultation_id,
+                    patient=None,
+                    consultation=consultation,
                     received_on=None,
                     representative=speaker,
                 ),
@@ -78,8 +80,8 @@ class AccessRequests:
     async def file_written(
         self,
         asker: Asker,
-        patient_id: UUID,
-        consultation_id: UUID | None,
+        patient: PatientBy,
+        consultation: ConsultationBy | None,
         received_on: date,
         representative: Representative | None,
     ) -> AccessRequest:
@@ -89,17 +91,17 @@ class AccessRequests:
         Also raises Conflict (bad_received_on).
         """
         speaker = require_name(representative)
-        access = permissions.RECORD_ACCESS_REQUEST.on(patient_id)
+        access = permissions.RECORD_ACCESS_REQUEST.on(patient.id)
         async with self._database.as_user(asker, access) as tx:
             return _require_found(
                 await store.file(
                     tx,
-                    patient_id=patient_id,
-                    consultation_id=consultation_id,
+                    patient=patient,
+                    consultation=consultation,
                     received_on=received_on,
                     representative=speaker,
                 ),
-                "consultation_not_found" if consultation_id else "patient_not_found",
+                "consultation_not_found" if consultation else "patient_not_found",
             )
 
     async def withdraw(self, asker: Asker, request_id: UUID) -> AccessRequest:

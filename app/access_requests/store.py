@@ -23,6 +23,12 @@ from app.postgres.audited import AuditedList
 from app.postgres.database import Transaction
 from app.postgres.paging import PageRequest
 from app.postgres.queries import Queries
+from app.postgres.references import (
+    ConsultationBy,
+    PatientBy,
+    consultation_parameters,
+    patient_parameters,
+)
 
 _sql = Queries(Path(__file__).with_name("queries.sql"))
 _request = TypeAdapter(AccessRequest)
@@ -73,8 +79,8 @@ async def list_page(
 async def file(
     tx: Transaction,
     *,
-    patient_id: UUID | None,
-    consultation_id: UUID | None,
+    patient: PatientBy | None,
+    consultation: ConsultationBy | None,
     received_on: date | None,
     representative: Representative | None,
 ) -> AccessRequest | None:
@@ -84,8 +90,8 @@ async def file(
     return await _run_one(
         tx,
         "file_access_request",
-        patient_id=patient_id,
-        consultation_id=consultation_id,
+        **patient_parameters(patient),
+        **consultation_parameters(consultation),
         received_on=received_on,
         relationship=representative.relationship if representative else None,
         name=representative.name if representative else None,

@@ -6,6 +6,14 @@ from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address
 from uuid import UUID
 
+from app.postgres.references import (
+    ConsultationBy,
+    PatientBy,
+    TimeRange,
+    consultation_parameters,
+    patient_parameters,
+)
+
 
 class Outcome(StrEnum):
     """The result of an audited action. DENIED means that the requested row exists and the caller may not access it.
@@ -54,12 +62,24 @@ class AuditEvent:
 
 @dataclass(frozen=True)
 class AuditFilter:
-    """A filter for audit rows. A filter field that is None matches every audit row. `until` is exclusive."""
+    """A filter for audit rows. A filter field that is None matches every audit row."""
 
     actor_id: UUID | None = None
     action: str | None = None
     outcome: Outcome | None = None
-    patient_id: UUID | None = None
-    consultation_id: UUID | None = None
-    since: datetime | None = None
-    until: datetime | None = None
+    patient: PatientBy | None = None
+    consultation: ConsultationBy | None = None
+    recorded: TimeRange | None = None
+
+    @property
+    def parameters(self) -> dict[str, object]:
+        """Return the parameters of the statement that reads the audit log."""
+        return {
+            "actor_id": self.actor_id,
+            "action": self.action,
+            "outcome": self.outcome,
+            **patient_parameters(self.patient),
+            **consultation_parameters(self.consultation),
+            "since": self.recorded.since if self.recorded else None,
+            "until": self.recorded.until if self.recorded else None,
+        }

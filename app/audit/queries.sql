@@ -3,7 +3,9 @@
 select e.*
 from
     private.read_audit(
-        %(before_at)s, %(before_id)s, %(actor_id)s, %(action)s, %(outcome)s, %(patient_id)s, %(consultation_id)s,
+        %(before_at)s, %(before_id)s, %(actor_id)s, %(action)s, %(outcome)s,
+        coalesce(%(patient_id)s::uuid, private.patient_id_of(%(patient_external_id)s::text)),
+        coalesce(%(consultation_id)s::uuid, private.consultation_id_of(%(consultation_external_id)s::text)),
         %(since)s, %(until)s, %(page_size)s
     ) as e
 order by e.recorded_at desc, e.id desc;

@@ -15,7 +15,7 @@ from app.errors import InvalidInput
 PATIENT: Final[LiteralString] = (
     "coalesce(%(patient_id)s::uuid, private.patient_id_of(%(patient_external_id)s::text))"
 )
-"""The id of the patient that the parameters of `patient_parameters` name, as SQL; the nil UUID for an unknown
+"""The id of the patient that the parameters of `patient_parameters` name, as SQL; the max UUID for an unknown
 external id, and null if the parameters name no patient.
 """
 

@@ -2958,7 +2958,8 @@ comment on column resguardo.patients.birth_date is
 'Determines the retention term of a minor''s recordings; null for an adult.';
 
 -- Returns the id of the patient with an external id, even if the caller may not see the patient, so that the audit row
--- of a lookup can say DENIED. Returns the nil UUID if no such patient exists, and null for null.
+-- of a lookup can say DENIED. Returns the max UUID (RFC 9562), which belongs to nobody, if no such patient exists, and
+-- null for null.
 create function private.patient_id_of(of_external_id text) returns uuid
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -2969,7 +2970,7 @@ begin
     end if;
     return coalesce(
         (select p.id from resguardo.patients as p where p.external_id = of_external_id),
-        '00000000-0000-0000-0000-000000000000'
+        'ffffffff-ffff-ffff-ffff-ffffffffffff'
     );
 end
 $$;
@@ -3199,7 +3200,8 @@ end
 $$;
 
 -- Returns the id of the consultation with an external id, even if the caller may not see it, so that the audit row of a
--- lookup can say DENIED. Returns the nil UUID if no such consultation exists, and null for null.
+-- lookup can say DENIED. Returns the max UUID (RFC 9562), which belongs to nobody, if no such consultation exists, and
+-- null for null.
 create function private.consultation_id_of(of_external_id text) returns uuid
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -3210,7 +3212,7 @@ begin
     end if;
     return coalesce(
         (select c.id from resguardo.consultations as c where c.external_id = of_external_id),
-        '00000000-0000-0000-0000-000000000000'
+        'ffffffff-ffff-ffff-ffff-ffffffffffff'
     );
 end
 $$;

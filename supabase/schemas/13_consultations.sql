@@ -116,7 +116,8 @@ end
 $$;
 
 -- Returns the id of the consultation with an external id, even if the caller may not see it, so that the audit row of a
--- lookup can say DENIED. Returns the nil UUID if no such consultation exists, and null for null.
+-- lookup can say DENIED. Returns the max UUID (RFC 9562), which belongs to nobody, if no such consultation exists, and
+-- null for null.
 create function private.consultation_id_of(of_external_id text) returns uuid
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -127,7 +128,7 @@ begin
     end if;
     return coalesce(
         (select c.id from resguardo.consultations as c where c.external_id = of_external_id),
-        '00000000-0000-0000-0000-000000000000'
+        'ffffffff-ffff-ffff-ffff-ffffffffffff'
     );
 end
 $$;

@@ -101,11 +101,11 @@ async def test_repeated_request_with_the_same_scope_returns_the_open_request(
     harness: ApiHarness, case: Case
 ) -> None:
     everything = await _file(case.patient)
-    one = await _file(case.patient, consultationId=case.id, representative=MOTHER)
+    one = await _file(case.patient, consultation={"id": case.id}, representative=MOTHER)
     assert one["consultationId"] == case.id
     assert one["representative"] == MOTHER
     assert (await _file(case.patient))["id"] == everything["id"] != one["id"]
-    assert (await _file(case.patient, consultationId=case.id))["id"] == one["id"]
+    assert (await _file(case.patient, consultation={"id": case.id}))["id"] == one["id"]
     await case.patient.ask(WITHDRAW_REQUEST, requestId=everything["id"])
     assert (await _file(case.patient))["id"] not in (everything["id"], one["id"])
 
@@ -119,8 +119,8 @@ async def test_request_for_another_patients_consultation_is_not_found(
     harness: ApiHarness, case: Case
 ) -> None:
     other = await harness.case()
-    hidden = await case.patient.send(REQUEST_ACCESS, request={"consultationId": other.id})
-    absent = await case.patient.send(REQUEST_ACCESS, request={"consultationId": str(uuid4())})
+    hidden = await case.patient.send(REQUEST_ACCESS, request={"consultation": {"id": other.id}})
+    absent = await case.patient.send(REQUEST_ACCESS, request={"consultation": {"id": str(uuid4())}})
     assert (hidden.error.code, hidden.error.reason) == ("NOT_FOUND", "consultation_not_found")
     assert hidden.error.message == absent.error.message
     assert (absent.error.code, absent.error.reason) == (hidden.error.code, hidden.error.reason)
@@ -145,7 +145,7 @@ async def test_deadline_of_a_written_request_counts_from_its_receipt(
     harness: ApiHarness, case: Case, officer: Person
 ) -> None:
     today = await _today(harness)
-    written = {"patientId": case.patient_id, "receivedOn": str(today - timedelta(days=10))}
+    written = {"patient": {"id": case.patient_id}, "receivedOn": str(today - timedelta(days=10))}
     filed = await officer.ask(RECORD_REQUEST, written=written | {"representative": MOTHER})
     assert (filed["channel"], filed["dueOn"]) == ("WRITTEN", str(today + timedelta(days=20)))
     assert filed["representative"] == MOTHER
@@ -159,7 +159,7 @@ async def test_written_request_moves_the_deadline_of_an_open_request_back(
     today, filed = await _today(harness), await _file(case.patient)
     await officer.ask(EXTEND_REQUEST, requestId=filed["id"], extension="VOLUME", days=10)
     for days, received, due in ((25, 25, 15), (5, 25, 15), (45, 45, -5)):
-        written = {"patientId": case.patient_id, "receivedOn": str(today - timedelta(days=days))}
+        written = {"patient": {"id": case.patient_id}, "receivedOn": str(today - timedelta(days=days))}
         joined = await officer.ask(RECORD_REQUEST, written=written)
         assert (joined["id"], joined["channel"]) == (filed["id"], "LOGIN")
         assert joined["receivedOn"] == str(today - timedelta(days=received))
@@ -174,7 +174,7 @@ async def test_written_request_during_a_review_keeps_the_day_of_the_review(
         await _of(harness, request, "due_on"),
         str(await _today(harness) - timedelta(days=20)),
     )
-    written = {"patientId": case.patient_id, "receivedOn": received_on}
+    written = {"patient": {"id": case.patient_id}, "receivedOn": received_on}
     joined = await officer.ask(RECORD_REQUEST, written=written)
     assert (joined["id"], joined["receivedOn"], joined["dueOn"]) == (request, received_on, str(due_on))
 
@@ -188,10 +188,10 @@ async def test_later_representative_is_stored_or_refused(case: Case, officer: Pe
     father = {"relationship": "PARENT", "name": "Juan Quispe"}
     refused = await case.patient.refused(REQUEST_ACCESS, request={"representative": father})
     assert refused == ("CONFLICT", "representative_differs")
-    one = await _file(case.patient, consultationId=case.id)
+    one = await _file(case.patient, consultation={"id": case.id})
     await officer.ask(APPROVE_REQUEST, requestId=one["id"])
     refused = await case.patient.refused(
-        REQUEST_ACCESS, request={"consultationId": case.id, "representative": MOTHER}
+        REQUEST_ACCESS, request={"consultation": {"id": case.id}, "representative": MOTHER}
     )
     assert refused == ("CONFLICT", "representative_differs"), "who decided did not know of her"
 
@@ -199,7 +199,7 @@ async def test_later_representative_is_stored_or_refused(case: Case, officer: Pe
 async def test_compliance_withdraws_only_written_requests(
     harness: ApiHarness, case: Case, officer: Person
 ) -> None:
-    written = {"patientId": case.patient_id, "receivedOn": str(await _today(harness))}
+    written = {"patient": {"id": case.patient_id}, "receivedOn": str(await _today(harness))}
     filed = await officer.ask(RECORD_REQUEST, written=written)
     answer = await officer.send(WITHDRAW_REQUEST, requestId=filed["id"])
     assert answer.data["withdrawAccessRequest"]["status"] == "WITHDRAWN"
@@ -232,7 +232,7 @@ async def test_many_written_requests_are_accepted(harness: ApiHarness, officer: 
     today = str(await _today(harness))
     for _ in range(8):  # From the sixth execution on, a connection uses a generic plan
         case = await harness.case()
-        await officer.ask(RECORD_REQUEST, written={"patientId": case.patient_id, "receivedOn": today})
+        await officer.ask(RECORD_REQUEST, written={"patient": {"id": case.patient_id}, "receivedOn": today})
 
 
 @pytest.mark.parametrize(("days", "is_taken"), [(-1, False), (0, True), (60, True), (61, False)])
@@ -241,7 +241,7 @@ async def test_written_request_with_a_future_or_old_day_of_receipt_is_refused(
 ) -> None:
     received_on = str(await _today(harness) - timedelta(days=days))
     answer = await officer.send(
-        RECORD_REQUEST, written={"patientId": case.patient_id, "receivedOn": received_on}
+        RECORD_REQUEST, written={"patient": {"id": case.patient_id}, "receivedOn": received_on}
     )
     if is_taken:
         assert answer.data["recordAccessRequest"]["isOverdue"] is (days > 30)
@@ -254,9 +254,9 @@ async def test_written_request_for_an_unknown_patient_or_another_patients_consul
     harness: ApiHarness, case: Case, officer: Person
 ) -> None:
     today, other = str(await _today(harness)), await harness.case()
-    unknown = {"patientId": str(uuid4()), "receivedOn": today}
+    unknown = {"patient": {"id": str(uuid4())}, "receivedOn": today}
     assert await officer.refused(RECORD_REQUEST, written=unknown) == ("NOT_FOUND", "patient_not_found")
-    mixed = {"patientId": case.patient_id, "consultationId": other.id, "receivedOn": today}
+    mixed = {"patient": {"id": case.patient_id}, "consultation": {"id": other.id}, "receivedOn": today}
     assert await officer.refused(RECORD_REQUEST, written=mixed) == ("NOT_FOUND", "consultation_not_found")
 
 
@@ -275,7 +275,7 @@ async def test_list_of_requests_writes_one_audit_row_that_names_each_patient(
     harness: ApiHarness, case: Case, officer: Person
 ) -> None:
     other = await harness.case()
-    requests = [await _file(case.patient, consultationId=case.id), await _file(other.patient)]
+    requests = [await _file(case.patient, consultation={"id": case.id}), await _file(other.patient)]
     answer = await officer.send(ACCESS_REQUESTS, first=2)
     (row,) = await harness.audit(answer.request_id)
     assert (row["action"], row["operation"], row["row_count"]) == ("access_request.list", "R", 2)
@@ -308,7 +308,7 @@ async def test_cursor_of_another_patient_shows_none_of_their_requests(
 ) -> None:
     other = await harness.case()
     await _file(other.patient)
-    await _file(other.patient, consultationId=other.id)
+    await _file(other.patient, consultation={"id": other.id})
     cursor = (await other.patient.ask(ACCESS_REQUESTS))["edges"][0]["cursor"]
     assert (await case.patient.ask(ACCESS_REQUESTS, after=cursor))["edges"] == []
 
@@ -636,7 +636,7 @@ async def test_law_7_open_request_protects_its_recordings_and_an_ended_request_d
         ids: list[UUID] = (await harness.rows("select private.holds_on(%s) as ids", of))[0]["ids"]
         return ids
 
-    filed = await _file(case.patient, consultationId=case.id)
+    filed = await _file(case.patient, consultation={"id": case.id})
     assert (await holding(recording), await holding(other)) == ([UUID(filed["id"])], [])
     await case.patient.ask(WITHDRAW_REQUEST, requestId=filed["id"])
     assert await holding(recording) == []
@@ -714,6 +714,49 @@ async def test_quotas_apply_to_patients(
     assert refused == ("RATE_LIMITED", "quota_pages")
 
 
+async def test_external_ids_file_the_same_request_as_ids(
+    harness: ApiHarness, case: Case, officer: Person
+) -> None:
+    visit = {"externalId": case.registration["externalId"]}
+    filed = await case.patient.ask(REQUEST_ACCESS, request={"consultation": visit})
+    assert filed["consultationId"] == case.id
+    written = {
+        "patient": {"externalId": case.registration["patientExternalId"]},
+        "consultation": visit,
+        "receivedOn": str(await _today(harness)),
+    }
+    assert (await officer.ask(RECORD_REQUEST, written=written))["id"] == filed["id"]
+
+
+async def test_external_id_of_another_patients_consultation_looks_like_an_unknown_one(
+    harness: ApiHarness, case: Case
+) -> None:
+    other = await harness.case()
+    answers = [
+        await case.patient.send(REQUEST_ACCESS, request={"consultation": {"externalId": name}})
+        for name in (other.registration["externalId"], "no-such-visit")
+    ]
+    hidden, absent = (answer.error for answer in answers)
+    assert (hidden.code, hidden.reason) == ("NOT_FOUND", "consultation_not_found")
+    assert (hidden.code, hidden.reason, hidden.message) == (absent.code, absent.reason, absent.message)
+    outcomes = [await _audited(harness, answer) for answer in answers]
+    assert outcomes == [
+        [("access_request.file", "DENIED", "not_found")],
+        [("access_request.file", "ABSENT", "not_found")],
+    ]
+    (row,) = await harness.audit(answers[0].request_id)
+    assert row["entity_ids"] == [UUID(other.id)]
+
+
+async def test_written_request_for_an_unknown_external_id_is_not_found(
+    harness: ApiHarness, officer: Person
+) -> None:
+    written = {"patient": {"externalId": "no-such-mrn"}, "receivedOn": str(await _today(harness))}
+    answer = await officer.send(RECORD_REQUEST, written=written)
+    assert (answer.error.code, answer.error.reason) == ("NOT_FOUND", "patient_not_found")
+    assert await _audited(harness, answer) == [("access_request.file", "ABSENT", "not_found")]
+
+
 async def test_operation_without_a_change_waits_for_no_destruction(harness: ApiHarness, case: Case) -> None:
     review, other = await insert_access_request(harness, case, "IN REVIEW"), await harness.case()
     async with await psycopg.AsyncConnection.connect(harness.database.superuser_url) as destroying:
@@ -721,7 +764,7 @@ async def test_operation_without_a_change_waits_for_no_destruction(harness: ApiH
         async with asyncio.timeout(5):
             assert (await _file(case.patient))["id"] == str(review)
             await case.patient.ask(ASK_REVIEW, requestId=str(review))
-            await case.patient.refused(REQUEST_ACCESS, request={"consultationId": other.id})
+            await case.patient.refused(REQUEST_ACCESS, request={"consultation": {"id": other.id}})
             await case.patient.refused(ASK_REVIEW, requestId=str(uuid4()))
 
 

@@ -19,7 +19,7 @@ async def _nodes(officer: Person, **wanted: object) -> list[Any]:
 
 async def test_event_names_the_actor_action_patient_and_address(case: Case, officer: Person) -> None:
     asked = await case.doctor.send(documents.CONSULTATION, id=case.id)
-    (event,) = await _nodes(officer, consultationId=case.id, action="consultation.read")
+    (event,) = await _nodes(officer, consultation={"id": case.id}, action="consultation.read")
     assert event["actorId"] == str(case.doctor.user_id)
     assert event["sessionId"] == case.doctor.fingerprint
     assert (event["actorRole"], event["aal"]) == ("clinician", "aal2")
@@ -43,14 +43,14 @@ async def test_events_are_filtered(
     for outcome in ("DENIED", "ABSENT"):
         found = await _nodes(officer, actorId=str(other_doctor.user_id), outcome=outcome)
         assert [event["outcome"] for event in found] == [outcome]
-    by_patient = await _nodes(officer, patientId=case.patient_id)
+    by_patient = await _nodes(officer, patient={"id": case.patient_id})
     assert {event["action"] for event in by_patient} >= {"consultation.register", "consultation.read"}
     assert all(case.patient_id in event["patientIds"] for event in by_patient)
     assert await _nodes(officer, action="no.such_action") == []
 
 
 async def test_events_are_filtered_by_time(case: Case, officer: Person) -> None:
-    (event,) = await _nodes(officer, consultationId=case.id)
+    (event,) = await _nodes(officer, consultation={"id": case.id})
     at = datetime.fromisoformat(event["recordedAt"])
     after = (at + timedelta(microseconds=1)).isoformat()
     for since, until, count in ((at.isoformat(), after, 1), (after, None, 0), (None, at.isoformat(), 0)):
@@ -58,8 +58,7 @@ async def test_events_are_filtered_by_time(case: Case, officer: Person) -> None:
             officer,
             actorId=str(case.doctor.user_id),
             action="consultation.register",
-            recordedSince=since,
-            recordedUntil=until,
+            recordedDuring={"from": since, "until": until},
         )
         assert len(found) == count
 
@@ -81,7 +80,7 @@ async def test_events_are_listed_newest_first_in_pages(officer: Person, other_do
 async def test_reading_the_audit_log_writes_an_audit_row(
     harness: ApiHarness, case: Case, officer: Person
 ) -> None:
-    answer = await officer.send(documents.AUDIT_EVENTS, filter={"consultationId": case.id})
+    answer = await officer.send(documents.AUDIT_EVENTS, filter={"consultation": {"id": case.id}})
     shown = len(answer.data["auditEvents"]["edges"])
     (row,) = await harness.audit(answer.request_id)
     assert (row["action"], row["outcome"], row["actor_role"]) == ("audit.list", "ALLOWED", "compliance")
@@ -95,7 +94,7 @@ async def test_audit_row_of_a_full_page_counts_the_returned_events(
     harness: ApiHarness, case: Case, officer: Person
 ) -> None:
     await case.doctor.ask(documents.CONSULTATION, id=case.id)
-    answer = await officer.send(documents.AUDIT_EVENTS, first=1, filter={"consultationId": case.id})
+    answer = await officer.send(documents.AUDIT_EVENTS, first=1, filter={"consultation": {"id": case.id}})
     assert len(answer.data["auditEvents"]["edges"]) == 1
     (row,) = await harness.audit(answer.request_id)
     assert row["row_count"] in (1, 2), "the one more that tells whether there is a next page was read, too"
@@ -107,11 +106,11 @@ async def test_audit_row_of_a_full_page_counts_the_returned_events(
         ({"first": 0}, ("INVALID_INPUT", "bad_page_size")),
         ({"first": 101}, ("INVALID_INPUT", "bad_page_size")),
         ({"after": "x"}, ("INVALID_INPUT", "bad_cursor")),
-        ({"filter": {"recordedSince": "2026-11-21T09:00:00"}}, ("INVALID_INPUT", "bad_variable")),
-        ({"filter": {"recordedUntil": "2026-11-21T09:00:00"}}, ("INVALID_INPUT", "bad_variable")),
+        ({"filter": {"recordedDuring": {"from": "2026-11-21T09:00:00"}}}, ("INVALID_INPUT", "bad_variable")),
+        ({"filter": {"recordedDuring": {"until": "2026-11-21T09:00:00"}}}, ("INVALID_INPUT", "bad_variable")),
         ({"filter": {"actorId": "7"}}, ("INVALID_INPUT", "bad_id")),
-        ({"filter": {"patientId": "7"}}, ("INVALID_INPUT", "bad_id")),
-        ({"filter": {"consultationId": ""}}, ("INVALID_INPUT", "bad_id")),
+        ({"filter": {"patient": {"id": "7"}}}, ("INVALID_INPUT", "bad_id")),
+        ({"filter": {"consultation": {"id": ""}}}, ("INVALID_INPUT", "bad_id")),
         ({"filter": {"action": "nul\0"}}, ("INVALID_INPUT", "bad_text")),
         ({"filter": {"outcome": "SHRUGGED"}}, ("INVALID_INPUT", "bad_variable")),
     ],

@@ -161,7 +161,7 @@ def _good(kind: Any) -> str:
 def _good_fields(kind: GraphQLInputObjectType) -> dict[str, str]:
     """Return literals of the fields that an input needs, by name. An input `@oneOf` needs one of its fields."""
     needed = [name for name, found in kind.fields.items() if is_required_input_field(found)]
-    names = list(kind.fields)[:1] if kind.is_one_of else needed
+    names = list(kind.fields)[:1] if kind.extensions["strawberry-definition"].is_one_of else needed
     return {name: _good(kind.fields[name].type) for name in names}
 
 

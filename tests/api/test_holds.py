@@ -136,7 +136,7 @@ async def test_hold_without_exactly_one_scope_is_refused(
     assert await harness.rows(HOLDS, officer.user_id) == []
 
 
-NIL = UUID(int=0)
+NOBODY = UUID(int=2**128 - 1)
 
 
 @pytest.mark.parametrize("key", ["id", "externalId"])
@@ -148,7 +148,7 @@ async def test_hold_on_an_unknown_patient_or_consultation_is_not_found_and_audit
     answer = await officer.send(PLACE_HOLD, hold=hold_input({kind: {key: str(unknown)}}))
     assert (answer.error.code, answer.error.reason) == ("NOT_FOUND", f"{kind}_not_found")
     (row,) = await harness.audit(answer.request_id)
-    named = [unknown if key == "id" else NIL]
+    named = [unknown if key == "id" else NOBODY]
     assert (row["action"], row["outcome"], row["entity_type"]) == ("hold.place", "ABSENT", kind)
     assert row["entity_ids"] == named
     assert await harness.rows(HOLDS, officer.user_id) == []

@@ -153,7 +153,7 @@ GIVEN: dict[str, tuple[str, dict[str, Any]]] = {
         """,
         {"id": NOWHERE},
     ),
-    "requestAccess": (requesting.REQUEST_ACCESS, {"request": {"consultationId": NOWHERE}}),
+    "requestAccess": (requesting.REQUEST_ACCESS, {"request": {"consultation": {"id": NOWHERE}}}),
     "placeLegalHold": (
         "mutation ($hold: LegalHoldInput!) { placeLegalHold(hold: $hold) { coveredRecordings } }",
         {"hold": on_patient(NOWHERE)},
@@ -318,18 +318,27 @@ async def test_audit_row_of_a_consultation_tells_a_hidden_from_an_absent_one(
         assert (await _rows(harness, answer))[0] == expected
 
 
-async def test_audit_events_of_an_unknown_id_are_absent(
-    harness: ApiHarness, case: Case, officer: Person
+@pytest.mark.parametrize("key", ["id", "externalId"])
+@pytest.mark.parametrize("kind", ["patient", "consultation"])
+async def test_audit_events_of_an_unknown_patient_or_consultation_are_absent(
+    harness: ApiHarness, case: Case, officer: Person, kind: str, key: str
 ) -> None:
-    for key, entity in (("patientId", case.patient_id), ("consultationId", case.id)):
-        found = await officer.send(documents.AUDIT_EVENTS, filter={key: entity})
-        assert (await _rows(harness, found))[0] == "ALLOWED"
-        nothing = await officer.send(
-            documents.AUDIT_EVENTS, filter={key: entity, "action": "transcript.search"}
-        )
-        assert (await _rows(harness, nothing))[:2] == ("ALLOWED", 0)
-        unknown = await officer.send(documents.AUDIT_EVENTS, filter={key: str(uuid4())})
-        assert (await _rows(harness, unknown))[:2] == ("ABSENT", 0)
+    named = {
+        ("patient", "id"): case.patient_id,
+        ("patient", "externalId"): case.registration["patientExternalId"],
+        ("consultation", "id"): case.id,
+        ("consultation", "externalId"): case.registration["externalId"],
+    }[kind, key]
+    found = await officer.send(documents.AUDIT_EVENTS, filter={kind: {key: named}})
+    assert found.data["auditEvents"]["edges"]
+    assert (await _rows(harness, found))[0] == "ALLOWED"
+    nothing = await officer.send(
+        documents.AUDIT_EVENTS, filter={kind: {key: named}, "action": "transcript.search"}
+    )
+    assert (await _rows(harness, nothing))[:2] == ("ALLOWED", 0)
+    unknown = await officer.send(documents.AUDIT_EVENTS, filter={kind: {key: str(uuid4())}})
+    assert unknown.data["auditEvents"]["edges"] == []
+    assert (await _rows(harness, unknown))[:2] == ("ABSENT", 0)
 
 
 async def test_transcript_that_is_not_ready_is_not_audited_as_denied(harness: ApiHarness, case: Case) -> None:

@@ -218,7 +218,7 @@ async def _variables(harness: ApiHarness, field: str, who: Who, case: Case) -> d
         "policyId": await propose_policy(harness) if "etentionP" in field else None,
         "request": {},
         "written": {
-            "patientId": case.patient_id,
+            "patient": {"id": case.patient_id},
             "receivedOn": str((await harness.rows("select private.today() as today"))[0]["today"]),
         },
         "ground": "EXCEPTED",

@@ -4,7 +4,6 @@ filters.
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import asdict
 from typing import Any, LiteralString
 
 import psycopg
@@ -114,4 +113,4 @@ def _nodes(plan: dict[str, Any]) -> Iterator[str]:
 
 
 def _values(wanted: AuditFilter) -> dict[str, Any]:
-    return {"before_at": None, "before_id": None, "page_size": FIRST + 1, **asdict(wanted)}
+    return {"before_at": None, "before_id": None, "page_size": FIRST + 1, **wanted.parameters}

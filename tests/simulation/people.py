@@ -141,7 +141,8 @@ class People:
         chosen = self.dice.choice(known)
         consultation = chosen.consultation if self.dice.random() < 0.6 else None
         asker = self._logins[chosen.patient].asker
-        filed = await self.harness.requests.file(asker, consultation, None)
+        named = None if consultation is None else ConsultationBy(consultation)
+        filed = await self.harness.requests.file(asker, named, None)
         if filed.created_at != self.harness.oracle.now:
             return  # An equal request is open
         hold = Hold(self.harness.oracle.moment + 1, consultation=consultation, patient=chosen.patient)
