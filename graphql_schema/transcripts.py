@@ -11,6 +11,7 @@ from app.transcripts.corrections import Attribution, Rewording
 from app.transcripts.search import service as search_service
 from app.transcripts.search.matches import Snippet as ModelSnippet
 from graphql_schema.context import Info
+from graphql_schema.references import ConsultationBy, DateTimeRangeInput, PatientBy
 from graphql_schema.scalars import parse_id, parse_optional_id, to_id, to_optional_id
 
 MOST_HITS = 50
@@ -194,27 +195,31 @@ class TranscriptHits:
     )
 )
 class TranscriptFilter:
-    recording_id: strawberry.ID | None = None
-    consultation_id: strawberry.ID | None = None
-    patient_id: strawberry.ID | None = None
-    scheduled_since: datetime | None = None
-    scheduled_until: datetime | None = strawberry.field(
-        default=None,
-        description="The end of the range of time, exclusive: the filter matches earlier consultations.",
+    recording_id: strawberry.ID | None = strawberry.field(
+        default=None, description="Only the transcript of this recording."
     )
-    with_sensitive: bool = strawberry.field(
+    consultation: ConsultationBy | None = strawberry.field(
+        default=None, description="Only transcripts of this consultation."
+    )
+    patient: PatientBy | None = strawberry.field(
+        default=None, description="Only transcripts of this patient's consultations."
+    )
+    scheduled_during: DateTimeRangeInput | None = strawberry.field(
+        default=None,
+        description="Only transcripts of consultations that were scheduled in this range of time.",
+    )
+    include_sensitive: bool = strawberry.field(
         default=False,
         description="Whether the search includes psychotherapy and substance use consultations.",
     )
 
     def to_model(self) -> model.SearchFilter:
         return model.SearchFilter(
-            patient_id=parse_optional_id(self.patient_id),
-            consultation_id=parse_optional_id(self.consultation_id),
+            patient=self.patient.to_model() if self.patient else None,
+            consultation=self.consultation.to_model() if self.consultation else None,
             recording_id=parse_optional_id(self.recording_id),
-            since=self.scheduled_since,
-            until=self.scheduled_until,
-            with_sensitive=self.with_sensitive,
+            scheduled=self.scheduled_during.to_model() if self.scheduled_during else None,
+            with_sensitive=self.include_sensitive,
         )
 
 

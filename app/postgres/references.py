@@ -10,8 +10,6 @@ from datetime import datetime
 from typing import Final, LiteralString
 from uuid import UUID
 
-from app.errors import InvalidInput
-
 PATIENT: Final[LiteralString] = (
     "coalesce(%(patient_id)s::uuid, private.patient_id_of(%(patient_external_id)s::text))"
 )
@@ -43,17 +41,12 @@ class ConsultationBy:
 
 @dataclass(frozen=True)
 class TimeRange:
-    """The times from `since` until just before `until`. A bound that is None does not limit the range.
-
-    Raises InvalidInput (bad_date) for a time without a UTC offset.
+    """The times from `since` until just before `until`, both with a UTC offset. A bound that is None does not limit
+    the range.
     """
 
     since: datetime | None = None
     until: datetime | None = None
-
-    def __post_init__(self) -> None:
-        if any(time is not None and time.utcoffset() is None for time in (self.since, self.until)):
-            raise InvalidInput("bad_date")
 
 
 def patient_parameters(by: PatientBy | None) -> dict[str, object]:

@@ -3,13 +3,19 @@ exists only in memory.
 """
 
 from dataclasses import dataclass, field
-from datetime import datetime
 from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
 from app.errors import NotFound
 from app.integrations.speech.answers import NO_FIGURES, Figures
+from app.postgres.references import (
+    ConsultationBy,
+    PatientBy,
+    TimeRange,
+    consultation_parameters,
+    patient_parameters,
+)
 
 MAX_TURN_CHARACTERS: Final = 30_000
 """The length limit of a turn: twenty minutes, the longest chunk, of the fastest speech."""
@@ -96,9 +102,20 @@ class SearchFilter:
     consultations unless the caller requests them.
     """
 
-    patient_id: UUID | None = None
-    consultation_id: UUID | None = None
+    patient: PatientBy | None = None
+    consultation: ConsultationBy | None = None
     recording_id: UUID | None = None
-    since: datetime | None = None
-    until: datetime | None = None
+    scheduled: TimeRange | None = None
     with_sensitive: bool = False
+
+    @property
+    def parameters(self) -> dict[str, object]:
+        """Return the parameters of the statement that searches."""
+        return {
+            **patient_parameters(self.patient),
+            **consultation_parameters(self.consultation),
+            "recording_id": self.recording_id,
+            "since": self.scheduled.since if self.scheduled else None,
+            "until": self.scheduled.until if self.scheduled else None,
+            "with_sensitive": self.with_sensitive,
+        }

@@ -37,8 +37,10 @@ select
     t.corrections,
     t.is_cut
 from private.search_transcripts(
-    %(terms)s, %(patient_id)s, %(consultation_id)s, %(recording_id)s, %(since)s, %(until)s, %(with_sensitive)s,
-    %(most)s
+    %(terms)s,
+    coalesce(%(patient_id)s::uuid, private.patient_id_of(%(patient_external_id)s::text)),
+    coalesce(%(consultation_id)s::uuid, private.consultation_id_of(%(consultation_external_id)s::text)),
+    %(recording_id)s, %(since)s, %(until)s, %(with_sensitive)s, %(most)s
 ) as t;
 
 -- name: retry

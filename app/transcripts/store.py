@@ -102,16 +102,7 @@ async def search(tx: Transaction, terms: Collection[int], where: SearchFilter, *
     """
     rows = await tx.all_in_binary(
         _sql["search"],
-        {
-            "terms": sorted(terms),
-            "patient_id": where.patient_id,
-            "consultation_id": where.consultation_id,
-            "recording_id": where.recording_id,
-            "since": where.since,
-            "until": where.until,
-            "with_sensitive": where.with_sensitive,
-            "most": most,
-        },
+        {"terms": sorted(terms), "most": most, **where.parameters},
     )
     found = (
         Candidate(

@@ -195,21 +195,22 @@ async def _rows(harness: ApiHarness, answer: Answer) -> tuple[str, int, list[UUI
 @dataclass(frozen=True)
 class Filtered:
     """A GraphQL query, with the variable by which it filters its result by an id. `variables` is the name of the
-    GraphQL variable that takes the id.
+    GraphQL variable that takes the id, and `key` says which id.
     """
 
     document: str
     variables: str
     of: str
     is_list: bool = True
+    key: str = "id"
 
     def given(self, entity: object) -> dict[str, Any]:
         """Return the variables with which the GraphQL query asks for the given id."""
         if not self.is_list or self.variables in ("recordingId", "id", "externalId"):
             return {self.variables: str(entity)}
-        return {"filter": {self.variables: str(entity)}} | (
-            {"query": "headache"} if "searchTranscripts" in self.document else {}
-        )
+        if self.variables == "consultationId":
+            return {"filter": {self.variables: str(entity)}}
+        return {"filter": {self.variables: {self.key: str(entity)}}, "query": "headache"}
 
 
 _CERTIFICATES = Filtered(documents.DELETION_CERTIFICATES, "recordingId", "recording")
@@ -217,8 +218,14 @@ FILTERS = {
     "certificates": _CERTIFICATES,
     "transcript": Filtered(documents.TRANSCRIPT, "id", "recording", is_list=False),
     "recordings of a consultation": Filtered(documents.RECORDINGS, "consultationId", "consultation"),
-    "search in a consultation": Filtered(documents.SEARCH_TRANSCRIPTS, "consultationId", "consultation"),
-    "search in a patient's": Filtered(documents.SEARCH_TRANSCRIPTS, "patientId", "patient"),
+    "search in a consultation": Filtered(documents.SEARCH_TRANSCRIPTS, "consultation", "consultation"),
+    "search in a patient's": Filtered(documents.SEARCH_TRANSCRIPTS, "patient", "patient"),
+    "search in a consultation by external id": Filtered(
+        documents.SEARCH_TRANSCRIPTS, "consultation", "consultation", key="externalId"
+    ),
+    "search in a patient's by external id": Filtered(
+        documents.SEARCH_TRANSCRIPTS, "patient", "patient", key="externalId"
+    ),
 }
 
 
@@ -235,13 +242,18 @@ async def test_empty_result_is_allowed_denied_or_absent_by_the_owner_of_the_id(
     if look.document == documents.RECORDINGS:
         case = await harness.case()
     entity = _entity(case, look.of, recording)
-    own = await case.doctor.send(look.document, **look.given(entity))
+    registered = {
+        "consultation": case.registration["externalId"],
+        "patient": case.registration["patientExternalId"],
+    }
+    wanted = look.given(registered[look.of] if look.key == "externalId" else entity)
+    own = await case.doctor.send(look.document, **wanted)
     outcome, rows, patients, entities = await _rows(harness, own)
     assert (outcome, rows) == ("ALLOWED", 0)
     named = ([UUID(case.patient_id)], [UUID(entity)]) if look.of == "recording" else ([], [])
     assert (patients, entities) == named, "a list that shows nobody names nobody"
     other = await harness.clinician()
-    hidden = await other.send(look.document, **look.given(entity))
+    hidden = await other.send(look.document, **wanted)
     outcome, rows, patients, entities = await _rows(harness, hidden)
     assert (outcome, rows, patients, entities) == ("DENIED", 0, [UUID(case.patient_id)], [UUID(entity)])
     absent = await other.send(look.document, **look.given(uuid4()))
@@ -297,7 +309,11 @@ async def test_search_with_an_own_and_a_hidden_id_is_denied(harness: ApiHarness,
     answer = await case.doctor.send(
         documents.SEARCH_TRANSCRIPTS,
         query="headache",
-        filter={"recordingId": str(recording), "consultationId": other.id, "patientId": case.patient_id},
+        filter={
+            "recordingId": str(recording),
+            "consultation": {"id": other.id},
+            "patient": {"id": case.patient_id},
+        },
     )
     assert await _rows(harness, answer) == ("DENIED", 0, [UUID(other.patient_id)], [UUID(other.id)])
 

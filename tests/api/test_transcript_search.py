@@ -72,7 +72,7 @@ async def test_search_finds_words_only_in_the_callers_recordings(
     assert [hit["recordingId"] for hit in answer.data["searchTranscripts"]["hits"]] == [str(theirs)]
     (row,) = await harness.audit(answer.request_id)
     assert row["entity_ids"] == [theirs]
-    assert await _found(other, "headache", consultationId=await _consultation(harness, recording)) == []
+    assert await _found(other, "headache", consultation={"id": await _consultation(harness, recording)}) == []
 
 
 async def _consultation(harness: ApiHarness, recording: UUID) -> str:
@@ -80,7 +80,7 @@ async def _consultation(harness: ApiHarness, recording: UUID) -> str:
     return str(row["consultation_id"])
 
 
-@pytest.mark.parametrize("within", ["consultationId", "recordingId"])
+@pytest.mark.parametrize("within", ["consultation", "recordingId"])
 async def test_search_in_one_recording_or_consultation_returns_every_matching_turn_in_order(
     harness: ApiHarness, doctor: Person, within: str
 ) -> None:
@@ -88,8 +88,8 @@ async def test_search_in_one_recording_or_consultation_returns_every_matching_tu
         harness, doctor, "My knee hurts.", "Only there.", "Both knees, and the elbow.", "My elbow."
     )
     await _own(harness, doctor, "A knee and an elbow.")
-    ids = {"consultationId": await _consultation(harness, recording), "recordingId": str(recording)}
-    where = {within: ids[within]}
+    consultation = {"id": await _consultation(harness, recording)}
+    where = {within: consultation if within == "consultation" else str(recording)}
     hits = (await _send(doctor, "elbow knee", **where)).data["searchTranscripts"]["hits"]
     assert [(hit["recordingId"], hit["turn"]) for hit in hits] == [
         (str(recording), turn) for turn in (0, 2, 3)
@@ -264,7 +264,7 @@ async def test_unreadable_transcripts_raise_an_error_instead_of_an_empty_result(
 ) -> None:
     damaged = await _own(harness, doctor, "An embolism.")
     await _damage(harness, damaged)
-    where = {"consultationId": await _consultation(harness, damaged)} if is_within else {}
+    where = {"consultation": {"id": await _consultation(harness, damaged)}} if is_within else {}
     answer = await _send(doctor, "embolism", **where)
     assert (answer.error.code, answer.error.reason) == ("CONFLICT", "field_unreadable")
     (row,) = await harness.audit(answer.request_id)
@@ -362,13 +362,15 @@ async def test_transcript_is_found_read_and_corrected_after_a_rotation_was_kille
 @pytest.mark.parametrize(
     ("where", "finds"),
     [
-        ({"scheduledSince": "0001-01-01T00:00:00Z", "scheduledUntil": "9999-12-31T23:59:59Z"}, True),
-        ({"scheduledSince": "0001-01-01T00:00:00+14:00"}, True),
-        ({"scheduledUntil": "9999-12-31T23:59:59-14:00"}, True),
-        ({"scheduledSince": "2026-01-01T00:00:00"}, True),
-        ({"scheduledSince": "2030-01-01T00:00:00Z", "scheduledUntil": "2020-01-01T00:00:00Z"}, False),
-        ({"consultationId": "00000000-0000-0000-0000-000000000000"}, False),
-        ({"patientId": "00000000-0000-0000-0000-000000000000"}, False),
+        ({"scheduledDuring": {"from": "0001-01-01T00:00:00Z", "until": "9999-12-31T23:59:59Z"}}, True),
+        ({"scheduledDuring": {"from": "0001-01-01T00:00:00+14:00"}}, True),
+        ({"scheduledDuring": {"until": "9999-12-31T23:59:59-14:00"}}, True),
+        ({"scheduledDuring": {}}, True),
+        ({"scheduledDuring": {"from": "2030-01-01T00:00:00Z", "until": "2020-01-01T00:00:00Z"}}, False),
+        ({"consultation": {"id": "00000000-0000-0000-0000-000000000000"}}, False),
+        ({"patient": {"id": "00000000-0000-0000-0000-000000000000"}}, False),
+        ({"consultation": {"externalId": ""}}, False),
+        ({"patient": {"externalId": "x" * 1000}}, False),
     ],
 )
 async def test_filter_with_extreme_values_is_answered(
@@ -388,15 +390,16 @@ async def test_search_reveals_nothing_about_other_doctors_transcripts(
     sensitive = await harness.recording(case)
     await store_transcript(harness, sensitive, ((Speaker.PATIENT, "A pancreatitis."),))
     hidden = await _consultation(harness, others)
+    in_hidden = {"consultation": {"id": hidden}}
     answers = [
         (where, await _send(doctor, query, **where))
         for query in ("sarcoidosis", "pancreatitis", "nephrolithiasis")
-        for where in ({}, {"consultationId": hidden}, {"consultationId": case.id})
+        for where in ({}, in_hidden, {"consultation": {"id": case.id}})
     ]
     assert len({answer.response.text for _, answer in answers}) == 1
     for where, answer in answers:
         (row,) = await harness.audit(answer.request_id)
-        named = [UUID(hidden)] if where == {"consultationId": hidden} else []
+        named = [UUID(hidden)] if where == in_hidden else []
         assert row["outcome"] == ("DENIED" if named else "ALLOWED")
         assert (row["entity_ids"], row["consultation_ids"], len(row["patient_ids"])) == (
             named,

@@ -90,7 +90,7 @@ async def test_sensitive_consultations_are_found_only_on_request(harness: ApiHar
     recording = await harness.recording(case)
     await store_transcript(harness, recording)
     assert await search(doctor, "headache") == []
-    assert await search(doctor, "headache", withSensitive=True) == [str(recording)]
+    assert await search(doctor, "headache", includeSensitive=True) == [str(recording)]
 
 
 async def test_correction_is_read_and_found_and_the_original_text_is_kept(

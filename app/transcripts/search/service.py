@@ -102,7 +102,7 @@ class TranscriptSearch:
                     most=MAX_CANDIDATES,
                 )
             search = _Search(self._keyring, query)
-            is_everywhere = where.consultation_id is None and where.recording_id is None
+            is_everywhere = where.consultation is None and where.recording_id is None
             shown = search.best if is_everywhere else search.every_turn
             hits = await anyio.to_thread.run_sync(lambda: tuple(islice(shown(candidates.found), first)))
         for recording_id, error in search.unreadable.items():
