@@ -1,6 +1,6 @@
 """Consents to a recording: who gave them, to which text, and for whom. Pure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -100,9 +100,13 @@ def list_missing_consents(participants: Iterable[ParticipantConsent]) -> list[st
 
 def require_everyone(participants: Iterable[ParticipantConsent]) -> None:
     """Raise Forbidden (consent_missing), with the roles of the participants whose consent is missing (law 6)."""
-    missing = list_missing_consents(participants)
-    if missing:
-        raise Forbidden("consent_missing", missing=", ".join(missing))
+    require_nobody_missing(list_missing_consents(participants))
+
+
+def require_nobody_missing(roles: Collection[str]) -> None:
+    """Raise Forbidden (consent_missing) with these roles, unless there are none."""
+    if roles:
+        raise Forbidden("consent_missing", missing=", ".join(sorted(roles)))
 
 
 def require_any(history: Sequence[Consent]) -> Consent:

@@ -43,14 +43,13 @@ select r.* from resguardo.recordings as r where r.id = %(id)s;
 insert into resguardo.recordings (id, consultation_id, doctor_id, patient_id, requested_by, room_name)
 values (%(id)s, %(consultation_id)s, %(doctor_id)s, %(patient_id)s, private.uid(), %(room_name)s);
 
--- name: find_live_video
--- Returns the id of the consultation's video whose recording is requested or in progress.
-select r.id
-from resguardo.recordings as r
-where
-    r.consultation_id = %(consultation_id)s
-    and r.medium = 'VIDEO'
-    and r.status in ('REQUESTED', 'STARTING', 'RECORDING', 'STOPPING');
+-- name: read_blockers
+-- Returns why no recording of a consultation can start now; no row if a recording can start.
+select
+    b.reason,
+    b.role,
+    b.recording_id
+from private.recording_blockers(%(consultation_id)s) as b;
 
 -- name: assign_object_key
 -- Sets the first object key of the caller's own recording.

@@ -6,9 +6,8 @@ from enum import StrEnum
 from pathlib import PurePosixPath
 from uuid import UUID, uuid4
 
-from app.consents import service as consents
 from app.consultations import service as consultations
-from app.errors import Conflict, InvalidInput, NotFound
+from app.errors import InvalidInput, NotFound
 from app.idempotency.service import RepeatableCall
 from app.identity import permissions
 from app.integrations.livekit.client import WebhookVerifier
@@ -17,6 +16,7 @@ from app.jobs.queue import defer_job
 from app.postgres.database import Access, Asker, Database, Transaction
 from app.postgres.paging import Page, PageRequest
 from app.recordings import store
+from app.recordings.blockers import require_startable
 from app.recordings.media_ids import sound_type
 from app.recordings.model import Recording, RecordingFilter, RecordingSelection, StoredMedia
 from app.recordings.transitions import mark_stopped, require_ready
@@ -117,14 +117,8 @@ class Recordings:
             earlier = await call.claim(tx)
             if earlier is not None:
                 return _require_found(await store.read(tx, earlier, selection, counts_as_page=True))
-            running = await store.find_live_video(tx, consultation_id)
-            if running is not None:
-                raise Conflict("live_recording_exists", recordingId=str(running))
-            await consents.require_consent(tx, consultation_id)
-            if consultation.separate_speakers and self._has_routes:
-                participants = await consents.read_participant_consents(tx, consultation_id)
-                if any(one.kind == "GUEST" for one in participants):
-                    raise Conflict("speakers_with_guests")
+            blockers = await store.read_blockers(tx, consultation_id)
+            require_startable(blockers, has_routes=self._has_routes)
             recording_id = uuid4()
             await store.insert(
                 tx,

@@ -15,11 +15,13 @@ from app.postgres.audited import AuditedList, AuditedRead
 from app.postgres.database import Transaction
 from app.postgres.paging import PageRequest
 from app.postgres.queries import Queries
+from app.recordings.blockers import Blocker
 from app.recordings.media_ids import MediaId
 from app.recordings.model import Recording, RecordingFilter, RecordingSelection, SoundMode
 
 _sql = Queries(Path(__file__).with_name("queries.sql"))
 _recordings = TypeAdapter(list[Recording])
+_blockers = TypeAdapter(list[Blocker])
 _DETAILS: Final = {
     "consultation": _sql["recorded_consultation"],
     "speakers": _sql["speaker_sounds"],
@@ -108,12 +110,11 @@ async def insert(
     await tx.run(_sql["assign_object_key"], {"id": recording_id})
 
 
-async def find_live_video(tx: Transaction, consultation_id: UUID) -> UUID | None:
-    """Return the id of the consultation's video that is being recorded, or None. The function ignores sound
-    recordings, which may end later than their video.
-    """
-    found = await tx.value(_sql["find_live_video"], {"consultation_id": consultation_id})
-    return None if found is None else UUID(str(found))
+async def read_blockers(tx: Transaction, consultation_id: UUID) -> list[Blocker]:
+    """Return why no recording of the consultation can start now. The list is empty if a recording can start."""
+    return _blockers.validate_python(
+        await tx.all(_sql["read_blockers"], {"consultation_id": consultation_id})
+    )
 
 
 async def release_object_key(

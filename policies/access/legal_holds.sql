@@ -14,4 +14,6 @@ private.place_hold(uuid, uuid, timestamptz, timestamptz, text, text),
 private.release_hold(uuid)
 to compliance;
 
+grant execute on function private.is_own_held(uuid) to clinician, compliance;
+
 grant execute on function private.is_held(uuid) to resguardo_worker;

@@ -238,6 +238,44 @@ begin
 end
 $$;
 
+-- Returns why no recording of a consultation can start now, for the doctor and the patient of the consultation and for
+-- compliance. The service that starts recordings uses the same rows. SPEAKERS_WITH_GUESTS counts only if LiveKit
+-- routes the doctor and the patient to the two channels of a sound recording, which only the API's settings say.
+create function private.recording_blockers(of_consultation uuid)
+returns table (reason text, participant_id uuid, role text, recording_id uuid)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if current_setting('role') = 'compliance' then
+        perform private.person();
+    else
+        perform private.require_own_consultation(of_consultation);
+    end if;
+    return query
+    select 'RECORDING_IN_PROGRESS', null::uuid, null::text, r.id
+    from resguardo.recordings as r
+    where r.consultation_id = of_consultation and r.medium = 'VIDEO'
+        and r.status in ('REQUESTED', 'STARTING', 'RECORDING', 'STOPPING')
+    union all
+    select
+        case when s.is_withdrawn then 'CONSENT_WITHDRAWN' else 'CONSENT_MISSING' end, s.participant_id,
+        coalesce(s.guest_role, s.kind), null
+    from resguardo.standing_consents as s
+    where s.consultation_id = of_consultation and s.is_required and not s.is_given
+    union all
+    select 'CONSENT_MISSING', null, k.kind, null
+    from unnest(array['DOCTOR', 'PATIENT']) as k (kind)
+    where not exists (
+        select from resguardo.participants as p where p.consultation_id = of_consultation and p.kind = k.kind
+    )
+    union all
+    select 'SPEAKERS_WITH_GUESTS', p.id, p.guest_role, null
+    from resguardo.consultations as c
+    inner join resguardo.participants as p on p.consultation_id = c.id and p.kind = 'GUEST'
+    where c.id = of_consultation and c.separate_speakers;
+end
+$$;
+
 -- Returns the reason code that tells why a recording in the given status cannot be downloaded, such as
 -- `recording_deleted`.
 create function private.unready_reason(status text) returns text

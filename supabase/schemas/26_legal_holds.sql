@@ -216,6 +216,26 @@ begin
 end
 $$;
 
+-- Returns whether a legal hold or an access request forbids the destruction of a recording. A doctor may ask only about
+-- the doctor's own recordings, and compliance about every recording. Raises RG403 (not_own_recording).
+create function private.is_own_held(of_recording uuid) returns boolean
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    doctor uuid;
+begin
+    if current_setting('role') = 'compliance' then
+        perform private.person();
+    else
+        doctor := private.doctor();
+        if not exists (select from resguardo.recordings as r where r.id = of_recording and r.doctor_id = doctor) then
+            raise exception 'not_own_recording' using errcode = 'RG403';
+        end if;
+    end if;
+    return private.is_held(of_recording);
+end
+$$;
+
 -- Returns whether a recording may be destroyed now. The video and its sound must be finished, no legal hold or access
 -- request may cover them, and none of their objects may be in a move to keep/.
 create function private.may_be_destroyed(of_recording uuid) returns boolean
