@@ -63,11 +63,15 @@ query ($query: String!, $filter: TranscriptFilter) {
 }
 """
 
-ISSUE_SUBTITLES = "mutation ($id: ID!) { issueSubtitleUrls(recordingId: $id) { webvtt } }"
+ISSUE_SUBTITLES = """
+mutation ($id: ID!) { issueSubtitleUrls(input: { recordingId: $id }) { subtitleUrls { webvtt } } }
+"""
 
 SWITCH_TRANSCRIPTION = """
-mutation ($consultationId: ID!, $isOn: Boolean!) {
-  switchTranscription(consultationId: $consultationId, isOn: $isOn)
+mutation ($consultationId: ID!, $isTranscribed: Boolean!) {
+  switchTranscription(input: { consultationId: $consultationId, isTranscribed: $isTranscribed }) {
+    consultation { isTranscribed }
+  }
 }
 """
 
@@ -113,13 +117,23 @@ query ($since: DateTime!, $after: String) {
 """
 
 PLACE_HOLD = """
-mutation ($hold: LegalHoldInput!) { placeLegalHold(hold: $hold) { hold { id } coveredRecordings } }
+mutation ($hold: PlaceLegalHoldInput!) {
+  placeLegalHold(input: $hold) { legalHold { id } coveredRecordingCount }
+}
 """
 
-RELEASE_HOLD = "mutation ($id: ID!) { releaseLegalHold(id: $id) { id releasedAt } }"
+RELEASE_HOLD = """
+mutation ($id: ID!) { releaseLegalHold(input: { legalHoldId: $id }) { legalHold { id releasedAt } } }
+"""
 
-DELETE = "mutation ($id: ID!) { deleteRecording(id: $id, reason: RECORDED_IN_ERROR) { id status undoUntil } }"
+DELETE = """
+mutation ($id: ID!) {
+  deleteRecording(input: { recordingId: $id, reason: RECORDED_IN_ERROR }) { deletion { id status undoUntil } }
+}
+"""
 
-UNDO_DELETION = "mutation ($id: ID!) { undoDeletion(recordingId: $id) { id status } }"
+UNDO_DELETION = """
+mutation ($id: ID!) { undoDeletion(input: { recordingId: $id }) { deletion { id status } } }
+"""
 
 CERTIFICATES = "query ($id: ID!) { deletionCertificates(recordingId: $id) { number sha256 json } }"

@@ -132,15 +132,46 @@ async def deletion_certificates(info: Info, recording_id: strawberry.ID) -> list
     return [DeletionCertificate.of(one) for one in found]
 
 
-async def delete_recording(info: Info, id: strawberry.ID, reason: model.DeletionReason) -> Deletion | None:
+@strawberry.input(
+    description="The input with which a doctor or a compliance officer requests the deletion of a recording."
+)
+class DeleteRecordingInput:
+    recording_id: strawberry.ID = strawberry.field(
+        description="The id of the recording, which must be finished and under no legal hold."
+    )
+    reason: model.DeletionReason = strawberry.field(
+        description="Why the recording is deleted. The certificate of the destruction contains the reason."
+    )
+
+
+@strawberry.type(description="The result of `deleteRecording`.")
+class DeleteRecordingPayload:
+    deletion: Deletion = strawberry.field(description="The requested deletion.")
+
+
+@strawberry.input(description="The input with which a requested deletion is withdrawn.")
+class UndoDeletionInput:
+    recording_id: strawberry.ID = strawberry.field(
+        description="The id of the recording whose deletion was requested."
+    )
+
+
+@strawberry.type(description="The result of `undoDeletion`.")
+class UndoDeletionPayload:
+    deletion: Deletion = strawberry.field(description="The withdrawn deletion.")
+
+
+async def delete_recording(info: Info, input: DeleteRecordingInput) -> DeleteRecordingPayload | None:
     """Request the destruction of a recording."""
-    return Deletion.of(
-        await info.context.services.deletions.request(await info.context.asker(), parse_id(id), reason)
+    requested = await info.context.services.deletions.request(
+        await info.context.asker(), parse_id(input.recording_id), input.reason
     )
+    return DeleteRecordingPayload(deletion=Deletion.of(requested))
 
 
-async def undo_deletion(info: Info, recording_id: strawberry.ID) -> Deletion | None:
+async def undo_deletion(info: Info, input: UndoDeletionInput) -> UndoDeletionPayload | None:
     """Undo a requested deletion."""
-    return Deletion.of(
-        await info.context.services.deletions.undo(await info.context.asker(), parse_id(recording_id))
+    undone = await info.context.services.deletions.undo(
+        await info.context.asker(), parse_id(input.recording_id)
     )
+    return UndoDeletionPayload(deletion=Deletion.of(undone))

@@ -55,28 +55,6 @@ class LegalHold:
         )
 
 
-@strawberry.type(description="A newly placed legal hold, and how many recordings it covers.")
-class PlacedLegalHold:
-    hold: LegalHold
-    covered_recordings: int = strawberry.field(
-        description=(
-            "How many existing recordings the legal hold covers. The legal hold also covers "
-            "recordings that are made after it was placed."
-        )
-    )
-    recordings_in_destruction: int = strawberry.field(
-        description="How many recordings that the hold covers were already being destroyed and cannot be saved."
-    )
-
-    @classmethod
-    def of(cls, placed: model.PlacedHold) -> Self:
-        return cls(
-            hold=LegalHold.of(placed.hold),
-            covered_recordings=placed.covered_recordings,
-            recordings_in_destruction=placed.recordings_in_destruction,
-        )
-
-
 @strawberry.input(one_of=True, description="The scope of a legal hold, which is exactly one of three.")
 class LegalHoldScopeInput:
     consultation: ConsultationBy | None = strawberry.field(
@@ -102,7 +80,7 @@ class LegalHoldScopeInput:
 
 
 @strawberry.input(description="The input with which a compliance officer places a legal hold.")
-class LegalHoldInput:
+class PlaceLegalHoldInput:
     scope: LegalHoldScopeInput = strawberry.field(
         description=(
             "The recordings that must not be destroyed, including the recordings of the scope that are made "
@@ -124,18 +102,50 @@ def _place(hold: model.LegalHold) -> Cursor:
     return Cursor(hold.placed_at, hold.id)
 
 
-async def place_legal_hold(info: Info, hold: LegalHoldInput) -> PlacedLegalHold | None:
+@strawberry.type(description="The result of `placeLegalHold`.")
+class PlaceLegalHoldPayload:
+    legal_hold: LegalHold = strawberry.field(description="The legal hold, which is in force.")
+    covered_recording_count: int = strawberry.field(
+        description=(
+            "How many existing recordings the legal hold covers. The legal hold also covers "
+            "recordings that are made after it was placed."
+        )
+    )
+    destroying_recording_count: int = strawberry.field(
+        description="How many recordings that the hold covers were already being destroyed and cannot be saved."
+    )
+
+
+@strawberry.input(description="The input with which a compliance officer releases a legal hold.")
+class ReleaseLegalHoldInput:
+    legal_hold_id: strawberry.ID = strawberry.field(
+        description="The id of a legal hold that a different compliance officer placed."
+    )
+
+
+@strawberry.type(description="The result of `releaseLegalHold`.")
+class ReleaseLegalHoldPayload:
+    legal_hold: LegalHold = strawberry.field(description="The released legal hold.")
+
+
+async def place_legal_hold(info: Info, input: PlaceLegalHoldInput) -> PlaceLegalHoldPayload | None:
     """Place a legal hold on existing and later recordings. The legal hold ends when a second compliance officer,
     who did not place it, releases it.
     """
-    order = hold.to_model()
-    placed = await info.context.services.holds.place(await info.context.asker(), order)
-    return PlacedLegalHold.of(placed)
+    placed = await info.context.services.holds.place(await info.context.asker(), input.to_model())
+    return PlaceLegalHoldPayload(
+        legal_hold=LegalHold.of(placed.hold),
+        covered_recording_count=placed.covered_recordings,
+        destroying_recording_count=placed.recordings_in_destruction,
+    )
 
 
-async def release_legal_hold(info: Info, id: strawberry.ID) -> LegalHold | None:
+async def release_legal_hold(info: Info, input: ReleaseLegalHoldInput) -> ReleaseLegalHoldPayload | None:
     """Release a legal hold that another compliance officer placed."""
-    return LegalHold.of(await info.context.services.holds.release(await info.context.asker(), parse_id(id)))
+    released = await info.context.services.holds.release(
+        await info.context.asker(), parse_id(input.legal_hold_id)
+    )
+    return ReleaseLegalHoldPayload(legal_hold=LegalHold.of(released))
 
 
 async def legal_holds(

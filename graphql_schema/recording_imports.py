@@ -8,7 +8,7 @@ import strawberry
 from app.recording_imports import model
 from graphql_schema.context import Info
 from graphql_schema.recordings import Recording, select_recording
-from graphql_schema.scalars import BigInt, parse_id, seconds_until, to_id
+from graphql_schema.scalars import BigInt, parse_id, to_id
 
 
 @strawberry.type(description="An HTTP request header.")
@@ -58,7 +58,7 @@ class RecordingImport:
             upload_headers=[RequestHeader(name=name, value=value) for name, value in signed.headers.items()],
             recorded_at=signed.found.recorded_at,
             expires_at=signed.found.expires_at,
-            expires_in_seconds=seconds_until(signed.found.expires_at),
+            expires_in_seconds=signed.expires_in_seconds,
         )
 
 

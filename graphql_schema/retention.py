@@ -1,5 +1,6 @@
 """GraphQL types and root fields for retention policies and the storage report."""
 
+import re
 from datetime import date, datetime
 from typing import Self
 
@@ -21,7 +22,7 @@ class RetentionTerms:
 
 @strawberry.type(description="A version of the retention policy.")
 class RetentionPolicy:
-    id: int
+    id: strawberry.ID
     name: str
     status: model.PolicyStatus
     sha256: str = strawberry.field(description="The SHA-256 of the policy file that was proposed.")
@@ -57,7 +58,7 @@ class RetentionPolicy:
     def of(cls, kept: model.KeptPolicy, shortened: tuple[str, ...] = ()) -> Self:
         policy = kept.policy
         return cls(
-            id=kept.id,
+            id=strawberry.ID(str(kept.id)),
             name=policy.name,
             status=kept.status,
             sha256=kept.sha256,
@@ -218,27 +219,60 @@ async def retention_policies(info: Info) -> list[RetentionPolicy] | None:
     return [RetentionPolicy.of_judged(each) for each in found]
 
 
-async def retention_preview(info: Info, policy_id: int) -> RetentionPreview | None:
+async def retention_preview(info: Info, policy_id: strawberry.ID) -> RetentionPreview | None:
     """Return how many recordings a PROPOSED retention policy would delete in each month."""
     return RetentionPreview.of(
-        await info.context.services.retention.preview(await info.context.asker(), policy_id)
+        await info.context.services.retention.preview(await info.context.asker(), _policy_id(policy_id))
     )
 
 
-async def approve_retention_policy(info: Info, policy_id: int) -> RetentionPolicy | None:
+@strawberry.input(description="The input with which a compliance officer approves a retention policy.")
+class ApproveRetentionPolicyInput:
+    policy_id: strawberry.ID = strawberry.field(description="The id of a PROPOSED retention policy.")
+
+
+@strawberry.type(description="The result of `approveRetentionPolicy`.")
+class ApproveRetentionPolicyPayload:
+    retention_policy: RetentionPolicy = strawberry.field(
+        description="The approved policy, which is ACTIVE, or still PROPOSED until a second officer approves it."
+    )
+
+
+@strawberry.input(description="The input with which a compliance officer rejects a retention policy.")
+class RejectRetentionPolicyInput:
+    policy_id: strawberry.ID = strawberry.field(description="The id of a PROPOSED retention policy.")
+
+
+@strawberry.type(description="The result of `rejectRetentionPolicy`.")
+class RejectRetentionPolicyPayload:
+    retention_policy: RetentionPolicy = strawberry.field(description="The policy, which is REJECTED.")
+
+
+def _policy_id(value: strawberry.ID) -> int:
+    """Return the number that the id of a retention policy represents, or 0, which is the number of no policy."""
+    return int(value) if re.fullmatch("[1-9][0-9]{0,8}", value) else 0
+
+
+async def approve_retention_policy(
+    info: Info, input: ApproveRetentionPolicyInput
+) -> ApproveRetentionPolicyPayload | None:
     """Approve a policy. A policy comes into force with its first approval, or with the approval of a second officer
     if it shortens a term.
     """
-    return RetentionPolicy.of(
-        await info.context.services.retention.approve(await info.context.asker(), policy_id)
+    approved = await info.context.services.retention.approve(
+        await info.context.asker(), _policy_id(input.policy_id)
     )
+    return ApproveRetentionPolicyPayload(retention_policy=RetentionPolicy.of(approved))
 
 
-async def reject_retention_policy(info: Info, policy_id: int) -> RetentionPolicy | None:
+async def reject_retention_policy(
+    info: Info, input: RejectRetentionPolicyInput
+) -> RejectRetentionPolicyPayload | None:
     """Reject a proposed policy."""
-    return RetentionPolicy.of(
-        await info.context.services.retention.reject(await info.context.asker(), policy_id)
+    rejected = await info.context.services.retention.reject(
+        await info.context.asker(), _policy_id(input.policy_id)
     )
+    return RejectRetentionPolicyPayload(retention_policy=RetentionPolicy.of(rejected))
 
 
 async def storage_report(info: Info) -> StorageReport | None:

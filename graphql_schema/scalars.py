@@ -149,11 +149,6 @@ def to_optional_id(value: UUID | None) -> strawberry.ID | None:
     return None if value is None else to_id(value)
 
 
-def seconds_until(time: datetime) -> int:
-    """Return how many whole seconds remain until a time, or 0 if it has passed."""
-    return max(0, int((time - datetime.now(UTC)).total_seconds()))
-
-
 def big(value: int | None) -> BigInt | None:
     """Return a whole number as a BigInt, or None for None."""
     return None if value is None else BigInt(value)

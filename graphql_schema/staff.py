@@ -85,11 +85,23 @@ async def staff_invitations(info: Info) -> list[StaffInvitation] | None:
     return [StaffInvitation.of(invitation) for invitation in found]
 
 
-async def invite_staff(info: Info, email: str, role: model.StaffRole) -> StaffInvitation | None:
-    """Invite a staff member by an email that Supabase Auth sends."""
-    return StaffInvitation.of(
-        await info.context.services.staff.invite(await info.context.asker(), email, role)
+@strawberry.input(description="The input with which a compliance officer invites a staff member.")
+class InviteStaffInput:
+    email: str = strawberry.field(
+        description="The email address of the invited person, in at most 254 ASCII characters."
     )
+    role: model.StaffRole = strawberry.field(description="The role that the person gets.")
+
+
+@strawberry.type(description="The result of `inviteStaff`.")
+class InviteStaffPayload:
+    staff_invitation: StaffInvitation = strawberry.field(description="The invitation, which is PENDING.")
+
+
+async def invite_staff(info: Info, input: InviteStaffInput) -> InviteStaffPayload | None:
+    """Invite a staff member by an email that Supabase Auth sends."""
+    invited = await info.context.services.staff.invite(await info.context.asker(), input.email, input.role)
+    return InviteStaffPayload(staff_invitation=StaffInvitation.of(invited))
 
 
 async def suspend_staff(info: Info, user_id: strawberry.ID) -> Suspension | None:

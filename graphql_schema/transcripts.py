@@ -10,7 +10,9 @@ from app.transcripts import model, service
 from app.transcripts.corrections import Attribution, Rewording
 from app.transcripts.search import service as search_service
 from app.transcripts.search.matches import Snippet as ModelSnippet
+from graphql_schema.consultations import Consultation, select_consultation
 from graphql_schema.context import Info
+from graphql_schema.recordings import Recording, select_recording
 from graphql_schema.references import ConsultationBy, DateTimeRangeInput, PatientBy
 from graphql_schema.scalars import parse_id, parse_optional_id, to_id, to_optional_id
 
@@ -244,29 +246,41 @@ async def search_transcripts(
     return TranscriptHits(hits=hits, is_cut=found.is_cut, unreadable=found.unreadable)
 
 
-async def correct_transcript(
-    info: Info, recording_id: strawberry.ID, turn: int, text: str
-) -> Transcript | None:
-    """Correct the text of a turn. After a correction, the database also keeps the text before the correction."""
-    read = await info.context.services.transcripts.reword(
-        await info.context.asker(), parse_id(recording_id), turn, text
+@strawberry.input(description="The input with which a doctor corrects the text of one turn.")
+class CorrectTranscriptInput:
+    recording_id: strawberry.ID = strawberry.field(
+        description="The id of a recording of the calling doctor with a READY transcript."
     )
-    return Transcript.of(recording_id, read)
-
-
-async def attribute_turn(
-    info: Info, recording_id: strawberry.ID, turn: int, speaker: model.Speaker, only_this_turn: bool = False
-) -> Transcript | None:
-    """Name the speaker of a turn and of all other turns with the same voice. If the turn's voice is unknown, name
-    only the speaker of this one turn.
-
-    `onlyThisTurn` is meant for a voice label under which two people speak, such as a patient and a companion at one
-    microphone.
-    """
-    read = await info.context.services.transcripts.attribute(
-        await info.context.asker(), parse_id(recording_id), turn, speaker, only_this_turn=only_this_turn
+    turn_number: int = strawberry.field(description="The `number` of the turn.")
+    text: str = strawberry.field(
+        description="The whole corrected text of the turn, in at most 30,000 characters."
     )
-    return Transcript.of(recording_id, read)
+
+
+@strawberry.type(description="The result of `correctTranscript`.")
+class CorrectTranscriptPayload:
+    transcript: Transcript = strawberry.field(description="The transcript with the correction.")
+
+
+@strawberry.input(description="The input with which a doctor names the speaker of a turn.")
+class AttributeTurnInput:
+    recording_id: strawberry.ID = strawberry.field(
+        description="The id of a recording of the calling doctor with a READY transcript."
+    )
+    turn_number: int = strawberry.field(description="The `number` of the turn.")
+    speaker: model.Speaker = strawberry.field(description="The speaker of the turn.")
+    only_this_turn: bool = strawberry.field(
+        default=False,
+        description=(
+            "Whether only this turn gets the speaker, and not all turns with the same voice. It is meant for a "
+            "voice under which two people speak, such as a patient and a companion at one microphone."
+        ),
+    )
+
+
+@strawberry.type(description="The result of `attributeTurn`.")
+class AttributeTurnPayload:
+    transcript: Transcript = strawberry.field(description="The transcript with the speaker.")
 
 
 @strawberry.type(
@@ -278,38 +292,114 @@ class SubtitleUrls:
     webvtt: str = strawberry.field(
         description="The address of the WebVTT subtitles, relative to the API's address."
     )
-    srt: str
-    expires_at: datetime
+    srt: str = strawberry.field(
+        description="The address of the SRT subtitles, relative to the API's address."
+    )
+    expires_at: datetime = strawberry.field(description="The time until which the links are valid at most.")
+    expires_in_seconds: int = strawberry.field(
+        description="How many seconds the links are valid from now on at most, for clients whose clock is wrong."
+    )
 
     @classmethod
     def of(cls, link: service.SubtitleLink) -> Self:
         path = f"/subtitles/{link.secret}"
-        return cls(webvtt=f"{path}.vtt", srt=f"{path}.srt", expires_at=link.expires_at)
+        return cls(
+            webvtt=f"{path}.vtt",
+            srt=f"{path}.srt",
+            expires_at=link.expires_at,
+            expires_in_seconds=link.expires_in_seconds,
+        )
 
 
-async def issue_subtitle_urls(info: Info, recording_id: strawberry.ID) -> SubtitleUrls | None:
+@strawberry.input(description="The input with which a doctor gets links to the subtitles of a recording.")
+class IssueSubtitleUrlsInput:
+    recording_id: strawberry.ID = strawberry.field(
+        description="The id of a recording of the calling doctor with a READY transcript."
+    )
+
+
+@strawberry.type(description="The result of `issueSubtitleUrls`.")
+class IssueSubtitleUrlsPayload:
+    subtitle_urls: SubtitleUrls = strawberry.field(description="The links to the subtitles.")
+
+
+async def correct_transcript(info: Info, input: CorrectTranscriptInput) -> CorrectTranscriptPayload | None:
+    """Correct the text of a turn. After a correction, the database also keeps the text before the correction."""
+    read = await info.context.services.transcripts.reword(
+        await info.context.asker(), parse_id(input.recording_id), input.turn_number, input.text
+    )
+    return CorrectTranscriptPayload(transcript=Transcript.of(input.recording_id, read))
+
+
+async def attribute_turn(info: Info, input: AttributeTurnInput) -> AttributeTurnPayload | None:
+    """Name the speaker of a turn and of all other turns with the same voice. If the turn's voice is unknown, name
+    only the speaker of this one turn.
+    """
+    read = await info.context.services.transcripts.attribute(
+        await info.context.asker(),
+        parse_id(input.recording_id),
+        input.turn_number,
+        input.speaker,
+        only_this_turn=input.only_this_turn,
+    )
+    return AttributeTurnPayload(transcript=Transcript.of(input.recording_id, read))
+
+
+async def issue_subtitle_urls(info: Info, input: IssueSubtitleUrlsInput) -> IssueSubtitleUrlsPayload | None:
     """Issue short-lived subtitle links for a video player."""
     link = await info.context.services.transcripts.issue_subtitle_link(
-        await info.context.asker(), parse_id(recording_id)
+        await info.context.asker(), parse_id(input.recording_id)
     )
-    return SubtitleUrls.of(link)
+    return IssueSubtitleUrlsPayload(subtitle_urls=SubtitleUrls.of(link))
 
 
-async def retry_transcription(info: Info, recording_id: strawberry.ID) -> bool | None:
+@strawberry.input(description="The input with which a doctor retries a transcription.")
+class RetryTranscriptionInput:
+    recording_id: strawberry.ID = strawberry.field(description="The id of a recording of the calling doctor.")
+
+
+@strawberry.type(description="The result of `retryTranscription`.")
+class RetryTranscriptionPayload:
+    recording: Recording = strawberry.field(description="The recording with the state of its transcription.")
+
+
+@strawberry.input(description="The input with which a doctor switches the transcription of a consultation.")
+class SwitchTranscriptionInput:
+    consultation_id: strawberry.ID = strawberry.field(
+        description="The id of a consultation of the calling doctor."
+    )
+    is_transcribed: bool = strawberry.field(
+        description="Whether recordings of the consultation are transcribed from now on."
+    )
+
+
+@strawberry.type(description="The result of `switchTranscription`.")
+class SwitchTranscriptionPayload:
+    consultation: Consultation = strawberry.field(description="The consultation with the new setting.")
+
+
+async def retry_transcription(info: Info, input: RetryTranscriptionInput) -> RetryTranscriptionPayload | None:
     """Retry a transcription that FAILED or was OFF, or only the unintelligible turns of a READY transcript.
 
     The worker does not send a chunk again that the speech service has already answered. A READY transcript stays
     readable, and no turn changes its number.
     """
-    await info.context.services.transcripts.retry(await info.context.asker(), parse_id(recording_id))
-    return True
+    retried = await info.context.services.transcripts.retry(
+        await info.context.asker(), parse_id(input.recording_id), select_recording(info, "recording")
+    )
+    return RetryTranscriptionPayload(recording=Recording.of(retried))
 
 
-async def switch_transcription(info: Info, consultation_id: strawberry.ID, is_on: bool) -> bool | None:
+async def switch_transcription(
+    info: Info, input: SwitchTranscriptionInput
+) -> SwitchTranscriptionPayload | None:
     """Switch transcription of the consultation's later recordings on or off. If the doctor switches transcription
     off, a running transcription ends.
     """
-    await info.context.services.transcripts.switch(
-        await info.context.asker(), parse_id(consultation_id), is_on=is_on
+    switched = await info.context.services.transcripts.switch(
+        await info.context.asker(),
+        parse_id(input.consultation_id),
+        select_consultation(info, "consultation"),
+        is_on=input.is_transcribed,
     )
-    return is_on
+    return SwitchTranscriptionPayload(consultation=Consultation.of(switched))

@@ -33,16 +33,18 @@ class Keeping:
         scope = {"consultation": {"id": consultation_id}}
         order = {"scope": scope, "matter": "demo 1", "custodian": "the practice"}
         placed = (await officer.ask(documents.PLACE_HOLD, hold=order))["placeLegalHold"]
-        require(placed["coveredRecordings"] > 0, "the hold covers nothing")
+        require(placed["coveredRecordingCount"] > 0, "the hold covers nothing")
         await expect(self._doctor, "CONFLICT", documents.DELETE, id=self._recording_id)
-        await expect(officer, "CONFLICT", documents.RELEASE_HOLD, id=placed["hold"]["id"])
-        await second.ask(documents.RELEASE_HOLD, id=placed["hold"]["id"])
+        await expect(officer, "CONFLICT", documents.RELEASE_HOLD, id=placed["legalHold"]["id"])
+        await second.ask(documents.RELEASE_HOLD, id=placed["legalHold"]["id"])
 
     async def delete_and_undo(self) -> None:
         """Check that nobody can download the recording during the grace period of its deletion, and that the doctor
         can undo the deletion.
         """
-        asked = (await self._doctor.ask(documents.DELETE, id=self._recording_id))["deleteRecording"]
+        asked = (await self._doctor.ask(documents.DELETE, id=self._recording_id))["deleteRecording"][
+            "deletion"
+        ]
         require(asked["status"] == "REQUESTED", f"the deletion is {asked['status']}")
         await expect(self._doctor, "CONFLICT", documents.ISSUE_URL, recordingId=self._recording_id)
         await self._doctor.ask(documents.UNDO_DELETION, id=self._recording_id)

@@ -107,7 +107,7 @@ class DemoTranscript:
         """
         issued = await self._visit.api.ask(documents.ISSUE_SUBTITLES, id=self._recording_id)
         stack, http = self._visit.scene.stack, self._visit.scene.http
-        answer = await http.get(stack.api_url + issued["issueSubtitleUrls"]["webvtt"])
+        answer = await http.get(stack.api_url + issued["issueSubtitleUrls"]["subtitleUrls"]["webvtt"])
         require(answer.status_code == 200, f"the subtitles were answered {answer.status_code}")
         head, *cues = answer.text.rstrip("\n").split("\n\n")
         require(head == "WEBVTT" and len(cues) >= turns, "the subtitles are not all of it in WebVTT")

@@ -104,7 +104,7 @@ class Visit:
 
     async def switch_words_off(self) -> None:
         """Switch transcription off, so that later recordings are not sent to the speech service."""
-        await self.api.ask(documents.SWITCH_TRANSCRIPTION, consultationId=self.id, isOn=False)
+        await self.api.ask(documents.SWITCH_TRANSCRIPTION, consultationId=self.id, isTranscribed=False)
 
     async def require_wordless(self, recording_id: str) -> None:
         """Check that a READY recording has no transcript, because transcription was switched off. Raises

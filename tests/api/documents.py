@@ -132,7 +132,7 @@ query ($first: Int, $after: String, $filter: AuditEventFilter) {{
 """
 INVITE_STAFF = """
 mutation ($email: String!, $staffRole: StaffRole!) {
-  inviteStaff(email: $email, role: $staffRole) { id role status error createdAt }
+  inviteStaff(input: {email: $email, role: $staffRole}) { staffInvitation { id role status error createdAt } }
 }
 """
 STAFF_INVITATIONS = "{ staffInvitations { id role status error createdAt } }"
@@ -145,11 +145,13 @@ mutation ($body: String!, $authorization: String!) {
 """
 
 DELETE_RECORDING = f"""
-mutation ($id: ID!, $reason: DeletionReason!) {{ deleteRecording(id: $id, reason: $reason) {{ {_DELETION} }} }}
+mutation ($id: ID!, $reason: DeletionReason!) {{
+  deleteRecording(input: {{recordingId: $id, reason: $reason}}) {{ deletion {{ {_DELETION} }} }}
+}}
 """
-UNDO_DELETION = (
-    f"mutation ($recordingId: ID!) {{ undoDeletion(recordingId: $recordingId) {{ {_DELETION} }} }}"
-)
+UNDO_DELETION = f"""
+mutation ($recordingId: ID!) {{ undoDeletion(input: {{recordingId: $recordingId}}) {{ deletion {{ {_DELETION} }} }} }}
+"""
 DELETIONS = f"""
 query ($first: Int, $after: String, $filter: DeletionFilter) {{
   deletions(first: $first, after: $after, filter: $filter) {{ edges {{ cursor node {{ {_DELETION} }} }} {_PAGE_INFO} }}
@@ -177,20 +179,28 @@ query ($query: String!, $filter: TranscriptFilter, $first: Int! = 20) {
 """
 CORRECT_TRANSCRIPT = f"""
 mutation ($id: ID!, $turn: Int!, $text: String!) {{
-  correctTranscript(recordingId: $id, turn: $turn, text: $text) {{ {_TRANSCRIPT} }}
+  correctTranscript(input: {{recordingId: $id, turnNumber: $turn, text: $text}}) {{ transcript {{ {_TRANSCRIPT} }} }}
 }}
 """
 ATTRIBUTE_TURN = f"""
 mutation ($id: ID!, $turn: Int! = 0, $speaker: Speaker! = PATIENT, $onlyThisTurn: Boolean! = false) {{
-  attributeTurn(recordingId: $id, turn: $turn, speaker: $speaker, onlyThisTurn: $onlyThisTurn) {{ {_TRANSCRIPT} }}
+  attributeTurn(input: {{recordingId: $id, turnNumber: $turn, speaker: $speaker, onlyThisTurn: $onlyThisTurn}}) {{
+    transcript {{ {_TRANSCRIPT} }}
+  }}
 }}
 """
-RETRY_TRANSCRIPTION = "mutation ($id: ID!) { retryTranscription(recordingId: $id) }"
-SWITCH_TRANSCRIPTION = """
-mutation ($consultationId: ID!, $isOn: Boolean!) {
-  switchTranscription(consultationId: $consultationId, isOn: $isOn)
-}
+RETRY_TRANSCRIPTION = f"""
+mutation ($id: ID!) {{ retryTranscription(input: {{recordingId: $id}}) {{ recording {{ {_RECORDING} }} }} }}
+"""
+SWITCH_TRANSCRIPTION = f"""
+mutation ($consultationId: ID!, $isTranscribed: Boolean!) {{
+  switchTranscription(input: {{consultationId: $consultationId, isTranscribed: $isTranscribed}}) {{
+    consultation {{ {_CONSULTATION} }}
+  }}
+}}
 """
 ISSUE_SUBTITLE_URLS = """
-mutation ($id: ID!) { issueSubtitleUrls(recordingId: $id) { webvtt srt expiresAt } }
+mutation ($id: ID!) {
+  issueSubtitleUrls(input: {recordingId: $id}) { subtitleUrls { webvtt srt expiresAt expiresInSeconds } }
+}
 """

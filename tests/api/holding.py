@@ -9,10 +9,12 @@ HOLD = (
     " releasedAt isActive }"
 )
 PLACE_HOLD = (
-    "mutation($hold: LegalHoldInput!) { placeLegalHold(hold: $hold) {"
-    f" hold {HOLD} coveredRecordings recordingsInDestruction }} }}"
+    "mutation($hold: PlaceLegalHoldInput!) { placeLegalHold(input: $hold) {"
+    f" legalHold {HOLD} coveredRecordingCount destroyingRecordingCount }} }}"
 )
-RELEASE_HOLD = f"mutation($holdId: ID!) {{ releaseLegalHold(id: $holdId) {HOLD} }}"
+RELEASE_HOLD = (
+    f"mutation($holdId: ID!) {{ releaseLegalHold(input: {{legalHoldId: $holdId}}) {{ legalHold {HOLD} }} }}"
+)
 LEGAL_HOLDS = (
     "query($first: Int, $after: String, $isActive: Boolean) {"
     " legalHolds(first: $first, after: $after, isActive: $isActive) {"

@@ -16,11 +16,17 @@ POLICY = (
 )
 POLICIES = f"query {{ retentionPolicies {POLICY} }}"
 PREVIEW = (
-    "query($policyId: Int!) { retentionPreview(policyId: $policyId) {"
+    "query($policyId: ID!) { retentionPreview(policyId: $policyId) {"
     " earliestDueAt months { month recordings sizeBytes sooner held } } }"
 )
-APPROVE_POLICY = f"mutation($policyId: Int!) {{ approveRetentionPolicy(policyId: $policyId) {POLICY} }}"
-REJECT_POLICY = f"mutation($policyId: Int!) {{ rejectRetentionPolicy(policyId: $policyId) {POLICY} }}"
+APPROVE_POLICY = (
+    "mutation($policyId: ID!) { approveRetentionPolicy(input: {policyId: $policyId}) {"
+    f" retentionPolicy {POLICY} }} }}"
+)
+REJECT_POLICY = (
+    "mutation($policyId: ID!) { rejectRetentionPolicy(input: {policyId: $policyId}) {"
+    f" retentionPolicy {POLICY} }} }}"
+)
 STORAGE_REPORT = (
     "query { storageReport { sizeBytes stored { retentionClass ageFromDays objects sizeBytes } dueRecordings dueBytes"
     " heldRecordings heldBytes storagePerMonth operationsPerMonth"
@@ -28,7 +34,7 @@ STORAGE_REPORT = (
 )
 
 
-async def propose_policy(harness: ApiHarness, days: int = 90, *, existing: bool = False) -> int:
+async def propose_policy(harness: ApiHarness, days: int = 90, *, existing: bool = False) -> str:
     """Return the id of a retention policy that the database owner proposed to the officers."""
     policy = RetentionPolicy(
         name="any",
@@ -42,7 +48,7 @@ async def propose_policy(harness: ApiHarness, days: int = 90, *, existing: bool 
     [row] = await harness.rows(
         "select private.propose_policy(%s, repeat('ab', 32), '', %s) as id", str(uuid4()), Jsonb(policy.terms)
     )
-    return int(row["id"])
+    return str(row["id"])
 
 
 @asynccontextmanager

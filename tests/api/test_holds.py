@@ -25,9 +25,9 @@ async def test_hold_on_a_patient_counts_its_recordings_and_is_audited_with_the_p
         await harness.recording(case)
     await harness.recording(await harness.case())
     answer = await officer.send(PLACE_HOLD, hold=on_patient(case.patient_id))
-    placed = answer.data["placeLegalHold"]
-    assert (placed["coveredRecordings"], placed["recordingsInDestruction"]) == (2, 0)
-    hold = placed["hold"]
+    placed = answer.value
+    assert (placed["coveredRecordingCount"], placed["destroyingRecordingCount"]) == (2, 0)
+    hold = placed["legalHold"]
     assert (hold["patientId"], hold["consultationId"], hold["recordedSince"]) == (case.patient_id, None, None)
     assert (hold["matter"], hold["custodian"]) == ("Doe v. Roe, 26-cv-1", "Records office")
     assert (hold["placedBy"], hold["isActive"], hold["releasedAt"]) == (str(officer.user_id), True, None)
@@ -43,7 +43,7 @@ async def test_hold_on_a_consultation_covers_only_its_recordings_and_is_audited_
 ) -> None:
     await harness.recording(case)
     answer = await officer.send(PLACE_HOLD, hold=hold_input({"consultation": {"id": case.id}}))
-    assert answer.data["placeLegalHold"]["coveredRecordings"] == 1
+    assert answer.value["coveredRecordingCount"] == 1
     (row,) = await harness.audit(answer.request_id)
     assert (row["patient_ids"], row["consultation_ids"]) == ([UUID(case.patient_id)], [UUID(case.id)])
 
@@ -61,11 +61,11 @@ async def test_hold_on_a_range_covers_the_recordings_in_the_range(
         ids = await harness.rows(
             "select v.id from resguardo.legal_holds as h, private.videos_under(h) as v (id)"
             " where h.id = %s and v.id = %s",
-            placed["hold"]["id"],
+            placed["legalHold"]["id"],
             recording,
         )
         assert len(ids) == covered
-        assert placed["coveredRecordings"] >= covered
+        assert placed["coveredRecordingCount"] >= covered
     await harness.rows(
         "delete from resguardo.legal_holds where placed_by = %s", officer.user_id
     )  # The hold covered every recording
@@ -83,7 +83,7 @@ async def test_hold_counts_recordings_in_destruction(
         recording,
     )
     placed = await officer.ask(PLACE_HOLD, hold=on_patient(case.patient_id))
-    assert (placed["coveredRecordings"], placed["recordingsInDestruction"]) == (2, 1)
+    assert (placed["coveredRecordingCount"], placed["destroyingRecordingCount"]) == (2, 1)
     await harness.rows("delete from resguardo.deletions where recording_id = %s", recording)
 
 
@@ -167,8 +167,8 @@ async def test_external_id_places_the_same_hold_as_the_id(
         await officer.ask(PLACE_HOLD, hold=hold_input({kind: by}))
         for by in ({"id": entity}, {"externalId": registered[kind]})
     ]
-    assert named[0]["hold"] == named[1]["hold"]
-    assert named[0]["hold"][f"{kind}Id"] == entity
+    assert named[0]["legalHold"] == named[1]["legalHold"]
+    assert named[0]["legalHold"][f"{kind}Id"] == entity
 
 
 async def test_equal_holds_are_placed_once_per_officer(
@@ -176,18 +176,18 @@ async def test_equal_holds_are_placed_once_per_officer(
 ) -> None:
     wanted = on_patient(case.patient_id)
     first, again = [await officer.ask(PLACE_HOLD, hold=wanted) for _ in range(2)]
-    assert first["hold"] == again["hold"]
+    assert first["legalHold"] == again["legalHold"]
     together = await asyncio.gather(*(officer.ask(PLACE_HOLD, hold=wanted) for _ in range(5)))
-    assert {one["hold"]["id"] for one in together} == {first["hold"]["id"]}
+    assert {one["legalHold"]["id"] for one in together} == {first["legalHold"]["id"]}
     other = await harness.staff("compliance")
-    assert (await other.ask(PLACE_HOLD, hold=wanted))["hold"]["id"] != first["hold"]["id"]
+    assert (await other.ask(PLACE_HOLD, hold=wanted))["legalHold"]["id"] != first["legalHold"]["id"]
     differs = await officer.ask(PLACE_HOLD, hold={**wanted, "matter": "another"})
-    assert differs["hold"]["id"] != first["hold"]["id"]
+    assert differs["legalHold"]["id"] != first["legalHold"]["id"]
     assert len(await harness.rows(HOLDS, officer.user_id)) == 2
 
 
 async def test_only_another_officer_releases_a_hold(harness: ApiHarness, case: Case, officer: Person) -> None:
-    hold = (await officer.ask(PLACE_HOLD, hold=on_patient(case.patient_id)))["hold"]
+    hold = (await officer.ask(PLACE_HOLD, hold=on_patient(case.patient_id)))["legalHold"]
     refused = await officer.send(RELEASE_HOLD, holdId=hold["id"])
     assert (refused.error.code, refused.error.reason) == ("CONFLICT", "own_hold")
     (row,) = await harness.audit(refused.request_id)
@@ -195,7 +195,7 @@ async def test_only_another_officer_releases_a_hold(harness: ApiHarness, case: C
     assert row["patient_ids"] == [UUID(case.patient_id)]
     second = await harness.staff("compliance")
     answer = await second.send(RELEASE_HOLD, holdId=hold["id"])
-    released = answer.data["releaseLegalHold"]
+    released = answer.value
     assert (released["isActive"], released["releasedBy"]) == (False, str(second.user_id))
     (row,) = await harness.audit(answer.request_id)
     assert (row["action"], row["outcome"], row["patient_ids"]) == (
@@ -212,7 +212,7 @@ async def test_only_another_officer_releases_a_hold(harness: ApiHarness, case: C
 async def test_audit_row_of_the_release_of_a_consultations_hold_names_its_patient(
     harness: ApiHarness, case: Case, officer: Person
 ) -> None:
-    hold = (await officer.ask(PLACE_HOLD, hold=hold_input({"consultation": {"id": case.id}})))["hold"]
+    hold = (await officer.ask(PLACE_HOLD, hold=hold_input({"consultation": {"id": case.id}})))["legalHold"]
     second = await harness.staff("compliance")
     for person in (officer, second):
         answer = await person.send(RELEASE_HOLD, holdId=hold["id"])
@@ -284,7 +284,7 @@ async def test_hold_and_the_start_of_a_destruction_wait_for_each_other(
         await asyncio.sleep(0.3)
         assert not placing.done()
         await destroying.commit()
-    assert (await placing)["hold"]["isActive"]
+    assert (await placing)["legalHold"]["isActive"]
 
 
 async def test_placing_and_releasing_a_hold_each_queue_the_protection_job(
@@ -293,7 +293,7 @@ async def test_placing_and_releasing_a_hold_each_queue_the_protection_job(
     queued = (
         "select status from jobs.procrastinate_jobs where task_name = 'secure_held' and args ->> 'id' = %s"
     )
-    hold = (await officer.ask(PLACE_HOLD, hold=on_patient(case.patient_id)))["hold"]["id"]
+    hold = (await officer.ask(PLACE_HOLD, hold=on_patient(case.patient_id)))["legalHold"]["id"]
     assert len(await harness.rows(queued, hold)) == 1
     second = await harness.staff("compliance")
     await second.ask(RELEASE_HOLD, holdId=hold)

@@ -96,7 +96,7 @@ async def test_consultation_is_sent_at_first_and_after_each_consent_join_and_gue
         assert [one["guestRole"] for one in told["participants"] if one["guestRole"]] == ["INTERPRETER"]
         await case.doctor.ask(documents.WITHDRAW_CONSENT, participantId=case.participant("DOCTOR"))
         await _until(client, lambda told: told["consents"][-1]["decision"] == "WITHDRAWN")
-        await case.doctor.send(documents.SWITCH_TRANSCRIPTION, consultationId=case.id, isOn=False)
+        await case.doctor.send(documents.SWITCH_TRANSCRIPTION, consultationId=case.id, isTranscribed=False)
         await _until(client, lambda told: told["isTranscribed"] is False)
         await client.require_no_message()
         rows = await harness.audit(client.request_id)

@@ -155,7 +155,7 @@ GIVEN: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "requestAccess": (requesting.REQUEST_ACCESS, {"request": {"consultation": {"id": NOWHERE}}}),
     "placeLegalHold": (
-        "mutation ($hold: LegalHoldInput!) { placeLegalHold(hold: $hold) { coveredRecordings } }",
+        "mutation ($hold: PlaceLegalHoldInput!) { placeLegalHold(input: $hold) { coveredRecordingCount } }",
         {"hold": on_patient(NOWHERE)},
     ),
     "denyAccessRequest": (

@@ -43,7 +43,7 @@ async def test_first_policy_needs_two_officers(unkept: ApiHarness, case: Case, o
     [row] = await unkept.rows(
         "select due_at, retention_policy from resguardo.recordings where id = %s", recording
     )
-    assert row["retention_policy"] == policy_id
+    assert str(row["retention_policy"]) == policy_id
     assert row["due_at"] is not None
 
 

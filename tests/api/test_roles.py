@@ -232,7 +232,7 @@ async def _variables(harness: ApiHarness, field: str, who: Who, case: Case) -> d
         "first": 20,
         "turn": 0,
         "text": "Something else was said.",
-        "isOn": True,
+        "isTranscribed": True,
         "role": "INTERPRETER",
         "email": f"{recording}@example.org",
         "staffRole": "CLINICIAN",

@@ -59,7 +59,7 @@ async def test_repeated_suspension_keeps_the_first(
     facts = "select status, suspended_at, suspended_by from resguardo.staff where user_id = %s"
     await officer.ask(documents.SUSPEND, userId=str(other_doctor.user_id))
     first = await harness.rows(facts, other_doctor.user_id)
-    assert (await again.ask(documents.SUSPEND, userId=str(other_doctor.user_id)))["userId"]
+    assert (await again.send(documents.SUSPEND, userId=str(other_doctor.user_id))).data
     assert await harness.rows(facts, other_doctor.user_id) == first
     assert (first[0]["status"], first[0]["suspended_by"]) == ("suspended", officer.user_id)
 
@@ -121,7 +121,7 @@ async def _login(harness: ApiHarness, email: str, *, confirmed: bool = True) -> 
 async def test_invited_clinician_is_staff_after_the_worker_ran(harness: ApiHarness, officer: Person) -> None:
     email = _address()
     answer = await officer.send(documents.INVITE_STAFF, **_wanted(email.upper()))
-    invited = answer.data["inviteStaff"]
+    invited = answer.value
     assert (invited["role"], invited["status"], invited["error"]) == ("CLINICIAN", "PENDING", None)
     await harness.work()
     (row,) = await harness.rows(

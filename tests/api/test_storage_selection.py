@@ -50,19 +50,26 @@ def test_root_fields_that_return_recordings_are_found() -> None:
         "startRecording",
         "stopRecording",
         "completeImport",
+        "retryTranscription",
         "recordingChanged",
+        "recordingsChanged",
     }
 
 
-@pytest.mark.parametrize("name", sorted(PATHS.keys() - {"recording", "recordingChanged"}))
+@pytest.mark.parametrize(
+    "name", sorted(PATHS.keys() - {"recording", "recordingChanged", "recordingsChanged"})
+)
 async def test_storage_is_refused_except_on_one_recording(other_doctor: Person, name: str) -> None:
     assert await other_doctor.refused(_document(name)) == ("INVALID_INPUT", "storage_in_list")
 
 
-async def test_storage_is_refused_in_a_subscription(harness: ApiHarness, other_doctor: Person) -> None:
+@pytest.mark.parametrize("name", ["recordingChanged", "recordingsChanged"])
+async def test_storage_is_refused_in_a_subscription(
+    harness: ApiHarness, other_doctor: Person, name: str
+) -> None:
     async with open_socket(harness.api_url, origin=None) as client:
         await client.init(other_doctor)
-        await client.subscribe(_document("recordingChanged"))
+        await client.subscribe(_document(name))
         extensions = (await client.error())["extensions"]
     assert (extensions["code"], extensions["reason"]) == ("INVALID_INPUT", "storage_in_list")
 

@@ -35,7 +35,7 @@ async def test_correction_to_the_present_text_changes_nothing_and_writes_an_audi
     given = {"text": SAID[0][1]} if document == documents.CORRECT_TRANSCRIPT else {"speaker": "DOCTOR"}
     before = await doctor.ask(documents.TRANSCRIPT, id=str(recording))
     answer = await doctor.send(document, id=str(recording), turn=0, **given)
-    assert list(answer.data.values()) == [before]
+    assert answer.value == before
     assert before["corrections"] == []
     (row,) = await harness.audit(answer.request_id)
     assert (row["action"], row["outcome"], row["fields"]) == ("transcript.correct", "ALLOWED", ["text"])
@@ -46,10 +46,8 @@ async def test_repeated_correction_after_a_lost_answer_is_stored_once(
     harness: ApiHarness, doctor: Person, recording: UUID
 ) -> None:
     answers = [await _correct(doctor, recording, 0, "Good\u00a0evening.  ") for _ in range(3)]
-    assert [answer.data["correctTranscript"] for answer in answers] == [
-        answers[0].data["correctTranscript"]
-    ] * 3
-    assert len(answers[0].data["correctTranscript"]["corrections"]) == 1
+    assert [answer.value for answer in answers] == [answers[0].value] * 3
+    assert len(answers[0].value["corrections"]) == 1
     rows = [await harness.audit(answer.request_id) for answer in answers]
     assert [[row["outcome"] for row in of_one] for of_one in rows] == [["ALLOWED"]] * 3
 
@@ -76,7 +74,7 @@ async def test_longest_correction_is_stored_in_every_script(
 ) -> None:
     text = character * MAX_TURN_CHARACTERS
     answer = await _correct(doctor, recording, 1, text)
-    assert answer.data["correctTranscript"]["turns"][1]["text"] == text
+    assert answer.value["turns"][1]["text"] == text
 
 
 async def test_size_of_a_correction_is_measured_after_normalization(doctor: Person, recording: UUID) -> None:

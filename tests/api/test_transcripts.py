@@ -197,8 +197,9 @@ async def test_only_a_failed_transcription_is_retried(
         "update resguardo.transcripts set status = 'FAILED', error = 'speech_busy' where recording_id = %s"
     )
     await harness.rows(failed, recording)
-    assert await doctor.ask(documents.RETRY_TRANSCRIPTION, id=str(recording)) is True
-    shown = (await doctor.ask(documents.RECORDING, id=str(recording)))["transcription"]
+    retried = await doctor.ask(documents.RETRY_TRANSCRIPTION, id=str(recording))
+    assert retried == await doctor.ask(documents.RECORDING, id=str(recording))
+    shown = retried["transcription"]
     assert (shown["status"], shown["attempt"], shown["error"]) == ("PENDING", 2, None)
 
 
@@ -235,7 +236,7 @@ async def test_transcription_ended_by_a_withdrawal_has_its_reason_and_is_retried
     refusal = ("CONFLICT", "transcription_consent_withdrawn")
     assert await doctor.refused(documents.RETRY_TRANSCRIPTION, id=made) == refusal
     await case.patient.ask(documents.RECORD_CONSENT, consent=consent_input(patient))
-    assert await doctor.ask(documents.RETRY_TRANSCRIPTION, id=made) is True
+    assert (await doctor.ask(documents.RETRY_TRANSCRIPTION, id=made))["id"] == made
     shown = await doctor.ask(documents.RECORDING, id=made)
     assert (shown["transcription"]["status"], shown["transcription"]["error"]) == ("PENDING", None)
 
@@ -243,8 +244,9 @@ async def test_transcription_ended_by_a_withdrawal_has_its_reason_and_is_retried
 async def test_only_the_doctor_switches_transcription(
     harness: ApiHarness, doctor: Person, case: Case
 ) -> None:
-    given: dict[str, Any] = {"consultationId": case.id, "isOn": False}
-    assert await doctor.ask(documents.SWITCH_TRANSCRIPTION, **given) is False
+    given: dict[str, Any] = {"consultationId": case.id, "isTranscribed": False}
+    switched = await doctor.ask(documents.SWITCH_TRANSCRIPTION, **given)
+    assert (switched["id"], switched["isTranscribed"]) == (case.id, False)
     other = await harness.clinician()
     assert (await other.refused(documents.SWITCH_TRANSCRIPTION, **given))[0] == "NOT_FOUND"
 
@@ -259,7 +261,8 @@ async def test_consultation_shows_whether_it_is_transcribed(harness: ApiHarness,
         case = await harness.case(doctor, **said)
         shown = await doctor.ask(documents.CONSULTATION, id=case.id)
         assert shown["isTranscribed"] is is_transcribed
-        await doctor.ask(documents.SWITCH_TRANSCRIPTION, consultationId=case.id, isOn=not is_transcribed)
+        given = {"consultationId": case.id, "isTranscribed": not is_transcribed}
+        await doctor.ask(documents.SWITCH_TRANSCRIPTION, **given)
         shown = await doctor.ask(documents.CONSULTATION, id=case.id)
         assert shown["isTranscribed"] is not is_transcribed
 
@@ -366,7 +369,7 @@ async def test_unintelligible_turn_is_marked_counted_never_found_and_can_be_retr
     await harness.rows(
         "update resguardo.transcripts set chunks_total = 1, chunks_done = 1 where recording_id = %s", made
     )
-    assert await doctor.ask(documents.RETRY_TRANSCRIPTION, id=str(made)) is True
+    assert (await doctor.ask(documents.RETRY_TRANSCRIPTION, id=str(made)))["transcription"]["isRetried"]
     shown = (await doctor.ask(documents.RECORDING, id=str(made)))["transcription"]
     assert (shown["status"], shown["isRetried"], shown["piecesDone"]) == ("READY", True, 0)
     assert (await doctor.ask(documents.TRANSCRIPT, id=str(made)))["turns"] == read["turns"]
