@@ -1,6 +1,6 @@
 """The GraphQL operations that the demo sends."""
 
-CONSENT_TEXT = "{ consentText { version sha256 text } }"
+CONSENT_TEXT = "{ consentText { version sha256 markdown } }"
 
 REGISTER = """
 mutation ($consultation: RegisterConsultationInput!) {

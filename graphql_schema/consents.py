@@ -2,12 +2,13 @@
 
 from datetime import datetime
 from enum import Enum
-from typing import Self
+from typing import Annotated, Self
 
 import strawberry
 
 from app.consents import model, texts
 from graphql_schema.context import Info
+from graphql_schema.idempotency_keys import IDEMPOTENCY_KEY
 from graphql_schema.scalars import parse_id, to_id
 
 
@@ -17,11 +18,13 @@ class Language(Enum):
     ES = "es"
 
 
-@strawberry.type(description="The consent text that a client displays before a participant consents.")
+@strawberry.type(description="A consent text, which a client displays before a participant consents.")
 class ConsentText:
-    version: str
-    language: str
-    text: str = strawberry.field(description="The text in Markdown.")
+    version: str = strawberry.field(
+        description="The version of the text, such as `2026-12`. A version that was published never changes."
+    )
+    language: Language = strawberry.field(description="The language of the text.")
+    markdown: str = strawberry.field(description="The text in Markdown.")
     sha256: str = strawberry.field(
         description="The SHA-256 of the text's UTF-8 bytes, in hex. `recordConsent` takes it."
     )
@@ -107,6 +110,7 @@ class RecordConsentInput:
         default=None,
         description="The representative who acts for the participant, if the participant does not act in person.",
     )
+    idempotency_key: str | None = strawberry.field(default=None, description=IDEMPOTENCY_KEY)
 
 
 @strawberry.type(description="The result of `recordConsent`.")
@@ -126,6 +130,7 @@ class WithdrawConsentInput:
         default=None,
         description="The representative who acts for the participant, if the participant does not act in person.",
     )
+    idempotency_key: str | None = strawberry.field(default=None, description=IDEMPOTENCY_KEY)
 
 
 @strawberry.type(description="The result of `withdrawConsent`.")
@@ -133,10 +138,25 @@ class WithdrawConsentPayload:
     consent: Consent = strawberry.field(description="The recorded withdrawal.")
 
 
-async def consent_text(language: Language = Language.EN) -> ConsentText | None:
-    """Return the current consent text in the given language."""
-    found = texts.consent_texts()[texts.CURRENT_VERSION, language.value]
-    return ConsentText(version=found.version, language=found.language, text=found.text, sha256=found.sha256)
+async def consent_text(
+    language: Annotated[
+        Language, strawberry.argument(description="The language of the text. The default is English.")
+    ] = Language.EN,
+    version: Annotated[
+        str | None,
+        strawberry.argument(
+            description=(
+                "The version of the text, such as `Consent.textVersion`. The default is the current version. Every "
+                "version that was ever published can be read, and an unknown version is refused."
+            )
+        ),
+    ] = None,
+) -> ConsentText | None:
+    """Return a consent text in the given language."""
+    found = texts.find_text(language.value, version)
+    return ConsentText(
+        version=found.version, language=Language(found.language), markdown=found.text, sha256=found.sha256
+    )
 
 
 async def record_consent(info: Info, input: RecordConsentInput) -> RecordConsentPayload | None:
@@ -147,6 +167,7 @@ async def record_consent(info: Info, input: RecordConsentInput) -> RecordConsent
         parse_id(input.participant_id),
         shown,
         input.representative.to_model() if input.representative else None,
+        idempotency_key=input.idempotency_key,
     )
     return RecordConsentPayload(consent=Consent.of(given))
 
@@ -157,5 +178,6 @@ async def withdraw_consent(info: Info, input: WithdrawConsentInput) -> WithdrawC
         await info.context.asker(),
         parse_id(input.participant_id),
         input.representative.to_model() if input.representative else None,
+        idempotency_key=input.idempotency_key,
     )
     return WithdrawConsentPayload(consent=Consent.of(withdrawn))

@@ -13,6 +13,7 @@ from app.postgres.paging import DEFAULT_PAGE_SIZE, Cursor, page_request
 from graphql_schema.connections import Connection
 from graphql_schema.consents import Consent
 from graphql_schema.context import Info
+from graphql_schema.idempotency_keys import IDEMPOTENCY_KEY
 from graphql_schema.scalars import parse_id, parse_optional_id, to_id
 from graphql_schema.selected_fields import selected
 
@@ -121,8 +122,8 @@ class JoinToken:
 
 @strawberry.type(
     description=(
-        "A guest's invitation, which `joinAsGuest` accepts once. The API returns the secret "
-        "of an invitation only once."
+        "A guest's invitation, which `joinAsGuest` accepts once. The API stores no secret of an invitation. If "
+        "`inviteGuest` is repeated with the same idempotency key, a new secret replaces the earlier one."
     )
 )
 class GuestInvitation:
@@ -261,12 +262,13 @@ class InviteGuestInput:
         description="The id of a consultation of the calling doctor."
     )
     role: model.GuestRole = strawberry.field(description="The role of the guest in the consultation.")
+    idempotency_key: str | None = strawberry.field(default=None, description=IDEMPOTENCY_KEY)
 
 
 @strawberry.type(description="The result of `inviteGuest`.")
 class InviteGuestPayload:
     participant: Participant = strawberry.field(
-        description="The new participant of the consultation: the guest, who has not consented yet."
+        description="The guest, who is a new participant of the consultation unless the call is a repeated call."
     )
     invitation: GuestInvitation = strawberry.field(
         description="The invitation, which the doctor sends to the guest."
@@ -377,6 +379,9 @@ async def join_as_guest(info: Info, input: JoinAsGuestInput) -> JoinAsGuestPaylo
 async def invite_guest(info: Info, input: InviteGuestInput) -> InviteGuestPayload | None:
     """Invite a guest, such as an interpreter, to a consultation."""
     guest, invitation = await info.context.services.consultations.invite_guest(
-        await info.context.asker(), parse_id(input.consultation_id), input.role
+        await info.context.asker(),
+        parse_id(input.consultation_id),
+        input.role,
+        idempotency_key=input.idempotency_key,
     )
     return InviteGuestPayload(participant=Participant.of(guest), invitation=GuestInvitation.of(invitation))

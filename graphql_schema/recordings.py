@@ -14,6 +14,7 @@ from app.recordings.service import PurposeOfUse
 from app.texts import recording_error_text, transcription_error_text
 from graphql_schema.connections import Connection
 from graphql_schema.context import Info
+from graphql_schema.idempotency_keys import IDEMPOTENCY_KEY
 from graphql_schema.scalars import BigInt, big, parse_id, parse_optional_id, to_id
 from graphql_schema.selected_fields import selected
 
@@ -348,11 +349,17 @@ class StartRecordingInput:
     consultation_id: strawberry.ID = strawberry.field(
         description="The id of a consultation of the calling doctor."
     )
+    idempotency_key: str | None = strawberry.field(default=None, description=IDEMPOTENCY_KEY)
 
 
 @strawberry.type(description="The result of `startRecording`.")
 class StartRecordingPayload:
-    recording: Recording = strawberry.field(description="The requested recording, which has no file yet.")
+    recording: Recording = strawberry.field(
+        description=(
+            "The requested recording, which has no file yet. A repeated call returns the recording of the first call "
+            "as it is now."
+        )
+    )
 
 
 @strawberry.input(description="The input with which a doctor stops a recording.")
@@ -446,7 +453,10 @@ async def recordings(
 async def start_recording(info: Info, input: StartRecordingInput) -> StartRecordingPayload | None:
     """Start a recording of a consultation in which every participant has consented."""
     started = await info.context.services.recordings.start(
-        await info.context.asker(), parse_id(input.consultation_id), select_recording(info, "recording")
+        await info.context.asker(),
+        parse_id(input.consultation_id),
+        select_recording(info, "recording"),
+        idempotency_key=input.idempotency_key,
     )
     return StartRecordingPayload(recording=Recording.of(started))
 

@@ -26,7 +26,11 @@ class Query:
     consent_text = root_field(
         consents.consent_text,
         permission=None,
-        description="The consent text that a client displays before a participant consents.",
+        description=(
+            "Returns a consent text, for everybody, signed in or not. Without a version, it is the current text, which "
+            "a client displays before a participant consents. With a version, it is the text that somebody agreed to "
+            "earlier."
+        ),
     )
     consultation = root_field(
         consultation_fields.consultation,
@@ -144,7 +148,10 @@ class Mutation:
     record_consent = root_field(
         consents.record_consent,
         permissions.GIVE_CONSENT,
-        description="Records the caller's own consent, or a consent that the doctor attests.",
+        description=(
+            "Records the caller's own consent, or a consent that the doctor attests. Idempotent by `idempotencyKey`. "
+            "Without a key, each call records another statement."
+        ),
     )
     withdraw_consent = root_field(
         consents.withdraw_consent,
@@ -152,13 +159,19 @@ class Mutation:
         description=(
             "Withdraws a consent, and stops a running recording at once. The API keeps the part "
             "of the recording that already exists. The worker stops a transcription of the "
-            "consultation that is not finished."
+            "consultation that is not finished. Idempotent by `idempotencyKey`. A withdrawal also changes nothing if "
+            "the newest statement of the participant is a withdrawal."
         ),
     )
     invite_guest = root_field(
         consultation_fields.invite_guest,
         permissions.INVITE_GUEST,
-        description="Invites a guest, such as an interpreter, to a consultation of the calling doctor.",
+        description=(
+            "Invites a guest, such as an interpreter, to a consultation of the calling doctor. Idempotent by "
+            "`idempotencyKey`: a repeated call returns the same guest with a new secret, which replaces the secret of "
+            "the first call, and is refused with `invitation_redeemed` once the guest has joined. Without a key, each "
+            "call invites another guest."
+        ),
     )
     join_consultation = root_field(
         consultation_fields.join_consultation,
@@ -179,7 +192,11 @@ class Mutation:
     start_recording = root_field(
         recording_fields.start_recording,
         permissions.START_RECORDING,
-        description="Starts a recording of a consultation in which every participant has consented.",
+        description=(
+            "Starts a recording of a consultation of the calling doctor in which every participant has consented. "
+            "Idempotent by `idempotencyKey`. Without a key, a repeated call is refused with `live_recording_exists` "
+            "while the recording lasts."
+        ),
     )
     stop_recording = root_field(
         recording_fields.stop_recording,

@@ -30,7 +30,7 @@ COPIED = ("policies", "supabase/migrations")
 """The directories that the wheel contains below `app/data`."""
 PACKAGES = {"app", "graphql_schema"}
 LEADER_SECONDS = 60
-TEXT = "{ consentText(language: ES) { version text } }"
+TEXT = "{ consentText(language: ES) { version markdown } }"
 NEED_A_CHECKOUT = (
     ("demo", "--once", "development stack"),
     ("drill", "restore", "--dump", "d", "--escrow", "e", "development stack"),

@@ -9,9 +9,11 @@ SHOWN = {"textVersion": _TEXT.version, "textSha256": _TEXT.sha256}
 """The reference of a consent to the current English text."""
 
 VIEWER = "{ viewer { userId role aal patientId } }"
-CONSENT_TEXT = (
-    "query ($language: Language!) { consentText(language: $language) { version language text sha256 } }"
-)
+CONSENT_TEXT = """
+query ($language: Language! = EN, $version: String) {
+  consentText(language: $language, version: $version) { version language markdown sha256 }
+}
+"""
 
 _PARTICIPANT = "id kind guestRole joinedAt hasConsented"
 _PARTICIPANTS = f"participants {{ {_PARTICIPANT} }}"
@@ -59,8 +61,10 @@ RECORD_CONSENT = f"""
 mutation ($consent: RecordConsentInput!) {{ recordConsent(input: $consent) {{ consent {{ {_CONSENT} }} }} }}
 """
 WITHDRAW_CONSENT = f"""
-mutation ($participantId: ID!, $representative: RepresentativeInput) {{
-  withdrawConsent(input: {{participantId: $participantId, representative: $representative}}) {{
+mutation ($participantId: ID!, $representative: RepresentativeInput, $idempotencyKey: String) {{
+  withdrawConsent(
+    input: {{participantId: $participantId, representative: $representative, idempotencyKey: $idempotencyKey}}
+  ) {{
     consent {{ {_CONSENT} }}
   }}
 }}
@@ -76,16 +80,18 @@ mutation ($invitation: String!) {{
 }}
 """
 INVITE = f"""
-mutation ($consultationId: ID!, $role: GuestRole!) {{
-  inviteGuest(input: {{consultationId: $consultationId, role: $role}}) {{
+mutation ($consultationId: ID!, $role: GuestRole!, $idempotencyKey: String) {{
+  inviteGuest(input: {{consultationId: $consultationId, role: $role, idempotencyKey: $idempotencyKey}}) {{
     participant {{ {_PARTICIPANT} }} invitation {{ secret expiresAt expiresInSeconds }}
   }}
 }}
 """
 ACTIVE_ROOMS = "{ activeRooms { consultationId name sid numParticipants createdAt } }"
 START = f"""
-mutation ($consultationId: ID!) {{
-  startRecording(input: {{consultationId: $consultationId}}) {{ recording {{ {_RECORDING} }} }}
+mutation ($consultationId: ID!, $idempotencyKey: String) {{
+  startRecording(input: {{consultationId: $consultationId, idempotencyKey: $idempotencyKey}}) {{
+    recording {{ {_RECORDING} }}
+  }}
 }}
 """
 STOP = f"""

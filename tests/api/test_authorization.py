@@ -345,7 +345,7 @@ async def test_fields_behind_fragments_and_aliases_are_authorized_before_their_i
 
 
 async def test_public_field_reports_bad_input_without_a_token(harness: ApiHarness) -> None:
-    answer = await harness.stranger().send('{ consentText(language: "XX") { text } }')
+    answer = await harness.stranger().send('{ consentText(language: "XX") { markdown } }')
     assert answer.error.code == "INVALID_INPUT"
 
 

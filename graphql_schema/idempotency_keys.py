@@ -1,0 +1,9 @@
+"""The description of the input field `idempotencyKey`, which several mutations have."""
+
+from typing import Final
+
+IDEMPOTENCY_KEY: Final = (
+    "A key with which the client can safely repeat the call, such as a random UUID: 1 to 128 printable characters. "
+    "For 24 hours, a call of the same person with the same key and the same input takes effect once. A call with the "
+    "same key and a different input is refused with `idempotency_key_reused`."
+)
