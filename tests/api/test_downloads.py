@@ -38,6 +38,7 @@ async def test_url_downloads_the_exact_bytes_as_a_file(harness: ApiHarness, case
     lifetime = datetime.fromisoformat(issued["expiresAt"]).timestamp() - time.time()
     assert 290 < lifetime <= 300
     assert parse_qs(urlsplit(issued["url"]).query)["X-Amz-Expires"] == ["300"]
+    assert issued["expiresInSeconds"] == 300
 
 
 async def test_url_is_valid_for_the_configured_time(harness: ApiHarness, case: Case) -> None:
@@ -46,6 +47,7 @@ async def test_url_is_valid_for_the_configured_time(harness: ApiHarness, case: C
         doctor = Person(http, case.doctor.user_id, case.doctor.session_id, case.doctor.token)
         issued = await doctor.ask(documents.ISSUE_URL, **_asked(recording))
     assert parse_qs(urlsplit(issued["url"]).query)["X-Amz-Expires"] == ["900"]
+    assert issued["expiresInSeconds"] == 900
     assert 890 < datetime.fromisoformat(issued["expiresAt"]).timestamp() - time.time() <= 900
 
 

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
+from urllib.parse import parse_qs, urlsplit
 from uuid import UUID, uuid4
 
 import psycopg
@@ -86,6 +87,8 @@ async def test_recording_is_imported_from_declaration_to_ready(harness: ApiHarne
     assert (found["consultationId"], found["status"]) == (ready.id, "AWAITING_UPLOAD")
     left = datetime.fromisoformat(found["expiresAt"]) - datetime.now(UTC)
     assert timedelta(minutes=14) < left <= timedelta(minutes=15)
+    [signed] = parse_qs(urlsplit(found["uploadUrl"]).query)["X-Amz-Expires"]
+    assert 0 <= int(signed) - found["expiresInSeconds"] <= 10
     assert await upload(found) == 200
 
     recording = await ready.doctor.ask(COMPLETE_IMPORT, importId=found["id"])

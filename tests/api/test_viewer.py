@@ -4,6 +4,7 @@ import hashlib
 
 import pytest
 
+from app.consents.texts import CURRENT_VERSION, consent_texts
 from app.integrations.supabase.client import SupabaseAdmin
 from devstack.sign_in import enrol_totp, sign_in
 from tests.api import documents
@@ -54,9 +55,36 @@ async def test_viewer_with_a_session_of_the_supabase_client_is_accepted(harness:
 @pytest.mark.parametrize(("language", "word"), [("EN", "consent"), ("ES", "consentimiento")])
 async def test_consent_text_matches_its_sha256(harness: ApiHarness, language: str, word: str) -> None:
     shown = await harness.stranger().ask(documents.CONSENT_TEXT, language=language)
-    assert hashlib.sha256(shown["text"].encode()).hexdigest() == shown["sha256"]
+    assert hashlib.sha256(shown["markdown"].encode()).hexdigest() == shown["sha256"]
     assert shown["language"] == language
     assert word in shown["markdown"].lower()
+
+
+@pytest.mark.parametrize(("version", "language"), list(consent_texts()))
+async def test_consent_text_of_every_version_can_be_read(
+    harness: ApiHarness, version: str, language: str
+) -> None:
+    shown = await harness.stranger().ask(documents.CONSENT_TEXT, version=version, language=language.upper())
+    published = consent_texts()[version, language]
+    assert shown == {
+        "version": version,
+        "language": language.upper(),
+        "markdown": published.text,
+        "sha256": published.sha256,
+    }
+
+
+async def test_consent_text_without_a_version_is_the_current_one(harness: ApiHarness) -> None:
+    for variables in ({}, {"version": None}):
+        shown = await harness.stranger().ask(documents.CONSENT_TEXT, **variables)
+        assert (shown["version"], shown["language"]) == (CURRENT_VERSION, "EN")
+
+
+@pytest.mark.parametrize("version", ["", "1999-01", "2026-12.en", "../2026-12", "2026-12\0", "x" * 5000])
+async def test_consent_text_of_an_unknown_version_is_refused(harness: ApiHarness, version: str) -> None:
+    answer = await harness.stranger().send(documents.CONSENT_TEXT, version=version)
+    assert (answer.error.code, answer.error.reason) == ("INVALID_INPUT", "consent_text_unknown")
+    assert answer.body["data"] == {"consentText": None}
 
 
 async def test_consent_text_is_refused_in_another_language(harness: ApiHarness) -> None:
