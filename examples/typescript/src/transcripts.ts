@@ -20,8 +20,8 @@ const SEARCH = graphql(`
 `);
 
 const SUBTITLES = graphql(`
-  mutation IssueSubtitleUrls($recordingId: ID!) {
-    issueSubtitleUrls(recordingId: $recordingId) { webvtt srt expiresAt }
+  mutation IssueSubtitleUrls($input: IssueSubtitleUrlsInput!) {
+    issueSubtitleUrls(input: $input) { subtitleUrls { webvtt srt expiresAt } }
   }
 `);
 
@@ -51,5 +51,5 @@ export function markedParts(text: string, highlights: readonly { start: number; 
 
 /** Addresses of the subtitles, relative to the API's. */
 export async function issueSubtitleUrls(api: Api, recordingId: string) {
-  return (await api.ask(SUBTITLES, { recordingId })).issueSubtitleUrls;
+  return (await api.ask(SUBTITLES, { input: { recordingId } })).issueSubtitleUrls.subtitleUrls;
 }
