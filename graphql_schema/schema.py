@@ -208,8 +208,8 @@ class Mutation:
         permissions.CORRECT_TRANSCRIPT,
         description=(
             "Corrects the text of one turn of a transcript. The API keeps every version of the "
-            "text with its author and time. A correction that repeats the current text changes "
-            "nothing."
+            "text with its author and time. Idempotent by `idempotencyKey`. A correction that repeats the "
+            "current text changes nothing either."
         ),
     )
     attribute_turn = root_field(
@@ -217,8 +217,8 @@ class Mutation:
         permissions.CORRECT_TRANSCRIPT,
         description=(
             "Names the speaker of one turn of a transcript, or of all turns with the same voice. "
-            "The API keeps every version of the turn with its author and time. A correction that "
-            "names the current speaker changes nothing."
+            "The API keeps every version of the turn with its author and time. Idempotent by "
+            "`idempotencyKey`. A correction that names the current speaker changes nothing either."
         ),
     )
     issue_subtitle_urls = root_field(

@@ -12,6 +12,7 @@ from app.transcripts.search import service as search_service
 from app.transcripts.search.matches import Snippet as ModelSnippet
 from graphql_schema.consultations import Consultation, select_consultation
 from graphql_schema.context import Info
+from graphql_schema.idempotency_keys import IDEMPOTENCY_KEY
 from graphql_schema.recordings import Recording, select_recording
 from graphql_schema.references import ConsultationBy, DateTimeRangeInput, PatientBy
 from graphql_schema.scalars import parse_id, parse_optional_id, to_id, to_optional_id
@@ -255,6 +256,14 @@ class CorrectTranscriptInput:
     text: str = strawberry.field(
         description="The whole corrected text of the turn, in at most 30,000 characters."
     )
+    expected_text: str | None = strawberry.field(
+        default=None,
+        description=(
+            "The text of the turn that the doctor saw. If the turn has a different text now, the call is refused with "
+            "`turn_changed`, unless the turn already has the corrected text. By default, any text is corrected."
+        ),
+    )
+    idempotency_key: str | None = strawberry.field(default=None, description=IDEMPOTENCY_KEY)
 
 
 @strawberry.type(description="The result of `correctTranscript`.")
@@ -276,6 +285,7 @@ class AttributeTurnInput:
             "voice under which two people speak, such as a patient and a companion at one microphone."
         ),
     )
+    idempotency_key: str | None = strawberry.field(default=None, description=IDEMPOTENCY_KEY)
 
 
 @strawberry.type(description="The result of `attributeTurn`.")
@@ -326,7 +336,12 @@ class IssueSubtitleUrlsPayload:
 async def correct_transcript(info: Info, input: CorrectTranscriptInput) -> CorrectTranscriptPayload | None:
     """Correct the text of a turn. After a correction, the database also keeps the text before the correction."""
     read = await info.context.services.transcripts.reword(
-        await info.context.asker(), parse_id(input.recording_id), input.turn_number, input.text
+        await info.context.asker(),
+        parse_id(input.recording_id),
+        input.turn_number,
+        input.text,
+        expected_text=input.expected_text,
+        idempotency_key=input.idempotency_key,
     )
     return CorrectTranscriptPayload(transcript=Transcript.of(input.recording_id, read))
 
@@ -341,6 +356,7 @@ async def attribute_turn(info: Info, input: AttributeTurnInput) -> AttributeTurn
         input.turn_number,
         input.speaker,
         only_this_turn=input.only_this_turn,
+        idempotency_key=input.idempotency_key,
     )
     return AttributeTurnPayload(transcript=Transcript.of(input.recording_id, read))
 

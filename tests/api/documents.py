@@ -184,13 +184,21 @@ query ($query: String!, $filter: TranscriptFilter, $first: Int! = 20) {
 }
 """
 CORRECT_TRANSCRIPT = f"""
-mutation ($id: ID!, $turn: Int!, $text: String!) {{
-  correctTranscript(input: {{recordingId: $id, turnNumber: $turn, text: $text}}) {{ transcript {{ {_TRANSCRIPT} }} }}
+mutation ($id: ID!, $turn: Int!, $text: String!, $expectedText: String, $idempotencyKey: String) {{
+  correctTranscript(input: {{
+    recordingId: $id, turnNumber: $turn, text: $text, expectedText: $expectedText, idempotencyKey: $idempotencyKey
+  }}) {{
+    transcript {{ {_TRANSCRIPT} }}
+  }}
 }}
 """
 ATTRIBUTE_TURN = f"""
-mutation ($id: ID!, $turn: Int! = 0, $speaker: Speaker! = PATIENT, $onlyThisTurn: Boolean! = false) {{
-  attributeTurn(input: {{recordingId: $id, turnNumber: $turn, speaker: $speaker, onlyThisTurn: $onlyThisTurn}}) {{
+mutation (
+  $id: ID!, $turn: Int! = 0, $speaker: Speaker! = PATIENT, $onlyThisTurn: Boolean! = false, $idempotencyKey: String
+) {{
+  attributeTurn(input: {{
+    recordingId: $id, turnNumber: $turn, speaker: $speaker, onlyThisTurn: $onlyThisTurn, idempotencyKey: $idempotencyKey
+  }}) {{
     transcript {{ {_TRANSCRIPT} }}
   }}
 }}

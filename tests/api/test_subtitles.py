@@ -79,6 +79,8 @@ async def test_link_expires_no_later_than_the_token_that_requested_it(
     token = harness.token(doctor.user_id, doctor.session_id, exp=expires_at)
     urls = await _urls(replace(doctor, token=token), recording)
     assert datetime.fromisoformat(urls["expiresAt"]).timestamp() == expires_at
+    assert 0 < urls["expiresInSeconds"] <= 30
+    assert (await _urls(doctor, recording))["expiresInSeconds"] == 300
     lifetime = datetime.fromisoformat((await _urls(doctor, recording))["expiresAt"]).timestamp() - time.time()
     assert 0 < lifetime <= 900
 

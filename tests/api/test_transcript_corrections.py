@@ -3,7 +3,7 @@ lost, and the size of a text is limited.
 """
 
 import threading
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import anyio
 import pytest
@@ -50,6 +50,114 @@ async def test_repeated_correction_after_a_lost_answer_is_stored_once(
     assert len(answers[0].value["corrections"]) == 1
     rows = [await harness.audit(answer.request_id) for answer in answers]
     assert [[row["outcome"] for row in of_one] for of_one in rows] == [["ALLOWED"]] * 3
+
+
+async def test_correction_of_the_expected_text_is_made_and_repeating_it_changes_nothing(
+    doctor: Person, recording: UUID
+) -> None:
+    correction = {"turn": 0, "text": "Good evening.", "expectedText": SAID[0][1]}
+    answers = [
+        await doctor.ask(documents.CORRECT_TRANSCRIPT, id=str(recording), **correction) for _ in range(2)
+    ]
+    assert answers[0] == answers[1]
+    assert [one["text"] for one in answers[0]["corrections"]] == ["Good evening."]
+
+
+@pytest.mark.parametrize("expected", ["Good night.", "", SAID[1][1]])
+async def test_correction_of_another_text_than_the_expected_is_refused(
+    harness: ApiHarness, doctor: Person, recording: UUID, expected: str
+) -> None:
+    answer = await doctor.send(
+        documents.CORRECT_TRANSCRIPT, id=str(recording), turn=0, text="Good evening.", expectedText=expected
+    )
+    assert (answer.error.code, answer.error.reason) == ("CONFLICT", "turn_changed")
+    assert "Read the transcript again" in answer.error.message
+    (row,) = await harness.audit(answer.request_id)
+    assert (row["action"], row["outcome"], row["reason"]) == ("transcript.correct", "FAILED", "turn_changed")
+    read = await doctor.ask(documents.TRANSCRIPT, id=str(recording))
+    assert (read["corrections"], read["turns"][0]["text"]) == ([], SAID[0][1])
+
+
+async def test_concurrent_corrections_of_one_expected_text_make_one(doctor: Person, recording: UUID) -> None:
+    answers: list[Answer] = []
+
+    async def correct(text: str) -> None:
+        answers.append(
+            await doctor.send(
+                documents.CORRECT_TRANSCRIPT,
+                id=str(recording),
+                turn=0,
+                text=text,
+                expectedText=SAID[0][1],
+            )
+        )
+
+    async with anyio.create_task_group() as group:
+        for letter in "abcd":
+            group.start_soon(correct, f"Version {letter} of it.")
+    refused = [answer.error.reason for answer in answers if "errors" in answer.body]
+    assert refused == ["turn_changed"] * 3
+    read = await doctor.ask(documents.TRANSCRIPT, id=str(recording))
+    assert len(read["corrections"]) == 1
+
+
+async def test_naming_the_present_speaker_of_a_voice_changes_nothing(doctor: Person, recording: UUID) -> None:
+    named = {"id": str(recording), "turn": 0, "speaker": "INTERPRETER"}
+    first = await doctor.ask(documents.ATTRIBUTE_TURN, **named)
+    assert await doctor.ask(documents.ATTRIBUTE_TURN, **named) == first
+    assert await doctor.ask(documents.ATTRIBUTE_TURN, **named, onlyThisTurn=True) == first
+    assert len(first["corrections"]) == 1
+
+
+@pytest.mark.parametrize("document", [documents.CORRECT_TRANSCRIPT, documents.ATTRIBUTE_TURN])
+async def test_repeated_correction_with_one_key_changes_nothing_after_a_later_one(
+    harness: ApiHarness, doctor: Person, recording: UUID, document: str
+) -> None:
+    is_text = document == documents.CORRECT_TRANSCRIPT
+    first, later = (
+        ({"text": "Good evening.", "expectedText": SAID[0][1]}, {"text": "Good night."})
+        if is_text
+        else ({"speaker": "INTERPRETER"}, {"speaker": "PATIENT"})
+    )
+    key, about = str(uuid4()), {"id": str(recording), "turn": 0}
+    await doctor.ask(document, **about, **first, idempotencyKey=key)
+    corrected = await doctor.ask(document, **about, **later, idempotencyKey=str(uuid4()))
+    answer = await doctor.send(document, **about, **first, idempotencyKey=key)
+    (repeated,) = answer.data.values()
+    assert repeated["transcript"] == corrected
+    assert len(corrected["corrections"]) == 2
+    (row,) = await harness.audit(answer.request_id)
+    assert (row["action"], row["outcome"]) == ("transcript.correct", "ALLOWED")
+    for other in (later, first | {"turn": 1}):
+        refused = await doctor.refused(document, **about | other, idempotencyKey=key)
+        assert refused == ("CONFLICT", "idempotency_key_reused")
+    bad = await doctor.refused(document, **about, **first, idempotencyKey="")
+    assert bad == ("INVALID_INPUT", "bad_idempotency_key")
+
+
+async def test_key_of_a_correction_of_an_unknown_turn_can_be_used_again(
+    doctor: Person, recording: UUID
+) -> None:
+    key = str(uuid4())
+    for turn, refused in ((99, True), (0, False), (0, False)):
+        answer = await doctor.send(
+            documents.CORRECT_TRANSCRIPT, id=str(recording), turn=turn, text="Hello.", idempotencyKey=key
+        )
+        assert ("errors" in answer.body) == refused
+    read = await doctor.ask(documents.TRANSCRIPT, id=str(recording))
+    assert [one["text"] for one in read["corrections"]] == ["Hello."]
+
+
+async def test_concurrent_corrections_with_one_key_make_one(doctor: Person, recording: UUID) -> None:
+    async with anyio.create_task_group() as group:
+        for _ in range(4):
+            group.start_soon(
+                lambda: doctor.ask(
+                    documents.ATTRIBUTE_TURN, id=str(recording), speaker="INTERPRETER", idempotencyKey="one"
+                )
+            )
+    read = await doctor.ask(documents.TRANSCRIPT, id=str(recording))
+    assert len(read["corrections"]) == 1
 
 
 async def test_invalid_text_is_refused_before_the_transcript_is_read(
