@@ -133,28 +133,19 @@ class AccessRequest:
         "patient the secret of the copy by telephone or post."
     )
 )
-class ExportUrl:
-    url: str
-    expires_at: datetime
-    how_to_open: str = strawberry.field(
+class AccessExportUrl:
+    url: str = strawberry.field(description="The presigned URL, which is a secret.")
+    expires_at: datetime = strawberry.field(description="The time until which the URL is valid.")
+    expires_in_seconds: int = strawberry.field(
+        description="How many seconds the URL is valid from now on, for clients whose clock is wrong."
+    )
+    instructions: str = strawberry.field(
         description="Instructions for opening the copy, in the reader's language."
     )
 
 
-@strawberry.type(
-    description=(
-        "The secret that opens the encrypted copy of an access request. The API returns the "
-        "secret only once, and then erases it."
-    )
-)
-class ExportSecret:
-    secret: str = strawberry.field(
-        description="The secret, which consists of twenty letters and digits, and four hyphens."
-    )
-
-
 @strawberry.input(description="An access request that a signed-in patient files.")
-class AccessRequestInput:
+class RequestAccessInput:
     consultation: ConsultationBy | None = strawberry.field(
         default=None,
         description=(
@@ -172,7 +163,7 @@ class AccessRequestInput:
 
 
 @strawberry.input(description="A patient's access request that arrived in writing.")
-class WrittenAccessRequestInput:
+class RecordAccessRequestInput:
     patient: PatientBy = strawberry.field(description="The patient who wrote the request.")
     received_on: date = strawberry.field(
         description=(
@@ -261,80 +252,241 @@ async def access_requests(
     return Connection.of(page, AccessRequest.of, _place)
 
 
-async def request_access(info: Info, request: AccessRequestInput) -> AccessRequest | None:
+@strawberry.type(description="The result of `requestAccess`.")
+class RequestAccessPayload:
+    access_request: AccessRequest = strawberry.field(description="The access request, which is OPEN.")
+
+
+@strawberry.type(description="The result of `recordAccessRequest`.")
+class RecordAccessRequestPayload:
+    access_request: AccessRequest = strawberry.field(description="The access request, which is OPEN.")
+
+
+@strawberry.input(description="The input with which an access request is withdrawn.")
+class WithdrawAccessRequestInput:
+    access_request_id: strawberry.ID = strawberry.field(
+        description="The id of an open access request, which the patient filed or a compliance officer entered."
+    )
+
+
+@strawberry.type(description="The result of `withdrawAccessRequest`.")
+class WithdrawAccessRequestPayload:
+    access_request: AccessRequest = strawberry.field(description="The access request, which is WITHDRAWN.")
+
+
+@strawberry.input(description="The input with which a compliance officer approves an access request.")
+class ApproveAccessRequestInput:
+    access_request_id: strawberry.ID = strawberry.field(
+        description="The id of an OPEN access request, or of an approved one without an encrypted copy."
+    )
+
+
+@strawberry.type(description="The result of `approveAccessRequest`.")
+class ApproveAccessRequestPayload:
+    access_request: AccessRequest = strawberry.field(description="The access request, which is APPROVED.")
+
+
+@strawberry.input(description="The input with which a compliance officer denies an access request.")
+class DenyAccessRequestInput:
+    access_request_id: strawberry.ID = strawberry.field(description="The id of an OPEN access request.")
+    ground: model.DenialGround = strawberry.field(
+        description="The ground of the denial in 45 CFR 164.524(a)."
+    )
+    determined_by_id: strawberry.ID | None = strawberry.field(
+        default=None,
+        description=(
+            "The user id of the clinician who determined that harm is likely. A reviewable ground needs the "
+            "clinician, and every other ground must have none."
+        ),
+    )
+
+
+@strawberry.type(description="The result of `denyAccessRequest`.")
+class DenyAccessRequestPayload:
+    access_request: AccessRequest = strawberry.field(description="The access request, which is DENIED.")
+
+
+@strawberry.input(
+    description="The input with which a compliance officer extends the deadline of an access request."
+)
+class ExtendAccessRequestInput:
+    access_request_id: strawberry.ID = strawberry.field(description="The id of an OPEN access request.")
+    reason: model.ExtensionReason = strawberry.field(description="Why the practice needs more time.")
+    days: int = strawberry.field(
+        default=model.MAX_EXTENSION_DAYS, description="By how many days the deadline moves: 1 to 30."
+    )
+
+
+@strawberry.type(description="The result of `extendAccessRequest`.")
+class ExtendAccessRequestPayload:
+    access_request: AccessRequest = strawberry.field(description="The access request with its new deadline.")
+
+
+@strawberry.input(description="The input with which the review of a denied access request is asked for.")
+class AskAccessReviewInput:
+    access_request_id: strawberry.ID = strawberry.field(
+        description="The id of an access request that was DENIED on a reviewable ground."
+    )
+
+
+@strawberry.type(description="The result of `askAccessReview`.")
+class AskAccessReviewPayload:
+    access_request: AccessRequest = strawberry.field(
+        description="The access request, which is OPEN until the outcome of the review is recorded."
+    )
+
+
+@strawberry.input(description="The input with which a compliance officer records the outcome of a review.")
+class RecordAccessReviewInput:
+    access_request_id: strawberry.ID = strawberry.field(
+        description="The id of a denied access request whose review was asked for."
+    )
+    reviewer_id: strawberry.ID = strawberry.field(
+        description="The user id of the clinician who reviewed the denial, and who took no part in it."
+    )
+    outcome: model.ReviewOutcome = strawberry.field(description="The outcome of the review.")
+
+
+@strawberry.type(description="The result of `recordAccessReview`.")
+class RecordAccessReviewPayload:
+    access_request: AccessRequest = strawberry.field(
+        description="The access request with the outcome of the review."
+    )
+
+
+@strawberry.input(description="The input with which a patient gets a URL of the encrypted copy.")
+class IssueAccessExportUrlInput:
+    access_request_id: strawberry.ID = strawberry.field(
+        description="The id of the patient's own access request, whose encrypted copy is READY."
+    )
+
+
+@strawberry.type(description="The result of `issueAccessExportUrl`.")
+class IssueAccessExportUrlPayload:
+    access_export_url: AccessExportUrl = strawberry.field(
+        description="The URL of the encrypted copy, for a few minutes."
+    )
+
+
+@strawberry.input(
+    description="The input with which a compliance officer reads the secret of an encrypted copy."
+)
+class RevealAccessExportSecretInput:
+    access_request_id: strawberry.ID = strawberry.field(
+        description="The id of an access request whose encrypted copy is READY."
+    )
+
+
+@strawberry.type(description="The result of `revealAccessExportSecret`.")
+class RevealAccessExportSecretPayload:
+    secret: str = strawberry.field(
+        description=(
+            "The secret that opens the encrypted copy, which consists of twenty letters and digits, and four "
+            "hyphens. The API returns the secret only once, and then erases it."
+        )
+    )
+
+
+async def request_access(info: Info, input: RequestAccessInput) -> RequestAccessPayload | None:
     """File an access request for the signed-in patient."""
     filed = await _service(info).file(
         await info.context.asker(),
-        request.consultation.to_model() if request.consultation else None,
-        request.representative.to_model() if request.representative else None,
+        input.consultation.to_model() if input.consultation else None,
+        input.representative.to_model() if input.representative else None,
     )
-    return AccessRequest.of(filed)
+    return RequestAccessPayload(access_request=AccessRequest.of(filed))
 
 
-async def record_access_request(info: Info, request: WrittenAccessRequestInput) -> AccessRequest | None:
+async def record_access_request(
+    info: Info, input: RecordAccessRequestInput
+) -> RecordAccessRequestPayload | None:
     """File an access request that arrived in writing."""
     filed = await _service(info).file_written(
         await info.context.asker(),
-        request.patient.to_model(),
-        request.consultation.to_model() if request.consultation else None,
-        request.received_on,
-        request.representative.to_model() if request.representative else None,
+        input.patient.to_model(),
+        input.consultation.to_model() if input.consultation else None,
+        input.received_on,
+        input.representative.to_model() if input.representative else None,
     )
-    return AccessRequest.of(filed)
+    return RecordAccessRequestPayload(access_request=AccessRequest.of(filed))
 
 
-async def withdraw_access_request(info: Info, id: strawberry.ID) -> AccessRequest | None:
+async def withdraw_access_request(
+    info: Info, input: WithdrawAccessRequestInput
+) -> WithdrawAccessRequestPayload | None:
     """Withdraw the patient's own request or, for compliance, a written one. After the withdrawal of an access
     request, its recordings may be destroyed.
     """
-    return AccessRequest.of(await _service(info).withdraw(await info.context.asker(), parse_id(id)))
+    withdrawn = await _service(info).withdraw(await info.context.asker(), parse_id(input.access_request_id))
+    return WithdrawAccessRequestPayload(access_request=AccessRequest.of(withdrawn))
 
 
-async def approve_access_request(info: Info, id: strawberry.ID) -> AccessRequest | None:
+async def approve_access_request(
+    info: Info, input: ApproveAccessRequestInput
+) -> ApproveAccessRequestPayload | None:
     """Approve an access request and queue the job that makes its encrypted copy."""
-    return AccessRequest.of(await _service(info).approve(await info.context.asker(), parse_id(id)))
+    approved = await _service(info).approve(await info.context.asker(), parse_id(input.access_request_id))
+    return ApproveAccessRequestPayload(access_request=AccessRequest.of(approved))
 
 
-async def deny_access_request(
-    info: Info, id: strawberry.ID, ground: model.DenialGround, determined_by: strawberry.ID | None = None
-) -> AccessRequest | None:
+async def deny_access_request(info: Info, input: DenyAccessRequestInput) -> DenyAccessRequestPayload | None:
     """Deny an access request on a ground of 45 CFR 164.524(a)."""
     denied = await _service(info).deny(
-        await info.context.asker(), parse_id(id), ground, parse_optional_id(determined_by)
+        await info.context.asker(),
+        parse_id(input.access_request_id),
+        input.ground,
+        parse_optional_id(input.determined_by_id),
     )
-    return AccessRequest.of(denied)
+    return DenyAccessRequestPayload(access_request=AccessRequest.of(denied))
 
 
 async def extend_access_request(
-    info: Info, id: strawberry.ID, reason: model.ExtensionReason, days: int = model.MAX_EXTENSION_DAYS
-) -> AccessRequest | None:
+    info: Info, input: ExtendAccessRequestInput
+) -> ExtendAccessRequestPayload | None:
     """Extend the deadline of an access request."""
-    extended = await _service(info).extend(await info.context.asker(), parse_id(id), days, reason)
-    return AccessRequest.of(extended)
+    extended = await _service(info).extend(
+        await info.context.asker(), parse_id(input.access_request_id), input.days, input.reason
+    )
+    return ExtendAccessRequestPayload(access_request=AccessRequest.of(extended))
 
 
-async def ask_access_review(info: Info, id: strawberry.ID) -> AccessRequest | None:
+async def ask_access_review(info: Info, input: AskAccessReviewInput) -> AskAccessReviewPayload | None:
     """Ask for the review of a denial, for the patient or, after a written request, for compliance."""
-    return AccessRequest.of(await _service(info).ask_review(await info.context.asker(), parse_id(id)))
+    asked = await _service(info).ask_review(await info.context.asker(), parse_id(input.access_request_id))
+    return AskAccessReviewPayload(access_request=AccessRequest.of(asked))
 
 
 async def record_access_review(
-    info: Info, id: strawberry.ID, reviewer_id: strawberry.ID, outcome: model.ReviewOutcome
-) -> AccessRequest | None:
+    info: Info, input: RecordAccessReviewInput
+) -> RecordAccessReviewPayload | None:
     """Record the outcome of a review in which another professional examined the denial of an access request."""
     reviewed = await _service(info).record_review(
-        await info.context.asker(), parse_id(id), parse_id(reviewer_id), outcome
+        await info.context.asker(),
+        parse_id(input.access_request_id),
+        parse_id(input.reviewer_id),
+        input.outcome,
     )
-    return AccessRequest.of(reviewed)
+    return RecordAccessReviewPayload(access_request=AccessRequest.of(reviewed))
 
 
-async def issue_export_url(info: Info, id: strawberry.ID) -> ExportUrl | None:
+async def issue_access_export_url(
+    info: Info, input: IssueAccessExportUrlInput
+) -> IssueAccessExportUrlPayload | None:
     """Issue a URL that downloads the encrypted copy of an access request for a few minutes."""
-    issued = await _service(info).issue_url(await info.context.asker(), parse_id(id))
-    how_to_open = access_request_words(info.context.language)["how_to_open"]
-    return ExportUrl(url=issued.url, expires_at=issued.expires_at, how_to_open=how_to_open)
+    issued = await _service(info).issue_url(await info.context.asker(), parse_id(input.access_request_id))
+    return IssueAccessExportUrlPayload(
+        access_export_url=AccessExportUrl(
+            url=issued.url,
+            expires_at=issued.expires_at,
+            expires_in_seconds=issued.expires_in_seconds,
+            instructions=access_request_words(info.context.language)["how_to_open"],
+        )
+    )
 
 
-async def reveal_export_secret(info: Info, id: strawberry.ID) -> ExportSecret | None:
+async def reveal_access_export_secret(
+    info: Info, input: RevealAccessExportSecretInput
+) -> RevealAccessExportSecretPayload | None:
     """Reveal once the secret that opens the encrypted copy of an access request."""
-    return ExportSecret(secret=await _service(info).reveal_secret(await info.context.asker(), parse_id(id)))
+    secret = await _service(info).reveal_secret(await info.context.asker(), parse_id(input.access_request_id))
+    return RevealAccessExportSecretPayload(secret=secret)

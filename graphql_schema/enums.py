@@ -280,7 +280,7 @@ describe_enum(
 )
 describe_enum(
     access_requests.DenialGround,
-    name="DenialGround",
+    name="AccessDenialGround",
     description=(
         "The ground on which an access request is denied (45 CFR 164.524(a)). On a ground that can be reviewed, "
         "a licensed professional must have determined that harm is reasonably likely."

@@ -340,16 +340,16 @@ class Mutation:
             "access request. For compliance only."
         ),
     )
-    issue_export_url = root_field(
-        access_fields.issue_export_url,
+    issue_access_export_url = root_field(
+        access_fields.issue_access_export_url,
         permissions.ISSUE_EXPORT_URL,
         description=(
             "Issues a URL that downloads the encrypted copy of an access request for a few minutes. "
             "For the patient only."
         ),
     )
-    reveal_export_secret = root_field(
-        access_fields.reveal_export_secret,
+    reveal_access_export_secret = root_field(
+        access_fields.reveal_access_export_secret,
         permissions.REVEAL_EXPORT_SECRET,
         description=(
             "Reveals the secret of an encrypted copy once. A compliance officer gives the secret to "

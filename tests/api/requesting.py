@@ -19,41 +19,58 @@ query ($first: Int, $after: String, $status: AccessRequestStatus) {{
   }}
 }}
 """
-REQUEST_ACCESS = (
-    f"mutation ($request: AccessRequestInput!) {{ requestAccess(request: $request) {{ {_REQUEST} }} }}"
-)
-RECORD_REQUEST = f"""
-mutation ($written: WrittenAccessRequestInput!) {{
-  recordAccessRequest(request: $written) {{ {_REQUEST} }}
-}}
+_PAYLOAD = f"accessRequest {{ {_REQUEST} }}"
+REQUEST_ACCESS = f"""
+mutation ($request: RequestAccessInput!) {{ requestAccess(input: $request) {{ {_PAYLOAD} }} }}
 """
-WITHDRAW_REQUEST = f"mutation ($requestId: ID!) {{ withdrawAccessRequest(id: $requestId) {{ {_REQUEST} }} }}"
-APPROVE_REQUEST = f"mutation ($requestId: ID!) {{ approveAccessRequest(id: $requestId) {{ {_REQUEST} }} }}"
+RECORD_REQUEST = f"""
+mutation ($written: RecordAccessRequestInput!) {{ recordAccessRequest(input: $written) {{ {_PAYLOAD} }} }}
+"""
+WITHDRAW_REQUEST = f"""
+mutation ($requestId: ID!) {{ withdrawAccessRequest(input: {{accessRequestId: $requestId}}) {{ {_PAYLOAD} }} }}
+"""
+APPROVE_REQUEST = f"""
+mutation ($requestId: ID!) {{ approveAccessRequest(input: {{accessRequestId: $requestId}}) {{ {_PAYLOAD} }} }}
+"""
 DENY_REQUEST = f"""
-mutation ($requestId: ID!, $ground: DenialGround!, $determinedBy: ID) {{
-  denyAccessRequest(id: $requestId, ground: $ground, determinedBy: $determinedBy) {{ {_REQUEST} }}
+mutation ($requestId: ID!, $ground: AccessDenialGround!, $determinedBy: ID) {{
+  denyAccessRequest(input: {{accessRequestId: $requestId, ground: $ground, determinedById: $determinedBy}}) {{
+    {_PAYLOAD}
+  }}
 }}
 """
 EXTEND_REQUEST = f"""
 mutation ($requestId: ID!, $extension: AccessExtensionReason!, $days: Int! = 30) {{
-  extendAccessRequest(id: $requestId, reason: $extension, days: $days) {{ {_REQUEST} }}
+  extendAccessRequest(input: {{accessRequestId: $requestId, reason: $extension, days: $days}}) {{ {_PAYLOAD} }}
 }}
 """
-ASK_REVIEW = f"mutation ($requestId: ID!) {{ askAccessReview(id: $requestId) {{ {_REQUEST} }} }}"
+ASK_REVIEW = f"""
+mutation ($requestId: ID!) {{ askAccessReview(input: {{accessRequestId: $requestId}}) {{ {_PAYLOAD} }} }}
+"""
 RECORD_REVIEW = f"""
 mutation ($requestId: ID!, $reviewerId: ID!, $outcome: AccessReviewOutcome!) {{
-  recordAccessReview(id: $requestId, reviewerId: $reviewerId, outcome: $outcome) {{ {_REQUEST} }}
+  recordAccessReview(input: {{accessRequestId: $requestId, reviewerId: $reviewerId, outcome: $outcome}}) {{
+    {_PAYLOAD}
+  }}
 }}
 """
-ISSUE_EXPORT_URL = "mutation ($requestId: ID!) { issueExportUrl(id: $requestId) { url expiresAt howToOpen } }"
-REVEAL_SECRET = "mutation ($requestId: ID!) { revealExportSecret(id: $requestId) { secret } }"
+ISSUE_EXPORT_URL = """
+mutation ($requestId: ID!) {
+  issueAccessExportUrl(input: {accessRequestId: $requestId}) {
+    accessExportUrl { url expiresAt expiresInSeconds instructions }
+  }
+}
+"""
+REVEAL_SECRET = """
+mutation ($requestId: ID!) { revealAccessExportSecret(input: {accessRequestId: $requestId}) { secret } }
+"""
 
 Stage = Literal["OPEN", "DENIED", "IN REVIEW", "FULFILLED"]
 STAGES: dict[str, Stage] = {
     "askAccessReview": "DENIED",
     "recordAccessReview": "IN REVIEW",
-    "issueExportUrl": "FULFILLED",
-    "revealExportSecret": "FULFILLED",
+    "issueAccessExportUrl": "FULFILLED",
+    "revealAccessExportSecret": "FULFILLED",
 }
 """The stage that a request needs before a field acts on it. Fields that are not listed need OPEN."""
 

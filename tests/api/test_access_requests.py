@@ -72,7 +72,7 @@ async def test_patient_requests_all_recordings_and_the_deadline_is_thirty_days(
     harness: ApiHarness, case: Case
 ) -> None:
     answer = await case.patient.send(REQUEST_ACCESS, request={})
-    filed, today = answer.data["requestAccess"], await _today(harness)
+    filed, today = answer.value, await _today(harness)
     assert (filed["patientId"], filed["consultationId"], filed["status"], filed["channel"]) == (
         case.patient_id,
         None,
@@ -202,7 +202,7 @@ async def test_compliance_withdraws_only_written_requests(
     written = {"patient": {"id": case.patient_id}, "receivedOn": str(await _today(harness))}
     filed = await officer.ask(RECORD_REQUEST, written=written)
     answer = await officer.send(WITHDRAW_REQUEST, requestId=filed["id"])
-    assert answer.data["withdrawAccessRequest"]["status"] == "WITHDRAWN"
+    assert answer.value["status"] == "WITHDRAWN"
     (row,) = await harness.audit(answer.request_id)
     assert (row["action"], row["outcome"], row["actor_role"], row["actor_id"]) == (
         "access_request.withdraw",
@@ -221,7 +221,7 @@ async def test_compliance_asks_for_the_review_of_a_written_request(
 ) -> None:
     request = str(await insert_access_request(harness, case, "DENIED", "WRITTEN"))
     answer = await officer.send(ASK_REVIEW, requestId=request)
-    assert answer.data["askAccessReview"]["status"] == "OPEN"
+    assert answer.value["status"] == "OPEN"
     (row,) = await harness.audit(answer.request_id)
     assert (row["action"], row["actor_role"]) == ("access_request.ask_review", "compliance")
     by_login = str(await insert_access_request(harness, await harness.case(), "DENIED"))
@@ -244,7 +244,7 @@ async def test_written_request_with_a_future_or_old_day_of_receipt_is_refused(
         RECORD_REQUEST, written={"patient": {"id": case.patient_id}, "receivedOn": received_on}
     )
     if is_taken:
-        assert answer.data["recordAccessRequest"]["isOverdue"] is (days > 30)
+        assert answer.value["isOverdue"] is (days > 30)
     else:
         assert (answer.error.code, answer.error.reason) == ("CONFLICT", "bad_received_on")
         assert await _audited(harness, answer) == [("access_request.file", "FAILED", "bad_received_on")]
@@ -513,12 +513,12 @@ async def test_only_the_patient_gets_the_copy_and_only_compliance_the_secret(
     export = edge["node"]["export"]
     assert (edge["node"]["status"], export["status"], export["recordings"]) == ("FULFILLED", "READY", 1)
     issued = await case.patient.ask(ISSUE_EXPORT_URL, requestId=fulfilled.id)
-    assert "7-Zip" in issued["howToOpen"]
+    assert "7-Zip" in issued["instructions"]
     async with httpx.AsyncClient(trust_env=False) as browser:
         downloaded = await browser.get(issued["url"])
     assert (downloaded.status_code, len(downloaded.content)) == (200, export["sizeBytes"])
     assert 'filename="recordings.zip"' in downloaded.headers["content-disposition"]
-    secret = (await officer.ask(REVEAL_SECRET, requestId=fulfilled.id))["secret"]
+    secret = await officer.ask(REVEAL_SECRET, requestId=fulfilled.id)
     files = read_archive(downloaded.content, secret)
     assert [one for name, one in files.items() if name.endswith(".mp4")] == [fulfilled.content]
     assert await case.patient.refused(REVEAL_SECRET, requestId=fulfilled.id) == ("FORBIDDEN", "wrong_role")

@@ -159,7 +159,7 @@ GIVEN: dict[str, tuple[str, dict[str, Any]]] = {
         {"hold": on_patient(NOWHERE)},
     ),
     "denyAccessRequest": (
-        "mutation ($id: ID!) { denyAccessRequest(id: $id, ground: EXCEPTED) { id } }",
+        "mutation ($id: ID!) { denyAccessRequest(input: {accessRequestId: $id, ground: EXCEPTED}) { __typename } }",
         {"id": NOWHERE},
     ),
 }

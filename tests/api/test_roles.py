@@ -149,8 +149,8 @@ FIELDS = {
     "extendAccessRequest": Field(requesting.EXTEND_REQUEST, COMPLIANCE),
     "askAccessReview": Field(requesting.ASK_REVIEW, COMPLIANCE_AND_PATIENT),
     "recordAccessReview": Field(requesting.RECORD_REVIEW, COMPLIANCE),
-    "issueExportUrl": Field(requesting.ISSUE_EXPORT_URL, PATIENT),
-    "revealExportSecret": Field(requesting.REVEAL_SECRET, COMPLIANCE),
+    "issueAccessExportUrl": Field(requesting.ISSUE_EXPORT_URL, PATIENT),
+    "revealAccessExportSecret": Field(requesting.REVEAL_SECRET, COMPLIANCE),
     "recordingChanged": Field(
         documents.RECORDING_CHANGED,
         CLINICIAN
