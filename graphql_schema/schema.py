@@ -22,7 +22,11 @@ from graphql_schema.scalars import SCALARS
 
 @strawberry.type
 class Query:
-    viewer = root_field(staff.viewer, permissions.READ_VIEWER, description="The calling person.")
+    viewer = root_field(
+        staff.viewer,
+        permissions.READ_VIEWER,
+        description="Returns the person who calls the API, with their role and their session.",
+    )
     consent_text = root_field(
         consents.consent_text,
         permission=None,
@@ -79,7 +83,7 @@ class Query:
     audit_events = root_field(
         audit.audit_events,
         permissions.LIST_AUDIT_EVENTS,
-        description="Lists the audit log, newest first. For compliance only.",
+        description="Lists the audit log, newest first.",
     )
     deletions = root_field(
         deletion_fields.deletions,
@@ -100,7 +104,7 @@ class Query:
     staff_invitations = root_field(
         staff.staff_invitations,
         permissions.LIST_STAFF_INVITATIONS,
-        description="Lists the newest hundred staff invitations, newest first. For compliance only.",
+        description="Lists the newest hundred staff invitations, newest first.",
     )
     access_requests = root_field(
         access_fields.access_requests,
@@ -113,27 +117,23 @@ class Query:
     legal_holds = root_field(
         hold_fields.legal_holds,
         permissions.LIST_HOLDS,
-        description="Lists legal holds, newest first. For compliance only.",
+        description="Lists legal holds, newest first.",
     )
     retention_policies = root_field(
         retention_fields.retention_policies,
         permissions.LIST_RETENTION_POLICIES,
-        description="Lists retention policies, newest first. For compliance only.",
+        description="Lists retention policies, newest first.",
     )
     retention_preview = root_field(
         retention_fields.retention_preview,
         permissions.PREVIEW_RETENTION,
-        description=(
-            "Returns how many recordings a PROPOSED retention policy would delete in each month. For "
-            "compliance only."
-        ),
+        description="Returns how many recordings a PROPOSED retention policy would delete in each month.",
     )
     storage_report = root_field(
         retention_fields.storage_report,
         permissions.REPORT_STORAGE,
         description=(
-            "Returns a storage report: the stored bytes, the deletions of the next 30 days, and the "
-            "cost. For compliance only."
+            "Returns a storage report: the stored bytes, the deletions of the next 30 days, and the cost."
         ),
     )
 
@@ -177,16 +177,18 @@ class Mutation:
         consultation_fields.join_consultation,
         permissions.JOIN_CONSULTATION,
         description=(
-            "Issues a LiveKit token for the room of a consultation, for its doctor or its patient. The token is "
-            "valid for two hours. A repeated call issues another token for the same participant."
+            "Issues a LiveKit token for the room of a consultation, for its doctor or its patient. The "
+            "token is valid for two hours. Idempotent by `consultationId`: a repeated call issues "
+            "another token for the same participant."
         ),
     )
     join_as_guest = root_field(
         consultation_fields.join_as_guest,
         permission=None,
         description=(
-            "Redeems a guest's invitation and issues a LiveKit token for the room, which is valid for two hours. "
-            "A guest has no login. An invitation is valid once, so a repeated call is refused as NOT_FOUND."
+            "Redeems a guest's invitation and issues a LiveKit token for the room, which is valid for "
+            "two hours. A guest has no login. Idempotent by `invitation`: it is valid once, and a "
+            "repeated call is refused as NOT_FOUND."
         ),
     )
     start_recording = root_field(
@@ -201,7 +203,7 @@ class Mutation:
     stop_recording = root_field(
         recording_fields.stop_recording,
         permissions.STOP_RECORDING,
-        description="Stops a recording. Idempotent.",
+        description="Stops a recording. Idempotent by `recordingId`.",
     )
     correct_transcript = root_field(
         transcript_fields.correct_transcript,
@@ -226,7 +228,8 @@ class Mutation:
         permissions.ISSUE_SUBTITLE_URLS,
         description=(
             "Issues links to the subtitles of a recording. Everyone who has a link can read the "
-            "subtitles for a few minutes."
+            "subtitles for a few minutes. Idempotent by `recordingId`: a repeated call issues further "
+            "links to the same subtitles."
         ),
     )
     retry_transcription = root_field(
@@ -234,7 +237,8 @@ class Mutation:
         permissions.RETRY_TRANSCRIPTION,
         description=(
             "Retries a transcription that FAILED or was OFF, or the unintelligible turns of a READY "
-            "transcript."
+            "transcript. Idempotent by `recordingId`: while the retry runs, a repeated call begins no "
+            "second retry."
         ),
     )
     switch_transcription = root_field(
@@ -243,7 +247,8 @@ class Mutation:
         description=(
             "Switches the transcription of a consultation on or off. By default, only recordings of "
             "ORDINARY consultations are transcribed. After transcription is switched off, the worker "
-            "sends no more sound to the speech service."
+            "sends no more sound to the speech service. Idempotent by `consultationId` and "
+            "`isTranscribed`."
         ),
     )
     import_recording = root_field(
@@ -251,8 +256,8 @@ class Mutation:
         permissions.IMPORT_RECORDING,
         description=(
             "Begins to import a recording that was made elsewhere. Every participant of the "
-            "consultation must have consented. A repeated call with the same input returns the "
-            "pending import."
+            "consultation must have consented. Idempotent by the whole input: a repeated call returns "
+            "the pending import."
         ),
     )
     complete_import = root_field(
@@ -260,67 +265,74 @@ class Mutation:
         permissions.COMPLETE_IMPORT,
         description=(
             "Completes an import after the upload of its file. The worker then verifies the uploaded "
-            "file. Idempotent."
+            "file. Idempotent by `importId`."
         ),
     )
     delete_recording = root_field(
         deletion_fields.delete_recording,
         permissions.DELETE_RECORDING,
         description=(
-            "Requests that a recording is destroyed after the grace period of the retention "
-            "policy. The caller must be the recording's doctor or a compliance officer. The API "
-            "refuses to delete a recording under a legal hold. Idempotent."
+            "Requests that a recording is destroyed after the grace period of the retention policy. The "
+            "caller must be the recording's doctor or a compliance officer. The API refuses to delete a "
+            "recording under a legal hold. Idempotent by `recordingId`."
         ),
     )
     undo_deletion = root_field(
         deletion_fields.undo_deletion,
         permissions.UNDO_DELETION,
-        description="Withdraws a requested deletion, while its grace period lasts. Idempotent.",
+        description=(
+            "Withdraws a requested deletion, while its grace period lasts. Idempotent by `recordingId`."
+        ),
     )
     request_access = root_field(
         access_fields.request_access,
         permissions.REQUEST_ACCESS,
         description=(
             "Files an access request of the signed-in patient, who may name a representative. "
-            "While the access request is open, a repeated call returns the same access request."
+            "Idempotent by the patient and `consultation`: while the access request is open, a repeated "
+            "call returns it."
         ),
     )
     record_access_request = root_field(
         access_fields.record_access_request,
         permissions.RECORD_ACCESS_REQUEST,
         description=(
-            "Files an access request that arrived in writing. For compliance only. While the "
-            "access request is open, a repeated call returns the same access request."
+            "Files an access request that arrived in writing. Idempotent by `patient` and "
+            "`consultation`: while the access request is open, a repeated call returns it."
         ),
     )
     withdraw_access_request = root_field(
         access_fields.withdraw_access_request,
         permissions.WITHDRAW_ACCESS_REQUEST,
         description=(
-            "Withdraws an open access request. A patient can withdraw their own request, and "
-            "compliance can withdraw a written request. Idempotent."
+            "Withdraws an open access request. A patient can withdraw their own request, and compliance "
+            "can withdraw a written request. Idempotent by `accessRequestId`."
         ),
     )
     approve_access_request = root_field(
         access_fields.approve_access_request,
         permissions.APPROVE_ACCESS_REQUEST,
         description=(
-            "Approves an access request, and queues its encrypted copy. If the worker failed to "
-            "make the encrypted copy, a repeated call queues the copy again. For compliance "
-            "only."
+            "Approves an access request, and queues its encrypted copy. If the worker failed to make "
+            "the encrypted copy, a repeated call queues the copy again. Idempotent by "
+            "`accessRequestId`."
         ),
     )
     deny_access_request = root_field(
         access_fields.deny_access_request,
         permissions.DENY_ACCESS_REQUEST,
-        description="Denies an access request on a ground of 45 CFR 164.524(a). For compliance only.",
+        description=(
+            "Denies an access request on a ground of 45 CFR 164.524(a). Idempotent by "
+            "`accessRequestId`: a repeated call is refused and changes nothing."
+        ),
     )
     extend_access_request = root_field(
         access_fields.extend_access_request,
         permissions.EXTEND_ACCESS_REQUEST,
         description=(
-            "Extends the deadline of an access request by 1 to 30 days. The deadline can be "
-            "extended once, and only before it has passed. For compliance only."
+            "Extends the deadline of an access request by 1 to 30 days. The deadline can be extended "
+            "once, and only before it has passed. Idempotent by `accessRequestId`: a repeated call is "
+            "refused and changes nothing."
         ),
     )
     ask_access_review = root_field(
@@ -329,7 +341,7 @@ class Mutation:
         description=(
             "Asks for the review of a denied access request, if the ground of the denial allows a "
             "review. The patient may ask for the review, or compliance if the request arrived in "
-            "writing. Idempotent."
+            "writing. Idempotent by `accessRequestId`."
         ),
     )
     record_access_review = root_field(
@@ -337,7 +349,8 @@ class Mutation:
         permissions.RECORD_ACCESS_REVIEW,
         description=(
             "Records the outcome of a review by a clinician who took no part in the denial of the "
-            "access request. For compliance only."
+            "access request. Idempotent by `accessRequestId`: a repeated call is refused and changes "
+            "nothing."
         ),
     )
     issue_access_export_url = root_field(
@@ -345,72 +358,81 @@ class Mutation:
         permissions.ISSUE_EXPORT_URL,
         description=(
             "Issues a URL that downloads the encrypted copy of an access request for a few minutes. "
-            "For the patient only."
+            "Idempotent by `accessRequestId`: a repeated call issues a further URL of the same copy."
         ),
     )
     reveal_access_export_secret = root_field(
         access_fields.reveal_access_export_secret,
         permissions.REVEAL_EXPORT_SECRET,
         description=(
-            "Reveals the secret of an encrypted copy once. A compliance officer gives the secret to "
-            "the patient by telephone or post. For compliance only."
+            "Reveals the secret of an encrypted copy once. A compliance officer gives the secret to the "
+            "patient by telephone or post. Idempotent by `accessRequestId`: the secret is returned "
+            "once, and a repeated call is refused."
         ),
     )
     issue_download_url = root_field(
         recording_fields.issue_download_url,
         permissions.ISSUE_DOWNLOAD_URL,
         description=(
-            "Issues a download URL of a recording. Everyone who has the URL can download the "
-            "recording for a few minutes."
+            "Issues a download URL of a recording. Everyone who has the URL can download the recording "
+            "for a few minutes. Idempotent by `recordingId` and `file`: a repeated call issues a "
+            "further URL of the same file."
         ),
     )
     process_livekit_webhook = root_field(
         recording_fields.process_livekit_webhook,
         permission=None,
-        description="Receives a signed LiveKit webhook, in the same way as `POST /webhooks/livekit`.",
+        description=(
+            "Receives a signed LiveKit webhook, in the same way as `POST /webhooks/livekit`. Idempotent "
+            "by the id of LiveKit's event: a repeated event is stored once."
+        ),
     )
     suspend_staff = root_field(
         staff.suspend_staff,
         permissions.SUSPEND_STAFF,
-        description="Suspends a staff member at once and ends their sessions. For compliance only.",
+        description="Suspends a staff member at once and ends their sessions. Idempotent by `userId`.",
     )
     invite_staff = root_field(
         staff.invite_staff,
         permissions.INVITE_STAFF,
         description=(
-            "Invites a staff member by email. While an invitation is PENDING, a repeated call sends "
-            "the same invitation again. For compliance only."
+            "Invites a staff member by email. Idempotent by `email` and `role` while the invitation is "
+            "PENDING: a repeated call sends the same invitation again."
         ),
     )
     place_legal_hold = root_field(
         hold_fields.place_legal_hold,
         permissions.PLACE_HOLD,
         description=(
-            "Places a legal hold, after which no destruction of a covered recording begins. For "
-            "compliance only."
+            "Places a legal hold, after which no destruction of a covered recording begins. Idempotent "
+            "by the whole input: if the same officer repeats the call, the existing hold is returned."
         ),
     )
     release_legal_hold = root_field(
         hold_fields.release_legal_hold,
         permissions.RELEASE_HOLD,
         description=(
-            "Releases a legal hold that a different officer placed. If the officer who released "
-            "the hold repeats the call, nothing changes. For compliance only."
+            "Releases a legal hold that a different officer placed. Idempotent by `legalHoldId`: if the "
+            "officer who released the hold repeats the call, nothing changes."
         ),
     )
     approve_retention_policy = root_field(
         retention_fields.approve_retention_policy,
         permissions.APPROVE_RETENTION,
         description=(
-            "Approves a retention policy. A policy that shortens a retention term comes into "
-            "force after the approval of a second officer. A policy that shortens no retention "
-            "term comes into force with the first approval. For compliance only."
+            "Approves a retention policy. A policy that shortens a retention term comes into force "
+            "after the approval of a second officer. A policy that shortens no retention term comes "
+            "into force with the first approval. Idempotent by `policyId` and the officer: a repeated "
+            "approval changes nothing."
         ),
     )
     reject_retention_policy = root_field(
         retention_fields.reject_retention_policy,
         permissions.REJECT_RETENTION,
-        description="Rejects a proposed retention policy. For compliance only.",
+        description=(
+            "Rejects a proposed retention policy. Idempotent by `policyId`: a repeated rejection "
+            "changes nothing."
+        ),
     )
 
 
