@@ -20,26 +20,38 @@ from graphql_schema.selected_fields import selected
 
 @strawberry.type(description="The extension of the 30-day deadline of an access request.")
 class AccessExtension:
-    reason: model.ExtensionReason
-    extended_at: datetime
+    reason: model.ExtensionReason = strawberry.field(
+        description="The reason for the extension, of which the practice informs the patient."
+    )
+    extended_at: datetime = strawberry.field(description="When a compliance officer extended the deadline.")
 
 
 @strawberry.type(
     description="The denial of an access request: its ground, and the patient's right to a review."
 )
 class AccessDenial:
-    ground: model.DenialGround
-    is_reviewable: bool
+    ground: model.DenialGround = strawberry.field(description="The ground on which the request was denied.")
+    is_reviewable: bool = strawberry.field(
+        description="Whether the patient may ask for a review of the denial."
+    )
     determined_by: strawberry.ID | None = strawberry.field(
         description=(
             "The user id of the professional who determined that harm is likely. The value is "
             "null if the ground of the denial requires no decision by a professional."
         )
     )
-    review_asked_at: datetime | None
-    reviewed_by: strawberry.ID | None
-    reviewed_at: datetime | None
-    review_outcome: model.ReviewOutcome | None
+    review_asked_at: datetime | None = strawberry.field(
+        description="When the patient asked for the review. The value is null if nobody has asked."
+    )
+    reviewed_by: strawberry.ID | None = strawberry.field(
+        description="The clinician who reviewed the denial, or null before the review."
+    )
+    reviewed_at: datetime | None = strawberry.field(
+        description="When the outcome of the review was recorded, or null before that."
+    )
+    review_outcome: model.ReviewOutcome | None = strawberry.field(
+        description="The outcome of the review, or null before the review."
+    )
 
     @strawberry.field(  # type: ignore[untyped-decorator] # strawberry types it as Any
         description=(
@@ -53,7 +65,7 @@ class AccessDenial:
 
 @strawberry.type(description="The encrypted copy of an access request.")
 class AccessExport:
-    status: model.ExportStatus
+    status: model.ExportStatus = strawberry.field(description="The status of the encrypted copy.")
     error: str | None = strawberry.field(
         description=(
             "The code of the reason why the encrypted copy FAILED, or null. If compliance "
@@ -61,7 +73,9 @@ class AccessExport:
             "copy."
         )
     )
-    size_bytes: BigInt | None
+    size_bytes: BigInt | None = strawberry.field(
+        description="The size of the encrypted copy. The value is null until the copy is READY."
+    )
     recordings: int | None = strawberry.field(description="How many media files the copy contains.")
     missing: int | None = strawberry.field(
         description=(
@@ -80,31 +94,49 @@ class AccessExport:
 
 @strawberry.type(description="A request for a copy of a patient's recordings.")
 class AccessRequest:
-    id: strawberry.ID
-    patient_id: strawberry.ID
+    id: strawberry.ID = strawberry.field(description="The id of the access request, a UUID.")
+    patient_id: strawberry.ID = strawberry.field(
+        description="The id of the patient whose recordings are requested."
+    )
     consultation_id: strawberry.ID | None = strawberry.field(
         description=(
             "The consultation with the requested recordings. The value null means that the patient "
             "requests all recordings."
         )
     )
-    status: model.AccessRequestStatus
-    channel: model.Channel
-    representative: Representative | None
-    received_on: date
+    status: model.AccessRequestStatus = strawberry.field(description="The status of the request.")
+    channel: model.Channel = strawberry.field(description="How the request reached the practice.")
+    representative: Representative | None = strawberry.field(
+        description="The representative who filed the request for the patient, or null."
+    )
+    received_on: date = strawberry.field(
+        description="The day in UTC on which the practice received the request."
+    )
     due_on: date = strawberry.field(
         description=(
             "The deadline of the request, as a day in UTC: 30 days after receipt, extended once by at "
             "most 30 days."
         )
     )
-    is_overdue: bool
-    extension: AccessExtension | None
-    decided_at: datetime | None
-    denial: AccessDenial | None
-    export: AccessExport | None
-    fulfilled_at: datetime | None
-    created_at: datetime
+    is_overdue: bool = strawberry.field(
+        description="Whether the deadline has passed and the request is still not decided or fulfilled."
+    )
+    extension: AccessExtension | None = strawberry.field(
+        description="The extension of the deadline, or null if it was not extended."
+    )
+    decided_at: datetime | None = strawberry.field(
+        description="When the request was approved or denied, or null before that."
+    )
+    denial: AccessDenial | None = strawberry.field(
+        description="The denial of the request, or null if it is not denied."
+    )
+    export: AccessExport | None = strawberry.field(
+        description="The encrypted copy of the recordings, or null before the request is approved."
+    )
+    fulfilled_at: datetime | None = strawberry.field(
+        description="When the request was fulfilled, or null before that."
+    )
+    created_at: datetime = strawberry.field(description="When the request was filed in the API.")
 
     @classmethod
     def of(cls, request: model.AccessRequest) -> Self:

@@ -8,14 +8,23 @@ import strawberry
 
 from app.consents import model, texts
 from graphql_schema.context import Info
+from graphql_schema.enums import describe_enum
 from graphql_schema.idempotency_keys import IDEMPOTENCY_KEY
 from graphql_schema.scalars import parse_id, to_id
 
 
-@strawberry.enum(description="A language in which the API returns its texts.")
 class Language(Enum):
+    """A language in which the API returns its texts."""
+
     EN = "en"
     ES = "es"
+
+
+describe_enum(
+    Language,
+    description="A language in which the API returns its texts.",
+    values={Language.EN: "The texts are in English.", Language.ES: "The texts are in Spanish."},
+)
 
 
 @strawberry.type(description="A consent text, which a client displays before a participant consents.")
@@ -32,8 +41,10 @@ class ConsentText:
 
 @strawberry.type(description="A representative who acted for a participant.")
 class Representative:
-    relationship: model.Relationship
-    name: str
+    relationship: model.Relationship = strawberry.field(
+        description="The relationship that entitles the representative to act."
+    )
+    name: str = strawberry.field(description="The name of the representative, in 1 to 200 characters.")
 
 
 @strawberry.type(
@@ -43,21 +54,31 @@ class Representative:
     )
 )
 class Consent:
-    id: strawberry.ID
-    participant_id: strawberry.ID
-    decision: model.Decision
+    id: strawberry.ID = strawberry.field(description="The id of the statement of consent, a UUID.")
+    participant_id: strawberry.ID = strawberry.field(
+        description="The id of the participant to whom the statement belongs."
+    )
+    decision: model.Decision = strawberry.field(
+        description="Whether the statement gives or withdraws consent."
+    )
     source: model.Source = strawberry.field(
         description=(
             "The source of the statement: SELF if the participant made the statement, ATTESTED if the "
             "doctor attested it."
         )
     )
-    recorded_by: strawberry.ID
-    representative: Representative | None
-    text_version: str
-    text_language: str
-    text_sha256: str
-    recorded_at: datetime
+    recorded_by: strawberry.ID = strawberry.field(
+        description="The user who made the statement in the application."
+    )
+    representative: Representative | None = strawberry.field(
+        description="The representative who made the statement for the participant, or null."
+    )
+    text_version: str = strawberry.field(description="The version of the consent text that was displayed.")
+    text_language: str = strawberry.field(description="The language of the consent text that was displayed.")
+    text_sha256: str = strawberry.field(
+        description="The SHA-256 in hex of the consent text that was displayed."
+    )
+    recorded_at: datetime = strawberry.field(description="When the API recorded the statement.")
 
     @classmethod
     def of(cls, consent: model.Consent) -> Self:
@@ -115,7 +136,7 @@ class RecordConsentInput:
 
 @strawberry.type(description="The result of `recordConsent`.")
 class RecordConsentPayload:
-    consent: Consent = strawberry.field(description="The recorded consent.")
+    consent: Consent = strawberry.field(description="The statement that gives consent.")
 
 
 @strawberry.input(description="The withdrawal of a participant's consent.")
@@ -135,7 +156,7 @@ class WithdrawConsentInput:
 
 @strawberry.type(description="The result of `withdrawConsent`.")
 class WithdrawConsentPayload:
-    consent: Consent = strawberry.field(description="The recorded withdrawal.")
+    consent: Consent = strawberry.field(description="The statement that withdraws the consent.")
 
 
 async def consent_text(

@@ -19,13 +19,19 @@ from graphql_schema.selected_fields import selected
 
 @strawberry.type(description="The deletion of a recording, from the request to the certificate.")
 class Deletion:
-    id: strawberry.ID
-    recording_id: strawberry.ID
-    ground: model.DeletionGround
-    reason: model.DeletionReason | None
-    status: model.DeletionStatus
-    requested_by: strawberry.ID | None
-    requested_at: datetime
+    id: strawberry.ID = strawberry.field(description="The id of the deletion, a UUID.")
+    recording_id: strawberry.ID = strawberry.field(description="The id of the recording that is destroyed.")
+    ground: model.DeletionGround = strawberry.field(
+        description="The ground on which the recording is destroyed."
+    )
+    reason: model.DeletionReason | None = strawberry.field(
+        description="The reason for a requested deletion, or null on any other ground."
+    )
+    status: model.DeletionStatus = strawberry.field(description="The status of the deletion.")
+    requested_by: strawberry.ID | None = strawberry.field(
+        description="The user who requested the deletion, or null on any other ground than REQUEST."
+    )
+    requested_at: datetime = strawberry.field(description="When the deletion was requested or became due.")
     undo_until: datetime | None = strawberry.field(
         description=(
             "The end of the grace period of the deletion. Until the end of the grace period, "
@@ -33,14 +39,16 @@ class Deletion:
         )
     )
     due_at: datetime | None = strawberry.field(description="When the retention term of the recording ends.")
-    attempts: int
+    attempts: int = strawberry.field(description="How often the worker has tried to destroy the recording.")
     error: str | None = strawberry.field(
         description=(
             "The code of the reason why the newest attempt to destroy the recording failed. "
             "After a failed attempt, the worker tries again to destroy the recording."
         )
     )
-    finished_at: datetime | None
+    finished_at: datetime | None = strawberry.field(
+        description="When the recording was destroyed or the deletion was undone, or null before that."
+    )
 
     @classmethod
     def of(cls, deletion: model.Deletion) -> Self:
@@ -93,8 +101,12 @@ class DeletionCertificate:
     description="A filter for deletions. A filter field that is omitted matches every deletion."
 )
 class DeletionFilter:
-    status: model.DeletionStatus | None = None
-    recording_id: strawberry.ID | None = None
+    status: model.DeletionStatus | None = strawberry.field(
+        default=None, description="Selects the deletions with this status."
+    )
+    recording_id: strawberry.ID | None = strawberry.field(
+        default=None, description="Selects the deletions of this recording."
+    )
     is_failing: bool | None = strawberry.field(
         default=None,
         description=(
@@ -146,7 +158,7 @@ class DeleteRecordingInput:
 
 @strawberry.type(description="The result of `deleteRecording`.")
 class DeleteRecordingPayload:
-    deletion: Deletion = strawberry.field(description="The requested deletion.")
+    deletion: Deletion = strawberry.field(description="The deletion, which is now requested.")
 
 
 @strawberry.input(description="The input with which a requested deletion is withdrawn.")
@@ -158,7 +170,7 @@ class UndoDeletionInput:
 
 @strawberry.type(description="The result of `undoDeletion`.")
 class UndoDeletionPayload:
-    deletion: Deletion = strawberry.field(description="The withdrawn deletion.")
+    deletion: Deletion = strawberry.field(description="The deletion, which is now undone.")
 
 
 async def delete_recording(info: Info, input: DeleteRecordingInput) -> DeleteRecordingPayload | None:

@@ -167,7 +167,7 @@ describe_enum(
 describe_enum(
     recording_imports.ImportStatus,
     name="RecordingImportStatus",
-    description="The status of the import of a recording.",
+    description="How far the import of a recording has come.",
     values={
         recording_imports.ImportStatus.AWAITING_URL: "The worker has not signed the upload URL yet.",
         recording_imports.ImportStatus.AWAITING_UPLOAD: "The client can upload the file to `uploadUrl`.",

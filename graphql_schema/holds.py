@@ -22,20 +22,33 @@ from graphql_schema.selected_fields import selected
     )
 )
 class LegalHold:
-    id: strawberry.ID
-    consultation_id: strawberry.ID | None
-    patient_id: strawberry.ID | None
-    recorded_since: datetime | None
+    id: strawberry.ID = strawberry.field(description="The id of the legal hold, a UUID.")
+    consultation_id: strawberry.ID | None = strawberry.field(
+        description="The consultation whose recordings are held, or null for a hold with a different scope."
+    )
+    patient_id: strawberry.ID | None = strawberry.field(
+        description="The patient whose recordings are held, or null for a hold with a different scope."
+    )
+    recorded_since: datetime | None = strawberry.field(
+        description=(
+            "The start of the range of held recordings, inclusive. The value is null for a hold "
+            "with a different scope."
+        )
+    )
     recorded_until: datetime | None = strawberry.field(
         description="The end of the range of recordings that the hold covers, exclusive."
     )
-    matter: str
-    custodian: str
-    placed_by: strawberry.ID
-    placed_at: datetime
-    released_by: strawberry.ID | None
-    released_at: datetime | None
-    is_active: bool
+    matter: str = strawberry.field(description="The legal matter of the hold, which names no patient.")
+    custodian: str = strawberry.field(description="The custodian who is responsible for the hold.")
+    placed_by: strawberry.ID = strawberry.field(description="The compliance officer who placed the hold.")
+    placed_at: datetime = strawberry.field(description="When the hold was placed.")
+    released_by: strawberry.ID | None = strawberry.field(
+        description="The compliance officer who released the hold, or null while it is active."
+    )
+    released_at: datetime | None = strawberry.field(
+        description="When the hold was released, or null while it is active."
+    )
+    is_active: bool = strawberry.field(description="Whether the hold is in force now.")
 
     @classmethod
     def of(cls, hold: model.LegalHold) -> Self:

@@ -13,8 +13,8 @@ from graphql_schema.scalars import BigInt, parse_id, to_id
 
 @strawberry.type(description="An HTTP request header.")
 class RequestHeader:
-    name: str
-    value: str
+    name: str = strawberry.field(description="The name of the header, such as `Content-Type`.")
+    value: str = strawberry.field(description="The value of the header, which the client sends unchanged.")
 
 
 @strawberry.type(
@@ -24,9 +24,11 @@ class RequestHeader:
     )
 )
 class RecordingImport:
-    id: strawberry.ID
-    consultation_id: strawberry.ID
-    status: model.ImportStatus
+    id: strawberry.ID = strawberry.field(description="The id of the import, a UUID.")
+    consultation_id: strawberry.ID = strawberry.field(
+        description="The id of the consultation to which the recording will belong."
+    )
+    status: model.ImportStatus = strawberry.field(description="The status of the import.")
     upload_url: str = strawberry.field(
         description=(
             "A presigned URL to which the client can upload one file of the declared type and size, once."

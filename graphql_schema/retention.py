@@ -15,20 +15,30 @@ from graphql_schema.scalars import BigInt, to_id
 
 @strawberry.type(description="The retention terms of one kind of consultation.")
 class RetentionTerms:
-    kind: str
-    recording_days: int
-    signed_note_days: int
+    kind: str = strawberry.field(description="The kind of consultation to which the terms apply.")
+    recording_days: int = strawberry.field(description="For how many days recordings of this kind are kept.")
+    signed_note_days: int = strawberry.field(
+        description="For how many days recordings of this kind with a signed note are kept."
+    )
 
 
 @strawberry.type(description="A version of the retention policy.")
 class RetentionPolicy:
-    id: strawberry.ID
-    name: str
-    status: model.PolicyStatus
+    id: strawberry.ID = strawberry.field(description="The id of the version of the retention policy, a UUID.")
+    name: str = strawberry.field(description="The name of the policy, as its file says.")
+    status: model.PolicyStatus = strawberry.field(description="The status of this version of the policy.")
     sha256: str = strawberry.field(description="The SHA-256 of the policy file that was proposed.")
-    recording_days: int
-    signed_note_days: int
-    kinds: list[RetentionTerms]
+    recording_days: int = strawberry.field(
+        description="For how many days recordings are kept, if their kind has no term of its own."
+    )
+    signed_note_days: int = strawberry.field(
+        description=(
+            "For how many days recordings with a signed note are kept, if their kind has no term of its own."
+        )
+    )
+    kinds: list[RetentionTerms] = strawberry.field(
+        description="The terms of those kinds of consultations that have their own."
+    )
     minors_until_age_years: int | None = strawberry.field(
         description="The age in years until which recordings of a minor are kept at least."
     )
@@ -50,9 +60,13 @@ class RetentionPolicy:
     shortened: list[str] = strawberry.field(
         description="The retention terms in force that a PROPOSED policy would shorten."
     )
-    approved_by: list[strawberry.ID]
-    proposed_at: datetime
-    activated_at: datetime | None
+    approved_by: list[strawberry.ID] = strawberry.field(
+        description="The compliance officers who have approved this version."
+    )
+    proposed_at: datetime = strawberry.field(description="When this version was proposed.")
+    activated_at: datetime | None = strawberry.field(
+        description="When this version came into force, or null before that."
+    )
 
     @classmethod
     def of(cls, kept: model.KeptPolicy, shortened: tuple[str, ...] = ()) -> Self:
@@ -89,8 +103,12 @@ class RetentionPolicy:
 @strawberry.type(description="The recordings that a PROPOSED retention policy would delete in one month.")
 class RetentionMonth:
     month: date = strawberry.field(description="The first day of the month of the deletions.")
-    recordings: int
-    size_bytes: BigInt
+    recordings: int = strawberry.field(
+        description="How many recordings the policy would delete in the month."
+    )
+    size_bytes: BigInt = strawberry.field(
+        description="The size of the recordings that the policy would delete in the month."
+    )
     sooner: int = strawberry.field(
         description=(
             "How many recordings of the month the ACTIVE policy would delete later or would not "
@@ -109,8 +127,12 @@ class RetentionMonth:
     )
 )
 class RetentionPreview:
-    months: list[RetentionMonth]
-    earliest_due_at: datetime | None
+    months: list[RetentionMonth] = strawberry.field(
+        description="The months in which the policy would delete recordings, in order."
+    )
+    earliest_due_at: datetime | None = strawberry.field(
+        description="When the policy would delete the first recording, or null if it would delete none."
+    )
 
     @classmethod
     def of(cls, preview: model.Preview) -> Self:
@@ -142,9 +164,9 @@ class StoredBytes:
             "90 days. No lifecycle rule of the bucket deletes objects of the class `keep`."
         )
     )
-    age_from_days: int
-    objects: int
-    size_bytes: BigInt
+    age_from_days: int = strawberry.field(description="The age in days at which the range begins, inclusive.")
+    objects: int = strawberry.field(description="How many objects are in the range.")
+    size_bytes: BigInt = strawberry.field(description="The size of the objects in the range.")
 
     @classmethod
     def of(cls, stored: storage_model.StoredBytes) -> Self:
@@ -158,9 +180,13 @@ class StoredBytes:
 
 @strawberry.type(description="The configured prices of storage in US dollars.")
 class StoragePrices:
-    gb_month: float
-    class_a_million: float
-    class_b_million: float
+    gb_month: float = strawberry.field(description="The price of one stored gigabyte in a month.")
+    class_a_million: float = strawberry.field(
+        description="The price of a million requests of class A, such as uploads."
+    )
+    class_b_million: float = strawberry.field(
+        description="The price of a million requests of class B, such as downloads."
+    )
     as_of: str = strawberry.field(
         description="The day, month or year in which somebody looked up the prices."
     )
@@ -173,16 +199,22 @@ class StoragePrices:
     )
 )
 class StorageReport:
-    size_bytes: BigInt
-    stored: list[StoredBytes]
+    size_bytes: BigInt = strawberry.field(description="The size of all stored objects.")
+    stored: list[StoredBytes] = strawberry.field(description="The stored bytes by retention class and age.")
     due_recordings: int = strawberry.field(
         description="How many recordings become due within 30 days and are under no legal hold."
     )
-    due_bytes: BigInt
+    due_bytes: BigInt = strawberry.field(
+        description="The size of the recordings that become due within 30 days and are under no hold."
+    )
     held_recordings: int = strawberry.field(
         description="How many recordings become due within 30 days and are kept because of a legal hold."
     )
-    held_bytes: BigInt
+    held_bytes: BigInt = strawberry.field(
+        description=(
+            "The size of the recordings that become due within 30 days and are kept because of a hold."
+        )
+    )
     storage_per_month: float = strawberry.field(
         description="The monthly cost of the stored bytes in US dollars."
     )
@@ -191,7 +223,9 @@ class StorageReport:
             "A lower bound of the cost of requests to the bucket in the last 30 days, in US dollars."
         )
     )
-    prices: StoragePrices
+    prices: StoragePrices = strawberry.field(
+        description="The prices with which the report computes the cost."
+    )
 
     @classmethod
     def of(cls, made: storage_model.StorageReport) -> Self:

@@ -252,7 +252,7 @@ class CorrectTranscriptInput:
     recording_id: strawberry.ID = strawberry.field(
         description="The id of a recording of the calling doctor with a READY transcript."
     )
-    turn_number: int = strawberry.field(description="The `number` of the turn.")
+    turn_number: int = strawberry.field(description="The number of the turn, as in `Turn.number`.")
     text: str = strawberry.field(
         description="The whole corrected text of the turn, in at most 30,000 characters."
     )
@@ -276,7 +276,7 @@ class AttributeTurnInput:
     recording_id: strawberry.ID = strawberry.field(
         description="The id of a recording of the calling doctor with a READY transcript."
     )
-    turn_number: int = strawberry.field(description="The `number` of the turn.")
+    turn_number: int = strawberry.field(description="The number of the turn, as in `Turn.number`.")
     speaker: model.Speaker = strawberry.field(description="The speaker of the turn.")
     only_this_turn: bool = strawberry.field(
         default=False,
