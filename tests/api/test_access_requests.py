@@ -7,6 +7,7 @@ import logging
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 from uuid import UUID, uuid4
 
 import httpx
@@ -514,6 +515,11 @@ async def test_only_the_patient_gets_the_copy_and_only_compliance_the_secret(
     assert (edge["node"]["status"], export["status"], export["recordings"]) == ("FULFILLED", "READY", 1)
     issued = await case.patient.ask(ISSUE_EXPORT_URL, requestId=fulfilled.id)
     assert "7-Zip" in issued["instructions"]
+    assert (
+        parse_qs(urlsplit(issued["url"]).query)["X-Amz-Expires"]
+        == [str(issued["expiresInSeconds"])]
+        == ["300"]
+    )
     async with httpx.AsyncClient(trust_env=False) as browser:
         downloaded = await browser.get(issued["url"])
     assert (downloaded.status_code, len(downloaded.content)) == (200, export["sizeBytes"])
