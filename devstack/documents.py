@@ -52,13 +52,13 @@ query ($id: ID!) { recording(id: $id) { transcription { status piecesDone pieces
 """
 
 TRANSCRIPT = """
-query ($id: ID!) { transcript(recordingId: $id) { turns { start end speaker text } } }
+query ($id: ID!) { transcript(recordingId: $id) { turns { startSeconds endSeconds speaker text } } }
 """
 
 SEARCH = """
 query ($query: String!, $filter: TranscriptFilter) {
-  searchTranscripts(query: $query, filter: $filter) {
-    hits { recordingId start speaker text highlights { start end } }
+  transcriptSearch(query: $query, filter: $filter) {
+    hits { recordingId startSeconds speaker snippet { text isMatch } }
   }
 }
 """

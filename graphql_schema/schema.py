@@ -70,8 +70,8 @@ class Query:
         permissions.READ_TRANSCRIPT,
         description="Returns the READY transcript of a recording of the calling doctor.",
     )
-    search_transcripts = root_field(
-        transcript_fields.search_transcripts,
+    transcript_search = root_field(
+        transcript_fields.transcript_search,
         permissions.SEARCH_TRANSCRIPTS,
         description="Searches the transcripts of the calling doctor, best hits first.",
     )

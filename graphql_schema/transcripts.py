@@ -29,10 +29,18 @@ _USUAL_HITS = 20
     )
 )
 class Turn:
-    number: int
-    start: float
-    end: float
-    speaker: model.Speaker
+    number: int = strawberry.field(
+        description="The number that identifies the turn in its transcript. The mutations take it."
+    )
+    start_seconds: float = strawberry.field(
+        description="When the turn begins, in seconds from the beginning of the recording."
+    )
+    end_seconds: float = strawberry.field(
+        description="When the turn ends, in seconds from the beginning of the recording."
+    )
+    speaker: model.Speaker = strawberry.field(
+        description="Who speaks, according to the microphone or to a doctor's correction."
+    )
     participant_id: strawberry.ID | None = strawberry.field(
         description=(
             "The participant whose microphone recorded the turn. The value is null if the participant "
@@ -52,7 +60,7 @@ class Turn:
             "client should show its user that the text is uncertain."
         )
     )
-    heard_text: str | None = strawberry.field(
+    original_text: str | None = strawberry.field(
         description=(
             "The original text of the speech service, if a doctor has corrected the text of the turn."
         )
@@ -62,20 +70,20 @@ class Turn:
     def of(cls, turn: model.Turn, original: model.Turn) -> Self:
         return cls(
             number=turn.number,
-            start=turn.start_ms / 1000,
-            end=turn.end_ms / 1000,
+            start_seconds=turn.start_ms / 1000,
+            end_seconds=turn.end_ms / 1000,
             speaker=turn.speaker,
             participant_id=to_optional_id(turn.participant_id),
             text=turn.text,
             is_unintelligible=turn.is_unintelligible,
             is_uncertain=turn.is_uncertain,
-            heard_text=original.text if original.text != turn.text else None,
+            original_text=original.text if original.text != turn.text else None,
         )
 
 
 @strawberry.type(description="A doctor's correction of one turn of a transcript.")
 class Correction:
-    turn: int
+    turn_number: int = strawberry.field(description="The number of the corrected turn.")
     text: str | None = strawberry.field(
         description=(
             "The corrected text. The value is null if the correction changed the speaker of the "
@@ -95,7 +103,7 @@ class Correction:
     def of(cls, correcting: service.AuthoredCorrection) -> Self:
         made = correcting.correction
         return cls(
-            turn=made.turn_number,
+            turn_number=made.turn_number,
             text=made.text if isinstance(made, Rewording) else None,
             speaker=made.speaker if isinstance(made, Attribution) else None,
             corrected_by=to_id(correcting.corrected_by),
@@ -109,7 +117,12 @@ class Transcript:
         description="The id of the transcript, which stays the same when the transcript is corrected."
     )
     recording_id: strawberry.ID
-    language: str | None
+    language_code: str | None = strawberry.field(
+        description=(
+            "The language that the speech service detected in most of the sound, as a code of ISO 639. The "
+            "value is null if it detected none."
+        )
+    )
     turns: list[Turn]
     corrections: list[Correction]
 
@@ -118,18 +131,23 @@ class Transcript:
         return cls(
             id=to_id(read.id),
             recording_id=recording_id,
-            language=read.transcript.language,
+            language_code=read.transcript.language,
             turns=[Turn.of(turn, read.original.turn(turn.number)) for turn in read.transcript.in_order],
             corrections=[Correction.of(one) for one in read.corrections],
         )
 
 
 @strawberry.type(
-    description=("A range of matching characters in an excerpt, counted in code points. `end` is exclusive.")
+    description=(
+        "A part of a search hit's excerpt. The texts of the parts in their order are the excerpt, so a client "
+        "needs no positions."
+    )
 )
-class Highlight:
-    start: int
-    end: int
+class SnippetPart:
+    text: str = strawberry.field(description="The text of the part, which is never empty.")
+    is_match: bool = strawberry.field(
+        description="Whether the part matches a term of the search, so that a client marks it."
+    )
 
 
 @strawberry.type(
@@ -139,15 +157,20 @@ class TranscriptHit:
     recording_id: strawberry.ID
     consultation_id: strawberry.ID
     scheduled_at: datetime
-    turn: int
-    start: float
-    end: float
-    speaker: model.Speaker
+    turn_number: int = strawberry.field(description="The number of the matching turn.")
+    start_seconds: float = strawberry.field(
+        description="When the turn begins, in seconds from the beginning of the recording."
+    )
+    end_seconds: float = strawberry.field(
+        description="When the turn ends, in seconds from the beginning of the recording."
+    )
+    speaker: model.Speaker = strawberry.field(description="Who speaks, as in `Turn.speaker`.")
     participant_id: strawberry.ID | None = strawberry.field(
         description="The participant whose microphone recorded the turn, as in `Turn.participantId`."
     )
-    text: str = strawberry.field(description="An excerpt of the turn, at most 160 characters.")
-    highlights: list[Highlight]
+    snippet: list[SnippetPart] = strawberry.field(
+        description="An excerpt of the turn, at most 160 characters, in parts that match the search or do not."
+    )
     is_uncertain: bool = strawberry.field(
         description="Whether the text is uncertain, as in `Turn.isUncertain`."
     )
@@ -159,13 +182,12 @@ class TranscriptHit:
             recording_id=to_id(hit.recording_id),
             consultation_id=to_id(hit.consultation_id),
             scheduled_at=hit.recorded_at,
-            turn=shown.turn_number,
-            start=shown.start_ms / 1000,
-            end=shown.end_ms / 1000,
+            turn_number=shown.turn_number,
+            start_seconds=shown.start_ms / 1000,
+            end_seconds=shown.end_ms / 1000,
             speaker=shown.speaker,
             participant_id=to_optional_id(shown.participant_id),
-            text=shown.text,
-            highlights=[Highlight(start=start, end=end) for start, end in shown.highlights],
+            snippet=[SnippetPart(text=part.text, is_match=part.is_match) for part in shown.parts],
             is_uncertain=shown.is_uncertain,
         )
 
@@ -176,15 +198,17 @@ class TranscriptHit:
         "consultation returns the hits in order of time."
     )
 )
-class TranscriptHits:
-    hits: list[TranscriptHit]
+class TranscriptSearch:
+    hits: list[TranscriptHit] = strawberry.field(
+        description="The hits, at most as many as the search asked for."
+    )
     is_cut: bool = strawberry.field(
         description=(
             "Whether the search left out the oldest recordings, because more recordings contain the "
             "search terms than one search examines."
         )
     )
-    unreadable: int = strawberry.field(
+    unreadable_count: int = strawberry.field(
         description=(
             "How many recordings the search left out because it could not decrypt their transcripts, "
             "which may contain the search terms."
@@ -232,9 +256,9 @@ async def transcript(info: Info, recording_id: strawberry.ID) -> Transcript | No
     return Transcript.of(recording_id, read)
 
 
-async def search_transcripts(
+async def transcript_search(
     info: Info, query: str, filter: TranscriptFilter | None = None, first: int = _USUAL_HITS
-) -> TranscriptHits | None:
+) -> TranscriptSearch | None:
     """Search the transcripts of the doctor's recordings. Each search hit is a recording whose transcript contains
     all words of the query. Quotes mark phrases.
     """
@@ -244,7 +268,7 @@ async def search_transcripts(
         await info.context.asker(), query, (filter or TranscriptFilter()).to_model(), first=first
     )
     hits = [TranscriptHit.of(hit) for hit in found.hits]
-    return TranscriptHits(hits=hits, is_cut=found.is_cut, unreadable=found.unreadable)
+    return TranscriptSearch(hits=hits, is_cut=found.is_cut, unreadable_count=found.unreadable_count)
 
 
 @strawberry.input(description="The input with which a doctor corrects the text of one turn.")

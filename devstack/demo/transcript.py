@@ -82,7 +82,7 @@ class DemoTranscript:
         """Read the transcript through GraphQL, as the doctor."""
         read = (await self._visit.api.ask(documents.TRANSCRIPT, id=self._recording_id))["transcript"]
         turns = [
-            SpokenTurn(turn["start"], turn["end"], turn["speaker"].lower(), turn["text"])
+            SpokenTurn(turn["startSeconds"], turn["endSeconds"], turn["speaker"].lower(), turn["text"])
             for turn in read["turns"]
         ]
         require(bool(turns), "the transcript has no turn")
@@ -92,14 +92,15 @@ class DemoTranscript:
         """Search for the phrase, and return the place of the hit in the transcript as one line. Raises DemoFailed
         if the search does not find the phrase in this recording.
         """
-        asked: dict[str, Any] = {"query": f'"{phrase}"', "filter": {"consultationId": self._visit.id}}
-        hits = (await self._visit.api.ask(documents.SEARCH, **asked))["searchTranscripts"]["hits"]
+        asked: dict[str, Any] = {"query": f'"{phrase}"', "filter": {"consultation": {"id": self._visit.id}}}
+        hits = (await self._visit.api.ask(documents.SEARCH, **asked))["transcriptSearch"]["hits"]
         require(
             {hit["recordingId"] for hit in hits} == {self._recording_id}, "the search does not find its words"
         )
         hit = hits[0]
-        require(bool(hit["highlights"]), "the search does not show where it was said")
-        return f'"{phrase}": ' + _line(hit["start"], hit["speaker"].lower(), hit["text"]).lstrip()
+        require(any(part["isMatch"] for part in hit["snippet"]), "the search does not show where it was said")
+        excerpt = "".join(part["text"] for part in hit["snippet"])
+        return f'"{phrase}": ' + _line(hit["startSeconds"], hit["speaker"].lower(), excerpt).lstrip()
 
     async def subtitles(self, turns: int) -> str:
         """Fetch the subtitles without a token, as a player does, and return the first cue as one line. Raises

@@ -290,6 +290,11 @@ select 'entity_type', t.term from unnest(array[
 
 insert into private.audit_terms (kind, term)
 select 'field', t.term from unnest(array[
+    'accessExportUrl', 'accessRequest', 'instructions', 'markdown',
+    'recording',
+    'consent', 'coveredRecordingCount', 'destroyingRecordingCount', 'downloadUrl', 'endSeconds', 'isDuplicate',
+    'isMatch', 'joinToken', 'languageCode', 'legalHold', 'originalText', 'recordingImport', 'retentionPolicy',
+    'snippet', 'staffInvitation', 'startSeconds', 'subtitleUrls', 'turnNumber', 'unreadableCount',
     'aal', 'access', 'action', 'activatedAt', 'actorId', 'actorRole', 'address', 'ageFromDays', 'anonymous',
     'appliesToExisting', 'approvedBy', 'asOf', 'attempt', 'attempts', 'autoRecord', 'basis', 'byteCount',
     'certificate', 'channel', 'classAMillion', 'classBMillion', 'consents', 'consultation', 'consultationId',

@@ -168,18 +168,19 @@ query ($recordingId: ID!) { deletionCertificates(recordingId: $recordingId) { nu
 """
 
 _TRANSCRIPT = """
-  id recordingId language turns { number start end speaker participantId text isUnintelligible isUncertain heardText }
-  corrections { turn text speaker correctedBy correctedAt }
+  id recordingId languageCode
+  turns { number startSeconds endSeconds speaker participantId text isUnintelligible isUncertain originalText }
+  corrections { turnNumber text speaker correctedBy correctedAt }
 """
 TRANSCRIPT = f"query ($id: ID!) {{ transcript(recordingId: $id) {{ {_TRANSCRIPT} }} }}"
-SEARCH_TRANSCRIPTS = """
+TRANSCRIPT_SEARCH = """
 query ($query: String!, $filter: TranscriptFilter, $first: Int! = 20) {
-  searchTranscripts(query: $query, filter: $filter, first: $first) {
+  transcriptSearch(query: $query, filter: $filter, first: $first) {
     hits {
-      recordingId consultationId scheduledAt turn start end speaker participantId text isUncertain
-      highlights { start end }
+      recordingId consultationId scheduledAt turnNumber startSeconds endSeconds speaker participantId isUncertain
+      snippet { text isMatch }
     }
-    isCut unreadable
+    isCut unreadableCount
   }
 }
 """

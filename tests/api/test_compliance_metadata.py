@@ -70,7 +70,7 @@ async def test_officer_reads_the_state_of_a_recording_and_of_its_transcription(
         (documents.STORAGE, "id"),
         (documents.ISSUE_SUBTITLE_URLS, "id"),
         (documents.ISSUE_URL, "recordingId"),
-        (documents.SEARCH_TRANSCRIPTS, "query"),
+        (documents.TRANSCRIPT_SEARCH, "query"),
         (documents.RECORDINGS, "after"),
     ],
 )

@@ -101,7 +101,7 @@ READS = {
     "joinConsultation": Read(documents.JOIN, "consultation.join", "E", "consultation", []),
     "issueDownloadUrl": Read(documents.ISSUE_URL, "recording.issue_url", "R", "recording", ["object"]),
     "transcript": Read(documents.TRANSCRIPT, "transcript.read", "R", "recording", ["text"]),
-    "searchTranscripts": Read(documents.SEARCH_TRANSCRIPTS, "transcript.search", "R", "recording", ["text"]),
+    "transcriptSearch": Read(documents.TRANSCRIPT_SEARCH, "transcript.search", "R", "recording", ["text"]),
     "correctTranscript": Read(documents.CORRECT_TRANSCRIPT, "transcript.correct", "U", "recording", ["text"]),
     "attributeTurn": Read(documents.ATTRIBUTE_TURN, "transcript.correct", "U", "recording", ["text"]),
     "issueSubtitleUrls": Read(
@@ -162,7 +162,7 @@ def _variables(case: Case, field: str, recording: str) -> dict[str, object]:
         "withdrawConsent": {"participantId": case.participant("DOCTOR")},
         "joinConsultation": {"consultationId": case.id},
         "issueDownloadUrl": {"recordingId": recording, "purposeOfUse": "TREATMENT"},
-        "searchTranscripts": {"query": "headache"},
+        "transcriptSearch": {"query": "headache"},
         "correctTranscript": {"id": recording, "turn": 0, "text": "Good evening."},
         **{name: {"id": recording} for name in ("transcript", "attributeTurn", "issueSubtitleUrls")},
     }
@@ -316,7 +316,7 @@ async def _whole_flow(harness: ApiHarness, case: Case, other: Person, secrets: l
         harness, UUID(started["id"]), ((Speaker.PATIENT, "Rosa Quispe, sixteen pills of Zolpidemex."),)
     )
     await doctor.ask(documents.TRANSCRIPT, id=started["id"])
-    assert (await doctor.ask(documents.SEARCH_TRANSCRIPTS, query="zolpidemex", filter=None))["hits"]
+    assert (await doctor.ask(documents.TRANSCRIPT_SEARCH, query="zolpidemex", filter=None))["hits"]
     subtitles = (await doctor.ask(documents.ISSUE_SUBTITLE_URLS, id=started["id"]))["webvtt"]
     assert "Zolpidemex" in (await harness.http.get(subtitles)).text
     secrets += ["Zolpidemex", "zolpidemex", subtitles.removesuffix(".vtt").rpartition("/")[2]]
@@ -325,7 +325,7 @@ async def _whole_flow(harness: ApiHarness, case: Case, other: Person, secrets: l
         await other.send(documents.CORRECT_TRANSCRIPT, id=started["id"], turn=0, text="Zolpidemex"),
         await doctor.send(documents.CORRECT_TRANSCRIPT, id=started["id"], turn=0, text="Zolpidemex\0"),
         await doctor.send(documents.CORRECT_TRANSCRIPT, id=started["id"], turn=9, text="Zolpidemex"),
-        await doctor.send(documents.SEARCH_TRANSCRIPTS, query="Zolpidemex " * 200, filter=None),
+        await doctor.send(documents.TRANSCRIPT_SEARCH, query="Zolpidemex " * 200, filter=None),
         await other.send(documents.REGISTER, consultation=taken),
         await other.send(documents.CONSULTATION, externalId=str(case.registration["externalId"])),
         await other.send(documents.ISSUE_URL, **asked),

@@ -54,7 +54,7 @@ QUERIES = {
     "recording": Look(documents.RECORDING, {"id": NOWHERE}, "ABSENT"),
     "recordings": Look(documents.RECORDINGS),
     "transcript": Look(documents.TRANSCRIPT, {"id": NOWHERE}, "ABSENT"),
-    "searchTranscripts": Look(documents.SEARCH_TRANSCRIPTS, {"query": "headache"}),
+    "transcriptSearch": Look(documents.TRANSCRIPT_SEARCH, {"query": "headache"}),
     "activeRooms": Look(documents.ACTIVE_ROOMS),
     "auditEvents": Look(documents.AUDIT_EVENTS, {"filter": {"action": "nobody.did"}}),
     "deletions": Look(documents.DELETIONS),
@@ -218,13 +218,13 @@ FILTERS = {
     "certificates": _CERTIFICATES,
     "transcript": Filtered(documents.TRANSCRIPT, "id", "recording", is_list=False),
     "recordings of a consultation": Filtered(documents.RECORDINGS, "consultationId", "consultation"),
-    "search in a consultation": Filtered(documents.SEARCH_TRANSCRIPTS, "consultation", "consultation"),
-    "search in a patient's": Filtered(documents.SEARCH_TRANSCRIPTS, "patient", "patient"),
+    "search in a consultation": Filtered(documents.TRANSCRIPT_SEARCH, "consultation", "consultation"),
+    "search in a patient's": Filtered(documents.TRANSCRIPT_SEARCH, "patient", "patient"),
     "search in a consultation by external id": Filtered(
-        documents.SEARCH_TRANSCRIPTS, "consultation", "consultation", key="externalId"
+        documents.TRANSCRIPT_SEARCH, "consultation", "consultation", key="externalId"
     ),
     "search in a patient's by external id": Filtered(
-        documents.SEARCH_TRANSCRIPTS, "patient", "patient", key="externalId"
+        documents.TRANSCRIPT_SEARCH, "patient", "patient", key="externalId"
     ),
 }
 
@@ -307,7 +307,7 @@ async def test_deletions_of_a_deleted_recording_are_allowed_and_counted(
 async def test_search_with_an_own_and_a_hidden_id_is_denied(harness: ApiHarness, case: Case) -> None:
     recording, other = await harness.recording(case), await harness.case()
     answer = await case.doctor.send(
-        documents.SEARCH_TRANSCRIPTS,
+        documents.TRANSCRIPT_SEARCH,
         query="headache",
         filter={
             "recordingId": str(recording),

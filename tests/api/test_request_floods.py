@@ -254,12 +254,12 @@ async def test_long_searches_of_one_doctor_leave_slots_to_others(
         return decrypt(keyring, encrypted)
 
     monkeypatch.setattr(search_service, "decrypt_transcript", slow)
-    flood = [case.doctor.send(documents.SEARCH_TRANSCRIPTS, query="headaches") for _ in range(30)]
+    flood = [case.doctor.send(documents.TRANSCRIPT_SEARCH, query="headaches") for _ in range(30)]
     async with flooding(flood) as tasks:
         try:
             assert await asyncio.to_thread(begun.acquire, timeout=20)
             async with asyncio.timeout(20):
-                found = await other_doctor.ask(documents.SEARCH_TRANSCRIPTS, query="headaches")
+                found = await other_doctor.ask(documents.TRANSCRIPT_SEARCH, query="headaches")
             assert [hit["recordingId"] for hit in found["hits"]] == [str(theirs)]
             assert not all(task.done() for task in tasks)
         finally:

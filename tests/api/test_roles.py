@@ -117,7 +117,7 @@ FIELDS = {
     "importRecording": Field(IMPORT, CLINICIAN),
     "completeImport": Field(COMPLETE_IMPORT, CLINICIAN),
     "transcript": Field(documents.TRANSCRIPT, CLINICIAN),
-    "searchTranscripts": Field(documents.SEARCH_TRANSCRIPTS, CLINICIAN),
+    "transcriptSearch": Field(documents.TRANSCRIPT_SEARCH, CLINICIAN),
     "correctTranscript": Field(documents.CORRECT_TRANSCRIPT, CLINICIAN),
     "attributeTurn": Field(documents.ATTRIBUTE_TURN, CLINICIAN),
     "retryTranscription": Field(documents.RETRY_TRANSCRIPTION, CLINICIAN),
@@ -151,6 +151,16 @@ FIELDS = {
     "recordAccessReview": Field(requesting.RECORD_REVIEW, COMPLIANCE),
     "issueAccessExportUrl": Field(requesting.ISSUE_EXPORT_URL, PATIENT),
     "revealAccessExportSecret": Field(requesting.REVEAL_SECRET, COMPLIANCE),
+    "consultationChanged": Field(
+        documents.CONSULTATION_CHANGED,
+        CLINICIAN
+        | {"delegated patient": "UNAUTHENTICATED"},  # The connection checks the session before the role
+    ),
+    "recordingsChanged": Field(
+        documents.RECORDINGS_CHANGED,
+        CLINICIAN
+        | {"delegated patient": "UNAUTHENTICATED"},  # The connection checks the session before the role
+    ),
     "recordingChanged": Field(
         documents.RECORDING_CHANGED,
         CLINICIAN
@@ -267,7 +277,7 @@ async def _invitation(case: Case) -> str:
     return str(guest["invitation"]["secret"])
 
 
-SUBSCRIPTIONS = {"recordingChanged"}
+SUBSCRIPTIONS = {"consultationChanged", "recordingChanged", "recordingsChanged"}
 
 
 @pytest.mark.parametrize("who", WHO)

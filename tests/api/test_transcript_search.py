@@ -29,12 +29,12 @@ _MIB = 1 << 20
 
 
 async def _send(person: Person, query: str, **where: object) -> Answer:
-    return await person.send(documents.SEARCH_TRANSCRIPTS, query=query, filter=where)
+    return await person.send(documents.TRANSCRIPT_SEARCH, query=query, filter=where)
 
 
 async def _found(person: Person, query: str, **where: object) -> list[str]:
     answer = await _send(person, query, **where)
-    return [hit["recordingId"] for hit in answer.data["searchTranscripts"]["hits"]]
+    return [hit["recordingId"] for hit in answer.data["transcriptSearch"]["hits"]]
 
 
 async def _own(harness: ApiHarness, doctor: Person, *said: str) -> UUID:
@@ -57,7 +57,7 @@ async def test_search_that_finds_nothing_writes_an_audit_row(
         if not has_key:
             restore = "insert into private.word_index_key (wrapped_key, root_key_id) values (%s, %s)"
             await harness.rows(restore, *kept[0].values())
-    assert answer.data["searchTranscripts"] == {"hits": [], "isCut": False, "unreadable": 0}
+    assert answer.data["transcriptSearch"] == {"hits": [], "isCut": False, "unreadableCount": 0}
     (row,) = await harness.audit(answer.request_id)
     assert (row["action"], row["outcome"]) == ("transcript.search", "ALLOWED")
     assert (row["entity_ids"], row["row_count"]) == ([], 0)
@@ -69,7 +69,7 @@ async def test_search_finds_words_only_in_the_callers_recordings(
     other = await harness.clinician()
     theirs = await _own(harness, other, "My headaches are worse.")
     answer = await _send(other, "headache")
-    assert [hit["recordingId"] for hit in answer.data["searchTranscripts"]["hits"]] == [str(theirs)]
+    assert [hit["recordingId"] for hit in answer.data["transcriptSearch"]["hits"]] == [str(theirs)]
     (row,) = await harness.audit(answer.request_id)
     assert row["entity_ids"] == [theirs]
     assert await _found(other, "headache", consultation={"id": await _consultation(harness, recording)}) == []
@@ -90,13 +90,13 @@ async def test_search_in_one_recording_or_consultation_returns_every_matching_tu
     await _own(harness, doctor, "A knee and an elbow.")
     consultation = {"id": await _consultation(harness, recording)}
     where = {within: consultation if within == "consultation" else str(recording)}
-    hits = (await _send(doctor, "elbow knee", **where)).data["searchTranscripts"]["hits"]
-    assert [(hit["recordingId"], hit["turn"]) for hit in hits] == [
+    hits = (await _send(doctor, "elbow knee", **where)).data["transcriptSearch"]["hits"]
+    assert [(hit["recordingId"], hit["turnNumber"]) for hit in hits] == [
         (str(recording), turn) for turn in (0, 2, 3)
     ]
     assert await _found(doctor, "elbow wrist", **where) == []
-    few = await doctor.ask(documents.SEARCH_TRANSCRIPTS, query="knee", filter=where, first=1)
-    assert [hit["turn"] for hit in few["hits"]] == [0]
+    few = await doctor.ask(documents.TRANSCRIPT_SEARCH, query="knee", filter=where, first=1)
+    assert [hit["turnNumber"] for hit in few["hits"]] == [0]
 
 
 async def test_search_finds_spanish_by_accents_and_plurals(harness: ApiHarness, doctor: Person) -> None:
@@ -117,8 +117,8 @@ async def test_phrase_is_found_in_the_corrected_text(
         assert await _found(doctor, query) == [str(recording)], query
     for query in ('"take ibuprofen"', '"400 mg"', "ibuprofen"):
         assert await _found(doctor, query) == [], query
-    (hit,) = (await _send(doctor, "paracetamol")).data["searchTranscripts"]["hits"]
-    assert "paracetamol" in hit["text"]
+    (hit,) = (await _send(doctor, "paracetamol")).data["transcriptSearch"]["hits"]
+    assert "paracetamol" in [part["text"] for part in hit["snippet"] if part["isMatch"]]
 
 
 async def test_search_reports_that_it_left_out_older_recordings(
@@ -133,13 +133,13 @@ async def test_search_reports_that_it_left_out_older_recordings(
             day,
             recording,
         )
-    everything = (await _send(doctor, "gallstone")).data["searchTranscripts"]
+    everything = (await _send(doctor, "gallstone")).data["transcriptSearch"]
     assert ({hit["recordingId"] for hit in everything["hits"]}, everything["isCut"]) == (
         {str(older), str(newer)},
         False,
     )
     monkeypatch.setattr(search_service, "MAX_CANDIDATES", 1)
-    cut = (await _send(doctor, "gallstone")).data["searchTranscripts"]
+    cut = (await _send(doctor, "gallstone")).data["transcriptSearch"]
     assert ([hit["recordingId"] for hit in cut["hits"]], cut["isCut"]) == ([str(newer)], True)
 
 
@@ -156,7 +156,7 @@ async def test_search_reads_no_more_than_memory_allows(harness: ApiHarness, doct
         40 * _MIB,
         older,
     )
-    found = (await _send(doctor, "bunion")).data["searchTranscripts"]
+    found = (await _send(doctor, "bunion")).data["transcriptSearch"]
     assert ([hit["recordingId"] for hit in found["hits"]], found["isCut"]) == ([str(newer)], True)
     await harness.rows("delete from private.transcript_texts where recording_id = %s", older)
 
@@ -230,7 +230,7 @@ async def test_unusual_query_is_answered(
     if answer.body.get("errors"):
         assert answer.error.code == "INVALID_INPUT"
     else:
-        hits = answer.data["searchTranscripts"]["hits"]
+        hits = answer.data["transcriptSearch"]["hits"]
         assert [hit["recordingId"] for hit in hits] == (
             [str(recording)] if query.startswith("headache\u202e") else []
         )
@@ -249,13 +249,13 @@ async def test_damaged_transcript_is_left_out_and_reported(
     damaged = await _own(harness, doctor, "Another headache.")
     await _damage(harness, damaged)
     answer = await _send(doctor, "headache")
-    found = answer.data["searchTranscripts"]
-    assert ([hit["recordingId"] for hit in found["hits"]], found["unreadable"]) == ([str(recording)], 1)
+    found = answer.data["transcriptSearch"]
+    assert ([hit["recordingId"] for hit in found["hits"]], found["unreadableCount"]) == ([str(recording)], 1)
     (row,) = await harness.audit(answer.request_id)
     assert set(row["entity_ids"]) == {recording, damaged}
     told = [one.getMessage() for one in caplog.records if one.name == "app.transcripts.search.service"]
     assert told == [f"transcript cannot be decrypted: recording={damaged} field_unreadable"]
-    assert (await _send(doctor, "pills")).data["searchTranscripts"]["unreadable"] == 0
+    assert (await _send(doctor, "pills")).data["transcriptSearch"]["unreadableCount"] == 0
 
 
 @pytest.mark.parametrize("is_within", [True, False])
@@ -278,7 +278,7 @@ async def test_reading_and_searching_count_against_the_hourly_quota_of_pages(
     urls = await doctor.ask(documents.ISSUE_SUBTITLE_URLS, id=str(recording))
     await harness.spend(doctor, "pages", load_quotas().pages)
     for document, given in (
-        (documents.SEARCH_TRANSCRIPTS, {"query": "headache"}),
+        (documents.TRANSCRIPT_SEARCH, {"query": "headache"}),
         (documents.TRANSCRIPT, {"id": str(recording)}),
         (documents.CORRECT_TRANSCRIPT, {"id": str(recording), "turn": 0, "text": "No."}),
     ):

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def search(person: Person, query: str, **where: object) -> list[str]:
-    found = await person.ask(documents.SEARCH_TRANSCRIPTS, query=query, filter=where)
+    found = await person.ask(documents.TRANSCRIPT_SEARCH, query=query, filter=where)
     return [hit["recordingId"] for hit in found["hits"]]
 
 
@@ -31,7 +31,7 @@ async def test_doctor_reads_the_transcript_after_an_audit_row(
     answer = await doctor.send(documents.TRANSCRIPT, id=str(recording))
     read = answer.data["transcript"]
     assert [(turn["speaker"], turn["text"]) for turn in read["turns"]] == [(who, text) for who, text in SAID]
-    assert [(turn["start"], turn["end"]) for turn in read["turns"]][1] == (5.0, 9.0)
+    assert [(turn["startSeconds"], turn["endSeconds"]) for turn in read["turns"]][1] == (5.0, 9.0)
     (row,) = await harness.audit(answer.request_id)
     assert (row["action"], row["outcome"], row["entity_ids"]) == ("transcript.read", "ALLOWED", [recording])
     assert row["consultation_ids"] == [UUID(case.id)]
@@ -72,11 +72,11 @@ async def test_search_finds_all_forms_of_words_and_phrases(doctor: Person, recor
 async def test_search_returns_the_turn_and_its_time(
     harness: ApiHarness, doctor: Person, recording: UUID
 ) -> None:
-    answer = await doctor.send(documents.SEARCH_TRANSCRIPTS, query="ibuprofen", filter=None)
-    (hit,) = answer.data["searchTranscripts"]["hits"]
-    (mark,) = hit["highlights"]
-    assert (hit["turn"], hit["start"], hit["speaker"]) == (2, 10.0, "DOCTOR")
-    assert hit["text"][mark["start"] : mark["end"]] == "ibuprofen"
+    answer = await doctor.send(documents.TRANSCRIPT_SEARCH, query="ibuprofen", filter=None)
+    (hit,) = answer.data["transcriptSearch"]["hits"]
+    assert (hit["turnNumber"], hit["startSeconds"], hit["speaker"]) == (2, 10.0, "DOCTOR")
+    assert [part for part in hit["snippet"] if part["isMatch"]] == [{"text": "ibuprofen", "isMatch": True}]
+    assert "".join(part["text"] for part in hit["snippet"]) == SAID[2][1]
     (row,) = await harness.audit(answer.request_id)
     assert (row["action"], row["entity_ids"]) == ("transcript.search", [recording])
 
@@ -99,10 +99,10 @@ async def test_correction_is_read_and_found_and_the_original_text_is_kept(
     changed = await doctor.ask(
         documents.CORRECT_TRANSCRIPT, id=str(recording), turn=2, text="Take paracetamol, 500 mg."
     )
-    assert [turn["heardText"] for turn in changed["turns"]] == [None, None, SAID[2][1]]
+    assert [turn["originalText"] for turn in changed["turns"]] == [None, None, SAID[2][1]]
     assert changed["turns"][2]["text"] == "Take paracetamol, 500 mg."
     (made,) = changed["corrections"]
-    assert (made["turn"], made["text"], made["speaker"]) == (2, "Take paracetamol, 500 mg.", None)
+    assert (made["turnNumber"], made["text"], made["speaker"]) == (2, "Take paracetamol, 500 mg.", None)
     assert made["correctedBy"] == str(doctor.user_id)
     assert await search(doctor, "paracetamol") == [str(recording)]
     assert await search(doctor, "ibuprofen") == []
@@ -145,9 +145,9 @@ async def test_attribution_names_all_turns_of_the_voice(doctor: Person, recordin
     changed = await doctor.ask(documents.ATTRIBUTE_TURN, **given)
     assert [turn["speaker"] for turn in changed["turns"]] == ["INTERPRETER", "PATIENT", "INTERPRETER"]
     (made,) = changed["corrections"]
-    assert (made["turn"], made["text"], made["speaker"]) == (0, None, "INTERPRETER")
+    assert (made["turnNumber"], made["text"], made["speaker"]) == (0, None, "INTERPRETER")
     assert await search(doctor, "ibuprofen") == [str(recording)]
-    found = await doctor.ask(documents.SEARCH_TRANSCRIPTS, query="ibuprofen", filter=None)
+    found = await doctor.ask(documents.TRANSCRIPT_SEARCH, query="ibuprofen", filter=None)
     assert found["hits"][0]["speaker"] == "INTERPRETER"
     urls = await doctor.ask(documents.ISSUE_SUBTITLE_URLS, id=str(recording))
     assert urls["webvtt"]
@@ -169,7 +169,7 @@ async def test_two_guests_of_one_role_stay_apart_in_transcript_search_and_subtit
         ("COMPANION", str(father)),
         ("COMPANION", str(mother)),
     ]
-    found = await doctor.ask(documents.SEARCH_TRANSCRIPTS, query="tuesday", filter=None)
+    found = await doctor.ask(documents.TRANSCRIPT_SEARCH, query="tuesday", filter=None)
     assert [(hit["speaker"], hit["participantId"]) for hit in found["hits"]] == [("COMPANION", str(father))]
     urls = await doctor.ask(documents.ISSUE_SUBTITLE_URLS, id=str(made))
     webvtt = (await harness.http.get(urls["webvtt"])).text
@@ -299,14 +299,14 @@ async def test_api_does_not_start_without_the_root_keys_of_transcripts(
             pass
 
 
-@pytest.mark.parametrize("field", ["transcript", "searchTranscripts", "correctTranscript"])
+@pytest.mark.parametrize("field", ["transcript", "transcriptSearch", "correctTranscript"])
 async def test_transcript_is_not_returned_if_its_audit_row_was_not_committed(
     harness: ApiHarness, doctor: Person, recording: UUID, field: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The test ends the API's database session after the API has read the transcript and before the API commits."""
     last = {
         "transcript": "open_transcript",
-        "searchTranscripts": "search",
+        "transcriptSearch": "search",
         "correctTranscript": "store_correction",
     }
     through = getattr(store, last[field])
@@ -323,7 +323,7 @@ async def test_transcript_is_not_returned_if_its_audit_row_was_not_committed(
     monkeypatch.setattr(store, last[field], lost)
     asked: dict[str, tuple[str, dict[str, Any]]] = {
         "transcript": (documents.TRANSCRIPT, {"id": str(recording)}),
-        "searchTranscripts": (documents.SEARCH_TRANSCRIPTS, {"query": "headache"}),
+        "transcriptSearch": (documents.TRANSCRIPT_SEARCH, {"query": "headache"}),
         "correctTranscript": (documents.CORRECT_TRANSCRIPT, {"id": str(recording), "turn": 0, "text": "No."}),
     }
     document, given = asked[field]
@@ -389,7 +389,7 @@ async def test_uncertain_text_is_marked_in_transcript_search_and_subtitles_until
         return [turn["isUncertain"] for turn in read["turns"]]
 
     async def found(query: str) -> list[bool]:
-        hits = await doctor.ask(documents.SEARCH_TRANSCRIPTS, query=query, filter={"recordingId": str(made)})
+        hits = await doctor.ask(documents.TRANSCRIPT_SEARCH, query=query, filter={"recordingId": str(made)})
         return [hit["isUncertain"] for hit in hits["hits"]]
 
     assert await marked() == [False, True]

@@ -1,9 +1,10 @@
 """Tests of the search in transcripts: how it parses queries, hashes words for the index, finds and ranks matches,
-and highlights characters.
+and divides snippets into parts.
 """
 
 import hashlib
 import hmac
+import unicodedata
 
 import pytest
 from hypothesis import assume, given
@@ -15,6 +16,7 @@ from app.transcripts.model import Transcript
 from app.transcripts.search.matches import (
     SNIPPET_CHARACTERS,
     Match,
+    Snippet,
     cut_snippet,
     find_turns,
     match_transcript,
@@ -193,11 +195,35 @@ def test_rank_keeps_the_order_of_equal_matches() -> None:
     assert rank_matches([]) == []
 
 
+def _matches(shown: Snippet) -> list[str]:
+    return [part.text for part in shown.parts if part.is_match]
+
+
+@pytest.mark.parametrize(
+    ("text", "searched", "parts"),
+    [
+        ("\U0001f9e0\U0001f48a pain \U0001f468\u200d\u2695\ufe0f pain!", "pain", [
+            ("\U0001f9e0\U0001f48a ", False), ("pain", True), (" \U0001f468\u200d\u2695\ufe0f ", False),
+            ("pain", True), ("!", False),
+        ]),
+        ("pain", "pain", [("pain", True)]),
+        ("Le duele el corazo\u0301n y el riñón.", "corazón riñon", [
+            ("Le duele el ", False), ("corazo\u0301n", True), (" y el ", False), ("riñón", True), (".", False),
+        ]),
+        ("Tome\u0301 cafe\u0301.", "cafe", [("Tome\u0301 ", False), ("cafe\u0301", True), (".", False)]),
+        ("no hits", "pain", [("no hits", False)]),
+    ],
+)  # fmt: skip
+def test_snippet_is_divided_into_parts(text: str, searched: str, parts: list[tuple[str, bool]]) -> None:
+    shown = cut_snippet(turn(0, text), parse_query(searched))
+    assert [(part.text, part.is_match) for part in shown.parts] == parts
+
+
 def test_snippet_highlights_the_transcribed_text_with_accents() -> None:
     text = "Sí, los dolores: niño, co\u0301licos y 500mg de ibuprofeno."
     shown = cut_snippet(turn(3, text), parse_query('dolor cólico "500 mg" headache'))
     assert (shown.turn_number, shown.start_ms, shown.end_ms) == (3, 18_000, 23_000)
-    assert [shown.text[start:end] for start, end in shown.highlights] == ["dolores", "co\u0301licos", "500mg"]
+    assert _matches(shown) == ["dolores", "co\u0301licos", "500mg"]
     assert shown.text == text
 
 
@@ -207,13 +233,13 @@ def test_snippet_is_cut_between_words_around_the_closest_terms() -> None:
     assert "the rash and the pain" in shown.text
     assert shown.text.startswith("…other ")
     assert shown.text.endswith(" more…")
-    assert [shown.text[start:end] for start, end in shown.highlights] == ["rash", "pain"]
+    assert _matches(shown) == ["rash", "pain"]
 
 
 def test_snippet_of_a_turn_without_the_terms_is_its_beginning() -> None:
     shown = cut_snippet(turn(0, "word " * 100), parse_query("pain"))
     assert shown.text.startswith("word word")
-    assert shown.highlights == ()
+    assert _matches(shown) == []
 
 
 def test_text_is_in_no_repr_of_a_snippet() -> None:
@@ -229,11 +255,11 @@ def test_snippet_is_short_and_its_highlights_are_hits(text: str, searched: str) 
     shown = cut_snippet(turn(0, text), query)
     assert len(shown.text) <= SNIPPET_CHARACTERS
     assert shown.text.strip("…") in text
-    before = 0
-    for start, end in shown.highlights:
-        assert before <= start < end <= len(shown.text)
-        before = end
-        if len(text) <= SNIPPET_CHARACTERS:
-            assert set(normalize(shown.text[start:end])) & query.words
+    assert all(part.text for part in shown.parts)
+    assert "".join(part.text for part in shown.parts) == shown.text
+    assert not any(unicodedata.combining(part.text[0]) for part in shown.parts[1:])
+    if len(text) <= SNIPPET_CHARACTERS:
+        assert shown.text == text
+        assert all(set(normalize(one)) & query.words for one in _matches(shown))
     if query.words & set(normalize(text)):
-        assert shown.highlights
+        assert _matches(shown)

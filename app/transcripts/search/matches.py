@@ -47,18 +47,30 @@ class Match:
 
 @dataclass(frozen=True)
 class Snippet:
-    """The snippet of a search hit: at most 160 characters of a turn. `highlights` are ranges of code points in
-    `text`; the end is exclusive.
+    """The snippet of a search hit: at most 160 characters of a turn, in parts. The texts of the parts in order are the
+    text of the snippet.
     """
 
     turn_number: int
     start_ms: int
     end_ms: int
     speaker: Speaker
-    text: str = field(repr=False)
-    highlights: tuple[Span, ...]
+    parts: tuple["SnippetPart", ...] = field(repr=False)
     is_uncertain: bool = False
     participant_id: UUID | None = None
+
+    @property
+    def text(self) -> str:
+        """Return the text of the snippet."""
+        return "".join(part.text for part in self.parts)
+
+
+@dataclass(frozen=True)
+class SnippetPart:
+    """A part of a snippet, which matches a term of the query or lies between two matches."""
+
+    text: str = field(repr=False)
+    is_match: bool
 
 
 def match_transcript(normalized: bytes, query: Query) -> Match | None:
@@ -121,8 +133,7 @@ def cut_snippet(turn: Turn, query: Query) -> Snippet:
         turn.start_ms,
         turn.end_ms,
         turn.speaker,
-        text,
-        ranges,
+        _divide(text, ranges),
         turn.is_uncertain,
         turn.participant_id,
     )
@@ -230,6 +241,24 @@ def _before_accents(text: str, place: int) -> int:
     while 0 < whole < len(text) and unicodedata.combining(text[whole]) and place - whole < _MOST_ACCENTS:
         whole -= 1
     return whole
+
+
+def _divide(text: str, matches: Iterable[Span]) -> tuple[SnippetPart, ...]:
+    """Return the parts of a text. A letter and the accents after it belong to one part."""
+    parts: list[SnippetPart] = []
+    done = 0
+    for start, end in matches:
+        end = _after_accents(text, end)
+        parts += (SnippetPart(text[done:start], is_match=False), SnippetPart(text[start:end], is_match=True))
+        done = end
+    parts.append(SnippetPart(text[done:], is_match=False))
+    return tuple(part for part in parts if part.text)
+
+
+def _after_accents(text: str, place: int) -> int:
+    while place < len(text) and unicodedata.combining(text[place]):
+        place += 1
+    return place
 
 
 def _merge(ranges: Iterable[Span]) -> tuple[Span, ...]:

@@ -66,12 +66,12 @@ class Hit:
 class Hits:
     """The hits of a search, with the best hit first. In a search of one recording or consultation, the hits are in
     order of time. `is_cut` is true if the search had too many candidates and did not examine the oldest recordings.
-    `unreadable` is the number of candidates that could not be decrypted.
+    `unreadable_count` is the number of candidates that could not be decrypted.
     """
 
     hits: tuple[Hit, ...]
     is_cut: bool
-    unreadable: int
+    unreadable_count: int
 
 
 class TranscriptSearch:

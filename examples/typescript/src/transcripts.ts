@@ -4,17 +4,17 @@ import { graphql } from "./graphql/index.js";
 const TRANSCRIPT = graphql(`
   query Transcript($recordingId: ID!) {
     transcript(recordingId: $recordingId) {
-      language
-      turns { number start end speaker text heardText }
+      languageCode
+      turns { number startSeconds endSeconds speaker text originalText }
     }
   }
 `);
 
 const SEARCH = graphql(`
-  query SearchTranscripts($query: String!, $filter: TranscriptFilter) {
-    searchTranscripts(query: $query, filter: $filter, first: 20) {
+  query TranscriptSearch($query: String!, $filter: TranscriptFilter) {
+    transcriptSearch(query: $query, filter: $filter, first: 20) {
       isCut
-      hits { recordingId turn start speaker text highlights { start end } }
+      hits { recordingId turnNumber startSeconds speaker snippet { text isMatch } }
     }
   }
 `);
@@ -32,21 +32,7 @@ export async function readTranscript(api: Api, recordingId: string) {
 
 /** Every word of `query` was said in each hit; a phrase is in double quotes. */
 export async function search(api: Api, query: string) {
-  return (await api.ask(SEARCH, { query, filter: null })).searchTranscripts;
-}
-
-/** A hit's text in parts, for marking. Highlights count code points, as `Array.from` does, not UTF-16 units. */
-export function markedParts(text: string, highlights: readonly { start: number; end: number }[]) {
-  const characters = Array.from(text);
-  const parts: { text: string; isMatch: boolean }[] = [];
-  let done = 0;
-  for (const { start, end } of highlights) {
-    parts.push({ text: characters.slice(done, start).join(""), isMatch: false });
-    parts.push({ text: characters.slice(start, end).join(""), isMatch: true });
-    done = end;
-  }
-  parts.push({ text: characters.slice(done).join(""), isMatch: false });
-  return parts.filter((part) => part.text !== "");
+  return (await api.ask(SEARCH, { query, filter: null })).transcriptSearch;
 }
 
 /** Addresses of the subtitles, relative to the API's. */
