@@ -96,8 +96,8 @@ class Correction:
             "turn, and not the speaker."
         )
     )
-    corrected_by: strawberry.ID
-    corrected_at: datetime
+    corrected_by: strawberry.ID = strawberry.field(description="The doctor who corrected the turn.")
+    corrected_at: datetime = strawberry.field(description="When the doctor corrected the turn.")
 
     @classmethod
     def of(cls, correcting: service.AuthoredCorrection) -> Self:
@@ -116,15 +116,17 @@ class Transcript:
     id: strawberry.ID = strawberry.field(
         description="The id of the transcript, which stays the same when the transcript is corrected."
     )
-    recording_id: strawberry.ID
+    recording_id: strawberry.ID = strawberry.field(description="The id of the transcribed recording.")
     language_code: str | None = strawberry.field(
         description=(
             "The language that the speech service detected in most of the sound, as a code of ISO 639. The "
             "value is null if it detected none."
         )
     )
-    turns: list[Turn]
-    corrections: list[Correction]
+    turns: list[Turn] = strawberry.field(description="The turns of the transcript in order of their start.")
+    corrections: list[Correction] = strawberry.field(
+        description="All corrections of the transcript, oldest first."
+    )
 
     @classmethod
     def of(cls, recording_id: strawberry.ID, read: service.TranscriptHistory) -> Self:
@@ -154,9 +156,13 @@ class SnippetPart:
     description=("A search hit: a recording that contains all search terms, and its best matching turn.")
 )
 class TranscriptHit:
-    recording_id: strawberry.ID
-    consultation_id: strawberry.ID
-    scheduled_at: datetime
+    recording_id: strawberry.ID = strawberry.field(
+        description="The id of the recording that contains the hit."
+    )
+    consultation_id: strawberry.ID = strawberry.field(
+        description="The id of the consultation of the recording."
+    )
+    scheduled_at: datetime = strawberry.field(description="The time of the appointment.")
     turn_number: int = strawberry.field(description="The number of the matching turn.")
     start_seconds: float = strawberry.field(
         description="When the turn begins, in seconds from the beginning of the recording."
