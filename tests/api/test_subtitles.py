@@ -6,6 +6,7 @@ import re
 import time
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -33,8 +34,8 @@ async def _hostile(harness: ApiHarness, doctor: Person) -> UUID:
     return recording
 
 
-async def _urls(person: Person, recording: UUID) -> dict[str, str]:
-    urls: dict[str, str] = await person.ask(documents.ISSUE_SUBTITLE_URLS, id=str(recording))
+async def _urls(person: Person, recording: UUID) -> dict[str, Any]:
+    urls: dict[str, Any] = await person.ask(documents.ISSUE_SUBTITLE_URLS, id=str(recording))
     return urls
 
 
