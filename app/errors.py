@@ -5,11 +5,26 @@ person, a text, a token or a URL. `app/texts` contains the error messages that p
 an AppError is a bug. The log gets the exception with ids, and the client gets only a general error.
 """
 
-from collections.abc import Mapping
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import ClassVar, TypeAlias
+from uuid import UUID
 
 RETRY_AFTER_SECONDS = 1
 """The default pause after RATE_LIMITED: limits on concurrent operations pass quickly."""
+
+
+@dataclass(frozen=True)
+class MissingConsent:
+    """A participant whose consent is missing. `role` is DOCTOR, PATIENT, or the role of a guest. `participant_id` is
+    None if the consultation has no participant of this role, and then the API does not show the entry.
+    """
+
+    participant_id: UUID | None
+    role: str
+
+
+DetailValue: TypeAlias = str | int | tuple[str, ...] | tuple[MissingConsent, ...]
+"""A value in the detail of an AppError."""
 
 
 class AppError(Exception):
@@ -22,7 +37,7 @@ class AppError(Exception):
     code: ClassVar[str] = "INTERNAL"
     retryable: ClassVar[bool] = False
 
-    def __init__(self, reason: str, **detail: str | int) -> None:
+    def __init__(self, reason: str, **detail: DetailValue) -> None:
         super().__init__(reason)
         self.reason = reason
         self.detail = detail
@@ -93,26 +108,3 @@ class Timeout(AppError):
 
     code = "TIMEOUT"
     retryable = True
-
-
-def public_extensions(error: AppError, request_id: str | None) -> dict[str, object]:
-    """Return the `extensions` object that describes an error in GraphQL, HTTP and WebSocket answers."""
-    extensions: dict[str, object] = camel_case_keys(error.detail)
-    if isinstance(error, RateLimited):
-        extensions.setdefault("retryAfterSeconds", RETRY_AFTER_SECONDS)
-    return extensions | {
-        "code": error.code,
-        "reason": error.reason,
-        "retryable": error.retryable,
-        "requestId": request_id,
-    }
-
-
-def camel_case_keys(detail: Mapping[str, str | int]) -> dict[str, object]:
-    """Return the detail of an error with camelCase names, as GraphQL spells them."""
-    return {_camel_case(name): value for name, value in detail.items()}
-
-
-def _camel_case(name: str) -> str:
-    first, *rest = name.split("_")
-    return first + "".join(word.capitalize() for word in rest)

@@ -7,7 +7,8 @@ import httpx
 
 
 class Refused(Exception):  # noqa: N818 - it reads as what happened
-    """The API answered with an error. `code` and `reason` come from the extensions of the GraphQL error."""
+    """The API answered with an error. `code` and `reason` come from the extensions of the GraphQL error. `reason` is
+    in lower case, as in the registry of reasons."""
 
     def __init__(self, code: str, reason: str | None, message: str) -> None:
         super().__init__(f"{code} ({reason}): {message}")
@@ -34,7 +35,8 @@ class ApiClient:
         answer = response.json()
         for error in answer.get("errors", ()):
             extensions = error.get("extensions", {})
-            raise Refused(extensions.get("code", "NONE"), extensions.get("reason"), error["message"])
+            reason = extensions.get("reason")
+            raise Refused(extensions.get("code", "NONE"), reason and reason.lower(), error["message"])
         return answer["data"]
 
     async def refusal(self, document: str, **variables: object) -> str | None:

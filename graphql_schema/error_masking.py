@@ -1,31 +1,35 @@
 """Masks the errors of an operation for the client, and logs errors without data of people.
 
 Every error of an operation passes through this module. For an AppError, the client receives a sentence in the
-reader's language. Errors that graphql-core finds in a document reach the client. graphql-core puts the value of a
-variable, a literal or a token into its messages (3.3.2, checked 2026-11-29). `input_errors.py` replaces the value
-by its place, so that the client never receives the value. An error of any other kind is a bug: the client receives
-a masked error, and the log contains the error's type and place. The log never contains the query, variables,
-arguments or messages.
+reader's language. graphql-core puts the value of a variable, a literal or a token into its messages (3.3.2, checked
+2026-11-29), so no message of its parsers reaches the client. `input_errors.py` describes a bad value by its place.
+Only the messages of the validation rules reach the client, because they contain only names. An error of any other
+kind is a bug: the client receives a masked error, and the log contains the error's type and place. The log never
+contains the query, variables, arguments or messages.
 """
 
 import logging
-import re
 from collections.abc import Mapping
+from typing import Any
 
 import strawberry
-from graphql import GraphQLError, GraphQLSchema, GraphQLSyntaxError, VariableDefinitionNode
+from graphql import (
+    GraphQLError,
+    GraphQLInputObjectType,
+    GraphQLSchema,
+    GraphQLSyntaxError,
+    VariableDefinitionNode,
+)
 from strawberry.exceptions import StrawberryInputCoercionError
 from strawberry.types import ExecutionContext
 
-from app.errors import AppError, Timeout, UpstreamFailed, camel_case_keys, public_extensions
+from app.errors import AppError, DetailValue, Timeout, UpstreamFailed
 from app.failures import describe_failure
+from app.public_errors import build_extensions, public_extensions
 from app.texts import DEFAULT_LANGUAGE, LANGUAGES, Language, error_message
 from graphql_schema.input_errors import InvalidLiteralError, Refused, bad_argument, bad_variable
 
 logger = logging.getLogger(__name__)
-
-_TOKEN_VALUE = re.compile(r"\b(Name|Int|Float|String|BlockString|Comment|sequence:) '.*'(?=\.?$)", re.DOTALL)
-"""The value of a token at the end of graphql-core's message (3.3.2, language/parser.py, lexer.py)."""
 
 
 class PublicError(GraphQLError):
@@ -47,6 +51,15 @@ class MaskedSchema(strawberry.Schema):
 
     The context of an operation should have `language` and `request_id`.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for kind in self._schema.type_map.values():
+            if isinstance(kind, GraphQLInputObjectType):
+                definition = kind.extensions.get("strawberry-definition")
+                # Strawberry tells graphql-core nothing of @oneOf and refuses such input by itself, too late to
+                # name its place (0.341.2)
+                kind.is_one_of = bool(getattr(definition, "is_one_of", False))
 
     def process_errors(
         self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None
@@ -74,11 +87,11 @@ class _Reader:
         if isinstance(error, PublicError):
             return error
         if isinstance(error, GraphQLSyntaxError):
-            return self._as_written(error, "GRAPHQL_PARSE_FAILED")
+            return self._error(error, "GRAPHQL_PARSE_FAILED", "bad_syntax", {})
         if isinstance(error, InvalidLiteralError):
             return _before_resolver(self._error(error, "INVALID_INPUT", *error.refused))
         if isinstance(error, InvalidDocumentError):
-            return _before_resolver(self._as_written(error, "GRAPHQL_VALIDATION_FAILED"))
+            return _before_resolver(self._as_validated(error))
         cause = _root_cause(error)
         if isinstance(cause, AppError) and type(cause) is not AppError:
             public = self._app_error(error, cause)
@@ -96,25 +109,23 @@ class _Reader:
         extensions = public_extensions(cause, self._request_id)
         return PublicError(message, nodes=error.nodes, path=error.path, extensions=extensions)
 
-    def _as_written(self, error: GraphQLError, code: str) -> PublicError:
-        extensions = {"code": code, "retryable": False, "requestId": self._request_id}
+    def _as_validated(self, error: InvalidDocumentError) -> PublicError:
+        extensions = build_extensions("GRAPHQL_VALIDATION_FAILED", request_id=self._request_id)
+        return PublicError(error.message, nodes=error.nodes, extensions=extensions)
+
+    def _error(
+        self, error: GraphQLError, code: str, reason: str | None, detail: Mapping[str, DetailValue]
+    ) -> PublicError:
+        message = error_message(code, reason, self._language, detail)
+        extensions = build_extensions(code, reason, request_id=self._request_id, detail=detail)
         return PublicError(
-            _TOKEN_VALUE.sub(r"\1", error.message),
+            message,
             nodes=error.nodes,
             source=error.source,
             positions=error.positions,
+            path=error.path,
             extensions=extensions,
         )
-
-    def _error(
-        self, error: GraphQLError, code: str, reason: str | None, detail: Mapping[str, str | int]
-    ) -> PublicError:
-        extensions = camel_case_keys(detail)
-        extensions |= {"code": code, "retryable": False, "requestId": self._request_id}
-        if reason is not None:
-            extensions["reason"] = reason
-        message = error_message(code, reason, self._language, detail)
-        return PublicError(message, nodes=error.nodes, path=error.path, extensions=extensions)
 
 
 def _before_resolver(error: PublicError) -> PublicError:

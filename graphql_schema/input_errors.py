@@ -14,6 +14,7 @@ from graphql import (
     GraphQLError,
     GraphQLInputType,
     GraphQLSchema,
+    ProvidedRequiredArgumentsRule,
     ValueNode,
     ValuesOfCorrectTypeRule,
     VariableDefinitionNode,
@@ -25,6 +26,8 @@ from graphql import (
     type_from_ast,
 )
 from graphql.utilities import validate_input_literal
+
+from app.errors import DetailValue
 
 _NAME = "[_A-Za-z][_0-9A-Za-z]*"
 _PATH = rf"(?: at (?P<path>(?:\.{_NAME}|\[\d+\])+))?"
@@ -38,6 +41,9 @@ _ARGUMENT = re.compile(
 _ARGUMENT_MISSING = re.compile(
     rf"Argument '(?P<name>{_NAME})' of required type '(?P<type>[^']+)' was not provided"
 )
+_ARGUMENT_OMITTED = re.compile(
+    rf"Argument '[^']*\((?P<name>{_NAME}):\)' of type '(?P<type>[^']+)' is required"
+)
 _FIELD_MISSING = re.compile(
     rf"Expected value of type '{_NAME}' to include required field '(?P<field>{_NAME})'"
 )
@@ -47,9 +53,10 @@ _FIELD_UNKNOWN = re.compile(
 _TYPE = re.compile(
     rf"Expected (?:a )?(?:value|variable '\${_NAME}')(?: provided)? (?:of|to)(?: non-null)? type '(?P<type>[^']+)'"
 )
+_NOT_ONE_FIELD = re.compile(r"Within OneOf Input Object type|.* for OneOf Input Object type", re.DOTALL)
 _MAX_NAME_LENGTH = 64
 
-Refused = tuple[str, dict[str, str | int]]
+Refused = tuple[str, dict[str, DetailValue]]
 """A reason and its detail."""
 
 
@@ -87,6 +94,26 @@ class PlacesOfLiterals(ValuesOfCorrectTypeRule):
         if input_type is not None:
             validate_input_literal(node, input_type, report, hide_suggestions=True)
         return self.SKIP
+
+
+class RequiredArguments(ProvidedRequiredArgumentsRule):
+    """graphql-core's rule for required arguments, with errors that name the argument and its type. A missing
+    argument is the same mistake as a variable without a value.
+    """
+
+    def report_error(self, error: GraphQLError) -> None:
+        """Report a missing argument of a field or of a directive."""
+        missing = _ARGUMENT_OMITTED.match(error.message)
+        if missing is None:
+            super().report_error(error)
+            return
+        name = missing["name"]
+        detail: dict[str, DetailValue] = {
+            "argument": name,
+            "input_path": name,
+            "expected_type": missing["type"],
+        }
+        super().report_error(InvalidLiteralError(("bad_argument", detail), error.nodes))
 
 
 def bad_variable(schema: GraphQLSchema, error: GraphQLError, node: VariableDefinitionNode) -> Refused:
@@ -132,6 +159,8 @@ def _refused(
     missing = _FIELD_MISSING.match(message)
     if missing is not None:
         path = [*path, missing["field"]]
+    if _NOT_ONE_FIELD.match(message):
+        reason = "not_one_field"
     return reason, {"input_path": _written(root, path), "expected_type": str(_type_at(declared, path))}
 
 

@@ -16,6 +16,7 @@ from graphql_schema import transcripts as transcript_fields
 from graphql_schema.authorization import AuthorizationFirst
 from graphql_schema.document_limits import Limits, limit_extensions
 from graphql_schema.error_masking import MaskedSchema
+from graphql_schema.error_types import ErrorExtensions
 from graphql_schema.root_fields import root_field, root_subscription
 from graphql_schema.scalars import SCALARS
 
@@ -484,6 +485,7 @@ def make_schema(*, is_production: bool) -> MaskedSchema:
         Query,
         Mutation,
         Subscription,
+        types=[ErrorExtensions],
         config=StrawberryConfig(scalar_map=SCALARS),
         extensions=[
             AuthorizationFirst,

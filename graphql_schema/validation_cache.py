@@ -4,6 +4,7 @@ The key of a cache entry is the text of the document. The cache contains no vari
 """
 
 from collections import OrderedDict
+from collections.abc import Mapping
 
 from graphql import (
     ASTValidationRule,
@@ -11,17 +12,21 @@ from graphql import (
     GraphQLError,
     GraphQLSchema,
     NoSchemaIntrospectionCustomRule,
+    ProvidedRequiredArgumentsRule,
     ValuesOfCorrectTypeRule,
     specified_rules,
     validate,
 )
 from strawberry.schema.validation_rules.maybe_null import MaybeNullValidationRule
-from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 
 from graphql_schema.error_masking import InvalidDocumentError
-from graphql_schema.input_errors import InvalidLiteralError, PlacesOfLiterals
+from graphql_schema.input_errors import InvalidLiteralError, PlacesOfLiterals, RequiredArguments
 
 _MAX_ERRORS = 20
+_REPLACED: Mapping[type[ASTValidationRule], type[ASTValidationRule]] = {
+    ValuesOfCorrectTypeRule: PlacesOfLiterals,
+    ProvidedRequiredArgumentsRule: RequiredArguments,
+}
 
 
 class ValidationCache:
@@ -35,9 +40,8 @@ class ValidationCache:
         self._size = size
         self._hide_suggestions = not allow_introspection
         self._rules: tuple[type[ASTValidationRule], ...] = (
-            *(PlacesOfLiterals if rule is ValuesOfCorrectTypeRule else rule for rule in specified_rules),
+            *(_REPLACED.get(rule, rule) for rule in specified_rules),
             MaybeNullValidationRule,
-            OneOfInputValidationRule,
             *(() if allow_introspection else (NoSchemaIntrospectionCustomRule,)),
         )
         self._kept: OrderedDict[tuple[GraphQLSchema, str], list[GraphQLError]] = OrderedDict()

@@ -93,7 +93,7 @@ async def _read_checked(file: ExportedFile, read: Read) -> AsyncIterator[bytes]:
         size += len(chunk)
         yield chunk
     if (size, digest.hexdigest()) != (file.size_bytes, file.sha256):
-        raise Conflict("export_mismatch", recordingId=str(file.recording_id))
+        raise Conflict("export_mismatch", recording_id=str(file.recording_id))
 
 
 def _compose_manifest(request_id: UUID, plan: ExportPlan) -> str:

@@ -141,7 +141,7 @@ class Exports:
             except Conflict as error:
                 if error.reason != "export_mismatch":
                     raise
-                plan = plan.without_broken(UUID(str(error.detail["recordingId"])))
+                plan = plan.without_broken(UUID(str(error.detail["recording_id"])))
 
     async def _clear(self, request_id: UUID) -> None:
         """Delete the objects of earlier attempts that crashed. The object of an earlier attempt may contain a

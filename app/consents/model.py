@@ -1,12 +1,12 @@
 """Consents to a recording: who gave them, to which text, and for whom. Pure."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from app.errors import Conflict, Forbidden
+from app.errors import Conflict, MissingConsent
 
 
 class Decision(StrEnum):
@@ -93,20 +93,25 @@ class ParticipantConsent:
     is_withdrawn: bool
 
 
-def list_missing_consents(participants: Iterable[ParticipantConsent]) -> list[str]:
-    """Return the roles of the participants whose consent is missing."""
-    return sorted(one.guest_role or one.kind for one in participants if one.is_required and not one.is_given)
+def list_missing_consents(participants: Iterable[ParticipantConsent]) -> list[MissingConsent]:
+    """Return the participants whose consent is missing."""
+    return [
+        MissingConsent(one.participant_id, one.guest_role or one.kind)
+        for one in participants
+        if one.is_required and not one.is_given
+    ]
 
 
 def require_everyone(participants: Iterable[ParticipantConsent]) -> None:
-    """Raise Forbidden (consent_missing), with the roles of the participants whose consent is missing (law 6)."""
+    """Raise Conflict (consent_missing), with the participants whose consent is missing (law 6)."""
     require_nobody_missing(list_missing_consents(participants))
 
 
-def require_nobody_missing(roles: Collection[str]) -> None:
-    """Raise Forbidden (consent_missing) with these roles, unless there are none."""
-    if roles:
-        raise Forbidden("consent_missing", missing=", ".join(sorted(roles)))
+def require_nobody_missing(missing: Iterable[MissingConsent]) -> None:
+    """Raise Conflict (consent_missing) with these participants, sorted by role, unless there are none."""
+    found = tuple(sorted(missing, key=lambda one: (one.role, str(one.participant_id))))
+    if found:
+        raise Conflict("consent_missing", missing=found)
 
 
 def require_any(history: Sequence[Consent]) -> Consent:

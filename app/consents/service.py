@@ -119,7 +119,7 @@ async def lock_consultation(tx: Transaction, consultation_id: UUID) -> None:
 
 
 async def require_consent(tx: Transaction, consultation_id: UUID) -> None:
-    """Raise Forbidden (consent_missing, with the roles) unless every required participant consents now (law 6)."""
+    """Raise Conflict (consent_missing, with the participants) unless every required participant consents (law 6)."""
     require_everyone(await store.read_participant_consents(tx, consultation_id))
 
 

@@ -7,7 +7,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from app.consents.model import Consent
-from app.errors import Forbidden, InvalidInput
+from app.errors import Conflict, InvalidInput
 
 MAX_EXTERNAL_ID_LENGTH = 128
 _FIRST_YEAR, _LAST_YEAR = 1900, 2200
@@ -176,6 +176,6 @@ def room_name(deployment: str, consultation_id: UUID) -> str:
 
 
 def require_consent_to_enter(is_given: bool, is_recorded: bool) -> None:
-    """Raise Forbidden if a person who does not consent would enter a room that is being recorded (law 6)."""
+    """Raise Conflict if a person who does not consent would enter a room that is being recorded (law 6)."""
     if is_recorded and not is_given:
-        raise Forbidden("consent_missing_to_join")
+        raise Conflict("consent_missing_to_join")

@@ -140,7 +140,7 @@ class Consultations:
     async def join(self, asker: Asker, consultation_id: UUID) -> tuple[Participant, JoinPass]:
         """Return the calling doctor or patient as a participant, and their LiveKit token.
 
-        Raises NotFound, and Forbidden (consent_missing_to_join) if the room is being recorded and the caller has
+        Raises NotFound, and Conflict (consent_missing_to_join) if the room is being recorded and the caller has
         not consented.
         """
         access = permissions.JOIN_CONSULTATION.on(consultation_id)
@@ -205,8 +205,8 @@ class Consultations:
     async def join_as_guest(self, asker: Asker, invitation: str) -> JoinPass:
         """Return a LiveKit token for the holder of an unused invitation.
 
-        Raises NotFound (invitation_unknown), and Forbidden (consent_missing_to_join) if the room is being recorded
-        and no consent of the guest is recorded. If the method raises Forbidden, the invitation stays valid.
+        Raises NotFound (invitation_unknown), and Conflict (consent_missing_to_join) if the room is being recorded
+        and no consent of the guest is recorded. If the method raises Conflict, the invitation stays valid.
         """
         secret = _decode_secret(invitation)
         access = permissions.JOIN_AS_GUEST.on()

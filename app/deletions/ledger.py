@@ -60,14 +60,14 @@ class Ledger:
         except UpstreamFailed as error:
             if error.reason != "storage_object_too_large":
                 raise
-            raise Conflict("ledger_entry_foreign", recordingId=str(recording_id)) from error
+            raise Conflict("ledger_entry_foreign", recording_id=str(recording_id)) from error
         try:
             by = read_signed(file or b"").signature.key_id
             of = check(file or b"", self._keys[by])
         except (AppError, KeyError) as error:
-            raise Conflict("ledger_entry_foreign", recordingId=str(recording_id)) from error
+            raise Conflict("ledger_entry_foreign", recording_id=str(recording_id)) from error
         if (of.deployment, of.recording_id, of.number) != (self._deployment, recording_id, number):
-            raise Conflict("ledger_entry_foreign", recordingId=str(recording_id))
+            raise Conflict("ledger_entry_foreign", recording_id=str(recording_id))
         return file or b""
 
     async def entries_of(self, recording_id: UUID) -> list[bytes]:
@@ -80,7 +80,7 @@ class Ledger:
         async for page in self._pages(compose_ledger_prefix(recording_id)):
             numbers += [number for _, number in page.entries]
         if sorted(numbers) != list(range(1, len(numbers) + 1)):
-            raise Conflict("ledger_entry_foreign", recordingId=str(recording_id))
+            raise Conflict("ledger_entry_foreign", recording_id=str(recording_id))
         return [await self.read(recording_id, number) for number in sorted(numbers)]
 
     def pages(self) -> AsyncIterator[LedgerPage]:

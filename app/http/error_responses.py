@@ -8,8 +8,9 @@ from starlette.responses import JSONResponse
 from starlette.types import Scope
 
 from app.concurrency import SERVER_BUSY
-from app.errors import AppError, public_extensions
+from app.errors import AppError
 from app.http.language import pick_language
+from app.public_errors import build_extensions, public_extensions
 from app.texts import Language, error_message
 
 _STATUS_BY_CODE = {
@@ -47,7 +48,8 @@ def request_id(scope: Scope) -> str | None:
 
 def render_refusal(scope: Scope, refused: RefusedError) -> JSONResponse:
     """Return the HTTP answer for a request that the HTTP layer refuses."""
-    return _answer(scope, refused.status, refused.message, {"code": refused.code}, refused.headers)
+    extensions = build_extensions(refused.code, request_id=request_id(scope))
+    return _answer(scope, refused.status, refused.message, extensions, refused.headers)
 
 
 def render_app_error(scope: Scope, error: AppError) -> JSONResponse:
@@ -66,7 +68,10 @@ def build_retry_after(extensions: Iterable[Mapping[str, object]]) -> dict[str, s
     """Return the `Retry-After` header of an answer, according to the `extensions` of the answer's errors. The
     function returns no `Retry-After` header if no error says when the client may retry.
     """
-    seconds = [named for each in extensions if isinstance(named := each.get("retryAfterSeconds"), int)]
+    details = [each.get("details") for each in extensions]
+    seconds = [
+        one["retryAfterSeconds"] for one in details if isinstance(one, dict) and "retryAfterSeconds" in one
+    ]
     return {"Retry-After": str(max(seconds))} if seconds else {}
 
 
@@ -75,13 +80,13 @@ def render_internal_error(scope: Scope) -> JSONResponse:
     nothing about the exception.
     """
     message = error_message("INTERNAL", None, _language(scope), {})
-    return _answer(scope, 500, message, {"code": "INTERNAL", "retryable": False}, {})
+    return _answer(scope, 500, message, build_extensions("INTERNAL", request_id=request_id(scope)), {})
 
 
 def _answer(
     scope: Scope, status: int, message: str, extensions: Mapping[str, object], headers: Mapping[str, str]
 ) -> JSONResponse:
-    error = {"message": message, "extensions": {**extensions, "requestId": request_id(scope)}}
+    error = {"message": message, "extensions": extensions}
     return JSONResponse(
         {"errors": [error]}, status_code=status, headers={"Cache-Control": "no-store", **headers}
     )

@@ -35,6 +35,7 @@ from app.http.error_responses import RefusedError, build_retry_after, request_id
 from app.http.media_types import GRAPHQL_RESPONSE, JSON, is_json_in_utf8, response_media_type
 from app.http.persisted_queries import is_hash_alone
 from app.http.strict_json import decode_json
+from app.public_errors import build_extensions
 
 GRAPHIQL_CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'unsafe-inline' https://unpkg.com; style-src 'unsafe-inline' https://unpkg.com; "
@@ -161,11 +162,9 @@ class GraphQLEndpoint(GraphQL[object, None]):
         except (CannotGetOperationTypeError, InvalidOperationTypeError):
             error = GraphQLError(
                 "The document has no operation of that name that may be sent by POST.",
-                extensions={
-                    "code": "GRAPHQL_VALIDATION_FAILED",
-                    "retryable": False,
-                    "requestId": request_id(request.scope),
-                },
+                extensions=build_extensions(
+                    "GRAPHQL_VALIDATION_FAILED", request_id=request_id(request.scope)
+                ),
             )
             return PreExecutionError(data=None, errors=[error])
 

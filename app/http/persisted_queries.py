@@ -8,6 +8,8 @@ whole query.
 
 from collections.abc import Mapping
 
+from app.public_errors import build_extensions
+
 CODE = "PERSISTED_QUERY_NOT_SUPPORTED"
 MESSAGE = "PersistedQueryNotSupported"
 
@@ -24,4 +26,4 @@ def is_hash_alone(parameters: Mapping[str, object]) -> bool:
 
 def not_supported(request_id: str | None) -> dict[str, object]:
     """Return the error."""
-    return {"message": MESSAGE, "extensions": {"code": CODE, "retryable": False, "requestId": request_id}}
+    return {"message": MESSAGE, "extensions": build_extensions(CODE, request_id=request_id)}

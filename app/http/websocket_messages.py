@@ -10,9 +10,10 @@ from typing import Any
 
 from graphql import GraphQLFormattedError
 
-from app.errors import AppError, Forbidden, Unauthenticated, public_extensions
+from app.errors import AppError, Forbidden, Unauthenticated
 from app.http.persisted_queries import is_hash_alone
 from app.http.strict_json import decode_json
+from app.public_errors import public_extensions
 from app.texts import Language, error_message
 
 PROTOCOL = "graphql-transport-ws"

@@ -230,7 +230,7 @@ async def _watch_session(connected: Connected, recheck_seconds: float) -> None:
 def _require_authenticated(errors: Iterable[GraphQLError]) -> None:
     for extensions in (error.extensions or {} for error in errors):
         if extensions.get("code") == Unauthenticated.code:
-            raise ConnectionEndedError(Close.UNAUTHENTICATED, str(extensions.get("reason")))
+            raise ConnectionEndedError(Close.UNAUTHENTICATED, str(extensions.get("reason")).lower())
 
 
 def _first_with_code(group: BaseExceptionGroup[ConnectionEndedError]) -> ConnectionEndedError:

@@ -12,6 +12,7 @@ from app.errors import (
     Conflict,
     Forbidden,
     InvalidInput,
+    NotFound,
     RateLimited,
     Timeout,
     Unauthenticated,
@@ -23,6 +24,7 @@ from app.postgres.pool import PoolBusy
 _KINDS: dict[str, type[AppError]] = {
     "RG401": Unauthenticated,
     "RG403": Forbidden,
+    "RG404": NotFound,
     "RG409": Conflict,
     "RG429": RateLimited,
 }

@@ -53,7 +53,7 @@ class ImportRequest:
         Raises InvalidInput (import_type, import_size, bad_sha256, bad_date, recorded_at_too_early).
         """
         if self.content_type not in CONTENT_TYPES:
-            raise InvalidInput("import_type", types=", ".join(CONTENT_TYPES))
+            raise InvalidInput("import_type", allowed_types=tuple(CONTENT_TYPES))
         if not 1 <= self.size_bytes <= MAX_PUT_BYTES:
             raise InvalidInput("import_size", maximum=MAX_PUT_BYTES)
         sha256 = None if self.sha256 is None else self.sha256.lower()

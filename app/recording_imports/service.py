@@ -40,7 +40,7 @@ class Imports:
         """Store a new import and return its signed upload. If an import with the same declaration is pending,
         return that import.
 
-        Raises InvalidInput, NotFound, Forbidden (consent_missing, with the roles), RateLimited (quota_urls), and
+        Raises InvalidInput, NotFound, Conflict (consent_missing, with the participants), RateLimited (quota_urls), and
         Timeout (import_not_prepared) if the worker has not signed in time. After a Timeout, the caller may repeat
         the call.
         """
@@ -56,7 +56,7 @@ class Imports:
         """Create the recording of a completed import, and queue the recording's verification. A second call for the
         same import returns the same recording.
 
-        Raises NotFound, Conflict (import_expired), Forbidden (consent_missing, with the roles).
+        Raises NotFound, Conflict (import_expired), Conflict (consent_missing, with the participants).
         """
         access = permissions.COMPLETE_IMPORT.on(import_id)
         async with self._database.as_user(asker, access) as tx:

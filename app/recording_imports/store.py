@@ -22,7 +22,7 @@ _IMPORT: Final = AuditedRead(
 
 
 async def insert(tx: Transaction, wanted: ImportRequest, *, doctor_id: UUID, patient_id: UUID) -> UUID:
-    """Insert an import, with its object key and without an upload URL, and return the import's id. Raises Forbidden
+    """Insert an import, with its object key and without an upload URL, and return the import's id. Raises Conflict
     (consent_missing).
     """
     people = {"doctor_id": doctor_id, "patient_id": patient_id}
@@ -57,7 +57,7 @@ async def release_upload_url(tx: Transaction, import_id: UUID) -> tuple[str, int
 
 async def complete(tx: Transaction, import_id: UUID) -> UUID:
     """Create the recording of an import unless it exists already, and return the recording's id. Raises Conflict
-    (import_expired), Forbidden (consent_missing).
+    (import_expired, consent_missing).
     """
     return UUID(str(await tx.value(_sql["complete_import"], {"id": import_id})))
 

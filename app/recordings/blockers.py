@@ -9,7 +9,7 @@ from typing import Final
 from uuid import UUID
 
 from app.consents.model import require_nobody_missing
-from app.errors import Conflict
+from app.errors import Conflict, MissingConsent
 
 
 class BlockerReason(StrEnum):
@@ -34,6 +34,7 @@ class Blocker:
     """
 
     reason: BlockerReason
+    participant_id: UUID | None
     role: str | None
     recording_id: UUID | None
 
@@ -42,13 +43,17 @@ _OF_CONSENT: Final = frozenset((BlockerReason.CONSENT_MISSING, BlockerReason.CON
 
 
 def require_startable(blockers: Iterable[Blocker], *, has_routes: bool) -> None:
-    """Raise Conflict (live_recording_exists, with its id), Forbidden (consent_missing, with the roles) or Conflict
-    (speakers_with_guests) if a blocker applies.
+    """Raise Conflict (live_recording_exists, with its id), Conflict (consent_missing, with the participants) or
+    Conflict (speakers_with_guests) if a blocker applies.
     """
     applying = [one for one in blockers if one.reason.applies(has_routes=has_routes)]
     for blocker in applying:
         if blocker.reason is BlockerReason.RECORDING_IN_PROGRESS:
-            raise Conflict("live_recording_exists", recordingId=str(blocker.recording_id))
-    require_nobody_missing([one.role for one in applying if one.reason in _OF_CONSENT and one.role])
+            raise Conflict("live_recording_exists", recording_id=str(blocker.recording_id))
+    require_nobody_missing(
+        MissingConsent(one.participant_id, one.role)
+        for one in applying
+        if one.reason in _OF_CONSENT and one.role
+    )
     if applying:
         raise Conflict("speakers_with_guests")

@@ -47,6 +47,7 @@ values (%(id)s, %(consultation_id)s, %(doctor_id)s, %(patient_id)s, private.uid(
 -- Returns why no recording of a consultation can start now; no row if a recording can start.
 select
     b.reason,
+    b.participant_id,
     b.role,
     b.recording_id
 from private.recording_blockers(%(consultation_id)s) as b;

@@ -107,8 +107,8 @@ class Recordings:
         sound recordings beside the video later. A repeated call with the same `idempotency_key` returns the
         recording of the first call as it is now.
 
-        Raises NotFound, Forbidden (consent_missing, with the roles), InvalidInput (bad_idempotency_key) and Conflict
-        (live_recording_exists, with its id; speakers_with_guests; idempotency_key_reused).
+        Raises NotFound, InvalidInput (bad_idempotency_key) and Conflict (consent_missing, with the participants;
+        live_recording_exists, with its id; speakers_with_guests; idempotency_key_reused).
         """
         call = RepeatableCall("startRecording", idempotency_key, consultation_id)
         access = permissions.START_RECORDING.on(consultation_id)

@@ -13,6 +13,7 @@ from functools import cache
 from importlib.resources import files
 from typing import TypedDict, cast
 
+from app.errors import DetailValue, MissingConsent
 from app.texts.reasons import Language as Language
 from app.texts.reasons import Reader, load_reasons
 
@@ -20,8 +21,6 @@ LANGUAGES: tuple[Language, ...] = ("en", "es")
 DEFAULT_LANGUAGE: Language = "en"
 
 SEE_DOCUMENTATION = "See docs/reasons.md."
-_LISTS_OF_ROLES = frozenset({"missing"})
-"""Details that list roles, separated by a comma and a space. They are translated into the reader's language."""
 
 
 class ErrorTexts(TypedDict):
@@ -34,7 +33,9 @@ class ErrorTexts(TypedDict):
     subtitles: dict[str, str]
 
 
-def error_message(code: str, reason: str | None, language: Language, detail: Mapping[str, str | int]) -> str:
+def error_message(
+    code: str, reason: str | None, language: Language, detail: Mapping[str, DetailValue]
+) -> str:
     """Return the text and the remedy of an error, in the given language. The function never raises an error, even
     if the code is unknown.
     """
@@ -43,7 +44,7 @@ def error_message(code: str, reason: str | None, language: Language, detail: Map
     registered = load_reasons().get(reason or "")
     if registered is None:
         return general
-    values = {key: _in_words(key, value, texts["roles"]) for key, value in detail.items()}
+    values = {key: _in_words(value, texts["roles"]) for key, value in detail.items()}
     try:
         return f"{registered.text[language]} {registered.remedy[language]}".format_map(values)
     except KeyError:
@@ -55,7 +56,7 @@ def reason_text(reason: str, language: Language) -> str:
     return error_message("INTERNAL", reason, language, {})
 
 
-def operator_message(reason: str, detail: Mapping[str, str | int] | None = None) -> str:
+def operator_message(reason: str, detail: Mapping[str, DetailValue] | None = None) -> str:
     """Return the English text of a reason, and what the operator can do about it. Never raises.
 
     The text refers to the documentation if the reason is not registered, or if the detail lacks a value that the
@@ -117,7 +118,10 @@ def error_texts(language: Language) -> ErrorTexts:
     return cast("ErrorTexts", tomllib.loads(files(__name__).joinpath(f"{language}.toml").read_text("utf-8")))
 
 
-def _in_words(key: str, value: str | int, roles: Mapping[str, str]) -> str:
-    if key not in _LISTS_OF_ROLES:
+def _in_words(value: DetailValue, roles: Mapping[str, str]) -> str:
+    """Return a value for a sentence. Roles of participants are translated into the reader's language."""
+    if not isinstance(value, tuple):
         return str(value)
-    return ", ".join(roles.get(role.lower(), role) for role in str(value).split(", "))
+    return ", ".join(
+        roles.get(one.role.lower(), one.role) if isinstance(one, MissingConsent) else one for one in value
+    )

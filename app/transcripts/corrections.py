@@ -126,7 +126,7 @@ def check_text(text: str) -> str:
         raise InvalidInput("correction_characters")
     words = remove_unsafe_characters(text)
     if max(len(text), len(words)) > MAX_TURN_CHARACTERS:
-        raise InvalidInput("correction_too_long", longest=MAX_TURN_CHARACTERS)
+        raise InvalidInput("correction_too_long", maximum=MAX_TURN_CHARACTERS)
     if not words:
         raise InvalidInput("correction_empty")
     return words

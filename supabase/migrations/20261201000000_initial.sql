@@ -257,9 +257,9 @@ $$;
 -- private.patient(). The functions private.person() and private.patient() raise RG401 if the session in the token has
 -- ended.
 --
--- The error codes of Resguardo's SQL functions: RG401 unauthenticated, RG403 forbidden, RG405 change of the audit
--- log, RG409 conflict, RG429 quota. The message of an error that these functions raise is a reason in snake_case,
--- such as `session_over`.
+-- The error codes of Resguardo's SQL functions: RG401 unauthenticated, RG403 forbidden, RG404 not found, RG405 change
+-- of the audit log, RG409 conflict, RG429 quota. The message of an error that these functions raise is a reason in
+-- snake_case, such as `session_over`.
 
 create table private.session_mac_keys (
     number integer not null,
@@ -849,8 +849,8 @@ select 'reason', t.term from unnest(array[
     'nobody_leads',
     'migrations_missing', 'no_consent_to_withdraw', 'no_export_has_it', 'no_review_asked', 'no_valid_signature',
     'no_recording_has_it',
-    'no_valid_token', 'not_a_refusal', 'not_a_rejection', 'not_found', 'not_own_consultation', 'not_own_guest',
-    'not_own_import', 'not_own_recording', 'not_permitted', 'not_registered', 'not_reviewable', 'object_appeared',
+    'no_valid_token', 'not_a_refusal', 'not_a_rejection', 'not_found',
+    'not_permitted', 'not_registered', 'not_reviewable', 'object_appeared',
     'object_digest_differs', 'object_is_back', 'object_key', 'object_key_of_another', 'object_missing',
     'object_move', 'object_move_undecided', 'object_size_differs', 'object_still_there', 'openai_key_refused',
     'openai_missing', 'openai_unreachable', 'other', 'own_hold', 'own_suspension', 'participant_not_found',
@@ -3179,7 +3179,7 @@ begin
 end
 $$;
 
--- Raises RG403 (not_own_consultation) if a person names another person's consultation or one that does not exist. A
+-- Raises RG404 (consultation_not_found) if a person names another person's consultation or one that does not exist. A
 -- service, or a function that runs without a person's claims, may name any consultation.
 create function private.require_own_consultation(consultation uuid) returns void
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
@@ -3188,7 +3188,7 @@ begin
     if current_setting('role') in ('clinician', 'compliance', 'patient')
         and not private.is_own_consultation(consultation)
     then
-        raise exception 'not_own_consultation' using errcode = 'RG403';
+        raise exception 'consultation_not_found' using errcode = 'RG404';
     end if;
 end
 $$;
@@ -3280,7 +3280,7 @@ begin
     if not exists (
         select from resguardo.participants as p where p.id = guest and p.kind = 'GUEST' and p.doctor_id = doctor
     ) then
-        raise exception 'not_own_guest' using errcode = 'RG403';
+        raise exception 'participant_not_found' using errcode = 'RG404';
     end if;
     insert into private.invitations as i (participant_id, secret_sha256, expires_at)
     values (guest, keep_invitation.secret_sha256, keep_invitation.expires_at)
@@ -3294,7 +3294,7 @@ end
 $$;
 
 -- Redeems a guest's invitation, which works once. Returns the guest and the guest's room, or no row if the invitation
--- is unknown, used or expired. Raises RG403 (consent_missing_to_join) if the room is being recorded and the guest has
+-- is unknown, used or expired. Raises RG409 (consent_missing_to_join) if the room is being recorded and the guest has
 -- not consented.
 create function private.redeem_invitation(secret bytea)
 returns table (participant_id uuid, consultation_id uuid, room_name text)
@@ -3316,7 +3316,7 @@ begin
     if private.has_live_recording(guest.consultation_id)
         and not (select s.is_given from resguardo.standing_consents as s where s.participant_id = guest.id)
     then
-        raise exception 'consent_missing_to_join' using errcode = 'RG403';
+        raise exception 'consent_missing_to_join' using errcode = 'RG409';
     end if;
     update resguardo.participants as p set joined_at = clock_timestamp() where p.id = guest.id;
     perform private.write_audit(
@@ -4084,7 +4084,7 @@ as $$
 begin
     perform from resguardo.consultations as c where c.id = new.consultation_id for no key update;
     if private.is_live(new.status) and not private.everyone_consents(new.consultation_id) then
-        raise exception 'consent_missing' using errcode = 'RG403';
+        raise exception 'consent_missing' using errcode = 'RG409';
     end if;
     return null;
 end
@@ -4381,7 +4381,7 @@ begin
     from resguardo.recordings as r
     where r.id = of_recording and r.doctor_id = doctor;
     if not found then
-        raise exception 'not_own_recording' using errcode = 'RG403';
+        raise exception 'recording_not_found' using errcode = 'RG404';
     end if;
 end
 $$;
@@ -4652,7 +4652,7 @@ declare
 begin
     perform from resguardo.consultations as c where c.id = new.consultation_id for no key update;
     if not private.everyone_consents(new.consultation_id) then
-        raise exception 'consent_missing' using errcode = 'RG403';
+        raise exception 'consent_missing' using errcode = 'RG409';
     end if;
     coming.id := new.recording_id;
     coming.consultation_id := new.consultation_id;
@@ -4749,8 +4749,8 @@ $$;
 -- Creates the recording of an import with the status VERIFYING, queues the recording's job and erases the upload URL.
 -- Changes nothing if the import is already COMPLETED. The uploaded object need not exist yet, because the
 -- verification checks whether it exists. The function raises an error if a recording with the import's recording id
--- already exists, and never uses that recording. Raises RG403 (not_own_import, consent_missing) and RG409
--- (import_expired).
+-- already exists, and never uses that recording. Raises RG404 (import_not_found) and RG409
+-- (import_expired, consent_missing).
 create function private.complete_import(of_import uuid) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4769,7 +4769,7 @@ begin
     where i.id = of_import and c.doctor_id = doctor
     for update of c;
     if not found then
-        raise exception 'not_own_import' using errcode = 'RG403';
+        raise exception 'import_not_found' using errcode = 'RG404';
     end if;
     select i.* into wanted from resguardo.recording_imports as i where i.id = of_import for update;
     if wanted.status = 'COMPLETED' then
@@ -4777,7 +4777,7 @@ begin
     elsif wanted.status = 'EXPIRED' or wanted.expires_at + private.upload_grace() < clock_timestamp() then
         raise exception 'import_expired' using errcode = 'RG409';
     elsif not private.everyone_consents(wanted.consultation_id) then
-        raise exception 'consent_missing' using errcode = 'RG403';
+        raise exception 'consent_missing' using errcode = 'RG409';
     end if;
     insert into resguardo.recordings (
         id, consultation_id, doctor_id, patient_id, requested_by, status, room_name, medium, source, size_bytes,
@@ -5350,7 +5350,7 @@ end
 $$;
 
 -- Returns whether a legal hold or an access request forbids the destruction of a recording. A doctor may ask only about
--- the doctor's own recordings, and compliance about every recording. Raises RG403 (not_own_recording).
+-- the doctor's own recordings, and compliance about every recording. Raises RG404 (recording_not_found).
 create function private.is_own_held(of_recording uuid) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5362,7 +5362,7 @@ begin
     else
         doctor := private.doctor();
         if not exists (select from resguardo.recordings as r where r.id = of_recording and r.doctor_id = doctor) then
-            raise exception 'not_own_recording' using errcode = 'RG403';
+            raise exception 'recording_not_found' using errcode = 'RG404';
         end if;
     end if;
     return private.is_held(of_recording);

@@ -2,9 +2,9 @@
 -- private.patient(). The functions private.person() and private.patient() raise RG401 if the session in the token has
 -- ended.
 --
--- The error codes of Resguardo's SQL functions: RG401 unauthenticated, RG403 forbidden, RG405 change of the audit
--- log, RG409 conflict, RG429 quota. The message of an error that these functions raise is a reason in snake_case,
--- such as `session_over`.
+-- The error codes of Resguardo's SQL functions: RG401 unauthenticated, RG403 forbidden, RG404 not found, RG405 change
+-- of the audit log, RG409 conflict, RG429 quota. The message of an error that these functions raise is a reason in
+-- snake_case, such as `session_over`.
 
 create table private.session_mac_keys (
     number integer not null,

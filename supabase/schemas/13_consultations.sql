@@ -89,7 +89,7 @@ begin
 end
 $$;
 
--- Raises RG403 (not_own_consultation) if a person names another person's consultation or one that does not exist. A
+-- Raises RG404 (consultation_not_found) if a person names another person's consultation or one that does not exist. A
 -- service, or a function that runs without a person's claims, may name any consultation.
 create function private.require_own_consultation(consultation uuid) returns void
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
@@ -98,7 +98,7 @@ begin
     if current_setting('role') in ('clinician', 'compliance', 'patient')
         and not private.is_own_consultation(consultation)
     then
-        raise exception 'not_own_consultation' using errcode = 'RG403';
+        raise exception 'consultation_not_found' using errcode = 'RG404';
     end if;
 end
 $$;

@@ -52,7 +52,7 @@ begin
     if not exists (
         select from resguardo.participants as p where p.id = guest and p.kind = 'GUEST' and p.doctor_id = doctor
     ) then
-        raise exception 'not_own_guest' using errcode = 'RG403';
+        raise exception 'participant_not_found' using errcode = 'RG404';
     end if;
     insert into private.invitations as i (participant_id, secret_sha256, expires_at)
     values (guest, keep_invitation.secret_sha256, keep_invitation.expires_at)
@@ -66,7 +66,7 @@ end
 $$;
 
 -- Redeems a guest's invitation, which works once. Returns the guest and the guest's room, or no row if the invitation
--- is unknown, used or expired. Raises RG403 (consent_missing_to_join) if the room is being recorded and the guest has
+-- is unknown, used or expired. Raises RG409 (consent_missing_to_join) if the room is being recorded and the guest has
 -- not consented.
 create function private.redeem_invitation(secret bytea)
 returns table (participant_id uuid, consultation_id uuid, room_name text)
@@ -88,7 +88,7 @@ begin
     if private.has_live_recording(guest.consultation_id)
         and not (select s.is_given from resguardo.standing_consents as s where s.participant_id = guest.id)
     then
-        raise exception 'consent_missing_to_join' using errcode = 'RG403';
+        raise exception 'consent_missing_to_join' using errcode = 'RG409';
     end if;
     update resguardo.participants as p set joined_at = clock_timestamp() where p.id = guest.id;
     perform private.write_audit(

@@ -198,7 +198,7 @@ as $$
 begin
     perform from resguardo.consultations as c where c.id = new.consultation_id for no key update;
     if private.is_live(new.status) and not private.everyone_consents(new.consultation_id) then
-        raise exception 'consent_missing' using errcode = 'RG403';
+        raise exception 'consent_missing' using errcode = 'RG409';
     end if;
     return null;
 end

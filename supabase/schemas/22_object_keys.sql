@@ -22,7 +22,7 @@ begin
     from resguardo.recordings as r
     where r.id = of_recording and r.doctor_id = doctor;
     if not found then
-        raise exception 'not_own_recording' using errcode = 'RG403';
+        raise exception 'recording_not_found' using errcode = 'RG404';
     end if;
 end
 $$;

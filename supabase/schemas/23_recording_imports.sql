@@ -61,7 +61,7 @@ declare
 begin
     perform from resguardo.consultations as c where c.id = new.consultation_id for no key update;
     if not private.everyone_consents(new.consultation_id) then
-        raise exception 'consent_missing' using errcode = 'RG403';
+        raise exception 'consent_missing' using errcode = 'RG409';
     end if;
     coming.id := new.recording_id;
     coming.consultation_id := new.consultation_id;
@@ -158,8 +158,8 @@ $$;
 -- Creates the recording of an import with the status VERIFYING, queues the recording's job and erases the upload URL.
 -- Changes nothing if the import is already COMPLETED. The uploaded object need not exist yet, because the
 -- verification checks whether it exists. The function raises an error if a recording with the import's recording id
--- already exists, and never uses that recording. Raises RG403 (not_own_import, consent_missing) and RG409
--- (import_expired).
+-- already exists, and never uses that recording. Raises RG404 (import_not_found) and RG409
+-- (import_expired, consent_missing).
 create function private.complete_import(of_import uuid) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -178,7 +178,7 @@ begin
     where i.id = of_import and c.doctor_id = doctor
     for update of c;
     if not found then
-        raise exception 'not_own_import' using errcode = 'RG403';
+        raise exception 'import_not_found' using errcode = 'RG404';
     end if;
     select i.* into wanted from resguardo.recording_imports as i where i.id = of_import for update;
     if wanted.status = 'COMPLETED' then
@@ -186,7 +186,7 @@ begin
     elsif wanted.status = 'EXPIRED' or wanted.expires_at + private.upload_grace() < clock_timestamp() then
         raise exception 'import_expired' using errcode = 'RG409';
     elsif not private.everyone_consents(wanted.consultation_id) then
-        raise exception 'consent_missing' using errcode = 'RG403';
+        raise exception 'consent_missing' using errcode = 'RG409';
     end if;
     insert into resguardo.recordings (
         id, consultation_id, doctor_id, patient_id, requested_by, status, room_name, medium, source, size_bytes,

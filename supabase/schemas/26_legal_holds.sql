@@ -217,7 +217,7 @@ end
 $$;
 
 -- Returns whether a legal hold or an access request forbids the destruction of a recording. A doctor may ask only about
--- the doctor's own recordings, and compliance about every recording. Raises RG403 (not_own_recording).
+-- the doctor's own recordings, and compliance about every recording. Raises RG404 (recording_not_found).
 create function private.is_own_held(of_recording uuid) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -229,7 +229,7 @@ begin
     else
         doctor := private.doctor();
         if not exists (select from resguardo.recordings as r where r.id = of_recording and r.doctor_id = doctor) then
-            raise exception 'not_own_recording' using errcode = 'RG403';
+            raise exception 'recording_not_found' using errcode = 'RG404';
         end if;
     end if;
     return private.is_held(of_recording);

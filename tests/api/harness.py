@@ -53,12 +53,17 @@ PATIENCE_SECONDS = 20
 
 @dataclass(frozen=True)
 class Error:
-    """The first error in an answer of the API."""
+    """The first error in an answer of the API. `reason` is spelled as in the registry of reasons, in lower case."""
 
     code: str
     reason: str | None
     message: str
     extensions: Mapping[str, Any]
+
+    @property
+    def details(self) -> Mapping[str, Any]:
+        """Return the values that belong to the error."""
+        return self.extensions["details"] or {}
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,8 @@ class Answer:
         """Return the only error in the answer to a failed GraphQL operation."""
         (found,) = self.body["errors"]
         extensions = found["extensions"]
-        return Error(extensions["code"], extensions.get("reason"), found["message"], extensions)
+        reason = extensions["reason"] and extensions["reason"].lower()
+        return Error(extensions["code"], reason, found["message"], extensions)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from starlette.websockets import WebSocket
 from strawberry.http.ides import GraphQL_IDE
 from strawberry.schema.config import StrawberryConfig
 
-from app.errors import AppError, Conflict, Forbidden, RateLimited, Unauthenticated
+from app.errors import AppError, Conflict, MissingConsent, RateLimited, Unauthenticated
 from app.http.error_responses import request_id
 from app.http.graphql import GraphQLEndpoint
 from app.http.language import pick_language
@@ -36,6 +36,7 @@ from graphql_schema.error_masking import MaskedSchema
 ORIGIN = "https://app.example.org"
 BODY_LIMIT_BYTES = 16_384
 SECRET = "Ana Torres has asthma"
+MISSING = (MissingConsent(UUID(int=1), "PATIENT"), MissingConsent(UUID(int=2), "DOCTOR"))
 
 
 @dataclass
@@ -92,8 +93,8 @@ class Query:
     def kinds(self, kind: str) -> str:
         """Raise the named AppError."""
         refusals: dict[str, AppError] = {
-            "consent": Forbidden("consent_missing", missing="patient, doctor"),
-            "live": Conflict("live_recording_exists", recordingId="0f8f"),
+            "consent": Conflict("consent_missing", missing=MISSING),
+            "live": Conflict("live_recording_exists", recording_id="0f8f"),
             "quota": RateLimited("quota_urls", retry_after_seconds=1234),
         }
         raise refusals[kind]

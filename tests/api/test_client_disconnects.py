@@ -171,5 +171,11 @@ async def test_path_with_a_trailing_slash_is_404_without_a_redirect(
     assert "location" not in answer.headers
     if method != "HEAD":
         (error,) = answer.json()["errors"]
-        assert error["extensions"] == {"code": "NOT_FOUND", "requestId": answer.headers["x-request-id"]}
+        assert error["extensions"] == {
+            "code": "NOT_FOUND",
+            "reason": None,
+            "retryable": False,
+            "requestId": answer.headers["x-request-id"],
+            "details": None,
+        }
         assert "slash" in error["message"]

@@ -125,8 +125,8 @@ async def test_urls_beyond_the_quota_are_refused_and_audited(harness: ApiHarness
     answer = await case.doctor.send(documents.ISSUE_URL, **_asked(recording))
     assert (answer.error.code, answer.error.reason) == ("RATE_LIMITED", "quota_urls")
     assert answer.error.extensions["retryable"] is True
-    assert 1 <= answer.error.extensions["retryAfterSeconds"] <= 3600
-    assert answer.response.headers["retry-after"] == str(answer.error.extensions["retryAfterSeconds"])
+    assert 1 <= answer.error.details["retryAfterSeconds"] <= 3600
+    assert answer.response.headers["retry-after"] == str(answer.error.details["retryAfterSeconds"])
     (row,) = await harness.audit(answer.request_id)
     assert (row["outcome"], row["reason"]) == ("DENIED", "quota_urls")
     assert [str(one) for one in row["entity_ids"]] == [str(recording)]

@@ -45,6 +45,7 @@ CODES = {
 SQLSTATES = {
     "RG401": "UNAUTHENTICATED",
     "RG403": "FORBIDDEN",
+    "RG404": "NOT_FOUND",
     "RG409": "CONFLICT",
     "RG429": "RATE_LIMITED",
 }
@@ -184,7 +185,7 @@ def _blanks(sentence: str) -> set[str]:
 def test_registered_reason_has_a_text_and_a_remedy_in_both_languages(name: str) -> None:
     reason = REASONS[name]
     assert reason.readers
-    assert set(reason.codes) <= error_texts("en")["codes"].keys() | {"GRAPHQL_VALIDATION_FAILED"}
+    assert set(reason.codes) <= error_texts("en")["codes"].keys() | {"GRAPHQL_PARSE_FAILED"}
     assert reason.codes or set(reason.readers) & {"recording", "transcription"}
     used = set()
     remedies = (reason.remedy, reason.operator_remedy, *reason.remedy_for.values())

@@ -366,7 +366,9 @@ def test_rate_limited_answer_has_retry_after(client: httpx.Client) -> None:
         )
         (error,) = answer.json()["errors"]
         assert error["extensions"]["code"] == "RATE_LIMITED"
-        assert error["extensions"]["retryAfterSeconds"] == int(answer.headers["retry-after"]) == 1234
+        assert (
+            error["extensions"]["details"]["retryAfterSeconds"] == int(answer.headers["retry-after"]) == 1234
+        )
     assert "retry-after" not in client.post("/graphql", json={"query": "{ hello }"}).headers
 
 

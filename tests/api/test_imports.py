@@ -18,7 +18,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from app.errors import Conflict, Forbidden
+from app.errors import Conflict, Forbidden, NotFound
 from app.jobs.queue import defer_job
 from app.postgres.database import Access, Asker, Database, Transaction
 from app.recording_imports import service as imports
@@ -156,8 +156,8 @@ async def test_law_1_upload_url_writes_an_audit_row(harness: ApiHarness, ready: 
 
 async def test_law_6_import_needs_everybodys_consent(case: Case) -> None:
     answer = await case.doctor.send(IMPORT, **{"import": import_input(case)})
-    assert (answer.error.code, answer.error.reason) == ("FORBIDDEN", "consent_missing")
-    assert answer.error.extensions["missing"] == "DOCTOR, PATIENT"
+    assert (answer.error.code, answer.error.reason) == ("CONFLICT", "consent_missing")
+    assert [one["role"] for one in answer.error.details["missing"]] == ["DOCTOR", "PATIENT"]
 
 
 async def test_law_6_consent_withdrawn_before_completion_prevents_the_import(
@@ -167,7 +167,7 @@ async def test_law_6_consent_withdrawn_before_completion_prevents_the_import(
     await upload(found)
     await ready.patient.ask(documents.WITHDRAW_CONSENT, participantId=ready.participant("PATIENT"))
     refused = await ready.doctor.refused(COMPLETE_IMPORT, importId=found["id"])
-    assert refused == ("FORBIDDEN", "consent_missing")
+    assert refused == ("CONFLICT", "consent_missing")
 
 
 async def test_law_8_logs_and_jobs_contain_no_url_or_object_key(
@@ -445,10 +445,10 @@ async def test_law_2_import_of_another_doctor_cannot_be_completed_or_prepared(
     harness: ApiHarness, ready: Case, other_doctor: Person
 ) -> None:
     found = UUID(await arrange_import(harness, ready))
-    with pytest.raises(Forbidden, match="not_own_import"):
+    with pytest.raises(NotFound, match="import_not_found"):
         async with _acting(harness, other_doctor) as tx:
             await import_store.complete(tx, found)
-    with pytest.raises(Forbidden, match="not_own_consultation"):
+    with pytest.raises(NotFound, match="consultation_not_found"):
         async with _acting(harness, other_doctor) as tx:
             await defer_job(tx, "prepare_import", found)
 

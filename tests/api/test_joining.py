@@ -102,7 +102,7 @@ async def test_join_during_a_recording_needs_the_callers_consent(harness: ApiHar
     await harness.recording(case, "RECORDING")
     await case.patient.ask(documents.WITHDRAW_CONSENT, participantId=case.participant("PATIENT"))
     refused = await case.patient.refused(documents.JOIN, consultationId=case.id)
-    assert refused == ("FORBIDDEN", "consent_missing_to_join")
+    assert refused == ("CONFLICT", "consent_missing_to_join")
     await case.consent()
     assert (await _join(case.patient, case))["joinToken"]["token"]
 
@@ -168,12 +168,12 @@ async def test_invitation_during_a_recording_is_accepted_only_after_the_guests_c
     guest, stranger = await _invite(case), harness.stranger()
     await harness.recording(case, "RECORDING")
     answer = await stranger.send(documents.JOIN_AS_GUEST, invitation=guest["invitation"]["secret"])
-    assert (answer.error.code, answer.error.reason) == ("FORBIDDEN", "consent_missing_to_join")
+    assert (answer.error.code, answer.error.reason) == ("CONFLICT", "consent_missing_to_join")
     assert answer.error.message == (
         "The room is being recorded, and only people who have consented may join. Ask this person for consent first."
     )
     (row,) = await harness.audit(answer.request_id)
-    assert (row["action"], row["outcome"]) == ("guest.join", "DENIED")
+    assert (row["action"], row["outcome"]) == ("guest.join", "FAILED")
     consent = consent_input(guest["participant"]["id"])
     await case.doctor.ask(documents.RECORD_CONSENT, consent=consent)
     assert (await stranger.ask(documents.JOIN_AS_GUEST, invitation=guest["invitation"]["secret"]))[

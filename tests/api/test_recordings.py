@@ -25,8 +25,8 @@ async def _withdraw(person: Person, participant_id: str) -> None:
 
 async def test_start_without_consent_names_the_missing_participants(case: Case) -> None:
     answer = await case.doctor.send(documents.START, consultationId=case.id)
-    assert (answer.error.code, answer.error.reason) == ("FORBIDDEN", "consent_missing")
-    assert answer.error.extensions["missing"] == "DOCTOR, PATIENT"
+    assert (answer.error.code, answer.error.reason) == ("CONFLICT", "consent_missing")
+    assert [one["role"] for one in answer.error.details["missing"]] == ["DOCTOR", "PATIENT"]
     assert answer.error.message == "Consent is missing from: doctor, patient. Ask them for consent first."
     spanish = await case.doctor.send(documents.START, in_language="es-PE", consultationId=case.id)
     assert spanish.error.message == "Falta el consentimiento de: médico, paciente. Pídaselo primero."
@@ -50,7 +50,7 @@ async def test_start_needs_the_consent_of_a_guest_who_joined(
     await harness.stranger().ask(documents.JOIN_AS_GUEST, invitation=guest["invitation"]["secret"])
     for language, word in (("en", english), ("es", spanish)):
         answer = await case.doctor.send(documents.START, in_language=language, consultationId=case.id)
-        assert answer.error.extensions["missing"] == role
+        assert [one["role"] for one in answer.error.details["missing"]] == [role]
         assert f": {word}." in answer.error.message
     consent = consent_input(guest["participant"]["id"])
     await case.doctor.ask(documents.RECORD_CONSENT, consent=consent)
@@ -71,7 +71,7 @@ async def test_second_start_is_a_conflict_that_names_the_running_recording(case:
     started = await _start(case)
     answer = await case.doctor.send(documents.START, consultationId=case.id)
     assert (answer.error.code, answer.error.reason) == ("CONFLICT", "live_recording_exists")
-    assert answer.error.extensions["recordingId"] == started["id"]
+    assert answer.error.details["recordingId"] == started["id"]
     assert started["id"] in answer.error.message
 
 
@@ -91,7 +91,7 @@ async def test_start_after_a_withdrawal_is_refused(case: Case) -> None:
     await case.consent()
     await _withdraw(case.patient, case.participant("PATIENT"))
     answer = await case.doctor.send(documents.START, consultationId=case.id)
-    assert answer.error.extensions["missing"] == "PATIENT"
+    assert [one["role"] for one in answer.error.details["missing"]] == ["PATIENT"]
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ async def _finished_with_speakers(harness: ApiHarness) -> tuple[Case, Any]:
     for sound in recording["speakers"]:
         await harness.until(case.doctor, sound["id"], "RECORDING")
     refused = await case.doctor.send(documents.START, consultationId=case.id)
-    assert refused.error.extensions["recordingId"] == started["id"]
+    assert refused.error.details["recordingId"] == started["id"]
     for _ in range(2):
         await case.doctor.ask(documents.STOP, recordingId=started["id"])
     for sound in recording["speakers"]:

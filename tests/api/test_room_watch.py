@@ -205,7 +205,7 @@ async def _guest(harness: ApiHarness, case: Case) -> str:
     refused = await harness.stranger().refused(
         documents.JOIN_AS_GUEST, invitation=invited["invitation"]["secret"]
     )
-    assert refused == ("FORBIDDEN", "consent_missing_to_join")
+    assert refused == ("CONFLICT", "consent_missing_to_join")
     return str(invited["participant"]["id"])
 
 

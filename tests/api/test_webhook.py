@@ -61,7 +61,7 @@ async def _inbox(harness: ApiHarness, event: Mapping[str, Any]) -> list[dict[str
 def _refused(response: httpx.Response) -> tuple[int, str, str]:
     (error,) = response.json()["errors"]
     assert error["extensions"]["requestId"] == response.headers["x-request-id"]
-    return response.status_code, error["extensions"]["code"], error["extensions"]["reason"]
+    return response.status_code, error["extensions"]["code"], error["extensions"]["reason"].lower()
 
 
 async def test_inbox_contains_only_the_ids_of_an_event_after_200(harness: ApiHarness) -> None:

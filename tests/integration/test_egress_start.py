@@ -480,7 +480,7 @@ async def test_second_recording_is_refused_while_one_is_live(harness: RecordingH
     recording_id = await harness.recording()
     with pytest.raises(Conflict, match="live_recording_exists") as refusal:
         await harness.request()
-    assert refusal.value.detail == {"recordingId": str(recording_id)}
+    assert refusal.value.detail == {"recording_id": str(recording_id)}
 
 
 async def test_forged_end_of_a_running_egress_changes_nothing(harness: RecordingHarness) -> None:

@@ -524,7 +524,7 @@ def test_new_recording_waits_for_no_old_microphone(open_visit: OpenVisit) -> Non
     assert visit.request() != video
     with pytest.raises(Conflict) as refused:
         visit.request()
-    assert refused.value.detail["recordingId"] not in {str(row.id) for row in visit.rows()} | {str(video)}
+    assert refused.value.detail["recording_id"] not in {str(row.id) for row in visit.rows()} | {str(video)}
 
 
 def test_microphone_that_fails_leaves_the_video_ready(open_visit: OpenVisit) -> None:

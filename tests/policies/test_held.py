@@ -35,7 +35,7 @@ def test_doctor_and_compliance_learn_whether_a_recording_is_held(practice: Datab
 
 def test_doctor_learns_nothing_about_another_doctors_recording(practice: Database) -> None:
     for recording in (BRUNO.id_of("over READY"), uuid4()):
-        with acting(practice, "clinician who owns") as connection, refused("RG403", "not_own_recording"):
+        with acting(practice, "clinician who owns") as connection, refused("RG404", "recording_not_found"):
             connection.execute(HELD, [recording])
 
 
@@ -67,5 +67,5 @@ def test_people_of_a_consultation_and_compliance_learn_its_blockers(practice: Da
 
 @pytest.mark.parametrize("who", ["clinician who owns", "patient"])
 def test_others_learn_no_blockers(practice: Database, who: str) -> None:
-    with acting(practice, who) as connection, refused("RG403", "not_own_consultation"):
+    with acting(practice, who) as connection, refused("RG404", "consultation_not_found"):
         connection.execute(BLOCKERS, [BRUNO.id_of("live")])

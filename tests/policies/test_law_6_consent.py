@@ -149,7 +149,7 @@ def test_law_6_a_start_and_a_withdrawal_that_forget_the_lock_still_wait_for_each
         withdraw("PATIENT")(patient)
         with at_once(practice, patient, late_start) as waiting:
             patient.commit()
-            with refused("RG403", "consent_missing"):
+            with refused("RG409", "consent_missing"):
                 waiting.result()
 
 
@@ -180,7 +180,7 @@ def test_law_6_a_guest_without_consent_does_not_join_what_is_being_started(pract
         start(doctor, ANA, CONSULTATION)
         with at_once(practice, doctor, lambda: redeem(practice, secret)) as waiting:
             doctor.commit()
-            with refused("RG403", "consent_missing_to_join"):
+            with refused("RG409", "consent_missing_to_join"):
                 waiting.result()
     with superuser(practice) as connection:
         give_consent(connection, ANA, CONSULTATION, "GUEST")
@@ -217,7 +217,7 @@ def test_an_invitation_is_redeemed_once_of_two_at_once_and_never_after_its_end(p
 
 def test_an_invitation_is_for_a_guest_of_the_askers_own_consultation(practice: Database) -> None:
     for participant in (BRUNO.id_of(f"{CONSULTATION} GUEST"), ANA.id_of(f"{CONSULTATION} PATIENT"), uuid4()):
-        with refused("RG403", "not_own_guest"), acting(practice, "clinician who owns") as doctor:
+        with refused("RG404", "participant_not_found"), acting(practice, "clinician who owns") as doctor:
             doctor.execute("select private.keep_invitation(%s, '', now())", [participant])
 
 
@@ -252,7 +252,7 @@ def test_law_6_nobody_records_the_room_of_another_consultation(practice: Databas
 def test_law_6_whether_a_consultation_is_recorded_is_nobody_elses_business(
     practice: Database, who: str, statement: LiteralString
 ) -> None:
-    with refused("RG403", "not_own_consultation"), acting(practice, who) as connection:
+    with refused("RG404", "consultation_not_found"), acting(practice, who) as connection:
         connection.execute(statement, [ANA.id_of("live")])
 
 

@@ -16,7 +16,7 @@ from app.consents.model import (
     require_any,
     require_everyone,
 )
-from app.errors import Conflict, Forbidden
+from app.errors import Conflict, MissingConsent
 
 
 def _consent(
@@ -49,15 +49,19 @@ def test_everyone_who_must_consents() -> None:
     require_everyone([_consent("DOCTOR", given=True), _consent("PATIENT", given=True)])
 
 
-def test_missing_consents_are_named_by_role_alone() -> None:
+def test_missing_consents_are_named_by_participant_and_role() -> None:
     participants = [
         _consent("PATIENT", given=False),
         _consent("DOCTOR", given=True),
         _consent("GUEST", given=False, guest="INTERPRETER"),
     ]
-    with pytest.raises(Forbidden, match="consent_missing") as refusal:
+    with pytest.raises(Conflict, match="consent_missing") as refusal:
         require_everyone(participants)
-    assert refusal.value.detail == {"missing": "INTERPRETER, PATIENT"}
+    missing = refusal.value.detail["missing"]
+    assert missing == (
+        MissingConsent(participants[2].participant_id, "INTERPRETER"),
+        MissingConsent(participants[0].participant_id, "PATIENT"),
+    )
 
 
 def test_guest_who_never_joined_need_not_consent() -> None:
@@ -68,7 +72,7 @@ def test_guest_who_never_joined_need_not_consent() -> None:
 def test_one_missing_consent_is_enough_to_refuse(flags: list[tuple[bool, bool]]) -> None:
     participants = [_consent("PATIENT", required=required, given=is_given) for required, is_given in flags]
     if any(required and not is_given for required, is_given in flags):
-        with pytest.raises(Forbidden, match="consent_missing"):
+        with pytest.raises(Conflict, match="consent_missing"):
             require_everyone(participants)
     else:
         require_everyone(participants)

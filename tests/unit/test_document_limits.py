@@ -228,11 +228,10 @@ def test_schema_refuses_too_many_selections_before_it_executes_them() -> None:
     (error,) = result.errors
     assert error.extensions == {
         "code": "TOO_COMPLEX",
-        "reason": "too_many_selections",
-        "count": 13,
-        "limit": 12,
+        "reason": "TOO_MANY_SELECTIONS",
         "retryable": False,
         "requestId": "r1",
+        "details": {"count": 13, "limit": 12},
     }
     assert "13" in error.message
 

@@ -114,12 +114,10 @@ def test_bad_variable_is_told_by_its_place_and_the_expected_type(
     )
     assert error["extensions"] == {
         "code": "INVALID_INPUT",
-        "reason": "bad_variable",
-        "variable": "input",
-        "inputPath": place,
-        "expectedType": expected,
+        "reason": "BAD_VARIABLE",
         "retryable": False,
         "requestId": "r1",
+        "details": {"variable": "input", "inputPath": place, "expectedType": expected},
     }
     assert SECRET not in json.dumps(error)
     assert SECRET not in caplog.text
@@ -127,7 +125,7 @@ def test_bad_variable_is_told_by_its_place_and_the_expected_type(
 
 def test_every_bad_part_of_a_variable_is_told() -> None:
     errors = _errors(TAKE, _wanted(id=SECRET, items=[ITEM | {"color": SECRET}, {"startsAt": SECRET}]))
-    assert [error["extensions"]["inputPath"] for error in errors] == [
+    assert [error["extensions"]["details"]["inputPath"] for error in errors] == [
         "$input.id",
         "$input.items[0].color",
         "$input.items[1].startsAt",
@@ -144,9 +142,9 @@ def test_bad_variable_is_told_in_spanish() -> None:
 
 def test_unknown_field_of_a_variable_is_named_and_its_value_is_not() -> None:
     (error,) = _errors(TAKE, _wanted(items=[ITEM | {"startAt": SECRET}]))
-    assert error["extensions"]["reason"] == "unknown_input_field"
-    assert error["extensions"]["inputPath"] == "$input.items[0].startAt"
-    assert error["extensions"]["expectedType"] == "Item"
+    assert error["extensions"]["reason"] == "UNKNOWN_INPUT_FIELD"
+    assert error["extensions"]["details"]["inputPath"] == "$input.items[0].startAt"
+    assert error["extensions"]["details"]["expectedType"] == "Item"
     assert "'$input.items[0].startAt'" in error["message"]
     assert SECRET not in json.dumps(error)
 
@@ -154,8 +152,8 @@ def test_unknown_field_of_a_variable_is_named_and_its_value_is_not() -> None:
 @pytest.mark.parametrize("name", [SECRET, "", "a" * 65, "\u00f1", "items[0].id"])
 def test_unknown_field_that_is_no_name_is_not_repeated(name: str) -> None:
     (error,) = _errors(TAKE, _wanted(**{name: SECRET}))
-    assert error["extensions"]["inputPath"] == "$input"
-    assert error["extensions"]["expectedType"] == "Wanted!"
+    assert error["extensions"]["details"]["inputPath"] == "$input"
+    assert error["extensions"]["details"]["expectedType"] == "Wanted!"
     assert SECRET not in json.dumps(error)
 
 
@@ -182,8 +180,11 @@ def test_bad_literal_is_told_by_its_place_and_the_expected_type(
             == f"The value at '{place}' is not valid: {expected} is expected. Correct the request."
         )
         extensions = error["extensions"]
-        assert (extensions["code"], extensions["reason"]) == ("INVALID_INPUT", "bad_literal")
-        assert (extensions["inputPath"], extensions["expectedType"]) == (place, expected)
+        assert (extensions["code"], extensions["reason"]) == ("INVALID_INPUT", "BAD_LITERAL")
+        assert (extensions["details"]["inputPath"], extensions["details"]["expectedType"]) == (
+            place,
+            expected,
+        )
         assert error["locations"]
         assert SECRET not in json.dumps(error)
 
@@ -202,15 +203,15 @@ def test_bad_literal_is_told_by_its_place_and_the_expected_type(
 )
 def test_bad_literal_anywhere_is_told_without_its_value(query: str, place: str) -> None:
     (error,) = _errors(query)
-    assert error["extensions"]["inputPath"] == place
+    assert error["extensions"]["details"]["inputPath"] == place
     for value in (SECRET, "AnaTorres", "99999999999"):
         assert value not in json.dumps(error)
 
 
 def test_unknown_field_of_a_literal_is_named() -> None:
     (error,) = _errors(f'{{ take(wanted: {{id: "{ID}", items: [], other: "{SECRET}"}}) }}')
-    assert error["extensions"]["reason"] == "unknown_input_field"
-    assert error["extensions"]["inputPath"] == "wanted.other"
+    assert error["extensions"]["reason"] == "UNKNOWN_INPUT_FIELD"
+    assert error["extensions"]["details"]["inputPath"] == "wanted.other"
     assert SECRET not in json.dumps(error)
 
 
@@ -229,8 +230,9 @@ def test_bad_argument_is_told_by_its_place_and_the_expected_type(
     if error["extensions"]["code"] == "GRAPHQL_VALIDATION_FAILED":  # A list of Int is not a list of Int!
         assert "'$n'" in error["message"]
         return
-    assert error["extensions"]["reason"] == "bad_argument"
-    assert (error["extensions"]["inputPath"], error["extensions"]["expectedType"]) == (place, expected)
+    assert error["extensions"]["reason"] == "BAD_ARGUMENT"
+    details = error["extensions"]["details"]
+    assert (details["inputPath"], details["expectedType"]) == (place, expected)
     assert error["path"] == ["count"]
 
 

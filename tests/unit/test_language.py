@@ -1,13 +1,14 @@
 """Tests of Accept-Language and of the error texts in both languages."""
 
 from string import Formatter
+from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import app.errors
-from app.errors import AppError
+from app.errors import AppError, MissingConsent
 from app.http.language import pick_language
 from app.texts import LANGUAGES, error_message, error_texts
 
@@ -70,23 +71,24 @@ def test_every_code_has_a_text() -> None:
 
 
 def test_missing_consent_is_named_by_role_in_the_readers_language() -> None:
-    detail = {"missing": "PATIENT, doctor"}
+    detail = {"missing": (MissingConsent(UUID(int=1), "PATIENT"), MissingConsent(UUID(int=2), "doctor"))}
     assert (
-        error_message("FORBIDDEN", "consent_missing", "en", detail)
+        error_message("CONFLICT", "consent_missing", "en", detail)
         == "Consent is missing from: patient, doctor. Ask them for consent first."
     )
-    assert error_message("FORBIDDEN", "consent_missing", "es", detail) == (
+    assert error_message("CONFLICT", "consent_missing", "es", detail) == (
         "Falta el consentimiento de: paciente, médico. Pídaselo primero."
     )
 
 
 def test_text_falls_back_to_the_code_without_detail_or_reason() -> None:
+    conflict = error_texts("en")["codes"]["CONFLICT"]
     forbidden = error_texts("en")["codes"]["FORBIDDEN"]
-    assert error_message("FORBIDDEN", "consent_missing", "en", {}) == forbidden
+    assert error_message("CONFLICT", "consent_missing", "en", {}) == conflict
     assert error_message("FORBIDDEN", "unheard_of", "en", {}) == forbidden
     assert error_message("UNHEARD_OF", None, "en", {}) == error_texts("en")["codes"]["INTERNAL"]
 
 
 def test_detail_is_never_a_template() -> None:
-    detail = {"recordingId": "{missing} {0} {x.__class__}"}
-    assert detail["recordingId"] in error_message("CONFLICT", "live_recording_exists", "en", detail)
+    detail = {"recording_id": "{missing} {0} {x.__class__}"}
+    assert detail["recording_id"] in error_message("CONFLICT", "live_recording_exists", "en", detail)

@@ -83,7 +83,7 @@ class WebhookVerifier:
         `webhook_status`) if the signed body is not a valid notification.
         """
         if len(body) > MAX_BODY_BYTES:
-            raise InvalidInput("webhook_too_large", max_bytes=MAX_BODY_BYTES)
+            raise InvalidInput("webhook_too_large", maximum=MAX_BODY_BYTES)
         claims = self._claims(_token(authorization))
         expected = base64.b64encode(hashlib.sha256(body).digest())
         if not hmac.compare_digest(str(claims.get("sha256", "")).encode("utf-8", "replace"), expected):

@@ -37,7 +37,7 @@ def presign_get(
     filename of a download has at most 100 characters: ASCII letters, digits and `._-`.
     """
     if not 1 <= expires_in_seconds <= MAX_URL_SECONDS:
-        raise InvalidInput("url_lifetime", max_seconds=MAX_URL_SECONDS)
+        raise InvalidInput("url_lifetime", maximum=MAX_URL_SECONDS)
     if _FILENAME.fullmatch(filename) is None:
         raise InvalidInput("filename")
     answered = {"ResponseContentDisposition": f'attachment; filename="{filename}"'}
@@ -64,7 +64,7 @@ def presign_put(
     cannot have.
     """
     if not 1 <= expires_in_seconds <= MAX_URL_SECONDS:
-        raise InvalidInput("url_lifetime", max_seconds=MAX_URL_SECONDS)
+        raise InvalidInput("url_lifetime", maximum=MAX_URL_SECONDS)
     if not 1 <= size_bytes <= MAX_PUT_BYTES:
         raise ValueError("no such size")
     return s3.client.generate_presigned_url(

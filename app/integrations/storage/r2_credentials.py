@@ -67,7 +67,7 @@ def recorder_credentials(
     credentials.
     """
     if not 1 <= expires_in_seconds <= _MAX_SECONDS:
-        raise InvalidInput("credentials_lifetime", max_seconds=_MAX_SECONDS)
+        raise InvalidInput("credentials_lifetime", maximum=_MAX_SECONDS)
     if not object_key:
         raise InvalidInput("object_key")
     issued_at = int(now.timestamp())

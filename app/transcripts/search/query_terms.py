@@ -48,12 +48,12 @@ def parse_query(text: str) -> Query:
     A query has at most 200 characters and 10 terms. A part of a query without any letter or digit is not a term.
     """
     if len(text) > MAX_CHARACTERS:
-        raise InvalidInput("search_too_long", longest=MAX_CHARACTERS)
+        raise InvalidInput("search_too_long", maximum=MAX_CHARACTERS)
     terms = tuple(dict.fromkeys(term for match in _TERM.finditer(text) for term in _terms(match)))
     if not terms:
         raise InvalidInput("search_empty")
     if len(terms) > MAX_TERMS:
-        raise InvalidInput("search_too_many_terms", most=MAX_TERMS)
+        raise InvalidInput("search_too_many_terms", maximum=MAX_TERMS)
     return Query(terms)
 
 

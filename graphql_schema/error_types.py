@@ -1,0 +1,122 @@
+"""The types of an error's `extensions`. No field returns them, and the schema prints them, so that a client can
+generate types for its error handling.
+"""
+
+from datetime import date
+from enum import Enum
+from typing import Final
+
+import strawberry
+
+from app.consultations.model import GuestRole, ParticipantKind
+from app.texts import error_texts
+from graphql_schema.problems import reason_enum
+from graphql_schema.scalars import BigInt
+
+_HTTP_CODES: Final = {
+    "BAD_REQUEST": "The request is not a GraphQL request in JSON.",
+    "METHOD_NOT_ALLOWED": "The address does not take the HTTP method of the request.",
+    "NOT_ACCEPTABLE": "The API cannot answer in any media type that the request accepts.",
+    "PAYLOAD_TOO_LARGE": "The body of the request is too large.",
+    "PERSISTED_QUERY_NOT_SUPPORTED": "The request contains only the hash of a query. Send the query itself.",
+    "REQUEST_TIMEOUT": "The body of the request did not arrive in time.",
+    "UNSUPPORTED_MEDIA_TYPE": "The content type of the request is not JSON in UTF-8.",
+}
+_DOCUMENT_CODES: Final = {
+    "GRAPHQL_PARSE_FAILED": "The GraphQL document has a syntax error.",
+    "GRAPHQL_VALIDATION_FAILED": "The GraphQL document does not fit the schema.",
+}
+_CODES: Final = {**error_texts("en")["codes"], **_DOCUMENT_CODES, **_HTTP_CODES}
+_ROLES: Final = {
+    "DOCTOR": "The doctor of the consultation.",
+    "PATIENT": "The patient of the consultation.",
+    "INTERPRETER": "A guest who interprets.",
+    "COMPANION": "A guest who accompanies the patient.",
+    "REPRESENTATIVE": "A guest who represents the patient.",
+    "CLINICIAN": "A guest who is a second clinician.",
+    "STUDENT": "A guest who is a student.",
+}
+
+ErrorCode = strawberry.enum(
+    Enum(  # type: ignore[call-overload]
+        "ErrorCode",
+        {code: strawberry.enum_value(code, description=text) for code, text in sorted(_CODES.items())},
+    ),
+    description=(
+        "The kind of an error. FORBIDDEN always concerns the caller: their role, their registration or their second "
+        "factor. CONFLICT means that the stored state does not allow the change."
+    ),
+)
+ErrorReason = reason_enum(
+    "ErrorReason",
+    "caller",
+    "The exact reason of an error. Names in braces stand for values from the error's `details`. Later releases may add "
+    "reasons, so a client must also handle reasons that it does not know.",
+)
+ParticipantRole = strawberry.enum(
+    Enum(  # type: ignore[call-overload]
+        "ParticipantRole",
+        {
+            role: strawberry.enum_value(role, description=_ROLES[role])
+            for role in (*(kind for kind in ParticipantKind if kind is not ParticipantKind.GUEST), *GuestRole)
+        },
+    ),
+    description="The role in which a participant takes part in a consultation.",
+)
+
+
+@strawberry.type(description="A participant who must consent before the refused action is possible.")
+class MissingConsent:
+    participant_id: strawberry.ID = strawberry.field(description="The UUID of the participant.")
+    role: str = strawberry.field(graphql_type=ParticipantRole, description="The role of the participant.")
+
+
+@strawberry.type(
+    description="The values that belong to an error. A value that does not belong to the error is absent."
+)
+class ErrorDetails:
+    allowed_types: list[str] | None = strawberry.field(description="The media types that the API accepts.")
+    argument: str | None = strawberry.field(description="The name of the argument with the bad value.")
+    count: int | None = strawberry.field(description="The measured value that exceeds `limit`.")
+    earliest: date | None = strawberry.field(description="The earliest day that the API accepts.")
+    expected_type: str | None = strawberry.field(
+        description="The GraphQL type that is expected at `inputPath`."
+    )
+    input_path: str | None = strawberry.field(
+        description="The place of the bad value, such as `$input.items[0].startsAt`."
+    )
+    limit: int | None = strawberry.field(
+        description="The largest permitted size of an operation or number of operations."
+    )
+    maximum: BigInt | None = strawberry.field(description="The largest value or length that the API accepts.")
+    minimum: BigInt | None = strawberry.field(description="The smallest value that the API accepts.")
+    missing: list[MissingConsent] | None = strawberry.field(
+        description="The participants whose consent is missing, sorted by role."
+    )
+    recording_id: strawberry.ID | None = strawberry.field(
+        description="The UUID of the recording that prevents the action."
+    )
+    retry_after_seconds: int | None = strawberry.field(
+        description="After how many seconds the same request can succeed."
+    )
+    variable: str | None = strawberry.field(description="The name of the variable with the bad value.")
+
+
+@strawberry.type(
+    description="The `extensions` of every error, in GraphQL answers, in HTTP answers and on WebSockets alike."
+)
+class ErrorExtensions:
+    code: str = strawberry.field(graphql_type=ErrorCode, description="The kind of the error.")
+    reason: str | None = strawberry.field(
+        graphql_type=ErrorReason | None,
+        description="The exact reason, or null if the error has no registered reason.",
+    )
+    retryable: bool = strawberry.field(
+        description="Whether the same request can succeed later without a change."
+    )
+    request_id: strawberry.ID | None = strawberry.field(
+        description="The id of the request, which the logs and the audit log contain."
+    )
+    details: ErrorDetails | None = strawberry.field(
+        description="The values that belong to the error, or null."
+    )
