@@ -1,0 +1,274 @@
+"""The rules of docs/graphql.md, held against the exported schema. Each list of exceptions says why."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from graphql import (
+    GraphQLEnumType,
+    GraphQLField,
+    GraphQLInputObjectType,
+    GraphQLNamedType,
+    GraphQLObjectType,
+    build_schema,
+    get_named_type,
+    is_non_null_type,
+    specified_scalar_types,
+)
+
+ROOT = Path(__file__).parent.parent.parent
+SCHEMA = build_schema((ROOT / "graphql_schema" / "schema.graphql").read_text(encoding="utf-8"))
+OWN = {
+    name: kind
+    for name, kind in SCHEMA.type_map.items()
+    if not name.startswith("__") and name not in specified_scalar_types
+}
+ROOTS = {"Query", "Mutation", "Subscription"}
+OUTPUTS = {
+    name: kind for name, kind in OWN.items() if isinstance(kind, GraphQLObjectType) and name not in ROOTS
+}
+INPUTS = {name: kind for name, kind in OWN.items() if isinstance(kind, GraphQLInputObjectType)}
+ENUMS = {name: kind for name, kind in OWN.items() if isinstance(kind, GraphQLEnumType)}
+assert SCHEMA.query_type is not None
+assert SCHEMA.mutation_type is not None
+assert SCHEMA.subscription_type is not None
+QUERIES = SCHEMA.query_type.fields
+MUTATIONS = SCHEMA.mutation_type.fields
+SUBSCRIPTIONS = SCHEMA.subscription_type.fields
+
+VERBS = {
+    "approve",
+    "ask",
+    "attribute",
+    "complete",
+    "correct",
+    "delete",
+    "deny",
+    "extend",
+    "import",
+    "invite",
+    "issue",
+    "join",
+    "place",
+    "process",
+    "record",
+    "register",
+    "reject",
+    "release",
+    "request",
+    "retry",
+    "reveal",
+    "start",
+    "stop",
+    "suspend",
+    "switch",
+    "undo",
+    "withdraw",
+}
+"""The verbs of the domain with which a mutation may begin."""
+
+
+def words(name: str) -> list[str]:
+    """Return the words of a camelCase or CAPITAL name in lower case."""
+    return [word.lower() for word in re.findall(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])", name)]
+
+
+def output_fields() -> Iterator[tuple[str, str, GraphQLField]]:
+    """Yield the type, the name and the field of each field of an object type."""
+    for owner, kind in OUTPUTS.items():
+        for name, field in kind.fields.items():
+            yield owner, name, field
+
+
+def values() -> Iterator[tuple[str, str, GraphQLNamedType]]:
+    """Yield the owner, the name and the named type of each output field and each input field."""
+    for owner, name, field in output_fields():
+        yield owner, name, get_named_type(field.type)
+    for owner, kind in INPUTS.items():
+        for name, value in kind.fields.items():
+            yield owner, name, get_named_type(value.type)
+
+
+def is_connection(field: GraphQLField) -> bool:
+    return get_named_type(field.type).name.endswith("Connection")
+
+
+# ---- 1: types are nouns
+
+
+PARTS = (
+    "Status",
+    "Ground",
+    "Problem",
+    "ProblemCode",
+    "Source",
+    "Outcome",
+    "Channel",
+    "Decision",
+    "Extension",
+)
+
+
+def test_type_that_belongs_to_one_other_bears_its_name() -> None:
+    owners: dict[str, set[str]] = {}
+    for owner, _, field in output_fields():
+        owners.setdefault(get_named_type(field.type).name, set()).add(owner)
+    wrong = {
+        f"{name} of {owner}"
+        for name, found in owners.items()
+        if name.endswith(PARTS) and len(found) == 1
+        for owner in found
+        if not name.startswith(owner.removesuffix("Problem"))
+    }
+    # The first word of an owner suffices: `AccessReviewOutcome` is of the review, a part of the access denial.
+    assert {one for one in wrong if words(one)[0] != words(one.partition(" of ")[2])[0]} == set()
+
+
+# ---- 2: queries are nouns
+
+
+def test_no_query_begins_with_a_verb() -> None:
+    verbs = VERBS | {"get", "list", "find", "search", "read", "fetch"}
+    assert {
+        name for name in QUERIES if words(name)[0] in verbs and name not in {"recording", "recordings"}
+    } == set()
+
+
+def test_filters_are_named_after_what_they_filter() -> None:
+    for name, field in QUERIES.items():
+        if is_connection(field) and "filter" in field.args:
+            node = get_named_type(field.type).name.removesuffix("Connection")
+            assert get_named_type(field.args["filter"].type).name == f"{node}Filter", name
+
+
+# ---- 3: mutations
+
+
+# ---- 4: root fields are nullable
+
+
+def test_every_root_field_is_nullable_except_viewer() -> None:
+    fields = QUERIES | MUTATIONS | SUBSCRIPTIONS
+    assert {name for name, field in fields.items() if is_non_null_type(field.type)} == {"viewer"}
+
+
+# ---- 5: references are objects
+
+
+def test_no_root_field_reads_any_node() -> None:
+    assert {"node", "nodes"} & QUERIES.keys() == set()
+
+
+# ---- 6: metadata nests; content and answers of vendors are root fields
+
+
+def test_content_and_answers_of_vendors_are_only_root_fields() -> None:
+    separate = {"Transcript", "StoredObject", "TranscriptSearch", "ActiveRoom", "StorageReport"}
+    wrong = {
+        f"{owner}.{name}"
+        for owner, name, field in output_fields()
+        if get_named_type(field.type).name in separate and not owner.endswith("Payload")
+    }
+    assert wrong == set()
+
+
+# ---- 7: names tell the kind of a value
+
+
+# ---- 8: closed sets are enums
+
+
+def test_values_of_enums_are_in_capitals() -> None:
+    assert {
+        value
+        for kind in ENUMS.values()
+        for value in kind.values
+        if not re.fullmatch(r"[A-Z][A-Z0-9_]*", value)
+    } == set()
+
+
+# ---- 9: exactly one, and ranges
+
+
+def test_input_of_which_exactly_one_is_given_is_one_of() -> None:
+    for name, kind in INPUTS.items():
+        if name.endswith("By"):
+            assert kind.is_one_of, name
+    assert INPUTS["LegalHoldScopeInput"].is_one_of
+
+
+def test_guests_join_with_a_mutation_of_their_own() -> None:
+    assert {"joinConsultation", "joinAsGuest"} <= MUTATIONS.keys()
+
+
+# ---- 10: repeated calls
+
+
+@pytest.mark.parametrize("name", sorted(MUTATIONS))
+def test_mutation_says_by_what_it_is_idempotent(name: str) -> None:
+    assert re.search(r"Idempotent by [^.]+\.", MUTATIONS[name].description or "")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "inviteGuest",
+        "startRecording",
+        "recordConsent",
+        "withdrawConsent",
+        "correctTranscript",
+        "attributeTurn",
+    ],
+)
+def test_mutation_that_makes_something_takes_an_idempotency_key(name: str) -> None:
+    assert "idempotencyKey" in INPUTS[f"{name[0].upper()}{name[1:]}Input"].fields
+
+
+# ---- 11: scalars
+
+
+def test_issued_addresses_tell_how_long_they_are_valid() -> None:
+    for name in (
+        "DownloadUrl",
+        "SubtitleUrls",
+        "AccessExportUrl",
+        "JoinToken",
+        "GuestInvitation",
+        "RecordingImport",
+    ):
+        assert str(OUTPUTS[name].fields["expiresInSeconds"].type) == "Int!", name
+
+
+# ---- 12: descriptions
+
+
+def fault_of(place: str, description: str | None) -> str | None:
+    """Return what is wrong with a description, or None if it is a full sentence."""
+    if not description:
+        return "is missing"
+    if not re.match(r"[A-Z`]", description) or not description.endswith("."):
+        return "begins with no capital or ends with no full stop"
+    said = re.findall(r"[\w']+", description)
+    if len(said) < 4:
+        return "has fewer than four words"
+    name = re.split(r"[.(]", place.rstrip(")"))[-1]
+    fillers = {"the", "a", "an", "of", "this", "is", "its"}
+    if {word.lower() for word in said} - fillers <= set(words(name)):
+        return "repeats the name"
+    return None
+
+
+def test_fault_of_a_description_is_found() -> None:
+    assert fault_of("Recording.status", None) == "is missing"
+    assert fault_of("Recording.status", "the status of the recording.") is not None
+    assert fault_of("Recording.status", "The status of the recording") is not None
+    assert fault_of("Recording.status", "The status.") == "has fewer than four words"
+    assert fault_of("Recording.sizeBytes", "The size of the bytes.") == "repeats the name"
+    assert fault_of("Recording.status", "The status that the recording has now.") is None
+
+
+def test_every_root_field_says_who_may_call_it() -> None:
+    who = re.compile(r"doctor|patient|compliance|guest|everyone|signed-in|LiveKit", re.IGNORECASE)
+    fields = QUERIES | MUTATIONS | SUBSCRIPTIONS
+    assert {name for name, field in fields.items() if not who.search(field.description or "")} == set()
