@@ -122,7 +122,7 @@ async def _records_a_consultation_of_his_own(doctor: App, directory: Path) -> st
         "consultation"
     ]["id"]
     refused = await doctor.ask(documents.START_RECORDING, consultationId=consultation)
-    assert refused["errors"][0]["extensions"]["reason"] == "consent_missing"
+    assert refused["errors"][0]["extensions"]["reason"] == "CONSENT_MISSING"
     status, output = await anyio.to_thread.run_sync(_join, directory, consultation, "--no-consents")
     assert (status, output.count("is in the room; has not consented")) == (0, 2), output
     status, output = await anyio.to_thread.run_sync(_join, directory, external_id)

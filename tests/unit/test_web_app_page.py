@@ -39,7 +39,7 @@ def _listed_reasons() -> list[tuple[str, str]]:
     row.
     """
     table = PAGE.partition("\n### Every reason\n")[2]
-    return [(reason, _named(row[0])[0]) for row in _rows(table)[1:] for reason in _named(row[1])]
+    return [(reason.lower(), _named(row[0])[0]) for row in _rows(table)[1:] for reason in _named(row[1])]
 
 
 def test_page_names_every_reason_of_the_product_once_and_no_other() -> None:

@@ -58,7 +58,7 @@ export class Api {
   }
 }
 
-const WANTS_STEP_UP = new Set(["second_factor_needed", "totp_stale"]);
+const WANTS_STEP_UP = new Set(["SECOND_FACTOR_NEEDED", "TOTP_STALE"]);
 
 function toApiError(error: unknown): unknown {
   const first = error instanceof ClientError ? error.response.errors?.[0] : undefined;
