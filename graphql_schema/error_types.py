@@ -26,7 +26,12 @@ _DOCUMENT_CODES: Final = {
     "GRAPHQL_PARSE_FAILED": "The GraphQL document has a syntax error.",
     "GRAPHQL_VALIDATION_FAILED": "The GraphQL document does not fit the schema.",
 }
-_CODES: Final = {**error_texts("en")["codes"], **_DOCUMENT_CODES, **_HTTP_CODES}
+_CODES: Final = {
+    **error_texts("en")["codes"],
+    "UNAUTHENTICATED": "The request has no valid token, or its session has ended.",
+    **_DOCUMENT_CODES,
+    **_HTTP_CODES,
+}
 _ROLES: Final = {
     "DOCTOR": "The doctor of the consultation.",
     "PATIENT": "The patient of the consultation.",
