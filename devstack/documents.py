@@ -88,8 +88,8 @@ RECORDINGS = """
 """
 
 ISSUE_URL = """
-mutation ($recordingId: ID!) {
-  issueDownloadUrl(input: { recordingId: $recordingId, purposeOfUse: TREATMENT }) {
+mutation ($recordingId: ID!, $file: ID) {
+  issueDownloadUrl(input: { recordingId: $recordingId, file: $file, purposeOfUse: TREATMENT }) {
     downloadUrl { url expiresAt }
   }
 }

@@ -77,7 +77,7 @@ class SpeakerParticipant:
 @strawberry.type(
     description=(
         "A sound recording that LiveKit makes beside the video of a consultation. "
-        "`issueDownloadUrl` also accepts the id of a sound recording."
+        "`issueDownloadUrl` takes its id as `file`. No other field takes it."
     )
 )
 class SpeakerSound:
@@ -377,6 +377,13 @@ class IssueDownloadUrlInput:
     recording_id: strawberry.ID = strawberry.field(
         description="The id of a READY recording of the calling doctor."
     )
+    file: strawberry.ID | None = strawberry.field(
+        default=None,
+        description=(
+            "The id of a READY sound file beside the recording's video. The default is the video. A file of "
+            "another recording is NOT_FOUND."
+        ),
+    )
     purpose_of_use: PurposeOfUse = strawberry.field(
         description="The purpose of the download, which the audit log keeps."
     )
@@ -472,7 +479,10 @@ async def stop_recording(info: Info, input: StopRecordingInput) -> StopRecording
 async def issue_download_url(info: Info, input: IssueDownloadUrlInput) -> IssueDownloadUrlPayload | None:
     """Issue a URL that downloads a READY recording for a few minutes."""
     issued = await info.context.services.recordings.issue_download_url(
-        await info.context.asker(), parse_id(input.recording_id), input.purpose_of_use
+        await info.context.asker(),
+        parse_id(input.recording_id),
+        input.purpose_of_use,
+        file_id=parse_optional_id(input.file),
     )
     return IssueDownloadUrlPayload(download_url=DownloadUrl.of(issued))
 

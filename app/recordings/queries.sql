@@ -35,8 +35,8 @@ from (
 ) as y;
 
 -- name: read_recording
--- Returns a recording; no row if the recording is hidden from the caller.
-select r.* from resguardo.recordings as r where r.id = %(id)s;
+-- Returns a recording; no row if the recording is hidden from the caller, or if the id belongs to a media file.
+select r.* from resguardo.recordings as r where r.id = %(id)s and r.medium = 'VIDEO';
 
 -- name: insert_recording
 -- Inserts a requested video of a consultation.
@@ -59,7 +59,7 @@ select private.assign_object_key(%(id)s);
 -- name: release_object_key
 -- Returns the object key of a recording: null if the recording is hidden from the caller, an empty text if the
 -- recording is not READY.
-select private.release_object_key(%(action)s, %(id)s, %(totp_max_age_seconds)s);
+select private.release_object_key(%(action)s, %(id)s, %(totp_max_age_seconds)s, %(file_id)s);
 
 -- name: read_unready_reason
 -- Returns why a recording has no object to open.

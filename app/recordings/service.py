@@ -18,7 +18,7 @@ from app.postgres.paging import Page, PageRequest
 from app.recordings import store
 from app.recordings.blockers import require_startable
 from app.recordings.media_ids import sound_type
-from app.recordings.model import Recording, RecordingFilter, RecordingSelection, StoredMedia
+from app.recordings.model import Medium, Recording, RecordingFilter, RecordingSelection, StoredMedia
 from app.recordings.transitions import mark_stopped, require_ready
 from app.recordings.webhook_inbox import WebhookInbox
 
@@ -143,7 +143,7 @@ class Recordings:
         access = permissions.STOP_RECORDING.on(recording_id)
         async with self._database.as_user(asker, access) as tx:
             before = await store.lock(tx, recording_id)
-            if before is not None and mark_stopped(before) != before:
+            if before is not None and before.medium is Medium.VIDEO and mark_stopped(before) != before:
                 await store.update_status(tx, mark_stopped(before))
                 await defer_job(tx, "stop_recording", recording_id)
             return _require_found(
@@ -151,23 +151,27 @@ class Recordings:
             )
 
     async def issue_download_url(
-        self, asker: Asker, recording_id: UUID, purpose: PurposeOfUse
+        self, asker: Asker, recording_id: UUID, purpose: PurposeOfUse, *, file_id: UUID | None = None
     ) -> DownloadUrl:
-        """Return a presigned URL for a download. The audit row with the person and the purpose is committed before
-        the URL is made.
+        """Return a presigned URL for a download of the recording's video, or of its media file with this id. The
+        audit row with the person and the purpose is committed before the URL is made.
 
         Raises NotFound, Conflict (recording_not_ready, recording_failed, recording_aborted, recording_lost,
         recording_deleted, recording_being_deleted), Forbidden (totp_stale) and RateLimited (quota_urls).
         """
         access = permissions.ISSUE_DOWNLOAD_URL.on(recording_id, purpose=purpose)
         key = await self._release_key(
-            asker, access, recording_id, totp_max_age_seconds=self._totp_max_age_seconds
+            asker,
+            access,
+            recording_id,
+            totp_max_age_seconds=self._totp_max_age_seconds,
+            file_id=file_id,
         )
         lifetime = self._url_lifetime_seconds
         url = self._storage.presign_get(
             key,
             expires_in_seconds=lifetime,
-            filename=f"{recording_id}{PurePosixPath(key).suffix}",
+            filename=f"{file_id or recording_id}{PurePosixPath(key).suffix}",
             content_type=sound_type(key),
         )
         return DownloadUrl(url, datetime.now(UTC) + timedelta(seconds=lifetime), lifetime)
@@ -181,19 +185,29 @@ class Recordings:
         return await self._inbox.receive(self._verifier.verify(body, authorization))
 
     async def _release_key(
-        self, asker: Asker, access: Access, recording_id: UUID, *, totp_max_age_seconds: int | None = None
+        self,
+        asker: Asker,
+        access: Access,
+        recording_id: UUID,
+        *,
+        totp_max_age_seconds: int | None = None,
+        file_id: UUID | None = None,
     ) -> str:
-        """Return the object key of a READY recording, after the audit row is committed.
+        """Return the object key of a READY file of a recording, after the audit row is committed.
 
         The method raises Conflict only after the commit, so that a refused request leaves an audit row too.
         """
         async with self._database.as_user(asker, access) as tx:
             key = await store.release_object_key(
-                tx, recording_id, access.action, totp_max_age_seconds=totp_max_age_seconds
+                tx,
+                recording_id,
+                access.action,
+                totp_max_age_seconds=totp_max_age_seconds,
+                file_id=file_id,
             )
             if key is None:
                 raise NotFound("recording_not_found")
-            reason = "" if key else await store.read_unready_reason(tx, recording_id)
+            reason = "" if key else await store.read_unready_reason(tx, file_id or recording_id)
         return require_ready(key, reason)
 
 

@@ -123,9 +123,10 @@ async def release_object_key(
     action: LiteralString,
     *,
     totp_max_age_seconds: int | None,
+    file_id: UUID | None = None,
 ) -> str | None:
-    """Write the audit row and return the recording's object key. The key is None if the recording is hidden from
-    the caller, and '' if the recording is not READY.
+    """Write the audit row and return the object key of the recording's video, or of its media file with this id. The
+    key is None if the recording is hidden from the caller or has no such file, and '' if the file is not READY.
     """
     key = await tx.value(
         _sql["release_object_key"],
@@ -133,6 +134,7 @@ async def release_object_key(
             "id": recording_id,
             "action": action,
             "totp_max_age_seconds": totp_max_age_seconds,
+            "file_id": file_id,
         },
     )
     return None if key is None else str(key)

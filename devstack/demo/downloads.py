@@ -89,7 +89,9 @@ class Downloads:
 
     async def _take(self, medium: Any, source: Path | None) -> str:
         """Download a media file, check that it equals `source` if one is given, and return its URL."""
-        issued = await self._api.ask(documents.ISSUE_URL, recordingId=medium["id"])
+        issued = await self._api.ask(
+            documents.ISSUE_URL, recordingId=self._recording["id"], file=medium["id"]
+        )
         url = str(issued["issueDownloadUrl"]["url"])
         downloaded, size = hashlib.sha256(), 0
         async with self._scene.http.stream("GET", url) as answer:

@@ -27,17 +27,22 @@ begin
 end
 $$;
 
--- Writes the audit row about this access, and returns the object key of a READY recording to the recording's doctor.
--- Returns null if the person may not see the recording or it does not exist (the audit row then says DENIED or
--- ABSENT), and '' if the recording is not READY. The session's TOTP code must be no older than the given maximum age.
--- Raises RG403 (totp_stale), RG429 (quota_urls), RG409 (recording_being_deleted).
-create function private.release_object_key(action text, of_recording uuid, totp_max_age_seconds integer) returns text
+-- Writes the audit row about this access, and returns the object key of a READY file of a recording to the recording's
+-- doctor: the key of its video, or of the media file beside the video that the caller names. Returns null if the person
+-- may not see the recording, it does not exist or has no such file (the audit row then says DENIED, ABSENT or FAILED),
+-- and '' if the file is not READY. The audit row names the recording and the media file. The session's TOTP code must
+-- be no older than the given maximum age. Raises RG403 (totp_stale), RG429 (quota_urls), RG409
+-- (recording_being_deleted).
+create function private.release_object_key(
+    action text, of_recording uuid, totp_max_age_seconds integer, of_file uuid default null
+) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     doctor constant uuid := private.doctor();
     newest_totp double precision;
     wanted resguardo.recordings;
+    file resguardo.recordings;
     key text;
     is_allowed boolean;
 begin
@@ -56,24 +61,29 @@ begin
     select r.* into wanted from resguardo.recordings as r where r.id = of_recording;
     if wanted.doctor_id = doctor and exists (
         select from resguardo.deletions as d
-        where d.recording_id = coalesce(wanted.video_id, wanted.id) and d.status in ('REQUESTED', 'DELETING')
+        where d.recording_id = wanted.id and d.status in ('REQUESTED', 'DELETING')
     ) then
         raise exception 'recording_being_deleted' using errcode = 'RG409';
     end if;
-    select s.object_key into key from private.recording_secrets as s where s.recording_id = of_recording;
-    is_allowed := coalesce(wanted.doctor_id = doctor and wanted.status = 'READY' and key is not null, false);
+    if wanted.medium = 'VIDEO' then
+        select f.* into file
+        from resguardo.recordings as f
+        where f.id = coalesce(of_file, of_recording) and wanted.id in (f.id, f.video_id);
+    end if;
+    select s.object_key into key from private.recording_secrets as s where s.recording_id = file.id;
+    is_allowed := coalesce(wanted.doctor_id = doctor and file.status = 'READY' and key is not null, false);
     perform private.write_audit(
         action,
         case when is_allowed then 'ALLOWED' when wanted.id is null then 'ABSENT'
             when wanted.doctor_id <> doctor then 'DENIED' else 'FAILED' end,
-        case when wanted.id is null or wanted.doctor_id <> doctor then 'not_found'
-            when not is_allowed then private.unready_reason(wanted.status) end,
-        'recording', array[of_recording],
+        case when wanted.id is null or wanted.doctor_id <> doctor or file.id is null then 'not_found'
+            when not is_allowed then private.unready_reason(file.status) end,
+        'recording', array_remove(array[of_recording, of_file], null),
         case when wanted.id is not null then array[wanted.patient_id] end,
         case when wanted.id is not null then array[wanted.consultation_id] end,
-        array['object'], is_allowed::integer, case when is_allowed then wanted.size_bytes end
+        array['object'], is_allowed::integer, case when is_allowed then file.size_bytes end
     );
-    return case when is_allowed then key when wanted.doctor_id = doctor then '' end;
+    return case when is_allowed then key when wanted.doctor_id = doctor and file.id is not null then '' end;
 end
 $$;
 

@@ -116,8 +116,8 @@ query ($first: Int, $after: String, $filter: RecordingFilter) {{
 }}
 """
 ISSUE_URL = """
-mutation ($recordingId: ID!, $purposeOfUse: PurposeOfUse!) {
-  issueDownloadUrl(input: {recordingId: $recordingId, purposeOfUse: $purposeOfUse}) {
+mutation ($recordingId: ID!, $file: ID, $purposeOfUse: PurposeOfUse!) {
+  issueDownloadUrl(input: {recordingId: $recordingId, file: $file, purposeOfUse: $purposeOfUse}) {
     downloadUrl { url expiresAt expiresInSeconds }
   }
 }

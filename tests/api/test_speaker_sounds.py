@@ -179,7 +179,15 @@ async def test_only_its_doctor_downloads_a_sound_as_audio_by_its_id(
     for participant in ("DOCTOR", "PATIENT"):
         content = f"what the {participant} said".encode()
         sound = await sounds.add(sounds.case.participant(participant), content=content)
-        asked = {"recordingId": str(sound), "purposeOfUse": "TREATMENT"}
+        asked = {"recordingId": str(sounds.video), "file": str(sound), "purposeOfUse": "TREATMENT"}
+        answer = await sounds.case.doctor.send(documents.ISSUE_URL, **asked)
+        (row,) = await sounds.harness.audit(answer.request_id)
+        assert row["entity_ids"] == [sounds.video, sound]
+        assert (row["action"], row["outcome"], row["byte_count"]) == (
+            "recording.issue_url",
+            "ALLOWED",
+            len(content),
+        )
         url = (await sounds.case.doctor.ask(documents.ISSUE_URL, **asked))["url"]
         async with httpx.AsyncClient(trust_env=False) as http:
             downloaded = await http.get(url)
@@ -205,14 +213,63 @@ async def test_sound_that_is_not_ready_has_no_url_beside_a_ready_video(
     sounds: Sounds, status: str, reason: str
 ) -> None:
     sound = await sounds.add(sounds.case.participant("DOCTOR"), status)
-    asked = {"recordingId": str(sound), "purposeOfUse": "TREATMENT"}
+    asked = {"recordingId": str(sounds.video), "file": str(sound), "purposeOfUse": "TREATMENT"}
     assert await sounds.case.doctor.refused(documents.ISSUE_URL, **asked) == ("CONFLICT", reason)
 
 
-async def test_sound_read_by_its_id_has_no_sounds(sounds: Sounds) -> None:
-    sound = await sounds.add(sounds.case.participant("DOCTOR"))
-    found = await sounds.case.doctor.ask(documents.RECORDING, id=str(sound))
-    assert (found["medium"], found["speakers"]) == ("MICROPHONE", [])
+async def test_file_of_another_recording_is_not_found(sounds: Sounds, other_doctor: Person) -> None:
+    case = sounds.case
+    other = Sounds(sounds.harness, case, await sounds.harness.recording(case))
+    theirs = await other.add(case.participant("DOCTOR"))
+    for recording, file in (
+        (sounds.video, theirs),
+        (sounds.video, other.video),
+        (sounds.video, uuid4()),
+        (theirs, theirs),
+        (theirs, None),
+        (uuid4(), theirs),
+    ):
+        asked = {"recordingId": str(recording), "file": file and str(file), "purposeOfUse": "TREATMENT"}
+        answer = await case.doctor.send(documents.ISSUE_URL, **asked)
+        assert (answer.error.code, answer.error.reason) == ("NOT_FOUND", "recording_not_found")
+        (row,) = await sounds.harness.audit(answer.request_id)
+        assert row["outcome"] in ("FAILED", "ABSENT")
+        assert row["reason"] == "not_found"
+        assert row["entity_ids"] == [one for one in (recording, file) if one]
+        assert await other_doctor.refused(documents.ISSUE_URL, **asked) == (
+            "NOT_FOUND",
+            "recording_not_found",
+        )
+
+
+async def test_video_is_the_default_file_of_its_recording(sounds: Sounds) -> None:
+    asked = {"recordingId": str(sounds.video), "purposeOfUse": "TREATMENT"}
+    for file in (None, str(sounds.video)):
+        issued = await sounds.case.doctor.ask(documents.ISSUE_URL, file=file, **asked)
+        assert "video.mp4" in issued["url"]
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        documents.RECORDING,
+        documents.STOP,
+        documents.DELETE_RECORDING,
+        documents.UNDO_DELETION,
+        documents.TRANSCRIPT,
+        documents.ISSUE_SUBTITLE_URLS,
+        documents.RETRY_TRANSCRIPTION,
+    ],
+)
+async def test_id_of_a_sound_is_the_id_of_no_recording(sounds: Sounds, document: str) -> None:
+    sound = await sounds.add(sounds.case.participant("DOCTOR"), "RECORDING")
+    variables: dict[str, object] = {"recordingId": str(sound), "id": str(sound), "reason": "OTHER"}
+    named = {name: given for name, given in variables.items() if f"${name}:" in document}
+    answer = await sounds.case.doctor.send(document, **named)
+    assert answer.error.code == "NOT_FOUND"
+    assert {row["row_count"] for row in await sounds.harness.audit(answer.request_id)} <= {0, None}
+    (row,) = await sounds.harness.rows("select status from resguardo.recordings where id = %s", sound)
+    assert row["status"] == "RECORDING"
 
 
 async def test_other_doctors_do_not_see_a_sound(sounds: Sounds, other_doctor: Person) -> None:
