@@ -92,7 +92,7 @@ class Downloads:
         issued = await self._api.ask(
             documents.ISSUE_URL, recordingId=self._recording["id"], file=medium["id"]
         )
-        url = str(issued["issueDownloadUrl"]["url"])
+        url = str(issued["issueDownloadUrl"]["downloadUrl"]["url"])
         downloaded, size = hashlib.sha256(), 0
         async with self._scene.http.stream("GET", url) as answer:
             require(answer.status_code == 200, "the download failed")
