@@ -14,6 +14,7 @@ from graphql_schema.connections import Connection
 from graphql_schema.consents import Consent
 from graphql_schema.context import Info
 from graphql_schema.idempotency_keys import IDEMPOTENCY_KEY
+from graphql_schema.references import DateTimeRangeInput, PatientBy
 from graphql_schema.scalars import parse_id, parse_optional_id, to_id
 from graphql_schema.selected_fields import selected
 
@@ -327,12 +328,36 @@ async def consultation(
     return Consultation.of(found)
 
 
+@strawberry.input(
+    description="A filter for consultations. A filter field that is omitted matches every consultation."
+)
+class ConsultationFilter:
+    patient: PatientBy | None = strawberry.field(
+        default=None, description="Only consultations of this patient."
+    )
+    scheduled_during: DateTimeRangeInput | None = strawberry.field(
+        default=None, description="Only consultations that are scheduled in this range of time."
+    )
+
+    def to_model(self) -> model.ConsultationFilter:
+        return model.ConsultationFilter(
+            patient=self.patient.to_model() if self.patient else None,
+            scheduled=self.scheduled_during.to_model() if self.scheduled_during else None,
+        )
+
+
 async def consultations(
-    info: Info, first: int = DEFAULT_PAGE_SIZE, after: str | None = None
+    info: Info,
+    first: int = DEFAULT_PAGE_SIZE,
+    after: str | None = None,
+    filter: ConsultationFilter | None = None,
 ) -> Connection[Consultation] | None:
     """List the consultations in which the caller is the doctor or the patient, newest appointment first."""
     page = await info.context.services.consultations.page(
-        await info.context.asker(), page_request(first, after), select_consultation(info, "edges", "node")
+        await info.context.asker(),
+        page_request(first, after),
+        (filter or ConsultationFilter()).to_model(),
+        select_consultation(info, "edges", "node"),
     )
     return Connection.of(page, Consultation.of, _place)
 

@@ -15,6 +15,7 @@ from app.texts import recording_error_text, transcription_error_text
 from graphql_schema.connections import Connection
 from graphql_schema.context import Info
 from graphql_schema.idempotency_keys import IDEMPOTENCY_KEY
+from graphql_schema.references import DateTimeRangeInput, PatientBy
 from graphql_schema.scalars import BigInt, big, parse_id, parse_optional_id, to_id
 from graphql_schema.selected_fields import selected
 
@@ -302,13 +303,11 @@ class RecordingFilter:
     egress_id: str | None = strawberry.field(
         default=None, description="LiveKit's id of the egress that records the video."
     )
-    created_since: datetime | None = None
-    created_until: datetime | None = strawberry.field(
-        default=None,
-        description=(
-            "The end of the range of time, exclusive: the filter matches recordings that were created "
-            "earlier."
-        ),
+    patient: PatientBy | None = strawberry.field(
+        default=None, description="Only recordings of this patient's consultations."
+    )
+    created_during: DateTimeRangeInput | None = strawberry.field(
+        default=None, description="Only recordings that were requested in this range of time."
     )
 
     def to_model(self) -> model.RecordingFilter:
@@ -317,8 +316,9 @@ class RecordingFilter:
             consultation_id=parse_optional_id(self.consultation_id),
             room_name=self.room_name,
             egress_id=self.egress_id,
-            since=self.created_since,
-            until=self.created_until,
+            patient=self.patient.to_model() if self.patient else None,
+            since=self.created_during.from_ if self.created_during else None,
+            until=self.created_during.until if self.created_during else None,
         )
 
 

@@ -16,12 +16,13 @@ from psycopg.rows import DictRow
 from app.access_requests import store as access_requests
 from app.access_requests.model import AccessRequestStatus
 from app.consultations import store as consultations
-from app.consultations.model import ConsultationSelection
+from app.consultations.model import ConsultationFilter, ConsultationSelection
 from app.deletions import store as deletions
 from app.deletions.model import DeletionFilter, DeletionStatus
 from app.holds import store as holds
 from app.postgres.database import Parameters, Transaction
 from app.postgres.paging import Cursor, PageRequest
+from app.postgres.references import PatientBy, TimeRange
 from app.recordings import changes
 from app.recordings import store as recordings
 from app.recordings.model import RecordingFilter, RecordingSelection, RecordingStatus
@@ -37,6 +38,7 @@ class Facts:
 
     consultation_id: UUID
     recording_id: UUID
+    patient_id: UUID
     room_name: str
     egress_id: str
     oldest: datetime
@@ -124,7 +126,7 @@ def facts(superuser: Connection, doctor_id: UUID) -> Facts:
     the middle of the doctor's list.
     """
     row = superuser.execute(
-        "select r.consultation_id, r.id, r.room_name, r.egress_id, l.oldest, l.newest"
+        "select r.consultation_id, r.id, r.patient_id, r.room_name, r.egress_id, l.oldest, l.newest"
         " from resguardo.recordings as r, (select min(created_at) as oldest, max(created_at) as newest,"
         " count(*) as rows from resguardo.recordings where doctor_id = %(id)s and medium = 'VIDEO') as l"
         " where r.doctor_id = %(id)s and r.medium = 'VIDEO' and r.created_at <= (l.oldest + (l.newest - l.oldest) / 2)"
@@ -202,11 +204,15 @@ def _recordings(name: str, wanted: Callable[[Facts], RecordingFilter], most: flo
     )
 
 
-def _consultations(user: str) -> Case:
+def _consultations(
+    user: str,
+    name: str = "all",
+    wanted: Callable[[Facts], ConsultationFilter] = lambda _: ConsultationFilter(),
+) -> Case:
     return Case(
-        f"consultations of the {user}",
+        f"consultations {name} of the {user}",
         user,
-        lambda tx, request, _: consultations.list_page(tx, request, _NESTED),
+        lambda tx, request, facts: consultations.list_page(tx, request, wanted(facts), _NESTED),
     )
 
 
@@ -273,7 +279,34 @@ CASES: Final = (
         5,
     ),
     Case("recordings changed last", "doctor", lambda tx, *_: changes.read_last_changed(tx, _EVERYTHING)),
+    _recordings("of a patient", lambda f: RecordingFilter(patient=PatientBy(f.patient_id))),
+    _recordings(
+        "of a patient in a range",
+        lambda f: RecordingFilter(patient=PatientBy(f.patient_id), since=f.oldest, until=f.newest),
+    ),
+    _recordings("of an unknown patient", lambda _: RecordingFilter(patient=PatientBy(UUID(int=1)))),
     _consultations("doctor"),
+    *(
+        case
+        for user in ("doctor", "patient")
+        for case in (
+            _consultations(
+                user, "of a patient", lambda f: ConsultationFilter(patient=PatientBy(f.patient_id))
+            ),
+            _consultations(
+                user,
+                "in a range",
+                lambda f: ConsultationFilter(
+                    scheduled=TimeRange(f.oldest, f.oldest + (f.newest - f.oldest) / 2)
+                ),
+            ),
+            _consultations(
+                user,
+                "of a patient in a range",
+                lambda f: ConsultationFilter(PatientBy(f.patient_id), TimeRange(f.oldest, f.newest)),
+            ),
+        )
+    ),
     _consultations("patient"),
     _consultations("officer"),
     Case("joined rooms", "doctor", lambda tx, request, facts: consultations.list_joined_rooms(tx, ())),

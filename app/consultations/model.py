@@ -8,6 +8,7 @@ from uuid import UUID
 
 from app.consents.model import Consent
 from app.errors import Conflict, InvalidInput
+from app.postgres.references import PatientBy, TimeRange, patient_parameters
 
 MAX_EXTERNAL_ID_LENGTH = 128
 _FIRST_YEAR, _LAST_YEAR = 1900, 2200
@@ -179,3 +180,20 @@ def require_consent_to_enter(is_given: bool, is_recorded: bool) -> None:
     """Raise Conflict if a person who does not consent would enter a room that is being recorded (law 6)."""
     if is_recorded and not is_given:
         raise Conflict("consent_missing_to_join")
+
+
+@dataclass(frozen=True)
+class ConsultationFilter:
+    """A filter for consultations. If a field of the filter is None, the field excludes no consultation."""
+
+    patient: PatientBy | None = None
+    scheduled: TimeRange | None = None
+
+    @property
+    def parameters(self) -> dict[str, object]:
+        """Return the filter's values as parameters of the SQL statement."""
+        return {
+            **patient_parameters(self.patient),
+            "patient": None if self.patient is None else True,
+            "since": self.scheduled.since if self.scheduled else None,
+        }

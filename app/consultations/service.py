@@ -14,6 +14,7 @@ from app.consents import service as consents
 from app.consultations import store
 from app.consultations.model import (
     Consultation,
+    ConsultationFilter,
     ConsultationSelection,
     GuestRole,
     Participant,
@@ -129,12 +130,21 @@ class Consultations:
             return _require_found(consultation)
 
     async def page(
-        self, asker: Asker, request: PageRequest, selection: ConsultationSelection
+        self,
+        asker: Asker,
+        request: PageRequest,
+        wanted: ConsultationFilter,
+        selection: ConsultationSelection,
     ) -> Page[Consultation]:
-        """Return a page of the caller's consultations, newest appointment first."""
+        """Return a page of the caller's consultations, newest appointment first. Raises InvalidInput (bad_date)."""
+        if wanted.scheduled and any(
+            time is not None and time.tzinfo is None
+            for time in (wanted.scheduled.since, wanted.scheduled.until)
+        ):
+            raise InvalidInput("bad_date")
         access = permissions.LIST_CONSULTATIONS.on()
         async with self._database.as_user(asker, access) as tx:
-            rows = await store.list_page(tx, request, selection)
+            rows = await store.list_page(tx, request, wanted, selection)
         return Page.of(rows, request)
 
     async def join(self, asker: Asker, consultation_id: UUID) -> tuple[Participant, JoinPass]:

@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 from app.consultations.model import (
     Consultation,
+    ConsultationFilter,
     ConsultationSelection,
     GuestRole,
     ParticipantKind,
@@ -18,6 +19,7 @@ from app.postgres.audited import AuditedList, AuditedRead
 from app.postgres.database import Transaction
 from app.postgres.paging import PageRequest
 from app.postgres.queries import Queries
+from app.postgres.references import PATIENT
 
 _sql = Queries(Path(__file__).with_name("queries.sql"))
 
@@ -44,6 +46,10 @@ _CONSULTATION: Final = AuditedRead(
 _CONSULTATIONS: Final = AuditedList(
     table="resguardo.consultations",
     details=_DETAILS,
+    conditions={
+        "since": "r.scheduled_at >= (select %(since)s::timestamptz)",
+        "patient": f"r.patient_id = (select {PATIENT})",
+    },
     items=Consultation,
     action=permissions.LIST_CONSULTATIONS.action,
     entity_type="consultation",
@@ -122,12 +128,17 @@ async def read(
 
 
 async def list_page(
-    tx: Transaction, request: PageRequest, selection: ConsultationSelection
+    tx: Transaction, request: PageRequest, wanted: ConsultationFilter, selection: ConsultationSelection
 ) -> list[Consultation]:
     """Write the audit row and return the rows of a page, newest appointment first, and one more row if another page
     follows.
     """
-    return await _CONSULTATIONS.page(tx, request, {}, fields=selection.fields)
+    return await _CONSULTATIONS.page(
+        tx,
+        request.before(wanted.scheduled.until if wanted.scheduled else None),
+        wanted.parameters,
+        fields=selection.fields,
+    )
 
 
 async def list_joined_rooms(tx: Transaction, fields: tuple[str, ...]) -> list[JoinedRoom]:

@@ -7,6 +7,7 @@ from typing import Literal
 from uuid import UUID
 
 from app.consultations.model import GuestRole, ParticipantKind
+from app.postgres.references import PatientBy, patient_parameters
 
 
 class RecordingStatus(StrEnum):
@@ -223,11 +224,14 @@ class RecordingFilter:
     egress_id: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+    patient: PatientBy | None = None
 
     @property
     def parameters(self) -> dict[str, object]:
         """Return the filter's values as parameters of the SQL statement."""
         return {
             **asdict(self),
+            **patient_parameters(self.patient),
+            "patient": None if self.patient is None else True,
             "statuses": None if self.statuses is None else list(dict.fromkeys(self.statuses)),
         }

@@ -15,6 +15,7 @@ from app.postgres.audited import AuditedList, AuditedRead
 from app.postgres.database import Transaction
 from app.postgres.paging import PageRequest
 from app.postgres.queries import Queries
+from app.postgres.references import PATIENT
 from app.recordings.blockers import Blocker
 from app.recordings.media_ids import MediaId
 from app.recordings.model import Recording, RecordingFilter, RecordingSelection, SoundMode
@@ -44,7 +45,10 @@ _RECORDINGS: Final = AuditedList(
         "room_name": "r.room_name = %(room_name)s",
         "egress_id": "r.egress_id = %(egress_id)s",
     },
-    conditions={"since": "r.created_at >= (select %(since)s::timestamptz)"},
+    conditions={
+        "since": "r.created_at >= (select %(since)s::timestamptz)",
+        "patient": f"r.patient_id = (select {PATIENT})",
+    },
     values={"statuses": "r.status = v.value"},
     columns={"error_text": ("error",)},
     details=_DETAILS,

@@ -3129,6 +3129,8 @@ comment on column resguardo.consultations.transcribe is 'The doctor''s choice; n
 comment on column resguardo.consultations.is_transcribed is
 'Whether the recordings are transcribed. The default is true, unless the consultation kind is sensitive.';
 create index consultations_doctor_idx on resguardo.consultations (doctor_id, scheduled_at desc, id desc);
+create index consultations_doctor_patient_idx
+on resguardo.consultations (doctor_id, patient_id, scheduled_at desc, id desc);
 create index consultations_patient_idx on resguardo.consultations (patient_id, scheduled_at desc, id desc);
 create index consultations_scheduled_idx on resguardo.consultations (scheduled_at desc, id desc);
 
@@ -3991,6 +3993,8 @@ where medium = 'VIDEO';
 create index recordings_sound_changed_idx on resguardo.recordings (doctor_id, updated_at desc, id desc)
 where medium <> 'VIDEO';
 create index recordings_patient_idx on resguardo.recordings (patient_id);
+create index recordings_doctor_patient_idx
+on resguardo.recordings (doctor_id, patient_id, created_at desc, id desc) where medium = 'VIDEO';
 create index recordings_room_idx on resguardo.recordings (room_name);
 create index recordings_video_idx on resguardo.recordings (video_id, consultation_id);
 create index recordings_participant_idx on resguardo.recordings (participant_id, consultation_id);

@@ -40,6 +40,8 @@ comment on column resguardo.consultations.transcribe is 'The doctor''s choice; n
 comment on column resguardo.consultations.is_transcribed is
 'Whether the recordings are transcribed. The default is true, unless the consultation kind is sensitive.';
 create index consultations_doctor_idx on resguardo.consultations (doctor_id, scheduled_at desc, id desc);
+create index consultations_doctor_patient_idx
+on resguardo.consultations (doctor_id, patient_id, scheduled_at desc, id desc);
 create index consultations_patient_idx on resguardo.consultations (patient_id, scheduled_at desc, id desc);
 create index consultations_scheduled_idx on resguardo.consultations (scheduled_at desc, id desc);
 

@@ -106,6 +106,8 @@ where medium = 'VIDEO';
 create index recordings_sound_changed_idx on resguardo.recordings (doctor_id, updated_at desc, id desc)
 where medium <> 'VIDEO';
 create index recordings_patient_idx on resguardo.recordings (patient_id);
+create index recordings_doctor_patient_idx
+on resguardo.recordings (doctor_id, patient_id, created_at desc, id desc) where medium = 'VIDEO';
 create index recordings_room_idx on resguardo.recordings (room_name);
 create index recordings_video_idx on resguardo.recordings (video_id, consultation_id);
 create index recordings_participant_idx on resguardo.recordings (participant_id, consultation_id);

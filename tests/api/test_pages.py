@@ -221,10 +221,10 @@ def _days_ago(days: float) -> str:
         ({"statuses": ["FAILED"]}, ["old"]),
         ({"statuses": ["READY", "LOST"]}, ["new", "middle"]),
         ({"statuses": []}, []),
-        ({"createdSince": _days_ago(2.5)}, ["new", "middle"]),
-        ({"createdUntil": _days_ago(1.5)}, ["middle", "old"]),
-        ({"createdSince": _days_ago(2.5), "createdUntil": _days_ago(1.5)}, ["middle"]),
-        ({"statuses": ["READY"], "createdUntil": _days_ago(1.5)}, ["middle"]),
+        ({"createdDuring": {"from": _days_ago(2.5)}}, ["new", "middle"]),
+        ({"createdDuring": {"until": _days_ago(1.5)}}, ["middle", "old"]),
+        ({"createdDuring": {"from": _days_ago(2.5), "until": _days_ago(1.5)}}, ["middle"]),
+        ({"statuses": ["READY"], "createdDuring": {"until": _days_ago(1.5)}}, ["middle"]),
         ({"roomName": "tests_nowhere"}, []),
         ({"consultationId": str(uuid4())}, []),
     ],
@@ -263,9 +263,9 @@ async def test_only_their_doctor_finds_recordings_by_egress_id(
     ("wanted", "refusal"),
     [
         ({"egressId": "nul\0"}, ("INVALID_INPUT", "bad_text")),
-        ({"createdSince": "2026-11-21T09:00:00"}, ("INVALID_INPUT", "bad_variable")),
-        ({"createdUntil": "2026-11-21"}, ("INVALID_INPUT", "bad_variable")),
-        ({"createdUntil": "soon"}, ("INVALID_INPUT", "bad_variable")),
+        ({"createdDuring": {"from": "2026-11-21T09:00:00"}}, ("INVALID_INPUT", "bad_variable")),
+        ({"createdDuring": {"until": "2026-11-21"}}, ("INVALID_INPUT", "bad_variable")),
+        ({"createdDuring": {"until": "soon"}}, ("INVALID_INPUT", "bad_variable")),
         ({"statuses": ["DONE"]}, ("INVALID_INPUT", "bad_variable")),
         ({"consultationId": "7"}, ("INVALID_INPUT", "bad_id")),
         ({"roomName": "nul\0"}, ("INVALID_INPUT", "bad_text")),
@@ -279,7 +279,7 @@ async def test_bad_filter_of_recordings_is_refused(
 
 @pytest.mark.parametrize("at", ["2026-11-21T09:00:00+00:00:00.000001", "9999-12-31T23:59:59-23:59"])
 async def test_extreme_dates_cause_no_internal_error(other_doctor: Person, at: str) -> None:
-    answer = await other_doctor.send(documents.RECORDINGS, filter={"createdUntil": at})
+    answer = await other_doctor.send(documents.RECORDINGS, filter={"createdDuring": {"until": at}})
     assert "errors" not in answer.body or answer.error.code in ("INVALID_INPUT", "INVALID_INPUT")
 
 
@@ -292,3 +292,49 @@ async def test_pages_beyond_the_quota_are_refused_and_audited(
     assert answer.error.extensions["retryable"] is True
     (row,) = await harness.audit(answer.request_id)
     assert (row["action"], row["outcome"], row["reason"]) == ("recording.list", "DENIED", "quota_pages")
+
+
+@pytest.mark.parametrize("who", ["doctor", "patient"])
+async def test_consultations_are_filtered_by_patient_and_time(harness: ApiHarness, who: str) -> None:
+    first = await harness.case(scheduledAt="2026-11-21T15:00:00Z")
+    second = await harness.case(first.doctor, scheduledAt="2026-11-22T15:00:00Z")
+    person = first.doctor if who == "doctor" else first.patient
+    own = {first.id, second.id} if who == "doctor" else {first.id}
+    others = await harness.case()
+    for wanted, expected in (
+        ({}, own),
+        ({"patient": {"id": first.patient_id}}, {first.id}),
+        ({"patient": {"externalId": first.registration["patientExternalId"]}}, {first.id}),
+        ({"patient": {"id": others.patient_id}}, set()),
+        ({"patient": {"externalId": "nobody"}}, set()),
+        ({"scheduledDuring": {"from": "2026-11-21T15:00:00Z", "until": "2026-11-22T15:00:00Z"}}, {first.id}),
+        ({"scheduledDuring": {"from": "2026-11-21T15:00:01Z"}}, own - {first.id}),
+        ({"scheduledDuring": {"until": "2026-11-21T15:00:00Z"}}, set()),
+        (
+            {"patient": {"id": first.patient_id}, "scheduledDuring": {"from": "2026-11-22T00:00:00Z"}},
+            set(),
+        ),
+    ):
+        page = await person.ask(
+            "query ($filter: ConsultationFilter) {"
+            " consultations(filter: $filter) { edges { node { id } } pageInfo { hasNextPage } } }",
+            filter=wanted,
+        )
+        assert {edge["node"]["id"] for edge in page["edges"]} == expected, wanted
+
+
+async def test_recordings_are_filtered_by_patient(harness: ApiHarness) -> None:
+    first = await harness.case()
+    second = await harness.case(first.doctor)
+    others = await harness.case()
+    recording = str(await harness.recording(first))
+    await harness.recording(second)
+    await harness.recording(others)
+    for by, expected in (
+        ({"id": first.patient_id}, [recording]),
+        ({"externalId": first.registration["patientExternalId"]}, [recording]),
+        ({"id": others.patient_id}, []),
+        ({"externalId": others.registration["patientExternalId"]}, []),
+    ):
+        page = await first.doctor.ask(documents.RECORDINGS, filter={"patient": by})
+        assert [edge["node"]["id"] for edge in page["edges"]] == expected
