@@ -105,7 +105,9 @@ COMPLETE_IMPORT = """
 mutation ($id: ID!) { completeImport(input: { importId: $id }) { recording { id status } } }
 """
 
-SUSPEND = "mutation ($userId: ID!) { suspendStaff(userId: $userId) { userId } }"
+SUSPEND = """
+mutation ($userId: ID!) { suspendStaff(input: { userId: $userId }) { staffMember { status } } }
+"""
 
 AUDIT_EVENTS = """
 query ($since: DateTime!, $after: String) {

@@ -243,6 +243,32 @@ describe_enum(
     },
 )
 describe_enum(
+    staff.Role,
+    description="The role of a person who calls the API, which decides what the person may read and do.",
+    values={
+        staff.Role.CLINICIAN: "A doctor, who sees their own consultations and recordings.",
+        staff.Role.COMPLIANCE: "A compliance officer, who sees no content of recordings.",
+        staff.Role.PATIENT: "A patient, who sees their own consultations and access requests.",
+    },
+)
+describe_enum(
+    staff.AssuranceLevel,
+    description="How strongly a session was authenticated at Supabase Auth. Staff need AAL2.",
+    values={
+        staff.AssuranceLevel.AAL1: "The person signed in with one factor, such as a password.",
+        staff.AssuranceLevel.AAL2: "The person signed in with a second factor, such as a one-time code.",
+        staff.AssuranceLevel.AAL3: "A level above the second factor, which Supabase Auth does not use yet.",
+    },
+)
+describe_enum(
+    staff.StaffStatus,
+    description="The status of a staff member, which decides whether the staff member has access.",
+    values={
+        staff.StaffStatus.ACTIVE: "The staff member has the access of their role.",
+        staff.StaffStatus.SUSPENDED: "The staff member has no access, and all their sessions have ended.",
+    },
+)
+describe_enum(
     staff.InvitationStatus,
     name="StaffInvitationStatus",
     description="The status of the invitation of a staff member.",

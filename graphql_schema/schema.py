@@ -105,7 +105,14 @@ class Query:
     staff_invitations = root_field(
         staff.staff_invitations,
         permissions.LIST_STAFF_INVITATIONS,
-        description="Lists the newest hundred staff invitations, newest first.",
+        description="Lists the staff invitations, newest first.",
+    )
+    staff_members = root_field(
+        staff.staff_members,
+        permissions.LIST_STAFF,
+        description=(
+            "Lists the staff members with their roles, newest first, including suspended members."
+        ),
     )
     access_requests = root_field(
         access_fields.access_requests,

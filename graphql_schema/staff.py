@@ -5,56 +5,114 @@ from typing import Self
 
 import strawberry
 
+from app.postgres.paging import DEFAULT_PAGE_SIZE, Cursor, page_request
 from app.staff import model
-from app.texts import reason_text
+from graphql_schema.connections import Connection
 from graphql_schema.context import Info
-from graphql_schema.scalars import parse_id, to_id, to_optional_id
+from graphql_schema.nodes import Node
+from graphql_schema.people import Patient, User
+from graphql_schema.problems import StaffInvitationProblem
+from graphql_schema.scalars import parse_id, to_id
+from graphql_schema.selected_fields import selected
 
 
-@strawberry.type(description="The calling person.")
+@strawberry.type(description="The calling person. Everyone who is registered may read their own.")
 class Viewer:
-    user_id: strawberry.ID
-    role: str = strawberry.field(description="The caller's role: `clinician`, `compliance` or `patient`.")
-    aal: str = strawberry.field(
-        description="The assurance level of the session: `aal2` after a second factor."
+    user: User = strawberry.field(description="The login of the caller.")
+    role: model.Role = strawberry.field(description="The role of the caller.")
+    assurance_level: model.AssuranceLevel = strawberry.field(
+        description="How strongly the session of the request was authenticated."
     )
-    patient_id: strawberry.ID | None
+    patient: Patient | None = strawberry.field(
+        description="The patient whose login the caller uses, or null for staff."
+    )
 
     @classmethod
     def of(cls, viewer: model.Viewer) -> Self:
         return cls(
-            user_id=to_id(viewer.user_id),
+            user=User(id=to_id(viewer.user_id)),
             role=viewer.role,
-            aal=viewer.aal,
-            patient_id=to_optional_id(viewer.patient_id),
+            assurance_level=viewer.assurance_level,
+            patient=_patient(viewer),
         )
 
 
-@strawberry.type(description="A suspended staff member.")
-class Suspension:
-    user_id: strawberry.ID
+def _patient(viewer: model.Viewer) -> Patient | None:
+    if viewer.patient_id is None or viewer.patient_external_id is None:
+        return None
+    return Patient(id=to_id(viewer.patient_id), external_id=viewer.patient_external_id)
 
 
 @strawberry.type(
     description=(
-        "An invitation of a staff member by email. Only the officer who sent the invitation can "
-        "read the invited address."
+        "A member of staff: a doctor or a compliance officer. Resguardo keeps the members who were suspended. For "
+        "compliance only."
     )
 )
-class StaffInvitation:
-    id: strawberry.ID
-    role: model.StaffRole
-    status: model.InvitationStatus
-    error: str | None = strawberry.field(
-        description="The code of the reason why the invitation FAILED, or null."
+class StaffMember(Node):
+    id: strawberry.ID = strawberry.field(description="The id of the membership.")
+    user: User = strawberry.field(description="The login of the staff member.")
+    role: model.StaffRole = strawberry.field(description="The role of the staff member.")
+    status: model.StaffStatus = strawberry.field(description="Whether the staff member has access.")
+    created_at: datetime = strawberry.field(description="When the person became a staff member.")
+    suspended_at: datetime | None = strawberry.field(
+        description="When the staff member was suspended, or null for an active member."
+    )
+
+    @classmethod
+    def of(cls, member: model.StaffMember) -> Self:
+        return cls(
+            id=to_id(member.id),
+            user=User(id=to_id(member.user_id)),
+            role=member.role,
+            status=member.status,
+            created_at=member.created_at,
+            suspended_at=member.suspended_at,
+        )
+
+
+@strawberry.input(
+    description="A filter for staff members. A filter field that is omitted matches every member."
+)
+class StaffMemberFilter:
+    roles: list[model.StaffRole] | None = strawberry.field(
+        default=None, description="Only members with one of these roles. An empty list matches every member."
+    )
+    statuses: list[model.StaffStatus] | None = strawberry.field(
+        default=None,
+        description="Only members with one of these statuses. An empty list matches every member.",
+    )
+
+    def to_model(self) -> model.StaffFilter:
+        return model.StaffFilter(tuple(self.roles or ()), tuple(self.statuses or ()))
+
+
+@strawberry.type(
+    description=(
+        "An invitation of a staff member by email. Only the officer who sent the invitation can read the invited "
+        "address. For compliance only."
+    )
+)
+class StaffInvitation(Node):
+    id: strawberry.ID = strawberry.field(description="The id of the invitation.")
+    role: model.StaffRole = strawberry.field(description="The role that the invited person gets.")
+    status: model.InvitationStatus = strawberry.field(
+        description="Whether the invitation waits, was sent, or failed."
     )
     email: str | None = strawberry.field(
         description=(
-            "The invited email address, for the officer who sent the invitation. The value is "
-            "null for a compliance officer who did not send the invitation."
+            "The invited email address, for the officer who sent the invitation. The value is null for a "
+            "compliance officer who did not send the invitation."
         )
     )
-    created_at: datetime
+    created_at: datetime = strawberry.field(description="When the invitation was made.")
+    stored_problem: strawberry.Private[str | None]
+
+    @strawberry.field(  # type: ignore[untyped-decorator] # strawberry types it as Any
+        description="Why the invitation FAILED, or null."
+    )
+    def problem(self, info: Info) -> StaffInvitationProblem | None:
+        return StaffInvitationProblem.of(self.stored_problem, info.context.language)
 
     @classmethod
     def of(cls, invitation: model.StaffInvitation) -> Self:
@@ -62,16 +120,10 @@ class StaffInvitation:
             id=to_id(invitation.id),
             role=invitation.role,
             status=invitation.status,
-            error=invitation.error,
             email=invitation.email,
             created_at=invitation.created_at,
+            stored_problem=invitation.error,
         )
-
-    @strawberry.field(  # type: ignore[untyped-decorator] # strawberry types it as Any
-        description="The reason why the invitation FAILED and its remedy, in the reader's language."
-    )
-    def error_text(self, info: Info) -> str | None:
-        return None if self.error is None else reason_text(self.error, info.context.language)
 
 
 async def viewer(info: Info) -> Viewer:
@@ -79,10 +131,38 @@ async def viewer(info: Info) -> Viewer:
     return Viewer.of(await info.context.services.staff.viewer(await info.context.asker()))
 
 
-async def staff_invitations(info: Info) -> list[StaffInvitation] | None:
-    """List the newest hundred staff invitations, newest first."""
-    found = await info.context.services.staff.invitations(await info.context.asker())
-    return [StaffInvitation.of(invitation) for invitation in found]
+def _member_place(member: model.StaffMember) -> Cursor:
+    return Cursor(member.created_at, member.id)
+
+
+async def staff_members(
+    info: Info,
+    first: int = DEFAULT_PAGE_SIZE,
+    after: str | None = None,
+    filter: StaffMemberFilter | None = None,
+) -> Connection[StaffMember] | None:
+    """List the staff members, newest first. Only compliance officers may list staff members."""
+    page = await info.context.services.staff.members(
+        await info.context.asker(),
+        page_request(first, after),
+        (filter or StaffMemberFilter()).to_model(),
+        selected(info, "edges", "node"),
+    )
+    return Connection.of(page, StaffMember.of, _member_place)
+
+
+def _invitation_place(invitation: model.StaffInvitation) -> Cursor:
+    return Cursor(invitation.created_at, invitation.id)
+
+
+async def staff_invitations(
+    info: Info, first: int = DEFAULT_PAGE_SIZE, after: str | None = None
+) -> Connection[StaffInvitation] | None:
+    """List the staff invitations, newest first. Only compliance officers may list invitations."""
+    page = await info.context.services.staff.invitations(
+        await info.context.asker(), page_request(first, after)
+    )
+    return Connection.of(page, StaffInvitation.of, _invitation_place)
 
 
 @strawberry.input(description="The input with which a compliance officer invites a staff member.")
@@ -104,7 +184,19 @@ async def invite_staff(info: Info, input: InviteStaffInput) -> InviteStaffPayloa
     return InviteStaffPayload(staff_invitation=StaffInvitation.of(invited))
 
 
-async def suspend_staff(info: Info, user_id: strawberry.ID) -> Suspension | None:
+@strawberry.input(description="The input with which a compliance officer suspends a staff member.")
+class SuspendStaffInput:
+    user_id: strawberry.ID = strawberry.field(
+        description="The id of the staff member's login, which is `StaffMember.user.id`."
+    )
+
+
+@strawberry.type(description="The result of `suspendStaff`.")
+class SuspendStaffPayload:
+    staff_member: StaffMember = strawberry.field(description="The staff member, who is SUSPENDED.")
+
+
+async def suspend_staff(info: Info, input: SuspendStaffInput) -> SuspendStaffPayload | None:
     """Ban a staff member and end all their sessions at once."""
-    await info.context.services.staff.suspend(await info.context.asker(), parse_id(user_id))
-    return Suspension(user_id=user_id)
+    suspended = await info.context.services.staff.suspend(await info.context.asker(), parse_id(input.user_id))
+    return SuspendStaffPayload(staff_member=StaffMember.of(suspended))

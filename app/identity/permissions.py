@@ -111,6 +111,7 @@ LIST_AUDIT_EVENTS: Final = Permission("audit.list", _COMPLIANCE, "audit_event")
 
 INVITE_STAFF: Final = Permission("staff.invite", _COMPLIANCE, "staff")
 LIST_STAFF_INVITATIONS: Final = Permission("staff.list_invitations", _COMPLIANCE, "staff_invitation")
+LIST_STAFF: Final = Permission("staff.list", _COMPLIANCE, "staff")
 SUSPEND_STAFF: Final = Permission("staff.suspend", _COMPLIANCE, "staff")
 
 PLACE_HOLD: Final = Permission("hold.place", _COMPLIANCE, "legal_hold")

@@ -17,14 +17,33 @@ _EMAIL = re.compile(
 )
 
 
+class Role(Enum):
+    """The role of a person who calls the API."""
+
+    CLINICIAN = "clinician"
+    COMPLIANCE = "compliance"
+    PATIENT = "patient"
+
+
+class AssuranceLevel(Enum):
+    """How strongly a session was authenticated: AAL1 with a password, AAL2 with a second factor. Supabase Auth may
+    use AAL3 later.
+    """
+
+    AAL1 = "aal1"
+    AAL2 = "aal2"
+    AAL3 = "aal3"
+
+
 @dataclass(frozen=True)
 class Viewer:
-    """The caller. `role` is clinician, compliance or patient. `patient_id` is set if the caller is a patient."""
+    """The caller. The fields of the patient are set if the caller is a patient."""
 
     user_id: UUID
-    role: str
-    aal: str
+    role: Role
+    assurance_level: AssuranceLevel
     patient_id: UUID | None
+    patient_external_id: str | None
 
 
 class StaffRole(Enum):
@@ -32,6 +51,33 @@ class StaffRole(Enum):
 
     CLINICIAN = "clinician"
     COMPLIANCE = "compliance"
+
+
+class StaffStatus(Enum):
+    """The status of a staff member. A SUSPENDED member has no access."""
+
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+
+
+@dataclass(frozen=True)
+class StaffMember:
+    """A staff member. `suspended_at` is set if the member is suspended."""
+
+    id: UUID
+    user_id: UUID
+    role: StaffRole
+    status: StaffStatus
+    created_at: datetime
+    suspended_at: datetime | None
+
+
+@dataclass(frozen=True)
+class StaffFilter:
+    """A filter for staff members. An empty tuple matches every member."""
+
+    roles: tuple[StaffRole, ...] = ()
+    statuses: tuple[StaffStatus, ...] = ()
 
 
 class InvitationStatus(Enum):

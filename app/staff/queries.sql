@@ -1,14 +1,18 @@
 -- name: view_staff
 -- Returns the caller's role, if the caller is a member of staff.
-select s.user_id, s.role, null::uuid as patient_id from resguardo.staff as s where s.user_id = private.uid();
+select s.user_id, s.role, null::uuid as patient_id, null::text as patient_external_id
+from resguardo.staff as s
+where s.user_id = private.uid();
 
 -- name: view_patient
--- Returns the caller's patient id, if the caller is a patient.
-select p.user_id, 'patient' as role, p.id as patient_id from resguardo.patients as p where p.user_id = private.uid();
+-- Returns the caller's patient, if the caller is a patient.
+select p.user_id, 'patient' as role, p.id as patient_id, p.external_id as patient_external_id
+from resguardo.patients as p
+where p.user_id = private.uid();
 
 -- name: suspend_staff
--- Suspends a member of staff; returns false if the member does not exist.
-select private.suspend_staff(%(user_id)s);
+-- Suspends a member of staff and returns the member; no row if the member does not exist.
+select s.id, s.user_id, s.role, s.status, s.created_at, s.suspended_at from private.suspend_staff(%(user_id)s) as s;
 
 -- name: record_ban
 -- Writes the audit row of a ban at Supabase Auth.
@@ -25,9 +29,10 @@ select i.id, i.role, i.status, i.error, i.email, i.created_at, i.refusal
 from private.invite_staff(%(email)s, %(role)s) as i;
 
 -- name: read_staff_invitations
--- Returns the newest 100 staff invitations. Only the person who sent an invitation sees its address.
+-- Returns a page of the staff invitations, newest first, and one more invitation if another page follows. Only the
+-- person who sent an invitation sees its address.
 select i.id, i.role, i.status, i.error, i.email, i.created_at
-from private.read_staff_invitations() as i;
+from private.read_staff_invitations(%(before_at)s, %(before_id)s, %(first)s) as i;
 
 -- name: settle_staff_invitation
 -- Completes a pending invitation if its address has a login. Returns the address that Supabase must still invite, or

@@ -1,18 +1,31 @@
-"""Services for staff: return who the caller is, invite staff members, and suspend staff members."""
+"""Services for staff: return who the caller is, and list, invite and suspend staff members."""
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 from uuid import UUID
 
 from psycopg.rows import DictRow
+from pydantic import TypeAdapter
 
 from app.errors import Conflict, NotFound
 from app.identity import permissions
-from app.postgres.audited import AuditedRead
+from app.postgres.audited import AuditedList, AuditedRead
 from app.postgres.database import Asker, Database
+from app.postgres.paging import Page, PageRequest
 from app.postgres.queries import Queries
-from app.staff.model import InvitationStatus, StaffInvitation, StaffRole, Viewer, normalize_email
+from app.staff.model import (
+    AssuranceLevel,
+    InvitationStatus,
+    Role,
+    StaffFilter,
+    StaffInvitation,
+    StaffMember,
+    StaffRole,
+    Viewer,
+    normalize_email,
+)
 
 _sql = Queries(Path(__file__).with_name("queries.sql"))
 
@@ -20,8 +33,9 @@ _sql = Queries(Path(__file__).with_name("queries.sql"))
 @dataclass(frozen=True)
 class _Person:
     user_id: UUID
-    role: str
+    role: Role
     patient_id: UUID | None
+    patient_external_id: str | None
 
 
 _STAFF: Final = AuditedRead(
@@ -41,6 +55,21 @@ _PATIENT: Final = AuditedRead(
     ids="p.patient_id",
     consultations=None,
 )
+_MEMBERS: Final = AuditedList(
+    table="resguardo.staff",
+    time="created_at",
+    conditions={
+        "roles": "r.role = any((select %(roles)s::text[])::text[])",
+        "statuses": "r.status = any((select %(statuses)s::text[])::text[])",
+    },
+    items=StaffMember,
+    action=permissions.LIST_STAFF.action,
+    entity_type="staff",
+    ids="p.user_id",
+    patients=None,
+    consultations=None,
+)
+_member: Final = TypeAdapter(StaffMember)
 
 
 class Staff:
@@ -56,7 +85,20 @@ class Staff:
             people = await (_PATIENT if tx.role == "patient" else _STAFF).all(tx, {})
         if not people:
             raise NotFound("viewer_not_found")
-        return Viewer(aal=str((asker.claims or {}).get("aal")), **asdict(people[0]))
+        level = AssuranceLevel((asker.claims or {}).get("aal"))
+        return Viewer(assurance_level=level, **asdict(people[0]))
+
+    async def members(
+        self, asker: Asker, request: PageRequest, wanted: StaffFilter, fields: Collection[str]
+    ) -> Page[StaffMember]:
+        """Return a page of the staff members, newest first. The audit row names the selected fields."""
+        filters = {
+            "roles": [role.value for role in wanted.roles] or None,
+            "statuses": [status.value for status in wanted.statuses] or None,
+        }
+        async with self._database.as_user(asker, permissions.LIST_STAFF.on()) as tx:
+            rows = await _MEMBERS.page(tx, request, filters, fields=sorted(fields))
+        return Page.of(rows, request)
 
     async def invite(self, asker: Asker, email: str, role: StaffRole) -> StaffInvitation:
         """Store an invitation and queue the job that sends it. If the address already has a pending invitation, the
@@ -74,23 +116,25 @@ class Staff:
             raise Conflict("concurrent_change" if row is None else row["refusal"])
         return _to_invitation(row)
 
-    async def invitations(self, asker: Asker) -> list[StaffInvitation]:
-        """Return the newest 100 staff invitations."""
+    async def invitations(self, asker: Asker, request: PageRequest) -> Page[StaffInvitation]:
+        """Return a page of the staff invitations, newest first."""
         access = permissions.LIST_STAFF_INVITATIONS.on()
         async with self._database.as_user(asker, access) as tx:
-            rows = await tx.all(_sql["read_staff_invitations"])
-        return [_to_invitation(row) for row in rows]
+            rows = await tx.all(_sql["read_staff_invitations"], request.parameters)
+        return Page.of([_to_invitation(row) for row in rows], request)
 
-    async def suspend(self, asker: Asker, user_id: UUID) -> None:
-        """Suspend a staff member at once, end the member's sessions, and queue the ban at Supabase Auth. Safe to
-        repeat.
+    async def suspend(self, asker: Asker, user_id: UUID) -> StaffMember:
+        """Suspend a staff member at once, end the member's sessions, and queue the ban at Supabase Auth. Return the
+        suspended member. Safe to repeat.
 
         Raises NotFound and Conflict (own_suspension).
         """
         access = permissions.SUSPEND_STAFF.on(user_id)
         async with self._database.as_user(asker, access) as tx:
-            if not await tx.value(_sql["suspend_staff"], {"user_id": user_id}):
+            row = await tx.one(_sql["suspend_staff"], {"user_id": user_id})
+            if row is None:
                 raise NotFound("staff_not_found")
+            return _member.validate_python(row)
 
 
 def _to_invitation(row: DictRow) -> StaffInvitation:

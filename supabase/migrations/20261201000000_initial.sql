@@ -935,10 +935,9 @@ select 'field', t.term from unnest(array[
     'certificate', 'channel', 'classAMillion', 'classBMillion', 'consents', 'consultation', 'consultationId',
     'consultationIds', 'contentType', 'correctedAt', 'correctedBy', 'corrections', 'cors', 'coveredRecordings',
     'createdAt', 'cursor', 'custodian', 'data_key', 'decidedAt', 'decision', 'deletion', 'denial', 'denial_ground',
-    'determinedBy', 'determined_by', 'doctorId', 'domains', 'dueAt', 'dueBytes', 'dueOn', 'dueRecordings',
-    'due_at', 'due_on', 'duplicate', 'durationSeconds', 'earliestDueAt', 'edges', 'egressId', 'email', 'end',
-    'endCursor', 'endedAt', 'entityIds', 'entityType', 'error', 'errorText', 'exists', 'expiresAt',
-    'expiresInSeconds', 'export',
+    'determinedBy', 'determined_by', 'doctorId', 'domains', 'dueAt', 'dueBytes', 'dueOn', 'dueRecordings', 'due_at',
+    'due_on', 'duplicate', 'durationSeconds', 'earliestDueAt', 'edges', 'egressId', 'email', 'end', 'endCursor',
+    'endedAt', 'entityIds', 'entityType', 'error', 'errorText', 'exists', 'expiresAt', 'expiresInSeconds', 'export',
     'extendedAt', 'extension', 'extension_reason', 'externalId', 'fields', 'finishedAt', 'fulfilledAt', 'gbMonth',
     'graceDays', 'ground', 'guestRole', 'hasConsented', 'hasNextPage', 'hasPreviousPage', 'heardText', 'held',
     'heldBytes', 'heldRecordings', 'highlights', 'hits', 'hold', 'holds', 'howToOpen', 'id', 'index_key',
@@ -947,18 +946,20 @@ select 'field', t.term from unnest(array[
     'lifecycle', 'locks', 'matter', 'medium', 'minorsUntilAgeYears', 'missing', 'missing_since', 'month', 'months',
     'name', 'node', 'numParticipants', 'number', 'object', 'object_key', 'objects', 'operation', 'operationsPerMonth',
     'outcome', 'pageInfo', 'participant', 'participantId', 'participants', 'patientId', 'patientIds', 'pdf',
-    'piecesDone', 'piecesTotal', 'placedAt', 'placedBy', 'policyVersion', 'prices', 'proposedAt', 'purpose', 'reason',
-    'receivedOn', 'received_on', 'recordedAt', 'recordedBy', 'recordedSince', 'recordedUntil', 'recordingDays',
-    'recordingId', 'recordings', 'recordingsInDestruction', 'relationship', 'releasedAt', 'releasedBy',
-    'released_at', 'representative', 'requestId', 'requestedAt', 'requestedBy', 'retentionClass',
-    'retention_class', 'reviewAskedAt', 'reviewOutcome', 'review_outcome', 'reviewedAt', 'reviewedBy',
-    'reviewed_by', 'role', 'roomName', 'roomSid', 'rowCount', 'scheduledAt', 'scope', 'secret', 'secretRevealedAt',
-    'sensitivity', 'separateSpeakers', 'sessionId', 'sha256', 'shortened', 'shortens', 'sid', 'signedNoteDays',
-    'sizeBytes', 'size_bytes', 'sooner', 'source', 'speaker', 'speakers', 'srt', 'start', 'startCursor',
-    'startedAt', 'status', 'storage', 'storagePerMonth', 'stored', 'terms', 'text', 'textLanguage', 'textSha256',
+    'piecesDone', 'piecesTotal', 'placedAt', 'placedBy', 'policyVersion', 'problem', 'prices', 'proposedAt',
+    'purpose', 'reason', 'receivedOn', 'received_on', 'recordedAt', 'recordedBy', 'recordedSince', 'recordedUntil',
+    'recordingDays', 'recordingId', 'recordings', 'recordingsInDestruction', 'relationship', 'releasedAt',
+    'releasedBy', 'released_at', 'representative', 'requestId', 'requestedAt', 'requestedBy', 'retentionClass',
+    'retention_class', 'reviewAskedAt', 'reviewOutcome', 'review_outcome', 'reviewedAt', 'reviewedBy', 'reviewed_by',
+    'role', 'roomName', 'roomSid', 'rowCount', 'scheduledAt', 'scope', 'secret', 'secretRevealedAt', 'sensitivity',
+    'separateSpeakers', 'sessionId', 'sha256', 'shortened', 'shortens', 'sid', 'signedNoteDays', 'sizeBytes',
+    'size_bytes', 'sooner', 'source', 'speaker', 'speakers', 'srt', 'start', 'startCursor', 'startedAt', 'status',
+    'storage', 'suspendedAt', 'storagePerMonth', 'stored', 'terms', 'text', 'textLanguage', 'textSha256',
     'textVersion', 'token', 'trackSid', 'transcribe', 'transcript', 'transcription', 'truncated', 'turn', 'turns',
     'undoUntil', 'unintelligibleCount', 'unreadable', 'unusedTrackCount', 'updatedAt', 'uploadHeaders', 'uploadUrl',
-    'upload_url', 'uploads', 'url', 'userId', 'value', 'version', 'webvtt'
+    'upload_url', 'uploads', 'user', 'url', 'userId', 'value', 'version', 'webvtt', 'assuranceLevel', 'code',
+    'consent', 'downloadUrl', 'isDuplicate', 'joinToken', 'message', 'patient', 'recording', 'recordingImport',
+    'staffMember'
 ]) as t (term);
 
 create type private.subjects as (patient_ids uuid[], consultation_ids uuid[]); -- noqa: LT01
@@ -1004,6 +1005,7 @@ values
 ('audit.list', 'R', true),
 ('staff.invite', 'C', true),
 ('staff.list_invitations', 'R', true),
+('staff.list', 'R', false),
 ('staff.add', 'C', true),
 ('staff.map', 'U', true),
 ('staff.suspend', 'U', true),
@@ -2556,6 +2558,7 @@ create table resguardo.staff (
     constraint staff_suspension_is_whole check ((status = 'suspended') = (suspended_at is not null))
 );
 alter table resguardo.staff enable row level security;
+create index staff_created_idx on resguardo.staff (created_at desc, id desc);
 comment on column resguardo.staff.id is
 'The id of the membership. The API names a person''s login by user_id and their membership by this id.';
 comment on column resguardo.staff.origin is
@@ -2563,12 +2566,12 @@ comment on column resguardo.staff.origin is
 comment on column resguardo.staff.suspended_by is
 'The nil UUID if the adopter''s role table suspended the member. Then only the role table can end the suspension.';
 
--- Suspends a member of staff at once and returns true. The function makes the member inactive, deletes all of the
+-- Suspends a member of staff at once and returns the member. The function makes the member inactive, deletes all of the
 -- member's sessions, stops all of the member's recordings, and queues the member's ban at the identity provider.
--- Returns false if the member does not exist. If two members suspend each other at the same time, only one of the
+-- Returns no row if the member does not exist. If two members suspend each other at the same time, only one of the
 -- suspensions succeeds. A suspension by compliance replaces a suspension by the adopter's role table, and a change of
 -- the role table can then no longer end the suspension. Raises RG409 (own_suspension).
-create function private.suspend_staff(member uuid) returns boolean
+create function private.suspend_staff(member uuid) returns setof resguardo.staff
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -2591,11 +2594,11 @@ begin
         'staff', array[member], '{}', '{}', array['status'], is_member::integer, null
     );
     if not is_member then
-        return false;
+        return;
     end if;
     perform private.end_work_of(member);
     perform private.defer_job('ban_user', member);
-    return true;
+    return query select s.* from resguardo.staff as s where s.user_id = member;
 end
 $$;
 
@@ -2742,7 +2745,7 @@ comment on table private.staff_invitations is
 comment on column private.staff_invitations.invited_by is
 'Null if the owner invited the person with `resguardo staff add`.';
 create unique index staff_invitations_one_pending_key on private.staff_invitations (email) where status = 'PENDING';
-create index staff_invitations_created_idx on private.staff_invitations (created_at desc);
+create index staff_invitations_created_idx on private.staff_invitations (created_at desc, id desc);
 
 -- Returns the login with an email address, and the reason why the login may not become a member of staff (null if it
 -- may). Returns nulls if no login has the email address. The function returns a login with an unconfirmed address as
@@ -2843,22 +2846,27 @@ begin
 end
 $$;
 
--- Writes the audit row about this read, and returns the newest 100 staff invitations. Only the person who sent an
--- invitation sees the invited email address.
-create function private.read_staff_invitations()
+-- Returns one page of the staff invitations: the newest invitations before (before_at, before_id), newest first. Writes
+-- the audit row about this read, which names the first `first` invitations. Only the person who sent an invitation sees
+-- the invited email address.
+create function private.read_staff_invitations(before_at timestamptz, before_id uuid, first integer)
 returns table (id uuid, role text, status text, error text, email text, created_at timestamptz)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     person constant uuid := private.person();
     shown constant uuid[] := array(
-        select i.id from private.staff_invitations as i order by i.created_at desc, i.id desc limit 100
+        select i.id
+        from private.staff_invitations as i
+        where before_at is null or (i.created_at, i.id) < (before_at, before_id)
+        order by i.created_at desc, i.id desc
+        limit least(first, 100) + 1
     );
 begin
     perform private.use_quota(person, 'pages');
     perform private.write_audit(
-        'staff.list_invitations', 'ALLOWED', null, 'staff_invitation', shown, '{}', '{}',
-        array['role', 'status', 'error', 'email'], cardinality(shown), null
+        'staff.list_invitations', 'ALLOWED', null, 'staff_invitation', shown[:first], '{}', '{}',
+        array['role', 'status', 'problem', 'email'], cardinality(shown[:first]), null
     );
     return query
     select

@@ -12,6 +12,7 @@ create table resguardo.staff (
     constraint staff_suspension_is_whole check ((status = 'suspended') = (suspended_at is not null))
 );
 alter table resguardo.staff enable row level security;
+create index staff_created_idx on resguardo.staff (created_at desc, id desc);
 comment on column resguardo.staff.id is
 'The id of the membership. The API names a person''s login by user_id and their membership by this id.';
 comment on column resguardo.staff.origin is
@@ -19,12 +20,12 @@ comment on column resguardo.staff.origin is
 comment on column resguardo.staff.suspended_by is
 'The nil UUID if the adopter''s role table suspended the member. Then only the role table can end the suspension.';
 
--- Suspends a member of staff at once and returns true. The function makes the member inactive, deletes all of the
+-- Suspends a member of staff at once and returns the member. The function makes the member inactive, deletes all of the
 -- member's sessions, stops all of the member's recordings, and queues the member's ban at the identity provider.
--- Returns false if the member does not exist. If two members suspend each other at the same time, only one of the
+-- Returns no row if the member does not exist. If two members suspend each other at the same time, only one of the
 -- suspensions succeeds. A suspension by compliance replaces a suspension by the adopter's role table, and a change of
 -- the role table can then no longer end the suspension. Raises RG409 (own_suspension).
-create function private.suspend_staff(member uuid) returns boolean
+create function private.suspend_staff(member uuid) returns setof resguardo.staff
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -47,11 +48,11 @@ begin
         'staff', array[member], '{}', '{}', array['status'], is_member::integer, null
     );
     if not is_member then
-        return false;
+        return;
     end if;
     perform private.end_work_of(member);
     perform private.defer_job('ban_user', member);
-    return true;
+    return query select s.* from resguardo.staff as s where s.user_id = member;
 end
 $$;
 

@@ -25,7 +25,7 @@ comment on table private.staff_invitations is
 comment on column private.staff_invitations.invited_by is
 'Null if the owner invited the person with `resguardo staff add`.';
 create unique index staff_invitations_one_pending_key on private.staff_invitations (email) where status = 'PENDING';
-create index staff_invitations_created_idx on private.staff_invitations (created_at desc);
+create index staff_invitations_created_idx on private.staff_invitations (created_at desc, id desc);
 
 -- Returns the login with an email address, and the reason why the login may not become a member of staff (null if it
 -- may). Returns nulls if no login has the email address. The function returns a login with an unconfirmed address as
@@ -126,22 +126,27 @@ begin
 end
 $$;
 
--- Writes the audit row about this read, and returns the newest 100 staff invitations. Only the person who sent an
--- invitation sees the invited email address.
-create function private.read_staff_invitations()
+-- Returns one page of the staff invitations: the newest invitations before (before_at, before_id), newest first. Writes
+-- the audit row about this read, which names the first `first` invitations. Only the person who sent an invitation sees
+-- the invited email address.
+create function private.read_staff_invitations(before_at timestamptz, before_id uuid, first integer)
 returns table (id uuid, role text, status text, error text, email text, created_at timestamptz)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     person constant uuid := private.person();
     shown constant uuid[] := array(
-        select i.id from private.staff_invitations as i order by i.created_at desc, i.id desc limit 100
+        select i.id
+        from private.staff_invitations as i
+        where before_at is null or (i.created_at, i.id) < (before_at, before_id)
+        order by i.created_at desc, i.id desc
+        limit least(first, 100) + 1
     );
 begin
     perform private.use_quota(person, 'pages');
     perform private.write_audit(
-        'staff.list_invitations', 'ALLOWED', null, 'staff_invitation', shown, '{}', '{}',
-        array['role', 'status', 'error', 'email'], cardinality(shown), null
+        'staff.list_invitations', 'ALLOWED', null, 'staff_invitation', shown[:first], '{}', '{}',
+        array['role', 'status', 'problem', 'email'], cardinality(shown[:first]), null
     );
     return query
     select

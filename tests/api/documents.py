@@ -8,7 +8,7 @@ _TEXT = consent_texts()[CURRENT_VERSION, "en"]
 SHOWN = {"textVersion": _TEXT.version, "textSha256": _TEXT.sha256}
 """The reference of a consent to the current English text."""
 
-VIEWER = "{ viewer { userId role aal patientId } }"
+VIEWER = "{ viewer { user { id } role assuranceLevel patient { id externalId } } }"
 CONSENT_TEXT = """
 query ($language: Language! = EN, $version: String) {
   consentText(language: $language, version: $version) { version language markdown sha256 }
@@ -136,14 +136,31 @@ query ($first: Int, $after: String, $filter: AuditEventFilter) {{
   }}
 }}
 """
-INVITE_STAFF = """
-mutation ($email: String!, $staffRole: StaffRole!) {
-  inviteStaff(input: {email: $email, role: $staffRole}) { staffInvitation { id role status error createdAt } }
-}
+_INVITATION = "id role status problem { code message } createdAt"
+INVITE_STAFF = f"""
+mutation ($email: String!, $staffRole: StaffRole!) {{
+  inviteStaff(input: {{email: $email, role: $staffRole}}) {{ staffInvitation {{ {_INVITATION} }} }}
+}}
 """
-STAFF_INVITATIONS = "{ staffInvitations { id role status error createdAt } }"
-INVITED_ADDRESSES = "{ staffInvitations { id email error errorText } }"
-SUSPEND = "mutation ($userId: ID!) { suspendStaff(userId: $userId) { userId } }"
+STAFF_INVITATIONS = f"""
+query ($first: Int! = 100, $after: String) {{
+  staffInvitations(first: $first, after: $after) {{ edges {{ cursor node {{ {_INVITATION} }} }} {_PAGE_INFO} }}
+}}
+"""
+INVITED_ADDRESSES = f"""
+{{ staffInvitations(first: 100) {{ edges {{ node {{ {_INVITATION} email }} }} }} }}
+"""
+_MEMBER = "id user { id } role status createdAt suspendedAt"
+STAFF_MEMBERS = f"""
+query ($first: Int! = 25, $after: String, $filter: StaffMemberFilter) {{
+  staffMembers(first: $first, after: $after, filter: $filter) {{
+    edges {{ cursor node {{ {_MEMBER} }} }} {_PAGE_INFO}
+  }}
+}}
+"""
+SUSPEND = f"""
+mutation ($userId: ID!) {{ suspendStaff(input: {{userId: $userId}}) {{ staffMember {{ {_MEMBER} }} }} }}
+"""
 WEBHOOK = """
 mutation ($body: String!, $authorization: String!) {
   processLivekitWebhook(input: {body: $body, authorization: $authorization}) { isDuplicate }

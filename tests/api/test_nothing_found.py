@@ -60,6 +60,7 @@ QUERIES = {
     "deletions": Look(documents.DELETIONS),
     "deletionCertificates": Look(documents.DELETION_CERTIFICATES, {"recordingId": NOWHERE}, "ABSENT"),
     "staffInvitations": Look(documents.STAFF_INVITATIONS),
+    "staffMembers": Look(documents.STAFF_MEMBERS, {"filter": {"statuses": ["SUSPENDED"]}}),
     "accessRequests": Look(requesting.ACCESS_REQUESTS),
     "legalHolds": Look(LEGAL_HOLDS),
     "retentionPolicies": Look(POLICIES),

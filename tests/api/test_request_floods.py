@@ -102,9 +102,9 @@ async def test_flood_of_one_doctor_is_refused_and_other_callers_are_served(
     async with held(harness, lock, case.id) as holding, flooding(flood, holding) as tasks:
         await until_waiting(harness, RUNNING)
         async with asyncio.timeout(SERVED_SECONDS):
-            assert (await other_doctor.ask(documents.VIEWER))["role"] == "clinician"
+            assert (await other_doctor.ask(documents.VIEWER))["role"] == "CLINICIAN"
             assert (await other_doctor.ask(documents.JOIN, consultationId=another.id))["joinToken"]["token"]
-            assert (await case.patient.ask(documents.VIEWER))["role"] == "patient"
+            assert (await case.patient.ask(documents.VIEWER))["role"] == "PATIENT"
             assert (await _post(harness, _bytes(_event()))).status_code == 200
             assert (await harness.http.get("/health/ready")).status_code == 200
         assert sum(not task.done() for task in tasks) == RUNNING + WAITING
@@ -130,7 +130,7 @@ async def test_root_fields_count_as_operations(
     ):
         await until_waiting(harness, RUNNING)
         async with asyncio.timeout(SERVED_SECONDS):
-            assert (await other_doctor.ask(documents.VIEWER))["role"] == "clinician"
+            assert (await other_doctor.ask(documents.VIEWER))["role"] == "CLINICIAN"
         assert await waiting(harness) == RUNNING
     codes = Counter(error["extensions"]["code"] for task in tasks for error in task.result().body["errors"])
     assert set(codes) == {"NOT_FOUND", "RATE_LIMITED"}
@@ -145,7 +145,7 @@ async def test_operations_with_bad_input_count_against_the_same_limit(
         await until_waiting(harness, RUNNING)
         assert await waiting(harness) == RUNNING
     assert {task.result().error.code for task in tasks} == {"INVALID_INPUT", "RATE_LIMITED"}
-    assert (await other_doctor.ask(documents.VIEWER))["role"] == "clinician"
+    assert (await other_doctor.ask(documents.VIEWER))["role"] == "CLINICIAN"
 
 
 @pytest.mark.parametrize("is_from_many_addresses", [False, True])
@@ -164,7 +164,7 @@ async def test_flood_of_invalid_subtitle_links_is_refused_and_counted_and_delays
         async with held(harness, table) as holding, flooding(flood, holding) as tasks:
             await until_waiting(harness, 4 if is_from_many_addresses else 2)
             async with asyncio.timeout(SERVED_SECONDS):
-                assert (await person.ask(documents.VIEWER))["role"] == "clinician"
+                assert (await person.ask(documents.VIEWER))["role"] == "CLINICIAN"
             assert sum(task.done() for task in tasks) >= 200
         answers: list[httpx.Response] = [task.result() for task in tasks]
         counted = Counter(answer.status_code for answer in answers)
@@ -235,7 +235,7 @@ async def test_flood_of_a_leaked_subtitle_link_uses_no_slots_of_its_doctor(
     async with held(harness, table) as holding, flooding(flood, holding) as tasks:
         await until_waiting(harness, RUNNING)
         async with asyncio.timeout(SERVED_SECONDS):
-            assert (await case.doctor.ask(documents.VIEWER))["role"] == "clinician"
+            assert (await case.doctor.ask(documents.VIEWER))["role"] == "CLINICIAN"
         assert await waiting(harness) == RUNNING
     assert {task.result().status_code for task in tasks} <= {200, 429, 503}
 
@@ -289,7 +289,7 @@ async def test_subscriptions_of_one_doctor_have_a_limit_of_concurrent_reads(
                     await client.subscribe(WATCH, str(number), consultationId=case.id)
             await until_waiting(harness, RUNNING)
             async with asyncio.timeout(SERVED_SECONDS):
-                assert (await other.ask(documents.VIEWER))["role"] == "clinician"
+                assert (await other.ask(documents.VIEWER))["role"] == "CLINICIAN"
             assert await waiting(harness) == RUNNING
 
 
@@ -304,7 +304,7 @@ async def test_flood_of_metrics_requests_causes_one_query(harness: ApiHarness, o
     async with held(harness, table) as holding, flooding(flood, holding) as tasks:
         await until_waiting(harness, 1)
         async with asyncio.timeout(SERVED_SECONDS):
-            assert (await other_doctor.ask(documents.VIEWER))["role"] == "clinician"
+            assert (await other_doctor.ask(documents.VIEWER))["role"] == "CLINICIAN"
         assert await waiting(harness) == 1
     assert {task.result().status_code for task in tasks} == {200}
 

@@ -128,6 +128,7 @@ FIELDS = {
     "suspendStaff": Field(documents.SUSPEND, COMPLIANCE),
     "inviteStaff": Field(documents.INVITE_STAFF, COMPLIANCE),
     "staffInvitations": Field(documents.STAFF_INVITATIONS, COMPLIANCE),
+    "staffMembers": Field(documents.STAFF_MEMBERS, COMPLIANCE),
     "placeLegalHold": Field(PLACE_HOLD, COMPLIANCE),
     "releaseLegalHold": Field(RELEASE_HOLD, COMPLIANCE),
     "legalHolds": Field(LEGAL_HOLDS, COMPLIANCE),

@@ -49,8 +49,8 @@ def _without_mac(harness: ApiHarness, person: Person) -> Person:
 async def test_people_with_a_mac_are_accepted_by_every_entry_point(harness: ApiHarness, signed: Case) -> None:
     recording = await harness.recording(signed)
     await store_transcript(harness, recording)
-    assert (await signed.doctor.ask(documents.VIEWER))["role"] == "clinician"
-    assert (await signed.patient.ask(documents.VIEWER))["role"] == "patient"
+    assert (await signed.doctor.ask(documents.VIEWER))["role"] == "CLINICIAN"
+    assert (await signed.patient.ask(documents.VIEWER))["role"] == "PATIENT"
     for person in (signed.doctor, signed.patient):
         assert await person.ask(documents.JOIN, consultationId=signed.id)
     urls = await signed.doctor.ask(documents.ISSUE_SUBTITLE_URLS, id=str(recording))

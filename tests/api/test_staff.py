@@ -5,6 +5,7 @@ the identity provider.
 import json
 import logging
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -25,7 +26,9 @@ async def test_suspended_doctor_is_refused_immediately(
     doctor = case.doctor
     second = await harness.with_session(doctor)
     suspended = await officer.send(documents.SUSPEND, userId=str(doctor.user_id))
-    assert suspended.data == {"suspendStaff": {"userId": str(doctor.user_id)}}
+    member = suspended.value
+    assert (member["user"]["id"], member["status"]) == (str(doctor.user_id), "SUSPENDED")
+    assert member["suspendedAt"] is not None
     for session in (doctor, second, await harness.with_session(doctor)):
         code, reason = await session.refused(documents.CONSULTATIONS)
         assert (code, reason) in [("UNAUTHENTICATED", "session_over"), ("UNAUTHENTICATED", "staff_suspended")]
@@ -59,7 +62,8 @@ async def test_repeated_suspension_keeps_the_first(
     facts = "select status, suspended_at, suspended_by from resguardo.staff where user_id = %s"
     await officer.ask(documents.SUSPEND, userId=str(other_doctor.user_id))
     first = await harness.rows(facts, other_doctor.user_id)
-    assert (await again.send(documents.SUSPEND, userId=str(other_doctor.user_id))).data
+    repeated = await again.ask(documents.SUSPEND, userId=str(other_doctor.user_id))
+    assert repeated["status"] == "SUSPENDED"
     assert await harness.rows(facts, other_doctor.user_id) == first
     assert (first[0]["status"], first[0]["suspended_by"]) == ("suspended", officer.user_id)
 
@@ -69,7 +73,7 @@ async def test_own_suspension_is_a_conflict(harness: ApiHarness, officer: Person
     assert (answer.error.code, answer.error.reason) == ("CONFLICT", "own_suspension")
     (row,) = await harness.audit(answer.request_id)
     assert (row["action"], row["outcome"]) == ("staff.suspend", "FAILED")
-    assert (await officer.ask(documents.VIEWER))["role"] == "compliance"
+    assert (await officer.ask(documents.VIEWER))["role"] == "COMPLIANCE"
 
 
 async def test_suspension_of_an_unknown_member_is_not_found_and_audited(
@@ -81,7 +85,7 @@ async def test_suspension_of_an_unknown_member_is_not_found_and_audited(
         (row,) = await harness.audit(answer.request_id)
         assert (row["outcome"], row["entity_ids"]) == ("ABSENT", [user_id])
     assert await officer.refused(documents.SUSPEND, userId="7") == ("INVALID_INPUT", "bad_id")
-    assert (await case.patient.ask(documents.VIEWER))["role"] == "patient"
+    assert (await case.patient.ask(documents.VIEWER))["role"] == "PATIENT"
 
 
 async def test_ban_reaches_the_identity_provider(harness: ApiHarness, officer: Person) -> None:
@@ -110,6 +114,14 @@ def _wanted(email: str, role: str = "CLINICIAN") -> dict[str, str]:
     return {"email": email, "staffRole": role}
 
 
+async def _invitations(
+    officer: Person, document: str = documents.STAFF_INVITATIONS
+) -> dict[str, dict[str, Any]]:
+    """Return the newest 100 staff invitations by their ids."""
+    page = await officer.ask(document)
+    return {edge["node"]["id"]: edge["node"] for edge in page["edges"]}
+
+
 async def _login(harness: ApiHarness, email: str, *, confirmed: bool = True) -> UUID:
     admin = SupabaseAdmin(harness.supabase_url, SECRET_KEY)
     try:
@@ -122,7 +134,7 @@ async def test_invited_clinician_is_staff_after_the_worker_ran(harness: ApiHarne
     email = _address()
     answer = await officer.send(documents.INVITE_STAFF, **_wanted(email.upper()))
     invited = answer.value
-    assert (invited["role"], invited["status"], invited["error"]) == ("CLINICIAN", "PENDING", None)
+    assert (invited["role"], invited["status"], invited["problem"]) == ("CLINICIAN", "PENDING", None)
     await harness.work()
     (row,) = await harness.rows(
         "select s.role, s.status, s.origin, i.email, i.invited_by from resguardo.staff as s"
@@ -136,7 +148,7 @@ async def test_invited_clinician_is_staff_after_the_worker_ran(harness: ApiHarne
         "email": email,
         "invited_by": officer.user_id,
     }
-    found = {one["id"]: one for one in await officer.ask(documents.STAFF_INVITATIONS)}
+    found = await _invitations(officer)
     assert found[invited["id"]]["status"] == "SENT"
     (event,) = await harness.audit(answer.request_id)
     assert (event["action"], event["outcome"], event["operation"]) == ("staff.invite", "ALLOWED", "C")
@@ -169,7 +181,7 @@ async def test_address_of_an_invitation_is_stored_only_in_its_row(
 async def test_list_of_invitations_is_audited(harness: ApiHarness, officer: Person) -> None:
     invited = await officer.ask(documents.INVITE_STAFF, **_wanted(_address()))
     answer = await officer.send(documents.STAFF_INVITATIONS)
-    assert answer.data["staffInvitations"][0] == invited
+    assert answer.value["edges"][0]["node"] == invited
     (event,) = await harness.audit(answer.request_id)
     assert (event["action"], event["outcome"]) == ("staff.list_invitations", "ALLOWED")
     assert event["entity_ids"][0] == UUID(invited["id"])
@@ -273,8 +285,9 @@ async def test_failed_invitation_has_its_reason(harness: ApiHarness, officer: Pe
     invited = await officer.ask(documents.INVITE_STAFF, **_wanted(email))
     await _login(harness, email, confirmed=False)
     await harness.work()
-    found = {one["id"]: one for one in await officer.ask(documents.STAFF_INVITATIONS)}
-    assert (found[invited["id"]]["status"], found[invited["id"]]["error"]) == ("FAILED", "login_unconfirmed")
+    found = await _invitations(officer)
+    failed = found[invited["id"]]
+    assert (failed["status"], failed["problem"]["code"]) == ("FAILED", "LOGIN_UNCONFIRMED")
     assert datetime.fromisoformat(invited["createdAt"]) <= datetime.now(UTC)
 
 
@@ -284,12 +297,70 @@ async def test_only_the_inviting_officer_reads_the_address_of_a_failed_invitatio
     email, other = _address(), await harness.staff("compliance")
     invited = await officer.ask(documents.INVITE_STAFF, **_wanted(email))
     await harness.rows("select private.fail_staff_invitation(%s, 'mail_refused')", UUID(invited["id"]))
-    found = {one["id"]: one for one in await officer.ask(documents.INVITED_ADDRESSES)}[invited["id"]]
-    assert (found["email"], found["error"]) == (email, "mail_refused")
-    assert "SMTP" in found["errorText"]
+    found = (await _invitations(officer, documents.INVITED_ADDRESSES))[invited["id"]]
+    assert (found["email"], found["problem"]["code"]) == (email, "MAIL_REFUSED")
+    assert "SMTP" in found["problem"]["message"]
     spanish = await officer.send(documents.INVITED_ADDRESSES, in_language="es")
-    texts = {one["id"]: one["errorText"] for one in spanish.data["staffInvitations"]}
-    assert "rechazado" in texts[invited["id"]]
-    seen = {one["id"]: one for one in await other.ask(documents.INVITED_ADDRESSES)}[invited["id"]]
-    assert (seen["email"], seen["error"]) == (None, "mail_refused")
+    problems = {edge["node"]["id"]: edge["node"]["problem"] for edge in spanish.value["edges"]}
+    assert "rechazado" in problems[invited["id"]]["message"]
+    seen = (await _invitations(other, documents.INVITED_ADDRESSES))[invited["id"]]
+    assert (seen["email"], seen["problem"]["code"]) == (None, "MAIL_REFUSED")
     assert email not in caplog.text
+
+
+async def test_invitations_are_listed_in_pages(harness: ApiHarness, officer: Person) -> None:
+    invited = [(await officer.ask(documents.INVITE_STAFF, **_wanted(_address())))["id"] for _ in range(3)]
+    seen: list[str] = []
+    after = None
+    for size in (2, 1):
+        answer = await officer.send(documents.STAFF_INVITATIONS, first=size, after=after)
+        seen += [edge["node"]["id"] for edge in answer.value["edges"]]
+        after = answer.value["pageInfo"]["endCursor"]
+        (event,) = await harness.audit(answer.request_id)
+        assert event["row_count"] == len(event["entity_ids"]) == size
+    assert seen == invited[::-1]
+    await harness.work()
+
+
+async def test_members_are_listed_newest_first_in_pages_and_audited(
+    harness: ApiHarness, officer: Person
+) -> None:
+    doctor, second = await harness.clinician(), await harness.staff("compliance")
+    answer = await officer.send(documents.STAFF_MEMBERS, first=2)
+    nodes = [edge["node"] for edge in answer.value["edges"]]
+    assert [node["user"]["id"] for node in nodes] == [str(second.user_id), str(doctor.user_id)]
+    assert [(node["role"], node["status"], node["suspendedAt"]) for node in nodes] == [
+        ("COMPLIANCE", "ACTIVE", None),
+        ("CLINICIAN", "ACTIVE", None),
+    ]
+    assert len({node["id"] for node in nodes} | {node["user"]["id"] for node in nodes}) == 4
+    (event,) = await harness.audit(answer.request_id)
+    assert (event["action"], event["outcome"], event["operation"]) == ("staff.list", "ALLOWED", "R")
+    assert (event["basis"], event["entity_type"], event["row_count"]) == ("compliance_review", "staff", 2)
+    assert set(event["entity_ids"]) == {second.user_id, doctor.user_id}
+    assert event["fields"] == ["createdAt", "id", "role", "status", "suspendedAt", "user"]
+    cursor = answer.value["pageInfo"]["endCursor"]
+    third = await officer.ask(documents.STAFF_MEMBERS, first=1, after=cursor)
+    assert third["edges"][0]["node"]["user"]["id"] == str(officer.user_id)
+
+
+async def test_members_are_filtered_by_role_and_status(
+    harness: ApiHarness, officer: Person, other_doctor: Person
+) -> None:
+    suspended = await harness.clinician()
+    changed = await officer.ask(documents.SUSPEND, userId=str(suspended.user_id))
+
+    async def found(**wanted: object) -> list[str]:
+        page = await officer.ask(documents.STAFF_MEMBERS, first=100, filter=wanted)
+        return [edge["node"]["user"]["id"] for edge in page["edges"]]
+
+    gone = await found(statuses=["SUSPENDED"])
+    assert str(suspended.user_id) in gone
+    assert str(other_doctor.user_id) not in gone
+    doctors = await found(roles=["CLINICIAN"], statuses=["ACTIVE"])
+    assert str(other_doctor.user_id) in doctors
+    assert not {str(suspended.user_id), str(officer.user_id)} & set(doctors)
+    assert str(officer.user_id) in await found(roles=["CLINICIAN", "COMPLIANCE"])
+    assert await found(roles=[], statuses=[]) == await found()
+    page = await officer.ask(documents.STAFF_MEMBERS, first=100, filter={"statuses": ["SUSPENDED"]})
+    assert changed in [edge["node"] for edge in page["edges"]]

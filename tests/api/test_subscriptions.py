@@ -411,7 +411,7 @@ async def test_subscribing_counts_against_the_quota_of_pages(
     [
         documents.VIEWER,
         "mutation { stopRecording(recordingId: 1) { id } }",
-        "subscription A { recordingChanged(consultationId: 1) { id } } query B { viewer { userId } }",
+        "subscription A { recordingChanged(consultationId: 1) { id } } query B { viewer { role } }",
         "fragment F on Recording { id }",
     ],
 )

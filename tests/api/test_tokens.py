@@ -153,7 +153,7 @@ async def test_token_issued_thirty_seconds_in_the_future_is_accepted(
     harness: ApiHarness, other_doctor: Person
 ) -> None:
     token = harness.token(other_doctor.user_id, other_doctor.session_id, iat=int(time.time()) + 28)
-    assert (await replace(other_doctor, token=token).ask(documents.VIEWER))["role"] == "clinician"
+    assert (await replace(other_doctor, token=token).ask(documents.VIEWER))["role"] == "CLINICIAN"
 
 
 @pytest.mark.parametrize("language", ["en", "es"])
@@ -190,13 +190,13 @@ async def test_flood_of_unknown_key_ids_causes_at_most_one_fetch_in_two_seconds(
     with _counted_fetches(monkeypatch) as fetched:
         async with harness.another_api() as http:
             known = replace(other_doctor, http=http)
-            assert (await known.ask(documents.VIEWER))["role"] == "clinician"
+            assert (await known.ask(documents.VIEWER))["role"] == "CLINICIAN"
             fetched.clear()
             began = time.monotonic()
             for number in range(30):
                 flood = replace(known, token=_another_key(f"kid-{number}")(harness, other_doctor))
                 assert (await flood.refused(documents.VIEWER))[1] == "token_key_unknown"
-            assert (await known.ask(documents.VIEWER))["role"] == "clinician"
+            assert (await known.ask(documents.VIEWER))["role"] == "CLINICIAN"
             most = 1 + (time.monotonic() - began) / MIN_REFRESH_SECONDS
     assert len(fetched) <= most
 

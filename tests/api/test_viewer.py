@@ -17,19 +17,19 @@ pytestmark = pytest.mark.anyio
 async def test_viewer_of_staff_has_their_role_and_assurance_level(harness: ApiHarness, role: str) -> None:
     person = await harness.staff(role)
     assert await person.ask(documents.VIEWER) == {
-        "userId": str(person.user_id),
-        "role": role,
-        "aal": "aal2",
-        "patientId": None,
+        "user": {"id": str(person.user_id)},
+        "role": role.upper(),
+        "assuranceLevel": "AAL2",
+        "patient": None,
     }
 
 
 async def test_viewer_of_a_patient_names_the_patient(case: Case) -> None:
     assert await case.patient.ask(documents.VIEWER) == {
-        "userId": str(case.patient.user_id),
-        "role": "patient",
-        "aal": "aal1",
-        "patientId": case.patient_id,
+        "user": {"id": str(case.patient.user_id)},
+        "role": "PATIENT",
+        "assuranceLevel": "AAL1",
+        "patient": {"id": case.patient_id, "externalId": case.registration["patientExternalId"]},
     }
 
 
@@ -47,7 +47,8 @@ async def test_viewer_with_a_session_of_the_supabase_client_is_accepted(harness:
     session = await sign_in(*login, await enrol_totp(*login))
     person = Person(harness.http, user_id, user_id, session.access_token)
     viewer = await person.ask(documents.VIEWER)
-    assert (viewer["userId"], viewer["role"], viewer["aal"]) == (str(user_id), "clinician", "aal2")
+    found = viewer["user"]["id"], viewer["role"], viewer["assuranceLevel"]
+    assert found == (str(user_id), "CLINICIAN", "AAL2")
     weak = Person(harness.http, user_id, user_id, (await sign_in(*login)).access_token)
     assert await weak.refused(documents.VIEWER) == ("FORBIDDEN", "second_factor_needed")
 

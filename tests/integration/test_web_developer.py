@@ -106,8 +106,8 @@ async def _everybody_signs_in(http: httpx.AsyncClient, project: Mapping[str, Any
     apps = {name: App(Page(http, ORIGIN), project) for name in ROLES}
     for name, role in ROLES.items():
         await apps[name].sign_in(project["logins"][name])
-        viewer = (await apps[name].data("{ viewer { role aal } }"))["viewer"]
-        assert viewer == {"role": role, "aal": "aal2"}
+        viewer = (await apps[name].data("{ viewer { role assuranceLevel } }"))["viewer"]
+        assert viewer == {"role": role.upper(), "assuranceLevel": "AAL2"}
     return apps["doctor"]
 
 

@@ -13,6 +13,8 @@ from tests.databases import Database
 from tests.policies.acting import acting, refused, superuser, value
 from tests.policies.actors import ANA, BRUNO, PEOPLE_ROLES, begin_as, claims_of, id_of
 
+SUSPEND: LiteralString = "select count(*) from private.suspend_staff(%s)"
+
 
 @pytest.mark.parametrize(
     ("user", "role"), [("ana", "clinician"), ("carla", "compliance"), ("paula", "patient")]
@@ -49,8 +51,8 @@ def test_law_4_a_role_that_is_not_allowed_is_not_taken(
 
 def test_law_4_suspending_ends_a_doctors_sessions_at_once_and_queues_the_ban(practice: Database) -> None:
     with acting(practice, "compliance") as connection:
-        assert value(connection, "select private.suspend_staff(%s)", ANA.doctor_id) is True
-        assert value(connection, "select private.suspend_staff(%s)", id_of("stranger")) is False
+        assert value(connection, SUSPEND, ANA.doctor_id) == 1
+        assert value(connection, SUSPEND, id_of("stranger")) == 0
     with refused("RG401"), acting(practice, "clinician who owns") as connection:
         connection.execute("select from resguardo.recordings")
     with superuser(practice) as reader:

@@ -98,7 +98,7 @@ STATEMENTS: dict[str, tuple[LiteralString, ...]] = {
         "select private.read_audit(null, null, null, null, null, null, null, null, null, 10)",
         "select private.suspend_staff(gen_random_uuid())",
         "select private.invite_staff('new@example.org', 'clinician')",
-        "select private.read_staff_invitations()",
+        "select private.read_staff_invitations(null, null, 25)",
         "select from resguardo.legal_holds",
         "select private.place_hold(gen_random_uuid(), null, null, null, 'm', 'c')",
         "select private.release_hold(gen_random_uuid())",

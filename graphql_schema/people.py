@@ -1,0 +1,25 @@
+"""GraphQL types of the people whom other types refer to: users and patients."""
+
+import strawberry
+
+from graphql_schema.nodes import Node
+
+
+@strawberry.type(
+    description=(
+        "A person with a login at Supabase Auth. Resguardo stores no names: the practice's own system knows them."
+    )
+)
+class User(Node):
+    id: strawberry.ID = strawberry.field(description="The id of the user at Supabase Auth.")
+
+
+@strawberry.type(
+    description=(
+        "A patient of the practice. Everyone who may read a consultation may read its patient, and compliance "
+        "may read every patient."
+    )
+)
+class Patient(Node):
+    id: strawberry.ID = strawberry.field(description="The id of the patient in Resguardo.")
+    external_id: str = strawberry.field(description="The id of the patient in the practice's own system.")
