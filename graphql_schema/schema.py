@@ -110,9 +110,7 @@ class Query:
     staff_members = root_field(
         staff.staff_members,
         permissions.LIST_STAFF,
-        description=(
-            "Lists the staff members with their roles, newest first, including suspended members."
-        ),
+        description=("Lists the staff members with their roles, newest first, including suspended members."),
     )
     access_requests = root_field(
         access_fields.access_requests,
