@@ -112,7 +112,7 @@ mutation ($userId: ID!) { suspendStaff(input: { userId: $userId }) { staffMember
 AUDIT_EVENTS = """
 query ($since: DateTime!, $after: String) {
   auditEvents(first: 100, after: $after, filter: { recordedDuring: { from: $since } }) {
-    edges { node { action outcome actorId reason } }
+    edges { node { action outcome actor { id } reason } }
     pageInfo { endCursor hasNextPage }
   }
 }

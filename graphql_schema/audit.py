@@ -1,45 +1,59 @@
 """GraphQL types and root fields for the audit log."""
 
 from datetime import datetime
-from typing import Self
+from typing import Final, Self
 
 import strawberry
 
 from app.audit import model
 from app.postgres.paging import DEFAULT_PAGE_SIZE, Cursor, page_request
+from app.recordings.service import PurposeOfUse
+from app.staff.model import AssuranceLevel
 from graphql_schema.connections import Connection
 from graphql_schema.context import Info
+from graphql_schema.nodes import Node
+from graphql_schema.people import User
 from graphql_schema.references import ConsultationBy, DateTimeRangeInput, PatientBy
 from graphql_schema.scalars import BigInt, big, parse_optional_id, to_id, to_optional_id
+
+_LEVELS: Final = {level.value: level for level in AssuranceLevel}
 
 
 @strawberry.type(
     description=(
         "An audit event: who did what, to whose data, why, from where, and with which result. An "
-        "audit event contains ids and field names, and never the values of the fields."
+        "audit event contains ids and field names, and never the values of the fields. For compliance only."
     )
 )
-class AuditEvent:
-    id: strawberry.ID
+class AuditEvent(Node):
+    id: strawberry.ID = strawberry.field(description="The id of the event.")
     recorded_at: datetime = strawberry.field(
         description="When the event was recorded, by the database's clock."
     )
-    actor_id: strawberry.ID | None
-    actor_role: str
-    session_id: strawberry.ID | None = strawberry.field(
+    actor: User | None = strawberry.field(
+        description="The person who acted, or null if a service acted or the caller is unknown."
+    )
+    actor_role: model.ActorRole = strawberry.field(description="The role in which the actor acted.")
+    session_fingerprint: str | None = strawberry.field(
         description=(
             "A one-way fingerprint of the session's id. All events of one session have the same "
             "fingerprint. The fingerprint gives no access to the session."
         )
     )
-    aal: str | None
-    action: str
-    operation: str = strawberry.field(
-        description="The kind of operation, as in FHIR's AuditEvent.action: C, R, U, D or E."
+    assurance_level: AssuranceLevel | None = strawberry.field(
+        description="How strongly the session was authenticated, or null for an event without a session."
     )
-    outcome: model.Outcome
-    reason: str | None
-    purpose: str
+    action: str = strawberry.field(
+        description="What the actor did, such as `recording.read`. Later releases add actions."
+    )
+    operation: model.AuditOperation = strawberry.field(
+        description="The kind of operation, as in FHIR's AuditEvent.action."
+    )
+    outcome: model.Outcome = strawberry.field(description="The result of the action.")
+    reason: str | None = strawberry.field(
+        description="The code of the reason for the outcome, or of the cause of a change, or null."
+    )
+    purpose: PurposeOfUse = strawberry.field(description="The purpose for which the data was used.")
     basis: str = strawberry.field(
         description=(
             "Why the person or service had access: `treating_clinician`, `compliance_review`, "
@@ -47,33 +61,45 @@ class AuditEvent:
             "refusal, and `no_identity` for a request without a login."
         )
     )
-    entity_type: str
-    entity_ids: list[strawberry.ID]
-    patient_ids: list[strawberry.ID]
-    consultation_ids: list[strawberry.ID]
-    fields: list[str]
-    row_count: int
-    byte_count: BigInt | None
-    request_id: strawberry.ID | None
-    address: str | None
-    policy_version: str
+    entity_type: str = strawberry.field(description="The type of the entities, such as `recording`.")
+    entity_ids: list[strawberry.ID] = strawberry.field(
+        description="The ids of the entities that the action read or changed."
+    )
+    patient_ids: list[strawberry.ID] = strawberry.field(description="The ids of the patients concerned.")
+    consultation_ids: list[strawberry.ID] = strawberry.field(
+        description="The ids of the consultations concerned."
+    )
+    fields: list[str] = strawberry.field(
+        description="The names of the fields that were read or changed, and never their values."
+    )
+    row_count: int = strawberry.field(description="How many rows the actor saw or changed.")
+    byte_count: BigInt | None = strawberry.field(
+        description="How many bytes the actor could read, or null if the action read no file."
+    )
+    request_id: strawberry.ID | None = strawberry.field(
+        description="The id of the request, which the header `x-request-id` of the answer contains."
+    )
+    address: str | None = strawberry.field(
+        description="The network address from which the request came, or null for a service."
+    )
+    policy_version: str = strawberry.field(
+        description="The version of the access policies that applied to the event."
+    )
 
     @classmethod
     def of(cls, event: model.AuditEvent) -> Self:
         return cls(
             id=to_id(event.id),
             recorded_at=event.recorded_at,
-            actor_id=to_optional_id(event.actor_id),
+            actor=None if event.actor_id is None else User(id=to_id(event.actor_id)),
             actor_role=event.actor_role,
-            session_id=None
-            if event.session_fingerprint is None
-            else strawberry.ID(event.session_fingerprint),
-            aal=event.aal,
+            session_fingerprint=event.session_fingerprint,
+            assurance_level=_LEVELS.get(event.aal or ""),
             action=event.action,
             operation=event.operation,
             outcome=event.outcome,
             reason=event.reason,
-            purpose=event.purpose,
+            purpose=PurposeOfUse(event.purpose),
             basis=event.basis,
             entity_type=event.entity_type,
             entity_ids=[to_id(entity_id) for entity_id in event.entity_ids],

@@ -378,6 +378,29 @@ describe_enum(
     },
 )
 describe_enum(
+    audit.ActorRole,
+    description="The role in which the actor of an audit event acted.",
+    values={
+        audit.ActorRole.CLINICIAN: "A doctor acted.",
+        audit.ActorRole.COMPLIANCE: "A compliance officer acted.",
+        audit.ActorRole.PATIENT: "A patient acted.",
+        audit.ActorRole.API: "The API acted for a caller without a role, such as a guest.",
+        audit.ActorRole.WORKER: "The worker acted, in a job or a periodic task.",
+        audit.ActorRole.OPERATOR: "A different login of the database acted, such as the owner's.",
+    },
+)
+describe_enum(
+    audit.AuditOperation,
+    description="The kind of operation of an audit event, as in FHIR's AuditEvent.action.",
+    values={
+        audit.AuditOperation.CREATE: "The action created something (C).",
+        audit.AuditOperation.READ: "The action read something (R).",
+        audit.AuditOperation.UPDATE: "The action changed something (U).",
+        audit.AuditOperation.DELETE: "The action deleted something (D).",
+        audit.AuditOperation.EXECUTE: "The action executed something (E), such as joining a room.",
+    },
+)
+describe_enum(
     audit.Outcome,
     name="AuditOutcome",
     description=(

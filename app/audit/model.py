@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
+from enum import Enum, StrEnum
 from ipaddress import IPv4Address, IPv6Address
 from uuid import UUID
 
@@ -27,6 +27,31 @@ class Outcome(StrEnum):
     FAILED = "FAILED"
 
 
+class ActorRole(Enum):
+    """The role in which an actor acted. OPERATOR is every other login of the database, such as the owner's."""
+
+    CLINICIAN = "clinician"
+    COMPLIANCE = "compliance"
+    PATIENT = "patient"
+    API = "resguardo_api"
+    WORKER = "resguardo_worker"
+    OPERATOR = "operator"
+
+    @classmethod
+    def _missing_(cls, value: object) -> "ActorRole":
+        return cls.OPERATOR
+
+
+class AuditOperation(Enum):
+    """The kind of operation, as in FHIR's AuditEvent.action."""
+
+    CREATE = "C"
+    READ = "R"
+    UPDATE = "U"
+    DELETE = "D"
+    EXECUTE = "E"
+
+
 @dataclass(frozen=True)
 class AuditEvent:
     """An audit event: who did what, to whose data, why, from where, and with which result. An audit event contains
@@ -39,11 +64,11 @@ class AuditEvent:
     id: UUID
     recorded_at: datetime
     actor_id: UUID | None
-    actor_role: str
+    actor_role: ActorRole
     session_fingerprint: str | None
     aal: str | None
     action: str
-    operation: str
+    operation: AuditOperation
     outcome: Outcome
     reason: str | None
     purpose: str

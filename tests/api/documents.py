@@ -128,7 +128,8 @@ query ($first: Int, $after: String, $filter: AuditEventFilter) {{
     edges {{
       cursor
       node {{
-        id recordedAt actorId actorRole sessionId aal action operation outcome reason purpose basis entityType entityIds
+        id recordedAt actor {{ id }} actorRole sessionFingerprint assuranceLevel action operation outcome reason
+        purpose basis entityType entityIds
         patientIds consultationIds fields rowCount byteCount requestId address policyVersion
       }}
     }}

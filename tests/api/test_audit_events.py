@@ -20,10 +20,10 @@ async def _nodes(officer: Person, **wanted: object) -> list[Any]:
 async def test_event_names_the_actor_action_patient_and_address(case: Case, officer: Person) -> None:
     asked = await case.doctor.send(documents.CONSULTATION, id=case.id)
     (event,) = await _nodes(officer, consultation={"id": case.id}, action="consultation.read")
-    assert event["actorId"] == str(case.doctor.user_id)
-    assert event["sessionId"] == case.doctor.fingerprint
-    assert (event["actorRole"], event["aal"]) == ("clinician", "aal2")
-    assert (event["operation"], event["outcome"]) == ("R", "ALLOWED")
+    assert event["actor"] == {"id": str(case.doctor.user_id)}
+    assert event["sessionFingerprint"] == case.doctor.fingerprint
+    assert (event["actorRole"], event["assuranceLevel"]) == ("CLINICIAN", "AAL2")
+    assert (event["operation"], event["outcome"]) == ("READ", "ALLOWED")
     assert (event["purpose"], event["basis"]) == ("TREATMENT", "treating_clinician")
     assert (event["patientIds"], event["consultationIds"]) == ([case.patient_id], [case.id])
     assert event["entityIds"] == [case.id]
