@@ -381,9 +381,9 @@ describe_enum(
     audit.ActorRole,
     description="The role in which the actor of an audit event acted.",
     values={
-        audit.ActorRole.CLINICIAN: "A doctor acted.",
+        audit.ActorRole.CLINICIAN: "A doctor of the practice acted.",
         audit.ActorRole.COMPLIANCE: "A compliance officer acted.",
-        audit.ActorRole.PATIENT: "A patient acted.",
+        audit.ActorRole.PATIENT: "A patient of the practice acted.",
         audit.ActorRole.API: "The API acted for a caller without a role, such as a guest.",
         audit.ActorRole.WORKER: "The worker acted, in a job or a periodic task.",
         audit.ActorRole.OPERATOR: "A different login of the database acted, such as the owner's.",

@@ -44,7 +44,7 @@ class Visit:
             "patientExternalId": f"patient-{uuid4().hex[:12]}",
             "patientUserId": str(patient.user_id),
             "scheduledAt": datetime.now(UTC).isoformat(),
-            "separateSpeakers": True,
+            "recordsSpeakersSeparately": True,
         }
         made = (await api.ask(documents.REGISTER, consultation=asked))["registerConsultation"]["consultation"]
         participants = {one["kind"]: one["id"] for one in made["participants"]}
