@@ -13,13 +13,16 @@ from app.texts import Language, access_request_words
 from graphql_schema.connections import Connection
 from graphql_schema.consents import Representative, RepresentativeInput
 from graphql_schema.context import Info
+from graphql_schema.nodes import Node
+from graphql_schema.people import User, to_user
+from graphql_schema.problems import AccessExportProblem
 from graphql_schema.references import ConsultationBy, PatientBy
 from graphql_schema.scalars import BigInt, big, parse_id, parse_optional_id, to_id, to_optional_id
 from graphql_schema.selected_fields import selected
 
 
 @strawberry.type(description="The extension of the 30-day deadline of an access request.")
-class AccessExtension:
+class AccessRequestExtension:
     reason: model.ExtensionReason = strawberry.field(
         description="The reason for the extension, of which the practice informs the patient."
     )
@@ -34,16 +37,16 @@ class AccessDenial:
     is_reviewable: bool = strawberry.field(
         description="Whether the patient may ask for a review of the denial."
     )
-    determined_by: strawberry.ID | None = strawberry.field(
+    determined_by: User | None = strawberry.field(
         description=(
-            "The user id of the professional who determined that harm is likely. The value is "
+            "The professional who determined that harm is likely. The value is "
             "null if the ground of the denial requires no decision by a professional."
         )
     )
     review_asked_at: datetime | None = strawberry.field(
         description="When the patient asked for the review. The value is null if nobody has asked."
     )
-    reviewed_by: strawberry.ID | None = strawberry.field(
+    reviewed_by: User | None = strawberry.field(
         description="The clinician who reviewed the denial, or null before the review."
     )
     reviewed_at: datetime | None = strawberry.field(
@@ -59,25 +62,18 @@ class AccessDenial:
             "review and to a complaint."
         )
     )
-    def text(self, info: Info) -> str:
+    def message(self, info: Info) -> str:
         return _denial_text(self.ground, self.review_outcome, info.context.language)
 
 
 @strawberry.type(description="The encrypted copy of an access request.")
 class AccessExport:
     status: model.ExportStatus = strawberry.field(description="The status of the encrypted copy.")
-    error: str | None = strawberry.field(
-        description=(
-            "The code of the reason why the encrypted copy FAILED, or null. If compliance "
-            "approves the access request again, the worker tries again to make the encrypted "
-            "copy."
-        )
-    )
     size_bytes: BigInt | None = strawberry.field(
         description="The size of the encrypted copy. The value is null until the copy is READY."
     )
-    recordings: int | None = strawberry.field(description="How many media files the copy contains.")
-    missing: int | None = strawberry.field(
+    file_count: int | None = strawberry.field(description="How many media files the copy contains.")
+    missing_file_count: int | None = strawberry.field(
         description=(
             "How many media files the encrypted copy lacks because the worker found them missing "
             "or changed. The manifest in the encrypted copy names the files that the copy lacks."
@@ -90,10 +86,22 @@ class AccessExport:
             "patient by telephone or post."
         )
     )
+    stored_problem: strawberry.Private[str | None]
+
+    @strawberry.field(  # type: ignore[untyped-decorator] # strawberry types it as Any
+        description=(
+            "Why the encrypted copy FAILED, or null. If compliance approves the access request again, the worker "
+            "tries again to make the encrypted copy."
+        )
+    )
+    def problem(self, info: Info) -> AccessExportProblem | None:
+        return AccessExportProblem.of(self.stored_problem, info.context.language)
 
 
-@strawberry.type(description="A request for a copy of a patient's recordings.")
-class AccessRequest:
+@strawberry.type(
+    description=("A request for a copy of a patient's recordings. The patient and compliance may read it.")
+)
+class AccessRequest(Node):
     id: strawberry.ID = strawberry.field(description="The id of the access request, a UUID.")
     patient_id: strawberry.ID = strawberry.field(
         description="The id of the patient whose recordings are requested."
@@ -121,7 +129,7 @@ class AccessRequest:
     is_overdue: bool = strawberry.field(
         description="Whether the deadline has passed and the request is still not decided or fulfilled."
     )
-    extension: AccessExtension | None = strawberry.field(
+    extension: AccessRequestExtension | None = strawberry.field(
         description="The extension of the deadline, or null if it was not extended."
     )
     decided_at: datetime | None = strawberry.field(
@@ -219,9 +227,9 @@ def _representative(relationship: Relationship | None, name: str | None) -> Repr
     return Representative(relationship=relationship, name=name) if relationship and name else None
 
 
-def _extension(request: model.AccessRequest) -> AccessExtension | None:
+def _extension(request: model.AccessRequest) -> AccessRequestExtension | None:
     reason, at = request.extension_reason, request.extended_at
-    return AccessExtension(reason=reason, extended_at=at) if reason and at else None
+    return AccessRequestExtension(reason=reason, extended_at=at) if reason and at else None
 
 
 def _denial(request: model.AccessRequest) -> AccessDenial | None:
@@ -230,9 +238,9 @@ def _denial(request: model.AccessRequest) -> AccessDenial | None:
     return AccessDenial(
         ground=request.denial_ground,
         is_reviewable=request.denial_ground.is_reviewable,
-        determined_by=to_optional_id(request.determined_by),
+        determined_by=to_user(request.determined_by),
         review_asked_at=request.review_asked_at,
-        reviewed_by=to_optional_id(request.reviewed_by),
+        reviewed_by=to_user(request.reviewed_by),
         reviewed_at=request.reviewed_at,
         review_outcome=request.review_outcome,
     )
@@ -243,10 +251,10 @@ def _export(request: model.AccessRequest) -> AccessExport | None:
         return None
     return AccessExport(
         status=request.export_status,
-        error=request.export_error,
+        stored_problem=request.export_error,
         size_bytes=big(request.export_size_bytes),
-        recordings=request.export_recordings,
-        missing=request.export_missing,
+        file_count=request.export_recordings,
+        missing_file_count=request.export_missing,
         expires_at=request.export_expires_at,
         secret_revealed_at=request.secret_revealed_at,
     )
@@ -263,6 +271,16 @@ def _denial_text(ground: model.DenialGround, outcome: model.ReviewOutcome | None
     return " ".join((words[f"denial_{ground.value}"], review, words["denial_complaint"]))
 
 
+@strawberry.input(
+    description="A filter for access requests. A filter field that is omitted matches every access request."
+)
+class AccessRequestFilter:
+    statuses: list[model.AccessRequestStatus] | None = strawberry.field(
+        default=None,
+        description="Selects the requests with one of these statuses. An empty list selects all requests.",
+    )
+
+
 def _service(info: Info) -> AccessRequests:
     return info.context.services.access_requests
 
@@ -275,11 +293,14 @@ async def access_requests(
     info: Info,
     first: int = DEFAULT_PAGE_SIZE,
     after: str | None = None,
-    status: model.AccessRequestStatus | None = None,
+    filter: AccessRequestFilter | None = None,
 ) -> Connection[AccessRequest] | None:
     """List access requests, newest first: the patient's own, or all for compliance."""
     page = await _service(info).page(
-        await info.context.asker(), page_request(first, after), status, selected(info, "edges", "node")
+        await info.context.asker(),
+        page_request(first, after),
+        tuple(filter.statuses or ()) if filter else (),
+        selected(info, "edges", "node"),
     )
     return Connection.of(page, AccessRequest.of, _place)
 

@@ -13,13 +13,21 @@ from app.deletions import model
 from app.postgres.paging import DEFAULT_PAGE_SIZE, Cursor, page_request
 from graphql_schema.connections import Connection
 from graphql_schema.context import Info
-from graphql_schema.scalars import parse_id, parse_optional_id, to_id, to_optional_id
+from graphql_schema.nodes import Node
+from graphql_schema.people import User, to_user
+from graphql_schema.problems import DeletionProblem
+from graphql_schema.scalars import parse_id, parse_optional_id, to_id
 from graphql_schema.selected_fields import selected
 
 
-@strawberry.type(description="The deletion of a recording, from the request to the certificate.")
-class Deletion:
-    id: strawberry.ID = strawberry.field(description="The id of the deletion, a UUID.")
+@strawberry.type(
+    description=(
+        "The deletion of a recording, from the request to the certificate. The recording's doctor and compliance "
+        "may read it."
+    )
+)
+class Deletion(Node):
+    id: strawberry.ID = strawberry.field(description="The id of the deletion.")
     recording_id: strawberry.ID = strawberry.field(description="The id of the recording that is destroyed.")
     ground: model.DeletionGround = strawberry.field(
         description="The ground on which the recording is destroyed."
@@ -28,27 +36,34 @@ class Deletion:
         description="The reason for a requested deletion, or null on any other ground."
     )
     status: model.DeletionStatus = strawberry.field(description="The status of the deletion.")
-    requested_by: strawberry.ID | None = strawberry.field(
+    requested_by: User | None = strawberry.field(
         description="The user who requested the deletion, or null on any other ground than REQUEST."
     )
     requested_at: datetime = strawberry.field(description="When the deletion was requested or became due.")
     undo_until: datetime | None = strawberry.field(
         description=(
-            "The end of the grace period of the deletion. Until the end of the grace period, "
-            "`undoDeletion` can withdraw the deletion."
+            "The end of the grace period, exclusive. Until then, `undoDeletion` can withdraw the deletion."
         )
     )
-    due_at: datetime | None = strawberry.field(description="When the retention term of the recording ends.")
-    attempts: int = strawberry.field(description="How often the worker has tried to destroy the recording.")
-    error: str | None = strawberry.field(
-        description=(
-            "The code of the reason why the newest attempt to destroy the recording failed. "
-            "After a failed attempt, the worker tries again to destroy the recording."
-        )
+    retention_ends_at: datetime | None = strawberry.field(
+        description="When the retention term of the recording ends, which a request does not change."
+    )
+    attempt_count: int = strawberry.field(
+        description="How often the worker has tried to destroy the recording."
     )
     finished_at: datetime | None = strawberry.field(
         description="When the recording was destroyed or the deletion was undone, or null before that."
     )
+    stored_problem: strawberry.Private[str | None]
+
+    @strawberry.field(  # type: ignore[untyped-decorator] # strawberry types it as Any
+        description=(
+            "Why the newest attempt to destroy the recording failed, or null. After a failed attempt, the "
+            "worker tries again."
+        )
+    )
+    def problem(self, info: Info) -> DeletionProblem | None:
+        return DeletionProblem.of(self.stored_problem, info.context.language)
 
     @classmethod
     def of(cls, deletion: model.Deletion) -> Self:
@@ -58,13 +73,13 @@ class Deletion:
             ground=deletion.ground,
             reason=deletion.reason,
             status=deletion.status,
-            requested_by=to_optional_id(deletion.requested_by),
+            requested_by=to_user(deletion.requested_by),
             requested_at=deletion.requested_at,
             undo_until=deletion.undo_until,
-            due_at=deletion.due_at,
-            attempts=deletion.attempts,
-            error=deletion.error,
+            retention_ends_at=deletion.due_at,
+            attempt_count=deletion.attempts,
             finished_at=deletion.finished_at,
+            stored_problem=deletion.error,
         )
 
 
@@ -92,7 +107,7 @@ class DeletionCertificate:
     @strawberry.field(  # type: ignore[untyped-decorator] # strawberry types it as Any
         description="The certificate as a PDF in Base64, with the signed file attached."
     )
-    async def pdf(self) -> str:
+    async def pdf_base64(self) -> str:
         document = await anyio.to_thread.run_sync(render_pdf, read_signed(self.json.encode()))
         return base64.b64encode(document).decode()
 
@@ -101,8 +116,9 @@ class DeletionCertificate:
     description="A filter for deletions. A filter field that is omitted matches every deletion."
 )
 class DeletionFilter:
-    status: model.DeletionStatus | None = strawberry.field(
-        default=None, description="Selects the deletions with this status."
+    statuses: list[model.DeletionStatus] | None = strawberry.field(
+        default=None,
+        description="Selects the deletions with one of these statuses. An empty list selects all deletions.",
     )
     recording_id: strawberry.ID | None = strawberry.field(
         default=None, description="Selects the deletions of this recording."
@@ -116,7 +132,9 @@ class DeletionFilter:
     )
 
     def to_model(self) -> model.DeletionFilter:
-        return model.DeletionFilter(self.status, parse_optional_id(self.recording_id), self.is_failing)
+        return model.DeletionFilter(
+            tuple(self.statuses or ()), parse_optional_id(self.recording_id), self.is_failing
+        )
 
 
 def _place(deletion: model.Deletion) -> Cursor:

@@ -9,6 +9,8 @@ from app.holds import model
 from app.postgres.paging import DEFAULT_PAGE_SIZE, Cursor, page_request
 from graphql_schema.connections import Connection
 from graphql_schema.context import Info
+from graphql_schema.nodes import Node
+from graphql_schema.people import User, to_user
 from graphql_schema.references import ConsultationBy, DateTimeRangeInput, PatientBy
 from graphql_schema.scalars import parse_id, to_id, to_optional_id
 from graphql_schema.selected_fields import selected
@@ -21,7 +23,7 @@ from graphql_schema.selected_fields import selected
         "of time."
     )
 )
-class LegalHold:
+class LegalHold(Node):
     id: strawberry.ID = strawberry.field(description="The id of the legal hold, a UUID.")
     consultation_id: strawberry.ID | None = strawberry.field(
         description="The consultation whose recordings are held, or null for a hold with a different scope."
@@ -29,7 +31,7 @@ class LegalHold:
     patient_id: strawberry.ID | None = strawberry.field(
         description="The patient whose recordings are held, or null for a hold with a different scope."
     )
-    recorded_since: datetime | None = strawberry.field(
+    recorded_from: datetime | None = strawberry.field(
         description=(
             "The start of the range of held recordings, inclusive. The value is null for a hold "
             "with a different scope."
@@ -40,9 +42,9 @@ class LegalHold:
     )
     matter: str = strawberry.field(description="The legal matter of the hold, which names no patient.")
     custodian: str = strawberry.field(description="The custodian who is responsible for the hold.")
-    placed_by: strawberry.ID = strawberry.field(description="The compliance officer who placed the hold.")
+    placed_by: User = strawberry.field(description="The compliance officer who placed the hold.")
     placed_at: datetime = strawberry.field(description="When the hold was placed.")
-    released_by: strawberry.ID | None = strawberry.field(
+    released_by: User | None = strawberry.field(
         description="The compliance officer who released the hold, or null while it is active."
     )
     released_at: datetime | None = strawberry.field(
@@ -56,13 +58,13 @@ class LegalHold:
             id=to_id(hold.id),
             consultation_id=to_optional_id(hold.consultation_id),
             patient_id=to_optional_id(hold.patient_id),
-            recorded_since=hold.recorded_since,
+            recorded_from=hold.recorded_since,
             recorded_until=hold.recorded_until,
             matter=hold.matter,
             custodian=hold.custodian,
-            placed_by=to_id(hold.placed_by),
+            placed_by=User(id=to_id(hold.placed_by)),
             placed_at=hold.placed_at,
-            released_by=to_optional_id(hold.released_by),
+            released_by=to_user(hold.released_by),
             released_at=hold.released_at,
             is_active=hold.is_active,
         )
@@ -109,6 +111,13 @@ class PlaceLegalHoldInput:
 
     def to_model(self) -> model.HoldOrder:
         return model.HoldOrder(self.scope.to_model(), self.matter, self.custodian)
+
+
+@strawberry.input(description="A filter for legal holds. A filter field that is omitted matches every hold.")
+class LegalHoldFilter:
+    is_active: bool | None = strawberry.field(
+        default=None, description="True selects the holds that are in force, and false the released holds."
+    )
 
 
 def _place(hold: model.LegalHold) -> Cursor:
@@ -162,10 +171,16 @@ async def release_legal_hold(info: Info, input: ReleaseLegalHoldInput) -> Releas
 
 
 async def legal_holds(
-    info: Info, first: int = DEFAULT_PAGE_SIZE, after: str | None = None, is_active: bool | None = None
+    info: Info,
+    first: int = DEFAULT_PAGE_SIZE,
+    after: str | None = None,
+    filter: LegalHoldFilter | None = None,
 ) -> Connection[LegalHold] | None:
     """List legal holds, newest first. Only compliance officers may list legal holds."""
     page = await info.context.services.holds.page(
-        await info.context.asker(), page_request(first, after), is_active, selected(info, "edges", "node")
+        await info.context.asker(),
+        page_request(first, after),
+        filter.is_active if filter else None,
+        selected(info, "edges", "node"),
     )
     return Connection.of(page, LegalHold.of, _place)

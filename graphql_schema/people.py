@@ -1,8 +1,11 @@
 """GraphQL types of the people whom other types refer to: users and patients."""
 
+from uuid import UUID
+
 import strawberry
 
 from graphql_schema.nodes import Node
+from graphql_schema.scalars import to_id
 
 
 @strawberry.type(
@@ -12,6 +15,11 @@ from graphql_schema.nodes import Node
 )
 class User(Node):
     id: strawberry.ID = strawberry.field(description="The id of the user at Supabase Auth.")
+
+
+def to_user(user_id: UUID | None) -> User | None:
+    """Return the user with this id, or None for None."""
+    return None if user_id is None else User(id=to_id(user_id))
 
 
 @strawberry.type(

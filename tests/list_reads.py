@@ -190,8 +190,8 @@ _EVERYTHING: Final = RecordingSelection(
     )
 )
 _NESTED: Final = ConsultationSelection(("consents", "externalId", "id", "participants"))
-_DELETION: Final = ("attempts", "error", "finishedAt", "id", "status")
-_HOLD: Final = ("id", "isActive", "matter", "recordedSince")
+_DELETION: Final = ("attemptCount", "finishedAt", "id", "problem", "status")
+_HOLD: Final = ("id", "isActive", "matter", "recordedFrom")
 _S = RecordingStatus
 
 
@@ -230,7 +230,7 @@ def _access_requests(user: str, status: AccessRequestStatus | None) -> Case:
         f"access requests {status or 'all'}, {user}",
         user,
         lambda tx, request, _: access_requests.list_page(
-            tx, request, status, ("denial", "export", "id", "isOverdue")
+            tx, request, () if status is None else (status,), ("denial", "export", "id", "isOverdue")
         ),
     )
 
@@ -315,22 +315,22 @@ CASES: Final = (
         for user in ("doctor", "officer")
         for case in (
             _deletions(user, "all", lambda _: DeletionFilter()),
-            _deletions(user, "DELETED", lambda _: DeletionFilter(DeletionStatus.DELETED)),
-            _deletions(user, "UNDONE", lambda _: DeletionFilter(DeletionStatus.UNDONE)),
-            _deletions(user, "REQUESTED", lambda _: DeletionFilter(DeletionStatus.REQUESTED)),
+            _deletions(user, "DELETED", lambda _: DeletionFilter((DeletionStatus.DELETED,))),
+            _deletions(user, "UNDONE", lambda _: DeletionFilter((DeletionStatus.UNDONE,))),
+            _deletions(user, "REQUESTED", lambda _: DeletionFilter((DeletionStatus.REQUESTED,))),
             _deletions(user, "failing", lambda _: DeletionFilter(is_failing=True)),
             _deletions(user, "not failing", lambda _: DeletionFilter(is_failing=False)),
             _deletions(user, "of a recording", lambda f: DeletionFilter(recording_id=f.recording_id)),
             _deletions(
                 user,
                 "DELETING, not failing",
-                lambda _: DeletionFilter(DeletionStatus.DELETING, is_failing=False),
+                lambda _: DeletionFilter((DeletionStatus.DELETING,), is_failing=False),
                 5,
             ),
             _deletions(
                 user,
                 "DELETED of a recording",
-                lambda f: DeletionFilter(DeletionStatus.DELETED, f.recording_id, False),
+                lambda f: DeletionFilter((DeletionStatus.DELETED,), f.recording_id, False),
                 5,
             ),
         )

@@ -43,14 +43,18 @@ class AccessRequests:
         self._url_lifetime_seconds = url_lifetime_seconds
 
     async def page(
-        self, asker: Asker, request: PageRequest, status: AccessRequestStatus | None, fields: Sequence[str]
+        self,
+        asker: Asker,
+        request: PageRequest,
+        statuses: Sequence[AccessRequestStatus],
+        fields: Sequence[str],
     ) -> Page[AccessRequest]:
         """Return a page of access requests, newest first. A patient gets only their own requests, and a compliance
-        officer gets all.
+        officer gets all. If `statuses` is empty, the page contains requests of every status.
         """
         access = permissions.LIST_ACCESS_REQUESTS.on()
         async with self._database.as_user(asker, access) as tx:
-            rows = await store.list_page(tx, request, status, fields)
+            rows = await store.list_page(tx, request, statuses, fields)
         return Page.of(rows, request)
 
     async def file(

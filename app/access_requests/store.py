@@ -34,7 +34,7 @@ _sql = Queries(Path(__file__).with_name("queries.sql"))
 _request = TypeAdapter(AccessRequest)
 _REQUESTS: Final = AuditedList(
     table="resguardo.access_requests",
-    conditions={"status": "r.status = (select %(status)s::text)"},
+    values={"statuses": "r.status = v.value"},
     columns={
         "representative": ("representative_relationship", "representative_name"),
         "extension": ("extension_reason", "extended_at"),
@@ -67,13 +67,15 @@ _REQUESTS: Final = AuditedList(
 async def list_page(
     tx: Transaction,
     request: PageRequest,
-    status: AccessRequestStatus | None,
+    statuses: Sequence[AccessRequestStatus],
     fields: Sequence[str],
 ) -> list[AccessRequest]:
     """Return the access requests of a page and the one after them, and write the audit row of the page. Raises
     RateLimited (quota_pages).
     """
-    return await _REQUESTS.page(tx, request, {"status": status}, fields=fields)
+    return await _REQUESTS.page(
+        tx, request, {"statuses": list(dict.fromkeys(statuses)) or None}, fields=fields
+    )
 
 
 async def file(

@@ -69,11 +69,11 @@ class Deletion:
 
 @dataclass(frozen=True)
 class DeletionFilter:
-    """A filter for deletions. A filter field that is None matches every deletion. `is_failing` selects deletions
-    that have begun and whose newest attempt failed.
+    """A filter for deletions. A filter field that is None or empty matches every deletion. `is_failing` selects
+    deletions that have begun and whose newest attempt failed.
     """
 
-    status: DeletionStatus | None = None
+    statuses: tuple[DeletionStatus, ...] = ()
     recording_id: UUID | None = None
     is_failing: bool | None = None
 
@@ -83,9 +83,10 @@ class DeletionFilter:
         the status of a deletion, or FAILING.
         """
         stages: list[str] | None = None
-        if self.status is not None or self.is_failing is not None:
-            stages = [] if self.is_failing else [self.status] if self.status else list(DeletionStatus)
-            if self.is_failing is not False and self.status in (None, DeletionStatus.DELETING):
+        if self.statuses or self.is_failing is not None:
+            statuses = list(dict.fromkeys(self.statuses)) or list(DeletionStatus)
+            stages = [] if self.is_failing else [*statuses]
+            if self.is_failing is not False and DeletionStatus.DELETING in statuses:
                 stages.append(FAILING)
         return {"recording_id": self.recording_id, "stages": stages}
 

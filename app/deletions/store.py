@@ -32,6 +32,7 @@ _DELETIONS: Final = AuditedList(
     table="resguardo.deletions",
     narrow={"recording_id": "r.recording_id = %(recording_id)s::uuid"},
     values={"stages": "r.stage = v.value"},
+    columns={"retention_ends_at": ("due_at",), "attempt_count": ("attempts",), "problem": ("error",)},
     items=Deletion,
     action=permissions.LIST_DELETIONS.action,
     entity_type="deletion",

@@ -22,7 +22,7 @@ from app.postgres.references import (
 _sql = Queries(Path(__file__).with_name("queries.sql"))
 _HOLDS: Final = AuditedList(
     table="resguardo.legal_holds",
-    columns={"is_active": ("released_at",)},
+    columns={"is_active": ("released_at",), "recorded_from": ("recorded_since",)},
     conditions={"is_active": "r.released_at is null", "is_released": "r.released_at is not null"},
     items=LegalHold,
     action=permissions.LIST_HOLDS.action,

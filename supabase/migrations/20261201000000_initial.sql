@@ -956,7 +956,10 @@ select 'field', t.term from unnest(array[
     'textLanguage', 'textSha256', 'textVersion', 'token', 'trackSid', 'transcribe', 'transcript', 'transcription',
     'truncated', 'turn', 'turns', 'undoUntil', 'unintelligibleCount', 'unreadable', 'unusedTrackCount', 'updatedAt',
     'uploadHeaders', 'uploadUrl', 'upload_url', 'uploads', 'user', 'url', 'userId', 'value', 'version', 'webvtt',
-    'assuranceLevel', 'code', 'message', 'patient', 'staffMember'
+    'assuranceLevel', 'code', 'message', 'patient', 'staffMember',
+    'actor', 'allowedTypes', 'argument', 'attemptCount', 'count', 'details', 'earliest', 'expectedType', 'fileCount',
+    'inputPath', 'limit', 'maximum', 'minimum', 'missingFileCount', 'pdfBase64', 'recordedFrom', 'retentionEndsAt',
+    'retryAfterSeconds', 'retryable', 'sessionFingerprint', 'variable'
 ]) as t (term);
 
 create type private.subjects as (patient_ids uuid[], consultation_ids uuid[]); -- noqa: LT01

@@ -38,7 +38,8 @@ _RECORDING = """
   transcription { status language piecesDone piecesTotal attempt unintelligibleCount isRetried error errorText }
 """
 _DELETION = """
-  id recordingId ground reason status requestedBy requestedAt undoUntil dueAt attempts error finishedAt
+  id recordingId ground reason status requestedBy { id } requestedAt undoUntil retentionEndsAt attemptCount
+  problem { code message } finishedAt
 """
 _PAGE_INFO = "pageInfo { hasNextPage hasPreviousPage startCursor endCursor }"
 
@@ -182,7 +183,7 @@ query ($first: Int, $after: String, $filter: DeletionFilter) {{
 }}
 """
 DELETION_CERTIFICATES = """
-query ($recordingId: ID!) { deletionCertificates(recordingId: $recordingId) { number sha256 json pdf } }
+query ($recordingId: ID!) { deletionCertificates(recordingId: $recordingId) { number sha256 json pdfBase64 } }
 """
 
 _TRANSCRIPT = """

@@ -5,7 +5,8 @@ from uuid import UUID, uuid4
 from tests.api.harness import ApiHarness, Case
 
 HOLD = (
-    "{ id consultationId patientId recordedSince recordedUntil matter custodian placedBy placedAt releasedBy"
+    "{ id consultationId patientId recordedFrom recordedUntil matter custodian placedBy { id } placedAt"
+    " releasedBy { id }"
     " releasedAt isActive }"
 )
 PLACE_HOLD = (
@@ -16,8 +17,8 @@ RELEASE_HOLD = (
     f"mutation($holdId: ID!) {{ releaseLegalHold(input: {{legalHoldId: $holdId}}) {{ legalHold {HOLD} }} }}"
 )
 LEGAL_HOLDS = (
-    "query($first: Int, $after: String, $isActive: Boolean) {"
-    " legalHolds(first: $first, after: $after, isActive: $isActive) {"
+    "query($first: Int, $after: String, $filter: LegalHoldFilter) {"
+    " legalHolds(first: $first, after: $after, filter: $filter) {"
     f" edges {{ cursor node {HOLD} }} pageInfo {{ hasNextPage endCursor }} }} }}"
 )
 

@@ -9,12 +9,14 @@ from tests.api.harness import ApiHarness, Case
 _REQUEST = """
   id patientId consultationId status channel representative { relationship name } receivedOn dueOn isOverdue
   extension { reason extendedAt } decidedAt
-  denial { ground isReviewable determinedBy reviewAskedAt reviewedBy reviewedAt reviewOutcome text }
-  export { status error sizeBytes recordings missing expiresAt secretRevealedAt } fulfilledAt createdAt
+  denial { ground isReviewable determinedBy { id } reviewAskedAt reviewedBy { id } reviewedAt
+    reviewOutcome message }
+  export { status problem { code message } sizeBytes fileCount missingFileCount
+    expiresAt secretRevealedAt } fulfilledAt createdAt
 """
 ACCESS_REQUESTS = f"""
-query ($first: Int, $after: String, $status: AccessRequestStatus) {{
-  accessRequests(first: $first, after: $after, status: $status) {{
+query ($first: Int, $after: String, $filter: AccessRequestFilter) {{
+  accessRequests(first: $first, after: $after, filter: $filter) {{
     edges {{ cursor node {{ {_REQUEST} }} }} pageInfo {{ hasNextPage endCursor }}
   }}
 }}

@@ -295,7 +295,9 @@ async def test_pages_of_requests_are_consecutive_and_filtered_by_status(
     await _file(case.patient)
     seen, after = [], None
     for _ in range(2):
-        page = await case.patient.ask(ACCESS_REQUESTS, first=2, after=after, status="WITHDRAWN")
+        page = await case.patient.ask(
+            ACCESS_REQUESTS, first=2, after=after, filter={"statuses": ["WITHDRAWN", "DENIED"]}
+        )
         seen += [edge["node"] for edge in page["edges"]]
         after = page["pageInfo"]["endCursor"]
     assert len({one["id"] for one in seen}) == 3
@@ -387,8 +389,8 @@ async def test_denial_without_a_review_names_no_professional_and_says_so(
     assert refused == ("INVALID_INPUT", "bad_determination")
     denied = await officer.ask(DENY_REQUEST, **wanted)
     assert (denied["status"], denied["denial"]["isReviewable"]) == ("DENIED", False)
-    assert "(a)(2)(i" in denied["denial"]["text"] or "(a)(2)(v)" in denied["denial"]["text"]
-    assert "no right to a review" in denied["denial"]["text"]
+    assert "(a)(2)(i" in denied["denial"]["message"] or "(a)(2)(v)" in denied["denial"]["message"]
+    assert "no right to a review" in denied["denial"]["message"]
     refused = await case.patient.refused(ASK_REVIEW, requestId=filed["id"])
     assert refused == ("CONFLICT", "not_reviewable")
 
@@ -415,7 +417,7 @@ async def test_denial_for_harm_needs_a_professional_and_mentions_the_review(
         ("es", "derecho a que otro profesional"),
     ):
         seen = (await case.patient.send(ACCESS_REQUESTS, in_language=language)).data["accessRequests"]
-        text = seen["edges"][0]["node"]["denial"]["text"]
+        text = seen["edges"][0]["node"]["denial"]["message"]
         assert words in text
         assert "164.524(a)(3)" in text
 
@@ -454,8 +456,8 @@ async def test_review_reopens_the_request_until_its_outcome_is_recorded(
     reviewer = str((await harness.clinician()).user_id)
     upheld = await officer.ask(RECORD_REVIEW, **wanted, reviewerId=reviewer)
     assert (upheld["status"], upheld["denial"]["reviewOutcome"]) == ("DENIED", "UPHELD")
-    assert "reviewed this decision and upheld it" in upheld["denial"]["text"]
-    assert "right to a review of this decision" not in upheld["denial"]["text"]
+    assert "reviewed this decision and upheld it" in upheld["denial"]["message"]
+    assert "right to a review of this decision" not in upheld["denial"]["message"]
     assert await case.patient.refused(ASK_REVIEW, requestId=request) == ("CONFLICT", "reviewed_already")
     refused = await officer.refused(RECORD_REVIEW, **wanted, reviewerId=reviewer)
     assert refused == ("CONFLICT", "no_review_asked")
@@ -467,9 +469,9 @@ async def test_reversed_denial_is_fulfilled(harness: ApiHarness, case: Case, off
     reviewer = str((await harness.clinician()).user_id)
     reversed_ = await officer.ask(RECORD_REVIEW, requestId=request, reviewerId=reviewer, outcome="REVERSED")
     assert (reversed_["status"], reversed_["export"]["status"]) == ("APPROVED", "PREPARING")
-    assert "reversed it" in reversed_["denial"]["text"]
-    assert "was denied" not in reversed_["denial"]["text"]
-    assert "complain" not in reversed_["denial"]["text"]
+    assert "reversed it" in reversed_["denial"]["message"]
+    assert "was denied" not in reversed_["denial"]["message"]
+    assert "complain" not in reversed_["denial"]["message"]
     due_on = date.fromisoformat(reversed_["dueOn"])
     extended = await officer.ask(EXTEND_REQUEST, requestId=request, extension="TECHNICAL_FAILURE", days=5)
     assert extended["dueOn"] == str(due_on + timedelta(days=5))
@@ -512,7 +514,7 @@ async def test_only_the_patient_gets_the_copy_and_only_compliance_the_secret(
     caplog.set_level(logging.DEBUG, "app")
     (edge,) = (await case.patient.ask(ACCESS_REQUESTS))["edges"]
     export = edge["node"]["export"]
-    assert (edge["node"]["status"], export["status"], export["recordings"]) == ("FULFILLED", "READY", 1)
+    assert (edge["node"]["status"], export["status"], export["fileCount"]) == ("FULFILLED", "READY", 1)
     issued = await case.patient.ask(ISSUE_EXPORT_URL, requestId=fulfilled.id)
     assert "7-Zip" in issued["instructions"]
     assert (
@@ -595,14 +597,17 @@ async def test_failed_copy_reports_its_error_and_is_made_again_after_another_app
         await harness.services.exports.export(UUID(filed["id"]))
     await harness.services.exports.give_up(UUID(filed["id"]), refused.value.reason)
     (edge,) = (await case.patient.ask(ACCESS_REQUESTS))["edges"]
-    assert (edge["node"]["status"], edge["node"]["export"]["error"]) == ("APPROVED", "recording_not_finished")
+    assert (edge["node"]["status"], edge["node"]["export"]["problem"]["code"]) == (
+        "APPROVED",
+        "RECORDING_NOT_FINISHED",
+    )
     await harness.rows("update resguardo.recordings set status = 'FAILED' where id = %s", recording)
     whole = await harness.recording(case, content=b"film")
     await officer.ask(APPROVE_REQUEST, requestId=filed["id"])
     await harness.work()
     (edge,) = (await case.patient.ask(ACCESS_REQUESTS))["edges"]
     export = edge["node"]["export"]
-    assert (export["status"], export["recordings"], export["missing"]) == ("READY", 1, 0), whole
+    assert (export["status"], export["fileCount"], export["missingFileCount"]) == ("READY", 1, 0), whole
 
 
 async def test_copy_counts_its_missing_files(harness: ApiHarness, case: Case, officer: Person) -> None:
@@ -617,7 +622,7 @@ async def test_copy_counts_its_missing_files(harness: ApiHarness, case: Case, of
     await harness.work()
     (edge,) = (await officer.ask(ACCESS_REQUESTS, first=1))["edges"]
     export = edge["node"]["export"]
-    assert (export["status"], export["recordings"], export["missing"]) == ("READY", 1, 1)
+    assert (export["status"], export["fileCount"], export["missingFileCount"]) == ("READY", 1, 1)
 
 
 async def test_approval_while_the_copy_is_made_queues_no_second_copy(

@@ -28,9 +28,13 @@ async def test_hold_on_a_patient_counts_its_recordings_and_is_audited_with_the_p
     placed = answer.value
     assert (placed["coveredRecordingCount"], placed["destroyingRecordingCount"]) == (2, 0)
     hold = placed["legalHold"]
-    assert (hold["patientId"], hold["consultationId"], hold["recordedSince"]) == (case.patient_id, None, None)
+    assert (hold["patientId"], hold["consultationId"], hold["recordedFrom"]) == (case.patient_id, None, None)
     assert (hold["matter"], hold["custodian"]) == ("Doe v. Roe, 26-cv-1", "Records office")
-    assert (hold["placedBy"], hold["isActive"], hold["releasedAt"]) == (str(officer.user_id), True, None)
+    assert (hold["placedBy"], hold["isActive"], hold["releasedAt"]) == (
+        {"id": str(officer.user_id)},
+        True,
+        None,
+    )
     (row,) = await harness.audit(answer.request_id)
     assert (row["action"], row["outcome"], row["entity_type"]) == ("hold.place", "ALLOWED", "legal_hold")
     assert row["entity_ids"] == [UUID(hold["id"])]
@@ -196,7 +200,7 @@ async def test_only_another_officer_releases_a_hold(harness: ApiHarness, case: C
     second = await harness.staff("compliance")
     answer = await second.send(RELEASE_HOLD, holdId=hold["id"])
     released = answer.value
-    assert (released["isActive"], released["releasedBy"]) == (False, str(second.user_id))
+    assert (released["isActive"], released["releasedBy"]) == (False, {"id": str(second.user_id)})
     (row,) = await harness.audit(answer.request_id)
     assert (row["action"], row["outcome"], row["patient_ids"]) == (
         "hold.release",
@@ -248,7 +252,7 @@ async def test_holds_are_listed_newest_first_in_pages_and_the_read_is_audited(
         seen: list[str] = []
         after = None
         while True:
-            page = await officer.ask(LEGAL_HOLDS, first=1, after=after, isActive=is_active)
+            page = await officer.ask(LEGAL_HOLDS, first=1, after=after, filter={"isActive": is_active})
             seen += [edge["node"]["id"] for edge in page["edges"]]
             after = page["pageInfo"]["endCursor"]
             if not page["pageInfo"]["hasNextPage"] or set(expected) <= set(seen):
