@@ -787,6 +787,7 @@ comment on table private.audit_terms is
 
 insert into private.audit_terms (kind, term)
 select 'reason', t.term from unnest(array[
+    'bad_syntax', 'not_one_field',
     'cloudflare_access_denied', 'cloudflare_account_suspended', 'cloudflare_account_unknown',
     'cloudflare_bucket_missing', 'cloudflare_limited', 'cloudflare_not_enabled', 'cloudflare_token_refused',
     'cloudflare_unavailable', 'email_exists', 'no_intent', 'not_its_recording',
