@@ -15,7 +15,7 @@ from devstack.demo.scene import Scene, expect
 WRITTEN = (
     ("recording.issue_url", "ALLOWED"),
     ("recording.issue_url", "DENIED"),
-    ("recording.start", "DENIED"),
+    ("recording.start", "FAILED"),
     ("recording.read", "DENIED"),
     ("recording.transition", "ALLOWED"),
     ("recording.watch", "ALLOWED"),

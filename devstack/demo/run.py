@@ -42,7 +42,7 @@ async def _run(scene: Scene) -> None:
         visit = await Visit.register(scene, api, patient)
         scene.report.consultation = {"id": visit.id, "external_id": visit.external_id}
     async with scene.step("the API refuses to record without consent"):
-        await expect(api, "FORBIDDEN", documents.START_RECORDING, consultationId=visit.id)
+        await expect(api, "CONFLICT", documents.START_RECORDING, consultationId=visit.id)
     patient_api = await scene.sign_in(patient, with_totp=False)
     async with scene.step("the patient and the doctor consent"):
         await visit.consent(patient_api)

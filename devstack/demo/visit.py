@@ -77,7 +77,7 @@ class Visit:
     async def start(self) -> str:
         """Start a recording, and return its id once LiveKit records the room and each microphone."""
         started = await self.api.ask(documents.START_RECORDING, consultationId=self.id)
-        recording_id = str(started["startRecording"]["id"])
+        recording_id = str(started["startRecording"]["recording"]["id"])
         await self.wait_for(recording_id, "RECORDING")
         await self._wait_for_microphones(recording_id, "RECORDING")
         return recording_id
