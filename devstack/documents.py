@@ -35,12 +35,12 @@ mutation ($recordingId: ID!) {
 """
 
 RECORDING_STATUS = """
-query ($id: ID!) { recording(id: $id) { id status error sizeBytes sha256 durationSeconds } }
+query ($id: ID!) { recording(by: {id: $id}) { id status error sizeBytes sha256 durationSeconds } }
 """
 
 RECORDING_MEDIA = """
 query ($id: ID!) {
-  recording(id: $id) {
+  recording(by: {id: $id}) {
     id status error sizeBytes sha256 durationSeconds
     speakers { id medium participant { kind } status error sizeBytes sha256 durationSeconds }
   }
@@ -48,7 +48,7 @@ query ($id: ID!) {
 """
 
 TRANSCRIPTION = """
-query ($id: ID!) { recording(id: $id) { transcription { status piecesDone piecesTotal error } } }
+query ($id: ID!) { recording(by: {id: $id}) { transcription { status piecesDone piecesTotal error } } }
 """
 
 TRANSCRIPT = """
@@ -80,7 +80,7 @@ subscription ($consultationId: ID!) { recordingChanged(consultationId: $consulta
 """
 
 RECORDING_STORAGE = """
-query ($id: ID!) { recording(id: $id) { id storage { exists sizeBytes contentType } } }
+query ($id: ID!) { recording(by: {id: $id}) { id storage { exists sizeBytes contentType } } }
 """
 
 RECORDINGS = """

@@ -14,7 +14,7 @@ from graphql_schema.connections import Connection
 from graphql_schema.consents import Consent
 from graphql_schema.context import Info
 from graphql_schema.idempotency_keys import IDEMPOTENCY_KEY
-from graphql_schema.references import DateTimeRangeInput, PatientBy
+from graphql_schema.references import ConsultationBy, DateTimeRangeInput, PatientBy
 from graphql_schema.scalars import parse_id, parse_optional_id, to_id
 from graphql_schema.selected_fields import selected
 
@@ -318,12 +318,10 @@ def _place(consultation: model.Consultation) -> Cursor:
     return Cursor(consultation.scheduled_at, consultation.id)
 
 
-async def consultation(
-    info: Info, id: strawberry.ID | None = None, external_id: str | None = None
-) -> Consultation | None:
+async def consultation(info: Info, by: ConsultationBy) -> Consultation | None:
     """Return one consultation by its id or its external id."""
     found = await info.context.services.consultations.get(
-        await info.context.asker(), parse_optional_id(id), external_id, select_consultation(info)
+        await info.context.asker(), by.to_model(), select_consultation(info)
     )
     return Consultation.of(found)
 

@@ -15,7 +15,7 @@ from app.texts import recording_error_text, transcription_error_text
 from graphql_schema.connections import Connection
 from graphql_schema.context import Info
 from graphql_schema.idempotency_keys import IDEMPOTENCY_KEY
-from graphql_schema.references import DateTimeRangeInput, PatientBy
+from graphql_schema.references import DateTimeRangeInput, PatientBy, RecordingBy
 from graphql_schema.scalars import BigInt, big, parse_id, parse_optional_id, to_id
 from graphql_schema.selected_fields import selected
 
@@ -249,7 +249,7 @@ class Recording:
     updated_at: datetime
     storage: Storage | None = strawberry.field(
         description=(
-            "The recording's object in the bucket, which only the query `recording(id)` returns. "
+            "The recording's object in the bucket, which only the query `recording` returns. "
             "The value is null before the recording is READY."
         )
     )
@@ -430,11 +430,11 @@ def _place(recording: model.Recording) -> Cursor:
     return Cursor(recording.created_at, recording.id)
 
 
-async def recording(info: Info, id: strawberry.ID) -> Recording | None:
+async def recording(info: Info, by: RecordingBy) -> Recording | None:
     """Return one recording."""
     service, asker = info.context.services.recordings, await info.context.asker()
     selection = model.RecordingSelection(selected(info))
-    found = await service.get(asker, parse_id(id), selection)
+    found = await service.get(asker, by.to_model(), selection)
     if "storage" in selection.fields and found.status is model.RecordingStatus.READY:
         return Recording.of(found, await service.read_stored_media(asker, found.id))
     return Recording.of(found)

@@ -38,6 +38,22 @@ class ConsultationBy:
         return references.ConsultationBy(external_id=self.external_id)
 
 
+@strawberry.input(one_of=True, description="Names one recording, by exactly one of the two ids.")
+class RecordingBy:
+    id: strawberry.ID | None = strawberry.field(
+        default=strawberry.UNSET, description="The id of the recording in Resguardo."
+    )
+    egress_id: str | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="LiveKit's id of the egress that recorded the video of the recording.",
+    )
+
+    def to_model(self) -> references.RecordingBy:
+        if isinstance(self.id, str):
+            return references.RecordingBy(id=parse_id(self.id))
+        return references.RecordingBy(egress_id=self.egress_id)
+
+
 @strawberry.input(description="A range of time, which may be open at either side.")
 class DateTimeRangeInput:
     from_: datetime | None = strawberry.field(

@@ -29,6 +29,7 @@ from app.identity import permissions
 from app.integrations.livekit.client import JOIN_TTL_SECONDS, LiveKit, RoomSnapshot
 from app.postgres.database import Asker, Database, Transaction
 from app.postgres.paging import Page, PageRequest
+from app.postgres.references import ConsultationBy
 
 INVITATION_LIFETIME = timedelta(hours=24)
 _SECRET_BYTES = 32
@@ -109,21 +110,16 @@ class Consultations:
     async def get(
         self,
         asker: Asker,
-        consultation_id: UUID | None,
-        external_id: str | None,
+        by: ConsultationBy,
         selection: ConsultationSelection,
     ) -> Consultation:
-        """Return the consultation with this id or external id. Raises NotFound, and InvalidInput unless the caller
-        gives either the id or the external id.
-        """
-        if (consultation_id is None) == (external_id is None):
-            raise InvalidInput("id_or_external_id")
-        access = permissions.READ_CONSULTATION.on(consultation_id, external_id=external_id)
+        """Return the consultation with this id or external id. Raises NotFound."""
+        access = permissions.READ_CONSULTATION.on(by.id, external_id=by.external_id)
         async with self._database.as_user(asker, access) as tx:
             consultation = await store.read(
                 tx,
-                consultation_id=consultation_id,
-                external_id=external_id,
+                consultation_id=by.id,
+                external_id=by.external_id,
                 selection=selection,
                 counts_as_page=True,
             )

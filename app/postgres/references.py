@@ -1,4 +1,4 @@
-"""The ways in which a caller names a patient, a consultation or a range of time. Pure.
+"""The ways in which a caller names a patient, a consultation, a recording or a range of time. Pure.
 
 A caller names a patient or a consultation by its id or by its external id, which is its id in the adopter's own
 system. The statement that reads or changes the data also finds the id, so an external id costs no extra round trip,
@@ -37,6 +37,14 @@ class ConsultationBy:
 
     id: UUID | None = None
     external_id: str | None = None
+
+
+@dataclass(frozen=True)
+class RecordingBy:
+    """A recording, named by either its id or the id of the egress that recorded its video."""
+
+    id: UUID | None = None
+    egress_id: str | None = None
 
 
 @dataclass(frozen=True)

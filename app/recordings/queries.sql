@@ -38,6 +38,10 @@ from (
 -- Returns a recording; no row if the recording is hidden from the caller, or if the id belongs to a media file.
 select r.* from resguardo.recordings as r where r.id = %(id)s and r.medium = 'VIDEO';
 
+-- name: find_by_egress
+-- Returns the id of the recording whose video this egress recorded, or the max UUID for an unknown egress.
+select private.recording_id_of(%(egress_id)s);
+
 -- name: insert_recording
 -- Inserts a requested video of a consultation.
 insert into resguardo.recordings (id, consultation_id, doctor_id, patient_id, requested_by, room_name)

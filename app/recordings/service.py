@@ -15,6 +15,7 @@ from app.integrations.storage.client import Storage
 from app.jobs.queue import defer_job
 from app.postgres.database import Access, Asker, Database, Transaction
 from app.postgres.paging import Page, PageRequest
+from app.postgres.references import RecordingBy
 from app.recordings import store
 from app.recordings.blockers import require_startable
 from app.recordings.media_ids import sound_type
@@ -80,10 +81,11 @@ class Recordings:
             rows = await store.list_page(tx, request, wanted, selection)
         return Page.of(rows, request)
 
-    async def get(self, asker: Asker, recording_id: UUID, selection: RecordingSelection) -> Recording:
-        """Return one recording. Raises NotFound."""
-        access = permissions.READ_RECORDING.on(recording_id)
+    async def get(self, asker: Asker, by: RecordingBy, selection: RecordingSelection) -> Recording:
+        """Return the recording with this id, or the one whose video this egress recorded. Raises NotFound."""
+        access = permissions.READ_RECORDING.on(by.id)
         async with self._database.as_user(asker, access) as tx:
+            recording_id = by.id or await store.find_by_egress(tx, by.egress_id or "")
             recording = await store.read(tx, recording_id, selection, counts_as_page=True)
             return _require_found(recording)
 

@@ -91,6 +91,13 @@ async def read(
     return rows[0] if rows else None
 
 
+async def find_by_egress(tx: Transaction, egress_id: str) -> UUID:
+    """Return the id of the recording whose video this egress recorded, even if it is hidden from the caller. Return
+    the max UUID, which is the id of no recording, for an unknown egress.
+    """
+    return UUID(str(await tx.value(_sql["find_by_egress"], {"egress_id": egress_id})))
+
+
 async def insert(
     tx: Transaction,
     *,

@@ -43,6 +43,8 @@ grant execute on function private.unready_reason(text) to clinician;
 
 grant execute on function private.has_live_recording(uuid) to clinician, patient;
 
+grant execute on function private.recording_id_of(text) to clinician, compliance;
+
 grant execute on function private.recording_blockers(uuid) to clinician, compliance, patient;
 
 grant execute on function

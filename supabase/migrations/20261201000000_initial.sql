@@ -836,7 +836,7 @@ select 'reason', t.term from unnest(array[
     'hold_matter', 'hold_not_found', 'hold_released', 'hold_unprotected', 'holds_unprotected',
     'bucket_of_another_deployment', 'bucket_unmarked', 'bad_idempotency_key', 'idempotency_key_reused',
     'invitation_redeemed', 'turn_changed',
-    'id_or_external_id', 'id_or_invitation', 'import_expired', 'import_not_found', 'import_not_prepared',
+    'import_expired', 'import_not_found', 'import_not_prepared',
     'import_size', 'import_type', 'in_the_ledger', 'incomplete', 'internal_error', 'invitation_differs',
     'lead_lost',
     'invitation_unknown', 'jwks_empty', 'jwks_unavailable', 'ledger_entry_foreign', 'ledger_number_taken',
@@ -939,7 +939,7 @@ select 'field', t.term from unnest(array[
     'email', 'end', 'endCursor', 'endedAt', 'entityIds', 'entityType', 'error', 'errorText', 'exists', 'expiresAt',
     'expiresInSeconds', 'export', 'extendedAt', 'extension', 'extension_reason', 'externalId', 'fields', 'finishedAt',
     'fulfilledAt', 'gbMonth', 'graceDays', 'ground', 'guestRole', 'hasConsented', 'hasNextPage', 'hasPreviousPage',
-    'heardText', 'held', 'heldBytes', 'heldRecordings', 'highlights', 'hits', 'hold', 'holds', 'howToOpen', 'id',
+    'heardText', 'held', 'heldBytes', 'heldRecordings', 'highlights', 'hits', 'hold', 'holds', 'id',
     'index_key', 'interrupted', 'invitation', 'isActive', 'isCut', 'isOverdue', 'isRetried', 'isReviewable',
     'isTranscribed', 'isUncertain', 'isUnintelligible', 'joinedAt', 'json', 'jurisdiction', 'key', 'kind', 'kinds',
     'language', 'lifecycle', 'locks', 'matter', 'medium', 'minorsUntilAgeYears', 'missing', 'missing_since', 'month',
@@ -4363,6 +4363,23 @@ begin
         );
     end if;
     return cardinality(requested);
+end
+$$;
+
+-- Returns the id of the recording whose video this egress recorded, for a statement that then reads or audits the
+-- recording. Returns the max UUID, which is the id of no recording, for an unknown egress.
+create function private.recording_id_of(of_egress_id text) returns uuid
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform private.require_person();
+    return coalesce(
+        (
+            select r.id from resguardo.recordings as r
+            where r.egress_id = of_egress_id and r.medium = 'VIDEO'
+        ),
+        'ffffffff-ffff-ffff-ffff-ffffffffffff'
+    );
 end
 $$;
 

@@ -469,3 +469,20 @@ begin
     return cardinality(requested);
 end
 $$;
+
+-- Returns the id of the recording whose video this egress recorded, for a statement that then reads or audits the
+-- recording. Returns the max UUID, which is the id of no recording, for an unknown egress.
+create function private.recording_id_of(of_egress_id text) returns uuid
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform private.require_person();
+    return coalesce(
+        (
+            select r.id from resguardo.recordings as r
+            where r.egress_id = of_egress_id and r.medium = 'VIDEO'
+        ),
+        'ffffffff-ffff-ffff-ffff-ffffffffffff'
+    );
+end
+$$;

@@ -49,10 +49,14 @@ mutation ($consultation: RegisterConsultationInput!) {{
 }}
 """
 CONSULTATION = f"""
-query ($id: ID, $externalId: String) {{
-  consultation(id: $id, externalId: $externalId) {{ {_CONSULTATION} }}
+query ($id: ID!) {{ consultation(by: {{id: $id}}) {{ {_CONSULTATION} }} }}
+"""
+CONSULTATION_BY_EXTERNAL_ID = f"""
+query ($externalId: String!) {{
+  consultation(by: {{externalId: $externalId}}) {{ {_CONSULTATION} }}
 }}
 """
+CONSULTATION_BY = {"id": CONSULTATION, "externalId": CONSULTATION_BY_EXTERNAL_ID}
 CONSULTATIONS = f"""
 query ($first: Int, $after: String) {{
   consultations(first: $first, after: $after) {{ edges {{ cursor node {{ {_CONSULTATION} }} }} {_PAGE_INFO} }}
@@ -100,7 +104,7 @@ mutation ($recordingId: ID!) {{
   stopRecording(input: {{recordingId: $recordingId}}) {{ recording {{ {_RECORDING} }} }}
 }}
 """
-RECORDING = f"query ($id: ID!) {{ recording(id: $id) {{ {_RECORDING} }} }}"
+RECORDING = f"query ($id: ID!) {{ recording(by: {{id: $id}}) {{ {_RECORDING} }} }}"
 RECORDING_CHANGED = f"""
 subscription ($consultationId: ID!) {{ recordingChanged(consultationId: $consultationId) {{ {_RECORDING} }} }}
 """
@@ -108,7 +112,7 @@ CONSULTATION_CHANGED = f"""
 subscription ($consultationId: ID!) {{ consultationChanged(consultationId: $consultationId) {{ {_CONSULTATION} }} }}
 """
 RECORDINGS_CHANGED = f"subscription {{ recordingsChanged {{ {_RECORDING} }} }}"
-STORAGE = "query ($id: ID!) { recording(id: $id) { id storage { exists sizeBytes contentType } } }"
+STORAGE = "query ($id: ID!) { recording(by: {id: $id}) { id storage { exists sizeBytes contentType } } }"
 RECORDINGS = f"""
 query ($first: Int, $after: String, $filter: RecordingFilter) {{
   recordings(first: $first, after: $after, filter: $filter) {{

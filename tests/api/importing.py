@@ -8,7 +8,7 @@ import httpx
 from tests.api.documents import RECORDING
 from tests.api.harness import MEDIA, Answer, ApiHarness, Case
 
-_RECORDING = RECORDING.split("{ recording(id: $id) ")[1].rsplit("}", 1)[0]
+_RECORDING = RECORDING.split("{ recording(by: {id: $id}) ")[1].rsplit("}", 1)[0]
 
 IMPORT = """
 mutation ($import: ImportRecordingInput!) {

@@ -83,7 +83,7 @@ async def test_hidden_and_absent_rows_cause_the_same_work(
     asked: dict[str, tuple[str, dict[str, object], dict[str, object]]] = {
         "consultation": (documents.CONSULTATION, {"id": case.id}, {"id": str(uuid4())}),
         "externalId": (
-            documents.CONSULTATION,
+            documents.CONSULTATION_BY_EXTERNAL_ID,
             {"externalId": case.registration["externalId"]},
             {"externalId": "visit-of-nobody"},
         ),

@@ -316,7 +316,7 @@ async def test_bad_input_of_a_permitted_role_is_reported(harness: ApiHarness) ->
 
 async def test_ten_fields_with_bad_input_write_ten_audit_rows(harness: ApiHarness) -> None:
     patient = (await _people(harness))["patient"]
-    fields = " ".join(f'p{number}: recording(id: "nonsense") {{ id }}' for number in range(10))
+    fields = " ".join(f'p{number}: recording(by: {{id: "nonsense"}}) {{ id }}' for number in range(10))
     answer = await patient.send(
         f"query ($first: Int!) {{ {fields} recordings(first: $first) {{ __typename }} }}"
     )

@@ -23,7 +23,7 @@ async def test_officer_reads_a_consultation_with_its_participants_and_consents(
     harness: ApiHarness, case: Case, officer: Person, key: str
 ) -> None:
     await case.consent()
-    answer = await officer.send(documents.CONSULTATION, **{key: case.consultation[key]})
+    answer = await officer.send(documents.CONSULTATION_BY[key], **{key: case.consultation[key]})
     found = answer.data["consultation"]
     assert found["id"] == case.id
     assert {one["hasConsented"] for one in found["participants"]} == {True}
@@ -116,7 +116,7 @@ async def test_officer_without_a_valid_session_reads_no_metadata(
 
 
 async def test_absent_consultation_is_absent_for_an_officer(harness: ApiHarness, officer: Person) -> None:
-    answer = await officer.send(documents.CONSULTATION, externalId="no-such-visit")
+    answer = await officer.send(documents.CONSULTATION_BY_EXTERNAL_ID, externalId="no-such-visit")
     assert (answer.error.code, answer.error.reason) == ("NOT_FOUND", "consultation_not_found")
     (row,) = await harness.audit(answer.request_id)
     assert row["outcome"] == "ABSENT"

@@ -140,7 +140,9 @@ async def test_registration_with_another_login_for_a_known_patient_is_refused(ha
 async def test_doctor_and_patient_find_the_consultation_by_either_id(case: Case) -> None:
     for person in (case.doctor, case.patient):
         by_id = await person.ask(documents.CONSULTATION, id=case.id)
-        by_external_id = await person.ask(documents.CONSULTATION, externalId=case.consultation["externalId"])
+        by_external_id = await person.ask(
+            documents.CONSULTATION_BY_EXTERNAL_ID, externalId=case.consultation["externalId"]
+        )
         assert by_id == by_external_id == {**case.consultation}
 
 
@@ -156,10 +158,11 @@ async def test_consultation_lists_all_statements_of_consent_oldest_first(case: C
 
 
 async def test_consultation_needs_exactly_one_of_both_ids(case: Case) -> None:
+    document = "query ($by: ConsultationBy!) { consultation(by: $by) { id } }"
     both = {"id": case.id, "externalId": case.consultation["externalId"]}
-    for variables in ({}, both, {"id": None, "externalId": None}):
-        refused = await case.doctor.refused(documents.CONSULTATION, **variables)
-        assert refused == ("INVALID_INPUT", "id_or_external_id")
+    for by in ({}, both, {"id": None}, {"id": case.id, "externalId": None}):
+        assert (await case.doctor.refused(document, by=by))[0] == "INVALID_INPUT"
+    assert (await case.doctor.ask(document, by={"externalId": both["externalId"]}))["id"] == case.id
 
 
 async def test_consultation_with_a_malformed_id_is_invalid(case: Case) -> None:
@@ -170,7 +173,7 @@ async def test_consultation_with_a_malformed_id_is_invalid(case: Case) -> None:
 async def test_consultation_with_an_unusual_external_id_causes_no_internal_error(
     case: Case, text: str
 ) -> None:
-    code, _ = await case.doctor.refused(documents.CONSULTATION, externalId=text)
+    code, _ = await case.doctor.refused(documents.CONSULTATION_BY_EXTERNAL_ID, externalId=text)
     assert code in ("NOT_FOUND", "INVALID_INPUT")
 
 
@@ -178,8 +181,8 @@ async def test_consultation_with_an_unusual_external_id_causes_no_internal_error
 async def test_hidden_consultation_is_answered_as_absent_and_audited_as_denied(
     harness: ApiHarness, case: Case, other_doctor: Person, by: str
 ) -> None:
-    hidden = await other_doctor.send(documents.CONSULTATION, **{by: case.consultation[by]})
-    absent = await other_doctor.send(documents.CONSULTATION, **{by: str(uuid4())})
+    hidden = await other_doctor.send(documents.CONSULTATION_BY[by], **{by: case.consultation[by]})
+    absent = await other_doctor.send(documents.CONSULTATION_BY[by], **{by: str(uuid4())})
     assert hidden.error.code == "NOT_FOUND"
     assert hidden.response.status_code == absent.response.status_code
     assert len(hidden.response.content) == len(absent.response.content)

@@ -179,7 +179,7 @@ async def test_law_1_audit_row_names_the_selected_fields_of_fragments_and_aliase
     harness: ApiHarness, case: Case
 ) -> None:
     document = """
-      query ($id: ID!) { consultation(id: $id) { ...seen when: scheduledAt ... on Consultation { kind } } }
+      query ($id: ID!) { consultation(by: {id: $id}) { ...seen when: scheduledAt ... on Consultation { kind } } }
       fragment seen on Consultation { __typename id participants { kind } }
     """
     answer = await case.doctor.send(document, id=case.id)

@@ -331,7 +331,7 @@ async def test_audit_row_of_a_consultation_tells_a_hidden_from_an_absent_one(
         (other, entity, "DENIED"),
         (other, str(uuid4()), "ABSENT"),
     ):
-        answer = await person.send(documents.CONSULTATION, **{key: wanted})
+        answer = await person.send(documents.CONSULTATION_BY[key], **{key: wanted})
         assert (await _rows(harness, answer))[0] == expected
 
 

@@ -273,3 +273,21 @@ async def test_size_above_32_bits_is_returned_as_a_number(harness: ApiHarness, c
     recording = await harness.recording(case, "VERIFYING")
     await harness.rows("update resguardo.recordings set size_bytes = 5000000000 where id = %s", recording)
     assert (await case.doctor.ask(documents.RECORDING, id=str(recording)))["sizeBytes"] == 5_000_000_000
+
+
+async def test_recording_is_read_by_the_egress_of_its_video(
+    harness: ApiHarness, case: Case, other_doctor: Person
+) -> None:
+    recording = await harness.recording(case)
+    document = "query ($by: RecordingBy!) { recording(by: $by) { id egressId } }"
+    by = {"egressId": f"EG_{recording.hex}"}
+    assert await case.doctor.ask(document, by=by) == {"id": str(recording), **by}
+    answers = [
+        await other_doctor.send(document, by=by),
+        await case.doctor.send(document, by={"egressId": "EG_of_nobody"}),
+    ]
+    assert {(answer.error.code, answer.error.reason) for answer in answers} == {
+        ("NOT_FOUND", "recording_not_found")
+    }
+    rows = [(await harness.audit(answer.request_id))[0] for answer in answers]
+    assert [row["outcome"] for row in rows] == ["DENIED", "ABSENT"]

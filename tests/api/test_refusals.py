@@ -25,7 +25,7 @@ async def test_ten_refused_fields_of_one_operation_write_ten_audit_rows(
     harness: ApiHarness, case: Case, other_doctor: Person
 ) -> None:
     recording = await harness.recording(case)
-    fields = " ".join(f'p{number}: recording(id: "{recording}") {{ id }}' for number in range(10))
+    fields = " ".join(f'p{number}: recording(by: {{id: "{recording}"}}) {{ id }}' for number in range(10))
     answer = await other_doctor.send(f"{{ {fields} }}")
     rows = await rows_of(harness, answer.request_id, 10)
     assert [(row["action"], row["outcome"]) for row in rows] == [("recording.read", "DENIED")] * 10

@@ -122,7 +122,7 @@ async def test_flood_of_one_doctor_is_refused_and_other_callers_are_served(
 async def test_root_fields_count_as_operations(
     harness: ApiHarness, doctor: Person, other_doctor: Person
 ) -> None:
-    query = "{" + " ".join(f'f{n}: recording(id: "{uuid4()}") {{ id }}' for n in range(10)) + "}"
+    query = "{" + " ".join(f'f{n}: recording(by: {{id: "{uuid4()}"}}) {{ id }}' for n in range(10)) + "}"
     flood = [doctor.send(query) for _ in range(30)]
     async with (
         held(harness, "lock table resguardo.recordings in access exclusive mode") as holding,
@@ -139,7 +139,7 @@ async def test_root_fields_count_as_operations(
 async def test_operations_with_bad_input_count_against_the_same_limit(
     harness: ApiHarness, doctor: Person, other_doctor: Person
 ) -> None:
-    flood = [doctor.send("query ($id: ID!) { recording(id: $id) { id } }") for _ in range(FLOOD)]
+    flood = [doctor.send("query ($id: ID!) { recording(by: {id: $id}) { id } }") for _ in range(FLOOD)]
     lock: LiteralString = "lock table resguardo.staff in access exclusive mode"
     async with held(harness, lock) as holding, flooding(flood, holding) as tasks:
         await until_waiting(harness, RUNNING)

@@ -71,7 +71,7 @@ async def test_production_answers_no_introspection(document: str) -> None:
 
 
 async def test_production_suggests_no_names(harness: ApiHarness) -> None:
-    document = "{ recording(id: 1) { statu } }"
+    document = "{ recording(by: {id: 1}) { statu } }"
     suggested = (await (await harness.clinician()).send(document)).error
     assert (suggested.code, "status" in suggested.message) == ("GRAPHQL_VALIDATION_FAILED", True)
     result = await make_schema(is_production=True).execute(document)

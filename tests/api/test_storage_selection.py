@@ -1,4 +1,4 @@
-"""Tests of the field `storage` of a recording, which costs a request to the bucket. Only the query `recording(id)`
+"""Tests of the field `storage` of a recording, which costs a request to the bucket. Only the query `recording`
 returns `storage`. Every root field except `recording` refuses the selection of `storage` before it has any side
 effect.
 """

@@ -29,7 +29,7 @@ const ISSUE_URL = graphql(`
 
 const SOUNDS = graphql(`
   query Sounds($id: ID!) {
-    recording(id: $id) {
+    recording(by: { id: $id }) {
       speakers {
         id
         medium
