@@ -149,7 +149,9 @@ class _Room:
             await asyncio.to_thread(_mark_joined, self.here, one.id)
         else:
             issued = await api.ask(documents.JOIN, consultationId=str(self.consultation.id))
-            await self._enter({"token": issued["joinConsultation"]["token"], **_voice(one.kind)}, {})
+            await self._enter(
+                {"token": issued["joinConsultation"]["joinToken"]["token"], **_voice(one.kind)}, {}
+            )
         return Entered(one.kind, "is in the room", consent)
 
     async def _consent(self, one: Participant, *, with_consents: bool) -> str:

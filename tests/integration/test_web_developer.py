@@ -128,7 +128,7 @@ async def _records_a_consultation_of_his_own(doctor: App, directory: Path) -> st
     status, output = await anyio.to_thread.run_sync(_join, directory, external_id)
     assert (status, output.count("was in the room; consents now")) == (0, 2), output
     started = await doctor.data(documents.START_RECORDING, consultationId=consultation)
-    recording = started["startRecording"]["id"]
+    recording = started["startRecording"]["recording"]["id"]
     await _wait_for(doctor, consultation, "RECORDING")
     await doctor.data(documents.STOP_RECORDING, recordingId=recording)
     await _wait_for(doctor, consultation, "READY")
@@ -153,7 +153,7 @@ async def _plays_and_uploads(doctor: App, project: Mapping[str, Any], recording:
     part = await doctor.send("GET", url, {"Range": "bytes=0-99"})
     assert (part.status, part.content, "content-range" in part.headers) == (206, film[:100], True)
     declared = {"consultationId": project["consultation"]["id"], "sizeBytes": len(film)}
-    wanted = (await doctor.data(documents.IMPORT, wanted=declared))["importRecording"]
+    wanted = (await doctor.data(documents.IMPORT, wanted=declared))["importRecording"]["recordingImport"]
     headers = {header["name"]: header["value"] for header in wanted["uploadHeaders"]}
     headers.pop("Content-Length")  # A page may not set this header: its browser does
     assert (await doctor.send("PUT", wanted["uploadUrl"], headers, film)).status == 200
