@@ -20,6 +20,7 @@ _ARGUMENTS: Final = {
     "filter": "The conditions that all items fulfil. Without a filter, the list has all items that the caller may see.",
     "by": "The key of the object, of which exactly one field is given.",
     "input": "The ids of the objects that the mutation changes, and the new values.",
+    "query": "The words to search for, and phrases in double quotes.",
     "recording_id": "The id of the recording, a UUID.",
     "consultation_id": "The id of the consultation, a UUID.",
     "policy_id": "The id of the retention policy, a UUID.",

@@ -135,6 +135,16 @@ def test_no_query_begins_with_a_verb() -> None:
     } == set()
 
 
+def test_query_of_one_object_that_several_keys_identify_takes_by() -> None:
+    for name, field in QUERIES.items():
+        if "by" in field.args:
+            kind = get_named_type(field.args["by"].type)
+            assert is_non_null_type(field.args["by"].type), name
+            assert kind.name == f"{get_named_type(field.type).name}By", name
+            assert set(field.args) == {"by"}, name
+    assert {name for name, field in QUERIES.items() if "id" in field.args} == set()
+
+
 def test_filters_are_named_after_what_they_filter() -> None:
     for name, field in QUERIES.items():
         if is_connection(field) and "filter" in field.args:
