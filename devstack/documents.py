@@ -138,4 +138,6 @@ UNDO_DELETION = """
 mutation ($id: ID!) { undoDeletion(input: { recordingId: $id }) { deletion { id status } } }
 """
 
-CERTIFICATES = "query ($id: ID!) { deletionCertificates(recordingId: $id) { number sha256 json } }"
+CERTIFICATES = """
+query ($id: ID!) { deletionCertificates(recordingId: $id) { edges { node { number sha256 json } } } }
+"""

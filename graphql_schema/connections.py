@@ -39,7 +39,7 @@ class Edge(Generic[Node]):
     )
 
 
-@strawberry.type(description="One page of a list with keyset pagination, newest items first.")
+@strawberry.type(description="One page of a list with keyset pagination, in the order that the list has.")
 class Connection(Generic[Node]):
     edges: list[Edge[Node]] = strawberry.field(description="The items of the page, each with its cursor.")
     page_info: PageInfo = strawberry.field(

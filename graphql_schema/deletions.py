@@ -154,12 +154,18 @@ async def deletions(
     return Connection.of(page, Deletion.of, _place)
 
 
-async def deletion_certificates(info: Info, recording_id: strawberry.ID) -> list[DeletionCertificate] | None:
-    """Return the certificates of a destroyed recording in the order of their numbers."""
-    found = await info.context.services.deletions.list_certificates(
-        await info.context.asker(), parse_id(recording_id)
+def _place_of_certificate(certificate: model.KeptCertificate) -> Cursor:
+    return Cursor.of_number(certificate.number)
+
+
+async def deletion_certificates(
+    info: Info, recording_id: strawberry.ID, first: int = DEFAULT_PAGE_SIZE, after: str | None = None
+) -> Connection[DeletionCertificate] | None:
+    """List the certificates of a destroyed recording in the order of their numbers."""
+    page = await info.context.services.deletions.list_certificates(
+        await info.context.asker(), parse_id(recording_id), page_request(first, after)
     )
-    return [DeletionCertificate.of(one) for one in found]
+    return Connection.of(page, DeletionCertificate.of, _place_of_certificate)
 
 
 @strawberry.input(

@@ -6,9 +6,11 @@ from typing import Self
 
 import strawberry
 
+from app.postgres.paging import DEFAULT_PAGE_SIZE, Cursor, page_request
 from app.retention import model
 from app.retention import storage_report as storage_model
 from app.retention.service import JudgedPolicy
+from graphql_schema.connections import Connection
 from graphql_schema.context import Info
 from graphql_schema.scalars import BigInt, to_id
 
@@ -247,10 +249,16 @@ class StorageReport:
         )
 
 
-async def retention_policies(info: Info) -> list[RetentionPolicy] | None:
-    """List the newest hundred retention policies, newest first."""
-    found = await info.context.services.retention.list_policies(await info.context.asker())
-    return [RetentionPolicy.of_judged(each) for each in found]
+def _place(judged: JudgedPolicy) -> Cursor:
+    return Cursor.of_number(judged.kept.id)
+
+
+async def retention_policies(
+    info: Info, first: int = DEFAULT_PAGE_SIZE, after: str | None = None
+) -> Connection[RetentionPolicy] | None:
+    """List retention policies, newest first."""
+    page = await info.context.services.retention.page(await info.context.asker(), page_request(first, after))
+    return Connection.of(page, RetentionPolicy.of_judged, _place)
 
 
 async def retention_preview(info: Info, policy_id: strawberry.ID) -> RetentionPreview | None:

@@ -98,7 +98,7 @@ class Query:
         deletion_fields.deletion_certificates,
         permissions.READ_CERTIFICATES,
         description=(
-            "Returns the certificates of a destroyed recording, for its doctor and for compliance. "
+            "Lists the certificates of a destroyed recording by their numbers, for its doctor and for compliance. "
             "The list of certificates is empty until the recording is destroyed."
         ),
     )

@@ -93,11 +93,14 @@ class DeletionFilter:
 
 @dataclass(frozen=True)
 class KeptCertificate:
-    """A stored certificate. `document` is the signed file, byte for byte the same as in the ledger."""
+    """A stored certificate. `document` is the signed file, byte for byte the same as in the ledger. `has_next` says
+    whether certificates follow the page in which this one was read.
+    """
 
     number: int
     document: str
     sha256: str
+    has_next: bool
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,12 @@ select private.undo_deletion(%(recording_id)s);
 select d.* from resguardo.deletions as d where d.id = %(id)s;
 
 -- name: read_certificates
--- Returns the certificates of destruction of a recording.
-select c.* from resguardo.certificates as c where c.recording_id = %(recording_id)s;
+-- Returns a page of the certificates of destruction of a recording, by number, and whether another page follows.
+select c.*, count(*) over () > %(first)s as has_next
+from resguardo.certificates as c
+where c.recording_id = %(recording_id)s and (%(after)s::integer is null or c.number > %(after)s)
+order by c.number
+limit (select %(first)s::bigint);
 
 -- name: claim_deletions
 -- Claims due deletions, and returns for each the number of the attempt and the prefixes and keys of the objects to

@@ -49,13 +49,15 @@ class Deletions:
             rows = await store.list_page(tx, request, wanted, selected)
         return Page.of(rows, request)
 
-    async def list_certificates(self, asker: Asker, recording_id: UUID) -> list[KeptCertificate]:
-        """Return the certificates of a recording in the order of their numbers. The returned list is empty if the
+    async def list_certificates(
+        self, asker: Asker, recording_id: UUID, request: PageRequest
+    ) -> Page[KeptCertificate]:
+        """Return a page of the certificates of a recording in the order of their numbers. The page is empty if the
         recording is not destroyed. Raises NotFound.
         """
         access = permissions.READ_CERTIFICATES.on(recording_id)
         async with self._database.as_user(asker, access) as tx:
-            found = await store.list_certificates(tx, recording_id)
+            found = await store.list_certificates(tx, recording_id, request)
             if found is None:
                 raise NotFound("certificate_not_found")
             return found

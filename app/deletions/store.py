@@ -23,7 +23,7 @@ from app.errors import NotFound
 from app.identity import permissions
 from app.postgres.audited import AuditedList, AuditedRead
 from app.postgres.database import Transaction
-from app.postgres.paging import PageRequest
+from app.postgres.paging import Page, PageRequest
 from app.postgres.queries import Queries
 
 _sql = Queries(Path(__file__).with_name("queries.sql"))
@@ -85,12 +85,24 @@ async def list_page(
     return await _DELETIONS.page(tx, request, wanted.parameters, selected=selected)
 
 
-async def list_certificates(tx: Transaction, recording_id: UUID) -> list[KeptCertificate] | None:
-    """Return the certificates of a recording in the order of their numbers, and write the audit row. Return None if
-    the caller may not see the recording or it does not exist.
+async def list_certificates(
+    tx: Transaction, recording_id: UUID, request: PageRequest
+) -> Page[KeptCertificate] | None:
+    """Return a page of the certificates of a recording in the order of their numbers, and write the audit row.
+    Return None if the caller may not see the recording or it does not exist.
     """
-    looked = await _CERTIFICATES.look(tx, {"recording_id": recording_id}, fields=["certificate"])
-    return looked.found if looked.is_allowed else None
+    looked = await _CERTIFICATES.look(
+        tx,
+        {
+            "recording_id": recording_id,
+            "first": request.first,
+            "after": request.after.number if request.after else None,
+        },
+        fields=["certificate"],
+    )
+    if not looked.is_allowed:
+        return None
+    return Page(tuple(looked.found), any(each.has_next for each in looked.found))
 
 
 async def claim(tx: Transaction, by_clock: datetime, most: int) -> list[Claim]:

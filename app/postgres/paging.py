@@ -15,6 +15,8 @@ DEFAULT_PAGE_SIZE = 25
 MAX_PAGE_SIZE = 100
 _MAX_CURSOR_LENGTH = 200
 _LOWEST_ID = UUID(int=0)
+_NO_TIME = datetime(1970, 1, 1, tzinfo=UTC)
+_MAX_NUMBER = 2**31 - 1
 Item = TypeVar("Item")
 
 
@@ -24,6 +26,16 @@ class Cursor:
 
     at: datetime
     id: UUID
+
+    @classmethod
+    def of_number(cls, number: int) -> "Cursor":
+        """Return a position in a list that is ordered by a number instead of a time."""
+        return cls(_NO_TIME, UUID(int=number))
+
+    @property
+    def number(self) -> int:
+        """Return the number of a position in a list that is ordered by a number, at most the largest 32-bit integer."""
+        return min(self.id.int, _MAX_NUMBER)
 
     def encode(self) -> str:
         """Return the cursor as an opaque, URL-safe string."""

@@ -1,15 +1,18 @@
 -- name: list_policies
--- Returns the newest 100 retention policies.
+-- Returns a page of retention policies, newest first, with the terms in force, and whether another page follows.
 select
     p.id, p.name, p.status, p.sha256, p.terms, p.shortens, p.proposed_at, p.activated_at,
     array(
         select a.officer_id from resguardo.retention_approvals as a
         where a.policy_id = p.id
         order by a.approved_at, a.officer_id
-    ) as approved_by
+    ) as approved_by,
+    (select f.terms from resguardo.retention_policies as f where f.status = 'ACTIVE') as terms_in_force,
+    count(*) over () > %(first)s as has_next
 from resguardo.retention_policies as p
+where %(after)s::integer is null or p.id < %(after)s
 order by p.id desc
-limit 100;
+limit (select %(first)s::bigint);
 
 -- name: read_policy
 -- Returns a retention policy.

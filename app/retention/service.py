@@ -9,8 +9,15 @@ from dataclasses import dataclass
 from app.errors import NotFound
 from app.identity import permissions
 from app.postgres.database import Asker, Database
+from app.postgres.paging import Page, PageRequest
 from app.retention import store
-from app.retention.model import KeptPolicy, PolicyStatus, Preview, find_shortened_places
+from app.retention.model import (
+    KeptPolicy,
+    PolicyStatus,
+    Preview,
+    RetentionPolicy,
+    find_shortened_places,
+)
 from app.retention.storage_report import PERIOD_DAYS, Prices, StorageReport
 
 
@@ -31,13 +38,12 @@ class Retention:
         self._database = database
         self._prices = prices
 
-    async def list_policies(self, asker: Asker) -> list[JudgedPolicy]:
-        """Return the newest hundred retention policies, newest first. Raises RateLimited (quota_pages)."""
+    async def page(self, asker: Asker, request: PageRequest) -> Page[JudgedPolicy]:
+        """Return a page of retention policies, newest first. Raises RateLimited (quota_pages)."""
         access = permissions.LIST_RETENTION_POLICIES.on()
         async with self._database.as_user(asker, access) as tx:
-            found = await store.list_policies(tx)
-        active = next((each for each in found if each.status is PolicyStatus.ACTIVE), None)
-        return [_judge(each, active) for each in found]
+            found, in_force = await store.list_page(tx, request)
+        return Page(tuple(_judge(each, in_force) for each in found.items), found.has_next)
 
     async def preview(self, asker: Asker, policy_id: int) -> Preview:
         """Return the effect that a proposed policy would have on existing recordings if it came into force now.
@@ -83,9 +89,9 @@ class Retention:
         return StorageReport(stored, changes, self._prices)
 
 
-def _judge(kept: KeptPolicy, active: KeptPolicy | None) -> JudgedPolicy:
-    is_open = kept.status is PolicyStatus.PROPOSED and active is not None
-    return JudgedPolicy(kept, find_shortened_places(active.policy, kept.policy) if is_open and active else ())
+def _judge(kept: KeptPolicy, in_force: RetentionPolicy | None) -> JudgedPolicy:
+    is_open = kept.status is PolicyStatus.PROPOSED
+    return JudgedPolicy(kept, find_shortened_places(in_force, kept.policy) if is_open and in_force else ())
 
 
 def _require_found(kept: KeptPolicy | None) -> KeptPolicy:

@@ -13,6 +13,7 @@ from psycopg.types.json import Jsonb
 from app.identity import permissions
 from app.postgres.audited import AuditedRead
 from app.postgres.database import Transaction
+from app.postgres.paging import Page, PageRequest
 from app.postgres.queries import Queries
 from app.retention.model import (
     KeptPolicy,
@@ -43,6 +44,8 @@ class _PolicyRow:
     proposed_at: datetime
     activated_at: datetime | None
     approved_by: tuple[UUID, ...]
+    terms_in_force: Any
+    has_next: bool
 
 
 _POLICIES: Final = AuditedRead(
@@ -58,12 +61,15 @@ _POLICIES: Final = AuditedRead(
 )
 
 
-async def list_policies(tx: Transaction) -> list[KeptPolicy]:
-    """Write the audit row and return the newest hundred retention policies, newest first. Needs the compliance
-    role.
+async def list_page(tx: Transaction, request: PageRequest) -> tuple[Page[KeptPolicy], RetentionPolicy | None]:
+    """Write the audit row and return a page of retention policies, newest first, and the policy in force if the page
+    has a row. Needs the compliance role.
     """
-    rows = await _POLICIES.all(tx, {}, fields=["terms", "status"])
-    return [_policy(asdict(row)) for row in rows]
+    parameters = {"first": request.first, "after": request.after.number if request.after else None}
+    rows = await _POLICIES.all(tx, parameters, fields=["terms", "status"])
+    page = Page(tuple(_policy(asdict(row)) for row in rows), any(row.has_next for row in rows))
+    terms = rows[0].terms_in_force if rows else None
+    return page, None if terms is None else RetentionPolicy.of_terms("in force", terms)
 
 
 async def read_policy(tx: Transaction, policy_id: int) -> KeptPolicy | None:

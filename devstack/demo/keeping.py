@@ -63,7 +63,8 @@ class Keeping:
         await _reconcile(stack.environment)
         await self._wait_until_deleted()
         await expect(self._doctor, "CONFLICT", documents.ISSUE_URL, recordingId=self._recording_id)
-        (found,) = (await officer.ask(documents.CERTIFICATES, id=self._recording_id))["deletionCertificates"]
+        listed = (await officer.ask(documents.CERTIFICATES, id=self._recording_id))["deletionCertificates"]
+        (found,) = (edge["node"] for edge in listed["edges"])
         signer = CertificateSigner.from_seed(stack.environment["CERTIFICATE_SIGNING_KEY"])
         certificate = check(found["json"].encode(), signer.public_key)
         require(

@@ -187,7 +187,11 @@ query ($first: Int, $after: String, $filter: DeletionFilter) {{
 }}
 """
 DELETION_CERTIFICATES = """
-query ($recordingId: ID!) { deletionCertificates(recordingId: $recordingId) { number sha256 json pdfBase64 } }
+query ($recordingId: ID!, $first: Int! = 25, $after: String) {
+  deletionCertificates(recordingId: $recordingId, first: $first, after: $after) {
+    edges { cursor node { number sha256 json pdfBase64 } } pageInfo { hasNextPage endCursor }
+  }
+}
 """
 
 _TRANSCRIPT = """

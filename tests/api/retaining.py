@@ -14,7 +14,13 @@ POLICY = (
     " minorsUntilAgeYears graceDays jurisdiction appliesToExisting shortens shortened approvedBy proposedAt"
     " activatedAt }"
 )
-POLICIES = f"query {{ retentionPolicies {POLICY} }}"
+POLICIES = f"""
+query ($first: Int! = 25, $after: String) {{
+  retentionPolicies(first: $first, after: $after) {{
+    edges {{ cursor node {POLICY} }} pageInfo {{ hasNextPage endCursor }}
+  }}
+}}
+"""
 PREVIEW = (
     "query($policyId: ID!) { retentionPreview(policyId: $policyId) {"
     " earliestDueAt months { month recordings sizeBytes sooner held } } }"

@@ -153,7 +153,8 @@ async def test_doctor_and_compliance_read_a_certificate_that_verifies(
     key = CertificateSigner.from_seed(_seed(harness)).public_key
     for person in (doctor, officer):
         answer = await person.send(documents.DELETION_CERTIFICATES, recordingId=str(recording))
-        (found,) = answer.data["deletionCertificates"]
+        (edge,) = answer.data["deletionCertificates"]["edges"]
+        found = edge["node"]
         assert check(found["json"].encode(), key).recording_id == recording
         assert read_attachment(base64.b64decode(found["pdfBase64"])) == found["json"].encode()
         (row,) = await harness.audit(answer.request_id)
@@ -166,6 +167,29 @@ async def test_doctor_and_compliance_read_a_certificate_that_verifies(
     assert (denied.error.code, denied.error.reason) == ("NOT_FOUND", "certificate_not_found")
     (row,) = await harness.audit(denied.request_id)
     assert row["outcome"] == "DENIED"
+
+
+async def test_certificates_are_read_page_by_page_in_the_order_of_their_numbers(
+    harness: ApiHarness, doctor: Person, recording: UUID
+) -> None:
+    await destroy_recording(harness, recording)
+    await harness.rows(
+        "insert into resguardo.certificates select (jsonb_populate_record(c, jsonb_build_object('number', n))).*"
+        " from resguardo.certificates as c, generate_series(2, 3) as n where c.recording_id = %s",
+        recording,
+    )
+    numbers, after = [], None
+    for has_next in (True, False):
+        answer = await doctor.send(
+            documents.DELETION_CERTIFICATES, recordingId=str(recording), first=2, after=after
+        )
+        page = answer.data["deletionCertificates"]
+        numbers += [edge["node"]["number"] for edge in page["edges"]]
+        after = page["pageInfo"]["endCursor"]
+        assert page["pageInfo"]["hasNextPage"] is has_next
+        (row,) = await harness.audit(answer.request_id)
+        assert row["row_count"] == len(page["edges"])
+    assert numbers == [1, 2, 3]
 
 
 def _seed(harness: ApiHarness) -> str:

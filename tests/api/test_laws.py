@@ -327,7 +327,9 @@ async def _whole_flow(harness: ApiHarness, case: Case, other: Person, secrets: l
         await doctor.send(documents.CORRECT_TRANSCRIPT, id=started["id"], turn=9, text="Zolpidemex"),
         await doctor.send(documents.TRANSCRIPT_SEARCH, query="Zolpidemex " * 200, filter=None),
         await other.send(documents.REGISTER, consultation=taken),
-        await other.send(documents.CONSULTATION, externalId=str(case.registration["externalId"])),
+        await other.send(
+            documents.CONSULTATION_BY_EXTERNAL_ID, externalId=str(case.registration["externalId"])
+        ),
         await other.send(documents.ISSUE_URL, **asked),
         await doctor.send(documents.CONSULTATION, id=str(case.registration["externalId"])),
         await doctor.send(documents.REGISTER, consultation={**case.registration} | {"kind": "Rosa Quispe"}),

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.anyio
 
 DOORS = {
     "resguardo.recordings": ("clinician", documents.RECORDING, "id"),
-    "resguardo.consultations": ("clinician", documents.CONSULTATION, "externalId"),
+    "resguardo.consultations": ("clinician", documents.CONSULTATION_BY_EXTERNAL_ID, "externalId"),
     "resguardo.participants": ("clinician", documents.RECORD_CONSENT, "consent"),
     "resguardo.recording_imports": ("clinician", COMPLETE_IMPORT, "importId"),
     "resguardo.deletions": ("clinician", documents.DELETIONS, "first"),

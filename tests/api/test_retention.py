@@ -65,13 +65,22 @@ async def test_policies_are_listed_newest_first_with_the_shortened_terms(
         await who.ask(APPROVE_POLICY, policyId=active)
     later = await propose_policy(unkept, 30, existing=True)
     answer = await officer.send(POLICIES)
-    newest, before = answer.data["retentionPolicies"]
+    newest, before = (edge["node"] for edge in answer.data["retentionPolicies"]["edges"])
     assert (newest["id"], before["id"]) == (later, active)
     assert (newest["shortened"], before["shortened"]) == (["default.recording_days"], [])
     assert newest["kinds"] == [{"kind": "psychotherapy", "recordingDays": 3650, "signedNoteDays": 3650}]
     assert (before["status"], before["recordingDays"], before["minorsUntilAgeYears"]) == ("ACTIVE", 90, 18)
     [row] = await unkept.audit(answer.request_id)
-    assert (row["action"], row["outcome"]) == ("retention.list", "ALLOWED")
+    assert (row["action"], row["outcome"], row["row_count"]) == ("retention.list", "ALLOWED", 2)
+    first = await officer.ask(POLICIES, first=1)
+    assert first == {
+        "edges": answer.data["retentionPolicies"]["edges"][:1],
+        "pageInfo": {"hasNextPage": True, "endCursor": first["edges"][0]["cursor"]},
+    }
+    second = await officer.ask(POLICIES, first=1, after=first["pageInfo"]["endCursor"])
+    assert second["edges"] == answer.data["retentionPolicies"]["edges"][1:]
+    assert second["pageInfo"]["hasNextPage"] is False
+    assert await officer.refused(POLICIES, first=101) == ("INVALID_INPUT", "bad_page_size")
 
 
 async def test_preview_counts_the_deletions_of_each_month(

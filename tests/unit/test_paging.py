@@ -112,3 +112,9 @@ def test_page_has_the_requested_size_and_reports_more_rows(rows: list[int], firs
     page = Page.of(rows[: first + 1], PageRequest(first, None))
     assert page.items == tuple(rows[:first])
     assert page.has_next == (len(rows) > first)
+
+
+def test_position_in_a_list_by_number_is_encoded_and_bounded() -> None:
+    assert page_request(1, Cursor.of_number(7).encode()).after == Cursor.of_number(7)
+    assert Cursor.of_number(7).number == 7
+    assert Cursor(CURSOR.at, UUID(int=2**100)).number == 2**31 - 1
