@@ -26,7 +26,9 @@ class RetentionTerms:
 
 @strawberry.type(description="A version of the retention policy.")
 class RetentionPolicy:
-    id: strawberry.ID = strawberry.field(description="The id of the version of the retention policy, a UUID.")
+    id: strawberry.ID = strawberry.field(
+        description="The id of this version of the retention policy, which is a number."
+    )
     name: str = strawberry.field(description="The name of the policy, as its file says.")
     status: model.PolicyStatus = strawberry.field(description="The status of this version of the policy.")
     sha256: str = strawberry.field(description="The SHA-256 of the policy file that was proposed.")

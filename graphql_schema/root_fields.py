@@ -23,7 +23,7 @@ _ARGUMENTS: Final = {
     "query": "The words to search for, and phrases in double quotes.",
     "recording_id": "The id of the recording, a UUID.",
     "consultation_id": "The id of the consultation, a UUID.",
-    "policy_id": "The id of the retention policy, a UUID.",
+    "policy_id": "The id of the retention policy, which is a number.",
 }
 """The descriptions of arguments that mean the same in every root field."""
 _CALLERS: Final[dict[frozenset[str], str]] = {
