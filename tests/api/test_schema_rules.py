@@ -14,6 +14,7 @@ from graphql import (
     build_schema,
     get_named_type,
     is_non_null_type,
+    print_ast,
     specified_scalar_types,
 )
 
@@ -150,6 +151,29 @@ def test_filters_are_named_after_what_they_filter() -> None:
         if is_connection(field) and "filter" in field.args:
             node = get_named_type(field.type).name.removesuffix("Connection")
             assert get_named_type(field.args["filter"].type).name == f"{node}Filter", name
+
+
+def test_query_of_one_row_names_it_by_exactly_one_id() -> None:
+    named = {name: field for name, field in QUERIES.items() if "by" in field.args}
+    assert named.keys() == {"consultation", "recording"}
+    for name, field in named.items():
+        kind = get_named_type(field.args["by"].type)
+        assert str(field.args["by"].type) == f"{name.capitalize()}By!"
+        assert isinstance(kind, GraphQLInputObjectType)
+        assert kind.is_one_of
+        assert field.args.keys() == {"by"}
+
+
+def test_lists_of_rows_are_connections() -> None:
+    """`activeRooms` is the short answer of a vendor."""
+    lists = {name for name, field in QUERIES.items() if "[" in str(field.type)}
+    assert lists == {"activeRooms"}
+    for name, field in QUERIES.items():
+        if is_connection(field):
+            node = field.args["first"].ast_node
+            assert node is not None
+            assert print_ast(node).endswith("first: Int! = 25"), name
+            assert str(field.args["after"].type) == "String", name
 
 
 # ---- 3: mutations
