@@ -17,7 +17,7 @@ from graphql_schema.nodes import Node
 from graphql_schema.people import User, to_user
 from graphql_schema.problems import AccessExportProblem
 from graphql_schema.references import ConsultationBy, PatientBy
-from graphql_schema.scalars import BigInt, big, parse_id, parse_optional_id, to_id, to_optional_id
+from graphql_schema.scalars import BigInt, Url, big, parse_id, parse_optional_id, to_id, to_optional_id
 from graphql_schema.selected_fields import selected
 
 
@@ -174,7 +174,7 @@ class AccessRequest(Node):
     )
 )
 class AccessExportUrl:
-    url: str = strawberry.field(description="The presigned URL, which is a secret.")
+    url: Url = strawberry.field(description="The presigned URL, which is a secret.")
     expires_at: datetime = strawberry.field(description="The time until which the URL is valid.")
     expires_in_seconds: int = strawberry.field(
         description="How many seconds the URL is valid from now on, for clients whose clock is wrong."
@@ -529,7 +529,7 @@ async def issue_access_export_url(
     issued = await _service(info).issue_url(await info.context.asker(), parse_id(input.access_request_id))
     return IssueAccessExportUrlPayload(
         access_export_url=AccessExportUrl(
-            url=issued.url,
+            url=Url(issued.url),
             expires_at=issued.expires_at,
             expires_in_seconds=issued.expires_in_seconds,
             instructions=access_request_words(info.context.language)["how_to_open"],

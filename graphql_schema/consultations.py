@@ -15,7 +15,7 @@ from graphql_schema.consents import Consent
 from graphql_schema.context import Info
 from graphql_schema.idempotency_keys import IDEMPOTENCY_KEY
 from graphql_schema.references import ConsultationBy, DateTimeRangeInput, PatientBy
-from graphql_schema.scalars import parse_id, parse_optional_id, to_id
+from graphql_schema.scalars import Url, parse_id, parse_optional_id, to_id
 from graphql_schema.selected_fields import selected
 
 
@@ -98,7 +98,7 @@ class Consultation:
     )
 )
 class JoinToken:
-    url: str = strawberry.field(description="The address of the LiveKit server, for the LiveKit client.")
+    url: Url = strawberry.field(description="The address of the LiveKit server, for the LiveKit client.")
     token: str = strawberry.field(
         description="The token that admits its holder to the room, as the participant. It is a secret."
     )
@@ -113,7 +113,7 @@ class JoinToken:
     @classmethod
     def of(cls, join: JoinPass) -> Self:
         return cls(
-            url=join.url,
+            url=Url(join.url),
             token=join.token,
             room_name=join.room_name,
             expires_at=join.expires_at,

@@ -8,7 +8,7 @@ import strawberry
 from app.recording_imports import model
 from graphql_schema.context import Info
 from graphql_schema.recordings import Recording, select_recording
-from graphql_schema.scalars import BigInt, parse_id, to_id
+from graphql_schema.scalars import BigInt, Url, parse_id, to_id
 
 
 @strawberry.type(description="An HTTP request header.")
@@ -29,7 +29,7 @@ class RecordingImport:
         description="The id of the consultation to which the recording will belong."
     )
     status: model.ImportStatus = strawberry.field(description="The status of the import.")
-    upload_url: str = strawberry.field(
+    upload_url: Url = strawberry.field(
         description=(
             "A presigned URL to which the client can upload one file of the declared type and size, once."
         )
@@ -56,7 +56,7 @@ class RecordingImport:
             id=to_id(signed.found.id),
             consultation_id=to_id(signed.found.consultation_id),
             status=model.ImportStatus.AWAITING_UPLOAD,
-            upload_url=signed.url,
+            upload_url=Url(signed.url),
             upload_headers=[RequestHeader(name=name, value=value) for name, value in signed.headers.items()],
             recorded_at=signed.found.recorded_at,
             expires_at=signed.found.expires_at,

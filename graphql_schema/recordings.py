@@ -16,7 +16,7 @@ from graphql_schema.connections import Connection
 from graphql_schema.context import Info
 from graphql_schema.idempotency_keys import IDEMPOTENCY_KEY
 from graphql_schema.references import DateTimeRangeInput, PatientBy, RecordingBy
-from graphql_schema.scalars import BigInt, big, parse_id, parse_optional_id, to_id
+from graphql_schema.scalars import BigInt, Url, big, parse_id, parse_optional_id, to_id
 from graphql_schema.selected_fields import selected
 
 strawberry.enum(
@@ -329,7 +329,7 @@ class RecordingFilter:
     )
 )
 class DownloadUrl:
-    url: str = strawberry.field(description="The presigned URL, which is a secret.")
+    url: Url = strawberry.field(description="The presigned URL, which is a secret.")
     expires_at: datetime = strawberry.field(description="The time until which the URL is valid.")
     expires_in_seconds: int = strawberry.field(
         description="How many seconds the URL is valid from now on, for clients whose clock is wrong."
@@ -338,7 +338,7 @@ class DownloadUrl:
     @classmethod
     def of(cls, issued: ServiceDownloadUrl) -> Self:
         return cls(
-            url=issued.url,
+            url=Url(issued.url),
             expires_at=issued.expires_at,
             expires_in_seconds=issued.expires_in_seconds,
         )

@@ -14,6 +14,7 @@ const config: CodegenConfig = {
           BigInt: "number",
           Date: "string",
           DateTime: "string",
+          URL: "string",
         },
         enumsAsTypes: true,
         useTypeImports: true,
