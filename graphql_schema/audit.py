@@ -124,8 +124,9 @@ class AuditEventFilter:
     action: str | None = strawberry.field(
         default=None, description="Only events of this action, such as `recording.read`."
     )
-    outcome: model.Outcome | None = strawberry.field(
-        default=None, description="Only events with this outcome."
+    outcomes: list[model.Outcome] | None = strawberry.field(
+        default=None,
+        description="Only events with one of these outcomes. An empty list matches every outcome.",
     )
     patient: PatientBy | None = strawberry.field(
         default=None, description="Only events that concern this patient."
@@ -141,7 +142,7 @@ class AuditEventFilter:
         return model.AuditFilter(
             actor_id=parse_optional_id(self.actor_id),
             action=self.action,
-            outcome=self.outcome,
+            outcomes=frozenset(self.outcomes or ()),
             patient=self.patient.to_model() if self.patient else None,
             consultation=self.consultation.to_model() if self.consultation else None,
             recorded=self.recorded_during.to_model() if self.recorded_during else None,

@@ -106,20 +106,20 @@ class RetentionPolicy:
 
 @strawberry.type(description="The recordings that a PROPOSED retention policy would delete in one month.")
 class RetentionMonth:
-    month: date = strawberry.field(description="The first day of the month of the deletions.")
-    recordings: int = strawberry.field(
+    starts_on: date = strawberry.field(description="The first day of the month of the deletions.")
+    recording_count: int = strawberry.field(
         description="How many recordings the policy would delete in the month."
     )
     size_bytes: BigInt = strawberry.field(
         description="The size of the recordings that the policy would delete in the month."
     )
-    sooner: int = strawberry.field(
+    sooner_count: int = strawberry.field(
         description=(
             "How many recordings of the month the ACTIVE policy would delete later or would not "
             "delete at all."
         )
     )
-    held: int = strawberry.field(
+    held_count: int = strawberry.field(
         description="How many recordings of the month are under a legal hold now and are therefore kept."
     )
 
@@ -134,7 +134,7 @@ class RetentionPreview:
     months: list[RetentionMonth] = strawberry.field(
         description="The months in which the policy would delete recordings, in order."
     )
-    earliest_due_at: datetime | None = strawberry.field(
+    first_deletion_at: datetime | None = strawberry.field(
         description="When the policy would delete the first recording, or null if it would delete none."
     )
 
@@ -143,15 +143,15 @@ class RetentionPreview:
         return cls(
             months=[
                 RetentionMonth(
-                    month=each.month,
-                    recordings=each.recordings,
+                    starts_on=each.month,
+                    recording_count=each.recordings,
                     size_bytes=BigInt(each.size_bytes),
-                    sooner=each.sooner,
-                    held=each.held,
+                    sooner_count=each.sooner,
+                    held_count=each.held,
                 )
                 for each in preview.months
             ],
-            earliest_due_at=preview.earliest_due_at,
+            first_deletion_at=preview.earliest_due_at,
         )
 
 
@@ -169,7 +169,7 @@ class StoredBytes:
         )
     )
     age_from_days: int = strawberry.field(description="The age in days at which the range begins, inclusive.")
-    objects: int = strawberry.field(description="How many objects are in the range.")
+    object_count: int = strawberry.field(description="How many objects are in the range.")
     size_bytes: BigInt = strawberry.field(description="The size of the objects in the range.")
 
     @classmethod
@@ -177,18 +177,20 @@ class StoredBytes:
         return cls(
             retention_class=stored.retention_class,
             age_from_days=stored.age_from_days,
-            objects=stored.objects,
+            object_count=stored.objects,
             size_bytes=BigInt(stored.size_bytes),
         )
 
 
 @strawberry.type(description="The configured prices of storage in US dollars.")
 class StoragePrices:
-    gb_month: float = strawberry.field(description="The price of one stored gigabyte in a month.")
-    class_a_million: float = strawberry.field(
+    storage_usd_per_gb_month: float = strawberry.field(
+        description="The price of one stored gigabyte in a month."
+    )
+    class_a_usd_per_million: float = strawberry.field(
         description="The price of a million requests of class A, such as uploads."
     )
-    class_b_million: float = strawberry.field(
+    class_b_usd_per_million: float = strawberry.field(
         description="The price of a million requests of class B, such as downloads."
     )
     as_of: str = strawberry.field(
@@ -204,14 +206,16 @@ class StoragePrices:
 )
 class StorageReport:
     size_bytes: BigInt = strawberry.field(description="The size of all stored objects.")
-    stored: list[StoredBytes] = strawberry.field(description="The stored bytes by retention class and age.")
-    due_recordings: int = strawberry.field(
+    stored_bytes: list[StoredBytes] = strawberry.field(
+        description="The stored bytes by retention class and age."
+    )
+    due_recording_count: int = strawberry.field(
         description="How many recordings become due within 30 days and are under no legal hold."
     )
     due_bytes: BigInt = strawberry.field(
         description="The size of the recordings that become due within 30 days and are under no hold."
     )
-    held_recordings: int = strawberry.field(
+    held_recording_count: int = strawberry.field(
         description="How many recordings become due within 30 days and are kept because of a legal hold."
     )
     held_bytes: BigInt = strawberry.field(
@@ -219,10 +223,10 @@ class StorageReport:
             "The size of the recordings that become due within 30 days and are kept because of a hold."
         )
     )
-    storage_per_month: float = strawberry.field(
+    storage_usd_per_month: float = strawberry.field(
         description="The monthly cost of the stored bytes in US dollars."
     )
-    operations_per_month: float = strawberry.field(
+    requests_usd_per_month: float = strawberry.field(
         description=(
             "A lower bound of the cost of requests to the bucket in the last 30 days, in US dollars."
         )
@@ -235,17 +239,17 @@ class StorageReport:
     def of(cls, made: storage_model.StorageReport) -> Self:
         return cls(
             size_bytes=BigInt(made.size_bytes),
-            stored=[StoredBytes.of(each) for each in made.stored],
-            due_recordings=made.changes.recordings,
+            stored_bytes=[StoredBytes.of(each) for each in made.stored],
+            due_recording_count=made.changes.recordings,
             due_bytes=BigInt(made.changes.size_bytes),
-            held_recordings=made.changes.held_recordings,
+            held_recording_count=made.changes.held_recordings,
             held_bytes=BigInt(made.changes.held_bytes),
-            storage_per_month=made.storage_per_month,
-            operations_per_month=made.operations_per_month,
+            storage_usd_per_month=made.storage_per_month,
+            requests_usd_per_month=made.operations_per_month,
             prices=StoragePrices(
-                gb_month=made.prices.gb_month,
-                class_a_million=made.prices.class_a_million,
-                class_b_million=made.prices.class_b_million,
+                storage_usd_per_gb_month=made.prices.gb_month,
+                class_a_usd_per_million=made.prices.class_a_million,
+                class_b_usd_per_million=made.prices.class_b_million,
                 as_of=made.prices.as_of,
             ),
         )

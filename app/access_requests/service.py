@@ -95,7 +95,7 @@ class AccessRequests:
         Also raises Conflict (bad_received_on).
         """
         speaker = require_name(representative)
-        access = permissions.RECORD_ACCESS_REQUEST.on(patient.id)
+        access = permissions.RECORD_ACCESS_REQUEST.on(patient.id, external_id=patient.external_id)
         async with self._database.as_user(asker, access) as tx:
             return _require_found(
                 await store.file(

@@ -1,5 +1,6 @@
 """The audit events that compliance officers read. Pure."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum, StrEnum
@@ -87,11 +88,11 @@ class AuditEvent:
 
 @dataclass(frozen=True)
 class AuditFilter:
-    """A filter for audit rows. A filter field that is None matches every audit row."""
+    """A filter for audit rows. A filter field that is None or empty matches every audit row."""
 
     actor_id: UUID | None = None
     action: str | None = None
-    outcome: Outcome | None = None
+    outcomes: Collection[Outcome] = ()
     patient: PatientBy | None = None
     consultation: ConsultationBy | None = None
     recorded: TimeRange | None = None
@@ -102,7 +103,7 @@ class AuditFilter:
         return {
             "actor_id": self.actor_id,
             "action": self.action,
-            "outcome": self.outcome,
+            "outcomes": [outcome.value for outcome in self.outcomes] or None,
             **patient_parameters(self.patient),
             **consultation_parameters(self.consultation),
             "since": self.recorded.since if self.recorded else None,

@@ -3,7 +3,7 @@
 select e.*
 from
     private.read_audit(
-        %(before_at)s, %(before_id)s, %(actor_id)s, %(action)s, %(outcome)s,
+        %(before_at)s, %(before_id)s, %(actor_id)s, %(action)s, %(outcomes)s::text[],
         coalesce(%(patient_id)s::uuid, private.patient_id_of(%(patient_external_id)s::text)),
         coalesce(%(consultation_id)s::uuid, private.consultation_id_of(%(consultation_external_id)s::text)),
         %(since)s, %(until)s, %(page_size)s

@@ -69,6 +69,6 @@ def _place_access(scope: Scope) -> Access:
     match scope:
         case ConsultationBy(id, external_id):
             return permissions.PLACE_HOLD.on(id, entity_type="consultation", external_id=external_id)
-        case PatientBy(id):
-            return permissions.PLACE_HOLD.on(id, entity_type="patient")
+        case PatientBy(id, external_id):
+            return permissions.PLACE_HOLD.on(id, entity_type="patient", external_id=external_id)
     return permissions.PLACE_HOLD.on()

@@ -73,7 +73,7 @@ class Access:
     """What a caller intends to do: the audit action, the entity, the roles that may do this, and the purpose of
     use.
 
-    `external_id` names a consultation whose id is not known yet.
+    `external_id` names a patient or a consultation whose id is not known yet.
     """
 
     action: LiteralString

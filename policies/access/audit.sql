@@ -9,7 +9,7 @@ private.record_lookup(text, text, text, uuid, boolean, uuid[], uuid[], uuid[], i
 to clinician, compliance, patient;
 
 grant execute on function
-private.read_audit(timestamptz, uuid, uuid, text, text, uuid, uuid, timestamptz, timestamptz, integer)
+private.read_audit(timestamptz, uuid, uuid, text, text[], uuid, uuid, timestamptz, timestamptz, integer)
 to compliance;
 
 grant execute on function

@@ -325,7 +325,10 @@ select 'field', t.term from unnest(array[
     'assuranceLevel', 'code', 'message', 'patient', 'staffMember',
     'actor', 'allowedTypes', 'argument', 'attemptCount', 'count', 'details', 'earliest', 'expectedType', 'fileCount',
     'inputPath', 'limit', 'maximum', 'minimum', 'missingFileCount', 'pdfBase64', 'recordedFrom', 'retentionEndsAt',
-    'retryAfterSeconds', 'retryable', 'sessionFingerprint', 'variable'
+    'retryAfterSeconds', 'retryable', 'sessionFingerprint', 'variable',
+    'classAUsdPerMillion', 'classBUsdPerMillion', 'dueRecordingCount', 'firstDeletionAt', 'heldCount',
+    'heldRecordingCount', 'objectCount', 'recordingCount', 'requestsUsdPerMonth', 'soonerCount', 'startsOn',
+    'storageUsdPerGbMonth', 'storageUsdPerMonth', 'storedBytes'
 ]) as t (term);
 
 create type private.subjects as (patient_ids uuid[], consultation_ids uuid[]); -- noqa: LT01
@@ -590,12 +593,15 @@ exception when lock_not_available then
 end
 $$;
 
--- Returns the consultation with an external id for the audit row of a refusal, or null if the table of consultations
--- is locked.
-create function private.known_consultation(of_external_id text) returns uuid
+-- Returns the patient or, for any other type of entity, the consultation with an external id for the audit row of a
+-- refusal, or null if the table of the patients or of the consultations is locked.
+create function private.known_id(entity_type text, of_external_id text) returns uuid
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp set lock_timeout = '100ms'
 as $$
 begin
+    if entity_type = 'patient' then
+        return (select p.id from resguardo.patients as p where p.external_id = of_external_id);
+    end if;
     return (select c.id from resguardo.consultations as c where c.external_id = of_external_id);
 exception when lock_not_available then
     return null;
@@ -703,15 +709,15 @@ $$;
 -- Writes the audit row of an error in a separate transaction, because the rollback of the failed transaction would
 -- also remove an audit row written in it. DENIED means that the person lacks the right, and FAILED means that a
 -- condition other than the person's rights prevented the action. The audit row of an error names the requested entity
--- by its id, or a consultation by its external id. Locked tables do not stop the insert of the audit row, which then
--- lacks the data of these tables.
+-- by its id, or a patient or a consultation by its external id. Locked tables do not stop the insert of the audit row,
+-- which then lacks the data of these tables.
 create function private.record_refusal(
     action text, outcome text, reason text, entity_type text, asked uuid, asked_external_id text
 ) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-    entity constant uuid := coalesce(asked, private.known_consultation(asked_external_id));
+    entity constant uuid := coalesce(asked, private.known_id(entity_type, asked_external_id));
     about constant private.subjects := private.known_subjects(entity_type, entity);
 begin
     if outcome not in ('DENIED', 'FAILED') then
@@ -750,18 +756,21 @@ $$;
 -- The select statement reads the index of one filter, newest event first, and checks each event against all other
 -- filters that are set. If several filters are set, the function counts at most 5,000 events for each filter, and
 -- chooses the index of the filter with the fewest events. An actor and an action count as one filter, because one
--- index covers both columns. The outcome ALLOWED has no index, because almost every event has this outcome. `is true`
+-- index covers both columns. The outcome ALLOWED has no index, because almost every event has this outcome. The index
+-- of the outcomes is read once for each outcome, because it has the order of time only within one outcome. `is true`
 -- keeps Postgres from using the index of any other filter. `limit 1` keeps Postgres from a join that reads all events
 -- before it returns the first row.
 create function private.compose_audit_page(
-    before_at timestamptz, before_id uuid, wanted_actor uuid, wanted_action text, wanted_outcome text,
+    before_at timestamptz, before_id uuid, wanted_actor uuid, wanted_action text, wanted_outcomes text[],
     wanted_patient uuid, wanted_consultation uuid, since timestamptz, until timestamptz, page_size integer
 ) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off
 as $$
 declare
+    each_outcome constant text := '(select distinct unnest($5) as outcome) as o cross join lateral ';
+    are_rare constant boolean := 'ALLOWED' <> all (wanted_outcomes);
     filters constant integer := num_nonnulls(
-        wanted_consultation, wanted_patient, nullif(wanted_outcome, 'ALLOWED'), coalesce(wanted_action, wanted_actor::text)
+        wanted_consultation, wanted_patient, nullif(are_rare, false), coalesce(wanted_action, wanted_actor::text)
     );
     time_range constant text := concat(
         case when before_at is not null then ' and (k.recorded_at, k.id) < ($1, $2)' end,
@@ -769,6 +778,7 @@ declare
         case when until is not null then ' and k.recorded_at < $9' end
     );
     filter record;
+    page text;
     counted integer;
     fewest integer;
     source text := 'audit.events';
@@ -779,8 +789,8 @@ begin
         select f.has_index, f.source, f.key, f.condition
         from (values
             (
-                wanted_outcome is not null, wanted_outcome <> 'ALLOWED', 'audit.events',
-                'k.outcome = $5 and k.outcome <> ''ALLOWED''', '%1$s.outcome = $5'
+                wanted_outcomes is not null, are_rare, 'audit.events',
+                'k.outcome = o.outcome and k.outcome <> ''ALLOWED''', '%1$s.outcome = any($5)'
             ),
             (
                 wanted_consultation is not null, true, 'audit.event_subjects', 'k.subject_id = $7',
@@ -803,10 +813,10 @@ begin
         continue when not filter.has_index;
         if filters > 1 then
             execute format(
-                'select count(*) from (select from %s as k where %s order by k.recorded_at desc, k.id desc limit 5000) as f',
-                filter.source, filter.key || time_range
+                'select count(*) from %s(select from %s as k where %s order by k.recorded_at desc, k.id desc limit 5000) as f',
+                case when filter.key like '%o.outcome%' then each_outcome end, filter.source, filter.key || time_range
             ) into counted
-            using before_at, before_id, wanted_actor, wanted_action, wanted_outcome, wanted_patient,
+            using before_at, before_id, wanted_actor, wanted_action, wanted_outcomes, wanted_patient,
                 wanted_consultation, since, until;
         end if;
         if fewest is null or counted < fewest then
@@ -818,7 +828,7 @@ begin
     if source = 'audit.event_subjects' and wanted_actor is not null then
         key := key || ' and k.actor_id = $3';
     end if;
-    return format(
+    page := format(
         case source
             when 'audit.events' then 'select k.* from audit.events as k'
             else 'select e.* from audit.event_subjects as k cross join lateral ('
@@ -827,13 +837,20 @@ begin
         end || ' where ' || key || time_range || checks || ' order by k.recorded_at desc, k.id desc limit %2$s',
         case source when 'audit.events' then 'k' else 'e' end, least(coalesce(page_size, 101), 101)
     );
+    if key not like '%o.outcome%' then
+        return page;
+    end if;
+    return format(
+        'select f.* from %s(%s) as f order by f.recorded_at desc, f.id desc limit %s',
+        each_outcome, page, least(coalesce(page_size, 101), 101)
+    );
 end
 $$;
 
 -- Returns one page of the audit log to a compliance officer: the newest events before (before_at, before_id), newest
 -- first. Each read of the audit log writes an audit row, too.
 create function private.read_audit(
-    before_at timestamptz, before_id uuid, wanted_actor uuid, wanted_action text, wanted_outcome text,
+    before_at timestamptz, before_id uuid, wanted_actor uuid, wanted_action text, wanted_outcomes text[],
     wanted_patient uuid, wanted_consultation uuid, since timestamptz, until timestamptz, page_size integer
 ) returns setof audit.events
 language plpgsql security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off
@@ -843,9 +860,9 @@ declare
 begin
     perform private.use_quota(private.person(), 'pages');
     return query execute private.compose_audit_page(
-        before_at, before_id, wanted_actor, wanted_action, wanted_outcome, wanted_patient, wanted_consultation, since,
+        before_at, before_id, wanted_actor, wanted_action, wanted_outcomes, wanted_patient, wanted_consultation, since,
         until, page_size
-    ) using before_at, before_id, wanted_actor, wanted_action, wanted_outcome, wanted_patient, wanted_consultation,
+    ) using before_at, before_id, wanted_actor, wanted_action, wanted_outcomes, wanted_patient, wanted_consultation,
         since, until;
     get diagnostics returned_rows = row_count;
     if returned_rows = 0 and coalesce(wanted_consultation, wanted_patient) is not null then

@@ -23,7 +23,7 @@ query ($first: Int! = 25, $after: String) {{
 """
 PREVIEW = (
     "query($policyId: ID!) { retentionPreview(policyId: $policyId) {"
-    " earliestDueAt months { month recordings sizeBytes sooner held } } }"
+    " firstDeletionAt months { startsOn recordingCount sizeBytes soonerCount heldCount } } }"
 )
 APPROVE_POLICY = (
     "mutation($policyId: ID!) { approveRetentionPolicy(input: {policyId: $policyId}) {"
@@ -34,9 +34,9 @@ REJECT_POLICY = (
     f" retentionPolicy {POLICY} }} }}"
 )
 STORAGE_REPORT = (
-    "query { storageReport { sizeBytes stored { retentionClass ageFromDays objects sizeBytes } dueRecordings dueBytes"
-    " heldRecordings heldBytes storagePerMonth operationsPerMonth"
-    " prices { gbMonth classAMillion classBMillion asOf } } }"
+    "query { storageReport { sizeBytes storedBytes { retentionClass ageFromDays objectCount sizeBytes }"
+    " dueRecordingCount dueBytes heldRecordingCount heldBytes storageUsdPerMonth requestsUsdPerMonth"
+    " prices { storageUsdPerGbMonth classAUsdPerMillion classBUsdPerMillion asOf } } }"
 )
 
 

@@ -251,6 +251,19 @@ async def test_written_request_with_a_future_or_old_day_of_receipt_is_refused(
         assert await _audited(harness, answer) == [("access_request.file", "FAILED", "bad_received_on")]
 
 
+async def test_refused_written_request_names_the_patient_of_its_external_id_in_the_audit_log(
+    harness: ApiHarness, case: Case, officer: Person
+) -> None:
+    written = {
+        "patient": {"externalId": case.registration["patientExternalId"]},
+        "receivedOn": str(await _today(harness) + timedelta(days=2)),
+    }
+    answer = await officer.send(RECORD_REQUEST, written=written)
+    assert (answer.error.code, answer.error.reason) == ("CONFLICT", "bad_received_on")
+    (row,) = await harness.audit(answer.request_id)
+    assert (row["outcome"], row["patient_ids"]) == ("FAILED", [UUID(case.patient_id)])
+
+
 async def test_written_request_for_an_unknown_patient_or_another_patients_consultation_is_not_found(
     harness: ApiHarness, case: Case, officer: Person
 ) -> None:

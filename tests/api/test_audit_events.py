@@ -41,8 +41,20 @@ async def test_events_are_filtered(
     assert [event["outcome"] for event in by_actor] == ["ABSENT", "DENIED"]
     assert [event["entityIds"] for event in by_actor] == [[absent], [case.id]]
     for outcome in ("DENIED", "ABSENT"):
-        found = await _nodes(officer, actorId=str(other_doctor.user_id), outcome=outcome)
+        found = await _nodes(officer, actorId=str(other_doctor.user_id), outcomes=[outcome])
         assert [event["outcome"] for event in found] == [outcome]
+    for outcomes in (
+        ["DENIED", "ABSENT"],
+        ["ABSENT", "DENIED", "DENIED", "FAILED"],
+        ["ALLOWED", "ABSENT", "DENIED"],
+        [],
+    ):
+        assert await _nodes(officer, actorId=str(other_doctor.user_id), outcomes=outcomes) == by_actor
+    assert [event["outcome"] for event in await _nodes(officer, outcomes=["DENIED", "ABSENT"])][:2] == [
+        "ABSENT",
+        "DENIED",
+    ]
+    assert await _nodes(officer, actorId=str(other_doctor.user_id), outcomes=["FAILED"]) == []
     by_patient = await _nodes(officer, patient={"id": case.patient_id})
     assert {event["action"] for event in by_patient} >= {"consultation.register", "consultation.read"}
     assert all(case.patient_id in event["patientIds"] for event in by_patient)
@@ -112,7 +124,7 @@ async def test_audit_row_of_a_full_page_counts_the_returned_events(
         ({"filter": {"patient": {"id": "7"}}}, ("INVALID_INPUT", "bad_id")),
         ({"filter": {"consultation": {"id": ""}}}, ("INVALID_INPUT", "bad_id")),
         ({"filter": {"action": "nul\0"}}, ("INVALID_INPUT", "bad_text")),
-        ({"filter": {"outcome": "SHRUGGED"}}, ("INVALID_INPUT", "bad_variable")),
+        ({"filter": {"outcomes": ["SHRUGGED"]}}, ("INVALID_INPUT", "bad_variable")),
     ],
 )
 async def test_bad_arguments_of_events_are_refused(

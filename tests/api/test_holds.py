@@ -52,6 +52,20 @@ async def test_hold_on_a_consultation_covers_only_its_recordings_and_is_audited_
     assert (row["patient_ids"], row["consultation_ids"]) == ([UUID(case.patient_id)], [UUID(case.id)])
 
 
+async def test_refused_hold_on_an_external_id_names_the_patient_in_the_audit_log(
+    harness: ApiHarness, case: Case
+) -> None:
+    for external_id, patients in (
+        (case.registration["patientExternalId"], [UUID(case.patient_id)]),
+        ("unknown", []),
+    ):
+        answer = await case.doctor.send(PLACE_HOLD, hold=hold_input({"patient": {"externalId": external_id}}))
+        assert answer.error.code == "FORBIDDEN"
+        (row,) = await harness.audit(answer.request_id)
+        assert (row["action"], row["outcome"], row["patient_ids"]) == ("hold.place", "DENIED", patients)
+        assert row["entity_ids"] == patients
+
+
 async def test_hold_on_a_range_covers_the_recordings_in_the_range(
     harness: ApiHarness, officer: Person
 ) -> None:

@@ -90,8 +90,8 @@ async def test_preview_counts_the_deletions_of_each_month(
     policy_id = await propose_policy(unkept)
     answer = await officer.send(PREVIEW, policyId=policy_id)
     preview = answer.data["retentionPreview"]
-    assert sum(month["recordings"] for month in preview["months"]) > 0
-    assert preview["earliestDueAt"] is not None
+    assert sum(month["recordingCount"] for month in preview["months"]) > 0
+    assert preview["firstDeletionAt"] is not None
     [row] = await unkept.audit(answer.request_id)
     assert (row["action"], row["reason"]) == ("retention.preview", f"policy_{policy_id}")
 
@@ -112,9 +112,14 @@ async def test_storage_report_adds_up_and_names_no_person(
     recording = await harness.recording(case)
     answer = await officer.send(STORAGE_REPORT)
     report = answer.data["storageReport"]
-    assert report["sizeBytes"] == sum(each["sizeBytes"] for each in report["stored"]) > 0
-    assert report["storagePerMonth"] == pytest.approx(report["sizeBytes"] / 10**9 * 0.015, abs=1e-4)
-    assert report["prices"] == {"gbMonth": 0.015, "classAMillion": 4.5, "classBMillion": 0.36, "asOf": "2026"}
+    assert report["sizeBytes"] == sum(each["sizeBytes"] for each in report["storedBytes"]) > 0
+    assert report["storageUsdPerMonth"] == pytest.approx(report["sizeBytes"] / 10**9 * 0.015, abs=1e-4)
+    assert report["prices"] == {
+        "storageUsdPerGbMonth": 0.015,
+        "classAUsdPerMillion": 4.5,
+        "classBUsdPerMillion": 0.36,
+        "asOf": "2026",
+    }
     assert not any(str(known) in answer.body for known in (recording, case.id, case.patient_id))
     [row] = await harness.audit(answer.request_id)
     assert (row["action"], row["outcome"]) == ("storage.report", "ALLOWED")
