@@ -2,10 +2,14 @@
 audit row.
 """
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from uuid import uuid4
 
 import pytest
 
+from tests.api import documents
 from tests.api.harness import ApiHarness, Case, Person
 
 pytestmark = pytest.mark.anyio
@@ -13,7 +17,7 @@ pytestmark = pytest.mark.anyio
 FAILING = {
     "not found": ('it: transcript(recordingId: "{id}") {{ __typename }}', "NOT_FOUND"),
     "forbidden": ("it: auditEvents {{ __typename }}", "FORBIDDEN"),
-    "invalid input": ("it: auditEvents(first: 0) {{ __typename }}", "FORBIDDEN"),
+    "invalid input": ("it: consultations(first: 0) {{ __typename }}", "INVALID_INPUT"),
     "invalid id": ('it: transcript(recordingId: "7") {{ __typename }}', "INVALID_INPUT"),
 }
 
@@ -71,3 +75,68 @@ async def test_reason_is_written_in_capitals_and_every_error_has_the_same_extens
             assert extensions["reason"] is None or extensions["reason"].isupper()
             assert extensions["requestId"] == answer.request_id
             assert "Syntax Error" not in error["message"]
+
+
+async def test_refused_mutation_keeps_the_data_and_the_effect_of_the_mutation_before_it(
+    harness: ApiHarness, case: Case
+) -> None:
+    document = """
+    mutation ($consultationId: ID!, $unknown: ID!) {
+      first: switchTranscription(input: { consultationId: $consultationId, isTranscribed: false }) {
+        consultation { id isTranscribed }
+      }
+      second: retryTranscription(input: { recordingId: $unknown }) { __typename }
+    }
+    """
+    answer = await case.doctor.send(document, consultationId=case.id, unknown=str(uuid4()))
+    assert (answer.error.code, answer.body["errors"][0]["path"]) == ("NOT_FOUND", ["second"])
+    changed = {"consultation": {"id": case.id, "isTranscribed": False}}
+    assert answer.body["data"] == {"first": changed, "second": None}
+    [row] = await harness.rows("select transcribe from resguardo.consultations where id = %s", case.id)
+    assert row["transcribe"] is False
+    rows = {(row["action"], row["outcome"]) for row in await harness.audit(answer.request_id)}
+    assert rows >= {("consultation.switch_transcription", "ALLOWED"), ("transcript.retry", "ABSENT")}
+
+
+@pytest.mark.parametrize(
+    ("is_frozen", "refusal"),
+    [
+        (False, ("UPSTREAM_FAILED", "livekit_unavailable")),
+        (True, ("TIMEOUT", "livekit_timeout")),
+    ],
+    ids=["down", "frozen"],
+)
+async def test_vendor_that_does_not_answer_keeps_the_data_of_the_database(
+    harness: ApiHarness, case: Case, is_frozen: bool, refusal: tuple[str, str]
+) -> None:
+    recording = await harness.recording(case)
+    await case.doctor.ask(documents.JOIN, consultationId=case.id)
+    async with _vendor(is_frozen=is_frozen) as url, harness.another_api(livekit_url=url) as http:
+        doctor = Person(http, case.doctor.user_id, case.doctor.session_id, case.doctor.token)
+        answer = await doctor.send("{ recordings { edges { node { id } } } activeRooms { sid } }")
+    assert (answer.error.code, answer.error.reason) == refusal
+    assert answer.body["errors"][0]["path"] == ["activeRooms"]
+    edges = [{"node": {"id": str(recording)}}]
+    assert answer.body["data"] == {"recordings": {"edges": edges}, "activeRooms": None}
+    rows = {(row["action"], row["outcome"]) for row in await harness.audit(answer.request_id)}
+    assert ("recording.list", "ALLOWED") in rows
+
+
+@asynccontextmanager
+async def _vendor(*, is_frozen: bool) -> AsyncIterator[str]:
+    """Yield the URL of a server that never answers, or of a port that refuses every connection."""
+    if not is_frozen:
+        yield "http://127.0.0.1:1"
+        return
+    released = asyncio.Event()
+
+    async def wait(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await released.wait()
+        writer.close()
+
+    server = await asyncio.start_server(wait, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        released.set()
+        server.close()
