@@ -252,12 +252,17 @@ async def test_error_is_told_in_the_readers_language(harness: ApiHarness, case: 
         assert told["errorText"] == recording_error_text("unknown_participant", language)
 
 
+async def _sounds(case: Case, recording: str) -> list[Any]:
+    return list((await case.doctor.ask(documents.RECORDING, id=recording))["speakers"])
+
+
 async def test_recorders_are_not_strangers(harness: ApiHarness) -> None:
     case = await harness.case(recordsSpeakersSeparately=True)
     recording = await _recorded(harness, case)
     parts = await harness.rows("select id from resguardo.recordings where video_id = %s", recording)
-    for part in parts:
-        await harness.until(case.doctor, str(part["id"]), "RECORDING")
+    async with asyncio.timeout(20):
+        while any(file["status"] != "RECORDING" for file in await _sounds(case, recording)):
+            await _settle(harness)
     await harness.services.reconciler.run_once()
     inside = harness.livekit.rooms.participants(_room(case))
     recorders = [one.identity for one in inside if one.kind == ParticipantInfo.Kind.EGRESS]

@@ -12,10 +12,11 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from app.errors import AppError, Conflict, Forbidden
+from app.errors import AppError, Conflict, Forbidden, NotFound
 from app.recordings.model import RecordingStatus
 from tests.faults.cloud import Crashed, Disturbance, Egress, Told
 from tests.faults.machine_services import GUEST, STRANGER, MachineServices, Stage
@@ -166,13 +167,19 @@ class RecordingMachine(RuleBasedStateMachine):
 
     @rule(which=number)
     def doctor_stops(self, which: int) -> None:
-        """The doctor stops any recording: finished or unfinished, a video or a sound recording beside a video."""
+        """The doctor stops any video, finished or unfinished. The service refuses to stop a sound by itself."""
         self._do(self._stop(which))
 
     async def _stop(self, which: int) -> None:
         rows = recordings(self.stage)
-        if rows:
-            await self.stage.recordings.stop(asker(DOCTOR), rows[which % len(rows)].id)
+        if not rows:
+            return
+        stopped = rows[which % len(rows)]
+        if stopped.medium == "VIDEO":
+            await self.stage.recordings.stop(asker(DOCTOR), stopped.id)
+        else:
+            with pytest.raises(NotFound, match="recording_not_found"):
+                await self.stage.recordings.stop(asker(DOCTOR), stopped.id)
 
     @rule(who=st.sampled_from(("patient", "doctor", GUEST)), gives=st.sampled_from((True, True, False)))
     def somebody_says(self, who: str, gives: bool) -> None:

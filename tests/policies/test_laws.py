@@ -451,7 +451,9 @@ def test_no_job_about_what_is_not_the_askers_own(
     practice: Database, who: str, task: str, argument: UUID
 ) -> None:
     with (
-        pytest.raises(psycopg.Error, match=r"not_own|session_over|unknown_task"),
+        pytest.raises(
+            psycopg.Error, match=r"consultation_not_found|recording_not_found|session_over|unknown_task"
+        ),
         acting(practice, who) as connection,
     ):
         connection.execute("select private.defer_job(%s, %s)", [task, argument])

@@ -2,18 +2,20 @@
 person can insert the row of a sound.
 """
 
+from typing import LiteralString
 from uuid import UUID
 
 import psycopg
 import pytest
 
 from tests.databases import Database
-from tests.policies.acting import RELEASE, acting, superuser, value
+from tests.policies.acting import acting, superuser, value
 from tests.policies.actors import ACTORS, ANA, SHA256, Actor
 from tests.policies.seed import add_recording
 
 VIDEO = ANA.id_of("over READY")
 SOUND = ANA.id_of("sound of the guest")
+RELEASE_FILE: LiteralString = "select private.release_object_key('recording.issue_url', %s, null, %s)"
 
 
 @pytest.fixture
@@ -70,14 +72,14 @@ def test_law_1_object_key_of_a_sound_leaves_an_audit_row(
     practice_with_sound: Database, who: str, is_given: bool
 ) -> None:
     with acting(practice_with_sound, who) as connection:
-        key = value(connection, RELEASE, SOUND)
+        key = value(connection, RELEASE_FILE, VIDEO, SOUND)
     assert (key is not None) == is_given
     with superuser(practice_with_sound) as connection:
         row = connection.execute(
             "select outcome, entity_ids from audit.events where action = 'recording.issue_url'"
             " order by recorded_at desc limit 1"
         ).fetchone()
-    assert row == ("ALLOWED" if is_given else "DENIED", [SOUND])
+    assert row == ("ALLOWED" if is_given else "DENIED", [VIDEO, SOUND])
 
 
 def test_object_key_of_a_sound_is_refused_once_its_video_is_to_be_destroyed(
@@ -93,7 +95,7 @@ def test_object_key_of_a_sound_is_refused_once_its_video_is_to_be_destroyed(
         pytest.raises(psycopg.Error, match="recording_being_deleted"),
         acting(practice_with_sound, "clinician who owns") as connection,
     ):
-        connection.execute(RELEASE, [SOUND])
+        connection.execute(RELEASE_FILE, [VIDEO, SOUND])
 
 
 @pytest.mark.parametrize("who", [one.name for one in ACTORS if one.name != "resguardo_worker"])
