@@ -3,7 +3,7 @@
 -- The statement derives each column from the event's number modulo a number of its own. These moduli have no common
 -- factor, so the actor, action, outcome and subjects of an event are independent.
 insert into audit.events (
-    recorded_at, actor_id, actor_role, action, operation, outcome, purpose, basis, entity_type, entity_ids,
+    recorded_at, actor_id, actor_role, action, operation, outcome, purpose, basis, entities,
     patient_ids, consultation_ids, row_count, policy_version
 )
 select
@@ -19,8 +19,7 @@ select
     case when e.n %% 3001 = 11 then 'ABSENT' when e.n %% 199 = 3 then 'DENIED' else 'ALLOWED' end,
     'TREATMENT',
     'treating_clinician',
-    'recording',
-    array[gen_random_uuid()],
+    private.entities_of('recording', array[gen_random_uuid()]),
     case
         when e.n %% 11 = 5 then array(
             select lpad(to_hex(1000001 + (e.n + s * 37) %% 5000), 32, '0')::uuid from generate_series(0, 9) as s

@@ -35,20 +35,22 @@ mutation ($recordingId: ID!) {
 """
 
 RECORDING_STATUS = """
-query ($id: ID!) { recording(by: {id: $id}) { id status error sizeBytes sha256 durationSeconds } }
+query ($id: ID!) { recording(by: {id: $id}) { id status problem { code } sizeBytes sha256 durationSeconds } }
 """
 
 RECORDING_MEDIA = """
 query ($id: ID!) {
   recording(by: {id: $id}) {
-    id status error sizeBytes sha256 durationSeconds
-    speakers { id medium participant { kind } status error sizeBytes sha256 durationSeconds }
+    id status problem { code } sizeBytes sha256 durationSeconds
+    mediaFiles { id kind participant { kind } status problem { code } sizeBytes sha256 durationSeconds }
   }
 }
 """
 
 TRANSCRIPTION = """
-query ($id: ID!) { recording(by: {id: $id}) { transcription { status piecesDone piecesTotal error } } }
+query ($id: ID!) {
+  recording(by: {id: $id}) { transcription { status chunksDone chunkCount problem { code } } }
+}
 """
 
 TRANSCRIPT = """
@@ -76,11 +78,13 @@ mutation ($consultationId: ID!, $isTranscribed: Boolean!) {
 """
 
 CHANGES = """
-subscription ($consultationId: ID!) { recordingChanged(consultationId: $consultationId) { id status error } }
+subscription ($consultationId: ID!) {
+  recordingChanged(consultationId: $consultationId) { id status problem { code } }
+}
 """
 
 RECORDING_STORAGE = """
-query ($id: ID!) { recording(by: {id: $id}) { id storage { exists sizeBytes contentType } } }
+query ($id: ID!) { storedObject(recordingId: $id) { exists sizeBytes contentType } }
 """
 
 RECORDINGS = """

@@ -19,6 +19,16 @@ from graphql_schema.scalars import BigInt, big, parse_optional_id, to_id, to_opt
 _LEVELS: Final = {level.value: level for level in AssuranceLevel}
 
 
+@strawberry.type(description="The entities of one type that an action read, showed or changed.")
+class AuditEntities:
+    type: str = strawberry.field(description="The type of the entities, such as `recording`.")
+    ids: list[strawberry.ID] = strawberry.field(description="The ids of the entities.")
+
+    @classmethod
+    def of(cls, entities: model.AuditEntities) -> Self:
+        return cls(type=entities.type, ids=[to_id(entity_id) for entity_id in entities.ids])
+
+
 @strawberry.type(
     description=(
         "An audit event: who did what, to whose data, why, from where, and with which result. An "
@@ -61,16 +71,21 @@ class AuditEvent(Node):
             "refusal, and `no_identity` for a request without a login."
         )
     )
-    entity_type: str = strawberry.field(description="The type of the entities, such as `recording`.")
-    entity_ids: list[strawberry.ID] = strawberry.field(
-        description="The ids of the entities that the action read or changed."
+    entities: list[AuditEntities] = strawberry.field(
+        description=(
+            "The entities that the action read, showed or changed, by their types. The first type is "
+            "the one that the action is about, and each entity that a read shows inside it adds its own type."
+        )
     )
     patient_ids: list[strawberry.ID] = strawberry.field(description="The ids of the patients concerned.")
     consultation_ids: list[strawberry.ID] = strawberry.field(
         description="The ids of the consultations concerned."
     )
     fields: list[str] = strawberry.field(
-        description="The names of the fields that were read or changed, and never their values."
+        description=(
+            "The fields that were read or changed, as paths from the entity, such as "
+            "`consultation.externalId`, and never their values."
+        )
     )
     row_count: int = strawberry.field(description="How many rows the actor saw or changed.")
     byte_count: BigInt | None = strawberry.field(
@@ -101,8 +116,7 @@ class AuditEvent(Node):
             reason=event.reason,
             purpose=PurposeOfUse(event.purpose),
             basis=event.basis,
-            entity_type=event.entity_type,
-            entity_ids=[to_id(entity_id) for entity_id in event.entity_ids],
+            entities=[AuditEntities.of(entities) for entities in event.entities],
             patient_ids=[to_id(patient_id) for patient_id in event.patient_ids],
             consultation_ids=[to_id(consultation_id) for consultation_id in event.consultation_ids],
             fields=list(event.fields),

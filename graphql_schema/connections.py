@@ -1,11 +1,16 @@
 """Relay connections for keyset pages."""
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Generic, Self, TypeVar
+from uuid import UUID
 
 import strawberry
 
+from app.postgres.composer import Row
 from app.postgres.paging import Cursor, Page
+from app.postgres.selection import row_key
+from graphql_schema.selected_fields import page_arguments
 
 Node = TypeVar("Node")
 Item = TypeVar("Item")
@@ -58,3 +63,18 @@ class Connection(Generic[Node]):
                 end_cursor=edges[-1].cursor if edges else None,
             ),
         )
+
+    @classmethod
+    def of_rows(cls, page: Page[Row]) -> Self:
+        """Return the connection of a page whose rows the composer has read."""
+        return cls.of(page, lambda row: row, _place)  # type: ignore[arg-type,return-value] # rows have no type
+
+
+def nested_page(parent: Row, name: str, first: int, after: str | None) -> Page[Row]:
+    """Return the page of a list inside another entity, which the composer has read with these arguments."""
+    rows = parent[row_key(name, page_arguments(first, after))]
+    return Page(tuple(rows[:first]), len(rows) > first)
+
+
+def _place(row: Row) -> Cursor:
+    return Cursor(datetime.fromisoformat(row["shown_at"]), UUID(row["id"]))

@@ -2,15 +2,24 @@
 
 from datetime import datetime
 from enum import Enum
-from typing import Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Any
 
 import strawberry
 
 from app.consents import model, texts
+from app.postgres.composer import Row
+from app.postgres.selection import Selection, merge
 from graphql_schema.context import Info
 from graphql_schema.enums import describe_enum
 from graphql_schema.idempotency_keys import IDEMPOTENCY_KEY
-from graphql_schema.scalars import parse_id, to_id
+from graphql_schema.nodes import Node
+from graphql_schema.people import User
+from graphql_schema.scalars import parse_id
+from graphql_schema.selected_fields import select
+
+if TYPE_CHECKING:
+    from graphql_schema.consultations import Participant
+    from graphql_schema.recordings import Recording
 
 
 class Language(Enum):
@@ -53,10 +62,10 @@ class Representative:
         "The newest statement of a participant is the one that counts."
     )
 )
-class Consent:
+class Consent(Node):
     id: strawberry.ID = strawberry.field(description="The id of the statement of consent, a UUID.")
-    participant_id: strawberry.ID = strawberry.field(
-        description="The id of the participant to whom the statement belongs."
+    participant: Annotated["Participant", strawberry.lazy("graphql_schema.consultations")] = strawberry.field(
+        description="The participant to whom the statement belongs."
     )
     decision: model.Decision = strawberry.field(
         description="Whether the statement gives or withdraws consent."
@@ -67,36 +76,18 @@ class Consent:
             "doctor attested it."
         )
     )
-    recorded_by: strawberry.ID = strawberry.field(
-        description="The user who made the statement in the application."
-    )
+    recorded_by: User = strawberry.field(description="The user who made the statement in the application.")
     representative: Representative | None = strawberry.field(
         description="The representative who made the statement for the participant, or null."
     )
     text_version: str = strawberry.field(description="The version of the consent text that was displayed.")
-    text_language: str = strawberry.field(description="The language of the consent text that was displayed.")
+    text_language: Language = strawberry.field(
+        description="The language of the consent text that was displayed."
+    )
     text_sha256: str = strawberry.field(
         description="The SHA-256 in hex of the consent text that was displayed."
     )
     recorded_at: datetime = strawberry.field(description="When the API recorded the statement.")
-
-    @classmethod
-    def of(cls, consent: model.Consent) -> Self:
-        relationship, name = consent.representative_relationship, consent.representative_name
-        return cls(
-            id=to_id(consent.id),
-            participant_id=to_id(consent.participant_id),
-            decision=consent.decision,
-            source=consent.source,
-            recorded_by=to_id(consent.recorded_by),
-            representative=(
-                Representative(relationship=relationship, name=name) if relationship and name else None
-            ),
-            text_version=consent.text_version,
-            text_language=consent.text_language,
-            text_sha256=consent.text_sha256,
-            recorded_at=consent.recorded_at,
-        )
 
 
 @strawberry.input(description="A representative who acts for a participant, and their relationship.")
@@ -137,6 +128,15 @@ class RecordConsentInput:
 @strawberry.type(description="The result of `recordConsent`.")
 class RecordConsentPayload:
     consent: Consent = strawberry.field(description="The statement that gives consent.")
+    participant: Annotated["Participant", strawberry.lazy("graphql_schema.consultations")] = strawberry.field(
+        description="The participant, with the new value of `hasConsented`."
+    )
+    recording: Annotated["Recording", strawberry.lazy("graphql_schema.recordings")] | None = strawberry.field(
+        description=(
+            "The recording of the consultation that is in progress, or null if there is none. The value is null for a "
+            "patient, who may not read recordings."
+        )
+    )
 
 
 @strawberry.input(description="The withdrawal of a participant's consent.")
@@ -157,6 +157,28 @@ class WithdrawConsentInput:
 @strawberry.type(description="The result of `withdrawConsent`.")
 class WithdrawConsentPayload:
     consent: Consent = strawberry.field(description="The statement that withdraws the consent.")
+    participant: Annotated["Participant", strawberry.lazy("graphql_schema.consultations")] = strawberry.field(
+        description="The participant, with the new value of `hasConsented`."
+    )
+    recording: Annotated["Recording", strawberry.lazy("graphql_schema.recordings")] | None = strawberry.field(
+        description=(
+            "The recording of the consultation that is in progress, or null if there is none. The value is null for a "
+            "patient, who may not read recordings."
+        )
+    )
+
+
+def _select(info: Info) -> Selection:
+    """Return what the client selects of the statement, of its participant and of the recording, as one selection of
+    the statement.
+    """
+    payload = select(info)
+    others = (one for one in payload.fields if one.name != "consent")
+    return merge((payload.below("consent").fields, others))
+
+
+def _shown(row: Row) -> dict[str, Any]:
+    return {"consent": row, "participant": row.get("participant"), "recording": row.get("recording")}
 
 
 async def consent_text(
@@ -188,9 +210,10 @@ async def record_consent(info: Info, input: RecordConsentInput) -> RecordConsent
         parse_id(input.participant_id),
         shown,
         input.representative.to_model() if input.representative else None,
+        _select(info),
         idempotency_key=input.idempotency_key,
     )
-    return RecordConsentPayload(consent=Consent.of(given))
+    return RecordConsentPayload(**_shown(given))
 
 
 async def withdraw_consent(info: Info, input: WithdrawConsentInput) -> WithdrawConsentPayload | None:
@@ -199,6 +222,7 @@ async def withdraw_consent(info: Info, input: WithdrawConsentInput) -> WithdrawC
         await info.context.asker(),
         parse_id(input.participant_id),
         input.representative.to_model() if input.representative else None,
+        _select(info),
         idempotency_key=input.idempotency_key,
     )
-    return WithdrawConsentPayload(consent=Consent.of(withdrawn))
+    return WithdrawConsentPayload(**_shown(withdrawn))

@@ -1,7 +1,7 @@
 """GraphQL types and root fields for consultations, participants and rooms."""
 
 from datetime import date, datetime
-from typing import Self
+from typing import TYPE_CHECKING, Annotated, Self
 
 import strawberry
 
@@ -9,28 +9,46 @@ from app.consultations import model
 from app.consultations.service import ActiveRoom as ServiceActiveRoom
 from app.consultations.service import Invitation, JoinPass
 from app.errors import NotFound
-from app.postgres.paging import DEFAULT_PAGE_SIZE, Cursor, page_request
-from graphql_schema.connections import Connection
+from app.postgres.composer import Row
+from app.postgres.paging import DEFAULT_PAGE_SIZE, page_request
+from app.recordings.blockers import BlockerReason
+from graphql_schema.connections import Connection, nested_page
 from graphql_schema.consents import Consent
 from graphql_schema.context import Info
 from graphql_schema.idempotency_keys import IDEMPOTENCY_KEY
+from graphql_schema.nodes import Node
+from graphql_schema.people import Patient, User
 from graphql_schema.references import ConsultationBy, DateTimeRangeInput, PatientBy
+from graphql_schema.rows import shown
 from graphql_schema.scalars import Url, parse_id, parse_optional_id, to_id
-from graphql_schema.selected_fields import selected
+from graphql_schema.selected_fields import select, selected
+
+if TYPE_CHECKING:
+    from graphql_schema.recordings import Recording
 
 
 @strawberry.type(
     description=(
-        "A participant of a consultation. The id of a participant is also the participant's "
-        "identity in the LiveKit room."
+        "A participant of a consultation. The id of a participant is also the participant's identity in the LiveKit "
+        "room."
     )
 )
-class Participant:
-    id: strawberry.ID
-    kind: model.ParticipantKind
-    guest_role: model.GuestRole | None
+class Participant(Node):
+    id: strawberry.ID = strawberry.field(description="The id of the participant.")
+    kind: model.ParticipantKind = strawberry.field(
+        description="Whether the participant is the doctor, the patient or a guest."
+    )
+    guest_role: model.GuestRole | None = strawberry.field(
+        description="The role of a guest, or null for the doctor and the patient."
+    )
     joined_at: datetime | None = strawberry.field(
-        description="When the API issued the participant's newest join token."
+        description="When the API issued the participant's newest join token, or null before that."
+    )
+    must_consent: bool = strawberry.field(
+        description=(
+            "Whether no recording can start without the participant's consent: for the doctor, the patient, and every "
+            "guest who has joined."
+        )
     )
     has_consented: bool = strawberry.field(
         description="Whether the participant's newest statement gives consent."
@@ -43,53 +61,89 @@ class Participant:
             kind=participant.kind,
             guest_role=participant.guest_role,
             joined_at=participant.joined_at,
+            must_consent=participant.is_required,
             has_consented=participant.is_given,
         )
 
 
-@strawberry.type(description="A medical consultation by video.")
-class Consultation:
-    id: strawberry.ID
-    external_id: str
-    doctor_id: strawberry.ID
-    patient_id: strawberry.ID
-    scheduled_at: datetime
-    kind: str
-    sensitivity: model.Sensitivity
-    room_name: str
-    auto_record: bool
-    separate_speakers: bool
+@strawberry.type(
+    description="A reason why no recording of a consultation can start. `startRecording` refuses while one exists."
+)
+class RecordingBlocker:
+    reason: BlockerReason = strawberry.field(description="Why no recording can start.")
+    participant: Participant | None = strawberry.field(
+        description="The participant to whom the reason belongs, or null."
+    )
+
+
+@strawberry.type(
+    description=(
+        "A medical consultation by video. Its doctor and its patient may read it, and compliance may read it without "
+        "any content."
+    )
+)
+class Consultation(Node):
+    id: strawberry.ID = strawberry.field(description="The id of the consultation.")
+    external_id: str = strawberry.field(
+        description="The unique id of the consultation in the practice's own system."
+    )
+    doctor: User = strawberry.field(description="The doctor of the consultation.")
+    patient: Patient = strawberry.field(description="The patient of the consultation.")
+    scheduled_at: datetime = strawberry.field(description="The time of the appointment.")
+    kind: str = strawberry.field(
+        description="The kind of consultation in snake_case, such as `follow_up`, which the practice chooses."
+    )
+    sensitivity: model.Sensitivity = strawberry.field(
+        description="Whether stricter rules apply to the consultation, and which."
+    )
+    room_name: str = strawberry.field(description="The name of the LiveKit room of the consultation.")
+    records_automatically: bool = strawberry.field(
+        description=(
+            "Whether recording starts automatically, once, as soon as the doctor and the patient are in the room and "
+            "every participant has consented."
+        )
+    )
+    records_speakers_separately: bool = strawberry.field(
+        description="Whether the sound of each microphone is recorded separately, beside the video."
+    )
     is_transcribed: bool = strawberry.field(
         description="Whether recordings of the consultation are transcribed."
     )
     language: model.SpokenLanguage | None = strawberry.field(
-        description="The language spoken in the consultation, as given at its registration."
+        description="The language spoken in the consultation, as given at its registration, or null."
     )
-    created_at: datetime
-    participants: list[Participant]
+    created_at: datetime = strawberry.field(description="When the consultation was registered.")
+    participants: list[Participant] = strawberry.field(
+        description="The doctor, the patient and all invited guests."
+    )
     consents: list[Consent] = strawberry.field(
         description="All consents and withdrawals of the participants, oldest first."
     )
 
-    @classmethod
-    def of(cls, consultation: model.Consultation) -> Self:
-        return cls(
-            id=to_id(consultation.id),
-            external_id=consultation.external_id,
-            doctor_id=to_id(consultation.doctor_id),
-            patient_id=to_id(consultation.patient_id),
-            scheduled_at=consultation.scheduled_at,
-            kind=consultation.kind,
-            sensitivity=consultation.sensitivity,
-            room_name=consultation.room_name,
-            auto_record=consultation.auto_record,
-            separate_speakers=consultation.separate_speakers,
-            is_transcribed=consultation.is_transcribed,
-            language=consultation.language,
-            created_at=consultation.created_at,
-            participants=[Participant.of(participant) for participant in consultation.participants or ()],
-            consents=[Consent.of(consent) for consent in consultation.consents or ()],
+    @strawberry.field(  # type: ignore[untyped-decorator] # strawberry types it as Any
+        description=(
+            "Why no recording of the consultation can start now. If the list is empty, `startRecording` starts one. "
+            "For the doctor and compliance."
         )
+    )
+    def recording_blockers(root: strawberry.Parent[Row], info: Info) -> list[RecordingBlocker]:
+        has_routes = info.context.services.recordings.has_routes
+        blockers = root["recording_blockers"]
+        return [
+            shown(RecordingBlocker, one)
+            for one in blockers
+            if BlockerReason(one["reason"]).applies(has_routes=has_routes)
+        ]
+
+    @strawberry.field(  # type: ignore[untyped-decorator] # strawberry types it as Any
+        description=(
+            "The recordings of the consultation in pages of at most 25, newest first. For the doctor and compliance."
+        )
+    )
+    def recordings(
+        root: strawberry.Parent[Row], info: Info, first: int = DEFAULT_PAGE_SIZE, after: str | None = None
+    ) -> Connection[Annotated["Recording", strawberry.lazy("graphql_schema.recordings")]]:
+        return Connection.of_rows(nested_page(root, "recordings", first, after))
 
 
 @strawberry.type(
@@ -309,21 +363,12 @@ class JoinAsGuestPayload:
     join_token: JoinToken = strawberry.field(description="The token with which the guest enters the room.")
 
 
-def select_consultation(info: Info, *path: str) -> model.ConsultationSelection:
-    """Return the names of the selected fields of the consultation at `path` below the root field."""
-    return model.ConsultationSelection(selected(info, *path))
-
-
-def _place(consultation: model.Consultation) -> Cursor:
-    return Cursor(consultation.scheduled_at, consultation.id)
-
-
 async def consultation(info: Info, by: ConsultationBy) -> Consultation | None:
     """Return one consultation by its id or its external id."""
     found = await info.context.services.consultations.get(
-        await info.context.asker(), by.to_model(), select_consultation(info)
+        await info.context.asker(), by.to_model(), select(info)
     )
-    return Consultation.of(found)
+    return shown(Consultation, found)
 
 
 @strawberry.input(
@@ -355,9 +400,9 @@ async def consultations(
         await info.context.asker(),
         page_request(first, after),
         (filter or ConsultationFilter()).to_model(),
-        select_consultation(info, "edges", "node"),
+        select(info, "edges", "node"),
     )
-    return Connection.of(page, Consultation.of, _place)
+    return Connection.of_rows(page)
 
 
 async def active_rooms(info: Info) -> list[ActiveRoom] | None:
@@ -373,9 +418,9 @@ async def register_consultation(
 ) -> RegisterConsultationPayload | None:
     """Register a consultation, or return the consultation that is already registered."""
     registered = await info.context.services.consultations.register(
-        await info.context.asker(), input.to_model(), select_consultation(info, "consultation")
+        await info.context.asker(), input.to_model(), select(info, "consultation")
     )
-    return RegisterConsultationPayload(consultation=Consultation.of(registered))
+    return RegisterConsultationPayload(consultation=shown(Consultation, registered))
 
 
 async def join_consultation(info: Info, input: JoinConsultationInput) -> JoinConsultationPayload | None:

@@ -10,12 +10,14 @@ import strawberry
 from app.certificates.pdf import render_pdf
 from app.certificates.signing import read_signed
 from app.deletions import model
+from app.postgres.composer import Row
 from app.postgres.paging import DEFAULT_PAGE_SIZE, Cursor, page_request
 from graphql_schema.connections import Connection
 from graphql_schema.context import Info
 from graphql_schema.nodes import Node
 from graphql_schema.people import User, to_user
 from graphql_schema.problems import DeletionProblem
+from graphql_schema.rows import shown
 from graphql_schema.scalars import parse_id, parse_optional_id, to_id
 from graphql_schema.selected_fields import selected
 
@@ -54,7 +56,6 @@ class Deletion(Node):
     finished_at: datetime | None = strawberry.field(
         description="When the recording was destroyed or the deletion was undone, or null before that."
     )
-    stored_problem: strawberry.Private[str | None]
 
     @strawberry.field(  # type: ignore[untyped-decorator] # strawberry types it as Any
         description=(
@@ -62,25 +63,27 @@ class Deletion(Node):
             "worker tries again."
         )
     )
-    def problem(self, info: Info) -> DeletionProblem | None:
-        return DeletionProblem.of(self.stored_problem, info.context.language)
+    def problem(root: strawberry.Parent[Row], info: Info) -> DeletionProblem | None:
+        return DeletionProblem.of(root["problem"], info.context.language)
 
     @classmethod
-    def of(cls, deletion: model.Deletion) -> Self:
-        return cls(
-            id=to_id(deletion.id),
-            recording_id=to_id(deletion.recording_id),
-            ground=deletion.ground,
-            reason=deletion.reason,
-            status=deletion.status,
-            requested_by=to_user(deletion.requested_by),
-            requested_at=deletion.requested_at,
-            undo_until=deletion.undo_until,
-            retention_ends_at=deletion.due_at,
-            attempt_count=deletion.attempts,
-            finished_at=deletion.finished_at,
-            stored_problem=deletion.error,
-        )
+    def of(cls, deletion: model.Deletion) -> "Deletion":
+        """Return the deletion as a row, in the form in which the composer reads a deletion inside a recording."""
+        row = {
+            "id": to_id(deletion.id),
+            "recording_id": to_id(deletion.recording_id),
+            "ground": deletion.ground,
+            "reason": deletion.reason,
+            "status": deletion.status,
+            "requested_by": to_user(deletion.requested_by),
+            "requested_at": deletion.requested_at,
+            "undo_until": deletion.undo_until,
+            "retention_ends_at": deletion.due_at,
+            "attempt_count": deletion.attempts,
+            "problem": deletion.error,
+            "finished_at": deletion.finished_at,
+        }
+        return shown(cls, row)
 
 
 @strawberry.type(

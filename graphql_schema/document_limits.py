@@ -1,9 +1,9 @@
 """Limits the size of a GraphQL document.
 
 The number of tokens is limited during parsing. Operations, fragments, selections, root fields, depth and aliases
-are limited before validation, because the time of validation grows with them. In the schema, no list with a page
-size is nested in a second list with a page size. The limits on a document and the largest page size therefore bound
-the size of an answer.
+are limited before validation, because the time of validation grows with them. A list with a page size inside another
+entity (`Consultation.recordings`) has at most 25 items. The limits on a document, its depth among them, and the largest
+page sizes therefore bound the size of an answer.
 """
 
 from collections.abc import Callable, Iterator

@@ -17,6 +17,7 @@ from app.consultations import model as consultations
 from app.deletions import model as deletions
 from app.recording_imports import model as recording_imports
 from app.recordings import model as recordings
+from app.recordings.blockers import BlockerReason
 from app.recordings.service import PurposeOfUse
 from app.retention import model as retention
 from app.staff import model as staff
@@ -412,5 +413,28 @@ describe_enum(
         audit.Outcome.DENIED: "The action was refused, because the caller may not do it.",
         audit.Outcome.ABSENT: "The action was refused, because the requested row does not exist.",
         audit.Outcome.FAILED: "The action was allowed and then failed.",
+    },
+)
+describe_enum(
+    recordings.Medium,
+    name="MediaFileKind",
+    description="The kind of sound that a media file contains.",
+    values={
+        recordings.Medium.VIDEO: "The video of the room with its mixed sound. No media file has this kind yet.",
+        recordings.Medium.MICROPHONE: "The sound of one microphone track.",
+        recordings.Medium.SPEAKERS: "The sound of the doctor and the patient, on two channels of one file.",
+    },
+)
+describe_enum(
+    BlockerReason,
+    name="RecordingBlockerReason",
+    description="Why no recording of a consultation can start.",
+    values={
+        BlockerReason.CONSENT_MISSING: "A participant who must consent has not consented.",
+        BlockerReason.CONSENT_WITHDRAWN: "A participant who must consent has withdrawn the consent.",
+        BlockerReason.RECORDING_IN_PROGRESS: "A recording of the consultation is already in progress.",
+        BlockerReason.SPEAKERS_WITH_GUESTS: (
+            "The consultation records its speakers on two channels, and a guest takes part, for whom there is none."
+        ),
     },
 )

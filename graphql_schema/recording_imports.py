@@ -7,8 +7,10 @@ import strawberry
 
 from app.recording_imports import model
 from graphql_schema.context import Info
-from graphql_schema.recordings import Recording, select_recording
+from graphql_schema.recordings import Recording
+from graphql_schema.rows import shown
 from graphql_schema.scalars import BigInt, Url, parse_id, to_id
+from graphql_schema.selected_fields import select
 
 
 @strawberry.type(description="An HTTP request header.")
@@ -133,6 +135,6 @@ async def import_recording(info: Info, input: ImportRecordingInput) -> ImportRec
 async def complete_import(info: Info, input: CompleteImportInput) -> CompleteImportPayload | None:
     """Create the recording of an uploaded file. The worker then verifies the file. Safe to repeat."""
     completed = await info.context.services.imports.complete(
-        await info.context.asker(), parse_id(input.import_id), select_recording(info, "recording")
+        await info.context.asker(), parse_id(input.import_id), select(info, "recording")
     )
-    return CompleteImportPayload(recording=Recording.of(completed))
+    return CompleteImportPayload(recording=shown(Recording, completed))

@@ -1,152 +1,105 @@
 """GraphQL types and root fields for recordings."""
 
 from datetime import datetime
-from typing import Self
+from typing import TYPE_CHECKING, Annotated, Self
 
 import strawberry
 
-from app.consultations.model import GuestRole, ParticipantKind, Sensitivity
-from app.errors import InvalidInput, Unauthenticated
-from app.postgres.paging import DEFAULT_PAGE_SIZE, Cursor, page_request
+from app.errors import Unauthenticated
+from app.postgres.composer import Row
+from app.postgres.paging import DEFAULT_PAGE_SIZE, page_request
 from app.recordings import model
 from app.recordings.service import DownloadUrl as ServiceDownloadUrl
 from app.recordings.service import PurposeOfUse
-from app.texts import recording_error_text, transcription_error_text
 from graphql_schema.connections import Connection
+from graphql_schema.consultations import Consultation, Participant
 from graphql_schema.context import Info
 from graphql_schema.idempotency_keys import IDEMPOTENCY_KEY
+from graphql_schema.nodes import Node
+from graphql_schema.problems import RecordingProblem, TranscriptionProblem
 from graphql_schema.references import DateTimeRangeInput, PatientBy, RecordingBy
-from graphql_schema.scalars import BigInt, Url, big, parse_id, parse_optional_id, to_id
-from graphql_schema.selected_fields import selected
+from graphql_schema.rows import shown
+from graphql_schema.scalars import BigInt, Url, big, parse_id, parse_optional_id
+from graphql_schema.selected_fields import select
 
-strawberry.enum(
-    model.Medium,
-    description=(
-        "The kind of content of a recording. VIDEO is the room with its mixed sound, MICROPHONE "
-        "is the sound of one microphone track, and SPEAKERS is the sound of the speakers on two "
-        "channels."
-    ),
+if TYPE_CHECKING:
+    from graphql_schema.deletions import Deletion
+
+
+@strawberry.type(
+    description="An object in the bucket, as the bucket describes it now. Only the doctor of its recording may read it."
 )
-
-
-@strawberry.type(description="The consultation that a recording belongs to.")
-class RecordedConsultation:
-    id: strawberry.ID
-    external_id: str
-    scheduled_at: datetime
-    kind: str
-    sensitivity: Sensitivity
-
-    @classmethod
-    def of(cls, consultation: model.RecordedConsultation) -> Self:
-        return cls(
-            id=to_id(consultation.id),
-            external_id=consultation.external_id,
-            scheduled_at=consultation.scheduled_at,
-            kind=consultation.kind,
-            sensitivity=Sensitivity(consultation.sensitivity),
-        )
-
-
-@strawberry.type(description="The current state of a recording's object in the bucket.")
-class Storage:
-    exists: bool
-    size_bytes: BigInt | None
-    content_type: str | None
-
-    @classmethod
-    def of(cls, stored: model.StoredMedia) -> Self:
-        return cls(exists=stored.exists, size_bytes=big(stored.size_bytes), content_type=stored.content_type)
+class StoredObject:
+    exists: bool = strawberry.field(description="Whether the bucket has the object.")
+    size_bytes: BigInt | None = strawberry.field(
+        description="The size of the object in bytes, or null if the bucket has no object."
+    )
+    content_type: str | None = strawberry.field(
+        description="The media type of the object, or null if the bucket has no object."
+    )
 
 
 @strawberry.type(
     description=(
-        "The participant whose microphone was recorded. The id of a participant is also the "
-        "participant's identity in the LiveKit room."
+        "A sound file that LiveKit records beside the video of a recording. `issueDownloadUrl` takes its id as `file`. "
+        "Everyone who may read the recording may read its media files."
     )
 )
-class SpeakerParticipant:
-    id: strawberry.ID
-    kind: ParticipantKind
-    guest_role: GuestRole | None
-
-    @classmethod
-    def of(cls, participant: model.SpeakerParticipant) -> Self:
-        return cls(id=to_id(participant.id), kind=participant.kind, guest_role=participant.guest_role)
-
-
-@strawberry.type(
-    description=(
-        "A sound recording that LiveKit makes beside the video of a consultation. "
-        "`issueDownloadUrl` takes its id as `file`. No other field takes it."
-    )
-)
-class SpeakerSound:
-    id: strawberry.ID
-    medium: model.Medium
-    participant: SpeakerParticipant | None = strawberry.field(
+class MediaFile(Node):
+    id: strawberry.ID = strawberry.field(description="The id of the media file.")
+    kind: model.Medium = strawberry.field(description="The kind of sound that the file contains.")
+    participant: Participant | None = strawberry.field(
         description=(
-            "The participant whose microphone was recorded. The value is null for a SPEAKERS sound, "
-            "which contains several people on two channels."
+            "The participant whose microphone was recorded. The value is null for a SPEAKERS file, which contains "
+            "several people on two channels."
         )
     )
     track_sid: str | None = strawberry.field(
         description=(
-            "LiveKit's id of the microphone track. If a participant publishes a microphone "
-            "again, LiveKit gives it a new track id."
+            "LiveKit's id of the microphone track. If a participant publishes a microphone again, LiveKit gives it a "
+            "new track id."
         )
     )
-    status: model.RecordingStatus
-    started_at: datetime | None
-    duration_seconds: float | None
-    size_bytes: BigInt | None
-    sha256: str | None
-    truncated: bool = strawberry.field(
-        description="Whether the recording of the sound ended too early, because of a limit or a failure."
+    status: model.RecordingStatus = strawberry.field(description="The status of the sound recording.")
+    started_at: datetime | None = strawberry.field(description="When the sound began, or null before that.")
+    duration_seconds: float | None = strawberry.field(
+        description="The duration of the sound, or null while it is not known."
     )
-    interrupted: bool = strawberry.field(
+    size_bytes: BigInt | None = strawberry.field(
+        description="The size of the file in bytes, or null while it is not known."
+    )
+    sha256: str | None = strawberry.field(
+        description="The SHA-256 of the file in hex, or null before the file is verified."
+    )
+    is_truncated: bool = strawberry.field(
+        description="Whether the sound ended too early, because of a limit or a failure."
+    )
+    is_interrupted: bool = strawberry.field(
         description=(
-            "Whether the sound has a gap, because LiveKit's recorder lost its connection to the room "
-            "for a while."
+            "Whether the sound has a gap, because LiveKit's recorder lost its connection to the room for a while."
         )
     )
-    error: str | None
 
     @strawberry.field(  # type: ignore[untyped-decorator] # strawberry types it as Any
-        description="The `error` code as a sentence in the reader's language."
+        description="Why the sound recording failed or ended too early, or null."
     )
-    def error_text(self, info: Info) -> str | None:
-        return _error_text(self.error, info)
-
-    @classmethod
-    def of(cls, sound: model.SpeakerSound) -> Self:
-        return cls(
-            id=to_id(sound.id),
-            medium=sound.medium,
-            participant=None if sound.participant is None else SpeakerParticipant.of(sound.participant),
-            track_sid=sound.track_sid,
-            status=sound.status,
-            started_at=sound.started_at,
-            duration_seconds=sound.duration_seconds,
-            size_bytes=big(sound.size_bytes),
-            sha256=sound.sha256,
-            truncated=sound.truncated,
-            interrupted=sound.interrupted,
-            error=sound.error,
-        )
+    def problem(root: strawberry.Parent[Row], info: Info) -> RecordingProblem | None:
+        return RecordingProblem.of(root["problem"], info.context.language)
 
 
 @strawberry.type(description="The state of a recording's transcription. `transcript` returns the text.")
 class Transcription:
-    status: model.TranscriptionStatus
-    language: str | None = strawberry.field(
-        description="The language that the speech service reported, as a code of ISO 639."
+    status: model.TranscriptionStatus = strawberry.field(description="The status of the transcription.")
+    language_code: str | None = strawberry.field(
+        description="The language that the speech service reported, as a code of ISO 639, or null."
     )
-    pieces_done: int
-    pieces_total: int | None = strawberry.field(
+    chunks_done: int = strawberry.field(
+        description="How many chunks of sound the speech service has answered."
+    )
+    chunk_count: int | None = strawberry.field(
         description=(
-            "How many chunks of sound the transcription sends to the speech service. The value "
-            "is null until the worker has divided the sound into chunks."
+            "How many chunks of sound the transcription sends to the speech service. The value is null until the "
+            "worker has divided the sound into chunks."
         )
     )
     attempt: int = strawberry.field(
@@ -154,143 +107,103 @@ class Transcription:
     )
     unused_track_count: int = strawberry.field(
         description=(
-            "How many audio tracks the worker could not decode. The transcript lacks the speech of "
-            "tracks that the worker could not decode."
+            "How many audio tracks the worker could not decode. The transcript lacks the speech of these tracks."
         )
     )
     unintelligible_count: int = strawberry.field(
         description=(
-            "How many turns of a READY transcript are unintelligible. `retryTranscription` sends "
-            "unintelligible turns to the speech service again."
+            "How many turns of a READY transcript are unintelligible. `retryTranscription` sends unintelligible turns "
+            "to the speech service again."
         )
     )
     is_retried: bool = strawberry.field(
         description=(
-            "Whether the unintelligible turns of a READY transcript are being retried. The "
-            "transcript can be read while its unintelligible turns are being retried."
-        )
-    )
-    error: str | None = strawberry.field(
-        description=(
-            "The code of the reason, in snake_case, why the transcription FAILED or is OFF, or why "
-            "the last retry of a READY transcript ended early."
+            "Whether the unintelligible turns of a READY transcript are being retried. The transcript can be read "
+            "meanwhile."
         )
     )
 
     @strawberry.field(  # type: ignore[untyped-decorator] # strawberry types it as Any
-        description="The `error` code as a sentence in the reader's language."
-    )
-    def error_text(self, info: Info) -> str | None:
-        return None if self.error is None else transcription_error_text(self.error, info.context.language)
-
-    @classmethod
-    def of(cls, transcription: model.Transcription) -> Self:
-        return cls(
-            status=transcription.status,
-            language=transcription.language,
-            pieces_done=transcription.chunks_done,
-            pieces_total=transcription.chunks_total,
-            attempt=transcription.attempt,
-            unused_track_count=transcription.unused_track_count,
-            unintelligible_count=transcription.unintelligible_count,
-            is_retried=transcription.is_retried,
-            error=transcription.error,
+        description=(
+            "Why the transcription FAILED or is OFF, or why the last retry of a READY transcript ended early, or null."
         )
+    )
+    def problem(root: strawberry.Parent[Row], info: Info) -> TranscriptionProblem | None:
+        return TranscriptionProblem.of(root["problem"], info.context.language)
 
 
-@strawberry.type(description="A recording of a consultation.")
-class Recording:
-    id: strawberry.ID
-    consultation_id: strawberry.ID
-    consultation: RecordedConsultation | None
-    egress_id: str | None
-    room_name: str
-    room_sid: str | None
-    status: model.RecordingStatus
-    started_at: datetime | None
-    ended_at: datetime | None
-    duration_seconds: float | None
-    size_bytes: BigInt | None
-    sha256: str | None
-    truncated: bool = strawberry.field(
+@strawberry.type(
+    description=(
+        "A recording of a consultation: its video and what belongs to it. Its doctor may read it, and compliance may "
+        "read it without its content."
+    )
+)
+class Recording(Node):
+    id: strawberry.ID = strawberry.field(description="The id of the recording.")
+    consultation: Consultation = strawberry.field(description="The consultation that was recorded.")
+    egress_id: str | None = strawberry.field(
+        description="LiveKit's id of the egress that records the video, or null before it has started."
+    )
+    room_name: str = strawberry.field(description="The name of the LiveKit room.")
+    room_sid: str | None = strawberry.field(
+        description="LiveKit's id of the room, or null before the recording has started."
+    )
+    status: model.RecordingStatus = strawberry.field(description="The status of the recording.")
+    started_at: datetime | None = strawberry.field(description="When the video began, or null before that.")
+    ended_at: datetime | None = strawberry.field(description="When the video ended, or null before that.")
+    duration_seconds: float | None = strawberry.field(
+        description="The duration of the video, or null while it is not known."
+    )
+    size_bytes: BigInt | None = strawberry.field(
+        description="The size of the video in bytes, or null while it is not known."
+    )
+    sha256: str | None = strawberry.field(
+        description="The SHA-256 of the video in hex, or null before the video is verified."
+    )
+    is_truncated: bool = strawberry.field(
         description="Whether the recording ended before the consultation, because of a limit or a failure."
     )
-    interrupted: bool = strawberry.field(
+    is_interrupted: bool = strawberry.field(
         description=(
-            "Whether the recording has a gap, because LiveKit's recorder lost its connection to the "
-            "room for a while."
+            "Whether the recording has a gap, because LiveKit's recorder lost its connection to the room for a while."
         )
     )
-    error: str | None = strawberry.field(
+    source: model.RecordingSource = strawberry.field(description="The source of the recording.")
+    media_files: list[MediaFile] = strawberry.field(
         description=(
-            "The code of the failure or of the event that stopped the recording, in snake_case. "
-            "A READY recording has an error code if a failure or an event stopped it too early."
-        )
-    )
-    medium: model.Medium
-    source: model.RecordingSource
-    speakers: list[SpeakerSound] = strawberry.field(
-        description=(
-            "The sound recordings that LiveKit made beside the video, oldest first. If the "
-            "consultation has `separateSpeakers`, there is one sound recording for each "
-            "microphone track."
+            "The sound files that LiveKit recorded beside the video, oldest first, at most 100. If the consultation "
+            "has `recordsSpeakersSeparately`, there is one file for each microphone track."
         )
     )
     transcription: Transcription | None = strawberry.field(
         description="The state of the transcription. The value is null before the recording is READY."
     )
-    due_at: datetime | None = strawberry.field(
+    deletion: Annotated["Deletion", strawberry.lazy("graphql_schema.deletions")] | None = strawberry.field(
+        description="The newest deletion of the recording, or null if nobody has requested one and none was due."
+    )
+    retention_ends_at: datetime | None = strawberry.field(
         description=(
-            "When the retention term ends and the recording is destroyed, unless a hold covers it. "
-            "The value is null if no retention term is running."
+            "When the retention term of the recording ends. A requested deletion does not change it. The value is null "
+            "if no retention term is running."
         )
     )
-    created_at: datetime
-    updated_at: datetime
-    storage: Storage | None = strawberry.field(
+    is_held: bool = strawberry.field(
         description=(
-            "The recording's object in the bucket, which only the query `recording` returns. "
-            "The value is null before the recording is READY."
+            "Whether a legal hold or an open access request forbids the destruction of the recording. Nobody learns "
+            "here who placed a hold, or why."
         )
     )
+    created_at: datetime = strawberry.field(description="When the recording was requested.")
+    updated_at: datetime = strawberry.field(description="When the recording last changed.")
 
     @strawberry.field(  # type: ignore[untyped-decorator] # strawberry types it as Any
-        description="The `error` code as a sentence in the reader's language."
-    )
-    def error_text(self, info: Info) -> str | None:
-        return _error_text(self.error, info)
-
-    @classmethod
-    def of(cls, recording: model.Recording, storage: model.StoredMedia | None = None) -> Self:
-        return cls(
-            id=to_id(recording.id),
-            consultation_id=to_id(recording.consultation_id),
-            consultation=(
-                RecordedConsultation.of(recording.consultation) if recording.consultation else None
-            ),
-            egress_id=recording.egress_id,
-            room_name=recording.room_name,
-            room_sid=recording.room_sid,
-            status=recording.status,
-            started_at=recording.started_at,
-            ended_at=recording.ended_at,
-            duration_seconds=recording.duration_seconds,
-            size_bytes=big(recording.size_bytes),
-            sha256=recording.sha256,
-            due_at=recording.due_at,
-            truncated=recording.truncated,
-            interrupted=recording.interrupted,
-            error=recording.error,
-            medium=recording.medium,
-            source=recording.source,
-            speakers=[SpeakerSound.of(sound) for sound in recording.speakers],
-            transcription=(
-                None if recording.transcription is None else Transcription.of(recording.transcription)
-            ),
-            created_at=recording.created_at,
-            updated_at=recording.updated_at,
-            storage=None if storage is None else Storage.of(storage),
+        description=(
+            "Why the recording failed or ended too early, or null. A READY recording has a problem if a failure or an "
+            "event stopped it too early."
         )
+    )
+    def problem(root: strawberry.Parent[Row], info: Info) -> RecordingProblem | None:
+        return RecordingProblem.of(root["problem"], info.context.language)
 
 
 @strawberry.input(
@@ -409,35 +322,22 @@ class ProcessLivekitWebhookPayload:
     )
 
 
-def _error_text(error: str | None, info: Info) -> str | None:
-    return None if error is None else recording_error_text(error, info.context.language)
-
-
-def select_recording(info: Info, *path: str) -> model.RecordingSelection:
-    """Return the names of the selected fields of the recording at `path` below the root field. Raises InvalidInput
-    (storage_in_list) if the client selects `storage`.
-
-    Every root field that returns recordings uses this function, except `recording`. Only `recording` may select
-    `storage`, because `storage` costs a request to the bucket.
-    """
-    fields = selected(info, *path)
-    if "storage" in fields:
-        raise InvalidInput("storage_in_list")
-    return model.RecordingSelection(fields)
-
-
-def _place(recording: model.Recording) -> Cursor:
-    return Cursor(recording.created_at, recording.id)
-
-
 async def recording(info: Info, by: RecordingBy) -> Recording | None:
     """Return one recording."""
-    service, asker = info.context.services.recordings, await info.context.asker()
-    selection = model.RecordingSelection(selected(info))
-    found = await service.get(asker, by.to_model(), selection)
-    if "storage" in selection.fields and found.status is model.RecordingStatus.READY:
-        return Recording.of(found, await service.read_stored_media(asker, found.id))
-    return Recording.of(found)
+    found = await info.context.services.recordings.get(
+        await info.context.asker(), by.to_model(), select(info)
+    )
+    return shown(Recording, found)
+
+
+async def stored_object(info: Info, recording_id: strawberry.ID) -> StoredObject | None:
+    """Return what the bucket says about the video of a READY recording."""
+    stored = await info.context.services.recordings.read_stored_media(
+        await info.context.asker(), parse_id(recording_id)
+    )
+    return StoredObject(
+        exists=stored.exists, size_bytes=big(stored.size_bytes), content_type=stored.content_type
+    )
 
 
 async def recordings(
@@ -447,14 +347,13 @@ async def recordings(
     filter: RecordingFilter | None = None,
 ) -> Connection[Recording] | None:
     """List the doctor's recordings, newest first."""
-    selection = select_recording(info, "edges", "node")
     page = await info.context.services.recordings.page(
         await info.context.asker(),
         page_request(first, after),
         (filter or RecordingFilter()).to_model(),
-        selection,
+        select(info, "edges", "node"),
     )
-    return Connection.of(page, Recording.of, _place)
+    return Connection.of_rows(page)
 
 
 async def start_recording(info: Info, input: StartRecordingInput) -> StartRecordingPayload | None:
@@ -462,18 +361,18 @@ async def start_recording(info: Info, input: StartRecordingInput) -> StartRecord
     started = await info.context.services.recordings.start(
         await info.context.asker(),
         parse_id(input.consultation_id),
-        select_recording(info, "recording"),
+        select(info, "recording"),
         idempotency_key=input.idempotency_key,
     )
-    return StartRecordingPayload(recording=Recording.of(started))
+    return StartRecordingPayload(recording=shown(Recording, started))
 
 
 async def stop_recording(info: Info, input: StopRecordingInput) -> StopRecordingPayload | None:
     """Stop the recording. Safe to repeat."""
     after = await info.context.services.recordings.stop(
-        await info.context.asker(), parse_id(input.recording_id), select_recording(info, "recording")
+        await info.context.asker(), parse_id(input.recording_id), select(info, "recording")
     )
-    return StopRecordingPayload(recording=Recording.of(after))
+    return StopRecordingPayload(recording=shown(Recording, after))
 
 
 async def issue_download_url(info: Info, input: IssueDownloadUrlInput) -> IssueDownloadUrlPayload | None:

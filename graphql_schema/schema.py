@@ -18,6 +18,7 @@ from graphql_schema.document_limits import Limits, limit_extensions
 from graphql_schema.error_masking import MaskedSchema
 from graphql_schema.error_types import ErrorExtensions
 from graphql_schema.root_fields import root_field, root_subscription
+from graphql_schema.rows import resolve_by_name
 from graphql_schema.scalars import SCALARS
 
 
@@ -59,6 +60,14 @@ class Query:
         description=(
             "Returns a recording of the calling doctor. Compliance officers read the metadata of "
             "every recording, without any content."
+        ),
+    )
+    stored_object = root_field(
+        recording_fields.stored_object,
+        permissions.READ_STORAGE,
+        description=(
+            "Returns what the bucket says about the video of a READY recording of the calling doctor. The API asks the "
+            "bucket, so the value is null with an error if the bucket does not answer."
         ),
     )
     recordings = root_field(
@@ -491,7 +500,7 @@ def make_schema(*, is_production: bool) -> MaskedSchema:
         Mutation,
         Subscription,
         types=[ErrorExtensions],
-        config=StrawberryConfig(scalar_map=SCALARS),
+        config=StrawberryConfig(scalar_map=SCALARS, default_resolver=resolve_by_name),
         extensions=[
             AuthorizationFirst,
             *limit_extensions(Limits(), allow_introspection=not is_production),

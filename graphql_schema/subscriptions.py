@@ -5,10 +5,12 @@ from contextlib import aclosing
 
 import strawberry
 
-from graphql_schema.consultations import Consultation, select_consultation
+from graphql_schema.consultations import Consultation
 from graphql_schema.context import Info
-from graphql_schema.recordings import Recording, select_recording
+from graphql_schema.recordings import Recording
+from graphql_schema.rows import shown
 from graphql_schema.scalars import parse_id
+from graphql_schema.selected_fields import select
 
 
 async def consultation_changed(
@@ -18,12 +20,12 @@ async def consultation_changed(
     watching = info.context.services.subscriptions.watch_consultation(
         await info.context.asker(),
         parse_id(consultation_id),
-        select_consultation(info),
+        select(info),
         info.context.person_slot,
     )
     async with aclosing(watching) as changes:
         async for consultation in changes:
-            yield Consultation.of(consultation)
+            yield shown(Consultation, consultation)
 
 
 async def recording_changed(
@@ -33,19 +35,19 @@ async def recording_changed(
     watching = info.context.services.subscriptions.watch_recordings(
         await info.context.asker(),
         parse_id(consultation_id),
-        select_recording(info),
+        select(info),
         info.context.person_slot,
     )
     async with aclosing(watching) as changes:
         async for recording in changes:
-            yield Recording.of(recording)
+            yield shown(Recording, recording)
 
 
 async def recordings_changed(info: Info) -> AsyncGenerator[Recording | None, None]:
     """Yield the doctor's recordings that changed last, and then each recording of the doctor that changes."""
     watching = info.context.services.subscriptions.watch_own_recordings(
-        await info.context.asker(), select_recording(info), info.context.person_slot
+        await info.context.asker(), select(info), info.context.person_slot
     )
     async with aclosing(watching) as changes:
         async for recording in changes:
-            yield Recording.of(recording)
+            yield shown(Recording, recording)

@@ -10,12 +10,14 @@ from app.transcripts import model, service
 from app.transcripts.corrections import Attribution, Rewording
 from app.transcripts.search import service as search_service
 from app.transcripts.search.matches import Snippet as ModelSnippet
-from graphql_schema.consultations import Consultation, select_consultation
+from graphql_schema.consultations import Consultation
 from graphql_schema.context import Info
 from graphql_schema.idempotency_keys import IDEMPOTENCY_KEY
-from graphql_schema.recordings import Recording, select_recording
+from graphql_schema.recordings import Recording
 from graphql_schema.references import ConsultationBy, DateTimeRangeInput, PatientBy
+from graphql_schema.rows import shown
 from graphql_schema.scalars import parse_id, parse_optional_id, to_id, to_optional_id
+from graphql_schema.selected_fields import select
 
 MOST_HITS = 50
 _USUAL_HITS = 20
@@ -431,9 +433,9 @@ async def retry_transcription(info: Info, input: RetryTranscriptionInput) -> Ret
     readable, and no turn changes its number.
     """
     retried = await info.context.services.transcripts.retry(
-        await info.context.asker(), parse_id(input.recording_id), select_recording(info, "recording")
+        await info.context.asker(), parse_id(input.recording_id), select(info, "recording")
     )
-    return RetryTranscriptionPayload(recording=Recording.of(retried))
+    return RetryTranscriptionPayload(recording=shown(Recording, retried))
 
 
 async def switch_transcription(
@@ -445,7 +447,7 @@ async def switch_transcription(
     switched = await info.context.services.transcripts.switch(
         await info.context.asker(),
         parse_id(input.consultation_id),
-        select_consultation(info, "consultation"),
+        select(info, "consultation"),
         is_on=input.is_transcribed,
     )
-    return SwitchTranscriptionPayload(consultation=Consultation.of(switched))
+    return SwitchTranscriptionPayload(consultation=shown(Consultation, switched))

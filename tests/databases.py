@@ -146,7 +146,7 @@ def unregistered_terms(database: Database) -> list[tuple[str, str]]:
     ):
         rows = connection.execute(
             "select e.action, w.place from audit.events as e cross join lateral (values ('reason', e.reason),"
-            " ('entity_type', e.entity_type), ('fields', array_to_string(e.fields, ' '))) as w (place, words)"
+            " ('entities', e.entities::text), ('fields', array_to_string(e.fields, ' '))) as w (place, words)"
             " where w.words like '%unregistered%' group by 1, 2 order by 1, 2"
         )
         return [(str(action), str(place)) for action, place in rows]

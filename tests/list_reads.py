@@ -16,16 +16,17 @@ from psycopg.rows import DictRow
 from app.access_requests import store as access_requests
 from app.access_requests.model import AccessRequestStatus
 from app.consultations import store as consultations
-from app.consultations.model import ConsultationFilter, ConsultationSelection
+from app.consultations.model import ConsultationFilter
 from app.deletions import store as deletions
 from app.deletions.model import DeletionFilter, DeletionStatus
 from app.holds import store as holds
 from app.postgres.database import Parameters, Transaction
 from app.postgres.paging import Cursor, PageRequest
 from app.postgres.references import PatientBy, TimeRange
+from app.postgres.selection import Selection
 from app.recordings import changes
 from app.recordings import store as recordings
-from app.recordings.model import RecordingFilter, RecordingSelection, RecordingStatus
+from app.recordings.model import RecordingFilter, RecordingStatus
 from tests.databases import Database
 from tests.policies.actors import Connection, id_of
 
@@ -183,13 +184,20 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from nodes(below)
 
 
-_EVERYTHING: Final = RecordingSelection(
-    (
-        *("consultation", "createdAt", "dueAt", "durationSeconds", "egressId", "endedAt", "errorText"),
-        *("id", "roomName", "sha256", "sizeBytes", "speakers", "startedAt", "status", "transcription"),
-    )
+_EVERYTHING: Final = Selection.of(
+    *("consultation.externalId", "createdAt", "durationSeconds", "egressId", "endedAt", "id", "isHeld"),
+    *(
+        "mediaFiles.id",
+        "mediaFiles.kind",
+        "problem.code",
+        "retentionEndsAt",
+        "roomName",
+        "sha256",
+        "sizeBytes",
+    ),
+    *("startedAt", "status", "transcription.status"),
 )
-_NESTED: Final = ConsultationSelection(("consents", "externalId", "id", "participants"))
+_NESTED: Final = Selection.of("consents.id", "externalId", "id", "participants.id", "participants.kind")
 _DELETION: Final = ("attemptCount", "finishedAt", "id", "problem", "status")
 _HOLD: Final = ("id", "isActive", "matter", "recordedFrom")
 _S = RecordingStatus

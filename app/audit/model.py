@@ -54,6 +54,14 @@ class AuditOperation(Enum):
 
 
 @dataclass(frozen=True)
+class AuditEntities:
+    """The entities of one type that an action read, showed or changed."""
+
+    type: str
+    ids: tuple[UUID, ...]
+
+
+@dataclass(frozen=True)
 class AuditEvent:
     """An audit event: who did what, to whose data, why, from where, and with which result. An audit event contains
     ids and field names, never the values of fields.
@@ -74,8 +82,7 @@ class AuditEvent:
     reason: str | None
     purpose: str
     basis: str
-    entity_type: str
-    entity_ids: tuple[UUID, ...]
+    entities: tuple[AuditEntities, ...]
     patient_ids: tuple[UUID, ...]
     consultation_ids: tuple[UUID, ...]
     fields: tuple[str, ...]

@@ -2,14 +2,13 @@
 the newest one counts.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import astuple
 from uuid import UUID
 
 from app.consents import store
 from app.consents.model import (
-    Consent,
     Decision,
     ParticipantConsent,
     Representative,
@@ -25,9 +24,12 @@ from app.errors import InvalidInput, NotFound
 from app.idempotency.service import RepeatableCall
 from app.identity import permissions
 from app.identity.permissions import Permission
+from app.postgres.composer import Row
 from app.postgres.database import Asker, Database, Transaction
+from app.postgres.selection import Selection
 
 MAX_NAME_LENGTH = 200
+_PLAIN = Selection()
 
 
 class Consents:
@@ -42,9 +44,10 @@ class Consents:
         participant_id: UUID,
         shown: ShownText,
         representative: Representative | None,
+        selection: Selection = _PLAIN,
         *,
         idempotency_key: str | None = None,
-    ) -> Consent:
+    ) -> Row:
         """Record a participant's consent to exactly the consent text that was shown. A statement of the patient or
         the doctor about themselves has the source SELF. A statement of the doctor about the patient or a guest has
         the source ATTESTED. A repeated call with the same `idempotency_key` returns the statement of the first call.
@@ -59,20 +62,21 @@ class Consents:
         _require_named(representative)
         async with self._open(asker, participant_id, permissions.GIVE_CONSENT) as (tx, participant, source):
             earlier = await call.claim(tx)
-            if earlier is not None:
-                return _find_statement(await store.read_history(tx, participant_id), earlier)
-            consent = await store.insert(tx, participant, Decision.GIVEN, source, shown, representative)
-            await call.settle(tx, consent.id)
-            return consent
+            if earlier is None:
+                consent = await store.insert(tx, participant, Decision.GIVEN, source, shown, representative)
+                await call.settle(tx, consent.id)
+                earlier = consent.id
+            return await store.show(tx, earlier, selection, permissions.GIVE_CONSENT.action)
 
     async def withdraw(
         self,
         asker: Asker,
         participant_id: UUID,
         representative: Representative | None,
+        selection: Selection = _PLAIN,
         *,
         idempotency_key: str | None = None,
-    ) -> Consent:
+    ) -> Row:
         """Record that a participant withdraws the consent given earlier. The withdrawal stops a running recording.
         While the newest statement is a withdrawal, a repeated call changes nothing. A repeated call with the same
         `idempotency_key` returns the statement of the first call, even if the participant has consented again.
@@ -87,26 +91,26 @@ class Consents:
             participant,
             source,
         ):
-            history = await store.read_history(tx, participant_id)
             earlier = await call.claim(tx)
-            if earlier is not None:
-                return _find_statement(history, earlier)
-            consent = require_any(history)
-            if consent.decision is Decision.GIVEN:
-                consent = await store.insert(
-                    tx, participant, Decision.WITHDRAWN, source, consent.shown, representative
-                )
-                await store.defer_enforcement(tx, participant.consultation_id)
-            await call.settle(tx, consent.id)
-            return consent
+            if earlier is None:
+                consent = require_any(await store.read_history(tx, participant_id))
+                if consent.decision is Decision.GIVEN:
+                    consent = await store.insert(
+                        tx, participant, Decision.WITHDRAWN, source, consent.shown, representative
+                    )
+                    await store.defer_enforcement(tx, participant.consultation_id)
+                await call.settle(tx, consent.id)
+                earlier = consent.id
+            return await store.show(tx, earlier, selection, permissions.WITHDRAW_CONSENT.action)
 
     @asynccontextmanager
     async def _open(
         self, asker: Asker, participant_id: UUID, permission: Permission
     ) -> AsyncIterator[tuple[Transaction, ConsentingParticipant, Source]]:
         async with self._database.as_user(asker, permission.on(participant_id)) as tx:
-            participant = await store.read_participant(tx, participant_id, permission.action)
+            participant = await store.find_participant(tx, participant_id)
             if participant is None:
+                await store.read_participant(tx, participant_id, permission.action)
                 raise NotFound("participant_not_found")
             await store.lock_consultation(tx, participant.consultation_id)
             is_own = tx.role == "patient" or participant.kind == "DOCTOR"
@@ -131,10 +135,6 @@ async def read_participant_consents(tx: Transaction, consultation_id: UUID) -> l
 async def everyone_consents(tx: Transaction, consultation_id: UUID) -> bool:
     """Return whether every required participant consents now (law 6)."""
     return not list_missing_consents(await store.read_participant_consents(tx, consultation_id))
-
-
-def _find_statement(history: Sequence[Consent], consent_id: UUID) -> Consent:
-    return next(consent for consent in history if consent.id == consent_id)
 
 
 def _values(representative: Representative | None) -> tuple[str | None, str | None]:

@@ -8,9 +8,14 @@ from uuid import UUID, uuid4
 from pydantic import TypeAdapter
 
 from app.consents.model import Consent, Decision, ParticipantConsent, Representative, ShownText, Source
+from app.errors import NotFound
+from app.identity import permissions
 from app.postgres.audited import AuditedRead
+from app.postgres.composer import EntityRead, Row
 from app.postgres.database import Transaction
+from app.postgres.entities import ENTITIES
 from app.postgres.queries import Queries
+from app.postgres.selection import Selection
 
 _sql = Queries(Path(__file__).with_name("queries.sql"))
 _consents = TypeAdapter(list[Consent])
@@ -34,6 +39,13 @@ _PARTICIPANT: Final = AuditedRead(
     entity_type="participant",
     asked="%(id)s",
 )
+_CONSENT: Final = EntityRead(
+    entities=ENTITIES,
+    entity="consent",
+    where="r.id = %(id)s",
+    action=permissions.GIVE_CONSENT.action,
+    asked="%(id)s",
+)
 
 
 async def lock_consultation(tx: Transaction, consultation_id: UUID) -> None:
@@ -51,6 +63,24 @@ async def read_participant(
     """
     found = await _PARTICIPANT.all(tx, {"id": participant_id}, action=action)
     return found[0] if found else None
+
+
+async def find_participant(tx: Transaction, participant_id: UUID) -> ConsentingParticipant | None:
+    """Return the participant, or None if the participant does not exist or is hidden from the caller."""
+    row = await tx.one(_sql["read_participant"], {"id": participant_id})
+    return None if row is None else ConsentingParticipant(**row)
+
+
+async def show(tx: Transaction, consent_id: UUID, selection: Selection, action: LiteralString) -> Row:
+    """Write the audit row of the consent action and return the statement, with its participant and the live recording
+    of its consultation if they are selected. A patient may not read recordings, so a patient gets no recording.
+    """
+    if tx.role == "patient":
+        selection = Selection(tuple(one for one in selection.fields if one.name != "recording"))
+    shown = await _CONSENT.show(tx, selection, {"id": consent_id}, action=action, is_counted=False)
+    if shown is None:
+        raise NotFound("participant_not_found")
+    return shown
 
 
 async def insert(

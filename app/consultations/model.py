@@ -6,7 +6,6 @@ from datetime import date, datetime
 from enum import StrEnum
 from uuid import UUID
 
-from app.consents.model import Consent
 from app.errors import Conflict, InvalidInput
 from app.postgres.references import PatientBy, TimeRange, patient_parameters
 
@@ -63,13 +62,12 @@ class Participant:
     guest_role: GuestRole | None
     joined_at: datetime | None
     is_given: bool
+    is_required: bool
 
 
 @dataclass(frozen=True)
 class Consultation:
-    """A consultation. In a list, a field that the client did not select has its default value. `participants` and
-    `consents` are None wherever the client did not select them.
-    """
+    """A consultation and its participants."""
 
     id: UUID
     external_id: str
@@ -84,8 +82,7 @@ class Consultation:
     created_at: datetime
     is_transcribed: bool = False
     language: SpokenLanguage | None = None
-    participants: tuple[Participant, ...] | None = None
-    consents: tuple[Consent, ...] | None = None
+    participants: tuple[Participant, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -151,22 +148,6 @@ class Registration:
             consultation.language,
             consultation.patient_id,
         )
-
-
-@dataclass(frozen=True)
-class ConsultationSelection:
-    """The names of the selected fields of a consultation, for the audit row and the SQL statement.
-
-    If `with_participants` is true, the participants are read even if the client did not select them.
-    """
-
-    fields: tuple[str, ...] = ()
-    with_participants: bool = False
-
-    @property
-    def selected(self) -> tuple[str, ...]:
-        """Return the names of the fields that the SQL statement reads."""
-        return (*self.fields, "participants") if self.with_participants else self.fields
 
 
 def room_name(deployment: str, consultation_id: UUID) -> str:

@@ -32,28 +32,20 @@ where c.id = %(consultation_id)s;
 update resguardo.participants set joined_at = clock_timestamp() where id = %(id)s returning joined_at;
 
 -- name: read_consultation
--- Returns the consultation with this id or this external id; no row if it is hidden from the caller.
-select c.* from resguardo.consultations as c where c.id = %(id)s or c.external_id = %(external_id)s;
+-- Returns the consultation with this id; no row if it is hidden from the caller.
+select c.* from resguardo.consultations as c where c.id = %(id)s;
+
+-- name: find_consultation
+-- Returns the consultation with this external id; no row if it is hidden from the caller.
+select c.* from resguardo.consultations as c where c.external_id = %(external_id)s;
 
 -- name: participants
 -- Returns a consultation's participants as one JSON array.
 select json_agg(y order by y.kind, y.id)
 from (
-    select s.participant_id as id, s.kind, s.guest_role, s.joined_at, s.is_given
+    select s.participant_id as id, s.kind, s.guest_role, s.joined_at, s.is_given, s.is_required
     from resguardo.standing_consents as s
     where s.consultation_id = p.id
-) as y;
-
--- name: consents
--- Returns a consultation's statements of consent as one JSON array, oldest first.
-select json_agg(y order by y.recorded_at, y.id)
-from (
-    select
-        n.id, n.consultation_id, n.participant_id, n.participant_kind, n.decision, n.source, n.recorded_by,
-        n.representative_relationship, n.representative_name, n.text_version, n.text_language, n.text_sha256,
-        n.recorded_at
-    from resguardo.consents as n
-    where n.consultation_id = p.id
 ) as y;
 
 -- name: record_access

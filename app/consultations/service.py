@@ -7,7 +7,7 @@ import json
 import secrets
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import LiteralString
+from typing import LiteralString, TypeVar
 from uuid import UUID, uuid4
 
 from app.consents import service as consents
@@ -15,7 +15,6 @@ from app.consultations import store
 from app.consultations.model import (
     Consultation,
     ConsultationFilter,
-    ConsultationSelection,
     GuestRole,
     Participant,
     ParticipantKind,
@@ -27,13 +26,16 @@ from app.errors import Conflict, InvalidInput, NotFound
 from app.idempotency.service import RepeatableCall
 from app.identity import permissions
 from app.integrations.livekit.client import JOIN_TTL_SECONDS, LiveKit, RoomSnapshot
+from app.postgres.composer import Row
 from app.postgres.database import Asker, Database, Transaction
 from app.postgres.paging import Page, PageRequest
 from app.postgres.references import ConsultationBy
+from app.postgres.selection import Selection
 
 INVITATION_LIFETIME = timedelta(hours=24)
 _SECRET_BYTES = 32
-_WHOLE = ConsultationSelection(with_participants=True)
+_PLAIN = Selection()
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,7 @@ class Consultations:
         self._livekit_url = livekit_url
         self._deployment = deployment
 
-    async def register(
-        self, asker: Asker, registration: Registration, selection: ConsultationSelection = _WHOLE
-    ) -> Consultation:
+    async def register(self, asker: Asker, registration: Registration, selection: Selection = _PLAIN) -> Row:
         """Register a consultation of the calling doctor. If the same consultation was registered before, return
         that consultation as it is now.
 
@@ -96,42 +96,32 @@ class Consultations:
             if await store.insert(tx, new_id, registration, patient_id, room_name(self._deployment, new_id)):
                 for kind in (ParticipantKind.DOCTOR, ParticipantKind.PATIENT):
                     await store.insert_participant(tx, new_id, kind)
-            consultation = await store.read(
-                tx,
-                external_id=registration.external_id,
-                selection=selection,
-                action=permissions.REGISTER_CONSULTATION.action,
-                counts_as_page=True,
-            )
-            if consultation is None or not registration.matches(consultation, patient_id):
+            stored = await store.find(tx, registration.external_id)
+            if stored is None or not registration.matches(stored, patient_id):
                 raise Conflict("external_id_taken")
-        return consultation
+            shown = await store.show(tx, consultation_id=stored.id, selection=selection, action=access.action)
+            return _require_found(shown)
 
     async def get(
         self,
         asker: Asker,
         by: ConsultationBy,
-        selection: ConsultationSelection,
-    ) -> Consultation:
+        selection: Selection,
+    ) -> Row:
         """Return the consultation with this id or external id. Raises NotFound."""
         access = permissions.READ_CONSULTATION.on(by.id, external_id=by.external_id)
         async with self._database.as_user(asker, access) as tx:
-            consultation = await store.read(
-                tx,
-                consultation_id=by.id,
-                external_id=by.external_id,
-                selection=selection,
-                counts_as_page=True,
+            return _require_found(
+                await store.show(tx, consultation_id=by.id, external_id=by.external_id, selection=selection)
             )
-            return _require_found(consultation)
 
     async def page(
         self,
         asker: Asker,
         request: PageRequest,
         wanted: ConsultationFilter,
-        selection: ConsultationSelection,
-    ) -> Page[Consultation]:
+        selection: Selection,
+    ) -> Page[Row]:
         """Return a page of the caller's consultations, newest appointment first. Raises InvalidInput (bad_date)."""
         if wanted.scheduled and any(
             time is not None and time.tzinfo is None
@@ -140,8 +130,7 @@ class Consultations:
             raise InvalidInput("bad_date")
         access = permissions.LIST_CONSULTATIONS.on()
         async with self._database.as_user(asker, access) as tx:
-            rows = await store.list_page(tx, request, wanted, selection)
-        return Page.of(rows, request)
+            return await store.list_page(tx, request, wanted, selection)
 
     async def join(self, asker: Asker, consultation_id: UUID) -> tuple[Participant, JoinPass]:
         """Return the calling doctor or patient as a participant, and their LiveKit token.
@@ -153,13 +142,7 @@ class Consultations:
         async with self._database.as_user(asker, access) as tx:
             await consents.lock_consultation(tx, consultation_id)
             consultation = _require_found(
-                await store.read(
-                    tx,
-                    consultation_id=consultation_id,
-                    selection=_WHOLE,
-                    action=permissions.JOIN_CONSULTATION.action,
-                    counts_as_page=True,
-                )
+                await store.read(tx, consultation_id, access.action, counts_as_page=True)
             )
             kind = ParticipantKind.PATIENT if tx.role == "patient" else ParticipantKind.DOCTOR
             participant = _find_participant(consultation, kind)
@@ -184,14 +167,7 @@ class Consultations:
         secret = secrets.token_bytes(_SECRET_BYTES)
         access = permissions.INVITE_GUEST.on(consultation_id)
         async with self._database.as_user(asker, access) as tx:
-            consultation = _require_found(
-                await store.read(
-                    tx,
-                    consultation_id=consultation_id,
-                    selection=ConsultationSelection(),
-                    action=permissions.INVITE_GUEST.action,
-                )
-            )
+            consultation = _require_found(await store.read(tx, consultation_id, access.action))
             guest_id = await call.claim(tx) or await store.insert_participant(
                 tx, consultation.id, ParticipantKind.GUEST, role
             )
@@ -205,7 +181,9 @@ class Consultations:
                 for one in await consents.read_participant_consents(tx, consultation_id)
                 if one.participant_id == guest_id
             )
-        guest = Participant(guest_id, ParticipantKind.GUEST, role, joined_at=None, is_given=has_consented)
+        guest = Participant(
+            guest_id, ParticipantKind.GUEST, role, joined_at=None, is_given=has_consented, is_required=False
+        )
         return guest, Invitation(base64.urlsafe_b64encode(secret).decode(), expires_at)
 
     async def join_as_guest(self, asker: Asker, invitation: str) -> JoinPass:
@@ -256,23 +234,24 @@ class Consultations:
         return JoinPass(self._livekit_url, token, room, participant_id, expires_at, JOIN_TTL_SECONDS)
 
 
-async def read_consultation(
+async def show_consultation(
     tx: Transaction,
     consultation_id: UUID,
-    selection: ConsultationSelection,
+    selection: Selection,
     action: LiteralString,
     *,
-    counts_as_page: bool = False,
-) -> Consultation:
+    counts_as_page: bool = True,
+) -> Row:
     """Write the audit row of another service's action, and return a consultation. Raises NotFound."""
-    found = await store.read(
-        tx,
-        consultation_id=consultation_id,
-        selection=selection,
-        action=action,
-        counts_as_page=counts_as_page,
+    return _require_found(
+        await store.show(
+            tx,
+            consultation_id=consultation_id,
+            selection=selection,
+            action=action,
+            counts_as_page=counts_as_page,
+        )
     )
-    return _require_found(found)
 
 
 async def lock(tx: Transaction, consultation_id: UUID, action: LiteralString) -> Consultation:
@@ -280,21 +259,17 @@ async def lock(tx: Transaction, consultation_id: UUID, action: LiteralString) ->
     return the consultation. Raises NotFound.
     """
     await consents.lock_consultation(tx, consultation_id)
-    return _require_found(
-        await store.read(
-            tx, consultation_id=consultation_id, selection=ConsultationSelection(), action=action
-        )
-    )
+    return _require_found(await store.read(tx, consultation_id, action))
 
 
-def _require_found(consultation: Consultation | None) -> Consultation:
+def _require_found(consultation: Found | None) -> Found:
     if consultation is None:
         raise NotFound("consultation_not_found")
     return consultation
 
 
 def _find_participant(consultation: Consultation, kind: ParticipantKind) -> Participant:
-    return next(participant for participant in consultation.participants or () if participant.kind is kind)
+    return next(participant for participant in consultation.participants if participant.kind is kind)
 
 
 def _decode_secret(invitation: str) -> bytes:

@@ -6,22 +6,27 @@ from pathlib import Path
 from typing import Final, LiteralString
 from uuid import UUID, uuid4
 
+from pydantic import TypeAdapter
+
 from app.consultations.model import (
     Consultation,
     ConsultationFilter,
-    ConsultationSelection,
     GuestRole,
     ParticipantKind,
     Registration,
 )
 from app.identity import permissions
-from app.postgres.audited import AuditedList, AuditedRead
+from app.postgres.audited import AuditedRead
+from app.postgres.composer import EntityList, EntityRead, Row
 from app.postgres.database import Transaction
-from app.postgres.paging import PageRequest
+from app.postgres.entities import ENTITIES
+from app.postgres.paging import Page, PageRequest
 from app.postgres.queries import Queries
 from app.postgres.references import PATIENT
+from app.postgres.selection import Selection
 
 _sql = Queries(Path(__file__).with_name("queries.sql"))
+_consultation = TypeAdapter(Consultation)
 
 
 @dataclass(frozen=True)
@@ -32,29 +37,32 @@ class JoinedRoom:
     room_name: str
 
 
-_DETAILS: Final = {"participants": _sql["participants"], "consents": _sql["consents"]}
-_CONSULTATION: Final = AuditedRead(
+_NAMED: Final[LiteralString] = "coalesce(%(id)s, private.consultation_id_of(%(external_id)s))"
+_JOINED: Final = AuditedRead(
     rows=_sql["read_consultation"],
-    details=_DETAILS,
+    details={"participants": _sql["participants"]},
     items=Consultation,
-    action=permissions.READ_CONSULTATION.action,
     entity_type="consultation",
-    asked="coalesce(%(id)s, private.consultation_id_of(%(external_id)s))",
+    asked="%(id)s",
     consultations="p.id",
     meter="pages",
 )
-_CONSULTATIONS: Final = AuditedList(
-    table="resguardo.consultations",
-    details=_DETAILS,
+_CONSULTATION: Final = EntityRead(
+    entities=ENTITIES,
+    entity="consultation",
+    where=f"r.id = {_NAMED}",
+    action=permissions.READ_CONSULTATION.action,
+    asked=_NAMED,
+)
+_CONSULTATIONS: Final = EntityList(
+    entities=ENTITIES,
+    entity="consultation",
     conditions={
         "since": "r.scheduled_at >= (select %(since)s::timestamptz)",
         "patient": f"r.patient_id = (select {PATIENT})",
     },
-    items=Consultation,
     action=permissions.LIST_CONSULTATIONS.action,
-    entity_type="consultation",
     time="scheduled_at",
-    consultations="p.id",
 )
 _ROOMS: Final = AuditedRead(
     rows=_sql["list_joined_rooms"],
@@ -105,40 +113,45 @@ async def insert_participant(
 
 
 async def read(
-    tx: Transaction,
-    *,
-    consultation_id: UUID | None = None,
-    external_id: str | None = None,
-    selection: ConsultationSelection,
-    action: LiteralString = permissions.READ_CONSULTATION.action,
-    counts_as_page: bool = False,
+    tx: Transaction, consultation_id: UUID, action: LiteralString, *, counts_as_page: bool = False
 ) -> Consultation | None:
-    """Write the audit row and return the consultation. Return None if the consultation does not exist or is hidden
-    from the caller.
+    """Write the audit row of an action and return its consultation with the participants. Return None if the
+    consultation does not exist or is hidden from the caller.
     """
-    rows = await _CONSULTATION.all(
-        tx,
-        {"id": consultation_id, "external_id": external_id},
-        action=action,
-        fields=selection.fields,
-        selected=selection.selected,
-        is_counted=counts_as_page,
+    rows = await _JOINED.all(
+        tx, {"id": consultation_id}, action=action, selected=("participants",), is_counted=counts_as_page
     )
     return rows[0] if rows else None
 
 
-async def list_page(
-    tx: Transaction, request: PageRequest, wanted: ConsultationFilter, selection: ConsultationSelection
-) -> list[Consultation]:
-    """Write the audit row and return the rows of a page, newest appointment first, and one more row if another page
-    follows.
+async def find(tx: Transaction, external_id: str) -> Consultation | None:
+    """Return the caller's own consultation with this external id, without its participants."""
+    row = await tx.one(_sql["find_consultation"], {"external_id": external_id})
+    return None if row is None else _consultation.validate_python(row)
+
+
+async def show(
+    tx: Transaction,
+    *,
+    consultation_id: UUID | None = None,
+    external_id: str | None = None,
+    selection: Selection,
+    action: LiteralString = permissions.READ_CONSULTATION.action,
+    counts_as_page: bool = True,
+) -> Row | None:
+    """Write the audit row and return the consultation. Return None if the consultation does not exist or is hidden
+    from the caller.
     """
-    return await _CONSULTATIONS.page(
-        tx,
-        request.before(wanted.scheduled.until if wanted.scheduled else None),
-        wanted.parameters,
-        fields=selection.fields,
-    )
+    named = {"id": consultation_id, "external_id": external_id}
+    return await _CONSULTATION.show(tx, selection, named, action=action, is_counted=counts_as_page)
+
+
+async def list_page(
+    tx: Transaction, request: PageRequest, wanted: ConsultationFilter, selection: Selection
+) -> Page[Row]:
+    """Write the audit row and return a page, newest appointment first."""
+    until = wanted.scheduled.until if wanted.scheduled else None
+    return await _CONSULTATIONS.page(tx, request.before(until), wanted.parameters, selection)
 
 
 async def list_joined_rooms(tx: Transaction, fields: tuple[str, ...]) -> list[JoinedRoom]:

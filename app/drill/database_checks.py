@@ -30,7 +30,8 @@ _SAMPLE = """
 select r.id, r.medium, r.sha256, r.size_bytes, s.object_key, k.wrapped_key, k.root_key_id,
     w.ciphertext as words, exists (
         select from audit.events as e
-        where e.action = 'recording.transition' and e.entity_ids = array[r.id] and e.reason like '%%>READY%%'
+        where e.action = 'recording.transition'
+        and e.entities -> 0 -> 'ids' = to_jsonb(array[r.id]) and e.reason like '%%>READY%%'
     ) as is_logged
 from resguardo.recordings as r
 left join private.recording_secrets as s on s.recording_id = r.id

@@ -32,7 +32,8 @@ with page as materialized (
 seen as materialized (
     select
         private.record_lookup(
-            %(audit_action)s, '{entity_type}', '{asked_type}', {asked}, {is_visible}, {ids}, {patients},
+            %(audit_action)s, '{entity_type}', '{asked_type}', {asked}, {is_visible},
+            jsonb_build_array(jsonb_build_object('type', '{entity_type}', 'ids', to_jsonb({ids}))), {patients},
             {consultations}, count(*)::integer, %(audit_fields)s, %(audit_meter)s
         ) as recorded
     from {shown} as p
@@ -121,7 +122,7 @@ class _Audited(Generic[Item]):
             asked_type=self.asked_type or self.entity_type,
             asked=self.asked,
             is_visible=self.is_visible,
-            ids="'{}'" if self.ids is None else f"coalesce(array_agg({self.ids}), '{{}}')",
+            ids="array[]::uuid[]" if self.ids is None else f"coalesce(array_agg({self.ids}), '{{}}')",
             patients=_distinct(self.patients),
             consultations=_distinct(self.consultations),
             shown=shown,

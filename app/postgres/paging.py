@@ -91,10 +91,10 @@ class Page(Generic[Item]):
         return cls(tuple(rows[: request.first]), len(rows) > request.first)
 
 
-def page_request(first: int, after: str | None) -> PageRequest:
+def page_request(first: int, after: str | None, *, most: int = MAX_PAGE_SIZE) -> PageRequest:
     """Validate a client's page arguments. Raises InvalidInput (bad_page_size, bad_cursor)."""
-    if not 1 <= first <= MAX_PAGE_SIZE:
-        raise InvalidInput("bad_page_size", minimum=1, maximum=MAX_PAGE_SIZE)
+    if not 1 <= first <= most:
+        raise InvalidInput("bad_page_size", minimum=1, maximum=most)
     return PageRequest(first, None if after is None else decode_cursor(after))
 
 

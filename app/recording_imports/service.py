@@ -16,18 +16,19 @@ from app.identity import permissions
 from app.integrations.storage.presigned_urls import upload_headers
 from app.jobs.queue import defer_job
 from app.postgres.clock import database_time
+from app.postgres.composer import Row
 from app.postgres.database import Asker, Database
+from app.postgres.selection import Selection
 from app.recording_imports import store
 from app.recording_imports.model import ImportRequest, ImportStatus, RecordingImport, SignedUpload
 from app.recordings import service as recordings
-from app.recordings.model import Recording, RecordingSelection
 
 PATIENCE_SECONDS = 5.0
 """How long the API waits for the worker's signature."""
 
 _FRESH = timedelta(minutes=1)
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.02, 0.25
-_PLAIN = RecordingSelection()
+_PLAIN = Selection()
 
 
 class Imports:
@@ -50,9 +51,7 @@ class Imports:
             found, url, expires_in_seconds, upload_headers(found.content_type, found.size_bytes)
         )
 
-    async def complete(
-        self, asker: Asker, import_id: UUID, selection: RecordingSelection = _PLAIN
-    ) -> Recording:
+    async def complete(self, asker: Asker, import_id: UUID, selection: Selection = _PLAIN) -> Row:
         """Create the recording of a completed import, and queue the recording's verification. A second call for the
         same import returns the same recording.
 
@@ -65,7 +64,7 @@ class Imports:
             if found.status is not ImportStatus.COMPLETED:
                 await consents.require_consent(tx, found.consultation_id)
             recording_id = await store.complete(tx, import_id)
-            return await recordings.read_recording(tx, recording_id, selection)
+            return await recordings.show_recording(tx, recording_id, selection)
 
     async def _open(self, asker: Asker, wanted: ImportRequest) -> RecordingImport:
         access = permissions.IMPORT_RECORDING.on(wanted.consultation_id)

@@ -14,15 +14,15 @@ from typing import Final, Protocol, TypeVar
 from uuid import UUID
 
 from app.consultations import service as consultations
-from app.consultations.model import Consultation, ConsultationSelection
 from app.errors import NotFound, RateLimited, Timeout, UpstreamFailed
 from app.identity import permissions
 from app.postgres.audited import AuditedRead
+from app.postgres.composer import Row
 from app.postgres.database import Asker, Database, Transaction
 from app.postgres.queries import Queries
+from app.postgres.selection import Selection
 from app.recordings import store
 from app.recordings.change_feed import ChangeFeed, Changes
-from app.recordings.model import Recording, RecordingSelection
 
 RETRY_SECONDS = 1
 MOST_PRESENT: Final = 25
@@ -90,8 +90,8 @@ class Subscriptions:
         self._feed = feed
 
     def watch_consultation(
-        self, asker: Asker, consultation_id: UUID, selection: ConsultationSelection, slot: Slot = nullcontext
-    ) -> AsyncGenerator[Consultation]:
+        self, asker: Asker, consultation_id: UUID, selection: Selection, slot: Slot = nullcontext
+    ) -> AsyncGenerator[Row]:
         """Yield the consultation, and then the consultation again after each change of it, of its participants,
         its consents or its recordings.
         """
@@ -99,15 +99,15 @@ class Subscriptions:
         return self._follow(consultation_id, reader, slot)
 
     def watch_recordings(
-        self, asker: Asker, consultation_id: UUID, selection: RecordingSelection, slot: Slot = nullcontext
-    ) -> AsyncGenerator[Recording]:
+        self, asker: Asker, consultation_id: UUID, selection: Selection, slot: Slot = nullcontext
+    ) -> AsyncGenerator[Row]:
         """Yield the newest recording of the consultation, if there is one, and then each recording that changes."""
         reader = _RecordingsReader(self._database, asker, consultation_id, selection)
         return self._follow(consultation_id, reader, slot)
 
     def watch_own_recordings(
-        self, asker: Asker, selection: RecordingSelection, slot: Slot = nullcontext
-    ) -> AsyncGenerator[Recording]:
+        self, asker: Asker, selection: Selection, slot: Slot = nullcontext
+    ) -> AsyncGenerator[Row]:
         """Yield the doctor's recordings that changed last, at most 25 and the oldest change first, and then each
         recording that changes.
         """
@@ -135,16 +135,16 @@ class _ConsultationReader:
     database: Database
     asker: Asker
     consultation_id: UUID
-    selection: ConsultationSelection
+    selection: Selection
     sent: tuple[str, Versions] | None = None
 
-    async def read_present(self) -> list[Consultation]:
+    async def read_present(self) -> list[Row]:
         return await self._read(is_start=True)
 
-    async def read_changed(self, changes: Changes) -> list[Consultation]:
+    async def read_changed(self, changes: Changes) -> list[Row]:
         return await self._read(is_start=False)
 
-    async def _read(self, *, is_start: bool) -> list[Consultation]:
+    async def _read(self, *, is_start: bool) -> list[Row]:
         access = permissions.WATCH_CONSULTATION.on(self.consultation_id)
         about = {"consultation_id": self.consultation_id}
         async with self.database.as_user(self.asker, access) as tx:
@@ -152,7 +152,7 @@ class _ConsultationReader:
             versions = (str(version), await _read_versions_of(tx, self.consultation_id))
             if versions == self.sent:
                 return []
-            found = await consultations.read_consultation(
+            found = await consultations.show_consultation(
                 tx, self.consultation_id, self.selection, access.action, counts_as_page=is_start
             )
         self.sent = versions
@@ -164,21 +164,21 @@ class _RecordingsReader:
     database: Database
     asker: Asker
     consultation_id: UUID
-    selection: RecordingSelection
+    selection: Selection
     sent: Versions = field(default_factory=dict)
 
-    async def read_present(self) -> list[Recording]:
+    async def read_present(self) -> list[Row]:
         access = permissions.WATCH_RECORDINGS.on(self.consultation_id)
         async with self.database.as_user(self.asker, access) as tx:
             parameters = {"consultation_id": self.consultation_id}
-            if not await _WATCHED.all(tx, parameters, fields=self.selection.fields):
+            if not await _WATCHED.all(tx, parameters, fields=self.selection.paths):
                 raise NotFound("consultation_not_found")
             videos = await _read_versions_of(tx, self.consultation_id)
             newest = await _read(tx, list(videos)[-1:], self.selection)
         self.sent.update(videos)
         return newest
 
-    async def read_changed(self, changes: Changes) -> list[Recording]:
+    async def read_changed(self, changes: Changes) -> list[Row]:
         access = permissions.WATCH_RECORDINGS.on(self.consultation_id)
         async with self.database.as_user(self.asker, access) as tx:
             videos = await _read_versions_of(tx, self.consultation_id)
@@ -191,10 +191,10 @@ class _RecordingsReader:
 class _OwnRecordingsReader:
     database: Database
     asker: Asker
-    selection: RecordingSelection
+    selection: Selection
     sent: Versions = field(default_factory=dict)
 
-    async def read_present(self) -> list[Recording]:
+    async def read_present(self) -> list[Row]:
         async with self.database.as_user(self.asker, permissions.WATCH_OWN_RECORDINGS.on()) as tx:
             last = await read_last_changed(tx, self.selection)
             versions = await _read_versions(tx, list(reversed(last)))
@@ -202,7 +202,7 @@ class _OwnRecordingsReader:
         _remember(self.sent, versions, present)
         return present
 
-    async def read_changed(self, changes: Changes) -> list[Recording]:
+    async def read_changed(self, changes: Changes) -> list[Row]:
         async with self.database.as_user(self.asker, permissions.WATCH_OWN_RECORDINGS.on()) as tx:
             versions = await _read_versions(tx, list(changes.recordings))
             if changes.has_missed:
@@ -220,9 +220,9 @@ class _OwnRecordingsReader:
         return dict(reversed(newest))
 
 
-async def read_last_changed(tx: Transaction, selection: RecordingSelection) -> list[UUID]:
+async def read_last_changed(tx: Transaction, selection: Selection) -> list[UUID]:
     """Write the audit row and return the doctor's recordings that changed last, newest change first."""
-    found = await _LAST_CHANGED.all(tx, {"most": MOST_PRESENT}, fields=selection.fields)
+    found = await _LAST_CHANGED.all(tx, {"most": MOST_PRESENT}, fields=selection.paths)
     return [one.id for one in found]
 
 
@@ -241,17 +241,21 @@ def _list_unsent(versions: Versions, sent: Versions) -> list[UUID]:
     return [one for one, version in versions.items() if sent.get(one) != version]
 
 
-def _remember(sent: Versions, versions: Versions, recordings: list[Recording]) -> None:
+def _remember(sent: Versions, versions: Versions, recordings: list[Row]) -> None:
     """Store the versions of the given recordings. Forget those that were sent before the last 1000."""
     for one in recordings:
-        sent.pop(one.id, None)
-        sent[one.id] = versions[one.id]
+        recording_id = UUID(one["id"])
+        sent.pop(recording_id, None)
+        sent[recording_id] = versions[recording_id]
     for one_id in list(sent)[:-MOST_MISSED]:
         del sent[one_id]
 
 
-async def _read(tx: Transaction, ids: list[UUID], selection: RecordingSelection) -> list[Recording]:
-    found = [await store.read(tx, one, selection, permissions.WATCH_RECORDINGS.action) for one in ids]
+async def _read(tx: Transaction, ids: list[UUID], selection: Selection) -> list[Row]:
+    found = [
+        await store.show(tx, one, selection, permissions.WATCH_RECORDINGS.action, counts_as_page=False)
+        for one in ids
+    ]
     return [recording for recording in found if recording is not None]
 
 

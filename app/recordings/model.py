@@ -6,7 +6,6 @@ from enum import StrEnum
 from typing import Literal
 from uuid import UUID
 
-from app.consultations.model import GuestRole, ParticipantKind
 from app.postgres.references import PatientBy, patient_parameters
 
 
@@ -73,48 +72,6 @@ class RecordingSource(StrEnum):
     IMPORT = "IMPORT"
 
 
-@dataclass(frozen=True)
-class RecordedConsultation:
-    """The fields of the consultation that a recording shows."""
-
-    id: UUID
-    external_id: str
-    scheduled_at: datetime
-    kind: str
-    sensitivity: str
-
-
-@dataclass(frozen=True)
-class SpeakerParticipant:
-    """The participant whose microphone was recorded. `guest_role` is None for the doctor and the patient."""
-
-    id: UUID
-    kind: ParticipantKind
-    guest_role: GuestRole | None
-
-
-@dataclass(frozen=True)
-class SpeakerSound:
-    """A sound recording beside a video, with its own status, object and error.
-
-    `participant` and `track_sid` are None for a SPEAKERS recording, which contains several people on two channels.
-    The duration is in seconds and the size in bytes.
-    """
-
-    id: UUID
-    medium: Medium
-    participant: SpeakerParticipant | None
-    track_sid: str | None
-    status: RecordingStatus
-    started_at: datetime | None
-    duration_seconds: float | None
-    size_bytes: int | None
-    sha256: str | None
-    truncated: bool
-    interrupted: bool
-    error: str | None
-
-
 class TranscriptionStatus(StrEnum):
     """The status of a transcription."""
 
@@ -127,38 +84,17 @@ class TranscriptionStatus(StrEnum):
 
 
 @dataclass(frozen=True)
-class Transcription:
-    """The state of a recording's transcription. `chunks_total` is None before the sound was divided into chunks.
-    `error` is the code of the reason why the transcription is FAILED or OFF, or why the last retry of a READY
-    transcript ended early. `attempt` counts from 1. `unused_track_count` is the number of audio tracks that are
-    missing from the transcript because they could not be decoded. `unintelligible_count` is the number of turns
-    without text. `is_retried` says that the turns without text are being transcribed again.
-    """
-
-    status: TranscriptionStatus
-    error: str | None
-    language: str | None
-    chunks_done: int
-    chunks_total: int | None
-    attempt: int
-    unused_track_count: int
-    unintelligible_count: int
-    is_retried: bool
-
-
-@dataclass(frozen=True)
 class Recording:
-    """A recording. In a list, a field that the client did not select has its default value.
+    """A recording. The duration is in seconds and the size in bytes.
 
-    The duration is in seconds and the size in bytes. `video_id` is the id of the video recording to which a
-    MICROPHONE or SPEAKERS recording belongs. In a MICROPHONE recording, `participant_id` is the participant who
-    published the track, and `track_sid` is LiveKit's id of the track. `is_routed` is true for a SPEAKERS recording
-    with the doctor on the left channel and the patient on the right. `error` is the code of a problem, or of the
-    reason why the recording was stopped; a READY recording can have an error too. `interrupted` says that a part in
-    the middle of the recording is missing. `recorder_sid` is the LiveKit participant SID with which the recorder
-    joined the room. `status_at` is when the recording reached its status. `expected_sha256` is the digest that an
-    import declared. `stored_at` is when the recording's object was stored, by the bucket's clock. `due_at` is when
-    the retention term of the recording ends.
+    `video_id` is the id of the video recording to which a MICROPHONE or SPEAKERS recording belongs. In a MICROPHONE
+    recording, `participant_id` is the participant who published the track, and `track_sid` is LiveKit's id of the
+    track. `is_routed` is true for a SPEAKERS recording with the doctor on the left channel and the patient on the
+    right. `error` is the code of a problem, or of the reason why the recording was stopped; a READY recording can
+    have an error too. `interrupted` says that a part in the middle of the recording is missing. `recorder_sid` is
+    the LiveKit participant SID with which the recorder joined the room. `status_at` is when the recording reached
+    its status. `expected_sha256` is the digest that an import declared. `stored_at` is when the recording's
+    object was stored, by the bucket's clock. `due_at` is when the retention term of the recording ends.
     """
 
     id: UUID
@@ -191,9 +127,6 @@ class Recording:
     due_at: datetime | None = None
     interrupted: bool = False
     recorder_sid: str | None = None
-    consultation: RecordedConsultation | None = None
-    speakers: tuple[SpeakerSound, ...] = ()
-    transcription: Transcription | None = None
 
 
 @dataclass(frozen=True)
@@ -203,13 +136,6 @@ class StoredMedia:
     exists: bool
     size_bytes: int | None
     content_type: str | None
-
-
-@dataclass(frozen=True)
-class RecordingSelection:
-    """The names of the selected fields of a recording, for the audit row and the SQL statement."""
-
-    fields: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -13,17 +13,19 @@ from app.identity import permissions
 from app.integrations.livekit.client import WebhookVerifier
 from app.integrations.storage.client import Storage
 from app.jobs.queue import defer_job
+from app.postgres.composer import Row
 from app.postgres.database import Access, Asker, Database, Transaction
 from app.postgres.paging import Page, PageRequest
 from app.postgres.references import RecordingBy
+from app.postgres.selection import Selection
 from app.recordings import store
 from app.recordings.blockers import require_startable
 from app.recordings.media_ids import sound_type
-from app.recordings.model import Medium, Recording, RecordingFilter, RecordingSelection, StoredMedia
+from app.recordings.model import Medium, RecordingFilter, StoredMedia
 from app.recordings.transitions import mark_stopped, require_ready
 from app.recordings.webhook_inbox import WebhookInbox
 
-_PLAIN = RecordingSelection()
+_PLAIN = Selection()
 
 
 class PurposeOfUse(StrEnum):
@@ -62,7 +64,7 @@ class Recordings:
         totp_max_age_seconds: int,
         has_routes: bool = False,
     ) -> None:
-        self._has_routes = has_routes
+        self.has_routes = has_routes
         self._database = database
         self._storage = storage
         self._verifier = verifier
@@ -71,23 +73,21 @@ class Recordings:
         self._totp_max_age_seconds = totp_max_age_seconds
 
     async def page(
-        self, asker: Asker, request: PageRequest, wanted: RecordingFilter, selection: RecordingSelection
-    ) -> Page[Recording]:
+        self, asker: Asker, request: PageRequest, wanted: RecordingFilter, selection: Selection
+    ) -> Page[Row]:
         """Return a page of the calling doctor's recordings, newest first. Raises InvalidInput (bad_date)."""
         if any(time is not None and time.tzinfo is None for time in (wanted.since, wanted.until)):
             raise InvalidInput("bad_date")
         access = permissions.LIST_RECORDINGS.on()
         async with self._database.as_user(asker, access) as tx:
-            rows = await store.list_page(tx, request, wanted, selection)
-        return Page.of(rows, request)
+            return await store.list_page(tx, request, wanted, selection)
 
-    async def get(self, asker: Asker, by: RecordingBy, selection: RecordingSelection) -> Recording:
+    async def get(self, asker: Asker, by: RecordingBy, selection: Selection) -> Row:
         """Return the recording with this id, or the one whose video this egress recorded. Raises NotFound."""
         access = permissions.READ_RECORDING.on(by.id)
         async with self._database.as_user(asker, access) as tx:
             recording_id = by.id or await store.find_by_egress(tx, by.egress_id or "")
-            recording = await store.read(tx, recording_id, selection, counts_as_page=True)
-            return _require_found(recording)
+            return _require_found(await store.show(tx, recording_id, selection))
 
     async def read_stored_media(self, asker: Asker, recording_id: UUID) -> StoredMedia:
         """Return the metadata of a READY recording's object. Raises NotFound, Conflict, UpstreamFailed, Timeout."""
@@ -101,10 +101,10 @@ class Recordings:
         self,
         asker: Asker,
         consultation_id: UUID,
-        selection: RecordingSelection = _PLAIN,
+        selection: Selection = _PLAIN,
         *,
         idempotency_key: str | None = None,
-    ) -> Recording:
+    ) -> Row:
         """Store a requested video, and queue the job that asks LiveKit to start the egress. The worker requests the
         sound recordings beside the video later. A repeated call with the same `idempotency_key` returns the
         recording of the first call as it is now.
@@ -118,9 +118,9 @@ class Recordings:
             consultation = await consultations.lock(tx, consultation_id, access.action)
             earlier = await call.claim(tx)
             if earlier is not None:
-                return _require_found(await store.read(tx, earlier, selection, counts_as_page=True))
+                return _require_found(await store.show(tx, earlier, selection))
             blockers = await store.read_blockers(tx, consultation_id)
-            require_startable(blockers, has_routes=self._has_routes)
+            require_startable(blockers, has_routes=self.has_routes)
             recording_id = uuid4()
             await store.insert(
                 tx,
@@ -132,11 +132,9 @@ class Recordings:
             )
             await defer_job(tx, "start_recording", recording_id)
             await call.settle(tx, recording_id)
-            return _require_found(await store.read(tx, recording_id, selection, counts_as_page=True))
+            return _require_found(await store.show(tx, recording_id, selection))
 
-    async def stop(
-        self, asker: Asker, recording_id: UUID, selection: RecordingSelection = _PLAIN
-    ) -> Recording:
+    async def stop(self, asker: Asker, recording_id: UUID, selection: Selection = _PLAIN) -> Row:
         """Store that the recording is stopped, and queue the job that asks LiveKit to stop the egress. If the
         recording was stopped before or has ended, the method changes nothing.
 
@@ -148,9 +146,7 @@ class Recordings:
             if before is not None and before.medium is Medium.VIDEO and mark_stopped(before) != before:
                 await store.update_status(tx, mark_stopped(before))
                 await defer_job(tx, "stop_recording", recording_id)
-            return _require_found(
-                await store.read(tx, recording_id, selection, access.action, counts_as_page=True)
-            )
+            return _require_found(await store.show(tx, recording_id, selection, access.action))
 
     async def issue_download_url(
         self, asker: Asker, recording_id: UUID, purpose: PurposeOfUse, *, file_id: UUID | None = None
@@ -213,12 +209,12 @@ class Recordings:
         return require_ready(key, reason)
 
 
-async def read_recording(tx: Transaction, recording_id: UUID, selection: RecordingSelection) -> Recording:
+async def show_recording(tx: Transaction, recording_id: UUID, selection: Selection) -> Row:
     """Write the audit row and return a recording, in the transaction of another feature's service. Raises NotFound."""
-    return _require_found(await store.read(tx, recording_id, selection, counts_as_page=True))
+    return _require_found(await store.show(tx, recording_id, selection))
 
 
-def _require_found(recording: Recording | None) -> Recording:
+def _require_found(recording: Row | None) -> Row:
     if recording is None:
         raise NotFound("recording_not_found")
     return recording

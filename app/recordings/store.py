@@ -11,34 +11,30 @@ from pydantic import TypeAdapter
 from app.errors import NotFound
 from app.identity import permissions
 from app.integrations.livekit.client import WebhookEvent
-from app.postgres.audited import AuditedList, AuditedRead
+from app.postgres.composer import EntityList, EntityRead, Row
 from app.postgres.database import Transaction
-from app.postgres.paging import PageRequest
+from app.postgres.entities import ENTITIES
+from app.postgres.paging import Page, PageRequest
 from app.postgres.queries import Queries
 from app.postgres.references import PATIENT
+from app.postgres.selection import Selection
 from app.recordings.blockers import Blocker
 from app.recordings.media_ids import MediaId
-from app.recordings.model import Recording, RecordingFilter, RecordingSelection, SoundMode
+from app.recordings.model import Recording, RecordingFilter, SoundMode
 
 _sql = Queries(Path(__file__).with_name("queries.sql"))
 _recordings = TypeAdapter(list[Recording])
 _blockers = TypeAdapter(list[Blocker])
-_DETAILS: Final = {
-    "consultation": _sql["recorded_consultation"],
-    "speakers": _sql["speaker_sounds"],
-    "transcription": _sql["transcription"],
-}
-_RECORDING: Final = AuditedRead(
-    rows=_sql["read_recording"],
-    details=_DETAILS,
-    items=Recording,
+_RECORDING: Final = EntityRead(
+    entities=ENTITIES,
+    entity="recording",
+    where="r.id = %(id)s and r.medium = 'VIDEO'",
     action=permissions.READ_RECORDING.action,
-    entity_type="recording",
     asked="%(id)s",
-    meter="pages",
 )
-_RECORDINGS: Final = AuditedList(
-    table="resguardo.recordings",
+_RECORDINGS: Final = EntityList(
+    entities=ENTITIES,
+    entity="recording",
     always="r.medium = 'VIDEO'",
     narrow={
         "consultation_id": "r.consultation_id = %(consultation_id)s::uuid",
@@ -49,12 +45,8 @@ _RECORDINGS: Final = AuditedList(
         "since": "r.created_at >= (select %(since)s::timestamptz)",
         "patient": f"r.patient_id = (select {PATIENT})",
     },
-    values={"statuses": "r.status = v.value"},
-    columns={"error_text": ("error",)},
-    details=_DETAILS,
-    items=Recording,
+    one_of={"statuses": "r.status = v.value"},
     action=permissions.LIST_RECORDINGS.action,
-    entity_type="recording",
     time="created_at",
     asked="%(consultation_id)s::uuid",
     asked_type="consultation",
@@ -63,32 +55,26 @@ _RECORDINGS: Final = AuditedList(
 
 
 async def list_page(
-    tx: Transaction, request: PageRequest, wanted: RecordingFilter, selection: RecordingSelection
-) -> list[Recording]:
-    """Write the audit row and return the rows of a page, newest first, and one more row if another page follows."""
-    return await _RECORDINGS.page(
-        tx, request.before(wanted.until), wanted.parameters, fields=selection.fields
-    )
+    tx: Transaction, request: PageRequest, wanted: RecordingFilter, selection: Selection
+) -> Page[Row]:
+    """Write the audit row and return a page, newest first."""
+    return await _RECORDINGS.page(tx, request.before(wanted.until), wanted.parameters, selection)
 
 
-async def read(
+async def show(
     tx: Transaction,
     recording_id: UUID,
-    selection: RecordingSelection,
+    selection: Selection,
     action: LiteralString = permissions.READ_RECORDING.action,
-    counts_as_page: bool = False,
-) -> Recording | None:
+    *,
+    counts_as_page: bool = True,
+) -> Row | None:
     """Write the audit row and return the recording. Return None if the recording does not exist or is hidden from
     the caller.
     """
-    rows = await _RECORDING.all(
-        tx,
-        {"id": recording_id},
-        action=action,
-        fields=selection.fields,
-        is_counted=counts_as_page,
+    return await _RECORDING.show(
+        tx, selection, {"id": recording_id}, action=action, is_counted=counts_as_page
     )
-    return rows[0] if rows else None
 
 
 async def find_by_egress(tx: Transaction, egress_id: str) -> UUID:

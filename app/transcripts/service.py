@@ -14,14 +14,14 @@ from uuid import UUID
 import anyio.to_thread
 
 from app.consultations import service as consultations
-from app.consultations.model import Consultation, ConsultationSelection
 from app.errors import NotFound
 from app.idempotency.service import RepeatableCall
 from app.identity import permissions
 from app.keys.keyring import Keyring
+from app.postgres.composer import Row
 from app.postgres.database import Asker, Database
+from app.postgres.selection import Selection
 from app.recordings import service as recordings
-from app.recordings.model import Recording, RecordingSelection
 from app.transcripts import encryption, store
 from app.transcripts.corrections import Correction, check_text, make_attribution, make_rewording
 from app.transcripts.encryption import CorrectedTranscript
@@ -197,7 +197,7 @@ class Transcripts:
             raise NotFound("transcript_not_found")
         return link
 
-    async def retry(self, asker: Asker, recording_id: UUID, selection: RecordingSelection) -> Recording:
+    async def retry(self, asker: Asker, recording_id: UUID, selection: Selection) -> Row:
         """Retry a transcription, and return its recording. A FAILED transcription begins again. An OFF transcription
         also begins again if neither a setting nor a missing consent forbids it any more. If the transcript is READY,
         only its unintelligible turns are transcribed again.
@@ -209,11 +209,9 @@ class Transcripts:
         async with self._database.as_user(asker, access) as tx:
             if not await store.retry(tx, recording_id):
                 raise NotFound("transcript_not_found")
-            return await recordings.read_recording(tx, recording_id, selection)
+            return await recordings.show_recording(tx, recording_id, selection)
 
-    async def switch(
-        self, asker: Asker, consultation_id: UUID, selection: ConsultationSelection, *, is_on: bool
-    ) -> Consultation:
+    async def switch(self, asker: Asker, consultation_id: UUID, selection: Selection, *, is_on: bool) -> Row:
         """Switch transcription of the consultation's recordings on or off, from now on, and return the
         consultation. Raises NotFound (consultation_not_found).
         """
@@ -221,8 +219,8 @@ class Transcripts:
         async with self._database.as_user(asker, access) as tx:
             if not await store.switch(tx, consultation_id, is_on=is_on):
                 raise NotFound("consultation_not_found")
-            return await consultations.read_consultation(
-                tx, consultation_id, selection, permissions.READ_CONSULTATION.action, counts_as_page=True
+            return await consultations.show_consultation(
+                tx, consultation_id, selection, permissions.READ_CONSULTATION.action
             )
 
 

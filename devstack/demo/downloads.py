@@ -46,15 +46,15 @@ class Downloads:
         require(
             [edge["node"]["id"] for edge in listed] == [recording["id"]], "the list is not this recording"
         )
-        detail = (await self._api.ask(documents.RECORDING_STORAGE, id=recording["id"]))["recording"]
-        require(detail["storage"]["sizeBytes"] == recording["sizeBytes"], "the bucket's size differs")
+        stored = (await self._api.ask(documents.RECORDING_STORAGE, id=recording["id"]))["storedObject"]
+        require(stored["sizeBytes"] == recording["sizeBytes"], "the bucket's size differs")
         url = await self._take(recording, self._scene.sources.media)
         self._scene.report.recording |= _told(recording)
         return url
 
     async def take_speakers(self) -> None:
         """Download the sound of each microphone that was recorded beside the video."""
-        sounds = self._recording["speakers"]
+        sounds = self._recording["mediaFiles"]
         for sound in sounds:
             await self._take(sound, None)
         self._scene.report.recording["speakers"] = [

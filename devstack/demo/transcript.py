@@ -10,7 +10,7 @@ from typing import Any, Final
 from devstack import documents
 from devstack.demo.report import SpokenTurn, require
 from devstack.demo.scene import Scene
-from devstack.demo.visit import Visit
+from devstack.demo.visit import Visit, problem_of
 
 PATIENCE_SECONDS: Final = 120
 """The longest wait for the next piece, or for the plan. The whole transcription may take longer."""
@@ -62,7 +62,7 @@ class DemoTranscript:
         seen, moved_at = None, time.monotonic()
         while True:
             found = await self._visit.transcription(self._recording_id)
-            pieces = (found["piecesDone"], found["piecesTotal"])
+            pieces = (found["chunksDone"], found["chunkCount"])
             if pieces != seen:
                 seen, moved_at = pieces, time.monotonic()
                 self._tell(*pieces)
@@ -70,7 +70,7 @@ class DemoTranscript:
                 return bool(found["status"] == "READY")
             require(
                 found["status"] in ("PENDING", "RUNNING"),
-                f"the recording was not transcribed: {found['status']}, {found['error']}",
+                f"the recording was not transcribed: {found['status']}, {problem_of(found)}",
             )
             require(
                 time.monotonic() < moved_at + PATIENCE_SECONDS,

@@ -98,7 +98,8 @@ class Visit:
         stranger = {"room": self.room_name, "identity": f"stranger-{uuid4().hex[:8]}"}
         await self._of_livekit("join", stranger)
         stopped = await self._wait(recording_id, _STOPPED, lambda one: [one])
-        require(stopped["error"] == UNKNOWN_PARTICIPANT, f"it was stopped by {stopped['error'] or 'nobody'}")
+        by = problem_of(stopped)
+        require(by == UNKNOWN_PARTICIPANT.upper(), f"it was stopped by {by or 'nobody'}")
         await self._of_livekit("leave", stranger)
         return recording_id
 
@@ -114,8 +115,8 @@ class Visit:
         while (words := await self.transcription(recording_id))["status"] == "PENDING":
             require(time.monotonic() < deadline, "it still waits to be turned into words")
             await asyncio.sleep(_POLL_SECONDS)
-        told = (words["status"], words["error"])
-        require(told == ("OFF", "switched_off"), f"its words are {' '.join(filter(None, told))}")
+        told = (words["status"], problem_of(words))
+        require(told == ("OFF", "SWITCHED_OFF"), f"its words are {' '.join(filter(None, told))}")
 
     async def transcription(self, recording_id: str) -> Any:
         """Read the state of the transcription of a READY recording through the API."""
@@ -127,7 +128,7 @@ class Visit:
         like `wait_for`.
         """
         recording = await self._wait_for_microphones(recording_id, "READY")
-        kinds = sorted(one["participant"]["kind"] for one in recording["speakers"])
+        kinds = sorted(one["participant"]["kind"] for one in recording["mediaFiles"])
         require(kinds == sorted(CHANNELS), f"microphones were recorded of {', '.join(kinds)}")
         return recording
 
@@ -141,7 +142,7 @@ class Visit:
         """Wait until the microphone recordings of the doctor and the patient have the given status, and return the
         recording.
         """
-        return await self._wait(recording_id, (status,), lambda one: one["speakers"], count=len(CHANNELS))
+        return await self._wait(recording_id, (status,), lambda one: one["mediaFiles"], count=len(CHANNELS))
 
     async def _wait(
         self,
@@ -160,7 +161,7 @@ class Visit:
             for one in waited_for:
                 require(
                     one["status"] in statuses or one["status"] not in _UNFORTUNATE,
-                    f"the recording ended {one['status']}: {one['error']}",
+                    f"the recording ended {one['status']}: {problem_of(one)}",
                 )
             await asyncio.sleep(_POLL_SECONDS)
         raise DemoFailed(f"the recording did not become {statuses[-1]} within {PATIENCE_SECONDS} s")
@@ -171,3 +172,8 @@ class Visit:
         url = f"{self.scene.stack.livekit_url}/stand-in/{what}"
         answer = await self.scene.http.post(url, json=body, headers=secret)
         require(answer.status_code < 300, f"LiveKit answered {answer.status_code} to {what}")
+
+
+def problem_of(of: Any) -> str | None:
+    """Return the code of the problem of a recording, a media file or a transcription."""
+    return of["problem"]["code"] if of["problem"] else None

@@ -5,7 +5,7 @@ grant execute on function private.shows_recording(uuid) to clinician, compliance
 
 grant execute on function
 private.record_access(text, text, uuid, uuid[], uuid[], uuid[], text[], text),
-private.record_lookup(text, text, text, uuid, boolean, uuid[], uuid[], uuid[], integer, text[], text)
+private.record_lookup(text, text, text, uuid, boolean, jsonb, uuid[], uuid[], integer, text[], text)
 to clinician, compliance, patient;
 
 grant execute on function

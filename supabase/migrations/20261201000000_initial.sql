@@ -656,8 +656,7 @@ create table audit.events (
         purpose in ('TREATMENT', 'PAYMENT', 'OPERATIONS', 'PATIENT_REQUEST', 'LEGAL')
     ),
     basis text not null,
-    entity_type text not null,
-    entity_ids uuid[] not null default '{}',
+    entities jsonb not null default '[]',
     patient_ids uuid[] not null default '{}',
     consultation_ids uuid[] not null default '{}',
     fields text[] not null default '{}',
@@ -676,6 +675,10 @@ comment on column audit.events.recorded_at is
 comment on column audit.events.session_fingerprint is
 'The SHA-256 of the session id, in hex. The session id itself is a secret and is not stored.';
 comment on column audit.events.operation is 'Create, read, update, delete or execute: AuditEvent.action of FHIR R4.';
+comment on column audit.events.entities is
+'What the action was about, or what a read showed: for each type of entity an object with the type and the ids.';
+comment on column audit.events.fields is
+'The fields that were shown, as paths from the entity, such as patient.externalId.';
 comment on column audit.events.basis is 'Why access was allowed, or the ground on which access was requested.';
 
 -- The condition of this partial index is true for every event. Postgres uses this index only for a select that
@@ -879,7 +882,7 @@ select 'reason', t.term from unnest(array[
     'staff_not_found', 'staff_suspended', 'start_overdue', 'stop_overdue', 'stopped_by_request',
     'still_there',
     'storage_access_denied', 'storage_account_suspended', 'storage_bucket_missing', 'storage_busy', 'storage_clock',
-    'storage_credentials_refused', 'storage_encryption_key', 'storage_failed', 'storage_full', 'storage_in_list',
+    'storage_credentials_refused', 'storage_encryption_key', 'storage_failed', 'storage_full',
     'storage_not_implemented', 'storage_not_s3', 'storage_object_archived', 'storage_object_changed',
     'storage_object_locked', 'storage_object_missing', 'storage_object_too_large', 'storage_of_another_deployment',
     'storage_overwrites', 'storage_path_style', 'storage_presigned_refused', 'storage_region_wrong',
@@ -919,9 +922,9 @@ select 'basis', t.term from unnest(array[
 
 insert into private.audit_terms (kind, term)
 select 'entity_type', t.term from unnest(array[
-    'access_request', 'audit_event', 'bucket', 'consultation', 'deletion', 'deployment', 'legal_hold', 'participant',
-    'patient', 'recording', 'recording_import', 'request', 'retention_policy', 'room', 'staff', 'staff_invitation',
-    'storage'
+    'access_request', 'audit_event', 'bucket', 'consent', 'consultation', 'deletion', 'deployment',
+    'legal_hold', 'media', 'participant', 'patient', 'recording', 'recording_import', 'request',
+    'retention_policy', 'room', 'staff', 'staff_invitation', 'storage'
 ]) as t (term);
 
 insert into private.audit_terms (kind, term)
@@ -936,7 +939,7 @@ select 'field', t.term from unnest(array[
     'cors', 'coveredRecordings', 'createdAt', 'cursor', 'custodian', 'data_key', 'decidedAt', 'decision', 'deletion',
     'denial', 'denial_ground', 'determinedBy', 'determined_by', 'doctorId', 'domains', 'dueAt', 'dueBytes', 'dueOn',
     'dueRecordings', 'due_at', 'due_on', 'duplicate', 'durationSeconds', 'earliestDueAt', 'edges', 'egressId',
-    'email', 'end', 'endCursor', 'endedAt', 'entityIds', 'entityType', 'error', 'errorText', 'exists', 'expiresAt',
+    'email', 'end', 'endCursor', 'endedAt', 'error', 'errorText', 'exists', 'expiresAt',
     'expiresInSeconds', 'export', 'extendedAt', 'extension', 'extension_reason', 'externalId', 'fields', 'finishedAt',
     'fulfilledAt', 'gbMonth', 'graceDays', 'ground', 'guestRole', 'hasConsented', 'hasNextPage', 'hasPreviousPage',
     'heardText', 'held', 'heldBytes', 'heldRecordings', 'highlights', 'hits', 'hold', 'holds', 'id',
@@ -963,7 +966,9 @@ select 'field', t.term from unnest(array[
     'retryAfterSeconds', 'retryable', 'sessionFingerprint', 'variable',
     'classAUsdPerMillion', 'classBUsdPerMillion', 'dueRecordingCount', 'firstDeletionAt', 'heldCount',
     'heldRecordingCount', 'objectCount', 'recordingCount', 'requestsUsdPerMonth', 'soonerCount', 'startsOn',
-    'storageUsdPerGbMonth', 'storageUsdPerMonth', 'storedBytes'
+    'storageUsdPerGbMonth', 'storageUsdPerMonth', 'storedBytes',
+    'chunkCount', 'chunksDone', 'doctor', 'entities', 'ids', 'isHeld', 'isInterrupted', 'isTruncated', 'mediaFiles',
+    'mustConsent', 'recordingBlockers', 'recordsAutomatically', 'recordsSpeakersSeparately', 'type'
 ]) as t (term);
 
 create type private.subjects as (patient_ids uuid[], consultation_ids uuid[]); -- noqa: LT01
@@ -1102,18 +1107,58 @@ begin
 end
 $$;
 
--- Returns the given field names in the given order, with 'unregistered' in place of each name that
--- private.audit_terms lacks.
+-- Returns the given paths of fields in the given order, such as `consultation.patient.externalId`. A path with a name
+-- that private.audit_terms lacks becomes 'unregistered', and so does a path of more than 12 names.
 create function private.audit_fields(given text[]) returns text[]
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
     return array(
-        select coalesce(t.term, 'unregistered')
-        from unnest(given) with ordinality as g (term, place)
-        left join private.audit_terms as t on t.kind = 'field' and t.term = g.term
+        select case
+            when cardinality(n.names) <= 12 and not exists (
+                select
+                from unnest(n.names) as w (name)
+                where not exists (select from private.audit_terms as t where t.kind = 'field' and t.term = w.name)
+            ) then g.path
+            else 'unregistered'
+        end
+        from unnest(given) with ordinality as g (path, place)
+        cross join lateral (select string_to_array(g.path, '.')) as n (names)
         order by g.place
     );
+end
+$$;
+
+-- Returns the given entities with one object for each type, in the order in which the types come first. Each id occurs
+-- once. A type that private.audit_terms lacks becomes 'unregistered'. Raises an error for an id that is no UUID.
+create function private.audit_entities(given jsonb) returns jsonb
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return coalesce(
+        (
+            select jsonb_agg(jsonb_build_object('type', k.type, 'ids', k.ids) order by k.place)
+            from (
+                select
+                    private.audit_term('entity_type', e.value ->> 'type') as type,
+                    min(e.place) as place,
+                    coalesce(jsonb_agg(distinct (i.id)::uuid) filter (where i.id is not null), '[]') as ids
+                from jsonb_array_elements(given) with ordinality as e (value, place)
+                left join lateral jsonb_array_elements_text(e.value -> 'ids') as i (id) on true
+                group by 1
+            ) as k
+        ),
+        '[]'
+    );
+end
+$$;
+
+-- Returns the entities of one type for an audit row.
+create function private.entities_of(entity_type text, ids uuid[]) returns jsonb
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return jsonb_build_array(jsonb_build_object('type', entity_type, 'ids', to_jsonb(coalesce(ids, '{}'))));
 end
 $$;
 
@@ -1121,9 +1166,9 @@ $$;
 -- is the role that the transaction has taken. For a refusal, the audit row names the role that the person would have
 -- taken. The audit row's columns about the request contain the values that describe_request() set. Only SECURITY
 -- DEFINER functions and triggers may execute this function.
-create function private.write_audit(
-    action text, outcome text, reason text, entity_type text, entity_ids uuid[], patient_ids uuid[],
-    consultation_ids uuid[], fields text[], row_count integer, byte_count bigint
+create function private.write_audit_of_entities(
+    action text, outcome text, reason text, entities jsonb, patient_ids uuid[], consultation_ids uuid[], fields text[],
+    row_count integer, byte_count bigint
 ) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -1138,7 +1183,7 @@ declare
 begin
     insert into audit.events (
         actor_id, actor_role, session_fingerprint, aal, action, operation, outcome, reason, purpose, basis,
-        entity_type, entity_ids, patient_ids, consultation_ids, fields, row_count, byte_count,
+        entities, patient_ids, consultation_ids, fields, row_count, byte_count,
         request_id, address, policy_version
     ) values (
         (claims ->> 'sub')::uuid, taken, private.session_fingerprint((claims ->> 'session_id')::uuid),
@@ -1161,11 +1206,27 @@ begin
                 'no_identity'
             )
         end,
-        private.audit_term('entity_type', entity_type), coalesce(entity_ids, '{}'), coalesce(patient_ids, '{}'), coalesce(consultation_ids, '{}'),
+        private.audit_entities(entities), coalesce(patient_ids, '{}'), coalesce(consultation_ids, '{}'),
         private.audit_fields(fields), row_count, byte_count,
         nullif(current_setting('resguardo.request_id', true), '')::uuid,
         nullif(current_setting('resguardo.address', true), '')::inet,
         private.policy_version()
+    );
+end
+$$;
+
+-- Writes one audit row like the function above, about entities of one type.
+-- Writes one audit row that names entities of one type. Otherwise the function is like write_audit_of_entities().
+create function private.write_audit(
+    action text, outcome text, reason text, entity_type text, entity_ids uuid[], patient_ids uuid[],
+    consultation_ids uuid[], fields text[], row_count integer, byte_count bigint
+) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform private.write_audit_of_entities(
+        action, outcome, reason, private.entities_of(entity_type, entity_ids), patient_ids, consultation_ids, fields,
+        row_count, byte_count
     );
 end
 $$;
@@ -1249,7 +1310,7 @@ $$;
 -- (DENIED) or absent (ABSENT). Returns only whether the outcome of the lookup is ALLOWED, because the person must not
 -- be able to tell DENIED from ABSENT. Only SECURITY DEFINER functions may call this function.
 create function private.write_lookup(
-    action text, entity_type text, asked_type text, asked uuid, is_visible boolean, found_ids uuid[],
+    action text, entity_type text, asked_type text, asked uuid, is_visible boolean, entities jsonb,
     patient_ids uuid[], consultation_ids uuid[], row_count integer, fields text[]
 ) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -1257,10 +1318,9 @@ as $$
 declare
     about private.subjects;
 begin
-    if asked is null or cardinality(found_ids) > 0 then
-        perform private.write_audit(
-            action, 'ALLOWED', null, entity_type, found_ids, patient_ids, consultation_ids, fields,
-            coalesce(row_count, cardinality(found_ids)), null
+    if asked is null or row_count > 0 then
+        perform private.write_audit_of_entities(
+            action, 'ALLOWED', null, entities, patient_ids, consultation_ids, fields, row_count, null
         );
         return true;
     end if;
@@ -1288,7 +1348,7 @@ $$;
 -- The outer query must use the result of this function, or Postgres does not call the function. Raises RG403
 -- (reserved_action) for an action that only SQL functions may write into the audit log.
 create function private.record_lookup(
-    action text, entity_type text, asked_type text, asked uuid, is_visible boolean, found_ids uuid[],
+    action text, entity_type text, asked_type text, asked uuid, is_visible boolean, entities jsonb,
     patient_ids uuid[], consultation_ids uuid[], row_count integer, fields text[], meter text
 ) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -1305,7 +1365,7 @@ begin
         perform private.use_quota(person, meter);
     end if;
     return private.write_lookup(
-        action, entity_type, asked_type, asked, is_visible, found_ids, patient_ids, consultation_ids, row_count, fields
+        action, entity_type, asked_type, asked, is_visible, entities, patient_ids, consultation_ids, row_count, fields
     );
 end
 $$;
@@ -1320,7 +1380,8 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform private.record_lookup(
-        action, entity_type, entity_type, asked, false, found_ids, patient_ids, consultation_ids, null, fields, meter
+        action, entity_type, entity_type, asked, false, private.entities_of(entity_type, found_ids), patient_ids,
+        consultation_ids, coalesce(cardinality(found_ids), 0), fields, meter
     );
     return true;
 end
@@ -7889,9 +7950,10 @@ begin
     end if;
     perform private.write_lookup(
         of_action, 'recording', 'recording', of_recording, is_own,
-        case when wanted.recording_id is null then '{}' else array[wanted.recording_id] end,
+        private.entities_of('recording', array_remove(array[wanted.recording_id], null)),
         array[wanted.patient_id], array[wanted.consultation_id],
-        (of_action = 'transcript.retry' or wanted.status = 'READY')::integer, of_fields
+        (wanted.recording_id is not null and (of_action = 'transcript.retry' or wanted.status = 'READY'))::integer,
+        of_fields
     );
     return wanted;
 end
@@ -8712,8 +8774,7 @@ begin
         limit 1;
     end if;
     perform private.write_lookup(
-        'transcript.search', 'recording', named_kind, named, is_own,
-        hits,
+        'transcript.search', 'recording', named_kind, named, is_own, private.entities_of('recording', hits),
         array(
             select distinct t.patient_id from resguardo.transcripts as t where t.recording_id = any (hits)
         ),

@@ -198,9 +198,10 @@ begin
     end if;
     perform private.write_lookup(
         of_action, 'recording', 'recording', of_recording, is_own,
-        case when wanted.recording_id is null then '{}' else array[wanted.recording_id] end,
+        private.entities_of('recording', array_remove(array[wanted.recording_id], null)),
         array[wanted.patient_id], array[wanted.consultation_id],
-        (of_action = 'transcript.retry' or wanted.status = 'READY')::integer, of_fields
+        (wanted.recording_id is not null and (of_action = 'transcript.retry' or wanted.status = 'READY'))::integer,
+        of_fields
     );
     return wanted;
 end

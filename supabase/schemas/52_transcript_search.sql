@@ -123,8 +123,7 @@ begin
         limit 1;
     end if;
     perform private.write_lookup(
-        'transcript.search', 'recording', named_kind, named, is_own,
-        hits,
+        'transcript.search', 'recording', named_kind, named, is_own, private.entities_of('recording', hits),
         array(
             select distinct t.patient_id from resguardo.transcripts as t where t.recording_id = any (hits)
         ),

@@ -15,27 +15,30 @@ query ($language: Language! = EN, $version: String) {
 }
 """
 
-_PARTICIPANT = "id kind guestRole joinedAt hasConsented"
+_PARTICIPANT = "id kind guestRole joinedAt mustConsent hasConsented"
 _PARTICIPANTS = f"participants {{ {_PARTICIPANT} }}"
 _JOIN_TOKEN = "joinToken { url token roomName expiresAt expiresInSeconds }"
 _CONSENT = """
-  id participantId decision source recordedBy representative { relationship name }
+  id participant { id } decision source recordedBy { id } representative { relationship name }
   textVersion textLanguage textSha256 recordedAt
 """
 _PLAIN = """
-  id externalId doctorId patientId scheduledAt kind sensitivity roomName autoRecord separateSpeakers language
-  isTranscribed createdAt
+  id externalId doctor { id } patient { id externalId } scheduledAt kind sensitivity roomName recordsAutomatically
+  recordsSpeakersSeparately language isTranscribed createdAt
 """
 _CONSULTATION = f"{_PLAIN} {_PARTICIPANTS} consents {{ {_CONSENT} }}"
-_RECORDING = """
-  id consultationId consultation { id externalId scheduledAt kind sensitivity } egressId roomName roomSid status
-  startedAt endedAt durationSeconds sizeBytes sha256 truncated interrupted error errorText medium source
-  speakers {
-    id medium participant { id kind guestRole } trackSid
-    status startedAt durationSeconds sizeBytes sha256 truncated interrupted error errorText
-  }
-  dueAt createdAt updatedAt
-  transcription { status language piecesDone piecesTotal attempt unintelligibleCount isRetried error errorText }
+_PROBLEM = "problem { code message }"
+_RECORDING = f"""
+  id consultation {{ id externalId scheduledAt kind sensitivity }} egressId roomName roomSid status
+  startedAt endedAt durationSeconds sizeBytes sha256 isTruncated isInterrupted {_PROBLEM} source
+  mediaFiles {{
+    id kind participant {{ id kind guestRole }} trackSid
+    status startedAt durationSeconds sizeBytes sha256 isTruncated isInterrupted {_PROBLEM}
+  }}
+  deletion {{ id status }} retentionEndsAt isHeld createdAt updatedAt
+  transcription {{
+    status languageCode chunksDone chunkCount attempt unusedTrackCount unintelligibleCount isRetried {_PROBLEM}
+  }}
 """
 _DELETION = """
   id recordingId ground reason status requestedBy { id } requestedAt undoUntil retentionEndsAt attemptCount
@@ -112,7 +115,7 @@ CONSULTATION_CHANGED = f"""
 subscription ($consultationId: ID!) {{ consultationChanged(consultationId: $consultationId) {{ {_CONSULTATION} }} }}
 """
 RECORDINGS_CHANGED = f"subscription {{ recordingsChanged {{ {_RECORDING} }} }}"
-STORAGE = "query ($id: ID!) { recording(by: {id: $id}) { id storage { exists sizeBytes contentType } } }"
+STORED_OBJECT = "query ($id: ID!) { storedObject(recordingId: $id) { exists sizeBytes contentType } }"
 RECORDINGS = f"""
 query ($first: Int, $after: String, $filter: RecordingFilter) {{
   recordings(first: $first, after: $after, filter: $filter) {{
@@ -134,7 +137,7 @@ query ($first: Int, $after: String, $filter: AuditEventFilter) {{
       cursor
       node {{
         id recordedAt actor {{ id }} actorRole sessionFingerprint assuranceLevel action operation outcome reason
-        purpose basis entityType entityIds
+        purpose basis entities {{ type ids }}
         patientIds consultationIds fields rowCount byteCount requestId address policyVersion
       }}
     }}

@@ -152,7 +152,7 @@ class Case:
 
     @property
     def patient_id(self) -> str:
-        return str(self.consultation["patientId"])
+        return str(self.consultation["patient"]["id"])
 
     def participant(self, kind: str) -> str:
         """Return the participant id of the doctor or the patient."""
@@ -496,3 +496,8 @@ def _worker_settings(database: Database, store: ObjectStore, api: ApiSettings) -
         livekit_api_key=LIVEKIT_KEY,
         livekit_api_secret=SecretStr(LIVEKIT_SECRET),
     )
+
+
+def ids_of(row: Mapping[str, Any]) -> list[UUID]:
+    """Return the ids of the first type of entity that a row of audit.events names."""
+    return [UUID(one) for entity in row["entities"][:1] for one in entity["ids"]]

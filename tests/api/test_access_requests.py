@@ -18,7 +18,7 @@ from app.access_requests.model import DenialGround
 from app.errors import Conflict
 from app.postgres.quotas import load_quotas
 from tests.api import documents
-from tests.api.harness import Answer, ApiHarness, Case, Person
+from tests.api.harness import Answer, ApiHarness, Case, Person, ids_of
 from tests.api.requesting import (
     ACCESS_REQUESTS,
     APPROVE_REQUEST,
@@ -95,7 +95,7 @@ async def test_patient_requests_all_recordings_and_the_deadline_is_thirty_days(
         "PATIENT_REQUEST",
         "patient",
     )
-    assert (row["entity_ids"], row["patient_ids"]) == ([UUID(filed["id"])], [UUID(case.patient_id)])
+    assert (ids_of(row), row["patient_ids"]) == ([UUID(filed["id"])], [UUID(case.patient_id)])
 
 
 async def test_repeated_request_with_the_same_scope_returns_the_open_request(
@@ -293,7 +293,7 @@ async def test_list_of_requests_writes_one_audit_row_that_names_each_patient(
     answer = await officer.send(ACCESS_REQUESTS, first=2)
     (row,) = await harness.audit(answer.request_id)
     assert (row["action"], row["operation"], row["row_count"]) == ("access_request.list", "R", 2)
-    assert set(row["entity_ids"]) == {UUID(one["id"]) for one in requests}
+    assert set(ids_of(row)) == {UUID(one["id"]) for one in requests}
     assert set(row["patient_ids"]) == {UUID(case.patient_id), UUID(other.patient_id)}
     assert row["consultation_ids"] == [UUID(case.id)]
     assert {"representative", "denial", "export"} <= set(row["fields"])
@@ -769,7 +769,7 @@ async def test_external_id_of_another_patients_consultation_looks_like_an_unknow
         [("access_request.file", "ABSENT", "not_found")],
     ]
     (row,) = await harness.audit(answers[0].request_id)
-    assert row["entity_ids"] == [UUID(other.id)]
+    assert ids_of(row) == [UUID(other.id)]
 
 
 async def test_written_request_for_an_unknown_external_id_is_not_found(

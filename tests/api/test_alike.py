@@ -74,7 +74,16 @@ async def _work_of(
 
 @pytest.mark.parametrize(
     "field",
-    ["consultation", "externalId", "recording", "issueDownloadUrl", "storage", "stop", "join", "consent"],
+    [
+        "consultation",
+        "externalId",
+        "recording",
+        "issueDownloadUrl",
+        "storedObject",
+        "stop",
+        "join",
+        "consent",
+    ],
 )
 async def test_hidden_and_absent_rows_cause_the_same_work(
     harness: ApiHarness, case: Case, other_doctor: Person, field: str
@@ -93,7 +102,7 @@ async def test_hidden_and_absent_rows_cause_the_same_work(
             {"recordingId": recording, "purposeOfUse": "TREATMENT"},
             {"recordingId": str(uuid4()), "purposeOfUse": "TREATMENT"},
         ),
-        "storage": (documents.STORAGE, {"id": recording}, {"id": str(uuid4())}),
+        "storedObject": (documents.STORED_OBJECT, {"id": recording}, {"id": str(uuid4())}),
         "stop": (documents.STOP, {"recordingId": recording}, {"recordingId": str(uuid4())}),
         "join": (documents.JOIN, {"consultationId": case.id}, {"consultationId": str(uuid4())}),
         "consent": (

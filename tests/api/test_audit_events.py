@@ -26,7 +26,7 @@ async def test_event_names_the_actor_action_patient_and_address(case: Case, offi
     assert (event["operation"], event["outcome"]) == ("READ", "ALLOWED")
     assert (event["purpose"], event["basis"]) == ("TREATMENT", "treating_clinician")
     assert (event["patientIds"], event["consultationIds"]) == ([case.patient_id], [case.id])
-    assert event["entityIds"] == [case.id]
+    assert event["entities"][0]["ids"] == [case.id]
     assert (event["requestId"], event["address"]) == (asked.request_id, ADDRESS)
     assert abs(datetime.fromisoformat(event["recordedAt"]) - datetime.now(UTC)) < timedelta(seconds=30)
 
@@ -39,7 +39,7 @@ async def test_events_are_filtered(
     await other_doctor.refused(documents.CONSULTATION, id=absent)
     by_actor = await _nodes(officer, actorId=str(other_doctor.user_id))
     assert [event["outcome"] for event in by_actor] == ["ABSENT", "DENIED"]
-    assert [event["entityIds"] for event in by_actor] == [[absent], [case.id]]
+    assert [event["entities"][0]["ids"] for event in by_actor] == [[absent], [case.id]]
     for outcome in ("DENIED", "ABSENT"):
         found = await _nodes(officer, actorId=str(other_doctor.user_id), outcomes=[outcome])
         assert [event["outcome"] for event in found] == [outcome]

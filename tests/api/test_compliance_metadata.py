@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 
 from tests.api import documents
-from tests.api.harness import ApiHarness, Case, Person
+from tests.api.harness import ApiHarness, Case, Person, ids_of
 
 pytestmark = pytest.mark.anyio
 
@@ -56,7 +56,7 @@ async def test_officer_reads_the_state_of_a_recording_and_of_its_transcription(
     assert (found["status"], found["transcription"]["status"]) == ("READY", "READY")
     assert await _basis(harness, answer.request_id) == BASIS
     (row,) = await harness.audit(answer.request_id)
-    assert (row["action"], row["entity_ids"], row["patient_ids"]) == (
+    assert (row["action"], ids_of(row), row["patient_ids"]) == (
         "recording.read",
         [recording],
         [UUID(case.patient_id)],
@@ -67,7 +67,7 @@ async def test_officer_reads_the_state_of_a_recording_and_of_its_transcription(
     ("document", "key"),
     [
         (documents.TRANSCRIPT, "id"),
-        (documents.STORAGE, "id"),
+        (documents.STORED_OBJECT, "id"),
         (documents.ISSUE_SUBTITLE_URLS, "id"),
         (documents.ISSUE_URL, "recordingId"),
         (documents.TRANSCRIPT_SEARCH, "query"),

@@ -35,11 +35,11 @@ async def test_own_consent_has_the_source_self(case: Case, kind: str) -> None:
     person = case.doctor if kind == "DOCTOR" else case.patient
     given = await _give(person, case.participant(kind))
     assert (given["decision"], given["source"]) == ("GIVEN", "SELF")
-    assert given["recordedBy"] == str(person.user_id)
-    assert given["participantId"] == case.participant(kind)
+    assert given["recordedBy"]["id"] == str(person.user_id)
+    assert given["participant"]["id"] == case.participant(kind)
     assert given["representative"] is None
     assert {name: given[name] for name in documents.SHOWN} == documents.SHOWN
-    assert given["textLanguage"] == "en"
+    assert given["textLanguage"] == "EN"
 
 
 async def test_consent_to_the_spanish_text_stores_that_text(case: Case) -> None:
@@ -47,7 +47,7 @@ async def test_consent_to_the_spanish_text_stores_that_text(case: Case) -> None:
     given = await _give(
         case.patient, case.participant("PATIENT"), language="ES", textSha256=text.sha256.upper()
     )
-    assert (given["textLanguage"], given["textSha256"]) == ("es", text.sha256)
+    assert (given["textLanguage"], given["textSha256"]) == ("ES", text.sha256)
 
 
 @pytest.mark.parametrize("whose", ["patient", "guest"])
@@ -55,7 +55,7 @@ async def test_consent_recorded_by_the_doctor_for_others_is_attested(case: Case,
     participant = case.participant("PATIENT") if whose == "patient" else await _invited(case)
     given = await _give(case.doctor, participant, representative=PARENT)
     assert given["source"] == "ATTESTED"
-    assert given["recordedBy"] == str(case.doctor.user_id)
+    assert given["recordedBy"]["id"] == str(case.doctor.user_id)
     assert given["representative"] == PARENT
 
 
@@ -160,4 +160,4 @@ async def test_withdrawal_stops_the_running_recording(harness: ApiHarness, case:
     await _withdraw(case.patient, case.participant("PATIENT"))
     await harness.work()
     found = await case.doctor.ask(documents.RECORDING, id=started["id"])
-    assert (found["status"], found["error"]) == ("ABORTED", "consent_withdrawn")
+    assert (found["status"], found["problem"]["code"]) == ("ABORTED", "CONSENT_WITHDRAWN")

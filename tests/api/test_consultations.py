@@ -24,7 +24,7 @@ async def test_registration_creates_a_consultation_with_doctor_and_patient(harne
     doctor, wanted = await harness.clinician(), consultation_input(sensitivity="PSYCHOTHERAPY")
     made = await doctor.ask(documents.REGISTER, consultation=wanted)
     assert made["externalId"] == wanted["externalId"]
-    assert made["doctorId"] == str(doctor.user_id)
+    assert made["doctor"]["id"] == str(doctor.user_id)
     assert (made["kind"], made["sensitivity"]) == ("follow_up", "PSYCHOTHERAPY")
     assert datetime.fromisoformat(made["scheduledAt"]) == datetime.fromisoformat(str(wanted["scheduledAt"]))
     assert made["roomName"] == f"tests_{made['id']}"
@@ -93,7 +93,7 @@ async def test_registration_for_another_doctor_is_forbidden(
 async def test_registration_with_the_callers_own_doctor_id_is_accepted(harness: ApiHarness) -> None:
     doctor = await harness.clinician()
     wanted = consultation_input(doctorId=str(doctor.user_id))
-    assert (await doctor.ask(documents.REGISTER, consultation=wanted))["doctorId"] == str(doctor.user_id)
+    assert (await doctor.ask(documents.REGISTER, consultation=wanted))["doctor"]["id"] == str(doctor.user_id)
 
 
 @pytest.mark.parametrize(

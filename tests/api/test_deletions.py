@@ -12,7 +12,7 @@ from app.certificates.pdf import read_attachment
 from app.certificates.signing import CertificateSigner, check
 from tests.api import documents
 from tests.api.deleting import destroy_recording, request_deletion
-from tests.api.harness import ApiHarness, Case, Person
+from tests.api.harness import ApiHarness, Case, Person, ids_of
 
 pytestmark = pytest.mark.anyio
 
@@ -113,7 +113,7 @@ async def test_other_callers_cannot_delete_and_get_the_answer_for_an_absent_reco
                 document, id=str(wanted), recordingId=str(wanted), reason="OTHER"
             )
             (row,) = await harness.audit(answer.request_id)
-            assert (row["outcome"], row["entity_ids"]) == (outcome, [wanted])
+            assert (row["outcome"], ids_of(row)) == (outcome, [wanted])
             answers.append((answer.error.code, answer.error.reason, answer.error.message))
         assert answers[0] == answers[1]
         assert answers[0][:2] == ("NOT_FOUND", "recording_not_found")
@@ -158,7 +158,7 @@ async def test_doctor_and_compliance_read_a_certificate_that_verifies(
         assert check(found["json"].encode(), key).recording_id == recording
         assert read_attachment(base64.b64decode(found["pdfBase64"])) == found["json"].encode()
         (row,) = await harness.audit(answer.request_id)
-        assert (row["action"], row["outcome"], row["entity_ids"]) == (
+        assert (row["action"], row["outcome"], ids_of(row)) == (
             "certificate.read",
             "ALLOWED",
             [recording],

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.api import documents
-from tests.api.harness import ApiHarness, Case, Person
+from tests.api.harness import ApiHarness, Case, Person, ids_of
 
 pytestmark = pytest.mark.anyio
 
@@ -107,8 +107,8 @@ async def test_old_totp_authentication_is_refused_and_a_recent_one_accepted(
     assert (row["action"], row["outcome"], row["reason"]) == ("recording.issue_url", "DENIED", "totp_stale")
     younger = await harness.with_session(case.doctor, totp_at=now - TOTP_MAX_AGE + 60)
     assert (await younger.ask(documents.ISSUE_URL, **_asked(recording)))["url"]
-    found = await stale.ask(documents.STORAGE, id=str(recording))
-    assert found["storage"]["exists"], "a look at the size needs no fresh code"
+    found = await stale.ask(documents.STORED_OBJECT, id=str(recording))
+    assert found["exists"], "a look at the size needs no fresh code"
 
 
 async def test_session_without_a_totp_time_gets_no_url(harness: ApiHarness, case: Case) -> None:
@@ -129,8 +129,8 @@ async def test_urls_beyond_the_quota_are_refused_and_audited(harness: ApiHarness
     assert answer.response.headers["retry-after"] == str(answer.error.details["retryAfterSeconds"])
     (row,) = await harness.audit(answer.request_id)
     assert (row["outcome"], row["reason"]) == ("DENIED", "quota_urls")
-    assert [str(one) for one in row["entity_ids"]] == [str(recording)]
-    looked = await case.doctor.refused(documents.STORAGE, id=str(recording))
+    assert [str(one) for one in ids_of(row)] == [str(recording)]
+    looked = await case.doctor.refused(documents.STORED_OBJECT, id=str(recording))
     assert looked == ("RATE_LIMITED", "quota_urls")
 
 

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from tests.api import documents
-from tests.api.harness import ApiHarness, Case, Person
+from tests.api.harness import ApiHarness, Case, Person, ids_of
 from tests.api.holding import LEGAL_HOLDS, PLACE_HOLD, RELEASE_HOLD, hold_input, on_patient, place_hold
 
 pytestmark = pytest.mark.anyio
@@ -36,8 +36,12 @@ async def test_hold_on_a_patient_counts_its_recordings_and_is_audited_with_the_p
         None,
     )
     (row,) = await harness.audit(answer.request_id)
-    assert (row["action"], row["outcome"], row["entity_type"]) == ("hold.place", "ALLOWED", "legal_hold")
-    assert row["entity_ids"] == [UUID(hold["id"])]
+    assert (row["action"], row["outcome"], row["entities"][0]["type"]) == (
+        "hold.place",
+        "ALLOWED",
+        "legal_hold",
+    )
+    assert ids_of(row) == [UUID(hold["id"])]
     assert row["patient_ids"] == [UUID(case.patient_id)]
     assert "Doe" not in str(row)
 
@@ -63,7 +67,7 @@ async def test_refused_hold_on_an_external_id_names_the_patient_in_the_audit_log
         assert answer.error.code == "FORBIDDEN"
         (row,) = await harness.audit(answer.request_id)
         assert (row["action"], row["outcome"], row["patient_ids"]) == ("hold.place", "DENIED", patients)
-        assert row["entity_ids"] == patients
+        assert row["entities"] == [{"type": "patient", "ids": [str(one) for one in patients]}]
 
 
 async def test_hold_on_a_range_covers_the_recordings_in_the_range(
@@ -167,8 +171,8 @@ async def test_hold_on_an_unknown_patient_or_consultation_is_not_found_and_audit
     assert (answer.error.code, answer.error.reason) == ("NOT_FOUND", f"{kind}_not_found")
     (row,) = await harness.audit(answer.request_id)
     named = [unknown if key == "id" else NOBODY]
-    assert (row["action"], row["outcome"], row["entity_type"]) == ("hold.place", "ABSENT", kind)
-    assert row["entity_ids"] == named
+    assert (row["action"], row["outcome"], row["entities"][0]["type"]) == ("hold.place", "ABSENT", kind)
+    assert ids_of(row) == named
     assert await harness.rows(HOLDS, officer.user_id) == []
 
 
@@ -253,7 +257,7 @@ async def test_release_of_an_unknown_hold_is_not_found_and_audited(
     answer = await officer.send(RELEASE_HOLD, holdId=str(unknown))
     assert (answer.error.code, answer.error.reason) == ("NOT_FOUND", "hold_not_found")
     (row,) = await harness.audit(answer.request_id)
-    assert (row["outcome"], row["entity_ids"]) == ("ABSENT", [unknown])
+    assert (row["outcome"], ids_of(row)) == ("ABSENT", [unknown])
     assert await officer.refused(RELEASE_HOLD, holdId="7") == ("INVALID_INPUT", "bad_id")
 
 
@@ -276,7 +280,7 @@ async def test_holds_are_listed_newest_first_in_pages_and_the_read_is_audited(
     (row,) = await harness.audit(answer.request_id)
     assert (row["action"], row["row_count"]) == ("hold.list", 2)
     assert UUID(case.patient_id) in row["patient_ids"]
-    assert len(row["entity_ids"]) == 2
+    assert len(ids_of(row)) == 2
 
 
 async def test_bad_pages_are_refused(officer: Person) -> None:

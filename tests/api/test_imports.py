@@ -25,7 +25,7 @@ from app.recording_imports import service as imports
 from app.recording_imports import store as import_store
 from app.recording_imports.upload_signer import UploadSigner
 from tests.api import documents
-from tests.api.harness import ApiHarness, Case, Person
+from tests.api.harness import ApiHarness, Case, Person, ids_of
 from tests.api.importing import (
     COMPLETE_IMPORT,
     CONTENT,
@@ -97,10 +97,10 @@ async def test_recording_is_imported_from_declaration_to_ready(harness: ApiHarne
     await harness.work()
 
     done = await ready.doctor.ask(documents.RECORDING, id=recording["id"])
-    assert (done["status"], done["error"], done["truncated"]) == ("READY", None, False)
+    assert (done["status"], done["problem"], done["isTruncated"]) == ("READY", None, False)
     assert (done["sizeBytes"], done["sha256"]) == (len(CONTENT), SHA256)
-    stored = await ready.doctor.ask(documents.STORAGE, id=recording["id"])
-    assert stored["storage"] == {"exists": True, "sizeBytes": len(CONTENT), "contentType": "video/mp4"}
+    stored = await ready.doctor.ask(documents.STORED_OBJECT, id=recording["id"])
+    assert stored == {"exists": True, "sizeBytes": len(CONTENT), "contentType": "video/mp4"}
 
 
 @pytest.mark.parametrize("declared", ["1990-01-01T00:00:00Z", "2019-07-01T09:30:15.123456+02:00"])
@@ -145,11 +145,12 @@ async def test_law_1_upload_url_writes_an_audit_row(harness: ApiHarness, ready: 
     (row,) = (row for row in await harness.audit(answer.request_id) if row["fields"] == ["upload_url"])
     assert set(rows) == {"recording.import", "recording.issue_upload_url"}
     assert (row["outcome"], row["actor_id"]) == ("ALLOWED", ready.doctor.user_id)
-    assert [str(one) for one in row["entity_ids"]] == [found["id"]]
+    assert [str(one) for one in ids_of(row)] == [found["id"]]
     assert [str(one) for one in row["patient_ids"]] == [ready.patient_id]
     signed = await harness.rows(
-        "select actor_role, basis from audit.events where action = 'recording.read_key' and entity_ids = %s",
-        [UUID(found["id"])],
+        "select actor_role, basis from audit.events"
+        " where action = 'recording.read_key' and entities -> 0 -> 'ids' = to_jsonb(%s::text[])",
+        [found["id"]],
     )
     assert signed == [{"actor_role": "resguardo_worker", "basis": "prepare_import"}]
 
@@ -336,7 +337,7 @@ async def test_verified_object_cannot_be_overwritten(harness: ApiHarness, ready:
 
 async def test_upload_that_differs_from_the_declaration_fails(harness: ApiHarness, ready: Case) -> None:
     done = await import_recording(harness, ready, sha256="0" * 64)
-    assert (done["status"], done["error"]) == ("FAILED", "object_digest_differs")
+    assert (done["status"], done["problem"]["code"]) == ("FAILED", "OBJECT_DIGEST_DIFFERS")
 
 
 async def test_late_completion_within_the_grace_time_is_accepted(harness: ApiHarness, ready: Case) -> None:
@@ -375,8 +376,9 @@ async def test_expiry_erases_the_url_and_ends_the_import_after_the_grace_time(
     assert await harness.rows(status, found["id"]) == [{"status": "EXPIRED"}]
     assert [sorted(row["keys"]) for row in await harness.rows(unknown, object_key)] == [[object_key, "r/x"]]
     rows = await harness.rows(
-        "select actor_role from audit.events where action = 'recording.expire_import' and entity_ids = %s",
-        [UUID(found["id"])],
+        "select actor_role from audit.events"
+        " where action = 'recording.expire_import' and entities -> 0 -> 'ids' = to_jsonb(%s::text[])",
+        [found["id"]],
     )
     assert rows == [{"actor_role": "resguardo_worker"}]
 
@@ -566,7 +568,7 @@ async def test_file_disguised_as_a_video_is_refused(
     harness: ApiHarness, ready: Case, contacts: Contacts, attack: str
 ) -> None:
     done = await import_recording(harness, ready, ATTACKS[attack](contacts.port))
-    assert (done["status"], done["error"]) == ("FAILED", "media_unreadable")
+    assert (done["status"], done["problem"]["code"]) == ("FAILED", "MEDIA_UNREADABLE")
     assert (done["sha256"], contacts.count) == (None, 0)
     refused = await ready.doctor.refused(
         documents.ISSUE_URL, recordingId=done["id"], purposeOfUse="TREATMENT"

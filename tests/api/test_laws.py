@@ -20,51 +20,109 @@ from tests.api.harness import (
     Person,
     consent_input,
     consultation_input,
+    ids_of,
 )
 from tests.api.speaking import store_transcript
 
 pytestmark = pytest.mark.anyio
 
 CONSULTATION_FIELDS = [
-    "autoRecord",
-    "consents",
+    "consents.decision",
+    "consents.id",
+    "consents.participant.id",
+    "consents.recordedAt",
+    "consents.recordedBy.id",
+    "consents.representative.name",
+    "consents.representative.relationship",
+    "consents.source",
+    "consents.textLanguage",
+    "consents.textSha256",
+    "consents.textVersion",
     "createdAt",
-    "doctorId",
+    "doctor.id",
     "externalId",
     "id",
     "isTranscribed",
     "kind",
     "language",
-    "participants",
-    "patientId",
+    "participants.guestRole",
+    "participants.hasConsented",
+    "participants.id",
+    "participants.joinedAt",
+    "participants.kind",
+    "participants.mustConsent",
+    "patient.externalId",
+    "patient.id",
+    "recordsAutomatically",
+    "recordsSpeakersSeparately",
     "roomName",
     "scheduledAt",
     "sensitivity",
-    "separateSpeakers",
+]
+CONSENT_FIELDS = [
+    "decision",
+    "id",
+    "participant.id",
+    "recordedAt",
+    "recordedBy.id",
+    "representative.name",
+    "representative.relationship",
+    "source",
+    "textLanguage",
+    "textSha256",
+    "textVersion",
 ]
 RECORDING_FIELDS = [
-    "consultation",
-    "consultationId",
+    "consultation.externalId",
+    "consultation.id",
+    "consultation.kind",
+    "consultation.scheduledAt",
+    "consultation.sensitivity",
     "createdAt",
-    "dueAt",
+    "deletion.id",
+    "deletion.status",
     "durationSeconds",
     "egressId",
     "endedAt",
-    "error",
-    "errorText",
     "id",
-    "interrupted",
-    "medium",
+    "isHeld",
+    "isInterrupted",
+    "isTruncated",
+    "mediaFiles.durationSeconds",
+    "mediaFiles.id",
+    "mediaFiles.isInterrupted",
+    "mediaFiles.isTruncated",
+    "mediaFiles.kind",
+    "mediaFiles.participant.guestRole",
+    "mediaFiles.participant.id",
+    "mediaFiles.participant.kind",
+    "mediaFiles.problem.code",
+    "mediaFiles.problem.message",
+    "mediaFiles.sha256",
+    "mediaFiles.sizeBytes",
+    "mediaFiles.startedAt",
+    "mediaFiles.status",
+    "mediaFiles.trackSid",
+    "problem.code",
+    "problem.message",
+    "retentionEndsAt",
     "roomName",
     "roomSid",
     "sha256",
     "sizeBytes",
     "source",
-    "speakers",
     "startedAt",
     "status",
-    "transcription",
-    "truncated",
+    "transcription.attempt",
+    "transcription.chunkCount",
+    "transcription.chunksDone",
+    "transcription.isRetried",
+    "transcription.languageCode",
+    "transcription.problem.code",
+    "transcription.problem.message",
+    "transcription.status",
+    "transcription.unintelligibleCount",
+    "transcription.unusedTrackCount",
     "updatedAt",
 ]
 ROOM_FIELDS = ["consultationId", "createdAt", "name", "numParticipants", "sid"]
@@ -96,8 +154,8 @@ READS = {
     "recordings": Read(documents.RECORDINGS, "recording.list", "R", "recording", RECORDING_FIELDS),
     "stopRecording": Read(documents.STOP, "recording.stop", "U", "recording", RECORDING_FIELDS),
     "activeRooms": Read(documents.ACTIVE_ROOMS, "rooms.list", "R", "room", ROOM_FIELDS),
-    "recordConsent": Read(documents.RECORD_CONSENT, "consent.give", "C", "participant", []),
-    "withdrawConsent": Read(documents.WITHDRAW_CONSENT, "consent.withdraw", "C", "participant", []),
+    "recordConsent": Read(documents.RECORD_CONSENT, "consent.give", "C", "consent", CONSENT_FIELDS),
+    "withdrawConsent": Read(documents.WITHDRAW_CONSENT, "consent.withdraw", "C", "consent", CONSENT_FIELDS),
     "joinConsultation": Read(documents.JOIN, "consultation.join", "E", "consultation", []),
     "issueDownloadUrl": Read(documents.ISSUE_URL, "recording.issue_url", "R", "recording", ["object"]),
     "transcript": Read(documents.TRANSCRIPT, "transcript.read", "R", "recording", ["text"]),
@@ -124,12 +182,14 @@ async def test_law_1_read_writes_one_complete_audit_row(harness: ApiHarness, fie
     (row,) = await harness.audit(answer.request_id)
     entity = {
         "patient": case.patient_id,
-        "participant": case.participant("DOCTOR"),
+        "consent": answer.data[field]["consent"]["id"] if read.entity_type == "consent" else None,
         "recording": recording,
     }.get(read.entity_type, case.id)
     is_doctor = person is case.doctor
     policy = (await harness.rows("select private.policy_version() as version"))[0]["version"]
-    assert {name: _plain(row[name]) for name in row if name not in ("id", "recorded_at", "byte_count")} == {
+    assert row["entities"][0] == {"type": read.entity_type, "ids": [entity]}
+    besides = ("id", "recorded_at", "byte_count", "entities")
+    assert {name: _plain(row[name]) for name in row if name not in besides} == {
         "actor_id": str(person.user_id),
         "actor_role": "clinician" if is_doctor else "patient",
         "session_fingerprint": person.fingerprint,
@@ -140,8 +200,6 @@ async def test_law_1_read_writes_one_complete_audit_row(harness: ApiHarness, fie
         "reason": None,
         "purpose": "TREATMENT" if is_doctor else "PATIENT_REQUEST",
         "basis": "treating_clinician" if is_doctor else "self",
-        "entity_type": read.entity_type,
-        "entity_ids": [entity],
         "patient_ids": [case.patient_id],
         "consultation_ids": [] if field == "viewer" else [case.id],
         "fields": read.fields,
@@ -185,7 +243,7 @@ async def test_law_1_audit_row_names_the_selected_fields_of_fragments_and_aliase
     answer = await case.doctor.send(document, id=case.id)
     assert answer.data
     (row,) = await harness.audit(answer.request_id)
-    assert row["fields"] == ["id", "kind", "participants", "scheduledAt"]
+    assert row["fields"] == ["id", "kind", "participants.kind", "scheduledAt"]
 
 
 async def test_law_1_start_and_storage_read_each_write_an_audit_row(harness: ApiHarness, case: Case) -> None:
@@ -194,10 +252,10 @@ async def test_law_1_start_and_storage_read_each_write_an_audit_row(harness: Api
     assert started.data
     actions = [row["action"] for row in await harness.audit(started.request_id)]
     assert actions.count("recording.start") == 1
-    looked = await case.doctor.send(documents.STORAGE, id=str(await harness.recording(case)))
+    looked = await case.doctor.send(documents.STORED_OBJECT, id=str(await harness.recording(case)))
     assert looked.data
     rows = await harness.audit(looked.request_id)
-    assert [row["action"] for row in rows] == ["recording.read", "recording.read_storage"]
+    assert [row["action"] for row in rows] == ["recording.read_storage"]
     assert {row["outcome"] for row in rows} == {"ALLOWED"}
 
 
@@ -211,8 +269,8 @@ async def test_law_1_reading_subtitles_writes_an_audit_row_of_the_doctor(
     assert read.status_code == 200
     (row,) = await harness.rows(
         "select actor_id, session_fingerprint, outcome from audit.events"
-        " where action = 'transcript.read' and entity_ids = %s",
-        [recording],
+        " where action = 'transcript.read' and entities -> 0 -> 'ids' = to_jsonb(array[%s::uuid])",
+        recording,
     )
     assert (row["actor_id"], row["session_fingerprint"]) == (case.doctor.user_id, case.doctor.fingerprint)
     assert row["outcome"] == "ALLOWED"
@@ -226,7 +284,7 @@ async def test_law_1_join_of_a_guest_writes_an_audit_row_without_an_actor(
     assert answer.data
     (row,) = await harness.audit(answer.request_id)
     assert (row["action"], row["outcome"], row["actor_id"]) == ("guest.join", "ALLOWED", None)
-    assert [str(one) for one in row["entity_ids"]] == [guest["participant"]["id"]]
+    assert [str(one) for one in ids_of(row)] == [guest["participant"]["id"]]
     assert [str(one) for one in row["patient_ids"]] == [case.patient_id]
 
 

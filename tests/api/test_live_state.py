@@ -12,7 +12,7 @@ import pytest
 
 from app.main import create_app
 from tests.api import documents
-from tests.api.harness import ApiHarness, Case, Person
+from tests.api.harness import ApiHarness, Case, Person, ids_of
 from tests.api.socket_client import ORIGIN, Socket, open_socket, serve_app
 from tests.api.test_speaker_sounds import Sounds
 from tests.api.test_subscriptions import KILL_LISTENERS
@@ -150,10 +150,10 @@ async def test_library_begins_with_the_25_recordings_that_changed_last(
         assert await _present(client, 25) == [str(one) for one in reversed(recordings[:25])]
         rows = await harness.audit(client.request_id)
         assert await _pages(harness, case.doctor) == pages + 1
-    assert {(row["action"], row["entity_type"], row["outcome"]) for row in rows} == {
+    assert {(row["action"], row["entities"][0]["type"], row["outcome"]) for row in rows} == {
         ("recording.watch", "recording", "ALLOWED")
     }
-    assert set(rows[0]["entity_ids"]) == set(recordings[:25])
+    assert set(ids_of(rows[0])) == set(recordings[:25])
     assert rows[0]["patient_ids"] == [UUID(case.patient_id)]
 
 
@@ -216,8 +216,8 @@ async def test_library_without_recordings_is_audited_and_sends_the_first_one(
         recording = await harness.recording(case, "REQUESTED")
         assert (await client.event())["id"] == str(recording)
         first, second = await harness.audit(client.request_id)
-    assert (first["outcome"], first["entity_ids"], first["row_count"]) == ("ALLOWED", [], 0)
-    assert second["entity_ids"] == [recording]
+    assert (first["outcome"], ids_of(first), first["row_count"]) == ("ALLOWED", [], 0)
+    assert ids_of(second) == [recording]
 
 
 async def test_resubscribing_sends_what_changed_meanwhile(harness: ApiHarness, case: Case, api: str) -> None:
@@ -268,7 +268,7 @@ async def test_forged_notification_sends_only_what_the_doctor_may_see(
         await page.require_no_message()
         rows = await harness.audit(client.request_id)
     assert {row["outcome"] for row in rows} == {"ALLOWED"}
-    assert theirs not in {one for row in rows for one in row["entity_ids"]}
+    assert theirs not in {one for row in rows for one in ids_of(row)}
 
 
 @pytest.mark.parametrize("document", [documents.CONSULTATION_CHANGED, documents.RECORDINGS_CHANGED])

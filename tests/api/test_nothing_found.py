@@ -45,6 +45,7 @@ class Look:
     document: str
     variables: dict[str, Any] = field(default_factory=dict)
     outcome: str = "ALLOWED"
+    meter: str = "pages"
 
 
 NOWHERE = str(uuid4())
@@ -53,6 +54,7 @@ QUERIES = {
     "consultations": Look(documents.CONSULTATIONS),
     "recording": Look(documents.RECORDING, {"id": NOWHERE}, "ABSENT"),
     "recordings": Look(documents.RECORDINGS),
+    "storedObject": Look(documents.STORED_OBJECT, {"id": NOWHERE}, "ABSENT", meter="urls"),
     "transcript": Look(documents.TRANSCRIPT, {"id": NOWHERE}, "ABSENT"),
     "transcriptSearch": Look(documents.TRANSCRIPT_SEARCH, {"query": "headache"}),
     "activeRooms": Look(documents.ACTIVE_ROOMS),
@@ -75,10 +77,11 @@ def test_every_query_is_tested() -> None:
     assert QUERIES.keys() == {name for name, (kind, _) in FIELDS.items() if kind == "query"} - WITHOUT_A_QUOTA
 
 
-async def _used(harness: ApiHarness, person: Person) -> int:
+async def _used(harness: ApiHarness, person: Person, meter: str = "pages") -> int:
     (row,) = await harness.rows(
-        "select coalesce(sum(used), 0) as used from private.usage where person_id = %s and meter = 'pages'",
+        "select coalesce(sum(used), 0) as used from private.usage where person_id = %s and meter = %s",
         person.user_id,
+        meter,
     )
     return int(row["used"])
 
@@ -105,7 +108,7 @@ async def test_law_1_query_that_finds_nothing_writes_an_audit_row_and_uses_the_q
     (row,) = await empty.audit(answer.request_id)
     assert (row["action"], row["outcome"], row["actor_role"]) == (permission.action, look.outcome, role)
     assert row["row_count"] == (1 if name == "storageReport" else 0)
-    assert await _used(empty, person) == 1
+    assert await _used(empty, person, look.meter) == 1
 
 
 @pytest.mark.parametrize("role", ["clinician", "patient"])
@@ -185,12 +188,17 @@ async def test_law_1_mutation_of_an_unknown_id_writes_one_audit_row(
     assert (row["action"], row["outcome"], row["row_count"]) == (permission.action, "ABSENT", 0)
 
 
-async def _rows(harness: ApiHarness, answer: Answer) -> tuple[str, int, list[UUID], list[UUID]]:
+async def _rows(harness: ApiHarness, answer: Answer) -> tuple[str, int, list[UUID], list[str]]:
     """Return four values of the one audit row that the answer wrote: the outcome, the number of rows, the patient
     ids and the entity ids.
     """
     (row,) = await harness.audit(answer.request_id)
-    return row["outcome"], row["row_count"], row["patient_ids"], row["entity_ids"]
+    return (
+        row["outcome"],
+        row["row_count"],
+        row["patient_ids"],
+        [one for named in row["entities"] for one in named["ids"]],
+    )
 
 
 @dataclass(frozen=True)
@@ -251,12 +259,12 @@ async def test_empty_result_is_allowed_denied_or_absent_by_the_owner_of_the_id(
     own = await case.doctor.send(look.document, **wanted)
     outcome, rows, patients, entities = await _rows(harness, own)
     assert (outcome, rows) == ("ALLOWED", 0)
-    named = ([UUID(case.patient_id)], [UUID(entity)]) if look.of == "recording" else ([], [])
+    named = ([UUID(case.patient_id)], [entity]) if look.of == "recording" else ([], [])
     assert (patients, entities) == named, "a list that shows nobody names nobody"
     other = await harness.clinician()
     hidden = await other.send(look.document, **wanted)
     outcome, rows, patients, entities = await _rows(harness, hidden)
-    assert (outcome, rows, patients, entities) == ("DENIED", 0, [UUID(case.patient_id)], [UUID(entity)])
+    assert (outcome, rows, patients, entities) == ("DENIED", 0, [UUID(case.patient_id)], [entity])
     absent = await other.send(look.document, **look.given(uuid4()))
     outcome, rows, patients, _ = await _rows(harness, absent)
     assert (outcome, rows, patients) == ("ABSENT", 0, [])
@@ -270,7 +278,7 @@ async def test_own_recording_that_exists_has_no_certificates(harness: ApiHarness
     for person in (case.doctor, await harness.staff("compliance")):
         answer = await person.send(documents.DELETION_CERTIFICATES, recordingId=str(recording))
         assert answer.data["deletionCertificates"]["edges"] == []
-        assert await _rows(harness, answer) == ("ALLOWED", 0, [UUID(case.patient_id)], [recording])
+        assert await _rows(harness, answer) == ("ALLOWED", 0, [UUID(case.patient_id)], [str(recording)])
     officer = await harness.staff("compliance")
     nothing = await officer.send(documents.DELETION_CERTIFICATES, recordingId=NOWHERE)
     assert (nothing.error.code, nothing.error.reason) == ("NOT_FOUND", "certificate_not_found")
@@ -302,7 +310,7 @@ async def test_deletions_of_a_deleted_recording_are_allowed_and_counted(
     answer = await case.doctor.send(documents.DELETIONS, filter={"recordingId": str(recording)})
     assert (await _rows(harness, answer))[:2] == ("ALLOWED", 1)
     certified = await case.doctor.send(documents.DELETION_CERTIFICATES, recordingId=str(recording))
-    assert await _rows(harness, certified) == ("ALLOWED", 1, [UUID(case.patient_id)], [recording])
+    assert await _rows(harness, certified) == ("ALLOWED", 1, [UUID(case.patient_id)], [str(recording)])
 
 
 async def test_search_with_an_own_and_a_hidden_id_is_denied(harness: ApiHarness, case: Case) -> None:
@@ -316,7 +324,7 @@ async def test_search_with_an_own_and_a_hidden_id_is_denied(harness: ApiHarness,
             "patient": {"id": case.patient_id},
         },
     )
-    assert await _rows(harness, answer) == ("DENIED", 0, [UUID(other.patient_id)], [UUID(other.id)])
+    assert await _rows(harness, answer) == ("DENIED", 0, [UUID(other.patient_id)], [other.id])
 
 
 @pytest.mark.parametrize("key", ["id", "externalId"])

@@ -1,8 +1,11 @@
-"""A page of recordings with every field below it fits the limits on a document, in its written form and expanded."""
+"""A page of recordings or of consultations with every field below it fits the limits on a document, in its written
+form and expanded.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from graphql import (
     GraphQLObjectType,
     Source,
@@ -23,7 +26,7 @@ SCHEMA = build_schema(EXPORTED.read_text(encoding="utf-8"))
 
 def select_everything(kind: GraphQLObjectType, path: tuple[str, ...]) -> str:
     """Return a selection of every field of a type, and of every type nested in it. A type is not entered again below
-    itself, and neither is a page, because each page is a root field of its own or is read for one consultation.
+    itself, and neither is a page of such a type.
     """
     return " ".join(_select_each(kind, path))
 
@@ -33,27 +36,35 @@ def _select_each(kind: GraphQLObjectType, path: tuple[str, ...]) -> Iterator[str
         nested = get_named_type(field.type)
         if not isinstance(nested, GraphQLObjectType):
             yield name
-        elif nested.name not in path and not nested.name.endswith("Connection"):
-            yield f"{name} {{ {select_everything(nested, (*path, nested.name))} }}"
+        elif nested.name.removesuffix("Connection") not in path:
+            size = "(first: 25)" if nested.name.endswith("Connection") else ""
+            yield f"{name}{size} {{ {select_everything(nested, (*path, nested.name))} }}"
 
 
-def _whole_page(first: int) -> str:
-    recording = SCHEMA.type_map["Recording"]
-    assert isinstance(recording, GraphQLObjectType)
-    everything = select_everything(recording, ("Recording",))
-    page_info = "pageInfo { hasNextPage hasPreviousPage startCursor endCursor }"
-    return f"{{ recordings(first: {first}) {{ edges {{ node {{ {everything} }} cursor }} {page_info} }} }}"
+def _whole_page(field: str, first: int) -> str:
+    connection = get_named_type(SCHEMA.query_type.fields[field].type) if SCHEMA.query_type else None
+    assert isinstance(connection, GraphQLObjectType)
+    return f"{{ {field}(first: {first}) {{ {select_everything(connection, ())} }} }}"
 
 
-def test_page_of_fifty_recordings_with_everything_on_it_fits_the_limits() -> None:
-    document = parse(_whole_page(50))
+PAGES = [("recordings", 50), ("consultations", 50)]
+
+
+@pytest.mark.parametrize(("field", "first"), PAGES)
+def test_page_of_fifty_with_everything_on_it_fits_the_limits(field: str, first: int) -> None:
+    document = parse(_whole_page(field, first))
     assert validate(SCHEMA, document) == []
     assert find_excess(Limits(), document) is None
     assert measure_operation(document).selections > 40
 
 
-def test_page_of_fifty_recordings_with_everything_on_it_has_few_enough_tokens() -> None:
-    lexer, count = Lexer(Source(_whole_page(50))), 0
+def test_page_of_consultations_has_their_recordings_on_it() -> None:
+    assert "recordings(first: 25) { edges { node { id" in _whole_page("consultations", 50)
+
+
+@pytest.mark.parametrize(("field", "first"), PAGES)
+def test_page_of_fifty_with_everything_on_it_has_few_enough_tokens(field: str, first: int) -> None:
+    lexer, count = Lexer(Source(_whole_page(field, first))), 0
     while lexer.advance().kind is not TokenKind.EOF:
         count += 1
     assert count <= Limits().tokens

@@ -41,7 +41,7 @@ async def test_audit_row_of_a_refusal_names_role_patient_and_consultation(
     assert (row["outcome"], row["reason"], row["basis"]) == ("DENIED", "second_factor_needed", "refused")
     assert (row["actor_id"], row["actor_role"], row["purpose"]) == (weak.user_id, "clinician", "TREATMENT")
     assert (row["patient_ids"], row["consultation_ids"]) == ([UUID(case.patient_id)], [UUID(case.id)])
-    assert row["entity_ids"] == [recording]
+    assert row["entities"] == [{"type": "recording", "ids": [str(recording)]}]
 
 
 async def test_audit_row_of_a_conflict_is_failed_and_names_the_entity(
@@ -59,7 +59,8 @@ async def test_audit_row_of_a_list_names_only_the_returned_patients(harness: Api
     answer = await doctor.send("{ consultations(first: 2) { edges { node { id } } } }")
     shown = [edge["node"]["id"] for edge in answer.data["consultations"]["edges"]]
     (row,) = await harness.audit(answer.request_id)
-    assert sorted(map(str, row["entity_ids"])) == sorted(shown)
+    (named,) = row["entities"]
+    assert (named["type"], sorted(named["ids"])) == ("consultation", sorted(shown))
     assert row["row_count"] == len(shown) == 2
     assert len(cases) == 3
 

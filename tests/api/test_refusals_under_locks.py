@@ -124,7 +124,8 @@ async def test_audit_row_of_a_refusal_names_the_patient_while_another_table_is_l
         answer = await weak.send(documents.STOP, recordingId=str(recording))
         assert answer.error.code == "FORBIDDEN"
         (row,) = await harness.audit(answer.request_id)
-    assert (row["patient_ids"], row["entity_ids"]) == ([UUID(case.patient_id)], [recording])
+    assert row["patient_ids"] == [UUID(case.patient_id)]
+    assert row["entities"] == [{"type": "recording", "ids": [str(recording)]}]
 
 
 async def test_row_locks_do_not_delay_a_refusal(harness: ApiHarness, case: Case) -> None:
@@ -144,4 +145,5 @@ async def test_audit_row_of_a_refusal_names_an_unknown_id(harness: ApiHarness, c
     weak = await harness.with_session(case.doctor, aal="aal1")
     answer = await weak.send(documents.STOP, recordingId=str(unknown))
     (row,) = await harness.audit(answer.request_id)
-    assert (row["outcome"], row["entity_ids"], row["patient_ids"]) == ("DENIED", [unknown], [])
+    assert (row["outcome"], row["patient_ids"]) == ("DENIED", [])
+    assert row["entities"] == [{"type": "recording", "ids": [str(unknown)]}]

@@ -75,7 +75,7 @@ async def _recorded(harness: ApiHarness, case: Case) -> str:
 async def test_registration_with_other_recording_options_is_a_conflict(harness: ApiHarness) -> None:
     case = await harness.case(recordsAutomatically=True, recordsSpeakersSeparately=True)
     found = await case.doctor.ask(documents.CONSULTATION, id=case.id)
-    assert (found["autoRecord"], found["separateSpeakers"]) == (True, True)
+    assert (found["recordsAutomatically"], found["recordsSpeakersSeparately"]) == (True, True)
     again = await case.doctor.ask(documents.REGISTER, consultation=case.registration)
     assert again["id"] == case.id
     for other in ({"recordsAutomatically": False}, {"recordsSpeakersSeparately": False}):
@@ -106,7 +106,8 @@ async def test_recording_starts_automatically_when_doctor_and_patient_are_presen
     await harness.services.reconciler.run_once()
     assert [one["id"] for one in await _recordings(case)] == [recording["id"]]
     (row,) = await harness.rows(
-        "select actor_id, reason from audit.events where action = 'recording.start' and %s = any(entity_ids)",
+        "select actor_id, reason from audit.events"
+        " where action = 'recording.start' and entities -> 0 -> 'ids' ? %s",
         recording["id"],
     )
     assert (row["actor_id"], row["reason"]) == (None, "auto_record")
@@ -154,7 +155,7 @@ async def test_no_recording_starts_automatically_after_a_withdrawal_and_a_new_co
     await case.patient.ask(documents.WITHDRAW_CONSENT, participantId=case.participant("PATIENT"))
     await harness.until(case.doctor, recording["id"], "READY")
     transcription = (await case.doctor.ask(documents.RECORDING, id=recording["id"]))["transcription"]
-    assert (transcription["status"], transcription["error"]) == ("OFF", "consent_withdrawn")
+    assert (transcription["status"], transcription["problem"]["code"]) == ("OFF", "CONSENT_WITHDRAWN")
     await case.consent()
     await harness.services.reconciler.run_once()
     assert [one["id"] for one in await _recordings(case)] == [recording["id"]]
@@ -225,7 +226,7 @@ async def test_recording_stops_and_the_subscribed_doctor_gets_the_reason(
     async with open_socket(harness.api_url, origin=None) as client:
         await client.init(case.doctor)
         await client.subscribe(documents.RECORDING_CHANGED, consultationId=case.id)
-        assert (await client.event())["error"] is None
+        assert (await client.event())["problem"] is None
         with _ordered(harness, *([] if is_heard else [Order("drop", event=JOINED)])):
             if kind == "withdrawal":
                 await case.patient.ask(documents.WITHDRAW_CONSENT, participantId=case.participant("PATIENT"))
@@ -235,10 +236,10 @@ async def test_recording_stops_and_the_subscribed_doctor_gets_the_reason(
             if not is_heard:
                 await harness.services.reconciler.run_once()
         told = await client.event()
-        assert (told["id"], told["status"], told["error"]) == (recording, "STOPPING", error)
-        assert told["errorText"] == recording_error_text(error, "en")
+        problem = {"code": error.upper(), "message": recording_error_text(error, "en")}
+        assert (told["id"], told["status"], told["problem"]) == (recording, "STOPPING", problem)
     ready = await harness.until(case.doctor, recording, "READY")
-    assert ready["error"] == error
+    assert ready["problem"] == problem
 
 
 async def test_error_is_told_in_the_readers_language(harness: ApiHarness, case: Case) -> None:
@@ -248,12 +249,14 @@ async def test_error_is_told_in_the_readers_language(harness: ApiHarness, case: 
     for language in LANGUAGES:
         answer = await case.doctor.send(documents.RECORDING, in_language=language, id=recording)
         told = answer.data["recording"]
-        assert told["error"] == "unknown_participant"
-        assert told["errorText"] == recording_error_text("unknown_participant", language)
+        assert told["problem"] == {
+            "code": "UNKNOWN_PARTICIPANT",
+            "message": recording_error_text("unknown_participant", language),
+        }
 
 
-async def _sounds(case: Case, recording: str) -> list[Any]:
-    return list((await case.doctor.ask(documents.RECORDING, id=recording))["speakers"])
+async def _media_files(case: Case, recording: str) -> list[Any]:
+    return list((await case.doctor.ask(documents.RECORDING, id=recording))["mediaFiles"])
 
 
 async def test_recorders_are_not_strangers(harness: ApiHarness) -> None:
@@ -261,7 +264,7 @@ async def test_recorders_are_not_strangers(harness: ApiHarness) -> None:
     recording = await _recorded(harness, case)
     parts = await harness.rows("select id from resguardo.recordings where video_id = %s", recording)
     async with asyncio.timeout(20):
-        while any(file["status"] != "RECORDING" for file in await _sounds(case, recording)):
+        while any(file["status"] != "RECORDING" for file in await _media_files(case, recording)):
             await _settle(harness)
     await harness.services.reconciler.run_once()
     inside = harness.livekit.rooms.participants(_room(case))
@@ -269,14 +272,15 @@ async def test_recorders_are_not_strangers(harness: ApiHarness) -> None:
     assert len(recorders) == 1 + len(parts) == 3
     assert all(identity.startswith("EG_") for identity in recorders)
     found = await case.doctor.ask(documents.RECORDING, id=recording)
-    assert (found["status"], found["error"]) == ("RECORDING", None)
+    assert (found["status"], found["problem"]) == ("RECORDING", None)
 
 
 async def test_participant_who_claims_to_be_a_recorder_is_a_stranger(harness: ApiHarness, case: Case) -> None:
     recording = await _recorded(harness, case)
     _admit(harness, case, "EG_" + uuid4().hex[:12])
     await _settle(harness)
-    assert (await harness.until(case.doctor, recording, "READY"))["error"] == "unknown_participant"
+    ready = await harness.until(case.doctor, recording, "READY")
+    assert ready["problem"]["code"] == "UNKNOWN_PARTICIPANT"
 
 
 @pytest.mark.parametrize("room", ["another_{}", "tests_{}"], ids=["another deployment", "no consultation"])

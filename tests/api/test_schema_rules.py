@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from graphql import (
+    GraphQLArgument,
     GraphQLEnumType,
     GraphQLField,
     GraphQLInputObjectType,
@@ -13,10 +14,14 @@ from graphql import (
     GraphQLObjectType,
     build_schema,
     get_named_type,
+    get_nullable_type,
+    is_list_type,
     is_non_null_type,
     print_ast,
     specified_scalar_types,
 )
+
+from app.postgres.composer import MOST_NESTED
 
 ROOT = Path(__file__).parent.parent.parent
 SCHEMA = build_schema((ROOT / "graphql_schema" / "schema.graphql").read_text(encoding="utf-8"))
@@ -69,6 +74,9 @@ VERBS = {
 }
 """The verbs of the domain with which a mutation may begin."""
 
+NOUNS_TOO = {"join", "record", "request"}
+"""Verbs with which the noun of a type may begin: a join token, a request header."""
+
 
 def words(name: str) -> list[str]:
     """Return the words of a camelCase or CAPITAL name in lower case."""
@@ -96,6 +104,14 @@ def is_connection(field: GraphQLField) -> bool:
 
 
 # ---- 1: types are nouns
+
+
+def test_no_type_is_named_by_a_verb_or_a_participle() -> None:
+    payloads = {name for name in OUTPUTS if name.endswith("Payload")}
+    participles = {"Recorded", "Placed", "Written", "Issued", "Revealed"}
+    first = {name: words(name)[0] for name in OUTPUTS.keys() - payloads}
+    wrong = {name for name, word in first.items() if word in VERBS - NOUNS_TOO or word.title() in participles}
+    assert wrong == set()
 
 
 PARTS = (
@@ -146,6 +162,32 @@ def test_query_of_one_object_that_several_keys_identify_takes_by() -> None:
     assert {name for name, field in QUERIES.items() if "id" in field.args} == set()
 
 
+def _default(argument: GraphQLArgument) -> str | None:
+    """Return the default value of an argument as the schema prints it."""
+    assert argument.ast_node is not None
+    value = argument.ast_node.default_value
+    return None if value is None else print_ast(value)
+
+
+def test_every_list_is_a_connection_with_the_same_arguments() -> None:
+    for owner, name, field in [
+        *(("Query", name, field) for name, field in QUERIES.items()),
+        *output_fields(),
+    ]:
+        if is_connection(field):
+            place = f"{owner}.{name}"
+            assert str(field.args["first"].type) == "Int!", place
+            assert _default(field.args["first"]) == "25", place
+            assert str(field.args["after"].type) == "String", place
+            others = set(field.args) - {"first", "after", "filter", "recordingId"}
+            assert others == set(), place
+
+
+def test_no_query_is_a_bare_list() -> None:
+    bare = {name for name, field in QUERIES.items() if is_list_type(get_nullable_type(field.type))}
+    assert bare <= {"activeRooms"}, "`activeRooms` is an answer of LiveKit, of at most 100 rooms"
+
+
 def test_filters_are_named_after_what_they_filter() -> None:
     for name, field in QUERIES.items():
         if is_connection(field) and "filter" in field.args:
@@ -187,6 +229,30 @@ def test_mutation_is_a_verb_with_an_input_and_a_payload(name: str) -> None:
     assert str(field.type) == f"{kind}Payload"
 
 
+CHANGED = {
+    "recordConsent": {"consent", "participant", "recording"},
+    "withdrawConsent": {"consent", "participant", "recording"},
+    "deleteRecording": {"deletion"},
+    "undoDeletion": {"deletion"},
+    "correctTranscript": {"transcript"},
+    "attributeTurn": {"transcript"},
+    "startRecording": {"recording"},
+    "stopRecording": {"recording"},
+    "completeImport": {"recording"},
+    "switchTranscription": {"consultation"},
+    "retryTranscription": {"recording"},
+    "suspendStaff": {"staffMember"},
+    "releaseLegalHold": {"legalHold"},
+}
+
+
+@pytest.mark.parametrize("name", sorted(CHANGED))
+def test_payload_has_every_object_that_the_mutation_changes(name: str) -> None:
+    payload = get_named_type(MUTATIONS[name].type)
+    assert isinstance(payload, GraphQLObjectType)
+    assert CHANGED[name] <= set(payload.fields)
+
+
 # ---- 4: root fields are nullable
 
 
@@ -195,11 +261,22 @@ def test_every_root_field_is_nullable_except_viewer() -> None:
     assert {name for name, field in fields.items() if is_non_null_type(field.type)} == {"viewer"}
 
 
+def test_fields_that_a_vendor_answers_are_nullable() -> None:
+    vendors = {"StoredObject": {"sizeBytes", "contentType"}}
+    for owner, names in vendors.items():
+        assert {name for name in names if is_non_null_type(OUTPUTS[owner].fields[name].type)} == set()
+
+
 # ---- 5: references are objects
 
 
 def test_no_root_field_reads_any_node() -> None:
     assert {"node", "nodes"} & QUERIES.keys() == set()
+
+
+def test_one_thing_has_one_type() -> None:
+    gone = {"RecordedConsultation", "SpeakerParticipant", "SpeakerSound", "Suspension", "PlacedLegalHold"}
+    assert gone & OWN.keys() == set()
 
 
 # ---- 6: metadata nests; content and answers of vendors are root fields
@@ -215,10 +292,77 @@ def test_content_and_answers_of_vendors_are_only_root_fields() -> None:
     assert wrong == set()
 
 
+def test_recordings_of_a_consultation_are_a_page_below_it() -> None:
+    assert str(OUTPUTS["Consultation"].fields["recordings"].type) == "RecordingConnection!"
+
+
+def test_the_only_page_below_an_object_is_that_of_the_recordings_of_a_consultation() -> None:
+    pages = {
+        f"{owner}.{name}"
+        for owner, name, field in output_fields()
+        if is_connection(field) and not owner.endswith("Payload")
+    }
+    assert pages == {"Consultation.recordings"}
+    assert MOST_NESTED == 25
+
+
 # ---- 7: names tell the kind of a value
 
 
 # ---- 8: closed sets are enums
+
+OPEN_STRINGS = {
+    "AuditEvent.reason": "a row of the log keeps reasons that are no longer given",
+    "Consultation.kind": "the practice names its own kinds",
+    "RegisterConsultationInput.kind": "the practice names its own kinds",
+    "RetentionTerms.kind": "the practice names its own kinds",
+}
+
+
+CLOSED_SETS = {
+    "role",
+    "actorRole",
+    "status",
+    "kind",
+    "ground",
+    "outcome",
+    "operation",
+    "purpose",
+    "purposeOfUse",
+    "source",
+    "decision",
+    "language",
+    "textLanguage",
+    "code",
+    "reason",
+    "channel",
+    "speaker",
+    "sensitivity",
+    "assuranceLevel",
+    "relationship",
+    "guestRole",
+}
+
+
+def test_closed_sets_are_enums() -> None:
+
+    wrong = {
+        f"{owner}.{name}"
+        for owner, name, kind in values()
+        if name in CLOSED_SETS and not isinstance(kind, GraphQLEnumType)
+    }
+    assert wrong - OPEN_STRINGS.keys() == set()
+
+
+def test_failure_is_a_problem_with_a_code_and_a_message() -> None:
+    assert {f"{owner}.{name}" for owner, name, _ in values() if name in {"error", "errorText"}} == set()
+    problems = {kind for _, name, kind in values() if name == "problem"}
+    assert problems
+    for kind in problems:
+        assert isinstance(kind, GraphQLObjectType)
+        found = {name: str(field.type) for name, field in kind.fields.items()}
+        assert found == {"code": f"{kind.name}Code!", "message": "String!"}
+        assert isinstance(OWN[f"{kind.name}Code"], GraphQLEnumType)
 
 
 def test_values_of_enums_are_in_capitals() -> None:

@@ -79,7 +79,7 @@ class Sounds:
     async def shown(self) -> list[Any]:
         """Return the sound recordings beside the video, as the API returns them to the doctor."""
         found = await self.case.doctor.ask(documents.RECORDING, id=str(self.video))
-        return list(found["speakers"])
+        return list(found["mediaFiles"])
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ async def test_sounds_are_listed_with_their_participants_in_the_order_of_their_t
     made = [str(await sounds.add(who, status)) for who, _, _, status in given]
     shown = await sounds.shown()
     assert [one["id"] for one in shown] == made
-    assert [(one["participant"], one["status"], one["medium"]) for one in shown] == [
+    assert [(one["participant"], one["status"], one["kind"]) for one in shown] == [
         ({"id": who, "kind": kind, "guestRole": role}, status, "MICROPHONE")
         for who, kind, role, status in given
     ]
@@ -123,14 +123,14 @@ async def test_sounds_are_listed_with_their_participants_in_the_order_of_their_t
 
 
 async def test_sound_has_its_own_truncated_and_interrupted(sounds: Sounds) -> None:
-    """The fields `truncated` and `interrupted` of a sound recording describe only this sound recording. The video
-    and each sound recording beside it have their own values of `truncated` and `interrupted`.
+    """The fields `isTruncated` and `isInterrupted` of a sound recording describe only this sound recording. The video
+    and each sound recording beside it have their own values of `isTruncated` and `isInterrupted`.
     """
     doctor, patient = sounds.case.participant("DOCTOR"), sounds.case.participant("PATIENT")
     whole, cut, interrupted = [await sounds.add(one, "VERIFYING") for one in (doctor, patient, doctor)]
     await sounds.harness.rows("update resguardo.recordings set truncated = true where id = %s", cut)
     await sounds.harness.rows("update resguardo.recordings set interrupted = true where id = %s", interrupted)
-    shown = {one["id"]: (one["truncated"], one["interrupted"]) for one in await sounds.shown()}
+    shown = {one["id"]: (one["isTruncated"], one["isInterrupted"]) for one in await sounds.shown()}
     assert shown == {str(whole): (False, False), str(cut): (True, False), str(interrupted): (False, True)}
 
 
@@ -141,7 +141,7 @@ async def test_list_shows_each_video_once_with_its_own_sounds(sounds: Sounds) ->
     theirs = {str(await other.add(case.participant("PATIENT"))) for _ in range(2)}
     page = await case.doctor.ask(documents.RECORDINGS)
     assert {
-        edge["node"]["id"]: {one["id"] for one in edge["node"]["speakers"]} for edge in page["edges"]
+        edge["node"]["id"]: {one["id"] for one in edge["node"]["mediaFiles"]} for edge in page["edges"]
     } == {
         str(sounds.video): mine,
         str(other.video): theirs,
@@ -150,11 +150,15 @@ async def test_list_shows_each_video_once_with_its_own_sounds(sounds: Sounds) ->
 
 
 async def test_page_with_sounds_is_one_statement_and_one_audit_row(sounds: Sounds) -> None:
-    await sounds.add(sounds.case.participant("DOCTOR"))
+    sound = await sounds.add(sounds.case.participant("DOCTOR"))
     answer = await sounds.case.doctor.send(documents.RECORDINGS)
     (row,) = await sounds.harness.audit(answer.request_id)
-    assert (row["action"], row["entity_ids"]) == ("recording.list", [sounds.video])
-    assert "speakers" in row["fields"]
+    named = {one["type"]: set(one["ids"]) for one in row["entities"]}
+    assert (row["action"], row["row_count"]) == ("recording.list", 1)
+    assert named["recording"] == {str(sounds.video), str(sound)}
+    assert named["consultation"] == {sounds.case.id}
+    assert named["participant"] == {sounds.case.participant("DOCTOR")}
+    assert {"mediaFiles.kind", "mediaFiles.participant.guestRole"} <= set(row["fields"])
 
 
 async def test_sound_that_is_not_selected_is_not_named_in_the_audit_row(sounds: Sounds) -> None:
@@ -162,15 +166,18 @@ async def test_sound_that_is_not_selected_is_not_named_in_the_audit_row(sounds: 
     answer = await sounds.case.doctor.send("{ recordings { edges { node { id } } } }")
     (row,) = await sounds.harness.audit(answer.request_id)
     assert row["fields"] == ["id"]
+    assert row["entities"] == [{"type": "recording", "ids": [str(sounds.video)]}]
 
 
 @pytest.mark.parametrize("language", ["en", "es"])
 async def test_error_of_a_sound_is_in_the_readers_language(sounds: Sounds, language: Any) -> None:
     await sounds.add(sounds.case.participant("PATIENT"), "LOST", error="egress_lost")
     answer = await sounds.case.doctor.send(documents.RECORDING, in_language=language, id=str(sounds.video))
-    (shown,) = answer.data["recording"]["speakers"]
-    assert shown["error"] == "egress_lost"
-    assert shown["errorText"] == recording_error_text("egress_lost", language)
+    (shown,) = answer.data["recording"]["mediaFiles"]
+    assert shown["problem"] == {
+        "code": "EGRESS_LOST",
+        "message": recording_error_text("egress_lost", language),
+    }
 
 
 async def test_only_its_doctor_downloads_a_sound_as_audio_by_its_id(
@@ -182,7 +189,7 @@ async def test_only_its_doctor_downloads_a_sound_as_audio_by_its_id(
         asked = {"recordingId": str(sounds.video), "file": str(sound), "purposeOfUse": "TREATMENT"}
         answer = await sounds.case.doctor.send(documents.ISSUE_URL, **asked)
         (row,) = await sounds.harness.audit(answer.request_id)
-        assert row["entity_ids"] == [sounds.video, sound]
+        assert row["entities"] == [{"type": "recording", "ids": sorted([str(sounds.video), str(sound)])}]
         assert (row["action"], row["outcome"], row["byte_count"]) == (
             "recording.issue_url",
             "ALLOWED",
@@ -235,7 +242,9 @@ async def test_file_of_another_recording_is_not_found(sounds: Sounds, other_doct
         (row,) = await sounds.harness.audit(answer.request_id)
         assert row["outcome"] in ("FAILED", "ABSENT")
         assert row["reason"] == "not_found"
-        assert row["entity_ids"] == [one for one in (recording, file) if one]
+        assert row["entities"] == [
+            {"type": "recording", "ids": sorted({str(one) for one in (recording, file) if one})}
+        ]
         assert await other_doctor.refused(documents.ISSUE_URL, **asked) == (
             "NOT_FOUND",
             "recording_not_found",
@@ -295,9 +304,9 @@ async def test_change_of_a_sound_is_sent_even_if_another_has_a_later_time(sounds
     async with open_socket(api) as client:
         await client.init(sounds.case.doctor)
         await client.subscribe(documents.RECORDING_CHANGED, consultationId=sounds.case.id)
-        assert len((await client.event())["speakers"]) == 7
+        assert len((await client.event())["mediaFiles"]) == 7
         for number, one in enumerate(reversed(made), start=1):
             await sounds.harness.rows("update resguardo.recordings set status = 'FAILED' where id = %s", one)
-            told = (await client.event())["speakers"]
+            told = (await client.event())["mediaFiles"]
             assert [part["status"] for part in told].count("FAILED") == number
         await client.require_no_message()

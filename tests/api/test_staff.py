@@ -33,10 +33,10 @@ async def test_suspended_doctor_is_refused_immediately(
         code, reason = await session.refused(documents.CONSULTATIONS)
         assert (code, reason) in [("UNAUTHENTICATED", "session_over"), ("UNAUTHENTICATED", "staff_suspended")]
     (row,) = await harness.audit(suspended.request_id)
-    assert (row["action"], row["outcome"], row["entity_ids"]) == (
+    assert (row["action"], row["outcome"], row["entities"]) == (
         "staff.suspend",
         "ALLOWED",
-        [doctor.user_id],
+        [{"type": "staff", "ids": [str(doctor.user_id)]}],
     )
 
 
@@ -83,7 +83,7 @@ async def test_suspension_of_an_unknown_member_is_not_found_and_audited(
         answer = await officer.send(documents.SUSPEND, userId=str(user_id))
         assert (answer.error.code, answer.error.reason) == ("NOT_FOUND", "staff_not_found")
         (row,) = await harness.audit(answer.request_id)
-        assert (row["outcome"], row["entity_ids"]) == ("ABSENT", [user_id])
+        assert (row["outcome"], row["entities"]) == ("ABSENT", [{"type": "staff", "ids": [str(user_id)]}])
     assert await officer.refused(documents.SUSPEND, userId="7") == ("INVALID_INPUT", "bad_id")
     assert (await case.patient.ask(documents.VIEWER))["role"] == "PATIENT"
 
@@ -101,7 +101,7 @@ async def test_ban_reaches_the_identity_provider(harness: ApiHarness, officer: P
         await sign_in(*login)
     assert refused.value.code == "user_banned"
     (row,) = await harness.rows(
-        "select * from audit.events where action = 'staff.ban' and entity_ids = %s", [user_id]
+        "select * from audit.events where action = 'staff.ban' and entities -> 0 -> 'ids' ? %s", str(user_id)
     )
     assert (row["outcome"], row["actor_role"]) == ("ALLOWED", "resguardo_worker")
 
@@ -152,7 +152,7 @@ async def test_invited_clinician_is_staff_after_the_worker_ran(harness: ApiHarne
     assert found[invited["id"]]["status"] == "SENT"
     (event,) = await harness.audit(answer.request_id)
     assert (event["action"], event["outcome"], event["operation"]) == ("staff.invite", "ALLOWED", "C")
-    assert (event["entity_type"], event["entity_ids"]) == ("staff_invitation", [UUID(invited["id"])])
+    assert event["entities"] == [{"type": "staff_invitation", "ids": [invited["id"]]}]
 
 
 async def test_address_of_an_invitation_is_stored_only_in_its_row(
@@ -184,7 +184,9 @@ async def test_list_of_invitations_is_audited(harness: ApiHarness, officer: Pers
     assert answer.value["edges"][0]["node"] == invited
     (event,) = await harness.audit(answer.request_id)
     assert (event["action"], event["outcome"]) == ("staff.list_invitations", "ALLOWED")
-    assert event["entity_ids"][0] == UUID(invited["id"])
+    (named,) = event["entities"]
+    listed = {edge["node"]["id"] for edge in answer.value["edges"]}
+    assert (named["type"], set(named["ids"])) == ("staff_invitation", listed)
     await harness.work()
 
 
@@ -214,7 +216,8 @@ async def test_invitation_of_an_active_member_is_a_conflict_without_a_name(
     answer = await officer.send(documents.INVITE_STAFF, **_wanted(email, "COMPLIANCE"))
     assert (answer.error.code, answer.error.reason) == ("CONFLICT", "already_staff")
     (event,) = await harness.audit(answer.request_id)
-    assert (event["outcome"], event["reason"], event["entity_ids"]) == ("FAILED", "already_staff", [login])
+    assert (event["outcome"], event["reason"]) == ("FAILED", "already_staff")
+    assert event["entities"] == [{"type": "staff", "ids": [str(login)]}]
     assert await harness.rows("select role from resguardo.staff where user_id = %s", login) == [
         {"role": "clinician"}
     ]
@@ -317,7 +320,7 @@ async def test_invitations_are_listed_in_pages(harness: ApiHarness, officer: Per
         seen += [edge["node"]["id"] for edge in answer.value["edges"]]
         after = answer.value["pageInfo"]["endCursor"]
         (event,) = await harness.audit(answer.request_id)
-        assert event["row_count"] == len(event["entity_ids"]) == size
+        assert event["row_count"] == len(event["entities"][0]["ids"]) == size
     assert seen == invited[::-1]
     await harness.work()
 
@@ -336,8 +339,9 @@ async def test_members_are_listed_newest_first_in_pages_and_audited(
     assert len({node["id"] for node in nodes} | {node["user"]["id"] for node in nodes}) == 4
     (event,) = await harness.audit(answer.request_id)
     assert (event["action"], event["outcome"], event["operation"]) == ("staff.list", "ALLOWED", "R")
-    assert (event["basis"], event["entity_type"], event["row_count"]) == ("compliance_review", "staff", 2)
-    assert set(event["entity_ids"]) == {second.user_id, doctor.user_id}
+    assert (event["basis"], event["row_count"]) == ("compliance_review", 2)
+    (named,) = event["entities"]
+    assert (named["type"], set(named["ids"])) == ("staff", {str(second.user_id), str(doctor.user_id)})
     assert event["fields"] == ["createdAt", "id", "role", "status", "suspendedAt", "user"]
     cursor = answer.value["pageInfo"]["endCursor"]
     third = await officer.ask(documents.STAFF_MEMBERS, first=1, after=cursor)

@@ -21,9 +21,9 @@ from app.http.websocket_connections import SubscriptionEndpoint
 from app.http.websocket_sessions import Connected, SocketLimits
 from app.main import create_app
 from app.postgres.database import Asker, Database
+from app.postgres.selection import Selection
 from app.recordings.change_feed import ChangeFeed
 from app.recordings.changes import Subscriptions
-from app.recordings.model import RecordingSelection
 from tests.api import documents
 from tests.api.harness import ApiHarness, Case, Person
 from tests.api.small_api import Context, small_schema
@@ -114,12 +114,13 @@ async def test_subscriber_receives_the_newest_recording_and_then_every_change(
             assert (await client.event())["status"] == status
             print(f"{status} told {1000 * (time.monotonic() - committed):.1f} ms after the commit")  # noqa: T201 - measured, not asserted
         rows = await harness.audit(client.request_id)
-    assert [(row["action"], row["entity_type"], row["outcome"]) for row in rows] == [
+    assert [(row["action"], row["entities"][0]["type"], row["outcome"]) for row in rows] == [
         ("recording.watch", "consultation", "ALLOWED"),
         *[("recording.watch", "recording", "ALLOWED")] * 6,
     ]
     assert {row["actor_id"] for row in rows} == {case.doctor.user_id}
-    assert rows[-1]["entity_ids"] == [recording]
+    named = {one["type"]: one["ids"] for one in rows[-1]["entities"]}
+    assert (named["recording"], named["consultation"]) == ([str(recording)], [case.id])
     assert rows[-1]["patient_ids"] == [UUID(case.patient_id)]
     assert "status" in rows[-1]["fields"]
     assert await _pages(harness, case.doctor) == pages + 1
@@ -158,7 +159,7 @@ async def test_progress_of_the_transcription_is_sent(harness: ApiHarness, case: 
                 recording,
             )
             told = (await client.event())["transcription"]
-            assert (told["status"], told["piecesDone"], told["piecesTotal"]) == ("RUNNING", done, 2)
+            assert (told["status"], told["chunksDone"], told["chunkCount"]) == ("RUNNING", done, 2)
         await client.require_no_message()
 
 
@@ -206,19 +207,19 @@ async def test_slow_reader_receives_the_last_of_a_hundred_changes(harness: ApiHa
         async with ChangeFeed(database.dedicated.listen) as feed:
             service = Subscriptions(database, feed)
             watching = service.watch_recordings(
-                Asker(claims, uuid4(), None), UUID(case.id), RecordingSelection()
+                Asker(claims, uuid4(), None), UUID(case.id), Selection.of("id", "durationSeconds", "status")
             )
             async with asyncio.timeout(20), aclosing(watching) as changes:
-                assert (await anext(changes)).duration_seconds is None
+                assert (await anext(changes))["duration_seconds"] is None
                 for number in range(1, 101):
                     await harness.rows(
                         "update resguardo.recordings set duration_seconds = %s where id = %s",
                         number,
                         recording,
                     )
-                assert (await anext(changes)).duration_seconds == 100
+                assert (await anext(changes))["duration_seconds"] == 100
                 await _become(harness, recording, "STOPPING")
-                assert (await anext(changes)).status == "STOPPING"
+                assert (await anext(changes))["status"] == "STOPPING"
     finally:
         await database.close()
 
@@ -428,7 +429,7 @@ async def test_only_subscriptions_are_accepted(case: Case, api: str, query: str)
     ("query", "code"),
     [
         ("subscription { recordingChanged(consultationId: 1) { id } }", "INVALID_INPUT"),
-        ("subscription { recordingChanged(consultationId: 1) { storage { exists } } }", "INVALID_INPUT"),
+        ("subscription { recordingChanged(consultationId: 1) { mediaFiles { id } } }", "INVALID_INPUT"),
         ("subscription { recordingChanged(consultationId: 1) { nothing } }", "GRAPHQL_VALIDATION_FAILED"),
         ("subscription { recordingChanged(", "GRAPHQL_PARSE_FAILED"),
         (

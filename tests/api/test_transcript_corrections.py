@@ -39,7 +39,7 @@ async def test_correction_to_the_present_text_changes_nothing_and_writes_an_audi
     assert before["corrections"] == []
     (row,) = await harness.audit(answer.request_id)
     assert (row["action"], row["outcome"], row["fields"]) == ("transcript.correct", "ALLOWED", ["text"])
-    assert row["entity_ids"] == [recording]
+    assert row["entities"] == [{"type": "recording", "ids": [str(recording)]}]
 
 
 async def test_repeated_correction_after_a_lost_answer_is_stored_once(
@@ -230,7 +230,7 @@ async def test_correction_moved_to_another_row_cannot_be_decrypted(
     ):
         assert (answer.error.code, answer.error.reason) == ("CONFLICT", "field_unreadable")
         (row,) = await harness.audit(answer.request_id)
-        assert row["entity_ids"] == [recording]
+        assert row["entities"] == [{"type": "recording", "ids": [str(recording)]}]
 
 
 async def test_correction_is_computed_in_a_thread(

@@ -60,7 +60,8 @@ async def test_search_that_finds_nothing_writes_an_audit_row(
     assert answer.data["transcriptSearch"] == {"hits": [], "isCut": False, "unreadableCount": 0}
     (row,) = await harness.audit(answer.request_id)
     assert (row["action"], row["outcome"]) == ("transcript.search", "ALLOWED")
-    assert (row["entity_ids"], row["row_count"]) == ([], 0)
+    assert [one for named in row["entities"] for one in named["ids"]] == []
+    assert row["row_count"] == 0
 
 
 async def test_search_finds_words_only_in_the_callers_recordings(
@@ -71,7 +72,7 @@ async def test_search_finds_words_only_in_the_callers_recordings(
     answer = await _send(other, "headache")
     assert [hit["recordingId"] for hit in answer.data["transcriptSearch"]["hits"]] == [str(theirs)]
     (row,) = await harness.audit(answer.request_id)
-    assert row["entity_ids"] == [theirs]
+    assert row["entities"] == [{"type": "recording", "ids": [str(theirs)]}]
     assert await _found(other, "headache", consultation={"id": await _consultation(harness, recording)}) == []
 
 
@@ -252,7 +253,7 @@ async def test_damaged_transcript_is_left_out_and_reported(
     found = answer.data["transcriptSearch"]
     assert ([hit["recordingId"] for hit in found["hits"]], found["unreadableCount"]) == ([str(recording)], 1)
     (row,) = await harness.audit(answer.request_id)
-    assert set(row["entity_ids"]) == {recording, damaged}
+    assert set(row["entities"][0]["ids"]) == {str(recording), str(damaged)}
     told = [one.getMessage() for one in caplog.records if one.name == "app.transcripts.search.service"]
     assert told == [f"transcript cannot be decrypted: recording={damaged} field_unreadable"]
     assert (await _send(doctor, "pills")).data["transcriptSearch"]["unreadableCount"] == 0
@@ -268,7 +269,7 @@ async def test_unreadable_transcripts_raise_an_error_instead_of_an_empty_result(
     answer = await _send(doctor, "embolism", **where)
     assert (answer.error.code, answer.error.reason) == ("CONFLICT", "field_unreadable")
     (row,) = await harness.audit(answer.request_id)
-    assert (row["outcome"], row["entity_ids"]) == ("ALLOWED", [damaged])
+    assert (row["outcome"], row["entities"]) == ("ALLOWED", [{"type": "recording", "ids": [str(damaged)]}])
     assert await _found(await harness.clinician(), "embolism") == []
 
 
@@ -401,8 +402,6 @@ async def test_search_reveals_nothing_about_other_doctors_transcripts(
         (row,) = await harness.audit(answer.request_id)
         named = [UUID(hidden)] if where == in_hidden else []
         assert row["outcome"] == ("DENIED" if named else "ALLOWED")
-        assert (row["entity_ids"], row["consultation_ids"], len(row["patient_ids"])) == (
-            named,
-            named,
-            len(named),
-        )
+        shown = [one for of_type in row["entities"] for one in of_type["ids"]]
+        assert (shown, row["consultation_ids"]) == ([str(one) for one in named], named)
+        assert len(row["patient_ids"]) == len(named)

@@ -33,7 +33,8 @@ async def test_doctor_reads_the_transcript_after_an_audit_row(
     assert [(turn["speaker"], turn["text"]) for turn in read["turns"]] == [(who, text) for who, text in SAID]
     assert [(turn["startSeconds"], turn["endSeconds"]) for turn in read["turns"]][1] == (5.0, 9.0)
     (row,) = await harness.audit(answer.request_id)
-    assert (row["action"], row["outcome"], row["entity_ids"]) == ("transcript.read", "ALLOWED", [recording])
+    assert (row["action"], row["outcome"]) == ("transcript.read", "ALLOWED")
+    assert row["entities"] == [{"type": "recording", "ids": [str(recording)]}]
     assert row["consultation_ids"] == [UUID(case.id)]
 
 
@@ -78,7 +79,10 @@ async def test_search_returns_the_turn_and_its_time(
     assert [part for part in hit["snippet"] if part["isMatch"]] == [{"text": "ibuprofen", "isMatch": True}]
     assert "".join(part["text"] for part in hit["snippet"]) == SAID[2][1]
     (row,) = await harness.audit(answer.request_id)
-    assert (row["action"], row["entity_ids"]) == ("transcript.search", [recording])
+    assert (row["action"], row["entities"]) == (
+        "transcript.search",
+        [{"type": "recording", "ids": [str(recording)]}],
+    )
 
 
 async def test_search_covers_only_the_callers_recordings(harness: ApiHarness, recording: UUID) -> None:
@@ -200,7 +204,7 @@ async def test_only_a_failed_transcription_is_retried(
     retried = await doctor.ask(documents.RETRY_TRANSCRIPTION, id=str(recording))
     assert retried == await doctor.ask(documents.RECORDING, id=str(recording))
     shown = retried["transcription"]
-    assert (shown["status"], shown["attempt"], shown["error"]) == ("PENDING", 2, None)
+    assert (shown["status"], shown["attempt"], shown["problem"]) == ("PENDING", 2, None)
 
 
 async def test_finished_transcript_is_read_found_and_corrected_after_a_withdrawal(
@@ -231,14 +235,14 @@ async def test_transcription_ended_by_a_withdrawal_has_its_reason_and_is_retried
     await harness.services.transcriber.transcribe(UUID(made))
     shown = (await doctor.send(documents.RECORDING, in_language=language, id=made)).data["recording"]
     assert shown["transcription"]["status"] == "OFF"
-    assert shown["transcription"]["error"] == "consent_withdrawn"
-    assert words in shown["transcription"]["errorText"]
+    assert shown["transcription"]["problem"]["code"] == "CONSENT_WITHDRAWN"
+    assert words in shown["transcription"]["problem"]["message"]
     refusal = ("CONFLICT", "transcription_consent_withdrawn")
     assert await doctor.refused(documents.RETRY_TRANSCRIPTION, id=made) == refusal
     await case.patient.ask(documents.RECORD_CONSENT, consent=consent_input(patient))
     assert (await doctor.ask(documents.RETRY_TRANSCRIPTION, id=made))["id"] == made
     shown = await doctor.ask(documents.RECORDING, id=made)
-    assert (shown["transcription"]["status"], shown["transcription"]["error"]) == ("PENDING", None)
+    assert (shown["transcription"]["status"], shown["transcription"]["problem"]) == ("PENDING", None)
 
 
 async def test_only_the_doctor_switches_transcription(
@@ -371,7 +375,7 @@ async def test_unintelligible_turn_is_marked_counted_never_found_and_can_be_retr
     )
     assert (await doctor.ask(documents.RETRY_TRANSCRIPTION, id=str(made)))["transcription"]["isRetried"]
     shown = (await doctor.ask(documents.RECORDING, id=str(made)))["transcription"]
-    assert (shown["status"], shown["isRetried"], shown["piecesDone"]) == ("READY", True, 0)
+    assert (shown["status"], shown["isRetried"], shown["chunksDone"]) == ("READY", True, 0)
     assert (await doctor.ask(documents.TRANSCRIPT, id=str(made)))["turns"] == read["turns"]
     assert await doctor.refused(documents.RETRY_TRANSCRIPTION, id=str(made)) == refusal
 

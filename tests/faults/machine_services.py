@@ -23,7 +23,7 @@ from app.bucket.lost_objects import LostObjects
 from app.consents.model import ShownText
 from app.consents.service import Consents
 from app.consents.texts import consent_texts
-from app.consultations.model import Consultation, Registration, Sensitivity
+from app.consultations.model import Registration, Sensitivity
 from app.consultations.service import Consultations
 from app.errors import AppError
 from app.integrations.livekit.client import S3Target, WebhookVerifier
@@ -47,6 +47,7 @@ from devstack.livekit.webhooks import sign
 from tests.databases import Database
 from tests.faults.cloud import Cloud, Crashed, Faults, Told, quick_probe
 from tests.integration.recording_harness import DOCTOR, KEY, KEYRING, PATIENT, SECRET, asker, seed_people
+from tests.registered import RegisteredConsultation
 
 T = TypeVar("T")
 PLENTY = 1_000_000
@@ -242,7 +243,7 @@ class Stage:
         self.people: dict[str, UUID] = {}
         if has_guest:
             self.invite()
-        for one in self.consultation.participants or ():
+        for one in self.consultation.participants:
             self.people[one.kind.value.lower()] = one.id
 
     def invite(self) -> UUID:
@@ -342,7 +343,7 @@ class Stage:
         self.services.do(AGAIN, job.id)
         self.paused[job.id] = self.cloud.ahead + pause
 
-    async def _register(self, wished: dict[str, bool]) -> Consultation:
+    async def _register(self, wished: dict[str, bool]) -> RegisteredConsultation:
         consultations = Consultations(
             self.services.api, self.cloud, livekit_url="ws://nowhere", deployment="test"
         )
@@ -356,7 +357,7 @@ class Stage:
             sensitivity=Sensitivity.ORDINARY,
             **wished,  # type: ignore[arg-type] # booleans, and one of its fields is a date
         )
-        return await consultations.register(asker(DOCTOR), registration)
+        return await RegisteredConsultation.register(consultations, asker(DOCTOR), registration)
 
     async def _clock(self, tx: Transaction) -> datetime:
         return await database_time(tx) + self.cloud.ahead

@@ -27,7 +27,7 @@ select
     array(
         select e.reason from audit.events e
         where e.consultation_ids @> array[r.consultation_id] and e.action = 'recording.transition'
-            and e.entity_ids = array[r.id]
+            and e.entities -> 0 -> 'ids' = to_jsonb(array[r.id])
         order by e.recorded_at, e.id
     ),
     r.video_id, r.track_sid

@@ -35,7 +35,8 @@ _ROWS = """
 select r.id, r.status, r.truncated, r.error, r.medium, s.object_key, r.size_bytes,
     exists (
         select from audit.events as e
-        where e.action = 'recording.transition' and e.entity_ids = array[r.id] and e.reason like '%%>LOST%%'
+        where e.action = 'recording.transition'
+        and e.entities -> 0 -> 'ids' = to_jsonb(array[r.id]) and e.reason like '%%>LOST%%'
     ), r.interrupted, r.participant_id, r.track_sid, r.video_id
 from resguardo.recordings as r join private.recording_secrets as s on s.recording_id = r.id
 where r.consultation_id = %s order by r.created_at, r.medium desc

@@ -22,7 +22,7 @@ from starlette.applications import Starlette
 from app.consents.model import ShownText
 from app.consents.service import Consents
 from app.consents.texts import consent_texts
-from app.consultations.model import Consultation, ParticipantKind, Registration, Sensitivity
+from app.consultations.model import ParticipantKind, Registration, Sensitivity
 from app.consultations.service import Consultations
 from app.integrations.livekit.client import EgressSnapshot, LiveKit, S3Target, WebhookVerifier
 from app.integrations.storage.client import Storage
@@ -42,6 +42,7 @@ from devstack.object_store import ObjectStore
 from devstack.supabase_project import ProjectUrls
 from tests.databases import Database
 from tests.practice import practice_of
+from tests.registered import RegisteredConsultation
 
 KEYRING = Keyring({"tests-1": b"a root key of a world of records"})
 KEY, SECRET = "APItest", "a-secret-of-more-than-thirty-two-bytes"
@@ -49,7 +50,9 @@ PACE = Pace(start_delay_seconds=0.01, record_seconds=60, upload_backoff_seconds=
 DOCTOR, PATIENT = UUID(int=1), UUID(int=2)
 TRANSITIONS = (
     "select reason from audit.events"
-    " where action = 'recording.transition' and entity_ids = array[%s] order by recorded_at, id"
+    " where action = 'recording.transition' and "
+    "array(select jsonb_array_elements_text(entities -> 0 -> 'ids')::uuid)"
+    " = array[%s] order by recorded_at, id"
 )
 
 
@@ -109,7 +112,7 @@ class RecordingHarness:
     livekit: LiveKit
     storage: Storage
     object_store: ObjectStore
-    consultation: Consultation
+    consultation: RegisteredConsultation
     ahead: timedelta = timedelta()
     sound: SoundMode | None = None
     asked_for: list[str] = field(default_factory=list)
@@ -164,7 +167,8 @@ class RecordingHarness:
 
     async def request(self) -> UUID:
         """Request a recording as the doctor. Return the new recording's id."""
-        return (await self.recordings.start(asker(DOCTOR), self.consultation.id)).id
+        row = await self.recordings.start(asker(DOCTOR), self.consultation.id)
+        return UUID(row["id"])
 
     async def recording(self) -> UUID:
         """Return the id of a recording whose egress is active in LiveKit."""
@@ -314,7 +318,7 @@ class RecordingHarness:
 
     def participant(self, kind: ParticipantKind) -> UUID:
         """Return the participant's id, which is also the participant's identity in the LiveKit room."""
-        return next(one.id for one in self.consultation.participants or () if one.kind is kind)
+        return next(one.id for one in self.consultation.participants if one.kind is kind)
 
     def order(self, kind: str, **changes: Any) -> None:
         """Order the LiveKit stand-in to cause a fault of this kind."""
@@ -386,7 +390,7 @@ async def opened(
         yield harness
 
 
-async def _register(api: Pool, livekit: LiveKit, wished: dict[str, bool]) -> Consultation:
+async def _register(api: Pool, livekit: LiveKit, wished: dict[str, bool]) -> RegisteredConsultation:
     consultations = Consultations(api, livekit, livekit_url="ws://127.0.0.1", deployment="test")
     registration = Registration(
         external_id="consultation-1",
@@ -398,4 +402,4 @@ async def _register(api: Pool, livekit: LiveKit, wished: dict[str, bool]) -> Con
         sensitivity=Sensitivity.ORDINARY,
         **wished,  # type: ignore[arg-type] # `wished` holds only booleans
     )
-    return await consultations.register(asker(DOCTOR), registration)
+    return await RegisteredConsultation.register(consultations, asker(DOCTOR), registration)

@@ -25,7 +25,11 @@ pytestmark = pytest.mark.anyio
 
 FIXED = LockRule("fixed-ledger", "ledger/")
 FOREIGN = LockRule("of-somebody", "audit/", max_age_seconds=60)
-AUDITED = "select entity_ids, patient_ids, consultation_ids from audit.events where action = 'object.keep' order by id"
+AUDITED = (
+    "select "
+    "array(select jsonb_array_elements_text(entities -> 0 -> 'ids')::uuid)"
+    " as entity_ids, patient_ids, consultation_ids from audit.events where action = 'object.keep' order by id"
+)
 
 
 @dataclass

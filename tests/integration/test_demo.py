@@ -264,12 +264,13 @@ def _demo_transcript(
 
 
 def _state(status: str, done: int = 0, total: int | None = None, error: str | None = None) -> dict[str, Any]:
-    return {"status": status, "piecesDone": done, "piecesTotal": total, "error": error}
+    problem = error and {"code": error, "message": f"the text of {error}"}
+    return {"status": status, "chunksDone": done, "chunkCount": total, "problem": problem}
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(
-    ("status", "reason"), [("FAILED", "speech_key_refused"), ("OFF", "speech_not_configured")]
+    ("status", "reason"), [("FAILED", "SPEECH_KEY_REFUSED"), ("OFF", "SPEECH_NOT_CONFIGURED")]
 )
 async def test_demo_reports_why_a_transcription_failed(
     monkeypatch: pytest.MonkeyPatch, status: str, reason: str

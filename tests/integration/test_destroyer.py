@@ -525,7 +525,10 @@ async def test_every_step_leaves_its_audit_row(harness: RetentionHarness) -> Non
     await harness.move_to(START + TERM)
     await harness.destroyer().run_once()
     rows = await harness.rows(
-        "select action, reason, actor_role, basis, entity_ids from audit.events where %s = any (entity_ids)"
+        "select action, reason, actor_role, basis, "
+        "array(select jsonb_array_elements_text(entities -> 0 -> 'ids')::uuid)"
+        " as entity_ids from audit.events where %s = any ("
+        "array(select jsonb_array_elements_text(entities -> 0 -> 'ids')::uuid))"
         " order by recorded_at, id",
         recording,
     )

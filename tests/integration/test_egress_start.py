@@ -29,6 +29,7 @@ from app.integrations.livekit.client import (
 from app.integrations.storage.caller import Credentials
 from app.integrations.storage.objects import StoredObject
 from app.integrations.storage.r2_credentials import recorder_credentials
+from app.postgres.selection import Selection
 from app.recordings.egress_start import AMBIGUOUS_START
 from app.recordings.model import RecordingStatus
 from app.recordings.tasks import RecordingJobs
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.anyio
 
+STATUS = Selection.of("status")
 A_MINUTE_AND_MORE = AMBIGUOUS_START + timedelta(seconds=1)
 TABLES = """
 select format('%I.%I', n.nspname, c.relname)
@@ -457,14 +459,14 @@ async def test_consent_withdrawn_while_starting_is_told_whatever_livekit_says_of
 async def test_stop_twice_is_one_stop(harness: RecordingHarness) -> None:
     recording_id = await harness.recording()
     for _ in range(2):
-        recording = await harness.recordings.stop(asker(DOCTOR), recording_id)
-        assert recording.status is RecordingStatus.STOPPING
+        recording = await harness.recordings.stop(asker(DOCTOR), recording_id, STATUS)
+        assert recording["status"] == "STOPPING"
     assert harness.queued().count("stop_recording") == 1
     await harness.jobs.updates.stop(recording_id)
     await harness.jobs.updates.stop(recording_id)
     await harness.until(recording_id, RecordingStatus.VERIFYING)
     await harness.jobs.updates.stop(recording_id)
-    assert (await harness.recordings.stop(asker(DOCTOR), recording_id)).status is RecordingStatus.VERIFYING
+    assert (await harness.recordings.stop(asker(DOCTOR), recording_id, STATUS))["status"] == "VERIFYING"
 
 
 async def test_stop_of_an_ended_egress_applies_the_list(harness: RecordingHarness) -> None:

@@ -211,7 +211,9 @@ class ExportHarness:
     def audited(self, request: UUID) -> list[tuple[Any, ...]]:
         rows = self.rows(
             "select action, outcome, reason, operation, actor_role, row_count, byte_count from audit.events"
-            " where entity_ids = array[%s] order by recorded_at, id",
+            " where "
+            "array(select jsonb_array_elements_text(entities -> 0 -> 'ids')::uuid)"
+            " = array[%s] order by recorded_at, id",
             request,
         )
         return [tuple(row.values()) for row in rows]
@@ -359,7 +361,11 @@ async def test_copy_fulfils_the_request_and_is_audited(harness: ExportHarness) -
     assert harness.audited(request) == [
         ("access_request.export", "ALLOWED", None, "E", "resguardo_worker", 1, size)
     ]
-    read = harness.rows("select entity_ids, basis from audit.events where action = 'recording.read_key'")
+    read = harness.rows(
+        "select "
+        "array(select jsonb_array_elements_text(entities -> 0 -> 'ids')::uuid)"
+        " as entity_ids, basis from audit.events where action = 'recording.read_key'"
+    )
     assert [row["basis"] for row in read] == ["export_access_request"]
 
 

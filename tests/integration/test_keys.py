@@ -133,7 +133,11 @@ async def test_video_gets_one_data_key_when_it_becomes_ready_and_the_sound_none(
     [(recording, wrapped, root_key)] = harness.rows(KEYS)
     assert (recording, root_key) == (video, "tests-1")
     KEYRING.unwrap(wrapped, root_key)
-    audited = "select entity_ids, actor_role, basis from audit.events where action = 'recording.make_key'"
+    audited = (
+        "select "
+        "array(select jsonb_array_elements_text(entities -> 0 -> 'ids')::uuid)"
+        " as entity_ids, actor_role, basis from audit.events where action = 'recording.make_key'"
+    )
     assert harness.rows(audited) == [([video], "resguardo_worker", "move_recording")]
 
 
@@ -241,7 +245,9 @@ async def test_rotation_keeps_every_field_readable_and_frees_the_old_key(practic
     for recording, blob in made.items():
         assert practice.unwrapped(new, recording).decrypt(_place(recording), blob) == recording.bytes
     audited = practice.rows(
-        "select row_count, entity_ids, patient_ids, basis from audit.events"
+        "select row_count, "
+        "array(select jsonb_array_elements_text(entities -> 0 -> 'ids')::uuid)"
+        " as entity_ids, patient_ids, basis from audit.events"
         " where action = 'recording.rewrap_key' order by recorded_at"
     )
     assert [row[0] for row in audited] == [2, 2, 1]

@@ -62,7 +62,7 @@ class Visit:
 
     def request(self) -> UUID:
         recording = self.run(self.stage.recordings.start(asker(DOCTOR), self.stage.consultation.id))
-        return UUID(str(recording.id))
+        return UUID(recording["id"])
 
     def record(self) -> UUID:
         """Start a video recording, and the sound recordings that belong to it. Return the id of the consultation's

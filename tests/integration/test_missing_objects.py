@@ -21,7 +21,11 @@ from tests.integration.retention_harness import DAY, DEPLOYMENT, ClockedStorage,
 pytestmark = pytest.mark.anyio
 
 QUARANTINE = 30 * DAY
-REPORTS = "select entity_ids[1] as id, patient_ids from audit.events where action = 'object.report_missing' order by id"
+REPORTS = (
+    "select ("
+    "array(select jsonb_array_elements_text(entities -> 0 -> 'ids')::uuid)"
+    ")[1] as id, patient_ids from audit.events where action = 'object.report_missing' order by id"
+)
 DELETIONS = "select recording_id, ground, status from resguardo.deletions"
 
 

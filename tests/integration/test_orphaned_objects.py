@@ -33,7 +33,9 @@ pytestmark = pytest.mark.anyio
 QUARANTINE = timedelta(days=30)
 PAST = timedelta(days=31)
 AUDITED = (
-    "select action, outcome, reason, entity_ids[1], actor_role, basis from audit.events"
+    "select action, outcome, reason, ("
+    "array(select jsonb_array_elements_text(entities -> 0 -> 'ids')::uuid)"
+    ")[1], actor_role, basis from audit.events"
     " where action like 'object.%' order by recorded_at, id"
 )
 

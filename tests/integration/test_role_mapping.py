@@ -63,7 +63,9 @@ def _mapped(database: Database, user_id: UUID) -> list[tuple[Any, ...]]:
     with superuser(database) as connection:
         return connection.execute(
             "select outcome, reason, actor_role, basis, patient_ids from audit.events"
-            " where action = 'staff.map' and entity_ids = array[%s::uuid] order by recorded_at",
+            " where action = 'staff.map' and "
+            "array(select jsonb_array_elements_text(entities -> 0 -> 'ids')::uuid)"
+            " = array[%s::uuid] order by recorded_at",
             [user_id],
         ).fetchall()
 

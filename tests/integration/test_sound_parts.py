@@ -89,12 +89,13 @@ class TestDeletion:
         await harness.move_to(START + TERM)
         await harness.destroyer().run_once()
         rows = await harness.rows(
-            "select reason, entity_ids, row_count from audit.events where action = 'recording.destroy'"
+            "select reason, "
+            "array(select jsonb_array_elements_text(entities -> 0 -> 'ids')::uuid)"
+            " as entity_ids, row_count from audit.events where action = 'recording.destroy'"
             " order by recorded_at"
         )
         assert [(row["reason"], row["row_count"]) for row in rows] == [("begun", 1), ("proven", 1)]
         for row in rows:
-            assert row["entity_ids"][0] == video
             assert set(row["entity_ids"]) == {video, *sounds}
 
     async def test_unfinished_sound_delays_the_destruction_until_it_has_ended(
@@ -131,7 +132,9 @@ class TestDeletion:
             sweeper = OrphanedObjects(harness.worker, harness.storage, quarantine=QUARANTINE)
             assert (await sweeper.run_once()).orphans_swept == 1
             swept = await harness.rows(
-                "select reason, entity_ids from audit.events where action = 'object.sweep_orphan'"
+                "select reason, "
+                "array(select jsonb_array_elements_text(entities -> 0 -> 'ids')::uuid)"
+                " as entity_ids from audit.events where action = 'object.sweep_orphan'"
             )
             assert [(row["reason"], row["entity_ids"]) for row in swept] == [("recording_deleted", [video])]
         assert await harness.keys_under("r/") == []
@@ -181,7 +184,9 @@ class TestHolds:
         for one in (video, *sounds):
             assert (await harness.key_of(one)).startswith("r/" if one == lost else "keep/")
         (row,) = await harness.rows(
-            "select entity_ids from audit.events where action = 'recording.read_key' and reason = 'object_move'"
+            "select "
+            "array(select jsonb_array_elements_text(entities -> 0 -> 'ids')::uuid)"
+            " as entity_ids from audit.events where action = 'recording.read_key' and reason = 'object_move'"
         )
         assert set(row["entity_ids"]) == {video, *sounds} - {lost}
 

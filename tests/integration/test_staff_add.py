@@ -80,7 +80,9 @@ def test_first_officer_is_created_and_the_next_step_printed(
     (row,) = _rows(
         running_stack,
         "select actor_id, actor_role, basis, outcome from audit.events"
-        " where action = 'staff.add' and entity_ids = array[%s::uuid]",
+        " where action = 'staff.add' and "
+        "array(select jsonb_array_elements_text(entities -> 0 -> 'ids')::uuid)"
+        " = array[%s::uuid]",
         login,
     )
     assert row == (None, running_stack.project.owner, "staff_add", "ALLOWED")

@@ -52,7 +52,11 @@ def _sessions(house: House, login: UUID) -> int:
 
 
 def _audited(house: House) -> list[tuple[Any, ...]]:
-    return house.rows("select outcome, reason, entity_ids from audit.events where action = 'staff.ban'")
+    return house.rows(
+        "select outcome, reason, "
+        "array(select jsonb_array_elements_text(entities -> 0 -> 'ids')::uuid)"
+        " as entity_ids from audit.events where action = 'staff.ban'"
+    )
 
 
 async def test_session_opened_between_suspension_and_ban_is_ended_with_the_ban(house: House) -> None:

@@ -141,7 +141,9 @@ async def test_new_member_is_in_the_audit_log_without_the_address(house: House) 
     await house.service.send(house.invitation())
     (login,) = house.logins()
     (row,) = house.rows(
-        "select actor_role, basis, outcome, reason, entity_type, entity_ids, to_jsonb(e)::text from audit.events as e"
+        "select actor_role, basis, outcome, reason, entities -> 0 ->> 'type', "
+        "array(select jsonb_array_elements_text(entities -> 0 -> 'ids')::uuid)"
+        " as entity_ids, to_jsonb(e)::text from audit.events as e"
         " where action = 'staff.add'"
     )
     assert row[:6] == ("resguardo_worker", "invite_staff", "ALLOWED", None, "staff", [login])
@@ -338,7 +340,11 @@ async def test_mail_limit_leaves_it_pending_and_makes_no_login(database: Databas
         assert (house.state(invitation), house.logins()) == (PENDING, [])
         await house.service.give_up(invitation, "supabase_mail_limit")
         assert house.state(invitation) == ("FAILED", "supabase_mail_limit", None)
-        (row,) = house.rows("select outcome, reason, entity_ids from audit.events where action = 'staff.add'")
+        (row,) = house.rows(
+            "select outcome, reason, "
+            "array(select jsonb_array_elements_text(entities -> 0 -> 'ids')::uuid)"
+            " as entity_ids from audit.events where action = 'staff.add'"
+        )
         assert row == ("FAILED", "supabase_mail_limit", [invitation])
 
 
@@ -348,7 +354,9 @@ async def test_owner_adds_the_first_officer(owner: House) -> None:
     assert added == NewMember(login, has_login=False)
     assert owner.staff() == [(login, "compliance", "active", "OWN")]
     (row,) = owner.rows(
-        "select actor_id, basis, outcome, entity_ids from audit.events where action = 'staff.add'"
+        "select actor_id, basis, outcome, "
+        "array(select jsonb_array_elements_text(entities -> 0 -> 'ids')::uuid)"
+        " as entity_ids from audit.events where action = 'staff.add'"
     )
     assert row == (None, "invite_staff", "ALLOWED", [login])
     with pytest.raises(Conflict, match="already_staff"):

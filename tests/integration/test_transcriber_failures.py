@@ -452,7 +452,8 @@ async def test_transcription_fails_if_the_service_is_busy_for_longer(
     assert (await practice.state_of(video))[:2] == ("FAILED", "speech_busy")
     audited = await practice.harness.rows(
         "select outcome, reason from audit.events where action = 'transcript.transition'"
-        " and entity_ids = array[%s]",
+        " and "
+        "array(select jsonb_array_elements_text(entities -> 0 -> 'ids')::uuid) = array[%s]",
         video,
     )
     assert [(row["outcome"], row["reason"]) for row in audited] == [("FAILED", "speech_busy")]

@@ -260,7 +260,11 @@ async def test_each_microphone_has_the_voice_of_its_participant(practice: Transc
     ]
     assert len(read) == len({*practice.speech.asked}) * 5 == 15
     assert await practice.state_of(video) == ("READY", None, 15, 15)
-    (row,) = await harness.rows("select entity_ids from audit.events where action = 'transcript.begin'")
+    (row,) = await harness.rows(
+        "select "
+        "array(select jsonb_array_elements_text(entities -> 0 -> 'ids')::uuid)"
+        " as entity_ids from audit.events where action = 'transcript.begin'"
+    )
     assert set(row["entity_ids"]) == {video, *parts}, (
         "the audit row names each recording whose object key was read"
     )

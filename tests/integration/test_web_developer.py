@@ -31,7 +31,7 @@ ROLES = {"doctor": "clinician", "officer": "compliance", "patient": "patient"}
 PATIENCE_SECONDS = 60
 LATEST = """
 query ($id: ID!) {
-  recordings(first: 1, filter: { consultationId: $id }) { edges { node { id status error } } }
+  recordings(first: 1, filter: { consultationId: $id }) { edges { node { id status problem { code } } } }
 }
 """
 
@@ -141,7 +141,7 @@ async def _wait_for(doctor: App, consultation: str, status: str) -> None:
             (edge,) = (await doctor.data(LATEST, id=consultation))["recordings"]["edges"]
             if edge["node"]["status"] == status:
                 return
-            assert edge["node"]["error"] is None
+            assert edge["node"]["problem"] is None
             await anyio.sleep(0.1)
 
 

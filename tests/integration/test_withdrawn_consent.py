@@ -29,7 +29,8 @@ WITHDRAWN = ("WITHDRAWN", "2026-12")
 OF_THE_FIRST_TEXT = [("GIVEN", "2026-11"), ("WITHDRAWN", "2026-11")]
 REASONS = (
     "select array_agg(e.reason) from audit.events as e"
-    " where e.action = 'transcript.transition' and %s = any (e.entity_ids)"
+    " where e.action = 'transcript.transition' and %s = any ("
+    "array(select jsonb_array_elements_text(entities -> 0 -> 'ids')::uuid))"
 )
 JOBS = "select count(*) from jobs.procrastinate_jobs where task_name = 'transcribe_recording'"
 

@@ -31,6 +31,7 @@ from devstack.stack import Stack
 from tests.databases import Cluster
 from tests.integration import small_stack
 from tests.integration.recording_harness import DOCTOR, PATIENT, asker, seed_people
+from tests.registered import RegisteredConsultation
 
 STOP_SECONDS = 8
 
@@ -238,10 +239,10 @@ async def _arranged(running_stack: Stack) -> UUID:
         consultations = Consultations(
             api, livekit, livekit_url="ws://127.0.0.1", deployment=environment["DEPLOYMENT"]
         )
-        made = await consultations.register(asker(DOCTOR), _registration())
+        made = await RegisteredConsultation.register(consultations, asker(DOCTOR), _registration())
         text = consent_texts()[CURRENT_VERSION, "en"]
         shown = ShownText(text.version, text.language, text.sha256)
-        for participant in made.participants or ():
+        for participant in made.participants:
             person = asker(DOCTOR if participant.kind == "DOCTOR" else PATIENT)
             await Consents(api).give(person, participant.id, shown, None)
             _, join = await consultations.join(person, made.id)

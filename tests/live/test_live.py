@@ -27,7 +27,7 @@ SERVER_LEEWAY_SECONDS = 60
 """
 
 START_FAILS_WITHIN_SECONDS = 90
-NO_EGRESS = "livekit_no_egress"
+NO_EGRESS = "LIVEKIT_NO_EGRESS"
 
 
 async def test_our_token_lets_a_real_client_join_publish_and_hear_the_other(case: Case) -> None:
@@ -206,7 +206,7 @@ async def test_a_start_without_an_egress_service_ends_failed_with_a_reason(case:
 
         await until(has_ended, START_FAILS_WITHIN_SECONDS, pause_seconds=0.5)
     assert found[0]["status"] == "FAILED"
-    assert found[0]["error"] == NO_EGRESS
+    assert found[0]["problem"]["code"] == NO_EGRESS
     assert found[0]["egressId"] is None
 
 

@@ -65,7 +65,7 @@ def test_refusal_about_an_unknown_kind_of_entity_is_kept_without_it(practice: Da
     with psycopg.connect(practice.api_url) as api:
         api.execute(REFUSAL, ["recording.read", "wrong_role", TEXT, ANA.id_of("live")])
     row = _newest(practice)
-    assert (row["reason"], row["entity_type"]) == ("wrong_role", "unregistered")
+    assert (row["reason"], [one["type"] for one in row["entities"]]) == ("wrong_role", ["unregistered"])
 
 
 def test_unknown_basis_and_level_do_not_reach_the_log(practice: Database) -> None:
@@ -101,7 +101,8 @@ def test_access_with_unknown_fields_is_kept_without_them(practice: Database) -> 
             [TEXT, ["status", TEXT, "sizeBytes"]],
         )
     row = _newest(practice)
-    assert (row["entity_type"], row["fields"]) == ("unregistered", ["status", "unregistered", "sizeBytes"])
+    assert row["entities"] == [{"type": "unregistered", "ids": []}]
+    assert row["fields"] == ["status", "unregistered", "sizeBytes"]
 
 
 def test_unknown_meter_of_a_quota_is_refused(practice: Database) -> None:
@@ -219,7 +220,9 @@ def _raised_in_sql() -> Iterator[str]:
 def _recorded_in_sql() -> Iterator[str]:
     """Yield each reason that the SQL passes as a literal to write_audit, audit_deletions or record_service."""
     sql = _migrations()
-    yield from re.findall(r"write_audit\(\s*(?:'[a-z_.]+'|action|of_action), '[A-Z]+',\s*'([a-z_]+)'", sql)
+    yield from re.findall(
+        r"write_audit(?:_of_entities)?\(\s*(?:'[a-z_.]+'|action|of_action), '[A-Z]+',\s*'([a-z_]+)'", sql
+    )
     yield from re.findall(r"audit_deletions\('[a-z_.]+', '([a-z_]+)'", sql)
     for path in (ROOT / "app").rglob("*.sql"):
         text = path.read_text(encoding="utf-8")

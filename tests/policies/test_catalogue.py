@@ -225,8 +225,8 @@ def test_audit_events_are_insert_only_for_the_owner_too(migrated: Database, repl
                     owner.execute(sql.SQL(change).format(table))
         with owner.transaction(force_rollback=True):
             owner.execute(
-                "insert into audit.events (actor_role, action, operation, outcome, purpose, basis, entity_type,"
-                " policy_version) values ('x', 'x', 'R', 'ALLOWED', 'OPERATIONS', 'x', 'x', 'x')"
+                "insert into audit.events (actor_role, action, operation, outcome, purpose, basis,"
+                " policy_version) values ('x', 'x', 'R', 'ALLOWED', 'OPERATIONS', 'x', 'x')"
             )
 
 

@@ -54,7 +54,9 @@ def words(practice: Database) -> Database:
 def newest(database: Database, action: str) -> tuple[object, ...] | None:
     with superuser(database) as reader:
         return reader.execute(
-            "select outcome, actor_id, entity_ids, row_count from audit.events where action = %s"
+            "select outcome, actor_id, "
+            "array(select jsonb_array_elements_text(entities -> 0 -> 'ids')::uuid)"
+            " as entity_ids, row_count from audit.events where action = %s"
             " order by recorded_at desc, id desc limit 1",
             [action],
         ).fetchone()

@@ -26,7 +26,9 @@ LIVE = ("REQUESTED", "STARTING", "RECORDING", "STOPPING")
 
 def newest_event(connection: Connection, action: str) -> tuple[Any, ...] | None:
     return connection.execute(
-        "select outcome, reason, actor_id, actor_role, entity_ids, patient_ids, consultation_ids"
+        "select outcome, reason, actor_id, actor_role, "
+        "array(select jsonb_array_elements_text(entities -> 0 -> 'ids')::uuid)"
+        " as entity_ids, patient_ids, consultation_ids"
         " from audit.events where action = %s order by recorded_at desc, id desc limit 1",
         [action],
     ).fetchone()

@@ -76,10 +76,11 @@ def test_law_1_object_key_of_a_sound_leaves_an_audit_row(
     assert (key is not None) == is_given
     with superuser(practice_with_sound) as connection:
         row = connection.execute(
-            "select outcome, entity_ids from audit.events where action = 'recording.issue_url'"
+            "select outcome, entities from audit.events where action = 'recording.issue_url'"
             " order by recorded_at desc limit 1"
         ).fetchone()
-    assert row == ("ALLOWED" if is_given else "DENIED", [VIDEO, SOUND])
+    ids = sorted([str(VIDEO), str(SOUND)])
+    assert row == ("ALLOWED" if is_given else "DENIED", [{"type": "recording", "ids": ids}])
 
 
 def test_object_key_of_a_sound_is_refused_once_its_video_is_to_be_destroyed(

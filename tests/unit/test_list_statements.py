@@ -11,8 +11,9 @@ import pytest
 from app.deletions.model import FAILING, DeletionFilter, DeletionStatus
 from app.postgres.paging import Cursor, PageRequest
 from app.postgres.references import PatientBy
+from app.postgres.selection import Selection
 from app.recordings import store
-from app.recordings.model import RecordingFilter, RecordingSelection, RecordingStatus
+from app.recordings.model import RecordingFilter, RecordingStatus
 from tests.list_reads import Case, Facts, statement
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -20,7 +21,7 @@ FACTS = Facts(UUID(int=1), UUID(int=2), UUID(int=3), "room", "EG_1", NOON, NOON)
 
 
 def _text(wanted: RecordingFilter, *fields: str) -> str:
-    selection = RecordingSelection(fields)
+    selection = Selection.of(*fields)
     case = Case("", "", lambda tx, request, _: store.list_page(tx, request, wanted, selection))
     return statement(case, FACTS).text
 
@@ -29,10 +30,10 @@ def _text(wanted: RecordingFilter, *fields: str) -> str:
     ("field", "part"),
     [
         ("sizeBytes", "r.size_bytes"),
-        ("errorText", "r.error"),
-        ("speakers", "as speakers"),
-        ("transcription", "resguardo.transcripts"),
-        ("consultation", "as consultation"),
+        ("problem.code", "r.error"),
+        ("mediaFiles.kind", 'as "media_files"'),
+        ("transcription.status", "resguardo.transcripts"),
+        ("consultation.externalId", 'as "consultation"'),
     ],
 )
 def test_field_is_read_only_if_it_is_selected(field: str, part: str) -> None:

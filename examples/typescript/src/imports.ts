@@ -30,14 +30,14 @@ export async function importRecording(
   upload: Upload = uploadFromPage,
 ) {
   const input = { consultationId, contentType: "video/mp4", sizeBytes: file.size };
-  const { importRecording: begun } = await api.ask(IMPORT, { input });
+  const { importRecording: begun } = await api.change(IMPORT, { input });
   const { id: importId, uploadUrl, uploadHeaders } = begun.recordingImport;
   // A page may not set Content-Length: its browser does. The others are signed, and sent as they are.
   const headers = uploadHeaders
     .filter(({ name }) => name.toLowerCase() !== "content-length")
     .map(({ name, value }): [string, string] => [name, value]);
   await upload(uploadUrl, headers, file, onProgress);
-  const { completeImport } = await api.ask(COMPLETE, { input: { importId } });
+  const { completeImport } = await api.change(COMPLETE, { input: { importId } });
   return completeImport.recording;
 }
 

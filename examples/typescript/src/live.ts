@@ -1,21 +1,34 @@
-import { print } from "graphql";
 import { type Client, createClient } from "graphql-ws";
-import type { Token } from "./api.js";
+import type { Api, Token } from "./api.js";
 import { graphql } from "./graphql/index.js";
-import type { RecordingChangedSubscription } from "./graphql/graphql.js";
+import type { RecordingsChangedSubscription } from "./graphql/graphql.js";
 
-const RECORDING_CHANGED = graphql(`
-  subscription RecordingChanged($consultationId: ID!) {
-    recordingChanged(consultationId: $consultationId) {
+const RECORDINGS_CHANGED = graphql(`
+  subscription RecordingsChanged {
+    recordingsChanged {
       id
       status
-      errorText
-      transcription { status piecesDone piecesTotal }
+      durationSeconds
+      sizeBytes
+      retentionEndsAt
+      problem { code message }
+      transcription { status chunksDone chunkCount problem { code message } }
+      deletion { id status reason requestedAt undoUntil }
     }
   }
 `);
 
-export type ChangedRecording = NonNullable<RecordingChangedSubscription["recordingChanged"]>;
+const CONSULTATION_CHANGED = graphql(`
+  subscription ConsultationChanged($consultationId: ID!) {
+    consultationChanged(consultationId: $consultationId) {
+      id
+      participants { id kind guestRole joinedAt mustConsent hasConsented }
+      recordingBlockers { reason participant { id } }
+    }
+  }
+`);
+
+export type ChangedRecording = NonNullable<RecordingsChangedSubscription["recordingsChanged"]>;
 
 /**
  * One connection for all subscriptions. The server ends it when the token expires (4403, `token_expired`): graphql-ws
@@ -47,21 +60,16 @@ function isRefusal(event: unknown): event is { code: number; reason: string } {
   return code === 4401 || (code === 4403 && reason !== "token_expired");
 }
 
-/** The consultation's newest recording at once, and each that changes. After a reconnection it begins anew. */
-export function watchRecordings(
-  client: Client,
-  consultationId: string,
+/** The doctor's recordings: first their present state, then each change. After a reconnection it begins anew. */
+export function followRecordings(
+  api: Api,
   onChange: (recording: ChangedRecording) => void,
-  onEnd: (error: unknown) => void,
+  onError: (error: Error) => void = () => undefined,
 ): () => void {
-  return client.subscribe<RecordingChangedSubscription>(
-    { query: print(RECORDING_CHANGED), variables: { consultationId } },
-    {
-      next: ({ data }) => {
-        if (data?.recordingChanged) onChange(data.recordingChanged);
-      },
-      error: onEnd,
-      complete: () => onEnd(undefined),
-    },
-  );
+  return api.follow(RECORDINGS_CHANGED, {}, ({ recordingsChanged }) => recordingsChanged && onChange(recordingsChanged), onError);
+}
+
+/** Consents, joins and recordings of one consultation, which every view that shows them then shows. */
+export function followConsultation(api: Api, consultationId: string): () => void {
+  return api.follow(CONSULTATION_CHANGED, { consultationId });
 }

@@ -1,6 +1,6 @@
 export interface PlayUrl {
   url: string;
-  expiresAt: string;
+  expiresInSeconds: number;
 }
 
 /** Renew a little early: the request that a seek sends must still be in time. */
@@ -10,7 +10,8 @@ const NEEDS = ["seeking", "waiting", "stalled", "error"] as const;
 /**
  * Plays `issue()` in `video`, and renews the URL when the player needs more of the file after it has expired.
  * The bucket answers 403 then, and Chromium waits for half a minute before it says so: act on `seeking` and `waiting`.
- * A URL younger than `freshMs` is never renewed, or a device whose clock is wrong would ask for one with each seek.
+ * The age of the URL is measured here, since the device's clock and the API's may differ. A URL younger than `freshMs`
+ * is never renewed, or a file that cannot be played would ask for one URL after another.
  * Returns a function that stops it.
  */
 export async function play(
@@ -23,8 +24,9 @@ export async function play(
   let isRenewing = false;
 
   const renew = async (why: string) => {
-    const isOver = why === "error" || Date.parse(current.expiresAt) - Date.now() <= MARGIN_MS;
-    if (isRenewing || !isOver || performance.now() - issuedAt < freshMs) return;
+    const ageMs = performance.now() - issuedAt;
+    const isOver = why === "error" || ageMs >= current.expiresInSeconds * 1000 - MARGIN_MS;
+    if (isRenewing || !isOver || ageMs < freshMs) return;
     isRenewing = true;
     try {
       const at = video.currentTime;

@@ -12,8 +12,8 @@ const RECORDINGS = graphql(`
           createdAt
           durationSeconds
           sizeBytes
-          errorText
-          consultation { id externalId scheduledAt }
+          problem { code message }
+          consultation { id externalId scheduledAt patient { id externalId } }
         }
       }
       pageInfo { hasNextPage endCursor }
@@ -23,44 +23,27 @@ const RECORDINGS = graphql(`
 
 const ISSUE_URL = graphql(`
   mutation IssueDownloadUrl($input: IssueDownloadUrlInput!) {
-    issueDownloadUrl(input: $input) { downloadUrl { url expiresAt } }
-  }
-`);
-
-const SOUNDS = graphql(`
-  query Sounds($id: ID!) {
-    recording(by: { id: $id }) {
-      speakers {
-        id
-        medium
-        participant { id kind guestRole }
-        status
-        startedAt
-        durationSeconds
-        errorText
-      }
-    }
+    issueDownloadUrl(input: $input) { downloadUrl { url expiresInSeconds } }
   }
 `);
 
 /** One page of the library; `after` is the `endCursor` of the page before. */
 export async function listRecordings(api: Api, after: string | null = null) {
-  const { recordings } = await api.ask(RECORDINGS, { first: 20, after });
+  const { recordings } = await api.ask(RECORDINGS, { first: 20, after }, "network-only");
   return { items: recordings.edges.map((edge) => edge.node), ...recordings.pageInfo };
 }
 
-/** The sounds recorded beside a video, oldest first. `issueUrl` takes the id of each that is READY. */
-export async function listSounds(api: Api, recordingId: string) {
-  return (await api.ask(SOUNDS, { id: recordingId })).recording.speakers;
-}
-
-/** A URL that plays or downloads one recording for a few minutes. Each call is in the audit log and counts. */
+/**
+ * A URL that plays or downloads one recording for a few minutes, or with `file` one of its media files. Each call is in
+ * the audit log and counts.
+ */
 export async function issueUrl(
   api: Api,
   recordingId: string,
   stepUp: () => Promise<void>,
-  purposeOfUse: PurposeOfUse = "TREATMENT",
+  { file = null, purposeOfUse = "TREATMENT" }: { file?: string | null; purposeOfUse?: PurposeOfUse } = {},
 ) {
-  const issued = await api.askAtAal2(ISSUE_URL, { input: { recordingId, purposeOfUse } }, stepUp);
-  return issued.issueDownloadUrl.downloadUrl;
+  const input = { recordingId, file, purposeOfUse };
+  const { issueDownloadUrl } = await api.changeAtAal2(ISSUE_URL, { input }, stepUp);
+  return issueDownloadUrl.downloadUrl;
 }

@@ -1,0 +1,117 @@
+"""The entities of the API and their relations, each with the SQL of its fields. `composer.py` makes statements of them.
+
+The names are those of the GraphQL schema in snake_case. A field that this file does not name is the column of its own
+name. A field that ends in `problem` has the code of the problem, and the API adds the text.
+"""
+
+from typing import Final, LiteralString
+
+from app.postgres.composer import Entity, Many, One, Paged
+
+
+def _user(column: LiteralString) -> LiteralString:
+    """Return the SQL of a user, of whom the API shows only the id."""
+    return f"case when {{row}}.{column} is not null then json_build_object('id', {{row}}.{column}) end"
+
+
+_REPRESENTATIVE: Final[LiteralString] = (
+    "case when {row}.representative_name is not null then json_build_object("
+    "'relationship', {row}.representative_relationship, 'name', {row}.representative_name) end"
+)
+_TRANSCRIPTION: Final[LiteralString] = (
+    "(select row_to_json(y) from (select t.status, t.error as problem, t.language as language_code, t.chunks_done,"
+    " t.chunks_total as chunk_count, t.attempt, t.unused_track_count, t.unintelligible_count, t.is_retried"
+    " from resguardo.transcripts as t where t.recording_id = {row}.id) as y)"
+)
+_BLOCKERS: Final[LiteralString] = (
+    "(select coalesce(json_agg(json_build_object('reason', b.reason, 'participant', (select row_to_json(y) from"
+    " (select s.participant_id as id, s.kind, s.guest_role, s.joined_at, s.is_required as must_consent,"
+    " s.is_given as has_consented from resguardo.standing_consents as s where s.participant_id = b.participant_id)"
+    " as y))), '[]') from private.recording_blockers({row}.id) as b)"
+)
+_PARTICIPANTS: Final[LiteralString] = (
+    "(select s.participant_id as id, s.consultation_id, s.kind, s.guest_role, s.joined_at,"
+    " s.is_required as must_consent, s.is_given as has_consented from resguardo.standing_consents as s)"
+)
+
+_LIVE_VIDEO: Final[LiteralString] = (
+    "{row}.consultation_id = {parent}.consultation_id and {row}.medium = 'VIDEO'"
+    " and {row}.status in ('REQUESTED', 'STARTING', 'RECORDING', 'STOPPING')"
+)
+
+ENTITIES: Final = {
+    "patient": Entity(
+        type="patient", table="resguardo.patients", patients="{row}.id", consultations="null::uuid"
+    ),
+    "participant": Entity(type="participant", table=_PARTICIPANTS, patients="null::uuid"),
+    "consent": Entity(
+        type="consent",
+        table="resguardo.consents",
+        values={"recorded_by": _user("recorded_by"), "representative": _REPRESENTATIVE},
+        relations={
+            "participant": One("participant", "{row}.id = {parent}.participant_id"),
+            "recording": One("recording", _LIVE_VIDEO),
+        },
+    ),
+    "consultation": Entity(
+        type="consultation",
+        table="resguardo.consultations",
+        values={
+            "doctor": _user("doctor_id"),
+            "records_automatically": "{row}.auto_record",
+            "records_speakers_separately": "{row}.separate_speakers",
+            "recording_blockers": _BLOCKERS,
+        },
+        relations={
+            "patient": One("patient", "{row}.id = {parent}.patient_id"),
+            "participants": Many(
+                "participant", "{row}.consultation_id = {parent}.id", "{row}.kind, {row}.id"
+            ),
+            "consents": Many("consent", "{row}.consultation_id = {parent}.id", "{row}.recorded_at, {row}.id"),
+            "recordings": Paged(
+                "recording", "{row}.consultation_id = {parent}.id and {row}.medium = 'VIDEO'", "created_at"
+            ),
+        },
+        consultations="{row}.id",
+    ),
+    "media_file": Entity(
+        type="recording",
+        table="resguardo.recordings",
+        values={
+            "kind": "{row}.medium",
+            "is_truncated": "{row}.truncated",
+            "is_interrupted": "{row}.interrupted",
+            "problem": "{row}.error",
+        },
+        relations={"participant": One("participant", "{row}.id = {parent}.participant_id")},
+    ),
+    "recording": Entity(
+        type="recording",
+        table="resguardo.recordings",
+        values={
+            "is_truncated": "{row}.truncated",
+            "is_interrupted": "{row}.interrupted",
+            "problem": "{row}.error",
+            "transcription": _TRANSCRIPTION,
+            "retention_ends_at": "{row}.due_at",
+            "is_held": "private.is_own_held({row}.id)",
+        },
+        relations={
+            "consultation": One("consultation", "{row}.id = {parent}.consultation_id"),
+            "media_files": Many("media_file", "{row}.video_id = {parent}.id", "{row}.created_at, {row}.id"),
+            "deletion": One(
+                "deletion", "{row}.recording_id = {parent}.id", "{row}.requested_at desc, {row}.id desc"
+            ),
+        },
+    ),
+    "deletion": Entity(
+        type="deletion",
+        table="resguardo.deletions",
+        values={
+            "requested_by": _user("requested_by"),
+            "retention_ends_at": "{row}.due_at",
+            "attempt_count": "{row}.attempts",
+            "problem": "{row}.error",
+        },
+    ),
+}
