@@ -1,19 +1,21 @@
 """Limits the size of a GraphQL document.
 
 The number of tokens is limited during parsing. Operations, fragments, selections, root fields, depth and aliases
-are limited before validation, because the time of validation grows with them. A list with a page size inside another
-entity (`Consultation.recordings`) has at most 25 items. The limits on a document, its depth among them, and the largest
-page sizes therefore bound the size of an answer.
+are limited before validation, because the time of validation grows with them. The pages are limited then too: a page
+inside another entity (`Consultation.recordings`) contains no further page, and all pages of an operation together show
+a limited number of objects. These limits bound the size of an answer.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from graphql import DocumentNode, GraphQLError
+from graphql import DocumentNode, GraphQLError, GraphQLSchema
 from strawberry.extensions import MaxTokensLimiter, ParserCache, SchemaExtension
 
 from app.errors import AppError
 from graphql_schema.document_sizes import list_operations, measure_operation, measure_written
+from graphql_schema.page_sizes import measure_pages
 from graphql_schema.validation_cache import ValidationCache
 
 _LARGEST_COUNT = 1_000_000_000
@@ -33,7 +35,8 @@ class Limits:
 
     Fragments and selections are counted as the document contains them, because some validation rules take time that
     grows with the square of these counts. Selections are counted a second time, after each fragment spread is
-    replaced by the fragment's content.
+    replaced by the fragment's content. `nested_pages` is how many pages may nest in one another below a root field, and
+    `page_objects` is how many objects all pages of the operation may show.
     """
 
     tokens: int = 600
@@ -42,6 +45,8 @@ class Limits:
     root_fields: int = 10
     depth: int = 12
     aliases: int = 30
+    nested_pages: int = 1
+    page_objects: int = 3000
     cached_documents: int = 128
 
 
@@ -84,6 +89,22 @@ def find_excess(limits: Limits, document: DocumentNode) -> TooComplex | None:
     return None
 
 
+def find_page_excess(
+    limits: Limits, document: DocumentNode, schema: GraphQLSchema, variables: Mapping[str, Any] | None
+) -> TooComplex | None:
+    """Return an error that names the limit on pages that a document exceeds, or None. The document must exceed no
+    limit of `find_excess`, and may contain validation errors. Never raises.
+    """
+    if not list_operations(document):
+        return None
+    size = measure_pages(document, schema, variables)
+    if size.depth > limits.nested_pages:
+        return _excess("page_in_nested_page", limits.nested_pages, size.depth)
+    if size.objects > limits.page_objects:
+        return _excess("too_many_page_objects", limits.page_objects, size.objects)
+    return None
+
+
 def _excess(reason: str, limit: int, count: int) -> TooComplex:
     return TooComplex(reason, limit=limit, count=min(count, _LARGEST_COUNT))
 
@@ -106,7 +127,9 @@ class _Guard(SchemaExtension):
         schema = context.schema._schema  # noqa: SLF001 - Strawberry's own extensions reach it so; nothing else does
         document = context.graphql_document
         assert document is not None, "validation follows parsing"  # noqa: S101 - narrows the type
-        excess = find_excess(self._limits, document)
+        excess = find_excess(self._limits, document) or find_page_excess(
+            self._limits, document, schema, context.variables
+        )
         if excess is not None:
             context.pre_execution_errors = [GraphQLError(excess.reason, original_error=excess)]
         else:

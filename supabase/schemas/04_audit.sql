@@ -262,6 +262,7 @@ select 'reason', t.term from unnest(array[
     'token_malformed', 'token_missing', 'token_role', 'token_signature', 'too_deep',
     'too_many_aliases', 'too_many_fragments', 'too_many_microphones', 'too_many_objects', 'too_many_operations',
     'too_many_root_fields',
+    'too_many_page_objects', 'page_in_nested_page', 'field_not_for_guests',
     'too_many_at_once',
     'too_many_selections', 'too_many_subscriptions', 'totp_stale', 'transcript_changed',
     'transcript_format_unknown', 'transcript_malformed', 'transcript_not_found', 'transcription_not_failed',

@@ -17,7 +17,7 @@ query ($id: ID!, $after: String, $with: Boolean! = true) {
     }
   }
 }
-fragment Whole on Recording { consultation { externalId recordings(first: 2) { edges { node { id } } } } }
+fragment Whole on Recording { consultation { externalId participants { id } } }
 """
 
 
@@ -39,7 +39,50 @@ async def test_pages_inside_an_entity_follow_one_another(harness: ApiHarness, ca
     assert later["rest"]["pageInfo"]["hasNextPage"] is False
     nested = later["rest"]["edges"][0]["node"]["consultation"]
     assert nested["externalId"] == case.consultation["externalId"]
-    assert [one["node"]["id"] for one in nested["recordings"]["edges"]] == ids[:0:-1]
+    assert len(nested["participants"]) == 2
+
+
+PAGE_IN_PAGE = "recordings(first: 1) { edges { node { consultation { ...inner @include(if: $deep) } } } }"
+DEEP = f"""
+query ($deep: Boolean! = false) {{
+  recordings {{ edges {{ node {{ consultation {{ ...outer }} }} }} }}
+}}
+fragment outer on Consultation {{ a: {PAGE_IN_PAGE} }}
+fragment inner on Consultation {{ b: recordings(first: 1) {{ edges {{ node {{ id }} }} }} }}
+"""
+
+
+@pytest.mark.parametrize("is_deep", [False, True])
+async def test_page_in_a_nested_page_is_refused_before_anything_is_read(
+    harness: ApiHarness, case: Case, is_deep: bool
+) -> None:
+    await harness.recording(case, "FAILED")
+    answer = await case.doctor.send(DEEP, deep=is_deep)
+    assert "data" not in answer.body
+    assert (answer.error.code, answer.error.reason) == ("TOO_COMPLEX", "page_in_nested_page")
+    assert "operation of its own" in answer.error.message
+    assert await harness.audit(answer.request_id) == []
+
+
+async def test_operation_with_too_large_pages_is_refused_before_anything_is_read(
+    harness: ApiHarness, case: Case
+) -> None:
+    await harness.recording(case, "FAILED")
+    document = """
+    query ($first: Int!, $nested: Int! = 25) {
+      consultations(first: $first) { edges { node {
+        a: recordings(first: $nested) { edges { node { id } } }
+        ...later
+      } } }
+    }
+    fragment later on Consultation { b: recordings(first: $nested) { edges { cursor } } }
+    """
+    answer = await case.doctor.send(document, first=100)
+    assert (answer.error.code, answer.error.reason) == ("TOO_COMPLEX", "too_many_page_objects")
+    assert answer.error.details == {"count": 5100, "limit": 3000}
+    assert await harness.audit(answer.request_id) == []
+    assert (await case.doctor.send(document, first=50)).data["consultations"]["edges"]
+    assert (await case.doctor.send(document, first=100, nested=14)).data["consultations"]["edges"]
 
 
 async def test_one_audit_row_names_every_entity_that_was_shown(harness: ApiHarness, case: Case) -> None:

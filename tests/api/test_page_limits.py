@@ -17,7 +17,7 @@ from graphql import (
 )
 from graphql.language import Lexer
 
-from graphql_schema.document_limits import Limits, find_excess
+from graphql_schema.document_limits import Limits, find_excess, find_page_excess
 from graphql_schema.document_sizes import measure_operation
 
 EXPORTED = Path(__file__).parent.parent.parent / "graphql_schema" / "schema.graphql"
@@ -55,6 +55,7 @@ def test_page_of_fifty_with_everything_on_it_fits_the_limits(field: str, first: 
     document = parse(_whole_page(field, first))
     assert validate(SCHEMA, document) == []
     assert find_excess(Limits(), document) is None
+    assert find_page_excess(Limits(), document, SCHEMA, None) is None
     assert measure_operation(document).selections > 40
 
 
