@@ -17,7 +17,7 @@ from graphql_schema.context import Info
 from graphql_schema.idempotency_keys import IDEMPOTENCY_KEY
 from graphql_schema.nodes import Node
 from graphql_schema.problems import RecordingProblem, TranscriptionProblem
-from graphql_schema.references import DateTimeRangeInput, PatientBy, RecordingBy
+from graphql_schema.references import ConsultationBy, DateTimeRangeInput, PatientBy, RecordingBy
 from graphql_schema.rows import shown
 from graphql_schema.scalars import BigInt, Url, big, parse_id, parse_optional_id
 from graphql_schema.selected_fields import select
@@ -210,14 +210,21 @@ class Recording(Node):
     description="A filter for recordings. A filter field that is omitted matches every recording."
 )
 class RecordingFilter:
-    statuses: list[model.RecordingStatus] | None = None
-    consultation_id: strawberry.ID | None = None
-    room_name: str | None = None
-    egress_id: str | None = strawberry.field(
-        default=None, description="LiveKit's id of the egress that records the video."
+    statuses: list[model.RecordingStatus] | None = strawberry.field(
+        default=None, description="Only recordings with one of these statuses. An empty list matches none."
+    )
+    consultation: ConsultationBy | None = strawberry.field(
+        default=None,
+        description=(
+            "Only recordings of this consultation. If the consultation does not exist, or the caller may not see it, "
+            "the page is empty."
+        ),
     )
     patient: PatientBy | None = strawberry.field(
         default=None, description="Only recordings of this patient's consultations."
+    )
+    room_name: str | None = strawberry.field(
+        default=None, description="Only recordings of the LiveKit room with exactly this name."
     )
     created_during: DateTimeRangeInput | None = strawberry.field(
         default=None, description="Only recordings that were requested in this range of time."
@@ -226,9 +233,8 @@ class RecordingFilter:
     def to_model(self) -> model.RecordingFilter:
         return model.RecordingFilter(
             statuses=None if self.statuses is None else tuple(self.statuses),
-            consultation_id=parse_optional_id(self.consultation_id),
+            consultation=self.consultation.to_model() if self.consultation else None,
             room_name=self.room_name,
-            egress_id=self.egress_id,
             patient=self.patient.to_model() if self.patient else None,
             since=self.created_during.from_ if self.created_during else None,
             until=self.created_during.until if self.created_during else None,

@@ -22,7 +22,7 @@ from app.deletions.model import DeletionFilter, DeletionStatus
 from app.holds import store as holds
 from app.postgres.database import Parameters, Transaction
 from app.postgres.paging import Cursor, PageRequest
-from app.postgres.references import PatientBy, TimeRange
+from app.postgres.references import ConsultationBy, PatientBy, TimeRange
 from app.postgres.selection import Selection
 from app.recordings import changes
 from app.recordings import store as recordings
@@ -41,7 +41,6 @@ class Facts:
     recording_id: UUID
     patient_id: UUID
     room_name: str
-    egress_id: str
     oldest: datetime
     newest: datetime
 
@@ -127,7 +126,7 @@ def facts(superuser: Connection, doctor_id: UUID) -> Facts:
     the middle of the doctor's list.
     """
     row = superuser.execute(
-        "select r.consultation_id, r.id, r.patient_id, r.room_name, r.egress_id, l.oldest, l.newest"
+        "select r.consultation_id, r.id, r.patient_id, r.room_name, l.oldest, l.newest"
         " from resguardo.recordings as r, (select min(created_at) as oldest, max(created_at) as newest,"
         " count(*) as rows from resguardo.recordings where doctor_id = %(id)s and medium = 'VIDEO') as l"
         " where r.doctor_id = %(id)s and r.medium = 'VIDEO' and r.created_at <= (l.oldest + (l.newest - l.oldest) / 2)"
@@ -256,9 +255,10 @@ CASES: Final = (
     _recordings("STARTING", lambda _: RecordingFilter(statuses=(_S.STARTING,))),
     _recordings("LOST or FAILED", lambda _: RecordingFilter(statuses=(_S.LOST, _S.FAILED))),
     _recordings("of all statuses", lambda _: RecordingFilter(statuses=tuple(_S)), 5),
-    _recordings("of a consultation", lambda f: RecordingFilter(consultation_id=f.consultation_id)),
+    _recordings(
+        "of a consultation", lambda f: RecordingFilter(consultation=ConsultationBy(f.consultation_id))
+    ),
     _recordings("of a room", lambda f: RecordingFilter(room_name=f.room_name)),
-    _recordings("of an egress", lambda f: RecordingFilter(egress_id=f.egress_id)),
     _recordings("since the oldest", lambda f: RecordingFilter(since=f.oldest)),
     _recordings("since the newest", lambda f: RecordingFilter(since=f.newest)),
     _recordings("until the oldest", lambda f: RecordingFilter(until=f.oldest + timedelta(minutes=8))),
@@ -276,13 +276,18 @@ CASES: Final = (
     _recordings("READY of a room", lambda f: RecordingFilter(statuses=(_S.READY,), room_name=f.room_name), 5),
     _recordings(
         "of a consultation since",
-        lambda f: RecordingFilter(consultation_id=f.consultation_id, since=f.oldest),
+        lambda f: RecordingFilter(consultation=ConsultationBy(f.consultation_id), since=f.oldest),
         5,
     ),
     _recordings(
         "of everything",
         lambda f: RecordingFilter(
-            (_S.READY, _S.LOST), f.consultation_id, f.room_name, f.egress_id, f.oldest, f.newest
+            (_S.READY, _S.LOST),
+            ConsultationBy(f.consultation_id),
+            PatientBy(f.patient_id),
+            f.room_name,
+            f.oldest,
+            f.newest,
         ),
         5,
     ),

@@ -1,12 +1,12 @@
 """The data of recordings: their fields, statuses and filters. Pure. `transitions.py` changes them."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Literal
 from uuid import UUID
 
-from app.postgres.references import PatientBy, patient_parameters
+from app.postgres.references import ConsultationBy, PatientBy, consultation_parameters, patient_parameters
 
 
 class RecordingStatus(StrEnum):
@@ -145,19 +145,21 @@ class RecordingFilter:
     """
 
     statuses: tuple[RecordingStatus, ...] | None = None
-    consultation_id: UUID | None = None
+    consultation: ConsultationBy | None = None
+    patient: PatientBy | None = None
     room_name: str | None = None
-    egress_id: str | None = None
     since: datetime | None = None
     until: datetime | None = None
-    patient: PatientBy | None = None
 
     @property
     def parameters(self) -> dict[str, object]:
         """Return the filter's values as parameters of the SQL statement."""
         return {
-            **asdict(self),
+            **consultation_parameters(self.consultation),
             **patient_parameters(self.patient),
+            "consultation": None if self.consultation is None else True,
             "patient": None if self.patient is None else True,
+            "room_name": self.room_name,
+            "since": self.since,
             "statuses": None if self.statuses is None else list(dict.fromkeys(self.statuses)),
         }

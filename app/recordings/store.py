@@ -16,7 +16,7 @@ from app.postgres.database import Transaction
 from app.postgres.entities import ENTITIES
 from app.postgres.paging import Page, PageRequest
 from app.postgres.queries import Queries
-from app.postgres.references import PATIENT
+from app.postgres.references import CONSULTATION, PATIENT
 from app.postgres.selection import Selection
 from app.recordings.blockers import Blocker
 from app.recordings.media_ids import MediaId
@@ -37,9 +37,8 @@ _RECORDINGS: Final = EntityList(
     entity="recording",
     always="r.medium = 'VIDEO'",
     narrow={
-        "consultation_id": "r.consultation_id = %(consultation_id)s::uuid",
+        "consultation": f"r.consultation_id = (select {CONSULTATION})",
         "room_name": "r.room_name = %(room_name)s",
-        "egress_id": "r.egress_id = %(egress_id)s",
     },
     conditions={
         "since": "r.created_at >= (select %(since)s::timestamptz)",
@@ -48,9 +47,9 @@ _RECORDINGS: Final = EntityList(
     one_of={"statuses": "r.status = v.value"},
     action=permissions.LIST_RECORDINGS.action,
     time="created_at",
-    asked="%(consultation_id)s::uuid",
+    asked=CONSULTATION,
     asked_type="consultation",
-    is_visible="exists (select from resguardo.consultations as c where c.id = %(consultation_id)s::uuid)",
+    is_visible=f"exists (select from resguardo.consultations as c where c.id = {CONSULTATION})",
 )
 
 

@@ -217,16 +217,18 @@ class Filtered:
         """Return the variables with which the GraphQL query asks for the given id."""
         if not self.is_list or self.variables in ("recordingId", "id", "externalId"):
             return {self.variables: str(entity)}
-        if self.variables == "consultationId":
-            return {"filter": {self.variables: str(entity)}}
-        return {"filter": {self.variables: {self.key: str(entity)}}, "query": "headache"}
+        filter_by = {"filter": {self.variables: {self.key: str(entity)}}}
+        return filter_by | ({"query": "headache"} if "$query" in self.document else {})
 
 
 _CERTIFICATES = Filtered(documents.DELETION_CERTIFICATES, "recordingId", "recording")
 FILTERS = {
     "certificates": _CERTIFICATES,
     "transcript": Filtered(documents.TRANSCRIPT, "id", "recording", is_list=False),
-    "recordings of a consultation": Filtered(documents.RECORDINGS, "consultationId", "consultation"),
+    "recordings of a consultation": Filtered(documents.RECORDINGS, "consultation", "consultation"),
+    "recordings of a consultation by external id": Filtered(
+        documents.RECORDINGS, "consultation", "consultation", key="externalId"
+    ),
     "search in a consultation": Filtered(documents.TRANSCRIPT_SEARCH, "consultation", "consultation"),
     "search in a patient's": Filtered(documents.TRANSCRIPT_SEARCH, "patient", "patient"),
     "search in a consultation by external id": Filtered(

@@ -226,7 +226,8 @@ def _days_ago(days: float) -> str:
         ({"createdDuring": {"from": _days_ago(2.5), "until": _days_ago(1.5)}}, ["middle"]),
         ({"statuses": ["READY"], "createdDuring": {"until": _days_ago(1.5)}}, ["middle"]),
         ({"roomName": "tests_nowhere"}, []),
-        ({"consultationId": str(uuid4())}, []),
+        ({"consultation": {"id": str(uuid4())}}, []),
+        ({"consultation": {"externalId": "visit-nowhere"}}, []),
     ],
 )
 async def test_recordings_are_filtered(
@@ -241,33 +242,35 @@ async def test_recordings_are_filtered_by_consultation_and_room(
     doctor = await harness.clinician()
     cases = await _consultations(harness, doctor, 2)
     ids = [str(await harness.recording(case)) for case in cases]
-    for wanted in ({"consultationId": cases[1].id}, {"roomName": cases[1].consultation["roomName"]}):
+    (by_id, by_external_id) = ({key: cases[1].consultation[key]} for key in ("id", "externalId"))
+    room = {"roomName": cases[1].consultation["roomName"]}
+    both = {"consultation": by_id, "patient": {"externalId": cases[1].consultation["patient"]["externalId"]}}
+    for wanted in ({"consultation": by_id}, {"consultation": by_external_id}, room, both):
         assert await _ids(doctor, documents.RECORDINGS, filter=wanted) == [ids[1]]
     assert not await _ids(doctor, documents.RECORDINGS, filter={"roomName": "nul\0"[:3]})
 
 
-async def test_only_their_doctor_finds_recordings_by_egress_id(
-    harness: ApiHarness, other_doctor: Person
+async def test_only_their_doctor_finds_the_recordings_of_a_consultation(
+    harness: ApiHarness, other_doctor: Person, case: Case
 ) -> None:
-    doctor = await harness.clinician()
-    for case in await _consultations(harness, doctor, 2):
-        recording = await harness.recording(case)
-    wanted = {"egressId": f"EG_{recording.hex}"}
-    assert await _ids(doctor, documents.RECORDINGS, filter=wanted) == [str(recording)]
-    assert await _ids(other_doctor, documents.RECORDINGS, filter=wanted) == []
-    assert await _ids(doctor, documents.RECORDINGS, filter={"egressId": f"eg_{recording.hex}"}) == []
-    assert await _ids(doctor, documents.RECORDINGS, filter={"egressId": ""}) == []
+    recording = await harness.recording(case)
+    for key in ("id", "externalId"):
+        wanted = {"consultation": {key: case.consultation[key]}}
+        assert await _ids(case.doctor, documents.RECORDINGS, filter=wanted) == [str(recording)]
+        assert await _ids(other_doctor, documents.RECORDINGS, filter=wanted) == []
 
 
 @pytest.mark.parametrize(
     ("wanted", "refusal"),
     [
-        ({"egressId": "nul\0"}, ("INVALID_INPUT", "bad_text")),
+        ({"consultation": {"externalId": "nul\0"}}, ("INVALID_INPUT", "bad_text")),
+        ({"consultation": {}}, ("INVALID_INPUT", "not_one_field")),
+        ({"egressId": "EG_1"}, ("INVALID_INPUT", "unknown_input_field")),
         ({"createdDuring": {"from": "2026-11-21T09:00:00"}}, ("INVALID_INPUT", "bad_variable")),
         ({"createdDuring": {"until": "2026-11-21"}}, ("INVALID_INPUT", "bad_variable")),
         ({"createdDuring": {"until": "soon"}}, ("INVALID_INPUT", "bad_variable")),
         ({"statuses": ["DONE"]}, ("INVALID_INPUT", "bad_variable")),
-        ({"consultationId": "7"}, ("INVALID_INPUT", "bad_id")),
+        ({"consultation": {"id": "7"}}, ("INVALID_INPUT", "bad_id")),
         ({"roomName": "nul\0"}, ("INVALID_INPUT", "bad_text")),
     ],
 )

@@ -59,7 +59,7 @@ async def _settle(harness: ApiHarness) -> None:
 
 
 async def _recordings(case: Case) -> list[Any]:
-    page = await case.doctor.ask(documents.RECORDINGS, filter={"consultationId": case.id})
+    page = await case.doctor.ask(documents.RECORDINGS, filter={"consultation": {"id": case.id}})
     return [edge["node"] for edge in page["edges"]]
 
 

@@ -31,7 +31,7 @@ ROLES = {"doctor": "clinician", "officer": "compliance", "patient": "patient"}
 PATIENCE_SECONDS = 60
 LATEST = """
 query ($id: ID!) {
-  recordings(first: 1, filter: { consultationId: $id }) { edges { node { id status problem { code } } } }
+  recordings(first: 1, filter: { consultation: { id: $id } }) { edges { node { id status problem { code } } } }
 }
 """
 

@@ -10,14 +10,14 @@ import pytest
 
 from app.deletions.model import FAILING, DeletionFilter, DeletionStatus
 from app.postgres.paging import Cursor, PageRequest
-from app.postgres.references import PatientBy
+from app.postgres.references import ConsultationBy, PatientBy
 from app.postgres.selection import Selection
 from app.recordings import store
 from app.recordings.model import RecordingFilter, RecordingStatus
 from tests.list_reads import Case, Facts, statement
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
-FACTS = Facts(UUID(int=1), UUID(int=2), UUID(int=3), "room", "EG_1", NOON, NOON)
+FACTS = Facts(UUID(int=1), UUID(int=2), UUID(int=3), "room", NOON, NOON)
 
 
 def _text(wanted: RecordingFilter, *fields: str) -> str:
@@ -45,9 +45,8 @@ def test_field_is_read_only_if_it_is_selected(field: str, part: str) -> None:
     ("wanted", "part"),
     [
         (RecordingFilter(statuses=(RecordingStatus.LOST,)), "r.status = "),
-        (RecordingFilter(consultation_id=UUID(int=1)), "r.consultation_id = "),
+        (RecordingFilter(consultation=ConsultationBy(UUID(int=1))), "r.consultation_id = "),
         (RecordingFilter(room_name="room"), "r.room_name = "),
-        (RecordingFilter(egress_id="EG_1"), "r.egress_id = "),
         (RecordingFilter(since=NOON), "r.created_at >= "),
         (RecordingFilter(patient=PatientBy(external_id="mrn-1")), "r.patient_id = "),
         (RecordingFilter(until=NOON), "(r.created_at, r.id) < "),
