@@ -20,7 +20,7 @@ mutation ($consultationId: ID!) {
 }
 """
 
-ACTIVE_ROOMS = "{ activeRooms { consultationId numParticipants } }"
+ACTIVE_ROOMS = "{ activeRooms { consultation { id } participantCount } }"
 
 START_RECORDING = """
 mutation ($consultationId: ID!) {

@@ -18,7 +18,7 @@ from graphql_schema.scalars import parse_id
 from graphql_schema.selected_fields import select
 
 if TYPE_CHECKING:
-    from graphql_schema.consultations import Participant
+    from graphql_schema.consultations import Consultation, Participant
     from graphql_schema.recordings import Recording
 
 
@@ -131,6 +131,11 @@ class RecordConsentPayload:
     participant: Annotated["Participant", strawberry.lazy("graphql_schema.consultations")] = strawberry.field(
         description="The participant, with the new value of `hasConsented`."
     )
+    consultation: Annotated["Consultation", strawberry.lazy("graphql_schema.consultations")] = (
+        strawberry.field(
+            description="The consultation, with the statement among its `consents`, and its new `recordingBlockers`."
+        )
+    )
     recording: Annotated["Recording", strawberry.lazy("graphql_schema.recordings")] | None = strawberry.field(
         description=(
             "The recording of the consultation that is in progress, or null if there is none. The value is null for a "
@@ -160,6 +165,11 @@ class WithdrawConsentPayload:
     participant: Annotated["Participant", strawberry.lazy("graphql_schema.consultations")] = strawberry.field(
         description="The participant, with the new value of `hasConsented`."
     )
+    consultation: Annotated["Consultation", strawberry.lazy("graphql_schema.consultations")] = (
+        strawberry.field(
+            description="The consultation, with the statement among its `consents`, and its new `recordingBlockers`."
+        )
+    )
     recording: Annotated["Recording", strawberry.lazy("graphql_schema.recordings")] | None = strawberry.field(
         description=(
             "The recording of the consultation that is in progress, or null if there is none. The value is null for a "
@@ -169,8 +179,8 @@ class WithdrawConsentPayload:
 
 
 def _select(info: Info) -> Selection:
-    """Return what the client selects of the statement, of its participant and of the recording, as one selection of
-    the statement.
+    """Return what the client selects of the statement, of its participant, of its consultation and of the recording, as
+    one selection of the statement.
     """
     payload = select(info)
     others = (one for one in payload.fields if one.name != "consent")
@@ -178,7 +188,12 @@ def _select(info: Info) -> Selection:
 
 
 def _shown(row: Row) -> dict[str, Any]:
-    return {"consent": row, "participant": row.get("participant"), "recording": row.get("recording")}
+    return {
+        "consent": row,
+        "participant": row.get("participant"),
+        "consultation": row.get("consultation"),
+        "recording": row.get("recording"),
+    }
 
 
 async def consent_text(

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Self
 import strawberry
 
 from app.consultations import model
-from app.consultations.service import ActiveRoom as ServiceActiveRoom
 from app.consultations.service import Invitation, JoinPass
 from app.errors import NotFound
 from app.postgres.composer import Row
 from app.postgres.paging import DEFAULT_PAGE_SIZE, page_request
+from app.postgres.selection import merge
 from app.recordings.blockers import BlockerReason
 from graphql_schema.connections import Connection, nested_page
 from graphql_schema.consents import Consent
@@ -20,8 +20,8 @@ from graphql_schema.nodes import Node
 from graphql_schema.people import Patient, User
 from graphql_schema.references import ConsultationBy, DateTimeRangeInput, PatientBy
 from graphql_schema.rows import shown
-from graphql_schema.scalars import Url, parse_id, parse_optional_id, to_id
-from graphql_schema.selected_fields import select, selected
+from graphql_schema.scalars import Url, parse_id, parse_optional_id
+from graphql_schema.selected_fields import select
 
 if TYPE_CHECKING:
     from graphql_schema.recordings import Recording
@@ -53,17 +53,6 @@ class Participant(Node):
     has_consented: bool = strawberry.field(
         description="Whether the participant's newest statement gives consent."
     )
-
-    @classmethod
-    def of(cls, participant: model.Participant) -> Self:
-        return cls(
-            id=to_id(participant.id),
-            kind=participant.kind,
-            guest_role=participant.guest_role,
-            joined_at=participant.joined_at,
-            must_consent=participant.is_required,
-            has_consented=participant.is_given,
-        )
 
 
 @strawberry.type(
@@ -204,23 +193,21 @@ class GuestInvitation:
         )
 
 
-@strawberry.type(description="A room of the calling doctor that LiveKit lists as open.")
+@strawberry.type(
+    description=(
+        "A room of the calling doctor that LiveKit lists as open now. Only the doctor of its consultation may read it."
+    )
+)
 class ActiveRoom:
-    consultation_id: strawberry.ID
-    name: str
-    sid: str
-    num_participants: int
-    created_at: datetime
-
-    @classmethod
-    def of(cls, active: ServiceActiveRoom) -> Self:
-        return cls(
-            consultation_id=to_id(active.consultation_id),
-            name=active.room.name,
-            sid=active.room.sid,
-            num_participants=active.room.num_participants,
-            created_at=active.room.created_at,
-        )
+    consultation: Consultation = strawberry.field(
+        description="The consultation whose room it is, as it is after LiveKit has answered."
+    )
+    name: str = strawberry.field(description="The name of the LiveKit room.")
+    sid: str = strawberry.field(description="LiveKit's id of the room.")
+    participant_count: int = strawberry.field(
+        description="How many people are connected to the room. LiveKit's recorder does not count."
+    )
+    created_at: datetime = strawberry.field(description="When LiveKit opened the room.")
 
 
 @strawberry.input(description="The input with which a doctor registers a consultation.")
@@ -328,6 +315,9 @@ class InviteGuestPayload:
     participant: Participant = strawberry.field(
         description="The guest, who is a new participant of the consultation unless the call is a repeated call."
     )
+    consultation: Consultation = strawberry.field(
+        description="The consultation, with the guest among its `participants`, and its new `recordingBlockers`."
+    )
     invitation: GuestInvitation = strawberry.field(
         description="The invitation, which the doctor sends to the guest."
     )
@@ -357,10 +347,10 @@ class JoinAsGuestInput:
 
 @strawberry.type(description="The result of `joinAsGuest`.")
 class JoinAsGuestPayload:
-    participant_id: strawberry.ID = strawberry.field(
+    participant: Participant = strawberry.field(
         description=(
-            "The id of the guest as a participant, which is also the guest's identity in the LiveKit room. A "
-            "guest may read nothing else of the consultation."
+            "The guest as a participant of the consultation. A guest may read only `id`, `kind` and `guestRole`. If "
+            "another field is selected, the mutation is refused as FORBIDDEN and the invitation stays valid."
         )
     )
     join_token: JoinToken = strawberry.field(description="The token with which the guest enters the room.")
@@ -411,9 +401,9 @@ async def consultations(
 async def active_rooms(info: Info) -> list[ActiveRoom] | None:
     """List the doctor's rooms that are open now."""
     rooms = await info.context.services.consultations.list_active_rooms(
-        await info.context.asker(), selected(info)
+        await info.context.asker(), select(info)
     )
-    return [ActiveRoom.of(room) for room in rooms]
+    return [shown(ActiveRoom, room) for room in rooms]
 
 
 async def register_consultation(
@@ -429,30 +419,43 @@ async def register_consultation(
 async def join_consultation(info: Info, input: JoinConsultationInput) -> JoinConsultationPayload | None:
     """Return a LiveKit token for the calling doctor or patient."""
     participant, join = await info.context.services.consultations.join(
-        await info.context.asker(), parse_id(input.consultation_id)
+        await info.context.asker(),
+        parse_id(input.consultation_id),
+        select(info, "participant"),
+        select(info).only("joinToken").paths,
     )
-    return JoinConsultationPayload(participant=Participant.of(participant), join_token=JoinToken.of(join))
+    return JoinConsultationPayload(participant=shown(Participant, participant), join_token=JoinToken.of(join))
 
 
 async def join_as_guest(info: Info, input: JoinAsGuestInput) -> JoinAsGuestPayload | None:
     """Return a LiveKit token for a guest who presents an invitation."""
     try:
         async with info.context.guest_slot():
-            join = await info.context.services.consultations.join_as_guest(
-                info.context.guest(), input.invitation
+            participant, join = await info.context.services.consultations.join_as_guest(
+                info.context.guest(),
+                input.invitation,
+                select(info, "participant"),
+                select(info).only("joinToken").paths,
             )
     except NotFound:
         info.context.reject("request.reject")
         raise
-    return JoinAsGuestPayload(participant_id=to_id(join.participant_id), join_token=JoinToken.of(join))
+    return JoinAsGuestPayload(participant=shown(Participant, participant), join_token=JoinToken.of(join))
 
 
 async def invite_guest(info: Info, input: InviteGuestInput) -> InviteGuestPayload | None:
     """Invite a guest, such as an interpreter, to a consultation."""
+    payload = select(info)
     guest, invitation = await info.context.services.consultations.invite_guest(
         await info.context.asker(),
         parse_id(input.consultation_id),
         input.role,
+        merge((payload.below("participant").fields, payload.only("consultation").fields)),
+        payload.only("invitation").paths,
         idempotency_key=input.idempotency_key,
     )
-    return InviteGuestPayload(participant=Participant.of(guest), invitation=GuestInvitation.of(invitation))
+    return InviteGuestPayload(
+        participant=shown(Participant, guest),
+        consultation=shown(Consultation, guest.get("consultation", {})),
+        invitation=GuestInvitation.of(invitation),
+    )

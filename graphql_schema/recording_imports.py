@@ -1,15 +1,17 @@
 """GraphQL types and root fields for imports of recordings."""
 
 from datetime import datetime
-from typing import Self
 
 import strawberry
 
+from app.postgres.selection import merge
 from app.recording_imports import model
+from graphql_schema.consultations import Consultation
 from graphql_schema.context import Info
+from graphql_schema.nodes import Node
 from graphql_schema.recordings import Recording
 from graphql_schema.rows import shown
-from graphql_schema.scalars import BigInt, Url, parse_id, to_id
+from graphql_schema.scalars import BigInt, Url, parse_id
 from graphql_schema.selected_fields import select
 
 
@@ -21,25 +23,27 @@ class RequestHeader:
 
 @strawberry.type(
     description=(
-        "An import of a recording. The client uploads the file with a PUT request to `uploadUrl`, "
-        "which is a secret."
+        "An import of a recording that was made elsewhere. Only the doctor who declared it may read it. The client "
+        "uploads the file with a PUT request to `uploadUrl`, which is a secret."
     )
 )
-class RecordingImport:
+class RecordingImport(Node):
     id: strawberry.ID = strawberry.field(description="The id of the import, a UUID.")
-    consultation_id: strawberry.ID = strawberry.field(
-        description="The id of the consultation to which the recording will belong."
+    consultation: Consultation = strawberry.field(
+        description="The consultation to which the recording will belong."
     )
     status: model.ImportStatus = strawberry.field(description="The status of the import.")
-    upload_url: Url = strawberry.field(
+    upload_url: Url | None = strawberry.field(
         description=(
-            "A presigned URL to which the client can upload one file of the declared type and size, once."
+            "A presigned URL to which the client can upload one file of the declared type and size, once. Only "
+            "`importRecording` returns it. The value is null in `completeImport`, because nobody may upload a file "
+            "after the import is completed."
         )
     )
     upload_headers: list[RequestHeader] = strawberry.field(
         description=(
             "The headers that the client must send unchanged with the upload. A browser sets "
-            "Content-Length by itself."
+            "Content-Length by itself. The list is empty if `uploadUrl` is null."
         )
     )
     recorded_at: datetime | None = strawberry.field(
@@ -49,21 +53,11 @@ class RecordingImport:
         description="The time before which the client must begin the upload."
     )
     expires_in_seconds: int = strawberry.field(
-        description="How many seconds remain to begin the upload, for clients whose clock is wrong."
-    )
-
-    @classmethod
-    def of(cls, signed: model.SignedUpload) -> Self:
-        return cls(
-            id=to_id(signed.found.id),
-            consultation_id=to_id(signed.found.consultation_id),
-            status=model.ImportStatus.AWAITING_UPLOAD,
-            upload_url=Url(signed.url),
-            upload_headers=[RequestHeader(name=name, value=value) for name, value in signed.headers.items()],
-            recorded_at=signed.found.recorded_at,
-            expires_at=signed.found.expires_at,
-            expires_in_seconds=signed.expires_in_seconds,
+        description=(
+            "How many seconds remain to begin the upload, for clients whose clock is wrong. The value is 0 if the "
+            "import is completed or expired."
         )
+    )
 
 
 @strawberry.input(
@@ -121,6 +115,9 @@ class CompleteImportInput:
 
 @strawberry.type(description="The result of `completeImport`.")
 class CompleteImportPayload:
+    recording_import: RecordingImport = strawberry.field(
+        description="The import, which is COMPLETED and has no `uploadUrl` any more."
+    )
     recording: Recording = strawberry.field(
         description="The imported recording, which is VERIFYING until the worker has checked the file."
     )
@@ -128,13 +125,21 @@ class CompleteImportPayload:
 
 async def import_recording(info: Info, input: ImportRecordingInput) -> ImportRecordingPayload | None:
     """Begin the import of a recording, or return the pending import with the same declaration."""
-    signed = await info.context.services.imports.begin(await info.context.asker(), input.to_model())
-    return ImportRecordingPayload(recording_import=RecordingImport.of(signed))
+    begun = await info.context.services.imports.begin(
+        await info.context.asker(), input.to_model(), select(info, "recordingImport")
+    )
+    return ImportRecordingPayload(recording_import=shown(RecordingImport, begun))
 
 
 async def complete_import(info: Info, input: CompleteImportInput) -> CompleteImportPayload | None:
     """Create the recording of an uploaded file. The worker then verifies the file. Safe to repeat."""
+    payload = select(info)
     completed = await info.context.services.imports.complete(
-        await info.context.asker(), parse_id(input.import_id), select(info, "recording")
+        await info.context.asker(),
+        parse_id(input.import_id),
+        merge((payload.below("recordingImport").fields, payload.only("recording").fields)),
     )
-    return CompleteImportPayload(recording=shown(Recording, completed))
+    return CompleteImportPayload(
+        recording_import=shown(RecordingImport, completed),
+        recording=shown(Recording, completed.get("recording", {})),
+    )

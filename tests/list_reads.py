@@ -111,6 +111,10 @@ class _Noting(Transaction):
         self.noted = Statement(sql, parameters or {})
         raise _NotedError
 
+    async def all(self, sql: LiteralString, parameters: Parameters | None = None) -> list[DictRow]:
+        self.noted = Statement(sql, parameters or {})
+        raise _NotedError
+
 
 def statement(case: Case, facts: Facts, *, after: Cursor | None = None) -> Statement:
     """Return the statement that the service runs for this case's page."""
@@ -322,7 +326,16 @@ CASES: Final = (
     ),
     _consultations("patient"),
     _consultations("officer"),
-    Case("joined rooms", "doctor", lambda tx, request, facts: consultations.list_joined_rooms(tx, ())),
+    Case("joined rooms", "doctor", lambda tx, *_: consultations.list_joined_rooms(tx)),
+    Case(
+        "open rooms",
+        "doctor",
+        lambda tx, _, f: consultations.show_rooms(
+            tx,
+            [f.consultation_id],
+            Selection.of("name", "consultation.externalId", "consultation.patient.id"),
+        ),
+    ),
     *(
         case
         for user in ("doctor", "officer")

@@ -52,22 +52,8 @@ class GuestRole(StrEnum):
 
 
 @dataclass(frozen=True)
-class Participant:
-    """A participant of a consultation. The id of a participant is also the identity with which the participant
-    enters the LiveKit room.
-    """
-
-    id: UUID
-    kind: ParticipantKind
-    guest_role: GuestRole | None
-    joined_at: datetime | None
-    is_given: bool
-    is_required: bool
-
-
-@dataclass(frozen=True)
 class Consultation:
-    """A consultation and its participants."""
+    """A consultation."""
 
     id: UUID
     external_id: str
@@ -82,7 +68,6 @@ class Consultation:
     created_at: datetime
     is_transcribed: bool = False
     language: SpokenLanguage | None = None
-    participants: tuple[Participant, ...] = ()
 
 
 @dataclass(frozen=True)

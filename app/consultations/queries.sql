@@ -39,26 +39,19 @@ select c.* from resguardo.consultations as c where c.id = %(id)s;
 -- Returns the consultation with this external id; no row if it is hidden from the caller.
 select c.* from resguardo.consultations as c where c.external_id = %(external_id)s;
 
--- name: participants
--- Returns a consultation's participants as one JSON array.
-select json_agg(y order by y.kind, y.id)
-from (
-    select s.participant_id as id, s.kind, s.guest_role, s.joined_at, s.is_given, s.is_required
-    from resguardo.standing_consents as s
-    where s.consultation_id = p.id
-) as y;
+-- name: find_participant
+-- Returns the participant of this kind in a consultation; no row if the consultation is hidden from the caller.
+select s.participant_id, s.is_given
+from resguardo.standing_consents as s
+where s.consultation_id = %(consultation_id)s and s.kind = %(kind)s;
 
--- name: record_access
--- Writes the audit row of an access to one entity and returns true.
-select
-    private.record_access(
-        %(action)s, %(entity_type)s, null, array[%(entity_id)s::uuid], array[%(patient_id)s::uuid],
-        array[%(consultation_id)s::uuid], '{}', null
-    );
+-- name: count_page
+-- Counts one page against the caller's quota.
+select private.count_page();
 
 -- name: list_joined_rooms
 -- Returns the newest consultations, at most 100, that somebody has joined within the last 12 hours.
-select c.id, c.patient_id, c.room_name
+select c.id, c.room_name
 from resguardo.consultations as c
 where
     c.id in (
@@ -88,4 +81,5 @@ from dated as d;
 
 -- name: redeem_invitation
 -- Redeems an invitation and returns the guest and the room; no row if it is unknown, used or expired.
-select r.participant_id, r.consultation_id, r.room_name from private.redeem_invitation(%(secret)s) as r;
+select r.participant_id as id, r.kind, r.guest_role, r.consultation_id, r.room_name
+from private.redeem_invitation(%(secret)s, %(fields)s) as r;

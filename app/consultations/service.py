@@ -5,9 +5,10 @@ import base64
 import binascii
 import json
 import secrets
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import LiteralString, TypeVar
+from typing import Final, LiteralString, TypeVar
 from uuid import UUID, uuid4
 
 from app.consents import service as consents
@@ -16,13 +17,12 @@ from app.consultations.model import (
     Consultation,
     ConsultationFilter,
     GuestRole,
-    Participant,
     ParticipantKind,
     Registration,
     require_consent_to_enter,
     room_name,
 )
-from app.errors import Conflict, InvalidInput, NotFound
+from app.errors import Conflict, Forbidden, InvalidInput, NotFound, Timeout, UpstreamFailed
 from app.idempotency.service import RepeatableCall
 from app.identity import permissions
 from app.integrations.livekit.client import JOIN_TTL_SECONDS, LiveKit, RoomSnapshot
@@ -33,6 +33,8 @@ from app.postgres.references import ConsultationBy
 from app.postgres.selection import Selection
 
 INVITATION_LIFETIME = timedelta(hours=24)
+FIELDS_FOR_GUESTS: Final = frozenset({"id", "kind", "guestRole"})
+"""The fields of a participant that a guest may read of themselves."""
 _SECRET_BYTES = 32
 _PLAIN = Selection()
 Found = TypeVar("Found")
@@ -45,7 +47,6 @@ class JoinPass:
     url: str
     token: str
     room_name: str
-    participant_id: UUID
     expires_at: datetime
     expires_in_seconds: int = JOIN_TTL_SECONDS
 
@@ -59,14 +60,6 @@ class Invitation:
     secret: str
     expires_at: datetime
     expires_in_seconds: int = int(INVITATION_LIFETIME.total_seconds())
-
-
-@dataclass(frozen=True)
-class ActiveRoom:
-    """A room that LiveKit lists as open."""
-
-    consultation_id: UUID
-    room: RoomSnapshot
 
 
 class Consultations:
@@ -132,8 +125,15 @@ class Consultations:
         async with self._database.as_user(asker, access) as tx:
             return await store.list_page(tx, request, wanted, selection)
 
-    async def join(self, asker: Asker, consultation_id: UUID) -> tuple[Participant, JoinPass]:
-        """Return the calling doctor or patient as a participant, and their LiveKit token.
+    async def join(
+        self,
+        asker: Asker,
+        consultation_id: UUID,
+        selection: Selection = _PLAIN,
+        besides: Collection[str] = (),
+    ) -> tuple[Row, JoinPass]:
+        """Return the calling doctor or patient as a participant, and their LiveKit token. `besides` has the paths of
+        the token's shown fields, for the audit row.
 
         Raises NotFound, and Conflict (consent_missing_to_join) if the room is being recorded and the caller has
         not consented.
@@ -141,22 +141,31 @@ class Consultations:
         access = permissions.JOIN_CONSULTATION.on(consultation_id)
         async with self._database.as_user(asker, access) as tx:
             await consents.lock_consultation(tx, consultation_id)
-            consultation = _require_found(
-                await store.read(tx, consultation_id, access.action, counts_as_page=True)
-            )
+            consultation = await _read(tx, consultation_id, access.action)
             kind = ParticipantKind.PATIENT if tx.role == "patient" else ParticipantKind.DOCTOR
-            participant = _find_participant(consultation, kind)
-            require_consent_to_enter(
-                participant.is_given, await store.has_live_recording(tx, consultation_id)
+            participant_id, has_consented = _require_found(
+                await store.find_participant(tx, consultation_id, kind)
             )
-            joined_at = await store.mark_joined(tx, participant.id)
-        join = self._issue_pass(participant.id, consultation.id, consultation.room_name)
-        return replace(participant, joined_at=joined_at), join
+            require_consent_to_enter(has_consented, await store.has_live_recording(tx, consultation_id))
+            await store.mark_joined(tx, participant_id)
+            shown = await store.show_participant(
+                tx, participant_id, selection, access.action, counts_as_page=True, besides=besides
+            )
+        join = self._issue_pass(participant_id, consultation.id, consultation.room_name)
+        return _require_found(shown), join
 
     async def invite_guest(
-        self, asker: Asker, consultation_id: UUID, role: GuestRole, *, idempotency_key: str | None = None
-    ) -> tuple[Participant, Invitation]:
-        """Add a guest. Return the guest and the one-time secret of their invitation.
+        self,
+        asker: Asker,
+        consultation_id: UUID,
+        role: GuestRole,
+        selection: Selection = _PLAIN,
+        besides: Collection[str] = (),
+        *,
+        idempotency_key: str | None = None,
+    ) -> tuple[Row, Invitation]:
+        """Add a guest. Return the guest, with the consultation if it is selected, and the one-time secret of their
+        invitation. `besides` has the paths of the invitation's shown fields, for the audit row.
 
         A repeated call with the same `idempotency_key` returns the same guest with a new secret, which replaces the
         secret of the first call, because the database stores only the hash of a secret.
@@ -167,52 +176,65 @@ class Consultations:
         secret = secrets.token_bytes(_SECRET_BYTES)
         access = permissions.INVITE_GUEST.on(consultation_id)
         async with self._database.as_user(asker, access) as tx:
-            consultation = _require_found(await store.read(tx, consultation_id, access.action))
+            consultation = await _read(tx, consultation_id, access.action)
             guest_id = await call.claim(tx) or await store.insert_participant(
                 tx, consultation.id, ParticipantKind.GUEST, role
             )
             expires_at = await store.store_invitation(tx, guest_id, secret, INVITATION_LIFETIME)
-            await store.record_access(
-                tx, permissions.INVITE_GUEST.action, consultation, guest_id, "participant"
-            )
             await call.settle(tx, guest_id)
-            has_consented = any(
-                one.is_given
-                for one in await consents.read_participant_consents(tx, consultation_id)
-                if one.participant_id == guest_id
+            shown = await store.show_participant(
+                tx, guest_id, selection, access.action, counts_as_page=False, besides=besides
             )
-        guest = Participant(
-            guest_id, ParticipantKind.GUEST, role, joined_at=None, is_given=has_consented, is_required=False
-        )
-        return guest, Invitation(base64.urlsafe_b64encode(secret).decode(), expires_at)
+        return _require_found(shown), Invitation(base64.urlsafe_b64encode(secret).decode(), expires_at)
 
-    async def join_as_guest(self, asker: Asker, invitation: str) -> JoinPass:
-        """Return a LiveKit token for the holder of an unused invitation.
+    async def join_as_guest(
+        self, asker: Asker, invitation: str, selection: Selection = _PLAIN, besides: Collection[str] = ()
+    ) -> tuple[Row, JoinPass]:
+        """Return the guest as a participant, and a LiveKit token for the holder of an unused invitation.
 
-        Raises NotFound (invitation_unknown), and Conflict (consent_missing_to_join) if the room is being recorded
-        and no consent of the guest is recorded. If the method raises Conflict, the invitation stays valid.
+        Raises NotFound (invitation_unknown), Forbidden (field_not_for_guests) if other fields of the participant are
+        selected than a guest may read, and Conflict (consent_missing_to_join) if the room is being recorded and no
+        consent of the guest is recorded. If the method raises Forbidden or Conflict, the invitation stays valid.
         """
         secret = _decode_secret(invitation)
         access = permissions.JOIN_AS_GUEST.on()
         async with self._database.as_guest(asker, access) as tx:
-            guest = await store.redeem_invitation(tx, secret)
+            guest = await store.redeem_invitation(tx, secret, sorted({*selection.paths, *besides}))
             if guest is None:
                 raise NotFound("invitation_unknown")
-        return self._issue_pass(*guest)
+            if not selection.names() <= FIELDS_FOR_GUESTS:
+                raise Forbidden("field_not_for_guests")
+        return guest, self._issue_pass(guest["id"], guest["consultation_id"], guest["room_name"])
 
-    async def list_active_rooms(self, asker: Asker, fields: tuple[str, ...]) -> list[ActiveRoom]:
-        """Return the rooms of the calling doctor that LiveKit lists as open. Raises UpstreamFailed, Timeout.
+    async def list_active_rooms(self, asker: Asker, selection: Selection) -> list[Row]:
+        """Return the rooms of the calling doctor that LiveKit lists as open, newest appointment first.
+
+        The audit row names the rooms that are returned, or says that LiveKit failed. Raises RateLimited,
+        UpstreamFailed, Timeout.
+        """
+        access = permissions.LIST_ROOMS.on()
+        async with self._database.as_user(asker, access) as tx:
+            await store.count_page(tx)
+            joined = await store.list_joined_rooms(tx)
+        try:
+            listed = await self._list_open_rooms(joined)
+        except (UpstreamFailed, Timeout) as error:
+            await self._database.refuse(asker, access, error)
+            raise
+        async with self._database.as_user(asker, access) as tx:
+            rows = await store.show_rooms(tx, list(listed), selection)
+        return [row | _describe_room(listed[UUID(row["id"])]) for row in rows]
+
+    async def _list_open_rooms(self, joined: Mapping[str, UUID]) -> dict[UUID, RoomSnapshot]:
+        """Return those of these rooms that LiveKit lists as open, by the id of their consultation.
 
         After a crash, LiveKit still lists rooms that everyone has left. The result omits a room if LiveKit lists
         people in the room and none of these people is connected.
         """
-        async with self._database.as_user(asker, permissions.LIST_ROOMS.on()) as tx:
-            joined = await store.list_joined_rooms(tx, fields)
-        ids = {room.room_name: room.id for room in joined}
-        listed = await self._livekit.rooms(list(ids)) if ids else []
-        ours = [room for room in listed if room.name in ids]
+        listed = await self._livekit.rooms(list(joined)) if joined else []
+        ours = [room for room in listed if room.name in joined]
         seen = await asyncio.gather(*(self._count_connected(room) for room in ours))
-        return [ActiveRoom(ids[room.name], room) for room in seen if room is not None]
+        return {joined[room.name]: room for room in seen if room is not None}
 
     async def _count_connected(self, room: RoomSnapshot) -> RoomSnapshot | None:
         """Return the room with the number of people connected to it, or None if everyone whom LiveKit lists in it
@@ -231,7 +253,7 @@ class Consultations:
             metadata=json.dumps({"consultationId": str(consultation_id)}),
         )
         expires_at = datetime.now(UTC) + timedelta(seconds=JOIN_TTL_SECONDS)
-        return JoinPass(self._livekit_url, token, room, participant_id, expires_at, JOIN_TTL_SECONDS)
+        return JoinPass(self._livekit_url, token, room, expires_at, JOIN_TTL_SECONDS)
 
 
 async def show_consultation(
@@ -255,11 +277,23 @@ async def show_consultation(
 
 
 async def lock(tx: Transaction, consultation_id: UUID, action: LiteralString) -> Consultation:
-    """Lock a consultation in the transaction of another service, write the audit row of that service's action, and
-    return the consultation. Raises NotFound.
+    """Lock a consultation in the transaction of another service, and return the consultation. The other service writes
+    the audit row of its action, unless this function raises NotFound, after it has written the audit row.
     """
     await consents.lock_consultation(tx, consultation_id)
-    return _require_found(await store.read(tx, consultation_id, action))
+    return await _read(tx, consultation_id, action)
+
+
+async def _read(tx: Transaction, consultation_id: UUID, action: LiteralString) -> Consultation:
+    """Return a consultation for an action, and write no audit row. If the consultation does not exist or is hidden from
+    the caller, write the audit row of the action, and raise NotFound.
+    """
+    found = await store.read(tx, consultation_id)
+    if found is None:
+        await store.show(
+            tx, consultation_id=consultation_id, selection=_PLAIN, action=action, counts_as_page=False
+        )
+    return _require_found(found)
 
 
 def _require_found(consultation: Found | None) -> Found:
@@ -268,8 +302,13 @@ def _require_found(consultation: Found | None) -> Found:
     return consultation
 
 
-def _find_participant(consultation: Consultation, kind: ParticipantKind) -> Participant:
-    return next(participant for participant in consultation.participants if participant.kind is kind)
+def _describe_room(room: RoomSnapshot) -> Row:
+    """Return what LiveKit knows about a room."""
+    return {
+        "sid": room.sid,
+        "participant_count": room.num_participants,
+        "created_at": room.created_at.isoformat(),
+    }
 
 
 def _decode_secret(invitation: str) -> bytes:

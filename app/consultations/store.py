@@ -1,6 +1,6 @@
 """The database rows of consultations."""
 
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Final, LiteralString
@@ -16,11 +16,10 @@ from app.consultations.model import (
     Registration,
 )
 from app.identity import permissions
-from app.postgres.audited import AuditedRead
 from app.postgres.composer import EntityList, EntityRead, Row
 from app.postgres.database import Transaction
 from app.postgres.entities import ENTITIES
-from app.postgres.paging import Page, PageRequest
+from app.postgres.paging import MAX_PAGE_SIZE, Page, PageRequest
 from app.postgres.queries import Queries
 from app.postgres.references import PATIENT
 from app.postgres.selection import Selection
@@ -29,24 +28,7 @@ _sql = Queries(Path(__file__).with_name("queries.sql"))
 _consultation = TypeAdapter(Consultation)
 
 
-@dataclass(frozen=True)
-class JoinedRoom:
-    """A room for which a join token was issued recently."""
-
-    id: UUID
-    room_name: str
-
-
 _NAMED: Final[LiteralString] = "coalesce(%(id)s, private.consultation_id_of(%(external_id)s))"
-_JOINED: Final = AuditedRead(
-    rows=_sql["read_consultation"],
-    details={"participants": _sql["participants"]},
-    items=Consultation,
-    entity_type="consultation",
-    asked="%(id)s",
-    consultations="p.id",
-    meter="pages",
-)
 _CONSULTATION: Final = EntityRead(
     entities=ENTITIES,
     entity="consultation",
@@ -64,13 +46,20 @@ _CONSULTATIONS: Final = EntityList(
     action=permissions.LIST_CONSULTATIONS.action,
     time="scheduled_at",
 )
-_ROOMS: Final = AuditedRead(
-    rows=_sql["list_joined_rooms"],
-    items=JoinedRoom,
+_PARTICIPANT: Final = EntityRead(
+    entities=ENTITIES,
+    entity="participant",
+    where="r.id = %(id)s",
+    action=permissions.JOIN_CONSULTATION.action,
+    asked="%(id)s",
+)
+_ROOMS: Final = EntityList(
+    entities=ENTITIES,
+    entity="room",
+    narrow={"ids": "r.id = any(%(ids)s::uuid[])"},
     action=permissions.LIST_ROOMS.action,
-    entity_type="room",
-    consultations="p.id",
-    meter="pages",
+    time="scheduled_at",
+    meter=None,
 )
 
 
@@ -112,22 +101,41 @@ async def insert_participant(
     return participant_id
 
 
-async def read(
-    tx: Transaction, consultation_id: UUID, action: LiteralString, *, counts_as_page: bool = False
-) -> Consultation | None:
-    """Write the audit row of an action and return its consultation with the participants. Return None if the
-    consultation does not exist or is hidden from the caller.
-    """
-    rows = await _JOINED.all(
-        tx, {"id": consultation_id}, action=action, selected=("participants",), is_counted=counts_as_page
-    )
-    return rows[0] if rows else None
+async def read(tx: Transaction, consultation_id: UUID) -> Consultation | None:
+    """Return the consultation, or None if it does not exist or is hidden from the caller. Writes no audit row."""
+    row = await tx.one(_sql["read_consultation"], {"id": consultation_id})
+    return None if row is None else _consultation.validate_python(row)
 
 
 async def find(tx: Transaction, external_id: str) -> Consultation | None:
-    """Return the caller's own consultation with this external id, without its participants."""
+    """Return the caller's own consultation with this external id. Writes no audit row."""
     row = await tx.one(_sql["find_consultation"], {"external_id": external_id})
     return None if row is None else _consultation.validate_python(row)
+
+
+async def find_participant(
+    tx: Transaction, consultation_id: UUID, kind: ParticipantKind
+) -> tuple[UUID, bool] | None:
+    """Return the id of the doctor or the patient as a participant, and whether they consent now. Return None if the
+    consultation does not exist or is hidden from the caller. Writes no audit row.
+    """
+    row = await tx.one(_sql["find_participant"], {"consultation_id": consultation_id, "kind": kind})
+    return None if row is None else (row["participant_id"], row["is_given"])
+
+
+async def show_participant(
+    tx: Transaction,
+    participant_id: UUID,
+    selection: Selection,
+    action: LiteralString,
+    *,
+    counts_as_page: bool,
+    besides: Collection[str],
+) -> Row | None:
+    """Write the audit row of an action and return the participant. The audit row also names the fields `besides`."""
+    return await _PARTICIPANT.show(
+        tx, selection, {"id": participant_id}, action=action, is_counted=counts_as_page, besides=besides
+    )
 
 
 async def show(
@@ -154,29 +162,25 @@ async def list_page(
     return await _CONSULTATIONS.page(tx, request.before(until), wanted.parameters, selection)
 
 
-async def list_joined_rooms(tx: Transaction, fields: tuple[str, ...]) -> list[JoinedRoom]:
-    """Write the audit row and return at most 100 rooms of the calling doctor in which a participant may still be."""
-    return await _ROOMS.all(tx, {}, fields=fields)
+async def count_page(tx: Transaction) -> None:
+    """Count one page against the caller's quota. Raises RateLimited."""
+    await tx.run(_sql["count_page"])
 
 
-async def record_access(
-    tx: Transaction,
-    action: LiteralString,
-    consultation: Consultation,
-    entity_id: UUID,
-    entity_type: LiteralString,
-) -> None:
-    """Write the audit row of a change to something that belongs to this consultation, such as a guest."""
-    await tx.run(
-        _sql["record_access"],
-        {
-            "action": action,
-            "entity_type": entity_type,
-            "entity_id": entity_id,
-            "patient_id": consultation.patient_id,
-            "consultation_id": consultation.id,
-        },
-    )
+async def list_joined_rooms(tx: Transaction) -> dict[str, UUID]:
+    """Return at most 100 rooms of the calling doctor in which a participant may still be: the consultation's id by the
+    name of the room. Writes no audit row.
+    """
+    return {row["room_name"]: row["id"] for row in await tx.all(_sql["list_joined_rooms"])}
+
+
+async def show_rooms(tx: Transaction, consultation_ids: Sequence[UUID], selection: Selection) -> list[Row]:
+    """Write the audit row and return the rooms of those consultations, at most 100, that the caller may see, without
+    what LiveKit knows about them.
+    """
+    request = PageRequest(MAX_PAGE_SIZE, None)
+    page = await _ROOMS.page(tx, request, {"ids": list(consultation_ids)}, selection)
+    return list(page.items)
 
 
 async def register_patient(
@@ -213,9 +217,9 @@ async def store_invitation(
     return expires_at
 
 
-async def redeem_invitation(tx: Transaction, secret: bytes) -> tuple[UUID, UUID, str] | None:
-    """Use an invitation. Return the invitation's participant, consultation and room, or None if the invitation is
-    unknown, used or expired.
+async def redeem_invitation(tx: Transaction, secret: bytes, fields: Sequence[str]) -> Row | None:
+    """Use an invitation, and write the audit row with the fields that are shown to the guest. Return the `id`, `kind`
+    and `guest_role` of the invitation's participant, with the `consultation_id` and the `room_name`. Return None if
+    the invitation is unknown, used or expired.
     """
-    row = await tx.one(_sql["redeem_invitation"], {"secret": secret})
-    return None if row is None else (row["participant_id"], row["consultation_id"], row["room_name"])
+    return await tx.one(_sql["redeem_invitation"], {"secret": secret, "fields": list(fields)})

@@ -255,10 +255,11 @@ class _Reads:
         *,
         action: LiteralString | None,
         is_counted: bool = True,
+        besides: Collection[str] = (),
     ) -> Shown:
         about = {
             "audit_action": action or self.action,
-            "audit_fields": list(selection.paths),
+            "audit_fields": sorted({*selection.paths, *besides}),
             "audit_meter": self.meter if is_counted else None,
         }
         row = await tx.one(statement, {**parameters, **about})
@@ -282,9 +283,11 @@ class EntityRead(_Reads):
         *,
         action: LiteralString | None = None,
         is_counted: bool = True,
+        besides: Collection[str] = (),
     ) -> Row | None:
         """Write the audit row and return the entity. Return None if it does not exist or is hidden from the caller.
-        If `is_counted` is true, the read counts against a quota. Raises RateLimited.
+        If `is_counted` is true, the read counts against a quota. `besides` has the paths of further fields that the
+        caller shows, such as a token, for the audit row. Raises RateLimited.
         """
         composition = _Composition(self.entities)
         rows = f"select {self._columns(selection)} from {self._entity.table} as r where {self.where}"
@@ -296,6 +299,7 @@ class EntityRead(_Reads):
             {**parameters, **composition.parameters},
             action=action,
             is_counted=is_counted,
+            besides=besides,
         )
         return shown.rows[0] if shown.rows else None
 

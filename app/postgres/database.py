@@ -241,7 +241,7 @@ class Database:
 
     async def refuse(self, asker: Asker, access: Access, error: AppError) -> None:
         """Write the audit row of a refusal in a separate transaction. The audit row says FAILED if the error is a
-        Conflict, and DENIED if not.
+        Conflict or the failure of a service, and DENIED if not.
         """
         async with self._transaction() as connection:
             await self._describe(connection, asker, access)
@@ -249,7 +249,7 @@ class Database:
                 "select private.record_refusal(%s, %s, %s, %s, %s, %s)",
                 (
                     access.action,
-                    "FAILED" if isinstance(error, Conflict) else "DENIED",
+                    "FAILED" if isinstance(error, (Conflict, UpstreamFailed, Timeout)) else "DENIED",
                     error.reason,
                     access.entity_type,
                     access.entity_id,

@@ -30,7 +30,7 @@ _BLOCKERS: Final[LiteralString] = (
     " as y))), '[]') from private.recording_blockers({row}.id) as b)"
 )
 _PARTICIPANTS: Final[LiteralString] = (
-    "(select s.participant_id as id, s.consultation_id, s.kind, s.guest_role, s.joined_at,"
+    "(select s.participant_id as id, s.consultation_id, s.patient_id, s.kind, s.guest_role, s.joined_at,"
     " s.is_required as must_consent, s.is_given as has_consented from resguardo.standing_consents as s)"
 )
 
@@ -39,17 +39,27 @@ _LIVE_VIDEO: Final[LiteralString] = (
     " and {row}.status in ('REQUESTED', 'STARTING', 'RECORDING', 'STOPPING')"
 )
 
+_IMPORT_SECONDS: Final[LiteralString] = (
+    "case when {row}.status in ('AWAITING_URL', 'AWAITING_UPLOAD') then"
+    " greatest(0, floor(extract(epoch from {row}.expires_at - clock_timestamp())))::integer else 0 end"
+)
+
 ENTITIES: Final = {
     "patient": Entity(
         type="patient", table="resguardo.patients", patients="{row}.id", consultations="null::uuid"
     ),
-    "participant": Entity(type="participant", table=_PARTICIPANTS, patients="null::uuid"),
+    "participant": Entity(
+        type="participant",
+        table=_PARTICIPANTS,
+        relations={"consultation": One("consultation", "{row}.id = {parent}.consultation_id")},
+    ),
     "consent": Entity(
         type="consent",
         table="resguardo.consents",
         values={"recorded_by": _user("recorded_by"), "representative": _REPRESENTATIVE},
         relations={
             "participant": One("participant", "{row}.id = {parent}.participant_id"),
+            "consultation": One("consultation", "{row}.id = {parent}.consultation_id"),
             "recording": One("recording", _LIVE_VIDEO),
         },
     ),
@@ -73,6 +83,26 @@ ENTITIES: Final = {
             ),
         },
         consultations="{row}.id",
+    ),
+    "room": Entity(
+        type="room",
+        table="resguardo.consultations",
+        values={"name": "{row}.room_name", "sid": "null", "participant_count": "null", "created_at": "null"},
+        relations={"consultation": One("consultation", "{row}.id = {parent}.id")},
+        consultations="{row}.id",
+    ),
+    "recording_import": Entity(
+        type="recording_import",
+        table="resguardo.recording_imports",
+        values={
+            "upload_url": "null",
+            "upload_headers": "'[]'::json",
+            "expires_in_seconds": _IMPORT_SECONDS,
+        },
+        relations={
+            "consultation": One("consultation", "{row}.id = {parent}.consultation_id"),
+            "recording": One("recording", "{row}.id = {parent}.recording_id and {row}.medium = 'VIDEO'"),
+        },
     ),
     "media_file": Entity(
         type="recording",

@@ -61,6 +61,10 @@ class Selection:
             selection = merge(inner)
         return selection
 
+    def only(self, *names: str) -> "Selection":
+        """Return the selection without all fields that have other names."""
+        return Selection(tuple(one for one in self.fields if one.name in names))
+
     def names(self) -> frozenset[str]:
         """Return the names of the selected fields in the API."""
         return frozenset(one.name for one in self.fields)

@@ -6,7 +6,7 @@ uploaded file itself.
 """
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final, Self
@@ -93,15 +93,3 @@ class WantedUpload:
     content_type: str
     size_bytes: int
     seconds_left: int
-
-
-@dataclass(frozen=True)
-class SignedUpload:
-    """An import that the doctor may upload now: the presigned URL, which is a secret, in how many seconds the URL
-    expires, and the signed headers.
-    """
-
-    found: RecordingImport
-    url: str = field(repr=False)
-    expires_in_seconds: int
-    headers: dict[str, str]

@@ -20,8 +20,7 @@ from app.postgres.composer import Row
 from app.postgres.database import Asker, Database
 from app.postgres.selection import Selection
 from app.recording_imports import store
-from app.recording_imports.model import ImportRequest, ImportStatus, RecordingImport, SignedUpload
-from app.recordings import service as recordings
+from app.recording_imports.model import ImportRequest, ImportStatus
 
 PATIENCE_SECONDS = 5.0
 """How long the API waits for the worker's signature."""
@@ -37,36 +36,43 @@ class Imports:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def begin(self, asker: Asker, wanted: ImportRequest) -> SignedUpload:
-        """Store a new import and return its signed upload. If an import with the same declaration is pending,
+    async def begin(self, asker: Asker, wanted: ImportRequest, selection: Selection = _PLAIN) -> Row:
+        """Store a new import and return it with its signed upload. If an import with the same declaration is pending,
         return that import.
 
         Raises InvalidInput, NotFound, Conflict (consent_missing, with the participants), RateLimited (quota_urls), and
         Timeout (import_not_prepared) if the worker has not signed in time. After a Timeout, the caller may repeat
         the call.
         """
-        found = await self._open(asker, wanted.normalize())
-        url, expires_in_seconds = await self._wait_for_url(asker, found.id)
-        return SignedUpload(
-            found, url, expires_in_seconds, upload_headers(found.content_type, found.size_bytes)
-        )
+        wanted = wanted.normalize()
+        shown = await self._open(asker, wanted, selection)
+        url, expires_in_seconds = await self._wait_for_url(asker, UUID(shown["id"]))
+        headers = upload_headers(wanted.content_type, wanted.size_bytes)
+        return shown | {
+            "status": ImportStatus.AWAITING_UPLOAD,
+            "upload_url": url,
+            "upload_headers": [{"name": name, "value": value} for name, value in headers.items()],
+            "expires_in_seconds": expires_in_seconds,
+        }
 
     async def complete(self, asker: Asker, import_id: UUID, selection: Selection = _PLAIN) -> Row:
-        """Create the recording of a completed import, and queue the recording's verification. A second call for the
-        same import returns the same recording.
+        """Create the recording of a completed import, and queue the recording's verification. Return the import, with
+        its recording if that is selected. A second call for the same import returns the same recording.
 
         Raises NotFound, Conflict (import_expired), Conflict (consent_missing, with the participants).
         """
         access = permissions.COMPLETE_IMPORT.on(import_id)
         async with self._database.as_user(asker, access) as tx:
-            found = _require_found(await store.read(tx, import_id, access.action))
+            found = await store.read(tx, import_id)
+            if found is None:
+                return _require_found(await store.show(tx, import_id, _PLAIN, access.action))
             await consents.lock_consultation(tx, found.consultation_id)
             if found.status is not ImportStatus.COMPLETED:
                 await consents.require_consent(tx, found.consultation_id)
-            recording_id = await store.complete(tx, import_id)
-            return await recordings.show_recording(tx, recording_id, selection)
+            await store.complete(tx, import_id)
+            return _require_found(await store.show(tx, import_id, selection, access.action))
 
-    async def _open(self, asker: Asker, wanted: ImportRequest) -> RecordingImport:
+    async def _open(self, asker: Asker, wanted: ImportRequest, selection: Selection) -> Row:
         access = permissions.IMPORT_RECORDING.on(wanted.consultation_id)
         async with self._database.as_user(asker, access) as tx:
             consultation = await consultations.lock(tx, wanted.consultation_id, access.action)
@@ -78,7 +84,9 @@ class Imports:
                     tx, wanted, doctor_id=consultation.doctor_id, patient_id=consultation.patient_id
                 )
                 await defer_job(tx, "prepare_import", import_id)
-            return _require_found(await store.read(tx, import_id, access.action, counts_as_url=True))
+            return _require_found(
+                await store.show(tx, import_id, selection, access.action, counts_as_url=True)
+            )
 
     async def _wait_for_url(self, asker: Asker, import_id: UUID) -> tuple[str, int]:
         access = permissions.ISSUE_UPLOAD_URL.on(import_id)
@@ -95,7 +103,7 @@ class Imports:
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
 
-def _require_found(found: RecordingImport | None) -> RecordingImport:
+def _require_found(found: Row | None) -> Row:
     if found is None:
         raise NotFound("import_not_found")
     return found

@@ -6,16 +6,23 @@ from pathlib import Path
 from typing import Final, LiteralString
 from uuid import UUID
 
-from app.postgres.audited import AuditedRead
+from pydantic import TypeAdapter
+
+from app.identity import permissions
+from app.postgres.composer import EntityRead, Row
 from app.postgres.database import Transaction
+from app.postgres.entities import ENTITIES
 from app.postgres.queries import Queries
+from app.postgres.selection import Selection
 from app.recording_imports.model import ImportRequest, RecordingImport, WantedUpload
 
 _sql = Queries(Path(__file__).with_name("queries.sql"))
-_IMPORT: Final = AuditedRead(
-    rows=_sql["read_import"],
-    items=RecordingImport,
-    entity_type="recording_import",
+_import = TypeAdapter(RecordingImport)
+_IMPORT: Final = EntityRead(
+    entities=ENTITIES,
+    entity="recording_import",
+    where="r.id = %(id)s",
+    action=permissions.IMPORT_RECORDING.action,
     asked="%(id)s",
     meter="urls",
 )
@@ -37,14 +44,24 @@ async def find_pending(tx: Transaction, wanted: ImportRequest, at_least: timedel
     return None if found is None else UUID(str(found))
 
 
-async def read(
-    tx: Transaction, import_id: UUID, action: LiteralString, *, counts_as_url: bool = False
-) -> RecordingImport | None:
-    """Write the audit row and return the import. Return None if the import does not exist or is hidden from the
-    caller.
+async def read(tx: Transaction, import_id: UUID) -> RecordingImport | None:
+    """Return the import, or None if it does not exist or is hidden from the caller. Writes no audit row."""
+    row = await tx.one(_sql["read_import"], {"id": import_id})
+    return None if row is None else _import.validate_python(row)
+
+
+async def show(
+    tx: Transaction,
+    import_id: UUID,
+    selection: Selection,
+    action: LiteralString,
+    *,
+    counts_as_url: bool = False,
+) -> Row | None:
+    """Write the audit row and return the import without its upload URL, and with its recording if that is selected.
+    Return None if the import does not exist or is hidden from the caller.
     """
-    found = await _IMPORT.all(tx, {"id": import_id}, action=action, is_counted=counts_as_url)
-    return found[0] if found else None
+    return await _IMPORT.show(tx, selection, {"id": import_id}, action=action, is_counted=counts_as_url)
 
 
 async def release_upload_url(tx: Transaction, import_id: UUID) -> tuple[str, int] | None:

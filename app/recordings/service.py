@@ -118,7 +118,7 @@ class Recordings:
             consultation = await consultations.lock(tx, consultation_id, access.action)
             earlier = await call.claim(tx)
             if earlier is not None:
-                return _require_found(await store.show(tx, earlier, selection))
+                return _require_found(await store.show(tx, earlier, selection, access.action))
             blockers = await store.read_blockers(tx, consultation_id)
             require_startable(blockers, has_routes=self.has_routes)
             recording_id = uuid4()
@@ -132,7 +132,7 @@ class Recordings:
             )
             await defer_job(tx, "start_recording", recording_id)
             await call.settle(tx, recording_id)
-            return _require_found(await store.show(tx, recording_id, selection))
+            return _require_found(await store.show(tx, recording_id, selection, access.action))
 
     async def stop(self, asker: Asker, recording_id: UUID, selection: Selection = _PLAIN) -> Row:
         """Store that the recording is stopped, and queue the job that asks LiveKit to stop the egress. If the

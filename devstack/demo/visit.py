@@ -72,7 +72,7 @@ class Visit:
             ]
             await self._of_livekit("join", {"token": token, "channel": CHANNELS[kind]})
         rooms = (await self.api.ask(documents.ACTIVE_ROOMS))["activeRooms"]
-        require(any(room["consultationId"] == self.id for room in rooms), "the room is not active")
+        require(any(room["consultation"]["id"] == self.id for room in rooms), "the room is not active")
 
     async def start(self) -> str:
         """Start a recording, and return its id once LiveKit records the room and each microphone."""

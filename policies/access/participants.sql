@@ -32,4 +32,4 @@ using (patient_id = (select private.patient()) and kind = 'PATIENT');
 
 grant execute on function private.keep_invitation(uuid, bytea, timestamptz) to clinician;
 
-grant execute on function private.redeem_invitation(bytea) to resguardo_api;
+grant execute on function private.redeem_invitation(bytea, text[]) to resguardo_api;

@@ -969,7 +969,7 @@ select 'field', t.term from unnest(array[
     'heldRecordingCount', 'objectCount', 'recordingCount', 'requestsUsdPerMonth', 'soonerCount', 'startsOn',
     'storageUsdPerGbMonth', 'storageUsdPerMonth', 'storedBytes',
     'chunkCount', 'chunksDone', 'doctor', 'entities', 'ids', 'isHeld', 'isInterrupted', 'isTruncated', 'mediaFiles',
-    'mustConsent', 'recordingBlockers', 'recordsAutomatically', 'recordsSpeakersSeparately', 'type'
+    'mustConsent', 'participantCount', 'recordingBlockers', 'recordsAutomatically', 'recordsSpeakersSeparately', 'type'
 ]) as t (term);
 
 create type private.subjects as (patient_ids uuid[], consultation_ids uuid[]); -- noqa: LT01
@@ -1716,6 +1716,16 @@ begin
         raise exception 'quota_%', of_meter using
             errcode = 'RG429', detail = ceil(extract(epoch from next_hour - now()))::integer;
     end if;
+end
+$$;
+
+-- Counts one page against the caller's quota, for a read that asks a vendor before it knows what it shows. Raises RG429
+-- (quota_pages).
+create function private.count_page() returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform private.use_quota(private.require_person(), 'pages');
 end
 $$;
 
@@ -3383,10 +3393,10 @@ end
 $$;
 
 -- Redeems a guest's invitation, which works once. Returns the guest and the guest's room, or no row if the invitation
--- is unknown, used or expired. Raises RG409 (consent_missing_to_join) if the room is being recorded and the guest has
--- not consented.
-create function private.redeem_invitation(secret bytea)
-returns table (participant_id uuid, consultation_id uuid, room_name text)
+-- is unknown, used or expired. The audit row names the fields that the API shows to the guest. Raises RG409
+-- (consent_missing_to_join) if the room is being recorded and the guest has not consented.
+create function private.redeem_invitation(secret bytea, fields text[])
+returns table (participant_id uuid, kind text, guest_role text, consultation_id uuid, room_name text)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -3410,10 +3420,10 @@ begin
     update resguardo.participants as p set joined_at = clock_timestamp() where p.id = guest.id;
     perform private.write_audit(
         'guest.join', 'ALLOWED', null, 'participant', array[guest.id], array[guest.patient_id],
-        array[guest.consultation_id], array['token'], 1, null
+        array[guest.consultation_id], fields, 1, null
     );
     return query
-    select guest.id, guest.consultation_id, c.room_name
+    select guest.id, guest.kind, guest.guest_role, guest.consultation_id, c.room_name
     from resguardo.consultations as c where c.id = guest.consultation_id;
 end
 $$;
@@ -3462,6 +3472,7 @@ create view resguardo.standing_consents with (security_invoker = true) as
 select
     p.id as participant_id,
     p.consultation_id,
+    p.patient_id,
     p.kind,
     p.guest_role,
     p.joined_at,

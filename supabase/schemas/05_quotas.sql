@@ -128,6 +128,16 @@ begin
 end
 $$;
 
+-- Counts one page against the caller's quota, for a read that asks a vendor before it knows what it shows. Raises RG429
+-- (quota_pages).
+create function private.count_page() returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform private.use_quota(private.require_person(), 'pages');
+end
+$$;
+
 -- Returns how many requests of one kind (a meter) a person has made since the given hour began. The function does not
 -- count the requests of transactions that have not ended.
 create function private.used_in(person uuid, of_meter text, this_hour timestamptz) returns bigint

@@ -66,10 +66,10 @@ end
 $$;
 
 -- Redeems a guest's invitation, which works once. Returns the guest and the guest's room, or no row if the invitation
--- is unknown, used or expired. Raises RG409 (consent_missing_to_join) if the room is being recorded and the guest has
--- not consented.
-create function private.redeem_invitation(secret bytea)
-returns table (participant_id uuid, consultation_id uuid, room_name text)
+-- is unknown, used or expired. The audit row names the fields that the API shows to the guest. Raises RG409
+-- (consent_missing_to_join) if the room is being recorded and the guest has not consented.
+create function private.redeem_invitation(secret bytea, fields text[])
+returns table (participant_id uuid, kind text, guest_role text, consultation_id uuid, room_name text)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -93,10 +93,10 @@ begin
     update resguardo.participants as p set joined_at = clock_timestamp() where p.id = guest.id;
     perform private.write_audit(
         'guest.join', 'ALLOWED', null, 'participant', array[guest.id], array[guest.patient_id],
-        array[guest.consultation_id], array['token'], 1, null
+        array[guest.consultation_id], fields, 1, null
     );
     return query
-    select guest.id, guest.consultation_id, c.room_name
+    select guest.id, guest.kind, guest.guest_role, guest.consultation_id, c.room_name
     from resguardo.consultations as c where c.id = guest.consultation_id;
 end
 $$;

@@ -39,6 +39,7 @@ create view resguardo.standing_consents with (security_invoker = true) as
 select
     p.id as participant_id,
     p.consultation_id,
+    p.patient_id,
     p.kind,
     p.guest_role,
     p.joined_at,

@@ -84,7 +84,7 @@ mutation ($consultationId: ID!) {{
 """
 JOIN_AS_GUEST = f"""
 mutation ($invitation: String!) {{
-  joinAsGuest(input: {{invitation: $invitation}}) {{ participantId {_JOIN_TOKEN} }}
+  joinAsGuest(input: {{invitation: $invitation}}) {{ participant {{ id kind guestRole }} {_JOIN_TOKEN} }}
 }}
 """
 INVITE = f"""
@@ -94,7 +94,7 @@ mutation ($consultationId: ID!, $role: GuestRole!, $idempotencyKey: String) {{
   }}
 }}
 """
-ACTIVE_ROOMS = "{ activeRooms { consultationId name sid numParticipants createdAt } }"
+ACTIVE_ROOMS = "{ activeRooms { consultation { id externalId } name sid participantCount createdAt } }"
 START = f"""
 mutation ($consultationId: ID!, $idempotencyKey: String) {{
   startRecording(input: {{consultationId: $consultationId, idempotencyKey: $idempotencyKey}}) {{

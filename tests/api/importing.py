@@ -14,8 +14,20 @@ IMPORT = """
 mutation ($import: ImportRecordingInput!) {
   importRecording(input: $import) {
     recordingImport {
-      id consultationId status uploadUrl uploadHeaders { name value } recordedAt expiresAt expiresInSeconds
+      id consultation { id externalId } status uploadUrl uploadHeaders { name value } recordedAt expiresAt
+      expiresInSeconds
     }
+  }
+}
+"""
+COMPLETE_IMPORT_WHOLE = """
+mutation ($importId: ID!) {
+  completeImport(input: { importId: $importId }) {
+    recordingImport {
+      id consultation { id externalId } status uploadUrl uploadHeaders { name value } recordedAt expiresAt
+      expiresInSeconds
+    }
+    recording { id status consultation { id } }
   }
 }
 """

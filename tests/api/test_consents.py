@@ -161,3 +161,39 @@ async def test_withdrawal_stops_the_running_recording(harness: ApiHarness, case:
     await harness.work()
     found = await case.doctor.ask(documents.RECORDING, id=started["id"])
     assert (found["status"], found["problem"]["code"]) == ("ABORTED", "CONSENT_WITHDRAWN")
+
+
+STATEMENT = """
+  consent { id decision }
+  participant { id hasConsented }
+  consultation { id consents { id } participants { id hasConsented } recordingBlockers { reason participant { id } } }
+"""
+RECORD = f"mutation ($input: RecordConsentInput!) {{ recordConsent(input: $input) {{ {STATEMENT} }} }}"
+WITHDRAW = f"mutation ($input: WithdrawConsentInput!) {{ withdrawConsent(input: $input) {{ {STATEMENT} }} }}"
+
+
+@pytest.mark.parametrize("kind", ["DOCTOR", "PATIENT"])
+async def test_statement_is_returned_with_its_consultation_as_it_is_now_in_one_audit_row(
+    harness: ApiHarness, case: Case, kind: str
+) -> None:
+    await case.consent()
+    person = case.doctor if kind == "DOCTOR" else case.patient
+    participant = case.participant(kind)
+    withdrawn = await person.send(WITHDRAW, input={"participantId": participant})
+    given = await person.send(RECORD, input=consent_input(participant))
+    blocked = [{"reason": "CONSENT_WITHDRAWN", "participant": {"id": participant}}]
+    for answer, action, blockers, has_consented in (
+        (withdrawn, "consent.withdraw", blocked, False),
+        (given, "consent.give", [], True),
+    ):
+        found = answer.value["consultation"]
+        assert (found["id"], found["recordingBlockers"]) == (case.id, blockers)
+        assert {one["id"]: one["hasConsented"] for one in found["participants"]}[participant] is has_consented
+        assert answer.value["participant"] == {"id": participant, "hasConsented": has_consented}
+        assert found["consents"][-1]["id"] == answer.value["consent"]["id"]
+        (row,) = await harness.audit(answer.request_id)
+        assert (row["action"], row["outcome"]) == (action, "ALLOWED")
+        assert {one["type"] for one in row["entities"]} == {"consent", "participant", "consultation"}
+        assert {"consultation.recordingBlockers.reason", "decision", "participant.hasConsented"} <= set(
+            row["fields"]
+        )

@@ -61,7 +61,7 @@ async def test_repeated_invitation_returns_the_same_guest_with_a_new_secret(
     )
     assert refused == ("NOT_FOUND", "invitation_unknown")
     joined = await harness.stranger().ask(documents.JOIN_AS_GUEST, invitation=second["invitation"]["secret"])
-    assert joined["participantId"] == first["participant"]["id"]
+    assert joined["participant"]["id"] == first["participant"]["id"]
 
 
 async def test_repeated_invitation_is_refused_after_the_guest_has_joined(

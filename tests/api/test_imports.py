@@ -28,6 +28,7 @@ from tests.api import documents
 from tests.api.harness import ApiHarness, Case, Person, ids_of
 from tests.api.importing import (
     COMPLETE_IMPORT,
+    COMPLETE_IMPORT_WHOLE,
     CONTENT,
     IMPORT,
     arrange_import,
@@ -84,7 +85,7 @@ async def _key(harness: ApiHarness, import_id: str) -> Any:
 
 async def test_recording_is_imported_from_declaration_to_ready(harness: ApiHarness, ready: Case) -> None:
     found = await prepare_import(harness, ready, sha256=SHA256.upper())
-    assert (found["consultationId"], found["status"]) == (ready.id, "AWAITING_UPLOAD")
+    assert (found["consultation"]["id"], found["status"]) == (ready.id, "AWAITING_UPLOAD")
     left = datetime.fromisoformat(found["expiresAt"]) - datetime.now(UTC)
     assert timedelta(minutes=14) < left <= timedelta(minutes=15)
     [signed] = parse_qs(urlsplit(found["uploadUrl"]).query)["X-Amz-Expires"]
@@ -141,9 +142,14 @@ async def test_import_that_began_slightly_in_the_future_is_accepted(harness: Api
 async def test_law_1_upload_url_writes_an_audit_row(harness: ApiHarness, ready: Case) -> None:
     answer = await send_import(harness, ready)
     found = answer.value
-    rows = {row["action"]: row for row in await harness.audit(answer.request_id)}
-    (row,) = (row for row in await harness.audit(answer.request_id) if row["fields"] == ["upload_url"])
-    assert set(rows) == {"recording.import", "recording.issue_upload_url"}
+    declared, row = await harness.audit(answer.request_id)
+    assert (declared["action"], declared["outcome"]) == ("recording.import", "ALLOWED")
+    assert {one["type"]: one["ids"] for one in declared["entities"]} == {
+        "recording_import": [found["id"]],
+        "consultation": [ready.id],
+    }
+    assert {"consultation.externalId", "expiresInSeconds", "id", "uploadUrl"} <= set(declared["fields"])
+    assert (row["action"], row["fields"]) == ("recording.issue_upload_url", ["upload_url"])
     assert (row["outcome"], row["actor_id"]) == ("ALLOWED", ready.doctor.user_id)
     assert [str(one) for one in ids_of(row)] == [found["id"]]
     assert [str(one) for one in row["patient_ids"]] == [ready.patient_id]
@@ -287,6 +293,49 @@ async def test_completing_twice_returns_the_same_recording(harness: ApiHarness, 
     assert await ready.doctor.ask(COMPLETE_IMPORT, importId=str(row["id"])) == done
     await ready.patient.ask(documents.WITHDRAW_CONSENT, participantId=ready.participant("PATIENT"))
     assert (await ready.doctor.ask(COMPLETE_IMPORT, importId=str(row["id"])))["id"] == done["id"]
+
+
+async def test_completed_import_is_returned_with_its_recording_and_without_an_upload_url(
+    harness: ApiHarness, ready: Case
+) -> None:
+    begun = await prepare_import(harness, ready, recordedAt="2019-07-01T09:30:15Z")
+    for _ in range(2):
+        answer = await ready.doctor.send(COMPLETE_IMPORT_WHOLE, importId=begun["id"])
+        completed = answer.value
+        assert completed["recordingImport"] == begun | {
+            "status": "COMPLETED",
+            "uploadUrl": None,
+            "uploadHeaders": [],
+            "expiresInSeconds": 0,
+        }
+        assert completed["recording"]["status"] == "VERIFYING"
+        assert completed["recording"]["consultation"] == {"id": ready.id}
+        rows = await harness.audit(answer.request_id)
+        (row,) = (row for row in rows if row["action"] != "recording.transition")
+        assert (row["action"], row["outcome"], row["row_count"]) == (
+            "recording.complete_import",
+            "ALLOWED",
+            1,
+        )
+        assert {one["type"]: one["ids"] for one in row["entities"]} == {
+            "recording_import": [begun["id"]],
+            "consultation": [ready.id],
+            "recording": [completed["recording"]["id"]],
+        }
+        assert {"consultation.externalId", "recording.consultation.id", "recording.status", "status"} <= set(
+            row["fields"]
+        )
+        assert "unregistered" not in row["fields"]
+
+
+async def test_only_doctors_import(harness: ApiHarness, ready: Case, officer: Person) -> None:
+    found = await arrange_import(harness, ready)
+    for person in (ready.patient, officer):
+        for document, variables in (
+            (IMPORT, {"import": import_input(ready)}),
+            (COMPLETE_IMPORT_WHOLE, {"importId": found}),
+        ):
+            assert await person.refused(document, **variables) == ("FORBIDDEN", "wrong_role")
 
 
 async def test_concurrent_completions_create_one_recording(harness: ApiHarness, ready: Case) -> None:

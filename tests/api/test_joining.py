@@ -15,6 +15,7 @@ import jwt
 import pytest
 
 from app.consultations.service import INVITATION_LIFETIME
+from app.integrations.livekit.client import LiveKit, RoomSnapshot
 from tests.api import documents
 from tests.api.harness import LIVEKIT_KEY, LIVEKIT_SECRET, ApiHarness, Case, Person, consent_input
 
@@ -50,7 +51,7 @@ async def test_join_token_is_for_one_room_for_two_hours_and_contains_no_name(
         answer = await harness.stranger().ask(
             documents.JOIN_AS_GUEST, invitation=guest["invitation"]["secret"]
         )
-        assert answer["participantId"] == participant
+        assert answer["participant"] == {"id": participant, "kind": "GUEST", "guestRole": "INTERPRETER"}
     else:
         participant = case.participant(kind)
         answer = await _join(case.doctor if kind == "DOCTOR" else case.patient, case)
@@ -215,12 +216,187 @@ async def test_active_rooms_are_the_doctors_rooms_that_livekit_lists(
     assert await case.doctor.ask(documents.ACTIVE_ROOMS) == [], "a token alone opens no room"
     await _enter(harness, (await _join(case.patient, case))["joinToken"]["token"])
     (room,) = await case.doctor.ask(documents.ACTIVE_ROOMS)
-    assert room["consultationId"] == case.id
+    assert room["consultation"] == {"id": case.id, "externalId": case.consultation["externalId"]}
     assert room["name"] == case.consultation["roomName"]
-    assert room["numParticipants"] == 1
+    assert room["participantCount"] == 1
     assert room["sid"].startswith("RM_")
     assert abs(datetime.fromisoformat(room["createdAt"]).timestamp() - time.time()) < 10
     assert await other_doctor.ask(documents.ACTIVE_ROOMS) == []
+
+
+async def test_active_rooms_are_named_in_one_audit_row(
+    harness: ApiHarness, case: Case, other_doctor: Person
+) -> None:
+    other, unopened = await harness.case(case.doctor), await harness.case(case.doctor)
+    for one in (case, other, unopened):
+        await _join(case.doctor, one)
+    for one in (case, other):
+        harness.livekit.rooms.admit(one.consultation["roomName"], "somebody")
+    document = """
+    {
+      rooms: activeRooms {
+        sid consultation { patient { externalId } recordings(first: 1) { edges { node { id } } } }
+      }
+    }
+    """
+    recording = await harness.recording(case)
+    answer = await case.doctor.send(document)
+    assert {one["consultation"]["patient"]["externalId"] for one in answer.value} == {
+        one.registration["patientExternalId"] for one in (case, other)
+    }
+    (row,) = await harness.audit(answer.request_id)
+    assert (row["action"], row["outcome"], row["row_count"]) == ("rooms.list", "ALLOWED", 2)
+    assert {one["type"]: set(one["ids"]) for one in row["entities"]} == {
+        "room": {case.id, other.id},
+        "consultation": {case.id, other.id},
+        "patient": {case.patient_id, other.patient_id},
+        "recording": {str(recording)},
+    }
+    assert row["fields"] == [
+        "consultation.patient.externalId",
+        "consultation.recordings.edges.node.id",
+        "sid",
+    ]
+    assert {str(one) for one in row["patient_ids"]} == {case.patient_id, other.patient_id}
+
+
+async def test_active_rooms_need_the_role_of_a_doctor(case: Case, officer: Person) -> None:
+    for person in (case.patient, officer):
+        assert await person.refused(documents.ACTIVE_ROOMS) == ("FORBIDDEN", "wrong_role")
+
+
+async def test_room_whose_consultation_is_no_longer_visible_is_not_shown(
+    harness: ApiHarness, case: Case, other_doctor: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The consultation gets another doctor while LiveKit answers."""
+    await _join(case.doctor, case)
+    harness.livekit.rooms.admit(case.consultation["roomName"], "somebody")
+    rooms = LiveKit.rooms
+
+    async def move(self: LiveKit, names: list[str]) -> list[RoomSnapshot]:
+        listed = await rooms(self, names)
+        await harness.rows("alter table resguardo.participants disable trigger all")
+        await harness.rows("set session_replication_role = replica")
+        await harness.rows(
+            "update resguardo.consultations set doctor_id = %s where id = %s", other_doctor.user_id, case.id
+        )
+        return listed
+
+    monkeypatch.setattr(LiveKit, "rooms", move)
+    answer = await case.doctor.send(documents.ACTIVE_ROOMS)
+    await harness.rows("set session_replication_role = origin")
+    await harness.rows("alter table resguardo.participants enable trigger all")
+    assert answer.value == []
+    (row,) = await harness.audit(answer.request_id)
+    assert (row["outcome"], row["row_count"], row["patient_ids"]) == ("ALLOWED", 0, [])
+
+
+async def test_active_rooms_beyond_the_quota_ask_nothing_of_livekit(
+    harness: ApiHarness, case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _join(case.doctor, case)
+    await harness.spend(case.doctor, "pages", 1200)
+    monkeypatch.setattr(LiveKit, "rooms", None)
+    answer = await case.doctor.send(documents.ACTIVE_ROOMS)
+    assert (answer.error.code, answer.error.reason) == ("RATE_LIMITED", "quota_pages")
+    (row,) = await harness.audit(answer.request_id)
+    assert (row["action"], row["outcome"], row["reason"]) == ("rooms.list", "DENIED", "quota_pages")
+
+
+async def test_each_join_and_each_invitation_counts_and_writes_one_audit_row_that_names_the_participant(
+    harness: ApiHarness, case: Case
+) -> None:
+    invited = await case.doctor.send(
+        "mutation ($id: ID!) { inviteGuest(input: { consultationId: $id, role: STUDENT }) {"
+        " participant { id ...P } consultation { participants { id } recordingBlockers { reason } }"
+        " invitation { secret } } }"
+        " fragment P on Participant { kind hasConsented joinedAt }",
+        id=case.id,
+    )
+    joined = await case.patient.send(
+        "mutation ($id: ID!) { joinConsultation(input: { consultationId: $id }) {"
+        " it: participant { joinedAt mustConsent } joinToken { token expiresAt } } }",
+        id=case.id,
+    )
+    secret = invited.value["invitation"]["secret"]
+    entered = await harness.stranger().send(documents.JOIN_AS_GUEST, invitation=secret)
+    guest = invited.value["participant"]["id"]
+    assert invited.value["participant"] == {
+        "id": guest,
+        "kind": "GUEST",
+        "hasConsented": False,
+        "joinedAt": None,
+    }
+    assert guest in [one["id"] for one in invited.value["consultation"]["participants"]]
+    assert joined.value["it"]["joinedAt"] is not None
+    expected = [
+        (
+            invited,
+            "guest.invite",
+            guest,
+            [
+                *(
+                    "consultation.participants.id",
+                    "consultation.recordingBlockers.reason",
+                    "hasConsented",
+                    "id",
+                ),
+                *("invitation.secret", "joinedAt", "kind"),
+            ],
+        ),
+        (
+            joined,
+            "consultation.join",
+            case.participant("PATIENT"),
+            ["joinToken.expiresAt", "joinToken.token", "joinedAt", "mustConsent"],
+        ),
+        (
+            entered,
+            "guest.join",
+            guest,
+            [
+                *(
+                    "guestRole",
+                    "id",
+                    "joinToken.expiresAt",
+                    "joinToken.expiresInSeconds",
+                    "joinToken.roomName",
+                ),
+                *("joinToken.token", "joinToken.url", "kind"),
+            ],
+        ),
+    ]
+    for answer, action, participant, fields in expected:
+        (row,) = await harness.audit(answer.request_id)
+        assert (row["action"], row["outcome"], row["row_count"]) == (action, "ALLOWED", 1)
+        assert row["entities"][0]["type"] == "participant"
+        assert participant in row["entities"][0]["ids"]
+        assert row["fields"] == fields
+        assert [str(one) for one in row["patient_ids"]] == [case.patient_id]
+        assert [str(one) for one in row["consultation_ids"]] == [case.id]
+
+
+@pytest.mark.parametrize("field", ["hasConsented", "joinedAt", "mustConsent"])
+async def test_guest_reads_only_what_a_guest_may_read_and_keeps_the_invitation(
+    harness: ApiHarness, case: Case, field: str
+) -> None:
+    guest, stranger = await _invite(case), harness.stranger()
+    secret = guest["invitation"]["secret"]
+    document = (
+        f"mutation ($invitation: String!) {{ joinAsGuest(input: {{ invitation: $invitation }}) {{"
+        f" participant {{ id ...F }} joinToken {{ token }} }} }} fragment F on Participant {{ x: {field} }}"
+    )
+    answer = await stranger.send(document, invitation=secret)
+    assert (answer.error.code, answer.error.reason) == ("FORBIDDEN", "field_not_for_guests")
+    assert answer.body["data"] == {"joinAsGuest": None}
+    (row,) = await harness.audit(answer.request_id)
+    assert (row["action"], row["outcome"], row["reason"]) == ("guest.join", "DENIED", "field_not_for_guests")
+    assert await stranger.refused(document, invitation=base64.urlsafe_b64encode(bytes(32)).decode()) == (
+        "NOT_FOUND",
+        "invitation_unknown",
+    )
+    found = await stranger.ask(documents.JOIN_AS_GUEST, invitation=secret)
+    assert found["participant"]["id"] == guest["participant"]["id"]
 
 
 async def test_active_rooms_leave_out_a_room_after_a_crash_of_livekit(
@@ -230,12 +406,12 @@ async def test_active_rooms_leave_out_a_room_after_a_crash_of_livekit(
     for identity in ("somebody", "somebody else"):
         harness.livekit.rooms.admit(room, identity)
     await case.doctor.ask(documents.JOIN, consultationId=case.id)
-    assert [one["numParticipants"] for one in await case.doctor.ask(documents.ACTIVE_ROOMS)] == [2]
+    assert [one["participantCount"] for one in await case.doctor.ask(documents.ACTIVE_ROOMS)] == [2]
     await harness.livekit.crash()
     assert [one.name for one in harness.livekit.rooms.find([room])] == [room]
     assert await case.doctor.ask(documents.ACTIVE_ROOMS) == []
     harness.livekit.rooms.admit(room, "somebody")
-    assert [one["numParticipants"] for one in await case.doctor.ask(documents.ACTIVE_ROOMS)] == [1]
+    assert [one["participantCount"] for one in await case.doctor.ask(documents.ACTIVE_ROOMS)] == [1]
 
 
 async def test_active_rooms_fail_if_livekit_is_unreachable(harness: ApiHarness, case: Case) -> None:

@@ -125,7 +125,27 @@ RECORDING_FIELDS = [
     "transcription.unusedTrackCount",
     "updatedAt",
 ]
-ROOM_FIELDS = ["consultationId", "createdAt", "name", "numParticipants", "sid"]
+ROOM_FIELDS = [
+    "consultation.externalId",
+    "consultation.id",
+    "createdAt",
+    "name",
+    "participantCount",
+    "sid",
+]
+PARTICIPANT_FIELDS = [
+    "guestRole",
+    "hasConsented",
+    "id",
+    "joinToken.expiresAt",
+    "joinToken.expiresInSeconds",
+    "joinToken.roomName",
+    "joinToken.token",
+    "joinToken.url",
+    "joinedAt",
+    "kind",
+    "mustConsent",
+]
 
 
 @dataclass(frozen=True)
@@ -156,7 +176,7 @@ READS = {
     "activeRooms": Read(documents.ACTIVE_ROOMS, "rooms.list", "R", "room", ROOM_FIELDS),
     "recordConsent": Read(documents.RECORD_CONSENT, "consent.give", "C", "consent", CONSENT_FIELDS),
     "withdrawConsent": Read(documents.WITHDRAW_CONSENT, "consent.withdraw", "C", "consent", CONSENT_FIELDS),
-    "joinConsultation": Read(documents.JOIN, "consultation.join", "E", "consultation", []),
+    "joinConsultation": Read(documents.JOIN, "consultation.join", "E", "participant", PARTICIPANT_FIELDS),
     "issueDownloadUrl": Read(documents.ISSUE_URL, "recording.issue_url", "R", "recording", ["object"]),
     "transcript": Read(documents.TRANSCRIPT, "transcript.read", "R", "recording", ["text"]),
     "transcriptSearch": Read(documents.TRANSCRIPT_SEARCH, "transcript.search", "R", "recording", ["text"]),
@@ -175,6 +195,8 @@ async def test_law_1_read_writes_one_complete_audit_row(harness: ApiHarness, fie
     recording = str(await harness.recording(case))
     await store_transcript(harness, UUID(recording))
     await case.doctor.ask(documents.JOIN, consultationId=case.id)
+    if field == "activeRooms":
+        harness.livekit.rooms.admit(case.consultation["roomName"], "somebody")
     person = case.patient if field == "viewer" else case.doctor
     variables = _variables(case, field, recording)
     answer = await person.send(read.document, **variables)
@@ -183,6 +205,7 @@ async def test_law_1_read_writes_one_complete_audit_row(harness: ApiHarness, fie
     entity = {
         "patient": case.patient_id,
         "consent": answer.data[field]["consent"]["id"] if read.entity_type == "consent" else None,
+        "participant": case.participant("DOCTOR"),
         "recording": recording,
     }.get(read.entity_type, case.id)
     is_doctor = person is case.doctor
@@ -250,8 +273,10 @@ async def test_law_1_start_and_storage_read_each_write_an_audit_row(harness: Api
     await case.consent()
     started = await case.doctor.send(documents.START, consultationId=case.id)
     assert started.data
-    actions = [row["action"] for row in await harness.audit(started.request_id)]
-    assert actions.count("recording.start") == 1
+    moved, row = await harness.audit(started.request_id)
+    assert (moved["action"], row["action"]) == ("recording.transition", "recording.start")
+    assert row["entities"][0] == {"type": "recording", "ids": [started.value["id"]]}
+    assert row["fields"] == RECORDING_FIELDS
     looked = await case.doctor.send(documents.STORED_OBJECT, id=str(await harness.recording(case)))
     assert looked.data
     rows = await harness.audit(looked.request_id)

@@ -4,13 +4,15 @@ audit row.
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
 
 from tests.api import documents
 from tests.api.harness import ApiHarness, Case, Person
+from tests.faults.proxy import Proxy
 
 pytestmark = pytest.mark.anyio
 
@@ -118,8 +120,65 @@ async def test_vendor_that_does_not_answer_keeps_the_data_of_the_database(
     assert answer.body["errors"][0]["path"] == ["activeRooms"]
     edges = [{"node": {"id": str(recording)}}]
     assert answer.body["data"] == {"recordings": {"edges": edges}, "activeRooms": None}
-    rows = {(row["action"], row["outcome"]) for row in await harness.audit(answer.request_id)}
-    assert ("recording.list", "ALLOWED") in rows
+    rows = {(row["action"], row["outcome"], row["reason"]) for row in await harness.audit(answer.request_id)}
+    assert rows == {("recording.list", "ALLOWED", None), ("rooms.list", "FAILED", refusal[1])}
+
+
+@pytest.mark.parametrize(
+    ("is_frozen", "refusal"),
+    [
+        (False, ("UPSTREAM_FAILED", "storage_unreachable")),
+        (True, ("TIMEOUT", "storage_timeout")),
+    ],
+    ids=["down", "frozen"],
+)
+async def test_bucket_that_does_not_answer_keeps_the_data_of_the_database(
+    harness: ApiHarness,
+    case: Case,
+    is_frozen: bool,
+    refusal: tuple[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("app.integrations.storage.caller._READ_SECONDS", 0.5)
+    recording = str(await harness.recording(case))
+    document = """
+    query ($id: ID!) {
+      recording(by: { id: $id }) { id status }
+      storedObject(recordingId: $id) { exists }
+      recordings { edges { node { id } } }
+    }
+    """
+    store = urlsplit(harness.store.endpoint_url)
+    proxy = Proxy((str(store.hostname), store.port or 80))
+    async with AsyncExitStack() as stack:
+        listening = await stack.enter_async_context(AsyncExitStack())
+        await listening.enter_async_context(proxy.running())
+        url = f"http://127.0.0.1:{proxy.port}"
+        http = await stack.enter_async_context(harness.another_api(r2_endpoint_url=url))
+        doctor = Person(http, case.doctor.user_id, case.doctor.session_id, case.doctor.token)
+        if is_frozen:
+            stack.enter_context(proxy.frozen())
+        else:
+            await listening.aclose()
+        answer = await doctor.send(document, id=recording)
+        issued = await doctor.send(documents.ISSUE_URL, recordingId=recording, purposeOfUse="TREATMENT")
+    assert (answer.error.code, answer.error.reason) == refusal
+    assert answer.body["errors"][0]["path"] == ["storedObject"]
+    assert answer.body["data"] == {
+        "recording": {"id": recording, "status": "READY"},
+        "storedObject": None,
+        "recordings": {"edges": [{"node": {"id": recording}}]},
+    }
+    rows = [
+        (row["action"], row["outcome"], row["entities"]) for row in await harness.audit(answer.request_id)
+    ]
+    shown = [{"type": "recording", "ids": [recording]}]
+    assert sorted(rows, key=lambda row: row[0]) == [
+        ("recording.list", "ALLOWED", shown),
+        ("recording.read", "ALLOWED", shown),
+        ("recording.read_storage", "ALLOWED", shown),
+    ]
+    assert issued.value["url"].startswith(url), "a URL is signed without a request to the bucket"
 
 
 @asynccontextmanager

@@ -241,4 +241,4 @@ def _events(case: Case) -> dict[str, int]:
 
 async def _doctor_counts(case: Case, *, people: int) -> bool:
     rooms = (await case.doctor.ask(documents.ACTIVE_ROOMS))["activeRooms"]
-    return [(room["name"], room["numParticipants"]) for room in rooms] == [(case.room_name, people)]
+    return [(room["name"], room["participantCount"]) for room in rooms] == [(case.room_name, people)]

@@ -169,9 +169,9 @@ def invited(practice: Database) -> bytes:
     return secret
 
 
-def redeem(practice: Database, secret: bytes) -> list[tuple[UUID, UUID, str]]:
+def redeem(practice: Database, secret: bytes) -> list[tuple[UUID, str, str, UUID, str]]:
     with psycopg.connect(practice.api_url) as connection:
-        return connection.execute("select * from private.redeem_invitation(%s)", [secret]).fetchall()
+        return connection.execute("select * from private.redeem_invitation(%s, '{}')", [secret]).fetchall()
 
 
 def test_law_6_a_guest_without_consent_does_not_join_what_is_being_started(practice: Database) -> None:
@@ -184,7 +184,9 @@ def test_law_6_a_guest_without_consent_does_not_join_what_is_being_started(pract
                 waiting.result()
     with superuser(practice) as connection:
         give_consent(connection, ANA, CONSULTATION, "GUEST")
-    assert redeem(practice, secret) == [(ANA.id_of(f"{CONSULTATION} GUEST"), OF, ANA.room_of(CONSULTATION))]
+    assert redeem(practice, secret) == [
+        (ANA.id_of(f"{CONSULTATION} GUEST"), "GUEST", "INTERPRETER", OF, ANA.room_of(CONSULTATION))
+    ]
 
 
 def test_law_6_no_start_while_a_guest_without_consent_is_joining(practice: Database) -> None:
@@ -195,7 +197,7 @@ def test_law_6_no_start_while_a_guest_without_consent_is_joining(practice: Datab
             start(doctor, ANA, CONSULTATION)
 
     with psycopg.connect(practice.api_url) as guest:
-        assert guest.execute("select from private.redeem_invitation(%s)", [secret]).rowcount == 1
+        assert guest.execute("select from private.redeem_invitation(%s, '{}')", [secret]).rowcount == 1
         with at_once(practice, guest, late_start) as waiting:
             guest.commit()
             with refused("42501", "row-level security"):
@@ -205,7 +207,7 @@ def test_law_6_no_start_while_a_guest_without_consent_is_joining(practice: Datab
 def test_an_invitation_is_redeemed_once_of_two_at_once_and_never_after_its_end(practice: Database) -> None:
     secret = invited(practice)
     with psycopg.connect(practice.api_url) as guest:
-        assert guest.execute("select from private.redeem_invitation(%s)", [secret]).rowcount == 1
+        assert guest.execute("select from private.redeem_invitation(%s, '{}')", [secret]).rowcount == 1
         with at_once(practice, guest, lambda: redeem(practice, secret)) as waiting:
             guest.commit()
             assert waiting.result() == []

@@ -23,6 +23,7 @@ const RECORD_CONSENT = graphql(`
     recordConsent(input: $input) {
       consent { id decision source recordedAt }
       participant { id hasConsented }
+      consultation { id recordingBlockers { reason participant { id } } }
       recording { id status }
     }
   }

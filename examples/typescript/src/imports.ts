@@ -9,7 +9,7 @@ const IMPORT = graphql(`
 
 const COMPLETE = graphql(`
   mutation CompleteImport($input: CompleteImportInput!) {
-    completeImport(input: $input) { recording { id status } }
+    completeImport(input: $input) { recordingImport { id status } recording { id status } }
   }
 `);
 
@@ -32,6 +32,7 @@ export async function importRecording(
   const input = { consultationId, contentType: "video/mp4", sizeBytes: file.size };
   const { importRecording: begun } = await api.change(IMPORT, { input });
   const { id: importId, uploadUrl, uploadHeaders } = begun.recordingImport;
+  if (!uploadUrl) throw new Error("The import is completed already.");
   // A page may not set Content-Length: its browser does. The others are signed, and sent as they are.
   const headers = uploadHeaders
     .filter(({ name }) => name.toLowerCase() !== "content-length")

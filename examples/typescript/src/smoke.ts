@@ -81,8 +81,10 @@ await readConsentText(api, "EN");
 await withoutQuery("a consent is shown at once, and no query is sent", async () => {
   await recordConsent(api, first.id, "EN");
   await consents.until(
-    ({ participants }) => participants.some((one) => one.id === first.id && one.hasConsented),
-    "the page shows the consent",
+    ({ participants, recordingBlockers }) =>
+      participants.some((one) => one.id === first.id && one.hasConsented) &&
+      !recordingBlockers.some(({ participant }) => participant?.id === first.id),
+    "the page shows the consent, and that it is no longer missing",
   );
 });
 leaveConsents();
