@@ -9,7 +9,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from app.postgres import composer
 from app.postgres.audited import AuditedList, AuditedRead
+from app.postgres.composer import EntityList, EntityRead
 from devstack.object_store import ObjectStore
 from graphql_schema.root_fields import permission_of
 from tests.api import documents, requesting
@@ -389,6 +391,8 @@ def _audited() -> Iterator[tuple[str, str]]:
                 yield f"{module.__name__}.{name}", value.statement()
                 filters = (*value.conditions, *value.values)
                 yield f"{module.__name__}.{name}", value.statement(filters, value.details, is_later=True)
+            elif isinstance(value, (EntityRead, EntityList)):
+                yield f"{module.__name__}.{name}", composer._STATEMENT
 
 
 def test_every_audited_statement_uses_its_audit_row() -> None:
