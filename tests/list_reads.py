@@ -295,7 +295,11 @@ CASES: Final = (
         ),
         5,
     ),
-    Case("recordings changed last", "doctor", lambda tx, *_: changes.read_last_changed(tx, _EVERYTHING)),
+    Case(
+        "recordings changed last",
+        "doctor",
+        lambda tx, *_: changes.list_last_changed(tx, changes.MOST_PRESENT),
+    ),
     _recordings("of a patient", lambda f: RecordingFilter(patient=PatientBy(f.patient_id))),
     _recordings(
         "of a patient in a range",

@@ -343,9 +343,17 @@ class EntityList(_Reads):
         return rows
 
     async def page(
-        self, tx: Transaction, request: PageRequest, filters: Parameters, selection: Selection
+        self,
+        tx: Transaction,
+        request: PageRequest,
+        filters: Parameters,
+        selection: Selection,
+        *,
+        is_counted: bool = True,
     ) -> Page[Row]:
-        """Write the audit row and return the rows of a page. A filter that is None is ignored. Raises RateLimited."""
+        """Write the audit row and return the rows of a page. A filter that is None is ignored. If `is_counted` is true,
+        the read counts against a quota. Raises RateLimited.
+        """
         composition = _Composition(self.entities)
         given = {name for name, value in filters.items() if value is not None}
         rows = self._rows(given, selection, is_later=request.after is not None)
@@ -353,5 +361,5 @@ class EntityList(_Reads):
             composition, selection, rows=rows, shown=_FIRST.format(time=self.time), time=self.time
         )
         parameters = {**request.parameters, **filters, **composition.parameters}
-        shown = await self._show(tx, statement, selection, parameters, action=None)
+        shown = await self._show(tx, statement, selection, parameters, action=None, is_counted=is_counted)
         return Page(tuple(shown.rows), shown.has_next)

@@ -1,8 +1,9 @@
 """Runs the subscriptions to a consultation, to the recordings of a consultation, and to all recordings of a doctor.
 A subscription first sends the present state, and then each change. After the commit of a change, each subscription
 reads the changed entities with the rights of the person who opened it, under row level security. Each read by a
-subscription has its own audit row. For each subscription, the process stores only the last state that the client
-has received. Many changes at once therefore become one message, and a slow client does not delay other clients.
+subscription has one audit row, which names everything that the read sent. For each subscription, the process stores
+only the last state that the client has received. Many changes at once therefore become one message, and a slow client
+does not delay other clients.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from app.identity import permissions
 from app.postgres.audited import AuditedRead
 from app.postgres.composer import Row
 from app.postgres.database import Asker, Database, Transaction
+from app.postgres.paging import MAX_PAGE_SIZE
 from app.postgres.queries import Queries
 from app.postgres.selection import Selection
 from app.recordings import store
@@ -32,13 +34,6 @@ MOST_MISSED: Final = 1000
 _sql = Queries(Path(__file__).with_name("queries.sql"))
 
 
-@dataclass(frozen=True)
-class _Place:
-    """A recording in the order of changes."""
-
-    id: UUID
-
-
 _WATCHED: Final = AuditedRead(
     rows=_sql["watch_consultation"],
     items=object,
@@ -46,14 +41,6 @@ _WATCHED: Final = AuditedRead(
     entity_type="consultation",
     asked="%(consultation_id)s",
     consultations="p.id",
-    meter="pages",
-)
-_LAST_CHANGED: Final = AuditedRead(
-    rows=_sql["last_changed_videos"],
-    items=_Place,
-    action=permissions.WATCH_OWN_RECORDINGS.action,
-    entity_type="recording",
-    order="x.changed_at desc, x.id desc",
     meter="pages",
 )
 
@@ -170,11 +157,12 @@ class _RecordingsReader:
     async def read_present(self) -> list[Row]:
         access = permissions.WATCH_RECORDINGS.on(self.consultation_id)
         async with self.database.as_user(self.asker, access) as tx:
-            parameters = {"consultation_id": self.consultation_id}
-            if not await _WATCHED.all(tx, parameters, fields=self.selection.paths):
-                raise NotFound("consultation_not_found")
             videos = await _read_versions_of(tx, self.consultation_id)
-            newest = await _read(tx, list(videos)[-1:], self.selection)
+            newest = await _read(tx, list(videos)[-1:], self.selection, counts_as_page=True)
+            if not newest:
+                parameters = {"consultation_id": self.consultation_id}
+                if not await _WATCHED.all(tx, parameters, fields=self.selection.paths):
+                    raise NotFound("consultation_not_found")
         self.sent.update(videos)
         return newest
 
@@ -196,9 +184,9 @@ class _OwnRecordingsReader:
 
     async def read_present(self) -> list[Row]:
         async with self.database.as_user(self.asker, permissions.WATCH_OWN_RECORDINGS.on()) as tx:
-            last = await read_last_changed(tx, self.selection)
+            last = await list_last_changed(tx, MOST_PRESENT)
             versions = await _read_versions(tx, list(reversed(last)))
-            present = await _read(tx, list(versions), self.selection)
+            present = await store.show_watched(tx, list(versions), self.selection, counts_as_page=True)
         _remember(self.sent, versions, present)
         return present
 
@@ -213,17 +201,15 @@ class _OwnRecordingsReader:
 
     async def _read_missed(self, tx: Transaction) -> Versions:
         """Return the recordings that changed last, up to the last one whose state was sent, oldest change first."""
-        rows = await tx.all(_sql["last_changed_videos"], {"most": MOST_MISSED})
-        versions = await _read_versions(tx, [row["id"] for row in rows])
+        versions = await _read_versions(tx, await list_last_changed(tx, MOST_MISSED))
         known = [place for place, (one, text) in enumerate(versions.items()) if self.sent.get(one) == text]
         newest = list(versions.items())[: known[-1] if known else MOST_MISSED]
         return dict(reversed(newest))
 
 
-async def read_last_changed(tx: Transaction, selection: Selection) -> list[UUID]:
-    """Write the audit row and return the doctor's recordings that changed last, newest change first."""
-    found = await _LAST_CHANGED.all(tx, {"most": MOST_PRESENT}, fields=selection.paths)
-    return [one.id for one in found]
+async def list_last_changed(tx: Transaction, most: int) -> list[UUID]:
+    """Return at most `most` recordings of the doctor that changed last, newest change first. Writes no audit row."""
+    return [row["id"] for row in await tx.all(_sql["last_changed_videos"], {"most": most})]
 
 
 async def _read_versions_of(tx: Transaction, consultation_id: UUID) -> Versions:
@@ -251,12 +237,15 @@ def _remember(sent: Versions, versions: Versions, recordings: list[Row]) -> None
         del sent[one_id]
 
 
-async def _read(tx: Transaction, ids: list[UUID], selection: Selection) -> list[Row]:
-    found = [
-        await store.show(tx, one, selection, permissions.WATCH_RECORDINGS.action, counts_as_page=False)
-        for one in ids
-    ]
-    return [recording for recording in found if recording is not None]
+async def _read(
+    tx: Transaction, ids: list[UUID], selection: Selection, *, counts_as_page: bool = False
+) -> list[Row]:
+    """Return these recordings in their order. Each statement reads at most 100 of them and writes one audit row."""
+    found: list[Row] = []
+    for start in range(0, len(ids), MAX_PAGE_SIZE):
+        some = ids[start : start + MAX_PAGE_SIZE]
+        found += await store.show_watched(tx, some, selection, counts_as_page=counts_as_page)
+    return found
 
 
 async def _run_to_end(slot: Slot, reading: Coroutine[None, None, list[Item]]) -> list[Item]:

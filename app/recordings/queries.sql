@@ -226,7 +226,7 @@ latest as (
     limit (select %(most)s::bigint)
 )
 
-select r.id, r.patient_id, r.consultation_id, l.changed_at
+select r.id
 from latest as l
 inner join resguardo.recordings as r on r.id = l.id
 order by l.changed_at desc, r.id desc;

@@ -53,6 +53,15 @@ _RECORDINGS: Final = EntityList(
 )
 
 
+_WATCHED: Final = EntityList(
+    entities=ENTITIES,
+    entity="recording",
+    narrow={"ids": "r.id = any(%(ids)s::uuid[]) and r.medium = 'VIDEO'"},
+    action=permissions.WATCH_OWN_RECORDINGS.action,
+    time="created_at",
+)
+
+
 async def list_page(
     tx: Transaction, request: PageRequest, wanted: RecordingFilter, selection: Selection
 ) -> Page[Row]:
@@ -74,6 +83,18 @@ async def show(
     return await _RECORDING.show(
         tx, selection, {"id": recording_id}, action=action, is_counted=counts_as_page
     )
+
+
+async def show_watched(
+    tx: Transaction, ids: Sequence[UUID], selection: Selection, *, counts_as_page: bool
+) -> list[Row]:
+    """Write one audit row of a subscription, and return those of these recordings that the caller may see, in the
+    order of `ids`. The audit row is written even if there are none.
+    """
+    request = PageRequest(max(1, len(ids)), None)
+    page = await _WATCHED.page(tx, request, {"ids": list(ids)}, selection, is_counted=counts_as_page)
+    found = {UUID(row["id"]): row for row in page.items}
+    return [found[one] for one in ids if one in found]
 
 
 async def find_by_egress(tx: Transaction, egress_id: str) -> UUID:

@@ -150,11 +150,14 @@ async def test_library_begins_with_the_25_recordings_that_changed_last(
         assert await _present(client, 25) == [str(one) for one in reversed(recordings[:25])]
         rows = await harness.audit(client.request_id)
         assert await _pages(harness, case.doctor) == pages + 1
-    assert {(row["action"], row["entities"][0]["type"], row["outcome"]) for row in rows} == {
-        ("recording.watch", "recording", "ALLOWED")
+    (row,) = rows
+    assert (row["action"], row["outcome"], row["row_count"]) == ("recording.watch", "ALLOWED", 25)
+    assert {one["type"]: {UUID(each) for each in one["ids"]} for one in row["entities"] if one["ids"]} == {
+        "recording": set(recordings[:25]),
+        "consultation": {UUID(case.id)},
     }
-    assert set(ids_of(rows[0])) == set(recordings[:25])
-    assert rows[0]["patient_ids"] == [UUID(case.patient_id)]
+    assert row["patient_ids"] == [UUID(case.patient_id)]
+    assert "consultation.externalId" in row["fields"]
 
 
 async def test_change_of_sound_transcription_or_deletion_is_a_change_of_its_recording(
@@ -203,6 +206,27 @@ async def test_every_recording_that_changes_later_is_sent_even_an_old_one(
         started = await case.doctor.ask(documents.START, consultationId=another.id)
         assert await client.event() == started
         await client.require_no_message()
+
+
+async def test_each_later_change_of_the_library_writes_one_audit_row(
+    harness: ApiHarness, case: Case, api: str
+) -> None:
+    await case.consent()
+    recordings = [await harness.recording(case, "VERIFYING") for _ in range(3)]
+    async with _library(api, case.doctor) as client:
+        await _present(client, 3)
+        for seconds, recording in enumerate(recordings, start=1):
+            await _touch(harness, recording, seconds=seconds)
+            assert (await client.event())["id"] == str(recording)
+        _, *later = await harness.audit(client.request_id)
+        assert [(ids_of(row), row["row_count"]) for row in later] == [([one], 1) for one in recordings]
+        await harness.rows(
+            "update resguardo.recordings set duration_seconds = 99 where id = any(%s)", recordings
+        )
+        assert {(await client.event())["id"] for _ in recordings} == {str(one) for one in recordings}
+        together = (await harness.audit(client.request_id))[4:]
+        assert {one for row in together for one in ids_of(row)} == set(recordings)
+        assert {row["outcome"] for row in together} == {"ALLOWED"}
 
 
 async def test_library_without_recordings_is_audited_and_sends_the_first_one(
