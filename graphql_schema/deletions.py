@@ -2,7 +2,7 @@
 
 import base64
 from datetime import datetime
-from typing import Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import anyio.to_thread
 import strawberry
@@ -12,14 +12,17 @@ from app.certificates.signing import read_signed
 from app.deletions import model
 from app.postgres.composer import Row
 from app.postgres.paging import DEFAULT_PAGE_SIZE, Cursor, page_request
+from app.postgres.selection import Selection, merge
 from graphql_schema.connections import Connection
 from graphql_schema.context import Info
 from graphql_schema.nodes import Node
-from graphql_schema.people import User, to_user
+from graphql_schema.people import User
 from graphql_schema.problems import DeletionProblem
-from graphql_schema.rows import shown
-from graphql_schema.scalars import parse_id, parse_optional_id, to_id
-from graphql_schema.selected_fields import selected
+from graphql_schema.scalars import parse_id, parse_optional_id
+from graphql_schema.selected_fields import select
+
+if TYPE_CHECKING:
+    from graphql_schema.recordings import Recording
 
 
 @strawberry.type(
@@ -30,7 +33,12 @@ from graphql_schema.selected_fields import selected
 )
 class Deletion(Node):
     id: strawberry.ID = strawberry.field(description="The id of the deletion.")
-    recording_id: strawberry.ID = strawberry.field(description="The id of the recording that is destroyed.")
+    recording: Annotated["Recording", strawberry.lazy("graphql_schema.recordings")] | None = strawberry.field(
+        description=(
+            "The recording that is destroyed. Resguardo keeps the row of a destroyed recording, whose status is then "
+            "DELETED. The value is null for a caller who may not read the recording."
+        )
+    )
     ground: model.DeletionGround = strawberry.field(
         description="The ground on which the recording is destroyed."
     )
@@ -65,25 +73,6 @@ class Deletion(Node):
     )
     def problem(root: strawberry.Parent[Row], info: Info) -> DeletionProblem | None:
         return DeletionProblem.of(root["problem"], info.context.language)
-
-    @classmethod
-    def of(cls, deletion: model.Deletion) -> "Deletion":
-        """Return the deletion as a row, in the form in which the composer reads a deletion inside a recording."""
-        row = {
-            "id": to_id(deletion.id),
-            "recording_id": to_id(deletion.recording_id),
-            "ground": deletion.ground,
-            "reason": deletion.reason,
-            "status": deletion.status,
-            "requested_by": to_user(deletion.requested_by),
-            "requested_at": deletion.requested_at,
-            "undo_until": deletion.undo_until,
-            "retention_ends_at": deletion.due_at,
-            "attempt_count": deletion.attempts,
-            "problem": deletion.error,
-            "finished_at": deletion.finished_at,
-        }
-        return shown(cls, row)
 
 
 @strawberry.type(
@@ -140,10 +129,6 @@ class DeletionFilter:
         )
 
 
-def _place(deletion: model.Deletion) -> Cursor:
-    return Cursor(deletion.requested_at, deletion.id)
-
-
 async def deletions(
     info: Info, first: int = DEFAULT_PAGE_SIZE, after: str | None = None, filter: DeletionFilter | None = None
 ) -> Connection[Deletion] | None:
@@ -152,9 +137,9 @@ async def deletions(
         await info.context.asker(),
         page_request(first, after),
         (filter or DeletionFilter()).to_model(),
-        selected(info, "edges", "node"),
+        select(info, "edges", "node"),
     )
-    return Connection.of(page, Deletion.of, _place)
+    return Connection.of_rows(page)
 
 
 def _place_of_certificate(certificate: model.KeptCertificate) -> Cursor:
@@ -186,6 +171,12 @@ class DeleteRecordingInput:
 @strawberry.type(description="The result of `deleteRecording`.")
 class DeleteRecordingPayload:
     deletion: Deletion = strawberry.field(description="The deletion, which is now requested.")
+    recording: Annotated["Recording", strawberry.lazy("graphql_schema.recordings")] | None = strawberry.field(
+        description=(
+            "The recording, with the new value of `deletion`. The value is null for a caller who may not read the "
+            "recording."
+        )
+    )
 
 
 @strawberry.input(description="The input with which a requested deletion is withdrawn.")
@@ -198,19 +189,36 @@ class UndoDeletionInput:
 @strawberry.type(description="The result of `undoDeletion`.")
 class UndoDeletionPayload:
     deletion: Deletion = strawberry.field(description="The deletion, which is now undone.")
+    recording: Annotated["Recording", strawberry.lazy("graphql_schema.recordings")] | None = strawberry.field(
+        description=(
+            "The recording, with the new value of `deletion`. The value is null for a caller who may not read the "
+            "recording."
+        )
+    )
+
+
+def _select(info: Info) -> Selection:
+    """Return what the client selects of the deletion and of the recording, as one selection of the deletion."""
+    payload = select(info)
+    others = (one for one in payload.fields if one.name != "deletion")
+    return merge((payload.below("deletion").fields, others))
+
+
+def _shown(row: Row) -> dict[str, Any]:
+    return {"deletion": row, "recording": row.get("recording")}
 
 
 async def delete_recording(info: Info, input: DeleteRecordingInput) -> DeleteRecordingPayload | None:
     """Request the destruction of a recording."""
     requested = await info.context.services.deletions.request(
-        await info.context.asker(), parse_id(input.recording_id), input.reason
+        await info.context.asker(), parse_id(input.recording_id), input.reason, _select(info)
     )
-    return DeleteRecordingPayload(deletion=Deletion.of(requested))
+    return DeleteRecordingPayload(**_shown(requested))
 
 
 async def undo_deletion(info: Info, input: UndoDeletionInput) -> UndoDeletionPayload | None:
     """Undo a requested deletion."""
     undone = await info.context.services.deletions.undo(
-        await info.context.asker(), parse_id(input.recording_id)
+        await info.context.asker(), parse_id(input.recording_id), _select(info)
     )
-    return UndoDeletionPayload(deletion=Deletion.of(undone))
+    return UndoDeletionPayload(**_shown(undone))

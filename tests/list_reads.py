@@ -201,7 +201,9 @@ _EVERYTHING: Final = Selection.of(
     *("startedAt", "status", "transcription.status"),
 )
 _NESTED: Final = Selection.of("consents.id", "externalId", "id", "participants.id", "participants.kind")
-_DELETION: Final = ("attemptCount", "finishedAt", "id", "problem", "status")
+_DELETION: Final = Selection.of(
+    "attemptCount", "finishedAt", "id", "problem.code", "recording.id", "recording.consultation.id", "status"
+)
 _HOLD: Final = ("id", "isActive", "matter", "recordedFrom")
 _S = RecordingStatus
 

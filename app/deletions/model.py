@@ -45,29 +45,6 @@ class DeletionReason(StrEnum):
 
 
 @dataclass(frozen=True)
-class Deletion:
-    """A deletion. `undo_until` is set only if `ground` is REQUEST. `error` is the reason why the newest attempt to
-    destroy the recording failed. If a deletion comes from a list, the fields that the caller did not select have
-    their default values.
-    """
-
-    id: UUID
-    recording_id: UUID
-    consultation_id: UUID
-    patient_id: UUID
-    ground: DeletionGround
-    status: DeletionStatus
-    requested_at: datetime
-    reason: DeletionReason | None = None
-    requested_by: UUID | None = None
-    undo_until: datetime | None = None
-    due_at: datetime | None = None
-    attempts: int = 0
-    error: str | None = None
-    finished_at: datetime | None = None
-
-
-@dataclass(frozen=True)
 class DeletionFilter:
     """A filter for deletions. A filter field that is None or empty matches every deletion. `is_failing` selects
     deletions that have begun and whose newest attempt failed.

@@ -7,10 +7,6 @@ select private.request_deletion(%(recording_id)s, %(reason)s);
 -- Cancels a requested deletion and returns the deletion's id; returns null if the caller may not see the recording.
 select private.undo_deletion(%(recording_id)s);
 
--- name: read_deletion
--- Returns a deletion; returns no row if the caller may not see it.
-select d.* from resguardo.deletions as d where d.id = %(id)s;
-
 -- name: read_certificates
 -- Returns a page of the certificates of destruction of a recording, by number, and whether another page follows.
 select c.*, count(*) over () > %(first)s as has_next

@@ -2,17 +2,16 @@
 function runs.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, LiteralString, TypeVar
 from uuid import UUID
 
 from pydantic import TypeAdapter
 
 from app.deletions.model import (
     Claim,
-    Deletion,
     DeletionFilter,
     DeletionReason,
     FoundObject,
@@ -21,21 +20,28 @@ from app.deletions.model import (
 )
 from app.errors import NotFound
 from app.identity import permissions
-from app.postgres.audited import AuditedList, AuditedRead
+from app.postgres.audited import AuditedRead
+from app.postgres.composer import EntityList, EntityRead, Row
 from app.postgres.database import Transaction
+from app.postgres.entities import ENTITIES
 from app.postgres.paging import Page, PageRequest
 from app.postgres.queries import Queries
+from app.postgres.selection import Selection
 
 _sql = Queries(Path(__file__).with_name("queries.sql"))
-_deletion = TypeAdapter(Deletion)
-_DELETIONS: Final = AuditedList(
-    table="resguardo.deletions",
+_DELETION: Final = EntityRead(
+    entities=ENTITIES,
+    entity="deletion",
+    where="r.id = %(id)s",
+    action=permissions.DELETE_RECORDING.action,
+    asked="%(id)s",
+)
+_DELETIONS: Final = EntityList(
+    entities=ENTITIES,
+    entity="deletion",
     narrow={"recording_id": "r.recording_id = %(recording_id)s::uuid"},
-    values={"stages": "r.stage = v.value"},
-    columns={"retention_ends_at": ("due_at",), "attempt_count": ("attempts",), "problem": ("error",)},
-    items=Deletion,
+    one_of={"stages": "r.stage = v.value"},
     action=permissions.LIST_DELETIONS.action,
-    entity_type="deletion",
     time="requested_at",
     asked="%(recording_id)s::uuid",
     asked_type="recording",
@@ -53,36 +59,48 @@ _CERTIFICATES: Final = AuditedRead(
     meter="pages",
 )
 _claims = TypeAdapter(list[Claim])
+Found = TypeVar("Found")
 
 
-async def request(tx: Transaction, recording_id: UUID, reason: DeletionReason) -> Deletion:
-    """Request a deletion with the database role of the person who calls the API. Raises NotFound, Conflict
-    (recording_held, recording_not_finished, recording_deleted).
+async def request(tx: Transaction, recording_id: UUID, reason: DeletionReason) -> UUID:
+    """Request a deletion with the database role of the person who calls the API, and return its id. The transaction
+    must then call `show`, or its commit writes the audit row. Raises NotFound, Conflict (recording_held,
+    recording_not_finished, recording_deleted).
     """
     parameters = {"recording_id": recording_id, "reason": reason}
-    return await _read(tx, await tx.value(_sql["request_deletion"], parameters))
+    requested: UUID | None = await tx.value(_sql["request_deletion"], parameters)
+    return _require_found(requested)
 
 
-async def undo(tx: Transaction, recording_id: UUID) -> Deletion:
-    """Cancel a requested deletion with the database role of the person who calls the API. Raises NotFound, Conflict
+async def undo(tx: Transaction, recording_id: UUID) -> UUID:
+    """Cancel a requested deletion with the database role of the person who calls the API, and return its id. The
+    transaction must then call `show`, or its commit writes the audit row. Raises NotFound, Conflict
     (deletion_not_undoable).
     """
-    return await _read(tx, await tx.value(_sql["undo_deletion"], {"recording_id": recording_id}))
+    undone: UUID | None = await tx.value(_sql["undo_deletion"], {"recording_id": recording_id})
+    return _require_found(undone)
 
 
-async def _read(tx: Transaction, deletion_id: UUID | None) -> Deletion:
-    if deletion_id is None:
+async def show(tx: Transaction, deletion_id: UUID, selection: Selection, action: LiteralString) -> Row:
+    """Return the deletion that the transaction has requested or cancelled, with its recording if it is selected, and
+    write the audit row of that change.
+    """
+    return _require_found(
+        await _DELETION.show(tx, selection, {"id": deletion_id}, action=action, is_counted=False)
+    )
+
+
+def _require_found(found: Found | None) -> Found:
+    if found is None:
         raise NotFound("recording_not_found")
-    return _deletion.validate_python(await tx.one(_sql["read_deletion"], {"id": deletion_id}))
+    return found
 
 
 async def list_page(
-    tx: Transaction, request: PageRequest, wanted: DeletionFilter, selected: Collection[str]
-) -> list[Deletion]:
-    """Return the selected fields of the deletions of a page and of the one after them, newest first, and write the
-    audit row.
-    """
-    return await _DELETIONS.page(tx, request, wanted.parameters, selected=selected)
+    tx: Transaction, request: PageRequest, wanted: DeletionFilter, selection: Selection
+) -> Page[Row]:
+    """Write the audit row and return a page of deletions, newest first."""
+    return await _DELETIONS.page(tx, request, wanted.parameters, selection)
 
 
 async def list_certificates(

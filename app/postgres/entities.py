@@ -143,5 +143,6 @@ ENTITIES: Final = {
             "attempt_count": "{row}.attempts",
             "problem": "{row}.error",
         },
+        relations={"recording": One("recording", "{row}.id = {parent}.recording_id")},
     ),
 }

@@ -1345,9 +1345,88 @@ begin
 end
 $$;
 
+create table private.pending_audit_rows (
+    transaction_id xid8 not null default pg_current_xact_id(),
+    action text not null,
+    reason text,
+    entity_type text not null,
+    entity_id uuid not null,
+    patient_id uuid not null,
+    consultation_id uuid not null,
+    fields text[] not null,
+    byte_count bigint,
+    constraint pending_audit_rows_pkey primary key (transaction_id, action)
+);
+comment on table private.pending_audit_rows is
+'The audit row of a change that the running transaction has not written yet. The table is empty between transactions.';
+
+-- Writes the audit row of a change before the transaction commits. If a read in the same transaction has the same
+-- action, that read writes the row instead, and names in it what it shows (private.record_lookup). A mutation and its
+-- answer therefore have one audit row. A transaction can make only one change with the same action.
+create function private.write_audit_later(
+    action text, reason text, entity_type text, entity_id uuid, patient_id uuid, consultation_id uuid, fields text[],
+    byte_count bigint
+) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    insert into private.pending_audit_rows (
+        action, reason, entity_type, entity_id, patient_id, consultation_id, fields, byte_count
+    ) values (action, reason, entity_type, entity_id, patient_id, consultation_id, fields, byte_count);
+end
+$$;
+
+-- Writes a pending audit row before the commit, unless a read has written it.
+create function private.write_pending_audit_row() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    delete from private.pending_audit_rows as p
+    where p.transaction_id = new.transaction_id and p.action = new.action;
+    if found then
+        perform private.write_audit(
+            new.action, 'ALLOWED', new.reason, new.entity_type, array[new.entity_id], array[new.patient_id],
+            array[new.consultation_id], new.fields, 1, new.byte_count
+        );
+    end if;
+    return null;
+end
+$$;
+
+create constraint trigger pending_audit_rows_write after insert on private.pending_audit_rows
+deferrable initially deferred for each row execute function private.write_pending_audit_row();
+
+-- Writes the pending audit row of an action, with the entities and fields that a read of the changed entity shows.
+-- Returns false if the transaction has no pending audit row of the action.
+create function private.complete_audit_row(
+    of_action text, entities jsonb, patient_ids uuid[], consultation_ids uuid[], row_count integer, fields text[]
+) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    pending private.pending_audit_rows;
+begin
+    delete from private.pending_audit_rows as p
+    where p.transaction_id = pg_current_xact_id() and p.action = of_action
+    returning p.* into pending;
+    if pending.action is null then
+        return false;
+    end if;
+    perform private.write_audit_of_entities(
+        of_action, 'ALLOWED', pending.reason,
+        entities || private.entities_of(pending.entity_type, array[pending.entity_id]),
+        array(select distinct s.id from unnest(patient_ids || pending.patient_id) as s (id)),
+        array(select distinct s.id from unnest(consultation_ids || pending.consultation_id) as s (id)),
+        fields, row_count, pending.byte_count
+    );
+    return true;
+end
+$$;
+
 -- Writes the audit row of a lookup in a statement that runs with the person's role, and counts one use of a quota.
--- The outer query must use the result of this function, or Postgres does not call the function. Raises RG403
--- (reserved_action) for an action that only SQL functions may write into the audit log.
+-- The outer query must use the result of this function, or Postgres does not call the function. An action that only
+-- SQL functions may write into the audit log must have a pending audit row, which the lookup then writes. Raises RG403
+-- (reserved_action) for such an action without a pending audit row.
 create function private.record_lookup(
     action text, entity_type text, asked_type text, asked uuid, is_visible boolean, entities jsonb,
     patient_ids uuid[], consultation_ids uuid[], row_count integer, fields text[], meter text
@@ -1360,6 +1439,9 @@ begin
     if exists (
         select from private.audit_actions as a where a.action = record_lookup.action and a.is_reserved
     ) then
+        if private.complete_audit_row(action, entities, patient_ids, consultation_ids, row_count, fields) then
+            return true;
+        end if;
         raise exception 'reserved_action' using errcode = 'RG403';
     end if;
     if meter is not null then
@@ -6782,9 +6864,9 @@ begin
             private.latest_time() + make_interval(days => days), wanted.retention_policy, wanted.due_at
         ) returning id into made;
     end if;
-    perform private.write_audit(
-        'recording.delete', 'ALLOWED', lower(why), 'recording', array[wanted.id], array[wanted.patient_id],
-        array[wanted.consultation_id], array['deletion'], 1, wanted.size_bytes
+    perform private.write_audit_later(
+        'recording.delete', lower(why), 'recording', wanted.id, wanted.patient_id, wanted.consultation_id,
+        array['deletion'], wanted.size_bytes
     );
     return made;
 end
@@ -6813,9 +6895,9 @@ begin
     elsif newest.status is distinct from 'UNDONE' then
         raise exception 'deletion_not_undoable' using errcode = 'RG409';
     end if;
-    perform private.write_audit(
-        'recording.undo_delete', 'ALLOWED', null, 'recording', array[wanted.id], array[wanted.patient_id],
-        array[wanted.consultation_id], array['deletion'], 1, null
+    perform private.write_audit_later(
+        'recording.undo_delete', null, 'recording', wanted.id, wanted.patient_id, wanted.consultation_id,
+        array['deletion'], null
     );
     return newest.id;
 end

@@ -156,9 +156,9 @@ begin
             private.latest_time() + make_interval(days => days), wanted.retention_policy, wanted.due_at
         ) returning id into made;
     end if;
-    perform private.write_audit(
-        'recording.delete', 'ALLOWED', lower(why), 'recording', array[wanted.id], array[wanted.patient_id],
-        array[wanted.consultation_id], array['deletion'], 1, wanted.size_bytes
+    perform private.write_audit_later(
+        'recording.delete', lower(why), 'recording', wanted.id, wanted.patient_id, wanted.consultation_id,
+        array['deletion'], wanted.size_bytes
     );
     return made;
 end
@@ -187,9 +187,9 @@ begin
     elsif newest.status is distinct from 'UNDONE' then
         raise exception 'deletion_not_undoable' using errcode = 'RG409';
     end if;
-    perform private.write_audit(
-        'recording.undo_delete', 'ALLOWED', null, 'recording', array[wanted.id], array[wanted.patient_id],
-        array[wanted.consultation_id], array['deletion'], 1, null
+    perform private.write_audit_later(
+        'recording.undo_delete', null, 'recording', wanted.id, wanted.patient_id, wanted.consultation_id,
+        array['deletion'], null
     );
     return newest.id;
 end

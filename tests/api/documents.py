@@ -41,7 +41,7 @@ _RECORDING = f"""
   }}
 """
 _DELETION = """
-  id recordingId ground reason status requestedBy { id } requestedAt undoUntil retentionEndsAt attemptCount
+  id recording { id status } ground reason status requestedBy { id } requestedAt undoUntil retentionEndsAt attemptCount
   problem { code message } finishedAt
 """
 _PAGE_INFO = "pageInfo { hasNextPage hasPreviousPage startCursor endCursor }"

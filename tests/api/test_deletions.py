@@ -48,6 +48,123 @@ async def test_deletion_by_the_doctor_starts_the_grace_period(
     assert await status_of(harness, recording) == "READY"
 
 
+_PARTS = """
+  fragment Parts on Recording {
+    id status isHeld retentionEndsAt updatedAt
+    deletion { id status reason requestedAt undoUntil finishedAt requestedBy { id } }
+    consultation { id externalId patient { id externalId } }
+  }
+"""
+PAGE = f"query ($id: ID!) {{ recording(by: {{id: $id}}) {{ __typename ...Parts }} }} {_PARTS}"
+CHANGES = {
+    "deleteRecording": f"""
+      mutation ($id: ID!) {{
+        deleteRecording(input: {{recordingId: $id, reason: PATIENT_ASKED}}) {{
+          deletion {{ id status recording {{ id status }} }} recording {{ ...Parts }}
+        }}
+      }} {_PARTS}
+    """,
+    "undoDeletion": f"""
+      mutation ($id: ID!) {{
+        undoDeletion(input: {{recordingId: $id}}) {{
+          deletion {{ id status recording {{ id status }} }} recording {{ ...Parts }}
+        }}
+      }} {_PARTS}
+    """,
+}
+"""The mutations with everything that a page of a recording shows and a deletion may change."""
+
+
+@pytest.mark.parametrize("is_doctor", [True, False])
+async def test_payload_shows_the_recording_as_a_page_of_it_does(
+    doctor: Person, officer: Person, recording: UUID, *, is_doctor: bool
+) -> None:
+    """A normalised cache therefore needs no further read: it merges the payload under the id of the recording."""
+    person = doctor if is_doctor else officer
+    before = await person.ask(PAGE, id=str(recording))
+    assert before["deletion"] is None
+    for mutation, status in (("deleteRecording", "REQUESTED"), ("undoDeletion", "UNDONE")):
+        payload = await person.ask(CHANGES[mutation], id=str(recording))
+        assert before | payload["recording"] == await person.ask(PAGE, id=str(recording))
+        assert payload["deletion"] == {
+            "id": payload["recording"]["deletion"]["id"],
+            "status": status,
+            "recording": {"id": str(recording), "status": "READY"},
+        }
+        assert payload["recording"]["deletion"]["status"] == status
+
+
+async def test_law_1_change_and_its_answer_have_one_audit_row(
+    harness: ApiHarness, case: Case, doctor: Person, recording: UUID
+) -> None:
+    (kept,) = await harness.rows("select size_bytes from resguardo.recordings where id = %s", recording)
+    for mutation, action, reason, size in (
+        ("deleteRecording", "recording.delete", "patient_asked", kept["size_bytes"]),
+        ("undoDeletion", "recording.undo_delete", None, None),
+    ):
+        answer = await doctor.send(CHANGES[mutation], id=str(recording))
+        (row,) = await harness.audit(answer.request_id)
+        assert (row["action"], row["outcome"], row["reason"]) == (action, "ALLOWED", reason)
+        assert (row["byte_count"], row["row_count"]) == (size, 1)
+        assert {one["type"]: one["ids"] for one in row["entities"]} == {
+            "deletion": [answer.data[mutation]["deletion"]["id"]],
+            "recording": [str(recording)],
+            "consultation": [case.id],
+            "patient": [case.patient_id],
+        }
+        assert row["patient_ids"] == [UUID(case.patient_id)]
+        assert {"status", "recording.status", "recording.consultation.patient.externalId"} <= set(
+            row["fields"]
+        )
+        assert "unregistered" not in row["fields"]
+
+
+async def test_change_without_its_recording_names_the_recording_all_the_same(
+    harness: ApiHarness, doctor: Person, recording: UUID
+) -> None:
+    document = "mutation ($id: ID!) { undoDeletion(input: {recordingId: $id}) { __typename } }"
+    await delete(doctor, recording)
+    answer = await doctor.send(document, id=str(recording))
+    (row,) = await harness.audit(answer.request_id)
+    assert [one["type"] for one in row["entities"]] == ["deletion", "recording"]
+    assert row["entities"][1]["ids"] == [str(recording)]
+    assert row["fields"] == []
+
+
+async def test_list_of_deletions_shows_what_the_caller_may_read_of_each_recording(
+    harness: ApiHarness, case: Case, doctor: Person, officer: Person, recording: UUID
+) -> None:
+    document = """
+      query ($id: ID!) { deletions(filter: {recordingId: $id}) { edges { node {
+        id recording { id status consultation { id patient { id externalId } } deletion { id status } }
+      } } } }
+    """
+    asked = await delete(doctor, recording)
+    for person in (doctor, officer):
+        answer = await person.send(document, id=str(recording))
+        (edge,) = answer.data["deletions"]["edges"]
+        found = edge["node"]["recording"]
+        assert (found["id"], found["status"]) == (str(recording), "READY")
+        assert found["consultation"]["patient"]["externalId"] == case.registration["patientExternalId"]
+        assert found["deletion"] == {"id": asked["id"], "status": "REQUESTED"}
+        (row,) = await harness.audit(answer.request_id)
+        assert {one["type"]: one["ids"] for one in row["entities"]} == {
+            "deletion": [asked["id"]],
+            "recording": [str(recording)],
+            "consultation": [case.id],
+            "patient": [case.patient_id],
+        }
+
+
+async def test_deletion_of_a_destroyed_recording_still_shows_it(
+    harness: ApiHarness, doctor: Person, recording: UUID
+) -> None:
+    await destroy_recording(harness, recording)
+    found = await doctor.ask(documents.DELETIONS, filter={"statuses": ["DELETED"]})
+    (edge,) = found["edges"]
+    assert edge["node"]["recording"] == {"id": str(recording), "status": "DELETED"}
+
+
 async def test_repeated_deletion_returns_the_same_deletion(doctor: Person, recording: UUID) -> None:
     first = await delete(doctor, recording)
     assert await delete(doctor, recording, "OTHER") == first

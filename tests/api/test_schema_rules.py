@@ -232,8 +232,8 @@ def test_mutation_is_a_verb_with_an_input_and_a_payload(name: str) -> None:
 CHANGED = {
     "recordConsent": {"consent", "participant", "recording"},
     "withdrawConsent": {"consent", "participant", "recording"},
-    "deleteRecording": {"deletion"},
-    "undoDeletion": {"deletion"},
+    "deleteRecording": {"deletion", "recording"},
+    "undoDeletion": {"deletion", "recording"},
     "correctTranscript": {"transcript"},
     "attributeTurn": {"transcript"},
     "startRecording": {"recording"},

@@ -191,6 +191,7 @@ RELATIONS: dict[str, Relation] = {
     "private.idempotency_keys": Relation("person_id", "person_id = %s"),
     "private.usage": Relation("person_id", "person_id = %s"),
     "private.quotas": Relation("meter"),
+    "private.pending_audit_rows": Relation("action"),
     "private.livekit_events": Relation("event_id"),
     "private.deployment": Relation("singleton"),
     "private.keeping_clock": Relation("singleton"),

@@ -73,6 +73,7 @@ def _case(connection: Connection, case: Case) -> None:
         "insert into private.idempotency_keys values (%s, 'startRecording', sha256('key'), sha256('input'), %s)",
         [case.doctor_id, case.id_of("live")],
     )
+    _pending_audit_row(connection, case)
     connection.execute(
         "select private.receive_livekit_event(%s, 'egress_started', %s, %s, now())",
         [f"EV_{case.doctor}", f"EG_{case.doctor}", case.room_of("live")],
@@ -119,6 +120,17 @@ def _deletion(connection: Connection, case: Case) -> None:
         "insert into private.deletion_objects values (%s, 'keep/1', 1, 'etag')", [case.id_of("deletion")]
     )
     connection.execute("insert into private.recording_keys values (%s, %s, 'first')", [recording, bytes(40)])
+
+
+def _pending_audit_row(connection: Connection, case: Case) -> None:
+    """Insert an audit row that a transaction has not written yet. Its trigger would delete it before the commit."""
+    connection.execute("set session_replication_role = replica")
+    connection.execute(
+        "insert into private.pending_audit_rows (action, entity_type, entity_id, patient_id, consultation_id, fields)"
+        " values (%s, 'recording', %s, %s, %s, '{deletion}')",
+        [f"{case.doctor}.test", case.id_of("over READY"), case.patient_id, case.id_of("over")],
+    )
+    connection.execute("set session_replication_role = origin")
 
 
 def _words(connection: Connection, case: Case) -> None:

@@ -1,4 +1,4 @@
-import { type Entity, cacheExchange } from "@urql/exchange-graphcache";
+import { cacheExchange } from "@urql/exchange-graphcache";
 
 /**
  * A normalised cache: each object with an `id` is kept once, by its type and id, and every view that shows the object
@@ -6,16 +6,6 @@ import { type Entity, cacheExchange } from "@urql/exchange-graphcache";
  */
 export const makeCache = () =>
   cacheExchange({
-    updates: {
-      Mutation: {
-        // The payload has the deletion and not its recording: the recording shows the new deletion from now on.
-        deleteRecording: (result, { input }, cache) => {
-          const { recordingId } = input as { recordingId: string };
-          const { deletion } = (result["deleteRecording"] ?? {}) as { deletion?: Entity };
-          if (deletion) cache.link({ __typename: "Recording", id: recordingId }, "deletion", deletion);
-        },
-      },
-    },
     keys: {
       Correction: embedded,
       DeletionProblem: embedded,

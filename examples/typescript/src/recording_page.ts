@@ -64,13 +64,13 @@ const CORRECT = graphql(`
 
 const DELETE = graphql(`
   mutation DeleteRecording($input: DeleteRecordingInput!) {
-    deleteRecording(input: $input) { deletion { ...DeletionParts } }
+    deleteRecording(input: $input) { deletion { ...DeletionParts } recording { ...RecordingParts } }
   }
 `);
 
 const UNDO = graphql(`
   mutation UndoDeletion($input: UndoDeletionInput!) {
-    undoDeletion(input: $input) { deletion { ...DeletionParts } }
+    undoDeletion(input: $input) { deletion { ...DeletionParts } recording { ...RecordingParts } }
   }
 `);
 
