@@ -7,12 +7,14 @@ import strawberry
 
 @strawberry.interface(
     description=(
-        "A thing with an id that no other thing has and that never changes, so that a client's cache can keep the "
-        "thing under its id. The API has no field that returns a thing only by its id."
+        "A thing with an id that no other thing of its type has and that never changes, so that a client's cache can "
+        "keep the thing under its type and its id. The API has no field that returns a thing only by its id."
     )
 )
 class Node:
-    id: strawberry.ID = strawberry.field(description="The UUID of the thing.")
+    id: strawberry.ID = strawberry.field(
+        description="The id of the thing, which is a UUID, or a number for a retention policy."
+    )
 
     @classmethod
     def is_type_of(cls, _value: Any, _info: Any) -> bool:

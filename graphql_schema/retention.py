@@ -12,10 +12,15 @@ from app.retention import storage_report as storage_model
 from app.retention.service import JudgedPolicy
 from graphql_schema.connections import Connection
 from graphql_schema.context import Info
+from graphql_schema.nodes import Node
+from graphql_schema.people import User
 from graphql_schema.scalars import BigInt, to_id
+from graphql_schema.selected_fields import select
 
 
-@strawberry.type(description="The retention terms of one kind of consultation.")
+@strawberry.type(
+    description="The retention terms of one kind of consultation. Only compliance officers may read them."
+)
 class RetentionTerms:
     kind: str = strawberry.field(description="The kind of consultation to which the terms apply.")
     recording_days: int = strawberry.field(description="For how many days recordings of this kind are kept.")
@@ -24,8 +29,13 @@ class RetentionTerms:
     )
 
 
-@strawberry.type(description="A version of the retention policy.")
-class RetentionPolicy:
+@strawberry.type(
+    description=(
+        "A version of the retention policy, which the operator proposes and compliance officers approve. Only "
+        "compliance officers may read it."
+    )
+)
+class RetentionPolicy(Node):
     id: strawberry.ID = strawberry.field(
         description="The id of this version of the retention policy, which is a number."
     )
@@ -55,17 +65,21 @@ class RetentionPolicy:
     applies_to_existing: bool = strawberry.field(
         description="Whether the policy also applies to existing recordings."
     )
-    shortens: bool = strawberry.field(
+    needs_second_approval: bool = strawberry.field(
         description=(
-            "Whether the policy shortens a retention term and therefore needs the approval of two "
-            "officers, according to the latest check."
+            "Whether two compliance officers must approve the policy, because it shortens a retention term. The "
+            "database checks this at the proposal and again at each approval, and the value is the latest result."
         )
     )
-    shortened: list[str] = strawberry.field(
-        description="The retention terms in force that a PROPOSED policy would shorten."
+    shortened_terms: list[str] = strawberry.field(
+        description=(
+            "The places of the terms in force that a PROPOSED policy would shorten, such as "
+            "`default.recording_days` or `kinds.surgery.signed_note_days`. The list is empty for a policy that is not "
+            "PROPOSED, and while no policy is in force."
+        )
     )
-    approved_by: list[strawberry.ID] = strawberry.field(
-        description="The compliance officers who have approved this version."
+    approved_by: list[User] = strawberry.field(
+        description="The compliance officers who have approved this version, first approval first."
     )
     proposed_at: datetime = strawberry.field(description="When this version was proposed.")
     activated_at: datetime | None = strawberry.field(
@@ -73,8 +87,8 @@ class RetentionPolicy:
     )
 
     @classmethod
-    def of(cls, kept: model.KeptPolicy, shortened: tuple[str, ...] = ()) -> Self:
-        policy = kept.policy
+    def of(cls, judged: JudgedPolicy) -> Self:
+        kept, policy = judged.kept, judged.kept.policy
         return cls(
             id=strawberry.ID(str(kept.id)),
             name=policy.name,
@@ -92,16 +106,12 @@ class RetentionPolicy:
             grace_days=policy.grace_days,
             jurisdiction=policy.jurisdiction,
             applies_to_existing=policy.applies_to_existing,
-            shortens=kept.shortens,
-            shortened=list(shortened),
-            approved_by=[to_id(officer) for officer in kept.approved_by],
+            needs_second_approval=kept.shortens,
+            shortened_terms=list(judged.shortened),
+            approved_by=[User(id=to_id(officer)) for officer in kept.approved_by],
             proposed_at=kept.proposed_at,
             activated_at=kept.activated_at,
         )
-
-    @classmethod
-    def of_judged(cls, judged: JudgedPolicy) -> Self:
-        return cls.of(judged.kept, judged.shortened)
 
 
 @strawberry.type(description="The recordings that a PROPOSED retention policy would delete in one month.")
@@ -263,8 +273,10 @@ async def retention_policies(
     info: Info, first: int = DEFAULT_PAGE_SIZE, after: str | None = None
 ) -> Connection[RetentionPolicy] | None:
     """List retention policies, newest first."""
-    page = await info.context.services.retention.page(await info.context.asker(), page_request(first, after))
-    return Connection.of(page, RetentionPolicy.of_judged, _place)
+    page = await info.context.services.retention.page(
+        await info.context.asker(), page_request(first, after), select(info, "edges", "node").paths
+    )
+    return Connection.of(page, RetentionPolicy.of, _place)
 
 
 async def retention_preview(info: Info, policy_id: strawberry.ID) -> RetentionPreview | None:
@@ -279,10 +291,21 @@ class ApproveRetentionPolicyInput:
     policy_id: strawberry.ID = strawberry.field(description="The id of a PROPOSED retention policy.")
 
 
-@strawberry.type(description="The result of `approveRetentionPolicy`.")
+@strawberry.type(
+    description=(
+        "The result of `approveRetentionPolicy`. If the policy comes into force and applies to existing recordings, "
+        "their `retentionEndsAt` changes too, which the result does not show."
+    )
+)
 class ApproveRetentionPolicyPayload:
     retention_policy: RetentionPolicy = strawberry.field(
         description="The approved policy, which is ACTIVE, or still PROPOSED until a second officer approves it."
+    )
+    superseded_policy: RetentionPolicy | None = strawberry.field(
+        description=(
+            "The policy that was in force until now, which is SUPERSEDED. The value is null if the approved policy is "
+            "not in force yet, or is the first policy."
+        )
     )
 
 
@@ -307,10 +330,14 @@ async def approve_retention_policy(
     """Approve a policy. A policy comes into force with its first approval, or with the approval of a second officer
     if it shortens a term.
     """
-    approved = await info.context.services.retention.approve(
+    approval = await info.context.services.retention.approve(
         await info.context.asker(), _policy_id(input.policy_id)
     )
-    return ApproveRetentionPolicyPayload(retention_policy=RetentionPolicy.of(approved))
+    superseded = approval.superseded
+    return ApproveRetentionPolicyPayload(
+        retention_policy=RetentionPolicy.of(approval.approved),
+        superseded_policy=None if superseded is None else RetentionPolicy.of(superseded),
+    )
 
 
 async def reject_retention_policy(

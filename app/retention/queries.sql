@@ -26,6 +26,24 @@ select
 from resguardo.retention_policies as p
 where p.id = %(id)s;
 
+-- name: read_terms_in_force
+-- Returns the terms of the retention policy in force; returns null if none is in force.
+select (select p.terms from resguardo.retention_policies as p where p.status = 'ACTIVE') as terms;
+
+-- name: read_superseded_policy
+-- Returns the retention policy that was in force before the present one; returns no row if there was none.
+select
+    p.id, p.name, p.status, p.sha256, p.terms, p.shortens, p.proposed_at, p.activated_at,
+    array(
+        select a.officer_id from resguardo.retention_approvals as a
+        where a.policy_id = p.id
+        order by a.approved_at, a.officer_id
+    ) as approved_by
+from resguardo.retention_policies as p
+where p.status = 'SUPERSEDED'
+order by p.activated_at desc, p.id desc
+limit 1;
+
 -- name: allow_time
 -- Sets the time limit of each statement in this transaction.
 select set_config('statement_timeout', (%(seconds)s * 1000)::text, true);

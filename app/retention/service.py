@@ -4,6 +4,7 @@ them, and read the storage report.
 A proposed policy comes into force only through the approvals of officers, which the database counts.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.errors import NotFound
@@ -31,6 +32,14 @@ class JudgedPolicy:
     shortened: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Approval:
+    """An approved retention policy. `superseded` is the policy that it replaced if it is now in force, or None."""
+
+    approved: JudgedPolicy
+    superseded: JudgedPolicy | None
+
+
 class Retention:
     """The operations on retention policies that the API offers."""
 
@@ -38,11 +47,13 @@ class Retention:
         self._database = database
         self._prices = prices
 
-    async def page(self, asker: Asker, request: PageRequest) -> Page[JudgedPolicy]:
-        """Return a page of retention policies, newest first. Raises RateLimited (quota_pages)."""
+    async def page(self, asker: Asker, request: PageRequest, fields: Sequence[str]) -> Page[JudgedPolicy]:
+        """Return a page of retention policies, newest first. The audit row names `fields`. Raises RateLimited
+        (quota_pages).
+        """
         access = permissions.LIST_RETENTION_POLICIES.on()
         async with self._database.as_user(asker, access) as tx:
-            found, in_force = await store.list_page(tx, request)
+            found, in_force = await store.list_page(tx, request, fields)
         return Page(tuple(_judge(each, in_force) for each in found.items), found.has_next)
 
     async def preview(self, asker: Asker, policy_id: int) -> Preview:
@@ -56,9 +67,9 @@ class Retention:
             _require_found(await store.read_policy(tx, policy_id))
         return preview
 
-    async def approve(self, asker: Asker, policy_id: int) -> KeptPolicy:
-        """Approve a proposed retention policy and return it. The policy's status is then ACTIVE, or still PROPOSED
-        if a second officer must approve the policy.
+    async def approve(self, asker: Asker, policy_id: int) -> Approval:
+        """Approve a proposed retention policy. The policy's status is then ACTIVE, or still PROPOSED if a second
+        officer must approve the policy.
 
         Raises NotFound (retention_policy_not_found), Conflict (retention_policy_settled, retention_same_officer).
         """
@@ -66,9 +77,13 @@ class Retention:
         async with self._database.as_user(asker, access) as tx:
             if not await store.approve(tx, policy_id):
                 raise NotFound("retention_policy_not_found")
-            return _require_found(await store.read_policy(tx, policy_id))
+            kept = _require_found(await store.read_policy(tx, policy_id))
+            if kept.status is PolicyStatus.ACTIVE:
+                superseded = await store.read_superseded_policy(tx)
+                return Approval(_judge(kept, None), None if superseded is None else _judge(superseded, None))
+            return Approval(_judge(kept, await store.read_terms_in_force(tx)), None)
 
-    async def reject(self, asker: Asker, policy_id: int) -> KeptPolicy:
+    async def reject(self, asker: Asker, policy_id: int) -> JudgedPolicy:
         """Reject a proposed retention policy and return it. Raises NotFound (retention_policy_not_found), Conflict
         (retention_policy_settled).
         """
@@ -76,7 +91,7 @@ class Retention:
         async with self._database.as_user(asker, access) as tx:
             if not await store.reject(tx, policy_id):
                 raise NotFound("retention_policy_not_found")
-            return _require_found(await store.read_policy(tx, policy_id))
+            return _judge(_require_found(await store.read_policy(tx, policy_id)), None)
 
     async def report_storage(self, asker: Asker) -> StorageReport:
         """Return the stored bytes by age and retention class, the recordings that are due within 30 days, and the

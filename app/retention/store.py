@@ -1,6 +1,6 @@
 """Reads and writes the database rows of retention policies."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -61,20 +61,32 @@ _POLICIES: Final = AuditedRead(
 )
 
 
-async def list_page(tx: Transaction, request: PageRequest) -> tuple[Page[KeptPolicy], RetentionPolicy | None]:
+async def list_page(
+    tx: Transaction, request: PageRequest, fields: Sequence[str]
+) -> tuple[Page[KeptPolicy], RetentionPolicy | None]:
     """Write the audit row and return a page of retention policies, newest first, and the policy in force if the page
     has a row. Needs the compliance role.
     """
     parameters = {"first": request.first, "after": request.after.number if request.after else None}
-    rows = await _POLICIES.all(tx, parameters, fields=["terms", "status"])
+    rows = await _POLICIES.all(tx, parameters, fields=fields)
     page = Page(tuple(_policy(asdict(row)) for row in rows), any(row.has_next for row in rows))
-    terms = rows[0].terms_in_force if rows else None
-    return page, None if terms is None else RetentionPolicy.of_terms("in force", terms)
+    return page, _in_force(rows[0].terms_in_force if rows else None)
 
 
 async def read_policy(tx: Transaction, policy_id: int) -> KeptPolicy | None:
     """Return one policy. Needs the role of a compliance officer or of the database owner."""
     row = await tx.one(_sql["read_policy"], {"id": policy_id})
+    return None if row is None else _policy(row)
+
+
+async def read_terms_in_force(tx: Transaction) -> RetentionPolicy | None:
+    """Return the terms of the policy in force, if there is one. Needs the compliance role."""
+    return _in_force(await tx.value(_sql["read_terms_in_force"]))
+
+
+async def read_superseded_policy(tx: Transaction) -> KeptPolicy | None:
+    """Return the policy that was in force before the present one, if there was one. Needs the compliance role."""
+    row = await tx.one(_sql["read_superseded_policy"])
     return None if row is None else _policy(row)
 
 
@@ -130,6 +142,10 @@ async def report_storage_changes(tx: Transaction, days: int) -> StorageChanges:
     """
     [row] = await tx.all(_sql["report_coming"], {"days": days})
     return StorageChanges(**row)
+
+
+def _in_force(terms: Any) -> RetentionPolicy | None:
+    return None if terms is None else RetentionPolicy.of_terms("in force", terms)
 
 
 def _policy(row: Mapping[str, Any]) -> KeptPolicy:

@@ -334,7 +334,8 @@ select 'field', t.term from unnest(array[
     'heldRecordingCount', 'objectCount', 'recordingCount', 'requestsUsdPerMonth', 'soonerCount', 'startsOn',
     'storageUsdPerGbMonth', 'storageUsdPerMonth', 'storedBytes',
     'chunkCount', 'chunksDone', 'doctor', 'entities', 'ids', 'isHeld', 'isInterrupted', 'isTruncated', 'mediaFiles',
-    'mustConsent', 'participantCount', 'recordingBlockers', 'recordsAutomatically', 'recordsSpeakersSeparately', 'type'
+    'mustConsent', 'participantCount', 'recordingBlockers', 'recordsAutomatically', 'recordsSpeakersSeparately', 'type',
+    'needsSecondApproval', 'shortenedTerms', 'supersededPolicy'
 ]) as t (term);
 
 create type private.subjects as (patient_ids uuid[], consultation_ids uuid[]); -- noqa: LT01

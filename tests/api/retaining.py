@@ -11,7 +11,8 @@ from tests.api.harness import ApiHarness
 
 POLICY = (
     "{ id name status sha256 recordingDays signedNoteDays kinds { kind recordingDays signedNoteDays }"
-    " minorsUntilAgeYears graceDays jurisdiction appliesToExisting shortens shortened approvedBy proposedAt"
+    " minorsUntilAgeYears graceDays jurisdiction appliesToExisting needsSecondApproval shortenedTerms"
+    " approvedBy { id } proposedAt"
     " activatedAt }"
 )
 POLICIES = f"""
@@ -27,7 +28,7 @@ PREVIEW = (
 )
 APPROVE_POLICY = (
     "mutation($policyId: ID!) { approveRetentionPolicy(input: {policyId: $policyId}) {"
-    f" retentionPolicy {POLICY} }} }}"
+    f" retentionPolicy {POLICY} supersededPolicy {POLICY} }} }}"
 )
 REJECT_POLICY = (
     "mutation($policyId: ID!) { rejectRetentionPolicy(input: {policyId: $policyId}) {"

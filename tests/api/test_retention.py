@@ -30,21 +30,64 @@ async def unkept(harness: ApiHarness) -> AsyncIterator[ApiHarness]:
 async def test_first_policy_needs_two_officers(unkept: ApiHarness, case: Case, officer: Person) -> None:
     recording = await unkept.recording(case)
     policy_id = await propose_policy(unkept)
-    once = await officer.ask(APPROVE_POLICY, policyId=policy_id)
-    assert (once["status"], once["shortens"], once["approvedBy"]) == (
+    payload = await officer.ask(APPROVE_POLICY, policyId=policy_id)
+    once = payload["retentionPolicy"]
+    assert (once["status"], once["needsSecondApproval"], once["approvedBy"]) == (
         "PROPOSED",
         True,
-        [str(officer.user_id)],
+        [{"id": str(officer.user_id)}],
     )
+    assert payload["supersededPolicy"] is None
     other = await unkept.staff("compliance")
-    twice = await other.ask(APPROVE_POLICY, policyId=policy_id)
-    assert (twice["status"], len(twice["approvedBy"])) == ("ACTIVE", 2)
+    payload = await other.ask(APPROVE_POLICY, policyId=policy_id)
+    twice = payload["retentionPolicy"]
+    assert (twice["status"], twice["approvedBy"]) == (
+        "ACTIVE",
+        [{"id": str(officer.user_id)}, {"id": str(other.user_id)}],
+    )
+    assert payload["supersededPolicy"] is None
     assert twice["activatedAt"] is not None
     [row] = await unkept.rows(
         "select due_at, retention_policy from resguardo.recordings where id = %s", recording
     )
     assert str(row["retention_policy"]) == policy_id
     assert row["due_at"] is not None
+
+
+async def test_payload_of_an_approval_shows_both_policies_as_the_list_does(
+    unkept: ApiHarness, case: Case, officer: Person
+) -> None:
+    """A normalised cache therefore needs no further read after an approval."""
+    await unkept.recording(case)
+    other = await unkept.staff("compliance")
+    first = await propose_policy(unkept, 90)
+    for who in (officer, other):
+        await who.ask(APPROVE_POLICY, policyId=first)
+    second = await propose_policy(unkept, 30, existing=True)
+
+    async def listed() -> list[object]:
+        return [edge["node"] for edge in (await officer.ask(POLICIES))["edges"]]
+
+    payload = await officer.ask(APPROVE_POLICY, policyId=second)
+    assert payload["retentionPolicy"]["shortenedTerms"] == ["default.recording_days"]
+    assert (payload["retentionPolicy"]["status"], payload["supersededPolicy"]) == ("PROPOSED", None)
+    assert (await listed())[0] == payload["retentionPolicy"]
+    payload = await other.ask(APPROVE_POLICY, policyId=second)
+    assert payload["retentionPolicy"]["shortenedTerms"] == []
+    assert payload["supersededPolicy"]["id"] == first
+    assert payload["supersededPolicy"]["status"] == "SUPERSEDED"
+    assert await listed() == [payload["retentionPolicy"], payload["supersededPolicy"]]
+
+
+async def test_longer_term_needs_no_second_approval(unkept: ApiHarness, case: Case, officer: Person) -> None:
+    await unkept.recording(case)
+    first = await propose_policy(unkept, 90)
+    for who in (officer, await unkept.staff("compliance")):
+        await who.ask(APPROVE_POLICY, policyId=first)
+    payload = await officer.ask(APPROVE_POLICY, policyId=await propose_policy(unkept, 120))
+    approved = payload["retentionPolicy"]
+    assert (approved["status"], approved["needsSecondApproval"]) == ("ACTIVE", False)
+    assert payload["supersededPolicy"]["id"] == first
 
 
 async def test_second_approval_of_the_same_officer_is_refused(
@@ -67,11 +110,13 @@ async def test_policies_are_listed_newest_first_with_the_shortened_terms(
     answer = await officer.send(POLICIES)
     newest, before = (edge["node"] for edge in answer.data["retentionPolicies"]["edges"])
     assert (newest["id"], before["id"]) == (later, active)
-    assert (newest["shortened"], before["shortened"]) == (["default.recording_days"], [])
+    assert (newest["shortenedTerms"], before["shortenedTerms"]) == (["default.recording_days"], [])
     assert newest["kinds"] == [{"kind": "psychotherapy", "recordingDays": 3650, "signedNoteDays": 3650}]
     assert (before["status"], before["recordingDays"], before["minorsUntilAgeYears"]) == ("ACTIVE", 90, 18)
     [row] = await unkept.audit(answer.request_id)
     assert (row["action"], row["outcome"], row["row_count"]) == ("retention.list", "ALLOWED", 2)
+    assert {"approvedBy.id", "kinds.recordingDays", "needsSecondApproval"} <= set(row["fields"])
+    assert "unregistered" not in row["fields"]
     first = await officer.ask(POLICIES, first=1)
     assert first == {
         "edges": answer.data["retentionPolicies"]["edges"][:1],

@@ -243,6 +243,7 @@ CHANGED = {
     "retryTranscription": {"recording"},
     "suspendStaff": {"staffMember"},
     "releaseLegalHold": {"legalHold"},
+    "approveRetentionPolicy": {"retentionPolicy", "supersededPolicy"},
 }
 
 

@@ -77,7 +77,7 @@ class People:
         kept = (await self.harness.proposals.propose(_toml(f"version {self._policies}", terms))).kept
         for officer in self.harness.officers:
             if kept.status is PolicyStatus.PROPOSED:
-                kept = await self.harness.retention.approve(officer.asker, kept.id)
+                kept = (await self.harness.retention.approve(officer.asker, kept.id)).approved.kept
         assert kept.status is PolicyStatus.ACTIVE
         self.harness.oracle.adopted(terms)
 
