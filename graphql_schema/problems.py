@@ -2,14 +2,16 @@
 copy failed. The registry of reasons (`app/texts/reasons.toml`) contains the codes and the texts.
 """
 
+from collections.abc import Callable
 from enum import Enum
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Final, Self, TypeVar
 
 import strawberry
 
 from app.texts import Language, problem_text
 from app.texts.reasons import Reader, load_reasons
 
+_Kind = TypeVar("_Kind", bound="_Problem")
 UNKNOWN: Final = "internal_error"
 """The code in place of a stored code that the registry does not contain."""
 
@@ -30,9 +32,11 @@ def _describe(reader: Reader, key: str) -> str:
 
 
 class _Problem:
-    """The constructor of the types of problems."""
+    """A problem of a type that `_problem` makes."""
 
-    _reader: ClassVar[Reader]
+    reader: ClassVar[Reader]
+    code: str
+    message: str
 
     @classmethod
     def of(cls, stored: str | None, language: Language) -> Self | None:
@@ -40,91 +44,59 @@ class _Problem:
         if stored is None:
             return None
         known = load_reasons().get(stored)
-        code = stored if known is not None and cls._reader in known.readers else UNKNOWN
-        return cls(code=code, message=problem_text(cls._reader, code, language))  # type: ignore[call-arg]
+        code = stored if known is not None and cls.reader in known.readers else UNKNOWN
+        return cls(code=code, message=problem_text(cls.reader, code, language))  # type: ignore[call-arg]
 
 
-_MESSAGE = "What happened and what the reader can do, in the language of the request."
+def _problem(reader: Reader, what: str, who: str) -> Callable[[type[_Kind]], type[_Kind]]:
+    """Return a decorator that makes a class a GraphQL type with a `code` and a `message`. The enum of its codes has the
+    name of the class with `Code`. `what` says what went wrong, and `who` may read the problem.
+    """
 
-RecordingProblemCode = reason_enum(
-    "RecordingProblemCode", "recording", "Why a recording or a media file failed or ended too early."
+    def make(kind: type[_Kind]) -> type[_Kind]:
+        codes = reason_enum(f"{kind.__name__}Code", reader, what)
+        kind.reader = reader
+        kind.__annotations__ = {"code": str, "message": str}
+        kind.code = strawberry.field(graphql_type=codes, description="The code of the problem, for programs.")
+        kind.message = strawberry.field(
+            description="What happened and what the reader can do, in the language of the request."
+        )
+        return strawberry.type(kind, description=f"{what} {who}")
+
+    return make
+
+
+@_problem(
+    "recording",
+    "Why a recording or a media file failed or ended too early.",
+    "Everyone who may read the recording can read its problem.",
 )
-TranscriptionProblemCode = reason_enum(
-    "TranscriptionProblemCode", "transcription", "Why a recording has no transcript, or not a whole one."
+class RecordingProblem(_Problem): ...
+
+
+@_problem(
+    "transcription",
+    "Why a recording has no transcript, or not a whole one.",
+    "Everyone who may read the recording can read the problem.",
 )
-StaffInvitationProblemCode = reason_enum(
-    "StaffInvitationProblemCode", "invitation", "Why a staff invitation failed."
+class TranscriptionProblem(_Problem): ...
+
+
+@_problem("invitation", "Why a staff invitation failed.", "Compliance officers can read the problem.")
+class StaffInvitationProblem(_Problem): ...
+
+
+@_problem(
+    "deletion",
+    "Why the newest attempt to destroy a recording failed. The worker tries again by itself.",
+    "Everyone who may read the deletion can read its problem.",
 )
-DeletionProblemCode = reason_enum(
-    "DeletionProblemCode", "deletion", "Why the newest attempt to destroy a recording failed."
-)
-AccessExportProblemCode = reason_enum(
-    "AccessExportProblemCode",
+class DeletionProblem(_Problem): ...
+
+
+@_problem(
     "export",
     "Why the worker could not make the encrypted copy of an access request.",
+    "Everyone who may read the access request can read the problem.",
 )
-
-
-@strawberry.type(
-    description=(
-        "Why a recording or a media file failed or ended too early. Everyone who may read the recording can "
-        "read its problem."
-    )
-)
-class RecordingProblem(_Problem):
-    _reader = "recording"
-    code: str = strawberry.field(
-        graphql_type=RecordingProblemCode, description="The code of the problem, for programs."
-    )
-    message: str = strawberry.field(description=_MESSAGE)
-
-
-@strawberry.type(
-    description=(
-        "Why a transcription FAILED or is OFF, or why its last retry ended early. The doctor of the recording "
-        "can read the problem."
-    )
-)
-class TranscriptionProblem(_Problem):
-    _reader = "transcription"
-    code: str = strawberry.field(
-        graphql_type=TranscriptionProblemCode, description="The code of the problem, for programs."
-    )
-    message: str = strawberry.field(description=_MESSAGE)
-
-
-@strawberry.type(description="Why a staff invitation FAILED. Compliance can read the problem.")
-class StaffInvitationProblem(_Problem):
-    _reader = "invitation"
-    code: str = strawberry.field(
-        graphql_type=StaffInvitationProblemCode, description="The code of the problem, for programs."
-    )
-    message: str = strawberry.field(description=_MESSAGE)
-
-
-@strawberry.type(
-    description=(
-        "Why the newest attempt to destroy a recording failed. The worker tries again by itself. Everyone who "
-        "may read the deletion can read its problem."
-    )
-)
-class DeletionProblem(_Problem):
-    _reader = "deletion"
-    code: str = strawberry.field(
-        graphql_type=DeletionProblemCode, description="The code of the problem, for programs."
-    )
-    message: str = strawberry.field(description=_MESSAGE)
-
-
-@strawberry.type(
-    description=(
-        "Why the worker could not make the encrypted copy of an access request. Everyone who may read the "
-        "access request can read the problem."
-    )
-)
-class AccessExportProblem(_Problem):
-    _reader = "export"
-    code: str = strawberry.field(
-        graphql_type=AccessExportProblemCode, description="The code of the problem, for programs."
-    )
-    message: str = strawberry.field(description=_MESSAGE)
+class AccessExportProblem(_Problem): ...
