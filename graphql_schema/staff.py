@@ -13,10 +13,15 @@ from graphql_schema.nodes import Node
 from graphql_schema.people import Patient, User
 from graphql_schema.problems import StaffInvitationProblem
 from graphql_schema.scalars import parse_id, to_id
-from graphql_schema.selected_fields import selected
+from graphql_schema.selected_fields import select
 
 
-@strawberry.type(description="The calling person. Everyone who is registered may read their own.")
+@strawberry.type(
+    description=(
+        "The person who calls the API. Everyone who is registered may read themselves, and nobody may read another "
+        "person here."
+    )
+)
 class Viewer:
     user: User = strawberry.field(description="The login of the caller.")
     role: model.Role = strawberry.field(description="The role of the caller.")
@@ -128,7 +133,7 @@ class StaffInvitation(Node):
 
 async def viewer(info: Info) -> Viewer:
     """Return the caller."""
-    return Viewer.of(await info.context.services.staff.viewer(await info.context.asker()))
+    return Viewer.of(await info.context.services.staff.viewer(await info.context.asker(), select(info)))
 
 
 def _member_place(member: model.StaffMember) -> Cursor:
@@ -146,7 +151,7 @@ async def staff_members(
         await info.context.asker(),
         page_request(first, after),
         (filter or StaffMemberFilter()).to_model(),
-        selected(info, "edges", "node"),
+        select(info, "edges", "node"),
     )
     return Connection.of(page, StaffMember.of, _member_place)
 

@@ -1,6 +1,5 @@
 """Services for staff: return who the caller is, and list, invite and suspend staff members."""
 
-from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -15,6 +14,7 @@ from app.postgres.audited import AuditedList, AuditedRead
 from app.postgres.database import Asker, Database
 from app.postgres.paging import Page, PageRequest
 from app.postgres.queries import Queries
+from app.postgres.selection import Selection
 from app.staff.model import (
     AssuranceLevel,
     InvitationStatus,
@@ -70,6 +70,7 @@ _MEMBERS: Final = AuditedList(
     consultations=None,
 )
 _member: Final = TypeAdapter(StaffMember)
+_PLAIN: Final = Selection()
 
 
 class Staff:
@@ -78,18 +79,21 @@ class Staff:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def viewer(self, asker: Asker) -> Viewer:
-        """Return the caller's identity and role, if the caller's session and account are valid."""
+    async def viewer(self, asker: Asker, selection: Selection = _PLAIN) -> Viewer:
+        """Return the caller's identity and role, if the caller's session and account are valid. The audit row names
+        the selected fields.
+        """
         access = permissions.READ_VIEWER.on()
         async with self._database.as_user(asker, access) as tx:
-            people = await (_PATIENT if tx.role == "patient" else _STAFF).all(tx, {})
+            read = _PATIENT if tx.role == "patient" else _STAFF
+            people = await read.all(tx, {}, fields=selection.paths)
         if not people:
             raise NotFound("viewer_not_found")
         level = AssuranceLevel((asker.claims or {}).get("aal"))
         return Viewer(assurance_level=level, **asdict(people[0]))
 
     async def members(
-        self, asker: Asker, request: PageRequest, wanted: StaffFilter, fields: Collection[str]
+        self, asker: Asker, request: PageRequest, wanted: StaffFilter, selection: Selection
     ) -> Page[StaffMember]:
         """Return a page of the staff members, newest first. The audit row names the selected fields."""
         filters = {
@@ -97,7 +101,9 @@ class Staff:
             "statuses": [status.value for status in wanted.statuses] or None,
         }
         async with self._database.as_user(asker, permissions.LIST_STAFF.on()) as tx:
-            rows = await _MEMBERS.page(tx, request, filters, fields=sorted(fields))
+            rows = await _MEMBERS.page(
+                tx, request, filters, fields=selection.paths, selected=selection.names()
+            )
         return Page.of(rows, request)
 
     async def invite(self, asker: Asker, email: str, role: StaffRole) -> StaffInvitation:

@@ -125,6 +125,7 @@ RECORDING_FIELDS = [
     "transcription.unusedTrackCount",
     "updatedAt",
 ]
+VIEWER_FIELDS = ["assuranceLevel", "patient.externalId", "patient.id", "role", "user.id"]
 ROOM_FIELDS = [
     "consultation.externalId",
     "consultation.id",
@@ -160,7 +161,7 @@ class Read:
 
 
 READS = {
-    "viewer": Read(documents.VIEWER, "viewer.read", "R", "patient", []),
+    "viewer": Read(documents.VIEWER, "viewer.read", "R", "patient", VIEWER_FIELDS),
     "consultation": Read(
         documents.CONSULTATION, "consultation.read", "R", "consultation", CONSULTATION_FIELDS
     ),

@@ -342,7 +342,7 @@ async def test_members_are_listed_newest_first_in_pages_and_audited(
     assert (event["basis"], event["row_count"]) == ("compliance_review", 2)
     (named,) = event["entities"]
     assert (named["type"], set(named["ids"])) == ("staff", {str(second.user_id), str(doctor.user_id)})
-    assert event["fields"] == ["createdAt", "id", "role", "status", "suspendedAt", "user"]
+    assert event["fields"] == ["createdAt", "id", "role", "status", "suspendedAt", "user.id"]
     cursor = answer.value["pageInfo"]["endCursor"]
     third = await officer.ask(documents.STAFF_MEMBERS, first=1, after=cursor)
     assert third["edges"][0]["node"]["user"]["id"] == str(officer.user_id)
