@@ -78,7 +78,8 @@ class Deletion(Node):
 @strawberry.type(
     description=(
         "The signed proof that a recording was destroyed. The command `resguardo certificate "
-        "check` verifies a certificate."
+        "check` verifies a certificate. A certificate has no id: its recording and its number identify it. The doctor "
+        "of the recording and compliance may read it."
     )
 )
 class DeletionCertificate:
@@ -151,7 +152,10 @@ async def deletion_certificates(
 ) -> Connection[DeletionCertificate] | None:
     """List the certificates of a destroyed recording in the order of their numbers."""
     page = await info.context.services.deletions.list_certificates(
-        await info.context.asker(), parse_id(recording_id), page_request(first, after)
+        await info.context.asker(),
+        parse_id(recording_id),
+        page_request(first, after),
+        select(info, "edges", "node").paths,
     )
     return Connection.of(page, DeletionCertificate.of, _place_of_certificate)
 

@@ -2,6 +2,7 @@
 recordings with `destroyer.py`.
 """
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from app.deletions import store
@@ -58,14 +59,14 @@ class Deletions:
             return await store.list_page(tx, request, wanted, selection)
 
     async def list_certificates(
-        self, asker: Asker, recording_id: UUID, request: PageRequest
+        self, asker: Asker, recording_id: UUID, request: PageRequest, fields: Sequence[str]
     ) -> Page[KeptCertificate]:
         """Return a page of the certificates of a recording in the order of their numbers. The page is empty if the
-        recording is not destroyed. Raises NotFound.
+        recording is not destroyed. The audit row names `fields`. Raises NotFound.
         """
         access = permissions.READ_CERTIFICATES.on(recording_id)
         async with self._database.as_user(asker, access) as tx:
-            found = await store.list_certificates(tx, recording_id, request)
+            found = await store.list_certificates(tx, recording_id, request, fields)
             if found is None:
                 raise NotFound("certificate_not_found")
             return found

@@ -104,10 +104,10 @@ async def list_page(
 
 
 async def list_certificates(
-    tx: Transaction, recording_id: UUID, request: PageRequest
+    tx: Transaction, recording_id: UUID, request: PageRequest, fields: Sequence[str]
 ) -> Page[KeptCertificate] | None:
-    """Return a page of the certificates of a recording in the order of their numbers, and write the audit row.
-    Return None if the caller may not see the recording or it does not exist.
+    """Return a page of the certificates of a recording in the order of their numbers, and write the audit row, which
+    names `fields`. Return None if the caller may not see the recording or it does not exist.
     """
     looked = await _CERTIFICATES.look(
         tx,
@@ -116,7 +116,7 @@ async def list_certificates(
             "first": request.first,
             "after": request.after.number if request.after else None,
         },
-        fields=["certificate"],
+        fields=fields,
     )
     if not looked.is_allowed:
         return None

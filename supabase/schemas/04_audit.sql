@@ -300,7 +300,7 @@ select 'field', t.term from unnest(array[
     'legalHold', 'originalText', 'recordingImport', 'retentionPolicy', 'snippet', 'staffInvitation', 'startSeconds',
     'subtitleUrls', 'turnNumber', 'unreadableCount', 'aal', 'access', 'action', 'activatedAt', 'actorId', 'actorRole',
     'address', 'ageFromDays', 'anonymous', 'appliesToExisting', 'approvedBy', 'asOf', 'attempt', 'attempts',
-    'autoRecord', 'basis', 'byteCount', 'certificate', 'channel', 'classAMillion', 'classBMillion', 'consents',
+    'autoRecord', 'basis', 'byteCount', 'channel', 'classAMillion', 'classBMillion', 'consents',
     'consultation', 'consultationId', 'consultationIds', 'contentType', 'correctedAt', 'correctedBy', 'corrections',
     'cors', 'coveredRecordings', 'createdAt', 'cursor', 'custodian', 'data_key', 'decidedAt', 'decision', 'deletion',
     'denial', 'denial_ground', 'determinedBy', 'determined_by', 'doctorId', 'domains', 'dueAt', 'dueBytes', 'dueOn',

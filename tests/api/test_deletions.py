@@ -280,6 +280,7 @@ async def test_doctor_and_compliance_read_a_certificate_that_verifies(
             "ALLOWED",
             [recording],
         )
+        assert row["fields"] == ["json", "number", "pdfBase64", "sha256"]
     denied = await other_doctor.send(documents.DELETION_CERTIFICATES, recordingId=str(recording))
     assert (denied.error.code, denied.error.reason) == ("NOT_FOUND", "certificate_not_found")
     (row,) = await harness.audit(denied.request_id)
