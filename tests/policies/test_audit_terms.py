@@ -353,13 +353,37 @@ def test_no_reason_is_registered_that_nobody_gives(database: Database) -> None:
     assert _registered(database, "reason") - _reasons() - _quoted() - indexes == set()
 
 
-def test_every_field_of_the_api_is_registered(database: Database) -> None:
+def _fields_of_the_api() -> set[str]:
+    """Return the names of the fields of all object types except the root types."""
     types = make_schema(is_production=False)._schema.type_map.values()
     roots = {"Query", "Mutation", "Subscription"}
     objects = [one for one in types if isinstance(one, GraphQLObjectType) and one.name not in roots]
-    fields = {name for one in objects if not one.name.startswith("__") for name in one.fields}
-    assert len(fields) > 150
-    assert fields - _registered(database, "field") == set()
+    return {name for one in objects if not one.name.startswith("__") for name in one.fields}
+
+
+def _fields_of_functions() -> set[str]:
+    """Return the fields that the SQL passes to a function that writes an audit row, and those that the Python code
+    passes to an audited read, each as a literal. The audit row of a difference of the bucket names its topic.
+    """
+    calls = re.findall(
+        r"private\.(?:write_audit(?:_later)?|audit_\w+)\((.*?)\);", _migrations(), flags=re.DOTALL
+    )
+    lists = [one for call in calls for one in re.findall(r"array\[((?:'\w+'(?:, )?)+)\]", call)]
+    found = {name for one in lists for name in re.findall(r"'(\w+)'", one)}
+    found |= {part.value for part in model.Part} | {topic.value for topic in drifts.Topic}
+    for call in (node for node in _nodes() if isinstance(node, ast.Call)):
+        for value in (word.value for word in call.keywords if word.arg == "fields"):
+            found |= {str(part.value) for part in ast.walk(value) if isinstance(part, ast.Constant)}
+    return found
+
+
+def test_fields_of_the_api_and_of_functions_are_the_registered_fields(database: Database) -> None:
+    api, functions = _fields_of_the_api(), _fields_of_functions()
+    assert len(api) > 150
+    assert {"due_at", "data_key", "object"} <= functions, "the search finds hardly any"
+    registered = _registered(database, "field")
+    assert (api | functions) - registered == set(), "an audit row could not name these"
+    assert registered - api - functions == set(), "no audit row can name these"
 
 
 def test_every_meter_is_known_to_the_table_of_usage(practice: Database) -> None:
