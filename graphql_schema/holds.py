@@ -1,34 +1,35 @@
 """GraphQL types and root fields for legal holds."""
 
 from datetime import datetime
-from typing import Self
 
 import strawberry
 
 from app.holds import model
-from app.postgres.paging import DEFAULT_PAGE_SIZE, Cursor, page_request
+from app.postgres.paging import DEFAULT_PAGE_SIZE, page_request
 from graphql_schema.connections import Connection
+from graphql_schema.consultations import Consultation
 from graphql_schema.context import Info
 from graphql_schema.nodes import Node
-from graphql_schema.people import User, to_user
+from graphql_schema.people import Patient, User
 from graphql_schema.references import ConsultationBy, DateTimeRangeInput, PatientBy
-from graphql_schema.scalars import parse_id, to_id, to_optional_id
-from graphql_schema.selected_fields import selected
+from graphql_schema.rows import shown
+from graphql_schema.scalars import parse_id
+from graphql_schema.selected_fields import select
 
 
 @strawberry.type(
     description=(
         "A legal hold: a compliance officer's order that certain recordings must not be "
         "destroyed. A hold covers the recordings of a consultation, of a patient, or of a range "
-        "of time."
+        "of time. Only compliance officers may read holds."
     )
 )
 class LegalHold(Node):
     id: strawberry.ID = strawberry.field(description="The id of the legal hold, a UUID.")
-    consultation_id: strawberry.ID | None = strawberry.field(
+    consultation: Consultation | None = strawberry.field(
         description="The consultation whose recordings are held, or null for a hold with a different scope."
     )
-    patient_id: strawberry.ID | None = strawberry.field(
+    patient: Patient | None = strawberry.field(
         description="The patient whose recordings are held, or null for a hold with a different scope."
     )
     recorded_from: datetime | None = strawberry.field(
@@ -51,23 +52,6 @@ class LegalHold(Node):
         description="When the hold was released, or null while it is active."
     )
     is_active: bool = strawberry.field(description="Whether the hold is in force now.")
-
-    @classmethod
-    def of(cls, hold: model.LegalHold) -> Self:
-        return cls(
-            id=to_id(hold.id),
-            consultation_id=to_optional_id(hold.consultation_id),
-            patient_id=to_optional_id(hold.patient_id),
-            recorded_from=hold.recorded_since,
-            recorded_until=hold.recorded_until,
-            matter=hold.matter,
-            custodian=hold.custodian,
-            placed_by=User(id=to_id(hold.placed_by)),
-            placed_at=hold.placed_at,
-            released_by=to_user(hold.released_by),
-            released_at=hold.released_at,
-            is_active=hold.is_active,
-        )
 
 
 @strawberry.input(one_of=True, description="The scope of a legal hold, which is exactly one of three.")
@@ -120,10 +104,6 @@ class LegalHoldFilter:
     )
 
 
-def _place(hold: model.LegalHold) -> Cursor:
-    return Cursor(hold.placed_at, hold.id)
-
-
 @strawberry.type(description="The result of `placeLegalHold`.")
 class PlaceLegalHoldPayload:
     legal_hold: LegalHold = strawberry.field(description="The legal hold, which is in force.")
@@ -154,9 +134,11 @@ async def place_legal_hold(info: Info, input: PlaceLegalHoldInput) -> PlaceLegal
     """Place a legal hold on existing and later recordings. The legal hold ends when a second compliance officer,
     who did not place it, releases it.
     """
-    placed = await info.context.services.holds.place(await info.context.asker(), input.to_model())
+    hold, placed = await info.context.services.holds.place(
+        await info.context.asker(), input.to_model(), select(info, "legalHold")
+    )
     return PlaceLegalHoldPayload(
-        legal_hold=LegalHold.of(placed.hold),
+        legal_hold=shown(LegalHold, hold),
         covered_recording_count=placed.covered_recordings,
         destroying_recording_count=placed.recordings_in_destruction,
     )
@@ -165,9 +147,9 @@ async def place_legal_hold(info: Info, input: PlaceLegalHoldInput) -> PlaceLegal
 async def release_legal_hold(info: Info, input: ReleaseLegalHoldInput) -> ReleaseLegalHoldPayload | None:
     """Release a legal hold that another compliance officer placed."""
     released = await info.context.services.holds.release(
-        await info.context.asker(), parse_id(input.legal_hold_id)
+        await info.context.asker(), parse_id(input.legal_hold_id), select(info, "legalHold")
     )
-    return ReleaseLegalHoldPayload(legal_hold=LegalHold.of(released))
+    return ReleaseLegalHoldPayload(legal_hold=shown(LegalHold, released))
 
 
 async def legal_holds(
@@ -181,6 +163,6 @@ async def legal_holds(
         await info.context.asker(),
         page_request(first, after),
         filter.is_active if filter else None,
-        selected(info, "edges", "node"),
+        select(info, "edges", "node"),
     )
-    return Connection.of(page, LegalHold.of, _place)
+    return Connection.of_rows(page)

@@ -5,6 +5,8 @@ from strawberry.schema.config import StrawberryConfig
 
 import graphql_schema.enums  # noqa: F401 - names and describes the enums that the types below use
 from app.identity import permissions
+from graphql_schema import access_exports as export_fields
+from graphql_schema import access_request_mutations as access_changes
 from graphql_schema import access_requests as access_fields
 from graphql_schema import audit, consents, recording_imports, staff, subscriptions
 from graphql_schema import consultations as consultation_fields
@@ -300,7 +302,7 @@ class Mutation:
         ),
     )
     request_access = root_field(
-        access_fields.request_access,
+        access_changes.request_access,
         permissions.REQUEST_ACCESS,
         description=(
             "Files an access request of the signed-in patient, who may name a representative. "
@@ -309,7 +311,7 @@ class Mutation:
         ),
     )
     record_access_request = root_field(
-        access_fields.record_access_request,
+        access_changes.record_access_request,
         permissions.RECORD_ACCESS_REQUEST,
         description=(
             "Files an access request that arrived in writing. Idempotent by `patient` and "
@@ -317,7 +319,7 @@ class Mutation:
         ),
     )
     withdraw_access_request = root_field(
-        access_fields.withdraw_access_request,
+        access_changes.withdraw_access_request,
         permissions.WITHDRAW_ACCESS_REQUEST,
         description=(
             "Withdraws an open access request. A patient can withdraw their own request, and compliance "
@@ -325,7 +327,7 @@ class Mutation:
         ),
     )
     approve_access_request = root_field(
-        access_fields.approve_access_request,
+        access_changes.approve_access_request,
         permissions.APPROVE_ACCESS_REQUEST,
         description=(
             "Approves an access request, and queues its encrypted copy. If the worker failed to make "
@@ -334,7 +336,7 @@ class Mutation:
         ),
     )
     deny_access_request = root_field(
-        access_fields.deny_access_request,
+        access_changes.deny_access_request,
         permissions.DENY_ACCESS_REQUEST,
         description=(
             "Denies an access request on a ground of 45 CFR 164.524(a). Idempotent by "
@@ -342,7 +344,7 @@ class Mutation:
         ),
     )
     extend_access_request = root_field(
-        access_fields.extend_access_request,
+        access_changes.extend_access_request,
         permissions.EXTEND_ACCESS_REQUEST,
         description=(
             "Extends the deadline of an access request by 1 to 30 days. The deadline can be extended "
@@ -351,7 +353,7 @@ class Mutation:
         ),
     )
     ask_access_review = root_field(
-        access_fields.ask_access_review,
+        access_changes.ask_access_review,
         permissions.ASK_ACCESS_REVIEW,
         description=(
             "Asks for the review of a denied access request, if the ground of the denial allows a "
@@ -360,7 +362,7 @@ class Mutation:
         ),
     )
     record_access_review = root_field(
-        access_fields.record_access_review,
+        access_changes.record_access_review,
         permissions.RECORD_ACCESS_REVIEW,
         description=(
             "Records the outcome of a review by a clinician who took no part in the denial of the "
@@ -369,7 +371,7 @@ class Mutation:
         ),
     )
     issue_access_export_url = root_field(
-        access_fields.issue_access_export_url,
+        export_fields.issue_access_export_url,
         permissions.ISSUE_EXPORT_URL,
         description=(
             "Issues a URL that downloads the encrypted copy of an access request for a few minutes. "
@@ -377,7 +379,7 @@ class Mutation:
         ),
     )
     reveal_access_export_secret = root_field(
-        access_fields.reveal_access_export_secret,
+        export_fields.reveal_access_export_secret,
         permissions.REVEAL_EXPORT_SECRET,
         description=(
             "Reveals the secret of an encrypted copy once. A compliance officer gives the secret to the "

@@ -204,7 +204,9 @@ _NESTED: Final = Selection.of("consents.id", "externalId", "id", "participants.i
 _DELETION: Final = Selection.of(
     "attemptCount", "finishedAt", "id", "problem.code", "recording.id", "recording.consultation.id", "status"
 )
-_HOLD: Final = ("id", "isActive", "matter", "recordedFrom")
+_SUBJECTS: Final = ("patient.externalId", "consultation.externalId", "consultation.participants.id")
+_HOLD: Final = Selection.of("id", "isActive", "matter", "recordedFrom", *_SUBJECTS)
+_REQUEST: Final = Selection.of("denial.ground", "export.status", "id", "isOverdue", *_SUBJECTS)
 _S = RecordingStatus
 
 
@@ -243,7 +245,7 @@ def _access_requests(user: str, status: AccessRequestStatus | None) -> Case:
         f"access requests {status or 'all'}, {user}",
         user,
         lambda tx, request, _: access_requests.list_page(
-            tx, request, () if status is None else (status,), ("denial", "export", "id", "isOverdue")
+            tx, request, () if status is None else (status,), _REQUEST
         ),
     )
 

@@ -7,12 +7,12 @@ which decisions are permitted.
 
 import secrets
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
-from app.consents.model import Relationship, Representative
+from app.consents.model import Representative
 from app.errors import Conflict, InvalidInput
 
 MAX_EXTENSION_DAYS: Final = 30
@@ -95,43 +95,6 @@ class ExportStatus(StrEnum):
     FAILED = "FAILED"
     EXPIRED = "EXPIRED"
     DELETED = "DELETED"
-
-
-@dataclass(frozen=True)
-class AccessRequest:
-    """A request. If `consultation_id` is None, the request covers all recordings of the patient. `due_on` is the
-    last day, in UTC, on which the practice may answer the request. If an access request comes from a list, the
-    fields that the caller did not select have their default values.
-    """
-
-    id: UUID
-    patient_id: UUID
-    consultation_id: UUID | None
-    status: AccessRequestStatus
-    channel: Channel
-    received_on: date
-    due_on: date
-    created_at: datetime
-    is_overdue: bool = False
-    representative_relationship: Relationship | None = None
-    representative_name: str | None = None
-    extension_reason: ExtensionReason | None = None
-    extended_at: datetime | None = None
-    decided_at: datetime | None = None
-    denial_ground: DenialGround | None = None
-    determined_by: UUID | None = None
-    review_asked_at: datetime | None = None
-    reviewed_by: UUID | None = None
-    reviewed_at: datetime | None = None
-    review_outcome: ReviewOutcome | None = None
-    export_status: ExportStatus | None = None
-    export_error: str | None = None
-    export_size_bytes: int | None = None
-    export_recordings: int | None = None
-    export_missing: int | None = None
-    export_expires_at: datetime | None = None
-    secret_revealed_at: datetime | None = None
-    fulfilled_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -236,15 +199,6 @@ def require_key(released: str) -> str:
     """
     if not released:
         raise Conflict("export_not_there")
-    return released
-
-
-def require_secret(released: str) -> str:
-    """Return the secret. Raises Conflict (export_secret_gone) if the secret is ''. The secret is '' if it was
-    revealed before, has expired, or never existed.
-    """
-    if not released:
-        raise Conflict("export_secret_gone")
     return released
 
 

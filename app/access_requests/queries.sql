@@ -1,45 +1,38 @@
--- name: is_overdue
--- Returns whether an access request is overdue.
-select p.status in ('OPEN', 'APPROVED') and p.due_on < (select private.today());
-
 -- name: file_access_request
--- Files an access request and returns it, or returns the open request with the same scope; returns no row if the
--- caller may not see the patient.
-select a.*, a.status in ('OPEN', 'APPROVED') and a.due_on < private.today() as is_overdue
-from private.file_access_request(
+-- Files an access request and returns its id, or returns the id of the open request with the same scope. Returns null
+-- if the caller may not see the patient or the consultation, or if one of them does not exist.
+select private.file_access_request(
     coalesce(%(patient_id)s::uuid, private.patient_id_of(%(patient_external_id)s::text)),
     coalesce(%(consultation_id)s::uuid, private.consultation_id_of(%(consultation_external_id)s::text)),
     %(received_on)s::date, %(relationship)s, %(name)s
-) as a;
+);
 
 -- name: withdraw_access_request
--- Withdraws an access request and returns it; returns no row if the caller may not see the request or it does not
+-- Withdraws an access request and returns its id; returns null if the caller may not see the request or it does not
 -- exist.
-select a.*, false as is_overdue from private.withdraw_access_request(%(id)s) as a;
+select private.withdraw_access_request(%(id)s);
 
 -- name: approve_access_request
--- Approves an access request and returns it; returns no row if the request does not exist.
-select a.*, a.due_on < private.today() as is_overdue from private.approve_access_request(%(id)s) as a;
+-- Approves an access request and returns its id; returns null if the request does not exist.
+select private.approve_access_request(%(id)s);
 
 -- name: deny_access_request
--- Denies an access request and returns it; returns no row if the request does not exist.
-select a.*, false as is_overdue from private.deny_access_request(%(id)s, %(ground)s, %(determined_by)s::uuid) as a;
+-- Denies an access request and returns its id; returns null if the request does not exist.
+select private.deny_access_request(%(id)s, %(ground)s, %(determined_by)s::uuid);
 
 -- name: extend_access_request
--- Extends the due day of an access request and returns the request; returns no row if the request does not exist.
-select a.*, a.due_on < private.today() as is_overdue
-from private.extend_access_request(%(id)s, %(days)s::integer, %(reason)s) as a;
+-- Extends the due day of an access request and returns its id; returns null if the request does not exist.
+select private.extend_access_request(%(id)s, %(days)s::integer, %(reason)s);
 
 -- name: ask_access_review
--- Asks for the review of a denial and returns the access request; returns no row if the caller may not see the
+-- Asks for the review of a denial and returns the id of the access request; returns null if the caller may not see the
 -- request or it does not exist.
-select a.*, a.due_on < private.today() as is_overdue from private.ask_access_review(%(id)s) as a;
+select private.ask_access_review(%(id)s);
 
 -- name: record_access_review
--- Stores the outcome of the review of a denial and returns the access request; returns no row if the request does not
--- exist.
-select a.*, a.status = 'APPROVED' and a.due_on < private.today() as is_overdue
-from private.record_access_review(%(id)s, %(reviewer_id)s::uuid, %(outcome)s) as a;
+-- Stores the outcome of the review of a denial and returns the id of the access request; returns null if the request
+-- does not exist.
+select private.record_access_review(%(id)s, %(reviewer_id)s::uuid, %(outcome)s);
 
 -- name: release_export_key
 -- Returns the object key of the encrypted copy. Returns null if the caller may not see the access request, and an
@@ -47,8 +40,7 @@ from private.record_access_review(%(id)s, %(reviewer_id)s::uuid, %(outcome)s) as
 select private.release_export_key(%(id)s);
 
 -- name: reveal_export_secret
--- Returns the secret of an encrypted copy once. Returns null for an unknown access request, and an empty text if no
--- secret is left.
+-- Returns the secret of an encrypted copy once. Returns null for an unknown access request.
 select private.reveal_export_secret(%(id)s);
 
 -- name: begin_export

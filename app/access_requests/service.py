@@ -4,6 +4,9 @@ encrypted copies in `exports.py`.
 Compliance officers decide requests and get no URL of a copy. The patient downloads the encrypted copy through
 Resguardo, and gets the copy's secret from the practice by telephone or post. The database enforces what patients
 and compliance officers may do with access requests.
+
+Each method that changes an access request returns the request with the fields in `selection`. The audit row of the
+change also names everything that is returned.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -12,7 +15,6 @@ from uuid import UUID
 
 from app.access_requests import store
 from app.access_requests.model import (
-    AccessRequest,
     AccessRequestStatus,
     DenialGround,
     ExportUrl,
@@ -22,16 +24,16 @@ from app.access_requests.model import (
     require_determination,
     require_key,
     require_name,
-    require_secret,
 )
 from app.consents.model import Representative
 from app.errors import NotFound
 from app.identity import permissions
-from app.identity.permissions import Permission
 from app.integrations.storage.client import Storage
-from app.postgres.database import Asker, Database, Transaction
+from app.postgres.composer import Row
+from app.postgres.database import Access, Asker, Database, Transaction
 from app.postgres.paging import Page, PageRequest
 from app.postgres.references import ConsultationBy, PatientBy
+from app.postgres.selection import Selection
 
 
 class AccessRequests:
@@ -47,19 +49,22 @@ class AccessRequests:
         asker: Asker,
         request: PageRequest,
         statuses: Sequence[AccessRequestStatus],
-        fields: Sequence[str],
-    ) -> Page[AccessRequest]:
+        selection: Selection,
+    ) -> Page[Row]:
         """Return a page of access requests, newest first. A patient gets only their own requests, and a compliance
         officer gets all. If `statuses` is empty, the page contains requests of every status.
         """
         access = permissions.LIST_ACCESS_REQUESTS.on()
         async with self._database.as_user(asker, access) as tx:
-            rows = await store.list_page(tx, request, statuses, fields)
-        return Page.of(rows, request)
+            return await store.list_page(tx, request, statuses, selection)
 
     async def file(
-        self, asker: Asker, consultation: ConsultationBy | None, representative: Representative | None
-    ) -> AccessRequest:
+        self,
+        asker: Asker,
+        consultation: ConsultationBy | None,
+        representative: Representative | None,
+        selection: Selection,
+    ) -> Row:
         """File an access request for the patient who is logged in. If an access request with the same scope is
         already open, return the open request.
 
@@ -69,17 +74,15 @@ class AccessRequests:
         speaker = require_name(representative)
         named = consultation or ConsultationBy()
         access = permissions.REQUEST_ACCESS.on(named.id, external_id=named.external_id)
-        async with self._database.as_user(asker, access) as tx:
-            return _require_found(
-                await store.file(
-                    tx,
-                    patient=None,
-                    consultation=consultation,
-                    received_on=None,
-                    representative=speaker,
-                ),
-                "consultation_not_found",
-            )
+        return await self._change(
+            asker,
+            access,
+            lambda tx: store.file(
+                tx, patient=None, consultation=consultation, received_on=None, representative=speaker
+            ),
+            selection,
+            missing="consultation_not_found",
+        )
 
     async def file_written(
         self,
@@ -88,7 +91,8 @@ class AccessRequests:
         consultation: ConsultationBy | None,
         received_on: date,
         representative: Representative | None,
-    ) -> AccessRequest:
+        selection: Selection,
+    ) -> Row:
         """File an access request that a patient sent in writing. The caller is a compliance officer, and the
         request arrived within the last 60 days. Otherwise like `file`.
 
@@ -96,74 +100,69 @@ class AccessRequests:
         """
         speaker = require_name(representative)
         access = permissions.RECORD_ACCESS_REQUEST.on(patient.id, external_id=patient.external_id)
-        async with self._database.as_user(asker, access) as tx:
-            return _require_found(
-                await store.file(
-                    tx,
-                    patient=patient,
-                    consultation=consultation,
-                    received_on=received_on,
-                    representative=speaker,
-                ),
-                "consultation_not_found" if consultation else "patient_not_found",
-            )
+        return await self._change(
+            asker,
+            access,
+            lambda tx: store.file(
+                tx,
+                patient=patient,
+                consultation=consultation,
+                received_on=received_on,
+                representative=speaker,
+            ),
+            selection,
+            missing="consultation_not_found" if consultation else "patient_not_found",
+        )
 
-    async def withdraw(self, asker: Asker, request_id: UUID) -> AccessRequest:
+    async def withdraw(self, asker: Asker, request_id: UUID, selection: Selection) -> Row:
         """Withdraw an access request. The caller is the patient, or a compliance officer if the request was filed
         in writing. Safe to repeat.
 
         Raises NotFound, Conflict (access_request_closed, request_not_written), RateLimited (quota_pages).
         """
-        return await self._change(
-            asker,
-            permissions.WITHDRAW_ACCESS_REQUEST,
-            request_id,
-            lambda tx: store.withdraw(tx, request_id),
-        )
+        access = permissions.WITHDRAW_ACCESS_REQUEST.on(request_id)
+        return await self._change(asker, access, lambda tx: store.withdraw(tx, request_id), selection)
 
-    async def approve(self, asker: Asker, request_id: UUID) -> AccessRequest:
+    async def approve(self, asker: Asker, request_id: UUID, selection: Selection) -> Row:
         """Approve an access request, and queue the job that makes its encrypted copy. If the request is approved
         already and its copy failed, queue the job again.
 
         Raises NotFound, Conflict (access_request_closed, review_pending), RateLimited (quota_pages).
         """
-        return await self._change(
-            asker,
-            permissions.APPROVE_ACCESS_REQUEST,
-            request_id,
-            lambda tx: store.approve(tx, request_id),
-        )
+        access = permissions.APPROVE_ACCESS_REQUEST.on(request_id)
+        return await self._change(asker, access, lambda tx: store.approve(tx, request_id), selection)
 
     async def deny(
-        self, asker: Asker, request_id: UUID, ground: DenialGround, determined_by: UUID | None
-    ) -> AccessRequest:
+        self,
+        asker: Asker,
+        request_id: UUID,
+        ground: DenialGround,
+        determined_by: UUID | None,
+        selection: Selection,
+    ) -> Row:
         """Deny a request. Raises NotFound, InvalidInput (bad_determination), Conflict (access_request_closed,
         review_pending, clinician_unknown, request_has_no_representative).
         """
         require_determination(ground, determined_by)
+        access = permissions.DENY_ACCESS_REQUEST.on(request_id)
         return await self._change(
-            asker,
-            permissions.DENY_ACCESS_REQUEST,
-            request_id,
-            lambda tx: store.deny(tx, request_id, ground, determined_by),
+            asker, access, lambda tx: store.deny(tx, request_id, ground, determined_by), selection
         )
 
     async def extend(
-        self, asker: Asker, request_id: UUID, days: int, reason: ExtensionReason
-    ) -> AccessRequest:
+        self, asker: Asker, request_id: UUID, days: int, reason: ExtensionReason, selection: Selection
+    ) -> Row:
         """Extend the deadline of an access request. A deadline can be extended only once, and only before it has
         passed. Raises NotFound, InvalidInput (bad_extension), Conflict (access_request_closed, review_pending,
         extended_already, past_due).
         """
         longer = require_days(days)
+        access = permissions.EXTEND_ACCESS_REQUEST.on(request_id)
         return await self._change(
-            asker,
-            permissions.EXTEND_ACCESS_REQUEST,
-            request_id,
-            lambda tx: store.extend(tx, request_id, longer, reason),
+            asker, access, lambda tx: store.extend(tx, request_id, longer, reason), selection
         )
 
-    async def ask_review(self, asker: Asker, request_id: UUID) -> AccessRequest:
+    async def ask_review(self, asker: Asker, request_id: UUID, selection: Selection) -> Row:
         """Ask for the review of a denied access request. The caller is the patient, or a compliance officer if the
         request was filed in writing. After this call, the access request is OPEN until a compliance officer has
         recorded the outcome of the review.
@@ -171,24 +170,23 @@ class AccessRequests:
         Raises NotFound, Conflict (not_reviewable, reviewed_already, access_request_open_already,
         request_not_written), RateLimited (quota_pages).
         """
-        return await self._change(
-            asker,
-            permissions.ASK_ACCESS_REVIEW,
-            request_id,
-            lambda tx: store.ask_review(tx, request_id),
-        )
+        access = permissions.ASK_ACCESS_REVIEW.on(request_id)
+        return await self._change(asker, access, lambda tx: store.ask_review(tx, request_id), selection)
 
     async def record_review(
-        self, asker: Asker, request_id: UUID, reviewer_id: UUID, outcome: ReviewOutcome
-    ) -> AccessRequest:
+        self,
+        asker: Asker,
+        request_id: UUID,
+        reviewer_id: UUID,
+        outcome: ReviewOutcome,
+        selection: Selection,
+    ) -> Row:
         """Record the outcome of the review of a denied access request. Raises NotFound, Conflict (no_review_asked,
         clinician_unknown, reviewer_took_part).
         """
+        access = permissions.RECORD_ACCESS_REVIEW.on(request_id)
         return await self._change(
-            asker,
-            permissions.RECORD_ACCESS_REVIEW,
-            request_id,
-            lambda tx: store.record_review(tx, request_id, reviewer_id, outcome),
+            asker, access, lambda tx: store.record_review(tx, request_id, reviewer_id, outcome), selection
         )
 
     async def issue_url(self, asker: Asker, request_id: UUID) -> ExportUrl:
@@ -208,9 +206,9 @@ class AccessRequests:
         )
         return ExportUrl(url, datetime.now(UTC) + timedelta(seconds=lifetime), lifetime)
 
-    async def reveal_secret(self, asker: Asker, request_id: UUID) -> str:
-        """Return the secret of the encrypted copy to a compliance officer, once. The officer gives the secret to
-        the patient by telephone or post. Revealing the secret also erases it from the database.
+    async def reveal_secret(self, asker: Asker, request_id: UUID, selection: Selection) -> tuple[Row, str]:
+        """Return the access request and the secret of its encrypted copy to a compliance officer, once. The officer
+        gives the secret to the patient by telephone or post. Revealing the secret also erases it from the database.
 
         Raises NotFound, Conflict (export_secret_gone).
         """
@@ -219,20 +217,22 @@ class AccessRequests:
             secret = await store.reveal_export_secret(tx, request_id)
             if secret is None:
                 raise NotFound("access_request_not_found")
-        return require_secret(secret)
+            return await store.show(tx, request_id, selection, access.action), secret
 
     async def _change(
         self,
         asker: Asker,
-        permission: Permission,
-        request_id: UUID,
-        change: Callable[[Transaction], Awaitable[AccessRequest | None]],
-    ) -> AccessRequest:
-        async with self._database.as_user(asker, permission.on(request_id)) as tx:
-            return _require_found(await change(tx), "access_request_not_found")
-
-
-def _require_found(request: AccessRequest | None, reason: str) -> AccessRequest:
-    if request is None:
-        raise NotFound(reason)
-    return request
+        access: Access,
+        change: Callable[[Transaction], Awaitable[UUID | None]],
+        selection: Selection,
+        *,
+        missing: str = "access_request_not_found",
+    ) -> Row:
+        """Change an access request and return it. `change` returns the id of the request. Raises NotFound with the
+        reason `missing` if `change` returns None.
+        """
+        async with self._database.as_user(asker, access) as tx:
+            changed = await change(tx)
+            if changed is None:
+                raise NotFound(missing)
+            return await store.show(tx, changed, selection, access.action)

@@ -6,10 +6,7 @@ from pathlib import Path
 from typing import Final, LiteralString
 from uuid import UUID
 
-from pydantic import TypeAdapter
-
 from app.access_requests.model import (
-    AccessRequest,
     AccessRequestStatus,
     DenialGround,
     ExportedFile,
@@ -18,10 +15,12 @@ from app.access_requests.model import (
     ReviewOutcome,
 )
 from app.consents.model import Representative
+from app.errors import NotFound
 from app.identity import permissions
-from app.postgres.audited import AuditedList
+from app.postgres.composer import EntityList, EntityRead, Row
 from app.postgres.database import Transaction
-from app.postgres.paging import PageRequest
+from app.postgres.entities import ENTITIES
+from app.postgres.paging import Page, PageRequest
 from app.postgres.queries import Queries
 from app.postgres.references import (
     ConsultationBy,
@@ -29,53 +28,41 @@ from app.postgres.references import (
     consultation_parameters,
     patient_parameters,
 )
+from app.postgres.selection import Selection
 
 _sql = Queries(Path(__file__).with_name("queries.sql"))
-_request = TypeAdapter(AccessRequest)
-_REQUESTS: Final = AuditedList(
-    table="resguardo.access_requests",
-    values={"statuses": "r.status = v.value"},
-    columns={
-        "representative": ("representative_relationship", "representative_name"),
-        "extension": ("extension_reason", "extended_at"),
-        "denial": (
-            "denial_ground",
-            "determined_by",
-            "review_asked_at",
-            "reviewed_by",
-            "reviewed_at",
-            "review_outcome",
-        ),
-        "export": (
-            "export_status",
-            "export_error",
-            "export_size_bytes",
-            "export_recordings",
-            "export_missing",
-            "export_expires_at",
-            "secret_revealed_at",
-        ),
-    },
-    details={"is_overdue": _sql["is_overdue"]},
-    items=AccessRequest,
+_ACCESS_REQUEST: Final = EntityRead(
+    entities=ENTITIES,
+    entity="access_request",
+    where="r.id = %(id)s",
     action=permissions.LIST_ACCESS_REQUESTS.action,
-    entity_type="access_request",
+)
+_ACCESS_REQUESTS: Final = EntityList(
+    entities=ENTITIES,
+    entity="access_request",
+    one_of={"statuses": "r.status = v.value"},
+    action=permissions.LIST_ACCESS_REQUESTS.action,
     time="created_at",
 )
 
 
 async def list_page(
-    tx: Transaction,
-    request: PageRequest,
-    statuses: Sequence[AccessRequestStatus],
-    fields: Sequence[str],
-) -> list[AccessRequest]:
-    """Return the access requests of a page and the one after them, and write the audit row of the page. Raises
-    RateLimited (quota_pages).
-    """
-    return await _REQUESTS.page(
-        tx, request, {"statuses": list(dict.fromkeys(statuses)) or None}, fields=fields
+    tx: Transaction, request: PageRequest, statuses: Sequence[AccessRequestStatus], selection: Selection
+) -> Page[Row]:
+    """Write the audit row and return a page of access requests, newest first. Raises RateLimited (quota_pages)."""
+    return await _ACCESS_REQUESTS.page(
+        tx, request, {"statuses": list(dict.fromkeys(statuses)) or None}, selection
     )
+
+
+async def show(tx: Transaction, request_id: UUID, selection: Selection, action: LiteralString) -> Row:
+    """Return an access request that the transaction has changed, and write the audit row of the change, which also
+    names everything that is shown. Raises NotFound (access_request_not_found).
+    """
+    shown = await _ACCESS_REQUEST.show(tx, selection, {"id": request_id}, action=action, is_counted=False)
+    if shown is None:
+        raise NotFound("access_request_not_found")
+    return shown
 
 
 async def file(
@@ -85,11 +72,11 @@ async def file(
     consultation: ConsultationBy | None,
     received_on: date | None,
     representative: Representative | None,
-) -> AccessRequest | None:
-    """File an access request and return it, or return the open request with the same scope. Return None if the
-    caller may not see the patient or the consultation, or if one of them does not exist.
+) -> UUID | None:
+    """File an access request and return its id, or return the id of the open request with the same scope. Return
+    None if the caller may not see the patient or the consultation, or if one of them does not exist.
     """
-    return await _run_one(
+    return await _change(
         tx,
         "file_access_request",
         **patient_parameters(patient),
@@ -100,50 +87,46 @@ async def file(
     )
 
 
-async def withdraw(tx: Transaction, request_id: UUID) -> AccessRequest | None:
+async def withdraw(tx: Transaction, request_id: UUID) -> UUID | None:
     """Withdraw the request. Raises Conflict (access_request_closed, request_not_written), RateLimited
     (quota_pages).
     """
-    return await _run_one(tx, "withdraw_access_request", id=request_id)
+    return await _change(tx, "withdraw_access_request", id=request_id)
 
 
-async def approve(tx: Transaction, request_id: UUID) -> AccessRequest | None:
+async def approve(tx: Transaction, request_id: UUID) -> UUID | None:
     """Approve the access request, and queue the job that makes its encrypted copy. Raises Conflict
     (access_request_closed, review_pending), RateLimited (quota_pages).
     """
-    return await _run_one(tx, "approve_access_request", id=request_id)
+    return await _change(tx, "approve_access_request", id=request_id)
 
 
 async def deny(
     tx: Transaction, request_id: UUID, ground: DenialGround, determined_by: UUID | None
-) -> AccessRequest | None:
+) -> UUID | None:
     """Deny the request. Raises Conflict: access_request_closed, review_pending, clinician_unknown,
     request_has_no_representative.
     """
-    return await _run_one(
-        tx, "deny_access_request", id=request_id, ground=ground, determined_by=determined_by
-    )
+    return await _change(tx, "deny_access_request", id=request_id, ground=ground, determined_by=determined_by)
 
 
-async def extend(
-    tx: Transaction, request_id: UUID, days: int, reason: ExtensionReason
-) -> AccessRequest | None:
+async def extend(tx: Transaction, request_id: UUID, days: int, reason: ExtensionReason) -> UUID | None:
     """Extend the deadline. Raises Conflict: access_request_closed, review_pending, extended_already, past_due."""
-    return await _run_one(tx, "extend_access_request", id=request_id, days=days, reason=reason)
+    return await _change(tx, "extend_access_request", id=request_id, days=days, reason=reason)
 
 
-async def ask_review(tx: Transaction, request_id: UUID) -> AccessRequest | None:
+async def ask_review(tx: Transaction, request_id: UUID) -> UUID | None:
     """Reopen a denied access request, so that the denial is reviewed. Raises Conflict: not_reviewable,
     reviewed_already, access_request_open_already, request_not_written. Raises RateLimited (quota_pages).
     """
-    return await _run_one(tx, "ask_access_review", id=request_id)
+    return await _change(tx, "ask_access_review", id=request_id)
 
 
 async def record_review(
     tx: Transaction, request_id: UUID, reviewer_id: UUID, outcome: ReviewOutcome
-) -> AccessRequest | None:
+) -> UUID | None:
     """Record a review. Raises Conflict: no_review_asked, clinician_unknown, reviewer_took_part."""
-    return await _run_one(tx, "record_access_review", id=request_id, reviewer_id=reviewer_id, outcome=outcome)
+    return await _change(tx, "record_access_review", id=request_id, reviewer_id=reviewer_id, outcome=outcome)
 
 
 async def release_export_key(tx: Transaction, request_id: UUID) -> str | None:
@@ -155,8 +138,8 @@ async def release_export_key(tx: Transaction, request_id: UUID) -> str | None:
 
 
 async def reveal_export_secret(tx: Transaction, request_id: UUID) -> str | None:
-    """Write the audit row and return the secret of an encrypted copy, once. Return None if the access request is
-    unknown, and '' if no secret is left.
+    """Return the secret of an encrypted copy, once, and erase it. Return None if the access request is unknown.
+    Raises Conflict (export_secret_gone).
     """
     secret = await tx.value(_sql["reveal_export_secret"], {"id": request_id})
     return None if secret is None else str(secret)
@@ -232,6 +215,9 @@ async def may_sweep(tx: Transaction, request_id: UUID, object_key: str) -> bool:
     return await tx.run(_sql["record_sweep"], {"id": request_id, "object_key": object_key}) == 1
 
 
-async def _run_one(tx: Transaction, statement: LiteralString, **parameters: object) -> AccessRequest | None:
-    row = await tx.one(_sql[statement], parameters)
-    return None if row is None else _request.validate_python(row)
+async def _change(tx: Transaction, statement: LiteralString, **parameters: object) -> UUID | None:
+    """Run a statement that changes an access request, and return the id of the request. Return None if the request
+    does not exist or is hidden from the caller.
+    """
+    changed = await tx.value(_sql[statement], parameters)
+    return None if changed is None else UUID(str(changed))

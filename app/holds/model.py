@@ -1,7 +1,6 @@
 """Legal holds and their scopes. Pure."""
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final, TypeAlias
 from uuid import UUID
 
@@ -36,36 +35,12 @@ class HoldOrder:
 
 
 @dataclass(frozen=True)
-class LegalHold:
-    """A legal hold, which is active while `released_at` is None. `recorded_until` is exclusive. If a hold comes
-    from a list, the fields that the caller did not select have their default values.
+class PlacedHold:
+    """The id of a new legal hold, with the number of recordings that it covers now, and the number of those whose
+    destruction had already begun.
     """
 
     id: UUID
-    consultation_id: UUID | None
-    patient_id: UUID | None
-    matter: str
-    custodian: str
-    placed_by: UUID
-    placed_at: datetime
-    recorded_since: datetime | None = None
-    recorded_until: datetime | None = None
-    released_by: UUID | None = None
-    released_at: datetime | None = None
-
-    @property
-    def is_active(self) -> bool:
-        """Return whether the hold is active."""
-        return self.released_at is None
-
-
-@dataclass(frozen=True)
-class PlacedHold:
-    """A new legal hold, with the number of recordings that it covers now, and the number of those whose destruction
-    had already begun.
-    """
-
-    hold: LegalHold
     covered_recordings: int
     recordings_in_destruction: int
 

@@ -1,8 +1,7 @@
 -- name: place_hold
--- Places a legal hold and returns it with the number of covered recordings; returns no row if the consultation or
+-- Places a legal hold and returns its id with the number of covered recordings; returns no row if the consultation or
 -- patient does not exist.
-select
-    p.id, p.consultation_id, p.patient_id, p.placed_by, p.placed_at, p.covered_recordings, p.recordings_in_destruction
+select p.id, p.covered_recordings, p.recordings_in_destruction
 from
     private.place_hold(
         coalesce(%(consultation_id)s::uuid, private.consultation_id_of(%(consultation_external_id)s::text)),
@@ -11,11 +10,8 @@ from
     ) as p;
 
 -- name: release_hold
--- Releases a legal hold and returns it; returns no row if the hold does not exist.
-select
-    h.id, h.consultation_id, h.patient_id, h.recorded_since, h.recorded_until, h.matter, h.custodian, h.placed_by,
-    h.placed_at, h.released_by, h.released_at
-from private.release_hold(%(id)s) as h;
+-- Releases a legal hold and returns its id; returns null if the hold does not exist.
+select private.release_hold(%(id)s);
 
 -- name: unprotected_videos
 -- Returns the videos under r/ that must stay longer than the bucket's lifecycle rules permit, oldest first.

@@ -5,16 +5,17 @@ The database prevents the destruction of a held recording. `bucket_protection.py
 recordings from the bucket's rules.
 """
 
-from collections.abc import Collection
 from uuid import UUID
 
 from app.errors import NotFound
 from app.holds import store
-from app.holds.model import HoldOrder, LegalHold, PlacedHold, Scope
+from app.holds.model import HoldOrder, PlacedHold, Scope
 from app.identity import permissions
+from app.postgres.composer import Row
 from app.postgres.database import Access, Asker, Database
 from app.postgres.paging import Page, PageRequest
 from app.postgres.references import ConsultationBy, PatientBy
+from app.postgres.selection import Selection
 
 
 class LegalHolds:
@@ -23,9 +24,10 @@ class LegalHolds:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def place(self, asker: Asker, order: HoldOrder) -> PlacedHold:
-        """Place a legal hold, which takes effect at once and also covers recordings that are made later. If the
-        same compliance officer repeats the call, return the existing hold.
+    async def place(self, asker: Asker, order: HoldOrder, selection: Selection) -> tuple[Row, PlacedHold]:
+        """Place a legal hold, which takes effect at once and also covers recordings that are made later. Return the
+        hold, and how many recordings it covers. If the same compliance officer repeats the call, return the existing
+        hold.
 
         Raises NotFound (consultation_not_found, patient_not_found).
         """
@@ -35,9 +37,9 @@ class LegalHolds:
             if placed is None:
                 is_patient = isinstance(order.scope, PatientBy)
                 raise NotFound("patient_not_found" if is_patient else "consultation_not_found")
-        return placed
+            return await store.show(tx, placed.id, selection, access.action), placed
 
-    async def release(self, asker: Asker, hold_id: UUID) -> LegalHold:
+    async def release(self, asker: Asker, hold_id: UUID, selection: Selection) -> Row:
         """Release a legal hold that a different compliance officer placed. If the officer who released the hold
         repeats the call, return the released hold.
 
@@ -45,21 +47,19 @@ class LegalHolds:
         """
         access = permissions.RELEASE_HOLD.on(hold_id)
         async with self._database.as_user(asker, access) as tx:
-            released = await store.release(tx, hold_id)
-            if released is None:
+            if not await store.release(tx, hold_id):
                 raise NotFound("hold_not_found")
-        return released
+            return await store.show(tx, hold_id, selection, access.action)
 
     async def page(
-        self, asker: Asker, request: PageRequest, is_active: bool | None, selected: Collection[str]
-    ) -> Page[LegalHold]:
-        """Return the selected fields of a page of holds, newest first. If `is_active` is None, the page contains
-        active and released holds. Raises RateLimited (quota_pages).
+        self, asker: Asker, request: PageRequest, is_active: bool | None, selection: Selection
+    ) -> Page[Row]:
+        """Return a page of holds, newest first. If `is_active` is None, the page contains active and released holds.
+        Raises RateLimited (quota_pages).
         """
         access = permissions.LIST_HOLDS.on()
         async with self._database.as_user(asker, access) as tx:
-            rows = await store.list_page(tx, request, is_active, selected)
-        return Page.of(rows, request)
+            return await store.list_page(tx, request, is_active, selection)
 
 
 def _place_access(scope: Scope) -> Access:

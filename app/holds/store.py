@@ -1,15 +1,16 @@
 """Reads and writes the database rows of legal holds."""
 
-from collections.abc import Collection
 from pathlib import Path
-from typing import Final
+from typing import Final, LiteralString
 from uuid import UUID
 
-from app.holds.model import HoldOrder, LegalHold, PlacedHold
+from app.errors import NotFound
+from app.holds.model import HoldOrder, PlacedHold
 from app.identity import permissions
-from app.postgres.audited import AuditedList
+from app.postgres.composer import EntityList, EntityRead, Row
 from app.postgres.database import Transaction
-from app.postgres.paging import PageRequest
+from app.postgres.entities import ENTITIES
+from app.postgres.paging import Page, PageRequest
 from app.postgres.queries import Queries
 from app.postgres.references import (
     ConsultationBy,
@@ -18,22 +19,24 @@ from app.postgres.references import (
     consultation_parameters,
     patient_parameters,
 )
+from app.postgres.selection import Selection
 
 _sql = Queries(Path(__file__).with_name("queries.sql"))
-_HOLDS: Final = AuditedList(
-    table="resguardo.legal_holds",
-    columns={"is_active": ("released_at",), "recorded_from": ("recorded_since",)},
+_HOLD: Final = EntityRead(
+    entities=ENTITIES, entity="legal_hold", where="r.id = %(id)s", action=permissions.LIST_HOLDS.action
+)
+_HOLDS: Final = EntityList(
+    entities=ENTITIES,
+    entity="legal_hold",
     conditions={"is_active": "r.released_at is null", "is_released": "r.released_at is not null"},
-    items=LegalHold,
     action=permissions.LIST_HOLDS.action,
-    entity_type="legal_hold",
     time="placed_at",
 )
 
 
 async def place(tx: Transaction, order: HoldOrder) -> PlacedHold | None:
-    """Insert a legal hold, its audit row, and the job that protects the held recordings in the bucket. Return None
-    if the consultation or the patient of the hold does not exist.
+    """Insert a legal hold and the job that protects the held recordings in the bucket. Return None if the
+    consultation or the patient of the hold does not exist.
     """
     scope = order.scope
     recorded = scope if isinstance(scope, TimeRange) else TimeRange()
@@ -48,37 +51,29 @@ async def place(tx: Transaction, order: HoldOrder) -> PlacedHold | None:
             "custodian": order.custodian,
         },
     )
-    if row is None:
-        return None
-    hold = LegalHold(
-        id=row["id"],
-        consultation_id=row["consultation_id"],
-        patient_id=row["patient_id"],
-        recorded_since=recorded.since,
-        recorded_until=recorded.until,
-        matter=order.matter,
-        custodian=order.custodian,
-        placed_by=row["placed_by"],
-        placed_at=row["placed_at"],
-        released_by=None,
-        released_at=None,
-    )
-    return PlacedHold(hold, row["covered_recordings"], row["recordings_in_destruction"])
+    return None if row is None else PlacedHold(**row)
 
 
-async def release(tx: Transaction, hold_id: UUID) -> LegalHold | None:
-    """Release a legal hold, write the audit row of the release, and return the hold. Return None if the hold does
-    not exist. Raises Conflict.
+async def release(tx: Transaction, hold_id: UUID) -> bool:
+    """Release a legal hold. Return False if the hold does not exist. Raises Conflict."""
+    return await tx.value(_sql["release_hold"], {"id": hold_id}) is not None
+
+
+async def show(tx: Transaction, hold_id: UUID, selection: Selection, action: LiteralString) -> Row:
+    """Return a legal hold that the transaction has placed or released, and write the audit row of the change, which
+    also names everything that is shown. Raises NotFound (hold_not_found).
     """
-    row = await tx.one(_sql["release_hold"], {"id": hold_id})
-    return None if row is None else LegalHold(**row)
+    shown = await _HOLD.show(tx, selection, {"id": hold_id}, action=action, is_counted=False)
+    if shown is None:
+        raise NotFound("hold_not_found")
+    return shown
 
 
 async def list_page(
-    tx: Transaction, request: PageRequest, is_active: bool | None, selected: Collection[str]
-) -> list[LegalHold]:
-    """Return the selected fields of a page of legal holds, newest first, and write the audit row of the page. If
-    the result has one hold more than the page holds, another page follows.
+    tx: Transaction, request: PageRequest, is_active: bool | None, selection: Selection
+) -> Page[Row]:
+    """Write the audit row and return a page of legal holds, newest first. If `is_active` is None, the page contains
+    active and released holds.
     """
     filters = {"is_active": is_active or None, "is_released": is_active is False or None}
-    return await _HOLDS.page(tx, request, filters, fields=["scope", "matter", "custodian"], selected=selected)
+    return await _HOLDS.page(tx, request, filters, selection)

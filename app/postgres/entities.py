@@ -34,6 +34,31 @@ _PARTICIPANTS: Final[LiteralString] = (
     " s.is_required as must_consent, s.is_given as has_consented from resguardo.standing_consents as s)"
 )
 
+_EXTENSION: Final[LiteralString] = (
+    "case when {row}.extended_at is not null then json_build_object("
+    "'reason', {row}.extension_reason, 'extended_at', {row}.extended_at) end"
+)
+_DENIAL: Final[LiteralString] = (
+    "case when {row}.denial_ground is not null then json_build_object("
+    "'ground', {row}.denial_ground, 'determined_by', " + _user("determined_by") + ","
+    " 'review_asked_at', {row}.review_asked_at, 'reviewed_by', " + _user("reviewed_by") + ","
+    " 'reviewed_at', {row}.reviewed_at, 'review_outcome', {row}.review_outcome) end"
+)
+_EXPORT: Final[LiteralString] = (
+    "case when {row}.export_status is not null then json_build_object("
+    "'status', {row}.export_status, 'problem', {row}.export_error, 'size_bytes', {row}.export_size_bytes,"
+    " 'file_count', {row}.export_recordings, 'missing_file_count', {row}.export_missing,"
+    " 'expires_at', {row}.export_expires_at, 'secret_revealed_at', {row}.secret_revealed_at) end"
+)
+_HELD_PATIENT: Final[LiteralString] = (
+    "coalesce({row}.patient_id,"
+    " (select c.patient_id from resguardo.consultations as c where c.id = {row}.consultation_id))"
+)
+_SUBJECTS: Final = {
+    "patient": One("patient", "{row}.id = {parent}.patient_id"),
+    "consultation": One("consultation", "{row}.id = {parent}.consultation_id"),
+}
+
 _LIVE_VIDEO: Final[LiteralString] = (
     "{row}.consultation_id = {parent}.consultation_id and {row}.medium = 'VIDEO'"
     " and {row}.status in ('REQUESTED', 'STARTING', 'RECORDING', 'STOPPING')"
@@ -144,5 +169,29 @@ ENTITIES: Final = {
             "problem": "{row}.error",
         },
         relations={"recording": One("recording", "{row}.id = {parent}.recording_id")},
+    ),
+    "access_request": Entity(
+        type="access_request",
+        table="resguardo.access_requests",
+        values={
+            "representative": _REPRESENTATIVE,
+            "is_overdue": "{row}.status in ('OPEN', 'APPROVED') and {row}.due_on < (select private.today())",
+            "extension": _EXTENSION,
+            "denial": _DENIAL,
+            "export": _EXPORT,
+        },
+        relations=_SUBJECTS,
+    ),
+    "legal_hold": Entity(
+        type="legal_hold",
+        table="resguardo.legal_holds",
+        values={
+            "recorded_from": "{row}.recorded_since",
+            "placed_by": _user("placed_by"),
+            "released_by": _user("released_by"),
+            "is_active": "{row}.released_at is null",
+        },
+        relations=_SUBJECTS,
+        patients=_HELD_PATIENT,
     ),
 }

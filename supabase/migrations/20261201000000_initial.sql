@@ -1352,8 +1352,8 @@ create table private.pending_audit_rows (
     reason text,
     entity_type text not null,
     entity_id uuid not null,
-    patient_id uuid not null,
-    consultation_id uuid not null,
+    patient_id uuid,
+    consultation_id uuid,
     fields text[] not null,
     byte_count bigint,
     constraint pending_audit_rows_pkey primary key (transaction_id, action)
@@ -1386,8 +1386,9 @@ begin
     where p.transaction_id = new.transaction_id and p.action = new.action;
     if found then
         perform private.write_audit(
-            new.action, 'ALLOWED', new.reason, new.entity_type, array[new.entity_id], array[new.patient_id],
-            array[new.consultation_id], new.fields, 1, new.byte_count
+            new.action, 'ALLOWED', new.reason, new.entity_type, array[new.entity_id],
+            array_remove(array[new.patient_id], null), array_remove(array[new.consultation_id], null), new.fields, 1,
+            new.byte_count
         );
     end if;
     return null;
@@ -1416,8 +1417,11 @@ begin
     perform private.write_audit_of_entities(
         of_action, 'ALLOWED', pending.reason,
         entities || private.entities_of(pending.entity_type, array[pending.entity_id]),
-        array(select distinct s.id from unnest(patient_ids || pending.patient_id) as s (id)),
-        array(select distinct s.id from unnest(consultation_ids || pending.consultation_id) as s (id)),
+        array(select distinct s.id from unnest(patient_ids || pending.patient_id) as s (id) where s.id is not null),
+        array(
+            select distinct s.id from unnest(consultation_ids || pending.consultation_id) as s (id)
+            where s.id is not null
+        ),
         fields, row_count, pending.byte_count
     );
     return true;
@@ -5409,16 +5413,13 @@ begin
 end
 $$;
 
--- Places a legal hold and returns how many videos the hold covers now. Returns no hold if the given consultation or
--- patient does not exist. If the caller has already placed an equal active hold, the function returns that hold and
--- places no second hold. The function takes the keeping lock exclusively, so no destruction begins while the hold is
--- being placed. The function separately counts the recordings whose destruction has already begun.
+-- Places a legal hold, and returns its id and how many videos the hold covers now. Returns no row if the given
+-- consultation or patient does not exist. If the caller has already placed an equal active hold, the function returns
+-- that hold and places no second hold. The function takes the keeping lock exclusively, so no destruction begins while
+-- the hold is being placed. The function separately counts the recordings whose destruction has already begun.
 create function private.place_hold(
     of_consultation uuid, of_patient uuid, since timestamptz, until timestamptz, of_matter text, of_custodian text
-) returns table (
-    id uuid, consultation_id uuid, patient_id uuid, placed_by uuid, placed_at timestamptz, covered_recordings bigint,
-    recordings_in_destruction bigint
-)
+) returns table (id uuid, covered_recordings bigint, recordings_in_destruction bigint)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -5452,14 +5453,14 @@ begin
         returning h.* into hold;
     end if;
     covered := array(select v.id from private.videos_under(hold) as v (id));
-    perform private.write_audit(
-        'hold.place', 'ALLOWED', null, 'legal_hold', array[hold.id], patients,
-        array_remove(array[of_consultation], null), array['scope', 'matter', 'custodian'], 1, null
+    perform private.write_audit_later(
+        'hold.place', null, 'legal_hold', hold.id, patients[1], of_consultation, array['scope', 'matter', 'custodian'],
+        null
     );
     perform private.put_job('secure_held', hold.id);
     return query
     select
-        hold.id, hold.consultation_id, hold.patient_id, hold.placed_by, hold.placed_at, cardinality(covered)::bigint,
+        hold.id, cardinality(covered)::bigint,
         (
             select count(distinct d.recording_id) from resguardo.deletions as d
             where d.recording_id = any(covered) and d.status = 'DELETING'
@@ -5467,10 +5468,10 @@ begin
 end
 $$;
 
--- Releases a legal hold; the caller must not be the officer who placed it. Returns nothing if the legal hold does not
--- exist. If the caller has already released the hold, the function returns the hold unchanged. Raises RG409
+-- Releases a legal hold, and returns its id; the caller must not be the officer who placed it. Returns null if the
+-- legal hold does not exist. If the caller has already released the hold, the function changes nothing. Raises RG409
 -- (own_hold, hold_released).
-create function private.release_hold(of_hold uuid) returns setof resguardo.legal_holds
+create function private.release_hold(of_hold uuid) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -5483,7 +5484,7 @@ begin
         perform private.write_audit(
             'hold.release', 'ABSENT', 'not_found', 'legal_hold', array[of_hold], '{}', '{}', '{}', 0, null
         );
-        return;
+        return null;
     elsif hold.placed_by = person then
         raise exception 'own_hold' using errcode = 'RG409';
     elsif hold.released_by <> person then
@@ -5495,11 +5496,11 @@ begin
         perform private.put_job('secure_held', hold.id);
     end if;
     about := private.subjects_of('legal_hold', of_hold);
-    perform private.write_audit(
-        'hold.release', 'ALLOWED', null, 'legal_hold', array[of_hold], about.patient_ids, about.consultation_ids,
-        array['released_at'], 1, null
+    perform private.write_audit_later(
+        'hold.release', null, 'legal_hold', of_hold, about.patient_ids[1], about.consultation_ids[1],
+        array['releasedAt'], null
     );
-    return next hold;
+    return hold.id;
 end
 $$;
 
@@ -5978,14 +5979,13 @@ begin
 end
 $$;
 
--- Writes one audit row about an access request in its current state.
+-- Writes the audit row of a change of an access request before the commit (private.write_audit_later).
 create function private.audit_request(of_action text, asked resguardo.access_requests, of_fields text[]) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-    perform private.write_audit(
-        of_action, 'ALLOWED', null, 'access_request', array[asked.id], array[asked.patient_id],
-        array_remove(array[asked.consultation_id], null), of_fields, 1, null
+    perform private.write_audit_later(
+        of_action, null, 'access_request', asked.id, asked.patient_id, asked.consultation_id, of_fields, null
     );
 end
 $$;
@@ -6086,12 +6086,12 @@ $$;
 
 -- Files an access request, which keeps the recordings that it covers from being destroyed. Patients file access
 -- requests for themselves, and a compliance officer files one for a patient who asked in writing within the last 60
--- days. If a request for the same patient and consultation is already open, the function returns the open request.
--- Returns no row if the patient or the consultation does not exist, or if the caller may not see it. Raises RG409
--- (bad_received_on, representative_differs), RG429 (quota_pages).
+-- days. Returns the id of the access request. If a request for the same patient and consultation is already open, the
+-- function returns the id of the open request. Returns null if the patient or the consultation does not exist, or if
+-- the caller may not see it. Raises RG409 (bad_received_on, representative_differs), RG429 (quota_pages).
 create function private.file_access_request(
     of_patient uuid, of_consultation uuid, received date, relationship text, representative text
-) returns setof resguardo.access_requests
+) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -6130,7 +6130,7 @@ begin
             array(select c.patient_id from resguardo.consultations as c where c.id = of_consultation),
             array(select c.id from resguardo.consultations as c where c.id = of_consultation), '{}', 0, null
         );
-        return;
+        return null;
     end if;
     received := case when is_patient then today else received end;
     filed := private.lock_open_request(patient, of_consultation);
@@ -6150,8 +6150,8 @@ begin
         )
         returning * into filed;
     end if;
-    perform private.audit_request('access_request.file', filed, array['status', 'received_on', 'due_on']);
-    return next filed;
+    perform private.audit_request('access_request.file', filed, array['status', 'receivedOn', 'dueOn']);
+    return filed.id;
 end
 $$;
 
@@ -6174,9 +6174,10 @@ end
 $$;
 
 -- Withdraws an access request; the caller is its patient, or a compliance officer if the request came in writing. A
--- second withdrawal of an access request changes nothing. Raises RG409 (access_request_closed, request_not_written),
--- RG429 (quota_pages).
-create function private.withdraw_access_request(of_request uuid) returns setof resguardo.access_requests
+-- second withdrawal of an access request changes nothing. This function and those below return the id of the access
+-- request, or null if it does not exist or the caller may not see it. Raises RG409 (access_request_closed,
+-- request_not_written), RG429 (quota_pages).
+create function private.withdraw_access_request(of_request uuid) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -6184,7 +6185,7 @@ declare
 begin
     wanted := private.lock_for_patient(of_request, 'access_request.withdraw');
     if wanted.id is null then
-        return;
+        return null;
     elsif wanted.status not in ('OPEN', 'APPROVED', 'WITHDRAWN') then
         raise exception 'access_request_closed' using errcode = 'RG409';
     end if;
@@ -6192,7 +6193,7 @@ begin
     set status = 'WITHDRAWN', export_status = null, export_error = null
     where a.id = of_request returning a.* into wanted;
     perform private.audit_request('access_request.withdraw', wanted, array['status']);
-    return next wanted;
+    return wanted.id;
 end
 $$;
 
@@ -6200,7 +6201,7 @@ $$;
 -- an earlier attempt to make the encrypted copy failed, the job tries again. If an encrypted copy is already being
 -- made, the function begins no second copy. Raises RG409 (access_request_closed, review_pending), RG429
 -- (quota_pages).
-create function private.approve_access_request(of_request uuid) returns setof resguardo.access_requests
+create function private.approve_access_request(of_request uuid) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -6210,7 +6211,7 @@ begin
     perform private.use_quota(person, 'pages');
     wanted := private.lock_access_request(of_request, 'access_request.approve');
     if wanted.id is null then
-        return;
+        return null;
     elsif wanted.status not in ('OPEN', 'APPROVED') then
         raise exception 'access_request_closed' using errcode = 'RG409';
     elsif wanted.status = 'OPEN' and wanted.review_asked_at is not null then
@@ -6227,7 +6228,7 @@ begin
         perform private.put_job('export_access_request', of_request);
     end if;
     perform private.audit_request('access_request.approve', wanted, array['status']);
-    return next wanted;
+    return wanted.id;
 end
 $$;
 
@@ -6236,7 +6237,7 @@ $$;
 -- request_has_no_representative).
 create function private.deny_access_request(
     of_request uuid, ground text, determined uuid
-) returns setof resguardo.access_requests
+) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -6245,7 +6246,7 @@ declare
 begin
     wanted := private.lock_access_request(of_request, 'access_request.deny');
     if wanted.id is null then
-        return;
+        return null;
     elsif wanted.status <> 'OPEN' then
         raise exception 'access_request_closed' using errcode = 'RG409';
     elsif wanted.review_asked_at is not null then
@@ -6259,8 +6260,10 @@ begin
     set status = 'DENIED', decided_by = person, decided_at = private.now(), denial_ground = ground,
         determined_by = determined
     where a.id = of_request returning a.* into wanted;
-    perform private.audit_request('access_request.deny', wanted, array['status', 'denial_ground', 'determined_by']);
-    return next wanted;
+    perform private.audit_request(
+        'access_request.deny', wanted, array['status', 'denial.ground', 'denial.determinedBy.id']
+    );
+    return wanted.id;
 end
 $$;
 
@@ -6268,7 +6271,7 @@ $$;
 -- before the due day. Raises RG409 (access_request_closed, review_pending, extended_already, past_due).
 create function private.extend_access_request(
     of_request uuid, days integer, reason text
-) returns setof resguardo.access_requests
+) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -6277,7 +6280,7 @@ begin
     perform private.person();
     wanted := private.lock_access_request(of_request, 'access_request.extend');
     if wanted.id is null then
-        return;
+        return null;
     elsif wanted.status not in ('OPEN', 'APPROVED') then
         raise exception 'access_request_closed' using errcode = 'RG409';
     elsif wanted.status = 'OPEN' and wanted.review_asked_at is not null then
@@ -6290,8 +6293,8 @@ begin
     update resguardo.access_requests as a
     set due_on = a.due_on + days, extension_reason = reason, extended_at = private.now()
     where a.id = of_request returning a.* into wanted;
-    perform private.audit_request('access_request.extend', wanted, array['due_on', 'extension_reason']);
-    return next wanted;
+    perform private.audit_request('access_request.extend', wanted, array['dueOn', 'extension.reason']);
+    return wanted.id;
 end
 $$;
 
@@ -6300,7 +6303,7 @@ $$;
 -- until the outcome of the review is recorded. The deadline for the review is 30 days; 45 CFR 164.524(d)(4) only says
 -- "within a reasonable period of time". If the review was already asked for, the function changes nothing. Raises
 -- RG409 (not_reviewable, reviewed_already, access_request_open_already, request_not_written), RG429 (quota_pages).
-create function private.ask_access_review(of_request uuid) returns setof resguardo.access_requests
+create function private.ask_access_review(of_request uuid) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -6308,11 +6311,10 @@ declare
 begin
     wanted := private.lock_for_patient(of_request, 'access_request.ask_review');
     if wanted.id is null then
-        return;
+        return null;
     elsif wanted.status = 'OPEN' and wanted.review_asked_at is not null then
         perform private.audit_request('access_request.ask_review', wanted, array['status']);
-        return next wanted;
-        return;
+        return wanted.id;
     elsif wanted.reviewed_at is not null then
         raise exception 'reviewed_already' using errcode = 'RG409';
     elsif wanted.status <> 'DENIED' or wanted.determined_by is null then
@@ -6329,8 +6331,8 @@ begin
     update resguardo.access_requests as a
     set status = 'OPEN', review_asked_at = private.now(), due_on = greatest(a.due_on, private.today() + 30)
     where a.id = of_request returning a.* into wanted;
-    perform private.audit_request('access_request.ask_review', wanted, array['status', 'due_on']);
-    return next wanted;
+    perform private.audit_request('access_request.ask_review', wanted, array['status', 'dueOn']);
+    return wanted.id;
 end
 $$;
 
@@ -6338,7 +6340,7 @@ $$;
 -- access request. Raises RG409 (no_review_asked, clinician_unknown, reviewer_took_part).
 create function private.record_access_review(
     of_request uuid, reviewer uuid, outcome text
-) returns setof resguardo.access_requests
+) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -6347,7 +6349,7 @@ begin
     perform private.person();
     wanted := private.lock_access_request(of_request, 'access_request.review');
     if wanted.id is null then
-        return;
+        return null;
     elsif wanted.status <> 'OPEN' or wanted.review_asked_at is null then
         raise exception 'no_review_asked' using errcode = 'RG409';
     elsif not private.is_active_clinician(reviewer) then
@@ -6363,8 +6365,10 @@ begin
     if wanted.status = 'APPROVED' then
         perform private.put_job('export_access_request', of_request);
     end if;
-    perform private.audit_request('access_request.review', wanted, array['status', 'review_outcome', 'reviewed_by']);
-    return next wanted;
+    perform private.audit_request(
+        'access_request.review', wanted, array['status', 'denial.reviewOutcome', 'denial.reviewedBy.id']
+    );
+    return wanted.id;
 end
 $$;
 
@@ -6673,8 +6677,8 @@ $$;
 
 -- Returns the passphrase of an access request's encrypted copy once, so that a compliance officer can give it to the
 -- patient by telephone or post. The function erases the passphrase in the transaction that returns it. Returns null
--- if the access request does not exist, and '' if the encrypted copy does not exist or its passphrase was already
--- shown.
+-- if the access request does not exist. Raises RG409 (export_secret_gone) if the encrypted copy does not exist or its
+-- passphrase was already shown.
 create function private.reveal_export_secret(of_request uuid) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -6690,17 +6694,13 @@ begin
     select e.secret into revealed from private.access_exports as e
     where e.request_id = of_request and e.ready_at is not null and e.expires_at > private.now()
         and e.expired_at is null;
-    perform private.write_audit(
-        'access_request.reveal_secret', case when revealed is null then 'FAILED' else 'ALLOWED' end,
-        case when revealed is null then 'export_secret_gone' end, 'access_request', array[of_request],
-        array[wanted.patient_id], array_remove(array[wanted.consultation_id], null), array['secret'],
-        (revealed is not null)::integer, null
-    );
-    if revealed is not null then
-        update private.access_exports as e set secret = null where e.request_id = of_request;
-        update resguardo.access_requests as a set secret_revealed_at = private.now() where a.id = of_request;
+    if revealed is null then
+        raise exception 'export_secret_gone' using errcode = 'RG409';
     end if;
-    return coalesce(revealed, '');
+    update private.access_exports as e set secret = null where e.request_id = of_request;
+    update resguardo.access_requests as a set secret_revealed_at = private.now() where a.id = of_request;
+    perform private.audit_request('access_request.reveal_secret', wanted, array['export.secretRevealedAt', 'secret']);
+    return revealed;
 end
 $$;
 

@@ -717,8 +717,8 @@ create table private.pending_audit_rows (
     reason text,
     entity_type text not null,
     entity_id uuid not null,
-    patient_id uuid not null,
-    consultation_id uuid not null,
+    patient_id uuid,
+    consultation_id uuid,
     fields text[] not null,
     byte_count bigint,
     constraint pending_audit_rows_pkey primary key (transaction_id, action)
@@ -751,8 +751,9 @@ begin
     where p.transaction_id = new.transaction_id and p.action = new.action;
     if found then
         perform private.write_audit(
-            new.action, 'ALLOWED', new.reason, new.entity_type, array[new.entity_id], array[new.patient_id],
-            array[new.consultation_id], new.fields, 1, new.byte_count
+            new.action, 'ALLOWED', new.reason, new.entity_type, array[new.entity_id],
+            array_remove(array[new.patient_id], null), array_remove(array[new.consultation_id], null), new.fields, 1,
+            new.byte_count
         );
     end if;
     return null;
@@ -781,8 +782,11 @@ begin
     perform private.write_audit_of_entities(
         of_action, 'ALLOWED', pending.reason,
         entities || private.entities_of(pending.entity_type, array[pending.entity_id]),
-        array(select distinct s.id from unnest(patient_ids || pending.patient_id) as s (id)),
-        array(select distinct s.id from unnest(consultation_ids || pending.consultation_id) as s (id)),
+        array(select distinct s.id from unnest(patient_ids || pending.patient_id) as s (id) where s.id is not null),
+        array(
+            select distinct s.id from unnest(consultation_ids || pending.consultation_id) as s (id)
+            where s.id is not null
+        ),
         fields, row_count, pending.byte_count
     );
     return true;

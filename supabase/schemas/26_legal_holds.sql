@@ -64,16 +64,13 @@ begin
 end
 $$;
 
--- Places a legal hold and returns how many videos the hold covers now. Returns no hold if the given consultation or
--- patient does not exist. If the caller has already placed an equal active hold, the function returns that hold and
--- places no second hold. The function takes the keeping lock exclusively, so no destruction begins while the hold is
--- being placed. The function separately counts the recordings whose destruction has already begun.
+-- Places a legal hold, and returns its id and how many videos the hold covers now. Returns no row if the given
+-- consultation or patient does not exist. If the caller has already placed an equal active hold, the function returns
+-- that hold and places no second hold. The function takes the keeping lock exclusively, so no destruction begins while
+-- the hold is being placed. The function separately counts the recordings whose destruction has already begun.
 create function private.place_hold(
     of_consultation uuid, of_patient uuid, since timestamptz, until timestamptz, of_matter text, of_custodian text
-) returns table (
-    id uuid, consultation_id uuid, patient_id uuid, placed_by uuid, placed_at timestamptz, covered_recordings bigint,
-    recordings_in_destruction bigint
-)
+) returns table (id uuid, covered_recordings bigint, recordings_in_destruction bigint)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -107,14 +104,14 @@ begin
         returning h.* into hold;
     end if;
     covered := array(select v.id from private.videos_under(hold) as v (id));
-    perform private.write_audit(
-        'hold.place', 'ALLOWED', null, 'legal_hold', array[hold.id], patients,
-        array_remove(array[of_consultation], null), array['scope', 'matter', 'custodian'], 1, null
+    perform private.write_audit_later(
+        'hold.place', null, 'legal_hold', hold.id, patients[1], of_consultation, array['scope', 'matter', 'custodian'],
+        null
     );
     perform private.put_job('secure_held', hold.id);
     return query
     select
-        hold.id, hold.consultation_id, hold.patient_id, hold.placed_by, hold.placed_at, cardinality(covered)::bigint,
+        hold.id, cardinality(covered)::bigint,
         (
             select count(distinct d.recording_id) from resguardo.deletions as d
             where d.recording_id = any(covered) and d.status = 'DELETING'
@@ -122,10 +119,10 @@ begin
 end
 $$;
 
--- Releases a legal hold; the caller must not be the officer who placed it. Returns nothing if the legal hold does not
--- exist. If the caller has already released the hold, the function returns the hold unchanged. Raises RG409
+-- Releases a legal hold, and returns its id; the caller must not be the officer who placed it. Returns null if the
+-- legal hold does not exist. If the caller has already released the hold, the function changes nothing. Raises RG409
 -- (own_hold, hold_released).
-create function private.release_hold(of_hold uuid) returns setof resguardo.legal_holds
+create function private.release_hold(of_hold uuid) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -138,7 +135,7 @@ begin
         perform private.write_audit(
             'hold.release', 'ABSENT', 'not_found', 'legal_hold', array[of_hold], '{}', '{}', '{}', 0, null
         );
-        return;
+        return null;
     elsif hold.placed_by = person then
         raise exception 'own_hold' using errcode = 'RG409';
     elsif hold.released_by <> person then
@@ -150,11 +147,11 @@ begin
         perform private.put_job('secure_held', hold.id);
     end if;
     about := private.subjects_of('legal_hold', of_hold);
-    perform private.write_audit(
-        'hold.release', 'ALLOWED', null, 'legal_hold', array[of_hold], about.patient_ids, about.consultation_ids,
-        array['released_at'], 1, null
+    perform private.write_audit_later(
+        'hold.release', null, 'legal_hold', of_hold, about.patient_ids[1], about.consultation_ids[1],
+        array['releasedAt'], null
     );
-    return next hold;
+    return hold.id;
 end
 $$;
 

@@ -118,14 +118,13 @@ begin
 end
 $$;
 
--- Writes one audit row about an access request in its current state.
+-- Writes the audit row of a change of an access request before the commit (private.write_audit_later).
 create function private.audit_request(of_action text, asked resguardo.access_requests, of_fields text[]) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-    perform private.write_audit(
-        of_action, 'ALLOWED', null, 'access_request', array[asked.id], array[asked.patient_id],
-        array_remove(array[asked.consultation_id], null), of_fields, 1, null
+    perform private.write_audit_later(
+        of_action, null, 'access_request', asked.id, asked.patient_id, asked.consultation_id, of_fields, null
     );
 end
 $$;
@@ -226,12 +225,12 @@ $$;
 
 -- Files an access request, which keeps the recordings that it covers from being destroyed. Patients file access
 -- requests for themselves, and a compliance officer files one for a patient who asked in writing within the last 60
--- days. If a request for the same patient and consultation is already open, the function returns the open request.
--- Returns no row if the patient or the consultation does not exist, or if the caller may not see it. Raises RG409
--- (bad_received_on, representative_differs), RG429 (quota_pages).
+-- days. Returns the id of the access request. If a request for the same patient and consultation is already open, the
+-- function returns the id of the open request. Returns null if the patient or the consultation does not exist, or if
+-- the caller may not see it. Raises RG409 (bad_received_on, representative_differs), RG429 (quota_pages).
 create function private.file_access_request(
     of_patient uuid, of_consultation uuid, received date, relationship text, representative text
-) returns setof resguardo.access_requests
+) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -270,7 +269,7 @@ begin
             array(select c.patient_id from resguardo.consultations as c where c.id = of_consultation),
             array(select c.id from resguardo.consultations as c where c.id = of_consultation), '{}', 0, null
         );
-        return;
+        return null;
     end if;
     received := case when is_patient then today else received end;
     filed := private.lock_open_request(patient, of_consultation);
@@ -290,8 +289,8 @@ begin
         )
         returning * into filed;
     end if;
-    perform private.audit_request('access_request.file', filed, array['status', 'received_on', 'due_on']);
-    return next filed;
+    perform private.audit_request('access_request.file', filed, array['status', 'receivedOn', 'dueOn']);
+    return filed.id;
 end
 $$;
 
@@ -314,9 +313,10 @@ end
 $$;
 
 -- Withdraws an access request; the caller is its patient, or a compliance officer if the request came in writing. A
--- second withdrawal of an access request changes nothing. Raises RG409 (access_request_closed, request_not_written),
--- RG429 (quota_pages).
-create function private.withdraw_access_request(of_request uuid) returns setof resguardo.access_requests
+-- second withdrawal of an access request changes nothing. This function and those below return the id of the access
+-- request, or null if it does not exist or the caller may not see it. Raises RG409 (access_request_closed,
+-- request_not_written), RG429 (quota_pages).
+create function private.withdraw_access_request(of_request uuid) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -324,7 +324,7 @@ declare
 begin
     wanted := private.lock_for_patient(of_request, 'access_request.withdraw');
     if wanted.id is null then
-        return;
+        return null;
     elsif wanted.status not in ('OPEN', 'APPROVED', 'WITHDRAWN') then
         raise exception 'access_request_closed' using errcode = 'RG409';
     end if;
@@ -332,7 +332,7 @@ begin
     set status = 'WITHDRAWN', export_status = null, export_error = null
     where a.id = of_request returning a.* into wanted;
     perform private.audit_request('access_request.withdraw', wanted, array['status']);
-    return next wanted;
+    return wanted.id;
 end
 $$;
 
@@ -340,7 +340,7 @@ $$;
 -- an earlier attempt to make the encrypted copy failed, the job tries again. If an encrypted copy is already being
 -- made, the function begins no second copy. Raises RG409 (access_request_closed, review_pending), RG429
 -- (quota_pages).
-create function private.approve_access_request(of_request uuid) returns setof resguardo.access_requests
+create function private.approve_access_request(of_request uuid) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -350,7 +350,7 @@ begin
     perform private.use_quota(person, 'pages');
     wanted := private.lock_access_request(of_request, 'access_request.approve');
     if wanted.id is null then
-        return;
+        return null;
     elsif wanted.status not in ('OPEN', 'APPROVED') then
         raise exception 'access_request_closed' using errcode = 'RG409';
     elsif wanted.status = 'OPEN' and wanted.review_asked_at is not null then
@@ -367,7 +367,7 @@ begin
         perform private.put_job('export_access_request', of_request);
     end if;
     perform private.audit_request('access_request.approve', wanted, array['status']);
-    return next wanted;
+    return wanted.id;
 end
 $$;
 
@@ -376,7 +376,7 @@ $$;
 -- request_has_no_representative).
 create function private.deny_access_request(
     of_request uuid, ground text, determined uuid
-) returns setof resguardo.access_requests
+) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -385,7 +385,7 @@ declare
 begin
     wanted := private.lock_access_request(of_request, 'access_request.deny');
     if wanted.id is null then
-        return;
+        return null;
     elsif wanted.status <> 'OPEN' then
         raise exception 'access_request_closed' using errcode = 'RG409';
     elsif wanted.review_asked_at is not null then
@@ -399,8 +399,10 @@ begin
     set status = 'DENIED', decided_by = person, decided_at = private.now(), denial_ground = ground,
         determined_by = determined
     where a.id = of_request returning a.* into wanted;
-    perform private.audit_request('access_request.deny', wanted, array['status', 'denial_ground', 'determined_by']);
-    return next wanted;
+    perform private.audit_request(
+        'access_request.deny', wanted, array['status', 'denial.ground', 'denial.determinedBy.id']
+    );
+    return wanted.id;
 end
 $$;
 
@@ -408,7 +410,7 @@ $$;
 -- before the due day. Raises RG409 (access_request_closed, review_pending, extended_already, past_due).
 create function private.extend_access_request(
     of_request uuid, days integer, reason text
-) returns setof resguardo.access_requests
+) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -417,7 +419,7 @@ begin
     perform private.person();
     wanted := private.lock_access_request(of_request, 'access_request.extend');
     if wanted.id is null then
-        return;
+        return null;
     elsif wanted.status not in ('OPEN', 'APPROVED') then
         raise exception 'access_request_closed' using errcode = 'RG409';
     elsif wanted.status = 'OPEN' and wanted.review_asked_at is not null then
@@ -430,8 +432,8 @@ begin
     update resguardo.access_requests as a
     set due_on = a.due_on + days, extension_reason = reason, extended_at = private.now()
     where a.id = of_request returning a.* into wanted;
-    perform private.audit_request('access_request.extend', wanted, array['due_on', 'extension_reason']);
-    return next wanted;
+    perform private.audit_request('access_request.extend', wanted, array['dueOn', 'extension.reason']);
+    return wanted.id;
 end
 $$;
 
@@ -440,7 +442,7 @@ $$;
 -- until the outcome of the review is recorded. The deadline for the review is 30 days; 45 CFR 164.524(d)(4) only says
 -- "within a reasonable period of time". If the review was already asked for, the function changes nothing. Raises
 -- RG409 (not_reviewable, reviewed_already, access_request_open_already, request_not_written), RG429 (quota_pages).
-create function private.ask_access_review(of_request uuid) returns setof resguardo.access_requests
+create function private.ask_access_review(of_request uuid) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -448,11 +450,10 @@ declare
 begin
     wanted := private.lock_for_patient(of_request, 'access_request.ask_review');
     if wanted.id is null then
-        return;
+        return null;
     elsif wanted.status = 'OPEN' and wanted.review_asked_at is not null then
         perform private.audit_request('access_request.ask_review', wanted, array['status']);
-        return next wanted;
-        return;
+        return wanted.id;
     elsif wanted.reviewed_at is not null then
         raise exception 'reviewed_already' using errcode = 'RG409';
     elsif wanted.status <> 'DENIED' or wanted.determined_by is null then
@@ -469,8 +470,8 @@ begin
     update resguardo.access_requests as a
     set status = 'OPEN', review_asked_at = private.now(), due_on = greatest(a.due_on, private.today() + 30)
     where a.id = of_request returning a.* into wanted;
-    perform private.audit_request('access_request.ask_review', wanted, array['status', 'due_on']);
-    return next wanted;
+    perform private.audit_request('access_request.ask_review', wanted, array['status', 'dueOn']);
+    return wanted.id;
 end
 $$;
 
@@ -478,7 +479,7 @@ $$;
 -- access request. Raises RG409 (no_review_asked, clinician_unknown, reviewer_took_part).
 create function private.record_access_review(
     of_request uuid, reviewer uuid, outcome text
-) returns setof resguardo.access_requests
+) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -487,7 +488,7 @@ begin
     perform private.person();
     wanted := private.lock_access_request(of_request, 'access_request.review');
     if wanted.id is null then
-        return;
+        return null;
     elsif wanted.status <> 'OPEN' or wanted.review_asked_at is null then
         raise exception 'no_review_asked' using errcode = 'RG409';
     elsif not private.is_active_clinician(reviewer) then
@@ -503,8 +504,10 @@ begin
     if wanted.status = 'APPROVED' then
         perform private.put_job('export_access_request', of_request);
     end if;
-    perform private.audit_request('access_request.review', wanted, array['status', 'review_outcome', 'reviewed_by']);
-    return next wanted;
+    perform private.audit_request(
+        'access_request.review', wanted, array['status', 'denial.reviewOutcome', 'denial.reviewedBy.id']
+    );
+    return wanted.id;
 end
 $$;
 

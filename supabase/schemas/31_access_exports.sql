@@ -287,8 +287,8 @@ $$;
 
 -- Returns the passphrase of an access request's encrypted copy once, so that a compliance officer can give it to the
 -- patient by telephone or post. The function erases the passphrase in the transaction that returns it. Returns null
--- if the access request does not exist, and '' if the encrypted copy does not exist or its passphrase was already
--- shown.
+-- if the access request does not exist. Raises RG409 (export_secret_gone) if the encrypted copy does not exist or its
+-- passphrase was already shown.
 create function private.reveal_export_secret(of_request uuid) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -304,16 +304,12 @@ begin
     select e.secret into revealed from private.access_exports as e
     where e.request_id = of_request and e.ready_at is not null and e.expires_at > private.now()
         and e.expired_at is null;
-    perform private.write_audit(
-        'access_request.reveal_secret', case when revealed is null then 'FAILED' else 'ALLOWED' end,
-        case when revealed is null then 'export_secret_gone' end, 'access_request', array[of_request],
-        array[wanted.patient_id], array_remove(array[wanted.consultation_id], null), array['secret'],
-        (revealed is not null)::integer, null
-    );
-    if revealed is not null then
-        update private.access_exports as e set secret = null where e.request_id = of_request;
-        update resguardo.access_requests as a set secret_revealed_at = private.now() where a.id = of_request;
+    if revealed is null then
+        raise exception 'export_secret_gone' using errcode = 'RG409';
     end if;
-    return coalesce(revealed, '');
+    update private.access_exports as e set secret = null where e.request_id = of_request;
+    update resguardo.access_requests as a set secret_revealed_at = private.now() where a.id = of_request;
+    perform private.audit_request('access_request.reveal_secret', wanted, array['export.secretRevealedAt', 'secret']);
+    return revealed;
 end
 $$;

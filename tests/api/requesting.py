@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 from tests.api.harness import ApiHarness, Case
 
 _REQUEST = """
-  id patientId consultationId status channel representative { relationship name } receivedOn dueOn isOverdue
+  id patient { id externalId } consultation { id externalId } status channel representative { relationship name } receivedOn dueOn isOverdue
   extension { reason extendedAt } decidedAt
   denial { ground isReviewable determinedBy { id } reviewAskedAt reviewedBy { id } reviewedAt
     reviewOutcome message }
@@ -64,7 +64,11 @@ mutation ($requestId: ID!) {
 }
 """
 REVEAL_SECRET = """
-mutation ($requestId: ID!) { revealAccessExportSecret(input: {accessRequestId: $requestId}) { secret } }
+mutation ($requestId: ID!) {
+  revealAccessExportSecret(input: {accessRequestId: $requestId}) {
+    accessRequest { id patient { externalId } export { secretRevealedAt } } secret
+  }
+}
 """
 
 Stage = Literal["OPEN", "DENIED", "IN REVIEW", "FULFILLED"]

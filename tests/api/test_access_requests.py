@@ -74,7 +74,7 @@ async def test_patient_requests_all_recordings_and_the_deadline_is_thirty_days(
 ) -> None:
     answer = await case.patient.send(REQUEST_ACCESS, request={})
     filed, today = answer.value, await _today(harness)
-    assert (filed["patientId"], filed["consultationId"], filed["status"], filed["channel"]) == (
+    assert (filed["patient"]["id"], filed["consultation"], filed["status"], filed["channel"]) == (
         case.patient_id,
         None,
         "OPEN",
@@ -103,7 +103,7 @@ async def test_repeated_request_with_the_same_scope_returns_the_open_request(
 ) -> None:
     everything = await _file(case.patient)
     one = await _file(case.patient, consultation={"id": case.id}, representative=MOTHER)
-    assert one["consultationId"] == case.id
+    assert one["consultation"]["id"] == case.id
     assert one["representative"] == MOTHER
     assert (await _file(case.patient))["id"] == everything["id"] != one["id"]
     assert (await _file(case.patient, consultation={"id": case.id}))["id"] == one["id"]
@@ -296,7 +296,7 @@ async def test_list_of_requests_writes_one_audit_row_that_names_each_patient(
     assert set(ids_of(row)) == {UUID(one["id"]) for one in requests}
     assert set(row["patient_ids"]) == {UUID(case.patient_id), UUID(other.patient_id)}
     assert row["consultation_ids"] == [UUID(case.id)]
-    assert {"representative", "denial", "export"} <= set(row["fields"])
+    assert {"representative.name", "denial.ground", "export.status"} <= set(row["fields"])
 
 
 async def test_pages_of_requests_are_consecutive_and_filtered_by_status(
@@ -539,7 +539,7 @@ async def test_only_the_patient_gets_the_copy_and_only_compliance_the_secret(
         downloaded = await browser.get(issued["url"])
     assert (downloaded.status_code, len(downloaded.content)) == (200, export["sizeBytes"])
     assert 'filename="recordings.zip"' in downloaded.headers["content-disposition"]
-    secret = await officer.ask(REVEAL_SECRET, requestId=fulfilled.id)
+    secret = (await officer.ask(REVEAL_SECRET, requestId=fulfilled.id))["secret"]
     files = read_archive(downloaded.content, secret)
     assert [one for name, one in files.items() if name.endswith(".mp4")] == [fulfilled.content]
     assert await case.patient.refused(REVEAL_SECRET, requestId=fulfilled.id) == ("FORBIDDEN", "wrong_role")
@@ -743,7 +743,7 @@ async def test_external_ids_file_the_same_request_as_ids(
 ) -> None:
     visit = {"externalId": case.registration["externalId"]}
     filed = await case.patient.ask(REQUEST_ACCESS, request={"consultation": visit})
-    assert filed["consultationId"] == case.id
+    assert filed["consultation"]["id"] == case.id
     written = {
         "patient": {"externalId": case.registration["patientExternalId"]},
         "consultation": visit,

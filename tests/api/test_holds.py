@@ -28,7 +28,11 @@ async def test_hold_on_a_patient_counts_its_recordings_and_is_audited_with_the_p
     placed = answer.value
     assert (placed["coveredRecordingCount"], placed["destroyingRecordingCount"]) == (2, 0)
     hold = placed["legalHold"]
-    assert (hold["patientId"], hold["consultationId"], hold["recordedFrom"]) == (case.patient_id, None, None)
+    assert (hold["patient"]["id"], hold["consultation"], hold["recordedFrom"]) == (
+        case.patient_id,
+        None,
+        None,
+    )
     assert (hold["matter"], hold["custodian"]) == ("Doe v. Roe, 26-cv-1", "Records office")
     assert (hold["placedBy"], hold["isActive"], hold["releasedAt"]) == (
         {"id": str(officer.user_id)},
@@ -190,7 +194,7 @@ async def test_external_id_places_the_same_hold_as_the_id(
         for by in ({"id": entity}, {"externalId": registered[kind]})
     ]
     assert named[0]["legalHold"] == named[1]["legalHold"]
-    assert named[0]["legalHold"][f"{kind}Id"] == entity
+    assert named[0]["legalHold"][kind]["id"] == entity
 
 
 async def test_equal_holds_are_placed_once_per_officer(

@@ -1,5 +1,5 @@
-"""A page of recordings or of consultations with every field below it fits the limits on a document, in its written
-form and expanded.
+"""A page of recordings, consultations, access requests or legal holds with every field below it fits the limits on a
+document, in its written form and expanded.
 """
 
 from collections.abc import Iterator
@@ -47,11 +47,11 @@ def _whole_page(field: str, first: int) -> str:
     return f"{{ {field}(first: {first}) {{ {select_everything(connection, ())} }} }}"
 
 
-PAGES = [("recordings", 50), ("consultations", 50)]
+PAGES = [("recordings", 50), ("consultations", 50), ("accessRequests", 25), ("legalHolds", 25)]
 
 
 @pytest.mark.parametrize(("field", "first"), PAGES)
-def test_page_of_fifty_with_everything_on_it_fits_the_limits(field: str, first: int) -> None:
+def test_page_with_everything_on_it_fits_the_limits(field: str, first: int) -> None:
     document = parse(_whole_page(field, first))
     assert validate(SCHEMA, document) == []
     assert find_excess(Limits(), document) is None
@@ -64,7 +64,7 @@ def test_page_of_consultations_has_their_recordings_on_it() -> None:
 
 
 @pytest.mark.parametrize(("field", "first"), PAGES)
-def test_page_of_fifty_with_everything_on_it_has_few_enough_tokens(field: str, first: int) -> None:
+def test_page_with_everything_on_it_has_few_enough_tokens(field: str, first: int) -> None:
     lexer, count = Lexer(Source(_whole_page(field, first))), 0
     while lexer.advance().kind is not TokenKind.EOF:
         count += 1

@@ -1,0 +1,89 @@
+"""GraphQL types and root fields with which people open the encrypted copy of an access request."""
+
+from datetime import datetime
+
+import strawberry
+
+from app.texts import access_request_words
+from graphql_schema.access_request_mutations import AccessRequestPayload, select_request
+from graphql_schema.access_requests import AccessRequest
+from graphql_schema.context import Info
+from graphql_schema.rows import shown
+from graphql_schema.scalars import Url, parse_id
+
+
+@strawberry.type(
+    description=(
+        "A presigned URL of the encrypted copy of an access request. The practice gives the "
+        "patient the secret of the copy by telephone or post."
+    )
+)
+class AccessExportUrl:
+    url: Url = strawberry.field(description="The presigned URL, which is a secret.")
+    expires_at: datetime = strawberry.field(description="The time until which the URL is valid.")
+    expires_in_seconds: int = strawberry.field(
+        description="How many seconds the URL is valid from now on, for clients whose clock is wrong."
+    )
+    instructions: str = strawberry.field(
+        description="Instructions for opening the copy, in the reader's language."
+    )
+
+
+@strawberry.input(description="The input with which a patient gets a URL of the encrypted copy.")
+class IssueAccessExportUrlInput:
+    access_request_id: strawberry.ID = strawberry.field(
+        description="The id of the patient's own access request, whose encrypted copy is READY."
+    )
+
+
+@strawberry.type(description="The result of `issueAccessExportUrl`.")
+class IssueAccessExportUrlPayload:
+    access_export_url: AccessExportUrl = strawberry.field(
+        description="The URL of the encrypted copy, for a few minutes."
+    )
+
+
+@strawberry.input(
+    description="The input with which a compliance officer reads the secret of an encrypted copy."
+)
+class RevealAccessExportSecretInput:
+    access_request_id: strawberry.ID = strawberry.field(
+        description="The id of an access request whose encrypted copy is READY."
+    )
+
+
+@strawberry.type(description="The result of `revealAccessExportSecret`: the access request and the secret.")
+class RevealAccessExportSecretPayload(AccessRequestPayload):
+    secret: str = strawberry.field(
+        description=(
+            "The secret that opens the encrypted copy, which consists of twenty letters and digits, and four "
+            "hyphens. The API returns the secret only once, and then erases it."
+        )
+    )
+
+
+async def issue_access_export_url(
+    info: Info, input: IssueAccessExportUrlInput
+) -> IssueAccessExportUrlPayload | None:
+    """Issue a URL that downloads the encrypted copy of an access request for a few minutes."""
+    issued = await info.context.services.access_requests.issue_url(
+        await info.context.asker(), parse_id(input.access_request_id)
+    )
+    return IssueAccessExportUrlPayload(
+        access_export_url=AccessExportUrl(
+            url=Url(issued.url),
+            expires_at=issued.expires_at,
+            expires_in_seconds=issued.expires_in_seconds,
+            instructions=access_request_words(info.context.language)["how_to_open"],
+        )
+    )
+
+
+async def reveal_access_export_secret(
+    info: Info, input: RevealAccessExportSecretInput
+) -> RevealAccessExportSecretPayload | None:
+    """Reveal once the secret that opens the encrypted copy of an access request."""
+    request, secret = await info.context.services.access_requests.reveal_secret(
+        await info.context.asker(), parse_id(input.access_request_id), select_request(info)
+    )
+    return RevealAccessExportSecretPayload(access_request=shown(AccessRequest, request), secret=secret)
