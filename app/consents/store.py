@@ -75,8 +75,6 @@ async def show(tx: Transaction, consent_id: UUID, selection: Selection, action: 
     """Write the audit row of the consent action and return the statement, with its participant and the live recording
     of its consultation if they are selected. A patient may not read recordings, so a patient gets no recording.
     """
-    if tx.role == "patient":
-        selection = Selection(tuple(one for one in selection.fields if one.name != "recording"))
     shown = await _CONSENT.show(tx, selection, {"id": consent_id}, action=action, is_counted=False)
     if shown is None:
         raise NotFound("participant_not_found")

@@ -114,7 +114,8 @@ class Entity:
     """How the API reads a type. In all SQL, `{row}` is a row of `table`, and `{parent}` is the row that shows it.
 
     `values` has the SQL of each field that is not a column of its own name. `relations` has the other entities that
-    the type shows. `patients` and `consultations` are the ids for the audit row.
+    the type shows. `patients` and `consultations` are the ids for the audit row. The database roles in `hidden_from`
+    have no right on the table, so an entity that shows this entity shows them null or an empty list.
     """
 
     type: LiteralString
@@ -123,6 +124,7 @@ class Entity:
     relations: Mapping[str, Relation] = field(default_factory=dict)
     patients: LiteralString = "{row}.patient_id"
     consultations: LiteralString = "{row}.consultation_id"
+    hidden_from: Collection[str] = ()
 
 
 @dataclass
@@ -130,6 +132,7 @@ class _Composition:
     """The parts of a statement while it is composed. `paths` has the JSON path of each nested entity."""
 
     entities: Mapping[str, Entity]
+    role: str
     parameters: dict[str, Any] = field(default_factory=dict)
     paths: list[tuple[LiteralString, str]] = field(default_factory=list)
     numbers: Iterator[int] = field(default_factory=count)
@@ -148,6 +151,8 @@ class _Composition:
 
     def _related(self, one: SelectedField, relation: Relation, parent: str, path: str) -> str:
         entity = self.entities[relation.entity]
+        if self.role in entity.hidden_from:
+            return "null::json" if isinstance(relation, One) else "'[]'::json"
         number = next(self.numbers)
         row = f"r{number}"
         below, path = one.below, f"{path}.{one.key}"
@@ -289,7 +294,7 @@ class EntityRead(_Reads):
         If `is_counted` is true, the read counts against a quota. `besides` has the paths of further fields that the
         caller shows, such as a token, for the audit row. Raises RateLimited.
         """
-        composition = _Composition(self.entities)
+        composition = _Composition(self.entities, tx.role)
         rows = f"select {self._columns(selection)} from {self._entity.table} as r where {self.where}"
         statement = self._compose(composition, selection, rows=rows, shown="page", time="id")
         shown = await self._show(
@@ -354,7 +359,7 @@ class EntityList(_Reads):
         """Write the audit row and return the rows of a page. A filter that is None is ignored. If `is_counted` is true,
         the read counts against a quota. Raises RateLimited.
         """
-        composition = _Composition(self.entities)
+        composition = _Composition(self.entities, tx.role)
         given = {name for name, value in filters.items() if value is not None}
         rows = self._rows(given, selection, is_later=request.after is not None)
         statement = self._compose(

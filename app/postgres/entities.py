@@ -132,6 +132,7 @@ ENTITIES: Final = {
     "media_file": Entity(
         type="recording",
         table="resguardo.recordings",
+        hidden_from=("patient",),
         values={
             "kind": "{row}.medium",
             "is_truncated": "{row}.truncated",
@@ -143,6 +144,7 @@ ENTITIES: Final = {
     "recording": Entity(
         type="recording",
         table="resguardo.recordings",
+        hidden_from=("patient",),
         values={
             "is_truncated": "{row}.truncated",
             "is_interrupted": "{row}.interrupted",
@@ -162,6 +164,7 @@ ENTITIES: Final = {
     "deletion": Entity(
         type="deletion",
         table="resguardo.deletions",
+        hidden_from=("patient",),
         values={
             "requested_by": _user("requested_by"),
             "retention_ends_at": "{row}.due_at",

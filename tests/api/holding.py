@@ -5,7 +5,8 @@ from uuid import UUID, uuid4
 from tests.api.harness import ApiHarness, Case
 
 HOLD = (
-    "{ id consultation { id externalId } patient { id externalId } recordedFrom recordedUntil matter custodian placedBy { id } placedAt"
+    "{ id consultation { id externalId } patient { id externalId } recordedFrom recordedUntil"
+    " matter custodian placedBy { id } placedAt"
     " releasedBy { id }"
     " releasedAt isActive }"
 )

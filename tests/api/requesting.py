@@ -7,7 +7,8 @@ from uuid import UUID, uuid4
 from tests.api.harness import ApiHarness, Case
 
 _REQUEST = """
-  id patient { id externalId } consultation { id externalId } status channel representative { relationship name } receivedOn dueOn isOverdue
+  id patient { id externalId } consultation { id externalId }
+  status channel representative { relationship name } receivedOn dueOn isOverdue
   extension { reason extendedAt } decidedAt
   denial { ground isReviewable determinedBy { id } reviewAskedAt reviewedBy { id } reviewedAt
     reviewOutcome message }

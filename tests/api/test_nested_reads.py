@@ -139,3 +139,13 @@ async def test_alias_with_other_fields_gets_both_selections(harness: ApiHarness,
     shown = await case.doctor.ask(document, id=str(recording))
     assert shown["a"] == {"id": case.id}
     assert shown["b"]["kind"] == "follow_up"
+
+
+async def test_patient_sees_an_own_consultation_without_its_recordings(
+    harness: ApiHarness, case: Case
+) -> None:
+    await harness.recording(case, "FAILED")
+    shown = await case.patient.ask(PAGE, id=case.id)
+    assert (shown["id"], shown["patient"]["id"]) == (case.id, case.patient_id)
+    for page in (shown["newest"], shown["rest"]):
+        assert (page["edges"], page["pageInfo"]["hasNextPage"]) == ([], False)
