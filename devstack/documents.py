@@ -124,7 +124,7 @@ query ($since: DateTime!, $after: String) {
 
 PLACE_HOLD = """
 mutation ($hold: PlaceLegalHoldInput!) {
-  placeLegalHold(input: $hold) { legalHold { id } coveredRecordingCount }
+  placeLegalHold(input: $hold) { legalHold { id consultation { id } patient { id } } coveredRecordingCount }
 }
 """
 

@@ -14,8 +14,8 @@ from graphql_schema.scalars import Url, parse_id
 
 @strawberry.type(
     description=(
-        "A presigned URL of the encrypted copy of an access request. The practice gives the "
-        "patient the secret of the copy by telephone or post."
+        "A presigned URL of the encrypted copy of an access request, which only the patient gets. The practice gives "
+        "the patient the secret of the copy by telephone or post."
     )
 )
 class AccessExportUrl:

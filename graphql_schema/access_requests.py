@@ -19,7 +19,12 @@ from graphql_schema.scalars import BigInt
 from graphql_schema.selected_fields import select
 
 
-@strawberry.type(description="The extension of the 30-day deadline of an access request.")
+@strawberry.type(
+    description=(
+        "The extension of the 30-day deadline of an access request. Everyone who may read the access request may "
+        "read it."
+    )
+)
 class AccessRequestExtension:
     reason: model.ExtensionReason = strawberry.field(
         description="The reason for the extension, of which the practice informs the patient."
@@ -28,7 +33,10 @@ class AccessRequestExtension:
 
 
 @strawberry.type(
-    description="The denial of an access request: its ground, and the patient's right to a review."
+    description=(
+        "The denial of an access request: its ground, and the patient's right to a review. Everyone who may read the "
+        "access request may read it."
+    )
 )
 class AccessDenial:
     ground: model.DenialGround = strawberry.field(description="The ground on which the request was denied.")
@@ -67,7 +75,12 @@ class AccessDenial:
         return _denial_text(model.DenialGround(root["ground"]), root["review_outcome"], info.context.language)
 
 
-@strawberry.type(description="The encrypted copy of an access request.")
+@strawberry.type(
+    description=(
+        "The encrypted copy of an access request. Everyone who may read the access request may read its status. Only "
+        "the patient gets a URL of it, and only compliance its secret."
+    )
+)
 class AccessExport:
     status: model.ExportStatus = strawberry.field(description="The status of the encrypted copy.")
     size_bytes: BigInt | None = strawberry.field(

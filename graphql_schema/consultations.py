@@ -126,7 +126,8 @@ class Consultation(Node):
 
     @strawberry.field(  # type: ignore[untyped-decorator] # strawberry types it as Any
         description=(
-            "The recordings of the consultation in pages of at most 25, newest first. For the doctor and compliance. "
+            "The recordings of the consultation in pages of at most 25, newest first. For the doctor and compliance: "
+            "a patient gets an empty page. "
             "No page can be nested in this page again, and the pages of one operation can show at most 3,000 objects. "
             "This page counts once for each consultation that the operation can show. The API refuses a larger "
             "operation with TOO_COMPLEX."

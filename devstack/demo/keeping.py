@@ -34,6 +34,9 @@ class Keeping:
         order = {"scope": scope, "matter": "demo 1", "custodian": "the practice"}
         placed = (await officer.ask(documents.PLACE_HOLD, hold=order))["placeLegalHold"]
         require(placed["coveredRecordingCount"] > 0, "the hold covers nothing")
+        require(
+            placed["legalHold"]["consultation"] == {"id": consultation_id}, "the hold shows no consultation"
+        )
         await expect(self._doctor, "CONFLICT", documents.DELETE, id=self._recording_id)
         await expect(officer, "CONFLICT", documents.RELEASE_HOLD, id=placed["legalHold"]["id"])
         await second.ask(documents.RELEASE_HOLD, id=placed["legalHold"]["id"])

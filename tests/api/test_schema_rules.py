@@ -242,8 +242,18 @@ CHANGED = {
     "switchTranscription": {"consultation"},
     "retryTranscription": {"recording"},
     "suspendStaff": {"staffMember"},
+    "placeLegalHold": {"legalHold"},
     "releaseLegalHold": {"legalHold"},
     "approveRetentionPolicy": {"retentionPolicy", "supersededPolicy"},
+    "requestAccess": {"accessRequest"},
+    "recordAccessRequest": {"accessRequest"},
+    "withdrawAccessRequest": {"accessRequest"},
+    "approveAccessRequest": {"accessRequest"},
+    "denyAccessRequest": {"accessRequest"},
+    "extendAccessRequest": {"accessRequest"},
+    "askAccessReview": {"accessRequest"},
+    "recordAccessReview": {"accessRequest"},
+    "revealAccessExportSecret": {"accessRequest", "secret"},
 }
 
 

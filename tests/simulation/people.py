@@ -11,6 +11,7 @@ from app.deletions.model import DeletionReason
 from app.errors import AppError, Conflict
 from app.holds.model import HoldOrder, Scope
 from app.postgres.references import ConsultationBy, PatientBy, TimeRange
+from app.postgres.selection import Selection
 from app.retention.model import PolicyStatus
 from tests.simulation.facts import Hold, Recording, Terms
 from tests.simulation.harness import Person, SimulationHarness
@@ -26,6 +27,7 @@ _SOUNDS: tuple[tuple[str, ...], ...] = (
     ("READY", "LOST"),
     ("READY", "FAILED", "READY", "LOST", "READY", "ABORTED", "READY"),
 )
+_ID = Selection.of("id")
 _PATIENCE = 6
 
 
@@ -110,24 +112,28 @@ class People:
     async def _place(self, scope: Scope, since: int, *, is_racing: bool = False) -> None:
         placer, releaser = self.dice.sample(self.harness.officers, 2)
         order = HoldOrder(scope, f"matter {self.harness.uuid()}", "custodian")
-        placed = await self.harness.holds.place(placer.asker, order)
+        _, placed = await self.harness.holds.place(placer.asker, order, _ID)
         came_first = placed.recordings_in_destruction == 0 and placed.covered_recordings > 0
         if is_racing and not came_first:
             since += 1
-        hold = placed.hold
         days = (
-            (hold.recorded_since, hold.recorded_until)
-            if hold.recorded_since and hold.recorded_until
+            (scope.since, scope.until)
+            if isinstance(scope, TimeRange) and scope.since and scope.until
             else None
         )
-        hold_id = hold.id
         self.harness.oracle.held(
-            hold_id, Hold(since, consultation=hold.consultation_id, patient=hold.patient_id, days=days)
+            placed.id,
+            Hold(
+                since,
+                consultation=scope.id if isinstance(scope, ConsultationBy) else None,
+                patient=scope.id if isinstance(scope, PatientBy) else None,
+                days=days,
+            ),
         )
 
         async def release() -> None:
-            await self.harness.holds.release(releaser.asker, hold_id)
-            self.harness.oracle.released(hold_id)
+            await self.harness.holds.release(releaser.asker, placed.id, _ID)
+            self.harness.oracle.released(placed.id)
 
         self.later(self.dice.choice((2, 20, 60, 120, 300)) * self.dice.random() * _DAY, release)
 
@@ -142,13 +148,14 @@ class People:
         consultation = chosen.consultation if self.dice.random() < 0.6 else None
         asker = self._logins[chosen.patient].asker
         named = None if consultation is None else ConsultationBy(consultation)
-        filed = await self.harness.requests.file(asker, named, None)
-        if filed.created_at != self.harness.oracle.now:
+        filed = await self.harness.requests.file(asker, named, None, Selection.of("id", "createdAt"))
+        if datetime.fromisoformat(filed["created_at"]) != self.harness.oracle.now:
             return  # An equal request is open
+        request_id = UUID(filed["id"])
         hold = Hold(self.harness.oracle.moment + 1, consultation=consultation, patient=chosen.patient)
-        self.harness.oracle.held(filed.id, hold)
+        self.harness.oracle.held(request_id, hold)
         self.later(
-            self.dice.uniform(1, 20) * _DAY, lambda: self._decide(filed.id, self._logins[chosen.patient])
+            self.dice.uniform(1, 20) * _DAY, lambda: self._decide(request_id, self._logins[chosen.patient])
         )
 
     async def _decide(self, request_id: UUID, patient: Person) -> None:
@@ -156,10 +163,10 @@ class People:
         if fate < 0.2:
             await self._withdraw(request_id, patient)
         elif fate < 0.4:
-            await self.harness.requests.deny(officer.asker, request_id, DenialGround.EXCEPTED, None)
+            await self.harness.requests.deny(officer.asker, request_id, DenialGround.EXCEPTED, None, _ID)
             self.harness.oracle.released(request_id)
         else:
-            await self.harness.requests.approve(officer.asker, request_id)
+            await self.harness.requests.approve(officer.asker, request_id, _ID)
             await self._export(request_id, patient, 1)
 
     async def _export(self, request_id: UUID, patient: Person, attempt: int) -> None:
@@ -176,7 +183,7 @@ class People:
             self.later(again, lambda: self._export(request_id, patient, attempt + 1))
 
     async def _withdraw(self, request_id: UUID, patient: Person) -> None:
-        await self.harness.requests.withdraw(patient.asker, request_id)
+        await self.harness.requests.withdraw(patient.asker, request_id, _ID)
         self.harness.oracle.released(request_id)
 
     async def ask_to_delete(self) -> None:

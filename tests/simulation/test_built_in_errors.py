@@ -11,6 +11,7 @@ import pytest
 from app.holds.model import HoldOrder
 from app.integrations.storage.objects import StoredObject
 from app.postgres.references import ConsultationBy
+from app.postgres.selection import Selection
 from devstack.object_store import ObjectStore
 from tests.databases import Database
 from tests.simulation.facts import Hold, Recording, Wrong
@@ -74,8 +75,8 @@ async def test_aborted_recording_keeps_its_term_if_a_clock_is_a_year_behind(
 async def test_oracle_detects_is_held_that_always_returns_false(harness: SimulationHarness) -> None:
     one = await ended(harness)
     order = HoldOrder(ConsultationBy(one.consultation), "matter", "custodian")
-    placed = await harness.holds.place(harness.officers[0].asker, order)
-    harness.oracle.held(placed.hold.id, Hold(1, consultation=one.consultation))
+    _, placed = await harness.holds.place(harness.officers[0].asker, order, Selection())
+    harness.oracle.held(placed.id, Hold(1, consultation=one.consultation))
     assert await two_days_on(harness) == {}
     await alter(harness, "is_held", "private.holds_on(of_recording) <> '{}'", "false")
     await alter(harness, "claim_deletions", "and r.id <> all (spared)", "")
