@@ -135,7 +135,10 @@ async def place_legal_hold(info: Info, input: PlaceLegalHoldInput) -> PlaceLegal
     who did not place it, releases it.
     """
     hold, placed = await info.context.services.holds.place(
-        await info.context.asker(), input.to_model(), select(info, "legalHold")
+        await info.context.asker(),
+        input.to_model(),
+        select(info, "legalHold"),
+        select(info).only("coveredRecordingCount", "destroyingRecordingCount").paths,
     )
     return PlaceLegalHoldPayload(
         legal_hold=shown(LegalHold, hold),

@@ -217,7 +217,8 @@ class AccessRequests:
             secret = await store.reveal_export_secret(tx, request_id)
             if secret is None:
                 raise NotFound("access_request_not_found")
-            return await store.show(tx, request_id, selection, access.action), secret
+            shown = await store.show(tx, request_id, selection, access.action, besides=["secret"])
+        return shown, secret
 
     async def _change(
         self,

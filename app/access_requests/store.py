@@ -1,6 +1,6 @@
 """Reads and writes the database rows of access requests."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import date, datetime
 from pathlib import Path
 from typing import Final, LiteralString
@@ -55,11 +55,20 @@ async def list_page(
     )
 
 
-async def show(tx: Transaction, request_id: UUID, selection: Selection, action: LiteralString) -> Row:
+async def show(
+    tx: Transaction,
+    request_id: UUID,
+    selection: Selection,
+    action: LiteralString,
+    *,
+    besides: Collection[str] = (),
+) -> Row:
     """Return an access request that the transaction has changed, and write the audit row of the change, which also
-    names everything that is shown. Raises NotFound (access_request_not_found).
+    names everything that is shown, and the fields `besides`. Raises NotFound (access_request_not_found).
     """
-    shown = await _ACCESS_REQUEST.show(tx, selection, {"id": request_id}, action=action, is_counted=False)
+    shown = await _ACCESS_REQUEST.show(
+        tx, selection, {"id": request_id}, action=action, is_counted=False, besides=besides
+    )
     if shown is None:
         raise NotFound("access_request_not_found")
     return shown

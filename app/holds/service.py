@@ -5,6 +5,7 @@ The database prevents the destruction of a held recording. `bucket_protection.py
 recordings from the bucket's rules.
 """
 
+from collections.abc import Collection
 from uuid import UUID
 
 from app.errors import NotFound
@@ -24,10 +25,12 @@ class LegalHolds:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def place(self, asker: Asker, order: HoldOrder, selection: Selection) -> tuple[Row, PlacedHold]:
+    async def place(
+        self, asker: Asker, order: HoldOrder, selection: Selection, besides: Collection[str] = ()
+    ) -> tuple[Row, PlacedHold]:
         """Place a legal hold, which takes effect at once and also covers recordings that are made later. Return the
-        hold, and how many recordings it covers. If the same compliance officer repeats the call, return the existing
-        hold.
+        hold, and how many recordings it covers. `besides` has the counts that the caller shows, for the audit row. If
+        the same compliance officer repeats the call, return the existing hold.
 
         Raises NotFound (consultation_not_found, patient_not_found).
         """
@@ -37,7 +40,8 @@ class LegalHolds:
             if placed is None:
                 is_patient = isinstance(order.scope, PatientBy)
                 raise NotFound("patient_not_found" if is_patient else "consultation_not_found")
-            return await store.show(tx, placed.id, selection, access.action), placed
+            shown = await store.show(tx, placed.id, selection, access.action, besides=besides)
+        return shown, placed
 
     async def release(self, asker: Asker, hold_id: UUID, selection: Selection) -> Row:
         """Release a legal hold that a different compliance officer placed. If the officer who released the hold

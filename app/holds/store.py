@@ -1,5 +1,6 @@
 """Reads and writes the database rows of legal holds."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final, LiteralString
 from uuid import UUID
@@ -59,11 +60,18 @@ async def release(tx: Transaction, hold_id: UUID) -> bool:
     return await tx.value(_sql["release_hold"], {"id": hold_id}) is not None
 
 
-async def show(tx: Transaction, hold_id: UUID, selection: Selection, action: LiteralString) -> Row:
+async def show(
+    tx: Transaction,
+    hold_id: UUID,
+    selection: Selection,
+    action: LiteralString,
+    *,
+    besides: Collection[str] = (),
+) -> Row:
     """Return a legal hold that the transaction has placed or released, and write the audit row of the change, which
-    also names everything that is shown. Raises NotFound (hold_not_found).
+    also names everything that is shown, and the fields `besides`. Raises NotFound (hold_not_found).
     """
-    shown = await _HOLD.show(tx, selection, {"id": hold_id}, action=action, is_counted=False)
+    shown = await _HOLD.show(tx, selection, {"id": hold_id}, action=action, is_counted=False, besides=besides)
     if shown is None:
         raise NotFound("hold_not_found")
     return shown

@@ -188,10 +188,10 @@ async def _ready(harness: ApiHarness, case: Case, field: str) -> tuple[str, dict
 CHANGES = {
     "withdrawAccessRequest": ("access_request.withdraw", "status"),
     "approveAccessRequest": ("access_request.approve", "status"),
-    "denyAccessRequest": ("access_request.deny", "denial.ground"),
-    "extendAccessRequest": ("access_request.extend", "extension.reason"),
-    "askAccessReview": ("access_request.ask_review", "dueOn"),
-    "recordAccessReview": ("access_request.review", "denial.reviewOutcome"),
+    "denyAccessRequest": ("access_request.deny", "status"),
+    "extendAccessRequest": ("access_request.extend", "status"),
+    "askAccessReview": ("access_request.ask_review", "status"),
+    "recordAccessReview": ("access_request.review", "status"),
     "revealAccessExportSecret": ("access_request.reveal_secret", "secret"),
 }
 
@@ -248,7 +248,7 @@ async def test_filed_access_request_shows_the_state_after_the_change(
     assert (row["action"], row["outcome"]) == ("access_request.file", "ALLOWED")
     assert entities["access_request"] == {node["id"]}
     assert entities["patient"] == {case.patient_id}
-    assert {"receivedOn", "dueOn", "patient.externalId"} <= set(row["fields"])
+    assert {"id", "status", "patient.externalId"} <= set(row["fields"])
 
 
 async def test_secret_comes_with_the_access_request_that_it_changed(
@@ -325,6 +325,7 @@ async def test_placed_and_released_hold_shows_its_scope_in_one_audit_row(
         assert entities["consultation"] == ({case.id} if kind == "consultation" else set())
         assert entities["recording"] == ({recording} if kind == "consultation" else set())
         assert {"isActive", "patient.externalId", "consultation.patient.externalId"} <= set(row["fields"])
+        assert ("coveredRecordingCount" in row["fields"]) is (answer is placed)
 
 
 @pytest.mark.parametrize("document", [REQUESTS, HOLDS])

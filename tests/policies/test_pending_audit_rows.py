@@ -107,3 +107,12 @@ def test_refused_change_has_its_audit_row_at_once(practice: Database) -> None:
         assert value(doctor, REQUEST, BRUNO.id_of("over READY")) is None
     (row,) = _rows(practice, "recording.delete")
     assert row["outcome"] == "DENIED"
+
+
+def test_change_without_a_consultation_names_only_its_patient(practice: Database) -> None:
+    with acting(practice, "patient") as patient:
+        patient.execute("set constraints all immediate")
+        request = value(patient, "select private.file_access_request(null, null, null, null, null)")
+    (row,) = _rows(practice, "access_request.file")
+    assert row["entities"] == [{"type": "access_request", "ids": [str(request)]}]
+    assert (row["patient_ids"], row["consultation_ids"]) == ([ANA.patient_id], [])
