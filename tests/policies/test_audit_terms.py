@@ -368,8 +368,8 @@ def _fields_of_functions() -> set[str]:
     calls = re.findall(
         r"private\.(?:write_audit(?:_later)?|audit_\w+)\((.*?)\);", _migrations(), flags=re.DOTALL
     )
-    lists = [one for call in calls for one in re.findall(r"array\[((?:'\w+'(?:, )?)+)\]", call)]
-    found = {name for one in lists for name in re.findall(r"'(\w+)'", one)}
+    lists = [one for call in calls for one in re.findall(r"array\[((?:'[\w.]+'(?:, )?)+)\]", call)]
+    found = {name for one in lists for name in re.findall(r"\w+", one)}
     found |= {part.value for part in model.Part} | {topic.value for topic in drifts.Topic}
     for call in (node for node in _nodes() if isinstance(node, ast.Call)):
         for value in (word.value for word in call.keywords if word.arg == "fields"):
