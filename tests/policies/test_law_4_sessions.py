@@ -64,6 +64,7 @@ STATEMENTS: dict[str, tuple[LiteralString, ...]] = {
         "select private.release_object_key('recording.issue_url', gen_random_uuid(), null)",
         "select private.keep_invitation(gen_random_uuid(), '', now())",
         "select private.release_upload_url(gen_random_uuid())",
+        "select private.count_page()",
         "select private.complete_import(gen_random_uuid())",
         "select from resguardo.deletions",
         "select from resguardo.certificates",
