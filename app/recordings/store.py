@@ -49,7 +49,7 @@ _RECORDINGS: Final = EntityList(
     time="created_at",
     asked=CONSULTATION,
     asked_type="consultation",
-    is_visible=f"exists (select from resguardo.consultations as c where c.id = {CONSULTATION})",
+    is_visible=f"exists (select from resguardo.consultations as c where c.id = (select {CONSULTATION}))",
 )
 
 
