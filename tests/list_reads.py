@@ -90,8 +90,11 @@ class Statement:
     def explain(self, connection: Connection, name: str) -> dict[str, Any]:
         """Run the prepared statement, and return its plan with the buffers and the times."""
         values = sql.SQL(", ").join(sql.Literal(self.parameters[parameter]) for parameter in self._names)
-        explain = sql.SQL("explain (analyze, buffers, timing off, format json) execute {}({})")
-        row = connection.execute(explain.format(sql.Identifier(name), values)).fetchone()
+        explain = sql.SQL("explain (analyze, buffers, timing off, format json) execute {}").format(
+            sql.Identifier(name)
+        )
+        given = sql.SQL("({})").format(values) if self._names else sql.SQL("")
+        row = connection.execute(explain + given).fetchone()
         assert row is not None
         return cast("dict[str, Any]", row[0][0])
 
