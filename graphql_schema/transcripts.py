@@ -1,22 +1,26 @@
 """GraphQL types and root fields for transcripts: reading, search, corrections and switches."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Self
 
 import strawberry
 
 from app.errors import InvalidInput
+from app.postgres.composer import Row
 from app.transcripts import model, service
 from app.transcripts.corrections import Attribution, Rewording
 from app.transcripts.search import service as search_service
 from app.transcripts.search.matches import Snippet as ModelSnippet
-from graphql_schema.consultations import Consultation
+from graphql_schema.consultations import Consultation, Participant
 from graphql_schema.context import Info
 from graphql_schema.idempotency_keys import IDEMPOTENCY_KEY
+from graphql_schema.nodes import Node
+from graphql_schema.people import User
 from graphql_schema.recordings import Recording
 from graphql_schema.references import ConsultationBy, DateTimeRangeInput, PatientBy
 from graphql_schema.rows import shown
-from graphql_schema.scalars import parse_id, parse_optional_id, to_id, to_optional_id
+from graphql_schema.scalars import parse_id, parse_optional_id, to_id
 from graphql_schema.selected_fields import select
 
 MOST_HITS = 50
@@ -43,11 +47,10 @@ class Turn:
     speaker: model.Speaker = strawberry.field(
         description="Who speaks, according to the microphone or to a doctor's correction."
     )
-    participant_id: strawberry.ID | None = strawberry.field(
+    participant: Participant | None = strawberry.field(
         description=(
-            "The participant whose microphone recorded the turn. The value is null if the participant "
-            "is unknown, or if a doctor has named the speaker. Two guests with the same role have "
-            "different participant ids."
+            "The participant whose microphone recorded the turn. The value is null if the participant is unknown, or "
+            "if a doctor has named the speaker. Two guests with the same role are different participants."
         )
     )
     text: str = strawberry.field(
@@ -69,13 +72,14 @@ class Turn:
     )
 
     @classmethod
-    def of(cls, turn: model.Turn, original: model.Turn) -> Self:
+    def of(cls, turn: model.Turn, original: model.Turn, participants: Mapping[str, Row]) -> Self:
+        """Return the turn. `participants` has the participants of the consultation by id, if they are selected."""
         return cls(
             number=turn.number,
             start_seconds=turn.start_ms / 1000,
             end_seconds=turn.end_ms / 1000,
             speaker=turn.speaker,
-            participant_id=to_optional_id(turn.participant_id),
+            participant=_participant(participants.get(str(turn.participant_id))),
             text=turn.text,
             is_unintelligible=turn.is_unintelligible,
             is_uncertain=turn.is_uncertain,
@@ -98,7 +102,7 @@ class Correction:
             "turn, and not the speaker."
         )
     )
-    corrected_by: strawberry.ID = strawberry.field(description="The doctor who corrected the turn.")
+    corrected_by: User = strawberry.field(description="The doctor who corrected the turn.")
     corrected_at: datetime = strawberry.field(description="When the doctor corrected the turn.")
 
     @classmethod
@@ -108,17 +112,21 @@ class Correction:
             turn_number=made.turn_number,
             text=made.text if isinstance(made, Rewording) else None,
             speaker=made.speaker if isinstance(made, Attribution) else None,
-            corrected_by=to_id(correcting.corrected_by),
+            corrected_by=User(id=to_id(correcting.corrected_by)),
             corrected_at=correcting.corrected_at,
         )
 
 
-@strawberry.type(description="The transcript of a recording, with the latest corrections.")
-class Transcript:
+@strawberry.type(
+    description=(
+        "The transcript of a recording, with the latest corrections. Only the doctor of the recording may read it."
+    )
+)
+class Transcript(Node):
     id: strawberry.ID = strawberry.field(
         description="The id of the transcript, which stays the same when the transcript is corrected."
     )
-    recording_id: strawberry.ID = strawberry.field(description="The id of the transcribed recording.")
+    recording: Recording = strawberry.field(description="The transcribed recording.")
     language_code: str | None = strawberry.field(
         description=(
             "The language that the speech service detected in most of the sound, as a code of ISO 639. The "
@@ -131,12 +139,16 @@ class Transcript:
     )
 
     @classmethod
-    def of(cls, recording_id: strawberry.ID, read: service.TranscriptHistory) -> Self:
+    def of(cls, read: service.TranscriptHistory) -> Self:
+        participants = {one["id"]: one for one in read.metadata.get("participants", ())}
         return cls(
             id=to_id(read.id),
-            recording_id=recording_id,
+            recording=shown(Recording, read.metadata.get("recording", {})),
             language_code=read.transcript.language,
-            turns=[Turn.of(turn, read.original.turn(turn.number)) for turn in read.transcript.in_order],
+            turns=[
+                Turn.of(turn, read.original.turn(turn.number), participants)
+                for turn in read.transcript.in_order
+            ],
             corrections=[Correction.of(one) for one in read.corrections],
         )
 
@@ -158,13 +170,7 @@ class SnippetPart:
     description=("A search hit: a recording that contains all search terms, and its best matching turn.")
 )
 class TranscriptHit:
-    recording_id: strawberry.ID = strawberry.field(
-        description="The id of the recording that contains the hit."
-    )
-    consultation_id: strawberry.ID = strawberry.field(
-        description="The id of the consultation of the recording."
-    )
-    scheduled_at: datetime = strawberry.field(description="The time of the appointment.")
+    recording: Recording = strawberry.field(description="The recording that contains the hit.")
     turn_number: int = strawberry.field(description="The number of the matching turn.")
     start_seconds: float = strawberry.field(
         description="When the turn begins, in seconds from the beginning of the recording."
@@ -173,8 +179,8 @@ class TranscriptHit:
         description="When the turn ends, in seconds from the beginning of the recording."
     )
     speaker: model.Speaker = strawberry.field(description="Who speaks, as in `Turn.speaker`.")
-    participant_id: strawberry.ID | None = strawberry.field(
-        description="The participant whose microphone recorded the turn, as in `Turn.participantId`."
+    participant: Participant | None = strawberry.field(
+        description="The participant whose microphone recorded the turn, as in `Turn.participant`."
     )
     snippet: list[SnippetPart] = strawberry.field(
         description="An excerpt of the turn, at most 160 characters, in parts that match the search or do not."
@@ -185,18 +191,16 @@ class TranscriptHit:
 
     @classmethod
     def of(cls, hit: search_service.Hit) -> Self:
-        shown: ModelSnippet = hit.snippet
+        excerpt: ModelSnippet = hit.snippet
         return cls(
-            recording_id=to_id(hit.recording_id),
-            consultation_id=to_id(hit.consultation_id),
-            scheduled_at=hit.recorded_at,
-            turn_number=shown.turn_number,
-            start_seconds=shown.start_ms / 1000,
-            end_seconds=shown.end_ms / 1000,
-            speaker=shown.speaker,
-            participant_id=to_optional_id(shown.participant_id),
-            snippet=[SnippetPart(text=part.text, is_match=part.is_match) for part in shown.parts],
-            is_uncertain=shown.is_uncertain,
+            recording=shown(Recording, hit.metadata.get("recording", {})),
+            turn_number=excerpt.turn_number,
+            start_seconds=excerpt.start_ms / 1000,
+            end_seconds=excerpt.end_ms / 1000,
+            speaker=excerpt.speaker,
+            participant=_participant(hit.metadata.get("participant")),
+            snippet=[SnippetPart(text=part.text, is_match=part.is_match) for part in excerpt.parts],
+            is_uncertain=excerpt.is_uncertain,
         )
 
 
@@ -258,10 +262,16 @@ class TranscriptFilter:
         )
 
 
+def _participant(row: Row | None) -> Participant | None:
+    return None if row is None else shown(Participant, row)
+
+
 async def transcript(info: Info, recording_id: strawberry.ID) -> Transcript | None:
     """Return the transcript of one of the doctor's recordings."""
-    read = await info.context.services.transcripts.read(await info.context.asker(), parse_id(recording_id))
-    return Transcript.of(recording_id, read)
+    read = await info.context.services.transcripts.read(
+        await info.context.asker(), parse_id(recording_id), select(info)
+    )
+    return Transcript.of(read)
 
 
 async def transcript_search(
@@ -273,7 +283,11 @@ async def transcript_search(
     if not 1 <= first <= MOST_HITS:
         raise InvalidInput("bad_page_size", minimum=1, maximum=MOST_HITS)
     found = await info.context.services.transcript_search.search(
-        await info.context.asker(), query, (filter or TranscriptFilter()).to_model(), first=first
+        await info.context.asker(),
+        query,
+        (filter or TranscriptFilter()).to_model(),
+        select(info, "hits"),
+        first=first,
     )
     hits = [TranscriptHit.of(hit) for hit in found.hits]
     return TranscriptSearch(hits=hits, is_cut=found.is_cut, unreadable_count=found.unreadable_count)
@@ -372,10 +386,11 @@ async def correct_transcript(info: Info, input: CorrectTranscriptInput) -> Corre
         parse_id(input.recording_id),
         input.turn_number,
         input.text,
+        select(info, "transcript"),
         expected_text=input.expected_text,
         idempotency_key=input.idempotency_key,
     )
-    return CorrectTranscriptPayload(transcript=Transcript.of(input.recording_id, read))
+    return CorrectTranscriptPayload(transcript=Transcript.of(read))
 
 
 async def attribute_turn(info: Info, input: AttributeTurnInput) -> AttributeTurnPayload | None:
@@ -387,10 +402,11 @@ async def attribute_turn(info: Info, input: AttributeTurnInput) -> AttributeTurn
         parse_id(input.recording_id),
         input.turn_number,
         input.speaker,
+        select(info, "transcript"),
         only_this_turn=input.only_this_turn,
         idempotency_key=input.idempotency_key,
     )
-    return AttributeTurnPayload(transcript=Transcript.of(input.recording_id, read))
+    return AttributeTurnPayload(transcript=Transcript.of(read))
 
 
 async def issue_subtitle_urls(info: Info, input: IssueSubtitleUrlsInput) -> IssueSubtitleUrlsPayload | None:

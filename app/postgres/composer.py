@@ -127,8 +127,22 @@ class Entity:
     hidden_from: Collection[str] = ()
 
 
+def list_columns(entity: Entity, selection: Selection, *needed: str) -> str:
+    """Return the columns of the entity's table, in a row `r`, that a statement needs for the selected fields."""
+    texts = [entity.patients, entity.consultations]
+    for one in selection.fields:
+        relation = entity.relations.get(one.python_name)
+        if relation is not None:
+            texts.append(relation.on.replace("{row}", "{other}").replace("{parent}", "{row}"))
+        else:
+            texts.append(entity.values.get(one.python_name, "{row}." + one.python_name))
+    columns = dict.fromkeys(("id", *needed))
+    columns.update(dict.fromkeys(name for text in texts for name in _COLUMN.findall(text)))
+    return ", ".join(f"r.{name}" for name in columns)
+
+
 @dataclass
-class _Composition:
+class Composition:
     """The parts of a statement while it is composed. `paths` has the JSON path of each nested entity."""
 
     entities: Mapping[str, Entity]
@@ -165,6 +179,7 @@ class _Composition:
             self.parameters |= named
             order = f"{row}.{relation.time} desc, {row}.id desc"
             limit = f" limit %(page_size_{number})s"
+            path += f"[0 to {request.first - 1}]"  # the row after the page is not shown
             if request.after is not None:
                 on += f" and ({row}.{relation.time}, {row}.id) < (%(before_at_{number})s, %(before_id_{number})s)"
         else:
@@ -217,7 +232,7 @@ class _Reads:
         return self.entities[self.entity]
 
     def _compose(
-        self, composition: _Composition, selection: Selection, *, rows: str, shown: str, time: str
+        self, composition: Composition, selection: Selection, *, rows: str, shown: str, time: str
     ) -> LiteralString:
         entity = self._entity
         values = composition.values(entity, selection, "p", "")
@@ -236,20 +251,6 @@ class _Reads:
             entities=composition.shown_entities(entity.type),
         )
         return cast("LiteralString", statement)  # type: ignore[redundant-cast] # mypy takes LiteralString for str
-
-    def _columns(self, selection: Selection, *needed: str) -> str:
-        """Return the columns of the table that the statement needs."""
-        entity = self._entity
-        texts = [entity.patients, entity.consultations]
-        for one in selection.fields:
-            relation = entity.relations.get(one.python_name)
-            if relation is not None:
-                texts.append(relation.on.replace("{row}", "{other}").replace("{parent}", "{row}"))
-            else:
-                texts.append(entity.values.get(one.python_name, "{row}." + one.python_name))
-        columns = dict.fromkeys(("id", *needed))
-        columns.update(dict.fromkeys(name for text in texts for name in _COLUMN.findall(text)))
-        return ", ".join(f"r.{name}" for name in columns)
 
     async def _show(
         self,
@@ -294,8 +295,8 @@ class EntityRead(_Reads):
         If `is_counted` is true, the read counts against a quota. `besides` has the paths of further fields that the
         caller shows, such as a token, for the audit row. Raises RateLimited.
         """
-        composition = _Composition(self.entities, tx.role)
-        rows = f"select {self._columns(selection)} from {self._entity.table} as r where {self.where}"
+        composition = Composition(self.entities, tx.role)
+        rows = f"select {list_columns(self._entity, selection)} from {self._entity.table} as r where {self.where}"
         statement = self._compose(composition, selection, rows=rows, shown="page", time="id")
         shown = await self._show(
             tx,
@@ -337,7 +338,7 @@ class EntityList(_Reads):
             conditions.append(_BEFORE.format(time=self.time))
         table = self._entity.table
         rows = _PAGE.format(
-            columns=self._columns(selection, self.time),
+            columns=list_columns(self._entity, selection, self.time),
             table=_FEW.format(table=table, narrow=" and ".join(narrow)) if narrow else table,
             where=f"\nwhere {' and '.join(conditions)}" if conditions else "",
             time=self.time,
@@ -359,7 +360,7 @@ class EntityList(_Reads):
         """Write the audit row and return the rows of a page. A filter that is None is ignored. If `is_counted` is true,
         the read counts against a quota. Raises RateLimited.
         """
-        composition = _Composition(self.entities, tx.role)
+        composition = Composition(self.entities, tx.role)
         given = {name for name, value in filters.items() if value is not None}
         rows = self._rows(given, selection, is_later=request.after is not None)
         statement = self._compose(

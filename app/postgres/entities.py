@@ -58,6 +58,11 @@ _SUBJECTS: Final = {
     "patient": One("patient", "{row}.id = {parent}.patient_id"),
     "consultation": One("consultation", "{row}.id = {parent}.consultation_id"),
 }
+_HITS: Final[LiteralString] = (
+    "(select h.recording_id as id, h.recording_id, h.participant_id, h.place"
+    " from unnest(%(recording_ids)s::uuid[], %(participant_ids)s::uuid[])"
+    " with ordinality as h (recording_id, participant_id, place))"
+)
 
 _LIVE_VIDEO: Final[LiteralString] = (
     "{row}.consultation_id = {parent}.consultation_id and {row}.medium = 'VIDEO'"
@@ -159,6 +164,26 @@ ENTITIES: Final = {
             "deletion": One(
                 "deletion", "{row}.recording_id = {parent}.id", "{row}.requested_at desc, {row}.id desc"
             ),
+        },
+    ),
+    "transcript": Entity(
+        type="transcript",
+        table="resguardo.transcripts",
+        relations={
+            "recording": One("recording", "{row}.id = {parent}.recording_id"),
+            "participants": Many(
+                "participant", "{row}.consultation_id = {parent}.consultation_id", "{row}.kind, {row}.id"
+            ),
+        },
+    ),
+    "transcript_hit": Entity(
+        type="recording",
+        table=_HITS,
+        patients="null::uuid",
+        consultations="null::uuid",
+        relations={
+            "recording": One("recording", "{row}.id = {parent}.recording_id"),
+            "participant": One("participant", "{row}.id = {parent}.participant_id"),
         },
     ),
     "deletion": Entity(

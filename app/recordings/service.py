@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import PurePosixPath
+from typing import LiteralString
 from uuid import UUID, uuid4
 
 from app.consultations import service as consultations
@@ -209,9 +210,16 @@ class Recordings:
         return require_ready(key, reason)
 
 
-async def show_recording(tx: Transaction, recording_id: UUID, selection: Selection) -> Row:
-    """Write the audit row and return a recording, in the transaction of another feature's service. Raises NotFound."""
-    return _require_found(await store.show(tx, recording_id, selection))
+async def show_recording(
+    tx: Transaction,
+    recording_id: UUID,
+    selection: Selection,
+    action: LiteralString = permissions.READ_RECORDING.action,
+) -> Row:
+    """Write the audit row of another feature's action and return a recording, in the transaction of that feature.
+    Raises NotFound.
+    """
+    return _require_found(await store.show(tx, recording_id, selection, action))
 
 
 def _require_found(recording: Row | None) -> Row:

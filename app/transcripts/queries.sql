@@ -1,16 +1,3 @@
--- name: open
--- Returns a transcript's id, its encrypted text, its data key and its corrections, or no row if the recording has no
--- text that the caller may read.
-select
-    t.id,
-    t.ciphertext,
-    t.wrapped,
-    t.root_key,
-    t.corrections,
-    t.corrected_by,
-    t.corrected_at
-from private.open_transcript(%(action)s, %(id)s) as t;
-
 -- name: correct
 -- Stores a correction of a transcript, and returns who made the correction and when.
 select
@@ -28,9 +15,8 @@ from private.read_word_index_key() as k;
 -- name: search
 -- Returns the newest encrypted transcripts that may contain all terms of the search.
 select
+    t.search_id,
     t.recording_id,
-    t.consultation_id,
-    t.recorded_at,
     t.ciphertext,
     t.wrapped,
     t.root_key,
@@ -40,7 +26,7 @@ from private.search_transcripts(
     %(terms)s,
     coalesce(%(patient_id)s::uuid, private.patient_id_of(%(patient_external_id)s::text)),
     coalesce(%(consultation_id)s::uuid, private.consultation_id_of(%(consultation_external_id)s::text)),
-    %(recording_id)s, %(since)s, %(until)s, %(with_sensitive)s, %(most)s
+    %(recording_id)s, %(since)s, %(until)s, %(with_sensitive)s, %(most)s, %(fields)s
 ) as t;
 
 -- name: retry

@@ -26,7 +26,10 @@ from app.transcripts import encryption, store
 from app.transcripts.corrections import Correction, check_text, make_attribution, make_rewording
 from app.transcripts.encryption import CorrectedTranscript
 from app.transcripts.model import Speaker, Transcript
+from app.transcripts.store import OpenedTranscript
 
+SUBTITLE_FIELDS: Final = Selection.of("turns.endSeconds", "turns.speaker", "turns.startSeconds", "turns.text")
+"""What subtitles show of a transcript."""
 _SECRET_BYTES: Final = 32
 
 _MakeCorrection = Callable[[Transcript, Sequence[Correction]], Correction | None]
@@ -44,10 +47,12 @@ class AuthoredCorrection:
 @dataclass(frozen=True)
 class TranscriptHistory:
     """The history of a transcript: the transcript's id, the text with corrections, the originally transcribed text,
-    and all corrections in order.
+    and all corrections in order. `metadata` has the selected `recording`, and the `participants` of the consultation
+    if a turn's participant is selected.
     """
 
     id: UUID
+    metadata: Row
     transcript: Transcript
     original: Transcript
     corrections: tuple[AuthoredCorrection, ...]
@@ -70,17 +75,19 @@ class Transcripts:
         self._lifetime_seconds = url_lifetime_seconds
         self._keyring = keyring
 
-    async def read(self, asker: Asker, recording_id: UUID) -> TranscriptHistory:
+    async def read(
+        self, asker: Asker, recording_id: UUID, selection: Selection = SUBTITLE_FIELDS
+    ) -> TranscriptHistory:
         """Return the transcript of a recording with its corrections applied. Raises NotFound
         (transcript_not_found), Conflict (recording_being_deleted), RateLimited (quota_pages).
         """
         access = permissions.READ_TRANSCRIPT.on(recording_id)
         async with self._database.as_user(asker, access) as tx:
-            opened = await store.open_transcript(tx, permissions.READ_TRANSCRIPT.action, recording_id)
+            opened = await store.open_transcript(tx, access.action, recording_id, selection)
         if opened is None:
             raise NotFound("transcript_not_found")
         read = await anyio.to_thread.run_sync(encryption.read_transcript, self._keyring, opened.encrypted)
-        return _add_authors(opened.id, read, zip(opened.corrected_by, opened.corrected_at, strict=True))
+        return _add_authors(opened, read, zip(opened.corrected_by, opened.corrected_at, strict=True))
 
     async def reword(
         self,
@@ -88,6 +95,7 @@ class Transcripts:
         recording_id: UUID,
         turn_number: int,
         text: str,
+        selection: Selection,
         *,
         expected_text: str | None = None,
         idempotency_key: str | None = None,
@@ -109,6 +117,7 @@ class Transcripts:
         return await self._correct(
             asker,
             recording_id,
+            selection,
             call,
             lambda original, before: make_rewording(
                 original, before, turn_number, words, expected_text=expected_text
@@ -121,6 +130,7 @@ class Transcripts:
         recording_id: UUID,
         turn_number: int,
         speaker: Speaker,
+        selection: Selection,
         *,
         only_this_turn: bool,
         idempotency_key: str | None = None,
@@ -137,6 +147,7 @@ class Transcripts:
         return await self._correct(
             asker,
             recording_id,
+            selection,
             call,
             lambda original, before: make_attribution(
                 original, before, turn_number, speaker, only_this_turn=only_this_turn
@@ -144,11 +155,16 @@ class Transcripts:
         )
 
     async def _correct(
-        self, asker: Asker, recording_id: UUID, call: RepeatableCall, make: _MakeCorrection
+        self,
+        asker: Asker,
+        recording_id: UUID,
+        selection: Selection,
+        call: RepeatableCall,
+        make: _MakeCorrection,
     ) -> TranscriptHistory:
         access = permissions.CORRECT_TRANSCRIPT.on(recording_id)
         async with self._database.as_user(asker, access) as tx:
-            opened = await store.open_transcript(tx, permissions.CORRECT_TRANSCRIPT.action, recording_id)
+            opened = await store.open_transcript(tx, access.action, recording_id, selection)
             if opened is None:
                 raise NotFound("transcript_not_found")
             if await call.claim(tx) is not None:
@@ -164,7 +180,7 @@ class Transcripts:
                     await store.store_correction(tx, recording_id, made.number, made.ciphertext, made.terms)
                 )
             await call.settle(tx, opened.id)
-        return _add_authors(opened.id, now, corrected)
+        return _add_authors(opened, now, corrected)
 
     async def issue_subtitle_link(self, asker: Asker, recording_id: UUID) -> SubtitleLink:
         """Create a link with which a player reads the subtitles with the caller's rights, and return the secret of
@@ -209,7 +225,7 @@ class Transcripts:
         async with self._database.as_user(asker, access) as tx:
             if not await store.retry(tx, recording_id):
                 raise NotFound("transcript_not_found")
-            return await recordings.show_recording(tx, recording_id, selection)
+            return await recordings.show_recording(tx, recording_id, selection, access.action)
 
     async def switch(self, asker: Asker, consultation_id: UUID, selection: Selection, *, is_on: bool) -> Row:
         """Switch transcription of the consultation's recordings on or off, from now on, and return the
@@ -217,11 +233,8 @@ class Transcripts:
         """
         access = permissions.SWITCH_TRANSCRIPTION.on(consultation_id)
         async with self._database.as_user(asker, access) as tx:
-            if not await store.switch(tx, consultation_id, is_on=is_on):
-                raise NotFound("consultation_not_found")
-            return await consultations.show_consultation(
-                tx, consultation_id, selection, permissions.READ_CONSULTATION.action
-            )
+            await store.switch(tx, consultation_id, is_on=is_on)
+            return await consultations.show_consultation(tx, consultation_id, selection, access.action)
 
 
 def _make_no_correction(_: Transcript, __: Sequence[Correction]) -> None:
@@ -229,10 +242,14 @@ def _make_no_correction(_: Transcript, __: Sequence[Correction]) -> None:
 
 
 def _add_authors(
-    transcript_id: UUID, read: CorrectedTranscript, authors: Iterable[tuple[UUID, datetime]]
+    opened: OpenedTranscript, read: CorrectedTranscript, authors: Iterable[tuple[UUID, datetime]]
 ) -> TranscriptHistory:
     """Return the transcript with the author and time of each correction."""
     made = zip(read.corrections, authors, strict=True)
     return TranscriptHistory(
-        transcript_id, read.transcript, read.original, tuple(AuthoredCorrection(one, *by) for one, by in made)
+        opened.id,
+        opened.metadata,
+        read.transcript,
+        read.original,
+        tuple(AuthoredCorrection(one, *by) for one, by in made),
     )

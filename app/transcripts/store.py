@@ -3,20 +3,40 @@ row to the audit log.
 """
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import LiteralString
+from typing import Final, LiteralString
 from uuid import UUID
 
+from pydantic_core import from_json
+
 from app.keys.keyring import Keyring
+from app.postgres.composer import Row
+from app.postgres.content_reads import ContentRead
 from app.postgres.database import Transaction
+from app.postgres.entities import ENTITIES
 from app.postgres.queries import Queries
+from app.postgres.selection import SelectedField, Selection
 from app.transcripts.model import SearchFilter
 from app.transcripts.search.word_index import IndexKey
 
 _sql = Queries(Path(__file__).with_name("queries.sql"))
+_TRANSCRIPT: Final = ContentRead(
+    entities=ENTITIES,
+    entity="transcript",
+    where="r.recording_id = %(id)s",
+    order="id",
+    content="private.open_transcript(%(action)s, %(id)s, e.entities, %(fields)s)",
+)
+_HITS: Final = ContentRead(
+    entities=ENTITIES,
+    entity="transcript_hit",
+    where="true",
+    order="place",
+    content="(select private.add_shown_hits(%(search_id)s, e.entities) as is_added)",
+)
 
 
 @dataclass(frozen=True)
@@ -32,9 +52,12 @@ class EncryptedTranscript:
 
 @dataclass(frozen=True)
 class OpenedTranscript:
-    """An encrypted transcript with its id, and the author and time of each correction, in order."""
+    """An encrypted transcript with its id, and the author and time of each correction, in order. `metadata` has the
+    selected `recording`, and the `participants` of the consultation if a turn's participant is selected.
+    """
 
     id: UUID
+    metadata: Row
     encrypted: EncryptedTranscript
     corrected_by: tuple[UUID, ...]
     corrected_at: tuple[datetime, ...]
@@ -45,16 +68,15 @@ class Candidate:
     """A candidate: an encrypted transcript that may contain all terms of a search."""
 
     encrypted: EncryptedTranscript
-    consultation_id: UUID
-    recorded_at: datetime
 
 
 @dataclass(frozen=True)
 class Candidates:
     """The candidates of a search, newest first. `is_cut` is true if there were too many candidates, so that older
-    ones were left out.
+    ones were left out. `search_id` is None if there are no candidates.
     """
 
+    search_id: UUID | None
     found: tuple[Candidate, ...]
     is_cut: bool
 
@@ -63,17 +85,37 @@ async def open_transcript(
     tx: Transaction,
     action: LiteralString,
     recording_id: UUID,
+    selection: Selection,
 ) -> OpenedTranscript | None:
-    """Return the encrypted transcript, or None if the person may not read it, or if it does not exist or is not
-    READY. Raises Conflict (recording_being_deleted).
+    """Write the audit row and return the encrypted transcript with the selected metadata. Return None if the person
+    may not read the transcript, or if it does not exist or is not READY. Raises Conflict (recording_being_deleted).
     """
-    row = await tx.one(_sql["open"], {"action": action, "id": recording_id})
-    if row is None:
+    rows = await _TRANSCRIPT.all(
+        tx,
+        _select_metadata(selection),
+        {"action": action, "id": recording_id, "fields": list(selection.paths)},
+    )
+    if not rows:
         return None
+    row = rows[0]
     encrypted = EncryptedTranscript(
         recording_id, row["ciphertext"], tuple(row["corrections"]), row["wrapped"], row["root_key"]
     )
-    return OpenedTranscript(row["id"], encrypted, tuple(row["corrected_by"]), tuple(row["corrected_at"]))
+    (metadata,) = from_json(row["metadata"])
+    return OpenedTranscript(
+        row["id"], metadata, encrypted, tuple(row["corrected_by"]), tuple(row["corrected_at"])
+    )
+
+
+def _select_metadata(selection: Selection) -> Selection:
+    """Return the part of a transcript's selection that the database reads. Only the decrypted text says which
+    participants speak, so the statement reads all participants of the consultation.
+    """
+    fields = [one for one in selection.fields if one.name == "recording"]
+    participant = selection.below("turns", "participant")
+    if participant.fields:
+        fields.append(SelectedField("participants", {}, participant))
+    return Selection(tuple(fields))
 
 
 async def store_correction(
@@ -96,13 +138,15 @@ async def read_index_key(tx: Transaction, keyring: Keyring) -> IndexKey | None:
     return None if row is None else IndexKey(keyring.unwrap_secret(row["wrapped"], row["root_key"]))
 
 
-async def search(tx: Transaction, terms: Collection[int], where: SearchFilter, *, most: int) -> Candidates:
+async def search(
+    tx: Transaction, terms: Collection[int], where: SearchFilter, *, most: int, fields: Sequence[str]
+) -> Candidates:
     """Return the newest transcripts of the person's own recordings that may contain all terms: at most `most`
-    transcripts, of at most 40 MiB in total.
+    transcripts, of at most 40 MiB in total. The commit of the transaction writes the audit row with these fields.
     """
     rows = await tx.all_in_binary(
         _sql["search"],
-        {"terms": sorted(terms), "most": most, **where.parameters},
+        {"terms": sorted(terms), "most": most, "fields": list(fields), **where.parameters},
     )
     found = (
         Candidate(
@@ -112,28 +156,45 @@ async def search(tx: Transaction, terms: Collection[int], where: SearchFilter, *
                 tuple(row["corrections"]),
                 row["wrapped"],
                 row["root_key"],
-            ),
-            row["consultation_id"],
-            row["recorded_at"],
+            )
         )
         for row in rows
     )
-    return Candidates(tuple(found), is_cut=any(row["is_cut"] for row in rows))
+    search_id = rows[0]["search_id"] if rows else None
+    return Candidates(search_id, tuple(found), is_cut=any(row["is_cut"] for row in rows))
+
+
+async def show_hits(
+    tx: Transaction, search_id: UUID, hits: Sequence[tuple[UUID, UUID | None]], selection: Selection
+) -> list[Row]:
+    """Return the selected recording and participant of each hit, in the order of the hits, and add what they show to
+    the audit row of the search. A hit is the id of its recording and of its participant.
+    """
+    fields = tuple(one for one in selection.fields if one.name in {"recording", "participant"})
+    parameters = {
+        "search_id": search_id,
+        "recording_ids": [recording_id for recording_id, _ in hits],
+        "participant_ids": [participant_id for _, participant_id in hits],
+    }
+    (row,) = await _HITS.all(tx, Selection(fields), parameters)
+    if not row["is_added"]:
+        raise RuntimeError("the transaction has no such search")
+    shown: list[Row] = from_json(row["metadata"])
+    return shown
 
 
 async def retry(tx: Transaction, recording_id: UUID) -> bool:
-    """Retry a transcription. Return False if the recording does not belong to the person. Raises Conflict
+    """Retry a transcription. Return False, after writing the audit row, if the recording does not belong to the
+    person or has no transcript. Raises Conflict
     (transcription_not_failed, transcription_switched_off, transcription_consent_withdrawn,
     recording_being_deleted).
     """
     return bool(await tx.value(_sql["retry"], {"id": recording_id}))
 
 
-async def switch(tx: Transaction, consultation_id: UUID, *, is_on: bool) -> bool:
-    """Switch transcription of a consultation on or off. Return False if the consultation does not belong to the
-    person.
-    """
-    return bool(await tx.value(_sql["switch"], {"id": consultation_id, "is_on": is_on}))
+async def switch(tx: Transaction, consultation_id: UUID, *, is_on: bool) -> None:
+    """Switch transcription of a consultation on or off, if the consultation belongs to the person."""
+    await tx.run(_sql["switch"], {"id": consultation_id, "is_on": is_on})
 
 
 async def store_subtitle_link(

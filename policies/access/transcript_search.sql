@@ -2,7 +2,8 @@
 -- index.
 
 grant execute on function
-private.search_transcripts(bigint[], uuid, uuid, uuid, timestamptz, timestamptz, boolean, integer),
+private.search_transcripts(bigint[], uuid, uuid, uuid, timestamptz, timestamptz, boolean, integer, text[]),
+private.add_shown_hits(uuid, jsonb),
 private.read_word_index_key()
 to clinician;
 

@@ -14,7 +14,7 @@ create policy transcripts_select_compliance on resguardo.transcripts for select 
 using ((select private.person()) is not null);
 
 grant execute on function
-private.open_transcript(text, uuid),
+private.open_transcript(text, uuid, jsonb, text[]),
 private.correct_transcript(uuid, integer, bytea, bigint[]),
 private.retry_transcription(uuid),
 private.switch_transcription(uuid, boolean)

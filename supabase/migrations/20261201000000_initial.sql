@@ -925,7 +925,7 @@ insert into private.audit_terms (kind, term)
 select 'entity_type', t.term from unnest(array[
     'access_request', 'audit_event', 'bucket', 'consent', 'consultation', 'deletion', 'deployment',
     'legal_hold', 'media', 'participant', 'patient', 'recording', 'recording_import', 'request',
-    'retention_policy', 'room', 'staff', 'staff_invitation', 'storage'
+    'retention_policy', 'room', 'staff', 'staff_invitation', 'storage', 'transcript'
 ]) as t (term);
 
 insert into private.audit_terms (kind, term)
@@ -1065,10 +1065,10 @@ values
 ('transcript.read', 'R', true),
 ('transcript.correct', 'U', true),
 ('transcript.search', 'R', true),
-('transcript.retry', 'U', true),
+('transcript.retry', 'U', false),
 ('transcript.issue_url', 'R', true),
 ('transcript.rewrap_index_key', 'U', true),
-('consultation.switch_transcription', 'U', true);
+('consultation.switch_transcription', 'U', false);
 
 -- Returns FHIR's AuditEvent.action of an action: (C)reate, (R)ead, (U)pdate, (D)elete, (E)xecute.
 create function private.operation_of(action text) returns text
@@ -8021,11 +8021,14 @@ begin
 end
 $$;
 
--- Writes the audit row, and returns the transcript of a doctor's own recording. The function locks the transcript if
--- the doctor's action changes it. Returns null if the recording belongs to a different doctor, does not exist or has
--- no transcript, so the caller cannot tell these cases apart. Raises RG409 (recording_deleted).
-create function private.find_transcript(of_action text, of_recording uuid, of_fields text[], is_locked boolean)
-returns resguardo.transcripts
+-- Writes the audit row, and returns the transcript of a doctor's own recording. The audit row names the recording and
+-- the entities in `shown`, which the calling statement has read. The function locks the transcript if the doctor's action changes it. For `transcript.retry` the function writes no audit row if it finds the
+-- transcript, because the statement that shows the retried recording writes the row. Returns null if the recording
+-- belongs to a different doctor, does not exist or has no transcript, so the caller cannot tell these cases apart.
+-- Raises RG409 (recording_deleted).
+create function private.find_transcript(
+    of_action text, of_recording uuid, shown jsonb, of_fields text[], is_locked boolean
+) returns resguardo.transcripts
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -8043,20 +8046,23 @@ begin
     elsif is_own then
         select t.* into wanted from resguardo.transcripts as t where t.recording_id = of_recording;
     end if;
-    perform private.write_lookup(
-        of_action, 'recording', 'recording', of_recording, is_own,
-        private.entities_of('recording', array_remove(array[wanted.recording_id], null)),
-        array[wanted.patient_id], array[wanted.consultation_id],
-        (wanted.recording_id is not null and (of_action = 'transcript.retry' or wanted.status = 'READY'))::integer,
-        of_fields
-    );
+    if of_action <> 'transcript.retry' or wanted.recording_id is null then
+        perform private.write_lookup(
+            of_action, 'recording', 'recording', of_recording, is_own,
+            private.entities_of('recording', array_remove(array[wanted.recording_id], null)) || shown,
+            array[wanted.patient_id], array[wanted.consultation_id],
+            coalesce(wanted.status = 'READY', false)::integer, of_fields
+        );
+    end if;
     return wanted;
 end
 $$;
 
 -- Returns the id and the encrypted transcript text of the caller's own recording, the recording's data key, and every
--- correction. Raises RG409 (recording_being_deleted) if the deletion of the recording was requested.
-create function private.open_transcript(of_action text, of_recording uuid)
+-- correction. Before that, writes the audit row, which also names the entities in `shown` and the fields in `of_fields`:
+-- what the statement that calls this function reads besides the text. Raises RG409 (recording_being_deleted) if the
+-- deletion of the recording was requested.
+create function private.open_transcript(of_action text, of_recording uuid, shown jsonb, of_fields text[])
 returns table (
     id uuid, ciphertext bytea, wrapped bytea, root_key text, corrections bytea[], corrected_by uuid[],
     corrected_at timestamptz[]
@@ -8071,7 +8077,7 @@ begin
     end if;
     perform private.use_quota(private.person(), 'pages');
     wanted := private.find_transcript(
-        of_action, of_recording, array['text'], is_locked => of_action = 'transcript.correct'
+        of_action, of_recording, shown, of_fields, is_locked => of_action = 'transcript.correct'
     );
     if wanted.status = 'READY' and private.is_to_be_destroyed(of_recording) then
         raise exception 'recording_being_deleted' using errcode = 'RG409';
@@ -8123,14 +8129,15 @@ end
 $$;
 
 -- Retries a FAILED transcription, or an OFF transcription if the recording may be transcribed now. For a READY
--- transcript, the function retries only the unintelligible chunks. Returns false if the recording does not belong to
--- the caller.
+-- transcript, the function retries only the unintelligible chunks. Returns false, and writes an audit row, if the
+-- recording does not belong to the caller or has no transcript. If the function returns true, the statement that shows
+-- the recording writes the audit row.
 create function private.retry_transcription(of_recording uuid) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     wanted constant resguardo.transcripts :=
-        private.find_transcript('transcript.retry', of_recording, array['transcript'], is_locked => true);
+        private.find_transcript('transcript.retry', of_recording, '[]', array['transcript'], is_locked => true);
     objection constant text := private.transcription_objection(wanted.consultation_id);
     is_in_part constant boolean := wanted.status = 'READY' and not wanted.is_retried and exists (
         select from private.transcript_chunks as p where p.recording_id = wanted.recording_id
@@ -8166,30 +8173,17 @@ end
 $$;
 
 -- Sets whether a consultation's recordings are transcribed from now on. Returns false if the consultation does not
--- belong to the caller. If the doctor turns transcription off for the consultation, a transcription in progress ends
--- at its next step.
+-- belong to the caller. The statement that shows the consultation, or finds none, writes the audit row. If the doctor
+-- turns transcription off for the consultation, a transcription in progress ends at its next step.
 create function private.switch_transcription(of_consultation uuid, is_on boolean) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     doctor constant uuid := private.doctor();
-    wanted resguardo.consultations;
-    is_own boolean;
 begin
-    select c.* into wanted from resguardo.consultations as c where c.id = of_consultation;
-    is_own := coalesce(wanted.doctor_id = doctor, false);
-    perform private.write_audit(
-        'consultation.switch_transcription',
-        case when is_own then 'ALLOWED' when wanted.id is null then 'ABSENT' else 'DENIED' end,
-        case when not is_own then 'not_found' end, 'consultation', array[of_consultation],
-        case when wanted.id is not null then array[wanted.patient_id] end,
-        case when wanted.id is not null then array[wanted.id] end,
-        array['transcribe'], is_own::integer, null
-    );
-    if is_own then
-        update resguardo.consultations as c set transcribe = is_on where c.id = of_consultation;
-    end if;
-    return is_own;
+    update resguardo.consultations as c set transcribe = is_on
+    where c.id = of_consultation and c.doctor_id = doctor;
+    return found;
 end
 $$;
 
@@ -8769,18 +8763,69 @@ begin
 end
 $$;
 
--- Writes an audit row that names the caller's newest transcripts that may contain all search terms, and returns these
--- transcripts, still encrypted. The function also returns whether it left out older transcripts, because the
--- transcripts exceed the given number or 40 MiB together. The search leaves out sensitive kinds of consultation
--- unless the caller asks for them. The search leaves out transcripts of recordings that are to be destroyed. The
--- query reads the index on `terms` first. Postgres's planner does not know the cost of reading `terms` from TOAST
--- storage, and would otherwise read the terms of all transcripts of the doctor.
+-- A search of the transcripts, until its transaction commits. The commit then writes the audit row of the search and
+-- deletes the row here, so the table is empty outside of searches. The audit row cannot be written earlier, because it
+-- also names what the hits show, and only the API can find the hits, in the decrypted text.
+create table private.searches (
+    id uuid constraint searches_pkey primary key default gen_random_uuid(),
+    named_kind text,
+    named_id uuid,
+    is_own boolean,
+    recording_ids uuid[] not null,
+    patient_ids uuid[] not null,
+    consultation_ids uuid[] not null,
+    fields text[] not null,
+    shown jsonb not null default '[]'
+);
+comment on table private.searches is 'Searches of transcripts whose transaction has not committed. They have no words.';
+comment on column private.searches.recording_ids is 'The recordings whose encrypted transcripts the API got.';
+comment on column private.searches.shown is 'The entities that the hits show: for each type an object with the type and ids.';
+
+-- Writes the audit row of a search, and deletes the search.
+create function private.write_search() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    search private.searches;
+begin
+    delete from private.searches as s where s.id = new.id returning s.* into search;
+    perform private.write_lookup(
+        'transcript.search', 'recording', search.named_kind, search.named_id, search.is_own,
+        private.entities_of('recording', search.recording_ids) || search.shown,
+        search.patient_ids, search.consultation_ids, cardinality(search.recording_ids), search.fields
+    );
+    return null;
+end
+$$;
+
+create constraint trigger searches_write_audit after insert on private.searches
+deferrable initially deferred for each row execute function private.write_search();
+alter table private.searches enable always trigger searches_write_audit;
+
+-- Adds the entities that the hits of a search show to the audit row of the search. Returns whether the caller's
+-- transaction contains the search.
+create function private.add_shown_hits(of_search uuid, shown_entities jsonb) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform private.doctor();
+    update private.searches as s set shown = s.shown || shown_entities where s.id = of_search;
+    return found;
+end
+$$;
+
+-- Returns the caller's newest transcripts that may contain all search terms, still encrypted. Before that, stores the
+-- search, so that the commit of the transaction writes an audit row that names these transcripts' recordings. The
+-- function also returns the id of the search, and whether it left out older transcripts, because the transcripts exceed
+-- the given number or 40 MiB together. The search leaves out sensitive kinds of consultation unless the caller asks for
+-- them. The search leaves out transcripts of recordings that are to be destroyed. The query reads the index on `terms`
+-- first. Postgres's planner does not know the cost of reading `terms` from TOAST storage, and would otherwise read the
+-- terms of all transcripts of the doctor.
 create function private.search_transcripts(
     of_terms bigint[], of_patient uuid, of_consultation uuid, of_recording uuid, since timestamptz, until timestamptz,
-    with_sensitive boolean, most integer
+    with_sensitive boolean, most integer, of_fields text[]
 ) returns table (
-    recording_id uuid, consultation_id uuid, recorded_at timestamptz, ciphertext bytea, wrapped bytea, root_key text,
-    corrections bytea[], is_cut boolean
+    search_id uuid, recording_id uuid, ciphertext bytea, wrapped bytea, root_key text, corrections bytea[], is_cut boolean
 )
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan set enable_seqscan = off
@@ -8793,6 +8838,7 @@ declare
     named uuid;
     is_own boolean;
     leaves_some_out boolean;
+    new_id constant uuid := gen_random_uuid();
 begin
     perform private.use_quota(doctor, 'pages');
     if cardinality(of_terms) = 0 then
@@ -8868,19 +8914,21 @@ begin
         order by f.is_own
         limit 1;
     end if;
-    perform private.write_lookup(
-        'transcript.search', 'recording', named_kind, named, is_own, private.entities_of('recording', hits),
+    insert into private.searches (
+        id, named_kind, named_id, is_own, recording_ids, patient_ids, consultation_ids, fields
+    ) values (
+        new_id, named_kind, named, is_own, hits,
         array(
             select distinct t.patient_id from resguardo.transcripts as t where t.recording_id = any (hits)
         ),
         array(
             select distinct t.consultation_id from resguardo.transcripts as t where t.recording_id = any (hits)
         ),
-        cardinality(hits), array['text']
+        of_fields
     );
     return query
     select
-        t.recording_id, t.consultation_id, c.scheduled_at, w.ciphertext, k.wrapped_key, k.root_key_id,
+        new_id, t.recording_id, w.ciphertext, k.wrapped_key, k.root_key_id,
         array(
             select x.ciphertext from private.transcript_corrections as x
             where x.recording_id = t.recording_id order by x.number
@@ -8888,7 +8936,6 @@ begin
         leaves_some_out
     from unnest(hits) with ordinality as h (id, place)
     inner join resguardo.transcripts as t on t.recording_id = h.id
-    inner join resguardo.consultations as c on c.id = t.consultation_id
     inner join private.transcript_texts as w on w.recording_id = t.recording_id
     inner join private.recording_keys as k on k.recording_id = t.recording_id
     order by h.place;
@@ -8962,7 +9009,7 @@ declare
     );
 begin
     perform private.use_quota(private.person(), 'subtitles');
-    wanted := private.find_transcript('transcript.issue_url', of_recording, array['text'], is_locked => false);
+    wanted := private.find_transcript('transcript.issue_url', of_recording, '[]', array['text'], is_locked => false);
     if wanted.status = 'READY' and private.is_to_be_destroyed(of_recording) then
         raise exception 'recording_being_deleted' using errcode = 'RG409';
     end if;

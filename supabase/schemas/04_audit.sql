@@ -290,7 +290,7 @@ insert into private.audit_terms (kind, term)
 select 'entity_type', t.term from unnest(array[
     'access_request', 'audit_event', 'bucket', 'consent', 'consultation', 'deletion', 'deployment',
     'legal_hold', 'media', 'participant', 'patient', 'recording', 'recording_import', 'request',
-    'retention_policy', 'room', 'staff', 'staff_invitation', 'storage'
+    'retention_policy', 'room', 'staff', 'staff_invitation', 'storage', 'transcript'
 ]) as t (term);
 
 insert into private.audit_terms (kind, term)
@@ -430,10 +430,10 @@ values
 ('transcript.read', 'R', true),
 ('transcript.correct', 'U', true),
 ('transcript.search', 'R', true),
-('transcript.retry', 'U', true),
+('transcript.retry', 'U', false),
 ('transcript.issue_url', 'R', true),
 ('transcript.rewrap_index_key', 'U', true),
-('consultation.switch_transcription', 'U', true);
+('consultation.switch_transcription', 'U', false);
 
 -- Returns FHIR's AuditEvent.action of an action: (C)reate, (R)ead, (U)pdate, (D)elete, (E)xecute.
 create function private.operation_of(action text) returns text

@@ -174,11 +174,14 @@ begin
 end
 $$;
 
--- Writes the audit row, and returns the transcript of a doctor's own recording. The function locks the transcript if
--- the doctor's action changes it. Returns null if the recording belongs to a different doctor, does not exist or has
--- no transcript, so the caller cannot tell these cases apart. Raises RG409 (recording_deleted).
-create function private.find_transcript(of_action text, of_recording uuid, of_fields text[], is_locked boolean)
-returns resguardo.transcripts
+-- Writes the audit row, and returns the transcript of a doctor's own recording. The audit row names the recording and
+-- the entities in `shown`, which the calling statement has read. The function locks the transcript if the doctor's action changes it. For `transcript.retry` the function writes no audit row if it finds the
+-- transcript, because the statement that shows the retried recording writes the row. Returns null if the recording
+-- belongs to a different doctor, does not exist or has no transcript, so the caller cannot tell these cases apart.
+-- Raises RG409 (recording_deleted).
+create function private.find_transcript(
+    of_action text, of_recording uuid, shown jsonb, of_fields text[], is_locked boolean
+) returns resguardo.transcripts
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -196,20 +199,23 @@ begin
     elsif is_own then
         select t.* into wanted from resguardo.transcripts as t where t.recording_id = of_recording;
     end if;
-    perform private.write_lookup(
-        of_action, 'recording', 'recording', of_recording, is_own,
-        private.entities_of('recording', array_remove(array[wanted.recording_id], null)),
-        array[wanted.patient_id], array[wanted.consultation_id],
-        (wanted.recording_id is not null and (of_action = 'transcript.retry' or wanted.status = 'READY'))::integer,
-        of_fields
-    );
+    if of_action <> 'transcript.retry' or wanted.recording_id is null then
+        perform private.write_lookup(
+            of_action, 'recording', 'recording', of_recording, is_own,
+            private.entities_of('recording', array_remove(array[wanted.recording_id], null)) || shown,
+            array[wanted.patient_id], array[wanted.consultation_id],
+            coalesce(wanted.status = 'READY', false)::integer, of_fields
+        );
+    end if;
     return wanted;
 end
 $$;
 
 -- Returns the id and the encrypted transcript text of the caller's own recording, the recording's data key, and every
--- correction. Raises RG409 (recording_being_deleted) if the deletion of the recording was requested.
-create function private.open_transcript(of_action text, of_recording uuid)
+-- correction. Before that, writes the audit row, which also names the entities in `shown` and the fields in `of_fields`:
+-- what the statement that calls this function reads besides the text. Raises RG409 (recording_being_deleted) if the
+-- deletion of the recording was requested.
+create function private.open_transcript(of_action text, of_recording uuid, shown jsonb, of_fields text[])
 returns table (
     id uuid, ciphertext bytea, wrapped bytea, root_key text, corrections bytea[], corrected_by uuid[],
     corrected_at timestamptz[]
@@ -224,7 +230,7 @@ begin
     end if;
     perform private.use_quota(private.person(), 'pages');
     wanted := private.find_transcript(
-        of_action, of_recording, array['text'], is_locked => of_action = 'transcript.correct'
+        of_action, of_recording, shown, of_fields, is_locked => of_action = 'transcript.correct'
     );
     if wanted.status = 'READY' and private.is_to_be_destroyed(of_recording) then
         raise exception 'recording_being_deleted' using errcode = 'RG409';
@@ -276,14 +282,15 @@ end
 $$;
 
 -- Retries a FAILED transcription, or an OFF transcription if the recording may be transcribed now. For a READY
--- transcript, the function retries only the unintelligible chunks. Returns false if the recording does not belong to
--- the caller.
+-- transcript, the function retries only the unintelligible chunks. Returns false, and writes an audit row, if the
+-- recording does not belong to the caller or has no transcript. If the function returns true, the statement that shows
+-- the recording writes the audit row.
 create function private.retry_transcription(of_recording uuid) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     wanted constant resguardo.transcripts :=
-        private.find_transcript('transcript.retry', of_recording, array['transcript'], is_locked => true);
+        private.find_transcript('transcript.retry', of_recording, '[]', array['transcript'], is_locked => true);
     objection constant text := private.transcription_objection(wanted.consultation_id);
     is_in_part constant boolean := wanted.status = 'READY' and not wanted.is_retried and exists (
         select from private.transcript_chunks as p where p.recording_id = wanted.recording_id
@@ -319,30 +326,17 @@ end
 $$;
 
 -- Sets whether a consultation's recordings are transcribed from now on. Returns false if the consultation does not
--- belong to the caller. If the doctor turns transcription off for the consultation, a transcription in progress ends
--- at its next step.
+-- belong to the caller. The statement that shows the consultation, or finds none, writes the audit row. If the doctor
+-- turns transcription off for the consultation, a transcription in progress ends at its next step.
 create function private.switch_transcription(of_consultation uuid, is_on boolean) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     doctor constant uuid := private.doctor();
-    wanted resguardo.consultations;
-    is_own boolean;
 begin
-    select c.* into wanted from resguardo.consultations as c where c.id = of_consultation;
-    is_own := coalesce(wanted.doctor_id = doctor, false);
-    perform private.write_audit(
-        'consultation.switch_transcription',
-        case when is_own then 'ALLOWED' when wanted.id is null then 'ABSENT' else 'DENIED' end,
-        case when not is_own then 'not_found' end, 'consultation', array[of_consultation],
-        case when wanted.id is not null then array[wanted.patient_id] end,
-        case when wanted.id is not null then array[wanted.id] end,
-        array['transcribe'], is_own::integer, null
-    );
-    if is_own then
-        update resguardo.consultations as c set transcribe = is_on where c.id = of_consultation;
-    end if;
-    return is_own;
+    update resguardo.consultations as c set transcribe = is_on
+    where c.id = of_consultation and c.doctor_id = doctor;
+    return found;
 end
 $$;
 

@@ -23,18 +23,69 @@ begin
 end
 $$;
 
--- Writes an audit row that names the caller's newest transcripts that may contain all search terms, and returns these
--- transcripts, still encrypted. The function also returns whether it left out older transcripts, because the
--- transcripts exceed the given number or 40 MiB together. The search leaves out sensitive kinds of consultation
--- unless the caller asks for them. The search leaves out transcripts of recordings that are to be destroyed. The
--- query reads the index on `terms` first. Postgres's planner does not know the cost of reading `terms` from TOAST
--- storage, and would otherwise read the terms of all transcripts of the doctor.
+-- A search of the transcripts, until its transaction commits. The commit then writes the audit row of the search and
+-- deletes the row here, so the table is empty outside of searches. The audit row cannot be written earlier, because it
+-- also names what the hits show, and only the API can find the hits, in the decrypted text.
+create table private.searches (
+    id uuid constraint searches_pkey primary key default gen_random_uuid(),
+    named_kind text,
+    named_id uuid,
+    is_own boolean,
+    recording_ids uuid[] not null,
+    patient_ids uuid[] not null,
+    consultation_ids uuid[] not null,
+    fields text[] not null,
+    shown jsonb not null default '[]'
+);
+comment on table private.searches is 'Searches of transcripts whose transaction has not committed. They have no words.';
+comment on column private.searches.recording_ids is 'The recordings whose encrypted transcripts the API got.';
+comment on column private.searches.shown is 'The entities that the hits show: for each type an object with the type and ids.';
+
+-- Writes the audit row of a search, and deletes the search.
+create function private.write_search() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    search private.searches;
+begin
+    delete from private.searches as s where s.id = new.id returning s.* into search;
+    perform private.write_lookup(
+        'transcript.search', 'recording', search.named_kind, search.named_id, search.is_own,
+        private.entities_of('recording', search.recording_ids) || search.shown,
+        search.patient_ids, search.consultation_ids, cardinality(search.recording_ids), search.fields
+    );
+    return null;
+end
+$$;
+
+create constraint trigger searches_write_audit after insert on private.searches
+deferrable initially deferred for each row execute function private.write_search();
+alter table private.searches enable always trigger searches_write_audit;
+
+-- Adds the entities that the hits of a search show to the audit row of the search. Returns whether the caller's
+-- transaction contains the search.
+create function private.add_shown_hits(of_search uuid, shown_entities jsonb) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform private.doctor();
+    update private.searches as s set shown = s.shown || shown_entities where s.id = of_search;
+    return found;
+end
+$$;
+
+-- Returns the caller's newest transcripts that may contain all search terms, still encrypted. Before that, stores the
+-- search, so that the commit of the transaction writes an audit row that names these transcripts' recordings. The
+-- function also returns the id of the search, and whether it left out older transcripts, because the transcripts exceed
+-- the given number or 40 MiB together. The search leaves out sensitive kinds of consultation unless the caller asks for
+-- them. The search leaves out transcripts of recordings that are to be destroyed. The query reads the index on `terms`
+-- first. Postgres's planner does not know the cost of reading `terms` from TOAST storage, and would otherwise read the
+-- terms of all transcripts of the doctor.
 create function private.search_transcripts(
     of_terms bigint[], of_patient uuid, of_consultation uuid, of_recording uuid, since timestamptz, until timestamptz,
-    with_sensitive boolean, most integer
+    with_sensitive boolean, most integer, of_fields text[]
 ) returns table (
-    recording_id uuid, consultation_id uuid, recorded_at timestamptz, ciphertext bytea, wrapped bytea, root_key text,
-    corrections bytea[], is_cut boolean
+    search_id uuid, recording_id uuid, ciphertext bytea, wrapped bytea, root_key text, corrections bytea[], is_cut boolean
 )
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan set enable_seqscan = off
@@ -47,6 +98,7 @@ declare
     named uuid;
     is_own boolean;
     leaves_some_out boolean;
+    new_id constant uuid := gen_random_uuid();
 begin
     perform private.use_quota(doctor, 'pages');
     if cardinality(of_terms) = 0 then
@@ -122,19 +174,21 @@ begin
         order by f.is_own
         limit 1;
     end if;
-    perform private.write_lookup(
-        'transcript.search', 'recording', named_kind, named, is_own, private.entities_of('recording', hits),
+    insert into private.searches (
+        id, named_kind, named_id, is_own, recording_ids, patient_ids, consultation_ids, fields
+    ) values (
+        new_id, named_kind, named, is_own, hits,
         array(
             select distinct t.patient_id from resguardo.transcripts as t where t.recording_id = any (hits)
         ),
         array(
             select distinct t.consultation_id from resguardo.transcripts as t where t.recording_id = any (hits)
         ),
-        cardinality(hits), array['text']
+        of_fields
     );
     return query
     select
-        t.recording_id, t.consultation_id, c.scheduled_at, w.ciphertext, k.wrapped_key, k.root_key_id,
+        new_id, t.recording_id, w.ciphertext, k.wrapped_key, k.root_key_id,
         array(
             select x.ciphertext from private.transcript_corrections as x
             where x.recording_id = t.recording_id order by x.number
@@ -142,7 +196,6 @@ begin
         leaves_some_out
     from unnest(hits) with ordinality as h (id, place)
     inner join resguardo.transcripts as t on t.recording_id = h.id
-    inner join resguardo.consultations as c on c.id = t.consultation_id
     inner join private.transcript_texts as w on w.recording_id = t.recording_id
     inner join private.recording_keys as k on k.recording_id = t.recording_id
     order by h.place;

@@ -29,7 +29,7 @@ declare
     );
 begin
     perform private.use_quota(private.person(), 'subtitles');
-    wanted := private.find_transcript('transcript.issue_url', of_recording, array['text'], is_locked => false);
+    wanted := private.find_transcript('transcript.issue_url', of_recording, '[]', array['text'], is_locked => false);
     if wanted.status = 'READY' and private.is_to_be_destroyed(of_recording) then
         raise exception 'recording_being_deleted' using errcode = 'RG409';
     end if;

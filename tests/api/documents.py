@@ -198,16 +198,22 @@ query ($recordingId: ID!, $first: Int! = 25, $after: String) {
 """
 
 _TRANSCRIPT = """
-  id recordingId languageCode
-  turns { number startSeconds endSeconds speaker participantId text isUnintelligible isUncertain originalText }
-  corrections { turnNumber text speaker correctedBy correctedAt }
+  id recording { id consultation { id externalId patient { id externalId } } } languageCode
+  turns {
+    number startSeconds endSeconds speaker participant { id kind guestRole } text isUnintelligible isUncertain
+    originalText
+  }
+  corrections { turnNumber text speaker correctedBy { id } correctedAt }
 """
-TRANSCRIPT = f"query ($id: ID!) {{ transcript(recordingId: $id) {{ {_TRANSCRIPT} }} }}"
+TRANSCRIPT = f"""
+query ($id: ID!) {{ transcript(recordingId: $id) {{ {_TRANSCRIPT} }} }}
+"""
 TRANSCRIPT_SEARCH = """
 query ($query: String!, $filter: TranscriptFilter, $first: Int! = 20) {
   transcriptSearch(query: $query, filter: $filter, first: $first) {
     hits {
-      recordingId consultationId scheduledAt turnNumber startSeconds endSeconds speaker participantId isUncertain
+      recording { id consultation { id scheduledAt patient { id externalId } } }
+      turnNumber startSeconds endSeconds speaker participant { id kind guestRole } isUncertain
       snippet { text isMatch }
     }
     isCut unreadableCount

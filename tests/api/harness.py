@@ -499,5 +499,5 @@ def _worker_settings(database: Database, store: ObjectStore, api: ApiSettings) -
 
 
 def ids_of(row: Mapping[str, Any]) -> list[UUID]:
-    """Return the ids of the first type of entity that a row of audit.events names."""
-    return [UUID(one) for entity in row["entities"][:1] for one in entity["ids"]]
+    """Return the ids of all entities that a row of audit.events names, of every type."""
+    return [UUID(one) for entity in row["entities"] for one in entity["ids"]]

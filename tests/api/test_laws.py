@@ -4,7 +4,7 @@ import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, LiteralString
 from uuid import UUID
 
 import httpx
@@ -22,6 +22,7 @@ from tests.api.harness import (
     consultation_input,
     ids_of,
 )
+from tests.api.shown import named_in, shown_in
 from tests.api.speaking import store_transcript
 
 pytestmark = pytest.mark.anyio
@@ -125,6 +126,48 @@ RECORDING_FIELDS = [
     "transcription.unusedTrackCount",
     "updatedAt",
 ]
+TRANSCRIPT_FIELDS = [
+    "corrections.correctedAt",
+    "corrections.correctedBy.id",
+    "corrections.speaker",
+    "corrections.text",
+    "corrections.turnNumber",
+    "id",
+    "languageCode",
+    "recording.consultation.externalId",
+    "recording.consultation.id",
+    "recording.consultation.patient.externalId",
+    "recording.consultation.patient.id",
+    "recording.id",
+    "turns.endSeconds",
+    "turns.isUncertain",
+    "turns.isUnintelligible",
+    "turns.number",
+    "turns.originalText",
+    "turns.participant.guestRole",
+    "turns.participant.id",
+    "turns.participant.kind",
+    "turns.speaker",
+    "turns.startSeconds",
+    "turns.text",
+]
+HIT_FIELDS = [
+    "endSeconds",
+    "isUncertain",
+    "participant.guestRole",
+    "participant.id",
+    "participant.kind",
+    "recording.consultation.id",
+    "recording.consultation.patient.externalId",
+    "recording.consultation.patient.id",
+    "recording.consultation.scheduledAt",
+    "recording.id",
+    "snippet.isMatch",
+    "snippet.text",
+    "speaker",
+    "startSeconds",
+    "turnNumber",
+]
 VIEWER_FIELDS = ["assuranceLevel", "patient.externalId", "patient.id", "role", "user.id"]
 ROOM_FIELDS = [
     "consultation.externalId",
@@ -158,6 +201,17 @@ class Read:
     operation: str
     entity_type: str
     fields: list[str]
+    unseen: tuple[str, ...] = ()
+    """The types of the entities that the audit row names although the answer does not show their ids."""
+
+    def besides(self, case: Case, recording: str) -> dict[str, set[str]]:
+        ids = {
+            "consultation": {case.id},
+            "participant": {case.participant("DOCTOR"), case.participant("PATIENT")},
+            "recording": {recording},
+            "room": {case.id},
+        }
+        return {entity_type: ids[entity_type] for entity_type in self.unseen}
 
 
 READS = {
@@ -174,19 +228,39 @@ READS = {
     "recording": Read(documents.RECORDING, "recording.read", "R", "recording", RECORDING_FIELDS),
     "recordings": Read(documents.RECORDINGS, "recording.list", "R", "recording", RECORDING_FIELDS),
     "stopRecording": Read(documents.STOP, "recording.stop", "U", "recording", RECORDING_FIELDS),
-    "activeRooms": Read(documents.ACTIVE_ROOMS, "rooms.list", "R", "room", ROOM_FIELDS),
+    "activeRooms": Read(documents.ACTIVE_ROOMS, "rooms.list", "R", "room", ROOM_FIELDS, ("room",)),
     "recordConsent": Read(documents.RECORD_CONSENT, "consent.give", "C", "consent", CONSENT_FIELDS),
     "withdrawConsent": Read(documents.WITHDRAW_CONSENT, "consent.withdraw", "C", "consent", CONSENT_FIELDS),
     "joinConsultation": Read(documents.JOIN, "consultation.join", "E", "participant", PARTICIPANT_FIELDS),
-    "issueDownloadUrl": Read(documents.ISSUE_URL, "recording.issue_url", "R", "recording", ["object"]),
-    "transcript": Read(documents.TRANSCRIPT, "transcript.read", "R", "recording", ["text"]),
-    "transcriptSearch": Read(documents.TRANSCRIPT_SEARCH, "transcript.search", "R", "recording", ["text"]),
-    "correctTranscript": Read(documents.CORRECT_TRANSCRIPT, "transcript.correct", "U", "recording", ["text"]),
-    "attributeTurn": Read(documents.ATTRIBUTE_TURN, "transcript.correct", "U", "recording", ["text"]),
+    "issueDownloadUrl": Read(
+        documents.ISSUE_URL, "recording.issue_url", "R", "recording", ["object"], ("recording",)
+    ),
+    "transcript": Read(documents.TRANSCRIPT, "transcript.read", "R", "recording", TRANSCRIPT_FIELDS),
+    "transcriptSearch": Read(documents.TRANSCRIPT_SEARCH, "transcript.search", "R", "recording", HIT_FIELDS),
+    "correctTranscript": Read(
+        documents.CORRECT_TRANSCRIPT, "transcript.correct", "U", "recording", TRANSCRIPT_FIELDS
+    ),
+    "attributeTurn": Read(
+        documents.ATTRIBUTE_TURN, "transcript.correct", "U", "recording", TRANSCRIPT_FIELDS, ("participant",)
+    ),
+    "retryTranscription": Read(
+        documents.RETRY_TRANSCRIPTION, "transcript.retry", "U", "recording", RECORDING_FIELDS
+    ),
+    "switchTranscription": Read(
+        documents.SWITCH_TRANSCRIPTION,
+        "consultation.switch_transcription",
+        "U",
+        "consultation",
+        CONSULTATION_FIELDS,
+    ),
     "issueSubtitleUrls": Read(
-        documents.ISSUE_SUBTITLE_URLS, "transcript.issue_url", "R", "recording", ["text"]
+        documents.ISSUE_SUBTITLE_URLS, "transcript.issue_url", "R", "recording", ["text"], ("recording",)
     ),
 }
+
+FAIL_TRANSCRIPTION: LiteralString = (
+    "update resguardo.transcripts set status = 'FAILED', error = 'speech_busy' where recording_id = %s"
+)
 
 
 @pytest.mark.parametrize("field", READS)
@@ -194,7 +268,10 @@ async def test_law_1_read_writes_one_complete_audit_row(harness: ApiHarness, fie
     case, read = await harness.case(), READS[field]
     await case.consent()
     recording = str(await harness.recording(case))
-    await store_transcript(harness, UUID(recording))
+    doctor, patient = (UUID(case.participant(kind)) for kind in ("DOCTOR", "PATIENT"))
+    await store_transcript(harness, UUID(recording), microphones=[doctor, patient, doctor])
+    if field == "retryTranscription":
+        await harness.rows(FAIL_TRANSCRIPTION, recording)
     await case.doctor.ask(documents.JOIN, consultationId=case.id)
     if field == "activeRooms":
         harness.livekit.rooms.admit(case.consultation["roomName"], "somebody")
@@ -203,15 +280,10 @@ async def test_law_1_read_writes_one_complete_audit_row(harness: ApiHarness, fie
     answer = await person.send(read.document, **variables)
     assert answer.data
     (row,) = await harness.audit(answer.request_id)
-    entity = {
-        "patient": case.patient_id,
-        "consent": answer.data[field]["consent"]["id"] if read.entity_type == "consent" else None,
-        "participant": case.participant("DOCTOR"),
-        "recording": recording,
-    }.get(read.entity_type, case.id)
     is_doctor = person is case.doctor
     policy = (await harness.rows("select private.policy_version() as version"))[0]["version"]
-    assert row["entities"][0] == {"type": read.entity_type, "ids": [entity]}
+    assert named_in(row) == shown_in(answer) | read.besides(case, recording)
+    assert row["entities"][0]["type"] == read.entity_type
     besides = ("id", "recorded_at", "byte_count", "entities")
     assert {name: _plain(row[name]) for name in row if name not in besides} == {
         "actor_id": str(person.user_id),
@@ -244,9 +316,13 @@ def _variables(case: Case, field: str, recording: str) -> dict[str, object]:
         "withdrawConsent": {"participantId": case.participant("DOCTOR")},
         "joinConsultation": {"consultationId": case.id},
         "issueDownloadUrl": {"recordingId": recording, "purposeOfUse": "TREATMENT"},
-        "transcriptSearch": {"query": "headache"},
+        "transcriptSearch": {"query": "pills"},
+        "switchTranscription": {"consultationId": case.id, "isTranscribed": False},
         "correctTranscript": {"id": recording, "turn": 0, "text": "Good evening."},
-        **{name: {"id": recording} for name in ("transcript", "attributeTurn", "issueSubtitleUrls")},
+        **{
+            name: {"id": recording}
+            for name in ("transcript", "attributeTurn", "issueSubtitleUrls", "retryTranscription")
+        },
     }
     return given.get(field, {})
 

@@ -262,7 +262,7 @@ async def test_long_searches_of_one_doctor_leave_slots_to_others(
             assert await asyncio.to_thread(begun.acquire, timeout=20)
             async with asyncio.timeout(20):
                 found = await other_doctor.ask(documents.TRANSCRIPT_SEARCH, query="headaches")
-            assert [hit["recordingId"] for hit in found["hits"]] == [str(theirs)]
+            assert [hit["recording"]["id"] for hit in found["hits"]] == [str(theirs)]
             assert not all(task.done() for task in tasks)
         finally:
             may_end.set()

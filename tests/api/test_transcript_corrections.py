@@ -16,6 +16,7 @@ from app.transcripts.search import word_index
 from app.transcripts.search.word_index import IndexKey
 from tests.api import documents
 from tests.api.harness import Answer, ApiHarness, Person
+from tests.api.shown import named_in, shown_in
 from tests.api.speaking import SAID
 
 pytestmark = pytest.mark.anyio
@@ -38,8 +39,9 @@ async def test_correction_to_the_present_text_changes_nothing_and_writes_an_audi
     assert answer.value == before
     assert before["corrections"] == []
     (row,) = await harness.audit(answer.request_id)
-    assert (row["action"], row["outcome"], row["fields"]) == ("transcript.correct", "ALLOWED", ["text"])
-    assert row["entities"] == [{"type": "recording", "ids": [str(recording)]}]
+    assert (row["action"], row["outcome"]) == ("transcript.correct", "ALLOWED")
+    assert {"turns.text", "corrections.text", "recording.consultation.externalId"} <= set(row["fields"])
+    assert shown_in(answer).items() <= named_in(row).items()
 
 
 async def test_repeated_correction_after_a_lost_answer_is_stored_once(
@@ -230,7 +232,7 @@ async def test_correction_moved_to_another_row_cannot_be_decrypted(
     ):
         assert (answer.error.code, answer.error.reason) == ("CONFLICT", "field_unreadable")
         (row,) = await harness.audit(answer.request_id)
-        assert row["entities"] == [{"type": "recording", "ids": [str(recording)]}]
+        assert named_in(row)["recording"] == {str(recording)}
 
 
 async def test_correction_is_computed_in_a_thread(

@@ -21,6 +21,7 @@ from app.transcripts.search import service as search_service
 from app.transcripts.store import EncryptedTranscript
 from tests.api import documents
 from tests.api.harness import ROOT_KEYS, Answer, ApiHarness, Person
+from tests.api.shown import named_in, shown_in
 from tests.api.speaking import store_transcript
 
 pytestmark = pytest.mark.anyio
@@ -34,7 +35,7 @@ async def _send(person: Person, query: str, **where: object) -> Answer:
 
 async def _found(person: Person, query: str, **where: object) -> list[str]:
     answer = await _send(person, query, **where)
-    return [hit["recordingId"] for hit in answer.data["transcriptSearch"]["hits"]]
+    return [hit["recording"]["id"] for hit in answer.data["transcriptSearch"]["hits"]]
 
 
 async def _own(harness: ApiHarness, doctor: Person, *said: str) -> UUID:
@@ -70,9 +71,9 @@ async def test_search_finds_words_only_in_the_callers_recordings(
     other = await harness.clinician()
     theirs = await _own(harness, other, "My headaches are worse.")
     answer = await _send(other, "headache")
-    assert [hit["recordingId"] for hit in answer.data["transcriptSearch"]["hits"]] == [str(theirs)]
+    assert [hit["recording"]["id"] for hit in answer.data["transcriptSearch"]["hits"]] == [str(theirs)]
     (row,) = await harness.audit(answer.request_id)
-    assert row["entities"] == [{"type": "recording", "ids": [str(theirs)]}]
+    assert named_in(row) == shown_in(answer)
     assert await _found(other, "headache", consultation={"id": await _consultation(harness, recording)}) == []
 
 
@@ -92,7 +93,7 @@ async def test_search_in_one_recording_or_consultation_returns_every_matching_tu
     consultation = {"id": await _consultation(harness, recording)}
     where = {within: consultation if within == "consultation" else str(recording)}
     hits = (await _send(doctor, "elbow knee", **where)).data["transcriptSearch"]["hits"]
-    assert [(hit["recordingId"], hit["turnNumber"]) for hit in hits] == [
+    assert [(hit["recording"]["id"], hit["turnNumber"]) for hit in hits] == [
         (str(recording), turn) for turn in (0, 2, 3)
     ]
     assert await _found(doctor, "elbow wrist", **where) == []
@@ -135,13 +136,13 @@ async def test_search_reports_that_it_left_out_older_recordings(
             recording,
         )
     everything = (await _send(doctor, "gallstone")).data["transcriptSearch"]
-    assert ({hit["recordingId"] for hit in everything["hits"]}, everything["isCut"]) == (
+    assert ({hit["recording"]["id"] for hit in everything["hits"]}, everything["isCut"]) == (
         {str(older), str(newer)},
         False,
     )
     monkeypatch.setattr(search_service, "MAX_CANDIDATES", 1)
     cut = (await _send(doctor, "gallstone")).data["transcriptSearch"]
-    assert ([hit["recordingId"] for hit in cut["hits"]], cut["isCut"]) == ([str(newer)], True)
+    assert ([hit["recording"]["id"] for hit in cut["hits"]], cut["isCut"]) == ([str(newer)], True)
 
 
 async def test_search_reads_no_more_than_memory_allows(harness: ApiHarness, doctor: Person) -> None:
@@ -158,7 +159,7 @@ async def test_search_reads_no_more_than_memory_allows(harness: ApiHarness, doct
         older,
     )
     found = (await _send(doctor, "bunion")).data["transcriptSearch"]
-    assert ([hit["recordingId"] for hit in found["hits"]], found["isCut"]) == ([str(newer)], True)
+    assert ([hit["recording"]["id"] for hit in found["hits"]], found["isCut"]) == ([str(newer)], True)
     await harness.rows("delete from private.transcript_texts where recording_id = %s", older)
 
 
@@ -232,7 +233,7 @@ async def test_unusual_query_is_answered(
         assert answer.error.code == "INVALID_INPUT"
     else:
         hits = answer.data["transcriptSearch"]["hits"]
-        assert [hit["recordingId"] for hit in hits] == (
+        assert [hit["recording"]["id"] for hit in hits] == (
             [str(recording)] if query.startswith("headache\u202e") else []
         )
 
@@ -251,9 +252,12 @@ async def test_damaged_transcript_is_left_out_and_reported(
     await _damage(harness, damaged)
     answer = await _send(doctor, "headache")
     found = answer.data["transcriptSearch"]
-    assert ([hit["recordingId"] for hit in found["hits"]], found["unreadableCount"]) == ([str(recording)], 1)
+    assert ([hit["recording"]["id"] for hit in found["hits"]], found["unreadableCount"]) == (
+        [str(recording)],
+        1,
+    )
     (row,) = await harness.audit(answer.request_id)
-    assert set(row["entities"][0]["ids"]) == {str(recording), str(damaged)}
+    assert named_in(row)["recording"] == {str(recording), str(damaged)}
     told = [one.getMessage() for one in caplog.records if one.name == "app.transcripts.search.service"]
     assert told == [f"transcript cannot be decrypted: recording={damaged} field_unreadable"]
     assert (await _send(doctor, "pills")).data["transcriptSearch"]["unreadableCount"] == 0

@@ -15,6 +15,7 @@ from app.transcripts import store
 from app.transcripts.model import Speaker
 from tests.api import documents
 from tests.api.harness import ApiHarness, Case, Person, consent_input
+from tests.api.shown import named_in, shown_in
 from tests.api.speaking import SAID, UNCERTAIN, store_transcript
 
 pytestmark = pytest.mark.anyio
@@ -22,7 +23,11 @@ pytestmark = pytest.mark.anyio
 
 async def search(person: Person, query: str, **where: object) -> list[str]:
     found = await person.ask(documents.TRANSCRIPT_SEARCH, query=query, filter=where)
-    return [hit["recordingId"] for hit in found["hits"]]
+    return [hit["recording"]["id"] for hit in found["hits"]]
+
+
+def _id_of(shown: dict[str, str] | None) -> str | None:
+    return None if shown is None else shown["id"]
 
 
 async def test_doctor_reads_the_transcript_after_an_audit_row(
@@ -34,8 +39,15 @@ async def test_doctor_reads_the_transcript_after_an_audit_row(
     assert [(turn["startSeconds"], turn["endSeconds"]) for turn in read["turns"]][1] == (5.0, 9.0)
     (row,) = await harness.audit(answer.request_id)
     assert (row["action"], row["outcome"]) == ("transcript.read", "ALLOWED")
-    assert row["entities"] == [{"type": "recording", "ids": [str(recording)]}]
-    assert row["consultation_ids"] == [UUID(case.id)]
+    doctors, patients = case.participant("DOCTOR"), case.participant("PATIENT")
+    assert named_in(row) == {
+        "recording": {str(recording)},
+        "transcript": {read["id"]},
+        "consultation": {case.id},
+        "patient": {case.patient_id},
+        "participant": {doctors, patients},  # the audit row precedes the decryption, which tells who speaks
+    }
+    assert (row["consultation_ids"], row["patient_ids"]) == ([UUID(case.id)], [UUID(case.patient_id)])
 
 
 async def test_transcript_keeps_its_own_id_when_it_is_corrected(
@@ -79,10 +91,8 @@ async def test_search_returns_the_turn_and_its_time(
     assert [part for part in hit["snippet"] if part["isMatch"]] == [{"text": "ibuprofen", "isMatch": True}]
     assert "".join(part["text"] for part in hit["snippet"]) == SAID[2][1]
     (row,) = await harness.audit(answer.request_id)
-    assert (row["action"], row["entities"]) == (
-        "transcript.search",
-        [{"type": "recording", "ids": [str(recording)]}],
-    )
+    assert (row["action"], named_in(row)) == ("transcript.search", shown_in(answer))
+    assert named_in(row).keys() == {"recording", "consultation", "patient"}
 
 
 async def test_search_covers_only_the_callers_recordings(harness: ApiHarness, recording: UUID) -> None:
@@ -107,7 +117,7 @@ async def test_correction_is_read_and_found_and_the_original_text_is_kept(
     assert changed["turns"][2]["text"] == "Take paracetamol, 500 mg."
     (made,) = changed["corrections"]
     assert (made["turnNumber"], made["text"], made["speaker"]) == (2, "Take paracetamol, 500 mg.", None)
-    assert made["correctedBy"] == str(doctor.user_id)
+    assert made["correctedBy"] == {"id": str(doctor.user_id)}
     assert await search(doctor, "paracetamol") == [str(recording)]
     assert await search(doctor, "ibuprofen") == []
     (kept,) = await harness.rows(
@@ -162,19 +172,28 @@ async def test_two_guests_of_one_role_stay_apart_in_transcript_search_and_subtit
     harness: ApiHarness, doctor: Person, case: Case
 ) -> None:
     made = await harness.recording(case)
-    guests = [(Speaker.COMPANION, "He fell on Monday."), (Speaker.COMPANION, "No, on Tuesday.")]
-    said = ((Speaker.DOCTOR, "When did he fall?"), *guests, (Speaker.COMPANION, "Monday, I am sure."))
-    mother, father, doctors = uuid4(), uuid4(), uuid4()
-    await store_transcript(harness, made, said, microphones=[doctors, mother, father, mother])
-    read = await doctor.ask(documents.TRANSCRIPT, id=str(made))
-    assert [(turn["speaker"], turn["participantId"]) for turn in read["turns"]] == [
-        ("DOCTOR", str(doctors)),
-        ("COMPANION", str(mother)),
-        ("COMPANION", str(father)),
-        ("COMPANION", str(mother)),
+    turns = [(Speaker.COMPANION, "He fell on Monday."), (Speaker.COMPANION, "No, on Tuesday.")]
+    said = ((Speaker.DOCTOR, "When did he fall?"), *turns, (Speaker.COMPANION, "Monday, I am sure."))
+    guests = [
+        (await doctor.ask(documents.INVITE, consultationId=case.id, role="COMPANION"))["participant"]["id"]
+        for _ in range(3)
     ]
+    doctors, (mother, father, _) = case.participant("DOCTOR"), guests
+    microphones = [UUID(one) for one in (doctors, mother, father, mother)]
+    await store_transcript(harness, made, said, microphones=microphones)
+    answer = await doctor.send(documents.TRANSCRIPT, id=str(made))
+    read = answer.value
+    assert [(turn["speaker"], _id_of(turn["participant"])) for turn in read["turns"]] == [
+        ("DOCTOR", doctors),
+        ("COMPANION", mother),
+        ("COMPANION", father),
+        ("COMPANION", mother),
+    ]
+    assert read["turns"][1]["participant"] == {"id": mother, "kind": "GUEST", "guestRole": "COMPANION"}
+    (row,) = await harness.audit(answer.request_id)
+    assert named_in(row)["participant"] == {*guests, doctors, case.participant("PATIENT")}
     found = await doctor.ask(documents.TRANSCRIPT_SEARCH, query="tuesday", filter=None)
-    assert [(hit["speaker"], hit["participantId"]) for hit in found["hits"]] == [("COMPANION", str(father))]
+    assert [(hit["speaker"], _id_of(hit["participant"])) for hit in found["hits"]] == [("COMPANION", father)]
     urls = await doctor.ask(documents.ISSUE_SUBTITLE_URLS, id=str(made))
     webvtt = (await harness.http.get(urls["webvtt"])).text
     names = ["Doctor", "Companion 1", "Companion 2", "Companion 1"]
@@ -182,10 +201,10 @@ async def test_two_guests_of_one_role_stay_apart_in_transcript_search_and_subtit
     srt = (await harness.http.get(urls["srt"], headers={"Accept-Language": "es"})).text
     assert "Acompañante 2: No, on Tuesday." in srt
     changed = await doctor.ask(documents.ATTRIBUTE_TURN, id=str(made), turn=1, speaker="REPRESENTATIVE")
-    assert [(turn["speaker"], turn["participantId"]) for turn in changed["turns"]] == [
-        ("DOCTOR", str(doctors)),
+    assert [(turn["speaker"], _id_of(turn["participant"])) for turn in changed["turns"]] == [
+        ("DOCTOR", doctors),
         ("REPRESENTATIVE", None),
-        ("COMPANION", str(father)),
+        ("COMPANION", father),
         ("REPRESENTATIVE", None),
     ]
     webvtt = (await harness.http.get(urls["webvtt"])).text

@@ -168,6 +168,7 @@ RELATIONS: dict[str, Relation] = {
     "private.transcript_corrections": Relation("recording_id", _BY_RECORDING),
     "private.subtitle_links": Relation("recording_id", _BY_RECORDING),
     "private.word_index_key": Relation("is_the_only_one"),
+    "private.searches": Relation("id"),
     "private.audit_actions": Relation("action"),
     "private.audit_terms": Relation("term"),
     "private.tasks": Relation("name"),

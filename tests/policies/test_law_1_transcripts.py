@@ -5,9 +5,10 @@ the audit row is written.
 from uuid import UUID, uuid4
 
 import pytest
+from psycopg.types.json import Jsonb
 
 from tests.databases import Database
-from tests.policies.acting import acting, refused, superuser
+from tests.policies.acting import acting, refused, superuser, value
 from tests.policies.actors import ANA, BRUNO, DATA_API_ROLES
 
 READY = ANA.id_of("over READY")
@@ -18,15 +19,17 @@ WORDS = (
     "word_index_key",
     "subtitle_links",
 )
-OPEN = "select * from private.open_transcript(%s, %s)"
-SEARCH = "select * from private.search_transcripts(%s, null, null, null, null, null, true, 500)"
+OPEN = "select * from private.open_transcript(%s, %s, '[]', '{turns}')"
+SEARCH = "select recording_id from private.search_transcripts(%s, null, null, null, null, null, true, 500, '{hits}')"
 GIVE_WORDS = {
     "open_transcript": "private.find_transcript(",
-    "search_transcripts": "private.write_lookup(",
+    "search_transcripts": "insert into private.searches",
     "read_answers": "private.write_audit(",
     "read_retried_transcript": "private.write_audit(",
 }
-"""The functions that return a transcript, and the call in each that writes the audit row."""
+"""The functions that return a transcript, and the call in each that writes the audit row. The commit of a search writes
+its audit row, as a trigger of `private.searches`.
+"""
 GIVE_NONE = {
     "begin_transcription", "clear_transcript", "correct_transcript", "count_failed_request",
     "count_keys", "finish_transcription", "is_any_chunk_transcribed", "is_chunk_wanted",
@@ -88,10 +91,11 @@ def test_law_1_transcripts_are_not_opened_under_another_name(words: Database, ac
 @pytest.mark.parametrize(
     "statement",
     [
-        "select private.open_transcript('transcript.read', gen_random_uuid())",
-        "select private.search_transcripts('{1}', null, null, null, null, null, true, 500)",
+        "select private.open_transcript('transcript.read', gen_random_uuid(), '[]', '{}')",
+        "select private.search_transcripts('{1}', null, null, null, null, null, true, 500, '{}')",
+        "select private.add_shown_hits(gen_random_uuid(), '[]')",
         "select private.read_word_index_key()",
-        "select private.find_transcript('transcript.read', gen_random_uuid(), '{}', false)",
+        "select private.find_transcript('transcript.read', gen_random_uuid(), '[]', '{}', false)",
         *(f"select from private.{table}" for table in WORDS),
     ],
 )
@@ -126,6 +130,43 @@ def test_law_1_a_search_names_what_it_gives_out_and_gives_out_ones_own(words: Da
         found = [row[0] for row in connection.execute(SEARCH, [[1]]).fetchall()]
     assert found == [doctor.id_of("over READY")]
     assert newest(words, "transcript.search") == ("ALLOWED", doctor.doctor_id, found, 1)
+
+
+def test_law_1_a_search_names_what_its_hits_show_in_its_only_audit_row(words: Database) -> None:
+    shown = uuid4()
+    with acting(words, "clinician who owns") as connection:
+        (search_id, recording), *_ = connection.execute(
+            "select search_id, recording_id from private.search_transcripts("
+            "'{1}', null, null, null, null, null, true, 500, '{hits,turns}')"
+        ).fetchall()
+        named = Jsonb([{"type": "patient", "ids": [str(shown)]}])
+        assert value(connection, "select private.add_shown_hits(%s, %s)", search_id, named) is True
+    with superuser(words) as reader:
+        row = reader.execute(
+            "select entities, fields from audit.events where action = 'transcript.search'"
+            " order by recorded_at desc, id desc limit 1"
+        ).fetchone()
+    assert row == (
+        [{"type": "recording", "ids": [str(recording)]}, {"type": "patient", "ids": [str(shown)]}],
+        ["hits", "turns"],
+    )
+    with acting(words, "clinician who owns") as connection:
+        assert value(connection, "select private.add_shown_hits(%s, %s)", search_id, named) is False
+
+
+def test_law_1_each_search_of_a_transaction_writes_an_audit_row_even_without_deferral(
+    words: Database,
+) -> None:
+    def count() -> int:
+        with superuser(words) as reader:
+            return int(value(reader, "select count(*) from audit.events where action = 'transcript.search'"))
+
+    before = count()
+    with acting(words, "clinician who owns") as connection:
+        connection.execute(SEARCH, [[1]])
+        connection.execute("set constraints all immediate")
+        connection.execute(SEARCH, [[1]])
+    assert count() == before + 2
 
 
 @pytest.mark.parametrize("terms", [[], None, [0], [1, None]])

@@ -23,12 +23,12 @@ TABLES = (
 READY = ANA.id_of("over READY")
 
 BY_A_CLINICIAN: dict[LiteralString, UUID] = {
-    "select private.open_transcript('transcript.read', %s)": READY,
-    "select private.open_transcript('transcript.correct', %s)": READY,
+    "select private.open_transcript('transcript.read', %s, '[]', '{}')": READY,
+    "select private.open_transcript('transcript.correct', %s, '[]', '{}')": READY,
     "select private.correct_transcript(%s, 2, '', '{}')": READY,
     "select private.store_subtitle_link(%s, sha256('x'), 60)": READY,
     "select private.retry_transcription(%s)": READY,
-    "select private.search_transcripts('{1}', null, null, %s, null, null, true, 500)": READY,
+    "select private.search_transcripts('{1}', null, null, %s, null, null, true, 500, '{}')": READY,
     "select private.switch_transcription(%s, true)": ANA.id_of("over"),
     "select private.release_object_key('recording.issue_url', %s, null)": READY,
     "select private.request_deletion(%s, 'OTHER')": READY,
@@ -47,8 +47,8 @@ BY_A_PATIENT: dict[LiteralString, str] = {
     "select private.file_access_request(null, %s, null, null, null)": "over",
 }
 READS: tuple[LiteralString, ...] = (
-    "select private.open_transcript('transcript.read', %s)",
-    "select private.search_transcripts('{1}', null, null, %s, null, null, true, 500)",
+    "select private.open_transcript('transcript.read', %s, '[]', '{}')",
+    "select private.search_transcripts('{1}', null, null, %s, null, null, true, 500, '{}')",
     "select private.release_object_key('recording.issue_url', %s, null)",
 )
 
@@ -112,7 +112,7 @@ def test_completion_of_a_completed_import_locks_nothing(practice: Database) -> N
 
 
 def test_owner_reads_a_transcript_while_a_stranger_reads_and_somebody_holds_it(practice: Database) -> None:
-    read: LiteralString = "select private.open_transcript('transcript.read', %s)"
+    read: LiteralString = "select private.open_transcript('transcript.read', %s, '[]', '{}')"
     with (
         acting(practice, "clinician who does not") as stranger,
         psycopg.connect(practice.superuser_url) as holder,
@@ -125,7 +125,7 @@ def test_owner_reads_a_transcript_while_a_stranger_reads_and_somebody_holds_it(p
 
 
 def test_correction_still_waits_for_another_of_the_same_transcript(practice: Database) -> None:
-    opened: LiteralString = "select private.open_transcript('transcript.correct', %s)"
+    opened: LiteralString = "select private.open_transcript('transcript.correct', %s, '[]', '{}')"
     with acting(practice, "clinician who owns") as first, acting(practice, "clinician who owns") as second:
         first.execute(opened, [READY])
         second.execute("set local lock_timeout = '50ms'")

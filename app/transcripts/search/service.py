@@ -1,17 +1,19 @@
 """Searches the transcripts of a doctor's own recordings. The word index returns candidates, which are transcripts
-that may contain the terms of the search. Before the search decrypts candidate transcripts, the database stores in
-the audit log which ones. A thread of the API process decrypts the candidates in memory, matches and ranks them, and
-cuts snippets. The search decrypts only one transcript at a time. The search leaves out a candidate that cannot be
-decrypted, counts it, and logs its recording id. If some candidates cannot be decrypted and none of the others
+that may contain the terms of the search. A thread of the API process decrypts the candidates in memory, matches and
+ranks them, and cuts snippets. The search decrypts only one transcript at a time. It leaves out a candidate that cannot
+be decrypted, counts it, and logs its recording id. If some candidates cannot be decrypted and none of the others
 matches, the search raises an error. A search thus never seems to have no result only because transcripts are
 unreadable.
+
+All of this is one transaction. Its first statement stores which candidates the API gets, its last statement reads the
+selected metadata of the hits and of no other candidate, and its commit writes one audit row that names both. The
+answer leaves the API only after the commit.
 """
 
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Final
 from uuid import UUID
@@ -22,7 +24,9 @@ from app.concurrency import Bounds, ConcurrencyLimit
 from app.errors import Conflict, NotFound
 from app.identity import permissions
 from app.keys.keyring import Keyring
-from app.postgres.database import Asker, Database
+from app.postgres.composer import Row
+from app.postgres.database import Asker, Database, Transaction
+from app.postgres.selection import Selection
 from app.transcripts import store
 from app.transcripts.encryption import DecryptedTranscript, decrypt_transcript
 from app.transcripts.model import SearchFilter
@@ -54,12 +58,11 @@ _BOUNDS: Final = Bounds(
 
 @dataclass(frozen=True)
 class Hit:
-    """A recording that matches."""
+    """A recording that matches. `metadata` has the selected `recording` and `participant`."""
 
     recording_id: UUID
-    consultation_id: UUID
-    recorded_at: datetime
     snippet: Snippet = field(repr=False)
+    metadata: Row = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,9 @@ class TranscriptSearch:
         self._keyring = keyring
         self._searching = ConcurrencyLimit("too_many_at_once", _BOUNDS)
 
-    async def search(self, asker: Asker, text: str, where: SearchFilter, *, first: int) -> Hits:
+    async def search(
+        self, asker: Asker, text: str, where: SearchFilter, selection: Selection, *, first: int
+    ) -> Hits:
         """Return the recordings of the person whose transcripts contain all terms of the search. If the search is
         within one recording or consultation, return each turn that has a term of the search.
 
@@ -92,19 +97,21 @@ class TranscriptSearch:
         """
         query = parse_query(text)
         access = permissions.SEARCH_TRANSCRIPTS.on()
-        async with self._searching.slot(asker.person):
-            async with self._database.as_user(asker, access) as tx:
-                index_key = await store.read_index_key(tx, self._keyring)
-                candidates = await store.search(
-                    tx,
-                    hash_query(index_key, query) if index_key else {NO_WORD},
-                    where,
-                    most=MAX_CANDIDATES,
-                )
+        async with self._searching.slot(asker.person), self._database.as_user(asker, access) as tx:
+            index_key = await store.read_index_key(tx, self._keyring)
+            candidates = await store.search(
+                tx,
+                hash_query(index_key, query) if index_key else {NO_WORD},
+                where,
+                most=MAX_CANDIDATES,
+                fields=selection.paths,
+            )
             search = _Search(self._keyring, query)
             is_everywhere = where.consultation is None and where.recording_id is None
-            shown = search.best if is_everywhere else search.every_turn
-            hits = await anyio.to_thread.run_sync(lambda: tuple(islice(shown(candidates.found), first)))
+            found = search.best if is_everywhere else search.every_turn
+            hits = await anyio.to_thread.run_sync(lambda: tuple(islice(found(candidates.found), first)))
+            if hits and candidates.search_id is not None:
+                hits = await _add_metadata(tx, candidates.search_id, hits, selection)
         for recording_id, error in search.unreadable.items():
             log.error("transcript cannot be decrypted: recording=%s %s", recording_id, error.reason)
         if search.unreadable and not hits:
@@ -159,11 +166,14 @@ class _Search:
             self.unreadable[candidate.encrypted.recording_id] = copy
 
 
+async def _add_metadata(
+    tx: Transaction, search_id: UUID, hits: tuple[Hit, ...], selection: Selection
+) -> tuple[Hit, ...]:
+    named = [(hit.recording_id, hit.snippet.participant_id) for hit in hits]
+    rows = await store.show_hits(tx, search_id, named, selection)
+    return tuple(replace(hit, metadata=row) for hit, row in zip(hits, rows, strict=True))
+
+
 def _hit(candidate: Candidate, decrypted: DecryptedTranscript, turn_number: int, query: Query) -> Hit:
     turn = parse_turn(decrypted.text, turn_number, decrypted.corrections)
-    return Hit(
-        candidate.encrypted.recording_id,
-        candidate.consultation_id,
-        candidate.recorded_at,
-        cut_snippet(turn, query),
-    )
+    return Hit(candidate.encrypted.recording_id, cut_snippet(turn, query))
