@@ -24,7 +24,7 @@ from app.transcripts.transcription.assembly import TranscribedChunk, Voice
 TRANSCRIPT_FORMAT: Final = 2
 CHUNK_FORMAT: Final = 2
 CORRECTION_FORMAT: Final = 1
-NORMALIZATION_VERSION: Final = 3
+NORMALIZATION_VERSION: Final = 4
 """The version of the normalized words, which changes with their format and with the rules of `normalization`."""
 
 ALIAS_MARK: Final = "|"

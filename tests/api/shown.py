@@ -42,8 +42,13 @@ def shown_in(answer: Answer) -> Shown:
     """Return the ids of all objects in an answer by their entity types. The document must select the `id` of each
     object.
     """
-    walk = _Walk(answer.document)
-    walk.visit(walk.root, walk.operation.selection_set, answer.data)
+    return shown_by(answer.document, answer.data)
+
+
+def shown_by(document: str, data: Mapping[str, Any]) -> Shown:
+    """Return the same for the `data` of an answer to this document, such as one event of a subscription."""
+    walk = _Walk(document)
+    walk.visit(walk.root, walk.operation.selection_set, data)
     return dict(walk.shown)
 
 

@@ -6,7 +6,8 @@ from uuid import UUID
 import pytest
 
 from tests.api import documents
-from tests.api.harness import ApiHarness, Case, Person, ids_of
+from tests.api.harness import ApiHarness, Case, Person
+from tests.api.shown import named_in, shown_in
 
 pytestmark = pytest.mark.anyio
 
@@ -56,9 +57,9 @@ async def test_officer_reads_the_state_of_a_recording_and_of_its_transcription(
     assert (found["status"], found["transcription"]["status"]) == ("READY", "READY")
     assert await _basis(harness, answer.request_id) == BASIS
     (row,) = await harness.audit(answer.request_id)
-    assert (row["action"], ids_of(row), row["patient_ids"]) == (
+    assert (row["action"], named_in(row), row["patient_ids"]) == (
         "recording.read",
-        [recording],
+        shown_in(answer),
         [UUID(case.patient_id)],
     )
 

@@ -13,6 +13,7 @@ import pytest
 from app.main import create_app
 from tests.api import documents
 from tests.api.harness import ApiHarness, Case, Person, ids_of
+from tests.api.shown import named_in, shown_by
 from tests.api.socket_client import ORIGIN, Socket, open_socket, serve_app
 from tests.api.test_speaker_sounds import Sounds
 from tests.api.test_subscriptions import KILL_LISTENERS
@@ -238,10 +239,11 @@ async def test_library_without_recordings_is_audited_and_sends_the_first_one(
             while not await harness.audit(client.request_id):  # noqa: ASYNC110 - Postgres tells nobody
                 await asyncio.sleep(0.01)
         recording = await harness.recording(case, "REQUESTED")
-        assert (await client.event())["id"] == str(recording)
+        event = await client.event()
+        assert event["id"] == str(recording)
         first, second = await harness.audit(client.request_id)
     assert (first["outcome"], ids_of(first), first["row_count"]) == ("ALLOWED", [], 0)
-    assert ids_of(second) == [recording]
+    assert named_in(second) == shown_by(documents.RECORDINGS_CHANGED, {"recordingsChanged": event})
 
 
 async def test_resubscribing_sends_what_changed_meanwhile(harness: ApiHarness, case: Case, api: str) -> None:

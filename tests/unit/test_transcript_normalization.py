@@ -6,6 +6,7 @@ import unicodedata
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from app.transcripts.search.normalization import (
     MAX_WORD_CHARACTERS,
@@ -92,6 +93,41 @@ def test_normalized_words_are_bounded_letters_and_digits(text: str) -> None:
 def test_composition_and_case_do_not_matter(text: str) -> None:
     spoken = [word for word in normalize(unicodedata.normalize("NFD", text)) if word.isascii()]
     assert spoken == [word for word in normalize(unicodedata.normalize("NFC", text)) if word.isascii()]
+
+
+@pytest.mark.parametrize(
+    ("text", "normalized"),
+    [
+        ("°Ç", ["c"]), ("°Ḟ", ["f"]), ("° Ć", ["c"]), ("°F\u0327", ["f"]), ("x °c\u0301", ["x", "c"]),
+        ("37 °C", ["37", "degree", "celsius"]), ("98.6°F", ["98.6", "degree", "fahrenheit"]),
+        ("37 °Ç", ["37", "degree", "celsius"]), ("°C", ["degree", "celsius"]), ("°F.", ["degree", "fahrenheit"]),
+        ("take.5 mg", ["take", "0.5", "mg"]), ("take.5 ḿg", ["take", "5", "mg"]), ("take.5 ǵ", ["take", "5", "gram"]),
+        ("5 mǵ", ["5", "mg"]), ("7 ḱg", ["7", "kg"]), ("at 3 p. m", ["at", "3", "pm"]),
+        ("3 p. ḿ", ["3", "p", "m"]), ("o. ḱ", ["o", "k"]), ("≠.5 mg", ["0.5", "mg"]), ("≮.25", ["0.25"]),
+        ("é.5", ["e", "5"]), ("50 %\u0301", ["50", "percent"]), ("5\u0338%", ["5"]), ("O.Ḱ.", ["o", "k"]),
+    ],
+)  # fmt: skip
+def test_mark_after_a_letter_or_number_does_not_matter_in_any_form(text: str, normalized: list[str]) -> None:
+    assert normalize(text) == normalized
+    for form in ("NFC", "NFD", "NFKC", "NFKD"):
+        written = unicodedata.normalize(form, text)
+        assert [normalize(each) for each in (written, written.lower(), written.upper())] == [
+            normalized
+        ] * 3, form
+
+
+@given(st.text(alphabet="°CFcfmgkpo0123456789.,%≠éçÇḞǵñ-/' \u0327\u0301\u0303\u0307\u0338\u200d"))
+def test_numbers_units_and_marks_are_equal_in_every_form_and_case(text: str) -> None:
+    expected = normalize(unicodedata.normalize("NFC", text))
+    for form in ("NFC", "NFD", "NFKC", "NFKD"):
+        written = unicodedata.normalize(form, text)
+        assert normalize(written) == normalize(written.lower()) == normalize(written.upper()) == expected
+
+
+@given(st.text(alphabet="°º˚℃℉CF0123456789½²٣ \u0327\u0301\u0338"))
+def test_signs_of_degrees_and_fractions_are_equal_composed_and_decomposed(text: str) -> None:
+    composed, decomposed = (normalize(unicodedata.normalize(form, text)) for form in ("NFC", "NFD"))
+    assert composed == decomposed
 
 
 @given(any_text)

@@ -1,8 +1,9 @@
 """Normalizes English and Spanish words, so that a search for one form of a word finds its other forms. Pure.
 
-The module removes differences of accents, case, width and ligatures. The module turns a plural into its singular by
-a few rules, without a stemmer. A normalized word is only a key for comparisons, and need not be a real word:
-`headache` and `headaches` both become `headach`.
+The module reads a text in its composed form (NFC), so that a letter and a mark after it count as one letter, however
+the text spells them. The module removes differences of accents, case, width and ligatures. The module turns a plural
+into its singular by a few rules, without a stemmer. A normalized word is only a key for comparisons, and need not be
+a real word: `headache` and `headaches` both become `headach`.
 
 As in the Spanish alphabet and in CLDR's collation of Spanish, `ñ` and `n` are different letters. A search for `uña`
 therefore does not find `una`. A query with `n` does not find a word with `ñ`.
@@ -47,14 +48,15 @@ _COMMAS: Final = r",\uff0c"
 _TOKEN: Final = re.compile(
     # abbreviations: O.K., p.m., and the Spanish p. m.
     rf"(?P<dotted>(?<![^\W_])[A-Za-z](?:\.[A-Za-z]){{1,15}}(?![^\W_]|[{_MARKS}]))"
-    r"|(?P<spaced>(?<![^\W_])(?:[ap]\.\sm|o\.\sk)(?![^\W_]))"
+    rf"|(?P<spaced>(?<![^\W_])(?:[ap]\.\sm|o\.\sk)(?![^\W_]|[{_MARKS}]))"
     # a leading decimal point: `.5` and `take.5 mg`, but not the 5 of `1.2.5`, `...5` or `No.5`
     rf"|(?:(?:(?<![\w{_POINTS}{_COMMAS}{_MARKS}\u2026])[{_POINTS}]|(?<![^\s(\[])[{_COMMAS}])(?=\d)"
-    rf"|(?<=[^\W\d_])[{_POINTS}](?=\d{{1,9}}\s?(?:mg|mcg|\u00b5g|\u03bcg|ug|g|kg|ml|l|cc|mmol|meq|iu|unit|tab|milli|micro|gram)))?"
+    rf"|(?<=[^\W\d_]|[{_MARKS}])[{_POINTS}](?=\d{{1,9}}\s?(?:mg|mcg|\u00b5g|\u03bcg|ug|g|kg|ml|l|cc|mmol|meq|iu|unit|tab|milli|micro|gram)))?"
     rf"[^\W_]+(?:(?:[{_MARKS}]+|[{_APOSTROPHES}](?=[^\W_])|(?<=\d)[{_POINTS}{_COMMAS}](?=\d))[^\W_]*)*"
-    r"|(?:(?<=\d)|(?<=\d\s))[%\uff05\u00b0]|\u00b0(?=\s?[CF](?![^\W_]))|[\u2103\u2109]",
+    rf"|(?:(?<=\d)|(?<=\d\s))[%\uff05\u00b0]|\u00b0(?=\s?[CF](?![^\W_]|[{_MARKS}]))|[\u2103\u2109]",
     re.IGNORECASE,
 )
+_WITH_MARKS: Final = re.compile(rf"[^{_MARKS}][{_MARKS}]*|[{_MARKS}]+")
 _DOTS: Final = re.compile(r"[.\s]")
 _POSSESSIVE: Final = re.compile(rf"[{_APOSTROPHES}][sS]$")
 _SILENT: Final = re.compile(rf"[{_APOSTROPHES}]")
@@ -71,7 +73,8 @@ _DIGIT: Final = re.compile(r"\d")
 _PART: Final = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+|[%\u00b0]")
 # Characters written in place of `°`: a ring, and the Spanish ordinal sign `º` where it cannot mean an ordinal.
 _DEGREE: Final = re.compile(
-    r"\u02da|\u00ba(?=\s?[CF](?![^\W_]))|(?:(?<=\d[.,]\d)|(?<=\b3[5-9])|(?<=\b4[0-2]))\u00ba(?!\s?[^\W\d_]{3}|\w)",
+    rf"\u02da|\u00ba(?=\s?[CF](?![^\W_]|[{_MARKS}]))"
+    rf"|(?:(?<=\d[.,]\d)|(?<=\b3[5-9])|(?<=\b4[0-2]))\u00ba(?!\s?[^\W\d_]{{3}}|\w|[{_MARKS}])",
     re.IGNORECASE,
 )
 _GAPS: Final = {"": " ", "/": "/", ":": ":", ",": ",", **dict.fromkeys("-\u2010\u2011\u2013", "-")}
@@ -110,16 +113,23 @@ def normalize(text: str) -> list[str]:
 
 
 def _read(text: str, mode: Mode) -> Read:
-    if _JOINER.search(text) is None:
+    if _JOINER.search(text) is None and unicodedata.is_normalized("NFC", text):
         return read(_tokens(text), _singular, mode)
-    # Invisible characters that join letters are removed first, so that none can hide a decimal point.
+    # Invisible characters that join letters are removed first, so that none can hide a decimal point or a mark.
     places = [place for place, character in enumerate(text) if not _JOINER.match(character)]
-    made = read(_tokens(_JOINER.sub("", text)), _singular, mode)
-    return Read(_restore_offsets(made.words, places), _restore_offsets(made.aliases, places))
+    composed: list[str] = []
+    spans: list[tuple[int, int]] = []
+    for part in _WITH_MARKS.finditer(_JOINER.sub("", text)):
+        letters = unicodedata.normalize("NFC", part[0])
+        composed.append(letters)
+        spans += [(places[part.start()], places[part.end() - 1] + 1)] * len(letters)
+    made = read(_tokens("".join(composed)), _singular, mode)
+    return Read(_restore_offsets(made.words, spans), _restore_offsets(made.aliases, spans))
 
 
-def _restore_offsets(found: Sequence[Word], places: Sequence[int]) -> list[Word]:
-    return [Word(word.normalized, places[word.start], places[word.end - 1] + 1) for word in found]
+def _restore_offsets(found: Sequence[Word], spans: Sequence[tuple[int, int]]) -> list[Word]:
+    """Return the words with their offsets in the text. `spans` has the offsets of each character that was read."""
+    return [Word(word.normalized, spans[word.start][0], spans[word.end - 1][1]) for word in found]
 
 
 def _tokens(text: str) -> list[Token]:
