@@ -28,6 +28,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from app.keys.keyring import Keyring
 from app.postgres.database import Access, Asker, Database
 from app.postgres.queries import Queries
+from app.postgres.selection import Selection
 from app.transcripts.model import SearchFilter
 from app.transcripts.search.service import TranscriptSearch
 from benchmarks.search_practice import fill
@@ -37,6 +38,10 @@ from tests.databases import Cluster
 
 FIRST: Final = 20
 MOST_RATIO: Final = 2.0
+SHOWN: Final = Selection.of(
+    "turnNumber", "snippet.text", "recording.id", "recording.consultation.scheduledAt"
+)
+"""What our search shows of each hit."""
 OURS, PEER, UNSHOWN = "ours", "peer", "no snippets"
 _sql = Queries(Path(__file__).with_name("search.sql"))
 
@@ -73,7 +78,7 @@ def _searches(database: Database, keyring: Keyring, doctor: UUID) -> dict[str, S
     transcripts = TranscriptSearch(database, keyring)
 
     async def ours(text: str) -> Found:
-        found = await transcripts.search(_asker(doctor), text, SearchFilter(), first=FIRST)
+        found = await transcripts.search(_asker(doctor), text, SearchFilter(), SHOWN, first=FIRST)
         return frozenset(hit.recording_id for hit in found.hits)
 
     def peer(*, with_snippets: bool) -> Search:

@@ -60,7 +60,7 @@ query ($id: ID!) { transcript(recordingId: $id) { turns { startSeconds endSecond
 SEARCH = """
 query ($query: String!, $filter: TranscriptFilter) {
   transcriptSearch(query: $query, filter: $filter) {
-    hits { recordingId startSeconds speaker snippet { text isMatch } }
+    hits { recording { id } startSeconds speaker snippet { text isMatch } }
   }
 }
 """

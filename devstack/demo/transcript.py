@@ -95,7 +95,8 @@ class DemoTranscript:
         asked: dict[str, Any] = {"query": f'"{phrase}"', "filter": {"consultation": {"id": self._visit.id}}}
         hits = (await self._visit.api.ask(documents.SEARCH, **asked))["transcriptSearch"]["hits"]
         require(
-            {hit["recordingId"] for hit in hits} == {self._recording_id}, "the search does not find its words"
+            {hit["recording"]["id"] for hit in hits} == {self._recording_id},
+            "the search does not find its words",
         )
         hit = hits[0]
         require(any(part["isMatch"] for part in hit["snippet"]), "the search does not show where it was said")

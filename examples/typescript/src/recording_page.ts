@@ -52,7 +52,17 @@ const PAGE = graphql(`
   fragment TranscriptParts on Transcript {
     id
     languageCode
-    turns { number startSeconds endSeconds speaker participantId text originalText isUncertain isUnintelligible }
+    turns {
+      number
+      startSeconds
+      endSeconds
+      speaker
+      participant { id kind guestRole }
+      text
+      originalText
+      isUncertain
+      isUnintelligible
+    }
   }
 `);
 

@@ -5,7 +5,14 @@ const SEARCH = graphql(`
   query SearchTranscripts($query: String!, $filter: TranscriptFilter) {
     transcriptSearch(query: $query, filter: $filter, first: 20) {
       isCut
-      hits { recordingId turnNumber startSeconds speaker snippet { text isMatch } }
+      hits {
+        recording { id consultation { id scheduledAt patient { id externalId } } }
+        turnNumber
+        startSeconds
+        speaker
+        participant { id kind guestRole }
+        snippet { text isMatch }
+      }
     }
   }
 `);
