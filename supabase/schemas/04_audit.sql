@@ -323,7 +323,7 @@ select 'field', t.term from unnest(array[
     'secretRevealedAt', 'sensitivity', 'sha256', 'sid',
     'signedNoteDays', 'sizeBytes', 'size_bytes', 'source', 'speaker', 'srt',
     'startCursor', 'startedAt', 'status', 'suspendedAt', 'terms', 'text',
-    'textLanguage', 'textSha256', 'textVersion', 'token', 'trackSid', 'transcribe', 'transcript', 'transcription',
+    'textLanguage', 'textSha256', 'textVersion', 'token', 'trackSid', 'transcript', 'transcription',
     'turns', 'undoUntil', 'unintelligibleCount', 'unusedTrackCount', 'updatedAt',
     'uploadHeaders', 'uploadUrl', 'upload_url', 'uploads', 'user', 'url', 'value', 'version', 'webvtt',
     'assuranceLevel', 'code', 'message', 'patient', 'staffMember',

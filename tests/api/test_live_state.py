@@ -218,15 +218,21 @@ async def test_each_later_change_of_the_library_writes_one_audit_row(
         await _present(client, 3)
         for seconds, recording in enumerate(recordings, start=1):
             await _touch(harness, recording, seconds=seconds)
-            assert (await client.event())["id"] == str(recording)
+            event = await client.event()
+            assert event["id"] == str(recording)
         _, *later = await harness.audit(client.request_id)
-        assert [(ids_of(row), row["row_count"]) for row in later] == [([one], 1) for one in recordings]
+        assert [(named_in(row)["recording"], row["row_count"]) for row in later] == [
+            ({str(one)}, 1) for one in recordings
+        ]
+        assert named_in(later[-1]) == shown_by(documents.RECORDINGS_CHANGED, {"recordingsChanged": event})
         await harness.rows(
             "update resguardo.recordings set duration_seconds = 99 where id = any(%s)", recordings
         )
         assert {(await client.event())["id"] for _ in recordings} == {str(one) for one in recordings}
         together = (await harness.audit(client.request_id))[4:]
-        assert {one for row in together for one in ids_of(row)} == set(recordings)
+        assert {one for row in together for one in named_in(row)["recording"]} == {
+            str(one) for one in recordings
+        }
         assert {row["outcome"] for row in together} == {"ALLOWED"}
 
 
