@@ -301,7 +301,7 @@ select 'field', t.term from unnest(array[
     'subtitleUrls', 'turnNumber', 'unreadableCount', 'access', 'action', 'activatedAt', 'actorRole',
     'address', 'ageFromDays', 'anonymous', 'appliesToExisting', 'approvedBy', 'asOf', 'attempt',
     'basis', 'byteCount', 'channel', 'consents',
-    'consultation', 'consultationId', 'consultationIds', 'contentType', 'correctedAt', 'correctedBy', 'corrections',
+    'consultation', 'consultationIds', 'contentType', 'correctedAt', 'correctedBy', 'corrections',
     'cors', 'createdAt', 'cursor', 'custodian', 'data_key', 'decidedAt', 'decision', 'deletion',
     'denial', 'determinedBy', 'domains', 'dueBytes', 'dueOn',
     'due_at', 'durationSeconds', 'edges', 'egressId',

@@ -24,13 +24,16 @@ _SCHEMA = build_schema(
     (Path(__file__).parent.parent.parent / "graphql_schema" / "schema.graphql").read_text(encoding="utf-8")
 )
 _ENTITY_TYPES = {
+    "AccessRequest": "access_request",
     "Consent": "consent",
     "Consultation": "consultation",
     "Deletion": "deletion",
+    "LegalHold": "legal_hold",
     "MediaFile": "recording",
     "Participant": "participant",
     "Patient": "patient",
     "Recording": "recording",
+    "RecordingImport": "recording_import",
     "Transcript": "transcript",
 }
 """The entity type in audit rows of each type of the schema that audit rows name."""

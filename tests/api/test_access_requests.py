@@ -33,6 +33,7 @@ from tests.api.requesting import (
     WITHDRAW_REQUEST,
     insert_access_request,
 )
+from tests.api.shown import named_in, shown_in
 from tests.integration.winzip import read_archive
 
 pytestmark = pytest.mark.anyio
@@ -95,7 +96,10 @@ async def test_patient_requests_all_recordings_and_the_deadline_is_thirty_days(
         "PATIENT_REQUEST",
         "patient",
     )
-    assert (ids_of(row), row["patient_ids"]) == ([UUID(filed["id"])], [UUID(case.patient_id)])
+    assert (
+        named_in(row) == shown_in(answer) == {"access_request": {filed["id"]}, "patient": {case.patient_id}}
+    )
+    assert row["patient_ids"] == [UUID(case.patient_id)]
 
 
 async def test_repeated_request_with_the_same_scope_returns_the_open_request(
@@ -293,7 +297,8 @@ async def test_list_of_requests_writes_one_audit_row_that_names_each_patient(
     answer = await officer.send(ACCESS_REQUESTS, first=2)
     (row,) = await harness.audit(answer.request_id)
     assert (row["action"], row["operation"], row["row_count"]) == ("access_request.list", "R", 2)
-    assert set(ids_of(row)) == {UUID(one["id"]) for one in requests}
+    assert named_in(row)["access_request"] == {one["id"] for one in requests}
+    assert named_in(row) == shown_in(answer)
     assert set(row["patient_ids"]) == {UUID(case.patient_id), UUID(other.patient_id)}
     assert row["consultation_ids"] == [UUID(case.id)]
     assert {"representative.name", "denial.ground", "export.status"} <= set(row["fields"])

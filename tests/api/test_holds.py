@@ -11,6 +11,7 @@ import pytest
 from tests.api import documents
 from tests.api.harness import ApiHarness, Case, Person, ids_of
 from tests.api.holding import LEGAL_HOLDS, PLACE_HOLD, RELEASE_HOLD, hold_input, on_patient, place_hold
+from tests.api.shown import named_in, shown_in
 
 pytestmark = pytest.mark.anyio
 
@@ -45,7 +46,8 @@ async def test_hold_on_a_patient_counts_its_recordings_and_is_audited_with_the_p
         "ALLOWED",
         "legal_hold",
     )
-    assert ids_of(row) == [UUID(hold["id"])]
+    assert named_in(row) == shown_in(answer)
+    assert named_in(row)["legal_hold"] == {hold["id"]}
     assert row["patient_ids"] == [UUID(case.patient_id)]
     assert "Doe" not in str(row)
 
@@ -284,7 +286,8 @@ async def test_holds_are_listed_newest_first_in_pages_and_the_read_is_audited(
     (row,) = await harness.audit(answer.request_id)
     assert (row["action"], row["row_count"]) == ("hold.list", 2)
     assert UUID(case.patient_id) in row["patient_ids"]
-    assert len(ids_of(row)) == 2
+    assert named_in(row) == shown_in(answer)
+    assert len(named_in(row)["legal_hold"]) == 2
 
 
 async def test_bad_pages_are_refused(officer: Person) -> None:
