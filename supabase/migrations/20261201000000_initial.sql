@@ -8022,10 +8022,11 @@ end
 $$;
 
 -- Writes the audit row, and returns the transcript of a doctor's own recording. The audit row names the recording and
--- the entities in `shown`, which the calling statement has read. The function locks the transcript if the doctor's action changes it. For `transcript.retry` the function writes no audit row if it finds the
--- transcript, because the statement that shows the retried recording writes the row. Returns null if the recording
--- belongs to a different doctor, does not exist or has no transcript, so the caller cannot tell these cases apart.
--- Raises RG409 (recording_deleted).
+-- the entities in `shown`, which the calling statement has read. The function locks the transcript if the doctor's
+-- action changes it. For `transcript.retry` the function writes no audit row if it finds the transcript, because the
+-- statement that shows the retried recording writes the row. Returns null if the recording belongs to a different
+-- doctor, does not exist or has no transcript, so the caller cannot tell these cases apart. Raises RG409
+-- (recording_deleted).
 create function private.find_transcript(
     of_action text, of_recording uuid, shown jsonb, of_fields text[], is_locked boolean
 ) returns resguardo.transcripts
@@ -8059,9 +8060,9 @@ end
 $$;
 
 -- Returns the id and the encrypted transcript text of the caller's own recording, the recording's data key, and every
--- correction. Before that, writes the audit row, which also names the entities in `shown` and the fields in `of_fields`:
--- what the statement that calls this function reads besides the text. Raises RG409 (recording_being_deleted) if the
--- deletion of the recording was requested.
+-- correction. Before that, writes the audit row, which also names the entities in `shown` and the fields in
+-- `of_fields`: what the statement that calls this function reads besides the text. Raises RG409
+-- (recording_being_deleted) if the deletion of the recording was requested.
 create function private.open_transcript(of_action text, of_recording uuid, shown jsonb, of_fields text[])
 returns table (
     id uuid, ciphertext bytea, wrapped bytea, root_key text, corrections bytea[], corrected_by uuid[],
@@ -8779,7 +8780,7 @@ create table private.searches (
 );
 comment on table private.searches is 'Searches of transcripts whose transaction has not committed. They have no words.';
 comment on column private.searches.recording_ids is 'The recordings whose encrypted transcripts the API got.';
-comment on column private.searches.shown is 'The entities that the hits show: for each type an object with the type and ids.';
+comment on column private.searches.shown is 'The entities that the hits show: for each type an object with its ids.';
 
 -- Writes the audit row of a search, and deletes the search.
 create function private.write_search() returns trigger
@@ -8825,7 +8826,8 @@ create function private.search_transcripts(
     of_terms bigint[], of_patient uuid, of_consultation uuid, of_recording uuid, since timestamptz, until timestamptz,
     with_sensitive boolean, most integer, of_fields text[]
 ) returns table (
-    search_id uuid, recording_id uuid, ciphertext bytea, wrapped bytea, root_key text, corrections bytea[], is_cut boolean
+    search_id uuid, recording_id uuid, ciphertext bytea, wrapped bytea, root_key text, corrections bytea[],
+    is_cut boolean
 )
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan set enable_seqscan = off

@@ -175,10 +175,11 @@ end
 $$;
 
 -- Writes the audit row, and returns the transcript of a doctor's own recording. The audit row names the recording and
--- the entities in `shown`, which the calling statement has read. The function locks the transcript if the doctor's action changes it. For `transcript.retry` the function writes no audit row if it finds the
--- transcript, because the statement that shows the retried recording writes the row. Returns null if the recording
--- belongs to a different doctor, does not exist or has no transcript, so the caller cannot tell these cases apart.
--- Raises RG409 (recording_deleted).
+-- the entities in `shown`, which the calling statement has read. The function locks the transcript if the doctor's
+-- action changes it. For `transcript.retry` the function writes no audit row if it finds the transcript, because the
+-- statement that shows the retried recording writes the row. Returns null if the recording belongs to a different
+-- doctor, does not exist or has no transcript, so the caller cannot tell these cases apart. Raises RG409
+-- (recording_deleted).
 create function private.find_transcript(
     of_action text, of_recording uuid, shown jsonb, of_fields text[], is_locked boolean
 ) returns resguardo.transcripts
@@ -212,9 +213,9 @@ end
 $$;
 
 -- Returns the id and the encrypted transcript text of the caller's own recording, the recording's data key, and every
--- correction. Before that, writes the audit row, which also names the entities in `shown` and the fields in `of_fields`:
--- what the statement that calls this function reads besides the text. Raises RG409 (recording_being_deleted) if the
--- deletion of the recording was requested.
+-- correction. Before that, writes the audit row, which also names the entities in `shown` and the fields in
+-- `of_fields`: what the statement that calls this function reads besides the text. Raises RG409
+-- (recording_being_deleted) if the deletion of the recording was requested.
 create function private.open_transcript(of_action text, of_recording uuid, shown jsonb, of_fields text[])
 returns table (
     id uuid, ciphertext bytea, wrapped bytea, root_key text, corrections bytea[], corrected_by uuid[],

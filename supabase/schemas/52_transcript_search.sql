@@ -39,7 +39,7 @@ create table private.searches (
 );
 comment on table private.searches is 'Searches of transcripts whose transaction has not committed. They have no words.';
 comment on column private.searches.recording_ids is 'The recordings whose encrypted transcripts the API got.';
-comment on column private.searches.shown is 'The entities that the hits show: for each type an object with the type and ids.';
+comment on column private.searches.shown is 'The entities that the hits show: for each type an object with its ids.';
 
 -- Writes the audit row of a search, and deletes the search.
 create function private.write_search() returns trigger
@@ -85,7 +85,8 @@ create function private.search_transcripts(
     of_terms bigint[], of_patient uuid, of_consultation uuid, of_recording uuid, since timestamptz, until timestamptz,
     with_sensitive boolean, most integer, of_fields text[]
 ) returns table (
-    search_id uuid, recording_id uuid, ciphertext bytea, wrapped bytea, root_key text, corrections bytea[], is_cut boolean
+    search_id uuid, recording_id uuid, ciphertext bytea, wrapped bytea, root_key text, corrections bytea[],
+    is_cut boolean
 )
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan set enable_seqscan = off
