@@ -19,10 +19,12 @@ from graphql_schema.scalars import Url, parse_id
     )
 )
 class AccessExportUrl:
-    url: Url = strawberry.field(description="The presigned URL, which is a secret.")
-    expires_at: datetime = strawberry.field(description="The time until which the URL is valid.")
+    url: Url = strawberry.field(description="This is the presigned URL, which is a secret.")
+    expires_at: datetime = strawberry.field(description="The URL is valid until this time.")
     expires_in_seconds: int = strawberry.field(
-        description="How many seconds the URL is valid from now on, for clients whose clock is wrong."
+        description=(
+            "The URL is valid for this many seconds from now on. A client whose clock is wrong counts them."
+        )
     )
     instructions: str = strawberry.field(
         description="Instructions for opening the copy, in the reader's language."

@@ -19,10 +19,10 @@ from graphql_schema.scalars import BigInt, big, parse_optional_id, to_id, to_opt
 _LEVELS: Final = {level.value: level for level in AssuranceLevel}
 
 
-@strawberry.type(description="The entities of one type that an action read, showed or changed.")
+@strawberry.type(description="These are the entities of one type that an action read, showed or changed.")
 class AuditEntities:
-    type: str = strawberry.field(description="The type of the entities, such as `recording`.")
-    ids: list[strawberry.ID] = strawberry.field(description="The ids of the entities.")
+    type: str = strawberry.field(description="This is the type of the entities, such as `recording`.")
+    ids: list[strawberry.ID] = strawberry.field(description="These are the ids of the entities.")
 
     @classmethod
     def of(cls, entities: model.AuditEntities) -> Self:
@@ -31,74 +31,82 @@ class AuditEntities:
 
 @strawberry.type(
     description=(
-        "An audit event: who did what, to whose data, why, from where, and with which result. An "
-        "audit event contains ids and field names, and never the values of the fields. For compliance only."
+        "An audit event is the record of one action: who did what, to whose data, why, from where, and with "
+        "which result. It contains ids and field names, and never the values of the fields. Only compliance "
+        "officers may read it."
     )
 )
 class AuditEvent(Node):
-    id: strawberry.ID = strawberry.field(description="The id of the event.")
+    id: strawberry.ID = strawberry.field(description="This is the id of the event.")
     recorded_at: datetime = strawberry.field(
         description="When the event was recorded, by the database's clock."
     )
     actor: User | None = strawberry.field(
-        description="The person who acted, or null if a service acted or the caller is unknown."
+        description="This is the person who acted. It is null if a service acted or the caller is unknown."
     )
-    actor_role: model.ActorRole = strawberry.field(description="The role in which the actor acted.")
+    actor_role: model.ActorRole = strawberry.field(description="This is the role in which the actor acted.")
     session_fingerprint: str | None = strawberry.field(
         description=(
-            "A one-way fingerprint of the session's id. All events of one session have the same "
-            "fingerprint. The fingerprint gives no access to the session."
+            "This is a one-way fingerprint of the session's id. All events of one session have the same "
+            "fingerprint, which gives no access to the session."
         )
     )
     assurance_level: AssuranceLevel | None = strawberry.field(
-        description="How strongly the session was authenticated, or null for an event without a session."
+        description=(
+            "This says how strongly the session was authenticated. It is null for an event without a session."
+        )
     )
     action: str = strawberry.field(
-        description="What the actor did, such as `recording.read`. Later releases add actions."
+        description="This names the action, such as `recording.read`. Later releases add actions."
     )
     operation: model.AuditOperation = strawberry.field(
-        description="The kind of operation, as in FHIR's AuditEvent.action."
+        description="This is the kind of operation, as in FHIR's AuditEvent.action."
     )
-    outcome: model.Outcome = strawberry.field(description="The result of the action.")
+    outcome: model.Outcome = strawberry.field(description="This is the result of the action.")
     reason: str | None = strawberry.field(
-        description="The code of the reason for the outcome, or of the cause of a change, or null."
+        description=(
+            "This is the code of the reason for the outcome, or of the cause of a change. It is null if there "
+            "is neither."
+        )
     )
     purpose: PurposeOfUse = strawberry.field(description="The purpose for which the data was used.")
     basis: str = strawberry.field(
         description=(
-            "Why the person or service had access: `treating_clinician`, `compliance_review`, "
-            "`self` for a patient, or the task of a service. The value is `refused` after a "
-            "refusal, and `no_identity` for a request without a login."
+            "This says why the person or service had access: `treating_clinician`, `compliance_review`, `self` "
+            "for a patient, or the task of a service. The value is `refused` after a refusal, and "
+            "`no_identity` for a request without a login."
         )
     )
     entities: list[AuditEntities] = strawberry.field(
         description=(
-            "The entities that the action read, showed or changed, by their types. The first type is "
+            "These are the entities that the action read, showed or changed, by their types. The first type is "
             "the one that the action is about, and each entity that a read shows inside it adds its own type."
         )
     )
-    patient_ids: list[strawberry.ID] = strawberry.field(description="The ids of the patients concerned.")
+    patient_ids: list[strawberry.ID] = strawberry.field(
+        description="These are the ids of the patients whom the action concerned."
+    )
     consultation_ids: list[strawberry.ID] = strawberry.field(
-        description="The ids of the consultations concerned."
+        description="These are the ids of the consultations that the action concerned."
     )
     fields: list[str] = strawberry.field(
         description=(
-            "The fields that were read or changed, as paths from the entity, such as "
-            "`consultation.externalId`, and never their values."
+            "These are the paths of the fields that were read or changed, such as `consultation.externalId`. "
+            "The values of the fields are not in the log."
         )
     )
-    row_count: int = strawberry.field(description="How many rows the actor saw or changed.")
+    row_count: int = strawberry.field(description="The actor saw or changed this many rows.")
     byte_count: BigInt | None = strawberry.field(
-        description="How many bytes the actor could read, or null if the action read no file."
+        description="The actor could read this many bytes. It is null if the action read no file."
     )
     request_id: strawberry.ID | None = strawberry.field(
-        description="The id of the request, which the header `x-request-id` of the answer contains."
+        description="This is the id of the request, which the header `x-request-id` of the answer contains."
     )
     address: str | None = strawberry.field(
-        description="The network address from which the request came, or null for a service."
+        description="The request came from this network address. It is null for a service."
     )
     policy_version: str = strawberry.field(
-        description="The version of the access policies that applied to the event."
+        description="This is the version of the access policies that applied to the event."
     )
 
     @classmethod
@@ -129,27 +137,29 @@ class AuditEvent(Node):
 
 
 @strawberry.input(
-    description="A filter for audit events. A filter field that is omitted matches every event."
+    description="This filters audit events. A field of the filter that is omitted matches every event."
 )
 class AuditEventFilter:
     actor_id: strawberry.ID | None = strawberry.field(
-        default=None, description="Only events of this person, whom the id of a user names."
+        default=None, description="The filter selects the events of this person, whose user id it is."
     )
     action: str | None = strawberry.field(
-        default=None, description="Only events of this action, such as `recording.read`."
+        default=None, description="The filter selects the events of this action, such as `recording.read`."
     )
     outcomes: list[model.Outcome] | None = strawberry.field(
         default=None,
-        description="Only events with one of these outcomes. An empty list matches every outcome.",
+        description=(
+            "The filter selects the events with one of these outcomes. An empty list matches every outcome."
+        ),
     )
     patient: PatientBy | None = strawberry.field(
-        default=None, description="Only events that concern this patient."
+        default=None, description="The filter selects the events that concern this patient."
     )
     consultation: ConsultationBy | None = strawberry.field(
-        default=None, description="Only events that concern this consultation."
+        default=None, description="The filter selects the events that concern this consultation."
     )
     recorded_during: DateTimeRangeInput | None = strawberry.field(
-        default=None, description="Only events that were recorded in this range of time."
+        default=None, description="The filter selects the events that were recorded in this range of time."
     )
 
     def to_model(self) -> model.AuditFilter:

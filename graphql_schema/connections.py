@@ -16,39 +16,43 @@ Node = TypeVar("Node")
 Item = TypeVar("Item")
 
 
-@strawberry.type(description="The first and the last cursor of a page, and whether another page follows.")
+@strawberry.type(
+    description="This has the first and the last cursor of a page, and says whether another page follows."
+)
 class PageInfo:
-    has_next_page: bool = strawberry.field(description="Whether another page follows this page.")
+    has_next_page: bool = strawberry.field(description="This says whether another page follows this page.")
     has_previous_page: bool = strawberry.field(
-        description="Always false, because lists can only be read forward."
+        description="This is always false, because lists can only be read forward."
     )
     start_cursor: str | None = strawberry.field(
-        description="The cursor of the first item, or null on an empty page."
+        description="This is the cursor of the first item. It is null on an empty page."
     )
     end_cursor: str | None = strawberry.field(
         description=(
-            "The cursor of the last item, or null on an empty page. Pass it as `after` to read the next page."
+            "This is the cursor of the last item. It is null on an empty page. A client passes it as `after` "
+            "to read the next page."
         )
     )
 
 
-@strawberry.type(
-    description=(
-        "An item of a page, and the cursor to pass as `after` in order to read the items that follow."
-    )
-)
+@strawberry.type(description="This is one item of a page with its cursor.")
 class Edge(Generic[Node]):
-    node: Node = strawberry.field(description="The item, which is one object of the list.")
+    node: Node = strawberry.field(description="This is the item, which is one object of the list.")
     cursor: str = strawberry.field(
-        description="The cursor of the item, which is opaque. The items after it are those that follow it."
+        description=(
+            "This is the cursor of the item. A client passes it as `after` in order to read the items that "
+            "follow, and reads nothing out of it."
+        )
     )
 
 
-@strawberry.type(description="One page of a list with keyset pagination, in the order that the list has.")
+@strawberry.type(description="This is one page of a list, in the order of the list.")
 class Connection(Generic[Node]):
-    edges: list[Edge[Node]] = strawberry.field(description="The items of the page, each with its cursor.")
+    edges: list[Edge[Node]] = strawberry.field(
+        description="These are the items of the page, each with its cursor."
+    )
     page_info: PageInfo = strawberry.field(
-        description="The cursors of the page, and whether another page follows."
+        description="This has the cursors of the page, and says whether another page follows."
     )
 
     @classmethod

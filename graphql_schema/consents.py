@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Language(Enum):
-    """A language in which the API returns its texts."""
+    "The API returns its texts in this language."
 
     EN = "en"
     ES = "es"
@@ -31,54 +31,67 @@ class Language(Enum):
 
 describe_enum(
     Language,
-    description="A language in which the API returns its texts.",
+    description="The API returns its texts in this language.",
     values={Language.EN: "The texts are in English.", Language.ES: "The texts are in Spanish."},
 )
 
 
-@strawberry.type(description="A consent text, which a client displays before a participant consents.")
+@strawberry.type(
+    description=(
+        "This is a consent text, which a client displays before a participant consents. Everyone may read it."
+    )
+)
 class ConsentText:
     version: str = strawberry.field(
-        description="The version of the text, such as `2026-12`. A version that was published never changes."
+        description=(
+            "This is the version of the text, such as `2026-12`. A version that was published never changes."
+        )
     )
-    language: Language = strawberry.field(description="The language of the text.")
-    markdown: str = strawberry.field(description="The text in Markdown.")
+    language: Language = strawberry.field(description="This is the language of the text.")
+    markdown: str = strawberry.field(description="This is the text in Markdown.")
     sha256: str = strawberry.field(
-        description="The SHA-256 of the text's UTF-8 bytes, in hex. `recordConsent` takes it."
+        description=(
+            "This is the SHA-256 of the text's UTF-8 bytes, in hex. `recordConsent` takes it as `textSha256`."
+        )
     )
 
 
-@strawberry.type(description="A representative who acted for a participant.")
+@strawberry.type(description="This is a representative who acted for a participant or a patient.")
 class Representative:
     relationship: model.Relationship = strawberry.field(
-        description="The relationship that entitles the representative to act."
+        description="This is the relationship that entitles the representative to act."
     )
-    name: str = strawberry.field(description="The name of the representative, in 1 to 200 characters.")
+    name: str = strawberry.field(
+        description="This is the name of the representative, in 1 to 200 characters."
+    )
 
 
 @strawberry.type(
     description=(
-        "A participant's statement that gives or withdraws consent. A statement never changes. "
-        "The newest statement of a participant is the one that counts."
+        "This is a statement of a participant that gives or withdraws consent. A statement never changes. The "
+        "newest statement of a participant is the one that counts. Everyone who may read the consultation may "
+        "read its consents."
     )
 )
 class Consent(Node):
-    id: strawberry.ID = strawberry.field(description="The id of the statement of consent, a UUID.")
+    id: strawberry.ID = strawberry.field(description="This is the id of the statement of consent, a UUID.")
     participant: Annotated["Participant", strawberry.lazy("graphql_schema.consultations")] = strawberry.field(
-        description="The participant to whom the statement belongs."
+        description="The statement belongs to this participant."
     )
     decision: model.Decision = strawberry.field(
-        description="Whether the statement gives or withdraws consent."
+        description="The decision says whether the statement gives or withdraws consent."
     )
     source: model.Source = strawberry.field(
         description=(
-            "The source of the statement: SELF if the participant made the statement, ATTESTED if the "
-            "doctor attested it."
+            "The source is SELF if the participant made the statement, and ATTESTED if the doctor attested it."
         )
     )
-    recorded_by: User = strawberry.field(description="The user who made the statement in the application.")
+    recorded_by: User = strawberry.field(description="This user made the statement in the application.")
     representative: Representative | None = strawberry.field(
-        description="The representative who made the statement for the participant, or null."
+        description=(
+            "This representative made the statement for the participant. It is null if the participant made "
+            "the statement in person."
+        )
     )
     text_version: str = strawberry.field(description="The version of the consent text that was displayed.")
     text_language: Language = strawberry.field(
@@ -87,49 +100,60 @@ class Consent(Node):
     text_sha256: str = strawberry.field(
         description="The SHA-256 in hex of the consent text that was displayed."
     )
-    recorded_at: datetime = strawberry.field(description="When the API recorded the statement.")
+    recorded_at: datetime = strawberry.field(description="This is when the API recorded the statement.")
 
 
-@strawberry.input(description="A representative who acts for a participant, and their relationship.")
+@strawberry.input(
+    description="This is a representative who acts for a participant or a patient, and their relationship."
+)
 class RepresentativeInput:
     relationship: model.Relationship = strawberry.field(
-        description="The representative's relationship to the participant."
+        description="This is the representative's relationship to the participant."
     )
-    name: str = strawberry.field(description="The representative's name, in 1 to 200 characters.")
+    name: str = strawberry.field(description="This is the representative's name, in 1 to 200 characters.")
 
     def to_model(self) -> model.Representative:
         return model.Representative(self.relationship, self.name.strip())
 
 
-@strawberry.input(description="A participant's consent to the consent text that the client displayed.")
+@strawberry.input(
+    description=(
+        "With this input, a participant consents to the consent text that the client displayed, or a doctor "
+        "attests that the participant did."
+    )
+)
 class RecordConsentInput:
     participant_id: strawberry.ID = strawberry.field(
         description=(
-            "The consenting participant: the caller, or a patient or guest for whom the doctor attests "
-            "the consent."
+            "This is the id of the consenting participant: the caller, or a patient or guest for whom the "
+            "doctor attests the consent."
         )
     )
     text_version: str = strawberry.field(
-        description="The version of the consent text, as `consentText` returned it."
+        description="This is the version of the consent text, as `consentText` returned it."
     )
     language: Language = strawberry.field(
-        description="The language of the consent text that the client displayed."
+        description="This is the language of the consent text that the client displayed."
     )
     text_sha256: str = strawberry.field(
-        description="The SHA-256 of the consent text that the client displayed, as `consentText` returned it."
+        description=(
+            "This is the SHA-256 of the consent text that the client displayed, as `consentText` returned it."
+        )
     )
     representative: RepresentativeInput | None = strawberry.field(
         default=None,
-        description="The representative who acts for the participant, if the participant does not act in person.",
+        description=(
+            "This representative acts for the participant. It is omitted if the participant acts in person."
+        ),
     )
     idempotency_key: str | None = strawberry.field(default=None, description=IDEMPOTENCY_KEY)
 
 
-@strawberry.type(description="The result of `recordConsent`.")
+@strawberry.type(description="`recordConsent` returns this payload.")
 class RecordConsentPayload:
-    consent: Consent = strawberry.field(description="The statement that gives consent.")
+    consent: Consent = strawberry.field(description="This is the statement that gives consent.")
     participant: Annotated["Participant", strawberry.lazy("graphql_schema.consultations")] = strawberry.field(
-        description="The participant, with the new value of `hasConsented`."
+        description="This is the participant, with the new value of `hasConsented`."
     )
     consultation: Annotated["Consultation", strawberry.lazy("graphql_schema.consultations")] = (
         strawberry.field(
@@ -138,32 +162,38 @@ class RecordConsentPayload:
     )
     recording: Annotated["Recording", strawberry.lazy("graphql_schema.recordings")] | None = strawberry.field(
         description=(
-            "The recording of the consultation that is in progress, or null if there is none. The value is null for a "
-            "patient, who may not read recordings."
+            "This is the recording of the consultation that is in progress. It is null if there is none, and "
+            "for a patient, who may not read recordings."
         )
     )
 
 
-@strawberry.input(description="The withdrawal of a participant's consent.")
+@strawberry.input(
+    description=(
+        "With this input, a participant withdraws their consent, or a doctor attests that the participant did."
+    )
+)
 class WithdrawConsentInput:
     participant_id: strawberry.ID = strawberry.field(
         description=(
-            "The participant whose consent is withdrawn: the caller, or a patient or guest for whom the doctor "
-            "attests the withdrawal."
+            "This is the id of the participant whose consent is withdrawn: the caller, or a patient or guest "
+            "for whom the doctor attests the withdrawal."
         )
     )
     representative: RepresentativeInput | None = strawberry.field(
         default=None,
-        description="The representative who acts for the participant, if the participant does not act in person.",
+        description=(
+            "This representative acts for the participant. It is omitted if the participant acts in person."
+        ),
     )
     idempotency_key: str | None = strawberry.field(default=None, description=IDEMPOTENCY_KEY)
 
 
-@strawberry.type(description="The result of `withdrawConsent`.")
+@strawberry.type(description="`withdrawConsent` returns this payload.")
 class WithdrawConsentPayload:
-    consent: Consent = strawberry.field(description="The statement that withdraws the consent.")
+    consent: Consent = strawberry.field(description="This is the statement that withdraws the consent.")
     participant: Annotated["Participant", strawberry.lazy("graphql_schema.consultations")] = strawberry.field(
-        description="The participant, with the new value of `hasConsented`."
+        description="This is the participant, with the new value of `hasConsented`."
     )
     consultation: Annotated["Consultation", strawberry.lazy("graphql_schema.consultations")] = (
         strawberry.field(
@@ -172,8 +202,8 @@ class WithdrawConsentPayload:
     )
     recording: Annotated["Recording", strawberry.lazy("graphql_schema.recordings")] | None = strawberry.field(
         description=(
-            "The recording of the consultation that is in progress, or null if there is none. The value is null for a "
-            "patient, who may not read recordings."
+            "This is the recording of the consultation that is in progress. It is null if there is none, and "
+            "for a patient, who may not read recordings."
         )
     )
 
@@ -198,14 +228,15 @@ def _shown(row: Row) -> dict[str, Any]:
 
 async def consent_text(
     language: Annotated[
-        Language, strawberry.argument(description="The language of the text. The default is English.")
+        Language,
+        strawberry.argument(description="The text is in this language, which is English by default."),
     ] = Language.EN,
     version: Annotated[
         str | None,
         strawberry.argument(
             description=(
-                "The version of the text, such as `Consent.textVersion`. The default is the current version. Every "
-                "version that was ever published can be read, and an unknown version is refused."
+                "The text has this version, such as `Consent.textVersion`. The default is the current version. "
+                "Every version that was ever published can be read, and an unknown version is refused."
             )
         ),
     ] = None,

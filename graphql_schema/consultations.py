@@ -19,6 +19,7 @@ from graphql_schema.idempotency_keys import IDEMPOTENCY_KEY
 from graphql_schema.nodes import Node
 from graphql_schema.people import Patient, User
 from graphql_schema.references import ConsultationBy, DateTimeRangeInput, PatientBy
+from graphql_schema.root_fields import ARGUMENTS
 from graphql_schema.rows import shown
 from graphql_schema.scalars import Url, parse_id, parse_optional_id
 from graphql_schema.selected_fields import select
@@ -29,90 +30,106 @@ if TYPE_CHECKING:
 
 @strawberry.type(
     description=(
-        "A participant of a consultation. The id of a participant is also the participant's identity in the LiveKit "
-        "room."
+        "This is a participant of a consultation. The id is also the participant's identity in the LiveKit "
+        "room. Everyone who may read the consultation may read its participants."
     )
 )
 class Participant(Node):
-    id: strawberry.ID = strawberry.field(description="The id of the participant.")
+    id: strawberry.ID = strawberry.field(description="This is the id of the participant.")
     kind: model.ParticipantKind = strawberry.field(
-        description="Whether the participant is the doctor, the patient or a guest."
+        description="This says whether the participant is the doctor, the patient or a guest."
     )
     guest_role: model.GuestRole | None = strawberry.field(
-        description="The role of a guest, or null for the doctor and the patient."
+        description="This is the role of a guest. It is null for the doctor and the patient."
     )
     joined_at: datetime | None = strawberry.field(
-        description="When the API issued the participant's newest join token, or null before that."
+        description=(
+            "This is when the API issued the participant's newest join token. It is null until the API has "
+            "issued one."
+        )
     )
     must_consent: bool = strawberry.field(
         description=(
-            "Whether no recording can start without the participant's consent: for the doctor, the patient, and every "
-            "guest who has joined."
+            "If it is true, no recording can start without the participant's consent. It is true for the "
+            "doctor, the patient, and every guest who has joined."
         )
     )
     has_consented: bool = strawberry.field(
-        description="Whether the participant's newest statement gives consent."
-    )
-
-
-@strawberry.type(
-    description="A reason why no recording of a consultation can start. `startRecording` refuses while one exists."
-)
-class RecordingBlocker:
-    reason: BlockerReason = strawberry.field(description="Why no recording can start.")
-    participant: Participant | None = strawberry.field(
-        description="The participant to whom the reason belongs, or null."
+        description="This says whether the participant's newest statement gives consent."
     )
 
 
 @strawberry.type(
     description=(
-        "A medical consultation by video. Its doctor and its patient may read it, and compliance may read it without "
-        "any content."
+        "This is a reason why no recording of a consultation can start. `startRecording` is refused while "
+        "there is one."
+    )
+)
+class RecordingBlocker:
+    reason: BlockerReason = strawberry.field(description="This says why no recording can start.")
+    participant: Participant | None = strawberry.field(
+        description=(
+            "The reason belongs to this participant. It is null for a reason that concerns nobody in "
+            "particular."
+        )
+    )
+
+
+@strawberry.type(
+    description=(
+        "This is a medical consultation by video. Its doctor and its patient may read it, and compliance "
+        "officers may read it without any content."
     )
 )
 class Consultation(Node):
-    id: strawberry.ID = strawberry.field(description="The id of the consultation.")
+    id: strawberry.ID = strawberry.field(description="This is the id of the consultation.")
     external_id: str = strawberry.field(
-        description="The unique id of the consultation in the practice's own system."
+        description="This is the unique id of the consultation in the practice's own system."
     )
-    doctor: User = strawberry.field(description="The doctor of the consultation.")
-    patient: Patient = strawberry.field(description="The patient of the consultation.")
-    scheduled_at: datetime = strawberry.field(description="The time of the appointment.")
+    doctor: User = strawberry.field(description="The participant is the doctor of the consultation.")
+    patient: Patient = strawberry.field(description="The participant is the patient of the consultation.")
+    scheduled_at: datetime = strawberry.field(description="This is the time of the appointment.")
     kind: str = strawberry.field(
-        description="The kind of consultation in snake_case, such as `follow_up`, which the practice chooses."
+        description=(
+            "This is the kind of consultation in snake_case, such as `follow_up`, which the practice chooses."
+        )
     )
     sensitivity: model.Sensitivity = strawberry.field(
-        description="Whether stricter rules apply to the consultation, and which."
+        description="This says which stricter rules apply to the consultation, if any do."
     )
-    room_name: str = strawberry.field(description="The name of the LiveKit room of the consultation.")
+    room_name: str = strawberry.field(description="This is the name of the LiveKit room of the consultation.")
     records_automatically: bool = strawberry.field(
         description=(
-            "Whether recording starts automatically, once, as soon as the doctor and the patient are in the room and "
-            "every participant has consented."
+            "If it is true, recording starts automatically, once, as soon as the doctor and the patient are in "
+            "the room and every participant has consented."
         )
     )
     records_speakers_separately: bool = strawberry.field(
-        description="Whether the sound of each microphone is recorded separately, beside the video."
+        description=(
+            "If it is true, LiveKit records the sound of each microphone separately, beside the video."
+        )
     )
     is_transcribed: bool = strawberry.field(
-        description="Whether recordings of the consultation are transcribed."
+        description="This says whether recordings of the consultation are transcribed."
     )
     language: model.SpokenLanguage | None = strawberry.field(
-        description="The language spoken in the consultation, as given at its registration, or null."
+        description=(
+            "This is the language that the participants speak, as given at the registration. It is null if "
+            "none was given."
+        )
     )
     created_at: datetime = strawberry.field(description="When the consultation was registered.")
     participants: list[Participant] = strawberry.field(
-        description="The doctor, the patient and all invited guests."
+        description="These are the doctor, the patient and all invited guests."
     )
     consents: list[Consent] = strawberry.field(
-        description="All consents and withdrawals of the participants, oldest first."
+        description="These are all consents and withdrawals of the participants, oldest first."
     )
 
     @strawberry.field(  # type: ignore[untyped-decorator] # strawberry types it as Any
         description=(
-            "Why no recording of the consultation can start now. If the list is empty, `startRecording` starts one. "
-            "For the doctor and compliance."
+            "These are the reasons why no recording of the consultation can start now. If the list is empty, "
+            "`startRecording` starts one. Everyone who may read the consultation may read them."
         )
     )
     def recording_blockers(root: strawberry.Parent[Row], info: Info) -> list[RecordingBlocker]:
@@ -134,27 +151,34 @@ class Consultation(Node):
         )
     )
     def recordings(
-        root: strawberry.Parent[Row], info: Info, first: int = DEFAULT_PAGE_SIZE, after: str | None = None
+        root: strawberry.Parent[Row],
+        info: Info,
+        first: Annotated[
+            int, strawberry.argument(description="The page has at most this many recordings, from 1 to 25.")
+        ] = DEFAULT_PAGE_SIZE,
+        after: Annotated[str | None, strawberry.argument(description=ARGUMENTS["after"])] = None,
     ) -> Connection[Annotated["Recording", strawberry.lazy("graphql_schema.recordings")]]:
         return Connection.of_rows(nested_page(root, "recordings", first, after))
 
 
 @strawberry.type(
     description=(
-        "The data with which a client joins the LiveKit room of a consultation. The join token is a secret."
+        "A client joins the LiveKit room of a consultation with these values. The token is a secret."
     )
 )
 class JoinToken:
-    url: Url = strawberry.field(description="The address of the LiveKit server, for the LiveKit client.")
+    url: Url = strawberry.field(
+        description="This is the address of the LiveKit server, for the LiveKit client."
+    )
     token: str = strawberry.field(
-        description="The token that admits its holder to the room, as the participant. It is a secret."
+        description="This token admits its holder to the room, as the participant. It is a secret."
     )
-    room_name: str = strawberry.field(description="The name of the LiveKit room.")
-    expires_at: datetime = strawberry.field(
-        description="The time until which a client can join with the token."
-    )
+    room_name: str = strawberry.field(description="This is the name of the LiveKit room.")
+    expires_at: datetime = strawberry.field(description="A client can join with the token until this time.")
     expires_in_seconds: int = strawberry.field(
-        description="How many seconds the token is valid from now on, for clients whose clock is wrong."
+        description=(
+            "The token is valid for this many seconds from now on. A client whose clock is wrong counts them."
+        )
     )
 
     @classmethod
@@ -170,19 +194,23 @@ class JoinToken:
 
 @strawberry.type(
     description=(
-        "A guest's invitation, which `joinAsGuest` accepts once. The API stores no secret of an invitation. If "
-        "`inviteGuest` is repeated with the same idempotency key, a new secret replaces the earlier one."
+        "This is a guest's invitation, which `joinAsGuest` accepts once. The API stores no secret of an "
+        "invitation. If `inviteGuest` is repeated with the same idempotency key, a new secret replaces the "
+        "earlier one."
     )
 )
 class GuestInvitation:
     secret: str = strawberry.field(
-        description="The secret that the doctor gives to the guest, for the input `invitation` of `joinAsGuest`."
+        description=(
+            "The doctor gives this secret to the guest, who passes it to `joinAsGuest` as `invitation`."
+        )
     )
-    expires_at: datetime = strawberry.field(
-        description="The time until which the guest can use the invitation."
-    )
+    expires_at: datetime = strawberry.field(description="The guest can use the invitation until this time.")
     expires_in_seconds: int = strawberry.field(
-        description="How many seconds the invitation is valid from now on, for clients whose clock is wrong."
+        description=(
+            "The invitation is valid for this many seconds from now on. A client whose clock is wrong counts "
+            "them."
+        )
     )
 
     @classmethod
@@ -203,7 +231,7 @@ class ActiveRoom:
     consultation: Consultation = strawberry.field(
         description="The consultation whose room it is, as it is after LiveKit has answered."
     )
-    name: str = strawberry.field(description="The name of the LiveKit room.")
+    name: str = strawberry.field(description="This is the name of the LiveKit room.")
     sid: str = strawberry.field(description="LiveKit's id of the room.")
     participant_count: int = strawberry.field(
         description="How many people are connected to the room. LiveKit's recorder does not count."
@@ -211,69 +239,78 @@ class ActiveRoom:
     created_at: datetime = strawberry.field(description="When LiveKit opened the room.")
 
 
-@strawberry.input(description="The input with which a doctor registers a consultation.")
+@strawberry.input(description="With this input, a doctor registers a consultation.")
 class RegisterConsultationInput:
     external_id: str = strawberry.field(
-        description="The unique id of the consultation in the practice's own system, in 1 to 128 characters."
+        description=(
+            "This is the unique id of the consultation in the practice's own system, in 1 to 128 characters."
+        )
     )
     doctor_id: strawberry.ID | None = strawberry.field(
         default=None,
         description=(
-            "The user id of the consultation's doctor. The default is the caller's user id; the "
-            "API refuses every other user id."
+            "This is the user id of the consultation's doctor. The default is the caller's user id; the API "
+            "refuses every other user id."
         ),
     )
     patient_external_id: str = strawberry.field(
-        description="The id of the patient in the practice's own system, in 1 to 128 characters."
+        description="This is the id of the patient in the practice's own system, in 1 to 128 characters."
     )
     patient_user_id: strawberry.ID | None = strawberry.field(
         default=None,
         description=(
-            "The user id of the patient's login. The API links the login to the patient when the "
+            "This is the user id of the patient's login. The API links the login to the patient when the "
             "patient's first consultation is registered."
         ),
     )
     scheduled_at: datetime = strawberry.field(
-        description="The time of the appointment, between the years 1900 and 2200."
+        description="This is the time of the appointment, between the years 1900 and 2200."
     )
     kind: str = strawberry.field(
         default="general",
-        description="The kind of consultation in snake_case, such as `follow_up`, in at most 40 characters.",
+        description=(
+            "This is the kind of consultation in snake_case, such as `follow_up`, in at most 40 characters."
+        ),
     )
     sensitivity: model.Sensitivity = strawberry.field(
         default=model.Sensitivity.ORDINARY,
-        description="The legal sensitivity of the consultation, which decides whether it is transcribed by default.",
+        description=(
+            "This is the legal sensitivity of the consultation, which decides whether it is transcribed by "
+            "default."
+        ),
     )
     records_automatically: bool = strawberry.field(
         default=False,
         description=(
-            "Whether recording starts automatically, once, as soon as the doctor and the patient are "
-            "in the room and every participant has consented."
+            "If it is true, recording starts automatically, once, as soon as the doctor and the patient are in "
+            "the room and every participant has consented."
         ),
     )
     records_speakers_separately: bool = strawberry.field(
         default=False,
-        description="Whether the sound of each microphone is recorded separately, beside the video.",
+        description=(
+            "If it is true, LiveKit records the sound of each microphone separately, beside the video."
+        ),
     )
     is_transcribed: bool | None = strawberry.field(
         default=None,
         description=(
-            "Whether recordings of the consultation are transcribed. By default, only recordings of "
+            "This says whether recordings of the consultation are transcribed. By default, only recordings of "
             "ORDINARY consultations are transcribed."
         ),
     )
     language: model.SpokenLanguage | None = strawberry.field(
         default=None,
         description=(
-            "The language spoken in the consultation, which the worker sends to the speech service. "
-            "The default is the language in which every participant consented. If the language is "
-            "MIXED, the worker sends no language to the speech service."
+            "This is the language spoken in the consultation, which the worker sends to the speech service. "
+            "The default is the language in which every participant consented. If the language is MIXED, the "
+            "worker sends no language to the speech service."
         ),
     )
     patient_birth_date: date | None = strawberry.field(
         default=None,
         description=(
-            "The patient's birth date, which decides how long recordings of a minor are kept. The "
+            "This is the patient's birth date, which decides how long recordings of a minor are kept. The "
             "birth date can be set once, and no query returns it."
         ),
     )
@@ -295,48 +332,51 @@ class RegisterConsultationInput:
         )
 
 
-@strawberry.type(description="The result of `registerConsultation`.")
+@strawberry.type(description="`registerConsultation` returns this payload.")
 class RegisterConsultationPayload:
     consultation: Consultation = strawberry.field(
         description="The registered consultation. A repeated call returns it as it is now."
     )
 
 
-@strawberry.input(description="The input with which a doctor invites a guest to a consultation.")
+@strawberry.input(description="With this input, a doctor invites a guest to a consultation.")
 class InviteGuestInput:
     consultation_id: strawberry.ID = strawberry.field(
-        description="The id of a consultation of the calling doctor."
+        description="This is the id of a consultation of the calling doctor."
     )
-    role: model.GuestRole = strawberry.field(description="The role of the guest in the consultation.")
+    role: model.GuestRole = strawberry.field(description="This is the role of the guest in the consultation.")
     idempotency_key: str | None = strawberry.field(default=None, description=IDEMPOTENCY_KEY)
 
 
-@strawberry.type(description="The result of `inviteGuest`.")
+@strawberry.type(description="`inviteGuest` returns this payload.")
 class InviteGuestPayload:
     participant: Participant = strawberry.field(
-        description="The guest, who is a new participant of the consultation unless the call is a repeated call."
+        description=(
+            "This is the guest, who is a new participant of the consultation unless the call is a repeated "
+            "call."
+        )
     )
     consultation: Consultation = strawberry.field(
         description="The consultation, with the guest among its `participants`, and its new `recordingBlockers`."
     )
     invitation: GuestInvitation = strawberry.field(
-        description="The invitation, which the doctor sends to the guest."
+        description="This is the invitation, which the doctor sends to the guest."
     )
 
 
-@strawberry.input(description="The input with which the doctor or the patient joins a consultation.")
+@strawberry.input(description="With this input, the doctor or the patient joins a consultation.")
 class JoinConsultationInput:
     consultation_id: strawberry.ID = strawberry.field(
-        description="The id of a consultation in which the caller is the doctor or the patient."
+        description="This is the id of a consultation in which the caller is the doctor or the patient."
     )
 
 
-@strawberry.type(description="The result of `joinConsultation`.")
+@strawberry.type(description="`joinConsultation` returns this payload.")
 class JoinConsultationPayload:
     participant: Participant = strawberry.field(
-        description="The caller as a participant of the consultation."
+        description="This is the caller, as a participant of the consultation."
     )
-    join_token: JoinToken = strawberry.field(description="The token with which the caller enters the room.")
+    join_token: JoinToken = strawberry.field(description="The caller enters the room with this token.")
 
 
 @strawberry.input(description="The input with which a guest without a login joins a consultation.")
@@ -366,14 +406,17 @@ async def consultation(info: Info, by: ConsultationBy) -> Consultation | None:
 
 
 @strawberry.input(
-    description="A filter for consultations. A filter field that is omitted matches every consultation."
+    description=(
+        "This filters consultations. A field of the filter that is omitted matches every consultation."
+    )
 )
 class ConsultationFilter:
     patient: PatientBy | None = strawberry.field(
-        default=None, description="Only consultations of this patient."
+        default=None, description="The filter selects the consultations of this patient."
     )
     scheduled_during: DateTimeRangeInput | None = strawberry.field(
-        default=None, description="Only consultations that are scheduled in this range of time."
+        default=None,
+        description="The filter selects the consultations that are scheduled in this range of time.",
     )
 
     def to_model(self) -> model.ConsultationFilter:

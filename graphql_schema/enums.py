@@ -42,7 +42,7 @@ def describe_enum(
 describe_enum(
     consents.Decision,
     name="ConsentDecision",
-    description="Whether a statement of a participant gives or withdraws consent.",
+    description="The decision says whether a statement of a participant gives or withdraws consent.",
     values={
         consents.Decision.GIVEN: "The participant consents to being recorded.",
         consents.Decision.WITHDRAWN: "The participant withdraws an earlier consent.",
@@ -51,7 +51,7 @@ describe_enum(
 describe_enum(
     consents.Source,
     name="ConsentSource",
-    description="The person who made a statement of consent in the application.",
+    description="The source says who made a statement of consent in the application.",
     values={
         consents.Source.SELF: "The participant made the statement with their own login.",
         consents.Source.ATTESTED: "The doctor attests that the participant made the statement.",
@@ -60,7 +60,7 @@ describe_enum(
 describe_enum(
     consents.Relationship,
     name="RepresentativeRelationship",
-    description="The relationship that entitles a representative to act for a participant.",
+    description="This is the relationship that entitles a representative to act for a participant.",
     values={
         consents.Relationship.PARENT: "The representative is a parent of the participant.",
         consents.Relationship.LEGAL_GUARDIAN: "The representative is the participant's legal guardian.",
@@ -71,7 +71,7 @@ describe_enum(
 )
 describe_enum(
     consultations.Sensitivity,
-    description="The legal sensitivity of a consultation, which decides what happens by default.",
+    description="The legal sensitivity of a consultation decides what happens by default.",
     values={
         consultations.Sensitivity.ORDINARY: "The consultation is subject to no stricter rules.",
         consultations.Sensitivity.PSYCHOTHERAPY: (
@@ -84,7 +84,9 @@ describe_enum(
 )
 describe_enum(
     consultations.SpokenLanguage,
-    description="The language spoken in a consultation, as far as the speech service needs it.",
+    description=(
+        "The participants of a consultation speak this language. The worker tells it to the speech service."
+    ),
     values={
         consultations.SpokenLanguage.EN: "The participants of the consultation speak English.",
         consultations.SpokenLanguage.ES: "The participants of the consultation speak Spanish.",
@@ -95,16 +97,18 @@ describe_enum(
 )
 describe_enum(
     consultations.ParticipantKind,
-    description="The kind of a participant, which decides what the participant may do.",
+    description="The kind of a participant decides what the participant may do.",
     values={
-        consultations.ParticipantKind.DOCTOR: "The doctor to whom the consultation belongs.",
-        consultations.ParticipantKind.PATIENT: "The patient of the consultation, of whom there is one.",
-        consultations.ParticipantKind.GUEST: "A person whom the doctor invited to the consultation.",
+        consultations.ParticipantKind.DOCTOR: "The consultation belongs to this doctor.",
+        consultations.ParticipantKind.PATIENT: (
+            "The participant is the patient of the consultation, of whom there is one."
+        ),
+        consultations.ParticipantKind.GUEST: "The doctor invited this person to the consultation.",
     },
 )
 describe_enum(
     consultations.GuestRole,
-    description="The role in which a guest takes part in a consultation.",
+    description="This is the role in which a guest takes part in a consultation.",
     values={
         consultations.GuestRole.INTERPRETER: "The guest interprets between the doctor and the patient.",
         consultations.GuestRole.COMPANION: "The guest accompanies the patient, for example as a relative.",
@@ -116,8 +120,8 @@ describe_enum(
 describe_enum(
     recordings.RecordingStatus,
     description=(
-        "The status of a recording. A recording ends as READY, FAILED, ABORTED or LOST, and becomes DELETED "
-        "when it is destroyed."
+        "This is the status of a recording. A recording ends as READY, FAILED, ABORTED or LOST, and becomes "
+        "DELETED when it is destroyed."
     ),
     values={
         recordings.RecordingStatus.REQUESTED: "The start is requested, and the worker has not begun with it.",
@@ -148,7 +152,7 @@ describe_enum(
 )
 describe_enum(
     recordings.RecordingSource,
-    description="The source of a recording, which is LiveKit or an uploaded file.",
+    description="The source of a recording is LiveKit or an uploaded file.",
     values={
         recordings.RecordingSource.EGRESS: "LiveKit recorded the room of the consultation.",
         recordings.RecordingSource.IMPORT: "The doctor imported a file that was recorded elsewhere.",
@@ -156,7 +160,7 @@ describe_enum(
 )
 describe_enum(
     PurposeOfUse,
-    description="The purpose for which the caller requests PHI (HL7 PurposeOfUse). The audit log contains it.",
+    description="The caller requests PHI for this purpose (HL7 PurposeOfUse). The audit log contains it.",
     values={
         PurposeOfUse.TREATMENT: "The caller needs the data to treat the patient (TREAT).",
         PurposeOfUse.PAYMENT: "The caller needs the data for a payment (HPAYMT).",
@@ -178,7 +182,7 @@ describe_enum(
 )
 describe_enum(
     transcripts.Speaker,
-    description="The speaker of a turn: a role, which several participants may have.",
+    description="The speaker of a turn is a role, which several participants may have.",
     values={
         transcripts.Speaker.DOCTOR: "The doctor of the consultation speaks.",
         transcripts.Speaker.PATIENT: "The patient of the consultation speaks.",
@@ -245,25 +249,30 @@ describe_enum(
 )
 describe_enum(
     staff.Role,
-    description="The role of a person who calls the API, which decides what the person may read and do.",
+    description="The role of a person who calls the API decides what the person may read and do.",
     values={
-        staff.Role.CLINICIAN: "A doctor, who sees their own consultations and recordings.",
-        staff.Role.COMPLIANCE: "A compliance officer, who sees no content of recordings.",
-        staff.Role.PATIENT: "A patient, who sees their own consultations and access requests.",
+        staff.Role.CLINICIAN: "A doctor has this role, and sees their own consultations and recordings.",
+        staff.Role.COMPLIANCE: "A compliance officer has this role, and sees no content of recordings.",
+        staff.Role.PATIENT: "A patient has this role, and sees their own consultations and access requests.",
     },
 )
 describe_enum(
     staff.AssuranceLevel,
-    description="How strongly a session was authenticated at Supabase Auth. Staff need AAL2.",
+    description=(
+        "This says how strongly a session was authenticated at Supabase Auth. Doctors and compliance officers "
+        "need AAL2."
+    ),
     values={
         staff.AssuranceLevel.AAL1: "The person signed in with one factor, such as a password.",
         staff.AssuranceLevel.AAL2: "The person signed in with a second factor, such as a one-time code.",
-        staff.AssuranceLevel.AAL3: "A level above the second factor, which Supabase Auth does not use yet.",
+        staff.AssuranceLevel.AAL3: (
+            "This is a level above the second factor, which Supabase Auth does not use yet."
+        ),
     },
 )
 describe_enum(
     staff.StaffStatus,
-    description="The status of a staff member, which decides whether the staff member has access.",
+    description="The status of a staff member decides whether the staff member has access.",
     values={
         staff.StaffStatus.ACTIVE: "The staff member has the access of their role.",
         staff.StaffStatus.SUSPENDED: "The staff member has no access, and all their sessions have ended.",
@@ -272,7 +281,7 @@ describe_enum(
 describe_enum(
     staff.InvitationStatus,
     name="StaffInvitationStatus",
-    description="The status of the invitation of a staff member.",
+    description="This is the status of the invitation of a staff member.",
     values={
         staff.InvitationStatus.PENDING: "The worker has not finished the invitation.",
         staff.InvitationStatus.SENT: (
@@ -380,7 +389,7 @@ describe_enum(
 )
 describe_enum(
     audit.ActorRole,
-    description="The role in which the actor of an audit event acted.",
+    description="This is the role in which the actor of an audit event acted.",
     values={
         audit.ActorRole.CLINICIAN: "A doctor of the practice acted.",
         audit.ActorRole.COMPLIANCE: "A compliance officer acted.",
@@ -392,10 +401,10 @@ describe_enum(
 )
 describe_enum(
     audit.AuditOperation,
-    description="The kind of operation of an audit event, as in FHIR's AuditEvent.action.",
+    description="This is the kind of operation of an audit event, as in FHIR's AuditEvent.action.",
     values={
         audit.AuditOperation.CREATE: "The action created something (C).",
-        audit.AuditOperation.READ: "The action read something (R).",
+        audit.AuditOperation.READ: "This is the action read something (R).",
         audit.AuditOperation.UPDATE: "The action changed something (U).",
         audit.AuditOperation.DELETE: "The action deleted something (D).",
         audit.AuditOperation.EXECUTE: "The action executed something (E), such as joining a room.",
@@ -405,8 +414,8 @@ describe_enum(
     audit.Outcome,
     name="AuditOutcome",
     description=(
-        "The result of an audited action. The caller cannot distinguish DENIED from ABSENT, because the API gives "
-        "the same answer."
+        "This is the result of an audited action. The caller cannot distinguish DENIED from ABSENT, because "
+        "the API gives the same answer."
     ),
     values={
         audit.Outcome.ALLOWED: "The action was allowed and carried out.",
@@ -418,23 +427,26 @@ describe_enum(
 describe_enum(
     recordings.Medium,
     name="MediaFileKind",
-    description="The kind of sound that a media file contains.",
+    description="The kind says which sound a media file contains.",
     values={
-        recordings.Medium.VIDEO: "The video of the room with its mixed sound. No media file has this kind yet.",
-        recordings.Medium.MICROPHONE: "The sound of one microphone track.",
-        recordings.Medium.SPEAKERS: "The sound of the doctor and the patient, on two channels of one file.",
+        recordings.Medium.VIDEO: (
+            "The file is the video of the room with its mixed sound. No media file has this kind yet."
+        ),
+        recordings.Medium.MICROPHONE: "The file has the sound of one microphone track.",
+        recordings.Medium.SPEAKERS: "The file has the sound of the doctor and the patient, on two channels.",
     },
 )
 describe_enum(
     BlockerReason,
     name="RecordingBlockerReason",
-    description="Why no recording of a consultation can start.",
+    description="This says why no recording of a consultation can start.",
     values={
         BlockerReason.CONSENT_MISSING: "A participant who must consent has not consented.",
         BlockerReason.CONSENT_WITHDRAWN: "A participant who must consent has withdrawn the consent.",
         BlockerReason.RECORDING_IN_PROGRESS: "A recording of the consultation is already in progress.",
         BlockerReason.SPEAKERS_WITH_GUESTS: (
-            "The consultation records its speakers on two channels, and a guest takes part, for whom there is none."
+            "The consultation records its speakers on two channels, and a guest takes part, for whom there is "
+            "no channel."
         ),
     },
 )

@@ -33,13 +33,13 @@ _CODES: Final = {
     **_HTTP_CODES,
 }
 _ROLES: Final = {
-    "DOCTOR": "The doctor of the consultation.",
-    "PATIENT": "The patient of the consultation.",
-    "INTERPRETER": "A guest who interprets.",
-    "COMPANION": "A guest who accompanies the patient.",
-    "REPRESENTATIVE": "A guest who represents the patient.",
-    "CLINICIAN": "A guest who is a second clinician.",
-    "STUDENT": "A guest who is a student.",
+    "DOCTOR": "The participant is the doctor of the consultation.",
+    "PATIENT": "The participant is the patient of the consultation.",
+    "INTERPRETER": "The participant is a guest who interprets.",
+    "COMPANION": "The participant is a guest who accompanies the patient.",
+    "REPRESENTATIVE": "The participant is a guest who represents the patient.",
+    "CLINICIAN": "The participant is a guest who is a second clinician.",
+    "STUDENT": "The participant is a guest who is a student.",
 }
 
 ErrorCode = strawberry.enum(
@@ -48,15 +48,18 @@ ErrorCode = strawberry.enum(
         {code: strawberry.enum_value(code, description=text) for code, text in sorted(_CODES.items())},
     ),
     description=(
-        "The kind of an error. FORBIDDEN always concerns the caller: their role, their registration or their second "
-        "factor. CONFLICT means that the stored state does not allow the change."
+        "The code is the kind of an error. FORBIDDEN always concerns the caller: their role, their "
+        "registration or their second factor. CONFLICT means that the stored state does not allow the change."
     ),
 )
 ErrorReason = reason_enum(
     "ErrorReason",
     "caller",
-    "The exact reason of an error. Names in braces stand for values from the error's `details`. Later releases may add "
-    "reasons, so a client must also handle reasons that it does not know.",
+    (
+        "The reason says exactly why a request was refused. Names in braces stand for values from the error's "
+        "`details`. Later releases may add reasons, so a client must also handle reasons that it does not "
+        "know."
+    ),
 )
 ParticipantRole = strawberry.enum(
     Enum(  # type: ignore[call-overload]
@@ -66,62 +69,73 @@ ParticipantRole = strawberry.enum(
             for role in (*(kind for kind in ParticipantKind if kind is not ParticipantKind.GUEST), *GuestRole)
         },
     ),
-    description="The role in which a participant takes part in a consultation.",
+    description="A participant takes part in a consultation in this role.",
 )
 
 
-@strawberry.type(description="A participant who must consent before the refused action is possible.")
+@strawberry.type(description="This is a participant who must consent before the refused action is possible.")
 class MissingConsent:
-    participant_id: strawberry.ID = strawberry.field(description="The UUID of the participant.")
-    role: str = strawberry.field(graphql_type=ParticipantRole, description="The role of the participant.")
+    participant_id: strawberry.ID = strawberry.field(description="This is the UUID of the participant.")
+    role: str = strawberry.field(
+        graphql_type=ParticipantRole, description="This is the role of the participant."
+    )
 
 
 @strawberry.type(
-    description="The values that belong to an error. A value that does not belong to the error is absent."
+    description=(
+        "These are the values that belong to an error. A value that does not belong to the error is absent."
+    )
 )
 class ErrorDetails:
-    allowed_types: list[str] | None = strawberry.field(description="The media types that the API accepts.")
-    argument: str | None = strawberry.field(description="The name of the argument with the bad value.")
-    count: int | None = strawberry.field(description="The measured value that exceeds `limit`.")
-    earliest: date | None = strawberry.field(description="The earliest day that the API accepts.")
+    allowed_types: list[str] | None = strawberry.field(description="The API accepts these media types.")
+    argument: str | None = strawberry.field(description="The argument with this name has the bad value.")
+    count: int | None = strawberry.field(description="This is the measured value, which exceeds `limit`.")
+    earliest: date | None = strawberry.field(description="The API accepts no day before this day.")
     expected_type: str | None = strawberry.field(
-        description="The GraphQL type that is expected at `inputPath`."
+        description="The schema expects this GraphQL type at `inputPath`."
     )
     input_path: str | None = strawberry.field(
-        description="The place of the bad value, such as `$input.items[0].startsAt`."
+        description="This is the place of the bad value, such as `$input.items[0].startsAt`."
     )
     limit: int | None = strawberry.field(
-        description="The largest permitted size of an operation or number of operations."
+        description=(
+            "An operation may have at most this size, or a request at most this number of operations."
+        )
     )
-    maximum: BigInt | None = strawberry.field(description="The largest value or length that the API accepts.")
-    minimum: BigInt | None = strawberry.field(description="The smallest value that the API accepts.")
+    maximum: BigInt | None = strawberry.field(
+        description="The API accepts at most this value or this length."
+    )
+    minimum: BigInt | None = strawberry.field(description="The API accepts no smaller value than this.")
     missing: list[MissingConsent] | None = strawberry.field(
-        description="The participants whose consent is missing, sorted by role."
+        description="The consent of these participants is missing. They are sorted by role."
     )
     recording_id: strawberry.ID | None = strawberry.field(
-        description="The UUID of the recording that prevents the action."
+        description="The recording with this UUID prevents the action."
     )
     retry_after_seconds: int | None = strawberry.field(
-        description="After how many seconds the same request can succeed."
+        description="The same request can succeed after this many seconds."
     )
-    variable: str | None = strawberry.field(description="The name of the variable with the bad value.")
+    variable: str | None = strawberry.field(description="The variable with this name has the bad value.")
 
 
 @strawberry.type(
-    description="The `extensions` of every error, in GraphQL answers, in HTTP answers and on WebSockets alike."
+    description=(
+        "Every error has this object as `extensions`, in GraphQL answers, in HTTP answers and on WebSockets "
+        "alike."
+    )
 )
 class ErrorExtensions:
-    code: str = strawberry.field(graphql_type=ErrorCode, description="The kind of the error.")
+    code: str = strawberry.field(graphql_type=ErrorCode, description="This is the kind of the error.")
     reason: str | None = strawberry.field(
         graphql_type=ErrorReason | None,
-        description="The exact reason, or null if the error has no registered reason.",
+        description="This is the exact reason. It is null if the error has no registered reason.",
     )
     retryable: bool = strawberry.field(
-        description="Whether the same request can succeed later without a change."
+        description="This says whether the same request can succeed later without a change."
     )
     request_id: strawberry.ID | None = strawberry.field(
-        description="The id of the request, which the logs and the audit log contain."
+        description="This is the id of the request, which the logs and the audit log contain."
     )
     details: ErrorDetails | None = strawberry.field(
-        description="The values that belong to the error, or null."
+        description="These are the values that belong to the error. It is null if there are none."
     )

@@ -10,11 +10,12 @@ from graphql_schema.scalars import to_id
 
 @strawberry.type(
     description=(
-        "A person with a login at Supabase Auth. Resguardo stores no names: the practice's own system knows them."
+        "This is a person with a login at Supabase Auth. Resguardo stores no names: the practice's own system "
+        "knows them."
     )
 )
 class User(Node):
-    id: strawberry.ID = strawberry.field(description="The id of the user at Supabase Auth.")
+    id: strawberry.ID = strawberry.field(description="This is the id of the user at Supabase Auth.")
 
 
 def to_user(user_id: UUID | None) -> User | None:
@@ -24,10 +25,12 @@ def to_user(user_id: UUID | None) -> User | None:
 
 @strawberry.type(
     description=(
-        "A patient of the practice. Everyone who may read a consultation may read its patient, and compliance "
-        "may read every patient."
+        "This is a patient of the practice. Everyone who may read a consultation may read its patient, and "
+        "compliance officers may read every patient."
     )
 )
 class Patient(Node):
-    id: strawberry.ID = strawberry.field(description="The id of the patient in Resguardo.")
-    external_id: str = strawberry.field(description="The id of the patient in the practice's own system.")
+    id: strawberry.ID = strawberry.field(description="This is the id of the patient in Resguardo.")
+    external_id: str = strawberry.field(
+        description="This is the id of the patient in the practice's own system."
+    )

@@ -57,9 +57,13 @@ def _problem(reader: Reader, what: str, who: str) -> Callable[[type[_Kind]], typ
         codes = reason_enum(f"{kind.__name__}Code", reader, what)
         kind.reader = reader
         kind.__annotations__ = {"code": str, "message": str}
-        kind.code = strawberry.field(graphql_type=codes, description="The code of the problem, for programs.")
+        kind.code = strawberry.field(
+            graphql_type=codes, description="This is the code of the problem, for programs."
+        )
         kind.message = strawberry.field(
-            description="What happened and what the reader can do, in the language of the request."
+            description=(
+                "The message says what happened and what the reader can do, in the language of the request."
+            )
         )
         return strawberry.type(kind, description=f"{what} {who}")
 
@@ -82,7 +86,9 @@ class RecordingProblem(_Problem): ...
 class TranscriptionProblem(_Problem): ...
 
 
-@_problem("invitation", "Why a staff invitation failed.", "Compliance officers can read the problem.")
+@_problem(
+    "invitation", "This says why a staff invitation failed.", "Compliance officers can read the problem."
+)
 class StaffInvitationProblem(_Problem): ...
 
 

@@ -15,10 +15,12 @@ from graphql_schema.scalars import BigInt, Url, parse_id
 from graphql_schema.selected_fields import select
 
 
-@strawberry.type(description="An HTTP request header.")
+@strawberry.type(description="This is a header of an HTTP request.")
 class RequestHeader:
-    name: str = strawberry.field(description="The name of the header, such as `Content-Type`.")
-    value: str = strawberry.field(description="The value of the header, which the client sends unchanged.")
+    name: str = strawberry.field(description="This is the name of the header, such as `Content-Type`.")
+    value: str = strawberry.field(
+        description="This is the value of the header, which the client sends unchanged."
+    )
 
 
 @strawberry.type(

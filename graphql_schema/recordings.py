@@ -27,61 +27,68 @@ if TYPE_CHECKING:
 
 
 @strawberry.type(
-    description="An object in the bucket, as the bucket describes it now. Only the doctor of its recording may read it."
+    description=(
+        "This is what the bucket says now about the video of a recording. Only the doctor of the recording may read it."
+    )
 )
 class StoredObject:
-    exists: bool = strawberry.field(description="Whether the bucket has the object.")
+    exists: bool = strawberry.field(description="This says whether the bucket has the object.")
     size_bytes: BigInt | None = strawberry.field(
-        description="The size of the object in bytes, or null if the bucket has no object."
+        description="The object has this many bytes. It is null if the bucket has no object."
     )
     content_type: str | None = strawberry.field(
-        description="The media type of the object, or null if the bucket has no object."
+        description="This is the media type of the object. It is null if the bucket has no object."
     )
 
 
 @strawberry.type(
     description=(
-        "A sound file that LiveKit records beside the video of a recording. `issueDownloadUrl` takes its id as `file`. "
-        "Everyone who may read the recording may read its media files."
+        "This is a sound file that LiveKit records beside the video of a recording. `issueDownloadUrl` takes "
+        "its id as `file`. Everyone who may read the recording may read its media files."
     )
 )
 class MediaFile(Node):
-    id: strawberry.ID = strawberry.field(description="The id of the media file.")
-    kind: model.Medium = strawberry.field(description="The kind of sound that the file contains.")
+    id: strawberry.ID = strawberry.field(description="This is the id of the media file.")
+    kind: model.Medium = strawberry.field(description="The kind says what the file contains.")
     participant: Participant | None = strawberry.field(
         description=(
-            "The participant whose microphone was recorded. The value is null for a SPEAKERS file, which contains "
-            "several people on two channels."
+            "The microphone of this participant was recorded. The value is null for a SPEAKERS file, which "
+            "contains several people on two channels."
         )
     )
     track_sid: str | None = strawberry.field(
         description=(
-            "LiveKit's id of the microphone track. If a participant publishes a microphone again, LiveKit gives it a "
-            "new track id."
+            "This is LiveKit's id of the microphone track. If a participant publishes a microphone again, "
+            "LiveKit gives it a new track id."
         )
     )
-    status: model.RecordingStatus = strawberry.field(description="The status of the sound recording.")
-    started_at: datetime | None = strawberry.field(description="When the sound began, or null before that.")
+    status: model.RecordingStatus = strawberry.field(description="This is the status of the sound recording.")
+    started_at: datetime | None = strawberry.field(
+        description="The sound begins at this time. It is null until the sound has begun."
+    )
     duration_seconds: float | None = strawberry.field(
-        description="The duration of the sound, or null while it is not known."
+        description="The sound lasts this many seconds. It is null while the duration is not known."
     )
     size_bytes: BigInt | None = strawberry.field(
-        description="The size of the file in bytes, or null while it is not known."
+        description="The file has this many bytes. It is null while the size is not known."
     )
     sha256: str | None = strawberry.field(
-        description="The SHA-256 of the file in hex, or null before the file is verified."
+        description="This is the SHA-256 of the file in hex. It is null until the file is verified."
     )
     is_truncated: bool = strawberry.field(
-        description="Whether the sound ended too early, because of a limit or a failure."
+        description="This says whether the sound ended too early, because of a limit or a failure."
     )
     is_interrupted: bool = strawberry.field(
         description=(
-            "Whether the sound has a gap, because LiveKit's recorder lost its connection to the room for a while."
+            "This says whether the sound has a gap, because LiveKit's recorder lost its connection to the room "
+            "for some time."
         )
     )
 
     @strawberry.field(  # type: ignore[untyped-decorator] # strawberry types it as Any
-        description="Why the sound recording failed or ended too early, or null."
+        description=(
+            "This says why the sound recording failed or ended too early. It is null if neither happened."
+        )
     )
     def problem(root: strawberry.Parent[Row], info: Info) -> RecordingProblem | None:
         return RecordingProblem.of(root["problem"], info.context.language)
@@ -134,72 +141,91 @@ class Transcription:
 
 @strawberry.type(
     description=(
-        "A recording of a consultation: its video and what belongs to it. Its doctor may read it, and compliance may "
-        "read it without its content."
+        "This is a recording of a consultation: its video and what belongs to it. Its doctor may read it, and "
+        "compliance officers may read it without its content."
     )
 )
 class Recording(Node):
-    id: strawberry.ID = strawberry.field(description="The id of the recording.")
+    id: strawberry.ID = strawberry.field(description="This is the id of the recording.")
     consultation: Consultation = strawberry.field(description="The consultation that was recorded.")
     egress_id: str | None = strawberry.field(
-        description="LiveKit's id of the egress that records the video, or null before it has started."
+        description=(
+            "This is LiveKit's id of the egress that records the video. It is null before the egress has "
+            "started."
+        )
     )
-    room_name: str = strawberry.field(description="The name of the LiveKit room.")
+    room_name: str = strawberry.field(description="This is the name of the LiveKit room.")
     room_sid: str | None = strawberry.field(
-        description="LiveKit's id of the room, or null before the recording has started."
+        description="This is LiveKit's id of the room. It is null before the recording has started."
     )
-    status: model.RecordingStatus = strawberry.field(description="The status of the recording.")
-    started_at: datetime | None = strawberry.field(description="When the video began, or null before that.")
-    ended_at: datetime | None = strawberry.field(description="When the video ended, or null before that.")
+    status: model.RecordingStatus = strawberry.field(description="This is the status of the recording.")
+    started_at: datetime | None = strawberry.field(
+        description="The video begins at this time. It is null until the video has begun."
+    )
+    ended_at: datetime | None = strawberry.field(
+        description="The video ended at this time. It is null until the video has ended."
+    )
     duration_seconds: float | None = strawberry.field(
-        description="The duration of the video, or null while it is not known."
+        description="The video lasts this many seconds. It is null while the duration is not known."
     )
     size_bytes: BigInt | None = strawberry.field(
-        description="The size of the video in bytes, or null while it is not known."
+        description="The video has this many bytes. It is null while the size is not known."
     )
     sha256: str | None = strawberry.field(
-        description="The SHA-256 of the video in hex, or null before the video is verified."
+        description="This is the SHA-256 of the video in hex. It is null until the video is verified."
     )
     is_truncated: bool = strawberry.field(
-        description="Whether the recording ended before the consultation, because of a limit or a failure."
+        description=(
+            "This says whether the recording ended before the consultation, because of a limit or a failure."
+        )
     )
     is_interrupted: bool = strawberry.field(
         description=(
-            "Whether the recording has a gap, because LiveKit's recorder lost its connection to the room for a while."
+            "This says whether the recording has a gap, because LiveKit's recorder lost its connection to the "
+            "room for some time."
         )
     )
-    source: model.RecordingSource = strawberry.field(description="The source of the recording.")
+    source: model.RecordingSource = strawberry.field(
+        description=(
+            "The source says whether LiveKit recorded the consultation or somebody imported the file."
+        )
+    )
     media_files: list[MediaFile] = strawberry.field(
         description=(
-            "The sound files that LiveKit recorded beside the video, oldest first, at most 100. If the consultation "
-            "has `recordsSpeakersSeparately`, there is one file for each microphone track."
+            "These are the sound files that LiveKit recorded beside the video, oldest first, at most 100. If "
+            "the consultation has `recordsSpeakersSeparately`, there is one file for each microphone track."
         )
     )
     transcription: Transcription | None = strawberry.field(
-        description="The state of the transcription. The value is null before the recording is READY."
+        description=(
+            "This is the state of the transcription. The value is null before the recording is READY."
+        )
     )
     deletion: Annotated["Deletion", strawberry.lazy("graphql_schema.deletions")] | None = strawberry.field(
-        description="The newest deletion of the recording, or null if nobody has requested one and none was due."
+        description=(
+            "This is the newest deletion of the recording. It is null if nobody has requested one and none was "
+            "due."
+        )
     )
     retention_ends_at: datetime | None = strawberry.field(
         description=(
-            "When the retention term of the recording ends. A requested deletion does not change it. The value is null "
-            "if no retention term is running."
+            "This is when the retention term of the recording ends. A requested deletion does not change it. "
+            "The value is null if no retention term is running."
         )
     )
     is_held: bool = strawberry.field(
         description=(
-            "Whether a legal hold or an open access request forbids the destruction of the recording. Nobody learns "
-            "here who placed a hold, or why."
+            "This says whether a legal hold or an open access request forbids the destruction of the "
+            "recording. It tells neither who placed a hold nor the reason."
         )
     )
     created_at: datetime = strawberry.field(description="When the recording was requested.")
-    updated_at: datetime = strawberry.field(description="When the recording last changed.")
+    updated_at: datetime = strawberry.field(description="This is when the recording last changed.")
 
     @strawberry.field(  # type: ignore[untyped-decorator] # strawberry types it as Any
         description=(
-            "Why the recording failed or ended too early, or null. A READY recording has a problem if a failure or an "
-            "event stopped it too early."
+            "This says why the recording failed or ended too early. It is null if neither happened. A READY "
+            "recording has a problem if a failure or an event stopped it too early."
         )
     )
     def problem(root: strawberry.Parent[Row], info: Info) -> RecordingProblem | None:
@@ -243,15 +269,17 @@ class RecordingFilter:
 
 @strawberry.type(
     description=(
-        "A presigned URL of a recording's file. Everyone who has the URL can download the file "
-        "until the URL expires."
+        "This is a presigned URL of a recording's file. Everyone who has the URL can download the file until "
+        "the URL expires."
     )
 )
 class DownloadUrl:
-    url: Url = strawberry.field(description="The presigned URL, which is a secret.")
-    expires_at: datetime = strawberry.field(description="The time until which the URL is valid.")
+    url: Url = strawberry.field(description="This is the presigned URL, which is a secret.")
+    expires_at: datetime = strawberry.field(description="The URL is valid until this time.")
     expires_in_seconds: int = strawberry.field(
-        description="How many seconds the URL is valid from now on, for clients whose clock is wrong."
+        description=(
+            "The URL is valid for this many seconds from now on. A client whose clock is wrong counts them."
+        )
     )
 
     @classmethod
@@ -263,15 +291,15 @@ class DownloadUrl:
         )
 
 
-@strawberry.input(description="The input with which a doctor starts a recording.")
+@strawberry.input(description="With this input, a doctor starts a recording.")
 class StartRecordingInput:
     consultation_id: strawberry.ID = strawberry.field(
-        description="The id of a consultation of the calling doctor."
+        description="This is the id of a consultation of the calling doctor."
     )
     idempotency_key: str | None = strawberry.field(default=None, description=IDEMPOTENCY_KEY)
 
 
-@strawberry.type(description="The result of `startRecording`.")
+@strawberry.type(description="`startRecording` returns this payload.")
 class StartRecordingPayload:
     recording: Recording = strawberry.field(
         description=(
@@ -281,50 +309,56 @@ class StartRecordingPayload:
     )
 
 
-@strawberry.input(description="The input with which a doctor stops a recording.")
+@strawberry.input(description="With this input, a doctor stops a recording.")
 class StopRecordingInput:
-    recording_id: strawberry.ID = strawberry.field(description="The id of a recording of the calling doctor.")
+    recording_id: strawberry.ID = strawberry.field(
+        description="This is the id of a recording of the calling doctor."
+    )
 
 
-@strawberry.type(description="The result of `stopRecording`.")
+@strawberry.type(description="`stopRecording` returns this payload.")
 class StopRecordingPayload:
     recording: Recording = strawberry.field(description="The recording, which LiveKit is asked to stop.")
 
 
-@strawberry.input(description="The input with which a doctor gets a download URL of a recording.")
+@strawberry.input(description="With this input, a doctor gets a download URL of a recording.")
 class IssueDownloadUrlInput:
     recording_id: strawberry.ID = strawberry.field(
-        description="The id of a READY recording of the calling doctor."
+        description="This is the id of a READY recording of the calling doctor."
     )
     file: strawberry.ID | None = strawberry.field(
         default=None,
         description=(
-            "The id of a READY sound file beside the recording's video. The default is the video. A file of "
-            "another recording is NOT_FOUND."
+            "This is the id of a READY media file of the recording. If it is omitted, the URL is for the "
+            "video. A media file of another recording is refused with NOT_FOUND."
         ),
     )
     purpose_of_use: PurposeOfUse = strawberry.field(
-        description="The purpose of the download, which the audit log keeps."
+        description="The caller downloads the file for this purpose, which the audit log keeps."
     )
 
 
-@strawberry.type(description="The result of `issueDownloadUrl`.")
+@strawberry.type(description="`issueDownloadUrl` returns this payload.")
 class IssueDownloadUrlPayload:
-    download_url: DownloadUrl = strawberry.field(description="The URL of the file, for a few minutes.")
-
-
-@strawberry.input(description="A signed webhook of LiveKit, which a gateway forwards unchanged.")
-class ProcessLivekitWebhookInput:
-    body: str = strawberry.field(description="The body of LiveKit's request, byte for byte.")
-    authorization: str = strawberry.field(
-        description="The header `Authorization` of LiveKit's request, with which LiveKit signed the body."
+    download_url: DownloadUrl = strawberry.field(
+        description="This is the URL of the file, which is valid for a few minutes."
     )
 
 
-@strawberry.type(description="The result of `processLivekitWebhook`.")
+@strawberry.input(description="This is a signed webhook of LiveKit, which a gateway forwards unchanged.")
+class ProcessLivekitWebhookInput:
+    body: str = strawberry.field(description="This is the body of LiveKit's request, byte for byte.")
+    authorization: str = strawberry.field(
+        description=(
+            "This is the header `Authorization` of LiveKit's request, with which LiveKit signed the body."
+        )
+    )
+
+
+@strawberry.type(description="`processLivekitWebhook` returns this payload.")
 class ProcessLivekitWebhookPayload:
     is_duplicate: bool = strawberry.field(
-        description="Whether the API had already stored the event of this webhook."
+        description="This says whether the API had already stored the event of this webhook."
     )
 
 

@@ -8,13 +8,13 @@ from app.postgres import references
 from graphql_schema.scalars import parse_id
 
 
-@strawberry.input(one_of=True, description="Names one patient, by exactly one of the two ids.")
+@strawberry.input(one_of=True, description="This names one patient, by exactly one of the two ids.")
 class PatientBy:
     id: strawberry.ID | None = strawberry.field(
-        default=strawberry.UNSET, description="The id of the patient in Resguardo."
+        default=strawberry.UNSET, description="This is the id of the patient in Resguardo."
     )
     external_id: str | None = strawberry.field(
-        default=strawberry.UNSET, description="The id of the patient in the practice's own system."
+        default=strawberry.UNSET, description="This is the id of the patient in the practice's own system."
     )
 
     def to_model(self) -> references.PatientBy:
@@ -23,13 +23,14 @@ class PatientBy:
         return references.PatientBy(external_id=self.external_id)
 
 
-@strawberry.input(one_of=True, description="Names one consultation, by exactly one of the two ids.")
+@strawberry.input(one_of=True, description="This names one consultation, by exactly one of the two ids.")
 class ConsultationBy:
     id: strawberry.ID | None = strawberry.field(
-        default=strawberry.UNSET, description="The id of the consultation in Resguardo."
+        default=strawberry.UNSET, description="This is the id of the consultation in Resguardo."
     )
     external_id: str | None = strawberry.field(
-        default=strawberry.UNSET, description="The id of the consultation in the practice's own system."
+        default=strawberry.UNSET,
+        description="This is the id of the consultation in the practice's own system.",
     )
 
     def to_model(self) -> references.ConsultationBy:
@@ -38,14 +39,14 @@ class ConsultationBy:
         return references.ConsultationBy(external_id=self.external_id)
 
 
-@strawberry.input(one_of=True, description="Names one recording, by exactly one of the two ids.")
+@strawberry.input(one_of=True, description="This names one recording, by exactly one of the two ids.")
 class RecordingBy:
     id: strawberry.ID | None = strawberry.field(
-        default=strawberry.UNSET, description="The id of the recording in Resguardo."
+        default=strawberry.UNSET, description="This is the id of the recording in Resguardo."
     )
     egress_id: str | None = strawberry.field(
         default=strawberry.UNSET,
-        description="LiveKit's id of the egress that recorded the video of the recording.",
+        description="This is LiveKit's id of the egress that recorded the video of the recording.",
     )
 
     def to_model(self) -> references.RecordingBy:
@@ -54,17 +55,20 @@ class RecordingBy:
         return references.RecordingBy(egress_id=self.egress_id)
 
 
-@strawberry.input(description="A range of time, which may be open at either side.")
+@strawberry.input(description="This is a range of time, which may be open at either side.")
 class DateTimeRangeInput:
     from_: datetime | None = strawberry.field(
         default=None,
         name="from",
-        description="The first moment of the range. If `from` is omitted, the range has no start.",
+        description=(
+            "The range starts at this time, which is in the range. If `from` is omitted, the range has no "
+            "start."
+        ),
     )
     until: datetime | None = strawberry.field(
         default=None,
         description=(
-            "The end of the range, which itself is not in the range. If `until` is omitted, the range has no "
+            "The range ends at this time, which is not in the range. If `until` is omitted, the range has no "
             "end."
         ),
     )

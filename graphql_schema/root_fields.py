@@ -14,16 +14,21 @@ from app.errors import InvalidInput
 from app.identity.permissions import Permission
 
 _PERMISSION: Final = "permission"
-_ARGUMENTS: Final = {
-    "first": "How many items the page has at most, from 1 to 100.",
-    "after": "The `endCursor` of the page before this page. If it is omitted, the first page is returned.",
-    "filter": "The conditions that all items fulfil. Without a filter, the list has all items that the caller may see.",
-    "by": "The key of the object, of which exactly one field is given.",
-    "input": "The ids of the objects that the mutation changes, and the new values.",
-    "query": "The words to search for, and phrases in double quotes.",
-    "recording_id": "The id of the recording, a UUID.",
-    "consultation_id": "The id of the consultation, a UUID.",
-    "policy_id": "The id of the retention policy, which is a number.",
+ARGUMENTS: Final = {
+    "first": "The page has at most this many items, from 1 to 100.",
+    "after": (
+        "The page starts after the item with this cursor, which is the `endCursor` of the page before. If it "
+        "is omitted, the first page is returned."
+    ),
+    "filter": (
+        "All items fulfil these conditions. Without a filter, the list has all items that the caller may see."
+    ),
+    "by": "This names the object, and exactly one of its fields is given.",
+    "input": "The input has the ids of the objects that the mutation changes, and the new values.",
+    "query": "The search looks for these words, and for phrases in double quotes.",
+    "recording_id": "This is the id of the recording, a UUID.",
+    "consultation_id": "This is the id of the consultation, a UUID.",
+    "policy_id": "This is the id of the retention policy, which is a number.",
 }
 """The descriptions of arguments that mean the same in every root field."""
 _CALLERS: Final[dict[frozenset[str], str]] = {
@@ -74,7 +79,7 @@ def _callers_of(permission: Permission | None) -> str:
 def _describe_arguments(field: Any) -> Any:
     for argument in field.arguments:
         if argument.description is None:
-            argument.description = _ARGUMENTS.get(argument.python_name)
+            argument.description = ARGUMENTS.get(argument.python_name)
     return field
 
 

@@ -86,9 +86,9 @@ SCALARS: Final[Mapping[object, ScalarDefinition]] = {
     BigInt: strawberry.scalar(
         name="BigInt",
         description=(
-            "A whole number from -9007199254740991 to 9007199254740991 (2^53 - 1), such as a size in bytes. "
-            "The API writes a BigInt as a JSON number, which JavaScript reads exactly. As an input, a BigInt is a "
-            "number without a fraction: the API refuses `1.9`, `true` and every text."
+            "A BigInt is a whole number from -9007199254740991 to 9007199254740991 (2^53 - 1), such as a size "
+            "in bytes. The API writes it as a JSON number, which JavaScript reads exactly. As an input, it is "
+            "a number without a fraction: the API refuses `1.9`, `true` and every text."
         ),
         specified_by_url="https://www.rfc-editor.org/rfc/rfc8259#section-6",
         serialize=_whole_number,
@@ -97,9 +97,9 @@ SCALARS: Final[Mapping[object, ScalarDefinition]] = {
     datetime: strawberry.scalar(
         name="DateTime",
         description=(
-            "A moment: a date and a time of day with an offset from UTC, such as `2026-11-21T15:00:00Z`. The API "
-            "writes every DateTime in UTC with at most six fractional digits. As an input, a DateTime may have any "
-            "offset, and the API refuses a time without an offset."
+            "A DateTime is a date and a time of day with an offset from UTC, such as `2026-11-21T15:00:00Z`. "
+            "The API writes every DateTime in UTC with at most six fractional digits. As an input, a DateTime "
+            "may have any offset, and the API refuses a time without an offset."
         ),
         specified_by_url="https://www.rfc-editor.org/rfc/rfc3339#section-5.6",
         serialize=_write_date_time,
@@ -107,7 +107,7 @@ SCALARS: Final[Mapping[object, ScalarDefinition]] = {
     ),
     date: strawberry.scalar(
         name="Date",
-        description="A day of the calendar without a time of day, such as `2026-11-21`.",
+        description="A Date is a day of the calendar without a time of day, such as `2026-11-21`.",
         specified_by_url="https://www.rfc-editor.org/rfc/rfc3339#section-5.6",
         serialize=_write_date,
         parse_value=_parse_date,
@@ -115,8 +115,8 @@ SCALARS: Final[Mapping[object, ScalarDefinition]] = {
     Url: strawberry.scalar(
         name="URL",
         description=(
-            "An absolute URL with the scheme `https` or `wss`, or in development `http` or `ws`. A client uses the "
-            "URL as it is and does not build parts of it."
+            "A URL is an absolute address with the scheme `https` or `wss`, or in development `http` or `ws`. "
+            "A client uses the URL as it is and does not build parts of it."
         ),
         specified_by_url="https://url.spec.whatwg.org/",
         serialize=_absolute_url,

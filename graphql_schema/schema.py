@@ -24,7 +24,12 @@ from graphql_schema.rows import resolve_by_name
 from graphql_schema.scalars import SCALARS
 
 
-@strawberry.type
+@strawberry.type(
+    description=(
+        "Queries read what the caller may see. Each root field has one row in the audit log. A refused root field is "
+        "null, with an error at its path, and the other root fields are answered."
+    )
+)
 class Query:
     viewer = root_field(
         staff.viewer,
@@ -121,7 +126,7 @@ class Query:
     staff_members = root_field(
         staff.staff_members,
         permissions.LIST_STAFF,
-        description=("Lists the staff members with their roles, newest first, including suspended members."),
+        description="Lists the staff members with their roles, newest first, including suspended members.",
     )
     access_requests = root_field(
         access_fields.access_requests,
@@ -155,7 +160,12 @@ class Query:
     )
 
 
-@strawberry.type
+@strawberry.type(
+    description=(
+        "Mutations change something. Each mutation takes effect as a whole or not at all. The mutations of one "
+        "operation run one after the other, and a refused mutation does not undo the mutations before it."
+    )
+)
 class Mutation:
     register_consultation = root_field(
         consultation_fields.register_consultation,
@@ -455,9 +465,10 @@ class Mutation:
 
 @strawberry.type(
     description=(
-        "Subscriptions over WebSocket, with the protocol graphql-transport-ws. Each sends first the present "
-        "state, then each change, so that resubscribing is resuming. A client that lost its connection "
-        "subscribes again, and needs no other query. Many changes in quick succession may be sent as one."
+        "A client sends subscriptions over WebSocket, with the protocol graphql-transport-ws. Each sends first "
+        "the present state, then each change, so that resubscribing is resuming. A client that lost its "
+        "connection subscribes again, and needs no other query. Many changes in quick succession may be sent "
+        "as one."
     )
 )
 class Subscription:
@@ -465,7 +476,7 @@ class Subscription:
         subscriptions.consultation_changed,
         permissions.WATCH_CONSULTATION,
         description=(
-            "Sends a consultation of the calling doctor. First the present state, then each change, so "
+            "Sends a consultation of the calling doctor: first the present state, then each change, so "
             "that resubscribing is resuming. A change is a consent, a withdrawal, a join, an invited "
             "guest, a switched transcription, or a change of a recording, of its media files, its "
             "transcription or its deletion. The first state counts as one page of the caller's quota."
@@ -475,7 +486,7 @@ class Subscription:
         subscriptions.recording_changed,
         permissions.WATCH_RECORDINGS,
         description=(
-            "Sends recordings of one consultation of the calling doctor. First the present state, then "
+            "Sends recordings of one consultation of the calling doctor: first the present state, then "
             "each change, so that resubscribing is resuming. The present state is the newest recording "
             "of the consultation, if one exists. Then follows each recording of the consultation that "
             "changes, or of which a media file, the transcription or the deletion changes. The first "
@@ -486,7 +497,7 @@ class Subscription:
         subscriptions.recordings_changed,
         permissions.WATCH_OWN_RECORDINGS,
         description=(
-            "Sends recordings of all consultations of the calling doctor, for a library. First the "
+            "Sends recordings of all consultations of the calling doctor, for a library: first the "
             "present state, then each change, so that resubscribing is resuming. The present state is "
             "the recordings that changed last, at most 25, with the oldest change first. Then follows "
             "each recording that changes, or of which a media file, the transcription or the deletion "

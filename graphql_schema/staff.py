@@ -23,13 +23,15 @@ from graphql_schema.selected_fields import select
     )
 )
 class Viewer:
-    user: User = strawberry.field(description="The login of the caller.")
-    role: model.Role = strawberry.field(description="The role of the caller.")
+    user: User = strawberry.field(description="This is the login of the caller.")
+    role: model.Role = strawberry.field(description="This is the role of the caller.")
     assurance_level: model.AssuranceLevel = strawberry.field(
-        description="How strongly the session of the request was authenticated."
+        description="This says how strongly the session of the request was authenticated."
     )
     patient: Patient | None = strawberry.field(
-        description="The patient whose login the caller uses, or null for staff."
+        description=(
+            "This is the patient whose login the caller uses. It is null for doctors and compliance officers."
+        )
     )
 
     @classmethod
@@ -50,18 +52,20 @@ def _patient(viewer: model.Viewer) -> Patient | None:
 
 @strawberry.type(
     description=(
-        "A member of staff: a doctor or a compliance officer. Resguardo keeps the members who were suspended. For "
-        "compliance only."
+        "This is a member of staff: a doctor or a compliance officer. Resguardo keeps the members who were "
+        "suspended. Only compliance officers may read it."
     )
 )
 class StaffMember(Node):
-    id: strawberry.ID = strawberry.field(description="The id of the membership.")
-    user: User = strawberry.field(description="The login of the staff member.")
-    role: model.StaffRole = strawberry.field(description="The role of the staff member.")
-    status: model.StaffStatus = strawberry.field(description="Whether the staff member has access.")
-    created_at: datetime = strawberry.field(description="When the person became a staff member.")
+    id: strawberry.ID = strawberry.field(description="This is the id of the membership.")
+    user: User = strawberry.field(description="This is the login of the staff member.")
+    role: model.StaffRole = strawberry.field(description="This is the role of the staff member.")
+    status: model.StaffStatus = strawberry.field(
+        description="The status says whether the staff member has access."
+    )
+    created_at: datetime = strawberry.field(description="This is when the person became a staff member.")
     suspended_at: datetime | None = strawberry.field(
-        description="When the staff member was suspended, or null for an active member."
+        description="This is when the staff member was suspended. It is null for an active member."
     )
 
     @classmethod
@@ -77,15 +81,20 @@ class StaffMember(Node):
 
 
 @strawberry.input(
-    description="A filter for staff members. A filter field that is omitted matches every member."
+    description="This filters staff members. A field of the filter that is omitted matches every member."
 )
 class StaffMemberFilter:
     roles: list[model.StaffRole] | None = strawberry.field(
-        default=None, description="Only members with one of these roles. An empty list matches every member."
+        default=None,
+        description=(
+            "The filter selects the members with one of these roles. An empty list matches every member."
+        ),
     )
     statuses: list[model.StaffStatus] | None = strawberry.field(
         default=None,
-        description="Only members with one of these statuses. An empty list matches every member.",
+        description=(
+            "The filter selects the members with one of these statuses. An empty list matches every member."
+        ),
     )
 
     def to_model(self) -> model.StaffFilter:
@@ -94,27 +103,27 @@ class StaffMemberFilter:
 
 @strawberry.type(
     description=(
-        "An invitation of a staff member by email. Only the officer who sent the invitation can read the invited "
-        "address. For compliance only."
+        "This is an invitation of a staff member by email. Only compliance officers may read it, and only the "
+        "officer who sent it can read the invited address."
     )
 )
 class StaffInvitation(Node):
-    id: strawberry.ID = strawberry.field(description="The id of the invitation.")
+    id: strawberry.ID = strawberry.field(description="This is the id of the invitation.")
     role: model.StaffRole = strawberry.field(description="The role that the invited person gets.")
     status: model.InvitationStatus = strawberry.field(
-        description="Whether the invitation waits, was sent, or failed."
+        description="The status says whether the invitation waits, was sent, or failed."
     )
     email: str | None = strawberry.field(
         description=(
-            "The invited email address, for the officer who sent the invitation. The value is null for a "
-            "compliance officer who did not send the invitation."
+            "This is the invited email address. It is null for a compliance officer who did not send the "
+            "invitation."
         )
     )
     created_at: datetime = strawberry.field(description="When the invitation was made.")
     stored_problem: strawberry.Private[str | None]
 
     @strawberry.field(  # type: ignore[untyped-decorator] # strawberry types it as Any
-        description="Why the invitation FAILED, or null."
+        description="This says why the invitation FAILED. It is null if it did not fail."
     )
     def problem(self, info: Info) -> StaffInvitationProblem | None:
         return StaffInvitationProblem.of(self.stored_problem, info.context.language)
@@ -170,17 +179,19 @@ async def staff_invitations(
     return Connection.of(page, StaffInvitation.of, _invitation_place)
 
 
-@strawberry.input(description="The input with which a compliance officer invites a staff member.")
+@strawberry.input(description="With this input, a compliance officer invites a staff member.")
 class InviteStaffInput:
     email: str = strawberry.field(
         description="The email address of the invited person, in at most 254 ASCII characters."
     )
-    role: model.StaffRole = strawberry.field(description="The role that the person gets.")
+    role: model.StaffRole = strawberry.field(description="This is the role that the person gets.")
 
 
-@strawberry.type(description="The result of `inviteStaff`.")
+@strawberry.type(description="`inviteStaff` returns this payload.")
 class InviteStaffPayload:
-    staff_invitation: StaffInvitation = strawberry.field(description="The invitation, which is PENDING.")
+    staff_invitation: StaffInvitation = strawberry.field(
+        description="This is the invitation, which is PENDING."
+    )
 
 
 async def invite_staff(info: Info, input: InviteStaffInput) -> InviteStaffPayload | None:
@@ -189,16 +200,16 @@ async def invite_staff(info: Info, input: InviteStaffInput) -> InviteStaffPayloa
     return InviteStaffPayload(staff_invitation=StaffInvitation.of(invited))
 
 
-@strawberry.input(description="The input with which a compliance officer suspends a staff member.")
+@strawberry.input(description="With this input, a compliance officer suspends a staff member.")
 class SuspendStaffInput:
     user_id: strawberry.ID = strawberry.field(
-        description="The id of the staff member's login, which is `StaffMember.user.id`."
+        description="This is the id of the staff member's login, which is `StaffMember.user.id`."
     )
 
 
-@strawberry.type(description="The result of `suspendStaff`.")
+@strawberry.type(description="`suspendStaff` returns this payload.")
 class SuspendStaffPayload:
-    staff_member: StaffMember = strawberry.field(description="The staff member, who is SUSPENDED.")
+    staff_member: StaffMember = strawberry.field(description="This is the staff member, who is SUSPENDED.")
 
 
 async def suspend_staff(info: Info, input: SuspendStaffInput) -> SuspendStaffPayload | None:

@@ -167,7 +167,7 @@ class SnippetPart:
 
 
 @strawberry.type(
-    description=("A search hit: a recording that contains all search terms, and its best matching turn.")
+    description="A search hit: a recording that contains all search terms, and its best matching turn."
 )
 class TranscriptHit:
     recording: Recording = strawberry.field(description="The recording that contains the hit.")
@@ -417,29 +417,35 @@ async def issue_subtitle_urls(info: Info, input: IssueSubtitleUrlsInput) -> Issu
     return IssueSubtitleUrlsPayload(subtitle_urls=SubtitleUrls.of(link))
 
 
-@strawberry.input(description="The input with which a doctor retries a transcription.")
+@strawberry.input(description="With this input, a doctor retries a transcription.")
 class RetryTranscriptionInput:
-    recording_id: strawberry.ID = strawberry.field(description="The id of a recording of the calling doctor.")
+    recording_id: strawberry.ID = strawberry.field(
+        description=("This is the id of a recording of the calling doctor.")
+    )
 
 
-@strawberry.type(description="The result of `retryTranscription`.")
+@strawberry.type(description="`retryTranscription` returns this payload.")
 class RetryTranscriptionPayload:
-    recording: Recording = strawberry.field(description="The recording with the state of its transcription.")
+    recording: Recording = strawberry.field(
+        description=("This is the recording with the state of its transcription.")
+    )
 
 
-@strawberry.input(description="The input with which a doctor switches the transcription of a consultation.")
+@strawberry.input(description="With this input, a doctor switches the transcription of a consultation.")
 class SwitchTranscriptionInput:
     consultation_id: strawberry.ID = strawberry.field(
-        description="The id of a consultation of the calling doctor."
+        description="This is the id of a consultation of the calling doctor."
     )
     is_transcribed: bool = strawberry.field(
-        description="Whether recordings of the consultation are transcribed from now on."
+        description="If it is true, recordings of the consultation are transcribed from now on."
     )
 
 
-@strawberry.type(description="The result of `switchTranscription`.")
+@strawberry.type(description="`switchTranscription` returns this payload.")
 class SwitchTranscriptionPayload:
-    consultation: Consultation = strawberry.field(description="The consultation with the new setting.")
+    consultation: Consultation = strawberry.field(
+        description=("This is the consultation with the new setting.")
+    )
 
 
 async def retry_transcription(info: Info, input: RetryTranscriptionInput) -> RetryTranscriptionPayload | None:

@@ -1,0 +1,67 @@
+"""Judges whether a description of the schema is a full sentence."""
+
+import re
+from typing import Final
+
+VERBS: Final = frozenset(
+    re.findall(
+        r"\w+",
+        """
+        accepts accompanies accounts acted acts adds admits agreed agrees allows answers appears applied applies
+        apply approves are arrived asked asks asserts attested attests became becomes began begin begins belong
+        belongs calls came can cannot carries change changed changes checks chooses combines comes completes concern
+        concerned concerns confirmed consented consents consists contain contains contradicts corrected corrects
+        could counts covered covers created decide decides deleted deletes denied denies describes determined did
+        differ differs disagrees displayed do does downloads ended ends enters entitles erases exceeds executed
+        exist exists expects expires extended extends failed fails files filters finished fits follow follows
+        forbids fulfil fulfils get gets give gives had happened happens has have hear hears holds identifies ignores
+        includes interprets invited invites is issued issues joined joins keeps knows lacks lasted lasts learns
+        leaves lets lists looks lost made makes marks matches may means moves must named names need needs observes
+        opens paid passes permits placed places plays please prevents processed proves published publishes queues
+        reached read reads receives recorded records redeems refers refused refuses registered registers rejects
+        releases remains repeated repeats replaced replaces report reports represents requested requests requires
+        retries returned returns reveals reviewed reviews run runs said says searches sees selects send sends sent
+        served serves shortens should showed shows signed sits speak speaks spells starts states stays stopped stops
+        stores suspends switches takes tells took tries used uses verifies waited waits wants was went were will
+        withdraws withdrew works would writes wrote
+        """,
+    )
+)
+"""The finite verbs that descriptions use. Add a verb if a good sentence needs one."""
+
+CLAUSES: Final = frozenset(
+    re.findall(r"\w+", "that which who whom whose where when if because unless while why whether how what")
+)
+"""Words that begin a clause with a verb of its own."""
+
+
+_CLAIM: Final = "Idempotent by "
+"""Each mutation says in these words by what it is idempotent, so the phrase needs no verb."""
+
+
+def fault_of(name: str, description: str | None) -> str | None:
+    """Return what is wrong with the description of the element with this name, or None if each of its sentences has
+    a verb of its own, and together they say more than the name.
+    """
+    if not description:
+        return "is missing"
+    if not re.match(r"[A-Z`]", description) or not description.endswith("."):
+        return "begins with no capital or ends with no full stop"
+    sentences = re.split(r"(?<=\.) (?=[A-Z`])", description)
+    if any(not _is_sentence(one) for one in sentences):
+        return "has a sentence without a verb of its own"
+    if name.isupper():
+        return None
+    parts = {word.lower() for word in re.findall(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])", name)}
+    said = {word.lower() for word in re.findall(r"[A-Za-z0-9]+", description)}
+    if said - {"the", "a", "an", "of", "this", "these", "its", "is", "are"} <= parts:
+        return "repeats the name"
+    return None
+
+
+def _is_sentence(text: str) -> bool:
+    """Return whether the text up to its first colon has more verbs than clauses that need one."""
+    if text.startswith(_CLAIM):
+        return True
+    said = [word.lower() for word in re.findall(r"`[^`]*`|because of|[\w']+", re.split(r": |; ", text)[0])]
+    return sum(word in VERBS for word in said) > sum(word in CLAUSES for word in said)
