@@ -65,9 +65,11 @@ def root_field(resolver: Callable[..., Any], permission: Permission | None, *, d
 
 
 def root_subscription(resolver: Callable[..., Any], permission: Permission, *, description: str) -> Any:
-    """Return a root field of the subscription type."""
+    """Return a root field of the subscription type, with the same last sentence of its description."""
     field: Any = strawberry.subscription(
-        resolver, description=description, metadata={_PERMISSION: permission}
+        resolver,
+        description=f"{description} {_callers_of(permission)}",
+        metadata={_PERMISSION: permission},
     )
     return _describe_arguments(field)
 

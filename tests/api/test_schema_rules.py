@@ -9,9 +9,12 @@ from graphql import (
     GraphQLArgument,
     GraphQLEnumType,
     GraphQLField,
+    GraphQLInputField,
     GraphQLInputObjectType,
+    GraphQLInterfaceType,
     GraphQLNamedType,
     GraphQLObjectType,
+    GraphQLScalarType,
     build_schema,
     get_named_type,
     get_nullable_type,
@@ -22,6 +25,8 @@ from graphql import (
 )
 
 from app.postgres.composer import MOST_NESTED
+from graphql_schema.document_limits import Limits
+from tests.descriptions import fault_of
 
 ROOT = Path(__file__).parent.parent.parent
 SCHEMA = build_schema((ROOT / "graphql_schema" / "schema.graphql").read_text(encoding="utf-8"))
@@ -77,6 +82,16 @@ VERBS = {
 NOUNS_TOO = {"join", "record", "request"}
 """Verbs with which the noun of a type may begin: a join token, a request header."""
 
+UNITS = (
+    "Seconds|Bytes|Count|Number|Days|Years|Hours|Usd|UsdPerMonth|UsdPerGbMonth|UsdPerMillion|Minimum|Maximum"
+)
+NUMBERS_THAT_ARE_THEIR_KIND = {
+    *("number", "attempt", "minimum", "maximum", "limit", "count", "days"),
+    "chunksDone",  # beside `chunkCount`
+    "first",  # the Relay name of a page's size
+}
+"""Numbers with a name that is itself the kind of number."""
+
 
 def words(name: str) -> list[str]:
     """Return the words of a camelCase or CAPITAL name in lower case."""
@@ -97,6 +112,19 @@ def values() -> Iterator[tuple[str, str, GraphQLNamedType]]:
     for owner, kind in INPUTS.items():
         for name, value in kind.fields.items():
             yield owner, name, get_named_type(value.type)
+
+
+def inputs() -> Iterator[tuple[str, str, GraphQLArgument | GraphQLInputField]]:
+    """Yield the owner, the name and the value of each input field and each argument."""
+    for owner, kind in INPUTS.items():
+        for name, value in kind.fields.items():
+            yield owner, name, value
+    for owner in (*ROOTS, *OUTPUTS):
+        kind = OWN[owner]
+        assert isinstance(kind, GraphQLObjectType)
+        for name, field in kind.fields.items():
+            for argument, taken in field.args.items():
+                yield f"{owner}.{name}", argument, taken
 
 
 def is_connection(field: GraphQLField) -> bool:
@@ -124,6 +152,10 @@ PARTS = (
     "Channel",
     "Decision",
     "Extension",
+    "Reason",
+    "Denial",
+    "Export",
+    "Url",
 )
 
 
@@ -136,7 +168,7 @@ def test_type_that_belongs_to_one_other_bears_its_name() -> None:
         for name, found in owners.items()
         if name.endswith(PARTS) and len(found) == 1
         for owner in found
-        if not name.startswith(owner.removesuffix("Problem"))
+        if not owner.endswith("Payload") and not name.startswith(owner.removesuffix("Problem"))
     }
     # The first word of an owner suffices: `AccessReviewOutcome` is of the review, a part of the access denial.
     assert {one for one in wrong if words(one)[0] != words(one.partition(" of ")[2])[0]} == set()
@@ -152,14 +184,44 @@ def test_no_query_begins_with_a_verb() -> None:
     } == set()
 
 
+OTHER_QUERIES = {
+    "viewer": "it names nothing: it is the caller",
+    "consentText": "a text has a language and a version, and no id",
+    "transcript": "decrypted content is a root field of its own, and has one key",
+    "storedObject": "the answer of the bucket is a root field of its own, and has one key",
+    "transcriptSearch": "the best hits have no order that a next page could follow",
+    "activeRooms": "LiveKit answers with at most 100 rooms",
+    "retentionPreview": "a computed answer about one policy, which has one key",
+    "storageReport": "a computed answer about the whole bucket",
+}
+"""Queries that are neither one object by its key nor a list, and why."""
+
+
+def test_query_is_one_object_by_its_key_or_a_list_in_pages() -> None:
+    others = {name for name, field in QUERIES.items() if "by" not in field.args and not is_connection(field)}
+    assert others == OTHER_QUERIES.keys()
+
+
 def test_query_of_one_object_that_several_keys_identify_takes_by() -> None:
     for name, field in QUERIES.items():
         if "by" in field.args:
             kind = get_named_type(field.args["by"].type)
-            assert is_non_null_type(field.args["by"].type), name
-            assert kind.name == f"{get_named_type(field.type).name}By", name
+            assert str(field.args["by"].type) == f"{get_named_type(field.type).name}By!", name
+            assert isinstance(kind, GraphQLInputObjectType), name
+            assert kind.is_one_of, name
             assert set(field.args) == {"by"}, name
     assert {name for name, field in QUERIES.items() if "id" in field.args} == set()
+
+
+def test_query_is_named_after_what_it_returns() -> None:
+    for name, field in QUERIES.items():
+        kind = get_named_type(field.type).name
+        if is_connection(field):
+            node = kind.removesuffix("Connection")
+            plural = f"{node[:-1]}ies" if node.endswith("y") else f"{node}s"
+            assert name == plural[0].lower() + plural[1:]
+        elif name != "activeRooms":
+            assert name == kind[0].lower() + kind[1:]
 
 
 def _default(argument: GraphQLArgument) -> str | None:
@@ -188,34 +250,23 @@ def test_no_query_is_a_bare_list() -> None:
     assert bare <= {"activeRooms"}, "`activeRooms` is an answer of LiveKit, of at most 100 rooms"
 
 
+def test_enums_of_filters_are_lists() -> None:
+    wrong = {
+        f"{owner}.{name}"
+        for owner, kind in INPUTS.items()
+        if owner.endswith("Filter")
+        for name, value in kind.fields.items()
+        if isinstance(get_named_type(value.type), GraphQLEnumType)
+        and not is_list_type(get_nullable_type(value.type))
+    }
+    assert wrong == set()
+
+
 def test_filters_are_named_after_what_they_filter() -> None:
     for name, field in QUERIES.items():
         if is_connection(field) and "filter" in field.args:
             node = get_named_type(field.type).name.removesuffix("Connection")
             assert get_named_type(field.args["filter"].type).name == f"{node}Filter", name
-
-
-def test_query_of_one_row_names_it_by_exactly_one_id() -> None:
-    named = {name: field for name, field in QUERIES.items() if "by" in field.args}
-    assert named.keys() == {"consultation", "recording"}
-    for name, field in named.items():
-        kind = get_named_type(field.args["by"].type)
-        assert str(field.args["by"].type) == f"{name.capitalize()}By!"
-        assert isinstance(kind, GraphQLInputObjectType)
-        assert kind.is_one_of
-        assert field.args.keys() == {"by"}
-
-
-def test_lists_of_rows_are_connections() -> None:
-    """`activeRooms` is the short answer of a vendor."""
-    lists = {name for name, field in QUERIES.items() if "[" in str(field.type)}
-    assert lists == {"activeRooms"}
-    for name, field in QUERIES.items():
-        if is_connection(field):
-            node = field.args["first"].ast_node
-            assert node is not None
-            assert print_ast(node).endswith("first: Int! = 25"), name
-            assert str(field.args["after"].type) == "String", name
 
 
 # ---- 3: mutations
@@ -230,21 +281,24 @@ def test_mutation_is_a_verb_with_an_input_and_a_payload(name: str) -> None:
 
 
 CHANGED = {
+    "registerConsultation": {"consultation"},
     "recordConsent": {"consent", "participant", "recording"},
     "withdrawConsent": {"consent", "participant", "recording"},
-    "deleteRecording": {"deletion", "recording"},
-    "undoDeletion": {"deletion", "recording"},
-    "correctTranscript": {"transcript"},
-    "attributeTurn": {"transcript"},
+    "inviteGuest": {"participant", "invitation"},
+    "joinConsultation": {"participant", "joinToken"},
+    "joinAsGuest": {"participant", "joinToken"},
     "startRecording": {"recording"},
     "stopRecording": {"recording"},
-    "completeImport": {"recording"},
-    "switchTranscription": {"consultation"},
+    "importRecording": {"recordingImport"},
+    "completeImport": {"recordingImport", "recording"},
+    "correctTranscript": {"transcript"},
+    "attributeTurn": {"transcript"},
     "retryTranscription": {"recording"},
-    "suspendStaff": {"staffMember"},
-    "placeLegalHold": {"legalHold"},
-    "releaseLegalHold": {"legalHold"},
-    "approveRetentionPolicy": {"retentionPolicy", "supersededPolicy"},
+    "switchTranscription": {"consultation"},
+    "issueSubtitleUrls": {"subtitleUrls"},
+    "issueDownloadUrl": {"downloadUrl"},
+    "deleteRecording": {"deletion", "recording"},
+    "undoDeletion": {"deletion", "recording"},
     "requestAccess": {"accessRequest"},
     "recordAccessRequest": {"accessRequest"},
     "withdrawAccessRequest": {"accessRequest"},
@@ -253,15 +307,36 @@ CHANGED = {
     "extendAccessRequest": {"accessRequest"},
     "askAccessReview": {"accessRequest"},
     "recordAccessReview": {"accessRequest"},
+    "issueAccessExportUrl": {"accessExportUrl"},
     "revealAccessExportSecret": {"accessRequest", "secret"},
+    "placeLegalHold": {"legalHold", "coveredRecordingCount", "destroyingRecordingCount"},
+    "releaseLegalHold": {"legalHold"},
+    "approveRetentionPolicy": {"retentionPolicy"},
+    "rejectRetentionPolicy": {"retentionPolicy"},
+    "suspendStaff": {"staffMember"},
+    "inviteStaff": {"staffInvitation"},
+    "processLivekitWebhook": {"isDuplicate"},
 }
+"""The fields of each payload: every object whose fields the mutation changes, and what it issues."""
 
 
-@pytest.mark.parametrize("name", sorted(CHANGED))
-def test_payload_has_every_object_that_the_mutation_changes(name: str) -> None:
-    payload = get_named_type(MUTATIONS[name].type)
+def _payload(mutation: str) -> GraphQLObjectType:
+    payload = get_named_type(MUTATIONS[mutation].type)
     assert isinstance(payload, GraphQLObjectType)
-    assert CHANGED[name] <= set(payload.fields)
+    return payload
+
+
+def test_payload_has_every_object_that_the_mutation_changes() -> None:
+    assert {name: set(_payload(name).fields) for name in MUTATIONS} == CHANGED
+
+
+def test_payload_is_more_than_a_boolean() -> None:
+    bare = {
+        name
+        for name in MUTATIONS
+        if all(get_named_type(field.type).name == "Boolean" for field in _payload(name).fields.values())
+    }
+    assert bare == {"processLivekitWebhook"}, "LiveKit sends it, and reads no object of the practice"
 
 
 # ---- 4: root fields are nullable
@@ -280,12 +355,64 @@ def test_fields_that_a_vendor_answers_are_nullable() -> None:
 
 # ---- 5: references are objects
 
+BARE_IDS = {
+    "Recording.egressId": "LiveKit's id of an egress, which is no object of the schema",
+    "ErrorExtensions.requestId": "the id of a request, which is no object",
+    "AuditEvent.requestId": "the id of a request, which is no object",
+    "ErrorDetails.recordingId": "an error names an object and shows none",
+    "MissingConsent.participantId": "an error names an object and shows none",
+    "Patient.externalId": "the practice's own id",
+    "Consultation.externalId": "the practice's own id",
+    "AuditEvent.patientIds": "an officer may not read the patient",
+    "AuditEvent.consultationIds": "an officer may not read the consultation",
+    "AuditEntities.ids": "the type of the objects differs from row to row",
+}
+
+
+def test_references_are_objects() -> None:
+    bare = {
+        f"{owner}.{name}"
+        for owner, name, field in output_fields()
+        if name != "id" and (get_named_type(field.type).name == "ID" or re.search(r"(Id|Ids)$|^ids$", name))
+    }
+    assert bare == BARE_IDS.keys()
+
+
+def test_type_with_an_id_is_a_node() -> None:
+    node = OWN["Node"]
+    assert isinstance(node, GraphQLInterfaceType)
+    assert {name: str(field.type) for name, field in node.fields.items()} == {"id": "ID!"}
+    with_id = {name for name, kind in OUTPUTS.items() if "id" in kind.fields}
+    assert {name for name in with_id if str(OUTPUTS[name].fields["id"].type) != "ID!"} == set()
+    assert {name for name in with_id if node not in OUTPUTS[name].interfaces} == set()
+    assert {
+        *(
+            "User",
+            "Patient",
+            "Consultation",
+            "Participant",
+            "Consent",
+            "Recording",
+            "MediaFile",
+            "Transcript",
+        ),
+        *("RecordingImport", "Deletion", "LegalHold", "AccessRequest", "RetentionPolicy", "AuditEvent"),
+        *("StaffMember", "StaffInvitation"),
+    } == with_id
+
 
 def test_no_root_field_reads_any_node() -> None:
     assert {"node", "nodes"} & QUERIES.keys() == set()
 
 
 def test_one_thing_has_one_type() -> None:
+    """Two object types with the same fields are one type."""
+    shapes: dict[tuple[tuple[str, str], ...], set[str]] = {}
+    for name, kind in OUTPUTS.items():
+        if not name.endswith(("Payload", "Edge", "Connection")):
+            shape = tuple(sorted((field, str(value.type)) for field, value in kind.fields.items()))
+            shapes.setdefault(shape, set()).add(name)
+    assert [sorted(names) for names in shapes.values() if len(names) > 1] == []
     gone = {"RecordedConsultation", "SpeakerParticipant", "SpeakerSound", "Suspension", "PlacedLegalHold"}
     assert gone & OWN.keys() == set()
 
@@ -301,6 +428,17 @@ def test_content_and_answers_of_vendors_are_only_root_fields() -> None:
         if get_named_type(field.type).name in separate and not owner.endswith("Payload")
     }
     assert wrong == set()
+
+
+def test_audit_row_names_all_that_was_shown_by_its_type() -> None:
+    event = OUTPUTS["AuditEvent"].fields
+    assert str(event["entities"].type) == "[AuditEntities!]!"
+    assert {name: str(field.type) for name, field in OUTPUTS["AuditEntities"].fields.items()} == {
+        "type": "String!",
+        "ids": "[ID!]!",
+    }
+    assert str(event["fields"].type) == "[String!]!"
+    assert {"entityType", "entityIds"} & event.keys() == set()
 
 
 def test_recordings_of_a_consultation_are_a_page_below_it() -> None:
@@ -320,6 +458,57 @@ def test_the_only_page_below_an_object_is_that_of_the_recordings_of_a_consultati
 # ---- 7: names tell the kind of a value
 
 
+def test_by_is_an_object_and_times_and_days_have_their_scalars() -> None:
+    for owner, name, kind in values():
+        place = f"{owner}.{name}"
+        if name.endswith("By"):
+            assert isinstance(kind, (GraphQLObjectType, GraphQLInputObjectType)), place
+        if name.endswith("At"):
+            assert kind.name == "DateTime", place
+        if name.endswith("On"):
+            assert kind.name == "Date", place
+        if name.endswith("Until"):
+            assert kind.name == "DateTime", place
+        if kind.name == "DateTime":
+            assert re.search(r"(At|Until|From)$|^(from|until)$", name), place
+        if kind.name == "Date" and place != "ErrorDetails.earliest":
+            assert re.search(r"(On|Date)$", name), place
+
+
+def test_numbers_bear_their_unit_or_kind() -> None:
+    wrong = {
+        f"{owner}.{name}"
+        for owner, name, kind in (*values(), *((o, n, get_named_type(v.type)) for o, n, v in inputs()))
+        if kind.name in {"Int", "Float", "BigInt"}
+        and not re.search(rf"({UNITS})$", name)
+        and name not in NUMBERS_THAT_ARE_THEIR_KIND
+    }
+    assert wrong == set()
+
+
+def test_booleans_read_as_a_sentence() -> None:
+    sentence = re.compile(r"(is|has|must|needs|records|include|applies|only|was|can)[A-Z]|exists$|retryable$")
+    wrong = {
+        f"{owner}.{name}"
+        for owner, name, kind in (*values(), *((o, n, get_named_type(v.type)) for o, n, v in inputs()))
+        if kind.name == "Boolean" and not sentence.match(name)
+    }
+    assert wrong == set()
+
+
+def test_end_of_a_range_says_that_it_is_exclusive() -> None:
+    ends = {
+        f"{owner}.{name}": found.description or ""
+        for owner, kind in (OUTPUTS | INPUTS).items()
+        for name, found in kind.fields.items()
+        if re.search(r"Until$|^until$", name)
+    }
+    assert ends
+    assert {
+        place for place, text in ends.items() if not re.search(r"exclusive|not in the range", text)
+    } == set()
+
+
 # ---- 8: closed sets are enums
 
 OPEN_STRINGS = {
@@ -328,6 +517,7 @@ OPEN_STRINGS = {
     "RegisterConsultationInput.kind": "the practice names its own kinds",
     "RetentionTerms.kind": "the practice names its own kinds",
 }
+"""Names of closed sets that are open elsewhere, and why."""
 
 
 CLOSED_SETS = {
@@ -356,17 +546,30 @@ CLOSED_SETS = {
 
 
 def test_closed_sets_are_enums() -> None:
-
     wrong = {
         f"{owner}.{name}"
         for owner, name, kind in values()
         if name in CLOSED_SETS and not isinstance(kind, GraphQLEnumType)
     }
-    assert wrong - OPEN_STRINGS.keys() == set()
+    assert wrong == OPEN_STRINGS.keys()
+
+
+def test_value_of_an_enum_is_the_same_in_and_out() -> None:
+    taken = {
+        kind.name
+        for _, _, value in inputs()
+        if isinstance(kind := get_named_type(value.type), GraphQLEnumType)
+    }
+    shown = {
+        kind.name for owner, _, kind in values() if owner in OUTPUTS and isinstance(kind, GraphQLEnumType)
+    }
+    assert taken - shown == set()
+    assert ENUMS["GuestRole"].values.keys() < ENUMS["ParticipantRole"].values.keys()
+    assert {"DOCTOR", "PATIENT"} < ENUMS["ParticipantRole"].values.keys()
 
 
 def test_failure_is_a_problem_with_a_code_and_a_message() -> None:
-    assert {f"{owner}.{name}" for owner, name, _ in values() if name in {"error", "errorText"}} == set()
+    assert {f"{owner}.{name}" for owner, name, _ in values() if re.match(r"error", name)} == set()
     problems = {kind for _, name, kind in values() if name == "problem"}
     assert problems
     for kind in problems:
@@ -410,8 +613,22 @@ def test_ranges_of_time_are_one_input() -> None:
     assert loose == set()
 
 
+def test_each_range_of_time_is_a_during() -> None:
+    for owner, name, value in inputs():
+        is_range = get_named_type(value.type).name == "DateTimeRangeInput"
+        assert is_range == name.endswith("During"), f"{owner}.{name}"
+
+
+def test_input_of_which_one_field_suffices_says_so_in_its_type() -> None:
+    """An input that says `exactly one` is a @oneOf, so that a client's compiler refuses two."""
+    said = {name for name, kind in INPUTS.items() if re.search(r"exactly one", kind.description or "")}
+    assert said == {name for name, kind in INPUTS.items() if kind.is_one_of}
+
+
 def test_guests_join_with_a_mutation_of_their_own() -> None:
     assert {"joinConsultation", "joinAsGuest"} <= MUTATIONS.keys()
+    assert INPUTS["JoinConsultationInput"].fields.keys() == {"consultationId"}
+    assert INPUTS["JoinAsGuestInput"].fields.keys() == {"invitation"}
 
 
 # ---- 10: repeated calls
@@ -422,65 +639,264 @@ def test_mutation_says_by_what_it_is_idempotent(name: str) -> None:
     assert re.search(r"Idempotent by [^.]+\.", MUTATIONS[name].description or "")
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "inviteGuest",
-        "startRecording",
-        "recordConsent",
-        "withdrawConsent",
-        "correctTranscript",
-        "attributeTurn",
-    ],
-)
-def test_mutation_that_makes_something_takes_an_idempotency_key(name: str) -> None:
-    assert "idempotencyKey" in INPUTS[f"{name[0].upper()}{name[1:]}Input"].fields
+def test_mutation_that_makes_something_takes_an_idempotency_key() -> None:
+    keyed = {
+        name for name in MUTATIONS if "idempotencyKey" in INPUTS[f"{name[0].upper()}{name[1:]}Input"].fields
+    }
+    assert keyed == {
+        *("inviteGuest", "startRecording", "recordConsent", "withdrawConsent"),
+        *("correctTranscript", "attributeTurn"),
+    }
+    for name in keyed:
+        assert "`idempotencyKey`" in (MUTATIONS[name].description or "")
 
 
 # ---- 11: scalars
 
 
-def test_issued_addresses_tell_how_long_they_are_valid() -> None:
-    for name in (
-        "DownloadUrl",
-        "SubtitleUrls",
-        "AccessExportUrl",
-        "JoinToken",
-        "GuestInvitation",
-        "RecordingImport",
-    ):
+def test_own_scalars_name_their_specification() -> None:
+    scalars = {name: kind for name, kind in OWN.items() if isinstance(kind, GraphQLScalarType)}
+    assert scalars.keys() == {"BigInt", "Date", "DateTime", "URL"}
+    assert {
+        name for name, kind in scalars.items() if not (kind.specified_by_url or "").startswith("https://")
+    } == set()
+
+
+def test_addresses_are_urls_and_base64_is_named() -> None:
+    for owner, name, kind in values():
+        if name == "url" or (name.endswith("Url") and not isinstance(kind, GraphQLObjectType)):
+            assert kind.name == "URL", f"{owner}.{name}"
+    for name in ("webvtt", "srt"):
+        assert str(OUTPUTS["SubtitleUrls"].fields[name].type) == "String!", (
+            "relative to the address of the API"
+        )
+    base64 = {name for _, name, field in output_fields() if "base64" in (field.description or "").lower()}
+    assert base64 == {"pdfBase64"}
+
+
+def test_what_is_issued_tells_how_long_it_is_valid() -> None:
+    """Clocks differ, so a time alone does not say when a URL, a token or a secret ends."""
+    issued = {name for name, kind in OUTPUTS.items() if "expiresInSeconds" in kind.fields}
+    assert issued == {
+        *(
+            "DownloadUrl",
+            "SubtitleUrls",
+            "AccessExportUrl",
+            "JoinToken",
+            "GuestInvitation",
+            "RecordingImport",
+        ),
+    }
+    for name in issued:
         assert str(OUTPUTS[name].fields["expiresInSeconds"].type) == "Int!", name
+        assert str(OUTPUTS[name].fields["expiresAt"].type) == "DateTime!", name
+    secrets = {
+        owner
+        for owner, name, kind in values()
+        if owner in OUTPUTS and (kind.name == "URL" or name in {"token", "webvtt", "secret"})
+    }
+    assert secrets - issued == {"RevealAccessExportSecretPayload"}, (
+        "the copy of the request expires, not its secret"
+    )
 
 
 # ---- 12: descriptions
 
 
-def fault_of(place: str, description: str | None) -> str | None:
-    """Return what is wrong with a description, or None if it is a full sentence."""
-    if not description:
-        return "is missing"
-    if not re.match(r"[A-Z`]", description) or not description.endswith("."):
-        return "begins with no capital or ends with no full stop"
-    said = re.findall(r"[\w']+", description)
-    if len(said) < 4:
-        return "has fewer than four words"
-    name = re.split(r"[.(]", place.rstrip(")"))[-1]
-    fillers = {"the", "a", "an", "of", "this", "its"}
-    if {word.lower() for word in said} - fillers <= set(words(name)):
-        return "repeats the name"
-    return None
+def _described() -> Iterator[tuple[str, str | None]]:
+    for name, kind in OWN.items():
+        yield name, kind.description
+        for part, member in {**getattr(kind, "fields", {}), **getattr(kind, "values", {})}.items():
+            yield f"{name}.{part}", member.description
+            for argument, value in getattr(member, "args", {}).items():
+                yield f"{name}.{part}({argument})", value.description
 
 
-def test_fault_of_a_description_is_found() -> None:
-    assert fault_of("Recording.status", None) == "is missing"
-    assert fault_of("Recording.status", "the status of the recording.") is not None
-    assert fault_of("Recording.status", "The status of the recording") is not None
-    assert fault_of("Recording.status", "The status.") == "has fewer than four words"
-    assert fault_of("Recording.sizeBytes", "The size of the bytes.") == "repeats the name"
-    assert fault_of("Recording.status", "The status that the recording has now.") is None
+def test_everything_has_a_description_in_a_full_sentence() -> None:
+    wrong = {
+        place: f"{fault}: {text}"
+        for place, text in _described()
+        if (fault := fault_of(re.split(r"[.(]", place.rstrip(")"))[-1], text)) is not None
+    }
+    assert wrong == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("status", None),
+        ("status", ""),
+        ("status", "Status."),
+        ("status", "this is the status of the recording."),
+        ("status", "This is the status of the recording"),
+        ("status", "The status of the recording."),
+        ("status", "The status that the recording has now."),
+        ("startedAt", "When the video began, or null before that."),
+        ("isHeld", "Whether a legal hold forbids the destruction."),
+        ("sizeBytes", "These are the size bytes."),
+        ("status", "This is the status of the recording. For compliance only."),
+    ],
+)
+def test_bad_description_is_found(name: str, text: str | None) -> None:
+    assert fault_of(name, text) is not None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "This is the status of the recording.",
+        "Lists the calling doctor's recordings, newest first. Only doctors may call it.",
+        "If it is omitted, the first page is returned.",
+        "`recordConsent` returns this payload.",
+        "Stops a recording. Idempotent by `recordingId`. Only doctors may call it.",
+    ],
+)
+def test_full_sentence_is_no_bad_description(text: str) -> None:
+    assert fault_of("status", text) is None
 
 
 def test_every_root_field_says_who_may_call_it() -> None:
-    who = re.compile(r"doctor|patient|compliance|guest|everyone|signed-in|LiveKit", re.IGNORECASE)
+    who = re.compile(
+        r"[^.]*\b(doctors|patients|compliance officers|everyone)\b[^.]* may call it\b", re.IGNORECASE
+    )
     fields = QUERIES | MUTATIONS | SUBSCRIPTIONS
     assert {name for name, field in fields.items() if not who.search(field.description or "")} == set()
+
+
+def test_every_argument_of_a_page_says_its_limit() -> None:
+    for owner, name, value in inputs():
+        if name == "first":
+            most = "25" if owner == "Consultation.recordings" else "100"
+            assert f"from 1 to {most}" in (value.description or ""), owner
+
+
+# ---- Besides
+
+
+def test_errors_are_described_by_the_schema() -> None:
+    assert {name: str(field.type) for name, field in OUTPUTS["ErrorExtensions"].fields.items()} == {
+        "code": "ErrorCode!",
+        "reason": "ErrorReason",
+        "retryable": "Boolean!",
+        "requestId": "ID",
+        "details": "ErrorDetails",
+    }
+    assert {name: str(field.type) for name, field in OUTPUTS["MissingConsent"].fields.items()} == {
+        "participantId": "ID!",
+        "role": "ParticipantRole!",
+    }
+    assert str(OUTPUTS["ErrorDetails"].fields["missing"].type) == "[MissingConsent!]"
+    assert "BAD_USER_INPUT" not in ENUMS["ErrorCode"].values
+    assert {"INVALID_INPUT", "CONFLICT", "FORBIDDEN", "NOT_FOUND"} <= ENUMS["ErrorCode"].values.keys()
+    assert "CONSENT_MISSING" in ENUMS["ErrorReason"].values
+
+
+def test_blockers_and_deletion_are_told_before_the_button() -> None:
+    consultation, recording = OUTPUTS["Consultation"].fields, OUTPUTS["Recording"].fields
+    assert str(OUTPUTS["Participant"].fields["mustConsent"].type) == "Boolean!"
+    assert str(consultation["recordingBlockers"].type) == "[RecordingBlocker!]!"
+    assert {name: str(field.type) for name, field in OUTPUTS["RecordingBlocker"].fields.items()} == {
+        "reason": "RecordingBlockerReason!",
+        "participant": "Participant",
+    }
+    assert str(recording["deletion"].type) == "Deletion"
+    assert str(recording["retentionEndsAt"].type) == "DateTime"
+    assert str(recording["isHeld"].type) == "Boolean!"
+    assert {"dueAt", "storage", "medium", "speakers"} & recording.keys() == set()
+
+
+def test_parts_of_the_sound_are_media_files_of_their_recording() -> None:
+    assert str(OUTPUTS["Recording"].fields["mediaFiles"].type) == "[MediaFile!]!"
+    assert {name: str(value.type) for name, value in INPUTS["IssueDownloadUrlInput"].fields.items()} == {
+        "recordingId": "ID!",
+        "file": "ID",
+        "purposeOfUse": "PurposeOfUse!",
+    }
+
+
+def test_compliance_names_patients_and_consultations_by_the_ids_that_it_knows() -> None:
+    for by in ("PatientBy", "ConsultationBy"):
+        assert {name: str(value.type) for name, value in INPUTS[by].fields.items()} == {
+            "id": "ID",
+            "externalId": "String",
+        }
+    takes = {f"{owner}.{name}": str(value.type) for owner, name, value in inputs()}
+    assert takes["LegalHoldScopeInput.patient"] == "PatientBy"
+    assert takes["LegalHoldScopeInput.consultation"] == "ConsultationBy"
+    assert takes["RecordAccessRequestInput.patient"] == "PatientBy!"
+    assert takes["RecordAccessRequestInput.consultation"] == "ConsultationBy"
+    assert takes["RequestAccessInput.consultation"] == "ConsultationBy"
+    assert takes["AuditEventFilter.patient"] == "PatientBy"
+    assert takes["AuditEventFilter.consultation"] == "ConsultationBy"
+    member = OUTPUTS["StaffMember"].fields
+    assert (str(member["role"].type), str(member["status"].type)) == ("StaffRole!", "StaffStatus!")
+    assert "Compliance officers" in (QUERIES["consultation"].description or "")
+
+
+def test_filters_take_a_patient_and_a_range_of_time() -> None:
+    taken = {
+        name: {field: str(value.type) for field, value in INPUTS[name].fields.items()}
+        for name in ("ConsultationFilter", "RecordingFilter", "TranscriptFilter")
+    }
+    assert all(one["patient"] == "PatientBy" for one in taken.values())
+    assert taken["ConsultationFilter"]["scheduledDuring"] == "DateTimeRangeInput"
+    assert taken["RecordingFilter"]["createdDuring"] == "DateTimeRangeInput"
+    assert taken["RecordingFilter"]["consultation"] == "ConsultationBy"
+    assert taken["TranscriptFilter"]["scheduledDuring"] == "DateTimeRangeInput"
+    assert taken["TranscriptFilter"]["consultation"] == "ConsultationBy"
+
+
+def test_subscriptions_say_that_subscribing_again_is_resuming() -> None:
+    assert SUBSCRIPTIONS.keys() == {"consultationChanged", "recordingChanged", "recordingsChanged"}
+    assert SUBSCRIPTIONS["consultationChanged"].args.keys() == {"consultationId"}
+    assert SUBSCRIPTIONS["recordingsChanged"].args.keys() == set()
+    for name, field in SUBSCRIPTIONS.items():
+        said = (field.description or "").replace("\n", " ")
+        assert "first the present state, then each change" in said, name
+        assert "resubscribing is resuming" in said, name
+
+
+def test_highlights_of_a_search_are_parts_of_text() -> None:
+    assert str(OUTPUTS["TranscriptHit"].fields["snippet"].type) == "[SnippetPart!]!"
+    assert {name: str(field.type) for name, field in OUTPUTS["SnippetPart"].fields.items()} == {
+        "text": "String!",
+        "isMatch": "Boolean!",
+    }
+
+
+def test_earlier_consent_text_can_be_read_and_a_correction_names_the_text_that_it_replaces() -> None:
+    assert QUERIES["consentText"].args.keys() == {"language", "version"}
+    assert str(INPUTS["CorrectTranscriptInput"].fields["expectedText"].type) == "String"
+    assert str(OUTPUTS["Patient"].fields["externalId"].type) == "String!"
+    assert str(OUTPUTS["Consultation"].fields["patient"].type) == "Patient!"
+
+
+def test_document_may_have_forty_fragments() -> None:
+    assert Limits().fragments == 40
+
+
+# ---- Kept on purpose
+
+
+def test_pages_go_forward_only_and_are_not_counted() -> None:
+    for name, kind in OUTPUTS.items():
+        if name.endswith("Connection"):
+            assert kind.fields.keys() == {"edges", "pageInfo"}, name
+    assert {name for _, name, _ in inputs()} & {"last", "before"} == set()
+
+
+def test_addresses_are_issued_by_mutations_and_the_transcript_is_one_field() -> None:
+    issued = {name for name in MUTATIONS if name.startswith("issue")}
+    assert issued == {"issueDownloadUrl", "issueSubtitleUrls", "issueAccessExportUrl"}
+    assert str(OUTPUTS["Transcript"].fields["turns"].type) == "[Turn!]!"
+
+
+def test_schema_is_no_part_of_a_federation() -> None:
+    assert {"_service", "_entities"} & QUERIES.keys() == set()
+    assert {one.name for one in SCHEMA.directives} <= {
+        "skip",
+        "include",
+        "deprecated",
+        "specifiedBy",
+        "oneOf",
+    }
