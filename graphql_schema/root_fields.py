@@ -4,7 +4,7 @@ the operation fails.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import strawberry
 from graphql import GraphQLField
@@ -12,6 +12,9 @@ from strawberry.extensions import FieldExtension
 
 from app.errors import InvalidInput
 from app.identity.permissions import Permission
+
+Quota = Literal["pages", "urls", "subtitles", "invitations"]
+"""The name of a quota in `policies/quotas.toml`."""
 
 _PERMISSION: Final = "permission"
 ARGUMENTS: Final = {
@@ -48,16 +51,31 @@ _CALLERS: Final[dict[frozenset[str], str]] = {
     frozenset(): "Everyone may call it, without a token.",
 }
 """The sentence that says who may call a root field, by the roles of its permission."""
+_QUOTAS: Final[dict[Quota, str]] = {
+    "pages": "Each call counts as one page against the caller's hourly quota.",
+    "urls": "Each call counts as one URL against the caller's hourly quota.",
+    "subtitles": "Each call counts as one subtitle link against the caller's hourly quota.",
+    "invitations": "Each call counts as one invitation against the caller's hourly quota.",
+}
+"""The sentence that says against which quota of `policies/quotas.toml` a call of a root field counts."""
 _Value = TypeVar("_Value")
 
 
-def root_field(resolver: Callable[..., Any], permission: Permission | None, *, description: str) -> Any:
+def root_field(
+    resolver: Callable[..., Any],
+    permission: Permission | None,
+    *,
+    description: str,
+    quota: Quota | None = None,
+) -> Any:
     """Return a root field of the query or the mutation. `permission` is None if everyone may use the field without
-    a token. The description of the field ends with a sentence about who may call it.
+    a token. `quota` names the quota against which the database counts a call, for the description. The description
+    of the field ends with who may call it, and with its quota.
     """
+    limit = "" if quota is None else f" {_QUOTAS[quota]}"
     field: Any = strawberry.field(
         resolver,
-        description=f"{description} {_callers_of(permission)}",
+        description=f"{description} {_callers_of(permission)}{limit}",
         metadata={_PERMISSION: permission},
         extensions=[_RootField(permission)],
     )

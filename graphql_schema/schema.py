@@ -48,6 +48,7 @@ class Query:
     consultation = root_field(
         consultation_fields.consultation,
         permissions.READ_CONSULTATION,
+        quota="pages",
         description=(
             "Returns the consultation with this `id` or `externalId`, for its doctor and its patient. "
             "Compliance officers read the metadata of every consultation, without any content."
@@ -56,6 +57,7 @@ class Query:
     consultations = root_field(
         consultation_fields.consultations,
         permissions.LIST_CONSULTATIONS,
+        quota="pages",
         description=(
             "Lists the calling doctor's or patient's consultations, newest appointment first. "
             "Compliance officers read the metadata of all consultations, without any content."
@@ -64,6 +66,7 @@ class Query:
     recording = root_field(
         recording_fields.recording,
         permissions.READ_RECORDING,
+        quota="pages",
         description=(
             "Returns a recording of the calling doctor. Compliance officers read the metadata of "
             "every recording, without any content."
@@ -72,6 +75,7 @@ class Query:
     stored_object = root_field(
         recording_fields.stored_object,
         permissions.READ_STORAGE,
+        quota="urls",
         description=(
             "Returns what the bucket says about the video of a READY recording of the calling doctor. The API asks the "
             "bucket, so the value is null with an error if the bucket does not answer."
@@ -80,31 +84,37 @@ class Query:
     recordings = root_field(
         recording_fields.recordings,
         permissions.LIST_RECORDINGS,
+        quota="pages",
         description="Lists the calling doctor's recordings, newest first.",
     )
     transcript = root_field(
         transcript_fields.transcript,
         permissions.READ_TRANSCRIPT,
+        quota="pages",
         description="Returns the READY transcript of a recording of the calling doctor.",
     )
     transcript_search = root_field(
         transcript_fields.transcript_search,
         permissions.SEARCH_TRANSCRIPTS,
+        quota="pages",
         description="Searches the transcripts of the calling doctor, best hits first.",
     )
     active_rooms = root_field(
         consultation_fields.active_rooms,
         permissions.LIST_ROOMS,
+        quota="pages",
         description="Lists the calling doctor's rooms that are open now.",
     )
     audit_events = root_field(
         audit.audit_events,
         permissions.LIST_AUDIT_EVENTS,
+        quota="pages",
         description="Lists the audit log, newest first.",
     )
     deletions = root_field(
         deletion_fields.deletions,
         permissions.LIST_DELETIONS,
+        quota="pages",
         description=(
             "Lists deletions, newest first. A doctor sees the deletions of their own recordings, and "
             "compliance sees all deletions."
@@ -113,6 +123,7 @@ class Query:
     deletion_certificates = root_field(
         deletion_fields.deletion_certificates,
         permissions.READ_CERTIFICATES,
+        quota="pages",
         description=(
             "Lists the certificates of a destroyed recording by their numbers, for its doctor and for compliance. "
             "The list of certificates is empty until the recording is destroyed."
@@ -121,16 +132,19 @@ class Query:
     staff_invitations = root_field(
         staff.staff_invitations,
         permissions.LIST_STAFF_INVITATIONS,
+        quota="pages",
         description="Lists the staff invitations, newest first.",
     )
     staff_members = root_field(
         staff.staff_members,
         permissions.LIST_STAFF,
+        quota="pages",
         description="Lists the staff members with their roles, newest first, including suspended members.",
     )
     access_requests = root_field(
         access_fields.access_requests,
         permissions.LIST_ACCESS_REQUESTS,
+        quota="pages",
         description=(
             "Lists access requests, newest first. A patient sees their own requests, and compliance "
             "sees all requests."
@@ -139,21 +153,25 @@ class Query:
     legal_holds = root_field(
         hold_fields.legal_holds,
         permissions.LIST_HOLDS,
+        quota="pages",
         description="Lists legal holds, newest first.",
     )
     retention_policies = root_field(
         retention_fields.retention_policies,
         permissions.LIST_RETENTION_POLICIES,
+        quota="pages",
         description="Lists retention policies, newest first.",
     )
     retention_preview = root_field(
         retention_fields.retention_preview,
         permissions.PREVIEW_RETENTION,
+        quota="pages",
         description="Returns how many recordings a PROPOSED retention policy would delete in each month.",
     )
     storage_report = root_field(
         retention_fields.storage_report,
         permissions.REPORT_STORAGE,
+        quota="pages",
         description=(
             "Returns a storage report: the stored bytes, the deletions of the next 30 days, and the cost."
         ),
@@ -170,6 +188,7 @@ class Mutation:
     register_consultation = root_field(
         consultation_fields.register_consultation,
         permissions.REGISTER_CONSULTATION,
+        quota="pages",
         description="Registers a consultation of the calling doctor. Idempotent by `externalId`.",
     )
     record_consent = root_field(
@@ -203,6 +222,7 @@ class Mutation:
     join_consultation = root_field(
         consultation_fields.join_consultation,
         permissions.JOIN_CONSULTATION,
+        quota="pages",
         description=(
             "Issues a LiveKit token for the room of a consultation, for its doctor or its patient. The "
             "token is valid for two hours. Idempotent by `consultationId`: a repeated call issues "
@@ -221,6 +241,7 @@ class Mutation:
     start_recording = root_field(
         recording_fields.start_recording,
         permissions.START_RECORDING,
+        quota="pages",
         description=(
             "Starts a recording of a consultation of the calling doctor in which every participant has consented. "
             "Idempotent by `idempotencyKey`. Without a key, a repeated call is refused with `live_recording_exists` "
@@ -230,11 +251,13 @@ class Mutation:
     stop_recording = root_field(
         recording_fields.stop_recording,
         permissions.STOP_RECORDING,
+        quota="pages",
         description="Stops a recording. Idempotent by `recordingId`.",
     )
     correct_transcript = root_field(
         transcript_fields.correct_transcript,
         permissions.CORRECT_TRANSCRIPT,
+        quota="pages",
         description=(
             "Corrects the text of one turn of a transcript. The API keeps every version of the "
             "text with its author and time. Idempotent by `idempotencyKey`. A correction that repeats the "
@@ -244,6 +267,7 @@ class Mutation:
     attribute_turn = root_field(
         transcript_fields.attribute_turn,
         permissions.CORRECT_TRANSCRIPT,
+        quota="pages",
         description=(
             "Names the speaker of one turn of a transcript, or of all turns with the same voice. "
             "The API keeps every version of the turn with its author and time. Idempotent by "
@@ -253,6 +277,7 @@ class Mutation:
     issue_subtitle_urls = root_field(
         transcript_fields.issue_subtitle_urls,
         permissions.ISSUE_SUBTITLE_URLS,
+        quota="subtitles",
         description=(
             "Issues links to the subtitles of a recording. Everyone who has a link can read the "
             "subtitles for a few minutes. Idempotent by `recordingId`: a repeated call issues further "
@@ -262,6 +287,7 @@ class Mutation:
     retry_transcription = root_field(
         transcript_fields.retry_transcription,
         permissions.RETRY_TRANSCRIPTION,
+        quota="pages",
         description=(
             "Retries a transcription that FAILED or was OFF, or the unintelligible turns of a READY "
             "transcript. Idempotent by `recordingId`: while the retry runs, a repeated call begins no "
@@ -271,6 +297,7 @@ class Mutation:
     switch_transcription = root_field(
         transcript_fields.switch_transcription,
         permissions.SWITCH_TRANSCRIPTION,
+        quota="pages",
         description=(
             "Switches the transcription of a consultation on or off. By default, only recordings of "
             "ORDINARY consultations are transcribed. After transcription is switched off, the worker "
@@ -281,6 +308,7 @@ class Mutation:
     import_recording = root_field(
         recording_imports.import_recording,
         permissions.IMPORT_RECORDING,
+        quota="urls",
         description=(
             "Begins to import a recording that was made elsewhere. Every participant of the "
             "consultation must have consented. Idempotent by the whole input: a repeated call returns "
@@ -290,6 +318,7 @@ class Mutation:
     complete_import = root_field(
         recording_imports.complete_import,
         permissions.COMPLETE_IMPORT,
+        quota="pages",
         description=(
             "Completes an import after the upload of its file. The worker then verifies the uploaded "
             "file. Idempotent by `importId`."
@@ -314,6 +343,7 @@ class Mutation:
     request_access = root_field(
         access_changes.request_access,
         permissions.REQUEST_ACCESS,
+        quota="pages",
         description=(
             "Files an access request of the signed-in patient, who may name a representative. "
             "Idempotent by the patient and `consultation`: while the access request is open, a repeated "
@@ -323,6 +353,7 @@ class Mutation:
     record_access_request = root_field(
         access_changes.record_access_request,
         permissions.RECORD_ACCESS_REQUEST,
+        quota="pages",
         description=(
             "Files an access request that arrived in writing. Idempotent by `patient` and "
             "`consultation`: while the access request is open, a repeated call returns it."
@@ -331,6 +362,7 @@ class Mutation:
     withdraw_access_request = root_field(
         access_changes.withdraw_access_request,
         permissions.WITHDRAW_ACCESS_REQUEST,
+        quota="pages",
         description=(
             "Withdraws an open access request. A patient can withdraw their own request, and compliance "
             "can withdraw a written request. Idempotent by `accessRequestId`."
@@ -339,6 +371,7 @@ class Mutation:
     approve_access_request = root_field(
         access_changes.approve_access_request,
         permissions.APPROVE_ACCESS_REQUEST,
+        quota="pages",
         description=(
             "Approves an access request, and queues its encrypted copy. If the worker failed to make "
             "the encrypted copy, a repeated call queues the copy again. Idempotent by "
@@ -365,6 +398,7 @@ class Mutation:
     ask_access_review = root_field(
         access_changes.ask_access_review,
         permissions.ASK_ACCESS_REVIEW,
+        quota="pages",
         description=(
             "Asks for the review of a denied access request, if the ground of the denial allows a "
             "review. The patient may ask for the review, or compliance if the request arrived in "
@@ -383,6 +417,7 @@ class Mutation:
     issue_access_export_url = root_field(
         export_fields.issue_access_export_url,
         permissions.ISSUE_EXPORT_URL,
+        quota="urls",
         description=(
             "Issues a URL that downloads the encrypted copy of an access request for a few minutes. "
             "Idempotent by `accessRequestId`: a repeated call issues a further URL of the same copy."
@@ -400,6 +435,7 @@ class Mutation:
     issue_download_url = root_field(
         recording_fields.issue_download_url,
         permissions.ISSUE_DOWNLOAD_URL,
+        quota="urls",
         description=(
             "Issues a download URL of a recording. Everyone who has the URL can download the recording "
             "for a few minutes. Idempotent by `recordingId` and `file`: a repeated call issues a "
@@ -422,6 +458,7 @@ class Mutation:
     invite_staff = root_field(
         staff.invite_staff,
         permissions.INVITE_STAFF,
+        quota="invitations",
         description=(
             "Invites a staff member by email. Idempotent by `email` and `role` while the invitation is "
             "PENDING: a repeated call sends the same invitation again."

@@ -339,3 +339,31 @@ async def test_aal2_token_of_an_aal1_session_is_refused(harness: ApiHarness, cas
     weak = await harness.with_session(case.doctor, aal="aal1")
     token = harness.token(case.doctor.user_id, weak.session_id, aal="aal2")
     assert await replace(weak, token=token).refused(documents.VIEWER) == ("UNAUTHENTICATED", "session_over")
+
+
+QUOTAS = {
+    "pages": "counts as one page",
+    "urls": "counts as one URL",
+    "subtitles": "counts as one subtitle link",
+    "invitations": "counts as one invitation",
+}
+"""How the description of a root field says which hourly quota a call uses."""
+
+
+@pytest.mark.parametrize("field", [name for name in FIELDS if name not in SUBSCRIPTIONS])
+async def test_description_says_which_quota_a_call_uses(harness: ApiHarness, field: str) -> None:
+    schema = _schema()
+    assert schema.query_type is not None
+    assert schema.mutation_type is not None
+    description = (schema.query_type.fields | schema.mutation_type.fields)[field].description or ""
+    roles: tuple[Who, ...] = ("clinician", "patient", "compliance")
+    who = next(role for role in roles if FIELDS[field].expected[role] == OK)
+    case = await harness.case()
+    await case.consent()
+    variables = await _variables(harness, field, who, case)
+    person = await _who(harness, who, case)
+    for meter in QUOTAS:
+        await harness.spend(person, meter, 100_000)
+    answer = await person.send(FIELDS[field].document, **variables)
+    used = {answer.error.reason} if "errors" in answer.body else set()
+    assert used == {f"quota_{meter}" for meter, said in QUOTAS.items() if said in description}

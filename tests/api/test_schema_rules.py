@@ -116,15 +116,12 @@ def values() -> Iterator[tuple[str, str, GraphQLNamedType]]:
 
 def inputs() -> Iterator[tuple[str, str, GraphQLArgument | GraphQLInputField]]:
     """Yield the owner, the name and the value of each input field and each argument."""
-    for owner, kind in INPUTS.items():
-        for name, value in kind.fields.items():
-            yield owner, name, value
-    for owner in (*ROOTS, *OUTPUTS):
-        kind = OWN[owner]
-        assert isinstance(kind, GraphQLObjectType)
-        for name, field in kind.fields.items():
-            for argument, taken in field.args.items():
-                yield f"{owner}.{name}", argument, taken
+    for owner, taken in INPUTS.items():
+        yield from ((owner, name, value) for name, value in taken.fields.items())
+    for owner, kind in OWN.items():
+        if isinstance(kind, GraphQLObjectType):
+            for name, field in kind.fields.items():
+                yield from ((f"{owner}.{name}", argument, value) for argument, value in field.args.items())
 
 
 def is_connection(field: GraphQLField) -> bool:
