@@ -41,7 +41,8 @@ def _select_each(kind: GraphQLObjectType, path: tuple[str, ...]) -> Iterator[str
             yield f"{name}{size} {{ {select_everything(nested, (*path, nested.name))} }}"
 
 
-def _whole_page(field: str, first: int) -> str:
+def whole_page(field: str, first: int) -> str:
+    """Return a query of one page of a list with every field of its items."""
     connection = get_named_type(SCHEMA.query_type.fields[field].type) if SCHEMA.query_type else None
     assert isinstance(connection, GraphQLObjectType)
     return f"{{ {field}(first: {first}) {{ {select_everything(connection, ())} }} }}"
@@ -52,7 +53,7 @@ PAGES = [("recordings", 50), ("consultations", 50), ("accessRequests", 25), ("le
 
 @pytest.mark.parametrize(("field", "first"), PAGES)
 def test_page_with_everything_on_it_fits_the_limits(field: str, first: int) -> None:
-    document = parse(_whole_page(field, first))
+    document = parse(whole_page(field, first))
     assert validate(SCHEMA, document) == []
     assert find_excess(Limits(), document) is None
     assert find_page_excess(Limits(), document, SCHEMA, None) is None
@@ -60,12 +61,12 @@ def test_page_with_everything_on_it_fits_the_limits(field: str, first: int) -> N
 
 
 def test_page_of_consultations_has_their_recordings_on_it() -> None:
-    assert "recordings(first: 25) { edges { node { id" in _whole_page("consultations", 50)
+    assert "recordings(first: 25) { edges { node { id" in whole_page("consultations", 50)
 
 
 @pytest.mark.parametrize(("field", "first"), PAGES)
 def test_page_with_everything_on_it_has_few_enough_tokens(field: str, first: int) -> None:
-    lexer, count = Lexer(Source(_whole_page(field, first))), 0
+    lexer, count = Lexer(Source(whole_page(field, first))), 0
     while lexer.advance().kind is not TokenKind.EOF:
         count += 1
     assert count <= Limits().tokens
