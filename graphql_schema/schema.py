@@ -318,7 +318,6 @@ class Mutation:
     complete_import = root_field(
         recording_imports.complete_import,
         permissions.COMPLETE_IMPORT,
-        quota="pages",
         description=(
             "Completes an import after the upload of its file. The worker then verifies the uploaded "
             "file. Idempotent by `importId`."
