@@ -94,6 +94,25 @@ async def test_payload_shows_the_recording_as_a_page_of_it_does(
         assert payload["recording"]["deletion"]["status"] == status
 
 
+async def test_payload_shows_a_hold_and_a_retention_end_that_changed_meanwhile(
+    harness: ApiHarness, case: Case, doctor: Person, officer: Person, recording: UUID
+) -> None:
+    asked = (await doctor.ask(CHANGES["deleteRecording"], id=str(recording)))["recording"]
+    assert (asked["isHeld"], asked["retentionEndsAt"]) == (False, None)
+    harness.practice.hold(officer.user_id, consultation_id=UUID(case.id))
+    await harness.rows(
+        "update resguardo.recordings set due_at = '2040-02-29T00:00:00Z' where id = %s returning id",
+        recording,
+    )
+    undone = (await doctor.ask(CHANGES["undoDeletion"], id=str(recording)))["recording"]
+    assert (undone["isHeld"], undone["retentionEndsAt"]) == (True, "2040-02-29T00:00:00+00:00")
+    assert undone == {
+        name: value
+        for name, value in (await doctor.ask(PAGE, id=str(recording))).items()
+        if name != "__typename"
+    }
+
+
 async def test_law_1_change_and_its_answer_have_one_audit_row(
     harness: ApiHarness, case: Case, doctor: Person, recording: UUID
 ) -> None:
