@@ -14,8 +14,8 @@ from graphql_schema.scalars import Url, parse_id
 
 @strawberry.type(
     description=(
-        "A presigned URL of the encrypted copy of an access request, which only the patient gets. The practice gives "
-        "the patient the secret of the copy by telephone or post."
+        "This is a presigned URL of the encrypted copy of an access request, which only the patient gets. The "
+        "practice gives the patient the secret of the copy by telephone or post."
     )
 )
 class AccessExportUrl:
@@ -27,39 +27,37 @@ class AccessExportUrl:
         )
     )
     instructions: str = strawberry.field(
-        description="Instructions for opening the copy, in the reader's language."
+        description="These are instructions for opening the copy, in the reader's language."
     )
 
 
-@strawberry.input(description="The input with which a patient gets a URL of the encrypted copy.")
+@strawberry.input(description="With this input, a patient gets a URL of the encrypted copy.")
 class IssueAccessExportUrlInput:
     access_request_id: strawberry.ID = strawberry.field(
-        description="The id of the patient's own access request, whose encrypted copy is READY."
+        description="This is the id of the patient's own access request, whose encrypted copy is READY."
     )
 
 
-@strawberry.type(description="The result of `issueAccessExportUrl`.")
+@strawberry.type(description="`issueAccessExportUrl` returns this payload.")
 class IssueAccessExportUrlPayload:
     access_export_url: AccessExportUrl = strawberry.field(
-        description="The URL of the encrypted copy, for a few minutes."
+        description="This is the URL of the encrypted copy, for a few minutes."
     )
 
 
-@strawberry.input(
-    description="The input with which a compliance officer reads the secret of an encrypted copy."
-)
+@strawberry.input(description="With this input, a compliance officer reads the secret of an encrypted copy.")
 class RevealAccessExportSecretInput:
     access_request_id: strawberry.ID = strawberry.field(
-        description="The id of an access request whose encrypted copy is READY."
+        description="This is the id of an access request whose encrypted copy is READY."
     )
 
 
-@strawberry.type(description="The result of `revealAccessExportSecret`: the access request and the secret.")
+@strawberry.type(description="`revealAccessExportSecret` returns the access request and the secret.")
 class RevealAccessExportSecretPayload(AccessRequestPayload):
     secret: str = strawberry.field(
         description=(
-            "The secret that opens the encrypted copy, which consists of twenty letters and digits, and four "
-            "hyphens. The API returns the secret only once, and then erases it."
+            "This is the secret that opens the encrypted copy, which consists of twenty letters and digits, "
+            "and four hyphens. The API returns the secret only once, and then erases it."
         )
     )
 

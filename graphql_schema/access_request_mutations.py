@@ -39,19 +39,19 @@ class RequestAccessInput:
     representative: RepresentativeInput | None = strawberry.field(
         default=None,
         description=(
-            "The representative who files the request for the patient, if the patient does not file "
-            "it in person."
+            "This is the representative who files the request for the patient, if the patient does not file it "
+            "in person."
         ),
     )
 
 
-@strawberry.input(description="A patient's access request that arrived in writing.")
+@strawberry.input(description="This is a patient's access request that arrived in writing.")
 class RecordAccessRequestInput:
-    patient: PatientBy = strawberry.field(description="The patient who wrote the request.")
+    patient: PatientBy = strawberry.field(description="This is the patient who wrote the request.")
     received_on: date = strawberry.field(
         description=(
-            "The day on which the practice received the request, at most 60 days ago. The "
-            "deadline of 30 days for the access request counts from the day of receipt."
+            "This is the day on which the practice received the request, at most 60 days ago. The deadline of "
+            "30 days for the access request counts from the day of receipt."
         )
     )
     consultation: ConsultationBy | None = strawberry.field(
@@ -62,80 +62,88 @@ class RecordAccessRequestInput:
         ),
     )
     representative: RepresentativeInput | None = strawberry.field(
-        default=None, description="The representative who wrote the request for the patient."
+        default=None, description="This is the representative who wrote the request for the patient."
     )
 
 
 @strawberry.type(
-    description="The result of `requestAccess`: the new access request, or the one that is already open."
+    description="`requestAccess` returns the new access request, or the one that is already open."
 )
 class RequestAccessPayload(AccessRequestPayload):
     pass
 
 
 @strawberry.type(
-    description="The result of `recordAccessRequest`: the new access request, or the one that is already open."
+    description="`recordAccessRequest` returns the new access request, or the one that is already open."
 )
 class RecordAccessRequestPayload(AccessRequestPayload):
     pass
 
 
-@strawberry.input(description="The input with which an access request is withdrawn.")
+@strawberry.input(description="With this input, an access request is withdrawn.")
 class WithdrawAccessRequestInput:
     access_request_id: strawberry.ID = strawberry.field(
         description="The id of an open access request, which the patient filed or a compliance officer entered."
     )
 
 
-@strawberry.type(description="The result of `withdrawAccessRequest`: the access request, which is WITHDRAWN.")
+@strawberry.type(description="`withdrawAccessRequest` returns the access request, which is WITHDRAWN.")
 class WithdrawAccessRequestPayload(AccessRequestPayload):
     pass
 
 
-@strawberry.input(description="The input with which a compliance officer approves an access request.")
+@strawberry.input(description="With this input, a compliance officer approves an access request.")
 class ApproveAccessRequestInput:
     access_request_id: strawberry.ID = strawberry.field(
-        description="The id of an OPEN access request, or of an approved one without an encrypted copy."
+        description=(
+            "This is the id of an OPEN access request, or of an approved one without an encrypted copy."
+        )
     )
 
 
-@strawberry.type(description="The result of `approveAccessRequest`: the access request, which is APPROVED.")
+@strawberry.type(description="`approveAccessRequest` returns the access request, which is APPROVED.")
 class ApproveAccessRequestPayload(AccessRequestPayload):
     pass
 
 
-@strawberry.input(description="The input with which a compliance officer denies an access request.")
+@strawberry.input(description="With this input, a compliance officer denies an access request.")
 class DenyAccessRequestInput:
-    access_request_id: strawberry.ID = strawberry.field(description="The id of an OPEN access request.")
+    access_request_id: strawberry.ID = strawberry.field(
+        description=("This is the id of an OPEN access request.")
+    )
     ground: model.DenialGround = strawberry.field(
-        description="The ground of the denial in 45 CFR 164.524(a)."
+        description="This is the ground of the denial in 45 CFR 164.524(a)."
     )
     determined_by_id: strawberry.ID | None = strawberry.field(
         default=None,
         description=(
-            "The user id of the clinician who determined that harm is likely. A reviewable ground needs the "
-            "clinician, and every other ground must have none."
+            "This is the user id of the clinician who determined that harm is likely. A reviewable ground "
+            "needs the clinician, and every other ground must have none."
         ),
     )
 
 
-@strawberry.type(description="The result of `denyAccessRequest`: the access request, which is DENIED.")
+@strawberry.type(description="`denyAccessRequest` returns the access request, which is DENIED.")
 class DenyAccessRequestPayload(AccessRequestPayload):
     pass
 
 
 @strawberry.input(
-    description="The input with which a compliance officer extends the deadline of an access request."
+    description="With this input, a compliance officer extends the deadline of an access request."
 )
 class ExtendAccessRequestInput:
-    access_request_id: strawberry.ID = strawberry.field(description="The id of an OPEN access request.")
-    reason: model.ExtensionReason = strawberry.field(description="Why the practice needs more time.")
+    access_request_id: strawberry.ID = strawberry.field(
+        description=("This is the id of an OPEN access request.")
+    )
+    reason: model.ExtensionReason = strawberry.field(
+        description=("This says why the practice needs more time.")
+    )
     days: int = strawberry.field(
-        default=model.MAX_EXTENSION_DAYS, description="By how many days the deadline moves: 1 to 30."
+        default=model.MAX_EXTENSION_DAYS, description="The deadline moves by this many days: 1 to 30."
     )
 
 
-@strawberry.type(description="The result of `extendAccessRequest`: the access request with its new deadline.")
+@strawberry.type(description="`extendAccessRequest` returns the access request with its new deadline.")
 class ExtendAccessRequestPayload(AccessRequestPayload):
     pass
 
@@ -149,7 +157,7 @@ class AskAccessReviewInput:
 
 @strawberry.type(
     description=(
-        "The result of `askAccessReview`: the access request, which is OPEN until the outcome of the review is "
+        "`askAccessReview` returns the access request, which is OPEN until the outcome of the review is "
         "recorded."
     )
 )
@@ -157,19 +165,21 @@ class AskAccessReviewPayload(AccessRequestPayload):
     pass
 
 
-@strawberry.input(description="The input with which a compliance officer records the outcome of a review.")
+@strawberry.input(description="With this input, a compliance officer records the outcome of a review.")
 class RecordAccessReviewInput:
     access_request_id: strawberry.ID = strawberry.field(
         description="The id of a denied access request whose review was asked for."
     )
     reviewer_id: strawberry.ID = strawberry.field(
-        description="The user id of the clinician who reviewed the denial, and who took no part in it."
+        description=(
+            "This is the user id of the clinician who reviewed the denial, and who took no part in it."
+        )
     )
-    outcome: model.ReviewOutcome = strawberry.field(description="The outcome of the review.")
+    outcome: model.ReviewOutcome = strawberry.field(description="This is the outcome of the review.")
 
 
 @strawberry.type(
-    description="The result of `recordAccessReview`: the access request with the outcome of the review."
+    description="`recordAccessReview` returns the access request with the outcome of the review."
 )
 class RecordAccessReviewPayload(AccessRequestPayload):
     pass

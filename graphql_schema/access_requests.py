@@ -21,54 +21,56 @@ from graphql_schema.selected_fields import select
 
 @strawberry.type(
     description=(
-        "The extension of the 30-day deadline of an access request. Everyone who may read the access request may "
-        "read it."
+        "This is the extension of the 30-day deadline of an access request. Everyone who may read the access "
+        "request may read it."
     )
 )
 class AccessRequestExtension:
     reason: model.ExtensionReason = strawberry.field(
-        description="The reason for the extension, of which the practice informs the patient."
+        description="This is the reason for the extension, of which the practice informs the patient."
     )
-    extended_at: datetime = strawberry.field(description="When a compliance officer extended the deadline.")
+    extended_at: datetime = strawberry.field(
+        description=("This is when a compliance officer extended the deadline.")
+    )
 
 
 @strawberry.type(
     description=(
-        "The denial of an access request: its ground, and the patient's right to a review. Everyone who may read the "
-        "access request may read it."
+        "This is the denial of an access request: its ground, and the patient's right to a review. Everyone "
+        "who may read the access request may read it."
     )
 )
 class AccessDenial:
     ground: model.DenialGround = strawberry.field(description="The ground on which the request was denied.")
     determined_by: User | None = strawberry.field(
         description=(
-            "The professional who determined that harm is likely. The value is "
-            "null if the ground of the denial requires no decision by a professional."
+            "This is the professional who determined that harm is likely. The value is null if the ground of "
+            "the denial requires no decision by a professional."
         )
     )
     review_asked_at: datetime | None = strawberry.field(
-        description="When the patient asked for the review. The value is null if nobody has asked."
+        description="This is when the patient asked for the review. It is null if nobody has asked."
     )
     reviewed_by: User | None = strawberry.field(
-        description="The clinician who reviewed the denial, or null before the review."
+        description="This is the clinician who reviewed the denial. It is null before the review."
     )
     reviewed_at: datetime | None = strawberry.field(
-        description="When the outcome of the review was recorded, or null before that."
+        description="This is when the outcome of the review was recorded. It is null before that."
     )
     review_outcome: model.ReviewOutcome | None = strawberry.field(
-        description="The outcome of the review, or null before the review."
+        description="This is the outcome of the review. It is null before the review."
     )
 
     @strawberry.field(  # type: ignore[untyped-decorator] # strawberry types it as Any
-        description="Whether the patient may ask for a review of the denial."
+        description="This says whether the patient may ask for a review of the denial."
     )
     def is_reviewable(root: strawberry.Parent[Row]) -> bool:
         return model.DenialGround(root["ground"]).is_reviewable
 
     @strawberry.field(  # type: ignore[untyped-decorator] # strawberry types it as Any
         description=(
-            "The denial as a text in the reader's language: its ground, and the patient's rights to a "
-            "review and to a complaint."
+            "The message says the ground of the denial, and the patient's rights to a review and to a "
+            "complaint, in the reader's language."
         )
     )
     def message(root: strawberry.Parent[Row], info: Info) -> str:
@@ -77,34 +79,38 @@ class AccessDenial:
 
 @strawberry.type(
     description=(
-        "The encrypted copy of an access request. Everyone who may read the access request may read its status. Only "
-        "the patient gets a URL of it, and only compliance its secret."
+        "This is the encrypted copy of an access request. Everyone who may read the access request may read "
+        "its status. Only the patient gets a URL of it, and only compliance its secret."
     )
 )
 class AccessExport:
-    status: model.ExportStatus = strawberry.field(description="The status of the encrypted copy.")
+    status: model.ExportStatus = strawberry.field(description="This is the status of the encrypted copy.")
     size_bytes: BigInt | None = strawberry.field(
-        description="The size of the encrypted copy. The value is null until the copy is READY."
+        description="This is the size of the encrypted copy. The value is null until the copy is READY."
     )
-    file_count: int | None = strawberry.field(description="How many media files the copy contains.")
+    file_count: int | None = strawberry.field(
+        description=("This says how many media files the copy contains.")
+    )
     missing_file_count: int | None = strawberry.field(
         description=(
-            "How many media files the encrypted copy lacks because the worker found them missing "
-            "or changed. The manifest in the encrypted copy names the files that the copy lacks."
+            "This says how many media files the encrypted copy lacks because the worker found them missing or "
+            "changed. The manifest in the encrypted copy names the files that the copy lacks."
         )
     )
-    expires_at: datetime | None = strawberry.field(description="When the worker deletes the encrypted copy.")
+    expires_at: datetime | None = strawberry.field(
+        description=("This is when the worker deletes the encrypted copy.")
+    )
     secret_revealed_at: datetime | None = strawberry.field(
         description=(
-            "When a compliance officer read the secret of the copy, in order to give it to the "
-            "patient by telephone or post."
+            "This is when a compliance officer read the secret of the copy, in order to give it to the patient "
+            "by telephone or post."
         )
     )
 
     @strawberry.field(  # type: ignore[untyped-decorator] # strawberry types it as Any
         description=(
-            "Why the encrypted copy FAILED, or null. If compliance approves the access request again, the worker "
-            "tries again to make the encrypted copy."
+            "This says why the encrypted copy FAILED. It is null if it did not fail. If compliance approves "
+            "the access request again, the worker tries again to make the encrypted copy."
         )
     )
     def problem(root: strawberry.Parent[Row], info: Info) -> AccessExportProblem | None:
@@ -113,11 +119,12 @@ class AccessExport:
 
 @strawberry.type(
     description=(
-        "A request for a copy of a patient's recordings (45 CFR 164.524). The patient and compliance may read it."
+        "This is a request for a copy of a patient's recordings (45 CFR 164.524). The patient and compliance "
+        "may read it."
     )
 )
 class AccessRequest(Node):
-    id: strawberry.ID = strawberry.field(description="The id of the access request, a UUID.")
+    id: strawberry.ID = strawberry.field(description="This is the id of the access request, a UUID.")
     patient: Patient = strawberry.field(description="The patient whose recordings are requested.")
     consultation: Consultation | None = strawberry.field(
         description=(
@@ -125,28 +132,32 @@ class AccessRequest(Node):
             "requests all recordings."
         )
     )
-    status: model.AccessRequestStatus = strawberry.field(description="The status of the request.")
-    channel: model.Channel = strawberry.field(description="How the request reached the practice.")
+    status: model.AccessRequestStatus = strawberry.field(description="This is the status of the request.")
+    channel: model.Channel = strawberry.field(
+        description=("The channel says how the request reached the practice.")
+    )
     representative: Representative | None = strawberry.field(
-        description="The representative who filed the request for the patient, or null."
+        description="This representative filed the request for the patient. It is null if nobody did."
     )
     received_on: date = strawberry.field(
-        description="The day in UTC on which the practice received the request."
+        description="This is the day in UTC on which the practice received the request."
     )
     due_on: date = strawberry.field(
         description=(
-            "The deadline of the request, as a day in UTC: 30 days after receipt, extended once by at "
+            "This is the deadline of the request, as a day in UTC: 30 days after receipt, extended once by at "
             "most 30 days."
         )
     )
     is_overdue: bool = strawberry.field(
-        description="Whether the deadline has passed and the request is still not decided or fulfilled."
+        description=(
+            "This says whether the deadline has passed and the request is still not decided or fulfilled."
+        )
     )
     extension: AccessRequestExtension | None = strawberry.field(
         description="The extension of the deadline, or null if it was not extended."
     )
     decided_at: datetime | None = strawberry.field(
-        description="When the request was approved or denied, or null before that."
+        description="This is when the request was approved or denied. It is null before that."
     )
     denial: AccessDenial | None = strawberry.field(
         description="The denial of the request, or null if it is not denied."
@@ -155,9 +166,9 @@ class AccessRequest(Node):
         description="The encrypted copy of the recordings, or null before the request is approved."
     )
     fulfilled_at: datetime | None = strawberry.field(
-        description="When the request was fulfilled, or null before that."
+        description="This is when the request was fulfilled. It is null before that."
     )
-    created_at: datetime = strawberry.field(description="When the request was filed in the API.")
+    created_at: datetime = strawberry.field(description="This is when the request was filed in the API.")
 
 
 @strawberry.input(

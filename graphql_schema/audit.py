@@ -39,7 +39,7 @@ class AuditEntities:
 class AuditEvent(Node):
     id: strawberry.ID = strawberry.field(description="This is the id of the event.")
     recorded_at: datetime = strawberry.field(
-        description="When the event was recorded, by the database's clock."
+        description="This is when the event was recorded, by the database's clock."
     )
     actor: User | None = strawberry.field(
         description="This is the person who acted. It is null if a service acted or the caller is unknown."

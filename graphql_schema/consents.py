@@ -157,7 +157,10 @@ class RecordConsentPayload:
     )
     consultation: Annotated["Consultation", strawberry.lazy("graphql_schema.consultations")] = (
         strawberry.field(
-            description="The consultation, with the statement among its `consents`, and its new `recordingBlockers`."
+            description=(
+                "This is the consultation, with the statement among its `consents`, and its new "
+                "`recordingBlockers`."
+            )
         )
     )
     recording: Annotated["Recording", strawberry.lazy("graphql_schema.recordings")] | None = strawberry.field(
@@ -197,7 +200,10 @@ class WithdrawConsentPayload:
     )
     consultation: Annotated["Consultation", strawberry.lazy("graphql_schema.consultations")] = (
         strawberry.field(
-            description="The consultation, with the statement among its `consents`, and its new `recordingBlockers`."
+            description=(
+                "This is the consultation, with the statement among its `consents`, and its new "
+                "`recordingBlockers`."
+            )
         )
     )
     recording: Annotated["Recording", strawberry.lazy("graphql_schema.recordings")] | None = strawberry.field(

@@ -118,7 +118,7 @@ class Consultation(Node):
             "none was given."
         )
     )
-    created_at: datetime = strawberry.field(description="When the consultation was registered.")
+    created_at: datetime = strawberry.field(description="This is when the consultation was registered.")
     participants: list[Participant] = strawberry.field(
         description="These are the doctor, the patient and all invited guests."
     )
@@ -143,9 +143,9 @@ class Consultation(Node):
 
     @strawberry.field(  # type: ignore[untyped-decorator] # strawberry types it as Any
         description=(
-            "The recordings of the consultation in pages of at most 25, newest first. For the doctor and compliance: "
-            "a patient gets an empty page. "
-            "No page can be nested in this page again, and the pages of one operation can show at most 3,000 objects. "
+            "These are the recordings of the consultation in pages of at most 25, newest first. The doctor of "
+            "the consultation and compliance officers may read them, and a patient gets an empty page. No page "
+            "can be nested in this page again, and the pages of one operation can show at most 3,000 objects. "
             "This page counts once for each consultation that the operation can show. The API refuses a larger "
             "operation with TOO_COMPLEX."
         )
@@ -224,7 +224,8 @@ class GuestInvitation:
 
 @strawberry.type(
     description=(
-        "A room of the calling doctor that LiveKit lists as open now. Only the doctor of its consultation may read it."
+        "This is a room of the calling doctor that LiveKit lists as open now. Only the doctor of its "
+        "consultation may read it."
     )
 )
 class ActiveRoom:
@@ -232,11 +233,13 @@ class ActiveRoom:
         description="The consultation whose room it is, as it is after LiveKit has answered."
     )
     name: str = strawberry.field(description="This is the name of the LiveKit room.")
-    sid: str = strawberry.field(description="LiveKit's id of the room.")
+    sid: str = strawberry.field(description="This is LiveKit's id of the room.")
     participant_count: int = strawberry.field(
-        description="How many people are connected to the room. LiveKit's recorder does not count."
+        description=(
+            "This says how many people are connected to the room. LiveKit's recorder does not count."
+        )
     )
-    created_at: datetime = strawberry.field(description="When LiveKit opened the room.")
+    created_at: datetime = strawberry.field(description="This is when LiveKit opened the room.")
 
 
 @strawberry.input(description="With this input, a doctor registers a consultation.")
@@ -357,7 +360,10 @@ class InviteGuestPayload:
         )
     )
     consultation: Consultation = strawberry.field(
-        description="The consultation, with the guest among its `participants`, and its new `recordingBlockers`."
+        description=(
+            "This is the consultation, with the guest among its `participants`, and its new "
+            "`recordingBlockers`."
+        )
     )
     invitation: GuestInvitation = strawberry.field(
         description="This is the invitation, which the doctor sends to the guest."
@@ -379,22 +385,27 @@ class JoinConsultationPayload:
     join_token: JoinToken = strawberry.field(description="The caller enters the room with this token.")
 
 
-@strawberry.input(description="The input with which a guest without a login joins a consultation.")
+@strawberry.input(description="With this input, a guest without a login joins a consultation.")
 class JoinAsGuestInput:
     invitation: str = strawberry.field(
-        description="The secret of the guest's invitation, which `inviteGuest` returned to the doctor."
+        description=(
+            "This is the secret of the guest's invitation, which `inviteGuest` returned to the doctor."
+        )
     )
 
 
-@strawberry.type(description="The result of `joinAsGuest`.")
+@strawberry.type(description="`joinAsGuest` returns this payload.")
 class JoinAsGuestPayload:
     participant: Participant = strawberry.field(
         description=(
-            "The guest as a participant of the consultation. A guest may read only `id`, `kind` and `guestRole`. If "
-            "another field is selected, the mutation is refused as FORBIDDEN and the invitation stays valid."
+            "This is the guest as a participant of the consultation. A guest may read only `id`, `kind` and "
+            "`guestRole`. If another field is selected, the mutation is refused as FORBIDDEN and the "
+            "invitation stays valid."
         )
     )
-    join_token: JoinToken = strawberry.field(description="The token with which the guest enters the room.")
+    join_token: JoinToken = strawberry.field(
+        description=("This is the token with which the guest enters the room.")
+    )
 
 
 async def consultation(info: Info, by: ConsultationBy) -> Consultation | None:

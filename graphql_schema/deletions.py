@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 
 @strawberry.type(
     description=(
-        "The deletion of a recording, from the request to the certificate. The recording's doctor and compliance "
-        "may read it."
+        "This is the deletion of a recording, from the request to the certificate. The recording's doctor and "
+        "compliance may read it."
     )
 )
 class Deletion(Node):
-    id: strawberry.ID = strawberry.field(description="The id of the deletion.")
+    id: strawberry.ID = strawberry.field(description="This is the id of the deletion.")
     recording: Annotated["Recording", strawberry.lazy("graphql_schema.recordings")] | None = strawberry.field(
         description=(
-            "The recording that is destroyed. Resguardo keeps the row of a destroyed recording, whose status is then "
-            "DELETED. The value is null for a caller who may not read the recording."
+            "This recording is destroyed. Resguardo keeps the row of a destroyed recording, whose status is "
+            "then DELETED. The value is null for a caller who may not read the recording."
         )
     )
     ground: model.DeletionGround = strawberry.field(
@@ -45,30 +45,39 @@ class Deletion(Node):
     reason: model.DeletionReason | None = strawberry.field(
         description="The reason for a requested deletion, or null on any other ground."
     )
-    status: model.DeletionStatus = strawberry.field(description="The status of the deletion.")
+    status: model.DeletionStatus = strawberry.field(description="This is the status of the deletion.")
     requested_by: User | None = strawberry.field(
-        description="The user who requested the deletion, or null on any other ground than REQUEST."
+        description=(
+            "This is the user who requested the deletion. It is null on any other ground than REQUEST."
+        )
     )
-    requested_at: datetime = strawberry.field(description="When the deletion was requested or became due.")
+    requested_at: datetime = strawberry.field(
+        description=("This is when the deletion was requested or became due.")
+    )
     undo_until: datetime | None = strawberry.field(
         description=(
-            "The end of the grace period, exclusive. Until then, `undoDeletion` can withdraw the deletion."
+            "This is the end of the grace period, exclusive. Until then, `undoDeletion` can withdraw the "
+            "deletion."
         )
     )
     retention_ends_at: datetime | None = strawberry.field(
-        description="When the retention term of the recording ends, which a request does not change."
+        description=(
+            "This is when the retention term of the recording ends, which a request does not change."
+        )
     )
     attempt_count: int = strawberry.field(
-        description="How often the worker has tried to destroy the recording."
+        description="This says how often the worker has tried to destroy the recording."
     )
     finished_at: datetime | None = strawberry.field(
-        description="When the recording was destroyed or the deletion was undone, or null before that."
+        description=(
+            "This is when the recording was destroyed or the deletion was undone. It is null before that."
+        )
     )
 
     @strawberry.field(  # type: ignore[untyped-decorator] # strawberry types it as Any
         description=(
-            "Why the newest attempt to destroy the recording failed, or null. After a failed attempt, the "
-            "worker tries again."
+            "This says why the newest attempt to destroy the recording failed. It is null if it did not fail. "
+            "After a failed attempt, the worker tries again."
         )
     )
     def problem(root: strawberry.Parent[Row], info: Info) -> DeletionProblem | None:
@@ -85,12 +94,11 @@ class Deletion(Node):
 class DeletionCertificate:
     number: int = strawberry.field(
         description=(
-            "The number of the certificate among the certificates of one recording. A number above 1 "
-            "means that the recording was destroyed again after the database was restored from a "
-            "backup."
+            "This is the number of the certificate among the certificates of one recording. A number above 1 "
+            "means that the recording was destroyed again after the database was restored from a backup."
         )
     )
-    sha256: str = strawberry.field(description="The SHA-256 of `json`.")
+    sha256: str = strawberry.field(description="This is the SHA-256 of `json`.")
     json: str = strawberry.field(description="The content of the signed certificate file, byte for byte.")
 
     @classmethod
@@ -106,7 +114,7 @@ class DeletionCertificate:
 
 
 @strawberry.input(
-    description="A filter for deletions. A filter field that is omitted matches every deletion."
+    description="This filters deletions. A field of the filter that is omitted matches every deletion."
 )
 class DeletionFilter:
     statuses: list[model.DeletionStatus] | None = strawberry.field(
@@ -161,24 +169,26 @@ async def deletion_certificates(
 
 
 @strawberry.input(
-    description="The input with which a doctor or a compliance officer requests the deletion of a recording."
+    description="With this input, a doctor or a compliance officer requests the deletion of a recording."
 )
 class DeleteRecordingInput:
     recording_id: strawberry.ID = strawberry.field(
         description="The id of the recording, which must be finished and under no legal hold."
     )
     reason: model.DeletionReason = strawberry.field(
-        description="Why the recording is deleted. The certificate of the destruction contains the reason."
+        description=(
+            "This says why the recording is deleted. The certificate of the destruction contains the reason."
+        )
     )
 
 
-@strawberry.type(description="The result of `deleteRecording`.")
+@strawberry.type(description="`deleteRecording` returns this payload.")
 class DeleteRecordingPayload:
     deletion: Deletion = strawberry.field(description="The deletion, which is now requested.")
     recording: Annotated["Recording", strawberry.lazy("graphql_schema.recordings")] | None = strawberry.field(
         description=(
-            "The recording, with the new value of `deletion`. The value is null for a caller who may not read the "
-            "recording."
+            "This is the recording, with the new value of `deletion`. The value is null for a caller who may "
+            "not read the recording."
         )
     )
 
@@ -190,13 +200,13 @@ class UndoDeletionInput:
     )
 
 
-@strawberry.type(description="The result of `undoDeletion`.")
+@strawberry.type(description="`undoDeletion` returns this payload.")
 class UndoDeletionPayload:
-    deletion: Deletion = strawberry.field(description="The deletion, which is now undone.")
+    deletion: Deletion = strawberry.field(description="This is the deletion, which is now undone.")
     recording: Annotated["Recording", strawberry.lazy("graphql_schema.recordings")] | None = strawberry.field(
         description=(
-            "The recording, with the new value of `deletion`. The value is null for a caller who may not read the "
-            "recording."
+            "This is the recording, with the new value of `deletion`. The value is null for a caller who may "
+            "not read the recording."
         )
     )
 

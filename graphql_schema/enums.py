@@ -140,7 +140,7 @@ describe_enum(
 )
 describe_enum(
     recordings.TranscriptionStatus,
-    description="The status of a recording's transcription by the speech service.",
+    description="This is the status of a recording's transcription by the speech service.",
     values={
         recordings.TranscriptionStatus.PENDING: "The transcription waits for the worker to begin.",
         recordings.TranscriptionStatus.RUNNING: "The worker sends the sound to the speech service.",
@@ -172,7 +172,7 @@ describe_enum(
 describe_enum(
     recording_imports.ImportStatus,
     name="RecordingImportStatus",
-    description="How far the import of a recording has come.",
+    description="The status says how far the import of a recording has come.",
     values={
         recording_imports.ImportStatus.AWAITING_URL: "The worker has not signed the upload URL yet.",
         recording_imports.ImportStatus.AWAITING_UPLOAD: "The client can upload the file to `uploadUrl`.",
@@ -196,7 +196,7 @@ describe_enum(
 )
 describe_enum(
     deletions.DeletionStatus,
-    description="The status of a deletion, from the request to the certificate.",
+    description="This is the status of a deletion, from the request to the certificate.",
     values={
         deletions.DeletionStatus.REQUESTED: "The deletion is requested, and its grace period has not ended.",
         deletions.DeletionStatus.UNDONE: "The deletion was undone, and the recording is kept.",
@@ -231,7 +231,7 @@ describe_enum(
 describe_enum(
     retention.PolicyStatus,
     name="RetentionPolicyStatus",
-    description="The status of a version of the retention policy. At most one version is ACTIVE.",
+    description="This is the status of a version of the retention policy. At most one version is ACTIVE.",
     values={
         retention.PolicyStatus.PROPOSED: "The policy waits for the approval of compliance officers.",
         retention.PolicyStatus.ACTIVE: "The policy is in force and decides how long recordings are kept.",
@@ -293,7 +293,8 @@ describe_enum(
 describe_enum(
     access_requests.AccessRequestStatus,
     description=(
-        "The status of an access request. While it is OPEN or APPROVED, the requested recordings are not destroyed."
+        "This is the status of an access request. While it is OPEN or APPROVED, the requested recordings are "
+        "not destroyed."
     ),
     values={
         access_requests.AccessRequestStatus.OPEN: "The request waits for the decision of a compliance officer.",
@@ -308,7 +309,7 @@ describe_enum(
 describe_enum(
     access_requests.Channel,
     name="AccessRequestChannel",
-    description="The way in which an access request reached the practice.",
+    description="The channel is the way in which an access request reached the practice.",
     values={
         access_requests.Channel.LOGIN: "The signed-in patient filed the request.",
         access_requests.Channel.WRITTEN: "A compliance officer entered the letter of the patient.",
@@ -354,8 +355,8 @@ describe_enum(
     access_requests.ExtensionReason,
     name="AccessExtensionReason",
     description=(
-        "The reason for extending the deadline of an access request (45 CFR 164.524(b)(2)(ii)). The practice "
-        "must inform the patient of the extension in writing."
+        "This is the reason for extending the deadline of an access request (45 CFR 164.524(b)(2)(ii)). The "
+        "practice must inform the patient of the extension in writing."
     ),
     values={
         access_requests.ExtensionReason.VOLUME: "The request covers a large number of recordings.",
@@ -377,7 +378,7 @@ describe_enum(
 describe_enum(
     access_requests.ExportStatus,
     name="AccessExportStatus",
-    description="The status of the encrypted copy of an access request.",
+    description="This is the status of the encrypted copy of an access request.",
     values={
         access_requests.ExportStatus.PREPARING: "The worker makes the encrypted copy.",
         access_requests.ExportStatus.READY: "The patient can download the encrypted copy.",

@@ -19,42 +19,50 @@ from graphql_schema.selected_fields import select
 
 @strawberry.type(
     description=(
-        "A legal hold: a compliance officer's order that certain recordings must not be "
-        "destroyed. A hold covers the recordings of a consultation, of a patient, or of a range "
-        "of time. Only compliance officers may read holds."
+        "This is a legal hold: a compliance officer's order that certain recordings must not be destroyed. A "
+        "hold covers the recordings of a consultation, of a patient, or of a range of time. Only compliance "
+        "officers may read holds."
     )
 )
 class LegalHold(Node):
-    id: strawberry.ID = strawberry.field(description="The id of the legal hold, a UUID.")
+    id: strawberry.ID = strawberry.field(description="This is the id of the legal hold, a UUID.")
     consultation: Consultation | None = strawberry.field(
-        description="The consultation whose recordings are held, or null for a hold with a different scope."
+        description=(
+            "This is the consultation whose recordings are held. It is null for a hold with a different scope."
+        )
     )
     patient: Patient | None = strawberry.field(
-        description="The patient whose recordings are held, or null for a hold with a different scope."
+        description=(
+            "This is the patient whose recordings are held. It is null for a hold with a different scope."
+        )
     )
     recorded_from: datetime | None = strawberry.field(
         description=(
-            "The start of the range of held recordings, inclusive. The value is null for a hold "
-            "with a different scope."
+            "This is the start of the range of held recordings, inclusive. The value is null for a hold with a "
+            "different scope."
         )
     )
     recorded_until: datetime | None = strawberry.field(
-        description="The end of the range of recordings that the hold covers, exclusive."
+        description="This is the end of the range of recordings that the hold covers, exclusive."
     )
-    matter: str = strawberry.field(description="The legal matter of the hold, which names no patient.")
-    custodian: str = strawberry.field(description="The custodian who is responsible for the hold.")
-    placed_by: User = strawberry.field(description="The compliance officer who placed the hold.")
-    placed_at: datetime = strawberry.field(description="When the hold was placed.")
+    matter: str = strawberry.field(
+        description=("This is the legal matter of the hold, which names no patient.")
+    )
+    custodian: str = strawberry.field(description="This is the custodian who is responsible for the hold.")
+    placed_by: User = strawberry.field(description="This is the compliance officer who placed the hold.")
+    placed_at: datetime = strawberry.field(description="This is when the hold was placed.")
     released_by: User | None = strawberry.field(
-        description="The compliance officer who released the hold, or null while it is active."
+        description=(
+            "This is the compliance officer who released the hold. It is null while the hold is active."
+        )
     )
     released_at: datetime | None = strawberry.field(
-        description="When the hold was released, or null while it is active."
+        description="This is when the hold was released. It is null while the hold is active."
     )
-    is_active: bool = strawberry.field(description="Whether the hold is in force now.")
+    is_active: bool = strawberry.field(description="This says whether the hold is in force now.")
 
 
-@strawberry.input(one_of=True, description="The scope of a legal hold, which is exactly one of three.")
+@strawberry.input(one_of=True, description="The scope of a legal hold is exactly one of three.")
 class LegalHoldScopeInput:
     consultation: ConsultationBy | None = strawberry.field(
         default=strawberry.UNSET, description="The hold covers the recordings of this consultation."
@@ -78,7 +86,7 @@ class LegalHoldScopeInput:
         return (self.recorded_during or DateTimeRangeInput()).to_model()
 
 
-@strawberry.input(description="The input with which a compliance officer places a legal hold.")
+@strawberry.input(description="With this input, a compliance officer places a legal hold.")
 class PlaceLegalHoldInput:
     scope: LegalHoldScopeInput = strawberry.field(
         description=(
@@ -87,10 +95,12 @@ class PlaceLegalHoldInput:
         )
     )
     matter: str = strawberry.field(
-        description="The legal matter of the hold, in 1 to 200 characters and without any patient's name."
+        description=(
+            "This is the legal matter of the hold, in 1 to 200 characters and without any patient's name."
+        )
     )
     custodian: str = strawberry.field(
-        description="The custodian who is responsible for the hold, in 1 to 200 characters."
+        description="This is the custodian who is responsible for the hold, in 1 to 200 characters."
     )
 
     def to_model(self) -> model.HoldOrder:
@@ -104,28 +114,31 @@ class LegalHoldFilter:
     )
 
 
-@strawberry.type(description="The result of `placeLegalHold`.")
+@strawberry.type(description="`placeLegalHold` returns this payload.")
 class PlaceLegalHoldPayload:
-    legal_hold: LegalHold = strawberry.field(description="The legal hold, which is in force.")
+    legal_hold: LegalHold = strawberry.field(description="This is the legal hold, which is in force.")
     covered_recording_count: int = strawberry.field(
         description=(
-            "How many existing recordings the legal hold covers. The legal hold also covers "
-            "recordings that are made after it was placed."
+            "The legal hold covers this many existing recordings. It also covers recordings that are made "
+            "after it was placed."
         )
     )
     destroying_recording_count: int = strawberry.field(
-        description="How many recordings that the hold covers were already being destroyed and cannot be saved."
+        description=(
+            "This says how many recordings that the hold covers were already being destroyed and cannot be "
+            "saved."
+        )
     )
 
 
-@strawberry.input(description="The input with which a compliance officer releases a legal hold.")
+@strawberry.input(description="With this input, a compliance officer releases a legal hold.")
 class ReleaseLegalHoldInput:
     legal_hold_id: strawberry.ID = strawberry.field(
-        description="The id of a legal hold that a different compliance officer placed."
+        description="This is the id of a legal hold that a different compliance officer placed."
     )
 
 
-@strawberry.type(description="The result of `releaseLegalHold`.")
+@strawberry.type(description="`releaseLegalHold` returns this payload.")
 class ReleaseLegalHoldPayload:
     legal_hold: LegalHold = strawberry.field(description="The released legal hold.")
 

@@ -7,13 +7,14 @@ import strawberry
 
 @strawberry.interface(
     description=(
-        "A thing with an id that no other thing of its type has and that never changes, so that a client's cache can "
-        "keep the thing under its type and its id. The API has no field that returns a thing only by its id."
+        "A node is a thing with an id that no other thing of its type has and that never changes, so that a "
+        "client's cache can keep the thing under its type and its id. The API has no field that returns a "
+        "thing only by its id."
     )
 )
 class Node:
     id: strawberry.ID = strawberry.field(
-        description="The id of the thing, which is a UUID, or a number for a retention policy."
+        description="This is the id of the thing, which is a UUID, or a number for a retention policy."
     )
 
     @classmethod

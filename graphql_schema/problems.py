@@ -72,7 +72,7 @@ def _problem(reader: Reader, what: str, who: str) -> Callable[[type[_Kind]], typ
 
 @_problem(
     "recording",
-    "Why a recording or a media file failed or ended too early.",
+    "This says why a recording or a media file failed or ended too early.",
     "Everyone who may read the recording can read its problem.",
 )
 class RecordingProblem(_Problem): ...
@@ -80,7 +80,7 @@ class RecordingProblem(_Problem): ...
 
 @_problem(
     "transcription",
-    "Why a recording has no transcript, or not a whole one.",
+    "This says why a recording has no transcript, or not a whole one.",
     "Everyone who may read the recording can read the problem.",
 )
 class TranscriptionProblem(_Problem): ...
@@ -94,7 +94,7 @@ class StaffInvitationProblem(_Problem): ...
 
 @_problem(
     "deletion",
-    "Why the newest attempt to destroy a recording failed. The worker tries again by itself.",
+    "This says why the newest attempt to destroy a recording failed. The worker tries again by itself.",
     "Everyone who may read the deletion can read its problem.",
 )
 class DeletionProblem(_Problem): ...
@@ -102,7 +102,7 @@ class DeletionProblem(_Problem): ...
 
 @_problem(
     "export",
-    "Why the worker could not make the encrypted copy of an access request.",
+    "This says why the worker could not make the encrypted copy of an access request.",
     "Everyone who may read the access request can read the problem.",
 )
 class AccessExportProblem(_Problem): ...

@@ -25,16 +25,16 @@ class RequestHeader:
 
 @strawberry.type(
     description=(
-        "An import of a recording that was made elsewhere. Only the doctor who declared it may read it. The client "
-        "uploads the file with a PUT request to `uploadUrl`, which is a secret."
+        "This is an import of a recording that was made elsewhere. Only the doctor who declared it may read "
+        "it. The client uploads the file with a PUT request to `uploadUrl`, which is a secret."
     )
 )
 class RecordingImport(Node):
-    id: strawberry.ID = strawberry.field(description="The id of the import, a UUID.")
+    id: strawberry.ID = strawberry.field(description="This is the id of the import, a UUID.")
     consultation: Consultation = strawberry.field(
         description="The consultation to which the recording will belong."
     )
-    status: model.ImportStatus = strawberry.field(description="The status of the import.")
+    status: model.ImportStatus = strawberry.field(description="This is the status of the import.")
     upload_url: Url | None = strawberry.field(
         description=(
             "A presigned URL to which the client can upload one file of the declared type and size, once. Only "
@@ -49,45 +49,47 @@ class RecordingImport(Node):
         )
     )
     recorded_at: datetime | None = strawberry.field(
-        description="When the recording began, as the client declared it."
+        description="This is when the recording began, as the client declared it."
     )
     expires_at: datetime = strawberry.field(
         description="The time before which the client must begin the upload."
     )
     expires_in_seconds: int = strawberry.field(
         description=(
-            "How many seconds remain to begin the upload, for clients whose clock is wrong. The value is 0 if the "
-            "import is completed or expired."
+            "This says how many seconds remain to begin the upload, for clients whose clock is wrong. The "
+            "value is 0 if the import is completed or expired."
         )
     )
 
 
 @strawberry.input(
-    description="The declaration of a recording that was made elsewhere and that the client imports."
+    description=(
+        "With this input, a client declares a recording that was made elsewhere and that it imports."
+    )
 )
 class ImportRecordingInput:
     consultation_id: strawberry.ID = strawberry.field(
         description="The id of the calling doctor's consultation that was recorded."
     )
     content_type: str = strawberry.field(
-        default="video/mp4", description="The media type of the file, which must be `video/mp4`."
+        default="video/mp4", description="This is the media type of the file, which must be `video/mp4`."
     )
     size_bytes: BigInt = strawberry.field(
-        description="The exact size of the file in bytes, at most 5,000,000,000."
+        description="This is the exact size of the file in bytes, at most 5,000,000,000."
     )
     sha256: str | None = strawberry.field(
         default=None,
         description=(
-            "The SHA-256 of the file in hex. If the client declares a digest, the uploaded file must "
+            "This is the SHA-256 of the file in hex. If the client declares a digest, the uploaded file must "
             "have that digest."
         ),
     )
     recorded_at: datetime | None = strawberry.field(
         default=None,
         description=(
-            "When the recording began: a time with an offset, not before 1990 and not in the "
-            "future. The declared time becomes the `startedAt` of the imported recording. The "
-            "retention term counts from the import and never from the declared time."
+            "This is when the recording began: a time with an offset, not before 1990 and not in the future. "
+            "The declared time becomes the `startedAt` of the imported recording. The retention term counts "
+            "from the import and never from the declared time."
         ),
     )
 
@@ -101,21 +103,21 @@ class ImportRecordingInput:
         )
 
 
-@strawberry.type(description="The result of `importRecording`.")
+@strawberry.type(description="`importRecording` returns this payload.")
 class ImportRecordingPayload:
     recording_import: RecordingImport = strawberry.field(
-        description="The import, whose file the client uploads next."
+        description="This is the import, whose file the client uploads next."
     )
 
 
-@strawberry.input(description="The input with which a doctor completes an import.")
+@strawberry.input(description="With this input, a doctor completes an import.")
 class CompleteImportInput:
     import_id: strawberry.ID = strawberry.field(
-        description="The id of an import of the calling doctor, whose file the client has uploaded."
+        description="This is the id of an import of the calling doctor, whose file the client has uploaded."
     )
 
 
-@strawberry.type(description="The result of `completeImport`.")
+@strawberry.type(description="`completeImport` returns this payload.")
 class CompleteImportPayload:
     recording_import: RecordingImport = strawberry.field(
         description="The import, which is COMPLETED and has no `uploadUrl` any more."

@@ -94,45 +94,54 @@ class MediaFile(Node):
         return RecordingProblem.of(root["problem"], info.context.language)
 
 
-@strawberry.type(description="The state of a recording's transcription. `transcript` returns the text.")
+@strawberry.type(
+    description=("This is the state of a recording's transcription. `transcript` returns the text.")
+)
 class Transcription:
-    status: model.TranscriptionStatus = strawberry.field(description="The status of the transcription.")
+    status: model.TranscriptionStatus = strawberry.field(
+        description=("This is the status of the transcription.")
+    )
     language_code: str | None = strawberry.field(
-        description="The language that the speech service reported, as a code of ISO 639, or null."
+        description=(
+            "This is the language that the speech service reported, as a code of ISO 639. It is null if it "
+            "reported none."
+        )
     )
     chunks_done: int = strawberry.field(
-        description="How many chunks of sound the speech service has answered."
+        description="This says how many chunks of sound the speech service has answered."
     )
     chunk_count: int | None = strawberry.field(
         description=(
-            "How many chunks of sound the transcription sends to the speech service. The value is null until the "
-            "worker has divided the sound into chunks."
+            "This says how many chunks of sound the transcription sends to the speech service. The value is "
+            "null until the worker has divided the sound into chunks."
         )
     )
     attempt: int = strawberry.field(
-        description="The number of the transcription attempt, which is above 1 after a retry."
+        description="This is the number of the transcription attempt, which is above 1 after a retry."
     )
     unused_track_count: int = strawberry.field(
         description=(
-            "How many audio tracks the worker could not decode. The transcript lacks the speech of these tracks."
+            "This says how many audio tracks the worker could not decode. The transcript lacks the speech of "
+            "these tracks."
         )
     )
     unintelligible_count: int = strawberry.field(
         description=(
-            "How many turns of a READY transcript are unintelligible. `retryTranscription` sends unintelligible turns "
-            "to the speech service again."
+            "This says how many turns of a READY transcript are unintelligible. `retryTranscription` sends "
+            "unintelligible turns to the speech service again."
         )
     )
     is_retried: bool = strawberry.field(
         description=(
-            "Whether the unintelligible turns of a READY transcript are being retried. The transcript can be read "
-            "meanwhile."
+            "This says whether the unintelligible turns of a READY transcript are being retried. The "
+            "transcript can be read meanwhile."
         )
     )
 
     @strawberry.field(  # type: ignore[untyped-decorator] # strawberry types it as Any
         description=(
-            "Why the transcription FAILED or is OFF, or why the last retry of a READY transcript ended early, or null."
+            "This says why the transcription FAILED or is OFF, or why the last retry of a READY transcript "
+            "ended early. It is null if there is none."
         )
     )
     def problem(root: strawberry.Parent[Row], info: Info) -> TranscriptionProblem | None:
@@ -219,7 +228,7 @@ class Recording(Node):
             "recording. It tells neither who placed a hold nor the reason."
         )
     )
-    created_at: datetime = strawberry.field(description="When the recording was requested.")
+    created_at: datetime = strawberry.field(description="This is when the recording was requested.")
     updated_at: datetime = strawberry.field(description="This is when the recording last changed.")
 
     @strawberry.field(  # type: ignore[untyped-decorator] # strawberry types it as Any
@@ -233,24 +242,28 @@ class Recording(Node):
 
 
 @strawberry.input(
-    description="A filter for recordings. A filter field that is omitted matches every recording."
+    description="This filters recordings. A field of the filter that is omitted matches every recording."
 )
 class RecordingFilter:
     statuses: list[model.RecordingStatus] | None = strawberry.field(
-        default=None, description="Only recordings with one of these statuses. An empty list matches none."
+        default=None,
+        description=(
+            "The filter selects only recordings with one of these statuses. An empty list matches none."
+        ),
     )
     consultation: ConsultationBy | None = strawberry.field(
         default=None,
         description=(
-            "Only recordings of this consultation. If the consultation does not exist, or the caller may not see it, "
-            "the page is empty."
+            "The filter selects only recordings of this consultation. If the consultation does not exist, or "
+            "the caller may not see it, the page is empty."
         ),
     )
     patient: PatientBy | None = strawberry.field(
-        default=None, description="Only recordings of this patient's consultations."
+        default=None, description="The filter selects only recordings of this patient's consultations."
     )
     room_name: str | None = strawberry.field(
-        default=None, description="Only recordings of the LiveKit room with exactly this name."
+        default=None,
+        description=("The filter selects only recordings of the LiveKit room with exactly this name."),
     )
     created_during: DateTimeRangeInput | None = strawberry.field(
         default=None, description="Only recordings that were requested in this range of time."

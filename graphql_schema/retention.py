@@ -19,11 +19,15 @@ from graphql_schema.selected_fields import select
 
 
 @strawberry.type(
-    description="The retention terms of one kind of consultation. Only compliance officers may read them."
+    description=(
+        "These are the retention terms of one kind of consultation. Only compliance officers may read them."
+    )
 )
 class RetentionTerms:
-    kind: str = strawberry.field(description="The kind of consultation to which the terms apply.")
-    recording_days: int = strawberry.field(description="For how many days recordings of this kind are kept.")
+    kind: str = strawberry.field(description="This is the kind of consultation to which the terms apply.")
+    recording_days: int = strawberry.field(
+        description=("The policy keeps recordings of this kind for this many days.")
+    )
     signed_note_days: int = strawberry.field(
         description="For how many days recordings of this kind with a signed note are kept."
     )
@@ -31,19 +35,21 @@ class RetentionTerms:
 
 @strawberry.type(
     description=(
-        "A version of the retention policy, which the operator proposes and compliance officers approve. Only "
-        "compliance officers may read it."
+        "This is a version of the retention policy, which the operator proposes and compliance officers "
+        "approve. Only compliance officers may read it."
     )
 )
 class RetentionPolicy(Node):
     id: strawberry.ID = strawberry.field(
-        description="The id of this version of the retention policy, which is a number."
+        description="This is the id of this version of the retention policy, which is a number."
     )
     name: str = strawberry.field(description="The name of the policy, as its file says.")
-    status: model.PolicyStatus = strawberry.field(description="The status of this version of the policy.")
-    sha256: str = strawberry.field(description="The SHA-256 of the policy file that was proposed.")
+    status: model.PolicyStatus = strawberry.field(
+        description=("This is the status of this version of the policy.")
+    )
+    sha256: str = strawberry.field(description="This is the SHA-256 of the policy file that was proposed.")
     recording_days: int = strawberry.field(
-        description="For how many days recordings are kept, if their kind has no term of its own."
+        description="The policy keeps recordings for this many days, if their kind has no term of its own."
     )
     signed_note_days: int = strawberry.field(
         description=(
@@ -51,24 +57,25 @@ class RetentionPolicy(Node):
         )
     )
     kinds: list[RetentionTerms] = strawberry.field(
-        description="The terms of those kinds of consultations that have their own."
+        description="These are the terms of those kinds of consultations that have their own."
     )
     minors_until_age_years: int | None = strawberry.field(
-        description="The age in years until which recordings of a minor are kept at least."
+        description="This is the age in years until which recordings of a minor are kept at least."
     )
     grace_days: int = strawberry.field(
         description="The number of days during which a requested deletion can be undone."
     )
     jurisdiction: str | None = strawberry.field(
-        description="The jurisdiction whose minimum retention terms apply."
+        description="This is the jurisdiction whose minimum retention terms apply."
     )
     applies_to_existing: bool = strawberry.field(
-        description="Whether the policy also applies to existing recordings."
+        description="This says whether the policy also applies to existing recordings."
     )
     needs_second_approval: bool = strawberry.field(
         description=(
-            "Whether two compliance officers must approve the policy, because it shortens a retention term. The "
-            "database checks this at the proposal and again at each approval, and the value is the latest result."
+            "If it is true, two compliance officers must approve the policy, because it shortens a retention "
+            "term. The database checks this at the proposal and again at each approval, and the value is the "
+            "latest result."
         )
     )
     shortened_terms: list[str] = strawberry.field(
@@ -79,11 +86,13 @@ class RetentionPolicy(Node):
         )
     )
     approved_by: list[User] = strawberry.field(
-        description="The compliance officers who have approved this version, first approval first."
+        description=(
+            "These are the compliance officers who have approved this version, first approval first."
+        )
     )
-    proposed_at: datetime = strawberry.field(description="When this version was proposed.")
+    proposed_at: datetime = strawberry.field(description="This is when this version was proposed.")
     activated_at: datetime | None = strawberry.field(
-        description="When this version came into force, or null before that."
+        description="This is when this version came into force. It is null before that."
     )
 
     @classmethod
@@ -114,23 +123,27 @@ class RetentionPolicy(Node):
         )
 
 
-@strawberry.type(description="The recordings that a PROPOSED retention policy would delete in one month.")
+@strawberry.type(
+    description=("These are the recordings that a PROPOSED retention policy would delete in one month.")
+)
 class RetentionMonth:
-    starts_on: date = strawberry.field(description="The first day of the month of the deletions.")
+    starts_on: date = strawberry.field(description="This is the first day of the month of the deletions.")
     recording_count: int = strawberry.field(
-        description="How many recordings the policy would delete in the month."
+        description="This says how many recordings the policy would delete in the month."
     )
     size_bytes: BigInt = strawberry.field(
-        description="The size of the recordings that the policy would delete in the month."
+        description="This is the size of the recordings that the policy would delete in the month."
     )
     sooner_count: int = strawberry.field(
         description=(
-            "How many recordings of the month the ACTIVE policy would delete later or would not "
+            "This says how many recordings of the month the ACTIVE policy would delete later or would not "
             "delete at all."
         )
     )
     held_count: int = strawberry.field(
-        description="How many recordings of the month are under a legal hold now and are therefore kept."
+        description=(
+            "This says how many recordings of the month are under a legal hold now and are therefore kept."
+        )
     )
 
 
@@ -142,10 +155,12 @@ class RetentionMonth:
 )
 class RetentionPreview:
     months: list[RetentionMonth] = strawberry.field(
-        description="The months in which the policy would delete recordings, in order."
+        description="These are the months in which the policy would delete recordings, in order."
     )
     first_deletion_at: datetime | None = strawberry.field(
-        description="When the policy would delete the first recording, or null if it would delete none."
+        description=(
+            "This is when the policy would delete the first recording. It is null if it would delete none."
+        )
     )
 
     @classmethod
@@ -167,20 +182,20 @@ class RetentionPreview:
 
 @strawberry.type(
     description=(
-        "The bytes of one retention class in one range of ages. Each range of ages ends where "
-        "the range of the next row begins (its `ageFromDays`)."
+        "These are the bytes of one retention class in one range of ages. Each range of ages ends where the "
+        "range of the next row begins (its `ageFromDays`)."
     )
 )
 class StoredBytes:
     retention_class: str = strawberry.field(
         description=(
-            "The retention class of the objects. The bucket keeps objects of the class `d90` for "
-            "90 days. No lifecycle rule of the bucket deletes objects of the class `keep`."
+            "This is the retention class of the objects. The bucket keeps objects of the class `d90` for 90 "
+            "days. No lifecycle rule of the bucket deletes objects of the class `keep`."
         )
     )
-    age_from_days: int = strawberry.field(description="The age in days at which the range begins, inclusive.")
-    object_count: int = strawberry.field(description="How many objects are in the range.")
-    size_bytes: BigInt = strawberry.field(description="The size of the objects in the range.")
+    age_from_days: int = strawberry.field(description="The range begins at this age in days, inclusive.")
+    object_count: int = strawberry.field(description="This says how many objects are in the range.")
+    size_bytes: BigInt = strawberry.field(description="This is the size of the objects in the range.")
 
     @classmethod
     def of(cls, stored: storage_model.StoredBytes) -> Self:
@@ -192,10 +207,10 @@ class StoredBytes:
         )
 
 
-@strawberry.type(description="The configured prices of storage in US dollars.")
+@strawberry.type(description="These are the configured prices of storage in US dollars.")
 class StoragePrices:
     storage_usd_per_gb_month: float = strawberry.field(
-        description="The price of one stored gigabyte in a month."
+        description="This is the price of one stored gigabyte in a month."
     )
     class_a_usd_per_million: float = strawberry.field(
         description="The price of a million requests of class A, such as uploads."
@@ -204,7 +219,7 @@ class StoragePrices:
         description="The price of a million requests of class B, such as downloads."
     )
     as_of: str = strawberry.field(
-        description="The day, month or year in which somebody looked up the prices."
+        description="This is the day, month or year in which somebody looked up the prices."
     )
 
 
@@ -215,26 +230,28 @@ class StoragePrices:
     )
 )
 class StorageReport:
-    size_bytes: BigInt = strawberry.field(description="The size of all stored objects.")
+    size_bytes: BigInt = strawberry.field(description="This is the size of all stored objects.")
     stored_bytes: list[StoredBytes] = strawberry.field(
-        description="The stored bytes by retention class and age."
+        description="These are the stored bytes by retention class and age."
     )
     due_recording_count: int = strawberry.field(
-        description="How many recordings become due within 30 days and are under no legal hold."
+        description="This many recordings become due within 30 days and are under no legal hold."
     )
     due_bytes: BigInt = strawberry.field(
-        description="The size of the recordings that become due within 30 days and are under no hold."
+        description=(
+            "This is the size of the recordings that become due within 30 days and are under no hold."
+        )
     )
     held_recording_count: int = strawberry.field(
-        description="How many recordings become due within 30 days and are kept because of a legal hold."
+        description="This many recordings become due within 30 days and are kept because of a legal hold."
     )
     held_bytes: BigInt = strawberry.field(
         description=(
-            "The size of the recordings that become due within 30 days and are kept because of a hold."
+            "This is the size of the recordings that become due within 30 days and are kept because of a hold."
         )
     )
     storage_usd_per_month: float = strawberry.field(
-        description="The monthly cost of the stored bytes in US dollars."
+        description="This is the monthly cost of the stored bytes in US dollars."
     )
     requests_usd_per_month: float = strawberry.field(
         description=(
@@ -242,7 +259,7 @@ class StorageReport:
         )
     )
     prices: StoragePrices = strawberry.field(
-        description="The prices with which the report computes the cost."
+        description="These are the prices with which the report computes the cost."
     )
 
     @classmethod
@@ -286,15 +303,15 @@ async def retention_preview(info: Info, policy_id: strawberry.ID) -> RetentionPr
     )
 
 
-@strawberry.input(description="The input with which a compliance officer approves a retention policy.")
+@strawberry.input(description="With this input, a compliance officer approves a retention policy.")
 class ApproveRetentionPolicyInput:
-    policy_id: strawberry.ID = strawberry.field(description="The id of a PROPOSED retention policy.")
+    policy_id: strawberry.ID = strawberry.field(description="This is the id of a PROPOSED retention policy.")
 
 
 @strawberry.type(
     description=(
-        "The result of `approveRetentionPolicy`. If the policy comes into force and applies to existing recordings, "
-        "their `retentionEndsAt` changes too, which the result does not show."
+        "`approveRetentionPolicy` returns this payload. If the policy comes into force and applies to existing "
+        "recordings, their `retentionEndsAt` changes too, which the payload does not show."
     )
 )
 class ApproveRetentionPolicyPayload:
@@ -303,18 +320,18 @@ class ApproveRetentionPolicyPayload:
     )
     superseded_policy: RetentionPolicy | None = strawberry.field(
         description=(
-            "The policy that was in force until now, which is SUPERSEDED. The value is null if the approved policy is "
-            "not in force yet, or is the first policy."
+            "This is the policy that was in force until now, which is SUPERSEDED. The value is null if the "
+            "approved policy is not in force yet, or is the first policy."
         )
     )
 
 
-@strawberry.input(description="The input with which a compliance officer rejects a retention policy.")
+@strawberry.input(description="With this input, a compliance officer rejects a retention policy.")
 class RejectRetentionPolicyInput:
-    policy_id: strawberry.ID = strawberry.field(description="The id of a PROPOSED retention policy.")
+    policy_id: strawberry.ID = strawberry.field(description="This is the id of a PROPOSED retention policy.")
 
 
-@strawberry.type(description="The result of `rejectRetentionPolicy`.")
+@strawberry.type(description="`rejectRetentionPolicy` returns this payload.")
 class RejectRetentionPolicyPayload:
     retention_policy: RetentionPolicy = strawberry.field(description="The policy, which is REJECTED.")
 

@@ -18,8 +18,8 @@ from graphql_schema.selected_fields import select
 
 @strawberry.type(
     description=(
-        "The person who calls the API. Everyone who is registered may read themselves, and nobody may read another "
-        "person here."
+        "This is the person who calls the API. Everyone who is registered may read themselves, and nobody may "
+        "read another person here."
     )
 )
 class Viewer:
@@ -119,7 +119,7 @@ class StaffInvitation(Node):
             "invitation."
         )
     )
-    created_at: datetime = strawberry.field(description="When the invitation was made.")
+    created_at: datetime = strawberry.field(description="This is when the invitation was made.")
     stored_problem: strawberry.Private[str | None]
 
     @strawberry.field(  # type: ignore[untyped-decorator] # strawberry types it as Any

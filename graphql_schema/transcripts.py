@@ -29,39 +29,42 @@ _USUAL_HITS = 20
 
 @strawberry.type(
     description=(
-        "A turn of a transcript: speech of one speaker without an interruption. The times of a "
-        "turn are in seconds from the beginning of the recording. The `number` of a turn never "
-        "changes. Turns are ordered by their start."
+        "A turn is the speech of one speaker without an interruption. Its times are in seconds from the "
+        "beginning of the recording. The `number` of a turn never changes. Turns are ordered by their start."
     )
 )
 class Turn:
     number: int = strawberry.field(
-        description="The number that identifies the turn in its transcript. The mutations take it."
+        description="This is the number that identifies the turn in its transcript. The mutations take it."
     )
     start_seconds: float = strawberry.field(
-        description="When the turn begins, in seconds from the beginning of the recording."
+        description="The turn begins this many seconds after the beginning of the recording."
     )
     end_seconds: float = strawberry.field(
-        description="When the turn ends, in seconds from the beginning of the recording."
+        description="The turn ends this many seconds after the beginning of the recording."
     )
     speaker: model.Speaker = strawberry.field(
-        description="Who speaks, according to the microphone or to a doctor's correction."
+        description=(
+            "This is the role of the person who speaks, according to the microphone or to a doctor's "
+            "correction."
+        )
     )
     participant: Participant | None = strawberry.field(
         description=(
-            "The participant whose microphone recorded the turn. The value is null if the participant is unknown, or "
-            "if a doctor has named the speaker. Two guests with the same role are different participants."
+            "This is the participant whose microphone recorded the turn. The value is null if the participant "
+            "is unknown, or if a doctor has named the speaker. Two guests with the same role are different "
+            "participants."
         )
     )
     text: str = strawberry.field(
-        description="The text of the turn, which is empty if the turn is unintelligible."
+        description="This is the text of the turn, which is empty if the turn is unintelligible."
     )
     is_unintelligible: bool = strawberry.field(
-        description="Whether the speech service could not understand the speech of this turn."
+        description="This says whether the speech service could not understand the speech of this turn."
     )
     is_uncertain: bool = strawberry.field(
         description=(
-            "Whether the speech service was not sure of the text and nobody has corrected it. A "
+            "This says whether the speech service was not sure of the text and nobody has corrected it. A "
             "client should show its user that the text is uncertain."
         )
     )
@@ -87,7 +90,7 @@ class Turn:
         )
 
 
-@strawberry.type(description="A doctor's correction of one turn of a transcript.")
+@strawberry.type(description="This is a doctor's correction of one turn of a transcript.")
 class Correction:
     turn_number: int = strawberry.field(description="The number of the corrected turn.")
     text: str | None = strawberry.field(
@@ -102,8 +105,8 @@ class Correction:
             "turn, and not the speaker."
         )
     )
-    corrected_by: User = strawberry.field(description="The doctor who corrected the turn.")
-    corrected_at: datetime = strawberry.field(description="When the doctor corrected the turn.")
+    corrected_by: User = strawberry.field(description="This is the doctor who corrected the turn.")
+    corrected_at: datetime = strawberry.field(description="This is when the doctor corrected the turn.")
 
     @classmethod
     def of(cls, correcting: service.AuthoredCorrection) -> Self:
@@ -119,23 +122,26 @@ class Correction:
 
 @strawberry.type(
     description=(
-        "The transcript of a recording, with the latest corrections. Only the doctor of the recording may read it."
+        "This is the transcript of a recording, with the latest corrections. Only the doctor of the recording "
+        "may read it."
     )
 )
 class Transcript(Node):
     id: strawberry.ID = strawberry.field(
         description="The id of the transcript, which stays the same when the transcript is corrected."
     )
-    recording: Recording = strawberry.field(description="The transcribed recording.")
+    recording: Recording = strawberry.field(description="This is the transcribed recording.")
     language_code: str | None = strawberry.field(
         description=(
-            "The language that the speech service detected in most of the sound, as a code of ISO 639. The "
-            "value is null if it detected none."
+            "This is the language that the speech service detected in most of the sound, as a code of ISO 639. "
+            "The value is null if it detected none."
         )
     )
-    turns: list[Turn] = strawberry.field(description="The turns of the transcript in order of their start.")
+    turns: list[Turn] = strawberry.field(
+        description=("These are the turns of the transcript in order of their start.")
+    )
     corrections: list[Correction] = strawberry.field(
-        description="All corrections of the transcript, oldest first."
+        description="These are all corrections of the transcript, oldest first."
     )
 
     @classmethod
@@ -155,38 +161,42 @@ class Transcript(Node):
 
 @strawberry.type(
     description=(
-        "A part of a search hit's excerpt. The texts of the parts in their order are the excerpt, so a client "
-        "needs no positions."
+        "This is a part of a search hit's excerpt. The texts of the parts in their order are the excerpt, so a "
+        "client needs no positions."
     )
 )
 class SnippetPart:
-    text: str = strawberry.field(description="The text of the part, which is never empty.")
+    text: str = strawberry.field(description="This is the text of the part, which is never empty.")
     is_match: bool = strawberry.field(
-        description="Whether the part matches a term of the search, so that a client marks it."
+        description="This says whether the part matches a term of the search, so that a client marks it."
     )
 
 
 @strawberry.type(
-    description="A search hit: a recording that contains all search terms, and its best matching turn."
+    description="A search hit is a recording that contains all search terms, with its best matching turn."
 )
 class TranscriptHit:
-    recording: Recording = strawberry.field(description="The recording that contains the hit.")
-    turn_number: int = strawberry.field(description="The number of the matching turn.")
+    recording: Recording = strawberry.field(description="This is the recording that contains the hit.")
+    turn_number: int = strawberry.field(description="This is the number of the matching turn.")
     start_seconds: float = strawberry.field(
-        description="When the turn begins, in seconds from the beginning of the recording."
+        description="The turn begins this many seconds after the beginning of the recording."
     )
     end_seconds: float = strawberry.field(
-        description="When the turn ends, in seconds from the beginning of the recording."
+        description="The turn ends this many seconds after the beginning of the recording."
     )
-    speaker: model.Speaker = strawberry.field(description="Who speaks, as in `Turn.speaker`.")
+    speaker: model.Speaker = strawberry.field(
+        description=("This is the role of the person who speaks, as in `Turn.speaker`.")
+    )
     participant: Participant | None = strawberry.field(
-        description="The participant whose microphone recorded the turn, as in `Turn.participant`."
+        description="This is the participant whose microphone recorded the turn, as in `Turn.participant`."
     )
     snippet: list[SnippetPart] = strawberry.field(
-        description="An excerpt of the turn, at most 160 characters, in parts that match the search or do not."
+        description=(
+            "This is an excerpt of the turn, at most 160 characters, in parts that match the search or do not."
+        )
     )
     is_uncertain: bool = strawberry.field(
-        description="Whether the text is uncertain, as in `Turn.isUncertain`."
+        description="If it is true, the text is uncertain, as in `Turn.isUncertain`."
     )
 
     @classmethod
@@ -206,8 +216,8 @@ class TranscriptHit:
 
 @strawberry.type(
     description=(
-        "The hits of a transcript search, best first. A search in one recording or one "
-        "consultation returns the hits in order of time."
+        "These are the hits of a transcript search, best first. A search in one recording or one consultation "
+        "returns the hits in order of time."
     )
 )
 class TranscriptSearch:
@@ -216,13 +226,13 @@ class TranscriptSearch:
     )
     is_cut: bool = strawberry.field(
         description=(
-            "Whether the search left out the oldest recordings, because more recordings contain the "
+            "This says whether the search left out the oldest recordings, because more recordings contain the "
             "search terms than one search examines."
         )
     )
     unreadable_count: int = strawberry.field(
         description=(
-            "How many recordings the search left out because it could not decrypt their transcripts, "
+            "This says how many recordings the search left out because it could not decrypt their transcripts, "
             "which may contain the search terms."
         )
     )
@@ -235,21 +245,23 @@ class TranscriptSearch:
 )
 class TranscriptFilter:
     recording_id: strawberry.ID | None = strawberry.field(
-        default=None, description="Only the transcript of this recording."
+        default=None, description="The filter selects only the transcript of this recording."
     )
     consultation: ConsultationBy | None = strawberry.field(
-        default=None, description="Only transcripts of this consultation."
+        default=None, description="The filter selects only transcripts of this consultation."
     )
     patient: PatientBy | None = strawberry.field(
-        default=None, description="Only transcripts of this patient's consultations."
+        default=None, description="The filter selects only transcripts of this patient's consultations."
     )
     scheduled_during: DateTimeRangeInput | None = strawberry.field(
         default=None,
-        description="Only transcripts of consultations that were scheduled in this range of time.",
+        description=(
+            "The filter selects only transcripts of consultations that were scheduled in this range of time."
+        ),
     )
     include_sensitive: bool = strawberry.field(
         default=False,
-        description="Whether the search includes psychotherapy and substance use consultations.",
+        description="If it is true, the search includes psychotherapy and substance use consultations.",
     )
 
     def to_model(self) -> model.SearchFilter:
@@ -293,50 +305,52 @@ async def transcript_search(
     return TranscriptSearch(hits=hits, is_cut=found.is_cut, unreadable_count=found.unreadable_count)
 
 
-@strawberry.input(description="The input with which a doctor corrects the text of one turn.")
+@strawberry.input(description="With this input, a doctor corrects the text of one turn.")
 class CorrectTranscriptInput:
     recording_id: strawberry.ID = strawberry.field(
-        description="The id of a recording of the calling doctor with a READY transcript."
+        description="This is the id of a recording of the calling doctor with a READY transcript."
     )
-    turn_number: int = strawberry.field(description="The number of the turn, as in `Turn.number`.")
+    turn_number: int = strawberry.field(description="This is the number of the turn, as in `Turn.number`.")
     text: str = strawberry.field(
         description="The whole corrected text of the turn, in at most 30,000 characters."
     )
     expected_text: str | None = strawberry.field(
         default=None,
         description=(
-            "The text of the turn that the doctor saw. If the turn has a different text now, the call is refused with "
-            "`turn_changed`, unless the turn already has the corrected text. By default, any text is corrected."
+            "This is the text of the turn that the doctor saw. If the turn has a different text now, the call "
+            "is refused with `TURN_CHANGED`, unless the turn already has the corrected text. By default, any "
+            "text is corrected."
         ),
     )
     idempotency_key: str | None = strawberry.field(default=None, description=IDEMPOTENCY_KEY)
 
 
-@strawberry.type(description="The result of `correctTranscript`.")
+@strawberry.type(description="`correctTranscript` returns this payload.")
 class CorrectTranscriptPayload:
-    transcript: Transcript = strawberry.field(description="The transcript with the correction.")
+    transcript: Transcript = strawberry.field(description="This is the transcript with the correction.")
 
 
-@strawberry.input(description="The input with which a doctor names the speaker of a turn.")
+@strawberry.input(description="With this input, a doctor names the speaker of a turn.")
 class AttributeTurnInput:
     recording_id: strawberry.ID = strawberry.field(
-        description="The id of a recording of the calling doctor with a READY transcript."
+        description="This is the id of a recording of the calling doctor with a READY transcript."
     )
-    turn_number: int = strawberry.field(description="The number of the turn, as in `Turn.number`.")
-    speaker: model.Speaker = strawberry.field(description="The speaker of the turn.")
+    turn_number: int = strawberry.field(description="This is the number of the turn, as in `Turn.number`.")
+    speaker: model.Speaker = strawberry.field(description="This is the speaker of the turn.")
     only_this_turn: bool = strawberry.field(
         default=False,
         description=(
-            "Whether only this turn gets the speaker, and not all turns with the same voice. It is meant for a "
-            "voice under which two people speak, such as a patient and a companion at one microphone."
+            "If it is true, only this turn gets the speaker, and not all turns with the same voice. It is "
+            "meant for a voice under which two people speak, such as a patient and a companion at one "
+            "microphone."
         ),
     )
     idempotency_key: str | None = strawberry.field(default=None, description=IDEMPOTENCY_KEY)
 
 
-@strawberry.type(description="The result of `attributeTurn`.")
+@strawberry.type(description="`attributeTurn` returns this payload.")
 class AttributeTurnPayload:
-    transcript: Transcript = strawberry.field(description="The transcript with the speaker.")
+    transcript: Transcript = strawberry.field(description="This is the transcript with the speaker.")
 
 
 @strawberry.type(
@@ -346,14 +360,19 @@ class AttributeTurnPayload:
 )
 class SubtitleUrls:
     webvtt: str = strawberry.field(
-        description="The address of the WebVTT subtitles, relative to the API's address."
+        description="This is the address of the WebVTT subtitles, relative to the API's address."
     )
     srt: str = strawberry.field(
-        description="The address of the SRT subtitles, relative to the API's address."
+        description="This is the address of the SRT subtitles, relative to the API's address."
     )
-    expires_at: datetime = strawberry.field(description="The time until which the links are valid at most.")
+    expires_at: datetime = strawberry.field(
+        description=("This is the time until which the links are valid at most.")
+    )
     expires_in_seconds: int = strawberry.field(
-        description="How many seconds the links are valid from now on at most, for clients whose clock is wrong."
+        description=(
+            "This says how many seconds the links are valid from now on at most, for clients whose clock is "
+            "wrong."
+        )
     )
 
     @classmethod
@@ -367,16 +386,16 @@ class SubtitleUrls:
         )
 
 
-@strawberry.input(description="The input with which a doctor gets links to the subtitles of a recording.")
+@strawberry.input(description="With this input, a doctor gets links to the subtitles of a recording.")
 class IssueSubtitleUrlsInput:
     recording_id: strawberry.ID = strawberry.field(
-        description="The id of a recording of the calling doctor with a READY transcript."
+        description="This is the id of a recording of the calling doctor with a READY transcript."
     )
 
 
-@strawberry.type(description="The result of `issueSubtitleUrls`.")
+@strawberry.type(description="`issueSubtitleUrls` returns this payload.")
 class IssueSubtitleUrlsPayload:
-    subtitle_urls: SubtitleUrls = strawberry.field(description="The links to the subtitles.")
+    subtitle_urls: SubtitleUrls = strawberry.field(description="These are the links to the subtitles.")
 
 
 async def correct_transcript(info: Info, input: CorrectTranscriptInput) -> CorrectTranscriptPayload | None:
@@ -420,14 +439,14 @@ async def issue_subtitle_urls(info: Info, input: IssueSubtitleUrlsInput) -> Issu
 @strawberry.input(description="With this input, a doctor retries a transcription.")
 class RetryTranscriptionInput:
     recording_id: strawberry.ID = strawberry.field(
-        description=("This is the id of a recording of the calling doctor.")
+        description="This is the id of a recording of the calling doctor."
     )
 
 
 @strawberry.type(description="`retryTranscription` returns this payload.")
 class RetryTranscriptionPayload:
     recording: Recording = strawberry.field(
-        description=("This is the recording with the state of its transcription.")
+        description="This is the recording with the state of its transcription."
     )
 
 
@@ -444,7 +463,7 @@ class SwitchTranscriptionInput:
 @strawberry.type(description="`switchTranscription` returns this payload.")
 class SwitchTranscriptionPayload:
     consultation: Consultation = strawberry.field(
-        description=("This is the consultation with the new setting.")
+        description="This is the consultation with the new setting."
     )
 
 

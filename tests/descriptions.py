@@ -7,23 +7,25 @@ VERBS: Final = frozenset(
     re.findall(
         r"\w+",
         """
-        accepts accompanies accounts acted acts adds admits agreed agrees allows answers appears applied applies
-        apply approves are arrived asked asks asserts attested attests became becomes began begin begins belong
-        belongs calls came can cannot carries change changed changes checks chooses combines comes completes concern
-        concerned concerns confirmed consented consents consists contain contains contradicts corrected corrects
-        could counts covered covers created decide decides deleted deletes denied denies describes determined did
-        differ differs disagrees displayed do does downloads ended ends enters entitles erases exceeds executed
-        exist exists expects expires extended extends failed fails files filters finished fits follow follows
-        forbids fulfil fulfils get gets give gives had happened happens has have hear hears holds identifies ignores
-        includes interprets invited invites is issued issues joined joins keeps knows lacks lasted lasts learns
-        leaves lets lists looks lost made makes marks matches may means moves must named names need needs observes
-        opens paid passes permits placed places plays please prevents processed proves published publishes queues
-        reached read reads receives recorded records redeems refers refused refuses registered registers rejects
-        releases remains repeated repeats replaced replaces report reports represents requested requests requires
-        retries returned returns reveals reviewed reviews run runs said says searches sees selects send sends sent
-        served serves shortens should showed shows signed sits speak speaks spells starts states stays stopped stops
-        stores suspends switches takes tells took tries used uses verifies waited waits wants was went were will
-        withdraws withdrew works would writes wrote
+        accepts accompanies accounts acted acts adds admits agreed agrees allows answers appeared appears applied
+        applies apply approves are arrived asked asks asserts attested attests became becomes began begin begins
+        belong belongs brought calls came can cannot carries change changed changes checks chooses combines comes
+        completes concern concerned concerns confirmed consented consents consists contain contains contradicts
+        corrected corrects could counts covered covers created decide decides declared declares delays deleted
+        deletes denied denies describes destroyed destroys detected determined did differ differs disagrees
+        displayed divided do does downloads ended ends entered enters entitles erases examines exceeds executed
+        exist exists expects expires extended extends failed fails filed files filters finished fits follow follows
+        forbids found fulfil fulfils get gets give gives had happened happens has have hear hears holds identifies
+        ignores includes informs interprets invited invites is issued issues joined joins keeps knows lacks lasted
+        lasts learns leaves left lets lists looked looks lost made makes marks matches may means mentions moves must
+        named names need needs observes opened opens paid passes permits placed places plays please prepare prevents
+        processed proposes proves published publishes queues reached read reads received receives recorded records
+        redeems refers refused refuses registered registers rejected rejects released releases remains removes
+        repeated repeats replaced replaces report reported reports represents requested requests requires retries
+        returned returns reveals reviewed reviews run runs said saw says searches sees selects send sends sent
+        served serves sets shortens should showed shows signed sits speak speaks spells starts states stays stopped
+        stops stores suspends switches take takes tells took tries uploads used uses verifies waited waits wants was
+        went were will withdraws withdrew works would writes wrote
         """,
     )
 )
@@ -34,6 +36,9 @@ CLAUSES: Final = frozenset(
 )
 """Words that begin a clause with a verb of its own."""
 
+
+QUESTIONS: Final = frozenset(["when", "whether", "why", "how", "who", "what", "which"])
+"""Words that begin a question or a phrase such as "When it began", and no sentence."""
 
 _CLAIM: Final = "Idempotent by "
 """Each mutation says in these words by what it is idempotent, so the phrase needs no verb."""
@@ -63,5 +68,10 @@ def _is_sentence(text: str) -> bool:
     """Return whether the text up to its first colon has more verbs than clauses that need one."""
     if text.startswith(_CLAIM):
         return True
-    said = [word.lower() for word in re.findall(r"`[^`]*`|because of|[\w']+", re.split(r": |; ", text)[0])]
+    said = [
+        word.lower()
+        for word in re.findall(r"`[^`]*`|because of|before that|[\w']+", re.split(r": |; ", text)[0])
+    ]
+    if said[0] in QUESTIONS:
+        return False
     return sum(word in VERBS for word in said) > sum(word in CLAUSES for word in said)

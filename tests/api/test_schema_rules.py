@@ -709,6 +709,15 @@ def _described() -> Iterator[tuple[str, str | None]]:
                 yield f"{name}.{part}({argument})", value.description
 
 
+def test_everything_has_a_description_in_a_full_sentence() -> None:
+    wrong = {
+        place: f"{fault}: {text}"
+        for place, text in _described()
+        if (fault := fault_of(re.split(r"[.(]", place.rstrip(")"))[-1], text)) is not None
+    }
+    assert wrong == {}
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
