@@ -28,7 +28,10 @@ ARGUMENTS: Final = {
     ),
     "by": "This names the object, and exactly one of its fields is given.",
     "input": "The input has the ids of the objects that the mutation changes, and the new values.",
-    "query": "The search looks for these words, and for phrases in double quotes.",
+    "query": (
+        "The search looks for these words, and for phrases in double quotes: at most 10 of them, in at most 200 "
+        "characters."
+    ),
     "recording_id": "This is the id of the recording, a UUID.",
     "consultation_id": "This is the id of the consultation, a UUID.",
     "policy_id": "This is the id of the retention policy, which is a number.",

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Self
+from typing import Annotated, Self
 
 import strawberry
 
@@ -25,6 +25,13 @@ from graphql_schema.selected_fields import select
 
 MOST_HITS = 50
 _USUAL_HITS = 20
+_FIRST = strawberry.argument(description=f"The search returns at most this many hits, from 1 to {MOST_HITS}.")
+_FILTER = strawberry.argument(
+    description=(
+        "The search covers only these transcripts. Without a filter, it covers all transcripts of the calling doctor "
+        "except those of psychotherapy and substance use consultations."
+    )
+)
 
 
 @strawberry.type(
@@ -287,7 +294,10 @@ async def transcript(info: Info, recording_id: strawberry.ID) -> Transcript | No
 
 
 async def transcript_search(
-    info: Info, query: str, filter: TranscriptFilter | None = None, first: int = _USUAL_HITS
+    info: Info,
+    query: str,
+    filter: Annotated[TranscriptFilter | None, _FILTER] = None,
+    first: Annotated[int, _FIRST] = _USUAL_HITS,
 ) -> TranscriptSearch | None:
     """Search the transcripts of the doctor's recordings. Each search hit is a recording whose transcript contains
     all words of the query. Quotes mark phrases.

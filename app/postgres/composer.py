@@ -114,7 +114,8 @@ class Entity:
     """How the API reads a type. In all SQL, `{row}` is a row of `table`, and `{parent}` is the row that shows it.
 
     `values` has the SQL of each field that is not a column of its own name. `relations` has the other entities that
-    the type shows. `patients` and `consultations` are the ids for the audit row. The database roles in `hidden_from`
+    the type shows. `inside` has, by the name of a field of `values`, the name of an entity that is part of each item of
+    the field's value. `patients` and `consultations` are the ids for the audit row. The database roles in `hidden_from`
     have no right on the table, so an entity that shows this entity shows them null or an empty list.
     """
 
@@ -122,6 +123,7 @@ class Entity:
     table: LiteralString
     values: Mapping[str, LiteralString] = field(default_factory=dict)
     relations: Mapping[str, Relation] = field(default_factory=dict)
+    inside: Mapping[str, LiteralString] = field(default_factory=dict)
     patients: LiteralString = "{row}.patient_id"
     consultations: LiteralString = "{row}.consultation_id"
     hidden_from: Collection[str] = ()
@@ -161,6 +163,9 @@ class Composition:
             elif one.python_name != "id":
                 value = entity.values.get(one.python_name, "{row}." + one.python_name)
                 values.append(f'{value.format(row=row)} as "{one.python_name}"')
+                part = entity.inside.get(one.python_name)
+                if part is not None and part in one.below.names():
+                    self.paths.append((self.entities[part].type, f"{path}.{one.python_name}[*].{part}"))
         return values
 
     def _related(self, one: SelectedField, relation: Relation, parent: str, path: str) -> str:

@@ -102,6 +102,7 @@ ENTITIES: Final = {
             "records_speakers_separately": "{row}.separate_speakers",
             "recording_blockers": _BLOCKERS,
         },
+        inside={"recording_blockers": "participant"},
         relations={
             "patient": One("patient", "{row}.id = {parent}.patient_id"),
             "participants": Many(

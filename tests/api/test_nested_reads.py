@@ -5,6 +5,7 @@ from uuid import UUID
 import pytest
 
 from tests.api.harness import ApiHarness, Case
+from tests.api.shown import named_in, shown_in
 
 PAGE = """
 query ($id: ID!, $after: String, $with: Boolean! = true) {
@@ -139,6 +140,17 @@ async def test_alias_with_other_fields_gets_both_selections(harness: ApiHarness,
     shown = await case.doctor.ask(document, id=str(recording))
     assert shown["a"] == {"id": case.id}
     assert shown["b"]["kind"] == "follow_up"
+
+
+async def test_audit_row_names_the_participants_of_recording_blockers_if_they_are_shown(
+    harness: ApiHarness, case: Case
+) -> None:
+    whole = "query ($id: ID!) { consultation(by: {id: $id}) { id recordingBlockers { reason participant { id } } } }"
+    for document, shows_people in ((whole, True), (whole.replace("participant { id }", ""), False)):
+        answer = await case.doctor.send(document, id=case.id)
+        (row,) = await harness.audit(answer.request_id)
+        assert named_in(row) == shown_in(answer)
+        assert ("participant" in named_in(row)) is shows_people
 
 
 async def test_patient_sees_an_own_consultation_without_its_recordings(
