@@ -25,7 +25,9 @@ from graphql import (
 )
 
 from app.postgres.composer import MOST_NESTED
+from app.postgres.paging import MAX_PAGE_SIZE
 from graphql_schema.document_limits import Limits
+from graphql_schema.transcripts import MOST_HITS
 from tests.descriptions import fault_of
 
 ROOT = Path(__file__).parent.parent.parent
@@ -761,10 +763,11 @@ def test_every_root_field_says_who_may_call_it() -> None:
 
 
 def test_every_argument_of_a_page_says_its_limit() -> None:
+    most = {"Consultation.recordings": MOST_NESTED, "Query.transcriptSearch": MOST_HITS}
     for owner, name, value in inputs():
         if name == "first":
-            most = "25" if owner == "Consultation.recordings" else "100"
-            assert f"from 1 to {most}" in (value.description or ""), owner
+            limit = f"from 1 to {most.get(owner, MAX_PAGE_SIZE)}."
+            assert limit in (value.description or ""), owner
 
 
 # ---- Besides
