@@ -103,7 +103,10 @@ class Query:
         consultation_fields.active_rooms,
         permissions.LIST_ROOMS,
         quota="pages",
-        description="Lists the calling doctor's rooms that are open now.",
+        description=(
+            "Lists the calling doctor's rooms that are open now, at most 100, newest appointment first. The API asks "
+            "LiveKit, so the value is null with an error if LiveKit does not answer."
+        ),
     )
     audit_events = root_field(
         audit.audit_events,
@@ -318,6 +321,7 @@ class Mutation:
     complete_import = root_field(
         recording_imports.complete_import,
         permissions.COMPLETE_IMPORT,
+        quota="pages",
         description=(
             "Completes an import after the upload of its file. The worker then verifies the uploaded "
             "file. Idempotent by `importId`."

@@ -65,12 +65,12 @@ class Imports:
         async with self._database.as_user(asker, access) as tx:
             found = await store.read(tx, import_id)
             if found is None:
-                return _require_found(await store.show(tx, import_id, _PLAIN, access.action))
+                return _require_found(await store.show(tx, import_id, _PLAIN, access.action, meter="pages"))
             await consents.lock_consultation(tx, found.consultation_id)
             if found.status is not ImportStatus.COMPLETED:
                 await consents.require_consent(tx, found.consultation_id)
             await store.complete(tx, import_id)
-            return _require_found(await store.show(tx, import_id, selection, access.action))
+            return _require_found(await store.show(tx, import_id, selection, access.action, meter="pages"))
 
     async def _open(self, asker: Asker, wanted: ImportRequest, selection: Selection) -> Row:
         access = permissions.IMPORT_RECORDING.on(wanted.consultation_id)
@@ -84,9 +84,7 @@ class Imports:
                     tx, wanted, doctor_id=consultation.doctor_id, patient_id=consultation.patient_id
                 )
                 await defer_job(tx, "prepare_import", import_id)
-            return _require_found(
-                await store.show(tx, import_id, selection, access.action, counts_as_url=True)
-            )
+            return _require_found(await store.show(tx, import_id, selection, access.action, meter="urls"))
 
     async def _wait_for_url(self, asker: Asker, import_id: UUID) -> tuple[str, int]:
         access = permissions.ISSUE_UPLOAD_URL.on(import_id)

@@ -1,6 +1,6 @@
 """The database rows of imports."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Final, LiteralString
@@ -9,6 +9,7 @@ from uuid import UUID
 from pydantic import TypeAdapter
 
 from app.identity import permissions
+from app.postgres.audited import Meter
 from app.postgres.composer import EntityRead, Row
 from app.postgres.database import Transaction
 from app.postgres.entities import ENTITIES
@@ -24,7 +25,6 @@ _IMPORT: Final = EntityRead(
     where="r.id = %(id)s",
     action=permissions.IMPORT_RECORDING.action,
     asked="%(id)s",
-    meter="urls",
 )
 
 
@@ -56,12 +56,13 @@ async def show(
     selection: Selection,
     action: LiteralString,
     *,
-    counts_as_url: bool = False,
+    meter: Meter,
 ) -> Row | None:
     """Write the audit row and return the import without its upload URL, and with its recording if that is selected.
-    Return None if the import does not exist or is hidden from the caller.
+    Return None if the import does not exist or is hidden from the caller. The read counts against the quota that
+    `meter` names. Raises RateLimited.
     """
-    return await _IMPORT.show(tx, selection, {"id": import_id}, action=action, is_counted=counts_as_url)
+    return await replace(_IMPORT, meter=meter).show(tx, selection, {"id": import_id}, action=action)
 
 
 async def release_upload_url(tx: Transaction, import_id: UUID) -> tuple[str, int] | None:
