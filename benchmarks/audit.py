@@ -65,7 +65,7 @@ async def _read(
     for turn in range(rounds + 1):
         for name, wanted in filters.items():
             began = time.perf_counter()
-            await audit.page(_asker(), PageRequest(FIRST, None), wanted)
+            await audit.page(_asker(), PageRequest(FIRST, None), wanted, ())
             if turn:
                 taken[name].append((time.perf_counter() - began) * 1000)
     return taken

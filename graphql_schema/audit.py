@@ -15,6 +15,7 @@ from graphql_schema.nodes import Node
 from graphql_schema.people import User
 from graphql_schema.references import ConsultationBy, DateTimeRangeInput, PatientBy
 from graphql_schema.scalars import BigInt, big, parse_optional_id, to_id, to_optional_id
+from graphql_schema.selected_fields import select
 
 _LEVELS: Final = {level.value: level for level in AssuranceLevel}
 
@@ -188,5 +189,6 @@ async def audit_events(
         await info.context.asker(),
         page_request(first, after),
         (filter or AuditEventFilter()).to_model(),
+        select(info, "edges", "node").paths,
     )
     return Connection.of(page, AuditEvent.of, _place)

@@ -174,7 +174,7 @@ async def staff_invitations(
 ) -> Connection[StaffInvitation] | None:
     """List the staff invitations, newest first. Only compliance officers may list invitations."""
     page = await info.context.services.staff.invitations(
-        await info.context.asker(), page_request(first, after)
+        await info.context.asker(), page_request(first, after), select(info, "edges", "node")
     )
     return Connection.of(page, StaffInvitation.of, _invitation_place)
 

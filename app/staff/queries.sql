@@ -32,7 +32,7 @@ from private.invite_staff(%(email)s, %(role)s) as i;
 -- Returns a page of the staff invitations, newest first, and one more invitation if another page follows. Only the
 -- person who sent an invitation sees its address.
 select i.id, i.role, i.status, i.error, i.email, i.created_at
-from private.read_staff_invitations(%(before_at)s, %(before_id)s, %(first)s) as i;
+from private.read_staff_invitations(%(before_at)s, %(before_id)s, %(first)s, %(fields)s) as i;
 
 -- name: settle_staff_invitation
 -- Completes a pending invitation if its address has a login. Returns the address that Supabase must still invite, or

@@ -122,11 +122,14 @@ class Staff:
             raise Conflict("concurrent_change" if row is None else row["refusal"])
         return _to_invitation(row)
 
-    async def invitations(self, asker: Asker, request: PageRequest) -> Page[StaffInvitation]:
-        """Return a page of the staff invitations, newest first."""
+    async def invitations(
+        self, asker: Asker, request: PageRequest, selection: Selection
+    ) -> Page[StaffInvitation]:
+        """Return a page of the staff invitations, newest first. The audit row names the selected fields."""
+        parameters = {**request.parameters, "fields": list(selection.paths)}
         access = permissions.LIST_STAFF_INVITATIONS.on()
         async with self._database.as_user(asker, access) as tx:
-            rows = await tx.all(_sql["read_staff_invitations"], request.parameters)
+            rows = await tx.all(_sql["read_staff_invitations"], parameters)
         return Page.of([_to_invitation(row) for row in rows], request)
 
     async def suspend(self, asker: Asker, user_id: UUID) -> StaffMember:

@@ -9,7 +9,7 @@ private.record_lookup(text, text, text, uuid, boolean, jsonb, uuid[], uuid[], in
 to clinician, compliance, patient;
 
 grant execute on function
-private.read_audit(timestamptz, uuid, uuid, text, text[], uuid, uuid, timestamptz, timestamptz, integer)
+private.read_audit(timestamptz, uuid, uuid, text, text[], uuid, uuid, timestamptz, timestamptz, integer, text[])
 to compliance;
 
 grant execute on function

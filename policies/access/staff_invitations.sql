@@ -2,7 +2,7 @@
 
 grant execute on function
 private.invite_staff(text, text),
-private.read_staff_invitations(timestamptz, uuid, integer)
+private.read_staff_invitations(timestamptz, uuid, integer, text[])
 to compliance;
 
 grant execute on function

@@ -1632,10 +1632,11 @@ end
 $$;
 
 -- Returns one page of the audit log to a compliance officer: the newest events before (before_at, before_id), newest
--- first. Each read of the audit log writes an audit row, too.
+-- first. Each read of the audit log writes an audit row, too, which names the shown fields.
 create function private.read_audit(
     before_at timestamptz, before_id uuid, wanted_actor uuid, wanted_action text, wanted_outcomes text[],
-    wanted_patient uuid, wanted_consultation uuid, since timestamptz, until timestamptz, page_size integer
+    wanted_patient uuid, wanted_consultation uuid, since timestamptz, until timestamptz, page_size integer,
+    shown_fields text[]
 ) returns setof audit.events
 language plpgsql security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off
 as $$
@@ -1652,13 +1653,14 @@ begin
     if returned_rows = 0 and coalesce(wanted_consultation, wanted_patient) is not null then
         perform private.write_lookup(
             'audit.list', 'audit_event', case when wanted_consultation is null then 'patient' else 'consultation' end,
-            coalesce(wanted_consultation, wanted_patient), true, '{}', '{}', '{}', 0, '{}'
+            coalesce(wanted_consultation, wanted_patient), true, '[]', '{}', '{}', 0,
+            shown_fields
         );
         return;
     end if;
     perform private.write_audit(
         'audit.list', 'ALLOWED', null, 'audit_event', '{}', array_remove(array[wanted_patient], null),
-        array_remove(array[wanted_consultation], null), '{}', least(returned_rows, page_size - 1), null
+        array_remove(array[wanted_consultation], null), shown_fields, least(returned_rows, page_size - 1), null
     );
 end
 $$;
@@ -3024,9 +3026,11 @@ end
 $$;
 
 -- Returns one page of the staff invitations: the newest invitations before (before_at, before_id), newest first. Writes
--- the audit row about this read, which names the first `first` invitations. Only the person who sent an invitation sees
--- the invited email address.
-create function private.read_staff_invitations(before_at timestamptz, before_id uuid, first integer)
+-- the audit row about this read, which names the first `first` invitations and the shown fields. Only the person who
+-- sent an invitation sees the invited email address.
+create function private.read_staff_invitations(
+    before_at timestamptz, before_id uuid, first integer, shown_fields text[]
+)
 returns table (id uuid, role text, status text, error text, email text, created_at timestamptz)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -3043,7 +3047,7 @@ begin
     perform private.use_quota(person, 'pages');
     perform private.write_audit(
         'staff.list_invitations', 'ALLOWED', null, 'staff_invitation', shown[:first], '{}', '{}',
-        array['role', 'status', 'problem', 'email'], cardinality(shown[:first]), null
+        shown_fields, cardinality(shown[:first]), null
     );
     return query
     select

@@ -997,10 +997,11 @@ end
 $$;
 
 -- Returns one page of the audit log to a compliance officer: the newest events before (before_at, before_id), newest
--- first. Each read of the audit log writes an audit row, too.
+-- first. Each read of the audit log writes an audit row, too, which names the shown fields.
 create function private.read_audit(
     before_at timestamptz, before_id uuid, wanted_actor uuid, wanted_action text, wanted_outcomes text[],
-    wanted_patient uuid, wanted_consultation uuid, since timestamptz, until timestamptz, page_size integer
+    wanted_patient uuid, wanted_consultation uuid, since timestamptz, until timestamptz, page_size integer,
+    shown_fields text[]
 ) returns setof audit.events
 language plpgsql security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off
 as $$
@@ -1017,13 +1018,14 @@ begin
     if returned_rows = 0 and coalesce(wanted_consultation, wanted_patient) is not null then
         perform private.write_lookup(
             'audit.list', 'audit_event', case when wanted_consultation is null then 'patient' else 'consultation' end,
-            coalesce(wanted_consultation, wanted_patient), true, '{}', '{}', '{}', 0, '{}'
+            coalesce(wanted_consultation, wanted_patient), true, '[]', '{}', '{}', 0,
+            shown_fields
         );
         return;
     end if;
     perform private.write_audit(
         'audit.list', 'ALLOWED', null, 'audit_event', '{}', array_remove(array[wanted_patient], null),
-        array_remove(array[wanted_consultation], null), '{}', least(returned_rows, page_size - 1), null
+        array_remove(array[wanted_consultation], null), shown_fields, least(returned_rows, page_size - 1), null
     );
 end
 $$;

@@ -127,9 +127,11 @@ end
 $$;
 
 -- Returns one page of the staff invitations: the newest invitations before (before_at, before_id), newest first. Writes
--- the audit row about this read, which names the first `first` invitations. Only the person who sent an invitation sees
--- the invited email address.
-create function private.read_staff_invitations(before_at timestamptz, before_id uuid, first integer)
+-- the audit row about this read, which names the first `first` invitations and the shown fields. Only the person who
+-- sent an invitation sees the invited email address.
+create function private.read_staff_invitations(
+    before_at timestamptz, before_id uuid, first integer, shown_fields text[]
+)
 returns table (id uuid, role text, status text, error text, email text, created_at timestamptz)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -146,7 +148,7 @@ begin
     perform private.use_quota(person, 'pages');
     perform private.write_audit(
         'staff.list_invitations', 'ALLOWED', null, 'staff_invitation', shown[:first], '{}', '{}',
-        array['role', 'status', 'problem', 'email'], cardinality(shown[:first]), null
+        shown_fields, cardinality(shown[:first]), null
     );
     return query
     select

@@ -98,6 +98,7 @@ async def test_reading_the_audit_log_writes_an_audit_row(
     assert (row["action"], row["outcome"], row["actor_role"]) == ("audit.list", "ALLOWED", "compliance")
     assert (row["actor_id"], row["row_count"]) == (officer.user_id, shown)
     assert row["basis"] == "compliance_review"
+    assert {"actor.id", "entities.ids", "entities.type", "fields"} <= set(row["fields"])
     (seen,) = await _nodes(officer, actorId=str(officer.user_id), action="audit.list")
     assert seen["requestId"] == answer.request_id
 

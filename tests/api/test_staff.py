@@ -187,6 +187,7 @@ async def test_list_of_invitations_is_audited(harness: ApiHarness, officer: Pers
     (named,) = event["entities"]
     listed = {edge["node"]["id"] for edge in answer.value["edges"]}
     assert (named["type"], set(named["ids"])) == ("staff_invitation", listed)
+    assert event["fields"] == ["createdAt", "id", "problem.code", "problem.message", "role", "status"]
     await harness.work()
 
 

@@ -25,9 +25,9 @@ BLOCKS_PER_ROW_OF_A_PAIR = 60
 
 PAGE: LiteralString = (
     "private.read_audit(%(before_at)s, %(before_id)s, %(actor_id)s, %(action)s, %(outcomes)s::text[], %(patient_id)s,"
-    " %(consultation_id)s, %(since)s, %(until)s, %(page_size)s)"
+    " %(consultation_id)s, %(since)s, %(until)s, %(page_size)s, '{}')"
 )
-COMPOSE: LiteralString = "select " + PAGE.replace("read_audit", "compose_audit_page")
+COMPOSE: LiteralString = "select " + PAGE.replace("read_audit", "compose_audit_page").replace(", '{}')", ")")
 EXPLAIN_READ: LiteralString = "explain (analyze, buffers, format json) select * from " + PAGE  # noqa: S608
 PREPARE = "prepare page (timestamptz, uuid, uuid, text, text[], uuid, uuid, timestamptz, timestamptz) as "
 EXECUTE: LiteralString = (
