@@ -44,7 +44,17 @@ class ContentRead:
     content: LiteralString
 
     async def all(self, tx: Transaction, selection: Selection, parameters: Parameters) -> list[DictRow]:
-        """Return the rows of the function. In each row, `metadata` is a JSON array with the rows of the entity."""
+        """Return the rows of the function. In each row, `metadata` is a JSON array with the rows of the entity. Raises
+        InvalidInput (bad_page_size, bad_cursor).
+        """
+        statement, pages = self._compose(tx, selection)
+        return await tx.all(statement, {**parameters, **pages})
+
+    def check(self, tx: Transaction, selection: Selection) -> None:
+        """Raise the errors of `all` about the selection, before the transaction reads anything."""
+        self._compose(tx, selection)
+
+    def _compose(self, tx: Transaction, selection: Selection) -> tuple[LiteralString, Parameters]:
         composition = Composition(self.entities, tx.role)
         entity = self.entities[self.entity]
         statement = _STATEMENT.format(
@@ -56,7 +66,5 @@ class ContentRead:
             entities=composition.shown_entities(entity.type),
             content=self.content,
         )
-        return await tx.all(
-            cast("LiteralString", statement),  # type: ignore[redundant-cast] # mypy takes LiteralString for str
-            {**parameters, **composition.parameters},
-        )
+        literal = cast("LiteralString", statement)  # type: ignore[redundant-cast] # mypy takes LiteralString for str
+        return literal, composition.parameters

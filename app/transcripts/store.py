@@ -138,6 +138,11 @@ async def read_index_key(tx: Transaction, keyring: Keyring) -> IndexKey | None:
     return None if row is None else IndexKey(keyring.unwrap_secret(row["wrapped"], row["root_key"]))
 
 
+def check_hits(tx: Transaction, selection: Selection) -> None:
+    """Raise InvalidInput (bad_page_size, bad_cursor) if `show_hits` would, even if the search has no hit."""
+    _HITS.check(tx, _select_of_hits(selection))
+
+
 async def search(
     tx: Transaction, terms: Collection[int], where: SearchFilter, *, most: int, fields: Sequence[str]
 ) -> Candidates:
@@ -170,17 +175,20 @@ async def show_hits(
     """Return the selected recording and participant of each hit, in the order of the hits, and add what they show to
     the audit row of the search. A hit is the id of its recording and of its participant.
     """
-    fields = tuple(one for one in selection.fields if one.name in {"recording", "participant"})
     parameters = {
         "search_id": search_id,
         "recording_ids": [recording_id for recording_id, _ in hits],
         "participant_ids": [participant_id for _, participant_id in hits],
     }
-    (row,) = await _HITS.all(tx, Selection(fields), parameters)
+    (row,) = await _HITS.all(tx, _select_of_hits(selection), parameters)
     if not row["is_added"]:
         raise RuntimeError("the transaction has no such search")
     shown: list[Row] = from_json(row["metadata"])
     return shown
+
+
+def _select_of_hits(selection: Selection) -> Selection:
+    return Selection(tuple(one for one in selection.fields if one.name in {"recording", "participant"}))
 
 
 async def retry(tx: Transaction, recording_id: UUID) -> bool:

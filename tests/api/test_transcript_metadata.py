@@ -231,6 +231,22 @@ async def test_other_roles_read_no_transcript_and_no_metadata_below_it(
         assert (row["outcome"], row["row_count"]) == ("DENIED", 0)
 
 
+@pytest.mark.parametrize(
+    ("page", "reason"), [("first: 26", "bad_page_size"), ('first: 1, after: "x"', "bad_cursor")]
+)
+async def test_invalid_page_below_hits_or_transcripts_is_refused_even_if_nothing_is_found(
+    harness: ApiHarness, case: Case, page: str, reason: str
+) -> None:
+    recording = await _spoken(harness, case, "A hallux.")
+    searching, reading = (
+        one.replace("first: 1", page).replace("first: 2", page) for one in (SEARCH, TRANSCRIPT)
+    )
+    for query in ("hallux", "nobody-said-this"):
+        assert await case.doctor.refused(searching, query=query) == ("INVALID_INPUT", reason)
+    for wanted in (recording, uuid4()):
+        assert await case.doctor.refused(reading, id=str(wanted)) == ("INVALID_INPUT", reason)
+
+
 async def test_search_is_not_answered_if_the_commit_cannot_write_its_audit_row(
     harness: ApiHarness, case: Case
 ) -> None:

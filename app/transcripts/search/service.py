@@ -91,13 +91,14 @@ class TranscriptSearch:
         """Return the recordings of the person whose transcripts contain all terms of the search. If the search is
         within one recording or consultation, return each turn that has a term of the search.
 
-        Raises InvalidInput (search_empty, search_too_long, search_too_many_terms) or RateLimited (quota_pages,
-        too_many_at_once, server_busy). If some candidates cannot be decrypted and none of the others matches, the
-        method raises the error of the decryption.
+        Raises InvalidInput (search_empty, search_too_long, search_too_many_terms, bad_page_size, bad_cursor) or
+        RateLimited (quota_pages, too_many_at_once, server_busy). If some candidates cannot be decrypted and none of
+        the others matches, the method raises the error of the decryption.
         """
         query = parse_query(text)
         access = permissions.SEARCH_TRANSCRIPTS.on()
         async with self._searching.slot(asker.person), self._database.as_user(asker, access) as tx:
+            store.check_hits(tx, selection)
             index_key = await store.read_index_key(tx, self._keyring)
             candidates = await store.search(
                 tx,
