@@ -23,7 +23,8 @@ class AccessExportUrl:
     expires_at: datetime = strawberry.field(description="The URL is valid until this time.")
     expires_in_seconds: int = strawberry.field(
         description=(
-            "The URL is valid for this many seconds from now on. A client whose clock is wrong counts them."
+            "The URL is valid for this many seconds from now on. The value does not depend on the client's "
+            "clock."
         )
     )
     instructions: str = strawberry.field(

@@ -27,12 +27,12 @@ def select_request(info: Info) -> Selection:
     return select(info, "accessRequest")
 
 
-@strawberry.input(description="An access request that a signed-in patient files.")
+@strawberry.input(description="This is an access request that a signed-in patient files.")
 class RequestAccessInput:
     consultation: ConsultationBy | None = strawberry.field(
         default=None,
         description=(
-            "The consultation with the requested recordings. If `consultation` is omitted, the patient "
+            "This is the consultation with the requested recordings. If `consultation` is omitted, the patient "
             "requests all recordings."
         ),
     )
@@ -57,7 +57,7 @@ class RecordAccessRequestInput:
     consultation: ConsultationBy | None = strawberry.field(
         default=None,
         description=(
-            "The consultation with the requested recordings. If `consultation` is omitted, the patient "
+            "This is the consultation with the requested recordings. If `consultation` is omitted, the patient "
             "requests all recordings."
         ),
     )
@@ -109,7 +109,7 @@ class ApproveAccessRequestPayload(AccessRequestPayload):
 @strawberry.input(description="With this input, a compliance officer denies an access request.")
 class DenyAccessRequestInput:
     access_request_id: strawberry.ID = strawberry.field(
-        description=("This is the id of an OPEN access request.")
+        description="This is the id of an OPEN access request."
     )
     ground: model.DenialGround = strawberry.field(
         description="This is the ground of the denial in 45 CFR 164.524(a)."
@@ -133,10 +133,10 @@ class DenyAccessRequestPayload(AccessRequestPayload):
 )
 class ExtendAccessRequestInput:
     access_request_id: strawberry.ID = strawberry.field(
-        description=("This is the id of an OPEN access request.")
+        description="This is the id of an OPEN access request."
     )
     reason: model.ExtensionReason = strawberry.field(
-        description=("This says why the practice needs more time.")
+        description="This says why the practice needs more time."
     )
     days: int = strawberry.field(
         default=model.MAX_EXTENSION_DAYS, description="The deadline moves by this many days: 1 to 30."
@@ -148,10 +148,14 @@ class ExtendAccessRequestPayload(AccessRequestPayload):
     pass
 
 
-@strawberry.input(description="The input with which the review of a denied access request is asked for.")
+@strawberry.input(
+    description=(
+        "With this input, a patient or a compliance officer asks for the review of a denied access request."
+    )
+)
 class AskAccessReviewInput:
     access_request_id: strawberry.ID = strawberry.field(
-        description="The id of an access request that was DENIED on a reviewable ground."
+        description="This is the id of an access request that was DENIED on a reviewable ground."
     )
 
 
@@ -168,7 +172,7 @@ class AskAccessReviewPayload(AccessRequestPayload):
 @strawberry.input(description="With this input, a compliance officer records the outcome of a review.")
 class RecordAccessReviewInput:
     access_request_id: strawberry.ID = strawberry.field(
-        description="The id of a denied access request whose review was asked for."
+        description="This is the id of a denied access request whose review was asked for."
     )
     reviewer_id: strawberry.ID = strawberry.field(
         description=(

@@ -30,7 +30,7 @@ class AccessRequestExtension:
         description="This is the reason for the extension, of which the practice informs the patient."
     )
     extended_at: datetime = strawberry.field(
-        description=("This is when a compliance officer extended the deadline.")
+        description="This is when a compliance officer extended the deadline."
     )
 
 
@@ -41,7 +41,7 @@ class AccessRequestExtension:
     )
 )
 class AccessDenial:
-    ground: model.DenialGround = strawberry.field(description="The ground on which the request was denied.")
+    ground: model.DenialGround = strawberry.field(description="The request was denied on this ground.")
     determined_by: User | None = strawberry.field(
         description=(
             "This is the professional who determined that harm is likely. The value is null if the ground of "
@@ -88,9 +88,7 @@ class AccessExport:
     size_bytes: BigInt | None = strawberry.field(
         description="This is the size of the encrypted copy. The value is null until the copy is READY."
     )
-    file_count: int | None = strawberry.field(
-        description=("This says how many media files the copy contains.")
-    )
+    file_count: int | None = strawberry.field(description="This says how many media files the copy contains.")
     missing_file_count: int | None = strawberry.field(
         description=(
             "This says how many media files the encrypted copy lacks because the worker found them missing or "
@@ -98,7 +96,7 @@ class AccessExport:
         )
     )
     expires_at: datetime | None = strawberry.field(
-        description=("This is when the worker deletes the encrypted copy.")
+        description="This is when the worker deletes the encrypted copy."
     )
     secret_revealed_at: datetime | None = strawberry.field(
         description=(
@@ -125,16 +123,16 @@ class AccessExport:
 )
 class AccessRequest(Node):
     id: strawberry.ID = strawberry.field(description="This is the id of the access request, a UUID.")
-    patient: Patient = strawberry.field(description="The patient whose recordings are requested.")
+    patient: Patient = strawberry.field(description="This is the patient whose recordings are requested.")
     consultation: Consultation | None = strawberry.field(
         description=(
-            "The consultation with the requested recordings. The value null means that the patient "
+            "This is the consultation with the requested recordings. The value null means that the patient "
             "requests all recordings."
         )
     )
     status: model.AccessRequestStatus = strawberry.field(description="This is the status of the request.")
     channel: model.Channel = strawberry.field(
-        description=("The channel says how the request reached the practice.")
+        description="The channel says how the request reached the practice."
     )
     representative: Representative | None = strawberry.field(
         description="This representative filed the request for the patient. It is null if nobody did."
@@ -154,13 +152,13 @@ class AccessRequest(Node):
         )
     )
     extension: AccessRequestExtension | None = strawberry.field(
-        description="The extension of the deadline, or null if it was not extended."
+        description="This is the extension of the deadline. It is null if the deadline was not extended."
     )
     decided_at: datetime | None = strawberry.field(
         description="This is when the request was approved or denied. It is null before that."
     )
     denial: AccessDenial | None = strawberry.field(
-        description="The denial of the request, or null if it is not denied."
+        description="This is the denial of the request. It is null if the request is not denied."
     )
     export: AccessExport | None = strawberry.field(
         description="The encrypted copy of the recordings, or null before the request is approved."
@@ -172,7 +170,9 @@ class AccessRequest(Node):
 
 
 @strawberry.input(
-    description="A filter for access requests. A filter field that is omitted matches every access request."
+    description=(
+        "This filters access requests. A field of the filter that is omitted matches every access request."
+    )
 )
 class AccessRequestFilter:
     statuses: list[model.AccessRequestStatus] | None = strawberry.field(

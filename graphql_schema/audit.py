@@ -70,7 +70,7 @@ class AuditEvent(Node):
             "is neither."
         )
     )
-    purpose: PurposeOfUse = strawberry.field(description="The purpose for which the data was used.")
+    purpose: PurposeOfUse = strawberry.field(description="The data was used for this purpose.")
     basis: str = strawberry.field(
         description=(
             "This says why the person or service had access: `treating_clinician`, `compliance_review`, `self` "

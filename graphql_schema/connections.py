@@ -40,8 +40,8 @@ class Edge(Generic[Node]):
     node: Node = strawberry.field(description="This is the item, which is one object of the list.")
     cursor: str = strawberry.field(
         description=(
-            "This is the cursor of the item. A client passes it as `after` in order to read the items that "
-            "follow, and reads nothing out of it."
+            "This is the cursor of the item, which is opaque. A client passes it unchanged as `after` in order "
+            "to read the items that follow."
         )
     )
 

@@ -93,12 +93,14 @@ class Consent(Node):
             "the statement in person."
         )
     )
-    text_version: str = strawberry.field(description="The version of the consent text that was displayed.")
+    text_version: str = strawberry.field(
+        description=("This is the version of the consent text that was displayed.")
+    )
     text_language: Language = strawberry.field(
-        description="The language of the consent text that was displayed."
+        description="This is the language of the consent text that was displayed."
     )
     text_sha256: str = strawberry.field(
-        description="The SHA-256 in hex of the consent text that was displayed."
+        description="This is the SHA-256 in hex of the consent text that was displayed."
     )
     recorded_at: datetime = strawberry.field(description="This is when the API recorded the statement.")
 

@@ -177,7 +177,8 @@ class JoinToken:
     expires_at: datetime = strawberry.field(description="A client can join with the token until this time.")
     expires_in_seconds: int = strawberry.field(
         description=(
-            "The token is valid for this many seconds from now on. A client whose clock is wrong counts them."
+            "The token is valid for this many seconds from now on. The value does not depend on the client's "
+            "clock."
         )
     )
 
@@ -208,8 +209,8 @@ class GuestInvitation:
     expires_at: datetime = strawberry.field(description="The guest can use the invitation until this time.")
     expires_in_seconds: int = strawberry.field(
         description=(
-            "The invitation is valid for this many seconds from now on. A client whose clock is wrong counts "
-            "them."
+            "The invitation is valid for this many seconds from now on. The value does not depend on the "
+            "client's clock."
         )
     )
 
@@ -338,7 +339,7 @@ class RegisterConsultationInput:
 @strawberry.type(description="`registerConsultation` returns this payload.")
 class RegisterConsultationPayload:
     consultation: Consultation = strawberry.field(
-        description="The registered consultation. A repeated call returns it as it is now."
+        description="This is the registered consultation. A repeated call returns it as it is now."
     )
 
 
@@ -404,7 +405,7 @@ class JoinAsGuestPayload:
         )
     )
     join_token: JoinToken = strawberry.field(
-        description=("This is the token with which the guest enters the room.")
+        description="This is the token with which the guest enters the room."
     )
 
 

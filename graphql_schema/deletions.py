@@ -39,11 +39,9 @@ class Deletion(Node):
             "then DELETED. The value is null for a caller who may not read the recording."
         )
     )
-    ground: model.DeletionGround = strawberry.field(
-        description="The ground on which the recording is destroyed."
-    )
+    ground: model.DeletionGround = strawberry.field(description="The recording is destroyed on this ground.")
     reason: model.DeletionReason | None = strawberry.field(
-        description="The reason for a requested deletion, or null on any other ground."
+        description="This is the reason for a requested deletion. It is null on any other ground."
     )
     status: model.DeletionStatus = strawberry.field(description="This is the status of the deletion.")
     requested_by: User | None = strawberry.field(
@@ -52,7 +50,7 @@ class Deletion(Node):
         )
     )
     requested_at: datetime = strawberry.field(
-        description=("This is when the deletion was requested or became due.")
+        description="This is when the deletion was requested or became due."
     )
     undo_until: datetime | None = strawberry.field(
         description=(
@@ -86,8 +84,8 @@ class Deletion(Node):
 
 @strawberry.type(
     description=(
-        "The signed proof that a recording was destroyed. The command `resguardo certificate "
-        "check` verifies a certificate. A certificate has no id: its recording and its number identify it. The doctor "
+        "This is the signed proof that a recording was destroyed. The command `resguardo certificate check` "
+        "verifies a certificate. A certificate has no id: its recording and its number identify it. The doctor "
         "of the recording and compliance may read it."
     )
 )
@@ -99,14 +97,16 @@ class DeletionCertificate:
         )
     )
     sha256: str = strawberry.field(description="This is the SHA-256 of `json`.")
-    json: str = strawberry.field(description="The content of the signed certificate file, byte for byte.")
+    json: str = strawberry.field(
+        description=("This is the content of the signed certificate file, byte for byte.")
+    )
 
     @classmethod
     def of(cls, certificate: model.KeptCertificate) -> Self:
         return cls(number=certificate.number, sha256=certificate.sha256, json=certificate.document)
 
     @strawberry.field(  # type: ignore[untyped-decorator] # strawberry types it as Any
-        description="The certificate as a PDF in Base64, with the signed file attached."
+        description="This is the certificate as a PDF in Base64, with the signed file attached."
     )
     async def pdf_base64(self) -> str:
         document = await anyio.to_thread.run_sync(render_pdf, read_signed(self.json.encode()))
@@ -173,7 +173,7 @@ async def deletion_certificates(
 )
 class DeleteRecordingInput:
     recording_id: strawberry.ID = strawberry.field(
-        description="The id of the recording, which must be finished and under no legal hold."
+        description="This is the id of the recording, which must be finished and under no legal hold."
     )
     reason: model.DeletionReason = strawberry.field(
         description=(
@@ -184,7 +184,7 @@ class DeleteRecordingInput:
 
 @strawberry.type(description="`deleteRecording` returns this payload.")
 class DeleteRecordingPayload:
-    deletion: Deletion = strawberry.field(description="The deletion, which is now requested.")
+    deletion: Deletion = strawberry.field(description="This is the deletion, which is now requested.")
     recording: Annotated["Recording", strawberry.lazy("graphql_schema.recordings")] | None = strawberry.field(
         description=(
             "This is the recording, with the new value of `deletion`. The value is null for a caller who may "
@@ -193,10 +193,12 @@ class DeleteRecordingPayload:
     )
 
 
-@strawberry.input(description="The input with which a requested deletion is withdrawn.")
+@strawberry.input(
+    description=("With this input, a doctor or a compliance officer withdraws a requested deletion.")
+)
 class UndoDeletionInput:
     recording_id: strawberry.ID = strawberry.field(
-        description="The id of the recording whose deletion was requested."
+        description="This is the id of the recording whose deletion was requested."
     )
 
 

@@ -206,7 +206,7 @@ describe_enum(
 )
 describe_enum(
     deletions.DeletionGround,
-    description="The ground on which a recording is destroyed.",
+    description="A recording is destroyed on one of these grounds.",
     values={
         deletions.DeletionGround.RETENTION: "The retention term of the recording has ended.",
         deletions.DeletionGround.REQUEST: "A doctor or a compliance officer requested the deletion.",
@@ -217,7 +217,8 @@ describe_enum(
 describe_enum(
     deletions.DeletionReason,
     description=(
-        "The reason for a requested deletion. The reason is a fixed code that reveals nothing about the patient."
+        "This is the reason for a requested deletion. The reason is a fixed code that reveals nothing about "
+        "the patient."
     ),
     values={
         deletions.DeletionReason.RECORDED_IN_ERROR: "The recording was made by mistake.",
@@ -319,8 +320,8 @@ describe_enum(
     access_requests.DenialGround,
     name="AccessDenialGround",
     description=(
-        "The ground on which an access request is denied (45 CFR 164.524(a)). On a ground that can be reviewed, "
-        "a licensed professional must have determined that harm is reasonably likely."
+        "This is the ground on which an access request is denied (45 CFR 164.524(a)). On a ground that can be "
+        "reviewed, a licensed professional must have determined that harm is reasonably likely."
     ),
     values={
         access_requests.DenialGround.EXCEPTED: (
@@ -332,7 +333,8 @@ describe_enum(
             "has no right to a review."
         ),
         access_requests.DenialGround.RESEARCH: (
-            "The recordings were made for a research study that continues. The patient has no right to a review."
+            "These are the recordings were made for a research study that continues. The patient has no right "
+            "to a review."
         ),
         access_requests.DenialGround.PRIVACY_ACT: (
             "The recordings are subject to the Privacy Act, 5 U.S.C. 552a. The patient has no right to a review."
@@ -369,7 +371,7 @@ describe_enum(
 describe_enum(
     access_requests.ReviewOutcome,
     name="AccessReviewOutcome",
-    description="The outcome of the review of a denied access request.",
+    description="This is the outcome of the review of a denied access request.",
     values={
         access_requests.ReviewOutcome.UPHELD: "The reviewer agrees with the denial, which remains.",
         access_requests.ReviewOutcome.REVERSED: "The reviewer disagrees, so the request is approved.",

@@ -46,7 +46,7 @@ class LegalHold(Node):
         description="This is the end of the range of recordings that the hold covers, exclusive."
     )
     matter: str = strawberry.field(
-        description=("This is the legal matter of the hold, which names no patient.")
+        description="This is the legal matter of the hold, which names no patient."
     )
     custodian: str = strawberry.field(description="This is the custodian who is responsible for the hold.")
     placed_by: User = strawberry.field(description="This is the compliance officer who placed the hold.")
@@ -90,8 +90,8 @@ class LegalHoldScopeInput:
 class PlaceLegalHoldInput:
     scope: LegalHoldScopeInput = strawberry.field(
         description=(
-            "The recordings that must not be destroyed, including the recordings of the scope that are made "
-            "later."
+            "The recordings of this scope must not be destroyed, including the recordings of the scope that "
+            "are made later."
         )
     )
     matter: str = strawberry.field(
@@ -140,7 +140,7 @@ class ReleaseLegalHoldInput:
 
 @strawberry.type(description="`releaseLegalHold` returns this payload.")
 class ReleaseLegalHoldPayload:
-    legal_hold: LegalHold = strawberry.field(description="The released legal hold.")
+    legal_hold: LegalHold = strawberry.field(description="This is the released legal hold.")
 
 
 async def place_legal_hold(info: Info, input: PlaceLegalHoldInput) -> PlaceLegalHoldPayload | None:

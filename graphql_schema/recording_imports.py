@@ -37,9 +37,9 @@ class RecordingImport(Node):
     status: model.ImportStatus = strawberry.field(description="This is the status of the import.")
     upload_url: Url | None = strawberry.field(
         description=(
-            "A presigned URL to which the client can upload one file of the declared type and size, once. Only "
-            "`importRecording` returns it. The value is null in `completeImport`, because nobody may upload a file "
-            "after the import is completed."
+            "This is a presigned URL to which the client can upload one file of the declared type and size, "
+            "once. Only `importRecording` returns it. The value is null in `completeImport`, because nobody "
+            "may upload a file after the import is completed."
         )
     )
     upload_headers: list[RequestHeader] = strawberry.field(
@@ -69,7 +69,7 @@ class RecordingImport(Node):
 )
 class ImportRecordingInput:
     consultation_id: strawberry.ID = strawberry.field(
-        description="The id of the calling doctor's consultation that was recorded."
+        description="This is the id of the calling doctor's consultation that was recorded."
     )
     content_type: str = strawberry.field(
         default="video/mp4", description="This is the media type of the file, which must be `video/mp4`."

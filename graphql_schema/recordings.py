@@ -95,11 +95,11 @@ class MediaFile(Node):
 
 
 @strawberry.type(
-    description=("This is the state of a recording's transcription. `transcript` returns the text.")
+    description="This is the state of a recording's transcription. `transcript` returns the text."
 )
 class Transcription:
     status: model.TranscriptionStatus = strawberry.field(
-        description=("This is the status of the transcription.")
+        description="This is the status of the transcription."
     )
     language_code: str | None = strawberry.field(
         description=(
@@ -156,7 +156,7 @@ class Transcription:
 )
 class Recording(Node):
     id: strawberry.ID = strawberry.field(description="This is the id of the recording.")
-    consultation: Consultation = strawberry.field(description="The consultation that was recorded.")
+    consultation: Consultation = strawberry.field(description="This is the consultation that was recorded.")
     egress_id: str | None = strawberry.field(
         description=(
             "This is LiveKit's id of the egress that records the video. It is null before the egress has "
@@ -263,10 +263,11 @@ class RecordingFilter:
     )
     room_name: str | None = strawberry.field(
         default=None,
-        description=("The filter selects only recordings of the LiveKit room with exactly this name."),
+        description="The filter selects only recordings of the LiveKit room with exactly this name.",
     )
     created_during: DateTimeRangeInput | None = strawberry.field(
-        default=None, description="Only recordings that were requested in this range of time."
+        default=None,
+        description=("The filter selects only recordings that were requested in this range of time."),
     )
 
     def to_model(self) -> model.RecordingFilter:
@@ -291,7 +292,8 @@ class DownloadUrl:
     expires_at: datetime = strawberry.field(description="The URL is valid until this time.")
     expires_in_seconds: int = strawberry.field(
         description=(
-            "The URL is valid for this many seconds from now on. A client whose clock is wrong counts them."
+            "The URL is valid for this many seconds from now on. The value does not depend on the client's "
+            "clock."
         )
     )
 
@@ -316,8 +318,8 @@ class StartRecordingInput:
 class StartRecordingPayload:
     recording: Recording = strawberry.field(
         description=(
-            "The requested recording, which has no file yet. A repeated call returns the recording of the first call "
-            "as it is now."
+            "This is the requested recording, which has no file yet. A repeated call returns the recording of "
+            "the first call as it is now."
         )
     )
 
@@ -331,7 +333,9 @@ class StopRecordingInput:
 
 @strawberry.type(description="`stopRecording` returns this payload.")
 class StopRecordingPayload:
-    recording: Recording = strawberry.field(description="The recording, which LiveKit is asked to stop.")
+    recording: Recording = strawberry.field(
+        description=("This is the recording, which LiveKit is asked to stop.")
+    )
 
 
 @strawberry.input(description="With this input, a doctor gets a download URL of a recording.")

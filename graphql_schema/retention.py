@@ -26,10 +26,10 @@ from graphql_schema.selected_fields import select
 class RetentionTerms:
     kind: str = strawberry.field(description="This is the kind of consultation to which the terms apply.")
     recording_days: int = strawberry.field(
-        description=("The policy keeps recordings of this kind for this many days.")
+        description="The policy keeps recordings of this kind for this many days."
     )
     signed_note_days: int = strawberry.field(
-        description="For how many days recordings of this kind with a signed note are kept."
+        description="The policy keeps recordings of this kind with a signed note for this many days."
     )
 
 
@@ -45,7 +45,7 @@ class RetentionPolicy(Node):
     )
     name: str = strawberry.field(description="The name of the policy, as its file says.")
     status: model.PolicyStatus = strawberry.field(
-        description=("This is the status of this version of the policy.")
+        description="This is the status of this version of the policy."
     )
     sha256: str = strawberry.field(description="This is the SHA-256 of the policy file that was proposed.")
     recording_days: int = strawberry.field(
@@ -53,7 +53,8 @@ class RetentionPolicy(Node):
     )
     signed_note_days: int = strawberry.field(
         description=(
-            "For how many days recordings with a signed note are kept, if their kind has no term of its own."
+            "The policy keeps recordings with a signed note for this many days, if their kind has no term of "
+            "its own."
         )
     )
     kinds: list[RetentionTerms] = strawberry.field(
@@ -63,7 +64,7 @@ class RetentionPolicy(Node):
         description="This is the age in years until which recordings of a minor are kept at least."
     )
     grace_days: int = strawberry.field(
-        description="The number of days during which a requested deletion can be undone."
+        description="This is the number of days during which a requested deletion can be undone."
     )
     jurisdiction: str | None = strawberry.field(
         description="This is the jurisdiction whose minimum retention terms apply."
@@ -80,9 +81,9 @@ class RetentionPolicy(Node):
     )
     shortened_terms: list[str] = strawberry.field(
         description=(
-            "The places of the terms in force that a PROPOSED policy would shorten, such as "
-            "`default.recording_days` or `kinds.surgery.signed_note_days`. The list is empty for a policy that is not "
-            "PROPOSED, and while no policy is in force."
+            "These are the places of the terms in force that a PROPOSED policy would shorten, such as "
+            "`default.recording_days` or `kinds.surgery.signed_note_days`. The list is empty for a policy that "
+            "is not PROPOSED, and while no policy is in force."
         )
     )
     approved_by: list[User] = strawberry.field(
@@ -124,7 +125,7 @@ class RetentionPolicy(Node):
 
 
 @strawberry.type(
-    description=("These are the recordings that a PROPOSED retention policy would delete in one month.")
+    description="These are the recordings that a PROPOSED retention policy would delete in one month."
 )
 class RetentionMonth:
     starts_on: date = strawberry.field(description="This is the first day of the month of the deletions.")
@@ -213,10 +214,10 @@ class StoragePrices:
         description="This is the price of one stored gigabyte in a month."
     )
     class_a_usd_per_million: float = strawberry.field(
-        description="The price of a million requests of class A, such as uploads."
+        description="This is the price of a million requests of class A, such as uploads."
     )
     class_b_usd_per_million: float = strawberry.field(
-        description="The price of a million requests of class B, such as downloads."
+        description="This is the price of a million requests of class B, such as downloads."
     )
     as_of: str = strawberry.field(
         description="This is the day, month or year in which somebody looked up the prices."
@@ -255,7 +256,7 @@ class StorageReport:
     )
     requests_usd_per_month: float = strawberry.field(
         description=(
-            "A lower bound of the cost of requests to the bucket in the last 30 days, in US dollars."
+            "This is a lower bound of the cost of requests to the bucket in the last 30 days, in US dollars."
         )
     )
     prices: StoragePrices = strawberry.field(
@@ -333,7 +334,9 @@ class RejectRetentionPolicyInput:
 
 @strawberry.type(description="`rejectRetentionPolicy` returns this payload.")
 class RejectRetentionPolicyPayload:
-    retention_policy: RetentionPolicy = strawberry.field(description="The policy, which is REJECTED.")
+    retention_policy: RetentionPolicy = strawberry.field(
+        description=("This is the policy, which is REJECTED.")
+    )
 
 
 def _policy_id(value: strawberry.ID) -> int:

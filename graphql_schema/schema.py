@@ -218,7 +218,7 @@ class Mutation:
         description=(
             "Invites a guest, such as an interpreter, to a consultation of the calling doctor. Idempotent by "
             "`idempotencyKey`: a repeated call returns the same guest with a new secret, which replaces the secret of "
-            "the first call, and is refused with `invitation_redeemed` once the guest has joined. Without a key, each "
+            "the first call, and is refused with `INVITATION_REDEEMED` once the guest has joined. Without a key, each "
             "call invites another guest."
         ),
     )
@@ -247,7 +247,7 @@ class Mutation:
         quota="pages",
         description=(
             "Starts a recording of a consultation of the calling doctor in which every participant has consented. "
-            "Idempotent by `idempotencyKey`. Without a key, a repeated call is refused with `live_recording_exists` "
+            "Idempotent by `idempotencyKey`. Without a key, a repeated call is refused with `LIVE_RECORDING_EXISTS` "
             "while the recording lasts."
         ),
     )

@@ -109,7 +109,7 @@ class StaffMemberFilter:
 )
 class StaffInvitation(Node):
     id: strawberry.ID = strawberry.field(description="This is the id of the invitation.")
-    role: model.StaffRole = strawberry.field(description="The role that the invited person gets.")
+    role: model.StaffRole = strawberry.field(description="This is the role that the invited person gets.")
     status: model.InvitationStatus = strawberry.field(
         description="The status says whether the invitation waits, was sent, or failed."
     )
@@ -182,7 +182,7 @@ async def staff_invitations(
 @strawberry.input(description="With this input, a compliance officer invites a staff member.")
 class InviteStaffInput:
     email: str = strawberry.field(
-        description="The email address of the invited person, in at most 254 ASCII characters."
+        description="This is the email address of the invited person, in at most 254 ASCII characters."
     )
     role: model.StaffRole = strawberry.field(description="This is the role that the person gets.")
 

@@ -77,7 +77,8 @@ class Turn:
     )
     original_text: str | None = strawberry.field(
         description=(
-            "The original text of the speech service, if a doctor has corrected the text of the turn."
+            "This is the original text of the speech service. It is null if no doctor has corrected the text "
+            "of the turn."
         )
     )
 
@@ -99,17 +100,17 @@ class Turn:
 
 @strawberry.type(description="This is a doctor's correction of one turn of a transcript.")
 class Correction:
-    turn_number: int = strawberry.field(description="The number of the corrected turn.")
+    turn_number: int = strawberry.field(description="This is the number of the corrected turn.")
     text: str | None = strawberry.field(
         description=(
-            "The corrected text. The value is null if the correction changed the speaker of the "
-            "turn, and not the text."
+            "This is the corrected text. The value is null if the correction changed the speaker of the turn, "
+            "and not the text."
         )
     )
     speaker: model.Speaker | None = strawberry.field(
         description=(
-            "The corrected speaker. The value is null if the correction changed the text of the "
-            "turn, and not the speaker."
+            "This is the corrected speaker. The value is null if the correction changed the text of the turn, "
+            "and not the speaker."
         )
     )
     corrected_by: User = strawberry.field(description="This is the doctor who corrected the turn.")
@@ -135,7 +136,9 @@ class Correction:
 )
 class Transcript(Node):
     id: strawberry.ID = strawberry.field(
-        description="The id of the transcript, which stays the same when the transcript is corrected."
+        description=(
+            "This is the id of the transcript, which stays the same when the transcript is corrected."
+        )
     )
     recording: Recording = strawberry.field(description="This is the transcribed recording.")
     language_code: str | None = strawberry.field(
@@ -145,7 +148,7 @@ class Transcript(Node):
         )
     )
     turns: list[Turn] = strawberry.field(
-        description=("These are the turns of the transcript in order of their start.")
+        description="These are the turns of the transcript in order of their start."
     )
     corrections: list[Correction] = strawberry.field(
         description="These are all corrections of the transcript, oldest first."
@@ -192,7 +195,7 @@ class TranscriptHit:
         description="The turn ends this many seconds after the beginning of the recording."
     )
     speaker: model.Speaker = strawberry.field(
-        description=("This is the role of the person who speaks, as in `Turn.speaker`.")
+        description="This is the role of the person who speaks, as in `Turn.speaker`."
     )
     participant: Participant | None = strawberry.field(
         description="This is the participant whose microphone recorded the turn, as in `Turn.participant`."
@@ -247,7 +250,7 @@ class TranscriptSearch:
 
 @strawberry.input(
     description=(
-        "A filter for searches of transcripts. A filter field that is omitted matches every transcript."
+        "This filters searches of transcripts. A field of the filter that is omitted matches every transcript."
     )
 )
 class TranscriptFilter:
@@ -376,12 +379,12 @@ class SubtitleUrls:
         description="This is the address of the SRT subtitles, relative to the API's address."
     )
     expires_at: datetime = strawberry.field(
-        description=("This is the time until which the links are valid at most.")
+        description="This is the time until which the links are valid at most."
     )
     expires_in_seconds: int = strawberry.field(
         description=(
-            "This says how many seconds the links are valid from now on at most, for clients whose clock is "
-            "wrong."
+            "The links are valid for at most this many seconds from now on. The value does not depend on the "
+            "client's clock."
         )
     )
 

@@ -10,22 +10,23 @@ VERBS: Final = frozenset(
         accepts accompanies accounts acted acts adds admits agreed agrees allows answers appeared appears applied
         applies apply approves are arrived asked asks asserts attested attests became becomes began begin begins
         belong belongs brought calls came can cannot carries change changed changes checks chooses combines comes
-        completes concern concerned concerns confirmed consented consents consists contain contains contradicts
-        corrected corrects could counts covered covers created decide decides declared declares delays deleted
-        deletes denied denies describes destroyed destroys detected determined did differ differs disagrees
-        displayed divided do does downloads ended ends entered enters entitles erases examines exceeds executed
-        exist exists expects expires extended extends failed fails filed files filters finished fits follow follows
-        forbids found fulfil fulfils get gets give gives had happened happens has have hear hears holds identifies
-        ignores includes informs interprets invited invites is issued issues joined joins keeps knows lacks lasted
-        lasts learns leaves left lets lists looked looks lost made makes marks matches may means mentions moves must
-        named names need needs observes opened opens paid passes permits placed places plays please prepare prevents
-        processed proposes proves published publishes queues reached read reads received receives recorded records
-        redeems refers refused refuses registered registers rejected rejects released releases remains removes
-        repeated repeats replaced replaces report reported reports represents requested requests requires retries
-        returned returns reveals reviewed reviews run runs said saw says searches sees selects send sends sent
-        served serves sets shortens should showed shows signed sits speak speaks spells starts states stays stopped
-        stops stores suspends switches take takes tells took tries uploads used uses verifies waited waits wants was
-        went were will withdraws withdrew works would writes wrote
+        completes computes concern concerned concerns confirmed consented consents consists contain contains
+        contradicts corrected corrects could counts covered covers created decide decides declared declares delays
+        deleted deletes denied denies depend describes destroyed destroys detected determined did differ differs
+        disagrees displayed divided do does downloads ended ends entered enters entitles erases examines exceeds
+        executed exist exists expects expires extended extends failed fails filed files filters finished fits follow
+        follows forbids forwards found fulfil fulfils get gets give gives had happened happens has have hear hears
+        holds identifies ignores imported imports includes informs interprets invited invites is issued issues
+        joined joins keeps knows lacks lasted lasts learns leaves left lets links lists looked looks lost made makes
+        marks matches may means mentions moves must named names need needs observes opened opens paid passes permits
+        placed places plays please prepare prevents processed proposes proves published publishes queues reached
+        read reads receive received receives recorded records redeems refers refused refuses registered registers
+        rejected rejects released releases remain remains removes repeated repeats replaced replaces report reported
+        reports represents requested requests requires retries returned returns reveals reviewed reviews run runs
+        said saw says searches sees selects send sends sent served serves sets shortens should showed shows signed
+        sits speak speaks spells starts states stays stopped stops stores suspends switches take takes tells took
+        tries uploads used uses verifies waited waits wants was went were will withdraws withdrew works would writes
+        wrote
         """,
     )
 )
@@ -36,6 +37,32 @@ CLAUSES: Final = frozenset(
 )
 """Words that begin a clause with a verb of its own."""
 
+
+AUXILIARIES: Final = frozenset(
+    ["is", "are", "was", "were", "be", "been", "being", "has", "have", "had"],
+)
+"""Verbs that form one verb together with a participle."""
+
+BEFORE_NOUNS: Final = frozenset(
+    [
+        "a",
+        "access",
+        "an",
+        "as",
+        "for",
+        "in",
+        "its",
+        "many",
+        "million",
+        "of",
+        "on",
+        "the",
+        "their",
+        "to",
+        "with",
+    ]
+)
+"""Words after which no finite verb follows, but a noun that may look like one, such as "requests"."""
 
 QUESTIONS: Final = frozenset(["when", "whether", "why", "how", "who", "what", "which"])
 """Words that begin a question or a phrase such as "When it began", and no sentence."""
@@ -74,4 +101,20 @@ def _is_sentence(text: str) -> bool:
     ]
     if said[0] in QUESTIONS:
         return False
-    return sum(word in VERBS for word in said) > sum(word in CLAUSES for word in said)
+    verbs = [
+        word
+        for position, word in enumerate(said)
+        if word in VERBS
+        and not (
+            word.endswith(("s", "ed"))
+            and word not in AUXILIARIES
+            and said[max(0, position - 1)] in BEFORE_NOUNS
+        )
+        and not (_is_participle(word) and AUXILIARIES & set(said[max(0, position - 2) : position]))
+    ]
+    return len(verbs) > sum(word in CLAUSES for word in said)
+
+
+def _is_participle(word: str) -> bool:
+    """Return whether the verb may be the second part of "was recorded" or "has made"."""
+    return word.endswith("ed") or word in {"made", "sent", "said", "left", "lost", "paid", "found", "brought"}
