@@ -242,7 +242,7 @@ describe_enum(
 )
 describe_enum(
     staff.StaffRole,
-    description="The role of a staff member, which decides what the staff member may do.",
+    description="The role of a staff member decides what the staff member may do.",
     values={
         staff.StaffRole.CLINICIAN: "The staff member is a doctor who sees the recordings of their own patients.",
         staff.StaffRole.COMPLIANCE: "The staff member is a compliance officer, who sees no content of recordings.",

@@ -32,7 +32,7 @@ class RequestHeader:
 class RecordingImport(Node):
     id: strawberry.ID = strawberry.field(description="This is the id of the import, a UUID.")
     consultation: Consultation = strawberry.field(
-        description="The consultation to which the recording will belong."
+        description="The recording will belong to this consultation."
     )
     status: model.ImportStatus = strawberry.field(description="This is the status of the import.")
     upload_url: Url | None = strawberry.field(
@@ -44,16 +44,14 @@ class RecordingImport(Node):
     )
     upload_headers: list[RequestHeader] = strawberry.field(
         description=(
-            "The headers that the client must send unchanged with the upload. A browser sets "
+            "These are the headers that the client must send unchanged with the upload. A browser sets "
             "Content-Length by itself. The list is empty if `uploadUrl` is null."
         )
     )
     recorded_at: datetime | None = strawberry.field(
         description="This is when the recording began, as the client declared it."
     )
-    expires_at: datetime = strawberry.field(
-        description="The time before which the client must begin the upload."
-    )
+    expires_at: datetime = strawberry.field(description="The client must begin the upload before this time.")
     expires_in_seconds: int = strawberry.field(
         description=(
             "This says how many seconds remain to begin the upload, for clients whose clock is wrong. The "
@@ -80,8 +78,8 @@ class ImportRecordingInput:
     sha256: str | None = strawberry.field(
         default=None,
         description=(
-            "This is the SHA-256 of the file in hex. If the client declares a digest, the uploaded file must "
-            "have that digest."
+            "This is the SHA-256 of the file in hex. If the client declares it, the uploaded file must have "
+            "it."
         ),
     )
     recorded_at: datetime | None = strawberry.field(

@@ -150,8 +150,8 @@ class RetentionMonth:
 
 @strawberry.type(
     description=(
-        "The effect that a PROPOSED retention policy would have on existing recordings if it came "
-        "into force now."
+        "This is the effect that a PROPOSED retention policy would have on existing recordings if it came into "
+        "force now."
     )
 )
 class RetentionPreview:

@@ -43,6 +43,11 @@ AUXILIARIES: Final = frozenset(
 )
 """Verbs that form one verb together with a participle."""
 
+MODALS: Final = frozenset(
+    ["can", "cannot", "may", "must", "will", "would", "should", "could", "do", "does", "did"]
+)
+"""Verbs that form one verb together with an infinitive."""
+
 BEFORE_NOUNS: Final = frozenset(
     [
         "a",
@@ -102,17 +107,18 @@ def _is_sentence(text: str) -> bool:
     if said[0] in QUESTIONS:
         return False
     verbs = [
-        word
-        for position, word in enumerate(said)
-        if word in VERBS
-        and not (
-            word.endswith(("s", "ed"))
-            and word not in AUXILIARIES
-            and said[max(0, position - 1)] in BEFORE_NOUNS
-        )
-        and not (_is_participle(word) and AUXILIARIES & set(said[max(0, position - 2) : position]))
+        word for position, word in enumerate(said) if _is_verb(word, said[max(0, position - 2) : position])
     ]
     return len(verbs) > sum(word in CLAUSES for word in said)
+
+
+def _is_verb(word: str, before: list[str]) -> bool:
+    """Return whether the word is a finite verb after these one or two words."""
+    if word not in VERBS or (before and before[-1] in MODALS):
+        return False
+    if word.endswith(("s", "ed")) and word not in AUXILIARIES and before and before[-1] in BEFORE_NOUNS:
+        return False
+    return not (_is_participle(word) and AUXILIARIES & set(before))
 
 
 def _is_participle(word: str) -> bool:
