@@ -794,6 +794,11 @@ def test_errors_are_described_by_the_schema() -> None:
     assert "CONSENT_MISSING" in ENUMS["ErrorReason"].values
 
 
+def test_page_on_the_schema_explains_every_error_code() -> None:
+    page = (ROOT / "docs" / "graphql.md").read_text(encoding="utf-8")
+    assert {code for code in ENUMS["ErrorCode"].values if f"`{code}`" not in page} == set()
+
+
 def test_blockers_and_deletion_are_told_before_the_button() -> None:
     consultation, recording = OUTPUTS["Consultation"].fields, OUTPUTS["Recording"].fields
     assert str(OUTPUTS["Participant"].fields["mustConsent"].type) == "Boolean!"
