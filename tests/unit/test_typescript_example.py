@@ -58,3 +58,43 @@ def test_operation_of_the_example_is_valid_and_fits_the_limits(name: str) -> Non
     document = _operations()[name]
     assert graphql.validate(graphql.build_schema(SCHEMA.read_text()), document) == []
     assert find_excess(Limits(), document) is None
+
+
+class _Selections(graphql.Visitor):
+    """Collects the types that an operation shows, and the fields that it selects of each."""
+
+    def __init__(self, types: graphql.TypeInfo) -> None:
+        super().__init__()
+        self._types = types
+        self.found: list[tuple[str, set[str]]] = []
+
+    def enter_selection_set(self, node: graphql.SelectionSetNode, *_: object) -> None:
+        """Keep the named type of the selection, with the names of its fields and of its fragments."""
+        shown = self._types.get_parent_type()
+        named = (graphql.FieldNode, graphql.FragmentSpreadNode)
+        names = {one.name.value for one in node.selections if isinstance(one, named)}
+        if shown is not None:
+            self.found.append((shown.name, names))
+
+
+def test_cache_knows_the_key_of_each_type_and_updates_nothing_by_hand() -> None:
+    """A view shows a change because the payload has the changed objects, and not because of an update by hand."""
+    schema = graphql.build_schema(SCHEMA.read_text())
+    cache = (EXAMPLE / "src" / "cache.ts").read_text()
+    assert "updates" not in cache
+    assert "optimistic" not in cache
+    keys = set(re.findall(r"^      (\w+): ", cache, re.MULTILINE))
+    for name, document in _operations().items():
+        types = graphql.TypeInfo(schema)
+        selections = _Selections(types)
+        graphql.visit(document, graphql.TypeInfoVisitor(types, selections))
+        fragments = {
+            one.name.value for one in document.definitions if isinstance(one, graphql.FragmentDefinitionNode)
+        }
+        for kind, fields in selections.found:
+            shown = schema.get_type(kind)
+            assert isinstance(shown, graphql.GraphQLObjectType)
+            if "id" in shown.fields:
+                assert "id" in fields or fields & fragments, f"{name}: {kind}"
+            elif kind not in {"Query", "Mutation", "Subscription"} and not kind.endswith("Payload"):
+                assert kind in keys, f"{name}: {kind}"
