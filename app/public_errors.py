@@ -41,7 +41,7 @@ def build_extensions(
     details = {_camel_case(name): _public(value) for name, value in (detail or {}).items() if name in DETAILS}
     return {
         "code": code,
-        "reason": reason.upper() if reason and reason in _reasons_for_callers() else None,
+        "reason": public_reason(reason),
         "retryable": retryable,
         "requestId": request_id,
         "details": details or None,
@@ -58,6 +58,13 @@ def public_extensions(error: AppError, request_id: str | None) -> dict[str, obje
         retryable=error.retryable,
         detail={**pause, **error.detail},
     )
+
+
+def public_reason(reason: str | None) -> str | None:
+    """Return a reason as a value of the enum `ErrorReason`, or None if the registry does not offer the reason to
+    callers.
+    """
+    return reason.upper() if reason and reason in _reasons_for_callers() else None
 
 
 @cache

@@ -22,7 +22,6 @@ from app.http.address_limit import Connecting
 from app.http.error_responses import render_app_error
 from app.http.websocket_messages import (
     PROTOCOL,
-    Close,
     ConnectionEndedError,
     decode_message,
     translate_session_error,
@@ -134,9 +133,10 @@ class SubscriptionEndpoint(GraphQL[SocketConnection, None]):
 
     @contextmanager
     def _count(self, person: Hashable) -> Iterator[None]:
-        """Count a connection of a person while it is open. Raises ConnectionEndedError."""
-        if self._connections[person] >= self.limits.connections_per_person:
-            raise ConnectionEndedError(Close.TOO_MANY, "too_many_connections")
+        """Count a connection of a person while it is open. Raises RateLimited."""
+        limit = self.limits.connections_per_person
+        if self._connections[person] >= limit:
+            raise RateLimited("too_many_connections", limit=limit)
         self._connections[person] += 1
         try:
             yield

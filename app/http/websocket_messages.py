@@ -13,7 +13,7 @@ from graphql import GraphQLFormattedError
 from app.errors import AppError, Forbidden, Unauthenticated
 from app.http.persisted_queries import is_hash_alone
 from app.http.strict_json import decode_json
-from app.public_errors import public_extensions
+from app.public_errors import public_extensions, public_reason
 from app.texts import Language, error_message
 
 PROTOCOL = "graphql-transport-ws"
@@ -42,8 +42,8 @@ _MAX_REASON_BYTES = 123
 
 
 class ConnectionEndedError(Exception):
-    """A WebSocket connection ends. `reason` is public. The close code `code` is None if the client has already
-    disconnected.
+    """A WebSocket connection ends. `reason` is public: a value of the enum `ErrorReason`, or an English sentence
+    about a mistake in the protocol. The close code `code` is None if the client has already disconnected.
     """
 
     def __init__(self, code: int | None = None, reason: str = "") -> None:
@@ -105,20 +105,26 @@ def read_authorization(payload: Mapping[str, Any]) -> str | None:
 
 
 def translate_session_error(error: AppError) -> ConnectionEndedError:
-    """Return the error with which a connection closes if its session cannot continue. The returned error has the
-    same reason as the given error.
+    """Return the error with which a connection closes if its session cannot begin or continue. The returned error
+    has the same reason as the given error, as a value of the enum `ErrorReason`.
 
     After the close code 4401, the client must not reconnect with the same token. After the close code 4403 with the
-    reason `token_expired`, the client may reconnect with a new token. After the close code 1013, the client may
-    reconnect later: the reason `token_clock`, for example, disappears when the clocks of the servers agree again.
+    reason TOKEN_EXPIRED, the client may reconnect with a new token. After the close code 1013, the client may
+    reconnect later: the reason TOKEN_CLOCK, for example, disappears when the clocks of the servers agree again.
     """
+    return ConnectionEndedError(_close_code(error), public_reason(error.reason) or "")
+
+
+def _close_code(error: AppError) -> Close:
     if error.reason == "token_clock":
-        return ConnectionEndedError(Close.TRY_AGAIN_LATER, error.reason)
+        return Close.TRY_AGAIN_LATER
+    if error.reason == "too_many_connections":
+        return Close.TOO_MANY
     if isinstance(error, Unauthenticated) and error.reason != "token_expired":
-        return ConnectionEndedError(Close.UNAUTHENTICATED, error.reason)
+        return Close.UNAUTHENTICATED
     if isinstance(error, Unauthenticated | Forbidden):
-        return ConnectionEndedError(Close.FORBIDDEN, error.reason)
-    return ConnectionEndedError(Close.TRY_AGAIN_LATER, error.reason)
+        return Close.FORBIDDEN
+    return Close.TRY_AGAIN_LATER
 
 
 def build_error_payload(error: AppError, language: Language, request_id: str | None) -> GraphQLFormattedError:

@@ -224,13 +224,13 @@ async def _watch_session(connected: Connected, recheck_seconds: float) -> None:
                     continue
                 except AppError as error:
                     raise translate_session_error(error) from error
-    raise ConnectionEndedError(Close.FORBIDDEN, "token_expired")
+    raise translate_session_error(Unauthenticated("token_expired"))
 
 
 def _require_authenticated(errors: Iterable[GraphQLError]) -> None:
     for extensions in (error.extensions or {} for error in errors):
         if extensions.get("code") == Unauthenticated.code:
-            raise ConnectionEndedError(Close.UNAUTHENTICATED, str(extensions.get("reason")).lower())
+            raise ConnectionEndedError(Close.UNAUTHENTICATED, str(extensions["reason"] or ""))
 
 
 def _first_with_code(group: BaseExceptionGroup[ConnectionEndedError]) -> ConnectionEndedError:

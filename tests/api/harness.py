@@ -101,8 +101,9 @@ class Answer:
         """Return the only error in the answer to a failed GraphQL operation."""
         (found,) = self.body["errors"]
         extensions = found["extensions"]
-        reason = extensions["reason"] and extensions["reason"].lower()
-        return Error(extensions["code"], reason, found["message"], extensions)
+        reason = extensions["reason"]
+        assert reason is None or reason.isupper(), reason
+        return Error(extensions["code"], reason and reason.lower(), found["message"], extensions)
 
 
 @dataclass(frozen=True)

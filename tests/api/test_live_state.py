@@ -312,7 +312,7 @@ async def test_other_roles_may_not_subscribe(
     variables = {"consultationId": case.id} if "$consultationId" in document else {}
     async with _watching(api, person, document, **variables) as client:
         extensions = (await client.error())["extensions"]
-        assert (extensions["code"], extensions["reason"].lower()) == ("FORBIDDEN", "wrong_role")
+        assert (extensions["code"], extensions["reason"]) == ("FORBIDDEN", "WRONG_ROLE")
 
 
 async def test_hidden_and_unknown_consultations_get_the_same_answer(
@@ -326,7 +326,7 @@ async def test_hidden_and_unknown_consultations_get_the_same_answer(
             errors.append(await client.error())
         rows = await harness.audit(client.request_id)
     assert errors[0] == errors[1]
-    assert errors[0]["extensions"]["reason"].lower() == "consultation_not_found"
+    assert errors[0]["extensions"]["reason"] == "CONSULTATION_NOT_FOUND"
     assert [(row["action"], row["outcome"]) for row in rows] == [
         ("consultation.watch", "DENIED"),
         ("consultation.watch", "ABSENT"),
@@ -344,8 +344,8 @@ async def test_change_after_the_session_ended_is_not_sent_and_ends_the_connectio
         await client.event()
         await harness.end_session(case.doctor)
         await _touch(harness, recording)
-        assert (await client.error())["extensions"]["reason"].lower() == "session_over"
-        assert await client.wait_for_close() == (4401, "session_over")
+        assert (await client.error())["extensions"]["reason"] == "SESSION_OVER"
+        assert await client.wait_for_close() == (4401, "SESSION_OVER")
 
 
 @pytest.mark.parametrize("document", [documents.CONSULTATION_CHANGED, documents.RECORDINGS_CHANGED])
@@ -355,4 +355,4 @@ async def test_subscribing_counts_against_the_quota_of_pages(
     await harness.spend(case.doctor, "pages", 1200)
     variables = {"consultationId": case.id} if "$consultationId" in document else {}
     async with _watching(api, case.doctor, document, **variables) as client:
-        assert (await client.error())["extensions"]["reason"].lower() == "quota_pages"
+        assert (await client.error())["extensions"]["reason"] == "QUOTA_PAGES"

@@ -423,7 +423,7 @@ async def test_unidentified_websockets_of_an_address_are_limited() -> None:
             assert (message["type"], message["status"]) == ("websocket.http.response.start", 429)
             assert dict(message["headers"])[b"retry-after"] == b"1"
             body = await sent.get()
-            assert json.loads(body["body"])["errors"][0]["extensions"]["reason"].lower() == "too_many_at_once"
+            assert json.loads(body["body"])["errors"][0]["extensions"]["reason"] == "TOO_MANY_AT_ONCE"
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -273,9 +273,9 @@ async def test_other_roles_may_connect_and_not_subscribe(
     person = case.patient if role == "patient" else officer
     async with _watching(watchful, case, person) as client:
         error = await client.error()
-        assert (error["extensions"]["code"], error["extensions"]["reason"].lower()) == (
+        assert (error["extensions"]["code"], error["extensions"]["reason"]) == (
             "FORBIDDEN",
-            "wrong_role",
+            "WRONG_ROLE",
         )
         await asyncio.sleep(0.1)
         await client.require_no_message()
@@ -293,14 +293,14 @@ async def test_caller_without_a_valid_session_cannot_connect(
     delegated = replace(doctor, token=harness.token(doctor.user_id, doctor.session_id, client_id=""))
     early = replace(doctor, token=harness.token(doctor.user_id, doctor.session_id, iat=int(time.time()) + 90))
     for person, expected in (
-        (harness.stranger(), (4401, "token_missing")),
-        (replace(doctor, token="none"), (4401, "token_malformed")),
-        (delegated, (4401, "session_delegated")),
-        (early, (1013, "token_clock")),
-        (expired, (4403, "token_expired")),
-        (signed_out, (4401, "session_over")),
-        (await harness.with_session(doctor, aal="aal1"), (4403, "second_factor_needed")),
-        (await harness.user(), (4403, "not_registered")),
+        (harness.stranger(), (4401, "TOKEN_MISSING")),
+        (replace(doctor, token="none"), (4401, "TOKEN_MALFORMED")),
+        (delegated, (4401, "SESSION_DELEGATED")),
+        (early, (1013, "TOKEN_CLOCK")),
+        (expired, (4403, "TOKEN_EXPIRED")),
+        (signed_out, (4401, "SESSION_OVER")),
+        (await harness.with_session(doctor, aal="aal1"), (4403, "SECOND_FACTOR_NEEDED")),
+        (await harness.user(), (4403, "NOT_REGISTERED")),
     ):
         async with open_socket(api) as client:
             await client.send_init(person)
@@ -339,7 +339,7 @@ async def test_connection_init_accepts_the_authorization_in_every_usual_place(
 async def test_connection_init_without_an_authorization_is_refused(api: str, payload: dict[str, Any]) -> None:
     async with open_socket(api) as client:
         await client.send_message(type="connection_init", payload=payload)
-        assert await client.wait_for_close() == (4401, "token_missing")
+        assert await client.wait_for_close() == (4401, "TOKEN_MISSING")
 
 
 async def test_event_after_the_session_ended_is_not_sent_and_ends_the_connection(
@@ -350,8 +350,8 @@ async def test_event_after_the_session_ended_is_not_sent_and_ends_the_connection
         await client.event()
         await harness.end_session(case.doctor)
         await _become(harness, recording, "STARTING")
-        assert (await client.error())["extensions"]["reason"].lower() == "session_over"
-        assert await client.wait_for_close() == (4401, "session_over")
+        assert (await client.error())["extensions"]["reason"] == "SESSION_OVER"
+        assert await client.wait_for_close() == (4401, "SESSION_OVER")
         rows = await harness.audit(client.request_id)
         assert (rows[-1]["outcome"], rows[-1]["reason"]) == ("DENIED", "session_over")
 
@@ -363,7 +363,7 @@ async def test_connection_of_an_ended_session_ends_without_an_event(
     async with _watching(watchful, case) as client:
         await client.event()
         await harness.end_session(case.doctor)
-        assert await client.wait_for_close() == (4401, "session_over")
+        assert await client.wait_for_close() == (4401, "SESSION_OVER")
 
 
 async def test_connection_of_a_suspended_doctor_ends_without_an_event(
@@ -374,7 +374,7 @@ async def test_connection_of_a_suspended_doctor_ends_without_an_event(
         await client.event()
         await officer.ask(documents.SUSPEND, userId=str(case.doctor.user_id))
         code, reason = await client.wait_for_close()
-        assert (code, reason in ("session_over", "staff_suspended")) == (4401, True)
+        assert (code, reason in ("SESSION_OVER", "STAFF_SUSPENDED")) == (4401, True)
 
 
 async def test_token_that_expires_ends_the_connection_at_once(
@@ -385,7 +385,7 @@ async def test_token_that_expires_ends_the_connection_at_once(
     await harness.recording(case)
     async with _watching(api, case, replace(case.doctor, token=token)) as client:
         await client.event()
-        assert await client.wait_for_close() == (4403, "token_expired")
+        assert await client.wait_for_close() == (4403, "TOKEN_EXPIRED")
         assert time.time() >= expires_at
 
 
@@ -407,7 +407,7 @@ async def test_subscribing_counts_against_the_quota_of_pages(
 ) -> None:
     await harness.spend(case.doctor, "pages", 1200)
     async with _watching(api, case) as client:
-        assert (await client.error())["extensions"]["reason"].lower() == "quota_pages"
+        assert (await client.error())["extensions"]["reason"] == "QUOTA_PAGES"
 
 
 @pytest.mark.parametrize(
@@ -424,7 +424,7 @@ async def test_only_subscriptions_are_accepted(case: Case, api: str, query: str)
         await client.init(case.doctor, acceptLanguage="es-MX")
         await client.subscribe(query)
         error = await client.error()
-        assert error["extensions"]["reason"].lower() == "subscriptions_only"
+        assert error["extensions"]["reason"] == "SUBSCRIPTIONS_ONLY"
         assert error["message"].startswith("Esta conexión acepta solo")
 
 
@@ -463,7 +463,7 @@ async def test_subscriptions_of_a_connection_are_limited(case: Case, api: str) -
             await client.subscribe(WATCH, str(number), consultationId=case.id)
         error = await client.error("10")
         assert error["extensions"]["code"] == "RATE_LIMITED"
-        assert error["extensions"]["reason"].lower() == "too_many_subscriptions"
+        assert error["extensions"]["reason"] == "TOO_MANY_SUBSCRIPTIONS"
 
 
 async def test_subscription_with_only_a_hash_is_an_error_of_the_operation(case: Case, api: str) -> None:
@@ -493,7 +493,7 @@ async def test_connections_of_a_person_are_limited(harness: ApiHarness, case: Ca
         async with open_socket(url) as first, open_socket(url) as second, open_socket(url) as another:
             await first.init(case.doctor)
             await second.send_init(case.doctor)
-            assert await second.wait_for_close() == (4429, "too_many_connections")
+            assert await second.wait_for_close() == (4429, "TOO_MANY_CONNECTIONS")
             await another.init(await harness.clinician())
         async with open_socket(url) as again:
             await again.init(case.doctor)
@@ -548,7 +548,7 @@ async def test_close_reason_with_a_long_id_fits_into_its_frame(case: Case, api: 
 async def test_null_payload_of_connection_init_is_treated_as_empty(api: str) -> None:
     async with open_socket(api) as client:
         await client.send_message(type="connection_init", payload=None)
-        assert await client.wait_for_close() == (4401, "token_missing")
+        assert await client.wait_for_close() == (4401, "TOKEN_MISSING")
 
 
 async def test_subscribing_before_connection_init_ends_the_connection(case: Case, api: str) -> None:

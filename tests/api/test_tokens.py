@@ -139,7 +139,7 @@ async def test_ended_session_is_status_401_in_every_media_type(harness: ApiHarne
         headers={"Authorization": f"Bearer {doctor.token}", "Accept": accept},
     )
     assert response.status_code == 401
-    assert response.json()["errors"][0]["extensions"]["reason"].lower() == "session_over"
+    assert response.json()["errors"][0]["extensions"]["reason"] == "SESSION_OVER"
 
 
 @pytest.mark.parametrize("token", [None, "broken", ""])
@@ -175,7 +175,7 @@ async def test_other_scheme_than_bearer_counts_as_a_missing_token(other_doctor: 
         headers={"Authorization": f"{scheme} {other_doctor.token}"},
     )
     (error,) = response.json()["errors"]
-    assert error["extensions"]["reason"].lower() == "token_missing"
+    assert error["extensions"]["reason"] == "TOKEN_MISSING"
 
 
 async def test_token_error_is_in_the_readers_language(other_doctor: Person) -> None:

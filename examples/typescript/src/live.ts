@@ -31,7 +31,7 @@ const CONSULTATION_CHANGED = graphql(`
 export type ChangedRecording = NonNullable<RecordingsChangedSubscription["recordingsChanged"]>;
 
 /**
- * One connection for all subscriptions. The server ends it when the token expires (4403, `token_expired`): graphql-ws
+ * One connection for all subscriptions. The server ends it when the token expires (4403, `TOKEN_EXPIRED`): graphql-ws
  * connects again then, and asks for a token anew. `onRefused` is told why the session may not go on: after 4401 it is
  * over, after any other 4403 something is missing, such as the second factor.
  */
@@ -57,7 +57,7 @@ export function connectLive(
 
 function isRefusal(event: unknown): event is { code: number; reason: string } {
   const { code, reason } = event as { code?: number; reason?: string };
-  return code === 4401 || (code === 4403 && reason !== "token_expired");
+  return code === 4401 || (code === 4403 && reason !== "TOKEN_EXPIRED");
 }
 
 /** The doctor's recordings: first their present state, then each change. After a reconnection it begins anew. */
