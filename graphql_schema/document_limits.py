@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from graphql import DocumentNode, GraphQLError, GraphQLSchema
-from strawberry.extensions import MaxTokensLimiter, ParserCache, SchemaExtension
+from strawberry.extensions import ParserCache, SchemaExtension
 
 from app.errors import AppError
 from graphql_schema.document_sizes import list_operations, measure_operation, measure_written
@@ -56,7 +56,7 @@ def limit_extensions(limits: Limits, *, allow_introspection: bool) -> list[Calla
     """
     validations = ValidationCache(limits.cached_documents, allow_introspection=allow_introspection)
     return [
-        lambda: MaxTokensLimiter(limits.tokens),
+        lambda: _ParserOptions(limits.tokens),
         lambda: ParserCache(limits.cached_documents),
         lambda: _Guard(limits, validations),
     ]
@@ -107,6 +107,20 @@ def find_page_excess(
 
 def _excess(reason: str, limit: int, count: int) -> TooComplex:
     return TooComplex(reason, limit=limit, count=min(count, _LARGEST_COUNT))
+
+
+class _ParserOptions(SchemaExtension):
+    """Limits the number of tokens of a document, and refuses empty selection sets, as the specification does."""
+
+    def __init__(self, tokens: int) -> None:
+        self._tokens = tokens
+
+    def on_operation(self) -> Iterator[None]:
+        """Set the options before the document is parsed."""
+        options = self.execution_context.parse_options
+        options["max_tokens"] = self._tokens
+        options["allow_empty_selection_sets"] = False  # type: ignore[typeddict-unknown-key]
+        yield
 
 
 class _Guard(SchemaExtension):

@@ -9,8 +9,9 @@ contains the query, variables, arguments or messages.
 """
 
 import logging
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import strawberry
 from graphql import (
@@ -29,6 +30,8 @@ from app.public_errors import build_extensions, public_extensions
 from app.texts import DEFAULT_LANGUAGE, LANGUAGES, Language, error_message
 from graphql_schema.input_errors import InvalidLiteralError, Refused, bad_argument, bad_variable
 
+_TOO_MANY_TOKENS: Final = re.compile(r"Document contains more than (\d+) tokens\. Parsing aborted\.$")
+_TOO_NESTED: Final = "Document is nested too deeply. Parsing aborted."
 logger = logging.getLogger(__name__)
 
 
@@ -87,7 +90,7 @@ class _Reader:
         if isinstance(error, PublicError):
             return error
         if isinstance(error, GraphQLSyntaxError):
-            return self._error(error, "GRAPHQL_PARSE_FAILED", "bad_syntax", {})
+            return self._error(error, *_as_parsed(error))
         if isinstance(error, InvalidLiteralError):
             return _before_resolver(self._error(error, "INVALID_INPUT", *error.refused))
         if isinstance(error, InvalidDocumentError):
@@ -126,6 +129,18 @@ class _Reader:
             path=error.path,
             extensions=extensions,
         )
+
+
+def _as_parsed(error: GraphQLSyntaxError) -> tuple[str, str, dict[str, DetailValue]]:
+    """Return the code, the reason and the detail of an error of the parser. The parser reports a document that is too
+    large as a syntax error (graphql-core 3.3.2, language/parser.py).
+    """
+    many = _TOO_MANY_TOKENS.search(error.message)
+    if many is not None:
+        return "TOO_COMPLEX", "too_many_tokens", {"limit": int(many[1])}
+    if _TOO_NESTED in error.message:
+        return "TOO_COMPLEX", "nested_too_deep", {}
+    return "GRAPHQL_PARSE_FAILED", "bad_syntax", {}
 
 
 def _before_resolver(error: PublicError) -> PublicError:

@@ -19,6 +19,7 @@ from graphql import (
     ValuesOfCorrectTypeRule,
     VariableDefinitionNode,
     VisitorAction,
+    get_named_type,
     get_nullable_type,
     is_input_object_type,
     is_input_type,
@@ -53,7 +54,7 @@ _FIELD_UNKNOWN = re.compile(
 _TYPE = re.compile(
     rf"Expected (?:a )?(?:value|variable '\${_NAME}')(?: provided)? (?:of|to)(?: non-null)? type '(?P<type>[^']+)'"
 )
-_NOT_ONE_FIELD = re.compile(r"Within OneOf Input Object type|.* for OneOf Input Object type", re.DOTALL)
+_NOT_ONE_FIELD = re.compile(rf"(?:Within|.* for) OneOf Input Object type '(?P<type>{_NAME})'", re.DOTALL)
 _MAX_NAME_LENGTH = 64
 
 Refused = tuple[str, dict[str, DetailValue]]
@@ -121,9 +122,10 @@ def bad_variable(schema: GraphQLSchema, error: GraphQLError, node: VariableDefin
     name = node.variable.name.value
     declared = type_from_ast(schema, node.type)
     matched = _VARIABLE.match(error.message)
-    if matched is None or not is_input_type(declared):
-        expected = "another value" if declared is None else str(declared)
-        return "bad_variable", {"variable": name, "input_path": f"${name}", "expected_type": expected}
+    if declared is None or not is_input_type(declared):
+        return "bad_input", {}
+    if matched is None:
+        return "bad_variable", {"variable": name, "input_path": f"${name}", "expected_type": str(declared)}
     path = _steps(matched["path"] or "")
     reason, detail = _refused("bad_variable", f"${name}", path, declared, matched["rest"])
     return reason, {"variable": name} | detail
@@ -140,11 +142,18 @@ def bad_argument(message: str) -> Refused | None:
     matched = _ARGUMENT.match(message)
     if matched is None:
         return None
+    place = matched["name"] + (matched["path"] or "")
+    several = _NOT_ONE_FIELD.match(matched["rest"])
+    if several is not None:
+        detail: dict[str, DetailValue] = {"input_path": place, "expected_type": several["type"]}
+        return "not_one_field", {"argument": matched["name"]} | detail
     typed = _TYPE.match(matched["rest"])
+    if typed is None:
+        return "bad_input", {}
     return "bad_argument", {
         "argument": matched["name"],
-        "input_path": matched["name"] + (matched["path"] or ""),
-        "expected_type": "another value" if typed is None else typed["type"],
+        "input_path": place,
+        "expected_type": typed["type"],
     }
 
 
@@ -159,8 +168,11 @@ def _refused(
     missing = _FIELD_MISSING.match(message)
     if missing is not None:
         path = [*path, missing["field"]]
-    if _NOT_ONE_FIELD.match(message):
-        reason = "not_one_field"
+    several = _NOT_ONE_FIELD.match(message)
+    if several is not None:
+        if str(get_named_type(_type_at(declared, path))) != several["type"]:
+            path = path[:-1]  # the one field that is given is null
+        return "not_one_field", {"input_path": _written(root, path), "expected_type": several["type"]}
     return reason, {"input_path": _written(root, path), "expected_type": str(_type_at(declared, path))}
 
 

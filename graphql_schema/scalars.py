@@ -19,6 +19,7 @@ _DATE_TIME: Final = re.compile(
     r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(?:\.\d{1,9})?(?:[Zz]|[+-]\d{2}:\d{2})", re.ASCII
 )
 _DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+_UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 _SCHEMES: Final = frozenset({"http", "https", "ws", "wss"})
 
 BigInt = NewType("BigInt", int)
@@ -128,10 +129,9 @@ SCALARS: Final[Mapping[object, ScalarDefinition]] = {
 
 def parse_id(value: strawberry.ID) -> UUID:
     """Return the UUID that a GraphQL id represents. Raises InvalidInput (bad_id)."""
-    try:
-        return UUID(value)
-    except ValueError as error:
-        raise InvalidInput("bad_id") from error
+    if _UUID.fullmatch(value) is None:
+        raise InvalidInput("bad_id")
+    return UUID(value)
 
 
 def parse_optional_id(value: strawberry.ID | None) -> UUID | None:

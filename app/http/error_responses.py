@@ -4,6 +4,7 @@ a GraphQL error with a code, and its headers forbid caching.
 
 from collections.abc import Iterable, Mapping
 
+from graphql import GraphQLFormattedError
 from starlette.responses import JSONResponse
 from starlette.types import Scope
 
@@ -44,6 +45,12 @@ def request_id(scope: Scope) -> str | None:
     """Return the id of this request, or None if the middleware RequestId is not in use."""
     found = scope.get("state", {}).get("request_id")
     return found if isinstance(found, str) else None
+
+
+def build_error_payload(error: AppError, language: Language, request_id: str | None) -> GraphQLFormattedError:
+    """Return the error of an operation that did not start, as an entry of `errors`."""
+    message = error_message(error.code, error.reason, language, error.detail)
+    return {"message": message, "extensions": public_extensions(error, request_id)}
 
 
 def render_refusal(scope: Scope, refused: RefusedError) -> JSONResponse:

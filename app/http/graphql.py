@@ -29,13 +29,13 @@ from strawberry.types import ExecutionResult
 from strawberry.types.execution import PreExecutionError
 from strawberry.types.graphql import OperationType
 
-from app.errors import Unauthenticated
+from app.errors import AppError, InvalidInput, Unauthenticated
 from app.http import persisted_queries
-from app.http.error_responses import RefusedError, build_retry_after, request_id
+from app.http.error_responses import RefusedError, build_error_payload, build_retry_after, request_id
+from app.http.language import pick_language
 from app.http.media_types import GRAPHQL_RESPONSE, JSON, is_json_in_utf8, response_media_type
 from app.http.persisted_queries import is_hash_alone
 from app.http.strict_json import decode_json
-from app.public_errors import build_extensions
 
 GRAPHIQL_CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'unsafe-inline' https://unpkg.com; style-src 'unsafe-inline' https://unpkg.com; "
@@ -159,14 +159,10 @@ class GraphQLEndpoint(GraphQL[object, None]):
                 allowed_operation_types=(OperationType.QUERY, OperationType.MUTATION),
                 operation_extensions=request_data.extensions,
             )
-        except (CannotGetOperationTypeError, InvalidOperationTypeError):
-            error = GraphQLError(
-                "The document has no operation of that name that may be sent by POST.",
-                extensions=build_extensions(
-                    "GRAPHQL_VALIDATION_FAILED", request_id=request_id(request.scope)
-                ),
-            )
-            return PreExecutionError(data=None, errors=[error])
+        except CannotGetOperationTypeError:
+            return _refuse(request, InvalidInput("operation_not_found"))
+        except InvalidOperationTypeError:
+            return _refuse(request, InvalidInput("subscription_by_post"))
 
     async def process_result(self, request: Request, result: ExecutionResult) -> GraphQLHTTPResponse:
         """Return the content of the response. If no field was executed, the response content has no `data`."""
@@ -190,6 +186,16 @@ class GraphQLEndpoint(GraphQL[object, None]):
             | build_retry_after(error.get("extensions", {}) for error in _errors(response_data)),
             media_type=f"{media_type}; charset=utf-8",
         )
+
+
+def _refuse(request: Request, refusal: AppError) -> ExecutionResult:
+    """Return the result of an operation that was not executed, with its error."""
+    payload = build_error_payload(
+        refusal, pick_language(request.headers.get("accept-language")), request_id(request.scope)
+    )
+    return PreExecutionError(
+        data=None, errors=[GraphQLError(payload["message"], extensions=payload["extensions"])]
+    )
 
 
 def _require_acceptable(request: Request, allowed_methods: str) -> None:
@@ -249,7 +255,9 @@ def _decode(body: bytes) -> object:
     try:
         return decode_json(body)
     except ValueError as error:
-        raise _bad_request("The body must be valid JSON in UTF-8.") from error
+        raise _bad_request(
+            "The body must be JSON in UTF-8, without NaN, a byte order mark or half of a surrogate pair."
+        ) from error
 
 
 def _optional(parameters: dict[str, Any], name: str, kind: type) -> Any:

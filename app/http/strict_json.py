@@ -1,16 +1,20 @@
-"""Parses JSON strictly: only UTF-8, finite numbers, complete characters, and nesting within Python's recursion
-limit are accepted.
+"""Parses JSON strictly: only UTF-8, complete characters, and nesting within Python's recursion limit are accepted.
+
+A number that is too large for Python's `float` or `int` becomes infinity, which every scalar of the schema refuses.
+A client therefore gets the same error for such a number as for any other wrong value.
 """
 
 import json
-import math
+
+_MAX_DIGITS = 400
+"""More digits than the largest `float` has, and fewer than `int` accepts (4,300)."""
 
 
 def decode_json(body: bytes) -> object:
     """Return the value of a JSON document. Raises ValueError if the document is not strict JSON."""
     try:
         text = body.decode("utf-8")
-        decoded: object = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+        decoded: object = json.loads(text, parse_constant=_refuse_constant, parse_int=_whole_number)
         if "\\u" in text:
             _require_unicode(decoded)
     except RecursionError as error:
@@ -29,8 +33,5 @@ def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
 
 
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError("a number is too large")
-    return number
+def _whole_number(text: str) -> int | float:
+    return int(text) if len(text) <= _MAX_DIGITS else float(text)

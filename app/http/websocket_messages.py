@@ -8,13 +8,10 @@ from collections.abc import Mapping
 from enum import IntEnum
 from typing import Any
 
-from graphql import GraphQLFormattedError
-
 from app.errors import AppError, Forbidden, Unauthenticated
 from app.http.persisted_queries import is_hash_alone
 from app.http.strict_json import decode_json
-from app.public_errors import public_extensions, public_reason
-from app.texts import Language, error_message
+from app.public_errors import public_reason
 
 PROTOCOL = "graphql-transport-ws"
 MAX_ID_LENGTH = 64
@@ -85,8 +82,10 @@ def _require_operation(payload: object) -> None:
     query, variables, name = (payload.get(key) for key in ("query", "variables", "operationName"))
     if not is_hash_alone(payload) and (not isinstance(query, str) or not query):
         raise ConnectionEndedError(Close.BAD_REQUEST, "The query is a string that is not empty")
-    if not isinstance(variables, dict | None) or not isinstance(name, str | None):
-        raise ConnectionEndedError(Close.BAD_REQUEST, "Variables are an object, operationName is a string")
+    if not isinstance(variables, dict | None) or not isinstance(payload.get("extensions"), dict | None):
+        raise ConnectionEndedError(Close.BAD_REQUEST, "Variables and extensions are objects")
+    if not isinstance(name, str | None):
+        raise ConnectionEndedError(Close.BAD_REQUEST, "The operationName is a string")
 
 
 def read_authorization(payload: Mapping[str, Any]) -> str | None:
@@ -125,9 +124,3 @@ def _close_code(error: AppError) -> Close:
     if isinstance(error, Unauthenticated | Forbidden):
         return Close.FORBIDDEN
     return Close.TRY_AGAIN_LATER
-
-
-def build_error_payload(error: AppError, language: Language, request_id: str | None) -> GraphQLFormattedError:
-    """Return the error of an operation that did not start, as the payload of an `error` message."""
-    message = error_message(error.code, error.reason, language, error.detail)
-    return {"message": message, "extensions": public_extensions(error, request_id)}

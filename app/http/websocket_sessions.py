@@ -27,15 +27,15 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.types import (
 from strawberry.types import ExecutionContext, ExecutionResult
 
 from app.errors import AppError, InvalidInput, RateLimited, Timeout, Unauthenticated, UpstreamFailed
-from app.http.error_responses import request_id
+from app.http.error_responses import build_error_payload, request_id
 from app.http.persisted_queries import is_hash_alone, not_supported
 from app.http.websocket_messages import (
     Close,
     ConnectionEndedError,
-    build_error_payload,
     translate_session_error,
 )
 from app.texts import Language
+from graphql_schema.document_limits import TooComplex
 from graphql_schema.error_masking import MaskedSchema
 
 _MAX_TOKENS = 1000
@@ -159,13 +159,10 @@ class SessionHandler(BaseGraphQLTransportWSHandler[SocketConnection, None]):
         )
         if is_hash_alone(message["payload"]):
             return not_supported(told_as)
+        error = _find_refusal(message)
         if len(self._running) >= limit:
-            error: AppError = RateLimited("too_many_subscriptions", limit=limit)
-        elif not _is_one_subscription(message):
-            error = InvalidInput("subscriptions_only")
-        else:
-            return None
-        return build_error_payload(error, connected.language, told_as)
+            error = RateLimited("too_many_subscriptions", limit=limit)
+        return None if error is None else build_error_payload(error, connected.language, told_as)
 
     async def run_operation(self, operation: Operation[SocketConnection, None]) -> None:
         """Send the results of an operation, and then `complete` or the errors that ended the operation."""
@@ -239,16 +236,18 @@ def _first_with_code(group: BaseExceptionGroup[ConnectionEndedError]) -> Connect
     return next((error for error in ended if error.code is not None), ConnectionEndedError())
 
 
-def _is_one_subscription(message: SubscribeMessage) -> bool:
-    """Return whether a GraphQL document has exactly one operation, and the operation is a subscription. The
-    function returns True for an invalid document, because the schema later refuses it.
+def _find_refusal(message: SubscribeMessage) -> AppError | None:
+    """Return the error of a document that does not have exactly one operation, or whose operation is no subscription
+    or has another name than `operationName`. The schema later refuses an invalid document.
     """
     try:
         document = parse(message["payload"]["query"], no_location=True, max_tokens=_MAX_TOKENS)
     except (GraphQLError, RecursionError):
-        return True
+        return None
     found = [node for node in document.definitions if isinstance(node, OperationDefinitionNode)]
-    if len(found) != 1 or found[0].operation is not OperationType.SUBSCRIPTION:
-        return False
-    name = found[0].name
-    return message["payload"].get("operationName") in (None, name.value if name else None)
+    if len(found) > 1:
+        return TooComplex("too_many_operations", limit=1, count=len(found))
+    names = [None, *(node.name.value for node in found if node.name)]
+    if not found or message["payload"].get("operationName") not in names:
+        return InvalidInput("operation_not_found")
+    return None if found[0].operation is OperationType.SUBSCRIPTION else InvalidInput("subscriptions_only")

@@ -132,8 +132,6 @@ def test_other_content_type_is_415(client: httpx.Client, content_type: str | Non
         b'{"query":"{ hello }","operationName":{}}',
         b'{"query":"{ hello }","extensions":"x"}',
         b'{"query":"{ hello }","variables":{"n":NaN}}',
-        b'{"query":"{ hello }","variables":{"n":1e999}}',
-        b'{"query":"{ hello }","variables":{"n":' + b"9" * 5000 + b"}}",
         b'{"query":"{ hello }","variables":{"n":"\\ud800"}}',
         b'{"query":"{ hello(name: \\"\xff\xfe\\") }"}',
         '{"query":"{ hello }"}'.encode("utf-16"),
@@ -178,8 +176,8 @@ def test_accept_header_without_a_supported_type_is_406(client: httpx.Client, acc
     [
         ({"query": "{"}, "GRAPHQL_PARSE_FAILED"),
         ({"query": "{ nothing }"}, "GRAPHQL_VALIDATION_FAILED"),
-        ({"query": "query A { hello }", "operationName": "B"}, "GRAPHQL_VALIDATION_FAILED"),
-        ({"query": "fragment A on Query { hello }"}, "GRAPHQL_VALIDATION_FAILED"),
+        ({"query": "query A { hello }", "operationName": "B"}, "INVALID_INPUT"),
+        ({"query": "fragment A on Query { hello }"}, "INVALID_INPUT"),
         ({"query": "query ($n: Int!) { hello(times: $n) }"}, "INVALID_INPUT"),
         ({"query": "query A { hello } query B { hello }", "operationName": "A"}, "TOO_COMPLEX"),
     ],
@@ -548,7 +546,8 @@ async def test_limits_and_masking_apply_to_websockets(base: str) -> None:
 def test_subscription_by_post_is_refused_even_as_a_stream(client: httpx.Client) -> None:
     accept = f'{GRAPHQL_JSON}, multipart/mixed;boundary="graphql";subscriptionSpec=1.0, text/event-stream'
     answer = client.post("/graphql", json={"query": "subscription { ticks }"}, headers={"Accept": accept})
-    assert (answer.status_code, _code(answer)) == (400, "GRAPHQL_VALIDATION_FAILED")
+    assert (answer.status_code, _code(answer)) == (400, "INVALID_INPUT")
+    assert answer.json()["errors"][0]["extensions"]["reason"] == "SUBSCRIPTION_BY_POST"
 
 
 @pytest.mark.anyio

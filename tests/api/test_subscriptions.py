@@ -415,8 +415,7 @@ async def test_subscribing_counts_against_the_quota_of_pages(
     [
         documents.VIEWER,
         "mutation { stopRecording(recordingId: 1) { id } }",
-        "subscription A { recordingChanged(consultationId: 1) { id } } query B { viewer { role } }",
-        "fragment F on Recording { id }",
+        "query A { viewer { role } }",
     ],
 )
 async def test_only_subscriptions_are_accepted(case: Case, api: str, query: str) -> None:
@@ -426,6 +425,45 @@ async def test_only_subscriptions_are_accepted(case: Case, api: str, query: str)
         error = await client.error()
         assert error["extensions"]["reason"] == "SUBSCRIPTIONS_ONLY"
         assert error["message"].startswith("Esta conexión acepta solo")
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        ({"query": "fragment F on Recording { id }"}, "OPERATION_NOT_FOUND"),
+        (
+            {"query": "subscription A { recordingsChanged { id } }", "operationName": "B"},
+            "OPERATION_NOT_FOUND",
+        ),
+        ({"query": "subscription { recordingsChanged { id } }", "operationName": ""}, "OPERATION_NOT_FOUND"),
+        (
+            {
+                "query": "subscription A { recordingsChanged { id } } subscription B { recordingsChanged { id } }"
+            },
+            "TOO_MANY_OPERATIONS",
+        ),
+        (
+            {
+                "query": "subscription A { recordingsChanged { id } } query B { viewer { role } }",
+                "operationName": "B",
+            },
+            "TOO_MANY_OPERATIONS",
+        ),
+    ],
+)
+async def test_document_without_exactly_the_named_operation_is_refused_as_over_http(
+    case: Case, api: str, payload: dict[str, Any], reason: str
+) -> None:
+    async with open_socket(api) as client:
+        await client.init(case.doctor)
+        await client.send_message(id="1", type="subscribe", payload=payload)
+        told = (await client.error())["extensions"]
+    body = payload | {"query": payload["query"].replace("subscription", "query")}
+    headers = {"Authorization": f"Bearer {case.doctor.token}"}
+    answer = await case.doctor.http.post("/graphql", json=body, headers=headers)
+    (error,) = answer.json()["errors"]
+    expected = error["extensions"] | {"requestId": told["requestId"]}
+    assert (told, told["reason"]) == (expected, reason)
 
 
 @pytest.mark.parametrize(
@@ -442,7 +480,7 @@ async def test_only_subscriptions_are_accepted(case: Case, api: str, query: str)
         (f"subscription {{ recordingChanged(consultationId: 1) {{ {'id ' * 201} }} }}", "TOO_COMPLEX"),
         (
             f"subscription {{ recordingChanged(consultationId: 1) {{ {'id ' * 700} }} }}",
-            "GRAPHQL_PARSE_FAILED",
+            "TOO_COMPLEX",
         ),
     ],
 )
@@ -519,6 +557,8 @@ SUBSCRIBE = {"id": "1", "type": "subscribe", "payload": {"query": "subscription 
         (json.dumps(SUBSCRIBE | {"payload": "query"}), 4400),
         (json.dumps(SUBSCRIBE | {"payload": {"query": 1}}), 4400),
         (json.dumps(SUBSCRIBE | {"payload": {"query": "{ a }", "variables": []}}), 4400),
+        (json.dumps(SUBSCRIBE | {"payload": {"query": "{ a }", "extensions": "x"}}), 4400),
+        (json.dumps(SUBSCRIBE | {"payload": {"query": "{ a }", "operationName": 1}}), 4400),
         (json.dumps({"type": "ping", "payload": {"filler": "x" * 5000}}), 1009),
         ('{"type": "connection_init"}', 4429),
     ],

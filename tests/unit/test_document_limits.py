@@ -238,7 +238,22 @@ def test_schema_refuses_too_many_selections_before_it_executes_them() -> None:
 
 def test_schema_refuses_too_many_tokens() -> None:
     result = _run("{ " + "hello " * 20 + "}", Limits(tokens=10))
-    assert result.errors[0].extensions["code"] == "GRAPHQL_PARSE_FAILED"
+    extensions = result.errors[0].extensions
+    assert (extensions["code"], extensions["reason"]) == ("TOO_COMPLEX", "TOO_MANY_TOKENS")
+    assert extensions["details"] == {"limit": 10}
+
+
+@pytest.mark.parametrize(
+    "query", ["{ hello" * 250 + "}" * 250, "{ hello(name: " + "[" * 250 + "]" * 250 + ") }"]
+)
+def test_schema_refuses_a_document_that_the_parser_cannot_nest(query: str) -> None:
+    extensions = _run(query, WIDE).errors[0].extensions
+    assert (extensions["code"], extensions["reason"]) == ("TOO_COMPLEX", "NESTED_TOO_DEEP")
+
+
+@pytest.mark.parametrize("query", ["{}", "{ items {} }", "{ items { id } ... {} }", "query A {}"])
+def test_schema_refuses_an_empty_selection_set(query: str) -> None:
+    assert _run(query, WIDE).errors[0].extensions["code"] == "GRAPHQL_PARSE_FAILED"
 
 
 def test_schema_survives_doubling_fragments() -> None:
