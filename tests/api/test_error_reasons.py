@@ -11,9 +11,11 @@ from pathlib import Path
 from string import Formatter
 
 import pytest
+from graphql import GraphQLEnumType, GraphQLObjectType, build_schema
 
 from app.commands.reasons import reasons_page
 from app.integrations.livekit.snapshots import _ENDS_BEFORE_START, _REASONS
+from app.public_errors import DETAILS
 from app.texts import (
     LANGUAGES,
     error_texts,
@@ -264,6 +266,69 @@ def test_message_for_operators_has_the_text_and_the_remedy_for_operators() -> No
 
 def test_page_of_reasons_is_generated_from_the_registry() -> None:
     assert (ROOT / "docs/reasons.md").read_text(encoding="utf-8") == reasons_page(), "run `make reasons`"
+
+
+FOR_OPERATORS = {
+    "answer",
+    "code",
+    "most_attempts",
+    "operation",
+    "region",
+    "root_key_id",
+    "status",
+    "vendor_code",
+    "version",
+}
+"""The details of errors that a caller can get, which only the logs contain: what a vendor answered."""
+
+
+def _printed(name: str) -> set[str]:
+    """Return the fields or the values of a type in the printed schema."""
+    schema = build_schema((ROOT / "graphql_schema/schema.graphql").read_text(encoding="utf-8"))
+    kind = schema.type_map[name]
+    assert isinstance(kind, GraphQLObjectType | GraphQLEnumType)
+    return set(kind.fields if isinstance(kind, GraphQLObjectType) else kind.values)
+
+
+def _camel_case(name: str) -> str:
+    return re.sub("_([a-z])", lambda found: found[1].upper(), name)
+
+
+def test_page_of_reasons_has_the_message_and_the_remedy_of_every_printed_reason() -> None:
+    page = (ROOT / "docs/reasons.md").read_text(encoding="utf-8")
+    answers = page.partition("## Answers of the API")[2].partition("\n## ")[0]
+    listed = re.findall(r"^\| `([a-z0-9_]+)` \| (`[A-Z_`, ]+`) \| (.+) \|$", answers, re.MULTILINE)
+    assert {name.upper() for name, _, _ in listed} == _printed("ErrorReason")
+    for name, codes, message in listed:
+        assert re.findall(r"[A-Z_]+", codes) == list(REASONS[name].codes)
+        assert set(REASONS[name].codes) <= _printed("ErrorCode")
+        assert message == f"{REASONS[name].text['en']} {REASONS[name].remedy['en']}"
+
+
+def test_page_of_the_schema_says_what_to_do_for_every_code() -> None:
+    page = (ROOT / "docs/graphql.md").read_text(encoding="utf-8")
+    table = page.partition("| `code` | meaning | do |\n|---|---|---|\n")[2].partition("\n\n")[0]
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines()]
+    assert all(len(row) == 3 and all(row) for row in rows)
+    assert sorted(row[0].strip("`") for row in rows) == sorted(_printed("ErrorCode"))
+
+
+def test_typed_details_are_exactly_those_that_an_error_for_callers_can_carry() -> None:
+    carried = {"retry_after_seconds"}  # a database function that counts a quota, and every RateLimited
+    for node in _nodes():
+        match node:
+            case ast.Call(func=ast.Name(kind), args=[reason, *_], keywords=given) if kind in CODES:
+                names = set(_strings(reason))
+                if not names or any("caller" in REASONS[name].readers for name in names):
+                    carried |= {each.arg for each in given if each.arg is not None}
+            case ast.Dict(keys=keys):  # the places of bad values
+                texts = {key.value for key in keys if isinstance(key, ast.Constant)}
+                if texts & {"input_path", "limit"}:
+                    carried |= {text for text in texts if isinstance(text, str)}
+    in_sentences = {name for reason in _read_by("caller").values() for name in reason.parameters}
+    assert in_sentences <= set(DETAILS), "the message has a value that the details do not have"
+    assert carried - FOR_OPERATORS == set(DETAILS)
+    assert {_camel_case(name) for name in DETAILS} == _printed("ErrorDetails")
 
 
 def test_tables_of_errors_in_the_docs_name_only_registered_reasons() -> None:
