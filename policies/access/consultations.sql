@@ -27,6 +27,4 @@ with check (doctor_id = (select private.doctor()));
 
 grant execute on function private.lock_consultation(uuid) to clinician, patient;
 
-grant execute on function private.count_page() to clinician;
-
 grant execute on function private.consultation_id_of(text) to clinician, compliance, patient;

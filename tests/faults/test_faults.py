@@ -31,8 +31,8 @@ A_FEW = (
 DEATHS = (
     Death("resguardo_worker", "move_recording to READY", 1, "before"),
     Death("resguardo_worker", "move_recording to READY", 1, "after"),
-    Death("resguardo_api", "recording.start", 1, "before"),
-    Death("resguardo_api", "recording.start", 1, "after"),
+    Death("resguardo_api", "start_recording", 1, "before"),
+    Death("resguardo_api", "start_recording", 1, "after"),
 )
 
 
