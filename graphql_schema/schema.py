@@ -293,7 +293,7 @@ class Mutation:
         quota="pages",
         description=(
             "Retries a transcription that FAILED or was OFF, or the unintelligible turns of a READY "
-            "transcript. Idempotent by `recordingId`: while the retry runs, a repeated call begins no "
+            "transcript. Idempotent by `recordingId`: while the retry runs, a repeated call is refused and begins no "
             "second retry."
         ),
     )
@@ -490,7 +490,7 @@ class Mutation:
             "Approves a retention policy. A policy that shortens a retention term comes into force "
             "after the approval of a second officer. A policy that shortens no retention term comes "
             "into force with the first approval. Idempotent by `policyId` and the officer: a repeated "
-            "approval changes nothing."
+            "approval is refused and changes nothing."
         ),
     )
     reject_retention_policy = root_field(
@@ -498,7 +498,7 @@ class Mutation:
         permissions.REJECT_RETENTION,
         description=(
             "Rejects a proposed retention policy. Idempotent by `policyId`: a repeated rejection "
-            "changes nothing."
+            "is refused and changes nothing."
         ),
     )
 

@@ -1,0 +1,336 @@
+"""Tests that a repeated call of each mutation has no second effect, as its description says."""
+
+import json
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from graphql import build_schema
+from psycopg import sql
+
+from tests.api import documents
+from tests.api.deleting import request_deletion
+from tests.api.harness import ApiHarness, Case, Person, consent_input, consultation_input
+from tests.api.holding import hold_input
+from tests.api.importing import arrange_import, import_input
+from tests.api.requesting import insert_access_request
+from tests.api.retaining import delete_policies_afterwards, propose_policy
+from tests.api.speaking import store_transcript
+
+pytestmark = pytest.mark.anyio
+
+SCHEMA = build_schema(
+    (Path(__file__).parents[2] / "graphql_schema/schema.graphql").read_text(encoding="utf-8")
+)
+assert SCHEMA.mutation_type is not None
+MUTATIONS = SCHEMA.mutation_type.fields
+
+TABLES = """
+select n.nspname as schema, c.relname as name
+from pg_class as c join pg_namespace as n on n.oid = c.relnamespace
+where n.nspname in ('resguardo', 'private') and c.relkind = 'r' and c.relname <> 'usage'
+"""
+CONTENT = sql.SQL("select md5(string_agg(t::text, '|' order by t::text)) as digest from {} as t")
+
+
+class Arranged:
+    """The people and the consultation of one test."""
+
+    def __init__(self, harness: ApiHarness, case: Case, officer: Person, other_officer: Person) -> None:
+        self.harness = harness
+        self.case = case
+        self.officer = officer
+        self.other_officer = other_officer
+
+    async def ready(self) -> UUID:
+        """Return a READY recording with a transcript."""
+        recording = await self.harness.recording(self.case)
+        await store_transcript(self.harness, recording)
+        return recording
+
+    async def request(self, stage: Any = "OPEN", channel: Any = "LOGIN") -> dict[str, str]:
+        """Return the input with an access request at this stage."""
+        request = await insert_access_request(self.harness, self.case, stage, channel)
+        return {"accessRequestId": str(request)}
+
+
+Call = tuple[Person, dict[str, Any]]
+Arrange = Callable[[Arranged], Awaitable[Call]]
+
+
+async def _register(at: Arranged) -> Call:
+    return at.case.doctor, consultation_input()
+
+
+async def _record_consent(at: Arranged) -> Call:
+    consent = consent_input(at.case.participant("PATIENT"))
+    return at.case.patient, consent | {"idempotencyKey": str(uuid4())}
+
+
+async def _withdraw_consent(at: Arranged) -> Call:
+    await at.case.consent()
+    return at.case.patient, {
+        "participantId": at.case.participant("PATIENT"),
+        "idempotencyKey": str(uuid4()),
+    }
+
+
+async def _invite_guest(at: Arranged) -> Call:
+    return at.case.doctor, {
+        "consultationId": at.case.id,
+        "role": "INTERPRETER",
+        "idempotencyKey": str(uuid4()),
+    }
+
+
+async def _join(at: Arranged) -> Call:
+    return at.case.patient, {"consultationId": at.case.id}
+
+
+async def _join_as_guest(at: Arranged) -> Call:
+    invited = await at.case.doctor.ask(documents.INVITE, consultationId=at.case.id, role="INTERPRETER")
+    return at.harness.stranger(), {"invitation": invited["invitation"]["secret"]}
+
+
+async def _start(at: Arranged) -> Call:
+    await at.case.consent()
+    return at.case.doctor, {"consultationId": at.case.id, "idempotencyKey": str(uuid4())}
+
+
+async def _stop(at: Arranged) -> Call:
+    await at.case.consent()
+    recording = await at.harness.recording(at.case, "RECORDING")
+    return at.case.doctor, {"recordingId": str(recording)}
+
+
+async def _correct(at: Arranged) -> Call:
+    return at.case.doctor, {
+        "recordingId": str(await at.ready()),
+        "turnNumber": 1,
+        "text": "Two weeks.",
+        "idempotencyKey": str(uuid4()),
+    }
+
+
+async def _attribute(at: Arranged) -> Call:
+    return at.case.doctor, {
+        "recordingId": str(await at.ready()),
+        "turnNumber": 1,
+        "speaker": "DOCTOR",
+        "idempotencyKey": str(uuid4()),
+    }
+
+
+async def _of_recording(at: Arranged) -> Call:
+    return at.case.doctor, {"recordingId": str(await at.ready())}
+
+
+async def _retry(at: Arranged) -> Call:
+    await at.case.consent()
+    recording = await at.ready()
+    await at.harness.rows(
+        "update resguardo.transcripts set status = 'FAILED', error = 'speech_failed' where recording_id = %s",
+        recording,
+    )
+    return at.case.doctor, {"recordingId": str(recording)}
+
+
+async def _switch(at: Arranged) -> Call:
+    return at.case.doctor, {"consultationId": at.case.id, "isTranscribed": False}
+
+
+async def _import(at: Arranged) -> Call:
+    await at.case.consent()
+    await arrange_import(at.harness, at.case)
+    return at.case.doctor, import_input(at.case)
+
+
+async def _complete_import(at: Arranged) -> Call:
+    await at.case.consent()
+    return at.case.doctor, {"importId": await arrange_import(at.harness, at.case)}
+
+
+async def _delete(at: Arranged) -> Call:
+    return at.case.doctor, {"recordingId": str(await at.ready()), "reason": "RECORDED_IN_ERROR"}
+
+
+async def _undo(at: Arranged) -> Call:
+    recording = await at.ready()
+    await request_deletion(at.harness, recording)
+    return at.case.doctor, {"recordingId": str(recording)}
+
+
+async def _request_access(at: Arranged) -> Call:
+    return at.case.patient, {}
+
+
+async def _record_request(at: Arranged) -> Call:
+    return at.officer, {
+        "patient": {"id": at.case.patient_id},
+        "receivedOn": datetime.now(UTC).date().isoformat(),
+    }
+
+
+async def _withdraw_request(at: Arranged) -> Call:
+    return at.case.patient, await at.request()
+
+
+async def _decide(at: Arranged) -> Call:
+    return at.officer, await at.request()
+
+
+async def _deny(at: Arranged) -> Call:
+    return at.officer, await at.request() | {"ground": "EXCEPTED"}
+
+
+async def _extend(at: Arranged) -> Call:
+    return at.officer, await at.request() | {"reason": "VOLUME"}
+
+
+async def _ask_review(at: Arranged) -> Call:
+    return at.case.patient, await at.request("DENIED")
+
+
+async def _review(at: Arranged) -> Call:
+    reviewer = await at.harness.clinician()
+    request = await at.request("IN REVIEW")
+    return at.officer, request | {"reviewerId": str(reviewer.user_id), "outcome": "UPHELD"}
+
+
+async def _export_url(at: Arranged) -> Call:
+    return at.case.patient, await at.request("FULFILLED")
+
+
+async def _export_secret(at: Arranged) -> Call:
+    return at.officer, await at.request("FULFILLED")
+
+
+async def _download(at: Arranged) -> Call:
+    recording = await at.ready()
+    return at.case.doctor, {"recordingId": str(recording), "purposeOfUse": "TREATMENT"}
+
+
+async def _webhook(at: Arranged) -> Call:
+    return at.harness.stranger(), {"body": "{}", "authorization": "none"}
+
+
+async def _suspend(at: Arranged) -> Call:
+    return at.officer, {"userId": str((await at.harness.clinician()).user_id)}
+
+
+async def _invite_staff(at: Arranged) -> Call:
+    return at.officer, {"email": f"{uuid4().hex}@example.org", "role": "CLINICIAN"}
+
+
+async def _place_hold(at: Arranged) -> Call:
+    return at.officer, hold_input({"consultation": {"id": at.case.id}})
+
+
+async def _release_hold(at: Arranged) -> Call:
+    placed = await at.officer.send(
+        "mutation ($input: PlaceLegalHoldInput!) { placeLegalHold(input: $input) { legalHold { id } } }",
+        input=hold_input({"consultation": {"id": at.case.id}}),
+    )
+    hold = placed.body["data"]["placeLegalHold"]["legalHold"]["id"]
+    return at.other_officer, {"legalHoldId": hold}
+
+
+async def _settle_policy(at: Arranged) -> Call:
+    return at.officer, {"policyId": await propose_policy(at.harness)}
+
+
+CALLS: dict[str, Arrange] = {
+    "registerConsultation": _register,
+    "recordConsent": _record_consent,
+    "withdrawConsent": _withdraw_consent,
+    "inviteGuest": _invite_guest,
+    "joinConsultation": _join,
+    "joinAsGuest": _join_as_guest,
+    "startRecording": _start,
+    "stopRecording": _stop,
+    "correctTranscript": _correct,
+    "attributeTurn": _attribute,
+    "issueSubtitleUrls": _of_recording,
+    "retryTranscription": _retry,
+    "switchTranscription": _switch,
+    "importRecording": _import,
+    "completeImport": _complete_import,
+    "deleteRecording": _delete,
+    "undoDeletion": _undo,
+    "requestAccess": _request_access,
+    "recordAccessRequest": _record_request,
+    "withdrawAccessRequest": _withdraw_request,
+    "approveAccessRequest": _decide,
+    "denyAccessRequest": _deny,
+    "extendAccessRequest": _extend,
+    "askAccessReview": _ask_review,
+    "recordAccessReview": _review,
+    "issueAccessExportUrl": _export_url,
+    "revealAccessExportSecret": _export_secret,
+    "issueDownloadUrl": _download,
+    "suspendStaff": _suspend,
+    "inviteStaff": _invite_staff,
+    "placeLegalHold": _place_hold,
+    "releaseLegalHold": _release_hold,
+    "approveRetentionPolicy": _settle_policy,
+    "rejectRetentionPolicy": _settle_policy,
+}
+"""For each mutation, the person who calls it and its input."""
+REFUSED = {
+    "joinAsGuest",
+    "denyAccessRequest",
+    "extendAccessRequest",
+    "recordAccessReview",
+    "revealAccessExportSecret",
+    "retryTranscription",
+    "approveRetentionPolicy",
+    "rejectRetentionPolicy",
+}
+"""The mutations whose description says that a repeated call is refused."""
+RENEWED = {
+    "joinConsultation": "resguardo.participants",
+    "inviteGuest": "private.invitations",
+    "issueSubtitleUrls": "private.subtitle_links",
+}
+"""The mutations whose description says that a repeated call issues something new, with the table of it."""
+
+
+async def _rows(harness: ApiHarness) -> dict[str, str | None]:
+    """Return a digest of the content of each table, except the audit log and the use of quotas."""
+    found = {}
+    for table in await harness.rows(TABLES):
+        name = (table["schema"], table["name"])
+        cursor = await harness.superuser.execute(CONTENT.format(sql.Identifier(*name)))
+        (row,) = await cursor.fetchall()
+        found[".".join(name)] = row["digest"]
+    return found
+
+
+def test_every_mutation_is_repeated_here() -> None:
+    assert set(CALLS) | {"processLivekitWebhook"} == set(MUTATIONS), "test_webhook.py repeats the webhook"
+
+
+@pytest.mark.parametrize("name", CALLS)
+async def test_repeated_call_has_no_second_effect(
+    harness: ApiHarness, case: Case, officer: Person, name: str
+) -> None:
+    at = Arranged(harness, case, officer, await harness.staff("compliance"))
+    async with delete_policies_afterwards(harness):
+        person, given = await CALLS[name](at)
+        kind = MUTATIONS[name].args["input"].type
+        document = f"mutation ($input: {kind}) {{ {name}(input: $input) {{ __typename }} }}"
+        first = await person.send(document, input=given)
+        assert "errors" not in first.body, first.body
+        await harness.livekit.notifier.idle()
+        before = await _rows(harness)
+        second = await person.send(document, input=given)
+        await harness.livekit.notifier.idle()
+        after = await _rows(harness)
+    changed = {table for table in before if before[table] != after[table]} - {RENEWED.get(name, "")}
+    assert changed == set(), json.dumps(sorted(changed))
+    assert ("errors" in second.body) == (name in REFUSED), second.body
+    if name in REFUSED:
+        assert "refused" in str(MUTATIONS[name].description)
