@@ -177,7 +177,7 @@ class AccessRequest(Node):
 class AccessRequestFilter:
     statuses: list[model.AccessRequestStatus] | None = strawberry.field(
         default=None,
-        description="Selects the requests with one of these statuses. An empty list selects all requests.",
+        description="Selects the requests with one of these statuses. An empty list selects none.",
     )
 
 
@@ -191,7 +191,7 @@ async def access_requests(
     page = await info.context.services.access_requests.page(
         await info.context.asker(),
         page_request(first, after),
-        tuple(filter.statuses or ()) if filter else (),
+        filter.statuses if filter else None,
         select(info, "edges", "node"),
     )
     return Connection.of_rows(page)

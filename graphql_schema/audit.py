@@ -149,9 +149,7 @@ class AuditEventFilter:
     )
     outcomes: list[model.Outcome] | None = strawberry.field(
         default=None,
-        description=(
-            "The filter selects the events with one of these outcomes. An empty list matches every outcome."
-        ),
+        description=("The filter selects the events with one of these outcomes. An empty list matches none."),
     )
     patient: PatientBy | None = strawberry.field(
         default=None, description="The filter selects the events that concern this patient."
@@ -167,7 +165,7 @@ class AuditEventFilter:
         return model.AuditFilter(
             actor_id=parse_optional_id(self.actor_id),
             action=self.action,
-            outcomes=frozenset(self.outcomes or ()),
+            outcomes=None if self.outcomes is None else frozenset(self.outcomes),
             patient=self.patient.to_model() if self.patient else None,
             consultation=self.consultation.to_model() if self.consultation else None,
             recorded=self.recorded_during.to_model() if self.recorded_during else None,

@@ -119,7 +119,7 @@ class DeletionCertificate:
 class DeletionFilter:
     statuses: list[model.DeletionStatus] | None = strawberry.field(
         default=None,
-        description="Selects the deletions with one of these statuses. An empty list selects all deletions.",
+        description="Selects the deletions with one of these statuses. An empty list selects none.",
     )
     recording_id: strawberry.ID | None = strawberry.field(
         default=None, description="Selects the deletions of this recording."
@@ -134,7 +134,9 @@ class DeletionFilter:
 
     def to_model(self) -> model.DeletionFilter:
         return model.DeletionFilter(
-            tuple(self.statuses or ()), parse_optional_id(self.recording_id), self.is_failing
+            None if self.statuses is None else tuple(self.statuses),
+            parse_optional_id(self.recording_id),
+            self.is_failing,
         )
 
 

@@ -86,19 +86,20 @@ class StaffMember(Node):
 class StaffMemberFilter:
     roles: list[model.StaffRole] | None = strawberry.field(
         default=None,
-        description=(
-            "The filter selects the members with one of these roles. An empty list matches every member."
-        ),
+        description=("The filter selects the members with one of these roles. An empty list matches none."),
     )
     statuses: list[model.StaffStatus] | None = strawberry.field(
         default=None,
         description=(
-            "The filter selects the members with one of these statuses. An empty list matches every member."
+            "The filter selects the members with one of these statuses. An empty list matches none."
         ),
     )
 
     def to_model(self) -> model.StaffFilter:
-        return model.StaffFilter(tuple(self.roles or ()), tuple(self.statuses or ()))
+        return model.StaffFilter(
+            roles=None if self.roles is None else tuple(self.roles),
+            statuses=None if self.statuses is None else tuple(self.statuses),
+        )
 
 
 @strawberry.type(

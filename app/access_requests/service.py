@@ -48,11 +48,11 @@ class AccessRequests:
         self,
         asker: Asker,
         request: PageRequest,
-        statuses: Sequence[AccessRequestStatus],
+        statuses: Sequence[AccessRequestStatus] | None,
         selection: Selection,
     ) -> Page[Row]:
         """Return a page of access requests, newest first. A patient gets only their own requests, and a compliance
-        officer gets all. If `statuses` is empty, the page contains requests of every status.
+        officer gets all. If `statuses` is None, the page contains requests of every status.
         """
         access = permissions.LIST_ACCESS_REQUESTS.on()
         async with self._database.as_user(asker, access) as tx:

@@ -47,12 +47,14 @@ _ACCESS_REQUESTS: Final = EntityList(
 
 
 async def list_page(
-    tx: Transaction, request: PageRequest, statuses: Sequence[AccessRequestStatus], selection: Selection
+    tx: Transaction,
+    request: PageRequest,
+    statuses: Sequence[AccessRequestStatus] | None,
+    selection: Selection,
 ) -> Page[Row]:
     """Write the audit row and return a page of access requests, newest first. Raises RateLimited (quota_pages)."""
-    return await _ACCESS_REQUESTS.page(
-        tx, request, {"statuses": list(dict.fromkeys(statuses)) or None}, selection
-    )
+    wanted = None if statuses is None else list(dict.fromkeys(statuses))
+    return await _ACCESS_REQUESTS.page(tx, request, {"statuses": wanted}, selection)
 
 
 async def show(

@@ -95,11 +95,11 @@ class AuditEvent:
 
 @dataclass(frozen=True)
 class AuditFilter:
-    """A filter for audit rows. A filter field that is None or empty matches every audit row."""
+    """A filter for audit rows. A filter field that is None matches every audit row."""
 
     actor_id: UUID | None = None
     action: str | None = None
-    outcomes: Collection[Outcome] = ()
+    outcomes: Collection[Outcome] | None = None
     patient: PatientBy | None = None
     consultation: ConsultationBy | None = None
     recorded: TimeRange | None = None
@@ -110,7 +110,7 @@ class AuditFilter:
         return {
             "actor_id": self.actor_id,
             "action": self.action,
-            "outcomes": [outcome.value for outcome in self.outcomes] or None,
+            "outcomes": None if self.outcomes is None else [outcome.value for outcome in self.outcomes],
             **patient_parameters(self.patient),
             **consultation_parameters(self.consultation),
             "since": self.recorded.since if self.recorded else None,

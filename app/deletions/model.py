@@ -46,11 +46,11 @@ class DeletionReason(StrEnum):
 
 @dataclass(frozen=True)
 class DeletionFilter:
-    """A filter for deletions. A filter field that is None or empty matches every deletion. `is_failing` selects
+    """A filter for deletions. A filter field that is None matches every deletion. `is_failing` selects
     deletions that have begun and whose newest attempt failed.
     """
 
-    statuses: tuple[DeletionStatus, ...] = ()
+    statuses: tuple[DeletionStatus, ...] | None = None
     recording_id: UUID | None = None
     is_failing: bool | None = None
 
@@ -60,8 +60,8 @@ class DeletionFilter:
         the status of a deletion, or FAILING.
         """
         stages: list[str] | None = None
-        if self.statuses or self.is_failing is not None:
-            statuses = list(dict.fromkeys(self.statuses)) or list(DeletionStatus)
+        if self.statuses is not None or self.is_failing is not None:
+            statuses = list(DeletionStatus if self.statuses is None else dict.fromkeys(self.statuses))
             stages = [] if self.is_failing else [*statuses]
             if self.is_failing is not False and DeletionStatus.DELETING in statuses:
                 stages.append(FAILING)

@@ -74,10 +74,10 @@ class StaffMember:
 
 @dataclass(frozen=True)
 class StaffFilter:
-    """A filter for staff members. An empty tuple matches every member."""
+    """A filter for staff members. None matches every member."""
 
-    roles: tuple[StaffRole, ...] = ()
-    statuses: tuple[StaffStatus, ...] = ()
+    roles: tuple[StaffRole, ...] | None = None
+    statuses: tuple[StaffStatus, ...] | None = None
 
 
 class InvitationStatus(Enum):

@@ -97,8 +97,8 @@ class Staff:
     ) -> Page[StaffMember]:
         """Return a page of the staff members, newest first. The audit row names the selected fields."""
         filters = {
-            "roles": [role.value for role in wanted.roles] or None,
-            "statuses": [status.value for status in wanted.statuses] or None,
+            "roles": None if wanted.roles is None else [role.value for role in wanted.roles],
+            "statuses": None if wanted.statuses is None else [status.value for status in wanted.statuses],
         }
         async with self._database.as_user(asker, permissions.LIST_STAFF.on()) as tx:
             rows = await _MEMBERS.page(

@@ -1132,7 +1132,8 @@ end
 $$;
 
 -- Returns the given entities with one object for each type, in the order in which the types come first. Each id occurs
--- once. A type that private.audit_terms lacks becomes 'unregistered'. Raises an error for an id that is no UUID.
+-- once. A type without ids is left out, except the first. A type that private.audit_terms lacks becomes
+-- 'unregistered'. Raises an error for an id that is no UUID.
 create function private.audit_entities(given jsonb) returns jsonb
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -1149,6 +1150,7 @@ begin
                 left join lateral jsonb_array_elements_text(e.value -> 'ids') as i (id) on true
                 group by 1
             ) as k
+            where k.place = 1 or k.ids <> '[]'
         ),
         '[]'
     );

@@ -47,7 +47,6 @@ async def test_events_are_filtered(
         ["DENIED", "ABSENT"],
         ["ABSENT", "DENIED", "DENIED", "FAILED"],
         ["ALLOWED", "ABSENT", "DENIED"],
-        [],
     ):
         assert await _nodes(officer, actorId=str(other_doctor.user_id), outcomes=outcomes) == by_actor
     assert [event["outcome"] for event in await _nodes(officer, outcomes=["DENIED", "ABSENT"])][:2] == [

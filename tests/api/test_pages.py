@@ -15,6 +15,7 @@ from app.errors import InvalidInput
 from app.postgres.paging import Cursor, decode_cursor
 from tests.api import documents
 from tests.api.harness import ApiHarness, Case, Person
+from tests.api.requesting import ACCESS_REQUESTS, REQUEST_ACCESS
 
 pytestmark = pytest.mark.anyio
 
@@ -234,6 +235,28 @@ async def test_recordings_are_filtered(
     case: Case, three: dict[str, str], wanted: dict[str, Any], names: list[str]
 ) -> None:
     assert await _ids(case.doctor, documents.RECORDINGS, filter=wanted) == [three[name] for name in names]
+
+
+ENUM_FILTERS = [
+    (documents.DELETIONS, {"statuses": []}),
+    (documents.DELETIONS, {"statuses": [], "isFailing": True}),
+    (ACCESS_REQUESTS, {"statuses": []}),
+    (documents.AUDIT_EVENTS, {"outcomes": []}),
+    (documents.AUDIT_EVENTS, {"outcomes": [], "action": "audit.list"}),
+    (documents.STAFF_MEMBERS, {"roles": []}),
+    (documents.STAFF_MEMBERS, {"statuses": []}),
+]
+
+
+@pytest.mark.parametrize(("document", "wanted"), ENUM_FILTERS)
+async def test_filter_with_no_value_of_an_enum_selects_nothing(
+    case: Case, officer: Person, recording: UUID, document: str, wanted: dict[str, Any]
+) -> None:
+    await case.doctor.ask(documents.DELETE_RECORDING, id=str(recording), reason="OTHER")
+    await case.patient.ask(REQUEST_ACCESS, request={})
+    await officer.ask(documents.AUDIT_EVENTS)
+    assert await _ids(officer, document, filter=wanted) == []
+    assert await _ids(officer, document, filter={}) != []
 
 
 async def test_recordings_are_filtered_by_consultation_and_room(

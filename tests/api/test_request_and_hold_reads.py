@@ -114,7 +114,7 @@ async def test_access_request_for_all_recordings_has_no_consultation(
     (edge,) = answer.value["edges"]
     assert (edge["node"]["id"], edge["node"]["consultation"]) == (str(request), None)
     entities, _ = await _row(harness, answer)
-    assert entities["consultation"] == entities["participant"] == set()
+    assert entities == {"access_request": {str(request)}, "patient": {case.patient_id}}
 
 
 async def test_officer_sees_the_recordings_of_the_consultation_without_their_content(
@@ -218,9 +218,7 @@ async def test_change_of_an_access_request_and_all_that_it_shows_have_one_audit_
         "patient": {case.patient_id},
         "consultation": {case.id},
         "participant": {case.participant("DOCTOR"), case.participant("PATIENT")},
-        "consent": set(),
         "recording": {recording},
-        "deletion": set(),
     }
     assert {changed, "patient.externalId", "consultation.recordings.edges.node.id"} <= set(row["fields"])
 
@@ -321,9 +319,9 @@ async def test_placed_and_released_hold_shows_its_scope_in_one_audit_row(
         assert (row["action"], row["outcome"], row["row_count"]) == (action, "ALLOWED", 1)
         assert row["patient_ids"] == patients
         assert entities["legal_hold"] == {hold["id"]}
-        assert entities["patient"] == ({case.patient_id} if patients else set())
-        assert entities["consultation"] == ({case.id} if kind == "consultation" else set())
-        assert entities["recording"] == ({recording} if kind == "consultation" else set())
+        assert entities.get("patient") == ({case.patient_id} if patients else None)
+        assert entities.get("consultation") == ({case.id} if kind == "consultation" else None)
+        assert entities.get("recording") == ({recording} if kind == "consultation" else None)
         assert {"isActive", "patient.externalId", "consultation.patient.externalId"} <= set(row["fields"])
         assert ("coveredRecordingCount" in row["fields"]) is (answer is placed)
 
@@ -353,7 +351,5 @@ async def test_page_of_25_with_everything_nested_is_one_statement_with_one_audit
         "patient": 25,
         "consultation": 25,
         "participant": 50,
-        "consent": 0,
         "recording": 25,
-        "deletion": 0,
     }

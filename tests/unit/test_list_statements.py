@@ -81,7 +81,7 @@ def test_page_begins_at_the_lower_of_its_cursor_and_the_end_of_the_range() -> No
 def test_stages_are_those_of_the_filtered_deletions(
     status: DeletionStatus | None, is_failing: bool | None
 ) -> None:
-    stages = DeletionFilter(() if status is None else (status,), None, is_failing).parameters["stages"]
+    stages = DeletionFilter(None if status is None else (status,), None, is_failing).parameters["stages"]
     for of_row, error in product(DeletionStatus, [None, "bucket_down"]):
         fails = of_row is DeletionStatus.DELETING and error is not None
         is_wanted = status in (None, of_row) and is_failing in (None, fails)
