@@ -6,6 +6,7 @@ from typing import Self
 
 import strawberry
 
+from app.errors import InvalidInput
 from app.postgres.paging import DEFAULT_PAGE_SIZE, Cursor, page_request
 from app.retention import model
 from app.retention import storage_report as storage_model
@@ -340,8 +341,10 @@ class RejectRetentionPolicyPayload:
 
 
 def _policy_id(value: strawberry.ID) -> int:
-    """Return the number that the id of a retention policy represents, or 0, which is the number of no policy."""
-    return int(value) if re.fullmatch("[1-9][0-9]{0,8}", value) else 0
+    """Return the number that the id of a retention policy represents. Raises InvalidInput (bad_id)."""
+    if re.fullmatch("0|[1-9][0-9]{0,8}", value) is None:
+        raise InvalidInput("bad_id")
+    return int(value)
 
 
 async def approve_retention_policy(

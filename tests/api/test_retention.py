@@ -146,6 +146,8 @@ async def test_unknown_and_settled_policies_are_refused(
     unkept: ApiHarness, officer: Person, document: str
 ) -> None:
     assert await officer.refused(document, policyId=0) == ("NOT_FOUND", "retention_policy_not_found")
+    for bad in ("", "-1", "01", "1.0", " 1", "\u0661", "12345678901", str(uuid4())):
+        assert await officer.refused(document, policyId=bad) == ("INVALID_INPUT", "bad_id")
     policy_id = await propose_policy(unkept)
     assert (await officer.ask(REJECT_POLICY, policyId=policy_id))["status"] == "REJECTED"
     assert await officer.refused(document, policyId=policy_id) == ("CONFLICT", "retention_policy_settled")
