@@ -352,7 +352,7 @@ def test_tables_of_errors_in_the_docs_name_only_registered_reasons() -> None:
             documents.RECORDING,
             {"id": "7"},
             "The id is not valid. Use the id that the API returned.",
-            "El identificador no es válido. Use un UUID, como el identificador que devolvió la API.",
+            "El identificador no es válido. Use el identificador que devolvió la API.",
         ),
         (
             documents.RECORDING,

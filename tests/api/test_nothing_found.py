@@ -19,7 +19,14 @@ from tests.api.deleting import destroy_recording
 from tests.api.harness import Answer, ApiHarness, Case, Person, consent_input, opened
 from tests.api.holding import LEGAL_HOLDS, on_patient
 from tests.api.importing import COMPLETE_IMPORT
-from tests.api.retaining import POLICIES, PREVIEW, STORAGE_REPORT, delete_policies_afterwards
+from tests.api.retaining import (
+    APPROVE_POLICY,
+    POLICIES,
+    PREVIEW,
+    REJECT_POLICY,
+    STORAGE_REPORT,
+    delete_policies_afterwards,
+)
 from tests.api.socket_client import open_socket
 from tests.api.speaking import store_transcript
 from tests.api.test_authorization import FIELDS, good_document
@@ -151,6 +158,8 @@ GIVEN: dict[str, tuple[str, dict[str, Any]]] = {
     "recordConsent": (documents.RECORD_CONSENT, {"consent": consent_input(NOWHERE)}),
     "joinConsultation": (documents.JOIN, {"consultationId": NOWHERE}),
     "completeImport": (COMPLETE_IMPORT, {"importId": NOWHERE}),
+    "approveRetentionPolicy": (APPROVE_POLICY, {"policyId": 999}),
+    "rejectRetentionPolicy": (REJECT_POLICY, {"policyId": 999}),
     "importRecording": (
         """
           mutation ($id: ID!) {

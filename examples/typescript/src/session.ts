@@ -15,7 +15,7 @@ export async function signIn(
   await stepUp(supabase, askCode);
 }
 
-/** Verifies a fresh code, at sign-in and whenever the API refuses with `second_factor_needed` or `totp_stale`. */
+/** Verifies a fresh code, at sign-in and whenever the API refuses with `SECOND_FACTOR_NEEDED` or `TOTP_STALE`. */
 export async function stepUp(supabase: SupabaseClient, askCode: AskCode): Promise<void> {
   const factors = await supabase.auth.mfa.listFactors();
   if (factors.error) throw factors.error;
