@@ -40,10 +40,10 @@ def _alter(database: Database, statement: str) -> None:
 
 
 def _end_sessions(database: Database) -> int:
-    """End all sessions of the database, as a restart of the server does. Return the number of ended sessions."""
+    """End all sessions of clients, as a restart of the server does. Return the number of ended sessions."""
     query = (
         "select pg_terminate_backend(pid, 20000) from pg_stat_activity"
-        " where datname = current_database() and pid <> pg_backend_pid()"
+        " where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'"
     )
     with psycopg.connect(database.superuser_url) as connection:
         return len(connection.execute(query).fetchall())
