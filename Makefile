@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make lock"
 
-.PHONY: help demo example test test-wheel test-postgres-15 bench-webhook bench-lifecycle bench-audit bench-media bench-search bench-lists live whisper drill faults soak simulate times check format schema reasons migration lock clean
+.PHONY: help demo example test test-wheel test-postgres-15 bench-webhook bench-lifecycle bench-audit bench-media bench-search bench-lists bench-insights live whisper drill faults soak simulate times check format schema reasons migration lock clean
 
 help:
 	@echo "make demo          one consultation through the whole stack, then serve until Ctrl-C (ONCE=1: end)"
@@ -28,6 +28,7 @@ help:
 	@echo "make bench-search  a search in 10,000 encrypted transcripts beside full-text search in clear (docs/benchmarks.md)"
 	@echo "make bench-audit  a page of the audit log for each filter beside a page without one; EVENTS=5000000 for more (docs/benchmarks.md)"
 	@echo "make bench-lists  the first pages of a doctor with 60,000 recordings beside those of a doctor with 50 (docs/benchmarks.md)"
+	@echo "make bench-insights  the extractive writer and the checker of insights on consultations by others; DATA=DIR names them (docs/benchmarks.md)"
 	@echo "make check         format, lint, types, import rules, SQL lint"
 	@echo "make format        format the code"
 	@echo "make schema        export graphql_schema/schema.graphql"
@@ -102,6 +103,10 @@ bench-audit: $(INSTALLED)
 
 bench-lists: $(INSTALLED)
 	$(BIN)/python -m benchmarks.lists
+
+# Exits with 0 where no data is found: they are not part of the project.
+bench-insights: $(INSTALLED)
+	@$(BIN)/python -m benchmarks.insights $(if $(DATA),--data $(DATA))
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .

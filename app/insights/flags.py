@@ -1,0 +1,81 @@
+"""Compares a line with its quotes, and flags the differences that the doctor should check. Pure.
+
+The checker compares words, and knows no model. It therefore also flags some true lines, and does not find every error.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from app.insights.evidence import repeats_quote
+from app.insights.flags_context import differs_in_person, differs_in_time
+from app.insights.flags_negations import differs_in_negation
+from app.insights.flags_numbers import differs_in_number
+from app.insights.flags_sides import differs_in_side
+from app.insights.flags_words import has_unquoted_drug, is_weakly_supported
+from app.insights.model import Citation, Flag, FlaggedLine, Line
+from app.insights.polarity import Exchange
+from app.insights.questions import begins_with_answer, find_answer
+from app.insights.reading import Passage, read_passage
+from app.transcripts.model import Turn
+
+_FLAGS_OF_QUOTES: Final = (
+    (Flag.NUMBER, differs_in_number),
+    (Flag.SIDE, differs_in_side),
+    (Flag.RARE_WORD, has_unquoted_drug),
+    (Flag.PERSON, differs_in_person),
+    (Flag.TIME, differs_in_time),
+    (Flag.WEAK_SUPPORT, is_weakly_supported),
+)
+
+
+def flag_lines(lines: Iterable[Line], turns: Sequence[Turn]) -> tuple[FlaggedLine, ...]:
+    """Return the lines with their flags. The quotes of the lines must be verified (`evidence.verify_lines`). `turns`
+    are the turns of the transcript, ordered by number from 0.
+    """
+    checker = Checker(turns)
+    return tuple(FlaggedLine(line, checker.flag(line)) for line in lines)
+
+
+class Checker:
+    """Flags the lines about one transcript. It reads each quote once, and keeps its words as long as it lives."""
+
+    def __init__(self, turns: Sequence[Turn]) -> None:
+        self._turns = turns
+        self._passages: dict[str, Passage] = {}
+
+    def flag(self, line: Line) -> frozenset[Flag]:
+        """Return the flags of a line. A line that repeats its quotes word by word has none."""
+        if repeats_quote(line):
+            return frozenset()
+        text = read_passage(line.text)
+        citations = sorted(line.citations, key=lambda citation: citation.turn_number)
+        quotes = [self._read(citation.quote) for citation in citations]
+        flags = {flag for flag, differs in _FLAGS_OF_QUOTES if differs(text, quotes)}
+        if differs_in_negation(text, self._pair(citations)):
+            flags.add(Flag.NEGATION)
+        return frozenset(flags)
+
+    def _read(self, quote: str) -> Passage:
+        if quote not in self._passages:
+            self._passages[quote] = read_passage(quote)
+        return self._passages[quote]
+
+    def _pair(self, citations: Sequence[Citation]) -> list[Exchange]:
+        """Return the quotes with their answers. If a quote is an answer that is cited without its question, the
+        question is returned, too.
+        """
+        cited = {citation.turn_number for citation in citations}
+        exchanges = []
+        for citation in citations:
+            question = citation.turn_number - 1
+            if question >= 0 and question not in cited and begins_with_answer(citation.quote):
+                answer = find_answer(self._turns, question)
+                if answer is not None:
+                    exchanges.append(
+                        Exchange(self._read(self._turns[question].text), self._read(citation.quote))
+                    )
+            answer = find_answer(self._turns, citation.turn_number)
+            exchanges.append(
+                Exchange(self._read(citation.quote), self._read(answer.text) if answer else None)
+            )
+        return exchanges
