@@ -19,7 +19,9 @@ from graphql_schema.selected_fields import select
 class AccessRequestPayload:
     """The base of the results of all mutations that change an access request. The schema does not contain it."""
 
-    access_request: AccessRequest = strawberry.field(description="The access request after the change.")
+    access_request: AccessRequest = strawberry.field(
+        description="This is the access request after the change."
+    )
 
 
 def select_request(info: Info) -> Selection:

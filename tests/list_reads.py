@@ -100,7 +100,7 @@ class Statement:
 
 
 class _NotedError(Exception):
-    """Raised as soon as a statement has been recorded, so that the statement does not run."""
+    """The test transaction raises this error once it has recorded a statement, so that the statement does not run."""
 
 
 class _Noting(Transaction):

@@ -1,5 +1,5 @@
-"""The types of what a writer makes of a consultation: summary, key points, action items, topics, chapters, highlights
-and a note draft. Pure. The `repr` of a text is left out, because a text exists only in memory.
+"""The types of the insights that a writer extracts from one consultation: summary, key points, action items, topics,
+chapters, highlights and a note draft. Pure. The `repr` of a text is left out, because a text exists only in memory.
 """
 
 from dataclasses import dataclass, field

@@ -19,6 +19,7 @@ from typing import Final, Generic, Literal, LiteralString, TypeVar
 from pydantic import TypeAdapter
 
 from app.postgres.database import Parameters, Transaction
+from app.postgres.page_rows import FIRST_ROWS, select_page
 from app.postgres.paging import PageRequest
 
 Item = TypeVar("Item")
@@ -44,33 +45,6 @@ select
     coalesce((select json_agg(x{order})::text from (select p.*{details} from page as p) as x), '[]') as found"""
 _HUMP: Final = re.compile("[A-Z]")
 _DETAIL: Final = ", ({value}) as {name}"
-_BEFORE: Final = "(r.{time}, r.id) < ((select %(before_at)s::timestamptz), (select %(before_id)s::uuid))"
-_PAGE: Final = """\
-select {columns} from {table} as r{where}
-order by r.{time} desc, r.id desc
-limit (select %(page_size)s::bigint)"""
-"""The limit is a subquery because the planner then expects a tenth of the rows, whatever the page size. It therefore
-reads an index in the order of the list. With a small constant it may read and sort all rows of a person. A plan for
-given values is no cheaper either, so Postgres soon keeps the generic plan.
-"""
-
-_FEW: Final = "(select r.* from {table} as r where {narrow} offset 0)"
-"""A subquery with an offset is planned by itself, without the order of the list and its limit."""
-
-_PAGE_OF_VALUES: Final = """\
-select r.* from unnest((select %({values})s::text[])) as v (value)
-cross join lateral (
-{page}
-) as r
-order by r.{time} desc, r.id desc
-limit (select %(page_size)s::bigint)"""
-"""One page for each value of an array, from an index of value and time, and of these the first page. An index cannot
-return the rows of several values in the order of time.
-"""
-
-_SHOWN: Final = (
-    "(select s.* from page as s order by s.{time} desc, s.id desc limit (select %(first)s::bigint))"
-)
 
 
 @dataclass(frozen=True)
@@ -240,24 +214,21 @@ class AuditedList(_Audited[Item]):
         the names of filters and fields as in the API.
         """
         names = {_HUMP.sub(r"_\g<0>", name).lower() for name in selected}
-        narrow = [text for name, text in self.narrow.items() if name in given]
-        conditions = [self.always] if self.always else []
-        conditions += [text for name, text in {**self.conditions, **self.values}.items() if name in given]
-        if is_later:
-            conditions.append(_BEFORE.format(time=self.time))
-        rows = _PAGE.format(
+        rows = select_page(
+            table=self.table,
             columns=", ".join(f"r.{name}" for name in self._columns(names)),
-            table=_FEW.format(table=self.table, narrow=" and ".join(narrow)) if narrow else self.table,
-            where=f"\nwhere {' and '.join(conditions)}" if conditions else "",
             time=self.time,
+            given=given,
+            is_later=is_later,
+            always=self.always,
+            conditions=self.conditions,
+            narrow=self.narrow,
+            one_of=self.values,
         )
-        for name in self.values:
-            if name in given:
-                rows = _PAGE_OF_VALUES.format(values=name, page=rows, time=self.time)
         return self._statement(
             rows,
             names,
-            shown=_SHOWN.format(time=self.time),
+            shown=FIRST_ROWS.format(time=self.time),
             order=f" order by x.{self.time} desc, x.id desc",
         )
 

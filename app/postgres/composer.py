@@ -16,6 +16,7 @@ from pydantic_core import from_json
 
 from app.postgres.audited import Meter
 from app.postgres.database import Parameters, Transaction
+from app.postgres.page_rows import FIRST_ROWS, select_page
 from app.postgres.paging import Page, PageRequest, page_request
 from app.postgres.selection import SelectedField, Selection
 
@@ -53,30 +54,6 @@ select
     (select s.recorded from seen as s) as recorded,
     coalesce((select json_agg(s.node order by s.shown_at desc, s.shown_id desc)::text from shown as s), '[]') as found,
     (select count(*) from page) > (select count(*) from shown) as has_next"""
-_PAGE: Final = """\
-select {columns} from {table} as r{where}
-order by r.{time} desc, r.id desc
-limit (select %(page_size)s::bigint)"""
-"""The limit is a subquery because the planner then expects a tenth of the rows, whatever the page size. It therefore
-reads an index in the order of the list. With a small constant it may read and sort all rows of a person. A plan for
-given values is no cheaper either, so Postgres soon keeps the generic plan.
-"""
-_FEW: Final = "(select r.* from {table} as r where {narrow} offset 0)"
-"""A subquery with an offset is planned by itself, without the order of the list and its limit."""
-_PAGE_OF_VALUES: Final = """\
-select r.* from unnest((select %({values})s::text[])) as v (value)
-cross join lateral (
-{page}
-) as r
-order by r.{time} desc, r.id desc
-limit (select %(page_size)s::bigint)"""
-"""One page for each value of an array, from an index of value and time, and of these the first page. An index cannot
-return the rows of several values in the order of time.
-"""
-_FIRST: Final = (
-    "(select s.* from page as s order by s.{time} desc, s.id desc limit (select %(first)s::bigint))"
-)
-_BEFORE: Final = "(r.{time}, r.id) < ((select %(before_at)s::timestamptz), (select %(before_id)s::uuid))"
 
 
 @dataclass(frozen=True)
@@ -336,22 +313,17 @@ class EntityList(_Reads):
     """
 
     def _rows(self, given: Collection[str], selection: Selection, *, is_later: bool) -> str:
-        narrow = [text for name, text in self.narrow.items() if name in given]
-        conditions = [self.always] if self.always else []
-        conditions += [text for name, text in {**self.conditions, **self.one_of}.items() if name in given]
-        if is_later:
-            conditions.append(_BEFORE.format(time=self.time))
-        table = self._entity.table
-        rows = _PAGE.format(
+        return select_page(
+            table=self._entity.table,
             columns=list_columns(self._entity, selection, self.time),
-            table=_FEW.format(table=table, narrow=" and ".join(narrow)) if narrow else table,
-            where=f"\nwhere {' and '.join(conditions)}" if conditions else "",
             time=self.time,
+            given=given,
+            is_later=is_later,
+            always=self.always,
+            conditions=self.conditions,
+            narrow=self.narrow,
+            one_of=self.one_of,
         )
-        for name in self.one_of:
-            if name in given:
-                rows = _PAGE_OF_VALUES.format(values=name, page=rows, time=self.time)
-        return rows
 
     async def page(
         self,
@@ -369,7 +341,7 @@ class EntityList(_Reads):
         given = {name for name, value in filters.items() if value is not None}
         rows = self._rows(given, selection, is_later=request.after is not None)
         statement = self._compose(
-            composition, selection, rows=rows, shown=_FIRST.format(time=self.time), time=self.time
+            composition, selection, rows=rows, shown=FIRST_ROWS.format(time=self.time), time=self.time
         )
         parameters = {**request.parameters, **filters, **composition.parameters}
         shown = await self._show(tx, statement, selection, parameters, action=None, is_counted=is_counted)

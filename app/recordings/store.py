@@ -88,8 +88,8 @@ async def show(
 async def show_watched(
     tx: Transaction, ids: Sequence[UUID], selection: Selection, *, counts_as_page: bool
 ) -> list[Row]:
-    """Write one audit row of a subscription, and return those of these recordings that the caller may see, in the
-    order of `ids`. The audit row is written even if there are none.
+    """Return the recordings with these ids that the caller may see, in the order of `ids`, and write one audit row of
+    the subscription. The function writes the audit row even if the caller may see no recording.
     """
     request = PageRequest(max(1, len(ids)), None)
     page = await _WATCHED.page(tx, request, {"ids": list(ids)}, selection, is_counted=counts_as_page)
