@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
-from app.insights.flags import Checker, flag_lines
-from app.insights.flags_numbers import lacks_number
-from app.insights.flags_sides import lacks_side
-from app.insights.flags_words import is_drug
+from app.insights.flags.checker import Checker, flag_lines
+from app.insights.flags.numbers import lacks_number
+from app.insights.flags.sides import lacks_side
+from app.insights.flags.words import is_drug
 from app.insights.model import Flag, Line
 from app.insights.reading import read_passage
 from app.transcripts.model import Speaker, Turn

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from app.insights.drafts import Insights
-from app.insights.extract import extract_insights
-from app.insights.extract_highlights import MAX_HIGHLIGHTS, MAX_MOMENT_MS
+from app.insights.extract.highlights import MAX_HIGHLIGHTS, MAX_MOMENT_MS
+from app.insights.extract.insights import extract_insights
 from app.insights.model import Line
 from app.transcripts.model import Turn
 from benchmarks.insight_data import Consultation, Dialogue

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from typing import Final
 
-from app.insights.flags_sides import SIDES
-from app.insights.flags_words import is_drug
+from app.insights.flags.sides import SIDES
+from app.insights.flags.words import is_drug
 from app.insights.model import Citation
 from app.insights.questions import find_answer
 from app.insights.reading import Token, read_passage

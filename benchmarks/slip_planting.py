@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from app.insights.flags_sides import Side, find_sides
-from app.insights.flags_words import is_drug
+from app.insights.flags.number_mentions import find_numbers
+from app.insights.flags.sides import Side, find_sides
+from app.insights.flags.words import is_drug
 from app.insights.model import Flag
-from app.insights.number_mentions import find_numbers
 from app.insights.reading import read_passage
 from app.insights.vocabulary import DRUG_NAMES
 

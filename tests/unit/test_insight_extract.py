@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from app.insights.drafts import HighlightReason, Insights, Responsible
 from app.insights.evidence import verify_lines
-from app.insights.extract import MAX_SUMMARY_WORDS, extract_insights
-from app.insights.extract_clauses import split_clauses
-from app.insights.extract_highlights import MAX_HIGHLIGHTS, MAX_MOMENT_MS
-from app.insights.flags import flag_lines
+from app.insights.extract.clauses import split_clauses
+from app.insights.extract.highlights import MAX_HIGHLIGHTS, MAX_MOMENT_MS
+from app.insights.extract.insights import MAX_SUMMARY_WORDS, extract_insights
+from app.insights.flags.checker import flag_lines
 from app.insights.model import Citation, Line
 from app.transcripts.model import Speaker, Turn
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.insights.flags import Checker, flag_lines
+from app.insights.flags.checker import Checker, flag_lines
 from app.insights.model import Citation, Flag, Line
 from tests.unit.dialogues import cite, dialogue
 

@@ -7,10 +7,10 @@ clause decide on the section. An UNKNOWN speaker's statement is classified by it
 from collections.abc import Sequence
 from typing import Final
 
-from app.insights import extract_cues as cues
 from app.insights.drafts import Section
-from app.insights.extract_clauses import Clause
-from app.insights.extract_units import Unit
+from app.insights.extract import cues as cues
+from app.insights.extract.clauses import Clause
+from app.insights.extract.units import Unit
 from app.transcripts.model import Speaker
 
 DOCTORS: Final = frozenset({Speaker.DOCTOR, Speaker.CLINICIAN, Speaker.STUDENT})

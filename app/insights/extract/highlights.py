@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from app.insights import extract_cues as cues
 from app.insights.drafts import Highlight, HighlightReason, Section
-from app.insights.extract_clauses import Clause
-from app.insights.extract_lines import write_line
-from app.insights.extract_units import Unit
-from app.insights.extract_vocabulary import CLINICAL, VOCABULARIES
+from app.insights.extract import cues as cues
+from app.insights.extract.clauses import Clause
+from app.insights.extract.lines import write_line
+from app.insights.extract.units import Unit
+from app.insights.extract.vocabulary import CLINICAL, VOCABULARIES
 from app.transcripts.model import Speaker
 
 MAX_HIGHLIGHTS: Final = 10

@@ -7,17 +7,17 @@ insights. The cost grows about linearly with the number of turns.
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from app.insights import extract_cues as cues
 from app.insights.drafts import Insights, NoteDraft, Section
-from app.insights.extract_actions import find_action_items
-from app.insights.extract_choice import Weight, WordValues, choose_units
-from app.insights.extract_clauses import split_clauses
-from app.insights.extract_highlights import find_highlights
-from app.insights.extract_lines import write_lines
-from app.insights.extract_sections import assign_sections
-from app.insights.extract_topics import find_chapters, find_topics
-from app.insights.extract_units import Unit, build_units
-from app.insights.extract_vocabulary import CLINICAL
+from app.insights.extract import cues as cues
+from app.insights.extract.actions import find_action_items
+from app.insights.extract.choice import Weight, WordValues, choose_units
+from app.insights.extract.clauses import split_clauses
+from app.insights.extract.highlights import find_highlights
+from app.insights.extract.lines import write_lines
+from app.insights.extract.sections import assign_sections
+from app.insights.extract.topics import find_chapters, find_topics
+from app.insights.extract.units import Unit, build_units
+from app.insights.extract.vocabulary import CLINICAL
 from app.insights.model import Line
 from app.transcripts.model import Turn
 

@@ -4,13 +4,13 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from app.insights import extract_cues as cues
 from app.insights.drafts import ActionItem, Responsible
-from app.insights.extract_clauses import Clause
-from app.insights.extract_lines import write_line
-from app.insights.extract_sections import DOCTORS
-from app.insights.extract_units import Unit
-from app.insights.extract_vocabulary import VOCABULARIES
+from app.insights.extract import cues as cues
+from app.insights.extract.clauses import Clause
+from app.insights.extract.lines import write_line
+from app.insights.extract.sections import DOCTORS
+from app.insights.extract.units import Unit
+from app.insights.extract.vocabulary import VOCABULARIES
 from app.transcripts.model import Speaker
 
 MAX_ACTION_ITEMS: Final = 20

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from app.insights.evidence import repeats_quote
-from app.insights.flags_context import differs_in_person, differs_in_time
-from app.insights.flags_negations import differs_in_negation
-from app.insights.flags_numbers import differs_in_number
-from app.insights.flags_sides import differs_in_side
-from app.insights.flags_words import has_unquoted_drug, is_weakly_supported
+from app.insights.flags.context import differs_in_person, differs_in_time
+from app.insights.flags.negations import differs_in_negation
+from app.insights.flags.numbers import differs_in_number
+from app.insights.flags.polarity import Exchange
+from app.insights.flags.sides import differs_in_side
+from app.insights.flags.words import has_unquoted_drug, is_weakly_supported
 from app.insights.model import Citation, Flag, FlaggedLine, Line
-from app.insights.polarity import Exchange
 from app.insights.questions import begins_with_answer, find_answer
 from app.insights.reading import Passage, read_passage
 from app.transcripts.model import Turn

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from app.insights import polarity_words as known
-from app.insights.polarity import Exchange, Polarity, denies_statement, mark_exchange, mark_line
+from app.insights.flags import polarity_words as known
+from app.insights.flags.polarity import Exchange, Polarity, denies_statement, mark_exchange, mark_line
 from app.insights.reading import Passage, Token
 from app.transcripts.numbers import vocabulary as numbers
 

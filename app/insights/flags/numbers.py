@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
-from app.insights.alignment import similarity_of_context
-from app.insights.number_mentions import AGE, NumberMention, find_numbers, find_readings
+from app.insights.flags.alignment import similarity_of_context
+from app.insights.flags.number_mentions import AGE, NumberMention, find_numbers, find_readings
 from app.insights.reading import Passage
 
 _UNIT_BONUS: Final = 1.0

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from enum import Enum
 from typing import Final
 
-from app.insights.alignment import similarity_of_context
-from app.insights.polarity_words import NEGATIONS
+from app.insights.flags.alignment import similarity_of_context
+from app.insights.flags.polarity_words import NEGATIONS
 from app.insights.reading import Passage
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from app.insights import polarity_words as known
+from app.insights.flags import polarity_words as known
 from app.insights.questions import asks_question
 from app.insights.reading import Passage, Token
 

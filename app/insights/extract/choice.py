@@ -2,7 +2,7 @@
 
 The choice estimates how often a note of a given length contains each word, and takes the units that share most words
 with such a note. The estimate of a word decreases with each occurrence that is already chosen. The estimates are the
-hand-written ones of `extract_vocabulary`; no estimate is learned from notes.
+hand-written ones of `extract.vocabulary`; no estimate is learned from notes.
 """
 
 import heapq
@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from app.insights.extract_clauses import Clause
-from app.insights.extract_units import Unit
-from app.insights.extract_vocabulary import CLINICAL, NOTE_WORDS, VOCABULARIES
+from app.insights.extract.clauses import Clause
+from app.insights.extract.units import Unit
+from app.insights.extract.vocabulary import CLINICAL, NOTE_WORDS, VOCABULARIES
 
 _CONTENT: Final = 0.5
 _CLINICAL: Final = 0.2

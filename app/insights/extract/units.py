@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Final
 
-from app.insights.extract_clauses import MIN_WORDS, Clause
+from app.insights.extract.clauses import MIN_WORDS, Clause
 from app.insights.questions import find_answer
 from app.transcripts.model import Speaker, Turn
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from app.insights.extract_spans import WORD, WordKeys, split_text
-from app.insights.extract_vocabulary import (
+from app.insights.extract.spans import WORD, WordKeys, split_text
+from app.insights.extract.vocabulary import (
     AFFIRMATIONS,
     BACKCHANNELS,
     CLOSERS,

@@ -8,8 +8,8 @@ from itertools import pairwise
 from typing import Final
 
 from app.insights.drafts import Chapter, Topic
-from app.insights.extract_clauses import Clause
-from app.insights.extract_vocabulary import CLINICAL, LEANING, VOCABULARIES
+from app.insights.extract.clauses import Clause
+from app.insights.extract.vocabulary import CLINICAL, LEANING, VOCABULARIES
 from app.insights.model import Citation
 
 MAX_TOPICS: Final = 8

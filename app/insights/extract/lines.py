@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Final
 
-from app.insights.extract_clauses import Clause
-from app.insights.extract_units import Unit
+from app.insights.extract.clauses import Clause
+from app.insights.extract.units import Unit
 from app.insights.model import Citation, Line
 
 _MAX_JOINED_WORDS: Final = 40

@@ -5,7 +5,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from app.insights.extract_vocabulary import CONDITIONS, LEANING, NEGATIONS, word_key
+from app.insights.extract.vocabulary import CONDITIONS, LEANING, NEGATIONS, word_key
 
 WORD: Final = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")
 _LONG_SENTENCE: Final = 9

@@ -1,0 +1,1 @@
+"""The extractive writer: it makes insights out of quotes, without a language model."""

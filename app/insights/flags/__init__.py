@@ -1,0 +1,1 @@
+"""Flags differences between a line and its quotes."""
