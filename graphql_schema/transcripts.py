@@ -75,6 +75,13 @@ class Turn:
             "client should show its user that the text is uncertain."
         )
     )
+    confidence: float | None = strawberry.field(
+        description=(
+            "This is the speech service's confidence in the text, from 0 to 1: the geometric mean of the probabilities "
+            "of its tokens. It is null if the service gave none, if the turn is unintelligible, or if a doctor has "
+            "corrected the text."
+        )
+    )
     original_text: str | None = strawberry.field(
         description=(
             "This is the original text of the speech service. It is null if no doctor has corrected the text "
@@ -94,6 +101,7 @@ class Turn:
             text=turn.text,
             is_unintelligible=turn.is_unintelligible,
             is_uncertain=turn.is_uncertain,
+            confidence=turn.confidence,
             original_text=original.text if original.text != turn.text else None,
         )
 
@@ -147,6 +155,17 @@ class Transcript(Node):
             "The value is null if it detected none."
         )
     )
+    full_text: str = strawberry.field(
+        description=(
+            "This is the corrected text of all turns in order of their start, with one line for each turn and without "
+            "the speakers."
+        )
+    )
+    word_count: int = strawberry.field(
+        description=(
+            "This is the number of words in `fullText`. Words are separated by spaces, and have a letter or a digit."
+        )
+    )
     turns: list[Turn] = strawberry.field(
         description="These are the turns of the transcript in order of their start."
     )
@@ -161,6 +180,8 @@ class Transcript(Node):
             id=to_id(read.id),
             recording=shown(Recording, read.metadata.get("recording", {})),
             language_code=read.transcript.language,
+            full_text=read.transcript.full_text,
+            word_count=read.transcript.word_count,
             turns=[
                 Turn.of(turn, read.original.turn(turn.number), participants)
                 for turn in read.transcript.in_order

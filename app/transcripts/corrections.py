@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from app.errors import Conflict, InvalidInput
+from app.integrations.speech.answers import NO_FIGURES
 from app.texts.unsafe_characters import has_unsafe_characters, remove_unsafe_characters
 from app.transcripts.model import MAX_TURN_CHARACTERS, Speaker, Transcript, Turn
 
@@ -23,11 +24,11 @@ class Rewording:
 
     def applied(self, turn: Turn) -> Turn:
         """Return the turn with the corrected text, or the unchanged turn if this correction is of a different turn.
-        The text of a corrected turn counts as certain.
+        The text of a corrected turn counts as certain, and has no confidence values of the speech service.
         """
         if turn.number != self.turn_number:
             return turn
-        return replace(turn, text=self.text, is_unintelligible=False, is_uncertain=False)
+        return replace(turn, text=self.text, is_unintelligible=False, is_uncertain=False, figures=NO_FIGURES)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 exists only in memory.
 """
 
+import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -70,6 +71,14 @@ class Turn:
         """Return whether the turn is empty, so that it is not shown to a reader."""
         return not self.text and not self.is_unintelligible
 
+    @property
+    def confidence(self) -> float | None:
+        """Return the speech service's confidence in the text, from 0 to 1: the geometric mean of the probabilities of
+        its tokens. Return None if the service gave none, or if the text is a doctor's.
+        """
+        logprob = self.figures.avg_logprob
+        return None if logprob is None or not self.text else math.exp(min(0.0, logprob))
+
 
 @dataclass(frozen=True)
 class Transcript:
@@ -88,6 +97,16 @@ class Transcript:
         """Return the turns that are shown to a reader, in order of start."""
         shown = (turn for turn in self.turns if not turn.is_empty)
         return tuple(sorted(shown, key=lambda turn: turn.start_ms))
+
+    @property
+    def full_text(self) -> str:
+        """Return the text of the shown turns, with one line for each turn that has text."""
+        return "\n".join(turn.text for turn in self.in_order if turn.text)
+
+    @property
+    def word_count(self) -> int:
+        """Return the number of words of the text. Words are separated by spaces, and have a letter or a digit."""
+        return sum(any(map(str.isalnum, word)) for word in self.full_text.split())
 
     def turn(self, number: int) -> Turn:
         """Return the turn that has the given number. Raises NotFound (turn_unknown)."""

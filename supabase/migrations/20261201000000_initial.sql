@@ -944,6 +944,7 @@ select 'field', t.term from unnest(array[
     'due_at', 'durationSeconds', 'edges', 'egressId',
     'email', 'endCursor', 'endedAt', 'exists', 'expiresAt',
     'expiresInSeconds', 'export', 'extendedAt', 'extension', 'externalId', 'fields', 'finishedAt',
+    'confidence', 'fullText', 'wordCount',
     'fulfilledAt', 'graceDays', 'ground', 'guestRole', 'hasConsented', 'hasNextPage', 'hasPreviousPage',
     'heldBytes', 'hits', 'holds', 'id',
     'index_key', 'invitation', 'isActive', 'isCut', 'isOverdue', 'isRetried', 'isReviewable',

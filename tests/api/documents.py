@@ -198,10 +198,10 @@ query ($recordingId: ID!, $first: Int! = 25, $after: String) {
 """
 
 _TRANSCRIPT = """
-  id recording { id consultation { id externalId patient { id externalId } } } languageCode
+  id recording { id consultation { id externalId patient { id externalId } } } languageCode fullText wordCount
   turns {
     number startSeconds endSeconds speaker participant { id kind guestRole } text isUnintelligible isUncertain
-    originalText
+    confidence originalText
   }
   corrections { turnNumber text speaker correctedBy { id } correctedAt }
 """

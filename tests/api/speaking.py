@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from uuid import UUID
 
+from app.integrations.speech.answers import NO_FIGURES, Figures
 from app.transcripts import encryption
 from app.transcripts.model import Speaker, Transcript, Turn
 from app.transcripts.search.word_index import IndexKey, hash_transcript
@@ -27,9 +28,10 @@ async def store_transcript(
     *,
     language: str = "en",
     microphones: Sequence[UUID] = (),
+    figures: Figures = NO_FIGURES,
 ) -> Transcript:
     """Store a transcript with these turns for the recording. For each turn, `microphones` names the participant
-    whose microphone recorded the turn.
+    whose microphone recorded the turn. `figures` are the speech service's confidence values of every turn.
     """
     keyring = harness.worker_settings.keyring
     turns = (
@@ -42,6 +44,7 @@ async def store_transcript(
             microphones.index(microphones[number]) if microphones else number % 2,
             is_unintelligible=not text,
             is_uncertain=text.startswith(UNCERTAIN),
+            figures=figures,
             participant_id=microphones[number] if microphones else None,
         )
         for number, (speaker, text) in enumerate(said)

@@ -91,6 +91,7 @@ NUMBERS_THAT_ARE_THEIR_KIND = {
     *("number", "attempt", "minimum", "maximum", "limit", "count", "days"),
     "chunksDone",  # beside `chunkCount`
     "first",  # the Relay name of a page's size
+    "confidence",  # a probability
 }
 """Numbers with a name that is itself the kind of number."""
 

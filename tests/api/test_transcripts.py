@@ -10,6 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from app.errors import Conflict
+from app.integrations.speech.answers import Figures
 from app.postgres.database import Transaction
 from app.transcripts import store
 from app.transcripts.model import Speaker
@@ -48,6 +49,29 @@ async def test_doctor_reads_the_transcript_after_an_audit_row(
         "participant": {doctors, patients},  # the audit row precedes the decryption, which tells who speaks
     }
     assert (row["consultation_ids"], row["patient_ids"]) == ([UUID(case.id)], [UUID(case.patient_id)])
+
+
+async def test_transcript_has_its_whole_text_its_words_and_no_confidence_that_nobody_gave(
+    harness: ApiHarness, doctor: Person, recording: UUID
+) -> None:
+    read = await doctor.ask(documents.TRANSCRIPT, id=str(recording))
+    assert read["fullText"].splitlines() == [text for _, text in SAID]
+    assert read["wordCount"] == sum(len(text.split()) for _, text in SAID)
+    assert [turn["confidence"] for turn in read["turns"]] == [None] * 3
+
+
+async def test_confidence_of_a_turn_is_what_the_speech_service_gave_until_a_doctor_corrects_it(
+    harness: ApiHarness, doctor: Person, case: Case
+) -> None:
+    made = await harness.recording(case)
+    await store_transcript(harness, made, figures=Figures(-0.6931471805599453))
+    read = await doctor.ask(documents.TRANSCRIPT, id=str(made))
+    assert [turn["confidence"] for turn in read["turns"]] == pytest.approx([0.5] * 3)
+    changed = await doctor.ask(documents.CORRECT_TRANSCRIPT, id=str(made), turn=1, text="Three weeks.")
+    assert changed["turns"][1]["confidence"] is None
+    assert changed["fullText"].splitlines()[1] == "Three weeks."
+    named = await doctor.ask(documents.ATTRIBUTE_TURN, id=str(made), turn=0, speaker="COMPANION")
+    assert named["turns"][0]["confidence"] == pytest.approx(0.5)
 
 
 async def test_transcript_keeps_its_own_id_when_it_is_corrected(

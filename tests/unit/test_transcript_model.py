@@ -3,6 +3,7 @@ may be transcribed twice.
 """
 
 import unicodedata
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
@@ -254,6 +255,29 @@ def test_uncertain_segment_is_an_uncertain_turn_until_a_doctor_corrects_it() -> 
     rewording = Rewording(0, 1, "Forty.")
     assert not apply_corrections(assembled, [rewording]).turns[0].is_uncertain
     assert not parse_turn(stored, 0, [rewording]).is_uncertain
+
+
+@pytest.mark.parametrize(("logprob", "confidence"), [(0.0, 1.0), (-0.6931, 0.5), (0.2, 1.0), (-9999.0, 0.0)])
+def test_confidence_is_the_mean_probability_of_the_tokens(logprob: float, confidence: float) -> None:
+    said = transcript("Forty.").turns[0]
+    assert replace(said, figures=Figures(logprob)).confidence == pytest.approx(confidence, abs=1e-4)
+
+
+def test_turn_without_a_figure_or_without_words_of_the_service_has_no_confidence() -> None:
+    said = replace(transcript("Forty.").turns[0], figures=Figures(-0.1))
+    assert transcript("Forty.").turns[0].confidence is None
+    assert replace(said, text="", is_unintelligible=True).confidence is None
+    assert Rewording(0, 1, "Fourteen.").applied(said).confidence is None
+    assert said.confidence is not None
+
+
+def test_full_text_has_a_line_for_each_turn_with_words_in_order_of_start() -> None:
+    said = transcript("Forty milligrams,", "", "\u2014 \u00bfde verdad?")
+    last = replace(said.turns[0], start_ms=60_000, end_ms=61_000)
+    shown = replace(said, turns=(last, replace(said.turns[1], is_unintelligible=True), said.turns[2]))
+    assert shown.full_text == "\u2014 \u00bfde verdad?\nForty milligrams,"
+    assert shown.word_count == 4
+    assert (Transcript(()).full_text, Transcript(()).word_count) == ("", 0)
 
 
 def test_all_sound_of_a_participant_is_one_voice_and_two_guests_of_one_role_are_two() -> None:
