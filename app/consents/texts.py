@@ -12,10 +12,14 @@ from pathlib import Path
 from app.consents.model import ShownText
 from app.errors import InvalidInput
 
-CURRENT_VERSION = "2026-12"
+CURRENT_VERSION = "2027-01"
 LANGUAGES = ("en", "es")
-ABOUT_TRANSCRIPTION = ("2026-11", "2026-12")
+ABOUT_TRANSCRIPTION = ("2026-11", "2026-12", "2027-01")
 """The versions whose text says that service providers may transcribe a recording."""
+ABOUT_INSIGHTS = ("2027-01",)
+"""The versions whose text names insights by a language service, clips, and quotes that are kept in the signed note. The
+database has the same list in `private.texts_about_insights`.
+"""
 _DIRECTORY = Path(__file__).parent.parent / "texts" / "consent"
 
 

@@ -184,7 +184,7 @@ begin
 end
 $$;
 
--- Returns whether every participant who consented saw a consent text that mentions transcription.
+-- Returns whether every participant who consented saw one of the given consent texts.
 create function private.texts_allow_transcription(of_consultation uuid, texts text[]) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -197,6 +197,47 @@ begin
                 where n.participant_id = p.id and n.decision = 'GIVEN'
                 order by n.recorded_at desc, n.id desc limit 1
             ) <> all (texts)
+    );
+end
+$$;
+
+-- Returns the versions of the consent text that name insights by a language service, clips, and quotes that are kept in
+-- the signed note. A test holds them equal to `ABOUT_INSIGHTS` in app/consents/texts.py.
+create function private.texts_about_insights() returns text[]
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return array['2027-01'];
+end
+$$;
+
+-- Returns why the consents do not allow insights, clips and quotes in signed notes for a consultation:
+-- `consent_withdrawn` if the newest statement of anybody who must consent is a withdrawal, or `consent_text` if
+-- anybody consented to a text that does not name them. If the consents allow them, the function returns null.
+create function private.consent_objection(of_consultation uuid) returns text
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if exists (
+        select from resguardo.standing_consents as s
+        where s.consultation_id = of_consultation and s.is_required and s.is_withdrawn
+    ) then
+        return 'consent_withdrawn';
+    elsif not private.texts_allow_transcription(of_consultation, private.texts_about_insights()) then
+        return 'consent_text';
+    end if;
+    return null;
+end
+$$;
+
+-- Returns why a language service may not process the transcripts of a consultation now: a reason of
+-- `private.transcription_objection` or of `private.consent_objection`. If it may, the function returns null.
+create function private.insights_objection(of_consultation uuid) returns text
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return coalesce(
+        private.transcription_objection(of_consultation), private.consent_objection(of_consultation)
     );
 end
 $$;

@@ -13,6 +13,8 @@ SHOWN = {
     ("2026-11", "es"): "ad06438482d6ca0d7270f63f42a19421934c484f328e51b0c890359f11a07c8a",
     ("2026-12", "en"): "29e09d5ae08065a8c1e48c2bebb9ff3b8d6eae9d27d29a581795da1eb93623a7",
     ("2026-12", "es"): "0892e53fb35021d2f434ce728f8f6292bd5e6b95b1173ac1873342d04270c933",
+    ("2027-01", "en"): "ada31d744ce3349960b9e54769a81fd69597ef06ce7a86d7c67d0bb5ec9b6849",
+    ("2027-01", "es"): "0f6aa232b1079786ad4d204898004817797c84a420c6b6df4b0a8c797cd6b750",
 }
 """A new wording is a new version with a new line. No existing line changes."""
 
