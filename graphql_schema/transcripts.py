@@ -78,7 +78,7 @@ class Turn:
     confidence: float | None = strawberry.field(
         description=(
             "This is the speech service's confidence in the text, from 0 to 1: the geometric mean of the probabilities "
-            "of its tokens. It is null if the service gave none, if the turn is unintelligible, or if a doctor has "
+            "of its tokens. It is null if the service returned none, if the turn is unintelligible, or if a doctor has "
             "corrected the text."
         )
     )
