@@ -156,6 +156,9 @@ comment on table private.audit_terms is
 insert into private.audit_terms (kind, term)
 select 'reason', t.term from unnest(array[
     'bad_syntax', 'not_one_field',
+    'note_line_characters', 'note_line_empty', 'note_line_too_long', 'note_line_twice', 'note_too_many_lines',
+    'note_line_unknown', 'note_flag_gone', 'note_draft_malformed', 'note_draft_format_unknown',
+    'signed_note_malformed', 'signed_note_format_unknown',
     'cloudflare_access_denied', 'cloudflare_account_suspended', 'cloudflare_account_unknown',
     'cloudflare_bucket_missing', 'cloudflare_limited', 'cloudflare_not_enabled', 'cloudflare_token_refused',
     'cloudflare_unavailable', 'email_exists', 'no_intent', 'not_its_recording',
