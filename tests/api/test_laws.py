@@ -132,6 +132,7 @@ TRANSCRIPT_FIELDS = [
     "corrections.speaker",
     "corrections.text",
     "corrections.turnNumber",
+    "fullText",
     "id",
     "languageCode",
     "recording.consultation.externalId",
@@ -139,6 +140,7 @@ TRANSCRIPT_FIELDS = [
     "recording.consultation.patient.externalId",
     "recording.consultation.patient.id",
     "recording.id",
+    "turns.confidence",
     "turns.endSeconds",
     "turns.isUncertain",
     "turns.isUnintelligible",
@@ -150,6 +152,7 @@ TRANSCRIPT_FIELDS = [
     "turns.speaker",
     "turns.startSeconds",
     "turns.text",
+    "wordCount",
 ]
 HIT_FIELDS = [
     "endSeconds",
