@@ -13,7 +13,12 @@ from app.postgres.access_policies import MIGRATIONS_DIRECTORY, apply_access
 from app.postgres.database import Database
 from app.postgres.migrations import Secret, migrate, set_login_passwords
 from app.postgres.owner import as_owner
-from app.postgres.quotas import apply_quotas, load_quotas
+from app.postgres.quotas import (
+    apply_language_budget,
+    apply_quotas,
+    load_language_budget,
+    load_quotas,
+)
 
 
 @dataclass(frozen=True)
@@ -32,16 +37,17 @@ def prepare_database(
     *,
     on_applied: Callable[[str], None] = lambda version: None,
 ) -> Preparation:
-    """Apply the pending migrations, the access policies and the quotas, and set the passwords of the database
-    logins. Safe to repeat.
+    """Apply the pending migrations, the access policies, the quotas and the budget, and set the passwords of the
+    database logins. Safe to repeat.
 
     Calls `on_applied` with the version of each migration after its commit. Raises the errors of `migrate`,
-    `apply_access`, `apply_quotas` and `set_login_passwords`.
+    `apply_access`, `apply_quotas`, `apply_language_budget` and `set_login_passwords`.
     """
-    quotas = load_quotas()
+    quotas, budget = load_quotas(), load_language_budget()
     applied = migrate(owner_url, MIGRATIONS_DIRECTORY, on_applied=on_applied)
     changed = apply_access(owner_url)
     apply_quotas(owner_url, quotas)
+    apply_language_budget(owner_url, budget)
     set_login_passwords(owner_url, passwords)
     return Preparation(applied, () if applied else changed)
 

@@ -210,6 +210,7 @@ select 'reason', t.term from unnest(array[
     'import_expired', 'import_not_found', 'import_not_prepared',
     'import_size', 'import_type', 'in_the_ledger', 'incomplete', 'internal_error', 'invitation_differs',
     'lead_lost',
+    'language_budget_used_up',
     'invitation_unknown', 'jwks_empty', 'jwks_unavailable', 'ledger_entry_foreign', 'ledger_number_taken',
     'ledger_versions_unknown', 'lifecycle', 'lifecycle_rules_limit', 'limit_reached', 'live_recording_exists',
     'livekit_at_capacity', 'livekit_clock', 'livekit_credentials_refused', 'livekit_no_egress', 'livekit_not_found',

@@ -282,3 +282,26 @@ def _queue(connection: Connection) -> None:
         "insert into private.drifts (topic, code, subject) values ('locks', 'lock_missing', 'x')"
     )
     connection.execute("insert into private.access_seals values ('schema of nobody', '')")
+    _costs(connection)
+
+
+def _costs(connection: Connection) -> None:
+    connection.execute(
+        "insert into private.language_budget (tokens_per_day) values (1000000) on conflict do nothing"
+    )
+    for case in CASES:
+        recording = case.id_of("over READY")
+        connection.execute(
+            "select private.count_usage(%s, 'LANGUAGE', 'api.example.org', 'a-model', 'INPUT_TOKENS', 100)",
+            [recording],
+        )
+        connection.execute(
+            "insert into private.language_budget_lifts (doctor_id, day, lifted_by)"
+            " values (%s, '2026-01-01', %s)",
+            [case.doctor_id, id_of("carla")],
+        )
+        connection.execute(
+            "insert into private.held_language_work (recording_id, task, doctor_id)"
+            " values (%s, 'transcribe_recording', %s)",
+            [recording, case.doctor_id],
+        )

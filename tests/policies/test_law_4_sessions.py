@@ -65,6 +65,8 @@ STATEMENTS: dict[str, tuple[LiteralString, ...]] = {
         "select private.keep_invitation(gen_random_uuid(), '', now())",
         "select private.release_upload_url(gen_random_uuid())",
         "select private.count_page()",
+        "select private.require_language_budget()",
+        "select private.count_tokens(gen_random_uuid(), 'vendor', 'model', 1, 0, 1)",
         "select private.complete_import(gen_random_uuid())",
         "select from resguardo.deletions",
         "select from resguardo.certificates",

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import InvalidInput
-from app.postgres.quotas import Quotas, load_quotas
+from app.postgres.quotas import LanguageBudget, Quotas, load_language_budget, load_quotas
 
 
 def _file(directory: Path, text: str) -> Path:
@@ -51,3 +51,26 @@ def test_quotas_missing_unknown_or_not_positive_are_refused(tmp_path: Path, text
 def test_file_that_is_no_toml_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="quotas_malformed"):
         load_quotas(_file(tmp_path, "urls: 1"))
+
+
+def test_budget_of_language_models_is_read(tmp_path: Path) -> None:
+    assert load_language_budget().tokens >= 100_000
+    assert load_language_budget(
+        _file(tmp_path, "[language_per_doctor_and_day]\ntokens = 5\n")
+    ) == LanguageBudget(5)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[language_per_doctor_and_day]\n",
+        *(
+            f"[language_per_doctor_and_day]\n{line}\n"
+            for line in ("tokens = 0", "tokens = 1.5", "calls = 3", "tokens = true")
+        ),
+    ],
+)
+def test_budget_missing_unknown_or_not_positive_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(InvalidInput, match="quotas_malformed"):
+        load_language_budget(_file(tmp_path, text))
