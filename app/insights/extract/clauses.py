@@ -21,6 +21,7 @@ from app.insights.extract.vocabulary import (
     UNCERTAIN_OPENERS,
     VOCABULARIES,
 )
+from app.insights.vocabulary import FILLERS
 from app.transcripts.model import Speaker, Turn
 
 MIN_WORDS: Final = 3
@@ -59,8 +60,8 @@ class Clause:
 
     @property
     def word_count(self) -> int:
-        """The number of words, of which a negation apart, as in `do n't`, is no word of its own."""
-        return sum(key != "nt" for key in self.keys)
+        """The number of words, without fillers. The `n't` of `do n't` is no word of its own."""
+        return sum(key != "nt" and key not in FILLERS for key in self.keys)
 
     @property
     def is_backchannel(self) -> bool:

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Final
 
 from app.insights.drafts import Chapter, Topic
-from app.insights.extract.clauses import Clause
+from app.insights.extract.clauses import MIN_WORDS, Clause
 from app.insights.extract.vocabulary import CLINICAL, LEANING, VOCABULARIES
 from app.insights.model import Citation
 
@@ -24,15 +24,11 @@ _MIN_COUNT: Final = 3
 
 @dataclass(frozen=True)
 class _Phrase:
-    """Some neighbouring content words of a clause, and their text."""
+    """Some neighbouring content words of a clause, their text, and the citation of the clause."""
 
     keys: tuple[str, ...] = field(repr=False)
     text: str = field(repr=False)
-    turn_number: int
-
-    @property
-    def citation(self) -> Citation:
-        return Citation(self.turn_number, self.text)
+    citation: Citation
 
 
 def find_topics(clauses: Sequence[Clause]) -> list[Topic]:
@@ -44,23 +40,32 @@ def find_chapters(clauses: Sequence[Clause]) -> list[Chapter]:
     """Return the chapters, in order. The first chapter begins with the first clause.
 
     A chapter begins at a turn where the words before and after it differ most. The title is the most important phrase
-    of the chapter, or the chapter's first words if it has no such phrase.
+    of the chapter, or the chapter's first words if it has no such phrase. Each
+    citation quotes a clause of at least `MIN_WORDS` words; a chapter without one is left out.
     """
     if not clauses:
         return []
     cuts = [0, *_cuts(clauses), len(clauses)]
     parts = [clauses[start:end] for start, end in pairwise(cuts)]
     spread = Counter(key for part in parts for key in {key for clause in part for key in clause.keys})
-    return [_chapter(part, spread if len(parts) > 1 else Counter()) for part in parts]
+    found = (_chapter(part, spread if len(parts) > 1 else Counter()) for part in parts)
+    return [chapter for chapter in found if chapter is not None]
 
 
-def _chapter(part: Sequence[Clause], spread: Counter[str]) -> Chapter:
+def _chapter(part: Sequence[Clause], spread: Counter[str]) -> Chapter | None:
     ranked = _rank(part, spread, 1)
     first = part[0]
     if ranked:
         return Chapter(ranked[0].text, first.start_ms, ranked[0].citation)
-    title = first.text[: first.spans[:_TITLE_WORDS][-1][1]] if first.spans else first.text
-    return Chapter(title, first.start_ms, Citation(first.turn_number, title))
+    quoted = next((clause for clause in part if clause.word_count >= MIN_WORDS), None)
+    if quoted is None:
+        return None
+    title = quoted.text[: quoted.spans[:_TITLE_WORDS][-1][1]]
+    return Chapter(title, first.start_ms, _cite(quoted))
+
+
+def _cite(clause: Clause) -> Citation:
+    return Citation(clause.turn_number, clause.text)
 
 
 def _cuts(clauses: Sequence[Clause]) -> list[int]:
@@ -118,7 +123,8 @@ def _rank(clauses: Sequence[Clause], spread: Counter[str], most: int) -> list[_P
     counts: Counter[tuple[str, ...]] = Counter()
     for clause in clauses:
         for phrase in _phrases(clause):
-            first.setdefault(phrase.keys, phrase)
+            if clause.word_count >= MIN_WORDS:
+                first.setdefault(phrase.keys, phrase)
             counts[phrase.keys] += 1
 
     def score(keys: tuple[str, ...]) -> float:
@@ -152,4 +158,4 @@ def _phrases(clause: Clause) -> Iterator[_Phrase]:
             for size in range(1, min(_MAX_PHRASE, len(run)) + 1):
                 part = run[-size:]
                 text = clause.text[part[0][1] : part[-1][2]]
-                yield _Phrase(tuple(key for key, _, _ in part), text, clause.turn_number)
+                yield _Phrase(tuple(key for key, _, _ in part), text, _cite(clause))

@@ -14,8 +14,9 @@ from app.insights.flags.polarity import Exchange
 from app.insights.flags.sides import differs_in_side
 from app.insights.flags.words import has_unquoted_drug, is_weakly_supported
 from app.insights.model import Citation, Flag, FlaggedLine, Line
-from app.insights.questions import begins_with_answer, find_answer
+from app.insights.questions import begins_with_answer
 from app.insights.reading import Passage, read_passage
+from app.insights.turn_order import TurnOrder
 from app.transcripts.model import Turn
 
 _FLAGS_OF_QUOTES: Final = (
@@ -30,7 +31,7 @@ _FLAGS_OF_QUOTES: Final = (
 
 def flag_lines(lines: Iterable[Line], turns: Sequence[Turn]) -> tuple[FlaggedLine, ...]:
     """Return the lines with their flags. The quotes of the lines must be verified (`evidence.verify_lines`). `turns`
-    are the turns of the transcript, ordered by number from 0.
+    are the turns of the transcript.
     """
     checker = Checker(turns)
     return tuple(FlaggedLine(line, checker.flag(line)) for line in lines)
@@ -40,7 +41,7 @@ class Checker:
     """Flags the lines about one transcript. It reads each quote once, and keeps its words as long as it lives."""
 
     def __init__(self, turns: Sequence[Turn]) -> None:
-        self._turns = turns
+        self._order = TurnOrder(turns)
         self._passages: dict[str, Passage] = {}
 
     def flag(self, line: Line) -> frozenset[Flag]:
@@ -67,14 +68,12 @@ class Checker:
         cited = {citation.turn_number for citation in citations}
         exchanges = []
         for citation in citations:
-            question = citation.turn_number - 1
-            if question >= 0 and question not in cited and begins_with_answer(citation.quote):
-                answer = find_answer(self._turns, question)
+            before = self._order.find_before(citation.turn_number)
+            if before and before.number not in cited and begins_with_answer(citation.quote):
+                answer = self._order.find_answer(before.number)
                 if answer is not None:
-                    exchanges.append(
-                        Exchange(self._read(self._turns[question].text), self._read(citation.quote))
-                    )
-            answer = find_answer(self._turns, citation.turn_number)
+                    exchanges.append(Exchange(self._read(before.text), self._read(citation.quote)))
+            answer = self._order.find_answer(citation.turn_number)
             exchanges.append(
                 Exchange(self._read(citation.quote), self._read(answer.text) if answer else None)
             )
