@@ -176,4 +176,11 @@ REPORTS: Final = _set(
 )
 """Words of a line about a relative who speaks for the patient or is spoken to."""
 PAST: Final = _set("previously formerly anteriormente previamente")
+PAST_VERBS: Final = _set(
+    "was were had did been went used before ago last prior history past earlier until old previous era eran fue fueron "
+    "estaba estaban tenia tuvo tenian antes hace anterior antiguo antigua"
+)
+"""Words of a quote about the past."""
+PERIODS: Final = _set("week month year night summer winter spring fall")
+LAST: Final = _set("last ago past yesterday since")
 PRESENT: Final = _set("currently presently actualmente still todavia")

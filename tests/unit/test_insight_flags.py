@@ -48,6 +48,11 @@ def test_number_that_the_quote_lacks_is_flagged(said: str, right: str, wrong: st
         ("Blood pressure is 140/16.", "D: Pressure one forty over seventy and respirations sixteen."),
         ("She takes it every 8 to 8 hours.", "P: I take it every six to eight hours."),
         ("A 2-year-old boy.", "D: This is a boy with type 2 diabetes."),
+        ("Heart rate: 16.", "D: Respiratory rate was sixteen, your pulse rate was sixty eight."),
+        ("RR: 68.", "D: Respiratory rate was sixteen, your pulse rate was sixty eight."),
+        ("FC: frecuencia cardiaca 16.", "D: Frecuencia respiratoria dieciséis, pulso sesenta y ocho."),
+        ("Take 12 mg daily.", "D: Take it at twelve . five milligrams daily ."),
+        ("1 refill was ordered.", "D: Order one tab per week, 11 refills."),
     ],
 )
 def test_number_of_something_else_is_flagged(text: str, said: str) -> None:
@@ -109,6 +114,26 @@ def test_right_that_means_no_side_is_no_evidence_of_a_side() -> None:
             "The wound has drainage.",
             ["D: The wound looks clean and there is no drainage."],
         ),
+        (
+            "Denies fever and chills.",
+            "Reports fever and chills.",
+            [
+                "D: have you had any other symptoms like fever chills drainage or anything along those lines",
+                "P: no but it sticks to my sock",
+            ],
+        ),
+        (
+            "Denies being able to lift it.",
+            "Reports being able to lift it.",
+            ["D: Are you able to lift it?", "P: Yeah no that is hurting."],
+        ),
+        (
+            "He has not been hospitalized.",
+            "He has been hospitalized.",
+            ["D: Have you been hospitalized since the surgery .", "P: No, not that I recall."],
+        ),
+        ("He denies any injury.", "He reports any injury.", ["P: My back has been hurting for years."]),
+        ("No wheezes, rales or rhonchi.", "Wheezes, rales or rhonchi.", ["D: I am listening to you now."]),
         ("Niega fiebre.", "Refiere fiebre.", ["D: ¿Tiene fiebre?", "P: No, fiebre no."]),
         ("Refiere hinchazón.", "Niega hinchazón.", ["D: ¿Ha notado hinchazón?", "P: Sí, por las tardes."]),
         ("Pulmones sin ruidos.", "Pulmones con ruidos.", ["D: En los pulmones no oigo ruidos."]),
@@ -117,6 +142,21 @@ def test_right_that_means_no_side_is_no_evidence_of_a_side() -> None:
 def test_negation_added_or_dropped_is_flagged(right: str, wrong: str, said: list[str]) -> None:
     assert Flag.NEGATION not in flags(right, *said)
     assert Flag.NEGATION in flags(wrong, *said)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Call the clinic with any questions.",
+        "She has pain with any type of movement.",
+        "He will avoid any surgery.",
+        "She takes ibuprofen or Aleve occasionally.",
+        "Nipple pain or numbness: Yes.",
+        "The patient is unsure if she completed any testing.",
+    ],
+)
+def test_statement_that_leaves_something_open_is_no_negation(text: str) -> None:
+    assert Flag.NEGATION not in flags(text, "P: The weather is nice today.")
 
 
 def test_answer_is_paired_with_a_question_that_is_not_cited() -> None:
@@ -146,6 +186,9 @@ def test_drug_that_the_quote_lacks_is_flagged(text: str, said: str, is_flagged: 
         ("His father had breast cancer.", "P: My mom had breast cancer.", True),
         ("The patient had breast cancer.", "P: My mom had breast cancer.", True),
         ("Su madre era diabética.", "P: Mi padre era diabético.", True),
+        ("The patient states that his mother has back pain.", "P: Yeah my dad has back pain.", True),
+        ("The patient states that his father has back pain.", "P: Yeah my dad has back pain.", False),
+        ("His mother reports that he coughs.", "P: He coughs at night.", False),
     ],
 )
 def test_other_person_is_flagged(text: str, said: str, is_flagged: bool) -> None:
@@ -159,6 +202,10 @@ def test_other_person_is_flagged(text: str, said: str, is_flagged: bool) -> None
         ("She previously smoked.", "P: I currently smoke a pack.", True),
         ("She previously smoked.", "P: I used to smoke.", False),
         ("Actualmente fuma.", "P: Yo solía fumar.", True),
+        ("She is previously on Norvasc.", "D: You are on the Norvasc now.", True),
+        ("She was previously on Norvasc.", "D: You were on the Norvasc.", False),
+        ("This was refilled last year.", "D: Do you need a refill?", True),
+        ("This was refilled last year.", "P: I got it last year.", False),
     ],
 )
 def test_other_time_is_flagged(text: str, said: str, is_flagged: bool) -> None:

@@ -24,9 +24,9 @@ def differs_in_person(line: Passage, quotes: Sequence[Passage]) -> bool:
     """
     named = _find_relatives(line)
     if named:
-        if any(token.raw in known.REPORTS for token in line.tokens):
-            return False
         said = {relative for quote in quotes for relative in _find_relatives(quote)}
+        if not said and any(token.raw in known.REPORTS for token in line.tokens):
+            return False
         return not named <= said | {_BROADER[narrow] for narrow in said if narrow in _BROADER}
     if any(token.raw in known.FAMILY for token in line.tokens):
         return False
@@ -39,7 +39,9 @@ def differs_in_time(line: Passage, quotes: Sequence[Passage]) -> bool:
     said_past = any(_has(quote, known.PAST) or _has_used_to(quote) for quote in quotes)
     said_present = any(_has(quote, known.PRESENT) for quote in quotes)
     if is_past and not is_present:
-        return said_present and not said_past
+        return not said_past and (said_present or not any(_has(quote, known.PAST_VERBS) for quote in quotes))
+    if _has_last(line) and not any(_has(quote, known.LAST) for quote in quotes):
+        return True
     return is_present and not is_past and said_past and not said_present
 
 
@@ -76,6 +78,12 @@ def _find_words_behind_relatives(quote: Passage) -> set[int]:
 
 def _has(passage: Passage, words: frozenset[str]) -> bool:
     return any(token.raw in words for token in passage.tokens)
+
+
+def _has_last(passage: Passage) -> bool:
+    """Return whether the passage has a time such as `last year`."""
+    pairs = itertools.pairwise(token.raw for token in passage.tokens)
+    return any(first == "last" and second in known.PERIODS for first, second in pairs)
 
 
 def _has_used_to(passage: Passage) -> bool:

@@ -67,10 +67,43 @@ def differs_in_negation(line: Passage, exchanges: Sequence[Exchange]) -> bool:
         return True
     if _has(line, known.NO_STATEMENT):
         return False
+    if _lacks_negation(line):
+        return True
     denied = {word.key for word in compared if word.is_denied}
     affirmed = [word for word in compared if word.key not in denied]
     clauses = {word.clause for word in affirmed}
     return any(_affirms_denied([each for each in affirmed if each.clause == number]) for number in clauses)
+
+
+def _lacks_negation(line: Passage) -> bool:
+    """Return whether the line affirms words that only a denial contains, as in `reports any pain` and in `wheezes or
+    rhonchi`. A line without a negation joins findings by `and`.
+    """
+    marks, end = mark_line(line), line.text.find(":")
+    return any(
+        marks[at] is False
+        and token.start > end
+        and (_is_left_open(line.tokens, at) or _is_alternative(line.tokens, at))
+        for at, token in enumerate(line.tokens)
+    )
+
+
+def _is_left_open(tokens: Sequence[Token], at: int) -> bool:
+    is_joined = at > 0 and tokens[at - 1].raw in known.AND
+    is_kind = any(token.raw in known.KINDS for token in tokens[at + 1 : at + 2])
+    return tokens[at].raw in known.LEFT_OPEN and not (is_joined or is_kind or _allows_open(tokens[:at]))
+
+
+def _is_alternative(tokens: Sequence[Token], at: int) -> bool:
+    """Return whether the word joins two findings as alternatives."""
+    if tokens[at].raw != "or" or not 0 < at < len(tokens) - 1 or _allows_open(tokens):
+        return False
+    sides = (tokens[at - 1], tokens[at + 1])
+    return all(token.is_content or token.raw in known.LEFT_OPEN | known.FURTHER for token in sides)
+
+
+def _allows_open(before: Sequence[Token]) -> bool:
+    return any(token.raw in known.ALLOWS_OPEN for token in before)
 
 
 def _denies_affirmed(words: Sequence[_Compared]) -> bool:

@@ -19,7 +19,7 @@ _UNITS: Final = {
         for unit, forms in {
             "time": "time tim vez vec vece",
             "dose": "dose dosis dosi",
-            "pill": "pill tablet capsule pastilla comprimido pildora capsula",
+            "pill": "pill tab tablet capsule pastilla comprimido pildora capsula",
             "drop": "drop gota",
             "puff": "puff inhalacion",
             "beat": "beat bpm latido",
@@ -186,7 +186,9 @@ def _values(quote: Passage, place: int) -> set[float]:
         if not is_short or joined != int(joined) or joined > _HIGHEST_JOINED:
             break
         if _is_decimal(quote, at):
-            values.add(joined + float(token.word) / 10 ** len(token.word))  # `six . eight` for 6.8
+            if at == place + 1:
+                return {value + float(token.word) / 10 ** len(token.word)}  # `six . eight` for 6.8
+            values.add(joined + float(token.word) / 10 ** len(token.word))
             break
         if quote.text[quote.tokens[at - 1].end : token.start].strip() not in ("", "-"):
             break

@@ -8,6 +8,7 @@ from typing import Final
 
 from app.insights.flags.alignment import similarity_of_context
 from app.insights.flags.number_mentions import AGE, NumberMention, find_numbers, find_readings
+from app.insights.flags.vital_signs import find_vital_sign
 from app.insights.reading import Passage
 
 _UNIT_BONUS: Final = 1.0
@@ -60,10 +61,21 @@ def _differs(line: Passage, own: NumberMention, said: Sequence[Said], known: fro
     ]
     if not same:
         return True
+    measured = _find_measurements(line, own, said)
+    if measured:
+        return not any(each.may_mean(own) for each in measured)
     others = [
         _fit(line, own, quote, each) for quote, each in said if each.is_certain and not each.values & known
     ]
     return max(others, default=-math.inf) > max(same) + _MARGIN
+
+
+def _find_measurements(line: Passage, own: NumberMention, said: Sequence[Said]) -> list[NumberMention]:
+    """Return the numbers that the quotes have for the vital sign of the line's number, or none if it is not one."""
+    sign = find_vital_sign(line, own.place)
+    if not sign:
+        return []
+    return [each for quote, each in said if each.is_certain and find_vital_sign(quote, each.place) == sign]
 
 
 def _has_other_unit(own: NumberMention, each: NumberMention) -> bool:

@@ -8,6 +8,7 @@ nor affirmed.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import zip_longest
 from typing import Final
 
 from app.insights.flags import polarity_words as known
@@ -96,11 +97,11 @@ def read_answer(answer: Passage) -> bool | None:
     words = [token.raw for token in answer.tokens[:_FIRST_WORDS]]
     if "but" in words:
         words = words[: words.index("but")]
-    for word in words:
+    for word, following in zip_longest(words, words[1:]):
         if word in known.NO:
             return True
         if word in known.YES:
-            return False
+            return following in known.NO
     if not known.NEGATIONS.isdisjoint(words):
         return True
     return False if answer.tokens else None

@@ -42,6 +42,14 @@ DEGREES: Final = _set(
 )
 """After `not`, these deny only a degree: `not only`, `not always`."""
 OPEN: Final = _set("any anywhere if whether algun alguna")
+LEFT_OPEN: Final = _set("any anything anyone anywhere anymore whatsoever")
+"""Words that a statement has only after a negation, or after one of ALLOWS_OPEN: `reports any pain` is no statement."""
+ALLOWS_OPEN: Final = _set(
+    "if whether unsure unaware uncertain avoid prevent before than to for should would could may can will call contact "
+    "report regarding unless question questions either perhaps maybe occasionally sometimes"
+)
+KINDS: Final = _set("type types kind kinds sort time of given")
+"""After `any`, these mean every one: `pain with any type of movement`."""
 CLAUSE_ENDS: Final = _set(
     "but however although though except because since while which so therefore pero aunque porque excepto "
     "salvo sino"
