@@ -100,6 +100,11 @@ class AuditEvent(Node):
     byte_count: BigInt | None = strawberry.field(
         description="The actor could read this many bytes. It is null if the action read no file."
     )
+    digest: str | None = strawberry.field(
+        description=(
+            "This is the SHA-256 of the note that the actor signed, in hex. It is null for every other action."
+        )
+    )
     request_id: strawberry.ID | None = strawberry.field(
         description="This is the id of the request, which the header `x-request-id` of the answer contains."
     )
@@ -131,6 +136,7 @@ class AuditEvent(Node):
             fields=list(event.fields),
             row_count=event.row_count,
             byte_count=big(event.byte_count),
+            digest=event.digest,
             request_id=to_optional_id(event.request_id),
             address=None if event.address is None else str(event.address),
             policy_version=event.policy_version,

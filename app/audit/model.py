@@ -64,7 +64,7 @@ class AuditEntities:
 @dataclass(frozen=True)
 class AuditEvent:
     """An audit event: who did what, to whose data, why, from where, and with which result. An audit event contains
-    ids and field names, never the values of fields.
+    ids and field names, never the values of fields. `digest` is the SHA-256 of the file that the actor signed, in hex.
 
     `session_fingerprint` is a one-way hash of the login session's id, so all events of one session have the same
     fingerprint.
@@ -88,6 +88,7 @@ class AuditEvent:
     fields: tuple[str, ...]
     row_count: int
     byte_count: int | None
+    digest: str | None
     request_id: UUID | None
     address: IPv4Address | IPv6Address | None
     policy_version: str

@@ -57,8 +57,8 @@ def show_status() -> None:
 
 @commands.command("rotate")
 def rotate_keys() -> None:
-    """Wrap every recording's data key, and the word index's key, with the current root key. A second call
-    continues.
+    """Wrap the data key of every recording and patient, and the word index's key, with the current root key. A
+    second call continues.
 
     The exit code is 1 if a key could not be unwrapped. The old root keys must stay in ROOT_KEYS until the current
     root key wraps every key.
@@ -68,6 +68,8 @@ def rotate_keys() -> None:
         out.print(f"[green]{done.rewrapped}[/] data keys are wrapped by the current root key now")
         for recording_id in done.unreadable:
             out.print(f"[red]✗[/] {recording_id}: no root key here opens its data key")
+        for patient_id in done.unreadable_patients:
+            out.print(f"[red]✗[/] patient {patient_id}: no root key here opens the data key")
         if done.is_word_index_unreadable:
             out.print("[red]✗[/] the word index: no root key here opens its key")
         if not done.is_complete:
@@ -131,7 +133,11 @@ def _print_escrow(kept: escrows.Escrow) -> None:
 
 def _print_root_key(key_id: str, keyring: Keyring, wrapped: list[service.KeyCount]) -> None:
     """Print one line about a root key: whether it is configured, and how many keys it wraps."""
-    kinds = {"recording": "recordings' data keys", "word_index": "key of the word index"}
+    kinds = {
+        "recording": "recordings' data keys",
+        "patient": "patients' data keys",
+        "word_index": "key of the word index",
+    }
     told = ", ".join(f"{one.count} {kinds[one.kind]}" for one in wrapped) or "wraps nothing"
     if key_id not in keyring.ids:
         out.print(f"[red]✗[/] {escape(key_id)} (not in ROOT_KEYS): {told}")

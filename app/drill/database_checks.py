@@ -21,7 +21,15 @@ select count(*), coalesce(max(e.recorded_at)::text, ''),
     (select count(*) from pg_trigger as t where t.tgrelid = 'audit.events'::regclass and t.tgenabled = 'A')
 from audit.events as e
 """
-_KEYS = "select k.root_key_id, count(*) from private.recording_keys as k group by 1 order by 1"
+_KEYS = """
+select k.root_key_id, count(*)
+from (
+    select r.root_key_id from private.recording_keys as r
+    union all
+    select p.root_key_id from private.patient_keys as p
+) as k
+group by 1 order by 1
+"""
 _INDEX_KEY = "select k.wrapped_key, k.root_key_id from private.word_index_key as k"
 _UNDONE = (
     "select r.id from resguardo.recordings as r where r.id = any(%s) and r.status <> 'DELETED' order by 1"

@@ -38,7 +38,7 @@ select private.count_keys_to_rewrap(%(root_key_id)s);
 -- Locks and returns a batch of data keys that an old root key wraps. The batch contains only recordings whose id is
 -- greater than the given one.
 select
-    k.of_recording,
+    k.of_recording as owner_id,
     k.wrapped,
     k.root_key
 from private.read_keys_to_rewrap(%(root_key_id)s, %(after)s, %(at_most)s) as k;
@@ -46,3 +46,17 @@ from private.read_keys_to_rewrap(%(root_key_id)s, %(after)s, %(at_most)s) as k;
 -- name: rewrap_recording_keys
 -- Replaces the wrapped data keys that have not changed since they were read, and returns how many it replaced.
 select private.rewrap_recording_keys(%(ids)s, %(before)s, %(after)s, %(root_key_id)s);
+
+-- name: read_patient_keys_to_rewrap
+-- Locks and returns a batch of patients' data keys that an old root key wraps. The batch contains only patients
+-- whose id is greater than the given one.
+select
+    k.of_patient as owner_id,
+    k.wrapped,
+    k.root_key
+from private.read_patient_keys_to_rewrap(%(root_key_id)s, %(after)s, %(at_most)s) as k;
+
+-- name: rewrap_patient_keys
+-- Replaces the wrapped data keys of patients that have not changed since they were read, and returns how many it
+-- replaced.
+select private.rewrap_patient_keys(%(ids)s, %(before)s, %(after)s, %(root_key_id)s);

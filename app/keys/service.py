@@ -1,13 +1,13 @@
 """Manages the root keys' check values in the database, and the data keys that the root keys wrap.
 
 The database never receives a root key or an unwrapped data key. The code in `app/deletions` destroys the data key
-of a recording.
+of a recording, and the code in `app/notes` makes and destroys the data key of a patient.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 from uuid import UUID
 
 import psycopg
@@ -20,30 +20,37 @@ from app.postgres.queries import Queries
 BATCH = 200
 """How many data keys one transaction of a rotation wraps and locks."""
 
+Owner = Literal["recording", "patient"]
 _sql = Queries(Path(__file__).with_name("queries.sql"))
+_ROTATIONS: Final = {
+    "recording": (_sql["read_keys_to_rewrap"], _sql["rewrap_recording_keys"]),
+    "patient": (_sql["read_patient_keys_to_rewrap"], _sql["rewrap_patient_keys"]),
+}
+"""The statements that read and replace one batch of the data keys of each kind of owner."""
 
 
 @dataclass(frozen=True)
 class Rotation:
     """The result of a rotation to the current root key. `unreadable` lists the recordings whose data key no
-    configured root key can unwrap.
+    configured root key can unwrap, and `unreadable_patients` the patients.
     """
 
     rewrapped: int
     unreadable: tuple[UUID, ...]
     is_word_index_unreadable: bool = False
+    unreadable_patients: tuple[UUID, ...] = ()
 
     @property
     def is_complete(self) -> bool:
         """Return whether the current root key now wraps every key, so that the old root keys are no longer needed."""
-        return not (self.unreadable or self.is_word_index_unreadable)
+        return not (self.unreadable or self.unreadable_patients or self.is_word_index_unreadable)
 
 
 @dataclass(frozen=True)
 class KeyCount:
     """The number of keys of one kind that a root key wraps."""
 
-    kind: Literal["recording", "word_index"]
+    kind: Literal["recording", "patient", "word_index"]
     root_key_id: str
     count: int
 
@@ -110,15 +117,24 @@ async def rotate(
     is_rotated = await _rotate_word_index(database, keyring)
     async with database.as_service("rotate_keys") as tx:
         total = int(await tx.value(_sql["count_keys_to_rewrap"], {"root_key_id": keyring.current_id}))
-    done, after, unreadable = 0, None, list[UUID]()
+    done = 0
+    unreadable: dict[Owner, list[UUID]] = {"recording": [], "patient": []}
     on_progress(done, total)
-    while True:
-        ids, failed = await _rotate_some(database, keyring, after, batch)
-        unreadable += failed
-        if not ids:
-            return Rotation(done - len(unreadable), tuple(unreadable), not is_rotated)
-        done, after = done + len(ids), ids[-1]
-        on_progress(done, total)
+    for owner, failed in unreadable.items():
+        after = None
+        while True:
+            ids, some_failed = await _rotate_some(database, keyring, owner, after, batch)
+            failed += some_failed
+            if not ids:
+                break
+            done, after = done + len(ids), ids[-1]
+            on_progress(done, total)
+    return Rotation(
+        done - sum(len(failed) for failed in unreadable.values()),
+        tuple(unreadable["recording"]),
+        not is_rotated,
+        tuple(unreadable["patient"]),
+    )
 
 
 async def _rotate_word_index(database: Database, keyring: Keyring) -> bool:
@@ -139,20 +155,18 @@ async def _rotate_word_index(database: Database, keyring: Keyring) -> bool:
 
 
 async def _rotate_some(
-    database: Database, keyring: Keyring, after: UUID | None, batch: int
+    database: Database, keyring: Keyring, owner: Owner, after: UUID | None, batch: int
 ) -> tuple[list[UUID], list[UUID]]:
-    """Wrap one batch of data keys with the current root key. Return the recordings of the batch, and the recordings
-    with a data key that could not be unwrapped.
+    """Wrap one batch of data keys, of recordings or of patients, with the current root key. Return the owners of the
+    keys in the batch, and the owners whose data key could not be unwrapped.
     """
+    read, rewrap = _ROTATIONS[owner]
     async with database.as_service("rotate_keys") as tx:
-        rows = await tx.all(
-            _sql["read_keys_to_rewrap"],
-            {"root_key_id": keyring.current_id, "after": after, "at_most": batch},
-        )
-        found = {row["of_recording"]: DataKey(row["wrapped"], row["root_key"]) for row in rows}
+        rows = await tx.all(read, {"root_key_id": keyring.current_id, "after": after, "at_most": batch})
+        found = {row["owner_id"]: DataKey(row["wrapped"], row["root_key"]) for row in rows}
         anew = {one: made for one, key in found.items() if (made := _rewrapped(keyring, key)) is not None}
         await tx.run(
-            _sql["rewrap_recording_keys"],
+            rewrap,
             {
                 "ids": list(anew),
                 "before": [found[one].wrapped for one in anew],

@@ -662,6 +662,7 @@ create table audit.events (
     fields text[] not null default '{}',
     row_count integer not null default 0,
     byte_count bigint,
+    digest text constraint events_digest_is_hex check (digest ~ '^[0-9a-f]{64}$'),
     request_id uuid,
     address inet,
     policy_version text not null,
@@ -679,6 +680,8 @@ comment on column audit.events.entities is
 'What the action was about, or what a read showed: for each type of entity an object with the type and the ids.';
 comment on column audit.events.fields is
 'The fields that were shown, as paths from the entity, such as patient.externalId.';
+comment on column audit.events.digest is
+'The SHA-256 of the file that the person signed. A random salt inside the file keeps its text from being guessed.';
 comment on column audit.events.basis is 'Why access was allowed, or the ground on which access was requested.';
 
 -- The condition of this partial index is true for every event. Postgres uses this index only for a select that
@@ -878,6 +881,7 @@ select 'reason', t.term from unnest(array[
     'reviewed_already', 'reviewer_took_part', 'role_unknown', 'root_key_id', 'root_key_missing', 'root_key_twice',
     'root_key_unknown', 'root_key_weak', 'root_key_wrong', 'root_keys_malformed', 'rule_differs', 'rule_foreign',
     'rule_missing', 'rule_surplus', 'rule_threatens', 'search_empty', 'search_too_long', 'search_too_many_terms',
+    'signed_note_destroyed', 'signed_note_version_taken', 'signature_not_begun', 'note_quotes_not_permitted',
     'second_factor_needed', 'separate_speakers', 'served', 'session_delegated', 'session_over', 'speech_access_denied',
     'sound_not_decodable',
     'server_busy',
@@ -930,7 +934,7 @@ select 'basis', t.term from unnest(array[
 insert into private.audit_terms (kind, term)
 select 'entity_type', t.term from unnest(array[
     'access_request', 'audit_event', 'bucket', 'consent', 'consultation', 'deletion', 'deployment',
-    'legal_hold', 'media', 'participant', 'patient', 'recording', 'recording_import', 'request',
+    'legal_hold', 'media', 'participant', 'patient', 'signed_note', 'recording', 'recording_import', 'request',
     'retention_policy', 'room', 'staff', 'staff_invitation', 'storage', 'transcript'
 ]) as t (term);
 
@@ -977,7 +981,8 @@ select 'field', t.term from unnest(array[
     'storageUsdPerGbMonth', 'storageUsdPerMonth', 'storedBytes',
     'chunkCount', 'chunksDone', 'doctor', 'entities', 'ids', 'isHeld', 'isInterrupted', 'isTruncated', 'mediaFiles',
     'mustConsent', 'participantCount', 'recordingBlockers', 'recordsAutomatically', 'recordsSpeakersSeparately', 'type',
-    'needsSecondApproval', 'shortenedTerms', 'supersededPolicy'
+    'needsSecondApproval', 'shortenedTerms', 'supersededPolicy',
+    'digest', 'signedNote'
 ]) as t (term);
 
 create type private.subjects as (patient_ids uuid[], consultation_ids uuid[]); -- noqa: LT01
@@ -1075,6 +1080,13 @@ values
 ('transcript.retry', 'U', false),
 ('transcript.issue_url', 'R', true),
 ('transcript.rewrap_index_key', 'U', true),
+('patient.make_key', 'C', true),
+('patient.rewrap_key', 'U', true),
+('note.sign', 'C', true),
+('note.add_addendum', 'C', true),
+('note.read', 'R', true),
+('note.destroy', 'D', true),
+('note.date', 'U', true),
 ('consultation.switch_transcription', 'U', false);
 
 -- Returns FHIR's AuditEvent.action of an action: (C)reate, (R)ead, (U)pdate, (D)elete, (E)xecute.
@@ -1179,7 +1191,7 @@ $$;
 -- DEFINER functions and triggers may execute this function.
 create function private.write_audit_of_entities(
     action text, outcome text, reason text, entities jsonb, patient_ids uuid[], consultation_ids uuid[], fields text[],
-    row_count integer, byte_count bigint
+    row_count integer, byte_count bigint, digest text default null
 ) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -1194,7 +1206,7 @@ declare
 begin
     insert into audit.events (
         actor_id, actor_role, session_fingerprint, aal, action, operation, outcome, reason, purpose, basis,
-        entities, patient_ids, consultation_ids, fields, row_count, byte_count,
+        entities, patient_ids, consultation_ids, fields, row_count, byte_count, digest,
         request_id, address, policy_version
     ) values (
         (claims ->> 'sub')::uuid, taken, private.session_fingerprint((claims ->> 'session_id')::uuid),
@@ -1218,7 +1230,7 @@ begin
             )
         end,
         private.audit_entities(entities), coalesce(patient_ids, '{}'), coalesce(consultation_ids, '{}'),
-        private.audit_fields(fields), row_count, byte_count,
+        private.audit_fields(fields), row_count, byte_count, digest,
         nullif(current_setting('resguardo.request_id', true), '')::uuid,
         nullif(current_setting('resguardo.address', true), '')::inet,
         private.policy_version()
@@ -1274,6 +1286,9 @@ begin
             from resguardo.legal_holds as h
             left join resguardo.consultations as c on c.id = h.consultation_id
             where h.id = entity;
+        when 'signed_note' then
+            select n.patient_id, n.consultation_id into patient, consultation
+            from resguardo.signed_notes as n where n.id = entity;
         when 'access_request' then
             select a.patient_id, a.consultation_id into patient, consultation
             from resguardo.access_requests as a where a.id = entity;
@@ -1365,8 +1380,10 @@ create table private.pending_audit_rows (
     consultation_id uuid,
     fields text[] not null,
     byte_count bigint,
+    digest text,
     constraint pending_audit_rows_pkey primary key (transaction_id, action)
 );
+comment on column private.pending_audit_rows.digest is 'The SHA-256 of the signed file.';
 comment on table private.pending_audit_rows is
 'The audit row of a change that the running transaction has not written yet. The table is empty between transactions.';
 
@@ -1390,14 +1407,18 @@ $$;
 create function private.write_pending_audit_row() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
+declare
+    pending private.pending_audit_rows;
 begin
     delete from private.pending_audit_rows as p
-    where p.transaction_id = new.transaction_id and p.action = new.action;
+    where p.transaction_id = new.transaction_id and p.action = new.action
+    returning p.* into pending;
     if found then
-        perform private.write_audit(
-            new.action, 'ALLOWED', new.reason, new.entity_type, array[new.entity_id],
-            array_remove(array[new.patient_id], null), array_remove(array[new.consultation_id], null), new.fields, 1,
-            new.byte_count
+        perform private.write_audit_of_entities(
+            pending.action, 'ALLOWED', pending.reason,
+            private.entities_of(pending.entity_type, array[pending.entity_id]),
+            array_remove(array[pending.patient_id], null), array_remove(array[pending.consultation_id], null),
+            pending.fields, 1, pending.byte_count, pending.digest
         );
     end if;
     return null;
@@ -1431,7 +1452,7 @@ begin
             select distinct s.id from unnest(consultation_ids || pending.consultation_id) as s (id)
             where s.id is not null
         ),
-        fields, row_count, pending.byte_count
+        fields, row_count, pending.byte_count, pending.digest
     );
     return true;
 end
@@ -3248,9 +3269,9 @@ begin
 end
 $$;
 
--- Stores the birth date of a patient and updates the due dates of the patient's recordings. `give_birth_date` and the
--- end of a recording both lock the patient's row, so the due date of each recording takes the birth date into
--- account.
+-- Stores the birth date of a patient and updates the due dates of the patient's recordings and signed notes.
+-- `give_birth_date` and the end of a recording both lock the patient's row, so the due date of each recording takes
+-- the birth date into account.
 create function private.give_birth_date(of_patient uuid, of_birth_date date) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -3276,6 +3297,13 @@ begin
     if dated is not null then
         perform private.write_audit(
             'recording.date', 'ALLOWED', 'birth_date_given', 'recording', dated, array[of_patient], consultations,
+            array['due_at'], cardinality(dated), null
+        );
+    end if;
+    dated := private.date_signed_notes(null, of_patient);
+    if dated <> '{}' then
+        perform private.write_audit(
+            'note.date', 'ALLOWED', 'birth_date_given', 'signed_note', dated, array[of_patient], '{}',
             array['due_at'], cardinality(dated), null
         );
     end if;
@@ -3844,6 +3872,10 @@ begin
                     and exists (
                         select from resguardo.recordings as r
                         where r.retention_policy = p.id and r.status in ('READY', 'FAILED', 'ABORTED', 'LOST')
+                        union all
+                        select
+                        from resguardo.signed_notes as n
+                        where n.retention_policy = p.id and n.status = 'KEPT'
                     )
             )
         );
@@ -3884,14 +3916,15 @@ $$;
 
 -- Puts a retention policy into force and ends the previous policy. Transactions that write a recording wait for
 -- activate_policy(), so each recording gets its due date either from the previous policy or from the new policy. If a
--- recording got its due date from the previous policy, activate_policy() computes the due date again.
+-- recording got its due date from the previous policy, activate_policy() computes the due date again. The same applies
+-- to signed notes.
 create function private.activate_policy(of_policy integer) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     how_many integer;
 begin
-    lock table resguardo.recordings in share row exclusive mode;
+    lock table resguardo.recordings, resguardo.signed_notes in share row exclusive mode;
     update resguardo.retention_policies as p set status = 'SUPERSEDED' where p.status = 'ACTIVE';
     update resguardo.retention_policies as p set status = 'ACTIVE', activated_at = private.now()
     where p.id = of_policy;
@@ -3899,6 +3932,7 @@ begin
     from private.redated(of_policy) as n
     where r.id = n.recording_id;
     get diagnostics how_many = row_count;
+    how_many := how_many + cardinality(private.date_signed_notes(null, null));
     perform private.write_audit(
         'retention.activate', 'ALLOWED', 'policy_' || of_policy, 'retention_policy', '{}', '{}', '{}',
         array['status', 'due_at'], how_many, null
@@ -4605,6 +4639,25 @@ begin
 end
 $$;
 
+-- Raises RG403 (totp_stale) if the session's newest TOTP code is older than the given maximum age. A maximum age of
+-- null allows every age.
+create function private.require_recent_totp(totp_max_age_seconds integer) returns void
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    newest_totp double precision;
+begin
+    select max((a.method ->> 'timestamp')::double precision) into newest_totp
+    from jsonb_array_elements(private.claims() -> 'amr') as a (method)
+    where a.method ->> 'method' in ('totp', 'mfa/totp');
+    if totp_max_age_seconds is not null
+        and coalesce(newest_totp, 0) < extract(epoch from now()) - totp_max_age_seconds
+    then
+        raise exception 'totp_stale' using errcode = 'RG403';
+    end if;
+end
+$$;
+
 -- Writes the audit row about this access, and returns the object key of a READY file of a recording to the recording's
 -- doctor: the key of its video, or of the media file beside the video that the caller names. Returns null if the person
 -- may not see the recording, it does not exist or has no such file (the audit row then says DENIED, ABSENT or FAILED),
@@ -4618,7 +4671,6 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     doctor constant uuid := private.doctor();
-    newest_totp double precision;
     wanted resguardo.recordings;
     file resguardo.recordings;
     key text;
@@ -4627,14 +4679,7 @@ begin
     if action is null or action not in ('recording.issue_url', 'recording.read_storage') then
         raise exception 'unknown_action' using errcode = 'RG403';
     end if;
-    select max((a.method ->> 'timestamp')::double precision) into newest_totp
-    from jsonb_array_elements(private.claims() -> 'amr') as a (method)
-    where a.method ->> 'method' in ('totp', 'mfa/totp');
-    if totp_max_age_seconds is not null
-        and coalesce(newest_totp, 0) < extract(epoch from now()) - totp_max_age_seconds
-    then
-        raise exception 'totp_stale' using errcode = 'RG403';
-    end if;
+    perform private.require_recent_totp(totp_max_age_seconds);
     perform private.use_quota(doctor, 'urls');
     select r.* into wanted from resguardo.recordings as r where r.id = of_recording;
     if wanted.doctor_id = doctor and exists (
@@ -5234,9 +5279,11 @@ begin
 end
 $$;
 
--- Returns when a recording is due for destruction if its retention term counts from the given time. Returns null if
--- the terms or the start time are null.
-create function private.due_of(terms jsonb, kind text, birth_date date, counted_from timestamptz) returns timestamptz
+-- Returns when a recording or, with the term 'signed_note_days', a signed note is due for destruction if its retention
+-- term counts from the given time. Returns null if the terms or the start time are null.
+create function private.due_of(
+    terms jsonb, kind text, birth_date date, counted_from timestamptz, term text default 'recording_days'
+) returns timestamptz
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -5244,7 +5291,7 @@ begin
         return null;
     end if;
     return greatest(
-        counted_from + make_interval(hours => 24 * private.term_of(terms, kind, 'recording_days')),
+        counted_from + make_interval(hours => 24 * private.term_of(terms, kind, term)),
         private.minor_until(terms, birth_date)
     );
 end
@@ -7681,7 +7728,7 @@ $$;
 
 -- 42_keys.sql
 
--- The root keys, and the data key of each recording, encrypted (wrapped) with a root key.
+-- The root keys, and the data keys of recordings and patients, encrypted (wrapped) with a root key.
 
 create table private.recording_keys (
     recording_id uuid primary key
@@ -7694,6 +7741,17 @@ create table private.recording_keys (
 comment on table private.recording_keys is
 'One data key per recording, wrapped by a root key (AES-KW, RFC 3394). It encrypts the transcript.';
 create index recording_keys_root_key_idx on private.recording_keys (root_key_id, recording_id);
+
+create table private.patient_keys (
+    patient_id uuid primary key constraint patient_keys_patient_id_fkey references resguardo.patients (id),
+    wrapped_key bytea not null
+    constraint patient_keys_wrapped_key_length check (length(wrapped_key) between 40 and 64),
+    root_key_id text not null constraint patient_keys_root_key_id_is_slug check (root_key_id ~ '^[a-z0-9-]{1,32}$'),
+    created_at timestamptz not null default private.now()
+);
+comment on table private.patient_keys is
+'The data key of each patient with a signed note, wrapped by a root key. It encrypts the patient''s signed notes.';
+create index patient_keys_root_key_idx on private.patient_keys (root_key_id, patient_id);
 
 create table private.root_keys (
     id text primary key constraint root_keys_id_is_slug check (id ~ '^[a-z0-9-]{1,32}$'),
@@ -7721,6 +7779,7 @@ begin
         where k.id <> all (coalesce(ids, '{}'))
             and (
                 exists (select from private.recording_keys as d where d.root_key_id = k.id)
+                or exists (select from private.patient_keys as p where p.root_key_id = k.id)
                 or exists (select from private.word_index_key as w where w.root_key_id = k.id)
             )
     ) then
@@ -7775,12 +7834,42 @@ begin
 end
 $$;
 
+-- Stores the data key of a patient, if the patient has none yet, and locks it, so that the key is not destroyed before
+-- the transaction has stored a signed note. Raises RG409 (root_key_unknown) for a root key that no process registered
+-- at its start.
+create function private.make_patient_key(of_patient uuid, of_consultation uuid, wrapped bytea, root_key text)
+returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    loop
+        perform from private.patient_keys as p where p.patient_id = of_patient for share;
+        exit when found;
+        if not exists (select from private.root_keys as k where k.id = root_key) then
+            raise exception 'root_key_unknown' using errcode = 'RG409';
+        end if;
+        insert into private.patient_keys (patient_id, wrapped_key, root_key_id) values (of_patient, wrapped, root_key)
+        on conflict do nothing;
+        if found then
+            perform private.write_audit(
+                'patient.make_key', 'ALLOWED', null, 'patient', array[of_patient], array[of_patient],
+                array[of_consultation], array['data_key'], 1, null
+            );
+            exit;
+        end if;
+    end loop;
+end
+$$;
+
 -- Returns how many data keys are wrapped by a root key other than the given one.
 create function private.count_keys_to_rewrap(current_root_key text) returns bigint
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-    return (select count(*) from private.recording_keys as d where d.root_key_id <> current_root_key);
+    return (
+        (select count(*) from private.recording_keys as d where d.root_key_id <> current_root_key)
+        + (select count(*) from private.patient_keys as p where p.root_key_id <> current_root_key)
+    );
 end
 $$;
 
@@ -7842,6 +7931,58 @@ begin
 end
 $$;
 
+-- Writes the audit row about this read, then locks and returns some data keys of patients that are wrapped by a root
+-- key other than the current one, ordered by patient id and after the given patient id.
+create function private.read_patient_keys_to_rewrap(current_root_key text, after_patient uuid, at_most integer)
+returns table (of_patient uuid, wrapped bytea, root_key text)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    ids uuid[];
+begin
+    select array_agg(l.patient_id order by l.patient_id) into ids
+    from (
+        select p.patient_id from private.patient_keys as p
+        where p.root_key_id <> current_root_key and (after_patient is null or p.patient_id > after_patient)
+        order by p.patient_id
+        limit at_most
+        for update
+    ) as l;
+    if ids is null then
+        return;
+    end if;
+    perform private.write_audit(
+        'patient.rewrap_key', 'ALLOWED', null, 'patient', ids, ids, '{}', array['data_key'], cardinality(ids), null
+    );
+    return query
+    select p.patient_id, p.wrapped_key, p.root_key_id
+    from private.patient_keys as p
+    where p.patient_id = any (ids)
+    order by p.patient_id;
+end
+$$;
+
+-- Replaces the data keys of patients that have not changed since the worker read them, and returns how many it
+-- replaced. Raises RG409 (root_key_unknown).
+create function private.rewrap_patient_keys(
+    of_patients uuid[], wrapped_before bytea[], wrapped_after bytea[], root_key text
+) returns integer
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    replaced integer;
+begin
+    if not exists (select from private.root_keys as k where k.id = root_key) then
+        raise exception 'root_key_unknown' using errcode = 'RG409';
+    end if;
+    update private.patient_keys as p set wrapped_key = new.wrapped_after, root_key_id = root_key
+    from unnest(of_patients, wrapped_before, wrapped_after) as new (patient_id, wrapped_before, wrapped_after)
+    where p.patient_id = new.patient_id and p.wrapped_key = new.wrapped_before;
+    get diagnostics replaced = row_count;
+    return replaced;
+end
+$$;
+
 -- Returns the number of encrypted keys for each kind of key and each root key that wraps them.
 create function private.count_keys() returns table (kind text, root_key text, keys bigint)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
@@ -7849,6 +7990,8 @@ as $$
 begin
     return query
     select 'recording', d.root_key_id, count(*) from private.recording_keys as d group by d.root_key_id
+    union all
+    select 'patient', p.root_key_id, count(*) from private.patient_keys as p group by p.root_key_id
     union all
     select 'word_index', w.root_key_id, count(*) from private.word_index_key as w group by w.root_key_id
     order by 1, 2;
@@ -9111,6 +9254,224 @@ begin
         l.recording_id
     from private.subtitle_links as l
     where l.secret_sha256 = sha256(secret) and l.expires_at > now();
+end
+$$;
+
+
+-- 58_signed_notes.sql
+
+-- Signed notes: the notes that doctors signed, and their addenda. A signed note is encrypted with the data key of the
+-- patient, so it outlives the recording, and is destroyed when its own retention term has passed.
+
+create table resguardo.signed_notes (
+    id uuid primary key,
+    recording_id uuid not null constraint signed_notes_recording_id_key unique,
+    consultation_id uuid not null,
+    doctor_id uuid not null,
+    patient_id uuid not null,
+    status text not null default 'KEPT'
+    constraint signed_notes_status_is_known check (status in ('KEPT', 'DESTROYING', 'DESTROYED')),
+    signed_at timestamptz not null,
+    version_count integer not null default 0
+    constraint signed_notes_version_count_range check (version_count between 0 and 1000),
+    quote_count integer not null default 0 constraint signed_notes_quote_count_is_count check (quote_count >= 0),
+    term_from timestamptz not null,
+    due_at timestamptz,
+    retention_policy integer
+    constraint signed_notes_retention_policy_fkey references resguardo.retention_policies (id),
+    constraint signed_notes_identity_key unique (id, consultation_id, doctor_id, patient_id),
+    constraint signed_notes_recording_fkey foreign key (recording_id, consultation_id)
+    references resguardo.recordings (id, consultation_id),
+    constraint signed_notes_consultation_fkey foreign key (consultation_id, doctor_id, patient_id)
+    references resguardo.consultations (id, doctor_id, patient_id)
+);
+alter table resguardo.signed_notes enable row level security;
+comment on column resguardo.signed_notes.version_count is
+'The signed note is version 1, and each addendum is a version.';
+comment on column resguardo.signed_notes.quote_count is 'How many quotes of the recording all versions keep.';
+comment on column resguardo.signed_notes.term_from is 'When the newest version was signed. The term counts from it.';
+create index signed_notes_recording_idx on resguardo.signed_notes (recording_id, consultation_id);
+create index signed_notes_consultation_idx on resguardo.signed_notes (consultation_id, doctor_id, patient_id);
+create index signed_notes_doctor_idx on resguardo.signed_notes (doctor_id, signed_at desc, id desc);
+create index signed_notes_patient_idx on resguardo.signed_notes (patient_id, signed_at desc, id desc);
+create index signed_notes_policy_idx on resguardo.signed_notes (retention_policy);
+create index signed_notes_due_idx on resguardo.signed_notes (due_at) where status = 'KEPT';
+
+create table resguardo.signed_note_versions (
+    note_id uuid not null,
+    version integer not null constraint signed_note_versions_version_is_positive check (version > 0),
+    consultation_id uuid not null,
+    doctor_id uuid not null,
+    patient_id uuid not null,
+    signed_at timestamptz not null,
+    sha256 text not null constraint signed_note_versions_sha256_is_hex check (sha256 ~ '^[0-9a-f]{64}$'),
+    size_bytes integer not null constraint signed_note_versions_size_is_positive check (size_bytes > 0),
+    quote_count integer not null constraint signed_note_versions_quote_count_is_count check (quote_count >= 0),
+    constraint signed_note_versions_pkey primary key (note_id, version),
+    constraint signed_note_versions_note_fkey foreign key (note_id, consultation_id, doctor_id, patient_id)
+    references resguardo.signed_notes (id, consultation_id, doctor_id, patient_id)
+);
+alter table resguardo.signed_note_versions enable row level security;
+comment on table resguardo.signed_note_versions is
+'The SHA-256 of each signed file. The file contains a random salt, so nobody can guess a note from its hash.';
+create index signed_note_versions_note_idx
+on resguardo.signed_note_versions (note_id, consultation_id, doctor_id, patient_id);
+create index signed_note_versions_doctor_idx on resguardo.signed_note_versions (doctor_id);
+create index signed_note_versions_patient_idx on resguardo.signed_note_versions (patient_id);
+
+create table private.signed_note_texts (
+    note_id uuid not null,
+    version integer not null,
+    ciphertext bytea not null
+    constraint signed_note_texts_ciphertext_length check (length(ciphertext) between 29 and 16777216),
+    constraint signed_note_texts_pkey primary key (note_id, version),
+    constraint signed_note_texts_version_fkey foreign key (note_id, version)
+    references resguardo.signed_note_versions (note_id, version)
+);
+comment on table private.signed_note_texts is 'Each signed file, encrypted with the data key of the patient.';
+
+-- Begins the signature of a version of a note, and returns what the signed file must contain and the data key of the
+-- patient, which is `offered` if the patient has none yet. Version 1 is the note, and each later version an addendum.
+-- The transaction must then call store_signed_note(), and its commit writes the audit row. Returns no row if the
+-- recording does not belong to the caller; the function then writes an audit row with DENIED or ABSENT. The session's
+-- TOTP code must be no older than the given maximum age. Raises RG403 (totp_stale), RG409 (recording_being_deleted,
+-- signed_note_destroyed, signed_note_version_taken).
+create function private.begin_signing(
+    of_recording uuid, of_version integer, totp_max_age_seconds integer, offered bytea, offered_root_key text
+) returns table (
+    note_id uuid, patient_id uuid, consultation_id uuid, signed_at timestamptz, wrapped bytea, root_key text
+)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    doctor constant uuid := private.doctor();
+    action constant text := case of_version when 1 then 'note.sign' else 'note.add_addendum' end;
+    wanted resguardo.recordings;
+    note resguardo.signed_notes;
+    note_of_version uuid;
+begin
+    perform private.require_recent_totp(totp_max_age_seconds);
+    select r.* into wanted from resguardo.recordings as r
+    where r.id = of_recording and r.doctor_id = doctor and r.medium = 'VIDEO' for no key update;
+    if wanted.id is null then
+        perform private.write_lookup(
+            action, 'recording', 'recording', of_recording, false, '[]', '{}', '{}', 0, array['signedNote']
+        );
+        return;
+    end if;
+    select n.* into note from resguardo.signed_notes as n where n.recording_id = of_recording for update;
+    if note.id is not null and note.status <> 'KEPT' then
+        raise exception 'signed_note_destroyed' using errcode = 'RG409';
+    elsif of_version is distinct from coalesce(note.version_count, 0) + 1 then
+        raise exception 'signed_note_version_taken' using errcode = 'RG409';
+    elsif note.id is null and (private.is_to_be_destroyed(of_recording) or wanted.status = 'DELETED') then
+        raise exception 'recording_being_deleted' using errcode = 'RG409';
+    end if;
+    note_of_version := coalesce(note.id, gen_random_uuid());
+    perform private.write_audit_later(
+        action, null, 'signed_note', note_of_version, wanted.patient_id, wanted.consultation_id,
+        array['signedNote'], null
+    );
+    perform private.make_patient_key(wanted.patient_id, wanted.consultation_id, offered, offered_root_key);
+    return query
+    select note_of_version, wanted.patient_id, wanted.consultation_id, private.now(), k.wrapped_key, k.root_key_id
+    from private.patient_keys as k where k.patient_id = wanted.patient_id;
+end
+$$;
+
+-- Stores the version of a note whose signature began in this transaction: its metadata, its ciphertext, and in the
+-- pending audit row the SHA-256 of the signed file. The note's retention term then counts from this version. Raises
+-- RG409 (note_quotes_not_permitted) if the version has quotes and the consents do not allow quotes in signed notes.
+create function private.store_signed_note(
+    of_note uuid, of_recording uuid, of_version integer, of_signed_at timestamptz, new_ciphertext bytea, of_sha256 text,
+    of_size integer, of_quotes integer
+) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    doctor constant uuid := private.doctor();
+    about resguardo.recordings;
+begin
+    lock table resguardo.signed_notes in row exclusive mode;
+    select r.* into about from resguardo.recordings as r where r.id = of_recording and r.doctor_id = doctor;
+    update private.pending_audit_rows as p set digest = of_sha256, byte_count = of_size
+    where p.transaction_id = pg_current_xact_id() and p.entity_type = 'signed_note' and p.entity_id = of_note
+        and p.action = case of_version when 1 then 'note.sign' else 'note.add_addendum' end;
+    if not found or about.id is null
+        or of_signed_at not between private.now() - interval '5 minutes' and private.now()
+    then
+        raise exception 'signature_not_begun' using errcode = 'RG403';
+    elsif of_quotes > 0 and private.consent_objection(about.consultation_id) is not null then
+        raise exception 'note_quotes_not_permitted' using errcode = 'RG409';
+    end if;
+    insert into resguardo.signed_notes as n (
+        id, recording_id, consultation_id, doctor_id, patient_id, signed_at, term_from, retention_policy
+    ) values (
+        of_note, of_recording, about.consultation_id, about.doctor_id, about.patient_id, of_signed_at, of_signed_at,
+        (private.active_policy()).id
+    )
+    on conflict (recording_id) do nothing;
+    update resguardo.signed_notes as n
+    set version_count = of_version, quote_count = n.quote_count + of_quotes,
+        term_from = greatest(n.term_from, of_signed_at, private.latest_time())
+    where n.id = of_note and n.version_count = of_version - 1 and n.status = 'KEPT';
+    if not found then
+        raise exception 'signed_note_version_taken' using errcode = 'RG409';
+    end if;
+    insert into resguardo.signed_note_versions (
+        note_id, version, consultation_id, doctor_id, patient_id, signed_at, sha256, size_bytes, quote_count
+    ) values (
+        of_note, of_version, about.consultation_id, about.doctor_id, about.patient_id, of_signed_at, of_sha256, of_size,
+        of_quotes
+    );
+    insert into private.signed_note_texts (note_id, version, ciphertext) values (of_note, of_version, new_ciphertext);
+    perform from resguardo.patients as p where p.id = about.patient_id for share;
+    perform private.date_signed_notes(of_note, null);
+end
+$$;
+
+-- Computes the due date of one signed note, of all signed notes of a patient, or, if both are null, of all signed notes
+-- to which the active retention policy applies. A due date of a note never becomes earlier, unless a policy that
+-- applies to existing records shortens it; it then becomes no earlier than now. Returns the notes whose due date has
+-- changed.
+create function private.date_signed_notes(of_note uuid, of_patient uuid) returns uuid[]
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    active constant resguardo.retention_policies := private.active_policy();
+    is_for_all constant boolean := of_note is null and of_patient is null;
+    dated uuid[];
+begin
+    with dates as (
+        select n.id, p.id as policy_id, n.due_at as due_before,
+            private.due_of(p.terms, c.kind, s.birth_date, n.term_from, 'signed_note_days') as due_after
+        from resguardo.signed_notes as n
+        inner join resguardo.consultations as c on c.id = n.consultation_id
+        inner join resguardo.patients as s on s.id = n.patient_id
+        inner join resguardo.retention_policies as p on p.id = case
+            when n.retention_policy is null or (is_for_all and (active.terms ->> 'applies_to_existing')::boolean)
+                then active.id
+            else n.retention_policy
+        end
+        where n.status = 'KEPT' and (of_note is null or n.id = of_note)
+            and (of_patient is null or n.patient_id = of_patient)
+    ),
+
+    changed as (
+        update resguardo.signed_notes as n
+        set retention_policy = d.policy_id,
+            due_at = case
+                when is_for_all then greatest(d.due_after, least(d.due_before, private.now()))
+                else greatest(d.due_after, d.due_before)
+            end
+        from dates as d
+        where n.id = d.id
+            and (n.retention_policy is distinct from d.policy_id or n.due_at is distinct from d.due_after)
+        returning n.id
+    )
+
+    select array_agg(c.id) into dated from changed as c;
+    return coalesce(dated, '{}');
 end
 $$;
 

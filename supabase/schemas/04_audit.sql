@@ -27,6 +27,7 @@ create table audit.events (
     fields text[] not null default '{}',
     row_count integer not null default 0,
     byte_count bigint,
+    digest text constraint events_digest_is_hex check (digest ~ '^[0-9a-f]{64}$'),
     request_id uuid,
     address inet,
     policy_version text not null,
@@ -44,6 +45,8 @@ comment on column audit.events.entities is
 'What the action was about, or what a read showed: for each type of entity an object with the type and the ids.';
 comment on column audit.events.fields is
 'The fields that were shown, as paths from the entity, such as patient.externalId.';
+comment on column audit.events.digest is
+'The SHA-256 of the file that the person signed. A random salt inside the file keeps its text from being guessed.';
 comment on column audit.events.basis is 'Why access was allowed, or the ground on which access was requested.';
 
 -- The condition of this partial index is true for every event. Postgres uses this index only for a select that
@@ -243,6 +246,7 @@ select 'reason', t.term from unnest(array[
     'reviewed_already', 'reviewer_took_part', 'role_unknown', 'root_key_id', 'root_key_missing', 'root_key_twice',
     'root_key_unknown', 'root_key_weak', 'root_key_wrong', 'root_keys_malformed', 'rule_differs', 'rule_foreign',
     'rule_missing', 'rule_surplus', 'rule_threatens', 'search_empty', 'search_too_long', 'search_too_many_terms',
+    'signed_note_destroyed', 'signed_note_version_taken', 'signature_not_begun', 'note_quotes_not_permitted',
     'second_factor_needed', 'separate_speakers', 'served', 'session_delegated', 'session_over', 'speech_access_denied',
     'sound_not_decodable',
     'server_busy',
@@ -295,7 +299,7 @@ select 'basis', t.term from unnest(array[
 insert into private.audit_terms (kind, term)
 select 'entity_type', t.term from unnest(array[
     'access_request', 'audit_event', 'bucket', 'consent', 'consultation', 'deletion', 'deployment',
-    'legal_hold', 'media', 'participant', 'patient', 'recording', 'recording_import', 'request',
+    'legal_hold', 'media', 'participant', 'patient', 'signed_note', 'recording', 'recording_import', 'request',
     'retention_policy', 'room', 'staff', 'staff_invitation', 'storage', 'transcript'
 ]) as t (term);
 
@@ -342,7 +346,8 @@ select 'field', t.term from unnest(array[
     'storageUsdPerGbMonth', 'storageUsdPerMonth', 'storedBytes',
     'chunkCount', 'chunksDone', 'doctor', 'entities', 'ids', 'isHeld', 'isInterrupted', 'isTruncated', 'mediaFiles',
     'mustConsent', 'participantCount', 'recordingBlockers', 'recordsAutomatically', 'recordsSpeakersSeparately', 'type',
-    'needsSecondApproval', 'shortenedTerms', 'supersededPolicy'
+    'needsSecondApproval', 'shortenedTerms', 'supersededPolicy',
+    'digest', 'signedNote'
 ]) as t (term);
 
 create type private.subjects as (patient_ids uuid[], consultation_ids uuid[]); -- noqa: LT01
@@ -440,6 +445,13 @@ values
 ('transcript.retry', 'U', false),
 ('transcript.issue_url', 'R', true),
 ('transcript.rewrap_index_key', 'U', true),
+('patient.make_key', 'C', true),
+('patient.rewrap_key', 'U', true),
+('note.sign', 'C', true),
+('note.add_addendum', 'C', true),
+('note.read', 'R', true),
+('note.destroy', 'D', true),
+('note.date', 'U', true),
 ('consultation.switch_transcription', 'U', false);
 
 -- Returns FHIR's AuditEvent.action of an action: (C)reate, (R)ead, (U)pdate, (D)elete, (E)xecute.
@@ -544,7 +556,7 @@ $$;
 -- DEFINER functions and triggers may execute this function.
 create function private.write_audit_of_entities(
     action text, outcome text, reason text, entities jsonb, patient_ids uuid[], consultation_ids uuid[], fields text[],
-    row_count integer, byte_count bigint
+    row_count integer, byte_count bigint, digest text default null
 ) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -559,7 +571,7 @@ declare
 begin
     insert into audit.events (
         actor_id, actor_role, session_fingerprint, aal, action, operation, outcome, reason, purpose, basis,
-        entities, patient_ids, consultation_ids, fields, row_count, byte_count,
+        entities, patient_ids, consultation_ids, fields, row_count, byte_count, digest,
         request_id, address, policy_version
     ) values (
         (claims ->> 'sub')::uuid, taken, private.session_fingerprint((claims ->> 'session_id')::uuid),
@@ -583,7 +595,7 @@ begin
             )
         end,
         private.audit_entities(entities), coalesce(patient_ids, '{}'), coalesce(consultation_ids, '{}'),
-        private.audit_fields(fields), row_count, byte_count,
+        private.audit_fields(fields), row_count, byte_count, digest,
         nullif(current_setting('resguardo.request_id', true), '')::uuid,
         nullif(current_setting('resguardo.address', true), '')::inet,
         private.policy_version()
@@ -639,6 +651,9 @@ begin
             from resguardo.legal_holds as h
             left join resguardo.consultations as c on c.id = h.consultation_id
             where h.id = entity;
+        when 'signed_note' then
+            select n.patient_id, n.consultation_id into patient, consultation
+            from resguardo.signed_notes as n where n.id = entity;
         when 'access_request' then
             select a.patient_id, a.consultation_id into patient, consultation
             from resguardo.access_requests as a where a.id = entity;
@@ -730,8 +745,10 @@ create table private.pending_audit_rows (
     consultation_id uuid,
     fields text[] not null,
     byte_count bigint,
+    digest text,
     constraint pending_audit_rows_pkey primary key (transaction_id, action)
 );
+comment on column private.pending_audit_rows.digest is 'The SHA-256 of the signed file.';
 comment on table private.pending_audit_rows is
 'The audit row of a change that the running transaction has not written yet. The table is empty between transactions.';
 
@@ -755,14 +772,18 @@ $$;
 create function private.write_pending_audit_row() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
+declare
+    pending private.pending_audit_rows;
 begin
     delete from private.pending_audit_rows as p
-    where p.transaction_id = new.transaction_id and p.action = new.action;
+    where p.transaction_id = new.transaction_id and p.action = new.action
+    returning p.* into pending;
     if found then
-        perform private.write_audit(
-            new.action, 'ALLOWED', new.reason, new.entity_type, array[new.entity_id],
-            array_remove(array[new.patient_id], null), array_remove(array[new.consultation_id], null), new.fields, 1,
-            new.byte_count
+        perform private.write_audit_of_entities(
+            pending.action, 'ALLOWED', pending.reason,
+            private.entities_of(pending.entity_type, array[pending.entity_id]),
+            array_remove(array[pending.patient_id], null), array_remove(array[pending.consultation_id], null),
+            pending.fields, 1, pending.byte_count, pending.digest
         );
     end if;
     return null;
@@ -796,7 +817,7 @@ begin
             select distinct s.id from unnest(consultation_ids || pending.consultation_id) as s (id)
             where s.id is not null
         ),
-        fields, row_count, pending.byte_count
+        fields, row_count, pending.byte_count, pending.digest
     );
     return true;
 end

@@ -101,9 +101,9 @@ begin
 end
 $$;
 
--- Stores the birth date of a patient and updates the due dates of the patient's recordings. `give_birth_date` and the
--- end of a recording both lock the patient's row, so the due date of each recording takes the birth date into
--- account.
+-- Stores the birth date of a patient and updates the due dates of the patient's recordings and signed notes.
+-- `give_birth_date` and the end of a recording both lock the patient's row, so the due date of each recording takes
+-- the birth date into account.
 create function private.give_birth_date(of_patient uuid, of_birth_date date) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -129,6 +129,13 @@ begin
     if dated is not null then
         perform private.write_audit(
             'recording.date', 'ALLOWED', 'birth_date_given', 'recording', dated, array[of_patient], consultations,
+            array['due_at'], cardinality(dated), null
+        );
+    end if;
+    dated := private.date_signed_notes(null, of_patient);
+    if dated <> '{}' then
+        perform private.write_audit(
+            'note.date', 'ALLOWED', 'birth_date_given', 'signed_note', dated, array[of_patient], '{}',
             array['due_at'], cardinality(dated), null
         );
     end if;

@@ -112,6 +112,10 @@ begin
                     and exists (
                         select from resguardo.recordings as r
                         where r.retention_policy = p.id and r.status in ('READY', 'FAILED', 'ABORTED', 'LOST')
+                        union all
+                        select
+                        from resguardo.signed_notes as n
+                        where n.retention_policy = p.id and n.status = 'KEPT'
                     )
             )
         );
@@ -152,14 +156,15 @@ $$;
 
 -- Puts a retention policy into force and ends the previous policy. Transactions that write a recording wait for
 -- activate_policy(), so each recording gets its due date either from the previous policy or from the new policy. If a
--- recording got its due date from the previous policy, activate_policy() computes the due date again.
+-- recording got its due date from the previous policy, activate_policy() computes the due date again. The same applies
+-- to signed notes.
 create function private.activate_policy(of_policy integer) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     how_many integer;
 begin
-    lock table resguardo.recordings in share row exclusive mode;
+    lock table resguardo.recordings, resguardo.signed_notes in share row exclusive mode;
     update resguardo.retention_policies as p set status = 'SUPERSEDED' where p.status = 'ACTIVE';
     update resguardo.retention_policies as p set status = 'ACTIVE', activated_at = private.now()
     where p.id = of_policy;
@@ -167,6 +172,7 @@ begin
     from private.redated(of_policy) as n
     where r.id = n.recording_id;
     get diagnostics how_many = row_count;
+    how_many := how_many + cardinality(private.date_signed_notes(null, null));
     perform private.write_audit(
         'retention.activate', 'ALLOWED', 'policy_' || of_policy, 'retention_policy', '{}', '{}', '{}',
         array['status', 'due_at'], how_many, null

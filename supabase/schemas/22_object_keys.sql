@@ -27,6 +27,25 @@ begin
 end
 $$;
 
+-- Raises RG403 (totp_stale) if the session's newest TOTP code is older than the given maximum age. A maximum age of
+-- null allows every age.
+create function private.require_recent_totp(totp_max_age_seconds integer) returns void
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    newest_totp double precision;
+begin
+    select max((a.method ->> 'timestamp')::double precision) into newest_totp
+    from jsonb_array_elements(private.claims() -> 'amr') as a (method)
+    where a.method ->> 'method' in ('totp', 'mfa/totp');
+    if totp_max_age_seconds is not null
+        and coalesce(newest_totp, 0) < extract(epoch from now()) - totp_max_age_seconds
+    then
+        raise exception 'totp_stale' using errcode = 'RG403';
+    end if;
+end
+$$;
+
 -- Writes the audit row about this access, and returns the object key of a READY file of a recording to the recording's
 -- doctor: the key of its video, or of the media file beside the video that the caller names. Returns null if the person
 -- may not see the recording, it does not exist or has no such file (the audit row then says DENIED, ABSENT or FAILED),
@@ -40,7 +59,6 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     doctor constant uuid := private.doctor();
-    newest_totp double precision;
     wanted resguardo.recordings;
     file resguardo.recordings;
     key text;
@@ -49,14 +67,7 @@ begin
     if action is null or action not in ('recording.issue_url', 'recording.read_storage') then
         raise exception 'unknown_action' using errcode = 'RG403';
     end if;
-    select max((a.method ->> 'timestamp')::double precision) into newest_totp
-    from jsonb_array_elements(private.claims() -> 'amr') as a (method)
-    where a.method ->> 'method' in ('totp', 'mfa/totp');
-    if totp_max_age_seconds is not null
-        and coalesce(newest_totp, 0) < extract(epoch from now()) - totp_max_age_seconds
-    then
-        raise exception 'totp_stale' using errcode = 'RG403';
-    end if;
+    perform private.require_recent_totp(totp_max_age_seconds);
     perform private.use_quota(doctor, 'urls');
     select r.* into wanted from resguardo.recordings as r where r.id = of_recording;
     if wanted.doctor_id = doctor and exists (

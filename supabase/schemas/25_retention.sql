@@ -98,9 +98,11 @@ begin
 end
 $$;
 
--- Returns when a recording is due for destruction if its retention term counts from the given time. Returns null if
--- the terms or the start time are null.
-create function private.due_of(terms jsonb, kind text, birth_date date, counted_from timestamptz) returns timestamptz
+-- Returns when a recording or, with the term 'signed_note_days', a signed note is due for destruction if its retention
+-- term counts from the given time. Returns null if the terms or the start time are null.
+create function private.due_of(
+    terms jsonb, kind text, birth_date date, counted_from timestamptz, term text default 'recording_days'
+) returns timestamptz
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -108,7 +110,7 @@ begin
         return null;
     end if;
     return greatest(
-        counted_from + make_interval(hours => 24 * private.term_of(terms, kind, 'recording_days')),
+        counted_from + make_interval(hours => 24 * private.term_of(terms, kind, term)),
         private.minor_until(terms, birth_date)
     );
 end

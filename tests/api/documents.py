@@ -138,7 +138,7 @@ query ($first: Int, $after: String, $filter: AuditEventFilter) {{
       node {{
         id recordedAt actor {{ id }} actorRole sessionFingerprint assuranceLevel action operation outcome reason
         purpose basis entities {{ type ids }}
-        patientIds consultationIds fields rowCount byteCount requestId address policyVersion
+        patientIds consultationIds fields rowCount byteCount digest requestId address policyVersion
       }}
     }}
     {_PAGE_INFO}

@@ -24,7 +24,7 @@ from devstack.stack import Stack
 from tests.databases import Cluster, Database
 from tests.integration import small_stack
 from tests.integration.recording_harness import DOCTOR, KEYRING, RecordingHarness, asker, opened
-from tests.policies.actors import ANA
+from tests.policies.actors import ANA, BRUNO
 from tests.policies.seed import seed
 from tests.practice import practice_of
 from tests.unit.environments import set_environment
@@ -108,6 +108,7 @@ async def practice(database: Database) -> AsyncIterator[Practice]:
     made = Practice(database, worker)
     made.rows("delete from private.recording_keys")
     made.rows("delete from private.word_index_key")
+    made.rows("delete from private.patient_keys")
     try:
         yield made
     finally:
@@ -305,6 +306,34 @@ async def test_rotation_brings_back_no_key_that_was_shredded_meanwhile(practice:
     assert practice.rows(KEYS) == []
 
 
+@pytest.mark.anyio
+async def test_rotation_wraps_the_keys_of_patients_and_reports_a_damaged_one(practice: Practice) -> None:
+    old, new = _ring("old"), _ring("new")
+    await service.register_root_key(practice.worker, old)
+    made = old.new_data_key()
+    insert = "insert into private.patient_keys (wrapped_key, root_key_id, patient_id) values (%s, 'old', %s)"
+    practice.rows(insert, made.wrapped, ANA.patient_id)
+    practice.rows(insert, bytes(40), BRUNO.patient_id)
+    place = Field("signed_note_texts", "1:1", "ciphertext", str(ANA.patient_id))
+    blob = old.unwrap(made.wrapped, "old").encrypt(place, b"note")
+    with pytest.raises(Conflict, match="root_key_missing"):
+        await service.require_root_keys(practice.worker, new)
+    done = await service.rotate(practice.worker, _with(new, old), batch=1)
+    assert (done.rewrapped, done.unreadable, done.unreadable_patients) == (1, (), (BRUNO.patient_id,))
+    assert not done.is_complete
+    [(wrapped, root_key)] = practice.rows(
+        "select wrapped_key, root_key_id from private.patient_keys where patient_id = %s", ANA.patient_id
+    )
+    assert root_key == "new"
+    assert isinstance(wrapped, bytes)
+    assert new.unwrap(wrapped, "new").decrypt(place, blob) == b"note"
+    counted = {(one.kind, one.root_key_id): one.count for one in await service.count_keys(practice.worker)}
+    assert counted == {("patient", "new"): 1, ("patient", "old"): 1}
+    assert practice.rows(
+        "select patient_ids from audit.events where action = 'patient.rewrap_key' order by recorded_at limit 1"
+    ) == [([min(ANA.patient_id, BRUNO.patient_id)],)]
+
+
 def test_law_1_wrapped_keys_leave_the_database_after_the_audit_row_alone(database: Database) -> None:
     """A SQL function returns a wrapped data key only after it has written the audit row. The function that destroys
     data keys returns only the SHA-256 of each wrapped key, for the certificate.
@@ -316,15 +345,29 @@ def test_law_1_wrapped_keys_leave_the_database_after_the_audit_row_alone(databas
         ).fetchall()
     sources = dict(rows)
     of_the_index = {"word_index_key", "read_word_index_key", "lock_word_index_key", "rewrap_word_index_key"}
-    giving = {"read_keys_to_rewrap", "begin_transcription", "open_transcript", "search_transcripts"}
+    giving = {
+        "read_keys_to_rewrap",
+        "begin_transcription",
+        "open_transcript",
+        "search_transcripts",
+        "read_patient_keys_to_rewrap",
+        "begin_signing",
+    }
     assert set(sources) == giving | of_the_index | {
         "make_recording_key",
         "rewrap_recording_keys",
         "shred_keys",
+        "make_patient_key",
+        "rewrap_patient_keys",
     }
     for name in giving:
         source = sources[name]
-        writes = ("private.write_audit(", "private.find_transcript(", "insert into private.searches")
+        writes = (
+            "private.write_audit(",
+            "private.write_audit_later(",
+            "private.find_transcript(",
+            "insert into private.searches",
+        )
         first = min(source.index(write) for write in writes if write in source)
         assert first < source.rindex("return query"), name
 

@@ -66,6 +66,7 @@ def _case(connection: Connection, case: Case) -> None:
     _hold(connection, case)
     _deletion(connection, case)
     _words(connection, case)
+    _signed_note(connection, case)
     connection.execute(
         "insert into private.usage values (%s, 'urls', date_trunc('hour', now(), 'UTC'), 1)", [case.doctor_id]
     )
@@ -154,6 +155,29 @@ def _words(connection: Connection, case: Case) -> None:
     connection.execute(
         "insert into private.subtitle_links values (sha256(%s), %s, '{}', now())",
         [recording.bytes, recording],
+    )
+
+
+def _signed_note(connection: Connection, case: Case) -> None:
+    """Insert a signed note with its version and the data key of the patient."""
+    people = [case.id_of("over"), case.doctor_id, case.patient_id]
+    note = case.id_of("signed note")
+    connection.execute(
+        "insert into private.patient_keys values (%s, %s, 'first')", [case.patient_id, bytes(40)]
+    )
+    connection.execute(
+        "insert into resguardo.signed_notes (id, recording_id, consultation_id, doctor_id, patient_id, signed_at,"
+        " version_count, quote_count, term_from) values (%s, %s, %s, %s, %s, %s, 1, 2, %s)",
+        [note, case.id_of("over READY"), *people, NOON, NOON],
+    )
+    connection.execute(
+        "insert into resguardo.signed_note_versions (note_id, version, consultation_id, doctor_id, patient_id,"
+        " signed_at, sha256, size_bytes, quote_count) values (%s, 1, %s, %s, %s, %s, %s, 40, 2)",
+        [note, *people, NOON, SHA256],
+    )
+    connection.execute(
+        "insert into private.signed_note_texts (note_id, version, ciphertext) values (%s, 1, %s)",
+        [note, bytes(40)],
     )
 
 

@@ -1,0 +1,29 @@
+-- Signed notes: the tables contain no text. A doctor sees which notes the doctor signed, and compliance officers see
+-- all of this metadata. Only SQL functions of the schema private store, read and destroy signed notes.
+
+select private.reset_access('resguardo.signed_notes');
+alter table resguardo.signed_notes enable row level security;
+
+grant select on resguardo.signed_notes to clinician, compliance;
+
+create policy signed_notes_select_clinician on resguardo.signed_notes for select to clinician
+using (doctor_id = (select private.doctor()));
+
+create policy signed_notes_select_compliance on resguardo.signed_notes for select to compliance
+using ((select private.person()) is not null);
+
+select private.reset_access('resguardo.signed_note_versions');
+alter table resguardo.signed_note_versions enable row level security;
+
+grant select on resguardo.signed_note_versions to clinician, compliance;
+
+create policy signed_note_versions_select_clinician on resguardo.signed_note_versions for select to clinician
+using (doctor_id = (select private.doctor()));
+
+create policy signed_note_versions_select_compliance on resguardo.signed_note_versions for select to compliance
+using ((select private.person()) is not null);
+
+grant execute on function
+private.begin_signing(uuid, integer, integer, bytea, text),
+private.store_signed_note(uuid, uuid, integer, timestamptz, bytea, text, integer, integer)
+to clinician;
