@@ -114,6 +114,10 @@ _STATEMENTS: Final[tuple[LiteralString, ...]] = (
     select n.recording_id, n.consultation_id, n.doctor_id, n.patient_id, 'READY' from newest as n where n.place <= 1000
     """,
     """
+    insert into resguardo.insights (recording_id, consultation_id, doctor_id, patient_id, status)
+    select n.recording_id, n.consultation_id, n.doctor_id, n.patient_id, 'READY' from newest as n where n.place <= 1000
+    """,
+    """
     insert into resguardo.deletions (
         id, recording_id, consultation_id, doctor_id, patient_id, ground, status, requested_at, error
     )

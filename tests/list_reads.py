@@ -201,7 +201,7 @@ _EVERYTHING: Final = Selection.of(
         "sha256",
         "sizeBytes",
     ),
-    *("startedAt", "status", "transcription.status"),
+    *("startedAt", "status", "transcription.status", "insights.status"),
 )
 _NESTED: Final = Selection.of("consents.id", "externalId", "id", "participants.id", "participants.kind")
 _DELETION: Final = Selection.of(

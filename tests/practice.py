@@ -195,6 +195,18 @@ class Practice:
         )
         return recording
 
+    def insights(self, recording: UUID, status: str = "READY") -> UUID:
+        """Insert the insights into a recording, or, if the database has already created their row, change that row's
+        status.
+        """
+        self.connection.execute(
+            "insert into resguardo.insights (recording_id, consultation_id, doctor_id, patient_id, status)"
+            " select r.id, r.consultation_id, r.doctor_id, r.patient_id, %s from resguardo.recordings as r"
+            " where r.id = %s on conflict (recording_id) do update set status = excluded.status, error = null",
+            [status, recording],
+        )
+        return recording
+
     def hold(self, placed_by: UUID, hold_id: UUID | None = None, **scope: object) -> UUID:
         """Insert a legal hold on a consultation, a patient or a range of time."""
         hold_id = hold_id or uuid4()

@@ -48,9 +48,9 @@ def build_lines(signed: SignedCertificate, language: Language) -> Iterator[Line]
     for key in certificate.keys:
         yield from _entries(words, _of_key(key))
     yield from _none(words, certificate.keys)
-    yield Line(Style.HEADING, words["transcript_rows_cleared"])
-    yield from (Line(Style.ENTRY, one.table, str(one.rows)) for one in certificate.transcript_rows_cleared)
-    yield from _none(words, certificate.transcript_rows_cleared)
+    yield Line(Style.HEADING, words["text_rows_cleared"])
+    yield from (Line(Style.ENTRY, one.table, str(one.rows)) for one in certificate.text_rows_cleared)
+    yield from _none(words, certificate.text_rows_cleared)
     yield Line(Style.GAP)
     yield Line(Style.HEADING, words["signature"])
     yield from _entries(words, _of_signature(signed))

@@ -127,7 +127,7 @@ class DestroyedKey:
 
 
 @dataclass(frozen=True, config=STRICT)
-class ClearedTranscriptRows:
+class ClearedTextRows:
     """The number of rows of one table that a destruction deleted, or whose text a destruction removed."""
 
     table: TableName
@@ -155,7 +155,7 @@ class Certificate:
     hold_check: HoldCheck
     objects: Annotated[tuple[DestroyedObject, ...], Field(max_length=MAX_OBJECTS)]
     keys: Annotated[tuple[DestroyedKey, ...], Field(max_length=100)]
-    transcript_rows_cleared: Annotated[tuple[ClearedTranscriptRows, ...], Field(max_length=100)]
+    text_rows_cleared: Annotated[tuple[ClearedTextRows, ...], Field(max_length=100)]
     destroyed_at: Moment
     backups_until: date
     issued_at: Moment

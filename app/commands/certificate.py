@@ -140,7 +140,7 @@ def _fact_lines(certificate: Certificate, *, signer: str) -> Iterator[str]:
                 "  destroyed at": key.destroyed_at,
             }
         )
-    for cleared in certificate.transcript_rows_cleared:
+    for cleared in certificate.text_rows_cleared:
         yield from _lines({"rows without text": f"{cleared.rows} of {cleared.table}"})
 
 

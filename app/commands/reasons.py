@@ -24,6 +24,7 @@ def reasons_page() -> str:
                 "Problems of recordings and their media files", "reason | message", _problems("recording")
             ),
             *_table("Problems of transcriptions", "reason | message", _problems("transcription")),
+            *_table("Problems of insights", "reason | message", _problems("insights")),
             *_table("Problems of staff invitations", "reason | message", _problems("invitation")),
             *_table("Problems of deletions", "reason | message", _problems("deletion")),
             *_table("Problems of the copies of access requests", "reason | message", _problems("export")),

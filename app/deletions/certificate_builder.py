@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from app.certificates.model import (
     AppliedPolicy,
     Certificate,
-    ClearedTranscriptRows,
+    ClearedTextRows,
     DestroyedKey,
     DestroyedObject,
     Ground,
@@ -72,7 +72,7 @@ class Facts:
     hold_checked_at: datetime
     destroyed_at: datetime
     keys: tuple[_Key, ...]
-    transcript_rows: tuple[_Cleared, ...]
+    text_rows: tuple[_Cleared, ...]
     number: int
     repeats: str | None
     objects: tuple[_Object, ...]
@@ -105,9 +105,7 @@ def build_certificate(
         keys=tuple(
             DestroyedKey(one.kind, one.fingerprint, one.root_key_id, one.destroyed_at) for one in facts.keys
         ),
-        transcript_rows_cleared=tuple(
-            ClearedTranscriptRows(one.table, one.rows) for one in facts.transcript_rows
-        ),
+        text_rows_cleared=tuple(ClearedTextRows(one.table, one.rows) for one in facts.text_rows),
         destroyed_at=facts.destroyed_at,
         backups_until=compute_backups_until(facts.destroyed_at, backup_retention_days),
         issued_at=facts.destroyed_at,

@@ -88,6 +88,10 @@ SEARCH_TRANSCRIPTS: Final = Permission("transcript.search", _CLINICIAN, "recordi
 CORRECT_TRANSCRIPT: Final = Permission("transcript.correct", _CLINICIAN, "recording")
 ISSUE_SUBTITLE_URLS: Final = Permission("transcript.issue_url", _CLINICIAN, "recording")
 RETRY_TRANSCRIPTION: Final = Permission("transcript.retry", _CLINICIAN, "recording")
+READ_INSIGHTS: Final = Permission("insights.read", _CLINICIAN, "recording")
+DISMISS_INSIGHT: Final = Permission("insights.dismiss", _CLINICIAN, "recording")
+RETRY_INSIGHTS: Final = Permission("insights.retry", _CLINICIAN, "recording")
+REFRESH_INSIGHTS: Final = Permission("insights.refresh", _CLINICIAN, "recording")
 SWITCH_TRANSCRIPTION: Final = Permission("consultation.switch_transcription", _CLINICIAN, "consultation")
 
 DELETE_RECORDING: Final = Permission("recording.delete", _STAFF, "recording")

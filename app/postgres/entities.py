@@ -23,6 +23,11 @@ _TRANSCRIPTION: Final[LiteralString] = (
     " t.chunks_total as chunk_count, t.attempt, t.unused_track_count, t.unintelligible_count, t.is_retried"
     " from resguardo.transcripts as t where t.recording_id = {row}.id) as y)"
 )
+_INSIGHTS: Final[LiteralString] = (
+    "(select row_to_json(y) from (select i.status, i.error as problem, i.parts_done, i.part_count, i.attempt,"
+    " i.is_refreshed, i.language as language_code, i.vendor, i.model, i.dropped_count, i.dismissed_count,"
+    " i.written_at from resguardo.insights as i where i.recording_id = {row}.id) as y)"
+)
 _BLOCKERS: Final[LiteralString] = (
     "(select coalesce(json_agg(json_build_object('reason', b.reason, 'participant', (select row_to_json(y) from"
     " (select s.participant_id as id, s.kind, s.guest_role, s.joined_at, s.is_required as must_consent,"
@@ -156,6 +161,7 @@ ENTITIES: Final = {
             "is_interrupted": "{row}.interrupted",
             "problem": "{row}.error",
             "transcription": _TRANSCRIPTION,
+            "insights": _INSIGHTS,
             "retention_ends_at": "{row}.due_at",
             "is_held": "private.is_own_held({row}.id)",
         },
@@ -176,6 +182,11 @@ ENTITIES: Final = {
                 "participant", "{row}.consultation_id = {parent}.consultation_id", "{row}.kind, {row}.id"
             ),
         },
+    ),
+    "insights": Entity(
+        type="insights",
+        table="resguardo.insights",
+        relations={"recording": One("recording", "{row}.id = {parent}.recording_id")},
     ),
     "transcript_hit": Entity(
         type="recording",

@@ -49,7 +49,7 @@ Slot = Callable[[], AbstractAsyncContextManager[None]]
 """Holds one of the person's slots for concurrent operations. Raises RateLimited."""
 Versions = dict[UUID, str]
 """The last state of each recording that was sent: a text that differs if the recording, its media files, its
-transcription or its deletion has changed.
+transcription, its insights or its deletion has changed.
 """
 
 

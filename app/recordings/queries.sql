@@ -168,8 +168,8 @@ order by r.created_at, r.id;
 
 -- name: last_changed_videos
 -- Returns the videos of the calling doctor that changed last, newest change first. A change of a sound recording, a
--- transcript or a deletion is a change of its video. The statement reads each kind of change from an index in the
--- order of time, and of several changes of sound beside one video only the newest.
+-- transcript, insights or a deletion is a change of its video. The statement reads each kind of change from an index in
+-- the order of time, and of several changes of sound beside one video only the newest.
 with recursive sounds as (
     (
         select s.video_id, s.updated_at, s.id, array[s.video_id] as seen
@@ -209,6 +209,13 @@ changes as (
     )
     union all
     (
+        select i.recording_id, i.changed_at
+        from resguardo.insights as i
+        order by i.changed_at desc, i.recording_id desc
+        limit (select %(most)s::bigint)
+    )
+    union all
+    (
         select d.recording_id, d.changed_at
         from resguardo.deletions as d
         order by d.changed_at desc, d.id desc
@@ -233,7 +240,7 @@ order by l.changed_at desc, r.id desc;
 
 -- name: versions
 -- Returns the given videos in the given order. With each video comes a text that changes whenever the video, its sound
--- recordings, its transcript or its deletion change.
+-- recordings, its transcript, its insights or its deletion change.
 select
     r.id,
     concat_ws(' ', r.updated_at, (
@@ -242,6 +249,8 @@ select
         where s.video_id = r.id
     ), (
         select concat(t.changed_at, ' ', t.chunks_done) from resguardo.transcripts as t where t.recording_id = r.id
+    ), (
+        select concat(i.changed_at, ' ', i.parts_done) from resguardo.insights as i where i.recording_id = r.id
     ), (
         select max(d.changed_at) from resguardo.deletions as d where d.recording_id = r.id
     )) as version

@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 
 Language = Literal["en", "es"]
 Reader = Literal[
-    "caller", "recording", "transcription", "invitation", "deletion", "export", "operator", "log"
+    "caller", "recording", "transcription", "insights", "invitation", "deletion", "export", "operator", "log"
 ]
 Sentences = Mapping[Language, str]
 

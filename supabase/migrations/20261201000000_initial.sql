@@ -846,7 +846,10 @@ select 'reason', t.term from unnest(array[
     'bucket_of_another_deployment', 'bucket_unmarked', 'bad_idempotency_key', 'idempotency_key_reused',
     'invitation_redeemed', 'turn_changed',
     'import_expired', 'import_not_found', 'import_not_prepared',
-    'import_size', 'import_type', 'in_the_ledger', 'incomplete', 'internal_error', 'invitation_differs',
+    'import_size', 'import_type', 'in_the_ledger', 'incomplete', 'insight_line_unknown', 'insights_changed',
+    'insights_consent_text', 'insights_consent_withdrawn', 'insights_format_unknown', 'insights_malformed',
+    'insights_not_failed', 'insights_not_found', 'insights_not_stale', 'insights_overtaken', 'insights_switched_off',
+    'insights_unanswered', 'insights_unusable', 'internal_error', 'invitation_differs',
     'lead_lost',
     'language_budget_used_up',
     'invitation_unknown', 'jwks_empty', 'jwks_unavailable', 'ledger_entry_foreign', 'ledger_number_taken',
@@ -926,14 +929,16 @@ select 'basis', t.term from unnest(array[
     'destroy_recordings',
     'enforce_consent', 'expire_imports', 'export_access_request', 'follow_egress', 'health', 'invite_staff',
     'keep_exports', 'livekit_webhook', 'look_for_lost', 'look_for_missing', 'move_recording', 'prepare_import',
-    'protect_held', 'reconcile', 'repair_jobs', 'restore_check', 'resume_transcriptions', 'retention_adopt',
+    'protect_held', 'reconcile', 'repair_jobs', 'restore_check', 'resume_insights',
+    'resume_transcriptions', 'retention_adopt',
     'retention_propose', 'retention_show', 'role_mapping', 'rotate_keys', 'staff_add', 'start_recording', 'start_up',
-    'stop_recording', 'subtitles', 'sweep_bucket', 'transcribe', 'verify_recording', 'watch_leader', 'watch_room'
+    'stop_recording', 'subtitles', 'sweep_bucket', 'transcribe', 'verify_recording', 'watch_leader', 'watch_room',
+    'write_insights'
 ]) as t (term);
 
 insert into private.audit_terms (kind, term)
 select 'entity_type', t.term from unnest(array[
-    'access_request', 'audit_event', 'bucket', 'consent', 'consultation', 'deletion', 'deployment',
+    'access_request', 'audit_event', 'bucket', 'consent', 'consultation', 'deletion', 'deployment', 'insights',
     'legal_hold', 'media', 'participant', 'patient', 'signed_note', 'recording', 'recording_import', 'request',
     'retention_policy', 'room', 'staff', 'staff_invitation', 'storage', 'transcript'
 ]) as t (term);
@@ -955,7 +960,7 @@ select 'field', t.term from unnest(array[
     'confidence', 'fullText', 'wordCount',
     'fulfilledAt', 'graceDays', 'ground', 'guestRole', 'hasConsented', 'hasNextPage', 'hasPreviousPage',
     'heldBytes', 'hits', 'holds', 'id',
-    'index_key', 'invitation', 'isActive', 'isCut', 'isOverdue', 'isRetried', 'isReviewable',
+    'index_key', 'insights', 'invitation', 'isActive', 'isCut', 'isOverdue', 'isRetried', 'isReviewable',
     'isTranscribed', 'isUncertain', 'isUnintelligible', 'joinedAt', 'json', 'jurisdiction', 'key', 'kind', 'kinds',
     'language', 'lifecycle', 'locks', 'matter', 'minorsUntilAgeYears', 'missing', 'missing_since',
     'months', 'name', 'node', 'number', 'object', 'object_key', 'operation',
@@ -1087,6 +1092,12 @@ values
 ('note.read', 'R', true),
 ('note.destroy', 'D', true),
 ('note.date', 'U', true),
+('insights.transition', 'U', true),
+('insights.begin', 'R', true),
+('insights.read', 'R', true),
+('insights.dismiss', 'U', true),
+('insights.retry', 'U', false),
+('insights.refresh', 'U', false),
 ('consultation.switch_transcription', 'U', false);
 
 -- Returns FHIR's AuditEvent.action of an action: (C)reate, (R)ead, (U)pdate, (D)elete, (E)xecute.
@@ -2492,7 +2503,7 @@ select pg_catalog.set_config('search_path', 'public', true);
 create table private.tasks (
     name text primary key constraint tasks_name_is_slug check (name ~ '^[a-z][a-z_]{0,63}$'),
     queue text not null
-    constraint tasks_queue_is_known check (queue in ('default', 'starts', 'media', 'transcription')),
+    constraint tasks_queue_is_known check (queue in ('default', 'starts', 'media', 'transcription', 'language')),
     may_defer text[] not null
 );
 comment on column private.tasks.may_defer is
@@ -2509,7 +2520,8 @@ values
 ('prepare_import', 'default', '{clinician}'),
 ('secure_held', 'default', '{}'),
 ('export_access_request', 'media', '{}'),
-('transcribe_recording', 'transcription', '{}');
+('transcribe_recording', 'transcription', '{}'),
+('write_insights', 'language', '{}');
 
 -- Queues a job of the given task within the caller's transaction; the job has one id as its argument. The worker
 -- never runs two jobs of one task for the same id at once.
@@ -3362,7 +3374,7 @@ create index consultations_scheduled_idx on resguardo.consultations (scheduled_a
 
 -- Notifies the API's subscriptions of a change, when the transaction commits. The notification contains only ids: of
 -- the consultation, of its doctor, and of the recording that changed, if a recording changed. A change of a sound
--- recording, a transcript or a deletion is a change of its video.
+-- recording, a transcript, insights or a deletion is a change of its video.
 create function private.announce_change() returns trigger
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -3377,7 +3389,7 @@ begin
     end if;
     if tg_table_name = 'recordings' then
         recording := coalesce(new.video_id, new.id);
-    elsif tg_table_name in ('transcripts', 'deletions') then
+    elsif tg_table_name in ('transcripts', 'insights', 'deletions') then
         recording := new.recording_id;
         new.changed_at := private.now();
     end if;
@@ -6796,7 +6808,7 @@ create table resguardo.deletions (
     shredded_at timestamptz,
     destroyed_keys jsonb not null default '[]',
     finished_at timestamptz,
-    cleared_transcript_rows jsonb not null default '[]',
+    cleared_text_rows jsonb not null default '[]',
     changed_at timestamptz not null default private.now(),
     stage text not null
     generated always as (case when status = 'DELETING' and error is not null then 'FAILING' else status end) stored,
@@ -6818,8 +6830,8 @@ comment on column resguardo.deletions.hold_checked_at is
 'When the newest attempt checked that no hold covers the recording.';
 comment on column resguardo.deletions.shredded_at is 'When its keys were destroyed, after its objects were deleted.';
 comment on column resguardo.deletions.changed_at is 'When subscriptions were last notified of a change.';
-comment on column resguardo.deletions.cleared_transcript_rows is
-'How many rows of transcript text were deleted from each table.';
+comment on column resguardo.deletions.cleared_text_rows is
+'How many rows of text were deleted from each table: of the transcript, and of what was made from it.';
 create unique index deletions_one_open_key on resguardo.deletions (recording_id)
 where status in ('REQUESTED', 'DELETING');
 create index deletions_recording_idx on resguardo.deletions (recording_id, consultation_id, requested_at desc);
@@ -7205,9 +7217,21 @@ begin
 end
 $$;
 
--- Destroys the encryption keys of recordings that have no object left in the bucket, deletes their transcript text
--- and object keys, and returns the data for each certificate. If objects of a recording are left in the bucket, the
--- function skips the recording.
+-- Deletes the transcript of a recording and the insights into it, and returns how many rows it deleted from each table.
+-- The function locks the transcript first, as a correction does, which then marks the insights as outdated.
+create function private.clear_texts(of_recording uuid) returns jsonb
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    of_transcript constant jsonb := private.clear_transcript(of_recording);
+begin
+    return of_transcript || private.clear_insights(of_recording);
+end
+$$;
+
+-- Destroys the encryption keys of recordings that have no object left in the bucket, deletes their text and object
+-- keys, and returns the data for each certificate. If objects of a recording are left in the bucket, the function skips
+-- the recording.
 create function private.shred_keys(
     claimed uuid[], attempts integer[], of_deletions uuid[], object_keys text[], deleted timestamptz[],
     gone timestamptz[]
@@ -7258,7 +7282,7 @@ begin
     set shredded_at = coalesce(d.shredded_at, moment),
         destroyed_keys = d.destroyed_keys
             || coalesce((select t.keys from told as t where t.recording_id = d.recording_id), '[]'),
-        cleared_transcript_rows = d.cleared_transcript_rows || private.clear_transcript(d.recording_id)
+        cleared_text_rows = d.cleared_text_rows || private.clear_texts(d.recording_id)
     where d.id = any (shredded);
     delete from private.recording_secrets as s where s.recording_id = any (media);
     delete from private.import_secrets as s
@@ -7280,7 +7304,7 @@ begin
                 'term_days', private.term_of(p.terms, c.kind, 'recording_days')
             ) end,
             'hold_checked_at', d.hold_checked_at, 'destroyed_at', d.shredded_at, 'keys', d.destroyed_keys,
-            'transcript_rows', d.cleared_transcript_rows,
+            'text_rows', d.cleared_text_rows,
             'number', d.number,
             'repeats', (
                 select c.sha256 from resguardo.certificates as c
@@ -9254,6 +9278,696 @@ begin
         l.recording_id
     from private.subtitle_links as l
     where l.secret_sha256 = sha256(secret) and l.expires_at > now();
+end
+$$;
+
+
+-- 54_insights.sql
+
+-- Insights into recordings: the progress of the writing, and the text, which is encrypted with the recording's data
+-- key. The doctor's own actions are here. 54_insights_writing.sql has the worker's steps.
+
+create table resguardo.insights (
+    recording_id uuid primary key
+    constraint insights_recording_id_fkey references resguardo.recordings (id),
+    id uuid not null default gen_random_uuid() constraint insights_id_key unique,
+    consultation_id uuid not null,
+    doctor_id uuid not null,
+    patient_id uuid not null,
+    status text not null
+    constraint insights_status_is_known check (
+        status in ('PENDING', 'RUNNING', 'READY', 'STALE', 'NO_SPEECH', 'FAILED', 'OFF')
+    ),
+    error text constraint insights_error_is_slug check (error ~ '^[a-z][a-z0-9_]{0,63}$'),
+    part_count integer constraint insights_part_count_range check (part_count > 0),
+    parts_done integer not null default 0
+    constraint insights_parts_done_range check (parts_done between 0 and coalesce(part_count, 0)),
+    attempt integer not null default 1 constraint insights_attempt_range check (attempt > 0),
+    generation integer not null default 1 constraint insights_generation_range check (generation > 0),
+    run integer not null default 0 constraint insights_run_range check (run >= 0),
+    corrections_used integer not null default 0
+    constraint insights_corrections_used_range check (corrections_used >= 0),
+    is_outdated boolean not null default false,
+    is_refreshed boolean not null default false,
+    language text constraint insights_language_is_code check (language ~ '^[a-z]{2,3}$'),
+    vendor text constraint insights_vendor_length check (length(vendor) between 1 and 255),
+    model text constraint insights_model_length check (length(model) between 1 and 255),
+    dropped_count integer not null default 0 constraint insights_dropped_count_range check (dropped_count >= 0),
+    dismissed_count integer not null default 0
+    constraint insights_dismissed_count_range check (dismissed_count >= 0),
+    written_at timestamptz,
+    created_at timestamptz not null default private.now(),
+    status_at timestamptz not null default private.now(),
+    changed_at timestamptz not null default private.now(),
+    constraint insights_people_fkey foreign key (consultation_id, doctor_id, patient_id)
+    references resguardo.consultations (id, doctor_id, patient_id),
+    constraint insights_error_says_why check (
+        status in ('READY', 'STALE', 'PENDING') or (error is not null) = (status in ('FAILED', 'OFF'))
+    ),
+    constraint insights_refreshed_is_stale check (status = 'STALE' or not is_refreshed)
+);
+alter table resguardo.insights enable row level security;
+comment on column resguardo.insights.error is
+'Why they are FAILED or OFF. PENDING: why the work is held back. STALE: why the last refresh ended without insights.';
+comment on column resguardo.insights.part_count is
+'The number of parts of the transcript, with one request each. Null until the worker has divided the transcript.';
+comment on column resguardo.insights.generation is
+'The number of the insights that the worker writes now or wrote last. Each refresh begins a new generation.';
+comment on column resguardo.insights.run is
+'Counts how often a worker began or resumed. Only the newest worker may send requests to the language service.';
+comment on column resguardo.insights.corrections_used is
+'How many corrections of the transcript the present generation is based on.';
+comment on column resguardo.insights.is_outdated is
+'Whether the transcript has changed since the worker divided it for the present generation.';
+comment on column resguardo.insights.is_refreshed is
+'Whether the worker writes a new generation of STALE insights. The old generation stays readable meanwhile.';
+comment on column resguardo.insights.language is
+'The language in which the readable generation is written. The columns down to written_at describe that generation.';
+comment on column resguardo.insights.dropped_count is
+'How many lines of the language model were left out, because their quotes are not in the transcript.';
+comment on column resguardo.insights.dismissed_count is 'How many lines the doctor has dismissed as wrong.';
+comment on column resguardo.insights.changed_at is 'When subscriptions were last notified of a change.';
+create index insights_consultation_idx on resguardo.insights (consultation_id, doctor_id, patient_id);
+create index insights_doctor_idx on resguardo.insights (doctor_id, changed_at desc, recording_id desc);
+create index insights_patient_idx on resguardo.insights (patient_id);
+create index insights_unfinished_idx on resguardo.insights (recording_id)
+where status in ('PENDING', 'RUNNING') or is_refreshed;
+
+create table private.insight_answers (
+    recording_id uuid not null
+    constraint insight_answers_recording_id_fkey references resguardo.insights (recording_id),
+    part integer not null constraint insight_answers_part_range check (part >= 0),
+    round smallint not null constraint insight_answers_round_range check (round in (0, 1)),
+    request_count integer not null default 0
+    constraint insight_answers_request_count_range check (request_count >= 0),
+    ciphertext bytea
+    constraint insight_answers_ciphertext_length check (length(ciphertext) between 29 and 16777216),
+    constraint insight_answers_pkey primary key (recording_id, part, round)
+);
+comment on table private.insight_answers is
+'The requests to the language service and its answers, encrypted, until insights are made of them.';
+comment on column private.insight_answers.round is
+'0 for the first request about a part. 1 for the second, which lists the errors of the first answer.';
+comment on column private.insight_answers.request_count is
+'How many requests were sent, and possibly paid for. The count is stored before a request is sent.';
+comment on column private.insight_answers.ciphertext is 'The answer, encrypted; null until there is one.';
+
+create table private.insight_texts (
+    recording_id uuid primary key
+    constraint insight_texts_recording_id_fkey references resguardo.insights (recording_id),
+    generation integer not null constraint insight_texts_generation_range check (generation > 0),
+    ciphertext bytea not null
+    constraint insight_texts_ciphertext_length check (length(ciphertext) between 29 and 67108864)
+);
+
+create table private.insight_dismissals (
+    recording_id uuid not null
+    constraint insight_dismissals_recording_id_fkey references resguardo.insights (recording_id),
+    generation integer not null constraint insight_dismissals_generation_range check (generation > 0),
+    line_number integer not null constraint insight_dismissals_line_number_range check (line_number > 0),
+    dismissed_by uuid not null
+    constraint insight_dismissals_dismissed_by_fkey references resguardo.staff (user_id),
+    dismissed_at timestamptz not null default private.now(),
+    constraint insight_dismissals_pkey primary key (recording_id, generation, line_number)
+);
+create index insight_dismissals_dismissed_by_idx on private.insight_dismissals (dismissed_by);
+
+create trigger insights_announce after insert on resguardo.insights
+for each row execute function private.announce_change();
+
+create trigger insights_announce_progress before update on resguardo.insights
+for each row when (
+    (new.status, new.error, new.attempt, new.part_count, new.parts_done, new.is_refreshed, new.dismissed_count)
+    is distinct from
+    (old.status, old.error, old.attempt, old.part_count, old.parts_done, old.is_refreshed, old.dismissed_count)
+) execute function private.announce_change();
+
+-- Writes the audit row, and returns the insights into a doctor's own recording. The audit row names the recording and
+-- the entities in `shown`, which the calling statement has read. The function locks the insights if the doctor's
+-- action changes them. For `insights.retry` and `insights.refresh` the function writes no audit row if it finds the
+-- insights, because the statement that shows the recording writes the row. Returns null if the recording belongs to a
+-- different doctor, does not exist or has no insights, so the caller cannot tell these cases apart. Raises RG409
+-- (recording_deleted).
+create function private.find_insights(
+    of_action text, of_recording uuid, shown jsonb, of_fields text[], is_locked boolean
+) returns resguardo.insights
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    doctor constant uuid := private.doctor();
+    is_own boolean;
+    is_deleted boolean;
+    wanted resguardo.insights;
+begin
+    select r.doctor_id = doctor, r.status = 'DELETED' into is_own, is_deleted
+    from resguardo.recordings as r where r.id = of_recording;
+    if is_own and is_deleted then
+        raise exception 'recording_deleted' using errcode = 'RG409';
+    elsif is_own and is_locked then
+        select i.* into wanted from resguardo.insights as i where i.recording_id = of_recording for update;
+    elsif is_own then
+        select i.* into wanted from resguardo.insights as i where i.recording_id = of_recording;
+    end if;
+    if of_action not in ('insights.retry', 'insights.refresh') or wanted.recording_id is null then
+        perform private.write_lookup(
+            of_action, 'recording', 'recording', of_recording, is_own,
+            private.entities_of('recording', array_remove(array[wanted.recording_id], null)) || shown,
+            array[wanted.patient_id], array[wanted.consultation_id],
+            coalesce(wanted.status in ('READY', 'STALE'), false)::integer, of_fields
+        );
+    end if;
+    return wanted;
+end
+$$;
+
+-- Returns the encrypted insights into the caller's own recording, the recording's data key, and the numbers of the
+-- dismissed lines. Before that, writes the audit row, which also names the entities in `shown` and the fields in
+-- `of_fields`: what the statement that calls this function reads besides the text. Returns no row unless the insights
+-- are READY or STALE. Raises RG409 (recording_being_deleted) if the deletion of the recording was requested.
+create function private.open_insights(of_action text, of_recording uuid, shown jsonb, of_fields text[])
+returns table (
+    id uuid, status text, generation integer, language text, vendor text, model text, dropped_count integer,
+    written_at timestamptz, is_refreshed boolean, ciphertext bytea, wrapped bytea, root_key text, dismissed integer[]
+)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted resguardo.insights;
+begin
+    if of_action is null or of_action not in ('insights.read', 'insights.dismiss') then
+        raise exception 'unknown_action' using errcode = 'RG403';
+    end if;
+    perform private.use_quota(private.person(), 'pages');
+    wanted := private.find_insights(
+        of_action, of_recording, shown, of_fields, is_locked => of_action = 'insights.dismiss'
+    );
+    if wanted.status in ('READY', 'STALE') and private.is_to_be_destroyed(of_recording) then
+        raise exception 'recording_being_deleted' using errcode = 'RG409';
+    end if;
+    return query
+    select
+        wanted.id, wanted.status, w.generation, wanted.language, wanted.vendor, wanted.model, wanted.dropped_count,
+        wanted.written_at, wanted.is_refreshed, w.ciphertext, k.wrapped_key, k.root_key_id,
+        array(
+            select d.line_number from private.insight_dismissals as d
+            where d.recording_id = w.recording_id and d.generation = w.generation order by d.line_number
+        )
+    from private.insight_texts as w
+    inner join private.recording_keys as k on k.recording_id = w.recording_id
+    where w.recording_id = wanted.recording_id and wanted.status in ('READY', 'STALE');
+end
+$$;
+
+-- Dismisses a line of insights that were opened for a dismissal in this transaction. A second dismissal of the same
+-- line changes nothing. Raises RG409 (insights_changed) if the caller's recording has no readable insights of this
+-- generation, or is being destroyed.
+create function private.dismiss_insight(of_recording uuid, of_generation integer, of_line integer) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    doctor constant uuid := private.doctor();
+begin
+    perform from resguardo.insights as i
+    inner join private.insight_texts as w on w.recording_id = i.recording_id and w.generation = of_generation
+    where i.recording_id = of_recording and i.doctor_id = doctor and i.status in ('READY', 'STALE')
+    for update of i;
+    if not found or private.is_to_be_destroyed(of_recording) then
+        raise exception 'insights_changed' using errcode = 'RG409';
+    end if;
+    insert into private.insight_dismissals (recording_id, generation, line_number, dismissed_by)
+    values (of_recording, of_generation, of_line, doctor)
+    on conflict do nothing;
+    if found then
+        update resguardo.insights as i set dismissed_count = i.dismissed_count + 1
+        where i.recording_id = of_recording;
+    end if;
+end
+$$;
+
+-- Raises RG409 if the insights into a recording may not be written now: insights_switched_off,
+-- insights_consent_withdrawn, insights_consent_text or recording_being_deleted.
+create function private.require_insights_allowed(of_insights resguardo.insights) returns void
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    objection constant text := private.insights_objection(of_insights.consultation_id);
+begin
+    if private.is_to_be_destroyed(of_insights.recording_id) then
+        raise exception 'recording_being_deleted' using errcode = 'RG409';
+    elsif objection is not null then
+        raise exception 'insights_%', objection using errcode = 'RG409';
+    end if;
+end
+$$;
+
+-- Begins FAILED insights again, or OFF insights if they may be written now. The answers of the language service that
+-- are already stored stay, and are not requested again. Returns false, and writes an audit row, if the recording does
+-- not belong to the caller or has no insights. If the function returns true, the statement that shows the recording
+-- writes the audit row. Raises RG409 (insights_not_failed) and the errors of `require_insights_allowed`.
+create function private.retry_insights(of_recording uuid) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted constant resguardo.insights :=
+        private.find_insights('insights.retry', of_recording, '[]', array['insights'], is_locked => true);
+begin
+    if wanted.recording_id is null then
+        return false;
+    end if;
+    if wanted.status not in ('FAILED', 'OFF') then
+        raise exception 'insights_not_failed' using errcode = 'RG409';
+    end if;
+    perform private.require_insights_allowed(wanted);
+    update private.insight_answers as a set request_count = 0
+    where a.recording_id = of_recording and a.ciphertext is null;
+    update resguardo.insights as i
+    set status = 'PENDING', error = null, attempt = i.attempt + 1, status_at = private.now()
+    where i.recording_id = of_recording;
+    perform private.put_job('write_insights', of_recording);
+    return true;
+end
+$$;
+
+-- Begins a new generation of STALE insights. The old generation stays readable until the new one is READY. A refresh
+-- of insights that are being refreshed changes nothing. Returns false, and writes an audit row, if the recording does
+-- not belong to the caller or has no insights. If the function returns true, the statement that shows the recording
+-- writes the audit row. Raises RG409 (insights_not_stale) and the errors of `require_insights_allowed`.
+create function private.refresh_insights(of_recording uuid) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted constant resguardo.insights :=
+        private.find_insights('insights.refresh', of_recording, '[]', array['insights'], is_locked => true);
+begin
+    if wanted.recording_id is null or wanted.is_refreshed then
+        return wanted.recording_id is not null;
+    end if;
+    if wanted.status <> 'STALE' then
+        raise exception 'insights_not_stale' using errcode = 'RG409';
+    end if;
+    perform private.require_insights_allowed(wanted);
+    delete from private.insight_answers as a where a.recording_id = of_recording;
+    update resguardo.insights as i
+    set is_refreshed = true, error = null, attempt = i.attempt + 1, generation = i.generation + 1, part_count = null,
+        parts_done = 0
+    where i.recording_id = of_recording;
+    perform private.put_job('write_insights', of_recording);
+    return true;
+end
+$$;
+
+-- Deletes the insights into a recording, and returns how many rows it deleted from each table. A worker that writes
+-- text locks the insights' row, so clear_insights() waits for the worker and then deletes this text, too.
+create function private.clear_insights(of_recording uuid) returns jsonb
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    tables constant text[] := array['insight_answers', 'insight_dismissals', 'insight_texts'];
+    of_table text;
+    rows_cleared bigint;
+    cleared jsonb := '[]';
+begin
+    perform from resguardo.insights as i where i.recording_id = of_recording for update;
+    foreach of_table in array tables loop
+        execute format('delete from private.%I where recording_id = $1', of_table) using of_recording;
+        get diagnostics rows_cleared = row_count;
+        if rows_cleared > 0 then
+            cleared := cleared || jsonb_build_object('table', of_table, 'rows', rows_cleared);
+        end if;
+    end loop;
+    update resguardo.insights as i
+    set status = 'OFF', error = 'recording_destroyed', is_refreshed = false, dropped_count = 0, dismissed_count = 0,
+        status_at = private.now()
+    where i.recording_id = of_recording and i.error is distinct from 'recording_destroyed';
+    return cleared;
+end
+$$;
+
+
+-- 54_insights_writing.sql
+
+-- The SQL functions with which the worker writes insights. Each step checks again whether the insights may still be
+-- written.
+
+-- When a transcript becomes READY, adds the recording's insights, and queues the job that writes them if they may be
+-- written. A transcript without speech has no insights.
+create function private.await_insights() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    objection constant text := private.insights_objection(new.consultation_id);
+begin
+    insert into resguardo.insights (recording_id, consultation_id, doctor_id, patient_id, status)
+    values (
+        new.recording_id, new.consultation_id, new.doctor_id, new.patient_id,
+        case new.status when 'READY' then 'PENDING' else new.status end
+    )
+    on conflict do nothing;
+    if not found or new.status <> 'READY' then
+        return null;
+    end if;
+    if objection is null then
+        perform private.put_job('write_insights', new.recording_id);
+    else
+        perform private.end_insights(new.recording_id, 'OFF', objection);
+    end if;
+    return null;
+end
+$$;
+
+create trigger transcripts_await_insights after update of status on resguardo.transcripts
+for each row when (new.status in ('READY', 'NO_SPEECH') and old.status <> new.status)
+execute function private.await_insights();
+
+-- Marks the insights into a recording as outdated, because its transcript has changed. READY insights become STALE.
+-- Insights that the worker is writing become STALE when they are finished.
+create function private.outdate_insights() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update resguardo.insights as i
+    set is_outdated = true, status = case i.status when 'READY' then 'STALE' else i.status end,
+        status_at = case i.status when 'READY' then private.now() else i.status_at end
+    where i.recording_id = new.recording_id and not i.is_outdated;
+    return null;
+end
+$$;
+
+create trigger transcript_corrections_outdate_insights after insert on private.transcript_corrections
+for each row execute function private.outdate_insights();
+
+-- A retry of a READY transcript changes its text only if a turn is no longer unintelligible.
+create trigger transcripts_outdate_insights after update of unintelligible_count on resguardo.transcripts
+for each row when (
+    old.status = 'READY' and new.status = 'READY' and new.unintelligible_count <> old.unintelligible_count
+)
+execute function private.outdate_insights();
+
+-- Writes the audit row and ends the writing of insights. If STALE insights are being refreshed, they stay STALE and
+-- keep their text.
+create function private.end_insights(of_recording uuid, ended_as text, why text) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    ended resguardo.insights;
+begin
+    update resguardo.insights as i
+    set status = case when i.is_refreshed then i.status else ended_as end, error = why, is_refreshed = false,
+        status_at = private.now()
+    where i.recording_id = of_recording
+    returning i.* into ended;
+    perform private.write_audit(
+        'insights.transition', case ended_as when 'FAILED' then 'FAILED' else 'ALLOWED' end, why, 'recording',
+        array[of_recording], array[ended.patient_id], array[ended.consultation_id], array['insights'], 1, null
+    );
+end
+$$;
+
+-- Locks and returns insights if the worker may continue to write them, and returns null otherwise. The worker may
+-- continue if the insights are not finished, the recording is not to be destroyed, and no switch and no consent
+-- forbids it. If a switch or a consent forbids it, the insights end as OFF.
+create function private.lock_insights(of_recording uuid) returns resguardo.insights
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted resguardo.insights;
+    objection text;
+begin
+    select i.* into wanted from resguardo.insights as i where i.recording_id = of_recording for update;
+    if wanted.recording_id is null or not (wanted.status in ('PENDING', 'RUNNING') or wanted.is_refreshed)
+        or private.is_to_be_destroyed(of_recording)
+    then
+        return null;
+    end if;
+    objection := private.insights_objection(wanted.consultation_id);
+    if objection is not null then
+        perform private.end_insights(of_recording, 'OFF', objection);
+        return null;
+    end if;
+    return wanted;
+end
+$$;
+
+-- Returns whether the doctor's budget for language models is used up. If so, the insights say that they wait, and their
+-- job is kept until the budget permits another request.
+create function private.is_held_back(of_insights resguardo.insights) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if private.language_budget_left(of_insights.doctor_id) > 0 then
+        return false;
+    end if;
+    update resguardo.insights as i
+    set status = case when i.is_refreshed then i.status else 'PENDING' end, error = 'language_budget_used_up'
+    where i.recording_id = of_insights.recording_id;
+    perform private.hold_language_work(of_insights.recording_id, 'write_insights');
+    return true;
+end
+$$;
+
+-- Returns the language in which the insights into a recording are written, as a code of ISO 639-1: the spoken language
+-- of the consultation, or else the language that the speech service detected, or else the language in which everybody
+-- consented. The function returns null if all of them are unknown.
+create function private.insights_language(of_insights resguardo.insights) returns text
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (
+        select coalesce(lower(nullif(c.language, 'MIXED')), t.language, private.spoken_language(c.id))
+        from resguardo.consultations as c
+        left join resguardo.transcripts as t on t.recording_id = of_insights.recording_id
+        where c.id = of_insights.consultation_id
+    );
+end
+$$;
+
+-- Writes the audit row, and begins or resumes the writing of insights. Returns the encrypted transcript, its
+-- corrections, the recording's data key, and the answers of the language service that are already stored. Once an
+-- answer is stored, the function returns only the corrections that existed before the first request, so that all parts
+-- are based on the same text. A worker that began the same insights earlier may then send no further requests. Returns
+-- no row if there is nothing to write now.
+create function private.begin_insights(of_recording uuid, is_charged boolean)
+returns table (
+    generation integer, run integer, language text, corrections_used integer, duration_seconds double precision,
+    is_truncated boolean, is_interrupted boolean, unused_track_count smallint, ciphertext bytea, corrections bytea[],
+    wrapped bytea, root_key text, parts integer[], rounds smallint[], answers bytea[]
+)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted constant resguardo.insights := private.lock_insights(of_recording);
+    is_resumed boolean;
+    of_corrections integer;
+begin
+    if wanted.recording_id is null or (is_charged and private.is_held_back(wanted)) then
+        return;
+    end if;
+    if not exists (select from private.recording_keys as k where k.recording_id = of_recording) then
+        perform private.end_insights(of_recording, 'FAILED', 'data_key_missing');
+        return;
+    end if;
+    is_resumed := exists (
+        select from private.insight_answers as a where a.recording_id = of_recording and a.ciphertext is not null
+    );
+    of_corrections := case
+        when is_resumed then wanted.corrections_used
+        else (select count(*) from private.transcript_corrections as c where c.recording_id = of_recording)
+    end;
+    update resguardo.insights as i
+    set run = i.run + 1, status = case when i.is_refreshed then i.status else 'RUNNING' end, error = null,
+        status_at = case i.status when 'PENDING' then private.now() else i.status_at end,
+        corrections_used = of_corrections, is_outdated = i.is_outdated and is_resumed
+    where i.recording_id = of_recording;
+    perform private.write_audit(
+        'insights.begin', 'ALLOWED', null, 'recording', array[of_recording], array[wanted.patient_id],
+        array[wanted.consultation_id], array['text', 'data_key'], 1, null
+    );
+    return query
+    select
+        wanted.generation, wanted.run + 1, private.insights_language(wanted), of_corrections, r.duration_seconds,
+        r.truncated, r.interrupted, t.unused_track_count, w.ciphertext,
+        array(
+            select c.ciphertext from private.transcript_corrections as c
+            where c.recording_id = of_recording and c.number <= of_corrections order by c.number
+        ),
+        k.wrapped_key, k.root_key_id, coalesce(a.parts, '{}'), coalesce(a.rounds, '{}'), coalesce(a.answers, '{}')
+    from private.transcript_texts as w
+    inner join resguardo.transcripts as t on t.recording_id = w.recording_id
+    inner join resguardo.recordings as r on r.id = w.recording_id
+    inner join private.recording_keys as k on k.recording_id = w.recording_id
+    cross join lateral (
+        select
+            array_agg(x.part order by x.part, x.round) as parts, array_agg(x.round order by x.part, x.round) as rounds,
+            array_agg(x.ciphertext order by x.part, x.round) as answers
+        from private.insight_answers as x
+        where x.recording_id = of_recording and x.ciphertext is not null
+    ) as a
+    where w.recording_id = of_recording;
+end
+$$;
+
+-- Stores into how many parts the worker has divided the transcript.
+create function private.store_part_count(of_recording uuid, of_run integer, parts integer) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted constant resguardo.insights := private.lock_insights(of_recording);
+begin
+    if wanted.run = of_run then
+        update resguardo.insights as i set part_count = parts, parts_done = least(i.parts_done, parts)
+        where i.recording_id = of_recording;
+    end if;
+end
+$$;
+
+-- Counts a request to the language service right before the worker sends it, and returns whether the worker must send
+-- it. The count is thus stored even if the worker dies while the service, which may charge for the request, answers.
+-- The result is false if the answer is already stored, and null if the insights may no longer be written, or not today.
+-- After five requests without an answer the insights end as FAILED. Raises RG409 (insights_overtaken) if a different
+-- worker has taken over.
+create function private.count_insight_request(
+    of_recording uuid, of_run integer, of_part integer, of_round integer, is_charged boolean
+) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    most_requests constant integer := 5;
+    wanted constant resguardo.insights := private.lock_insights(of_recording);
+    stored private.insight_answers;
+begin
+    if wanted.recording_id is null then
+        return null;
+    end if;
+    if wanted.run <> of_run then
+        raise exception 'insights_overtaken' using errcode = 'RG409';
+    end if;
+    if is_charged and private.is_held_back(wanted) then
+        return null;
+    end if;
+    insert into private.insight_answers as a (recording_id, part, round, request_count)
+    values (of_recording, of_part, of_round, 1)
+    on conflict (recording_id, part, round) do update
+    set request_count = a.request_count + case when a.ciphertext is null then 1 else 0 end
+    returning a.* into stored;
+    if stored.ciphertext is not null then
+        return false;
+    elsif stored.request_count > most_requests then
+        perform private.end_insights(of_recording, 'FAILED', 'insights_unanswered');
+        return null;
+    end if;
+    return true;
+end
+$$;
+
+-- Takes back the count of a request for which the language service did not charge, because the service was busy or
+-- unreachable.
+create function private.take_back_insight_request(of_recording uuid, of_part integer, of_round integer) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update private.insight_answers as a set request_count = greatest(0, a.request_count - 1)
+    where a.recording_id = of_recording and a.part = of_part and a.round = of_round;
+end
+$$;
+
+-- Stores the language service's encrypted answer for a part, unless an answer is already stored or the transcript's
+-- text for the part has become another one. The function accepts the answer from any worker, because the service
+-- charges for it. If the insights may no longer be written, the function stores nothing.
+create function private.store_insight_answer(
+    of_recording uuid, of_generation integer, corrections integer, of_part integer, of_round integer, answer bytea
+) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted constant resguardo.insights := private.lock_insights(of_recording);
+begin
+    if wanted.generation = of_generation and wanted.corrections_used = corrections then
+        update private.insight_answers as a set ciphertext = answer
+        where a.recording_id = of_recording and a.part = of_part and a.round = of_round and a.ciphertext is null;
+        update resguardo.insights as i
+        set parts_done = least(
+            i.part_count,
+            (
+                select count(*) from private.insight_answers as a
+                where a.recording_id = of_recording and a.round = 0 and a.ciphertext is not null
+            )
+        )
+        where i.recording_id = of_recording;
+    end if;
+end
+$$;
+
+-- Stores the encrypted insights of a generation and sets them to READY, or to STALE if the transcript has changed since
+-- the first request. Deletes the answers of the language service, from which the insights were made.
+create function private.finish_insights(
+    of_recording uuid, of_generation integer, of_run integer, new_text bytea, in_language text, of_vendor text,
+    of_model text, dropped_lines integer
+) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted constant resguardo.insights := private.lock_insights(of_recording);
+begin
+    if wanted.run is distinct from of_run or wanted.generation <> of_generation then
+        return;
+    end if;
+    insert into private.insight_texts as w (recording_id, generation, ciphertext)
+    values (of_recording, of_generation, new_text)
+    on conflict (recording_id) do update set generation = excluded.generation, ciphertext = excluded.ciphertext;
+    delete from private.insight_answers as a where a.recording_id = of_recording;
+    update resguardo.insights as i
+    set is_refreshed = false, language = in_language, vendor = of_vendor, model = of_model, dismissed_count = 0,
+        dropped_count = dropped_lines, written_at = private.now(), parts_done = i.part_count
+    where i.recording_id = of_recording;
+    perform private.end_insights(of_recording, case when wanted.is_outdated then 'STALE' else 'READY' end, null);
+end
+$$;
+
+-- Ends insights that cannot be finished: as FAILED, as OFF if no language service is configured, or as NO_SPEECH.
+-- Deletes the answers for the given parts, from which no insights can be made, so that a retry requests them again.
+create function private.give_up_insights(of_recording uuid, ended_as text, why text, useless_parts integer[])
+returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted constant resguardo.insights := private.lock_insights(of_recording);
+begin
+    if wanted.recording_id is null then
+        return;
+    end if;
+    delete from private.insight_answers as a where a.recording_id = of_recording and a.part = any (useless_parts);
+    update resguardo.insights as i
+    set parts_done = (
+        select count(*) from private.insight_answers as a
+        where a.recording_id = of_recording and a.round = 0 and a.ciphertext is not null
+    )
+    where i.recording_id = of_recording and i.part_count is not null;
+    perform private.end_insights(of_recording, ended_as, why);
+end
+$$;
+
+-- Queues a job for all unfinished insights that have no job, and returns how many jobs it queued. Insights lose their
+-- job if a worker is wrongly considered dead, and then ends the job that its successor runs. Insights that wait for the
+-- doctor's budget get their job from `resume_language_work`.
+create function private.resume_insights() returns integer
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    idle constant uuid[] := array(
+        select i.recording_id from resguardo.insights as i
+        where (i.status in ('PENDING', 'RUNNING') or i.is_refreshed) and not private.is_to_be_destroyed(i.recording_id)
+            and not exists (
+                select from private.held_language_work as h
+                where h.recording_id = i.recording_id and h.task = 'write_insights'
+            )
+            and not exists (
+                select from jobs.procrastinate_jobs as j
+                where j.lock = 'write_insights:' || i.recording_id and j.status in ('todo', 'doing')
+            )
+    );
+begin
+    perform private.put_job('write_insights', d.id) from unnest(idle) as d (id);
+    return cardinality(idle);
 end
 $$;
 

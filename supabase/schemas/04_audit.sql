@@ -211,7 +211,10 @@ select 'reason', t.term from unnest(array[
     'bucket_of_another_deployment', 'bucket_unmarked', 'bad_idempotency_key', 'idempotency_key_reused',
     'invitation_redeemed', 'turn_changed',
     'import_expired', 'import_not_found', 'import_not_prepared',
-    'import_size', 'import_type', 'in_the_ledger', 'incomplete', 'internal_error', 'invitation_differs',
+    'import_size', 'import_type', 'in_the_ledger', 'incomplete', 'insight_line_unknown', 'insights_changed',
+    'insights_consent_text', 'insights_consent_withdrawn', 'insights_format_unknown', 'insights_malformed',
+    'insights_not_failed', 'insights_not_found', 'insights_not_stale', 'insights_overtaken', 'insights_switched_off',
+    'insights_unanswered', 'insights_unusable', 'internal_error', 'invitation_differs',
     'lead_lost',
     'language_budget_used_up',
     'invitation_unknown', 'jwks_empty', 'jwks_unavailable', 'ledger_entry_foreign', 'ledger_number_taken',
@@ -291,14 +294,16 @@ select 'basis', t.term from unnest(array[
     'destroy_recordings',
     'enforce_consent', 'expire_imports', 'export_access_request', 'follow_egress', 'health', 'invite_staff',
     'keep_exports', 'livekit_webhook', 'look_for_lost', 'look_for_missing', 'move_recording', 'prepare_import',
-    'protect_held', 'reconcile', 'repair_jobs', 'restore_check', 'resume_transcriptions', 'retention_adopt',
+    'protect_held', 'reconcile', 'repair_jobs', 'restore_check', 'resume_insights',
+    'resume_transcriptions', 'retention_adopt',
     'retention_propose', 'retention_show', 'role_mapping', 'rotate_keys', 'staff_add', 'start_recording', 'start_up',
-    'stop_recording', 'subtitles', 'sweep_bucket', 'transcribe', 'verify_recording', 'watch_leader', 'watch_room'
+    'stop_recording', 'subtitles', 'sweep_bucket', 'transcribe', 'verify_recording', 'watch_leader', 'watch_room',
+    'write_insights'
 ]) as t (term);
 
 insert into private.audit_terms (kind, term)
 select 'entity_type', t.term from unnest(array[
-    'access_request', 'audit_event', 'bucket', 'consent', 'consultation', 'deletion', 'deployment',
+    'access_request', 'audit_event', 'bucket', 'consent', 'consultation', 'deletion', 'deployment', 'insights',
     'legal_hold', 'media', 'participant', 'patient', 'signed_note', 'recording', 'recording_import', 'request',
     'retention_policy', 'room', 'staff', 'staff_invitation', 'storage', 'transcript'
 ]) as t (term);
@@ -320,7 +325,7 @@ select 'field', t.term from unnest(array[
     'confidence', 'fullText', 'wordCount',
     'fulfilledAt', 'graceDays', 'ground', 'guestRole', 'hasConsented', 'hasNextPage', 'hasPreviousPage',
     'heldBytes', 'hits', 'holds', 'id',
-    'index_key', 'invitation', 'isActive', 'isCut', 'isOverdue', 'isRetried', 'isReviewable',
+    'index_key', 'insights', 'invitation', 'isActive', 'isCut', 'isOverdue', 'isRetried', 'isReviewable',
     'isTranscribed', 'isUncertain', 'isUnintelligible', 'joinedAt', 'json', 'jurisdiction', 'key', 'kind', 'kinds',
     'language', 'lifecycle', 'locks', 'matter', 'minorsUntilAgeYears', 'missing', 'missing_since',
     'months', 'name', 'node', 'number', 'object', 'object_key', 'operation',
@@ -452,6 +457,12 @@ values
 ('note.read', 'R', true),
 ('note.destroy', 'D', true),
 ('note.date', 'U', true),
+('insights.transition', 'U', true),
+('insights.begin', 'R', true),
+('insights.read', 'R', true),
+('insights.dismiss', 'U', true),
+('insights.retry', 'U', false),
+('insights.refresh', 'U', false),
 ('consultation.switch_transcription', 'U', false);
 
 -- Returns FHIR's AuditEvent.action of an action: (C)reate, (R)ead, (U)pdate, (D)elete, (E)xecute.

@@ -3,7 +3,7 @@
 create table private.tasks (
     name text primary key constraint tasks_name_is_slug check (name ~ '^[a-z][a-z_]{0,63}$'),
     queue text not null
-    constraint tasks_queue_is_known check (queue in ('default', 'starts', 'media', 'transcription')),
+    constraint tasks_queue_is_known check (queue in ('default', 'starts', 'media', 'transcription', 'language')),
     may_defer text[] not null
 );
 comment on column private.tasks.may_defer is
@@ -20,7 +20,8 @@ values
 ('prepare_import', 'default', '{clinician}'),
 ('secure_held', 'default', '{}'),
 ('export_access_request', 'media', '{}'),
-('transcribe_recording', 'transcription', '{}');
+('transcribe_recording', 'transcription', '{}'),
+('write_insights', 'language', '{}');
 
 -- Queues a job of the given task within the caller's transaction; the job has one id as its argument. The worker
 -- never runs two jobs of one task for the same id at once.

@@ -27,7 +27,7 @@ create table resguardo.deletions (
     shredded_at timestamptz,
     destroyed_keys jsonb not null default '[]',
     finished_at timestamptz,
-    cleared_transcript_rows jsonb not null default '[]',
+    cleared_text_rows jsonb not null default '[]',
     changed_at timestamptz not null default private.now(),
     stage text not null
     generated always as (case when status = 'DELETING' and error is not null then 'FAILING' else status end) stored,
@@ -49,8 +49,8 @@ comment on column resguardo.deletions.hold_checked_at is
 'When the newest attempt checked that no hold covers the recording.';
 comment on column resguardo.deletions.shredded_at is 'When its keys were destroyed, after its objects were deleted.';
 comment on column resguardo.deletions.changed_at is 'When subscriptions were last notified of a change.';
-comment on column resguardo.deletions.cleared_transcript_rows is
-'How many rows of transcript text were deleted from each table.';
+comment on column resguardo.deletions.cleared_text_rows is
+'How many rows of text were deleted from each table: of the transcript, and of what was made from it.';
 create unique index deletions_one_open_key on resguardo.deletions (recording_id)
 where status in ('REQUESTED', 'DELETING');
 create index deletions_recording_idx on resguardo.deletions (recording_id, consultation_id, requested_at desc);
@@ -436,9 +436,21 @@ begin
 end
 $$;
 
--- Destroys the encryption keys of recordings that have no object left in the bucket, deletes their transcript text
--- and object keys, and returns the data for each certificate. If objects of a recording are left in the bucket, the
--- function skips the recording.
+-- Deletes the transcript of a recording and the insights into it, and returns how many rows it deleted from each table.
+-- The function locks the transcript first, as a correction does, which then marks the insights as outdated.
+create function private.clear_texts(of_recording uuid) returns jsonb
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    of_transcript constant jsonb := private.clear_transcript(of_recording);
+begin
+    return of_transcript || private.clear_insights(of_recording);
+end
+$$;
+
+-- Destroys the encryption keys of recordings that have no object left in the bucket, deletes their text and object
+-- keys, and returns the data for each certificate. If objects of a recording are left in the bucket, the function skips
+-- the recording.
 create function private.shred_keys(
     claimed uuid[], attempts integer[], of_deletions uuid[], object_keys text[], deleted timestamptz[],
     gone timestamptz[]
@@ -489,7 +501,7 @@ begin
     set shredded_at = coalesce(d.shredded_at, moment),
         destroyed_keys = d.destroyed_keys
             || coalesce((select t.keys from told as t where t.recording_id = d.recording_id), '[]'),
-        cleared_transcript_rows = d.cleared_transcript_rows || private.clear_transcript(d.recording_id)
+        cleared_text_rows = d.cleared_text_rows || private.clear_texts(d.recording_id)
     where d.id = any (shredded);
     delete from private.recording_secrets as s where s.recording_id = any (media);
     delete from private.import_secrets as s
@@ -511,7 +523,7 @@ begin
                 'term_days', private.term_of(p.terms, c.kind, 'recording_days')
             ) end,
             'hold_checked_at', d.hold_checked_at, 'destroyed_at', d.shredded_at, 'keys', d.destroyed_keys,
-            'transcript_rows', d.cleared_transcript_rows,
+            'text_rows', d.cleared_text_rows,
             'number', d.number,
             'repeats', (
                 select c.sha256 from resguardo.certificates as c

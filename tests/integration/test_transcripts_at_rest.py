@@ -331,7 +331,7 @@ async def test_certificate_counts_the_rows_of_transcripts_and_is_checked_offline
             "select document from resguardo.certificates where recording_id = %s", video
         )
         certificate = check(document.encode(), SIGNER.public_key)
-        cleared[video] = {(one.table, one.rows) for one in certificate.transcript_rows_cleared}
+        cleared[video] = {(one.table, one.rows) for one in certificate.text_rows_cleared}
         spoilt = document.replace('"rows":1', '"rows":2').replace('"rows":10', '"rows":11')
         with pytest.raises(InvalidInput, match="certificate_signature"):
             check(spoilt.encode(), SIGNER.public_key)

@@ -67,6 +67,7 @@ def _case(connection: Connection, case: Case) -> None:
     _deletion(connection, case)
     _words(connection, case)
     _signed_note(connection, case)
+    _insights(connection, case)
     connection.execute(
         "insert into private.usage values (%s, 'urls', date_trunc('hour', now(), 'UTC'), 1)", [case.doctor_id]
     )
@@ -178,6 +179,24 @@ def _signed_note(connection: Connection, case: Case) -> None:
     connection.execute(
         "insert into private.signed_note_texts (note_id, version, ciphertext) values (%s, 1, %s)",
         [note, bytes(40)],
+    )
+
+
+def _insights(connection: Connection, case: Case) -> None:
+    """Insert READY insights with one stored answer and one dismissed line."""
+    recording = case.id_of("over READY")
+    Practice(connection).insights(recording)
+    connection.execute(
+        "insert into private.insight_answers (recording_id, part, round) values (%s, 0, 0)", [recording]
+    )
+    connection.execute(
+        "insert into private.insight_texts (recording_id, generation, ciphertext) values (%s, 1, %s)",
+        [recording, bytes(40)],
+    )
+    connection.execute(
+        "insert into private.insight_dismissals (recording_id, generation, line_number, dismissed_by)"
+        " values (%s, 1, 1, %s)",
+        [recording, case.doctor_id],
     )
 
 

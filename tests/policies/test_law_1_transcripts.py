@@ -24,6 +24,7 @@ SEARCH = "select recording_id from private.search_transcripts(%s, null, null, nu
 GIVE_WORDS = {
     "open_transcript": "private.find_transcript(",
     "search_transcripts": "insert into private.searches",
+    "begin_insights": "private.write_audit(",
     "read_answers": "private.write_audit(",
     "read_retried_transcript": "private.write_audit(",
 }

@@ -16,6 +16,7 @@ TABLES = (
     "resguardo.recordings",
     "resguardo.recording_imports",
     "resguardo.transcripts",
+    "resguardo.insights",
     "resguardo.access_requests",
     "resguardo.participants",
     "private.turns",
@@ -30,6 +31,11 @@ BY_A_CLINICIAN: dict[LiteralString, UUID] = {
     "select private.retry_transcription(%s)": READY,
     "select private.search_transcripts('{1}', null, null, %s, null, null, true, 500, '{}')": READY,
     "select private.switch_transcription(%s, true)": ANA.id_of("over"),
+    "select private.open_insights('insights.read', %s, '[]', '{}')": READY,
+    "select private.open_insights('insights.dismiss', %s, '[]', '{}')": READY,
+    "select private.dismiss_insight(%s, 1, 2)": READY,
+    "select private.retry_insights(%s)": READY,
+    "select private.refresh_insights(%s)": READY,
     "select private.release_object_key('recording.issue_url', %s, null)": READY,
     "select private.request_deletion(%s, 'OTHER')": READY,
     "select private.undo_deletion(%s)": READY,
@@ -48,6 +54,7 @@ BY_A_PATIENT: dict[LiteralString, str] = {
 }
 READS: tuple[LiteralString, ...] = (
     "select private.open_transcript('transcript.read', %s, '[]', '{}')",
+    "select private.open_insights('insights.read', %s, '[]', '{}')",
     "select private.search_transcripts('{1}', null, null, %s, null, null, true, 500, '{}')",
     "select private.release_object_key('recording.issue_url', %s, null)",
 )

@@ -18,6 +18,7 @@ GROWING = {
     "consents",
     "consultations",
     "deletions",
+    "insights",
     "legal_holds",
     "participants",
     "recordings",

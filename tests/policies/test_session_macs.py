@@ -176,6 +176,7 @@ def test_forged_claims_read_nothing_by_plain_statements(shared: Database) -> Non
         "select * from resguardo.consultations",
         "select private.release_object_key('recording.issue_url', gen_random_uuid(), null)",
         "select private.open_transcript('transcript.read', gen_random_uuid(), '[]', '{}')",
+        "select private.open_insights('insights.read', gen_random_uuid(), '[]', '{}')",
         "select private.search_transcripts('{1}', null, null, null, null, null, false, 1, '{}')",
     ):
         with refused("RG401", "session_over"), psycopg.connect(shared.api_url) as connection:

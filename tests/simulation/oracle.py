@@ -266,10 +266,7 @@ class Oracle:
                 yield "of another"
             if [key.wrapped_key_sha256 for key in each.keys] != expected:
                 yield f"other keys in number {each.number}"
-        if (
-            sum(cleared.rows for each in certificates for cleared in each.transcript_rows_cleared)
-            != one.words
-        ):
+        if sum(cleared.rows for each in certificates for cleared in each.text_rows_cleared) != one.words:
             yield "other rows of words"
         by_key = {sha256(key.encode()).hexdigest(): self._ever[key] for key in self._keys_of[one.id]}
         told = [destroyed for each in certificates for destroyed in each.objects]

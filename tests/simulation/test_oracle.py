@@ -73,7 +73,7 @@ class History:
             hold_check=HoldCheck(at),
             objects=(destroyed,),
             keys=(DestroyedKey("recording", sha256(WRAPPED).hexdigest(), "tests-1", at),),
-            transcript_rows_cleared=(),
+            text_rows_cleared=(),
             destroyed_at=at,
             backups_until=compute_backups_until(at, 35),
             issued_at=at,

@@ -14,7 +14,7 @@ from app.certificates.model import (
     MAX_OBJECTS,
     AppliedPolicy,
     Certificate,
-    ClearedTranscriptRows,
+    ClearedTextRows,
     DestroyedKey,
     DestroyedObject,
     Ground,
@@ -44,7 +44,7 @@ FULL = Certificate(
         DestroyedObject("d4" * 32, "speakers.ogg", None, None, None, NOON, NOON),
     ),
     keys=(DestroyedKey("recording", "e5" * 32, "root-2026", NOON),),
-    transcript_rows_cleared=(ClearedTranscriptRows("resguardo.transcripts", 214),),
+    text_rows_cleared=(ClearedTextRows("resguardo.transcripts", 214),),
     destroyed_at=NOON,
     backups_until=compute_backups_until(NOON, 35),
     issued_at=NOON + timedelta(seconds=2),
@@ -55,7 +55,7 @@ LARGEST = replace(
     objects=(DestroyedObject("b2" * 32, "v" * 64, MAX_INTEGER, "c3" * 32, "e" * 128, NOON, NOON),)
     * MAX_OBJECTS,
     keys=(DestroyedKey("k" * 64, "e5" * 32, "r" * 32, NOON),) * 100,
-    transcript_rows_cleared=(ClearedTranscriptRows(f"{'s' * 64}.{'t' * 64}", MAX_INTEGER),) * 100,
+    text_rows_cleared=(ClearedTextRows(f"{'s' * 64}.{'t' * 64}", MAX_INTEGER),) * 100,
 )
 
 _moments = st.datetimes(timezones=st.just(UTC))
@@ -86,7 +86,7 @@ _objects = st.builds(
     _moments,
 )
 _keys = st.builds(DestroyedKey, _slugs, _digests, st.from_regex(r"[a-z0-9-]{1,32}", fullmatch=True), _moments)
-_cleared = st.builds(ClearedTranscriptRows, _slugs, _counts)
+_cleared = st.builds(ClearedTextRows, _slugs, _counts)
 
 
 @st.composite
@@ -106,7 +106,7 @@ def certificates(draw: st.DrawFn) -> Certificate:
         hold_check=HoldCheck(draw(_moments)),
         objects=tuple(draw(st.lists(_objects, max_size=3))),
         keys=tuple(draw(st.lists(_keys, max_size=2))),
-        transcript_rows_cleared=tuple(draw(st.lists(_cleared, max_size=2))),
+        text_rows_cleared=tuple(draw(st.lists(_cleared, max_size=2))),
         destroyed_at=draw(_moments),
         backups_until=draw(st.dates(min_value=date(1, 1, 1))),
         issued_at=draw(_moments),

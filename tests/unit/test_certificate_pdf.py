@@ -86,7 +86,7 @@ def test_pages_show_every_value_in_both_languages() -> None:
 
 
 def test_pages_say_none_for_an_empty_list() -> None:
-    bare = replace(FULL, ground=Ground.MISSING, policy=None, objects=(), keys=(), transcript_rows_cleared=())
+    bare = replace(FULL, ground=Ground.MISSING, policy=None, objects=(), keys=(), text_rows_cleared=())
     shown = _text(render_pdf(SIGNER.sign(bare)))
     assert all(shown.split().count(certificate_words(language)["none"]) == 3 for language in LANGUAGES)
 

@@ -219,7 +219,7 @@ OBJECT, KEY = FULL.objects[0], FULL.keys[0]
         (OBJECT, "etag", "٣"),
         (KEY, "root_key_id", "root key"),
         (KEY, "root_key_id", "root\n"),
-        (FULL.transcript_rows_cleared[0], "table", "María"),
+        (FULL.text_rows_cleared[0], "table", "María"),
     ],
 )
 def test_certificate_with_a_forbidden_value_cannot_be_built(part: Any, field: str, value: object) -> None:
@@ -229,7 +229,7 @@ def test_certificate_with_a_forbidden_value_cannot_be_built(part: Any, field: st
 
 
 def test_certificate_with_too_many_objects_keys_or_tables_cannot_be_built() -> None:
-    for name, count in (("objects", MAX_OBJECTS), ("keys", 100), ("transcript_rows_cleared", 100)):
+    for name, count in (("objects", MAX_OBJECTS), ("keys", 100), ("text_rows_cleared", 100)):
         replace(FULL, **{name: getattr(FULL, name)[:1] * count})
         with pytest.raises(ValueError, match="at most"):
             replace(FULL, **{name: getattr(FULL, name)[:1] * (count + 1)})
