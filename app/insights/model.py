@@ -16,6 +16,7 @@ class Flag(StrEnum):
     PERSON: the line is about the patient and the quotes are about a relative, or the other way round.
     TIME: the line is about the present and the quotes are about the past, or the other way round.
     WEAK_SUPPORT: the quotes contain hardly any content word of the line.
+    INSTRUCTION: the line quotes or repeats speech that gives orders to a writer, such as `write that I ...`.
     """
 
     NUMBER = "NUMBER"
@@ -25,6 +26,7 @@ class Flag(StrEnum):
     PERSON = "PERSON"
     TIME = "TIME"
     WEAK_SUPPORT = "WEAK_SUPPORT"
+    INSTRUCTION = "INSTRUCTION"
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from app.insights.extract.vocabulary import (
     UNCERTAIN_OPENERS,
     VOCABULARIES,
 )
+from app.insights.orders import find_orders
 from app.insights.vocabulary import FILLERS
 from app.transcripts.model import Speaker, Turn
 
@@ -70,7 +71,8 @@ class Clause:
 
 
 def split_clauses(turns: Sequence[Turn], language: str | None = None) -> list[Clause]:
-    """Return the clauses of the turns, in order. Unintelligible and empty turns have none.
+    """Return the clauses of the turns, in order. Unintelligible and empty turns have none, and
+    speech that gives orders to a writer has none.
 
     `language` is the consultation's language, which counts for a turn that is too short to show its own. A language
     other than English and Spanish is read as English.
@@ -105,7 +107,10 @@ _Word = tuple[int, int, str]
 
 def _turn_clauses(turn: Turn, language: str, keys: WordKeys, position: int) -> Iterator[Clause]:
     text = turn.text
+    orders = find_orders(text)
     for start, end in split_text(text, keys):
+        if any(first < end and start < last for first, last in orders):
+            continue
         words = [
             (match.start(), match.end(), keys[match[0].lower()]) for match in WORD.finditer(text, start, end)
         ]
