@@ -37,6 +37,7 @@ from app.http.websocket_sessions import Connected, SocketLimits
 from app.identity import permissions
 from app.identity.admission import Admission
 from app.identity.tokens import TokenVerifier
+from app.insights.language_choice import OpenLanguage, make_language
 from app.integrations import vendor_clients
 from app.integrations.livekit.client import LiveKit, WebhookVerifier
 from app.integrations.storage.client import Storage
@@ -78,6 +79,7 @@ class _Parts:
     limits: OperationLimits
     feed: ChangeFeed
     leader: LeaderWatch
+    language: OpenLanguage | None
 
 
 def create_app(
@@ -170,6 +172,7 @@ def _parts(settings: ApiSettings) -> _Parts:
         limits=_limits(settings),
         feed=ChangeFeed(database.dedicated.listen),
         leader=LeaderWatch(database, clock=time.monotonic),
+        language=make_language(settings),
     )
 
 
@@ -255,6 +258,8 @@ async def _open(
         await stack.enter_async_context(parts.http)
         stack.push_async_callback(parts.verifier.aclose)
         stack.push_async_callback(parts.livekit.aclose)
+        if parts.language is not None:
+            stack.push_async_callback(parts.language.aclose)
         stack.callback(parts.storage.close)
         await require_own_database(parts.database, settings.deployment)
         await require_own_bucket(parts.storage, settings.deployment)

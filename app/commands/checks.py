@@ -12,7 +12,7 @@ import httpx
 from pydantic import SecretStr
 
 from app.deployment import require_own_bucket, require_own_database
-from app.errors import AppError, UpstreamFailed
+from app.errors import AppError, Conflict, UpstreamFailed
 from app.identity.jwks import parse_keys
 from app.integrations import vendor_clients
 from app.integrations.speech.refusals import translate_refusal
@@ -27,6 +27,8 @@ from app.postgres.database import Database
 from app.settings import (
     ApiSettings,
     BucketSettings,
+    LanguageApi,
+    LanguageSettings,
     LiveKitSettings,
     SettingsError,
     SupabaseSettings,
@@ -105,6 +107,7 @@ def _list_api_checks(settings: ApiSettings) -> list[_Check]:
         _Check("root keys", lambda: _check_root_keys(settings.api_database_url, settings.keyring)),
         _Check("LiveKit", lambda: _check_livekit(settings), _LIVEKIT_SECONDS, _LIVEKIT_NOTE),
         _Check("Supabase Auth's signing keys", lambda: _check_signing_keys(settings)),
+        _Check("language service", lambda: _check_language(settings)),
     ]
 
 
@@ -117,6 +120,7 @@ def _list_worker_checks(settings: WorkerSettings) -> list[_Check]:
         _Check("leader", lambda: _check_leader(settings.worker_database_url)),
         _Check("Supabase Auth's administration", lambda: _check_supabase_admin(settings)),
         _Check("OpenAI", lambda: _check_openai(settings)),
+        _Check("language service", lambda: _check_language(settings)),
     ]
 
 
@@ -265,3 +269,15 @@ async def _check_openai(settings: WorkerSettings) -> None:
         raise UpstreamFailed(_OF_SPEECH.get(refusal.reason, refusal.reason)) from error
     except openai.OpenAIError as error:
         raise UpstreamFailed("openai_unreachable") from error
+
+
+async def _check_language(settings: LanguageSettings) -> None:
+    if settings.language_api is LanguageApi.EXTRACT:
+        return
+    client = vendor_clients.make_language_client(settings)
+    if client is None:
+        raise Conflict("language_not_configured")
+    try:
+        await client.require_reachable()
+    finally:
+        await client.aclose()

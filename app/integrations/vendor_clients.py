@@ -17,12 +17,15 @@ from app.settings import (
     BucketRuleSettings,
     BucketSettings,
     BucketWriterSettings,
+    LanguageApi,
+    LanguageSettings,
     LiveKitSettings,
     SpeechSettings,
     WorkerSettings,
 )
 
 if TYPE_CHECKING:
+    from app.integrations.language.client import LanguageClient
     from app.integrations.speech.client import Speech
 
 R2_REGION = "auto"
@@ -154,6 +157,28 @@ def make_speech(settings: SpeechSettings) -> "Speech | None":
         base_url=settings.openai_base_url,
         timeout_seconds=settings.speech_timeout_seconds,
         uncertain_logprob=settings.speech_uncertain_logprob,
+    )
+
+
+def make_language_client(settings: LanguageSettings) -> "LanguageClient | None":
+    """Return the client of the language service, or None if no service is configured, or if the extractive writer
+    replaces it.
+    """
+    key, model, api = settings.language_key, settings.language_model, settings.language_api
+    if key is None or model is None or api is LanguageApi.EXTRACT:
+        return None
+    from app.integrations.language.client import (  # this import takes half a second
+        ChatLanguage,
+        ResponsesLanguage,
+    )
+
+    kind = ChatLanguage if api is LanguageApi.CHAT else ResponsesLanguage
+    return kind(
+        api_key=key.get_secret_value(),
+        model=model,
+        base_url=settings.language_url,
+        timeout_seconds=settings.language_timeout_seconds,
+        caches_prompts=settings.language_prompt_cache,
     )
 
 

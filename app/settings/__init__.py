@@ -13,6 +13,7 @@ from app.settings.base import (
     SettingsError,
     check_database_url,
 )
+from app.settings.language import LanguageApi, LanguageSettings
 from app.settings.processes import (
     ApiSettings,
     MigrationSettings,
@@ -43,6 +44,8 @@ __all__ = [
     "BusinessAssociateSettings",
     "DeploymentSettings",
     "Environment",
+    "LanguageApi",
+    "LanguageSettings",
     "LiveKitSettings",
     "MigrationSettings",
     "Network",

@@ -10,6 +10,7 @@ from pydantic_settings import SettingsError as SourceError
 from app.settings.base import DeploymentSettings, Network, SettingsError, divided, is_key
 from app.settings.database_url import SettingProblem, read_database_url
 from app.settings.keys import KeySettings
+from app.settings.language import LanguageSettings
 from app.settings.vendors import (
     BucketRuleSettings,
     BucketSettings,
@@ -33,6 +34,7 @@ class ApiSettings(
     BucketSettings,
     LiveKitSettings,
     WebAppSettings,
+    LanguageSettings,
     KeySettings,
 ):
     """The settings of `resguardo serve`."""
@@ -144,6 +146,7 @@ class WorkerSettings(
     BucketRuleSettings,
     LiveKitSettings,
     SpeechSettings,
+    LanguageSettings,
     KeySettings,
 ):
     """The settings of `resguardo worker`."""

@@ -9,6 +9,7 @@ from pydantic_settings import NoDecode
 
 from app.settings.base import DeploymentSettings, divided, split_url
 from app.settings.database_url import SettingProblem
+from app.settings.model_ends import require_current_model
 
 
 class BusinessAssociateSettings(DeploymentSettings):
@@ -309,13 +310,14 @@ class OpenAISettings(DeploymentSettings):
     @model_validator(mode="after")
     def _check_openai(self) -> Self:
         if self.openai_base_url is not None:
-            self._require_tls("OPENAI_BASE_URL", self.openai_base_url, ("https",))
-            parts = split_url("OPENAI_BASE_URL", self.openai_base_url)
-            if not parts.hostname or "@" in parts.netloc or parts.query or parts.fragment:
-                raise SettingProblem(
-                    "OPENAI_BASE_URL: is a host and a path, without credentials, query or fragment"
-                )
+            self._require_service("OPENAI_BASE_URL", self.openai_base_url)
         return self
+
+    def _require_service(self, name: str, url: str) -> None:
+        self._require_tls(name, url, ("https",))
+        parts = split_url(name, url)
+        if not parts.hostname or "@" in parts.netloc or parts.query or parts.fragment:
+            raise SettingProblem(f"{name}: is a host and a path, without credentials, query or fragment")
 
 
 class SpeechApi(StrEnum):
@@ -326,12 +328,8 @@ class SpeechApi(StrEnum):
     DIARIZED_JSON = "diarized_json"
 
 
-SPEECH_MODELS: Final = {
-    SpeechApi.TEXT: "gpt-transcribe",
-    SpeechApi.VERBOSE_JSON: "whisper-1",
-    SpeechApi.DIARIZED_JSON: "gpt-4o-transcribe-diarize",
-}
-"""OpenAI's model for each format. The last two end on 2027-02-26 (openai 3.52, `AudioModel`, checked 2026-11-21)."""
+DEFAULT_SPEECH_MODEL: Final = "gpt-transcribe"
+"""OpenAI's model for text. OpenAI has published no end of it (openai 3.57, `AudioModel`, checked 2026-11-30)."""
 
 
 class SpeechSettings(OpenAISettings):
@@ -345,8 +343,8 @@ class SpeechSettings(OpenAISettings):
         None,
         min_length=1,
         max_length=200,
-        description="The speech model. Without this setting, SPEECH_API selects gpt-transcribe, whisper-1 or "
-        "gpt-4o-transcribe-diarize.",
+        description="The speech model. The default for SPEECH_API=text is gpt-transcribe. Other formats have no "
+        "default, because OpenAI ends whisper-1 and gpt-4o-transcribe-diarize on 2027-02-26.",
     )
     speech_timeout_seconds: float = Field(
         300,
@@ -366,4 +364,11 @@ class SpeechSettings(OpenAISettings):
     @property
     def speech_model(self) -> str:
         """Return the name of the speech model that transcribes recordings."""
-        return self.whisper_model or SPEECH_MODELS[self.speech_api]
+        return self.whisper_model or DEFAULT_SPEECH_MODEL
+
+    @model_validator(mode="after")
+    def _check_speech_model(self) -> Self:
+        if self.whisper_model is None and self.speech_api is not SpeechApi.TEXT:
+            raise SettingProblem(f"WHISPER_MODEL: is needed with SPEECH_API={self.speech_api}")
+        require_current_model("WHISPER_MODEL", self.speech_model, self.openai_base_url)
+        return self

@@ -26,7 +26,9 @@ from app.holds import tasks as hold_tasks
 from app.holds.bucket_protection import BucketProtection
 from app.idempotency import tasks as idempotency_tasks
 from app.idempotency.service import IdempotencyKeys
+from app.insights.language_choice import make_language
 from app.integrations import vendor_clients
+from app.integrations.language.port import Language
 from app.integrations.livekit.client import LiveKit
 from app.integrations.speech.client import Speech
 from app.integrations.supabase.client import SupabaseAdmin
@@ -73,6 +75,7 @@ class WorkerServices:
     exports: Exports
     transcriber: Transcriber
     job_repair: JobRepair
+    language: Language | None
     idempotency_keys: IdempotencyKeys
 
 
@@ -100,7 +103,10 @@ async def open_services(settings: WorkerSettings) -> AsyncIterator[WorkerService
         speech = vendor_clients.make_speech(settings)
         if speech is not None:
             stack.push_async_callback(speech.aclose)
-        yield _services(settings, database, livekit, admin, clients, speech)
+        language = make_language(settings)
+        if language is not None:
+            stack.push_async_callback(language.aclose)
+        yield _services(settings, database, livekit, admin, clients, speech, language)
 
 
 def _services(
@@ -110,6 +116,7 @@ def _services(
     admin: SupabaseAdmin,
     clients: BucketClients,
     speech: Speech | None,
+    language: Language | None,
 ) -> WorkerServices:
     storage, deployment = clients.storage, settings.deployment
     quarantine = timedelta(days=settings.orphan_quarantine_days)
@@ -148,6 +155,7 @@ def _services(
         transcriber=Transcriber(database, storage, speech, settings.keyring),
         job_repair=JobRepair(database),
         idempotency_keys=IdempotencyKeys(database),
+        language=language,
     )
 
 

@@ -1,5 +1,6 @@
 """Orders, with which a test or a demo makes the stand-in for OpenAI cause faults. An order applies to the next
-`count` transcriptions, and then ends.
+`count` transcriptions, and then ends. An order whose kind begins with `language_` applies to the next `count` answers
+of the language model.
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -24,12 +25,30 @@ KINDS: Final = {
     "early_start": "200 with each segment's start at the end of the one before, before the pause between them",
     "times_off": "200 with each segment `seconds` later, within the sound",
     "two_speakers": "`diarized_json` with the speakers A and B in turn",
+    "language_rate_limit": "429 with `retry-after: seconds`",
+    "language_quota": "429 with the code `insufficient_quota`",
+    "language_fail": "500",
+    "language_hang": "it says nothing for `seconds`, then 500",
+    "language_slow": "it answers correctly after `seconds`",
+    "language_reject": "400, whatever was sent",
+    "language_nonsense": "200 and a web page",
+    "language_refusal": "200 with a refusal of the model",
+    "language_filter": "200, ended by the content filter",
+    "language_incomplete": "200 with the first half of the JSON, ended at the token limit",
+    "language_cut_json": "200 with the first half of the JSON, which calls itself complete",
+    "language_commentary": "200 with commentary before the final answer",
+    "language_unknown_turns": "200 with citations of turns that do not exist",
+    "language_altered_quotes": "200 with a word in each quote that nobody said",
+    "language_claims": "200 with lines that nobody said, as if the transcript had commanded them",
 }
+"""The faults that an order can demand."""
+
+_LANGUAGE: Final = "language_"
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """An order to the stand-in: answer the next `count` transcriptions with the fault `kind`."""
+    """An order to the stand-in: answer the next `count` requests with the fault `kind`."""
 
     kind: str
     count: int = 1
@@ -38,6 +57,11 @@ class Order:
     def __post_init__(self) -> None:
         if self.kind not in KINDS or self.count < 1 or self.seconds < 0:
             raise ValueError("no such order")
+
+    @property
+    def is_of_language(self) -> bool:
+        """Return whether the order applies to answers of the language model."""
+        return self.kind.startswith(_LANGUAGE)
 
 
 class Orders:
@@ -58,13 +82,14 @@ class Orders:
         """Cancel all orders."""
         self._open.clear()
 
-    def take(self) -> Order | None:
-        """Return the oldest open order, and lower its remaining count by one."""
-        if not self._open:
-            return None
-        order = self._open[0]
-        self._open[:1] = [replace(order, count=order.count - 1)] if order.count > 1 else []
-        return order
+    def take(self, *, of_language: bool = False) -> Order | None:
+        """Return the oldest open order of transcription or of the language model, and lower its remaining count."""
+        for place, order in enumerate(self._open):
+            if order.is_of_language is of_language:
+                rest = [replace(order, count=order.count - 1)] if order.count > 1 else []
+                self._open[place : place + 1] = rest
+                return order
+        return None
 
 
 class _OrderJson(BaseModel):

@@ -11,10 +11,11 @@ from devstack.openai.config import OpenAIConfig, RecogniserName, save_config
 
 
 def openai_environment() -> dict[str, str]:
-    """Return the settings with which the product uses the stand-in in place of OpenAI. The function creates a new
-    API key at each start of the dev stack.
+    """Return the settings with which the product uses the stand-in in place of OpenAI, and the extractive writer in
+    place of a language model. The function creates a new API key at each start of the dev stack.
     """
     return {
+        "LANGUAGE_API": "extract",
         "OPENAI_API_KEY": f"sk-{secrets.token_urlsafe(24)}",
         "OPENAI_BASE_URL": f"http://127.0.0.1:{free_port()}/v1",
     }

@@ -37,6 +37,8 @@ CODES = {
     "Forbidden": "FORBIDDEN",
     "NotFound": "NOT_FOUND",
     "Conflict": "CONFLICT",
+    "AnswerRefused": "CONFLICT",
+    "AnswerUnusable": "UPSTREAM_FAILED",
     "RateLimited": "RATE_LIMITED",
     "UpstreamFailed": "UPSTREAM_FAILED",
     "LiveKitRefused": "UPSTREAM_FAILED",

@@ -310,6 +310,7 @@ async def test_every_task_that_can_be_deferred_has_a_runner(database: Database) 
                 transcriber=object.__new__(Transcriber),
                 job_repair=object.__new__(JobRepair),
                 idempotency_keys=object.__new__(IdempotencyKeys),
+                language=None,
             )
         )
     }

@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response, Stream
 from starlette.routing import Route
 
 from app.errors import AppError, Conflict, InvalidInput, RateLimited, Timeout, UpstreamFailed
-from app.integrations import vendor_clients
+from app.integrations import openai_client, vendor_clients
 from app.integrations.speech import client as speech
 from app.integrations.speech.client import Speech, SpeechAnswer
 from app.integrations.speech.flac import duration_ms
@@ -184,7 +184,7 @@ async def test_connection_timeout_is_not_counted_as_paid(
     """If no connection is made in time, the request was never sent and costs nothing. The transcription therefore
     retries it like a request that failed for any other temporary reason.
     """
-    monkeypatch.setattr(speech, "_CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr(openai_client, "_CONNECT_SECONDS", 0.2)
 
     async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
@@ -330,7 +330,7 @@ async def test_form_has_only_fields_that_the_model_supports(monkeypatch: pytest.
     ]
     assert {one["authorization"] for one in headers} == {f"Bearer {KEY}"}
     assert SECRET not in json.dumps(headers)
-    assert not [name for one in headers for name in one if name not in speech._OWN_HEADERS]
+    assert not [name for one in headers for name in one if name not in openai_client._OWN_HEADERS]
 
 
 @pytest.mark.parametrize("spoilt", ["gzip", "large", "cut"])
@@ -471,7 +471,7 @@ async def test_refusal_without_a_document_has_the_reason_of_its_status(body: byt
 async def test_refusal_with_an_endless_body_is_translated_by_its_status(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(speech, "_REFUSAL_SECONDS", 0.2)
+    monkeypatch.setattr(openai_client, "_REFUSAL_SECONDS", 0.2)
 
     async def drip() -> AsyncIterator[bytes]:
         while True:

@@ -157,6 +157,7 @@ def test_secrets_are_all_kept_as_secrets() -> None:
         "CERTIFICATE_SIGNING_KEY",
         "CLOUDFLARE_API_TOKEN",
         "DATABASE_URL",
+        "LANGUAGE_API_KEY",
         "LIVEKIT_API_SECRET",
         "OPENAI_API_KEY",
         "R2_ADMIN_SECRET_ACCESS_KEY",

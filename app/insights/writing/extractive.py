@@ -36,6 +36,9 @@ class ExtractiveWriter:
         """Return the name by which the API names the writer."""
         return EXTRACT_MODEL
 
+    async def aclose(self) -> None:
+        """Do nothing: the writer has no connections."""
+
     async def write(self, request: LanguageRequest) -> LanguageAnswer:
         """Return the answer. It reports no tokens."""
         return LanguageAnswer(answer_request(request), LanguageUsage(EXTRACT_VENDOR, EXTRACT_MODEL, 0, 0, 0))

@@ -2,31 +2,28 @@
 
 No module except this one sends sound to the speech service. This module sends each request to the speech service
 only once. This client never repeats a request; `app.transcripts.transcription` does, because it knows which
-requests the service may have charged for. The client follows no redirect, reads no environment variable, and sends
-only the headers that the request needs. The client reads at most 16 KiB of an error response, for the vendor's code
-(`refusals`), and never repeats the vendor's message. The client checks each answer with the module `answers` before
-it returns the answer.
+requests the service may have charged for. The client checks each answer with the module `answers` before it returns
+the answer.
 """
 
 import asyncio
-import logging
 from io import BytesIO
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import httpx2
 import openai
 
 from app.errors import AppError, InvalidInput, Timeout, UpstreamFailed
+from app.integrations.openai_client import NOT_YET_SENT, make_openai_client, read_body
 from app.integrations.speech.answers import UNCERTAIN_LOGPROB, SpeechAnswer, SpeechSegment, parse_answer
 from app.integrations.speech.flac import duration_ms
 from app.integrations.speech.refusals import translate_refusal
 from app.media.sound_plans import Cut
-from app.settings import LOOPBACK, SpeechApi
+from app.settings import SpeechApi
+from app.settings.model_ends import OPENAI_URL
 
 __all__ = ["MAX_CHUNK_BYTES", "MAX_CHUNK_MS", "Speech", "SpeechAnswer", "SpeechSegment"]
 
-OPENAI_URL: Final = "https://api.openai.com/v1"
 MAX_CHUNK_BYTES: Final = 25 * 1024 * 1024 - 16 * 1024
 """The vendor limits the whole form: "Maximum content size limit (26214400) exceeded" (as users quote it, checked
 2026-11-21). The other fields of the form are far below 16 KiB.
@@ -39,37 +36,10 @@ MIN_CHUNK_MS: Final = 100
 """For shorter sound, OpenAI answers 400 `audio_too_short` (as users quote it, checked 2026-11-21)."""
 
 _MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
-_CONNECT_SECONDS: Final = 10.0
-_MAX_RETRY_AFTER_SECONDS: Final = 3600
-_MAX_REFUSAL_BYTES: Final = 16 * 1024
-_REFUSAL_SECONDS: Final = 5.0
-"""The time limit for the body of an error response. After it, only the status is used."""
-
 _RETURN_LOGPROBS: Final = frozenset(
     ("gpt-4o-transcribe", "gpt-4o-mini-transcribe", "gpt-4o-mini-transcribe-2025-12-15")
 )
 """The models that return log probabilities with a text (openai 3.52, `transcription_create_params`)."""
-
-_NOT_YET_SENT: Final = (httpx2.ConnectTimeout, httpx2.PoolTimeout)
-_OWN_HEADERS: Final = frozenset(
-    (
-        "host",
-        "authorization",
-        "accept",
-        "accept-encoding",
-        "connection",
-        "content-length",
-        "content-type",
-        "transfer-encoding",
-        "user-agent",
-        "x-stainless-raw-response",  # with this header, the openai client leaves the reading of the response to us
-    )
-)
-
-for _chatty in ("openai", "httpx2", "httpcore2"):
-    logging.getLogger(_chatty).setLevel(
-        logging.WARNING
-    )  # at INFO they log URLs, and `OPENAI_LOG` could enable even more
 
 
 class Speech:
@@ -94,17 +64,7 @@ class Speech:
         self._model = model
         self._timeout_seconds = timeout_seconds
         self._uncertain_logprob = uncertain_logprob
-        self._client = openai.AsyncOpenAI(
-            api_key=api_key,
-            admin_api_key="",  # if these are given, the openai client does not read them from the environment
-            organization="",
-            project="",
-            webhook_secret="",
-            base_url=url,
-            max_retries=0,
-            default_headers={"Authorization": f"Bearer {api_key}", "Accept-Encoding": "identity"},
-            http_client=_http_client(url, timeout_seconds),
-        )
+        self._client = make_openai_client(api_key, url, timeout_seconds, translate_refusal)
         self._transcriptions = self._client.audio.transcriptions.with_streaming_response
 
     @property
@@ -144,7 +104,7 @@ class Speech:
             async with asyncio.timeout(self._timeout_seconds):
                 return await self._ask(flac, language)
         except (TimeoutError, openai.APITimeoutError, httpx2.TimeoutException) as error:
-            is_sent = not isinstance(error.__cause__, _NOT_YET_SENT)
+            is_sent = not isinstance(error.__cause__, NOT_YET_SENT)
             failure = Timeout("speech_timeout") if is_sent else UpstreamFailed("speech_failed")
         except openai.OpenAIError:
             failure = UpstreamFailed("speech_failed")
@@ -182,58 +142,8 @@ def _options(api: SpeechApi, model: str, language: str | None) -> dict[str, Any]
     return options
 
 
-def _http_client(base_url: str, timeout_seconds: float) -> httpx2.AsyncClient:
-    return httpx2.AsyncClient(
-        timeout=httpx2.Timeout(timeout_seconds, connect=min(timeout_seconds, _CONNECT_SECONDS)),
-        trust_env=urlsplit(base_url).hostname not in LOOPBACK,
-        follow_redirects=False,
-        event_hooks={"request": [_remove_other_headers], "response": [_refuse]},
-    )
-
-
-async def _remove_other_headers(request: httpx2.Request) -> None:
-    for name in set(request.headers) - _OWN_HEADERS:
-        del request.headers[name]
-
-
-async def _refuse(response: httpx2.Response) -> None:
-    if response.status_code != 200:
-        raise translate_refusal(response.status_code, await _refusal_body(response), _retry_after(response))
-
-
-async def _refusal_body(response: httpx2.Response) -> bytes:
-    """Return the part of an error response's body that arrives before the time and size limits, or nothing if the
-    body is compressed.
-    """
-    body = bytearray()
-    if response.headers.get("content-encoding", "identity") != "identity":
-        return b""
-    try:
-        async with asyncio.timeout(_REFUSAL_SECONDS):
-            async for part in response.aiter_raw():
-                body += part
-                if len(body) > _MAX_REFUSAL_BYTES:
-                    break
-    except (TimeoutError, httpx2.HTTPError):
-        pass
-    return bytes(body[:_MAX_REFUSAL_BYTES])
-
-
-def _retry_after(response: httpx2.Response) -> dict[str, int]:
-    """Return the number of seconds in the Retry-After header as a detail of the error, or no detail if the header
-    has none. If the Retry-After header contains a date, which RFC 9110 (10.2.3) also allows, the function ignores
-    the header.
-    """
-    given = response.headers.get("retry-after", "")
-    if not (given.isascii() and given.isdigit()):
-        return {}
-    return {"retry_after_seconds": min(int(given[:9]), _MAX_RETRY_AFTER_SECONDS)}
-
-
 async def _read(response: httpx2.Response) -> bytes:
-    body = bytearray()
-    async for part in response.aiter_raw():
-        body += part
-        if len(body) > _MAX_ANSWER_BYTES:
-            raise UpstreamFailed("speech_nonsense")
-    return bytes(body)
+    body = await read_body(response, _MAX_ANSWER_BYTES)
+    if body is None:
+        raise UpstreamFailed("speech_nonsense")
+    return body

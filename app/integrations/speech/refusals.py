@@ -5,11 +5,11 @@ Compatible services use OpenAI's error codes. OpenAI states some error codes in 
 An unknown error code becomes the detail `vendor_code`. This module never reads the vendor's message.
 """
 
-import json
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from app.errors import AppError, Conflict, InvalidInput, RateLimited, UpstreamFailed
+from app.integrations.openai_client import parse_error
 from app.integrations.vendor_error_codes import vendor_code
 
 FINAL: Final[Mapping[str, tuple[type[AppError], str]]] = {
@@ -58,7 +58,7 @@ def translate_refusal(status: int, body: bytes, retry_after: Mapping[str, int]) 
 
     `retry_after` is the detail of the error that states the time until the next attempt.
     """
-    error = _parse_error(body)
+    error = parse_error(body)
     for code in (error.get("code"), error.get("type")):
         if isinstance(code, str) and code in FINAL:
             kind, reason = FINAL[code]
@@ -81,13 +81,3 @@ def _translate_status(status: int, named: Mapping[str, str], retry_after: Mappin
     if 400 <= status < 500 and status not in _PASSING:
         return InvalidInput("speech_refused", status=status, **named)
     return UpstreamFailed("speech_failed", status=status, **named, **retry_after)
-
-
-def _parse_error(body: bytes) -> Mapping[str, Any]:
-    """Return the `error` object of the JSON document, or the document itself if it has no such object."""
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        return {}
-    error = document.get("error", document) if isinstance(document, dict) else None
-    return error if isinstance(error, dict) else {}
