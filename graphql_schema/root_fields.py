@@ -13,7 +13,7 @@ from strawberry.extensions import FieldExtension
 from app.errors import InvalidInput
 from app.identity.permissions import Permission
 
-Quota = Literal["pages", "urls", "subtitles", "invitations"]
+Quota = Literal["pages", "urls", "playbacks", "subtitles", "invitations"]
 """The name of a quota in `policies/quotas.toml`."""
 
 _PERMISSION: Final = "permission"
@@ -57,6 +57,7 @@ _CALLERS: Final[dict[frozenset[str], str]] = {
 _QUOTAS: Final[dict[Quota, str]] = {
     "pages": "Each call counts as one page against the caller's hourly quota.",
     "urls": "Each call counts as one URL against the caller's hourly quota.",
+    "playbacks": "Each call counts as one playback URL against the caller's hourly quota.",
     "subtitles": "Each call counts as one subtitle link against the caller's hourly quota.",
     "invitations": "Each call counts as one invitation against the caller's hourly quota.",
 }

@@ -12,6 +12,7 @@ from graphql_schema import audit, consents, recording_imports, staff, subscripti
 from graphql_schema import consultations as consultation_fields
 from graphql_schema import deletions as deletion_fields
 from graphql_schema import holds as hold_fields
+from graphql_schema import playback as playback_fields
 from graphql_schema import recordings as recording_fields
 from graphql_schema import retention as retention_fields
 from graphql_schema import transcripts as transcript_fields
@@ -443,6 +444,16 @@ class Mutation:
             "Issues a download URL of a recording. Everyone who has the URL can download the recording "
             "for a few minutes. Idempotent by `recordingId` and `file`: a repeated call issues a "
             "further URL of the same file."
+        ),
+    )
+    issue_playback_url = root_field(
+        playback_fields.issue_playback_url,
+        permissions.ISSUE_PLAYBACK_URL,
+        quota="playbacks",
+        description=(
+            "Issues a URL that plays a recording in a browser. Everyone who has the URL can play the recording "
+            "for a few minutes. Idempotent by `recordingId` and `file`: a repeated call issues a further URL of "
+            "the same file. A call with `viewingId` belongs to an earlier viewing."
         ),
     )
     process_livekit_webhook = root_field(

@@ -32,6 +32,7 @@ class Quotas:
     """The quotas: how many requests of each kind one person may make in one clock hour."""
 
     urls: int
+    playbacks: int
     subtitles: int
     pages: int
     invitations: int

@@ -36,3 +36,10 @@ def sound_type(object_key: str) -> str | None:
     if media is None or media[1] is Medium.VIDEO:
         return None
     return "audio/ogg" if object_key.endswith(".ogg") else "audio/mp4"
+
+
+def playback_type(object_key: str) -> str:
+    """Return the content type with which a browser plays the object. A playback URL states it, so that no object is
+    ever shown as a page.
+    """
+    return sound_type(object_key) or ("video/webm" if object_key.endswith(".webm") else "video/mp4")

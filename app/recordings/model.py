@@ -130,6 +130,16 @@ class Recording:
 
 
 @dataclass(frozen=True)
+class Viewing:
+    """One viewing of a file, which needs a new playback URL every few minutes. If `is_renewal` is true, the caller
+    began this viewing earlier.
+    """
+
+    id: UUID
+    is_renewal: bool
+
+
+@dataclass(frozen=True)
 class StoredMedia:
     """The metadata of a recording's object in the bucket."""
 

@@ -23,7 +23,9 @@ select private.assign_object_key(%(id)s);
 -- name: release_object_key
 -- Returns the object key of a recording: null if the recording is hidden from the caller, an empty text if the
 -- recording is not READY.
-select private.release_object_key(%(action)s, %(id)s, %(totp_max_age_seconds)s, %(file_id)s);
+select private.release_object_key(
+    %(action)s, %(id)s, %(totp_max_age_seconds)s, %(file_id)s, %(viewing_id)s, %(is_renewal)s
+);
 
 -- name: read_unready_reason
 -- Returns why a recording has no object to open.

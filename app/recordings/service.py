@@ -21,8 +21,8 @@ from app.postgres.references import RecordingBy
 from app.postgres.selection import Selection
 from app.recordings import store
 from app.recordings.blockers import require_startable
-from app.recordings.media_ids import sound_type
-from app.recordings.model import Medium, RecordingFilter, StoredMedia
+from app.recordings.media_ids import playback_type, sound_type
+from app.recordings.model import Medium, RecordingFilter, StoredMedia, Viewing
 from app.recordings.transitions import mark_stopped, require_ready
 from app.recordings.webhook_inbox import WebhookInbox
 
@@ -48,6 +48,18 @@ class DownloadUrl:
     url: str
     expires_at: datetime
     expires_in_seconds: int
+
+
+@dataclass(frozen=True)
+class PlaybackUrl:
+    """A presigned URL that plays a file in a browser, and the viewing to which it belongs. Everyone who has the URL
+    can play the file until it expires.
+    """
+
+    url: str
+    expires_at: datetime
+    expires_in_seconds: int
+    viewing_id: UUID
 
 
 class Recordings:
@@ -175,6 +187,41 @@ class Recordings:
         )
         return DownloadUrl(url, datetime.now(UTC) + timedelta(seconds=lifetime), lifetime)
 
+    async def issue_playback_url(
+        self,
+        asker: Asker,
+        recording_id: UUID,
+        purpose: PurposeOfUse,
+        *,
+        file_id: UUID | None = None,
+        viewing_id: UUID | None = None,
+    ) -> PlaybackUrl:
+        """Return a presigned URL that plays the recording's video, or its media file with this id, in a browser.
+        The first URL of a viewing is issued without `viewing_id`; each further URL names the viewing of the first,
+        so the audit log shows one viewing and not many. The audit row is committed before the URL is made.
+
+        Raises like `issue_download_url`, but RateLimited (quota_playbacks), and Conflict (viewing_not_renewable) if the
+        caller did not begin this viewing of this file for this purpose within the last 12 hours.
+        """
+        viewing = Viewing(viewing_id or uuid4(), is_renewal=viewing_id is not None)
+        key = await self._release_key(
+            asker,
+            permissions.ISSUE_PLAYBACK_URL.on(recording_id, purpose=purpose),
+            recording_id,
+            totp_max_age_seconds=self._totp_max_age_seconds,
+            file_id=file_id,
+            viewing=viewing,
+        )
+        lifetime = self._url_lifetime_seconds
+        url = self._storage.presign_get(
+            key,
+            expires_in_seconds=lifetime,
+            filename=f"{file_id or recording_id}{PurePosixPath(key).suffix}",
+            content_type=playback_type(key),
+            disposition="inline",
+        )
+        return PlaybackUrl(url, datetime.now(UTC) + timedelta(seconds=lifetime), lifetime, viewing.id)
+
     async def receive_webhook(self, body: bytes, authorization: str | None) -> bool:
         """Store a signed LiveKit event in the inbox. Return False if the event was already in the inbox.
 
@@ -191,6 +238,7 @@ class Recordings:
         *,
         totp_max_age_seconds: int | None = None,
         file_id: UUID | None = None,
+        viewing: Viewing | None = None,
     ) -> str:
         """Return the object key of a READY file of a recording, after the audit row is committed.
 
@@ -203,6 +251,7 @@ class Recordings:
                 access.action,
                 totp_max_age_seconds=totp_max_age_seconds,
                 file_id=file_id,
+                viewing=viewing,
             )
             if key is None:
                 raise NotFound("recording_not_found")

@@ -20,7 +20,7 @@ from app.postgres.references import CONSULTATION, PATIENT
 from app.postgres.selection import Selection
 from app.recordings.blockers import Blocker
 from app.recordings.media_ids import MediaId
-from app.recordings.model import Recording, RecordingFilter, SoundMode
+from app.recordings.model import Recording, RecordingFilter, SoundMode, Viewing
 
 _sql = Queries(Path(__file__).with_name("queries.sql"))
 _recordings = TypeAdapter(list[Recording])
@@ -141,9 +141,11 @@ async def release_object_key(
     *,
     totp_max_age_seconds: int | None,
     file_id: UUID | None = None,
+    viewing: Viewing | None = None,
 ) -> str | None:
     """Write the audit row and return the object key of the recording's video, or of its media file with this id. The
-    key is None if the recording is hidden from the caller or has no such file, and '' if the file is not READY.
+    key is None if the recording is hidden from the caller or has no such file, and '' if the file is not READY. A
+    playback URL has a viewing, which the audit row names.
     """
     key = await tx.value(
         _sql["release_object_key"],
@@ -152,6 +154,8 @@ async def release_object_key(
             "action": action,
             "totp_max_age_seconds": totp_max_age_seconds,
             "file_id": file_id,
+            "viewing_id": viewing.id if viewing else None,
+            "is_renewal": viewing is not None and viewing.is_renewal,
         },
     )
     return None if key is None else str(key)

@@ -2,7 +2,7 @@
 
 grant execute on function
 private.assign_object_key(uuid),
-private.release_object_key(text, uuid, integer, uuid)
+private.release_object_key(text, uuid, integer, uuid, uuid, boolean)
 to clinician;
 
 grant execute on function

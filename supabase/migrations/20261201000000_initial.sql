@@ -875,6 +875,7 @@ select 'reason', t.term from unnest(array[
     'passphrase_short', 'passphrases_differ', 'past_due', 'past_quarantine', 'patient_asked',
     'patient_birth_date_ahead', 'patient_birth_date_differs', 'patient_not_found', 'patient_user_differs',
     'patient_user_unknown', 'policy_', 'policy_version', 'proven', 'quota_invitations', 'quota_pages', 'quota_urls',
+    'quota_playbacks', 'renewal', 'viewing_not_renewable',
     'quotas_malformed', 'pooler_keeps_no_session',
     'r2_account_id', 'r2_jurisdiction', 'r2dev_enabled', 'recorded_at_ahead', 'recorded_at_too_early',
     'recorded_in_error', 'recorder_key_reads', 'recorder_role_refused', 'recorder_role_unsupported',
@@ -943,7 +944,7 @@ insert into private.audit_terms (kind, term)
 select 'entity_type', t.term from unnest(array[
     'access_request', 'audit_event', 'bucket', 'consent', 'consultation', 'deletion', 'deployment', 'insights',
     'legal_hold', 'media', 'participant', 'patient', 'signed_note', 'recording', 'recording_import', 'request',
-    'retention_policy', 'room', 'staff', 'staff_invitation', 'storage', 'transcript'
+    'viewing', 'retention_policy', 'room', 'staff', 'staff_invitation', 'storage', 'transcript'
 ]) as t (term);
 
 insert into private.audit_terms (kind, term)
@@ -987,6 +988,7 @@ select 'field', t.term from unnest(array[
     'classAUsdPerMillion', 'classBUsdPerMillion', 'dueRecordingCount', 'firstDeletionAt', 'heldCount',
     'heldRecordingCount', 'objectCount', 'recordingCount', 'requestsUsdPerMonth', 'soonerCount', 'startsOn',
     'storageUsdPerGbMonth', 'storageUsdPerMonth', 'storedBytes',
+    'playbackUrl', 'viewingId',
     'chunkCount', 'chunksDone', 'doctor', 'entities', 'ids', 'isHeld', 'isInterrupted', 'isTruncated', 'mediaFiles',
     'mustConsent', 'participantCount', 'recordingBlockers', 'recordsAutomatically', 'recordsSpeakersSeparately', 'type',
     'needsSecondApproval', 'shortenedTerms', 'supersededPolicy',
@@ -1026,6 +1028,7 @@ values
 ('recording.expire_import', 'U', true),
 ('recording.transition', 'U', true),
 ('recording.issue_url', 'R', true),
+('recording.play', 'R', true),
 ('recording.read_storage', 'R', true),
 ('recording.read_key', 'R', true),
 ('egress.stop_stray', 'E', true),
@@ -1726,7 +1729,9 @@ $$;
 
 create table private.quotas (
     meter text primary key
-    constraint quotas_meter_is_known check (meter in ('urls', 'subtitles', 'pages', 'invitations')),
+    constraint quotas_meter_is_known check (
+        meter in ('urls', 'playbacks', 'subtitles', 'pages', 'invitations')
+    ),
     per_hour integer not null constraint quotas_per_hour_is_positive check (per_hour > 0)
 );
 comment on table private.quotas is
@@ -1734,7 +1739,9 @@ comment on table private.quotas is
 
 create table private.usage (
     person_id uuid not null,
-    meter text not null constraint usage_meter_is_known check (meter in ('urls', 'subtitles', 'pages', 'invitations')),
+    meter text not null constraint usage_meter_is_known check (
+        meter in ('urls', 'playbacks', 'subtitles', 'pages', 'invitations')
+    ),
     window_start timestamptz not null,
     used integer not null,
     slot integer not null default 0 constraint usage_slot_is_known check (slot between 0 and 7),
@@ -4636,6 +4643,56 @@ create table private.recording_secrets (
 );
 create index recording_secrets_object_key_idx on private.recording_secrets (object_key collate "C");
 
+create table private.viewings (
+    id uuid primary key,
+    recording_id uuid not null constraint viewings_recording_id_fkey references resguardo.recordings (id),
+    file_id uuid not null constraint viewings_file_id_fkey references resguardo.recordings (id),
+    person_id uuid not null,
+    purpose text not null,
+    began_at timestamptz not null default private.now()
+);
+comment on table private.viewings is
+'The viewings of recordings. The audit row of each playback URL names the viewing to which the URL belongs.';
+comment on column private.viewings.file_id is
+'The file that is played: the video, a sound beside the video, or a clip.';
+create index viewings_recording_idx on private.viewings (recording_id);
+create index viewings_file_idx on private.viewings (file_id);
+create index viewings_began_idx on private.viewings (began_at);
+
+-- Stores a new viewing of a file. If `is_renewal` is true, the function instead checks that the caller began this
+-- viewing of this file for this purpose within the last 12 hours. Raises RG409 (viewing_not_renewable). The function
+-- also deletes viewings that can no longer be renewed.
+create function private.begin_viewing(
+    of_viewing uuid, of_recording uuid, of_file uuid, doctor uuid, is_renewal boolean
+) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    stated constant text := coalesce(nullif(current_setting('resguardo.purpose', true), ''), 'TREATMENT');
+begin
+    if is_renewal then
+        if not exists (
+            select from private.viewings as v
+            where v.id = of_viewing and v.recording_id = of_recording and v.file_id = of_file
+                and v.person_id = doctor and v.purpose = stated
+                and v.began_at > private.now() - interval '12 hours'
+        ) then
+            raise exception 'viewing_not_renewable' using errcode = 'RG409';
+        end if;
+        return;
+    end if;
+    delete from private.viewings as v
+    where v.id in (
+        select o.id from private.viewings as o
+        where o.began_at < private.now() - interval '1 day'
+        limit 100
+        for update skip locked
+    );
+    insert into private.viewings (id, recording_id, file_id, person_id, purpose)
+    values (of_viewing, of_recording, of_file, doctor, stated);
+end
+$$;
+
 -- Sets the object key of a recording. An object key contains no name of a person. Raises RG403 if the recording does
 -- not belong to the caller.
 create function private.assign_object_key(of_recording uuid) returns void
@@ -4676,11 +4733,13 @@ $$;
 -- Writes the audit row about this access, and returns the object key of a READY file of a recording to the recording's
 -- doctor: the key of its video, or of the media file beside the video that the caller names. Returns null if the person
 -- may not see the recording, it does not exist or has no such file (the audit row then says DENIED, ABSENT or FAILED),
--- and '' if the file is not READY. The audit row names the recording and the media file. The session's TOTP code must
--- be no older than the given maximum age. Raises RG403 (totp_stale), RG429 (quota_urls), RG409
--- (recording_being_deleted).
+-- and '' if the file is not READY. The audit row names the recording and the media file, and for `recording.play` also
+-- the viewing: a new one, or the one that the caller renews. The session's TOTP code must be no older than the given
+-- maximum age. Raises RG403 (totp_stale), RG429 (quota_urls, quota_playbacks), RG409 (recording_being_deleted,
+-- viewing_not_renewable).
 create function private.release_object_key(
-    action text, of_recording uuid, totp_max_age_seconds integer, of_file uuid default null
+    action text, of_recording uuid, totp_max_age_seconds integer, of_file uuid default null,
+    of_viewing uuid default null, is_renewal boolean default false
 ) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4691,11 +4750,13 @@ declare
     key text;
     is_allowed boolean;
 begin
-    if action is null or action not in ('recording.issue_url', 'recording.read_storage') then
+    if action is null or action not in ('recording.issue_url', 'recording.read_storage', 'recording.play')
+        or (action = 'recording.play') <> (of_viewing is not null)
+    then
         raise exception 'unknown_action' using errcode = 'RG403';
     end if;
     perform private.require_recent_totp(totp_max_age_seconds);
-    perform private.use_quota(doctor, 'urls');
+    perform private.use_quota(doctor, case action when 'recording.play' then 'playbacks' else 'urls' end);
     select r.* into wanted from resguardo.recordings as r where r.id = of_recording;
     if wanted.doctor_id = doctor and exists (
         select from resguardo.deletions as d
@@ -4710,13 +4771,19 @@ begin
     end if;
     select s.object_key into key from private.recording_secrets as s where s.recording_id = file.id;
     is_allowed := coalesce(wanted.doctor_id = doctor and file.status = 'READY' and key is not null, false);
-    perform private.write_audit(
+    if is_allowed and of_viewing is not null then
+        perform private.begin_viewing(of_viewing, wanted.id, file.id, doctor, is_renewal);
+    end if;
+    perform private.write_audit_of_entities(
         action,
         case when is_allowed then 'ALLOWED' when wanted.id is null then 'ABSENT'
             when wanted.doctor_id <> doctor then 'DENIED' else 'FAILED' end,
         case when wanted.id is null or wanted.doctor_id <> doctor or file.id is null then 'not_found'
-            when not is_allowed then private.unready_reason(file.status) end,
-        'recording', array_remove(array[of_recording, of_file], null),
+            when not is_allowed then private.unready_reason(file.status)
+            when is_renewal then 'renewal' end,
+        private.entities_of('recording', array_remove(array[of_recording, of_file], null))
+        || case when is_allowed and of_viewing is not null then private.entities_of('viewing', array[of_viewing])
+            else '[]' end,
         case when wanted.id is not null then array[wanted.patient_id] end,
         case when wanted.id is not null then array[wanted.consultation_id] end,
         array['object'], is_allowed::integer, case when is_allowed then file.size_bytes end
@@ -5412,7 +5479,9 @@ begin
         ),
         (
             select count(*) from audit.events as e
-            where e.action in ('recording.issue_url', 'recording.read_storage', 'access_request.issue_url')
+            where e.action in (
+                'recording.issue_url', 'recording.play', 'recording.read_storage', 'access_request.issue_url'
+            )
                 and e.outcome = 'ALLOWED' and e.recorded_at > private.now() - span
         )
     from due as d;

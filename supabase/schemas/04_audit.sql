@@ -240,6 +240,7 @@ select 'reason', t.term from unnest(array[
     'passphrase_short', 'passphrases_differ', 'past_due', 'past_quarantine', 'patient_asked',
     'patient_birth_date_ahead', 'patient_birth_date_differs', 'patient_not_found', 'patient_user_differs',
     'patient_user_unknown', 'policy_', 'policy_version', 'proven', 'quota_invitations', 'quota_pages', 'quota_urls',
+    'quota_playbacks', 'renewal', 'viewing_not_renewable',
     'quotas_malformed', 'pooler_keeps_no_session',
     'r2_account_id', 'r2_jurisdiction', 'r2dev_enabled', 'recorded_at_ahead', 'recorded_at_too_early',
     'recorded_in_error', 'recorder_key_reads', 'recorder_role_refused', 'recorder_role_unsupported',
@@ -308,7 +309,7 @@ insert into private.audit_terms (kind, term)
 select 'entity_type', t.term from unnest(array[
     'access_request', 'audit_event', 'bucket', 'consent', 'consultation', 'deletion', 'deployment', 'insights',
     'legal_hold', 'media', 'participant', 'patient', 'signed_note', 'recording', 'recording_import', 'request',
-    'retention_policy', 'room', 'staff', 'staff_invitation', 'storage', 'transcript'
+    'viewing', 'retention_policy', 'room', 'staff', 'staff_invitation', 'storage', 'transcript'
 ]) as t (term);
 
 insert into private.audit_terms (kind, term)
@@ -352,6 +353,7 @@ select 'field', t.term from unnest(array[
     'classAUsdPerMillion', 'classBUsdPerMillion', 'dueRecordingCount', 'firstDeletionAt', 'heldCount',
     'heldRecordingCount', 'objectCount', 'recordingCount', 'requestsUsdPerMonth', 'soonerCount', 'startsOn',
     'storageUsdPerGbMonth', 'storageUsdPerMonth', 'storedBytes',
+    'playbackUrl', 'viewingId',
     'chunkCount', 'chunksDone', 'doctor', 'entities', 'ids', 'isHeld', 'isInterrupted', 'isTruncated', 'mediaFiles',
     'mustConsent', 'participantCount', 'recordingBlockers', 'recordsAutomatically', 'recordsSpeakersSeparately', 'type',
     'needsSecondApproval', 'shortenedTerms', 'supersededPolicy',
@@ -391,6 +393,7 @@ values
 ('recording.expire_import', 'U', true),
 ('recording.transition', 'U', true),
 ('recording.issue_url', 'R', true),
+('recording.play', 'R', true),
 ('recording.read_storage', 'R', true),
 ('recording.read_key', 'R', true),
 ('egress.stop_stray', 'E', true),

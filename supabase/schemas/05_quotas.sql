@@ -2,7 +2,9 @@
 
 create table private.quotas (
     meter text primary key
-    constraint quotas_meter_is_known check (meter in ('urls', 'subtitles', 'pages', 'invitations')),
+    constraint quotas_meter_is_known check (
+        meter in ('urls', 'playbacks', 'subtitles', 'pages', 'invitations')
+    ),
     per_hour integer not null constraint quotas_per_hour_is_positive check (per_hour > 0)
 );
 comment on table private.quotas is
@@ -10,7 +12,9 @@ comment on table private.quotas is
 
 create table private.usage (
     person_id uuid not null,
-    meter text not null constraint usage_meter_is_known check (meter in ('urls', 'subtitles', 'pages', 'invitations')),
+    meter text not null constraint usage_meter_is_known check (
+        meter in ('urls', 'playbacks', 'subtitles', 'pages', 'invitations')
+    ),
     window_start timestamptz not null,
     used integer not null,
     slot integer not null default 0 constraint usage_slot_is_known check (slot between 0 and 7),

@@ -9,6 +9,56 @@ create table private.recording_secrets (
 );
 create index recording_secrets_object_key_idx on private.recording_secrets (object_key collate "C");
 
+create table private.viewings (
+    id uuid primary key,
+    recording_id uuid not null constraint viewings_recording_id_fkey references resguardo.recordings (id),
+    file_id uuid not null constraint viewings_file_id_fkey references resguardo.recordings (id),
+    person_id uuid not null,
+    purpose text not null,
+    began_at timestamptz not null default private.now()
+);
+comment on table private.viewings is
+'The viewings of recordings. The audit row of each playback URL names the viewing to which the URL belongs.';
+comment on column private.viewings.file_id is
+'The file that is played: the video, a sound beside the video, or a clip.';
+create index viewings_recording_idx on private.viewings (recording_id);
+create index viewings_file_idx on private.viewings (file_id);
+create index viewings_began_idx on private.viewings (began_at);
+
+-- Stores a new viewing of a file. If `is_renewal` is true, the function instead checks that the caller began this
+-- viewing of this file for this purpose within the last 12 hours. Raises RG409 (viewing_not_renewable). The function
+-- also deletes viewings that can no longer be renewed.
+create function private.begin_viewing(
+    of_viewing uuid, of_recording uuid, of_file uuid, doctor uuid, is_renewal boolean
+) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    stated constant text := coalesce(nullif(current_setting('resguardo.purpose', true), ''), 'TREATMENT');
+begin
+    if is_renewal then
+        if not exists (
+            select from private.viewings as v
+            where v.id = of_viewing and v.recording_id = of_recording and v.file_id = of_file
+                and v.person_id = doctor and v.purpose = stated
+                and v.began_at > private.now() - interval '12 hours'
+        ) then
+            raise exception 'viewing_not_renewable' using errcode = 'RG409';
+        end if;
+        return;
+    end if;
+    delete from private.viewings as v
+    where v.id in (
+        select o.id from private.viewings as o
+        where o.began_at < private.now() - interval '1 day'
+        limit 100
+        for update skip locked
+    );
+    insert into private.viewings (id, recording_id, file_id, person_id, purpose)
+    values (of_viewing, of_recording, of_file, doctor, stated);
+end
+$$;
+
 -- Sets the object key of a recording. An object key contains no name of a person. Raises RG403 if the recording does
 -- not belong to the caller.
 create function private.assign_object_key(of_recording uuid) returns void
@@ -49,11 +99,13 @@ $$;
 -- Writes the audit row about this access, and returns the object key of a READY file of a recording to the recording's
 -- doctor: the key of its video, or of the media file beside the video that the caller names. Returns null if the person
 -- may not see the recording, it does not exist or has no such file (the audit row then says DENIED, ABSENT or FAILED),
--- and '' if the file is not READY. The audit row names the recording and the media file. The session's TOTP code must
--- be no older than the given maximum age. Raises RG403 (totp_stale), RG429 (quota_urls), RG409
--- (recording_being_deleted).
+-- and '' if the file is not READY. The audit row names the recording and the media file, and for `recording.play` also
+-- the viewing: a new one, or the one that the caller renews. The session's TOTP code must be no older than the given
+-- maximum age. Raises RG403 (totp_stale), RG429 (quota_urls, quota_playbacks), RG409 (recording_being_deleted,
+-- viewing_not_renewable).
 create function private.release_object_key(
-    action text, of_recording uuid, totp_max_age_seconds integer, of_file uuid default null
+    action text, of_recording uuid, totp_max_age_seconds integer, of_file uuid default null,
+    of_viewing uuid default null, is_renewal boolean default false
 ) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -64,11 +116,13 @@ declare
     key text;
     is_allowed boolean;
 begin
-    if action is null or action not in ('recording.issue_url', 'recording.read_storage') then
+    if action is null or action not in ('recording.issue_url', 'recording.read_storage', 'recording.play')
+        or (action = 'recording.play') <> (of_viewing is not null)
+    then
         raise exception 'unknown_action' using errcode = 'RG403';
     end if;
     perform private.require_recent_totp(totp_max_age_seconds);
-    perform private.use_quota(doctor, 'urls');
+    perform private.use_quota(doctor, case action when 'recording.play' then 'playbacks' else 'urls' end);
     select r.* into wanted from resguardo.recordings as r where r.id = of_recording;
     if wanted.doctor_id = doctor and exists (
         select from resguardo.deletions as d
@@ -83,13 +137,19 @@ begin
     end if;
     select s.object_key into key from private.recording_secrets as s where s.recording_id = file.id;
     is_allowed := coalesce(wanted.doctor_id = doctor and file.status = 'READY' and key is not null, false);
-    perform private.write_audit(
+    if is_allowed and of_viewing is not null then
+        perform private.begin_viewing(of_viewing, wanted.id, file.id, doctor, is_renewal);
+    end if;
+    perform private.write_audit_of_entities(
         action,
         case when is_allowed then 'ALLOWED' when wanted.id is null then 'ABSENT'
             when wanted.doctor_id <> doctor then 'DENIED' else 'FAILED' end,
         case when wanted.id is null or wanted.doctor_id <> doctor or file.id is null then 'not_found'
-            when not is_allowed then private.unready_reason(file.status) end,
-        'recording', array_remove(array[of_recording, of_file], null),
+            when not is_allowed then private.unready_reason(file.status)
+            when is_renewal then 'renewal' end,
+        private.entities_of('recording', array_remove(array[of_recording, of_file], null))
+        || case when is_allowed and of_viewing is not null then private.entities_of('viewing', array[of_viewing])
+            else '[]' end,
         case when wanted.id is not null then array[wanted.patient_id] end,
         case when wanted.id is not null then array[wanted.consultation_id] end,
         array['object'], is_allowed::integer, case when is_allowed then file.size_bytes end

@@ -216,7 +216,9 @@ begin
         ),
         (
             select count(*) from audit.events as e
-            where e.action in ('recording.issue_url', 'recording.read_storage', 'access_request.issue_url')
+            where e.action in (
+                'recording.issue_url', 'recording.play', 'recording.read_storage', 'access_request.issue_url'
+            )
                 and e.outcome = 'ALLOWED' and e.recorded_at > private.now() - span
         )
     from due as d;

@@ -130,6 +130,15 @@ mutation ($recordingId: ID!, $file: ID, $purposeOfUse: PurposeOfUse!) {
   }
 }
 """
+ISSUE_PLAYBACK_URL = """
+mutation ($recordingId: ID!, $file: ID, $viewingId: ID, $purposeOfUse: PurposeOfUse!) {
+  issuePlaybackUrl(
+    input: {recordingId: $recordingId, file: $file, viewingId: $viewingId, purposeOfUse: $purposeOfUse}
+  ) {
+    playbackUrl { url expiresAt expiresInSeconds viewingId }
+  }
+}
+"""
 AUDIT_EVENTS = f"""
 query ($first: Int, $after: String, $filter: AuditEventFilter) {{
   auditEvents(first: $first, after: $after, filter: $filter) {{

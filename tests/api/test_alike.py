@@ -79,6 +79,7 @@ async def _work_of(
         "externalId",
         "recording",
         "issueDownloadUrl",
+        "issuePlaybackUrl",
         "storedObject",
         "stop",
         "join",
@@ -102,6 +103,11 @@ async def test_hidden_and_absent_rows_cause_the_same_work(
             {"recordingId": recording, "purposeOfUse": "TREATMENT"},
             {"recordingId": str(uuid4()), "purposeOfUse": "TREATMENT"},
         ),
+        "issuePlaybackUrl": (
+            documents.ISSUE_PLAYBACK_URL,
+            {"recordingId": recording, "purposeOfUse": "TREATMENT"},
+            {"recordingId": str(uuid4()), "purposeOfUse": "TREATMENT"},
+        ),
         "storedObject": (documents.STORED_OBJECT, {"id": recording}, {"id": str(uuid4())}),
         "stop": (documents.STOP, {"recordingId": recording}, {"recordingId": str(uuid4())}),
         "join": (documents.JOIN, {"consultationId": case.id}, {"consultationId": str(uuid4())}),
@@ -115,4 +121,4 @@ async def test_hidden_and_absent_rows_cause_the_same_work(
     of_hidden = await _work_of(harness, other_doctor, document, hidden)
     of_absent = await _work_of(harness, other_doctor, document, absent)
     assert of_hidden == of_absent
-    assert of_hidden["write_audit"] == of_hidden["audit rows"] == TIMES
+    assert of_hidden["write_audit_of_entities"] == of_hidden["audit rows"] == TIMES

@@ -71,6 +71,7 @@ async def test_officer_reads_the_state_of_a_recording_and_of_its_transcription(
         (documents.STORED_OBJECT, "id"),
         (documents.ISSUE_SUBTITLE_URLS, "id"),
         (documents.ISSUE_URL, "recordingId"),
+        (documents.ISSUE_PLAYBACK_URL, "recordingId"),
         (documents.TRANSCRIPT_SEARCH, "query"),
         (documents.RECORDINGS, "after"),
     ],
@@ -79,7 +80,7 @@ async def test_officer_gets_no_content(
     harness: ApiHarness, officer: Person, recording: UUID, document: str, key: str
 ) -> None:
     given = {"query": "headache", "after": None}.get(key, str(recording))
-    variables = {key: given} | ({"purposeOfUse": "OPERATIONS"} if document == documents.ISSUE_URL else {})
+    variables = {key: given} | ({"purposeOfUse": "OPERATIONS"} if "$purposeOfUse" in document else {})
     answer = await officer.send(document, **variables)
     assert answer.error.code == "FORBIDDEN", answer.body
     assert answer.error.reason == "wrong_role"

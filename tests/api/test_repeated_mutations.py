@@ -271,6 +271,7 @@ CALLS: dict[str, Arrange] = {
     "issueAccessExportUrl": _export_url,
     "revealAccessExportSecret": _export_secret,
     "issueDownloadUrl": _download,
+    "issuePlaybackUrl": _download,
     "suspendStaff": _suspend,
     "inviteStaff": _invite_staff,
     "placeLegalHold": _place_hold,
@@ -294,6 +295,7 @@ RENEWED = {
     "joinConsultation": "resguardo.participants",
     "inviteGuest": "private.invitations",
     "issueSubtitleUrls": "private.subtitle_links",
+    "issuePlaybackUrl": "private.viewings",
 }
 """The mutations whose description says that a repeated call issues something new, with the table of it."""
 

@@ -125,6 +125,7 @@ FIELDS = {
     "switchTranscription": Field(documents.SWITCH_TRANSCRIPTION, CLINICIAN),
     "issueSubtitleUrls": Field(documents.ISSUE_SUBTITLE_URLS, CLINICIAN),
     "issueDownloadUrl": Field(documents.ISSUE_URL, CLINICIAN),
+    "issuePlaybackUrl": Field(documents.ISSUE_PLAYBACK_URL, CLINICIAN),
     "processLivekitWebhook": Field(documents.WEBHOOK, ANYBODY),
     "suspendStaff": Field(documents.SUSPEND, COMPLIANCE),
     "inviteStaff": Field(documents.INVITE_STAFF, COMPLIANCE),
@@ -344,6 +345,7 @@ async def test_aal2_token_of_an_aal1_session_is_refused(harness: ApiHarness, cas
 QUOTAS = {
     "pages": "counts as one page",
     "urls": "counts as one URL",
+    "playbacks": "counts as one playback URL",
     "subtitles": "counts as one subtitle link",
     "invitations": "counts as one invitation",
 }

@@ -297,6 +297,7 @@ CHANGED = {
     "switchTranscription": {"consultation"},
     "issueSubtitleUrls": {"subtitleUrls"},
     "issueDownloadUrl": {"downloadUrl"},
+    "issuePlaybackUrl": {"playbackUrl"},
     "deleteRecording": {"deletion", "recording"},
     "undoDeletion": {"deletion", "recording"},
     "requestAccess": {"accessRequest"},
@@ -365,6 +366,7 @@ BARE_IDS = {
     "Consultation.externalId": "the practice's own id",
     "AuditEvent.patientIds": "an officer may not read the patient",
     "AuditEvent.consultationIds": "an officer may not read the consultation",
+    "PlaybackUrl.viewingId": "a viewing is only in the audit log, and no object of the schema",
     "AuditEntities.ids": "the type of the objects differs from row to row",
 }
 
@@ -680,6 +682,7 @@ def test_what_is_issued_tells_how_long_it_is_valid() -> None:
     assert issued == {
         *(
             "DownloadUrl",
+            "PlaybackUrl",
             "SubtitleUrls",
             "AccessExportUrl",
             "JoinToken",
@@ -896,7 +899,7 @@ def test_pages_go_forward_only_and_are_not_counted() -> None:
 
 def test_addresses_are_issued_by_mutations_and_the_transcript_is_one_field() -> None:
     issued = {name for name in MUTATIONS if name.startswith("issue")}
-    assert issued == {"issueDownloadUrl", "issueSubtitleUrls", "issueAccessExportUrl"}
+    assert issued == {"issueDownloadUrl", "issuePlaybackUrl", "issueSubtitleUrls", "issueAccessExportUrl"}
     assert str(OUTPUTS["Transcript"].fields["turns"].type) == "[Turn!]!"
 
 

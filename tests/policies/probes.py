@@ -188,6 +188,7 @@ RELATIONS: dict[str, Relation] = {
         "deletion_id",
         "exists (select from resguardo.deletions as d where d.id = deletion_id and d.doctor_id = %s)",
     ),
+    "private.viewings": Relation("id", "person_id = %s"),
     "private.recording_secrets": Relation("recording_id", _BY_RECORDING),
     "private.access_exports": Relation(
         "request_id",

@@ -72,6 +72,12 @@ def _case(connection: Connection, case: Case) -> None:
         "insert into private.usage values (%s, 'urls', date_trunc('hour', now(), 'UTC'), 1)", [case.doctor_id]
     )
     connection.execute(
+        "insert into private.viewings (id, recording_id, file_id, person_id, purpose)"
+        " select gen_random_uuid(), r.id, r.id, r.doctor_id, 'TREATMENT' from resguardo.recordings as r"
+        " where r.consultation_id = %s and r.status = 'READY'",
+        [case.id_of("over")],
+    )
+    connection.execute(
         "insert into private.idempotency_keys values (%s, 'startRecording', sha256('key'), sha256('input'), %s)",
         [case.doctor_id, case.id_of("live")],
     )

@@ -366,7 +366,9 @@ def _fields_of_functions() -> set[str]:
     passes to an audited read, each as a literal. The audit row of a difference of the bucket names its topic.
     """
     calls = re.findall(
-        r"private\.(?:write_audit(?:_later)?|audit_\w+)\((.*?)\);", _migrations(), flags=re.DOTALL
+        r"private\.(?:write_audit(?:_later|_of_entities)?|audit_\w+)\((.*?)\);",
+        _migrations(),
+        flags=re.DOTALL,
     )
     lists = [one for call in calls for one in re.findall(r"array\[((?:'[\w.]+'(?:, )?)+)\]", call)]
     found = {name for one in lists for name in re.findall(r"\w+", one)}

@@ -11,6 +11,7 @@ from app.integrations.storage.caller import Credentials, S3Caller
 from app.integrations.storage.copies import COPY_PART_BYTES
 from app.integrations.storage.listing import PAGE_SIZE, ObjectPage, UploadPage
 from app.integrations.storage.objects import StoredObject
+from app.integrations.storage.presigned_urls import Disposition
 from app.integrations.storage.uploads import PART_BYTES
 
 MARK_KEY: Final = "deployment"
@@ -52,7 +53,13 @@ class Storage:
         self._s3.close()
 
     def presign_get(
-        self, key: str, *, expires_in_seconds: int, filename: str, content_type: str | None = None
+        self,
+        key: str,
+        *,
+        expires_in_seconds: int,
+        filename: str,
+        content_type: str | None = None,
+        disposition: Disposition = "attachment",
     ) -> str:
         """See `presigned_urls.presign_get`."""
         return presigned_urls.presign_get(
@@ -61,6 +68,7 @@ class Storage:
             expires_in_seconds=expires_in_seconds,
             filename=filename,
             content_type=content_type,
+            disposition=disposition,
         )
 
     def presign_put(self, key: str, content_type: str, size_bytes: int, *, expires_in_seconds: int) -> str:

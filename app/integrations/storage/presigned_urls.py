@@ -4,10 +4,13 @@ The services that call this module first decide who may download or upload, and 
 """
 
 import re
-from typing import Final
+from typing import Final, Literal
 
 from app.errors import InvalidInput
 from app.integrations.storage.caller import S3Caller
+
+Disposition = Literal["attachment", "inline"]
+"""Whether a browser saves the object as a file or shows it."""
 
 MAX_URL_SECONDS: Final = 900
 
@@ -27,9 +30,16 @@ def upload_headers(content_type: str, size_bytes: int) -> dict[str, str]:
 
 
 def presign_get(
-    s3: S3Caller, key: str, *, expires_in_seconds: int, filename: str, content_type: str | None = None
+    s3: S3Caller,
+    key: str,
+    *,
+    expires_in_seconds: int,
+    filename: str,
+    content_type: str | None = None,
+    disposition: Disposition = "attachment",
 ) -> str:
-    """Return a URL that downloads the object as `filename`. The URL is signed without a call to the store.
+    """Return a URL that downloads the object as `filename`, or that plays the object in the browser if
+    `disposition` is "inline". The URL is signed without a call to the store.
 
     The store answers with the content type `content_type`, or, if `content_type` is None, with the type with which
     the object was stored. The presigned URL expires after 1 to 900 s. Until the URL expires, everyone who has it
@@ -40,7 +50,7 @@ def presign_get(
         raise InvalidInput("url_lifetime", maximum=MAX_URL_SECONDS)
     if _FILENAME.fullmatch(filename) is None:
         raise InvalidInput("filename")
-    answered = {"ResponseContentDisposition": f'attachment; filename="{filename}"'}
+    answered = {"ResponseContentDisposition": f'{disposition}; filename="{filename}"'}
     if content_type is not None:
         answered["ResponseContentType"] = content_type
     return s3.client.generate_presigned_url(
