@@ -6,7 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from app.certificates.model import Certificate, DestroyedKey, DestroyedObject, format_fact, format_moment
+from app.certificates.model import (
+    Certificate,
+    DestroyedKey,
+    DestroyedObject,
+    SurvivingNote,
+    format_fact,
+    format_moment,
+)
 from app.certificates.signing import SignedCertificate
 from app.texts import Language, certificate_words
 
@@ -37,7 +44,7 @@ def build_lines(signed: SignedCertificate, language: Language) -> Iterator[Line]
     words = certificate_words(language)
     certificate = signed.certificate
     yield Line(Style.TITLE, words["title"])
-    yield Line(Style.TEXT, words["lead"])
+    yield Line(Style.TEXT, words["lead" if certificate.signed_note_id is None else "lead_note"])
     yield Line(Style.GAP)
     yield from _entries(words, _general(certificate, words))
     yield Line(Style.HEADING, words["objects"])
@@ -51,6 +58,10 @@ def build_lines(signed: SignedCertificate, language: Language) -> Iterator[Line]
     yield Line(Style.HEADING, words["text_rows_cleared"])
     yield from (Line(Style.ENTRY, one.table, str(one.rows)) for one in certificate.text_rows_cleared)
     yield from _none(words, certificate.text_rows_cleared)
+    yield Line(Style.HEADING, words["surviving_notes"])
+    for note in certificate.surviving_notes:
+        yield from _entries(words, _of_note(note))
+    yield from _none(words, certificate.surviving_notes)
     yield Line(Style.GAP)
     yield Line(Style.HEADING, words["signature"])
     yield from _entries(words, _of_signature(signed))
@@ -60,6 +71,7 @@ def build_lines(signed: SignedCertificate, language: Language) -> Iterator[Line]
 def _general(certificate: Certificate, words: dict[str, str]) -> dict[str, object]:
     policy = certificate.policy
     return {
+        **({} if certificate.signed_note_id is None else {"signed_note": certificate.signed_note_id}),
         "recording": certificate.recording_id,
         "consultation": certificate.consultation_id,
         "deployment": certificate.deployment,
@@ -98,6 +110,15 @@ def _of_key(key: DestroyedKey) -> dict[str, object]:
         "wrapped_key_sha256": key.wrapped_key_sha256,
         "root_key_id": key.root_key_id,
         "destroyed_at": key.destroyed_at,
+    }
+
+
+def _of_note(note: SurvivingNote) -> dict[str, object]:
+    return {
+        "signed_note": note.signed_note_id,
+        "versions_sha256": " ".join(note.versions_sha256),
+        "quotes": note.quotes,
+        "due_at": note.due_at,
     }
 
 

@@ -135,9 +135,22 @@ class ClearedTextRows:
 
 
 @dataclass(frozen=True, config=STRICT)
-class Certificate:
-    """The facts about the destruction of one recording.
+class SurvivingNote:
+    """A signed note that outlives its recording: the SHA-256 of each signed version, how many quotes of the recording
+    the note keeps, and when its own term ends (None if no retention policy was in force).
+    """
 
+    signed_note_id: UUID
+    versions_sha256: Annotated[tuple[Digest, ...], Field(min_length=1, max_length=100)]
+    quotes: Count
+    due_at: Moment | None
+
+
+@dataclass(frozen=True, config=STRICT)
+class Certificate:
+    """The facts about the destruction of one recording, or of one signed note if `signed_note_id` is given.
+
+    `surviving_notes` are the signed notes of the recording that were not destroyed with it.
     `requested_at` is None if the recording was destroyed because its retention term ended. `policy` is None if no
     retention policy was in force. `number` counts how often this recording was destroyed: a recording is destroyed
     again if a restore brings it back. If the recording was destroyed before, `repeats` is the SHA-256 of the
@@ -161,6 +174,8 @@ class Certificate:
     issued_at: Moment
     number: Annotated[int, Field(ge=1, le=1_000_000)] = 1
     repeats: Digest | None = None
+    signed_note_id: UUID | None = None
+    surviving_notes: Annotated[tuple[SurvivingNote, ...], Field(max_length=10)] = ()
     format: Literal["resguardo-certificate-1"] = FORMAT
 
     def __post_init__(self) -> None:
@@ -170,6 +185,13 @@ class Certificate:
             raise ValueError("a request has its moment")
         if self.number == 1 and self.repeats is not None:
             raise ValueError("the first repeats none")
+        if self.signed_note_id is not None and (self.objects or self.surviving_notes):
+            raise ValueError("a signed note has no object, and nothing of it survives")
+
+    @property
+    def subject_id(self) -> UUID:
+        """Return the id of what was destroyed: the signed note, or the recording."""
+        return self.recording_id if self.signed_note_id is None else self.signed_note_id
 
 
 def compute_backups_until(destroyed_at: Moment, retention_days: int) -> date:

@@ -103,6 +103,7 @@ def _fact_lines(certificate: Certificate, *, signer: str) -> Iterator[str]:
     known_sizes = [one.size_bytes for one in objects if one.size_bytes is not None]
     yield from _lines(
         {
+            **({"signed note": certificate.signed_note_id} if certificate.signed_note_id else {}),
             "recording": certificate.recording_id,
             "consultation": certificate.consultation_id,
             "deployment": certificate.deployment,
@@ -142,6 +143,15 @@ def _fact_lines(certificate: Certificate, *, signer: str) -> Iterator[str]:
         )
     for cleared in certificate.text_rows_cleared:
         yield from _lines({"rows without text": f"{cleared.rows} of {cleared.table}"})
+    for note in certificate.surviving_notes:
+        yield from _lines(
+            {
+                "surviving signed note": note.signed_note_id,
+                "  sha256 of versions": " ".join(note.versions_sha256),
+                "  quotes kept": note.quotes,
+                "  due at": note.due_at,
+            }
+        )
 
 
 def _lines(facts: Mapping[str, object]) -> Iterator[str]:

@@ -50,7 +50,8 @@ def _print_report(report: RestoreReport) -> None:
     if report.moved:
         out.print(f"{report.moved} objects found where they were moved to after the backup")
     for recording_id in report.undone:
-        out.print(f"{_describe_fate(recording_id, report)} {recording_id}")
+        kind = "signed note " if recording_id in report.notes else ""
+        out.print(f"{_describe_fate(recording_id, report)} {kind}{recording_id}")
     for recording_id in report.unknown:
         out.print(f"not known to the database, which is older than the recording: {recording_id}")
     for recording_id in report.foreign:

@@ -17,6 +17,7 @@ from app.certificates.model import (
     DestroyedObject,
     Ground,
     HoldCheck,
+    SurvivingNote,
     compute_backups_until,
 )
 
@@ -60,8 +61,18 @@ class _Cleared:
 
 
 @dataclass(frozen=True)
+class _Note:
+    signed_note_id: UUID
+    versions: tuple[str, ...]
+    quotes: int
+    due_at: datetime | None
+
+
+@dataclass(frozen=True)
 class Facts:
-    """The facts that `private.shred_keys` returns for one deletion."""
+    """The facts that `private.shred_keys` returns for one deletion, or `private.destroy_due_notes` for one signed
+    note.
+    """
 
     recording_id: UUID
     consultation_id: UUID
@@ -76,6 +87,8 @@ class Facts:
     number: int
     repeats: str | None
     objects: tuple[_Object, ...]
+    signed_note_id: UUID | None
+    surviving_notes: tuple[_Note, ...]
 
 
 _facts = TypeAdapter(Facts)
@@ -111,6 +124,11 @@ def build_certificate(
         issued_at=facts.destroyed_at,
         number=facts.number,
         repeats=facts.repeats,
+        signed_note_id=facts.signed_note_id,
+        surviving_notes=tuple(
+            SurvivingNote(one.signed_note_id, one.versions, one.quotes, one.due_at)
+            for one in facts.surviving_notes
+        ),
     )
 
 

@@ -100,16 +100,11 @@ class Destroyer:
         returns the database's time without a query to the database.
         """
         await require_own_bucket(self._storage, self._deployment)
-        by_clock = await self._store_time()
+        by_clock = await read_store_time(self._storage)
         async with self._database.as_service(REASON) as tx:
             claims, now = await store.claim(tx, by_clock, BATCH), await store.read_database_time(tx)
         began = time.monotonic()
         return claims, lambda: now + timedelta(seconds=time.monotonic() - began)
-
-    async def _store_time(self) -> datetime:
-        async for page in self._storage.list_objects(MARK_KEY, page_size=1):
-            return page.listed_at
-        raise UpstreamFailed("storage_failed", operation="list_objects")
 
     async def _destroy(self, claims: Sequence[Claim], clock: Callable[[], datetime]) -> int:
         """Destroy the claimed recordings, and return how many got a certificate."""
@@ -237,6 +232,13 @@ class Destroyer:
             attempts,
             reason,
         )
+
+
+async def read_store_time(storage: Storage) -> datetime:
+    """Return the time by the bucket's clock. Raises UpstreamFailed, Timeout."""
+    async for page in storage.list_objects(MARK_KEY, page_size=1):
+        return page.listed_at
+    raise UpstreamFailed("storage_failed", operation="list_objects")
 
 
 def _select(claims: Sequence[Claim], some: Collection[UUID]) -> list[Claim]:

@@ -1,5 +1,5 @@
-"""The ledger of deletions in the bucket. Each certificate is one object, `ledger/<recording>/<number>.json`, which
-is written once and never changed.
+"""The ledger of deletions in the bucket. Each certificate is one object, `ledger/<subject>/<number>.json`, which is
+written once and never changed. The subject is the destroyed recording or signed note.
 
 `restore_check.py` uses the ledger to find the destroyed recordings that a restored database brought back. A bucket
 lock protects the ledger's objects, and this module never deletes or overwrites them.
@@ -46,42 +46,42 @@ class Ledger:
         """
         of = signed.certificate
         if await self._storage.put_new(
-            compose_ledger_key(of.recording_id, of.number), signed.file, "application/json"
+            compose_ledger_key(of.subject_id, of.number), signed.file, "application/json"
         ):
             return True
-        return await self.read(of.recording_id, of.number) == signed.file
+        return await self.read(of.subject_id, of.number) == signed.file
 
-    async def read(self, recording_id: UUID, number: int) -> bytes:
+    async def read(self, subject_id: UUID, number: int) -> bytes:
         """Return the signed file of a ledger entry, after checking that one of our keys signed it. Raises Conflict
         (ledger_entry_foreign), UpstreamFailed, Timeout.
         """
         try:
-            file = await self._storage.get_small(compose_ledger_key(recording_id, number), MAX_FILE_BYTES)
+            file = await self._storage.get_small(compose_ledger_key(subject_id, number), MAX_FILE_BYTES)
         except UpstreamFailed as error:
             if error.reason != "storage_object_too_large":
                 raise
-            raise Conflict("ledger_entry_foreign", recording_id=str(recording_id)) from error
+            raise Conflict("ledger_entry_foreign", subject_id=str(subject_id)) from error
         try:
             by = read_signed(file or b"").signature.key_id
             of = check(file or b"", self._keys[by])
         except (AppError, KeyError) as error:
-            raise Conflict("ledger_entry_foreign", recording_id=str(recording_id)) from error
-        if (of.deployment, of.recording_id, of.number) != (self._deployment, recording_id, number):
-            raise Conflict("ledger_entry_foreign", recording_id=str(recording_id))
+            raise Conflict("ledger_entry_foreign", subject_id=str(subject_id)) from error
+        if (of.deployment, of.subject_id, of.number) != (self._deployment, subject_id, number):
+            raise Conflict("ledger_entry_foreign", subject_id=str(subject_id))
         return file or b""
 
-    async def entries_of(self, recording_id: UUID) -> list[bytes]:
-        """Return the ledger entries of a recording in the order of their numbers.
+    async def entries_of(self, subject_id: UUID) -> list[bytes]:
+        """Return the ledger entries of a recording or of a signed note in the order of their numbers.
 
         Raises Conflict (ledger_entry_foreign) if none of our keys signed an entry, or if the entries' numbers have
         a gap. Raises UpstreamFailed, Timeout.
         """
         numbers: list[int] = []
-        async for page in self._pages(compose_ledger_prefix(recording_id)):
+        async for page in self._pages(compose_ledger_prefix(subject_id)):
             numbers += [number for _, number in page.entries]
         if sorted(numbers) != list(range(1, len(numbers) + 1)):
-            raise Conflict("ledger_entry_foreign", recording_id=str(recording_id))
-        return [await self.read(recording_id, number) for number in sorted(numbers)]
+            raise Conflict("ledger_entry_foreign", subject_id=str(subject_id))
+        return [await self.read(subject_id, number) for number in sorted(numbers)]
 
     def pages(self) -> AsyncIterator[LedgerPage]:
         """Yield the recording ids and numbers of all ledger entries, one page at a time."""

@@ -107,6 +107,15 @@ class FoundObject:
 
 
 @dataclass(frozen=True)
+class DestroyedNote:
+    """A signed note that is destroyed and has no certificate yet. `facts` are the facts for the certificate."""
+
+    note_id: UUID
+    attempt: int
+    facts: dict[str, object]
+
+
+@dataclass(frozen=True)
 class GoneObject:
     """A deleted object, after a HEAD request no longer found it. `deleted_at` and `gone_at` are in the database's
     time.

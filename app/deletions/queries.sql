@@ -85,3 +85,37 @@ select private.find_moved_object(%(key)s, %(size_bytes)s);
 -- Begins to destroy a recording again that a restore brought back; returns false if the recording may not be
 -- destroyed now.
 select private.repeat_deletion(%(recording_id)s, %(documents)s::text[]);
+
+-- name: destroy_due_notes
+-- Destroys due signed notes, and returns the facts for each certificate that is not stored yet.
+select
+    n.note_id,
+    n.attempt,
+    n.facts
+from private.destroy_due_notes(%(by_clock)s, %(most)s) as n;
+
+-- name: finish_note_destructions
+-- Stores the signed certificates of destroyed notes, and sets the status of the notes to DESTROYED.
+select private.finish_note_destructions(%(notes)s::uuid[], %(documents)s::text[]);
+
+-- name: fail_note_destruction
+-- Stores why the certificate of a note could not be made and returns the number of attempts; returns null if another
+-- attempt has taken over.
+select private.fail_note_destruction(%(id)s, %(attempt)s, %(reason)s);
+
+-- name: keep_earlier_note_certificates
+-- Stores the certificates of a note's earlier destructions, which are in the ledger.
+select private.keep_earlier_note_certificates(%(id)s, %(documents)s::text[]);
+
+-- name: restored_notes
+-- Returns those of the given ids that are signed notes in this database, with their state.
+select
+    n.note_id,
+    n.is_destroyed,
+    n.is_held,
+    n.is_begun
+from private.restored_notes(%(ids)s::uuid[]) as n;
+
+-- name: repeat_note_destruction
+-- Makes a signed note due now that a restore brought back; returns false if it may not be destroyed now.
+select private.repeat_note_destruction(%(id)s, %(documents)s::text[]);

@@ -27,7 +27,8 @@ class RestoreReport:
     undone recordings that are being destroyed again, and `held` lists those that a legal hold protects. `unknown`
     recordings are in the ledger but not in the database, because they were created after the backup. `foreign`
     recordings have a ledger entry that none of our keys signed or that was changed later. `moved` counts the
-    objects under keep/ whose keys the check stored again for their recordings.
+    objects under keep/ whose keys the check stored again for their recordings. The lists contain the ids of
+    recordings and of signed notes; `notes` says which of them are signed notes.
     """
 
     entries: int = 0
@@ -38,6 +39,7 @@ class RestoreReport:
     foreign: list[UUID] = field(default_factory=list)
     foreign_keys: int = 0
     moved: int = 0
+    notes: set[UUID] = field(default_factory=set)
 
     @property
     def is_clean(self) -> bool:
@@ -88,6 +90,11 @@ class RestoreCheck:
         recordings -= set(report.undone) | set(report.unknown) | set(report.foreign)
         async with self._database.as_service(REASON) as tx:
             restored = await store.find_restored(tx, sorted(recordings))
+            notes = await store.find_restored_notes(tx, sorted(recordings))
+        for note_id, (is_destroyed, is_held, is_begun) in notes.items():
+            if not is_destroyed:
+                report.notes.add(note_id)
+                await self._compare_note(note_id, report, is_held=is_held, is_begun=is_begun, repeat=repeat)
         for recording_id, (status, is_held, is_begun) in restored.items():
             try:
                 documents = [entry.decode() for entry in await self._ledger.entries_of(recording_id)]
@@ -102,6 +109,24 @@ class RestoreCheck:
                 report.held.append(recording_id)
             elif is_begun or (repeat and await self._repeat(recording_id, documents)):
                 report.repeated.append(recording_id)
+
+    async def _compare_note(
+        self, note_id: UUID, report: RestoreReport, *, is_held: bool, is_begun: bool, repeat: bool
+    ) -> None:
+        try:
+            documents = [entry.decode() for entry in await self._ledger.entries_of(note_id)]
+        except Conflict:
+            report.foreign.append(note_id)
+            return
+        report.undone.append(note_id)
+        if is_held:
+            report.held.append(note_id)
+        elif is_begun or (repeat and await self._repeat_note(note_id, documents)):
+            report.repeated.append(note_id)
+
+    async def _repeat_note(self, note_id: UUID, documents: list[str]) -> bool:
+        async with self._database.as_service(REASON) as tx:
+            return await store.repeat_note(tx, note_id, documents)
 
     async def _repeat(self, recording_id: UUID, documents: list[str]) -> bool:
         async with self._database.as_service(REASON) as tx:

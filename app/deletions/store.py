@@ -14,6 +14,7 @@ from app.deletions.model import (
     Claim,
     DeletionFilter,
     DeletionReason,
+    DestroyedNote,
     FoundObject,
     GoneObject,
     KeptCertificate,
@@ -241,3 +242,50 @@ async def find_moved_object(tx: Transaction, key: str, size_bytes: int) -> bool:
 async def find_unknown_object_keys(tx: Transaction, keys: Sequence[str]) -> set[str]:
     """Return the given object keys that belong to no recording. Needs the worker's role."""
     return set(await tx.value(_sql["unknown_object_keys"], {"keys": list(keys)}))
+
+
+async def destroy_due_notes(tx: Transaction, by_clock: datetime, most: int) -> list[DestroyedNote]:
+    """Destroy at most `most` due signed notes. Return the destroyed notes that have no certificate yet. Needs the
+    worker's role.
+    """
+    rows = await tx.all(_sql["destroy_due_notes"], {"by_clock": by_clock, "most": most})
+    return [DestroyedNote(row["note_id"], row["attempt"], row["facts"]) for row in rows]
+
+
+async def finish_note_destructions(tx: Transaction, documents: dict[UUID, str]) -> None:
+    """Store the certificates of destroyed notes. The notes become DESTROYED. Needs the worker's role."""
+    await tx.run(
+        _sql["finish_note_destructions"], {"notes": list(documents), "documents": list(documents.values())}
+    )
+
+
+async def fail_note_destruction(tx: Transaction, note: DestroyedNote, reason: str) -> int:
+    """Store why the certificate of a destroyed note could not be made. Return the number of attempts, or 0 if another
+    attempt has taken over. Needs the worker's role.
+    """
+    parameters = {"id": note.note_id, "attempt": note.attempt, "reason": reason}
+    return int(await tx.value(_sql["fail_note_destruction"], parameters) or 0)
+
+
+async def keep_earlier_note_certificates(tx: Transaction, note_id: UUID, documents: Sequence[str]) -> None:
+    """Store the certificates of a note's earlier destructions, in the order of their numbers. Needs the worker's
+    role.
+    """
+    await tx.run(_sql["keep_earlier_note_certificates"], {"id": note_id, "documents": list(documents)})
+
+
+async def find_restored_notes(tx: Transaction, ids: Sequence[UUID]) -> dict[UUID, tuple[bool, bool, bool]]:
+    """Return those of the given ids that are signed notes. For each note, the values are whether it is DESTROYED,
+    whether a legal hold covers it, and whether its destruction has begun again. Needs the worker's role.
+    """
+    rows = await tx.all(_sql["restored_notes"], {"ids": list(ids)})
+    return {row["note_id"]: (row["is_destroyed"], row["is_held"], row["is_begun"]) for row in rows}
+
+
+async def repeat_note(tx: Transaction, note_id: UUID, documents: Sequence[str]) -> bool:
+    """Make a signed note that a restore brought back due now. Return False if it may not be destroyed now. Needs the
+    worker's role.
+    """
+    return bool(
+        await tx.value(_sql["repeat_note_destruction"], {"id": note_id, "documents": list(documents)})
+    )

@@ -20,6 +20,7 @@ from app.certificates.signing import CertificateSigner, read_public_key
 from app.deletions import tasks as deletion_tasks
 from app.deletions.destroyer import Destroyer
 from app.deletions.ledger import Ledger
+from app.deletions.note_destroyer import NoteDestroyer
 from app.deletions.restore_check import RestoreCheck
 from app.deployment import require_own_bucket, require_own_database
 from app.holds import tasks as hold_tasks
@@ -71,6 +72,7 @@ class WorkerServices:
     protection: BucketProtection
     bucket: BucketPolicies
     destroyer: Destroyer
+    note_destroyer: NoteDestroyer
     restores: RestoreCheck
     exports: Exports
     transcriber: Transcriber
@@ -150,6 +152,9 @@ def _services(
         destroyer=Destroyer(
             database, storage, signer, ledger, deployment=deployment, backup_retention_days=kept_in_backups
         ),
+        note_destroyer=NoteDestroyer(
+            database, storage, signer, ledger, deployment=deployment, backup_retention_days=kept_in_backups
+        ),
         restores=RestoreCheck(database, storage, ledger, deployment=deployment),
         exports=Exports(database, storage, deployment=deployment),
         transcriber=Transcriber(database, storage, speech, settings.keyring),
@@ -179,7 +184,7 @@ def define_periodic_tasks(services: WorkerServices, reconcile_seconds: float) ->
             services.bucket, services.orphaned_objects, services.missing_objects, services.lost_objects
         ),
         *hold_tasks.define_periodic_tasks(services.protection),
-        *deletion_tasks.define_periodic_tasks(services.destroyer),
+        *deletion_tasks.define_periodic_tasks(services.destroyer, services.note_destroyer),
         *access_request_tasks.define_periodic_tasks(services.exports),
         *transcript_tasks.define_periodic_tasks(services.transcriber),
     ]

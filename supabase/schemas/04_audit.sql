@@ -253,7 +253,8 @@ select 'reason', t.term from unnest(array[
     'reviewed_already', 'reviewer_took_part', 'role_unknown', 'root_key_id', 'root_key_missing', 'root_key_twice',
     'root_key_unknown', 'root_key_weak', 'root_key_wrong', 'root_keys_malformed', 'rule_differs', 'rule_foreign',
     'rule_missing', 'rule_surplus', 'rule_threatens', 'search_empty', 'search_too_long', 'search_too_many_terms',
-    'signed_note_destroyed', 'signed_note_version_taken', 'signature_not_begun', 'note_quotes_not_permitted',
+    'signed_note_destroyed', 'signed_note_full', 'signed_note_version_taken', 'signature_not_begun',
+    'note_quotes_not_permitted',
     'second_factor_needed', 'separate_speakers', 'served', 'session_delegated', 'session_over', 'speech_access_denied',
     'sound_not_decodable',
     'server_busy',
@@ -1009,7 +1010,7 @@ begin
         continue when not filter.has_index;
         if filters > 1 then
             execute format(
-                'select count(*) from %s(select from %s as k where %s order by k.recorded_at desc, k.id desc limit 5000) as f',
+    'select count(*) from %s(select from %s as k where %s order by k.recorded_at desc, k.id desc limit 5000) as f',
                 case when filter.key like '%o.outcome%' then each_outcome end, filter.source, filter.key || time_range
             ) into counted
             using before_at, before_id, wanted_actor, wanted_action, wanted_outcomes, wanted_patient,

@@ -8,6 +8,7 @@ create table private.access_exports (
         starts_with(object_key, private.exports_prefix(request_id))
     ),
     recording_ids uuid[] not null,
+    note_ids uuid[] not null default '{}',
     files integer not null constraint access_exports_files_is_count check (files >= 0),
     secret text,
     began_at timestamptz not null default private.now(),
@@ -20,8 +21,10 @@ comment on table private.access_exports is
 'The object with the copy, and its recordings. Destroying one of the recordings deletes the object, then this row.';
 comment on column private.access_exports.recording_ids is
 'The media in the copy and their videos. While the copy is being made, everything that it may contain.';
+comment on column private.access_exports.note_ids is 'The signed notes in the copy.';
 comment on column private.access_exports.secret is
 'The passphrase of the copy. Erased after compliance has seen it once, or when the copy ends.';
+create index access_exports_notes_idx on private.access_exports using gin (note_ids);
 create index access_exports_recordings_idx on private.access_exports using gin (recording_ids);
 
 -- Records in the access request that its encrypted copy was deleted, because a recording in the copy was destroyed.

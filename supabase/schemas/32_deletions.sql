@@ -524,6 +524,7 @@ begin
             ) end,
             'hold_checked_at', d.hold_checked_at, 'destroyed_at', d.shredded_at, 'keys', d.destroyed_keys,
             'text_rows', d.cleared_text_rows,
+            'signed_note_id', null, 'surviving_notes', private.surviving_notes(d.recording_id),
             'number', d.number,
             'repeats', (
                 select c.sha256 from resguardo.certificates as c

@@ -21,7 +21,7 @@ end
 $$;
 
 -- Returns, for recordings that the ledger lists as destroyed, the status that they have in this database (null if the
--- recording is unknown). The function leaves out recordings that are DELETED.
+-- recording is unknown). The function leaves out recordings that are DELETED, and ids of signed notes.
 create function private.restored_recordings(recordings uuid[])
 returns table (recording_id uuid, status text, is_held boolean, is_begun boolean)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
@@ -33,7 +33,8 @@ begin
         exists (select from resguardo.deletions as d where d.recording_id = w.id and d.status = 'DELETING')
     from unnest(recordings) as w (id)
     left join resguardo.recordings as r on r.id = w.id and r.medium = 'VIDEO'
-    where r.status is distinct from 'DELETED';
+    where r.status is distinct from 'DELETED'
+        and not exists (select from resguardo.signed_notes as n where n.id = w.id);
 end
 $$;
 

@@ -11,7 +11,7 @@ create table resguardo.signed_notes (
     constraint signed_notes_status_is_known check (status in ('KEPT', 'DESTROYING', 'DESTROYED')),
     signed_at timestamptz not null,
     version_count integer not null default 0
-    constraint signed_notes_version_count_range check (version_count between 0 and 1000),
+    constraint signed_notes_version_count_range check (version_count between 0 and 100),
     quote_count integer not null default 0 constraint signed_notes_quote_count_is_count check (quote_count >= 0),
     term_from timestamptz not null,
     due_at timestamptz,
@@ -73,7 +73,7 @@ comment on table private.signed_note_texts is 'Each signed file, encrypted with 
 -- The transaction must then call store_signed_note(), and its commit writes the audit row. Returns no row if the
 -- recording does not belong to the caller; the function then writes an audit row with DENIED or ABSENT. The session's
 -- TOTP code must be no older than the given maximum age. Raises RG403 (totp_stale), RG409 (recording_being_deleted,
--- signed_note_destroyed, signed_note_version_taken).
+-- signed_note_destroyed, signed_note_version_taken, signed_note_full).
 create function private.begin_signing(
     of_recording uuid, of_version integer, totp_max_age_seconds integer, offered bytea, offered_root_key text
 ) returns table (
@@ -102,6 +102,8 @@ begin
         raise exception 'signed_note_destroyed' using errcode = 'RG409';
     elsif of_version is distinct from coalesce(note.version_count, 0) + 1 then
         raise exception 'signed_note_version_taken' using errcode = 'RG409';
+    elsif of_version > 100 then
+        raise exception 'signed_note_full' using errcode = 'RG409';
     elsif note.id is null and (private.is_to_be_destroyed(of_recording) or wanted.status = 'DELETED') then
         raise exception 'recording_being_deleted' using errcode = 'RG409';
     end if;

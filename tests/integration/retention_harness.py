@@ -19,6 +19,7 @@ from psycopg.rows import DictRow, dict_row
 from app.certificates.signing import CertificateSigner
 from app.deletions.destroyer import Destroyer
 from app.deletions.ledger import Ledger
+from app.deletions.note_destroyer import NoteDestroyer
 from app.deletions.restore_check import RestoreCheck
 from app.deployment import mark_database
 from app.holds.bucket_protection import BucketLocks, BucketProtection
@@ -80,6 +81,50 @@ class RetentionHarness:
             deployment=DEPLOYMENT,
             backup_retention_days=35,
         )
+
+    def note_destroyer(self, storage: Storage | None = None) -> NoteDestroyer:
+        """Return the service that destroys signed notes."""
+        return NoteDestroyer(
+            self.worker,
+            storage or self.storage,
+            SIGNER,
+            Ledger(storage or self.storage, (SIGNER.public_key,), deployment=DEPLOYMENT),
+            deployment=DEPLOYMENT,
+            backup_retention_days=35,
+        )
+
+    async def signed_note(self, recording: UUID, *, quotes: int = 2) -> UUID:
+        """Insert a signed note on a recording at the present time, with the patient's data key, and return its id."""
+        note = uuid4()
+        await self.rows(
+            "insert into private.patient_keys (patient_id, wrapped_key, root_key_id)"
+            " select patient_id, sha256(patient_id::text::bytea) || sha256('x'), 'root'"
+            " from resguardo.recordings where id = %s on conflict do nothing",
+            recording,
+        )
+        await self.rows(
+            "insert into resguardo.signed_notes (id, recording_id, consultation_id, doctor_id, patient_id, signed_at,"
+            " version_count, quote_count, term_from, retention_policy)"
+            " select %s, id, consultation_id, doctor_id, patient_id, private.now(), 1, %s, private.now(),"
+            " (private.active_policy()).id from resguardo.recordings where id = %s",
+            note,
+            quotes,
+            recording,
+        )
+        await self.rows(
+            "insert into resguardo.signed_note_versions (note_id, version, consultation_id, doctor_id, patient_id,"
+            " signed_at, sha256, size_bytes, quote_count) select id, 1, consultation_id, doctor_id, patient_id,"
+            " signed_at, %s, 40, quote_count from resguardo.signed_notes where id = %s",
+            "ab" * 32,
+            note,
+        )
+        await self.rows(
+            "insert into private.signed_note_texts (note_id, version, ciphertext) values (%s, 1, %s)",
+            note,
+            bytes(40),
+        )
+        await self.rows("select private.date_signed_notes(%s, null)", note)
+        return note
 
     def restore_check(self) -> RestoreCheck:
         """Return the service that compares the ledger of deletions with the database after a restore."""

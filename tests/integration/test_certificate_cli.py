@@ -76,6 +76,10 @@ FACTS = f"""\
     root key               root-2026
     destroyed at           2026-11-21T12:00:00.000120Z
   rows without text        214 of resguardo.transcripts
+  surviving signed note    5a6b7c8d-1111-4222-8333-944455556666
+    sha256 of versions     {"f7" * 32} {"f8" * 32}
+    quotes kept            21
+    due at                 2026-11-21T12:00:00.000120Z
 """
 GENUINE = "genuine: signed with this key, and unaltered since\n"
 PAGES_ARE_NO_PROOF = "The text on the pages of the PDF is no proof. Only the facts below are signed.\n"

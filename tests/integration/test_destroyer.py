@@ -590,6 +590,7 @@ class TestRestore:
         await harness.rows("delete from resguardo.certificates where recording_id = %s", recording)
         await harness.rows("delete from resguardo.deletions where recording_id = %s", recording)
         await harness.rows("delete from resguardo.transcripts where recording_id = %s", recording)
+        await harness.rows("delete from private.cost_entries where recording_id = %s", recording)
         await harness.rows("delete from resguardo.recordings where id = %s", recording)
         report = await harness.restore_check().run(repeat=True)
         assert (report.unknown, report.undone, report.is_clean) == ([recording], [], True)

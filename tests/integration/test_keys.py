@@ -358,6 +358,7 @@ def test_law_1_wrapped_keys_leave_the_database_after_the_audit_row_alone(databas
         "rewrap_recording_keys",
         "shred_keys",
         "make_patient_key",
+        "destroy_due_notes",
         "rewrap_patient_keys",
     }
     for name in giving:

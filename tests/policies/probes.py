@@ -163,6 +163,11 @@ RELATIONS: dict[str, Relation] = {
     "resguardo.certificates": Relation("recording_id", "doctor_id = %s"),
     "private.recording_keys": Relation("recording_id", _BY_RECORDING),
     "private.patient_keys": Relation("patient_id", _BY_PATIENT),
+    "resguardo.note_certificates": Relation("note_id", "doctor_id = %s"),
+    "private.note_destructions": Relation(
+        "note_id",
+        "exists (select from resguardo.signed_notes as n where n.id = note_id and n.doctor_id = %s)",
+    ),
     "resguardo.signed_notes": Relation("id", "doctor_id = %s"),
     "resguardo.signed_note_versions": Relation("note_id", "doctor_id = %s"),
     "private.signed_note_texts": Relation(

@@ -186,6 +186,12 @@ def _signed_note(connection: Connection, case: Case) -> None:
         "insert into private.signed_note_texts (note_id, version, ciphertext) values (%s, 1, %s)",
         [note, bytes(40)],
     )
+    connection.execute("insert into private.note_destructions (note_id) values (%s)", [note])
+    connection.execute(
+        "insert into resguardo.note_certificates (note_id, number, consultation_id, doctor_id, patient_id, document,"
+        " sha256) values (%s, 1, %s, %s, %s, '{}', %s)",
+        [note, *people, SHA256],
+    )
 
 
 def _insights(connection: Connection, case: Case) -> None:

@@ -19,6 +19,7 @@ from app.certificates.model import (
     DestroyedObject,
     Ground,
     HoldCheck,
+    SurvivingNote,
     compute_backups_until,
 )
 from app.certificates.signing import CertificateSigner
@@ -48,6 +49,9 @@ FULL = Certificate(
     destroyed_at=NOON,
     backups_until=compute_backups_until(NOON, 35),
     issued_at=NOON + timedelta(seconds=2),
+    surviving_notes=(
+        SurvivingNote(UUID("5a6b7c8d-1111-4222-8333-944455556666"), ("f7" * 32, "f8" * 32), 21, NOON),
+    ),
 )
 
 LARGEST = replace(
@@ -56,6 +60,7 @@ LARGEST = replace(
     * MAX_OBJECTS,
     keys=(DestroyedKey("k" * 64, "e5" * 32, "r" * 32, NOON),) * 100,
     text_rows_cleared=(ClearedTextRows(f"{'s' * 64}.{'t' * 64}", MAX_INTEGER),) * 100,
+    surviving_notes=(SurvivingNote(UUID(int=1), ("f7" * 32,) * 100, MAX_INTEGER, NOON),) * 10,
 )
 
 _moments = st.datetimes(timezones=st.just(UTC))
@@ -86,6 +91,13 @@ _objects = st.builds(
     _moments,
 )
 _keys = st.builds(DestroyedKey, _slugs, _digests, st.from_regex(r"[a-z0-9-]{1,32}", fullmatch=True), _moments)
+_notes = st.builds(
+    SurvivingNote,
+    st.uuids(),
+    st.lists(_digests, min_size=1, max_size=2).map(tuple),
+    _counts,
+    _maybe(_moments),
+)
 _cleared = st.builds(ClearedTextRows, _slugs, _counts)
 
 
@@ -95,6 +107,7 @@ def certificates(draw: st.DrawFn) -> Certificate:
     ground = draw(st.sampled_from(Ground))
     number = draw(st.integers(1, 1_000_000))
     is_of_term = ground is Ground.RETENTION
+    is_of_note = draw(st.booleans())
     return Certificate(
         deployment=draw(st.from_regex(r"[a-z][a-z0-9-]{1,38}[a-z0-9]", fullmatch=True)),
         recording_id=draw(st.uuids()),
@@ -104,7 +117,7 @@ def certificates(draw: st.DrawFn) -> Certificate:
         requested_at=None if is_of_term else draw(_moments),
         policy=draw(_policies if is_of_term else st.none() | _policies),
         hold_check=HoldCheck(draw(_moments)),
-        objects=tuple(draw(st.lists(_objects, max_size=3))),
+        objects=() if is_of_note else tuple(draw(st.lists(_objects, max_size=3))),
         keys=tuple(draw(st.lists(_keys, max_size=2))),
         text_rows_cleared=tuple(draw(st.lists(_cleared, max_size=2))),
         destroyed_at=draw(_moments),
@@ -112,4 +125,6 @@ def certificates(draw: st.DrawFn) -> Certificate:
         issued_at=draw(_moments),
         number=number,
         repeats=draw(st.none() | _digests) if number > 1 else None,
+        signed_note_id=draw(st.uuids()) if is_of_note else None,
+        surviving_notes=() if is_of_note else tuple(draw(st.lists(_notes, max_size=2))),
     )

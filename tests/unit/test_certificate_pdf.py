@@ -6,6 +6,7 @@ import io
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import cast
+from uuid import UUID
 
 import pypdf
 import pytest
@@ -76,19 +77,39 @@ def test_pages_show_every_value_in_both_languages() -> None:
         ),
         *("a1" * 32, "b2" * 32, "c3" * 32, "d4" * 32, "e5" * 32),
         *("video.mp4", "speakers.ogg", "73400320", "9b2cf535f27731c974343645a3985328-5", "root-2026"),
+        *("5a6b7c8d-1111-4222-8333-944455556666", "f7" * 32, "f8" * 32, "21"),
         *("resguardo.transcripts", signed.signature.key_id, signed.signature.value, signed.sha256),
     ):
         assert shown.count(str(value)) >= 2, value
     for language in LANGUAGES:
         words = certificate_words(language)
-        used = {text for name, text in words.items() if not name.startswith("ground_") and name != "none"}
+        unused = {"none", "lead_note"}
+        used = {text for name, text in words.items() if not name.startswith("ground_") and name not in unused}
         assert [text for text in used | {words["ground_RESTORE"]} if _without_spaces(text) not in shown] == []
 
 
 def test_pages_say_none_for_an_empty_list() -> None:
-    bare = replace(FULL, ground=Ground.MISSING, policy=None, objects=(), keys=(), text_rows_cleared=())
+    bare = replace(
+        FULL,
+        ground=Ground.MISSING,
+        policy=None,
+        objects=(),
+        keys=(),
+        text_rows_cleared=(),
+        surviving_notes=(),
+    )
     shown = _text(render_pdf(SIGNER.sign(bare)))
-    assert all(shown.split().count(certificate_words(language)["none"]) == 3 for language in LANGUAGES)
+    assert all(shown.split().count(certificate_words(language)["none"]) == 4 for language in LANGUAGES)
+
+
+def test_pages_of_a_note_say_that_the_note_was_destroyed() -> None:
+    note = replace(FULL, objects=(), surviving_notes=(), signed_note_id=UUID(int=5))
+    shown = _without_spaces(_text(render_pdf(SIGNER.sign(note))))
+    for language in LANGUAGES:
+        words = certificate_words(language)
+        assert _without_spaces(words["lead_note"]) in shown
+        assert _without_spaces(words["lead"]) not in shown
+    assert shown.count(str(UUID(int=5))) == 2
 
 
 def test_every_page_of_a_long_certificate_names_the_recording() -> None:

@@ -1,0 +1,22 @@
+-- Certificates of destroyed signed notes: the doctor of the note and compliance officers read them. Only the functions
+-- of the worker destroy notes and write certificates.
+
+select private.reset_access('resguardo.note_certificates');
+alter table resguardo.note_certificates enable row level security;
+
+grant select on resguardo.note_certificates to clinician, compliance;
+
+create policy note_certificates_select_clinician on resguardo.note_certificates for select to clinician
+using (doctor_id = (select private.doctor()));
+
+create policy note_certificates_select_compliance on resguardo.note_certificates for select to compliance
+using ((select private.person()) is not null);
+
+grant execute on function
+private.destroy_due_notes(timestamptz, integer),
+private.finish_note_destructions(uuid[], text[]),
+private.fail_note_destruction(uuid, integer, text),
+private.keep_earlier_note_certificates(uuid, text[]),
+private.restored_notes(uuid[]),
+private.repeat_note_destruction(uuid, text[])
+to resguardo_worker;
