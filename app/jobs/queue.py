@@ -47,6 +47,11 @@ TRANSCRIPTION_QUEUE = "transcription"
 other jobs do not wait behind them.
 """
 
+LANGUAGE_QUEUE = "language"
+"""The queue of jobs that wait for a language service, for minutes. It is separate so that other jobs do not wait behind
+them.
+"""
+
 HEARTBEAT_SECONDS = 5
 STALLED_SECONDS = 20
 """A worker without a heartbeat for this long counts as dead, and its jobs return to the queue (repair.py)."""
@@ -133,7 +138,8 @@ def make_queue(database_url: str, tasks: Iterable[Task]) -> App:
     opened too.
     """
     connector = QueueConnector(
-        database_url, list(get_channel_for_queues((QUEUE, STARTS_QUEUE, MEDIA_QUEUE, TRANSCRIPTION_QUEUE)))
+        database_url,
+        list(get_channel_for_queues((QUEUE, STARTS_QUEUE, MEDIA_QUEUE, TRANSCRIPTION_QUEUE, LANGUAGE_QUEUE))),
     )
     queue = App(connector=connector)
     queue.job_manager = JobTable(queue.connector)

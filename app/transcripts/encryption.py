@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from app.keys.keyring import Field, Keyring
+from app.keys.keyring import Field, FieldKey, Keyring
 from app.transcripts.corrections import Correction, apply_corrections
 from app.transcripts.model import Transcript
 from app.transcripts.search.word_index import IndexKey, hash_transcript
@@ -81,6 +81,20 @@ def read_transcript(keyring: Keyring, encrypted: EncryptedTranscript) -> Correct
     return CorrectedTranscript(
         original, decrypted.corrections, apply_corrections(original, decrypted.corrections)
     )
+
+
+def read_corrected_transcript(
+    key: FieldKey, recording_id: UUID, text: bytes, corrections: Sequence[bytes]
+) -> Transcript:
+    """Decrypt and parse a transcript, and return it with the given corrections applied. Raises the errors of
+    `read_transcript` about the text.
+    """
+    original = parse_transcript(key.decrypt(transcript_field(recording_id), text))
+    parsed = [
+        parse_correction(key.decrypt(correction_field(recording_id, number), one))
+        for number, one in enumerate(corrections, start=1)
+    ]
+    return apply_corrections(original, parsed)
 
 
 @dataclass(frozen=True)

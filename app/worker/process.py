@@ -14,6 +14,7 @@ from app.jobs.connector import QueueConnector
 from app.jobs.periodic import run_periodic_tasks
 from app.jobs.queue import (
     HEARTBEAT_SECONDS,
+    LANGUAGE_QUEUE,
     MEDIA_QUEUE,
     QUEUE,
     STALLED_SECONDS,
@@ -29,6 +30,9 @@ MEDIA_CONCURRENCY = 2
 """The number of objects read at once. Each needs a child process with its own memory (app/media/probe.py)."""
 TRANSCRIPTION_CONCURRENCY = 2
 """The number of recordings transcribed at once. Each has its own child process while its sound is cut."""
+
+LANGUAGE_CONCURRENCY = 2
+"""The number of recordings whose insights are written at once."""
 
 
 async def run(settings: WorkerSettings) -> None:
@@ -95,6 +99,7 @@ async def _work(queue: App, concurrency: int, stopping: asyncio.Event) -> None:
             (STARTS_QUEUE, concurrency),
             (MEDIA_QUEUE, MEDIA_CONCURRENCY),
             (TRANSCRIPTION_QUEUE, TRANSCRIPTION_CONCURRENCY),
+            (LANGUAGE_QUEUE, LANGUAGE_CONCURRENCY),
         )
     ]
     connector = cast("QueueConnector", queue.connector)

@@ -27,7 +27,9 @@ from app.holds import tasks as hold_tasks
 from app.holds.bucket_protection import BucketProtection
 from app.idempotency import tasks as idempotency_tasks
 from app.idempotency.service import IdempotencyKeys
+from app.insights import tasks as insight_tasks
 from app.insights.language_choice import make_language
+from app.insights.writer import InsightsWriter
 from app.integrations import vendor_clients
 from app.integrations.language.port import Language
 from app.integrations.livekit.client import LiveKit
@@ -77,7 +79,7 @@ class WorkerServices:
     exports: Exports
     transcriber: Transcriber
     job_repair: JobRepair
-    language: Language | None
+    insights_writer: InsightsWriter
     idempotency_keys: IdempotencyKeys
 
 
@@ -160,7 +162,7 @@ def _services(
         transcriber=Transcriber(database, storage, speech, settings.keyring),
         job_repair=JobRepair(database),
         idempotency_keys=IdempotencyKeys(database),
-        language=language,
+        insights_writer=InsightsWriter(database, language, settings.keyring),
     )
 
 
@@ -187,6 +189,7 @@ def define_periodic_tasks(services: WorkerServices, reconcile_seconds: float) ->
         *deletion_tasks.define_periodic_tasks(services.destroyer, services.note_destroyer),
         *access_request_tasks.define_periodic_tasks(services.exports),
         *transcript_tasks.define_periodic_tasks(services.transcriber),
+        *insight_tasks.define_periodic_tasks(services.insights_writer),
     ]
 
 
@@ -198,5 +201,6 @@ def define_tasks(services: WorkerServices) -> list[Task]:
         *staff_tasks.define_tasks(services.bans, services.invitations),
         *hold_tasks.define_tasks(services.protection),
         *transcript_tasks.define_tasks(services.transcriber),
+        *insight_tasks.define_tasks(services.insights_writer),
         *access_request_tasks.define_tasks(services.exports),
     ]

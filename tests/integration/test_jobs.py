@@ -25,6 +25,7 @@ from app.deletions.restore_check import RestoreCheck
 from app.errors import RateLimited, UpstreamFailed
 from app.holds.bucket_protection import BucketProtection
 from app.idempotency.service import IdempotencyKeys
+from app.insights.writer import InsightsWriter
 from app.integrations.livekit.client import LiveKit
 from app.integrations.storage.client import Storage
 from app.jobs.queue import STALLED_SECONDS, Task, defer_job, make_queue
@@ -308,9 +309,9 @@ async def test_every_task_that_can_be_deferred_has_a_runner(database: Database) 
                 protection=object.__new__(BucketProtection),
                 bucket=object.__new__(BucketPolicies),
                 transcriber=object.__new__(Transcriber),
+                insights_writer=object.__new__(InsightsWriter),
                 job_repair=object.__new__(JobRepair),
                 idempotency_keys=object.__new__(IdempotencyKeys),
-                language=None,
             )
         )
     }

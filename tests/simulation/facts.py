@@ -59,7 +59,8 @@ class Terms:
 @dataclass
 class Recording:
     """A video with its sounds and copies. `due` is the time when the recording must be destroyed; it is None until
-    the recording has ended. `words` is the number of the transcript's rows.
+    the recording has ended. `words` is the number of the rows of the
+    transcript and of the insights.
     """
 
     id: UUID

@@ -41,6 +41,7 @@ _FORGET: tuple[LiteralString, ...] = (
     "delete from resguardo.certificates where recording_id = %s",
     "delete from resguardo.deletions where recording_id = %s",
     "set session_replication_role = replica",
+    "delete from resguardo.insights where recording_id = %s",
     "delete from resguardo.transcripts where recording_id = %s",
     "delete from resguardo.recordings where %s in (id, video_id)",
 )

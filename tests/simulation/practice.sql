@@ -81,8 +81,8 @@ begin
     end if;
 end $$;
 
--- Inserts the transcript of a READY recording: one recording in three has a transcript with corrections and a subtitle
--- link, one is being transcribed, and one has none. Returns the number of inserted rows.
+-- Inserts the transcript of a READY recording: one recording in three has a transcript with corrections, a subtitle
+-- link and insights, one is being transcribed, and one has none. Returns the number of inserted rows.
 create function moved.say(recording uuid) returns integer
 language plpgsql as $$
 declare
@@ -99,7 +99,15 @@ begin
         from resguardo.transcripts as t, generate_series(1, 2) as n (number) where t.recording_id = recording;
         insert into private.subtitle_links (secret_sha256, recording_id, claims, expires_at)
         values (sha256(uuid_send(recording)), recording, '{}', private.now() + interval '15 minutes');
-        return 4;
+        update resguardo.insights as i set status = 'RUNNING', part_count = 2, parts_done = 1
+        where i.recording_id = recording;
+        insert into private.insight_texts (recording_id, generation, ciphertext)
+        values (recording, 1, decode(repeat('ab', 99), 'hex'));
+        insert into private.insight_answers (recording_id, part, round, ciphertext)
+        values (recording, 0, 0, decode(repeat('cd', 99), 'hex')), (recording, 1, 0, null);
+        insert into private.insight_dismissals (recording_id, generation, line_number, dismissed_by)
+        select recording, 1, 1, i.doctor_id from resguardo.insights as i where i.recording_id = recording;
+        return 8;
     elsif part = 1 then
         update resguardo.transcripts as t
         set status = 'RUNNING', chunks_total = 3, chunks_done = 1, run = 1, status_at = private.now()
@@ -140,6 +148,14 @@ begin
     select 'transcript_corrections', s.recording_id from private.transcript_corrections as s
     union all
     select 'subtitle_links', s.recording_id from private.subtitle_links as s
+    union all
+    select 'insight_answers', s.recording_id from private.insight_answers as s
+    union all
+    select 'insight_texts', s.recording_id from private.insight_texts as s
+    union all
+    select 'insight_dismissals', s.recording_id from private.insight_dismissals as s
+    union all
+    select 'insights', s.recording_id from resguardo.insights as s where s.error is distinct from 'recording_destroyed'
     union all
     select 'transcripts', s.recording_id from resguardo.transcripts as s where s.status in ('READY', 'NO_SPEECH')
     union all

@@ -107,15 +107,25 @@ async def test_oracle_detects_a_destruction_that_keeps_the_key(harness: Simulati
     assert await two_days_on(harness) == {Wrong.LEFT: 1}
 
 
-@pytest.mark.parametrize("table", ["transcript_chunks", "transcript_texts", "subtitle_links"])
+@pytest.mark.parametrize(
+    ("function", "table"),
+    [
+        ("clear_transcript", "transcript_chunks"),
+        ("clear_transcript", "transcript_texts"),
+        ("clear_transcript", "subtitle_links"),
+        ("clear_insights", "insight_answers"),
+        ("clear_insights", "insight_dismissals"),
+        ("clear_insights", "insight_texts"),
+    ],
+)
 async def test_oracle_detects_a_table_whose_text_is_not_deleted(
-    harness: SimulationHarness, table: str
+    harness: SimulationHarness, function: str, table: str
 ) -> None:
     others = {"'transcript_corrections', ", f"'{table}'"} if table == "transcript_texts" else {f"'{table}'"}
-    source = await harness.value("select prosrc from pg_proc where proname = 'clear_transcript'")
+    source = await harness.value(f"select prosrc from pg_proc where proname = '{function}'")  # noqa: S608
     [tables] = re.findall(r"array\[\s*(.*?)\s*\]", source)
     left = ", ".join(one for one in tables.split(", ") if not any(one in other for other in others))
-    await alter(harness, "clear_transcript", tables, left)
+    await alter(harness, function, tables, left)
     for _ in range(12):
         await ended(harness)
     found = await two_days_on(harness)

@@ -7,6 +7,8 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+import anyio.to_thread
+
 from app.insights.drafts import Chapter, Highlight, Insights, NoteDraft, Section
 from app.insights.extract.answering import answer_question
 from app.insights.extract.insights import extract_insights
@@ -40,8 +42,9 @@ class ExtractiveWriter:
         """Do nothing: the writer has no connections."""
 
     async def write(self, request: LanguageRequest) -> LanguageAnswer:
-        """Return the answer. It reports no tokens."""
-        return LanguageAnswer(answer_request(request), LanguageUsage(EXTRACT_VENDOR, EXTRACT_MODEL, 0, 0, 0))
+        """Return the answer, which a thread writes. It reports no tokens."""
+        text = await anyio.to_thread.run_sync(answer_request, request)
+        return LanguageAnswer(text, LanguageUsage(EXTRACT_VENDOR, EXTRACT_MODEL, 0, 0, 0))
 
 
 def answer_request(request: LanguageRequest) -> str:
