@@ -13,6 +13,7 @@ from typing import Final
 from rich.console import Console
 
 from benchmarks.insight_data import Dialogue, find_data, read_consultations, read_dialogues
+from benchmarks.insight_questions import describe_questions, measure_questions, read_all
 from benchmarks.insight_slips import (
     describe_slips,
     format_percentages,
@@ -56,6 +57,8 @@ def _measure(folder: Path, out: Console) -> bool:
     out.print(f"the writer takes {milliseconds:.0f} ms a consultation (median)")
     slips, spanish = measure_slips(dialogues), measure_slips(read_spanish())
     for line in (*describe_slips("the checker", slips), *describe_slips("the checker in Spanish", spanish)):
+        out.print(line)
+    for line in describe_questions(measure_questions(read_all(folder))):
         out.print(line)
     is_written = (
         drafts.rouge_1 >= MIN_ROUGE_1
