@@ -50,6 +50,7 @@ from app.recordings.changes import Subscriptions
 from app.recordings.service import Recordings
 from app.retention.service import Retention
 from app.retention.storage_report import Prices
+from app.session_notes.service import SessionNotes
 from app.settings import ApiSettings
 from app.staff.service import Staff
 from app.transcripts.search.service import TranscriptSearch
@@ -198,6 +199,7 @@ def _limits(settings: ApiSettings) -> OperationLimits:
 
 
 def _services(settings: ApiSettings, parts: _Parts) -> Services:
+    subscriptions = Subscriptions(parts.database, parts.feed)
     return Services(
         admission=Admission(parts.database),
         consultations=Consultations(
@@ -214,7 +216,7 @@ def _services(settings: ApiSettings, parts: _Parts) -> Services:
             totp_max_age_seconds=settings.totp_max_age_seconds,
             has_routes=settings.livekit_egress_routes,
         ),
-        subscriptions=Subscriptions(parts.database, parts.feed),
+        subscriptions=subscriptions,
         imports=Imports(parts.database),
         consents=Consents(parts.database),
         access_requests=AccessRequests(
@@ -240,6 +242,7 @@ def _services(settings: ApiSettings, parts: _Parts) -> Services:
             url_lifetime_seconds=settings.url_lifetime_seconds,
         ),
         transcript_search=TranscriptSearch(parts.database, settings.keyring),
+        session_notes=SessionNotes(parts.database, settings.keyring, subscriptions),
         audit=parts.audit,
     )
 

@@ -25,6 +25,7 @@ from app.recording_imports.service import Imports
 from app.recordings.changes import Subscriptions
 from app.recordings.service import Recordings
 from app.retention.service import Retention
+from app.session_notes.service import SessionNotes
 from app.staff.service import Staff
 from app.texts import Language
 from app.transcripts.search.service import TranscriptSearch
@@ -48,6 +49,7 @@ class Services:
     retention: Retention
     transcripts: Transcripts
     transcript_search: TranscriptSearch
+    session_notes: SessionNotes
     audit: Audit
 
 

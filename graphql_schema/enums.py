@@ -20,6 +20,7 @@ from app.recordings import model as recordings
 from app.recordings.blockers import BlockerReason
 from app.recordings.service import PurposeOfUse
 from app.retention import model as retention
+from app.session_notes.model import NoteKind
 from app.staff import model as staff
 from app.transcripts import model as transcripts
 
@@ -450,6 +451,18 @@ describe_enum(
         BlockerReason.SPEAKERS_WITH_GUESTS: (
             "The consultation records its speakers on two channels, and a guest takes part, for whom there is "
             "no channel."
+        ),
+    },
+)
+describe_enum(
+    NoteKind,
+    name="SessionNoteKind",
+    description="This says who may get copies of a note.",
+    values={
+        NoteKind.SESSION: "The notes are part of the patient's record, so copies for access requests contain them.",
+        NoteKind.PSYCHOTHERAPY: (
+            "The notes analyse a counselling session and are kept apart from the record (45 CFR 164.501). No copy for "
+            "an access request contains them, and no language service receives them."
         ),
     },
 )

@@ -13,8 +13,10 @@ from graphql_schema import consultations as consultation_fields
 from graphql_schema import deletions as deletion_fields
 from graphql_schema import holds as hold_fields
 from graphql_schema import playback as playback_fields
+from graphql_schema import psychotherapy_notes as psychotherapy_fields
 from graphql_schema import recordings as recording_fields
 from graphql_schema import retention as retention_fields
+from graphql_schema import session_notes as note_fields
 from graphql_schema import transcripts as transcript_fields
 from graphql_schema.authorization import AuthorizationFirst
 from graphql_schema.document_limits import Limits, limit_extensions
@@ -107,6 +109,21 @@ class Query:
         description=(
             "Lists the calling doctor's rooms that are open now, at most 100, newest appointment first. The API asks "
             "LiveKit, so the value is null with an error if LiveKit does not answer."
+        ),
+    )
+    session_notes = root_field(
+        note_fields.session_notes,
+        permissions.READ_SESSION_NOTES,
+        quota="pages",
+        description="Returns the session notes of a consultation of the calling doctor.",
+    )
+    psychotherapy_notes = root_field(
+        psychotherapy_fields.psychotherapy_notes,
+        permissions.READ_PSYCHOTHERAPY_NOTES,
+        quota="pages",
+        description=(
+            "Returns the psychotherapy notes (45 CFR 164.501) of a consultation of the calling doctor. They are kept "
+            "apart from the session notes, and each read has an audit action of its own."
         ),
     )
     audit_events = root_field(
@@ -307,6 +324,62 @@ class Mutation:
             "ORDINARY consultations are transcribed. After transcription is switched off, the worker "
             "sends no more sound to the speech service. Idempotent by `consultationId` and "
             "`isTranscribed`."
+        ),
+    )
+    write_session_note = root_field(
+        note_fields.write_session_note,
+        permissions.WRITE_SESSION_NOTE,
+        quota="pages",
+        description=(
+            "Writes a line of session notes on a recording. A consultation has at most 1,000 lines. Idempotent by "
+            "`idempotencyKey`."
+        ),
+    )
+    edit_session_note = root_field(
+        note_fields.edit_session_note,
+        permissions.EDIT_SESSION_NOTE,
+        quota="pages",
+        description=(
+            "Edits a line of session notes. The API keeps every version of the line. Idempotent by the whole input: "
+            "an edit to the present text and time changes nothing."
+        ),
+    )
+    delete_session_note = root_field(
+        note_fields.delete_session_note,
+        permissions.DELETE_SESSION_NOTE,
+        quota="pages",
+        description=(
+            "Deletes a line of session notes with all its versions. The API refuses the deletion while a legal hold "
+            "or an access request covers the recording. Idempotent by `sessionNoteId`: a repeated call is refused "
+            "and changes nothing."
+        ),
+    )
+    write_psychotherapy_note = root_field(
+        psychotherapy_fields.write_psychotherapy_note,
+        permissions.WRITE_PSYCHOTHERAPY_NOTE,
+        quota="pages",
+        description=(
+            "Writes a line of psychotherapy notes (45 CFR 164.501) on a recording. Copies for access requests do not "
+            "contain it. A consultation has at most 1,000 such lines. Idempotent by `idempotencyKey`."
+        ),
+    )
+    edit_psychotherapy_note = root_field(
+        psychotherapy_fields.edit_psychotherapy_note,
+        permissions.EDIT_PSYCHOTHERAPY_NOTE,
+        quota="pages",
+        description=(
+            "Edits a line of psychotherapy notes. The API keeps every version of the line. Idempotent by the whole "
+            "input: an edit to the present text and time changes nothing."
+        ),
+    )
+    delete_psychotherapy_note = root_field(
+        psychotherapy_fields.delete_psychotherapy_note,
+        permissions.DELETE_PSYCHOTHERAPY_NOTE,
+        quota="pages",
+        description=(
+            "Deletes a line of psychotherapy notes with all its versions. The API refuses the deletion while a legal "
+            "hold or an access request covers the recording. Idempotent by `psychotherapyNoteId`: a repeated call "
+            "is refused and changes nothing."
         ),
     )
     import_recording = root_field(
@@ -553,6 +626,15 @@ class Subscription:
             "the recordings that changed last, at most 25, with the oldest change first. Then follows "
             "each recording that changes, or of which a media file, the transcription or the deletion "
             "changes. The first state counts as one page of the caller's quota."
+        ),
+    )
+    session_notes_changed = root_subscription(
+        note_fields.session_notes_changed,
+        permissions.WATCH_SESSION_NOTES,
+        description=(
+            "Sends the session notes of one consultation of the calling doctor: first the present state, then "
+            "each change, so that resubscribing is resuming. A change sends all notes again. Psychotherapy notes are "
+            "not among them. The first state counts as one page of the caller's quota."
         ),
     )
 

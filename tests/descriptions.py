@@ -13,7 +13,8 @@ VERBS: Final = frozenset(
         completes computes concern concerned concerns confirmed consented consents consists contain contains
         contradicts corrected corrects could counts covered covers created decide decides declared declares delays
         deleted deletes denied denies depend describes destroyed destroys detected determined did differ differs
-        disagrees displayed divided do does downloads ended ends entered enters entitles erases examines exceeds
+        disagrees displayed divided do does downloads edited edits ended ends
+        entered enters entitles erases examines exceeds
         executed exist exists expects expires extended extends failed fails filed files filters finished fits follow
         follows forbids forwards found fulfil fulfils get gets give gives had happened happens has have hear hears
         holds identifies ignores imported imports includes informs interprets invited invites is issued issues

@@ -16,7 +16,7 @@ from uuid import UUID
 
 from stream_zip import ZIP_64, AsyncMemberFile, async_stream_zip
 
-from app.access_requests.model import ExportedFile, ExportPlan
+from app.access_requests.model import ExportedFile, ExportedText, ExportPlan
 from app.errors import Conflict
 from app.texts import LANGUAGES, access_request_words
 
@@ -38,6 +38,11 @@ def compose_file_name(file: ExportedFile) -> str:
     if file.number > 1:
         kind = f"{kind}-{file.number}"
     return f"{file.recorded_at.date().isoformat()}_{file.video_id}_{kind}{PurePosixPath(file.recording_key).suffix}"
+
+
+def compose_text_name(text: ExportedText) -> str:
+    """Return the name of a text in the archive, such as `2026-11-20_<id>_session-notes.json`."""
+    return f"{text.recorded_at.date().isoformat()}_{text.recording_id}_{text.kind}"
 
 
 def stream_archive(request_id: UUID, plan: ExportPlan, read: Read, *, secret: str) -> AsyncIterable[bytes]:
@@ -69,6 +74,8 @@ async def _yield_members(request_id: UUID, plan: ExportPlan, read: Read) -> Asyn
     yield README, plan.made_at, _MODE, ZIP_64, _yield_text(_compose_readme(plan))
     for file in plan.files:
         yield compose_file_name(file), plan.made_at, _MODE, ZIP_64, _read_checked(file, read)
+    for text in plan.texts:
+        yield compose_text_name(text), plan.made_at, _MODE, ZIP_64, _yield_bytes(text.content)
     yield MANIFEST, plan.made_at, _MODE, ZIP_64, _yield_text(_compose_manifest(request_id, plan))
 
 
@@ -111,10 +118,21 @@ def _compose_manifest(request_id: UUID, plan: ExportPlan) -> str:
         }
         for file in plan.files
     ]
+    texts = [
+        {
+            "name": compose_text_name(text),
+            "recordingId": str(text.recording_id),
+            "participant": None,
+            "recordedAt": text.recorded_at.isoformat(),
+            "sizeBytes": len(text.content),
+            "sha256": hashlib.sha256(text.content).hexdigest(),
+        }
+        for text in plan.texts
+    ]
     manifest = {
         "requestId": str(request_id),
         "madeAt": plan.made_at.isoformat(),
-        "files": files,
+        "files": [*files, *texts],
         "missing": [str(recording_id) for recording_id in plan.missing],
         "notWhole": [str(recording_id) for recording_id in plan.not_whole],
     }
@@ -129,3 +147,7 @@ def _describe_participant(file: ExportedFile) -> dict[str, str | None] | None:
 
 async def _yield_text(text: str) -> AsyncIterator[bytes]:
     yield text.encode()
+
+
+async def _yield_bytes(content: bytes) -> AsyncIterator[bytes]:
+    yield content

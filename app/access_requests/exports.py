@@ -9,18 +9,22 @@ object of the crashed attempt. If an attempt crashed, the worker deletes the att
 
 import logging
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
+import anyio.to_thread
+
 from app.access_requests import store
 from app.access_requests.encrypted_zip import stream_archive
+from app.access_requests.exported_notes import compose_texts
 from app.access_requests.model import ExportedFile, ExportPlan, new_secret
 from app.bucket.object_keys import EXPORTS, compose_exports_prefix, parse_export_key
 from app.deployment import require_own_bucket
 from app.errors import AppError, Conflict, NotFound
 from app.integrations.storage.client import Storage
+from app.keys.keyring import Keyring
 from app.postgres.database import Database
 
 log = logging.getLogger(__name__)
@@ -51,9 +55,10 @@ class Exports:
     at once, the result is the same as that of one pass.
     """
 
-    def __init__(self, database: Database, storage: Storage, *, deployment: str) -> None:
+    def __init__(self, database: Database, storage: Storage, keyring: Keyring, *, deployment: str) -> None:
         self._database = database
         self._storage = storage
+        self._keyring = keyring
         self._deployment = deployment
 
     async def export(self, request_id: UUID) -> None:
@@ -107,9 +112,11 @@ class Exports:
         while True:
             async with self._database.as_service("export_access_request") as tx:
                 plan = await store.begin_export(tx, request_id, secret)
+                notes = [] if plan is None else await store.read_exported_notes(tx, request_id)
             if plan is None:
                 return None
-            found = await self._check_objects(plan)
+            texts = await anyio.to_thread.run_sync(compose_texts, self._keyring, notes)
+            found = await self._check_objects(replace(plan, texts=texts))
             gone = {one.recording_key for one in plan.files if one.recording_id in found.missing}
             if gone <= seen:
                 return found

@@ -6,7 +6,7 @@ which decisions are permitted.
 """
 
 import secrets
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
@@ -132,9 +132,21 @@ class ExportedFile:
 
 
 @dataclass(frozen=True)
+class ExportedText:
+    """A text of the encrypted copy that belongs to a recording, such as its session notes. `kind` is the end of the
+    file's name.
+    """
+
+    recording_id: UUID
+    kind: str
+    recorded_at: datetime
+    content: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
 class ExportPlan:
-    """One attempt to make an encrypted copy: the copy's object key, and its files from the oldest recording to the
-    newest.
+    """One attempt to make an encrypted copy: the copy's object key, its files from the oldest recording to the newest,
+    and the texts of the recordings.
 
     `missing` lists recordings whose object is gone, and `not_whole` lists recordings whose object differs from its
     digest. The copy omits the recordings in `missing` and in `not_whole`.
@@ -143,6 +155,7 @@ class ExportPlan:
     object_key: str
     made_at: datetime
     files: tuple[ExportedFile, ...]
+    texts: tuple[ExportedText, ...] = ()
     missing: tuple[UUID, ...] = ()
     not_whole: tuple[UUID, ...] = ()
 

@@ -61,10 +61,29 @@ select
     e.recording_key
 from private.begin_export(%(id)s, %(secret)s) as e;
 
+-- name: export_session_notes
+-- Returns every version of the session notes that the copy of an access request must contain.
+select
+    e.recording_id,
+    e.recorded_at,
+    e.wrapped,
+    e.root_key,
+    e.note_id,
+    e.author_id,
+    e.written_at,
+    e.version,
+    e.start_ms,
+    e.ciphertext,
+    e.changed_by,
+    e.changed_at
+from private.export_session_notes(%(id)s) as e;
+
 -- name: finish_export
 -- Marks an access request as fulfilled by this attempt's copy and returns true; returns false if this copy must be
 -- deleted.
-select private.finish_export(%(id)s, %(object_key)s, %(size_bytes)s::bigint, %(contents)s::uuid[]);
+select private.finish_export(
+    %(id)s, %(object_key)s, %(size_bytes)s::bigint, %(contents)s::uuid[], %(noted)s::uuid[]
+);
 
 -- name: fail_export
 -- Stores why no copy could be made for an access request.

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final, LiteralString
 from uuid import UUID
 
+from app.access_requests.exported_notes import ExportedNote
 from app.access_requests.model import (
     AccessRequestStatus,
     DenialGround,
@@ -168,7 +169,16 @@ async def begin_export(tx: Transaction, request_id: UUID, secret: str) -> Export
         return None
     keys = {row.pop("object_key") for row in rows}
     (key,) = keys
-    return ExportPlan(str(key), await read_clock(tx), tuple(ExportedFile(**row) for row in rows))
+    files = tuple(ExportedFile(**row) for row in rows if row["recording_id"] is not None)
+    return ExportPlan(str(key), await read_clock(tx), files)
+
+
+async def read_exported_notes(tx: Transaction, request_id: UUID) -> list[ExportedNote]:
+    """Return every version of the session notes that the copy must contain, which the transaction has begun. Needs
+    the worker's role.
+    """
+    rows = await tx.all_in_binary(_sql["export_session_notes"], {"id": request_id})
+    return [ExportedNote(**row) for row in rows]
 
 
 async def finish_export(tx: Transaction, request_id: UUID, plan: ExportPlan, size_bytes: int) -> bool:
@@ -180,6 +190,7 @@ async def finish_export(tx: Transaction, request_id: UUID, plan: ExportPlan, siz
         "object_key": plan.object_key,
         "size_bytes": size_bytes,
         "contents": [file.recording_id for file in plan.files],
+        "noted": [text.recording_id for text in plan.texts],
     }
     return bool(await tx.value(_sql["finish_export"], parameters))
 

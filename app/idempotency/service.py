@@ -18,7 +18,14 @@ BATCH: Final = 1000
 """How many keys private.delete_old_idempotency_keys() deletes at most."""
 
 Mutation = Literal[
-    "inviteGuest", "recordConsent", "withdrawConsent", "startRecording", "correctTranscript", "attributeTurn"
+    "inviteGuest",
+    "recordConsent",
+    "withdrawConsent",
+    "startRecording",
+    "correctTranscript",
+    "attributeTurn",
+    "writeSessionNote",
+    "writePsychotherapyNote",
 ]
 _sql = Queries(Path(__file__).with_name("queries.sql"))
 

@@ -198,6 +198,19 @@ ENTITIES: Final = {
             "participant": One("participant", "{row}.id = {parent}.participant_id"),
         },
     ),
+    "session_notes": Entity(
+        type="consultation",
+        table="resguardo.consultations",
+        consultations="{row}.id",
+        relations={
+            "consultation": One("consultation", "{row}.id = {parent}.id"),
+            "recordings": Many(
+                "recording",
+                "{row}.consultation_id = {parent}.id and {row}.medium = 'VIDEO'",
+                "{row}.created_at, {row}.id",
+            ),
+        },
+    ),
     "deletion": Entity(
         type="deletion",
         table="resguardo.deletions",

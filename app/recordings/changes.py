@@ -83,14 +83,14 @@ class Subscriptions:
         its consents or its recordings.
         """
         reader = _ConsultationReader(self._database, asker, consultation_id, selection)
-        return self._follow(consultation_id, reader, slot)
+        return self.follow(consultation_id, reader, slot)
 
     def watch_recordings(
         self, asker: Asker, consultation_id: UUID, selection: Selection, slot: Slot = nullcontext
     ) -> AsyncGenerator[Row]:
         """Yield the newest recording of the consultation, if there is one, and then each recording that changes."""
         reader = _RecordingsReader(self._database, asker, consultation_id, selection)
-        return self._follow(consultation_id, reader, slot)
+        return self.follow(consultation_id, reader, slot)
 
     def watch_own_recordings(
         self, asker: Asker, selection: Selection, slot: Slot = nullcontext
@@ -99,9 +99,12 @@ class Subscriptions:
         recording that changes.
         """
         reader = _OwnRecordingsReader(self._database, asker, selection)
-        return self._follow(UUID(str(asker.person)), reader, slot)
+        return self.follow(UUID(str(asker.person)), reader, slot)
 
-    async def _follow(self, watched_id: UUID, reader: Reader[Item], slot: Slot) -> AsyncGenerator[Item]:
+    async def follow(self, watched_id: UUID, reader: Reader[Item], slot: Slot) -> AsyncGenerator[Item]:
+        """Yield what the reader reads at first, and then what it reads after each change of the consultation or the
+        doctor with this id.
+        """
         with self._feed.watch(watched_id) as watcher:
             for item in await _run_to_end(slot, reader.read_present()):
                 yield item

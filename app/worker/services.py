@@ -158,7 +158,7 @@ def _services(
             database, storage, signer, ledger, deployment=deployment, backup_retention_days=kept_in_backups
         ),
         restores=RestoreCheck(database, storage, ledger, deployment=deployment),
-        exports=Exports(database, storage, deployment=deployment),
+        exports=Exports(database, storage, settings.keyring, deployment=deployment),
         transcriber=Transcriber(database, storage, speech, settings.keyring),
         job_repair=JobRepair(database),
         idempotency_keys=IdempotencyKeys(database),

@@ -91,6 +91,8 @@ def _nothing_for_data_api_roles(stack: Stack, session: Session) -> None:
         "resguardo.consultations",
         "private.recording_secrets",
         "private.transcript_texts",
+        "private.session_notes",
+        "private.psychotherapy_notes",
         "audit.events",
     )
     with psycopg.connect(stack.project.superuser_url, autocommit=True) as connection:

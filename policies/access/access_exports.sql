@@ -7,7 +7,7 @@ grant execute on function private.release_export_key(uuid) to patient;
 
 grant execute on function
 private.begin_export(uuid, text),
-private.finish_export(uuid, text, bigint, uuid[]),
+private.finish_export(uuid, text, bigint, uuid[], uuid[]),
 private.fail_export(uuid, text),
 private.ended_exports(),
 private.expire_export(uuid, text),

@@ -288,6 +288,8 @@ select 'reason', t.term from unnest(array[
     'unknown_action',
     'unknown_input_field',
     'unfinished_upload',
+    'session_note_changed', 'session_note_characters', 'session_note_empty', 'session_note_not_found',
+    'session_note_time', 'session_note_too_long', 'session_note_versions_full', 'session_notes_full',
     'unknown_participant', 'unknown_task', 'upload_unfinished', 'url_lifetime', 'user_unknown',
     'verification_overdue', 'viewer_not_found', 'webhook_body', 'webhook_signature', 'webhook_status',
     'webhook_too_large', 'withdrawn_in_person', 'wrong_patient', 'wrong_role'
@@ -310,7 +312,7 @@ insert into private.audit_terms (kind, term)
 select 'entity_type', t.term from unnest(array[
     'access_request', 'audit_event', 'bucket', 'consent', 'consultation', 'deletion', 'deployment', 'insights',
     'legal_hold', 'media', 'participant', 'patient', 'signed_note', 'recording', 'recording_import', 'request',
-    'viewing', 'retention_policy', 'room', 'staff', 'staff_invitation', 'storage', 'transcript'
+    'viewing', 'retention_policy', 'room', 'session_note', 'staff', 'staff_invitation', 'storage', 'transcript'
 ]) as t (term);
 
 insert into private.audit_terms (kind, term)
@@ -358,7 +360,9 @@ select 'field', t.term from unnest(array[
     'chunkCount', 'chunksDone', 'doctor', 'entities', 'ids', 'isHeld', 'isInterrupted', 'isTruncated', 'mediaFiles',
     'mustConsent', 'participantCount', 'recordingBlockers', 'recordsAutomatically', 'recordsSpeakersSeparately', 'type',
     'needsSecondApproval', 'shortenedTerms', 'supersededPolicy',
-    'digest', 'signedNote'
+    'digest', 'signedNote',
+    'author', 'changedAt', 'changedBy', 'isDeleted', 'isIncomplete', 'lines', 'psychotherapyNote', 'psychotherapyNotes',
+    'sessionNote', 'sessionNotes', 'writtenAt'
 ]) as t (term);
 
 create type private.subjects as (patient_ids uuid[], consultation_ids uuid[]); -- noqa: LT01
@@ -470,7 +474,17 @@ values
 ('insights.dismiss', 'U', true),
 ('insights.retry', 'U', false),
 ('insights.refresh', 'U', false),
-('consultation.switch_transcription', 'U', false);
+('consultation.switch_transcription', 'U', false),
+('session_note.read', 'R', true),
+('session_note.watch', 'R', true),
+('session_note.write', 'C', true),
+('session_note.edit', 'U', true),
+('session_note.delete', 'D', true),
+('session_note.export', 'R', true),
+('psychotherapy_note.read', 'R', true),
+('psychotherapy_note.write', 'C', true),
+('psychotherapy_note.edit', 'U', true),
+('psychotherapy_note.delete', 'D', true);
 
 -- Returns FHIR's AuditEvent.action of an action: (C)reate, (R)ead, (U)pdate, (D)elete, (E)xecute.
 create function private.operation_of(action text) returns text
@@ -672,6 +686,14 @@ begin
         when 'signed_note' then
             select n.patient_id, n.consultation_id into patient, consultation
             from resguardo.signed_notes as n where n.id = entity;
+        when 'session_note' then
+            select c.patient_id, c.id into patient, consultation
+            from (
+                select n.consultation_id from private.session_notes as n where n.id = entity
+                union all
+                select p.consultation_id from private.psychotherapy_notes as p where p.id = entity
+            ) as n
+            inner join resguardo.consultations as c on c.id = n.consultation_id;
         when 'access_request' then
             select a.patient_id, a.consultation_id into patient, consultation
             from resguardo.access_requests as a where a.id = entity;

@@ -5,7 +5,8 @@ create table private.idempotency_keys (
     mutation text not null
     constraint idempotency_keys_mutation_is_known check (
         mutation in (
-            'inviteGuest', 'recordConsent', 'withdrawConsent', 'startRecording', 'correctTranscript', 'attributeTurn'
+            'inviteGuest', 'recordConsent', 'withdrawConsent', 'startRecording', 'correctTranscript', 'attributeTurn',
+            'writeSessionNote', 'writePsychotherapyNote'
         )
     ),
     key_sha256 bytea not null constraint idempotency_keys_key_sha256_length check (length(key_sha256) = 32),

@@ -59,8 +59,9 @@ $$;
 -- never write to the same object. `number` counts the sound recordings beside a video separately for each kind of
 -- participant, starting at 1.
 --
--- Returns no row if no copy is needed, because the access request is not APPROVED or covers no READY recording (it is
--- then fulfilled). Raises RG409 (recording_not_finished) while a covered recording may still become READY; a LOST
+-- Returns one row without a recording if session notes are all that the copy can contain. Returns no row if no copy is
+-- needed, because the access request is not APPROVED, or covers no READY recording and no session note (it is then
+-- fulfilled). Raises RG409 (recording_not_finished) while a covered recording may still become READY; a LOST
 -- recording may become READY for a week. Raises RG409 (recording_being_deleted) while an attempt to destroy a covered
 -- recording runs that began before the access request was filed.
 create function private.begin_export(of_request uuid, new_secret text)
@@ -74,6 +75,7 @@ declare
     wanted resguardo.access_requests;
     new_key constant text := private.exports_prefix(of_request) || gen_random_uuid() || '.zip';
     ids uuid[];
+    noted uuid[];
 begin
     select a.* into wanted from resguardo.access_requests as a where a.id = of_request for update;
     if wanted.id is null or wanted.status <> 'APPROVED' then
@@ -91,7 +93,8 @@ begin
         raise exception 'recording_being_deleted' using errcode = 'RG409';
     end if;
     ids := array(select r.id from private.wanted_recordings(wanted) as r where r.status = 'READY');
-    if cardinality(ids) = 0 then
+    noted := array(select n.id from private.noted_recordings(wanted) as n (id));
+    if cardinality(ids || noted) = 0 then
         update resguardo.access_requests as a
         set status = 'FULFILLED', fulfilled_at = private.now(), export_status = 'NOTHING_RECORDED',
             export_recordings = 0, export_missing = null, export_error = null
@@ -106,6 +109,8 @@ begin
             select r.id from resguardo.recordings as r where r.id = any(ids)
             union
             select r.video_id from resguardo.recordings as r where r.id = any(ids) and r.video_id is not null
+            union
+            select n.id from unnest(noted) as n (id)
         ),
         cardinality(ids), new_secret
     )
@@ -131,13 +136,19 @@ begin
     left join resguardo.participants as p on p.id = r.participant_id
     where r.id = any(ids)
     order by coalesce(r.started_at, c.scheduled_at), r.id;
+    if not found then
+        object_key := new_key;
+        return next;
+    end if;
 end
 $$;
 
 -- Fulfils an access request with the encrypted copy that one attempt has made. Returns false if a later attempt has
 -- replaced the given attempt, or the access request no longer needs a copy; the copy's object is then orphaned. If
 -- one of the copied recordings was destroyed in the meantime, the function queues the job that makes a new copy.
-create function private.finish_export(of_request uuid, key text, size bigint, contents uuid[]) returns boolean
+-- `noted` has the recordings whose session notes are in the copy.
+create function private.finish_export(of_request uuid, key text, size bigint, contents uuid[], noted uuid[])
+returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -167,6 +178,8 @@ begin
             select r.id from resguardo.recordings as r where r.id = any(contents)
             union
             select r.video_id from resguardo.recordings as r where r.id = any(contents) and r.video_id is not null
+            union
+            select n.id from unnest(noted) as n (id)
         )
     where e.request_id = of_request
     returning e.* into made;

@@ -436,7 +436,8 @@ begin
 end
 $$;
 
--- Deletes the transcript of a recording and the insights into it, and returns how many rows it deleted from each table.
+-- Deletes the transcript of a recording, the insights into it and the notes on it, and returns how many rows it deleted
+-- from each table.
 -- The function locks the transcript first, as a correction does, which then marks the insights as outdated.
 create function private.clear_texts(of_recording uuid) returns jsonb
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -444,7 +445,7 @@ as $$
 declare
     of_transcript constant jsonb := private.clear_transcript(of_recording);
 begin
-    return of_transcript || private.clear_insights(of_recording);
+    return of_transcript || private.clear_insights(of_recording) || private.clear_session_notes(of_recording);
 end
 $$;
 
@@ -616,6 +617,7 @@ begin
     from resguardo.recordings as r
     where r.id = of_recording and r.medium = 'VIDEO' and r.status = 'READY' and r.missing_since is not null
         and private.may_be_destroyed(r.id)
+    for update of r
     on conflict (recording_id) where status in ('REQUESTED', 'DELETING') do nothing;
     return found;
 end

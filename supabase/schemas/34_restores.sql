@@ -92,6 +92,7 @@ begin
         r.retention_policy, r.due_at
     from resguardo.recordings as r
     where r.id = of_recording and r.medium = 'VIDEO' and private.is_finished(r.status)
+    for update of r
     on conflict (recording_id) where status in ('REQUESTED', 'DELETING') do nothing
     returning * into made;
     if made.id is null then

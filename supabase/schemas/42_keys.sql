@@ -9,7 +9,7 @@ create table private.recording_keys (
     created_at timestamptz not null default clock_timestamp()
 );
 comment on table private.recording_keys is
-'One data key per recording, wrapped by a root key (AES-KW, RFC 3394). It encrypts the transcript.';
+'One data key per recording, wrapped by a root key (AES-KW, RFC 3394). It encrypts the transcript and the notes.';
 create index recording_keys_root_key_idx on private.recording_keys (root_key_id, recording_id);
 
 create table private.patient_keys (

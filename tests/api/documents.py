@@ -249,6 +249,69 @@ mutation (
   }}
 }}
 """
+_NOTE = "id recording { id } author { id } startSeconds text version writtenAt changedAt changedBy { id }"
+_NOTES = f"""
+  id kind consultation {{ id externalId patient {{ id externalId }} }} lines {{ {_NOTE} }} isIncomplete
+"""
+SESSION_NOTES = f"""
+query ($id: ID!) {{ sessionNotes(consultationId: $id) {{ {_NOTES} }} }}
+"""
+WRITE_SESSION_NOTE = f"""
+mutation ($recordingId: ID!, $text: String!, $startSeconds: Float, $idempotencyKey: String) {{
+  writeSessionNote(input: {{
+    recordingId: $recordingId, text: $text, startSeconds: $startSeconds, idempotencyKey: $idempotencyKey
+  }}) {{
+    sessionNote {{ {_NOTE} }} sessionNotes {{ {_NOTES} }}
+  }}
+}}
+"""
+EDIT_SESSION_NOTE = f"""
+mutation ($id: ID!, $text: String!, $startSeconds: Float, $basedOnVersion: Int! = 1) {{
+  editSessionNote(input: {{
+    sessionNoteId: $id, text: $text, startSeconds: $startSeconds, basedOnVersion: $basedOnVersion
+  }}) {{
+    sessionNote {{ {_NOTE} }} sessionNotes {{ {_NOTES} }}
+  }}
+}}
+"""
+DELETE_SESSION_NOTE = f"""
+mutation ($id: ID!, $basedOnVersion: Int! = 1) {{
+  deleteSessionNote(input: {{sessionNoteId: $id, basedOnVersion: $basedOnVersion}}) {{
+    isDeleted sessionNotes {{ {_NOTES} }}
+  }}
+}}
+"""
+PSYCHOTHERAPY_NOTES = f"""
+query ($id: ID!) {{ psychotherapyNotes(consultationId: $id) {{ {_NOTES} }} }}
+"""
+WRITE_PSYCHOTHERAPY_NOTE = f"""
+mutation ($recordingId: ID!, $text: String!, $startSeconds: Float, $idempotencyKey: String) {{
+  writePsychotherapyNote(input: {{
+    recordingId: $recordingId, text: $text, startSeconds: $startSeconds, idempotencyKey: $idempotencyKey
+  }}) {{
+    psychotherapyNote {{ {_NOTE} }} psychotherapyNotes {{ {_NOTES} }}
+  }}
+}}
+"""
+EDIT_PSYCHOTHERAPY_NOTE = f"""
+mutation ($id: ID!, $text: String!, $startSeconds: Float, $basedOnVersion: Int! = 1) {{
+  editPsychotherapyNote(input: {{
+    psychotherapyNoteId: $id, text: $text, startSeconds: $startSeconds, basedOnVersion: $basedOnVersion
+  }}) {{
+    psychotherapyNote {{ {_NOTE} }} psychotherapyNotes {{ {_NOTES} }}
+  }}
+}}
+"""
+DELETE_PSYCHOTHERAPY_NOTE = f"""
+mutation ($id: ID!, $basedOnVersion: Int! = 1) {{
+  deletePsychotherapyNote(input: {{psychotherapyNoteId: $id, basedOnVersion: $basedOnVersion}}) {{
+    isDeleted psychotherapyNotes {{ {_NOTES} }}
+  }}
+}}
+"""
+SESSION_NOTES_CHANGED = f"""
+subscription ($consultationId: ID!) {{ sessionNotesChanged(consultationId: $consultationId) {{ {_NOTES} }} }}
+"""
 RETRY_TRANSCRIPTION = f"""
 mutation ($id: ID!) {{ retryTranscription(input: {{recordingId: $id}}) {{ recording {{ {_RECORDING} }} }} }}
 """

@@ -34,6 +34,7 @@ _ENTITY_TYPES = {
     "Patient": "patient",
     "Recording": "recording",
     "RecordingImport": "recording_import",
+    "SessionNote": "session_note",
     "Transcript": "transcript",
 }
 """The entity type in audit rows of each type of the schema that audit rows name."""

@@ -10,6 +10,7 @@ from uuid import UUID
 import httpx
 import pytest
 
+from app.session_notes.model import NoteKind
 from app.transcripts.model import Speaker
 from tests.api import documents
 from tests.api.harness import (
@@ -22,6 +23,7 @@ from tests.api.harness import (
     consultation_input,
     ids_of,
 )
+from tests.api.noting import store_note
 from tests.api.shown import named_in, shown_in
 from tests.api.speaking import store_transcript
 
@@ -125,6 +127,24 @@ RECORDING_FIELDS = [
     "transcription.unintelligibleCount",
     "transcription.unusedTrackCount",
     "updatedAt",
+]
+NOTE_FIELDS = [
+    "consultation.externalId",
+    "consultation.id",
+    "consultation.patient.externalId",
+    "consultation.patient.id",
+    "id",
+    "isIncomplete",
+    "kind",
+    "lines.author.id",
+    "lines.changedAt",
+    "lines.changedBy.id",
+    "lines.id",
+    "lines.recording.id",
+    "lines.startSeconds",
+    "lines.text",
+    "lines.version",
+    "lines.writtenAt",
 ]
 TRANSCRIPT_FIELDS = [
     "corrections.correctedAt",
@@ -246,6 +266,22 @@ READS = {
     "attributeTurn": Read(
         documents.ATTRIBUTE_TURN, "transcript.correct", "U", "recording", TRANSCRIPT_FIELDS, ("participant",)
     ),
+    "sessionNotes": Read(documents.SESSION_NOTES, "session_note.read", "R", "consultation", NOTE_FIELDS),
+    "writeSessionNote": Read(
+        documents.WRITE_SESSION_NOTE, "session_note.write", "C", "consultation", NOTE_FIELDS
+    ),
+    "editSessionNote": Read(
+        documents.EDIT_SESSION_NOTE, "session_note.edit", "U", "consultation", NOTE_FIELDS
+    ),
+    "psychotherapyNotes": Read(
+        documents.PSYCHOTHERAPY_NOTES, "psychotherapy_note.read", "R", "consultation", NOTE_FIELDS
+    ),
+    "writePsychotherapyNote": Read(
+        documents.WRITE_PSYCHOTHERAPY_NOTE, "psychotherapy_note.write", "C", "consultation", NOTE_FIELDS
+    ),
+    "editPsychotherapyNote": Read(
+        documents.EDIT_PSYCHOTHERAPY_NOTE, "psychotherapy_note.edit", "U", "consultation", NOTE_FIELDS
+    ),
     "retryTranscription": Read(
         documents.RETRY_TRANSCRIPTION, "transcript.retry", "U", "recording", RECORDING_FIELDS
     ),
@@ -275,11 +311,18 @@ async def test_law_1_read_writes_one_complete_audit_row(harness: ApiHarness, fie
     await store_transcript(harness, UUID(recording), microphones=[doctor, patient, doctor])
     if field == "retryTranscription":
         await harness.rows(FAIL_TRANSCRIPTION, recording)
+    note = None
+    if field in ("sessionNotes", "editSessionNote"):
+        note = await store_note(harness, UUID(recording))
+    elif field in ("psychotherapyNotes", "editPsychotherapyNote"):
+        note = await store_note(harness, UUID(recording), kind=NoteKind.PSYCHOTHERAPY)
     await case.doctor.ask(documents.JOIN, consultationId=case.id)
     if field == "activeRooms":
         harness.livekit.rooms.admit(case.consultation["roomName"], "somebody")
     person = case.patient if field == "viewer" else case.doctor
     variables = _variables(case, field, recording)
+    if field.startswith("edit"):
+        variables = {"id": str(note), "text": "Sleeps badly."}
     answer = await person.send(read.document, **variables)
     assert answer.data
     (row,) = await harness.audit(answer.request_id)
@@ -322,6 +365,11 @@ def _variables(case: Case, field: str, recording: str) -> dict[str, object]:
         "transcriptSearch": {"query": "pills"},
         "switchTranscription": {"consultationId": case.id, "isTranscribed": False},
         "correctTranscript": {"id": recording, "turn": 0, "text": "Good evening."},
+        **{name: {"id": case.id} for name in ("sessionNotes", "psychotherapyNotes")},
+        **{
+            name: {"recordingId": recording, "text": "Sleeps badly."}
+            for name in ("writeSessionNote", "writePsychotherapyNote")
+        },
         **{
             name: {"id": recording}
             for name in ("transcript", "attributeTurn", "issueSubtitleUrls", "retryTranscription")

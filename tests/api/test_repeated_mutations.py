@@ -11,11 +11,13 @@ import pytest
 from graphql import build_schema
 from psycopg import sql
 
+from app.session_notes.model import NoteKind
 from tests.api import documents
 from tests.api.deleting import request_deletion
 from tests.api.harness import ApiHarness, Case, Person, consent_input, consultation_input
 from tests.api.holding import hold_input
 from tests.api.importing import arrange_import, import_input
+from tests.api.noting import store_note
 from tests.api.requesting import insert_access_request
 from tests.api.retaining import delete_policies_afterwards, propose_policy
 from tests.api.speaking import store_transcript
@@ -122,6 +124,34 @@ async def _attribute(at: Arranged) -> Call:
         "speaker": "DOCTOR",
         "idempotencyKey": str(uuid4()),
     }
+
+
+async def _write_note(at: Arranged) -> Call:
+    recording = await at.harness.recording(at.case)
+    key = str(uuid4())
+    return at.case.doctor, {"recordingId": str(recording), "text": "Sleeps badly.", "idempotencyKey": key}
+
+
+async def _edit_note(at: Arranged) -> Call:
+    note = await store_note(at.harness, await at.harness.recording(at.case))
+    return at.case.doctor, {"sessionNoteId": str(note), "text": "Sleeps badly.", "basedOnVersion": 1}
+
+
+async def _delete_note(at: Arranged) -> Call:
+    note = await store_note(at.harness, await at.harness.recording(at.case))
+    return at.case.doctor, {"sessionNoteId": str(note), "basedOnVersion": 1}
+
+
+async def _edit_psychotherapy_note(at: Arranged) -> Call:
+    recording = await at.harness.recording(at.case)
+    note = await store_note(at.harness, recording, kind=NoteKind.PSYCHOTHERAPY)
+    return at.case.doctor, {"psychotherapyNoteId": str(note), "text": "Sleeps badly.", "basedOnVersion": 1}
+
+
+async def _delete_psychotherapy_note(at: Arranged) -> Call:
+    recording = await at.harness.recording(at.case)
+    note = await store_note(at.harness, recording, kind=NoteKind.PSYCHOTHERAPY)
+    return at.case.doctor, {"psychotherapyNoteId": str(note), "basedOnVersion": 1}
 
 
 async def _of_recording(at: Arranged) -> Call:
@@ -256,6 +286,12 @@ CALLS: dict[str, Arrange] = {
     "issueSubtitleUrls": _of_recording,
     "retryTranscription": _retry,
     "switchTranscription": _switch,
+    "writeSessionNote": _write_note,
+    "editSessionNote": _edit_note,
+    "deleteSessionNote": _delete_note,
+    "writePsychotherapyNote": _write_note,
+    "editPsychotherapyNote": _edit_psychotherapy_note,
+    "deletePsychotherapyNote": _delete_psychotherapy_note,
     "importRecording": _import,
     "completeImport": _complete_import,
     "deleteRecording": _delete,
@@ -287,6 +323,8 @@ REFUSED = {
     "recordAccessReview",
     "revealAccessExportSecret",
     "retryTranscription",
+    "deleteSessionNote",
+    "deletePsychotherapyNote",
     "approveRetentionPolicy",
     "rejectRetentionPolicy",
 }

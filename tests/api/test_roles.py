@@ -13,6 +13,7 @@ import pytest
 from graphql import GraphQLSchema, build_schema
 from websockets.exceptions import ConnectionClosed
 
+from app.session_notes.model import NoteKind
 from devstack.livekit.webhooks import sign
 from graphql_schema.schema import make_schema
 from tests.api import documents, requesting
@@ -28,6 +29,7 @@ from tests.api.harness import (
 )
 from tests.api.holding import LEGAL_HOLDS, PLACE_HOLD, RELEASE_HOLD, on_patient, place_hold
 from tests.api.importing import COMPLETE_IMPORT, IMPORT, arrange_import, import_input
+from tests.api.noting import store_note
 from tests.api.retaining import (
     APPROVE_POLICY,
     POLICIES,
@@ -55,6 +57,8 @@ Who = Literal[
 ]
 WHO: tuple[Who, ...] = Who.__args__  # type: ignore[attr-defined]
 OK = "OK"
+OF_NOTES = ("writeSessionNote", "writePsychotherapyNote")
+OF_A_NOTE = ("editSessionNote", "deleteSessionNote", "editPsychotherapyNote", "deletePsychotherapyNote")
 OF_WORDS = ("transcript", "correctTranscript", "attributeTurn", "retryTranscription", "issueSubtitleUrls")
 
 _SESSION: dict[Who, str] = {
@@ -119,6 +123,14 @@ FIELDS = {
     "completeImport": Field(COMPLETE_IMPORT, CLINICIAN),
     "transcript": Field(documents.TRANSCRIPT, CLINICIAN),
     "transcriptSearch": Field(documents.TRANSCRIPT_SEARCH, CLINICIAN),
+    "sessionNotes": Field(documents.SESSION_NOTES, CLINICIAN),
+    "writeSessionNote": Field(documents.WRITE_SESSION_NOTE, CLINICIAN),
+    "editSessionNote": Field(documents.EDIT_SESSION_NOTE, CLINICIAN),
+    "deleteSessionNote": Field(documents.DELETE_SESSION_NOTE, CLINICIAN),
+    "psychotherapyNotes": Field(documents.PSYCHOTHERAPY_NOTES, CLINICIAN),
+    "writePsychotherapyNote": Field(documents.WRITE_PSYCHOTHERAPY_NOTE, CLINICIAN),
+    "editPsychotherapyNote": Field(documents.EDIT_PSYCHOTHERAPY_NOTE, CLINICIAN),
+    "deletePsychotherapyNote": Field(documents.DELETE_PSYCHOTHERAPY_NOTE, CLINICIAN),
     "correctTranscript": Field(documents.CORRECT_TRANSCRIPT, CLINICIAN),
     "attributeTurn": Field(documents.ATTRIBUTE_TURN, CLINICIAN),
     "retryTranscription": Field(documents.RETRY_TRANSCRIPTION, CLINICIAN),
@@ -161,6 +173,11 @@ FIELDS = {
     ),
     "recordingsChanged": Field(
         documents.RECORDINGS_CHANGED,
+        CLINICIAN
+        | {"delegated patient": "UNAUTHENTICATED"},  # The connection checks the session before the role
+    ),
+    "sessionNotesChanged": Field(
+        documents.SESSION_NOTES_CHANGED,
         CLINICIAN
         | {"delegated patient": "UNAUTHENTICATED"},  # The connection checks the session before the role
     ),
@@ -256,6 +273,9 @@ async def _variables(harness: ApiHarness, field: str, who: Who, case: Case) -> d
         "body": body,
         "authorization": sign(body.encode(), LIVEKIT_KEY, LIVEKIT_SECRET)["authorization"],
     }
+    if field in OF_A_NOTE:
+        kind_of_note = NoteKind.SESSION if "Session" in field else NoteKind.PSYCHOTHERAPY
+        given["id"] = str(await store_note(harness, UUID(recording), kind=kind_of_note))
     if field in OF_WORDS:
         await store_transcript(harness, UUID(recording))
     if field == "retryTranscription":
@@ -280,7 +300,7 @@ async def _invitation(case: Case) -> str:
     return str(guest["invitation"]["secret"])
 
 
-SUBSCRIPTIONS = {"consultationChanged", "recordingChanged", "recordingsChanged"}
+SUBSCRIPTIONS = {"consultationChanged", "recordingChanged", "recordingsChanged", "sessionNotesChanged"}
 
 
 @pytest.mark.parametrize("who", WHO)

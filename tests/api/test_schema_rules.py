@@ -58,6 +58,7 @@ VERBS = {
     "correct",
     "delete",
     "deny",
+    "edit",
     "extend",
     "import",
     "invite",
@@ -78,6 +79,7 @@ VERBS = {
     "switch",
     "undo",
     "withdraw",
+    "write",
 }
 """The verbs of the domain with which a mutation may begin."""
 
@@ -88,6 +90,7 @@ UNITS = (
     "Seconds|Bytes|Count|Number|Days|Years|Hours|Usd|UsdPerMonth|UsdPerGbMonth|UsdPerMillion|Minimum|Maximum"
 )
 NUMBERS_THAT_ARE_THEIR_KIND = {
+    *("version", "basedOnVersion"),
     *("number", "attempt", "minimum", "maximum", "limit", "count", "days"),
     "chunksDone",  # beside `chunkCount`
     "first",  # the Relay name of a page's size
@@ -188,6 +191,8 @@ OTHER_QUERIES = {
     "viewer": "it names nothing: it is the caller",
     "consentText": "a text has a language and a version, and no id",
     "transcript": "decrypted content is a root field of its own, and has one key",
+    "sessionNotes": "decrypted content is a root field of its own, and has one key",
+    "psychotherapyNotes": "decrypted content is a root field of its own, and has one key",
     "storedObject": "the answer of the bucket is a root field of its own, and has one key",
     "transcriptSearch": "the best hits have no order that a next page could follow",
     "activeRooms": "LiveKit answers with at most 100 rooms",
@@ -220,7 +225,7 @@ def test_query_is_named_after_what_it_returns() -> None:
             node = kind.removesuffix("Connection")
             plural = f"{node[:-1]}ies" if node.endswith("y") else f"{node}s"
             assert name == plural[0].lower() + plural[1:]
-        elif name != "activeRooms":
+        elif name not in {"activeRooms", "psychotherapyNotes"}:  # notes of both kinds have one type
             assert name == kind[0].lower() + kind[1:]
 
 
@@ -294,6 +299,12 @@ CHANGED = {
     "correctTranscript": {"transcript"},
     "attributeTurn": {"transcript"},
     "retryTranscription": {"recording"},
+    "writeSessionNote": {"sessionNote", "sessionNotes"},
+    "editSessionNote": {"sessionNote", "sessionNotes"},
+    "deleteSessionNote": {"isDeleted", "sessionNotes"},
+    "writePsychotherapyNote": {"psychotherapyNote", "psychotherapyNotes"},
+    "editPsychotherapyNote": {"psychotherapyNote", "psychotherapyNotes"},
+    "deletePsychotherapyNote": {"isDeleted", "psychotherapyNotes"},
     "switchTranscription": {"consultation"},
     "issueSubtitleUrls": {"subtitleUrls"},
     "issueDownloadUrl": {"downloadUrl"},
@@ -399,7 +410,7 @@ def test_type_with_an_id_is_a_node() -> None:
             "Transcript",
         ),
         *("RecordingImport", "Deletion", "LegalHold", "AccessRequest", "RetentionPolicy", "AuditEvent"),
-        *("StaffMember", "StaffInvitation"),
+        *("StaffMember", "StaffInvitation", "SessionNote", "SessionNotes"),
     } == with_id
 
 
@@ -648,6 +659,7 @@ def test_mutation_that_makes_something_takes_an_idempotency_key() -> None:
     assert keyed == {
         *("inviteGuest", "startRecording", "recordConsent", "withdrawConsent"),
         *("correctTranscript", "attributeTurn"),
+        *("writeSessionNote", "writePsychotherapyNote"),
     }
     for name in keyed:
         assert "`idempotencyKey`" in (MUTATIONS[name].description or "")
@@ -859,7 +871,12 @@ def test_filters_take_a_patient_and_a_range_of_time() -> None:
 
 
 def test_subscriptions_say_that_subscribing_again_is_resuming() -> None:
-    assert SUBSCRIPTIONS.keys() == {"consultationChanged", "recordingChanged", "recordingsChanged"}
+    assert SUBSCRIPTIONS.keys() == {
+        "consultationChanged",
+        "recordingChanged",
+        "recordingsChanged",
+        "sessionNotesChanged",
+    }
     assert SUBSCRIPTIONS["consultationChanged"].args.keys() == {"consultationId"}
     assert SUBSCRIPTIONS["recordingsChanged"].args.keys() == set()
     for name, field in SUBSCRIPTIONS.items():

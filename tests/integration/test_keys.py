@@ -352,8 +352,12 @@ def test_law_1_wrapped_keys_leave_the_database_after_the_audit_row_alone(databas
         "search_transcripts",
         "read_patient_keys_to_rewrap",
         "begin_signing",
+        "begin_session_note",
+        "begin_note_change",
+        "export_session_notes",
     }
     assert set(sources) == giving | of_the_index | {
+        "keys_of",  # only the functions that open notes may call it
         "make_recording_key",
         "rewrap_recording_keys",
         "shred_keys",

@@ -68,6 +68,7 @@ def _case(connection: Connection, case: Case) -> None:
     _words(connection, case)
     _signed_note(connection, case)
     _insights(connection, case)
+    _notes(connection, case)
     connection.execute(
         "insert into private.usage values (%s, 'urls', date_trunc('hour', now(), 'UTC'), 1)", [case.doctor_id]
     )
@@ -210,6 +211,26 @@ def _insights(connection: Connection, case: Case) -> None:
         " values (%s, 1, 1, %s)",
         [recording, case.doctor_id],
     )
+
+
+def _notes(connection: Connection, case: Case) -> None:
+    """Insert a session note and a psychotherapy note, each with an earlier version."""
+    recording = case.id_of("over READY")
+    for notes, versions in (
+        (b"private.session_notes", b"private.session_note_versions"),
+        (b"private.psychotherapy_notes", b"private.psychotherapy_note_versions"),
+    ):
+        note = case.id_of(notes.decode())
+        connection.execute(
+            b"insert into %b (id, recording_id, consultation_id, author_id, version, ciphertext, changed_by)"
+            b" values (%%s, %%s, %%s, %%s, 2, %%s, %%s)" % notes,
+            [note, recording, case.id_of("over"), case.doctor_id, bytes(40), case.doctor_id],
+        )
+        connection.execute(
+            b"insert into %b (note_id, version, recording_id, ciphertext, changed_by, changed_at)"
+            b" values (%%s, 1, %%s, %%s, %%s, now())" % versions,
+            [note, recording, bytes(40), case.doctor_id],
+        )
 
 
 def _hold(connection: Connection, case: Case) -> None:
