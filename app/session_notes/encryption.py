@@ -55,14 +55,14 @@ def decrypt_notes(
     keyring: Keyring, kind: NoteKind, keys: Mapping[UUID, DataKey], notes: Iterable[EncryptedNote]
 ) -> tuple[Note, ...]:
     """Decrypt notes with the data keys of their recordings. Raises Conflict (field_unreadable, root_key_unknown,
-    data_key_wrong, data_key_missing).
+    data_key_wrong).
     """
     opened: dict[UUID, FieldKey] = {}
 
     def key_of(recording_id: UUID) -> FieldKey:
         if recording_id not in opened:
             if recording_id not in keys:
-                raise Conflict("data_key_missing")
+                raise Conflict("field_unreadable")
             opened[recording_id] = keyring.unwrap(keys[recording_id].wrapped, keys[recording_id].root_key_id)
         return opened[recording_id]
 

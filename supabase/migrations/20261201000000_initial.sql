@@ -923,6 +923,8 @@ select 'reason', t.term from unnest(array[
     'unknown_action',
     'unknown_input_field',
     'unfinished_upload',
+    'session_note_changed', 'session_note_characters', 'session_note_empty', 'session_note_not_found',
+    'session_note_time', 'session_note_too_long', 'session_note_versions_full', 'session_notes_full',
     'unknown_participant', 'unknown_task', 'upload_unfinished', 'url_lifetime', 'user_unknown',
     'verification_overdue', 'viewer_not_found', 'webhook_body', 'webhook_signature', 'webhook_status',
     'webhook_too_large', 'withdrawn_in_person', 'wrong_patient', 'wrong_role'
@@ -945,7 +947,7 @@ insert into private.audit_terms (kind, term)
 select 'entity_type', t.term from unnest(array[
     'access_request', 'audit_event', 'bucket', 'consent', 'consultation', 'deletion', 'deployment', 'insights',
     'legal_hold', 'media', 'participant', 'patient', 'signed_note', 'recording', 'recording_import', 'request',
-    'viewing', 'retention_policy', 'room', 'staff', 'staff_invitation', 'storage', 'transcript'
+    'viewing', 'retention_policy', 'room', 'session_note', 'staff', 'staff_invitation', 'storage', 'transcript'
 ]) as t (term);
 
 insert into private.audit_terms (kind, term)
@@ -993,7 +995,9 @@ select 'field', t.term from unnest(array[
     'chunkCount', 'chunksDone', 'doctor', 'entities', 'ids', 'isHeld', 'isInterrupted', 'isTruncated', 'mediaFiles',
     'mustConsent', 'participantCount', 'recordingBlockers', 'recordsAutomatically', 'recordsSpeakersSeparately', 'type',
     'needsSecondApproval', 'shortenedTerms', 'supersededPolicy',
-    'digest', 'signedNote'
+    'digest', 'signedNote',
+    'author', 'changedAt', 'changedBy', 'isDeleted', 'isIncomplete', 'lines', 'psychotherapyNote', 'psychotherapyNotes',
+    'sessionNote', 'sessionNotes', 'writtenAt'
 ]) as t (term);
 
 create type private.subjects as (patient_ids uuid[], consultation_ids uuid[]); -- noqa: LT01
@@ -1105,7 +1109,17 @@ values
 ('insights.dismiss', 'U', true),
 ('insights.retry', 'U', false),
 ('insights.refresh', 'U', false),
-('consultation.switch_transcription', 'U', false);
+('consultation.switch_transcription', 'U', false),
+('session_note.read', 'R', true),
+('session_note.watch', 'R', true),
+('session_note.write', 'C', true),
+('session_note.edit', 'U', true),
+('session_note.delete', 'D', true),
+('session_note.export', 'R', true),
+('psychotherapy_note.read', 'R', true),
+('psychotherapy_note.write', 'C', true),
+('psychotherapy_note.edit', 'U', true),
+('psychotherapy_note.delete', 'D', true);
 
 -- Returns FHIR's AuditEvent.action of an action: (C)reate, (R)ead, (U)pdate, (D)elete, (E)xecute.
 create function private.operation_of(action text) returns text
@@ -1307,6 +1321,14 @@ begin
         when 'signed_note' then
             select n.patient_id, n.consultation_id into patient, consultation
             from resguardo.signed_notes as n where n.id = entity;
+        when 'session_note' then
+            select c.patient_id, c.id into patient, consultation
+            from (
+                select n.consultation_id from private.session_notes as n where n.id = entity
+                union all
+                select p.consultation_id from private.psychotherapy_notes as p where p.id = entity
+            ) as n
+            inner join resguardo.consultations as c on c.id = n.consultation_id;
         when 'access_request' then
             select a.patient_id, a.consultation_id into patient, consultation
             from resguardo.access_requests as a where a.id = entity;
@@ -3692,7 +3714,8 @@ create table private.idempotency_keys (
     mutation text not null
     constraint idempotency_keys_mutation_is_known check (
         mutation in (
-            'inviteGuest', 'recordConsent', 'withdrawConsent', 'startRecording', 'correctTranscript', 'attributeTurn'
+            'inviteGuest', 'recordConsent', 'withdrawConsent', 'startRecording', 'correctTranscript', 'attributeTurn',
+            'writeSessionNote', 'writePsychotherapyNote'
         )
     ),
     key_sha256 bytea not null constraint idempotency_keys_key_sha256_length check (length(key_sha256) = 32),
@@ -6594,8 +6617,9 @@ $$;
 -- never write to the same object. `number` counts the sound recordings beside a video separately for each kind of
 -- participant, starting at 1.
 --
--- Returns no row if no copy is needed, because the access request is not APPROVED or covers no READY recording (it is
--- then fulfilled). Raises RG409 (recording_not_finished) while a covered recording may still become READY; a LOST
+-- Returns one row without a recording if session notes are all that the copy can contain. Returns no row if no copy is
+-- needed, because the access request is not APPROVED, or covers no READY recording and no session note (it is then
+-- fulfilled). Raises RG409 (recording_not_finished) while a covered recording may still become READY; a LOST
 -- recording may become READY for a week. Raises RG409 (recording_being_deleted) while an attempt to destroy a covered
 -- recording runs that began before the access request was filed.
 create function private.begin_export(of_request uuid, new_secret text)
@@ -6609,6 +6633,7 @@ declare
     wanted resguardo.access_requests;
     new_key constant text := private.exports_prefix(of_request) || gen_random_uuid() || '.zip';
     ids uuid[];
+    noted uuid[];
 begin
     select a.* into wanted from resguardo.access_requests as a where a.id = of_request for update;
     if wanted.id is null or wanted.status <> 'APPROVED' then
@@ -6626,7 +6651,8 @@ begin
         raise exception 'recording_being_deleted' using errcode = 'RG409';
     end if;
     ids := array(select r.id from private.wanted_recordings(wanted) as r where r.status = 'READY');
-    if cardinality(ids) = 0 then
+    noted := array(select n.id from private.noted_recordings(wanted) as n (id));
+    if cardinality(ids || noted) = 0 then
         update resguardo.access_requests as a
         set status = 'FULFILLED', fulfilled_at = private.now(), export_status = 'NOTHING_RECORDED',
             export_recordings = 0, export_missing = null, export_error = null
@@ -6641,6 +6667,8 @@ begin
             select r.id from resguardo.recordings as r where r.id = any(ids)
             union
             select r.video_id from resguardo.recordings as r where r.id = any(ids) and r.video_id is not null
+            union
+            select n.id from unnest(noted) as n (id)
         ),
         cardinality(ids), new_secret
     )
@@ -6666,13 +6694,19 @@ begin
     left join resguardo.participants as p on p.id = r.participant_id
     where r.id = any(ids)
     order by coalesce(r.started_at, c.scheduled_at), r.id;
+    if not found then
+        object_key := new_key;
+        return next;
+    end if;
 end
 $$;
 
 -- Fulfils an access request with the encrypted copy that one attempt has made. Returns false if a later attempt has
 -- replaced the given attempt, or the access request no longer needs a copy; the copy's object is then orphaned. If
 -- one of the copied recordings was destroyed in the meantime, the function queues the job that makes a new copy.
-create function private.finish_export(of_request uuid, key text, size bigint, contents uuid[]) returns boolean
+-- `noted` has the recordings whose session notes are in the copy.
+create function private.finish_export(of_request uuid, key text, size bigint, contents uuid[], noted uuid[])
+returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -6702,6 +6736,8 @@ begin
             select r.id from resguardo.recordings as r where r.id = any(contents)
             union
             select r.video_id from resguardo.recordings as r where r.id = any(contents) and r.video_id is not null
+            union
+            select n.id from unnest(noted) as n (id)
         )
     where e.request_id = of_request
     returning e.* into made;
@@ -6907,7 +6943,7 @@ comment on column resguardo.deletions.hold_checked_at is
 comment on column resguardo.deletions.shredded_at is 'When its keys were destroyed, after its objects were deleted.';
 comment on column resguardo.deletions.changed_at is 'When subscriptions were last notified of a change.';
 comment on column resguardo.deletions.cleared_text_rows is
-'How many rows of text were deleted from each table: of the transcript, and of what was made from it.';
+'How many rows of text were deleted from each table: of the transcript, of what was made from it, and of notes.';
 create unique index deletions_one_open_key on resguardo.deletions (recording_id)
 where status in ('REQUESTED', 'DELETING');
 create index deletions_recording_idx on resguardo.deletions (recording_id, consultation_id, requested_at desc);
@@ -7293,15 +7329,16 @@ begin
 end
 $$;
 
--- Deletes the transcript of a recording and the insights into it, and returns how many rows it deleted from each table.
--- The function locks the transcript first, as a correction does, which then marks the insights as outdated.
+-- Deletes the transcript of a recording, the insights into it and the notes on it, and returns how many rows it deleted
+-- from each table. The function locks the transcript first, as a correction does, which then marks the insights as
+-- outdated.
 create function private.clear_texts(of_recording uuid) returns jsonb
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     of_transcript constant jsonb := private.clear_transcript(of_recording);
 begin
-    return of_transcript || private.clear_insights(of_recording);
+    return of_transcript || private.clear_insights(of_recording) || private.clear_session_notes(of_recording);
 end
 $$;
 
@@ -7473,6 +7510,7 @@ begin
     from resguardo.recordings as r
     where r.id = of_recording and r.medium = 'VIDEO' and r.status = 'READY' and r.missing_since is not null
         and private.may_be_destroyed(r.id)
+    for update of r
     on conflict (recording_id) where status in ('REQUESTED', 'DELETING') do nothing;
     return found;
 end
@@ -7624,6 +7662,7 @@ begin
         r.retention_policy, r.due_at
     from resguardo.recordings as r
     where r.id = of_recording and r.medium = 'VIDEO' and private.is_finished(r.status)
+    for update of r
     on conflict (recording_id) where status in ('REQUESTED', 'DELETING') do nothing
     returning * into made;
     if made.id is null then
@@ -7841,7 +7880,7 @@ create table private.recording_keys (
     created_at timestamptz not null default clock_timestamp()
 );
 comment on table private.recording_keys is
-'One data key per recording, wrapped by a root key (AES-KW, RFC 3394). It encrypts the transcript.';
+'One data key per recording, wrapped by a root key (AES-KW, RFC 3394). It encrypts the transcript and the notes.';
 create index recording_keys_root_key_idx on private.recording_keys (root_key_id, recording_id);
 
 create table private.patient_keys (
@@ -10046,6 +10085,690 @@ declare
 begin
     perform private.put_job('write_insights', d.id) from unnest(idle) as d (id);
     return cardinality(idle);
+end
+$$;
+
+
+-- 56_session_notes.sql
+
+-- Session notes: the lines that a doctor writes during or after a consultation. Each line belongs to a recording of the
+-- consultation, is encrypted with the recording's data key, and is deleted when the recording is destroyed.
+--
+-- Psychotherapy notes (45 CFR 164.501) have tables of their own. Only private.open_psychotherapy_notes() returns them,
+-- and they are never part of a copy for an access request.
+
+create table private.session_notes (
+    id uuid primary key,
+    recording_id uuid not null,
+    consultation_id uuid not null,
+    author_id uuid not null
+    constraint session_notes_author_id_fkey references resguardo.staff (user_id),
+    start_ms integer constraint session_notes_start_range check (start_ms between 0 and 86400000),
+    version integer not null default 1 constraint session_notes_version_range check (version between 1 and 1000),
+    ciphertext bytea not null
+    constraint session_notes_ciphertext_length check (length(ciphertext) between 30 and 8192),
+    changed_by uuid not null
+    constraint session_notes_changed_by_fkey references resguardo.staff (user_id),
+    written_at timestamptz not null default private.now(),
+    changed_at timestamptz not null default private.now(),
+    constraint session_notes_recording_fkey foreign key (recording_id, consultation_id)
+    references resguardo.recordings (id, consultation_id),
+    constraint session_notes_recording_key unique (id, recording_id)
+);
+comment on column private.session_notes.start_ms is
+'The time in the recording that the line is about, or null.';
+comment on column private.session_notes.version is
+'Counts the versions of the line. An edit names the version that it is based on.';
+create index session_notes_recording_idx on private.session_notes (recording_id, consultation_id);
+create index session_notes_consultation_idx on private.session_notes (consultation_id, written_at, id);
+create index session_notes_author_idx on private.session_notes (author_id);
+create index session_notes_changed_by_idx on private.session_notes (changed_by);
+
+create table private.session_note_versions (
+    note_id uuid not null,
+    version integer not null constraint session_note_versions_version_range check (version between 1 and 999),
+    recording_id uuid not null,
+    start_ms integer,
+    ciphertext bytea not null,
+    changed_by uuid not null
+    constraint session_note_versions_changed_by_fkey references resguardo.staff (user_id),
+    changed_at timestamptz not null,
+    constraint session_note_versions_pkey primary key (note_id, version),
+    constraint session_note_versions_note_fkey foreign key (note_id, recording_id)
+    references private.session_notes (id, recording_id)
+);
+comment on table private.session_note_versions is
+'The earlier versions of session notes. An edit moves the version that it replaces into this table.';
+create index session_note_versions_note_idx on private.session_note_versions (note_id, recording_id);
+create index session_note_versions_recording_idx on private.session_note_versions (recording_id);
+create index session_note_versions_changed_by_idx on private.session_note_versions (changed_by);
+
+create table private.psychotherapy_notes (
+    id uuid primary key,
+    recording_id uuid not null,
+    consultation_id uuid not null,
+    author_id uuid not null
+    constraint psychotherapy_notes_author_id_fkey references resguardo.staff (user_id),
+    start_ms integer constraint psychotherapy_notes_start_range check (start_ms between 0 and 86400000),
+    version integer not null default 1 constraint psychotherapy_notes_version_range check (version between 1 and 1000),
+    ciphertext bytea not null
+    constraint psychotherapy_notes_ciphertext_length check (length(ciphertext) between 30 and 8192),
+    changed_by uuid not null
+    constraint psychotherapy_notes_changed_by_fkey references resguardo.staff (user_id),
+    written_at timestamptz not null default private.now(),
+    changed_at timestamptz not null default private.now(),
+    constraint psychotherapy_notes_recording_fkey foreign key (recording_id, consultation_id)
+    references resguardo.recordings (id, consultation_id),
+    constraint psychotherapy_notes_recording_key unique (id, recording_id)
+);
+comment on table private.psychotherapy_notes is
+'Psychotherapy notes (45 CFR 164.501), which are kept apart from the rest of the record.';
+create index psychotherapy_notes_recording_idx on private.psychotherapy_notes (recording_id, consultation_id);
+create index psychotherapy_notes_consultation_idx on private.psychotherapy_notes (consultation_id, written_at, id);
+create index psychotherapy_notes_author_idx on private.psychotherapy_notes (author_id);
+create index psychotherapy_notes_changed_by_idx on private.psychotherapy_notes (changed_by);
+
+create table private.psychotherapy_note_versions (
+    note_id uuid not null,
+    version integer not null constraint psychotherapy_note_versions_version_range check (version between 1 and 999),
+    recording_id uuid not null,
+    start_ms integer,
+    ciphertext bytea not null,
+    changed_by uuid not null
+    constraint psychotherapy_note_versions_changed_by_fkey references resguardo.staff (user_id),
+    changed_at timestamptz not null,
+    constraint psychotherapy_note_versions_pkey primary key (note_id, version),
+    constraint psychotherapy_note_versions_note_fkey foreign key (note_id, recording_id)
+    references private.psychotherapy_notes (id, recording_id)
+);
+create index psychotherapy_note_versions_note_idx on private.psychotherapy_note_versions (note_id, recording_id);
+create index psychotherapy_note_versions_recording_idx on private.psychotherapy_note_versions (recording_id);
+create index psychotherapy_note_versions_changed_by_idx on private.psychotherapy_note_versions (changed_by);
+
+-- Notifies the subscriptions to a consultation that one of its session notes was written, changed or deleted.
+create function private.announce_session_note() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    changed constant private.session_notes := coalesce(new, old);
+begin
+    perform pg_notify('resguardo_changes', concat_ws(' ', r.consultation_id, r.doctor_id, r.id))
+    from resguardo.recordings as r where r.id = changed.recording_id;
+    return null;
+end
+$$;
+
+create trigger session_notes_announce after insert or update or delete on private.session_notes
+for each row execute function private.announce_session_note();
+
+-- Returns the id and the consultation of the recording of a note; returns nulls if the note does not exist.
+create function private.find_note(
+    is_psychotherapy boolean, of_note uuid, out of_recording uuid, out of_consultation uuid
+)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if is_psychotherapy then
+        select n.recording_id, n.consultation_id into of_recording, of_consultation
+        from private.psychotherapy_notes as n where n.id = of_note;
+    else
+        select n.recording_id, n.consultation_id into of_recording, of_consultation
+        from private.session_notes as n where n.id = of_note;
+    end if;
+end
+$$;
+
+-- Locks and returns the recording whose notes a doctor changes, so that its destruction does not begin before the
+-- transaction ends. If the recording belongs to a different doctor or does not exist, the function writes an audit row
+-- with DENIED or ABSENT about the entity that the doctor named, and returns null. Raises RG409 (recording_deleted,
+-- recording_being_deleted).
+create function private.lock_noted_recording(
+    of_action text, of_recording uuid, entity_type text, entity uuid
+) returns resguardo.recordings
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    doctor constant uuid := private.doctor();
+    wanted resguardo.recordings;
+begin
+    select r.* into wanted from resguardo.recordings as r where r.id = of_recording and r.medium = 'VIDEO';
+    if wanted.id is null or wanted.doctor_id <> doctor then
+        perform private.write_audit(
+            of_action, case when wanted.id is null then 'ABSENT' else 'DENIED' end, 'not_found', entity_type,
+            array[entity], array_remove(array[wanted.patient_id], null),
+            array_remove(array[wanted.consultation_id], null), '{}', 0, null
+        );
+        return null;
+    end if;
+    select r.* into wanted from resguardo.recordings as r where r.id = of_recording for share;
+    if wanted.status = 'DELETED' then
+        raise exception 'recording_deleted' using errcode = 'RG409';
+    elsif private.is_to_be_destroyed(of_recording) then
+        raise exception 'recording_being_deleted' using errcode = 'RG409';
+    end if;
+    return wanted;
+end
+$$;
+
+-- Begins to write a note on a recording: locks the consultation and the recording, and returns the recording's data
+-- key, and its duration if it has ended. If the recording has no data key yet, because it is not READY, the function
+-- stores the given key. The commit writes the audit row. Returns no row if the recording belongs to a different doctor
+-- or does not exist. Raises RG409 (recording_deleted, recording_being_deleted, root_key_unknown), RG429 (quota_pages).
+create function private.begin_session_note(of_action text, of_recording uuid, new_key bytea, new_root_key text)
+returns table (consultation_id uuid, wrapped bytea, root_key text, duration_seconds double precision)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    doctor constant uuid := private.doctor();
+    wanted resguardo.recordings;
+begin
+    if of_action is null or of_action not in ('session_note.write', 'psychotherapy_note.write') then
+        raise exception 'unknown_action' using errcode = 'RG403';
+    end if;
+    perform private.use_quota(private.person(), 'pages');
+    perform from resguardo.consultations as c
+    where c.doctor_id = doctor and c.id in (
+        select r.consultation_id from resguardo.recordings as r where r.id = of_recording
+    )
+    for no key update;
+    wanted := private.lock_noted_recording(of_action, of_recording, 'recording', of_recording);
+    if wanted.id is null then
+        return;
+    end if;
+    if not exists (select from private.recording_keys as k where k.recording_id = of_recording) then
+        if not exists (select from private.root_keys as k where k.id = new_root_key) then
+            raise exception 'root_key_unknown' using errcode = 'RG409';
+        end if;
+        insert into private.recording_keys (recording_id, wrapped_key, root_key_id, created_at)
+        values (of_recording, new_key, new_root_key, private.now())
+        on conflict do nothing;
+        if found then
+            perform private.write_audit(
+                'recording.make_key', 'ALLOWED', null, 'recording', array[of_recording], array[wanted.patient_id],
+                array[wanted.consultation_id], array['data_key'], 1, null
+            );
+        end if;
+    end if;
+    perform private.write_audit_later(
+        of_action, null, 'recording', of_recording, wanted.patient_id, wanted.consultation_id,
+        array['lines.text', 'lines.startSeconds'], null
+    );
+    return query
+    select wanted.consultation_id, k.wrapped_key, k.root_key_id, wanted.duration_seconds
+    from private.recording_keys as k where k.recording_id = of_recording;
+end
+$$;
+
+-- Raises RG403 (reserved_action) unless this transaction has begun the given change of the entity, so that each change
+-- has an audit row.
+create function private.require_begun(of_action text, entity uuid) returns void
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if not exists (
+        select from private.pending_audit_rows as p
+        where p.transaction_id = pg_current_xact_id() and p.action = of_action and p.entity_id = entity
+    ) then
+        raise exception 'reserved_action' using errcode = 'RG403';
+    end if;
+end
+$$;
+
+-- Stores a new note, which this transaction has begun to write (private.begin_session_note). Raises RG409
+-- (session_notes_full) if the consultation has 1,000 notes of this kind.
+create function private.add_session_note(
+    of_action text, of_recording uuid, of_note uuid, of_start_ms integer, of_ciphertext bytea
+) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    doctor constant uuid := private.doctor();
+    moment constant timestamptz := private.now();
+    consultation uuid;
+    lines bigint;
+begin
+    perform private.require_begun(of_action, of_recording);
+    select r.consultation_id into consultation from resguardo.recordings as r where r.id = of_recording;
+    if of_action = 'session_note.write' then
+        insert into private.session_notes (
+            id, recording_id, consultation_id, author_id, start_ms, ciphertext, changed_by, written_at, changed_at
+        ) values (
+            of_note, of_recording, consultation, doctor, of_start_ms, of_ciphertext, doctor, moment, moment
+        );
+        lines := (select count(*) from private.session_notes as n where n.consultation_id = consultation);
+    else
+        insert into private.psychotherapy_notes (
+            id, recording_id, consultation_id, author_id, start_ms, ciphertext, changed_by, written_at, changed_at
+        ) values (
+            of_note, of_recording, consultation, doctor, of_start_ms, of_ciphertext, doctor, moment, moment
+        );
+        lines := (select count(*) from private.psychotherapy_notes as n where n.consultation_id = consultation);
+    end if;
+    if lines > 1000 then
+        raise exception 'session_notes_full' using errcode = 'RG409';
+    end if;
+end
+$$;
+
+-- Begins to edit or to delete a note: locks its recording and the note, and returns the newest version of the note with
+-- the data key. No hold can be placed while a note is being deleted. The commit writes the audit row. Returns no row if
+-- the recording belongs to a different doctor or the note does not exist. Raises RG409 (recording_deleted,
+-- recording_being_deleted), RG429 (quota_pages).
+create function private.begin_note_change(of_action text, of_note uuid)
+returns table (
+    recording_id uuid, consultation_id uuid, wrapped bytea, root_key text, version integer, start_ms integer,
+    ciphertext bytea, changed_by uuid, duration_seconds double precision
+)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    noted record;
+    wanted resguardo.recordings;
+    note private.session_notes;
+begin
+    if of_action is null or of_action not in (
+        'session_note.edit', 'session_note.delete', 'psychotherapy_note.edit', 'psychotherapy_note.delete'
+    ) then
+        raise exception 'unknown_action' using errcode = 'RG403';
+    end if;
+    perform private.use_quota(private.person(), 'pages');
+    noted := private.find_note(split_part(of_action, '.', 1) = 'psychotherapy_note', of_note);
+    if split_part(of_action, '.', 2) = 'delete' then
+        perform private.lock_keeping(false);
+    end if;
+    wanted := private.lock_noted_recording(of_action, noted.of_recording, 'session_note', of_note);
+    if wanted.id is null then
+        return;
+    end if;
+    if split_part(of_action, '.', 1) = 'session_note' then
+        select n.* into note from private.session_notes as n where n.id = of_note for update;
+    else
+        select n.* into note from private.psychotherapy_notes as n where n.id = of_note for update;
+    end if;
+    if note.id is null then
+        perform private.write_audit(
+            of_action, 'ABSENT', 'not_found', 'session_note', array[of_note], '{}', '{}', '{}', 0, null
+        );
+        return;
+    end if;
+    perform private.write_audit_later(
+        of_action, null, 'session_note', of_note, wanted.patient_id, wanted.consultation_id,
+        array['lines.text', 'lines.startSeconds'], null
+    );
+    return query
+    select
+        note.recording_id, note.consultation_id, k.wrapped_key, k.root_key_id, note.version, note.start_ms,
+        note.ciphertext, note.changed_by, wanted.duration_seconds
+    from private.recording_keys as k where k.recording_id = note.recording_id;
+end
+$$;
+
+-- Replaces the text and the time of a note, which this transaction has begun to edit, and keeps the earlier version.
+-- Raises RG409 (session_note_changed) if the note has a later version than the one on which the edit is based. Raises
+-- RG409 (session_note_versions_full) if the note has 1,000 versions.
+create function private.change_session_note(
+    of_action text, of_note uuid, based_on integer, of_start_ms integer, of_ciphertext bytea
+) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    doctor constant uuid := private.doctor();
+    is_changed boolean;
+begin
+    perform private.require_begun(of_action, of_note);
+    if of_action not in ('session_note.edit', 'psychotherapy_note.edit') then
+        raise exception 'unknown_action' using errcode = 'RG403';
+    elsif based_on >= 1000 then
+        raise exception 'session_note_versions_full' using errcode = 'RG409';
+    end if;
+    if of_action = 'session_note.edit' then
+        insert into private.session_note_versions (
+            note_id, version, recording_id, start_ms, ciphertext, changed_by, changed_at
+        )
+        select n.id, n.version, n.recording_id, n.start_ms, n.ciphertext, n.changed_by, n.changed_at
+        from private.session_notes as n where n.id = of_note and n.version = based_on;
+        update private.session_notes as n
+        set version = n.version + 1, start_ms = of_start_ms, ciphertext = of_ciphertext, changed_by = doctor,
+            changed_at = private.now()
+        where n.id = of_note and n.version = based_on;
+        is_changed := found;
+    else
+        insert into private.psychotherapy_note_versions (
+            note_id, version, recording_id, start_ms, ciphertext, changed_by, changed_at
+        )
+        select n.id, n.version, n.recording_id, n.start_ms, n.ciphertext, n.changed_by, n.changed_at
+        from private.psychotherapy_notes as n where n.id = of_note and n.version = based_on;
+        update private.psychotherapy_notes as n
+        set version = n.version + 1, start_ms = of_start_ms, ciphertext = of_ciphertext, changed_by = doctor,
+            changed_at = private.now()
+        where n.id = of_note and n.version = based_on;
+        is_changed := found;
+    end if;
+    if not is_changed then
+        raise exception 'session_note_changed' using errcode = 'RG409';
+    end if;
+end
+$$;
+
+-- Deletes a note with all its versions, after this transaction has begun to delete it. Raises RG409 (recording_held)
+-- while a legal hold or an access request covers the recording, and RG409 (session_note_changed) if the note has a
+-- later version than the given one.
+create function private.delete_session_note(of_action text, of_note uuid, based_on integer) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    is_psychotherapy constant boolean := of_action = 'psychotherapy_note.delete';
+    is_deleted boolean;
+begin
+    perform private.doctor();
+    perform private.require_begun(of_action, of_note);
+    if of_action not in ('session_note.delete', 'psychotherapy_note.delete') then
+        raise exception 'unknown_action' using errcode = 'RG403';
+    elsif private.is_held((private.find_note(is_psychotherapy, of_note)).of_recording) then
+        raise exception 'recording_held' using errcode = 'RG409';
+    elsif is_psychotherapy then
+        delete from private.psychotherapy_note_versions as v where v.note_id = of_note;
+        delete from private.psychotherapy_notes as n where n.id = of_note and n.version = based_on;
+        is_deleted := found;
+    else
+        delete from private.session_note_versions as v where v.note_id = of_note;
+        delete from private.session_notes as n where n.id = of_note and n.version = based_on;
+        is_deleted := found;
+    end if;
+    if not is_deleted then
+        raise exception 'session_note_changed' using errcode = 'RG409';
+    end if;
+end
+$$;
+
+-- Writes the audit row of a read of a consultation's notes of one type, or completes the audit row of a change that
+-- the transaction has made. Returns false if the consultation belongs to a different doctor or does not exist.
+create function private.record_notes(
+    of_action text, of_consultation uuid, shown jsonb, notes uuid[], of_fields text[], is_counted boolean
+) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    doctor constant uuid := private.doctor();
+    entities constant jsonb := private.entities_of('consultation', array[of_consultation]) || shown
+        || private.entities_of('session_note', notes);
+    wanted resguardo.consultations;
+begin
+    select c.* into wanted from resguardo.consultations as c where c.id = of_consultation;
+    if of_action like '%.read' or of_action like '%.watch' then
+        if is_counted then
+            perform private.use_quota(private.person(), 'pages');
+        end if;
+        if wanted.doctor_id is distinct from doctor then
+            perform private.write_audit(
+                of_action, case when wanted.id is null then 'ABSENT' else 'DENIED' end, 'not_found', 'consultation',
+                array[of_consultation], array_remove(array[wanted.patient_id], null),
+                array_remove(array[wanted.id], null), of_fields, 0, null
+            );
+            return false;
+        end if;
+        perform private.write_audit_of_entities(
+            of_action, 'ALLOWED', null, entities, array[wanted.patient_id], array[wanted.id], of_fields,
+            cardinality(notes), null
+        );
+    elsif wanted.doctor_id is distinct from doctor or not private.complete_audit_row(
+        of_action, entities, array[wanted.patient_id], array[wanted.id], cardinality(notes), of_fields
+    ) then
+        raise exception 'reserved_action' using errcode = 'RG403';
+    end if;
+    return true;
+end
+$$;
+
+-- Returns the encrypted session notes of the caller's own consultation in the order in which they were written, or
+-- only the given note, with the data key of each recording. Before that, writes the audit row, which also names the
+-- entities in `shown` and the fields in `of_fields`. The answer of a change has the action of that change. Notes are
+-- left out if the deletion of their recording was requested, and `is_incomplete` is then true. Returns no row if the
+-- consultation belongs to a different doctor or does not exist. Raises RG429 (quota_pages).
+create function private.open_session_notes(
+    of_action text, of_consultation uuid, only_note uuid, shown jsonb, of_fields text[], is_counted boolean
+)
+returns table (
+    ids uuid[], recording_ids uuid[], author_ids uuid[], starts integer[], versions integer[], ciphertexts bytea[],
+    written timestamptz[], changed timestamptz[], changed_by uuid[], keyed_recordings uuid[], wrapped_keys bytea[],
+    root_keys text[], is_incomplete boolean
+)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    own constant uuid := (
+        select c.id from resguardo.consultations as c
+        where c.id = of_consultation and c.doctor_id = private.doctor()
+    );
+    readable uuid[];
+    found_notes uuid[];
+begin
+    if of_action is null or of_action not in (
+        'session_note.read', 'session_note.watch', 'session_note.write', 'session_note.edit', 'session_note.delete'
+    ) then
+        raise exception 'unknown_action' using errcode = 'RG403';
+    end if;
+    readable := private.readable_recordings(own);
+    found_notes := array(
+        select n.id from private.session_notes as n
+        where n.consultation_id = own and n.recording_id = any (readable) and (only_note is null or n.id = only_note)
+    );
+    if not private.record_notes(of_action, of_consultation, shown, found_notes, of_fields, is_counted) then
+        return;
+    end if;
+    return query
+    select
+        coalesce(n.ids, '{}'), coalesce(n.recording_ids, '{}'), coalesce(n.author_ids, '{}'),
+        coalesce(n.starts, '{}'), coalesce(n.versions, '{}'), coalesce(n.ciphertexts, '{}'),
+        coalesce(n.written, '{}'), coalesce(n.changed, '{}'), coalesce(n.changed_by, '{}'),
+        coalesce(k.recording_ids, '{}'), coalesce(k.wrapped, '{}'), coalesce(k.root_keys, '{}'),
+        exists (
+            select from private.session_notes as h
+            where h.consultation_id = own and h.recording_id <> all (readable)
+        )
+    from (
+        select
+            array_agg(x.id order by x.written_at, x.id) as ids,
+            array_agg(x.recording_id order by x.written_at, x.id) as recording_ids,
+            array_agg(x.author_id order by x.written_at, x.id) as author_ids,
+            array_agg(x.start_ms order by x.written_at, x.id) as starts,
+            array_agg(x.version order by x.written_at, x.id) as versions,
+            array_agg(x.ciphertext order by x.written_at, x.id) as ciphertexts,
+            array_agg(x.written_at order by x.written_at, x.id) as written,
+            array_agg(x.changed_at order by x.written_at, x.id) as changed,
+            array_agg(x.changed_by order by x.written_at, x.id) as changed_by
+        from private.session_notes as x
+        where x.id = any (found_notes)
+    ) as n
+    cross join private.keys_of(readable) as k;
+end
+$$;
+
+-- Returns the encrypted psychotherapy notes of the caller's own consultation, as private.open_session_notes() returns
+-- session notes. No other function returns them.
+create function private.open_psychotherapy_notes(
+    of_action text, of_consultation uuid, only_note uuid, shown jsonb, of_fields text[], is_counted boolean
+)
+returns table (
+    ids uuid[], recording_ids uuid[], author_ids uuid[], starts integer[], versions integer[], ciphertexts bytea[],
+    written timestamptz[], changed timestamptz[], changed_by uuid[], keyed_recordings uuid[], wrapped_keys bytea[],
+    root_keys text[], is_incomplete boolean
+)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    own constant uuid := (
+        select c.id from resguardo.consultations as c
+        where c.id = of_consultation and c.doctor_id = private.doctor()
+    );
+    readable uuid[];
+    found_notes uuid[];
+begin
+    if of_action is null or of_action not in (
+        'psychotherapy_note.read', 'psychotherapy_note.write', 'psychotherapy_note.edit', 'psychotherapy_note.delete'
+    ) then
+        raise exception 'unknown_action' using errcode = 'RG403';
+    end if;
+    readable := private.readable_recordings(own);
+    found_notes := array(
+        select n.id from private.psychotherapy_notes as n
+        where n.consultation_id = own and n.recording_id = any (readable) and (only_note is null or n.id = only_note)
+    );
+    if not private.record_notes(of_action, of_consultation, shown, found_notes, of_fields, is_counted) then
+        return;
+    end if;
+    return query
+    select
+        coalesce(n.ids, '{}'), coalesce(n.recording_ids, '{}'), coalesce(n.author_ids, '{}'),
+        coalesce(n.starts, '{}'), coalesce(n.versions, '{}'), coalesce(n.ciphertexts, '{}'),
+        coalesce(n.written, '{}'), coalesce(n.changed, '{}'), coalesce(n.changed_by, '{}'),
+        coalesce(k.recording_ids, '{}'), coalesce(k.wrapped, '{}'), coalesce(k.root_keys, '{}'),
+        exists (
+            select from private.psychotherapy_notes as h
+            where h.consultation_id = own and h.recording_id <> all (readable)
+        )
+    from (
+        select
+            array_agg(x.id order by x.written_at, x.id) as ids,
+            array_agg(x.recording_id order by x.written_at, x.id) as recording_ids,
+            array_agg(x.author_id order by x.written_at, x.id) as author_ids,
+            array_agg(x.start_ms order by x.written_at, x.id) as starts,
+            array_agg(x.version order by x.written_at, x.id) as versions,
+            array_agg(x.ciphertext order by x.written_at, x.id) as ciphertexts,
+            array_agg(x.written_at order by x.written_at, x.id) as written,
+            array_agg(x.changed_at order by x.written_at, x.id) as changed,
+            array_agg(x.changed_by order by x.written_at, x.id) as changed_by
+        from private.psychotherapy_notes as x
+        where x.id = any (found_notes)
+    ) as n
+    cross join private.keys_of(readable) as k;
+end
+$$;
+
+-- Returns the recordings of a consultation whose notes may be shown: those whose deletion was not requested.
+create function private.readable_recordings(of_consultation uuid) returns uuid[]
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return array(
+        select r.id from resguardo.recordings as r
+        where r.consultation_id = of_consultation and r.medium = 'VIDEO' and r.status <> 'DELETED'
+            and not private.is_to_be_destroyed(r.id)
+    );
+end
+$$;
+
+-- Returns the data keys of some recordings.
+create function private.keys_of(
+    recordings uuid[], out recording_ids uuid[], out wrapped bytea[], out root_keys text[]
+)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    select
+        array_agg(k.recording_id order by k.recording_id), array_agg(k.wrapped_key order by k.recording_id),
+        array_agg(k.root_key_id order by k.recording_id)
+    into recording_ids, wrapped, root_keys
+    from private.recording_keys as k where k.recording_id = any (recordings);
+end
+$$;
+
+-- Returns a text that differs after each change of the session notes that the caller's own consultation shows, or null
+-- if the consultation belongs to a different doctor or does not exist. The text reveals nothing about the notes.
+create function private.session_notes_version(of_consultation uuid) returns text
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    own constant uuid := (
+        select c.id from resguardo.consultations as c
+        where c.id = of_consultation and c.doctor_id = private.doctor()
+    );
+begin
+    return (
+        select md5(coalesce(string_agg(n.id::text || ' ' || n.version, ',' order by n.id), ''))
+        from private.session_notes as n
+        where n.consultation_id = own and n.recording_id = any (private.readable_recordings(own))
+        having own is not null
+    );
+end
+$$;
+
+-- Deletes the session notes and psychotherapy notes of a recording, and returns how many rows it deleted from each
+-- table. A transaction that writes a note locks the recording, so its destruction begins after that.
+create function private.clear_session_notes(of_recording uuid) returns jsonb
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    tables constant text[] := array[
+        'session_note_versions', 'session_notes', 'psychotherapy_note_versions', 'psychotherapy_notes'
+    ];
+    of_table text;
+    rows_cleared bigint;
+    cleared jsonb := '[]';
+begin
+    foreach of_table in array tables loop
+        execute format('delete from private.%I where recording_id = $1', of_table) using of_recording;
+        get diagnostics rows_cleared = row_count;
+        if rows_cleared > 0 then
+            cleared := cleared || jsonb_build_object('table', of_table, 'rows', rows_cleared);
+        end if;
+    end loop;
+    return cleared;
+end
+$$;
+
+-- Writes the audit row, and returns every version of the session notes that the copy for an access request must
+-- contain, with the data keys of their recordings. The transaction must have begun the copy (private.begin_export).
+-- Psychotherapy notes are never part of a copy (45 CFR 164.524(a)(1)(i)).
+create function private.export_session_notes(of_request uuid)
+returns table (
+    recording_id uuid, recorded_at timestamptz, wrapped bytea, root_key text, note_id uuid, author_id uuid,
+    written_at timestamptz, version integer, start_ms integer, ciphertext bytea, changed_by uuid,
+    changed_at timestamptz
+)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted resguardo.access_requests;
+    noted uuid[];
+begin
+    select a.* into wanted from resguardo.access_requests as a where a.id = of_request and a.status = 'APPROVED';
+    noted := array(select r.id from private.noted_recordings(wanted) as r (id));
+    if cardinality(noted) = 0 then
+        return;
+    end if;
+    perform private.write_audit(
+        'session_note.export', 'ALLOWED', null, 'recording', noted, array[wanted.patient_id],
+        array(select distinct r.consultation_id from resguardo.recordings as r where r.id = any (noted)),
+        array['lines.text', 'lines.startSeconds'], cardinality(noted), null
+    );
+    return query
+    select
+        n.recording_id, coalesce(r.started_at, c.scheduled_at), k.wrapped_key, k.root_key_id, n.id, n.author_id,
+        n.written_at, v.version, v.start_ms, v.ciphertext, v.changed_by, v.changed_at
+    from private.session_notes as n
+    inner join resguardo.recordings as r on r.id = n.recording_id
+    inner join resguardo.consultations as c on c.id = n.consultation_id
+    inner join private.recording_keys as k on k.recording_id = n.recording_id
+    cross join lateral (
+        select n.version, n.start_ms, n.ciphertext, n.changed_by, n.changed_at
+        union all
+        select e.version, e.start_ms, e.ciphertext, e.changed_by, e.changed_at
+        from private.session_note_versions as e where e.note_id = n.id
+    ) as v
+    where n.recording_id = any (noted)
+    order by r.created_at, n.recording_id, n.written_at, n.id, v.version;
+end
+$$;
+
+-- Returns the recordings of an access request that have session notes.
+create function private.noted_recordings(asked resguardo.access_requests) returns setof uuid
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    select r.id from private.wanted_recordings(asked) as r
+    where r.medium = 'VIDEO' and exists (select from private.session_notes as n where n.recording_id = r.id);
 end
 $$;
 

@@ -50,7 +50,7 @@ comment on column resguardo.deletions.hold_checked_at is
 comment on column resguardo.deletions.shredded_at is 'When its keys were destroyed, after its objects were deleted.';
 comment on column resguardo.deletions.changed_at is 'When subscriptions were last notified of a change.';
 comment on column resguardo.deletions.cleared_text_rows is
-'How many rows of text were deleted from each table: of the transcript, and of what was made from it.';
+'How many rows of text were deleted from each table: of the transcript, of what was made from it, and of notes.';
 create unique index deletions_one_open_key on resguardo.deletions (recording_id)
 where status in ('REQUESTED', 'DELETING');
 create index deletions_recording_idx on resguardo.deletions (recording_id, consultation_id, requested_at desc);
@@ -437,8 +437,8 @@ end
 $$;
 
 -- Deletes the transcript of a recording, the insights into it and the notes on it, and returns how many rows it deleted
--- from each table.
--- The function locks the transcript first, as a correction does, which then marks the insights as outdated.
+-- from each table. The function locks the transcript first, as a correction does, which then marks the insights as
+-- outdated.
 create function private.clear_texts(of_recording uuid) returns jsonb
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

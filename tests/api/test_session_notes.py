@@ -566,7 +566,7 @@ async def test_destruction_deletes_the_notes_and_its_certificate_counts_them(
     assert await _count(harness, recording) == 0
     certificates = await case.doctor.ask(documents.DELETION_CERTIFICATES, recordingId=str(recording))
     signed = json.loads(certificates["edges"][0]["node"]["json"])
-    assert signed["certificate"]["transcript_rows_cleared"] == [
+    assert signed["certificate"]["text_rows_cleared"] == [
         {"table": "session_note_versions", "rows": 1},
         {"table": "session_notes", "rows": 1},
         {"table": "psychotherapy_notes", "rows": 1},

@@ -22,6 +22,8 @@ from app.deletions.service import Deletions
 from app.errors import AppError
 from app.holds.service import LegalHolds
 from app.keys.keyring import Keyring
+from app.session_notes.encryption import encrypt_text
+from app.session_notes.model import NoteKind
 from app.postgres.database import Asker
 from app.postgres.database import Database as Pool
 from app.retention.proposals import Proposals
@@ -156,9 +158,27 @@ class SimulationHarness:
         await self._end(recording.id, status, key if has_object else None, recording.id, wrapped)
         if status == "READY":
             recording.words = await self.value("select moved.say(%s)", recording.id)
+        if wrapped is not None and recording.id.int % 2 == 0:
+            recording.words += await self._take_notes(recording.id, wrapped)
         for number in range(extras):
             await self._store(f"{key.rpartition('/')[0]}/poster-{number}.webp", recording.id, is_medium=False)
         self.oracle.ended(recording.id, self.oracle.now, self.oracle.now + self.jump)
+
+    async def _take_notes(self, recording_id: UUID, wrapped: bytes) -> int:
+        """Insert a session note with an earlier version, and a psychotherapy note. Return the number of rows."""
+        key = KEYRING.unwrap(wrapped, KEYRING.current_id)
+        note, apart = self.uuid(), self.uuid()
+        return int(
+            await self.value(
+                "select moved.note(%s, %s, %s, %s, %s, %s)",
+                recording_id,
+                note,
+                apart,
+                encrypt_text(key, NoteKind.SESSION, recording_id, note, 1, "Says little."),
+                encrypt_text(key, NoteKind.SESSION, recording_id, note, 2, "Says more."),
+                encrypt_text(key, NoteKind.PSYCHOTHERAPY, recording_id, apart, 1, "Avoids the subject."),
+            )
+        )
 
     def uuid(self) -> UUID:
         """Return a UUID derived from the seed."""

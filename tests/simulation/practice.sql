@@ -122,6 +122,25 @@ begin
     return 0;
 end $$;
 
+-- Inserts a session note with an earlier version, and a psychotherapy note. Returns the number of inserted rows.
+create function moved.note(
+    recording uuid, note uuid, apart uuid, earlier bytea, present bytea, of_psychotherapy bytea
+) returns integer
+language plpgsql as $$
+begin
+    insert into private.session_notes (
+        id, recording_id, consultation_id, author_id, version, ciphertext, changed_by
+    )
+    select note, r.id, r.consultation_id, r.doctor_id, 2, present, r.doctor_id
+    from resguardo.recordings as r where r.id = recording;
+    insert into private.session_note_versions (note_id, version, recording_id, ciphertext, changed_by, changed_at)
+    select note, 1, r.id, earlier, r.doctor_id, private.now() from resguardo.recordings as r where r.id = recording;
+    insert into private.psychotherapy_notes (id, recording_id, consultation_id, author_id, ciphertext, changed_by)
+    select apart, r.id, r.consultation_id, r.doctor_id, of_psychotherapy, r.doctor_id
+    from resguardo.recordings as r where r.id = recording;
+    return 3;
+end $$;
+
 -- Returns each table and recording for which a row remains, among the tables that must contain no row of a DELETED
 -- recording.
 create function moved.traces() returns table (place text, recording uuid)
@@ -148,6 +167,14 @@ begin
     select 'transcript_corrections', s.recording_id from private.transcript_corrections as s
     union all
     select 'subtitle_links', s.recording_id from private.subtitle_links as s
+    union all
+    select 'session_notes', s.recording_id from private.session_notes as s
+    union all
+    select 'session_note_versions', s.recording_id from private.session_note_versions as s
+    union all
+    select 'psychotherapy_notes', s.recording_id from private.psychotherapy_notes as s
+    union all
+    select 'psychotherapy_note_versions', s.recording_id from private.psychotherapy_note_versions as s
     union all
     select 'insight_answers', s.recording_id from private.insight_answers as s
     union all

@@ -12,7 +12,7 @@ from app.deletions.ledger import Ledger
 from app.deletions.restore_check import RestoreCheck
 from app.errors import Conflict
 from app.holds.bucket_protection import BucketProtection
-from tests.simulation.harness import DEPLOYMENT, SIGNER, Pass, SimulationHarness
+from tests.simulation.harness import DEPLOYMENT, KEYRING, SIGNER, Pass, SimulationHarness
 from tests.simulation.oracle import QUARANTINE
 from tests.simulation.process import Doors, Process
 
@@ -47,7 +47,7 @@ async def protect(harness: SimulationHarness, process: Process) -> None:
 async def keep_exports(harness: SimulationHarness, process: Process) -> None:
     """Delete the expired copies that were made for access requests."""
     storage = harness.storage.through(process)
-    await Exports(Doors(harness.worker, process), storage, deployment=DEPLOYMENT).run_once()
+    await Exports(Doors(harness.worker, process), storage, KEYRING, deployment=DEPLOYMENT).run_once()
 
 
 def export(request_id: UUID) -> Pass:
@@ -55,7 +55,9 @@ def export(request_id: UUID) -> Pass:
 
     async def work(harness: SimulationHarness, process: Process) -> None:
         storage = harness.storage.through(process)
-        await Exports(Doors(harness.worker, process), storage, deployment=DEPLOYMENT).export(request_id)
+        await Exports(Doors(harness.worker, process), storage, KEYRING, deployment=DEPLOYMENT).export(
+            request_id
+        )
 
     return work
 
