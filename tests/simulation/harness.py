@@ -22,13 +22,13 @@ from app.deletions.service import Deletions
 from app.errors import AppError
 from app.holds.service import LegalHolds
 from app.keys.keyring import Keyring
-from app.session_notes.encryption import encrypt_text
-from app.session_notes.model import NoteKind
 from app.postgres.database import Asker
 from app.postgres.database import Database as Pool
 from app.retention.proposals import Proposals
 from app.retention.service import Retention
 from app.retention.storage_report import Prices
+from app.session_notes.encryption import encrypt_text
+from app.session_notes.model import NoteKind
 from tests.databases import Database
 from tests.simulation.facts import Recording
 from tests.simulation.oracle import Oracle
