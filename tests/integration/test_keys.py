@@ -355,6 +355,8 @@ def test_law_1_wrapped_keys_leave_the_database_after_the_audit_row_alone(databas
         "begin_session_note",
         "begin_note_change",
         "export_session_notes",
+        "begin_insights",
+        "open_insights",
     }
     assert set(sources) == giving | of_the_index | {
         "keys_of",  # only the functions that open notes may call it
@@ -371,6 +373,7 @@ def test_law_1_wrapped_keys_leave_the_database_after_the_audit_row_alone(databas
             "private.write_audit(",
             "private.write_audit_later(",
             "private.find_transcript(",
+            "private.find_insights(",
             "insert into private.searches",
         )
         first = min(source.index(write) for write in writes if write in source)
