@@ -29,6 +29,7 @@ _MIN_WORDS: Final = 3
 _FEWEST_MATCHED: Final = 0.5
 _SHARE_OF_BEST: Final = 0.85
 _FIT: Final = 0.45
+_MISFIT: Final = 0.25
 _PAIR: Final = 0.2
 _FEWEST_PAIRS: Final = 3
 _SAME_QUESTION: Final = 0.6
@@ -115,7 +116,7 @@ class _Scoring:
         adds_nothing = said <= self._keys | self._topic.keys() and not candidate.is_answer
         return (
             share
-            + _FIT * len(fitting)
+            + (_FIT * len(fitting) if fitting else -_MISFIT * bool(self._kinds))
             + _PAIR * shared
             + _GENERIC * generic
             - _PER_WORD * len(quoted.folded.split())
@@ -131,7 +132,11 @@ class _Scoring:
             return float(is_same_question or any(kind.is_sufficient for kind in fitting))
         near = self._weigh(set(text_keys(candidate.around))) / self._total
         share = (self._weigh(said) + _IN_QUESTION * self._weigh(asked - said)) / self._total
-        is_related = fitting and near >= 1 and (share > 0 or shared >= _FEWEST_PAIRS)
+        is_related = (
+            fitting
+            and near >= 1
+            and (share > 0 or shared >= _FEWEST_PAIRS or candidate.clauses[0].is_question)
+        )
         if share < _FEWEST_MATCHED and not is_related:
             return 0.0
         return share + _NEAR * max(0.0, near - share)

@@ -141,12 +141,11 @@ KINDS: Final = (
         is_sufficient=True,
     ),
     _kind(
-        r"(?:what|which) .*(?:prescri|medic|antibiotic|drug|pills?|treatment|given|taken|take for)|que .*(?:recet|"
-        r"medic|"
-        r"antibiotico|tratamiento|tomado|tomando)",
+        r"(?:what|which) .*(?:prescri|medic|antibiotic|drug|painkiller|pills?|treatment|given|taken|take for)|que .*"
+        r"(?:recet|medic|antibiotico|tratamiento|tomado|tomando)",
         lambda quoted: quoted.has_drug,
-        "prescribe prescribed prescription medicine medication drug treatment give given taken antibiotic antibiotico "
-        "receto recetar recetado medicamento tratamiento tomado doctor",
+        "prescribe prescribed prescription medicine medication drug painkiller recommend recommended treatment give "
+        "given taken antibiotic antibiotico receto recetar recetado medicamento tratamiento tomado doctor",
         is_sufficient=True,
     ),
     _kind(
