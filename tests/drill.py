@@ -23,6 +23,7 @@ from uuid import UUID, uuid4
 import psycopg
 
 from app.deployment import mark_database
+from app.insights.encryption import insights_field
 from app.integrations.storage.client import Storage
 from app.keys.escrow import Escrow, seal
 from app.keys.keyring import FieldKey, Keyring, new_key_line
@@ -138,6 +139,8 @@ def _forget_seeded(connection: Connection) -> None:
     connection.execute("update resguardo.recordings set status = 'FAILED' where status = 'READY'")
     connection.execute("delete from private.recording_keys")
     connection.execute("delete from private.word_index_key")
+    connection.execute("delete from private.patient_keys")
+    connection.execute("delete from private.signed_note_texts")
     connection.execute("set local session_replication_role = origin")
 
 
@@ -183,6 +186,13 @@ def _say(connection: Connection, recording: UUID, key: FieldKey) -> None:
     connection.execute(
         "insert into private.transcript_texts (recording_id, ciphertext, terms) values (%s, %s, '{1}')",
         [recording, key.encrypt(encryption.transcript_field(recording), words)],
+    )
+    connection.execute(
+        "update resguardo.insights set status = 'READY', error = null where recording_id = %s", [recording]
+    )
+    connection.execute(
+        "insert into private.insight_texts (recording_id, generation, ciphertext) values (%s, 1, %s)",
+        [recording, key.encrypt(insights_field(recording, 1), b"{}")],
     )
 
 

@@ -10,11 +10,12 @@ from psycopg.rows import class_row
 
 from app.drill.model import Notes
 from app.errors import AppError
-from app.keys.keyring import Keyring
+from app.insights.encryption import insights_field
+from app.keys.keyring import Field, Keyring
 from app.postgres.access_policies import MIGRATIONS_DIRECTORY, access_version
 from app.postgres.connections import connect_as_owner
 from app.postgres.migrations import pending
-from app.transcripts import encryption
+from app.transcripts.encryption import transcript_field
 
 _AUDIT = """
 select count(*), coalesce(max(e.recorded_at)::text, ''),
@@ -36,7 +37,7 @@ _UNDONE = (
 )
 _SAMPLE = """
 select r.id, r.medium, r.sha256, r.size_bytes, s.object_key, k.wrapped_key, k.root_key_id,
-    w.ciphertext as words, exists (
+    w.ciphertext as words, n.generation as insights_generation, n.ciphertext as insights, exists (
         select from audit.events as e
         where e.action = 'recording.transition'
         and e.entities -> 0 -> 'ids' = to_jsonb(array[r.id]) and e.reason like '%%>READY%%'
@@ -45,6 +46,7 @@ from resguardo.recordings as r
 left join private.recording_secrets as s on s.recording_id = r.id
 left join private.recording_keys as k on k.recording_id = r.id
 left join private.transcript_texts as w on w.recording_id = r.id
+left join private.insight_texts as n on n.recording_id = r.id
 where r.status = 'READY' and r.id <> all(%(gone)s) and coalesce(r.video_id <> all(%(gone)s), true)
 order by random() limit %(size)s
 """
@@ -62,6 +64,8 @@ class SampledRecording:
     wrapped_key: bytes | None
     root_key_id: str | None
     words: bytes | None = field(repr=False)
+    insights_generation: int | None
+    insights: bytes | None = field(repr=False)
     is_logged: bool
 
 
@@ -150,15 +154,8 @@ def check_transcripts(url: str, recordings: list[SampledRecording], keyring: Key
     """
     notes.found |= {"transcripts": 0, "index": 0}
     for one in recordings:
-        if one.words is None or one.wrapped_key is None or one.root_key_id is None:
-            continue
-        try:
-            keyring.unwrap(one.wrapped_key, one.root_key_id).decrypt(
-                encryption.transcript_field(one.id), one.words
-            )
-            notes.found["transcripts"] = int(notes.found["transcripts"]) + 1
-        except AppError as error:
-            notes.require(error.reason != "field_unreadable", error.reason, one.id)
+        if one.words is not None:
+            _check_text(one, transcript_field(one.id), one.words, "transcripts", keyring, notes)
     with connect_as_owner(url, application="resguardo-drill") as connection:
         for wrapped, root_key_id in connection.execute(_INDEX_KEY):
             try:
@@ -166,3 +163,27 @@ def check_transcripts(url: str, recordings: list[SampledRecording], keyring: Key
                 notes.found["index"] = 1
             except AppError as error:
                 notes.require(False, error.reason, "word_index")
+
+
+def check_insights(recordings: list[SampledRecording], keyring: Keyring, notes: Notes) -> None:
+    """Check that the insights into the sampled recordings can be decrypted. The check neither stores nor prints any
+    text of them.
+    """
+    notes.found |= {"insights": 0}
+    for one in recordings:
+        if one.insights is not None and one.insights_generation is not None:
+            place = insights_field(one.id, one.insights_generation)
+            _check_text(one, place, one.insights, "insights", keyring, notes)
+
+
+def _check_text(
+    one: SampledRecording, place: Field, text: bytes, kind: str, keyring: Keyring, notes: Notes
+) -> None:
+    """Decrypt a text of the recording and count it. `check_data_keys` reports a wrong data key."""
+    if one.wrapped_key is None or one.root_key_id is None:
+        return
+    try:
+        keyring.unwrap(one.wrapped_key, one.root_key_id).decrypt(place, text)
+        notes.found[kind] = int(notes.found[kind]) + 1
+    except AppError as error:
+        notes.require(error.reason != "field_unreadable", error.reason, one.id)

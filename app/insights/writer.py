@@ -166,18 +166,30 @@ class _PartWriter:
         """
         asked = request
         for round_number in _ROUNDS:
-            answer = self._stored_answer(round_number) or await self._ask(asked, round_number)
+            try:
+                answer = self._read_stored_answer(round_number)
+            except Conflict as error:
+                await self._give_up(error.reason)
+                return None
+            answer = answer or await self._ask(asked, round_number)
             if answer is None:
                 return None
             read = await self._read(answer)
             if read.insights is not None:
                 return _Part(read.insights, read.dropped_count, answer.vendor, answer.model)
             asked = repair_request(request, answer.text, read.errors)
-        async with self.database.as_service(REASON) as tx:
-            await store.give_up(tx, self.work.recording_id, "FAILED", "insights_unusable", (self.number,))
+        await self._give_up("insights_unusable")
         return None
 
-    def _stored_answer(self, round_number: int) -> StoredAnswer | None:
+    async def _give_up(self, reason: str) -> None:
+        """End the insights as FAILED, and delete the answers for this part."""
+        async with self.database.as_service(REASON) as tx:
+            await store.give_up(tx, self.work.recording_id, "FAILED", reason, (self.number,))
+
+    def _read_stored_answer(self, round_number: int) -> StoredAnswer | None:
+        """Return the stored answer, or None if none is stored. Raises Conflict (field_unreadable, insights_malformed,
+        insights_format_unknown).
+        """
         ciphertext = self.work.begun.answers.get((self.number, round_number))
         if ciphertext is None:
             return None

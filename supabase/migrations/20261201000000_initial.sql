@@ -9631,8 +9631,12 @@ declare
 begin
     if private.is_to_be_destroyed(of_insights.recording_id) then
         raise exception 'recording_being_deleted' using errcode = 'RG409';
-    elsif objection is not null then
-        raise exception 'insights_%', objection using errcode = 'RG409';
+    elsif objection = 'switched_off' then
+        raise exception 'insights_switched_off' using errcode = 'RG409';
+    elsif objection = 'consent_withdrawn' then
+        raise exception 'insights_consent_withdrawn' using errcode = 'RG409';
+    elsif objection = 'consent_text' then
+        raise exception 'insights_consent_text' using errcode = 'RG409';
     end if;
 end
 $$;

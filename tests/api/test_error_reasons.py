@@ -54,8 +54,8 @@ SQLSTATES = {
     "RG429": "RATE_LIMITED",
 }
 RAISED_IN_SQL = re.compile(r"raise exception '([a-z_]+)'[^;]*errcode = '(RG\d+)'")
-NO_ERRORS_OF_RECORDINGS = {"no_intent", "not_its_recording", "recording_destroyed"}
-"""Reasons of unknown egresses, and the error of a transcript."""
+NO_ERRORS_OF_RECORDINGS = {"language_budget_used_up", "no_intent", "not_its_recording", "recording_destroyed"}
+"""Reasons of unknown egresses, and the errors of a transcript and of insights."""
 
 TABLE = re.compile(r"^\| (?:error|reason) \|.*\n\|[-|]+\n((?:\|.*\n)+)", re.MULTILINE)
 SLUG = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)+")
@@ -190,7 +190,7 @@ def test_registered_reason_has_a_text_and_a_remedy_in_both_languages(name: str) 
     reason = REASONS[name]
     assert reason.readers
     assert set(reason.codes) <= error_texts("en")["codes"].keys() | {"GRAPHQL_PARSE_FAILED"}
-    assert reason.codes or set(reason.readers) & {"recording", "transcription"}
+    assert reason.codes or set(reason.readers) & {"recording", "transcription", "insights"}
     used = set()
     remedies = (reason.remedy, reason.operator_remedy, *reason.remedy_for.values())
     for sentences in (reason.text, reason.recording_text, *remedies):
@@ -246,6 +246,14 @@ def test_every_error_of_a_recording_is_registered_as_one() -> None:
         assert recording_error_text("unregistered", language) == recording_error_text(
             "internal_error", language
         )
+
+
+def test_every_error_of_insights_is_registered_as_one() -> None:
+    ended = re.findall(r"end_insights\([^;]*, '(?:FAILED|OFF)', '([a-z_]+)'\)", _schemas())
+    vendors = {name for name in REASONS if name.startswith("language_")}
+    others = {"consent_text", "consent_withdrawn", "recording_destroyed", "switched_off", "insights_unusable"}
+    assert ended
+    assert {*ended, *vendors, *others} - _read_by("insights").keys() == set()
 
 
 def test_every_error_of_a_transcription_is_registered_as_one() -> None:

@@ -191,6 +191,32 @@ async def test_change_of_sound_transcription_or_deletion_is_a_change_of_its_reco
     assert str(others[0]) not in ids
 
 
+async def test_progress_of_insights_is_a_change_of_their_recording(
+    harness: ApiHarness, case: Case, api: str
+) -> None:
+    await case.consent()
+    written, *_ = [await harness.recording(case) for _ in range(26)]
+    await harness.rows(
+        "insert into resguardo.insights (recording_id, consultation_id, doctor_id, patient_id, status)"
+        " select r.id, r.consultation_id, r.doctor_id, r.patient_id, 'PENDING' from resguardo.recordings as r"
+        " where r.id = %s",
+        written,
+    )
+    async with _library(api, case.doctor) as client:
+        assert (await _present(client, 25))[-1] == str(written)
+        for change in (
+            "status = 'RUNNING', part_count = 2",
+            "parts_done = 1",
+            "status = 'READY', parts_done = 2",
+            "status = 'STALE', is_refreshed = true",
+            "dismissed_count = 1",
+        ):
+            await harness.rows(f"update resguardo.insights set {change} where recording_id = %s", written)  # noqa: S608
+            assert (await client.event())["id"] == str(written)
+        await harness.rows("update resguardo.insights set run = run + 1 where recording_id = %s", written)
+        await client.require_no_message()
+
+
 async def test_every_recording_that_changes_later_is_sent_even_an_old_one(
     harness: ApiHarness, case: Case, api: str
 ) -> None:

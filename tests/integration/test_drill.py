@@ -136,6 +136,7 @@ def test_whole_backup_is_restored_and_compared(practice: Practice, form: str) ->
     }
     assert _step(report, "data keys").found == {"opened": count, "without_key": 0}
     assert _step(report, "transcripts").found == {"transcripts": count, "index": 1}
+    assert _step(report, "insights").found == {"insights": count}
     assert int(_step(report, "audit log").found["rows"]) > 0
     told = report.as_json()
     assert told["total_seconds"] == round(report.seconds, 3)
@@ -306,17 +307,22 @@ def test_escrow_without_a_key_that_is_needed_is_found(practice: Practice) -> Non
     }
 
 
-def test_encrypted_text_that_cannot_be_decrypted_is_reported(practice: Practice) -> None:
+@pytest.mark.parametrize(
+    ("step", "table"), [("transcripts", "transcript_texts"), ("insights", "insight_texts")]
+)
+def test_encrypted_text_that_cannot_be_decrypted_is_reported(
+    practice: Practice, step: str, table: str
+) -> None:
     one, other, *_ = sorted(practice.recordings)
-    swap = (
-        "update private.transcript_texts as w set ciphertext = o.ciphertext from private.transcript_texts as o"
+    swap: Any = (
+        f"update private.{table} as w set ciphertext = o.ciphertext from private.{table} as o"  # noqa: S608
         " where (w.recording_id, o.recording_id) in ((%s, %s), (%s, %s))"
     )
     practice.rows(swap, one, other, other, one)
     report = _compared(practice)
     practice.rows(swap, one, other, other, one)
-    assert _problems(report) == {"transcripts": {("field_unreadable", str(id_)) for id_ in (one, other)}}
-    assert _step(report, "transcripts").found == {"transcripts": len(practice.recordings) - 2, "index": 1}
+    assert _problems(report) == {step: {("field_unreadable", str(id_)) for id_ in (one, other)}}
+    assert _step(report, step).found[step] == len(practice.recordings) - 2
     assert _problems(_compared(practice)) == {}
 
 

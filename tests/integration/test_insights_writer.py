@@ -31,6 +31,7 @@ from tests.integration.insights_setup import (
     open_insights_practice,
 )
 from tests.integration.retention_harness import KEYRING
+from tests.integration.test_destroyer import restore, snapshot
 from tests.integration.transcription_setup import Killed, Life
 from tests.unit.dialogues import dialogue
 
@@ -229,6 +230,24 @@ async def _retry(practice: InsightsPractice, video: UUID) -> None:
 async def _refresh(practice: InsightsPractice, video: UUID) -> None:
     async with practice.as_doctor() as (insights, doctor):
         await insights.refresh(doctor, video, _STATUS)
+
+
+async def test_stored_answer_that_cannot_be_read_is_requested_again_by_a_retry(
+    practice: InsightsPractice,
+) -> None:
+    video = await practice.transcribed()
+    practice.language.script = fail(RateLimited("language_rate_limited"), at=2)
+    await _try(practice, video)
+    await practice.harness.rows(
+        "update private.insight_answers set ciphertext = decode(repeat('00', 99), 'hex') where part = 0"
+    )
+    await practice.write(video)
+    assert await practice.state_of(video) == ("FAILED", "field_unreadable")
+    practice.language.asked.clear()
+    await _retry(practice, video)
+    await practice.write(video)
+    assert await practice.state_of(video) == ("READY", None)
+    assert practice.language.parts == [0, 2]
 
 
 @pytest.mark.parametrize(
@@ -507,6 +526,30 @@ async def test_certificate_counts_the_rows_of_destroyed_insights(practice: Insig
         video: {"transcript_texts": 1, "insight_texts": 1, "insight_dismissals": 1},
         half_done: {"transcript_texts": 1, "insight_answers": 3},
     }
+
+
+async def test_insights_that_a_restored_backup_brings_back_are_destroyed_again(
+    practice: InsightsPractice,
+) -> None:
+    harness, video = practice.harness, await practice.transcribed()
+    await practice.write(video)
+    backup = await snapshot(harness, video)
+    (text,) = await harness.rows("select generation, ciphertext from private.insight_texts")
+    await harness.move_to(harness.time + timedelta(days=400))
+    assert (await harness.destroyer().run_once()).destroyed == 1
+    await restore(harness, video, backup)
+    await harness.rows("update resguardo.insights set status = 'READY', error = null")
+    await harness.rows(
+        "insert into private.insight_texts (recording_id, generation, ciphertext) values (%s, %s, %s)",
+        video,
+        *text.values(),
+    )
+    assert (await harness.restore_check().run(repeat=True)).repeated == [video]
+    await harness.move_to(harness.time + timedelta(hours=1))
+    assert (await harness.destroyer().run_once()).destroyed == 1
+    assert await practice.state_of(video) == ("OFF", "recording_destroyed")
+    (deletion,) = await harness.rows("select number, cleared_text_rows from resguardo.deletions")
+    assert list(deletion.values()) == [2, [{"table": "insight_texts", "rows": 1}]]
 
 
 async def test_hold_does_not_stop_insights(practice: InsightsPractice) -> None:
