@@ -137,6 +137,13 @@ class Keyring:
         """Return a random data key, wrapped by the current root key."""
         return self._wrap(secrets.token_bytes(KEY_BYTES))
 
+    def offer_data_key(self) -> tuple[DataKey, ...]:
+        """Return one random data key, wrapped by each root key, the current root key first. During a rotation, the
+        worker may not have registered the current root key yet.
+        """
+        key = secrets.token_bytes(KEY_BYTES)
+        return tuple(DataKey(aes_key_wrap(root, key), key_id) for key_id, root in self._keys.items())
+
     def unwrap(self, wrapped: bytes, root_key_id: str) -> FieldKey:
         """Return the unwrapped data key. Raises Conflict (root_key_unknown, data_key_wrong)."""
         return FieldKey(self._unwrap(wrapped, root_key_id))

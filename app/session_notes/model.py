@@ -57,13 +57,18 @@ def check_text(text: str) -> str:
     return line
 
 
-def to_milliseconds(start_seconds: float | None, duration_seconds: float | None) -> int | None:
+def to_milliseconds(
+    start_seconds: float | None, duration_seconds: float | None, before: int | None = None
+) -> int | None:
     """Return the time in a recording in milliseconds, or None for None. `duration_seconds` is None while the
-    recording's duration is not known. Raises InvalidInput (session_note_time) for a time outside the recording.
+    recording's duration is not known. Raises InvalidInput (session_note_time) for a time outside the recording, unless
+    the line already has this time (`before`): the recording may have ended earlier than expected.
     """
     if start_seconds is None:
         return None
-    latest = MAX_SECONDS if duration_seconds is None else min(duration_seconds, MAX_SECONDS)
-    if not 0 <= start_seconds <= latest:
+    if not 0 <= start_seconds <= MAX_SECONDS:
         raise InvalidInput("session_note_time")
-    return int(start_seconds * 1000)
+    start_ms = round(start_seconds * 1000)
+    if duration_seconds is not None and start_seconds > duration_seconds and start_ms != before:
+        raise InvalidInput("session_note_time")
+    return start_ms

@@ -6,7 +6,7 @@ select
     b.wrapped,
     b.root_key,
     b.duration_seconds
-from private.begin_session_note(%(action)s, %(recording_id)s, %(new_key)s, %(new_root_key)s) as b;
+from private.begin_session_note(%(action)s, %(recording_id)s, %(new_keys)s, %(new_root_keys)s) as b;
 
 -- name: add
 -- Stores a new note.

@@ -135,7 +135,7 @@ class SessionNotes:
         )
         access = _WRITE[kind].on(recording_id)
         async with self._database.as_user(asker, access) as tx:
-            begun = await store.begin_note(tx, access.action, recording_id, self._keyring.new_data_key())
+            begun = await store.begin_note(tx, access.action, recording_id, self._keyring.offer_data_key())
             if begun is None:
                 raise NotFound("recording_not_found")
             note_id = await call.claim(tx)
@@ -176,7 +176,7 @@ class SessionNotes:
                 if begun is None:
                     raise NotFound("session_note_not_found")
                 consultation_id = begun.consultation_id
-                start_ms = to_milliseconds(start_seconds, begun.duration_seconds)
+                start_ms = to_milliseconds(start_seconds, begun.duration_seconds, begun.start_ms)
                 key = self._keyring.unwrap(begun.key.wrapped, begun.key.root_key_id)
                 before = decrypt_text(key, kind, begun.recording_id, note_id, begun.version, begun.ciphertext)
                 if (line, start_ms) != (before, begun.start_ms):

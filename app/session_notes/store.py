@@ -2,7 +2,7 @@
 rows.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, LiteralString
@@ -152,17 +152,18 @@ def _select_metadata(selection: Selection) -> Selection:
 
 
 async def begin_note(
-    tx: Transaction, action: LiteralString, recording_id: UUID, offered: DataKey
+    tx: Transaction, action: LiteralString, recording_id: UUID, offered: Sequence[DataKey]
 ) -> BegunNote | None:
-    """Lock the recording, and return its data key. If the recording has no data key yet, store the offered one. Return
+    """Lock the recording, and return its data key. If the recording has no data key yet, store the first of the offered
+    ones whose root key is registered. Return
     None if the person may not see the recording. Raises Conflict (recording_deleted, recording_being_deleted,
     root_key_unknown), RateLimited (quota_pages).
     """
     parameters = {
         "action": action,
         "recording_id": recording_id,
-        "new_key": offered.wrapped,
-        "new_root_key": offered.root_key_id,
+        "new_keys": [one.wrapped for one in offered],
+        "new_root_keys": [one.root_key_id for one in offered],
     }
     row = await tx.one(_sql["begin"], parameters)
     if row is None:

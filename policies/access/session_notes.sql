@@ -3,7 +3,7 @@
 -- notes, for the copies of access requests.
 
 grant execute on function
-private.begin_session_note(text, uuid, bytea, text),
+private.begin_session_note(text, uuid, bytea[], text[]),
 private.add_session_note(text, uuid, uuid, integer, bytea),
 private.begin_note_change(text, uuid),
 private.change_session_note(text, uuid, integer, integer, bytea),

@@ -159,9 +159,13 @@ $$;
 
 -- Begins to write a note on a recording: locks the consultation and the recording, and returns the recording's data
 -- key, and its duration if it has ended. If the recording has no data key yet, because it is not READY, the function
--- stores the given key. The commit writes the audit row. Returns no row if the recording belongs to a different doctor
--- or does not exist. Raises RG409 (recording_deleted, recording_being_deleted, root_key_unknown), RG429 (quota_pages).
-create function private.begin_session_note(of_action text, of_recording uuid, new_key bytea, new_root_key text)
+-- stores the given key: `new_keys` has the same data key wrapped by each root key of the API, and the function stores
+-- the first one whose root key is registered. The commit writes the audit row. Returns no row if the recording belongs
+-- to a different doctor or does not exist. Raises RG409 (recording_deleted, recording_being_deleted, root_key_unknown),
+-- RG429 (quota_pages).
+create function private.begin_session_note(
+    of_action text, of_recording uuid, new_keys bytea[], new_root_keys text[]
+)
 returns table (consultation_id uuid, wrapped bytea, root_key text, duration_seconds double precision)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -183,18 +187,19 @@ begin
         return;
     end if;
     if not exists (select from private.recording_keys as k where k.recording_id = of_recording) then
-        if not exists (select from private.root_keys as k where k.id = new_root_key) then
+        insert into private.recording_keys (recording_id, wrapped_key, root_key_id, created_at)
+        select of_recording, n.wrapped, n.root_key, private.now()
+        from unnest(new_keys, new_root_keys) with ordinality as n (wrapped, root_key, place)
+        inner join private.root_keys as k on k.id = n.root_key
+        order by n.place
+        limit 1;
+        if not found then
             raise exception 'root_key_unknown' using errcode = 'RG409';
         end if;
-        insert into private.recording_keys (recording_id, wrapped_key, root_key_id, created_at)
-        values (of_recording, new_key, new_root_key, private.now())
-        on conflict do nothing;
-        if found then
-            perform private.write_audit(
-                'recording.make_key', 'ALLOWED', null, 'recording', array[of_recording], array[wanted.patient_id],
-                array[wanted.consultation_id], array['data_key'], 1, null
-            );
-        end if;
+        perform private.write_audit(
+            'recording.make_key', 'ALLOWED', null, 'recording', array[of_recording], array[wanted.patient_id],
+            array[wanted.consultation_id], array['data_key'], 1, null
+        );
     end if;
     perform private.write_audit_later(
         of_action, null, 'recording', of_recording, wanted.patient_id, wanted.consultation_id,

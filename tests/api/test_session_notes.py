@@ -75,7 +75,7 @@ async def test_doctor_writes_on_a_recording_of_every_status(
     harness: ApiHarness, case: Case, status: str
 ) -> None:
     recording = await harness.recording(case, status)
-    written = await _write(case.doctor, recording, "Sleeps  badly.\u00a0", startSeconds=12.3456)
+    written = await _write(case.doctor, recording, "Sleeps  badly.\u00a0", startSeconds=12.3454)
     note = written["sessionNote"]
     assert (note["text"], note["startSeconds"], note["version"]) == ("Sleeps badly.", 12.345, 1)
     assert note["recording"] == {"id": str(recording)}
@@ -224,6 +224,21 @@ async def test_time_after_the_end_of_an_ended_recording_is_refused(harness: ApiH
     assert (await _write(case.doctor, recording, startSeconds=60))["sessionNote"]["startSeconds"] == 60
     refused = await case.doctor.refused(
         documents.WRITE_SESSION_NOTE, recordingId=str(recording), text=SAID, startSeconds=60.1
+    )
+    assert refused == ("INVALID_INPUT", "session_note_time")
+
+
+async def test_line_keeps_its_time_after_the_recording_ended_earlier(harness: ApiHarness, case: Case) -> None:
+    recording = await harness.recording(case, "VERIFYING")
+    note = (await _write(case.doctor, recording, startSeconds=1.001))["sessionNote"]
+    assert note["startSeconds"] == 1.001
+    await harness.rows("update resguardo.recordings set duration_seconds = 1 where id = %s", recording)
+    edited = await case.doctor.ask(
+        documents.EDIT_SESSION_NOTE, id=note["id"], text="Two.", startSeconds=1.001
+    )
+    assert (edited["sessionNote"]["text"], edited["sessionNote"]["startSeconds"]) == ("Two.", 1.001)
+    refused = await case.doctor.refused(
+        documents.EDIT_SESSION_NOTE, id=note["id"], text="Two.", startSeconds=1.002, basedOnVersion=2
     )
     assert refused == ("INVALID_INPUT", "session_note_time")
 
@@ -607,13 +622,25 @@ async def test_note_of_a_wrong_key_is_an_error_and_shows_nothing(
     assert await case.doctor.refused(documents.SESSION_NOTES, id=case.id) == ("CONFLICT", "field_unreadable")
 
 
-async def test_unregistered_root_key_makes_no_data_key(
-    harness: ApiHarness, case: Case, recording: UUID, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("keys", "is_written"), [(("unknown",), False), (("unknown", "tests-1"), True)])
+async def test_note_gets_a_data_key_of_a_registered_root_key(
+    harness: ApiHarness,
+    case: Case,
+    recording: UUID,
+    keys: tuple[str, ...],
+    is_written: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    other = Keyring({"unknown": bytes(range(32))})
-    monkeypatch.setattr(Keyring, "new_data_key", lambda _: other._wrap(bytes(32)))
-    refused = await case.doctor.refused(documents.WRITE_SESSION_NOTE, recordingId=str(recording), text="x")
-    assert refused == ("CONFLICT", "root_key_unknown")
+    """During a rotation, the API has a new root key before the worker registers it."""
+    known = harness.worker_settings.keyring._keys
+    other = Keyring({name: known.get(name, bytes(range(32))) for name in keys})
+    offered = other.offer_data_key()
+    monkeypatch.setattr(Keyring, "offer_data_key", lambda _: offered)
+    answer = await case.doctor.send(documents.WRITE_SESSION_NOTE, recordingId=str(recording), text="x")
+    if not is_written:
+        assert (answer.error.code, answer.error.reason) == ("CONFLICT", "root_key_unknown")
+    else:
+        assert answer.value["sessionNote"]["text"] == "x"
 
 
 # ---- live

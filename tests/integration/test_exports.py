@@ -32,6 +32,8 @@ from app.integrations.storage.objects import StoredObject
 from app.keys.keyring import Keyring
 from app.postgres.database import Database as Pool
 from app.postgres.database import Transaction
+from app.session_notes.encryption import encrypt_text
+from app.session_notes.model import NoteKind
 from devstack.object_store import ObjectStore
 from tests.buckets import InterceptedStorage
 from tests.databases import Database
@@ -490,6 +492,127 @@ async def test_copy_without_any_existing_recording_fulfils_the_request(harness: 
     found, files = harness.found(request), await harness.opened(request)
     assert (found["export_status"], found["export_recordings"], found["export_missing"]) == ("READY", 0, 1)
     assert sorted(files) == ["README.txt", "manifest.json"]
+
+
+def _note(
+    harness: ExportHarness,
+    recording: UUID,
+    *texts: str,
+    kind: NoteKind = NoteKind.SESSION,
+    start_ms: int | None = None,
+) -> UUID:
+    """Insert a note with these versions. Return its id."""
+    note, data_key = uuid4(), KEYRING.new_data_key()
+    harness.rows(
+        "insert into private.root_keys (id, check_value) values ('first', %s) on conflict do nothing",
+        bytes(16),
+    )
+    (stored,) = harness.rows(
+        "insert into private.recording_keys as k values (%s, %s, 'first') on conflict (recording_id)"
+        " do update set root_key_id = k.root_key_id returning wrapped_key",
+        recording,
+        data_key.wrapped,
+    )
+    key = KEYRING.unwrap(stored["wrapped_key"], "first")
+    sealed = [encrypt_text(key, kind, recording, note, n, text) for n, text in enumerate(texts, start=1)]
+    if kind is NoteKind.PSYCHOTHERAPY:
+        harness.rows(
+            "insert into private.psychotherapy_notes"
+            " (id, recording_id, consultation_id, author_id, ciphertext, changed_by)"
+            " select %s, r.id, r.consultation_id, r.doctor_id, %s, r.doctor_id"
+            " from resguardo.recordings as r where r.id = %s",
+            note,
+            sealed[0],
+            recording,
+        )
+        return note
+    harness.rows(
+        "insert into private.session_notes"
+        " (id, recording_id, consultation_id, author_id, version, start_ms, ciphertext, changed_by)"
+        " select %s, r.id, r.consultation_id, r.doctor_id, %s, %s, %s, r.doctor_id"
+        " from resguardo.recordings as r where r.id = %s",
+        note,
+        len(texts),
+        start_ms,
+        sealed[-1],
+        recording,
+    )
+    for number, earlier in enumerate(sealed[:-1], start=1):
+        harness.rows(
+            "insert into private.session_note_versions (note_id, version, recording_id, ciphertext, changed_by,"
+            " changed_at) select %s, %s, r.id, %s, r.doctor_id, now() from resguardo.recordings as r where r.id = %s",
+            note,
+            number,
+            earlier,
+            recording,
+        )
+    return note
+
+
+async def test_copy_has_every_version_of_session_notes_and_no_psychotherapy_note(
+    harness: ExportHarness,
+) -> None:
+    recording = await harness.recording(b"film")
+    first = _note(harness, recording, "Says little.", "Says m\u00e1s.", start_ms=1500)
+    second = _note(harness, recording, "Another line.")
+    apart = _note(harness, recording, "Avoids the subject.", kind=NoteKind.PSYCHOTHERAPY)
+    request = harness.request()
+    await harness.exports.export(request)
+    files = await harness.opened(request)
+    name = f"2026-11-20_{recording}_session-notes.json"
+    assert set(files) == {"README.txt", "manifest.json", f"2026-11-20_{recording}_video.mp4", name}
+    notes = json.loads(files[name])
+    lines = {line["id"]: line for line in notes["lines"]}
+    assert notes["recordingId"] == str(recording)
+    assert lines.keys() == {str(first), str(second)}
+    assert [(one["version"], one["startSeconds"], one["text"]) for one in lines[str(first)]["versions"]] == [
+        (1, None, "Says little."),
+        (2, 1.5, "Says m\u00e1s."),
+    ]
+    assert lines[str(first)]["authorId"] == str(DOCTOR)
+    whole = b"".join(files.values())
+    assert b"Avoids" not in whole
+    assert str(apart).encode() not in whole
+    listed = {one["name"]: one for one in json.loads(files["manifest.json"])["files"]}
+    assert listed[name]["sha256"] == hashlib.sha256(files[name]).hexdigest()
+    assert (harness.found(request)["export_recordings"], harness.found(request)["export_missing"]) == (1, 0)
+    (audited,) = harness.rows(
+        "select entities, patient_ids from audit.events where action = 'session_note.export'"
+    )
+    assert audited["entities"] == [{"type": "recording", "ids": [str(recording)]}]
+    assert audited["patient_ids"] == [PATIENT]
+
+
+async def test_copy_of_notes_on_a_failed_recording_ends_with_the_recording(harness: ExportHarness) -> None:
+    failed = await harness.recording(b"none", status="FAILED")
+    _note(harness, failed, "The camera failed.")
+    request = harness.request()
+    await harness.exports.export(request)
+    found, files = harness.found(request), await harness.opened(request)
+    assert (found["status"], found["export_status"], found["export_recordings"]) == ("FULFILLED", "READY", 0)
+    (name,) = [one for one in files if one.endswith(".json") and one != "manifest.json"]
+    assert json.loads(files[name])["lines"][0]["versions"][0]["text"] == "The camera failed."
+    copy = harness.copy(request)
+    assert copy is not None
+    assert copy["recording_ids"] == [failed]
+
+
+async def test_psychotherapy_notes_alone_make_no_copy(harness: ExportHarness) -> None:
+    failed = await harness.recording(b"none", status="FAILED")
+    _note(harness, failed, "Avoids the subject.", kind=NoteKind.PSYCHOTHERAPY)
+    request = harness.request()
+    await harness.exports.export(request)
+    assert harness.found(request)["export_status"] == "NOTHING_RECORDED"
+
+
+async def test_copy_of_notes_that_cannot_be_decrypted_is_not_made(harness: ExportHarness) -> None:
+    recording = await harness.recording(b"film")
+    _note(harness, recording, "One.")
+    harness.rows("update private.session_notes set ciphertext = %s", bytes(40))
+    request = harness.request()
+    with pytest.raises(Conflict, match="field_unreadable"):
+        await harness.exports.export(request)
+    assert harness.found(request)["status"] == "APPROVED"
 
 
 async def test_recording_that_is_moved_during_the_lookup_is_in_the_copy(harness: ExportHarness) -> None:

@@ -91,7 +91,7 @@ STATEMENTS: dict[str, tuple[LiteralString, ...]] = {
         "select private.dismiss_insight(gen_random_uuid(), 1, 1)",
         "select private.retry_insights(gen_random_uuid())",
         "select private.refresh_insights(gen_random_uuid())",
-        "select private.begin_session_note('session_note.write', gen_random_uuid(), '', 'first')",
+        "select private.begin_session_note('session_note.write', gen_random_uuid(), '{}', '{}')",
         "select private.add_session_note('session_note.write', gen_random_uuid(), gen_random_uuid(), null, '')",
         "select private.begin_note_change('session_note.edit', gen_random_uuid())",
         "select private.change_session_note('session_note.edit', gen_random_uuid(), 1, null, '')",
