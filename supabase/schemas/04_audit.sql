@@ -1032,7 +1032,7 @@ begin
         continue when not filter.has_index;
         if filters > 1 then
             execute format(
-    'select count(*) from %s(select from %s as k where %s order by k.recorded_at desc, k.id desc limit 5000) as f',
+                'select count(*) from %s(select from %s as k where %s order by k.recorded_at desc, k.id desc limit 5000) as f',
                 case when filter.key like '%o.outcome%' then each_outcome end, filter.source, filter.key || time_range
             ) into counted
             using before_at, before_id, wanted_actor, wanted_action, wanted_outcomes, wanted_patient,
