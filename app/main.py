@@ -43,6 +43,7 @@ from app.integrations.livekit.client import LiveKit, WebhookVerifier
 from app.integrations.storage.client import Storage
 from app.jobs.leader_watch import LeaderWatch
 from app.keys.service import require_root_keys
+from app.notes.signed_notes import SignedNotes
 from app.postgres.database import Database
 from app.recording_imports.service import Imports
 from app.recordings.change_feed import ChangeFeed
@@ -241,6 +242,7 @@ def _services(settings: ApiSettings, parts: _Parts) -> Services:
             settings.keyring,
             url_lifetime_seconds=settings.url_lifetime_seconds,
         ),
+        signed_notes=SignedNotes(parts.database, settings.keyring),
         transcript_search=TranscriptSearch(parts.database, settings.keyring),
         session_notes=SessionNotes(parts.database, settings.keyring, subscriptions),
         audit=parts.audit,

@@ -20,6 +20,7 @@ from app.holds.service import LegalHolds
 from app.identity.admission import Admission
 from app.identity.permissions import Permission
 from app.identity.tokens import Principal, TokenVerifier
+from app.notes.signed_notes import SignedNotes
 from app.postgres.database import Asker
 from app.recording_imports.service import Imports
 from app.recordings.changes import Subscriptions
@@ -50,6 +51,7 @@ class Services:
     transcripts: Transcripts
     transcript_search: TranscriptSearch
     session_notes: SessionNotes
+    signed_notes: SignedNotes
     audit: Audit
 
 

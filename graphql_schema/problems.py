@@ -106,3 +106,11 @@ class DeletionProblem(_Problem): ...
     "Everyone who may read the access request can read the problem.",
 )
 class AccessExportProblem(_Problem): ...
+
+
+@_problem(
+    "signed_note",
+    "This says why a version of a signed note cannot be shown.",
+    "The doctor who signed the note can read the problem.",
+)
+class SignedNoteProblem(_Problem): ...

@@ -17,6 +17,7 @@ from graphql_schema import psychotherapy_notes as psychotherapy_fields
 from graphql_schema import recordings as recording_fields
 from graphql_schema import retention as retention_fields
 from graphql_schema import session_notes as note_fields
+from graphql_schema import signed_notes as signed_note_fields
 from graphql_schema import transcripts as transcript_fields
 from graphql_schema.authorization import AuthorizationFirst
 from graphql_schema.document_limits import Limits, limit_extensions
@@ -101,6 +102,15 @@ class Query:
         permissions.SEARCH_TRANSCRIPTS,
         quota="pages",
         description="Searches the transcripts of the calling doctor, best hits first.",
+    )
+    signed_notes = root_field(
+        signed_note_fields.signed_notes,
+        permissions.READ_SIGNED_NOTES,
+        quota="pages",
+        description=(
+            "Lists the notes that the calling doctor signed, newest first: of one recording, of one patient, or all. "
+            "Each version is verified against the hash of its signature."
+        ),
     )
     active_rooms = root_field(
         consultation_fields.active_rooms,

@@ -93,6 +93,7 @@ READ_INSIGHTS: Final = Permission("insights.read", _CLINICIAN, "recording")
 DISMISS_INSIGHT: Final = Permission("insights.dismiss", _CLINICIAN, "recording")
 RETRY_INSIGHTS: Final = Permission("insights.retry", _CLINICIAN, "recording")
 REFRESH_INSIGHTS: Final = Permission("insights.refresh", _CLINICIAN, "recording")
+READ_SIGNED_NOTES: Final = Permission("note.read", _CLINICIAN, "recording")
 SWITCH_TRANSCRIPTION: Final = Permission("consultation.switch_transcription", _CLINICIAN, "consultation")
 
 READ_SESSION_NOTES: Final = Permission("session_note.read", _CLINICIAN, "consultation")

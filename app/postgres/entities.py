@@ -188,6 +188,15 @@ ENTITIES: Final = {
         table="resguardo.insights",
         relations={"recording": One("recording", "{row}.id = {parent}.recording_id")},
     ),
+    "signed_note": Entity(
+        type="signed_note",
+        table="resguardo.signed_notes",
+        values={"retention_ends_at": "{row}.due_at", "is_destroyed": "{row}.status <> 'KEPT'"},
+        relations={
+            "recording": One("recording", "{row}.id = {parent}.recording_id"),
+            "consultation": One("consultation", "{row}.id = {parent}.consultation_id"),
+        },
+    ),
     "transcript_hit": Entity(
         type="recording",
         table=_HITS,

@@ -29,6 +29,7 @@ class ErrorTexts(TypedDict):
     codes: dict[str, str]
     certificate: dict[str, str]
     access_request: dict[str, str]
+    signed_note: dict[str, str]
     roles: dict[str, str]
     subtitles: dict[str, str]
 
@@ -105,6 +106,11 @@ def subtitle_text(name: str, language: Language) -> str:
 def certificate_words(language: Language) -> dict[str, str]:
     """Return the labels of a certificate of destruction."""
     return error_texts(language)["certificate"]
+
+
+def signed_note_words(language: Language) -> dict[str, str]:
+    """Return the words on the pages of a signed note."""
+    return error_texts(language)["signed_note"]
 
 
 def access_request_words(language: Language) -> dict[str, str]:

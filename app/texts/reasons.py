@@ -11,7 +11,16 @@ from typing import Any, Literal, cast
 
 Language = Literal["en", "es"]
 Reader = Literal[
-    "caller", "recording", "transcription", "insights", "invitation", "deletion", "export", "operator", "log"
+    "caller",
+    "recording",
+    "transcription",
+    "insights",
+    "invitation",
+    "deletion",
+    "export",
+    "signed_note",
+    "operator",
+    "log",
 ]
 Sentences = Mapping[Language, str]
 

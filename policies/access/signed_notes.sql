@@ -25,5 +25,6 @@ using ((select private.person()) is not null);
 
 grant execute on function
 private.begin_signing(uuid, integer, integer, bytea, text),
-private.store_signed_note(uuid, uuid, integer, timestamptz, bytea, text, integer, integer)
+private.store_signed_note(uuid, uuid, integer, timestamptz, bytea, text, integer, integer),
+private.read_signed_notes(text, uuid, jsonb, text[])
 to clinician;

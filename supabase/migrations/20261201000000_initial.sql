@@ -888,7 +888,8 @@ select 'reason', t.term from unnest(array[
     'reviewed_already', 'reviewer_took_part', 'role_unknown', 'root_key_id', 'root_key_missing', 'root_key_twice',
     'root_key_unknown', 'root_key_weak', 'root_key_wrong', 'root_keys_malformed', 'rule_differs', 'rule_foreign',
     'rule_missing', 'rule_surplus', 'rule_threatens', 'search_empty', 'search_too_long', 'search_too_many_terms',
-    'signed_note_destroyed', 'signed_note_full', 'signed_note_version_taken', 'signature_not_begun',
+    'signed_note_altered', 'signed_note_destroyed', 'signed_note_full', 'signed_note_unprintable',
+    'signed_note_version_taken', 'signature_not_begun',
     'note_quotes_not_permitted',
     'second_factor_needed', 'separate_speakers', 'served', 'session_delegated', 'session_over', 'speech_access_denied',
     'sound_not_decodable',
@@ -995,7 +996,8 @@ select 'field', t.term from unnest(array[
     'chunkCount', 'chunksDone', 'doctor', 'entities', 'ids', 'isHeld', 'isInterrupted', 'isTruncated', 'mediaFiles',
     'mustConsent', 'participantCount', 'recordingBlockers', 'recordsAutomatically', 'recordsSpeakersSeparately', 'type',
     'needsSecondApproval', 'shortenedTerms', 'supersededPolicy',
-    'digest', 'signedNote',
+    'digest', 'signedNote', 'quotes', 'quote', 'addendum', 'versions', 'quoteCount',
+    'signedAt', 'isDestroyed', 'isWrittenByModel', 'subjective', 'objective', 'assessment', 'plan',
     'author', 'changedAt', 'changedBy', 'isDeleted', 'isIncomplete', 'lines', 'psychotherapyNote', 'psychotherapyNotes',
     'sessionNote', 'sessionNotes', 'writtenAt'
 ]) as t (term);
@@ -1667,7 +1669,7 @@ begin
         continue when not filter.has_index;
         if filters > 1 then
             execute format(
-    'select count(*) from %s(select from %s as k where %s order by k.recorded_at desc, k.id desc limit 5000) as f',
+                'select count(*) from %s(select from %s as k where %s order by k.recorded_at desc, k.id desc limit 5000) as f',
                 case when filter.key like '%o.outcome%' then each_outcome end, filter.source, filter.key || time_range
             ) into counted
             using before_at, before_id, wanted_actor, wanted_action, wanted_outcomes, wanted_patient,
@@ -10998,6 +11000,67 @@ begin
 
     select array_agg(c.id) into dated from changed as c;
     return coalesce(dated, '{}');
+end
+$$;
+
+-- Writes the audit row, and returns the versions of those signed notes in `shown` that the calling doctor signed,
+-- oldest version first, with their ciphertexts and the data key of the patient. `asked` is the recording or the
+-- patient by which the doctor asked, or null for all notes. `is_logged` says whether the audit log has the hash of
+-- the version. A destroyed note has no ciphertext and no key.
+create function private.read_signed_notes(asked_type text, asked uuid, shown jsonb, of_fields text[])
+returns table (
+    note_id uuid, status text, patient_id uuid, consultation_id uuid, recording_id uuid, version integer,
+    signed_at timestamptz, sha256 text, quote_count integer, is_logged boolean, ciphertext bytea, wrapped bytea,
+    root_key text
+)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    doctor constant uuid := private.doctor();
+    ids uuid[];
+    patients uuid[];
+    consultations uuid[];
+begin
+    perform private.use_quota(doctor, 'pages');
+    select array_agg(n.id), array_agg(distinct n.patient_id), array_agg(distinct n.consultation_id)
+    into ids, patients, consultations
+    from resguardo.signed_notes as n
+    where n.doctor_id = doctor and n.id in (
+        select (i.id)::uuid
+        from jsonb_array_elements(shown) as e (entry)
+        cross join lateral jsonb_array_elements_text(e.entry -> 'ids') as i (id)
+        where e.entry ->> 'type' = 'signed_note'
+    );
+    perform private.write_lookup(
+        'note.read', case asked_type when 'recording' then 'recording' else 'signed_note' end,
+        coalesce(asked_type, 'signed_note'), asked,
+        exists (
+            select from resguardo.consultations as c
+            where c.doctor_id = doctor and asked_type = 'patient' and c.patient_id = asked
+        ) or exists (
+            select from resguardo.recordings as r
+            where r.doctor_id = doctor and asked_type = 'recording' and r.id = asked
+        ),
+        shown, patients, consultations, coalesce(cardinality(ids), 0), of_fields
+    );
+    return query
+    select
+        n.id, n.status, n.patient_id, n.consultation_id, n.recording_id, v.version, v.signed_at, v.sha256,
+        v.quote_count,
+        exists (
+            select
+            from audit.event_subjects as s
+            inner join audit.events as e on e.id = s.id and e.recorded_at = s.recorded_at
+            where s.subject_id = n.consultation_id and e.digest = v.sha256
+                and e.action in ('note.sign', 'note.add_addendum')
+        ),
+        t.ciphertext, k.wrapped_key, k.root_key_id
+    from resguardo.signed_notes as n
+    inner join resguardo.signed_note_versions as v on v.note_id = n.id
+    left join private.signed_note_texts as t on t.note_id = v.note_id and t.version = v.version
+    left join private.patient_keys as k on k.patient_id = n.patient_id and t.note_id is not null
+    where n.id = any(ids)
+    order by n.id, v.version;
 end
 $$;
 

@@ -253,7 +253,8 @@ select 'reason', t.term from unnest(array[
     'reviewed_already', 'reviewer_took_part', 'role_unknown', 'root_key_id', 'root_key_missing', 'root_key_twice',
     'root_key_unknown', 'root_key_weak', 'root_key_wrong', 'root_keys_malformed', 'rule_differs', 'rule_foreign',
     'rule_missing', 'rule_surplus', 'rule_threatens', 'search_empty', 'search_too_long', 'search_too_many_terms',
-    'signed_note_destroyed', 'signed_note_full', 'signed_note_version_taken', 'signature_not_begun',
+    'signed_note_altered', 'signed_note_destroyed', 'signed_note_full', 'signed_note_unprintable',
+    'signed_note_version_taken', 'signature_not_begun',
     'note_quotes_not_permitted',
     'second_factor_needed', 'separate_speakers', 'served', 'session_delegated', 'session_over', 'speech_access_denied',
     'sound_not_decodable',
@@ -360,7 +361,8 @@ select 'field', t.term from unnest(array[
     'chunkCount', 'chunksDone', 'doctor', 'entities', 'ids', 'isHeld', 'isInterrupted', 'isTruncated', 'mediaFiles',
     'mustConsent', 'participantCount', 'recordingBlockers', 'recordsAutomatically', 'recordsSpeakersSeparately', 'type',
     'needsSecondApproval', 'shortenedTerms', 'supersededPolicy',
-    'digest', 'signedNote',
+    'digest', 'signedNote', 'quotes', 'quote', 'addendum', 'versions', 'quoteCount',
+    'signedAt', 'isDestroyed', 'isWrittenByModel', 'subjective', 'objective', 'assessment', 'plan',
     'author', 'changedAt', 'changedBy', 'isDeleted', 'isIncomplete', 'lines', 'psychotherapyNote', 'psychotherapyNotes',
     'sessionNote', 'sessionNotes', 'writtenAt'
 ]) as t (term);

@@ -217,6 +217,27 @@ _TRANSCRIPT = """
 TRANSCRIPT = f"""
 query ($id: ID!) {{ transcript(recordingId: $id) {{ {_TRANSCRIPT} }} }}
 """
+_SIGNED_LINE = "text isWrittenByModel quotes { turnNumber startSeconds endSeconds speaker quote }"
+SIGNED_NOTES = f"""
+query ($filter: SignedNoteFilter, $first: Int! = 25, $after: String) {{
+  signedNotes(filter: $filter, first: $first, after: $after) {{
+    edges {{ node {{
+      id recording {{ id consultation {{ id patient {{ id }} }} }} signedAt isDestroyed retentionEndsAt
+      versions {{
+        number signedAt sha256 quoteCount problem {{ code message }} json
+        subjective {{ {_SIGNED_LINE} }} objective {{ {_SIGNED_LINE} }}
+        assessment {{ {_SIGNED_LINE} }} plan {{ {_SIGNED_LINE} }} addendum
+      }}
+    }} }}
+    {_PAGE_INFO}
+  }}
+}}
+"""
+SIGNED_NOTE_PDF = """
+query ($filter: SignedNoteFilter) {
+  signedNotes(filter: $filter) { edges { node { id pdfBase64 } } }
+}
+"""
 TRANSCRIPT_SEARCH = """
 query ($query: String!, $filter: TranscriptFilter, $first: Int! = 20) {
   transcriptSearch(query: $query, filter: $filter, first: $first) {

@@ -35,6 +35,7 @@ _ENTITY_TYPES = {
     "Recording": "recording",
     "RecordingImport": "recording_import",
     "SessionNote": "session_note",
+    "SignedNote": "signed_note",
     "Transcript": "transcript",
 }
 """The entity type in audit rows of each type of the schema that audit rows name."""

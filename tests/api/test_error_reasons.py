@@ -190,7 +190,7 @@ def test_registered_reason_has_a_text_and_a_remedy_in_both_languages(name: str) 
     reason = REASONS[name]
     assert reason.readers
     assert set(reason.codes) <= error_texts("en")["codes"].keys() | {"GRAPHQL_PARSE_FAILED"}
-    assert reason.codes or set(reason.readers) & {"recording", "transcription", "insights"}
+    assert reason.codes or set(reason.readers) & {"recording", "transcription", "insights", "signed_note"}
     used = set()
     remedies = (reason.remedy, reason.operator_remedy, *reason.remedy_for.values())
     for sentences in (reason.text, reason.recording_text, *remedies):

@@ -65,6 +65,7 @@ QUERIES = {
     "recordings": Look(documents.RECORDINGS),
     "storedObject": Look(documents.STORED_OBJECT, {"id": NOWHERE}, "ABSENT", meter="urls"),
     "transcript": Look(documents.TRANSCRIPT, {"id": NOWHERE}, "ABSENT"),
+    "signedNotes": Look(documents.SIGNED_NOTES),
     "transcriptSearch": Look(documents.TRANSCRIPT_SEARCH, {"query": "headache"}),
     "activeRooms": Look(documents.ACTIVE_ROOMS),
     "auditEvents": Look(documents.AUDIT_EVENTS, {"filter": {"action": "nobody.did"}}),
@@ -234,6 +235,7 @@ class Filtered:
 
 _CERTIFICATES = Filtered(documents.DELETION_CERTIFICATES, "recordingId", "recording")
 FILTERS = {
+    "signed notes of a patient": Filtered(documents.SIGNED_NOTES, "patient", "patient"),
     "certificates": _CERTIFICATES,
     "transcript": Filtered(documents.TRANSCRIPT, "id", "recording", is_list=False),
     "recordings of a consultation": Filtered(documents.RECORDINGS, "consultation", "consultation"),

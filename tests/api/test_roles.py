@@ -122,6 +122,7 @@ FIELDS = {
     "importRecording": Field(IMPORT, CLINICIAN),
     "completeImport": Field(COMPLETE_IMPORT, CLINICIAN),
     "transcript": Field(documents.TRANSCRIPT, CLINICIAN),
+    "signedNotes": Field(documents.SIGNED_NOTES, CLINICIAN),
     "transcriptSearch": Field(documents.TRANSCRIPT_SEARCH, CLINICIAN),
     "sessionNotes": Field(documents.SESSION_NOTES, CLINICIAN),
     "writeSessionNote": Field(documents.WRITE_SESSION_NOTE, CLINICIAN),

@@ -407,6 +407,7 @@ def test_type_with_an_id_is_a_node() -> None:
             "Consent",
             "Recording",
             "MediaFile",
+            "SignedNote",
             "Transcript",
         ),
         *("RecordingImport", "Deletion", "LegalHold", "AccessRequest", "RetentionPolicy", "AuditEvent"),

@@ -77,6 +77,7 @@ STATEMENTS: dict[str, tuple[LiteralString, ...]] = {
         "select from resguardo.signed_note_versions",
         "select from resguardo.note_certificates",
         "select private.begin_signing(gen_random_uuid(), 1, null, '', 'first')",
+        "select private.read_signed_notes(null, null, '[]', '{}')",
         "select private.store_signed_note(gen_random_uuid(), gen_random_uuid(), 1, now(), '', '', 1, 0)",
         "select private.open_transcript('transcript.read', gen_random_uuid(), '[]', '{}')",
         "select private.correct_transcript(gen_random_uuid(), 1, '', '{}')",

@@ -19,6 +19,7 @@ from tests.api import small_api
 
 TYPES: dict[Reader, Any] = {
     "recording": problems.RecordingProblem,
+    "signed_note": problems.SignedNoteProblem,
     "transcription": problems.TranscriptionProblem,
     "invitation": problems.StaffInvitationProblem,
     "deletion": problems.DeletionProblem,
