@@ -90,6 +90,8 @@ def _compose_readme(plan: ExportPlan) -> str:
         for left_out, paragraph in ((plan.missing, "readme_missing"), (plan.not_whole, "readme_not_whole")):
             if left_out:
                 parts.append("\n".join((words[paragraph], *map(str, left_out))))
+        if plan.uncopied:
+            parts.append(words["readme_not_copied"])
     return "\n\n".join(parts)
 
 
@@ -135,6 +137,7 @@ def _compose_manifest(request_id: UUID, plan: ExportPlan) -> str:
         "files": [*files, *texts],
         "missing": [str(recording_id) for recording_id in plan.missing],
         "notWhole": [str(recording_id) for recording_id in plan.not_whole],
+        "notCopied": [{"recordingId": str(one.recording_id), "kind": one.kind} for one in plan.uncopied],
     }
     return json.dumps(manifest, indent=2)
 

@@ -144,18 +144,27 @@ class ExportedText:
 
 
 @dataclass(frozen=True)
+class UncopiedText:
+    """A text about a recording that exists and that no copy contains. `kind` is TRANSCRIPT or INSIGHTS."""
+
+    recording_id: UUID
+    kind: str
+
+
+@dataclass(frozen=True)
 class ExportPlan:
     """One attempt to make an encrypted copy: the copy's object key, its files from the oldest recording to the newest,
     and the texts of the recordings.
 
     `missing` lists recordings whose object is gone, and `not_whole` lists recordings whose object differs from its
-    digest. The copy omits the recordings in `missing` and in `not_whole`.
+    digest. The copy omits the recordings in `missing` and in `not_whole`. `uncopied` lists texts that no copy contains.
     """
 
     object_key: str
     made_at: datetime
     files: tuple[ExportedFile, ...]
     texts: tuple[ExportedText, ...] = ()
+    uncopied: tuple[UncopiedText, ...] = ()
     missing: tuple[UUID, ...] = ()
     not_whole: tuple[UUID, ...] = ()
 

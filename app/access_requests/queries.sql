@@ -78,6 +78,13 @@ select
     e.changed_at
 from private.export_session_notes(%(id)s) as e;
 
+-- name: uncopied_texts
+-- Returns the texts that exist and that the copy does not contain, each with the id of its video.
+select
+    t.recording_id,
+    t.kind
+from private.uncopied_texts(%(id)s) as t;
+
 -- name: finish_export
 -- Marks an access request as fulfilled by this attempt's copy and returns true; returns false if this copy must be
 -- deleted.

@@ -14,6 +14,7 @@ from app.access_requests.model import (
     ExportPlan,
     ExtensionReason,
     ReviewOutcome,
+    UncopiedText,
 )
 from app.consents.model import Representative
 from app.errors import NotFound
@@ -170,7 +171,10 @@ async def begin_export(tx: Transaction, request_id: UUID, secret: str) -> Export
     keys = {row.pop("object_key") for row in rows}
     (key,) = keys
     files = tuple(ExportedFile(**row) for row in rows if row["recording_id"] is not None)
-    return ExportPlan(str(key), await read_clock(tx), files)
+    uncopied = await tx.all(_sql["uncopied_texts"], {"id": request_id})
+    return ExportPlan(
+        str(key), await read_clock(tx), files, uncopied=tuple(UncopiedText(**row) for row in uncopied)
+    )
 
 
 async def read_exported_notes(tx: Transaction, request_id: UUID) -> list[ExportedNote]:

@@ -7,6 +7,7 @@ grant execute on function private.release_export_key(uuid) to patient;
 
 grant execute on function
 private.begin_export(uuid, text),
+private.uncopied_texts(uuid),
 private.finish_export(uuid, text, bigint, uuid[], uuid[]),
 private.fail_export(uuid, text),
 private.ended_exports(),

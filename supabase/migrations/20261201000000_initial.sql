@@ -6703,6 +6703,29 @@ begin
 end
 $$;
 
+-- Returns the texts about the recordings of an access request that exist and that no copy contains: TRANSCRIPT and
+-- INSIGHTS, each with the video's id. The copy's manifest names them, so that the patient can ask the doctor for them.
+create function private.uncopied_texts(of_request uuid) returns table (recording_id uuid, kind text)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted resguardo.access_requests;
+begin
+    select a.* into wanted from resguardo.access_requests as a where a.id = of_request;
+    return query
+    select r.id, x.kind
+    from private.wanted_recordings(wanted) as r
+    cross join lateral (
+        select 'TRANSCRIPT' from resguardo.transcripts as t where t.recording_id = r.id and t.status = 'READY'
+        union all
+        select 'INSIGHTS' from resguardo.insights as i
+        where i.recording_id = r.id and i.status in ('READY', 'STALE')
+    ) as x (kind)
+    where r.medium = 'VIDEO'
+    order by r.id, x.kind desc;
+end
+$$;
+
 -- Fulfils an access request with the encrypted copy that one attempt has made. Returns false if a later attempt has
 -- replaced the given attempt, or the access request no longer needs a copy; the copy's object is then orphaned. If
 -- one of the copied recordings was destroyed in the meantime, the function queues the job that makes a new copy.

@@ -426,6 +426,25 @@ async def test_copy_of_a_large_recording_holds_little_of_it_at_a_time(harness: E
     ]
 
 
+async def test_copy_names_the_transcripts_and_insights_that_it_does_not_contain(
+    harness: ExportHarness,
+) -> None:
+    days = ("2026-11-20 10:00:00+00", "2026-11-21 10:00:00+00", "2026-11-22 10:00:00+00")
+    both, transcribed, neither = [await harness.recording(b"film", started_at=day) for day in days]
+    with practice_of(harness.database.superuser_url) as practice:
+        practice.transcript(both)
+        practice.insights(both, "STALE")
+        practice.transcript(transcribed)
+        practice.transcript(neither, "PENDING")
+    request = harness.request()
+    await harness.exports.export(request)
+    files = await harness.opened(request)
+    listed = [(one["recordingId"], one["kind"]) for one in json.loads(files["manifest.json"])["notCopied"]]
+    expected = [(str(both), "TRANSCRIPT"), (str(both), "INSIGHTS"), (str(transcribed), "TRANSCRIPT")]
+    assert sorted(listed) == sorted(expected)
+    assert files["README.txt"].decode().count("notCopied") == 2
+
+
 @pytest.mark.parametrize("content", [b"falsified", b"short"], ids=["another digest", "another size"])
 async def test_recording_with_a_changed_object_is_omitted_and_named(
     harness: ExportHarness, content: bytes, caplog: pytest.LogCaptureFixture
