@@ -27,7 +27,7 @@ VERBS: Final = frozenset(
         said saw says searches sees selects send sends sent served serves sets shortens should showed shows signed
         sits speak speaks spells starts states stays stopped stops stores suspends switches take takes tells took
         tries uploads used uses verifies waited waits wants was went were will withdraws withdrew works would writes
-        wrote
+        wrote cite cites confirm confirms resolved resolves removed say sign signs stay support supports
         """,
     )
 )

@@ -24,6 +24,7 @@ Mutation = Literal[
     "startRecording",
     "correctTranscript",
     "attributeTurn",
+    "addAddendum",
     "writeSessionNote",
     "writePsychotherapyNote",
 ]

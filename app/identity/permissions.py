@@ -106,6 +106,13 @@ WRITE_PSYCHOTHERAPY_NOTE: Final = Permission("psychotherapy_note.write", _CLINIC
 EDIT_PSYCHOTHERAPY_NOTE: Final = Permission("psychotherapy_note.edit", _CLINICIAN, "session_note")
 DELETE_PSYCHOTHERAPY_NOTE: Final = Permission("psychotherapy_note.delete", _CLINICIAN, "session_note")
 
+READ_NOTE_DRAFT: Final = Permission("note_draft.read", _CLINICIAN, "recording")
+EDIT_NOTE_DRAFT: Final = Permission("note_draft.edit", _CLINICIAN, "recording")
+KEEP_NOTE_FLAG: Final = Permission("note_draft.keep_flag", _CLINICIAN, "recording")
+REWRITE_NOTE_SECTION: Final = Permission("note_draft.rewrite", _CLINICIAN, "recording")
+SIGN_NOTE: Final = Permission("note.sign", _CLINICIAN, "recording")
+ADD_ADDENDUM: Final = Permission("note.add_addendum", _CLINICIAN, "recording")
+
 DELETE_RECORDING: Final = Permission("recording.delete", _STAFF, "recording")
 UNDO_DELETION: Final = Permission("recording.undo_delete", _STAFF, "recording")
 LIST_DELETIONS: Final = Permission("deletion.list", _STAFF, "deletion")

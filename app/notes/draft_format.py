@@ -9,7 +9,7 @@ from typing import Final
 from app.errors import Conflict
 from app.insights.drafts import Section
 from app.insights.model import Citation, Flag
-from app.notes.model import Draft, DraftLine, LineAuthor, RemovedFlag
+from app.notes.model import Draft, DraftLine, LineAuthor, RemovedFlag, Writer
 
 DRAFT_FORMAT: Final = 1
 
@@ -22,7 +22,7 @@ def format_draft(draft: Draft) -> bytes:
         "next": draft.next_number,
         "removed": [[one.section.value, one.flag.value] for one in draft.removed],
         "generation": draft.generation,
-        "writer": draft.writer,
+        "writer": draft.writer and [draft.writer.vendor, draft.writer.model],
     }
     return json.dumps(written, ensure_ascii=False, separators=(",", ":")).encode("utf-8", errors="replace")
 
@@ -44,14 +44,14 @@ def parse_draft(stored: bytes) -> Draft:
                 "next": int(next_number),
                 "removed": list(removed),
                 "generation": int() | None as generation,
-                "writer": str() | None as writer,
+                "writer": [str(), str()] | None as writer,
             } if len(read) == 6 and sections.keys() == set(Section):
                 return Draft(
                     {section: tuple(_parse_line(row) for row in sections[section]) for section in Section},
                     next_number,
                     tuple(RemovedFlag(Section(section), Flag(flag)) for section, flag in removed),
                     generation,
-                    writer,
+                    writer and Writer(*writer),
                 )
     except (ValueError, TypeError):
         pass

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from app.errors import Conflict, InvalidInput, NotFound
-from app.insights.drafts import NoteDraft, Section
-from app.insights.evidence import has_evidence
+from app.insights.drafts import Section
+from app.insights.evidence import Evidence
 from app.insights.flags.checker import Checker
-from app.insights.model import Flag, Line
+from app.insights.model import Citation, Flag, Line
+from app.insights.numbered import NumberedLine
 from app.notes.model import (
     MAX_LINE_CHARACTERS,
     MAX_LINES,
@@ -24,6 +25,7 @@ from app.notes.model import (
     RemovedFlag,
     Resolution,
     ResolvedFlag,
+    Writer,
 )
 from app.texts.unsafe_characters import has_unsafe_characters, remove_unsafe_characters
 from app.transcripts.model import Turn
@@ -45,7 +47,7 @@ class LineChecker:
     """Finds the flags of lines about one transcript."""
 
     def __init__(self, turns: Sequence[Turn]) -> None:
-        self._turns = turns
+        self._evidence = Evidence(turns)
         self._checker = Checker(turns)
 
     def flags_of(self, line: DraftLine) -> frozenset[Flag]:
@@ -54,10 +56,8 @@ class LineChecker:
         """
         if not line.citations:
             return frozenset()
-        quoted = Line(line.text, line.citations)
-        if not has_evidence(quoted, self._turns):
-            return frozenset({Flag.WEAK_SUPPORT})
-        return self._checker.flag(quoted)
+        quoted = self._evidence.verify(Line(line.text, line.citations))
+        return frozenset({Flag.WEAK_SUPPORT}) if quoted is None else self._checker.flag(quoted)
 
     def check(self, line: DraftLine) -> CheckedLine:
         """Return the line with all its flags and their resolutions."""
@@ -73,26 +73,27 @@ class LineChecker:
 
 
 def compose_draft(
-    note: NoteDraft,
+    note: Mapping[Section, Iterable[NumberedLine]],
     *,
     dismissed: Collection[int] = (),
     generation: int | None = None,
-    writer: str | None = None,
+    writer: Writer | None = None,
 ) -> Draft:
-    """Return the draft that the insights propose. The lines are numbered from 1, in the order of the note. `dismissed`
-    has the numbers of the lines that the doctor took out of view.
+    """Return the draft that the insights propose. The lines keep the numbers that they have in the insights.
+    `dismissed` has the numbers of the lines that the doctor took out of view.
     """
     sections: dict[Section, tuple[DraftLine, ...]] = {}
-    number = 0
-    for section, lines in note.sections:
+    last = 0
+    for section in Section:
         proposed = []
-        for line in lines[:MAX_LINES]:
-            number += 1
+        for line in note.get(section, ()):
+            last = max(last, line.number)
             text = remove_unsafe_characters(line.text)
-            if text and number not in dismissed:
-                proposed.append(DraftLine(number, text, line.citations, LineAuthor.WRITER))
-        sections[section] = tuple(proposed)
-    return Draft(sections, number + 1, (), generation, writer)
+            if text and line.number not in dismissed:
+                citations = tuple(Citation(one.turn_number, one.quote) for one in line.citations)
+                proposed.append(DraftLine(line.number, text, citations, LineAuthor.WRITER))
+        sections[section] = tuple(proposed[:MAX_LINES])
+    return Draft(sections, last + 1, (), generation, writer)
 
 
 def edit_section(draft: Draft, section: Section, edits: Sequence[LineEdit], checker: LineChecker) -> Draft:
@@ -125,7 +126,7 @@ def edit_section(draft: Draft, section: Section, edits: Sequence[LineEdit], chec
 
 
 def replace_section(
-    draft: Draft, section: Section, lines: Iterable[Line], checker: LineChecker, *, writer: str
+    draft: Draft, section: Section, lines: Iterable[Line], checker: LineChecker, *, writer: Writer
 ) -> Draft:
     """Return the draft with the lines that the writer wrote anew for the section. The other sections stay as they
     are.

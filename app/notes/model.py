@@ -64,6 +64,14 @@ class RemovedFlag:
 
 
 @dataclass(frozen=True)
+class Writer:
+    """The language model that wrote lines, and its vendor, which is a host or `resguardo`."""
+
+    vendor: str
+    model: str
+
+
+@dataclass(frozen=True)
 class Draft:
     """The lines of each section of a draft, and the flags of removed lines.
 
@@ -75,7 +83,7 @@ class Draft:
     next_number: int = 1
     removed: tuple[RemovedFlag, ...] = ()
     generation: int | None = None
-    writer: str | None = None
+    writer: Writer | None = None
 
     @property
     def lines(self) -> tuple[DraftLine, ...]:

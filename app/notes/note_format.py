@@ -21,7 +21,7 @@ from app.errors import Conflict
 from app.insights.drafts import Section
 from app.insights.model import Flag
 from app.notes.canonical import Json, format_canonical
-from app.notes.model import LineAuthor, Resolution
+from app.notes.model import LineAuthor, Resolution, Writer
 from app.transcripts.model import Speaker
 
 NOTE_FORMAT: Final = 1
@@ -130,7 +130,7 @@ class SignedNote:
     patient_id: UUID
     author_id: UUID
     signed_at: datetime
-    writer: str | None = None
+    writer: Writer | None = None
     sections: Mapping[Section, tuple[SignedLine, ...]] = field(default_factory=dict, repr=False)
     removed: tuple[SignedRemoval, ...] = ()
     coverage: SignedCoverage | None = None
@@ -158,7 +158,7 @@ def format_note(note: SignedNote) -> bytes:
             "patientId": str(note.patient_id),
             "authorId": str(note.author_id),
             "signedAt": note.signed_at.astimezone(UTC).strftime(_TIME),
-            "writer": note.writer,
+            "writer": _writer_row(note.writer),
             "sections": {
                 section.value: [_line_row(line) for line in note.sections.get(section, ())]
                 for section in Section
@@ -220,7 +220,7 @@ def _parse_note(read: Mapping[str, Any]) -> SignedNote:
         patient_id=UUID(read["patientId"]),
         author_id=UUID(read["authorId"]),
         signed_at=datetime.strptime(read["signedAt"], _TIME).replace(tzinfo=UTC),
-        writer=None if read["writer"] is None else _text(read["writer"]),
+        writer=read["writer"] and Writer(_text(read["writer"]["vendor"]), _text(read["writer"]["model"])),
         sections={
             section: tuple(_parse_line(row) for row in read["sections"][section.value]) for section in Section
         },
@@ -231,6 +231,10 @@ def _parse_note(read: Mapping[str, Any]) -> SignedNote:
         addendum=tuple(_text(text) for text in read["addendum"]),
         salt=salt,
     )
+
+
+def _writer_row(writer: Writer | None) -> Json:
+    return None if writer is None else {"vendor": writer.vendor, "model": writer.model}
 
 
 def _line_row(line: SignedLine) -> dict[str, Json]:

@@ -197,6 +197,11 @@ ENTITIES: Final = {
             "consultation": One("consultation", "{row}.id = {parent}.consultation_id"),
         },
     ),
+    "note_draft": Entity(
+        type="recording",
+        table="resguardo.recordings",
+        relations={"recording": One("recording", "{row}.id = {parent}.id")},
+    ),
     "transcript_hit": Entity(
         type="recording",
         table=_HITS,

@@ -41,6 +41,8 @@ from app.jobs.periodic import PeriodicTask
 from app.jobs.queue import Task, make_queue
 from app.jobs.repair import JobRepair
 from app.keys.service import register_root_key
+from app.notes import tasks as note_tasks
+from app.notes.sections import NoteSectionWriter
 from app.postgres.database import Database
 from app.recording_imports import tasks as import_tasks
 from app.recording_imports.upload_signer import UploadSigner
@@ -80,6 +82,7 @@ class WorkerServices:
     transcriber: Transcriber
     job_repair: JobRepair
     insights_writer: InsightsWriter
+    note_sections: NoteSectionWriter
     idempotency_keys: IdempotencyKeys
 
 
@@ -163,6 +166,7 @@ def _services(
         job_repair=JobRepair(database),
         idempotency_keys=IdempotencyKeys(database),
         insights_writer=InsightsWriter(database, language, settings.keyring),
+        note_sections=NoteSectionWriter(database, language, settings.keyring),
     )
 
 
@@ -190,6 +194,7 @@ def define_periodic_tasks(services: WorkerServices, reconcile_seconds: float) ->
         *access_request_tasks.define_periodic_tasks(services.exports),
         *transcript_tasks.define_periodic_tasks(services.transcriber),
         *insight_tasks.define_periodic_tasks(services.insights_writer),
+        *note_tasks.define_periodic_tasks(services.note_sections),
     ]
 
 
@@ -202,5 +207,6 @@ def define_tasks(services: WorkerServices) -> list[Task]:
         *hold_tasks.define_tasks(services.protection),
         *transcript_tasks.define_tasks(services.transcriber),
         *insight_tasks.define_tasks(services.insights_writer),
+        *note_tasks.define_tasks(services.note_sections),
         *access_request_tasks.define_tasks(services.exports),
     ]

@@ -159,6 +159,8 @@ comment on table private.audit_terms is
 insert into private.audit_terms (kind, term)
 select 'reason', t.term from unnest(array[
     'bad_syntax', 'not_one_field',
+    'note_draft_not_found', 'signed_note_not_found', 'note_draft_changed', 'note_signed', 'note_not_signed',
+    'note_flags_open', 'note_empty', 'note_section_in_progress', 'note_without_transcript',
     'note_line_characters', 'note_line_empty', 'note_line_too_long', 'note_line_twice', 'note_too_many_lines',
     'note_line_unknown', 'note_flag_gone', 'note_draft_malformed', 'note_draft_format_unknown',
     'signed_note_malformed', 'signed_note_format_unknown',
@@ -298,6 +300,7 @@ select 'reason', t.term from unnest(array[
 
 insert into private.audit_terms (kind, term)
 select 'basis', t.term from unnest(array[
+    'write_note_section', 'resume_note_sections',
     'apply_bucket_policies', 'ban_user', 'check', 'check_bucket', 'count_rejections', 'delete_idempotency_keys',
     'destroy_recordings',
     'enforce_consent', 'expire_imports', 'export_access_request', 'follow_egress', 'health', 'invite_staff',
@@ -476,6 +479,11 @@ values
 ('insights.dismiss', 'U', true),
 ('insights.retry', 'U', false),
 ('insights.refresh', 'U', false),
+('note_draft.read', 'R', true),
+('note_draft.edit', 'U', true),
+('note_draft.keep_flag', 'U', true),
+('note_draft.rewrite', 'U', true),
+('note_draft.begin', 'R', true),
 ('consultation.switch_transcription', 'U', false),
 ('session_note.read', 'R', true),
 ('session_note.watch', 'R', true),

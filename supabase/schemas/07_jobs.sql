@@ -21,7 +21,8 @@ values
 ('secure_held', 'default', '{}'),
 ('export_access_request', 'media', '{}'),
 ('transcribe_recording', 'transcription', '{}'),
-('write_insights', 'language', '{}');
+('write_insights', 'language', '{}'),
+('write_note_section', 'language', '{}');
 
 -- Queues a job of the given task within the caller's transaction; the job has one id as its argument. The worker
 -- never runs two jobs of one task for the same id at once.

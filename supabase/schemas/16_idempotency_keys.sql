@@ -6,6 +6,7 @@ create table private.idempotency_keys (
     constraint idempotency_keys_mutation_is_known check (
         mutation in (
             'inviteGuest', 'recordConsent', 'withdrawConsent', 'startRecording', 'correctTranscript', 'attributeTurn',
+            'addAddendum',
             'writeSessionNote', 'writePsychotherapyNote'
         )
     ),

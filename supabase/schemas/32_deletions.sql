@@ -445,7 +445,8 @@ as $$
 declare
     of_transcript constant jsonb := private.clear_transcript(of_recording);
 begin
-    return of_transcript || private.clear_insights(of_recording) || private.clear_session_notes(of_recording);
+    return of_transcript || private.clear_insights(of_recording) || private.clear_note_draft(of_recording)
+        || private.clear_session_notes(of_recording);
 end
 $$;
 

@@ -38,6 +38,7 @@ from app.jobs.retries import (
     NotGivenUp,
 )
 from app.keys.keyring import Keyring
+from app.notes.sections import NoteSectionWriter
 from app.postgres.database import Database as Pool
 from app.recording_imports.upload_signer import UploadSigner
 from app.recordings.reconciler import Reconciler
@@ -310,6 +311,7 @@ async def test_every_task_that_can_be_deferred_has_a_runner(database: Database) 
                 bucket=object.__new__(BucketPolicies),
                 transcriber=object.__new__(Transcriber),
                 insights_writer=object.__new__(InsightsWriter),
+                note_sections=object.__new__(NoteSectionWriter),
                 job_repair=object.__new__(JobRepair),
                 idempotency_keys=object.__new__(IdempotencyKeys),
             )

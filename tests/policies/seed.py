@@ -63,6 +63,7 @@ def _case(connection: Connection, case: Case) -> None:
         [case.id_of("import"), case.id_of("over"), case.doctor_id, case.patient_id, case.id_of("imported")],
     )
     _access_requests(connection, case)
+    _note_draft(connection, case)
     _hold(connection, case)
     _deletion(connection, case)
     _words(connection, case)
@@ -231,6 +232,22 @@ def _notes(connection: Connection, case: Case) -> None:
             b" values (%%s, 1, %%s, %%s, %%s, now())" % versions,
             [note, recording, bytes(40), case.doctor_id],
         )
+
+
+def _note_draft(connection: Connection, case: Case) -> None:
+    """Insert a note draft, and a section of it that the worker writes again, with one request."""
+    recording = case.id_of("over READY")
+    connection.execute(
+        "insert into private.note_drafts (recording_id, version, ciphertext) values (%s, 2, %s)",
+        [recording, bytes(40)],
+    )
+    connection.execute(
+        "insert into private.note_sections (recording_id, section) values (%s, 'P')", [recording]
+    )
+    connection.execute(
+        "insert into private.note_section_answers (recording_id, section, part, round) values (%s, 'P', 0, 0)",
+        [recording],
+    )
 
 
 def _hold(connection: Connection, case: Case) -> None:

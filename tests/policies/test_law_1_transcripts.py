@@ -32,6 +32,7 @@ GIVE_WORDS = {
 its audit row, as a trigger of `private.searches`.
 """
 GIVE_NONE = {
+    "gather_note_draft",  # test_law_1_note_drafts.py tests its callers
     "begin_transcription", "clear_transcript", "correct_transcript", "count_failed_request",
     "count_keys", "finish_transcription", "is_any_chunk_transcribed", "is_chunk_wanted",
     "list_unanswered_chunks", "lock_word_index_key", "read_subtitle_link", "read_word_index_key",

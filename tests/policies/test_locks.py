@@ -27,6 +27,10 @@ BY_A_CLINICIAN: dict[LiteralString, UUID] = {
     "select private.open_transcript('transcript.read', %s, '[]', '{}')": READY,
     "select private.open_transcript('transcript.correct', %s, '[]', '{}')": READY,
     "select private.correct_transcript(%s, 2, '', '{}')": READY,
+    "select private.open_note_draft('note_draft.read', %s, '[]', '{}')": READY,
+    "select private.open_note_draft('note_draft.edit', %s, '[]', '{}')": READY,
+    "select private.store_note_draft(%s, 2, '', false)": READY,
+    "select private.request_note_section(%s, 'S', 2)": READY,
     "select private.store_subtitle_link(%s, sha256('x'), 60)": READY,
     "select private.retry_transcription(%s)": READY,
     "select private.search_transcripts('{1}', null, null, %s, null, null, true, 500, '{}')": READY,
@@ -53,6 +57,7 @@ BY_A_PATIENT: dict[LiteralString, str] = {
     "select private.file_access_request(null, %s, null, null, null)": "over",
 }
 READS: tuple[LiteralString, ...] = (
+    "select private.open_note_draft('note_draft.read', %s, '[]', '{}')",
     "select private.open_transcript('transcript.read', %s, '[]', '{}')",
     "select private.open_insights('insights.read', %s, '[]', '{}')",
     "select private.search_transcripts('{1}', null, null, %s, null, null, true, 500, '{}')",

@@ -82,7 +82,7 @@ begin
 end $$;
 
 -- Inserts the transcript of a READY recording: one recording in three has a transcript with corrections, a subtitle
--- link and insights, one is being transcribed, and one has none. Returns the number of inserted rows.
+-- link, insights and a note draft, one is being transcribed, and one has none. Returns the number of inserted rows.
 create function moved.say(recording uuid) returns integer
 language plpgsql as $$
 declare
@@ -107,7 +107,12 @@ begin
         values (recording, 0, 0, decode(repeat('cd', 99), 'hex')), (recording, 1, 0, null);
         insert into private.insight_dismissals (recording_id, generation, line_number, dismissed_by)
         select recording, 1, 1, i.doctor_id from resguardo.insights as i where i.recording_id = recording;
-        return 8;
+        insert into private.note_drafts (recording_id, version, ciphertext)
+        values (recording, 2, decode(repeat('ab', 99), 'hex'));
+        insert into private.note_sections (recording_id, section) values (recording, 'P');
+        insert into private.note_section_answers (recording_id, section, part, round)
+        values (recording, 'P', 0, 0), (recording, 'P', 1, 0);
+        return 12;
     elsif part = 1 then
         update resguardo.transcripts as t
         set status = 'RUNNING', chunks_total = 3, chunks_done = 1, run = 1, status_at = private.now()
@@ -167,6 +172,12 @@ begin
     select 'transcript_corrections', s.recording_id from private.transcript_corrections as s
     union all
     select 'subtitle_links', s.recording_id from private.subtitle_links as s
+    union all
+    select 'note_drafts', s.recording_id from private.note_drafts as s
+    union all
+    select 'note_sections', s.recording_id from private.note_sections as s
+    union all
+    select 'note_section_answers', s.recording_id from private.note_section_answers as s
     union all
     select 'session_notes', s.recording_id from private.session_notes as s
     union all

@@ -15,7 +15,7 @@ from app.errors import Conflict
 from app.insights.drafts import Section
 from app.insights.model import Flag
 from app.notes.canonical import MAX_INTEGER, Json, format_canonical
-from app.notes.model import LineAuthor, Resolution
+from app.notes.model import LineAuthor, Resolution, Writer
 from app.notes.note_format import (
     NoteKind,
     SignedCitation,
@@ -42,7 +42,7 @@ NOTE = SignedNote(
     patient_id=ID,
     author_id=ID,
     signed_at=datetime(2026, 12, 1, 9, 30, 0, 250_000, UTC),
-    writer="resguardo/resguardo-extract",
+    writer=Writer("resguardo", "resguardo-extract"),
     sections={
         Section.S: (SignedLine("Niega alergias; 38,5 \u00b0C \U0001f912", LineAuthor.DOCTOR),),
         Section.O: (),

@@ -1,6 +1,8 @@
 """Tests of note drafts: composition from insights, edits of a section, flags and their resolutions, and storage."""
 
 import json
+from itertools import count
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from app.errors import AppError, Conflict, InvalidInput, NotFound
 from app.insights.drafts import NoteDraft, Section
 from app.insights.model import Citation, Flag, Line
+from app.insights.numbered import NumberedLine, TimedCitation
 from app.notes.draft_format import format_draft, parse_draft
 from app.notes.editing import (
     LineChecker,
@@ -27,6 +30,7 @@ from app.notes.model import (
     LineAuthor,
     RemovedFlag,
     Resolution,
+    Writer,
 )
 from app.transcripts.model import Speaker, Turn
 
@@ -51,13 +55,32 @@ NOTE = NoteDraft(
 CHECKER = LineChecker(TURNS)
 
 
+def compose(note: NoteDraft, **given: Any) -> Draft:
+    """Return the draft of these lines, which are numbered from 1."""
+    numbers = count(1)
+    return compose_draft(
+        {
+            section: [
+                NumberedLine(
+                    next(numbers),
+                    line.text,
+                    tuple(TimedCitation(one.turn_number, 0, 1, one.quote) for one in line.citations),
+                )
+                for line in lines
+            ]
+            for section, lines in note.sections
+        },
+        **given,
+    )
+
+
 def flags_of(draft: Draft, number: int) -> dict[Flag, Resolution | None]:
     (line,) = (line for line in draft.lines if line.number == number)
     return {one.flag: one.resolution for one in CHECKER.check(line).flags}
 
 
 def test_draft_has_the_lines_of_the_insights_with_their_flags() -> None:
-    draft = compose_draft(NOTE, generation=3, writer="resguardo/resguardo-extract")
+    draft = compose(NOTE, generation=3, writer=Writer("resguardo", "resguardo-extract"))
     assert [(line.number, line.text) for line in draft.lines] == [
         (1, "Headaches for two weeks."),
         (2, "Headache on the right side."),
@@ -70,12 +93,12 @@ def test_draft_has_the_lines_of_the_insights_with_their_flags() -> None:
 
 
 def test_dismissed_lines_are_not_in_the_draft_and_the_others_keep_their_numbers() -> None:
-    draft = compose_draft(NOTE, dismissed={2})
+    draft = compose(NOTE, dismissed={2})
     assert [line.number for line in draft.lines] == [1, 3]
 
 
 def test_unchanged_line_keeps_its_citations_with_or_without_its_number() -> None:
-    draft = compose_draft(NOTE)
+    draft = compose(NOTE)
     for edits in (
         [LineEdit("Headache on the right side.", 2), LineEdit("Headaches for two weeks.", 1)],
         [LineEdit(" Headache on  the right side."), LineEdit("Headaches for two weeks.")],
@@ -91,7 +114,7 @@ def test_unchanged_line_keeps_its_citations_with_or_without_its_number() -> None
 
 
 def test_edited_line_keeps_its_citations_and_is_checked_again() -> None:
-    draft = compose_draft(NOTE)
+    draft = compose(NOTE)
     right = edit_section(draft, Section.P, [LineEdit("Ibuprofen 400 mg twice a day.", 3)], CHECKER)
     (line,) = right.of(Section.P)
     assert (line.citations, line.author) == ((QUOTED,), LineAuthor.DOCTOR)
@@ -111,13 +134,13 @@ def test_new_line_has_no_citation_and_no_flag() -> None:
 
 
 def test_removed_line_leaves_its_flags_resolved_as_removed() -> None:
-    edited = edit_section(compose_draft(NOTE), Section.S, [LineEdit("Headaches for two weeks.", 1)], CHECKER)
+    edited = edit_section(compose(NOTE), Section.S, [LineEdit("Headaches for two weeks.", 1)], CHECKER)
     assert edited.removed == (RemovedFlag(Section.S, Flag.SIDE),)
     assert edited.next_number == 4
 
 
 def test_kept_flag_stays_kept_until_the_line_changes() -> None:
-    draft = keep_flag(compose_draft(NOTE), 3, Flag.NUMBER, CHECKER)
+    draft = keep_flag(compose(NOTE), 3, Flag.NUMBER, CHECKER)
     assert flags_of(draft, 3) == {Flag.NUMBER: Resolution.KEPT}
     same = edit_section(draft, Section.P, [LineEdit("Ibuprofen 600 mg twice a day.")], CHECKER)
     assert flags_of(same, 3) == {Flag.NUMBER: Resolution.KEPT}
@@ -127,7 +150,7 @@ def test_kept_flag_stays_kept_until_the_line_changes() -> None:
 
 
 def test_flag_that_the_line_does_not_have_is_not_kept() -> None:
-    draft = compose_draft(NOTE)
+    draft = compose(NOTE)
     with pytest.raises(Conflict) as gone:
         keep_flag(draft, 3, Flag.SIDE, CHECKER)
     with pytest.raises(NotFound) as unknown:
@@ -137,15 +160,17 @@ def test_flag_that_the_line_does_not_have_is_not_kept() -> None:
 
 def test_quote_that_a_correction_took_from_the_transcript_flags_its_line() -> None:
     corrected = LineChecker((*TURNS[:2], Turn(2, 10_000, 14_000, Speaker.DOCTOR, "Take nothing at all.")))
-    draft = compose_draft(NoteDraft(plan=(Line("Take ibuprofen, 400 mg, twice a day.", (QUOTED,)),)))
+    draft = compose(NoteDraft(plan=(Line("Take ibuprofen, 400 mg, twice a day.", (QUOTED,)),)))
     assert not CHECKER.has_open_flags(draft)
     assert corrected.flags_of(draft.lines[0]) == {Flag.WEAK_SUPPORT}
     assert LineChecker(()).flags_of(draft.lines[0]) == {Flag.WEAK_SUPPORT}
 
 
 def test_section_written_anew_leaves_the_other_sections_and_gets_new_numbers() -> None:
-    draft = edit_section(compose_draft(NOTE), Section.O, [LineEdit("Afebrile.")], CHECKER)
-    again = replace_section(draft, Section.P, [Line("Take ibuprofen.", (QUOTED,))], CHECKER, writer="v/m")
+    draft = edit_section(compose(NOTE), Section.O, [LineEdit("Afebrile.")], CHECKER)
+    again = replace_section(
+        draft, Section.P, [Line("Take ibuprofen.", (QUOTED,))], CHECKER, writer=Writer("v", "m")
+    )
     assert [again.of(section) for section in (Section.S, Section.O, Section.A)] == [
         draft.of(section) for section in (Section.S, Section.O, Section.A)
     ]
@@ -171,13 +196,13 @@ def test_section_written_anew_leaves_the_other_sections_and_gets_new_numbers() -
 )
 def test_bad_edits_are_refused(edits: list[LineEdit], reason: str) -> None:
     with pytest.raises((InvalidInput, NotFound)) as caught:
-        edit_section(compose_draft(NOTE), Section.S, edits, CHECKER)
+        edit_section(compose(NOTE), Section.S, edits, CHECKER)
     assert caught.value.reason == reason
 
 
 def test_long_line_of_the_writer_may_be_sent_back_unchanged() -> None:
     text = "pain " * MAX_LINE_CHARACTERS
-    draft = compose_draft(NoteDraft(subjective=(Line(text, (QUOTED,)),)))
+    draft = compose(NoteDraft(subjective=(Line(text, (QUOTED,)),)))
     edited = edit_section(draft, Section.S, [LineEdit(text.strip(), 1)], CHECKER)
     assert edited.of(Section.S) == draft.of(Section.S)
 
@@ -204,7 +229,7 @@ DRAFTS = st.builds(
     st.integers(1, 500),
     st.lists(st.builds(RemovedFlag, st.sampled_from(Section), st.sampled_from(Flag)), max_size=3).map(tuple),
     st.none() | st.integers(0, 99),
-    st.none() | TEXTS,
+    st.none() | st.builds(Writer, TEXTS, TEXTS),
 )
 
 
@@ -251,5 +276,5 @@ def test_malformed_drafts_are_refused(stored: bytes) -> None:
 
 
 def test_repr_of_a_draft_has_no_text() -> None:
-    assert "buprofen" not in repr(compose_draft(NOTE))
+    assert "buprofen" not in repr(compose(NOTE))
     assert "secret" not in repr(LineEdit("secret"))
