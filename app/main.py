@@ -18,6 +18,8 @@ from app.audit.service import Audit
 from app.concurrency import Bounds, ConcurrencyLimit
 from app.consents.service import Consents
 from app.consultations.service import Consultations
+from app.costs.model import CostPrices
+from app.costs.service import Costs
 from app.deletions.service import Deletions
 from app.deployment import require_own_bucket, require_own_database
 from app.holds.service import LegalHolds
@@ -39,6 +41,7 @@ from app.identity.admission import Admission
 from app.identity.tokens import TokenVerifier
 from app.insights.language_choice import OpenLanguage, make_language
 from app.integrations import vendor_clients
+from app.integrations.language.port import EXTRACT_VENDOR
 from app.integrations.livekit.client import LiveKit, WebhookVerifier
 from app.integrations.storage.client import Storage
 from app.jobs.leader_watch import LeaderWatch
@@ -237,6 +240,7 @@ def _services(settings: ApiSettings, parts: _Parts) -> Services:
                 settings.r2_prices_as_of,
             ),
         ),
+        costs=Costs(parts.database, _prices(settings), has_language_model=_has_language_model(parts)),
         transcripts=Transcripts(
             parts.database,
             settings.keyring,
@@ -247,6 +251,23 @@ def _services(settings: ApiSettings, parts: _Parts) -> Services:
         session_notes=SessionNotes(parts.database, settings.keyring, subscriptions),
         audit=parts.audit,
     )
+
+
+def _prices(settings: ApiSettings) -> CostPrices:
+    return CostPrices(
+        egress_minute=settings.livekit_price_egress_minute,
+        speech_minute=settings.speech_price_minute,
+        gb_month=settings.r2_price_gb_month,
+        million_input_tokens=settings.language_price_input_million,
+        million_cached_tokens=settings.language_price_cached_million,
+        million_output_tokens=settings.language_price_output_million,
+        as_of=settings.prices_as_of,
+        storage_as_of=settings.r2_prices_as_of,
+    )
+
+
+def _has_language_model(parts: _Parts) -> bool:
+    return parts.language is not None and parts.language.vendor != EXTRACT_VENDOR
 
 
 @asynccontextmanager

@@ -14,6 +14,7 @@ from app.audit.service import Audit, Rejection
 from app.concurrency import ConcurrencyLimit, network_of
 from app.consents.service import Consents
 from app.consultations.service import Consultations
+from app.costs.service import Costs
 from app.deletions.service import Deletions
 from app.errors import AppError, Unauthenticated
 from app.holds.service import LegalHolds
@@ -48,6 +49,7 @@ class Services:
     staff: Staff
     holds: LegalHolds
     retention: Retention
+    costs: Costs
     transcripts: Transcripts
     transcript_search: TranscriptSearch
     session_notes: SessionNotes

@@ -14,6 +14,7 @@ from app.access_requests import model as access_requests
 from app.audit import model as audit
 from app.consents import model as consents
 from app.consultations import model as consultations
+from app.costs import model as costs
 from app.deletions import model as deletions
 from app.recording_imports import model as recording_imports
 from app.recordings import model as recordings
@@ -40,6 +41,15 @@ def describe_enum(
         value.description = by_name[value.name]
 
 
+describe_enum(
+    costs.CostGrouping,
+    description="The grouping says for what a cost report has a group each.",
+    values={
+        costs.CostGrouping.MONTH: "The report has a group for each calendar month (UTC).",
+        costs.CostGrouping.DOCTOR: "The report has a group for each doctor.",
+        costs.CostGrouping.VENDOR: "The report has a group for each vendor and each of its models.",
+    },
+)
 describe_enum(
     consents.Decision,
     name="ConsentDecision",

@@ -10,6 +10,7 @@ from graphql_schema import access_request_mutations as access_changes
 from graphql_schema import access_requests as access_fields
 from graphql_schema import audit, consents, recording_imports, staff, subscriptions
 from graphql_schema import consultations as consultation_fields
+from graphql_schema import costs as cost_fields
 from graphql_schema import deletions as deletion_fields
 from graphql_schema import holds as hold_fields
 from graphql_schema import playback as playback_fields
@@ -206,6 +207,21 @@ class Query:
         description=(
             "Returns a storage report: the stored bytes, the deletions of the next 30 days, and the cost."
         ),
+    )
+    cost_report = root_field(
+        cost_fields.cost_report,
+        permissions.REPORT_COSTS,
+        quota="pages",
+        description=(
+            "Returns what the recordings of a period cost, by month, doctor or vendor. It computes the costs from what "
+            "the vendors reported and from the configured prices."
+        ),
+    )
+    cost_estimate = root_field(
+        cost_fields.cost_estimate,
+        permissions.ESTIMATE_COSTS,
+        quota="pages",
+        description="Returns what sessions of one length are expected to cost, at the configured prices.",
     )
 
 
@@ -575,6 +591,14 @@ class Mutation:
         description=(
             "Releases a legal hold that a different officer placed. Idempotent by `legalHoldId`: if the "
             "officer who released the hold repeats the call, nothing changes."
+        ),
+    )
+    lift_language_budget = root_field(
+        cost_fields.lift_language_budget,
+        permissions.LIFT_LANGUAGE_BUDGET,
+        description=(
+            "Lifts the budget of language models for one doctor until the end of today (UTC), and resumes the work "
+            "that waits for it. Idempotent by `doctorId` and the day."
         ),
     )
     approve_retention_policy = root_field(

@@ -28,6 +28,7 @@ VERBS: Final = frozenset(
         sits speak speaks spells starts states stays stopped stops stores suspends switches take takes tells took
         tries uploads used uses verifies waited waits wants was went were will withdraws withdrew works would writes
         wrote cite cites confirm confirms resolved resolves removed say sign signs stay support supports
+        bounds cost costs lifted lifts transcribed transcribes
         """,
     )
 )

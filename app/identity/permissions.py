@@ -146,3 +146,6 @@ PREVIEW_RETENTION: Final = Permission("retention.preview", _COMPLIANCE, "retenti
 APPROVE_RETENTION: Final = Permission("retention.approve", _COMPLIANCE, "retention_policy")
 REJECT_RETENTION: Final = Permission("retention.reject", _COMPLIANCE, "retention_policy")
 REPORT_STORAGE: Final = Permission("storage.report", _COMPLIANCE, "storage")
+REPORT_COSTS: Final = Permission("cost.report", _COMPLIANCE, "cost")
+ESTIMATE_COSTS: Final = Permission("cost.estimate", _CLINICIAN | _COMPLIANCE, "cost")
+LIFT_LANGUAGE_BUDGET: Final = Permission("language_budget.lift", _COMPLIANCE, "staff")

@@ -120,6 +120,43 @@ class ApiSettings(
         pattern=r"^[0-9]{4}(-[0-9]{2}){0,2}$",
         description="The date on which somebody looked up these prices of R2: a year, a month or a day.",
     )
+    livekit_price_egress_minute: float = Field(
+        0.01,
+        ge=0,
+        le=1000,
+        description="For the cost report: the price of a minute of egress, in US dollars.",
+    )
+    speech_price_minute: float = Field(
+        0.006,
+        ge=0,
+        le=1000,
+        description="For the cost report: the price of a minute of transcribed sound, in US dollars.",
+    )
+    language_price_input_million: float = Field(
+        10,
+        ge=0,
+        le=100_000,
+        description="For the cost report: the price of a million tokens that the language model reads, in US dollars.",
+    )
+    language_price_cached_million: float = Field(
+        10,
+        ge=0,
+        le=100_000,
+        description="For the cost report: the price of a million tokens that the language model reads from its prompt "
+        "cache, in US dollars.",
+    )
+    language_price_output_million: float = Field(
+        10,
+        ge=0,
+        le=100_000,
+        description="For the cost report: the price of a million tokens that the language model writes, in US dollars.",
+    )
+    prices_as_of: str = Field(
+        "2025",
+        pattern=r"^[0-9]{4}(-[0-9]{2}){0,2}$",
+        description="The date on which somebody looked up these prices of egress, speech and language: a year, a month "
+        "or a day.",
+    )
 
     @property
     def issuer(self) -> str | None:

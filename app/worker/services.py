@@ -17,6 +17,8 @@ from app.bucket.missing_objects import MissingObjects
 from app.bucket.orphaned_objects import OrphanedObjects
 from app.bucket.service import BucketPolicies
 from app.certificates.signing import CertificateSigner, read_public_key
+from app.costs import tasks as cost_tasks
+from app.costs.tasks import HeldLanguageWork
 from app.deletions import tasks as deletion_tasks
 from app.deletions.destroyer import Destroyer
 from app.deletions.ledger import Ledger
@@ -83,6 +85,7 @@ class WorkerServices:
     job_repair: JobRepair
     insights_writer: InsightsWriter
     note_sections: NoteSectionWriter
+    held_language_work: HeldLanguageWork
     idempotency_keys: IdempotencyKeys
 
 
@@ -167,6 +170,7 @@ def _services(
         idempotency_keys=IdempotencyKeys(database),
         insights_writer=InsightsWriter(database, language, settings.keyring),
         note_sections=NoteSectionWriter(database, language, settings.keyring),
+        held_language_work=HeldLanguageWork(database),
     )
 
 
@@ -195,6 +199,7 @@ def define_periodic_tasks(services: WorkerServices, reconcile_seconds: float) ->
         *transcript_tasks.define_periodic_tasks(services.transcriber),
         *insight_tasks.define_periodic_tasks(services.insights_writer),
         *note_tasks.define_periodic_tasks(services.note_sections),
+        *cost_tasks.define_periodic_tasks(services.held_language_work),
     ]
 
 

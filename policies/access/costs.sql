@@ -10,3 +10,7 @@ private.count_tokens(uuid, text, text, bigint, bigint, bigint)
 to clinician, resguardo_worker;
 grant execute on function private.language_budget_left(uuid) to resguardo_worker;
 grant execute on function private.require_language_budget() to clinician;
+grant execute on function
+private.report_costs(date, date, text),
+private.lift_language_budget(uuid)
+to compliance;

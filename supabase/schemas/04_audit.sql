@@ -218,7 +218,7 @@ select 'reason', t.term from unnest(array[
     'insights_not_failed', 'insights_not_found', 'insights_not_stale', 'insights_overtaken', 'insights_switched_off',
     'insights_unanswered', 'insights_unusable', 'internal_error', 'invitation_differs',
     'lead_lost',
-    'language_budget_used_up',
+    'language_budget_used_up', 'cost_minutes', 'cost_period', 'cost_sessions',
     'language_filtered', 'language_incomplete', 'language_key_refused', 'language_model_unknown',
     'language_nonsense', 'language_not_configured', 'language_quota_exceeded', 'language_rate_limited',
     'language_refused', 'language_request_rejected', 'language_timeout', 'language_unavailable',
@@ -306,7 +306,7 @@ select 'basis', t.term from unnest(array[
     'enforce_consent', 'expire_imports', 'export_access_request', 'follow_egress', 'health', 'invite_staff',
     'keep_exports', 'livekit_webhook', 'look_for_lost', 'look_for_missing', 'move_recording', 'prepare_import',
     'protect_held', 'reconcile', 'repair_jobs', 'restore_check', 'resume_insights',
-    'resume_transcriptions', 'retention_adopt',
+    'resume_language_work', 'resume_transcriptions', 'retention_adopt',
     'retention_propose', 'retention_show', 'role_mapping', 'rotate_keys', 'staff_add', 'start_recording', 'start_up',
     'stop_recording', 'subtitles', 'sweep_bucket', 'transcribe', 'verify_recording', 'watch_leader', 'watch_room',
     'write_insights'
@@ -314,7 +314,7 @@ select 'basis', t.term from unnest(array[
 
 insert into private.audit_terms (kind, term)
 select 'entity_type', t.term from unnest(array[
-    'access_request', 'audit_event', 'bucket', 'consent', 'consultation', 'deletion', 'deployment', 'insights',
+    'access_request', 'audit_event', 'bucket', 'consent', 'consultation', 'cost', 'deletion', 'deployment', 'insights',
     'legal_hold', 'media', 'participant', 'patient', 'signed_note', 'recording', 'recording_import', 'request',
     'viewing', 'retention_policy', 'room', 'session_note', 'staff', 'staff_invitation', 'storage', 'transcript'
 ]) as t (term);
@@ -367,7 +367,12 @@ select 'field', t.term from unnest(array[
     'digest', 'signedNote', 'quotes', 'quote', 'addendum', 'versions', 'quoteCount',
     'signedAt', 'isDestroyed', 'isWrittenByModel', 'subjective', 'objective', 'assessment', 'plan',
     'author', 'changedAt', 'changedBy', 'isDeleted', 'isIncomplete', 'lines', 'psychotherapyNote', 'psychotherapyNotes',
-    'sessionNote', 'sessionNotes', 'writtenAt'
+    'sessionNote', 'sessionNotes', 'writtenAt',
+    'grouping', 'groups', 'totalUsd', 'vendor', 'modelName', 'egressMinutes', 'transcribedMinutes', 'storedGbMonths',
+    'inputTokenCount', 'cachedTokenCount', 'outputTokenCount', 'egressUsd', 'speechUsd', 'storageUsd', 'languageUsd',
+    'sessionUsd', 'monthUsd', 'egressUsdPerMinute', 'speechUsdPerMinute', 'inputUsdPerMillion',
+    'cachedUsdPerMillion', 'outputUsdPerMillion', 'storageAsOf', 'languageBudget', 'liftedOn', 'dailyTokenCount',
+    'usedTokenCount', 'costReport'
 ]) as t (term);
 
 create type private.subjects as (patient_ids uuid[], consultation_ids uuid[]); -- noqa: LT01
@@ -434,6 +439,9 @@ values
 ('retention.activate', 'U', true),
 ('retention.list', 'R', false),
 ('retention.preview', 'R', true),
+('cost.report', 'R', true),
+('cost.estimate', 'R', false),
+('language_budget.lift', 'U', true),
 ('hold.place', 'C', true),
 ('hold.release', 'U', true),
 ('hold.list', 'R', false),

@@ -13,7 +13,7 @@ create table private.cost_entries (
     model text not null constraint cost_entries_model_is_short check (length(model) between 0 and 200),
     unit text not null
     constraint cost_entries_unit_is_known check (
-        unit in ('SECONDS', 'BYTES', 'INPUT_TOKENS', 'CACHED_TOKENS', 'OUTPUT_TOKENS')
+        unit in ('MILLISECONDS', 'BYTES', 'INPUT_TOKENS', 'CACHED_TOKENS', 'OUTPUT_TOKENS')
     ),
     doctor_id uuid not null,
     quantity bigint not null
@@ -25,7 +25,7 @@ comment on table private.cost_entries is
 'What each recording used on each day (UTC), as each vendor reported it. Sound counts for its video.';
 comment on column private.cost_entries.model is 'The model that the request named. Empty if the vendor has no models.';
 comment on column private.cost_entries.quantity is
-'SECONDS of egress or of transcribed sound, tokens, or BYTES: stored bytes count on the day when the object was
+'MILLISECONDS of egress or of transcribed sound, tokens, or BYTES: stored bytes count on the day when the object was
 verified, and a negative number counts on the day when it was destroyed. CACHED_TOKENS are part of INPUT_TOKENS.';
 create index cost_entries_day_idx on private.cost_entries (day, kind);
 create index cost_entries_doctor_idx on private.cost_entries (doctor_id, day) where kind = 'LANGUAGE';
@@ -99,10 +99,23 @@ begin
 end
 $$;
 
+-- Returns how many tokens language models used for the doctor on the day (UTC). The extractive writer of this process
+-- uses none.
+create function private.language_tokens_used(of_doctor uuid, on_day date) returns bigint
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (
+        select coalesce(sum(e.quantity), 0)::bigint from private.cost_entries as e
+        where e.doctor_id = of_doctor and e.day = on_day and e.kind = 'LANGUAGE'
+            and e.unit in ('INPUT_TOKENS', 'OUTPUT_TOKENS')
+    );
+end
+$$;
+
 -- Returns how many tokens language models may still use for the doctor today (UTC): 0 if the budget is used up, and
--- the largest bigint if an officer lifted the budget for today. Without a stored budget, no request is permitted. The
--- extractive writer of this process uses no budget. A request that begins before the budget is used up may exceed it,
--- because its tokens are known afterwards.
+-- the largest bigint if an officer lifted the budget for today. Without a stored budget, no request is permitted. A
+-- request that begins before the budget is used up may exceed it, because its tokens are known afterwards.
 create function private.language_budget_left(of_doctor uuid) returns bigint
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -114,11 +127,11 @@ begin
     ) then
         return 9223372036854775807;
     end if;
-    return greatest(0, coalesce((select b.tokens_per_day from private.language_budget as b), 0) - (
-        select coalesce(sum(e.quantity), 0) from private.cost_entries as e
-        where e.doctor_id = of_doctor and e.day = today and e.kind = 'LANGUAGE'
-            and e.unit in ('INPUT_TOKENS', 'OUTPUT_TOKENS') and e.vendor <> 'resguardo'
-    ))::bigint;
+    return greatest(
+        0,
+        coalesce((select b.tokens_per_day from private.language_budget as b), 0)
+        - private.language_tokens_used(of_doctor, today)
+    );
 end
 $$;
 
@@ -184,8 +197,8 @@ as $$
 begin
     if new.source = 'EGRESS' and old.ended_at is null and new.ended_at is not null then
         perform private.count_usage(
-            new.id, 'EGRESS', 'livekit', '', 'SECONDS',
-            greatest(0, ceil(extract(epoch from new.ended_at - coalesce(new.started_at, new.ended_at))))::bigint
+            new.id, 'EGRESS', 'livekit', '', 'MILLISECONDS',
+            greatest(0, ceil(1000 * extract(epoch from new.ended_at - coalesce(new.started_at, new.ended_at))))::bigint
         );
     end if;
     if new.status = 'READY' and old.status <> 'READY' then
@@ -200,3 +213,79 @@ $$;
 create trigger recordings_count_usage after update of status, ended_at on resguardo.recordings
 for each row when (new.status <> old.status or new.ended_at is distinct from old.ended_at)
 execute function private.count_recording();
+
+-- Lifts the budget of a doctor for today (UTC), and queues the jobs that wait for it. Returns the day, the budget, and
+-- the tokens that the doctor used today; no row if there is no such doctor. A repeated call changes nothing.
+create function private.lift_language_budget(of_doctor uuid)
+returns table (day date, tokens_per_day bigint, used_tokens bigint)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    officer constant uuid := private.person();
+    today constant date := private.today();
+    is_doctor constant boolean := exists (
+        select from resguardo.staff as s where s.user_id = of_doctor and s.role = 'clinician'
+    );
+begin
+    perform private.write_audit(
+        'language_budget.lift', case when is_doctor then 'ALLOWED' else 'ABSENT' end, null, 'staff',
+        array[of_doctor], '{}', '{}', array['languageBudget'], is_doctor::integer, null
+    );
+    if not is_doctor then
+        return;
+    end if;
+    insert into private.language_budget_lifts (doctor_id, day, lifted_by)
+    values (of_doctor, today, officer)
+    on conflict on constraint language_budget_lifts_pkey do nothing;
+    perform private.resume_language_work();
+    return query select today, b.tokens_per_day, private.language_tokens_used(of_doctor, today)
+    from private.language_budget as b;
+end
+$$;
+
+-- Writes the audit row, and returns what the vendors were used for on the days from `since` to before `until`, by
+-- MONTH, DOCTOR or VENDOR (with its models), for compliance. The quantity of STORAGE is in byte days: each stored byte
+-- counts once for each day until today on which it was stored. The report names no patient and no recording.
+create function private.report_costs(since date, until date, group_by text)
+returns table (
+    month date, doctor_id uuid, vendor text, model text, kind text, unit text, quantity numeric
+)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    tomorrow constant date := private.today() + 1;
+begin
+    perform private.use_quota(private.person(), 'pages');
+    perform private.write_audit(
+        'cost.report', 'ALLOWED', null, 'cost', '{}', '{}', '{}', array['costReport'], 0, null
+    );
+    return query
+    with windows as materialized (
+        select
+            case when group_by = 'MONTH' then m.month::date end as month, greatest(m.month::date, since) as begins,
+            least((m.month + interval '1 month')::date, until, tomorrow) as ends
+        from generate_series(date_trunc('month', since::timestamp), until::timestamp - interval '1 day', '1 month')
+            as m (month)
+    ),
+
+    daily as materialized (
+        select
+            e.day, e.kind, e.unit, case when group_by = 'DOCTOR' then e.doctor_id end as doctor_id,
+            case when group_by = 'VENDOR' then e.vendor end as vendor,
+            case when group_by = 'VENDOR' then e.model end as model, sum(e.quantity) as quantity
+        from private.cost_entries as e
+        where e.day < until and (e.day >= since or e.kind = 'STORAGE')
+        group by 1, 2, 3, 4, 5, 6
+    )
+
+    select
+        w.month, d.doctor_id, d.vendor, d.model, d.kind, d.unit,
+        sum(d.quantity * case when d.kind = 'STORAGE' then w.ends - greatest(d.day, w.begins) else 1 end)
+    from windows as w
+    inner join daily as d on d.day < w.ends and (d.day >= w.begins or d.kind = 'STORAGE')
+    where w.ends > w.begins
+    group by w.month, d.doctor_id, d.vendor, d.model, d.kind, d.unit
+    having sum(d.quantity * case when d.kind = 'STORAGE' then w.ends - greatest(d.day, w.begins) else 1 end) <> 0;
+end
+$$;

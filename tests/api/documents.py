@@ -179,6 +179,35 @@ query ($first: Int! = 25, $after: String, $filter: StaffMemberFilter) {{
 SUSPEND = f"""
 mutation ($userId: ID!) {{ suspendStaff(input: {{userId: $userId}}) {{ staffMember {{ {_MEMBER} }} }} }}
 """
+_PRICES = (
+    "prices { egressUsdPerMinute speechUsdPerMinute storageUsdPerGbMonth inputUsdPerMillion cachedUsdPerMillion"
+    " outputUsdPerMillion asOf storageAsOf }"
+)
+COST_REPORT = f"""
+query ($since: Date! = "2026-01-01", $until: Date! = "2027-01-01", $groupBy: CostGrouping! = MONTH) {{
+  costReport(since: $since, until: $until, groupBy: $groupBy) {{
+    groups {{
+      startsOn doctor {{ id }} vendor modelName egressMinutes transcribedMinutes storedGbMonths inputTokenCount
+      cachedTokenCount outputTokenCount egressUsd speechUsd storageUsd languageUsd totalUsd
+    }}
+    grouping isCut totalUsd {_PRICES}
+  }}
+}}
+"""
+COST_ESTIMATE = f"""
+query ($minutes: Int! = 60, $sessionsPerMonth: Int! = 100) {{
+  costEstimate(minutes: $minutes, sessionsPerMonth: $sessionsPerMonth) {{
+    sizeBytes inputTokenCount outputTokenCount egressUsd speechUsd storageUsd languageUsd sessionUsd monthUsd {_PRICES}
+  }}
+}}
+"""
+LIFT_BUDGET = """
+mutation ($doctorId: ID!) {
+  liftLanguageBudget(input: {doctorId: $doctorId}) {
+    languageBudget { doctor { id } liftedOn dailyTokenCount usedTokenCount }
+  }
+}
+"""
 WEBHOOK = """
 mutation ($body: String!, $authorization: String!) {
   processLivekitWebhook(input: {body: $body, authorization: $authorization}) { isDuplicate }

@@ -78,6 +78,8 @@ QUERIES = {
     "retentionPolicies": Look(POLICIES),
     "retentionPreview": Look(PREVIEW, {"policyId": 999}, "ABSENT"),
     "storageReport": Look(STORAGE_REPORT),
+    "costReport": Look(documents.COST_REPORT),
+    "costEstimate": Look(documents.COST_ESTIMATE),
 }
 WITHOUT_A_QUOTA = {"viewer", "consentText"}
 """Fields without a quota: the caller's own name, and a text that everybody may read."""

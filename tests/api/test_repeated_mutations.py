@@ -251,6 +251,10 @@ async def _suspend(at: Arranged) -> Call:
     return at.officer, {"userId": str((await at.harness.clinician()).user_id)}
 
 
+async def _lift_budget(at: Arranged) -> Call:
+    return at.officer, {"doctorId": str((await at.harness.clinician()).user_id)}
+
+
 async def _invite_staff(at: Arranged) -> Call:
     return at.officer, {"email": f"{uuid4().hex}@example.org", "role": "CLINICIAN"}
 
@@ -309,6 +313,7 @@ CALLS: dict[str, Arrange] = {
     "issueDownloadUrl": _download,
     "issuePlaybackUrl": _download,
     "suspendStaff": _suspend,
+    "liftLanguageBudget": _lift_budget,
     "inviteStaff": _invite_staff,
     "placeLegalHold": _place_hold,
     "releaseLegalHold": _release_hold,

@@ -64,6 +64,7 @@ VERBS = {
     "invite",
     "issue",
     "join",
+    "lift",
     "place",
     "process",
     "record",
@@ -87,11 +88,12 @@ NOUNS_TOO = {"join", "record", "request"}
 """Verbs with which the noun of a type may begin: a join token, a request header."""
 
 UNITS = (
-    "Seconds|Bytes|Count|Number|Days|Years|Hours|Usd|UsdPerMonth|UsdPerGbMonth|UsdPerMillion|Minimum|Maximum"
+    "Seconds|Minutes|Bytes|Count|Number|Days|Years|Hours|GbMonths|Usd|UsdPerMonth|UsdPerMinute|UsdPerGbMonth"
+    "|UsdPerMillion|Minimum|Maximum"
 )
 NUMBERS_THAT_ARE_THEIR_KIND = {
     *("version", "basedOnVersion"),
-    *("number", "attempt", "minimum", "maximum", "limit", "count", "days"),
+    *("number", "attempt", "minimum", "maximum", "limit", "count", "days", "minutes", "sessionsPerMonth"),
     "chunksDone",  # beside `chunkCount`
     "first",  # the Relay name of a page's size
     "confidence",  # a probability
@@ -198,6 +200,8 @@ OTHER_QUERIES = {
     "activeRooms": "LiveKit answers with at most 100 rooms",
     "retentionPreview": "a computed answer about one policy, which has one key",
     "storageReport": "a computed answer about the whole bucket",
+    "costReport": "a computed answer about the recordings of a period",
+    "costEstimate": "a computed answer about no object",
 }
 """Queries that are neither one object by its key nor a list, and why."""
 
@@ -326,6 +330,7 @@ CHANGED = {
     "approveRetentionPolicy": {"retentionPolicy", "supersededPolicy"},
     "rejectRetentionPolicy": {"retentionPolicy"},
     "suspendStaff": {"staffMember"},
+    "liftLanguageBudget": {"languageBudget"},
     "inviteStaff": {"staffInvitation"},
     "processLivekitWebhook": {"isDuplicate"},
 }

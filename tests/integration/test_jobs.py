@@ -20,7 +20,9 @@ from app.bucket.lost_objects import LostObjects
 from app.bucket.missing_objects import MissingObjects
 from app.bucket.orphaned_objects import OrphanedObjects
 from app.bucket.service import BucketPolicies
+from app.costs.tasks import HeldLanguageWork
 from app.deletions.destroyer import Destroyer
+from app.deletions.note_destroyer import NoteDestroyer
 from app.deletions.restore_check import RestoreCheck
 from app.errors import RateLimited, UpstreamFailed
 from app.holds.bucket_protection import BucketProtection
@@ -314,6 +316,8 @@ async def test_every_task_that_can_be_deferred_has_a_runner(database: Database) 
                 note_sections=object.__new__(NoteSectionWriter),
                 job_repair=object.__new__(JobRepair),
                 idempotency_keys=object.__new__(IdempotencyKeys),
+                note_destroyer=object.__new__(NoteDestroyer),
+                held_language_work=object.__new__(HeldLanguageWork),
             )
         )
     }

@@ -140,6 +140,8 @@ STATEMENTS: dict[str, tuple[LiteralString, ...]] = {
         "select private.reject_policy(0)",
         "select private.preview_policy(0)",
         "select private.report_storage()",
+        "select private.report_costs(date '2026-01-01', date '2026-02-01', 'MONTH')",
+        "select private.lift_language_budget(gen_random_uuid())",
         "select private.report_coming(30)",
         "select from resguardo.deletions",
         "select from resguardo.certificates",

@@ -512,7 +512,11 @@ def test_a_quota_lets_one_of_two_take_the_last_unit(practice: Database) -> None:
 
 COMPARED = r"doctor_id\s*(?:=|<>|is distinct from|is not distinct from)\s*([a-z_.]+(?:\(\))?)"
 """With what a function compares the doctor of a row."""
-OF_MEMBERS_WORK = {("end_work_of", "member"), ("language_budget_left", "of_doctor")}
+OF_MEMBERS_WORK = {
+    ("end_work_of", "member"),
+    ("language_budget_left", "of_doctor"),
+    ("language_tokens_used", "of_doctor"),
+}
 """The recordings of a member who is suspended are stopped by compliance, who does not read them. The budget of a doctor
 is a number of tokens, which the worker and the functions of the doctor's session read.
 """

@@ -68,6 +68,16 @@ class Speech:
         self._transcriptions = self._client.audio.transcriptions.with_streaming_response
 
     @property
+    def vendor(self) -> str:
+        """Return the host of the service."""
+        return self._client.base_url.host
+
+    @property
+    def model(self) -> str:
+        """Return the name of the model."""
+        return self._model
+
+    @property
     def cut(self) -> Cut:
         """Return how sound must be cut for the model: into windows if the model distinguishes voices, and into
         turns if not.

@@ -51,6 +51,10 @@ select private.count_failed_request(%(id)s, %(number)s);
 -- Stores the encrypted answer of the speech service for a chunk.
 select private.store_answer(%(id)s, %(number)s, %(ciphertext)s, %(gives_up)s);
 
+-- name: count_transcribed_sound
+-- Adds transcribed sound to the recording's cost ledger.
+select private.count_usage(%(id)s, 'SPEECH', %(vendor)s, %(model)s, 'MILLISECONDS', %(duration_ms)s);
+
 -- name: read_answers
 -- Returns the speech service's answers for all chunks, or no row while a chunk has no answer.
 select

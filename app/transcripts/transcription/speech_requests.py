@@ -177,6 +177,14 @@ class ChunkSender:
         ciphertext = self.key.encrypt(encryption.chunk_field(self.recording_id, number), format_chunk(chunk))
         async with self.database.as_service(REASON) as tx:
             await store.store_answer(tx, self.recording_id, number, ciphertext, gives_up=gives_up)
+            if not gives_up:
+                await store.count_transcribed_sound(
+                    tx,
+                    self.recording_id,
+                    vendor=self.speech.vendor,
+                    model=self.speech.model,
+                    duration_ms=chunk.span.end_ms - chunk.span.start_ms,
+                )
 
 
 def _transcribed(planned: PlannedChunk, answer: SpeechAnswer) -> TranscribedChunk:

@@ -141,6 +141,14 @@ async def store_answer(
     await tx.run(_sql["store_answer"], parameters)
 
 
+async def count_transcribed_sound(
+    tx: Transaction, recording_id: UUID, *, vendor: str, model: str, duration_ms: int
+) -> None:
+    """Add the duration of sound that the speech service transcribed to the recording's cost ledger."""
+    parameters = {"id": recording_id, "vendor": vendor, "model": model, "duration_ms": duration_ms}
+    await tx.run(_sql["count_transcribed_sound"], parameters)
+
+
 @dataclass(frozen=True)
 class EncryptedAnswer:
     """The speech service's answer for a chunk, encrypted. `turn` is the number of the turn that the answer
