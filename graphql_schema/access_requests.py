@@ -89,6 +89,9 @@ class AccessExport:
         description="This is the size of the encrypted copy. The value is null until the copy is READY."
     )
     file_count: int | None = strawberry.field(description="This says how many media files the copy contains.")
+    signed_note_count: int | None = strawberry.field(
+        description="This says how many signed notes the copy contains."
+    )
     missing_file_count: int | None = strawberry.field(
         description=(
             "This says how many media files the encrypted copy lacks because the worker found them missing or "

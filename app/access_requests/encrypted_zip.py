@@ -74,7 +74,7 @@ async def _yield_members(request_id: UUID, plan: ExportPlan, read: Read) -> Asyn
     yield README, plan.made_at, _MODE, ZIP_64, _yield_text(_compose_readme(plan))
     for file in plan.files:
         yield compose_file_name(file), plan.made_at, _MODE, ZIP_64, _read_checked(file, read)
-    for text in plan.texts:
+    for text in (*plan.texts, *plan.signed_notes):
         yield compose_text_name(text), plan.made_at, _MODE, ZIP_64, _yield_bytes(text.content)
     yield MANIFEST, plan.made_at, _MODE, ZIP_64, _yield_text(_compose_manifest(request_id, plan))
 
@@ -129,7 +129,7 @@ def _compose_manifest(request_id: UUID, plan: ExportPlan) -> str:
             "sizeBytes": len(text.content),
             "sha256": hashlib.sha256(text.content).hexdigest(),
         }
-        for text in plan.texts
+        for text in (*plan.texts, *plan.signed_notes)
     ]
     manifest = {
         "requestId": str(request_id),

@@ -8,18 +8,19 @@ object of the crashed attempt. If an attempt crashed, the worker deletes the att
 """
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
 import anyio.to_thread
+from psycopg.rows import DictRow
 
 from app.access_requests import store
 from app.access_requests.encrypted_zip import stream_archive
 from app.access_requests.exported_notes import compose_texts
-from app.access_requests.model import ExportedFile, ExportPlan, new_secret
+from app.access_requests.model import ExportedFile, ExportedText, ExportPlan, new_secret
 from app.bucket.object_keys import EXPORTS, compose_exports_prefix, parse_export_key
 from app.deployment import require_own_bucket
 from app.errors import AppError, Conflict, NotFound
@@ -28,6 +29,8 @@ from app.keys.keyring import Keyring
 from app.postgres.database import Database
 
 log = logging.getLogger(__name__)
+ComposeNotes = Callable[[Keyring, Sequence[DictRow]], tuple[ExportedText, ...]]
+"""Decrypts and verifies signed notes, and returns their files for the copy."""
 
 QUARANTINE: Final = timedelta(days=1)
 """The minimum age at which an object in `exports/` without a copy is swept. A copy in preparation is always
@@ -55,7 +58,16 @@ class Exports:
     at once, the result is the same as that of one pass.
     """
 
-    def __init__(self, database: Database, storage: Storage, keyring: Keyring, *, deployment: str) -> None:
+    def __init__(
+        self,
+        database: Database,
+        storage: Storage,
+        keyring: Keyring,
+        compose_notes: ComposeNotes,
+        *,
+        deployment: str,
+    ) -> None:
+        self._compose_notes = compose_notes
         self._database = database
         self._storage = storage
         self._keyring = keyring
@@ -113,10 +125,12 @@ class Exports:
             async with self._database.as_service("export_access_request") as tx:
                 plan = await store.begin_export(tx, request_id, secret)
                 notes = [] if plan is None else await store.read_exported_notes(tx, request_id)
+                signed = [] if plan is None else await store.read_signed_notes(tx, request_id)
             if plan is None:
                 return None
             texts = await anyio.to_thread.run_sync(compose_texts, self._keyring, notes)
-            found = await self._check_objects(replace(plan, texts=texts))
+            files = await anyio.to_thread.run_sync(self._compose_notes, self._keyring, signed)
+            found = await self._check_objects(replace(plan, texts=texts, signed_notes=files))
             gone = {one.recording_key for one in plan.files if one.recording_id in found.missing}
             if gone <= seen:
                 return found

@@ -154,7 +154,7 @@ class UncopiedText:
 @dataclass(frozen=True)
 class ExportPlan:
     """One attempt to make an encrypted copy: the copy's object key, its files from the oldest recording to the newest,
-    and the texts of the recordings.
+    the texts of the recordings, and the files of the signed notes, whose recordings may be destroyed.
 
     `missing` lists recordings whose object is gone, and `not_whole` lists recordings whose object differs from its
     digest. The copy omits the recordings in `missing` and in `not_whole`. `uncopied` lists texts that no copy contains.
@@ -165,6 +165,7 @@ class ExportPlan:
     files: tuple[ExportedFile, ...]
     texts: tuple[ExportedText, ...] = ()
     uncopied: tuple[UncopiedText, ...] = ()
+    signed_notes: tuple[ExportedText, ...] = ()
     missing: tuple[UUID, ...] = ()
     not_whole: tuple[UUID, ...] = ()
 

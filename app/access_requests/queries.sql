@@ -121,3 +121,8 @@ select private.unknown_export_keys(%(keys)s::text[]);
 -- copy has the object's key.
 select private.record_service('object.sweep_orphan', 'ALLOWED', 'no_export_has_it', 'access_request', %(id)s)
 where private.unknown_export_keys(array[%(object_key)s::text]) = array[%(object_key)s::text];
+
+-- name: export_signed_notes
+-- Returns the versions of the signed notes in the copy for an access request, encrypted, with the patient's data key.
+select n.*
+from private.export_signed_notes(%(id)s) as n;

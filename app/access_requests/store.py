@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Final, LiteralString
 from uuid import UUID
 
+from psycopg.rows import DictRow
+
 from app.access_requests.exported_notes import ExportedNote
 from app.access_requests.model import (
     AccessRequestStatus,
@@ -183,6 +185,13 @@ async def read_exported_notes(tx: Transaction, request_id: UUID) -> list[Exporte
     """
     rows = await tx.all_in_binary(_sql["export_session_notes"], {"id": request_id})
     return [ExportedNote(**row) for row in rows]
+
+
+async def read_signed_notes(tx: Transaction, request_id: UUID) -> list[DictRow]:
+    """Return the versions of the signed notes that the copy must contain, which the transaction has begun, and write
+    the audit row. Needs the worker's role.
+    """
+    return await tx.all(_sql["export_signed_notes"], {"id": request_id})
 
 
 async def finish_export(tx: Transaction, request_id: UUID, plan: ExportPlan, size_bytes: int) -> bool:

@@ -52,7 +52,8 @@ _DENIAL: Final[LiteralString] = (
 _EXPORT: Final[LiteralString] = (
     "case when {row}.export_status is not null then json_build_object("
     "'status', {row}.export_status, 'problem', {row}.export_error, 'size_bytes', {row}.export_size_bytes,"
-    " 'file_count', {row}.export_recordings, 'missing_file_count', {row}.export_missing,"
+    " 'file_count', {row}.export_recordings, 'signed_note_count', {row}.export_notes,"
+    " 'missing_file_count', {row}.export_missing,"
     " 'expires_at', {row}.export_expires_at, 'secret_revealed_at', {row}.secret_revealed_at) end"
 )
 _HELD_PATIENT: Final[LiteralString] = (

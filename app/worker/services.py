@@ -44,6 +44,7 @@ from app.jobs.queue import Task, make_queue
 from app.jobs.repair import JobRepair
 from app.keys.service import register_root_key
 from app.notes import tasks as note_tasks
+from app.notes.exported_notes import compose_note_files
 from app.notes.sections import NoteSectionWriter
 from app.postgres.database import Database
 from app.recording_imports import tasks as import_tasks
@@ -164,7 +165,7 @@ def _services(
             database, storage, signer, ledger, deployment=deployment, backup_retention_days=kept_in_backups
         ),
         restores=RestoreCheck(database, storage, ledger, deployment=deployment),
-        exports=Exports(database, storage, settings.keyring, deployment=deployment),
+        exports=Exports(database, storage, settings.keyring, compose_note_files, deployment=deployment),
         transcriber=Transcriber(database, storage, speech, settings.keyring),
         job_repair=JobRepair(database),
         idempotency_keys=IdempotencyKeys(database),

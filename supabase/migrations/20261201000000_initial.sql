@@ -999,7 +999,7 @@ select 'field', t.term from unnest(array[
     'chunkCount', 'chunksDone', 'doctor', 'entities', 'ids', 'isHeld', 'isInterrupted', 'isTruncated', 'mediaFiles',
     'mustConsent', 'participantCount', 'recordingBlockers', 'recordsAutomatically', 'recordsSpeakersSeparately', 'type',
     'needsSecondApproval', 'shortenedTerms', 'supersededPolicy',
-    'digest', 'signedNote', 'quotes', 'quote', 'addendum', 'versions', 'quoteCount',
+    'digest', 'signedNote', 'quotes', 'quote', 'addendum', 'versions', 'quoteCount', 'signedNoteCount',
     'signedAt', 'isDestroyed', 'isWrittenByModel', 'subjective', 'objective', 'assessment', 'plan',
     'author', 'changedAt', 'changedBy', 'isDeleted', 'isIncomplete', 'lines', 'psychotherapyNote', 'psychotherapyNotes',
     'sessionNote', 'sessionNotes', 'writtenAt',
@@ -6095,6 +6095,7 @@ create table resguardo.access_requests (
     export_size_bytes bigint constraint access_requests_export_size_is_positive check (export_size_bytes > 0),
     export_recordings integer,
     export_missing integer,
+    export_notes integer,
     export_expires_at timestamptz,
     secret_revealed_at timestamptz,
     fulfilled_at timestamptz,
@@ -6131,6 +6132,7 @@ comment on column resguardo.access_requests.determined_by is
 'The licensed professional who determined the harm, if the ground of the denial is reviewable (164.524(a)(3)).';
 comment on column resguardo.access_requests.export_status is
 'The state of the copy. DELETED: a recording in it was destroyed, and the copy was destroyed too.';
+comment on column resguardo.access_requests.export_notes is 'How many signed notes the copy contains.';
 comment on column resguardo.access_requests.export_missing is
 'How many files the copy lacks because the bucket does not have them or has another content.';
 create unique index access_requests_one_open_key on resguardo.access_requests (
@@ -6632,13 +6634,56 @@ begin
 end
 $$;
 
+-- Returns the signed notes that an access request covers and that are not destroyed.
+create function private.wanted_notes(asked resguardo.access_requests) returns setof uuid
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    select n.id from resguardo.signed_notes as n
+    where n.patient_id = asked.patient_id and n.status = 'KEPT'
+        and (asked.consultation_id is null or n.consultation_id = asked.consultation_id);
+end
+$$;
+
+-- Writes the audit row, and returns the versions of the signed notes that the copy for an access request contains,
+-- with their ciphertexts and the data key of the patient, as read_signed_notes() does for a doctor.
+create function private.export_signed_notes(of_request uuid)
+returns table (
+    note_id uuid, status text, patient_id uuid, consultation_id uuid, recording_id uuid, version integer,
+    signed_at timestamptz, sha256 text, quote_count integer, is_logged boolean, ciphertext bytea, wrapped bytea,
+    root_key text
+)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    ids constant uuid[] := (select e.note_ids from private.access_exports as e where e.request_id = of_request);
+begin
+    if coalesce(cardinality(ids), 0) = 0 then
+        return;
+    end if;
+    perform private.audit_notes('note.read', null, ids);
+    return query
+    select
+        n.id, n.status, n.patient_id, n.consultation_id, n.recording_id, v.version, v.signed_at, v.sha256,
+        v.quote_count, private.is_signature_logged(n.consultation_id, v.sha256), t.ciphertext, k.wrapped_key,
+        k.root_key_id
+    from resguardo.signed_notes as n
+    inner join resguardo.signed_note_versions as v on v.note_id = n.id
+    left join private.signed_note_texts as t on t.note_id = v.note_id and t.version = v.version
+    left join private.patient_keys as k on k.patient_id = n.patient_id and t.note_id is not null
+    where n.id = any(ids)
+    order by n.id, v.version;
+end
+$$;
+
 -- Begins an attempt to make the encrypted copy for an access request. Writes the audit row, and returns the object
 -- key of the encrypted copy and the recordings to copy. The object key is new at each attempt, so that two attempts
 -- never write to the same object. `number` counts the sound recordings beside a video separately for each kind of
 -- participant, starting at 1.
 --
--- Returns one row without a recording if session notes are all that the copy can contain. Returns no row if no copy is
--- needed, because the access request is not APPROVED, or covers no READY recording and no session note (it is then
+-- Returns one row without a recording if notes are all that the copy can contain. Returns no row if no copy is
+-- needed, because the access request is not APPROVED, or covers no READY recording and no note (it is then
 -- fulfilled). Raises RG409 (recording_not_finished) while a covered recording may still become READY; a LOST
 -- recording may become READY for a week. Raises RG409 (recording_being_deleted) while an attempt to destroy a covered
 -- recording runs that began before the access request was filed.
@@ -6654,6 +6699,7 @@ declare
     new_key constant text := private.exports_prefix(of_request) || gen_random_uuid() || '.zip';
     ids uuid[];
     noted uuid[];
+    signed uuid[];
 begin
     select a.* into wanted from resguardo.access_requests as a where a.id = of_request for update;
     if wanted.id is null or wanted.status <> 'APPROVED' then
@@ -6672,15 +6718,16 @@ begin
     end if;
     ids := array(select r.id from private.wanted_recordings(wanted) as r where r.status = 'READY');
     noted := array(select n.id from private.noted_recordings(wanted) as n (id));
-    if cardinality(ids || noted) = 0 then
+    signed := array(select n.id from private.wanted_notes(wanted) as n (id));
+    if cardinality(ids || noted || signed) = 0 then
         update resguardo.access_requests as a
         set status = 'FULFILLED', fulfilled_at = private.now(), export_status = 'NOTHING_RECORDED',
-            export_recordings = 0, export_missing = null, export_error = null
+            export_recordings = 0, export_notes = 0, export_missing = null, export_error = null
         where a.id = of_request;
         perform private.audit_request('access_request.export', wanted, array['status']);
         return;
     end if;
-    insert into private.access_exports as e (request_id, object_key, recording_ids, files, secret)
+    insert into private.access_exports as e (request_id, object_key, recording_ids, note_ids, files, secret)
     values (
         of_request, new_key,
         array(
@@ -6690,11 +6737,11 @@ begin
             union
             select n.id from unnest(noted) as n (id)
         ),
-        cardinality(ids), new_secret
+        signed, cardinality(ids), new_secret
     )
     on conflict (request_id) do update
-    set object_key = excluded.object_key, recording_ids = excluded.recording_ids, files = excluded.files,
-        secret = excluded.secret, began_at = excluded.began_at;
+    set object_key = excluded.object_key, recording_ids = excluded.recording_ids, note_ids = excluded.note_ids,
+        files = excluded.files, secret = excluded.secret, began_at = excluded.began_at;
     perform private.write_audit(
         'recording.read_key', 'ALLOWED', null, 'recording', ids, array[wanted.patient_id],
         array(select distinct r.consultation_id from resguardo.recordings as r where r.id = any(ids)),
@@ -6787,6 +6834,7 @@ begin
     update resguardo.access_requests as a
     set status = 'FULFILLED', fulfilled_at = made.ready_at, export_status = 'READY', export_error = null,
         export_size_bytes = size, export_recordings = made.files, export_missing = missing,
+        export_notes = cardinality(made.note_ids),
         export_expires_at = made.expires_at
     where a.id = of_request;
     perform private.write_audit(
@@ -11590,6 +11638,20 @@ begin
 end
 $$;
 
+-- Returns whether the audit log has a signature of a file with this hash, in this consultation.
+create function private.is_signature_logged(of_consultation uuid, of_sha256 text) returns boolean
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return exists (
+        select
+        from audit.event_subjects as s
+        inner join audit.events as e on e.id = s.id and e.recorded_at = s.recorded_at
+        where s.subject_id = of_consultation and e.digest = of_sha256 and e.action in ('note.sign', 'note.add_addendum')
+    );
+end
+$$;
+
 -- Writes the audit row, and returns the versions of those signed notes in `shown` that the calling doctor signed,
 -- oldest version first, with their ciphertexts and the data key of the patient. `asked` is the recording or the
 -- patient by which the doctor asked, or null for all notes. `is_logged` says whether the audit log has the hash of
@@ -11634,13 +11696,7 @@ begin
     select
         n.id, n.status, n.patient_id, n.consultation_id, n.recording_id, v.version, v.signed_at, v.sha256,
         v.quote_count,
-        exists (
-            select
-            from audit.event_subjects as s
-            inner join audit.events as e on e.id = s.id and e.recorded_at = s.recorded_at
-            where s.subject_id = n.consultation_id and e.digest = v.sha256
-                and e.action in ('note.sign', 'note.add_addendum')
-        ),
+        private.is_signature_logged(n.consultation_id, v.sha256),
         t.ciphertext, k.wrapped_key, k.root_key_id
     from resguardo.signed_notes as n
     inner join resguardo.signed_note_versions as v on v.note_id = n.id

@@ -46,6 +46,7 @@ create table resguardo.access_requests (
     export_size_bytes bigint constraint access_requests_export_size_is_positive check (export_size_bytes > 0),
     export_recordings integer,
     export_missing integer,
+    export_notes integer,
     export_expires_at timestamptz,
     secret_revealed_at timestamptz,
     fulfilled_at timestamptz,
@@ -82,6 +83,7 @@ comment on column resguardo.access_requests.determined_by is
 'The licensed professional who determined the harm, if the ground of the denial is reviewable (164.524(a)(3)).';
 comment on column resguardo.access_requests.export_status is
 'The state of the copy. DELETED: a recording in it was destroyed, and the copy was destroyed too.';
+comment on column resguardo.access_requests.export_notes is 'How many signed notes the copy contains.';
 comment on column resguardo.access_requests.export_missing is
 'How many files the copy lacks because the bucket does not have them or has another content.';
 create unique index access_requests_one_open_key on resguardo.access_requests (

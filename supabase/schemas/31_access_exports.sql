@@ -54,13 +54,56 @@ begin
 end
 $$;
 
+-- Returns the signed notes that an access request covers and that are not destroyed.
+create function private.wanted_notes(asked resguardo.access_requests) returns setof uuid
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    select n.id from resguardo.signed_notes as n
+    where n.patient_id = asked.patient_id and n.status = 'KEPT'
+        and (asked.consultation_id is null or n.consultation_id = asked.consultation_id);
+end
+$$;
+
+-- Writes the audit row, and returns the versions of the signed notes that the copy for an access request contains,
+-- with their ciphertexts and the data key of the patient, as read_signed_notes() does for a doctor.
+create function private.export_signed_notes(of_request uuid)
+returns table (
+    note_id uuid, status text, patient_id uuid, consultation_id uuid, recording_id uuid, version integer,
+    signed_at timestamptz, sha256 text, quote_count integer, is_logged boolean, ciphertext bytea, wrapped bytea,
+    root_key text
+)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    ids constant uuid[] := (select e.note_ids from private.access_exports as e where e.request_id = of_request);
+begin
+    if coalesce(cardinality(ids), 0) = 0 then
+        return;
+    end if;
+    perform private.audit_notes('note.read', null, ids);
+    return query
+    select
+        n.id, n.status, n.patient_id, n.consultation_id, n.recording_id, v.version, v.signed_at, v.sha256,
+        v.quote_count, private.is_signature_logged(n.consultation_id, v.sha256), t.ciphertext, k.wrapped_key,
+        k.root_key_id
+    from resguardo.signed_notes as n
+    inner join resguardo.signed_note_versions as v on v.note_id = n.id
+    left join private.signed_note_texts as t on t.note_id = v.note_id and t.version = v.version
+    left join private.patient_keys as k on k.patient_id = n.patient_id and t.note_id is not null
+    where n.id = any(ids)
+    order by n.id, v.version;
+end
+$$;
+
 -- Begins an attempt to make the encrypted copy for an access request. Writes the audit row, and returns the object
 -- key of the encrypted copy and the recordings to copy. The object key is new at each attempt, so that two attempts
 -- never write to the same object. `number` counts the sound recordings beside a video separately for each kind of
 -- participant, starting at 1.
 --
--- Returns one row without a recording if session notes are all that the copy can contain. Returns no row if no copy is
--- needed, because the access request is not APPROVED, or covers no READY recording and no session note (it is then
+-- Returns one row without a recording if notes are all that the copy can contain. Returns no row if no copy is
+-- needed, because the access request is not APPROVED, or covers no READY recording and no note (it is then
 -- fulfilled). Raises RG409 (recording_not_finished) while a covered recording may still become READY; a LOST
 -- recording may become READY for a week. Raises RG409 (recording_being_deleted) while an attempt to destroy a covered
 -- recording runs that began before the access request was filed.
@@ -76,6 +119,7 @@ declare
     new_key constant text := private.exports_prefix(of_request) || gen_random_uuid() || '.zip';
     ids uuid[];
     noted uuid[];
+    signed uuid[];
 begin
     select a.* into wanted from resguardo.access_requests as a where a.id = of_request for update;
     if wanted.id is null or wanted.status <> 'APPROVED' then
@@ -94,15 +138,16 @@ begin
     end if;
     ids := array(select r.id from private.wanted_recordings(wanted) as r where r.status = 'READY');
     noted := array(select n.id from private.noted_recordings(wanted) as n (id));
-    if cardinality(ids || noted) = 0 then
+    signed := array(select n.id from private.wanted_notes(wanted) as n (id));
+    if cardinality(ids || noted || signed) = 0 then
         update resguardo.access_requests as a
         set status = 'FULFILLED', fulfilled_at = private.now(), export_status = 'NOTHING_RECORDED',
-            export_recordings = 0, export_missing = null, export_error = null
+            export_recordings = 0, export_notes = 0, export_missing = null, export_error = null
         where a.id = of_request;
         perform private.audit_request('access_request.export', wanted, array['status']);
         return;
     end if;
-    insert into private.access_exports as e (request_id, object_key, recording_ids, files, secret)
+    insert into private.access_exports as e (request_id, object_key, recording_ids, note_ids, files, secret)
     values (
         of_request, new_key,
         array(
@@ -112,11 +157,11 @@ begin
             union
             select n.id from unnest(noted) as n (id)
         ),
-        cardinality(ids), new_secret
+        signed, cardinality(ids), new_secret
     )
     on conflict (request_id) do update
-    set object_key = excluded.object_key, recording_ids = excluded.recording_ids, files = excluded.files,
-        secret = excluded.secret, began_at = excluded.began_at;
+    set object_key = excluded.object_key, recording_ids = excluded.recording_ids, note_ids = excluded.note_ids,
+        files = excluded.files, secret = excluded.secret, began_at = excluded.began_at;
     perform private.write_audit(
         'recording.read_key', 'ALLOWED', null, 'recording', ids, array[wanted.patient_id],
         array(select distinct r.consultation_id from resguardo.recordings as r where r.id = any(ids)),
@@ -209,6 +254,7 @@ begin
     update resguardo.access_requests as a
     set status = 'FULFILLED', fulfilled_at = made.ready_at, export_status = 'READY', export_error = null,
         export_size_bytes = size, export_recordings = made.files, export_missing = missing,
+        export_notes = cardinality(made.note_ids),
         export_expires_at = made.expires_at
     where a.id = of_request;
     perform private.write_audit(

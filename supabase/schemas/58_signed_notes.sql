@@ -215,6 +215,20 @@ begin
 end
 $$;
 
+-- Returns whether the audit log has a signature of a file with this hash, in this consultation.
+create function private.is_signature_logged(of_consultation uuid, of_sha256 text) returns boolean
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return exists (
+        select
+        from audit.event_subjects as s
+        inner join audit.events as e on e.id = s.id and e.recorded_at = s.recorded_at
+        where s.subject_id = of_consultation and e.digest = of_sha256 and e.action in ('note.sign', 'note.add_addendum')
+    );
+end
+$$;
+
 -- Writes the audit row, and returns the versions of those signed notes in `shown` that the calling doctor signed,
 -- oldest version first, with their ciphertexts and the data key of the patient. `asked` is the recording or the
 -- patient by which the doctor asked, or null for all notes. `is_logged` says whether the audit log has the hash of
@@ -259,13 +273,7 @@ begin
     select
         n.id, n.status, n.patient_id, n.consultation_id, n.recording_id, v.version, v.signed_at, v.sha256,
         v.quote_count,
-        exists (
-            select
-            from audit.event_subjects as s
-            inner join audit.events as e on e.id = s.id and e.recorded_at = s.recorded_at
-            where s.subject_id = n.consultation_id and e.digest = v.sha256
-                and e.action in ('note.sign', 'note.add_addendum')
-        ),
+        private.is_signature_logged(n.consultation_id, v.sha256),
         t.ciphertext, k.wrapped_key, k.root_key_id
     from resguardo.signed_notes as n
     inner join resguardo.signed_note_versions as v on v.note_id = n.id

@@ -12,7 +12,7 @@ _REQUEST = """
   extension { reason extendedAt } decidedAt
   denial { ground isReviewable determinedBy { id } reviewAskedAt reviewedBy { id } reviewedAt
     reviewOutcome message }
-  export { status problem { code message } sizeBytes fileCount missingFileCount
+  export { status problem { code message } sizeBytes fileCount signedNoteCount missingFileCount
     expiresAt secretRevealedAt } fulfilledAt createdAt
 """
 ACCESS_REQUESTS = f"""

@@ -5,6 +5,7 @@ reported and never shown as valid.
 import hashlib
 import io
 from base64 import b64decode
+from datetime import date
 from typing import Any, LiteralString
 from uuid import UUID
 
@@ -18,6 +19,7 @@ from tests.api import documents
 from tests.api.harness import ApiHarness, Case, Person
 from tests.api.shown import named_in, shown_in
 from tests.api.signing import PLAN, QUOTE, make_note, sign
+from tests.integration.winzip import read_archive
 from tests.practice import TERMS
 
 pytestmark = pytest.mark.anyio
@@ -210,3 +212,39 @@ async def test_destroyed_note_says_so(harness: ApiHarness, case: Case) -> None:
     found = await read(case.doctor, recording)
     assert found["isDestroyed"] is True
     assert found["versions"][0]["problem"]["code"] == "SIGNED_NOTE_DESTROYED"
+
+
+async def test_copy_for_an_access_request_contains_and_counts_the_signed_notes(
+    harness: ApiHarness, case: Case
+) -> None:
+    recording = await harness.recording(case, "FAILED")
+    note = await sign(harness, case.doctor, recording)
+    request = harness.practice.access_request(
+        UUID(case.patient_id), case.doctor.user_id, received_on=date(2026, 11, 20), status="APPROVED"
+    )
+    await harness.services.exports.export(request)
+    (copy,) = await harness.rows(
+        "select e.object_key, e.secret, e.note_ids, a.export_notes, a.status from private.access_exports as e"
+        " join resguardo.access_requests as a on a.id = e.request_id where e.request_id = %s",
+        request,
+    )
+    assert (copy["note_ids"], copy["export_notes"], copy["status"]) == ([note.note_id], 1, "FULFILLED")
+    archive = await harness.bucket.get_small(copy["object_key"], 10_000_000)
+    assert archive is not None
+    files = read_archive(archive, copy["secret"])
+    (signed,) = [content for name, content in files.items() if name.endswith("_signed-note-1.json")]
+    assert hashlib.sha256(signed).hexdigest() == note.sha256
+    for language, word in (("en", "Assessment"), ("es", "Evaluación")):
+        (pdf,) = [content for name, content in files.items() if name.endswith(f"_signed-note-{language}.pdf")]
+        pages = "".join(page.extract_text() for page in pypdf.PdfReader(io.BytesIO(pdf)).pages)
+        assert word in pages
+        assert "Paracetamol" in pages
+    reads = await harness.rows(
+        "select actor_role, patient_ids from audit.events where action = 'note.read' and basis = %s"
+        " and entities -> 0 -> 'ids' ? %s",
+        "export_access_request",
+        str(note.note_id),
+    )
+    assert [(row["actor_role"], row["patient_ids"]) for row in reads] == [
+        ("resguardo_worker", [UUID(case.patient_id)])
+    ]

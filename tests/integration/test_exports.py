@@ -30,6 +30,7 @@ from app.integrations.storage import uploads as storage_uploads
 from app.integrations.storage.listing import ObjectPage, UploadPage
 from app.integrations.storage.objects import StoredObject
 from app.keys.keyring import Keyring
+from app.notes.exported_notes import compose_note_files
 from app.postgres.database import Database as Pool
 from app.postgres.database import Transaction
 from app.session_notes.encryption import encrypt_text
@@ -128,7 +129,7 @@ class ExportHarness:
         storage = _storage(self.store)
         for name, value in how.items():
             setattr(storage, name, value)
-        return Exports(self.worker, storage, KEYRING, deployment=DEPLOYMENT), storage
+        return Exports(self.worker, storage, KEYRING, compose_note_files, deployment=DEPLOYMENT), storage
 
     def rows(self, sql: LiteralString, *values: object) -> list[dict[str, Any]]:
         with psycopg.connect(self.database.superuser_url, row_factory=dict_row) as connection:
@@ -238,7 +239,7 @@ async def _opened(database: Database, store: ObjectStore) -> AsyncIterator[Expor
     await worker.open()
     try:
         consultation = _people(database)
-        exports = Exports(worker, storage, KEYRING, deployment=DEPLOYMENT)
+        exports = Exports(worker, storage, KEYRING, compose_note_files, deployment=DEPLOYMENT)
         yield ExportHarness(database, worker, storage, store, consultation, exports)
     finally:
         storage.close()
@@ -654,7 +655,7 @@ async def test_recording_that_is_moved_during_the_lookup_is_in_the_copy(harness:
     storage = Moving(
         endpoint_url=harness.store.endpoint_url, bucket=harness.store.bucket, credentials=harness.store.writer
     )
-    await Exports(harness.worker, storage, KEYRING, deployment=DEPLOYMENT).export(request)
+    await Exports(harness.worker, storage, KEYRING, compose_note_files, deployment=DEPLOYMENT).export(request)
     storage.close()
     assert (harness.found(request)["export_recordings"], harness.found(request)["export_missing"]) == (1, 0)
 
@@ -666,7 +667,9 @@ async def test_no_recording_is_reported_missing_from_another_deployments_bucket(
     await harness.storage.delete(f"keep/{harness.consultation}/{recording}/video.mp4")
     request = harness.request()
     with pytest.raises(Conflict, match="bucket_of_another_deployment"):
-        await Exports(harness.worker, harness.storage, KEYRING, deployment="another").export(request)
+        await Exports(
+            harness.worker, harness.storage, KEYRING, compose_note_files, deployment="another"
+        ).export(request)
     assert harness.found(request)["status"] == "APPROVED"
 
 
@@ -680,7 +683,11 @@ async def test_objects_of_crashed_attempts_are_deleted_before_the_request_is_ful
     await pool.open()
     with pytest.raises(Killed):
         await Exports(
-            pool.lives(1, commits_last=False), harness.storage, KEYRING, deployment=DEPLOYMENT
+            pool.lives(1, commits_last=False),
+            harness.storage,
+            KEYRING,
+            compose_note_files,
+            deployment=DEPLOYMENT,
         ).export(request)
     await pool.close()
     assert len(await harness.keys()) == 1
@@ -775,7 +782,9 @@ async def test_copy_begins_again_if_a_key_is_destroyed_before_it_is_ready(harnes
             async for chunk in super()._read(file):
                 yield chunk
 
-    await Slow(harness.worker, harness.storage, KEYRING, deployment=DEPLOYMENT).export(request)
+    await Slow(harness.worker, harness.storage, KEYRING, compose_note_files, deployment=DEPLOYMENT).export(
+        request
+    )
     assert (await harness.keys(), harness.copy(request)) == ([], None)
     await harness.exports.export(request)
     assert harness.found(request)["export_status"] == "NOTHING_RECORDED"
@@ -855,7 +864,9 @@ async def test_copy_whose_recording_is_destroyed_meanwhile_is_begun_anew(harness
             async for chunk in super()._read(file):
                 yield chunk
 
-    await Losing(harness.worker, harness.storage, KEYRING, deployment=DEPLOYMENT).export(request)
+    await Losing(harness.worker, harness.storage, KEYRING, compose_note_files, deployment=DEPLOYMENT).export(
+        request
+    )
     assert await harness.keys() == []
     assert (harness.found(request)["status"], harness.found(request)["export_status"]) == ("APPROVED", None)
     jobs = harness.rows("select queue_name, task_name, args from jobs.procrastinate_jobs")
@@ -941,7 +952,9 @@ async def test_worker_killed_at_a_commit_comes_to_the_same_end(
     try:
         dying = pool.lives(transaction, commits_last=commits_last)
         with pytest.raises(Killed):
-            await Exports(dying, harness.storage, KEYRING, deployment=DEPLOYMENT).export(request)
+            await Exports(dying, harness.storage, KEYRING, compose_note_files, deployment=DEPLOYMENT).export(
+                request
+            )
     finally:
         await pool.close()
     await harness.exports.export(request)
@@ -976,7 +989,9 @@ async def test_request_withdrawn_while_its_copy_is_made_leaves_none(harness: Exp
             async for chunk in super()._read(file):
                 yield chunk
 
-    await Withdrawing(harness.worker, harness.storage, KEYRING, deployment=DEPLOYMENT).export(request)
+    await Withdrawing(
+        harness.worker, harness.storage, KEYRING, compose_note_files, deployment=DEPLOYMENT
+    ).export(request)
     assert await harness.keys() == []
     assert (await harness.exports.run_once()).ended == 1
     copy = harness.copy(request)
@@ -1101,4 +1116,6 @@ async def test_overdue_requests_are_logged_by_id(
 
 async def test_nothing_is_swept_in_another_deployments_bucket(harness: ExportHarness) -> None:
     with pytest.raises(Conflict, match="bucket_of_another_deployment"):
-        await Exports(harness.worker, harness.storage, KEYRING, deployment="another").run_once()
+        await Exports(
+            harness.worker, harness.storage, KEYRING, compose_note_files, deployment="another"
+        ).run_once()

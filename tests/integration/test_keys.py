@@ -358,6 +358,7 @@ def test_law_1_wrapped_keys_leave_the_database_after_the_audit_row_alone(databas
         "begin_insights",
         "open_insights",
         "read_signed_notes",
+        "export_signed_notes",
     }
     assert set(sources) == giving | of_the_index | {
         "keys_of",  # only the functions that open notes may call it
@@ -374,6 +375,7 @@ def test_law_1_wrapped_keys_leave_the_database_after_the_audit_row_alone(databas
             "private.write_audit(",
             "private.write_audit_later(",
             "private.write_lookup(",
+            "private.audit_notes(",
             "private.find_transcript(",
             "private.find_insights(",
             "insert into private.searches",

@@ -9,9 +9,11 @@ from app.bucket.missing_objects import MissingObjects
 from app.bucket.orphaned_objects import OrphanedObjects
 from app.deletions.destroyer import Destroyer
 from app.deletions.ledger import Ledger
+from app.deletions.note_destroyer import NoteDestroyer
 from app.deletions.restore_check import RestoreCheck
 from app.errors import Conflict
 from app.holds.bucket_protection import BucketProtection
+from app.notes.exported_notes import compose_note_files
 from tests.simulation.harness import DEPLOYMENT, KEYRING, SIGNER, Pass, SimulationHarness
 from tests.simulation.oracle import QUARANTINE
 from tests.simulation.process import Doors, Process
@@ -30,8 +32,18 @@ def destroyer(harness: SimulationHarness, process: Process) -> Destroyer:
 
 
 async def destroy(harness: SimulationHarness, process: Process) -> None:
-    """Destroy due recordings."""
+    """Destroy due recordings, and then due signed notes."""
     await destroyer(harness, process).run_once()
+    storage = harness.storage.through(process)
+    notes = NoteDestroyer(
+        Doors(harness.worker, process),
+        storage,
+        SIGNER,
+        Ledger(storage, (SIGNER.public_key,), deployment=DEPLOYMENT),
+        deployment=DEPLOYMENT,
+        backup_retention_days=35,
+    )
+    await notes.run_once()
 
 
 async def protect(harness: SimulationHarness, process: Process) -> None:
@@ -47,7 +59,9 @@ async def protect(harness: SimulationHarness, process: Process) -> None:
 async def keep_exports(harness: SimulationHarness, process: Process) -> None:
     """Delete the expired copies that were made for access requests."""
     storage = harness.storage.through(process)
-    await Exports(Doors(harness.worker, process), storage, KEYRING, deployment=DEPLOYMENT).run_once()
+    await Exports(
+        Doors(harness.worker, process), storage, KEYRING, compose_note_files, deployment=DEPLOYMENT
+    ).run_once()
 
 
 def export(request_id: UUID) -> Pass:
@@ -55,9 +69,9 @@ def export(request_id: UUID) -> Pass:
 
     async def work(harness: SimulationHarness, process: Process) -> None:
         storage = harness.storage.through(process)
-        await Exports(Doors(harness.worker, process), storage, KEYRING, deployment=DEPLOYMENT).export(
-            request_id
-        )
+        await Exports(
+            Doors(harness.worker, process), storage, KEYRING, compose_note_files, deployment=DEPLOYMENT
+        ).export(request_id)
 
     return work
 
