@@ -67,7 +67,5 @@ select private.finish_insights(
 select private.give_up_insights(%(id)s, %(status)s, %(reason)s, %(useless_parts)s);
 
 -- name: resume
--- Queues a job for all unfinished insights without a job, and the jobs that waited for a doctor's budget.
-select
-    private.resume_insights() as resumed,
-    private.resume_language_work() as held;
+-- Queues a job for all unfinished insights without a job, and returns the number of queued jobs.
+select private.resume_insights();

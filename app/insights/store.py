@@ -252,5 +252,5 @@ async def give_up(
 
 
 async def queue_unfinished(tx: Transaction) -> None:
-    """Queue a job for all unfinished insights that have no job, and the jobs that a budget no longer holds back."""
+    """Queue a job for all unfinished insights that have no job."""
     await tx.run(_sql["resume"])

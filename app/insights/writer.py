@@ -111,7 +111,7 @@ class InsightsWriter:
             await self._end(recording_id, "FAILED", reason)
 
     async def resume(self) -> None:
-        """Queue a job for all unfinished insights that have no job, and the jobs that a budget no longer holds back."""
+        """Queue a job for all unfinished insights that have no job. Work that a budget holds back is not among them."""
         async with self._database.as_service("resume_insights") as tx:
             await store.queue_unfinished(tx)
 

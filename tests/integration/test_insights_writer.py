@@ -10,6 +10,7 @@ from uuid import UUID
 
 import pytest
 
+from app.costs.tasks import HeldLanguageWork
 from app.errors import AppError, Conflict, RateLimited, Timeout, UpstreamFailed
 from app.insights.tasks import WRITING_ATTEMPTS, define_tasks
 from app.insights.writer import OVERTAKEN_PAUSE_SECONDS, InsightsWriter
@@ -588,6 +589,7 @@ async def test_used_up_budget_holds_insights_back_until_the_next_day(practice: I
     for days, jobs in ((0, 0), (1, 1)):
         await practice.harness.move_to(practice.harness.time + timedelta(days=days))
         await practice.writer().resume()
+        await HeldLanguageWork(practice.harness.worker).resume()
         assert await practice.harness.value(todo) == jobs
     await practice.write(video)
     assert await practice.state_of(video) == ("READY", None)
