@@ -27,6 +27,8 @@ from app.insights.encryption import insights_field
 from app.integrations.storage.client import Storage
 from app.keys.escrow import Escrow, seal
 from app.keys.keyring import FieldKey, Keyring, new_key_line
+from app.session_notes.encryption import encrypt_text
+from app.session_notes.model import NoteKind
 from app.transcripts import encryption
 from app.transcripts.model import Speaker, Transcript, Turn
 from app.transcripts.transcript_format import format_transcript
@@ -193,6 +195,19 @@ def _say(connection: Connection, recording: UUID, key: FieldKey) -> None:
     connection.execute(
         "insert into private.insight_texts (recording_id, generation, ciphertext) values (%s, 1, %s)",
         [recording, key.encrypt(insights_field(recording, 1), b"{}")],
+    )
+    note, apart = uuid4(), uuid4()
+    connection.execute(
+        "insert into private.session_notes (id, recording_id, consultation_id, author_id, ciphertext, changed_by)"
+        " select %s, r.id, r.consultation_id, r.doctor_id, %s, r.doctor_id"
+        " from resguardo.recordings as r where r.id = %s",
+        [note, encrypt_text(key, NoteKind.SESSION, recording, note, 1, "Slept well."), recording],
+    )
+    connection.execute(
+        "insert into private.psychotherapy_notes (id, recording_id, consultation_id, author_id, ciphertext, changed_by)"
+        " select %s, r.id, r.consultation_id, r.doctor_id, %s, r.doctor_id"
+        " from resguardo.recordings as r where r.id = %s",
+        [apart, encrypt_text(key, NoteKind.PSYCHOTHERAPY, recording, apart, 1, "Avoids it."), recording],
     )
 
 

@@ -15,6 +15,8 @@ from app.keys.keyring import Field, Keyring
 from app.postgres.access_policies import MIGRATIONS_DIRECTORY, access_version
 from app.postgres.connections import connect_as_owner
 from app.postgres.migrations import pending
+from app.session_notes.encryption import note_field
+from app.session_notes.model import NoteKind
 from app.transcripts.encryption import transcript_field
 
 _AUDIT = """
@@ -49,6 +51,14 @@ left join private.transcript_texts as w on w.recording_id = r.id
 left join private.insight_texts as n on n.recording_id = r.id
 where r.status = 'READY' and r.id <> all(%(gone)s) and coalesce(r.video_id <> all(%(gone)s), true)
 order by random() limit %(size)s
+"""
+
+
+_SESSION_NOTES = """
+select n.id, n.version, n.ciphertext from private.session_notes as n where n.recording_id = %s
+"""
+_PSYCHOTHERAPY_NOTES = """
+select n.id, n.version, n.ciphertext from private.psychotherapy_notes as n where n.recording_id = %s
 """
 
 
@@ -174,6 +184,23 @@ def check_insights(recordings: list[SampledRecording], keyring: Keyring, notes: 
         if one.insights is not None and one.insights_generation is not None:
             place = insights_field(one.id, one.insights_generation)
             _check_text(one, place, one.insights, "insights", keyring, notes)
+
+
+def check_notes(url: str, recordings: list[SampledRecording], keyring: Keyring, notes: Notes) -> None:
+    """Check that the notes on the sampled recordings can be decrypted. The check neither stores nor prints any text of
+    them.
+    """
+    notes.found |= {"notes": 0}
+    with connect_as_owner(url, application="resguardo-drill") as connection:
+        for one in recordings:
+            for kind, statement in (
+                (NoteKind.SESSION, _SESSION_NOTES),
+                (NoteKind.PSYCHOTHERAPY, _PSYCHOTHERAPY_NOTES),
+            ):
+                for note_id, version, text in connection.execute(statement, [one.id]):
+                    _check_text(
+                        one, note_field(kind, one.id, note_id, version), text, "notes", keyring, notes
+                    )
 
 
 def _check_text(

@@ -67,6 +67,8 @@ QUERIES = {
     "transcript": Look(documents.TRANSCRIPT, {"id": NOWHERE}, "ABSENT"),
     "signedNotes": Look(documents.SIGNED_NOTES),
     "transcriptSearch": Look(documents.TRANSCRIPT_SEARCH, {"query": "headache"}),
+    "sessionNotes": Look(documents.SESSION_NOTES, {"id": NOWHERE}, "ABSENT"),
+    "psychotherapyNotes": Look(documents.PSYCHOTHERAPY_NOTES, {"id": NOWHERE}, "ABSENT"),
     "activeRooms": Look(documents.ACTIVE_ROOMS),
     "auditEvents": Look(documents.AUDIT_EVENTS, {"filter": {"action": "nobody.did"}}),
     "deletions": Look(documents.DELETIONS),

@@ -137,6 +137,7 @@ def test_whole_backup_is_restored_and_compared(practice: Practice, form: str) ->
     assert _step(report, "data keys").found == {"opened": count, "without_key": 0}
     assert _step(report, "transcripts").found == {"transcripts": count, "index": 1}
     assert _step(report, "insights").found == {"insights": count}
+    assert _step(report, "notes").found == {"notes": 2 * count}
     assert int(_step(report, "audit log").found["rows"]) > 0
     told = report.as_json()
     assert told["total_seconds"] == round(report.seconds, 3)
@@ -308,10 +309,16 @@ def test_escrow_without_a_key_that_is_needed_is_found(practice: Practice) -> Non
 
 
 @pytest.mark.parametrize(
-    ("step", "table"), [("transcripts", "transcript_texts"), ("insights", "insight_texts")]
+    ("step", "table", "texts"),
+    [
+        ("transcripts", "transcript_texts", 1),
+        ("insights", "insight_texts", 1),
+        ("notes", "session_notes", 2),
+        ("notes", "psychotherapy_notes", 2),
+    ],
 )
 def test_encrypted_text_that_cannot_be_decrypted_is_reported(
-    practice: Practice, step: str, table: str
+    practice: Practice, step: str, table: str, texts: int
 ) -> None:
     one, other, *_ = sorted(practice.recordings)
     swap: Any = (
@@ -322,7 +329,7 @@ def test_encrypted_text_that_cannot_be_decrypted_is_reported(
     report = _compared(practice)
     practice.rows(swap, one, other, other, one)
     assert _problems(report) == {step: {("field_unreadable", str(id_)) for id_ in (one, other)}}
-    assert _step(report, step).found[step] == len(practice.recordings) - 2
+    assert _step(report, step).found[step] == texts * len(practice.recordings) - 2
     assert _problems(_compared(practice)) == {}
 
 

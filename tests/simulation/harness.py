@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any, LiteralString
-from uuid import UUID, uuid4
+from uuid import UUID, uuid4, uuid5
 
 import psycopg
 from psycopg.rows import DictRow
@@ -167,7 +167,7 @@ class SimulationHarness:
     async def _take_notes(self, recording_id: UUID, wrapped: bytes) -> int:
         """Insert a session note with an earlier version, and a psychotherapy note. Return the number of rows."""
         key = KEYRING.unwrap(wrapped, KEYRING.current_id)
-        note, apart = self.uuid(), self.uuid()
+        note, apart = uuid5(recording_id, "note"), uuid5(recording_id, "psychotherapy note")
         return int(
             await self.value(
                 "select moved.note(%s, %s, %s, %s, %s, %s)",
