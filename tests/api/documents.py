@@ -202,8 +202,8 @@ query ($minutes: Int! = 60, $sessionsPerMonth: Int! = 100) {{
 }}
 """
 LIFT_BUDGET = """
-mutation ($doctorId: ID!) {
-  liftLanguageBudget(input: {doctorId: $doctorId}) {
+mutation ($userId: ID!) {
+  liftLanguageBudget(input: {doctorId: $userId}) {
     languageBudget { doctor { id } liftedOn dailyTokenCount usedTokenCount }
   }
 }

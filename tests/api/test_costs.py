@@ -131,18 +131,18 @@ async def test_impossible_estimate_is_refused(officer: Person, given: dict[str, 
 
 async def test_officer_lifts_the_budget_of_a_doctor(harness: ApiHarness, case: Case, officer: Person) -> None:
     await _use(harness, case)
-    answer = await officer.send(LIFT_BUDGET, doctorId=str(case.doctor.user_id))
+    answer = await officer.send(LIFT_BUDGET, userId=str(case.doctor.user_id))
     budget = answer.data["liftLanguageBudget"]["languageBudget"]
     assert budget["doctor"]["id"] == str(case.doctor.user_id)
     assert budget["usedTokenCount"] == 1_100_000
     assert budget["dailyTokenCount"] > 0
     [row] = await harness.audit(answer.request_id)
     assert (row["action"], row["outcome"]) == ("language_budget.lift", "ALLOWED")
-    again = await officer.ask(LIFT_BUDGET, doctorId=str(case.doctor.user_id))
+    again = await officer.ask(LIFT_BUDGET, userId=str(case.doctor.user_id))
     assert again["liftedOn"] == budget["liftedOn"]
 
 
 async def test_budget_of_nobody_is_not_found(harness: ApiHarness, officer: Person) -> None:
     for unknown in (uuid4(), officer.user_id):
-        assert await officer.refused(LIFT_BUDGET, doctorId=str(unknown)) == ("NOT_FOUND", "staff_not_found")
-    assert await officer.refused(LIFT_BUDGET, doctorId="7") == ("INVALID_INPUT", "bad_id")
+        assert await officer.refused(LIFT_BUDGET, userId=str(unknown)) == ("NOT_FOUND", "staff_not_found")
+    assert await officer.refused(LIFT_BUDGET, userId="7") == ("INVALID_INPUT", "bad_id")

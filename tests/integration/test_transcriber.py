@@ -182,6 +182,19 @@ async def recorded_apart(practice: Practice, parts: dict[str, tuple[bytes, float
     return recording
 
 
+async def test_transcribed_sound_is_in_the_cost_ledger(practice: Practice) -> None:
+    video = await practice.recorded()
+    await practice.transcriber.transcribe(video)
+    rows = await practice.harness.rows(
+        "select vendor, model, unit, quantity from private.cost_entries where recording_id = %s and kind = 'SPEECH'",
+        video,
+    )
+    [(vendor, model, unit, quantity)] = [tuple(row.values()) for row in rows]
+    assert (vendor, model, unit) == ("127.0.0.1", practice.stand_in.calls[0].model, "MILLISECONDS")
+    sent = sum(call.seconds for call in practice.stand_in.calls)
+    assert quantity == pytest.approx(1000 * sent, rel=0.01)
+
+
 async def test_separate_microphones_name_each_speaker_at_the_videos_times(practice: Practice) -> None:
     """In this test the video starts first, and the microphones start 0.4 s and 1 s later. In this test, the file of
     each microphone ends with 4 s of silence.
