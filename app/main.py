@@ -39,7 +39,10 @@ from app.http.websocket_sessions import Connected, SocketLimits
 from app.identity import permissions
 from app.identity.admission import Admission
 from app.identity.tokens import TokenVerifier
+from app.insights.asking.service import Asking
 from app.insights.language_choice import OpenLanguage, make_language
+from app.insights.service import InsightsReads
+from app.insights.topics import TopicReader
 from app.integrations import vendor_clients
 from app.integrations.language.port import EXTRACT_VENDOR
 from app.integrations.livekit.client import LiveKit, WebhookVerifier
@@ -249,6 +252,9 @@ def _services(settings: ApiSettings, parts: _Parts) -> Services:
         signed_notes=SignedNotes(parts.database, settings.keyring),
         transcript_search=TranscriptSearch(parts.database, settings.keyring),
         session_notes=SessionNotes(parts.database, settings.keyring, subscriptions),
+        insights=InsightsReads(parts.database, settings.keyring),
+        topics=TopicReader(settings.keyring),
+        asking=Asking(parts.database, settings.keyring, parts.language),
         audit=parts.audit,
     )
 

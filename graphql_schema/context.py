@@ -21,6 +21,9 @@ from app.holds.service import LegalHolds
 from app.identity.admission import Admission
 from app.identity.permissions import Permission
 from app.identity.tokens import Principal, TokenVerifier
+from app.insights.asking.service import Asking
+from app.insights.service import InsightsReads
+from app.insights.topics import TopicReader
 from app.notes.signed_notes import SignedNotes
 from app.postgres.database import Asker
 from app.recording_imports.service import Imports
@@ -53,6 +56,9 @@ class Services:
     transcripts: Transcripts
     transcript_search: TranscriptSearch
     session_notes: SessionNotes
+    insights: InsightsReads
+    topics: TopicReader
+    asking: Asking
     signed_notes: SignedNotes
     audit: Audit
 

@@ -16,6 +16,10 @@ from app.consents import model as consents
 from app.consultations import model as consultations
 from app.costs import model as costs
 from app.deletions import model as deletions
+from app.insights import drafts
+from app.insights import model as insights
+from app.insights.asking.service import AnswerStatus
+from app.insights.writing import coverage
 from app.recording_imports import model as recording_imports
 from app.recordings import model as recordings
 from app.recordings.blockers import BlockerReason
@@ -474,5 +478,101 @@ describe_enum(
             "The notes analyse a counselling session and are kept apart from the record (45 CFR 164.501). No copy for "
             "an access request contains them, and no language service receives them."
         ),
+    },
+)
+describe_enum(
+    insights.Flag,
+    name="LineFlag",
+    description=(
+        "A flag says in what a line seems to differ from its quotes, so that the doctor checks it. The checker "
+        "compares words: it also flags some true lines, and it does not find every error. A flag never hides a line."
+    ),
+    values={
+        insights.Flag.NUMBER: "A number, a unit or a dose of the line differs from the quotes.",
+        insights.Flag.SIDE: "A side of the body (left, right or both) differs from the quotes.",
+        insights.Flag.NEGATION: "The line affirms what the quotes deny, or denies what the quotes affirm.",
+        insights.Flag.RARE_WORD: (
+            "The line has a rare word, such as the name of a drug, that the quotes do not contain."
+        ),
+        insights.Flag.PERSON: "The line is about the patient and its quotes are about a relative, or the reverse.",
+        insights.Flag.TIME: "The line is about the present and its quotes are about the past, or the reverse.",
+        insights.Flag.INSTRUCTION: "The line cites speech that gives orders to the writer of the lines.",
+        insights.Flag.WEAK_SUPPORT: "The quotes contain hardly any content word of the line.",
+    },
+)
+describe_enum(
+    AnswerStatus,
+    name="TranscriptAnswerStatus",
+    description="The status says whether an answer to a question was found in the transcript.",
+    values={
+        AnswerStatus.ANSWERED: "The answer has at least one line with its quotes.",
+        AnswerStatus.NOT_FOUND_IN_TRANSCRIPT: (
+            "No answer was found in the transcript. This does not mean that nobody gave the answer in the "
+            "consultation."
+        ),
+    },
+)
+describe_enum(
+    recordings.InsightsStatus,
+    description="The status says how far the insights into a recording are.",
+    values={
+        recordings.InsightsStatus.PENDING: (
+            "The insights wait for the worker, or for the next day if the doctor's daily budget is used up."
+        ),
+        recordings.InsightsStatus.RUNNING: "The worker is writing the insights.",
+        recordings.InsightsStatus.READY: "The insights can be read.",
+        recordings.InsightsStatus.STALE: (
+            "The insights can be read, but the transcript has changed since they were written."
+        ),
+        recordings.InsightsStatus.NO_SPEECH: "Nobody spoke in the recording, so there is nothing to write.",
+        recordings.InsightsStatus.FAILED: "The worker could not write the insights. `retryInsights` tries again.",
+        recordings.InsightsStatus.OFF: (
+            "A setting or a missing consent forbids the insights, or the recording is destroyed."
+        ),
+    },
+)
+describe_enum(
+    drafts.Section,
+    name="NoteSection",
+    description="A note has four sections, as in SOAP.",
+    values={
+        drafts.Section.S: "The subjective section contains what the patient reports.",
+        drafts.Section.O: "The objective section contains examinations, measurements and results.",
+        drafts.Section.A: "The assessment contains what the doctor concludes.",
+        drafts.Section.P: "The plan contains what was decided.",
+    },
+)
+describe_enum(
+    drafts.Responsible,
+    name="ActionItemResponsible",
+    description="The person has to do an action item.",
+    values={
+        drafts.Responsible.DOCTOR: "The doctor has to do it.",
+        drafts.Responsible.PATIENT: "The patient has to do it.",
+    },
+)
+describe_enum(
+    drafts.HighlightReason,
+    description="The reason says why a part of a recording is worth seeing.",
+    values={
+        drafts.HighlightReason.ALLERGY: "The part is about an allergy.",
+        drafts.HighlightReason.MEDICATION: "The part is about a medication.",
+        drafts.HighlightReason.ASSESSMENT: "The doctor says what they conclude.",
+        drafts.HighlightReason.PLAN: "The part is about what happens next.",
+        drafts.HighlightReason.FINDING: "The part has a finding, a measurement or a result.",
+        drafts.HighlightReason.HISTORY: "The part is about the patient's history.",
+        drafts.HighlightReason.SYMPTOM: "The part is about a symptom.",
+        drafts.HighlightReason.TOPIC: "A new topic begins.",
+    },
+)
+describe_enum(
+    coverage.UncitedKind,
+    name="UncitedTurnKind",
+    description="The kind says why a turn that no line cites should be read.",
+    values={
+        coverage.UncitedKind.NUMBER: "The turn says a number.",
+        coverage.UncitedKind.DOSE: "The turn says a dose.",
+        coverage.UncitedKind.ALLERGY: "The turn says something about an allergy.",
+        coverage.UncitedKind.MEDICATION: "The turn names a medication or says something about one.",
     },
 )

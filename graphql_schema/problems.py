@@ -87,6 +87,14 @@ class TranscriptionProblem(_Problem): ...
 
 
 @_problem(
+    "insights",
+    "This says why a recording has no insights, why they wait, or why the last refresh ended without new ones.",
+    "Everyone who may read the recording can read the problem.",
+)
+class InsightsProblem(_Problem): ...
+
+
+@_problem(
     "invitation", "This says why a staff invitation failed.", "Compliance officers can read the problem."
 )
 class StaffInvitationProblem(_Problem): ...

@@ -16,7 +16,7 @@ from graphql_schema.consultations import Consultation, Participant
 from graphql_schema.context import Info
 from graphql_schema.idempotency_keys import IDEMPOTENCY_KEY
 from graphql_schema.nodes import Node
-from graphql_schema.problems import RecordingProblem, TranscriptionProblem
+from graphql_schema.problems import InsightsProblem, RecordingProblem, TranscriptionProblem
 from graphql_schema.references import ConsultationBy, DateTimeRangeInput, PatientBy, RecordingBy
 from graphql_schema.rows import shown
 from graphql_schema.scalars import BigInt, Url, big, parse_id, parse_optional_id
@@ -149,6 +149,49 @@ class Transcription:
 
 
 @strawberry.type(
+    description="This says how far the insights into a recording are. `insights` returns the insights themselves."
+)
+class InsightsProgress:
+    status: model.InsightsStatus = strawberry.field(description="This is the status of the insights.")
+    parts_done: int = strawberry.field(
+        description="This says for how many parts of the transcript the language service has answered."
+    )
+    part_count: int | None = strawberry.field(
+        description=(
+            "This says into how many parts the worker has divided the transcript. A transcript of up to 1,000 turns "
+            "has one part. The value is null until the worker has divided it."
+        )
+    )
+    attempt: int = strawberry.field(
+        description="This is the number of the attempt, which is above 1 after a retry or a refresh."
+    )
+    is_refreshed: bool = strawberry.field(
+        description="This says whether the worker is writing STALE insights again. They can be read meanwhile."
+    )
+    dropped_count: int = strawberry.field(
+        description=(
+            "This says how many lines of the language model were left out, because their quotes are not in the "
+            "transcript."
+        )
+    )
+    dismissed_count: int = strawberry.field(
+        description="This says how many lines the doctor has dismissed as wrong."
+    )
+    written_at: datetime | None = strawberry.field(
+        description="This is when the readable insights were written. It is null if there are none."
+    )
+
+    @strawberry.field(  # type: ignore[untyped-decorator] # strawberry types it as Any
+        description=(
+            "This says why the insights FAILED or are OFF, why they wait, or why the last refresh ended without new "
+            "ones. It is null if there is none."
+        )
+    )
+    def problem(root: strawberry.Parent[Row], info: Info) -> InsightsProblem | None:
+        return InsightsProblem.of(root["problem"], info.context.language)
+
+
+@strawberry.type(
     description=(
         "This is a recording of a consultation: its video and what belongs to it. Its doctor may read it, and "
         "compliance officers may read it without its content."
@@ -210,6 +253,9 @@ class Recording(Node):
             "This is the state of the transcription. The value is null before the recording is READY."
         )
     )
+    insights: InsightsProgress | None = strawberry.field(
+        description="This says how far the insights are. The value is null before the transcript is READY."
+    )
     deletion: Annotated["Deletion", strawberry.lazy("graphql_schema.deletions")] | None = strawberry.field(
         description=(
             "This is the newest deletion of the recording. It is null if nobody has requested one and none was "
@@ -230,6 +276,16 @@ class Recording(Node):
     )
     created_at: datetime = strawberry.field(description="This is when the recording was requested.")
     updated_at: datetime = strawberry.field(description="This is when the recording last changed.")
+
+    @strawberry.field(  # type: ignore[untyped-decorator] # strawberry types it as Any
+        description=(
+            "These are the names of the insights' topics, without those that the doctor has dismissed. The value is "
+            "null if there are no readable insights, and for everybody but the doctor of the recording."
+        )
+    )
+    def topics(root: strawberry.Parent[Row], info: Info) -> list[str] | None:
+        encrypted = root["topics"]
+        return None if encrypted is None else info.context.services.topics.read(encrypted)
 
     @strawberry.field(  # type: ignore[untyped-decorator] # strawberry types it as Any
         description=(

@@ -13,8 +13,10 @@ from graphql_schema import consultations as consultation_fields
 from graphql_schema import costs as cost_fields
 from graphql_schema import deletions as deletion_fields
 from graphql_schema import holds as hold_fields
+from graphql_schema import insights as insight_fields
 from graphql_schema import playback as playback_fields
 from graphql_schema import psychotherapy_notes as psychotherapy_fields
+from graphql_schema import questions as question_fields
 from graphql_schema import recordings as recording_fields
 from graphql_schema import retention as retention_fields
 from graphql_schema import session_notes as note_fields
@@ -111,6 +113,15 @@ class Query:
         description=(
             "Lists the notes that the calling doctor signed, newest first: of one recording, of one patient, or all. "
             "Each version is verified against the hash of its signature."
+        ),
+    )
+    insights = root_field(
+        insight_fields.insights,
+        permissions.READ_INSIGHTS,
+        quota="pages",
+        description=(
+            "Returns the READY or STALE insights into a recording of the calling doctor: a summary, key points, action "
+            "items, topics, chapters, highlights and lines for a note, each with its quotes."
         ),
     )
     active_rooms = root_field(
@@ -329,6 +340,46 @@ class Mutation:
             "Issues links to the subtitles of a recording. Everyone who has a link can read the "
             "subtitles for a few minutes. Idempotent by `recordingId`: a repeated call issues further "
             "links to the same subtitles."
+        ),
+    )
+    retry_insights = root_field(
+        insight_fields.retry_insights,
+        permissions.RETRY_INSIGHTS,
+        quota="pages",
+        description=(
+            "Begins insights again that FAILED or were OFF. Answers of the language service that are already stored "
+            "are not requested again. Idempotent by `recordingId`: while the retry runs, a repeated call is refused "
+            "and begins no second retry."
+        ),
+    )
+    refresh_insights = root_field(
+        insight_fields.refresh_insights,
+        permissions.REFRESH_INSIGHTS,
+        quota="pages",
+        description=(
+            "Writes STALE insights again from the present transcript. The old insights stay readable until the new "
+            "ones are READY. Idempotent by `recordingId`: while the refresh runs, a repeated call changes nothing."
+        ),
+    )
+    dismiss_insight = root_field(
+        insight_fields.dismiss_insight,
+        permissions.DISMISS_INSIGHT,
+        quota="pages",
+        description=(
+            "Takes a wrong line of the insights out of view, and counts it. Idempotent by `recordingId`, "
+            "`generationNumber` and `lineNumber`."
+        ),
+    )
+    ask_transcript = root_field(
+        question_fields.ask_transcript,
+        permissions.ASK_TRANSCRIPT,
+        quota="questions",
+        description=(
+            "Asks a question about the transcript of a recording. The language service gets the question and parts of "
+            "the transcript, and answers with lines that cite the transcript, or finds no answer. It is a mutation, "
+            "because each answer is paid for and uses the doctor's daily budget. Idempotent by `idempotencyKey`: a "
+            "repeated call returns the first answer and sends nothing to the language service. Without a key, each "
+            "call asks again."
         ),
     )
     retry_transcription = root_field(

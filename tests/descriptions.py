@@ -29,6 +29,9 @@ VERBS: Final = frozenset(
         tries uploads used uses verifies waited waits wants was went were will withdraws withdrew works would writes
         wrote cite cites confirm confirms resolved resolves removed say sign signs stay support supports
         bounds cost costs lifted lifts transcribed transcribes
+        affirms affirm flags find hides lack say answered
+        attributes chose compares conclude concludes cover cites covered gave lacks mentions mention seem seems
+        stay suggests support supports tell tells told wait watch
         """,
     )
 )

@@ -27,6 +27,7 @@ Mutation = Literal[
     "addAddendum",
     "writeSessionNote",
     "writePsychotherapyNote",
+    "askTranscript",
 ]
 _sql = Queries(Path(__file__).with_name("queries.sql"))
 
@@ -51,6 +52,11 @@ class RepeatableCall:
             "key_sha256": hashlib.sha256(secret).digest(),
             "input_mac": hmac.digest(secret, message, "sha256"),
         }
+
+    @property
+    def has_key(self) -> bool:
+        """Return whether the client sent a key."""
+        return self._has_key
 
     async def claim(self, tx: Transaction) -> UUID | None:
         """Return the entity that an earlier call with this key returned, or None if this call must take effect. If

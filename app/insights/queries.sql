@@ -59,7 +59,7 @@ select private.count_tokens(
 -- name: finish
 -- Stores the encrypted insights and sets them to READY or STALE.
 select private.finish_insights(
-    %(id)s, %(generation)s, %(run)s, %(ciphertext)s, %(language)s, %(vendor)s, %(model)s, %(dropped_count)s
+    %(id)s, %(generation)s, %(run)s, %(ciphertext)s, %(topics)s, %(language)s, %(vendor)s, %(model)s, %(dropped_count)s
 );
 
 -- name: give_up

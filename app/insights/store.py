@@ -208,9 +208,12 @@ async def count_tokens(tx: Transaction, recording_id: UUID, usage: LanguageUsage
 
 @dataclass(frozen=True)
 class FinishedInsights:
-    """Finished insights to store. `dropped_count` is the number of lines that were left out."""
+    """Finished insights to store, with their topics apart. `dropped_count` is the number of lines that were left
+    out.
+    """
 
     ciphertext: bytes = field(repr=False)
+    topics: bytes = field(repr=False)
     language: str | None
     vendor: str
     model: str
@@ -226,6 +229,7 @@ async def finish(
         "generation": begun.generation,
         "run": begun.run,
         "ciphertext": finished.ciphertext,
+        "topics": finished.topics,
         "language": finished.language,
         "vendor": finished.vendor,
         "model": finished.model,

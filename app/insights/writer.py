@@ -25,6 +25,7 @@ from app.insights.insights_format import (
     parse_answer,
 )
 from app.insights.numbered import number_lines
+from app.insights.topics import encrypt_topics
 from app.insights.writing.answers import ReadAnswer, read_answer
 from app.insights.writing.coverage import find_uncited, measure_coverage
 from app.insights.writing.merging import merge_insights
@@ -293,6 +294,7 @@ def _finish(work: _Work, parts: Sequence[_Part]) -> store.FinishedInsights:
     text = format_insights(StoredInsights(numbered, coverage, uncited))
     return store.FinishedInsights(
         ciphertext=work.key.encrypt(encryption.insights_field(work.recording_id, begun.generation), text),
+        topics=encrypt_topics(work.key, work.recording_id, begun.generation, numbered.topics),
         language=work.language,
         vendor=parts[-1].vendor,
         model=parts[-1].model,

@@ -28,6 +28,11 @@ _INSIGHTS: Final[LiteralString] = (
     " i.is_refreshed, i.language as language_code, i.vendor, i.model, i.dropped_count, i.dismissed_count,"
     " i.written_at from resguardo.insights as i where i.recording_id = {row}.id) as y)"
 )
+_COVERAGE: Final[LiteralString] = (
+    "(select row_to_json(y) from (select c.duration_seconds, c.truncated as is_truncated, c.interrupted as"
+    " is_interrupted, t.unused_track_count from resguardo.recordings as c inner join resguardo.transcripts as t"
+    " on t.recording_id = c.id where c.id = {row}.recording_id) as y)"
+)
 _BLOCKERS: Final[LiteralString] = (
     "(select coalesce(json_agg(json_build_object('reason', b.reason, 'participant', (select row_to_json(y) from"
     " (select s.participant_id as id, s.kind, s.guest_role, s.joined_at, s.is_required as must_consent,"
@@ -163,6 +168,7 @@ ENTITIES: Final = {
             "problem": "{row}.error",
             "transcription": _TRANSCRIPTION,
             "insights": _INSIGHTS,
+            "topics": "private.topics_of({row}.id)",
             "retention_ends_at": "{row}.due_at",
             "is_held": "private.is_own_held({row}.id)",
         },
@@ -177,6 +183,7 @@ ENTITIES: Final = {
     "transcript": Entity(
         type="transcript",
         table="resguardo.transcripts",
+        values={"coverage": _COVERAGE},
         relations={
             "recording": One("recording", "{row}.id = {parent}.recording_id"),
             "participants": Many(

@@ -36,6 +36,7 @@ class Quotas:
     subtitles: int
     pages: int
     invitations: int
+    questions: int
 
 
 @dataclass(frozen=True)

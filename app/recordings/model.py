@@ -83,6 +83,18 @@ class TranscriptionStatus(StrEnum):
     OFF = "OFF"
 
 
+class InsightsStatus(StrEnum):
+    """The status of the insights into a recording."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    READY = "READY"
+    STALE = "STALE"
+    NO_SPEECH = "NO_SPEECH"
+    FAILED = "FAILED"
+    OFF = "OFF"
+
+
 @dataclass(frozen=True)
 class Recording:
     """A recording. The duration is in seconds and the size in bytes.

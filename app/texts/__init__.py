@@ -32,6 +32,7 @@ class ErrorTexts(TypedDict):
     signed_note: dict[str, str]
     roles: dict[str, str]
     subtitles: dict[str, str]
+    answers: dict[str, str]
 
 
 def error_message(
@@ -101,6 +102,11 @@ def role_name(role: str, language: Language) -> str:
 def subtitle_text(name: str, language: Language) -> str:
     """Return the text that subtitles show in place of words that are missing, or before words that are uncertain."""
     return error_texts(language)["subtitles"][name]
+
+
+def answer_not_found_text(language: Language) -> str:
+    """Return what a doctor reads if a question about a transcript has no answer."""
+    return error_texts(language)["answers"]["not_found"]
 
 
 def certificate_words(language: Language) -> dict[str, str]:

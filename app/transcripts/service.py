@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
+from typing import Final, LiteralString
 from uuid import UUID
 
 import anyio.to_thread
@@ -19,14 +19,14 @@ from app.idempotency.service import RepeatableCall
 from app.identity import permissions
 from app.keys.keyring import Keyring
 from app.postgres.composer import Row
-from app.postgres.database import Asker, Database
+from app.postgres.database import Asker, Database, Transaction
 from app.postgres.selection import Selection
 from app.recordings import service as recordings
 from app.transcripts import encryption, store
 from app.transcripts.corrections import Correction, check_text, make_attribution, make_rewording
 from app.transcripts.encryption import CorrectedTranscript
 from app.transcripts.model import Speaker, Transcript
-from app.transcripts.store import OpenedTranscript
+from app.transcripts.store import OpenedTranscript as OpenedTranscript
 
 SUBTITLE_FIELDS: Final = Selection.of("turns.endSeconds", "turns.speaker", "turns.startSeconds", "turns.text")
 """What subtitles show of a transcript."""
@@ -235,6 +235,17 @@ class Transcripts:
         async with self._database.as_user(asker, access) as tx:
             await store.switch(tx, consultation_id, is_on=is_on)
             return await consultations.show_consultation(tx, consultation_id, selection, access.action)
+
+
+async def open_transcript(
+    tx: Transaction, action: LiteralString, recording_id: UUID, selection: Selection
+) -> OpenedTranscript | None:
+    """Write the audit row of another feature's action and return the encrypted transcript, in the transaction of that
+    feature. Return None if the person may not read the transcript, or if it does not exist or is not READY.
+
+    Raises Conflict (recording_being_deleted, recording_deleted), RateLimited.
+    """
+    return await store.open_transcript(tx, action, recording_id, selection)
 
 
 def _make_no_correction(_: Transcript, __: Sequence[Correction]) -> None:

@@ -53,7 +53,7 @@ class EncryptedTranscript:
 @dataclass(frozen=True)
 class OpenedTranscript:
     """An encrypted transcript with its id, and the author and time of each correction, in order. `metadata` has the
-    selected `recording`, and the `participants` of the consultation if a turn's participant is selected.
+    selected `recording` and `coverage`, and the `participants` of the consultation if a turn's participant is selected.
     """
 
     id: UUID
@@ -111,7 +111,7 @@ def _select_metadata(selection: Selection) -> Selection:
     """Return the part of a transcript's selection that the database reads. Only the decrypted text says which
     participants speak, so the statement reads all participants of the consultation.
     """
-    fields = [one for one in selection.fields if one.name == "recording"]
+    fields = [one for one in selection.fields if one.name in {"recording", "coverage"}]
     participant = selection.below("turns", "participant")
     if participant.fields:
         fields.append(SelectedField("participants", {}, participant))

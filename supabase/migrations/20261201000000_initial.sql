@@ -804,6 +804,8 @@ select 'reason', t.term from unnest(array[
     'cloudflare_unavailable', 'email_exists', 'no_intent', 'not_its_recording',
     'deletion_not_requested',
     'quota_subtitles',
+    'question_running',
+    'question_characters', 'question_empty', 'question_too_long', 'quota_questions',
     'recording_lost',
     'recording_failed',
     'recording_aborted',
@@ -936,6 +938,7 @@ select 'reason', t.term from unnest(array[
 insert into private.audit_terms (kind, term)
 select 'basis', t.term from unnest(array[
     'write_note_section', 'resume_note_sections',
+    'ask_transcript',
     'apply_bucket_policies', 'ban_user', 'check', 'check_bucket', 'count_rejections', 'delete_idempotency_keys',
     'destroy_recordings',
     'enforce_consent', 'expire_imports', 'export_access_request', 'follow_egress', 'health', 'invite_staff',
@@ -969,6 +972,11 @@ select 'field', t.term from unnest(array[
     'email', 'endCursor', 'endedAt', 'exists', 'expiresAt',
     'expiresInSeconds', 'export', 'extendedAt', 'extension', 'externalId', 'fields', 'finishedAt',
     'confidence', 'fullText', 'wordCount',
+    'actionItems', 'chapters', 'dismissedCount', 'generationNumber', 'highlights', 'isRefreshed', 'isStale',
+    'keyPoints', 'noteLines', 'partCount', 'partsDone', 'section', 'summary', 'title',
+    'topics', 'uncitedTurns', 'when', 'who',
+    'answer', 'citations', 'coverage', 'coveredSeconds', 'droppedCount', 'flags', 'model',
+    'unknownSpeakerCount', 'writer',
     'fulfilledAt', 'graceDays', 'ground', 'guestRole', 'hasConsented', 'hasNextPage', 'hasPreviousPage',
     'heldBytes', 'hits', 'holds', 'id',
     'index_key', 'insights', 'invitation', 'isActive', 'isCut', 'isOverdue', 'isRetried', 'isReviewable',
@@ -1107,6 +1115,7 @@ values
 ('transcript.correct', 'U', true),
 ('transcript.search', 'R', true),
 ('transcript.retry', 'U', false),
+('transcript.ask', 'R', true),
 ('transcript.issue_url', 'R', true),
 ('transcript.rewrap_index_key', 'U', true),
 ('patient.make_key', 'C', true),
@@ -1771,7 +1780,7 @@ $$;
 create table private.quotas (
     meter text primary key
     constraint quotas_meter_is_known check (
-        meter in ('urls', 'playbacks', 'subtitles', 'pages', 'invitations')
+        meter in ('urls', 'playbacks', 'subtitles', 'pages', 'invitations', 'questions')
     ),
     per_hour integer not null constraint quotas_per_hour_is_positive check (per_hour > 0)
 );
@@ -1781,7 +1790,7 @@ comment on table private.quotas is
 create table private.usage (
     person_id uuid not null,
     meter text not null constraint usage_meter_is_known check (
-        meter in ('urls', 'playbacks', 'subtitles', 'pages', 'invitations')
+        meter in ('urls', 'playbacks', 'subtitles', 'pages', 'invitations', 'questions')
     ),
     window_start timestamptz not null,
     used integer not null,
@@ -3735,7 +3744,7 @@ create table private.idempotency_keys (
         mutation in (
             'inviteGuest', 'recordConsent', 'withdrawConsent', 'startRecording', 'correctTranscript', 'attributeTurn',
             'addAddendum',
-            'writeSessionNote', 'writePsychotherapyNote'
+            'writeSessionNote', 'writePsychotherapyNote', 'askTranscript'
         )
     ),
     key_sha256 bytea not null constraint idempotency_keys_key_sha256_length check (length(key_sha256) = 32),
@@ -3799,24 +3808,34 @@ begin
 end
 $$;
 
--- Deletes at most 1000 idempotency keys that are older than 24 hours, oldest first, and returns how many it deleted.
+-- Deletes at most 1000 idempotency keys that are older than 24 hours, oldest first, with the answers to questions that
+-- are kept for them. Returns how many keys it deleted.
 create function private.delete_old_idempotency_keys() returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     deleted integer;
 begin
-    delete from private.idempotency_keys as k
-    using (
-        select o.person_id, o.mutation, o.key_sha256
-        from private.idempotency_keys as o
-        where o.created_at < now() - interval '24 hours'
-        order by o.created_at
-        limit 1000
-        for update skip locked
-    ) as old
-    where k.person_id = old.person_id and k.mutation = old.mutation and k.key_sha256 = old.key_sha256;
-    get diagnostics deleted = row_count;
+    with gone as (
+        delete from private.idempotency_keys as k
+        using (
+            select o.person_id, o.mutation, o.key_sha256
+            from private.idempotency_keys as o
+            where o.created_at < now() - interval '24 hours'
+            order by o.created_at
+            limit 1000
+            for update skip locked
+        ) as old
+        where k.person_id = old.person_id and k.mutation = old.mutation and k.key_sha256 = old.key_sha256
+        returning k.mutation, k.entity_id
+    ),
+
+    answers as (
+        delete from private.questions as q using gone as g
+        where g.mutation = 'askTranscript' and q.id = g.entity_id
+    )
+
+    select count(*) into deleted from gone;
     return deleted;
 end
 $$;
@@ -8451,7 +8470,8 @@ $$;
 -- Returns the id and the encrypted transcript text of the caller's own recording, the recording's data key, and every
 -- correction. Before that, writes the audit row, which also names the entities in `shown` and the fields in
 -- `of_fields`: what the statement that calls this function reads besides the text. Raises RG409
--- (recording_being_deleted) if the deletion of the recording was requested.
+-- (recording_being_deleted) if the deletion of the recording was requested. The call counts as a page against the
+-- caller's quota, and `transcript.ask` as a question.
 create function private.open_transcript(of_action text, of_recording uuid, shown jsonb, of_fields text[])
 returns table (
     id uuid, ciphertext bytea, wrapped bytea, root_key text, corrections bytea[], corrected_by uuid[],
@@ -8462,10 +8482,12 @@ as $$
 declare
     wanted resguardo.transcripts;
 begin
-    if of_action is null or of_action not in ('transcript.read', 'transcript.correct') then
+    if of_action is null or of_action not in ('transcript.read', 'transcript.correct', 'transcript.ask') then
         raise exception 'unknown_action' using errcode = 'RG403';
     end if;
-    perform private.use_quota(private.person(), 'pages');
+    perform private.use_quota(
+        private.person(), case when of_action = 'transcript.ask' then 'questions' else 'pages' end
+    );
     wanted := private.find_transcript(
         of_action, of_recording, shown, of_fields, is_locked => of_action = 'transcript.correct'
     );
@@ -8585,7 +8607,7 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     tables constant text[] := array[
-        'subtitle_links', 'transcript_corrections', 'transcript_chunks', 'transcript_texts'
+        'questions', 'subtitle_links', 'transcript_corrections', 'transcript_chunks', 'transcript_texts'
     ];
     of_table text;
     rows_cleared bigint;
@@ -9586,8 +9608,12 @@ create table private.insight_texts (
     constraint insight_texts_recording_id_fkey references resguardo.insights (recording_id),
     generation integer not null constraint insight_texts_generation_range check (generation > 0),
     ciphertext bytea not null
-    constraint insight_texts_ciphertext_length check (length(ciphertext) between 29 and 67108864)
+    constraint insight_texts_ciphertext_length check (length(ciphertext) between 29 and 67108864),
+    topics bytea
+    constraint insight_texts_topics_length check (length(topics) between 29 and 1048576)
 );
+comment on column private.insight_texts.topics is
+'The names of the topics with the numbers of their lines, encrypted. A list of recordings shows them.';
 
 create table private.insight_dismissals (
     recording_id uuid not null
@@ -10110,11 +10136,12 @@ begin
 end
 $$;
 
--- Stores the encrypted insights of a generation and sets them to READY, or to STALE if the transcript has changed since
--- the first request. Deletes the answers of the language service, from which the insights were made.
+-- Stores the encrypted insights of a generation, and their topics apart. Sets them to READY, or to STALE if the
+-- transcript has changed since the first request. Deletes the answers of the language service, from which the insights
+-- were made.
 create function private.finish_insights(
-    of_recording uuid, of_generation integer, of_run integer, new_text bytea, in_language text, of_vendor text,
-    of_model text, dropped_lines integer
+    of_recording uuid, of_generation integer, of_run integer, new_text bytea, new_topics bytea, in_language text,
+    of_vendor text, of_model text, dropped_lines integer
 ) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -10124,9 +10151,10 @@ begin
     if wanted.run is distinct from of_run or wanted.generation <> of_generation then
         return;
     end if;
-    insert into private.insight_texts as w (recording_id, generation, ciphertext)
-    values (of_recording, of_generation, new_text)
-    on conflict (recording_id) do update set generation = excluded.generation, ciphertext = excluded.ciphertext;
+    insert into private.insight_texts as w (recording_id, generation, ciphertext, topics)
+    values (of_recording, of_generation, new_text, new_topics)
+    on conflict (recording_id) do update
+    set generation = excluded.generation, ciphertext = excluded.ciphertext, topics = excluded.topics;
     delete from private.insight_answers as a where a.recording_id = of_recording;
     update resguardo.insights as i
     set is_refreshed = false, language = in_language, vendor = of_vendor, model = of_model, dismissed_count = 0,
@@ -10181,6 +10209,197 @@ declare
 begin
     perform private.put_job('write_insights', d.id) from unnest(idle) as d (id);
     return cardinality(idle);
+end
+$$;
+
+
+-- 55_questions.sql
+
+-- Questions that a doctor asks about a transcript. A question and its answer are in clear only in the API's memory.
+-- With an idempotency key, the language model's answer is kept for 24 hours, encrypted with the recording's data key,
+-- so that a repeated call is not paid for twice.
+
+create table private.questions (
+    id uuid constraint questions_pkey primary key,
+    recording_id uuid not null
+    constraint questions_recording_id_fkey references resguardo.transcripts (recording_id),
+    begun_at timestamptz not null default now(),
+    ciphertext bytea
+    constraint questions_ciphertext_length check (length(ciphertext) between 29 and 16777216)
+);
+comment on table private.questions is
+'The questions that were asked with an idempotency key, until the key is deleted. The table contains no question.';
+comment on column private.questions.begun_at is 'When the newest request to the language service for it began.';
+comment on column private.questions.ciphertext is
+'The answer of the language model, encrypted; null until there is one.';
+create index questions_recording_idx on private.questions (recording_id);
+
+-- Raises an error if the language service may not be asked about the caller's own recording now: RG409
+-- (insights_switched_off, insights_consent_withdrawn, insights_consent_text), or RG429 (language_budget_used_up) if
+-- the answer uses the budget.
+create function private.require_question_allowed(of_recording uuid, uses_budget boolean) returns void
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    objection constant text := (
+        select private.insights_objection(r.consultation_id) from resguardo.recordings as r
+        where r.id = of_recording and r.doctor_id = private.doctor()
+    );
+begin
+    if objection is not null then
+        raise exception 'insights_%', objection using errcode = 'RG409';
+    elsif uses_budget then
+        perform private.require_language_budget();
+    end if;
+end
+$$;
+
+-- Begins a question about the caller's own recording that was asked with an idempotency key. Returns the encrypted
+-- answer instead if the question has been answered. Raises RG409 (question_running) if another call with the same key
+-- began to ask less than `lease_seconds` ago and has not ended.
+create function private.begin_question(of_question uuid, of_recording uuid, lease_seconds integer) returns bytea
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    answer bytea;
+begin
+    insert into private.questions as q (id, recording_id)
+    select of_question, r.id from resguardo.recordings as r
+    where r.id = of_recording and r.doctor_id = private.doctor()
+    on conflict (id) do update set begun_at = now()
+    where q.recording_id = of_recording and q.ciphertext is null
+        and q.begun_at < now() - make_interval(secs => lease_seconds);
+    if found then
+        return null;
+    end if;
+    select q.ciphertext into answer from private.questions as q
+    where q.id = of_question and q.recording_id = of_recording;
+    if answer is null then
+        raise exception 'question_running' using errcode = 'RG409';
+    end if;
+    return answer;
+end
+$$;
+
+-- Ends a question: counts the tokens of the language service's answer in the ledger of the recording, unless the
+-- service reported none, and stores the encrypted answer to a question that was asked with an idempotency key, unless
+-- the recording was destroyed meanwhile. Without an answer, the next call with the same key asks again at once.
+create function private.end_question(
+    of_question uuid, of_recording uuid, answer bytea, of_vendor text, of_model text, input_tokens bigint,
+    cached_tokens bigint, output_tokens bigint
+) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if answer is null then
+        delete from private.questions as q where q.id = of_question and q.ciphertext is null;
+    else
+        update private.questions as q set ciphertext = answer where q.id = of_question and q.ciphertext is null;
+    end if;
+    if of_vendor is not null then
+        perform private.count_tokens(of_recording, of_vendor, of_model, input_tokens, cached_tokens, output_tokens);
+    end if;
+end
+$$;
+
+-- Raises RG409 (recording_being_deleted, recording_deleted) if the answer about the caller's own recording may no
+-- longer be shown, because the deletion of the recording began while the language service was asked.
+create function private.require_answer_shown(of_recording uuid) returns void
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if private.is_to_be_destroyed(of_recording) then
+        raise exception 'recording_being_deleted' using errcode = 'RG409';
+    elsif not exists (
+        select from resguardo.transcripts as t
+        where t.recording_id = of_recording and t.doctor_id = private.doctor() and t.status = 'READY'
+    ) then
+        raise exception 'recording_deleted' using errcode = 'RG409';
+    end if;
+end
+$$;
+
+
+-- 55_topics.sql
+
+-- The topics of insights, which a list of recordings may show. They are encrypted apart from the insights, so that a
+-- page of recordings decrypts little.
+
+-- The recordings whose topics the running transaction has read. The statement that shows a recording writes the audit
+-- row, and not `topics_of`, because one row names a whole page. At the commit, a trigger checks that the row was
+-- written.
+create table private.shown_topics (
+    transaction_id xid8 constraint shown_topics_pkey primary key default pg_current_xact_id(),
+    recording_ids uuid[] not null
+);
+comment on table private.shown_topics is
+'The recordings whose topics the running transaction has read. The table is empty between transactions.';
+
+-- Writes an audit row about the topics that the transaction has read, unless the transaction has already written a row
+-- that names the field. No transaction can therefore read topics without an audit row.
+create function private.audit_topics() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    shown private.shown_topics;
+begin
+    delete from private.shown_topics as s where s.transaction_id = new.transaction_id returning s.* into shown;
+    if exists (
+        select from (
+            select e.fields, e.xmin as written_by from audit.events as e
+            where e.actor_id = private.uid() order by e.recorded_at desc limit 20
+        ) as n
+        where n.written_by = pg_current_xact_id()::xid
+            and exists (select from unnest(n.fields) as f (name) where f.name ~ '(^|[.])topics$')
+    ) then
+        return null;
+    end if;
+    perform private.write_audit(
+        'insights.read', 'ALLOWED', null, 'recording', shown.recording_ids,
+        array(select distinct r.patient_id from resguardo.recordings as r where r.id = any (shown.recording_ids)),
+        array(select distinct r.consultation_id from resguardo.recordings as r where r.id = any (shown.recording_ids)),
+        array['topics'], cardinality(shown.recording_ids), null
+    );
+    return null;
+end
+$$;
+
+create constraint trigger shown_topics_audit after insert on private.shown_topics
+deferrable initially deferred for each row execute function private.audit_topics();
+alter table private.shown_topics enable always trigger shown_topics_audit;
+
+-- Returns the encrypted topics of the calling doctor's own recording, with their generation, the recording's wrapped
+-- data key and the numbers of the dismissed lines. Returns null for everybody else, for a recording without readable
+-- insights, and for one that is to be destroyed.
+create function private.topics_of(of_recording uuid) returns jsonb
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    found_topics jsonb;
+begin
+    if current_setting('role') <> 'clinician' then
+        return null;
+    end if;
+    select jsonb_build_object(
+        'recording_id', i.recording_id, 'generation', w.generation, 'ciphertext', encode(w.topics, 'base64'),
+        'wrapped', encode(k.wrapped_key, 'base64'), 'root_key', k.root_key_id,
+        'dismissed', array(
+            select d.line_number from private.insight_dismissals as d
+            where d.recording_id = w.recording_id and d.generation = w.generation
+        )
+    )
+    into found_topics
+    from resguardo.insights as i
+    inner join private.insight_texts as w on w.recording_id = i.recording_id
+    inner join private.recording_keys as k on k.recording_id = i.recording_id
+    where i.recording_id = of_recording and i.doctor_id = private.doctor() and i.status in ('READY', 'STALE')
+        and w.topics is not null
+        and not private.is_to_be_destroyed(of_recording);
+    if found_topics is not null then
+        insert into private.shown_topics as s (recording_ids) values (array[of_recording])
+        on conflict (transaction_id) do update set recording_ids = s.recording_ids || excluded.recording_ids;
+    end if;
+    return found_topics;
 end
 $$;
 

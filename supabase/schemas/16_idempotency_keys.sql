@@ -7,7 +7,7 @@ create table private.idempotency_keys (
         mutation in (
             'inviteGuest', 'recordConsent', 'withdrawConsent', 'startRecording', 'correctTranscript', 'attributeTurn',
             'addAddendum',
-            'writeSessionNote', 'writePsychotherapyNote'
+            'writeSessionNote', 'writePsychotherapyNote', 'askTranscript'
         )
     ),
     key_sha256 bytea not null constraint idempotency_keys_key_sha256_length check (length(key_sha256) = 32),
@@ -71,24 +71,34 @@ begin
 end
 $$;
 
--- Deletes at most 1000 idempotency keys that are older than 24 hours, oldest first, and returns how many it deleted.
+-- Deletes at most 1000 idempotency keys that are older than 24 hours, oldest first, with the answers to questions that
+-- are kept for them. Returns how many keys it deleted.
 create function private.delete_old_idempotency_keys() returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     deleted integer;
 begin
-    delete from private.idempotency_keys as k
-    using (
-        select o.person_id, o.mutation, o.key_sha256
-        from private.idempotency_keys as o
-        where o.created_at < now() - interval '24 hours'
-        order by o.created_at
-        limit 1000
-        for update skip locked
-    ) as old
-    where k.person_id = old.person_id and k.mutation = old.mutation and k.key_sha256 = old.key_sha256;
-    get diagnostics deleted = row_count;
+    with gone as (
+        delete from private.idempotency_keys as k
+        using (
+            select o.person_id, o.mutation, o.key_sha256
+            from private.idempotency_keys as o
+            where o.created_at < now() - interval '24 hours'
+            order by o.created_at
+            limit 1000
+            for update skip locked
+        ) as old
+        where k.person_id = old.person_id and k.mutation = old.mutation and k.key_sha256 = old.key_sha256
+        returning k.mutation, k.entity_id
+    ),
+
+    answers as (
+        delete from private.questions as q using gone as g
+        where g.mutation = 'askTranscript' and q.id = g.entity_id
+    )
+
+    select count(*) into deleted from gone;
     return deleted;
 end
 $$;

@@ -215,7 +215,8 @@ $$;
 -- Returns the id and the encrypted transcript text of the caller's own recording, the recording's data key, and every
 -- correction. Before that, writes the audit row, which also names the entities in `shown` and the fields in
 -- `of_fields`: what the statement that calls this function reads besides the text. Raises RG409
--- (recording_being_deleted) if the deletion of the recording was requested.
+-- (recording_being_deleted) if the deletion of the recording was requested. The call counts as a page against the
+-- caller's quota, and `transcript.ask` as a question.
 create function private.open_transcript(of_action text, of_recording uuid, shown jsonb, of_fields text[])
 returns table (
     id uuid, ciphertext bytea, wrapped bytea, root_key text, corrections bytea[], corrected_by uuid[],
@@ -226,10 +227,12 @@ as $$
 declare
     wanted resguardo.transcripts;
 begin
-    if of_action is null or of_action not in ('transcript.read', 'transcript.correct') then
+    if of_action is null or of_action not in ('transcript.read', 'transcript.correct', 'transcript.ask') then
         raise exception 'unknown_action' using errcode = 'RG403';
     end if;
-    perform private.use_quota(private.person(), 'pages');
+    perform private.use_quota(
+        private.person(), case when of_action = 'transcript.ask' then 'questions' else 'pages' end
+    );
     wanted := private.find_transcript(
         of_action, of_recording, shown, of_fields, is_locked => of_action = 'transcript.correct'
     );
@@ -349,7 +352,7 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     tables constant text[] := array[
-        'subtitle_links', 'transcript_corrections', 'transcript_chunks', 'transcript_texts'
+        'questions', 'subtitle_links', 'transcript_corrections', 'transcript_chunks', 'transcript_texts'
     ];
     of_table text;
     rows_cleared bigint;

@@ -91,8 +91,12 @@ create table private.insight_texts (
     constraint insight_texts_recording_id_fkey references resguardo.insights (recording_id),
     generation integer not null constraint insight_texts_generation_range check (generation > 0),
     ciphertext bytea not null
-    constraint insight_texts_ciphertext_length check (length(ciphertext) between 29 and 67108864)
+    constraint insight_texts_ciphertext_length check (length(ciphertext) between 29 and 67108864),
+    topics bytea
+    constraint insight_texts_topics_length check (length(topics) between 29 and 1048576)
 );
+comment on column private.insight_texts.topics is
+'The names of the topics with the numbers of their lines, encrypted. A list of recordings shows them.';
 
 create table private.insight_dismissals (
     recording_id uuid not null

@@ -289,11 +289,12 @@ begin
 end
 $$;
 
--- Stores the encrypted insights of a generation and sets them to READY, or to STALE if the transcript has changed since
--- the first request. Deletes the answers of the language service, from which the insights were made.
+-- Stores the encrypted insights of a generation, and their topics apart. Sets them to READY, or to STALE if the
+-- transcript has changed since the first request. Deletes the answers of the language service, from which the insights
+-- were made.
 create function private.finish_insights(
-    of_recording uuid, of_generation integer, of_run integer, new_text bytea, in_language text, of_vendor text,
-    of_model text, dropped_lines integer
+    of_recording uuid, of_generation integer, of_run integer, new_text bytea, new_topics bytea, in_language text,
+    of_vendor text, of_model text, dropped_lines integer
 ) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -303,9 +304,10 @@ begin
     if wanted.run is distinct from of_run or wanted.generation <> of_generation then
         return;
     end if;
-    insert into private.insight_texts as w (recording_id, generation, ciphertext)
-    values (of_recording, of_generation, new_text)
-    on conflict (recording_id) do update set generation = excluded.generation, ciphertext = excluded.ciphertext;
+    insert into private.insight_texts as w (recording_id, generation, ciphertext, topics)
+    values (of_recording, of_generation, new_text, new_topics)
+    on conflict (recording_id) do update
+    set generation = excluded.generation, ciphertext = excluded.ciphertext, topics = excluded.topics;
     delete from private.insight_answers as a where a.recording_id = of_recording;
     update resguardo.insights as i
     set is_refreshed = false, language = in_language, vendor = of_vendor, model = of_model, dismissed_count = 0,

@@ -39,6 +39,7 @@ _RECORDING = f"""
   transcription {{
     status languageCode chunksDone chunkCount attempt unusedTrackCount unintelligibleCount isRetried {_PROBLEM}
   }}
+  insights {{ status partsDone partCount attempt isRefreshed droppedCount dismissedCount writtenAt {_PROBLEM} }} topics
 """
 _DELETION = """
   id recording { id status } ground reason status requestedBy { id } requestedAt undoUntil retentionEndsAt attemptCount
@@ -361,6 +362,47 @@ mutation ($id: ID!, $basedOnVersion: Int! = 1) {{
 """
 SESSION_NOTES_CHANGED = f"""
 subscription ($consultationId: ID!) {{ sessionNotesChanged(consultationId: $consultationId) {{ {_NOTES} }} }}
+"""
+_CITED = "flags citations { turnNumber startSeconds endSeconds quote }"
+_INSIGHTS = f"""
+  id recording {{ id consultation {{ id externalId patient {{ id externalId }} }} }} languageCode generationNumber
+  writtenAt isStale isRefreshed droppedCount dismissedCount writer {{ vendor model }}
+  coverage {{
+    coveredSeconds isTruncated isInterrupted unusedTrackCount unintelligibleCount unknownSpeakerCount
+  }}
+  summary {{ number text {_CITED} }} keyPoints {{ number text {_CITED} }}
+  actionItems {{ number text who when {_CITED} }} topics {{ number name {_CITED} }}
+  chapters {{ number title startSeconds {_CITED} }}
+  highlights {{ number text reason startSeconds endSeconds {_CITED} }}
+  noteLines {{ number section text {_CITED} }} uncitedTurns {{ turnNumber kinds quotes }}
+"""
+INSIGHTS = f"query ($id: ID!) {{ insights(recordingId: $id) {{ {_INSIGHTS} }} }}"
+TOPICS = "query ($first: Int) { recordings(first: $first) { edges { node { id topics } } } }"
+RETRY_INSIGHTS = f"""
+mutation ($id: ID!) {{ retryInsights(input: {{recordingId: $id}}) {{ recording {{ {_RECORDING} }} }} }}
+"""
+REFRESH_INSIGHTS = f"""
+mutation ($id: ID!) {{ refreshInsights(input: {{recordingId: $id}}) {{ recording {{ {_RECORDING} }} }} }}
+"""
+DISMISS_INSIGHT = f"""
+mutation ($id: ID!, $line: Int!, $generation: Int! = 1) {{
+  dismissInsight(input: {{ recordingId: $id, lineNumber: $line, generationNumber: $generation }}) {{
+    insights {{ {_INSIGHTS} }}
+  }}
+}}
+"""
+ASK_TRANSCRIPT = """
+mutation ($id: ID!, $question: String!, $key: String) {
+  askTranscript(input: { recordingId: $id, question: $question, idempotencyKey: $key }) {
+    answer {
+      status message droppedCount writer { vendor model }
+      lines { text flags citations { turnNumber startSeconds endSeconds quote } }
+      coverage {
+        coveredSeconds isTruncated isInterrupted unusedTrackCount unintelligibleCount unknownSpeakerCount
+      }
+    }
+  }
+}
 """
 RETRY_TRANSCRIPTION = f"""
 mutation ($id: ID!) {{ retryTranscription(input: {{recordingId: $id}}) {{ recording {{ {_RECORDING} }} }} }}

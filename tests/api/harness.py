@@ -31,7 +31,7 @@ from starlette.types import ASGIApp
 from app.deployment import mark_database
 from app.integrations.storage.client import Storage
 from app.main import create_app
-from app.settings import ApiSettings, Environment, WorkerSettings
+from app.settings import ApiSettings, Environment, LanguageApi, WorkerSettings
 from app.worker.services import WorkerServices, open_queue, open_services
 from devstack.gotrue import GotrueConfig, create_gotrue_app
 from devstack.gotrue.signing import Signer, load_signer
@@ -474,6 +474,7 @@ def _api_settings(database: Database, store: ObjectStore, supabase_url: str, liv
         livekit_url=livekit_url,
         livekit_api_key=LIVEKIT_KEY,
         livekit_api_secret=SecretStr(LIVEKIT_SECRET),
+        language_api=LanguageApi.EXTRACT,
     )
 
 

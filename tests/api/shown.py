@@ -28,6 +28,7 @@ _ENTITY_TYPES = {
     "Consent": "consent",
     "Consultation": "consultation",
     "Deletion": "deletion",
+    "Insights": "insights",
     "LegalHold": "legal_hold",
     "MediaFile": "recording",
     "Participant": "participant",

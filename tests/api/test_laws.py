@@ -26,6 +26,7 @@ from tests.api.harness import (
 from tests.api.noting import store_note
 from tests.api.shown import named_in, shown_in
 from tests.api.speaking import store_transcript
+from tests.api.writing_insights import store_insights
 
 pytestmark = pytest.mark.anyio
 
@@ -88,6 +89,16 @@ RECORDING_FIELDS = [
     "egressId",
     "endedAt",
     "id",
+    "insights.attempt",
+    "insights.dismissedCount",
+    "insights.droppedCount",
+    "insights.isRefreshed",
+    "insights.partCount",
+    "insights.partsDone",
+    "insights.problem.code",
+    "insights.problem.message",
+    "insights.status",
+    "insights.writtenAt",
     "isHeld",
     "isInterrupted",
     "isTruncated",
@@ -116,6 +127,7 @@ RECORDING_FIELDS = [
     "source",
     "startedAt",
     "status",
+    "topics",
     "transcription.attempt",
     "transcription.chunkCount",
     "transcription.chunksDone",
@@ -174,6 +186,52 @@ TRANSCRIPT_FIELDS = [
     "turns.text",
     "wordCount",
 ]
+CITED = ("citations.endSeconds", "citations.quote", "citations.startSeconds", "citations.turnNumber", "flags")
+INSIGHTS_FIELDS = sorted(
+    [
+        *(f"actionItems.{name}" for name in (*CITED, "number", "text", "when", "who")),
+        *(f"chapters.{name}" for name in (*CITED, "number", "startSeconds", "title")),
+        *(
+            f"highlights.{name}"
+            for name in (*CITED, "endSeconds", "number", "reason", "startSeconds", "text")
+        ),
+        *(f"keyPoints.{name}" for name in (*CITED, "number", "text")),
+        *(f"noteLines.{name}" for name in (*CITED, "number", "section", "text")),
+        *(f"summary.{name}" for name in (*CITED, "number", "text")),
+        *(f"topics.{name}" for name in (*CITED, "name", "number")),
+        *(f"uncitedTurns.{name}" for name in ("kinds", "quotes", "turnNumber")),
+        "coverage.coveredSeconds",
+        "coverage.isInterrupted",
+        "coverage.isTruncated",
+        "coverage.unintelligibleCount",
+        "coverage.unknownSpeakerCount",
+        "coverage.unusedTrackCount",
+        "dismissedCount",
+        "droppedCount",
+        "generationNumber",
+        "id",
+        "isRefreshed",
+        "isStale",
+        "languageCode",
+        "recording.consultation.externalId",
+        "recording.consultation.id",
+        "recording.consultation.patient.externalId",
+        "recording.consultation.patient.id",
+        "recording.id",
+        "writer.model",
+        "writer.vendor",
+        "writtenAt",
+    ]
+)
+ANSWER_FIELDS = sorted(
+    [
+        *(f"lines.{name}" for name in (*CITED, "text")),
+        *(name for name in INSIGHTS_FIELDS if name.startswith(("coverage.", "writer."))),
+        "droppedCount",
+        "message",
+        "status",
+    ]
+)
 HIT_FIELDS = [
     "endSeconds",
     "isUncertain",
@@ -227,12 +285,13 @@ class Read:
     unseen: tuple[str, ...] = ()
     """The types of the entities that the audit row names although the answer does not show their ids."""
 
-    def besides(self, case: Case, recording: str) -> dict[str, set[str]]:
+    def besides(self, case: Case, recording: str, transcript: str) -> dict[str, set[str]]:
         ids = {
             "consultation": {case.id},
             "participant": {case.participant("DOCTOR"), case.participant("PATIENT")},
             "recording": {recording},
             "room": {case.id},
+            "transcript": {transcript},
         }
         return {entity_type: ids[entity_type] for entity_type in self.unseen}
 
@@ -285,6 +344,20 @@ READS = {
     "retryTranscription": Read(
         documents.RETRY_TRANSCRIPTION, "transcript.retry", "U", "recording", RECORDING_FIELDS
     ),
+    "insights": Read(documents.INSIGHTS, "insights.read", "R", "recording", INSIGHTS_FIELDS),
+    "dismissInsight": Read(documents.DISMISS_INSIGHT, "insights.dismiss", "U", "recording", INSIGHTS_FIELDS),
+    "retryInsights": Read(documents.RETRY_INSIGHTS, "insights.retry", "U", "recording", RECORDING_FIELDS),
+    "refreshInsights": Read(
+        documents.REFRESH_INSIGHTS, "insights.refresh", "U", "recording", RECORDING_FIELDS
+    ),
+    "askTranscript": Read(
+        documents.ASK_TRANSCRIPT,
+        "transcript.ask",
+        "R",
+        "recording",
+        ANSWER_FIELDS,
+        ("recording", "transcript"),
+    ),
     "switchTranscription": Read(
         documents.SWITCH_TRANSCRIPTION,
         "consultation.switch_transcription",
@@ -301,6 +374,16 @@ FAIL_TRANSCRIPTION: LiteralString = (
     "update resguardo.transcripts set status = 'FAILED', error = 'speech_busy' where recording_id = %s"
 )
 
+INSIGHT_STATES: dict[str, LiteralString] = {
+    "insights": "select %s",
+    "dismissInsight": "select %s",
+    "retryInsights": (
+        "update resguardo.insights set status = 'FAILED', error = 'insights_unusable' where recording_id = %s"
+    ),
+    "refreshInsights": "update resguardo.insights set status = 'STALE' where recording_id = %s",
+}
+"""The root fields that need insights, each with the change of the insights that it needs."""
+
 
 @pytest.mark.parametrize("field", READS)
 async def test_law_1_read_writes_one_complete_audit_row(harness: ApiHarness, field: str) -> None:
@@ -308,7 +391,10 @@ async def test_law_1_read_writes_one_complete_audit_row(harness: ApiHarness, fie
     await case.consent()
     recording = str(await harness.recording(case))
     doctor, patient = (UUID(case.participant(kind)) for kind in ("DOCTOR", "PATIENT"))
-    await store_transcript(harness, UUID(recording), microphones=[doctor, patient, doctor])
+    transcript = await store_transcript(harness, UUID(recording), microphones=[doctor, patient, doctor])
+    if field in INSIGHT_STATES:
+        await store_insights(harness, UUID(recording), transcript)
+        await harness.rows(INSIGHT_STATES[field], recording)
     if field == "retryTranscription":
         await harness.rows(FAIL_TRANSCRIPTION, recording)
     note = None
@@ -328,7 +414,10 @@ async def test_law_1_read_writes_one_complete_audit_row(harness: ApiHarness, fie
     (row,) = await harness.audit(answer.request_id)
     is_doctor = person is case.doctor
     policy = (await harness.rows("select private.policy_version() as version"))[0]["version"]
-    assert named_in(row) == shown_in(answer) | read.besides(case, recording)
+    (stored,) = await harness.rows(
+        "select id::text as id from resguardo.transcripts where recording_id = %s", recording
+    )
+    assert named_in(row) == shown_in(answer) | read.besides(case, recording, stored["id"])
     assert row["entities"][0]["type"] == read.entity_type
     besides = ("id", "recorded_at", "byte_count", "entities")
     assert {name: _plain(row[name]) for name in row if name not in besides} == {
@@ -349,6 +438,7 @@ async def test_law_1_read_writes_one_complete_audit_row(harness: ApiHarness, fie
         "request_id": answer.request_id,
         "address": ADDRESS,
         "policy_version": policy,
+        "digest": None,
     }
 
 
@@ -374,6 +464,9 @@ def _variables(case: Case, field: str, recording: str) -> dict[str, object]:
             name: {"id": recording}
             for name in ("transcript", "attributeTurn", "issueSubtitleUrls", "retryTranscription")
         },
+        **{name: {"id": recording} for name in ("insights", "retryInsights", "refreshInsights")},
+        "dismissInsight": {"id": recording, "line": 3},
+        "askTranscript": {"id": recording, "question": "Which pills?"},
     }
     return given.get(field, {})
 

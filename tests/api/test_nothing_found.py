@@ -66,6 +66,7 @@ QUERIES = {
     "storedObject": Look(documents.STORED_OBJECT, {"id": NOWHERE}, "ABSENT", meter="urls"),
     "transcript": Look(documents.TRANSCRIPT, {"id": NOWHERE}, "ABSENT"),
     "signedNotes": Look(documents.SIGNED_NOTES),
+    "insights": Look(documents.INSIGHTS, {"id": NOWHERE}, "ABSENT"),
     "transcriptSearch": Look(documents.TRANSCRIPT_SEARCH, {"query": "headache"}),
     "sessionNotes": Look(documents.SESSION_NOTES, {"id": NOWHERE}, "ABSENT"),
     "psychotherapyNotes": Look(documents.PSYCHOTHERAPY_NOTES, {"id": NOWHERE}, "ABSENT"),

@@ -17,13 +17,14 @@ from tests.api.deleting import request_deletion
 from tests.api.harness import ApiHarness, Case, Person
 from tests.api.speaking import store_transcript
 from tests.api.test_page_limits import whole_page
+from tests.api.writing_insights import store_insights
 from tests.faults.database import address
 from tests.faults.proxy import Proxy
 
 pytestmark = pytest.mark.anyio
 
 PAGE = """
-query RecordingPage($recordingId: ID!, $transcriptOf: ID!, $storedOf: ID!) {
+query RecordingPage($recordingId: ID!, $transcriptOf: ID!, $insightsOf: ID!, $storedOf: ID!) {
   viewer { user { id } role }
   recording(by: { id: $recordingId }) {
     id status startedAt durationSeconds sizeBytes isTruncated isInterrupted isHeld retentionEndsAt
@@ -34,9 +35,13 @@ query RecordingPage($recordingId: ID!, $transcriptOf: ID!, $storedOf: ID!) {
     }
     mediaFiles { id kind participant { id kind } status durationSeconds problem { code message } }
     transcription { status chunksDone chunkCount problem { code message } }
+    insights { status partsDone partCount problem { code message } }
     deletion { id status reason requestedAt undoUntil problem { code message } }
   }
   transcript(recordingId: $transcriptOf) { turns { number startSeconds endSeconds speaker text originalText } }
+  insights(recordingId: $insightsOf) {
+    isStale summary { text citations { turnNumber startSeconds quote } } keyPoints { number text flags }
+  }
   storedObject(recordingId: $storedOf) { exists sizeBytes contentType }
   activeRooms { sid }
   consentText { version sha256 }
@@ -45,6 +50,7 @@ query RecordingPage($recordingId: ID!, $transcriptOf: ID!, $storedOf: ID!) {
 ROWS = {
     "recording": "recording.read",
     "transcript": "transcript.read",
+    "insights": "insights.read",
     "storedObject": "recording.read_storage",
     "activeRooms": "rooms.list",
     "viewer": "viewer.read",
@@ -65,7 +71,7 @@ class Page:
         self, person: Person, **other: UUID
     ) -> tuple[dict[str, Any], dict[str, str], dict[str, set[str]]]:
         """Return the data, the code of each refused part, and the outcomes of each audited action."""
-        ids = dict.fromkeys(("recordingId", "transcriptOf", "storedOf"), str(self.recording))
+        ids = dict.fromkeys(("recordingId", "transcriptOf", "insightsOf", "storedOf"), str(self.recording))
         answer = await person.send(PAGE, **ids | {name: str(value) for name, value in other.items()})
         refused = {str(one["path"][0]): one["extensions"]["code"] for one in answer.body.get("errors", [])}
         outcomes: dict[str, set[str]] = {}
@@ -93,7 +99,7 @@ async def page(harness: ApiHarness) -> Page:
     case = await harness.case()
     await case.consent()
     recording = await harness.recording(case)
-    await store_transcript(harness, recording)
+    await store_insights(harness, recording, await store_transcript(harness, recording))
     await request_deletion(harness, recording)
     await case.doctor.ask(documents.JOIN, consultationId=case.id)
     await case.doctor.ask(documents.UNDO_DELETION, id=case.id, recordingId=str(recording))
@@ -104,6 +110,7 @@ async def page(harness: ApiHarness) -> Page:
     assert data["recording"]["deletion"]["status"] == "UNDONE"
     assert data["recording"]["consultation"]["patient"]["id"] == case.patient_id
     assert len(data["transcript"]["turns"]) == 3
+    assert data["insights"]["summary"][0]["citations"][0]["quote"] == "For two weeks"
     assert data["storedObject"]["exists"] is True
     return Page(harness, case, recording, data)
 
@@ -112,6 +119,7 @@ async def test_part_that_is_not_found_is_null_and_the_others_are_shown(page: Pag
     for part, variable in (
         ("recording", "recordingId"),
         ("transcript", "transcriptOf"),
+        ("insights", "insightsOf"),
         ("storedObject", "storedOf"),
     ):
         rows = await page.check(page.case.doctor, {part: "NOT_FOUND"}, **{variable: uuid4()})
@@ -123,6 +131,7 @@ async def test_recording_of_another_doctor_is_hidden_in_each_part(page: Page) ->
     for part, variable in (
         ("recording", "recordingId"),
         ("transcript", "transcriptOf"),
+        ("insights", "insightsOf"),
         ("storedObject", "storedOf"),
     ):
         rows = await page.check(page.case.doctor, {part: "NOT_FOUND"}, **{variable: foreign})
@@ -132,7 +141,7 @@ async def test_recording_of_another_doctor_is_hidden_in_each_part(page: Page) ->
 async def test_compliance_sees_the_metadata_and_no_content(page: Page) -> None:
     officer = await page.harness.staff("compliance")
     data, refused, outcomes = await page.ask(officer)
-    assert refused == dict.fromkeys(("transcript", "storedObject", "activeRooms"), "FORBIDDEN")
+    assert refused == dict.fromkeys(("transcript", "insights", "storedObject", "activeRooms"), "FORBIDDEN")
     shown = ("id", "status", "consultation", "deletion")
     assert {name: data["recording"][name] for name in shown} == {
         name: page.whole["recording"][name] for name in shown
@@ -151,14 +160,14 @@ async def test_used_up_quota_refuses_only_the_parts_that_count(page: Page) -> No
 
 async def test_used_up_quota_of_pages_leaves_the_parts_that_count_no_page(page: Page) -> None:
     await page.harness.spend(page.case.doctor, "pages", 10_000)
-    refused = dict.fromkeys(("recording", "transcript", "activeRooms"), "RATE_LIMITED")
+    refused = dict.fromkeys(("recording", "transcript", "insights", "activeRooms"), "RATE_LIMITED")
     assert await page.check(page.case.doctor, refused) == {name: {"DENIED"} for name in refused}
 
 
 async def test_requested_deletion_is_shown_in_place_of_the_content(page: Page) -> None:
     await request_deletion(page.harness, page.recording)
     data, refused, outcomes = await page.ask(page.case.doctor)
-    assert refused == {"transcript": "CONFLICT", "storedObject": "CONFLICT"}
+    assert refused == dict.fromkeys(("transcript", "insights", "storedObject"), "CONFLICT")
     assert data["recording"]["deletion"]["status"] == "REQUESTED"
     assert outcomes == {action: {"FAILED" if name in refused else "ALLOWED"} for name, action in ROWS.items()}
 
@@ -176,7 +185,7 @@ async def test_invalid_id_of_one_part_leaves_the_others(page: Page) -> None:
     document = PAGE.replace("transcript(recordingId: $transcriptOf)", 'transcript(recordingId: "7")').replace(
         ", $transcriptOf: ID!", ""
     )
-    ids = dict.fromkeys(("recordingId", "storedOf"), str(page.recording))
+    ids = dict.fromkeys(("recordingId", "insightsOf", "storedOf"), str(page.recording))
     answer = await page.case.doctor.send(document, **ids)
     assert (answer.error.code, answer.body["errors"][0]["path"]) == ("INVALID_INPUT", ["transcript"])
     assert answer.body["data"] == page.whole | {"transcript": None}

@@ -4,7 +4,7 @@ import json
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 from uuid import UUID, uuid4
 
 import pytest
@@ -21,6 +21,7 @@ from tests.api.noting import store_note
 from tests.api.requesting import insert_access_request
 from tests.api.retaining import delete_policies_afterwards, propose_policy
 from tests.api.speaking import store_transcript
+from tests.api.writing_insights import store_insights
 
 pytestmark = pytest.mark.anyio
 
@@ -168,6 +169,40 @@ async def _retry(at: Arranged) -> Call:
     return at.case.doctor, {"recordingId": str(recording)}
 
 
+async def _insights(at: Arranged, change: LiteralString = "select %s") -> UUID:
+    """Return a READY recording with insights, after this change of them."""
+    await at.case.consent()
+    recording = await at.harness.recording(at.case)
+    await store_insights(at.harness, recording, await store_transcript(at.harness, recording))
+    await at.harness.rows(change, recording)
+    return recording
+
+
+async def _retry_insights(at: Arranged) -> Call:
+    failed: LiteralString = (
+        "update resguardo.insights set status = 'FAILED', error = 'insights_unusable' where recording_id = %s"
+    )
+    return at.case.doctor, {"recordingId": str(await _insights(at, failed))}
+
+
+async def _refresh_insights(at: Arranged) -> Call:
+    stale: LiteralString = "update resguardo.insights set status = 'STALE' where recording_id = %s"
+    return at.case.doctor, {"recordingId": str(await _insights(at, stale))}
+
+
+async def _dismiss_insight(at: Arranged) -> Call:
+    return at.case.doctor, {"recordingId": str(await _insights(at)), "lineNumber": 3, "generationNumber": 1}
+
+
+async def _ask_transcript(at: Arranged) -> Call:
+    await at.case.consent()
+    return at.case.doctor, {
+        "recordingId": str(await at.ready()),
+        "question": "Which pills?",
+        "idempotencyKey": str(uuid4()),
+    }
+
+
 async def _switch(at: Arranged) -> Call:
     return at.case.doctor, {"consultationId": at.case.id, "isTranscribed": False}
 
@@ -289,6 +324,10 @@ CALLS: dict[str, Arrange] = {
     "attributeTurn": _attribute,
     "issueSubtitleUrls": _of_recording,
     "retryTranscription": _retry,
+    "retryInsights": _retry_insights,
+    "refreshInsights": _refresh_insights,
+    "dismissInsight": _dismiss_insight,
+    "askTranscript": _ask_transcript,
     "switchTranscription": _switch,
     "writeSessionNote": _write_note,
     "editSessionNote": _edit_note,
@@ -330,6 +369,7 @@ REFUSED = {
     "retryTranscription",
     "deleteSessionNote",
     "deletePsychotherapyNote",
+    "retryInsights",
     "approveRetentionPolicy",
     "rejectRetentionPolicy",
 }

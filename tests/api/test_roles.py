@@ -6,7 +6,7 @@ permissions.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, LiteralString
 from uuid import UUID
 
 import pytest
@@ -40,6 +40,7 @@ from tests.api.retaining import (
 )
 from tests.api.socket_client import Socket, open_socket
 from tests.api.speaking import store_transcript
+from tests.api.writing_insights import store_insights
 
 pytestmark = pytest.mark.anyio
 
@@ -59,7 +60,22 @@ WHO: tuple[Who, ...] = Who.__args__  # type: ignore[attr-defined]
 OK = "OK"
 OF_NOTES = ("writeSessionNote", "writePsychotherapyNote")
 OF_A_NOTE = ("editSessionNote", "deleteSessionNote", "editPsychotherapyNote", "deletePsychotherapyNote")
-OF_WORDS = ("transcript", "correctTranscript", "attributeTurn", "retryTranscription", "issueSubtitleUrls")
+OF_INSIGHTS = ("insights", "retryInsights", "refreshInsights", "dismissInsight")
+OF_WORDS = (
+    "transcript",
+    "askTranscript",
+    "correctTranscript",
+    "attributeTurn",
+    "retryTranscription",
+    "issueSubtitleUrls",
+)
+STATES: dict[str, LiteralString] = {
+    "retryInsights": (
+        "update resguardo.insights set status = 'FAILED', error = 'insights_unusable' where recording_id = %s"
+    ),
+    "refreshInsights": "update resguardo.insights set status = 'STALE' where recording_id = %s",
+}
+"""The statements that bring insights into the states in which these mutations are possible."""
 
 _SESSION: dict[Who, str] = {
     "unregistered": "FORBIDDEN",
@@ -135,6 +151,11 @@ FIELDS = {
     "correctTranscript": Field(documents.CORRECT_TRANSCRIPT, CLINICIAN),
     "attributeTurn": Field(documents.ATTRIBUTE_TURN, CLINICIAN),
     "retryTranscription": Field(documents.RETRY_TRANSCRIPTION, CLINICIAN),
+    "insights": Field(documents.INSIGHTS, CLINICIAN),
+    "retryInsights": Field(documents.RETRY_INSIGHTS, CLINICIAN),
+    "refreshInsights": Field(documents.REFRESH_INSIGHTS, CLINICIAN),
+    "dismissInsight": Field(documents.DISMISS_INSIGHT, CLINICIAN),
+    "askTranscript": Field(documents.ASK_TRANSCRIPT, CLINICIAN),
     "switchTranscription": Field(documents.SWITCH_TRANSCRIPTION, CLINICIAN),
     "issueSubtitleUrls": Field(documents.ISSUE_SUBTITLE_URLS, CLINICIAN),
     "issueDownloadUrl": Field(documents.ISSUE_URL, CLINICIAN),
@@ -261,7 +282,11 @@ async def _variables(harness: ApiHarness, field: str, who: Who, case: Case) -> d
         "outcome": "UPHELD",
         "hold": on_patient(case.patient_id),
         "holdId": str(await place_hold(harness, case)) if field == "releaseLegalHold" else None,
-        "id": recording if field in ("recording", "storedObject", "deleteRecording", *OF_WORDS) else case.id,
+        "id": recording
+        if field in ("recording", "storedObject", "deleteRecording", *OF_WORDS, *OF_INSIGHTS)
+        else case.id,
+        "line": 1,
+        "question": "Which pills?",
         "query": "headache",
         "first": 20,
         "turn": 0,
@@ -282,6 +307,8 @@ async def _variables(harness: ApiHarness, field: str, who: Who, case: Case) -> d
         given["id"] = str(await store_note(harness, UUID(recording), kind=kind_of_note))
     if field in OF_WORDS:
         await store_transcript(harness, UUID(recording))
+    if field in OF_INSIGHTS:
+        await _store_insights(harness, field, UUID(recording))
     if field == "retryTranscription":
         await harness.rows(
             "update resguardo.transcripts set status = 'FAILED', error = 'speech_busy' where recording_id = %s",
@@ -296,6 +323,12 @@ async def _variables(harness: ApiHarness, field: str, who: Who, case: Case) -> d
         given["requestId"] = str(await requesting.insert_access_request(harness, case, stage, "WRITTEN"))
     names = {definition.split(":")[0] for definition in FIELDS[field].document.split("$")[1:]}
     return {name: value for name, value in given.items() if name in names}
+
+
+async def _store_insights(harness: ApiHarness, field: str, recording: UUID) -> None:
+    await store_insights(harness, recording, await store_transcript(harness, recording))
+    if field in STATES:
+        await harness.rows(STATES[field], recording)
 
 
 async def _invitation(case: Case) -> str:

@@ -58,6 +58,7 @@ VERBS = {
     "correct",
     "delete",
     "deny",
+    "dismiss",
     "edit",
     "extend",
     "import",
@@ -68,6 +69,7 @@ VERBS = {
     "place",
     "process",
     "record",
+    "refresh",
     "register",
     "reject",
     "release",
@@ -95,6 +97,7 @@ NUMBERS_THAT_ARE_THEIR_KIND = {
     *("version", "basedOnVersion"),
     *("number", "attempt", "minimum", "maximum", "limit", "count", "days", "minutes", "sessionsPerMonth"),
     "chunksDone",  # beside `chunkCount`
+    "partsDone",  # beside `partCount`
     "first",  # the Relay name of a page's size
     "confidence",  # a probability
 }
@@ -195,6 +198,7 @@ OTHER_QUERIES = {
     "transcript": "decrypted content is a root field of its own, and has one key",
     "sessionNotes": "decrypted content is a root field of its own, and has one key",
     "psychotherapyNotes": "decrypted content is a root field of its own, and has one key",
+    "insights": "decrypted content is a root field of its own, and has one key",
     "storedObject": "the answer of the bucket is a root field of its own, and has one key",
     "transcriptSearch": "the best hits have no order that a next page could follow",
     "activeRooms": "LiveKit answers with at most 100 rooms",
@@ -309,6 +313,10 @@ CHANGED = {
     "writePsychotherapyNote": {"psychotherapyNote", "psychotherapyNotes"},
     "editPsychotherapyNote": {"psychotherapyNote", "psychotherapyNotes"},
     "deletePsychotherapyNote": {"isDeleted", "psychotherapyNotes"},
+    "retryInsights": {"recording"},
+    "refreshInsights": {"recording"},
+    "dismissInsight": {"insights"},
+    "askTranscript": {"answer"},
     "switchTranscription": {"consultation"},
     "issueSubtitleUrls": {"subtitleUrls"},
     "issueDownloadUrl": {"downloadUrl"},
@@ -414,6 +422,7 @@ def test_type_with_an_id_is_a_node() -> None:
             "MediaFile",
             "SignedNote",
             "Transcript",
+            "Insights",
         ),
         *("RecordingImport", "Deletion", "LegalHold", "AccessRequest", "RetentionPolicy", "AuditEvent"),
         *("StaffMember", "StaffInvitation", "SessionNote", "SessionNotes"),
@@ -664,7 +673,7 @@ def test_mutation_that_makes_something_takes_an_idempotency_key() -> None:
     }
     assert keyed == {
         *("inviteGuest", "startRecording", "recordConsent", "withdrawConsent"),
-        *("correctTranscript", "attributeTurn"),
+        *("correctTranscript", "attributeTurn", "askTranscript"),
         *("writeSessionNote", "writePsychotherapyNote"),
     }
     for name in keyed:

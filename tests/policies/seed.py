@@ -144,7 +144,7 @@ def _pending_audit_row(connection: Connection, case: Case) -> None:
 
 
 def _words(connection: Connection, case: Case) -> None:
-    """Insert a transcript with one chunk, one correction and one subtitle link."""
+    """Insert a transcript with one chunk, one correction, one subtitle link and one question."""
     recording = case.id_of("over READY")
     Practice(connection).transcript(recording)
     connection.execute(
@@ -164,6 +164,10 @@ def _words(connection: Connection, case: Case) -> None:
     connection.execute(
         "insert into private.subtitle_links values (sha256(%s), %s, '{}', now())",
         [recording.bytes, recording],
+    )
+    connection.execute(
+        "insert into private.questions (id, recording_id, ciphertext) values (%s, %s, %s)",
+        [recording, recording, bytes(40)],
     )
 
 
@@ -365,6 +369,9 @@ def _queue(connection: Connection) -> None:
         "insert into private.word_index_key (wrapped_key, root_key_id) values (%s, 'first')", [bytes(40)]
     )
     # A commit deletes every search, so the search stays only without the trigger that does it
+    connection.execute("alter table private.shown_topics disable trigger shown_topics_audit")
+    connection.execute("insert into private.shown_topics (recording_ids) values ('{}')")
+    connection.execute("alter table private.shown_topics enable always trigger shown_topics_audit")
     connection.execute("alter table private.searches disable trigger searches_write_audit")
     connection.execute(
         "insert into private.searches (recording_ids, patient_ids, consultation_ids, fields)"
