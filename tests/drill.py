@@ -143,6 +143,7 @@ def _forget_seeded(connection: Connection) -> None:
     connection.execute("delete from private.word_index_key")
     connection.execute("delete from private.patient_keys")
     connection.execute("delete from private.signed_note_texts")
+    connection.execute("update resguardo.signed_notes set status = 'DESTROYED'")
     connection.execute("set local session_replication_role = origin")
 
 

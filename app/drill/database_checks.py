@@ -3,6 +3,7 @@
 The checks run as the superuser of the restored server, which has no other users and is removed at the end.
 """
 
+import hashlib
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from app.drill.model import Notes
 from app.errors import AppError
 from app.insights.encryption import insights_field
 from app.keys.keyring import Field, Keyring
+from app.notes.signed_store import version_field
 from app.postgres.access_policies import MIGRATIONS_DIRECTORY, access_version
 from app.postgres.connections import connect_as_owner
 from app.postgres.migrations import pending
@@ -34,9 +36,23 @@ from (
 group by 1 order by 1
 """
 _INDEX_KEY = "select k.wrapped_key, k.root_key_id from private.word_index_key as k"
-_UNDONE = (
-    "select r.id from resguardo.recordings as r where r.id = any(%s) and r.status <> 'DELETED' order by 1"
+_UNDONE = """
+select r.id from resguardo.recordings as r where r.id = any(%(ids)s) and r.status <> 'DELETED'
+union all
+select n.id from resguardo.signed_notes as n where n.id = any(%(ids)s) and n.status = 'KEPT'
+order by 1
+"""
+_SIGNED = """
+select n.id, v.version, n.patient_id, v.sha256, t.ciphertext, k.wrapped_key, k.root_key_id, exists (
+    select from audit.events as e where e.digest = v.sha256 and e.action in ('note.sign', 'note.add_addendum')
 )
+from resguardo.signed_notes as n
+join resguardo.signed_note_versions as v on v.note_id = n.id
+left join private.signed_note_texts as t on t.note_id = v.note_id and t.version = v.version
+left join private.patient_keys as k on k.patient_id = n.patient_id
+where n.status = 'KEPT' and n.id <> all(%(gone)s)
+order by random() limit %(size)s
+"""
 _SAMPLE = """
 select r.id, r.medium, r.sha256, r.size_bytes, s.object_key, k.wrapped_key, k.root_key_id,
     w.ciphertext as words, n.generation as insights_generation, n.ciphertext as insights, exists (
@@ -128,9 +144,11 @@ def check_root_keys(url: str, keyring: Keyring, notes: Notes) -> None:
 
 
 def undone_deletions(url: str, recordings: list[UUID]) -> list[UUID]:
-    """Return the recordings that the ledger lists as destroyed and that the restored database still contains."""
+    """Return the recordings and signed notes that the ledger lists as destroyed and that the restored database still
+    contains.
+    """
     with connect_as_owner(url, application="resguardo-drill") as connection:
-        return [row[0] for row in connection.execute(_UNDONE, [recordings])]
+        return [row[0] for row in connection.execute(_UNDONE, {"ids": recordings})]
 
 
 def sample(url: str, size: int, gone: list[UUID]) -> list[SampledRecording]:
@@ -214,3 +232,26 @@ def _check_text(
         notes.found[kind] = int(notes.found[kind]) + 1
     except AppError as error:
         notes.require(error.reason != "field_unreadable", error.reason, one.id)
+
+
+def check_signed_notes(url: str, size: int, gone: list[UUID], keyring: Keyring, notes: Notes) -> None:
+    """Check that a random sample of signed versions can be decrypted, and that the bytes are those whose hash the
+    database and the audit log have. The check neither stores nor prints any text of a note.
+    """
+    notes.found |= {"signed_notes": 0}
+    with connect_as_owner(url, application="resguardo-drill") as connection:
+        rows = connection.execute(_SIGNED, {"gone": gone, "size": size}).fetchall()
+    for note_id, version, patient_id, sha256, ciphertext, wrapped, root_key_id, is_logged in rows:
+        if ciphertext is None or wrapped is None:
+            notes.require(False, "data_key_missing", note_id)
+            continue
+        try:
+            file = keyring.unwrap(wrapped, root_key_id).decrypt(
+                version_field(note_id, version, patient_id), ciphertext
+            )
+        except AppError as error:
+            notes.require(False, error.reason, note_id)
+            continue
+        is_signed = hashlib.sha256(file).hexdigest() == sha256 and is_logged
+        notes.require(is_signed, "signed_note_altered", note_id)
+        notes.found["signed_notes"] = int(notes.found["signed_notes"]) + int(is_signed)

@@ -206,6 +206,8 @@ async def _compare_with_bucket(
             database_checks.check_insights(sampled, kept.keyring, notes)
         with course.step("notes") as notes:
             database_checks.check_notes(url, sampled, kept.keyring, notes)
+        with course.step("signed notes") as notes:
+            database_checks.check_signed_notes(url, order.sample, gone, kept.keyring, notes)
         with course.step("recordings") as notes:
             await bucket_checks.check_recordings(storage, sampled, notes, course.watcher.on_checked)
     finally:

@@ -1,6 +1,7 @@
 """Tests that the restore drill detects every fault of a backup, and then removes everything that it created."""
 
 import asyncio
+import hashlib
 import json
 import os
 import signal
@@ -26,7 +27,8 @@ from app.drill import service
 from app.drill.database_checks import sample
 from app.drill.model import LIMIT_HOURS, DrillReport, Step
 from app.drill.service import DrillOrder, DrillProgress
-from app.keys.keyring import new_key_line
+from app.keys.keyring import Keyring, new_key_line
+from app.notes.signed_store import version_field
 from app.settings import BucketWriterSettings, Environment
 from devstack import restoring
 from devstack.object_store import ObjectStore
@@ -331,6 +333,60 @@ def test_encrypted_text_that_cannot_be_decrypted_is_reported(
     assert _problems(report) == {step: {("field_unreadable", str(id_)) for id_ in (one, other)}}
     assert _step(report, step).found[step] == texts * len(practice.recordings) - 2
     assert _problems(_compared(practice)) == {}
+
+
+def test_signed_note_is_decrypted_and_compared_with_its_hash(practice: Practice) -> None:
+    keyring = Keyring.parse(practice.root_keys)
+    key, note = keyring.new_data_key(), uuid4()
+    recording = min(practice.recordings)
+    [(patient, consultation)] = practice.rows(
+        "select patient_id, consultation_id from resguardo.recordings where id = %s", recording
+    )
+    assert isinstance(patient, UUID)
+    place = version_field(note, 1, patient)
+    file = b"a signed file"
+    sha256 = hashlib.sha256(file).hexdigest()
+    practice.rows(
+        "insert into private.patient_keys values (%s, %s, %s)", patient, key.wrapped, key.root_key_id
+    )
+    practice.rows(
+        "insert into resguardo.signed_notes (id, recording_id, consultation_id, doctor_id, patient_id, signed_at,"
+        " version_count, term_from) select %s, id, consultation_id, doctor_id, patient_id, now(), 1, now()"
+        " from resguardo.recordings where id = %s",
+        note,
+        recording,
+    )
+    practice.rows(
+        "insert into resguardo.signed_note_versions (note_id, version, consultation_id, doctor_id, patient_id,"
+        " signed_at, sha256, size_bytes, quote_count) select id, 1, consultation_id, doctor_id, patient_id,"
+        " signed_at, %s, 13, 0 from resguardo.signed_notes where id = %s",
+        sha256,
+        note,
+    )
+    practice.rows(
+        "insert into private.signed_note_texts values (%s, 1, %s)",
+        note,
+        keyring.unwrap(key.wrapped, key.root_key_id).encrypt(place, file),
+    )
+    assert _problems(_compared(practice)) == {"signed notes": {("signed_note_altered", str(note))}}
+    practice.rows(
+        "select private.write_audit_of_entities('note.sign', 'ALLOWED', null, '[]', array[%s::uuid],"
+        " array[%s::uuid], '{}', 1, 13, %s)",
+        patient,
+        consultation,
+        sha256,
+    )
+    report = _compared(practice)
+    assert (_problems(report), _step(report, "signed notes").found) == ({}, {"signed_notes": 1})
+    practice.rows(
+        "update private.signed_note_texts set ciphertext = ciphertext || 'x'::bytea where note_id = %s", note
+    )
+    report = _compared(practice)
+    for table in ("private.signed_note_texts", "resguardo.signed_note_versions"):
+        practice.rows(f"delete from {table} where note_id = %s", note)  # noqa: S608 - the names are of this test
+    practice.rows("delete from resguardo.signed_notes where id = %s", note)
+    practice.rows("delete from private.patient_keys where patient_id = %s", patient)
+    assert _problems(report) == {"signed notes": {("field_unreadable", str(note))}}
 
 
 def test_escrow_with_another_key_of_the_same_name_is_found(practice: Practice) -> None:
