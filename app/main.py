@@ -49,7 +49,9 @@ from app.integrations.livekit.client import LiveKit, WebhookVerifier
 from app.integrations.storage.client import Storage
 from app.jobs.leader_watch import LeaderWatch
 from app.keys.service import require_root_keys
+from app.notes.service import NoteDrafts
 from app.notes.signed_notes import SignedNotes
+from app.notes.signing import NoteSigning
 from app.postgres.database import Database
 from app.recording_imports.service import Imports
 from app.recordings.change_feed import ChangeFeed
@@ -250,6 +252,10 @@ def _services(settings: ApiSettings, parts: _Parts) -> Services:
             url_lifetime_seconds=settings.url_lifetime_seconds,
         ),
         signed_notes=SignedNotes(parts.database, settings.keyring),
+        note_drafts=NoteDrafts(parts.database, settings.keyring),
+        note_signing=NoteSigning(
+            parts.database, settings.keyring, totp_max_age_seconds=settings.totp_max_age_seconds
+        ),
         transcript_search=TranscriptSearch(parts.database, settings.keyring),
         session_notes=SessionNotes(parts.database, settings.keyring, subscriptions),
         insights=InsightsReads(parts.database, settings.keyring),

@@ -24,7 +24,9 @@ from app.identity.tokens import Principal, TokenVerifier
 from app.insights.asking.service import Asking
 from app.insights.service import InsightsReads
 from app.insights.topics import TopicReader
+from app.notes.service import NoteDrafts
 from app.notes.signed_notes import SignedNotes
+from app.notes.signing import NoteSigning
 from app.postgres.database import Asker
 from app.recording_imports.service import Imports
 from app.recordings.changes import Subscriptions
@@ -54,6 +56,8 @@ class Services:
     retention: Retention
     costs: Costs
     transcripts: Transcripts
+    note_drafts: NoteDrafts
+    note_signing: NoteSigning
     transcript_search: TranscriptSearch
     session_notes: SessionNotes
     insights: InsightsReads

@@ -20,6 +20,7 @@ from app.insights import drafts
 from app.insights import model as insights
 from app.insights.asking.service import AnswerStatus
 from app.insights.writing import coverage
+from app.notes import model as notes
 from app.recording_imports import model as recording_imports
 from app.recordings import model as recordings
 from app.recordings.blockers import BlockerReason
@@ -574,5 +575,24 @@ describe_enum(
         coverage.UncitedKind.DOSE: "The turn says a dose.",
         coverage.UncitedKind.ALLERGY: "The turn says something about an allergy.",
         coverage.UncitedKind.MEDICATION: "The turn names a medication or says something about one.",
+    },
+)
+describe_enum(
+    notes.Resolution,
+    name="FlagResolution",
+    description="The resolution says how a doctor resolved a flag of a line.",
+    values={
+        notes.Resolution.KEPT: "The doctor confirmed the line as it is.",
+        notes.Resolution.CHANGED: "The doctor changed the line, and the line does not have the flag any more.",
+        notes.Resolution.REMOVED: "The doctor removed the line. Only a signed note has this resolution.",
+    },
+)
+describe_enum(
+    notes.LineAuthor,
+    name="NoteLineAuthor",
+    description="The author says who wrote the text of a line.",
+    values={
+        notes.LineAuthor.WRITER: "The language model wrote the text.",
+        notes.LineAuthor.DOCTOR: "The doctor wrote or changed the text.",
     },
 )

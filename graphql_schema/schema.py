@@ -14,6 +14,7 @@ from graphql_schema import costs as cost_fields
 from graphql_schema import deletions as deletion_fields
 from graphql_schema import holds as hold_fields
 from graphql_schema import insights as insight_fields
+from graphql_schema import notes as draft_fields
 from graphql_schema import playback as playback_fields
 from graphql_schema import psychotherapy_notes as psychotherapy_fields
 from graphql_schema import questions as question_fields
@@ -122,6 +123,15 @@ class Query:
         description=(
             "Returns the READY or STALE insights into a recording of the calling doctor: a summary, key points, action "
             "items, topics, chapters, highlights and lines for a note, each with its quotes."
+        ),
+    )
+    note_draft = root_field(
+        draft_fields.note_draft,
+        permissions.READ_NOTE_DRAFT,
+        quota="pages",
+        description=(
+            "Returns the draft of the note on a READY recording of the calling doctor, with the quotes and flags of "
+            "its lines. Without insights, the draft is empty, and the doctor writes it."
         ),
     )
     active_rooms = root_field(
@@ -380,6 +390,52 @@ class Mutation:
             "because each answer is paid for and uses the doctor's daily budget. Idempotent by `idempotencyKey`: a "
             "repeated call returns the first answer and sends nothing to the language service. Without a key, each "
             "call asks again."
+        ),
+    )
+    edit_note = root_field(
+        draft_fields.edit_note,
+        permissions.EDIT_NOTE_DRAFT,
+        quota="pages",
+        description=(
+            "Replaces the lines of one section of a note draft. Idempotent by the whole input: if the section already "
+            "has these lines, the call changes nothing."
+        ),
+    )
+    keep_note_flag = root_field(
+        draft_fields.keep_note_flag,
+        permissions.KEEP_NOTE_FLAG,
+        quota="pages",
+        description=(
+            "Resolves a flag of a line of a note draft as KEPT: the doctor confirms the line as it is. A flag also "
+            "becomes resolved if `editNote` changes or removes the line. Idempotent by `lineNumber` and `flag`."
+        ),
+    )
+    regenerate_section = root_field(
+        draft_fields.regenerate_section,
+        permissions.REWRITE_NOTE_SECTION,
+        quota="pages",
+        description=(
+            "Asks the language model to write one section of a note draft again. A job of the worker replaces the "
+            "lines of the section, and no other section changes. Idempotent by `recordingId` and `section`: while the "
+            "section is being written, a repeated call changes nothing."
+        ),
+    )
+    sign_note = root_field(
+        draft_fields.sign_note,
+        permissions.SIGN_NOTE,
+        quota="pages",
+        description=(
+            "Signs the draft of a note, whose flags are all resolved. The signed note never changes, and outlives its "
+            "recording with its quotes. The signature needs a recent TOTP code. Idempotent by `recordingId` and "
+            "`basedOnVersion`: a repeated call returns the draft that is already signed."
+        ),
+    )
+    add_addendum = root_field(
+        draft_fields.add_addendum,
+        permissions.ADD_ADDENDUM,
+        description=(
+            "Signs lines that are added to a signed note, as a new version of the note. Only the doctor who signed the "
+            "note may add them. The signature needs a recent TOTP code. Idempotent by `idempotencyKey`."
         ),
     )
     retry_transcription = root_field(

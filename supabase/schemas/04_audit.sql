@@ -371,6 +371,7 @@ select 'field', t.term from unnest(array[
     'playbackUrl', 'viewingId',
     'chunkCount', 'chunksDone', 'doctor', 'entities', 'ids', 'isHeld', 'isInterrupted', 'isTruncated', 'mediaFiles',
     'mustConsent', 'participantCount', 'recordingBlockers', 'recordsAutomatically', 'recordsSpeakersSeparately', 'type',
+    'sections', 'flag', 'resolution', 'isBeingWritten', 'hasOpenFlags', 'isSigned', 'noteDraft', 'signature',
     'needsSecondApproval', 'shortenedTerms', 'supersededPolicy',
     'digest', 'signedNote', 'quotes', 'quote', 'addendum', 'versions', 'quoteCount', 'signedNoteCount',
     'signedAt', 'isDestroyed', 'isWrittenByModel', 'subjective', 'objective', 'assessment', 'plan',

@@ -404,6 +404,63 @@ mutation ($id: ID!, $question: String!, $key: String) {
   }
 }
 """
+_NOTE_DRAFT = """
+  id recording { id consultation { id patient { id externalId } } } version isSigned isStale hasOpenFlags
+  sections {
+    section isBeingWritten problem { code message }
+    lines { number text author flags { flag resolution } citations { turnNumber startSeconds endSeconds quote } }
+  }
+  uncitedTurns { turnNumber kinds quotes }
+  coverage { coveredSeconds isTruncated isInterrupted unusedTrackCount unintelligibleCount unknownSpeakerCount }
+  writer { vendor model }
+"""
+NOTE_DRAFT = f"""
+query ($id: ID!) {{ noteDraft(recordingId: $id) {{ {_NOTE_DRAFT} }} }}
+"""
+EDIT_NOTE = f"""
+mutation ($id: ID!, $section: NoteSection! = P, $lines: [NoteLineInput!]!, $version: Int!) {{
+  editNote(input: {{recordingId: $id, section: $section, lines: $lines, basedOnVersion: $version}}) {{
+    noteDraft {{ {_NOTE_DRAFT} }}
+  }}
+}}
+"""
+EDIT_NOTE_OR_SHOW_NEWEST = f"""
+mutation ($id: ID!, $section: NoteSection! = P, $lines: [NoteLineInput!]!, $version: Int!) {{
+  editNote(input: {{recordingId: $id, section: $section, lines: $lines, basedOnVersion: $version}}) {{
+    section {{ section lines {{ text }} }}
+    noteDraft {{ {_NOTE_DRAFT} }}
+  }}
+}}
+"""
+KEEP_NOTE_FLAG = f"""
+mutation ($id: ID!, $line: Int!, $flag: LineFlag! = NUMBER, $version: Int!) {{
+  keepNoteFlag(input: {{recordingId: $id, lineNumber: $line, flag: $flag, basedOnVersion: $version}}) {{
+    noteDraft {{ {_NOTE_DRAFT} }}
+  }}
+}}
+"""
+REGENERATE_SECTION = f"""
+mutation ($id: ID!, $section: NoteSection! = P, $version: Int!) {{
+  regenerateSection(input: {{recordingId: $id, section: $section, basedOnVersion: $version}}) {{
+    noteDraft {{ {_NOTE_DRAFT} }}
+  }}
+}}
+"""
+SIGN_NOTE = f"""
+mutation ($id: ID!, $version: Int!) {{
+  signNote(input: {{recordingId: $id, basedOnVersion: $version}}) {{
+    noteDraft {{ {_NOTE_DRAFT} }}
+    signature {{ version signedAt sha256 }}
+  }}
+}}
+"""
+ADD_ADDENDUM = """
+mutation ($id: ID!, $lines: [String!]!, $idempotencyKey: String) {
+  addAddendum(input: {recordingId: $id, lines: $lines, idempotencyKey: $idempotencyKey}) {
+    signature { version signedAt sha256 }
+  }
+}
+"""
 RETRY_TRANSCRIPTION = f"""
 mutation ($id: ID!) {{ retryTranscription(input: {{recordingId: $id}}) {{ recording {{ {_RECORDING} }} }} }}
 """

@@ -13,6 +13,7 @@ import pytest
 from app.session_notes.model import NoteKind
 from app.transcripts.model import Speaker
 from tests.api import documents
+from tests.api.drafting import store_suggestions
 from tests.api.harness import (
     ADDRESS,
     LIVEKIT_SECRET,
@@ -296,6 +297,42 @@ class Read:
         return {entity_type: ids[entity_type] for entity_type in self.unseen}
 
 
+DRAFT_FIELDS = [
+    "coverage.coveredSeconds",
+    "coverage.isInterrupted",
+    "coverage.isTruncated",
+    "coverage.unintelligibleCount",
+    "coverage.unknownSpeakerCount",
+    "coverage.unusedTrackCount",
+    "hasOpenFlags",
+    "id",
+    "isSigned",
+    "isStale",
+    "recording.consultation.id",
+    "recording.consultation.patient.externalId",
+    "recording.consultation.patient.id",
+    "recording.id",
+    "sections.isBeingWritten",
+    "sections.lines.author",
+    "sections.lines.citations.endSeconds",
+    "sections.lines.citations.quote",
+    "sections.lines.citations.startSeconds",
+    "sections.lines.citations.turnNumber",
+    "sections.lines.flags.flag",
+    "sections.lines.flags.resolution",
+    "sections.lines.number",
+    "sections.lines.text",
+    "sections.problem.code",
+    "sections.problem.message",
+    "sections.section",
+    "uncitedTurns.kinds",
+    "uncitedTurns.quotes",
+    "uncitedTurns.turnNumber",
+    "version",
+    "writer.model",
+    "writer.vendor",
+]
+OF_DRAFTS = ("noteDraft", "editNote", "keepNoteFlag", "regenerateSection")
 READS = {
     "viewer": Read(documents.VIEWER, "viewer.read", "R", "patient", VIEWER_FIELDS),
     "consultation": Read(
@@ -340,6 +377,12 @@ READS = {
     ),
     "editPsychotherapyNote": Read(
         documents.EDIT_PSYCHOTHERAPY_NOTE, "psychotherapy_note.edit", "U", "consultation", NOTE_FIELDS
+    ),
+    "noteDraft": Read(documents.NOTE_DRAFT, "note_draft.read", "R", "recording", DRAFT_FIELDS),
+    "editNote": Read(documents.EDIT_NOTE, "note_draft.edit", "U", "recording", DRAFT_FIELDS),
+    "keepNoteFlag": Read(documents.KEEP_NOTE_FLAG, "note_draft.keep_flag", "U", "recording", DRAFT_FIELDS),
+    "regenerateSection": Read(
+        documents.REGENERATE_SECTION, "note_draft.rewrite", "U", "recording", DRAFT_FIELDS
     ),
     "retryTranscription": Read(
         documents.RETRY_TRANSCRIPTION, "transcript.retry", "U", "recording", RECORDING_FIELDS
@@ -392,6 +435,8 @@ async def test_law_1_read_writes_one_complete_audit_row(harness: ApiHarness, fie
     recording = str(await harness.recording(case))
     doctor, patient = (UUID(case.participant(kind)) for kind in ("DOCTOR", "PATIENT"))
     transcript = await store_transcript(harness, UUID(recording), microphones=[doctor, patient, doctor])
+    if field in OF_DRAFTS:
+        await store_suggestions(harness, UUID(recording), transcript)
     if field in INSIGHT_STATES:
         await store_insights(harness, UUID(recording), transcript)
         await harness.rows(INSIGHT_STATES[field], recording)
@@ -407,7 +452,7 @@ async def test_law_1_read_writes_one_complete_audit_row(harness: ApiHarness, fie
         harness.livekit.rooms.admit(case.consultation["roomName"], "somebody")
     person = case.patient if field == "viewer" else case.doctor
     variables = _variables(case, field, recording)
-    if field.startswith("edit"):
+    if note is not None and field.startswith("edit"):
         variables = {"id": str(note), "text": "Sleeps badly."}
     answer = await person.send(read.document, **variables)
     assert answer.data
@@ -468,6 +513,8 @@ def _variables(case: Case, field: str, recording: str) -> dict[str, object]:
         "dismissInsight": {"id": recording, "line": 3},
         "askTranscript": {"id": recording, "question": "Which pills?"},
     }
+    if field in OF_DRAFTS:
+        return {"id": recording, "version": 1, "line": 2, "lines": [{"text": "Rest."}]}
     return given.get(field, {})
 
 

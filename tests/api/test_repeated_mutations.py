@@ -14,6 +14,7 @@ from psycopg import sql
 from app.session_notes.model import NoteKind
 from tests.api import documents
 from tests.api.deleting import request_deletion
+from tests.api.drafting import store_suggestions
 from tests.api.harness import ApiHarness, Case, Person, consent_input, consultation_input
 from tests.api.holding import hold_input
 from tests.api.importing import arrange_import, import_input
@@ -157,6 +158,45 @@ async def _delete_psychotherapy_note(at: Arranged) -> Call:
 
 async def _of_recording(at: Arranged) -> Call:
     return at.case.doctor, {"recordingId": str(await at.ready())}
+
+
+async def _drafted(at: Arranged) -> dict[str, Any]:
+    """Return the input with a recording whose draft has one line without a quote, in version 1."""
+    recording = str(await at.ready())
+    lines = [{"text": "Rest."}]
+    await at.case.doctor.ask(documents.EDIT_NOTE, id=recording, lines=lines, version=0)
+    return {"recordingId": recording, "basedOnVersion": 1}
+
+
+async def _edit_draft(at: Arranged) -> Call:
+    return at.case.doctor, await _drafted(at) | {"section": "S", "lines": [{"text": "Sleeps badly."}]}
+
+
+async def _keep_flag(at: Arranged) -> Call:
+    recording = await at.harness.recording(at.case)
+    await store_suggestions(at.harness, recording, await store_transcript(at.harness, recording))
+    given = {"recordingId": str(recording), "lineNumber": 2, "flag": "NUMBER", "basedOnVersion": 1}
+    return at.case.doctor, given
+
+
+async def _regenerate(at: Arranged) -> Call:
+    await at.case.consent()
+    return at.case.doctor, await _drafted(at) | {"section": "P"}
+
+
+async def _sign_draft(at: Arranged) -> Call:
+    return at.case.doctor, await _drafted(at)
+
+
+async def _addendum(at: Arranged) -> Call:
+    given = await _drafted(at)
+    await at.case.doctor.ask(documents.SIGN_NOTE, id=given["recordingId"], version=1)
+    key = str(uuid4())
+    return at.case.doctor, {
+        "recordingId": given["recordingId"],
+        "lines": ["No fever."],
+        "idempotencyKey": key,
+    }
 
 
 async def _retry(at: Arranged) -> Call:
@@ -323,6 +363,11 @@ CALLS: dict[str, Arrange] = {
     "correctTranscript": _correct,
     "attributeTurn": _attribute,
     "issueSubtitleUrls": _of_recording,
+    "editNote": _edit_draft,
+    "keepNoteFlag": _keep_flag,
+    "regenerateSection": _regenerate,
+    "signNote": _sign_draft,
+    "addAddendum": _addendum,
     "retryTranscription": _retry,
     "retryInsights": _retry_insights,
     "refreshInsights": _refresh_insights,

@@ -18,6 +18,7 @@ from devstack.livekit.webhooks import sign
 from graphql_schema.schema import make_schema
 from tests.api import documents, requesting
 from tests.api.deleting import destroy_recording, request_deletion
+from tests.api.drafting import store_suggestions
 from tests.api.harness import (
     LIVEKIT_KEY,
     LIVEKIT_SECRET,
@@ -61,6 +62,7 @@ OK = "OK"
 OF_NOTES = ("writeSessionNote", "writePsychotherapyNote")
 OF_A_NOTE = ("editSessionNote", "deleteSessionNote", "editPsychotherapyNote", "deletePsychotherapyNote")
 OF_INSIGHTS = ("insights", "retryInsights", "refreshInsights", "dismissInsight")
+OF_DRAFTS = ("noteDraft", "editNote", "keepNoteFlag", "regenerateSection", "signNote", "addAddendum")
 OF_WORDS = (
     "transcript",
     "askTranscript",
@@ -150,6 +152,12 @@ FIELDS = {
     "deletePsychotherapyNote": Field(documents.DELETE_PSYCHOTHERAPY_NOTE, CLINICIAN),
     "correctTranscript": Field(documents.CORRECT_TRANSCRIPT, CLINICIAN),
     "attributeTurn": Field(documents.ATTRIBUTE_TURN, CLINICIAN),
+    "noteDraft": Field(documents.NOTE_DRAFT, CLINICIAN),
+    "editNote": Field(documents.EDIT_NOTE, CLINICIAN),
+    "keepNoteFlag": Field(documents.KEEP_NOTE_FLAG, CLINICIAN),
+    "regenerateSection": Field(documents.REGENERATE_SECTION, CLINICIAN),
+    "signNote": Field(documents.SIGN_NOTE, CLINICIAN),
+    "addAddendum": Field(documents.ADD_ADDENDUM, CLINICIAN),
     "retryTranscription": Field(documents.RETRY_TRANSCRIPTION, CLINICIAN),
     "insights": Field(documents.INSIGHTS, CLINICIAN),
     "retryInsights": Field(documents.RETRY_INSIGHTS, CLINICIAN),
@@ -283,7 +291,7 @@ async def _variables(harness: ApiHarness, field: str, who: Who, case: Case) -> d
         "hold": on_patient(case.patient_id),
         "holdId": str(await place_hold(harness, case)) if field == "releaseLegalHold" else None,
         "id": recording
-        if field in ("recording", "storedObject", "deleteRecording", *OF_WORDS, *OF_INSIGHTS)
+        if field in ("recording", "storedObject", "deleteRecording", *OF_WORDS, *OF_INSIGHTS, *OF_DRAFTS)
         else case.id,
         "line": 1,
         "question": "Which pills?",
@@ -305,10 +313,7 @@ async def _variables(harness: ApiHarness, field: str, who: Who, case: Case) -> d
     if field in OF_A_NOTE:
         kind_of_note = NoteKind.SESSION if "Session" in field else NoteKind.PSYCHOTHERAPY
         given["id"] = str(await store_note(harness, UUID(recording), kind=kind_of_note))
-    if field in OF_WORDS:
-        await store_transcript(harness, UUID(recording))
-    if field in OF_INSIGHTS:
-        await _store_insights(harness, field, UUID(recording))
+    given |= await _store_texts(harness, case, field, UUID(recording))
     if field == "retryTranscription":
         await harness.rows(
             "update resguardo.transcripts set status = 'FAILED', error = 'speech_busy' where recording_id = %s",
@@ -329,6 +334,26 @@ async def _store_insights(harness: ApiHarness, field: str, recording: UUID) -> N
     await store_insights(harness, recording, await store_transcript(harness, recording))
     if field in STATES:
         await harness.rows(STATES[field], recording)
+
+
+async def _store_texts(harness: ApiHarness, case: Case, field: str, recording: UUID) -> dict[str, object]:
+    """Store the texts that a call of the field needs, and return the variables that depend on them."""
+    if field not in (*OF_WORDS, *OF_INSIGHTS, *OF_DRAFTS):
+        return {}
+    transcript = await store_transcript(harness, recording)
+    if field in OF_INSIGHTS:
+        await store_insights(harness, recording, transcript)
+        return {}
+    if field == "keepNoteFlag":
+        await store_suggestions(harness, recording, transcript)
+        return {"line": 2, "version": 1}
+    if field in OF_DRAFTS:
+        lines = [{"text": "Rest."}]
+        await case.doctor.ask(documents.EDIT_NOTE, id=str(recording), lines=lines, version=0)
+    if field == "addAddendum":
+        await case.doctor.ask(documents.SIGN_NOTE, id=str(recording), version=1)
+        return {"lines": ["No fever."]}
+    return {"lines": [{"text": "Sleep."}], "version": 1}
 
 
 async def _invitation(case: Case) -> str:

@@ -51,6 +51,7 @@ MUTATIONS = SCHEMA.mutation_type.fields
 SUBSCRIPTIONS = SCHEMA.subscription_type.fields
 
 VERBS = {
+    "add",
     "approve",
     "ask",
     "attribute",
@@ -66,16 +67,19 @@ VERBS = {
     "issue",
     "join",
     "lift",
+    "keep",
     "place",
     "process",
     "record",
     "refresh",
+    "regenerate",
     "register",
     "reject",
     "release",
     "request",
     "retry",
     "reveal",
+    "sign",
     "start",
     "stop",
     "suspend",
@@ -199,6 +203,7 @@ OTHER_QUERIES = {
     "sessionNotes": "decrypted content is a root field of its own, and has one key",
     "psychotherapyNotes": "decrypted content is a root field of its own, and has one key",
     "insights": "decrypted content is a root field of its own, and has one key",
+    "noteDraft": "decrypted content is a root field of its own, and has one key",
     "storedObject": "the answer of the bucket is a root field of its own, and has one key",
     "transcriptSearch": "the best hits have no order that a next page could follow",
     "activeRooms": "LiveKit answers with at most 100 rooms",
@@ -306,6 +311,11 @@ CHANGED = {
     "completeImport": {"recordingImport", "recording"},
     "correctTranscript": {"transcript"},
     "attributeTurn": {"transcript"},
+    "editNote": {"noteDraft", "section"},
+    "keepNoteFlag": {"noteDraft"},
+    "regenerateSection": {"noteDraft"},
+    "signNote": {"noteDraft", "signature"},
+    "addAddendum": {"signature"},
     "retryTranscription": {"recording"},
     "writeSessionNote": {"sessionNote", "sessionNotes"},
     "editSessionNote": {"sessionNote", "sessionNotes"},
@@ -422,6 +432,7 @@ def test_type_with_an_id_is_a_node() -> None:
             "MediaFile",
             "SignedNote",
             "Transcript",
+            "NoteDraft",
             "Insights",
         ),
         *("RecordingImport", "Deletion", "LegalHold", "AccessRequest", "RetentionPolicy", "AuditEvent"),
@@ -449,7 +460,7 @@ def test_one_thing_has_one_type() -> None:
 
 
 def test_content_and_answers_of_vendors_are_only_root_fields() -> None:
-    separate = {"Transcript", "StoredObject", "TranscriptSearch", "ActiveRoom", "StorageReport"}
+    separate = {"Transcript", "NoteDraft", "StoredObject", "TranscriptSearch", "ActiveRoom", "StorageReport"}
     wrong = {
         f"{owner}.{name}"
         for owner, name, field in output_fields()
@@ -673,7 +684,7 @@ def test_mutation_that_makes_something_takes_an_idempotency_key() -> None:
     }
     assert keyed == {
         *("inviteGuest", "startRecording", "recordConsent", "withdrawConsent"),
-        *("correctTranscript", "attributeTurn", "askTranscript"),
+        *("correctTranscript", "attributeTurn", "askTranscript", "addAddendum"),
         *("writeSessionNote", "writePsychotherapyNote"),
     }
     for name in keyed:
