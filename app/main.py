@@ -15,6 +15,7 @@ from starlette.websockets import WebSocket
 
 from app.access_requests.service import AccessRequests
 from app.audit.service import Audit
+from app.clips.service import Clips
 from app.concurrency import Bounds, ConcurrencyLimit
 from app.consents.service import Consents
 from app.consultations.service import Consultations
@@ -234,6 +235,7 @@ def _services(settings: ApiSettings, parts: _Parts) -> Services:
             url_lifetime_seconds=settings.url_lifetime_seconds,
         ),
         deletions=Deletions(parts.database),
+        clips=Clips(parts.database, totp_max_age_seconds=settings.totp_max_age_seconds),
         staff=Staff(parts.database),
         holds=LegalHolds(parts.database),
         retention=Retention(

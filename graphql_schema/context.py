@@ -11,6 +11,7 @@ import strawberry
 
 from app.access_requests.service import AccessRequests
 from app.audit.service import Audit, Rejection
+from app.clips.service import Clips
 from app.concurrency import ConcurrencyLimit, network_of
 from app.consents.service import Consents
 from app.consultations.service import Consultations
@@ -51,6 +52,7 @@ class Services:
     consents: Consents
     access_requests: AccessRequests
     deletions: Deletions
+    clips: Clips
     staff: Staff
     holds: LegalHolds
     retention: Retention

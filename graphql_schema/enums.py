@@ -12,6 +12,7 @@ import strawberry
 
 from app.access_requests import model as access_requests
 from app.audit import model as audit
+from app.clips import model as clips
 from app.consents import model as consents
 from app.consultations import model as consultations
 from app.costs import model as costs
@@ -453,6 +454,18 @@ describe_enum(
         ),
         recordings.Medium.MICROPHONE: "The file has the sound of one microphone track.",
         recordings.Medium.SPEAKERS: "The file has the sound of the doctor and the patient, on two channels.",
+        recordings.Medium.CLIP: "The file is a clip of the recording. No media file has this kind.",
+    },
+)
+describe_enum(
+    clips.ClipStatus,
+    name="ClipStatus",
+    description="This says whether a clip is made, and can be played.",
+    values={
+        clips.ClipStatus.PENDING: "The job that makes the clip is queued.",
+        clips.ClipStatus.RUNNING: "The worker makes the clip.",
+        clips.ClipStatus.READY: "The clip can be played and downloaded.",
+        clips.ClipStatus.FAILED: "The clip could not be made. `problem` contains the reason.",
     },
 )
 describe_enum(

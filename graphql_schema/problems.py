@@ -122,3 +122,11 @@ class AccessExportProblem(_Problem): ...
     "The doctor who signed the note can read the problem.",
 )
 class SignedNoteProblem(_Problem): ...
+
+
+@_problem(
+    "clip",
+    "This says why a clip could not be made.",
+    "Everyone who may read the recording can read the problem.",
+)
+class ClipProblem(_Problem): ...

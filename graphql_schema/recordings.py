@@ -23,6 +23,7 @@ from graphql_schema.scalars import BigInt, Url, big, parse_id, parse_optional_id
 from graphql_schema.selected_fields import select
 
 if TYPE_CHECKING:
+    from graphql_schema.clips import Clip
     from graphql_schema.deletions import Deletion
 
 
@@ -246,6 +247,11 @@ class Recording(Node):
         description=(
             "These are the sound files that LiveKit recorded beside the video, oldest first, at most 100. If "
             "the consultation has `recordsSpeakersSeparately`, there is one file for each microphone track."
+        )
+    )
+    clips: list[Annotated["Clip", strawberry.lazy("graphql_schema.clips")]] = strawberry.field(
+        description=(
+            "These are the clips of the recording, in the order of their bounds, at most 100. `createClip` makes one."
         )
     )
     transcription: Transcription | None = strawberry.field(

@@ -9,6 +9,7 @@ from graphql_schema import access_exports as export_fields
 from graphql_schema import access_request_mutations as access_changes
 from graphql_schema import access_requests as access_fields
 from graphql_schema import audit, consents, recording_imports, staff, subscriptions
+from graphql_schema import clips as clip_fields
 from graphql_schema import consultations as consultation_fields
 from graphql_schema import costs as cost_fields
 from graphql_schema import deletions as deletion_fields
@@ -660,6 +661,17 @@ class Mutation:
             "Issues a URL that plays a recording in a browser. Everyone who has the URL can play the recording "
             "for a few minutes. Idempotent by `recordingId` and `file`: a repeated call issues a further URL of "
             "the same file. A call with `viewingId` belongs to an earlier viewing."
+        ),
+    )
+    create_clip = root_field(
+        clip_fields.create_clip,
+        permissions.CREATE_CLIP,
+        quota="pages",
+        description=(
+            "Cuts a clip out of a recording. The worker encodes the clip anew, so that it contains nothing from "
+            "outside its bounds. One clip of a doctor is made at a time. Idempotent by `recordingId`, "
+            "`startSeconds` and `endSeconds`: a repeated call returns the clip of the first call, and makes it "
+            "again only if it is FAILED."
         ),
     )
     process_livekit_webhook = root_field(

@@ -11,9 +11,9 @@ VERBS: Final = frozenset(
         applies apply approves are arrived asked asks asserts attested attests became becomes began begin begins
         belong belongs brought calls came can cannot carries change changed changes checks chooses combines comes
         completes computes concern concerned concerns confirmed consented consents consists contain contains
-        contradicts corrected corrects could counts covered covers created decide decides declared declares delays
-        deleted deletes denied denies depend describes destroyed destroys detected determined did differ differs
-        disagrees displayed divided do does downloads edited edits ended ends
+        contradicts corrected corrects could counts covered covers created cut cuts decide decides declared declares
+        delays deleted deletes denied denies depend describes destroyed destroys detected determined did differ differs
+        disagrees displayed divided do does downloads edited edits encodes ended ends
         entered enters entitles erases examines exceeds
         executed exist exists expects expires extended extends failed fails filed files filters finished fits follow
         follows forbids forwards found fulfil fulfils get gets give gives had happened happens has have hear hears

@@ -16,6 +16,9 @@ LiveKit uploads the files `video.mp4`, `speakers.ogg` and `microphone-<id of the
 LiveKit is asked again to record the same recording, the file gets a new name, such as `video-2.mp4`. A late upload
 of the earlier egress therefore overwrites nothing. The file of an imported recording is `import.mp4`, a name that
 LiveKit never uploads.
+
+A clip of a recording is `clip-<id of the clip>.webm`, in the folder of the recording. The file of a later attempt to
+make the clip has a new name, such as `clip-<id of the clip>-2.webm`.
 """
 
 import re
@@ -124,6 +127,13 @@ def compose_kept_key(key: str) -> str | None:
     """
     parsed = parse_recording_key(key)
     return None if parsed is None else str(replace(parsed, retention_class=KEEP))
+
+
+def compose_clip_file(clip_id: UUID, run: int = 1) -> str:
+    """Return the name of a clip's object in the folder of its recording. `run` is the number of the attempt to make the
+    clip.
+    """
+    return f"clip-{clip_id}{'' if run == 1 else f'-{run}'}.webm"
 
 
 def compose_exports_prefix(request_id: UUID) -> str:

@@ -28,6 +28,7 @@ def reasons_page() -> str:
             *_table("Problems of staff invitations", "reason | message", _problems("invitation")),
             *_table("Problems of deletions", "reason | message", _problems("deletion")),
             *_table("Problems of the copies of access requests", "reason | message", _problems("export")),
+            *_table("Problems of clips", "reason | message", _problems("clip")),
             *_table("For operators", "reason | what happened | remedy", _operators()),
         )
     )

@@ -80,6 +80,7 @@ START_RECORDING: Final = Permission("recording.start", _CLINICIAN, "consultation
 STOP_RECORDING: Final = Permission("recording.stop", _CLINICIAN, "recording")
 ISSUE_DOWNLOAD_URL: Final = Permission("recording.issue_url", _CLINICIAN, "recording", states_purpose=True)
 ISSUE_PLAYBACK_URL: Final = Permission("recording.play", _CLINICIAN, "recording", states_purpose=True)
+CREATE_CLIP: Final = Permission("clip.create", _CLINICIAN, "recording", states_purpose=True)
 IMPORT_RECORDING: Final = Permission("recording.import", _CLINICIAN, "consultation")
 ISSUE_UPLOAD_URL: Final = Permission("recording.issue_upload_url", _CLINICIAN, "recording_import")
 COMPLETE_IMPORT: Final = Permission("recording.complete_import", _CLINICIAN, "recording_import")

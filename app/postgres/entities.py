@@ -158,6 +158,20 @@ ENTITIES: Final = {
         },
         relations={"participant": One("participant", "{row}.id = {parent}.participant_id")},
     ),
+    "clip": Entity(
+        type="clip",
+        table="resguardo.clips",
+        hidden_from=("patient",),
+        values={
+            "status": "case when {row}.status = 'STORING' then 'RUNNING' else {row}.status end",
+            "start_seconds": "{row}.start_ms / 1000.0",
+            "end_seconds": "{row}.end_ms / 1000.0",
+            "size_bytes": "(select m.size_bytes from resguardo.recordings as m where m.id = {row}.id)",
+            "sha256": "(select m.sha256 from resguardo.recordings as m where m.id = {row}.id)",
+            "problem": "{row}.error",
+        },
+        relations={"recording": One("recording", "{row}.id = {parent}.recording_id")},
+    ),
     "recording": Entity(
         type="recording",
         table="resguardo.recordings",
@@ -174,7 +188,16 @@ ENTITIES: Final = {
         },
         relations={
             "consultation": One("consultation", "{row}.id = {parent}.consultation_id"),
-            "media_files": Many("media_file", "{row}.video_id = {parent}.id", "{row}.created_at, {row}.id"),
+            "media_files": Many(
+                "media_file",
+                "{row}.video_id = {parent}.id and {row}.medium <> 'CLIP'",
+                "{row}.created_at, {row}.id",
+            ),
+            "clips": Many(
+                "clip",
+                "{row}.recording_id = {parent}.id and {row}.status <> 'DELETED'",
+                "{row}.start_ms, {row}.end_ms",
+            ),
             "deletion": One(
                 "deletion", "{row}.recording_id = {parent}.id", "{row}.requested_at desc, {row}.id desc"
             ),

@@ -173,6 +173,8 @@ class EgressStarter:
                     object_key=key,
                     upload=target,
                 )
+            case Medium.CLIP:
+                raise ValueError("LiveKit records no clip")
 
     async def _grant_permit(self, attempt: _Attempt, people: Sequence[ParticipantSnapshot]) -> _Permit | None:
         """Commit the intent to start an egress, and return an object that permits the caller to send LiveKit the

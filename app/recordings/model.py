@@ -45,12 +45,13 @@ _LIVE = frozenset(
 
 class Medium(StrEnum):
     """The medium of a recording: the room's video with mixed sound (VIDEO), the sound of one microphone track
-    (MICROPHONE), or a sound file with two channels (SPEAKERS).
+    (MICROPHONE), a sound file with two channels (SPEAKERS), or a part that the doctor cut out (CLIP).
     """
 
     VIDEO = "VIDEO"
     MICROPHONE = "MICROPHONE"
     SPEAKERS = "SPEAKERS"
+    CLIP = "CLIP"
 
 
 @dataclass(frozen=True)

@@ -170,8 +170,8 @@ order by r.created_at, r.id;
 
 -- name: last_changed_videos
 -- Returns the videos of the calling doctor that changed last, newest change first. A change of a sound recording, a
--- transcript, insights or a deletion is a change of its video. The statement reads each kind of change from an index in
--- the order of time, and of several changes of sound beside one video only the newest.
+-- transcript, insights, a clip or a deletion is a change of its video. The statement reads each kind of change from an
+-- index in the order of time, and of several changes of sound beside one video only the newest.
 with recursive sounds as (
     (
         select s.video_id, s.updated_at, s.id, array[s.video_id] as seen
@@ -218,6 +218,13 @@ changes as (
     )
     union all
     (
+        select c.recording_id, c.changed_at
+        from resguardo.clips as c
+        order by c.changed_at desc, c.recording_id desc
+        limit (select %(most)s::bigint)
+    )
+    union all
+    (
         select d.recording_id, d.changed_at
         from resguardo.deletions as d
         order by d.changed_at desc, d.id desc
@@ -242,7 +249,7 @@ order by l.changed_at desc, r.id desc;
 
 -- name: versions
 -- Returns the given videos in the given order. With each video comes a text that changes whenever the video, its sound
--- recordings, its transcript, its insights or its deletion change.
+-- recordings, its transcript, its insights, its clips or its deletion change.
 select
     r.id,
     concat_ws(' ', r.updated_at, (
@@ -253,6 +260,8 @@ select
         select concat(t.changed_at, ' ', t.chunks_done) from resguardo.transcripts as t where t.recording_id = r.id
     ), (
         select concat(i.changed_at, ' ', i.parts_done) from resguardo.insights as i where i.recording_id = r.id
+    ), (
+        select max(c.changed_at) from resguardo.clips as c where c.recording_id = r.id
     ), (
         select max(d.changed_at) from resguardo.deletions as d where d.recording_id = r.id
     )) as version

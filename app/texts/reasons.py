@@ -19,6 +19,7 @@ Reader = Literal[
     "deletion",
     "export",
     "signed_note",
+    "clip",
     "operator",
     "log",
 ]

@@ -17,6 +17,8 @@ from app.bucket.missing_objects import MissingObjects
 from app.bucket.orphaned_objects import OrphanedObjects
 from app.bucket.service import BucketPolicies
 from app.certificates.signing import CertificateSigner, read_public_key
+from app.clips import tasks as clip_tasks
+from app.clips.cutter import ClipCutter
 from app.costs import tasks as cost_tasks
 from app.costs.tasks import HeldLanguageWork
 from app.deletions import tasks as deletion_tasks
@@ -82,6 +84,7 @@ class WorkerServices:
     note_destroyer: NoteDestroyer
     restores: RestoreCheck
     exports: Exports
+    clips: ClipCutter
     transcriber: Transcriber
     job_repair: JobRepair
     insights_writer: InsightsWriter
@@ -166,6 +169,7 @@ def _services(
         ),
         restores=RestoreCheck(database, storage, ledger, deployment=deployment),
         exports=Exports(database, storage, settings.keyring, compose_note_files, deployment=deployment),
+        clips=ClipCutter(database, storage),
         transcriber=Transcriber(database, storage, speech, settings.keyring),
         job_repair=JobRepair(database),
         idempotency_keys=IdempotencyKeys(database),
@@ -215,4 +219,5 @@ def define_tasks(services: WorkerServices) -> list[Task]:
         *insight_tasks.define_tasks(services.insights_writer),
         *note_tasks.define_tasks(services.note_sections),
         *access_request_tasks.define_tasks(services.exports),
+        *clip_tasks.define_tasks(services.clips),
     ]

@@ -879,6 +879,8 @@ select 'reason', t.term from unnest(array[
     'passphrase_short', 'passphrases_differ', 'past_due', 'past_quarantine', 'patient_asked',
     'patient_birth_date_ahead', 'patient_birth_date_differs', 'patient_not_found', 'patient_user_differs',
     'patient_user_unknown', 'policy_', 'policy_version', 'proven', 'quota_invitations', 'quota_pages', 'quota_urls',
+    'clip_consent_text', 'clip_consent_withdrawn', 'clip_in_progress', 'clip_past_end',
+    'bad_clip_range', 'media_clip_ended', 'too_many_clips',
     'quota_playbacks', 'renewal', 'viewing_not_renewable',
     'quotas_malformed', 'pooler_keeps_no_session',
     'r2_account_id', 'r2_jurisdiction', 'r2dev_enabled', 'recorded_at_ahead', 'recorded_at_too_early',
@@ -939,6 +941,7 @@ insert into private.audit_terms (kind, term)
 select 'basis', t.term from unnest(array[
     'write_note_section', 'resume_note_sections',
     'ask_transcript',
+    'make_clip',
     'apply_bucket_policies', 'ban_user', 'check', 'check_bucket', 'count_rejections', 'delete_idempotency_keys',
     'destroy_recordings',
     'enforce_consent', 'expire_imports', 'export_access_request', 'follow_egress', 'health', 'invite_staff',
@@ -954,7 +957,7 @@ insert into private.audit_terms (kind, term)
 select 'entity_type', t.term from unnest(array[
     'access_request', 'audit_event', 'bucket', 'consent', 'consultation', 'cost', 'deletion', 'deployment', 'insights',
     'legal_hold', 'media', 'participant', 'patient', 'signed_note', 'recording', 'recording_import', 'request',
-    'viewing', 'retention_policy', 'room', 'session_note', 'staff', 'staff_invitation', 'storage', 'transcript'
+    'clip', 'viewing', 'retention_policy', 'room', 'session_note', 'staff', 'staff_invitation', 'storage', 'transcript'
 ]) as t (term);
 
 insert into private.audit_terms (kind, term)
@@ -1003,7 +1006,7 @@ select 'field', t.term from unnest(array[
     'classAUsdPerMillion', 'classBUsdPerMillion', 'dueRecordingCount', 'firstDeletionAt', 'heldCount',
     'heldRecordingCount', 'objectCount', 'recordingCount', 'requestsUsdPerMonth', 'soonerCount', 'startsOn',
     'storageUsdPerGbMonth', 'storageUsdPerMonth', 'storedBytes',
-    'playbackUrl', 'viewingId',
+    'playbackUrl', 'viewingId', 'clip', 'clips', 'percentDone',
     'chunkCount', 'chunksDone', 'doctor', 'entities', 'ids', 'isHeld', 'isInterrupted', 'isTruncated', 'mediaFiles',
     'mustConsent', 'participantCount', 'recordingBlockers', 'recordsAutomatically', 'recordsSpeakersSeparately', 'type',
     'sections', 'flag', 'resolution', 'isBeingWritten', 'hasOpenFlags', 'isSigned', 'noteDraft', 'signature',
@@ -1053,6 +1056,10 @@ values
 ('recording.transition', 'U', true),
 ('recording.issue_url', 'R', true),
 ('recording.play', 'R', true),
+('clip.create', 'C', true),
+('clip.begin', 'R', true),
+('clip.finish', 'C', true),
+('clip.fail', 'U', true),
 ('recording.read_storage', 'R', true),
 ('recording.read_key', 'R', true),
 ('egress.stop_stray', 'E', true),
@@ -2583,7 +2590,8 @@ values
 ('export_access_request', 'media', '{}'),
 ('transcribe_recording', 'transcription', '{}'),
 ('write_insights', 'language', '{}'),
-('write_note_section', 'language', '{}');
+('write_note_section', 'language', '{}'),
+('make_clip', 'media', '{}');
 
 -- Queues a job of the given task within the caller's transaction; the job has one id as its argument. The worker
 -- never runs two jobs of one task for the same id at once.
@@ -3436,7 +3444,7 @@ create index consultations_scheduled_idx on resguardo.consultations (scheduled_a
 
 -- Notifies the API's subscriptions of a change, when the transaction commits. The notification contains only ids: of
 -- the consultation, of its doctor, and of the recording that changed, if a recording changed. A change of a sound
--- recording, a transcript, insights or a deletion is a change of its video.
+-- recording, a transcript, insights, a clip or a deletion is a change of its video.
 create function private.announce_change() returns trigger
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -3451,7 +3459,7 @@ begin
     end if;
     if tg_table_name = 'recordings' then
         recording := coalesce(new.video_id, new.id);
-    elsif tg_table_name in ('transcripts', 'insights', 'deletions') then
+    elsif tg_table_name in ('transcripts', 'insights', 'deletions', 'clips') then
         recording := new.recording_id;
         new.changed_at := private.now();
     end if;
@@ -4235,7 +4243,7 @@ create table resguardo.recordings (
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
     medium text not null default 'VIDEO'
-    constraint recordings_medium_is_known check (medium in ('VIDEO', 'MICROPHONE', 'SPEAKERS')),
+    constraint recordings_medium_is_known check (medium in ('VIDEO', 'MICROPHONE', 'SPEAKERS', 'CLIP')),
     video_id uuid,
     participant_id uuid,
     track_sid text constraint recordings_track_sid_is_id check (track_sid ~ '^[A-Za-z0-9_-]{1,64}$'),
@@ -4278,7 +4286,7 @@ comment on column resguardo.recordings.interrupted is
 comment on column resguardo.recordings.recorder_sid is
 'The participant SID under which the recorder was first seen in its room. It gets another one when it comes back.';
 comment on column resguardo.recordings.medium is
-'VIDEO: the room with its mixed sound. MICROPHONE: the sound of one microphone track. SPEAKERS: sound on two channels.';
+'VIDEO: the room with mixed sound. MICROPHONE: one microphone track. SPEAKERS: sound on two channels. CLIP: a part.';
 comment on column resguardo.recordings.video_id is 'The video that belongs to this sound.';
 comment on column resguardo.recordings.participant_id is 'The participant who published the microphone track.';
 comment on column resguardo.recordings.track_sid is
@@ -4962,10 +4970,10 @@ begin
 end
 $$;
 
--- Returns, for the sweep of orphaned objects, which of the given keys belong to no recording, no pending import and
--- no move to keep/. A recording that the worker gave up before LiveKit reported anything about it has no object key.
--- An object that LiveKit later uploads for a recording without an object key is orphaned. The function reveals
--- nothing about keys that the caller did not name.
+-- Returns, for the sweep of orphaned objects, which of the given keys belong to no recording, no pending import, no
+-- clip that is being stored and no move to keep/. A recording that the worker gave up before LiveKit reported anything
+-- about it has no object key. An object that LiveKit later uploads for a recording without an object key is orphaned.
+-- The function reveals nothing about keys that the caller did not name.
 create function private.unknown_object_keys(keys text[]) returns text[]
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4984,6 +4992,10 @@ begin
                 from private.import_secrets as s
                 join resguardo.recording_imports as i on i.id = s.import_id
                 where s.object_key = k.key and i.status in ('AWAITING_URL', 'AWAITING_UPLOAD')
+            )
+            and not exists (
+                select from resguardo.clips as c
+                where c.status = 'STORING' and k.key like '%/' || private.clip_file(c.id, c.run)
             )
             and not exists (select from private.object_moves as m where m.source_key = k.key)
             and not exists (select from private.object_moves as m where m.target_key = k.key)
@@ -5805,6 +5817,7 @@ begin
                 or exists (select from private.object_moves as m where m.recording_id = r.id)
             )
     )
+    and not exists (select from private.storing_videos() as s (id) where s.id = of_recording)
     and not private.is_held(of_recording);
 end
 $$;
@@ -5902,8 +5915,8 @@ begin
 end
 $$;
 
--- Returns the videos that have objects in a move to keep/. The destruction of a video may not begin while its objects
--- are in a move to keep/.
+-- Returns the videos that have objects in a move to keep/, and the videos beside which a clip is being stored. The
+-- destruction of a video may not begin in this time.
 create function private.moving_videos() returns setof uuid
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5911,7 +5924,9 @@ begin
     return query
     select distinct coalesce(r.video_id, r.id)
     from private.object_moves as m
-    inner join resguardo.recordings as r on r.id = m.recording_id;
+    inner join resguardo.recordings as r on r.id = m.recording_id
+    union
+    select s.id from private.storing_videos() as s (id);
 end
 $$;
 
@@ -6061,6 +6076,313 @@ begin
         array[missed.consultation_id], array['missing_since'], 1, null
     );
     return true;
+end
+$$;
+
+
+-- 28_clips.sql
+
+-- Clips: short parts of a recording that its doctor cuts out. A finished clip is a row of resguardo.recordings, with
+-- the medium CLIP and the id of the clip, beside the video and its sound. Holds, moves to keep/, the search for
+-- missing objects, destruction and certificates therefore apply to a clip as they do to a sound recording.
+
+create table resguardo.clips (
+    id uuid primary key default gen_random_uuid(),
+    recording_id uuid not null,
+    consultation_id uuid not null,
+    doctor_id uuid not null,
+    patient_id uuid not null,
+    purpose text not null,
+    start_ms integer not null,
+    end_ms integer not null,
+    status text not null default 'PENDING'
+    constraint clips_status_is_known check (
+        status in ('PENDING', 'RUNNING', 'STORING', 'READY', 'FAILED', 'DELETED')
+    ),
+    percent_done integer not null default 0
+    constraint clips_percent_is_known check (percent_done between 0 and 100),
+    error text constraint clips_error_is_slug check (error ~ '^[a-z][a-z0-9_]{0,63}$'),
+    run integer not null default 0,
+    created_at timestamptz not null default private.now(),
+    changed_at timestamptz not null default private.now(),
+    constraint clips_bounds_are_valid check (start_ms >= 0 and end_ms > start_ms and end_ms - start_ms <= 900000),
+    constraint clips_failure_has_error check ((status = 'FAILED') = (error is not null)),
+    constraint clips_recording_fkey foreign key (recording_id, consultation_id)
+    references resguardo.recordings (id, consultation_id),
+    constraint clips_consultation_fkey foreign key (consultation_id, doctor_id, patient_id)
+    references resguardo.consultations (id, doctor_id, patient_id)
+);
+alter table resguardo.clips enable row level security;
+comment on column resguardo.clips.run is 'The number of the newest attempt to make the clip. An earlier attempt ends.';
+comment on column resguardo.clips.changed_at is 'When subscriptions were last notified of a change.';
+create unique index clips_bounds_key on resguardo.clips (recording_id, start_ms, end_ms);
+create unique index clips_one_at_a_time_key on resguardo.clips (doctor_id)
+where status in ('PENDING', 'RUNNING', 'STORING');
+create index clips_recording_idx on resguardo.clips (recording_id, consultation_id);
+create index clips_consultation_idx on resguardo.clips (consultation_id, doctor_id, patient_id);
+create index clips_patient_idx on resguardo.clips (patient_id);
+create index clips_changed_idx on resguardo.clips (doctor_id, changed_at desc, recording_id desc);
+
+create trigger clips_announce before insert or update on resguardo.clips
+for each row execute function private.announce_change();
+
+-- Writes the audit row about one step of a clip. The row names the recording and the clip.
+create function private.audit_clip(action text, outcome text, reason text, clip resguardo.clips, byte_count bigint)
+returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform private.write_audit_of_entities(
+        action, outcome, reason,
+        private.entities_of('recording', array[clip.recording_id]) || private.entities_of('clip', array[clip.id]),
+        array[clip.patient_id], array[clip.consultation_id], array['object'], 1, byte_count
+    );
+end
+$$;
+
+-- Returns why no clip of a recording may be made now, or null if a clip may be made.
+create function private.clip_objection(of_recording resguardo.recordings) returns text
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if of_recording.status <> 'READY' then
+        return private.unready_reason(of_recording.status);
+    elsif private.is_to_be_destroyed(of_recording.id) then
+        return 'recording_being_deleted';
+    end if;
+    return case private.consent_objection(of_recording.consultation_id)
+        when 'consent_text' then 'clip_consent_text'
+        when 'consent_withdrawn' then 'clip_consent_withdrawn'
+    end;
+end
+$$;
+
+-- Requests a clip of the caller's own recording, queues its job, and returns its id. If the clip with these bounds
+-- exists or is being made, the function returns its id; if its last attempt failed, the function requests it again.
+-- Returns null if the caller may not see the recording or it does not exist. Raises RG403 (totp_stale), RG429
+-- (quota_pages), RG409 (recording_not_ready and the other reasons of an unready recording, recording_being_deleted,
+-- clip_consent_text, clip_consent_withdrawn, clip_past_end, clip_in_progress, too_many_clips).
+create function private.request_clip(
+    of_recording uuid, of_start_ms integer, of_end_ms integer, totp_max_age_seconds integer
+) returns uuid
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    most_clips constant integer := 100;
+    tolerated_ms constant integer := 500;
+    doctor constant uuid := private.doctor();
+    wanted resguardo.recordings;
+    clip resguardo.clips;
+    objection text;
+begin
+    perform private.require_recent_totp(totp_max_age_seconds);
+    perform private.use_quota(doctor, 'pages');
+    select r.* into wanted from resguardo.recordings as r where r.id = of_recording and r.medium = 'VIDEO';
+    if wanted.id is null or wanted.doctor_id <> doctor then
+        perform private.write_audit(
+            'clip.create', case when wanted.id is null then 'ABSENT' else 'DENIED' end, 'not_found', 'recording',
+            array[of_recording], array_remove(array[wanted.patient_id], null),
+            array_remove(array[wanted.consultation_id], null), '{}', 0, null
+        );
+        return null;
+    end if;
+    perform from resguardo.staff as s where s.user_id = doctor for no key update;
+    perform private.lock_keeping(false);
+    select r.* into wanted from resguardo.recordings as r where r.id = of_recording for share;
+    objection := private.clip_objection(wanted);
+    if objection is not null then
+        raise exception '%', objection using errcode = 'RG409';
+    elsif of_end_ms > wanted.duration_seconds * 1000 + tolerated_ms then
+        raise exception 'clip_past_end' using errcode = 'RG409';
+    end if;
+    select c.* into clip from resguardo.clips as c
+    where c.recording_id = of_recording and c.start_ms = of_start_ms and c.end_ms = of_end_ms
+    for update;
+    if clip.id is null or clip.status in ('FAILED', 'DELETED') then
+        if exists (
+            select from resguardo.clips as c
+            where c.doctor_id = doctor and c.status in ('PENDING', 'RUNNING', 'STORING')
+        ) then
+            raise exception 'clip_in_progress' using errcode = 'RG409';
+        elsif clip.id is null and most_clips <= (
+            select count(*) from resguardo.clips as c where c.recording_id = of_recording
+        ) then
+            raise exception 'too_many_clips' using errcode = 'RG409';
+        end if;
+        insert into resguardo.clips as c (
+            recording_id, consultation_id, doctor_id, patient_id, purpose, start_ms, end_ms
+        ) values (
+            wanted.id, wanted.consultation_id, wanted.doctor_id, wanted.patient_id,
+            coalesce(nullif(current_setting('resguardo.purpose', true), ''), 'TREATMENT'), of_start_ms, of_end_ms
+        )
+        on conflict (recording_id, start_ms, end_ms) do update
+        set status = 'PENDING', error = null, percent_done = 0, purpose = excluded.purpose
+        returning c.* into clip;
+        perform private.put_job('make_clip', clip.id);
+    end if;
+    perform private.write_audit_later(
+        'clip.create', null, 'recording', wanted.id, wanted.patient_id, wanted.consultation_id, array['clip'], null
+    );
+    return clip.id;
+end
+$$;
+
+-- Locks a clip for the given attempt to make it, and returns the clip. Returns nulls if another attempt has begun, or
+-- the clip is not being made any more. If no clip of the recording may be made any more, the function sets the clip to
+-- FAILED and returns nulls.
+create function private.lock_clip(of_clip uuid, of_run integer) returns resguardo.clips
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted resguardo.recordings;
+    clip resguardo.clips;
+    objection text;
+begin
+    perform private.lock_keeping(false);
+    select r.* into wanted
+    from resguardo.recordings as r inner join resguardo.clips as c on c.recording_id = r.id
+    where c.id = of_clip
+    for share of r;
+    select c.* into clip from resguardo.clips as c where c.id = of_clip for update;
+    if clip.id is null or clip.run <> of_run or clip.status not in ('PENDING', 'RUNNING', 'STORING') then
+        return null;
+    end if;
+    objection := private.clip_objection(wanted);
+    if objection is not null then
+        perform private.fail_clip(of_clip, of_run, objection);
+        return null;
+    end if;
+    return clip;
+end
+$$;
+
+-- Writes the audit row, and begins a new attempt to make a clip. Returns the object to cut, the bounds, and the object
+-- key of the attempt before, which may have stored an object. Returns no row if the clip needs no work.
+create function private.begin_clip(of_clip uuid)
+returns table (
+    recording_id uuid, object_key text, size_bytes bigint, start_ms integer, end_ms integer, run integer,
+    earlier_key text
+)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    clip constant resguardo.clips := private.lock_clip(
+        of_clip, (select c.run from resguardo.clips as c where c.id = of_clip)
+    );
+begin
+    if clip.id is null then
+        return;
+    end if;
+    update resguardo.clips as c set status = 'RUNNING', run = c.run + 1, percent_done = 0 where c.id = of_clip;
+    perform private.audit_clip('clip.begin', 'ALLOWED', null, clip, null);
+    return query
+    select
+        r.id, s.object_key, r.size_bytes, clip.start_ms, clip.end_ms, clip.run + 1,
+        case when clip.run > 0 then private.compose_object_key(r, private.clip_file(clip.id, clip.run)) end
+    from resguardo.recordings as r
+    inner join private.recording_secrets as s on s.recording_id = r.id
+    where r.id = clip.recording_id;
+end
+$$;
+
+-- Stores how much of a clip is encoded. Returns false if this attempt must end.
+create function private.report_clip(of_clip uuid, of_run integer, percent integer) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    clip constant resguardo.clips := private.lock_clip(of_clip, of_run);
+begin
+    update resguardo.clips as c set percent_done = greatest(c.percent_done, least(percent, 99))
+    where c.id = clip.id and c.percent_done < percent;
+    return clip.id is not null;
+end
+$$;
+
+-- Reserves the next 15 minutes for the upload of a finished clip, and returns the object key. The recording cannot be
+-- destroyed in this time (private.may_be_destroyed). Returns null if this attempt must end.
+create function private.begin_storing_clip(of_clip uuid, of_run integer) returns text
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    clip constant resguardo.clips := private.lock_clip(of_clip, of_run);
+begin
+    if clip.id is null then
+        return null;
+    end if;
+    update resguardo.clips as c set status = 'STORING', percent_done = 99 where c.id = of_clip;
+    return (
+        select private.compose_object_key(r, private.clip_file(clip.id, of_run))
+        from resguardo.recordings as r where r.id = clip.recording_id
+    );
+end
+$$;
+
+-- Returns the name of a clip's object in the folder of its recording. Each attempt to make the clip has a name of its
+-- own, so that a late upload of an earlier attempt overwrites nothing.
+create function private.clip_file(of_clip uuid, of_run integer) returns text
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return format('clip-%s%s.webm', of_clip, case when of_run > 1 then '-' || of_run else '' end);
+end
+$$;
+
+-- Returns the videos beside which a clip is being stored.
+create function private.storing_videos() returns setof uuid
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    select c.recording_id from resguardo.clips as c
+    where c.status = 'STORING' and c.changed_at > private.now() - interval '15 minutes';
+end
+$$;
+
+-- Makes a stored clip READY: creates its row beside the video, with its own SHA-256 and size, and writes the audit row.
+-- Returns false if this attempt must end; the stored object then belongs to nothing.
+create function private.finish_clip(of_clip uuid, of_run integer, key text, of_sha256 text, of_size_bytes bigint)
+returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    clip constant resguardo.clips := private.lock_clip(of_clip, of_run);
+begin
+    if clip.id is null or clip.status <> 'STORING' or not key like '%/' || private.clip_file(clip.id, of_run)
+        or not exists (select from private.storing_videos() as s (id) where s.id = clip.recording_id)
+    then
+        return false;
+    end if;
+    insert into resguardo.recordings (
+        id, consultation_id, doctor_id, patient_id, requested_by, status, room_name, medium, source, video_id,
+        started_at, ended_at, duration_seconds, size_bytes, sha256, stored_at
+    )
+    select
+        clip.id, r.consultation_id, r.doctor_id, r.patient_id, r.doctor_id, 'READY', r.room_name, 'CLIP', r.source, r.id,
+        r.started_at + make_interval(secs => clip.start_ms / 1000.0),
+        r.started_at + make_interval(secs => clip.end_ms / 1000.0), (clip.end_ms - clip.start_ms) / 1000.0,
+        of_size_bytes, of_sha256, private.now()
+    from resguardo.recordings as r where r.id = clip.recording_id;
+    insert into private.recording_secrets (recording_id, object_key) values (clip.id, key);
+    perform private.count_usage(clip.id, 'STORAGE', 'bucket', '', 'BYTES', of_size_bytes);
+    update resguardo.clips as c set status = 'READY', percent_done = 100 where c.id = of_clip;
+    perform private.audit_clip('clip.finish', 'ALLOWED', null, clip, of_size_bytes);
+    return true;
+end
+$$;
+
+-- Sets a clip to FAILED with a reason that the doctor sees, if the given attempt is the newest one.
+create function private.fail_clip(of_clip uuid, of_run integer, why text) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    failed resguardo.clips;
+begin
+    update resguardo.clips as c set status = 'FAILED', error = why
+    where c.id = of_clip and c.run = coalesce(of_run, c.run) and c.status in ('PENDING', 'RUNNING', 'STORING')
+    returning c.* into failed;
+    if failed.id is not null then
+        perform private.audit_clip('clip.fail', 'FAILED', why, failed, null);
+    end if;
 end
 $$;
 
@@ -6641,14 +6963,16 @@ $$;
 create trigger access_exports_note_deletion after delete on private.access_exports
 for each row execute function private.note_deleted_export();
 
--- Returns the recordings that an access request covers and that are not destroyed.
+-- Returns the recordings that an access request covers and that are not destroyed. A clip is not among them, because it
+-- is a part of a recording that the copy contains as a whole (45 CFR 164.524(c)(1): the same information is produced
+-- once).
 create function private.wanted_recordings(asked resguardo.access_requests) returns setof resguardo.recordings
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
     return query
     select r.* from resguardo.recordings as r
-    where r.patient_id = asked.patient_id and r.status <> 'DELETED'
+    where r.patient_id = asked.patient_id and r.status <> 'DELETED' and r.medium <> 'CLIP'
         and (asked.consultation_id is null or r.consultation_id = asked.consultation_id)
         and not private.is_destroyed(coalesce(r.video_id, r.id));
 end
@@ -7579,6 +7903,8 @@ begin
     perform private.audit_deletions('recording.destroy', 'proven', finished);
     update resguardo.recordings as r set status = 'DELETED', due_at = null
     where r.id = any (recordings) or r.video_id = any (recordings);
+    update resguardo.clips as c set status = 'DELETED', error = null
+    where c.recording_id = any (recordings) and c.status <> 'DELETED';
     update resguardo.deletions as d set status = 'DELETED', finished_at = private.now(), error = null
     where d.id = any (finished);
     delete from private.deletion_objects as o where o.deletion_id = any (finished);
@@ -8799,7 +9125,7 @@ begin
     end if;
     if exists (
         select from resguardo.recordings as r
-        where r.video_id = of_recording and (
+        where r.video_id = of_recording and r.medium <> 'CLIP' and (
             r.status = 'LOST' or (r.status = 'FAILED' and r.started_at is not null)
             or (r.status = 'READY' and r.missing_since is not null)
         )
@@ -8812,7 +9138,8 @@ begin
     );
     if cardinality(parts) = 0 then
         parts := array(
-            select r.id from resguardo.recordings as r where r.video_id = of_recording and r.status = 'READY'
+            select r.id from resguardo.recordings as r
+            where r.video_id = of_recording and r.status = 'READY' and r.medium = 'SPEAKERS'
         );
     end if;
     return parts || of_recording;

@@ -244,6 +244,8 @@ select 'reason', t.term from unnest(array[
     'passphrase_short', 'passphrases_differ', 'past_due', 'past_quarantine', 'patient_asked',
     'patient_birth_date_ahead', 'patient_birth_date_differs', 'patient_not_found', 'patient_user_differs',
     'patient_user_unknown', 'policy_', 'policy_version', 'proven', 'quota_invitations', 'quota_pages', 'quota_urls',
+    'clip_consent_text', 'clip_consent_withdrawn', 'clip_in_progress', 'clip_past_end',
+    'bad_clip_range', 'media_clip_ended', 'too_many_clips',
     'quota_playbacks', 'renewal', 'viewing_not_renewable',
     'quotas_malformed', 'pooler_keeps_no_session',
     'r2_account_id', 'r2_jurisdiction', 'r2dev_enabled', 'recorded_at_ahead', 'recorded_at_too_early',
@@ -304,6 +306,7 @@ insert into private.audit_terms (kind, term)
 select 'basis', t.term from unnest(array[
     'write_note_section', 'resume_note_sections',
     'ask_transcript',
+    'make_clip',
     'apply_bucket_policies', 'ban_user', 'check', 'check_bucket', 'count_rejections', 'delete_idempotency_keys',
     'destroy_recordings',
     'enforce_consent', 'expire_imports', 'export_access_request', 'follow_egress', 'health', 'invite_staff',
@@ -319,7 +322,7 @@ insert into private.audit_terms (kind, term)
 select 'entity_type', t.term from unnest(array[
     'access_request', 'audit_event', 'bucket', 'consent', 'consultation', 'cost', 'deletion', 'deployment', 'insights',
     'legal_hold', 'media', 'participant', 'patient', 'signed_note', 'recording', 'recording_import', 'request',
-    'viewing', 'retention_policy', 'room', 'session_note', 'staff', 'staff_invitation', 'storage', 'transcript'
+    'clip', 'viewing', 'retention_policy', 'room', 'session_note', 'staff', 'staff_invitation', 'storage', 'transcript'
 ]) as t (term);
 
 insert into private.audit_terms (kind, term)
@@ -368,7 +371,7 @@ select 'field', t.term from unnest(array[
     'classAUsdPerMillion', 'classBUsdPerMillion', 'dueRecordingCount', 'firstDeletionAt', 'heldCount',
     'heldRecordingCount', 'objectCount', 'recordingCount', 'requestsUsdPerMonth', 'soonerCount', 'startsOn',
     'storageUsdPerGbMonth', 'storageUsdPerMonth', 'storedBytes',
-    'playbackUrl', 'viewingId',
+    'playbackUrl', 'viewingId', 'clip', 'clips', 'percentDone',
     'chunkCount', 'chunksDone', 'doctor', 'entities', 'ids', 'isHeld', 'isInterrupted', 'isTruncated', 'mediaFiles',
     'mustConsent', 'participantCount', 'recordingBlockers', 'recordsAutomatically', 'recordsSpeakersSeparately', 'type',
     'sections', 'flag', 'resolution', 'isBeingWritten', 'hasOpenFlags', 'isSigned', 'noteDraft', 'signature',
@@ -418,6 +421,10 @@ values
 ('recording.transition', 'U', true),
 ('recording.issue_url', 'R', true),
 ('recording.play', 'R', true),
+('clip.create', 'C', true),
+('clip.begin', 'R', true),
+('clip.finish', 'C', true),
+('clip.fail', 'U', true),
 ('recording.read_storage', 'R', true),
 ('recording.read_key', 'R', true),
 ('egress.stop_stray', 'E', true),

@@ -47,7 +47,7 @@ create index consultations_scheduled_idx on resguardo.consultations (scheduled_a
 
 -- Notifies the API's subscriptions of a change, when the transaction commits. The notification contains only ids: of
 -- the consultation, of its doctor, and of the recording that changed, if a recording changed. A change of a sound
--- recording, a transcript, insights or a deletion is a change of its video.
+-- recording, a transcript, insights, a clip or a deletion is a change of its video.
 create function private.announce_change() returns trigger
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -62,7 +62,7 @@ begin
     end if;
     if tg_table_name = 'recordings' then
         recording := coalesce(new.video_id, new.id);
-    elsif tg_table_name in ('transcripts', 'insights', 'deletions') then
+    elsif tg_table_name in ('transcripts', 'insights', 'deletions', 'clips') then
         recording := new.recording_id;
         new.changed_at := private.now();
     end if;

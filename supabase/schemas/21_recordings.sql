@@ -29,7 +29,7 @@ create table resguardo.recordings (
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
     medium text not null default 'VIDEO'
-    constraint recordings_medium_is_known check (medium in ('VIDEO', 'MICROPHONE', 'SPEAKERS')),
+    constraint recordings_medium_is_known check (medium in ('VIDEO', 'MICROPHONE', 'SPEAKERS', 'CLIP')),
     video_id uuid,
     participant_id uuid,
     track_sid text constraint recordings_track_sid_is_id check (track_sid ~ '^[A-Za-z0-9_-]{1,64}$'),
@@ -72,7 +72,7 @@ comment on column resguardo.recordings.interrupted is
 comment on column resguardo.recordings.recorder_sid is
 'The participant SID under which the recorder was first seen in its room. It gets another one when it comes back.';
 comment on column resguardo.recordings.medium is
-'VIDEO: the room with its mixed sound. MICROPHONE: the sound of one microphone track. SPEAKERS: sound on two channels.';
+'VIDEO: the room with mixed sound. MICROPHONE: one microphone track. SPEAKERS: sound on two channels. CLIP: a part.';
 comment on column resguardo.recordings.video_id is 'The video that belongs to this sound.';
 comment on column resguardo.recordings.participant_id is 'The participant who published the microphone track.';
 comment on column resguardo.recordings.track_sid is

@@ -264,10 +264,10 @@ begin
 end
 $$;
 
--- Returns, for the sweep of orphaned objects, which of the given keys belong to no recording, no pending import and
--- no move to keep/. A recording that the worker gave up before LiveKit reported anything about it has no object key.
--- An object that LiveKit later uploads for a recording without an object key is orphaned. The function reveals
--- nothing about keys that the caller did not name.
+-- Returns, for the sweep of orphaned objects, which of the given keys belong to no recording, no pending import, no
+-- clip that is being stored and no move to keep/. A recording that the worker gave up before LiveKit reported anything
+-- about it has no object key. An object that LiveKit later uploads for a recording without an object key is orphaned.
+-- The function reveals nothing about keys that the caller did not name.
 create function private.unknown_object_keys(keys text[]) returns text[]
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -286,6 +286,10 @@ begin
                 from private.import_secrets as s
                 join resguardo.recording_imports as i on i.id = s.import_id
                 where s.object_key = k.key and i.status in ('AWAITING_URL', 'AWAITING_UPLOAD')
+            )
+            and not exists (
+                select from resguardo.clips as c
+                where c.status = 'STORING' and k.key like '%/' || private.clip_file(c.id, c.run)
             )
             and not exists (select from private.object_moves as m where m.source_key = k.key)
             and not exists (select from private.object_moves as m where m.target_key = k.key)

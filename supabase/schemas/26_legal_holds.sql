@@ -248,6 +248,7 @@ begin
                 or exists (select from private.object_moves as m where m.recording_id = r.id)
             )
     )
+    and not exists (select from private.storing_videos() as s (id) where s.id = of_recording)
     and not private.is_held(of_recording);
 end
 $$;

@@ -88,8 +88,8 @@ begin
 end
 $$;
 
--- Returns the videos that have objects in a move to keep/. The destruction of a video may not begin while its objects
--- are in a move to keep/.
+-- Returns the videos that have objects in a move to keep/, and the videos beside which a clip is being stored. The
+-- destruction of a video may not begin in this time.
 create function private.moving_videos() returns setof uuid
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -97,7 +97,9 @@ begin
     return query
     select distinct coalesce(r.video_id, r.id)
     from private.object_moves as m
-    inner join resguardo.recordings as r on r.id = m.recording_id;
+    inner join resguardo.recordings as r on r.id = m.recording_id
+    union
+    select s.id from private.storing_videos() as s (id);
 end
 $$;
 

@@ -41,14 +41,16 @@ $$;
 create trigger access_exports_note_deletion after delete on private.access_exports
 for each row execute function private.note_deleted_export();
 
--- Returns the recordings that an access request covers and that are not destroyed.
+-- Returns the recordings that an access request covers and that are not destroyed. A clip is not among them, because it
+-- is a part of a recording that the copy contains as a whole (45 CFR 164.524(c)(1): the same information is produced
+-- once).
 create function private.wanted_recordings(asked resguardo.access_requests) returns setof resguardo.recordings
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
     return query
     select r.* from resguardo.recordings as r
-    where r.patient_id = asked.patient_id and r.status <> 'DELETED'
+    where r.patient_id = asked.patient_id and r.status <> 'DELETED' and r.medium <> 'CLIP'
         and (asked.consultation_id is null or r.consultation_id = asked.consultation_id)
         and not private.is_destroyed(coalesce(r.video_id, r.id));
 end

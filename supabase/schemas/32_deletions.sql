@@ -575,6 +575,8 @@ begin
     perform private.audit_deletions('recording.destroy', 'proven', finished);
     update resguardo.recordings as r set status = 'DELETED', due_at = null
     where r.id = any (recordings) or r.video_id = any (recordings);
+    update resguardo.clips as c set status = 'DELETED', error = null
+    where c.recording_id = any (recordings) and c.status <> 'DELETED';
     update resguardo.deletions as d set status = 'DELETED', finished_at = private.now(), error = null
     where d.id = any (finished);
     delete from private.deletion_objects as o where o.deletion_id = any (finished);

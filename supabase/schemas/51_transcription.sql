@@ -164,7 +164,7 @@ begin
     end if;
     if exists (
         select from resguardo.recordings as r
-        where r.video_id = of_recording and (
+        where r.video_id = of_recording and r.medium <> 'CLIP' and (
             r.status = 'LOST' or (r.status = 'FAILED' and r.started_at is not null)
             or (r.status = 'READY' and r.missing_since is not null)
         )
@@ -177,7 +177,8 @@ begin
     );
     if cardinality(parts) = 0 then
         parts := array(
-            select r.id from resguardo.recordings as r where r.video_id = of_recording and r.status = 'READY'
+            select r.id from resguardo.recordings as r
+            where r.video_id = of_recording and r.status = 'READY' and r.medium = 'SPEAKERS'
         );
     end if;
     return parts || of_recording;

@@ -140,6 +140,19 @@ mutation ($recordingId: ID!, $file: ID, $viewingId: ID, $purposeOfUse: PurposeOf
   }
 }
 """
+_CLIP = (
+    """id status startSeconds endSeconds percentDone sizeBytes sha256 createdAt problem { code message }"""
+)
+CREATE_CLIP = f"""
+mutation ($recordingId: ID!, $start: Float!, $end: Float!, $purposeOfUse: PurposeOfUse! = TREATMENT) {{
+  createClip(
+    input: {{recordingId: $recordingId, startSeconds: $start, endSeconds: $end, purposeOfUse: $purposeOfUse}}
+  ) {{
+    clip {{ {_CLIP} }} recording {{ id clips {{ id status }} }}
+  }}
+}}
+"""
+CLIPS = f"query ($id: ID!) {{ recording(by: {{id: $id}}) {{ id mediaFiles {{ id }} clips {{ {_CLIP} }} }} }}"
 AUDIT_EVENTS = f"""
 query ($first: Int, $after: String, $filter: AuditEventFilter) {{
   auditEvents(first: $first, after: $after, filter: $filter) {{

@@ -109,7 +109,7 @@ def test_field_takes_a_purpose_if_its_permission_says_so() -> None:
         and "purposeOfUse" in given.fields
     }
     assert takes == {name for name, one in PERMITTED.items() if one is not None and one.states_purpose}
-    assert takes == {"issueDownloadUrl", "issuePlaybackUrl"}
+    assert takes == {"issueDownloadUrl", "issuePlaybackUrl", "createClip"}
 
 
 ROLES_IN_DESCRIPTIONS = {

@@ -72,6 +72,7 @@ async def test_officer_reads_the_state_of_a_recording_and_of_its_transcription(
         (documents.ISSUE_SUBTITLE_URLS, "id"),
         (documents.ISSUE_URL, "recordingId"),
         (documents.ISSUE_PLAYBACK_URL, "recordingId"),
+        (documents.CREATE_CLIP, "recordingId"),
         (documents.TRANSCRIPT_SEARCH, "query"),
         (documents.RECORDINGS, "after"),
     ],
@@ -81,6 +82,7 @@ async def test_officer_gets_no_content(
 ) -> None:
     given = {"query": "headache", "after": None}.get(key, str(recording))
     variables = {key: given} | ({"purposeOfUse": "OPERATIONS"} if "$purposeOfUse" in document else {})
+    variables |= {"start": 0, "end": 1} if "$start" in document else {}
     answer = await officer.send(document, **variables)
     assert answer.error.code == "FORBIDDEN", answer.body
     assert answer.error.reason == "wrong_role"

@@ -313,6 +313,12 @@ async def _export_secret(at: Arranged) -> Call:
     return at.officer, await at.request("FULFILLED")
 
 
+async def _clip(at: Arranged) -> Call:
+    recording = await at.ready()
+    bounds = {"startSeconds": 1.0, "endSeconds": 2.0}
+    return at.case.doctor, {"recordingId": str(recording), "purposeOfUse": "TREATMENT"} | bounds
+
+
 async def _download(at: Arranged) -> Call:
     recording = await at.ready()
     return at.case.doctor, {"recordingId": str(recording), "purposeOfUse": "TREATMENT"}
@@ -396,6 +402,7 @@ CALLS: dict[str, Arrange] = {
     "revealAccessExportSecret": _export_secret,
     "issueDownloadUrl": _download,
     "issuePlaybackUrl": _download,
+    "createClip": _clip,
     "suspendStaff": _suspend,
     "liftLanguageBudget": _lift_budget,
     "inviteStaff": _invite_staff,

@@ -57,6 +57,7 @@ VERBS = {
     "attribute",
     "complete",
     "correct",
+    "create",
     "delete",
     "deny",
     "dismiss",
@@ -102,6 +103,7 @@ NUMBERS_THAT_ARE_THEIR_KIND = {
     *("number", "attempt", "minimum", "maximum", "limit", "count", "days", "minutes", "sessionsPerMonth"),
     "chunksDone",  # beside `chunkCount`
     "partsDone",  # beside `partCount`
+    "percentDone",
     "first",  # the Relay name of a page's size
     "confidence",  # a probability
 }
@@ -331,6 +333,7 @@ CHANGED = {
     "issueSubtitleUrls": {"subtitleUrls"},
     "issueDownloadUrl": {"downloadUrl"},
     "issuePlaybackUrl": {"playbackUrl"},
+    "createClip": {"clip", "recording"},
     "deleteRecording": {"deletion", "recording"},
     "undoDeletion": {"deletion", "recording"},
     "requestAccess": {"accessRequest"},
@@ -430,6 +433,7 @@ def test_type_with_an_id_is_a_node() -> None:
             "Consent",
             "Recording",
             "MediaFile",
+            "Clip",
             "SignedNote",
             "Transcript",
             "NoteDraft",

@@ -145,6 +145,28 @@ async def test_change_of_an_older_recording_is_sent(harness: ApiHarness, case: C
         assert (told["id"], told["status"]) == (str(older), "READY")
 
 
+async def test_progress_of_a_clip_is_sent(harness: ApiHarness, case: Case, api: str) -> None:
+    await case.consent()
+    recording = await harness.recording(case)
+    watch = """
+    subscription ($consultationId: ID!) {
+      recordingChanged(consultationId: $consultationId) { id clips { status percentDone } }
+    }
+    """
+    async with open_socket(api) as client:
+        await client.init(case.doctor)
+        await client.subscribe(watch, consultationId=case.id)
+        assert (await client.event())["clips"] == []
+        await case.doctor.ask(documents.CREATE_CLIP, recordingId=str(recording), start=0, end=1)
+        assert (await client.event())["clips"] == [{"status": "PENDING", "percentDone": 0}]
+        await harness.rows(
+            "update resguardo.clips set status = 'RUNNING', run = 1 where recording_id = %s", recording
+        )
+        assert (await client.event())["clips"] == [{"status": "RUNNING", "percentDone": 0}]
+        await harness.rows("update resguardo.clips set percent_done = 40 where recording_id = %s", recording)
+        assert (await client.event())["clips"] == [{"status": "RUNNING", "percentDone": 40}]
+
+
 async def test_progress_of_the_transcription_is_sent(harness: ApiHarness, case: Case, api: str) -> None:
     recording = await harness.recording(case, "VERIFYING")
     async with _watching(api, case) as client:

@@ -152,6 +152,7 @@ RELATIONS: dict[str, Relation] = {
     "resguardo.recordings": Relation(
         "id", "doctor_id = %s", _STOP, lambda who: _of(who, "live RECORDING"), add=_recording
     ),
+    "resguardo.clips": Relation("id", "doctor_id = %s"),
     "resguardo.recording_imports": Relation("id", "doctor_id = %s", add=_import),
     "resguardo.standing_consents": Relation("participant_id", _BY_PARTICIPANT),
     "resguardo.legal_holds": Relation("id", _BY_PATIENT),

@@ -74,6 +74,12 @@ def _case(connection: Connection, case: Case) -> None:
         "insert into private.usage values (%s, 'urls', date_trunc('hour', now(), 'UTC'), 1)", [case.doctor_id]
     )
     connection.execute(
+        "insert into resguardo.clips (recording_id, consultation_id, doctor_id, patient_id, purpose, start_ms, end_ms)"
+        " select r.id, r.consultation_id, r.doctor_id, r.patient_id, 'TREATMENT', 0, 1000"
+        " from resguardo.recordings as r where r.consultation_id = %s and r.status = 'READY'",
+        [case.id_of("over")],
+    )
+    connection.execute(
         "insert into private.viewings (id, recording_id, file_id, person_id, purpose)"
         " select gen_random_uuid(), r.id, r.id, r.doctor_id, 'TREATMENT' from resguardo.recordings as r"
         " where r.consultation_id = %s and r.status = 'READY'",

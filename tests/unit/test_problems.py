@@ -24,6 +24,7 @@ TYPES: dict[Reader, Any] = {
     "invitation": problems.StaffInvitationProblem,
     "deletion": problems.DeletionProblem,
     "export": problems.AccessExportProblem,
+    "clip": problems.ClipProblem,
 }
 STORED = re.compile(r"(?:Conflict|Timeout|NotFound)\(\"([a-z_]+)\"")
 
@@ -67,6 +68,7 @@ def test_unknown_stored_code_is_an_internal_error(reader: Reader) -> None:
     [
         ("deletion", ["app/deletions/destroyer.py", "app/deletions/ledger.py"]),
         ("export", ["app/access_requests/exports.py"]),
+        ("clip", ["app/clips/cutter.py", "app/media/clips.py"]),
     ],
 )
 def test_every_reason_that_stops_the_work_is_a_problem_of_it(reader: Reader, modules: list[str]) -> None:

@@ -1,0 +1,1 @@
+"""Clips: short parts of a recording that its doctor cuts out."""
