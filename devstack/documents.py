@@ -54,7 +54,53 @@ query ($id: ID!) {
 """
 
 TRANSCRIPT = """
-query ($id: ID!) { transcript(recordingId: $id) { turns { startSeconds endSeconds speaker text } } }
+query ($id: ID!) { transcript(recordingId: $id) { turns { number startSeconds endSeconds speaker text } } }
+"""
+
+INSIGHTS_PROGRESS = """
+query ($id: ID!) { recording(by: {id: $id}) { insights { status partsDone partCount problem { code } } } }
+"""
+
+_CITATIONS = "citations { turnNumber startSeconds endSeconds quote }"
+
+INSIGHTS = f"""
+query ($id: ID!) {{
+  insights(recordingId: $id) {{
+    summary {{ text flags {_CITATIONS} }}
+    keyPoints {{ text flags {_CITATIONS} }}
+    actionItems {{ text who when flags {_CITATIONS} }}
+    topics {{ name flags {_CITATIONS} }}
+    chapters {{ title startSeconds flags {_CITATIONS} }}
+    highlights {{ text reason startSeconds endSeconds flags {_CITATIONS} }}
+    noteLines {{ section text flags {_CITATIONS} }}
+    droppedCount
+    coverage {{
+      coveredSeconds isTruncated isInterrupted unusedTrackCount unintelligibleCount unknownSpeakerCount
+    }}
+    writer {{ vendor model }}
+  }}
+}}
+"""
+
+ASK_TRANSCRIPT = f"""
+mutation ($asked: AskTranscriptInput!) {{
+  askTranscript(input: $asked) {{
+    answer {{ status message lines {{ text flags {_CITATIONS} }} writer {{ vendor model }} }}
+  }}
+}}
+"""
+
+COST_REPORT = """
+query ($since: Date!, $until: Date!) {
+  costReport(since: $since, until: $until, groupBy: VENDOR) {
+    groups {
+      vendor modelName egressMinutes transcribedMinutes storedGbMonths
+      inputTokenCount cachedTokenCount outputTokenCount totalUsd
+    }
+    totalUsd
+    prices { asOf }
+  }
+}
 """
 
 SEARCH = """

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 
 class DemoFailed(Exception):  # noqa: N818 - it reads as what happened
@@ -20,9 +21,10 @@ class Step:
 @dataclass(frozen=True)
 class SpokenTurn:
     """A turn of one speaker in the transcript, with its times in seconds from the recording's beginning. `speaker`
-    is doctor, patient or unknown.
+    is doctor, patient or unknown. `number` is the one by which insights cite the turn.
     """
 
+    number: int
     start: float
     end: float
     speaker: str
@@ -59,7 +61,8 @@ class Report:
     access token only in the terminal.
 
     `project` is None until the stack runs. `heard_with` (the name of the speech recogniser) is None until the
-    transcription. `logins` contains the logins of the doctor, the compliance officer and the patient.
+    transcription. `insights` is None and `answers` is empty if nobody speaks. `logins` contains the
+    logins of the doctor, the compliance officer and the patient.
     """
 
     project: Project | None = None
@@ -69,6 +72,9 @@ class Report:
     recording: dict[str, object] = field(default_factory=dict)
     turns: list[SpokenTurn] = field(default_factory=list)
     heard_with: str | None = None
+    insights: dict[str, Any] | None = None
+    answers: list[dict[str, Any]] = field(default_factory=list)
+    cost: dict[str, Any] | None = None
     audit: dict[str, dict[str, int]] = field(default_factory=dict)
     token: str = field(default="", repr=False)
 
@@ -81,6 +87,9 @@ class Report:
             "consultation": self.consultation,
             "recording": self.recording,
             "transcript": {"heard_with": self.heard_with, "turns": [asdict(turn) for turn in self.turns]},
+            "insights": self.insights,
+            "answers": self.answers,
+            "cost": self.cost,
             "audit": self.audit,
         }
         return json.dumps(whole, indent=2)

@@ -9,9 +9,11 @@ from typing import Any
 import httpx
 
 from devstack import documents
+from devstack.demo.costs import show_costs
 from devstack.demo.downloads import BriefUrl, Downloads
 from devstack.demo.examination import examine
 from devstack.demo.importing import import_video
+from devstack.demo.insights import show_insights
 from devstack.demo.intruders import Cast, Intruders
 from devstack.demo.keeping import Keeping
 from devstack.demo.live import require_in_order, watching
@@ -51,6 +53,8 @@ async def _run(scene: Scene) -> None:
     recording = await _record(scene, visit)
     brief, downloads = await _download(scene, visit, recording)
     looks = await show_transcript(visit, recording["id"])
+    if scene.report.turns:
+        looks = {**looks, **await show_insights(visit, recording["id"])}
     async with scene.step("the doctor switches transcription off for the rest of this consultation"):
         await visit.switch_words_off()
     async with scene.step(
@@ -70,7 +74,9 @@ async def _run(scene: Scene) -> None:
     async with scene.step("the recording that stopped for the stranger is not transcribed"):
         await visit.require_wordless(ended_early)
     async with scene.step("the compliance officer reads all this in the audit log, and gets no URL"):
-        await examine(scene, await scene.sign_in(cast.officer), recording["id"], began_at, looks)
+        officer = await scene.sign_in(cast.officer)
+        await examine(scene, officer, recording["id"], began_at, looks)
+    await show_costs(scene, officer)
 
 
 async def _hire(people: People) -> tuple[Cast, Person]:

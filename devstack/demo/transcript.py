@@ -82,7 +82,13 @@ class DemoTranscript:
         """Read the transcript through GraphQL, as the doctor."""
         read = (await self._visit.api.ask(documents.TRANSCRIPT, id=self._recording_id))["transcript"]
         turns = [
-            SpokenTurn(turn["startSeconds"], turn["endSeconds"], turn["speaker"].lower(), turn["text"])
+            SpokenTurn(
+                turn["number"],
+                turn["startSeconds"],
+                turn["endSeconds"],
+                turn["speaker"].lower(),
+                turn["text"],
+            )
             for turn in read["turns"]
         ]
         require(bool(turns), "the transcript has no turn")

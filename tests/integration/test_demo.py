@@ -214,6 +214,7 @@ def test_demo_transcribes_every_turn_and_leaves_no_process_after_a_kill(
     assert (tmp_path / "data" / "postgres").exists() == (not environment)
     report = json.loads(report_path.read_text())
     _check_words(report)
+    _check_insights(report, began)
     pieces = len(spoken_turns())
     assert f"\n  {pieces} of {pieces} pieces of speech\n" in began
     for turn in report["transcript"]["turns"]:
@@ -225,7 +226,7 @@ def _check_words(report: dict[str, Any]) -> None:
     not contain exactly one row for each access to the transcript.
     """
     heard, said = report["transcript"]["turns"], spoken_turns()
-    assert all(set(turn) == {"start", "end", "speaker", "text"} for turn in heard)
+    assert all(set(turn) == {"number", "start", "end", "speaker", "text"} for turn in heard)
     assert [turn["speaker"] for turn in heard] == [turn.speaker for turn in said]
     pairs = list(zip(said, heard, strict=True))
     assert word_error_rate([(one.text, other["text"]) for one, other in pairs]) <= 0.2
@@ -238,6 +239,32 @@ def _check_words(report: dict[str, Any]) -> None:
     }
     assert looks == {"transcript.read": 2, "transcript.search": 1, "transcript.issue_url": 1}
     assert report["audit"]["transcript.read"]["DENIED"] >= 1
+
+
+def _check_insights(report: dict[str, Any], printed: str) -> None:
+    """Compare each quote with its turn. Fail unless the first question has an answer and the second has none."""
+    turns = {turn["number"]: turn for turn in report["transcript"]["turns"]}
+    insights, answers = report["insights"], report["answers"]
+    lists = ("summary", "key_points", "action_items", "topics", "chapters", "highlights", "note_lines")
+    lines = [line for name in lists for line in insights[name]]
+    assert all(insights[name] for name in ("summary", "key_points", "note_lines"))
+    assert insights["writer"] == {"vendor": "resguardo", "model": "resguardo-extract"}
+    assert [answer["status"] for answer in answers] == ["ANSWERED", "NOT_FOUND_IN_TRANSCRIPT"]
+    assert "penicillin" in answers[0]["lines"][0]["text"]
+    assert not answers[1]["lines"]
+    for line in (*lines, *answers[0]["lines"]):
+        assert {"text", "flags", "citations"} <= set(line)
+        assert line["citations"]
+        for citation in line["citations"]:
+            turn = turns[citation["turn"]]
+            assert set(citation) == {"turn", "start", "end", "quote"}
+            assert citation["quote"] in turn["text"]
+            assert turn["start"] <= citation["start"] < citation["end"] <= turn["end"]
+    cost = report["cost"]
+    assert {"livekit", "bucket"} <= {group["vendor"] for group in cost["groups"]}
+    assert all(group["total_usd"] >= 0 for group in cost["groups"])
+    for line in (*insights["summary"], *insights["key_points"]):
+        assert f"{line['citations'][0]['start']:7.1f}  {line['text']}\n" in printed
 
 
 def _demo_transcript(
