@@ -90,6 +90,31 @@ mutation ($asked: AskTranscriptInput!) {{
 }}
 """
 
+_NOTE_DRAFT = f"""
+    version isSigned
+    sections {{ section lines {{ number text author flags {{ flag resolution }} {_CITATIONS} }} }}
+"""
+
+NOTE_DRAFT = f"query ($id: ID!) {{ noteDraft(recordingId: $id) {{ {_NOTE_DRAFT} }} }}"
+
+KEEP_NOTE_FLAG = f"""
+mutation ($kept: KeepNoteFlagInput!) {{ keepNoteFlag(input: $kept) {{ noteDraft {{ {_NOTE_DRAFT} }} }} }}
+"""
+
+SIGN_NOTE = """
+mutation ($signed: SignNoteInput!) {
+  signNote(input: $signed) { noteDraft { isSigned } signature { version signedAt sha256 } }
+}
+"""
+
+_CLIP = "id status startSeconds endSeconds sizeBytes sha256 problem { code }"
+
+CREATE_CLIP = f"""
+mutation ($asked: CreateClipInput!) {{ createClip(input: $asked) {{ clip {{ {_CLIP} }} }} }}
+"""
+
+CLIPS = f"query ($id: ID!) {{ recording(by: {{id: $id}}) {{ clips {{ {_CLIP} }} }} }}"
+
 COST_REPORT = """
 query ($since: Date!, $until: Date!) {
   costReport(since: $since, until: $until, groupBy: VENDOR) {

@@ -61,7 +61,7 @@ class Report:
     access token only in the terminal.
 
     `project` is None until the stack runs. `heard_with` (the name of the speech recogniser) is None until the
-    transcription. `insights` is None and `answers` is empty if nobody speaks. `logins` contains the
+    transcription. `insights` and `note` are None and `answers` is empty if nobody speaks. `logins` contains the
     logins of the doctor, the compliance officer and the patient.
     """
 
@@ -74,6 +74,8 @@ class Report:
     heard_with: str | None = None
     insights: dict[str, Any] | None = None
     answers: list[dict[str, Any]] = field(default_factory=list)
+    note: dict[str, Any] | None = None
+    clip: dict[str, Any] | None = None
     cost: dict[str, Any] | None = None
     audit: dict[str, dict[str, int]] = field(default_factory=dict)
     token: str = field(default="", repr=False)
@@ -89,6 +91,8 @@ class Report:
             "transcript": {"heard_with": self.heard_with, "turns": [asdict(turn) for turn in self.turns]},
             "insights": self.insights,
             "answers": self.answers,
+            "note": self.note,
+            "clip": self.clip,
             "cost": self.cost,
             "audit": self.audit,
         }

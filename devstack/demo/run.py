@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 
 from devstack import documents
+from devstack.demo.clips import make_clip
 from devstack.demo.costs import show_costs
 from devstack.demo.downloads import BriefUrl, Downloads
 from devstack.demo.examination import examine
@@ -17,6 +18,7 @@ from devstack.demo.insights import show_insights
 from devstack.demo.intruders import Cast, Intruders
 from devstack.demo.keeping import Keeping
 from devstack.demo.live import require_in_order, watching
+from devstack.demo.notes import sign_note
 from devstack.demo.report import Login, Report
 from devstack.demo.scene import Audience, Scene, expect
 from devstack.demo.sources import Sources
@@ -55,6 +57,8 @@ async def _run(scene: Scene) -> None:
     looks = await show_transcript(visit, recording["id"])
     if scene.report.turns:
         looks = {**looks, **await show_insights(visit, recording["id"])}
+        await sign_note(visit, await scene.sign_in(cast.doctor), recording["id"])
+    await make_clip(visit, recording["id"])
     async with scene.step("the doctor switches transcription off for the rest of this consultation"):
         await visit.switch_words_off()
     async with scene.step(

@@ -165,7 +165,7 @@ def _check_report(path: Path, media: Path) -> None:
     assert all(set(step) == {"name", "ok", "milliseconds"} for step in report["steps"])
     assert all(step["ok"] is True and step["milliseconds"] >= 0 for step in report["steps"])
     assert len(report["steps"]) > 20
-    assert report["audit"]["recording.issue_url"]["ALLOWED"] == 4
+    assert report["audit"]["recording.issue_url"]["ALLOWED"] == 5
     assert report["audit"]["recording.issue_url"]["DENIED"] >= 1
     assert report["audit"]["recording.import"]["ALLOWED"] >= 1
     assert report["audit"]["recording.complete_import"]["ALLOWED"] == 1
@@ -260,6 +260,11 @@ def _check_insights(report: dict[str, Any], printed: str) -> None:
             assert set(citation) == {"turn", "start", "end", "quote"}
             assert citation["quote"] in turn["text"]
             assert turn["start"] <= citation["start"] < citation["end"] <= turn["end"]
+    assert set(report["note"]) == {"version", "sha256", "signed_at", "sections"}
+    assert list(report["note"]["sections"]) == ["S", "O", "A", "P"]
+    assert report["audit"]["note.sign"] == {"ALLOWED": 1}
+    assert set(report["clip"]) == {"id", "start", "end", "size", "sha256"}
+    assert (report["clip"]["start"], report["clip"]["end"]) == (0.5, 1.5)
     cost = report["cost"]
     assert {"livekit", "bucket"} <= {group["vendor"] for group in cost["groups"]}
     assert all(group["total_usd"] >= 0 for group in cost["groups"])
