@@ -10,12 +10,18 @@ from devstack.demo.visit import Visit
 
 
 async def sign_note(visit: Visit, doctor: ApiClient, recording_id: str) -> None:
-    """Sign the draft of the note with a session whose TOTP is fresh. Raises DemoFailed."""
+    """Sign the draft of the note with a session whose TOTP is fresh. An empty draft, such as that of a recording of
+    noise, is not signed. Raises DemoFailed.
+    """
     scene = visit.scene
+    draft = (await doctor.ask(documents.NOTE_DRAFT, id=recording_id))["noteDraft"]
+    if not any(section["lines"] for section in draft["sections"]):
+        scene.audience.on_line("the draft of the note is empty, so the doctor does not sign it")
+        return
     async with scene.step(
         "the doctor resolves the flags of the note's draft, and signs the note with a fresh TOTP"
     ):
-        draft = await _keep_flags(doctor, recording_id)
+        draft = await _keep_flags(doctor, recording_id, draft)
         signed = await _sign(doctor, recording_id, draft["version"])
         require(signed["noteDraft"]["isSigned"], "the draft is not signed")
     scene.report.note = {
@@ -33,9 +39,8 @@ def _report_line(line: Any) -> dict[str, Any]:
     return report_line({**line, "flags": [flag["flag"] for flag in line["flags"]]})
 
 
-async def _keep_flags(doctor: ApiClient, recording_id: str) -> Any:
+async def _keep_flags(doctor: ApiClient, recording_id: str, draft: Any) -> Any:
     """Confirm each flagged line, and return the draft without an open flag."""
-    draft = (await doctor.ask(documents.NOTE_DRAFT, id=recording_id))["noteDraft"]
     while opened := _open_flags(draft):
         number, flag = opened[0]
         kept = {

@@ -61,8 +61,8 @@ class Report:
     access token only in the terminal.
 
     `project` is None until the stack runs. `heard_with` (the name of the speech recogniser) is None until the
-    transcription. `insights` and `note` are None and `answers` is empty if nobody speaks. `logins` contains the
-    logins of the doctor, the compliance officer and the patient.
+    transcription. `insights` is None and `answers` is empty if nobody speaks, and `note` is None if its draft is
+    empty. `logins` contains the logins of the doctor, the compliance officer and the patient.
     """
 
     project: Project | None = None
