@@ -27,9 +27,6 @@ REASON: Final = "make_clip"
 REPORT_PERCENT: Final = 5
 """Progress is stored in steps of this size, because each step notifies the subscriptions."""
 
-_TOLERATED_MS: Final = 500
-"""The last picture or sound of a recording may end this much before the recording."""
-
 
 class ClipCutter:
     """The service that makes a clip for a worker's job. The job is safe to repeat."""
@@ -67,9 +64,7 @@ class ClipCutter:
             if not await self._encode(clip_id, begun.run, clip):
                 return
             found = clip.found
-            if found is None or not (found.has_pictures or found.has_sound):
-                raise Conflict("clip_past_end")
-            if found.last_ms < begun.end_ms - begun.start_ms - _TOLERATED_MS:
+            if found is None or found.last_ms < begun.end_ms - begun.start_ms:
                 raise Conflict("clip_past_end")
             await self._store(clip_id, begun.run, clip)
 

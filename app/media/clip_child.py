@@ -8,6 +8,7 @@ the clip.
 """
 
 import io
+import math
 import sys
 from collections.abc import Iterator
 from fractions import Fraction
@@ -29,6 +30,7 @@ sys.path.insert(
     0, str(Path(__file__).parents[2])
 )  # an isolated interpreter has no script directory on its path
 
+from app.media.mp4_boxes import read_movie
 from app.media.untrusted_files import (
     AUDIO,
     VIDEO,
@@ -47,8 +49,13 @@ _RATE = 48_000
 _PREROLL_SECONDS = 0.5
 """The decoder of AAC and Opus needs some packets before the first sample that it decodes exactly."""
 
-_HELD_SECONDS = 0.1
-"""A picture that stays for longer than this at the beginning of the clip is shown, although it appeared earlier."""
+_BLACK_SECONDS = 0.1
+"""If the first picture inside the bounds appears later than this, the clip begins with a black picture. The picture that
+the recording shows at this time appeared before the start, so the clip must not show it.
+"""
+
+_UNKNOWN_END_SECONDS = 0.5
+"""If the file states no duration, its end may be this much after its last picture or sound."""
 
 _JITTER_SECONDS = 0.02
 """Timestamps of sound that differ by at most this much from the number of samples are continuous sound."""
@@ -73,6 +80,7 @@ def main() -> None:
 
 
 def _cut(file: Object, container: str, start_ms: int, end_ms: int, most_bytes: int) -> None:
+    is_fragmented = container == "mp4" and read_movie(file).is_fragmented
     with open_container(file, container) as media:
         video = next((one for one in media.streams.video if is_one_of(one, VIDEO)), None)
         audio = next((one for one in media.streams.audio if is_one_of(one, AUDIO)), None)
@@ -85,8 +93,11 @@ def _cut(file: Object, container: str, start_ms: int, end_ms: int, most_bytes: i
         for frame in _frames(media, streams, start_ms, end_ms):
             clip.add(frame)
         found = clip.end()
-        if media.duration is not None and media.duration * 1000 >= end_ms * av.time_base:
-            found["last_ms"] = end_ms - start_ms
+        if media.duration is None or is_fragmented:
+            file_end_ms = start_ms + found["last_ms"] + int(1000 * _UNKNOWN_END_SECONDS)
+        else:
+            file_end_ms = math.ceil(Fraction(1000 * ((media.start_time or 0) + media.duration), av.time_base))
+        found["last_ms"] = max(0, min(file_end_ms, end_ms) - start_ms)
     content = written.getbuffer()
     send({"clip": found, "size_bytes": len(content)})
     for start in range(0, len(content), _SENT_BYTES):
@@ -188,7 +199,7 @@ class ClipWriter:
             self._sound.add(frame, time, length)
             self._last = max(self._last, min(length, time + Fraction(frame.samples, frame.sample_rate)))
 
-    def end(self) -> dict[str, object]:
+    def end(self) -> dict[str, int]:
         """Complete the file, and return what it contains."""
         pictures = self._picture.end() if self._picture is not None else 0
         samples = self._sound.end() if self._sound is not None else 0
@@ -212,28 +223,22 @@ class _Pictures:
         self._stream.codec_context.time_base = _MS
         self._stream.codec_context.gop_size = _KEY_FRAME_SECONDS * 30
         self._length_ms = length_ms
-        self._held: VideoFrame | None = None
         self._last_ms = -1
         self._count = 0
 
     def add(self, frame: VideoFrame, time: Fraction, length: Fraction) -> None:
-        if time < 0:
-            self._held = frame
+        """Encode the frame if it appears inside the bounds."""
+        if not 0 <= time < length:
             return
-        if time >= length:
-            return
-        if self._held is not None:
-            if time > _HELD_SECONDS:
-                self._encode(self._held, 0)
-            self._held = None
+        if not self._count and time > _BLACK_SECONDS:
+            self._encode(_black(*self._size), 0)
         self._encode(frame, int(time * 1000))
 
     def end(self) -> int:
         """Encode what is left, and return the number of pictures."""
-        if self._held is not None and not self._count:
-            self._encode(self._held, 0)
-        if self._count:
-            self._webm.mux(self._stream.encode(None))
+        if not self._count:
+            self._encode(_black(*self._size), 0)
+        self._webm.mux(self._stream.encode(None))
         return self._count
 
     def _encode(self, frame: VideoFrame, at_ms: int) -> None:
@@ -267,12 +272,12 @@ class _Sounds:
             self._source = source
         if source != self._source:
             raise ObjectRefused
-        at = round(time * rate)
+        true = at = round(time * rate)
         whole = round(length * rate)
         if self._written and abs(at - self._written) <= _JITTER_SECONDS * rate:
             at = self._written
-        first = max(0, self._written - at)
-        last = min(frame.samples, whole - at)
+        first = max(0, self._written - at, -true)
+        last = min(frame.samples, whole - at, whole - true)
         if first >= last:
             return
         if at + first > self._written:
@@ -318,6 +323,14 @@ def _samples_of(frame: AudioFrame, first: int, last: int, *, silent: int = 0) ->
     cut.sample_rate = frame.sample_rate
     cut.pts = None
     return cut
+
+
+def _black(width: int, height: int) -> VideoFrame:
+    """Return a black picture."""
+    picture = VideoFrame(width, height, "yuv420p")
+    for plane, value in zip(picture.planes, (b"\x10", b"\x80", b"\x80"), strict=True):
+        plane.update(value * plane.buffer_size)
+    return picture
 
 
 def _fit(width: int, height: int) -> tuple[int, int]:

@@ -72,7 +72,9 @@ _LINE: Final[TypeAdapter[_Progress | _Finished | BlockRequest | Refusal]] = Type
 
 @dataclass(frozen=True)
 class CutClip:
-    """What a finished clip contains. `last_ms` is the end of its last picture or sound, counted from its start."""
+    """What a finished clip contains. `last_ms` is the end of the file or of the clip, whichever is earlier, counted from
+    the start of the clip.
+    """
 
     has_pictures: bool
     has_sound: bool

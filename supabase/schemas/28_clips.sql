@@ -85,7 +85,6 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     most_clips constant integer := 100;
-    tolerated_ms constant integer := 500;
     doctor constant uuid := private.doctor();
     wanted resguardo.recordings;
     clip resguardo.clips;
@@ -108,7 +107,7 @@ begin
     objection := private.clip_objection(wanted);
     if objection is not null then
         raise exception '%', objection using errcode = 'RG409';
-    elsif of_end_ms > wanted.duration_seconds * 1000 + tolerated_ms then
+    elsif of_end_ms > ceil(wanted.duration_seconds * 1000) then
         raise exception 'clip_past_end' using errcode = 'RG409';
     end if;
     select c.* into clip from resguardo.clips as c

@@ -109,6 +109,24 @@ async def test_clip_between_two_pictures_has_only_pictures_and_samples_from_insi
     assert marks.share_of(tone_of(1), 0, 47_040) > 0.99, "the tones of the seconds around it are not in it"
 
 
+@pytest.mark.parametrize("has_audio", [True, False])
+async def test_picture_from_before_the_start_is_not_in_the_clip_however_long_it_stays(
+    harness: ApiHarness, consented: Case, has_audio: bool
+) -> None:
+    """The recording has one picture a second, so the picture of its first second stays until 2 s."""
+    recording = await _recording(harness, consented, make_marked(8, fps=1, has_audio=has_audio))
+    for start, end, expected in (
+        (1.3, 2.5, [(0, 0), (pytest.approx(0.7), 2)]),
+        (5.2, 5.8, [(0, 0)]),
+        (6.95, 7.5, [(pytest.approx(0.05), 7)]),
+    ):
+        clip = await _ready(harness, consented, recording, start, end)
+        played = await _fetch(consented.doctor, documents.ISSUE_PLAYBACK_URL, recording, clip)
+        marks = read_marks(played.content)
+        assert list(marks.pictures) == expected, "picture 0 is black"
+        assert marks.codecs == (("vp9", "opus") if has_audio else ("vp9",))
+
+
 async def test_clip_has_its_own_audit_rows(harness: ApiHarness, consented: Case) -> None:
     recording = await _recording(harness, consented)
     answer = await consented.doctor.send(documents.CREATE_CLIP, **_asked(recording, purposeOfUse="LEGAL"))
@@ -195,12 +213,29 @@ async def test_clip_past_the_end_is_refused_if_the_duration_is_known(
         " size_bytes = 5 where id = %s",
         recording,
     )
-    for bounds in ((3.0, 4.6), (5.0, 6.0)):
+    for bounds in ((3.0, 4.6), (3.0, 4.001), (5.0, 6.0)):
         refused = await consented.doctor.refused(documents.CREATE_CLIP, **_asked(recording, *bounds))
         assert refused == ("CONFLICT", "clip_past_end")
 
 
-@pytest.mark.parametrize(("start", "end"), [(3.0, 5.0), (8.0, 9.0)])
+async def test_clip_may_end_with_its_recording_rounded_to_a_millisecond(
+    harness: ApiHarness, consented: Case
+) -> None:
+    recording = await harness.recording(consented, "VERIFYING", content=CONTENT)
+    await harness.rows(
+        "update resguardo.recordings set duration_seconds = 3.9996, status = 'READY', sha256 = repeat('0', 64),"
+        " size_bytes = %s where id = %s",
+        len(CONTENT),
+        recording,
+    )
+    (row,) = await harness.rows(
+        "select object_key from private.recording_secrets where recording_id = %s", recording
+    )
+    await harness.bucket.put_new(row["object_key"], CONTENT, "video/mp4")
+    await _ready(harness, consented, recording, 3, 4)
+
+
+@pytest.mark.parametrize(("start", "end"), [(3.0, 4.2), (3.0, 5.0), (8.0, 9.0)])
 async def test_clip_past_the_end_fails_if_the_duration_is_unknown(
     harness: ApiHarness, consented: Case, start: float, end: float
 ) -> None:
