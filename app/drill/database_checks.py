@@ -58,7 +58,7 @@ select r.id, r.medium, r.sha256, r.size_bytes, s.object_key, k.wrapped_key, k.ro
     w.ciphertext as words, n.generation as insights_generation, n.ciphertext as insights, exists (
         select from audit.events as e
         where e.action = 'recording.transition'
-        and e.entities -> 0 -> 'ids' = to_jsonb(array[r.id]) and e.reason like '%%>READY%%'
+        and e.entities -> 0 -> 'ids' = to_jsonb(array[r.id]) and e.reason ~ '(^|>)READY($|:)'
     ) as is_logged
 from resguardo.recordings as r
 left join private.recording_secrets as s on s.recording_id = r.id

@@ -50,8 +50,8 @@ _PREROLL_SECONDS = 0.5
 """The decoder of AAC and Opus needs some packets before the first sample that it decodes exactly."""
 
 _BLACK_SECONDS = 0.1
-"""If the first picture inside the bounds appears later than this, the clip begins with a black picture. The picture that
-the recording shows at this time appeared before the start, so the clip must not show it.
+"""If the first picture inside the bounds appears later than this, the clip begins with a black picture. The recording
+shows a picture at this time that appeared before the start, so the clip must not show it.
 """
 
 _UNKNOWN_END_SECONDS = 0.5

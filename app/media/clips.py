@@ -72,8 +72,8 @@ _LINE: Final[TypeAdapter[_Progress | _Finished | BlockRequest | Refusal]] = Type
 
 @dataclass(frozen=True)
 class CutClip:
-    """What a finished clip contains. `last_ms` is the end of the file or of the clip, whichever is earlier, counted from
-    the start of the clip.
+    """What a finished clip contains. `last_ms` is the end of the file or of the clip, whichever is earlier. It is
+    counted from the start of the clip.
     """
 
     has_pictures: bool

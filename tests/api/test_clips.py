@@ -17,6 +17,7 @@ from app.deletions.destroyer import DestructionReport
 from app.errors import InvalidInput
 from tests.api import documents
 from tests.api.harness import ApiHarness, Case, Person, consent_input
+from tests.api.holding import PLACE_HOLD, on_patient
 from tests.unit.marked_media import make_marked, read_marks, tone_of
 
 pytestmark = pytest.mark.anyio
@@ -495,3 +496,20 @@ async def test_access_request_leaves_clips_out(harness: ApiHarness, consented: C
         f'{{"patient_id": "{consented.patient_id}"}}',
     )
     assert [(row["id"], row["medium"]) for row in rows] == [(recording, "VIDEO")]
+
+
+async def test_hold_refuses_the_deletion_and_allows_another_clip(
+    harness: ApiHarness, consented: Case, officer: Person
+) -> None:
+    recording = await _recording(harness, consented)
+    first = await _ready(harness, consented, recording)
+    placed = await officer.ask(PLACE_HOLD, hold=on_patient(consented.patient_id))
+    assert placed["coveredRecordingCount"] == 1, "a clip is not counted beside its recording"
+    refused = await consented.doctor.refused(
+        documents.DELETE_RECORDING, id=str(recording), reason="DUPLICATE"
+    )
+    assert refused == ("CONFLICT", "recording_held")
+    second = await _ready(harness, consented, recording, 2, 3)
+    for clip in (first, second):
+        played = await _fetch(consented.doctor, documents.ISSUE_PLAYBACK_URL, recording, clip)
+        assert hashlib.sha256(played.content).hexdigest() == clip["sha256"]

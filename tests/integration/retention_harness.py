@@ -5,6 +5,7 @@ The database (`private.now()`) and the bucket use the same clock, unless a test 
 with `RetentionHarness.store_time`.
 """
 
+import hashlib
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ import psycopg
 from psycopg.rows import DictRow, dict_row
 
 from app.certificates.signing import CertificateSigner
+from app.clips import store as clips
 from app.deletions.destroyer import Destroyer
 from app.deletions.ledger import Ledger
 from app.deletions.note_destroyer import NoteDestroyer
@@ -234,6 +236,31 @@ class RetentionHarness:
             )
             for status in statuses
         ]
+
+    async def clip(self, video: UUID, *, content: bytes = b"a clip") -> UUID:
+        """Request a clip of a video, and store this content as the finished clip, as the worker does. Return its id."""
+        clip, key = await self.begin_clip(video)
+        await self.storage.put_new(key, content, "video/webm")
+        async with self.worker.as_service("make_clip") as tx:
+            sha256 = hashlib.sha256(content).hexdigest()
+            assert await clips.finish(tx, clip, 1, key, sha256, len(content))
+        return clip
+
+    async def begin_clip(self, video: UUID) -> tuple[UUID, str]:
+        """Request a clip of a video, and begin to store it, as the worker does. Return its id and its object key."""
+        (row,) = await self.rows(
+            "insert into resguardo.clips (recording_id, consultation_id, doctor_id, patient_id, purpose, start_ms,"
+            " end_ms) select id, consultation_id, doctor_id, patient_id, 'TREATMENT', 1000, 2000"
+            " from resguardo.recordings where id = %s returning id",
+            video,
+        )
+        clip: UUID = row["id"]
+        async with self.worker.as_service("make_clip") as tx:
+            begun = await clips.begin(tx, clip)
+            assert begun is not None
+            key = await clips.begin_storing(tx, clip, begun.run)
+        assert key is not None
+        return clip, key
 
     async def patient_of(self, recording: UUID) -> UUID:
         """Return the id of the recorded patient."""

@@ -22,6 +22,7 @@ import pytest
 from psycopg import sql
 from pydantic import SecretStr
 
+from app.bucket.object_keys import compose_clip_file
 from app.certificates.signing import CertificateSigner
 from app.drill import service
 from app.drill.database_checks import sample
@@ -204,6 +205,39 @@ def test_object_that_a_hold_has_moved_since_is_found_in_its_new_place(practice: 
         asyncio.run(move(moved, key))
     assert report.is_ok
     assert _step(report, "recordings").found["moved"] == 1
+
+
+_CLIP = """
+insert into resguardo.recordings (id, consultation_id, doctor_id, patient_id, requested_by, status, room_name, medium,
+    video_id, duration_seconds, size_bytes, sha256, stored_at)
+select %s, r.consultation_id, r.doctor_id, r.patient_id, r.doctor_id, 'READY', r.room_name, 'CLIP', r.id, 1, %s, %s,
+    private.now()
+from resguardo.recordings as r where r.id = %s
+"""
+
+
+def test_clip_is_compared_like_a_recording(practice: Practice) -> None:
+    (recording, video), *_ = practice.recordings.items()
+    clip = uuid4()
+    key = video.replace("video.mp4", compose_clip_file(clip))
+    practice.rows(_CLIP, clip, 4, hashlib.sha256(b"clip").hexdigest(), recording)
+    practice.rows("insert into private.recording_secrets values (%s, %s)", clip, key)
+    try:
+        missing = _compared(practice)
+        _enter(practice, key, b"clap")
+        altered = _compared(practice)
+        _remove(practice, key)
+        _enter(practice, key, b"clip")
+        whole = _compared(practice)
+    finally:
+        _remove(practice, key)
+        practice.rows("delete from private.recording_secrets where recording_id = %s", clip)
+        practice.rows("delete from resguardo.recordings where id = %s", clip)
+    assert _problems(missing) == {"recordings": {("object_missing", str(clip))}}
+    assert _problems(altered) == {"recordings": {("object_digest_differs", str(clip))}}
+    assert _problems(whole) == {}
+    assert _step(whole, "recordings").found["recordings"] == len(practice.recordings) + 1
+    assert _step(whole, "data keys").found == {"opened": len(practice.recordings), "without_key": 0}
 
 
 def _enter(practice: Practice, key: str, body: bytes) -> None:
