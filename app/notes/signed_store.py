@@ -55,8 +55,8 @@ async def begin_signing(
     Return None if the recording does not belong to the doctor or does not exist; the audit row then says so.
 
     The first signature for a patient makes the patient's data key. Raises Forbidden (totp_stale), Conflict
-    (recording_being_deleted, signed_note_destroyed, signed_note_version_taken, signed_note_full, root_key_unknown,
-    data_key_wrong).
+    (recording_being_deleted, recording_deleted, signed_note_destroyed, signed_note_version_taken, signed_note_full,
+    root_key_unknown, data_key_wrong).
     """
     offered = keyring.new_data_key()
     row = await tx.one(

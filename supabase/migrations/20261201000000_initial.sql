@@ -881,7 +881,7 @@ select 'reason', t.term from unnest(array[
     'patient_user_unknown', 'policy_', 'policy_version', 'proven', 'quota_invitations', 'quota_pages', 'quota_urls',
     'clip_consent_text', 'clip_consent_withdrawn', 'clip_in_progress', 'clip_past_end',
     'bad_clip_range', 'media_clip_ended', 'too_many_clips',
-    'quota_playbacks', 'renewal', 'viewing_not_renewable',
+    'quota_playbacks', 'renewal', 'repeated', 'viewing_not_renewable',
     'quotas_malformed', 'pooler_keeps_no_session',
     'r2_account_id', 'r2_jurisdiction', 'r2dev_enabled', 'recorded_at_ahead', 'recorded_at_too_early',
     'recorded_in_error', 'recorder_key_reads', 'recorder_role_refused', 'recorder_role_unsupported',
@@ -12039,10 +12039,12 @@ comment on table private.signed_note_texts is 'Each signed file, encrypted with 
 
 -- Begins the signature of a version of a note, and returns what the signed file must contain and the data key of the
 -- patient, which is `offered` if the patient has none yet. Version 1 is the note, and each later version an addendum.
--- The transaction must then call store_signed_note(), and its commit writes the audit row. Returns no row if the
--- recording does not belong to the caller; the function then writes an audit row with DENIED or ABSENT. The session's
--- TOTP code must be no older than the given maximum age. Raises RG403 (totp_stale), RG409 (recording_being_deleted,
--- signed_note_destroyed, signed_note_version_taken, signed_note_full).
+-- Version 1 needs the recording; an addendum does not. The transaction must then call store_signed_note(), and its
+-- commit writes the audit row. If the call repeats an earlier one, the transaction stores nothing, and the audit row
+-- has the reason `repeated` and no digest. Returns no row if the recording does not belong to the caller; the function
+-- then writes an audit row with DENIED or ABSENT. The session's TOTP code must be no older than the given maximum age.
+-- Raises RG403 (totp_stale), RG409 (recording_being_deleted, recording_deleted, signed_note_destroyed,
+-- signed_note_version_taken, signed_note_full).
 create function private.begin_signing(
     of_recording uuid, of_version integer, totp_max_age_seconds integer, offered bytea, offered_root_key text
 ) returns table (
@@ -12073,12 +12075,14 @@ begin
         raise exception 'signed_note_version_taken' using errcode = 'RG409';
     elsif of_version > 100 then
         raise exception 'signed_note_full' using errcode = 'RG409';
-    elsif note.id is null and (private.is_to_be_destroyed(of_recording) or wanted.status = 'DELETED') then
+    elsif note.id is null and wanted.status = 'DELETED' then
+        raise exception 'recording_deleted' using errcode = 'RG409';
+    elsif note.id is null and private.is_to_be_destroyed(of_recording) then
         raise exception 'recording_being_deleted' using errcode = 'RG409';
     end if;
     note_of_version := coalesce(note.id, gen_random_uuid());
     perform private.write_audit_later(
-        action, null, 'signed_note', note_of_version, wanted.patient_id, wanted.consultation_id,
+        action, 'repeated', 'signed_note', note_of_version, wanted.patient_id, wanted.consultation_id,
         array['signedNote'], null
     );
     perform private.make_patient_key(wanted.patient_id, wanted.consultation_id, offered, offered_root_key);
@@ -12103,7 +12107,7 @@ declare
 begin
     lock table resguardo.signed_notes in row exclusive mode;
     select r.* into about from resguardo.recordings as r where r.id = of_recording and r.doctor_id = doctor;
-    update private.pending_audit_rows as p set digest = of_sha256, byte_count = of_size
+    update private.pending_audit_rows as p set digest = of_sha256, byte_count = of_size, reason = null
     where p.transaction_id = pg_current_xact_id() and p.entity_type = 'signed_note' and p.entity_id = of_note
         and p.action = case of_version when 1 then 'note.sign' else 'note.add_addendum' end;
     if not found or about.id is null

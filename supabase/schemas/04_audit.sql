@@ -246,7 +246,7 @@ select 'reason', t.term from unnest(array[
     'patient_user_unknown', 'policy_', 'policy_version', 'proven', 'quota_invitations', 'quota_pages', 'quota_urls',
     'clip_consent_text', 'clip_consent_withdrawn', 'clip_in_progress', 'clip_past_end',
     'bad_clip_range', 'media_clip_ended', 'too_many_clips',
-    'quota_playbacks', 'renewal', 'viewing_not_renewable',
+    'quota_playbacks', 'renewal', 'repeated', 'viewing_not_renewable',
     'quotas_malformed', 'pooler_keeps_no_session',
     'r2_account_id', 'r2_jurisdiction', 'r2dev_enabled', 'recorded_at_ahead', 'recorded_at_too_early',
     'recorded_in_error', 'recorder_key_reads', 'recorder_role_refused', 'recorder_role_unsupported',

@@ -26,6 +26,7 @@ from tests.api.harness import (
 )
 from tests.api.noting import store_note
 from tests.api.shown import named_in, shown_in
+from tests.api.signing import sign
 from tests.api.speaking import store_transcript
 from tests.api.writing_insights import store_insights
 
@@ -332,6 +333,36 @@ DRAFT_FIELDS = [
     "writer.model",
     "writer.vendor",
 ]
+_SIGNED_LINE_FIELDS = [
+    "isWrittenByModel",
+    "quotes.endSeconds",
+    "quotes.quote",
+    "quotes.speaker",
+    "quotes.startSeconds",
+    "quotes.turnNumber",
+    "text",
+]
+SIGNED_NOTE_FIELDS = [
+    "id",
+    "isDestroyed",
+    "recording.consultation.id",
+    "recording.consultation.patient.id",
+    "recording.id",
+    "retentionEndsAt",
+    "signedAt",
+    "versions.addendum",
+    *[f"versions.assessment.{one}" for one in _SIGNED_LINE_FIELDS],
+    "versions.json",
+    "versions.number",
+    *[f"versions.objective.{one}" for one in _SIGNED_LINE_FIELDS],
+    *[f"versions.plan.{one}" for one in _SIGNED_LINE_FIELDS],
+    "versions.problem.code",
+    "versions.problem.message",
+    "versions.quoteCount",
+    "versions.sha256",
+    "versions.signedAt",
+    *[f"versions.subjective.{one}" for one in _SIGNED_LINE_FIELDS],
+]
 OF_DRAFTS = ("noteDraft", "editNote", "keepNoteFlag", "regenerateSection")
 READS = {
     "viewer": Read(documents.VIEWER, "viewer.read", "R", "patient", VIEWER_FIELDS),
@@ -384,6 +415,7 @@ READS = {
     "regenerateSection": Read(
         documents.REGENERATE_SECTION, "note_draft.rewrite", "U", "recording", DRAFT_FIELDS
     ),
+    "signedNotes": Read(documents.SIGNED_NOTES, "note.read", "R", "signed_note", SIGNED_NOTE_FIELDS),
     "retryTranscription": Read(
         documents.RETRY_TRANSCRIPTION, "transcript.retry", "U", "recording", RECORDING_FIELDS
     ),
@@ -442,11 +474,7 @@ async def test_law_1_read_writes_one_complete_audit_row(harness: ApiHarness, fie
         await harness.rows(INSIGHT_STATES[field], recording)
     if field == "retryTranscription":
         await harness.rows(FAIL_TRANSCRIPTION, recording)
-    note = None
-    if field in ("sessionNotes", "editSessionNote"):
-        note = await store_note(harness, UUID(recording))
-    elif field in ("psychotherapyNotes", "editPsychotherapyNote"):
-        note = await store_note(harness, UUID(recording), kind=NoteKind.PSYCHOTHERAPY)
+    note = await _store_note(harness, case, field, UUID(recording))
     await case.doctor.ask(documents.JOIN, consultationId=case.id)
     if field == "activeRooms":
         harness.livekit.rooms.admit(case.consultation["roomName"], "somebody")
@@ -485,6 +513,17 @@ async def test_law_1_read_writes_one_complete_audit_row(harness: ApiHarness, fie
         "policy_version": policy,
         "digest": None,
     }
+
+
+async def _store_note(harness: ApiHarness, case: Case, field: str, recording: UUID) -> UUID | None:
+    """Store the note that a root field reads, and return its id if it is a session or psychotherapy note."""
+    if field == "signedNotes":
+        await sign(harness, case.doctor, recording)
+    elif field in ("sessionNotes", "editSessionNote"):
+        return await store_note(harness, recording)
+    elif field in ("psychotherapyNotes", "editPsychotherapyNote"):
+        return await store_note(harness, recording, kind=NoteKind.PSYCHOTHERAPY)
+    return None
 
 
 def _variables(case: Case, field: str, recording: str) -> dict[str, object]:

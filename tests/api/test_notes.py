@@ -11,6 +11,7 @@ import pytest
 from app.insights.drafts import NoteDraft, Section
 from app.notes.note_format import NoteKind, QuotesKept, format_note
 from tests.api import documents
+from tests.api.deleting import destroy_recording
 from tests.api.drafting import SUGGESTED, read_signed, store_suggestions, texts_of
 from tests.api.harness import Answer, ApiHarness, Case, Person
 from tests.api.shown import named_in
@@ -355,6 +356,64 @@ async def test_addendum_is_a_new_signed_version(harness: ApiHarness, doctor: Per
     assert (first.value["version"], first.value["sha256"]) == (2, second_sha256)
     (row,) = await harness.audit(first.request_id)
     assert (row["action"], row["outcome"], row["digest"]) == ("note.add_addendum", "ALLOWED", second_sha256)
+
+
+async def test_repeated_addendum_writes_an_audit_row_that_names_no_new_signature(
+    harness: ApiHarness, doctor: Person, case: Case, drafted: UUID
+) -> None:
+    await _edit(doctor, drafted, 1, RIGHT)
+    await _sign(doctor, drafted, 2)
+    given = {"id": str(drafted), "lines": ["No fever."], "idempotencyKey": "a"}
+    first, again = [await doctor.send(documents.ADD_ADDENDUM, **given) for _ in range(2)]
+    assert first.value == again.value
+    (row,), (repeated,) = [await harness.audit(one.request_id) for one in (first, again)]
+    assert (row["reason"], row["digest"]) == (None, first.value["sha256"])
+    assert (repeated["reason"], repeated["digest"], repeated["byte_count"]) == ("repeated", None, None)
+    for name in ("action", "outcome", "actor_id", "entities", "patient_ids", "consultation_ids", "fields"):
+        assert repeated[name] == row[name], name
+    assert len(await read_signed(harness, drafted)) == 2
+    reused = await doctor.send(documents.ADD_ADDENDUM, **given | {"lines": ["Fever."]})
+    assert reused.error.reason == "idempotency_key_reused"
+    assert len(await read_signed(harness, drafted)) == 2
+
+
+async def test_addendum_is_added_after_the_recording_was_destroyed(
+    harness: ApiHarness, doctor: Person, other_doctor: Person, drafted: UUID
+) -> None:
+    await _edit(doctor, drafted, 1, RIGHT)
+    signed = (await _sign(doctor, drafted, 2)).value["signature"]
+    await destroy_recording(harness, drafted)
+    refused = await doctor.send(documents.NOTE_DRAFT, id=str(drafted))
+    assert (refused.error.code, refused.error.reason) == ("CONFLICT", "recording_deleted")
+    given = {"id": str(drafted), "lines": ["Read the letter of the hospital."], "idempotencyKey": "later"}
+    hidden = await other_doctor.send(documents.ADD_ADDENDUM, **given)
+    assert (hidden.error.code, hidden.error.reason) == ("NOT_FOUND", "signed_note_not_found")
+    (row,) = await harness.audit(hidden.request_id)
+    assert (row["action"], row["outcome"]) == ("note.add_addendum", "DENIED")
+    first, again = [await doctor.send(documents.ADD_ADDENDUM, **given) for _ in range(2)]
+    assert (first.value, first.value["version"]) == (again.value, 2)
+    (note, sha256), (addendum, second) = await read_signed(harness, drafted)
+    assert (sha256, second) == (signed["sha256"], first.value["sha256"])
+    assert (addendum.previous_sha256, addendum.addendum) == (sha256, tuple(given["lines"]))
+    assert note.quote_count > 0, "the quotes outlive the recording"
+    (row,) = await harness.audit(first.request_id)
+    assert (row["action"], row["outcome"], row["digest"]) == ("note.add_addendum", "ALLOWED", second)
+    read = await doctor.ask(documents.SIGNED_NOTES, filter={"recordingId": str(drafted)})
+    ((shown,),) = [[edge["node"] for edge in read["edges"]]]
+    assert [(one["number"], one["problem"]) for one in shown["versions"]] == [(1, None), (2, None)]
+
+
+async def test_note_of_a_destroyed_recording_without_a_signed_note_gets_no_addendum(
+    harness: ApiHarness, doctor: Person, drafted: UUID
+) -> None:
+    await destroy_recording(harness, drafted)
+    given = {"id": str(drafted), "lines": ["Too late."]}
+    assert await doctor.refused(documents.ADD_ADDENDUM, **given) == ("CONFLICT", "note_not_signed")
+    assert await doctor.refused(documents.SIGN_NOTE, id=str(drafted), version=1) == (
+        "CONFLICT",
+        "recording_deleted",
+    )
+    assert await read_signed(harness, drafted) == []
 
 
 async def test_addendum_needs_the_doctor_of_the_note_and_a_recent_totp_code(
