@@ -3,7 +3,7 @@
 select r.month, r.doctor_id, r.vendor, r.model, r.kind, r.unit, r.quantity::bigint as quantity
 from private.report_costs(%(since)s, %(until)s, %(group_by)s) as r;
 
--- name: record_estimate
+-- name: record_access_to_estimate
 -- Writes the audit row of an estimate, which reads no data.
 select private.record_access('cost.estimate', 'cost', null, '{}', '{}', '{}', '{}', 'pages');
 

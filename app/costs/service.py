@@ -64,7 +64,7 @@ class Costs:
         if not 0 <= sessions_per_month <= MAX_SESSIONS:
             raise InvalidInput("cost_sessions", maximum=MAX_SESSIONS)
         async with self._database.as_user(asker, permissions.ESTIMATE_COSTS.on()) as tx:
-            await tx.all(_sql["record_estimate"])
+            await tx.all(_sql["record_access_to_estimate"])
         return estimate_costs(
             minutes, sessions_per_month, self._prices, has_language_model=self._has_language_model
         )

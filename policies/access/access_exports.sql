@@ -14,3 +14,7 @@ private.ended_exports(),
 private.expire_export(uuid, text),
 private.unknown_export_keys(text[])
 to resguardo_worker;
+
+grant execute on function
+private.export_signed_notes(uuid)
+to resguardo_worker;

@@ -19,14 +19,3 @@ private.dismiss_insight(uuid, integer, integer),
 private.retry_insights(uuid),
 private.refresh_insights(uuid)
 to clinician;
-
-grant execute on function
-private.begin_insights(uuid, boolean),
-private.store_part_count(uuid, integer, integer),
-private.count_insight_request(uuid, integer, integer, integer, boolean),
-private.take_back_insight_request(uuid, integer, integer),
-private.store_insight_answer(uuid, integer, integer, integer, integer, bytea),
-private.finish_insights(uuid, integer, integer, bytea, bytea, text, text, text, integer),
-private.give_up_insights(uuid, text, text, integer[]),
-private.resume_insights()
-to resguardo_worker;

@@ -28,5 +28,3 @@ private.begin_signing(uuid, integer, integer, bytea, text),
 private.store_signed_note(uuid, uuid, integer, timestamptz, bytea, text, integer, integer),
 private.read_signed_notes(text, uuid, jsonb, text[])
 to clinician;
-
-grant execute on function private.export_signed_notes(uuid) to resguardo_worker;

@@ -24,9 +24,10 @@ create function private.require_question_allowed(of_recording uuid, uses_budget 
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
+    doctor constant uuid := private.doctor();
     objection constant text := (
         select private.insights_objection(r.consultation_id) from resguardo.recordings as r
-        where r.id = of_recording and r.doctor_id = private.doctor()
+        where r.id = of_recording and r.doctor_id = doctor
     );
 begin
     if objection is not null then
@@ -44,11 +45,12 @@ create function private.begin_question(of_question uuid, of_recording uuid, leas
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
+    doctor constant uuid := private.doctor();
     answer bytea;
 begin
     insert into private.questions as q (id, recording_id)
     select of_question, r.id from resguardo.recordings as r
-    where r.id = of_recording and r.doctor_id = private.doctor()
+    where r.id = of_recording and r.doctor_id = doctor
     on conflict (id) do update set begun_at = now()
     where q.recording_id = of_recording and q.ciphertext is null
         and q.begun_at < now() - make_interval(secs => lease_seconds);
@@ -90,12 +92,14 @@ $$;
 create function private.require_answer_shown(of_recording uuid) returns void
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
+declare
+    doctor constant uuid := private.doctor();
 begin
     if private.is_to_be_destroyed(of_recording) then
         raise exception 'recording_being_deleted' using errcode = 'RG409';
     elsif not exists (
         select from resguardo.transcripts as t
-        where t.recording_id = of_recording and t.doctor_id = private.doctor() and t.status = 'READY'
+        where t.recording_id = of_recording and t.doctor_id = doctor and t.status = 'READY'
     ) then
         raise exception 'recording_deleted' using errcode = 'RG409';
     end if;

@@ -68,5 +68,9 @@ async def delete_policies_afterwards(harness: ApiHarness) -> AsyncIterator[None]
             "update resguardo.recordings set due_at = null, retention_policy = null"
             " where retention_policy is not null returning id"
         )
+        await harness.rows(
+            "update resguardo.signed_notes set due_at = null, retention_policy = null"
+            " where retention_policy is not null returning id"
+        )
         await harness.rows("delete from resguardo.retention_approvals returning policy_id")
         await harness.rows("delete from resguardo.retention_policies returning id")

@@ -81,8 +81,11 @@ async def test_officer_gets_no_content(
     harness: ApiHarness, officer: Person, recording: UUID, document: str, key: str
 ) -> None:
     given = {"query": "headache", "after": None}.get(key, str(recording))
-    variables = {key: given} | ({"purposeOfUse": "OPERATIONS"} if "$purposeOfUse" in document else {})
-    variables |= {"start": 0, "end": 1} if "$start" in document else {}
+    variables: dict[str, object] = {key: given}
+    if "$purposeOfUse" in document:
+        variables["purposeOfUse"] = "OPERATIONS"
+    if "$start" in document:
+        variables |= {"start": 0, "end": 1}
     answer = await officer.send(document, **variables)
     assert answer.error.code == "FORBIDDEN", answer.body
     assert answer.error.reason == "wrong_role"

@@ -54,7 +54,13 @@ SQLSTATES = {
     "RG429": "RATE_LIMITED",
 }
 RAISED_IN_SQL = re.compile(r"raise exception '([a-z_]+)'[^;]*errcode = '(RG\d+)'")
-NO_ERRORS_OF_RECORDINGS = {"language_budget_used_up", "no_intent", "not_its_recording", "recording_destroyed"}
+NO_ERRORS_OF_RECORDINGS = {
+    "insights_unanswered",
+    "language_budget_used_up",
+    "no_intent",
+    "not_its_recording",
+    "recording_destroyed",
+}
 """Reasons of unknown egresses, and the errors of a transcript and of insights."""
 
 TABLE = re.compile(r"^\| (?:error|reason) \|.*\n\|[-|]+\n((?:\|.*\n)+)", re.MULTILINE)

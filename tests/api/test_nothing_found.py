@@ -66,6 +66,7 @@ QUERIES = {
     "storedObject": Look(documents.STORED_OBJECT, {"id": NOWHERE}, "ABSENT", meter="urls"),
     "transcript": Look(documents.TRANSCRIPT, {"id": NOWHERE}, "ABSENT"),
     "signedNotes": Look(documents.SIGNED_NOTES),
+    "noteDraft": Look(documents.NOTE_DRAFT, {"id": NOWHERE}, "ABSENT"),
     "insights": Look(documents.INSIGHTS, {"id": NOWHERE}, "ABSENT"),
     "transcriptSearch": Look(documents.TRANSCRIPT_SEARCH, {"query": "headache"}),
     "sessionNotes": Look(documents.SESSION_NOTES, {"id": NOWHERE}, "ABSENT"),
@@ -179,6 +180,11 @@ GIVEN: dict[str, tuple[str, dict[str, Any]]] = {
         "mutation ($hold: PlaceLegalHoldInput!) { placeLegalHold(input: $hold) { coveredRecordingCount } }",
         {"hold": on_patient(NOWHERE)},
     ),
+    "createClip": (
+        documents.CREATE_CLIP,
+        {"recordingId": NOWHERE, "start": 0, "end": 1, "purposeOfUse": "TREATMENT"},
+    ),
+    "addAddendum": (documents.ADD_ADDENDUM, {"id": NOWHERE, "lines": ["No fever."]}),
     "denyAccessRequest": (
         "mutation ($id: ID!) { denyAccessRequest(input: {accessRequestId: $id, ground: EXCEPTED}) { __typename } }",
         {"id": NOWHERE},

@@ -333,12 +333,6 @@ async def _variables(harness: ApiHarness, field: str, who: Who, case: Case) -> d
     return {name: value for name, value in given.items() if name in names}
 
 
-async def _store_insights(harness: ApiHarness, field: str, recording: UUID) -> None:
-    await store_insights(harness, recording, await store_transcript(harness, recording))
-    if field in STATES:
-        await harness.rows(STATES[field], recording)
-
-
 async def _store_texts(harness: ApiHarness, case: Case, field: str, recording: UUID) -> dict[str, object]:
     """Store the texts that a call of the field needs, and return the variables that depend on them."""
     if field not in (*OF_WORDS, *OF_INSIGHTS, *OF_DRAFTS):
@@ -346,6 +340,8 @@ async def _store_texts(harness: ApiHarness, case: Case, field: str, recording: U
     transcript = await store_transcript(harness, recording)
     if field in OF_INSIGHTS:
         await store_insights(harness, recording, transcript)
+        if field in STATES:
+            await harness.rows(STATES[field], recording)
         return {}
     if field == "keepNoteFlag":
         await store_suggestions(harness, recording, transcript)

@@ -46,7 +46,12 @@ def openai_url() -> Iterator[str]:
 
 @pytest.fixture
 def environment(running_stack: Stack, openai_url: str) -> dict[str, str]:
-    return {**running_stack.environment, "OPENAI_API_KEY": openai_stand_in.KEY, "OPENAI_BASE_URL": openai_url}
+    return {
+        **running_stack.environment,
+        "OPENAI_API_KEY": openai_stand_in.KEY,
+        "OPENAI_BASE_URL": openai_url,
+        "OPENAI_MODEL": "gpt-6-sol",
+    }
 
 
 @pytest.fixture
@@ -71,7 +76,10 @@ def _secrets(environment: Mapping[str, str]) -> set[str]:
 
 
 def _failures(result: Result) -> dict[str, tuple[str, str]]:
-    return {name: (problem, remedy) for name, problem, remedy in RED.findall(result.output)}
+    """Return the problem and the remedy of each failed check, without the vendor's own code of the problem."""
+    return {
+        name: (problem.partition(" (")[0], remedy) for name, problem, remedy in RED.findall(result.output)
+    }
 
 
 def test_check_passes_with_all_services(run: Run, environment: dict[str, str]) -> None:
@@ -84,6 +92,7 @@ def test_check_passes_with_all_services(run: Run, environment: dict[str, str]) -
         "API: root keys",
         "API: LiveKit",
         "API: Supabase Auth's signing keys",
+        "API: language service",
         "settings of the worker",
         "worker: database",
         "worker: bucket",
@@ -92,6 +101,7 @@ def test_check_passes_with_all_services(run: Run, environment: dict[str, str]) -
         "worker: leader",
         "worker: Supabase Auth's administration",
         "worker: OpenAI",
+        "worker: language service",
     ]
 
 
@@ -136,6 +146,10 @@ def test_check_reports_since_when_no_worker_leads(
     assert remedy == operator_message("nobody_leads")
 
 
+def _language(problem: str) -> dict[str, str]:
+    return {f"{process}: language service": problem for process in ("API", "worker")}
+
+
 BROKEN: list[tuple[dict[str, str | None], dict[str, str]]] = [
     (
         {"R2_ENDPOINT_URL": NOWHERE},
@@ -170,9 +184,20 @@ BROKEN: list[tuple[dict[str, str | None], dict[str, str]]] = [
         {"SUPABASE_SECRET_KEY": "sb_secret_" + WRONG},
         {"worker: Supabase Auth's administration": "supabase_key_refused"},
     ),
-    ({"OPENAI_API_KEY": WRONG}, {"worker: OpenAI": "openai_key_refused"}),
-    ({"OPENAI_API_KEY": None}, {"worker: OpenAI": "openai_missing"}),
-    ({"OPENAI_BASE_URL": NOWHERE}, {"worker: OpenAI": "openai_unreachable"}),
+    (
+        {"OPENAI_API_KEY": WRONG},
+        {"worker: OpenAI": "openai_key_refused", **_language("language_key_refused")},
+    ),
+    ({"OPENAI_API_KEY": None}, {"worker: OpenAI": "openai_missing", **_language("language_not_configured")}),
+    (
+        {"OPENAI_BASE_URL": NOWHERE},
+        {"worker: OpenAI": "openai_unreachable", **_language("language_unavailable")},
+    ),
+    ({"LANGUAGE_API_KEY": WRONG}, _language("language_key_refused")),
+    (
+        {"LANGUAGE_BASE_URL": NOWHERE, "LANGUAGE_API_KEY": WRONG},
+        _language("language_unavailable"),
+    ),
     (
         {"API_DATABASE_URL": f"postgresql://resguardo_api:{WRONG}@127.0.0.1:1/none"},
         {"API: database": "database_unavailable", "API: root keys": "database_unavailable"},

@@ -20,6 +20,7 @@ from app.bucket.lost_objects import LostObjects
 from app.bucket.missing_objects import MissingObjects
 from app.bucket.orphaned_objects import OrphanedObjects
 from app.bucket.service import BucketPolicies
+from app.clips.cutter import ClipCutter
 from app.costs.tasks import HeldLanguageWork
 from app.deletions.destroyer import Destroyer
 from app.deletions.note_destroyer import NoteDestroyer
@@ -314,6 +315,7 @@ async def test_every_task_that_can_be_deferred_has_a_runner(database: Database) 
                 transcriber=object.__new__(Transcriber),
                 insights_writer=object.__new__(InsightsWriter),
                 note_sections=object.__new__(NoteSectionWriter),
+                clips=object.__new__(ClipCutter),
                 job_repair=object.__new__(JobRepair),
                 idempotency_keys=object.__new__(IdempotencyKeys),
                 note_destroyer=object.__new__(NoteDestroyer),

@@ -295,7 +295,7 @@ async def _transcribe_until_it_fails(practice: Practice, video: UUID) -> None:
         asked += 1
         return Order("rate_limit") if asked == 2 else take()
 
-    practice.stand_in.orders.take = second_is_refused  # type: ignore[method-assign]
+    practice.stand_in.orders.take = second_is_refused  # type: ignore[method-assign, assignment]
     with pytest.raises(RateLimited, match="speech_busy"):
         await practice.transcriber.transcribe(video)
 

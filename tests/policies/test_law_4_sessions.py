@@ -105,8 +105,13 @@ STATEMENTS: dict[str, tuple[LiteralString, ...]] = {
         "select private.open_session_notes('session_note.read', gen_random_uuid(), null, '[]', '{}', true)",
         "select private.open_psychotherapy_notes('psychotherapy_note.read', gen_random_uuid(), null, '[]', '{}', true)",
         "select private.session_notes_version(gen_random_uuid())",
+        "select private.topics_of(gen_random_uuid())",
+        "select private.require_question_allowed(gen_random_uuid(), false)",
+        "select private.begin_question(gen_random_uuid(), gen_random_uuid(), 60)",
+        "select private.require_answer_shown(gen_random_uuid())",
     ),
     "compliance": (
+        "select private.topics_of(gen_random_uuid())",
         "select from resguardo.staff",
         "select from resguardo.patients",
         "select from resguardo.consultations",

@@ -117,7 +117,6 @@ async def test_oracle_detects_a_destruction_that_keeps_the_key(harness: Simulati
         ("clear_insights", "insight_dismissals"),
         ("clear_insights", "insight_texts"),
         ("clear_note_draft", "note_drafts"),
-        ("clear_note_draft", "note_section_answers"),
         ("clear_session_notes", "session_notes"),
         ("clear_session_notes", "psychotherapy_notes"),
     ],
