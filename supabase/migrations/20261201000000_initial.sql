@@ -9843,7 +9843,7 @@ $$;
 -- 54_insights.sql
 
 -- Insights into recordings: the progress of the writing, and the text, which is encrypted with the recording's data
--- key. The doctor's own actions are here. 54_insights_writing.sql has the worker's steps.
+-- key. The doctor's own actions are here. 55_insights_writing.sql has the worker's steps.
 
 create table resguardo.insights (
     recording_id uuid primary key
@@ -10170,7 +10170,7 @@ end
 $$;
 
 
--- 54_insights_writing.sql
+-- 55_insights_writing.sql
 
 -- The SQL functions with which the worker writes insights. Each step checks again whether the insights may still be
 -- written.
@@ -10540,7 +10540,7 @@ end
 $$;
 
 
--- 55_questions.sql
+-- 56_questions.sql
 
 -- Questions that a doctor asks about a transcript. A question and its answer are in clear only in the API's memory.
 -- With an idempotency key, the language model's answer is kept for 24 hours, encrypted with the recording's data key,
@@ -10568,9 +10568,10 @@ create function private.require_question_allowed(of_recording uuid, uses_budget 
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
+    doctor constant uuid := private.doctor();
     objection constant text := (
         select private.insights_objection(r.consultation_id) from resguardo.recordings as r
-        where r.id = of_recording and r.doctor_id = private.doctor()
+        where r.id = of_recording and r.doctor_id = doctor
     );
 begin
     if objection is not null then
@@ -10588,11 +10589,12 @@ create function private.begin_question(of_question uuid, of_recording uuid, leas
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
+    doctor constant uuid := private.doctor();
     answer bytea;
 begin
     insert into private.questions as q (id, recording_id)
     select of_question, r.id from resguardo.recordings as r
-    where r.id = of_recording and r.doctor_id = private.doctor()
+    where r.id = of_recording and r.doctor_id = doctor
     on conflict (id) do update set begun_at = now()
     where q.recording_id = of_recording and q.ciphertext is null
         and q.begun_at < now() - make_interval(secs => lease_seconds);
@@ -10634,12 +10636,14 @@ $$;
 create function private.require_answer_shown(of_recording uuid) returns void
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
+declare
+    doctor constant uuid := private.doctor();
 begin
     if private.is_to_be_destroyed(of_recording) then
         raise exception 'recording_being_deleted' using errcode = 'RG409';
     elsif not exists (
         select from resguardo.transcripts as t
-        where t.recording_id = of_recording and t.doctor_id = private.doctor() and t.status = 'READY'
+        where t.recording_id = of_recording and t.doctor_id = doctor and t.status = 'READY'
     ) then
         raise exception 'recording_deleted' using errcode = 'RG409';
     end if;
@@ -10647,7 +10651,7 @@ end
 $$;
 
 
--- 55_topics.sql
+-- 57_topics.sql
 
 -- The topics of insights, which a list of recordings may show. They are encrypted apart from the insights, so that a
 -- page of recordings decrypts little.
@@ -10702,6 +10706,7 @@ create function private.topics_of(of_recording uuid) returns jsonb
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
+    person constant uuid := private.person();
     found_topics jsonb;
 begin
     if current_setting('role') <> 'clinician' then
@@ -10719,7 +10724,7 @@ begin
     from resguardo.insights as i
     inner join private.insight_texts as w on w.recording_id = i.recording_id
     inner join private.recording_keys as k on k.recording_id = i.recording_id
-    where i.recording_id = of_recording and i.doctor_id = private.doctor() and i.status in ('READY', 'STALE')
+    where i.recording_id = of_recording and i.doctor_id = person and i.status in ('READY', 'STALE')
         and w.topics is not null
         and not private.is_to_be_destroyed(of_recording);
     if found_topics is not null then
@@ -10731,7 +10736,7 @@ end
 $$;
 
 
--- 56_session_notes.sql
+-- 58_session_notes.sql
 
 -- Session notes: the lines that a doctor writes during or after a consultation. Each line belongs to a recording of the
 -- consultation, is encrypted with the recording's data key, and is deleted when the recording is destroyed.
@@ -11420,11 +11425,11 @@ end
 $$;
 
 
--- 57_note_drafts.sql
+-- 59_note_drafts.sql
 
 -- Drafts of SOAP notes. A draft follows from the insights until the doctor changes it, and is then stored, encrypted
 -- with the recording's data key. A draft is deleted when its recording is destroyed. Signed notes are in
--- 58_signed_notes.sql.
+-- 61_signed_notes.sql.
 
 create table private.note_drafts (
     recording_id uuid primary key
@@ -11733,7 +11738,7 @@ end
 $$;
 
 
--- 57_note_sections.sql
+-- 60_note_sections.sql
 
 -- The SQL functions with which the worker writes sections of note drafts again. Each step checks again whether the
 -- section may still be written.
@@ -11965,7 +11970,7 @@ end
 $$;
 
 
--- 58_signed_notes.sql
+-- 61_signed_notes.sql
 
 -- Signed notes: the notes that doctors signed, and their addenda. A signed note is encrypted with the data key of the
 -- patient, so it outlives the recording, and is destroyed when its own retention term has passed.
@@ -12258,7 +12263,7 @@ end
 $$;
 
 
--- 59_note_destructions.sql
+-- 62_note_destructions.sql
 
 -- The destruction of signed notes whose retention term has passed, and its certificates. A destruction first deletes
 -- the ciphertexts, and the data key of a patient without further notes. Then its certificate is signed and written
@@ -12591,7 +12596,7 @@ end
 $$;
 
 
--- 60_costs.sql
+-- 63_costs.sql
 
 -- The cost ledger: what each recording used of each vendor. The daily budget for language models.
 --

@@ -1,5 +1,5 @@
 -- Insights into recordings: the progress of the writing, and the text, which is encrypted with the recording's data
--- key. The doctor's own actions are here. 54_insights_writing.sql has the worker's steps.
+-- key. The doctor's own actions are here. 55_insights_writing.sql has the worker's steps.
 
 create table resguardo.insights (
     recording_id uuid primary key

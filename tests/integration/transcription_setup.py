@@ -92,6 +92,14 @@ class ScriptedSpeech(Speech):
     def cut(self) -> Cut:
         return self.how
 
+    @property
+    def vendor(self) -> str:
+        return "speech.example"
+
+    @property
+    def model(self) -> str:
+        return "scripted"
+
     async def transcribe(self, flac: bytes, *, language: str | None) -> SpeechAnswer:
         number = int(flac)
         self.life.step()

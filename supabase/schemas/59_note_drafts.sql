@@ -1,6 +1,6 @@
 -- Drafts of SOAP notes. A draft follows from the insights until the doctor changes it, and is then stored, encrypted
 -- with the recording's data key. A draft is deleted when its recording is destroyed. Signed notes are in
--- 58_signed_notes.sql.
+-- 61_signed_notes.sql.
 
 create table private.note_drafts (
     recording_id uuid primary key
