@@ -33,6 +33,7 @@ from app.http.language import pick_language
 from app.http.middleware import EXCEPTION_HANDLERS, edge_middleware
 from app.http.rejection_counts import Rejections
 from app.http.subtitles import Subtitles
+from app.http.thumbnails import ThumbnailImages
 from app.http.webhook import LiveKitWebhook
 from app.http.websocket_connections import SubscriptionEndpoint
 from app.http.websocket_messages import read_authorization
@@ -63,6 +64,7 @@ from app.retention.storage_report import Prices
 from app.session_notes.service import SessionNotes
 from app.settings import ApiSettings
 from app.staff.service import Staff
+from app.thumbnails.service import Thumbnails
 from app.transcripts.search.service import TranscriptSearch
 from app.transcripts.service import Transcripts
 from graphql_schema.context import Context, OperationLimits, Services
@@ -111,7 +113,7 @@ def create_app(
     app = Starlette(
         routes=[
             *(() if only_webhooks else _graphql(settings, parts, services, socket_limits)),
-            *(() if only_webhooks else (_subtitles(settings, parts, services),)),
+            *(() if only_webhooks else _links(settings, parts, services)),
             Route("/webhooks/livekit", webhook.__call__, methods=["POST"]),
             Route("/health/live", health.live),
             Route("/health/ready", health.Ready(parts.database).__call__),
@@ -139,9 +141,15 @@ def create_app(
     return app
 
 
-def _subtitles(settings: ApiSettings, parts: _Parts, services: Services) -> Route:
-    subtitles = Subtitles(services.transcripts, parts.limits, parts.rejections, settings.trusted_proxies)
-    return Route("/subtitles/{secret}.{form}", subtitles.__call__, methods=["GET"])
+def _links(settings: ApiSettings, parts: _Parts, services: Services) -> tuple[Route, ...]:
+    """Return the routes of links that contain a secret instead of a token."""
+    common = (parts.limits, parts.rejections, settings.trusted_proxies)
+    subtitles = Subtitles(services.transcripts, *common)
+    thumbnails = ThumbnailImages(services.thumbnails, *common)
+    return (
+        Route("/subtitles/{secret}.{form}", subtitles.__call__, methods=["GET"]),
+        Route("/thumbnails/{secret}.jpg", thumbnails.__call__, methods=["GET"]),
+    )
 
 
 def _graphql(
@@ -235,6 +243,9 @@ def _services(settings: ApiSettings, parts: _Parts) -> Services:
             url_lifetime_seconds=settings.url_lifetime_seconds,
         ),
         deletions=Deletions(parts.database),
+        thumbnails=Thumbnails(
+            parts.database, settings.keyring, url_lifetime_seconds=settings.url_lifetime_seconds
+        ),
         clips=Clips(parts.database, totp_max_age_seconds=settings.totp_max_age_seconds),
         staff=Staff(parts.database),
         holds=LegalHolds(parts.database),

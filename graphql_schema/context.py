@@ -36,6 +36,7 @@ from app.retention.service import Retention
 from app.session_notes.service import SessionNotes
 from app.staff.service import Staff
 from app.texts import Language
+from app.thumbnails.service import Thumbnails
 from app.transcripts.search.service import TranscriptSearch
 from app.transcripts.service import Transcripts
 
@@ -53,6 +54,7 @@ class Services:
     access_requests: AccessRequests
     deletions: Deletions
     clips: Clips
+    thumbnails: Thumbnails
     staff: Staff
     holds: LegalHolds
     retention: Retention

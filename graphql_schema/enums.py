@@ -29,6 +29,7 @@ from app.recordings.service import PurposeOfUse
 from app.retention import model as retention
 from app.session_notes.model import NoteKind
 from app.staff import model as staff
+from app.thumbnails import model as thumbnails
 from app.transcripts import model as transcripts
 
 _Member = TypeVar("_Member", bound=Enum)
@@ -466,6 +467,19 @@ describe_enum(
         clips.ClipStatus.RUNNING: "The worker makes the clip.",
         clips.ClipStatus.READY: "The clip can be played and downloaded.",
         clips.ClipStatus.FAILED: "The clip could not be made. `problem` contains the reason.",
+    },
+)
+describe_enum(
+    thumbnails.ThumbnailStatus,
+    name="RecordingThumbnailStatus",
+    description="This says whether the thumbnail of a recording can be shown.",
+    values={
+        thumbnails.ThumbnailStatus.PENDING: "The job that makes the thumbnail is queued or runs.",
+        thumbnails.ThumbnailStatus.READY: "The thumbnail can be shown. `issueThumbnailUrl` returns its link.",
+        thumbnails.ThumbnailStatus.NO_PICTURE: (
+            "There is no thumbnail, because every examined picture is black, white, of one colour or part of a fade."
+        ),
+        thumbnails.ThumbnailStatus.FAILED: "The thumbnail could not be made.",
     },
 )
 describe_enum(

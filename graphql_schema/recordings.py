@@ -11,6 +11,7 @@ from app.postgres.paging import DEFAULT_PAGE_SIZE, page_request
 from app.recordings import model
 from app.recordings.service import DownloadUrl as ServiceDownloadUrl
 from app.recordings.service import PurposeOfUse
+from app.thumbnails.model import ThumbnailStatus
 from graphql_schema.connections import Connection
 from graphql_schema.consultations import Consultation, Participant
 from graphql_schema.context import Info
@@ -252,6 +253,13 @@ class Recording(Node):
     clips: list[Annotated["Clip", strawberry.lazy("graphql_schema.clips")]] = strawberry.field(
         description=(
             "These are the clips of the recording, in the order of their bounds, at most 100. `createClip` makes one."
+        )
+    )
+    thumbnail_status: ThumbnailStatus | None = strawberry.field(
+        description=(
+            "This is the status of the thumbnail, a small picture of the video. It is null if no thumbnail is made: "
+            "the practice has not switched thumbnails on, the consultation is sensitive, or not everybody consents to "
+            "a text that names clips."
         )
     )
     transcription: Transcription | None = strawberry.field(

@@ -23,6 +23,7 @@ from graphql_schema import recordings as recording_fields
 from graphql_schema import retention as retention_fields
 from graphql_schema import session_notes as note_fields
 from graphql_schema import signed_notes as signed_note_fields
+from graphql_schema import thumbnails as thumbnail_fields
 from graphql_schema import transcripts as transcript_fields
 from graphql_schema.authorization import AuthorizationFirst
 from graphql_schema.document_limits import Limits, limit_extensions
@@ -672,6 +673,15 @@ class Mutation:
             "outside its bounds. One clip of a doctor is made at a time. Idempotent by `recordingId`, "
             "`startSeconds` and `endSeconds`: a repeated call returns the clip of the first call, and makes it "
             "again only if it is FAILED."
+        ),
+    )
+    issue_thumbnail_url = root_field(
+        thumbnail_fields.issue_thumbnail_url,
+        permissions.ISSUE_THUMBNAIL_URL,
+        quota="pages",
+        description=(
+            "Issues a link to the thumbnail of a recording. Everyone who has the link can see the thumbnail for a few "
+            "minutes. Idempotent by `recordingId`: a repeated call issues a further link to the same thumbnail."
         ),
     )
     process_livekit_webhook = root_field(

@@ -5,6 +5,7 @@ person who requested the link, and only while the session of that person lasts.
 """
 
 from dataclasses import replace
+from typing import Final
 from uuid import UUID, uuid4
 
 import anyio.to_thread
@@ -26,12 +27,13 @@ from app.transcripts.subtitles import srt, webvtt
 from graphql_schema.context import OperationLimits
 
 _FORMS = {"vtt": (webvtt, "text/vtt"), "srt": (srt, "application/x-subrip")}
-_HEADERS = {
+LINK_HEADERS: Final = {
     "Cache-Control": "no-store",
     "Content-Disposition": "inline",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
+"""The headers of each answer to a link that contains a secret."""
 
 
 class Subtitles:
@@ -66,7 +68,7 @@ class Subtitles:
         }
         turns = [_marked(turn, language) for turn in read.transcript.in_order]
         written = await anyio.to_thread.run_sync(write, turns, labels)
-        return Response(written, media_type=media_type, headers=_HEADERS)
+        return Response(written, media_type=media_type, headers=LINK_HEADERS)
 
     async def _read(self, request: Request) -> TranscriptHistory:
         address = find_client_address(request.scope, self._trusted_proxies)

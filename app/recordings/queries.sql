@@ -89,6 +89,10 @@ set
     stored_at = %(stored_at)s
 where id = %(id)s;
 
+-- name: request_thumbnail
+-- Queues the job that makes the thumbnail of a READY video, if the video may have one.
+select private.request_thumbnail(%(id)s);
+
 -- name: read_object_key
 -- Returns the object key of a recording to the worker; null for an unknown recording.
 select private.read_object_key(%(id)s);

@@ -257,6 +257,11 @@ async def update(tx: Transaction, recording: Recording) -> None:
     await tx.run(_sql["update_recording"], asdict(recording))
 
 
+async def request_thumbnail(tx: Transaction, recording_id: UUID) -> None:
+    """Queue the job that makes the thumbnail of a READY video, if the video may have one. Needs the worker's role."""
+    await tx.run(_sql["request_thumbnail"], {"id": recording_id})
+
+
 async def read_object_key(tx: Transaction, recording_id: UUID) -> str:
     """Write the audit row and return the recording's object key. Raises NotFound for a recording without a key.
     Needs the worker's role.

@@ -41,8 +41,9 @@ class RecordingJobs:
         clock: Clock = database_time,
         probe: Probe = probe,
         sound: SoundMode | None = None,
+        has_thumbnails: bool = False,
     ) -> None:
-        self.transitions = TransitionWriter(database, keyring, clock)
+        self.transitions = TransitionWriter(database, keyring, clock, has_thumbnails=has_thumbnails)
         self.rooms = RoomWatch(database, livekit, sound)
         self.starter = EgressStarter(database, livekit, recorder_target, self.transitions, self.rooms, clock)
         self.updates = EgressUpdates(database, livekit, self.transitions)

@@ -22,12 +22,22 @@ _RECORDED = (RecordingStatus.REQUESTED, RecordingStatus.STARTING, RecordingStatu
 
 
 class TransitionWriter:
-    """Writes transitions of recordings as the worker. Each transition has its own database transaction."""
+    """Writes transitions of recordings as the worker. Each transition has its own database transaction. If
+    `has_thumbnails` is true, a video that becomes READY gets a thumbnail.
+    """
 
-    def __init__(self, database: Database, keyring: Keyring, clock: Clock = database_time) -> None:
+    def __init__(
+        self,
+        database: Database,
+        keyring: Keyring,
+        clock: Clock = database_time,
+        *,
+        has_thumbnails: bool = False,
+    ) -> None:
         self._database = database
         self._keyring = keyring
         self._clock = clock
+        self._has_thumbnails = has_thumbnails
 
     async def apply(
         self,
@@ -51,6 +61,8 @@ class TransitionWriter:
             await write_transition(tx, before, after)
             if _becomes_ready(before, after):
                 await keys.make_recording_key(tx, self._keyring, recording_id)
+                if self._has_thumbnails:
+                    await store.request_thumbnail(tx, recording_id)
             return after
 
 

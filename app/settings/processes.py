@@ -89,7 +89,7 @@ class ApiSettings(
         ge=1,
         le=64,
         description="The maximum number of operations without a token that a process runs at once: those of guests "
-        "with an invitation, and of subtitle links.",
+        "with an invitation, and of subtitle and thumbnail links.",
     )
     requests_per_address: int = Field(
         512,
@@ -202,6 +202,12 @@ class WorkerSettings(
         SoundFile.MP4,
         description="The format of a microphone's file. `mp4` (AAC): for an egress service up to 1.10. `ogg` (Opus): "
         "for an egress service from 1.11 on whose AAC drifts (docs/sound.md).",
+    )
+    thumbnails: bool = Field(
+        False,
+        description="`true`: the worker makes a thumbnail of each video that becomes READY, except of sensitive "
+        "consultations and without a consent to a text that names clips. `false`: it makes none, and those that exist "
+        "stay until their recordings are destroyed.",
     )
     supabase_secret_key: SecretStr = Field(
         min_length=1,

@@ -59,6 +59,8 @@ from app.settings import WorkerSettings
 from app.staff import tasks as staff_tasks
 from app.staff.bans import StaffBans
 from app.staff.invitations import StaffInvitations
+from app.thumbnails import tasks as thumbnail_tasks
+from app.thumbnails.maker import ThumbnailMaker
 from app.transcripts import tasks as transcript_tasks
 from app.transcripts.transcription.service import Transcriber
 
@@ -85,6 +87,7 @@ class WorkerServices:
     restores: RestoreCheck
     exports: Exports
     clips: ClipCutter
+    thumbnails: ThumbnailMaker
     transcriber: Transcriber
     job_repair: JobRepair
     insights_writer: InsightsWriter
@@ -139,7 +142,15 @@ def _services(
     ledger = Ledger(storage, (signer.public_key, *former), deployment=deployment)
     target = partial(vendor_clients.make_recorder_target, settings)
     sound = SoundMode(settings.livekit_sound_file.value, settings.livekit_egress_routes)
-    recording_jobs = RecordingJobs(database, livekit, storage, target, keyring=settings.keyring, sound=sound)
+    recording_jobs = RecordingJobs(
+        database,
+        livekit,
+        storage,
+        target,
+        keyring=settings.keyring,
+        sound=sound,
+        has_thumbnails=settings.thumbnails,
+    )
     kept_in_backups = settings.backup_retention_days
     return WorkerServices(
         database=database,
@@ -170,6 +181,7 @@ def _services(
         restores=RestoreCheck(database, storage, ledger, deployment=deployment),
         exports=Exports(database, storage, settings.keyring, compose_note_files, deployment=deployment),
         clips=ClipCutter(database, storage),
+        thumbnails=ThumbnailMaker(database, storage, settings.keyring),
         transcriber=Transcriber(database, storage, speech, settings.keyring),
         job_repair=JobRepair(database),
         idempotency_keys=IdempotencyKeys(database),
@@ -220,4 +232,5 @@ def define_tasks(services: WorkerServices) -> list[Task]:
         *note_tasks.define_tasks(services.note_sections),
         *access_request_tasks.define_tasks(services.exports),
         *clip_tasks.define_tasks(services.clips),
+        *thumbnail_tasks.define_tasks(services.thumbnails),
     ]

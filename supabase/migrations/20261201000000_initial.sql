@@ -630,6 +630,53 @@ $$;
 
 select private.rotate_session_mac_key();
 
+-- Returns when a link expires that the caller requests now: after the given time, at most 15 minutes, and no later than
+-- the caller's access token.
+create function private.link_expiry(lifetime_seconds integer) returns timestamptz
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return least(
+        now() + make_interval(secs => least(greatest(lifetime_seconds, 1), 900)),
+        to_timestamp((private.claims() ->> 'exp')::double precision)
+    );
+end
+$$;
+
+-- Returns the claims of the caller that a link stores, with the session fingerprint in place of the session id.
+create function private.claims_for_link(until timestamptz) returns jsonb
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (
+        select jsonb_object_agg(c.key, c.value) from jsonb_each(private.claims()) as c
+        where c.key in ('sub', 'aal', 'amr')
+    ) || jsonb_build_object(
+        'session_fingerprint', private.session_fingerprint((private.claims() ->> 'session_id')::uuid),
+        'exp', floor(extract(epoch from until))
+    );
+end
+$$;
+
+-- Returns the claims with which a link is opened. They name the session in which the link was requested (null if the
+-- session has ended), and contain a session MAC that the function computes.
+create function private.claims_of_link(stored jsonb) returns jsonb
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return private.add_session_mac(
+        stored - 'session_fingerprint' || jsonb_build_object(
+            'session_id',
+            (
+                select s.id from auth.sessions as s
+                where s.user_id = (stored ->> 'sub')::uuid
+                    and private.session_fingerprint(s.id) = stored ->> 'session_fingerprint'
+            )
+        )
+    );
+end
+$$;
+
 
 -- 04_audit.sql
 
@@ -880,7 +927,7 @@ select 'reason', t.term from unnest(array[
     'patient_birth_date_ahead', 'patient_birth_date_differs', 'patient_not_found', 'patient_user_differs',
     'patient_user_unknown', 'policy_', 'policy_version', 'proven', 'quota_invitations', 'quota_pages', 'quota_urls',
     'clip_consent_text', 'clip_consent_withdrawn', 'clip_in_progress', 'clip_past_end',
-    'bad_clip_range', 'media_clip_ended', 'too_many_clips',
+    'bad_clip_range', 'media_clip_ended', 'too_many_clips', 'media_thumbnail_ended', 'thumbnail_not_found',
     'quota_playbacks', 'renewal', 'repeated', 'viewing_not_renewable',
     'quotas_malformed', 'pooler_keeps_no_session',
     'r2_account_id', 'r2_jurisdiction', 'r2dev_enabled', 'recorded_at_ahead', 'recorded_at_too_early',
@@ -941,7 +988,7 @@ insert into private.audit_terms (kind, term)
 select 'basis', t.term from unnest(array[
     'write_note_section', 'resume_note_sections',
     'ask_transcript',
-    'make_clip',
+    'make_clip', 'make_thumbnail', 'thumbnails',
     'apply_bucket_policies', 'ban_user', 'check', 'check_bucket', 'count_rejections', 'delete_idempotency_keys',
     'destroy_recordings',
     'enforce_consent', 'expire_imports', 'export_access_request', 'follow_egress', 'health', 'invite_staff',
@@ -1006,7 +1053,7 @@ select 'field', t.term from unnest(array[
     'classAUsdPerMillion', 'classBUsdPerMillion', 'dueRecordingCount', 'firstDeletionAt', 'heldCount',
     'heldRecordingCount', 'objectCount', 'recordingCount', 'requestsUsdPerMonth', 'soonerCount', 'startsOn',
     'storageUsdPerGbMonth', 'storageUsdPerMonth', 'storedBytes',
-    'playbackUrl', 'viewingId', 'clip', 'clips', 'percentDone',
+    'playbackUrl', 'viewingId', 'clip', 'clips', 'percentDone', 'thumbnail', 'thumbnailStatus', 'thumbnailUrl', 'jpeg',
     'chunkCount', 'chunksDone', 'doctor', 'entities', 'ids', 'isHeld', 'isInterrupted', 'isTruncated', 'mediaFiles',
     'mustConsent', 'participantCount', 'recordingBlockers', 'recordsAutomatically', 'recordsSpeakersSeparately', 'type',
     'sections', 'flag', 'resolution', 'isBeingWritten', 'hasOpenFlags', 'isSigned', 'noteDraft', 'signature',
@@ -1060,6 +1107,11 @@ values
 ('clip.begin', 'R', true),
 ('clip.finish', 'C', true),
 ('clip.fail', 'U', true),
+('thumbnail.begin', 'R', true),
+('thumbnail.finish', 'C', true),
+('thumbnail.fail', 'U', true),
+('thumbnail.issue_url', 'R', true),
+('thumbnail.read', 'R', true),
 ('recording.read_storage', 'R', true),
 ('recording.read_key', 'R', true),
 ('egress.stop_stray', 'E', true),
@@ -2591,7 +2643,8 @@ values
 ('transcribe_recording', 'transcription', '{}'),
 ('write_insights', 'language', '{}'),
 ('write_note_section', 'language', '{}'),
-('make_clip', 'media', '{}');
+('make_clip', 'media', '{}'),
+('make_thumbnail', 'media', '{}');
 
 -- Queues a job of the given task within the caller's transaction; the job has one id as its argument. The worker
 -- never runs two jobs of one task for the same id at once.
@@ -4261,6 +4314,10 @@ create table resguardo.recordings (
     retention_policy integer,
     term_from timestamptz,
     missing_since timestamptz,
+    thumbnail_status text
+    constraint recordings_thumbnail_status_is_known check (
+        thumbnail_status in ('PENDING', 'READY', 'NO_PICTURE', 'FAILED')
+    ),
     constraint recordings_consultation_fkey foreign key (consultation_id, doctor_id, patient_id)
     references resguardo.consultations (id, doctor_id, patient_id),
     constraint recordings_ready_is_verified check (
@@ -4311,6 +4368,8 @@ comment on column resguardo.recordings.term_from is
 'When its term begins: the latest end that any clock reported, so a clock that jumped back shortens no term.';
 comment on column resguardo.recordings.missing_since is
 'Since when its object was missing from the bucket; null if the object is present.';
+comment on column resguardo.recordings.thumbnail_status is
+'The status of its thumbnail; null if none is made. NO_PICTURE: no picture of the video is suitable.';
 create index recordings_consultation_idx on resguardo.recordings (consultation_id, doctor_id, patient_id);
 create index recordings_doctor_idx on resguardo.recordings (doctor_id, medium, created_at desc, id desc);
 create index recordings_doctor_status_idx on resguardo.recordings (doctor_id, status, created_at desc, id desc)
@@ -6386,6 +6445,257 @@ end
 $$;
 
 
+-- 29_thumbnails.sql
+
+-- Thumbnails: a small picture of a video, encrypted with the recording's data key. The worker makes thumbnails only if
+-- the practice switches them on, and never of a sensitive kind of consultation.
+
+create table private.thumbnails (
+    recording_id uuid primary key
+    constraint thumbnails_recording_id_fkey references resguardo.recordings (id),
+    ciphertext bytea not null constraint thumbnails_ciphertext_length check (length(ciphertext) between 29 and 131072)
+);
+
+create table private.thumbnail_links (
+    secret_sha256 bytea primary key
+    constraint thumbnail_links_secret_sha256_length check (length(secret_sha256) = 32),
+    recording_id uuid not null
+    constraint thumbnail_links_recording_id_fkey references resguardo.recordings (id),
+    claims jsonb not null,
+    expires_at timestamptz not null
+);
+comment on column private.thumbnail_links.claims is
+'The claims of the person who asked for the link, with the session fingerprint in place of the session id.';
+create index thumbnail_links_recording_idx on private.thumbnail_links (recording_id);
+create index thumbnail_links_expires_idx on private.thumbnail_links (expires_at);
+
+-- Returns whether a thumbnail of a recording may be made now: the recording is a READY video and is not to be
+-- destroyed, its consultation is of no sensitive kind, and everybody consents to a text that names clips.
+create function private.may_have_thumbnail(of_recording resguardo.recordings) returns boolean
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return of_recording.status = 'READY' and of_recording.medium = 'VIDEO'
+        and not private.is_to_be_destroyed(of_recording.id)
+        and private.consent_objection(of_recording.consultation_id) is null
+        and exists (
+            select from resguardo.consultations as c
+            where c.id = of_recording.consultation_id and c.sensitivity = 'ORDINARY'
+        );
+end
+$$;
+
+-- Queues the job that makes the thumbnail of a recording, if one may be made. A repeated call changes nothing.
+create function private.request_thumbnail(of_recording uuid) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted resguardo.recordings;
+begin
+    select r.* into wanted from resguardo.recordings as r where r.id = of_recording for update;
+    if wanted.thumbnail_status is null and private.may_have_thumbnail(wanted) then
+        update resguardo.recordings as r set thumbnail_status = 'PENDING' where r.id = of_recording;
+        perform private.put_job('make_thumbnail', of_recording);
+    end if;
+end
+$$;
+
+-- Locks and returns a recording whose thumbnail is to be made. Returns nulls if the thumbnail needs no work. If no
+-- thumbnail may be made any more, the function removes the status of the thumbnail and returns nulls.
+create function private.lock_thumbnail(of_recording uuid) returns resguardo.recordings
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted resguardo.recordings;
+begin
+    select r.* into wanted from resguardo.recordings as r where r.id = of_recording for update;
+    if wanted.thumbnail_status is distinct from 'PENDING' then
+        return null;
+    end if;
+    if not private.may_have_thumbnail(wanted) then
+        update resguardo.recordings as r set thumbnail_status = null where r.id = of_recording;
+        perform private.audit_thumbnail('thumbnail.fail', 'ALLOWED', 'not_permitted', wanted);
+        return null;
+    end if;
+    return wanted;
+end
+$$;
+
+-- Writes the audit row about one step of a thumbnail.
+create function private.audit_thumbnail(action text, outcome text, reason text, of_recording resguardo.recordings)
+returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform private.write_audit(
+        action, outcome, reason, 'recording', array[of_recording.id], array[of_recording.patient_id],
+        array[of_recording.consultation_id],
+        case action when 'thumbnail.begin' then array['object_key', 'data_key'] else array['thumbnail'] end, 1, null
+    );
+end
+$$;
+
+-- Writes the audit row, and returns the video of which the worker makes the thumbnail, and the recording's data key.
+-- Returns no row if the thumbnail needs no work.
+create function private.begin_thumbnail(of_recording uuid)
+returns table (object_key text, size_bytes bigint, duration_seconds double precision, wrapped bytea, root_key text)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted constant resguardo.recordings := private.lock_thumbnail(of_recording);
+begin
+    if wanted.id is null then
+        return;
+    end if;
+    perform private.audit_thumbnail('thumbnail.begin', 'ALLOWED', null, wanted);
+    return query
+    select s.object_key, wanted.size_bytes, coalesce(wanted.duration_seconds, 0), k.wrapped_key, k.root_key_id
+    from private.recording_secrets as s
+    inner join private.recording_keys as k on k.recording_id = s.recording_id
+    where s.recording_id = wanted.id;
+end
+$$;
+
+-- Stores the encrypted thumbnail of a recording, or, if it is null, that no picture of the video is suitable. Changes
+-- nothing if no thumbnail may be made any more.
+create function private.finish_thumbnail(of_recording uuid, encrypted bytea) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted constant resguardo.recordings := private.lock_thumbnail(of_recording);
+begin
+    if wanted.id is null then
+        return;
+    end if;
+    if encrypted is not null then
+        insert into private.thumbnails (recording_id, ciphertext) values (of_recording, encrypted);
+    end if;
+    update resguardo.recordings as r
+    set thumbnail_status = case when encrypted is null then 'NO_PICTURE' else 'READY' end
+    where r.id = of_recording;
+    perform private.audit_thumbnail('thumbnail.finish', 'ALLOWED', null, wanted);
+end
+$$;
+
+-- Sets a thumbnail to FAILED, and writes the reason into the audit log.
+create function private.fail_thumbnail(of_recording uuid, why text) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted constant resguardo.recordings := private.lock_thumbnail(of_recording);
+begin
+    if wanted.id is not null then
+        update resguardo.recordings as r set thumbnail_status = 'FAILED' where r.id = of_recording;
+        perform private.audit_thumbnail('thumbnail.fail', 'FAILED', why, wanted);
+    end if;
+end
+$$;
+
+-- Writes the audit row, and returns whether the caller's own recording has a thumbnail. Returns false if the recording
+-- belongs to a different doctor, does not exist or has no thumbnail, so the caller cannot tell these cases apart.
+-- Counts as a page against the caller's quota. Raises RG409 (recording_being_deleted).
+create function private.find_thumbnail(of_action text, of_recording uuid) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    doctor constant uuid := private.doctor();
+    wanted resguardo.recordings;
+    is_found boolean;
+begin
+    perform private.use_quota(private.person(), 'pages');
+    select r.* into wanted from resguardo.recordings as r where r.id = of_recording and r.doctor_id = doctor;
+    is_found := coalesce(wanted.thumbnail_status = 'READY', false);
+    perform private.write_lookup(
+        of_action, 'recording', 'recording', of_recording, wanted.id is not null,
+        private.entities_of('recording', array_remove(array[wanted.id], null)), array[wanted.patient_id],
+        array[wanted.consultation_id], is_found::integer, array['thumbnail']
+    );
+    if is_found and private.is_to_be_destroyed(of_recording) then
+        raise exception 'recording_being_deleted' using errcode = 'RG409';
+    end if;
+    return is_found;
+end
+$$;
+
+-- Stores a thumbnail link of the caller's own recording under the hash of the link's secret, and returns when it
+-- expires: no later than the access token with which it was requested. Returns null if the caller may not see the
+-- recording or it has no thumbnail. The function also deletes expired thumbnail links. Raises RG409
+-- (recording_being_deleted).
+create function private.store_thumbnail_link(of_recording uuid, secret_sha256 bytea, lifetime_seconds integer)
+returns timestamptz
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    until constant timestamptz := private.link_expiry(lifetime_seconds);
+begin
+    if not private.find_thumbnail('thumbnail.issue_url', of_recording) then
+        return null;
+    end if;
+    delete from private.thumbnail_links as l where l.expires_at < now() - interval '1 day';
+    insert into private.thumbnail_links (secret_sha256, recording_id, claims, expires_at)
+    values (secret_sha256, of_recording, private.claims_for_link(until), until);
+    return until;
+end
+$$;
+
+-- Returns the claims and the recording of a thumbnail link to the API's database login, or no row for an unknown or
+-- expired link.
+create function private.read_thumbnail_link(secret bytea) returns table (claims jsonb, of_recording uuid)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    select private.claims_of_link(l.claims), l.recording_id
+    from private.thumbnail_links as l
+    where l.secret_sha256 = sha256(secret) and l.expires_at > now();
+end
+$$;
+
+-- Returns the encrypted thumbnail of the caller's own recording, and the recording's data key, after it wrote the
+-- audit row. Returns no row if the caller may not see the recording or it has no thumbnail. Raises RG409
+-- (recording_being_deleted).
+create function private.open_thumbnail(of_recording uuid)
+returns table (ciphertext bytea, wrapped bytea, root_key text)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if not private.find_thumbnail('thumbnail.read', of_recording) then
+        return;
+    end if;
+    return query
+    select t.ciphertext, k.wrapped_key, k.root_key_id
+    from private.thumbnails as t
+    inner join private.recording_keys as k on k.recording_id = t.recording_id
+    where t.recording_id = of_recording;
+end
+$$;
+
+-- Deletes the thumbnail of a recording, and returns how many rows it deleted from each table. A worker that stores a
+-- thumbnail locks the recording, so clear_thumbnail() waits for the worker and then deletes this thumbnail, too.
+create function private.clear_thumbnail(of_recording uuid) returns jsonb
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    tables constant text[] := array['thumbnail_links', 'thumbnails'];
+    of_table text;
+    rows_cleared bigint;
+    cleared jsonb := '[]';
+begin
+    perform from resguardo.recordings as r where r.id = of_recording for no key update;
+    foreach of_table in array tables loop
+        execute format('delete from private.%I where recording_id = $1', of_table) using of_recording;
+        get diagnostics rows_cleared = row_count;
+        if rows_cleared > 0 then
+            cleared := cleared || jsonb_build_object('table', of_table, 'rows', rows_cleared);
+        end if;
+    end loop;
+    update resguardo.recordings as r set thumbnail_status = null
+    where r.id = of_recording and r.thumbnail_status is not null;
+    return cleared;
+end
+$$;
+
+
 -- 30_access_requests.sql
 
 -- Access requests, in which patients ask for a copy of their recordings.
@@ -7763,9 +8073,9 @@ begin
 end
 $$;
 
--- Deletes the transcript of a recording, the insights into it and the notes on it, and returns how many rows it deleted
--- from each table. The function locks the transcript first, as a correction does, which then marks the insights as
--- outdated.
+-- Deletes the transcript of a recording, the insights into it, the notes on it and its thumbnail, and returns how many
+-- rows it deleted from each table. The function locks the transcript first, as a correction does, which then marks the
+-- insights as outdated.
 create function private.clear_texts(of_recording uuid) returns jsonb
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7773,7 +8083,7 @@ declare
     of_transcript constant jsonb := private.clear_transcript(of_recording);
 begin
     return of_transcript || private.clear_insights(of_recording) || private.clear_note_draft(of_recording)
-        || private.clear_session_notes(of_recording);
+        || private.clear_session_notes(of_recording) || private.clear_thumbnail(of_recording);
 end
 $$;
 
@@ -9784,10 +10094,7 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     wanted resguardo.transcripts;
-    until constant timestamptz := least(
-        now() + make_interval(secs => least(greatest(lifetime_seconds, 1), 900)),
-        to_timestamp((private.claims() ->> 'exp')::double precision)
-    );
+    until constant timestamptz := private.link_expiry(lifetime_seconds);
 begin
     perform private.use_quota(private.person(), 'subtitles');
     wanted := private.find_transcript('transcript.issue_url', of_recording, '[]', array['text'], is_locked => false);
@@ -9799,41 +10106,19 @@ begin
     end if;
     delete from private.subtitle_links as l where l.expires_at < now() - interval '1 day';
     insert into private.subtitle_links (secret_sha256, recording_id, claims, expires_at)
-    values (
-        secret_sha256, of_recording,
-        (
-            select jsonb_object_agg(c.key, c.value) from jsonb_each(private.claims()) as c
-            where c.key in ('sub', 'aal', 'amr')
-        ) || jsonb_build_object(
-            'session_fingerprint', private.session_fingerprint((private.claims() ->> 'session_id')::uuid),
-            'exp', floor(extract(epoch from until))
-        ),
-        until
-    );
+    values (secret_sha256, of_recording, private.claims_for_link(until), until);
     return until;
 end
 $$;
 
 -- Returns the claims and the recording of a subtitle link to the API's database login, or no row for an unknown or
--- expired link. The claims name the session in which the link was requested (null if the session has ended), and
--- contain a session MAC that the function computes.
+-- expired link.
 create function private.read_subtitle_link(secret bytea) returns table (claims jsonb, of_recording uuid)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
     return query
-    select
-        private.add_session_mac(
-            l.claims - 'session_fingerprint' || jsonb_build_object(
-                'session_id',
-                (
-                    select s.id from auth.sessions as s
-                    where s.user_id = (l.claims ->> 'sub')::uuid
-                        and private.session_fingerprint(s.id) = l.claims ->> 'session_fingerprint'
-                )
-            )
-        ),
-        l.recording_id
+    select private.claims_of_link(l.claims), l.recording_id
     from private.subtitle_links as l
     where l.secret_sha256 = sha256(secret) and l.expires_at > now();
 end

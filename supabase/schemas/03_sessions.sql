@@ -374,3 +374,50 @@ end
 $$;
 
 select private.rotate_session_mac_key();
+
+-- Returns when a link expires that the caller requests now: after the given time, at most 15 minutes, and no later than
+-- the caller's access token.
+create function private.link_expiry(lifetime_seconds integer) returns timestamptz
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return least(
+        now() + make_interval(secs => least(greatest(lifetime_seconds, 1), 900)),
+        to_timestamp((private.claims() ->> 'exp')::double precision)
+    );
+end
+$$;
+
+-- Returns the claims of the caller that a link stores, with the session fingerprint in place of the session id.
+create function private.claims_for_link(until timestamptz) returns jsonb
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (
+        select jsonb_object_agg(c.key, c.value) from jsonb_each(private.claims()) as c
+        where c.key in ('sub', 'aal', 'amr')
+    ) || jsonb_build_object(
+        'session_fingerprint', private.session_fingerprint((private.claims() ->> 'session_id')::uuid),
+        'exp', floor(extract(epoch from until))
+    );
+end
+$$;
+
+-- Returns the claims with which a link is opened. They name the session in which the link was requested (null if the
+-- session has ended), and contain a session MAC that the function computes.
+create function private.claims_of_link(stored jsonb) returns jsonb
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return private.add_session_mac(
+        stored - 'session_fingerprint' || jsonb_build_object(
+            'session_id',
+            (
+                select s.id from auth.sessions as s
+                where s.user_id = (stored ->> 'sub')::uuid
+                    and private.session_fingerprint(s.id) = stored ->> 'session_fingerprint'
+            )
+        )
+    );
+end
+$$;

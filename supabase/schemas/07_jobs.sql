@@ -23,7 +23,8 @@ values
 ('transcribe_recording', 'transcription', '{}'),
 ('write_insights', 'language', '{}'),
 ('write_note_section', 'language', '{}'),
-('make_clip', 'media', '{}');
+('make_clip', 'media', '{}'),
+('make_thumbnail', 'media', '{}');
 
 -- Queues a job of the given task within the caller's transaction; the job has one id as its argument. The worker
 -- never runs two jobs of one task for the same id at once.

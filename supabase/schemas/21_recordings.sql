@@ -47,6 +47,10 @@ create table resguardo.recordings (
     retention_policy integer,
     term_from timestamptz,
     missing_since timestamptz,
+    thumbnail_status text
+    constraint recordings_thumbnail_status_is_known check (
+        thumbnail_status in ('PENDING', 'READY', 'NO_PICTURE', 'FAILED')
+    ),
     constraint recordings_consultation_fkey foreign key (consultation_id, doctor_id, patient_id)
     references resguardo.consultations (id, doctor_id, patient_id),
     constraint recordings_ready_is_verified check (
@@ -97,6 +101,8 @@ comment on column resguardo.recordings.term_from is
 'When its term begins: the latest end that any clock reported, so a clock that jumped back shortens no term.';
 comment on column resguardo.recordings.missing_since is
 'Since when its object was missing from the bucket; null if the object is present.';
+comment on column resguardo.recordings.thumbnail_status is
+'The status of its thumbnail; null if none is made. NO_PICTURE: no picture of the video is suitable.';
 create index recordings_consultation_idx on resguardo.recordings (consultation_id, doctor_id, patient_id);
 create index recordings_doctor_idx on resguardo.recordings (doctor_id, medium, created_at desc, id desc);
 create index recordings_doctor_status_idx on resguardo.recordings (doctor_id, status, created_at desc, id desc)

@@ -436,9 +436,9 @@ begin
 end
 $$;
 
--- Deletes the transcript of a recording, the insights into it and the notes on it, and returns how many rows it deleted
--- from each table. The function locks the transcript first, as a correction does, which then marks the insights as
--- outdated.
+-- Deletes the transcript of a recording, the insights into it, the notes on it and its thumbnail, and returns how many
+-- rows it deleted from each table. The function locks the transcript first, as a correction does, which then marks the
+-- insights as outdated.
 create function private.clear_texts(of_recording uuid) returns jsonb
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -446,7 +446,7 @@ declare
     of_transcript constant jsonb := private.clear_transcript(of_recording);
 begin
     return of_transcript || private.clear_insights(of_recording) || private.clear_note_draft(of_recording)
-        || private.clear_session_notes(of_recording);
+        || private.clear_session_notes(of_recording) || private.clear_thumbnail(of_recording);
 end
 $$;
 

@@ -23,10 +23,7 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     wanted resguardo.transcripts;
-    until constant timestamptz := least(
-        now() + make_interval(secs => least(greatest(lifetime_seconds, 1), 900)),
-        to_timestamp((private.claims() ->> 'exp')::double precision)
-    );
+    until constant timestamptz := private.link_expiry(lifetime_seconds);
 begin
     perform private.use_quota(private.person(), 'subtitles');
     wanted := private.find_transcript('transcript.issue_url', of_recording, '[]', array['text'], is_locked => false);
@@ -38,41 +35,19 @@ begin
     end if;
     delete from private.subtitle_links as l where l.expires_at < now() - interval '1 day';
     insert into private.subtitle_links (secret_sha256, recording_id, claims, expires_at)
-    values (
-        secret_sha256, of_recording,
-        (
-            select jsonb_object_agg(c.key, c.value) from jsonb_each(private.claims()) as c
-            where c.key in ('sub', 'aal', 'amr')
-        ) || jsonb_build_object(
-            'session_fingerprint', private.session_fingerprint((private.claims() ->> 'session_id')::uuid),
-            'exp', floor(extract(epoch from until))
-        ),
-        until
-    );
+    values (secret_sha256, of_recording, private.claims_for_link(until), until);
     return until;
 end
 $$;
 
 -- Returns the claims and the recording of a subtitle link to the API's database login, or no row for an unknown or
--- expired link. The claims name the session in which the link was requested (null if the session has ended), and
--- contain a session MAC that the function computes.
+-- expired link.
 create function private.read_subtitle_link(secret bytea) returns table (claims jsonb, of_recording uuid)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
     return query
-    select
-        private.add_session_mac(
-            l.claims - 'session_fingerprint' || jsonb_build_object(
-                'session_id',
-                (
-                    select s.id from auth.sessions as s
-                    where s.user_id = (l.claims ->> 'sub')::uuid
-                        and private.session_fingerprint(s.id) = l.claims ->> 'session_fingerprint'
-                )
-            )
-        ),
-        l.recording_id
+    select private.claims_of_link(l.claims), l.recording_id
     from private.subtitle_links as l
     where l.secret_sha256 = sha256(secret) and l.expires_at > now();
 end

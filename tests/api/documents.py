@@ -153,6 +153,12 @@ mutation ($recordingId: ID!, $start: Float!, $end: Float!, $purposeOfUse: Purpos
 }}
 """
 CLIPS = f"query ($id: ID!) {{ recording(by: {{id: $id}}) {{ id mediaFiles {{ id }} clips {{ {_CLIP} }} }} }}"
+ISSUE_THUMBNAIL_URL = """
+mutation ($id: ID!) {
+  issueThumbnailUrl(input: {recordingId: $id}) { thumbnailUrl { jpeg expiresAt expiresInSeconds } }
+}
+"""
+THUMBNAIL_STATUS = "query ($id: ID!) { recording(by: {id: $id}) { thumbnailStatus } }"
 AUDIT_EVENTS = f"""
 query ($first: Int, $after: String, $filter: AuditEventFilter) {{
   auditEvents(first: $first, after: $after, filter: $filter) {{

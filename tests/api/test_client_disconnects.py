@@ -106,6 +106,7 @@ ROUTES = [
     ("POST", "/graphql"),
     ("POST", "/webhooks/livekit"),
     ("GET", f"/subtitles/{'0' * 64}.vtt"),
+    ("GET", f"/thumbnails/{'0' * 64}.jpg"),
     ("GET", "/health/live"),
     ("GET", "/health/ready"),
     ("POST", "/nowhere"),

@@ -73,6 +73,7 @@ async def test_officer_reads_the_state_of_a_recording_and_of_its_transcription(
         (documents.ISSUE_URL, "recordingId"),
         (documents.ISSUE_PLAYBACK_URL, "recordingId"),
         (documents.CREATE_CLIP, "recordingId"),
+        (documents.ISSUE_THUMBNAIL_URL, "id"),
         (documents.TRANSCRIPT_SEARCH, "query"),
         (documents.RECORDINGS, "after"),
     ],

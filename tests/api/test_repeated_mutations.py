@@ -319,6 +319,17 @@ async def _clip(at: Arranged) -> Call:
     return at.case.doctor, {"recordingId": str(recording), "purposeOfUse": "TREATMENT"} | bounds
 
 
+async def _thumbnail(at: Arranged) -> Call:
+    recording = await at.ready()
+    await at.harness.rows(
+        "with made as (update resguardo.recordings set thumbnail_status = 'READY' where id = %s returning id)"
+        " insert into private.thumbnails select id, %s from made",
+        recording,
+        bytes(40),
+    )
+    return at.case.doctor, {"recordingId": str(recording)}
+
+
 async def _download(at: Arranged) -> Call:
     recording = await at.ready()
     return at.case.doctor, {"recordingId": str(recording), "purposeOfUse": "TREATMENT"}
@@ -369,6 +380,7 @@ CALLS: dict[str, Arrange] = {
     "correctTranscript": _correct,
     "attributeTurn": _attribute,
     "issueSubtitleUrls": _of_recording,
+    "issueThumbnailUrl": _thumbnail,
     "editNote": _edit_draft,
     "keepNoteFlag": _keep_flag,
     "regenerateSection": _regenerate,
@@ -431,6 +443,7 @@ RENEWED = {
     "inviteGuest": "private.invitations",
     "issueSubtitleUrls": "private.subtitle_links",
     "issuePlaybackUrl": "private.viewings",
+    "issueThumbnailUrl": "private.thumbnail_links",
 }
 """The mutations whose description says that a repeated call issues something new, with the table of it."""
 

@@ -191,10 +191,11 @@ async def test_flood_of_invalid_subtitle_links_is_refused_and_counted_and_delays
         f"/subtitles/{'0' * 64}.txt",
         f"/subtitles/{'a' * 63}.srt",
         f"/subtitles/{'a' * 64}.vtt",
+        f"/thumbnails/{'a' * 64}.jpg",
     ],
 )
 async def test_unknown_subtitle_link_is_counted_like_a_bad_invitation(harness: ApiHarness, path: str) -> None:
-    address = f"198.19.1.{len(path)}" if path.endswith("vtt") else f"198.19.2.{len(path)}"
+    address = f"198.19.{('vtt', 'srt', 'txt', 'jpg').index(path[-3:]) + 1}.{len(path)}"
     async with harness.another_api() as http, from_address(http, address) as client:
         assert (await client.get(path)).status_code == 404
         stranger = Person(client, uuid4(), uuid4(), None)

@@ -31,6 +31,7 @@ from tests.api.harness import (
 from tests.api.holding import LEGAL_HOLDS, PLACE_HOLD, RELEASE_HOLD, on_patient, place_hold
 from tests.api.importing import COMPLETE_IMPORT, IMPORT, arrange_import, import_input
 from tests.api.noting import store_note
+from tests.api.picturing import store_thumbnail
 from tests.api.retaining import (
     APPROVE_POLICY,
     POLICIES,
@@ -168,6 +169,7 @@ FIELDS = {
     "issueSubtitleUrls": Field(documents.ISSUE_SUBTITLE_URLS, CLINICIAN),
     "issueDownloadUrl": Field(documents.ISSUE_URL, CLINICIAN),
     "issuePlaybackUrl": Field(documents.ISSUE_PLAYBACK_URL, CLINICIAN),
+    "issueThumbnailUrl": Field(documents.ISSUE_THUMBNAIL_URL, CLINICIAN),
     "createClip": Field(documents.CREATE_CLIP, CLINICIAN),
     "processLivekitWebhook": Field(documents.WEBHOOK, ANYBODY),
     "suspendStaff": Field(documents.SUSPEND, COMPLIANCE),
@@ -292,7 +294,16 @@ async def _variables(harness: ApiHarness, field: str, who: Who, case: Case) -> d
         "hold": on_patient(case.patient_id),
         "holdId": str(await place_hold(harness, case)) if field == "releaseLegalHold" else None,
         "id": recording
-        if field in ("recording", "storedObject", "deleteRecording", *OF_WORDS, *OF_INSIGHTS, *OF_DRAFTS)
+        if field
+        in (
+            "recording",
+            "storedObject",
+            "deleteRecording",
+            "issueThumbnailUrl",
+            *OF_WORDS,
+            *OF_INSIGHTS,
+            *OF_DRAFTS,
+        )
         else case.id,
         "line": 1,
         "question": "Which pills?",
@@ -317,6 +328,8 @@ async def _variables(harness: ApiHarness, field: str, who: Who, case: Case) -> d
         kind_of_note = NoteKind.SESSION if "Session" in field else NoteKind.PSYCHOTHERAPY
         given["id"] = str(await store_note(harness, UUID(recording), kind=kind_of_note))
     given |= await _store_texts(harness, case, field, UUID(recording))
+    if field == "issueThumbnailUrl":
+        await store_thumbnail(harness, UUID(recording))
     if field == "retryTranscription":
         await harness.rows(
             "update resguardo.transcripts set status = 'FAILED', error = 'speech_busy' where recording_id = %s",

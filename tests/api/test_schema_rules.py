@@ -333,6 +333,7 @@ CHANGED = {
     "issueSubtitleUrls": {"subtitleUrls"},
     "issueDownloadUrl": {"downloadUrl"},
     "issuePlaybackUrl": {"playbackUrl"},
+    "issueThumbnailUrl": {"thumbnailUrl"},
     "createClip": {"clip", "recording"},
     "deleteRecording": {"deletion", "recording"},
     "undoDeletion": {"deletion", "recording"},
@@ -710,10 +711,8 @@ def test_addresses_are_urls_and_base64_is_named() -> None:
     for owner, name, kind in values():
         if name == "url" or (name.endswith("Url") and not isinstance(kind, GraphQLObjectType)):
             assert kind.name == "URL", f"{owner}.{name}"
-    for name in ("webvtt", "srt"):
-        assert str(OUTPUTS["SubtitleUrls"].fields[name].type) == "String!", (
-            "relative to the address of the API"
-        )
+    for owner, name in (("SubtitleUrls", "webvtt"), ("SubtitleUrls", "srt"), ("ThumbnailUrl", "jpeg")):
+        assert str(OUTPUTS[owner].fields[name].type) == "String!", "relative to the address of the API"
     base64 = {name for _, name, field in output_fields() if "base64" in (field.description or "").lower()}
     assert base64 == {"pdfBase64"}
 
@@ -726,6 +725,7 @@ def test_what_is_issued_tells_how_long_it_is_valid() -> None:
             "DownloadUrl",
             "PlaybackUrl",
             "SubtitleUrls",
+            "ThumbnailUrl",
             "AccessExportUrl",
             "JoinToken",
             "GuestInvitation",
@@ -946,7 +946,13 @@ def test_pages_go_forward_only_and_are_not_counted() -> None:
 
 def test_addresses_are_issued_by_mutations_and_the_transcript_is_one_field() -> None:
     issued = {name for name in MUTATIONS if name.startswith("issue")}
-    assert issued == {"issueDownloadUrl", "issuePlaybackUrl", "issueSubtitleUrls", "issueAccessExportUrl"}
+    assert issued == {
+        "issueDownloadUrl",
+        "issuePlaybackUrl",
+        "issueSubtitleUrls",
+        "issueThumbnailUrl",
+        "issueAccessExportUrl",
+    }
     assert str(OUTPUTS["Transcript"].fields["turns"].type) == "[Turn!]!"
 
 

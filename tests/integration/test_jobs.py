@@ -48,6 +48,7 @@ from app.recordings.reconciler import Reconciler
 from app.recordings.tasks import RecordingJobs
 from app.staff.bans import StaffBans
 from app.staff.invitations import StaffInvitations
+from app.thumbnails.maker import ThumbnailMaker
 from app.transcripts.transcription.service import Transcriber
 from app.worker.services import WorkerServices, define_tasks
 from tests.databases import Database
@@ -309,6 +310,7 @@ async def test_every_task_that_can_be_deferred_has_a_runner(database: Database) 
                 destroyer=object.__new__(Destroyer),
                 restores=object.__new__(RestoreCheck),
                 exports=object.__new__(Exports),
+                thumbnails=object.__new__(ThumbnailMaker),
                 missing_objects=object.__new__(MissingObjects),
                 protection=object.__new__(BucketProtection),
                 bucket=object.__new__(BucketPolicies),

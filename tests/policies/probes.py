@@ -186,6 +186,8 @@ RELATIONS: dict[str, Relation] = {
     "private.note_drafts": Relation("recording_id", _BY_RECORDING),
     "private.note_sections": Relation("recording_id", _BY_RECORDING),
     "private.note_section_answers": Relation("recording_id", _BY_RECORDING),
+    "private.thumbnails": Relation("recording_id", _BY_RECORDING),
+    "private.thumbnail_links": Relation("recording_id", _BY_RECORDING),
     "private.subtitle_links": Relation("recording_id", _BY_RECORDING),
     "private.session_notes": Relation("recording_id", _BY_RECORDING),
     "private.session_note_versions": Relation("recording_id", _BY_RECORDING),

@@ -80,6 +80,15 @@ def _case(connection: Connection, case: Case) -> None:
         [case.id_of("over")],
     )
     connection.execute(
+        "with made as (update resguardo.recordings set thumbnail_status = 'READY' where id = %s returning id)"
+        " insert into private.thumbnails select id, %s from made",
+        [case.id_of("over READY"), bytes(40)],
+    )
+    connection.execute(
+        "insert into private.thumbnail_links values (sha256(%s), %s, '{}', now())",
+        [case.doctor.encode(), case.id_of("over READY")],
+    )
+    connection.execute(
         "insert into private.viewings (id, recording_id, file_id, person_id, purpose)"
         " select gen_random_uuid(), r.id, r.id, r.doctor_id, 'TREATMENT' from resguardo.recordings as r"
         " where r.consultation_id = %s and r.status = 'READY'",

@@ -72,6 +72,8 @@ STATEMENTS: dict[str, tuple[LiteralString, ...]] = {
         "select from resguardo.certificates",
         "select private.request_deletion(gen_random_uuid(), 'OTHER')",
         "select private.request_clip(gen_random_uuid(), 0, 1000, null)",
+        "select private.store_thumbnail_link(gen_random_uuid(), '', 60)",
+        "select private.open_thumbnail(gen_random_uuid())",
         "select private.undo_deletion(gen_random_uuid())",
         "select from resguardo.transcripts",
         "select from resguardo.signed_notes",

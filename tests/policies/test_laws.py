@@ -97,6 +97,7 @@ def test_law_1_only_these_functions_touch_object_keys(practice: Database) -> Non
     assert set(sources) == {
         "assign_object_key",
         "begin_clip",
+        "begin_thumbnail",
         "begin_export",
         "finish_clip",
         "begin_move",

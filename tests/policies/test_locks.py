@@ -32,6 +32,8 @@ BY_A_CLINICIAN: dict[LiteralString, UUID] = {
     "select private.store_note_draft(%s, 2, '', false)": READY,
     "select private.request_note_section(%s, 'S', 2)": READY,
     "select private.store_subtitle_link(%s, sha256('x'), 60)": READY,
+    "select private.store_thumbnail_link(%s, sha256('x'), 60)": READY,
+    "select private.open_thumbnail(%s)": READY,
     "select private.retry_transcription(%s)": READY,
     "select private.search_transcripts('{1}', null, null, %s, null, null, true, 500, '{}')": READY,
     "select private.switch_transcription(%s, true)": ANA.id_of("over"),
@@ -60,6 +62,7 @@ READS: tuple[LiteralString, ...] = (
     "select private.open_note_draft('note_draft.read', %s, '[]', '{}')",
     "select private.open_transcript('transcript.read', %s, '[]', '{}')",
     "select private.open_insights('insights.read', %s, '[]', '{}')",
+    "select private.open_thumbnail(%s)",
     "select private.search_transcripts('{1}', null, null, %s, null, null, true, 500, '{}')",
     "select private.release_object_key('recording.issue_url', %s, null)",
 )

@@ -99,6 +99,9 @@ begin
         from resguardo.transcripts as t, generate_series(1, 2) as n (number) where t.recording_id = recording;
         insert into private.subtitle_links (secret_sha256, recording_id, claims, expires_at)
         values (sha256(uuid_send(recording)), recording, '{}', private.now() + interval '15 minutes');
+        insert into private.thumbnails (recording_id, ciphertext) values (recording, decode(repeat('ab', 99), 'hex'));
+        insert into private.thumbnail_links (secret_sha256, recording_id, claims, expires_at)
+        values (sha256(uuid_send(recording)), recording, '{}', private.now() + interval '15 minutes');
         update resguardo.insights as i set status = 'RUNNING', part_count = 2, parts_done = 1
         where i.recording_id = recording;
         insert into private.insight_texts (recording_id, generation, ciphertext)
@@ -112,7 +115,7 @@ begin
         insert into private.note_sections (recording_id, section) values (recording, 'P');
         insert into private.note_section_answers (recording_id, section, part, round)
         values (recording, 'P', 0, 0), (recording, 'P', 1, 0);
-        return 12;
+        return 14;
     elsif part = 1 then
         update resguardo.transcripts as t
         set status = 'RUNNING', chunks_total = 3, chunks_done = 1, run = 1, status_at = private.now()
@@ -172,6 +175,10 @@ begin
     select 'transcript_corrections', s.recording_id from private.transcript_corrections as s
     union all
     select 'subtitle_links', s.recording_id from private.subtitle_links as s
+    union all
+    select 'thumbnails', s.recording_id from private.thumbnails as s
+    union all
+    select 'thumbnail_links', s.recording_id from private.thumbnail_links as s
     union all
     select 'note_drafts', s.recording_id from private.note_drafts as s
     union all

@@ -119,6 +119,8 @@ async def test_oracle_detects_a_destruction_that_keeps_the_key(harness: Simulati
         ("clear_note_draft", "note_drafts"),
         ("clear_session_notes", "session_notes"),
         ("clear_session_notes", "psychotherapy_notes"),
+        ("clear_thumbnail", "thumbnails"),
+        ("clear_thumbnail", "thumbnail_links"),
     ],
 )
 async def test_oracle_detects_a_table_whose_text_is_not_deleted(

@@ -26,6 +26,7 @@ export const makeCache = () =>
       ConsentText: ({ sha256 }) => String(sha256),
       DownloadUrl: embedded,
       SubtitleUrls: embedded,
+      ThumbnailUrl: embedded,
       RequestHeader: embedded,
     },
   });

@@ -1,0 +1,1 @@
+"""Thumbnails: a small encrypted picture of each video, if the practice switches them on."""
