@@ -10991,9 +10991,9 @@ create function private.topics_of(of_recording uuid) returns jsonb
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-    person constant uuid := private.person();
     found_topics jsonb;
 begin
+    perform private.person();
     if current_setting('role') <> 'clinician' then
         return null;
     end if;
@@ -11009,7 +11009,7 @@ begin
     from resguardo.insights as i
     inner join private.insight_texts as w on w.recording_id = i.recording_id
     inner join private.recording_keys as k on k.recording_id = i.recording_id
-    where i.recording_id = of_recording and i.doctor_id = person and i.status in ('READY', 'STALE')
+    where i.recording_id = of_recording and i.doctor_id = private.doctor() and i.status in ('READY', 'STALE')
         and w.topics is not null
         and not private.is_to_be_destroyed(of_recording);
     if found_topics is not null then
