@@ -92,8 +92,8 @@ class Deletion(Node):
 class DeletionCertificate:
     number: int = strawberry.field(
         description=(
-            "This is the number of the certificate among the certificates of one recording. A number above 1 "
-            "means that the recording was destroyed again after the database was restored from a backup."
+            "This is the number of the certificate among the certificates of one recording or one signed note. A "
+            "number above 1 means that it was destroyed again after the database was restored from a backup."
         )
     )
     sha256: str = strawberry.field(description="This is the SHA-256 of `json`.")
@@ -111,6 +111,21 @@ class DeletionCertificate:
     async def pdf_base64(self) -> str:
         document = await anyio.to_thread.run_sync(render_pdf, read_signed(self.json.encode()))
         return base64.b64encode(document).decode()
+
+
+@strawberry.type(
+    description=(
+        "This is the signed proof that the signed note on a recording was destroyed, in the format of a "
+        "`DeletionCertificate`. It has no id: its recording and its number identify it. The doctor of the recording "
+        "and compliance may read it."
+    )
+)
+class SignedNoteCertificate(DeletionCertificate):
+    @strawberry.field(  # type: ignore[untyped-decorator] # strawberry types it as Any
+        description="This is when the note was destroyed."
+    )
+    def destroyed_at(self) -> datetime:
+        return read_signed(self.json.encode()).certificate.destroyed_at
 
 
 @strawberry.input(
@@ -168,6 +183,19 @@ async def deletion_certificates(
         select(info, "edges", "node").paths,
     )
     return Connection.of(page, DeletionCertificate.of, _place_of_certificate)
+
+
+async def signed_note_certificates(
+    info: Info, recording_id: strawberry.ID, first: int = DEFAULT_PAGE_SIZE, after: str | None = None
+) -> Connection[SignedNoteCertificate] | None:
+    """List the certificates of the destroyed signed note on a recording in the order of their numbers."""
+    page = await info.context.services.deletions.list_note_certificates(
+        await info.context.asker(),
+        parse_id(recording_id),
+        page_request(first, after),
+        select(info, "edges", "node").paths,
+    )
+    return Connection.of(page, SignedNoteCertificate.of, _place_of_certificate)
 
 
 @strawberry.input(

@@ -123,6 +123,12 @@ class PlaceLegalHoldPayload:
             "after it was placed."
         )
     )
+    covered_signed_note_count: int = strawberry.field(
+        description=(
+            "The legal hold covers this many existing signed notes, also those whose recording is destroyed. It also "
+            "covers signed notes that are signed after it was placed."
+        )
+    )
     destroying_recording_count: int = strawberry.field(
         description=(
             "This says how many recordings that the hold covers were already being destroyed and cannot be "
@@ -151,11 +157,14 @@ async def place_legal_hold(info: Info, input: PlaceLegalHoldInput) -> PlaceLegal
         await info.context.asker(),
         input.to_model(),
         select(info, "legalHold"),
-        select(info).only("coveredRecordingCount", "destroyingRecordingCount").paths,
+        select(info)
+        .only("coveredRecordingCount", "coveredSignedNoteCount", "destroyingRecordingCount")
+        .paths,
     )
     return PlaceLegalHoldPayload(
         legal_hold=shown(LegalHold, hold),
         covered_recording_count=placed.covered_recordings,
+        covered_signed_note_count=placed.covered_notes,
         destroying_recording_count=placed.recordings_in_destruction,
     )
 

@@ -126,7 +126,9 @@ class RetentionPolicy(Node):
 
 
 @strawberry.type(
-    description="These are the recordings that a PROPOSED retention policy would delete in one month."
+    description=(
+        "These are the recordings and the signed notes that a PROPOSED retention policy would delete in one month."
+    )
 )
 class RetentionMonth:
     starts_on: date = strawberry.field(description="This is the first day of the month of the deletions.")
@@ -147,17 +149,25 @@ class RetentionMonth:
             "This says how many recordings of the month are under a legal hold now and are therefore kept."
         )
     )
+    signed_note_count: int = strawberry.field(
+        description="This says how many signed notes the policy would destroy in the month."
+    )
+    held_signed_note_count: int = strawberry.field(
+        description=(
+            "This says how many signed notes of the month are under a legal hold now and are therefore kept."
+        )
+    )
 
 
 @strawberry.type(
     description=(
-        "This is the effect that a PROPOSED retention policy would have on existing recordings if it came into "
-        "force now."
+        "This is the effect that a PROPOSED retention policy would have on existing recordings and signed notes if "
+        "it came into force now."
     )
 )
 class RetentionPreview:
     months: list[RetentionMonth] = strawberry.field(
-        description="These are the months in which the policy would delete recordings, in order."
+        description="These are the months in which the policy would delete recordings or signed notes, in order."
     )
     first_deletion_at: datetime | None = strawberry.field(
         description=(
@@ -175,6 +185,8 @@ class RetentionPreview:
                     size_bytes=BigInt(each.size_bytes),
                     sooner_count=each.sooner,
                     held_count=each.held,
+                    signed_note_count=each.notes,
+                    held_signed_note_count=each.held_notes,
                 )
                 for each in preview.months
             ],

@@ -184,6 +184,15 @@ class Query:
             "The list of certificates is empty until the recording is destroyed."
         ),
     )
+    signed_note_certificates = root_field(
+        deletion_fields.signed_note_certificates,
+        permissions.READ_CERTIFICATES,
+        quota="pages",
+        description=(
+            "Lists the certificates of the destroyed signed note on a recording by their numbers, for its doctor and "
+            "for compliance. The list is empty until the note is destroyed."
+        ),
+    )
     staff_invitations = root_field(
         staff.staff_invitations,
         permissions.LIST_STAFF_INVITATIONS,

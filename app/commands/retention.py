@@ -81,7 +81,8 @@ def _print_preview(preview: Preview) -> None:
     for month in preview.months:
         out.print(
             f"  {month.month:%Y-%m}: {month.recordings} recordings, {month.size_bytes} bytes, "
-            f"{month.sooner} sooner than today, {month.held} held"
+            f"{month.sooner} sooner than today, {month.held} held, "
+            f"{month.notes} signed notes, {month.held_notes} held"
         )
     if preview.earliest_due_at is not None:
         out.print(f"the first would be due on {preview.earliest_due_at:%Y-%m-%d %H:%M} UTC")

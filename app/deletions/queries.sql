@@ -15,6 +15,23 @@ where c.recording_id = %(recording_id)s and (%(after)s::integer is null or c.num
 order by c.number
 limit (select %(first)s::bigint);
 
+-- name: read_note_certificates
+-- Returns a page of the certificates of destruction of the signed note on a recording, by number, and whether another
+-- page follows.
+select
+    n.recording_id,
+    c.patient_id,
+    c.consultation_id,
+    c.number,
+    c.document,
+    c.sha256,
+    count(*) over () > %(first)s as has_next
+from resguardo.note_certificates as c
+inner join resguardo.signed_notes as n on n.id = c.note_id
+where n.recording_id = %(recording_id)s and (%(after)s::integer is null or c.number > %(after)s)
+order by c.number
+limit (select %(first)s::bigint);
+
 -- name: claim_deletions
 -- Claims due deletions, and returns for each the number of the attempt and the prefixes and keys of the objects to
 -- delete.

@@ -70,3 +70,16 @@ class Deletions:
             if found is None:
                 raise NotFound("certificate_not_found")
             return found
+
+    async def list_note_certificates(
+        self, asker: Asker, recording_id: UUID, request: PageRequest, fields: Sequence[str]
+    ) -> Page[KeptCertificate]:
+        """Return a page of the certificates of the signed note on a recording in the order of their numbers. The page
+        is empty if the note is not destroyed. The audit row names `fields`. Raises NotFound.
+        """
+        access = permissions.READ_CERTIFICATES.on(recording_id)
+        async with self._database.as_user(asker, access) as tx:
+            found = await store.list_note_certificates(tx, recording_id, request, fields)
+            if found is None:
+                raise NotFound("certificate_not_found")
+            return found

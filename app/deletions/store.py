@@ -59,6 +59,17 @@ _CERTIFICATES: Final = AuditedRead(
     order="x.number",
     meter="pages",
 )
+_NOTE_CERTIFICATES: Final = AuditedRead(
+    rows=_sql["read_note_certificates"],
+    items=KeptCertificate,
+    action=permissions.READ_CERTIFICATES.action,
+    entity_type="recording",
+    asked="%(recording_id)s",
+    is_visible="private.shows_recording(%(recording_id)s)",
+    ids="distinct p.recording_id",
+    order="x.number",
+    meter="pages",
+)
 _claims = TypeAdapter(list[Claim])
 Found = TypeVar("Found")
 
@@ -110,15 +121,31 @@ async def list_certificates(
     """Return a page of the certificates of a recording in the order of their numbers, and write the audit row, which
     names `fields`. Return None if the caller may not see the recording or it does not exist.
     """
-    looked = await _CERTIFICATES.look(
-        tx,
-        {
-            "recording_id": recording_id,
-            "first": request.first,
-            "after": request.after.number if request.after else None,
-        },
-        fields=fields,
-    )
+    return await _certificates(tx, _CERTIFICATES, recording_id, request, fields)
+
+
+async def list_note_certificates(
+    tx: Transaction, recording_id: UUID, request: PageRequest, fields: Sequence[str]
+) -> Page[KeptCertificate] | None:
+    """Return a page of the certificates of the signed note on a recording in the order of their numbers, and write the
+    audit row, which names `fields`. Return None if the caller may not see the recording or it does not exist.
+    """
+    return await _certificates(tx, _NOTE_CERTIFICATES, recording_id, request, fields)
+
+
+async def _certificates(
+    tx: Transaction,
+    read: AuditedRead[KeptCertificate],
+    recording_id: UUID,
+    request: PageRequest,
+    fields: Sequence[str],
+) -> Page[KeptCertificate] | None:
+    parameters = {
+        "recording_id": recording_id,
+        "first": request.first,
+        "after": request.after.number if request.after else None,
+    }
+    looked = await read.look(tx, parameters, fields=fields)
     if not looked.is_allowed:
         return None
     return Page(tuple(looked.found), any(each.has_next for each in looked.found))

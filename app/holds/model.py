@@ -36,13 +36,14 @@ class HoldOrder:
 
 @dataclass(frozen=True)
 class PlacedHold:
-    """The id of a new legal hold, with the number of recordings that it covers now, and the number of those whose
-    destruction had already begun.
+    """The id of a new legal hold, with the number of recordings that it covers now, the number of those whose
+    destruction had already begun, and the number of signed notes that it covers now.
     """
 
     id: UUID
     covered_recordings: int
     recordings_in_destruction: int
+    covered_notes: int
 
 
 def _is_valid_text(text: str) -> bool:

@@ -1,7 +1,7 @@
 -- name: place_hold
--- Places a legal hold and returns its id with the number of covered recordings; returns no row if the consultation or
--- patient does not exist.
-select p.id, p.covered_recordings, p.recordings_in_destruction
+-- Places a legal hold and returns its id with the numbers of covered recordings and signed notes; returns no row if
+-- the consultation or patient does not exist.
+select p.id, p.covered_recordings, p.recordings_in_destruction, p.covered_notes
 from
     private.place_hold(
         coalesce(%(consultation_id)s::uuid, private.consultation_id_of(%(consultation_external_id)s::text)),

@@ -127,8 +127,9 @@ class KeptPolicy:
 
 @dataclass(frozen=True)
 class MonthOfDeletions:
-    """The recordings that become due in one month under a new policy. `sooner` counts the recordings that the new
-    policy makes due earlier, and `held` counts those that a legal hold protects.
+    """The recordings and the signed notes that become due in one month under a new policy. `sooner` counts the
+    recordings that the new policy makes due earlier, and `held` counts those that a legal hold protects. `held_notes`
+    counts the signed notes that a legal hold protects.
     """
 
     month: date
@@ -136,6 +137,8 @@ class MonthOfDeletions:
     size_bytes: int
     sooner: int
     held: int
+    notes: int
+    held_notes: int
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ select private.reject_policy(%(id)s);
 
 -- name: preview_policy
 -- Writes the audit row and returns the effect of a retention policy on existing recordings, by month.
-select e.month, e.recordings, e.size_bytes, e.sooner, e.held, e.earliest_due_at
+select e.month, e.recordings, e.size_bytes, e.sooner, e.held, e.earliest_due_at, e.notes, e.held_notes
 from private.preview_policy(%(id)s) as e;
 
 -- name: report_storage
@@ -78,7 +78,7 @@ select private.propose_policy(%(name)s, %(sha256)s, %(source)s, %(terms)s);
 
 -- name: policy_effects
 -- Returns the effect of a retention policy on existing recordings, by month, and writes no audit row.
-select e.month, e.recordings, e.size_bytes, e.sooner, e.held, e.earliest_due_at
+select e.month, e.recordings, e.size_bytes, e.sooner, e.held, e.earliest_due_at, e.notes, e.held_notes
 from private.policy_effects(%(id)s) as e;
 
 -- name: standing_policies

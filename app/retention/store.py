@@ -163,7 +163,16 @@ def _policy(row: Mapping[str, Any]) -> KeptPolicy:
 
 def _preview(rows: list[DictRow]) -> Preview:
     months = tuple(
-        MonthOfDeletions(row["month"], row["recordings"], row["size_bytes"], row["sooner"], row["held"])
+        MonthOfDeletions(
+            row["month"],
+            row["recordings"],
+            row["size_bytes"],
+            row["sooner"],
+            row["held"],
+            row["notes"],
+            row["held_notes"],
+        )
         for row in rows
     )
-    return Preview(months, min((row["earliest_due_at"] for row in rows), default=None))
+    dates = (row["earliest_due_at"] for row in rows if row["earliest_due_at"] is not None)
+    return Preview(months, min(dates, default=None))

@@ -328,6 +328,7 @@ select 'entity_type', t.term from unnest(array[
 insert into private.audit_terms (kind, term)
 select 'field', t.term from unnest(array[
     'accessExportUrl', 'accessRequest', 'instructions', 'markdown', 'recording', 'consent', 'coveredRecordingCount',
+    'coveredSignedNoteCount', 'heldSignedNoteCount', 'destroyedAt',
     'destroyingRecordingCount', 'downloadUrl', 'endSeconds', 'isDuplicate', 'isMatch', 'joinToken', 'languageCode',
     'legalHold', 'originalText', 'recordingImport', 'retentionPolicy', 'snippet', 'staffInvitation', 'startSeconds',
     'subtitleUrls', 'turnNumber', 'unreadableCount', 'access', 'action', 'activatedAt', 'actorRole',

@@ -301,29 +301,48 @@ begin
 end
 $$;
 
--- Returns the effect of a retention policy on existing recordings, one row for each month. A row contains how many
--- recordings the policy would delete in the month, how many of these have a later due date or none today, and how
--- many of these are held and therefore kept.
+-- Returns the effect of a retention policy on existing recordings and signed notes, one row for each month. A row
+-- contains how many recordings the policy would delete in the month, how many of these have a later due date or none
+-- today, and how many of these are held and therefore kept. It also contains how many signed notes the policy would
+-- destroy in the month, and how many of these are held. `earliest_due_at` is of recordings alone.
 create function private.policy_effects(of_policy integer)
 returns table (
-    month date, recordings bigint, size_bytes bigint, sooner bigint, held bigint, earliest_due_at timestamptz
+    month date, recordings bigint, size_bytes bigint, sooner bigint, held bigint, earliest_due_at timestamptz,
+    notes bigint, held_notes bigint
 )
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
     return query
+    with recordings_due as (
+        select
+            date_trunc('month', n.due_after at time zone 'UTC')::date as month, count(*) as counted,
+            coalesce(sum(coalesce(r.size_bytes, 0) + s.size_bytes), 0)::bigint as bytes,
+            count(*) filter (where n.due_before is null or n.due_after < n.due_before) as is_sooner,
+            count(h.id) as is_held, min(n.due_after) as earliest
+        from private.redated(of_policy) as n
+        inner join resguardo.recordings as r on r.id = n.recording_id
+        cross join lateral (
+            select coalesce(sum(p.size_bytes), 0) as size_bytes from resguardo.recordings as p where p.video_id = r.id
+        ) as s
+        left join private.held_videos() as h (id) on h.id = r.id
+        group by 1
+    ),
+
+    notes_due as (
+        select
+            date_trunc('month', n.due_after at time zone 'UTC')::date as month, count(*) as counted, count(h.id) as is_held
+        from private.redated_notes(of_policy) as n
+        left join private.held_notes() as h (id) on h.id = n.note_id
+        where n.due_after is not null
+        group by 1
+    )
+
     select
-        date_trunc('month', n.due_after at time zone 'UTC')::date, count(*),
-        coalesce(sum(coalesce(r.size_bytes, 0) + s.size_bytes), 0)::bigint,
-        count(*) filter (where n.due_before is null or n.due_after < n.due_before),
-        count(h.id), min(n.due_after)
-    from private.redated(of_policy) as n
-    inner join resguardo.recordings as r on r.id = n.recording_id
-    cross join lateral (
-        select coalesce(sum(p.size_bytes), 0) as size_bytes from resguardo.recordings as p where p.video_id = r.id
-    ) as s
-    left join private.held_videos() as h (id) on h.id = r.id
-    group by 1
+        coalesce(d.month, n.month), coalesce(d.counted, 0), coalesce(d.bytes, 0), coalesce(d.is_sooner, 0),
+        coalesce(d.is_held, 0), d.earliest, coalesce(n.counted, 0), coalesce(n.is_held, 0)
+    from recordings_due as d
+    full join notes_due as n on n.month = d.month
     order by 1;
 end
 $$;
@@ -332,7 +351,8 @@ $$;
 -- no row if the policy does not exist. Raises RG409 (retention_policy_settled) if the policy is not PROPOSED.
 create function private.preview_policy(of_policy integer)
 returns table (
-    month date, recordings bigint, size_bytes bigint, sooner bigint, held bigint, earliest_due_at timestamptz
+    month date, recordings bigint, size_bytes bigint, sooner bigint, held bigint, earliest_due_at timestamptz,
+    notes bigint, held_notes bigint
 )
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

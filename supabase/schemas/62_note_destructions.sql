@@ -74,6 +74,80 @@ begin
 end
 $$;
 
+-- Returns the signed notes that a legal hold covers and that exist, by the rule of `private.holds_on_note`.
+create function private.notes_under(of_hold resguardo.legal_holds) returns setof uuid
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if of_hold.consultation_id is not null then
+        return query
+        select n.id from resguardo.signed_notes as n
+        where n.consultation_id = of_hold.consultation_id and n.status = 'KEPT';
+    elsif of_hold.patient_id is not null then
+        return query
+        select n.id from resguardo.signed_notes as n
+        where n.patient_id = of_hold.patient_id and n.status = 'KEPT';
+    else
+        return query
+        select n.id
+        from resguardo.signed_notes as n
+        inner join resguardo.recordings as r on r.id = n.recording_id
+        inner join resguardo.consultations as c on c.id = n.consultation_id
+        where n.status = 'KEPT'
+            and (
+                (n.signed_at < of_hold.recorded_until and n.term_from >= of_hold.recorded_since)
+                or (r.created_at >= of_hold.recorded_since and r.created_at < of_hold.recorded_until)
+                or (r.started_at >= of_hold.recorded_since and r.started_at < of_hold.recorded_until)
+                or (c.scheduled_at >= of_hold.recorded_since and c.scheduled_at < of_hold.recorded_until)
+            );
+    end if;
+end
+$$;
+
+-- Returns the signed notes that a legal hold or an access request keeps from destruction, by the rule of
+-- `private.holds_on_note`.
+create function private.held_notes() returns setof uuid
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    select v.id
+    from resguardo.legal_holds as h
+    cross join lateral private.notes_under(h) as v (id)
+    where h.released_at is null
+    union
+    select n.id
+    from resguardo.access_requests as a
+    inner join resguardo.signed_notes as n
+        on n.patient_id = a.patient_id and (a.consultation_id is null or n.consultation_id = a.consultation_id)
+    where a.status in ('OPEN', 'APPROVED', 'DENIED') and private.request_holds(a) and n.status = 'KEPT';
+end
+$$;
+
+-- Returns the signed notes to which a retention policy would apply if it came into force now, each with its due date
+-- now and then, by the rule of `private.date_signed_notes`.
+create function private.redated_notes(of_policy integer)
+returns table (note_id uuid, due_before timestamptz, due_after timestamptz)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    policy resguardo.retention_policies;
+begin
+    select p.* into policy from resguardo.retention_policies as p where p.id = of_policy;
+    return query
+    select
+        n.id, n.due_at,
+        greatest(
+            private.due_of(policy.terms, c.kind, s.birth_date, n.term_from, 'signed_note_days'),
+            least(n.due_at, private.now())
+        )
+    from resguardo.signed_notes as n
+    inner join resguardo.consultations as c on c.id = n.consultation_id
+    inner join resguardo.patients as s on s.id = n.patient_id
+    where n.status = 'KEPT' and (n.retention_policy is null or (policy.terms ->> 'applies_to_existing')::boolean);
+end
+$$;
+
 -- Destroys at most `most` signed notes that are due, and returns the data for the certificate of each note that is
 -- destroyed and has no certificate yet. A note is due if both the database's clock and the given time, which comes from
 -- the bucket's clock, have reached its due date. The function destroys no note under a legal hold or an access request.

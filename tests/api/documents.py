@@ -247,6 +247,13 @@ query ($first: Int, $after: String, $filter: DeletionFilter) {{
   deletions(first: $first, after: $after, filter: $filter) {{ edges {{ cursor node {{ {_DELETION} }} }} {_PAGE_INFO} }}
 }}
 """
+SIGNED_NOTE_CERTIFICATES = """
+query ($recordingId: ID!, $first: Int! = 25, $after: String) {
+  signedNoteCertificates(recordingId: $recordingId, first: $first, after: $after) {
+    edges { cursor node { number sha256 json pdfBase64 destroyedAt } } pageInfo { hasNextPage endCursor }
+  }
+}
+"""
 DELETION_CERTIFICATES = """
 query ($recordingId: ID!, $first: Int! = 25, $after: String) {
   deletionCertificates(recordingId: $recordingId, first: $first, after: $after) {

@@ -12,7 +12,7 @@ HOLD = (
 )
 PLACE_HOLD = (
     "mutation($hold: PlaceLegalHoldInput!) { placeLegalHold(input: $hold) {"
-    f" legalHold {HOLD} coveredRecordingCount destroyingRecordingCount }} }}"
+    f" legalHold {HOLD} coveredRecordingCount coveredSignedNoteCount destroyingRecordingCount }} }}"
 )
 RELEASE_HOLD = (
     f"mutation($holdId: ID!) {{ releaseLegalHold(input: {{legalHoldId: $holdId}}) {{ legalHold {HOLD} }} }}"

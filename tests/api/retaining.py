@@ -24,7 +24,8 @@ query ($first: Int! = 25, $after: String) {{
 """
 PREVIEW = (
     "query($policyId: ID!) { retentionPreview(policyId: $policyId) {"
-    " firstDeletionAt months { startsOn recordingCount sizeBytes soonerCount heldCount } } }"
+    " firstDeletionAt months { startsOn recordingCount sizeBytes soonerCount heldCount"
+    " signedNoteCount heldSignedNoteCount } } }"
 )
 APPROVE_POLICY = (
     "mutation($policyId: ID!) { approveRetentionPolicy(input: {policyId: $policyId}) {"

@@ -75,6 +75,7 @@ QUERIES = {
     "auditEvents": Look(documents.AUDIT_EVENTS, {"filter": {"action": "nobody.did"}}),
     "deletions": Look(documents.DELETIONS),
     "deletionCertificates": Look(documents.DELETION_CERTIFICATES, {"recordingId": NOWHERE}, "ABSENT"),
+    "signedNoteCertificates": Look(documents.SIGNED_NOTE_CERTIFICATES, {"recordingId": NOWHERE}, "ABSENT"),
     "staffInvitations": Look(documents.STAFF_INVITATIONS),
     "staffMembers": Look(documents.STAFF_MEMBERS, {"filter": {"statuses": ["SUSPENDED"]}}),
     "accessRequests": Look(requesting.ACCESS_REQUESTS),
@@ -248,6 +249,7 @@ _CERTIFICATES = Filtered(documents.DELETION_CERTIFICATES, "recordingId", "record
 FILTERS = {
     "signed notes of a patient": Filtered(documents.SIGNED_NOTES, "patient", "patient"),
     "certificates": _CERTIFICATES,
+    "certificates of notes": Filtered(documents.SIGNED_NOTE_CERTIFICATES, "recordingId", "recording"),
     "transcript": Filtered(documents.TRANSCRIPT, "id", "recording", is_list=False),
     "recordings of a consultation": Filtered(documents.RECORDINGS, "consultation", "consultation"),
     "recordings of a consultation by external id": Filtered(

@@ -191,6 +191,7 @@ FIELDS = {
     "undoDeletion": Field(documents.UNDO_DELETION, STAFF),
     "deletions": Field(documents.DELETIONS, STAFF),
     "deletionCertificates": Field(documents.DELETION_CERTIFICATES, STAFF),
+    "signedNoteCertificates": Field(documents.SIGNED_NOTE_CERTIFICATES, STAFF),
     "accessRequests": Field(requesting.ACCESS_REQUESTS, COMPLIANCE_AND_PATIENT),
     "requestAccess": Field(requesting.REQUEST_ACCESS, PATIENT),
     "recordAccessRequest": Field(requesting.RECORD_REQUEST, COMPLIANCE),

@@ -347,7 +347,12 @@ CHANGED = {
     "recordAccessReview": {"accessRequest"},
     "issueAccessExportUrl": {"accessExportUrl"},
     "revealAccessExportSecret": {"accessRequest", "secret"},
-    "placeLegalHold": {"legalHold", "coveredRecordingCount", "destroyingRecordingCount"},
+    "placeLegalHold": {
+        "legalHold",
+        "coveredRecordingCount",
+        "coveredSignedNoteCount",
+        "destroyingRecordingCount",
+    },
     "releaseLegalHold": {"legalHold"},
     "approveRetentionPolicy": {"retentionPolicy", "supersededPolicy"},
     "rejectRetentionPolicy": {"retentionPolicy"},

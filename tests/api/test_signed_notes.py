@@ -13,10 +13,14 @@ import pypdf
 import pytest
 from psycopg.types.json import Jsonb
 
+from app.certificates.pdf import read_attachment
+from app.certificates.signing import CertificateSigner, check
 from app.notes.note_format import format_note
 from app.notes.signed_store import version_field
 from tests.api import documents
+from tests.api.deleting import destroy_recording
 from tests.api.harness import ApiHarness, Case, Person
+from tests.api.holding import PLACE_HOLD, hold_input
 from tests.api.shown import named_in, shown_in
 from tests.api.signing import PLAN, QUOTE, make_note, sign
 from tests.integration.winzip import read_archive
@@ -204,20 +208,74 @@ async def test_another_doctor_sees_no_note_and_nobody_else_may_ask(harness: ApiH
         ] == "FORBIDDEN"
 
 
+async def test_doctor_and_compliance_read_the_certificate_of_a_destroyed_note(
+    harness: ApiHarness, case: Case, officer: Person, other_doctor: Person
+) -> None:
+    recording = await harness.recording(case)
+    note = await sign(harness, case.doctor, recording)
+    given = {"recordingId": str(recording)}
+    for person in (case.doctor, officer):
+        assert (await person.ask(documents.SIGNED_NOTE_CERTIFICATES, **given))["edges"] == []
+    await _destroy(harness, note.note_id)
+    seed = harness.worker_settings.certificate_signing_key.get_secret_value()
+    key = CertificateSigner.from_seed(seed).public_key
+    for person in (case.doctor, officer):
+        answer = await person.send(documents.SIGNED_NOTE_CERTIFICATES, **given)
+        (edge,) = answer.data["signedNoteCertificates"]["edges"]
+        found = edge["node"]
+        assert found["number"] == 1
+        assert check(found["json"].encode(), key).signed_note_id == note.note_id
+        assert hashlib.sha256(found["json"].encode()).hexdigest() == found["sha256"]
+        assert read_attachment(b64decode(found["pdfBase64"])) == found["json"].encode()
+        (row,) = await harness.audit(answer.request_id)
+        assert (row["action"], row["outcome"]) == ("certificate.read", "ALLOWED")
+        assert row["entities"] == [{"type": "recording", "ids": [str(recording)]}]
+        assert (row["patient_ids"], row["consultation_ids"]) == ([UUID(case.patient_id)], [UUID(case.id)])
+        assert row["fields"] == ["destroyedAt", "json", "number", "pdfBase64", "sha256"]
+    denied = await other_doctor.send(documents.SIGNED_NOTE_CERTIFICATES, **given)
+    assert (denied.error.code, denied.error.reason) == ("NOT_FOUND", "certificate_not_found")
+    (row,) = await harness.audit(denied.request_id)
+    assert row["outcome"] == "DENIED"
+
+
+async def test_hold_counts_the_signed_notes_that_it_covers(
+    harness: ApiHarness, case: Case, officer: Person
+) -> None:
+    recordings = [await harness.recording(case) for _ in range(3)]
+    notes = [await sign(harness, case.doctor, one) for one in recordings[:2]]
+    await sign(harness, (other := await harness.case()).doctor, await harness.recording(other))
+    await destroy_recording(harness, recordings[0])
+    scopes: list[dict[str, object]] = [
+        {"patient": {"id": case.patient_id}},
+        {"consultation": {"id": case.id}},
+    ]
+    for scope in scopes:
+        answer = await officer.send(PLACE_HOLD, hold=hold_input(scope))
+        assert answer.value["coveredRecordingCount"] == 2, "one recording is destroyed"
+        assert answer.value["coveredSignedNoteCount"] == len(notes), "its note is not"
+        (row,) = await harness.audit(answer.request_id)
+        assert "coveredSignedNoteCount" in row["fields"]
+
+
 async def test_destroyed_note_says_so(harness: ApiHarness, case: Case) -> None:
     recording = await harness.recording(case)
     note = await sign(harness, case.doctor, recording)
+    await _destroy(harness, note.note_id)
+    found = await read(case.doctor, recording)
+    assert found["isDestroyed"] is True
+    assert found["versions"][0]["problem"]["code"] == "SIGNED_NOTE_DESTROYED"
+
+
+async def _destroy(harness: ApiHarness, note_id: UUID) -> None:
+    """Destroy a signed note whose term is over, as the worker does."""
     policy = (
         "insert into resguardo.retention_policies (name, sha256, source, terms, shortens)"
         " values (%s, %s, '', %s, false) returning id"
     )
-    (made,) = await harness.rows(policy, "of-a-note", "ab" * 32, Jsonb(TERMS))
+    (made,) = await harness.rows(policy, f"of-{note_id}", "ab" * 32, Jsonb(TERMS))
     due = "update resguardo.signed_notes set due_at = now() - interval '1 hour', retention_policy = %s where id = %s"
-    await harness.rows(due, made["id"], note.note_id)
+    await harness.rows(due, made["id"], note_id)
     assert (await harness.services.note_destroyer.run_once()).destroyed >= 1
-    found = await read(case.doctor, recording)
-    assert found["isDestroyed"] is True
-    assert found["versions"][0]["problem"]["code"] == "SIGNED_NOTE_DESTROYED"
 
 
 async def test_copy_for_an_access_request_contains_and_counts_the_signed_notes(

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from psycopg.types.json import Jsonb
 
 from app.certificates.model import Certificate, Ground, SurvivingNote
 from app.certificates.signing import check
@@ -128,6 +129,7 @@ async def test_law_7_held_note_is_not_destroyed_until_the_release(
             hold = await harness.hold(recorded_since=START, recorded_until=START + DAY)
     if hold is None:
         harness.practice.access_request(patient, harness.doctor, received_on=date(2033, 12, 1))
+    assert await harness.value("select array(select n.id from private.held_notes() as n (id))") == [note]
     await harness.move_to(signed + TERM + 40 * DAY)
     assert await harness.note_destroyer().run_once() == NONE
     assert await status(harness, note) == ("KEPT", 1, 1)
@@ -141,6 +143,7 @@ async def test_law_7_held_note_is_not_destroyed_until_the_release(
 async def test_hold_on_another_time_does_not_keep_a_note(harness: RetentionHarness) -> None:
     await harness.signed_note(await harness.recording())
     await harness.hold(recorded_since=START + DAY, recorded_until=START + 2 * DAY)
+    assert await harness.value("select array(select n.id from private.held_notes() as n (id))") == []
     await harness.move_to(START + TERM)
     assert await harness.note_destroyer().run_once() == ONE
 
@@ -280,3 +283,33 @@ async def test_copy_with_a_due_note_ends_before_the_note_is_destroyed(harness: R
     assert [row["request_id"] for row in ended] == [request]
     await harness.rows("select private.expire_export(%s, %s)", request, f"exports/{request}/copy.zip")
     assert await harness.note_destroyer().run_once() == ONE
+
+
+async def test_preview_of_a_policy_counts_the_notes_and_the_held_ones_by_month(
+    harness: RetentionHarness,
+) -> None:
+    recordings = [await harness.recording() for _ in range(3)]
+    for recording in recordings:
+        await harness.signed_note(recording)
+    consultation = await harness.value(
+        "select consultation_id from resguardo.recordings where id = %s", recordings[0]
+    )
+    await harness.hold(consultation_id=consultation)
+    terms = TERMS | {"default": {"recording_days": 30, "signed_note_days": 400}, "applies_to_existing": True}
+    policy = await harness.value(
+        "insert into resguardo.retention_policies (name, sha256, source, terms, shortens)"
+        " values ('shorter', repeat('a', 64), '', %s, true) returning id",
+        Jsonb(terms),
+    )
+    effects = await harness.rows(
+        "select month, recordings, held, notes, held_notes, earliest_due_at from private.policy_effects(%s) as e",
+        policy,
+    )
+    due = START + 400 * DAY
+    assert [tuple(one.values()) for one in effects] == [
+        (date(2027, 1, 1), 3, 1, 0, 0, START + 30 * DAY),
+        (due.date().replace(day=1), 0, 0, 3, 1, None),
+    ]
+    await harness.rows("select private.activate_policy(%s)", policy)
+    dates = await harness.rows("select distinct due_at from resguardo.signed_notes")
+    assert [one["due_at"] for one in dates] == [due], "the preview equals the effect"
