@@ -1010,6 +1010,7 @@ select 'entity_type', t.term from unnest(array[
 insert into private.audit_terms (kind, term)
 select 'field', t.term from unnest(array[
     'accessExportUrl', 'accessRequest', 'instructions', 'markdown', 'recording', 'consent', 'coveredRecordingCount',
+    'coveredSignedNoteCount', 'heldSignedNoteCount', 'destroyedAt',
     'destroyingRecordingCount', 'downloadUrl', 'endSeconds', 'isDuplicate', 'isMatch', 'joinToken', 'languageCode',
     'legalHold', 'originalText', 'recordingImport', 'retentionPolicy', 'snippet', 'staffInvitation', 'startSeconds',
     'subtitleUrls', 'turnNumber', 'unreadableCount', 'access', 'action', 'activatedAt', 'actorRole',
@@ -4208,29 +4209,48 @@ begin
 end
 $$;
 
--- Returns the effect of a retention policy on existing recordings, one row for each month. A row contains how many
--- recordings the policy would delete in the month, how many of these have a later due date or none today, and how
--- many of these are held and therefore kept.
+-- Returns the effect of a retention policy on existing recordings and signed notes, one row for each month. A row
+-- contains how many recordings the policy would delete in the month, how many of these have a later due date or none
+-- today, and how many of these are held and therefore kept. It also contains how many signed notes the policy would
+-- destroy in the month, and how many of these are held. `earliest_due_at` is of recordings alone.
 create function private.policy_effects(of_policy integer)
 returns table (
-    month date, recordings bigint, size_bytes bigint, sooner bigint, held bigint, earliest_due_at timestamptz
+    month date, recordings bigint, size_bytes bigint, sooner bigint, held bigint, earliest_due_at timestamptz,
+    notes bigint, held_notes bigint
 )
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
     return query
+    with recordings_due as (
+        select
+            date_trunc('month', n.due_after at time zone 'UTC')::date as month, count(*) as counted,
+            coalesce(sum(coalesce(r.size_bytes, 0) + s.size_bytes), 0)::bigint as bytes,
+            count(*) filter (where n.due_before is null or n.due_after < n.due_before) as is_sooner,
+            count(h.id) as is_held, min(n.due_after) as earliest
+        from private.redated(of_policy) as n
+        inner join resguardo.recordings as r on r.id = n.recording_id
+        cross join lateral (
+            select coalesce(sum(p.size_bytes), 0) as size_bytes from resguardo.recordings as p where p.video_id = r.id
+        ) as s
+        left join private.held_videos() as h (id) on h.id = r.id
+        group by 1
+    ),
+
+    notes_due as (
+        select
+            date_trunc('month', n.due_after at time zone 'UTC')::date as month, count(*) as counted, count(h.id) as is_held
+        from private.redated_notes(of_policy) as n
+        left join private.held_notes() as h (id) on h.id = n.note_id
+        where n.due_after is not null
+        group by 1
+    )
+
     select
-        date_trunc('month', n.due_after at time zone 'UTC')::date, count(*),
-        coalesce(sum(coalesce(r.size_bytes, 0) + s.size_bytes), 0)::bigint,
-        count(*) filter (where n.due_before is null or n.due_after < n.due_before),
-        count(h.id), min(n.due_after)
-    from private.redated(of_policy) as n
-    inner join resguardo.recordings as r on r.id = n.recording_id
-    cross join lateral (
-        select coalesce(sum(p.size_bytes), 0) as size_bytes from resguardo.recordings as p where p.video_id = r.id
-    ) as s
-    left join private.held_videos() as h (id) on h.id = r.id
-    group by 1
+        coalesce(d.month, n.month), coalesce(d.counted, 0), coalesce(d.bytes, 0), coalesce(d.is_sooner, 0),
+        coalesce(d.is_held, 0), d.earliest, coalesce(n.counted, 0), coalesce(n.is_held, 0)
+    from recordings_due as d
+    full join notes_due as n on n.month = d.month
     order by 1;
 end
 $$;
@@ -4239,7 +4259,8 @@ $$;
 -- no row if the policy does not exist. Raises RG409 (retention_policy_settled) if the policy is not PROPOSED.
 create function private.preview_policy(of_policy integer)
 returns table (
-    month date, recordings bigint, size_bytes bigint, sooner bigint, held bigint, earliest_due_at timestamptz
+    month date, recordings bigint, size_bytes bigint, sooner bigint, held bigint, earliest_due_at timestamptz,
+    notes bigint, held_notes bigint
 )
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5692,13 +5713,14 @@ begin
 end
 $$;
 
--- Places a legal hold, and returns its id and how many videos the hold covers now. Returns no row if the given
--- consultation or patient does not exist. If the caller has already placed an equal active hold, the function returns
--- that hold and places no second hold. The function takes the keeping lock exclusively, so no destruction begins while
--- the hold is being placed. The function separately counts the recordings whose destruction has already begun.
+-- Places a legal hold, and returns its id and how many videos and signed notes it covers now. Returns no row if the
+-- given consultation or patient does not exist. If the caller has already placed an equal active hold, the function
+-- returns that hold and places no second hold. The function takes the keeping lock exclusively, so no destruction
+-- begins while the hold is being placed. The function separately counts the recordings whose destruction has already
+-- begun.
 create function private.place_hold(
     of_consultation uuid, of_patient uuid, since timestamptz, until timestamptz, of_matter text, of_custodian text
-) returns table (id uuid, covered_recordings bigint, recordings_in_destruction bigint)
+) returns table (id uuid, covered_recordings bigint, recordings_in_destruction bigint, covered_notes bigint)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -5743,7 +5765,8 @@ begin
         (
             select count(distinct d.recording_id) from resguardo.deletions as d
             where d.recording_id = any(covered) and d.status = 'DELETING'
-        );
+        ),
+        (select count(*) from private.notes_under(hold));
 end
 $$;
 
@@ -12623,6 +12646,80 @@ begin
             and (a.consultation_id is null or a.consultation_id = n.consultation_id) and private.request_holds(a)
         where n.id = of_note
     );
+end
+$$;
+
+-- Returns the signed notes that a legal hold covers and that exist, by the rule of `private.holds_on_note`.
+create function private.notes_under(of_hold resguardo.legal_holds) returns setof uuid
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if of_hold.consultation_id is not null then
+        return query
+        select n.id from resguardo.signed_notes as n
+        where n.consultation_id = of_hold.consultation_id and n.status = 'KEPT';
+    elsif of_hold.patient_id is not null then
+        return query
+        select n.id from resguardo.signed_notes as n
+        where n.patient_id = of_hold.patient_id and n.status = 'KEPT';
+    else
+        return query
+        select n.id
+        from resguardo.signed_notes as n
+        inner join resguardo.recordings as r on r.id = n.recording_id
+        inner join resguardo.consultations as c on c.id = n.consultation_id
+        where n.status = 'KEPT'
+            and (
+                (n.signed_at < of_hold.recorded_until and n.term_from >= of_hold.recorded_since)
+                or (r.created_at >= of_hold.recorded_since and r.created_at < of_hold.recorded_until)
+                or (r.started_at >= of_hold.recorded_since and r.started_at < of_hold.recorded_until)
+                or (c.scheduled_at >= of_hold.recorded_since and c.scheduled_at < of_hold.recorded_until)
+            );
+    end if;
+end
+$$;
+
+-- Returns the signed notes that a legal hold or an access request keeps from destruction, by the rule of
+-- `private.holds_on_note`.
+create function private.held_notes() returns setof uuid
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    select v.id
+    from resguardo.legal_holds as h
+    cross join lateral private.notes_under(h) as v (id)
+    where h.released_at is null
+    union
+    select n.id
+    from resguardo.access_requests as a
+    inner join resguardo.signed_notes as n
+        on n.patient_id = a.patient_id and (a.consultation_id is null or n.consultation_id = a.consultation_id)
+    where a.status in ('OPEN', 'APPROVED', 'DENIED') and private.request_holds(a) and n.status = 'KEPT';
+end
+$$;
+
+-- Returns the signed notes to which a retention policy would apply if it came into force now, each with its due date
+-- now and then, by the rule of `private.date_signed_notes`.
+create function private.redated_notes(of_policy integer)
+returns table (note_id uuid, due_before timestamptz, due_after timestamptz)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    policy resguardo.retention_policies;
+begin
+    select p.* into policy from resguardo.retention_policies as p where p.id = of_policy;
+    return query
+    select
+        n.id, n.due_at,
+        greatest(
+            private.due_of(policy.terms, c.kind, s.birth_date, n.term_from, 'signed_note_days'),
+            least(n.due_at, private.now())
+        )
+    from resguardo.signed_notes as n
+    inner join resguardo.consultations as c on c.id = n.consultation_id
+    inner join resguardo.patients as s on s.id = n.patient_id
+    where n.status = 'KEPT' and (n.retention_policy is null or (policy.terms ->> 'applies_to_existing')::boolean);
 end
 $$;
 

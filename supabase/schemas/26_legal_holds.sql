@@ -65,9 +65,10 @@ end
 $$;
 
 -- Places a legal hold, and returns its id and how many videos and signed notes it covers now. Returns no row if the
--- given consultation or patient does not exist. If the caller has already placed an equal active hold, the function returns
--- that hold and places no second hold. The function takes the keeping lock exclusively, so no destruction begins while
--- the hold is being placed. The function separately counts the recordings whose destruction has already begun.
+-- given consultation or patient does not exist. If the caller has already placed an equal active hold, the function
+-- returns that hold and places no second hold. The function takes the keeping lock exclusively, so no destruction
+-- begins while the hold is being placed. The function separately counts the recordings whose destruction has already
+-- begun.
 create function private.place_hold(
     of_consultation uuid, of_patient uuid, since timestamptz, until timestamptz, of_matter text, of_custodian text
 ) returns table (id uuid, covered_recordings bigint, recordings_in_destruction bigint, covered_notes bigint)

@@ -40,10 +40,18 @@ class Terms:
     kinds: Mapping[str, int]
     minors_until: int | None
     applies_to_existing: bool
+    notes: int = 2557
 
     def due(self, kind: str, birth_date: date | None, counted_from: datetime) -> datetime:
         """Return the time when the term has ended and, in every time zone, the minor is of age."""
-        due = counted_from + _DAY * self.kinds.get(kind, self.default)
+        return self._due(self.kinds.get(kind, self.default), birth_date, counted_from)
+
+    def note_due(self, birth_date: date | None, counted_from: datetime) -> datetime:
+        """Return the time when the term of a signed note has ended and, in every time zone, the minor is of age."""
+        return self._due(self.notes, birth_date, counted_from)
+
+    def _due(self, days: int, birth_date: date | None, counted_from: datetime) -> datetime:
+        due = counted_from + _DAY * days
         if birth_date is None or self.minors_until is None:
             return due
         year = birth_date.year + self.minors_until
@@ -93,6 +101,24 @@ class Recording:
 
 
 @dataclass
+class Note:
+    """A signed note. `due` is the time when the note must be destroyed. `ended` is the moment at which the oracle
+    learned that the note was destroyed.
+    """
+
+    id: UUID
+    recording: Recording
+    signed_at: datetime
+    counted_from: datetime
+    terms: Terms
+    due: datetime
+    quotes: int
+    hashes: list[str]
+    patient_key: bytes
+    ended: int | None = None
+
+
+@dataclass
 class Hold:
     """A legal hold or an open access request, on a consultation, a patient, both, or a range of days."""
 
@@ -102,6 +128,15 @@ class Hold:
     days: tuple[datetime, datetime] | None = None
     until: int | None = None
     ended_at: datetime | None = None
+    is_racing: bool = False
+
+    def covers_note(self, note: Note) -> bool:
+        """Return whether the hold covers a signed note. A range of days covers a note that was signed in the range, or
+        whose recording it covers.
+        """
+        if self.days is None or self.covers(note.recording):
+            return self.covers(note.recording)
+        return note.signed_at < self.days[1] and note.counted_from >= self.days[0]
 
     def covers(self, recording: Recording) -> bool:
         if self.days is not None:
@@ -110,6 +145,12 @@ class Hold:
             None,
             recording.patient,
         )
+
+    def keeps_notes(self, moment: int) -> bool:
+        """Return whether the hold must keep signed notes. A hold that was placed while a pass ran may have come after
+        the destruction of a note in this pass.
+        """
+        return self.stands(moment) and (not self.is_racing or self.since < moment)
 
     def stands(self, moment: int) -> bool:
         return self.since <= moment and (self.until is None or moment < self.until)

@@ -19,9 +19,12 @@ from psycopg.rows import DictRow
 from app.access_requests.service import AccessRequests
 from app.certificates.signing import CertificateSigner
 from app.deletions.service import Deletions
-from app.errors import AppError
+from app.errors import AppError, Conflict
 from app.holds.service import LegalHolds
+from app.identity import permissions
 from app.keys.keyring import Keyring
+from app.notes.note_format import format_note
+from app.notes.signed_store import begin_signing, store_version
 from app.postgres.database import Asker
 from app.postgres.database import Database as Pool
 from app.retention.proposals import Proposals
@@ -29,6 +32,7 @@ from app.retention.service import Retention
 from app.retention.storage_report import Prices
 from app.session_notes.encryption import encrypt_text
 from app.session_notes.model import NoteKind
+from tests.api.signing import make_note
 from tests.databases import Database
 from tests.simulation.facts import Recording
 from tests.simulation.oracle import Oracle
@@ -164,6 +168,39 @@ class SimulationHarness:
             await self._store(f"{key.rpartition('/')[0]}/poster-{number}.webp", recording.id, is_medium=False)
         self.oracle.ended(recording.id, self.oracle.now, self.oracle.now + self.jump)
 
+    async def sign(self, recording: Recording) -> bool:
+        """Let the doctor sign a note on the recording, or an addendum if the note is signed. Return False if it cannot
+        be signed, because the note is destroyed, or the recording is destroyed or is to be destroyed without a note.
+        """
+        oracle, note = self.oracle, self.oracle.note_of.get(recording.id)
+        version = 1 if note is None else len(note.hashes) + 1
+        asker, access = self.doctor.asker, permissions.SIGN_NOTE.on(recording.id)
+        try:
+            async with self.api.as_user(asker, access) as tx:
+                signing = await begin_signing(tx, KEYRING, recording.id, version, totp_max_age_seconds=None)
+                assert signing is not None
+                signed = make_note(
+                    recording.id,
+                    recording.consultation,
+                    recording.patient,
+                    self.doctor.user_id,
+                    signing.signed_at,
+                    version=version,
+                    previous=None if note is None else note.hashes[-1],
+                )
+                stored = await store_version(tx, signing, format_note(signed), quote_count=signed.quote_count)
+        except Conflict:
+            is_gone = note is not None and note.ended is not None
+            is_going = recording.is_deleted or recording.begun is not None or recording.undo_until is not None
+            is_due = recording.due is not None and recording.due <= oracle.now
+            assert is_gone or (note is None and (is_going or is_due)), "refused for no reason"
+            return False
+        wrapped = await self.value(
+            "select wrapped_key from private.patient_keys where patient_id = %s", recording.patient
+        )
+        oracle.signed(stored.note_id, recording.id, signed.quote_count, stored.sha256, wrapped)
+        return True
+
     async def _take_notes(self, recording_id: UUID, wrapped: bytes) -> int:
         """Insert a session note with an earlier version, and a psychotherapy note. Return the number of rows."""
         key = KEYRING.unwrap(wrapped, KEYRING.current_id)
@@ -261,6 +298,19 @@ class SimulationHarness:
                 self.oracle.deleted(row["recording"])
                 await self._certificates(row["recording"])
 
+        ended = await self.rows("select note, status from moved.observe_notes()")
+        for row in ended:
+            self.oracle.note_ended(row["note"])
+        for row in ended:
+            if row["status"] == "DESTROYED":
+                await self._note_certificates(row["note"])
+
+    async def _note_certificates(self, note_id: UUID) -> None:
+        rows = await self.rows(
+            "select document from resguardo.note_certificates where note_id = %s order by number", note_id
+        )
+        self.oracle.judge_note_certificates(note_id, [row["document"].encode() for row in rows])
+
     async def _certificates(self, recording_id: UUID) -> None:
         rows = await self.rows(
             "select document from resguardo.certificates where recording_id = %s order by number",
@@ -280,3 +330,8 @@ class SimulationHarness:
         for row in await self.rows("select place, recording from moved.traces()"):
             rows.setdefault(row["place"], set()).add(row["recording"])
         self.oracle.judge_left(keys, rows, is_end=is_end)
+        texts = await self.rows("select distinct note_id from private.signed_note_texts")
+        patients = await self.rows("select patient_id from private.patient_keys")
+        self.oracle.judge_note_rows(
+            {row["note_id"] for row in texts}, {row["patient_id"] for row in patients}
+        )

@@ -14,7 +14,7 @@ from app.deployment import mark_database
 from app.postgres.database import Database as Pool
 from devstack.object_store import ObjectStore
 from tests.databases import Database
-from tests.simulation.harness import DEPLOYMENT, SIGNER, Person, SimulationHarness
+from tests.simulation.harness import DEPLOYMENT, KEYRING, SIGNER, Person, SimulationHarness
 from tests.simulation.oracle import Oracle
 from tests.simulation.process import Deaths, Process, SimulatedStorage, Weather
 
@@ -48,6 +48,10 @@ async def opened(
             await pool.open()
         try:
             await superuser.execute(_PREPARED.read_text())
+            await superuser.execute(
+                "insert into private.root_keys (id, check_value) values (%s, %s) on conflict do nothing",
+                (KEYRING.current_id, KEYRING.check_values()[KEYRING.current_id]),
+            )
             nobody = Person(uuid4(), uuid4())
             harness = SimulationHarness(
                 database=database,

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from app.certificates.model import Certificate, DestroyedObject
 from app.certificates.signing import check
 from app.errors import AppError
-from tests.simulation.facts import By, Content, Hold, Recording, Terms, Violation, Wrong
+from tests.simulation.facts import By, Content, Hold, Note, Recording, Terms, Violation, Wrong
 
 LATEST: Final = timedelta(days=1)
 """The maximum life of a recording after it is due and no hold covers it."""
@@ -29,6 +29,10 @@ SWEPT_AFTER: Final = timedelta(days=60)
 plus some days.
 """
 QUARANTINE: Final = timedelta(days=30)
+NOTE_LATEST: Final = timedelta(days=3)
+"""The maximum life of a signed note after it is due and no hold covers it. A note waits for the deletion of the copies
+that contain it.
+"""
 
 
 class Oracle:
@@ -44,6 +48,9 @@ class Oracle:
         self.bucket: dict[str, Content] = {}
         self.violations: list[Violation] = []
         self.deletions = 0
+        self.notes: dict[UUID, Note] = {}
+        self.note_of: dict[UUID, Note] = {}
+        self.kept_notes: dict[UUID, Note] = {}
         self._holds: dict[UUID, Hold] = {}
         self._of_consultation: dict[UUID, list[Hold]] = defaultdict(list)
         self._of_patient: dict[UUID, list[Hold]] = defaultdict(list)
@@ -68,6 +75,11 @@ class Oracle:
                 one.terms = terms
                 due = terms.due(one.kind, one.birth_date, one.counted_from)
                 one.due = max(due, min(one.due, self.now))
+        for note in self.kept_notes.values():
+            if terms.applies_to_existing:
+                note.terms = terms
+            due = note.terms.note_due(note.recording.birth_date, note.counted_from)
+            note.due = max(due, min(note.due, self.now))
 
     def created(self, recording: Recording) -> None:
         self.recordings[recording.id] = self.living[recording.id] = recording
@@ -91,6 +103,22 @@ class Oracle:
             one.birth_date = birth_date
             if one.terms is not None and one.counted_from is not None and one.due is not None:
                 one.due = max(one.due, one.terms.due(one.kind, birth_date, one.counted_from))
+
+    def signed(
+        self, note_id: UUID, recording_id: UUID, quotes: int, sha256_hex: str, patient_key: bytes
+    ) -> None:
+        """Record that the doctor signed a note, or an addendum to a note. The term then counts from this time."""
+        assert self.policy is not None
+        note = self.notes.get(note_id)
+        if note is None:
+            one = self.recordings[recording_id]
+            due = self.policy.note_due(one.birth_date, self.now)
+            note = Note(note_id, one, self.now, self.now, self.policy, due, 0, [], patient_key)
+            self.notes[note_id] = self.note_of[recording_id] = self.kept_notes[note_id] = note
+        note.counted_from = self.now
+        note.due = max(note.due, note.terms.note_due(note.recording.birth_date, self.now))
+        note.quotes += quotes
+        note.hashes.append(sha256_hex)
 
     def held(self, hold_id: UUID, hold: Hold) -> None:
         self._holds[hold_id] = hold
@@ -173,6 +201,18 @@ class Oracle:
             self.living.pop(recording_id)
             self.deletions += 1
 
+    def note_ended(self, note_id: UUID) -> None:
+        """Record that a signed note was destroyed in this pass. The note must be due, and no hold may cover it."""
+        note = self.notes[note_id]
+        if note.ended is not None:
+            return
+        note.ended = self.moment
+        self.kept_notes.pop(note_id)
+        if any(hold.keeps_notes(self.moment) for hold in self._holds_of_note(note)):
+            self._say(Wrong.HELD, str(note.id), "a signed note")
+        if note.due > self.now:
+            self._say(Wrong.EARLY, str(note.id), f"a signed note, due {note.due}, and it is {self.now}")
+
     def restored(self, recording_id: UUID) -> None:
         """Record that a backup restored the rows of a destroyed recording. The worker must destroy the restored
         recording again.
@@ -192,7 +232,11 @@ class Oracle:
         """Return whether the worker has work: at least one recording is due and not destroyed, and no legal hold
         covers it.
         """
-        return self.has_unfinished() or bool(self.due_soon(timedelta(0)))
+        return self.has_unfinished() or bool(self.due_soon(timedelta(0))) or self.has_due_notes()
+
+    def has_due_notes(self) -> bool:
+        """Return whether a signed note is due, not destroyed, and covered by no hold."""
+        return any(note.due <= self.now and not self._is_note_held(note) for note in self.kept_notes.values())
 
     def has_unfinished(self) -> bool:
         """Return whether the destruction of at least one recording is unfinished and no legal hold covers the
@@ -221,6 +265,35 @@ class Oracle:
             free = max([one.goes_at, *ends, *([one.free_since] if one.free_since else [])])
             if self.now - free > LATEST:
                 self._say(Wrong.OVERDUE, str(one.id), f"free since {free}, and it is {self.now}")
+
+        for note in self.kept_notes.values():
+            if self.now - note.due <= NOTE_LATEST or self._is_note_held(note):
+                continue
+            ends = [hold.ended_at for hold in self._holds_of_note(note) if hold.ended_at is not None]
+            if self.now - max([note.due, *ends]) > NOTE_LATEST:
+                self._say(Wrong.OVERDUE, str(note.id), f"a signed note due {note.due}, and it is {self.now}")
+
+    def judge_note_certificates(self, note_id: UUID, files: list[bytes]) -> None:
+        """Judge all stored certificates of a destroyed note, in the order of their numbers."""
+        note = self.notes[note_id]
+        try:
+            certificates = [check(file, self._key) for file in files]
+        except AppError as error:
+            self._say(Wrong.CERTIFICATE, str(note.id), error.reason)
+            return
+        for objection in self._note_objections(note, certificates):
+            self._say(Wrong.CERTIFICATE, str(note.id), objection)
+
+    def judge_note_rows(self, texts: Collection[UUID], patient_keys: Collection[UUID]) -> None:
+        """Judge the ciphertexts of signed notes and the data keys of patients that remain: those of the notes that are
+        not destroyed, and no other.
+        """
+        for note_id in self.kept_notes.keys() ^ set(texts):
+            wrong = Wrong.LEFT if note_id in texts else Wrong.EARLY
+            self._say(wrong, f"signed_note_texts {note_id}", "remains" if note_id in texts else "is gone")
+        for patient in {note.recording.patient for note in self.kept_notes.values()} ^ set(patient_keys):
+            wrong = Wrong.LEFT if patient in patient_keys else Wrong.EARLY
+            self._say(wrong, f"patient_keys {patient}", "remains" if patient in patient_keys else "is gone")
 
     def judge_certificates(self, recording_id: UUID, files: list[bytes]) -> None:
         """Judge all stored destruction certificates of a deleted recording, in the order of their numbers."""
@@ -268,6 +341,7 @@ class Oracle:
                 yield f"other keys in number {each.number}"
         if sum(cleared.rows for each in certificates for cleared in each.text_rows_cleared) != one.words:
             yield "other rows of words"
+        yield from self._survivor_objections(one, certificates)
         by_key = {sha256(key.encode()).hexdigest(): self._ever[key] for key in self._keys_of[one.id]}
         told = [destroyed for each in certificates for destroyed in each.objects]
         missing = one.attested - {
@@ -278,6 +352,53 @@ class Oracle:
         yield from (
             objection for each in told if (objection := _objection(each, by_key.get(each.key_sha256)))
         )
+
+    def _survivor_objections(self, one: Recording, certificates: list[Certificate]) -> Iterator[str]:
+        note = self.note_of.get(one.id)
+        for each in certificates:
+            survivors = {left.signed_note_id: left for left in each.surviving_notes}
+            if note is None or (note.ended is not None and one.begun is not None and note.ended < one.begun):
+                if survivors and each is certificates[-1]:
+                    yield f"a signed note survives that does not exist, in number {each.number}"
+                continue
+            if note.id not in survivors:
+                if note.ended is None:
+                    yield f"the signed note that survives is not named in number {each.number}"
+                continue
+            left = survivors[note.id]
+            if (
+                left.quotes != note.quotes
+                or list(left.versions_sha256) != note.hashes[: len(left.versions_sha256)]
+            ):
+                yield f"other quotes or versions of the signed note in number {each.number}"
+
+    def _note_objections(self, note: Note, certificates: list[Certificate]) -> Iterator[str]:
+        numbers = [each.number for each in certificates]
+        if not numbers or numbers != list(range(1, len(numbers) + 1)):
+            yield f"the numbers of a note's certificates are {numbers}"
+        key = sha256(note.patient_key).hexdigest()
+        is_last = all(one.patient_key != note.patient_key for one in self.kept_notes.values())
+        for each in certificates:
+            of = (each.signed_note_id, each.recording_id, each.consultation_id)
+            if of != (note.id, note.recording.id, note.recording.consultation):
+                yield "of another note"
+            if each.objects:
+                yield "a note has no object"
+            keys = [one.wrapped_key_sha256 for one in each.keys]
+            if keys not in ([], [key]) or (keys and not is_last):
+                yield f"other keys in number {each.number} of a note"
+        if sum(cleared.rows for each in certificates for cleared in each.text_rows_cleared) != len(
+            note.hashes
+        ):
+            yield "other rows of a note"
+
+    def _is_note_held(self, note: Note) -> bool:
+        return any(hold.stands(self.moment + 1) for hold in self._holds_of_note(note))
+
+    def _holds_of_note(self, note: Note) -> list[Hold]:
+        one = note.recording
+        found = [*self._of_consultation[one.consultation], *self._of_patient[one.patient], *self._of_days]
+        return [hold for hold in found if hold.covers_note(note)]
 
     def _judge_end(self, one: Recording, what: str) -> None:
         if any(hold.stands(self.moment) for hold in self._holds_of(one)):

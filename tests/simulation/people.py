@@ -57,12 +57,22 @@ class People:
         kind = self.dice.choice(KINDS)
         consultation = await harness.consult(kind, patient, birth_date, self._logins.get(patient))
         for _ in range(self.dice.choice((0, *(1,) * 17, 2, 2))):
+            recording = Recording(harness.uuid(), consultation, patient, kind, birth_date, now)
             await harness.record(
-                Recording(harness.uuid(), consultation, patient, kind, birth_date, now),
+                recording,
                 self.dice.choice(_ENDS),
                 sounds=self.dice.choice(_SOUNDS),
                 extras=self.dice.random() < 0.1,
             )
+            if self.dice.random() < 0.4:
+                self._sign_later(recording, 20)
+
+    def _sign_later(self, recording: Recording, days: int) -> None:
+        async def sign() -> None:
+            if await self.harness.sign(recording) and self.dice.random() < 0.3:
+                self._sign_later(recording, 200)
+
+        self.later(self.dice.random() * days * _DAY, sign)
 
     async def change_policy(self, *, is_first: bool = False) -> None:
         """Let compliance approve a new version of the retention policy. A policy with a shorter retention term
@@ -75,6 +85,7 @@ class People:
             kinds={"surgery": self.dice.choice((150, 180, 210)), "therapy": self.dice.choice((30, 45, 90))},
             minors_until=self.dice.choice((18, 18, 18, 19, None)),
             applies_to_existing=not is_first and self.dice.random() < 0.5,
+            notes=250 if is_first else self.dice.choice((220, 250, 250, 300, 365)),
         )
         kept = (await self.harness.proposals.propose(_toml(f"version {self._policies}", terms))).kept
         for officer in self.harness.officers:
@@ -128,6 +139,7 @@ class People:
                 consultation=scope.id if isinstance(scope, ConsultationBy) else None,
                 patient=scope.id if isinstance(scope, PatientBy) else None,
                 days=days,
+                is_racing=is_racing,
             ),
         )
 
@@ -233,7 +245,7 @@ def _toml(name: str, terms: Terms) -> str:
     )
     return (
         f'name = "{name}"\napplies_to_existing = {str(terms.applies_to_existing).lower()}\n'
-        f"[default]\nrecording_days = {terms.default}\nsigned_note_days = 2557\n"
+        f"[default]\nrecording_days = {terms.default}\nsigned_note_days = {terms.notes}\n"
         f"{minors}[deletion]\ngrace_days = {terms.grace}\n{kinds}"
     )
 

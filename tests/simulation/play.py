@@ -148,6 +148,8 @@ class Play:
             if self.oracle.wants_a_pass():
                 await self.harness.run("destroy", destroy, may_die=False)
             await self.harness.observe()
+            if self.oracle.has_due_notes():
+                await self.harness.run("keep_exports", keep_exports, may_die=False)
             await self.apply_bucket_rule()
             self.oracle.judge_overdue()
         await self.harness.look_for_left(is_end=True)
@@ -158,6 +160,8 @@ class Play:
         """Run a pass of the destroyer if a recording must be destroyed, and sometimes also if none must be."""
         if self.oracle.wants_a_pass() or self.dice.random() < self.scale.idle_passes:
             await self._destroy()
+        if self.oracle.has_due_notes():
+            await self.round("keep_exports", keep_exports)
         self.oracle.judge_overdue()
         for recording_id in [one for one in self._backups if self.oracle.recordings[one].is_deleted]:
             await self._restore(recording_id)

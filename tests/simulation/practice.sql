@@ -212,6 +212,20 @@ begin
     join resguardo.recordings as r on r.id = any(e.recording_ids);
 end $$;
 
+create unlogged table moved.seen_notes (note uuid primary key, status text not null);
+
+-- Returns the signed notes whose destruction has begun, or that were destroyed, since the last call.
+create function moved.observe_notes() returns table (note uuid, status text)
+language plpgsql as $$
+begin
+    return query
+    insert into moved.seen_notes as s
+    select n.id, n.status from resguardo.signed_notes as n where n.status <> 'KEPT'
+    on conflict on constraint seen_notes_pkey do update set status = excluded.status
+    where s.status <> excluded.status
+    returning s.note, s.status;
+end $$;
+
 create unlogged table moved.seen (deletion uuid primary key);
 
 -- Returns the recordings in destruction, and the recordings that were destroyed since the last call.
