@@ -15,6 +15,7 @@ from app.certificates.model import (
     DestroyedObject,
     Ground,
     HoldCheck,
+    SurvivingNote,
     compute_backups_until,
 )
 from tests.simulation.facts import By, Hold, Recording, Terms, Wrong
@@ -260,3 +261,55 @@ class TestLeftBehind:
         assert history.counts == {}
         history.at(150 * DAY).oracle.judge_left(["keep/copy"], {})
         assert history.counts == {Wrong.LEFT: 1}
+
+
+class TestSignedNotes:
+    """The note of each history is signed on the first day. Its term is 200 days."""
+
+    def _signed(self) -> tuple[History, UUID]:
+        history, note = History(), uuid4()
+        history.oracle.adopted(replace(TERMS, notes=200))
+        history.oracle.signed(note, history.one.id, 2, "d" * 64, b"a patient's key")
+        return history, note
+
+    def test_note_destroyed_in_time_is_no_violation_and_an_hour_before_is_one(self) -> None:
+        for time, counts in ((200 * DAY, {}), (200 * DAY - HOUR, {Wrong.EARLY: 1})):
+            history, note = self._signed()
+            history.at(time).oracle.note_ended(note)
+            assert history.counts == counts
+
+    def test_addendum_begins_the_term_anew(self) -> None:
+        history, note = self._signed()
+        history.at(100 * DAY).oracle.signed(note, history.one.id, 0, "e" * 64, b"a patient's key")
+        history.at(299 * DAY).oracle.note_ended(note)
+        assert history.counts == {Wrong.EARLY: 1}
+
+    def test_held_note_that_is_destroyed_is_a_violation(self) -> None:
+        history, note = self._signed()
+        history.hold(patient=history.one.patient)
+        history.at(200 * DAY).oracle.note_ended(note)
+        assert history.counts == {Wrong.HELD: 1}
+
+    def test_note_that_stays_is_overdue(self) -> None:
+        history, _ = self._signed()
+        history.at(90 * DAY).destroyed().at(204 * DAY).oracle.judge_overdue()
+        assert history.counts == {Wrong.OVERDUE: 1}
+
+    def test_certificate_of_a_recording_must_name_the_note_that_survives(self) -> None:
+        history, note = self._signed()
+        history.at(90 * DAY).destroyed()
+        survivor = SurvivingNote(note, ("d" * 64,), 2, None)
+        assert history.judged(history.certificate(surviving_notes=(survivor,))) == {}
+        assert history.judged(history.certificate()) == {Wrong.CERTIFICATE: 1}
+
+    def test_note_without_a_certificate_and_a_remaining_text_or_key_are_violations(self) -> None:
+        history, note = self._signed()
+        history.at(200 * DAY).oracle.note_ended(note)
+        history.oracle.judge_note_certificates(note, [])
+        history.oracle.judge_note_rows({note}, {history.one.patient})
+        assert history.counts == {Wrong.CERTIFICATE: 1, Wrong.LEFT: 2}
+
+    def test_text_of_a_kept_note_that_is_gone_is_a_violation(self) -> None:
+        history, _ = self._signed()
+        history.oracle.judge_note_rows(set(), {history.one.patient})
+        assert history.counts == {Wrong.EARLY: 1}
