@@ -77,9 +77,8 @@ def _secrets(environment: Mapping[str, str]) -> set[str]:
 
 def _failures(result: Result) -> dict[str, tuple[str, str]]:
     """Return the problem and the remedy of each failed check, without the vendor's own code of the problem."""
-    return {
-        name: (problem.partition(" (")[0], remedy) for name, problem, remedy in RED.findall(result.output)
-    }
+    found = RED.findall(result.output)
+    return {name: (re.sub(r" \([a-z_]+\)$", "", problem), remedy) for name, problem, remedy in found}
 
 
 def test_check_passes_with_all_services(run: Run, environment: dict[str, str]) -> None:

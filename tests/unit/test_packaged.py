@@ -30,13 +30,13 @@ def test_copies_are_read_in_a_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_no_other_module_reads_beside_its_package() -> None:
     """If Resguardo is installed from a wheel, the directory around the package is not a checkout of the repository.
-    Only three modules may use the directory beside the package: the demo, which needs a checkout, and two child
+    Only five modules may use the directory beside the package: the demo, which needs a checkout, and four child
     processes, which use the directory as their import path.
     """
     beside = re.compile(r"\.parent\.parent\.parent|\.parents\[2\]|\.\./")
     product = [path for top in ("app", "graphql_schema") for path in (ROOT / top).rglob("*.py")]
     looking = {path.name for path in product if beside.search(path.read_text(encoding="utf-8"))}
-    assert looking == {"demo.py", "probe_child.py", "sound_child.py"}
+    assert looking == {"demo.py", "clip_child.py", "probe_child.py", "sound_child.py", "thumbnail_child.py"}
 
 
 def test_version_option_names_the_installed_version() -> None:
