@@ -359,6 +359,8 @@ def test_law_1_wrapped_keys_leave_the_database_after_the_audit_row_alone(databas
         "open_insights",
         "read_signed_notes",
         "export_signed_notes",
+        "begin_thumbnail",
+        "open_thumbnail",
     }
     assert set(sources) == giving | of_the_index | {
         "keys_of",  # only the functions that open notes may call it
@@ -381,6 +383,8 @@ def test_law_1_wrapped_keys_leave_the_database_after_the_audit_row_alone(databas
             "private.audit_notes(",
             "private.find_transcript(",
             "private.find_insights(",
+            "private.audit_thumbnail(",
+            "private.find_thumbnail(",
             "insert into private.searches",
         )
         first = min(source.index(write) for write in writes if write in source)
