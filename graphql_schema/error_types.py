@@ -137,5 +137,5 @@ class ErrorExtensions:
         description="This is the id of the request, which the logs and the audit log contain."
     )
     details: ErrorDetails | None = strawberry.field(
-        description="These are the values that belong to the error. It is null if there are none."
+        description="This tells more about the error, such as the limit of an input. It is null if there is no more."
     )

@@ -92,7 +92,7 @@ class CostGroup:
 
 @dataclass(frozen=True)
 class CostReport:
-    """The costs of a period. `is_cut` says that the report has only the groups with the highest costs."""
+    """What the recordings cost in a period. `is_cut` says that only the groups with the highest costs are in it."""
 
     grouping: CostGrouping
     groups: tuple[CostGroup, ...]

@@ -25,13 +25,20 @@ from app.insights.insights_format import (
     parse_answer,
 )
 from app.insights.numbered import number_lines
+from app.insights.paid_requests import (
+    OVERTAKEN,
+    OVERTAKEN_PAUSE_SECONDS,
+    ROUNDS,
+    UNCHARGED,
+    is_charged,
+    is_temporary,
+)
 from app.insights.topics import encrypt_topics
 from app.insights.writing.answers import ReadAnswer, read_answer
 from app.insights.writing.coverage import find_uncited, measure_coverage
 from app.insights.writing.merging import merge_insights
 from app.insights.writing.requests import plan_requests, repair_request
 from app.integrations.language.port import (
-    EXTRACT_VENDOR,
     Language,
     LanguageRequest,
     LanguageUsage,
@@ -42,15 +49,7 @@ from app.postgres.database import Database
 from app.transcripts.encryption import read_corrected_transcript
 from app.transcripts.model import Turn
 
-OVERTAKEN: Final = "insights_overtaken"
-OVERTAKEN_PAUSE_SECONDS: Final = 600
-"""The pause of a worker that was overtaken before its next attempt, because an earlier attempt would overtake the
-other worker.
-"""
 REASON: Final = "write_insights"
-_ROUNDS: Final = (0, 1)
-_UNCHARGED: Final = frozenset(("language_unavailable", "language_rate_limited"))
-"""The temporary failures for which no service charges. A request that timed out may be charged."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ class InsightsWriter:
         except AppError as error:
             if error.reason == OVERTAKEN:
                 raise Conflict(OVERTAKEN, retry_after_seconds=OVERTAKEN_PAUSE_SECONDS) from None
-            if _is_temporary(error):
+            if is_temporary(error):
                 raise
             await self._end(recording_id, "FAILED", error.reason)
 
@@ -128,7 +127,7 @@ class InsightsWriter:
             await self._end(recording_id, "OFF", "language_not_configured")
             return
         async with self._database.as_service(REASON) as tx:
-            begun = await store.begin(tx, recording_id, is_charged=_is_charged(language))
+            begun = await store.begin(tx, recording_id, is_charged=is_charged(language))
         if begun is None:
             return
         key = self._keyring.unwrap(begun.wrapped, begun.root_key_id)
@@ -166,7 +165,7 @@ class _PartWriter:
         language service, and Conflict (insights_overtaken, concurrent_change).
         """
         asked = request
-        for round_number in _ROUNDS:
+        for round_number in ROUNDS:
             try:
                 answer = self._read_stored_answer(round_number)
             except Conflict as error:
@@ -210,7 +209,7 @@ class _PartWriter:
                 self.work.begun.run,
                 self.number,
                 round_number,
-                is_charged=_is_charged(self.language),
+                is_charged=is_charged(self.language),
             )
         if is_wanted is None:
             return None
@@ -230,13 +229,13 @@ class _PartWriter:
         if error.reason == "language_nonsense":
             return await self._store("", usage, round_number)
         async with self.database.as_service(REASON) as tx:
-            if error.reason in _UNCHARGED:
+            if error.reason in UNCHARGED:
                 await store.take_back_request(tx, self.work.recording_id, self.number, round_number)
-            if not _is_temporary(error):
+            if not is_temporary(error):
                 await store.give_up(tx, self.work.recording_id, "FAILED", error.reason)
             if usage is not None:
                 await store.count_tokens(tx, self.work.recording_id, usage)
-        if _is_temporary(error):
+        if is_temporary(error):
             raise error
         return None
 
@@ -257,14 +256,6 @@ class _PartWriter:
         return encryption.answer_field(
             self.work.recording_id, self.work.begun.generation, self.number, round_number
         )
-
-
-def _is_temporary(error: AppError) -> bool:
-    return error.retryable or error.reason == "concurrent_change"
-
-
-def _is_charged(language: Language) -> bool:
-    return language.vendor != EXTRACT_VENDOR
 
 
 def _plan(

@@ -15,10 +15,17 @@ from app.errors import AppError, Conflict
 from app.insights.drafts import Section
 from app.insights.insights_format import StoredAnswer, format_answer, parse_answer
 from app.insights.model import Line
+from app.insights.paid_requests import (
+    OVERTAKEN,
+    OVERTAKEN_PAUSE_SECONDS,
+    ROUNDS,
+    UNCHARGED,
+    is_charged,
+    is_temporary,
+)
 from app.insights.writing.answers import read_answer
 from app.insights.writing.requests import repair_request, section_requests
 from app.integrations.language.port import (
-    EXTRACT_VENDOR,
     Language,
     LanguageRequest,
     LanguageUsage,
@@ -34,13 +41,8 @@ from app.postgres.database import Database
 from app.transcripts.model import Turn
 
 REASON: Final = "write_note_section"
-OVERTAKEN: Final = "insights_overtaken"
-OVERTAKEN_PAUSE_SECONDS: Final = 600
 UNUSABLE: Final = "insights_unusable"
 """The reason if the second answer has errors, too."""
-_ROUNDS: Final = (0, 1)
-_UNCHARGED: Final = frozenset(("language_unavailable", "language_rate_limited"))
-"""The temporary failures for which no service charges. A request that timed out may be charged."""
 
 
 class _UnusableError(Exception):
@@ -100,7 +102,7 @@ class NoteSectionWriter:
             except AppError as error:
                 if error.reason == OVERTAKEN:
                     raise Conflict(OVERTAKEN, retry_after_seconds=OVERTAKEN_PAUSE_SECONDS) from None
-                if _is_temporary(error):
+                if is_temporary(error):
                     raise
                 await self._fail(recording_id, begun.section, error.reason)
 
@@ -142,7 +144,7 @@ class NoteSectionWriter:
         Return None if the section may not be written now. Raises _UnusableError.
         """
         asked = request
-        for round_number in _ROUNDS:
+        for round_number in ROUNDS:
             one = work.request(part, round_number)
             answer = work.stored_answer(one) or await self._send(work, one, asked, language)
             if answer is None:
@@ -158,9 +160,8 @@ class NoteSectionWriter:
         self, work: _Work, one: Request, request: LanguageRequest, language: Language
     ) -> StoredAnswer | None:
         """Send a request, and return its answer after it is stored. Return None if the request may not be sent now."""
-        is_charged = language.vendor != EXTRACT_VENDOR
         async with self._database.as_service(REASON) as tx:
-            is_wanted = await store.count_request(tx, one, work.begun.run, is_charged=is_charged)
+            is_wanted = await store.count_request(tx, one, work.begun.run, is_charged=is_charged(language))
         if is_wanted is None:
             return None
         if not is_wanted:
@@ -186,9 +187,9 @@ class NoteSectionWriter:
     async def _count_failure(self, one: Request, error: AppError, usage: LanguageUsage | None) -> None:
         """Count what a failed answer used. If the error is permanent, end the section in the same transaction."""
         async with self._database.as_service(REASON) as tx:
-            if error.reason in _UNCHARGED:
+            if error.reason in UNCHARGED:
                 await store.take_back_request(tx, one)
-            if not _is_temporary(error):
+            if not is_temporary(error):
                 await store.fail(tx, one.recording_id, one.section, error.reason)
             if usage is not None:
                 await store.count_tokens(tx, one.recording_id, usage)
@@ -216,7 +217,3 @@ def answer_field(one: Request) -> Field:
 
 def _replace(now: DecryptedDraft, section: Section, lines: Sequence[Line], writer: Writer) -> Draft:
     return replace_section(now.draft, section, lines, now.checker, writer=writer)
-
-
-def _is_temporary(error: AppError) -> bool:
-    return error.retryable or error.reason == "concurrent_change"

@@ -12,8 +12,9 @@ import pytest
 
 from app.costs.tasks import HeldLanguageWork
 from app.errors import AppError, Conflict, RateLimited, Timeout, UpstreamFailed
+from app.insights.paid_requests import OVERTAKEN_PAUSE_SECONDS
 from app.insights.tasks import WRITING_ATTEMPTS, define_tasks
-from app.insights.writer import OVERTAKEN_PAUSE_SECONDS, InsightsWriter
+from app.insights.writer import InsightsWriter
 from app.insights.writing.extractive import ExtractiveWriter
 from app.integrations.language.port import AnswerRefused, AnswerUnusable, LanguageUsage
 from app.jobs.queue import _runner
