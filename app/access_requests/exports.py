@@ -18,11 +18,12 @@ import anyio.to_thread
 from psycopg.rows import DictRow
 
 from app.access_requests import store
-from app.access_requests.encrypted_zip import stream_archive
+from app.access_requests.archive import stream_archive
 from app.access_requests.exported_notes import compose_texts
-from app.access_requests.model import ExportedFile, ExportedText, ExportPlan, new_secret
+from app.access_requests.model import ExportedFile, ExportedText, ExportPlan
 from app.bucket.object_keys import EXPORTS, compose_exports_prefix, parse_export_key
 from app.deployment import require_own_bucket
+from app.encrypted_zip import new_secret
 from app.errors import AppError, Conflict, NotFound
 from app.integrations.storage.client import Storage
 from app.keys.keyring import Keyring

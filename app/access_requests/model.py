@@ -5,7 +5,6 @@ regulation (read in public copies 2026-11-21). A compliance officer decides a re
 which decisions are permitted.
 """
 
-import secrets
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -19,8 +18,6 @@ MAX_EXTENSION_DAYS: Final = 30
 """The longest extension: 164.524(b)(2)(ii)."""
 
 _LONGEST_NAME: Final = 200
-_ALPHABET: Final = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"
-_GROUPS, _GROUP_LENGTH = 5, 4
 
 
 class AccessRequestStatus(StrEnum):
@@ -223,10 +220,3 @@ def require_key(released: str) -> str:
     if not released:
         raise Conflict("export_not_there")
     return released
-
-
-def new_secret() -> str:
-    """Return a random secret of 100 bits: twenty letters and digits in groups of four. The secret contains no zero,
-    one, O or I, which are easily confused.
-    """
-    return "-".join("".join(secrets.choice(_ALPHABET) for _ in range(_GROUP_LENGTH)) for _ in range(_GROUPS))

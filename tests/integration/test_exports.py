@@ -19,11 +19,12 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
+from app import encrypted_zip
 from app.access_requests import exports as exports_module
 from app.access_requests import model
 from app.access_requests.exports import QUARANTINE, Exports, ExportsReport
-from app.access_requests.model import new_secret
 from app.deployment import mark_database
+from app.encrypted_zip import new_secret
 from app.errors import Conflict, UpstreamFailed
 from app.integrations.storage import listing as storage_listing
 from app.integrations.storage import uploads as storage_uploads
@@ -405,8 +406,8 @@ def test_secret_can_be_read_aloud_and_has_a_hundred_bits() -> None:
     made = {new_secret() for _ in range(500)}
     assert len(made) == 500
     assert all(re.fullmatch(r"([2-9A-HJ-NP-Z]{4}-){4}[2-9A-HJ-NP-Z]{4}", secret) for secret in made)
-    assert (len(model._ALPHABET), len(set(model._ALPHABET))) == (32, 32)
-    assert {letter for secret in made for letter in secret} == {*model._ALPHABET, "-"}
+    assert (len(encrypted_zip._ALPHABET), len(set(encrypted_zip._ALPHABET))) == (32, 32)
+    assert {letter for secret in made for letter in secret} == {*encrypted_zip._ALPHABET, "-"}
 
 
 async def test_copy_of_a_large_recording_holds_little_of_it_at_a_time(harness: ExportHarness) -> None:

@@ -1,5 +1,4 @@
-"""Writes the encrypted copy for an access request: a ZIP archive with WinZip's AES-256 (AE-2). The archive is
-streamed, with one chunk at a time in memory.
+"""Composes the files of the encrypted copy for an access request.
 
 The archive stores media files without compression, because they are compressed already. File names contain only
 dates, ids and the kinds of participants (doctor, patient, guest), because everyone can read the file names of the
@@ -8,22 +7,19 @@ archive without the secret. This module accesses neither the bucket nor the data
 
 import hashlib
 import json
-import zlib
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from pathlib import PurePosixPath
 from typing import Final
 from uuid import UUID
 
-from stream_zip import ZIP_64, AsyncMemberFile, async_stream_zip
-
+from app import encrypted_zip
 from app.access_requests.model import ExportedFile, ExportedText, ExportPlan
+from app.encrypted_zip import ArchiveFile, yield_once
 from app.errors import Conflict
 from app.texts import LANGUAGES, access_request_words
 
 README: Final = "README.txt"
 MANIFEST: Final = "manifest.json"
-CHUNK_BYTES: Final = 1024 * 1024
-_MODE: Final = 0o100444
 Read = Callable[[ExportedFile], AsyncIterable[bytes]]
 
 
@@ -46,37 +42,24 @@ def compose_text_name(text: ExportedText) -> str:
 
 
 def stream_archive(request_id: UUID, plan: ExportPlan, read: Read, *, secret: str) -> AsyncIterable[bytes]:
-    """Yield the archive in chunks of `CHUNK_BYTES`. The archive contains the read-me, then each file, and then the
-    manifest.
+    """Yield the archive in chunks. The archive contains the read-me, then each file, and then the manifest.
 
     Raises Conflict (export_mismatch) if a file differs from its stored digest. An exception that `read` raises
     reaches the caller. If an exception ends the iteration, the chunks already yielded do not form a valid archive.
     The modification date of every file in the archive is the plan's `made_at`, in UTC. The date of the recording is
     in the file's name.
     """
-    return async_stream_zip(
-        _yield_members(request_id, plan, read),
-        chunk_size=CHUNK_BYTES,
-        get_compressobj=_make_stored_compressor,
-        extended_timestamps=False,
-        password=secret,
-    )
+    files = _yield_files(request_id, plan, read)
+    return encrypted_zip.stream_archive(files, made_at=plan.made_at, secret=secret)
 
 
-def _make_stored_compressor() -> "zlib._Compress":
-    """Return a Deflate object that does not compress. Stream-zip's own method "stored" cannot be used, because it
-    needs a file's CRC before the file's first byte (stream-zip 0.0.84, checked 2026-11-21).
-    """
-    return zlib.compressobj(level=0, wbits=-zlib.MAX_WBITS)
-
-
-async def _yield_members(request_id: UUID, plan: ExportPlan, read: Read) -> AsyncIterator[AsyncMemberFile]:
-    yield README, plan.made_at, _MODE, ZIP_64, _yield_text(_compose_readme(plan))
+async def _yield_files(request_id: UUID, plan: ExportPlan, read: Read) -> AsyncIterator[ArchiveFile]:
+    yield ArchiveFile(README, yield_once(_compose_readme(plan).encode()))
     for file in plan.files:
-        yield compose_file_name(file), plan.made_at, _MODE, ZIP_64, _read_checked(file, read)
+        yield ArchiveFile(compose_file_name(file), _read_checked(file, read))
     for text in (*plan.texts, *plan.signed_notes):
-        yield compose_text_name(text), plan.made_at, _MODE, ZIP_64, _yield_bytes(text.content)
-    yield MANIFEST, plan.made_at, _MODE, ZIP_64, _yield_text(_compose_manifest(request_id, plan))
+        yield ArchiveFile(compose_text_name(text), yield_once(text.content))
+    yield ArchiveFile(MANIFEST, yield_once(_compose_manifest(request_id, plan).encode()))
 
 
 def _compose_readme(plan: ExportPlan) -> str:
@@ -146,11 +129,3 @@ def _describe_participant(file: ExportedFile) -> dict[str, str | None] | None:
     if file.participant_id is None:
         return None
     return {"id": str(file.participant_id), "kind": file.participant_kind, "guestRole": file.guest_role}
-
-
-async def _yield_text(text: str) -> AsyncIterator[bytes]:
-    yield text.encode()
-
-
-async def _yield_bytes(content: bytes) -> AsyncIterator[bytes]:
-    yield content
