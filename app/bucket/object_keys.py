@@ -6,8 +6,13 @@
 | `keep/<consultation>/<video>/<file>` | a recording that no rule of the bucket deletes |
 | `exports/<access request>/<copy>.zip` | the encrypted copy of an access request |
 | `ledger/<video>/<number>.json` | the certificate of a destroyed recording |
-| `audit/...` | the audit log |
+| `audit/<origin>/tile/...` | a tile or an entry bundle of the audit log (app/transparency_log/tiles.py) |
+| `audit/<origin>/checkpoints/<size>` | the published checkpoint of the audit log at this size |
+| `audit-latest/<origin>/checkpoint` | the newest checkpoint of the audit log, which each publication overwrites |
 | `deployment` | the mark: the name of the deployment to which the bucket belongs |
+
+The origin of an audit log is `resguardo/<deployment>/<year>`. A lock covers `audit/`, and no lock covers
+`audit-latest/`.
 
 A key contains no person's name. The database assigns the keys of recordings, imports and exports with the functions
 in supabase/schemas/22_object_keys.sql. A test checks that the SQL functions and this module compose the same keys.
@@ -31,6 +36,7 @@ KEPT: Final = "keep/"
 EXPORTS: Final = "exports/"
 LEDGER: Final = "ledger/"
 AUDIT: Final = "audit/"
+AUDIT_LATEST: Final = "audit-latest/"
 MARK: Final = "deployment"
 
 RECORDING_PREFIXES: Final = (RECORDINGS, KEPT)
@@ -49,6 +55,7 @@ _EGRESS_FILE: Final = re.compile(
 _TYPES: Final = {"video": ("mp4",), "speakers": ("ogg",)}
 _MICROPHONE_TYPES: Final = ("mp4", "ogg")
 _EXPORT: Final = re.compile(rf"exports/({_ID})/{_ID}\.zip")
+_CHECKPOINT: Final = re.compile(r"audit/(?P<origin>.+)/checkpoints/(?P<size>0|[1-9][0-9]{0,18})")
 _LEDGER_ENTRY: Final = re.compile(rf"ledger/({_ID})/([1-9][0-9]{{0,5}})\.json")
 
 
@@ -165,3 +172,33 @@ def parse_ledger_key(key: str) -> tuple[UUID, int] | None:
     """
     match = _LEDGER_ENTRY.fullmatch(key)
     return None if match is None else (UUID(match[1]), int(match[2]))
+
+
+def compose_audit_prefix(origin: str) -> str:
+    """Return the prefix under which the tiles and the checkpoints of one audit log are stored."""
+    return f"{AUDIT}{origin}/"
+
+
+def compose_tile_key(origin: str, path: str) -> str:
+    """Return the object key of a tile or an entry bundle. `path` is the path of tlog-tiles, such as
+    `tile/0/000.p/17`.
+    """
+    return f"{compose_audit_prefix(origin)}{path}"
+
+
+def compose_checkpoint_key(origin: str, size: int) -> str:
+    """Return the object key of the published checkpoint with this tree size."""
+    return f"{compose_audit_prefix(origin)}checkpoints/{size}"
+
+
+def compose_latest_checkpoint_key(origin: str) -> str:
+    """Return the object key of the newest checkpoint. Each publication overwrites this object."""
+    return f"{AUDIT_LATEST}{origin}/checkpoint"
+
+
+def parse_checkpoint_key(key: str) -> tuple[str, int] | None:
+    """Return the origin and the tree size in the key of a published checkpoint. Return None if the key is not one of
+    a published checkpoint.
+    """
+    match = _CHECKPOINT.fullmatch(key)
+    return None if match is None else (match["origin"], int(match["size"]))

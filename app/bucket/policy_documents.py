@@ -12,13 +12,13 @@ from typing import Annotated, Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from app.bucket.object_keys import AUDIT, EXPORTS, KEPT, LEDGER, MARK, RECORDINGS
+from app.bucket.object_keys import AUDIT, AUDIT_LATEST, EXPORTS, KEPT, LEDGER, MARK, RECORDINGS
 from app.errors import InvalidInput
 from app.packaged import repository_path
 
 DIRECTORY: Final = repository_path("policies/bucket")
 
-NEVER_UNDER: Final = (AUDIT, KEPT, LEDGER)
+NEVER_UNDER: Final = (AUDIT, AUDIT_LATEST, KEPT, LEDGER)
 """The prefixes that no rule of the bucket may delete, whatever the documents say."""
 NEVER: Final = (MARK,)
 """The keys that no rule of the bucket may delete."""
@@ -27,7 +27,7 @@ BACKSTOP_DAYS: Final = 7
 same number.
 """
 
-_Prefix = Annotated[str, StringConstraints(pattern=r"^[a-z]+/$")]
+_Prefix = Annotated[str, StringConstraints(pattern=r"^[a-z]+(-[a-z]+)*/$")]
 _Days = Annotated[int, Field(ge=1, le=36_500)]
 _Header = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]*$")]
 _Method = Annotated[str, StringConstraints(pattern=r"^(GET|HEAD|PUT)$")]
@@ -178,7 +178,7 @@ def _require_safe(documents: Documents) -> None:
         raise _unsafe("lifecycle.json", "exports.under")
     if not {AUDIT, LEDGER} <= {lock.under for lock in locks}:
         raise _unsafe("locks.json", "for_ever")
-    if any(overlap(lock.under, one) for lock in locks for one in (RECORDINGS, EXPORTS, KEPT)):
+    if any(overlap(lock.under, one) for lock in locks for one in (RECORDINGS, EXPORTS, KEPT, AUDIT_LATEST)):
         raise _unsafe("locks.json", "for_ever")
     if len({lock.name for lock in locks}) != len(locks):
         raise InvalidInput("bucket_policy_malformed", file="locks.json", field="for_ever")

@@ -7,6 +7,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import NoDecode
 from pydantic_settings import SettingsError as SourceError
 
+from app.settings.audit import AuditPublishingSettings
 from app.settings.base import DeploymentSettings, Network, SettingsError, divided, is_key
 from app.settings.database_url import SettingProblem, read_database_url
 from app.settings.keys import KeySettings
@@ -179,6 +180,7 @@ class ApiSettings(
 class WorkerSettings(
     BusinessAssociateSettings,
     SupabaseSettings,
+    AuditPublishingSettings,
     BucketWriterSettings,
     BucketRuleSettings,
     LiveKitSettings,

@@ -478,3 +478,13 @@ async def test_no_secret_or_signature_is_in_a_traceback(connect: Connect, object
     assert object_store.reader.secret_access_key not in told
     assert not re.search(r"Signature=|StringToSign|Credential=", told)
     assert "secret" not in repr(object_store.reader)
+
+
+async def test_put_replacing_overwrites_and_put_new_does_not(writer: Storage, key: str) -> None:
+    await writer.put_replacing(key, b"first", "text/plain; charset=utf-8")
+    await writer.put_replacing(key, b"second", "text/plain; charset=utf-8")
+    assert not await writer.put_new(key, b"third", "text/plain; charset=utf-8")
+    stored = await writer.head(key)
+    assert stored is not None
+    assert stored.content_type == "text/plain; charset=utf-8"
+    assert await writer.get_small(key, 100) == b"second"

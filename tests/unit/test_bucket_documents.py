@@ -110,11 +110,17 @@ UNSAFE: list[tuple[str, str, Spoil]] = [
     ),
     ("lifecycle.json", "never.under", lambda d: d["never"]["under"].remove("keep/")),
     ("lifecycle.json", "never.under", lambda d: d["never"]["under"].remove("ledger/")),
+    ("lifecycle.json", "never.under", lambda d: d["never"]["under"].remove("audit-latest/")),
     ("lifecycle.json", "never.objects", lambda d: d["never"].update(objects=[])),
     ("lifecycle.json", "exports.under", lambda d: d["exports"].update(under="keep/")),
     ("lifecycle.json", "exports.under", lambda d: d["exports"].update(under="audit/")),
     ("lifecycle.json", "exports.under", lambda d: d["exports"].update(under="r/")),
     ("locks.json", "for_ever", lambda d: d["for_ever"].pop()),
+    (
+        "locks.json",
+        "for_ever",
+        lambda d: d["for_ever"].append({"name": "latest", "under": "audit-latest/", "about": "x"}),
+    ),
     ("locks.json", "for_ever", lambda d: d["for_ever"][0].update(under="notes/")),
     ("locks.json", "for_ever", lambda d: d["for_ever"].append({"name": "r", "under": "r/", "about": "x"})),
 ]

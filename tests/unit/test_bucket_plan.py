@@ -68,7 +68,10 @@ def test_a_term_of_no_days_is_refused() -> None:
 @pytest.mark.parametrize(
     ("rule", "threatened"),
     [
-        (LifecycleRule("x", "", delete_after_days=1), ("audit/", "keep/", "ledger/", "deployment")),
+        (
+            LifecycleRule("x", "", delete_after_days=1),
+            ("audit/", "audit-latest/", "keep/", "ledger/", "deployment"),
+        ),
         (LifecycleRule("x", "keep/some/", delete_after_days=1), ("keep/",)),
         (LifecycleRule("x", "dep", delete_after_days=1), ("deployment",)),
         (LifecycleRule("x", "ledger/", other=("Expiration.Date",)), ("ledger/",)),

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.bucket import object_keys
 from app.bucket.object_keys import compose_next_recording_key
 from app.recordings.media_ids import MediaId, media_of_key
 from app.recordings.model import Medium
@@ -112,3 +113,43 @@ def test_next_keys_differ_and_name_the_same_media(name: str, file_type: str, med
 def test_next_key_of_what_livekit_does_not_record_is_an_error(key: str) -> None:
     with pytest.raises(ValueError, match="not the key"):
         compose_next_recording_key(key)
+
+
+ORIGIN = "resguardo/north-street/2027"
+
+
+def test_tiles_and_checkpoints_of_the_audit_log_are_under_the_lock_and_the_newest_checkpoint_is_not() -> None:
+    locked = [
+        object_keys.compose_tile_key(ORIGIN, "tile/0/x001/067.p/17"),
+        object_keys.compose_checkpoint_key(ORIGIN, 273),
+    ]
+    assert locked == [
+        "audit/resguardo/north-street/2027/tile/0/x001/067.p/17",
+        "audit/resguardo/north-street/2027/checkpoints/273",
+    ]
+    assert all(key.startswith("audit/") for key in locked)
+    latest = object_keys.compose_latest_checkpoint_key(ORIGIN)
+    assert latest == "audit-latest/resguardo/north-street/2027/checkpoint"
+    assert not latest.startswith("audit/")
+
+
+@pytest.mark.parametrize("size", [0, 1, 273, 2**63 - 1])
+def test_key_of_a_checkpoint_is_parsed(size: int) -> None:
+    key = object_keys.compose_checkpoint_key(ORIGIN, size)
+    assert object_keys.parse_checkpoint_key(key) == (ORIGIN, size)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        f"audit/{ORIGIN}/checkpoints/01",
+        f"audit/{ORIGIN}/checkpoints/",
+        f"audit/{ORIGIN}/checkpoints/-1",
+        f"audit/{ORIGIN}/checkpoints/1/2",
+        f"audit-latest/{ORIGIN}/checkpoint",
+        f"audit/{ORIGIN}/tile/0/000",
+        "audit/checkpoints/1",
+    ],
+)
+def test_other_keys_are_no_checkpoint(key: str) -> None:
+    assert object_keys.parse_checkpoint_key(key) is None

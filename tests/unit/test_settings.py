@@ -79,6 +79,10 @@ REFUSED = [
     (WorkerSettings, "ROOT_KEYS", "word:d29yZA==", "32 random bytes"),
     (WorkerSettings, "ROOT_KEYS", f"{ROOT_KEYS},{ROOT_KEYS}", "number 2"),
     (WorkerSettings, "BACKUP_RETENTION_DAYS", "3651", "3650"),
+    (WorkerSettings, "AUDIT_PUBLISH_SECONDS", "59", "60"),
+    (WorkerSettings, "AUDIT_PUBLISH_SECONDS", "3601", "3600"),
+    (WorkerSettings, "AUDIT_WITNESS_KEY", "word", "verifier keys"),
+    (WorkerSettings, "AUDIT_BUCKET", "Word_Bucket", "pattern"),
 ]
 
 
@@ -97,6 +101,68 @@ def loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Load:
         return load(kind)
 
     return load_with
+
+
+WITNESS = "w.example+530d903a+BOkyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k"
+SECOND_BUCKET = {
+    "AUDIT_BUCKET_ENDPOINT_URL": "https://s3.example",
+    "AUDIT_BUCKET": "second",
+    "AUDIT_BUCKET_ACCESS_KEY_ID": "other",
+    "AUDIT_BUCKET_SECRET_ACCESS_KEY": SECRET,
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"AUDIT_WITNESS_URL": "https://w.example"}, "AUDIT_WITNESS_URL, AUDIT_WITNESS_KEY"),
+        ({"AUDIT_WITNESS_KEY": WITNESS}, "AUDIT_WITNESS_URL, AUDIT_WITNESS_KEY"),
+        (
+            {"AUDIT_WITNESS_URL": "http://w.example", "AUDIT_WITNESS_KEY": WITNESS},
+            "AUDIT_WITNESS_URL",
+        ),
+        (
+            {"AUDIT_WITNESS_URL": "https://a:word@w.example", "AUDIT_WITNESS_KEY": WITNESS},
+            "AUDIT_WITNESS_URL",
+        ),
+        (
+            {
+                "AUDIT_WITNESS_URL": "https://w.example,https://v.example",
+                "AUDIT_WITNESS_KEY": f"{WITNESS},{WITNESS}",
+            },
+            "AUDIT_WITNESS_KEY",
+        ),
+        *(({**SECOND_BUCKET, name: None}, name) for name in SECOND_BUCKET),
+        ({**SECOND_BUCKET, "AUDIT_BUCKET_ACCESS_KEY_ID": "writer"}, "AUDIT_BUCKET_ACCESS_KEY_ID"),
+        ({**SECOND_BUCKET, "AUDIT_BUCKET_ENDPOINT_URL": "http://s3.example"}, "AUDIT_BUCKET_ENDPOINT_URL"),
+        (
+            {**SECOND_BUCKET, "AUDIT_BUCKET_ENDPOINT_URL": "https://s3.example/second"},
+            "AUDIT_BUCKET_ENDPOINT_URL",
+        ),
+    ],
+)
+def test_settings_of_the_published_audit_log_belong_together(
+    loaded: Load, changes: dict[str, str | None], named: str
+) -> None:
+    with pytest.raises(SettingsError) as refusal:
+        loaded(WorkerSettings, **changes)
+    assert str(refusal.value).partition(": ")[0] == named
+    assert "word" not in str(refusal.value)
+
+
+def test_witnesses_and_a_second_bucket_are_optional(loaded: Load) -> None:
+    settings = loaded(
+        WorkerSettings,
+        AUDIT_WITNESS_URL="https://w.example/witness",
+        AUDIT_WITNESS_KEY=WITNESS,
+        **SECOND_BUCKET,
+    )
+    assert isinstance(settings, WorkerSettings)
+    assert settings.audit_witness_key == (WITNESS,)
+    assert settings.has_second_audit_bucket
+    plain = loaded(WorkerSettings)
+    assert isinstance(plain, WorkerSettings)
+    assert not plain.has_second_audit_bucket
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -154,6 +220,7 @@ def test_secrets_are_in_no_repr_and_no_refusal(loaded: Load, kind: type[Deployme
 def test_secrets_are_all_kept_as_secrets() -> None:
     assert secret_names() == {
         "API_DATABASE_URL",
+        "AUDIT_BUCKET_SECRET_ACCESS_KEY",
         "CERTIFICATE_SIGNING_KEY",
         "CLOUDFLARE_API_TOKEN",
         "DATABASE_URL",

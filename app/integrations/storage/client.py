@@ -97,6 +97,10 @@ class Storage:
         """Store the object, unless an object with this key already exists. See `objects.put_new`."""
         return await objects.put_new(self._s3, key, body, content_type)
 
+    async def put_replacing(self, key: str, body: bytes, content_type: str) -> None:
+        """Store the object, and replace an existing object with this key. See `objects.put_replacing`."""
+        await objects.put_replacing(self._s3, key, body, content_type)
+
     async def put_stream(
         self,
         key: str,

@@ -126,6 +126,12 @@ async def put_new(s3: S3Caller, key: str, body: bytes, content_type: str) -> boo
     return is_new
 
 
+async def put_replacing(s3: S3Caller, key: str, body: bytes, content_type: str) -> None:
+    """Store the object. If an object with this key already exists, replace it."""
+    put = partial(s3.client.put_object, Bucket=s3.bucket, Key=key, Body=body, ContentType=content_type)
+    await s3.call("put_replacing", put)
+
+
 async def get_small(s3: S3Caller, key: str, limit_bytes: int) -> bytes | None:
     """Return the bytes of the object, or None if it does not exist. Raises UpstreamFailed
     (`storage_object_too_large`) if the object is larger than `limit_bytes`.
