@@ -42,6 +42,12 @@ class AuditEvent(Node):
     recorded_at: datetime = strawberry.field(
         description="This is when the event was recorded, by the database's clock."
     )
+    occurred_at: datetime | None = strawberry.field(
+        description=(
+            "This is when the event happened, by the clock of the service that reported it, such as Supabase Auth. "
+            "It is null for an event that Resguardo recorded itself."
+        )
+    )
     actor: User | None = strawberry.field(
         description="This is the person who acted. It is null if a service acted or the caller is unknown."
     )
@@ -120,6 +126,7 @@ class AuditEvent(Node):
         return cls(
             id=to_id(event.id),
             recorded_at=event.recorded_at,
+            occurred_at=event.occurred_at,
             actor=None if event.actor_id is None else User(id=to_id(event.actor_id)),
             actor_role=event.actor_role,
             session_fingerprint=event.session_fingerprint,

@@ -66,12 +66,16 @@ class AuditEvent:
     """An audit event: who did what, to whose data, why, from where, and with which result. An audit event contains
     ids and field names, never the values of fields. `digest` is the SHA-256 of the file that the actor signed, in hex.
 
+    `occurred_at` is when the event happened, by the clock of the service that reported it. It is None for an event
+    that Resguardo recorded itself.
+
     `session_fingerprint` is a one-way hash of the login session's id, so all events of one session have the same
     fingerprint.
     """
 
     id: UUID
     recorded_at: datetime
+    occurred_at: datetime | None
     actor_id: UUID | None
     actor_role: ActorRole
     session_fingerprint: str | None

@@ -7,6 +7,7 @@
 create table audit.events (
     id uuid not null default gen_random_uuid(),
     recorded_at timestamptz not null default clock_timestamp(),
+    occurred_at timestamptz,
     actor_id uuid,
     actor_role text not null,
     session_fingerprint text,
@@ -38,6 +39,8 @@ comment on table audit.events is
 'Insert-only. A list writes one row that names every patient it shows. Rows hold ids and field names, no values.';
 comment on column audit.events.recorded_at is
 'The time of the insert by the database''s clock, not the start of the transaction.';
+comment on column audit.events.occurred_at is
+'When the event happened by the clock of the service that reported it, such as Supabase Auth. Null for our own events.';
 comment on column audit.events.session_fingerprint is
 'The SHA-256 of the session id, in hex. The session id itself is a secret and is not stored.';
 comment on column audit.events.operation is 'Create, read, update, delete or execute: AuditEvent.action of FHIR R4.';
@@ -383,7 +386,7 @@ select 'field', t.term from unnest(array[
     'sessionNote', 'sessionNotes', 'writtenAt',
     'grouping', 'groups', 'totalUsd', 'vendor', 'modelName', 'egressMinutes', 'transcribedMinutes', 'storedGbMonths',
     'inputTokenCount', 'cachedTokenCount', 'outputTokenCount', 'egressUsd', 'speechUsd', 'storageUsd', 'languageUsd',
-    'sessionUsd', 'monthUsd', 'egressUsdPerMinute', 'speechUsdPerMinute', 'inputUsdPerMillion',
+    'occurredAt', 'sessionUsd', 'monthUsd', 'egressUsdPerMinute', 'speechUsdPerMinute', 'inputUsdPerMillion',
     'cachedUsdPerMillion', 'outputUsdPerMillion', 'storageAsOf', 'languageBudget', 'liftedOn', 'dailyTokenCount',
     'usedTokenCount', 'costReport'
 ]) as t (term);

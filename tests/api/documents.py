@@ -165,8 +165,8 @@ query ($first: Int, $after: String, $filter: AuditEventFilter) {{
     edges {{
       cursor
       node {{
-        id recordedAt actor {{ id }} actorRole sessionFingerprint assuranceLevel action operation outcome reason
-        purpose basis entities {{ type ids }}
+        id recordedAt occurredAt actor {{ id }} actorRole sessionFingerprint assuranceLevel action operation
+        outcome reason purpose basis entities {{ type ids }}
         patientIds consultationIds fields rowCount byteCount digest requestId address policyVersion
       }}
     }}
