@@ -12,8 +12,10 @@ from app.integrations.storage import r2_credentials, sts_credentials
 from app.integrations.storage.caller import Credentials
 from app.integrations.storage.client import Storage
 from app.integrations.storage.rules import StorageRules
+from app.integrations.witness.client import Witness
 from app.settings import (
     ApiSettings,
+    AuditPublishingSettings,
     BucketRuleSettings,
     BucketSettings,
     BucketWriterSettings,
@@ -23,6 +25,7 @@ from app.settings import (
     SpeechSettings,
     WorkerSettings,
 )
+from app.transparency_log.notes import VerifierKey
 
 if TYPE_CHECKING:
     from app.integrations.language.client import LanguageClient
@@ -59,6 +62,25 @@ def make_worker_storage(settings: BucketWriterSettings, *, other_style: bool = F
     return _storage(
         settings, settings.r2_access_key_id, settings.r2_secret_access_key, other_style=other_style
     )
+
+
+def make_second_audit_storage(settings: AuditPublishingSettings) -> Storage | None:
+    """Return a client of the second bucket of the audit log, or None if no second bucket is configured."""
+    key_id, secret = settings.audit_bucket_access_key_id, settings.audit_bucket_secret_access_key
+    if settings.audit_bucket is None or key_id is None or secret is None:
+        return None
+    return Storage(
+        endpoint_url=(settings.audit_bucket_endpoint_url or "").rstrip("/"),
+        bucket=settings.audit_bucket,
+        credentials=Credentials(key_id, secret.get_secret_value()),
+        region=settings.audit_bucket_region,
+    )
+
+
+def make_witnesses(settings: AuditPublishingSettings) -> tuple[Witness, ...]:
+    """Return a client for each witness that cosigns the checkpoints of the audit log."""
+    keys = map(VerifierKey.parse, settings.audit_witness_key)
+    return tuple(Witness(url, key) for url, key in zip(settings.audit_witness_url, keys, strict=True))
 
 
 def make_recorder_storage(target: S3Target) -> Storage:

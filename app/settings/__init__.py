@@ -5,6 +5,7 @@ secret of the owner. If a setting is missing or malformed, the process does not 
 setting and never contains the setting's value.
 """
 
+from app.settings.audit import AuditPublishingSettings
 from app.settings.base import (
     LOOPBACK,
     DeploymentSettings,
@@ -38,6 +39,7 @@ from app.settings.vendors import (
 __all__ = [
     "LOOPBACK",
     "ApiSettings",
+    "AuditPublishingSettings",
     "BucketRuleSettings",
     "BucketSettings",
     "BucketWriterSettings",

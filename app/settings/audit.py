@@ -2,7 +2,6 @@
 witnesses.
 """
 
-import re
 from typing import Annotated, Final, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
@@ -11,8 +10,9 @@ from pydantic_settings import NoDecode
 from app.settings.base import divided, split_url
 from app.settings.database_url import SettingProblem
 from app.settings.vendors import BucketWriterSettings
+from app.transparency_log.errors import NoteError
+from app.transparency_log.notes import SignatureType, VerifierKey
 
-_VKEY: Final = re.compile(r"[^\s+]+\+[0-9a-f]{8}\+[A-Za-z0-9+/]+={0,2}")
 _SECOND_BUCKET: Final = (
     "audit_bucket_endpoint_url",
     "audit_bucket",
@@ -73,11 +73,15 @@ class AuditPublishingSettings(BucketWriterSettings):
     @field_validator("audit_witness_key")
     @classmethod
     def _check_witness_keys(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if not all(_VKEY.fullmatch(key) for key in value):
+        try:
+            keys = [VerifierKey.parse(one) for one in value]
+        except NoteError:
+            keys = []
+        if len(keys) != len(value) or any(key.type is SignatureType.ED25519 for key in keys):
             raise SettingProblem(
-                "must be verifier keys, comma-separated, each <name>+<8 hex digits>+<base64>"
+                "must be verifier keys for cosignatures, comma-separated, each <name>+<8 hex digits>+<base64>"
             )
-        if len({key.rpartition("+")[0] for key in value}) != len(value):
+        if len({key.name for key in keys}) != len(keys) or len({key.public_key for key in keys}) != len(keys):
             raise SettingProblem("must name each witness once")
         return value
 

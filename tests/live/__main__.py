@@ -1,7 +1,8 @@
-"""`make live` installs the real LiveKit server and its client, and runs the tests against them.
+"""`make live` installs the real LiveKit server, its client and the real witness litewitness, and runs the tests against
+them.
 
-If this machine cannot download the LiveKit server or its client, the command prints the reason in one line and
-exits with 0, because no other test needs them. If the installation fails although the downloads are reachable, the
+If this machine cannot download one of them, the command prints the reason in one line and exits with 0, because no
+other test needs them. If the installation fails although the downloads are reachable, the
 command ends with an error.
 """
 
@@ -9,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.live import server
+from tests.live import litewitness, server
 
 ROOT = Path(__file__).parent.parent.parent
 LOCK = ROOT / "requirements-live.lock"
@@ -23,6 +24,7 @@ def main() -> int:
     """Return the exit code."""
     try:
         server.install()
+        litewitness.install()
         command = [sys.executable, "-m", "pip", *_INSTALL, "--requirement", str(LOCK)]
         server.fetch("LiveKit's client", command, server.CLIENT_SECONDS)
     except server.OutOfReach as error:

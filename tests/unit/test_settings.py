@@ -18,6 +18,7 @@ from app.settings import (
     WorkerSettings,
     load,
 )
+from app.transparency_log.notes import SignatureType, VerifierKey
 from tests.unit.environments import (
     ENVIRONMENTS,
     KINDS,
@@ -82,6 +83,7 @@ REFUSED = [
     (WorkerSettings, "AUDIT_PUBLISH_SECONDS", "59", "60"),
     (WorkerSettings, "AUDIT_PUBLISH_SECONDS", "3601", "3600"),
     (WorkerSettings, "AUDIT_WITNESS_KEY", "word", "verifier keys"),
+    (WorkerSettings, "AUDIT_WITNESS_KEY", "word+00000000+BOkyeRrm", "verifier keys"),
     (WorkerSettings, "AUDIT_BUCKET", "Word_Bucket", "pattern"),
 ]
 
@@ -103,7 +105,8 @@ def loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Load:
     return load_with
 
 
-WITNESS = "w.example+530d903a+BOkyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k"
+WITNESS = VerifierKey("w.example", SignatureType.ED25519_COSIGNATURE, bytes(32)).format()
+LOG_KEY = VerifierKey("w.example", SignatureType.ED25519, bytes(32)).format()
 SECOND_BUCKET = {
     "AUDIT_BUCKET_ENDPOINT_URL": "https://s3.example",
     "AUDIT_BUCKET": "second",
@@ -132,6 +135,7 @@ SECOND_BUCKET = {
             },
             "AUDIT_WITNESS_KEY",
         ),
+        ({"AUDIT_WITNESS_URL": "https://w.example", "AUDIT_WITNESS_KEY": LOG_KEY}, "AUDIT_WITNESS_KEY"),
         *(({**SECOND_BUCKET, name: None}, name) for name in SECOND_BUCKET),
         ({**SECOND_BUCKET, "AUDIT_BUCKET_ACCESS_KEY_ID": "writer"}, "AUDIT_BUCKET_ACCESS_KEY_ID"),
         ({**SECOND_BUCKET, "AUDIT_BUCKET_ENDPOINT_URL": "http://s3.example"}, "AUDIT_BUCKET_ENDPOINT_URL"),

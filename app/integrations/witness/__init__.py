@@ -1,0 +1,1 @@
+"""The client of a transparency log witness (C2SP tlog-witness), which cosigns the checkpoints of the audit log."""
