@@ -32,6 +32,8 @@ create table audit.events (
     request_id uuid,
     address inet,
     policy_version text not null,
+    salt bytea not null default uuid_send(gen_random_uuid()),
+    canonical_version smallint not null default 1,
     constraint events_pkey primary key (id, recorded_at)
 ) partition by range (recorded_at);
 
@@ -50,6 +52,10 @@ comment on column audit.events.fields is
 'The fields that were shown, as paths from the entity, such as patient.externalId.';
 comment on column audit.events.digest is
 'The SHA-256 of the file that the person signed. A random salt inside the file keeps its text from being guessed.';
+comment on column audit.events.salt is
+'Random bytes in front of the row in its leaf hash. They keep the values of a removed row from being guessed.';
+comment on column audit.events.canonical_version is
+'The version of the canonical form of the row that its leaf hash covers (docs/audit-log.md).';
 comment on column audit.events.basis is 'Why access was allowed, or the ground on which access was requested.';
 
 -- The condition of this partial index is true for every event. Postgres uses this index only for a select that
@@ -185,6 +191,7 @@ select 'reason', t.term from unnest(array[
     'STOPPING>VERIFYING', 'VERIFYING', 'VERIFYING>FAILED', 'VERIFYING>LOST', 'VERIFYING>READY', 'access_changed',
     'access_not_applied', 'access_request_closed', 'access_request_not_found', 'access_request_open_already',
     'add_clinician', 'add_compliance', 'already_exists', 'already_staff', 'and_more', 'attempt_overdue',
+    'audit_log_moved',
     'auto_record', 'bad_argument', 'bad_birth_date', 'bad_cursor', 'bad_date', 'bad_determination', 'bad_email',
     'bad_extension', 'bad_external_id', 'bad_id', 'bad_input', 'bad_kind', 'bad_page_size', 'bad_received_on',
     'bad_literal',
@@ -315,7 +322,7 @@ select 'basis', t.term from unnest(array[
     'enforce_consent', 'expire_imports', 'export_access_request', 'follow_egress', 'health', 'invite_staff',
     'keep_exports', 'livekit_webhook', 'look_for_lost', 'look_for_missing', 'move_recording', 'prepare_import',
     'protect_held', 'reconcile', 'repair_jobs', 'restore_check', 'resume_insights',
-    'resume_language_work', 'resume_transcriptions', 'retention_adopt',
+    'resume_language_work', 'resume_transcriptions', 'retention_adopt', 'seal_audit_log',
     'retention_propose', 'retention_show', 'role_mapping', 'rotate_keys', 'staff_add', 'start_recording', 'start_up',
     'stop_recording', 'subtitles', 'sweep_bucket', 'transcribe', 'verify_recording', 'watch_leader', 'watch_room',
     'write_insights'
@@ -324,6 +331,7 @@ select 'basis', t.term from unnest(array[
 insert into private.audit_terms (kind, term)
 select 'entity_type', t.term from unnest(array[
     'access_request', 'audit_event', 'bucket', 'consent', 'consultation', 'cost', 'deletion', 'deployment', 'insights',
+    'audit_log',
     'legal_hold', 'media', 'participant', 'patient', 'signed_note', 'recording', 'recording_import', 'request',
     'clip', 'viewing', 'retention_policy', 'room', 'session_note', 'staff', 'staff_invitation', 'storage', 'transcript'
 ]) as t (term);
@@ -488,6 +496,10 @@ values
 ('bucket.drift', 'R', true),
 ('bucket.apply', 'U', true),
 ('restore.repeat', 'D', true),
+('audit_log.mark_hour', 'C', true),
+('audit_log.close_year', 'C', true),
+('audit_log.note_clock', 'C', true),
+('audit_log.rotate_key', 'U', true),
 ('request.reject', 'E', true),
 ('webhook.reject', 'E', true),
 ('transcript.transition', 'U', true),

@@ -397,7 +397,17 @@ def _queue(connection: Connection) -> None:
         "insert into private.drifts (topic, code, subject) values ('locks', 'lock_missing', 'x')"
     )
     connection.execute("insert into private.access_seals values ('schema of nobody', '')")
+    _lost_leaf(connection)
     _costs(connection)
+
+
+def _lost_leaf(connection: Connection) -> None:
+    """Insert a closed log of a past year with one leaf, whose event the database has lost."""
+    connection.execute(
+        "insert into audit.logs (log_year, origin, size, marked_size, closed_size) values (2001, 'past', 1, 1, 1)"
+    )
+    connection.execute("insert into audit.leaves values (2001, 0, null, '2001-01-01', %s)", [bytes(32)])
+    connection.execute("insert into audit.tile_hashes values (2001, 1, 0, %s)", [bytes(32)])
 
 
 def _costs(connection: Connection) -> None:

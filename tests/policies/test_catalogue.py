@@ -239,19 +239,33 @@ def test_the_log_is_guarded_on_every_partition_in_replica_mode_too(reader: Conne
         " from pg_trigger as t join pg_class as c on c.oid = t.tgrelid"
         " where c.relnamespace = 'audit'::regnamespace group by 1",
     )
-    before_update_or_delete_of_a_row, before_truncate, after_insert_of_a_row = 1 | 2 | 8 | 16, 2 | 32, 1 | 4
-    expected = [
-        f"events_index_subjects A {after_insert_of_a_row}",
-        f"events_refuse_change A {before_update_or_delete_of_a_row}",
-        f"events_refuse_truncate A {before_truncate}",
-    ]
-    of_subjects = [trigger.replace("events", "event_subjects", 1) for trigger in expected[1:]]
-    assert {name for name, _ in guarded} == {"events", "event_subjects", *_partitions(reader)}
-    assert [
-        (name, triggers)
-        for name, triggers in guarded
-        if triggers != (of_subjects if name == "event_subjects" else expected)
-    ] == []
+    row, before, insert, delete, update, truncate = 1, 2, 4, 8, 16, 32
+    of_events = {
+        "events_index_subjects": row | insert,
+        "events_queue_for_sealing": row | insert,
+        "events_refuse_change": row | before | update | delete,
+        "events_refuse_truncate": before | truncate,
+    }
+    expected = {
+        **dict.fromkeys(["events", *_partitions(reader)], of_events),
+        "event_subjects": {
+            "event_subjects_refuse_change": row | before | update | delete,
+            "event_subjects_refuse_truncate": before | truncate,
+        },
+        **{
+            table: {
+                f"{table}_guard": row | before | delete,
+                f"{table}_refuse_change": row | before | update,
+                f"{table}_refuse_truncate": before | truncate,
+            }
+            for table in ("unsealed", "leaves", "tile_hashes")
+        },
+        "logs": {"logs_refuse_delete": row | before | delete, "logs_refuse_truncate": before | truncate},
+    }
+    assert {name: set(triggers) for name, triggers in guarded} == {
+        table: {f"{trigger} A {kind}" for trigger, kind in triggers.items()}
+        for table, triggers in expected.items()
+    }
 
 
 def test_the_log_has_a_partition_for_each_of_twenty_years(reader: Connection) -> None:
