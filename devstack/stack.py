@@ -95,6 +95,7 @@ class _Keys:
     publishable_key: str
     secret_key: str
     certificate_seed: str
+    audit_seed: str
     root_keys: str
 
 
@@ -199,6 +200,7 @@ def _describe(
             "SUPABASE_URL": supabase_url,
             "SUPABASE_SECRET_KEY": keys.secret_key,
             "CERTIFICATE_SIGNING_KEY": keys.certificate_seed,
+            "AUDIT_SIGNING_KEY": keys.audit_seed,
             "ROOT_KEYS": keys.root_keys,
             "R2_BUCKET_NAME": store.bucket,
             "R2_ENDPOINT_URL": store.endpoint_url,
@@ -328,6 +330,7 @@ def _keys(path: Path) -> _Keys:
         made["publishable_key"] = f"sb_publishable_{secrets.token_urlsafe(24)}"
         made["secret_key"] = f"sb_secret_{secrets.token_urlsafe(24)}"
         made["certificate_seed"] = base64.b64encode(secrets.token_bytes(32)).decode()
+        made["audit_seed"] = base64.b64encode(secrets.token_bytes(32)).decode()
         made["root_keys"] = new_key_line("demo-1")
         kept = made | kept
         write_private(path, json.dumps(kept))

@@ -5,7 +5,7 @@ secret of the owner. If a setting is missing or malformed, the process does not 
 setting and never contains the setting's value.
 """
 
-from app.settings.audit import AuditPublishingSettings
+from app.settings.audit import AuditPublishingSettings, AuditSealingSettings
 from app.settings.base import (
     LOOPBACK,
     DeploymentSettings,
@@ -40,6 +40,7 @@ __all__ = [
     "LOOPBACK",
     "ApiSettings",
     "AuditPublishingSettings",
+    "AuditSealingSettings",
     "BucketRuleSettings",
     "BucketSettings",
     "BucketWriterSettings",

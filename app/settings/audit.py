@@ -1,13 +1,14 @@
-"""The settings with which the worker publishes the audit log: how often, to which second bucket, and to which
-witnesses.
+"""The settings with which the worker seals the audit log and publishes it: the keys, how often, to which second
+bucket, and to which witnesses.
 """
 
+from base64 import b64decode
 from typing import Annotated, Final, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode
 
-from app.settings.base import divided, split_url
+from app.settings.base import DeploymentSettings, divided, is_key, split_url
 from app.settings.database_url import SettingProblem
 from app.settings.vendors import BucketWriterSettings
 from app.transparency_log.errors import NoteError
@@ -19,6 +20,54 @@ _SECOND_BUCKET: Final = (
     "audit_bucket_access_key_id",
     "audit_bucket_secret_access_key",
 )
+
+
+class AuditSealingSettings(DeploymentSettings):
+    """The keys with which the worker signs the checkpoints of the audit log."""
+
+    audit_signing_key: SecretStr = Field(
+        description="The seed of the keys with which the worker signs the checkpoints of the audit log. `resguardo "
+        "audit new-key` makes one."
+    )
+    audit_former_keys: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="The verifier keys (vkeys) that belong to earlier values of AUDIT_SIGNING_KEY, comma-separated. "
+        "The worker continues to accept checkpoints that were signed with them.",
+    )
+
+    @property
+    def former_log_keys(self) -> tuple[VerifierKey, ...]:
+        """Return the verifier keys of AUDIT_FORMER_KEYS."""
+        return tuple(VerifierKey.parse(key) for key in self.audit_former_keys)
+
+    @property
+    def audit_seed(self) -> bytes:
+        """Return the seed of AUDIT_SIGNING_KEY."""
+        return b64decode(self.audit_signing_key.get_secret_value())
+
+    @field_validator("audit_signing_key")
+    @classmethod
+    def _check_audit_seed(cls, value: SecretStr) -> SecretStr:
+        if not is_key(value.get_secret_value()):
+            raise SettingProblem("must be 32 bytes in base64: make one with `resguardo audit new-key`")
+        return value
+
+    @field_validator("audit_former_keys", mode="before")
+    @classmethod
+    def _split_former_keys(cls, value: object) -> object:
+        return divided(value)
+
+    @field_validator("audit_former_keys")
+    @classmethod
+    def _check_former_keys(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            for key in value:
+                VerifierKey.parse(key)
+        except NoteError:
+            raise SettingProblem(
+                "must be verifier keys, comma-separated, each <name>+<8 hex digits>+<base64>"
+            ) from None
+        return value
 
 
 class AuditPublishingSettings(BucketWriterSettings):

@@ -7,7 +7,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import NoDecode
 from pydantic_settings import SettingsError as SourceError
 
-from app.settings.audit import AuditPublishingSettings
+from app.settings.audit import AuditPublishingSettings, AuditSealingSettings
 from app.settings.base import DeploymentSettings, Network, SettingsError, divided, is_key
 from app.settings.database_url import SettingProblem, read_database_url
 from app.settings.keys import KeySettings
@@ -180,6 +180,7 @@ class ApiSettings(
 class WorkerSettings(
     BusinessAssociateSettings,
     SupabaseSettings,
+    AuditSealingSettings,
     AuditPublishingSettings,
     BucketWriterSettings,
     BucketRuleSettings,
@@ -282,6 +283,11 @@ class WorkerSettings(
     @model_validator(mode="after")
     def _check_worker(self) -> Self:
         self._require_database_login("WORKER_DATABASE_URL", self.worker_database_url, "resguardo_worker")
+        audit_key = self.audit_signing_key.get_secret_value()
+        if audit_key == self.certificate_signing_key.get_secret_value():
+            raise SettingProblem("AUDIT_SIGNING_KEY: must not be CERTIFICATE_SIGNING_KEY")
+        if any(audit_key == key.partition(":")[2] for key in self.root_keys.get_secret_value().split(",")):
+            raise SettingProblem("AUDIT_SIGNING_KEY: must not be one of ROOT_KEYS")
         has_key = bool(self.r2_recorder_access_key_id and self.r2_recorder_secret_access_key)
         if self.s3_recorder_role_arn is not None and (has_key or self.is_r2):
             raise SettingProblem(

@@ -47,6 +47,7 @@ LIVEKIT_KEY, LIVEKIT_SECRET = "APItests", "a-secret-of-more-than-thirty-two-byte
 PUBLISHABLE_KEY, SECRET_KEY = "sb_publishable_tests", "sb_secret_tests"
 ROOT_KEYS = "tests-1:" + b64encode(b"a root key of a world of tests!!").decode()
 CERTIFICATE_SEED = "Y2VydGlmaWNhdGVzIG9mIGEgd29ybGQgb2YgdGVzdHM="
+AUDIT_SEED = b64encode(b"a log seed of a world of tests!!").decode()
 MEDIA = Path(__file__).parent.parent / "fixtures" / "headache.mp4"
 PATIENCE_SECONDS = 20
 
@@ -487,6 +488,7 @@ def _worker_settings(database: Database, store: ObjectStore, api: ApiSettings) -
         supabase_url=api.supabase_url,
         supabase_secret_key=SecretStr(SECRET_KEY),
         certificate_signing_key=SecretStr(CERTIFICATE_SEED),
+        audit_signing_key=SecretStr(AUDIT_SEED),
         root_keys=SecretStr(ROOT_KEYS),
         r2_bucket_name=store.bucket,
         r2_endpoint_url=store.endpoint_url,

@@ -37,6 +37,7 @@ def running(cluster: Cluster, data_dir: Path) -> Iterator[Stack]:
             publishable_key="sb_publishable_" + secrets.token_urlsafe(24),
             secret_key="sb_secret_" + secrets.token_urlsafe(24),
             certificate_seed=base64.b64encode(secrets.token_bytes(32)).decode(),
+            audit_seed=base64.b64encode(secrets.token_bytes(32)).decode(),
             root_keys=new_key_line("tests-1"),
         )
         project = project_urls(

@@ -26,7 +26,7 @@ from tests.unit.environments import ENVIRONMENTS, set_environment
 
 Run = Callable[..., Result]
 NOWHERE = "http://127.0.0.1:1"
-OTHER_SECRETS = ("OPENAI_API_KEY", "CERTIFICATE_SIGNING_KEY", "ROOT_KEYS")
+OTHER_SECRETS = ("OPENAI_API_KEY", "CERTIFICATE_SIGNING_KEY", "AUDIT_SIGNING_KEY", "ROOT_KEYS")
 WRONG = "wrong-word-that-nobody-may-see-either"
 GREEN = re.compile(r"✓ (.*)")
 RED = re.compile(r"✗ ((?:API: |worker: )?[^:\n]+): (.*)\n    (.*)")

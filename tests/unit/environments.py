@@ -21,6 +21,7 @@ from app.settings import (
 PASSWORD = "word-that-nobody-may-see"
 SECRET = "secret-that-nobody-may-see-either"
 SEED = b64encode(b"a seed that nobody may see, too.").decode()
+AUDIT_SEED = b64encode(b"a log seed that nobody may see..").decode()
 ROOT_KEYS = "root-1:" + b64encode(b"root key that nobody may see, 32").decode()
 KINDS: tuple[type[DeploymentSettings], ...] = (
     ApiSettings,
@@ -69,6 +70,7 @@ ENVIRONMENTS: Mapping[type[DeploymentSettings], Mapping[str, str]] = {
         "R2_ACCESS_KEY_ID": "writer",
         "R2_SECRET_ACCESS_KEY": SECRET,
         "CERTIFICATE_SIGNING_KEY": SEED,
+        "AUDIT_SIGNING_KEY": AUDIT_SEED,
         "ROOT_KEYS": ROOT_KEYS,
     },
     MigrationSettings: {

@@ -20,6 +20,7 @@ from app.settings import (
 )
 from app.transparency_log.notes import SignatureType, VerifierKey
 from tests.unit.environments import (
+    AUDIT_SEED,
     ENVIRONMENTS,
     KINDS,
     PASSWORD,
@@ -75,6 +76,11 @@ REFUSED = [
     (WorkerSettings, "CERTIFICATE_SIGNING_KEY", "word", "32 bytes in base64"),
     (WorkerSettings, "CERTIFICATE_SIGNING_KEY", "d29yZA==", "32 bytes in base64"),
     (WorkerSettings, "CERTIFICATE_SIGNING_KEY", "wörd", "32 bytes in base64"),
+    (WorkerSettings, "AUDIT_SIGNING_KEY", "word", "32 bytes in base64"),
+    (WorkerSettings, "AUDIT_SIGNING_KEY", "d29yZA==", "32 bytes in base64"),
+    (WorkerSettings, "AUDIT_SIGNING_KEY", SEED, "CERTIFICATE_SIGNING_KEY"),
+    (WorkerSettings, "AUDIT_SIGNING_KEY", ROOT_KEYS.partition(":")[2], "ROOT_KEYS"),
+    (WorkerSettings, "AUDIT_FORMER_KEYS", "word+00000000+AQ==", "verifier keys"),
     (WorkerSettings, "BACKUP_RETENTION_DAYS", "-1", "0"),
     (WorkerSettings, "ROOT_KEYS", "word", "id:key"),
     (WorkerSettings, "ROOT_KEYS", "word:d29yZA==", "32 random bytes"),
@@ -208,23 +214,27 @@ def test_every_missing_setting_is_named_at_once(loaded: Load, monkeypatch: pytes
     }  # A development deployment works without the account
 
 
+HIDDEN = (PASSWORD, SECRET, SEED, AUDIT_SEED, ROOT_KEYS, ROOT_KEYS.split(":")[1])
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_secrets_are_in_no_repr_and_no_refusal(loaded: Load, kind: type[DeploymentSettings]) -> None:
     settings = loaded(kind)
     shown = f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
-    assert not any(secret in shown for secret in (PASSWORD, SECRET, SEED, ROOT_KEYS, ROOT_KEYS.split(":")[1]))
+    assert not any(secret in shown for secret in HIDDEN)
     with pytest.raises(SettingsError) as refusal:
         loaded(kind, DEPLOYMENT=None)
     told = (
         f"{refusal.value!r} {refusal.value} {refusal.value.__cause__!r} {refusal.value.__suppress_context__}"
     )
-    assert not any(secret in told for secret in (PASSWORD, SECRET, SEED, ROOT_KEYS, ROOT_KEYS.split(":")[1]))
+    assert not any(secret in told for secret in HIDDEN)
 
 
 def test_secrets_are_all_kept_as_secrets() -> None:
     assert secret_names() == {
         "API_DATABASE_URL",
         "AUDIT_BUCKET_SECRET_ACCESS_KEY",
+        "AUDIT_SIGNING_KEY",
         "CERTIFICATE_SIGNING_KEY",
         "CLOUDFLARE_API_TOKEN",
         "DATABASE_URL",
