@@ -12,7 +12,7 @@ import uvicorn
 from rich.markup import escape
 
 from app import deployment, settings
-from app.commands import certificate, checks, demo, drill, keys, policies, restore, retention, staff
+from app.commands import audit, certificate, checks, demo, drill, keys, policies, restore, retention, staff
 from app.commands import migrations as migration_commands
 from app.commands.console import (
     exit_without_threads,
@@ -33,6 +33,7 @@ from app.worker import process
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 cli.add_typer(policies.commands, name="policies")
+cli.add_typer(audit.commands, name="audit")
 cli.add_typer(staff.commands, name="staff")
 cli.add_typer(restore.commands, name="restore")
 cli.add_typer(keys.commands, name="keys")

@@ -873,7 +873,9 @@ select 'reason', t.term from unnest(array[
     'STOPPING>VERIFYING', 'VERIFYING', 'VERIFYING>FAILED', 'VERIFYING>LOST', 'VERIFYING>READY', 'access_changed',
     'access_not_applied', 'access_request_closed', 'access_request_not_found', 'access_request_open_already',
     'add_clinician', 'add_compliance', 'already_exists', 'already_staff', 'and_more', 'attempt_overdue',
-    'audit_log_moved', 'witness_failed', 'witness_timeout', 'witness_unreachable',
+    'audit_log_moved',
+    'audit_event_not_found', 'audit_event_not_sealed', 'audit_event_redacted', 'audit_event_differs',
+    'audit_event_about_log', 'audit_policy_malformed', 'court_order', 'erasure_request',
     'auto_record', 'bad_argument', 'bad_birth_date', 'bad_cursor', 'bad_date', 'bad_determination', 'bad_email',
     'bad_extension', 'bad_external_id', 'bad_id', 'bad_input', 'bad_kind', 'bad_page_size', 'bad_received_on',
     'bad_literal',
@@ -1004,9 +1006,10 @@ select 'basis', t.term from unnest(array[
     'enforce_consent', 'expire_imports', 'export_access_request', 'follow_egress', 'health', 'invite_staff',
     'keep_exports', 'livekit_webhook', 'look_for_lost', 'look_for_missing', 'move_recording', 'prepare_import',
     'protect_held', 'reconcile', 'repair_jobs', 'restore_check', 'resume_insights',
-    'resume_language_work', 'resume_transcriptions', 'retention_adopt', 'seal_audit_log', 'publish_audit_log',
+    'resume_language_work', 'resume_transcriptions', 'retention_adopt', 'seal_audit_log',
     'retention_propose', 'retention_show', 'role_mapping', 'rotate_keys', 'staff_add', 'start_recording', 'start_up',
     'stop_recording', 'subtitles', 'sweep_bucket', 'transcribe', 'verify_recording', 'watch_leader', 'watch_room',
+    'verify_audit_log', 'make_audit_receipt', 'redact_audit_event',
     'write_insights'
 ]) as t (term);
 
@@ -1182,7 +1185,7 @@ values
 ('audit_log.close_year', 'C', true),
 ('audit_log.note_clock', 'C', true),
 ('audit_log.rotate_key', 'U', true),
-('audit_log.adopt', 'U', true),
+('audit_log.redact', 'U', true),
 ('request.reject', 'E', true),
 ('webhook.reject', 'E', true),
 ('transcript.transition', 'U', true),
@@ -8977,19 +8980,14 @@ create table audit.leaves (
     log_year smallint not null,
     index bigint not null constraint leaves_index_is_a_place check (index >= 0),
     event_id uuid,
-    recorded_at timestamptz,
-    entry bytea constraint leaves_entry_is_sha_256 check (octet_length(entry) = 32),
+    recorded_at timestamptz not null,
     leaf_hash bytea not null constraint leaves_leaf_hash_is_sha_256 check (octet_length(leaf_hash) = 32),
-    constraint leaves_event_has_its_time check ((event_id is null) = (recorded_at is null)),
     constraint leaves_pkey primary key (log_year, index),
     constraint leaves_event_key unique (event_id, recorded_at)
 );
 comment on table audit.leaves is 'The leaves of the Merkle tree of each year, in the order in which they were sealed.';
 comment on column audit.leaves.event_id is
 'The event; null if the database lost the event. A restore of an older backup, for example, loses events.';
-
-comment on column audit.leaves.entry is
-'The SHA-256 over the salt and the canonical form of the event, of which leaf_hash is the hash. The bucket gets it.';
 
 create table audit.tile_hashes (
     log_year smallint not null,
@@ -9181,7 +9179,7 @@ $$;
 create function private.seal_events(
     of_year integer, of_origin text, first_index bigint, event_ids uuid[], recorded_ats timestamptz[],
     leaf_hashes bytea[], tile_levels smallint[], tile_indexes bigint[], hashes bytea[], new_frontier bytea,
-    new_checkpoint text, new_signer text, entries bytea[] default null
+    new_checkpoint text, new_signer text
 ) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -9192,11 +9190,9 @@ begin
     if known.size <> first_index then
         raise exception 'audit_log_moved' using errcode = 'RG409';
     end if;
-    insert into audit.leaves (log_year, index, event_id, recorded_at, entry, leaf_hash)
-    select of_year, first_index + n.place - 1, n.event_id, n.recorded_at, n.entry, n.leaf_hash
-    from unnest(event_ids, recorded_ats, entries, leaf_hashes) with ordinality as n (
-        event_id, recorded_at, entry, leaf_hash, place
-    );
+    insert into audit.leaves (log_year, index, event_id, recorded_at, leaf_hash)
+    select of_year, first_index + n.place - 1, n.event_id, n.recorded_at, n.leaf_hash
+    from unnest(event_ids, recorded_ats, leaf_hashes) with ordinality as n (event_id, recorded_at, leaf_hash, place);
     insert into audit.tile_hashes (log_year, level, index, hash)
     select of_year, n.level, n.index, n.hash from unnest(tile_levels, tile_indexes, hashes) as n (level, index, hash);
     delete from audit.unsealed as u
@@ -9392,228 +9388,231 @@ end
 $$;
 
 
--- 44_audit_publishing.sql
+-- 45_audit_verification.sql
 
--- Publishing of the audit log: which checkpoints are in the buckets, the tiles to publish, and the adoption of the
--- bucket's log after a restore of the database. docs/audit-log.md describes the objects.
+-- Verification of the audit log: the functions with which `resguardo audit` reads the sealed rows, and the redaction of
+-- an event. docs/audit-log.md describes the formats.
 
-create table audit.published_logs (
-    log_year smallint not null,
-    size bigint not null default 0 constraint published_logs_size_is_a_count check (size >= 0),
-    checkpoint text,
-    published_at timestamptz,
-    second_size bigint not null default 0 constraint published_logs_second_size_is_a_count check (second_size >= 0),
-    second_published_at timestamptz,
-    constraint published_logs_pkey primary key (log_year)
-);
-comment on table audit.published_logs is
-'The newest checkpoint of each log that is in the bucket and in the second bucket.';
-comment on column audit.published_logs.size is 'The number of leaves of the newest checkpoint in the bucket.';
-comment on column audit.published_logs.checkpoint is 'The newest checkpoint in the bucket, with its cosignatures.';
-comment on column audit.published_logs.second_size is
-'The number of leaves of the newest checkpoint in the second bucket.';
-
-create table audit.publications (
-    log_year smallint not null,
-    size bigint not null,
-    published_at timestamptz not null default private.now(),
-    constraint publications_pkey primary key (log_year, size)
-);
-comment on table audit.publications is
-'The sizes of all published checkpoints. The second bucket gets each of them, also after an outage.';
-
-create trigger publications_refuse_change before update or delete on audit.publications
-for each row execute function private.refuse_change();
-create trigger publications_refuse_truncate before truncate on audit.publications
-for each statement execute function private.refuse_change();
-create trigger published_logs_refuse_delete before delete on audit.published_logs
-for each row execute function private.refuse_change();
-create trigger published_logs_refuse_truncate before truncate on audit.published_logs
-for each statement execute function private.refuse_change();
-
-alter table audit.publications enable always trigger publications_refuse_change;
-alter table audit.publications enable always trigger publications_refuse_truncate;
-alter table audit.published_logs enable always trigger published_logs_refuse_delete;
-alter table audit.published_logs enable always trigger published_logs_refuse_truncate;
-
--- Returns each log with its newest checkpoint in the database, in the bucket and in the second bucket. `is_due` says
--- whether the log has grown and the bucket's newest checkpoint is at least `publish_seconds` old, or dated in the
--- future because the clock went back.
-create function private.list_published_logs(publish_seconds integer)
+-- Returns each log with its number of leaves, counted from the newest leaf, at one moment.
+create function private.read_logs()
 returns table (
-    log_year smallint, origin text, size bigint, checkpoint text, published_size bigint, published_checkpoint text,
-    is_due boolean, second_size bigint
+    log_year smallint, origin text, size bigint, frontier bytea, checkpoint text, closed_size bigint, leaf_count bigint
 )
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
-declare
-    at constant timestamptz := private.now();
 begin
     return query
     select
-        l.log_year, l.origin, l.size, l.checkpoint, coalesce(least(p.size, l.size), 0), p.checkpoint,
-        l.size > coalesce(p.size, 0) and (
-            p.published_at is null
-            or p.published_at > at
-            or p.published_at <= at - make_interval(secs => publish_seconds)
-        ),
-        coalesce(p.second_size, 0)
+        l.log_year, l.origin, l.size, l.frontier, l.checkpoint, l.closed_size,
+        coalesce((select max(f.index) + 1 from audit.leaves as f where f.log_year = l.log_year), 0)
     from audit.logs as l
-    left join audit.published_logs as p on p.log_year = l.log_year
-    where l.checkpoint is not null
     order by l.log_year;
 end
 $$;
 
--- Returns the size of the log of a year, 0 if there is no log, and the size of its newest checkpoint in the bucket.
-create function private.read_log_sizes(of_year integer)
-returns table (origin text, size bigint, published_size bigint)
+-- Returns the leaves of a log from `first_index` to before `end_index`, in the order of their indexes.
+create function private.read_leaves(of_year integer, first_index bigint, end_index bigint) returns setof audit.leaves
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    select f.*
+    from audit.leaves as f
+    where f.log_year = of_year and f.index >= first_index and f.index < end_index
+    order by f.index;
+end
+$$;
+
+-- Returns the events of these leaves. `limit 1` keeps Postgres from a join that reads all events.
+create function private.read_sealed_events(of_year integer, first_index bigint, end_index bigint)
+returns setof audit.events
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off
+as $$
+begin
+    return query
+    select e.*
+    from audit.leaves as f
+    cross join lateral (
+        select a.* from audit.events as a where a.id = f.event_id and a.recorded_at = f.recorded_at limit 1
+    ) as e
+    where f.log_year = of_year and f.index >= first_index and f.index < end_index;
+end
+$$;
+
+-- Returns the events with these ids, whatever their time is.
+create function private.find_events(event_ids uuid[]) returns setof audit.events
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off
+as $$
+begin
+    return query
+    select e.* from unnest(event_ids) as n (id) cross join lateral (
+        select a.* from audit.events as a where a.id = n.id order by a.recorded_at limit 1
+    ) as e;
+end
+$$;
+
+-- Returns the hashes of a log's tiles above level 0 after the hash (after_level, after_index).
+create function private.read_tile_hashes(of_year integer, after_level integer, after_index bigint, max_hashes integer)
+returns setof audit.tile_hashes
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    select t.*
+    from audit.tile_hashes as t
+    where t.log_year = of_year and (t.level, t.index) > (after_level, after_index)
+    order by t.level, t.index
+    limit max_hashes;
+end
+$$;
+
+-- Looks for events of a year that have no leaf and do not wait for one. One call reads at most `max_events` events
+-- after the event (after_at, after_id). Returns the last event that it read, or nulls at the end.
+create function private.find_unqueued(
+    of_year integer, after_at timestamptz, after_id uuid, max_events integer,
+    out last_at timestamptz, out last_id uuid, out event_ids uuid[]
+)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off
+as $$
+begin
+    with page as materialized (
+        select e.recorded_at, e.id
+        from audit.events as e
+        where
+            e.outcome <> ''
+            and e.recorded_at >= private.start_of_year(of_year)
+            and e.recorded_at < private.start_of_year(of_year + 1)
+            and (e.recorded_at, e.id) > (after_at, after_id)
+        order by e.recorded_at, e.id
+        limit max_events
+    ),
+
+    unqueued as materialized (
+        select p.recorded_at, p.id
+        from page as p
+        where
+            not exists (select from audit.leaves as f where f.event_id = p.id and f.recorded_at = p.recorded_at)
+            and not exists (select from audit.unsealed as u where u.event_id = p.id and u.recorded_at = p.recorded_at)
+    )
+
+    select n.recorded_at, n.id, (select coalesce(array_agg(u.id order by u.recorded_at, u.id), '{}') from unqueued as u)
+    into last_at, last_id, event_ids
+    from (select p.recorded_at, p.id from page as p order by p.recorded_at desc, p.id desc limit 1) as n;
+end
+$$;
+
+-- Returns at most `max_events` ids that wait for a leaf, but whose event is gone.
+create function private.find_queued_without_event(max_events integer) returns uuid[]
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off
+as $$
+begin
+    return (
+        select coalesce(array_agg(n.event_id), '{}')
+        from (
+            select u.event_id
+            from audit.unsealed as u
+            where not exists (
+                select from audit.events as e where e.id = u.event_id and e.recorded_at = u.recorded_at
+            )
+            order by u.recorded_at, u.event_id
+            limit max_events
+        ) as n
+    );
+end
+$$;
+
+-- Returns the leaf of an event with its log: the index, and the newest checkpoint of the log. Returns nulls if the
+-- event is not sealed.
+create function private.find_leaf(
+    of_event uuid, out log_year smallint, out index bigint, out size bigint, out checkpoint text
+)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    select l.log_year, f.index, l.size, l.checkpoint
+    into find_leaf.log_year, find_leaf.index, find_leaf.size, find_leaf.checkpoint
+    from audit.leaves as f
+    inner join audit.logs as l on l.log_year = f.log_year
+    where f.event_id = of_event
+    limit 1;
+end
+$$;
+
+-- Returns the first `widths` hashes of each tile of a log, one after the other, in the order of the arrays.
+create function private.read_tiles(of_year integer, levels smallint[], indexes bigint[], widths integer[])
+returns table (place bigint, content bytea)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
     return query
     select
-        format('resguardo/%s/%s', private.deployment_name(), of_year), coalesce(l.size, 0),
-        coalesce(least(p.size, l.size), 0)
-    from (values (of_year)) as y (log_year)
-    left join audit.logs as l on l.log_year = y.log_year
-    left join audit.published_logs as p on p.log_year = y.log_year;
+        n.place,
+        case
+            when n.level = 0 then (
+                select string_agg(f.leaf_hash, '' order by f.index)
+                from audit.leaves as f
+                where
+                    f.log_year = of_year and f.index >= n.index * 256 and f.index < n.index * 256 + n.width
+            )
+            else (
+                select string_agg(t.hash, '' order by t.index)
+                from audit.tile_hashes as t
+                where
+                    t.log_year = of_year and t.level = n.level
+                    and t.index >= n.index * 256 and t.index < n.index * 256 + n.width
+            )
+        end
+    from unnest(levels, indexes, widths) with ordinality as n (level, index, width, place);
 end
 $$;
 
--- Returns the hashes of tiles, one after the other. `place` is the position of the tile in the arguments. The level -1
--- means the entries of the leaves. A tile is null if the log has fewer hashes than the width.
-create function private.read_tiles(of_year integer, levels smallint[], indexes bigint[], widths integer[])
-returns table (place integer, content bytea)
-language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+-- Redacts a sealed event: clears every column that says who did what to whom, and the salt. The leaf stays, so every
+-- proof stays valid, and nobody can guess the cleared values from the leaf. The event audit_log.redact names the
+-- redacted event and the reason. No role may call this function: only the owner of the database can turn the triggers
+-- off that protect the log. Returns whether the event was redacted now. Raises RG404 (audit_event_not_found) and
+-- RG409 (audit_event_not_sealed, audit_event_about_log).
+create function private.redact_event(of_event uuid, with_reason text) returns boolean
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '10s'
 as $$
 declare
-    first_hash bigint;
-    after_hash bigint;
-    counted bigint;
+    redacted audit.events;
+    partition text;
 begin
-    for place in 1..cardinality(levels) loop
-        first_hash := indexes[place] * 256;
-        after_hash := first_hash + widths[place];
-        if levels[place] > 0 then
-            select string_agg(t.hash, '' order by t.index), count(*) into content, counted
-            from audit.tile_hashes as t
-            where
-                t.log_year = of_year and t.level = levels[place] and t.index >= first_hash and t.index < after_hash;
-        else
-            select
-                string_agg(case levels[place] when 0 then l.leaf_hash else l.entry end, '' order by l.index), count(*)
-            into content, counted
-            from audit.leaves as l
-            where l.log_year = of_year and l.index >= first_hash and l.index < after_hash;
-        end if;
-        if counted <> widths[place] then
-            content := null;
-        end if;
-        return next;
-    end loop;
-end
-$$;
-
--- Stores that the bucket has a checkpoint with this many leaves. A larger stored size stays.
-create function private.record_publication(of_year integer, of_size bigint, cosigned_checkpoint text) returns void
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-    insert into audit.publications (log_year, size) values (of_year, of_size) on conflict do nothing;
-    insert into audit.published_logs as p (log_year, size, checkpoint, published_at)
-    values (of_year, of_size, cosigned_checkpoint, private.now())
-    on conflict (log_year) do update
-    set size = excluded.size, checkpoint = excluded.checkpoint, published_at = excluded.published_at
-    where excluded.size > p.size;
-end
-$$;
-
--- Stores that the second bucket has a checkpoint with this many leaves. A larger stored size stays.
-create function private.record_second_publication(of_year integer, of_size bigint) returns void
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-    insert into audit.published_logs as p (log_year, second_size, second_published_at)
-    values (of_year, of_size, private.now())
-    on conflict (log_year) do update
-    set second_size = excluded.second_size, second_published_at = excluded.second_published_at
-    where excluded.second_size > p.second_size;
-end
-$$;
-
--- Returns the sizes of published checkpoints that the second bucket lacks, the smallest first.
-create function private.list_second_publications(of_year integer, max_sizes integer) returns setof bigint
-language plpgsql stable security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-    return query
-    select p.size
-    from audit.publications as p
-    where
-        p.log_year = of_year
-        and p.size > coalesce((select s.second_size from audit.published_logs as s where s.log_year = of_year), 0)
-    order by p.size
-    limit max_sizes;
-end
-$$;
-
--- Returns the events of the leaves from `first_index` on, with their leaf hashes.
-create function private.read_leaves(of_year integer, first_index bigint, max_leaves integer)
-returns table (index bigint, event_id uuid, recorded_at timestamptz, leaf_hash bytea)
-language plpgsql stable security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-    return query
-    select l.index, l.event_id, l.recorded_at, l.leaf_hash
-    from audit.leaves as l
-    where l.log_year = of_year and l.index >= first_index
-    order by l.index
-    limit max_leaves;
-end
-$$;
-
--- Replaces the leaves from `first_index` on by leaves of the bucket, and stores the checkpoint of the changed log. The
--- events of replaced leaves go back to the queue, unless they are among the adopted leaves. An adopted leaf has no
--- event if the database lost it. Writes an event audit_log.adopt; its row count is the number of adopted leaves. Raises
--- RG409 (audit_log_moved) unless the log has exactly `known_size` leaves.
-create function private.adopt_leaves(
-    of_year integer, of_origin text, known_size bigint, first_index bigint, event_ids uuid[],
-    recorded_ats timestamptz[], new_entries bytea[], leaf_hashes bytea[], tile_levels smallint[],
-    tile_indexes bigint[], hashes bytea[], new_frontier bytea, new_checkpoint text, new_signer text
-) returns void
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
-as $$
-declare
-    known constant audit.logs := private.lock_log(of_year);
-begin
-    if known.size <> known_size or first_index > known_size then
-        raise exception 'audit_log_moved' using errcode = 'RG409';
+    select e.* into redacted from audit.events as e where e.id = of_event;
+    if redacted.id is null then
+        raise exception 'audit_event_not_found' using errcode = 'RG404';
     end if;
-    insert into audit.unsealed (recorded_at, event_id)
-    select l.recorded_at, l.event_id
-    from audit.leaves as l
-    where l.log_year = of_year and l.index >= first_index and l.event_id is not null
-    on conflict do nothing;
-    update audit.logs as l set size = first_index where l.log_year = of_year;
-    delete from audit.leaves as l where l.log_year = of_year and l.index >= first_index;
-    delete from audit.tile_hashes as t
-    where t.log_year = of_year and (t.index + 1) << (8 * t.level) > first_index;
-    insert into audit.leaves (log_year, index, event_id, recorded_at, entry, leaf_hash)
-    select of_year, first_index + n.place - 1, n.event_id, n.recorded_at, n.entry, n.leaf_hash
-    from unnest(event_ids, recorded_ats, new_entries, leaf_hashes) with ordinality as n (
-        event_id, recorded_at, entry, leaf_hash, place
+    if redacted.action like 'audit\_log.%' then
+        raise exception 'audit_event_about_log' using errcode = 'RG409';
+    end if;
+    if not exists (
+        select from audit.leaves as f where f.event_id = redacted.id and f.recorded_at = redacted.recorded_at
+    ) then
+        raise exception 'audit_event_not_sealed' using errcode = 'RG409';
+    end if;
+    partition := format('audit.events_%s', extract(year from redacted.recorded_at at time zone 'UTC'));
+    execute format('alter table %s disable trigger events_refuse_change', partition);
+    select e.* into redacted from audit.events as e where e.id = of_event;
+    if redacted.salt = '' then
+        execute format('alter table %s enable always trigger events_refuse_change', partition);
+        return false;
+    end if;
+    update audit.events as e
+    set salt = '', occurred_at = null, actor_id = null, session_fingerprint = null, aal = null, reason = null,
+        entities = '[]', patient_ids = '{}', consultation_ids = '{}', fields = '{}', row_count = 0, byte_count = null,
+        digest = null, request_id = null, address = null
+    where e.id = redacted.id and e.recorded_at = redacted.recorded_at;
+    execute format('alter table %s enable always trigger events_refuse_change', partition);
+    alter table audit.event_subjects disable trigger event_subjects_refuse_change;
+    delete from audit.event_subjects as s
+    where
+        s.subject_id = any(redacted.patient_ids || redacted.consultation_ids)
+        and s.recorded_at = redacted.recorded_at and s.id = redacted.id;
+    alter table audit.event_subjects enable always trigger event_subjects_refuse_change;
+    perform private.write_audit(
+        'audit_log.redact', 'ALLOWED', with_reason, 'audit_event', array[of_event], '{}', '{}', '{}', 1, null
     );
-    insert into audit.tile_hashes (log_year, level, index, hash)
-    select of_year, n.level, n.index, n.hash from unnest(tile_levels, tile_indexes, hashes) as n (level, index, hash);
-    delete from audit.unsealed as u
-    using unnest(event_ids, recorded_ats) as n (event_id, recorded_at)
-    where u.recorded_at = n.recorded_at and u.event_id = n.event_id;
-    update audit.logs as l
-    set size = first_index + cardinality(leaf_hashes), origin = of_origin, frontier = new_frontier,
-        checkpoint = new_checkpoint, signer = new_signer, sealed_at = private.now()
-    where l.log_year = of_year;
-    perform private.write_log_event('audit_log.adopt', cardinality(leaf_hashes), null);
+    return true;
 end
 $$;
 

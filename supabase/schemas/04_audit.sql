@@ -191,7 +191,9 @@ select 'reason', t.term from unnest(array[
     'STOPPING>VERIFYING', 'VERIFYING', 'VERIFYING>FAILED', 'VERIFYING>LOST', 'VERIFYING>READY', 'access_changed',
     'access_not_applied', 'access_request_closed', 'access_request_not_found', 'access_request_open_already',
     'add_clinician', 'add_compliance', 'already_exists', 'already_staff', 'and_more', 'attempt_overdue',
-    'audit_log_moved', 'witness_failed', 'witness_timeout', 'witness_unreachable',
+    'audit_log_moved',
+    'audit_event_not_found', 'audit_event_not_sealed', 'audit_event_redacted', 'audit_event_differs',
+    'audit_event_about_log', 'audit_policy_malformed', 'court_order', 'erasure_request',
     'auto_record', 'bad_argument', 'bad_birth_date', 'bad_cursor', 'bad_date', 'bad_determination', 'bad_email',
     'bad_extension', 'bad_external_id', 'bad_id', 'bad_input', 'bad_kind', 'bad_page_size', 'bad_received_on',
     'bad_literal',
@@ -322,9 +324,10 @@ select 'basis', t.term from unnest(array[
     'enforce_consent', 'expire_imports', 'export_access_request', 'follow_egress', 'health', 'invite_staff',
     'keep_exports', 'livekit_webhook', 'look_for_lost', 'look_for_missing', 'move_recording', 'prepare_import',
     'protect_held', 'reconcile', 'repair_jobs', 'restore_check', 'resume_insights',
-    'resume_language_work', 'resume_transcriptions', 'retention_adopt', 'seal_audit_log', 'publish_audit_log',
+    'resume_language_work', 'resume_transcriptions', 'retention_adopt', 'seal_audit_log',
     'retention_propose', 'retention_show', 'role_mapping', 'rotate_keys', 'staff_add', 'start_recording', 'start_up',
     'stop_recording', 'subtitles', 'sweep_bucket', 'transcribe', 'verify_recording', 'watch_leader', 'watch_room',
+    'verify_audit_log', 'make_audit_receipt', 'redact_audit_event',
     'write_insights'
 ]) as t (term);
 
@@ -500,7 +503,7 @@ values
 ('audit_log.close_year', 'C', true),
 ('audit_log.note_clock', 'C', true),
 ('audit_log.rotate_key', 'U', true),
-('audit_log.adopt', 'U', true),
+('audit_log.redact', 'U', true),
 ('request.reject', 'E', true),
 ('webhook.reject', 'E', true),
 ('transcript.transition', 'U', true),
