@@ -1,4 +1,4 @@
-"""Finds the files of the repository that Resguardo reads while it runs: migrations and policies.
+"""Finds the files of the repository that Resguardo reads while it runs: migrations, policies and tools.
 
 A wheel has copies of these files in `app/data` (`pyproject.toml`, `tool.hatch.build.targets.wheel.sources`). A
 checkout of the repository has no `app/data`, and the files are read from their own place in the repository.

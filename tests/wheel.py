@@ -26,7 +26,7 @@ from devstack.openai.starting import running as openai_running
 from devstack.stack import Stack
 
 ROOT = Path(__file__).parent.parent
-COPIED = ("policies", "supabase/migrations")
+COPIED = ("policies", "supabase/migrations", "tools")
 """The directories that the wheel contains below `app/data`."""
 PACKAGES = {"app", "graphql_schema"}
 LEADER_SECONDS = 60

@@ -16,7 +16,9 @@ from app.packaged import repository_path
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("name", ["policies/access", "policies/quotas.toml", "supabase/migrations"])
+@pytest.mark.parametrize(
+    "name", ["policies/access", "policies/quotas.toml", "supabase/migrations", "tools/verify_audit.py"]
+)
 def test_files_are_read_where_they_are_in_a_checkout(name: str) -> None:
     assert repository_path(name) == ROOT / name
     assert repository_path(name).exists()
