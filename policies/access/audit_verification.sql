@@ -3,12 +3,10 @@
 
 grant execute on function
 private.read_logs(),
-private.read_leaves(integer, bigint, bigint),
 private.read_sealed_events(integer, bigint, bigint),
 private.find_events(uuid[]),
 private.read_tile_hashes(integer, integer, bigint, integer),
 private.find_unqueued(integer, timestamptz, uuid, integer),
 private.find_queued_without_event(integer),
-private.find_leaf(uuid),
-private.read_tiles(integer, smallint[], bigint[], integer[])
+private.find_leaf(uuid)
 to resguardo_worker;

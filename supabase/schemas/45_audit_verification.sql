@@ -18,19 +18,6 @@ begin
 end
 $$;
 
--- Returns the leaves of a log from `first_index` to before `end_index`, in the order of their indexes.
-create function private.read_leaves(of_year integer, first_index bigint, end_index bigint) returns setof audit.leaves
-language plpgsql stable security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-    return query
-    select f.*
-    from audit.leaves as f
-    where f.log_year = of_year and f.index >= first_index and f.index < end_index
-    order by f.index;
-end
-$$;
-
 -- Returns the events of these leaves. `limit 1` keeps Postgres from a join that reads all events.
 create function private.read_sealed_events(of_year integer, first_index bigint, end_index bigint)
 returns setof audit.events
@@ -143,34 +130,6 @@ begin
     inner join audit.logs as l on l.log_year = f.log_year
     where f.event_id = of_event
     limit 1;
-end
-$$;
-
--- Returns the first `widths` hashes of each tile of a log, one after the other, in the order of the arrays.
-create function private.read_tiles(of_year integer, levels smallint[], indexes bigint[], widths integer[])
-returns table (place bigint, content bytea)
-language plpgsql stable security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-    return query
-    select
-        n.place,
-        case
-            when n.level = 0 then (
-                select string_agg(f.leaf_hash, '' order by f.index)
-                from audit.leaves as f
-                where
-                    f.log_year = of_year and f.index >= n.index * 256 and f.index < n.index * 256 + n.width
-            )
-            else (
-                select string_agg(t.hash, '' order by t.index)
-                from audit.tile_hashes as t
-                where
-                    t.log_year = of_year and t.level = n.level
-                    and t.index >= n.index * 256 and t.index < n.index * 256 + n.width
-            )
-        end
-    from unnest(levels, indexes, widths) with ordinality as n (level, index, width, place);
 end
 $$;
 

@@ -275,6 +275,8 @@ class LogComparison:
                 detail="another time than the event",
             )
         action = row.event.action if row.event is not None and row.event.leaf == row.leaf else ""
+        if recorded_at is None:
+            return
         if action == Action.NOTE_CLOCK:
             self._order.add_leap(index, row.event_id, recorded_at)
         elif action == Action.MARK_HOUR:

@@ -6,7 +6,7 @@ from private.read_logs() as l;
 -- name: read_leaves
 -- Returns the leaves of a log from `first_index` to before `end_index`.
 select f.index, f.event_id, f.recorded_at, f.leaf_hash
-from private.read_leaves(%(year)s, %(first_index)s, %(end_index)s) as f
+from private.read_leaves(%(year)s, %(first_index)s, (%(end_index)s - %(first_index)s)::integer) as f
 order by f.index;
 
 -- name: read_sealed_events

@@ -69,11 +69,13 @@ class StoredEvent:
 
 @dataclass(frozen=True, slots=True)
 class SealedRow:
-    """A row of audit.leaves with its event, if the event is there."""
+    """A row of audit.leaves with its event, if the event is there. `event_id` and `recorded_at` are None if a restore
+    lost the event.
+    """
 
     index: int
     event_id: UUID | None
-    recorded_at: datetime
+    recorded_at: datetime | None
     leaf: bytes
     event: StoredEvent | None
 

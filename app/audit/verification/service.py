@@ -277,7 +277,11 @@ class _Verification:
         if copy is None or not copy.log.source.is_live:
             return
         due = datetime.now(UTC) - PUBLISHED_AFTER
-        late = [row for index, row in rows.items() if index >= published and row.recorded_at < due]
+        late = [
+            row
+            for index, row in rows.items()
+            if index >= published and row.recorded_at is not None and row.recorded_at < due
+        ]
         if late:
             self._findings.add(
                 FindingName.NOT_PUBLISHED if published else FindingName.LOG_MISSING,
