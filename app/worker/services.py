@@ -1,5 +1,6 @@
 """Composes the worker: opens the worker's services, and collects the tasks and periodic tasks of all features."""
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from procrastinate import App
 
 from app.access_requests import tasks as access_request_tasks
 from app.access_requests.exports import Exports
+from app.audit.sealing import tasks as sealing_tasks
+from app.audit.sealing.sealer import LogCounts, Sealer
 from app.bucket import tasks as bucket_tasks
 from app.bucket.clients import BucketClients, open_bucket_clients
 from app.bucket.lost_objects import LostObjects
@@ -94,6 +97,8 @@ class WorkerServices:
     note_sections: NoteSectionWriter
     held_language_work: HeldLanguageWork
     idempotency_keys: IdempotencyKeys
+    audit_sealer: Sealer
+    audit_counts: LogCounts
 
 
 @asynccontextmanager
@@ -188,6 +193,14 @@ def _services(
         insights_writer=InsightsWriter(database, language, settings.keyring),
         note_sections=NoteSectionWriter(database, language, settings.keyring),
         held_language_work=HeldLanguageWork(database),
+        audit_sealer=Sealer(
+            database,
+            settings.audit_seed,
+            settings.former_log_keys,
+            deployment=deployment,
+            clock=time.monotonic,
+        ),
+        audit_counts=LogCounts(database),
     )
 
 
@@ -203,6 +216,7 @@ def define_periodic_tasks(services: WorkerServices, reconcile_seconds: float) ->
     """Return the periodic tasks that the leader runs."""
     return [
         *job_tasks.define_periodic_tasks(services.job_repair),
+        *sealing_tasks.define_periodic_tasks(services.audit_sealer, services.audit_counts),
         *idempotency_tasks.define_periodic_tasks(services.idempotency_keys),
         *recording_tasks.define_periodic_tasks(services.reconciler, reconcile_seconds),
         *import_tasks.define_periodic_tasks(services.uploads),

@@ -16,6 +16,7 @@ from procrastinate import App
 from procrastinate.jobs import Job
 
 from app.access_requests.exports import Exports
+from app.audit.sealing.sealer import LogCounts, Sealer
 from app.bucket.lost_objects import LostObjects
 from app.bucket.missing_objects import MissingObjects
 from app.bucket.orphaned_objects import OrphanedObjects
@@ -320,6 +321,8 @@ async def test_every_task_that_can_be_deferred_has_a_runner(database: Database) 
                 clips=object.__new__(ClipCutter),
                 job_repair=object.__new__(JobRepair),
                 idempotency_keys=object.__new__(IdempotencyKeys),
+                audit_sealer=object.__new__(Sealer),
+                audit_counts=object.__new__(LogCounts),
                 note_destroyer=object.__new__(NoteDestroyer),
                 held_language_work=object.__new__(HeldLanguageWork),
             )
