@@ -112,6 +112,10 @@ def write_receipt(
             raise typer.BadParameter(f"{path}: {error.strerror}") from None
         out.print(f"written: {escape(str(path))}")
     out.print(f"index {made.index} of {made.size} in {escape(made.origin)}")
+    if not made.is_published:
+        out.print(
+            "Its checkpoint is not published yet, so no witness has cosigned it. Repeat the command later."
+        )
 
 
 @commands.command("policy")

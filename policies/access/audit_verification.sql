@@ -8,5 +8,6 @@ private.find_events(uuid[]),
 private.read_tile_hashes(integer, integer, bigint, integer),
 private.find_unqueued(integer, timestamptz, uuid, integer),
 private.find_queued_without_event(integer),
-private.find_leaf(uuid)
+private.find_leaf(uuid),
+private.list_publications(integer, bigint, integer)
 to resguardo_worker;

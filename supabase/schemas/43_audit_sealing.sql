@@ -47,14 +47,19 @@ create table audit.leaves (
     log_year smallint not null,
     index bigint not null constraint leaves_index_is_a_place check (index >= 0),
     event_id uuid,
-    recorded_at timestamptz not null,
+    recorded_at timestamptz,
+    entry bytea constraint leaves_entry_is_sha_256 check (octet_length(entry) = 32),
     leaf_hash bytea not null constraint leaves_leaf_hash_is_sha_256 check (octet_length(leaf_hash) = 32),
+    constraint leaves_event_has_its_time check ((event_id is null) = (recorded_at is null)),
     constraint leaves_pkey primary key (log_year, index),
     constraint leaves_event_key unique (event_id, recorded_at)
 );
 comment on table audit.leaves is 'The leaves of the Merkle tree of each year, in the order in which they were sealed.';
 comment on column audit.leaves.event_id is
 'The event; null if the database lost the event. A restore of an older backup, for example, loses events.';
+
+comment on column audit.leaves.entry is
+'The SHA-256 over the salt and the canonical form of the event, of which leaf_hash is the hash. The bucket gets it.';
 
 create table audit.tile_hashes (
     log_year smallint not null,
@@ -246,7 +251,7 @@ $$;
 create function private.seal_events(
     of_year integer, of_origin text, first_index bigint, event_ids uuid[], recorded_ats timestamptz[],
     leaf_hashes bytea[], tile_levels smallint[], tile_indexes bigint[], hashes bytea[], new_frontier bytea,
-    new_checkpoint text, new_signer text
+    new_checkpoint text, new_signer text, entries bytea[] default null
 ) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -257,9 +262,11 @@ begin
     if known.size <> first_index then
         raise exception 'audit_log_moved' using errcode = 'RG409';
     end if;
-    insert into audit.leaves (log_year, index, event_id, recorded_at, leaf_hash)
-    select of_year, first_index + n.place - 1, n.event_id, n.recorded_at, n.leaf_hash
-    from unnest(event_ids, recorded_ats, leaf_hashes) with ordinality as n (event_id, recorded_at, leaf_hash, place);
+    insert into audit.leaves (log_year, index, event_id, recorded_at, entry, leaf_hash)
+    select of_year, first_index + n.place - 1, n.event_id, n.recorded_at, n.entry, n.leaf_hash
+    from unnest(event_ids, recorded_ats, entries, leaf_hashes) with ordinality as n (
+        event_id, recorded_at, entry, leaf_hash, place
+    );
     insert into audit.tile_hashes (log_year, level, index, hash)
     select of_year, n.level, n.index, n.hash from unnest(tile_levels, tile_indexes, hashes) as n (level, index, hash);
     delete from audit.unsealed as u

@@ -116,20 +116,41 @@ begin
 end
 $$;
 
--- Returns the leaf of an event with its log: the index, and the newest checkpoint of the log. Returns nulls if the
--- event is not sealed.
+-- Returns the leaf of an event, and a checkpoint that covers the leaf: the newest published one with its cosignatures,
+-- or the newest one in the database if none is published. Returns nulls if the event is not sealed.
 create function private.find_leaf(
-    of_event uuid, out log_year smallint, out index bigint, out size bigint, out checkpoint text
+    of_event uuid, out log_year smallint, out index bigint, out checkpoint text, out is_published boolean
 )
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-    select l.log_year, f.index, l.size, l.checkpoint
-    into find_leaf.log_year, find_leaf.index, find_leaf.size, find_leaf.checkpoint
+    select
+        l.log_year, f.index, case when p.size > f.index then p.checkpoint else l.checkpoint end,
+        coalesce(p.size > f.index, false)
+    into find_leaf.log_year, find_leaf.index, find_leaf.checkpoint, find_leaf.is_published
     from audit.leaves as f
     inner join audit.logs as l on l.log_year = f.log_year
+    left join audit.published_logs as p on p.log_year = f.log_year
     where f.event_id = of_event
     limit 1;
+end
+$$;
+
+-- Returns the sizes of the published checkpoints of a log after a size, the smallest first, and up to which size the
+-- second bucket has them.
+create function private.list_publications(of_year integer, after_size bigint, max_sizes integer)
+returns table (size bigint, is_in_second boolean)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    select
+        p.size,
+        p.size <= coalesce((select s.second_size from audit.published_logs as s where s.log_year = of_year), 0)
+    from audit.publications as p
+    where p.log_year = of_year and p.size > after_size
+    order by p.size
+    limit max_sizes;
 end
 $$;
 

@@ -201,6 +201,8 @@ RELATIONS: dict[str, Relation] = {
     "audit.logs": Relation("log_year"),
     "audit.leaves": Relation("index"),
     "audit.tile_hashes": Relation("index"),
+    "audit.published_logs": Relation("log_year"),
+    "audit.publications": Relation("log_year"),
     "private.audit_actions": Relation("action"),
     "private.audit_terms": Relation("term"),
     "private.tasks": Relation("name"),

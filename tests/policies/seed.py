@@ -406,8 +406,12 @@ def _lost_leaf(connection: Connection) -> None:
     connection.execute(
         "insert into audit.logs (log_year, origin, size, marked_size, closed_size) values (2001, 'past', 1, 1, 1)"
     )
-    connection.execute("insert into audit.leaves values (2001, 0, null, '2001-01-01', %s)", [bytes(32)])
+    connection.execute(
+        "insert into audit.leaves (log_year, index, leaf_hash) values (2001, 0, %s)", [bytes(32)]
+    )
     connection.execute("insert into audit.tile_hashes values (2001, 1, 0, %s)", [bytes(32)])
+    connection.execute("insert into audit.published_logs (log_year, size) values (2001, 1)")
+    connection.execute("insert into audit.publications (log_year, size) values (2001, 1)")
 
 
 def _costs(connection: Connection) -> None:

@@ -260,7 +260,17 @@ def test_the_log_is_guarded_on_every_partition_in_replica_mode_too(reader: Conne
             }
             for table in ("unsealed", "leaves", "tile_hashes")
         },
-        "logs": {"logs_refuse_delete": row | before | delete, "logs_refuse_truncate": before | truncate},
+        **{
+            table: {
+                f"{table}_refuse_delete": row | before | delete,
+                f"{table}_refuse_truncate": before | truncate,
+            }
+            for table in ("logs", "published_logs")
+        },
+        "publications": {
+            "publications_refuse_change": row | before | update | delete,
+            "publications_refuse_truncate": before | truncate,
+        },
     }
     assert {name: set(triggers) for name, triggers in guarded} == {
         table: {f"{trigger} A {kind}" for trigger, kind in triggers.items()}

@@ -49,8 +49,14 @@ select set_config('statement_timeout', %(milliseconds)s, true);
 select c.event_count, c.leaf_count, c.unsealed_count from private.count_log(%(year)s) as c;
 
 -- name: find_leaf
--- Returns the leaf of an event and the newest checkpoint of its log.
-select f.log_year, f.index, f.size, f.checkpoint from private.find_leaf(%(event_id)s) as f;
+-- Returns the leaf of an event and a checkpoint that covers it.
+select f.log_year, f.index, f.checkpoint, f.is_published from private.find_leaf(%(event_id)s) as f;
+
+-- name: list_publications
+-- Returns a page of the sizes of published checkpoints.
+select p.size, p.is_in_second
+from private.list_publications(%(year)s, %(after_size)s, %(max_rows)s) as p
+order by p.size;
 
 -- name: read_tiles
 -- Returns the hashes of tiles, in the order of the arrays.

@@ -22,7 +22,9 @@ EVENT_EXTENSION: Final = ".json"
 @dataclass(frozen=True)
 class Receipt:
     """The receipt of an event. `event` is the canonical JSON of the event's row, byte for byte as it was hashed, and
-    `proof` is the content of the `.tlog-proof` file, which contains the salt.
+    `proof` is the content of the `.tlog-proof` file, which contains the salt. `is_published` says whether its
+    checkpoint is in the bucket, with the cosignatures of the witnesses. A published checkpoint covers each event
+    within an hour.
     """
 
     event_id: UUID
@@ -31,10 +33,12 @@ class Receipt:
     size: int
     event: bytes = field(repr=False)
     proof: bytes = field(repr=False)
+    is_published: bool
 
 
 async def make_receipt(tx: Transaction, event_id: UUID) -> Receipt:
-    """Return the receipt of an event under the newest checkpoint of its log. Raises NotFound
+    """Return the receipt of an event under the newest published checkpoint, or under the newest checkpoint in the
+    database if no published one covers the event yet. Raises NotFound
     (audit_event_not_found), and Conflict: audit_event_not_sealed (ask again after 10 seconds), audit_event_redacted,
     or audit_event_differs (the row, its leaf and the checkpoint contradict each other).
     """
@@ -59,4 +63,12 @@ async def make_receipt(tx: Transaction, event_id: UUID) -> Receipt:
     except TransparencyLogError as error:
         raise Conflict("audit_event_differs") from error
     proof = TransparencyProof(found.index, hashes, note, salt)
-    return Receipt(event_id, checkpoint.origin, found.index, checkpoint.size, event, proof.format())
+    return Receipt(
+        event_id=event_id,
+        origin=checkpoint.origin,
+        index=found.index,
+        size=checkpoint.size,
+        event=event,
+        proof=proof.format(),
+        is_published=found.is_published,
+    )

@@ -74,10 +74,12 @@ class _Verification:
         self._records = Records()
         self._summaries: list[LogSummary] = []
         self._copies: dict[str, _Copy] = {}
+        self._publications: dict[str, tuple[list[int], int]] = {}
 
     async def run(self) -> Report:
         """Verify each log, and then what only all logs together show."""
         kept = self._read_kept()
+        await self._read_publications()
         published = {origin: await self._read_copies(origin) for origin in self._reader.origins}
         logs = await self._order.database.logs() if self._order.database is not None else []
         stored = {log.origin: log for log in logs}
@@ -109,6 +111,21 @@ class _Verification:
                 self._findings.add(FindingName.CHECKPOINT_FORGED, "", detail="the kept checkpoint")
         return kept
 
+    async def _read_publications(self) -> None:
+        """Read which checkpoints the database says are published, before the buckets are listed."""
+        database = self._order.database
+        for origin in self._reader.origins if database is not None else ():
+            self._publications[origin] = await database.publications(year_of(origin)) if database else ([], 0)
+
+    def _check_publications(self, copies: Sequence[_Copy], origin: str) -> None:
+        """Report the checkpoints that were published and are not in the buckets."""
+        sizes, second = self._publications.get(origin, ([], 0))
+        live = [copy for copy in copies if copy.log.source.is_live]
+        for copy, last in zip(live, (sizes[-1] if sizes else 0, second), strict=False):
+            for size in sizes:
+                if size <= last and size not in copy.sizes:
+                    self._missing(copy, size, "the database recorded its publication")
+
     async def _read_copies(self, origin: str) -> list[_Copy]:
         """Read the checkpoints of each published copy. The last copy is listed first, because the worker publishes to
         the first copy first.
@@ -118,6 +135,7 @@ class _Verification:
             copy.sizes = set(await copy.log.source.checkpoint_sizes(origin))
         for copy in copies:
             await self._read_checkpoints(copy)
+        self._check_publications(copies, origin)
         first = copies[0] if copies else None
         for other in copies[1:]:
             for size in sorted(other.sizes - first.sizes) if first is not None else ():

@@ -50,12 +50,14 @@ class LogCounts:
 
 @dataclass(frozen=True)
 class FoundLeaf:
-    """The leaf of an event, and the size and newest checkpoint of its log."""
+    """The leaf of an event, and a checkpoint that covers it. `is_published` says whether the checkpoint is in the
+    bucket, with the cosignatures of the witnesses.
+    """
 
     log_year: int
     index: int
-    size: int
     checkpoint: str
+    is_published: bool
 
 
 class SealedRows:
@@ -105,6 +107,20 @@ class SealedRows:
             if len(rows) < _MOST_HASHES:
                 return found
             after = (rows[-1]["level"], rows[-1]["index"])
+
+    async def publications(self, year: int) -> tuple[list[int], int]:
+        """Return the sizes of the published checkpoints, and the largest size that the second bucket has."""
+        sizes, second = list[int](), 0
+        while True:
+            async with self._database.as_service("verify_audit_log") as tx:
+                rows = await tx.all(
+                    _sql["list_publications"],
+                    {"year": year, "after_size": sizes[-1] if sizes else -1, "max_rows": _MOST_HASHES},
+                )
+            sizes += [row["size"] for row in rows]
+            second = max((row["size"] for row in rows if row["is_in_second"]), default=second)
+            if len(rows) < _MOST_HASHES:
+                return sizes, second
 
     async def root(self, year: int, size: int) -> bytes | None:
         """Return the root of the log's first `size` leaves, or None if the database lacks hashes."""
