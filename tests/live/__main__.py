@@ -1,5 +1,5 @@
-"""`make live` installs the real LiveKit server, its client and the real witness litewitness, and runs the tests against
-them.
+"""`make live` installs the real LiveKit server, its client, the real witness litewitness and a checker of proofs in Go,
+and runs the tests against them.
 
 If this machine cannot download one of them, the command prints the reason in one line and exits with 0, because no
 other test needs them. If the installation fails although the downloads are reachable, the
@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.live import litewitness, server
+from tests.live import go_tlog, litewitness, server
 
 ROOT = Path(__file__).parent.parent.parent
 LOCK = ROOT / "requirements-live.lock"
@@ -25,6 +25,7 @@ def main() -> int:
     try:
         server.install()
         litewitness.install()
+        go_tlog.install()
         command = [sys.executable, "-m", "pip", *_INSTALL, "--requirement", str(LOCK)]
         server.fetch("LiveKit's client", command, server.CLIENT_SECONDS)
     except server.OutOfReach as error:
