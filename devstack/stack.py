@@ -43,6 +43,8 @@ from devstack.supabase_project import (
 )
 
 DATABASE = "resguardo_demo"
+PASSWORD_HOOK = "pg-functions://postgres/private/password_attempt_hook"  # noqa: S105 - names a function
+SECOND_FACTOR_HOOK = "pg-functions://postgres/private/second_factor_attempt_hook"
 ACCESS_TOKEN_HOOK = "pg-functions://postgres/private/access_token_hook"  # noqa: S105 - names a function
 DEPLOYMENT = "demo"
 ROOM_SECONDS = 4 * 3600
@@ -263,6 +265,8 @@ def _start_stand_ins(
         data_dir=data_dir / "auth",
         port=_port(made.supabase_url),
         access_token_hook=ACCESS_TOKEN_HOOK,
+        password_hook=PASSWORD_HOOK,
+        second_factor_hook=SECOND_FACTOR_HOOK,
     )
     auth.data_dir.mkdir(exist_ok=True, mode=0o700)
     save_config(auth, data_dir / "auth.json")

@@ -417,6 +417,12 @@ describe_enum(
         audit.ActorRole.PATIENT: "A patient of the practice acted.",
         audit.ActorRole.API: "The API acted for a caller without a role, such as a guest.",
         audit.ActorRole.WORKER: "The worker acted, in a job or a periodic task.",
+        audit.ActorRole.ADMINISTRATOR: (
+            "Somebody with the secret key of Supabase Auth acted there, such as the worker or the dashboard."
+        ),
+        audit.ActorRole.UNREGISTERED: (
+            "A login of Supabase Auth acted there that has no role in the practice."
+        ),
         audit.ActorRole.OPERATOR: "A different login of the database acted, such as the owner's.",
     },
 )

@@ -29,13 +29,17 @@ class Outcome(StrEnum):
 
 
 class ActorRole(Enum):
-    """The role in which an actor acted. OPERATOR is every other login of the database, such as the owner's."""
+    """The role in which an actor acted. OPERATOR is every other login of the database, such as the owner's. At Supabase
+    Auth, ADMINISTRATOR is anyone with the project's secret key, and UNREGISTERED is a login without a role here.
+    """
 
     CLINICIAN = "clinician"
     COMPLIANCE = "compliance"
     PATIENT = "patient"
     API = "resguardo_api"
     WORKER = "resguardo_worker"
+    ADMINISTRATOR = "service_role"
+    UNREGISTERED = "unregistered"
     OPERATOR = "operator"
 
     @classmethod

@@ -35,6 +35,7 @@ from app.settings import (
     WorkerSettings,
     load,
 )
+from app.sign_ins.service import find_problems
 from app.texts import operator_message
 
 _TIMEOUT_SECONDS = 20
@@ -45,6 +46,9 @@ _LIVEKIT_NOTE = (
     "A recording service answers. Not tried: whether it has a browser and processors for a video, and "
     "whether it reaches the bucket. Only a recording shows that."
 )
+
+
+_SIGN_INS_NOTE = "A hook of Supabase Auth that is not set up shows only after the next sign-in."
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,7 @@ def _list_worker_checks(settings: WorkerSettings) -> list[_Check]:
         _Check("the recorder's bucket key", lambda: _check_recorder_key(settings)),
         _Check("root keys", lambda: _check_root_keys(settings.worker_database_url, settings.keyring)),
         _Check("leader", lambda: _check_leader(settings.worker_database_url)),
+        _Check("sign-ins", lambda: _check_sign_ins(settings.worker_database_url), note=_SIGN_INS_NOTE),
         _Check("Supabase Auth's administration", lambda: _check_supabase_admin(settings)),
         _Check("OpenAI", lambda: _check_openai(settings)),
         _Check("language service", lambda: _check_language(settings)),
@@ -171,6 +176,19 @@ async def _check_leader(url: SecretStr) -> None:
         await database.close()
     if found.is_overdue:
         raise UpstreamFailed("nobody_leads", what=str(found))
+
+
+async def _check_sign_ins(url: SecretStr) -> None:
+    """Raise an error if the audit log may lack events of Supabase Auth."""
+    database = Database(url.get_secret_value(), application="resguardo-check", max_size=1)
+    try:
+        await database.open()
+        async with database.as_service("check") as tx:
+            problems = await find_problems(tx)
+    finally:
+        await database.close()
+    if problems:
+        raise UpstreamFailed(problems[0])
 
 
 async def _check_api_bucket(settings: ApiSettings) -> None:

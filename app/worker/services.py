@@ -59,6 +59,8 @@ from app.recordings.model import SoundMode
 from app.recordings.reconciler import Reconciler
 from app.recordings.tasks import RecordingJobs
 from app.settings import WorkerSettings
+from app.sign_ins import tasks as sign_in_tasks
+from app.sign_ins.service import SignInReader
 from app.staff import tasks as staff_tasks
 from app.staff.bans import StaffBans
 from app.staff.invitations import StaffInvitations
@@ -99,6 +101,7 @@ class WorkerServices:
     idempotency_keys: IdempotencyKeys
     audit_sealer: Sealer
     audit_counts: LogCounts
+    sign_ins: SignInReader
 
 
 @asynccontextmanager
@@ -190,6 +193,7 @@ def _services(
         transcriber=Transcriber(database, storage, speech, settings.keyring),
         job_repair=JobRepair(database),
         idempotency_keys=IdempotencyKeys(database),
+        sign_ins=SignInReader(database, clock=time.monotonic),
         insights_writer=InsightsWriter(database, language, settings.keyring),
         note_sections=NoteSectionWriter(database, language, settings.keyring),
         held_language_work=HeldLanguageWork(database),
@@ -221,6 +225,7 @@ def define_periodic_tasks(services: WorkerServices, reconcile_seconds: float) ->
         *recording_tasks.define_periodic_tasks(services.reconciler, reconcile_seconds),
         *import_tasks.define_periodic_tasks(services.uploads),
         *staff_tasks.define_periodic_tasks(services.bans),
+        *sign_in_tasks.define_periodic_tasks(services.sign_ins),
         *bucket_tasks.define_periodic_tasks(
             services.bucket, services.orphaned_objects, services.missing_objects, services.lost_objects
         ),

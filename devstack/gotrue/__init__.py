@@ -10,9 +10,9 @@ these points:
 - The stand-in sends no mail. The stand-in stores mails, and `/stand-in/outbox`, our own route, returns them to
   callers with the secret key. `/stand-in/mailboxes` simulates a mail server that refuses mails or is slow.
 - The stand-in limits only the rate of mails, not that of requests. The stand-in has no sign-up, no change of one's
-  own address, no one-time code in place of a password, no phone, OAuth, SSO or passkeys, and no hook except the
-  Custom Access Token hook in Postgres.
-- The tables `auth.audit_log_entries` and `auth.one_time_tokens` stay empty.
+  own address, no one-time code in place of a password, no phone, OAuth, SSO or passkeys, and no hooks except the
+  Custom Access Token hook and the hooks of passwords and second factors, in Postgres.
+- The table `auth.one_time_tokens` stays empty.
 - The QR code of a new factor is an empty image. The secret of the new factor and its URI, in the same answer, are
   real.
 - Refresh tokens are those of GoTrue's version 1, rows of `auth.refresh_tokens`.

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 from psycopg.types.json import Jsonb
 from starlette.responses import JSONResponse, Response
 
+from devstack.gotrue.audit_entries import name_user, write_entry
 from devstack.gotrue.calls import UNEXPECTED, Body, Call, email_of
 from devstack.gotrue.durations import parse_duration
 from devstack.gotrue.factors import delete_factor, find_factor
@@ -62,7 +63,9 @@ async def create_user(call: Call) -> Response:
         if await find_by_email(connection, email) is not None:
             raise Refusal(422, "email_exists", EMAIL_TAKEN)
         user_id = await insert_user(call, connection, body, email, password=password)
-        made = await user_json(connection, await find_user(connection, user_id))
+        user = await find_user(connection, user_id)
+        await write_entry(call, connection, "user_signedup", None, {**name_user(user), "provider": "email"})
+        made = await user_json(connection, user)
         made.pop("confirmed_at", None)  # a generated column, which GoTrue does not read again
         return JSONResponse(made)
 
@@ -112,7 +115,9 @@ async def update_user(call: Call) -> Response:
             )
         await merge_metadata(connection, user, "raw_app_meta_data", body.document("app_metadata"))
         await merge_metadata(connection, user, "raw_user_meta_data", body.document("user_metadata"))
-        return JSONResponse(await user_json(connection, await reload(connection, user)))
+        changed = await reload(connection, user)
+        await write_entry(call, connection, "user_modified", None, name_user(changed))
+        return JSONResponse(await user_json(connection, changed))
 
 
 async def delete_user(call: Call) -> Response:
@@ -121,6 +126,7 @@ async def delete_user(call: Call) -> Response:
     body = await call.body() if call.request.headers.get("content-length", "0") != "0" else Body({})
     async with call.transaction() as connection:
         user = await _user_of_path(call, connection)
+        await write_entry(call, connection, "user_deleted", None, name_user(user))
         if body.flag("should_soft_delete"):
             await _delete_softly(call, connection, user)
         else:
@@ -141,7 +147,10 @@ async def remove_factor(call: Call) -> Response:
     """`DELETE /admin/users/{user_id}/factors/{factor_id}`."""
     await call.require_service_role()
     async with call.transaction() as connection:
-        factor = await find_factor(call, connection, await _user_of_path(call, connection))
+        user = await _user_of_path(call, connection)
+        factor = await find_factor(call, connection, user)
+        traits = {"user_id": user.id, "factor_id": factor.id}
+        await write_entry(call, connection, "factor_deleted", user, traits, has_address=True)
         await delete_factor(connection, factor)
     return JSONResponse(factor_json(factor))
 

@@ -14,7 +14,8 @@ class GotrueConfig:
     The API gateway accepts the publishable and the secret key in the header `apikey`. A client may use a refresh
     token again within `reuse_interval_seconds` after its first use. A request that waits for the mail server fails
     after `request_seconds`. The links in mails redirect people to `site_url`. `access_token_hook` is
-    `pg-functions://postgres/<schema>/<function>`, as in GOTRUE_HOOK_CUSTOM_ACCESS_TOKEN_URI.
+    `pg-functions://postgres/<schema>/<function>`, as in GOTRUE_HOOK_CUSTOM_ACCESS_TOKEN_URI, and so are `password_hook`
+    and `second_factor_hook`. `audit_entries` is false if GOTRUE_AUDIT_LOG_DISABLE_POSTGRES is true.
     """
 
     url: str
@@ -34,6 +35,9 @@ class GotrueConfig:
     request_seconds: float = 10
     site_url: str = "http://127.0.0.1:3000"
     access_token_hook: str | None = None
+    password_hook: str | None = None
+    second_factor_hook: str | None = None
+    audit_entries: bool = True
 
     @property
     def issuer(self) -> str:

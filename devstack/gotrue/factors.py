@@ -14,7 +14,9 @@ from uuid import UUID, uuid4
 
 from starlette.responses import JSONResponse, Response
 
+from devstack.gotrue.audit_entries import write_entry
 from devstack.gotrue.calls import Body, Call, Caller
+from devstack.gotrue.hooks import run_second_factor_hook
 from devstack.gotrue.refusals import Refusal, invalid
 from devstack.gotrue.rows import Challenge, Connection, Factor, Json, User, factor_json, find, find_all
 from devstack.gotrue.sessions import raise_to_aal2
@@ -54,6 +56,8 @@ async def enrol(call: Call) -> Response:
         factor_id, secret = uuid4(), base64.b32encode(secrets.token_bytes(20)).decode()
         new = {"id": factor_id, "user": caller.user.id, "name": name, "secret": secret, "now": call.now}
         await connection.execute(_ADD_FACTOR, new)
+        traits = {"factor_id": factor_id}
+        await write_entry(call, connection, "factor_in_progress", caller.user, traits, has_address=True)
     issuer = body.text("issuer") or urlsplit(call.service.config.url).netloc
     totp = {
         "qr_code": EMPTY_QR_CODE,
@@ -66,7 +70,8 @@ async def enrol(call: Call) -> Response:
 async def challenge(call: Call) -> Response:
     """`POST /factors/{factor_id}/challenge`: create the challenge that the next code answers."""
     async with call.transaction() as connection:
-        factor = await find_factor(call, connection, (await call.caller(connection)).user)
+        caller = await call.caller(connection)
+        factor = await find_factor(call, connection, caller.user)
         challenge_id, now = uuid4(), call.now
         await connection.execute(
             "insert into auth.mfa_challenges (id, factor_id, created_at, ip_address) values (%s, %s, %s, %s)",
@@ -75,16 +80,21 @@ async def challenge(call: Call) -> Response:
         await connection.execute(
             "update auth.mfa_factors set last_challenged_at = %s where id = %s", (now, factor.id)
         )
+        traits = {"factor_id": factor.id, "factor_status": factor.status}
+        await write_entry(call, connection, "challenge_created", caller.user, traits, has_address=True)
     expires_at = now + timedelta(seconds=call.service.config.challenge_seconds)
     return JSONResponse({"id": str(challenge_id), "type": "totp", "expires_at": int(expires_at.timestamp())})
 
 
 async def verify(call: Call) -> Response:
     """`POST /factors/{factor_id}/verify`: a right code raises the session to aal2."""
+    body = await call.body()
+    if call.service.config.second_factor_hook is not None:
+        await _report_attempt(call, body)
     async with call.transaction() as connection:
         caller = await call.caller(connection)
         factor = await find_factor(call, connection, caller.user)
-        outcome = await _verify(call, connection, caller, factor, await call.body())
+        outcome = await _verify(call, connection, caller, factor, body)
     if isinstance(outcome, Refusal):
         raise outcome
     return JSONResponse(outcome)
@@ -100,6 +110,12 @@ async def unenrol(call: Call) -> Response:
         if factor.is_verified and caller.session.aal != "aal2":
             raise Refusal(422, "insufficient_aal", "AAL2 required to unenroll verified factor")
         await delete_factor(connection, factor)
+        traits = {
+            "factor_id": factor.id,
+            "factor_status": factor.status,
+            "session_id": caller.session.id,
+        }
+        await write_entry(call, connection, "factor_unenrolled", caller.user, traits, has_address=True)
     return JSONResponse({"id": str(factor.id)})
 
 
@@ -144,6 +160,20 @@ async def _check_may_enrol(call: Call, connection: Connection, caller: Caller, n
         raise Refusal(403, "insufficient_aal", "AAL2 required to enroll a new factor")
 
 
+async def _report_attempt(call: Call, body: Body) -> None:
+    """Check the code once in advance, and let the hook learn whether it is right."""
+    async with call.transaction() as connection:
+        caller = await call.caller(connection)
+        factor = await find_factor(call, connection, caller.user)
+        asked = await _find_challenge(call, connection, factor, body.text("challenge_id"))
+    code = body.text("code")
+    if code and not isinstance(asked, Refusal):
+        is_right = _code_is_right(factor.secret, code, call.now.timestamp())
+        await run_second_factor_hook(call, caller.user.id, factor.id, is_right=is_right)
+    elif isinstance(asked, Refusal):
+        raise asked
+
+
 async def _verify(
     call: Call, connection: Connection, caller: Caller, factor: Factor, body: Body
 ) -> Json | Refusal:
@@ -156,6 +186,8 @@ async def _verify(
         return asked
     if not _code_is_right(factor.secret, code, call.now.timestamp()):
         raise Refusal(422, "mfa_verification_failed", "Invalid TOTP code entered")
+    traits = {"factor_id": factor.id, "challenge_id": asked.id, "factor_type": factor.factor_type}
+    await write_entry(call, connection, "verification_attempted", caller.user, traits, has_address=True)
     await connection.execute(
         "update auth.mfa_challenges set verified_at = %s where id = %s", (call.now, asked.id)
     )

@@ -4,7 +4,9 @@ import re
 
 from starlette.responses import JSONResponse, Response
 
+from devstack.gotrue.audit_entries import write_entry
 from devstack.gotrue.calls import Call
+from devstack.gotrue.hooks import run_password_hook
 from devstack.gotrue.passwords import password_matches
 from devstack.gotrue.refusals import Refusal, invalid
 from devstack.gotrue.rows import NO_INSTANCE, Connection, User, find
@@ -42,19 +44,23 @@ async def _password_grant(call: Call) -> Response:
         raise invalid("missing email or phone")
     async with call.transaction() as connection:
         user = await find_by_email(connection, email)
-        if user is None or not user.encrypted_password:
-            raise Refusal(400, "invalid_credentials", "Invalid login credentials")
-        await _check_may_sign_in(call, user, body.text("password"))
+    if user is None or not user.encrypted_password:
+        raise Refusal(400, "invalid_credentials", "Invalid login credentials")
+    await _check_may_sign_in(call, user, body.text("password"))
+    async with call.transaction() as connection:
+        await write_entry(call, connection, "login", user, {"provider": "email"})
         return JSONResponse({**await open_session(call, connection, user, "password"), "weak_password": None})
 
 
 async def _check_may_sign_in(call: Call, user: User, password: str) -> None:
-    """Check a sign-in in GoTrue's order: first whether the user is banned, then the password, and last whether the
-    address is confirmed.
+    """Check a sign-in in GoTrue's order: first whether the user is banned, then the password, of which the hook
+    learns, and last whether the address is confirmed.
     """
     if user.is_banned(call.now):
         raise Refusal(400, "user_banned", "User is banned")
-    if not await password_matches(password, user.encrypted_password):
+    is_right = await password_matches(password, user.encrypted_password)
+    await run_password_hook(call, user.id, is_right=is_right)
+    if not is_right:
         raise Refusal(400, "invalid_credentials", "Invalid login credentials")
     if user.email_confirmed_at is None:
         raise Refusal(400, "email_not_confirmed", "Email not confirmed")

@@ -1,9 +1,10 @@
-"""The Custom Access Token hook: a Postgres function that changes the claims of every access token before it is
-signed.
+"""The hooks: the Custom Access Token hook, a Postgres function that changes the claims of every access token before
+it is signed, and the hooks that GoTrue calls after it has checked a password or a code.
 
 Source: internal/hooks/hookspgfunc/hookspgfunc.go and internal/tokens/service.go of supabase/auth at bc32168e
 (checked 2026-11-29). The hook's function runs in the transaction of the sign-in, as `supabase_auth_admin`, for at
 most two seconds. If the hook's function fails, or returns claims that cannot be signed, the sign-in fails with 500.
+The hooks of attempts run in a transaction of their own, which commits although the attempt fails.
 """
 
 import json
@@ -69,17 +70,66 @@ async def run_access_token_hook(
     if uri is None:
         return claims
     event = {
-        "metadata": {
-            "uuid": str(uuid4()),
-            "time": call.now.isoformat(),
-            "name": "customize-access-token",
-            "ip_address": call.ip_address,
-        },
+        "metadata": _metadata(call, "customize-access-token"),
         "user_id": str(user_id),
         "claims": claims,
         "authentication_method": method,
     }
     return _claims_of(await _call(connection, uri, event))
+
+
+async def run_password_hook(call: Call, user_id: UUID, *, is_right: bool) -> None:
+    """Call the Password Verification Attempt hook, if there is one. Refuses 400 if the hook rejects the attempt."""
+    uri = call.service.config.password_hook
+    if uri is None:
+        return
+    event = {
+        "metadata": _metadata(call, "password-verification"),
+        "user_id": str(user_id),
+        "valid": is_right,
+    }
+    message = "Further password verification attempts will be rejected."
+    await _run_attempt_hook(call, uri, event, 400, "invalid_credentials", message)
+
+
+async def run_second_factor_hook(call: Call, user_id: UUID, factor_id: UUID, *, is_right: bool) -> None:
+    """Call the MFA Verification Attempt hook, if there is one. Refuses 403 if the hook rejects the attempt."""
+    uri = call.service.config.second_factor_hook
+    if uri is None:
+        return
+    event = {
+        "metadata": _metadata(call, "mfa-verification"),
+        "user_id": str(user_id),
+        "factor_id": str(factor_id),
+        "factor_type": "totp",
+        "valid": is_right,
+    }
+    message = "Further MFA verification attempts will be rejected."
+    await _run_attempt_hook(call, uri, event, 403, "mfa_verification_rejected", message)
+
+
+async def _run_attempt_hook(call: Call, uri: str, event: Json, status: int, code: str, message: str) -> None:
+    async with call.transaction() as connection:
+        answer = await _call(connection, uri, event)
+    values = answer if isinstance(answer, dict) else {}
+    failure = values.get("error")
+    if isinstance(failure, dict) and failure.get("message"):
+        raise Refusal(int(failure.get("http_code") or 500), "unexpected_failure", str(failure["message"]))
+    if values.get("decision") != "reject":
+        return
+    if status == 403 or values.get("should_logout_user"):
+        async with call.transaction() as connection:
+            await connection.execute("delete from auth.sessions where user_id = %s", (event["user_id"],))
+    raise Refusal(status, code, str(values.get("message") or message))
+
+
+def _metadata(call: Call, name: str) -> Json:
+    return {
+        "uuid": str(uuid4()),
+        "time": call.now.isoformat(),
+        "name": name,
+        "ip_address": call.ip_address,
+    }
 
 
 async def _call(connection: Connection, uri: str, event: Json) -> object:

@@ -8,6 +8,7 @@ simulates a mail server that refuses mails or is slow.
 from starlette.responses import JSONResponse, Response
 
 from devstack.gotrue.admin import EMAIL_TAKEN, find_user, insert_user
+from devstack.gotrue.audit_entries import write_entry
 from devstack.gotrue.calls import Body, Call, email_of
 from devstack.gotrue.grants import find_by_email
 from devstack.gotrue.outbox import Order
@@ -32,6 +33,8 @@ async def invite(call: Call) -> Response:
         if user is None:
             new = Body({"data": data})
             user = await find_user(connection, await insert_user(call, connection, new, email, password=""))
+        traits = {"user_id": user.id, "user_email": email}
+        await write_entry(call, connection, "user_invited", None, traits)
         code, token_hash = new_code(email)
         await send(call, email, "invite", code, token_hash)
         await set_columns(

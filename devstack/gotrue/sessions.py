@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID, uuid4
 
+from devstack.gotrue.audit_entries import write_entry
 from devstack.gotrue.calls import Call
 from devstack.gotrue.hooks import run_access_token_hook
 from devstack.gotrue.refusals import Refusal
@@ -95,6 +96,7 @@ async def renew(call: Call, connection: Connection, token_text: str) -> Json | R
         message = "Invalid Refresh Token: Refresh Token Not Found"
         raise Refusal(400, "refresh_token_not_found", message)
     user = await _user_to_renew(call, connection, token)
+    await write_entry(call, connection, "token_refreshed", user)
     successor = await _successor(call, connection, user, token)
     if isinstance(successor, Refusal):
         return successor
@@ -139,6 +141,7 @@ async def _successor(call: Call, connection: Connection, user: User, token: Refr
 
 
 async def _swap(call: Call, connection: Connection, user: User, old: RefreshToken) -> str:
+    await write_entry(call, connection, "token_revoked", user)
     await connection.execute(
         "update auth.refresh_tokens set revoked = true, updated_at = %s where id = %s", (call.now, old.id)
     )

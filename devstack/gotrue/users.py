@@ -6,6 +6,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 from starlette.responses import JSONResponse, Response
 
+from devstack.gotrue.audit_entries import write_entry
 from devstack.gotrue.calls import Call, Caller
 from devstack.gotrue.passwords import check_strength, hash_password, password_matches
 from devstack.gotrue.refusals import Refusal, invalid
@@ -37,7 +38,9 @@ async def put_user(call: Call) -> Response:
             raise Refusal(422, "email_provider_disabled", "The stand-in sends no mail")
         if password := body.text("password"):
             await _change_password(connection, caller, password)
+            await write_entry(call, connection, "user_updated_password", caller.user)
         await merge_metadata(connection, caller.user, "raw_user_meta_data", body.document("data"))
+        await write_entry(call, connection, "user_modified", caller.user)
         return JSONResponse(await user_json(connection, await reload(connection, caller.user)))
 
 
@@ -50,6 +53,7 @@ async def log_out(call: Call) -> Response:
         caller = await call.caller(connection)
         if scope not in _LOG_OUT:
             raise invalid(f'Unsupported logout scope "{scope}"')
+        await write_entry(call, connection, "logout", caller.user)
         values = {"user": caller.user.id, "session": caller.session.id}
         await connection.execute(_LOG_OUT[scope].encode(), values)
     return Response(status_code=204)

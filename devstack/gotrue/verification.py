@@ -14,6 +14,7 @@ from psycopg.types.json import Jsonb
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
+from devstack.gotrue.audit_entries import write_entry
 from devstack.gotrue.calls import Body, Call, Service, email_of
 from devstack.gotrue.grants import find_by_email
 from devstack.gotrue.passwords import hash_password
@@ -83,6 +84,7 @@ async def recover(call: Call) -> Response:
             return JSONResponse({})
         require_pause(call, user.recovery_sent_at)
         call.service.outbox.check()
+        await write_entry(call, connection, "user_recovery_requested", user)
         code, token_hash = new_code(email)
         await set_columns(connection, user, {"recovery_sent_at": call.now, "recovery_token": token_hash})
         await send(call, email, "recovery", code, token_hash)
@@ -132,7 +134,10 @@ async def _exchange(call: Call, kind: str, token_hash: str) -> Json:
             raise Refusal(403, "otp_expired", EXPIRED)
         if is_recovery:
             await set_columns(connection, user, {"recovery_token": ""})
-        if not is_recovery or user.email_confirmed_at is None:
+        if is_recovery and user.email_confirmed_at is not None:
+            await write_entry(call, connection, "login", user)
+        else:
+            await write_entry(call, connection, "user_signedup", user, {"provider": "email"})
             await _confirm(call, connection, user, has_new_password=not is_recovery)
         return await open_session(call, connection, await reload(connection, user), "otp")
 

@@ -190,6 +190,17 @@ create table auth.mfa_amr_claims (
     constraint mfa_amr_claims_session_id_fkey foreign key (session_id) references auth.sessions (id) on delete cascade
 );
 
+create table auth.audit_log_entries (
+    instance_id uuid,
+    id uuid not null,
+    payload json,
+    created_at timestamptz,
+    ip_address varchar(64) not null default '',
+    constraint audit_log_entries_pkey primary key (id)
+);
+create index audit_logs_instance_id_idx on auth.audit_log_entries (instance_id);
+
+alter table auth.audit_log_entries enable row level security;
 alter table auth.users enable row level security;
 alter table auth.identities enable row level security;
 alter table auth.sessions enable row level security;

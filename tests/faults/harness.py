@@ -22,7 +22,7 @@ from devstack.api_client import ApiClient
 from devstack.children import child
 from devstack.gotrue.config import GotrueConfig, save_config
 from devstack.people import People, Person
-from devstack.stack import ACCESS_TOKEN_HOOK, Stack
+from devstack.stack import ACCESS_TOKEN_HOOK, PASSWORD_HOOK, SECOND_FACTOR_HOOK, Stack
 from tests.faults.commits import PostgresProxy
 from tests.faults.database import Postgres, address
 from tests.faults.livekit_project import Doubles, LiveKitProject
@@ -177,6 +177,8 @@ async def _start_auth(parent: Parent, made: Stack, directory: Path) -> None:
         data_dir=directory / "auth",
         port=address(made.supabase_url)[1],
         access_token_hook=ACCESS_TOKEN_HOOK,
+        password_hook=PASSWORD_HOOK,
+        second_factor_hook=SECOND_FACTOR_HOOK,
     )
     config.data_dir.mkdir(exist_ok=True, mode=0o700)
     save_config(config, directory / "auth.json")

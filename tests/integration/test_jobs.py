@@ -47,6 +47,7 @@ from app.postgres.database import Database as Pool
 from app.recording_imports.upload_signer import UploadSigner
 from app.recordings.reconciler import Reconciler
 from app.recordings.tasks import RecordingJobs
+from app.sign_ins.service import SignInReader
 from app.staff.bans import StaffBans
 from app.staff.invitations import StaffInvitations
 from app.thumbnails.maker import ThumbnailMaker
@@ -323,6 +324,7 @@ async def test_every_task_that_can_be_deferred_has_a_runner(database: Database) 
                 idempotency_keys=object.__new__(IdempotencyKeys),
                 audit_sealer=object.__new__(Sealer),
                 audit_counts=object.__new__(LogCounts),
+                sign_ins=object.__new__(SignInReader),
                 note_destroyer=object.__new__(NoteDestroyer),
                 held_language_work=object.__new__(HeldLanguageWork),
             )

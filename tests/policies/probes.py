@@ -240,6 +240,8 @@ RELATIONS: dict[str, Relation] = {
     "private.drifts": Relation("topic"),
     "private.session_mac_keys": Relation("number"),
     "private.session_mac_rule": Relation("singleton"),
+    "private.auth_reading": Relation("singleton"),
+    "private.auth_hooks": Relation("hook"),
     "private.access_seals": Relation("object"),
     "jobs.procrastinate_jobs": Relation("id", change="set priority = 1", add=_job),
     "jobs.procrastinate_events": Relation(
