@@ -3,8 +3,7 @@
 
     verify_audit.py POLICY --tiles FOLDER... [--known CHECKPOINT...]      downloads of `audit/` from one or more buckets
     verify_audit.py POLICY --receipt RECEIPT.tlog-proof EVENT.json        one event
-    verify_audit.py POLICY --export FILE --tiles FOLDER...                each line of an NDJSON export
-    verify_audit.py POLICY --export FILE --receipt RECEIPT EVENT.json     the whole file, NDJSON or CSV
+    verify_audit.py POLICY --export FILE [--tiles FOLDER...] [--receipt RECEIPT EVENT]   NDJSON by line, a whole file
 
 It needs Python 3.11 and `cryptography`. Exit code 0: no finding, 1: findings, 2: a file cannot be read. Keep the newest
 checkpoint of each download for `--known`: it finds a log that lost its newest events or shows another history.
@@ -13,11 +12,11 @@ checkpoint of each download for `--known`: it finds a log that lost its newest e
 import argparse
 import base64
 import bisect
-import functools
 import json
 import re
 from collections import Counter
 from datetime import datetime
+from functools import lru_cache, partial
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -34,7 +33,7 @@ NOTE = rf"(([^\n]+)\n{SIZE}\n(\S{{44}})\n)\n((?:— \S+ \S+\n)+)"
 RECEIPT = rf"c2sp\.org/tlog-proof@v1\nextra (\S{{24}})\nindex {SIZE}((?:\n\S{{44}}){{0,63}})\n\n"
 LINE = rf'\{{"log":"([!#-~]+)","index":(?:{SIZE}|null),"salt":(?:"([0-9a-f]{{32}})"|null),"event":(\{{.*\}})\}}\n?'
 FOUND = Counter[str]()
-decode = functools.partial(base64.b64decode, validate=True)
+decode = partial(base64.b64decode, validate=True)
 
 
 def report(name: str, sentence: str) -> None:
@@ -69,8 +68,8 @@ class Key:  # a vkey (https://c2sp.org/signed-note)
             origin, size, root = text.split(b"\n")[:3]
             name, log = (bytes([len(one)]) + one for one in (self.name.encode(), origin))
             tree = bytes(8) + int(size).to_bytes(8, "big") + decode(root)
-            message = b"subtree/v1\n\0" + name + time + log + tree
-            mldsa.MLDSA44PublicKey.from_public_bytes(self.public).verify(signature, message)
+            tree = b"subtree/v1\n\0" + name + time + log + tree
+            mldsa.MLDSA44PublicKey.from_public_bytes(self.public).verify(signature, tree)
         else:
             head = b"cosignature/v1\ntime %d\n" % seconds if time else b""
             Ed25519PublicKey.from_public_bytes(self.public).verify(signature, head + text)
@@ -82,7 +81,7 @@ class Checkpoint(NamedTuple):
     size: int
     root: bytes
     time: int  # the latest time of a witness, 0 without one
-    source: Path
+    source: str
 
 
 class Policy:
@@ -125,18 +124,19 @@ class Policy:
         latest = max((times[self.witnesses[name]] for name in reached), default=0)
         for name, (threshold, members) in self.groups.items():
             reached |= {name} if len(reached.intersection(members)) >= threshold else set()
-        if not any(key.name == found[2] and key in times for key in self.logs):
+        origin = next((key.name for key in self.logs if key.name == found[2] and key in times), "")
+        if not origin:
             report("checkpoint-forged", f"no log of the policy has signed {source}")
         elif self.quorum not in reached:
             report("quorum-missing", f"too few witnesses of the policy have cosigned {source}")
         else:
-            return Checkpoint(found[2], int(found[3]), decode(found[4]), latest, source)
+            return Checkpoint(origin, int(found[3]), decode(found[4]), latest, str(source))
         return None
 
 
 class Log:  # a folder with the checkpoints and the tiles of one log (https://c2sp.org/tlog-tiles)
     def __init__(self, folder: Path, policy: Policy) -> None:
-        self.folder, self.read_again = folder, functools.lru_cache(4)(self.read)
+        self.folder, self.read_again, home = folder, lru_cache(4)(self.read), folder.resolve().as_posix()
         self.levels: list[list[bytes]] = [[] for _ in range(9)]  # the hashes of the last tile of each level
         files = (folder / "checkpoints").iterdir()
         self.checkpoints = sorted(one for file in files if (one := policy.verify(file)))
@@ -144,7 +144,7 @@ class Log:  # a folder with the checkpoints and the tiles of one log (https://c2
         if not self.checkpoints:
             report("checkpoint-missing", f"{folder} has no checkpoint that meets the policy")
         for old, one in zip(self.checkpoints[:1] + self.checkpoints, self.checkpoints, strict=False):
-            if one.source.name != str(one.size) or not folder.resolve().as_posix().endswith(f"/{one.origin}"):
+            if one.source != f"{folder}/checkpoints/{one.size}" or not home.endswith(f"/{one.origin}"):
                 report("checkpoint-misplaced", f"{one.source} has size {one.size} and is of {one.origin}")
             if old.time and one.time - old.time > CHECKPOINT_SECONDS:
                 print(f"NOTE {(one.time - old.time) // 60} minutes without a checkpoint before {one.source}")
@@ -176,7 +176,7 @@ class Log:  # a folder with the checkpoints and the tiles of one log (https://c2
         for above in self.levels[1:]:
             hashes = [*above, fold(hashes)] if hashes else above
         if fold(hashes) != one.root:
-            name = "root-differs" if one.source.is_relative_to(self.folder) else "split-view"
+            name = "root-differs" if one.source.startswith(f"{self.folder}/") else "split-view"
             report(name, f"the tiles of {self.folder} have another root than {one.source}")
 
     def compare(self, level: int, index: int, computed: list[bytes]) -> list[bytes]:
