@@ -139,7 +139,7 @@ class SealedRows:
                     _sql["find_unqueued"],
                     {"year": year, "after_at": after_at, "after_id": after_id, "max_rows": _MOST_SCANNED},
                 )
-                ids = [] if page is None else list(page["event_ids"])
+                ids = [] if page is None else list(page["event_ids"] or ())
                 rows = [
                     row
                     for start in range(0, len(ids), _MOST_IDS)
