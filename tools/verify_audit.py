@@ -26,7 +26,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 ED25519, ED25519_COSIGNATURE, ML_DSA_44 = 1, 4, 6
 SEALING_SECONDS = 600  # an event that was sealed later than this after its own time is a finding
-CHECKPOINT_SECONDS = 7200  # the log publishes a checkpoint at least once an hour
 CLOCK_SECONDS = 60  # an event that was sealed earlier than this before its own time is a finding
 SIZE = r"(0|[1-9][0-9]{0,18})"
 NOTE = rf"(([^\n]+)\n{SIZE}\n(\S{{44}})\n)\n((?:— \S+ \S+\n)+)"
@@ -146,7 +145,7 @@ class Log:  # a folder with the checkpoints and the tiles of one log (https://c2
         for old, one in zip(self.checkpoints[:1] + self.checkpoints, self.checkpoints, strict=False):
             if one.source != f"{folder}/checkpoints/{one.size}" or not home.endswith(f"/{one.origin}"):
                 report("checkpoint-misplaced", f"{one.source} has size {one.size} and is of {one.origin}")
-            if old.time and one.time - old.time > CHECKPOINT_SECONDS:
+            if old.time and one.time - old.time > 7200:  # a checkpoint is due each hour
                 print(f"NOTE {(one.time - old.time) // 60} minutes without a checkpoint before {one.source}")
 
     def verify(self, every: list[Checkpoint]) -> None:
@@ -281,8 +280,9 @@ def verify(given: argparse.Namespace) -> str:
             report("export-changed", f"{given.export} is not the file of the event")
     if given.export and logs:
         verified.append(verify_export(given.export, {log.origin: log for log in logs}))
-    if not verified:
-        report("not-verified", "there is no folder `checkpoints` and no receipt")
+    missing = {one.origin for one in known} - {log.origin for log in logs}
+    if missing or not verified:
+        report("checkpoint-missing", f"no folder has `checkpoints` of {', '.join(missing) or 'any log'}")
     return ", ".join(verified)
 
 

@@ -90,12 +90,18 @@ def _format_time(value: datetime) -> str:
 
 
 def _format_address(value: object) -> str:
-    """Return the host without its netmask. An IPv4 address inside IPv6 is `::ffff:192.0.2.1` on every Python."""
+    """Return the host without its netmask, as Postgres's function `host` does. Python's text of an IPv4 address inside
+    IPv6 depends on the version of Python.
+    """
     if not isinstance(value, (str, IPv4Address, IPv4Interface, IPv6Address, IPv6Interface)):
         raise EventError("the canonical form cannot represent the row")
     try:
         host = ip_interface(str(value)).ip
     except ValueError:
         raise EventError("the canonical form cannot represent the row") from None
-    mapped = host.ipv4_mapped if isinstance(host, IPv6Address) else None
-    return f"::ffff:{mapped}" if mapped else str(host)
+    if isinstance(host, IPv6Address):
+        if host.ipv4_mapped:
+            return f"::ffff:{host.ipv4_mapped}"
+        if 0xFFFF < int(host) < 2**32:
+            return f"::{IPv4Address(int(host))}"
+    return str(host)

@@ -172,6 +172,17 @@ def test_a_log_without_its_newest_events_is_rolled_back(
     assert f"FINDING rolled-back: {log.home} ends at 65700 events" in said
 
 
+def test_a_known_log_that_is_gone_is_missing(log: PublishedLog, policy: Path, tmp_path: Path) -> None:
+    known = shutil.copy(log.home / f"checkpoints/{EVENTS}", tmp_path / "known")
+    next_year = PublishedLog(tmp_path / "next", year=2027)
+    next_year.publish(START)
+    both = replace(log.policy, logs=(*log.policy.logs, *next_year.policy.logs))
+    policy.write_text(both.format())
+    code, said = verify(policy, "--tiles", next_year.folder, "--known", known)
+    assert code == 1
+    assert "FINDING checkpoint-missing: no folder has `checkpoints` of resguardo/test/2026" in said
+
+
 def test_a_full_tile_replaces_the_partial_ones(log: PublishedLog, policy: Path) -> None:
     """A log may delete a partial tile as soon as the full one exists."""
     for path in ("tile/0/000.p", "tile/entries/000.p", "tile/0/001.p"):
