@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import httpx
 from pydantic import SecretStr
 
+from app.audit.sealing.checks import require_sealed
 from app.deployment import require_own_bucket, require_own_database
 from app.errors import AppError, Conflict, UpstreamFailed
 from app.identity.jwks import parse_keys
@@ -41,6 +42,9 @@ from app.texts import operator_message
 _TIMEOUT_SECONDS = 20
 _LIVEKIT_SECONDS = 40
 """LiveKit takes up to 25 s to say that no recording service took a request."""
+
+_COUNT_SECONDS = 300
+"""Counting the events of several large years takes minutes."""
 
 _LIVEKIT_NOTE = (
     "A recording service answers. Not tried: whether it has a browser and processors for a video, and "
@@ -123,6 +127,7 @@ def _list_worker_checks(settings: WorkerSettings) -> list[_Check]:
         _Check("root keys", lambda: _check_root_keys(settings.worker_database_url, settings.keyring)),
         _Check("leader", lambda: _check_leader(settings.worker_database_url)),
         _Check("sign-ins", lambda: _check_sign_ins(settings.worker_database_url), note=_SIGN_INS_NOTE),
+        _Check("audit log", lambda: _check_audit_log(settings.worker_database_url), _COUNT_SECONDS),
         _Check("Supabase Auth's administration", lambda: _check_supabase_admin(settings)),
         _Check("OpenAI", lambda: _check_openai(settings)),
         _Check("language service", lambda: _check_language(settings)),
@@ -189,6 +194,21 @@ async def _check_sign_ins(url: SecretStr) -> None:
         await database.close()
     if problems:
         raise UpstreamFailed(problems[0])
+
+
+async def _check_audit_log(url: SecretStr) -> None:
+    """Raise an error if events of the audit log are not sealed, or their number is wrong. While no worker leads, the
+    check of the leader says so instead.
+    """
+    database = Database(url.get_secret_value(), application="resguardo-check", max_size=1)
+    try:
+        await database.open()
+        async with database.as_service("check") as tx:
+            led = await read_last_led(tx)
+        if led.at is not None and not led.is_overdue:
+            await require_sealed(database)
+    finally:
+        await database.close()
 
 
 async def _check_api_bucket(settings: ApiSettings) -> None:

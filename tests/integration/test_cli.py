@@ -98,6 +98,8 @@ def test_check_passes_with_all_services(run: Run, environment: dict[str, str]) -
         "worker: the recorder's bucket key",
         "worker: root keys",
         "worker: leader",
+        "worker: sign-ins",
+        "worker: audit log",
         "worker: Supabase Auth's administration",
         "worker: OpenAI",
         "worker: language service",
@@ -143,6 +145,30 @@ def test_check_reports_since_when_no_worker_leads(
     assert name == "worker: leader"
     assert re.fullmatch(r"nobody has led since \d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ \(7[5-9] s\)", problem)
     assert remedy == operator_message("nobody_leads")
+
+
+def test_check_fails_if_events_stay_unsealed(
+    running_stack: Stack, run: Run, environment: dict[str, str]
+) -> None:
+    with psycopg.connect(running_stack.project.superuser_url) as connection:
+        connection.execute(
+            "update private.leadership set number = 7, leader = 'host/1', taken_at = now(), renewed_at = now(),"
+            " expires_at = now() + interval '60 seconds'"
+        )
+        connection.execute(
+            "insert into audit.events (recorded_at, actor_role, action, operation, outcome, purpose, basis,"
+            " policy_version) values (now() - interval '75 seconds', 'x', 'x', 'R', 'ALLOWED', 'OPERATIONS', 'x', 'x')"
+        )
+    try:
+        result = run(environment, "check")
+    finally:
+        with psycopg.connect(running_stack.project.superuser_url) as connection:
+            connection.execute("update private.leadership set leader = null, renewed_at = null")
+    assert result.exit_code == 1
+    ((name, (problem, remedy)),) = _failures(result).items()
+    assert name == "worker: audit log"
+    assert re.fullmatch(r"\d+ events are unsealed, the oldest for \d+ s", problem)
+    assert remedy == operator_message("audit_log_unsealed")
 
 
 def _language(problem: str) -> dict[str, str]:
@@ -225,7 +251,10 @@ def test_check_prints_each_problem_with_a_remedy_and_no_secret(
     ("login", "checked"),
     [
         ("API", {"API: database", "API: root keys"}),
-        ("worker", {"worker: database", "worker: root keys", "worker: leader"}),
+        (
+            "worker",
+            {f"worker: {name}" for name in ("database", "root keys", "leader", "sign-ins", "audit log")},
+        ),
     ],
 )
 def test_check_with_a_wrong_password_names_the_login_and_no_secret(

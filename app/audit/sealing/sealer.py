@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
+from app.audit.sealing.checks import count_differences
 from app.audit.sealing.model import BATCH, LogKeys, NewLeaf, StoredLog, compute_leaf, seal
 from app.errors import AppError, Conflict
 from app.postgres.database import Database, Transaction
@@ -25,8 +26,6 @@ _sql = Queries(Path(__file__).with_name("queries.sql"))
 
 REPEAT_SECONDS: Final = 60
 """The interval at which the sealer repeats an alert in the log."""
-
-COUNT_TIMEOUT_MILLISECONDS: Final = 50_000
 
 _DIFFERENCES: Final = {
     "audit_log_differs",
@@ -200,24 +199,6 @@ class LogCounts:
         self._database = database
 
     async def run(self) -> None:
-        """Count the rows of each year, and log an ERROR line for each year in which the counts differ. Raises
-        AppError.
-        """
-        async with self._database.as_service("seal_audit_log") as tx:
-            years = [row["log_year"] for row in await tx.all(_sql["audit_years"])]
-        for year in years:
-            async with self._database.as_service("seal_audit_log") as tx:
-                await tx.run(
-                    "select set_config('statement_timeout', %(limit)s, true)",
-                    {"limit": str(COUNT_TIMEOUT_MILLISECONDS)},
-                )
-                counts = await tx.one(_sql["count_log"], {"log_year": year})
-            if (
-                counts is not None
-                and counts["event_count"] != counts["leaf_count"] + counts["unsealed_count"]
-            ):
-                log.error(
-                    "the audit log of %d has %d events, but %d leaves and %d unsealed events",
-                    year,
-                    *counts.values(),
-                )
+        """Log an ERROR line for each year in which the counts differ. Raises AppError."""
+        for difference in await count_differences(self._database):
+            log.error("%s", difference)
