@@ -5,7 +5,7 @@ private.unsealed_years(),
 private.lock_log(integer),
 private.read_unsealed(integer, timestamptz, uuid, integer),
 private.seal_events(
-    integer, text, bigint, uuid[], timestamptz[], bytea[], smallint[], bigint[], bytea[], bytea, text, text, bytea[]
+    integer, text, bigint, uuid[], timestamptz[], bytea[], bytea[], smallint[], bigint[], bytea[], bytea, text, text
 ),
 private.mark_hour(),
 private.close_years(),

@@ -250,8 +250,8 @@ $$;
 -- (audit_log_moved) unless the log has exactly `first_index` leaves and each event is in the queue.
 create function private.seal_events(
     of_year integer, of_origin text, first_index bigint, event_ids uuid[], recorded_ats timestamptz[],
-    leaf_hashes bytea[], tile_levels smallint[], tile_indexes bigint[], hashes bytea[], new_frontier bytea,
-    new_checkpoint text, new_signer text, entries bytea[] default null
+    entries bytea[], leaf_hashes bytea[], tile_levels smallint[], tile_indexes bigint[], hashes bytea[],
+    new_frontier bytea, new_checkpoint text, new_signer text
 ) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$

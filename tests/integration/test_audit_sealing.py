@@ -23,7 +23,7 @@ from app.errors import AppError, UpstreamFailed
 from app.postgres.database import Database as Pool
 from app.postgres.database import Transaction, required_lease
 from app.transparency_log.checkpoints import Checkpoint, Ed25519Signer, verify_note
-from app.transparency_log.merkle import tree_root
+from app.transparency_log.merkle import leaf_hash, tree_root
 from app.transparency_log.notes import SignedNote, VerifierKey
 from tests.databases import Database
 from tests.policies.acting import refused
@@ -107,6 +107,7 @@ class Sealing:
         assert [leaf["index"] for leaf in leaves] == list(range(stored["size"]))
         hashes = [compute_leaf(events[leaf["event_id"]]).leaf_hash for leaf in leaves]
         assert [leaf["leaf_hash"] for leaf in leaves] == hashes
+        assert [leaf_hash(leaf["entry"]) for leaf in leaves] == hashes
         keys = LogKeys.derive(seed, (), deployment=DEPLOYMENT, year=year or self.year)
         checkpoint = keys.read_checkpoint(stored["checkpoint"].encode())
         assert checkpoint == Checkpoint(stored["origin"], len(leaves), tree_root(hashes))

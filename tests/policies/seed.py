@@ -407,7 +407,8 @@ def _lost_leaf(connection: Connection) -> None:
         "insert into audit.logs (log_year, origin, size, marked_size, closed_size) values (2001, 'past', 1, 1, 1)"
     )
     connection.execute(
-        "insert into audit.leaves (log_year, index, leaf_hash) values (2001, 0, %s)", [bytes(32)]
+        "insert into audit.leaves (log_year, index, entry, leaf_hash) values (2001, 0, %s, %s)",
+        [bytes(32), bytes(32)],
     )
     connection.execute("insert into audit.tile_hashes values (2001, 1, 0, %s)", [bytes(32)])
     connection.execute("insert into audit.published_logs (log_year, size) values (2001, 1)")

@@ -103,10 +103,11 @@ class StoredLog:
 
 @dataclass(frozen=True)
 class NewLeaf:
-    """An event with its leaf hash."""
+    """An event with its log entry and its leaf hash."""
 
     event_id: UUID
     recorded_at: datetime
+    entry: bytes
     leaf_hash: bytes
 
 
@@ -132,6 +133,7 @@ class Seal:
             "first_index": self.first_index,
             "event_ids": [leaf.event_id for leaf in self.leaves],
             "recorded_ats": [leaf.recorded_at for leaf in self.leaves],
+            "entries": [leaf.entry for leaf in self.leaves],
             "leaf_hashes": [leaf.leaf_hash for leaf in self.leaves],
             "tile_levels": [root.level for root in self.roots],
             "tile_indexes": [root.index for root in self.roots],
@@ -152,7 +154,8 @@ def compute_leaf(row: Mapping[str, object]) -> NewLeaf:
         or row[VERSION_COLUMN] != CANONICAL_VERSION
     ):
         raise EventError("the canonical form cannot represent the row")
-    return NewLeaf(event_id, recorded_at, leaf_hash(compute_entry(salt, format_canonical_event(row))))
+    entry = compute_entry(salt, format_canonical_event(row))
+    return NewLeaf(event_id, recorded_at, entry, leaf_hash(entry))
 
 
 def seal(tree: Frontier, leaves: Sequence[NewLeaf], keys: LogKeys) -> Seal:

@@ -17,7 +17,8 @@ order by e.recorded_at, e.id;
 select
     private.seal_events(
         %(log_year)s, %(origin)s, %(first_index)s, %(event_ids)s::uuid[], %(recorded_ats)s::timestamptz[],
-        %(leaf_hashes)s::bytea[], %(tile_levels)s::smallint[], %(tile_indexes)s::bigint[], %(tile_hashes)s::bytea[],
+        %(entries)s::bytea[], %(leaf_hashes)s::bytea[],
+        %(tile_levels)s::smallint[], %(tile_indexes)s::bigint[], %(tile_hashes)s::bytea[],
         %(frontier)s, %(note)s, %(signer)s
     );
 
