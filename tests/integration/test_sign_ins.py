@@ -41,6 +41,36 @@ HOOKS = {"password_hook": PASSWORD_HOOK, "second_factor_hook": SECOND_FACTOR_HOO
 NOBODY = UUID(int=0)
 OTHER_OWNER = "alter function private.auth_entries_problem() owner to anon"
 
+ENTRIES = {
+    ("user_signedup", ("provider", "user_email", "user_id", "user_phone"), False),
+    ("login", ("provider",), False),
+    ("factor_in_progress", ("factor_id",), True),
+    ("challenge_created", ("factor_id", "factor_status"), True),
+    ("verification_attempted", ("challenge_id", "factor_id", "factor_type"), True),
+    ("token_revoked", (), False),
+    ("token_refreshed", (), False),
+    ("user_updated_password", (), False),
+    ("user_modified", (), False),
+    ("factor_unenrolled", ("factor_id", "factor_status", "session_id"), True),
+    ("logout", (), False),
+    ("user_recovery_requested", (), False),
+    ("user_modified", ("user_email", "user_id", "user_phone"), False),
+}
+"""The entries of one login's life: the action, the traits, and whether there is an address. The live tests compare the
+same list with the real server.
+"""
+
+
+def entries_in(connection: psycopg.Connection) -> set[tuple[str, tuple[str, ...], bool]]:
+    """Return the entries in the form of `ENTRIES`."""
+    rows = connection.execute("select payload, ip_address from auth.audit_log_entries").fetchall()
+    known = {"action", "actor_id", "actor_username", "actor_via_sso", "log_type"}
+    assert all(set(payload) - {"traits"} == known for payload, _ in rows)
+    return {
+        (payload["action"], tuple(sorted(payload.get("traits", ()))), address == "127.0.0.1")
+        for payload, address in rows
+    }
+
 
 class Practice:
     """A stand-in for Supabase Auth and the worker's periodic task, on one database."""
@@ -153,6 +183,8 @@ async def test_every_event_of_a_login_is_recorded_once(practice: Practice) -> No
     )
     assert practice.problems() == []
     assert EMAIL not in str(practice.events())
+    with psycopg.connect(project.database.superuser_url) as superuser:
+        assert entries_in(superuser) == ENTRIES
 
 
 async def test_event_names_the_actor_the_session_and_the_address(practice: Practice) -> None:

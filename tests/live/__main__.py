@@ -2,15 +2,15 @@
 and runs the tests against them.
 
 If this machine cannot download one of them, the command prints the reason in one line and exits with 0, because no
-other test needs them. If the installation fails although the downloads are reachable, the
-command ends with an error.
+other test needs them. The real Supabase Auth is built, too; if that is impossible, only its tests are skipped. If an
+installation fails although the downloads are reachable, the command ends with an error.
 """
 
 import subprocess
 import sys
 from pathlib import Path
 
-from tests.live import go_tlog, litewitness, server
+from tests.live import auth_server, go_tlog, litewitness, server
 
 ROOT = Path(__file__).parent.parent.parent
 LOCK = ROOT / "requirements-live.lock"
@@ -31,6 +31,10 @@ def main() -> int:
     except server.OutOfReach as error:
         print(f"make live: skipped: {error}")  # noqa: T201 - the command's one line
         return 0
+    try:
+        auth_server.install()
+    except server.OutOfReach as error:
+        print(f"make live: without Supabase Auth: {error}")  # noqa: T201 - the command's one line
     tests = [sys.executable, "-m", "pytest", "tests/live"]
     return subprocess.run(tests, cwd=ROOT, check=False, timeout=TESTS_SECONDS).returncode
 
