@@ -93,8 +93,12 @@ def tiles_for_root(size: int) -> set[TileId]:
 
 def root_from_tiles(size: int, tiles: Mapping[TileId, bytes]) -> bytes:
     """Return the root of the tree of `size` leaves. Raises TileError."""
-    subtrees = _split(0, size)
-    return Frontier(size, tuple(_subtree_hash(*one, size, tiles) for one in subtrees)).root
+    return frontier_from_tiles(size, tiles).root
+
+
+def frontier_from_tiles(size: int, tiles: Mapping[TileId, bytes]) -> Frontier:
+    """Return the frontier of the tree of `size` leaves, from the tiles of `tiles_for_root`. Raises TileError."""
+    return Frontier(size, tuple(_subtree_hash(*one, size, tiles) for one in _split(0, size)))
 
 
 def tiles_for_inclusion(index: int, size: int) -> set[TileId]:

@@ -2,11 +2,11 @@
 
 grant execute on function
 private.list_published_logs(integer),
-private.read_log_sizes(integer),
+private.list_log_sizes(),
 private.read_tiles(integer, smallint[], bigint[], integer[]),
 private.record_publication(integer, bigint, text),
 private.record_second_publication(integer, bigint),
-private.list_second_publications(integer, integer),
+private.list_publications_after(integer, bigint, integer),
 private.read_leaves(integer, bigint, integer),
 private.adopt_leaves(
     integer, text, bigint, bigint, uuid[], timestamptz[], bytea[], bytea[], smallint[], bigint[], bytea[], bytea, text,
