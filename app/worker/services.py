@@ -1,7 +1,7 @@
 """Composes the worker: opens the worker's services, and collects the tasks and periodic tasks of all features."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -11,7 +11,12 @@ from procrastinate import App
 
 from app.access_requests import tasks as access_request_tasks
 from app.access_requests.exports import Exports
+from app.audit.publishing import tasks as publishing_tasks
+from app.audit.publishing.adoption import Adoption
+from app.audit.publishing.cosigners import Cosigners
+from app.audit.publishing.publisher import Publisher, SecondBucket
 from app.audit.sealing import tasks as sealing_tasks
+from app.audit.sealing.model import LogKeys
 from app.audit.sealing.sealer import LogCounts, Sealer
 from app.bucket import tasks as bucket_tasks
 from app.bucket.clients import BucketClients, open_bucket_clients
@@ -41,7 +46,9 @@ from app.integrations import vendor_clients
 from app.integrations.language.port import Language
 from app.integrations.livekit.client import LiveKit
 from app.integrations.speech.client import Speech
+from app.integrations.storage.client import Storage
 from app.integrations.supabase.client import SupabaseAdmin
+from app.integrations.witness.client import Witness
 from app.jobs import tasks as job_tasks
 from app.jobs.connector import CONNECTIONS as QUEUE_CONNECTIONS
 from app.jobs.periodic import PeriodicTask
@@ -102,6 +109,8 @@ class WorkerServices:
     audit_sealer: Sealer
     audit_counts: LogCounts
     sign_ins: SignInReader
+    audit_publisher: Publisher
+    second_audit_bucket: SecondBucket | None
 
 
 @asynccontextmanager
@@ -131,7 +140,13 @@ async def open_services(settings: WorkerSettings) -> AsyncIterator[WorkerService
         language = make_language(settings)
         if language is not None:
             stack.push_async_callback(language.aclose)
-        yield _services(settings, database, livekit, admin, clients, speech, language)
+        witnesses = vendor_clients.make_witnesses(settings)
+        for witness in witnesses:
+            stack.push_async_callback(witness.aclose)
+        second = vendor_clients.make_second_audit_storage(settings)
+        if second is not None:
+            stack.callback(second.close)
+        yield _services(settings, database, livekit, admin, clients, speech, language, witnesses, second)
 
 
 def _services(
@@ -142,6 +157,8 @@ def _services(
     clients: BucketClients,
     speech: Speech | None,
     language: Language | None,
+    witnesses: Sequence[Witness],
+    second: Storage | None,
 ) -> WorkerServices:
     storage, deployment = clients.storage, settings.deployment
     quarantine = timedelta(days=settings.orphan_quarantine_days)
@@ -160,6 +177,11 @@ def _services(
         has_thumbnails=settings.thumbnails,
     )
     kept_in_backups = settings.backup_retention_days
+
+    def log_keys(year: int) -> LogKeys:
+        return LogKeys.derive(settings.audit_seed, settings.former_log_keys, deployment=deployment, year=year)
+
+    adoption = Adoption(database, storage, log_keys)
     return WorkerServices(
         database=database,
         recording_jobs=recording_jobs,
@@ -203,8 +225,20 @@ def _services(
             settings.former_log_keys,
             deployment=deployment,
             clock=time.monotonic,
+            reconcile=adoption.run,
         ),
         audit_counts=LogCounts(database),
+        audit_publisher=Publisher(
+            database,
+            storage,
+            adoption,
+            Cosigners(database, witnesses, clock=time.monotonic),
+            log_keys,
+            publish_seconds=settings.audit_publish_seconds,
+        ),
+        second_audit_bucket=None
+        if second is None
+        else SecondBucket(database, storage, second, deployment=deployment),
     )
 
 
@@ -221,6 +255,7 @@ def define_periodic_tasks(services: WorkerServices, reconcile_seconds: float) ->
     return [
         *job_tasks.define_periodic_tasks(services.job_repair),
         *sealing_tasks.define_periodic_tasks(services.audit_sealer, services.audit_counts),
+        *publishing_tasks.define_periodic_tasks(services.audit_publisher, services.second_audit_bucket),
         *idempotency_tasks.define_periodic_tasks(services.idempotency_keys),
         *recording_tasks.define_periodic_tasks(services.reconciler, reconcile_seconds),
         *import_tasks.define_periodic_tasks(services.uploads),

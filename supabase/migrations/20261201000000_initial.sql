@@ -9470,7 +9470,7 @@ alter table audit.published_logs enable always trigger published_logs_refuse_tru
 
 -- Returns each log with its newest checkpoint in the database, in the bucket and in the second bucket. `is_due` says
 -- whether the log has grown and the bucket's newest checkpoint is at least `publish_seconds` old, or dated in the
--- future because the clock went back.
+-- future because the clock went back. A stored published size above the size of the log is wrong and counts as 0.
 create function private.list_published_logs(publish_seconds integer)
 returns table (
     log_year smallint, origin text, size bigint, checkpoint text, published_size bigint, published_checkpoint text,
@@ -9483,13 +9483,13 @@ declare
 begin
     return query
     select
-        l.log_year, l.origin, l.size, l.checkpoint, coalesce(least(p.size, l.size), 0), p.checkpoint,
-        l.size > coalesce(p.size, 0) and (
+        l.log_year, l.origin, l.size, l.checkpoint, case when p.size <= l.size then p.size else 0 end, p.checkpoint,
+        p.size is distinct from l.size and (
             p.published_at is null
             or p.published_at > at
             or p.published_at <= at - make_interval(secs => publish_seconds)
         ),
-        coalesce(p.second_size, 0)
+        case when p.second_size <= l.size then p.second_size else 0 end
     from audit.logs as l
     left join audit.published_logs as p on p.log_year = l.log_year
     where l.checkpoint is not null
@@ -9497,19 +9497,25 @@ begin
 end
 $$;
 
--- Returns the size of the log of a year, 0 if there is no log, and the size of its newest checkpoint in the bucket.
-create function private.read_log_sizes(of_year integer)
-returns table (origin text, size bigint, published_size bigint)
-language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+-- Returns the sizes of the logs, and of their newest checkpoints in the bucket. Includes the current year, although its
+-- log may not have begun in a restored database.
+create function private.list_log_sizes()
+returns table (log_year smallint, size bigint, published_size bigint)
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
     return query
     select
-        format('resguardo/%s/%s', private.deployment_name(), of_year), coalesce(l.size, 0),
-        coalesce(least(p.size, l.size), 0)
-    from (values (of_year)) as y (log_year)
+        y.log_year, coalesce(l.size, 0),
+        case when p.size <= l.size then p.size else 0 end
+    from (
+        select k.log_year from audit.logs as k
+        union
+        select extract(year from private.now() at time zone 'UTC')::smallint
+    ) as y (log_year)
     left join audit.logs as l on l.log_year = y.log_year
-    left join audit.published_logs as p on p.log_year = y.log_year;
+    left join audit.published_logs as p on p.log_year = y.log_year
+    order by y.log_year;
 end
 $$;
 
@@ -9547,46 +9553,28 @@ begin
 end
 $$;
 
--- Stores that the bucket has a checkpoint with this many leaves. A larger stored size stays.
+-- Stores that the bucket has a checkpoint with this many leaves.
 create function private.record_publication(of_year integer, of_size bigint, cosigned_checkpoint text) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
     insert into audit.publications (log_year, size) values (of_year, of_size) on conflict do nothing;
-    insert into audit.published_logs as p (log_year, size, checkpoint, published_at)
+    insert into audit.published_logs (log_year, size, checkpoint, published_at)
     values (of_year, of_size, cosigned_checkpoint, private.now())
     on conflict (log_year) do update
-    set size = excluded.size, checkpoint = excluded.checkpoint, published_at = excluded.published_at
-    where excluded.size > p.size;
+    set size = excluded.size, checkpoint = excluded.checkpoint, published_at = excluded.published_at;
 end
 $$;
 
--- Stores that the second bucket has a checkpoint with this many leaves. A larger stored size stays.
+-- Stores that the second bucket has a checkpoint with this many leaves.
 create function private.record_second_publication(of_year integer, of_size bigint) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-    insert into audit.published_logs as p (log_year, second_size, second_published_at)
+    insert into audit.published_logs (log_year, second_size, second_published_at)
     values (of_year, of_size, private.now())
     on conflict (log_year) do update
-    set second_size = excluded.second_size, second_published_at = excluded.second_published_at
-    where excluded.second_size > p.second_size;
-end
-$$;
-
--- Returns the sizes of published checkpoints that the second bucket lacks, the smallest first.
-create function private.list_second_publications(of_year integer, max_sizes integer) returns setof bigint
-language plpgsql stable security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-    return query
-    select p.size
-    from audit.publications as p
-    where
-        p.log_year = of_year
-        and p.size > coalesce((select s.second_size from audit.published_logs as s where s.log_year = of_year), 0)
-    order by p.size
-    limit max_sizes;
+    set second_size = excluded.second_size, second_published_at = excluded.second_published_at;
 end
 $$;
 

@@ -150,20 +150,6 @@ begin
 end
 $$;
 
--- Returns the sizes of published checkpoints after one size, the smallest first.
-create function private.list_publications_after(of_year integer, after_size bigint, max_sizes integer) returns setof bigint
-language plpgsql stable security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-    return query
-    select p.size
-    from audit.publications as p
-    where p.log_year = of_year and p.size > after_size
-    order by p.size
-    limit max_sizes;
-end
-$$;
-
 -- Returns the events of the leaves from `first_index` on, with their leaf hashes.
 create function private.read_leaves(of_year integer, first_index bigint, max_leaves integer)
 returns table (index bigint, event_id uuid, recorded_at timestamptz, leaf_hash bytea)

@@ -51,9 +51,8 @@ _START: Final = _Position(datetime.min.replace(tzinfo=UTC), UUID(int=0))
 class Sealer:
     """Seals the audit log.
 
-    `reconcile` makes the database's logs agree with the published logs, and returns whether it changed the database.
-    The sealer awaits it before it seals for the first time after `begin`, and after a log was found to differ.
-    `clock` returns seconds and never goes back.
+    `reconcile` makes the database's logs agree with the published logs. The sealer awaits it before it seals for the
+    first time after `begin`, and after a log was found to differ. `clock` returns seconds and never goes back.
     """
 
     def __init__(
@@ -64,7 +63,7 @@ class Sealer:
         *,
         deployment: str,
         clock: Callable[[], float],
-        reconcile: Callable[[], Awaitable[bool]] | None = None,
+        reconcile: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
         self._database = database
         self._seed = seed
@@ -148,13 +147,12 @@ class Sealer:
         if self._is_reconciled or self._reconcile is None:
             return
         try:
-            is_changed = await self._reconcile()
+            await self._reconcile()
         except AppError as error:
             log.warning("the audit log is not compared with the bucket: %s", error.summary)
             return
         self._is_reconciled = True
-        if is_changed:
-            self._sealed.clear()
+        self._sealed.clear()  # the publisher may have changed the logs, too
 
     async def _note_clock(self) -> None:
         async with self._database.as_service("seal_audit_log") as tx:
