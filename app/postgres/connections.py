@@ -8,6 +8,7 @@ set to a fixed value, which replaces the value from the database, the role or th
 """
 
 import asyncio
+import json
 import select
 import time
 from collections.abc import AsyncGenerator, Iterator, Mapping
@@ -20,6 +21,7 @@ from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import TransactionStatus
 from psycopg.rows import DictRow, dict_row
+from psycopg.types.json import set_json_loads
 
 STATEMENT_TIMEOUT_MILLISECONDS: Final = 10_000
 CONNECT_SECONDS = 5.0
@@ -206,6 +208,19 @@ class Connection(AsyncConnection[DictRow]):
         return True
 
 
+class UnreadableJson:
+    """The value of a JSON column that Python's parser refuses, because a number has more than 4,300 digits or the
+    nesting is too deep. Only a superuser can write such a value. A row that contains it can still be read.
+    """
+
+
+def _load_json(content: str | bytes) -> object:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        return UnreadableJson()
+
+
 async def connect(
     url: str, *, application: str, search_path: str = SEARCH_PATH, autocommit: bool = False
 ) -> Connection:
@@ -217,6 +232,7 @@ async def connect(
             connection = await Connection.connect(
                 _conninfo(url, application), autocommit=True, row_factory=dict_row
             )
+            set_json_loads(_load_json, connection)
             try:
                 await connection.execute(_SET, _names_and_values(_OF_A_PROCESS, search_path))
                 await connection.set_autocommit(autocommit)
@@ -234,6 +250,7 @@ def connect_as_owner(url: str, *, application: str, autocommit: bool = False) ->
     time limit. Raises psycopg.Error.
     """
     connection = psycopg.connect(_conninfo(url, application), autocommit=True)
+    set_json_loads(_load_json, connection)
     try:
         set_again(connection)
     except BaseException:

@@ -359,6 +359,24 @@ async def test_event_of_an_unknown_canonical_version_is_reported_and_left(
     sealing.require_consistent()
 
 
+@pytest.mark.parametrize("entities", ["1" * 5000, "[" * 5000 + "]" * 5000])
+async def test_event_with_json_that_python_refuses_is_reported_and_left(
+    sealing: Sealing, caplog: pytest.LogCaptureFixture, entities: str
+) -> None:
+    """A superuser can write any JSON. One such event must not stop the sealing of the others."""
+    (row,) = sealing.rows(
+        "insert into audit.events (actor_role, action, operation, outcome, purpose, basis, entities, policy_version)"
+        " values ('resguardo_api', 'viewer.read', 'R', 'ALLOWED', 'TREATMENT', 'check', %s::jsonb, '1') returning id",
+        entities,
+    )
+    others = sealing.add(3)
+    await sealing.sealer.run()
+    assert f"no canonical form: {row['id']}" in caplog.text
+    sealed = {leaf["event_id"] for leaf in sealing.leaves()}
+    assert row["id"] not in sealed
+    assert sealed.issuperset(others)
+
+
 async def test_event_that_is_queued_again_keeps_its_one_leaf(sealing: Sealing) -> None:
     old = datetime.now(UTC) - timedelta(minutes=2)
     sealing.add(1, old)
