@@ -41,6 +41,7 @@ from devstack.supabase_project import (
     project_urls,
     with_login,
 )
+from devstack.witness.starting import witness_environment, witness_running
 
 DATABASE = "resguardo_demo"
 PASSWORD_HOOK = "pg-functions://postgres/private/password_attempt_hook"  # noqa: S105 - names a function
@@ -135,7 +136,9 @@ def running(
         )  # at this point no other stack is running here, so the ports are ours
         progress("object store")
         made = _describe(project, store, keys, data_dir, ports=ports, allowed_origins=allowed_origins)
-        made.environment.update(cloudflare_environment() | openai_environment())
+        made.environment.update(
+            cloudflare_environment() | openai_environment() | witness_environment(data_dir)
+        )
         _prepare(project, keys, None if superuser_url else data_dir)
         adopt_first_policy(project.owner_url)
         anyio.run(_storage(store).claim, DEPLOYMENT)
@@ -144,7 +147,8 @@ def running(
         _start_stand_ins(stack, data_dir, made, media, audio)
         stack.enter_context(cloudflare_running(made.environment, data_dir))
         stack.enter_context(openai_running(made.environment, data_dir))
-        progress("Supabase Auth, LiveKit, Cloudflare and OpenAI stand-ins")
+        stack.enter_context(witness_running(made.environment, data_dir))
+        progress("Supabase Auth, LiveKit, Cloudflare and OpenAI stand-ins, and a witness")
         _start_worker(stack, data_dir, made)
         api.wait_until_ready()
         progress("API and worker")

@@ -225,7 +225,7 @@ def _services(
             settings.former_log_keys,
             deployment=deployment,
             clock=time.monotonic,
-            reconcile=adoption.run,
+            reconcile=adoption.run_briefly,
         ),
         audit_counts=LogCounts(database),
         audit_publisher=Publisher(

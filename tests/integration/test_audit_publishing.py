@@ -11,20 +11,23 @@ from pathlib import Path
 from typing import Any, LiteralString, TypeVar
 from uuid import UUID, uuid4
 
+import anyio
 import httpx
 import psycopg
 import pytest
 from psycopg.rows import dict_row
 
 from app.audit.publishing.adoption import Adoption
+from app.audit.publishing.bucket_log import BucketLog
 from app.audit.publishing.cosigners import Cosigners
-from app.audit.publishing.model import count_objects_in_a_year
+from app.audit.publishing.model import BucketLeaf, count_objects_in_a_year
 from app.audit.publishing.publisher import Publisher, SecondBucket
 from app.audit.sealing.model import LogKeys, compute_leaf
 from app.audit.sealing.sealer import Sealer
 from app.deployment import mark_database
 from app.errors import AppError, Conflict, UpstreamFailed
 from app.integrations.storage.client import Storage
+from app.integrations.storage.listing import ObjectPage
 from app.integrations.witness.client import Witness
 from app.postgres.database import Database as Pool
 from app.transparency_log.checkpoints import Checkpoint, Ed25519Cosigner, verify_note
@@ -110,7 +113,11 @@ class Publishing:
         """Replace the sealer and the publishers by those of a new process."""
         self.adoption = Adoption(self.pool, self.storage, self.keys)
         self.sealer = Sealer(
-            self.pool, SEED, deployment=self.deployment, clock=lambda: 0.0, reconcile=self.adoption.run
+            self.pool,
+            SEED,
+            deployment=self.deployment,
+            clock=lambda: 0.0,
+            reconcile=self.adoption.run_briefly,
         )
         witness = Witness("http://witness.test", COSIGNER.verifier_key, http=self.http)
         cosigners = Cosigners(self.pool, [witness], clock=lambda: 0.0)
@@ -404,6 +411,45 @@ async def test_bucket_that_refuses_does_not_stop_sealing(publishing: Publishing,
         await publishing.publisher.run()
 
     publishing.storage.down = None
+    await publishing.publish(1)
+    await publishing.require_healthy()
+
+
+async def test_bucket_that_does_not_answer_delays_sealing_by_a_bounded_time(
+    publishing: Publishing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.audit.publishing.adoption.BRIEF_SECONDS", 0.2)
+    monkeypatch.setattr(publishing.storage, "list_objects", _hang)
+    with anyio.fail_after(10):
+        await publishing.seal(10)
+    assert publishing.rows("select from audit.unsealed") == []
+
+
+async def _hang(_: str) -> AsyncIterator[ObjectPage]:
+    await anyio.sleep_forever()
+    yield ObjectPage((), datetime.now(UTC), None)
+
+
+async def test_adoption_begins_again_if_the_sealer_seals_at_the_same_time(
+    publishing: Publishing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await publishing.publish(100)
+    publishing.back_up()
+    await publishing.publish(20)
+    publishing.restore()
+    read_leaves = publishing.adoption._read_leaves
+    sealed: list[bool] = []
+
+    async def seal_first(bucket: BucketLog, index: int) -> list[BucketLeaf]:
+        if not sealed:
+            sealed.append(True)
+            publishing.add(3)
+            await publishing.sealer.seal_year(publishing.year)
+        return await read_leaves(bucket, index)
+
+    monkeypatch.setattr(publishing.adoption, "_read_leaves", seal_first)
+    assert await publishing.adoption.run()
+    assert publishing.lost() == 20
     await publishing.publish(1)
     await publishing.require_healthy()
 

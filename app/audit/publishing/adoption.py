@@ -26,6 +26,7 @@ from app.audit.publishing.model import (
     find_difference,
 )
 from app.audit.sealing.model import LogKeys, compute_leaf
+from app.errors import Conflict, Timeout
 from app.integrations.storage.client import Storage
 from app.postgres.database import Database
 from app.transparency_log.errors import EventError
@@ -38,6 +39,8 @@ ADOPTED_AT_ONCE: Final = 64
 """The number of tiles whose leaves one transaction adopts."""
 
 EVENTS_AT_ONCE: Final = 1000
+BRIEF_SECONDS: Final = 5.0
+ATTEMPTS: Final = 5
 
 
 class Adoption:
@@ -60,10 +63,33 @@ class Adoption:
                 logs = await store.list_log_sizes(tx)
             for sizes in logs:
                 if years is None or sizes.log_year in years:
-                    changed |= await self._reconcile(sizes)
+                    changed |= await self._reconcile(sizes.log_year)
             return changed
 
-    async def _reconcile(self, sizes: LogSizes) -> bool:
+    async def run_briefly(self) -> None:
+        """Compare all logs with the bucket for at most `BRIEF_SECONDS`, so that a bucket that does not answer does not
+        hold up the sealer. Raises as `run` does.
+        """
+        try:
+            async with asyncio.timeout(BRIEF_SECONDS):
+                await self.run()
+        except TimeoutError as error:
+            raise Timeout("storage_timeout", operation="compare_audit_log") from error
+
+    async def _reconcile(self, log_year: int) -> bool:
+        """Compare one log with the bucket. If the sealer seals at the same time, begin again."""
+        for _ in range(ATTEMPTS):
+            async with self._database.as_service("publish_audit_log") as tx:
+                found = await store.list_log_sizes(tx)
+            sizes = next(one for one in found if one.log_year == log_year)
+            try:
+                return await self._reconcile_once(sizes)
+            except Conflict as error:
+                if error.reason != "audit_log_moved":
+                    raise
+        raise Conflict("audit_log_moved")
+
+    async def _reconcile_once(self, sizes: LogSizes) -> bool:
         keys = self._keys(sizes.log_year)
         bucket = BucketLog(self._storage, keys.origin)
         published = await bucket.confirm_published(sizes.published_size)
