@@ -112,7 +112,7 @@ class NewLeaf:
 
 
 @dataclass(frozen=True)
-class Seal:
+class SealedBatch:
     """The leaves that one transaction appends to a log, the roots of subtrees that they complete, and the signed
     checkpoint of the larger log.
     """
@@ -158,11 +158,11 @@ def compute_leaf(row: Mapping[str, object]) -> NewLeaf:
     return NewLeaf(event_id, recorded_at, entry, leaf_hash(entry))
 
 
-def seal(tree: Frontier, leaves: Sequence[NewLeaf], keys: LogKeys) -> Seal:
+def seal(tree: Frontier, leaves: Sequence[NewLeaf], keys: LogKeys) -> SealedBatch:
     """Append the leaves to the tree, and sign the checkpoint of the larger tree."""
     larger, roots = tree.extend_with_roots(leaf.leaf_hash for leaf in leaves)
     checkpoint = Checkpoint(keys.origin, larger.size, larger.root)
-    return Seal(
+    return SealedBatch(
         first_index=tree.size,
         leaves=tuple(leaves),
         roots=tuple(roots),
