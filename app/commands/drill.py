@@ -18,6 +18,8 @@ from app.drill.model import LIMIT_HOURS, DrillReport, Step
 from app.settings import BucketWriterSettings
 
 _SAID = {
+    "audit_checkpoint_missing": "the bucket lacks the newest checkpoint that was published before the dump",
+    "audit_checkpoint_differs": "the bucket has another root for the newest checkpoint in the dump",
     "database_error": "the restored database does not answer as one of ours",
     "database_of_another_deployment": "the dump is another practice's",
     "database_of_pre_release": "the dump is of a version of before the first release, which cannot be upgraded",

@@ -24,18 +24,24 @@ def _restore() -> None:
 def check_restore(
     repeat: Annotated[bool, typer.Option("--repeat", help="Destroy again what came back.")] = False,
 ) -> None:
-    """Compare the ledger of deletions in the bucket with the database.
+    """Compare the ledger of deletions and the audit log in the bucket with the database.
 
     The command lists the recordings that the ledger says are destroyed and that the restored database still
     contains. With --repeat, the worker destroys the listed recordings again. With --repeat, the command also finds
     objects that a legal hold has moved to keep/ since the backup.
 
+    If the bucket has leaves of the audit log that the restored database lacks, the command says from which leaf on. The
+    worker adopts these leaves when it starts, and needs no command for it.
+
     The exit code is 1 while the database contains a destroyed recording, or if the ledger has an entry that none of
     our keys signed.
     """
     with report_refusals():
-        report = asyncio.run(compare_ledger(settings.load(WorkerSettings), repeat=repeat))
+        loaded = settings.load(WorkerSettings)
+        report = asyncio.run(compare_ledger(loaded, repeat=repeat))
+        differences = asyncio.run(compare_audit_logs(loaded))
     _print_report(report)
+    _print_differences(differences)
     raise typer.Exit(0 if report.is_clean else 1)
 
 
@@ -43,6 +49,22 @@ async def compare_ledger(settings: WorkerSettings, *, repeat: bool) -> RestoreRe
     """Compare the ledger of deletions in the bucket with the database, once. Raises SettingsError and AppError."""
     async with open_services(settings) as services:
         return await services.restores.run(repeat=repeat)
+
+
+async def compare_audit_logs(settings: WorkerSettings) -> dict[str, int]:
+    """Return, for each audit log that differs from the bucket, the index of the first leaf that differs. Raises
+    SettingsError and AppError.
+    """
+    async with open_services(settings) as services:
+        return await services.audit_adoption.find_differences()
+
+
+def _print_differences(differences: dict[str, int]) -> None:
+    for origin, index in differences.items():
+        out.print(
+            f"[yellow]audit log {origin}: the bucket has other or more leaves from leaf {index} on[/]; the worker "
+            "adopts them when it starts"
+        )
 
 
 def _print_report(report: RestoreReport) -> None:

@@ -6,13 +6,20 @@ The module only reads.
 from collections.abc import Callable
 from uuid import UUID
 
-from app.bucket.object_keys import compose_kept_key
+from app.bucket.object_keys import (
+    compose_checkpoint_key,
+    compose_kept_key,
+    compose_latest_checkpoint_key,
+)
 from app.deletions.ledger import Ledger
-from app.drill.database_checks import SampledRecording
+from app.drill.database_checks import RestoredLog, SampledRecording
 from app.drill.model import Notes
 from app.errors import AppError
 from app.integrations.storage.client import Storage
 from app.integrations.storage.objects import StoredObject
+from app.transparency_log.checkpoints import Checkpoint
+from app.transparency_log.errors import TransparencyLogError
+from app.transparency_log.notes import LARGEST_NOTE_BYTES, SignedNote
 
 
 async def read_ledger(ledger: Ledger, notes: Notes) -> list[UUID]:
@@ -41,6 +48,38 @@ async def check_entries(ledger: Ledger, undone: list[UUID], notes: Notes) -> lis
             notes.require(False, error.reason, recording_id)
     notes.found["to_repeat"] = len(signed)
     return signed
+
+
+async def check_audit_logs(storage: Storage, logs: list[RestoredLog], notes: Notes) -> None:
+    """Check that the bucket has the newest published checkpoint of each audit log in the dump, with the same root.
+    Count the leaves that were sealed after the dump. After a real restore, the worker adopts these leaves from the
+    bucket.
+    """
+    notes.found |= {"logs": len(logs), "leaves": sum(one.size for one in logs), "leaves_after_the_dump": 0}
+    for one in logs:
+        if one.published_size and one.checkpoint is not None:
+            kept = await storage.get_small(
+                compose_checkpoint_key(one.origin, one.published_size), LARGEST_NOTE_BYTES
+            )
+            notes.require(kept is not None, "audit_checkpoint_missing", one.origin)
+            is_same = kept is None or _body(kept) == _body(one.checkpoint.encode())
+            notes.require(is_same, "audit_checkpoint_differs", one.origin)
+        latest = await storage.get_small(compose_latest_checkpoint_key(one.origin), LARGEST_NOTE_BYTES)
+        size = 0 if latest is None else _read_size(latest)
+        notes.found["leaves_after_the_dump"] = int(notes.found["leaves_after_the_dump"]) + max(
+            size - one.size, 0
+        )
+
+
+def _body(note: bytes) -> bytes:
+    return note.partition(b"\n\n")[0]
+
+
+def _read_size(note: bytes) -> int:
+    try:
+        return Checkpoint.parse(SignedNote.parse(note).text).size
+    except TransparencyLogError:
+        return 0
 
 
 async def check_recordings(

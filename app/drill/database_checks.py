@@ -26,6 +26,12 @@ select count(*), coalesce(max(e.recorded_at)::text, ''),
     (select count(*) from pg_trigger as t where t.tgrelid = 'audit.events'::regclass and t.tgenabled = 'A')
 from audit.events as e
 """
+_PUBLISHED = """
+select l.origin, l.size, p.size as published_size, p.checkpoint
+from audit.logs as l
+left join audit.published_logs as p on p.log_year = l.log_year
+order by l.log_year
+"""
 _KEYS = """
 select k.root_key_id, count(*)
 from (
@@ -128,6 +134,23 @@ def check_audit_log(url: str, notes: Notes) -> None:
     notes.found |= {"rows": int(rows), "newest": str(newest)}
     notes.require(rows > 0, "audit_log_empty")
     notes.require(guards > 0, "audit_log_unguarded")
+
+
+@dataclass(frozen=True)
+class RestoredLog:
+    """An audit log in the dump: its size, and its newest checkpoint that was published before the dump."""
+
+    origin: str
+    size: int
+    published_size: int | None
+    checkpoint: str | None
+
+
+def read_logs(url: str) -> list[RestoredLog]:
+    """Return the audit logs in the dump, the earliest year first."""
+    with connect_as_owner(url, application="resguardo-drill") as connection:
+        cursor = connection.cursor(row_factory=class_row(RestoredLog))
+        return cursor.execute(_PUBLISHED).fetchall()
 
 
 def check_root_keys(url: str, keyring: Keyring, notes: Notes) -> None:

@@ -191,6 +191,8 @@ async def _compare_with_bucket(
     try:
         with course.step("bucket", is_essential=True):
             await require_own_bucket(storage, settings.deployment)
+        with course.step("published audit log") as notes:
+            await bucket_checks.check_audit_logs(storage, database_checks.read_logs(url), notes)
         gone: list[UUID] = []
         with course.step("ledger of deletions") as notes:
             ledger = Ledger(storage, _public_keys(kept), deployment=kept.deployment)

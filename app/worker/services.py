@@ -109,6 +109,7 @@ class WorkerServices:
     audit_sealer: Sealer
     audit_counts: LogCounts
     sign_ins: SignInReader
+    audit_adoption: Adoption
     audit_publisher: Publisher
     second_audit_bucket: SecondBucket | None
 
@@ -228,6 +229,7 @@ def _services(
             reconcile=adoption.run_briefly,
         ),
         audit_counts=LogCounts(database),
+        audit_adoption=adoption,
         audit_publisher=Publisher(
             database,
             storage,

@@ -476,8 +476,11 @@ async def test_database_restored_from_yesterday_adopts_what_the_bucket_has(
     receipt = await publishing.require_published()
     publishing.restore()
     publishing.add(10)
+    assert await publishing.adoption.find_differences() == {publishing.origin: 301}
+    assert publishing.lost() == 0
 
     await publishing.publish()
+    assert await publishing.adoption.find_differences() == {}
 
     # The four events that the backup had in the queue are those of four adopted leaves.
     assert publishing.size() > lost

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 from uuid import UUID, uuid4
 
 import psycopg
@@ -31,10 +31,13 @@ from app.drill.service import DrillOrder, DrillProgress
 from app.keys.keyring import Keyring, new_key_line
 from app.notes.signed_store import version_field
 from app.settings import BucketWriterSettings, Environment
+from app.transparency_log.checkpoints import Checkpoint, Ed25519Signer, sign_checkpoint
+from app.transparency_log.merkle import leaf_hash, tree_root
 from devstack import restoring
 from devstack.object_store import ObjectStore
 from devstack.object_store import running as running_store
 from tests import drill as rehearsal
+from tests.buckets import s3_client
 from tests.databases import Cluster, in_memory
 from tests.drill import DEPLOYMENT, PASSPHRASE, Practice
 from tests.unit.certificates import FULL, OTHER_SIGNER
@@ -147,6 +150,51 @@ def test_whole_backup_is_restored_and_compared(practice: Practice, form: str) ->
     assert (told["limit_hours"], told["within_limit"]) == (LIMIT_HOURS, True) == (72, True)
     assert "proposed" in str(told["rule"])
     assert sum(step.seconds for step in report.steps) <= report.seconds
+
+
+def _put(practice: Practice, key: str, note: bytes) -> None:
+    client = s3_client(practice.store, practice.store.writer)
+    client.put_object(Bucket=practice.store.bucket, Key=key, Body=note)
+    client.close()
+
+
+def test_published_audit_log_is_compared_with_the_dump(practice: Practice) -> None:
+    origin = f"resguardo/{DEPLOYMENT}/2027"
+    signer = Ed25519Signer.from_seed(origin, bytes(32))
+    leaves = [leaf_hash(b"%d" % number) for number in range(7)]
+    notes = {
+        size: sign_checkpoint(Checkpoint(origin, size, tree_root(leaves[:size])), signer).format()
+        for size in (3, 7)
+    }
+    with psycopg.connect(practice.database.superuser_url) as connection:
+        connection.execute("insert into audit.logs (log_year, origin, size) values (2027, %s, 5)", [origin])
+        connection.execute(
+            "insert into audit.published_logs (log_year, size, checkpoint) values (2027, 3, %s)",
+            [notes[3].decode()],
+        )
+    try:
+        assert _problems(_compared(practice))["published audit log"] == {("audit_checkpoint_missing", origin)}
+        _put(practice, f"audit/{origin}/checkpoints/3", notes[3])
+        _put(practice, f"audit-latest/{origin}/checkpoint", notes[7])
+        report = _compared(practice)
+        assert "published audit log" not in _problems(report)
+        found = _step(report, "published audit log").found
+        assert found["leaves_after_the_dump"] == 2
+        _put(practice, f"audit/{origin}/checkpoints/3", notes[7])
+        assert _problems(_compared(practice))["published audit log"] == {("audit_checkpoint_differs", origin)}
+    finally:
+        with psycopg.connect(practice.database.superuser_url) as connection:
+            for table in ("logs", "published_logs"):
+                _change(connection, table, "disable trigger user")
+                connection.execute(
+                    sql.SQL("delete from {} where log_year = 2027").format(sql.Identifier("audit", table))
+                )
+                for refusal in ("delete", "truncate"):
+                    _change(connection, table, f"enable always trigger {table}_refuse_{refusal}")
+
+
+def _change(connection: psycopg.Connection[Any], table: str, change: LiteralString) -> None:
+    connection.execute(sql.SQL("alter table {} " + change).format(sql.Identifier("audit", table)))
 
 
 def test_sample_is_as_large_as_asked_and_not_always_the_same(practice: Practice) -> None:

@@ -16,6 +16,7 @@ from procrastinate import App
 from procrastinate.jobs import Job
 
 from app.access_requests.exports import Exports
+from app.audit.publishing.adoption import Adoption
 from app.audit.publishing.publisher import Publisher, SecondBucket
 from app.audit.sealing.sealer import LogCounts, Sealer
 from app.bucket.lost_objects import LostObjects
@@ -326,6 +327,7 @@ async def test_every_task_that_can_be_deferred_has_a_runner(database: Database) 
                 audit_sealer=object.__new__(Sealer),
                 audit_counts=object.__new__(LogCounts),
                 sign_ins=object.__new__(SignInReader),
+                audit_adoption=object.__new__(Adoption),
                 audit_publisher=object.__new__(Publisher),
                 second_audit_bucket=object.__new__(SecondBucket),
                 note_destroyer=object.__new__(NoteDestroyer),

@@ -25,14 +25,25 @@ async def harness(database: Database, emptied_store: ObjectStore) -> AsyncIterat
         yield harness
 
 
-async def _told(monkeypatch: pytest.MonkeyPatch, report: RestoreReport, *arguments: str) -> Result:
-    """Run `resguardo restore check` with a check that returns this report, and return the command's result."""
+async def _told(
+    monkeypatch: pytest.MonkeyPatch,
+    report: RestoreReport,
+    *arguments: str,
+    differences: dict[str, int] | None = None,
+) -> Result:
+    """Run `resguardo restore check` with checks that return this report and these differences of the audit logs, and
+    return the command's result.
+    """
 
     async def compare(settings: object, *, repeat: bool) -> RestoreReport:
         assert repeat is ("--repeat" in arguments)
         return report
 
+    async def compare_logs(settings: object) -> dict[str, int]:
+        return differences or {}
+
     monkeypatch.setattr("app.commands.restore.compare_ledger", compare)
+    monkeypatch.setattr("app.commands.restore.compare_audit_logs", compare_logs)
     monkeypatch.setattr("app.settings.load", lambda kind: kind is WorkerSettings)
     invoke = partial(CliRunner().invoke, cli, ("restore", "check", *arguments))
     return await asyncio.to_thread(invoke)  # The command runs its own event loop
@@ -70,3 +81,13 @@ async def test_command_ends_well_where_nothing_came_back(
     await harness.destroyer().run_once()
     told = await _told(monkeypatch, await harness.restore_check().run(repeat=False))
     assert (told.exit_code, told.output) == (0, "1 deletions in the ledger\n")
+
+
+async def test_command_names_an_audit_log_of_which_the_bucket_has_more(
+    harness: RetentionHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = await harness.restore_check().run(repeat=False)
+    told = await _told(monkeypatch, report, differences={"resguardo/test-practice/2027": 301})
+    assert told.exit_code == 0
+    assert "audit log resguardo/test-practice/2027" in told.output
+    assert "from leaf 301 on" in told.output

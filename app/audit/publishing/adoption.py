@@ -66,6 +66,20 @@ class Adoption:
                     changed |= await self._reconcile(sizes.log_year)
             return changed
 
+    async def find_differences(self) -> dict[str, int]:
+        """Return, for each log that differs from the bucket, its origin and the index of the first leaf that differs or
+        that only the bucket has. Changes nothing. Raises UpstreamFailed, Timeout.
+        """
+        async with self._database.as_service("publish_audit_log") as tx:
+            logs = await store.list_log_sizes(tx)
+        found = {}
+        for sizes in logs:
+            origin = self._keys(sizes.log_year).origin
+            first = await self._compare(sizes, BucketLog(self._storage, origin))
+            if first is not None:
+                found[origin] = first
+        return found
+
     async def run_briefly(self) -> None:
         """Compare all logs with the bucket for at most `BRIEF_SECONDS`, so that a bucket that does not answer does not
         hold up the sealer. Raises as `run` does.
@@ -92,8 +106,7 @@ class Adoption:
     async def _reconcile_once(self, sizes: LogSizes) -> bool:
         keys = self._keys(sizes.log_year)
         bucket = BucketLog(self._storage, keys.origin)
-        published = await bucket.confirm_published(sizes.published_size)
-        first = await self._find_difference(LogSizes(sizes.log_year, sizes.size, published), bucket)
+        first = await self._compare(sizes, bucket)
         if first is None:
             return False
         events = await self._read_events(sizes.log_year, first)
@@ -119,11 +132,11 @@ class Adoption:
         )
         return True
 
-    async def _find_difference(self, sizes: LogSizes, bucket: BucketLog) -> int | None:
+    async def _compare(self, sizes: LogSizes, bucket: BucketLog) -> int | None:
         """Return the index of the first leaf that the bucket has otherwise, or that only the bucket has. The comparison
         begins with the tile in which the newest published checkpoint ends.
         """
-        index = sizes.published_size // TILE_WIDTH
+        index = await bucket.confirm_published(sizes.published_size) // TILE_WIDTH
         while (tile := await bucket.find_leaf_tile(index)) is not None:
             theirs = await bucket.get_hashes(tile)
             if theirs is None:
