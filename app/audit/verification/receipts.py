@@ -42,10 +42,10 @@ async def make_receipt(tx: Transaction, event_id: UUID) -> Receipt:
     (audit_event_not_found), and Conflict: audit_event_not_sealed (ask again after 10 seconds), audit_event_redacted,
     or audit_event_differs (the row, its leaf and the checkpoint contradict each other).
     """
-    row = await store.find_event_row(tx, event_id)
+    found = await store.find_leaf(tx, event_id)
+    row = await store.find_event_row(tx, event_id, found)
     if row is None:
         raise NotFound("audit_event_not_found")
-    found = await store.find_leaf(tx, event_id)
     if found is None:
         raise Conflict("audit_event_not_sealed")
     salt = bytes(row[SALT_COLUMN])
