@@ -5,7 +5,7 @@ import json
 import secrets
 from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -172,6 +172,11 @@ def policy_of(loaded: WorkerSettings, years: Sequence[int]) -> Policy:
     )
 
 
+def covered_years() -> range:
+    """Return the years whose logs a verification reads: those up to the next one, because a clock can be ahead."""
+    return range(FIRST_YEAR, datetime.now(UTC).year + 2)
+
+
 def describe_report(report: Report) -> Iterator[str]:
     """Yield the lines that say what a verification found."""
     for log in report.logs:
@@ -224,22 +229,23 @@ async def _verify(
         published: list[Published] = [PublishedFolder(tiles)] if tiles is not None else []
         rows = None
         if loaded is not None:
-            policy = policy or policy_of(loaded, range(FIRST_YEAR, datetime.now(UTC).year + 2))
+            policy = policy or policy_of(loaded, covered_years())
             if with_bucket and tiles is None:
-                published += _open_buckets(loaded, stack)
+                published += open_buckets(loaded, stack.enter_context(ExitStack()))
             if with_database:
                 rows = SealedRows(await stack.enter_async_context(_database(loaded)))
         return await verify(VerificationOrder(policy or Policy(()), rows, published, kept), on_progress)
 
 
-def _open_buckets(loaded: WorkerSettings, stack: AsyncExitStack) -> Iterator[Published]:
+def open_buckets(loaded: WorkerSettings, stack: ExitStack) -> list[Published]:
+    """Return the buckets of the settings that have the audit log. The end of `stack` closes them."""
     first = vendor_clients.make_worker_storage(loaded)
     stack.callback(first.close)
-    yield PublishedBucket(first)
     second = vendor_clients.make_second_audit_storage(loaded)
-    if second is not None:
-        stack.callback(second.close)
-        yield PublishedBucket(second, "the second bucket")
+    if second is None:
+        return [PublishedBucket(first)]
+    stack.callback(second.close)
+    return [PublishedBucket(first), PublishedBucket(second, "the second bucket")]
 
 
 @asynccontextmanager

@@ -6,12 +6,16 @@ A check never prints the value of a setting, and reads no person's data.
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import httpx
 from pydantic import SecretStr
 
 from app.audit.sealing.checks import require_sealed
+from app.audit.verification.checks import require_consistent_checkpoints
+from app.audit.verification.store import SealedRows
+from app.commands.audit import covered_years, open_buckets, policy_of
 from app.deployment import require_own_bucket, require_own_database
 from app.errors import AppError, Conflict, UpstreamFailed
 from app.identity.jwks import parse_keys
@@ -128,6 +132,7 @@ def _list_worker_checks(settings: WorkerSettings) -> list[_Check]:
         _Check("leader", lambda: _check_leader(settings.worker_database_url)),
         _Check("sign-ins", lambda: _check_sign_ins(settings.worker_database_url), note=_SIGN_INS_NOTE),
         _Check("audit log", lambda: _check_audit_log(settings.worker_database_url), _COUNT_SECONDS),
+        _Check("published audit log", lambda: _check_published_log(settings)),
         _Check("Supabase Auth's administration", lambda: _check_supabase_admin(settings)),
         _Check("OpenAI", lambda: _check_openai(settings)),
         _Check("language service", lambda: _check_language(settings)),
@@ -209,6 +214,22 @@ async def _check_audit_log(url: SecretStr) -> None:
             await require_sealed(database)
     finally:
         await database.close()
+
+
+async def _check_published_log(settings: WorkerSettings) -> None:
+    """Raise an error if the newest checkpoints in the buckets are not those of the database's audit log."""
+    database = Database(
+        settings.worker_database_url.get_secret_value(), application="resguardo-check", max_size=1
+    )
+    with ExitStack() as stack:
+        published = open_buckets(settings, stack)
+        try:
+            await database.open()
+            await require_consistent_checkpoints(
+                SealedRows(database), policy_of(settings, covered_years()), published
+            )
+        finally:
+            await database.close()
 
 
 async def _check_api_bucket(settings: ApiSettings) -> None:

@@ -15,7 +15,10 @@ from typer.testing import CliRunner, Result
 
 from app import cli
 from app.audit.verification import receipts
+from app.audit.verification.checks import require_consistent_checkpoints
+from app.audit.verification.published import PublishedFolder
 from app.audit.verification.redaction import RedactionReason, redact
+from app.audit.verification.store import SealedRows
 from app.deployment import mark_database
 from app.errors import Conflict, NotFound
 from app.postgres.database import Database as Pool
@@ -295,3 +298,31 @@ async def test_offline_verification_needs_no_settings(log: AuditLog, tmp_path: P
     policy.write_text("quorum none\n")
     done = await _run(*arguments)
     assert (done.exit_code, "audit_policy_malformed" in done.output) == (1, True), done.output
+
+
+async def test_check_compares_the_newest_checkpoints(log: AuditLog) -> None:
+    rows, published = SealedRows(log.pool), [PublishedFolder(log.folder)]
+    await require_consistent_checkpoints(rows, log.policy, published)
+    [(checkpoint,)] = log.execute("select checkpoint from audit.logs")
+    for change, what in (
+        ("update audit.logs set checkpoint = replace(checkpoint, size::text, (size + 1)::text)", "wrong"),
+        ("update audit.tile_hashes set hash = sha256('')", "another tree"),
+        ("update audit.logs set size = 400", "shorter"),
+    ):
+        log.execute(change)
+        with pytest.raises(Conflict, match="audit_log_differs") as refusal:
+            await require_consistent_checkpoints(rows, log.policy, published)
+        assert what in str(refusal.value.detail["what"])
+        log.execute("update audit.logs set checkpoint = %s", [checkpoint])
+
+
+async def test_a_database_that_is_behind_the_bucket_fails_the_check(log: AuditLog) -> None:
+    latest = sign_checkpoint(Checkpoint(log.origin, 10_000, OTHER), log.signer()).format()
+    log.path(f"audit-latest/{log.origin}/checkpoint").write_bytes(latest)
+    rows, published = SealedRows(log.pool), [PublishedFolder(log.folder)]
+    with pytest.raises(Conflict, match="audit_log_differs"):
+        await require_consistent_checkpoints(rows, log.policy, published)
+    log.path(f"audit/{log.origin}/checkpoints/10000").write_bytes(latest)
+    with pytest.raises(Conflict) as refusal:
+        await require_consistent_checkpoints(rows, log.policy, published)
+    assert "shorter" in str(refusal.value.detail["what"])

@@ -100,6 +100,7 @@ def test_check_passes_with_all_services(run: Run, environment: dict[str, str]) -
         "worker: leader",
         "worker: sign-ins",
         "worker: audit log",
+        "worker: published audit log",
         "worker: Supabase Auth's administration",
         "worker: OpenAI",
         "worker: language service",
@@ -182,10 +183,17 @@ BROKEN: list[tuple[dict[str, str | None], dict[str, str]]] = [
             "API: bucket": "storage_unreachable",
             "worker: bucket": "storage_unreachable",
             "worker: the recorder's bucket key": "storage_unreachable",
+            "worker: published audit log": "storage_unreachable",
         },
     ),
     ({"R2_READER_SECRET_ACCESS_KEY": WRONG}, {"API: bucket": "storage_credentials_refused"}),
-    ({"R2_SECRET_ACCESS_KEY": WRONG}, {"worker: bucket": "storage_credentials_refused"}),
+    (
+        {"R2_SECRET_ACCESS_KEY": WRONG},
+        {
+            "worker: bucket": "storage_credentials_refused",
+            "worker: published audit log": "storage_credentials_refused",
+        },
+    ),
     ({"R2_BUCKET_NAME": "no-such-bucket"}, {"worker: bucket": "storage_bucket_missing"}),
     (
         {"DEPLOYMENT": "another"},
@@ -253,7 +261,17 @@ def test_check_prints_each_problem_with_a_remedy_and_no_secret(
         ("API", {"API: database", "API: root keys"}),
         (
             "worker",
-            {f"worker: {name}" for name in ("database", "root keys", "leader", "sign-ins", "audit log")},
+            {
+                f"worker: {name}"
+                for name in (
+                    "database",
+                    "root keys",
+                    "leader",
+                    "sign-ins",
+                    "audit log",
+                    "published audit log",
+                )
+            },
         ),
     ],
 )
