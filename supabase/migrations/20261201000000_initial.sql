@@ -9146,15 +9146,18 @@ begin
 end
 $$;
 
--- Returns the years of the unsealed events, the earliest first.
+-- Returns the years of the unsealed events, the earliest first. A time outside the years that a log can have, which
+-- only a superuser can insert, is left out.
 create function private.unsealed_years() returns setof smallint
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-    next_at timestamptz := (select min(u.recorded_at) from audit.unsealed as u);
+    next_at timestamptz := (
+        select min(u.recorded_at) from audit.unsealed as u where u.recorded_at >= private.start_of_year(2000)
+    );
     unsealed_year smallint;
 begin
-    while next_at is not null loop
+    while next_at < private.start_of_year(9999) loop
         unsealed_year := extract(year from next_at at time zone 'UTC');
         return next unsealed_year;
         next_at := (
@@ -9182,7 +9185,7 @@ $$;
 
 -- Returns the unsealed events of a year after the event (after_at, after_id), the earliest first. `limit 1` keeps
 -- Postgres from a join that reads all events. A queued event that was deleted is not returned, and neither is an event
--- that already has a leaf.
+-- that already has a leaf, nor an event with a time that Python cannot represent.
 create function private.read_unsealed(of_year integer, after_at timestamptz, after_id uuid, max_events integer)
 returns setof audit.events
 language plpgsql stable security definer
@@ -9199,6 +9202,7 @@ begin
         u.recorded_at >= private.start_of_year(of_year)
         and u.recorded_at < private.start_of_year(of_year + 1)
         and (u.recorded_at, u.event_id) > (after_at, after_id)
+        and coalesce(e.occurred_at between private.start_of_year(1) and private.start_of_year(9999), true)
         and not exists (
             select from audit.leaves as l where l.event_id = u.event_id and l.recorded_at = u.recorded_at
         )
@@ -9337,6 +9341,7 @@ begin
     from audit.logs as l
     where
         l.last_recorded_at > private.now() + interval '60 seconds'
+        and l.last_recorded_at < private.start_of_year(9999)
         and l.leap_noted_at is distinct from l.last_recorded_at;
     if seconds_ahead is not null then
         perform private.write_log_event('audit_log.note_clock', seconds_ahead, null);
@@ -9384,7 +9389,10 @@ begin
         limit 10000
     )
     select
-        count(*), extract(epoch from private.now() - min(o.recorded_at))::double precision,
+        count(*),
+        extract(
+            epoch from private.now() - greatest(min(o.recorded_at), private.start_of_year(2000))
+        )::double precision,
         coalesce((array_agg(o.event_id order by o.recorded_at, o.event_id))[:10], '{}')
     from overdue as o;
 end

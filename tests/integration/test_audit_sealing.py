@@ -377,6 +377,44 @@ async def test_event_with_json_that_python_refuses_is_reported_and_left(
     assert sealed.issuperset(others)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "insert into audit.unsealed values ('infinity', gen_random_uuid()), ('-infinity', gen_random_uuid())",
+        "insert into audit.unsealed values ('99999-01-01', gen_random_uuid()), ('1-01-01 BC', gen_random_uuid())",
+        "insert into audit.logs (log_year, origin, last_recorded_at) values (2030, 'x', 'infinity')",
+        (
+            "insert into audit.logs (log_year, origin, size) values (2002, 'x', 9223372036854775807),"
+            " (2003, 'x', 9223372036854775807)"
+        ),
+    ],
+)
+async def test_rows_that_make_a_step_fail_do_not_stop_the_sealing(
+    sealing: Sealing, change: LiteralString
+) -> None:
+    sealing.rows(change)
+    ids = sealing.add(3)
+    await sealing.sealer.run()
+    assert set(ids) <= {leaf["event_id"] for leaf in sealing.leaves()}
+
+
+@pytest.mark.parametrize("time", ["infinity", "-infinity", "99999-01-01", "4000-01-01 BC"])
+async def test_event_with_a_time_that_python_refuses_is_reported_and_left(
+    sealing: Sealing, caplog: pytest.LogCaptureFixture, time: str
+) -> None:
+    (row,) = sealing.rows(
+        "insert into audit.events (recorded_at, occurred_at, actor_role, action, operation, outcome, purpose, basis,"
+        " policy_version) values (now() - interval '61 seconds', %s, 'resguardo_api', 'viewer.read', 'R', 'ALLOWED',"
+        " 'TREATMENT', 'check', '1') returning id",
+        time,
+    )
+    others = sealing.add(3)
+    await sealing.sealer.run()
+    assert str(row["id"]) in caplog.text
+    assert sealing.unsealed() == 2  # the event, and the mark of this hour
+    assert {leaf["event_id"] for leaf in sealing.leaves()} == set(others)
+
+
 async def test_event_that_is_queued_again_keeps_its_one_leaf(sealing: Sealing) -> None:
     old = datetime.now(UTC) - timedelta(minutes=2)
     sealing.add(1, old)

@@ -5,20 +5,24 @@ turns at the row of the log.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
+import psycopg
+
 from app.audit.sealing.checks import count_differences
 from app.audit.sealing.model import BATCH, LogKeys, NewLeaf, StoredLog, compute_leaf, seal
 from app.errors import AppError, Conflict
+from app.failures import describe_failure
 from app.postgres.database import Database, Transaction
 from app.postgres.queries import Queries
 from app.transparency_log.checkpoints import Checkpoint
-from app.transparency_log.errors import EventError
+from app.transparency_log.errors import EventError, TransparencyLogError
 from app.transparency_log.notes import VerifierKey
 
 log = logging.getLogger(__name__)
@@ -85,22 +89,40 @@ class Sealer:
         return LogKeys.derive(self._seed, self._former_keys, deployment=self._deployment, year=year)
 
     async def run(self) -> None:
-        """Seal all unsealed events, and write the events of the log about itself. Raises AppError."""
-        await self._reconcile_first()
-        await self._note_clock()
+        """Seal all unsealed events, and write the events of the log about itself. A step that fails at rows that
+        somebody changed does not stop the other steps. Raises AppError.
+        """
+        for step in (
+            self._reconcile_first,
+            self._note_clock,
+            self._seal_years,
+            self._write_own_events,
+            self._report_overdue,
+        ):
+            with self._isolated(step.__name__):
+                await step()
+
+    @contextmanager
+    def _isolated(self, name: str) -> Iterator[None]:
+        """Log an error that only changed rows can cause, and continue after the block."""
+        try:
+            yield
+        except (psycopg.Error, TransparencyLogError) as error:
+            self._alert(name, "a step of the sealer failed: %s", describe_failure(error))
+
+    async def _seal_years(self) -> None:
         async with self._database.as_service("seal_audit_log") as tx:
             years = [row["log_year"] for row in await tx.all(_sql["unsealed_years"])]
         for year in years:
-            try:
-                await self.seal_year(year)
-            except Conflict as error:
-                if error.reason not in _DIFFERENCES:
-                    raise
-                self._is_reconciled = self._reconcile is None
-                what = error.detail.get("what", error.reason)
-                self._alert(f"differs {year}", "the audit log of %d is not sealed: %s", year, what)
-        await self._write_own_events()
-        await self._report_overdue()
+            with self._isolated(f"year {year}"):
+                try:
+                    await self.seal_year(year)
+                except Conflict as error:
+                    if error.reason not in _DIFFERENCES:
+                        raise
+                    self._is_reconciled = self._reconcile is None
+                    what = error.detail.get("what", error.reason)
+                    self._alert(f"differs {year}", "the audit log of %d is not sealed: %s", year, what)
 
     async def seal_year(self, year: int) -> None:
         """Seal the unsealed events of one year, in batches of one transaction each. An event without a canonical form
