@@ -1,11 +1,13 @@
 """GraphQL types and root fields for the audit log."""
 
 from datetime import datetime
-from typing import Final, Self
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Annotated, Final, Self
 
 import strawberry
 
 from app.audit import model
+from app.errors import InvalidInput
 from app.postgres.paging import DEFAULT_PAGE_SIZE, Cursor, page_request
 from app.recordings.service import PurposeOfUse
 from app.staff.model import AssuranceLevel
@@ -13,7 +15,7 @@ from graphql_schema.connections import Connection
 from graphql_schema.context import Info
 from graphql_schema.nodes import Node
 from graphql_schema.people import User
-from graphql_schema.references import ConsultationBy, DateTimeRangeInput, PatientBy
+from graphql_schema.references import ConsultationBy, DateTimeRangeInput, PatientBy, RecordingBy
 from graphql_schema.scalars import BigInt, big, parse_optional_id, to_id, to_optional_id
 from graphql_schema.selected_fields import select
 
@@ -164,11 +166,27 @@ class AuditEventFilter:
         default=None,
         description=("The filter selects the events with one of these outcomes. An empty list matches none."),
     )
+    purposes: list[PurposeOfUse] | None = strawberry.field(
+        default=None,
+        description="The filter selects the events with one of these purposes. An empty list matches none.",
+    )
     patient: PatientBy | None = strawberry.field(
         default=None, description="The filter selects the events that concern this patient."
     )
     consultation: ConsultationBy | None = strawberry.field(
         default=None, description="The filter selects the events that concern this consultation."
+    )
+    recording: RecordingBy | None = strawberry.field(
+        default=None,
+        description="The filter selects the events that concern this recording, or something that belongs to it.",
+    )
+    address: str | None = strawberry.field(
+        default=None,
+        description="The filter selects the events of requests from this network address (IPv4 or IPv6).",
+    )
+    session_fingerprint: str | None = strawberry.field(
+        default=None,
+        description="The filter selects the events of the session with this `sessionFingerprint`.",
     )
     recorded_during: DateTimeRangeInput | None = strawberry.field(
         default=None, description="The filter selects the events that were recorded in this range of time."
@@ -179,9 +197,75 @@ class AuditEventFilter:
             actor_id=parse_optional_id(self.actor_id),
             action=self.action,
             outcomes=None if self.outcomes is None else frozenset(self.outcomes),
+            purposes=None if self.purposes is None else frozenset(self.purposes),
             patient=self.patient.to_model() if self.patient else None,
             consultation=self.consultation.to_model() if self.consultation else None,
+            recording=self.recording.to_model() if self.recording else None,
+            address=_parse_address(self.address),
+            session_fingerprint=self.session_fingerprint,
             recorded=self.recorded_during.to_model() if self.recorded_during else None,
+        )
+
+
+def _parse_address(text: str | None) -> IPv4Address | IPv6Address | None:
+    """Return the network address. Raises InvalidInput (bad_address) if the text is no address."""
+    if text is None:
+        return None
+    try:
+        address = ip_address(text)
+    except ValueError as error:
+        raise InvalidInput("bad_address") from error
+    if isinstance(address, IPv6Address) and address.scope_id is not None:
+        raise InvalidInput("bad_address")
+    return address
+
+
+@strawberry.type(description="This is how many events of a summary have one value, in each interval.")
+class AuditSeries:
+    value: str = strawberry.field(
+        description=(
+            "This is the action, the outcome, the purpose, or the user id of the actor, according to `groupBy`."
+        )
+    )
+    event_counts: list[int] = strawberry.field(
+        description="These are the numbers of events, one for each interval, in the order of `startsAt`."
+    )
+
+
+@strawberry.type(
+    description=(
+        "An audit summary says how many events the filter matches in each interval of time. It contains no event "
+        "and names no patient. Only compliance officers may read it."
+    )
+)
+class AuditSummary:
+    interval: model.AuditInterval = strawberry.field(description="This is the length of each interval.")
+    grouping: model.AuditGrouping = strawberry.field(
+        description="The summary has a series for each value of this attribute."
+    )
+    starts_at: list[datetime] = strawberry.field(
+        description="These are the starts of the intervals, in order. There are at most 1,000."
+    )
+    event_counts: list[int] = strawberry.field(
+        description="These are the numbers of all events that the filter matches, one for each interval."
+    )
+    series: list[AuditSeries] = strawberry.field(
+        description=(
+            "These are the counts by value, for the 20 values with the most events, the most frequent one first. "
+            "Events with another value, or without one, are only in the `eventCounts` of the summary."
+        )
+    )
+
+    @classmethod
+    def of(cls, summary: model.AuditSummary) -> Self:
+        return cls(
+            interval=summary.interval,
+            grouping=summary.grouping,
+            starts_at=list(summary.starts_at),
+            event_counts=list(summary.event_counts),
+            series=[
+                AuditSeries(value=one.value, event_counts=list(one.event_counts)) for one in summary.series
+            ],
         )
 
 
@@ -203,3 +287,24 @@ async def audit_events(
         select(info, "edges", "node").paths,
     )
     return Connection.of(page, AuditEvent.of, _place)
+
+
+async def audit_summary(
+    info: Info,
+    interval: Annotated[
+        model.AuditInterval, strawberry.argument(description="The summary has a count for each of these.")
+    ],
+    group_by: Annotated[
+        model.AuditGrouping,
+        strawberry.argument(description="The summary has a series for each value of this attribute."),
+    ],
+    filter: Annotated[
+        AuditEventFilter,
+        strawberry.argument(description="The summary counts the events that this filter matches."),
+    ],
+) -> AuditSummary | None:
+    """Count the rows of the audit log in each interval. Only compliance officers may count audit rows."""
+    summary = await info.context.services.audit.summarize(
+        await info.context.asker(), filter.to_model(), interval, group_by, select(info).paths
+    )
+    return AuditSummary.of(summary)

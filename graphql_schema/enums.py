@@ -438,6 +438,26 @@ describe_enum(
     },
 )
 describe_enum(
+    audit.AuditInterval,
+    description="The interval says how long the intervals of an audit summary are. They begin in UTC.",
+    values={
+        audit.AuditInterval.HOUR: "The summary has a count for each hour.",
+        audit.AuditInterval.DAY: "The summary has a count for each day.",
+        audit.AuditInterval.WEEK: "The summary has a count for each week, which begins on Monday.",
+        audit.AuditInterval.MONTH: "The summary has a count for each calendar month.",
+    },
+)
+describe_enum(
+    audit.AuditGrouping,
+    description="The grouping says for what an audit summary has a series each.",
+    values={
+        audit.AuditGrouping.ACTION: "The summary has a series for each action.",
+        audit.AuditGrouping.OUTCOME: "The summary has a series for each outcome.",
+        audit.AuditGrouping.PURPOSE: "The summary has a series for each purpose of use.",
+        audit.AuditGrouping.ACTOR: "The summary has a series for each person who acted.",
+    },
+)
+describe_enum(
     audit.Outcome,
     name="AuditOutcome",
     description=(

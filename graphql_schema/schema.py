@@ -166,6 +166,15 @@ class Query:
         quota="pages",
         description="Lists the audit log, newest first.",
     )
+    audit_summary = root_field(
+        audit.audit_summary,
+        permissions.SUMMARIZE_AUDIT_EVENTS,
+        quota="pages",
+        description=(
+            "Counts the events of the audit log by hour, day, week or month, for a plot. The filter must have both "
+            "bounds of `recordedDuring`."
+        ),
+    )
     deletions = root_field(
         deletion_fields.deletions,
         permissions.LIST_DELETIONS,

@@ -1,18 +1,22 @@
 """The audit events that compliance officers read. Pure."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from enum import Enum, StrEnum
 from ipaddress import IPv4Address, IPv6Address
+from typing import Final
 from uuid import UUID
 
+from app.errors import InvalidInput
 from app.postgres.references import (
     ConsultationBy,
     PatientBy,
+    RecordingBy,
     TimeRange,
     consultation_parameters,
     patient_parameters,
+    recording_parameters,
 )
 
 
@@ -104,24 +108,135 @@ class AuditEvent:
 
 @dataclass(frozen=True)
 class AuditFilter:
-    """A filter for audit rows. A filter field that is None matches every audit row."""
+    """A filter for audit rows. A filter field that is None matches every audit row. An audit row matches the filter if
+    it matches all fields. `recording` matches the rows that name the recording among their entities.
+    """
 
     actor_id: UUID | None = None
     action: str | None = None
     outcomes: Collection[Outcome] | None = None
+    purposes: Collection[str] | None = None
     patient: PatientBy | None = None
     consultation: ConsultationBy | None = None
+    recording: RecordingBy | None = None
+    address: IPv4Address | IPv6Address | None = None
+    session_fingerprint: str | None = None
     recorded: TimeRange | None = None
 
     @property
     def parameters(self) -> dict[str, object]:
-        """Return the parameters of the statement that reads the audit log."""
+        """Return the parameters of the statements that read the audit log."""
         return {
             "actor_id": self.actor_id,
             "action": self.action,
             "outcomes": None if self.outcomes is None else [outcome.value for outcome in self.outcomes],
+            "purposes": None if self.purposes is None else [str(purpose) for purpose in self.purposes],
             **patient_parameters(self.patient),
             **consultation_parameters(self.consultation),
+            **recording_parameters(self.recording),
+            "address": None if self.address is None else str(self.address),
+            "session_fingerprint": self.session_fingerprint,
             "since": self.recorded.since if self.recorded else None,
             "until": self.recorded.until if self.recorded else None,
         }
+
+
+class AuditInterval(Enum):
+    """The intervals of a summary, in UTC. A week begins on Monday."""
+
+    HOUR = "hour"
+    DAY = "day"
+    WEEK = "week"
+    MONTH = "month"
+
+    def start(self, moment: datetime) -> datetime:
+        """Return the start of the interval that contains the moment."""
+        hour = moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+        if self is AuditInterval.HOUR:
+            return hour
+        day = hour.replace(hour=0)
+        if self is AuditInterval.WEEK:
+            return day - timedelta(days=day.weekday())
+        return day.replace(day=1) if self is AuditInterval.MONTH else day
+
+    def after(self, start: datetime) -> datetime:
+        """Return the start of the next interval."""
+        if self is AuditInterval.MONTH:
+            return self.start(start + timedelta(days=31))
+        days = {AuditInterval.HOUR: timedelta(hours=1), AuditInterval.DAY: timedelta(days=1)}
+        return start + days.get(self, timedelta(days=7))
+
+
+class AuditGrouping(Enum):
+    """The attribute of the events for whose values a summary has a series each."""
+
+    ACTION = "action"
+    OUTCOME = "outcome"
+    PURPOSE = "purpose"
+    ACTOR = "actor"
+
+
+MAX_INTERVALS: Final = 1_000
+"""A summary has at most this many intervals."""
+
+
+@dataclass(frozen=True)
+class AuditSeries:
+    """The number of events with one value in each interval of a summary."""
+
+    value: str
+    event_counts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class AuditSummary:
+    """How many events there are in each interval: all events, and those with each of the 20 most frequent values."""
+
+    interval: AuditInterval
+    grouping: AuditGrouping
+    starts_at: tuple[datetime, ...]
+    event_counts: tuple[int, ...]
+    series: tuple[AuditSeries, ...]
+
+
+@dataclass(frozen=True)
+class AuditCount:
+    """The number of events in one interval, of all events (`value` is None) or of those with one value."""
+
+    starts_at: datetime
+    value: str | None
+    event_count: int
+
+
+def split_range(recorded: TimeRange | None, interval: AuditInterval) -> tuple[datetime, ...]:
+    """Return the start of each interval that lies in the range at least in part. Raises InvalidInput
+    (bad_summary_range) if the range has no start or no end, is empty, or has more than `MAX_INTERVALS` intervals.
+    """
+    since, until = (recorded.since, recorded.until) if recorded else (None, None)
+    if since is None or until is None or since >= until:
+        raise InvalidInput("bad_summary_range", maximum=MAX_INTERVALS)
+    starts = [interval.start(since)]
+    while (following := interval.after(starts[-1])) < until:
+        if len(starts) == MAX_INTERVALS:
+            raise InvalidInput("bad_summary_range", maximum=MAX_INTERVALS)
+        starts.append(following)
+    return tuple(starts)
+
+
+def build_summary(
+    interval: AuditInterval,
+    grouping: AuditGrouping,
+    starts_at: tuple[datetime, ...],
+    counts: Iterable[AuditCount],
+) -> AuditSummary:
+    """Return the summary of the counts, with 0 for each interval without a count. The series with the most events
+    comes first.
+    """
+    places = {start: place for place, start in enumerate(starts_at)}
+    series: dict[str | None, list[int]] = {None: [0] * len(starts_at)}
+    for count in counts:
+        series.setdefault(count.value, [0] * len(starts_at))[places[count.starts_at]] = count.event_count
+    total = series.pop(None)
+    named = [AuditSeries(value, tuple(counted)) for value, counted in series.items() if value is not None]
+    named.sort(key=lambda one: (-sum(one.event_counts), one.value))
+    return AuditSummary(interval, grouping, starts_at, tuple(total), tuple(named))

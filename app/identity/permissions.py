@@ -135,6 +135,7 @@ ISSUE_EXPORT_URL: Final = Permission("access_request.issue_url", _PATIENT, "acce
 REVEAL_EXPORT_SECRET: Final = Permission("access_request.reveal_secret", _COMPLIANCE, "access_request")
 
 LIST_AUDIT_EVENTS: Final = Permission("audit.list", _COMPLIANCE, "audit_event")
+SUMMARIZE_AUDIT_EVENTS: Final = Permission("audit.summarize", _COMPLIANCE, "audit_event")
 
 INVITE_STAFF: Final = Permission("staff.invite", _COMPLIANCE, "staff")
 LIST_STAFF_INVITATIONS: Final = Permission("staff.list_invitations", _COMPLIANCE, "staff_invitation")

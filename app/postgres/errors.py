@@ -22,6 +22,7 @@ from app.postgres.connections import Unanswered
 from app.postgres.pool import PoolBusy
 
 _KINDS: dict[str, type[AppError]] = {
+    "RG400": InvalidInput,
     "RG401": Unauthenticated,
     "RG403": Forbidden,
     "RG404": NotFound,

@@ -67,3 +67,9 @@ def consultation_parameters(by: ConsultationBy | None) -> dict[str, object]:
     """Return the parameters with which a statement names a consultation, or no consultation."""
     by = by or ConsultationBy()
     return {"consultation_id": by.id, "consultation_external_id": by.external_id}
+
+
+def recording_parameters(by: RecordingBy | None) -> dict[str, object]:
+    """Return the parameters with which a statement names a recording, or no recording."""
+    by = by or RecordingBy()
+    return {"recording_id": by.id, "egress_id": by.egress_id}

@@ -11,6 +11,8 @@ from procrastinate import App
 
 from app.access_requests import tasks as access_request_tasks
 from app.access_requests.exports import Exports
+from app.audit import tasks as audit_tasks
+from app.audit.indexing import AuditIndex
 from app.audit.publishing import tasks as publishing_tasks
 from app.audit.publishing.adoption import Adoption
 from app.audit.publishing.cosigners import Cosigners
@@ -112,6 +114,7 @@ class WorkerServices:
     audit_adoption: Adoption
     audit_publisher: Publisher
     second_audit_bucket: SecondBucket | None
+    audit_index: AuditIndex
 
 
 @asynccontextmanager
@@ -241,6 +244,7 @@ def _services(
         second_audit_bucket=None
         if second is None
         else SecondBucket(database, storage, second, deployment=deployment),
+        audit_index=AuditIndex(database),
     )
 
 
@@ -273,6 +277,7 @@ def define_periodic_tasks(services: WorkerServices, reconcile_seconds: float) ->
         *insight_tasks.define_periodic_tasks(services.insights_writer),
         *note_tasks.define_periodic_tasks(services.note_sections),
         *cost_tasks.define_periodic_tasks(services.held_language_work),
+        *audit_tasks.define_periodic_tasks(services.audit_index),
     ]
 
 

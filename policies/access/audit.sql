@@ -1,5 +1,5 @@
 -- The audit log: no role may read or write the table of audit events directly. Only the functions that this file
--- names write the table of audit events, and compliance reads the table through private.read_audit().
+-- names write the table of audit events. audit_search.sql names the functions through which compliance reads it.
 
 grant execute on function private.shows_recording(uuid) to clinician, compliance;
 
@@ -7,10 +7,6 @@ grant execute on function
 private.record_access(text, text, uuid, uuid[], uuid[], uuid[], text[], text),
 private.record_lookup(text, text, text, uuid, boolean, jsonb, uuid[], uuid[], integer, text[], text)
 to clinician, compliance, patient;
-
-grant execute on function
-private.read_audit(timestamptz, uuid, uuid, text, text[], uuid, uuid, timestamptz, timestamptz, integer, text[])
-to compliance;
 
 grant execute on function
 private.record_refusal(text, text, text, text, uuid, text),

@@ -64,45 +64,52 @@ comment on column audit.events.basis is 'Why access was allowed, or the ground o
 create index events_recorded_idx on audit.events (recorded_at desc, id desc) where outcome <> '';
 create index events_actor_idx on audit.events (actor_id, recorded_at desc, id desc);
 create index events_action_idx on audit.events (action, recorded_at desc, id desc);
-create index events_actor_action_idx on audit.events (actor_id, action, recorded_at desc, id desc);
-create index events_outcome_idx on audit.events (outcome, recorded_at desc, id desc) where outcome <> 'ALLOWED';
+create index events_digest_idx on audit.events (digest) where digest is not null;
 
-create table audit.event_subjects (
-    subject_id uuid not null,
+create table audit.unindexed (
     recorded_at timestamptz not null,
-    id uuid not null,
-    actor_id uuid,
-    constraint event_subjects_pkey primary key (subject_id, recorded_at, id) include (actor_id)
-);
-comment on table audit.event_subjects is
-'The events of each patient and each consultation, in order of time. A trigger of audit.events writes this table.';
-comment on column audit.event_subjects.subject_id is 'The id of a patient or of a consultation.';
-comment on column audit.event_subjects.id is 'The id of the event.';
+    event_id uuid not null,
+    constraint unindexed_pkey primary key (recorded_at, event_id)
+) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
+comment on table audit.unindexed is
+'The events that are in no block yet. A trigger inserts rows, and private.index_audit_events() deletes them.';
 
--- Writes the patients and consultations of a new event into audit.event_subjects. An event with the outcome ABSENT
--- concerns no patient. An ABSENT event gets as many rows as a DENIED event, under two ids that belong to nobody, so
--- that the duration of a refusal does not reveal whether the requested row exists.
-create function private.index_subjects() returns trigger
+create table audit.event_blocks (
+    number integer not null constraint event_blocks_pkey primary key,
+    started_at timestamptz not null,
+    ended_at timestamptz not null,
+    latest_at timestamptz not null,
+    recorded_at timestamptz[] not null,
+    event_ids uuid[] not null
+);
+comment on table audit.event_blocks is
+'Blocks of 1,024 events in order of time. Blocks can overlap in time, because an event can be committed late.';
+comment on column audit.event_blocks.latest_at is 'The latest time of an event in this block and all blocks before it.';
+create index event_blocks_latest_idx on audit.event_blocks (latest_at);
+
+create table audit.event_bitmaps (
+    attribute text not null,
+    value text not null,
+    block integer not null,
+    bits bit(1024) not null,
+    constraint event_bitmaps_pkey primary key (attribute, value, block)
+);
+comment on table audit.event_bitmaps is
+'For each value of an attribute in a block: which of the 1,024 events of the block have this value.';
+
+-- Inserts a new event into audit.unindexed. Each event gets exactly one row, so that the duration of a refusal does not
+-- reveal whether the requested row exists.
+create function private.queue_event_for_index() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-    insert into audit.event_subjects (subject_id, recorded_at, id, actor_id)
-    select distinct s.id, new.recorded_at, new.id, new.actor_id
-    from unnest(
-        case
-            when new.outcome = 'ABSENT' and new.patient_ids = '{}' and new.consultation_ids = '{}'
-                then array['00000000-0000-0000-0000-000000000000', '00000000-0000-0000-0000-000000000001']::uuid[]
-            else new.patient_ids || new.consultation_ids
-        end
-    ) as s (id)
-    where s.id is not null;
+    insert into audit.unindexed (recorded_at, event_id) values (new.recorded_at, new.id) on conflict do nothing;
     return null;
 end
 $$;
 
-create trigger events_index_subjects after insert on audit.events
-for each row when (new.outcome = 'ABSENT' or new.patient_ids <> '{}' or new.consultation_ids <> '{}')
-execute function private.index_subjects();
+create trigger events_queue_for_index after insert on audit.events
+for each row execute function private.queue_event_for_index();
 
 create function private.refuse_change() returns trigger
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -115,12 +122,26 @@ $$;
 create trigger events_refuse_change before update or delete on audit.events
 for each row execute function private.refuse_change();
 
-create trigger event_subjects_refuse_change before update or delete on audit.event_subjects
+create trigger event_blocks_refuse_change before update or delete on audit.event_blocks
 for each row execute function private.refuse_change();
-create trigger event_subjects_refuse_truncate before truncate on audit.event_subjects
+create trigger event_blocks_refuse_truncate before truncate on audit.event_blocks
 for each statement execute function private.refuse_change();
-alter table audit.event_subjects enable always trigger event_subjects_refuse_change;
-alter table audit.event_subjects enable always trigger event_subjects_refuse_truncate;
+alter table audit.event_blocks enable always trigger event_blocks_refuse_change;
+alter table audit.event_blocks enable always trigger event_blocks_refuse_truncate;
+
+create trigger event_bitmaps_refuse_change before update or delete on audit.event_bitmaps
+for each row execute function private.refuse_change();
+create trigger event_bitmaps_refuse_truncate before truncate on audit.event_bitmaps
+for each statement execute function private.refuse_change();
+alter table audit.event_bitmaps enable always trigger event_bitmaps_refuse_change;
+alter table audit.event_bitmaps enable always trigger event_bitmaps_refuse_truncate;
+
+create trigger unindexed_refuse_change before update on audit.unindexed
+for each row execute function private.refuse_change();
+create trigger unindexed_refuse_truncate before truncate on audit.unindexed
+for each statement execute function private.refuse_change();
+alter table audit.unindexed enable always trigger unindexed_refuse_change;
+alter table audit.unindexed enable always trigger unindexed_refuse_truncate;
 
 -- A partition does not inherit the TRUNCATE trigger of its table, and ENABLE ALWAYS must be set for the row triggers
 -- of each partition separately.
@@ -139,7 +160,7 @@ begin
             'for each statement execute function private.refuse_change()',
             partition
         );
-        execute format('alter table audit.%I enable always trigger events_index_subjects', partition);
+        execute format('alter table audit.%I enable always trigger events_queue_for_index', partition);
         execute format('alter table audit.%I enable always trigger events_refuse_change', partition);
         execute format('alter table audit.%I enable always trigger events_refuse_truncate', partition);
     end loop;
@@ -149,7 +170,7 @@ $$;
 create trigger events_refuse_truncate before truncate on audit.events
 for each statement execute function private.refuse_change();
 
-alter table audit.events enable always trigger events_index_subjects;
+alter table audit.events enable always trigger events_queue_for_index;
 alter table audit.events enable always trigger events_refuse_change;
 alter table audit.events enable always trigger events_refuse_truncate;
 
@@ -200,7 +221,7 @@ select 'reason', t.term from unnest(array[
     'bad_literal',
     'bad_representative', 'bad_sha256', 'bad_text', 'bad_variable', 'begun', 'birth_date_given', 'bucket_changed',
     'bucket_keys_missing', 'bucket_not_as_put', 'bucket_policy_malformed', 'bucket_policy_unreadable',
-    'bucket_policy_unsafe', 'bucket_rules_busy',
+    'bucket_policy_unsafe', 'bucket_rules_busy', 'bad_address', 'bad_summary_range', 'summary_too_large',
     'certificate_impossible', 'certificate_malformed', 'certificate_not_found',
     'certificate_other_key', 'certificate_pdf_attachments', 'certificate_pdf_malformed', 'certificate_public_key',
     'certificate_signature', 'certificate_too_large', 'change_clinician', 'change_compliance', 'clinician_unknown',
@@ -325,7 +346,8 @@ select 'basis', t.term from unnest(array[
     'make_clip', 'make_thumbnail', 'thumbnails',
     'apply_bucket_policies', 'ban_user', 'check', 'check_bucket', 'count_rejections', 'delete_idempotency_keys',
     'destroy_recordings',
-    'enforce_consent', 'expire_imports', 'export_access_request', 'follow_egress', 'health', 'invite_staff',
+    'enforce_consent', 'expire_imports', 'export_access_request', 'follow_egress', 'health', 'index_audit_events',
+    'invite_staff',
     'keep_exports', 'livekit_webhook', 'look_for_lost', 'look_for_missing', 'move_recording', 'prepare_import',
     'protect_held', 'reconcile', 'repair_jobs', 'restore_check', 'resume_insights',
     'resume_language_work', 'resume_transcriptions', 'retention_adopt', 'seal_audit_log', 'publish_audit_log',
@@ -405,7 +427,8 @@ select 'field', t.term from unnest(array[
     'inputTokenCount', 'cachedTokenCount', 'outputTokenCount', 'egressUsd', 'speechUsd', 'storageUsd', 'languageUsd',
     'occurredAt', 'sessionUsd', 'monthUsd', 'egressUsdPerMinute', 'speechUsdPerMinute', 'inputUsdPerMillion',
     'cachedUsdPerMillion', 'outputUsdPerMillion', 'storageAsOf', 'languageBudget', 'liftedOn', 'dailyTokenCount',
-    'usedTokenCount', 'costReport'
+    'usedTokenCount', 'costReport',
+    'eventCounts', 'interval', 'series', 'startsAt'
 ]) as t (term);
 
 create type private.subjects as (patient_ids uuid[], consultation_ids uuid[]); -- noqa: LT01
@@ -459,6 +482,7 @@ values
 ('object.abort_upload', 'D', true),
 ('rooms.list', 'R', false),
 ('audit.list', 'R', true),
+('audit.summarize', 'R', true),
 ('staff.invite', 'C', true),
 ('staff.list_invitations', 'R', true),
 ('staff.list', 'R', false),
@@ -1053,138 +1077,6 @@ begin
     perform private.write_audit(
         action, 'DENIED', case action when 'webhook.reject' then 'no_valid_signature' else 'no_valid_token' end,
         'request', '{}', '{}', '{}', '{}', rejections, null
-    );
-end
-$$;
-
--- Returns the text of the select statement that reads one page of the audit log. The parameters of the select
--- statement are the first nine parameters of read_audit(), in the same order. The select statement contains only the
--- conditions of the filters that are set, and no text from the caller.
---
--- The select statement reads the index of one filter, newest event first, and checks each event against all other
--- filters that are set. If several filters are set, the function counts at most 5,000 events for each filter, and
--- chooses the index of the filter with the fewest events. An actor and an action count as one filter, because one
--- index covers both columns. The outcome ALLOWED has no index, because almost every event has this outcome. The index
--- of the outcomes is read once for each outcome, because it has the order of time only within one outcome. `is true`
--- keeps Postgres from using the index of any other filter. `limit 1` keeps Postgres from a join that reads all events
--- before it returns the first row.
-create function private.compose_audit_page(
-    before_at timestamptz, before_id uuid, wanted_actor uuid, wanted_action text, wanted_outcomes text[],
-    wanted_patient uuid, wanted_consultation uuid, since timestamptz, until timestamptz, page_size integer
-) returns text
-language plpgsql stable security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off
-as $$
-declare
-    each_outcome constant text := '(select distinct unnest($5) as outcome) as o cross join lateral ';
-    are_rare constant boolean := 'ALLOWED' <> all (wanted_outcomes);
-    filters constant integer := num_nonnulls(
-        wanted_consultation, wanted_patient, nullif(are_rare, false), coalesce(wanted_action, wanted_actor::text)
-    );
-    time_range constant text := concat(
-        case when before_at is not null then ' and (k.recorded_at, k.id) < ($1, $2)' end,
-        case when since is not null then ' and k.recorded_at >= $8' end,
-        case when until is not null then ' and k.recorded_at < $9' end
-    );
-    filter record;
-    page text;
-    counted integer;
-    fewest integer;
-    source text := 'audit.events';
-    key text := 'k.outcome <> ''''';
-    checks text := '';
-begin
-    for filter in
-        select f.has_index, f.source, f.key, f.condition
-        from (values
-            (
-                wanted_outcomes is not null, are_rare, 'audit.events',
-                'k.outcome = o.outcome and k.outcome <> ''ALLOWED''', '%1$s.outcome = any($5)'
-            ),
-            (
-                wanted_consultation is not null, true, 'audit.event_subjects', 'k.subject_id = $7',
-                '%1$s.consultation_ids @> array[$7]'
-            ),
-            (
-                wanted_patient is not null, true, 'audit.event_subjects', 'k.subject_id = $6',
-                '%1$s.patient_ids @> array[$6]'
-            ),
-            (
-                wanted_action is not null, true, 'audit.events',
-                case when wanted_actor is null then 'k.action = $4' else 'k.actor_id = $3 and k.action = $4' end,
-                '%1$s.action = $4'
-            ),
-            (wanted_actor is not null, wanted_action is null, 'audit.events', 'k.actor_id = $3', '%1$s.actor_id = $3')
-        ) as f (is_set, has_index, source, key, condition)
-        where f.is_set
-    loop
-        checks := checks || ' and (' || filter.condition || ') is true';
-        continue when not filter.has_index;
-        if filters > 1 then
-            execute format(
-                'select count(*) from %s(select from %s as k where %s order by k.recorded_at desc, k.id desc limit 5000) as f',
-                case when filter.key like '%o.outcome%' then each_outcome end, filter.source, filter.key || time_range
-            ) into counted
-            using before_at, before_id, wanted_actor, wanted_action, wanted_outcomes, wanted_patient,
-                wanted_consultation, since, until;
-        end if;
-        if fewest is null or counted < fewest then
-            fewest := coalesce(counted, 0);
-            source := filter.source;
-            key := filter.key;
-        end if;
-    end loop;
-    if source = 'audit.event_subjects' and wanted_actor is not null then
-        key := key || ' and k.actor_id = $3';
-    end if;
-    page := format(
-        case source
-            when 'audit.events' then 'select k.* from audit.events as k'
-            else 'select e.* from audit.event_subjects as k cross join lateral ('
-                || 'select a.* from audit.events as a where a.id = k.id and a.recorded_at = k.recorded_at limit 1'
-                || ') as e'
-        end || ' where ' || key || time_range || checks || ' order by k.recorded_at desc, k.id desc limit %2$s',
-        case source when 'audit.events' then 'k' else 'e' end, least(coalesce(page_size, 101), 101)
-    );
-    if key not like '%o.outcome%' then
-        return page;
-    end if;
-    return format(
-        'select f.* from %s(%s) as f order by f.recorded_at desc, f.id desc limit %s',
-        each_outcome, page, least(coalesce(page_size, 101), 101)
-    );
-end
-$$;
-
--- Returns one page of the audit log to a compliance officer: the newest events before (before_at, before_id), newest
--- first. Each read of the audit log writes an audit row, too, which names the shown fields.
-create function private.read_audit(
-    before_at timestamptz, before_id uuid, wanted_actor uuid, wanted_action text, wanted_outcomes text[],
-    wanted_patient uuid, wanted_consultation uuid, since timestamptz, until timestamptz, page_size integer,
-    shown_fields text[]
-) returns setof audit.events
-language plpgsql security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off
-as $$
-declare
-    returned_rows integer;
-begin
-    perform private.use_quota(private.person(), 'pages');
-    return query execute private.compose_audit_page(
-        before_at, before_id, wanted_actor, wanted_action, wanted_outcomes, wanted_patient, wanted_consultation, since,
-        until, page_size
-    ) using before_at, before_id, wanted_actor, wanted_action, wanted_outcomes, wanted_patient, wanted_consultation,
-        since, until;
-    get diagnostics returned_rows = row_count;
-    if returned_rows = 0 and coalesce(wanted_consultation, wanted_patient) is not null then
-        perform private.write_lookup(
-            'audit.list', 'audit_event', case when wanted_consultation is null then 'patient' else 'consultation' end,
-            coalesce(wanted_consultation, wanted_patient), true, '[]', '{}', '{}', 0,
-            shown_fields
-        );
-        return;
-    end if;
-    perform private.write_audit(
-        'audit.list', 'ALLOWED', null, 'audit_event', '{}', array_remove(array[wanted_patient], null),
-        array_remove(array[wanted_consultation], null), shown_fields, least(returned_rows, page_size - 1), null
     );
 end
 $$;

@@ -483,6 +483,9 @@ language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform private.require_person();
+    if of_egress_id is null then
+        return null;
+    end if;
     return coalesce(
         (
             select r.id from resguardo.recordings as r

@@ -191,12 +191,7 @@ begin
         digest = null, request_id = null, address = null
     where e.id = redacted.id and e.recorded_at = redacted.recorded_at;
     execute format('alter table %s enable always trigger events_refuse_change', partition);
-    alter table audit.event_subjects disable trigger event_subjects_refuse_change;
-    delete from audit.event_subjects as s
-    where
-        s.subject_id = any(redacted.patient_ids || redacted.consultation_ids)
-        and s.recorded_at = redacted.recorded_at and s.id = redacted.id;
-    alter table audit.event_subjects enable always trigger event_subjects_refuse_change;
+    perform private.unindex_event(redacted);
     perform private.write_audit(
         'audit_log.redact', 'ALLOWED', with_reason, 'audit_event', array[of_event], '{}', '{}', '{}', 1, null
     );

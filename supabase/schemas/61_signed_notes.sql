@@ -226,9 +226,9 @@ as $$
 begin
     return exists (
         select
-        from audit.event_subjects as s
-        inner join audit.events as e on e.id = s.id and e.recorded_at = s.recorded_at
-        where s.subject_id = of_consultation and e.digest = of_sha256 and e.action in ('note.sign', 'note.add_addendum')
+        from audit.events as e
+        where e.digest = of_sha256 and e.consultation_ids @> array[of_consultation]
+            and e.action in ('note.sign', 'note.add_addendum')
     );
 end
 $$;

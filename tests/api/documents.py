@@ -174,6 +174,19 @@ query ($first: Int, $after: String, $filter: AuditEventFilter) {{
   }}
 }}
 """
+AUDIT_SUMMARY = """
+query (
+  $filter: AuditEventFilter! = {
+    action: "hold.release", recordedDuring: {from: "2026-01-01T00:00:00Z", until: "2027-01-01T00:00:00Z"}
+  }
+  $interval: AuditInterval! = MONTH
+  $groupBy: AuditGrouping! = ACTION
+) {
+  auditSummary(filter: $filter, interval: $interval, groupBy: $groupBy) {
+    interval grouping startsAt eventCounts series { value eventCounts }
+  }
+}
+"""
 _INVITATION = "id role status problem { code message } createdAt"
 INVITE_STAFF = f"""
 mutation ($email: String!, $staffRole: StaffRole!) {{

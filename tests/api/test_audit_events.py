@@ -74,6 +74,71 @@ async def test_events_are_filtered_by_time(case: Case, officer: Person) -> None:
         assert len(found) == count
 
 
+async def test_events_are_filtered_by_recording_purpose_address_and_session(
+    harness: ApiHarness, case: Case, officer: Person, other_doctor: Person
+) -> None:
+    absent = str(uuid4())
+    await case.doctor.ask(documents.CONSULTATION, id=case.id)
+    await other_doctor.refused(documents.RECORDING, id=absent)
+    (of_recording,) = await _nodes(officer, recording={"id": absent})
+    assert (of_recording["outcome"], of_recording["entities"][0]["ids"]) == ("ABSENT", [absent])
+    assert await _nodes(officer, recording={"egressId": "EG_nobody"}) == []
+    of_session = await _nodes(officer, sessionFingerprint=other_doctor.fingerprint)
+    assert {event["actor"]["id"] for event in of_session} == {str(other_doctor.user_id)}
+    both = {"address": ADDRESS, "purposes": ["TREATMENT"], "actorId": str(case.doctor.user_id)}
+    assert {event["purpose"] for event in await _nodes(officer, **both)} == {"TREATMENT"}
+    assert await _nodes(officer, **{**both, "address": "2001:db8::7"}) == []
+    assert await _nodes(officer, **{**both, "purposes": ["LEGAL"]}) == []
+    assert await _nodes(officer, **{**both, "purposes": []}) == []
+
+
+async def test_summary_counts_events_by_interval_and_value(
+    harness: ApiHarness, case: Case, officer: Person, other_doctor: Person
+) -> None:
+    for _ in range(3):
+        await other_doctor.ask(documents.VIEWER)
+    await other_doctor.refused(documents.CONSULTATION, id=case.id)
+    now = datetime.now(UTC)
+    during = {
+        "from": (now - timedelta(hours=30)).isoformat(),
+        "until": (now + timedelta(hours=2)).isoformat(),
+    }
+    wanted = {"actorId": str(other_doctor.user_id), "recordedDuring": during}
+    answer = await officer.send(documents.AUDIT_SUMMARY, filter=wanted, interval="HOUR", groupBy="ACTION")
+    summary = answer.data["auditSummary"]
+    assert len(summary["startsAt"]) == len(summary["eventCounts"]) in (32, 33)
+    assert sum(summary["eventCounts"]) == 4
+    assert [(one["value"], sum(one["eventCounts"])) for one in summary["series"]] == [
+        ("viewer.read", 3),
+        ("consultation.read", 1),
+    ]
+    (row,) = await harness.audit(answer.request_id)
+    assert (row["action"], row["outcome"], row["purpose"]) == ("audit.summarize", "ALLOWED", "OPERATIONS")
+    assert {"startsAt", "eventCounts", "series.value"} <= set(row["fields"])
+    for grouping, value in (("OUTCOME", "ALLOWED"), ("ACTOR", str(other_doctor.user_id))):
+        summary = await officer.ask(documents.AUDIT_SUMMARY, filter=wanted, interval="DAY", groupBy=grouping)
+        assert summary["series"][0]["value"] == value
+
+
+@pytest.mark.parametrize(
+    ("during", "interval"),
+    [
+        (None, "DAY"),
+        ({"from": "2026-01-01T00:00:00Z"}, "DAY"),
+        ({"until": "2026-01-01T00:00:00Z"}, "DAY"),
+        ({"from": "2026-01-02T00:00:00Z", "until": "2026-01-02T00:00:00Z"}, "DAY"),
+        ({"from": "2026-01-01T00:00:00Z", "until": "2026-02-11T16:00:01Z"}, "HOUR"),
+    ],
+)
+async def test_summary_without_bounds_or_of_too_many_intervals_is_refused(
+    officer: Person, during: object, interval: str
+) -> None:
+    refused = await officer.refused(
+        documents.AUDIT_SUMMARY, filter={"recordedDuring": during}, interval=interval
+    )
+    assert refused == ("INVALID_INPUT", "bad_summary_range")
+
+
 async def test_events_are_listed_newest_first_in_pages(officer: Person, other_doctor: Person) -> None:
     for _ in range(5):
         await other_doctor.ask(documents.VIEWER)
@@ -125,6 +190,12 @@ async def test_audit_row_of_a_full_page_counts_the_returned_events(
         ({"filter": {"consultation": {"id": ""}}}, ("INVALID_INPUT", "bad_id")),
         ({"filter": {"action": "nul\0"}}, ("INVALID_INPUT", "bad_text")),
         ({"filter": {"outcomes": ["SHRUGGED"]}}, ("INVALID_INPUT", "bad_variable")),
+        ({"filter": {"purposes": ["CURIOSITY"]}}, ("INVALID_INPUT", "bad_variable")),
+        ({"filter": {"address": "192.0.2.256"}}, ("INVALID_INPUT", "bad_address")),
+        ({"filter": {"address": "192.0.2.0/24"}}, ("INVALID_INPUT", "bad_address")),
+        ({"filter": {"address": "fe80::1%eth0"}}, ("INVALID_INPUT", "bad_address")),
+        ({"filter": {"recording": {"id": "7"}}}, ("INVALID_INPUT", "bad_id")),
+        ({"filter": {"sessionFingerprint": "nul\0"}}, ("INVALID_INPUT", "bad_text")),
     ],
 )
 async def test_bad_arguments_of_events_are_refused(

@@ -47,6 +47,7 @@ CODES = {
     "TooComplex": "TOO_COMPLEX",
 }
 SQLSTATES = {
+    "RG400": "INVALID_INPUT",
     "RG401": "UNAUTHENTICATED",
     "RG403": "FORBIDDEN",
     "RG404": "NOT_FOUND",

@@ -73,6 +73,7 @@ QUERIES = {
     "psychotherapyNotes": Look(documents.PSYCHOTHERAPY_NOTES, {"id": NOWHERE}, "ABSENT"),
     "activeRooms": Look(documents.ACTIVE_ROOMS),
     "auditEvents": Look(documents.AUDIT_EVENTS, {"filter": {"action": "nobody.did"}}),
+    "auditSummary": Look(documents.AUDIT_SUMMARY),
     "deletions": Look(documents.DELETIONS),
     "deletionCertificates": Look(documents.DELETION_CERTIFICATES, {"recordingId": NOWHERE}, "ABSENT"),
     "signedNoteCertificates": Look(documents.SIGNED_NOTE_CERTIFICATES, {"recordingId": NOWHERE}, "ABSENT"),

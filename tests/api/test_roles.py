@@ -130,6 +130,7 @@ FIELDS = {
     "storedObject": Field(documents.STORED_OBJECT, CLINICIAN),
     "activeRooms": Field(documents.ACTIVE_ROOMS, CLINICIAN),
     "auditEvents": Field(documents.AUDIT_EVENTS, COMPLIANCE),
+    "auditSummary": Field(documents.AUDIT_SUMMARY, COMPLIANCE),
     "registerConsultation": Field(documents.REGISTER, CLINICIAN),
     "recordConsent": Field(documents.RECORD_CONSENT, BOTH_SIDES),
     "withdrawConsent": Field(documents.WITHDRAW_CONSENT, BOTH_SIDES),

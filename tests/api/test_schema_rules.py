@@ -95,7 +95,7 @@ NOUNS_TOO = {"join", "record", "request"}
 """Verbs with which the noun of a type may begin: a join token, a request header."""
 
 UNITS = (
-    "Seconds|Minutes|Bytes|Count|Number|Days|Years|Hours|GbMonths|Usd|UsdPerMonth|UsdPerMinute|UsdPerGbMonth"
+    "Seconds|Minutes|Bytes|Count|Counts|Number|Days|Years|Hours|GbMonths|Usd|UsdPerMonth|UsdPerMinute|UsdPerGbMonth"
     "|UsdPerMillion|Minimum|Maximum"
 )
 NUMBERS_THAT_ARE_THEIR_KIND = {
@@ -211,6 +211,7 @@ OTHER_QUERIES = {
     "activeRooms": "LiveKit answers with at most 100 rooms",
     "retentionPreview": "a computed answer about one policy, which has one key",
     "storageReport": "a computed answer about the whole bucket",
+    "auditSummary": "a computed answer about the events of a range of time",
     "costReport": "a computed answer about the recordings of a period",
     "costEstimate": "a computed answer about no object",
 }

@@ -60,7 +60,9 @@ INSERT: LiteralString = (
 )
 TABLES = (
     "events",
-    "event_subjects",
+    "unindexed",
+    "event_blocks",
+    "event_bitmaps",
     "unsealed",
     "logs",
     "leaves",

@@ -397,12 +397,12 @@ def _queue(connection: Connection) -> None:
         "insert into private.drifts (topic, code, subject) values ('locks', 'lock_missing', 'x')"
     )
     connection.execute("insert into private.access_seals values ('schema of nobody', '')")
-    _lost_leaf(connection)
+    _past_log(connection)
     _costs(connection)
 
 
-def _lost_leaf(connection: Connection) -> None:
-    """Insert a closed log of a past year with one leaf, whose event the database has lost."""
+def _past_log(connection: Connection) -> None:
+    """Insert a closed log of a past year with one leaf, whose event the database has lost, and an empty block."""
     connection.execute(
         "insert into audit.logs (log_year, origin, size, marked_size, closed_size) values (2001, 'past', 1, 1, 1)"
     )
@@ -413,6 +413,12 @@ def _lost_leaf(connection: Connection) -> None:
     connection.execute("insert into audit.tile_hashes values (2001, 1, 0, %s)", [bytes(32)])
     connection.execute("insert into audit.published_logs (log_year, size) values (2001, 1)")
     connection.execute("insert into audit.publications (log_year, size) values (2001, 1)")
+    connection.execute(
+        "insert into audit.event_blocks values (0, '2001-01-01', '2001-01-01', '2001-01-01', '{}', '{}')"
+    )
+    connection.execute(
+        "insert into audit.event_bitmaps values ('action', 'past', 0, repeat('0', 1024)::bit(1024))"
+    )
 
 
 def _costs(connection: Connection) -> None:

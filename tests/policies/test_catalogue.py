@@ -50,7 +50,7 @@ def test_every_function_has_a_fixed_search_path(reader: Connection) -> None:
     wrong = [name for schema, name, config in found if not config or config[0] != SEARCH_PATH[schema]]
     assert not wrong
     extra = {setting.split("=")[0] for _, _, config in found for setting in config[1:]}
-    assert extra <= {"plan_cache_mode", "enable_seqscan", "lock_timeout"}
+    assert extra <= {"plan_cache_mode", "enable_seqscan", "enable_nestloop", "lock_timeout"}
 
 
 def test_definers_are_in_private_and_everything_is_plpgsql(reader: Connection) -> None:
@@ -215,10 +215,10 @@ def test_audit_events_are_insert_only_for_the_owner_too(migrated: Database, repl
         if replica:
             owner.execute("set session_replication_role = replica")
         partitions = _partitions(owner)
-        for name in ("events", "event_subjects", *partitions):
+        for name in ("events", "event_blocks", "event_bitmaps", *partitions):
             table = sql.Identifier("audit", name)
             for change in CHANGES:
-                is_empty = name not in ("events", "events_2026", "event_subjects")
+                is_empty = name not in ("events", "events_2026")
                 if is_empty and not change.startswith("truncate"):
                     continue
                 with refused("RG405"):
@@ -241,16 +241,23 @@ def test_the_log_is_guarded_on_every_partition_in_replica_mode_too(reader: Conne
     )
     row, before, insert, delete, update, truncate = 1, 2, 4, 8, 16, 32
     of_events = {
-        "events_index_subjects": row | insert,
+        "events_queue_for_index": row | insert,
         "events_queue_for_sealing": row | insert,
         "events_refuse_change": row | before | update | delete,
         "events_refuse_truncate": before | truncate,
     }
     expected = {
         **dict.fromkeys(["events", *_partitions(reader)], of_events),
-        "event_subjects": {
-            "event_subjects_refuse_change": row | before | update | delete,
-            "event_subjects_refuse_truncate": before | truncate,
+        **{
+            table: {
+                f"{table}_refuse_change": row | before | update | delete,
+                f"{table}_refuse_truncate": before | truncate,
+            }
+            for table in ("event_blocks", "event_bitmaps")
+        },
+        "unindexed": {
+            "unindexed_refuse_change": row | before | update,
+            "unindexed_refuse_truncate": before | truncate,
         },
         **{
             table: {
