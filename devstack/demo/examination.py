@@ -23,6 +23,8 @@ WRITTEN = (
     ("recording.issue_upload_url", "ALLOWED"),
     ("recording.complete_import", "ALLOWED"),
     ("staff.suspend", "ALLOWED"),
+    ("sign_in.attempt", "ALLOWED"),
+    ("second_factor.verify", "ALLOWED"),
 )
 
 

@@ -43,17 +43,21 @@ create type private.auth_entry as ( -- noqa: LT01
 );
 
 -- Returns the ids in the payload of an entry, or null if the payload does not have the form of an entry. The function
--- does not read the addresses and names in the payload.
+-- does not return the addresses and names in the payload. A person chooses their own name there, and it may be any
+-- JSON: a payload with a name of more than 32 KB, or nested deeper than Postgres can parse, also gives null.
 create function private.parse_auth_entry(payload json) returns private.auth_entry
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
 begin
+    if pg_column_size(payload) > 32768 then
+        return null;
+    end if;
     return row(
         payload ->> 'action', (payload ->> 'actor_id')::uuid, (payload #>> '{traits,user_id}')::uuid,
         (payload #>> '{traits,factor_id}')::uuid, (payload #>> '{traits,session_id}')::uuid,
         payload #>> '{traits,provider}'
     )::private.auth_entry;
-exception when data_exception then
+exception when data_exception or program_limit_exceeded then
     return null;
 end
 $$;
@@ -106,7 +110,8 @@ end
 $$;
 
 -- Writes the audit row of one event of Supabase Auth. The id of the audit row is the id that Supabase Auth gave to the
--- event. The actor is null for an administrator, who is anyone with the project's secret key.
+-- event. The actor is null for an administrator, who is anyone with the project's secret key. A time that not every
+-- client can represent, such as infinity, is stored as null.
 create function private.write_auth_event(
     event_id uuid, occurred_at timestamptz, actor uuid, is_by_administrator boolean, action text, outcome text,
     reason text, user_id uuid, factor_id uuid, session_fingerprint text, address inet
@@ -118,7 +123,7 @@ begin
         id, occurred_at, actor_id, actor_role, session_fingerprint, action, operation, outcome, reason, purpose, basis,
         entities, row_count, address, policy_version
     ) values (
-        event_id, occurred_at, actor,
+        event_id, case when occurred_at between '1970-01-01' and '9000-01-01' then occurred_at end, actor,
         case
             when is_by_administrator then 'service_role'
             else coalesce(private.known_role(actor), 'unregistered')

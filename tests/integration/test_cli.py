@@ -148,6 +148,22 @@ def test_check_reports_since_when_no_worker_leads(
     assert remedy == operator_message("nobody_leads")
 
 
+def test_check_fails_if_the_events_of_supabase_auth_are_not_read(
+    running_stack: Stack, run: Run, environment: dict[str, str]
+) -> None:
+    with psycopg.connect(running_stack.project.superuser_url) as connection:
+        connection.execute("update private.auth_reading set read_at = now() - interval '6 minutes'")
+    try:
+        result = run(environment, "check")
+    finally:
+        with psycopg.connect(running_stack.project.superuser_url) as connection:
+            connection.execute("update private.auth_reading set read_at = null")
+    assert result.exit_code == 1
+    ((name, (problem, remedy)),) = _failures(result).items()
+    assert (name, remedy) == ("worker: sign-ins", operator_message("auth_entries_not_read"))
+    assert "auth_entries_not_read" in problem
+
+
 def test_check_fails_if_events_stay_unsealed(
     running_stack: Stack, run: Run, environment: dict[str, str]
 ) -> None:

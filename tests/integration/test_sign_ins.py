@@ -5,6 +5,7 @@ worker copies the entries.
 import asyncio
 import json
 import logging
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -334,6 +335,7 @@ async def test_truncated_table_is_read_from_the_start(practice: Practice) -> Non
         ["Mrs Jones"],
         "Mrs Jones",
         None,
+        {"action": "login", "actor_id": str(uuid4()), "actor_name": secrets.token_hex(20_000)},
     ],
 )
 async def test_unreadable_entry_is_reported_and_stops_nothing(practice: Practice, payload: object) -> None:
@@ -359,6 +361,32 @@ async def test_entry_with_a_name_that_is_no_text_is_recorded(practice: Practice)
                 [f'{{"action": "login", "actor_id": "{uuid4()}", "actor_name": "{name}"}}'],
             )
     assert await practice.reader.read() == 2
+
+
+async def test_entry_nested_too_deep_for_postgres_stops_nothing(practice: Practice) -> None:
+    """A user of Supabase Auth can choose any JSON as the name, and the name is part of each entry."""
+    name = "[" * 20_000 + "]" * 20_000
+    with psycopg.connect(practice.project.database.superuser_url) as superuser:
+        superuser.execute("set max_stack_depth = '6MB'")
+        superuser.execute(
+            "insert into auth.audit_log_entries (id, payload, created_at) values (gen_random_uuid(), %s, now())",
+            [f'{{"action": "login", "actor_id": "{uuid4()}", "actor_name": {name}}}'],
+        )
+    practice.login()
+    assert await practice.reader.read() == 2
+    assert [event["action"] for event in practice.events()] == ["sign_in.report_unknown", "sign_in.attempt"]
+
+
+@pytest.mark.parametrize("time", ["infinity", "-infinity", "200000-01-01", "0001-01-01 BC"])
+async def test_time_that_no_client_can_represent_is_not_stored(practice: Practice, time: str) -> None:
+    entry = practice.login()
+    practice.project.change(
+        "update auth.audit_log_entries set created_at = %s::timestamptz where id = %s", time, entry
+    )
+    await practice.reader.read()
+    ((found),) = practice.events()
+    assert (found["id"], found["occurred_at"]) == (str(entry), None)
+    assert practice.problems() == []
 
 
 async def test_entries_that_auth_does_not_write_are_missed(database: Database, tmp_path: Path) -> None:
