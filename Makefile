@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make lock"
 
-.PHONY: help demo example test test-wheel test-postgres-15 bench-webhook bench-lifecycle bench-audit bench-media bench-search bench-lists bench-insights live whisper drill faults soak simulate times check format schema reasons migration lock clean
+.PHONY: help demo example test test-wheel test-postgres-15 attack-audit bench-webhook bench-lifecycle bench-audit bench-media bench-search bench-lists bench-insights live whisper drill faults soak simulate times check format schema reasons migration lock clean
 
 help:
 	@echo "make demo          one consultation through the whole stack, then serve until Ctrl-C (ONCE=1: end)"
@@ -22,11 +22,12 @@ help:
 	@echo "make times         when turns start, with all wrong times and noises that the stand-in can answer (docs/benchmarks.md)"
 	@echo "make simulate      two years of keeping and destroying, 5,000 consultations, judged by an oracle (docs/simulation.md)"
 	@echo "make soak          10,000 sequences of users, events, deaths and passes against the laws of a recording"
+	@echo "make attack-audit  attack a sealed audit log as the superuser of its database, and audit it; SHORT=1 for a few (docs/audit-attacks.md)"
 	@echo "make bench-webhook  the webhook beside a bare insert of the same row (docs/benchmarks.md)"
 	@echo "make bench-lifecycle  destroying 100,000 due recordings beside bare deletions (docs/benchmarks.md)"
 	@echo "make bench-media  hearing recordings of two minutes to four hours beside a bare decode (docs/benchmarks.md)"
 	@echo "make bench-search  a search in 10,000 encrypted transcripts beside full-text search in clear (docs/benchmarks.md)"
-	@echo "make bench-audit  a page of the audit log for each filter beside a page without one; EVENTS=5000000 for more (docs/benchmarks.md)"
+	@echo "make bench-audit  pages of the audit log for each filter, the cost of sealing, and offline verification; ROWS=5M for more (docs/benchmarks.md)"
 	@echo "make bench-lists  the first pages of a doctor with 60,000 recordings beside those of a doctor with 50 (docs/benchmarks.md)"
 	@echo "make bench-insights  the extractive writer and the checker of insights on consultations by others; DATA=DIR names them (docs/benchmarks.md)"
 	@echo "make check         format, lint, types, import rules, SQL lint"
@@ -86,6 +87,10 @@ simulate: $(INSTALLED)
 soak: $(INSTALLED)
 	$(BIN)/python -m tests.faults.soak
 
+# SHORT attacks one of each kind.
+attack-audit: $(INSTALLED)
+	$(BIN)/python -u -m tests.attack_audit $(if $(SHORT),--short)
+
 bench-webhook: $(INSTALLED)
 	$(BIN)/python -m benchmarks.webhook
 
@@ -99,7 +104,7 @@ bench-search: $(INSTALLED)
 	$(BIN)/python -m benchmarks.search
 
 bench-audit: $(INSTALLED)
-	$(BIN)/python -m benchmarks.audit $(if $(EVENTS),--events $(EVENTS))
+	$(BIN)/python -m benchmarks.audit $(if $(ROWS),--rows $(ROWS))
 
 bench-lists: $(INSTALLED)
 	$(BIN)/python -m benchmarks.lists

