@@ -19,6 +19,7 @@ from devstack.demo.intruders import Cast, Intruders
 from devstack.demo.keeping import Keeping
 from devstack.demo.live import require_in_order, watching
 from devstack.demo.notes import sign_note
+from devstack.demo.proving import prove
 from devstack.demo.report import Login, Report
 from devstack.demo.scene import Audience, Scene, expect
 from devstack.demo.sources import Sources
@@ -81,6 +82,10 @@ async def _run(scene: Scene) -> None:
         officer = await scene.sign_in(cast.officer)
         await examine(scene, officer, recording["id"], began_at, looks)
     await show_costs(scene, officer)
+    async with scene.step(
+        "the audit log proves when the recording began: the auditor's verifier accepts its receipt"
+    ):
+        await prove(scene)
 
 
 async def _hire(people: People) -> tuple[Cast, Person]:
