@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import httpx
 from pydantic import SecretStr
 
+from app.audit.publishing.checks import require_published
 from app.audit.sealing.checks import require_sealed
 from app.audit.verification.checks import require_consistent_checkpoints
 from app.audit.verification.store import SealedRows
@@ -42,6 +43,7 @@ from app.settings import (
 )
 from app.sign_ins.service import find_problems
 from app.texts import operator_message
+from app.transparency_log.notes import VerifierKey
 
 _TIMEOUT_SECONDS = 20
 _LIVEKIT_SECONDS = 40
@@ -217,7 +219,9 @@ async def _check_audit_log(url: SecretStr) -> None:
 
 
 async def _check_published_log(settings: WorkerSettings) -> None:
-    """Raise an error if the newest checkpoints in the buckets are not those of the database's audit log."""
+    """Raise an error if the newest checkpoints in the buckets are not those of the database's audit log, or if a worker
+    leads and the audit log was not published in time.
+    """
     database = Database(
         settings.worker_database_url.get_secret_value(), application="resguardo-check", max_size=1
     )
@@ -228,6 +232,15 @@ async def _check_published_log(settings: WorkerSettings) -> None:
             await require_consistent_checkpoints(
                 SealedRows(database), policy_of(settings, covered_years()), published
             )
+            async with database.as_service("check") as tx:
+                led = await read_last_led(tx)
+            if led.at is not None and not led.is_overdue:
+                await require_published(
+                    database,
+                    publish_seconds=settings.audit_publish_seconds,
+                    has_second=settings.has_second_audit_bucket,
+                    witnesses=map(VerifierKey.parse, settings.audit_witness_key),
+                )
         finally:
             await database.close()
 

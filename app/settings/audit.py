@@ -168,6 +168,12 @@ class AuditPublishingSettings(BucketWriterSettings):
             raise SettingProblem(
                 "AUDIT_BUCKET_ENDPOINT_URL: is a host alone, without bucket, path, credentials or query"
             )
+        first = (self.s3_endpoint_url or self.r2_endpoint_url or "").rstrip("/")
+        is_on_first_server = url.rstrip("/") == first or (
+            not first and (parts.hostname or "").startswith(f"{self.r2_account_id}.")
+        )
+        if is_on_first_server and self.audit_bucket == self.r2_bucket_name:
+            raise SettingProblem("AUDIT_BUCKET: must not be the first bucket")
         if self.audit_bucket_access_key_id == self.r2_access_key_id:
             raise SettingProblem(
                 "AUDIT_BUCKET_ACCESS_KEY_ID: must not be R2_ACCESS_KEY_ID, which reaches the first bucket"

@@ -898,6 +898,7 @@ select 'reason', t.term from unnest(array[
     'audit_event_not_found', 'audit_event_not_sealed', 'audit_event_redacted', 'audit_event_differs',
     'audit_event_about_log', 'audit_policy_malformed', 'court_order', 'erasure_request',
     'audit_log_differs', 'audit_log_counts_differ', 'audit_log_unsealed',
+    'audit_log_unpublished', 'audit_log_second_bucket_behind', 'audit_log_not_cosigned',
     'auto_record', 'bad_argument', 'bad_birth_date', 'bad_cursor', 'bad_date', 'bad_determination', 'bad_email',
     'bad_extension', 'bad_external_id', 'bad_id', 'bad_input', 'bad_kind', 'bad_page_size', 'bad_received_on',
     'bad_literal',
@@ -9478,6 +9479,39 @@ begin
     values (of_year, of_size, private.now())
     on conflict (log_year) do update
     set second_size = excluded.second_size, second_published_at = excluded.second_published_at;
+end
+$$;
+
+-- Returns the origins of the logs that have grown, and of which the bucket, or the second bucket, has got no checkpoint
+-- for this many seconds.
+create function private.overdue_publications(overdue_seconds integer, has_second boolean)
+returns table (origin text, is_second boolean)
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    since constant timestamptz := private.now() - make_interval(secs => overdue_seconds);
+begin
+    return query
+    select l.origin, false
+    from audit.logs as l
+    left join audit.published_logs as p on p.log_year = l.log_year
+    where
+        l.size > coalesce(p.size, 0)
+        and coalesce(
+            p.published_at,
+            (select f.recorded_at from audit.leaves as f where f.log_year = l.log_year and f.index = 0)
+        ) < since
+    union all
+    select l.origin, true
+    from audit.logs as l
+    inner join audit.published_logs as p on p.log_year = l.log_year
+    where
+        has_second
+        and p.size > p.second_size
+        and coalesce(
+            p.second_published_at,
+            (select min(f.published_at) from audit.publications as f where f.log_year = l.log_year)
+        ) < since;
 end
 $$;
 

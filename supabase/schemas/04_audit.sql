@@ -216,6 +216,7 @@ select 'reason', t.term from unnest(array[
     'audit_event_not_found', 'audit_event_not_sealed', 'audit_event_redacted', 'audit_event_differs',
     'audit_event_about_log', 'audit_policy_malformed', 'court_order', 'erasure_request',
     'audit_log_differs', 'audit_log_counts_differ', 'audit_log_unsealed',
+    'audit_log_unpublished', 'audit_log_second_bucket_behind', 'audit_log_not_cosigned',
     'auto_record', 'bad_argument', 'bad_birth_date', 'bad_cursor', 'bad_date', 'bad_determination', 'bad_email',
     'bad_extension', 'bad_external_id', 'bad_id', 'bad_input', 'bad_kind', 'bad_page_size', 'bad_received_on',
     'bad_literal',

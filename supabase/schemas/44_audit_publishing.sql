@@ -150,6 +150,39 @@ begin
 end
 $$;
 
+-- Returns the origins of the logs that have grown, and of which the bucket, or the second bucket, has got no checkpoint
+-- for this many seconds.
+create function private.overdue_publications(overdue_seconds integer, has_second boolean)
+returns table (origin text, is_second boolean)
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    since constant timestamptz := private.now() - make_interval(secs => overdue_seconds);
+begin
+    return query
+    select l.origin, false
+    from audit.logs as l
+    left join audit.published_logs as p on p.log_year = l.log_year
+    where
+        l.size > coalesce(p.size, 0)
+        and coalesce(
+            p.published_at,
+            (select f.recorded_at from audit.leaves as f where f.log_year = l.log_year and f.index = 0)
+        ) < since
+    union all
+    select l.origin, true
+    from audit.logs as l
+    inner join audit.published_logs as p on p.log_year = l.log_year
+    where
+        has_second
+        and p.size > p.second_size
+        and coalesce(
+            p.second_published_at,
+            (select min(f.published_at) from audit.publications as f where f.log_year = l.log_year)
+        ) < since;
+end
+$$;
+
 -- Returns the events of the leaves from `first_index` on, with their leaf hashes.
 create function private.read_leaves(of_year integer, first_index bigint, max_leaves integer)
 returns table (index bigint, event_id uuid, recorded_at timestamptz, leaf_hash bytea)

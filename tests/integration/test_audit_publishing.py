@@ -19,6 +19,7 @@ from psycopg.rows import dict_row
 
 from app.audit.publishing.adoption import Adoption
 from app.audit.publishing.bucket_log import BucketLog
+from app.audit.publishing.checks import require_published
 from app.audit.publishing.cosigners import Cosigners
 from app.audit.publishing.model import BucketLeaf, count_objects_in_a_year
 from app.audit.publishing.publisher import Publisher, SecondBucket
@@ -756,6 +757,43 @@ async def test_second_bucket_of_another_deployment_is_refused(publishing: Publis
     await publishing.publish(3)
     with pytest.raises(Conflict, match="storage_of_another_deployment"):
         await publishing.second_bucket.run()
+
+
+async def test_check_names_a_log_that_is_not_published_and_a_second_bucket_that_is_behind(
+    publishing: Publishing,
+) -> None:
+    async def check(**changes: Any) -> None:
+        given = {"publish_seconds": 60, "has_second": True, "witnesses": [COSIGNER.verifier_key]}
+        await require_published(publishing.pool, **{**given, **changes})
+
+    await publishing.seal(3)
+    await check()
+    publishing.tamper("update audit.leaves set recorded_at = recorded_at - interval '1 hour'")
+    with pytest.raises(Conflict, match="audit_log_unpublished"):
+        await check()
+    await publishing.publish()
+    await check()
+    publishing.tamper("update audit.publications set published_at = published_at - interval '1 hour'")
+    with pytest.raises(Conflict, match="audit_log_second_bucket_behind"):
+        await check()
+    await check(has_second=False)
+    await publishing.second_bucket.run()
+    await check()
+    other = Ed25519Cosigner.from_seed("witness.example/other", bytes(32)).verifier_key
+    with pytest.raises(Conflict, match="audit_log_not_cosigned"):
+        await check(witnesses=[COSIGNER.verifier_key, other])
+
+
+async def test_two_publishers_at_once_publish_one_log(publishing: Publishing) -> None:
+    await publishing.publish(300)
+    await publishing.seal(300)
+    publishing.make_due()
+    first = publishing.publisher
+    publishing.restart()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(first.run)
+        tasks.start_soon(publishing.publisher.run)
+    await publishing.require_healthy()
 
 
 async def test_stated_number_of_locked_objects_is_not_exceeded(publishing: Publishing) -> None:

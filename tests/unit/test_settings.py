@@ -144,6 +144,14 @@ SECOND_BUCKET = {
         ({"AUDIT_WITNESS_URL": "https://w.example", "AUDIT_WITNESS_KEY": LOG_KEY}, "AUDIT_WITNESS_KEY"),
         *(({**SECOND_BUCKET, name: None}, name) for name in SECOND_BUCKET),
         ({**SECOND_BUCKET, "AUDIT_BUCKET_ACCESS_KEY_ID": "writer"}, "AUDIT_BUCKET_ACCESS_KEY_ID"),
+        (
+            {
+                **SECOND_BUCKET,
+                "AUDIT_BUCKET_ENDPOINT_URL": "https://0123456789abcdef0123456789abcdef.r2.cloudflarestorage.com",
+                "AUDIT_BUCKET": "recordings",
+            },
+            "AUDIT_BUCKET",
+        ),
         ({**SECOND_BUCKET, "AUDIT_BUCKET_ENDPOINT_URL": "http://s3.example"}, "AUDIT_BUCKET_ENDPOINT_URL"),
         (
             {**SECOND_BUCKET, "AUDIT_BUCKET_ENDPOINT_URL": "https://s3.example/second"},

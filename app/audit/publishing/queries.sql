@@ -26,6 +26,10 @@ select private.record_second_publication(%(log_year)s, %(size)s);
 -- Returns the sizes of published checkpoints after one size.
 select p.size from private.list_publications(%(log_year)s, %(after_size)s, %(most)s) as p order by p.size;
 
+-- name: overdue_publications
+-- Returns the logs that have grown and of which a bucket has got no checkpoint for this many seconds.
+select o.origin, o.is_second from private.overdue_publications(%(overdue_seconds)s, %(has_second)s) as o;
+
 -- name: read_leaves
 -- Returns leaves with their events, from an index on.
 select l.index, l.event_id, l.recorded_at, l.leaf_hash

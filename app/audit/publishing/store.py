@@ -71,6 +71,21 @@ async def list_publications(tx: Transaction, log_year: int, after_size: int, lim
     return [row["size"] for row in rows]
 
 
+async def list_overdue_logs(
+    tx: Transaction, overdue_seconds: int, *, has_second: bool
+) -> tuple[list[str], list[str]]:
+    """Return the origins of the logs that have grown and of which the bucket, and the second bucket, have got no
+    checkpoint for this many seconds.
+    """
+    rows = await tx.all(
+        _sql["overdue_publications"], {"overdue_seconds": overdue_seconds, "has_second": has_second}
+    )
+    return (
+        [row["origin"] for row in rows if not row["is_second"]],
+        [row["origin"] for row in rows if row["is_second"]],
+    )
+
+
 async def read_leaves(tx: Transaction, log_year: int, first_index: int, limit: int) -> list[DictRow]:
     """Return leaves from an index on: index, event_id, recorded_at and leaf_hash."""
     return await tx.all(
