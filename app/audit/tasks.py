@@ -5,7 +5,7 @@ from typing import Final
 from app.audit.indexing import AuditIndex
 from app.jobs.periodic import PeriodicTask
 
-INDEX_SECONDS: Final = 10
+INDEX_SECONDS: Final = 2
 
 
 def define_periodic_tasks(index: AuditIndex) -> list[PeriodicTask]:

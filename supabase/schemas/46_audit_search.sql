@@ -50,6 +50,9 @@ declare
     ids uuid[];
     former record;
 begin
+    if not exists (select from audit.unindexed as u order by u.recorded_at, u.event_id offset 1023 limit 1) then
+        return false;
+    end if;
     select array_agg(u.recorded_at order by u.recorded_at, u.event_id),
         array_agg(u.event_id order by u.recorded_at, u.event_id)
     into times, ids

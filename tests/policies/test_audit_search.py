@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, LiteralString
@@ -20,6 +21,19 @@ START: Final = datetime(2027, 12, 30, tzinfo=UTC)
 EVENTS: Final = 2_600
 """Two blocks, and 552 events without a block."""
 
+FILTER_FIELDS: Final = (
+    *(
+        "actor_id",
+        "action",
+        "outcomes",
+        "purposes",
+        "patient_id",
+        "consultation_id",
+        "recording_id",
+        "address",
+    ),
+    *("session_fingerprint", "since", "until"),
+)
 INSERT: Final[LiteralString] = """
 insert into audit.events (
     id, recorded_at, actor_id, actor_role, session_fingerprint, action, operation, outcome, purpose, basis, entities,
@@ -202,3 +216,53 @@ def test_redacted_event_is_found_by_no_attribute_that_the_redaction_cleared(
         assert (bitmaps, empty) == ({"n": 3 if place == 700 else 0}, None), (
             "action, outcome and purpose remain"
         )
+
+
+@pytest.mark.parametrize("is_committed", [False, True])
+def test_second_indexer_waits_for_the_first_and_readers_see_each_event_once(
+    cluster: Cluster, *, is_committed: bool
+) -> None:
+    """A worker that dies before its commit has no effect, and the next worker makes the same block."""
+    events = make_events(random.Random(17), 1_100)  # noqa: S311
+    wanted = dict.fromkeys((*FILTER_FIELDS, "before_at", "before_id"), None) | {
+        "purposes": ["LEGAL", "TREATMENT"],
+        "page_size": 1_001,
+    }
+    with cluster.clone("newer") as database, ExitStack() as stack:
+        one, two, reader = (
+            stack.enter_context(psycopg.connect(database.owner_url, row_factory=dict_row)) for _ in range(3)
+        )
+        with one.cursor() as cursor:
+            cursor.executemany(INSERT, events)
+        one.commit()
+        expected = [row["id"] for row in reader.execute(FIND, wanted)]
+        reader.commit()
+        assert len(expected) == len(set(expected)) == 1_001
+        assert one.execute("select private.index_audit_events() as made").fetchone() == {"made": True}
+        with ThreadPoolExecutor() as pool:
+            second = pool.submit(two.execute, "select private.index_audit_events() as made")
+            assert [row["id"] for row in reader.execute(FIND, wanted)] == expected
+            reader.commit()
+            if is_committed:
+                one.commit()
+            else:
+                one.rollback()
+            assert second.result().fetchone() == {"made": not is_committed}
+            two.commit()
+        assert [row["id"] for row in reader.execute(FIND, wanted)] == expected
+        kept = reader.execute(
+            "select (select count(*) from audit.unindexed) as unindexed, count(*) as blocks from audit.event_blocks"
+        ).fetchone()
+        assert kept == {"unindexed": 76, "blocks": 1}
+
+
+def test_events_with_entities_of_an_unexpected_shape_are_indexed(cluster: Cluster) -> None:
+    """Only an owner of the database can write such events. They must not keep other events out of the index."""
+    with cluster.clone("newer") as database, psycopg.connect(database.owner_url, autocommit=True) as owner:
+        owner.execute(
+            "insert into audit.events (recorded_at, actor_role, action, operation, outcome, purpose, basis, entities,"
+            " policy_version) select clock_timestamp(), 'x', 'x', 'R', 'ALLOWED', 'LEGAL', 'x',"
+            " (array['7', '{}', '[[1]]', '[{\"ids\": 7}]', '[{\"type\": 7, \"ids\": [null, {}]}]', 'null'])[n % 6 + 1]"
+            "::jsonb, 'x' from generate_series(1, 1024) as n"
+        )
+        assert owner.execute("select private.index_audit_events()").fetchone() == (True,)
