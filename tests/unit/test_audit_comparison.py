@@ -209,6 +209,11 @@ def _re_sign(copies: Copies) -> None:
     copies.sign(copies.size)
 
 
+def _re_sign_and_publish(copies: Copies) -> None:
+    _re_sign(copies)
+    copies.sign(copies.size, "audit-latest")
+
+
 def _re_sign_shorter(copies: Copies) -> None:
     _truncate(copies)
     copies.edit(5, event=OTHER, leaf=OTHER)
@@ -288,6 +293,7 @@ ATTACKS: dict[Callable[[Copies], None], Mapping[FindingName, list[int | None]]] 
     _remove_leaf: {FindingName.LEAF_REMOVED: [5]},
     _truncate: {FindingName.ROLLED_BACK: [400]},
     _re_sign: {FindingName.RE_SIGNED: [700], FindingName.EDITED: [5]},
+    _re_sign_and_publish: {FindingName.RE_SIGNED: [700], FindingName.SPLIT_VIEW: [700]},
     _re_sign_shorter: {FindingName.RE_SIGNED: [400], FindingName.ROLLED_BACK: [400], FindingName.EDITED: [5]},
     _append_leaf: {FindingName.LEAF_CHANGED: [700]},
     _change_frontier: {FindingName.ROOT_DIFFERS: [700]},

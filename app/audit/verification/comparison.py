@@ -357,14 +357,17 @@ class LogComparison:
         last = self._database.signed[-1] if self._database.signed else None
         if last is not None and last.source != DATABASE and last.size > max(published, self._rows_end):
             self._add_rolled_back(self._rows_end, last.size)
-        frontier = self._database.frontier
-        if self._has_diverged and frontier is not None:
-            for one in self._database.signed[-1:]:
-                is_own = one.source == DATABASE and one.size > published and one.size == frontier.size
-                if is_own and one.root == frontier.root:
-                    self._findings.add(
-                        FindingName.RE_SIGNED, self._log, index=one.size, detail=_describe(one)
-                    )
+        if self._has_diverged:
+            self._report_signed_divergence(published)
+
+    def _report_signed_divergence(self, published: int) -> None:
+        """Name the signed roots of the database's tree that the published tree does not reach. The database's tree
+        contradicts the published one, so each of these roots does, too.
+        """
+        for one in self._database.signed:
+            if published < one.size <= self._database.size and one not in self._database.differing:
+                name = FindingName.RE_SIGNED if one.source == DATABASE else FindingName.SPLIT_VIEW
+                self._findings.add(name, self._log, index=one.size, detail=_describe(one))
 
     def _add_rolled_back(self, end: int, size: int) -> None:
         self._findings.add(
