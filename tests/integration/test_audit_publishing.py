@@ -122,12 +122,15 @@ class Publishing:
             clock=lambda: 0.0,
             reconcile=self.adoption.run_briefly,
         )
-        witness = Witness("http://witness.test", COSIGNER.verifier_key, http=self.http)
+        self.use_witness(Witness("http://witness.test", COSIGNER.verifier_key, http=self.http))
+        self.second_bucket = SecondBucket(self.pool, self.storage, self.second, deployment=self.deployment)
+
+    def use_witness(self, witness: Witness) -> None:
+        """Replace the publisher by one that asks this witness."""
         cosigners = Cosigners(self.pool, [witness], clock=lambda: 0.0)
         self.publisher = Publisher(
             self.pool, self.storage, self.adoption, cosigners, self.keys, publish_seconds=60
         )
-        self.second_bucket = SecondBucket(self.pool, self.storage, self.second, deployment=self.deployment)
 
     def keys(self, year: int) -> LogKeys:
         return LogKeys.derive(SEED, (), deployment=self.deployment, year=year)

@@ -10,10 +10,13 @@ from app.transparency_log.checkpoints import Checkpoint, Ed25519Signer, sign_che
 from app.transparency_log.merkle import Frontier, leaf_hash
 from app.transparency_log.notes import NoteSignature, SignedNote
 from app.transparency_log.tiles import TileId, consistency_proof
+from tests.integration.test_audit_publishing import Publishing, publishing
 from tests.live import litewitness
 from tests.live.litewitness import LiteWitness
 
 pytestmark = pytest.mark.anyio
+
+__all__ = ["publishing"]
 
 YEAR = 2027
 
@@ -60,6 +63,23 @@ async def test_litewitness_cosigns_a_growing_log(client: Witness, signer: Ed2551
         assert isinstance(given, NoteSignature)
         (verified,) = verify_note(SignedNote(note_of(hashes, signer).text, (given,)), [client.key])
         assert verified.time is not None
+
+
+async def test_litewitness_cosigns_what_the_worker_publishes(
+    real: LiteWitness, publishing: Publishing
+) -> None:
+    keys = publishing.keys(publishing.year)
+    real.add_logs([keys.signer.verifier_key])
+    witness = Witness(real.url, real.key)
+    for count in (3, 300, 7):
+        publishing.use_witness(witness)
+        await publishing.publish(count)
+        verified = verify_note(
+            SignedNote.parse(await publishing.latest()), [real.key, keys.signer.verifier_key]
+        )
+        assert {one.key for one in verified} == {real.key, keys.signer.verifier_key}
+    await publishing.require_healthy()
+    await witness.aclose()
 
 
 async def test_litewitness_that_is_elsewhere_names_its_size(client: Witness, signer: Ed25519Signer) -> None:
