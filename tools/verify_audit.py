@@ -30,7 +30,7 @@ CLOCK_SECONDS = 60  # an event that was sealed earlier than this before its own 
 SIZE = r"(0|[1-9][0-9]{0,18})"
 NOTE = rf"(([^\n]+)\n{SIZE}\n(\S{{44}})\n)\n((?:— \S+ \S+\n)+)"
 RECEIPT = rf"c2sp\.org/tlog-proof@v1\nextra (\S{{24}})\nindex {SIZE}((?:\n\S{{44}}){{0,63}})\n\n"
-LINE = rf'\{{"log":"([!#-~]+)","index":(?:{SIZE}|null),"salt":(?:"([0-9a-f]{{32}})"|null),"event":(\{{.*\}})\}}\n?'
+LINE = rf'\{{"log":"([!#-~]+)","index":(?:{SIZE}|null),"salt":(?:"([0-9a-f]{{32}}|)"|null),"event":(\{{.*\}})\}}\n?'
 FOUND = Counter[str]()
 decode = partial(base64.b64decode, validate=True)
 
@@ -248,20 +248,20 @@ def verify_receipt(policy: Policy, receipt: Path, path: Path) -> str:
 
 def verify_export(path: Path, logs: dict[str, Log]) -> str:
     """Compare each line of an NDJSON export with the tiles. Return how many lines it has."""
-    unsealed = number = 0
+    unsealed = redacted = number = 0
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             found, name = re.fullmatch(LINE.encode(), line), f"{path} line {number}"
             log = logs.get(found[1].decode()) if found else None
             if not found or (found[2] is None) != (found[3] is None):
                 report("export-malformed", f"{name} is not a line of an export")
-            elif found[2] is None:
-                unsealed += 1
+            elif not found[3]:
+                unsealed, redacted = unsealed + (found[2] is None), redacted + (found[3] == b"")
             elif not log or int(found[2]) >= log.size:
                 report("not-verified", f"{name}: the tiles do not reach this event")
             else:
                 log.verify_event(int(found[2]), bytes.fromhex(found[3].decode()), found[4], name)
-    return f"{number} lines of {path}, {unsealed} of them not sealed yet"
+    return f"{number} lines of {path}, {unsealed} of them not sealed yet, {redacted} redacted"
 
 
 def verify(given: argparse.Namespace) -> str:
