@@ -284,7 +284,7 @@ def relation_of(name: str) -> Relation:
     """Return the relation (table or view) with this name. The audit log and its partitions have the same key
     column.
     """
-    return _EVENTS if name.startswith("audit.event") else RELATIONS[name]
+    return _EVENTS if name.startswith("audit.events") else RELATIONS[name]
 
 
 def population_of(connection: Connection, name: str) -> Population:
