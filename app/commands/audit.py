@@ -27,6 +27,7 @@ from app.audit.verification.service import VerificationOrder, verify
 from app.audit.verification.store import SealedRows
 from app.commands.console import err, out, report_refusals
 from app.integrations import vendor_clients
+from app.integrations.witness.client import Witness
 from app.postgres.database import Database
 from app.settings import OwnerSettings, WorkerSettings
 from app.transparency_log.checkpoints import SEED_BYTES, Ed25519Signer
@@ -228,13 +229,19 @@ async def _verify(
     async with AsyncExitStack() as stack:
         published: list[Published] = [PublishedFolder(tiles)] if tiles is not None else []
         rows = None
+        witnesses: tuple[Witness, ...] = ()
         if loaded is not None:
             policy = policy or policy_of(loaded, covered_years())
             if with_bucket and tiles is None:
                 published += open_buckets(loaded, stack.enter_context(ExitStack()))
+                witnesses = vendor_clients.make_witnesses(loaded)
+                for witness in witnesses:
+                    stack.push_async_callback(witness.aclose)
             if with_database:
                 rows = SealedRows(await stack.enter_async_context(_database(loaded)))
-        return await verify(VerificationOrder(policy or Policy(()), rows, published, kept), on_progress)
+        return await verify(
+            VerificationOrder(policy or Policy(()), rows, published, kept, witnesses), on_progress
+        )
 
 
 def open_buckets(loaded: WorkerSettings, stack: ExitStack) -> list[Published]:

@@ -12,6 +12,7 @@ from app.audit.verification.receipts import make_receipt
 from app.audit.verification.service import VerificationOrder, verify
 from app.audit.verification.store import SealedRows
 from app.errors import UpstreamFailed
+from app.integrations.witness.client import Witness
 from app.transparency_log.checkpoints import Ed25519Cosigner
 from app.transparency_log.events import compute_entry
 from app.transparency_log.merkle import leaf_hash
@@ -29,11 +30,13 @@ def _policy(one: Publishing) -> Policy:
     return make_policy(one.deployment, years, SEED, (), (COSIGNER.verifier_key.format(),))
 
 
-async def _verify(one: Publishing, *, with_second: bool = False, kept: tuple[bytes, ...] = ()) -> Report:
+async def _verify(one: Publishing, *, with_second: bool = False) -> Report:
     buckets = [PublishedBucket(one.storage)]
     if with_second:
         buckets.append(PublishedBucket(one.second, "the second bucket"))
-    return await verify(VerificationOrder(_policy(one), SealedRows(one.pool), buckets, kept))
+    witness = Witness("http://witness.test", COSIGNER.verifier_key, http=one.http)
+    rows = SealedRows(one.pool)
+    return await verify(VerificationOrder(_policy(one), rows, buckets, witnesses=(witness,)))
 
 
 async def test_a_published_log_has_no_findings(publishing: Publishing) -> None:
@@ -118,3 +121,32 @@ async def test_an_unreachable_bucket_is_no_finding(publishing: Publishing) -> No
     publishing.storage.down = UpstreamFailed("storage_unreachable")
     with pytest.raises(UpstreamFailed, match="storage_unreachable"):
         await _verify(publishing)
+
+
+async def test_a_witness_remembers_what_the_database_and_the_bucket_lost(publishing: Publishing) -> None:
+    """The attacker restores the database, and removes the newer objects from the only bucket."""
+    await publishing.publish(300)
+    publishing.back_up()
+    before = set(await publishing.objects())
+    latest = await publishing.latest()
+    await publishing.publish(30)
+    publishing.restore()
+    for key in set(await publishing.objects()) - before:
+        await publishing.storage.delete(f"audit/{publishing.origin}/{key}")
+    await publishing.storage.put_replacing(
+        f"audit-latest/{publishing.origin}/checkpoint", latest, "text/plain; charset=utf-8"
+    )
+    report = await _verify(publishing)
+    [finding] = report.findings
+    assert (finding.name, "witness.example/test" in finding.places[0].detail) == ("rolled_back", True)
+
+
+async def test_a_silent_witness_is_a_notice(publishing: Publishing, monkeypatch: pytest.MonkeyPatch) -> None:
+    await publishing.publish(10)
+
+    async def fail(*_: object) -> None:
+        raise UpstreamFailed("witness_unreachable")
+
+    monkeypatch.setattr(Witness, "add_checkpoint", fail)
+    report = await _verify(publishing)
+    assert (names(report), report.is_clean) == ({"witness_silent"}, True)

@@ -47,6 +47,7 @@ class FindingName(StrEnum):
     CLOCK_LEAP = "clock_leap"
     HOURS_MISSING = "hours_missing"
     COSIGNED_LATER = "cosigned_later"
+    WITNESS_SILENT = "witness_silent"
 
 
 NOTICES: Final = frozenset(
@@ -56,6 +57,7 @@ NOTICES: Final = frozenset(
         FindingName.CLOCK_LEAP,
         FindingName.HOURS_MISSING,
         FindingName.COSIGNED_LATER,
+        FindingName.WITNESS_SILENT,
     }
 )
 
@@ -90,6 +92,7 @@ SENTENCES: Final[Mapping[FindingName, str]] = {
     FindingName.CLOCK_LEAP: "The database's clock leapt. The log recorded the leap.",
     FindingName.HOURS_MISSING: "The sealer marked no hour for more than two hours. The log shows nothing of them.",
     FindingName.COSIGNED_LATER: "The checkpoint lacks cosignatures, and a later cosigned checkpoint covers it.",
+    FindingName.WITNESS_SILENT: "The witness did not say which checkpoint it remembers.",
 }
 
 

@@ -14,6 +14,8 @@ from app.audit.verification.published import Published, PublishedLog
 from app.audit.verification.rows import BLOCK, SealedRow
 from app.audit.verification.store import SealedRows, StoredLog
 from app.audit.verification.trees import SignedRoot, contradictions, sort_signed
+from app.audit.verification.witnesses import Witnessed, ask_witnesses
+from app.integrations.witness.client import Witness
 from app.transparency_log.policies import Policy
 
 PUBLISHED_AFTER: Final = timedelta(seconds=3600 + 600)
@@ -31,13 +33,14 @@ Progress = Callable[[str, int, int], None]
 @dataclass(frozen=True)
 class VerificationOrder:
     """What a verification compares. The first published copy is compared with the database. `kept` are checkpoints
-    that an auditor kept from an earlier verification.
+    that an auditor kept from an earlier verification. The witnesses are asked which checkpoints they remember.
     """
 
     policy: Policy
     database: SealedRows | None
     published: Sequence[Published]
     kept: Sequence[bytes] = ()
+    witnesses: Sequence[Witness] = ()
 
 
 @dataclass
@@ -74,12 +77,14 @@ class _Verification:
         self._records = Records()
         self._summaries: list[LogSummary] = []
         self._copies: dict[str, _Copy] = {}
+        self._witnessed: dict[str, list[Witnessed]] = {}
         self._publications: dict[str, tuple[list[int], int]] = {}
 
     async def run(self) -> Report:
         """Verify each log, and then what only all logs together show."""
         kept = self._read_kept()
         await self._read_publications()
+        await self._ask_witnesses()
         published = {origin: await self._read_copies(origin) for origin in self._reader.origins}
         logs = await self._order.database.logs() if self._order.database is not None else []
         stored = {log.origin: log for log in logs}
@@ -110,6 +115,27 @@ class _Verification:
             else:
                 self._findings.add(FindingName.CHECKPOINT_FORGED, "", detail="the kept checkpoint")
         return kept
+
+    async def _ask_witnesses(self) -> None:
+        """Ask the witnesses before the bucket and the database are read, which are then at least as large."""
+        for origin in self._reader.origins if self._order.published and self._order.witnesses else ():
+            newest = await PublishedLog(self._order.published[0], origin).latest()
+            if newest is not None:
+                self._witnessed[origin] = await ask_witnesses(self._order.witnesses, newest)
+
+    def _check_witnessed(self, origin: str, size: int) -> None:
+        """Report a witness that remembers a larger log or another tree."""
+        for one in self._witnessed.get(origin, ()):
+            if one.size is None:
+                self._findings.add(FindingName.WITNESS_SILENT, origin, detail=one.witness)
+            elif one.is_other_tree:
+                detail = f"{one.witness} cosigned another tree of size {one.size}"
+                self._findings.add(FindingName.SPLIT_VIEW, origin, index=one.size, detail=detail)
+            elif one.size > size:
+                detail = f"{one.witness} cosigned the size {one.size}"
+                self._findings.add(
+                    FindingName.ROLLED_BACK, origin, index=size, count=one.size - size, detail=detail
+                )
 
     async def _read_publications(self) -> None:
         """Read which checkpoints the database says are published, before the buckets are listed."""
@@ -236,6 +262,8 @@ class _Verification:
         await self._compare(origin, first, state, signed)
         for copy in copies[1:]:
             await self._compare(f"{origin} in {copy.log.source.label}", copy, None, copy.roots)
+        if stored is not None:
+            self._check_witnessed(origin, max(stored.size, first.size if first is not None else 0))
         self._summaries.append(
             LogSummary(
                 origin,
