@@ -460,6 +460,24 @@ async def test_reading_waits_for_nothing_and_continues_after_a_failure(practice:
     assert practice.told() == [("sign_in.attempt", "ALLOWED")]
 
 
+async def test_reading_that_dies_midway_leaves_nothing_and_is_repeated(practice: Practice) -> None:
+    ids = {str(practice.login()) for _ in range(5)}
+    url = practice.project.database.superuser_url
+    with psycopg.connect(url, autocommit=True) as watcher, psycopg.connect(url) as locker:
+        locker.execute("lock table audit.unsealed in exclusive mode")
+        reading = asyncio.create_task(practice.reader.read())
+        while not watcher.execute(  # noqa: ASYNC110 - the database tells nobody
+            "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'resguardo_worker'"
+            " and datname = current_database() and wait_event_type = 'Lock'"
+        ).fetchall():
+            await asyncio.sleep(0.01)
+        with pytest.raises(AppError):
+            await reading
+    assert practice.events() == []
+    assert await practice.reader.read() == 5
+    assert {event["id"] for event in practice.events()} == ids
+
+
 async def test_twenty_wrong_passwords_at_once_are_twenty_events(practice: Practice) -> None:
     await practice.project.admin.create_user(EMAIL, PASSWORD)
     await asyncio.gather(*(_wrong_password(practice.project) for _ in range(20)))
