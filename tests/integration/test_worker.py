@@ -101,6 +101,22 @@ def test_worker_ends_soon_after_a_signal_and_signs_off(
     assert _rows(running_stack, "select id from jobs.procrastinate_workers") == []
 
 
+def test_worker_seals_each_event_within_ten_seconds(
+    running_stack: Stack, start: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    """Events of another process are sealed while the worker runs, and so is the mark of this hour."""
+    start("worker")
+    marks = (
+        "select from audit.events as e join audit.leaves as l on l.event_id = e.id and l.recorded_at = e.recorded_at"
+        " where e.action = 'audit_log.mark_hour'"
+    )
+    _wait_until(lambda: len(_rows(running_stack, marks)) == 1)
+    for _ in range(3):
+        with psycopg.connect(running_stack.environment["API_DATABASE_URL"]) as api:
+            api.execute("select private.record_rejections('request.reject', '192.0.2.1', 1)")
+        _wait_until(lambda: _rows(running_stack, "select count(*) from audit.unsealed") == [(0,)], seconds=10)
+
+
 def test_worker_ends_soon_while_its_bucket_does_not_answer(
     running_stack: Stack, start: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
