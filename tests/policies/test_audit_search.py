@@ -13,8 +13,12 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
+from app.audit.indexing import AuditIndex
 from app.audit.model import AuditInterval
+from app.postgres.database import Database as Pool
 from tests.databases import Cluster
+
+pytestmark = pytest.mark.anyio
 
 Row = dict[str, Any]
 START: Final = datetime(2027, 12, 30, tzinfo=UTC)
@@ -266,3 +270,31 @@ def test_events_with_entities_of_an_unexpected_shape_are_indexed(cluster: Cluste
             "::jsonb, 'x' from generate_series(1, 1024) as n"
         )
         assert owner.execute("select private.index_audit_events()").fetchone() == (True,)
+
+
+async def test_worker_makes_blocks_until_fewer_than_1024_events_are_left(cluster: Cluster) -> None:
+    with cluster.clone("newer") as database:
+        with psycopg.connect(database.owner_url) as owner, owner.cursor() as cursor:
+            cursor.executemany(INSERT, make_events(random.Random(19), 2_048))  # noqa: S311
+        pool = Pool(database.worker_url, application="test")
+        await pool.open()
+        try:
+            assert [await AuditIndex(pool).extend() for _ in range(2)] == [2, 0]
+        finally:
+            await pool.close()
+
+
+def test_summary_of_more_than_5000_blocks_is_refused(cluster: Cluster) -> None:
+    wanted = dict.fromkeys(FILTER_FIELDS) | {"since": START, "until": START + timedelta(days=9)}
+    with cluster.clone("newer") as database, psycopg.connect(database.owner_url, autocommit=True) as owner:
+        owner.execute(
+            "insert into audit.event_blocks select n, %(at)s, %(at)s, %(at)s, array[%(at)s::timestamptz], array[%(id)s]"
+            " from generate_series(1, 5000) as n",
+            {"at": START, "id": UUID(int=1)},
+        )
+        assert owner.execute(COUNT, {**wanted, "unit": "day", "by": "action"}).fetchall() != []
+        owner.execute(
+            "insert into audit.event_blocks select 5001, %(at)s, %(at)s, %(at)s, '{}', '{}'", {"at": START}
+        )
+        with pytest.raises(psycopg.Error, match="summary_too_large"):
+            owner.execute(COUNT, {**wanted, "unit": "day", "by": "action"})
