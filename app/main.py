@@ -15,6 +15,7 @@ from starlette.websockets import WebSocket
 
 from app.access_requests.service import AccessRequests
 from app.audit.service import Audit
+from app.audit_exports.service import AuditExports
 from app.clips.service import Clips
 from app.concurrency import Bounds, ConcurrencyLimit
 from app.consents.service import Consents
@@ -275,6 +276,12 @@ def _services(settings: ApiSettings, parts: _Parts) -> Services:
         topics=TopicReader(settings.keyring),
         asking=Asking(parts.database, settings.keyring, parts.language),
         audit=parts.audit,
+        audit_exports=AuditExports(
+            parts.database,
+            parts.storage,
+            url_lifetime_seconds=settings.url_lifetime_seconds,
+            totp_max_age_seconds=settings.totp_max_age_seconds,
+        ),
     )
 
 

@@ -1,35 +1,14 @@
 """GraphQL types and root fields with which people open the encrypted copy of an access request."""
 
-from datetime import datetime
-
 import strawberry
 
 from app.texts import access_request_words
 from graphql_schema.access_request_mutations import AccessRequestPayload, select_request
 from graphql_schema.access_requests import AccessRequest
+from graphql_schema.archive_urls import ArchiveUrl
 from graphql_schema.context import Info
 from graphql_schema.rows import shown
 from graphql_schema.scalars import Url, parse_id
-
-
-@strawberry.type(
-    description=(
-        "This is a presigned URL of the encrypted copy of an access request, which only the patient gets. The "
-        "practice gives the patient the secret of the copy by telephone or post."
-    )
-)
-class AccessExportUrl:
-    url: Url = strawberry.field(description="This is the presigned URL, which is a secret.")
-    expires_at: datetime = strawberry.field(description="The URL is valid until this time.")
-    expires_in_seconds: int = strawberry.field(
-        description=(
-            "The URL is valid for this many seconds from now on. The value does not depend on the client's "
-            "clock."
-        )
-    )
-    instructions: str = strawberry.field(
-        description="These are instructions for opening the copy, in the reader's language."
-    )
 
 
 @strawberry.input(description="With this input, a patient gets a URL of the encrypted copy.")
@@ -41,7 +20,7 @@ class IssueAccessExportUrlInput:
 
 @strawberry.type(description="`issueAccessExportUrl` returns this payload.")
 class IssueAccessExportUrlPayload:
-    access_export_url: AccessExportUrl = strawberry.field(
+    access_export_url: ArchiveUrl = strawberry.field(
         description="This is the URL of the encrypted copy, for a few minutes."
     )
 
@@ -71,7 +50,7 @@ async def issue_access_export_url(
         await info.context.asker(), parse_id(input.access_request_id)
     )
     return IssueAccessExportUrlPayload(
-        access_export_url=AccessExportUrl(
+        access_export_url=ArchiveUrl(
             url=Url(issued.url),
             expires_at=issued.expires_at,
             expires_in_seconds=issued.expires_in_seconds,

@@ -11,6 +11,7 @@ import strawberry
 
 from app.access_requests.service import AccessRequests
 from app.audit.service import Audit, Rejection
+from app.audit_exports.service import AuditExports
 from app.clips.service import Clips
 from app.concurrency import ConcurrencyLimit, network_of
 from app.consents.service import Consents
@@ -69,6 +70,7 @@ class Services:
     asking: Asking
     signed_notes: SignedNotes
     audit: Audit
+    audit_exports: AuditExports
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import strawberry
 
 from app.access_requests import model as access_requests
 from app.audit import model as audit
+from app.audit_exports import model as audit_exports
 from app.clips import model as clips
 from app.consents import model as consents
 from app.consultations import model as consultations
@@ -406,6 +407,32 @@ describe_enum(
         access_requests.ExportStatus.FAILED: "The worker could not make the copy, and `problem` says why.",
         access_requests.ExportStatus.EXPIRED: "The worker deleted the copy after its last day.",
         access_requests.ExportStatus.DELETED: "The copy was deleted, because a recording in it was destroyed.",
+    },
+)
+describe_enum(
+    audit_exports.AuditExportStatus,
+    name="AuditExportStatus",
+    description="This is the status of an export of the audit log.",
+    values={
+        audit_exports.AuditExportStatus.PENDING: "The job that makes the export is queued.",
+        audit_exports.AuditExportStatus.RUNNING: "The worker makes the export.",
+        audit_exports.AuditExportStatus.READY: "The officer who asked for the export can download it.",
+        audit_exports.AuditExportStatus.FAILED: "The export could not be made, and `problem` says why.",
+        audit_exports.AuditExportStatus.STOPPED: (
+            "The officer who asked for the export was suspended or got another role, so the worker deleted it."
+        ),
+        audit_exports.AuditExportStatus.EXPIRED: "The worker deleted the archive after its last day.",
+    },
+)
+describe_enum(
+    audit_exports.AuditExportFormat,
+    name="AuditExportFormat",
+    description="This is the format of the file of events in an export of the audit log.",
+    values={
+        audit_exports.AuditExportFormat.NDJSON: (
+            "Each line is a JSON object with an event in its canonical form, its place in the log, and its salt."
+        ),
+        audit_exports.AuditExportFormat.CSV: "Each row is an event with its place in the log.",
     },
 )
 describe_enum(

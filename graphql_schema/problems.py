@@ -117,6 +117,14 @@ class AccessExportProblem(_Problem): ...
 
 
 @_problem(
+    "audit_export",
+    "This says why the worker could not make an export of the audit log, or why it was stopped.",
+    "Compliance officers can read the problem.",
+)
+class AuditExportProblem(_Problem): ...
+
+
+@_problem(
     "signed_note",
     "This says why a version of a signed note cannot be shown.",
     "The doctor who signed the note can read the problem.",

@@ -9,6 +9,7 @@ from graphql_schema import access_exports as export_fields
 from graphql_schema import access_request_mutations as access_changes
 from graphql_schema import access_requests as access_fields
 from graphql_schema import audit, consents, recording_imports, staff, subscriptions
+from graphql_schema import audit_exports as audit_export_fields
 from graphql_schema import clips as clip_fields
 from graphql_schema import consultations as consultation_fields
 from graphql_schema import costs as cost_fields
@@ -174,6 +175,12 @@ class Query:
             "Counts the events of the audit log by hour, day, week or month, for a plot. The filter must have both "
             "bounds of `recordedDuring`."
         ),
+    )
+    audit_exports = root_field(
+        audit_export_fields.audit_exports,
+        permissions.LIST_AUDIT_EXPORTS,
+        quota="pages",
+        description="Lists the exports of the audit log that all officers asked for, newest first.",
     )
     deletions = root_field(
         deletion_fields.deletions,
@@ -660,6 +667,34 @@ class Mutation:
             "Reveals the secret of an encrypted copy once. A compliance officer gives the secret to the "
             "patient by telephone or post. Idempotent by `accessRequestId`: the secret is returned "
             "once, and a repeated call is refused."
+        ),
+    )
+    export_audit_events = root_field(
+        audit_export_fields.export_audit_events,
+        permissions.EXPORT_AUDIT_EVENTS,
+        quota="exports",
+        description=(
+            "Asks for an export of the audit log. The worker writes the events into an encrypted archive, with "
+            "a receipt that proves its content. An officer can have one export made at a time. Idempotent by "
+            "`idempotencyKey`: a repeated call returns the export of the first call."
+        ),
+    )
+    issue_audit_export_url = root_field(
+        audit_export_fields.issue_audit_export_url,
+        permissions.ISSUE_AUDIT_EXPORT_URL,
+        quota="urls",
+        description=(
+            "Issues a URL that downloads an export of the audit log for a few minutes. Only the officer who "
+            "asked for the export gets a URL. Idempotent by `auditExportId`: a repeated call issues a further "
+            "URL of the same archive."
+        ),
+    )
+    reveal_audit_export_secret = root_field(
+        audit_export_fields.reveal_audit_export_secret,
+        permissions.REVEAL_AUDIT_EXPORT_SECRET,
+        description=(
+            "Reveals the secret of an export of the audit log once, to the officer who asked for the export. "
+            "Idempotent by `auditExportId`: the secret is returned once, and a repeated call is refused."
         ),
     )
     issue_download_url = root_field(

@@ -10,7 +10,6 @@ object of the crashed attempt. If an attempt crashed, the worker deletes the att
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -21,7 +20,7 @@ from app.access_requests import store
 from app.access_requests.archive import stream_archive
 from app.access_requests.exported_notes import compose_texts
 from app.access_requests.model import ExportedFile, ExportedText, ExportPlan
-from app.bucket.object_keys import EXPORTS, compose_exports_prefix, parse_export_key
+from app.bucket.exported_archives import ExportedArchives
 from app.deployment import require_own_bucket
 from app.encrypted_zip import new_secret
 from app.errors import AppError, Conflict, NotFound
@@ -33,18 +32,13 @@ log = logging.getLogger(__name__)
 ComposeNotes = Callable[[Keyring, Sequence[DictRow]], tuple[ExportedText, ...]]
 """Decrypts and verifies signed notes, and returns their files for the copy."""
 
-QUARANTINE: Final = timedelta(days=1)
-"""The minimum age at which an object in `exports/` without a copy is swept. A copy in preparation is always
-younger.
-"""
-
 _READ_BYTES: Final = 8 * 1024 * 1024
 _FILENAME: Final = "recordings.zip"
 
 
 @dataclass(frozen=True)
 class ExportsReport:
-    """The counts of one pass: deleted copies, deleted objects and aborted uploads that belong to no copy, and
+    """The counts of one pass: deleted copies, deleted objects and aborted uploads that belong to nothing, and
     overdue requests.
     """
 
@@ -71,6 +65,7 @@ class Exports:
         self._compose_notes = compose_notes
         self._database = database
         self._storage = storage
+        self._archives = ExportedArchives(database, storage)
         self._keyring = keyring
         self._deployment = deployment
 
@@ -88,7 +83,9 @@ class Exports:
         plan, size = await self._upload(request_id, planned, secret)
         if plan.left_out:
             log.error("copy is not whole: access_request=%s left_out=%d", request_id, plan.left_out)
-            await self._clear(request_id)
+            # An object of an earlier attempt that crashed may contain a recording that this copy omits. If the object
+            # stayed, the destruction of that recording would not delete it.
+            await self._archives.clear(request_id)
         async with self._database.as_service("export_access_request") as tx:
             is_kept = await store.finish_export(tx, request_id, plan, size)
         if not is_kept:
@@ -111,8 +108,8 @@ class Exports:
             log.error("overdue: access_request=%s", request_id)
         return ExportsReport(
             ended=sum([await self._end(request_id, key) for request_id, key in ended]),
-            swept=await self._sweep(now),
-            aborted=await self._abort_uploads(now),
+            swept=await self._archives.sweep(now),
+            aborted=await self._archives.abort_uploads(now),
             overdue=len(overdue),
         )
 
@@ -165,17 +162,6 @@ class Exports:
                     raise
                 plan = plan.without_broken(UUID(str(error.detail["recording_id"])))
 
-    async def _clear(self, request_id: UUID) -> None:
-        """Delete the objects of earlier attempts that crashed. The object of an earlier attempt may contain a
-        recording that the final copy omits. If the object of an earlier attempt stayed after the request is
-        fulfilled, the destruction of a recording that only this object contains would not delete the object.
-        """
-        async for page in self._storage.list_objects(compose_exports_prefix(request_id)):
-            async with self._database.as_service("keep_exports") as tx:
-                unknown = await store.find_unknown_export_keys(tx, [one.key for one in page.objects])
-            for key in sorted(unknown):
-                await self._sweep_one(key)
-
     async def _read(self, file: ExportedFile) -> AsyncIterator[bytes]:
         stored = await self._storage.head(file.recording_key)
         if stored is None:
@@ -198,34 +184,3 @@ class Exports:
             return False
         async with self._database.as_service("keep_exports") as tx:
             return await store.expire_export(tx, request_id, key)
-
-    async def _sweep(self, now: datetime) -> int:
-        swept = 0
-        async for page in self._storage.list_objects(EXPORTS):
-            seen_at = min(now, page.listed_at)
-            old = [one.key for one in page.objects if seen_at - one.last_modified >= QUARANTINE]
-            async with self._database.as_service("keep_exports") as tx:
-                unknown = await store.find_unknown_export_keys(tx, old)
-            for key in sorted(unknown):
-                swept += await self._sweep_one(key)
-        return swept
-
-    async def _sweep_one(self, key: str) -> bool:
-        request_id = parse_export_key(key)
-        if request_id is None:
-            log.warning("an object in exports/ is not ours, so a person must decide")
-            return False
-        async with self._database.as_service("keep_exports") as tx:
-            if not await store.may_sweep(tx, request_id, key):
-                return False
-        await self._storage.delete(key)
-        log.info("copy of no access request deleted: access_request=%s", request_id)
-        return True
-
-    async def _abort_uploads(self, now: datetime) -> int:
-        aborted = 0
-        async for page in self._storage.list_uploads(EXPORTS):
-            for upload in page.uploads:
-                if min(now, page.listed_at) - upload.initiated_at >= QUARANTINE:
-                    aborted += await self._storage.abort_upload(upload.key, upload.upload_id)
-        return aborted

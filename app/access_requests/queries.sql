@@ -112,16 +112,6 @@ select private.overdue_access_requests();
 -- Returns the database's time.
 select private.now();
 
--- name: unknown_export_keys
--- Returns the given object keys that belong to no encrypted copy, as one array.
-select private.unknown_export_keys(%(keys)s::text[]);
-
--- name: record_sweep
--- Writes the audit row before the worker deletes an object under exports/, and returns one row; returns no row if a
--- copy has the object's key.
-select private.record_service('object.sweep_orphan', 'ALLOWED', 'no_export_has_it', 'access_request', %(id)s)
-where private.unknown_export_keys(array[%(object_key)s::text]) = array[%(object_key)s::text];
-
 -- name: export_signed_notes
 -- Returns the versions of the signed notes in the copy for an access request, encrypted, with the patient's data key.
 select n.*

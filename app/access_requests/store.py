@@ -238,18 +238,6 @@ async def read_clock(tx: Transaction) -> datetime:
     return now
 
 
-async def find_unknown_export_keys(tx: Transaction, keys: Sequence[str]) -> set[str]:
-    """Return the given object keys that belong to no encrypted copy. Needs the worker's role."""
-    return set(await tx.value(_sql["unknown_export_keys"], {"keys": list(keys)}))
-
-
-async def may_sweep(tx: Transaction, request_id: UUID, object_key: str) -> bool:
-    """Return whether the object still belongs to no encrypted copy. If the object belongs to no patient's copy,
-    write the audit row of the sweep that deletes the object. Needs the worker's role.
-    """
-    return await tx.run(_sql["record_sweep"], {"id": request_id, "object_key": object_key}) == 1
-
-
 async def _change(tx: Transaction, statement: LiteralString, **parameters: object) -> UUID | None:
     """Run a statement that changes an access request, and return the id of the request. Return None if the request
     does not exist or is hidden from the caller.

@@ -5,6 +5,7 @@
 | `r/<retention class>/<consultation>/<video>/<file>` | a recording with a fixed retention class, such as `d90` |
 | `keep/<consultation>/<video>/<file>` | a recording that no rule of the bucket deletes |
 | `exports/<access request>/<copy>.zip` | the encrypted copy of an access request |
+| `exports/<audit export>/<copy>.zip` | the encrypted archive of an export of the audit log |
 | `ledger/<video>/<number>.json` | the certificate of a destroyed recording |
 | `audit/<origin>/tile/...` | a tile or an entry bundle of the audit log (app/transparency_log/tiles.py) |
 | `audit/<origin>/checkpoints/<size>` | the published checkpoint of the audit log at this size |
@@ -143,14 +144,14 @@ def compose_clip_file(clip_id: UUID, run: int = 1) -> str:
     return f"clip-{clip_id}{'' if run == 1 else f'-{run}'}.webm"
 
 
-def compose_exports_prefix(request_id: UUID) -> str:
-    """Return the prefix under which the encrypted copies of one access request are stored."""
-    return f"{EXPORTS}{request_id}/"
+def compose_exports_prefix(export_id: UUID) -> str:
+    """Return the prefix of the archives of one access request, or of one export of the audit log."""
+    return f"{EXPORTS}{export_id}/"
 
 
 def parse_export_key(key: str) -> UUID | None:
-    """Return the id of the access request in the key of an encrypted copy. Return None if the key is not one of an
-    encrypted copy.
+    """Return the id in the key of an archive: of the access request, or of the export of the audit log. Return None if
+    the key is not one of an archive.
     """
     match = _EXPORT.fullmatch(key)
     return None if match is None else UUID(match[1])

@@ -136,3 +136,17 @@ order by r.status_at desc;
 -- name: read_object_key
 -- Writes the audit row and returns the object key of a recording; returns null if the recording has no key.
 select private.read_object_key(%(recording_id)s);
+
+-- name: unknown_export_keys
+-- Returns the given object keys that belong to no copy for an access request and no export of the audit log, as one
+-- array.
+select private.unknown_export_keys(%(keys)s::text[]);
+
+-- name: record_export_sweep
+-- Writes the audit row before the worker deletes an object under exports/, and returns one row; returns no row if a
+-- copy or an export has the object's key.
+select
+    private.record_service(
+        'object.sweep_orphan', 'ALLOWED', 'no_export_has_it', private.export_entity_type(%(id)s), %(id)s
+    )
+where private.unknown_export_keys(array[%(object_key)s::text]) = array[%(object_key)s::text];

@@ -213,3 +213,15 @@ def _to_row(drift: Drift) -> dict[str, str | None]:
         "subject": drift.subject,
         "consultation_id": None if consultation is None else str(consultation),
     }
+
+
+async def find_unknown_export_keys(tx: Transaction, keys: Sequence[str]) -> set[str]:
+    """Return the given object keys that belong to no copy for an access request and no export of the audit log."""
+    return set(await tx.value(_sql["unknown_export_keys"], {"keys": list(keys)}))
+
+
+async def may_sweep_export(tx: Transaction, export_id: UUID, object_key: str) -> bool:
+    """Return whether the object still belongs to no copy and no export. If it belongs to none, write the audit row of
+    the sweep that deletes the object.
+    """
+    return await tx.run(_sql["record_export_sweep"], {"id": export_id, "object_key": object_key}) == 1

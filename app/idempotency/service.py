@@ -28,6 +28,7 @@ Mutation = Literal[
     "writeSessionNote",
     "writePsychotherapyNote",
     "askTranscript",
+    "exportAuditEvents",
 ]
 _sql = Queries(Path(__file__).with_name("queries.sql"))
 

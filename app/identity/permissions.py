@@ -136,6 +136,10 @@ REVEAL_EXPORT_SECRET: Final = Permission("access_request.reveal_secret", _COMPLI
 
 LIST_AUDIT_EVENTS: Final = Permission("audit.list", _COMPLIANCE, "audit_event")
 SUMMARIZE_AUDIT_EVENTS: Final = Permission("audit.summarize", _COMPLIANCE, "audit_event")
+EXPORT_AUDIT_EVENTS: Final = Permission("audit.export", _COMPLIANCE, "audit_export")
+LIST_AUDIT_EXPORTS: Final = Permission("audit.export_list", _COMPLIANCE, "audit_export")
+ISSUE_AUDIT_EXPORT_URL: Final = Permission("audit.export_url", _COMPLIANCE, "audit_export")
+REVEAL_AUDIT_EXPORT_SECRET: Final = Permission("audit.export_secret", _COMPLIANCE, "audit_export")
 
 INVITE_STAFF: Final = Permission("staff.invite", _COMPLIANCE, "staff")
 LIST_STAFF_INVITATIONS: Final = Permission("staff.list_invitations", _COMPLIANCE, "staff_invitation")

@@ -280,6 +280,14 @@ ENTITIES: Final = {
         },
         relations=_SUBJECTS,
     ),
+    "audit_export": Entity(
+        type="audit_export",
+        table="resguardo.audit_exports",
+        hidden_from=("clinician", "patient"),
+        values={"requested_by": _user("requested_by"), "problem": "{row}.error"},
+        patients="({row}.filter).patient_id",
+        consultations="({row}.filter).consultation_id",
+    ),
     "legal_hold": Entity(
         type="legal_hold",
         table="resguardo.legal_holds",

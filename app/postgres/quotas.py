@@ -37,6 +37,7 @@ class Quotas:
     pages: int
     invitations: int
     questions: int
+    exports: int
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ class ErrorTexts(TypedDict):
     codes: dict[str, str]
     certificate: dict[str, str]
     access_request: dict[str, str]
+    audit_export: dict[str, str]
     signed_note: dict[str, str]
     roles: dict[str, str]
     subtitles: dict[str, str]
@@ -122,6 +123,11 @@ def signed_note_words(language: Language) -> dict[str, str]:
 def access_request_words(language: Language) -> dict[str, str]:
     """Return the texts that a patient reads about a copy of recordings and about the denial of an access request."""
     return error_texts(language)["access_request"]
+
+
+def audit_export_words(language: Language) -> dict[str, str]:
+    """Return the texts that a compliance officer reads about an export of the audit log."""
+    return error_texts(language)["audit_export"]
 
 
 @cache

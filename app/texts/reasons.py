@@ -18,6 +18,7 @@ Reader = Literal[
     "invitation",
     "deletion",
     "export",
+    "audit_export",
     "signed_note",
     "clip",
     "operator",

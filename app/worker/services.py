@@ -20,6 +20,8 @@ from app.audit.publishing.publisher import Publisher, SecondBucket
 from app.audit.sealing import tasks as sealing_tasks
 from app.audit.sealing.model import LogKeys
 from app.audit.sealing.sealer import LogCounts, Sealer
+from app.audit_exports import tasks as audit_export_tasks
+from app.audit_exports.exporter import AuditExporter, Receipts
 from app.bucket import tasks as bucket_tasks
 from app.bucket.clients import BucketClients, open_bucket_clients
 from app.bucket.lost_objects import LostObjects
@@ -115,6 +117,7 @@ class WorkerServices:
     audit_publisher: Publisher
     second_audit_bucket: SecondBucket | None
     audit_index: AuditIndex
+    audit_exporter: AuditExporter
 
 
 @asynccontextmanager
@@ -245,6 +248,7 @@ def _services(
         if second is None
         else SecondBucket(database, storage, second, deployment=deployment),
         audit_index=AuditIndex(database),
+        audit_exporter=AuditExporter(database, storage, Receipts(database).read, deployment=deployment),
     )
 
 
@@ -278,6 +282,7 @@ def define_periodic_tasks(services: WorkerServices, reconcile_seconds: float) ->
         *note_tasks.define_periodic_tasks(services.note_sections),
         *cost_tasks.define_periodic_tasks(services.held_language_work),
         *audit_tasks.define_periodic_tasks(services.audit_index),
+        *audit_export_tasks.define_periodic_tasks(services.audit_exporter),
     ]
 
 
@@ -292,6 +297,7 @@ def define_tasks(services: WorkerServices) -> list[Task]:
         *insight_tasks.define_tasks(services.insights_writer),
         *note_tasks.define_tasks(services.note_sections),
         *access_request_tasks.define_tasks(services.exports),
+        *audit_export_tasks.define_tasks(services.audit_exporter),
         *clip_tasks.define_tasks(services.clips),
         *thumbnail_tasks.define_tasks(services.thumbnails),
     ]

@@ -12,7 +12,8 @@ private.finish_export(uuid, text, bigint, uuid[], uuid[]),
 private.fail_export(uuid, text),
 private.ended_exports(),
 private.expire_export(uuid, text),
-private.unknown_export_keys(text[])
+private.unknown_export_keys(text[]),
+private.export_entity_type(uuid)
 to resguardo_worker;
 
 grant execute on function

@@ -188,6 +188,8 @@ comment on table private.audit_terms is
 
 insert into private.audit_terms (kind, term)
 select 'reason', t.term from unnest(array[
+    'audit_export_unsealed', 'audit_export_ended', 'audit_export_in_progress', 'audit_export_not_ready',
+    'audit_export_of_another', 'audit_export_too_large', 'quota_exports',
     'bad_syntax', 'not_one_field',
     'note_draft_not_found', 'signed_note_not_found', 'note_draft_changed', 'note_signed', 'note_not_signed',
     'note_flags_open', 'note_empty', 'note_section_in_progress', 'note_without_transcript',
@@ -342,6 +344,7 @@ select 'reason', t.term from unnest(array[
 
 insert into private.audit_terms (kind, term)
 select 'basis', t.term from unnest(array[
+    'export_audit_events', 'keep_audit_exports',
     'write_note_section', 'resume_note_sections',
     'ask_transcript',
     'make_clip', 'make_thumbnail', 'thumbnails',
@@ -361,6 +364,7 @@ select 'basis', t.term from unnest(array[
 
 insert into private.audit_terms (kind, term)
 select 'entity_type', t.term from unnest(array[
+    'audit_export',
     'access_request', 'audit_event', 'bucket', 'consent', 'consultation', 'cost', 'deletion', 'deployment', 'insights',
     'audit_log',
     'legal_hold', 'media', 'participant', 'patient', 'signed_note', 'recording', 'recording_import', 'request',
@@ -370,6 +374,7 @@ select 'entity_type', t.term from unnest(array[
 
 insert into private.audit_terms (kind, term)
 select 'field', t.term from unnest(array[
+    'auditExport', 'format', 'eventCount',
     'accessExportUrl', 'accessRequest', 'instructions', 'markdown', 'recording', 'consent', 'coveredRecordingCount',
     'coveredSignedNoteCount', 'heldSignedNoteCount', 'destroyedAt',
     'destroyingRecordingCount', 'downloadUrl', 'endSeconds', 'isDuplicate', 'isMatch', 'joinToken', 'languageCode',
@@ -484,6 +489,14 @@ values
 ('rooms.list', 'R', false),
 ('audit.list', 'R', true),
 ('audit.summarize', 'R', true),
+('audit.export', 'E', true),
+('audit.export_list', 'R', false),
+('audit.export_url', 'E', true),
+('audit.export_secret', 'R', true),
+('audit.export_content', 'R', true),
+('audit.export_fail', 'U', true),
+('audit.export_stop', 'U', true),
+('audit.export_expire', 'D', true),
 ('staff.invite', 'C', true),
 ('staff.list_invitations', 'R', true),
 ('staff.list', 'R', false),
@@ -696,14 +709,14 @@ begin
 end
 $$;
 
--- Writes one audit row about the current transaction. The actor of the audit row comes from the claims, and its role
--- is the role that the transaction has taken. For a refusal, the audit row names the role that the person would have
--- taken. The audit row's columns about the request contain the values that describe_request() set. Only SECURITY
--- DEFINER functions and triggers may execute this function.
+-- Writes one audit row about the current transaction, and returns its id. The actor of the audit row comes from the
+-- claims, and its role is the role that the transaction has taken. For a refusal, the audit row names the role that
+-- the person would have taken. The audit row's columns about the request contain the values that describe_request()
+-- set. Only SECURITY DEFINER functions and triggers may execute this function.
 create function private.write_audit_of_entities(
     action text, outcome text, reason text, entities jsonb, patient_ids uuid[], consultation_ids uuid[], fields text[],
     row_count integer, byte_count bigint, digest text default null
-) returns void
+) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -714,6 +727,7 @@ declare
         when current_setting('role') = 'none' then session_user
         else current_setting('role')
     end;
+    event_id uuid;
 begin
     insert into audit.events (
         actor_id, actor_role, session_fingerprint, aal, action, operation, outcome, reason, purpose, basis,
@@ -745,11 +759,12 @@ begin
         nullif(current_setting('resguardo.request_id', true), '')::uuid,
         nullif(current_setting('resguardo.address', true), '')::inet,
         private.policy_version()
-    );
+    )
+    returning id into event_id;
+    return event_id;
 end
 $$;
 
--- Writes one audit row like the function above, about entities of one type.
 -- Writes one audit row that names entities of one type. Otherwise the function is like write_audit_of_entities().
 create function private.write_audit(
     action text, outcome text, reason text, entity_type text, entity_ids uuid[], patient_ids uuid[],

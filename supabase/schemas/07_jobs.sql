@@ -20,6 +20,7 @@ values
 ('prepare_import', 'default', '{clinician}'),
 ('secure_held', 'default', '{}'),
 ('export_access_request', 'media', '{}'),
+('export_audit_events', 'media', '{}'),
 ('transcribe_recording', 'transcription', '{}'),
 ('write_insights', 'language', '{}'),
 ('write_note_section', 'language', '{}'),

@@ -20,11 +20,11 @@ comment on column resguardo.staff.origin is
 comment on column resguardo.staff.suspended_by is
 'The nil UUID if the adopter''s role table suspended the member. Then only the role table can end the suspension.';
 
--- Suspends a member of staff at once and returns the member. The function makes the member inactive, deletes all of the
--- member's sessions, stops all of the member's recordings, and queues the member's ban at the identity provider.
--- Returns no row if the member does not exist. If two members suspend each other at the same time, only one of the
--- suspensions succeeds. A suspension by compliance replaces a suspension by the adopter's role table, and a change of
--- the role table can then no longer end the suspension. Raises RG409 (own_suspension).
+-- Suspends a member of staff at once and returns the member. The function makes the member inactive, deletes all of
+-- the member's sessions, stops all of the member's recordings and exports, and queues the member's ban at the identity
+-- provider. Returns no row if the member does not exist. If two members suspend each other at the same time, only one
+-- of the suspensions succeeds. A suspension by compliance replaces a suspension by the adopter's role table, and a
+-- change of the role table can then no longer end the suspension. Raises RG409 (own_suspension).
 create function private.suspend_staff(member uuid) returns setof resguardo.staff
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -78,7 +78,7 @@ exception when insufficient_privilege then
 end
 $$;
 
--- Stops every recording of a member and deletes every session of the member.
+-- Stops every recording and every export of a member, and deletes every session of the member.
 create function private.end_work_of(member uuid) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -93,6 +93,7 @@ begin
     loop
         perform private.defer_job('stop_recording', stopped);
     end loop;
+    perform private.stop_audit_exports_of(member);
     begin
         delete from auth.sessions as s where s.user_id = member;
     exception when insufficient_privilege then

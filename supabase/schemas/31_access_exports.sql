@@ -327,8 +327,9 @@ begin
 end
 $$;
 
--- Returns which of the given object keys belong to no encrypted copy, for the sweep that deletes the objects of
--- interrupted attempts. The function reveals nothing about keys that the caller did not name.
+-- Returns which of the given object keys belong to no encrypted copy and to no export of the audit log, for the sweep
+-- that deletes the objects of interrupted attempts. The function reveals nothing about keys that the caller did not
+-- name.
 create function private.unknown_export_keys(keys text[]) returns text[]
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -337,8 +338,20 @@ begin
         select k.key from unnest(keys) as k (key)
         where not exists (
             select from private.access_exports as e where e.object_key = k.key and e.expired_at is null
-        )
+        ) and not exists (select from private.audit_export_files as f where f.object_key = k.key)
     );
+end
+$$;
+
+-- Returns the type of the entity to which the archives under `exports/<id>/` belong, for an audit row.
+create function private.export_entity_type(of_id uuid) returns text
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return case
+        when exists (select from resguardo.audit_exports as e where e.id = of_id) then 'audit_export'
+        else 'access_request'
+    end;
 end
 $$;
 

@@ -16,6 +16,7 @@ from devstack.object_store import ObjectStore
 from graphql_schema.root_fields import permission_of
 from tests.api import documents, requesting
 from tests.api.deleting import destroy_recording
+from tests.api.exporting import AUDIT_EXPORTS
 from tests.api.harness import Answer, ApiHarness, Case, Person, consent_input, opened
 from tests.api.holding import LEGAL_HOLDS, on_patient
 from tests.api.importing import COMPLETE_IMPORT
@@ -74,6 +75,7 @@ QUERIES = {
     "activeRooms": Look(documents.ACTIVE_ROOMS),
     "auditEvents": Look(documents.AUDIT_EVENTS, {"filter": {"action": "nobody.did"}}),
     "auditSummary": Look(documents.AUDIT_SUMMARY),
+    "auditExports": Look(AUDIT_EXPORTS),
     "deletions": Look(documents.DELETIONS),
     "deletionCertificates": Look(documents.DELETION_CERTIFICATES, {"recordingId": NOWHERE}, "ABSENT"),
     "signedNoteCertificates": Look(documents.SIGNED_NOTE_CERTIFICATES, {"recordingId": NOWHERE}, "ABSENT"),
@@ -185,6 +187,10 @@ GIVEN: dict[str, tuple[str, dict[str, Any]]] = {
     "createClip": (
         documents.CREATE_CLIP,
         {"recordingId": NOWHERE, "start": 0, "end": 1, "purposeOfUse": "TREATMENT"},
+    ),
+    "exportAuditEvents": (
+        "mutation ($id: ID!) { exportAuditEvents(input: {filter: {patient: {id: $id}}}) { __typename } }",
+        {"id": NOWHERE},
     ),
     "addAddendum": (documents.ADD_ADDENDUM, {"id": NOWHERE, "lines": ["No fever."]}),
     "denyAccessRequest": (

@@ -15,6 +15,7 @@ from app.session_notes.model import NoteKind
 from tests.api import documents
 from tests.api.deleting import request_deletion
 from tests.api.drafting import store_suggestions
+from tests.api.exporting import insert_audit_export
 from tests.api.harness import ApiHarness, Case, Person, consent_input, consultation_input
 from tests.api.holding import hold_input
 from tests.api.importing import arrange_import, import_input
@@ -313,6 +314,14 @@ async def _export_secret(at: Arranged) -> Call:
     return at.officer, await at.request("FULFILLED")
 
 
+async def _audit_export(at: Arranged) -> Call:
+    return at.officer, {"format": "CSV", "idempotencyKey": str(uuid4())}
+
+
+async def _own_audit_export(at: Arranged) -> Call:
+    return at.officer, {"auditExportId": str(await insert_audit_export(at.harness, at.officer))}
+
+
 async def _clip(at: Arranged) -> Call:
     recording = await at.ready()
     bounds = {"startSeconds": 1.0, "endSeconds": 2.0}
@@ -412,6 +421,9 @@ CALLS: dict[str, Arrange] = {
     "recordAccessReview": _review,
     "issueAccessExportUrl": _export_url,
     "revealAccessExportSecret": _export_secret,
+    "exportAuditEvents": _audit_export,
+    "issueAuditExportUrl": _own_audit_export,
+    "revealAuditExportSecret": _own_audit_export,
     "issueDownloadUrl": _download,
     "issuePlaybackUrl": _download,
     "createClip": _clip,
@@ -430,6 +442,7 @@ REFUSED = {
     "extendAccessRequest",
     "recordAccessReview",
     "revealAccessExportSecret",
+    "revealAuditExportSecret",
     "retryTranscription",
     "deleteSessionNote",
     "deletePsychotherapyNote",

@@ -19,6 +19,13 @@ from graphql_schema.schema import make_schema
 from tests.api import documents, requesting
 from tests.api.deleting import destroy_recording, request_deletion
 from tests.api.drafting import store_suggestions
+from tests.api.exporting import (
+    AUDIT_EXPORTS,
+    EXPORT_AUDIT_EVENTS,
+    ISSUE_AUDIT_EXPORT_URL,
+    REVEAL_AUDIT_EXPORT_SECRET,
+    insert_audit_export,
+)
 from tests.api.harness import (
     LIVEKIT_KEY,
     LIVEKIT_SECRET,
@@ -194,6 +201,10 @@ FIELDS = {
     "deletionCertificates": Field(documents.DELETION_CERTIFICATES, STAFF),
     "signedNoteCertificates": Field(documents.SIGNED_NOTE_CERTIFICATES, STAFF),
     "accessRequests": Field(requesting.ACCESS_REQUESTS, COMPLIANCE_AND_PATIENT),
+    "auditExports": Field(AUDIT_EXPORTS, COMPLIANCE),
+    "exportAuditEvents": Field(EXPORT_AUDIT_EVENTS, COMPLIANCE),
+    "issueAuditExportUrl": Field(ISSUE_AUDIT_EXPORT_URL, COMPLIANCE),
+    "revealAuditExportSecret": Field(REVEAL_AUDIT_EXPORT_SECRET, COMPLIANCE),
     "requestAccess": Field(requesting.REQUEST_ACCESS, PATIENT),
     "recordAccessRequest": Field(requesting.RECORD_REQUEST, COMPLIANCE),
     "withdrawAccessRequest": Field(requesting.WITHDRAW_REQUEST, COMPLIANCE_AND_PATIENT),
@@ -294,6 +305,7 @@ async def _variables(harness: ApiHarness, field: str, who: Who, case: Case) -> d
         "reviewerId": str((await harness.clinician()).user_id),
         "outcome": "UPHELD",
         "hold": on_patient(case.patient_id),
+        "wanted": {"format": "CSV"},
         "holdId": str(await place_hold(harness, case)) if field == "releaseLegalHold" else None,
         "id": recording
         if field
@@ -341,11 +353,23 @@ async def _variables(harness: ApiHarness, field: str, who: Who, case: Case) -> d
         await request_deletion(harness, UUID(recording))
     if field == "deletionCertificates":
         await destroy_recording(harness, UUID(recording))
+    if "$exportId" in FIELDS[field].document:
+        given["exportId"] = str(await insert_audit_export(harness, await harness.staff("compliance")))
     if "$requestId" in FIELDS[field].document:
         stage = requesting.STAGES.get(field, "OPEN")
         given["requestId"] = str(await requesting.insert_access_request(harness, case, stage, "WRITTEN"))
     names = {definition.split(":")[0] for definition in FIELDS[field].document.split("$")[1:]}
     return {name: value for name, value in given.items() if name in names}
+
+
+async def _give_export(harness: ApiHarness, variables: Mapping[str, object], person: Person) -> None:
+    """Make the person the owner of the export in the variables, if the person is a member of staff."""
+    await harness.rows(
+        "update resguardo.audit_exports as e set requested_by = s.user_id from resguardo.staff as s"
+        " where e.id = %s::uuid and s.user_id = %s returning e.id",
+        variables.get("exportId"),
+        person.user_id,
+    )
 
 
 async def _store_texts(harness: ApiHarness, case: Case, field: str, recording: UUID) -> dict[str, object]:
@@ -386,6 +410,7 @@ async def test_field_answers_only_permitted_callers(harness: ApiHarness, field: 
     await case.consent()
     variables = await _variables(harness, field, who, case)
     person = await _who(harness, who, case)
+    await _give_export(harness, variables, person)
     answer = await person.send(FIELDS[field].document, **variables)
     got = OK if "errors" not in answer.body else answer.error.code
     assert got == FIELDS[field].expected[who], answer.body
@@ -401,6 +426,7 @@ async def test_subscription_answers_only_permitted_callers(harness: ApiHarness, 
     case = await harness.case()
     variables = await _variables(harness, field, who, case)
     person = await _who(harness, who, case)
+    await _give_export(harness, variables, person)
     async with open_socket(harness.api_url, origin=None) as client:
         got = await _subscribed(client, person, FIELDS[field].document, variables)
         assert got == FIELDS[field].expected[who]
@@ -444,6 +470,7 @@ QUOTAS = {
     "playbacks": "counts as one playback URL",
     "subtitles": "counts as one subtitle link",
     "invitations": "counts as one invitation",
+    "exports": "counts as one export",
 }
 """How the description of a root field says which hourly quota a call uses."""
 
@@ -460,6 +487,7 @@ async def test_description_says_which_quota_a_call_uses(harness: ApiHarness, fie
     await case.consent()
     variables = await _variables(harness, field, who, case)
     person = await _who(harness, who, case)
+    await _give_export(harness, variables, person)
     for meter in QUOTAS:
         await harness.spend(person, meter, 100_000)
     answer = await person.send(FIELDS[field].document, **variables)

@@ -62,6 +62,7 @@ VERBS = {
     "deny",
     "dismiss",
     "edit",
+    "export",
     "extend",
     "import",
     "invite",
@@ -346,6 +347,9 @@ CHANGED = {
     "extendAccessRequest": {"accessRequest"},
     "askAccessReview": {"accessRequest"},
     "recordAccessReview": {"accessRequest"},
+    "exportAuditEvents": {"auditExport"},
+    "issueAuditExportUrl": {"auditExportUrl"},
+    "revealAuditExportSecret": {"auditExport", "secret"},
     "issueAccessExportUrl": {"accessExportUrl"},
     "revealAccessExportSecret": {"accessRequest", "secret"},
     "placeLegalHold": {
@@ -446,7 +450,15 @@ def test_type_with_an_id_is_a_node() -> None:
             "NoteDraft",
             "Insights",
         ),
-        *("RecordingImport", "Deletion", "LegalHold", "AccessRequest", "RetentionPolicy", "AuditEvent"),
+        *(
+            "RecordingImport",
+            "Deletion",
+            "LegalHold",
+            "AccessRequest",
+            "RetentionPolicy",
+            "AuditEvent",
+            "AuditExport",
+        ),
         *("StaffMember", "StaffInvitation", "SessionNote", "SessionNotes"),
     } == with_id
 
@@ -695,7 +707,7 @@ def test_mutation_that_makes_something_takes_an_idempotency_key() -> None:
     }
     assert keyed == {
         *("inviteGuest", "startRecording", "recordConsent", "withdrawConsent"),
-        *("correctTranscript", "attributeTurn", "askTranscript", "addAddendum"),
+        *("correctTranscript", "attributeTurn", "askTranscript", "addAddendum", "exportAuditEvents"),
         *("writeSessionNote", "writePsychotherapyNote"),
     }
     for name in keyed:
@@ -732,7 +744,7 @@ def test_what_is_issued_tells_how_long_it_is_valid() -> None:
             "PlaybackUrl",
             "SubtitleUrls",
             "ThumbnailUrl",
-            "AccessExportUrl",
+            "ArchiveUrl",
             "JoinToken",
             "GuestInvitation",
             "RecordingImport",
@@ -746,8 +758,8 @@ def test_what_is_issued_tells_how_long_it_is_valid() -> None:
         for owner, name, kind in values()
         if owner in OUTPUTS and (kind.name == "URL" or name in {"token", "webvtt", "secret"})
     }
-    assert secrets - issued == {"RevealAccessExportSecretPayload"}, (
-        "the copy of the request expires, not its secret"
+    assert secrets - issued == {"RevealAccessExportSecretPayload", "RevealAuditExportSecretPayload"}, (
+        "the archive expires, not its secret"
     )
 
 
@@ -958,6 +970,7 @@ def test_addresses_are_issued_by_mutations_and_the_transcript_is_one_field() -> 
         "issueSubtitleUrls",
         "issueThumbnailUrl",
         "issueAccessExportUrl",
+        "issueAuditExportUrl",
     }
     assert str(OUTPUTS["Transcript"].fields["turns"].type) == "[Turn!]!"
 

@@ -22,7 +22,8 @@ from psycopg.rows import dict_row
 from app import encrypted_zip
 from app.access_requests import exports as exports_module
 from app.access_requests import model
-from app.access_requests.exports import QUARANTINE, Exports, ExportsReport
+from app.access_requests.exports import Exports, ExportsReport
+from app.bucket.exported_archives import QUARANTINE
 from app.deployment import mark_database
 from app.encrypted_zip import new_secret
 from app.errors import Conflict, UpstreamFailed

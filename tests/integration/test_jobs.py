@@ -20,6 +20,7 @@ from app.audit.indexing import AuditIndex
 from app.audit.publishing.adoption import Adoption
 from app.audit.publishing.publisher import Publisher, SecondBucket
 from app.audit.sealing.sealer import LogCounts, Sealer
+from app.audit_exports.exporter import AuditExporter
 from app.bucket.lost_objects import LostObjects
 from app.bucket.missing_objects import MissingObjects
 from app.bucket.orphaned_objects import OrphanedObjects
@@ -322,6 +323,7 @@ async def test_every_task_that_can_be_deferred_has_a_runner(database: Database) 
                 transcriber=object.__new__(Transcriber),
                 insights_writer=object.__new__(InsightsWriter),
                 note_sections=object.__new__(NoteSectionWriter),
+                audit_exporter=object.__new__(AuditExporter),
                 clips=object.__new__(ClipCutter),
                 job_repair=object.__new__(JobRepair),
                 idempotency_keys=object.__new__(IdempotencyKeys),

@@ -216,6 +216,8 @@ RELATIONS: dict[str, Relation] = {
     ),
     "private.viewings": Relation("id", "person_id = %s"),
     "private.recording_secrets": Relation("recording_id", _BY_RECORDING),
+    "resguardo.audit_exports": Relation("id"),
+    "private.audit_export_files": Relation("export_id"),
     "private.access_exports": Relation(
         "request_id",
         "exists (select from resguardo.access_requests as a join resguardo.consultations as c"

@@ -98,6 +98,13 @@ def _case(connection: Connection, case: Case) -> None:
         "insert into private.idempotency_keys values (%s, 'startRecording', sha256('key'), sha256('input'), %s)",
         [case.doctor_id, case.id_of("live")],
     )
+    connection.execute(
+        "with asked as (insert into resguardo.audit_exports (requested_by, format, filter, status, error)"
+        " values (%s, 'CSV', '(,,,,,,,,,,)', 'FAILED', 'storage_failed') returning id)"
+        " insert into private.audit_export_files (export_id, object_key)"
+        " select a.id, private.exports_prefix(a.id) || 'x.zip' from asked as a",
+        [case.doctor_id],
+    )
     _pending_audit_row(connection, case)
     connection.execute(
         "select private.receive_livekit_event(%s, 'egress_started', %s, %s, now())",

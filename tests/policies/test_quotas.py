@@ -32,6 +32,7 @@ def test_migrated_database_has_the_quotas_of_the_file(practice: Database) -> Non
         "playbacks": wanted.playbacks,
         "invitations": wanted.invitations,
         "questions": wanted.questions,
+        "exports": wanted.exports,
     }
 
 
@@ -39,20 +40,24 @@ def test_changed_quota_holds_from_the_next_use_on(practice: Database) -> None:
     with acting(practice, "clinician who owns") as doctor:
         _use(doctor, "pages")
     apply_quotas(
-        practice.owner_url, Quotas(urls=1, playbacks=1, subtitles=1, pages=2, invitations=1, questions=1)
+        practice.owner_url,
+        Quotas(urls=1, playbacks=1, subtitles=1, pages=2, invitations=1, questions=1, exports=1),
     )
     with acting(practice, "clinician who owns") as doctor:
         _use(doctor, "pages")
     with refused("RG429", "quota_pages"), acting(practice, "clinician who owns") as doctor:
         _use(doctor, "pages")
     apply_quotas(
-        practice.owner_url, Quotas(urls=1, playbacks=1, subtitles=1, pages=3, invitations=1, questions=1)
+        practice.owner_url,
+        Quotas(urls=1, playbacks=1, subtitles=1, pages=3, invitations=1, questions=1, exports=1),
     )
     with acting(practice, "clinician who owns") as doctor:
         _use(doctor, "pages")
 
 
-@pytest.mark.parametrize("meter", ["urls", "playbacks", "subtitles", "pages", "invitations", "questions"])
+@pytest.mark.parametrize(
+    "meter", ["urls", "playbacks", "subtitles", "pages", "invitations", "questions", "exports"]
+)
 def test_meter_without_a_quota_allows_nothing(practice: Database, meter: str) -> None:
     with superuser(practice) as owner:
         owner.execute("delete from private.quotas")
@@ -106,7 +111,8 @@ def test_more_parallel_reads_than_slots_are_all_counted(practice: Database, *, i
 @pytest.mark.parametrize("is_kept", [True, False])
 def test_read_waits_for_the_transaction_that_holds_the_last_use(practice: Database, *, is_kept: bool) -> None:
     apply_quotas(
-        practice.owner_url, Quotas(urls=1, playbacks=1, subtitles=1, pages=1, invitations=1, questions=1)
+        practice.owner_url,
+        Quotas(urls=1, playbacks=1, subtitles=1, pages=1, invitations=1, questions=1, exports=1),
     )
     with acting(practice, "clinician who owns") as holder:
         _use(holder, "pages")
@@ -124,7 +130,8 @@ def test_read_waits_for_the_transaction_that_holds_the_last_use(practice: Databa
 @pytest.mark.parametrize("quota", [1, 7, 20])
 def test_parallel_reads_use_a_quota_up_and_never_exceed_it(practice: Database, quota: int) -> None:
     apply_quotas(
-        practice.owner_url, Quotas(urls=1, playbacks=1, subtitles=1, pages=quota, invitations=1, questions=1)
+        practice.owner_url,
+        Quotas(urls=1, playbacks=1, subtitles=1, pages=quota, invitations=1, questions=1, exports=1),
     )
     with ThreadPoolExecutor(10) as pool:
         reads = [pool.submit(_read, practice) for _ in range(quota + 15)]
@@ -136,7 +143,8 @@ def test_parallel_reads_use_a_quota_up_and_never_exceed_it(practice: Database, q
 
 def test_read_that_is_rolled_back_gives_its_use_back(practice: Database) -> None:
     apply_quotas(
-        practice.owner_url, Quotas(urls=1, playbacks=1, subtitles=1, pages=1, invitations=1, questions=1)
+        practice.owner_url,
+        Quotas(urls=1, playbacks=1, subtitles=1, pages=1, invitations=1, questions=1, exports=1),
     )
     with acting(practice, "clinician who owns") as doctor:
         _use(doctor, "pages")
@@ -150,7 +158,8 @@ def test_lowered_quota_counts_the_uses_before_it(practice: Database) -> None:
     for _ in range(5):
         _read(practice)
     apply_quotas(
-        practice.owner_url, Quotas(urls=1, playbacks=1, subtitles=1, pages=5, invitations=1, questions=1)
+        practice.owner_url,
+        Quotas(urls=1, playbacks=1, subtitles=1, pages=5, invitations=1, questions=1, exports=1),
     )
     with refused("RG429", "quota_pages"):
         _read(practice)
@@ -158,7 +167,8 @@ def test_lowered_quota_counts_the_uses_before_it(practice: Database) -> None:
 
 def test_new_hour_starts_again_and_adds_no_rows(practice: Database) -> None:
     apply_quotas(
-        practice.owner_url, Quotas(urls=1, playbacks=1, subtitles=1, pages=2, invitations=1, questions=1)
+        practice.owner_url,
+        Quotas(urls=1, playbacks=1, subtitles=1, pages=2, invitations=1, questions=1, exports=1),
     )
     for _ in range(2):
         _read(practice)

@@ -24,6 +24,7 @@ TYPES: dict[Reader, Any] = {
     "invitation": problems.StaffInvitationProblem,
     "deletion": problems.DeletionProblem,
     "export": problems.AccessExportProblem,
+    "audit_export": problems.AuditExportProblem,
     "clip": problems.ClipProblem,
 }
 STORED = re.compile(r"(?:Conflict|Timeout|NotFound)\(\"([a-z_]+)\"")
@@ -68,6 +69,7 @@ def test_unknown_stored_code_is_an_internal_error(reader: Reader) -> None:
     [
         ("deletion", ["app/deletions/destroyer.py", "app/deletions/ledger.py"]),
         ("export", ["app/access_requests/exports.py"]),
+        ("audit_export", ["app/audit_exports/exporter.py"]),
         ("clip", ["app/clips/cutter.py", "app/media/clips.py"]),
     ],
 )

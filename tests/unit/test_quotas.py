@@ -21,12 +21,14 @@ def test_quotas_of_the_repository_are_read() -> None:
     assert quotas.invitations >= 1
 
 
+OTHERS = "playbacks = 5\nsubtitles = 4\ninvitations = 3\nquestions = 6\nexports = 7\n"
+
+
 def test_quotas_are_read_by_name(tmp_path: Path) -> None:
-    path = _file(
-        tmp_path,
-        "[per_person_and_hour]\npages = 2\nurls = 1\nplaybacks = 5\nsubtitles = 4\ninvitations = 3\nquestions = 6\n",
+    path = _file(tmp_path, f"[per_person_and_hour]\npages = 2\nurls = 1\n{OTHERS}")
+    assert load_quotas(path) == Quotas(
+        urls=1, playbacks=5, subtitles=4, pages=2, invitations=3, questions=6, exports=7
     )
-    assert load_quotas(path) == Quotas(urls=1, playbacks=5, subtitles=4, pages=2, invitations=3, questions=6)
 
 
 @pytest.mark.parametrize(
@@ -36,20 +38,14 @@ def test_quotas_are_read_by_name(tmp_path: Path) -> None:
         "urls = 1\npages = 2\n",
         "[per_person_and_hour]\nurls = 1\n",
         "[per_person_and_hour]\nurls = 1\npages = 2\n",
-        "[per_person_and_hour]\nurls = 1\ninvitations = 3\nquestions = 6\nplaybacks = 5\nsubtitles = 4\npages = 0\n",
-        "[per_person_and_hour]\nurls = 1\ninvitations = 3\nquestions = 6\nplaybacks = 5\nsubtitles = 4\npages = -2\n",
-        "[per_person_and_hour]\nurls = 1\ninvitations = 3\nquestions = 6\nplaybacks = 5\nsubtitles = 4\npages = 2.5\n",
-        '[per_person_and_hour]\nurls = 1\ninvitations = 3\nquestions = 6\nplaybacks = 5\nsubtitles = 4\npages = "2"\n',
-        (
-            "[per_person_and_hour]\nurls = 1\ninvitations = 3\nquestions = 6\nplaybacks = 5\nsubtitles = 4\n"
-            "pages = 2147483648\n"
-        ),
+        f"[per_person_and_hour]\nurls = 1\n{OTHERS}pages = 0\n",
+        f"[per_person_and_hour]\nurls = 1\n{OTHERS}pages = -2\n",
+        f"[per_person_and_hour]\nurls = 1\n{OTHERS}pages = 2.5\n",
+        f'[per_person_and_hour]\nurls = 1\n{OTHERS}pages = "2"\n',
+        f"[per_person_and_hour]\nurls = 1\n{OTHERS}pages = 2147483648\n",
         "per_person_and_hour = 3\n",
-        "[per_person_and_hour]\nurls = true\nplaybacks = 5\nsubtitles = 4\npages = 2\ninvitations = 3\nquestions = 6\n",
-        (
-            "[per_person_and_hour]\nurls = 1\ninvitations = 3\nquestions = 6\nplaybacks = 5\nsubtitles = 4\npages = 2\n"
-            "looks = 3\n"
-        ),
+        f"[per_person_and_hour]\nurls = true\n{OTHERS}pages = 2\n",
+        f"[per_person_and_hour]\nurls = 1\n{OTHERS}pages = 2\nlooks = 3\n",
     ],
 )
 def test_quotas_missing_unknown_or_not_positive_are_refused(tmp_path: Path, text: str) -> None:
