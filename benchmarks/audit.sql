@@ -59,7 +59,7 @@ select
         when e.n %% 20023 = 21 then inet '2001:db8::1'
         else inet '198.51.100.0' + (e.n / 1000 + e.n %% 7) %% 256
     end
-from generate_series(%(first)s, %(last)s) as e (n);
+from generate_series(%(first)s::integer, %(last)s::integer) as e (n);
 
 -- name: queue_for_index
 -- Inserts all events into the queue of the search index, as the log's trigger does for each new event.

@@ -4,6 +4,7 @@
 
 import asyncio
 import random
+import statistics
 import subprocess
 import sys
 import time
@@ -70,21 +71,30 @@ def sealing(worker_url: str) -> Iterator[None]:
 
 async def measure_reads(
     superuser_url: str, read: Callable[[], Awaitable[object]], rounds: int
-) -> tuple[list[float], list[float]]:
-    """Return the milliseconds of reads with the trigger that queues events for sealing, and without it. The rounds
-    alternate. The caller runs the sealer meanwhile.
+) -> list[tuple[float, float]]:
+    """Return, for each round, the median milliseconds of reads with the trigger that queues events for sealing, and
+    without it. The two halves of a round follow each other, and each round changes their order, so the load of other
+    programs concerns both alike. The caller runs the sealer meanwhile.
     """
-    taken: dict[bool, list[float]] = {True: [], False: []}
-    for turn in range(2 * rounds):
-        is_queueing = turn % 4 in (0, 3)
-        set_trigger(superuser_url, is_on=is_queueing)
-        for number in range(_WARMUP_READS + _READS):
-            began = time.perf_counter()
-            await read()
-            if number >= _WARMUP_READS:
-                taken[is_queueing].append((time.perf_counter() - began) * 1000)
+    medians = []
+    for turn in range(rounds):
+        taken = {}
+        for is_queueing in (True, False) if turn % 2 else (False, True):
+            set_trigger(superuser_url, is_on=is_queueing)
+            taken[is_queueing] = await _median(read)
+        medians.append((taken[True], taken[False]))
     set_trigger(superuser_url, is_on=True)
-    return taken[True], taken[False]
+    return medians
+
+
+async def _median(read: Callable[[], Awaitable[object]]) -> float:
+    taken = []
+    for number in range(_WARMUP_READS + _READS):
+        began = time.perf_counter()
+        await read()
+        if number >= _WARMUP_READS:
+            taken.append((time.perf_counter() - began) * 1000)
+    return statistics.median(taken)
 
 
 def set_trigger(superuser_url: str, *, is_on: bool) -> None:
