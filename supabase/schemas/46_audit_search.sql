@@ -188,8 +188,10 @@ $$;
 
 -- Returns the newest events before (before_at, before_id) that match the filter, newest first, at most 1,001. A call
 -- sees the events of one moment, because the function is STABLE. The blocks are read from the newest one on, and
--- reading ends when the events of all older blocks are older than the events that are found. `limit 1` keeps Postgres
--- from a join that reads a whole partition. The bounds of audit.unindexed let Postgres plan for few partitions.
+-- reading ends when the events of all older blocks are older than the events that are found. The bits of a block are
+-- read from the newest event on that is not too new. No sort follows, so reading can end inside a block. `limit 1`
+-- keeps Postgres from a join that reads a whole partition. The bounds of audit.unindexed let Postgres plan for few
+-- partitions.
 create function private.find_audit_events(
     wanted private.audit_filter, before_at timestamptz, before_id uuid, page_size integer
 ) returns setof audit.events
@@ -234,12 +236,13 @@ begin
     where b.started_at <= latest order by b.number desc limit 1;
     for found_event in execute format(
         'select w.block, b.latest_at, e.recorded_at, e.id from (%s) as w'
-        ' cross join lateral (select b.latest_at, b.recorded_at, b.event_ids from audit.event_blocks as b'
+        ' cross join lateral (select b.latest_at, b.ended_at, b.recorded_at, b.event_ids from audit.event_blocks as b'
         ' where b.number = w.block and b.started_at <= $8 and b.ended_at >= $7 limit 1) as b'
-        ' cross join lateral (select e.recorded_at, e.id from unnest(b.recorded_at, b.event_ids) with ordinality'
-        ' as q (recorded_at, id, place) cross join lateral (select a.* from audit.events as a where a.id = q.id'
-        ' and a.recorded_at = q.recorded_at limit 1) as e where get_bit(w.bits, (q.place - 1)::integer) = 1%s'
-        ' order by q.place desc limit $4) as e',
+        ' cross join lateral (select e.recorded_at, e.id from (select b.recorded_at[p.place + 1] as recorded_at,'
+        ' b.event_ids[p.place + 1] as id from generate_series('
+        'case when b.ended_at <= $8 then 1023 else width_bucket($8, b.recorded_at) - 1 end, 0, -1) as p (place)'
+        ' where get_bit(w.bits, p.place) = 1 offset 0) as q cross join lateral (select a.* from audit.events as a'
+        ' where a.id = q.id and a.recorded_at = q.recorded_at limit 1) as e where true%s limit $4) as e',
         private.compose_audit_walk(wanted, first_block, last_block), checks || time_range
     ) using wanted, before_at, before_id, most, first_block, last_block, earliest, latest loop
         if found_event.block is distinct from block_before and cardinality(times) >= most then
