@@ -61,7 +61,7 @@ def test_access_file_grants_functions_of_its_own_noun_alone() -> None:
         for grant in re.findall(
             r"^\s*grant execute on function\b[^;]*;", path.read_text(encoding="utf-8"), re.MULTILINE
         )
-        for function in re.findall(r"private\.(\w+)", grant)
+        for function in re.findall(r"private\.(\w+)\(", grant)
     ]
     assert len(granted) > 100
     strangers = [
