@@ -9945,7 +9945,8 @@ begin
         ),
         (
             wanted.recording_id is not null, 'entity', 't.value = ($1).recording_id::text',
-            'jsonb_path_exists(e.entities, ''lax $[*] ? (@.type != "patient" && @.type != "consultation").ids[*]'
+            'e.entities @> (''[{"ids": ["'' || ($1).recording_id::text || ''"]}]'')::jsonb'
+            ' and jsonb_path_exists(e.entities, ''lax $[*] ? (@.type != "patient" && @.type != "consultation").ids[*]'
             ' ? (@ == $id)'', jsonb_build_object(''id'', ($1).recording_id))'
         ),
         (
