@@ -153,8 +153,9 @@ class AuditPublishingSettings(BucketWriterSettings):
         if not given:
             return self
         if len(given) < len(_SECOND_BUCKET):
-            missing = next(name for name in _SECOND_BUCKET if name not in given)
-            raise SettingProblem(f"{missing.upper()}: is missing, and another AUDIT_BUCKET setting is set")
+            missing = ", ".join(name.upper() for name in _SECOND_BUCKET if name not in given)
+            present = ", ".join(name.upper() for name in _SECOND_BUCKET if name in given)
+            raise SettingProblem(f"{missing}: needed where {present} is set")
         url = self.audit_bucket_endpoint_url or ""
         self._require_tls("AUDIT_BUCKET_ENDPOINT_URL", url, ("https",))
         parts = split_url("AUDIT_BUCKET_ENDPOINT_URL", url)
