@@ -9324,18 +9324,25 @@ begin
 end
 $$;
 
--- Returns the years from the earliest to the latest event.
+-- Returns the years that have events, the earliest first. A time outside the years that a log can have is left out.
 create function private.audit_years() returns setof smallint
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
+declare
+    next_at timestamptz := (
+        select min(e.recorded_at) from audit.events as e
+        where e.outcome <> '' and e.recorded_at >= private.start_of_year(2000)
+    );
+    found_year smallint;
 begin
-    return query
-    select generate_series(
-        extract(year from min(e.recorded_at) at time zone 'UTC')::integer,
-        extract(year from max(e.recorded_at) at time zone 'UTC')::integer
-    )::smallint
-    from audit.events as e
-    where e.outcome <> '';
+    while next_at < private.start_of_year(9999) loop
+        found_year := extract(year from next_at at time zone 'UTC');
+        return next found_year;
+        next_at := (
+            select min(e.recorded_at) from audit.events as e
+            where e.outcome <> '' and e.recorded_at >= private.start_of_year(found_year + 1)
+        );
+    end loop;
 end
 $$;
 
@@ -9610,7 +9617,8 @@ $$;
 -- Verification of the audit log: the functions with which `resguardo audit` reads the sealed rows, and the redaction of
 -- an event. docs/audit-log.md describes the formats.
 
--- Returns each log with its number of leaves, counted from the newest leaf, at one moment.
+-- Returns each log with its number of leaves, counted from the newest leaf, at one moment. A wrong leaf at the largest
+-- bigint does not overflow the number.
 create function private.read_logs()
 returns table (
     log_year smallint, origin text, size bigint, frontier bytea, checkpoint text, closed_size bigint, leaf_count bigint
@@ -9621,7 +9629,7 @@ begin
     return query
     select
         l.log_year, l.origin, l.size, l.frontier, l.checkpoint, l.closed_size,
-        coalesce((select max(f.index) + 1 from audit.leaves as f where f.log_year = l.log_year), 0)
+        coalesce((select least(max(f.index), 4611686018427387903) + 1 from audit.leaves as f where f.log_year = l.log_year), 0)
     from audit.logs as l
     order by l.log_year;
 end

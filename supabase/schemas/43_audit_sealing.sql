@@ -436,18 +436,25 @@ begin
 end
 $$;
 
--- Returns the years from the earliest to the latest event.
+-- Returns the years that have events, the earliest first. A time outside the years that a log can have is left out.
 create function private.audit_years() returns setof smallint
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
+declare
+    next_at timestamptz := (
+        select min(e.recorded_at) from audit.events as e
+        where e.outcome <> '' and e.recorded_at >= private.start_of_year(2000)
+    );
+    found_year smallint;
 begin
-    return query
-    select generate_series(
-        extract(year from min(e.recorded_at) at time zone 'UTC')::integer,
-        extract(year from max(e.recorded_at) at time zone 'UTC')::integer
-    )::smallint
-    from audit.events as e
-    where e.outcome <> '';
+    while next_at < private.start_of_year(9999) loop
+        found_year := extract(year from next_at at time zone 'UTC');
+        return next found_year;
+        next_at := (
+            select min(e.recorded_at) from audit.events as e
+            where e.outcome <> '' and e.recorded_at >= private.start_of_year(found_year + 1)
+        );
+    end loop;
 end
 $$;
 

@@ -1,7 +1,8 @@
 -- Verification of the audit log: the functions with which `resguardo audit` reads the sealed rows, and the redaction of
 -- an event. docs/audit-log.md describes the formats.
 
--- Returns each log with its number of leaves, counted from the newest leaf, at one moment.
+-- Returns each log with its number of leaves, counted from the newest leaf, at one moment. A wrong leaf at the largest
+-- bigint does not overflow the number.
 create function private.read_logs()
 returns table (
     log_year smallint, origin text, size bigint, frontier bytea, checkpoint text, closed_size bigint, leaf_count bigint
@@ -12,7 +13,7 @@ begin
     return query
     select
         l.log_year, l.origin, l.size, l.frontier, l.checkpoint, l.closed_size,
-        coalesce((select max(f.index) + 1 from audit.leaves as f where f.log_year = l.log_year), 0)
+        coalesce((select least(max(f.index), 4611686018427387903) + 1 from audit.leaves as f where f.log_year = l.log_year), 0)
     from audit.logs as l
     order by l.log_year;
 end

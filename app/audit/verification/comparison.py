@@ -130,6 +130,12 @@ class LogComparison:
             self._compare_row(index, expected, rows.get(index))
         self._rows_end = max(self._rows_end, end if end > start else 0)
 
+    def skip(self, start: int, end: int) -> None:
+        """Report that no copy has the database's leaves from `start` to before `end`."""
+        if start < end:
+            self._findings.add(FindingName.LEAF_REMOVED, self._log, index=start, count=end - start)
+            self._rows_end = end
+
     def add_unqueued_event(self, event: StoredEvent) -> None:
         """Read an event that has no leaf and does not wait for one."""
         index = self._missing.pop(event.leaf, None) if event.leaf is not None else None

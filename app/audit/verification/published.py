@@ -114,13 +114,15 @@ class PublishedLog:
         found: dict[tuple[int, int], bytes] = {}
         level, count = 1, size // BLOCK
         while count:
-            tiles = [
-                TileId(level, number, min(BLOCK, count - number * BLOCK))
-                for number in range((count + BLOCK - 1) // BLOCK)
-            ]
-            for start in range(0, len(tiles), CONCURRENT):
-                part = tiles[start : start + CONCURRENT]
+            numbers = range((count + BLOCK - 1) // BLOCK)
+            for start in range(0, len(numbers), CONCURRENT):
+                part = [
+                    TileId(level, number, min(BLOCK, count - number * BLOCK))
+                    for number in numbers[start : start + CONCURRENT]
+                ]
                 contents = await _gather([self.tile(tile) for tile in part])
+                if all(content is None for content in contents):
+                    break  # a forged checkpoint can have any size
                 for tile, content in zip(part, contents, strict=True):
                     hashes = _split(content)[: tile.width]
                     found |= {(level, tile.index * BLOCK + place): one for place, one in enumerate(hashes)}

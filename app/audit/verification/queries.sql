@@ -1,11 +1,16 @@
 -- name: read_logs
--- Returns each log with its number of leaves.
-select l.log_year, l.origin, l.size, l.frontier, l.checkpoint, l.closed_size, l.leaf_count
+-- Returns each log with its number of leaves. A superuser can make each column null.
+select
+    l.log_year, coalesce(l.origin, '') as origin, coalesce(l.size, 0) as size, coalesce(l.frontier, '') as frontier,
+    l.checkpoint, l.closed_size, l.leaf_count
 from private.read_logs() as l;
 
 -- name: read_leaves
--- Returns the leaves of a log from `first_index` to before `end_index`.
-select f.index, f.event_id, f.recorded_at, f.leaf_hash
+-- Returns the leaves of a log from `first_index` to before `end_index`. A time that Python cannot represent is null.
+select
+    f.index, f.event_id, case when f.recorded_at between '0002-01-01 UTC' and '9998-01-01 UTC' then f.recorded_at end
+        as recorded_at,
+    coalesce(f.leaf_hash, '') as leaf_hash
 from private.read_leaves(%(year)s, %(first_index)s, (%(end_index)s - %(first_index)s)::integer) as f
 order by f.index;
 
@@ -19,7 +24,7 @@ select e.* from private.find_events(%(ids)s) as e;
 
 -- name: read_tile_hashes
 -- Returns a page of the hashes of a log's tiles above level 0.
-select t.level, t.index, t.hash
+select t.level, t.index, coalesce(t.hash, '') as hash
 from private.read_tile_hashes(%(year)s, %(after_level)s, %(after_index)s, %(max_rows)s) as t
 order by t.level, t.index;
 

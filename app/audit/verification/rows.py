@@ -66,6 +66,11 @@ class StoredEvent:
             subject_ids=_entity_ids(row["entities"]) if action == Action.REDACT else (),
         )
 
+    @classmethod
+    def unreadable(cls, event_id: UUID) -> "StoredEvent":
+        """Return an event whose row has a value that Python cannot represent, such as an infinite time."""
+        return cls(event_id, datetime.max.replace(tzinfo=UTC), "", None, False, 0, None, None, ())
+
 
 @dataclass(frozen=True, slots=True)
 class SealedRow:
@@ -106,7 +111,8 @@ def compute_leaf(row: Mapping[str, object]) -> bytes | None:
 def _entity_ids(entities: object) -> tuple[UUID, ...]:
     found = []
     for entity in entities if isinstance(entities, list) else []:
-        for one in entity.get("ids", ()) if isinstance(entity, dict) else ():
+        ids = entity.get("ids") if isinstance(entity, dict) else None
+        for one in ids if isinstance(ids, list) else ():
             try:
                 found.append(UUID(str(one)))
             except ValueError:

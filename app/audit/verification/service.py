@@ -87,7 +87,14 @@ class _Verification:
         await self._ask_witnesses()
         published = {origin: await self._read_copies(origin) for origin in self._reader.origins}
         logs = await self._order.database.logs() if self._order.database is not None else []
-        stored = {log.origin: log for log in logs}
+        stored = {log.origin: log for log in logs if year_of(log.origin) == log.log_year}
+        for log in logs:
+            if stored.get(log.origin) is not log:
+                self._findings.add(
+                    FindingName.UNREADABLE,
+                    f"the year {log.log_year}",
+                    detail="the origin in audit.logs is not that of the year",
+                )
         for origin in sorted(set(stored) - set(published)):
             self._findings.add(
                 FindingName.CHECKPOINT_FORGED, origin, detail="the policy has no key of this log"
@@ -286,7 +293,7 @@ class _Verification:
         self, name: str, copy: _Copy | None, state: LogState | None, signed: Sequence[SignedRoot]
     ) -> None:
         database = self._order.database if state is not None else None
-        year = year_of(copy.log.origin if copy is not None else name)
+        year = year_of(name)
         size = copy.size if copy is not None else 0
         comparison = LogComparison(
             name,
@@ -299,7 +306,8 @@ class _Verification:
         )
         rows_end = 0 if state is None else state.size
         count = (max(size, rows_end) + BLOCK - 1) // BLOCK
-        for first in range(0, count, _BLOCKS):
+        first = 0
+        while first < count:
             end = min(first + _BLOCKS, count)
             blocks = [] if copy is None else await copy.log.blocks(first, end, size)
             published = {block.number: block for block in blocks}
@@ -309,8 +317,11 @@ class _Verification:
                 comparison.add_block(number, published.get(number), own, rows_end)
             self._check_published(name, copy, rows, size)
             self._on_progress(name, end, count)
-            if copy is not None and not rows and _is_empty(blocks) and rows_end == 0:
-                break
+            first = end
+            following = min(rows, default=count * BLOCK)
+            if _is_empty(blocks) and following >= end * BLOCK:  # a wrong size can be as large as a bigint
+                first = min(following // BLOCK, count)
+                comparison.skip(end * BLOCK, min(first * BLOCK, rows_end))
         if database is not None:
             async for event in database.unqueued(year):
                 comparison.add_unqueued_event(event)

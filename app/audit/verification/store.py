@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
+import psycopg
+
 from app.audit.verification.rows import SealedRow, StoredEvent
 from app.postgres.database import Database, Transaction
 from app.postgres.queries import Queries
@@ -140,13 +142,9 @@ class SealedRows:
                     {"year": year, "after_at": after_at, "after_id": after_id, "max_rows": _MOST_SCANNED},
                 )
                 ids = [] if page is None else list(page["event_ids"] or ())
-                rows = [
-                    row
-                    for start in range(0, len(ids), _MOST_IDS)
-                    for row in await tx.all(_sql["find_events"], {"ids": ids[start : start + _MOST_IDS]})
-                ]
-            for row in rows:
-                yield StoredEvent.of_row(_plain(row))
+                events = await _find_events(tx, ids)
+            for event in events:
+                yield event
             if page is None or page["last_at"] is None:
                 return
             after_at, after_id = page["last_at"], page["last_id"]
@@ -218,12 +216,31 @@ async def _events(
     tx: Transaction, page: Mapping[str, object], ids: Sequence[UUID | None]
 ) -> dict[UUID, StoredEvent]:
     """Return the events of a page of leaves. An event whose time was changed is found by its id alone."""
-    rows = await tx.all(_sql["read_sealed_events"], page)
+    try:
+        rows = await tx.all(_sql["read_sealed_events"], page)
+    except psycopg.DataError:  # _find_events finds out which event it is
+        rows = []
     found = {row["id"]: StoredEvent.of_row(_plain(row)) for row in rows}
     missing = [one for one in ids if one is not None and one not in found]
-    for start in range(0, len(missing), _MOST_IDS):
-        moved = await tx.all(_sql["find_events"], {"ids": missing[start : start + _MOST_IDS]})
-        found |= {row["id"]: StoredEvent.of_row(_plain(row)) for row in moved}
+    return found | {event.event_id: event for event in await _find_events(tx, missing)}
+
+
+async def _find_events(tx: Transaction, ids: Sequence[UUID]) -> list[StoredEvent]:
+    """Return the events with these ids. A row with a value that the driver cannot represent is an unreadable event, and
+    does not hide the other rows.
+    """
+    found: list[StoredEvent] = []
+    parts = [ids[start : start + _MOST_IDS] for start in range(0, len(ids), _MOST_IDS)]
+    while parts:
+        part = parts.pop()
+        try:
+            rows = await tx.all(_sql["find_events"], {"ids": list(part)})
+        except psycopg.DataError:
+            middle = len(part) // 2
+            parts += [part[:middle], part[middle:]] if middle else []
+            found += [] if middle else [StoredEvent.unreadable(part[0])]
+        else:
+            found += [StoredEvent.of_row(_plain(row)) for row in rows]
     return found
 
 
