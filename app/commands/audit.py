@@ -65,11 +65,15 @@ def verify_log(
         ),
     ] = None,
     report: Annotated[Path | None, typer.Option(help="Write the findings as JSON to this file.")] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail on a notice, too: for a run whose notices nobody reads.")
+    ] = False,
 ) -> None:
     """Verify the audit log: the database and the published tiles and checkpoints against each other.
 
     Each finding has a name, a sentence, and the indexes or ids that it concerns. The exit code is 0 if nothing is
-    wrong, and 1 if a finding is a failure. A notice, such as a recorded redaction, is no failure.
+    wrong, and 1 if a finding is a failure. A notice, such as a recorded redaction, is a failure only with `--strict`:
+    a superuser can write the event that records it, so a person must confirm each notice.
 
     `--no-database --tiles FOLDER --policy FILE` needs neither settings nor a network.
     """
@@ -84,9 +88,9 @@ def verify_log(
             )
     if report is not None:
         report.write_text(json.dumps(found.as_json(), indent=2) + "\n", encoding="utf-8")
-    for line in describe_report(found):
+    for line in describe_report(found, is_strict=strict):
         out.print(line)
-    raise typer.Exit(0 if found.is_clean else 1)
+    raise typer.Exit(0 if _is_passed(found, is_strict=strict) else 1)
 
 
 @commands.command("receipt")
@@ -178,7 +182,11 @@ def covered_years() -> range:
     return range(FIRST_YEAR, datetime.now(UTC).year + 2)
 
 
-def describe_report(report: Report) -> Iterator[str]:
+def _is_passed(report: Report, *, is_strict: bool) -> bool:
+    return not report.findings if is_strict else report.is_clean
+
+
+def describe_report(report: Report, *, is_strict: bool = False) -> Iterator[str]:
     """Yield the lines that say what a verification found."""
     for log in report.logs:
         sizes = {"database": log.database_size, "published": log.published_size}
@@ -188,11 +196,17 @@ def describe_report(report: Report) -> Iterator[str]:
         yield from _describe_finding(finding)
     failures = sum(finding.is_failure for finding in report.findings)
     notices = len(report.findings) - failures
-    yield f"audit verify: {'ok' if report.is_clean else 'FAILED'}, failures {failures}, notices {notices}"
+    if notices:
+        yield (
+            "[bold yellow]A person must confirm each notice:[/] a superuser can write such an event, too. "
+            "Was it wanted, and does a record outside of the database say so?"
+        )
+    result = "ok" if _is_passed(report, is_strict=is_strict) else "FAILED"
+    yield f"audit verify: {result}, failures {failures}, notices {notices}"
 
 
 def _describe_finding(finding: Finding) -> Iterator[str]:
-    mark = "[red]✗[/]" if finding.is_failure else "[yellow]·[/]"
+    mark = "[red]✗[/]" if finding.is_failure else "[bold yellow]NOTICE[/]"
     name = finding.name.value.replace("_", " ")
     where = f" ({escape(finding.log)})" if finding.log else ""
     yield f"{mark} [bold]{name}[/] {finding.count}{where}: {finding.sentence}"

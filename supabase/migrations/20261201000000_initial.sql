@@ -9569,8 +9569,9 @@ $$;
 
 -- Replaces the leaves from `first_index` on by leaves of the bucket, and stores the checkpoint of the changed log. The
 -- events of replaced leaves go back to the queue, unless they are among the adopted leaves. An adopted leaf has no
--- event if the database lost it. Writes an event audit_log.adopt; its row count is the number of adopted leaves. Raises
--- RG409 (audit_log_moved) unless the log has exactly `known_size` leaves.
+-- event if the database lost it. Writes an event audit_log.adopt; its row count is the number of adopted leaves without
+-- an event, so that a deleted event cannot pass for one that the restore lost. Raises RG409
+-- (audit_log_moved) unless the log has exactly `known_size` leaves.
 create function private.adopt_leaves(
     of_year integer, of_origin text, known_size bigint, first_index bigint, event_ids uuid[],
     recorded_ats timestamptz[], new_entries bytea[], leaf_hashes bytea[], tile_levels smallint[],
@@ -9607,7 +9608,7 @@ begin
     set size = first_index + cardinality(leaf_hashes), origin = of_origin, frontier = new_frontier,
         checkpoint = new_checkpoint, signer = new_signer, sealed_at = private.now()
     where l.log_year = of_year;
-    perform private.write_log_event('audit_log.adopt', cardinality(leaf_hashes), null);
+    perform private.write_log_event('audit_log.adopt', cardinality(array_positions(event_ids, null)), null);
 end
 $$;
 

@@ -19,6 +19,7 @@ from app.audit.verification.checks import require_consistent_checkpoints
 from app.audit.verification.published import PublishedFolder
 from app.audit.verification.redaction import RedactionReason, redact
 from app.audit.verification.store import SealedRows
+from app.commands.audit import describe_report
 from app.deployment import mark_database
 from app.errors import Conflict, NotFound
 from app.postgres.database import Database as Pool
@@ -298,6 +299,22 @@ async def test_offline_verification_needs_no_settings(log: AuditLog, tmp_path: P
     policy.write_text("quorum none\n")
     done = await _run(*arguments)
     assert (done.exit_code, "audit_policy_malformed" in done.output) == (1, True), done.output
+
+
+async def test_a_notice_fails_only_a_strict_command(log: AuditLog, tmp_path: Path) -> None:
+    """A superuser can write the event of an adoption himself, and hide a deleted event behind it."""
+    log.execute("select private.write_log_event('audit_log.adopt', 1, null)")
+    await log.seal()
+    log.execute(f"delete from audit.events where id = {EVENT}")  # noqa: S608 - a constant
+    log.execute("update audit.leaves set event_id = null, recorded_at = null where index = 5")
+    [finding] = (await log.verify()).findings
+    assert (finding.name, finding.is_failure) == ("adopted_after_a_restore", False)
+    lines = list(describe_report(await log.verify()))
+    assert "[bold yellow]NOTICE[/]" in lines[1]
+    assert "must confirm" in lines[-2]
+    assert lines[-1] == "audit verify: ok, failures 0, notices 1"
+    strict = list(describe_report(await log.verify(), is_strict=True))
+    assert strict[-1] == "audit verify: FAILED, failures 0, notices 1"
 
 
 async def test_check_compares_the_newest_checkpoints(log: AuditLog) -> None:

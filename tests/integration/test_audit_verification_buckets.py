@@ -82,6 +82,25 @@ async def test_a_log_that_was_adopted_after_a_restore_has_only_a_notice(publishi
     assert "deleted" in names(await _verify(publishing))
 
 
+async def test_an_adoption_explains_no_event_that_it_linked(publishing: Publishing) -> None:
+    """The backup had four of the adopted events in its queue. Whoever deletes one of them cannot say that the restore
+    lost it.
+    """
+    await publishing.publish(300)
+    publishing.add(4)
+    publishing.back_up()
+    await publishing.publish(30)
+    publishing.restore()
+    await publishing.publish()
+    await publishing.publish(1)
+    assert names(await _verify(publishing)) == {"adopted_after_a_restore"}
+    publishing.tamper(
+        "delete from audit.events where id = (select event_id from audit.leaves where index = 301)",
+        "update audit.leaves set event_id = null, recorded_at = null where index = 301",
+    )
+    assert "deleted" in names(await _verify(publishing))
+
+
 async def test_a_checkpoint_without_the_quorum_is_a_failure(
     publishing: Publishing,
 ) -> None:

@@ -9,7 +9,8 @@ from uuid import UUID
 
 import pytest
 
-from app.audit.verification.comparison import DATABASE, LogComparison, LogState, Records
+from app.audit.verification.comparison import DATABASE, LogComparison, LogState, Place, Records
+from app.audit.verification.cross_checks import report_losses
 from app.audit.verification.model import FindingName, Findings
 from app.audit.verification.rows import Action, PublishedBlock, SealedRow, StoredEvent
 from app.audit.verification.trees import SignedRoot
@@ -357,6 +358,22 @@ def test_an_attack_is_named_without_the_database(attack: Callable[[Copies], None
     copies = make_copies()
     attack(copies)
     assert name in names(compare(copies, with_database=False))
+
+
+def test_a_restore_that_lost_very_many_rows_is_a_notice() -> None:
+    copies = make_copies(30_000, 29_000)
+    copies.rows = {
+        index: SealedRow(index, None, None, row.leaf, None) if index < 25_000 else row
+        for index, row in copies.rows.items()
+    }
+    assert names(compare(copies)) == {}
+    for recorded, name in ((25_000, FindingName.ADOPTED), (24_999, FindingName.DELETED)):
+        adoption = replace(make_event(29_000, action=Action.ADOPT), row_count=recorded)
+        copies.records.adoptions = [(Place(LOG, 29_000, adoption.event_id), adoption)]
+        findings = Findings()
+        report_losses(copies.records, findings)
+        [found] = findings.all()
+        assert (found.name, found.count) == (name, 25_000)
 
 
 def test_an_event_of_the_past_is_backdated() -> None:

@@ -48,13 +48,23 @@ class Closing:
 
 @dataclass
 class Records:
-    """What the events of all logs say about the log itself. Each list is bounded."""
+    """What the events of all logs say about the log itself. Each list is bounded. `lost_more` counts, for each log, the
+    lost rows that `lost` does not list.
+    """
 
     redactions: dict[UUID, Place] = field(default_factory=dict)
     redacted: list[Place] = field(default_factory=list)
     lost: list[Place] = field(default_factory=list)
+    lost_more: dict[str, int] = field(default_factory=dict)
     adoptions: list[tuple[Place, StoredEvent]] = field(default_factory=list)
     closings: list[Closing] = field(default_factory=list)
+
+    def add_lost(self, place: Place) -> None:
+        """Read a leaf without an event."""
+        if len(self.lost) < _MOST_SUSPECTS:
+            self.lost.append(place)
+        else:
+            self.lost_more[place.log] = self.lost_more.get(place.log, 0) + 1
 
     def add_event(self, log: str, index: int, event: StoredEvent) -> None:
         """Read an event of the log about itself. The caller has verified the event's leaf."""
@@ -290,8 +300,8 @@ class LogComparison:
         self._order.add(index, row.event_id, recorded_at)
 
     def _read_missing_event(self, index: int, row: SealedRow) -> None:
-        if row.event_id is None and len(self._records.lost) < _MOST_SUSPECTS:
-            self._records.lost.append(Place(self._log, index, None))
+        if row.event_id is None:
+            self._records.add_lost(Place(self._log, index, None))
         else:
             self._findings.add(FindingName.DELETED, self._log, index=index, event_id=row.event_id)
 

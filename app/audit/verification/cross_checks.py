@@ -37,11 +37,14 @@ def report_redactions(records: Records, findings: Findings) -> None:
 
 def report_losses(records: Records, findings: Findings) -> None:
     """Name each leaf whose event is unknown: ADOPTED if the adoptions lost as many, and DELETED if not."""
-    recorded = sum(event.row_count for _, event in records.adoptions)
-    name = FindingName.ADOPTED if len(records.lost) <= recorded else FindingName.DELETED
+    recorded = sum(max(event.row_count, 0) for _, event in records.adoptions)
+    lost = len(records.lost) + sum(records.lost_more.values())
+    name = FindingName.ADOPTED if lost <= recorded else FindingName.DELETED
+    detail = "" if name is FindingName.ADOPTED else f"only {recorded} lost rows are recorded"
     for place in records.lost:
-        detail = "" if name is FindingName.ADOPTED else f"only {recorded} lost rows are recorded"
         findings.add(name, place.log, index=place.index, detail=detail)
+    for log, count in records.lost_more.items():
+        findings.add(name, log, count=count, detail=detail)
     if not records.lost:
         for place, _ in records.adoptions:
             findings.add(FindingName.ADOPTED, place.log, index=place.index, event_id=place.event_id)
