@@ -210,16 +210,20 @@ class AuditCount:
 
 def split_range(recorded: TimeRange | None, interval: AuditInterval) -> tuple[datetime, ...]:
     """Return the start of each interval that lies in the range at least in part. Raises InvalidInput
-    (bad_summary_range) if the range has no start or no end, is empty, or has more than `MAX_INTERVALS` intervals.
+    (bad_summary_range) if the range has no start or no end, is empty, has more than `MAX_INTERVALS` intervals, or has
+    an interval that begins or ends outside of the years 1 to 9999.
     """
     since, until = (recorded.since, recorded.until) if recorded else (None, None)
     if since is None or until is None or since >= until:
         raise InvalidInput("bad_summary_range", maximum=MAX_INTERVALS)
-    starts = [interval.start(since)]
-    while (following := interval.after(starts[-1])) < until:
-        if len(starts) == MAX_INTERVALS:
-            raise InvalidInput("bad_summary_range", maximum=MAX_INTERVALS)
-        starts.append(following)
+    try:
+        starts = [interval.start(since)]
+        while (following := interval.after(starts[-1])) < until and len(starts) <= MAX_INTERVALS:
+            starts.append(following)
+    except OverflowError as error:
+        raise InvalidInput("bad_summary_range", maximum=MAX_INTERVALS) from error
+    if len(starts) > MAX_INTERVALS:
+        raise InvalidInput("bad_summary_range", maximum=MAX_INTERVALS)
     return tuple(starts)
 
 

@@ -44,7 +44,7 @@ class AuditExportUrl:
 @dataclass(frozen=True)
 class BegunExport:
     """An attempt to make an export. `run` is the number of the attempt. `requested_at` is also the end of the range of
-    time of the events, and `oldest_at` its beginning. `filter` has the fields of the filter that are set.
+    time of the events, and no event is older than `oldest_at`. `filter` has the fields of the filter that are set.
     """
 
     object_key: str = field(repr=False)

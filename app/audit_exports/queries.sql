@@ -1,6 +1,6 @@
 -- name: request_export
--- Asks for an export of the audit log and returns its id; returns null if the filter names a patient or a consultation
--- that does not exist.
+-- Asks for an export of the audit log and returns its id; returns null if the filter names a patient, a consultation
+-- or a recording that does not exist.
 select private.request_audit_export(
     %(format)s,
     row(

@@ -61,7 +61,7 @@ class AuditExports:
         """Ask for an export of the events that the filter selects, and queue the job that makes it. A repeated call
         with the same `idempotency_key` returns the export of the first call as it is now.
 
-        Raises InvalidInput (bad_idempotency_key), NotFound (patient_not_found, consultation_not_found), Forbidden
+        Raises InvalidInput (bad_idempotency_key), NotFound (audit_filter_not_found), Forbidden
         (totp_stale), RateLimited (quota_exports), and Conflict (audit_export_in_progress, idempotency_key_reused).
         """
         call = RepeatableCall("exportAuditEvents", idempotency_key, form.value, _describe(wanted))

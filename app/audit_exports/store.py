@@ -87,15 +87,14 @@ async def request(
     tx: Transaction, wanted: AuditFilter, form: AuditExportFormat, totp_max_age_seconds: int
 ) -> UUID:
     """Ask for an export, and return its id. The transaction must then call `show`. Raises NotFound
-    (patient_not_found, consultation_not_found), and Forbidden, RateLimited or Conflict as
-    `private.request_audit_export`.
+    (audit_filter_not_found), and Forbidden, RateLimited or Conflict as `private.request_audit_export`.
     """
     requested: UUID | None = await tx.value(
         _sql["request_export"],
         {**wanted.parameters, "format": form.value, "totp_max_age_seconds": totp_max_age_seconds},
     )
     if requested is None:
-        raise NotFound("patient_not_found" if wanted.consultation is None else "consultation_not_found")
+        raise NotFound("audit_filter_not_found")
     return requested
 
 

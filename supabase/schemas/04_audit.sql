@@ -190,6 +190,7 @@ insert into private.audit_terms (kind, term)
 select 'reason', t.term from unnest(array[
     'audit_export_unsealed', 'audit_export_ended', 'audit_export_in_progress', 'audit_export_not_ready',
     'audit_export_not_found', 'audit_export_of_another', 'audit_export_too_large', 'quota_exports',
+    'audit_filter_not_found', 'officer_lost_access',
     'bad_syntax', 'not_one_field',
     'note_draft_not_found', 'signed_note_not_found', 'note_draft_changed', 'note_signed', 'note_not_signed',
     'note_flags_open', 'note_empty', 'note_section_in_progress', 'note_without_transcript',

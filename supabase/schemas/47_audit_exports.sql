@@ -88,7 +88,7 @@ begin
         ) or not exists (
             select from auth.users as u
             where u.id = person and u.deleted_at is null and (u.banned_until is null or u.banned_until <= now())
-        ) then 'staff_suspended'
+        ) then 'officer_lost_access'
     end;
 end
 $$;
@@ -96,7 +96,7 @@ $$;
 -- Asks for an export of the events that a filter selects and that are recorded before now. Queues the job that makes
 -- the export, and returns the id of the export. Raises RG403
 -- (totp_stale), RG429 (quota_exports), RG409 (audit_export_in_progress). Returns null, and writes the audit row, if the
--- filter names a patient or a consultation that does not exist.
+-- filter names a patient, a consultation or a recording that does not exist.
 create function private.request_audit_export(
     wanted_format text, wanted private.audit_filter, totp_max_age_seconds integer
 ) returns uuid
@@ -106,6 +106,7 @@ declare
     officer constant uuid := private.person();
     patient constant uuid := (wanted).patient_id;
     consultation constant uuid := (wanted).consultation_id;
+    recording constant uuid := (wanted).recording_id;
     made resguardo.audit_exports;
 begin
     perform private.require_recent_totp(totp_max_age_seconds);
@@ -115,6 +116,7 @@ begin
             consultation is not null
             and not exists (select from resguardo.consultations as c where c.id = consultation)
         )
+        or (recording is not null and not exists (select from resguardo.recordings as r where r.id = recording))
     then
         perform private.write_audit('audit.export', 'ABSENT', 'not_found', 'audit_export', '{}', '{}', '{}', '{}', 0, null);
         return null;
@@ -246,7 +248,7 @@ create function private.stop_audit_exports_of(member uuid) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-    perform private.stop_audit_export(e.id, 'staff_suspended')
+    perform private.stop_audit_export(e.id, 'officer_lost_access')
     from resguardo.audit_exports as e
     where e.requested_by = member and e.status in ('PENDING', 'RUNNING', 'READY');
 end
@@ -274,8 +276,9 @@ begin
 end
 $$;
 
--- Begins an attempt to make an export with a new object and a new secret. `oldest_at` is the time of the oldest event
--- that the export may contain. Returns no row if the export is not being made.
+-- Begins an attempt to make an export with a new object and a new secret. No event of the export is older than
+-- `oldest_at`, which lies between the oldest event of the log and the request. Returns no row if the export is not
+-- being made.
 create function private.begin_audit_export(of_export uuid, new_secret text)
 returns table (
     object_key text, run integer, format text, filter jsonb, requested_by uuid, requested_at timestamptz,
@@ -300,9 +303,10 @@ begin
     return query
     select
         new_key, made.run, made.format, jsonb_strip_nulls(to_jsonb(made.filter)), made.requested_by, made.created_at,
-        coalesce(
-            (made.filter).since,
-            (select min(a.recorded_at) from audit.events as a where a.outcome <> ''),
+        least(
+            greatest(
+                (made.filter).since, (select min(a.recorded_at) from audit.events as a where a.outcome <> '')
+            ),
             made.created_at
         );
 end
@@ -416,7 +420,7 @@ create function private.ended_audit_exports() returns table (export_id uuid, obj
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-    perform private.stop_audit_export(e.id, 'staff_suspended')
+    perform private.stop_audit_export(e.id, 'officer_lost_access')
     from resguardo.audit_exports as e
     where e.status = 'READY' and private.audit_export_objection(e.requested_by) is not null;
     return query

@@ -128,6 +128,9 @@ async def test_summary_counts_events_by_interval_and_value(
         ({"until": "2026-01-01T00:00:00Z"}, "DAY"),
         ({"from": "2026-01-02T00:00:00Z", "until": "2026-01-02T00:00:00Z"}, "DAY"),
         ({"from": "2026-01-01T00:00:00Z", "until": "2026-02-11T16:00:01Z"}, "HOUR"),
+        ({"from": "0001-01-01T00:00:00+05:00", "until": "0001-01-02T00:00:00Z"}, "DAY"),
+        ({"from": "9999-12-31T00:00:00Z", "until": "9999-12-31T23:59:59Z"}, "HOUR"),
+        ({"from": "9999-12-01T00:00:00Z", "until": "9999-12-31T23:59:59Z"}, "MONTH"),
     ],
 )
 async def test_summary_without_bounds_or_of_too_many_intervals_is_refused(

@@ -103,6 +103,11 @@ async def test_filter_of_an_export_is_the_filter_of_the_list(
     assert {*stored["outcomes"]} == {"ALLOWED", "DENIED"}
     (row,) = await harness.audit(answer.request_id)
     assert (row["patient_ids"], row["consultation_ids"]) == ([UUID(case.patient_id)], [UUID(case.id)])
+    unknown = wanted | {"patient": {"externalId": "mrn-nobody"}}
+    assert await officer.refused(EXPORT_AUDIT_EVENTS, wanted={"filter": unknown}) == (
+        "NOT_FOUND",
+        "audit_filter_not_found",
+    )
 
 
 async def test_officer_has_one_export_made_at_a_time(harness: ApiHarness, officer: Person) -> None:
@@ -128,18 +133,20 @@ async def test_repeated_call_with_the_same_key_returns_the_same_export(
 
 
 @pytest.mark.parametrize(
-    ("wanted", "reason"),
+    "wanted",
     [
-        ({"patient": {"externalId": "mrn-nobody"}}, "patient_not_found"),
-        ({"patient": {"id": str(uuid4())}}, "patient_not_found"),
-        ({"consultation": {"externalId": "visit-nowhere"}}, "consultation_not_found"),
+        {"patient": {"externalId": "mrn-nobody"}},
+        {"patient": {"id": str(uuid4())}},
+        {"consultation": {"externalId": "visit-nowhere"}},
+        {"recording": {"id": str(uuid4())}},
+        {"recording": {"egressId": "EG_nothing"}},
     ],
 )
-async def test_export_about_an_unknown_patient_or_consultation_is_not_made(
-    harness: ApiHarness, officer: Person, wanted: dict[str, Any], reason: str
+async def test_export_about_something_unknown_is_not_made(
+    harness: ApiHarness, officer: Person, wanted: dict[str, Any]
 ) -> None:
     answer = await officer.send(EXPORT_AUDIT_EVENTS, wanted={"filter": wanted})
-    assert (answer.error.code, answer.error.reason) == ("NOT_FOUND", reason)
+    assert (answer.error.code, answer.error.reason) == ("NOT_FOUND", "audit_filter_not_found")
     assert await _audited(harness, answer) == [("audit.export", "ABSENT", "not_found")]
 
 
@@ -274,17 +281,19 @@ async def test_suspension_stops_the_exports_of_the_officer(harness: ApiHarness, 
     assert "errors" not in answer.body
     for export in (str(ready), asked):
         found = await _export(harness, export)
-        assert (found["status"], found["error"]) == ("STOPPED", "staff_suspended")
+        assert (found["status"], found["error"]) == ("STOPPED", "officer_lost_access")
         assert not await harness.rows(
             "select secret from private.audit_export_files where export_id = %s", UUID(export)
         )
     assert sorted(await _audited(harness, answer)) == [
-        ("audit.export_stop", "ALLOWED", "staff_suspended"),
-        ("audit.export_stop", "ALLOWED", "staff_suspended"),
+        ("audit.export_stop", "ALLOWED", "officer_lost_access"),
+        ("audit.export_stop", "ALLOWED", "officer_lost_access"),
         ("staff.suspend", "ALLOWED", None),
     ]
     (edge, *_) = (await officer.ask(AUDIT_EXPORTS, first=1))["edges"]
-    assert edge["node"]["problem"]["code"] == "STAFF_SUSPENDED"
+    problem = edge["node"]["problem"]
+    assert problem["code"] == "OFFICER_LOST_ACCESS"
+    assert problem["message"].startswith("The officer who asked for this export was suspended")
 
 
 async def test_export_and_suspension_at_the_same_time_leave_no_export(

@@ -197,7 +197,13 @@ def test_registered_reason_has_a_text_and_a_remedy_in_both_languages(name: str) 
     reason = REASONS[name]
     assert reason.readers
     assert set(reason.codes) <= error_texts("en")["codes"].keys() | {"GRAPHQL_PARSE_FAILED"}
-    assert reason.codes or set(reason.readers) & {"recording", "transcription", "insights", "signed_note"}
+    assert reason.codes or set(reason.readers) & {
+        "recording",
+        "transcription",
+        "insights",
+        "signed_note",
+        "audit_export",
+    }
     used = set()
     remedies = (reason.remedy, reason.operator_remedy, *reason.remedy_for.values())
     for sentences in (reason.text, reason.recording_text, *remedies):

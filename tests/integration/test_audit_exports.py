@@ -22,7 +22,7 @@ from psycopg.rows import dict_row
 
 from app.audit.sealing.sealer import Sealer
 from app.audit.verification.receipts import Receipt
-from app.audit_exports import event_files
+from app.audit_exports import event_files, store
 from app.audit_exports import exporter as exporter_module
 from app.audit_exports.event_files import COLUMNS
 from app.audit_exports.exporter import AuditExporter, AuditExportsReport, Receipts
@@ -294,6 +294,20 @@ async def test_export_without_events_is_an_archive_with_an_empty_file(harness: E
     assert harness.found(export)["event_count"] == 0
 
 
+@pytest.mark.parametrize(
+    "since", ["0001-01-01T00:00:00+05:00", "4713-01-01 BC", "2026-01-01", "9999-12-31T23:59:59-05:00"]
+)
+async def test_export_begins_at_the_first_event_however_early_its_filter_begins(
+    harness: ExportHarness, since: str
+) -> None:
+    harness.events(3)
+    (oldest,) = harness.rows("select min(recorded_at) as at from audit.events")
+    async with harness.worker.as_service("export_audit_events") as tx:
+        begun = await store.begin(tx, harness.request(since=since), "secret")
+    assert begun is not None
+    assert begun.oldest_at >= oldest["at"]
+
+
 async def test_sealed_event_has_its_place_in_the_log(harness: ExportHarness) -> None:
     harness.events(2)
     sealed, unsealed = harness.rows(
@@ -344,9 +358,9 @@ async def test_export_of_an_officer_who_was_suspended_before_the_job_is_not_made
     harness.suspend()
     await harness.exporter.export(export)
     found = harness.found(export)
-    assert (found["status"], found["error"]) == ("STOPPED", "staff_suspended")
+    assert (found["status"], found["error"]) == ("STOPPED", "officer_lost_access")
     assert (await harness.keys(), harness.file(export)) == ([], None)
-    assert harness.audited(export) == [("audit.export_stop", "ALLOWED", "staff_suspended", 1)]
+    assert harness.audited(export) == [("audit.export_stop", "ALLOWED", "officer_lost_access", 1)]
 
 
 async def test_export_of_everything_by_an_officer_who_is_suspended_midway_is_stopped(
@@ -369,7 +383,7 @@ async def test_export_of_everything_by_an_officer_who_is_suspended_midway_is_sto
     await harness.exporter.export(export)
     assert pages == 3
     found = harness.found(export)
-    assert (found["status"], found["error"], found["sha256"]) == ("STOPPED", "staff_suspended", None)
+    assert (found["status"], found["error"], found["sha256"]) == ("STOPPED", "officer_lost_access", None)
     assert (await harness.keys(), harness.file(export), harness.jobs(export)) == ([], None, 1)
     await harness.exporter.export(export)
     assert harness.found(export)["status"] == "STOPPED"
