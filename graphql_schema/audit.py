@@ -110,7 +110,9 @@ class AuditEvent(Node):
     )
     digest: str | None = strawberry.field(
         description=(
-            "This is the SHA-256 of the note that the actor signed, in hex. It is null for every other action."
+            "This is the SHA-256 of the file that the event is about, in hex: the note that the actor signed, or "
+            "the file of events of an export. For an event of the audit log about itself, it is the SHA-256 of "
+            "the closed log's final checkpoint, or of the log's new key. It is null for every other action."
         )
     )
     request_id: strawberry.ID | None = strawberry.field(

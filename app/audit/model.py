@@ -72,7 +72,8 @@ class AuditEntities:
 @dataclass(frozen=True)
 class AuditEvent:
     """An audit event: who did what, to whose data, why, from where, and with which result. An audit event contains
-    ids and field names, never the values of fields. `digest` is the SHA-256 of the file that the actor signed, in hex.
+    ids and field names, never the values of fields. `digest` is the SHA-256 of what the event is about, in hex: a
+    signed note, the file of an export, the final checkpoint of a closed log, or a new key of the log.
 
     `occurred_at` is when the event happened, by the clock of the service that reported it. It is None for an event
     that Resguardo recorded itself.

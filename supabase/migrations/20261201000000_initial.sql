@@ -733,7 +733,7 @@ comment on column audit.events.entities is
 comment on column audit.events.fields is
 'The fields that were shown, as paths from the entity, such as patient.externalId.';
 comment on column audit.events.digest is
-'The SHA-256 of the file that the person signed. A random salt inside the file keeps its text from being guessed.';
+'The SHA-256 of a signed note (its random salt keeps its text secret), an export, a final checkpoint or a new key.';
 comment on column audit.events.salt is
 'Random bytes in front of the row in its leaf hash. They keep the values of a removed row from being guessed.';
 comment on column audit.events.canonical_version is
