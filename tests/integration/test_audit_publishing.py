@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, LiteralString, TypeVar
 from uuid import UUID, uuid4
@@ -632,6 +633,48 @@ async def test_foreign_object_in_the_bucket_stops_one_size_and_not_the_next(
         await publishing.publisher.run()
     assert "the bucket has another checkpoint" in caplog.text
     assert await publishing.publish(1) == size + 1
+
+
+@pytest.mark.parametrize("path", ["tile/0/001.p/255", "tile/0/001", "tile/0/001.p/3"])
+async def test_foreign_tile_never_replaces_leaves_that_a_checkpoint_covers(
+    publishing: Publishing, path: str
+) -> None:
+    """Somebody with the worker's key to the bucket can add a wider tile, and cannot change the older one."""
+    await publishing.publish(300)
+    published = publishing.size()
+    before = [
+        row["leaf_hash"] for row in publishing.rows("select leaf_hash from audit.leaves order by index")
+    ]
+    tile = TileId.parse(path)
+    foreign = b"".join(sha256(bytes([place])).digest() for place in range(tile.width))
+    assert await publishing.storage.put_new(f"audit/{publishing.origin}/{path}", foreign, "text/plain")
+    for _ in range(3):
+        publishing.add(1)
+        publishing.make_due()
+        with suppress(Conflict):
+            await publishing.publisher.run()
+        await publishing.sealer.run()
+    after = [row["leaf_hash"] for row in publishing.rows("select leaf_hash from audit.leaves order by index")]
+    assert after[:published] == before[:published]
+    await publishing.publish(300)
+    assert (publishing.lost(), publishing.published()) == (0, publishing.size())
+    note = SignedNote.parse(await publishing.latest())
+    assert Checkpoint.parse(note.text).size == publishing.size()
+    assert any(one.is_by(COSIGNER.verifier_key) for one in note.signatures)  # it saw no other tree
+
+
+async def test_restored_database_adopts_no_foreign_tile(publishing: Publishing) -> None:
+    await publishing.publish(300)
+    publishing.back_up()
+    await publishing.publish(30)
+    foreign = sha256(b"foreign").digest() * 255
+    key = f"audit/{publishing.origin}/tile/0/001.p/255"
+    assert await publishing.storage.put_new(key, foreign, "text/plain")
+    publishing.restore()
+    await publishing.publish(3)
+    assert publishing.lost() == 30
+    note = SignedNote.parse(await publishing.latest())
+    assert any(one.is_by(COSIGNER.verifier_key) for one in note.signatures)
 
 
 async def test_witness_that_is_down_does_not_stop_the_publication(

@@ -74,10 +74,10 @@ class Adoption:
             logs = await store.list_log_sizes(tx)
         found = {}
         for sizes in logs:
-            origin = self._keys(sizes.log_year).origin
-            first = await self._compare(sizes, BucketLog(self._storage, origin))
+            keys = self._keys(sizes.log_year)
+            first = await self._compare(sizes, BucketLog(self._storage, keys.origin), keys)
             if first is not None:
-                found[origin] = first
+                found[keys.origin] = first
         return found
 
     async def run_briefly(self) -> None:
@@ -106,7 +106,7 @@ class Adoption:
     async def _reconcile_once(self, sizes: LogSizes) -> bool:
         keys = self._keys(sizes.log_year)
         bucket = BucketLog(self._storage, keys.origin)
-        first = await self._compare(sizes, bucket)
+        first = await self._compare(sizes, bucket, keys)
         if first is None:
             return False
         events = await self._read_events(sizes.log_year, first)
@@ -132,9 +132,19 @@ class Adoption:
         )
         return True
 
-    async def _compare(self, sizes: LogSizes, bucket: BucketLog) -> int | None:
-        """Return the index of the first leaf that the bucket has otherwise, or that only the bucket has. The comparison
-        begins with the tile in which the newest published checkpoint ends.
+    async def _compare(self, sizes: LogSizes, bucket: BucketLog, keys: LogKeys) -> int | None:
+        """Return the index of the first leaf that the bucket has otherwise, or that only the bucket has. Leaves that a
+        signed checkpoint in the bucket covers come from the tiles of this checkpoint alone: somebody with a key to the
+        bucket can add a wider tile.
+        """
+        if await self._compare_tiles(sizes, bucket) is None:
+            return None
+        bucket.covered = await bucket.find_covered_size(keys)
+        return await self._compare_tiles(sizes, bucket)
+
+    async def _compare_tiles(self, sizes: LogSizes, bucket: BucketLog) -> int | None:
+        """Compare the database's leaves with the bucket's tiles of level 0. The comparison begins with the tile in
+        which the newest published checkpoint ends.
         """
         index = await bucket.confirm_published(sizes.published_size) // TILE_WIDTH
         while (tile := await bucket.find_leaf_tile(index)) is not None:

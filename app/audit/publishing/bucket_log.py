@@ -4,10 +4,13 @@ import logging
 from typing import Final
 
 from app.audit.publishing.model import BucketLeaf, join_leaves, widest
+from app.audit.sealing.model import LogKeys
 from app.bucket.object_keys import (
+    compose_audit_prefix,
     compose_checkpoint_key,
     compose_latest_checkpoint_key,
     compose_tile_key,
+    parse_checkpoint_key,
 )
 from app.errors import UpstreamFailed
 from app.integrations.storage.client import Storage
@@ -24,11 +27,16 @@ _LARGEST_TILE_BYTES: Final = TILE_WIDTH * (HASH_BYTES + 2)
 
 
 class BucketLog:
-    """One log in one bucket. All methods raise UpstreamFailed and Timeout."""
+    """One log in one bucket. All methods raise UpstreamFailed and Timeout.
+
+    `covered` is the size of a checkpoint that our key signed. Its tiles were stored before it and are locked, so they
+    are right. A wider tile that contradicts them is foreign, and is not read.
+    """
 
     def __init__(self, storage: Storage, origin: str) -> None:
         self._storage = storage
         self._origin = origin
+        self.covered = 0
 
     async def put_tile(self, tile: TileId, content: bytes) -> bool:
         """Store a tile or an entry bundle, unless an earlier attempt stored it. Return False if the bucket has other
@@ -63,8 +71,28 @@ class BucketLog:
         log.error("a bucket lacks the newest published checkpoint of the audit log %s", self._origin)
         return 0
 
+    async def find_covered_size(self, keys: LogKeys) -> int:
+        """Return the size of the largest checkpoint that one of the keys signed and whose last tile is in the bucket,
+        or 0. Lists all checkpoints of the log.
+        """
+        sizes = []
+        async for page in self._storage.list_objects(f"{compose_audit_prefix(self._origin)}checkpoints/"):
+            parsed = (parse_checkpoint_key(one.key) for one in page.objects)
+            sizes += [one[1] for one in parsed if one is not None and one[0] == self._origin and one[1]]
+        for size in sorted(sizes, reverse=True):
+            note = await self.get_checkpoint(size) or b""
+            try:
+                is_signed = keys.read_checkpoint(note).size == size
+            except TransparencyLogError:
+                continue
+            if is_signed and await self.get_hashes(_last_tile(size)) is not None:
+                return size
+        return 0
+
     async def find_leaf_tile(self, index: int) -> TileId | None:
-        """Return the widest tile of level 0 with this index, or None if the bucket has none."""
+        """Return the widest tile of level 0 with this index, or None if the bucket has none. The tile does not
+        contradict the tiles of the checkpoint of `covered` leaves.
+        """
         prefix = compose_tile_key(self._origin, TileId(0, index).path)
         found = []
         async for page in self._storage.list_objects(prefix):
@@ -73,7 +101,17 @@ class BucketLog:
                     found.append(TileId.parse(one.key.removeprefix(compose_tile_key(self._origin, ""))))
                 except TransparencyLogError:
                     continue
-        return widest(found)
+        last = _last_tile(self.covered) if self.covered else None
+        if last is None or index > last.index:
+            return widest(found)
+        if index < last.index:
+            return TileId(0, index) if TileId(0, index) in found else None
+        right = await self.get_hashes(last)
+        for tile in sorted(found, key=lambda one: one.width, reverse=True):
+            if right is not None and (await self.get_hashes(tile) or b"").startswith(right):
+                return tile
+            log.error("the bucket has a foreign tile of the audit log %s: %s", self._origin, tile.path)
+        return None
 
     async def get_hashes(self, tile: TileId) -> bytes | None:
         """Return the hashes of a tile. Return None if the object is gone, or is not a tile of this width."""
@@ -101,3 +139,9 @@ class BucketLog:
             if error.reason != "storage_object_too_large":
                 raise
             return b""
+
+
+def _last_tile(size: int) -> TileId:
+    """Return the tile of level 0 in which the tree of `size` leaves ends."""
+    index = (size - 1) // TILE_WIDTH
+    return TileId(0, index, size - index * TILE_WIDTH)

@@ -21,8 +21,9 @@ from app.integrations.storage.client import Storage
 from app.postgres.database import Database
 from app.transparency_log.checkpoints import Checkpoint
 from app.transparency_log.errors import TransparencyLogError
+from app.transparency_log.merkle import HASH_BYTES
 from app.transparency_log.notes import SignedNote
-from app.transparency_log.tiles import TileId, root_from_tiles, tiles_for_root
+from app.transparency_log.tiles import TILE_WIDTH, TileId, root_from_tiles, tiles_for_root
 
 log = logging.getLogger(__name__)
 
@@ -42,17 +43,19 @@ class TilePublisher:
         (audit_log_differs) if the bucket has a tile of level 0 with other bytes.
         """
         bundles, tiles = list_tiles_to_publish(size, published)
-        await self._put(of, bucket, bundles)
-        await self._put(of, bucket, tiles)
+        await self._put(of, bucket, bundles, published)
+        await self._put(of, bucket, tiles, published)
 
-    async def _put(self, of: PublishedLog, bucket: BucketLog, tiles: Sequence[TileId]) -> None:
+    async def _put(
+        self, of: PublishedLog, bucket: BucketLog, tiles: Sequence[TileId], published: int
+    ) -> None:
         for start in range(0, len(tiles), TILES_AT_ONCE):
             batch = tiles[start : start + TILES_AT_ONCE]
             async with self._database.as_service("publish_audit_log") as tx:
                 contents = await store.read_tiles(tx, of.log_year, batch)
             stored = await asyncio.gather(
                 *(
-                    self._put_one(of, bucket, tile, format_tile(tile, content))
+                    self._put_one(of, bucket, tile, format_tile(tile, content), published)
                     for tile, content in zip(batch, contents, strict=True)
                 )
             )
@@ -62,7 +65,7 @@ class TilePublisher:
                 )
 
     async def _put_one(
-        self, of: PublishedLog, bucket: BucketLog, tile: TileId, content: bytes | None
+        self, of: PublishedLog, bucket: BucketLog, tile: TileId, content: bytes | None, published: int
     ) -> bool:
         if content is None:
             log.error("the database lacks hashes of the audit log %s: %s", of.origin, tile.path)
@@ -70,7 +73,16 @@ class TilePublisher:
         is_stored = await bucket.put_tile(tile, content)
         if not is_stored:
             log.error("a bucket has other bytes of the audit log %s: %s", of.origin, tile.path)
-        return is_stored
+        return is_stored or (tile.level == 0 and await _is_foreign(bucket, tile, content, published))
+
+
+async def _is_foreign(bucket: BucketLog, tile: TileId, content: bytes, published: int) -> bool:
+    """Return whether the bucket's tile contradicts leaves that are already published. Nothing can replace such a tile,
+    and no later publication needs it.
+    """
+    covered = max(published - tile.index * TILE_WIDTH, 0) * HASH_BYTES
+    theirs = await bucket.get_hashes(tile)
+    return covered > 0 and (theirs or b"")[:covered] != content[:covered]
 
 
 class Publisher:
