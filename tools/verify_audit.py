@@ -35,10 +35,11 @@ FOUND = Counter[str]()
 decode = partial(base64.b64decode, validate=True)
 
 
-def report(name: str, sentence: str) -> None:
+def report(name: str, sentence: str) -> str:
     FOUND[name] += 1
     if FOUND[name] <= 20:  # the others are counted
         print(f"FINDING {name}: {sentence}")
+    return ""
 
 
 def fold(hashes: list[bytes]) -> bytes:
@@ -208,6 +209,7 @@ class Log:  # a folder with the checkpoints and the tiles of one log (https://c2
         leaf = sha256(b"\0" + sha256(salt + event).digest()).digest()
         if self.read_again("0", index // 256)[index % 256 :][:1] != [leaf]:
             report("event-changed", f"{line} is not the event {index} of {self.origin}")
+            return
         after = bisect.bisect_right(self.checkpoints, index, key=lambda one: one.size)
         verify_time(event, self.checkpoints[after - 1].time if after else 0, self.checkpoints[after])
 
@@ -237,11 +239,10 @@ def verify_receipt(policy: Policy, receipt: Path, path: Path) -> str:
     found = re.match(RECEIPT, receipt.read_bytes().decode(errors="replace"))
     checkpoint, content = policy.verify(receipt, found[0] if found else ""), path.read_bytes()
     if not found or not checkpoint:
-        report("receipt-malformed", f"{receipt} is not a receipt with a checkpoint that meets the policy")
-        return ""
+        return report("receipt-malformed", f"{receipt} is no receipt with a checkpoint that meets the policy")
     leaf = sha256(b"\0" + sha256(decode(found[1]) + content).digest()).digest()
     if root_of(leaf, int(found[2]), checkpoint.size, [*map(decode, found[3].split())]) != checkpoint.root:
-        report("event-changed", f"{receipt} does not prove {path}")
+        return report("event-changed", f"{receipt} does not prove {path}")
     verify_time(content, 0, checkpoint)
     return str(json.loads(content)["digest"])
 
@@ -280,8 +281,7 @@ def verify(given: argparse.Namespace) -> str:
             report("export-changed", f"{given.export} is not the file of the event")
     if given.export and logs:
         verified.append(verify_export(given.export, {log.origin: log for log in logs}))
-    missing = {one.origin for one in known} - {log.origin for log in logs}
-    if missing or not verified:
+    if (missing := {one.origin for one in known} - {log.origin for log in logs}) or not verified:
         report("checkpoint-missing", f"no folder has `checkpoints` of {', '.join(missing) or 'any log'}")
     return ", ".join(verified)
 

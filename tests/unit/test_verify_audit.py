@@ -255,6 +255,16 @@ def test_a_changed_receipt_is_named(
     assert f"FINDING {name}: " in said
 
 
+ODD_EVENTS = [b"5", b"[]", b"{}", b"", b"\xff", b'{"recorded_at":5}', b'{"recorded_at":"x"}', b"[" * 100_000]
+
+
+@pytest.mark.parametrize("content", ODD_EVENTS)
+def test_an_event_of_any_content_is_named(policy: Path, receipt: tuple[Path, Path], content: bytes) -> None:
+    receipt[1].write_bytes(content)
+    code, said = verify(policy, "--receipt", *receipt)
+    assert (code, "FINDING event-changed: " in said) == (1, True), said
+
+
 def export_line(index: int | None, event: Event, origin: str = "resguardo/test/2026") -> bytes:
     """Return a line of an export."""
     place, salt = ("null", "null") if index is None else (str(index), f'"{event.salt.hex()}"')
@@ -283,6 +293,10 @@ def test_each_line_of_an_export_is_compared_with_the_tiles(
     [
         ("event-changed", export_line(7, make_event(8))),
         ("event-changed", export_line(7, replace(make_event(7), salt=bytes(16)))),
+        *(
+            ("event-changed", export_line(7, replace(make_event(7), canonical=odd)))
+            for odd in (b"{}", b'{"recorded_at":5}', b'{"a":' + b"[" * 100_000 + b"}")
+        ),
         ("not-verified", export_line(EVENTS, make_event(EVENTS))),
         ("not-verified", export_line(7, make_event(7), "resguardo/other/2026")),
         ("export-malformed", b'{"event":{}}\n'),
