@@ -77,8 +77,8 @@ class AuditPublishingSettings(BucketWriterSettings):
         60,
         ge=60,
         le=3600,
-        description="The interval at which the worker publishes a checkpoint of the audit log to the bucket, if the "
-        "log has grown.",
+        description="The number of seconds, from 60 to 3600, after which the worker publishes a new checkpoint of the "
+        "audit log to the bucket, if the log has grown.",
     )
     audit_witness_url: Annotated[tuple[str, ...], NoDecode] = Field(
         (),

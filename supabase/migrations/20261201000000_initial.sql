@@ -11106,7 +11106,10 @@ begin
     select r.* into reading from private.auth_reading as r;
     return array_remove(
         array[
-            case when reading.read_at < now() - interval '5 minutes' then 'auth_entries_not_read' end,
+            case
+                when coalesce(reading.read_at, reading.began_at) < now() - interval '5 minutes'
+                    then 'auth_entries_not_read'
+            end,
             case
                 when exists (
                     select from auth.sessions as s

@@ -408,6 +408,10 @@ async def test_entries_that_auth_does_not_write_are_missed(database: Database, t
         (OTHER_OWNER, "auth_entries_forbidden"),
         (f"grant select on auth.audit_log_entries to anon; {OTHER_OWNER}", "auth_entries_forbidden"),
         ("update private.auth_reading set read_at = now() - interval '6 minutes'", "auth_entries_not_read"),
+        (
+            "update private.auth_reading set read_at = null, began_at = now() - interval '6 minutes'",
+            "auth_entries_not_read",
+        ),
     ],
 )
 async def test_entries_that_cannot_be_read_are_an_error(
