@@ -492,7 +492,8 @@ async def test_law_1_read_writes_one_complete_audit_row(harness: ApiHarness, fie
     )
     assert named_in(row) == shown_in(answer) | read.besides(case, recording, stored["id"])
     assert row["entities"][0]["type"] == read.entity_type
-    besides = ("id", "recorded_at", "byte_count", "entities")
+    assert len(row["salt"]) == 16
+    besides = ("id", "recorded_at", "byte_count", "entities", "salt")
     assert {name: _plain(row[name]) for name in row if name not in besides} == {
         "actor_id": str(person.user_id),
         "actor_role": "clinician" if is_doctor else "patient",
@@ -512,6 +513,8 @@ async def test_law_1_read_writes_one_complete_audit_row(harness: ApiHarness, fie
         "address": ADDRESS,
         "policy_version": policy,
         "digest": None,
+        "occurred_at": None,
+        "canonical_version": 1,
     }
 
 

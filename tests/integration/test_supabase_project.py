@@ -39,6 +39,7 @@ def test_auth_tables_have_rls_and_belong_to_the_auth_admin(database: Database) -
     query = """select relname, relowner::regrole::text, relrowsecurity from pg_class
                where relnamespace = 'auth'::regnamespace and relkind = 'r' order by relname"""
     tables = [
+        "audit_log_entries",
         "identities",
         "mfa_amr_claims",
         "mfa_challenges",
