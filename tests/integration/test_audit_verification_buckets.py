@@ -135,6 +135,17 @@ async def test_removed_objects_are_named(publishing: Publishing) -> None:
     assert logs == {publishing.origin, f"{publishing.origin} in the second bucket"}
 
 
+@pytest.mark.parametrize(
+    ("path", "name"), [("checkpoints/999", "checkpoint_forged"), ("tile/0/000", "tile_changed")]
+)
+async def test_an_object_that_is_too_large_is_named(publishing: Publishing, path: str, name: str) -> None:
+    await publishing.publish(300)
+    key = f"audit/{publishing.origin}/{path}"
+    await publishing.storage.delete(key)
+    assert await publishing.storage.put_new(key, bytes(1_100_000), "text/plain")
+    assert name in names(await _verify(publishing))
+
+
 async def test_an_unreachable_bucket_is_no_finding(publishing: Publishing) -> None:
     await publishing.publish(10)
     publishing.storage.down = UpstreamFailed("storage_unreachable")

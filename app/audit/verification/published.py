@@ -14,6 +14,7 @@ from app.bucket.object_keys import (
     compose_tile_key,
     parse_checkpoint_key,
 )
+from app.errors import UpstreamFailed
 from app.integrations.storage.client import Storage
 from app.transparency_log.errors import TransparencyLogError
 from app.transparency_log.merkle import HASH_BYTES, leaf_hash, split_hashes
@@ -57,8 +58,15 @@ class PublishedBucket:
         return sorted(sizes)
 
     async def read(self, key: str) -> bytes | None:
-        """Return the content of an object, or None."""
-        return await self._storage.get_small(key, _MOST_BYTES)
+        """Return the content of an object, or None. An object that is too large is foreign, and its content is
+        returned as empty.
+        """
+        try:
+            return await self._storage.get_small(key, _MOST_BYTES)
+        except UpstreamFailed as error:
+            if error.reason != "storage_object_too_large":
+                raise
+            return b""
 
 
 class PublishedFolder:
