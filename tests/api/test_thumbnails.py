@@ -14,7 +14,6 @@ from uuid import UUID, uuid4
 import pytest
 
 from app.consents.texts import consent_texts
-from app.deletions.destroyer import DestructionReport
 from app.recordings.model import RecordingStatus
 from app.recordings.transition_writer import TransitionWriter
 from app.settings import WorkerSettings
@@ -244,7 +243,7 @@ async def test_thumbnail_is_destroyed_and_certified_with_its_recording(
         "update resguardo.deletions set undo_until = now() - interval '1 day' where recording_id = %s",
         recording,
     )
-    assert await harness.services.destroyer.run_once() == DestructionReport(1, 0)
+    await harness.services.destroyer.run_once()
     assert await _stored(harness, recording) == []
     assert (await harness.http.get(url)).status_code == 404
     assert await _status(consented.doctor, recording) is None
