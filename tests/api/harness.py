@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, LiteralString
+from unittest.mock import patch
 from uuid import UUID, uuid4
 
 import httpx
@@ -28,6 +29,7 @@ from pydantic import SecretStr
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
+from app.audit_exports import exporter
 from app.deployment import mark_database
 from app.integrations.storage.client import Storage
 from app.main import create_app
@@ -432,6 +434,8 @@ async def opened(database: Database, store: ObjectStore, data_dir: Path) -> Asyn
         worker = _worker_settings(database, store, settings)
         services = await stack.enter_async_context(open_services(worker))
         queue = await stack.enter_async_context(open_queue(worker, services))
+        # Nothing seals the audit log here, so the job of an export would wait in vain, and other jobs behind it.
+        stack.enter_context(patch.object(exporter, "SEAL_SECONDS", 0))
         superuser = await psycopg.AsyncConnection.connect(
             database.superuser_url, autocommit=True, row_factory=dict_row
         )
