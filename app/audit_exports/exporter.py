@@ -90,6 +90,7 @@ class AuditExporter:
         *,
         deployment: str,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        seal_seconds: float = SEAL_SECONDS,
     ) -> None:
         self._database = database
         self._storage = storage
@@ -97,6 +98,7 @@ class AuditExporter:
         self._read_receipt = read_receipt
         self._deployment = deployment
         self._sleep = sleep
+        self._seal_seconds = seal_seconds
 
     async def export(self, export_id: UUID) -> None:
         """Make an export. If the export is not being made any more, delete the archives that it has left.
@@ -168,7 +170,7 @@ class AuditExporter:
         Raises Conflict (audit_export_unsealed) if the event is not sealed in time.
         """
         sealed: Receipt | None = None
-        for _ in range(int(SEAL_SECONDS / POLL_SECONDS)):
+        for _ in range(int(self._seal_seconds / POLL_SECONDS)):
             sealed = await self._read_receipt(event_id) or sealed
             if sealed is not None and sealed.is_published:
                 return sealed

@@ -17,7 +17,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, LiteralString
-from unittest.mock import patch
 from uuid import UUID, uuid4
 
 import httpx
@@ -29,7 +28,7 @@ from pydantic import SecretStr
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
-from app.audit_exports import exporter
+from app.audit_exports.exporter import AuditExporter, Receipts
 from app.deployment import mark_database
 from app.integrations.storage.client import Storage
 from app.main import create_app
@@ -433,9 +432,16 @@ async def opened(database: Database, store: ObjectStore, data_dir: Path) -> Asyn
         await stack.enter_async_context(served(app, api, lifespan="off"))
         worker = _worker_settings(database, store, settings)
         services = await stack.enter_async_context(open_services(worker))
-        queue = await stack.enter_async_context(open_queue(worker, services))
         # Nothing seals the audit log here, so the job of an export would wait in vain, and other jobs behind it.
-        stack.enter_context(patch.object(exporter, "SEAL_SECONDS", 0))
+        exporter = AuditExporter(
+            services.database,
+            bucket,
+            Receipts(services.database).read,
+            deployment=DEPLOYMENT,
+            seal_seconds=0,
+        )
+        services = replace(services, audit_exporter=exporter)
+        queue = await stack.enter_async_context(open_queue(worker, services))
         superuser = await psycopg.AsyncConnection.connect(
             database.superuser_url, autocommit=True, row_factory=dict_row
         )
