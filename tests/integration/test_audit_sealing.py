@@ -3,7 +3,7 @@ those of RFC 6962 and C2SP, and neither a second sealer nor a death at any commi
 """
 
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -132,13 +132,6 @@ async def sealing(database: Database) -> AsyncIterator[Sealing]:
     await pool.close()
 
 
-@pytest.fixture(autouse=True)
-def no_lease() -> Iterator[None]:
-    token = required_lease.set(None)
-    yield
-    required_lease.reset(token)
-
-
 async def test_every_event_gets_one_leaf_and_a_signed_checkpoint(sealing: Sealing) -> None:
     sealing.add(3)
     await sealing.sealer.run()
@@ -199,9 +192,12 @@ async def test_two_sealers_seal_each_event_once(sealing: Sealing) -> None:
 
 async def test_sealer_without_the_lease_seals_nothing(sealing: Sealing) -> None:
     sealing.add(1)
-    required_lease.set(7)
-    with pytest.raises(AppError, match="lead_lost"):
-        await sealing.sealer.run()
+    token = required_lease.set(7)
+    try:
+        with pytest.raises(AppError, match="lead_lost"):
+            await sealing.sealer.run()
+    finally:
+        required_lease.reset(token)  # The tests after this one may run in the same context
     assert sealing.unsealed() == 1
 
 
