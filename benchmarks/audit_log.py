@@ -85,8 +85,8 @@ where c.oid in ('audit.event_blocks'::regclass, 'audit.event_bitmaps'::regclass)
 
 
 def fill(superuser_url: str, events: int, on_progress: Callable[[int], None] = lambda _: None) -> None:
-    """Write events into an empty audit log, and collect them in blocks. The function turns the triggers of the audit
-    log off while it writes, so the events are not sealed.
+    """Write events into an empty audit log, and put them into the blocks of the search index. The function
+    turns the triggers of the audit log off while it writes, so the events are not sealed.
     """
     with psycopg.connect(superuser_url, autocommit=True) as connection:
         # Autovacuum would run meanwhile, and keep VACUUM from marking the rows as visible to all.

@@ -1,7 +1,9 @@
 """Makes a sealed audit log for tests: events, leaves, signed checkpoints, and a folder of published objects."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
@@ -15,6 +17,7 @@ from app.audit.verification.published import Published, PublishedFolder
 from app.audit.verification.service import VerificationOrder, verify
 from app.audit.verification.store import SealedRows
 from app.bucket.object_keys import compose_checkpoint_key, compose_latest_checkpoint_key, compose_tile_key
+from app.deployment import mark_database
 from app.postgres.database import Database as Pool
 from app.transparency_log.checkpoints import Ed25519Signer
 from app.transparency_log.events import compute_entry, format_canonical_event
@@ -38,6 +41,17 @@ SEALED = """
 select e.* from audit.leaves as l inner join audit.events as e on e.id = l.event_id
 where l.log_year = %s order by l.index
 """
+
+
+@asynccontextmanager
+async def open_log(database: Database, folder: Path) -> AsyncIterator["AuditLog"]:
+    """Yield an empty audit log of the current year, whose published objects are in the folder."""
+    mark_database(database.owner_url, DEPLOYMENT)
+    pool = Pool(database.worker_url, application="test")
+    try:
+        yield AuditLog(database, pool, folder, datetime.now(UTC).year)
+    finally:
+        await pool.close()
 
 
 @dataclass

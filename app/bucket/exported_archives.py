@@ -42,7 +42,9 @@ class ExportedArchives:
         return swept
 
     async def sweep(self, now: datetime) -> int:
-        """Delete the archives that belong to nothing and are older than `QUARANTINE`. Return how many were deleted."""
+        """Delete the archives that are older than `QUARANTINE` and that no row of the database names. Return how many
+        were deleted.
+        """
         swept = 0
         async for page in self._storage.list_objects(EXPORTS):
             seen_at = min(now, page.listed_at)

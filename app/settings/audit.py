@@ -8,7 +8,7 @@ from typing import Annotated, Final, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode
 
-from app.settings.base import DeploymentSettings, divided, is_key, split_url
+from app.settings.base import DeploymentSettings, divided, is_key, split_server_url, split_url
 from app.settings.database_url import SettingProblem
 from app.settings.vendors import BucketWriterSettings
 from app.transparency_log.errors import NoteError
@@ -158,20 +158,10 @@ class AuditPublishingSettings(BucketWriterSettings):
             raise SettingProblem(f"{missing}: needed where {present} is set")
         url = self.audit_bucket_endpoint_url or ""
         self._require_tls("AUDIT_BUCKET_ENDPOINT_URL", url, ("https",))
-        parts = split_url("AUDIT_BUCKET_ENDPOINT_URL", url)
-        if (
-            not parts.hostname
-            or "@" in parts.netloc
-            or parts.path.strip("/")
-            or parts.query
-            or parts.fragment
-        ):
-            raise SettingProblem(
-                "AUDIT_BUCKET_ENDPOINT_URL: is a host alone, without bucket, path, credentials or query"
-            )
+        host = split_server_url("AUDIT_BUCKET_ENDPOINT_URL", url).hostname or ""
         first = (self.s3_endpoint_url or self.r2_endpoint_url or "").rstrip("/")
         is_on_first_server = url.rstrip("/") == first or (
-            not first and (parts.hostname or "").startswith(f"{self.r2_account_id}.")
+            not first and host.startswith(f"{self.r2_account_id}.")
         )
         if is_on_first_server and self.audit_bucket == self.r2_bucket_name:
             raise SettingProblem("AUDIT_BUCKET: must not be the first bucket")

@@ -103,6 +103,14 @@ def split_url(name: str, url: str) -> SplitResult:
     return parts
 
 
+def split_server_url(name: str, url: str) -> SplitResult:
+    """Split the URL of an S3 server into its parts. Raises SettingProblem unless the URL is a host alone."""
+    parts = split_url(name, url)
+    if not parts.hostname or "@" in parts.netloc or parts.path.strip("/") or parts.query or parts.fragment:
+        raise SettingProblem(f"{name}: is a host alone, without bucket, path, credentials or query")
+    return parts
+
+
 def is_key(value: str) -> bool:
     """Return whether the value is 32 bytes in base64."""
     try:

@@ -7,7 +7,7 @@ from typing import Annotated, Final, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode
 
-from app.settings.base import DeploymentSettings, divided, split_url
+from app.settings.base import DeploymentSettings, divided, split_server_url, split_url
 from app.settings.database_url import SettingProblem
 from app.settings.model_ends import require_current_model
 
@@ -139,17 +139,7 @@ class BucketSettings(DeploymentSettings):
         return self
 
     def _require_host(self, url: str) -> None:
-        parts = split_url("S3_ENDPOINT_URL", url)
-        if (
-            not parts.hostname
-            or "@" in parts.netloc
-            or parts.path.strip("/")
-            or parts.query
-            or parts.fragment
-        ):
-            raise SettingProblem(
-                "S3_ENDPOINT_URL: is a host alone, without bucket, path, credentials or query"
-            )
+        host = split_server_url("S3_ENDPOINT_URL", url).hostname or ""
         if self.s3_force_path_style:
             return
         if "." in self.r2_bucket_name:
@@ -157,7 +147,7 @@ class BucketSettings(DeploymentSettings):
                 "S3_FORCE_PATH_STYLE: must be true for a bucket with a dot in its name: no certificate covers "
                 "bucket.server then"
             )
-        if parts.hostname.startswith(f"{self.r2_bucket_name}."):
+        if host.startswith(f"{self.r2_bucket_name}."):
             raise SettingProblem(
                 "S3_ENDPOINT_URL: must not begin with the bucket's name, which is put before it"
             )

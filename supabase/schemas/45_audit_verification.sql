@@ -157,9 +157,9 @@ $$;
 
 -- Redacts a sealed event: clears every column that says who did what to whom, and the salt. The leaf stays, so every
 -- proof stays valid, and nobody can guess the cleared values from the leaf. The event audit_log.redact names the
--- redacted event and the reason. No role may call this function: only the owner of the database can turn the triggers
--- off that protect the log. Returns whether the event was redacted now. Raises RG404 (audit_event_not_found) and
--- RG409 (audit_event_not_sealed, audit_event_about_log).
+-- redacted event and the reason. No role may call this function, because only the owner of the database can turn off
+-- the triggers that protect the log. Returns true if this call redacted the event. Raises RG404
+-- (audit_event_not_found) and RG409 (audit_event_not_sealed, audit_event_about_log).
 create function private.redact_event(of_event uuid, with_reason text) returns boolean
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '10s'
 as $$

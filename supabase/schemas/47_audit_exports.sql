@@ -343,8 +343,8 @@ end
 $$;
 
 -- Records the file of events that an attempt has written: writes the audit event audit.export_content with the digest
--- of the file, and returns its id. Returns the same id if the attempt calls again. Returns null if the attempt must
--- end.
+-- of the file, and returns the id of the event. A second call of the same attempt returns the same id. Returns null if
+-- the attempt must end.
 create function private.record_audit_export_content(
     of_export uuid, of_run integer, events bigint, bytes bigint, of_sha256 text
 ) returns uuid

@@ -1,16 +1,13 @@
 """`resguardo audit verify` of rows that no code of Resguardo writes: each becomes a finding, and none stops it."""
 
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import anyio
 import pytest
 
-from app.deployment import mark_database
-from app.postgres.database import Database as Pool
 from app.transparency_log.checkpoints import Checkpoint, sign_checkpoint
-from tests.audit_log import DEPLOYMENT, AuditLog, names
+from tests.audit_log import AuditLog, names, open_log
 from tests.databases import Database
 
 pytestmark = pytest.mark.anyio
@@ -21,16 +18,11 @@ SECONDS = 60
 @pytest.fixture
 async def log(database: Database, tmp_path: Path) -> AsyncIterator[AuditLog]:
     """Yield a log with 300 sealed and published events."""
-    mark_database(database.owner_url, DEPLOYMENT)
-    pool = Pool(database.worker_url, application="test")
-    made = AuditLog(database, pool, tmp_path, datetime.now(UTC).year)
-    try:
+    async with open_log(database, tmp_path) as made:
         made.insert(300)
         await made.seal()
         made.publish()
         yield made
-    finally:
-        await pool.close()
 
 
 EVENT = "(select event_id from audit.leaves where index = 5)"

@@ -20,13 +20,12 @@ from app.audit.verification.published import PublishedFolder
 from app.audit.verification.redaction import RedactionReason, redact
 from app.audit.verification.store import SealedRows
 from app.commands.audit import describe_report
-from app.deployment import mark_database
 from app.errors import Conflict, NotFound
 from app.postgres.database import Database as Pool
 from app.transparency_log.checkpoints import Checkpoint, sign_checkpoint
 from app.transparency_log.merkle import Frontier, leaf_hash
 from app.transparency_log.proofs import TransparencyProof
-from tests.audit_log import DEPLOYMENT, AuditLog, names
+from tests.audit_log import AuditLog, names, open_log
 from tests.databases import Database
 
 pytestmark = pytest.mark.anyio
@@ -37,10 +36,7 @@ OTHER = bytes(32)
 @pytest.fixture
 async def log(database: Database, tmp_path: Path) -> AsyncIterator[AuditLog]:
     """Yield a log with 600 sealed and published events, and 20 sealed events after them."""
-    mark_database(database.owner_url, DEPLOYMENT)
-    pool = Pool(database.worker_url, application="test")
-    made = AuditLog(database, pool, tmp_path, datetime.now(UTC).year)
-    try:
+    async with open_log(database, tmp_path) as made:
         for count in (300, 300):
             made.insert(count)
             await made.seal()
@@ -48,8 +44,6 @@ async def log(database: Database, tmp_path: Path) -> AsyncIterator[AuditLog]:
         made.insert(20)
         await made.seal()
         yield made
-    finally:
-        await pool.close()
 
 
 def _id_at(log: AuditLog, index: int) -> UUID:

@@ -29,8 +29,9 @@ _LARGEST_TILE_BYTES: Final = TILE_WIDTH * (HASH_BYTES + 2)
 class BucketLog:
     """One log in one bucket. All methods raise UpstreamFailed and Timeout.
 
-    `covered` is the size of a checkpoint that our key signed. Its tiles were stored before it and are locked, so they
-    are right. A wider tile that contradicts them is foreign, and is not read.
+    `covered` is the size of a checkpoint that our key signed. The publisher stored the tiles of that checkpoint before
+    the checkpoint itself, and the bucket locks them. If a wider tile has other hashes, somebody else stored it. The
+    methods ignore such a tile.
     """
 
     def __init__(self, storage: Storage, origin: str) -> None:

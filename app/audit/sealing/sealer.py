@@ -89,8 +89,8 @@ class Sealer:
         return LogKeys.derive(self._seed, self._former_keys, deployment=self._deployment, year=year)
 
     async def run(self) -> None:
-        """Seal all unsealed events, and write the events of the log about itself. A step that fails at rows that
-        somebody changed does not stop the other steps. Raises AppError.
+        """Seal all unsealed events, and write the events of the log about itself. If rows that
+        somebody changed make one step fail, the other steps still run. Raises AppError.
         """
         for step in (
             self._reconcile_first,
