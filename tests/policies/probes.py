@@ -216,6 +216,7 @@ RELATIONS: dict[str, Relation] = {
     ),
     "private.viewings": Relation("id", "person_id = %s"),
     "private.recording_secrets": Relation("recording_id", _BY_RECORDING),
+    "resguardo.alerts": Relation("id"),
     "resguardo.audit_exports": Relation("id"),
     "private.audit_export_files": Relation("export_id"),
     "private.access_exports": Relation(

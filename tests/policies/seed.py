@@ -403,6 +403,7 @@ def _queue(connection: Connection) -> None:
     connection.execute(
         "insert into private.drifts (topic, code, subject) values ('locks', 'lock_missing', 'x')"
     )
+    connection.execute("select private.open_alert('NO_LEADER', '', null, '{}')")
     connection.execute("insert into private.access_seals values ('schema of nobody', '')")
     _past_log(connection)
     _costs(connection)

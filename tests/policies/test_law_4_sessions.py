@@ -142,6 +142,7 @@ STATEMENTS: dict[str, tuple[LiteralString, ...]] = {
         "select private.suspend_staff(gen_random_uuid())",
         "select private.invite_staff('new@example.org', 'clinician')",
         "select private.read_staff_invitations(null, null, 25, '{}')",
+        "select from resguardo.alerts",
         "select from resguardo.audit_exports",
         "select private.request_audit_export('NDJSON', null, null)",
         "select private.release_audit_export_key(gen_random_uuid(), null)",
