@@ -370,7 +370,8 @@ select 'entity_type', t.term from unnest(array[
     'audit_log',
     'legal_hold', 'media', 'participant', 'patient', 'signed_note', 'recording', 'recording_import', 'request',
     'clip', 'viewing', 'retention_policy', 'room', 'session_note', 'staff', 'staff_invitation', 'storage', 'transcript',
-    'second_factor', 'user'
+    'second_factor', 'user',
+    'review_case'
 ]) as t (term);
 
 insert into private.audit_terms (kind, term)
@@ -612,6 +613,7 @@ values
 ('psychotherapy_note.read', 'R', true),
 ('psychotherapy_note.write', 'C', true),
 ('psychotherapy_note.edit', 'U', true),
+('review_case.open', 'C', true),
 ('psychotherapy_note.delete', 'D', true);
 
 -- Returns FHIR's AuditEvent.action of an action: (C)reate, (R)ead, (U)pdate, (D)elete, (E)xecute.

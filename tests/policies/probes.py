@@ -218,6 +218,8 @@ RELATIONS: dict[str, Relation] = {
     "private.recording_secrets": Relation("recording_id", _BY_RECORDING),
     "resguardo.alerts": Relation("id"),
     "resguardo.audit_exports": Relation("id"),
+    "resguardo.review_cases": Relation("id"),
+    "resguardo.review_case_events": Relation("id"),
     "private.audit_export_files": Relation("export_id"),
     "private.access_exports": Relation(
         "request_id",

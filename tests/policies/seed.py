@@ -404,6 +404,10 @@ def _queue(connection: Connection) -> None:
         "insert into private.drifts (topic, code, subject) values ('locks', 'lock_missing', 'x')"
     )
     connection.execute("select private.open_alert('NO_LEADER', '', null, '{}')")
+    connection.execute(
+        "select private.open_case('no_relationship', %s, %s, %s, array[e.id], %s) from audit.events as e limit 1",
+        [ANA.doctor_id, [ANA.patient_id], [ANA.id_of("over")], f"{ANA.doctor_id}|2026-11-20"],
+    )
     connection.execute("insert into private.access_seals values ('schema of nobody', '')")
     _past_log(connection)
     _costs(connection)
