@@ -8,7 +8,7 @@ from app.identity import permissions
 from graphql_schema import access_exports as export_fields
 from graphql_schema import access_request_mutations as access_changes
 from graphql_schema import access_requests as access_fields
-from graphql_schema import audit, consents, recording_imports, staff, subscriptions
+from graphql_schema import audit, consents, recording_imports, subscriptions
 from graphql_schema import audit_exports as audit_export_fields
 from graphql_schema import clips as clip_fields
 from graphql_schema import consultations as consultation_fields
@@ -24,6 +24,7 @@ from graphql_schema import recordings as recording_fields
 from graphql_schema import retention as retention_fields
 from graphql_schema import session_notes as note_fields
 from graphql_schema import signed_notes as signed_note_fields
+from graphql_schema import staff as staff_fields
 from graphql_schema import thumbnails as thumbnail_fields
 from graphql_schema import transcripts as transcript_fields
 from graphql_schema.authorization import AuthorizationFirst
@@ -43,7 +44,7 @@ from graphql_schema.scalars import SCALARS
 )
 class Query:
     viewer = root_field(
-        staff.viewer,
+        staff_fields.viewer,
         permissions.READ_VIEWER,
         description="Returns the person who calls the API, with their role and their session.",
     )
@@ -210,16 +211,18 @@ class Query:
         ),
     )
     staff_invitations = root_field(
-        staff.staff_invitations,
+        staff_fields.staff_invitations,
         permissions.LIST_STAFF_INVITATIONS,
         quota="pages",
         description="Lists the staff invitations, newest first.",
     )
-    staff_members = root_field(
-        staff.staff_members,
+    staff = root_field(
+        staff_fields.staff,
         permissions.LIST_STAFF,
         quota="pages",
-        description="Lists the staff members with their roles, newest first, including suspended members.",
+        description=(
+            "Lists the staff members with their roles and their last use, newest first, including suspended members."
+        ),
     )
     access_requests = root_field(
         access_fields.access_requests,
@@ -745,13 +748,20 @@ class Mutation:
             "by the id of LiveKit's event: a repeated event is stored once."
         ),
     )
+    publish_staff_name = root_field(
+        staff_fields.publish_staff_name,
+        permissions.PUBLISH_STAFF_NAME,
+        description=(
+            "Sets the published name of a staff member, or removes it. Idempotent by `userId` and `publishedName`."
+        ),
+    )
     suspend_staff = root_field(
-        staff.suspend_staff,
+        staff_fields.suspend_staff,
         permissions.SUSPEND_STAFF,
         description="Suspends a staff member at once and ends their sessions. Idempotent by `userId`.",
     )
     invite_staff = root_field(
-        staff.invite_staff,
+        staff_fields.invite_staff,
         permissions.INVITE_STAFF,
         quota="invitations",
         description=(

@@ -64,6 +64,23 @@ class StaffMember(Node):
         description="The status says whether the staff member has access."
     )
     created_at: datetime = strawberry.field(description="This is when the person became a staff member.")
+    role_given_at: datetime = strawberry.field(
+        description=(
+            "This is when the person last got the role, as a new member, with a change of the role, or with a "
+            "reinstatement."
+        )
+    )
+    published_name: str | None = strawberry.field(
+        description=(
+            "This is the name that compliance publishes for the member. It is null until an officer sets it."
+        )
+    )
+    last_used_at: datetime | None = strawberry.field(
+        description=(
+            "This is when the person last used the login with success, as the audit log says. Refused attempts do "
+            "not count. It is null if the person never used it."
+        )
+    )
     suspended_at: datetime | None = strawberry.field(
         description="This is when the staff member was suspended. It is null for an active member."
     )
@@ -76,6 +93,9 @@ class StaffMember(Node):
             role=member.role,
             status=member.status,
             created_at=member.created_at,
+            role_given_at=member.role_given_at,
+            published_name=member.published_name,
+            last_used_at=member.last_used_at,
             suspended_at=member.suspended_at,
         )
 
@@ -150,7 +170,7 @@ def _member_place(member: model.StaffMember) -> Cursor:
     return Cursor(member.created_at, member.id)
 
 
-async def staff_members(
+async def staff(
     info: Info,
     first: int = DEFAULT_PAGE_SIZE,
     after: str | None = None,
@@ -199,6 +219,31 @@ async def invite_staff(info: Info, input: InviteStaffInput) -> InviteStaffPayloa
     """Invite a staff member by an email that Supabase Auth sends."""
     invited = await info.context.services.staff.invite(await info.context.asker(), input.email, input.role)
     return InviteStaffPayload(staff_invitation=StaffInvitation.of(invited))
+
+
+@strawberry.input(
+    description="With this input, a compliance officer sets the published name of a staff member."
+)
+class PublishStaffNameInput:
+    user_id: strawberry.ID = strawberry.field(
+        description="This is the id of the staff member's login, which is `StaffMember.user.id`."
+    )
+    published_name: str | None = strawberry.field(
+        description="This is the name, in at most 100 characters. Null removes the name."
+    )
+
+
+@strawberry.type(description="`publishStaffName` returns this payload.")
+class PublishStaffNamePayload:
+    staff_member: StaffMember = strawberry.field(description="This is the staff member with the new name.")
+
+
+async def publish_staff_name(info: Info, input: PublishStaffNameInput) -> PublishStaffNamePayload | None:
+    """Set or remove the published name of a staff member."""
+    named = await info.context.services.staff.publish_name(
+        await info.context.asker(), parse_id(input.user_id), input.published_name
+    )
+    return PublishStaffNamePayload(staff_member=StaffMember.of(named))
 
 
 @strawberry.input(description="With this input, a compliance officer suspends a staff member.")

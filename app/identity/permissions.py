@@ -144,6 +144,7 @@ REVEAL_AUDIT_EXPORT_SECRET: Final = Permission("audit.export_secret", _COMPLIANC
 INVITE_STAFF: Final = Permission("staff.invite", _COMPLIANCE, "staff")
 LIST_STAFF_INVITATIONS: Final = Permission("staff.list_invitations", _COMPLIANCE, "staff_invitation")
 LIST_STAFF: Final = Permission("staff.list", _COMPLIANCE, "staff")
+PUBLISH_STAFF_NAME: Final = Permission("staff.publish_name", _COMPLIANCE, "staff")
 SUSPEND_STAFF: Final = Permission("staff.suspend", _COMPLIANCE, "staff")
 
 PLACE_HOLD: Final = Permission("hold.place", _COMPLIANCE, "legal_hold")

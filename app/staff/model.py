@@ -7,9 +7,12 @@ from enum import Enum
 from uuid import UUID
 
 from app.errors import InvalidInput
+from app.texts.unsafe_characters import has_unsafe_characters, remove_unsafe_characters
 
 LONGEST_EMAIL = 254
 """The length limit in characters, from RFC 5321's limit on a path. Supabase Auth's limit is 255."""
+
+LONGEST_PUBLISHED_NAME = 100
 
 _EMAIL = re.compile(
     r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[a-z0-9!#$%&'*+/=?^_`{|}~-]+)*"
@@ -62,14 +65,19 @@ class StaffStatus(Enum):
 
 @dataclass(frozen=True)
 class StaffMember:
-    """A staff member. `suspended_at` is set if the member is suspended."""
+    """A staff member. `suspended_at` is set if the member is suspended. `last_used_at` is None if the member has never
+    used the login, or if nobody asked for it.
+    """
 
     id: UUID
     user_id: UUID
     role: StaffRole
     status: StaffStatus
     created_at: datetime
+    role_given_at: datetime
     suspended_at: datetime | None
+    published_name: str | None = field(default=None, repr=False)
+    last_used_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -110,6 +118,23 @@ class NewMember:
 
     user_id: UUID
     has_login: bool
+
+
+def normalize_published_name(text: str | None) -> str | None:
+    """Return the name without spaces around it, or None for None. Raises InvalidInput (bad_published_name) for a name
+    that is empty, too long, or has control characters, direction marks or invisible characters.
+    """
+    if text is None:
+        return None
+    name = text.strip()
+    if (
+        len(name) > LONGEST_PUBLISHED_NAME
+        or has_unsafe_characters(name)
+        or remove_unsafe_characters(name) != name
+        or not name
+    ):
+        raise InvalidInput("bad_published_name", maximum=LONGEST_PUBLISHED_NAME)
+    return name
 
 
 def normalize_email(text: str) -> str:

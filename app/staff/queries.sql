@@ -12,7 +12,17 @@ where p.user_id = private.uid();
 
 -- name: suspend_staff
 -- Suspends a member of staff and returns the member; no row if the member does not exist.
-select s.id, s.user_id, s.role, s.status, s.created_at, s.suspended_at from private.suspend_staff(%(user_id)s) as s;
+select
+    s.id, s.user_id, s.role, s.status, s.created_at, s.role_given_at, s.suspended_at, s.published_name,
+    private.last_use(s.user_id) as last_used_at
+from private.suspend_staff(%(user_id)s) as s;
+
+-- name: publish_staff_name
+-- Sets or removes the published name of a member of staff and returns the member; no row if the member does not exist.
+select
+    s.id, s.user_id, s.role, s.status, s.created_at, s.role_given_at, s.suspended_at, s.published_name,
+    private.last_use(s.user_id) as last_used_at
+from private.publish_staff_name(%(user_id)s, %(name)s::text) as s;
 
 -- name: record_ban
 -- Writes the audit row of a ban at Supabase Auth.

@@ -1,4 +1,6 @@
-"""Services for staff: return who the caller is, and list, invite and suspend staff members."""
+"""Services for staff: return who the caller is, and list, invite and suspend staff members, and set their published
+names.
+"""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +27,7 @@ from app.staff.model import (
     StaffRole,
     Viewer,
     normalize_email,
+    normalize_published_name,
 )
 
 _sql = Queries(Path(__file__).with_name("queries.sql"))
@@ -68,6 +71,7 @@ _MEMBERS: Final = AuditedList(
     ids="p.user_id",
     patients=None,
     consultations=None,
+    details={"last_used_at": "private.last_use(p.user_id)"},
 )
 _member: Final = TypeAdapter(StaffMember)
 _PLAIN: Final = Selection()
@@ -131,6 +135,18 @@ class Staff:
         async with self._database.as_user(asker, access) as tx:
             rows = await tx.all(_sql["read_staff_invitations"], parameters)
         return Page.of([_to_invitation(row) for row in rows], request)
+
+    async def publish_name(self, asker: Asker, user_id: UUID, name: str | None) -> StaffMember:
+        """Set the published name of a staff member, or remove it if `name` is None. Return the member. Safe to repeat.
+
+        Raises InvalidInput (bad_published_name) and NotFound.
+        """
+        wanted = {"user_id": user_id, "name": normalize_published_name(name)}
+        async with self._database.as_user(asker, permissions.PUBLISH_STAFF_NAME.on(user_id)) as tx:
+            row = await tx.one(_sql["publish_staff_name"], wanted)
+            if row is None:
+                raise NotFound("staff_not_found")
+            return _member.validate_python(row)
 
     async def suspend(self, asker: Asker, user_id: UUID) -> StaffMember:
         """Suspend a staff member at once, end the member's sessions, and queue the ban at Supabase Auth. Return the

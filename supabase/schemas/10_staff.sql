@@ -9,6 +9,12 @@ create table resguardo.staff (
     suspended_by uuid,
     created_at timestamptz not null default now(),
     origin text not null default 'OWN' constraint staff_origin_is_known check (origin in ('OWN', 'MAPPED')),
+    mapped_role text constraint staff_mapped_role_is_known check (mapped_role in ('clinician', 'compliance')),
+    role_given_at timestamptz not null default clock_timestamp(),
+    published_name text constraint staff_published_name_is_plain check (
+        length(published_name) between 1 and 100 and published_name = btrim(published_name)
+        and published_name !~ '[[:cntrl:]]'
+    ),
     constraint staff_suspension_is_whole check ((status = 'suspended') = (suspended_at is not null))
 );
 alter table resguardo.staff enable row level security;
@@ -17,8 +23,78 @@ comment on column resguardo.staff.id is
 'The id of the membership. The API names a person''s login by user_id and their membership by this id.';
 comment on column resguardo.staff.origin is
 'OWN: invited, or added by the owner. MAPPED: created by the adopter''s role table, which changes no other row.';
+comment on column resguardo.staff.mapped_role is
+'The role that the adopter''s role table gives to a MAPPED member now, even during a suspension. Null if none.';
+comment on column resguardo.staff.role_given_at is
+'When the member got the role last: as a new member, by a change of the role, or by a reinstatement.';
+comment on column resguardo.staff.published_name is
+'The name that compliance publishes for the member. The practice shows it, for example to patients. Never in a log.';
 comment on column resguardo.staff.suspended_by is
 'The nil UUID if the adopter''s role table suspended the member. Then only the role table can end the suspension.';
+
+-- Returns the published name of a member of staff, or null if compliance has not set one.
+create function private.published_name(user_id uuid) returns text
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (select s.published_name from resguardo.staff as s where s.user_id = published_name.user_id);
+end
+$$;
+
+-- Sets or removes (null) the published name of a member of staff, and returns the member. Returns no row, and writes
+-- the audit row, if the member does not exist.
+create function private.publish_staff_name(member uuid, of_name text) returns setof resguardo.staff
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    is_member boolean;
+begin
+    perform private.person();
+    update resguardo.staff as s set published_name = of_name where s.user_id = member;
+    is_member := found;
+    perform private.write_audit(
+        'staff.publish_name', case when is_member then 'ALLOWED' else 'ABSENT' end, null,
+        'staff', array[member], '{}', '{}', array['publishedName'], is_member::integer, null
+    );
+    return query select s.* from resguardo.staff as s where s.user_id = member;
+end
+$$;
+
+-- Returns when a person last used their login with success, or null if they never did: the time of their newest event
+-- in the audit log that is ALLOWED, such as a read or a sign-in. Refused attempts are no use. The index of the actor
+-- gives the newest events, so no read writes anything for this. If the newest 1,000 events are all refusals, the
+-- search of the audit log finds the event.
+create function private.last_use(of_user uuid) returns timestamptz
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off
+as $$
+declare
+    used_at timestamptz;
+    looked_at integer := 0;
+    event record;
+begin
+    perform private.person();
+    for event in
+        select e.outcome, coalesce(e.occurred_at, e.recorded_at) as happened_at
+        from audit.events as e
+        where e.actor_id = of_user
+        order by e.recorded_at desc, e.id desc
+        limit 1000
+    loop
+        if event.outcome = 'ALLOWED' then
+            return event.happened_at;
+        end if;
+        looked_at := looked_at + 1;
+    end loop;
+    if looked_at = 1000 then
+        select coalesce(f.occurred_at, f.recorded_at) into used_at
+        from private.find_audit_events(
+            row(of_user, null, array['ALLOWED'], null, null, null, null, null, null, null, null)::private.audit_filter,
+            null, null, 1
+        ) as f;
+    end if;
+    return used_at;
+end
+$$;
 
 -- Suspends a member of staff at once and returns the member. The function makes the member inactive, deletes all of
 -- the member's sessions, stops all of the member's recordings and exports, and queues the member's ban at the identity
@@ -105,7 +181,8 @@ $$;
 -- Applies one row of the adopter's role table: the role of one login, or null for no role. The function map_staff()
 -- adds members of staff, changes their role, and suspends members that the adopter's role table no longer names.
 -- map_staff() never changes members who were invited or added by the owner, never ends a suspension by compliance,
--- and ignores the login of a patient. See supabase/adopters/map_roles.sql. Raises RG409 (role_unknown).
+-- and ignores the login of a patient. The function stores the mapped role of a MAPPED member in every case, because a
+-- reinstatement by compliance needs it. See supabase/adopters/map_roles.sql. Raises RG409 (role_unknown).
 create function private.map_staff(login uuid, mapped_role text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -131,6 +208,9 @@ begin
         when member.status = 'suspended' and member.suspended_by is distinct from nobody then null
         when member.status = 'suspended' or member.role <> mapped_role then 'change'
     end;
+    if member.origin = 'MAPPED' then
+        update resguardo.staff as s set mapped_role = map_staff.mapped_role where s.user_id = login;
+    end if;
     if step is null then
         return;
     end if;
@@ -142,14 +222,16 @@ begin
         (step <> 'refuse')::integer, null
     );
     if step = 'add' then
-        insert into resguardo.staff (user_id, role, origin) values (login, mapped_role, 'MAPPED');
+        insert into resguardo.staff (user_id, role, origin, mapped_role)
+        values (login, map_staff.mapped_role, 'MAPPED', map_staff.mapped_role);
     elsif step = 'suspend' then
         update resguardo.staff as s
         set status = 'suspended', suspended_at = clock_timestamp(), suspended_by = nobody
         where s.user_id = login;
     elsif step = 'change' then
         update resguardo.staff as s
-        set role = mapped_role, status = 'active', suspended_at = null, suspended_by = null
+        set role = map_staff.mapped_role, status = 'active', suspended_at = null, suspended_by = null,
+            role_given_at = clock_timestamp()
         where s.user_id = login;
     end if;
     if step = 'suspend' or (step = 'change' and member.role <> mapped_role) then

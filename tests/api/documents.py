@@ -201,12 +201,17 @@ query ($first: Int! = 100, $after: String) {{
 INVITED_ADDRESSES = f"""
 {{ staffInvitations(first: 100) {{ edges {{ node {{ {_INVITATION} email }} }} }} }}
 """
-_MEMBER = "id user { id } role status createdAt suspendedAt"
-STAFF_MEMBERS = f"""
+_MEMBER = "id user { id } publishedName role roleGivenAt status createdAt suspendedAt lastUsedAt"
+STAFF = f"""
 query ($first: Int! = 25, $after: String, $filter: StaffMemberFilter) {{
-  staffMembers(first: $first, after: $after, filter: $filter) {{
+  staff(first: $first, after: $after, filter: $filter) {{
     edges {{ cursor node {{ {_MEMBER} }} }} {_PAGE_INFO}
   }}
+}}
+"""
+PUBLISH_STAFF_NAME = f"""
+mutation ($userId: ID!, $publishedName: String) {{
+  publishStaffName(input: {{userId: $userId, publishedName: $publishedName}}) {{ staffMember {{ {_MEMBER} }} }}
 }}
 """
 SUSPEND = f"""

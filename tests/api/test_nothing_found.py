@@ -80,7 +80,7 @@ QUERIES = {
     "deletionCertificates": Look(documents.DELETION_CERTIFICATES, {"recordingId": NOWHERE}, "ABSENT"),
     "signedNoteCertificates": Look(documents.SIGNED_NOTE_CERTIFICATES, {"recordingId": NOWHERE}, "ABSENT"),
     "staffInvitations": Look(documents.STAFF_INVITATIONS),
-    "staffMembers": Look(documents.STAFF_MEMBERS, {"filter": {"statuses": ["SUSPENDED"]}}),
+    "staff": Look(documents.STAFF, {"filter": {"statuses": ["SUSPENDED"]}}),
     "accessRequests": Look(requesting.ACCESS_REQUESTS),
     "legalHolds": Look(LEGAL_HOLDS),
     "retentionPolicies": Look(POLICIES),

@@ -243,8 +243,8 @@ ENUM_FILTERS = [
     (ACCESS_REQUESTS, {"statuses": []}),
     (documents.AUDIT_EVENTS, {"outcomes": []}),
     (documents.AUDIT_EVENTS, {"outcomes": [], "action": "audit.list"}),
-    (documents.STAFF_MEMBERS, {"roles": []}),
-    (documents.STAFF_MEMBERS, {"statuses": []}),
+    (documents.STAFF, {"roles": []}),
+    (documents.STAFF, {"statuses": []}),
 ]
 
 

@@ -352,6 +352,10 @@ async def _suspend(at: Arranged) -> Call:
     return at.officer, {"userId": str((await at.harness.clinician()).user_id)}
 
 
+async def _publish_name(at: Arranged) -> Call:
+    return at.officer, {"userId": str(at.case.doctor.user_id), "publishedName": "Dr. Ada Example"}
+
+
 async def _lift_budget(at: Arranged) -> Call:
     return at.officer, {"doctorId": str((await at.harness.clinician()).user_id)}
 
@@ -427,6 +431,7 @@ CALLS: dict[str, Arrange] = {
     "issueDownloadUrl": _download,
     "issuePlaybackUrl": _download,
     "createClip": _clip,
+    "publishStaffName": _publish_name,
     "suspendStaff": _suspend,
     "liftLanguageBudget": _lift_budget,
     "inviteStaff": _invite_staff,

@@ -72,6 +72,7 @@ VERBS = {
     "keep",
     "place",
     "process",
+    "publish",
     "record",
     "refresh",
     "regenerate",
@@ -235,12 +236,16 @@ def test_query_of_one_object_that_several_keys_identify_takes_by() -> None:
     assert {name for name, field in QUERIES.items() if "id" in field.args} == set()
 
 
+COLLECTIVES = {"StaffMember": "staff"}
+"""The types whose plural is a word of its own."""
+
+
 def test_query_is_named_after_what_it_returns() -> None:
     for name, field in QUERIES.items():
         kind = get_named_type(field.type).name
         if is_connection(field):
             node = kind.removesuffix("Connection")
-            plural = f"{node[:-1]}ies" if node.endswith("y") else f"{node}s"
+            plural = COLLECTIVES.get(node) or (f"{node[:-1]}ies" if node.endswith("y") else f"{node}s")
             assert name == plural[0].lower() + plural[1:]
         elif name not in {"activeRooms", "psychotherapyNotes"}:  # notes of both kinds have one type
             assert name == kind[0].lower() + kind[1:]
@@ -361,6 +366,7 @@ CHANGED = {
     "releaseLegalHold": {"legalHold"},
     "approveRetentionPolicy": {"retentionPolicy", "supersededPolicy"},
     "rejectRetentionPolicy": {"retentionPolicy"},
+    "publishStaffName": {"staffMember"},
     "suspendStaff": {"staffMember"},
     "liftLanguageBudget": {"languageBudget"},
     "inviteStaff": {"staffInvitation"},

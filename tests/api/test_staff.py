@@ -330,7 +330,7 @@ async def test_members_are_listed_newest_first_in_pages_and_audited(
     harness: ApiHarness, officer: Person
 ) -> None:
     doctor, second = await harness.clinician(), await harness.staff("compliance")
-    answer = await officer.send(documents.STAFF_MEMBERS, first=2)
+    answer = await officer.send(documents.STAFF, first=2)
     nodes = [edge["node"] for edge in answer.value["edges"]]
     assert [node["user"]["id"] for node in nodes] == [str(second.user_id), str(doctor.user_id)]
     assert [(node["role"], node["status"], node["suspendedAt"]) for node in nodes] == [
@@ -343,9 +343,19 @@ async def test_members_are_listed_newest_first_in_pages_and_audited(
     assert (event["basis"], event["row_count"]) == ("compliance_review", 2)
     (named,) = event["entities"]
     assert (named["type"], set(named["ids"])) == ("staff", {str(second.user_id), str(doctor.user_id)})
-    assert event["fields"] == ["createdAt", "id", "role", "status", "suspendedAt", "user.id"]
+    assert event["fields"] == [
+        "createdAt",
+        "id",
+        "lastUsedAt",
+        "publishedName",
+        "role",
+        "roleGivenAt",
+        "status",
+        "suspendedAt",
+        "user.id",
+    ]
     cursor = answer.value["pageInfo"]["endCursor"]
-    third = await officer.ask(documents.STAFF_MEMBERS, first=1, after=cursor)
+    third = await officer.ask(documents.STAFF, first=1, after=cursor)
     assert third["edges"][0]["node"]["user"]["id"] == str(officer.user_id)
 
 
@@ -356,7 +366,7 @@ async def test_members_are_filtered_by_role_and_status(
     changed = await officer.ask(documents.SUSPEND, userId=str(suspended.user_id))
 
     async def found(**wanted: object) -> list[str]:
-        page = await officer.ask(documents.STAFF_MEMBERS, first=100, filter=wanted)
+        page = await officer.ask(documents.STAFF, first=100, filter=wanted)
         return [edge["node"]["user"]["id"] for edge in page["edges"]]
 
     gone = await found(statuses=["SUSPENDED"])
@@ -366,5 +376,73 @@ async def test_members_are_filtered_by_role_and_status(
     assert str(other_doctor.user_id) in doctors
     assert not {str(suspended.user_id), str(officer.user_id)} & set(doctors)
     assert str(officer.user_id) in await found(roles=["CLINICIAN", "COMPLIANCE"])
-    page = await officer.ask(documents.STAFF_MEMBERS, first=100, filter={"statuses": ["SUSPENDED"]})
+    page = await officer.ask(documents.STAFF, first=100, filter={"statuses": ["SUSPENDED"]})
     assert changed in [edge["node"] for edge in page["edges"]]
+
+
+async def _listed(officer: Person, person: Person) -> Any:
+    page = await officer.ask(documents.STAFF, first=100)
+    (found,) = [e["node"] for e in page["edges"] if e["node"]["user"]["id"] == str(person.user_id)]
+    return found
+
+
+async def test_published_name_is_set_and_removed_by_compliance_and_never_audited(
+    harness: ApiHarness, other_doctor: Person, officer: Person, caplog: pytest.LogCaptureFixture
+) -> None:
+    user = str(other_doctor.user_id)
+    with caplog.at_level(logging.DEBUG):
+        named = await officer.send(
+            documents.PUBLISH_STAFF_NAME, userId=user, publishedName=" Dra. Ada Exámple "
+        )
+    assert named.value["publishedName"] == "Dra. Ada Exámple"
+    (row,) = await harness.audit(named.request_id)
+    assert (row["action"], row["outcome"], row["fields"]) == (
+        "staff.publish_name",
+        "ALLOWED",
+        ["publishedName"],
+    )
+    assert "Exámple" not in str(row) + caplog.text
+    assert (await _listed(officer, other_doctor))["publishedName"] == "Dra. Ada Exámple"
+    (name,) = await harness.rows("select private.published_name(%s) as name", other_doctor.user_id)
+    assert name["name"] == "Dra. Ada Exámple"
+    removed = await officer.ask(documents.PUBLISH_STAFF_NAME, userId=user, publishedName=None)
+    assert removed["publishedName"] is None
+    answer = await officer.send(documents.PUBLISH_STAFF_NAME, userId=str(uuid4()), publishedName="X")
+    assert (answer.error.code, answer.error.reason) == ("NOT_FOUND", "staff_not_found")
+    assert (await harness.audit(answer.request_id))[0]["outcome"] == "ABSENT"
+
+
+@pytest.mark.parametrize("name", ["", "  ", "a" * 101, "Ada\nEve", "Ada\u202eevE", "Ada\u200b", "\x00"])
+async def test_published_name_with_unsafe_characters_is_refused(
+    other_doctor: Person, officer: Person, name: str
+) -> None:
+    answer = await officer.send(
+        documents.PUBLISH_STAFF_NAME, userId=str(other_doctor.user_id), publishedName=name
+    )
+    assert (answer.error.code, answer.error.reason) == ("INVALID_INPUT", "bad_published_name")
+
+
+async def test_last_use_is_the_newest_allowed_event_and_refusals_do_not_count(
+    harness: ApiHarness, other_doctor: Person, officer: Person
+) -> None:
+    assert (await _listed(officer, other_doctor))["lastUsedAt"] is None
+    await other_doctor.refused(documents.STAFF)
+    assert (await _listed(officer, other_doctor))["lastUsedAt"] is None
+    used = await other_doctor.send(documents.VIEWER)
+    await other_doctor.refused(documents.STAFF)
+    (row,) = await harness.audit(used.request_id)
+    assert datetime.fromisoformat((await _listed(officer, other_doctor))["lastUsedAt"]) == row["recorded_at"]
+
+
+async def test_last_use_before_a_thousand_refusals_is_still_found(
+    harness: ApiHarness, other_doctor: Person, officer: Person
+) -> None:
+    used = await other_doctor.send(documents.VIEWER)
+    (row,) = await harness.audit(used.request_id)
+    await harness.rows(
+        "insert into audit.events (actor_id, actor_role, action, operation, outcome, purpose, basis, policy_version)"
+        " select %s, 'clinician', 'staff.list', 'R', 'DENIED', 'TREATMENT', 'refused', 'test'"
+        " from generate_series(1, 1001) returning id",
+        other_doctor.user_id,
+    )
+    assert datetime.fromisoformat((await _listed(officer, other_doctor))["lastUsedAt"]) == row["recorded_at"]

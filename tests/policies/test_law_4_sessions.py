@@ -140,6 +140,8 @@ STATEMENTS: dict[str, tuple[LiteralString, ...]] = {
         "select private.read_audit(null, null, null, 10, '{}')",
         "select private.summarize_audit(null, 'day', 'action', '{}')",
         "select private.suspend_staff(gen_random_uuid())",
+        "select private.publish_staff_name(gen_random_uuid(), null)",
+        "select private.last_use(gen_random_uuid())",
         "select private.invite_staff('new@example.org', 'clinician')",
         "select private.read_staff_invitations(null, null, 25, '{}')",
         "select from resguardo.alerts",
