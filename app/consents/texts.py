@@ -12,13 +12,17 @@ from pathlib import Path
 from app.consents.model import ShownText
 from app.errors import InvalidInput
 
-CURRENT_VERSION = "2027-01"
+CURRENT_VERSION = "2027-02"
 LANGUAGES = ("en", "es")
-ABOUT_TRANSCRIPTION = ("2026-11", "2026-12", "2027-01")
+ABOUT_TRANSCRIPTION = ("2026-11", "2026-12", "2027-01", "2027-02")
 """The versions whose text says that service providers may transcribe a recording."""
-ABOUT_INSIGHTS = ("2027-01",)
+ABOUT_INSIGHTS = ("2027-01", "2027-02")
 """The versions whose text names insights by a language service, clips, and quotes that are kept in the signed note. The
 database has the same list in `private.texts_about_insights`.
+"""
+ABOUT_SHARING = ("2027-02",)
+"""The versions whose text names shares with colleagues and emergency access. The database has the same list in
+`private.texts_about_sharing`.
 """
 _DIRECTORY = Path(__file__).parent.parent / "texts" / "consent"
 

@@ -208,7 +208,7 @@ create function private.texts_about_insights() returns text[]
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
 begin
-    return array['2027-01'];
+    return array['2027-01', '2027-02'];
 end
 $$;
 

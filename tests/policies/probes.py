@@ -152,6 +152,8 @@ RELATIONS: dict[str, Relation] = {
     "resguardo.recordings": Relation(
         "id", "doctor_id = %s", _STOP, lambda who: _of(who, "live RECORDING"), add=_recording
     ),
+    "resguardo.shares": Relation("id", "doctor_id = %s"),
+    "resguardo.emergency_accesses": Relation("id", "clinician_id = %s"),
     "resguardo.clips": Relation("id", "doctor_id = %s"),
     "resguardo.recording_imports": Relation("id", "doctor_id = %s", add=_import),
     "resguardo.standing_consents": Relation("participant_id", _BY_PARTICIPANT),

@@ -62,6 +62,7 @@ def _case(connection: Connection, case: Case) -> None:
         " content_type, size_bytes) values (%s, %s, %s, %s, %s, 'video/mp4', 1000)",
         [case.id_of("import"), case.id_of("over"), case.doctor_id, case.patient_id, case.id_of("imported")],
     )
+    _shares(connection, case)
     _access_requests(connection, case)
     _note_draft(connection, case)
     _hold(connection, case)
@@ -109,6 +110,34 @@ def _case(connection: Connection, case: Case) -> None:
     connection.execute(
         "select private.receive_livekit_event(%s, 'egress_started', %s, %s, now())",
         [f"EV_{case.doctor}", f"EG_{case.doctor}", case.room_of("live")],
+    )
+
+
+def _shares(connection: Connection, case: Case) -> None:
+    """Insert a share of the consultation `over` and an emergency access, both of which have ended."""
+    connection.execute(
+        "insert into resguardo.shares (consultation_id, doctor_id, patient_id, colleague_id, shared_by, purpose,"
+        " may_write_notes, began_at, ends_at) values (%s, %s, %s, %s, %s, 'CARE_TEAM', false, %s, %s)",
+        [
+            case.id_of("over"),
+            case.doctor_id,
+            case.patient_id,
+            id_of("sara"),
+            case.doctor_id,
+            NOON - timedelta(days=2),
+            NOON - timedelta(days=1),
+        ],
+    )
+    connection.execute(
+        "insert into resguardo.emergency_accesses (clinician_id, patient_id, reason, began_at, ends_at, seen_at)"
+        " values (%s, %s, 'DISASTER', %s, %s, %s)",
+        [
+            case.doctor_id,
+            case.patient_id,
+            NOON - timedelta(days=1),
+            NOON - timedelta(hours=23),
+            NOON - timedelta(days=1),
+        ],
     )
 
 

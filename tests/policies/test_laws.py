@@ -519,9 +519,13 @@ OF_MEMBERS_WORK = {
     ("end_work_of", "member"),
     ("language_budget_left", "of_doctor"),
     ("language_tokens_used", "of_doctor"),
+    ("consultations_shared_with", "colleague"),
+    ("consultations_in_emergency", "clinician"),
 }
 """The recordings of a member who is suspended are stopped by compliance, who does not read them. The budget of a doctor
-is a number of tokens, which the worker and the functions of the doctor's session read.
+is a number of tokens, which the worker and the functions of the doctor's session read. The consultations that a
+clinician sees without being their doctor are those of `private.shared_consultation_ids`, which asks private.doctor(),
+and of the audit row, which is also written for a session that has ended.
 """
 
 

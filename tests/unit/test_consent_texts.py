@@ -15,6 +15,8 @@ SHOWN = {
     ("2026-12", "es"): "0892e53fb35021d2f434ce728f8f6292bd5e6b95b1173ac1873342d04270c933",
     ("2027-01", "en"): "ada31d744ce3349960b9e54769a81fd69597ef06ce7a86d7c67d0bb5ec9b6849",
     ("2027-01", "es"): "0f6aa232b1079786ad4d204898004817797c84a420c6b6df4b0a8c797cd6b750",
+    ("2027-02", "en"): "f1a3bf66adc64e1ea372efe6f45e5fcc48f15962562489d88be1e40f4bc9cc4b",
+    ("2027-02", "es"): "0706771a28092d21c7ff06d512841d6205baa1aaf6d03cad56b47cf41bbdc793",
 }
 """A new wording is a new version with a new line. No existing line changes."""
 
