@@ -14,6 +14,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from app.access_requests.service import AccessRequests
+from app.alerts.service import AlertReads
 from app.audit.service import Audit
 from app.audit_exports.service import AuditExports
 from app.clips.service import Clips
@@ -276,6 +277,7 @@ def _services(settings: ApiSettings, parts: _Parts) -> Services:
         topics=TopicReader(settings.keyring),
         asking=Asking(parts.database, settings.keyring, parts.language),
         audit=parts.audit,
+        alerts=AlertReads(parts.database),
         audit_exports=AuditExports(
             parts.database,
             parts.storage,

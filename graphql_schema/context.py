@@ -10,6 +10,7 @@ from uuid import UUID
 import strawberry
 
 from app.access_requests.service import AccessRequests
+from app.alerts.service import AlertReads
 from app.audit.service import Audit, Rejection
 from app.audit_exports.service import AuditExports
 from app.clips.service import Clips
@@ -71,6 +72,7 @@ class Services:
     signed_notes: SignedNotes
     audit: Audit
     audit_exports: AuditExports
+    alerts: AlertReads
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import strawberry
 
 from app.access_requests import model as access_requests
+from app.alerts import model as alerts
 from app.audit import model as audit
 from app.audit_exports import model as audit_exports
 from app.clips import model as clips
@@ -30,6 +31,7 @@ from app.recordings.service import PurposeOfUse
 from app.retention import model as retention
 from app.session_notes.model import NoteKind
 from app.staff import model as staff
+from app.texts.alerts import load_alert_texts
 from app.thumbnails import model as thumbnails
 from app.transcripts import model as transcripts
 
@@ -433,6 +435,19 @@ describe_enum(
             "Each line is a JSON object with an event in its canonical form, its place in the log, and its salt."
         ),
         audit_exports.AuditExportFormat.CSV: "Each row is an event with its place in the log.",
+    },
+)
+describe_enum(
+    alerts.AlertKind,
+    description="The kind says what an alert is about.",
+    values={kind: load_alert_texts()[kind].text["en"] for kind in alerts.AlertKind},
+)
+describe_enum(
+    alerts.AlertStatus,
+    description="The status says whether the cause of an alert is there.",
+    values={
+        alerts.AlertStatus.OPEN: "The cause of the alert was there when it was last looked for.",
+        alerts.AlertStatus.CLOSED: "The cause of the alert is gone.",
     },
 )
 describe_enum(

@@ -8,6 +8,7 @@ from app.identity import permissions
 from graphql_schema import access_exports as export_fields
 from graphql_schema import access_request_mutations as access_changes
 from graphql_schema import access_requests as access_fields
+from graphql_schema import alerts as alert_fields
 from graphql_schema import audit, consents, recording_imports, subscriptions
 from graphql_schema import audit_exports as audit_export_fields
 from graphql_schema import clips as clip_fields
@@ -182,6 +183,15 @@ class Query:
         permissions.LIST_AUDIT_EXPORTS,
         quota="pages",
         description="Lists the exports of the audit log that all officers asked for, newest first.",
+    )
+    alerts = root_field(
+        alert_fields.alerts,
+        permissions.LIST_ALERTS,
+        quota="pages",
+        description=(
+            "Lists the alerts, newest first: what an operator or a compliance officer must look at, such as an overdue "
+            "access request or a deletion that fails."
+        ),
     )
     deletions = root_field(
         deletion_fields.deletions,

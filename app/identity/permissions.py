@@ -141,6 +141,8 @@ LIST_AUDIT_EXPORTS: Final = Permission("audit.export_list", _COMPLIANCE, "audit_
 ISSUE_AUDIT_EXPORT_URL: Final = Permission("audit.export_url", _COMPLIANCE, "audit_export")
 REVEAL_AUDIT_EXPORT_SECRET: Final = Permission("audit.export_secret", _COMPLIANCE, "audit_export")
 
+LIST_ALERTS: Final = Permission("alert.list", _COMPLIANCE, "alert")
+
 INVITE_STAFF: Final = Permission("staff.invite", _COMPLIANCE, "staff")
 LIST_STAFF_INVITATIONS: Final = Permission("staff.list_invitations", _COMPLIANCE, "staff_invitation")
 LIST_STAFF: Final = Permission("staff.list", _COMPLIANCE, "staff")

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from psycopg.rows import DictRow
+
 from app.errors import AppError
 from app.failures import describe_failure
 from app.jobs.lease import UNLED_SECONDS
@@ -45,13 +47,16 @@ class LastLed:
 
 async def read_last_led(tx: Transaction) -> LastLed:
     """Return when a worker was last the leader, measured by the database's clock."""
-    row = await tx.one(_sql["last_led"])
+    return _led(await tx.one(_sql["last_led"]))
+
+
+def _led(row: DictRow | None) -> LastLed:
     return LastLed(None, None) if row is None else LastLed(row["led_until"], row["seconds"])
 
 
 class LeaderWatch:
-    """Warns in the API's log if no worker has been the leader for 30 s, and repeats the warning every ten minutes.
-    `async with` runs it.
+    """Opens the alert NO_LEADER if no worker has been the leader for 30 s, and closes it when a worker leads. The watch
+    also warns in the API's log, and repeats the warning every ten minutes. `async with` runs it.
 
     `clock` returns seconds and never goes back.
     """
@@ -68,10 +73,12 @@ class LeaderWatch:
             return await read_last_led(tx)
 
     async def check(self) -> None:
-        """Log a warning if no worker is the leader, and one line when a worker has become the leader again. Raises
-        AppError.
+        """Open the alert and log a warning if no worker is the leader. Close the alert, and log one line, when a worker
+        has become the leader again. Raises AppError.
         """
-        found = await self.read()
+        async with self._database.as_service("watch_leader") as tx:
+            row = await tx.one(_sql["watch_leader"], {"most_seconds": UNLED_SECONDS})
+        found = _led(row)
         if not found.is_overdue:
             if self._warned_at is not None:
                 log.info("a worker leads again")

@@ -86,3 +86,7 @@ select private.give_lease_back(%(number)s);
 -- name: last_led
 -- Returns when a worker was last the leader, and how many seconds ago that was.
 select l.led_until, l.seconds from private.last_led() as l;
+
+-- name: watch_leader
+-- Opens or closes the alert that no worker leads, and returns the same as last_led.
+select l.led_until, l.seconds from private.watch_leader(%(most_seconds)s) as l;

@@ -280,6 +280,14 @@ ENTITIES: Final = {
         },
         relations=_SUBJECTS,
     ),
+    "alert": Entity(
+        type="alert",
+        table="resguardo.alerts",
+        hidden_from=("clinician", "patient"),
+        values={"message": "{row}.kind", "remedy": "{row}.kind"},
+        patients="null::uuid",
+        consultations="null::uuid",
+    ),
     "audit_export": Entity(
         type="audit_export",
         table="resguardo.audit_exports",

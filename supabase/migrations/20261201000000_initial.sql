@@ -1027,7 +1027,7 @@ select 'reason', t.term from unnest(array[
 
 insert into private.audit_terms (kind, term)
 select 'basis', t.term from unnest(array[
-    'export_audit_events', 'keep_audit_exports',
+    'export_audit_events', 'keep_audit_exports', 'keep_alerts',
     'write_note_section', 'resume_note_sections',
     'ask_transcript',
     'make_clip', 'make_thumbnail', 'thumbnails',
@@ -1047,7 +1047,7 @@ select 'basis', t.term from unnest(array[
 
 insert into private.audit_terms (kind, term)
 select 'entity_type', t.term from unnest(array[
-    'audit_export',
+    'audit_export', 'alert',
     'access_request', 'audit_event', 'bucket', 'consent', 'consultation', 'cost', 'deletion', 'deployment', 'insights',
     'audit_log',
     'legal_hold', 'media', 'participant', 'patient', 'signed_note', 'recording', 'recording_import', 'request',
@@ -1058,6 +1058,7 @@ select 'entity_type', t.term from unnest(array[
 
 insert into private.audit_terms (kind, term)
 select 'field', t.term from unnest(array[
+    'openedAt', 'seenAt', 'closedAt', 'entityType', 'entityIds', 'entityCount', 'remedy',
     'auditExport', 'auditExportUrl', 'format', 'eventCount',
     'accessExportUrl', 'accessRequest', 'instructions', 'markdown', 'recording', 'consent', 'coveredRecordingCount',
     'coveredSignedNoteCount', 'heldSignedNoteCount', 'destroyedAt',
@@ -1176,6 +1177,7 @@ values
 ('audit.summarize', 'R', true),
 ('audit.export', 'E', true),
 ('audit.export_list', 'R', false),
+('alert.list', 'R', false),
 ('audit.export_url', 'E', true),
 ('audit.export_secret', 'R', true),
 ('audit.export_content', 'R', true),
@@ -8751,7 +8753,8 @@ create table resguardo.alerts (
     entity_count integer not null default 0 constraint alerts_entity_count_is_count check (entity_count >= 0),
     opened_at timestamptz not null default private.now(),
     seen_at timestamptz not null default private.now(),
-    closed_at timestamptz
+    closed_at timestamptz,
+    status text not null generated always as (case when closed_at is null then 'OPEN' else 'CLOSED' end) stored
 );
 alter table resguardo.alerts enable row level security;
 comment on table resguardo.alerts is 'Alerts for operators and compliance: ids, kinds and times, no names.';
@@ -8761,6 +8764,7 @@ comment on column resguardo.alerts.entity_count is 'How many entities the alert 
 comment on column resguardo.alerts.seen_at is 'When the cause of the alert was last found.';
 create unique index alerts_open_key on resguardo.alerts (kind, key) where closed_at is null;
 create index alerts_opened_idx on resguardo.alerts (opened_at desc, id desc);
+create index alerts_kind_status_idx on resguardo.alerts (kind, status, opened_at desc, id desc);
 
 -- Returns a key without characters that could be text of a person: every other character becomes a hyphen.
 create function private.alert_key(given text) returns text
@@ -8809,17 +8813,60 @@ begin
 end
 $$;
 
--- Opens an alert of this kind for each finding (key, entity_type, ids), and closes all other alerts of this kind.
-create function private.replace_alerts(kind text, findings jsonb) returns void
+-- Opens an alert of this kind for each finding (key, entity_type, ids), and closes all other alerts of this kind. The
+-- first 20 findings get an alert each, those of open alerts before others, and the rest share the alert with the key
+-- 'more'. Returns the keys of the alerts that the call opened or closed.
+create function private.replace_alerts(kind text, findings jsonb) returns table (key text, is_over boolean)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
+#variable_conflict use_column
+declare
+    wanted record;
+    kept text[] := '{}';
 begin
-    perform private.open_alert(replace_alerts.kind, f.key, f.entity_type, f.ids)
-    from jsonb_to_recordset(findings) as f (key text, entity_type text, ids uuid[]);
+    for wanted in
+        with given as (
+            select
+                private.alert_key(f.key) as key, min(f.entity_type) as entity_type,
+                coalesce(array_agg(e.id) filter (where e.id is not null), '{}') as ids
+            from jsonb_to_recordset(findings) as f (key text, entity_type text, ids uuid[])
+            left join lateral unnest(f.ids) as e (id) on true
+            group by private.alert_key(f.key)
+        ),
+
+        placed as (
+            select g.key, g.entity_type, g.ids, a.id is not null as is_known,
+                row_number() over (order by a.id is null, g.key) as place
+            from given as g
+            left join resguardo.alerts as a
+                on a.kind = replace_alerts.kind and a.key = g.key and a.closed_at is null
+        )
+
+        select p.key, p.entity_type, p.ids, p.is_known from placed as p where p.place <= 20
+        union all
+        select
+            'more', min(p.entity_type),
+            array(
+                select e.id from placed as q cross join lateral unnest(q.ids) as e (id) where q.place > 20
+            ),
+            exists (
+                select from resguardo.alerts as a
+                where a.kind = replace_alerts.kind and a.key = 'more' and a.closed_at is null
+            )
+        from placed as p where p.place > 20 having count(*) > 0
+    loop
+        perform private.open_alert(replace_alerts.kind, wanted.key, wanted.entity_type, wanted.ids);
+        kept := kept || wanted.key;
+        if not wanted.is_known then
+            key := wanted.key;
+            is_over := false;
+            return next;
+        end if;
+    end loop;
+    return query
     update resguardo.alerts as a set closed_at = greatest(private.now(), a.opened_at)
-    where a.kind = replace_alerts.kind and a.closed_at is null and not exists (
-        select from jsonb_to_recordset(findings) as f (key text) where private.alert_key(f.key) = a.key
-    );
+    where a.kind = replace_alerts.kind and a.closed_at is null and not (a.key = any(kept))
+    returning a.key, true;
 end
 $$;
 

@@ -345,7 +345,7 @@ select 'reason', t.term from unnest(array[
 
 insert into private.audit_terms (kind, term)
 select 'basis', t.term from unnest(array[
-    'export_audit_events', 'keep_audit_exports',
+    'export_audit_events', 'keep_audit_exports', 'keep_alerts',
     'write_note_section', 'resume_note_sections',
     'ask_transcript',
     'make_clip', 'make_thumbnail', 'thumbnails',
@@ -365,7 +365,7 @@ select 'basis', t.term from unnest(array[
 
 insert into private.audit_terms (kind, term)
 select 'entity_type', t.term from unnest(array[
-    'audit_export',
+    'audit_export', 'alert',
     'access_request', 'audit_event', 'bucket', 'consent', 'consultation', 'cost', 'deletion', 'deployment', 'insights',
     'audit_log',
     'legal_hold', 'media', 'participant', 'patient', 'signed_note', 'recording', 'recording_import', 'request',
@@ -376,6 +376,7 @@ select 'entity_type', t.term from unnest(array[
 
 insert into private.audit_terms (kind, term)
 select 'field', t.term from unnest(array[
+    'openedAt', 'seenAt', 'closedAt', 'entityType', 'entityIds', 'entityCount', 'remedy',
     'auditExport', 'auditExportUrl', 'format', 'eventCount',
     'accessExportUrl', 'accessRequest', 'instructions', 'markdown', 'recording', 'consent', 'coveredRecordingCount',
     'coveredSignedNoteCount', 'heldSignedNoteCount', 'destroyedAt',
@@ -494,6 +495,7 @@ values
 ('audit.summarize', 'R', true),
 ('audit.export', 'E', true),
 ('audit.export_list', 'R', false),
+('alert.list', 'R', false),
 ('audit.export_url', 'E', true),
 ('audit.export_secret', 'R', true),
 ('audit.export_content', 'R', true),

@@ -159,6 +159,19 @@ mutation ($id: ID!) {
 }
 """
 THUMBNAIL_STATUS = "query ($id: ID!) { recording(by: {id: $id}) { thumbnailStatus } }"
+ALERTS = """
+query ($first: Int, $after: String, $filter: AlertFilter) {
+  alerts(first: $first, after: $after, filter: $filter) {
+    edges {
+      cursor
+      node {
+        id kind key status entityType entityIds entityCount openedAt seenAt closedAt message remedy
+      }
+    }
+    pageInfo { hasNextPage endCursor }
+  }
+}
+"""
 AUDIT_EVENTS = f"""
 query ($first: Int, $after: String, $filter: AuditEventFilter) {{
   auditEvents(first: $first, after: $after, filter: $filter) {{

@@ -25,6 +25,7 @@ _SCHEMA = build_schema(
 )
 _ENTITY_TYPES = {
     "AccessRequest": "access_request",
+    "Alert": "alert",
     "AuditExport": "audit_export",
     "Consent": "consent",
     "Consultation": "consultation",

@@ -76,6 +76,7 @@ QUERIES = {
     "auditEvents": Look(documents.AUDIT_EVENTS, {"filter": {"action": "nobody.did"}}),
     "auditSummary": Look(documents.AUDIT_SUMMARY),
     "auditExports": Look(AUDIT_EXPORTS),
+    "alerts": Look(documents.ALERTS, {"filter": {"kinds": ["AUDIT_LOG_DIFFERS"]}}),
     "deletions": Look(documents.DELETIONS),
     "deletionCertificates": Look(documents.DELETION_CERTIFICATES, {"recordingId": NOWHERE}, "ABSENT"),
     "signedNoteCertificates": Look(documents.SIGNED_NOTE_CERTIFICATES, {"recordingId": NOWHERE}, "ABSENT"),

@@ -203,6 +203,7 @@ FIELDS = {
     "signedNoteCertificates": Field(documents.SIGNED_NOTE_CERTIFICATES, STAFF),
     "accessRequests": Field(requesting.ACCESS_REQUESTS, COMPLIANCE_AND_PATIENT),
     "auditExports": Field(AUDIT_EXPORTS, COMPLIANCE),
+    "alerts": Field(documents.ALERTS, COMPLIANCE),
     "exportAuditEvents": Field(EXPORT_AUDIT_EVENTS, COMPLIANCE),
     "issueAuditExportUrl": Field(ISSUE_AUDIT_EXPORT_URL, COMPLIANCE),
     "revealAuditExportSecret": Field(REVEAL_AUDIT_EXPORT_SECRET, COMPLIANCE),

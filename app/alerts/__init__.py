@@ -1,0 +1,1 @@
+"""Alerts: conditions that an operator or a compliance officer must look at."""

@@ -1,0 +1,65 @@
+"""The kinds of alerts. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+
+class AlertKind(StrEnum):
+    """What an alert is about. `app/texts/alerts.toml` has the texts of each kind."""
+
+    ACCESS_COPY_FAILED = "ACCESS_COPY_FAILED"
+    ACCESS_COPY_INCOMPLETE = "ACCESS_COPY_INCOMPLETE"
+    ACCESS_REQUEST_OVERDUE = "ACCESS_REQUEST_OVERDUE"
+    AUDIT_BUCKET_DIFFERS = "AUDIT_BUCKET_DIFFERS"
+    AUDIT_EXPORT_FAILED = "AUDIT_EXPORT_FAILED"
+    AUDIT_LOG_ADOPTED = "AUDIT_LOG_ADOPTED"
+    AUDIT_LOG_COUNTS_DIFFER = "AUDIT_LOG_COUNTS_DIFFER"
+    AUDIT_LOG_DIFFERS = "AUDIT_LOG_DIFFERS"
+    AUDIT_LOG_UNSEALED = "AUDIT_LOG_UNSEALED"
+    AUDIT_SEALING_FAILED = "AUDIT_SEALING_FAILED"
+    AUDIT_WITNESS_DIFFERS = "AUDIT_WITNESS_DIFFERS"
+    BAN_FAILED = "BAN_FAILED"
+    BUCKET_DRIFT = "BUCKET_DRIFT"
+    DELETION_FAILING = "DELETION_FAILING"
+    EGRESS_DIED = "EGRESS_DIED"
+    EXPORT_NOT_DELETED = "EXPORT_NOT_DELETED"
+    JOB_FAILED = "JOB_FAILED"
+    NO_LEADER = "NO_LEADER"
+    OBJECTS_MISSING_TOO_MANY = "OBJECTS_MISSING_TOO_MANY"
+    OBJECTS_ORPHANED_TOO_MANY = "OBJECTS_ORPHANED_TOO_MANY"
+    OBJECT_MISSING = "OBJECT_MISSING"
+    RECORDING_LOST = "RECORDING_LOST"
+    SIGN_INS_MISSING = "SIGN_INS_MISSING"
+    STRAY_EGRESS = "STRAY_EGRESS"
+    TASK_FAILING = "TASK_FAILING"
+    TRANSCRIPT_UNREADABLE = "TRANSCRIPT_UNREADABLE"
+
+
+class AlertStatus(StrEnum):
+    """Whether the cause of an alert was there when it was last looked for."""
+
+    OPEN = "OPEN"
+    CLOSED = "CLOSED"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A cause of an alert. `key` tells the causes of one kind apart, and `ids` are those of the entities concerned."""
+
+    key: str = ""
+    entity_type: str | None = None
+    ids: Sequence[UUID] = field(default=())
+
+
+@dataclass(frozen=True)
+class OpenAlerts:
+    """How many alerts of one kind are open. `opened_at` is when the oldest of them was opened. `kind` is a name of an
+    AlertKind, or of a kind that a newer release has added.
+    """
+
+    kind: str
+    open_count: int
+    opened_at: datetime

@@ -1,0 +1,69 @@
+"""The one mechanism that tells operators and compliance what they must look at. Every alert is a row, so an alert
+survives the process that found its cause. A cause that lasts opens its alert again in the next run, if the database was
+down in between.
+"""
+
+import logging
+from collections.abc import Iterable, Sequence
+from uuid import UUID
+
+from app.alerts import store
+from app.alerts.model import AlertKind, AlertStatus, Finding
+from app.identity import permissions
+from app.postgres.composer import Row
+from app.postgres.database import Asker, Database
+from app.postgres.paging import Page, PageRequest
+from app.postgres.selection import Selection
+
+log = logging.getLogger(__name__)
+
+_PLAIN = Selection()
+
+
+class Alerts:
+    """Opens and closes alerts, as the worker. Each method is safe to repeat, and to run twice at once."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def open(
+        self, kind: AlertKind, key: str = "", entity_type: str | None = None, ids: Sequence[UUID] = ()
+    ) -> None:
+        """Open the alert of this kind and key, or store that its cause was found again. Raises AppError."""
+        async with self._database.as_service("keep_alerts") as tx:
+            await store.open_alert(tx, kind, Finding(key, entity_type, ids))
+
+    async def close(self, kind: AlertKind, key: str = "") -> None:
+        """Close the alert of this kind and key, if it is open. Raises AppError."""
+        async with self._database.as_service("keep_alerts") as tx:
+            await store.close_alert(tx, kind, key)
+
+    async def replace(self, kind: AlertKind, findings: Iterable[Finding]) -> None:
+        """Open an alert of this kind for each finding, and close all other alerts of the kind. The first 20 findings
+        get an alert each, and the rest share the alert with the key `more`. Raises AppError.
+        """
+        async with self._database.as_service("keep_alerts") as tx:
+            opened, closed = await store.replace_alerts(tx, kind, findings)
+        for key in opened:
+            log.warning("alert opened: %s %s", kind, key)
+        for key in closed:
+            log.info("alert closed: %s %s", kind, key)
+
+
+class AlertReads:
+    """The reads of alerts that the API offers to compliance."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def page(
+        self,
+        asker: Asker,
+        request: PageRequest,
+        kinds: Sequence[AlertKind] | None,
+        statuses: Sequence[AlertStatus] | None,
+        selection: Selection = _PLAIN,
+    ) -> Page[Row]:
+        """Return a page of alerts, newest first. A filter that is None selects all alerts."""
+        async with self._database.as_user(asker, permissions.LIST_ALERTS.on()) as tx:
+            return await store.list_page(tx, request, kinds, statuses, selection)
