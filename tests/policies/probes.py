@@ -223,6 +223,9 @@ RELATIONS: dict[str, Relation] = {
     "resguardo.review_cases": Relation("id"),
     "resguardo.review_case_events": Relation("id"),
     "private.audit_export_files": Relation("export_id"),
+    "resguardo.webhook_deliveries": Relation("id"),
+    "resguardo.webhook_attempts": Relation("delivery_id"),
+    "private.webhook_endpoints": Relation("name"),
     "private.access_exports": Relation(
         "request_id",
         "exists (select from resguardo.access_requests as a join resguardo.consultations as c"

@@ -106,6 +106,13 @@ def _case(connection: Connection, case: Case) -> None:
         " select a.id, private.exports_prefix(a.id) || 'x.zip' from asked as a",
         [case.doctor_id],
     )
+    connection.execute(
+        "with known as (insert into private.webhook_endpoints (name, url_digest, event_types)"
+        " values ('siem', repeat('0', 64), '{note.signed}') on conflict (name) do nothing),"
+        " made as (insert into resguardo.webhook_deliveries (message_id, endpoint, event_type, entity_type, entity_ids)"
+        " values (gen_random_uuid(), 'siem', 'note.signed', 'signed_note', '{}') returning id)"
+        " insert into resguardo.webhook_attempts (delivery_id, number) select id, 1 from made"
+    )
     _pending_audit_row(connection, case)
     connection.execute(
         "select private.receive_livekit_event(%s, 'egress_started', %s, %s, now())",
