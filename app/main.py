@@ -56,6 +56,7 @@ from app.keys.service import require_root_keys
 from app.notes.service import NoteDrafts
 from app.notes.signed_notes import SignedNotes
 from app.notes.signing import NoteSigning
+from app.officer_proposals.service import OfficerProposals
 from app.postgres.database import Database
 from app.recording_imports.service import Imports
 from app.recordings.change_feed import ChangeFeed
@@ -250,6 +251,9 @@ def _services(settings: ApiSettings, parts: _Parts) -> Services:
         ),
         clips=Clips(parts.database, totp_max_age_seconds=settings.totp_max_age_seconds),
         staff=Staff(parts.database),
+        officer_proposals=OfficerProposals(
+            parts.database, totp_max_age_seconds=settings.totp_max_age_seconds
+        ),
         holds=LegalHolds(parts.database),
         retention=Retention(
             parts.database,

@@ -30,6 +30,7 @@ from app.insights.topics import TopicReader
 from app.notes.service import NoteDrafts
 from app.notes.signed_notes import SignedNotes
 from app.notes.signing import NoteSigning
+from app.officer_proposals.service import OfficerProposals
 from app.postgres.database import Asker
 from app.recording_imports.service import Imports
 from app.recordings.changes import Subscriptions
@@ -58,6 +59,7 @@ class Services:
     clips: Clips
     thumbnails: Thumbnails
     staff: Staff
+    officer_proposals: OfficerProposals
     holds: LegalHolds
     retention: Retention
     costs: Costs

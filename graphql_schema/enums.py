@@ -24,6 +24,7 @@ from app.insights import model as insights
 from app.insights.asking.service import AnswerStatus
 from app.insights.writing import coverage
 from app.notes import model as notes
+from app.officer_proposals import model as officer_proposals
 from app.recording_imports import model as recording_imports
 from app.recordings import model as recordings
 from app.recordings.blockers import BlockerReason
@@ -298,6 +299,51 @@ describe_enum(
     values={
         staff.StaffStatus.ACTIVE: "The staff member has the access of their role.",
         staff.StaffStatus.SUSPENDED: "The staff member has no access, and all their sessions have ended.",
+    },
+)
+describe_enum(
+    officer_proposals.ProposalKind,
+    name="OfficerProposalKind",
+    description="The kind of a proposal says what an approval changes.",
+    values={
+        officer_proposals.ProposalKind.RESET_SECOND_FACTOR: (
+            "The member's second factors are removed, and all their sessions end."
+        ),
+        officer_proposals.ProposalKind.REINSTATE: "The suspension of the member ends.",
+    },
+)
+describe_enum(
+    officer_proposals.ProposalStatus,
+    name="OfficerProposalStatus",
+    description="The status says whether a proposal is open, decided or carried out.",
+    values={
+        officer_proposals.ProposalStatus.PROPOSED: "The proposal waits for the decision of a second officer.",
+        officer_proposals.ProposalStatus.APPROVED: (
+            "A second officer approved the proposal, and the worker carries it out."
+        ),
+        officer_proposals.ProposalStatus.DONE: "The worker has carried out the proposal.",
+        officer_proposals.ProposalStatus.FAILED: (
+            "The worker could not carry out the proposal, and `problem` says why."
+        ),
+        officer_proposals.ProposalStatus.REJECTED: "An officer rejected the proposal.",
+        officer_proposals.ProposalStatus.WITHDRAWN: (
+            "The proposal ended, because its officer lost their access or the member was suspended again."
+        ),
+    },
+)
+describe_enum(
+    officer_proposals.ProposalReason,
+    name="OfficerProposalReason",
+    description="This is why an officer proposes a change. Each reason belongs to one kind of proposal.",
+    values={
+        officer_proposals.ProposalReason.DEVICE_LOST: "The person lost the device with the second factor.",
+        officer_proposals.ProposalReason.DEVICE_REPLACED: "The person has a new device for the second factor.",
+        officer_proposals.ProposalReason.DEVICE_COMPROMISED: "Somebody else may have the second factor.",
+        officer_proposals.ProposalReason.SUSPENDED_BY_MISTAKE: "The person was suspended by mistake.",
+        officer_proposals.ProposalReason.RETURNED_TO_WORK: "The person works for the practice again.",
+        officer_proposals.ProposalReason.INVESTIGATION_CLOSED: (
+            "The practice has closed the investigation that led to the suspension."
+        ),
     },
 )
 describe_enum(

@@ -125,6 +125,14 @@ class AuditExportProblem(_Problem): ...
 
 
 @_problem(
+    "officer_proposal",
+    "This says why the worker could not carry out a proposal, or why the proposal ended undecided.",
+    "Compliance officers can read the problem.",
+)
+class OfficerProposalProblem(_Problem): ...
+
+
+@_problem(
     "signed_note",
     "This says why a version of a signed note cannot be shown.",
     "The doctor who signed the note can read the problem.",

@@ -18,6 +18,7 @@ from graphql_schema import deletions as deletion_fields
 from graphql_schema import holds as hold_fields
 from graphql_schema import insights as insight_fields
 from graphql_schema import notes as draft_fields
+from graphql_schema import officer_proposals as proposal_fields
 from graphql_schema import playback as playback_fields
 from graphql_schema import psychotherapy_notes as psychotherapy_fields
 from graphql_schema import questions as question_fields
@@ -233,6 +234,12 @@ class Query:
         description=(
             "Lists the staff members with their roles and their last use, newest first, including suspended members."
         ),
+    )
+    officer_proposals = root_field(
+        proposal_fields.officer_proposals,
+        permissions.LIST_PROPOSALS,
+        quota="pages",
+        description="Lists the changes that need a second officer, newest first: open, decided and finished.",
     )
     access_requests = root_field(
         access_fields.access_requests,
@@ -769,6 +776,37 @@ class Mutation:
         staff_fields.suspend_staff,
         permissions.SUSPEND_STAFF,
         description="Suspends a staff member at once and ends their sessions. Idempotent by `userId`.",
+    )
+    reset_second_factor = root_field(
+        proposal_fields.reset_second_factor,
+        permissions.RESET_SECOND_FACTOR,
+        description=(
+            "Proposes to remove all second factors of a staff member. After a second officer has approved it, all "
+            "sessions of the member end, and the worker removes the factors at Supabase Auth. Idempotent by `userId` "
+            "and `reason` while the proposal is open."
+        ),
+    )
+    reinstate_staff = root_field(
+        proposal_fields.reinstate_staff,
+        permissions.REINSTATE_STAFF,
+        description=(
+            "Proposes to end the suspension of a staff member. After a second officer has approved it, the member is "
+            "ACTIVE, and the worker lifts the ban at Supabase Auth. Idempotent by `userId` and `reason` while the "
+            "proposal is open."
+        ),
+    )
+    approve_officer_proposal = root_field(
+        proposal_fields.approve_officer_proposal,
+        permissions.APPROVE_PROPOSAL,
+        description=(
+            "Approves a proposal of another officer, which takes effect at once. The proposing officer and the member "
+            "whom it concerns cannot approve it. Idempotent by `officerProposalId`."
+        ),
+    )
+    reject_officer_proposal = root_field(
+        proposal_fields.reject_officer_proposal,
+        permissions.REJECT_PROPOSAL,
+        description="Rejects a proposal, which ends it. Idempotent by `officerProposalId`.",
     )
     invite_staff = root_field(
         staff_fields.invite_staff,

@@ -1,4 +1,4 @@
-"""Bans suspended members of staff at Supabase Auth, and ends their sessions."""
+"""Bans suspended members of staff at Supabase Auth and ends their sessions, and lifts the ban of reinstated members."""
 
 import logging
 from pathlib import Path
@@ -16,35 +16,47 @@ _sql = Queries(Path(__file__).with_name("queries.sql"))
 
 
 class StaffBans:
-    """Bans suspended members of staff at Supabase Auth, as the worker."""
+    """Makes the bans at Supabase Auth agree with the status of the members of staff, as the worker."""
 
     def __init__(self, database: Database, admin: SupabaseAdmin) -> None:
         self._database = database
         self._admin = admin
 
-    async def ban(self, user_id: UUID) -> None:
-        """Ban the person at Supabase Auth, and then end the sessions that were opened since the suspension.
+    async def apply(self, user_id: UUID) -> None:
+        """Ban a suspended member at Supabase Auth, and then end the sessions that were opened since the suspension. If
+        the member is active, lift the ban instead.
 
-        If the person's login no longer exists, or if Supabase refuses the ban, the job ends and the audit log
+        The status in the database decides, and not the reason why the job was queued. The jobs of one member run one
+        after the other, so the last job sees the last status.
+
+        If the person's login no longer exists, or if Supabase refuses the change, the job ends and the audit log
         records the failure. Raises UpstreamFailed and Timeout, after which the job runs again.
         """
+        is_banned = await self._should_be_banned(user_id)
+        if is_banned is None:
+            return
         outcome, reason = "ALLOWED", None
         try:
-            await self._admin.ban(user_id)
+            if is_banned:
+                await self._admin.ban(user_id)
+            else:
+                await self._admin.lift_ban(user_id)
         except NotFound as gone:
             outcome, reason = "ABSENT", gone.reason
         except (InvalidInput, Conflict) as refusal:
-            log.error("not banned: user=%s %s", user_id, refusal.summary)  # noqa: TRY400 - the cause could quote
+            log.error("ban not changed: user=%s %s", user_id, refusal.summary)  # noqa: TRY400 - the cause could quote
             outcome, reason = "FAILED", refusal.reason
-        await self._record(user_id, outcome, reason)
+        await self._record(user_id, outcome, reason, is_banned=is_banned)
         await self.end_sessions()
 
     async def give_up(self, user_id: UUID, reason: str) -> None:
-        """Record in the audit log that the ban at Supabase Auth could not be set. The suspended person has no
-        access anyway, because the database has stored the suspension.
+        """Record in the audit log that the ban at Supabase Auth could not be changed. A suspended person has no
+        access anyway, because the database has stored the suspension. A reinstated person cannot sign in, and the
+        proposal of the reinstatement is FAILED.
         """
-        log.error("not banned: user=%s %s", user_id, reason)
-        await self._record(user_id, "FAILED", reason)
+        log.error("ban not changed: user=%s %s", user_id, reason)
+        is_banned = await self._should_be_banned(user_id)
+        await self._record(user_id, "FAILED", reason, is_banned=is_banned is not False)
 
     async def end_sessions(self) -> int:
         """End all sessions of the staff members whom a compliance officer suspended. Return how many sessions were
@@ -57,6 +69,14 @@ class StaffBans:
             log.warning("sessions of suspended staff ended: %d", ended)
         return ended
 
-    async def _record(self, user_id: UUID, outcome: str, reason: str | None) -> None:
+    async def _should_be_banned(self, user_id: UUID) -> bool | None:
         async with self._database.as_service("ban_user") as tx:
-            await tx.run(_sql["record_ban"], {"user_id": user_id, "outcome": outcome, "reason": reason})
+            is_banned: bool | None = await tx.value(_sql["should_be_banned"], {"user_id": user_id})
+        return is_banned
+
+    async def _record(self, user_id: UUID, outcome: str, reason: str | None, *, is_banned: bool) -> None:
+        values = {"user_id": user_id, "outcome": outcome, "reason": reason}
+        async with self._database.as_service("ban_user") as tx:
+            await tx.run(_sql["record_ban" if is_banned else "record_lifted_ban"], values)
+            if not is_banned:
+                await tx.run(_sql["finish_reinstatement"], {"user_id": user_id, "reason": reason})

@@ -28,6 +28,18 @@ from private.publish_staff_name(%(user_id)s, %(name)s::text) as s;
 -- Writes the audit row of a ban at Supabase Auth.
 select private.record_service('staff.ban', %(outcome)s, %(reason)s::text, 'staff', %(user_id)s);
 
+-- name: record_lifted_ban
+-- Writes the audit row of a lifted ban at Supabase Auth.
+select private.record_service('staff.unban', %(outcome)s, %(reason)s::text, 'staff', %(user_id)s);
+
+-- name: should_be_banned
+-- Returns whether Supabase Auth must ban a person; null if the person's status decides nothing.
+select private.should_be_banned(%(user_id)s);
+
+-- name: finish_reinstatement
+-- Marks the approved reinstatement of a member as DONE, or as FAILED with a reason.
+select private.finish_proposals('REINSTATE', %(user_id)s, %(reason)s::text);
+
 -- name: end_sessions_of_suspended
 -- Deletes the sessions of suspended members of staff, and returns how many it deleted.
 select private.end_sessions_of_suspended();

@@ -12,9 +12,9 @@ END_SESSIONS_SECONDS = 15
 
 
 def define_tasks(bans: StaffBans, invitations: StaffInvitations) -> list[Task]:
-    """Return the jobs that ban suspended people and send invitations."""
+    """Return the jobs that ban suspended people, lift the bans of reinstated people, and send invitations."""
     return [
-        Task("ban_user", by_id(bans.ban), attempts=BAN_ATTEMPTS, give_up=by_id(bans.give_up)),
+        Task("ban_user", by_id(bans.apply), attempts=BAN_ATTEMPTS, give_up=by_id(bans.give_up)),
         Task("invite_staff", by_id(invitations.send), attempts=20, give_up=by_id(invitations.give_up)),
     ]
 

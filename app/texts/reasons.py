@@ -19,6 +19,7 @@ Reader = Literal[
     "deletion",
     "export",
     "audit_export",
+    "officer_proposal",
     "signed_note",
     "clip",
     "operator",

@@ -62,6 +62,8 @@ from app.keys.service import register_root_key
 from app.notes import tasks as note_tasks
 from app.notes.exported_notes import compose_note_files
 from app.notes.sections import NoteSectionWriter
+from app.officer_proposals import tasks as proposal_tasks
+from app.officer_proposals.second_factors import SecondFactorResets
 from app.postgres.database import Database
 from app.recording_imports import tasks as import_tasks
 from app.recording_imports.upload_signer import UploadSigner
@@ -93,6 +95,7 @@ class WorkerServices:
     lost_objects: LostObjects
     bans: StaffBans
     invitations: StaffInvitations
+    second_factor_resets: SecondFactorResets
     uploads: UploadSigner
     orphaned_objects: OrphanedObjects
     missing_objects: MissingObjects
@@ -204,6 +207,7 @@ def _services(
         lost_objects=LostObjects(database, storage),
         bans=StaffBans(database, admin),
         invitations=StaffInvitations(database, admin, basis="invite_staff"),
+        second_factor_resets=SecondFactorResets(database, admin),
         uploads=UploadSigner(database, storage),
         orphaned_objects=OrphanedObjects(database, storage, quarantine=quarantine),
         missing_objects=MissingObjects(database, storage, deployment=deployment, quarantine=quarantine),
@@ -292,6 +296,7 @@ def define_tasks(services: WorkerServices) -> list[Task]:
         *recording_tasks.define_tasks(services.recording_jobs),
         *import_tasks.define_tasks(services.uploads),
         *staff_tasks.define_tasks(services.bans, services.invitations),
+        *proposal_tasks.define_tasks(services.second_factor_resets),
         *hold_tasks.define_tasks(services.protection),
         *transcript_tasks.define_tasks(services.transcriber),
         *insight_tasks.define_tasks(services.insights_writer),

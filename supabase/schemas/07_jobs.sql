@@ -16,6 +16,7 @@ values
 ('enforce_consent', 'default', '{clinician, patient}'),
 ('verify_recording', 'media', '{}'),
 ('ban_user', 'default', '{}'),
+('reset_second_factor', 'default', '{}'),
 ('invite_staff', 'default', '{}'),
 ('prepare_import', 'default', '{clinician}'),
 ('secure_held', 'default', '{}'),

@@ -154,7 +154,8 @@ exception when insufficient_privilege then
 end
 $$;
 
--- Stops every recording and every export of a member, and deletes every session of the member.
+-- Stops every recording and every export of a member, withdraws the member's proposals, and deletes every session of
+-- the member.
 create function private.end_work_of(member uuid) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -170,11 +171,21 @@ begin
         perform private.defer_job('stop_recording', stopped);
     end loop;
     perform private.stop_audit_exports_of(member);
-    begin
-        delete from auth.sessions as s where s.user_id = member;
-    exception when insufficient_privilege then
-        null; -- the Supabase project does not permit it; the suspended status alone already denies all access
-    end;
+    perform private.withdraw_proposals_of(member);
+    perform private.end_sessions_of(member);
+end
+$$;
+
+-- Deletes every session of a person. Returns false if the Supabase project does not permit it. The status of a
+-- suspended member alone already denies all access.
+create function private.end_sessions_of(person uuid) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    delete from auth.sessions as s where s.user_id = person;
+    return true;
+exception when insufficient_privilege then
+    return false;
 end
 $$;
 

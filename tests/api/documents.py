@@ -227,6 +227,37 @@ mutation ($userId: ID!, $publishedName: String) {{
   publishStaffName(input: {{userId: $userId, publishedName: $publishedName}}) {{ staffMember {{ {_MEMBER} }} }}
 }}
 """
+_PROPOSAL = (
+    "id kind member { id } reason status problem { code message } proposedBy { id } proposedAt decidedBy { id }"
+    " decidedAt finishedAt"
+)
+OFFICER_PROPOSALS = f"""
+query ($first: Int! = 25, $after: String, $filter: OfficerProposalFilter) {{
+  officerProposals(first: $first, after: $after, filter: $filter) {{
+    edges {{ cursor node {{ {_PROPOSAL} }} }} {_PAGE_INFO}
+  }}
+}}
+"""
+RESET_SECOND_FACTOR = f"""
+mutation ($userId: ID!, $reason: OfficerProposalReason! = DEVICE_LOST) {{
+  resetSecondFactor(input: {{userId: $userId, reason: $reason}}) {{ officerProposal {{ {_PROPOSAL} }} }}
+}}
+"""
+REINSTATE_STAFF = f"""
+mutation ($userId: ID!, $reason: OfficerProposalReason! = SUSPENDED_BY_MISTAKE) {{
+  reinstateStaff(input: {{userId: $userId, reason: $reason}}) {{ officerProposal {{ {_PROPOSAL} }} }}
+}}
+"""
+APPROVE_PROPOSAL = f"""
+mutation ($id: ID!) {{
+  approveOfficerProposal(input: {{officerProposalId: $id}}) {{ officerProposal {{ {_PROPOSAL} }} }}
+}}
+"""
+REJECT_PROPOSAL = f"""
+mutation ($id: ID!) {{
+  rejectOfficerProposal(input: {{officerProposalId: $id}}) {{ officerProposal {{ {_PROPOSAL} }} }}
+}}
+"""
 SUSPEND = f"""
 mutation ($userId: ID!) {{ suspendStaff(input: {{userId: $userId}}) {{ staffMember {{ {_MEMBER} }} }} }}
 """

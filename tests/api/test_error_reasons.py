@@ -203,6 +203,7 @@ def test_registered_reason_has_a_text_and_a_remedy_in_both_languages(name: str) 
         "insights",
         "signed_note",
         "audit_export",
+        "officer_proposal",
     }
     used = set()
     remedies = (reason.remedy, reason.operator_remedy, *reason.remedy_for.values())

@@ -82,6 +82,7 @@ QUERIES = {
     "signedNoteCertificates": Look(documents.SIGNED_NOTE_CERTIFICATES, {"recordingId": NOWHERE}, "ABSENT"),
     "staffInvitations": Look(documents.STAFF_INVITATIONS),
     "staff": Look(documents.STAFF, {"filter": {"statuses": ["SUSPENDED"]}}),
+    "officerProposals": Look(documents.OFFICER_PROPOSALS, {"filter": {"statuses": ["FAILED"]}}),
     "accessRequests": Look(requesting.ACCESS_REQUESTS),
     "legalHolds": Look(LEGAL_HOLDS),
     "retentionPolicies": Look(POLICIES),

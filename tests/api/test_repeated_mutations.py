@@ -356,6 +356,21 @@ async def _publish_name(at: Arranged) -> Call:
     return at.officer, {"userId": str(at.case.doctor.user_id), "publishedName": "Dr. Ada Example"}
 
 
+async def _reset_second_factor(at: Arranged) -> Call:
+    return at.officer, {"userId": str(at.case.doctor.user_id), "reason": "DEVICE_LOST"}
+
+
+async def _reinstate(at: Arranged) -> Call:
+    _, suspended = await _suspend(at)
+    await at.officer.ask(documents.SUSPEND, **suspended)
+    return at.officer, suspended | {"reason": "RETURNED_TO_WORK"}
+
+
+async def _decide_proposal(at: Arranged) -> Call:
+    proposed = await at.officer.ask(documents.RESET_SECOND_FACTOR, userId=str(at.case.doctor.user_id))
+    return at.other_officer, {"officerProposalId": proposed["id"]}
+
+
 async def _lift_budget(at: Arranged) -> Call:
     return at.officer, {"doctorId": str((await at.harness.clinician()).user_id)}
 
@@ -432,6 +447,10 @@ CALLS: dict[str, Arrange] = {
     "issuePlaybackUrl": _download,
     "createClip": _clip,
     "publishStaffName": _publish_name,
+    "resetSecondFactor": _reset_second_factor,
+    "reinstateStaff": _reinstate,
+    "approveOfficerProposal": _decide_proposal,
+    "rejectOfficerProposal": _decide_proposal,
     "suspendStaff": _suspend,
     "liftLanguageBudget": _lift_budget,
     "inviteStaff": _invite_staff,

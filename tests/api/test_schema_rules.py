@@ -78,8 +78,10 @@ VERBS = {
     "regenerate",
     "register",
     "reject",
+    "reinstate",
     "release",
     "request",
+    "reset",
     "retry",
     "reveal",
     "sign",
@@ -367,6 +369,10 @@ CHANGED = {
     "approveRetentionPolicy": {"retentionPolicy", "supersededPolicy"},
     "rejectRetentionPolicy": {"retentionPolicy"},
     "publishStaffName": {"staffMember"},
+    "resetSecondFactor": {"officerProposal"},
+    "reinstateStaff": {"officerProposal"},
+    "approveOfficerProposal": {"officerProposal"},
+    "rejectOfficerProposal": {"officerProposal"},
     "suspendStaff": {"staffMember"},
     "liftLanguageBudget": {"languageBudget"},
     "inviteStaff": {"staffInvitation"},
@@ -467,7 +473,7 @@ def test_type_with_an_id_is_a_node() -> None:
             "AuditExport",
             "Alert",
         ),
-        *("StaffMember", "StaffInvitation", "SessionNote", "SessionNotes"),
+        *("StaffMember", "StaffInvitation", "OfficerProposal", "SessionNote", "SessionNotes"),
     } == with_id
 
 

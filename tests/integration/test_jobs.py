@@ -47,6 +47,7 @@ from app.jobs.retries import (
 )
 from app.keys.keyring import Keyring
 from app.notes.sections import NoteSectionWriter
+from app.officer_proposals.second_factors import SecondFactorResets
 from app.postgres.database import Database as Pool
 from app.recording_imports.upload_signer import UploadSigner
 from app.recordings.reconciler import Reconciler
@@ -311,6 +312,7 @@ async def test_every_task_that_can_be_deferred_has_a_runner(database: Database) 
                 lost_objects=object.__new__(LostObjects),
                 bans=object.__new__(StaffBans),
                 invitations=object.__new__(StaffInvitations),
+                second_factor_resets=object.__new__(SecondFactorResets),
                 uploads=object.__new__(UploadSigner),
                 orphaned_objects=object.__new__(OrphanedObjects),
                 destroyer=object.__new__(Destroyer),

@@ -62,7 +62,7 @@ def _audited(house: House) -> list[tuple[Any, ...]]:
 async def test_session_opened_between_suspension_and_ban_is_ended_with_the_ban(house: House) -> None:
     login = await _member(house, suspended_by=uuid4())
     await _sign_in(house)
-    await StaffBans(house.pool, house.admin).ban(login)
+    await StaffBans(house.pool, house.admin).apply(login)
     assert _sessions(house, login) == 0
     assert _audited(house) == [("ALLOWED", None, [login])]
 
@@ -73,7 +73,7 @@ async def test_session_that_a_sign_in_commits_after_the_ban_is_ended_by_the_roun
     """
     login = await _member(house, suspended_by=uuid4())
     bans = StaffBans(house.pool, house.admin)
-    await bans.ban(login)
+    await bans.apply(login)
     house.rows("insert into auth.sessions (id, user_id) values (%s, %s)", uuid4(), login)
     assert await bans.end_sessions() == 1
     assert _sessions(house, login) == 0
@@ -101,7 +101,7 @@ async def test_project_that_lets_nobody_end_sessions_does_not_stop_the_ban(house
     house.rows(f"revoke delete on auth.sessions from {owner}")
     await _sign_in(house)
     bans = StaffBans(house.pool, house.admin)
-    await bans.ban(login)
+    await bans.apply(login)
     assert await bans.end_sessions() == 0
     assert _audited(house) == [("ALLOWED", None, [login])]
 
@@ -109,7 +109,7 @@ async def test_project_that_lets_nobody_end_sessions_does_not_stop_the_ban(house
 async def test_ban_of_a_login_that_is_gone_is_done(house: House) -> None:
     login = await _member(house, suspended_by=uuid4())
     house.rows("delete from auth.users where id = %s", login)
-    await StaffBans(house.pool, house.admin).ban(login)
+    await StaffBans(house.pool, house.admin).apply(login)
     assert _audited(house) == [("ABSENT", "user_unknown", [login])]
 
 
@@ -127,7 +127,7 @@ async def test_final_refusal_of_a_ban_is_recorded_and_not_tried_again(
     login = await _member(house, suspended_by=uuid4())
     await _sign_in(house)
     async with _answering(status, body) as http:
-        await StaffBans(house.pool, SupabaseAdmin(URL, SECRET_KEY, http=http)).ban(login)
+        await StaffBans(house.pool, SupabaseAdmin(URL, SECRET_KEY, http=http)).apply(login)
     assert _audited(house) == [("FAILED", "supabase_refused", [login])]
     assert _sessions(house, login) == 0
 
@@ -147,7 +147,7 @@ async def test_refusal_that_may_pass_is_raised_to_be_tried_again(
     login = await _member(house, suspended_by=uuid4())
     async with _answering(status, body) as http:
         with pytest.raises(UpstreamFailed) as refused:
-            await StaffBans(house.pool, SupabaseAdmin(URL, SECRET_KEY, http=http)).ban(login)
+            await StaffBans(house.pool, SupabaseAdmin(URL, SECRET_KEY, http=http)).apply(login)
     assert refused.value.reason == reason
     assert _audited(house) == []
 

@@ -113,6 +113,11 @@ def _case(connection: Connection, case: Case) -> None:
         " values (gen_random_uuid(), 'siem', 'note.signed', 'signed_note', '{}') returning id)"
         " insert into resguardo.webhook_attempts (delivery_id, number) select id, 1 from made"
     )
+    connection.execute(
+        "insert into resguardo.officer_proposals (kind, member_id, reason, proposed_by)"
+        " values ('RESET_SECOND_FACTOR', %s, 'DEVICE_LOST', %s)",
+        [case.doctor_id, id_of("carla")],
+    )
     _pending_audit_row(connection, case)
     connection.execute(
         "select private.receive_livekit_event(%s, 'egress_started', %s, %s, now())",

@@ -25,6 +25,7 @@ TYPES: dict[Reader, Any] = {
     "deletion": problems.DeletionProblem,
     "export": problems.AccessExportProblem,
     "audit_export": problems.AuditExportProblem,
+    "officer_proposal": problems.OfficerProposalProblem,
     "clip": problems.ClipProblem,
 }
 STORED = re.compile(r"(?:Conflict|Timeout|NotFound)\(\"([a-z_]+)\"")

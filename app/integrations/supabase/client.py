@@ -1,7 +1,8 @@
 """Administration of Supabase Auth: the only module that imports the `supabase` package.
 
-This client bans, creates and invites users. The client never signs in as a user, because all later calls of the
-shared client would then act as this user. The client reads no data, because the application reads rows with SQL.
+This client bans, creates and invites users, and removes their second factors. The client never signs in as a user,
+because all later calls of the shared client would then act as this user. The client reads no data, because the
+application reads rows with SQL.
 
 The `supabase` package sets no timeout and reports a timeout as a broken connection (supabase_auth 2.34.1,
 `handle_exception`; checked 2026-11-21). Each call to Supabase has two time limits: one in the HTTP client, and one
@@ -83,6 +84,24 @@ class SupabaseAdmin:
         """
         async with self._asking():
             await self._admin.update_user_by_id(str(user_id), {"ban_duration": BAN_DURATION})
+
+    async def lift_ban(self, user_id: UUID) -> None:
+        """Let the user sign in again. Safe to repeat. Raises NotFound("user_unknown")."""
+        async with self._asking():
+            await self._admin.update_user_by_id(str(user_id), {"ban_duration": "none"})
+
+    async def list_second_factors(self, user_id: UUID) -> list[UUID]:
+        """Return the ids of all second factors of the user, verified or not. Raises NotFound("user_unknown")."""
+        async with self._asking():
+            factors = await self._admin.mfa.list_factors({"user_id": str(user_id)})
+        return [UUID(factor.id) for factor in factors]
+
+    async def remove_second_factor(self, user_id: UUID, factor_id: UUID) -> None:
+        """Remove a second factor of the user. The user's sessions still exist. Raises
+        NotFound("user_unknown", "second_factor_unknown").
+        """
+        async with self._asking():
+            await self._admin.mfa.delete_factor({"user_id": str(user_id), "id": str(factor_id)})
 
     async def create_user(self, email: str, password: str, *, confirmed: bool = True) -> UUID:
         """Create a user. If `confirmed` is true, Supabase sends no confirmation mail. Raises

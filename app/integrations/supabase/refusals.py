@@ -17,6 +17,7 @@ from app.integrations.vendor_error_codes import vendor_code
 
 REASONS: Final[Mapping[str, tuple[type[AppError], str]]] = {
     "user_not_found": (NotFound, "user_unknown"),
+    "mfa_factor_not_found": (NotFound, "second_factor_unknown"),
     "email_exists": (Conflict, "email_exists"),
     "user_already_exists": (Conflict, "email_exists"),
     "validation_failed": (InvalidInput, "supabase_refused"),

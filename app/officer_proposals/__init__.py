@@ -1,0 +1,1 @@
+"""Changes that one compliance officer proposes and a second officer decides."""
