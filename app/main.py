@@ -25,6 +25,7 @@ from app.costs.model import CostPrices
 from app.costs.service import Costs
 from app.deletions.service import Deletions
 from app.deployment import require_own_bucket, require_own_database
+from app.disclosures.service import Disclosures
 from app.holds.service import LegalHolds
 from app.http import health
 from app.http.address_limit import connecting_limit
@@ -288,6 +289,7 @@ def _services(settings: ApiSettings, parts: _Parts) -> Services:
             url_lifetime_seconds=settings.url_lifetime_seconds,
             totp_max_age_seconds=settings.totp_max_age_seconds,
         ),
+        disclosures=Disclosures(parts.database, settings.keyring),
     )
 
 

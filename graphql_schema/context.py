@@ -19,6 +19,7 @@ from app.consents.service import Consents
 from app.consultations.service import Consultations
 from app.costs.service import Costs
 from app.deletions.service import Deletions
+from app.disclosures.service import Disclosures
 from app.errors import AppError, Unauthenticated
 from app.holds.service import LegalHolds
 from app.identity.admission import Admission
@@ -75,6 +76,7 @@ class Services:
     audit: Audit
     audit_exports: AuditExports
     alerts: AlertReads
+    disclosures: Disclosures
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from app.consents import model as consents
 from app.consultations import model as consultations
 from app.costs import model as costs
 from app.deletions import model as deletions
+from app.disclosures import model as disclosures
 from app.insights import drafts
 from app.insights import model as insights
 from app.insights.asking.service import AnswerStatus
@@ -52,6 +53,105 @@ def describe_enum(
         value.description = by_name[value.name]
 
 
+describe_enum(
+    disclosures.DisclosurePurpose,
+    description=(
+        "The purpose says why information was disclosed. An accounting contains the disclosures for the first fourteen "
+        "purposes."
+    ),
+    values={
+        disclosures.DisclosurePurpose.REQUIRED_BY_LAW: ("A law required the disclosure (45 CFR 164.512(a))."),
+        disclosures.DisclosurePurpose.PUBLIC_HEALTH: (
+            "The disclosure served public health, such as the report of a disease to a health department "
+            "(45 CFR 164.512(b))."
+        ),
+        disclosures.DisclosurePurpose.ABUSE_REPORT: (
+            "The disclosure reported abuse, neglect or domestic violence to an authority (45 CFR 164.512(c))."
+        ),
+        disclosures.DisclosurePurpose.HEALTH_OVERSIGHT: (
+            "A health oversight agency needed the information, for example for an audit or an inspection "
+            "(45 CFR 164.512(d))."
+        ),
+        disclosures.DisclosurePurpose.JUDICIAL: (
+            "A court order, a subpoena or another lawful process in a judicial or administrative proceeding "
+            "asked for the information (45 CFR 164.512(e))."
+        ),
+        disclosures.DisclosurePurpose.LAW_ENFORCEMENT: (
+            "A law enforcement official asked for the information for a purpose that the law permits (45 "
+            "CFR 164.512(f))."
+        ),
+        disclosures.DisclosurePurpose.DECEDENT: (
+            "A coroner, a medical examiner or a funeral director needed the information (45 CFR 164.512(g))."
+        ),
+        disclosures.DisclosurePurpose.ORGAN_DONATION: (
+            "The disclosure served the donation of an organ, an eye or tissue (45 CFR 164.512(h))."
+        ),
+        disclosures.DisclosurePurpose.RESEARCH: (
+            "The disclosure served research that a board had approved without the patients' authorization "
+            "(45 CFR 164.512(i))."
+        ),
+        disclosures.DisclosurePurpose.SERIOUS_THREAT: (
+            "The disclosure was to prevent or lessen a serious threat to health or safety (45 CFR 164.512(j))."
+        ),
+        disclosures.DisclosurePurpose.GOVERNMENT_FUNCTION: (
+            "The disclosure served a specialized government function, such as the armed forces or a public "
+            "benefit program (45 CFR 164.512(k))."
+        ),
+        disclosures.DisclosurePurpose.WORKERS_COMPENSATION: (
+            "The law on workers' compensation permitted the disclosure (45 CFR 164.512(l))."
+        ),
+        disclosures.DisclosurePurpose.HHS_INVESTIGATION: (
+            "The Secretary of Health and Human Services needed the information to investigate or review "
+            "compliance (45 CFR 164.502(a)(2)(ii))."
+        ),
+        disclosures.DisclosurePurpose.NOT_PERMITTED: (
+            "The Privacy Rule did not permit the disclosure, for example because it was made by mistake."
+        ),
+        disclosures.DisclosurePurpose.TREATMENT: (
+            "The disclosure served the patient's treatment (45 CFR 164.506)."
+        ),
+        disclosures.DisclosurePurpose.PAYMENT: (
+            "The disclosure served the payment for care (45 CFR 164.506)."
+        ),
+        disclosures.DisclosurePurpose.OPERATIONS: (
+            "The disclosure served the operations of the practice (45 CFR 164.506)."
+        ),
+        disclosures.DisclosurePurpose.PATIENT_REQUEST: (
+            "The patient, or the patient's representative, received the information (45 CFR 164.502)."
+        ),
+        disclosures.DisclosurePurpose.AUTHORIZATION: (
+            "The patient authorized the disclosure in writing (45 CFR 164.508)."
+        ),
+        disclosures.DisclosurePurpose.INVOLVED_IN_CARE: (
+            "The information went to a person involved in the patient's care, or to a directory (45 CFR 164.510)."
+        ),
+        disclosures.DisclosurePurpose.INCIDENTAL: (
+            "The disclosure was incident to a permitted use or disclosure (45 CFR 164.502(a)(1)(iii))."
+        ),
+        disclosures.DisclosurePurpose.NATIONAL_SECURITY: (
+            "The disclosure served national security or intelligence (45 CFR 164.512(k)(2))."
+        ),
+        disclosures.DisclosurePurpose.CORRECTIONAL: (
+            "The information went to a correctional institution or to an official who had the patient in "
+            "custody (45 CFR 164.512(k)(5))."
+        ),
+        disclosures.DisclosurePurpose.LIMITED_DATA_SET: (
+            "The information was part of a limited data set (45 CFR 164.514(e))."
+        ),
+    },
+)
+describe_enum(
+    disclosures.SuspendingAgency,
+    description="This is the kind of agency that asks for a suspension.",
+    values={
+        disclosures.SuspendingAgency.HEALTH_OVERSIGHT: (
+            "A health oversight agency (45 CFR 164.512(d)) asked for the suspension."
+        ),
+        disclosures.SuspendingAgency.LAW_ENFORCEMENT: (
+            "A law enforcement official (45 CFR 164.512(f)) asked for the suspension."
+        ),
+    },
+)
 describe_enum(
     costs.CostGrouping,
     description="The grouping says for what a cost report has a group each.",

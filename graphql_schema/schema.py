@@ -15,6 +15,7 @@ from graphql_schema import clips as clip_fields
 from graphql_schema import consultations as consultation_fields
 from graphql_schema import costs as cost_fields
 from graphql_schema import deletions as deletion_fields
+from graphql_schema import disclosures as disclosure_fields
 from graphql_schema import holds as hold_fields
 from graphql_schema import insights as insight_fields
 from graphql_schema import notes as draft_fields
@@ -193,6 +194,21 @@ class Query:
             "Lists the alerts, newest first: what an operator or a compliance officer must look at, such as an overdue "
             "access request or a deletion that fails."
         ),
+    )
+    disclosures = root_field(
+        disclosure_fields.disclosures,
+        permissions.LIST_DISCLOSURES,
+        quota="pages",
+        description=(
+            "Lists all recorded disclosures, the latest day first, also those that no accounting contains and those "
+            "that a suspension hides from the patient."
+        ),
+    )
+    disclosure_suspensions = root_field(
+        disclosure_fields.disclosure_suspensions,
+        permissions.LIST_SUSPENSIONS,
+        quota="pages",
+        description="Lists the suspensions of patients' right to see disclosures, newest first.",
     )
     deletions = root_field(
         deletion_fields.deletions,
@@ -715,6 +731,34 @@ class Mutation:
         description=(
             "Reveals the secret of an export of the audit log once, to the officer who asked for the export. "
             "Idempotent by `auditExportId`: the secret is returned once, and a repeated call is refused."
+        ),
+    )
+    record_disclosure = root_field(
+        disclosure_fields.record_disclosure,
+        permissions.RECORD_DISCLOSURE,
+        quota="pages",
+        description=(
+            "Records a disclosure of a patient's information to somebody outside the practice (45 CFR 164.528). "
+            "Idempotent by `idempotencyKey`: a repeated call returns the disclosure of the first."
+        ),
+    )
+    suspend_disclosures = root_field(
+        disclosure_fields.suspend_disclosures,
+        permissions.SUSPEND_DISCLOSURES,
+        quota="pages",
+        description=(
+            "For an agency, suspends a patient's right to see the disclosures to it (45 CFR 164.528(a)(2)). The "
+            "disclosures appear again when the suspension ends. Idempotent by `idempotencyKey`: a repeated call "
+            "returns the suspension of the first."
+        ),
+    )
+    lift_disclosure_suspension = root_field(
+        disclosure_fields.lift_disclosure_suspension,
+        permissions.LIFT_SUSPENSION,
+        quota="pages",
+        description=(
+            "Lifts a suspension before its time. Idempotent by `disclosureSuspensionId`: a suspension that has ended "
+            "stays as it is."
         ),
     )
     issue_download_url = root_field(

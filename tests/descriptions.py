@@ -32,6 +32,7 @@ VERBS: Final = frozenset(
         affirms affirm flags find hides lack say answered
         attributes chose compares conclude concludes cover cites covered gave lacks mentions mention seem seems
         stay suggests support supports tell tells told wait watch
+        appear authorized excepts inserts lies needed permitted required
         """,
     )
 )

@@ -29,6 +29,8 @@ Mutation = Literal[
     "writePsychotherapyNote",
     "askTranscript",
     "exportAuditEvents",
+    "recordDisclosure",
+    "suspendDisclosures",
 ]
 _sql = Queries(Path(__file__).with_name("queries.sql"))
 

@@ -142,6 +142,11 @@ ISSUE_AUDIT_EXPORT_URL: Final = Permission("audit.export_url", _COMPLIANCE, "aud
 REVEAL_AUDIT_EXPORT_SECRET: Final = Permission("audit.export_secret", _COMPLIANCE, "audit_export")
 
 LIST_ALERTS: Final = Permission("alert.list", _COMPLIANCE, "alert")
+RECORD_DISCLOSURE: Final = Permission("disclosure.record", _COMPLIANCE, "patient")
+LIST_DISCLOSURES: Final = Permission("disclosure.list", _COMPLIANCE, "disclosure")
+SUSPEND_DISCLOSURES: Final = Permission("disclosure.suspend", _COMPLIANCE, "patient")
+LIFT_SUSPENSION: Final = Permission("disclosure.lift_suspension", _COMPLIANCE, "disclosure_suspension")
+LIST_SUSPENSIONS: Final = Permission("disclosure.list_suspensions", _COMPLIANCE, "disclosure_suspension")
 
 INVITE_STAFF: Final = Permission("staff.invite", _COMPLIANCE, "staff")
 LIST_STAFF_INVITATIONS: Final = Permission("staff.list_invitations", _COMPLIANCE, "staff_invitation")

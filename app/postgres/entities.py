@@ -65,6 +65,14 @@ _HELD_PATIENT: Final[LiteralString] = (
     "coalesce({row}.patient_id,"
     " (select c.patient_id from resguardo.consultations as c where c.id = {row}.consultation_id))"
 )
+_AUTHORIZATION: Final[LiteralString] = (
+    "case when {row}.authorized_on is not null then json_build_object("
+    "'signed_on', {row}.authorized_on, 'expires_on', {row}.authorization_expires_on) end"
+)
+_SUBSTANCE_USE: Final[LiteralString] = (
+    "exists (select from resguardo.consultations as c where c.patient_id = {row}.patient_id"
+    " and c.sensitivity = 'SUBSTANCE_USE' and coalesce({row}.consultation_id, c.id) = c.id)"
+)
 _SUBJECTS: Final = {
     "patient": One("patient", "{row}.id = {parent}.patient_id"),
     "consultation": One("consultation", "{row}.id = {parent}.consultation_id"),
@@ -295,6 +303,31 @@ ENTITIES: Final = {
         values={"requested_by": _user("requested_by"), "problem": "{row}.error"},
         patients="({row}.filter).patient_id",
         consultations="({row}.filter).consultation_id",
+    ),
+    "disclosure": Entity(
+        type="disclosure",
+        table="resguardo.disclosures",
+        hidden_from=("clinician", "patient"),
+        values={
+            "recorded_by": _user("recorded_by"),
+            "authorization": _AUTHORIZATION,
+            "is_suspended": "{row}.purpose = any(private.suspended_agencies({row}.patient_id))",
+            "purpose_text": "{row}.purpose",
+            "redisclosure_notice": _SUBSTANCE_USE,
+        },
+        relations=_SUBJECTS,
+    ),
+    "disclosure_suspension": Entity(
+        type="disclosure_suspension",
+        table="resguardo.disclosure_suspensions",
+        hidden_from=("clinician", "patient"),
+        values={
+            "placed_by": _user("placed_by"),
+            "lifted_by": _user("lifted_by"),
+            "is_active": "{row}.lifted_at is null and {row}.ends_at > clock_timestamp()",
+        },
+        relations={"patient": One("patient", "{row}.id = {parent}.patient_id")},
+        consultations="null::uuid",
     ),
     "legal_hold": Entity(
         type="legal_hold",

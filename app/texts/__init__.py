@@ -29,6 +29,7 @@ class ErrorTexts(TypedDict):
     codes: dict[str, str]
     certificate: dict[str, str]
     access_request: dict[str, str]
+    disclosure: dict[str, str]
     audit_export: dict[str, str]
     signed_note: dict[str, str]
     roles: dict[str, str]
@@ -113,6 +114,11 @@ def answer_not_found_text(language: Language) -> str:
 def certificate_words(language: Language) -> dict[str, str]:
     """Return the labels of a certificate of destruction."""
     return error_texts(language)["certificate"]
+
+
+def disclosure_words(language: Language) -> dict[str, str]:
+    """Return the words of accountings of disclosures, and the notice against redisclosure."""
+    return error_texts(language)["disclosure"]
 
 
 def signed_note_words(language: Language) -> dict[str, str]:

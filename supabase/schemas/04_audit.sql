@@ -193,6 +193,8 @@ select 'reason', t.term from unnest(array[
     'audit_filter_not_found', 'officer_lost_access',
     'bad_syntax', 'not_one_field',
     'endpoint_not_tried', 'endpoint_removed',
+    'authorization_expired', 'bad_disclosure', 'suspension_not_found', 'disclosed_on_ahead', 'suspension_not_written',
+    'suspension_over', 'suspension_too_long', 'text_not_begun',
     'note_draft_not_found', 'signed_note_not_found', 'note_draft_changed', 'note_signed', 'note_not_signed',
     'note_flags_open', 'note_empty', 'note_section_in_progress', 'note_without_transcript',
     'note_line_characters', 'note_line_empty', 'note_line_too_long', 'note_line_twice', 'note_too_many_lines',
@@ -371,6 +373,7 @@ select 'basis', t.term from unnest(array[
 insert into private.audit_terms (kind, term)
 select 'entity_type', t.term from unnest(array[
     'audit_export', 'alert',
+    'disclosure', 'disclosure_suspension',
     'access_request', 'audit_event', 'bucket', 'consent', 'consultation', 'cost', 'deletion', 'deployment', 'insights',
     'audit_log',
     'webhook_delivery', 'webhook_endpoint',
@@ -383,6 +386,10 @@ select 'entity_type', t.term from unnest(array[
 insert into private.audit_terms (kind, term)
 select 'field', t.term from unnest(array[
     'openedAt', 'seenAt', 'closedAt', 'entityType', 'entityIds', 'entityCount', 'remedy',
+    'agency', 'authorization', 'description', 'disclosedOn', 'disclosureCount', 'endsAt', 'expiresOn', 'isAccounted',
+    'isSuspended', 'isWritten', 'lastDisclosedOn', 'liftedAt', 'liftedBy', 'official', 'purposeStatement',
+    'purposeText', 'recipient', 'redisclosureNotice', 'reference', 'signedOn',
+    'disclosure', 'disclosureSuspension',
     'auditExport', 'auditExportUrl', 'format', 'eventCount',
     'accessExportUrl', 'accessRequest', 'instructions', 'markdown', 'recording', 'consent', 'coveredRecordingCount',
     'coveredSignedNoteCount', 'heldSignedNoteCount', 'destroyedAt',
@@ -510,6 +517,11 @@ values
 ('audit.export_fail', 'U', true),
 ('audit.export_stop', 'U', true),
 ('audit.export_expire', 'D', true),
+('disclosure.record', 'C', true),
+('disclosure.list', 'R', true),
+('disclosure.suspend', 'C', true),
+('disclosure.lift_suspension', 'U', true),
+('disclosure.list_suspensions', 'R', true),
 ('staff.invite', 'C', true),
 ('staff.list_invitations', 'R', true),
 ('staff.list', 'R', false),
@@ -851,6 +863,11 @@ begin
                 select p.consultation_id from private.psychotherapy_notes as p where p.id = entity
             ) as n
             inner join resguardo.consultations as c on c.id = n.consultation_id;
+        when 'disclosure' then
+            select d.patient_id, d.consultation_id into patient, consultation
+            from resguardo.disclosures as d where d.id = entity;
+        when 'disclosure_suspension' then
+            select s.patient_id into patient from resguardo.disclosure_suspensions as s where s.id = entity;
         when 'access_request' then
             select a.patient_id, a.consultation_id into patient, consultation
             from resguardo.access_requests as a where a.id = entity;

@@ -7,7 +7,8 @@ create table private.idempotency_keys (
         mutation in (
             'inviteGuest', 'recordConsent', 'withdrawConsent', 'startRecording', 'correctTranscript', 'attributeTurn',
             'addAddendum',
-            'writeSessionNote', 'writePsychotherapyNote', 'askTranscript', 'exportAuditEvents'
+            'writeSessionNote', 'writePsychotherapyNote', 'askTranscript', 'exportAuditEvents',
+            'recordDisclosure', 'suspendDisclosures'
         )
     ),
     key_sha256 bytea not null constraint idempotency_keys_key_sha256_length check (length(key_sha256) = 32),

@@ -123,7 +123,7 @@ begin
         if found then
             perform private.write_audit(
                 'patient.make_key', 'ALLOWED', null, 'patient', array[of_patient], array[of_patient],
-                array[of_consultation], array['data_key'], 1, null
+                array_remove(array[of_consultation], null), array['data_key'], 1, null
             );
             exit;
         end if;

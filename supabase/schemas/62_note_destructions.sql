@@ -199,7 +199,7 @@ begin
             from private.signed_note_texts as t
             inner join resguardo.signed_notes as n on n.id = t.note_id
             where n.patient_id = k.patient_id
-        )
+        ) and not exists (select from private.patient_texts as x where x.patient_id = k.patient_id)
         returning k.patient_id, k.wrapped_key, k.root_key_id
     )
 

@@ -27,6 +27,8 @@ _ENTITY_TYPES = {
     "AccessRequest": "access_request",
     "Alert": "alert",
     "AuditExport": "audit_export",
+    "Disclosure": "disclosure",
+    "DisclosureSuspension": "disclosure_suspension",
     "Consent": "consent",
     "Consultation": "consultation",
     "Deletion": "deletion",

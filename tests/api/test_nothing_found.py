@@ -16,6 +16,7 @@ from devstack.object_store import ObjectStore
 from graphql_schema.root_fields import permission_of
 from tests.api import documents, requesting
 from tests.api.deleting import destroy_recording
+from tests.api.disclosing import DISCLOSURES, SUSPENSIONS
 from tests.api.exporting import AUDIT_EXPORTS
 from tests.api.harness import Answer, ApiHarness, Case, Person, consent_input, opened
 from tests.api.holding import LEGAL_HOLDS, on_patient
@@ -77,6 +78,8 @@ QUERIES = {
     "auditSummary": Look(documents.AUDIT_SUMMARY),
     "auditExports": Look(AUDIT_EXPORTS),
     "alerts": Look(documents.ALERTS, {"filter": {"kinds": ["AUDIT_LOG_DIFFERS"]}}),
+    "disclosures": Look(DISCLOSURES),
+    "disclosureSuspensions": Look(SUSPENSIONS),
     "deletions": Look(documents.DELETIONS),
     "deletionCertificates": Look(documents.DELETION_CERTIFICATES, {"recordingId": NOWHERE}, "ABSENT"),
     "signedNoteCertificates": Look(documents.SIGNED_NOTE_CERTIFICATES, {"recordingId": NOWHERE}, "ABSENT"),

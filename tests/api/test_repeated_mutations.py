@@ -14,6 +14,7 @@ from psycopg import sql
 from app.session_notes.model import NoteKind
 from tests.api import documents
 from tests.api.deleting import request_deletion
+from tests.api.disclosing import disclosure_input, insert_suspension, suspension_input
 from tests.api.drafting import store_suggestions
 from tests.api.exporting import insert_audit_export
 from tests.api.harness import ApiHarness, Case, Person, consent_input, consultation_input
@@ -322,6 +323,19 @@ async def _own_audit_export(at: Arranged) -> Call:
     return at.officer, {"auditExportId": str(await insert_audit_export(at.harness, at.officer))}
 
 
+async def _disclosure(at: Arranged) -> Call:
+    return at.officer, disclosure_input(at.case.patient_id, idempotencyKey=str(uuid4()))
+
+
+async def _suspension(at: Arranged) -> Call:
+    return at.officer, suspension_input(at.harness, at.case.patient_id, idempotencyKey=str(uuid4()))
+
+
+async def _lift(at: Arranged) -> Call:
+    suspension = await insert_suspension(at.harness, at.case.patient_id, at.officer)
+    return at.officer, {"disclosureSuspensionId": str(suspension)}
+
+
 async def _clip(at: Arranged) -> Call:
     recording = await at.ready()
     bounds = {"startSeconds": 1.0, "endSeconds": 2.0}
@@ -441,6 +455,9 @@ CALLS: dict[str, Arrange] = {
     "issueAccessExportUrl": _export_url,
     "revealAccessExportSecret": _export_secret,
     "exportAuditEvents": _audit_export,
+    "recordDisclosure": _disclosure,
+    "suspendDisclosures": _suspension,
+    "liftDisclosureSuspension": _lift,
     "issueAuditExportUrl": _own_audit_export,
     "revealAuditExportSecret": _own_audit_export,
     "issueDownloadUrl": _download,

@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed
 from app.session_notes.model import NoteKind
 from devstack.livekit.webhooks import sign
 from graphql_schema.schema import make_schema
-from tests.api import documents, requesting
+from tests.api import disclosing, documents, requesting
 from tests.api.deleting import destroy_recording, request_deletion
 from tests.api.drafting import store_suggestions
 from tests.api.exporting import (
@@ -209,6 +209,11 @@ FIELDS = {
     "accessRequests": Field(requesting.ACCESS_REQUESTS, COMPLIANCE_AND_PATIENT),
     "auditExports": Field(AUDIT_EXPORTS, COMPLIANCE),
     "alerts": Field(documents.ALERTS, COMPLIANCE),
+    "disclosures": Field(disclosing.DISCLOSURES, COMPLIANCE),
+    "disclosureSuspensions": Field(disclosing.SUSPENSIONS, COMPLIANCE),
+    "recordDisclosure": Field(disclosing.RECORD_DISCLOSURE, COMPLIANCE),
+    "suspendDisclosures": Field(disclosing.SUSPEND_DISCLOSURES, COMPLIANCE),
+    "liftDisclosureSuspension": Field(disclosing.LIFT_SUSPENSION, COMPLIANCE),
     "exportAuditEvents": Field(EXPORT_AUDIT_EVENTS, COMPLIANCE),
     "issueAuditExportUrl": Field(ISSUE_AUDIT_EXPORT_URL, COMPLIANCE),
     "revealAuditExportSecret": Field(REVEAL_AUDIT_EXPORT_SECRET, COMPLIANCE),
@@ -313,6 +318,8 @@ async def _variables(harness: ApiHarness, field: str, who: Who, case: Case) -> d
         "outcome": "UPHELD",
         "hold": on_patient(case.patient_id),
         "wanted": {"format": "CSV"},
+        "disclosure": disclosing.disclosure_input(case.patient_id),
+        "suspension": disclosing.suspension_input(harness, case.patient_id),
         "holdId": str(await place_hold(harness, case)) if field == "releaseLegalHold" else None,
         "id": recording
         if field
@@ -360,13 +367,22 @@ async def _variables(harness: ApiHarness, field: str, who: Who, case: Case) -> d
         await request_deletion(harness, UUID(recording))
     if field == "deletionCertificates":
         await destroy_recording(harness, UUID(recording))
-    if "$exportId" in FIELDS[field].document:
-        given["exportId"] = str(await insert_audit_export(harness, await harness.staff("compliance")))
+    given |= await _insert_rows_of_compliance(harness, field, case)
     if "$requestId" in FIELDS[field].document:
         stage = requesting.STAGES.get(field, "OPEN")
         given["requestId"] = str(await requesting.insert_access_request(harness, case, stage, "WRITTEN"))
     names = {definition.split(":")[0] for definition in FIELDS[field].document.split("$")[1:]}
     return {name: value for name, value in given.items() if name in names}
+
+
+async def _insert_rows_of_compliance(harness: ApiHarness, field: str, case: Case) -> dict[str, object]:
+    """Insert the row of an officer that a call of the field names, and return the variable with its id."""
+    if "$exportId" in FIELDS[field].document:
+        return {"exportId": str(await insert_audit_export(harness, await harness.staff("compliance")))}
+    if "$suspensionId" in FIELDS[field].document:
+        officer = await harness.staff("compliance")
+        return {"suspensionId": str(await disclosing.insert_suspension(harness, case.patient_id, officer))}
+    return {}
 
 
 async def _give_export(harness: ApiHarness, variables: Mapping[str, object], person: Person) -> None:

@@ -310,6 +310,9 @@ def test_mutation_is_a_verb_with_an_input_and_a_payload(name: str) -> None:
 
 
 CHANGED = {
+    "recordDisclosure": {"disclosure"},
+    "suspendDisclosures": {"disclosureSuspension"},
+    "liftDisclosureSuspension": {"disclosureSuspension"},
     "registerConsultation": {"consultation"},
     "recordConsent": {"consent", "participant", "recording", "consultation"},
     "withdrawConsent": {"consent", "participant", "recording", "consultation"},
@@ -472,6 +475,8 @@ def test_type_with_an_id_is_a_node() -> None:
             "AuditEvent",
             "AuditExport",
             "Alert",
+            "Disclosure",
+            "DisclosureSuspension",
         ),
         *("StaffMember", "StaffInvitation", "OfficerProposal", "SessionNote", "SessionNotes"),
     } == with_id
@@ -723,6 +728,7 @@ def test_mutation_that_makes_something_takes_an_idempotency_key() -> None:
         *("inviteGuest", "startRecording", "recordConsent", "withdrawConsent"),
         *("correctTranscript", "attributeTurn", "askTranscript", "addAddendum", "exportAuditEvents"),
         *("writeSessionNote", "writePsychotherapyNote"),
+        *("recordDisclosure", "suspendDisclosures"),
     }
     for name in keyed:
         assert "`idempotencyKey`" in (MUTATIONS[name].description or "")

@@ -118,6 +118,17 @@ def _case(connection: Connection, case: Case) -> None:
         " values ('RESET_SECOND_FACTOR', %s, 'DEVICE_LOST', %s)",
         [case.doctor_id, id_of("carla")],
     )
+    connection.execute(
+        "with recorded as (insert into resguardo.disclosures (patient_id, disclosed_on, purpose, recorded_by)"
+        " values (%s, current_date, 'PUBLIC_HEALTH', %s) returning id, patient_id)"
+        " insert into private.patient_texts select r.id, r.patient_id, %s from recorded as r",
+        [case.patient_id, case.doctor_id, bytes(40)],
+    )
+    connection.execute(
+        "insert into resguardo.disclosure_suspensions (patient_id, agency, is_written, starts_at, ends_at, placed_by)"
+        " values (%s, 'LAW_ENFORCEMENT', true, now(), now() + interval '1 day', %s)",
+        [case.patient_id, case.doctor_id],
+    )
     _pending_audit_row(connection, case)
     connection.execute(
         "select private.receive_livekit_event(%s, 'egress_started', %s, %s, now())",
