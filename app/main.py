@@ -65,6 +65,7 @@ from app.recordings.changes import Subscriptions
 from app.recordings.service import Recordings
 from app.retention.service import Retention
 from app.retention.storage_report import Prices
+from app.review.service import ReviewCases
 from app.session_notes.service import SessionNotes
 from app.settings import ApiSettings
 from app.staff.service import Staff
@@ -290,6 +291,7 @@ def _services(settings: ApiSettings, parts: _Parts) -> Services:
             totp_max_age_seconds=settings.totp_max_age_seconds,
         ),
         disclosures=Disclosures(parts.database, settings.keyring),
+        review_cases=ReviewCases(parts.database),
     )
 
 

@@ -37,6 +37,7 @@ from app.recording_imports.service import Imports
 from app.recordings.changes import Subscriptions
 from app.recordings.service import Recordings
 from app.retention.service import Retention
+from app.review.service import ReviewCases
 from app.session_notes.service import SessionNotes
 from app.staff.service import Staff
 from app.texts import Language
@@ -77,6 +78,7 @@ class Services:
     audit_exports: AuditExports
     alerts: AlertReads
     disclosures: Disclosures
+    review_cases: ReviewCases
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from app.recordings import model as recordings
 from app.recordings.blockers import BlockerReason
 from app.recordings.service import PurposeOfUse
 from app.retention import model as retention
+from app.review import model as review
 from app.session_notes.model import NoteKind
 from app.staff import model as staff
 from app.texts.alerts import load_alert_texts
@@ -594,6 +595,54 @@ describe_enum(
     values={
         alerts.AlertStatus.OPEN: "The cause of the alert was there when it was last looked for.",
         alerts.AlertStatus.CLOSED: "The cause of the alert is gone.",
+    },
+)
+describe_enum(
+    review.ReviewRule,
+    description="A rule of the review selects events of the audit log, which an officer must then review.",
+    values={
+        review.ReviewRule.SELF: "A member of staff accessed the data of the patient who they are.",
+        review.ReviewRule.SURNAME: "A member of staff accessed the data of a patient with the same surname.",
+        review.ReviewRule.HOUSEHOLD: "A member of staff accessed the data of a patient of the same household.",
+        review.ReviewRule.CO_WORKER: "A member of staff accessed the data of a patient who is a colleague.",
+        review.ReviewRule.NO_RELATIONSHIP: (
+            "A clinician accessed, or tried to access, the data of a patient whom they do not treat."
+        ),
+        review.ReviewRule.AFTER_HOURS: "A member of staff accessed patients' data outside the practice's hours.",
+        review.ReviewRule.VOLUME: (
+            "A member of staff accessed the data of far more patients in a day than on their other days."
+        ),
+        review.ReviewRule.MANY_URLS: "A member of staff was issued many URLs in a short time.",
+        review.ReviewRule.DOWNLOAD_WITHOUT_PLAYBACK: (
+            "A clinician was issued a download URL of a recording that they had not played."
+        ),
+        review.ReviewRule.ROLE_CHANGE: "A member of staff accessed patients' data soon after their role changed.",
+        review.ReviewRule.BREAK_GLASS: "A clinician used the emergency access to a patient.",
+        review.ReviewRule.DENIED_BURST: "A person was refused many times in a short time.",
+        review.ReviewRule.FAILED_SIGN_INS: "Many sign-ins to one login failed in a short time.",
+        review.ReviewRule.NEW_SECOND_FACTOR: (
+            "A member of staff downloaded patients' data soon after a new second factor was enrolled for their login."
+        ),
+    },
+)
+describe_enum(
+    review.ReviewCaseStatus,
+    description="The status says whether a review case waits for a decision.",
+    values={
+        review.ReviewCaseStatus.OPEN: "The case waits for an officer's decision, and takes further events.",
+        review.ReviewCaseStatus.DECIDED: "An officer has recorded the disposition, and the case takes no events.",
+    },
+)
+describe_enum(
+    review.Disposition,
+    description="This is the category of an officer's decision on a review case.",
+    values={
+        review.Disposition.APPROPRIATE: "The activity was part of the subject's work.",
+        review.Disposition.RULE_TOO_WIDE: "The activity was ordinary, and the rule should not have found it.",
+        review.Disposition.POLICY_VIOLATION: "The activity broke a policy of the practice, and is no breach.",
+        review.Disposition.POSSIBLE_BREACH: (
+            "The activity may be a breach of unsecured PHI, which must be assessed (45 CFR 164.402)."
+        ),
     },
 )
 describe_enum(

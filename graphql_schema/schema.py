@@ -25,6 +25,7 @@ from graphql_schema import psychotherapy_notes as psychotherapy_fields
 from graphql_schema import questions as question_fields
 from graphql_schema import recordings as recording_fields
 from graphql_schema import retention as retention_fields
+from graphql_schema import review_cases as review_case_fields
 from graphql_schema import session_notes as note_fields
 from graphql_schema import signed_notes as signed_note_fields
 from graphql_schema import staff as staff_fields
@@ -209,6 +210,20 @@ class Query:
         permissions.LIST_SUSPENSIONS,
         quota="pages",
         description="Lists the suspensions of patients' right to see disclosures, newest first.",
+    )
+    review_cases = root_field(
+        review_case_fields.review_cases,
+        permissions.LIST_REVIEW_CASES,
+        quota="pages",
+        description=(
+            "Lists the review cases, newest first. An officer does not see the cases about their own activity."
+        ),
+    )
+    review_case = root_field(
+        review_case_fields.review_case,
+        permissions.READ_REVIEW_CASE,
+        quota="pages",
+        description="Returns one review case with its events, unless it is about the officer's own activity.",
     )
     deletions = root_field(
         deletion_fields.deletions,
@@ -875,6 +890,22 @@ class Mutation:
         description=(
             "Releases a legal hold that a different officer placed. Idempotent by `legalHoldId`: if the "
             "officer who released the hold repeats the call, nothing changes."
+        ),
+    )
+    record_disposition = root_field(
+        review_case_fields.record_disposition,
+        permissions.DECIDE_REVIEW_CASE,
+        description=(
+            "Records the disposition of a review case, which ends the case. The subject of a case cannot decide it. "
+            "Idempotent by the whole input: if the same officer repeats the call, the case is returned unchanged."
+        ),
+    )
+    assign_review_case = root_field(
+        review_case_fields.assign_review_case,
+        permissions.ASSIGN_REVIEW_CASE,
+        description=(
+            "Assigns an open review case to an officer, or to nobody. Every officer who sees the case may still decide "
+            "it. Idempotent by the whole input."
         ),
     )
     lift_language_budget = root_field(

@@ -147,6 +147,10 @@ LIST_DISCLOSURES: Final = Permission("disclosure.list", _COMPLIANCE, "disclosure
 SUSPEND_DISCLOSURES: Final = Permission("disclosure.suspend", _COMPLIANCE, "patient")
 LIFT_SUSPENSION: Final = Permission("disclosure.lift_suspension", _COMPLIANCE, "disclosure_suspension")
 LIST_SUSPENSIONS: Final = Permission("disclosure.list_suspensions", _COMPLIANCE, "disclosure_suspension")
+LIST_REVIEW_CASES: Final = Permission("review_case.list", _COMPLIANCE, "review_case")
+READ_REVIEW_CASE: Final = Permission("review_case.read", _COMPLIANCE, "review_case")
+DECIDE_REVIEW_CASE: Final = Permission("review_case.decide", _COMPLIANCE, "review_case")
+ASSIGN_REVIEW_CASE: Final = Permission("review_case.assign", _COMPLIANCE, "review_case")
 
 INVITE_STAFF: Final = Permission("staff.invite", _COMPLIANCE, "staff")
 LIST_STAFF_INVITATIONS: Final = Permission("staff.list_invitations", _COMPLIANCE, "staff_invitation")

@@ -43,8 +43,8 @@ seen as materialized (
     select
         private.record_lookup(
             %(audit_action)s, '{entity_type}', '{asked_type}', {asked}, {is_visible}, {entities},
-            array_remove(array_agg(distinct s.patient_id), null),
-            array_remove(array_agg(distinct s.consultation_id), null), count(*)::integer, %(audit_fields)s,
+            {patient_ids},
+            {consultation_ids}, count(*)::integer, %(audit_fields)s,
             %(audit_meter)s
         ) as recorded
     from shown as s
@@ -54,6 +54,11 @@ select
     (select s.recorded from seen as s) as recorded,
     coalesce((select json_agg(s.node order by s.shown_at desc, s.shown_id desc)::text from shown as s), '[]') as found,
     (select count(*) from page) > (select count(*) from shown) as has_next"""
+
+_DISTINCT: Final[LiteralString] = "array_remove(array_agg(distinct s.{column}), null)"
+_DISTINCT_OF_ARRAYS: Final[LiteralString] = (
+    "array(select distinct i.id from shown as m cross join lateral unnest(m.{column}) as i (id))"
+)
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,8 @@ class Entity:
 
     `values` has the SQL of each field that is not a column of its own name. `relations` has the other entities that
     the type shows. `inside` has, by the name of a field of `values`, the name of an entity that is part of each item of
-    the field's value. `patients` and `consultations` are the ids for the audit row. The database roles in `hidden_from`
+    the field's value. `patients` and `consultations` are the ids for the audit row, and arrays of ids if
+    `has_many_subjects` is true. The database roles in `hidden_from`
     have no right on the table, so an entity that shows this entity shows them null or an empty list.
     """
 
@@ -104,6 +110,7 @@ class Entity:
     patients: LiteralString = "{row}.patient_id"
     consultations: LiteralString = "{row}.consultation_id"
     hidden_from: Collection[str] = ()
+    has_many_subjects: bool = False
 
 
 def list_columns(entity: Entity, selection: Selection, *needed: str) -> str:
@@ -217,6 +224,7 @@ class _Reads:
         self, composition: Composition, selection: Selection, *, rows: str, shown: str, time: str
     ) -> LiteralString:
         entity = self._entity
+        subjects = _DISTINCT_OF_ARRAYS if entity.has_many_subjects else _DISTINCT
         values = composition.values(entity, selection, "p", "")
         values.append(f"p.{time} as shown_at")
         statement: str = _STATEMENT.format(
@@ -226,6 +234,8 @@ class _Reads:
             values=", ".join(values),
             patients=entity.patients.format(row="p"),
             consultations=entity.consultations.format(row="p"),
+            patient_ids=subjects.format(column="patient_id"),
+            consultation_ids=subjects.format(column="consultation_id"),
             entity_type=entity.type,
             asked_type=self.asked_type or entity.type,
             asked=self.asked,

@@ -83,6 +83,15 @@ _HITS: Final[LiteralString] = (
     " with ordinality as h (recording_id, participant_id, place))"
 )
 
+_HAS_MORE_PATIENTS: Final[LiteralString] = (
+    "({row}.has_more_patients or greatest(cardinality({row}.patient_ids), cardinality({row}.consultation_ids)) > 100)"
+)
+_CASE_EVENTS: Final[LiteralString] = (
+    "(select l.case_id, l.id, l.recorded_at, e.occurred_at, e.actor_id, e.action, e.outcome, e.reason, e.basis,"
+    " e.address, e.patient_ids, e.consultation_ids from resguardo.review_case_events as l"
+    " cross join lateral private.read_case_event(l.case_id, l.id, l.recorded_at) as e)"
+)
+
 _LIVE_VIDEO: Final[LiteralString] = (
     "{row}.consultation_id = {parent}.consultation_id and {row}.medium = 'VIDEO'"
     " and {row}.status in ('REQUESTED', 'STARTING', 'RECORDING', 'STOPPING')"
@@ -340,5 +349,29 @@ ENTITIES: Final = {
         },
         relations=_SUBJECTS,
         patients=_HELD_PATIENT,
+    ),
+    "review_case": Entity(
+        type="review_case",
+        table="resguardo.review_cases",
+        hidden_from=("clinician", "patient"),
+        values={
+            "rule": "upper({row}.rule)",
+            "subject": _user("subject_id"),
+            "assigned_to": _user("assigned_to"),
+            "decided_by": _user("decided_by"),
+            "patient_ids": "{row}.patient_ids[:100]",
+            "consultation_ids": "{row}.consultation_ids[:100]",
+            "has_more_patients": _HAS_MORE_PATIENTS,
+        },
+        relations={"events": Paged("review_case_event", "{row}.case_id = {parent}.id", "recorded_at")},
+        patients="{row}.patient_ids[:100]",
+        consultations="{row}.consultation_ids[:100]",
+        has_many_subjects=True,
+    ),
+    "review_case_event": Entity(
+        type="audit_event",
+        table=_CASE_EVENTS,
+        hidden_from=("clinician", "patient"),
+        values={"actor": _user("actor_id")},
     ),
 }

@@ -15,4 +15,9 @@ using (private.may_review((select private.person()), subject_id));
 create policy review_case_events_select_compliance on resguardo.review_case_events for select to compliance
 using (exists (select from resguardo.review_cases as c where c.id = review_case_events.case_id));
 
-grant execute on function private.may_review(uuid, uuid) to compliance;
+grant execute on function
+private.may_review(uuid, uuid),
+private.record_disposition(uuid, text, text),
+private.assign_review_case(uuid, uuid),
+private.read_case_event(uuid, uuid, timestamptz)
+to compliance;

@@ -344,6 +344,8 @@ select 'reason', t.term from unnest(array[
     'auth_entries_forbidden', 'auth_entries_missing', 'auth_entries_not_read', 'auth_entries_not_written',
     'auth_entry_unknown', 'auth_password_hook_missing', 'auth_second_factor_hook_missing',
     'wrong_code', 'wrong_password',
+    'review_case_not_found', 'review_case_decided', 'reviewer_is_subject', 'officer_unknown',
+    'disposition_characters', 'disposition_empty', 'disposition_too_long',
     'unknown_participant', 'unknown_task', 'upload_unfinished', 'url_lifetime', 'user_unknown',
     'verification_overdue', 'viewer_not_found', 'webhook_body', 'webhook_signature', 'webhook_status',
     'webhook_too_large', 'withdrawn_in_person', 'wrong_patient', 'wrong_role'
@@ -453,7 +455,9 @@ select 'field', t.term from unnest(array[
     'occurredAt', 'sessionUsd', 'monthUsd', 'egressUsdPerMinute', 'speechUsdPerMinute', 'inputUsdPerMillion',
     'cachedUsdPerMillion', 'outputUsdPerMillion', 'storageAsOf', 'languageBudget', 'liftedOn', 'dailyTokenCount',
     'usedTokenCount', 'costReport',
-    'eventCounts', 'interval', 'series', 'startsAt'
+    'eventCounts', 'interval', 'series', 'startsAt',
+    'reviewCase', 'rule', 'subject', 'listedEventCount', 'hasMorePatients', 'firstEventAt', 'lastEventAt',
+    'assignedTo', 'disposition', 'dispositionText', 'events'
 ]) as t (term);
 
 create type private.subjects as (patient_ids uuid[], consultation_ids uuid[]); -- noqa: LT01
@@ -651,6 +655,10 @@ values
 ('psychotherapy_note.write', 'C', true),
 ('psychotherapy_note.edit', 'U', true),
 ('review_case.open', 'C', true),
+('review_case.list', 'R', false),
+('review_case.read', 'R', false),
+('review_case.assign', 'U', true),
+('review_case.decide', 'U', true),
 ('psychotherapy_note.delete', 'D', true);
 
 -- Returns FHIR's AuditEvent.action of an action: (C)reate, (R)ead, (U)pdate, (D)elete, (E)xecute.
@@ -871,6 +879,11 @@ begin
         when 'access_request' then
             select a.patient_id, a.consultation_id into patient, consultation
             from resguardo.access_requests as a where a.id = entity;
+        when 'review_case' then
+            return (
+                select row(c.patient_ids[:100], c.consultation_ids[:100])::private.subjects
+                from resguardo.review_cases as c where c.id = entity
+            );
         else
             return null;
     end case;

@@ -5,7 +5,13 @@
 
 create table resguardo.review_cases (
     id uuid primary key default gen_random_uuid(),
-    rule text not null constraint review_cases_rule_is_slug check (rule ~ '^[a-z][a-z_]{0,39}$'),
+    rule text not null constraint review_cases_rule_is_known check (
+        rule in (
+            'self', 'surname', 'household', 'co_worker', 'no_relationship', 'after_hours', 'volume', 'many_urls',
+            'download_without_playback', 'role_change', 'break_glass', 'denied_burst', 'failed_sign_ins',
+            'new_second_factor'
+        )
+    ),
     case_key text not null constraint review_cases_case_key_length check (length(case_key) between 1 and 200),
     subject_id uuid,
     status text not null default 'OPEN' constraint review_cases_status_is_known check (status in ('OPEN', 'DECIDED')),
@@ -19,6 +25,7 @@ create table resguardo.review_cases (
     has_more_patients boolean not null default false,
     first_event_at timestamptz,
     last_event_at timestamptz,
+    status_and_rule text not null generated always as (status || ' ' || rule) stored,
     opened_at timestamptz not null default private.now(),
     assigned_to uuid constraint review_cases_assigned_to_fkey references resguardo.staff (user_id),
     disposition text constraint review_cases_disposition_is_known check (
@@ -48,6 +55,7 @@ create unique index review_cases_one_open_key on resguardo.review_cases (rule, c
 create index review_cases_key_idx on resguardo.review_cases (rule, case_key, opened_at desc, id desc);
 create index review_cases_opened_idx on resguardo.review_cases (opened_at desc, id desc);
 create index review_cases_status_idx on resguardo.review_cases (status, opened_at desc, id desc);
+create index review_cases_status_and_rule_idx on resguardo.review_cases (status_and_rule, opened_at desc, id desc);
 create index review_cases_rule_idx on resguardo.review_cases (rule, opened_at desc, id desc);
 create index review_cases_subject_idx on resguardo.review_cases (subject_id, opened_at desc, id desc);
 create index review_cases_assigned_idx on resguardo.review_cases (assigned_to, opened_at desc, id desc);
@@ -232,5 +240,109 @@ begin
     return exists (
         select from resguardo.review_cases as c where c.subject_id = has_open_case.subject and c.status = 'OPEN'
     );
+end
+$$;
+
+-- Locks and returns a case for a change by the calling officer. Returns nulls, and writes the audit row, if the case
+-- does not exist or is about the officer's own activity.
+create function private.lock_review_case(of_case uuid, of_action text) returns resguardo.review_cases
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    found_case resguardo.review_cases;
+begin
+    perform private.person();
+    select c.* into found_case from resguardo.review_cases as c where c.id = of_case for update;
+    if private.may_review(private.person(), found_case.subject_id) and found_case.id is not null then
+        return found_case;
+    end if;
+    perform private.write_audit(
+        of_action, case when found_case.id is null then 'ABSENT' else 'DENIED' end, 'not_found', 'review_case',
+        array[of_case], '{}', '{}', '{}', 0, null
+    );
+    return null;
+end
+$$;
+
+-- Records an officer's disposition of a case, and returns the id of the case. Returns null if the case does not exist
+-- or is about the officer's own activity. If the same officer repeats the call with the same disposition and text,
+-- nothing changes. Raises RG409 (review_case_decided).
+create function private.record_disposition(of_case uuid, of_disposition text, of_text text) returns uuid
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    person constant uuid := private.person();
+    found_case constant resguardo.review_cases := private.lock_review_case(of_case, 'review_case.decide');
+begin
+    if found_case.id is null then
+        return null;
+    elsif found_case.status = 'OPEN' then
+        update resguardo.review_cases as c
+        set status = 'DECIDED', disposition = of_disposition, disposition_text = of_text, decided_by = person,
+            decided_at = private.now()
+        where c.id = of_case;
+    elsif (found_case.decided_by, found_case.disposition, found_case.disposition_text)
+        is distinct from (person, of_disposition, of_text)
+    then
+        raise exception 'review_case_decided' using errcode = 'RG409';
+    end if;
+    perform private.write_audit_later(
+        'review_case.decide', null, 'review_case', of_case, null, null, array['disposition', 'dispositionText'], null
+    );
+    return of_case;
+end
+$$;
+
+-- Assigns an open case to an officer, or to nobody, and returns the id of the case. Returns null if the case does not
+-- exist or is about the caller's own activity. Raises RG409 (review_case_decided, reviewer_is_subject,
+-- officer_unknown).
+create function private.assign_review_case(of_case uuid, officer uuid) returns uuid
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    found_case constant resguardo.review_cases := private.lock_review_case(of_case, 'review_case.assign');
+begin
+    if found_case.id is null then
+        return null;
+    elsif found_case.status <> 'OPEN' then
+        raise exception 'review_case_decided' using errcode = 'RG409';
+    elsif officer = found_case.subject_id then
+        raise exception 'reviewer_is_subject' using errcode = 'RG409';
+    elsif officer is not null and not exists (
+        select from resguardo.staff as s
+        where s.user_id = officer and s.role = 'compliance' and s.status = 'active'
+    ) then
+        raise exception 'officer_unknown' using errcode = 'RG409';
+    end if;
+    update resguardo.review_cases as c set assigned_to = officer where c.id = of_case;
+    perform private.write_audit_later(
+        'review_case.assign', null, 'review_case', of_case, null, null, array['assignedTo'], null
+    );
+    return of_case;
+end
+$$;
+
+-- Returns what an event of a case says, to an officer who may see the case. Of the patients and consultations of the
+-- event, the function returns those that the case names first, at most 100.
+create function private.read_case_event(of_case uuid, of_event uuid, event_recorded_at timestamptz)
+returns table (
+    occurred_at timestamptz, actor_id uuid, action text, outcome text, reason text, basis text, address text,
+    patient_ids uuid[], consultation_ids uuid[]
+)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    person constant uuid := private.person();
+begin
+    return query
+    select
+        e.occurred_at, e.actor_id, e.action, e.outcome, e.reason, e.basis, host(e.address),
+        array(select i.id from unnest(c.patient_ids[:100]) as i (id) where i.id = any(e.patient_ids)),
+        array(select i.id from unnest(c.consultation_ids[:100]) as i (id) where i.id = any(e.consultation_ids))
+    from resguardo.review_cases as c
+    inner join resguardo.review_case_events as l on l.case_id = c.id
+    inner join audit.events as e on e.id = l.id and e.recorded_at = l.recorded_at
+    where c.id = of_case and l.id = of_event and e.recorded_at = event_recorded_at
+        and private.may_review(person, c.subject_id);
 end
 $$;

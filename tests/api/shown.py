@@ -39,6 +39,8 @@ _ENTITY_TYPES = {
     "Patient": "patient",
     "Recording": "recording",
     "RecordingImport": "recording_import",
+    "ReviewCase": "review_case",
+    "ReviewCaseEvent": "audit_event",
     "SessionNote": "session_note",
     "SignedNote": "signed_note",
     "Transcript": "transcript",

@@ -29,6 +29,7 @@ from tests.api.retaining import (
     STORAGE_REPORT,
     delete_policies_afterwards,
 )
+from tests.api.reviewing import ASSIGN_REVIEW_CASE, RECORD_DISPOSITION, REVIEW_CASE, REVIEW_CASES
 from tests.api.socket_client import open_socket
 from tests.api.speaking import store_transcript
 from tests.api.test_authorization import FIELDS, good_document
@@ -80,6 +81,8 @@ QUERIES = {
     "alerts": Look(documents.ALERTS, {"filter": {"kinds": ["AUDIT_LOG_DIFFERS"]}}),
     "disclosures": Look(DISCLOSURES),
     "disclosureSuspensions": Look(SUSPENSIONS),
+    "reviewCases": Look(REVIEW_CASES, {"filter": {"rules": ["SURNAME"]}}),
+    "reviewCase": Look(REVIEW_CASE, {"caseId": NOWHERE}, "ABSENT"),
     "deletions": Look(documents.DELETIONS),
     "deletionCertificates": Look(documents.DELETION_CERTIFICATES, {"recordingId": NOWHERE}, "ABSENT"),
     "signedNoteCertificates": Look(documents.SIGNED_NOTE_CERTIFICATES, {"recordingId": NOWHERE}, "ABSENT"),
@@ -197,6 +200,8 @@ GIVEN: dict[str, tuple[str, dict[str, Any]]] = {
         "mutation ($id: ID!) { exportAuditEvents(input: {filter: {patient: {id: $id}}}) { __typename } }",
         {"id": NOWHERE},
     ),
+    "recordDisposition": (RECORD_DISPOSITION, {"caseId": NOWHERE}),
+    "assignReviewCase": (ASSIGN_REVIEW_CASE, {"caseId": NOWHERE}),
     "addAddendum": (documents.ADD_ADDENDUM, {"id": NOWHERE, "lines": ["No fever."]}),
     "denyAccessRequest": (
         "mutation ($id: ID!) { denyAccessRequest(input: {accessRequestId: $id, ground: EXCEPTED}) { __typename } }",

@@ -23,6 +23,7 @@ from tests.api.importing import arrange_import, import_input
 from tests.api.noting import store_note
 from tests.api.requesting import insert_access_request
 from tests.api.retaining import delete_policies_afterwards, propose_policy
+from tests.api.reviewing import open_case
 from tests.api.speaking import store_transcript
 from tests.api.writing_insights import store_insights
 
@@ -336,6 +337,16 @@ async def _lift(at: Arranged) -> Call:
     return at.officer, {"disclosureSuspensionId": str(suspension)}
 
 
+async def _disposition(at: Arranged) -> Call:
+    wanted = {"disposition": "APPROPRIATE", "text": "A locum."}
+    return at.officer, {"reviewCaseId": await open_case(at.harness, at.case.doctor), **wanted}
+
+
+async def _assignment(at: Arranged) -> Call:
+    wanted = {"officerId": str(at.officer.user_id)}
+    return at.officer, {"reviewCaseId": await open_case(at.harness, at.case.doctor), **wanted}
+
+
 async def _clip(at: Arranged) -> Call:
     recording = await at.ready()
     bounds = {"startSeconds": 1.0, "endSeconds": 2.0}
@@ -460,6 +471,8 @@ CALLS: dict[str, Arrange] = {
     "liftDisclosureSuspension": _lift,
     "issueAuditExportUrl": _own_audit_export,
     "revealAuditExportSecret": _own_audit_export,
+    "recordDisposition": _disposition,
+    "assignReviewCase": _assignment,
     "issueDownloadUrl": _download,
     "issuePlaybackUrl": _download,
     "createClip": _clip,

@@ -47,6 +47,7 @@ from tests.api.retaining import (
     STORAGE_REPORT,
     propose_policy,
 )
+from tests.api.reviewing import ASSIGN_REVIEW_CASE, RECORD_DISPOSITION, REVIEW_CASE, REVIEW_CASES, open_case
 from tests.api.socket_client import Socket, open_socket
 from tests.api.speaking import store_transcript
 from tests.api.writing_insights import store_insights
@@ -71,6 +72,7 @@ OF_NOTES = ("writeSessionNote", "writePsychotherapyNote")
 OF_A_NOTE = ("editSessionNote", "deleteSessionNote", "editPsychotherapyNote", "deletePsychotherapyNote")
 OF_INSIGHTS = ("insights", "retryInsights", "refreshInsights", "dismissInsight")
 OF_DRAFTS = ("noteDraft", "editNote", "keepNoteFlag", "regenerateSection", "signNote", "addAddendum")
+OF_CASES = ("reviewCase", "recordDisposition", "assignReviewCase")
 OF_WORDS = (
     "transcript",
     "askTranscript",
@@ -217,6 +219,10 @@ FIELDS = {
     "exportAuditEvents": Field(EXPORT_AUDIT_EVENTS, COMPLIANCE),
     "issueAuditExportUrl": Field(ISSUE_AUDIT_EXPORT_URL, COMPLIANCE),
     "revealAuditExportSecret": Field(REVEAL_AUDIT_EXPORT_SECRET, COMPLIANCE),
+    "reviewCases": Field(REVIEW_CASES, COMPLIANCE),
+    "reviewCase": Field(REVIEW_CASE, COMPLIANCE),
+    "recordDisposition": Field(RECORD_DISPOSITION, COMPLIANCE),
+    "assignReviewCase": Field(ASSIGN_REVIEW_CASE, COMPLIANCE),
     "requestAccess": Field(requesting.REQUEST_ACCESS, PATIENT),
     "recordAccessRequest": Field(requesting.RECORD_REQUEST, COMPLIANCE),
     "withdrawAccessRequest": Field(requesting.WITHDRAW_REQUEST, COMPLIANCE_AND_PATIENT),
@@ -320,6 +326,7 @@ async def _variables(harness: ApiHarness, field: str, who: Who, case: Case) -> d
         "wanted": {"format": "CSV"},
         "disclosure": disclosing.disclosure_input(case.patient_id),
         "suspension": disclosing.suspension_input(harness, case.patient_id),
+        "caseId": await open_case(harness, case.doctor) if field in OF_CASES else None,
         "holdId": str(await place_hold(harness, case)) if field == "releaseLegalHold" else None,
         "id": recording
         if field

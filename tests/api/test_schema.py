@@ -45,7 +45,7 @@ def test_every_own_type_has_a_description_or_is_an_enum() -> None:
     assert bare <= {"Query", "Mutation", "String", "Int", "Float", "Boolean", "ID"}
 
 
-def test_only_root_fields_and_recordings_of_a_consultation_have_a_page_size() -> None:
+def test_only_root_fields_and_pages_below_an_object_have_a_page_size() -> None:
     schema = build_schema(EXPORTED.read_text(encoding="utf-8"))
     paged = {
         (kind.name, name)
@@ -54,7 +54,10 @@ def test_only_root_fields_and_recordings_of_a_consultation_have_a_page_size() ->
         for name, field in kind.fields.items()
         if "first" in field.args
     }
-    assert {(parent, name) for parent, name in paged if parent != "Query"} == {("Consultation", "recordings")}
+    assert {(parent, name) for parent, name in paged if parent != "Query"} == {
+        ("Consultation", "recordings"),
+        ("ReviewCase", "events"),
+    }
 
 
 @pytest.mark.parametrize("document", INTROSPECTIONS)

@@ -54,6 +54,7 @@ VERBS = {
     "add",
     "approve",
     "ask",
+    "assign",
     "attribute",
     "complete",
     "correct",
@@ -218,6 +219,7 @@ OTHER_QUERIES = {
     "auditSummary": "a computed answer about the events of a range of time",
     "costReport": "a computed answer about the recordings of a period",
     "costEstimate": "a computed answer about no object",
+    "reviewCase": "an object with one key",
 }
 """Queries that are neither one object by its key nor a list, and why."""
 
@@ -362,6 +364,8 @@ CHANGED = {
     "revealAuditExportSecret": {"auditExport", "secret"},
     "issueAccessExportUrl": {"accessExportUrl"},
     "revealAccessExportSecret": {"accessRequest", "secret"},
+    "recordDisposition": {"reviewCase"},
+    "assignReviewCase": {"reviewCase"},
     "placeLegalHold": {
         "legalHold",
         "coveredRecordingCount",
@@ -429,6 +433,10 @@ BARE_IDS = {
     "Consultation.externalId": "the practice's own id",
     "AuditEvent.patientIds": "an officer may not read the patient",
     "AuditEvent.consultationIds": "an officer may not read the consultation",
+    "ReviewCase.patientIds": "the ids in the audit log, from which the case was made",
+    "ReviewCase.consultationIds": "the ids in the audit log, from which the case was made",
+    "ReviewCaseEvent.patientIds": "the ids in the audit log",
+    "ReviewCaseEvent.consultationIds": "the ids in the audit log",
     "PlaybackUrl.viewingId": "a viewing is only in the audit log, and no object of the schema",
     "AuditEntities.ids": "the type of the objects differs from row to row",
     "Alert.entityIds": "the type of the objects differs from row to row",
@@ -477,6 +485,8 @@ def test_type_with_an_id_is_a_node() -> None:
             "Alert",
             "Disclosure",
             "DisclosureSuspension",
+            "ReviewCase",
+            "ReviewCaseEvent",
         ),
         *("StaffMember", "StaffInvitation", "OfficerProposal", "SessionNote", "SessionNotes"),
     } == with_id
@@ -526,13 +536,13 @@ def test_recordings_of_a_consultation_are_a_page_below_it() -> None:
     assert str(OUTPUTS["Consultation"].fields["recordings"].type) == "RecordingConnection!"
 
 
-def test_the_only_page_below_an_object_is_that_of_the_recordings_of_a_consultation() -> None:
+def test_only_these_objects_have_a_page_below_them() -> None:
     pages = {
         f"{owner}.{name}"
         for owner, name, field in output_fields()
         if is_connection(field) and not owner.endswith("Payload")
     }
-    assert pages == {"Consultation.recordings"}
+    assert pages == {"Consultation.recordings", "ReviewCase.events"}
     assert MOST_NESTED == 25
 
 
@@ -594,6 +604,7 @@ def test_end_of_a_range_says_that_it_is_exclusive() -> None:
 
 OPEN_STRINGS = {
     "AuditEvent.reason": "a row of the log keeps reasons that are no longer given",
+    "ReviewCaseEvent.reason": "a row of the log keeps reasons that are no longer given",
     "Consultation.kind": "the practice names its own kinds",
     "RegisterConsultationInput.kind": "the practice names its own kinds",
     "RetentionTerms.kind": "the practice names its own kinds",
@@ -850,7 +861,11 @@ def test_every_root_field_says_who_may_call_it() -> None:
 
 
 def test_every_argument_of_a_page_says_its_limit() -> None:
-    most = {"Consultation.recordings": MOST_NESTED, "Query.transcriptSearch": MOST_HITS}
+    most = {
+        "Consultation.recordings": MOST_NESTED,
+        "ReviewCase.events": MOST_NESTED,
+        "Query.transcriptSearch": MOST_HITS,
+    }
     for owner, name, value in inputs():
         if name == "first":
             limit = f"from 1 to {most.get(owner, MAX_PAGE_SIZE)}."
