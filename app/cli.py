@@ -12,7 +12,19 @@ import uvicorn
 from rich.markup import escape
 
 from app import deployment, settings
-from app.commands import audit, certificate, checks, demo, drill, keys, policies, restore, retention, staff
+from app.commands import (
+    audit,
+    certificate,
+    checks,
+    demo,
+    drill,
+    keys,
+    policies,
+    restore,
+    retention,
+    staff,
+    webhooks,
+)
 from app.commands import migrations as migration_commands
 from app.commands.console import (
     exit_without_threads,
@@ -40,6 +52,7 @@ cli.add_typer(keys.commands, name="keys")
 cli.add_typer(drill.commands, name="drill")
 cli.add_typer(certificate.commands, name="certificate")
 cli.add_typer(retention.commands, name="retention")
+cli.add_typer(webhooks.commands, name="webhooks")
 cli.add_typer(demo.commands, name="demo")
 cli.add_typer(migration_commands.commands, name="migrations")
 

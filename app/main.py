@@ -58,6 +58,7 @@ from app.notes.service import NoteDrafts
 from app.notes.signed_notes import SignedNotes
 from app.notes.signing import NoteSigning
 from app.officer_proposals.service import OfficerProposals
+from app.outgoing_webhooks.service import OutgoingWebhooks
 from app.postgres.database import Database
 from app.recording_imports.service import Imports
 from app.recordings.change_feed import ChangeFeed
@@ -284,6 +285,7 @@ def _services(settings: ApiSettings, parts: _Parts) -> Services:
         asking=Asking(parts.database, settings.keyring, parts.language),
         audit=parts.audit,
         alerts=AlertReads(parts.database),
+        outgoing_webhooks=OutgoingWebhooks(parts.database),
         audit_exports=AuditExports(
             parts.database,
             parts.storage,

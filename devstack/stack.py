@@ -41,6 +41,7 @@ from devstack.supabase_project import (
     project_urls,
     with_login,
 )
+from devstack.webhook_receiver.starting import receiver_environment, receiver_running
 from devstack.witness.starting import witness_environment, witness_running
 
 DATABASE = "resguardo_demo"
@@ -137,7 +138,10 @@ def running(
         progress("object store")
         made = _describe(project, store, keys, data_dir, ports=ports, allowed_origins=allowed_origins)
         made.environment.update(
-            cloudflare_environment() | openai_environment() | witness_environment(data_dir)
+            cloudflare_environment()
+            | openai_environment()
+            | witness_environment(data_dir)
+            | receiver_environment()
         )
         _prepare(project, keys, None if superuser_url else data_dir)
         adopt_first_policy(project.owner_url)
@@ -148,7 +152,10 @@ def running(
         stack.enter_context(cloudflare_running(made.environment, data_dir))
         stack.enter_context(openai_running(made.environment, data_dir))
         stack.enter_context(witness_running(made.environment, data_dir))
-        progress("Supabase Auth, LiveKit, Cloudflare and OpenAI stand-ins, and a witness")
+        stack.enter_context(receiver_running(made.environment, data_dir))
+        progress(
+            "Supabase Auth, LiveKit, Cloudflare and OpenAI stand-ins, a witness and a receiver of webhooks"
+        )
         _start_worker(stack, data_dir, made)
         api.wait_until_ready()
         progress("API and worker")

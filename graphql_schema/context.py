@@ -32,6 +32,7 @@ from app.notes.service import NoteDrafts
 from app.notes.signed_notes import SignedNotes
 from app.notes.signing import NoteSigning
 from app.officer_proposals.service import OfficerProposals
+from app.outgoing_webhooks.service import OutgoingWebhooks
 from app.postgres.database import Asker
 from app.recording_imports.service import Imports
 from app.recordings.changes import Subscriptions
@@ -76,6 +77,7 @@ class Services:
     signed_notes: SignedNotes
     audit: Audit
     audit_exports: AuditExports
+    outgoing_webhooks: OutgoingWebhooks
     alerts: AlertReads
     disclosures: Disclosures
     review_cases: ReviewCases

@@ -26,6 +26,7 @@ from app.insights.asking.service import AnswerStatus
 from app.insights.writing import coverage
 from app.notes import model as notes
 from app.officer_proposals import model as officer_proposals
+from app.outgoing_webhooks import model as outgoing_webhooks
 from app.recording_imports import model as recording_imports
 from app.recordings import model as recordings
 from app.recordings.blockers import BlockerReason
@@ -588,6 +589,17 @@ describe_enum(
     alerts.AlertKind,
     description="The kind says what an alert is about.",
     values={kind: load_alert_texts()[kind].text["en"] for kind in alerts.AlertKind},
+)
+describe_enum(
+    outgoing_webhooks.WebhookDeliveryStatus,
+    description="The status says whether an endpoint has accepted a message.",
+    values={
+        outgoing_webhooks.WebhookDeliveryStatus.PENDING: "The worker will send the message, or send it again.",
+        outgoing_webhooks.WebhookDeliveryStatus.DELIVERED: "The endpoint has accepted the message.",
+        outgoing_webhooks.WebhookDeliveryStatus.FAILED: (
+            "The attempts or the days for the message are used up. An officer can have it sent again."
+        ),
+    },
 )
 describe_enum(
     alerts.AlertStatus,

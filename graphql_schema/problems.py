@@ -133,6 +133,14 @@ class OfficerProposalProblem(_Problem): ...
 
 
 @_problem(
+    "webhook",
+    "This says why an endpoint did not accept a message.",
+    "Compliance officers can read the problem.",
+)
+class WebhookProblem(_Problem): ...
+
+
+@_problem(
     "signed_note",
     "This says why a version of a signed note cannot be shown.",
     "The doctor who signed the note can read the problem.",

@@ -20,6 +20,7 @@ from graphql_schema import holds as hold_fields
 from graphql_schema import insights as insight_fields
 from graphql_schema import notes as draft_fields
 from graphql_schema import officer_proposals as proposal_fields
+from graphql_schema import outgoing_webhooks as outgoing_webhook_fields
 from graphql_schema import playback as playback_fields
 from graphql_schema import psychotherapy_notes as psychotherapy_fields
 from graphql_schema import questions as question_fields
@@ -186,6 +187,12 @@ class Query:
         permissions.LIST_AUDIT_EXPORTS,
         quota="pages",
         description="Lists the exports of the audit log that all officers asked for, newest first.",
+    )
+    webhook_deliveries = root_field(
+        outgoing_webhook_fields.webhook_deliveries,
+        permissions.LIST_WEBHOOK_DELIVERIES,
+        quota="pages",
+        description="Lists the deliveries of outgoing webhooks, newest first.",
     )
     alerts = root_field(
         alert_fields.alerts,
@@ -728,6 +735,16 @@ class Mutation:
             "Asks for an export of the audit log. The worker writes the events into an encrypted archive, with "
             "a receipt that proves its content. An officer can have one export made at a time. Idempotent by "
             "`idempotencyKey`: a repeated call returns the export of the first call."
+        ),
+    )
+    redeliver_webhook = root_field(
+        outgoing_webhook_fields.redeliver_webhook,
+        permissions.REDELIVER_WEBHOOK,
+        description=(
+            "Asks the worker to send a message to its endpoint again, with the same `webhook-id` and for the same "
+            "number of days as at first. An endpoint that answered 410 Gone is enabled again. Idempotent by "
+            "`webhookDeliveryId`: a repeated call changes nothing while the delivery is PENDING, and a receiver "
+            "recognises a repeated message by its `webhook-id`."
         ),
     )
     issue_audit_export_url = root_field(

@@ -141,6 +141,9 @@ LIST_AUDIT_EXPORTS: Final = Permission("audit.export_list", _COMPLIANCE, "audit_
 ISSUE_AUDIT_EXPORT_URL: Final = Permission("audit.export_url", _COMPLIANCE, "audit_export")
 REVEAL_AUDIT_EXPORT_SECRET: Final = Permission("audit.export_secret", _COMPLIANCE, "audit_export")
 
+LIST_WEBHOOK_DELIVERIES: Final = Permission("webhook.list", _COMPLIANCE, "webhook_delivery")
+REDELIVER_WEBHOOK: Final = Permission("webhook.redeliver", _COMPLIANCE, "webhook_delivery")
+
 LIST_ALERTS: Final = Permission("alert.list", _COMPLIANCE, "alert")
 RECORD_DISCLOSURE: Final = Permission("disclosure.record", _COMPLIANCE, "patient")
 LIST_DISCLOSURES: Final = Permission("disclosure.list", _COMPLIANCE, "disclosure")

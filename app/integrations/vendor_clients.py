@@ -12,6 +12,7 @@ from app.integrations.storage import r2_credentials, sts_credentials
 from app.integrations.storage.caller import Credentials
 from app.integrations.storage.client import Storage
 from app.integrations.storage.rules import StorageRules
+from app.integrations.webhook_endpoints.client import EndpointClient
 from app.integrations.witness.client import Witness
 from app.settings import (
     ApiSettings,
@@ -22,6 +23,7 @@ from app.settings import (
     LanguageApi,
     LanguageSettings,
     LiveKitSettings,
+    OutgoingWebhookSettings,
     SpeechSettings,
     WorkerSettings,
 )
@@ -75,6 +77,14 @@ def make_second_audit_storage(settings: AuditPublishingSettings) -> Storage | No
         credentials=Credentials(key_id, secret.get_secret_value()),
         region=settings.audit_bucket_region,
     )
+
+
+def make_webhook_endpoints(settings: OutgoingWebhookSettings) -> dict[str, EndpointClient]:
+    """Return a client for each endpoint of outgoing webhooks, by the endpoint's name."""
+    return {
+        endpoint.name: EndpointClient(endpoint.url, allows_loopback=not settings.is_production)
+        for endpoint in settings.webhook_endpoints
+    }
 
 
 def make_witnesses(settings: AuditPublishingSettings) -> tuple[Witness, ...]:

@@ -61,6 +61,11 @@ _EXPORT: Final[LiteralString] = (
     " 'missing_file_count', {row}.export_missing,"
     " 'expires_at', {row}.export_expires_at, 'secret_revealed_at', {row}.secret_revealed_at) end"
 )
+_WEBHOOK_ATTEMPTS: Final[LiteralString] = (
+    "(select coalesce(json_agg(y), '[]') from (select a.number, a.started_at, a.duration_ms / 1000.0 as"
+    " duration_seconds, a.status_code, a.error as problem from resguardo.webhook_attempts as a"
+    " where a.delivery_id = {row}.id order by a.number desc limit 25) as y)"
+)
 _HELD_PATIENT: Final[LiteralString] = (
     "coalesce({row}.patient_id,"
     " (select c.patient_id from resguardo.consultations as c where c.id = {row}.consultation_id))"
@@ -302,6 +307,14 @@ ENTITIES: Final = {
         table="resguardo.alerts",
         hidden_from=("clinician", "patient"),
         values={"message": "{row}.kind", "remedy": "{row}.kind"},
+        patients="null::uuid",
+        consultations="null::uuid",
+    ),
+    "webhook_delivery": Entity(
+        type="webhook_delivery",
+        table="resguardo.webhook_deliveries",
+        hidden_from=("clinician", "patient"),
+        values={"problem": "{row}.error", "attempts": _WEBHOOK_ATTEMPTS},
         patients="null::uuid",
         consultations="null::uuid",
     ),

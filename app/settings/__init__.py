@@ -15,6 +15,7 @@ from app.settings.base import (
     check_database_url,
 )
 from app.settings.language import LanguageApi, LanguageSettings
+from app.settings.outgoing_webhooks import OutgoingWebhookSettings, WebhookEndpoint
 from app.settings.processes import (
     ApiSettings,
     MigrationSettings,
@@ -53,6 +54,7 @@ __all__ = [
     "MigrationSettings",
     "Network",
     "OpenAISettings",
+    "OutgoingWebhookSettings",
     "OwnerSettings",
     "SettingsError",
     "SpeechApi",
@@ -60,6 +62,7 @@ __all__ = [
     "StaffSettings",
     "SupabaseSettings",
     "WebAppSettings",
+    "WebhookEndpoint",
     "WorkerSettings",
     "check_database_url",
     "load",

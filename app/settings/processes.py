@@ -12,6 +12,7 @@ from app.settings.base import DeploymentSettings, Network, SettingsError, divide
 from app.settings.database_url import SettingProblem, read_database_url
 from app.settings.keys import KeySettings
 from app.settings.language import LanguageSettings
+from app.settings.outgoing_webhooks import OutgoingWebhookSettings
 from app.settings.vendors import (
     BucketRuleSettings,
     BucketSettings,
@@ -187,6 +188,7 @@ class WorkerSettings(
     LiveKitSettings,
     SpeechSettings,
     LanguageSettings,
+    OutgoingWebhookSettings,
     KeySettings,
 ):
     """The settings of `resguardo worker`."""

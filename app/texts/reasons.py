@@ -20,6 +20,7 @@ Reader = Literal[
     "export",
     "audit_export",
     "officer_proposal",
+    "webhook",
     "signed_note",
     "clip",
     "operator",

@@ -1,7 +1,7 @@
 """Composes the worker: opens the worker's services, and collects the tasks and periodic tasks of all features."""
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -52,6 +52,7 @@ from app.integrations.livekit.client import LiveKit
 from app.integrations.speech.client import Speech
 from app.integrations.storage.client import Storage
 from app.integrations.supabase.client import SupabaseAdmin
+from app.integrations.webhook_endpoints.client import EndpointClient
 from app.integrations.witness.client import Witness
 from app.jobs import tasks as job_tasks
 from app.jobs.connector import CONNECTIONS as QUEUE_CONNECTIONS
@@ -64,6 +65,8 @@ from app.notes.exported_notes import compose_note_files
 from app.notes.sections import NoteSectionWriter
 from app.officer_proposals import tasks as proposal_tasks
 from app.officer_proposals.second_factors import SecondFactorResets
+from app.outgoing_webhooks import tasks as outgoing_webhook_tasks
+from app.outgoing_webhooks.sender import WebhookSender, register_endpoints
 from app.postgres.database import Database
 from app.recording_imports import tasks as import_tasks
 from app.recording_imports.upload_signer import UploadSigner
@@ -121,6 +124,7 @@ class WorkerServices:
     second_audit_bucket: SecondBucket | None
     audit_index: AuditIndex
     audit_exporter: AuditExporter
+    webhook_sender: WebhookSender
 
 
 @asynccontextmanager
@@ -156,7 +160,13 @@ async def open_services(settings: WorkerSettings) -> AsyncIterator[WorkerService
         second = vendor_clients.make_second_audit_storage(settings)
         if second is not None:
             stack.callback(second.close)
-        yield _services(settings, database, livekit, admin, clients, speech, language, witnesses, second)
+        endpoints = vendor_clients.make_webhook_endpoints(settings)
+        for endpoint in endpoints.values():
+            stack.push_async_callback(endpoint.aclose)
+        await register_endpoints(database, settings.webhook_endpoints)
+        yield _services(
+            settings, database, livekit, admin, clients, speech, language, witnesses, second, endpoints
+        )
 
 
 def _services(
@@ -169,6 +179,7 @@ def _services(
     language: Language | None,
     witnesses: Sequence[Witness],
     second: Storage | None,
+    endpoints: Mapping[str, EndpointClient],
 ) -> WorkerServices:
     storage, deployment = clients.storage, settings.deployment
     quarantine = timedelta(days=settings.orphan_quarantine_days)
@@ -253,6 +264,7 @@ def _services(
         else SecondBucket(database, storage, second, deployment=deployment),
         audit_index=AuditIndex(database),
         audit_exporter=AuditExporter(database, storage, Receipts(database).read, deployment=deployment),
+        webhook_sender=WebhookSender(database, settings.webhook_endpoints, endpoints, clock=time.time),
     )
 
 
@@ -287,6 +299,7 @@ def define_periodic_tasks(services: WorkerServices, reconcile_seconds: float) ->
         *cost_tasks.define_periodic_tasks(services.held_language_work),
         *audit_tasks.define_periodic_tasks(services.audit_index),
         *audit_export_tasks.define_periodic_tasks(services.audit_exporter),
+        *outgoing_webhook_tasks.define_periodic_tasks(services.webhook_sender),
     ]
 
 

@@ -874,9 +874,11 @@ select 'reason', t.term from unnest(array[
     'audit_export_not_found', 'audit_export_of_another', 'audit_export_too_large', 'quota_exports',
     'audit_filter_not_found', 'officer_lost_access',
     'bad_syntax', 'not_one_field',
-    'endpoint_not_tried', 'endpoint_removed',
     'authorization_expired', 'bad_disclosure', 'suspension_not_found', 'disclosed_on_ahead', 'suspension_not_written',
     'suspension_over', 'suspension_too_long', 'text_not_begun',
+    'endpoint_address_forbidden', 'endpoint_busy', 'endpoint_gone', 'endpoint_not_tried', 'endpoint_redirects',
+    'endpoint_refused', 'endpoint_removed', 'endpoint_timeout', 'endpoint_tls_failed', 'endpoint_unreachable',
+    'endpoint_unresolved', 'webhook_delivery_not_found',
     'note_draft_not_found', 'signed_note_not_found', 'note_draft_changed', 'note_signed', 'note_not_signed',
     'note_flags_open', 'note_empty', 'note_section_in_progress', 'note_without_transcript',
     'note_line_characters', 'note_line_empty', 'note_line_too_long', 'note_line_twice', 'note_too_many_lines',
@@ -1050,7 +1052,7 @@ select 'basis', t.term from unnest(array[
     'read_sign_ins', 'supabase_auth',
     'retention_propose', 'retention_show', 'role_mapping', 'rotate_keys', 'staff_add', 'start_recording', 'start_up',
     'stop_recording', 'subtitles', 'sweep_bucket', 'transcribe', 'verify_recording', 'watch_leader', 'watch_room',
-    'verify_audit_log', 'make_audit_receipt', 'redact_audit_event',
+    'verify_audit_log', 'make_audit_receipt', 'redact_audit_event', 'send_webhooks',
     'write_insights'
 ]) as t (term);
 
@@ -1129,7 +1131,7 @@ select 'field', t.term from unnest(array[
     'needsSecondApproval', 'shortenedTerms', 'supersededPolicy',
     'digest', 'signedNote', 'quotes', 'quote', 'addendum', 'versions', 'quoteCount', 'signedNoteCount',
     'signedAt', 'isDestroyed', 'isWrittenByModel', 'subjective', 'objective', 'assessment', 'plan',
-    'webhookDelivery',
+    'webhookDelivery', 'attempts', 'endpoint', 'eventType', 'messageId', 'nextAttemptAt', 'statusCode',
     'author', 'changedAt', 'changedBy', 'isDeleted', 'isIncomplete', 'lines', 'psychotherapyNote', 'psychotherapyNotes',
     'sessionNote', 'sessionNotes', 'writtenAt',
     'grouping', 'groups', 'totalUsd', 'vendor', 'modelName', 'egressMinutes', 'transcribedMinutes', 'storedGbMonths',
@@ -9563,8 +9565,9 @@ $$;
 
 -- Stores the result of an attempt. `why` is null if the endpoint has accepted the message. `is_overloaded` says that
 -- the endpoint did not answer, or asked for a pause: then nothing is sent to it for some seconds, at most 5 minutes, or
--- for the time that it asked for, at most a day. Returns the status of the delivery, or null if another attempt has
--- begun since.
+-- for the time that it asked for, at most a day. An alert opens if the endpoint has failed for an hour, has answered
+-- 410 Gone, or has used up the attempts of a delivery. The next delivered message closes the alert. Returns the status
+-- of the delivery, or null if another attempt has begun since.
 create function private.settle_webhook_attempt(
     of_delivery uuid, of_attempt integer, took_ms integer, code integer, why text, is_overloaded boolean,
     asked_pause_seconds integer
@@ -9586,6 +9589,9 @@ begin
     if why is null then
         update private.webhook_endpoints as e set failing_since = null, failure_count = 0, paused_until = null
         where e.name = target.name and e.failure_count > 0;
+        if target.failure_count > 0 then
+            perform private.close_alert('WEBHOOK_ENDPOINT_FAILING', target.name);
+        end if;
     else
         update private.webhook_endpoints as e
         set failing_since = coalesce(e.failing_since, moment), failure_count = least(e.failure_count, 1000) + 1,
@@ -9616,13 +9622,17 @@ begin
         finished_at = case when why is null or d.attempts_left <= 1 then moment end
     where d.id = of_delivery
     returning d.* into given;
+    if given.status = 'FAILED'
+        or why is not null and (code = 410 or target.failing_since < moment - interval '1 hour') then
+        perform private.open_alert('WEBHOOK_ENDPOINT_FAILING', target.name, 'webhook_delivery', array[of_delivery]);
+    end if;
     return given.status;
 end
 $$;
 
 -- Asks the worker to send a message to its endpoint again, and returns the delivery. The message has the same
--- `webhook-id`. A disabled endpoint is enabled by this. Returns null, and writes the audit row, if the delivery does
--- not exist. Raises RG409 (endpoint_removed).
+-- `webhook-id`. A disabled endpoint is enabled by this. A PENDING delivery becomes due now. Returns null, and writes
+-- the audit row, if the delivery does not exist. Raises RG409 (endpoint_removed).
 create function private.redeliver_webhook(of_delivery uuid) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -9648,8 +9658,10 @@ begin
     end if;
     update private.webhook_endpoints as e set disabled_at = null, paused_until = null where e.name = target.name;
     update resguardo.webhook_deliveries as d
-    set status = 'PENDING', attempts_left = 10, next_attempt_at = moment, finished_at = null, error = null,
-        status_code = null, give_up_at = moment + interval '7 days'
+    set status = 'PENDING', attempts_left = 10, next_attempt_at = least(d.next_attempt_at, moment), finished_at = null,
+        error = case when d.status = 'PENDING' then d.error end,
+        status_code = case when d.status = 'PENDING' then d.status_code end,
+        give_up_at = case when d.status = 'PENDING' then d.give_up_at else moment + interval '7 days' end
     where d.id = of_delivery;
     perform private.write_audit_later(
         'webhook.redeliver', null, 'webhook_delivery', of_delivery, null, null, array['webhookDelivery'], null

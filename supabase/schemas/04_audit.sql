@@ -192,9 +192,11 @@ select 'reason', t.term from unnest(array[
     'audit_export_not_found', 'audit_export_of_another', 'audit_export_too_large', 'quota_exports',
     'audit_filter_not_found', 'officer_lost_access',
     'bad_syntax', 'not_one_field',
-    'endpoint_not_tried', 'endpoint_removed',
     'authorization_expired', 'bad_disclosure', 'suspension_not_found', 'disclosed_on_ahead', 'suspension_not_written',
     'suspension_over', 'suspension_too_long', 'text_not_begun',
+    'endpoint_address_forbidden', 'endpoint_busy', 'endpoint_gone', 'endpoint_not_tried', 'endpoint_redirects',
+    'endpoint_refused', 'endpoint_removed', 'endpoint_timeout', 'endpoint_tls_failed', 'endpoint_unreachable',
+    'endpoint_unresolved', 'webhook_delivery_not_found',
     'note_draft_not_found', 'signed_note_not_found', 'note_draft_changed', 'note_signed', 'note_not_signed',
     'note_flags_open', 'note_empty', 'note_section_in_progress', 'note_without_transcript',
     'note_line_characters', 'note_line_empty', 'note_line_too_long', 'note_line_twice', 'note_too_many_lines',
@@ -368,7 +370,7 @@ select 'basis', t.term from unnest(array[
     'read_sign_ins', 'supabase_auth',
     'retention_propose', 'retention_show', 'role_mapping', 'rotate_keys', 'staff_add', 'start_recording', 'start_up',
     'stop_recording', 'subtitles', 'sweep_bucket', 'transcribe', 'verify_recording', 'watch_leader', 'watch_room',
-    'verify_audit_log', 'make_audit_receipt', 'redact_audit_event',
+    'verify_audit_log', 'make_audit_receipt', 'redact_audit_event', 'send_webhooks',
     'write_insights'
 ]) as t (term);
 
@@ -447,7 +449,7 @@ select 'field', t.term from unnest(array[
     'needsSecondApproval', 'shortenedTerms', 'supersededPolicy',
     'digest', 'signedNote', 'quotes', 'quote', 'addendum', 'versions', 'quoteCount', 'signedNoteCount',
     'signedAt', 'isDestroyed', 'isWrittenByModel', 'subjective', 'objective', 'assessment', 'plan',
-    'webhookDelivery',
+    'webhookDelivery', 'attempts', 'endpoint', 'eventType', 'messageId', 'nextAttemptAt', 'statusCode',
     'author', 'changedAt', 'changedBy', 'isDeleted', 'isIncomplete', 'lines', 'psychotherapyNote', 'psychotherapyNotes',
     'sessionNote', 'sessionNotes', 'writtenAt',
     'grouping', 'groups', 'totalUsd', 'vendor', 'modelName', 'egressMinutes', 'transcribedMinutes', 'storedGbMonths',

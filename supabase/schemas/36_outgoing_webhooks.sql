@@ -212,8 +212,9 @@ $$;
 
 -- Stores the result of an attempt. `why` is null if the endpoint has accepted the message. `is_overloaded` says that
 -- the endpoint did not answer, or asked for a pause: then nothing is sent to it for some seconds, at most 5 minutes, or
--- for the time that it asked for, at most a day. Returns the status of the delivery, or null if another attempt has
--- begun since.
+-- for the time that it asked for, at most a day. An alert opens if the endpoint has failed for an hour, has answered
+-- 410 Gone, or has used up the attempts of a delivery. The next delivered message closes the alert. Returns the status
+-- of the delivery, or null if another attempt has begun since.
 create function private.settle_webhook_attempt(
     of_delivery uuid, of_attempt integer, took_ms integer, code integer, why text, is_overloaded boolean,
     asked_pause_seconds integer
@@ -235,6 +236,9 @@ begin
     if why is null then
         update private.webhook_endpoints as e set failing_since = null, failure_count = 0, paused_until = null
         where e.name = target.name and e.failure_count > 0;
+        if target.failure_count > 0 then
+            perform private.close_alert('WEBHOOK_ENDPOINT_FAILING', target.name);
+        end if;
     else
         update private.webhook_endpoints as e
         set failing_since = coalesce(e.failing_since, moment), failure_count = least(e.failure_count, 1000) + 1,
@@ -265,13 +269,17 @@ begin
         finished_at = case when why is null or d.attempts_left <= 1 then moment end
     where d.id = of_delivery
     returning d.* into given;
+    if given.status = 'FAILED'
+        or why is not null and (code = 410 or target.failing_since < moment - interval '1 hour') then
+        perform private.open_alert('WEBHOOK_ENDPOINT_FAILING', target.name, 'webhook_delivery', array[of_delivery]);
+    end if;
     return given.status;
 end
 $$;
 
 -- Asks the worker to send a message to its endpoint again, and returns the delivery. The message has the same
--- `webhook-id`. A disabled endpoint is enabled by this. Returns null, and writes the audit row, if the delivery does
--- not exist. Raises RG409 (endpoint_removed).
+-- `webhook-id`. A disabled endpoint is enabled by this. A PENDING delivery becomes due now. Returns null, and writes
+-- the audit row, if the delivery does not exist. Raises RG409 (endpoint_removed).
 create function private.redeliver_webhook(of_delivery uuid) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -297,8 +305,10 @@ begin
     end if;
     update private.webhook_endpoints as e set disabled_at = null, paused_until = null where e.name = target.name;
     update resguardo.webhook_deliveries as d
-    set status = 'PENDING', attempts_left = 10, next_attempt_at = moment, finished_at = null, error = null,
-        status_code = null, give_up_at = moment + interval '7 days'
+    set status = 'PENDING', attempts_left = 10, next_attempt_at = least(d.next_attempt_at, moment), finished_at = null,
+        error = case when d.status = 'PENDING' then d.error end,
+        status_code = case when d.status = 'PENDING' then d.status_code end,
+        give_up_at = case when d.status = 'PENDING' then d.give_up_at else moment + interval '7 days' end
     where d.id = of_delivery;
     perform private.write_audit_later(
         'webhook.redeliver', null, 'webhook_delivery', of_delivery, null, null, array['webhookDelivery'], null

@@ -172,6 +172,24 @@ query ($first: Int, $after: String, $filter: AlertFilter) {
   }
 }
 """
+_WEBHOOK_DELIVERY = """
+  id messageId endpoint eventType entityType entityIds status attemptCount nextAttemptAt statusCode createdAt finishedAt
+  problem { code message }
+  attempts { number startedAt durationSeconds statusCode problem { code message } }
+"""
+WEBHOOK_DELIVERIES = f"""
+query ($first: Int, $after: String, $filter: WebhookDeliveryFilter) {{
+  webhookDeliveries(first: $first, after: $after, filter: $filter) {{
+    edges {{ cursor node {{ {_WEBHOOK_DELIVERY} }} }}
+    pageInfo {{ hasNextPage endCursor }}
+  }}
+}}
+"""
+REDELIVER_WEBHOOK = f"""
+mutation ($deliveryId: ID!) {{
+  redeliverWebhook(input: {{webhookDeliveryId: $deliveryId}}) {{ webhookDelivery {{ {_WEBHOOK_DELIVERY} }} }}
+}}
+"""
 AUDIT_EVENTS = f"""
 query ($first: Int, $after: String, $filter: AuditEventFilter) {{
   auditEvents(first: $first, after: $after, filter: $filter) {{

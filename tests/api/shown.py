@@ -29,6 +29,7 @@ _ENTITY_TYPES = {
     "AuditExport": "audit_export",
     "Disclosure": "disclosure",
     "DisclosureSuspension": "disclosure_suspension",
+    "WebhookDelivery": "webhook_delivery",
     "Consent": "consent",
     "Consultation": "consultation",
     "Deletion": "deletion",

@@ -204,6 +204,7 @@ def test_registered_reason_has_a_text_and_a_remedy_in_both_languages(name: str) 
         "signed_note",
         "audit_export",
         "officer_proposal",
+        "webhook",
     }
     used = set()
     remedies = (reason.remedy, reason.operator_remedy, *reason.remedy_for.values())

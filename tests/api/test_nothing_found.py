@@ -78,6 +78,7 @@ QUERIES = {
     "auditEvents": Look(documents.AUDIT_EVENTS, {"filter": {"action": "nobody.did"}}),
     "auditSummary": Look(documents.AUDIT_SUMMARY),
     "auditExports": Look(AUDIT_EXPORTS),
+    "webhookDeliveries": Look(documents.WEBHOOK_DELIVERIES, {"filter": {"statuses": ["FAILED"]}}),
     "alerts": Look(documents.ALERTS, {"filter": {"kinds": ["AUDIT_LOG_DIFFERS"]}}),
     "disclosures": Look(DISCLOSURES),
     "disclosureSuspensions": Look(SUSPENSIONS),

@@ -14,6 +14,7 @@ from psycopg import sql
 from app.session_notes.model import NoteKind
 from tests.api import documents
 from tests.api.deleting import request_deletion
+from tests.api.delivering import insert_delivery
 from tests.api.disclosing import disclosure_input, insert_suspension, suspension_input
 from tests.api.drafting import store_suggestions
 from tests.api.exporting import insert_audit_export
@@ -347,6 +348,10 @@ async def _assignment(at: Arranged) -> Call:
     return at.officer, {"reviewCaseId": await open_case(at.harness, at.case.doctor), **wanted}
 
 
+async def _redeliver(at: Arranged) -> Call:
+    return at.officer, {"webhookDeliveryId": str(insert_delivery(at.harness, "FAILED"))}
+
+
 async def _clip(at: Arranged) -> Call:
     recording = await at.ready()
     bounds = {"startSeconds": 1.0, "endSeconds": 2.0}
@@ -473,6 +478,7 @@ CALLS: dict[str, Arrange] = {
     "revealAuditExportSecret": _own_audit_export,
     "recordDisposition": _disposition,
     "assignReviewCase": _assignment,
+    "redeliverWebhook": _redeliver,
     "issueDownloadUrl": _download,
     "issuePlaybackUrl": _download,
     "createClip": _clip,

@@ -18,6 +18,7 @@ from devstack.livekit.webhooks import sign
 from graphql_schema.schema import make_schema
 from tests.api import disclosing, documents, requesting
 from tests.api.deleting import destroy_recording, request_deletion
+from tests.api.delivering import insert_delivery
 from tests.api.drafting import store_suggestions
 from tests.api.exporting import (
     AUDIT_EXPORTS,
@@ -216,6 +217,8 @@ FIELDS = {
     "recordDisclosure": Field(disclosing.RECORD_DISCLOSURE, COMPLIANCE),
     "suspendDisclosures": Field(disclosing.SUSPEND_DISCLOSURES, COMPLIANCE),
     "liftDisclosureSuspension": Field(disclosing.LIFT_SUSPENSION, COMPLIANCE),
+    "webhookDeliveries": Field(documents.WEBHOOK_DELIVERIES, COMPLIANCE),
+    "redeliverWebhook": Field(documents.REDELIVER_WEBHOOK, COMPLIANCE),
     "exportAuditEvents": Field(EXPORT_AUDIT_EVENTS, COMPLIANCE),
     "issueAuditExportUrl": Field(ISSUE_AUDIT_EXPORT_URL, COMPLIANCE),
     "revealAuditExportSecret": Field(REVEAL_AUDIT_EXPORT_SECRET, COMPLIANCE),
@@ -363,6 +366,7 @@ async def _variables(harness: ApiHarness, field: str, who: Who, case: Case) -> d
         kind_of_note = NoteKind.SESSION if "Session" in field else NoteKind.PSYCHOTHERAPY
         given["id"] = str(await store_note(harness, UUID(recording), kind=kind_of_note))
     given |= await _store_texts(harness, case, field, UUID(recording))
+    given["deliveryId"] = str(insert_delivery(harness)) if field == "redeliverWebhook" else ""
     if field == "issueThumbnailUrl":
         await store_thumbnail(harness, UUID(recording))
     if field == "retryTranscription":

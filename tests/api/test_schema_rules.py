@@ -75,6 +75,7 @@ VERBS = {
     "process",
     "publish",
     "record",
+    "redeliver",
     "refresh",
     "regenerate",
     "register",
@@ -109,6 +110,7 @@ NUMBERS_THAT_ARE_THEIR_KIND = {
     "chunksDone",  # beside `chunkCount`
     "partsDone",  # beside `partCount`
     "percentDone",
+    "statusCode",
     "first",  # the Relay name of a page's size
     "confidence",  # a probability
 }
@@ -362,6 +364,7 @@ CHANGED = {
     "exportAuditEvents": {"auditExport"},
     "issueAuditExportUrl": {"auditExportUrl"},
     "revealAuditExportSecret": {"auditExport", "secret"},
+    "redeliverWebhook": {"webhookDelivery"},
     "issueAccessExportUrl": {"accessExportUrl"},
     "revealAccessExportSecret": {"accessRequest", "secret"},
     "recordDisposition": {"reviewCase"},
@@ -440,6 +443,8 @@ BARE_IDS = {
     "PlaybackUrl.viewingId": "a viewing is only in the audit log, and no object of the schema",
     "AuditEntities.ids": "the type of the objects differs from row to row",
     "Alert.entityIds": "the type of the objects differs from row to row",
+    "WebhookDelivery.entityIds": "the type of the objects differs from row to row",
+    "WebhookDelivery.messageId": "the id of a message, which is no object of the schema",
 }
 
 
@@ -482,6 +487,7 @@ def test_type_with_an_id_is_a_node() -> None:
             "RetentionPolicy",
             "AuditEvent",
             "AuditExport",
+            "WebhookDelivery",
             "Alert",
             "Disclosure",
             "DisclosureSuspension",

@@ -48,6 +48,7 @@ from app.jobs.retries import (
 from app.keys.keyring import Keyring
 from app.notes.sections import NoteSectionWriter
 from app.officer_proposals.second_factors import SecondFactorResets
+from app.outgoing_webhooks.sender import WebhookSender
 from app.postgres.database import Database as Pool
 from app.recording_imports.upload_signer import UploadSigner
 from app.recordings.reconciler import Reconciler
@@ -326,6 +327,7 @@ async def test_every_task_that_can_be_deferred_has_a_runner(database: Database) 
                 insights_writer=object.__new__(InsightsWriter),
                 note_sections=object.__new__(NoteSectionWriter),
                 audit_exporter=object.__new__(AuditExporter),
+                webhook_sender=object.__new__(WebhookSender),
                 clips=object.__new__(ClipCutter),
                 job_repair=object.__new__(JobRepair),
                 idempotency_keys=object.__new__(IdempotencyKeys),

@@ -26,6 +26,7 @@ TYPES: dict[Reader, Any] = {
     "export": problems.AccessExportProblem,
     "audit_export": problems.AuditExportProblem,
     "officer_proposal": problems.OfficerProposalProblem,
+    "webhook": problems.WebhookProblem,
     "clip": problems.ClipProblem,
 }
 STORED = re.compile(r"(?:Conflict|Timeout|NotFound)\(\"([a-z_]+)\"")

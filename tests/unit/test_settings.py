@@ -249,6 +249,8 @@ def test_secrets_are_all_kept_as_secrets() -> None:
         "LANGUAGE_API_KEY",
         "LIVEKIT_API_SECRET",
         "OPENAI_API_KEY",
+        "OUTGOING_WEBHOOK_SECRETS",
+        "OUTGOING_WEBHOOK_URLS",
         "R2_ADMIN_SECRET_ACCESS_KEY",
         "R2_READER_SECRET_ACCESS_KEY",
         "R2_RECORDER_SECRET_ACCESS_KEY",

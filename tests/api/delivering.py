@@ -1,0 +1,46 @@
+"""Helper for tests of outgoing webhooks."""
+
+from typing import Any, Literal
+from uuid import UUID, uuid4
+
+from tests.api.harness import ApiHarness
+
+
+def insert_delivery(
+    harness: ApiHarness, status: Literal["PENDING", "DELIVERED", "FAILED"] = "FAILED", **given: Any
+) -> UUID:
+    """Return the id of a delivery with one attempt. The helper inserts it with SQL, and so that the worker of the tests
+    does not send it: the worker has no endpoints.
+    """
+    delivery, now = uuid4(), harness.practice.now()
+    endpoint = f"siem-{delivery.hex[:8]}"
+    harness.practice.insert(
+        "private.webhook_endpoints", name=endpoint, url_digest="0" * 64, event_types=["note.signed"]
+    )
+    ended = {} if status == "PENDING" else {"finished_at": now, "next_attempt_at": None}
+    failed = {"error": "endpoint_busy", "status_code": 503} if status == "FAILED" else {}
+    harness.practice.insert(
+        "resguardo.webhook_deliveries",
+        **{
+            "id": delivery,
+            "message_id": uuid4(),
+            "endpoint": endpoint,
+            "event_type": "note.signed",
+            "entity_type": "signed_note",
+            "entity_ids": [uuid4()],
+            "status": status,
+            "attempt_count": 1,
+            **ended,
+            **failed,
+            **given,
+        },
+    )
+    harness.practice.insert(
+        "resguardo.webhook_attempts",
+        delivery_id=delivery,
+        number=1,
+        started_at=now,
+        duration_ms=250,
+        **failed,
+    )
+    return delivery

@@ -1,0 +1,113 @@
+"""Tests of the log of deliveries of outgoing webhooks, which compliance reads, and of redeliveries."""
+
+from datetime import timedelta
+from typing import Any, LiteralString
+from uuid import UUID, uuid4
+
+import pytest
+
+from tests.api.delivering import insert_delivery
+from tests.api.documents import REDELIVER_WEBHOOK, WEBHOOK_DELIVERIES
+from tests.api.harness import ApiHarness, Person
+from tests.api.shown import named_in, shown_in
+
+pytestmark = pytest.mark.anyio
+
+DELIVERY: LiteralString = "select * from resguardo.webhook_deliveries where id = %s"
+
+
+async def _row(harness: ApiHarness, delivery: UUID) -> dict[str, Any]:
+    (row,) = await harness.rows(DELIVERY, delivery)
+    return dict(row)
+
+
+async def test_officer_reads_a_delivery_with_its_attempts(harness: ApiHarness, officer: Person) -> None:
+    future = harness.practice.now() + timedelta(days=365)
+    delivery = insert_delivery(harness, created_at=future)
+    row = await _row(harness, delivery)
+    answer = await officer.send(
+        WEBHOOK_DELIVERIES, first=1, filter={"statuses": ["FAILED"]}, in_language="es"
+    )
+    node = answer.value["edges"][0]["node"]
+    assert (node["id"], node["status"], node["eventType"]) == (str(delivery), "FAILED", "note.signed")
+    assert (node["messageId"], node["entityIds"]) == (str(row["message_id"]), [str(row["entity_ids"][0])])
+    assert (node["attemptCount"], node["statusCode"], node["nextAttemptAt"]) == (1, 503, None)
+    assert node["problem"]["code"] == "ENDPOINT_BUSY"
+    assert "saturado" in node["problem"]["message"]
+    (attempt,) = node["attempts"]
+    assert (attempt["number"], attempt["durationSeconds"], attempt["problem"]["code"]) == (
+        1,
+        0.25,
+        "ENDPOINT_BUSY",
+    )
+    (audit,) = await harness.audit(answer.request_id)
+    assert (audit["action"], audit["outcome"]) == ("webhook.list", "ALLOWED")
+    assert named_in(audit) == shown_in(answer)
+
+
+async def test_deliveries_are_paged_newest_first_and_filtered_by_status(
+    harness: ApiHarness, officer: Person
+) -> None:
+    future = harness.practice.now() + timedelta(days=400)
+    made = [
+        insert_delivery(harness, "DELIVERED", created_at=future + timedelta(seconds=n), status_code=204)
+        for n in range(3)
+    ]
+    insert_delivery(harness, "PENDING", created_at=future + timedelta(seconds=9))
+    wanted = {"statuses": ["DELIVERED"]}
+    first = await officer.ask(WEBHOOK_DELIVERIES, first=2, filter=wanted)
+    assert [edge["node"]["id"] for edge in first["edges"]] == [str(made[2]), str(made[1])]
+    after = first["pageInfo"]["endCursor"]
+    rest = await officer.ask(WEBHOOK_DELIVERIES, first=1, after=after, filter=wanted)
+    assert [edge["node"]["id"] for edge in rest["edges"]] == [str(made[0])]
+    assert (await officer.ask(WEBHOOK_DELIVERIES, filter={"statuses": []}))["edges"] == []
+
+
+async def test_officer_has_a_failed_message_sent_again(harness: ApiHarness, officer: Person) -> None:
+    delivery = insert_delivery(harness, attempts_left=0)
+    before = await _row(harness, delivery)
+    await harness.rows(
+        "update private.webhook_endpoints set disabled_at = now(), paused_until = now() + interval '1 hour'"
+        " where name = %s returning name",
+        before["endpoint"],
+    )
+    answer = await officer.send(REDELIVER_WEBHOOK, deliveryId=str(delivery))
+    node = answer.value
+    assert (node["id"], node["status"], node["problem"], node["finishedAt"]) == (
+        str(delivery),
+        "PENDING",
+        None,
+        None,
+    )
+    after = await _row(harness, delivery)
+    assert (after["message_id"], after["attempts_left"]) == (before["message_id"], 10)
+    (endpoint,) = await harness.rows(
+        "select disabled_at, paused_until from private.webhook_endpoints where name = %s", before["endpoint"]
+    )
+    assert endpoint == {"disabled_at": None, "paused_until": None}
+    (audit,) = await harness.audit(answer.request_id)
+    assert (audit["action"], audit["outcome"]) == ("webhook.redeliver", "ALLOWED")
+    assert named_in(audit) == shown_in(answer)
+
+
+async def test_message_of_a_removed_endpoint_is_not_sent_again(harness: ApiHarness, officer: Person) -> None:
+    delivery = insert_delivery(harness)
+    await harness.rows(
+        "update private.webhook_endpoints as e set is_configured = false from resguardo.webhook_deliveries as d"
+        " where d.id = %s and d.endpoint = e.name returning e.name",
+        delivery,
+    )
+    assert await officer.refused(REDELIVER_WEBHOOK, deliveryId=str(delivery)) == (
+        "CONFLICT",
+        "endpoint_removed",
+    )
+    assert (await _row(harness, delivery))["status"] == "FAILED"
+
+
+async def test_unknown_delivery_is_not_found(officer: Person) -> None:
+    refusal = await officer.refused(REDELIVER_WEBHOOK, deliveryId=str(uuid4()))
+    assert refusal == ("NOT_FOUND", "webhook_delivery_not_found")
+
+
+async def test_doctor_reads_no_delivery(doctor: Person) -> None:
+    assert await doctor.refused(WEBHOOK_DELIVERIES) == ("FORBIDDEN", "wrong_role")
