@@ -15,8 +15,10 @@ from starlette.websockets import WebSocket
 
 from app.access_requests.service import AccessRequests
 from app.alerts.service import AlertReads
+from app.attestations.service import Attestations
 from app.audit.service import Audit
 from app.audit_exports.service import AuditExports
+from app.breaches.service import Breaches
 from app.clips.service import Clips
 from app.concurrency import Bounds, ConcurrencyLimit
 from app.consents.service import Consents
@@ -286,6 +288,8 @@ def _services(settings: ApiSettings, parts: _Parts) -> Services:
         audit=parts.audit,
         alerts=AlertReads(parts.database),
         outgoing_webhooks=OutgoingWebhooks(parts.database),
+        breaches=Breaches(parts.database),
+        attestations=Attestations(parts.database, totp_max_age_seconds=settings.totp_max_age_seconds),
         audit_exports=AuditExports(
             parts.database,
             parts.storage,

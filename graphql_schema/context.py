@@ -11,8 +11,10 @@ import strawberry
 
 from app.access_requests.service import AccessRequests
 from app.alerts.service import AlertReads
+from app.attestations.service import Attestations
 from app.audit.service import Audit, Rejection
 from app.audit_exports.service import AuditExports
+from app.breaches.service import Breaches
 from app.clips.service import Clips
 from app.concurrency import ConcurrencyLimit, network_of
 from app.consents.service import Consents
@@ -81,6 +83,8 @@ class Services:
     alerts: AlertReads
     disclosures: Disclosures
     review_cases: ReviewCases
+    breaches: Breaches
+    attestations: Attestations
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,10 @@ import strawberry
 
 from app.access_requests import model as access_requests
 from app.alerts import model as alerts
+from app.attestations import model as attestations
 from app.audit import model as audit
 from app.audit_exports import model as audit_exports
+from app.breaches import model as breaches
 from app.clips import model as clips
 from app.consents import model as consents
 from app.consultations import model as consultations
@@ -655,6 +657,159 @@ describe_enum(
         review.Disposition.POSSIBLE_BREACH: (
             "The activity may be a breach of unsecured PHI, which must be assessed (45 CFR 164.402)."
         ),
+    },
+)
+describe_enum(
+    breaches.BreachStatus,
+    description="This is the status of a breach assessment.",
+    values={
+        breaches.BreachStatus.OPEN: "No officer has decided on the assessment.",
+        breaches.BreachStatus.NOTIFYING: "The incident is a breach, and a notice is still needed.",
+        breaches.BreachStatus.CLOSED: "Nothing is left to do.",
+    },
+)
+describe_enum(
+    breaches.BreachCountStatus,
+    description="This says whether the affected patients of an assessment are known.",
+    values={
+        breaches.BreachCountStatus.COUNTING: "The worker reads the events of the incident.",
+        breaches.BreachCountStatus.COUNTED: "The worker has read all events of the incident.",
+        breaches.BreachCountStatus.FAILED: (
+            "The worker could not read the events, and `recountBreach` tries again."
+        ),
+    },
+)
+describe_enum(
+    breaches.BreachFactorKind,
+    description="These are the four factors of a risk assessment (45 CFR 164.402(2)).",
+    values={
+        breaches.BreachFactorKind.NATURE_AND_EXTENT: (
+            "The factor is the nature and the extent of the PHI, and how likely patients can be identified."
+        ),
+        breaches.BreachFactorKind.UNAUTHORIZED_PERSON: (
+            "The factor is the unauthorized person who used or received the PHI."
+        ),
+        breaches.BreachFactorKind.ACQUIRED_OR_VIEWED: "The factor is whether the PHI was actually acquired or viewed.",
+        breaches.BreachFactorKind.MITIGATION: "The factor is the extent to which the risk was mitigated.",
+    },
+)
+describe_enum(
+    breaches.BreachRisk,
+    description="This is the risk that a factor adds to the probability of a compromise.",
+    values={
+        breaches.BreachRisk.LOW: "The factor makes a compromise unlikely.",
+        breaches.BreachRisk.MEDIUM: "The factor makes a compromise possible.",
+        breaches.BreachRisk.HIGH: "The factor makes a compromise likely.",
+    },
+)
+describe_enum(
+    breaches.BreachDecision,
+    description="This is the decision on a breach assessment (45 CFR 164.402).",
+    values={
+        breaches.BreachDecision.BREACH: "The incident is a breach, so notices are needed.",
+        breaches.BreachDecision.LOW_PROBABILITY: (
+            "The four factors show a low probability that PHI was compromised."
+        ),
+        breaches.BreachDecision.UNINTENTIONAL_ACCESS: (
+            "A member of staff used PHI unintentionally and in good faith: 164.402(1)(i)."
+        ),
+        breaches.BreachDecision.INADVERTENT_DISCLOSURE: (
+            "An authorized person disclosed PHI by accident to another one: 164.402(1)(ii)."
+        ),
+        breaches.BreachDecision.NOT_RETAINED: (
+            "The recipient could not have retained the PHI: 164.402(1)(iii)."
+        ),
+        breaches.BreachDecision.SECURED: (
+            "The PHI was encrypted and its key was not exposed, so it was not unsecured PHI."
+        ),
+    },
+)
+describe_enum(
+    breaches.BreachLateReason,
+    description="This is why a decision or a notice came after its deadline.",
+    values={
+        breaches.BreachLateReason.SCOPE_UNKNOWN: "The practice did not know in time who was affected.",
+        breaches.BreachLateReason.EVIDENCE_LATE: "Evidence arrived after the deadline.",
+        breaches.BreachLateReason.STAFF_ABSENCE: "The responsible person was absent.",
+        breaches.BreachLateReason.VENDOR_LATE: "A vendor informed the practice late.",
+        breaches.BreachLateReason.OVERSIGHT: "The practice missed the deadline.",
+    },
+)
+describe_enum(
+    breaches.DelayStatement,
+    description="This is how law enforcement asked for a delay of notices (45 CFR 164.412).",
+    values={
+        breaches.DelayStatement.ORAL: "The statement was oral, so the delay lasts at most 30 days.",
+        breaches.DelayStatement.WRITTEN: "The statement was in writing and named the time.",
+    },
+)
+describe_enum(
+    breaches.BreachNoticeKind,
+    description="This says to whom a notice of a breach is sent.",
+    values={
+        breaches.BreachNoticeKind.INDIVIDUALS: "All affected patients get the notice: 164.404.",
+        breaches.BreachNoticeKind.URGENT: (
+            "Affected patients are warned at once, in addition to the notice: 164.404(d)(3)."
+        ),
+        breaches.BreachNoticeKind.SUBSTITUTE: (
+            "Affected patients without a known address get the notice: 164.404(d)(2)."
+        ),
+        breaches.BreachNoticeKind.SECRETARY: "The Secretary of HHS gets the notice: 164.408.",
+        breaches.BreachNoticeKind.MEDIA: "The media of a state or jurisdiction get the notice: 164.406.",
+    },
+)
+describe_enum(
+    breaches.BreachNoticeMethod,
+    description="This says how a notice of a breach was sent.",
+    values={
+        breaches.BreachNoticeMethod.FIRST_CLASS_MAIL: "The notice was sent by first-class mail.",
+        breaches.BreachNoticeMethod.EMAIL: "The notice was sent by email to patients who agreed to it.",
+        breaches.BreachNoticeMethod.TELEPHONE: "The notice was given by telephone.",
+        breaches.BreachNoticeMethod.WEB_SITE: "The notice was on the home page of the practice for 90 days.",
+        breaches.BreachNoticeMethod.PRESS: "The notice was given to print or broadcast media.",
+        breaches.BreachNoticeMethod.HHS_PORTAL: "The notice was entered on the web site of HHS.",
+    },
+)
+describe_enum(
+    breaches.SanctionCategory,
+    description="This is the category of a violation, by the intent of the member of staff.",
+    values={
+        breaches.SanctionCategory.CARELESS: "The member violated the policy without intent.",
+        breaches.SanctionCategory.CURIOUS: "The member looked at data without need, and without a gain.",
+        breaches.SanctionCategory.MALICIOUS: "The member acted for a gain or to harm somebody.",
+    },
+)
+describe_enum(
+    breaches.SanctionMeasure,
+    description="This is a sanction that the practice imposes. Each category permits some of them.",
+    values={
+        breaches.SanctionMeasure.COUNSELING: "Somebody talked with the member of staff. CARELESS permits it.",
+        breaches.SanctionMeasure.TRAINING: "The member of staff was trained again. CARELESS permits it.",
+        breaches.SanctionMeasure.WRITTEN_WARNING: (
+            "The member of staff was warned in writing. CARELESS and CURIOUS permit it."
+        ),
+        breaches.SanctionMeasure.FINAL_WARNING: (
+            "The member of staff was warned for the last time. CURIOUS permits it."
+        ),
+        breaches.SanctionMeasure.SUSPENSION: (
+            "The member of staff was suspended. CURIOUS and MALICIOUS permit it."
+        ),
+        breaches.SanctionMeasure.TERMINATION: (
+            "The employment or contract ended. CURIOUS and MALICIOUS permit it."
+        ),
+    },
+)
+describe_enum(
+    attestations.ReviewFinding,
+    description="This is what the review of a month has found.",
+    values={
+        attestations.ReviewFinding.NOTHING: "The review has found nothing that needs an action.",
+        attestations.ReviewFinding.POLICY_VIOLATION: "Somebody violated a policy.",
+        attestations.ReviewFinding.POSSIBLE_BREACH: "An incident may be a breach.",
+        attestations.ReviewFinding.UNUSED_ACCESS: "Somebody has access that they do not use.",
+        attestations.ReviewFinding.FAILED_SIGN_INS: "Sign-ins failed in an unusual way.",
+        attestations.ReviewFinding.TECHNICAL_FAULT: "A part of the system did not work.",
+        attestations.ReviewFinding.REVIEW_INCOMPLETE: "A part of the activity was not reviewed.",
     },
 )
 describe_enum(

@@ -9,8 +9,11 @@ from graphql_schema import access_exports as export_fields
 from graphql_schema import access_request_mutations as access_changes
 from graphql_schema import access_requests as access_fields
 from graphql_schema import alerts as alert_fields
+from graphql_schema import attestations as attestation_fields
 from graphql_schema import audit, consents, recording_imports, subscriptions
 from graphql_schema import audit_exports as audit_export_fields
+from graphql_schema import breach_mutations as breach_changes
+from graphql_schema import breaches as breach_fields
 from graphql_schema import clips as clip_fields
 from graphql_schema import consultations as consultation_fields
 from graphql_schema import costs as cost_fields
@@ -181,6 +184,27 @@ class Query:
             "Counts the events of the audit log by hour, day, week or month, for a plot. The filter must have both "
             "bounds of `recordedDuring`."
         ),
+    )
+    breach_assessments = root_field(
+        breach_fields.breach_assessments,
+        permissions.LIST_BREACHES,
+        quota="pages",
+        description=(
+            "Lists the assessments of possible breaches, newest first. Nobody sees an assessment of which they are the "
+            "subject."
+        ),
+    )
+    sanctions = root_field(
+        breach_fields.sanctions,
+        permissions.LIST_SANCTIONS,
+        quota="pages",
+        description="Lists the sanctions against members of staff other than the caller, newest first.",
+    )
+    attestations = root_field(
+        attestation_fields.attestations,
+        permissions.LIST_ATTESTATIONS,
+        quota="pages",
+        description="Lists the attestations of the monthly review by all officers, newest first.",
     )
     audit_exports = root_field(
         audit_export_fields.audit_exports,
@@ -725,6 +749,73 @@ class Mutation:
             "Reveals the secret of an encrypted copy once. A compliance officer gives the secret to the "
             "patient by telephone or post. Idempotent by `accessRequestId`: the secret is returned "
             "once, and a repeated call is refused."
+        ),
+    )
+    open_breach_assessment = root_field(
+        breach_changes.open_breach_assessment,
+        permissions.OPEN_BREACH,
+        description=(
+            "Opens the assessment of a possible breach. The worker reads the affected patients and recordings from the "
+            "audit log. Idempotent by `idempotencyKey`: a repeated call returns the assessment of the first call."
+        ),
+    )
+    recount_breach = root_field(
+        breach_changes.recount_breach,
+        permissions.RECOUNT_BREACH,
+        description=(
+            "Reads the affected patients and recordings of an OPEN assessment from the audit log again, up to now. "
+            "Patients who were counted before stay affected. Idempotent by `breachAssessmentId`: while the worker "
+            "counts, a repeated call begins no second count."
+        ),
+    )
+    record_breach_factor = root_field(
+        breach_changes.record_breach_factor,
+        permissions.RECORD_BREACH_FACTOR,
+        description=(
+            "Records one of the four factors of an OPEN assessment (45 CFR 164.402(2)). Idempotent by `factor`: a "
+            "repeated call with the same values changes nothing, and a call with other values replaces the factor."
+        ),
+    )
+    delay_breach_notices = root_field(
+        breach_changes.delay_breach_notices,
+        permissions.DELAY_BREACH,
+        description=(
+            "Records that law enforcement asks for a delay of the notices (45 CFR 164.412), which moves the deadline. "
+            "Idempotent by `breachAssessmentId`: a repeated call changes nothing."
+        ),
+    )
+    decide_breach = root_field(
+        breach_changes.decide_breach,
+        permissions.DECIDE_BREACH,
+        description=(
+            "Decides on an OPEN assessment, once, and seals the decision in the audit log. After the deadline, the "
+            "decision must state why it is late. Idempotent by `breachAssessmentId`: a repeated call of the same "
+            "officer with the same decision changes nothing."
+        ),
+    )
+    record_breach_notice = root_field(
+        breach_changes.record_breach_notice,
+        permissions.RECORD_BREACH_NOTICE,
+        description=(
+            "Records a notice of a breach that was sent. The assessment is CLOSED when all needed notices are "
+            "recorded. Idempotent by the whole input: a repeated call records nothing more."
+        ),
+    )
+    record_sanction = root_field(
+        breach_changes.record_sanction,
+        permissions.RECORD_SANCTION,
+        description=(
+            "Records a sanction against a member of staff other than the caller. Idempotent by its whole input: a "
+            "repeated call returns the recorded sanction."
+        ),
+    )
+    attest_review = root_field(
+        attestation_fields.attest_review,
+        permissions.ATTEST_REVIEW,
+        description=(
+            "Attests that the activity of a month was reviewed, and seals the attestation in the audit log. Needs a "
+            "fresh TOTP code. Idempotent by `month`: a repeated call with the same findings and note returns the "
+            "attestation, and nobody can change it."
         ),
     )
     export_audit_events = root_field(

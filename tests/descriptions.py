@@ -17,6 +17,8 @@ VERBS: Final = frozenset(
         entered enters entitles erases examines exceeds
         executed exist exists expects expires extended extends failed fails filed files filters finished fits follow
         follows forbids forwards found fulfil fulfils get gets give gives had happened happens has have hear hears
+        affects decided disclosed ended followed imposed imposes informed live lives missed permit permits
+        show stands stated talked violated warned
         holds identifies ignores imported imports includes informs interprets invited invites is issued issues
         joined joins keeps knows lacks lasted lasts learns leaves left lets links lists looked looks lost made makes
         marks matches may means mentions moves must named names need needs observes opened opens paid passes permits

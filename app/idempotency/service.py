@@ -31,6 +31,7 @@ Mutation = Literal[
     "exportAuditEvents",
     "recordDisclosure",
     "suspendDisclosures",
+    "openBreachAssessment",
 ]
 _sql = Queries(Path(__file__).with_name("queries.sql"))
 

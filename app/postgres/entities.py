@@ -102,6 +102,29 @@ _LIVE_VIDEO: Final[LiteralString] = (
     " and {row}.status in ('REQUESTED', 'STARTING', 'RECORDING', 'STOPPING')"
 )
 
+_FACTORS: Final[LiteralString] = (
+    "(select coalesce(json_agg(row_to_json(y) order by y.factor), '[]') from (select f.factor, f.risk, f.rationale,"
+    " json_build_object('id', f.recorded_by) as recorded_by, f.recorded_at"
+    " from resguardo.breach_factors as f where f.assessment_id = {row}.id) as y)"
+)
+_NOTICES: Final[LiteralString] = (
+    "(select coalesce(json_agg(row_to_json(y) order by y.sent_on, y.recorded_at), '[]') from (select n.kind, n.method,"
+    " n.jurisdiction, n.sent_on, n.late_reason, json_build_object('id', n.recorded_by) as recorded_by, n.recorded_at"
+    " from resguardo.breach_notices as n where n.assessment_id = {row}.id) as y)"
+)
+_NEEDED_NOTICES: Final[LiteralString] = (
+    "(select coalesce(json_agg(row_to_json(y)), '[]') from (select n.kind, n.jurisdiction, n.due_on, n.sent_on"
+    " from private.list_needed_notices({row}.id) as n) as y)"
+)
+_BREACH_PATIENTS: Final[LiteralString] = (
+    "(select p.id, p.external_id, b.assessment_id, b.counted_at from resguardo.breach_patients as b"
+    " inner join resguardo.patients as p on p.id = b.patient_id)"
+)
+_BREACH_RECORDINGS: Final[LiteralString] = (
+    "(select b.recording_id as id, b.recording_id, b.assessment_id, b.counted_at, r.patient_id, r.consultation_id"
+    " from resguardo.breach_recordings as b inner join resguardo.recordings as r on r.id = b.recording_id)"
+)
+
 _IMPORT_SECONDS: Final[LiteralString] = (
     "case when {row}.status in ('AWAITING_URL', 'AWAITING_UPLOAD') then"
     " greatest(0, floor(extract(epoch from {row}.expires_at - clock_timestamp())))::integer else 0 end"
@@ -349,6 +372,57 @@ ENTITIES: Final = {
             "is_active": "{row}.lifted_at is null and {row}.ends_at > clock_timestamp()",
         },
         relations={"patient": One("patient", "{row}.id = {parent}.patient_id")},
+        consultations="null::uuid",
+    ),
+    "breach_assessment": Entity(
+        type="breach_assessment",
+        table="resguardo.breach_assessments",
+        hidden_from=("clinician", "patient"),
+        values={
+            "subject": _user("subject_id"),
+            "opened_by": _user("opened_by"),
+            "decided_by": _user("decided_by"),
+            "is_overdue": "{row}.status <> 'CLOSED' and {row}.next_due_on < (select private.today())",
+            "factors": _FACTORS,
+            "notices": _NOTICES,
+            "needed_notices": _NEEDED_NOTICES,
+            "audit_event_id": "{row}.event_id",
+            "delay_ends_on": "{row}.delayed_until",
+        },
+        relations={
+            "patients": Paged("breach_patient", "{row}.assessment_id = {parent}.id", "counted_at"),
+            "recordings": Paged("breach_recording", "{row}.assessment_id = {parent}.id", "counted_at"),
+            "sanctions": Many("sanction", "{row}.assessment_id = {parent}.id", "{row}.created_at, {row}.id"),
+        },
+        patients="null::uuid",
+        consultations="null::uuid",
+    ),
+    "breach_patient": Entity(
+        type="patient", table=_BREACH_PATIENTS, patients="{row}.id", consultations="null::uuid"
+    ),
+    "breach_recording": Entity(
+        type="recording",
+        table=_BREACH_RECORDINGS,
+        relations={"recording": One("recording", "{row}.id = {parent}.recording_id")},
+    ),
+    "sanction": Entity(
+        type="sanction",
+        table="resguardo.sanctions",
+        hidden_from=("clinician", "patient"),
+        values={"member": _user("staff_id"), "recorded_by": _user("recorded_by")},
+        patients="null::uuid",
+        consultations="null::uuid",
+    ),
+    "attestation": Entity(
+        type="attestation",
+        table="resguardo.attestations",
+        hidden_from=("clinician", "patient"),
+        values={
+            "month": "to_char({row}.month, 'YYYY-MM')",
+            "attested_by": _user("attested_by"),
+            "audit_event_id": "{row}.event_id",
+        },
+        patients="null::uuid",
         consultations="null::uuid",
     ),
     "legal_hold": Entity(

@@ -22,6 +22,8 @@ from app.audit.sealing.model import LogKeys
 from app.audit.sealing.sealer import LogCounts, Sealer
 from app.audit_exports import tasks as audit_export_tasks
 from app.audit_exports.exporter import AuditExporter, Receipts
+from app.breaches import tasks as breach_tasks
+from app.breaches.counter import BreachCounter
 from app.bucket import tasks as bucket_tasks
 from app.bucket.clients import BucketClients, open_bucket_clients
 from app.bucket.lost_objects import LostObjects
@@ -125,6 +127,7 @@ class WorkerServices:
     audit_index: AuditIndex
     audit_exporter: AuditExporter
     webhook_sender: WebhookSender
+    breach_counter: BreachCounter
 
 
 @asynccontextmanager
@@ -263,6 +266,7 @@ def _services(
         if second is None
         else SecondBucket(database, storage, second, deployment=deployment),
         audit_index=AuditIndex(database),
+        breach_counter=BreachCounter(database),
         audit_exporter=AuditExporter(database, storage, Receipts(database).read, deployment=deployment),
         webhook_sender=WebhookSender(database, settings.webhook_endpoints, endpoints, clock=time.time),
     )
@@ -316,6 +320,7 @@ def define_tasks(services: WorkerServices) -> list[Task]:
         *note_tasks.define_tasks(services.note_sections),
         *access_request_tasks.define_tasks(services.exports),
         *audit_export_tasks.define_tasks(services.audit_exporter),
+        *breach_tasks.define_tasks(services.breach_counter),
         *clip_tasks.define_tasks(services.clips),
         *thumbnail_tasks.define_tasks(services.thumbnails),
     ]

@@ -188,6 +188,12 @@ comment on table private.audit_terms is
 
 insert into private.audit_terms (kind, term)
 select 'reason', t.term from unnest(array[
+    'breach_assessment_not_found', 'own_breach_assessment', 'bad_discovered_on', 'breach_decided',
+    'breach_not_counted', 'breach_factors_missing', 'breach_closed', 'breach_delay_late', 'bad_delay',
+    'breach_clock_run_out',
+    'breach_residents_differ', 'breach_undecided', 'bad_sent_on', 'own_sanction', 'sanction_not_of_category',
+    'bad_imposed_on', 'bad_month', 'attested_already', 'bad_findings', 'bad_rationale', 'bad_residents',
+    'bad_notice_method', 'breach_range',
     'audit_export_unsealed', 'audit_export_ended', 'audit_export_in_progress', 'audit_export_not_ready',
     'audit_export_not_found', 'audit_export_of_another', 'audit_export_too_large', 'quota_exports',
     'audit_filter_not_found', 'officer_lost_access',
@@ -356,6 +362,7 @@ select 'reason', t.term from unnest(array[
 insert into private.audit_terms (kind, term)
 select 'basis', t.term from unnest(array[
     'export_audit_events', 'keep_audit_exports', 'keep_alerts',
+    'count_breach',
     'write_note_section', 'resume_note_sections',
     'ask_transcript',
     'make_clip', 'make_thumbnail', 'thumbnails',
@@ -378,6 +385,7 @@ insert into private.audit_terms (kind, term)
 select 'entity_type', t.term from unnest(array[
     'audit_export', 'alert',
     'disclosure', 'disclosure_suspension',
+    'breach_assessment', 'sanction', 'attestation',
     'access_request', 'audit_event', 'bucket', 'consent', 'consultation', 'cost', 'deletion', 'deployment', 'insights',
     'audit_log',
     'webhook_delivery', 'webhook_endpoint',
@@ -394,6 +402,11 @@ select 'field', t.term from unnest(array[
     'isSuspended', 'isWritten', 'lastDisclosedOn', 'liftedAt', 'liftedBy', 'official', 'purposeStatement',
     'purposeText', 'recipient', 'redisclosureNotice', 'reference', 'signedOn',
     'disclosure', 'disclosureSuspension',
+    'attestation', 'attestedBy', 'auditEventId', 'breachAssessment', 'category', 'countStatus',
+    'decidedBy', 'delayEndsOn', 'delayStatement', 'discoveredOn', 'document', 'factor', 'factors',
+    'findings', 'imposedOn', 'lateReason', 'measure', 'member', 'method', 'month', 'neededNotices', 'nextDueOn',
+    'note', 'notices', 'openedBy', 'patientCount', 'patients', 'rationale', 'risk', 'sanction', 'sanctions', 'sentOn',
+    'subject',
     'auditExport', 'auditExportUrl', 'format', 'eventCount',
     'accessExportUrl', 'accessRequest', 'instructions', 'markdown', 'recording', 'consent', 'coveredRecordingCount',
     'coveredSignedNoteCount', 'heldSignedNoteCount', 'destroyedAt',
@@ -425,7 +438,7 @@ select 'field', t.term from unnest(array[
     'proposedAt', 'purpose', 'reason', 'receivedOn', 'recordedAt', 'recordedBy',
     'recordedUntil', 'recordingDays', 'recordingId', 'recordings', 'relationship',
     'lastUsedAt', 'publishedName', 'roleGivenAt',
-    'decidedBy', 'member', 'officerProposal', 'proposedBy',
+    'officerProposal', 'proposedBy',
     'releasedAt', 'releasedBy', 'representative', 'requestId', 'requestedAt', 'requestedBy',
     'retentionClass', 'retention_class', 'reviewAskedAt', 'reviewOutcome', 'reviewedAt',
     'reviewedBy', 'role', 'roomName', 'roomSid', 'rowCount', 'scheduledAt', 'scope', 'secret',
@@ -458,7 +471,7 @@ select 'field', t.term from unnest(array[
     'cachedUsdPerMillion', 'outputUsdPerMillion', 'storageAsOf', 'languageBudget', 'liftedOn', 'dailyTokenCount',
     'usedTokenCount', 'costReport',
     'eventCounts', 'interval', 'series', 'startsAt',
-    'reviewCase', 'rule', 'subject', 'listedEventCount', 'hasMorePatients', 'firstEventAt', 'lastEventAt',
+    'reviewCase', 'rule', 'listedEventCount', 'hasMorePatients', 'firstEventAt', 'lastEventAt',
     'assignedTo', 'disposition', 'dispositionText', 'events'
 ]) as t (term);
 
@@ -511,6 +524,20 @@ values
 ('object.report_orphan', 'R', true),
 ('object.sweep_orphan', 'D', true),
 ('object.abort_upload', 'D', true),
+('breach.open', 'C', true),
+('breach.list', 'R', false),
+('breach.count', 'R', true),
+('breach.recount', 'R', true),
+('breach.record_factor', 'U', true),
+('breach.delay', 'U', true),
+('breach.decide', 'U', true),
+('breach.seal', 'C', true),
+('breach.record_notice', 'C', true),
+('sanction.record', 'C', true),
+('sanction.list', 'R', false),
+('attestation.sign', 'C', true),
+('attestation.seal', 'C', true),
+('attestation.list', 'R', false),
 ('rooms.list', 'R', false),
 ('audit.list', 'R', true),
 ('audit.summarize', 'R', true),

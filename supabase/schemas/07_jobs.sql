@@ -22,6 +22,7 @@ values
 ('secure_held', 'default', '{}'),
 ('export_access_request', 'media', '{}'),
 ('export_audit_events', 'media', '{}'),
+('count_breach', 'default', '{}'),
 ('transcribe_recording', 'transcription', '{}'),
 ('write_insights', 'language', '{}'),
 ('write_note_section', 'language', '{}'),

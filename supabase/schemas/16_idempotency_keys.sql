@@ -8,7 +8,8 @@ create table private.idempotency_keys (
             'inviteGuest', 'recordConsent', 'withdrawConsent', 'startRecording', 'correctTranscript', 'attributeTurn',
             'addAddendum',
             'writeSessionNote', 'writePsychotherapyNote', 'askTranscript', 'exportAuditEvents',
-            'recordDisclosure', 'suspendDisclosures'
+            'recordDisclosure', 'suspendDisclosures',
+            'openBreachAssessment'
         )
     ),
     key_sha256 bytea not null constraint idempotency_keys_key_sha256_length check (length(key_sha256) = 32),

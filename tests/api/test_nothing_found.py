@@ -14,7 +14,7 @@ from app.postgres.audited import AuditedList, AuditedRead
 from app.postgres.composer import EntityList, EntityRead
 from devstack.object_store import ObjectStore
 from graphql_schema.root_fields import permission_of
-from tests.api import documents, requesting
+from tests.api import assessing, documents, requesting
 from tests.api.deleting import destroy_recording
 from tests.api.disclosing import DISCLOSURES, SUSPENSIONS
 from tests.api.exporting import AUDIT_EXPORTS
@@ -84,6 +84,9 @@ QUERIES = {
     "disclosureSuspensions": Look(SUSPENSIONS),
     "reviewCases": Look(REVIEW_CASES, {"filter": {"rules": ["SURNAME"]}}),
     "reviewCase": Look(REVIEW_CASE, {"caseId": NOWHERE}, "ABSENT"),
+    "breachAssessments": Look(assessing.BREACH_ASSESSMENTS, {"filter": {"statuses": []}}),
+    "sanctions": Look(assessing.SANCTIONS),
+    "attestations": Look(assessing.ATTESTATIONS),
     "deletions": Look(documents.DELETIONS),
     "deletionCertificates": Look(documents.DELETION_CERTIFICATES, {"recordingId": NOWHERE}, "ABSENT"),
     "signedNoteCertificates": Look(documents.SIGNED_NOTE_CERTIFICATES, {"recordingId": NOWHERE}, "ABSENT"),
@@ -172,9 +175,32 @@ async def test_law_1_subscription_to_an_unknown_consultation_writes_an_audit_row
     assert await _used(empty, doctor) == 1
 
 
-CREATE = {"registerConsultation", "inviteStaff", "processLivekitWebhook"}
+CREATE = {"attestReview", "registerConsultation", "inviteStaff", "processLivekitWebhook"}
 """Mutations that look up no id."""
 GIVEN: dict[str, tuple[str, dict[str, Any]]] = {
+    "openBreachAssessment": (
+        """
+          mutation ($id: ID!) {
+            openBreachAssessment(
+              input: {
+                filter: {recordedDuring: {from: "2026-11-01T00:00:00Z", until: "2026-11-02T00:00:00Z"}}
+                discoveredOn: "2026-11-20", subjectId: $id
+              }
+            ) { __typename }
+          }
+        """,
+        {"id": NOWHERE},
+    ),
+    "recordBreachNotice": (
+        """
+          mutation ($id: ID!) {
+            recordBreachNotice(
+              input: {breachAssessmentId: $id, kind: SECRETARY, method: HHS_PORTAL, sentOn: "2026-11-21"}
+            ) { __typename }
+          }
+        """,
+        {"id": NOWHERE},
+    ),
     "recordConsent": (documents.RECORD_CONSENT, {"consent": consent_input(NOWHERE)}),
     "joinConsultation": (documents.JOIN, {"consultationId": NOWHERE}),
     "completeImport": (COMPLETE_IMPORT, {"importId": NOWHERE}),

@@ -12,7 +12,7 @@ from graphql import build_schema
 from psycopg import sql
 
 from app.session_notes.model import NoteKind
-from tests.api import documents
+from tests.api import assessing, documents
 from tests.api.deleting import request_deletion
 from tests.api.delivering import insert_delivery
 from tests.api.disclosing import disclosure_input, insert_suspension, suspension_input
@@ -352,6 +352,16 @@ async def _redeliver(at: Arranged) -> Call:
     return at.officer, {"webhookDeliveryId": str(insert_delivery(at.harness, "FAILED"))}
 
 
+def _breach_call(name: str) -> Arrange:
+    async def arrange(at: Arranged) -> Call:
+        given = (await assessing.breach_variables(at.harness, name, at.case))["breach"]
+        if name == "openBreachAssessment":
+            given |= {"idempotencyKey": str(uuid4())}
+        return at.officer, given
+
+    return arrange
+
+
 async def _clip(at: Arranged) -> Call:
     recording = await at.ready()
     bounds = {"startSeconds": 1.0, "endSeconds": 2.0}
@@ -470,6 +480,7 @@ CALLS: dict[str, Arrange] = {
     "recordAccessReview": _review,
     "issueAccessExportUrl": _export_url,
     "revealAccessExportSecret": _export_secret,
+    **{name: _breach_call(name) for name in assessing.MUTATIONS},
     "exportAuditEvents": _audit_export,
     "recordDisclosure": _disclosure,
     "suspendDisclosures": _suspension,

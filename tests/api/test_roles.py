@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed
 from app.session_notes.model import NoteKind
 from devstack.livekit.webhooks import sign
 from graphql_schema.schema import make_schema
-from tests.api import disclosing, documents, requesting
+from tests.api import assessing, disclosing, documents, requesting
 from tests.api.deleting import destroy_recording, request_deletion
 from tests.api.delivering import insert_delivery
 from tests.api.drafting import store_suggestions
@@ -210,6 +210,10 @@ FIELDS = {
     "deletionCertificates": Field(documents.DELETION_CERTIFICATES, STAFF),
     "signedNoteCertificates": Field(documents.SIGNED_NOTE_CERTIFICATES, STAFF),
     "accessRequests": Field(requesting.ACCESS_REQUESTS, COMPLIANCE_AND_PATIENT),
+    "breachAssessments": Field(assessing.BREACH_ASSESSMENTS, COMPLIANCE),
+    "sanctions": Field(assessing.SANCTIONS, COMPLIANCE),
+    "attestations": Field(assessing.ATTESTATIONS, COMPLIANCE),
+    **{name: Field(document, COMPLIANCE) for name, document in assessing.MUTATIONS.items()},
     "auditExports": Field(AUDIT_EXPORTS, COMPLIANCE),
     "alerts": Field(documents.ALERTS, COMPLIANCE),
     "disclosures": Field(disclosing.DISCLOSURES, COMPLIANCE),
@@ -367,6 +371,7 @@ async def _variables(harness: ApiHarness, field: str, who: Who, case: Case) -> d
         given["id"] = str(await store_note(harness, UUID(recording), kind=kind_of_note))
     given |= await _store_texts(harness, case, field, UUID(recording))
     given["deliveryId"] = str(insert_delivery(harness)) if field == "redeliverWebhook" else ""
+    given |= await assessing.breach_variables(harness, field, case)
     if field == "issueThumbnailUrl":
         await store_thumbnail(harness, UUID(recording))
     if field == "retryTranscription":

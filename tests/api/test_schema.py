@@ -55,6 +55,8 @@ def test_only_root_fields_and_pages_below_an_object_have_a_page_size() -> None:
         if "first" in field.args
     }
     assert {(parent, name) for parent, name in paged if parent != "Query"} == {
+        ("BreachAssessment", "patients"),
+        ("BreachAssessment", "recordings"),
         ("Consultation", "recordings"),
         ("ReviewCase", "events"),
     }

@@ -55,10 +55,13 @@ VERBS = {
     "approve",
     "ask",
     "assign",
+    "attest",
     "attribute",
     "complete",
     "correct",
     "create",
+    "decide",
+    "delay",
     "delete",
     "deny",
     "dismiss",
@@ -69,13 +72,15 @@ VERBS = {
     "invite",
     "issue",
     "join",
-    "lift",
     "keep",
+    "lift",
+    "open",
     "place",
     "process",
     "publish",
     "record",
     "redeliver",
+    "recount",
     "refresh",
     "regenerate",
     "register",
@@ -317,6 +322,14 @@ CHANGED = {
     "recordDisclosure": {"disclosure"},
     "suspendDisclosures": {"disclosureSuspension"},
     "liftDisclosureSuspension": {"disclosureSuspension"},
+    "openBreachAssessment": {"breachAssessment"},
+    "recountBreach": {"breachAssessment"},
+    "recordBreachFactor": {"breachAssessment"},
+    "delayBreachNotices": {"breachAssessment"},
+    "decideBreach": {"breachAssessment"},
+    "recordBreachNotice": {"breachAssessment"},
+    "recordSanction": {"sanction"},
+    "attestReview": {"attestation"},
     "registerConsultation": {"consultation"},
     "recordConsent": {"consent", "participant", "recording", "consultation"},
     "withdrawConsent": {"consent", "participant", "recording", "consultation"},
@@ -427,6 +440,8 @@ def test_fields_that_a_vendor_answers_are_nullable() -> None:
 # ---- 5: references are objects
 
 BARE_IDS = {
+    "Attestation.auditEventId": "an event is read in the list of the audit log, which writes an audit row",
+    "BreachAssessment.auditEventId": "an event is read in the list of the audit log, which writes an audit row",
     "Recording.egressId": "LiveKit's id of an egress, which is no object of the schema",
     "ErrorExtensions.requestId": "the id of a request, which is no object",
     "AuditEvent.requestId": "the id of a request, which is no object",
@@ -493,6 +508,10 @@ def test_type_with_an_id_is_a_node() -> None:
             "DisclosureSuspension",
             "ReviewCase",
             "ReviewCaseEvent",
+            "Attestation",
+            "BreachAssessment",
+            "BreachRecording",
+            "Sanction",
         ),
         *("StaffMember", "StaffInvitation", "OfficerProposal", "SessionNote", "SessionNotes"),
     } == with_id
@@ -548,7 +567,12 @@ def test_only_these_objects_have_a_page_below_them() -> None:
         for owner, name, field in output_fields()
         if is_connection(field) and not owner.endswith("Payload")
     }
-    assert pages == {"Consultation.recordings", "ReviewCase.events"}
+    assert pages == {
+        "BreachAssessment.patients",
+        "BreachAssessment.recordings",
+        "Consultation.recordings",
+        "ReviewCase.events",
+    }
     assert MOST_NESTED == 25
 
 
@@ -744,6 +768,7 @@ def test_mutation_that_makes_something_takes_an_idempotency_key() -> None:
     assert keyed == {
         *("inviteGuest", "startRecording", "recordConsent", "withdrawConsent"),
         *("correctTranscript", "attributeTurn", "askTranscript", "addAddendum", "exportAuditEvents"),
+        "openBreachAssessment",
         *("writeSessionNote", "writePsychotherapyNote"),
         *("recordDisclosure", "suspendDisclosures"),
     }
@@ -868,6 +893,8 @@ def test_every_root_field_says_who_may_call_it() -> None:
 
 def test_every_argument_of_a_page_says_its_limit() -> None:
     most = {
+        "BreachAssessment.patients": MOST_NESTED,
+        "BreachAssessment.recordings": MOST_NESTED,
         "Consultation.recordings": MOST_NESTED,
         "ReviewCase.events": MOST_NESTED,
         "Query.transcriptSearch": MOST_HITS,

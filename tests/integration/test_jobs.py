@@ -21,6 +21,7 @@ from app.audit.publishing.adoption import Adoption
 from app.audit.publishing.publisher import Publisher, SecondBucket
 from app.audit.sealing.sealer import LogCounts, Sealer
 from app.audit_exports.exporter import AuditExporter
+from app.breaches.counter import BreachCounter
 from app.bucket.lost_objects import LostObjects
 from app.bucket.missing_objects import MissingObjects
 from app.bucket.orphaned_objects import OrphanedObjects
@@ -328,6 +329,7 @@ async def test_every_task_that_can_be_deferred_has_a_runner(database: Database) 
                 note_sections=object.__new__(NoteSectionWriter),
                 audit_exporter=object.__new__(AuditExporter),
                 webhook_sender=object.__new__(WebhookSender),
+                breach_counter=object.__new__(BreachCounter),
                 clips=object.__new__(ClipCutter),
                 job_repair=object.__new__(JobRepair),
                 idempotency_keys=object.__new__(IdempotencyKeys),

@@ -129,6 +129,7 @@ def _case(connection: Connection, case: Case) -> None:
         " values (%s, 'LAW_ENFORCEMENT', true, now(), now() + interval '1 day', %s)",
         [case.patient_id, case.doctor_id],
     )
+    _breach(connection, case)
     _pending_audit_row(connection, case)
     connection.execute(
         "select private.receive_livekit_event(%s, 'egress_started', %s, %s, now())",
@@ -161,6 +162,33 @@ def _shares(connection: Connection, case: Case) -> None:
             NOON - timedelta(hours=23),
             NOON - timedelta(days=1),
         ],
+    )
+
+
+def _breach(connection: Connection, case: Case) -> None:
+    """Insert an assessment with its parts, a sanction and an attestation. No officer is a subject."""
+    connection.execute(
+        "with assessed as (insert into resguardo.breach_assessments"
+        " (filter, subject_id, discovered_on, due_on, next_due_on, opened_by)"
+        " values ('(,,,,,,,,,,)', %(doctor)s, '2026-11-20', '2027-01-19', '2027-01-19', %(doctor)s) returning id),"
+        " patients as (insert into resguardo.breach_patients select a.id, %(patient)s from assessed as a),"
+        " recordings as (insert into resguardo.breach_recordings select a.id, %(recording)s from assessed as a),"
+        " factors as (insert into resguardo.breach_factors (assessment_id, factor, risk, rationale, recorded_by)"
+        " select a.id, 'MITIGATION', 'LOW', 'Destroyed.', %(doctor)s from assessed as a),"
+        " notices as (insert into resguardo.breach_notices (assessment_id, kind, method, sent_on, recorded_by)"
+        " select a.id, 'SECRETARY', 'HHS_PORTAL', '2026-11-21', %(doctor)s from assessed as a),"
+        " sanctions as (insert into resguardo.sanctions"
+        " (assessment_id, staff_id, category, measure, imposed_on, recorded_by)"
+        " select a.id, %(doctor)s, 'CARELESS', 'TRAINING', '2026-11-21', %(other)s from assessed as a)"
+        " insert into resguardo.attestations (month, attested_by, findings, document, sha256, event_id)"
+        " values ('2026-10-01', %(doctor)s, '{NOTHING}', '{}', %(sha256)s, gen_random_uuid())",
+        {
+            "doctor": case.doctor_id,
+            "other": next(one.doctor_id for one in CASES if one.doctor != case.doctor),
+            "patient": case.patient_id,
+            "recording": case.id_of("over READY"),
+            "sha256": SHA256,
+        },
     )
 
 
