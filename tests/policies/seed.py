@@ -116,7 +116,7 @@ def _case(connection: Connection, case: Case) -> None:
     connection.execute(
         "insert into resguardo.officer_proposals (kind, member_id, reason, proposed_by)"
         " values ('RESET_SECOND_FACTOR', %s, 'DEVICE_LOST', %s)",
-        [case.doctor_id, id_of("carla")],
+        [case.doctor_id, case.doctor_id],
     )
     connection.execute(
         "with recorded as (insert into resguardo.disclosures (patient_id, disclosed_on, purpose, recorded_by)"
