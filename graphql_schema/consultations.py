@@ -87,6 +87,11 @@ class Consultation(Node):
         description="This is the unique id of the consultation in the practice's own system."
     )
     doctor: User = strawberry.field(description="The participant is the doctor of the consultation.")
+    conducted_by: User | None = strawberry.field(
+        description=(
+            "This is the doctor who had the consultation before a reassignment. It is null if there was none."
+        )
+    )
     patient: Patient = strawberry.field(description="The participant is the patient of the consultation.")
     scheduled_at: datetime = strawberry.field(description="This is the time of the appointment.")
     kind: str = strawberry.field(

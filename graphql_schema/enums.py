@@ -414,6 +414,9 @@ describe_enum(
             "The member's second factors are removed, and all their sessions end."
         ),
         officer_proposals.ProposalKind.REINSTATE: "The suspension of the member ends.",
+        officer_proposals.ProposalKind.REASSIGN_CONSULTATIONS: (
+            "The consultations of a doctor who left get another doctor."
+        ),
     },
 )
 describe_enum(
@@ -446,8 +449,12 @@ describe_enum(
         officer_proposals.ProposalReason.SUSPENDED_BY_MISTAKE: "The person was suspended by mistake.",
         officer_proposals.ProposalReason.RETURNED_TO_WORK: "The person works for the practice again.",
         officer_proposals.ProposalReason.INVESTIGATION_CLOSED: (
-            "The practice has closed the investigation that led to the suspension."
+            "The investigation of the suspended person is over."
         ),
+        officer_proposals.ProposalReason.LEFT_PRACTICE: "The doctor left the practice.",
+        officer_proposals.ProposalReason.RETIRED: "The doctor is retired.",
+        officer_proposals.ProposalReason.LONG_ABSENCE: "The doctor is absent for a long time.",
+        officer_proposals.ProposalReason.DIED: "The doctor is dead.",
     },
 )
 describe_enum(

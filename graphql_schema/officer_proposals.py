@@ -18,6 +18,38 @@ from graphql_schema.selected_fields import select
 
 @strawberry.type(
     description=(
+        "This says how many consultations of a doctor who left have the new doctor. The worker works in batches."
+    )
+)
+class Reassignment:
+    moved_count: int = strawberry.field(
+        description="This says how many consultations have the new doctor so far."
+    )
+    kept_for_consent_count: int = strawberry.field(
+        description=(
+            "This says how many consultations stay, because a participant has not consented to a text that names "
+            "sharing."
+        )
+    )
+    kept_as_sensitive_count: int = strawberry.field(
+        description=(
+            "This says how many consultations stay, because they are sensitive or have psychotherapy notes."
+        )
+    )
+
+    @classmethod
+    def of(cls, proposal: model.OfficerProposal) -> Self | None:
+        if proposal.moved_count is None:
+            return None
+        return cls(
+            moved_count=proposal.moved_count,
+            kept_for_consent_count=proposal.kept_for_consent_count or 0,
+            kept_as_sensitive_count=proposal.kept_as_sensitive_count or 0,
+        )
+
+
+@strawberry.type(
+    description=(
         "This is a change about a staff member that one compliance officer proposes and a second officer approves or "
         "rejects. Only compliance officers may read it."
     )
@@ -27,6 +59,11 @@ class OfficerProposal(Node):
     kind: model.ProposalKind = strawberry.field(description="The kind says what the proposal changes.")
     member: User = strawberry.field(
         description="This is the login of the staff member whom the proposal concerns."
+    )
+    recipient: User | None = strawberry.field(
+        description=(
+            "This is the doctor who gets the consultations of a reassignment. It is null for every other kind."
+        )
     )
     reason: model.ProposalReason = strawberry.field(
         description="This is the reason that the proposing officer gave."
@@ -43,6 +80,12 @@ class OfficerProposal(Node):
     finished_at: datetime | None = strawberry.field(
         description="This is when the worker ended its work on the proposal. It is null before that."
     )
+    reassignment: Reassignment | None = strawberry.field(
+        description=(
+            "This counts the consultations of a reassignment. It is null before the worker begins one, and for every "
+            "other kind."
+        )
+    )
     stored_problem: strawberry.Private[str | None]
 
     @strawberry.field(  # type: ignore[untyped-decorator] # strawberry types it as Any
@@ -57,6 +100,7 @@ class OfficerProposal(Node):
             id=to_id(proposal.id),
             kind=proposal.kind,
             member=User(id=to_id(proposal.member_id)),
+            recipient=to_user(proposal.recipient_id),
             reason=proposal.reason,
             status=proposal.status,
             proposed_by=User(id=to_id(proposal.proposed_by)),
@@ -64,6 +108,7 @@ class OfficerProposal(Node):
             decided_by=to_user(proposal.decided_by),
             decided_at=proposal.decided_at,
             finished_at=proposal.finished_at,
+            reassignment=Reassignment.of(proposal),
             stored_problem=proposal.error,
         )
 
@@ -144,6 +189,41 @@ class ReinstateStaffPayload:
     officer_proposal: OfficerProposal = strawberry.field(
         description="This is the proposal, which a second officer must approve."
     )
+
+
+@strawberry.input(
+    description="With this input, a compliance officer proposes to reassign the consultations of a doctor who left."
+)
+class ReassignConsultationsInput:
+    from_doctor_id: strawberry.ID = strawberry.field(
+        description="This is the id of the login of the doctor who left and is suspended."
+    )
+    to_doctor_id: strawberry.ID = strawberry.field(
+        description="This is the id of the login of the doctor who gets the consultations."
+    )
+    reason: model.ProposalReason = strawberry.field(
+        description="This is LEFT_PRACTICE, RETIRED, LONG_ABSENCE or DIED."
+    )
+
+
+@strawberry.type(description="`reassignConsultations` returns this payload.")
+class ReassignConsultationsPayload:
+    officer_proposal: OfficerProposal = strawberry.field(
+        description="This is the proposal, which a second officer must approve."
+    )
+
+
+async def reassign_consultations(
+    info: Info, input: ReassignConsultationsInput
+) -> ReassignConsultationsPayload | None:
+    """Propose to give the consultations of a doctor who left to another doctor."""
+    made = await info.context.services.officer_proposals.reassign_consultations(
+        await info.context.asker(),
+        parse_id(input.from_doctor_id),
+        parse_id(input.to_doctor_id),
+        input.reason,
+    )
+    return ReassignConsultationsPayload(officer_proposal=OfficerProposal.of(made))
 
 
 @strawberry.input(description="With this input, a compliance officer approves a proposal of another officer.")

@@ -962,6 +962,15 @@ class Mutation:
             "proposal is open."
         ),
     )
+    reassign_consultations = root_field(
+        proposal_fields.reassign_consultations,
+        permissions.REASSIGN_CONSULTATIONS,
+        description=(
+            "Proposes to give the consultations of a doctor who left to another doctor. After a second officer has "
+            "approved it, the worker moves the consultations in batches. Past signatures stay. Idempotent by "
+            "`fromDoctorId`, `toDoctorId` and `reason` while the proposal is open."
+        ),
+    )
     approve_officer_proposal = root_field(
         proposal_fields.approve_officer_proposal,
         permissions.APPROVE_PROPOSAL,

@@ -15,10 +15,11 @@ class ProposalKind(Enum):
 
     RESET_SECOND_FACTOR = "RESET_SECOND_FACTOR"
     REINSTATE = "REINSTATE"
+    REASSIGN_CONSULTATIONS = "REASSIGN_CONSULTATIONS"
 
 
 class ProposalStatus(Enum):
-    """The status of a proposal. The worker carries out an APPROVED proposal at Supabase Auth."""
+    """The status of a proposal. The worker carries out an APPROVED proposal."""
 
     PROPOSED = "PROPOSED"
     APPROVED = "APPROVED"
@@ -37,6 +38,10 @@ class ProposalReason(Enum):
     SUSPENDED_BY_MISTAKE = "SUSPENDED_BY_MISTAKE"
     RETURNED_TO_WORK = "RETURNED_TO_WORK"
     INVESTIGATION_CLOSED = "INVESTIGATION_CLOSED"
+    LEFT_PRACTICE = "LEFT_PRACTICE"
+    RETIRED = "RETIRED"
+    LONG_ABSENCE = "LONG_ABSENCE"
+    DIED = "DIED"
 
 
 REASONS: Final[Mapping[ProposalKind, frozenset[ProposalReason]]] = {
@@ -50,12 +55,23 @@ REASONS: Final[Mapping[ProposalKind, frozenset[ProposalReason]]] = {
             ProposalReason.INVESTIGATION_CLOSED,
         }
     ),
+    ProposalKind.REASSIGN_CONSULTATIONS: frozenset(
+        {
+            ProposalReason.LEFT_PRACTICE,
+            ProposalReason.RETIRED,
+            ProposalReason.LONG_ABSENCE,
+            ProposalReason.DIED,
+        }
+    ),
 }
 
 
 @dataclass(frozen=True)
 class OfficerProposal:
-    """A proposal about a member of staff. `error` is the code of the reason why it FAILED or was WITHDRAWN."""
+    """A proposal about a member of staff. `error` is the code of the reason why it FAILED or was WITHDRAWN.
+    `recipient_id` is the doctor who gets reassigned consultations. The counts are None before the worker has begun a
+    reassignment.
+    """
 
     id: UUID
     kind: ProposalKind
@@ -69,6 +85,9 @@ class OfficerProposal:
     decided_by: UUID | None
     decided_at: datetime | None
     finished_at: datetime | None
+    moved_count: int | None
+    kept_for_consent_count: int | None
+    kept_as_sensitive_count: int | None
 
 
 @dataclass(frozen=True)

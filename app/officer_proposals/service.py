@@ -86,6 +86,21 @@ class OfficerProposals:
             asker, permissions.REINSTATE_STAFF, ProposalKind.REINSTATE, user_id, reason
         )
 
+    async def reassign_consultations(
+        self, asker: Asker, from_doctor_id: UUID, to_doctor_id: UUID, reason: ProposalReason
+    ) -> OfficerProposal:
+        """Propose to give the consultations of a doctor who left to another doctor. Raises the errors of `_propose`,
+        and Conflict (reassignment_doctor_active, reassignment_recipient, reassignment_under_investigation).
+        """
+        return await self._propose(
+            asker,
+            permissions.REASSIGN_CONSULTATIONS,
+            ProposalKind.REASSIGN_CONSULTATIONS,
+            from_doctor_id,
+            reason,
+            recipient_id=to_doctor_id,
+        )
+
     async def approve(self, asker: Asker, proposal_id: UUID) -> OfficerProposal:
         """Approve a proposal, which takes effect at once. Safe to repeat.
 

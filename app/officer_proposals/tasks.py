@@ -1,19 +1,30 @@
-"""The jobs that carry out approved proposals at Supabase Auth."""
+"""The jobs that carry out approved proposals."""
 
 from app.jobs.queue import Task, by_id
+from app.officer_proposals.reassignments import Reassignments
 from app.officer_proposals.second_factors import SecondFactorResets
 
 RESET_ATTEMPTS = 24 * 60
 """A day of attempts a minute apart."""
 
 
-def define_tasks(resets: SecondFactorResets) -> list[Task]:
-    """Return the job that removes second factors."""
+REASSIGN_ATTEMPTS = 24 * 60
+"""The attempts wait for recordings that are not finished, and for the database."""
+
+
+def define_tasks(resets: SecondFactorResets, reassignments: Reassignments) -> list[Task]:
+    """Return the jobs that remove second factors and reassign consultations."""
     return [
+        Task(
+            "reassign_consultations",
+            by_id(reassignments.run),
+            attempts=REASSIGN_ATTEMPTS,
+            give_up=by_id(reassignments.give_up),
+        ),
         Task(
             "reset_second_factor",
             by_id(resets.reset),
             attempts=RESET_ATTEMPTS,
             give_up=by_id(resets.give_up),
-        )
+        ),
     ]

@@ -154,6 +154,7 @@ ENTITIES: Final = {
         table="resguardo.consultations",
         values={
             "doctor": _user("doctor_id"),
+            "conducted_by": _user("conducted_by"),
             "records_automatically": "{row}.auto_record",
             "records_speakers_separately": "{row}.separate_speakers",
             "recording_blockers": _BLOCKERS,

@@ -66,6 +66,7 @@ from app.notes import tasks as note_tasks
 from app.notes.exported_notes import compose_note_files
 from app.notes.sections import NoteSectionWriter
 from app.officer_proposals import tasks as proposal_tasks
+from app.officer_proposals.reassignments import Reassignments
 from app.officer_proposals.second_factors import SecondFactorResets
 from app.outgoing_webhooks import tasks as outgoing_webhook_tasks
 from app.outgoing_webhooks.sender import WebhookSender, register_endpoints
@@ -101,6 +102,7 @@ class WorkerServices:
     bans: StaffBans
     invitations: StaffInvitations
     second_factor_resets: SecondFactorResets
+    reassignments: Reassignments
     uploads: UploadSigner
     orphaned_objects: OrphanedObjects
     missing_objects: MissingObjects
@@ -222,6 +224,7 @@ def _services(
         bans=StaffBans(database, admin),
         invitations=StaffInvitations(database, admin, basis="invite_staff"),
         second_factor_resets=SecondFactorResets(database, admin),
+        reassignments=Reassignments(database),
         uploads=UploadSigner(database, storage),
         orphaned_objects=OrphanedObjects(database, storage, quarantine=quarantine),
         missing_objects=MissingObjects(database, storage, deployment=deployment, quarantine=quarantine),
@@ -313,7 +316,7 @@ def define_tasks(services: WorkerServices) -> list[Task]:
         *recording_tasks.define_tasks(services.recording_jobs),
         *import_tasks.define_tasks(services.uploads),
         *staff_tasks.define_tasks(services.bans, services.invitations),
-        *proposal_tasks.define_tasks(services.second_factor_resets),
+        *proposal_tasks.define_tasks(services.second_factor_resets, services.reassignments),
         *hold_tasks.define_tasks(services.protection),
         *transcript_tasks.define_tasks(services.transcriber),
         *insight_tasks.define_tasks(services.insights_writer),

@@ -2,13 +2,15 @@
 --
 -- Every table that belongs to a consultation repeats the consultation's doctor and patient, and a composite foreign
 -- key keeps the three columns consistent. Because of these repeated columns, a row-level security policy reads only
--- columns of the row that it checks.
+-- columns of the row that it checks. A reassignment changes the doctor of the consultation, and the foreign keys change
+-- the repeated columns (on update cascade).
 
 create table resguardo.consultations (
     id uuid primary key,
     external_id text not null constraint consultations_external_id_key unique
     constraint consultations_external_id_length check (length(external_id) between 1 and 128),
     doctor_id uuid not null constraint consultations_doctor_id_fkey references resguardo.staff (user_id),
+    conducted_by uuid constraint consultations_conducted_by_fkey references resguardo.staff (user_id),
     patient_id uuid not null constraint consultations_patient_id_fkey references resguardo.patients (id),
     scheduled_at timestamptz not null,
     kind text not null constraint consultations_kind_is_slug check (kind ~ '^[a-z][a-z0-9_]{0,39}$'),
@@ -30,6 +32,8 @@ create table resguardo.consultations (
     constraint consultations_of_patient_key unique (id, patient_id)
 );
 alter table resguardo.consultations enable row level security;
+comment on column resguardo.consultations.conducted_by is
+'The doctor who held a consultation that was later reassigned to another doctor. Null if it was not.';
 comment on column resguardo.consultations.auto_record is
 'Recording starts once, by itself, when doctor and patient are in the room and every participant consents.';
 comment on column resguardo.consultations.separate_speakers is
@@ -39,6 +43,7 @@ comment on column resguardo.consultations.language is
 comment on column resguardo.consultations.transcribe is 'The doctor''s choice; null for the default.';
 comment on column resguardo.consultations.is_transcribed is
 'Whether the recordings are transcribed. The default is true, unless the consultation kind is sensitive.';
+create index consultations_conducted_by_idx on resguardo.consultations (conducted_by) where conducted_by is not null;
 create index consultations_doctor_idx on resguardo.consultations (doctor_id, scheduled_at desc, id desc);
 create index consultations_doctor_patient_idx
 on resguardo.consultations (doctor_id, patient_id, scheduled_at desc, id desc);

@@ -13,7 +13,7 @@ create table resguardo.participants (
     joined_at timestamptz,
     created_at timestamptz not null default now(),
     constraint participants_consultation_fkey foreign key (consultation_id, doctor_id, patient_id)
-    references resguardo.consultations (id, doctor_id, patient_id),
+    references resguardo.consultations (id, doctor_id, patient_id) on update cascade,
     constraint participants_guest_has_role check ((kind = 'GUEST') = (guest_role is not null)),
     constraint participants_consultation_key unique (id, kind, consultation_id, doctor_id, patient_id),
     constraint participants_of_consultation_key unique (id, consultation_id)

@@ -22,7 +22,7 @@ create table resguardo.consents (
     recorded_at timestamptz not null default clock_timestamp(),
     constraint consents_participant_fkey foreign key (
         participant_id, participant_kind, consultation_id, doctor_id, patient_id
-    ) references resguardo.participants (id, kind, consultation_id, doctor_id, patient_id),
+    ) references resguardo.participants (id, kind, consultation_id, doctor_id, patient_id) on update cascade,
     constraint consents_representative_is_whole check (
         (representative_relationship is null) = (representative_name is null)
     )

@@ -1,5 +1,5 @@
--- Proposals of compliance officers that a second officer decides: to reset the second factor of a member of staff, or
--- to reinstate a suspended member.
+-- Proposals of compliance officers that a second officer decides: to reset the second factor of a member of staff, to
+-- reinstate a suspended member, or to reassign the consultations of a doctor who left (71_reassignments.sql).
 --
 -- An approval changes the database at once, in the transaction of the approval. Supabase Auth is changed afterwards by
 -- a job of the worker, which marks the proposal as DONE or FAILED.
@@ -7,7 +7,9 @@
 create table resguardo.officer_proposals (
     id uuid primary key default gen_random_uuid(),
     kind text not null
-    constraint officer_proposals_kind_is_known check (kind in ('RESET_SECOND_FACTOR', 'REINSTATE')),
+    constraint officer_proposals_kind_is_known check (
+        kind in ('RESET_SECOND_FACTOR', 'REINSTATE', 'REASSIGN_CONSULTATIONS')
+    ),
     member_id uuid not null constraint officer_proposals_member_id_fkey references resguardo.staff (user_id),
     recipient_id uuid constraint officer_proposals_recipient_id_fkey references resguardo.staff (user_id),
     reason text not null,
@@ -22,10 +24,20 @@ create table resguardo.officer_proposals (
     decided_at timestamptz,
     finished_at timestamptz,
     factor_ids uuid[],
+    moved_count integer,
+    kept_for_consent_count integer,
+    kept_as_sensitive_count integer,
+    waiting_count integer,
+    place_at timestamptz,
+    place_id uuid,
+    constraint officer_proposals_recipient_has_its_kind check (
+        (kind = 'REASSIGN_CONSULTATIONS') = (recipient_id is not null) and recipient_id <> member_id
+    ),
     constraint officer_proposals_reason_is_known check (
         case kind
             when 'RESET_SECOND_FACTOR' then reason in ('DEVICE_LOST', 'DEVICE_REPLACED', 'DEVICE_COMPROMISED')
             when 'REINSTATE' then reason in ('SUSPENDED_BY_MISTAKE', 'RETURNED_TO_WORK', 'INVESTIGATION_CLOSED')
+            when 'REASSIGN_CONSULTATIONS' then reason in ('LEFT_PRACTICE', 'RETIRED', 'LONG_ABSENCE', 'DIED')
         end
     ),
     constraint officer_proposals_decision_is_whole check (
@@ -47,6 +59,16 @@ comment on column resguardo.officer_proposals.error is
 'Why the worker could not carry out the proposal (FAILED), or why the proposal ended undecided (WITHDRAWN).';
 comment on column resguardo.officer_proposals.factor_ids is
 'The second factors that the first attempt of the worker found. A later attempt removes no newer factor.';
+comment on column resguardo.officer_proposals.moved_count is
+'How many consultations the worker has reassigned so far. Null before it began, as the next counts.';
+comment on column resguardo.officer_proposals.kept_for_consent_count is
+'How many consultations stay, because a participant has not consented to a text that names sharing.';
+comment on column resguardo.officer_proposals.kept_as_sensitive_count is
+'How many consultations stay, because they are sensitive or have psychotherapy notes.';
+comment on column resguardo.officer_proposals.waiting_count is
+'How many consultations the worker must look at again, because a recording of theirs is not finished.';
+comment on column resguardo.officer_proposals.place_at is
+'The time of the last consultation that the worker looked at. With place_id, the next batch continues there.';
 create unique index officer_proposals_one_open_key on resguardo.officer_proposals (kind, member_id)
 where status in ('PROPOSED', 'APPROVED');
 create index officer_proposals_member_idx on resguardo.officer_proposals (member_id);
@@ -123,6 +145,7 @@ begin
                 then 'not_in_role_table'
             when member.status = 'active' and login.is_banned is not true then 'staff_not_suspended'
         end
+        when 'REASSIGN_CONSULTATIONS' then private.reassignment_objection(of_member, of_recipient)
     end;
 end
 $$;
@@ -130,7 +153,7 @@ $$;
 -- Proposes a change about a member of staff, which another compliance officer must approve. Returns no row, and writes
 -- the audit row, if the member or the recipient is no member of staff. If this officer has proposed the same already,
 -- the function returns that proposal. Raises RG403 (totp_stale), RG409 (proposal_about_you, proposal_open_already,
--- officer_too_new, staff_login_gone, not_in_role_table, staff_not_suspended).
+-- officer_too_new, and the objection of private.proposal_objection).
 create function private.propose(
     of_kind text, of_member uuid, of_recipient uuid, of_reason text, totp_max_age_seconds integer
 ) returns setof resguardo.officer_proposals
@@ -196,6 +219,8 @@ begin
     elsif approved.kind = 'RESET_SECOND_FACTOR' then
         perform private.end_sessions_of(approved.member_id);
         perform private.put_job('reset_second_factor', approved.id);
+    elsif approved.kind = 'REASSIGN_CONSULTATIONS' then
+        perform private.put_job('reassign_consultations', approved.id);
     end if;
 end
 $$;

@@ -23,7 +23,7 @@ create table resguardo.shares (
         )
     ),
     constraint shares_consultation_fkey foreign key (consultation_id, doctor_id, patient_id)
-    references resguardo.consultations (id, doctor_id, patient_id),
+    references resguardo.consultations (id, doctor_id, patient_id) on update cascade,
     constraint shares_term_is_possible check (
         ends_at > began_at and ends_at <= began_at + interval '366 days'
     ),

@@ -52,7 +52,7 @@ create table resguardo.recordings (
         thumbnail_status in ('PENDING', 'READY', 'NO_PICTURE', 'FAILED')
     ),
     constraint recordings_consultation_fkey foreign key (consultation_id, doctor_id, patient_id)
-    references resguardo.consultations (id, doctor_id, patient_id),
+    references resguardo.consultations (id, doctor_id, patient_id) on update cascade,
     constraint recordings_ready_is_verified check (
         status <> 'READY' or (sha256 is not null and size_bytes is not null)
     ),

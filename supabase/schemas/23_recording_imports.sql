@@ -25,7 +25,7 @@ create table resguardo.recording_imports (
         recorded_at >= '1990-01-01 00:00:00+00' and recorded_at <= created_at + interval '5 minutes'
     ),
     constraint recording_imports_consultation_fkey foreign key (consultation_id, doctor_id, patient_id)
-    references resguardo.consultations (id, doctor_id, patient_id)
+    references resguardo.consultations (id, doctor_id, patient_id) on update cascade
 );
 alter table resguardo.recording_imports enable row level security;
 comment on column resguardo.recording_imports.recording_id is

@@ -26,7 +26,7 @@ create table resguardo.clips (
     constraint clips_recording_fkey foreign key (recording_id, consultation_id)
     references resguardo.recordings (id, consultation_id),
     constraint clips_consultation_fkey foreign key (consultation_id, doctor_id, patient_id)
-    references resguardo.consultations (id, doctor_id, patient_id)
+    references resguardo.consultations (id, doctor_id, patient_id) on update cascade
 );
 alter table resguardo.clips enable row level security;
 comment on column resguardo.clips.run is 'The number of the newest attempt to make the clip. An earlier attempt ends.';

@@ -34,7 +34,7 @@ create table resguardo.deletions (
     constraint deletions_recording_fkey foreign key (recording_id, consultation_id)
     references resguardo.recordings (id, consultation_id),
     constraint deletions_consultation_fkey foreign key (consultation_id, doctor_id, patient_id)
-    references resguardo.consultations (id, doctor_id, patient_id),
+    references resguardo.consultations (id, doctor_id, patient_id) on update cascade,
     constraint deletions_request_is_whole check (
         (ground = 'REQUEST') = (reason is not null) and (ground = 'REQUEST') = (undo_until is not null)
         and (ground = 'REQUEST') = (requested_by is not null)

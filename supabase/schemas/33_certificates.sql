@@ -14,7 +14,7 @@ create table resguardo.certificates (
     constraint certificates_recording_fkey foreign key (recording_id, consultation_id)
     references resguardo.recordings (id, consultation_id),
     constraint certificates_consultation_fkey foreign key (consultation_id, doctor_id, patient_id)
-    references resguardo.consultations (id, doctor_id, patient_id)
+    references resguardo.consultations (id, doctor_id, patient_id) on update cascade
 );
 alter table resguardo.certificates enable row level security;
 comment on column resguardo.certificates.document is

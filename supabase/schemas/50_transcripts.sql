@@ -29,7 +29,7 @@ create table resguardo.transcripts (
     constraint transcripts_run_range check (run >= 0),
     changed_at timestamptz not null default private.now(),
     constraint transcripts_people_fkey foreign key (consultation_id, doctor_id, patient_id)
-    references resguardo.consultations (id, doctor_id, patient_id),
+    references resguardo.consultations (id, doctor_id, patient_id) on update cascade,
     constraint transcripts_error_says_why check (
         status = 'READY' or (error is not null) = (status in ('FAILED', 'OFF'))
     ),

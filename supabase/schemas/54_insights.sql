@@ -34,7 +34,7 @@ create table resguardo.insights (
     status_at timestamptz not null default private.now(),
     changed_at timestamptz not null default private.now(),
     constraint insights_people_fkey foreign key (consultation_id, doctor_id, patient_id)
-    references resguardo.consultations (id, doctor_id, patient_id),
+    references resguardo.consultations (id, doctor_id, patient_id) on update cascade,
     constraint insights_error_says_why check (
         status in ('READY', 'STALE', 'PENDING') or (error is not null) = (status in ('FAILED', 'OFF'))
     ),

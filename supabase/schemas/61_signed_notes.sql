@@ -21,7 +21,7 @@ create table resguardo.signed_notes (
     constraint signed_notes_recording_fkey foreign key (recording_id, consultation_id)
     references resguardo.recordings (id, consultation_id),
     constraint signed_notes_consultation_fkey foreign key (consultation_id, doctor_id, patient_id)
-    references resguardo.consultations (id, doctor_id, patient_id)
+    references resguardo.consultations (id, doctor_id, patient_id) on update cascade
 );
 alter table resguardo.signed_notes enable row level security;
 comment on column resguardo.signed_notes.version_count is
@@ -47,7 +47,7 @@ create table resguardo.signed_note_versions (
     quote_count integer not null constraint signed_note_versions_quote_count_is_count check (quote_count >= 0),
     constraint signed_note_versions_pkey primary key (note_id, version),
     constraint signed_note_versions_note_fkey foreign key (note_id, consultation_id, doctor_id, patient_id)
-    references resguardo.signed_notes (id, consultation_id, doctor_id, patient_id)
+    references resguardo.signed_notes (id, consultation_id, doctor_id, patient_id) on update cascade
 );
 alter table resguardo.signed_note_versions enable row level security;
 comment on table resguardo.signed_note_versions is

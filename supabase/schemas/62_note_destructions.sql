@@ -31,7 +31,7 @@ create table resguardo.note_certificates (
     kept_at timestamptz not null default private.now(),
     constraint note_certificates_pkey primary key (note_id, number),
     constraint note_certificates_note_fkey foreign key (note_id, consultation_id, doctor_id, patient_id)
-    references resguardo.signed_notes (id, consultation_id, doctor_id, patient_id)
+    references resguardo.signed_notes (id, consultation_id, doctor_id, patient_id) on update cascade
 );
 alter table resguardo.note_certificates enable row level security;
 comment on column resguardo.note_certificates.document is

@@ -23,7 +23,8 @@ _CONSENT = """
   textVersion textLanguage textSha256 recordedAt
 """
 _PLAIN = """
-  id externalId doctor { id } patient { id externalId } scheduledAt kind sensitivity roomName recordsAutomatically
+  id externalId doctor { id } conductedBy { id } patient { id externalId }
+  scheduledAt kind sensitivity roomName recordsAutomatically
   recordsSpeakersSeparately language isTranscribed createdAt
 """
 _CONSULTATION = f"{_PLAIN} {_PARTICIPANTS} consents {{ {_CONSENT} }}"
@@ -247,7 +248,8 @@ mutation ($userId: ID!, $publishedName: String) {{
 """
 _PROPOSAL = (
     "id kind member { id } reason status problem { code message } proposedBy { id } proposedAt decidedBy { id }"
-    " decidedAt finishedAt"
+    " decidedAt finishedAt recipient { id }"
+    " reassignment { movedCount keptForConsentCount keptAsSensitiveCount }"
 )
 OFFICER_PROPOSALS = f"""
 query ($first: Int! = 25, $after: String, $filter: OfficerProposalFilter) {{
@@ -257,13 +259,20 @@ query ($first: Int! = 25, $after: String, $filter: OfficerProposalFilter) {{
 }}
 """
 RESET_SECOND_FACTOR = f"""
-mutation ($userId: ID!, $reason: OfficerProposalReason! = DEVICE_LOST) {{
-  resetSecondFactor(input: {{userId: $userId, reason: $reason}}) {{ officerProposal {{ {_PROPOSAL} }} }}
+mutation ($userId: ID!, $why: OfficerProposalReason! = DEVICE_LOST) {{
+  resetSecondFactor(input: {{userId: $userId, reason: $why}}) {{ officerProposal {{ {_PROPOSAL} }} }}
 }}
 """
 REINSTATE_STAFF = f"""
-mutation ($userId: ID!, $reason: OfficerProposalReason! = SUSPENDED_BY_MISTAKE) {{
-  reinstateStaff(input: {{userId: $userId, reason: $reason}}) {{ officerProposal {{ {_PROPOSAL} }} }}
+mutation ($userId: ID!, $why: OfficerProposalReason! = SUSPENDED_BY_MISTAKE) {{
+  reinstateStaff(input: {{userId: $userId, reason: $why}}) {{ officerProposal {{ {_PROPOSAL} }} }}
+}}
+"""
+REASSIGN_CONSULTATIONS = f"""
+mutation ($fromDoctorId: ID!, $toDoctorId: ID!, $why: OfficerProposalReason! = LEFT_PRACTICE) {{
+  reassignConsultations(input: {{fromDoctorId: $fromDoctorId, toDoctorId: $toDoctorId, reason: $why}}) {{
+    officerProposal {{ {_PROPOSAL} }}
+  }}
 }}
 """
 APPROVE_PROPOSAL = f"""

@@ -315,9 +315,7 @@ async def test_proposals_need_a_recent_code_and_a_reason_of_their_kind(
     stale = await harness.staff("compliance", totp_at=1.0)
     refusal = ("FORBIDDEN", "totp_stale")
     assert await stale.refused(documents.RESET_SECOND_FACTOR, userId=str(user_id)) == refusal
-    wrong = await officer.refused(
-        documents.RESET_SECOND_FACTOR, userId=str(user_id), reason="RETURNED_TO_WORK"
-    )
+    wrong = await officer.refused(documents.RESET_SECOND_FACTOR, userId=str(user_id), why="RETURNED_TO_WORK")
     assert wrong == ("INVALID_INPUT", "bad_proposal_reason")
     proposed = await officer.ask(documents.RESET_SECOND_FACTOR, userId=str(user_id))
     assert await stale.refused(documents.APPROVE_PROPOSAL, id=proposed["id"]) == refusal

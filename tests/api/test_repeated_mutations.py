@@ -406,6 +406,13 @@ async def _reinstate(at: Arranged) -> Call:
     return at.officer, suspended | {"reason": "RETURNED_TO_WORK"}
 
 
+async def _reassign(at: Arranged) -> Call:
+    _, suspended = await _suspend(at)
+    await at.officer.ask(documents.SUSPEND, **suspended)
+    doctors = {"fromDoctorId": suspended["userId"], "toDoctorId": str(at.case.doctor.user_id)}
+    return at.officer, doctors | {"reason": "RETIRED"}
+
+
 async def _decide_proposal(at: Arranged) -> Call:
     proposed = await at.officer.ask(documents.RESET_SECOND_FACTOR, userId=str(at.case.doctor.user_id))
     return at.other_officer, {"officerProposalId": proposed["id"]}
@@ -496,6 +503,7 @@ CALLS: dict[str, Arrange] = {
     "publishStaffName": _publish_name,
     "resetSecondFactor": _reset_second_factor,
     "reinstateStaff": _reinstate,
+    "reassignConsultations": _reassign,
     "approveOfficerProposal": _decide_proposal,
     "rejectOfficerProposal": _decide_proposal,
     "suspendStaff": _suspend,

@@ -187,6 +187,7 @@ FIELDS = {
     "officerProposals": Field(documents.OFFICER_PROPOSALS, COMPLIANCE),
     "resetSecondFactor": Field(documents.RESET_SECOND_FACTOR, COMPLIANCE),
     "reinstateStaff": Field(documents.REINSTATE_STAFF, COMPLIANCE),
+    "reassignConsultations": Field(documents.REASSIGN_CONSULTATIONS, COMPLIANCE),
     "approveOfficerProposal": Field(documents.APPROVE_PROPOSAL, COMPLIANCE),
     "rejectOfficerProposal": Field(documents.REJECT_PROPOSAL, COMPLIANCE),
     "suspendStaff": Field(documents.SUSPEND, COMPLIANCE),
@@ -363,6 +364,8 @@ async def _variables(harness: ApiHarness, field: str, who: Who, case: Case) -> d
         "end": 1,
         "language": "EN",
         "userId": str((await harness.clinician()).user_id),
+        "fromDoctorId": str((await harness.clinician()).user_id),
+        "toDoctorId": str(case.doctor.user_id),
         "body": body,
         "authorization": sign(body.encode(), LIVEKIT_KEY, LIVEKIT_SECRET)["authorization"],
     }

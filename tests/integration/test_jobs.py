@@ -48,6 +48,7 @@ from app.jobs.retries import (
 )
 from app.keys.keyring import Keyring
 from app.notes.sections import NoteSectionWriter
+from app.officer_proposals.reassignments import Reassignments
 from app.officer_proposals.second_factors import SecondFactorResets
 from app.outgoing_webhooks.sender import WebhookSender
 from app.postgres.database import Database as Pool
@@ -315,6 +316,7 @@ async def test_every_task_that_can_be_deferred_has_a_runner(database: Database) 
                 bans=object.__new__(StaffBans),
                 invitations=object.__new__(StaffInvitations),
                 second_factor_resets=object.__new__(SecondFactorResets),
+                reassignments=object.__new__(Reassignments),
                 uploads=object.__new__(UploadSigner),
                 orphaned_objects=object.__new__(OrphanedObjects),
                 destroyer=object.__new__(Destroyer),
