@@ -918,7 +918,8 @@ select 'reason', t.term from unnest(array[
     'bad_literal', 'bad_published_name', 'bad_proposal_reason',
     'not_in_role_table', 'officer_proposal_not_found', 'officer_too_new', 'proposal_about_you', 'proposal_decided',
     'proposal_officer_gone', 'proposal_open_already', 'proposal_same_officer', 'second_factor_unknown',
-    'sessions_not_ended', 'staff_login_gone', 'staff_not_suspended', 'suspended_again',
+    'reassignment_doctor_active', 'reassignment_recipient', 'reassignment_under_investigation',
+    'reassignment_waits', 'sessions_not_ended', 'staff_login_gone', 'staff_not_suspended', 'suspended_again',
     'bad_representative', 'bad_sha256', 'bad_text', 'bad_variable', 'begun', 'birth_date_given', 'bucket_changed',
     'bucket_keys_missing', 'bucket_not_as_put', 'bucket_policy_malformed', 'bucket_policy_unreadable',
     'bucket_policy_unsafe', 'bucket_rules_busy', 'bad_address', 'bad_summary_range', 'summary_too_large',
@@ -1048,7 +1049,7 @@ select 'basis', t.term from unnest(array[
     'write_note_section', 'resume_note_sections',
     'ask_transcript',
     'make_clip', 'make_thumbnail', 'thumbnails',
-    'reset_second_factor',
+    'reset_second_factor', 'reassign_consultations',
     'apply_bucket_policies', 'ban_user', 'check', 'check_bucket', 'count_rejections', 'delete_idempotency_keys',
     'destroy_recordings',
     'enforce_consent', 'expire_imports', 'export_access_request', 'follow_egress', 'health', 'index_audit_events',
@@ -1120,7 +1121,8 @@ select 'field', t.term from unnest(array[
     'proposedAt', 'purpose', 'reason', 'receivedOn', 'recordedAt', 'recordedBy',
     'recordedUntil', 'recordingDays', 'recordingId', 'recordings', 'relationship',
     'lastUsedAt', 'publishedName', 'roleGivenAt',
-    'officerProposal', 'proposedBy',
+    'conductedBy', 'officerProposal', 'proposedBy',
+    'reassignment', 'recipient', 'keptAsSensitiveCount', 'keptForConsentCount', 'movedCount',
     'releasedAt', 'releasedBy', 'representative', 'requestId', 'requestedAt', 'requestedBy',
     'retentionClass', 'retention_class', 'reviewAskedAt', 'reviewOutcome', 'reviewedAt',
     'reviewedBy', 'role', 'roomName', 'roomSid', 'rowCount', 'scheduledAt', 'scope', 'secret',
@@ -1254,6 +1256,7 @@ values
 ('proposal.withdraw', 'U', true),
 ('proposal.finish', 'U', true),
 ('proposal.list', 'R', false),
+('consultation.reassign', 'U', true),
 ('recording.delete', 'D', true),
 ('recording.undo_delete', 'U', true),
 ('recording.destroy', 'D', true),
@@ -2681,6 +2684,7 @@ values
 ('verify_recording', 'media', '{}'),
 ('ban_user', 'default', '{}'),
 ('reset_second_factor', 'default', '{}'),
+('reassign_consultations', 'default', '{}'),
 ('invite_staff', 'default', '{}'),
 ('prepare_import', 'default', '{clinician}'),
 ('secure_held', 'default', '{}'),
@@ -3593,13 +3597,15 @@ $$;
 --
 -- Every table that belongs to a consultation repeats the consultation's doctor and patient, and a composite foreign
 -- key keeps the three columns consistent. Because of these repeated columns, a row-level security policy reads only
--- columns of the row that it checks.
+-- columns of the row that it checks. A reassignment changes the doctor of the consultation, and the foreign keys change
+-- the repeated columns (on update cascade).
 
 create table resguardo.consultations (
     id uuid primary key,
     external_id text not null constraint consultations_external_id_key unique
     constraint consultations_external_id_length check (length(external_id) between 1 and 128),
     doctor_id uuid not null constraint consultations_doctor_id_fkey references resguardo.staff (user_id),
+    conducted_by uuid constraint consultations_conducted_by_fkey references resguardo.staff (user_id),
     patient_id uuid not null constraint consultations_patient_id_fkey references resguardo.patients (id),
     scheduled_at timestamptz not null,
     kind text not null constraint consultations_kind_is_slug check (kind ~ '^[a-z][a-z0-9_]{0,39}$'),
@@ -3621,6 +3627,8 @@ create table resguardo.consultations (
     constraint consultations_of_patient_key unique (id, patient_id)
 );
 alter table resguardo.consultations enable row level security;
+comment on column resguardo.consultations.conducted_by is
+'The doctor who held a consultation that was later reassigned to another doctor. Null if it was not.';
 comment on column resguardo.consultations.auto_record is
 'Recording starts once, by itself, when doctor and patient are in the room and every participant consents.';
 comment on column resguardo.consultations.separate_speakers is
@@ -3630,6 +3638,7 @@ comment on column resguardo.consultations.language is
 comment on column resguardo.consultations.transcribe is 'The doctor''s choice; null for the default.';
 comment on column resguardo.consultations.is_transcribed is
 'Whether the recordings are transcribed. The default is true, unless the consultation kind is sensitive.';
+create index consultations_conducted_by_idx on resguardo.consultations (conducted_by);
 create index consultations_doctor_idx on resguardo.consultations (doctor_id, scheduled_at desc, id desc);
 create index consultations_doctor_patient_idx
 on resguardo.consultations (doctor_id, patient_id, scheduled_at desc, id desc);
@@ -3744,7 +3753,7 @@ create table resguardo.participants (
     joined_at timestamptz,
     created_at timestamptz not null default now(),
     constraint participants_consultation_fkey foreign key (consultation_id, doctor_id, patient_id)
-    references resguardo.consultations (id, doctor_id, patient_id),
+    references resguardo.consultations (id, doctor_id, patient_id) on update cascade,
     constraint participants_guest_has_role check ((kind = 'GUEST') = (guest_role is not null)),
     constraint participants_consultation_key unique (id, kind, consultation_id, doctor_id, patient_id),
     constraint participants_of_consultation_key unique (id, consultation_id)
@@ -3859,7 +3868,7 @@ create table resguardo.consents (
     recorded_at timestamptz not null default clock_timestamp(),
     constraint consents_participant_fkey foreign key (
         participant_id, participant_kind, consultation_id, doctor_id, patient_id
-    ) references resguardo.participants (id, kind, consultation_id, doctor_id, patient_id),
+    ) references resguardo.participants (id, kind, consultation_id, doctor_id, patient_id) on update cascade,
     constraint consents_representative_is_whole check (
         (representative_relationship is null) = (representative_name is null)
     )
@@ -4048,8 +4057,8 @@ $$;
 
 -- 17_officer_proposals.sql
 
--- Proposals of compliance officers that a second officer decides: to reset the second factor of a member of staff, or
--- to reinstate a suspended member.
+-- Proposals of compliance officers that a second officer decides: to reset the second factor of a member of staff, to
+-- reinstate a suspended member, or to reassign the consultations of a doctor who left (71_reassignments.sql).
 --
 -- An approval changes the database at once, in the transaction of the approval. Supabase Auth is changed afterwards by
 -- a job of the worker, which marks the proposal as DONE or FAILED.
@@ -4057,7 +4066,9 @@ $$;
 create table resguardo.officer_proposals (
     id uuid primary key default gen_random_uuid(),
     kind text not null
-    constraint officer_proposals_kind_is_known check (kind in ('RESET_SECOND_FACTOR', 'REINSTATE')),
+    constraint officer_proposals_kind_is_known check (
+        kind in ('RESET_SECOND_FACTOR', 'REINSTATE', 'REASSIGN_CONSULTATIONS')
+    ),
     member_id uuid not null constraint officer_proposals_member_id_fkey references resguardo.staff (user_id),
     recipient_id uuid constraint officer_proposals_recipient_id_fkey references resguardo.staff (user_id),
     reason text not null,
@@ -4072,10 +4083,20 @@ create table resguardo.officer_proposals (
     decided_at timestamptz,
     finished_at timestamptz,
     factor_ids uuid[],
+    moved_count integer,
+    kept_for_consent_count integer,
+    kept_as_sensitive_count integer,
+    waiting_count integer,
+    place_at timestamptz,
+    place_id uuid,
+    constraint officer_proposals_recipient_has_its_kind check (
+        (kind = 'REASSIGN_CONSULTATIONS') = (recipient_id is not null) and recipient_id <> member_id
+    ),
     constraint officer_proposals_reason_is_known check (
         case kind
             when 'RESET_SECOND_FACTOR' then reason in ('DEVICE_LOST', 'DEVICE_REPLACED', 'DEVICE_COMPROMISED')
             when 'REINSTATE' then reason in ('SUSPENDED_BY_MISTAKE', 'RETURNED_TO_WORK', 'INVESTIGATION_CLOSED')
+            when 'REASSIGN_CONSULTATIONS' then reason in ('LEFT_PRACTICE', 'RETIRED', 'LONG_ABSENCE', 'DIED')
         end
     ),
     constraint officer_proposals_decision_is_whole check (
@@ -4097,6 +4118,16 @@ comment on column resguardo.officer_proposals.error is
 'Why the worker could not carry out the proposal (FAILED), or why the proposal ended undecided (WITHDRAWN).';
 comment on column resguardo.officer_proposals.factor_ids is
 'The second factors that the first attempt of the worker found. A later attempt removes no newer factor.';
+comment on column resguardo.officer_proposals.moved_count is
+'How many consultations the worker has reassigned so far. Null before it began, as the next counts.';
+comment on column resguardo.officer_proposals.kept_for_consent_count is
+'How many consultations stay, because a participant has not consented to a text that names sharing.';
+comment on column resguardo.officer_proposals.kept_as_sensitive_count is
+'How many consultations stay, because they are sensitive or have psychotherapy notes.';
+comment on column resguardo.officer_proposals.waiting_count is
+'How many consultations the worker must look at again, because a recording of theirs is not finished.';
+comment on column resguardo.officer_proposals.place_at is
+'The time of the last consultation that the worker looked at. With place_id, the next batch continues there.';
 create unique index officer_proposals_one_open_key on resguardo.officer_proposals (kind, member_id)
 where status in ('PROPOSED', 'APPROVED');
 create index officer_proposals_member_idx on resguardo.officer_proposals (member_id);
@@ -4173,6 +4204,7 @@ begin
                 then 'not_in_role_table'
             when member.status = 'active' and login.is_banned is not true then 'staff_not_suspended'
         end
+        when 'REASSIGN_CONSULTATIONS' then private.reassignment_objection(of_member, of_recipient)
     end;
 end
 $$;
@@ -4180,7 +4212,7 @@ $$;
 -- Proposes a change about a member of staff, which another compliance officer must approve. Returns no row, and writes
 -- the audit row, if the member or the recipient is no member of staff. If this officer has proposed the same already,
 -- the function returns that proposal. Raises RG403 (totp_stale), RG409 (proposal_about_you, proposal_open_already,
--- officer_too_new, staff_login_gone, not_in_role_table, staff_not_suspended).
+-- officer_too_new, and the objection of private.proposal_objection).
 create function private.propose(
     of_kind text, of_member uuid, of_recipient uuid, of_reason text, totp_max_age_seconds integer
 ) returns setof resguardo.officer_proposals
@@ -4246,6 +4278,8 @@ begin
     elsif approved.kind = 'RESET_SECOND_FACTOR' then
         perform private.end_sessions_of(approved.member_id);
         perform private.put_job('reset_second_factor', approved.id);
+    elsif approved.kind = 'REASSIGN_CONSULTATIONS' then
+        perform private.put_job('reassign_consultations', approved.id);
     end if;
 end
 $$;
@@ -4456,7 +4490,7 @@ create table resguardo.shares (
         )
     ),
     constraint shares_consultation_fkey foreign key (consultation_id, doctor_id, patient_id)
-    references resguardo.consultations (id, doctor_id, patient_id),
+    references resguardo.consultations (id, doctor_id, patient_id) on update cascade,
     constraint shares_term_is_possible check (
         ends_at > began_at and ends_at <= began_at + interval '366 days'
     ),
@@ -5096,7 +5130,7 @@ create table resguardo.recordings (
         thumbnail_status in ('PENDING', 'READY', 'NO_PICTURE', 'FAILED')
     ),
     constraint recordings_consultation_fkey foreign key (consultation_id, doctor_id, patient_id)
-    references resguardo.consultations (id, doctor_id, patient_id),
+    references resguardo.consultations (id, doctor_id, patient_id) on update cascade,
     constraint recordings_ready_is_verified check (
         status <> 'READY' or (sha256 is not null and size_bytes is not null)
     ),
@@ -5887,7 +5921,7 @@ create table resguardo.recording_imports (
         recorded_at >= '1990-01-01 00:00:00+00' and recorded_at <= created_at + interval '5 minutes'
     ),
     constraint recording_imports_consultation_fkey foreign key (consultation_id, doctor_id, patient_id)
-    references resguardo.consultations (id, doctor_id, patient_id)
+    references resguardo.consultations (id, doctor_id, patient_id) on update cascade
 );
 alter table resguardo.recording_imports enable row level security;
 comment on column resguardo.recording_imports.recording_id is
@@ -6951,7 +6985,7 @@ create table resguardo.clips (
     constraint clips_recording_fkey foreign key (recording_id, consultation_id)
     references resguardo.recordings (id, consultation_id),
     constraint clips_consultation_fkey foreign key (consultation_id, doctor_id, patient_id)
-    references resguardo.consultations (id, doctor_id, patient_id)
+    references resguardo.consultations (id, doctor_id, patient_id) on update cascade
 );
 alter table resguardo.clips enable row level security;
 comment on column resguardo.clips.run is 'The number of the newest attempt to make the clip. An earlier attempt ends.';
@@ -8466,7 +8500,7 @@ create table resguardo.deletions (
     constraint deletions_recording_fkey foreign key (recording_id, consultation_id)
     references resguardo.recordings (id, consultation_id),
     constraint deletions_consultation_fkey foreign key (consultation_id, doctor_id, patient_id)
-    references resguardo.consultations (id, doctor_id, patient_id),
+    references resguardo.consultations (id, doctor_id, patient_id) on update cascade,
     constraint deletions_request_is_whole check (
         (ground = 'REQUEST') = (reason is not null) and (ground = 'REQUEST') = (undo_until is not null)
         and (ground = 'REQUEST') = (requested_by is not null)
@@ -9096,7 +9130,7 @@ create table resguardo.certificates (
     constraint certificates_recording_fkey foreign key (recording_id, consultation_id)
     references resguardo.recordings (id, consultation_id),
     constraint certificates_consultation_fkey foreign key (consultation_id, doctor_id, patient_id)
-    references resguardo.consultations (id, doctor_id, patient_id)
+    references resguardo.consultations (id, doctor_id, patient_id) on update cascade
 );
 alter table resguardo.certificates enable row level security;
 comment on column resguardo.certificates.document is
@@ -12904,7 +12938,7 @@ create table resguardo.transcripts (
     constraint transcripts_run_range check (run >= 0),
     changed_at timestamptz not null default private.now(),
     constraint transcripts_people_fkey foreign key (consultation_id, doctor_id, patient_id)
-    references resguardo.consultations (id, doctor_id, patient_id),
+    references resguardo.consultations (id, doctor_id, patient_id) on update cascade,
     constraint transcripts_error_says_why check (
         status = 'READY' or (error is not null) = (status in ('FAILED', 'OFF'))
     ),
@@ -14147,7 +14181,7 @@ create table resguardo.insights (
     status_at timestamptz not null default private.now(),
     changed_at timestamptz not null default private.now(),
     constraint insights_people_fkey foreign key (consultation_id, doctor_id, patient_id)
-    references resguardo.consultations (id, doctor_id, patient_id),
+    references resguardo.consultations (id, doctor_id, patient_id) on update cascade,
     constraint insights_error_says_why check (
         status in ('READY', 'STALE', 'PENDING') or (error is not null) = (status in ('FAILED', 'OFF'))
     ),
@@ -16264,7 +16298,7 @@ create table resguardo.signed_notes (
     constraint signed_notes_recording_fkey foreign key (recording_id, consultation_id)
     references resguardo.recordings (id, consultation_id),
     constraint signed_notes_consultation_fkey foreign key (consultation_id, doctor_id, patient_id)
-    references resguardo.consultations (id, doctor_id, patient_id)
+    references resguardo.consultations (id, doctor_id, patient_id) on update cascade
 );
 alter table resguardo.signed_notes enable row level security;
 comment on column resguardo.signed_notes.version_count is
@@ -16290,7 +16324,7 @@ create table resguardo.signed_note_versions (
     quote_count integer not null constraint signed_note_versions_quote_count_is_count check (quote_count >= 0),
     constraint signed_note_versions_pkey primary key (note_id, version),
     constraint signed_note_versions_note_fkey foreign key (note_id, consultation_id, doctor_id, patient_id)
-    references resguardo.signed_notes (id, consultation_id, doctor_id, patient_id)
+    references resguardo.signed_notes (id, consultation_id, doctor_id, patient_id) on update cascade
 );
 alter table resguardo.signed_note_versions enable row level security;
 comment on table resguardo.signed_note_versions is
@@ -16567,7 +16601,7 @@ create table resguardo.note_certificates (
     kept_at timestamptz not null default private.now(),
     constraint note_certificates_pkey primary key (note_id, number),
     constraint note_certificates_note_fkey foreign key (note_id, consultation_id, doctor_id, patient_id)
-    references resguardo.signed_notes (id, consultation_id, doctor_id, patient_id)
+    references resguardo.signed_notes (id, consultation_id, doctor_id, patient_id) on update cascade
 );
 alter table resguardo.note_certificates enable row level security;
 comment on column resguardo.note_certificates.document is
@@ -18492,6 +18526,182 @@ begin
         array['disclosureSuspension'], null
     );
     return placed.id;
+end
+$$;
+
+
+-- 71_reassignments.sql
+
+-- Reassignments: the consultations of a doctor who left get another doctor. The proposal and its approval are in
+-- 17_officer_proposals.sql. After the approval, the worker moves the consultations in batches.
+
+-- Returns why the consultations of a doctor cannot be reassigned to another doctor now, or null if they can. The doctor
+-- must have left: the doctor is suspended or has another role. The recipient must be an active doctor with a login that
+-- is neither banned nor deleted. While a review case about one of the two is open, nothing is reassigned.
+create function private.reassignment_objection(from_doctor uuid, to_doctor uuid) returns text
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return case
+        when from_doctor = to_doctor then 'reassignment_recipient'
+        when private.is_active_clinician(from_doctor) then 'reassignment_doctor_active'
+        when not private.is_active_clinician(to_doctor) or not exists (
+            select from auth.users as u
+            where u.id = to_doctor and u.deleted_at is null and (u.banned_until is null or u.banned_until <= now())
+        ) then 'reassignment_recipient'
+        when private.has_open_case(from_doctor) or private.has_open_case(to_doctor)
+            then 'reassignment_under_investigation'
+    end;
+end
+$$;
+
+-- Returns why a consultation of a doctor who left stays with that doctor, or null if it can be moved. WAITING:
+-- a recording, a clip or a destruction is not finished. SENSITIVE: the consultation is of a sensitive kind or has
+-- psychotherapy notes. CONSENT: something was recorded, and a participant has not consented to a text that names
+-- sharing. A consultation of which nothing was recorded can always be moved.
+create function private.reassignment_obstacle(of_consultation resguardo.consultations) returns text
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return case
+        when exists (
+            select from resguardo.recordings as r
+            where r.consultation_id = of_consultation.id
+                and r.status in ('REQUESTED', 'STARTING', 'RECORDING', 'STOPPING', 'VERIFYING')
+            union all
+            select from resguardo.clips as k
+            where k.consultation_id = of_consultation.id and k.status in ('PENDING', 'RUNNING', 'STORING')
+            union all
+            select from resguardo.deletions as d
+            where d.consultation_id = of_consultation.id and d.status = 'DELETING'
+        ) then 'WAITING'
+        when not exists (
+            select from resguardo.recordings as r
+            where r.consultation_id = of_consultation.id and r.status <> 'ABORTED'
+        ) then null
+        when of_consultation.sensitivity <> 'ORDINARY' or exists (
+            select from private.psychotherapy_notes as n where n.consultation_id = of_consultation.id
+        ) then 'SENSITIVE'
+        when not private.consents_to_sharing(of_consultation.id) then 'CONSENT'
+    end;
+end
+$$;
+
+-- Moves the next consultations of an approved reassignment to the new doctor: looks at most at 50. The foreign keys
+-- change the doctor in all rows of a consultation. Signed notes keep the author in the signed file, and
+-- consultations.conducted_by keeps the doctor who held a consultation. Returns whether the worker must call the
+-- function again: MORE at once, WAITING later, ENDED never. Before each batch, the function checks again that the
+-- reassignment is possible, and marks the proposal as FAILED if not.
+create function private.reassign_consultations(of_proposal uuid) returns text
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    approved resguardo.officer_proposals;
+    objection text;
+    obstacle text;
+    looked_at resguardo.consultations;
+    moved uuid[] := '{}';
+    for_consent integer := 0;
+    as_sensitive integer := 0;
+    waiting integer := 0;
+    is_over boolean := true;
+begin
+    select p.* into approved from resguardo.officer_proposals as p where p.id = of_proposal;
+    perform from resguardo.staff as s
+    where s.user_id in (approved.member_id, approved.recipient_id) order by s.user_id for no key update;
+    select p.* into approved from resguardo.officer_proposals as p
+    where p.id = of_proposal and p.kind = 'REASSIGN_CONSULTATIONS' and p.status = 'APPROVED' for update;
+    if approved.id is null then
+        return 'ENDED';
+    end if;
+    objection := private.reassignment_objection(approved.member_id, approved.recipient_id);
+    if objection is not null then
+        perform private.finish_proposals('REASSIGN_CONSULTATIONS', approved.member_id, objection);
+        return 'ENDED';
+    end if;
+    for looked_at in
+        select c.* from resguardo.consultations as c
+        where c.doctor_id = approved.member_id
+            and (approved.place_at is null or (c.scheduled_at, c.id) < (approved.place_at, approved.place_id))
+        order by c.scheduled_at desc, c.id desc
+        limit 50
+        for update
+    loop
+        is_over := false;
+        obstacle := private.reassignment_obstacle(looked_at);
+        if obstacle is null then
+            moved := moved || looked_at.id;
+        elsif obstacle = 'CONSENT' then
+            for_consent := for_consent + 1;
+        elsif obstacle = 'SENSITIVE' then
+            as_sensitive := as_sensitive + 1;
+        else
+            waiting := waiting + 1;
+        end if;
+        approved.place_at := looked_at.scheduled_at;
+        approved.place_id := looked_at.id;
+    end loop;
+    if cardinality(moved) > 0 then
+        perform private.audit_reassignment(approved, moved);
+        update resguardo.consultations as c
+        set doctor_id = approved.recipient_id,
+            conducted_by = coalesce(
+                c.conducted_by,
+                case when exists (
+                    select from resguardo.participants as p
+                    where p.consultation_id = c.id and p.kind = 'DOCTOR' and p.joined_at is not null
+                    union all
+                    select from resguardo.recordings as r where r.consultation_id = c.id
+                ) then approved.member_id end
+            )
+        where c.id = any(moved);
+    end if;
+    if is_over and coalesce(approved.waiting_count, 0) > 0 then
+        update resguardo.officer_proposals as p
+        set place_at = null, place_id = null, waiting_count = 0, kept_for_consent_count = 0,
+            kept_as_sensitive_count = 0
+        where p.id = of_proposal;
+        return 'WAITING';
+    end if;
+    update resguardo.officer_proposals as p
+    set place_at = approved.place_at, place_id = approved.place_id,
+        moved_count = coalesce(p.moved_count, 0) + cardinality(moved),
+        kept_for_consent_count = coalesce(p.kept_for_consent_count, 0) + for_consent,
+        kept_as_sensitive_count = coalesce(p.kept_as_sensitive_count, 0) + as_sensitive,
+        waiting_count = coalesce(p.waiting_count, 0) + waiting
+    where p.id = of_proposal;
+    if is_over then
+        perform private.finish_proposals('REASSIGN_CONSULTATIONS', approved.member_id, null);
+        return 'ENDED';
+    end if;
+    return 'MORE';
+end
+$$;
+
+-- Marks an approved reassignment as FAILED with a reason. The consultations that were moved stay moved.
+create function private.fail_reassignment(of_proposal uuid, failure text) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform private.finish_proposals('REASSIGN_CONSULTATIONS', p.member_id, failure)
+    from resguardo.officer_proposals as p
+    where p.id = of_proposal and p.kind = 'REASSIGN_CONSULTATIONS' and p.status = 'APPROVED';
+end
+$$;
+
+-- Writes the audit row about consultations that the worker moves to another doctor.
+create function private.audit_reassignment(approved resguardo.officer_proposals, moved uuid[]) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform private.write_audit_of_entities(
+        'consultation.reassign', 'ALLOWED', null,
+        private.entities_of('consultation', moved)
+        || private.entities_of('staff', array[approved.member_id, approved.recipient_id])
+        || private.entities_of('officer_proposal', array[approved.id]),
+        array(select distinct c.patient_id from resguardo.consultations as c where c.id = any(moved)), moved,
+        array['doctor'], cardinality(moved), null
+    );
 end
 $$;
 

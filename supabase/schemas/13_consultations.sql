@@ -43,7 +43,7 @@ comment on column resguardo.consultations.language is
 comment on column resguardo.consultations.transcribe is 'The doctor''s choice; null for the default.';
 comment on column resguardo.consultations.is_transcribed is
 'Whether the recordings are transcribed. The default is true, unless the consultation kind is sensitive.';
-create index consultations_conducted_by_idx on resguardo.consultations (conducted_by) where conducted_by is not null;
+create index consultations_conducted_by_idx on resguardo.consultations (conducted_by);
 create index consultations_doctor_idx on resguardo.consultations (doctor_id, scheduled_at desc, id desc);
 create index consultations_doctor_patient_idx
 on resguardo.consultations (doctor_id, patient_id, scheduled_at desc, id desc);

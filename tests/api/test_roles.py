@@ -390,6 +390,7 @@ async def _variables(harness: ApiHarness, field: str, who: Who, case: Case) -> d
     if "$requestId" in FIELDS[field].document:
         stage = requesting.STAGES.get(field, "OPEN")
         given["requestId"] = str(await requesting.insert_access_request(harness, case, stage, "WRITTEN"))
+    await _arrange_staff(harness, field, given)
     names = {definition.split(":")[0] for definition in FIELDS[field].document.split("$")[1:]}
     return {name: value for name, value in given.items() if name in names}
 
@@ -402,6 +403,22 @@ async def _insert_rows_of_compliance(harness: ApiHarness, field: str, case: Case
         officer = await harness.staff("compliance")
         return {"suspensionId": str(await disclosing.insert_suspension(harness, case.patient_id, officer))}
     return {}
+
+
+async def _arrange_staff(harness: ApiHarness, field: str, given: dict[str, object]) -> None:
+    """Add to the variables a suspended doctor, or the proposal of another officer, if the field needs one."""
+    if field in ("reinstateStaff", "reassignConsultations"):
+        left = await harness.clinician()
+        await harness.rows(
+            "update resguardo.staff set status = 'suspended', suspended_at = now(), suspended_by = gen_random_uuid()"
+            " where user_id = %s returning 1",
+            left.user_id,
+        )
+        given["userId"] = given["fromDoctorId"] = str(left.user_id)
+    if field.endswith("OfficerProposal"):
+        proposer = await harness.staff("compliance")
+        made = await proposer.ask(documents.RESET_SECOND_FACTOR, userId=given["userId"])
+        given["id"] = made["id"]
 
 
 async def _give_export(harness: ApiHarness, variables: Mapping[str, object], person: Person) -> None:
