@@ -6,10 +6,15 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from app.settings.outgoing_webhooks import WEBHOOK_EVENT_TYPES
+from tests.api.deleting import destroy_recording
 from tests.api.delivering import insert_delivery
 from tests.api.documents import REDELIVER_WEBHOOK, WEBHOOK_DELIVERIES
-from tests.api.harness import ApiHarness, Person
+from tests.api.harness import ApiHarness, Case, Person
 from tests.api.shown import named_in, shown_in
+from tests.api.signing import sign
+from tests.api.speaking import store_transcript
+from tests.api.writing_insights import store_insights
 
 pytestmark = pytest.mark.anyio
 
@@ -111,3 +116,48 @@ async def test_unknown_delivery_is_not_found(officer: Person) -> None:
 
 async def test_doctor_reads_no_delivery(doctor: Person) -> None:
     assert await doctor.refused(WEBHOOK_DELIVERIES) == ("FORBIDDEN", "wrong_role")
+
+
+async def test_recordings_texts_notes_and_deletions_are_announced(
+    harness: ApiHarness, case: Case, doctor: Person
+) -> None:
+    """Each event is announced once, by the code that makes it true."""
+    endpoint = f"all-{uuid4().hex[:8]}"
+    harness.practice.insert(
+        "private.webhook_endpoints", name=endpoint, url_digest="0" * 64, event_types=list(WEBHOOK_EVENT_TYPES)
+    )
+    await case.consent()
+    ready = await harness.recording(case)
+    transcript = await store_transcript(harness, ready)
+    failed, verified = await harness.recording(case, "STOPPING"), await harness.recording(case, "VERIFYING")
+    changes: list[tuple[LiteralString, UUID]] = [
+        (
+            "update resguardo.recordings set status = 'FAILED', error = 'egress_failed' where id = %s returning id",
+            failed,
+        ),
+        ("update resguardo.recordings set status = 'READY' where id = %s returning id", verified),
+    ]
+    for statement, of in changes:
+        await harness.rows(statement, of)
+    await store_insights(harness, ready, transcript)
+    await sign(harness, doctor, ready)
+    await destroy_recording(harness, verified)
+    (note,) = await harness.rows("select id from resguardo.signed_notes where recording_id = %s", ready)
+    (deletion,) = await harness.rows("select id from resguardo.deletions where recording_id = %s", verified)
+    sent = await harness.rows(
+        "select event_type, entity_type, entity_ids from resguardo.webhook_deliveries where endpoint = %s"
+        " and entity_ids && %s::uuid[]",
+        endpoint,
+        [ready, failed, verified, note["id"], deletion["id"]],
+    )
+    await harness.rows(
+        "update private.webhook_endpoints set is_configured = false where name = %s returning 1", endpoint
+    )
+    assert sorted((row["event_type"], row["entity_type"], row["entity_ids"]) for row in sent) == [
+        ("deletion.done", "deletion", [deletion["id"]]),
+        ("insights.ready", "recording", [ready]),
+        ("note.signed", "signed_note", [note["id"]]),
+        ("recording.failed", "recording", [failed]),
+        ("recording.ready", "recording", [verified]),
+        ("transcript.ready", "recording", [ready]),
+    ]
