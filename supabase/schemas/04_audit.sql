@@ -440,7 +440,7 @@ select 'field', t.term from unnest(array[
     'recordedUntil', 'recordingDays', 'recordingId', 'recordings', 'relationship',
     'lastUsedAt', 'publishedName', 'roleGivenAt',
     'conductedBy', 'officerProposal', 'proposedBy',
-    'reassignment', 'recipient', 'keptAsSensitiveCount', 'keptForConsentCount', 'movedCount',
+    'reassignment', 'keptAsSensitiveCount', 'keptForConsentCount', 'movedCount',
     'releasedAt', 'releasedBy', 'representative', 'requestId', 'requestedAt', 'requestedBy',
     'retentionClass', 'retention_class', 'reviewAskedAt', 'reviewOutcome', 'reviewedAt',
     'reviewedBy', 'role', 'roomName', 'roomSid', 'rowCount', 'scheduledAt', 'scope', 'secret',
