@@ -45,7 +45,6 @@ class ExportsReport:
     ended: int
     swept: int
     aborted: int
-    overdue: int
 
 
 class Exports:
@@ -82,7 +81,7 @@ class Exports:
             return
         plan, size = await self._upload(request_id, planned, secret)
         if plan.left_out:
-            log.error("copy is not whole: access_request=%s left_out=%d", request_id, plan.left_out)
+            log.warning("copy is not whole: access_request=%s left_out=%d", request_id, plan.left_out)
             # An object of an earlier attempt that crashed may contain a recording that this copy omits. If the object
             # stayed, the destruction of that recording would not delete it.
             await self._archives.clear(request_id)
@@ -95,22 +94,18 @@ class Exports:
         """Store the failure of the copy in the request, and log it."""
         async with self._database.as_service("export_access_request") as tx:
             await store.fail_export(tx, request_id, reason)
-        log.error("no copy could be made: access_request=%s %s", request_id, reason)
+        log.warning("no copy could be made: access_request=%s %s", request_id, reason)
 
     async def run_once(self) -> ExportsReport:
         """Run one pass. Raises Conflict (bucket_unmarked, bucket_of_another_deployment), UpstreamFailed, Timeout."""
         await require_own_bucket(self._storage, self._deployment)
         async with self._database.as_service("keep_exports") as tx:
-            overdue = await store.list_overdue(tx)
             ended = await store.list_ended_exports(tx)
             now = await store.read_clock(tx)
-        for request_id in overdue:
-            log.error("overdue: access_request=%s", request_id)
         return ExportsReport(
             ended=sum([await self._end(request_id, key) for request_id, key in ended]),
             swept=await self._archives.sweep(now),
             aborted=await self._archives.abort_uploads(now),
-            overdue=len(overdue),
         )
 
     async def _plan(self, request_id: UUID, secret: str) -> ExportPlan | None:
@@ -177,7 +172,7 @@ class Exports:
         try:
             await self._storage.delete(key)
             if await self._storage.head(key) is not None:
-                log.error("export still there after its deletion: access_request=%s", request_id)
+                log.warning("export still there after its deletion: access_request=%s", request_id)
                 return False
         except AppError as error:
             log.warning("export not ended: access_request=%s %s", request_id, error.summary)

@@ -104,10 +104,6 @@ select e.request_id, e.object_key from private.ended_exports() as e;
 -- Marks an encrypted copy as expired and returns true; returns false if the copy of a later attempt has replaced it.
 select private.expire_export(%(id)s, %(object_key)s);
 
--- name: overdue_access_requests
--- Returns the ids of the access requests that are undecided or unfulfilled after their due day, as one array.
-select private.overdue_access_requests();
-
 -- name: clock
 -- Returns the database's time.
 select private.now();

@@ -225,13 +225,6 @@ async def expire_export(tx: Transaction, request_id: UUID, object_key: str) -> b
     return bool(await tx.value(_sql["expire_export"], {"id": request_id, "object_key": object_key}))
 
 
-async def list_overdue(tx: Transaction) -> list[UUID]:
-    """Return the access requests that are OPEN or APPROVED after their due day, the longest overdue first. Needs
-    the worker's role.
-    """
-    return list(await tx.value(_sql["overdue_access_requests"]))
-
-
 async def read_clock(tx: Transaction) -> datetime:
     """Return the database's time. Needs the worker's role."""
     now: datetime = await tx.value(_sql["clock"])

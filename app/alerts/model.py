@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 from uuid import UUID
 
 
@@ -18,6 +19,7 @@ class AlertKind(StrEnum):
     AUDIT_LOG_ADOPTED = "AUDIT_LOG_ADOPTED"
     AUDIT_LOG_COUNTS_DIFFER = "AUDIT_LOG_COUNTS_DIFFER"
     AUDIT_LOG_DIFFERS = "AUDIT_LOG_DIFFERS"
+    AUDIT_LOG_UNPUBLISHED = "AUDIT_LOG_UNPUBLISHED"
     AUDIT_LOG_UNSEALED = "AUDIT_LOG_UNSEALED"
     AUDIT_SEALING_FAILED = "AUDIT_SEALING_FAILED"
     AUDIT_WITNESS_DIFFERS = "AUDIT_WITNESS_DIFFERS"
@@ -64,3 +66,34 @@ class OpenAlerts:
     kind: str
     open_count: int
     opened_at: datetime
+
+
+@dataclass(frozen=True)
+class ChangedAlerts:
+    """The keys of the alerts of one kind that a transaction opened, and of those that it closed."""
+
+    opened: list[str]
+    closed: list[str]
+
+
+FROM_ROWS: Final = (
+    AlertKind.ACCESS_REQUEST_OVERDUE,
+    AlertKind.ACCESS_COPY_FAILED,
+    AlertKind.ACCESS_COPY_INCOMPLETE,
+    AlertKind.AUDIT_EXPORT_FAILED,
+    AlertKind.EXPORT_NOT_DELETED,
+    AlertKind.DELETION_FAILING,
+    AlertKind.BUCKET_DRIFT,
+    AlertKind.OBJECT_MISSING,
+    AlertKind.RECORDING_LOST,
+    AlertKind.EGRESS_DIED,
+    AlertKind.STRAY_EGRESS,
+    AlertKind.AUDIT_LOG_ADOPTED,
+    AlertKind.AUDIT_LOG_UNSEALED,
+    AlertKind.SIGN_INS_MISSING,
+    AlertKind.BAN_FAILED,
+    AlertKind.JOB_FAILED,
+    AlertKind.TRANSCRIPT_UNREADABLE,
+    AlertKind.AUDIT_BUCKET_DIFFERS,
+)
+"""The kinds with causes that the stored rows show (`private.find_alert_causes`)."""

@@ -7,8 +7,11 @@ import logging
 from collections.abc import Iterable, Sequence
 from uuid import UUID
 
+import psycopg
+
 from app.alerts import store
-from app.alerts.model import AlertKind, AlertStatus, Finding
+from app.alerts.model import FROM_ROWS, AlertKind, AlertStatus, ChangedAlerts, Finding
+from app.errors import Timeout
 from app.identity import permissions
 from app.postgres.composer import Row
 from app.postgres.database import Asker, Database
@@ -31,7 +34,9 @@ class Alerts:
     ) -> None:
         """Open the alert of this kind and key, or store that its cause was found again. Raises AppError."""
         async with self._database.as_service("keep_alerts") as tx:
-            await store.open_alert(tx, kind, Finding(key, entity_type, ids))
+            is_new = await store.open_alert(tx, kind, Finding(key, entity_type, ids))
+        if is_new:
+            _log(kind, ChangedAlerts([key], []))
 
     async def close(self, kind: AlertKind, key: str = "") -> None:
         """Close the alert of this kind and key, if it is open. Raises AppError."""
@@ -43,11 +48,33 @@ class Alerts:
         get an alert each, and the rest share the alert with the key `more`. Raises AppError.
         """
         async with self._database.as_service("keep_alerts") as tx:
-            opened, closed = await store.replace_alerts(tx, kind, findings)
-        for key in opened:
-            log.warning("alert opened: %s %s", kind, key)
-        for key in closed:
-            log.info("alert closed: %s %s", kind, key)
+            changed = await store.replace_alerts(tx, kind, findings)
+        _log(kind, changed)
+
+    async def evaluate(self) -> None:
+        """Open and close the alerts with causes that the stored rows show, and the alert about a missing leader. If the
+        statement of one kind fails, the other kinds are evaluated all the same. Raises AppError and psycopg.Error.
+        """
+        async with self._database.as_service("keep_alerts") as tx:
+            await store.watch_leader(tx)
+        failure: Timeout | psycopg.Error | None = None
+        for kind in FROM_ROWS:
+            try:
+                async with self._database.as_service("keep_alerts") as tx:
+                    changed = await store.evaluate_alerts(tx, kind)
+                _log(kind, changed)
+            except (Timeout, psycopg.Error) as error:
+                failure = error
+        if failure is not None:
+            raise failure
+
+
+def _log(kind: AlertKind, changed: ChangedAlerts) -> None:
+    """Log each alert that was opened as an error, so that whoever watches only the log sees every alert once."""
+    for key in changed.opened:
+        log.error("alert opened: %s %s", kind, key)
+    for key in changed.closed:
+        log.info("alert closed: %s %s", kind, key)
 
 
 class AlertReads:
@@ -67,3 +94,9 @@ class AlertReads:
         """Return a page of alerts, newest first. A filter that is None selects all alerts."""
         async with self._database.as_user(asker, permissions.LIST_ALERTS.on()) as tx:
             return await store.list_page(tx, request, kinds, statuses, selection)
+
+
+async def report_unreadable_transcripts(database: Database, recording_ids: Sequence[UUID]) -> None:
+    """Open the alert about transcripts that a search could not decrypt, as the API. Raises AppError."""
+    async with database.as_service("keep_alerts") as tx:
+        await store.report_unreadable_transcripts(tx, recording_ids)

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Final
 from uuid import UUID
 
+from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
-from app.alerts.model import AlertKind, AlertStatus, Finding, OpenAlerts
+from app.alerts.model import AlertKind, AlertStatus, ChangedAlerts, Finding, OpenAlerts
 from app.identity import permissions
+from app.jobs.lease import UNLED_SECONDS
 from app.postgres.composer import EntityList, Row
 from app.postgres.database import Transaction
 from app.postgres.entities import ENTITIES
@@ -44,10 +46,12 @@ async def list_page(
     return await _ALERTS.page(tx, request, {"places": places}, selection)
 
 
-async def open_alert(tx: Transaction, kind: AlertKind, finding: Finding) -> UUID:
-    """Open the alert of a kind and key unless it is open, and return its id. Needs the worker's role."""
+async def open_alert(tx: Transaction, kind: AlertKind, finding: Finding) -> bool:
+    """Open the alert of a kind and key, or store that its cause was found again. Return whether it was opened. Needs
+    the worker's role.
+    """
     values = {"kind": kind, "key": finding.key, "entity_type": finding.entity_type, "ids": list(finding.ids)}
-    return UUID(str(await tx.value(_sql["open_alert"], values)))
+    return bool(await tx.value(_sql["store_alert"], values))
 
 
 async def close_alert(tx: Transaction, kind: AlertKind, key: str) -> None:
@@ -55,22 +59,37 @@ async def close_alert(tx: Transaction, kind: AlertKind, key: str) -> None:
     await tx.run(_sql["close_alert"], {"kind": kind, "key": key})
 
 
-async def replace_alerts(
-    tx: Transaction, kind: AlertKind, findings: Iterable[Finding]
-) -> tuple[list[str], list[str]]:
-    """Open the alerts of a kind for these findings, and close its other alerts. Return the keys of the alerts that were
-    opened, and of those that were closed. Needs the worker's role.
-    """
+async def replace_alerts(tx: Transaction, kind: AlertKind, findings: Iterable[Finding]) -> ChangedAlerts:
+    """Open the alerts of a kind for these findings, and close its other alerts. Needs the worker's role."""
     rows = [
         {"key": one.key, "entity_type": one.entity_type, "ids": [str(each) for each in one.ids]}
         for one in findings
     ]
-    changed = await tx.all(_sql["replace_alerts"], {"kind": kind, "findings": Jsonb(rows)})
-    return [row["key"] for row in changed if not row["is_over"]], [
-        row["key"] for row in changed if row["is_over"]
-    ]
+    return _changed(await tx.all(_sql["replace_alerts"], {"kind": kind, "findings": Jsonb(rows)}))
+
+
+async def evaluate_alerts(tx: Transaction, kind: AlertKind) -> ChangedAlerts:
+    """Open and close the alerts of a kind by the stored rows. Needs the worker's role."""
+    return _changed(await tx.all(_sql["evaluate_alerts"], {"kind": kind}))
+
+
+async def watch_leader(tx: Transaction) -> None:
+    """Open or close the alert that no worker leads. Needs the role of the API or of the worker."""
+    await tx.run(_sql["watch_leader"], {"most_seconds": UNLED_SECONDS})
+
+
+async def report_unreadable_transcripts(tx: Transaction, recording_ids: Sequence[UUID]) -> None:
+    """Open the alert about transcripts that a search could not decrypt. Needs the API's role."""
+    await tx.run(_sql["report_unreadable_transcripts"], {"recording_ids": list(recording_ids)})
 
 
 async def count_open(tx: Transaction) -> list[OpenAlerts]:
     """Return the open alerts of each kind that has some. Needs the role of the API or of the worker."""
     return [OpenAlerts(**row) for row in await tx.all(_sql["count_open"])]
+
+
+def _changed(rows: Iterable[DictRow]) -> ChangedAlerts:
+    changed = ChangedAlerts([], [])
+    for row in rows:
+        (changed.closed if row["is_over"] else changed.opened).append(row["key"])
+    return changed

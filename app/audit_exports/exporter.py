@@ -116,7 +116,7 @@ class AuditExporter:
         """Set the export to FAILED after the last attempt of its job, and log it."""
         async with self._database.as_service(_MAKE) as tx:
             await store.fail(tx, export_id, reason)
-        log.error("no export of the audit log could be made: audit_export=%s %s", export_id, reason)
+        log.warning("no export of the audit log could be made: audit_export=%s %s", export_id, reason)
 
     async def run_once(self) -> AuditExportsReport:
         """Delete the archives of expired exports. Raises Conflict (bucket_unmarked, bucket_of_another_deployment),
@@ -187,7 +187,7 @@ class AuditExporter:
         try:
             await self._storage.delete(key)
             if await self._storage.head(key) is not None:
-                log.error("export still there after its deletion: audit_export=%s", export_id)
+                log.warning("export still there after its deletion: audit_export=%s", export_id)
                 return False
         except AppError as error:
             log.warning("export not ended: audit_export=%s %s", export_id, error.summary)

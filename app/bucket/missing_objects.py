@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from app.alerts.model import AlertKind
+from app.alerts.service import Alerts
 from app.bucket import store
 from app.bucket.object_keys import RECORDING_PREFIXES
 from app.bucket.store import MissingObject
@@ -80,6 +82,7 @@ class MissingObjects:
         self._storage = storage
         self._deployment = deployment
         self._quarantine = quarantine
+        self._alerts = Alerts(database)
 
     async def run_once(self) -> MissingReport:
         """Look for the object of every verified recording in the bucket's list of objects. Report missing objects,
@@ -92,13 +95,15 @@ class MissingObjects:
             now, verified = await store.begin_search_for_missing(tx)
         missing, clocks = await self._compare(now)
         if _are_too_many(len(missing), verified):
-            log.error(
+            await self._alerts.open(AlertKind.OBJECTS_MISSING_TOO_MANY)
+            log.warning(
                 "nothing is done about missing objects: %s: %d of %d recordings; is this the right bucket?",
                 TOO_MANY_MISSING,
                 len(missing),
                 verified,
             )
             return MissingReport(verified, len(missing), 0, 0, TOO_MANY_MISSING)
+        await self._alerts.close(AlertKind.OBJECTS_MISSING_TOO_MANY)
         gone = [one for one in missing if await self._is_gone(one)]
         reported = [one for one in gone if one.missing_since is None and await self._report(one, clocks)]
         before = clocks.both_say_before(self._quarantine)
@@ -134,7 +139,7 @@ class MissingObjects:
         async with self._database.as_service(REASON) as tx:
             is_new = await store.report_missing(tx, one.id, clocks.bucket)
         if is_new:
-            log.error(
+            log.warning(
                 "the object of a recording is missing: consultation=%s recording=%s",
                 one.consultation_id,
                 one.id,

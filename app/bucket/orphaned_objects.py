@@ -23,6 +23,8 @@ from enum import Enum, auto
 from typing import Final, LiteralString, TypeVar
 from uuid import UUID
 
+from app.alerts.model import AlertKind
+from app.alerts.service import Alerts
 from app.bucket import store
 from app.bucket.object_keys import RECORDING_PREFIXES, RecordingKey, parse_recording_key
 from app.deployment import require_own_bucket
@@ -111,6 +113,7 @@ class OrphanedObjects:
         self._database = database
         self._storage = storage
         self._quarantine = quarantine
+        self._alerts = Alerts(database)
         self._reported: set[str] = set()
         self._undeletable: set[str] = set()
 
@@ -126,8 +129,11 @@ class OrphanedObjects:
         await require_own_bucket(self._storage, deployment)
         found = await self._find_orphans(now)
         refusal = TOO_MANY_ORPHANS if found.are_too_many else None
-        if refusal is not None:
-            log.error(
+        if refusal is None:
+            await self._alerts.close(AlertKind.OBJECTS_ORPHANED_TOO_MANY)
+        else:
+            await self._alerts.open(AlertKind.OBJECTS_ORPHANED_TOO_MANY)
+            log.warning(
                 "nothing is swept: %s: %d of %d objects; is this the right database, or a restored one?",
                 refusal,
                 found.orphans,

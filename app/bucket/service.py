@@ -118,20 +118,17 @@ class BucketPolicies:
         return await self._inspector.inspect()
 
     async def run_once(self) -> Inspection:
-        """Check the bucket. Write an audit row for each new and each ended drift, and log each new drift as an
-        error (`drift: ...`).
+        """Check the bucket. Write an audit row for each new and each ended drift, and log each new drift
+        (`drift: ...`). The stored drifts open and close the alerts.
         """
         inspection = await self._inspector.inspect()
         async with self._database.as_service("check_bucket") as tx:
             begun, over = await store.settle_drifts(tx, inspection)
         for one in inspection.drifts:
             if (one.code, one.subject) in begun:
-                log.error("drift: %s", one)
+                log.warning("drift: %s", one)
         for code, subject in over:
             log.warning("drift is over: %s: %s", code, subject)
-        lasting = sum((one.code, one.subject) not in begun for one in inspection.drifts)
-        if lasting:
-            log.error("drift: %d reported before still exist", lasting)
         for topic, reason in inspection.unchecked.items():
             log.warning("drift: could not check %s: %s", topic.value, reason)
         return inspection

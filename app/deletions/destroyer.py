@@ -24,7 +24,7 @@ from app.certificates.signing import CertificateSigner
 from app.deletions import store
 from app.deletions.certificate_builder import build_certificate
 from app.deletions.ledger import Ledger
-from app.deletions.model import ALERT_AFTER_ATTEMPTS, Claim, DeletionGround, FoundObject, GoneObject
+from app.deletions.model import Claim, DeletionGround, FoundObject, GoneObject
 from app.deployment import require_own_bucket
 from app.errors import AppError, Conflict, Timeout, UpstreamFailed
 from app.integrations.storage.client import MARK_KEY, Storage
@@ -223,9 +223,7 @@ class Destroyer:
     async def _fail(self, claim: Claim, reason: str) -> None:
         async with self._database.as_service(REASON) as tx:
             attempts = await store.fail(tx, claim, reason)
-        level = logging.ERROR if attempts >= ALERT_AFTER_ATTEMPTS else logging.WARNING
-        log.log(
-            level,
+        log.warning(
             "deletion failed: deletion=%s recording=%s attempt=%d %s",
             claim.deletion_id,
             claim.recording_id,

@@ -1,4 +1,4 @@
-"""Data types for deletions, and the number of failed attempts after which an operator is alerted. Pure."""
+"""Data types for deletions. Pure."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,9 +8,6 @@ from uuid import UUID
 
 FAILING: Final = "FAILING"
 """The stage of a deletion that has begun and whose newest attempt failed."""
-
-ALERT_AFTER_ATTEMPTS: Final = 3
-"""After this many failed attempts, the deletion and each further attempt are logged as errors."""
 
 
 class DeletionStatus(StrEnum):

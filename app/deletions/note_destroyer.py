@@ -16,7 +16,7 @@ from app.deletions import store
 from app.deletions.certificate_builder import build_certificate
 from app.deletions.destroyer import BATCH, REASON, DestructionReport, read_store_time
 from app.deletions.ledger import Ledger
-from app.deletions.model import ALERT_AFTER_ATTEMPTS, DestroyedNote
+from app.deletions.model import DestroyedNote
 from app.deployment import require_own_bucket
 from app.errors import AppError, Conflict
 from app.integrations.storage.client import Storage
@@ -95,9 +95,7 @@ class NoteDestroyer:
     async def _fail(self, note: DestroyedNote, reason: str) -> None:
         async with self._database.as_service(REASON) as tx:
             attempts = await store.fail_note_destruction(tx, note, reason)
-        level = logging.ERROR if attempts >= ALERT_AFTER_ATTEMPTS else logging.WARNING
-        log.log(
-            level,
+        log.warning(
             "destruction of a signed note failed: signed_note=%s attempt=%d %s",
             note.note_id,
             attempts,

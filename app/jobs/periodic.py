@@ -11,7 +11,7 @@ import os
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from psycopg import AsyncConnection
 
@@ -42,7 +42,22 @@ class PeriodicTask:
     begin: Callable[[], None] = lambda: None
 
 
-async def run_periodic_tasks(database: Database, tasks: Sequence[PeriodicTask]) -> None:
+class TaskReports(Protocol):
+    """Receives the results of the runs of periodic tasks."""
+
+    def begin(self) -> None:
+        """Called when this process becomes the leader, before any task runs."""
+
+    async def report_success(self, task: str) -> None:
+        """Called after a run of the task."""
+
+    async def report_failure(self, task: str, *, is_bug: bool) -> None:
+        """Called after a run of the task that failed. `is_bug` is false for the error of a service."""
+
+
+async def run_periodic_tasks(
+    database: Database, tasks: Sequence[PeriodicTask], reports: TaskReports | None = None
+) -> None:
     """Try to become the leader, and run the periodic tasks while this worker leads. The function ends only when it
     is cancelled. While the database is unreachable, the function waits and tries again.
     """
@@ -53,7 +68,7 @@ async def run_periodic_tasks(database: Database, tasks: Sequence[PeriodicTask]) 
                 lease = await _wait_for_lease(connection, former)
                 former = lease.number
                 _log_change(lease)
-                await _lead(tasks, lease)
+                await _lead(tasks, lease, reports)
         except AppError as error:
             log.warning("this worker does not lead: %s", error.reason)
         except Exception as error:  # noqa: BLE001 - the loop's edge: the worker must try to lead again
@@ -80,11 +95,13 @@ def _log_change(lease: Lease) -> None:
     log.info("this worker leads: lease=%d", lease.number)
 
 
-async def _lead(tasks: Sequence[PeriodicTask], lease: Lease) -> None:
+async def _lead(tasks: Sequence[PeriodicTask], lease: Lease, reports: TaskReports | None) -> None:
     """Run the periodic tasks while this worker leads. Raises Conflict (lead_lost), psycopg.Error, TimeoutError."""
     for task in tasks:
         task.begin()
-    running = [asyncio.create_task(_repeat(task, lease)) for task in tasks]
+    if reports is not None:
+        reports.begin()
+    running = [asyncio.create_task(_repeat(task, lease, reports)) for task in tasks]
     try:
         while True:
             await lease.renew()
@@ -106,7 +123,7 @@ async def _end(running: Iterable[asyncio.Task[None]]) -> None:
         _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_SECONDS)
 
 
-async def _repeat(task: PeriodicTask, lease: Lease) -> None:
+async def _repeat(task: PeriodicTask, lease: Lease, reports: TaskReports | None) -> None:
     """Run one periodic task at its interval. Before each run, check the lease, so that a process that was frozen
     does not run tasks beside a new leader.
 
@@ -115,16 +132,33 @@ async def _repeat(task: PeriodicTask, lease: Lease) -> None:
     required_lease.set(lease.number)
     while True:
         if await lease.is_held():
-            await _run(task)
+            await _run(task, reports)
             await asyncio.sleep(task.interval_seconds)
         else:
             await asyncio.sleep(RETRY_SECONDS)
 
 
-async def _run(task: PeriodicTask) -> None:
+async def _run(task: PeriodicTask, reports: TaskReports | None) -> None:
+    failed = is_bug = False
     try:
         await task.run()
     except AppError as error:
+        failed = True
         log.warning("periodic task failed: %s %s", task.name, error.summary)
     except Exception as error:  # noqa: BLE001 - the loop's edge: a bug in one task must not end the others
+        failed = is_bug = True
         log.error("periodic task failed: %s %s", task.name, describe_failure(error))  # noqa: TRY400 - it could quote a row
+    if reports is not None:
+        await _report(task, reports, failed=failed, is_bug=is_bug)
+
+
+async def _report(task: PeriodicTask, reports: TaskReports, *, failed: bool, is_bug: bool) -> None:
+    try:
+        if failed:
+            await reports.report_failure(task.name, is_bug=is_bug)
+        else:
+            await reports.report_success(task.name)
+    except AppError as error:
+        log.warning("the alert of a periodic task is not written: %s %s", task.name, error.summary)
+    except Exception as error:  # noqa: BLE001 - the loop's edge, as above
+        log.error("the alert of a periodic task is not written: %s %s", task.name, describe_failure(error))  # noqa: TRY400 - it could quote a row

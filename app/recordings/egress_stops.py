@@ -70,7 +70,7 @@ class EgressStops:
         if before is None:
             async with self._database.as_service("reconcile") as tx:
                 await store.record_stray(tx, _parse_consultation_id(egress.room_name), reason)
-            log.error("an egress runs without an intent: egress=%s %s", egress.egress_id, reason)
+            log.warning("an egress runs without an intent: egress=%s %s", egress.egress_id, reason)
         report.strays_stopped += await self.stop(egress.egress_id, now, report)
 
     async def stop(self, egress_id: str, now: datetime, report: ReconcileReport) -> bool:

@@ -231,7 +231,7 @@ class Reconciler:
         is_there = await self._is_stored(recording_id)
         await self._transitions.apply(recording_id, partial(_end_dead_egress, is_there))
         report.lost += not is_there
-        log.error("an egress has died: recording=%s object=%s", recording_id, is_there)
+        log.warning("an egress has died: recording=%s object=%s", recording_id, is_there)
 
     async def _is_stored(self, recording_id: UUID) -> bool:
         async with self._database.as_service("reconcile") as tx:

@@ -44,7 +44,7 @@ class StaffBans:
         except NotFound as gone:
             outcome, reason = "ABSENT", gone.reason
         except (InvalidInput, Conflict) as refusal:
-            log.error("ban not changed: user=%s %s", user_id, refusal.summary)  # noqa: TRY400 - the cause could quote
+            log.warning("ban not changed: user=%s %s", user_id, refusal.summary)
             outcome, reason = "FAILED", refusal.reason
         await self._record(user_id, outcome, reason, is_banned=is_banned)
         await self.end_sessions()
@@ -54,7 +54,7 @@ class StaffBans:
         access anyway, because the database has stored the suspension. A reinstated person cannot sign in, and the
         proposal of the reinstatement is FAILED.
         """
-        log.error("ban not changed: user=%s %s", user_id, reason)
+        log.warning("ban not changed: user=%s %s", user_id, reason)
         is_banned = await self._should_be_banned(user_id)
         await self._record(user_id, "FAILED", reason, is_banned=is_banned is not False)
 

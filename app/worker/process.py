@@ -4,12 +4,14 @@ leader.
 
 import asyncio
 import signal
+import time
 from contextlib import suppress
 from typing import cast
 
 from procrastinate import App
 from procrastinate.exceptions import ConnectorException
 
+from app.alerts.tasks import FailingTasks
 from app.jobs.connector import QueueConnector
 from app.jobs.periodic import run_periodic_tasks
 from app.jobs.queue import (
@@ -68,7 +70,11 @@ async def _work_once(settings: WorkerSettings, stopping: asyncio.Event, outage: 
     async with open_services(settings) as services, open_queue(settings, services) as queue:
         outage.end()
         leading = asyncio.create_task(
-            run_periodic_tasks(services.database, define_periodic_tasks(services, settings.reconcile_seconds))
+            run_periodic_tasks(
+                services.database,
+                define_periodic_tasks(services, settings.reconcile_seconds),
+                FailingTasks(services.alerts, clock=time.monotonic),
+            )
         )
         try:
             await _work(queue, settings.worker_concurrency, stopping)

@@ -11,6 +11,8 @@ from procrastinate import App
 
 from app.access_requests import tasks as access_request_tasks
 from app.access_requests.exports import Exports
+from app.alerts import tasks as alert_tasks
+from app.alerts.service import Alerts
 from app.audit import tasks as audit_tasks
 from app.audit.indexing import AuditIndex
 from app.audit.publishing import tasks as publishing_tasks
@@ -130,6 +132,7 @@ class WorkerServices:
     audit_exporter: AuditExporter
     webhook_sender: WebhookSender
     breach_counter: BreachCounter
+    alerts: Alerts
 
 
 @asynccontextmanager
@@ -243,7 +246,7 @@ def _services(
         transcriber=Transcriber(database, storage, speech, settings.keyring),
         job_repair=JobRepair(database),
         idempotency_keys=IdempotencyKeys(database),
-        sign_ins=SignInReader(database, clock=time.monotonic),
+        sign_ins=SignInReader(database),
         insights_writer=InsightsWriter(database, language, settings.keyring),
         note_sections=NoteSectionWriter(database, language, settings.keyring),
         held_language_work=HeldLanguageWork(database),
@@ -272,6 +275,7 @@ def _services(
         breach_counter=BreachCounter(database),
         audit_exporter=AuditExporter(database, storage, Receipts(database).read, deployment=deployment),
         webhook_sender=WebhookSender(database, settings.webhook_endpoints, endpoints, clock=time.time),
+        alerts=Alerts(database),
     )
 
 
@@ -307,6 +311,7 @@ def define_periodic_tasks(services: WorkerServices, reconcile_seconds: float) ->
         *audit_tasks.define_periodic_tasks(services.audit_index),
         *audit_export_tasks.define_periodic_tasks(services.audit_exporter),
         *outgoing_webhook_tasks.define_periodic_tasks(services.webhook_sender),
+        *alert_tasks.define_periodic_tasks(services.alerts),
     ]
 
 

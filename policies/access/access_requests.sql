@@ -25,5 +25,3 @@ private.file_access_request(uuid, uuid, date, text, text),
 private.withdraw_access_request(uuid),
 private.ask_access_review(uuid)
 to compliance, patient;
-
-grant execute on function private.overdue_access_requests() to resguardo_worker;

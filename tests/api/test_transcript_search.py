@@ -258,6 +258,10 @@ async def test_damaged_transcript_is_left_out_and_reported(
     )
     (row,) = await harness.audit(answer.request_id)
     assert named_in(row)["recording"] == {str(recording), str(damaged)}
+    (alert,) = await harness.rows(
+        "select * from resguardo.alerts where kind = 'TRANSCRIPT_UNREADABLE' and closed_at is null"
+    )
+    assert (alert["entity_type"], alert["entity_ids"]) == ("transcript", [damaged])
     told = [one.getMessage() for one in caplog.records if one.name == "app.transcripts.search.service"]
     assert told == [f"transcript cannot be decrypted: recording={damaged} field_unreadable"]
     assert (await _send(doctor, "pills")).data["transcriptSearch"]["unreadableCount"] == 0

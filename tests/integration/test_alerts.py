@@ -97,7 +97,7 @@ async def test_replacing_opens_the_findings_and_closes_the_rest(
     await alerts.replace(KIND, [])
     assert _open(database) == []
     lines = [record.getMessage() for record in caplog.records if record.name == "app.alerts.service"]
-    assert lines[:3] == [
+    assert lines[1:4] == [
         "alert opened: JOB_FAILED a",
         "alert opened: JOB_FAILED b",
         "alert opened: JOB_FAILED c",

@@ -6,7 +6,6 @@ import csv
 import hashlib
 import io
 import json
-import logging
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -32,6 +31,7 @@ from app.errors import Conflict, UpstreamFailed
 from app.postgres.database import Database as Pool
 from app.transparency_log.events import SALT_COLUMN, VERSION_COLUMN
 from devstack.object_store import ObjectStore
+from tests.alerts import evaluated_alerts
 from tests.databases import Database
 from tests.integration.test_exports import Killed, WatchedStorage
 from tests.integration.winzip import WrongSecretError, read_archive
@@ -512,10 +512,8 @@ async def test_last_failed_attempt_sets_the_export_to_failed(
     await harness.exporter.give_up(export, "storage_failed")
     found = harness.found(export)
     assert (found["status"], found["error"], harness.file(export)) == ("FAILED", "storage_failed", None)
-    (line,) = [record for record in caplog.records if record.levelno == logging.ERROR]
-    assert (
-        line.getMessage() == f"no export of the audit log could be made: audit_export={export} storage_failed"
-    )
+    assert f"no export of the audit log could be made: audit_export={export} storage_failed" in caplog.text
+    assert ("AUDIT_EXPORT_FAILED", str(export)) in await evaluated_alerts(harness.database, harness.worker)
     assert harness.request() != export
 
 

@@ -2,7 +2,6 @@
 buckets, and what a death, an outage, a restored database and a witness that is elsewhere do to it.
 """
 
-import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -46,6 +45,7 @@ from app.transparency_log.tiles import (
 from devstack.object_store import ObjectStore
 from devstack.witness.app import create_witness_app
 from devstack.witness.witness import TestWitness, WitnessRecord
+from tests.alerts import open_alerts
 from tests.buckets import InterceptedStorage, s3_client
 from tests.databases import Database
 
@@ -738,11 +738,14 @@ async def test_witness_that_saw_another_log_is_an_error(
     note = SignedNote(other.format(), (keys.signer.sign(other.format()),))
     publishing.server.record.notes[publishing.origin] = note.format()
     await publishing.publish(10)
-    assert [one.levelno for one in caplog.records if "witness_inconsistent" in one.getMessage()] == [
-        logging.ERROR
-    ]
+    alert = ("AUDIT_WITNESS_DIFFERS", f"{publishing.year}:{COSIGNER.verifier_key.name}")
+    assert open_alerts(publishing.database) == [alert]
     await publishing.publish(10)
     assert sum("witness_inconsistent" in one.getMessage() for one in caplog.records) == 1
+    assert open_alerts(publishing.database) == [alert]
+    publishing.server.record.notes.clear()
+    await publishing.publish(10)
+    assert open_alerts(publishing.database) == []
 
 
 async def test_second_bucket_gets_the_same(publishing: Publishing) -> None:

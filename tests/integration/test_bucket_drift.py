@@ -3,7 +3,6 @@ audit row when the difference begins and when it ends.
 """
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -40,6 +39,7 @@ from app.settings import WorkerSettings
 from devstack.children import free_port
 from devstack.cloudflare import Bucket, CloudflareConfig, create_cloudflare_app
 from devstack.object_store import ObjectStore
+from tests.alerts import evaluated_alerts
 from tests.buckets import s3_client
 from tests.databases import Database
 from tests.integration.retention_harness import open_transactions
@@ -237,14 +237,16 @@ async def test_drift_is_audited_once_at_its_beginning_and_once_at_its_end(
     for _ in range(2):
         await harness.policies.run_once()
     assert harness.audited() == [("bucket.drift", "FAILED", "r2dev_enabled", [], "domains")]
-    [alert] = [one for one in caplog.records if one.levelno == logging.ERROR and "r2dev" in one.getMessage()]
+    [alert] = [one for one in caplog.records if "everyone can read" in one.getMessage()]
     assert alert.getMessage().startswith("drift: domains: everyone can read the bucket")
-    assert "drift: 1 reported before still exist" in caplog.text
+    ((kind, key),) = await evaluated_alerts(harness.database, harness.worker)
+    assert (kind, key.startswith("domains:r2dev_enabled:")) == ("BUCKET_DRIFT", True)
     harness.cloudflare.managed["enabled"] = False
     for _ in range(2):
         await harness.policies.run_once()
     assert harness.audited()[1:] == [("bucket.drift", "ALLOWED", "r2dev_enabled", [], "domains")]
     assert "drift is over: r2dev_enabled" in caplog.text
+    assert await evaluated_alerts(harness.database, harness.worker) == []
     harness.cloudflare.managed["enabled"] = True
     await harness.policies.run_once()
     assert len(harness.audited()) == 3

@@ -19,6 +19,7 @@ from app.deletions.destroyer import DestructionReport
 from app.errors import Conflict, Timeout
 from app.integrations.storage.objects import StoredObject
 from devstack.object_store import ObjectStore
+from tests.alerts import evaluated_alerts
 from tests.databases import Database
 from tests.integration.retention_harness import DAY, SIGNER, START, ClockedStorage, RetentionHarness, opened
 
@@ -412,7 +413,6 @@ class TestFailures:
         only: str,
         *,
         after: bool,
-        caplog: pytest.LogCaptureFixture,
     ) -> None:
         recording, other = await harness.recording(), await harness.recording()
         await harness.move_to(START + TERM)
@@ -422,9 +422,16 @@ class TestFailures:
             assert await harness.destroyer(broken).run_once() == DestructionReport(0, 2)
             rows = await harness.rows("select status, attempts, error from resguardo.deletions")
             assert [tuple(row.values()) for row in rows] == [("DELETING", attempt, "storage_timeout")] * 2
-        assert any(record.levelname == "ERROR" for record in caplog.records) is (attempt == 3)
+        failing = [
+            kind
+            for kind, _ in await evaluated_alerts(harness.database, harness.worker)
+            if kind == "DELETION_FAILING"
+        ]
+        assert len(failing) == (2 if attempt == 3 else 0)
         await harness.move_to(harness.time + timedelta(hours=1))
         assert await harness.destroyer().run_once() == DestructionReport(2, 0)
+        alerts = await evaluated_alerts(harness.database, harness.worker)
+        assert "DELETION_FAILING" not in dict(alerts)
         for one in (recording, other):
             (certificate,) = await certificates(harness, one)
             assert len(certificate.objects) == 1

@@ -5,7 +5,6 @@ contains, and when it is deleted.
 import asyncio
 import hashlib
 import json
-import logging
 import os
 import re
 from collections.abc import AsyncIterator, Callable
@@ -38,6 +37,7 @@ from app.postgres.database import Transaction
 from app.session_notes.encryption import encrypt_text
 from app.session_notes.model import NoteKind
 from devstack.object_store import ObjectStore
+from tests.alerts import evaluated_alerts
 from tests.buckets import InterceptedStorage
 from tests.databases import Database
 from tests.integration.winzip import TamperedError, WrongSecretError, read_archive
@@ -50,7 +50,7 @@ DOCTOR, PATIENT, OTHER_PATIENT = UUID(int=1), UUID(int=2), UUID(int=3)
 DEPLOYMENT = "practice"
 KEYRING = Keyring({"first": bytes(range(32))})
 PAST = QUARANTINE + timedelta(minutes=1)
-NOTHING = ExportsReport(ended=0, swept=0, aborted=0, overdue=0)
+NOTHING = ExportsReport(ended=0, swept=0, aborted=0)
 
 
 class Killed(BaseException):
@@ -475,8 +475,10 @@ async def test_recording_with_a_changed_object_is_omitted_and_named(
     assert [row[:3] for row in harness.audited(request)] == [
         ("access_request.export", "ALLOWED", "incomplete")
     ]
-    (line,) = [record for record in caplog.records if record.levelno == logging.ERROR]
-    assert line.getMessage() == f"copy is not whole: access_request={request} left_out=2"
+    assert f"copy is not whole: access_request={request} left_out=2" in caplog.text
+    assert await evaluated_alerts(harness.database, harness.worker) == [
+        ("ACCESS_COPY_INCOMPLETE", str(request))
+    ]
 
 
 async def _set(harness: ExportHarness, update: LiteralString, recording: UUID) -> None:
@@ -1105,15 +1107,15 @@ async def test_copy_deleted_with_a_recording_has_the_status_deleted(harness: Exp
     assert (found["status"], found["export_status"]) == ("FULFILLED", "DELETED")
 
 
-async def test_overdue_requests_are_logged_by_id(
-    harness: ExportHarness, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_overdue_request_opens_an_alert_until_somebody_decides(harness: ExportHarness) -> None:
     late = harness.request("OPEN", days_ago=31)
     harness.request("OPEN", of_consultation=True, days_ago=30)
     harness.request("WITHDRAWN", days_ago=60)
-    assert await harness.exports.run_once() == replace(NOTHING, overdue=1)
-    (line,) = [record for record in caplog.records if record.levelno == logging.ERROR]
-    assert line.getMessage() == f"overdue: access_request={late}"
+    for _ in range(2):
+        alerts = await evaluated_alerts(harness.database, harness.worker)
+        assert alerts == [("ACCESS_REQUEST_OVERDUE", str(late))]
+    harness.rows("update resguardo.access_requests set status = 'WITHDRAWN' where id = %s", late)
+    assert await evaluated_alerts(harness.database, harness.worker) == []
 
 
 async def test_nothing_is_swept_in_another_deployments_bucket(harness: ExportHarness) -> None:

@@ -16,6 +16,7 @@ from procrastinate import App
 from procrastinate.jobs import Job
 
 from app.access_requests.exports import Exports
+from app.alerts.service import Alerts
 from app.audit.indexing import AuditIndex
 from app.audit.publishing.adoption import Adoption
 from app.audit.publishing.publisher import Publisher, SecondBucket
@@ -344,6 +345,7 @@ async def test_every_task_that_can_be_deferred_has_a_runner(database: Database) 
                 note_destroyer=object.__new__(NoteDestroyer),
                 held_language_work=object.__new__(HeldLanguageWork),
                 audit_index=object.__new__(AuditIndex),
+                alerts=object.__new__(Alerts),
             )
         )
     }

@@ -15,6 +15,7 @@ from app.bucket.missing_objects import TOO_MANY_MISSING, MissingObjects, Missing
 from app.errors import Conflict
 from app.integrations.storage.listing import ObjectPage
 from devstack.object_store import ObjectStore
+from tests.alerts import evaluated_alerts, open_alerts
 from tests.databases import Database
 from tests.integration.retention_harness import DAY, DEPLOYMENT, ClockedStorage, RetentionHarness, opened
 
@@ -69,7 +70,7 @@ async def test_a_missing_object_is_reported_once_and_marked(
     harness: RetentionHarness, caplog: pytest.LogCaptureFixture
 ) -> None:
     there, gone = await harness.recording(), await lost_recording(harness)
-    with caplog.at_level(logging.ERROR):
+    with caplog.at_level(logging.WARNING):
         assert await look(harness) == MissingReport(verified=2, missing=1, reported=1, resolved=0)
         assert await look(harness) == MissingReport(verified=2, missing=1, reported=0, resolved=0)
     assert [str(gone) in record.getMessage() for record in caplog.records] == [True]
@@ -78,6 +79,7 @@ async def test_a_missing_object_is_reported_once_and_marked(
     patient = await harness.patient_of(gone)
     assert (report["id"], report["patient_ids"]) == (gone, [patient])
     assert await marked(harness) == {gone}
+    assert ("OBJECT_MISSING", str(gone)) in await evaluated_alerts(harness.database, harness.worker)
     assert there not in await marked(harness)
 
 
@@ -194,12 +196,18 @@ async def test_too_many_missing_recordings_are_neither_marked_nor_destroyed(
     for _ in range(3):
         await lost_recording(harness)
     monkeypatch.setattr(missing_objects, "FEW_MISSING", 3)
-    with caplog.at_level(logging.ERROR):
+    with caplog.at_level(logging.WARNING):
         report = await look(harness)
     assert report == MissingReport(verified=4, missing=4, reported=0, resolved=0, refusal=TOO_MANY_MISSING)
     assert TOO_MANY_MISSING in caplog.text
     assert await marked(harness) == {early}
     assert await harness.rows(DELETIONS) == []
+    assert open_alerts(harness.database) == [("OBJECTS_MISSING_TOO_MANY", "")]
+    for _ in range(5):
+        await harness.recording()
+    monkeypatch.undo()
+    await look(harness)
+    assert open_alerts(harness.database) == []
 
 
 async def test_bucket_of_another_deployment_is_not_compared(harness: RetentionHarness) -> None:

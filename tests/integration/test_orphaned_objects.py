@@ -24,6 +24,7 @@ from app.integrations.storage.listing import ObjectPage, UploadPage
 from app.integrations.storage.objects import StoredObject
 from app.postgres.database import Database as Pool
 from devstack.object_store import ObjectStore
+from tests.alerts import open_alerts
 from tests.buckets import s3_client
 from tests.databases import Database
 from tests.practice import practice_of
@@ -419,11 +420,20 @@ async def test_too_many_orphans_stop_the_sweep(
     report = await harness.sweeper.run_once()
 
     assert report == SweepReport(21, 21, 0, 1, 0, TOO_MANY_ORPHANS)
-    assert [one.getMessage() for one in caplog.records if one.levelno == logging.ERROR] == [
+    assert [
+        one.getMessage()
+        for one in caplog.records
+        if one.name == "app.bucket.orphaned_objects" and "nothing" in one.getMessage()
+    ] == [
         "nothing is swept: too_many_orphans: 21 of 21 objects; is this the right database, or a restored one?"
     ]
     assert (len(await harness.keys("r/")), await harness.uploads()) == (21, [upload])
     assert {row[0] for row in harness.audited()} == {"object.report_orphan"}
+    assert open_alerts(harness.database) == [("OBJECTS_ORPHANED_TOO_MANY", "")]
+    for key in (await harness.keys("r/"))[:2]:
+        await harness.storage.delete(key)
+    await harness.sweeper.run_once()
+    assert open_alerts(harness.database) == []
 
 
 async def test_few_orphans_or_a_small_part_are_swept(

@@ -69,7 +69,7 @@ async def _read(auth: AuthServer, times: int = 1) -> list[str]:
         await database.open()
         stack.push_async_callback(database.close)
         for _ in range(times):
-            await SignInReader(database, clock=lambda: 0.0).read()
+            await SignInReader(database).read()
     with psycopg.connect(auth.worker_url) as worker:
         row = worker.execute("select private.find_sign_in_problems()").fetchone()
     assert row is not None

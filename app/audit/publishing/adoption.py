@@ -16,6 +16,8 @@ from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
+from app.alerts.model import AlertKind
+from app.alerts.service import Alerts
 from app.audit.publishing import store
 from app.audit.publishing.bucket_log import BucketLog
 from app.audit.publishing.model import (
@@ -50,6 +52,7 @@ class Adoption:
         self._database = database
         self._storage = storage
         self._keys = keys
+        self._alerts = Alerts(database)
         self._turn = asyncio.Lock()
 
     async def run(self, years: Collection[int] | None = None) -> bool:
@@ -107,6 +110,8 @@ class Adoption:
         keys = self._keys(sizes.log_year)
         bucket = BucketLog(self._storage, keys.origin)
         first = await self._compare(sizes, bucket, keys)
+        if bucket.is_different:
+            await self._alerts.open(AlertKind.AUDIT_BUCKET_DIFFERS, f"{sizes.log_year}:bucket")
         if first is None:
             return False
         events = await self._read_events(sizes.log_year, first)
@@ -122,7 +127,7 @@ class Adoption:
             lost += sum(leaf.hash not in events for leaf in leaves)
             index += len(leaves)
             size = index
-        log.error(
+        log.warning(
             "the database had another audit log %s than the bucket, from leaf %d on: %d leaves adopted from the "
             "bucket, %d of them without an event; was the database restored?",
             keys.origin,
@@ -150,7 +155,8 @@ class Adoption:
         while (tile := await bucket.find_leaf_tile(index)) is not None:
             theirs = await bucket.get_hashes(tile)
             if theirs is None:
-                log.error("the bucket has an object that is not a tile: %s", tile.path)
+                bucket.is_different = True
+                log.warning("the bucket has an object that is not a tile: %s", tile.path)
                 return None
             ours = b""
             width = min(TILE_WIDTH, max(sizes.size - index * TILE_WIDTH, 0))

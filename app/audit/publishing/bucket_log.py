@@ -31,13 +31,14 @@ class BucketLog:
 
     `covered` is the size of a checkpoint that our key signed. The publisher stored the tiles of that checkpoint before
     the checkpoint itself, and the bucket locks them. If a wider tile has other hashes, somebody else stored it. The
-    methods ignore such a tile.
+    methods ignore such a tile. `is_different` is true once the bucket was found to contradict the log.
     """
 
     def __init__(self, storage: Storage, origin: str) -> None:
         self._storage = storage
         self._origin = origin
         self.covered = 0
+        self.is_different = False
 
     async def put_tile(self, tile: TileId, content: bytes) -> bool:
         """Store a tile or an entry bundle, unless an earlier attempt stored it. Return False if the bucket has other
@@ -69,7 +70,8 @@ class BucketLog:
         """
         if not size or await self.get_checkpoint(size) is not None:
             return size
-        log.error("a bucket lacks the newest published checkpoint of the audit log %s", self._origin)
+        self.is_different = True
+        log.warning("a bucket lacks the newest published checkpoint of the audit log %s", self._origin)
         return 0
 
     async def find_covered_size(self, keys: LogKeys) -> int:
@@ -111,7 +113,8 @@ class BucketLog:
         for tile in sorted(found, key=lambda one: one.width, reverse=True):
             if right is not None and (await self.get_hashes(tile) or b"").startswith(right):
                 return tile
-            log.error("the bucket has a foreign tile of the audit log %s: %s", self._origin, tile.path)
+            self.is_different = True
+            log.warning("the bucket has a foreign tile of the audit log %s: %s", self._origin, tile.path)
         return None
 
     async def get_hashes(self, tile: TileId) -> bytes | None:

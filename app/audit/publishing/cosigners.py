@@ -7,6 +7,8 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from app.alerts.model import AlertKind
+from app.alerts.service import Alerts
 from app.audit.publishing import store
 from app.audit.publishing.model import PublishedLog
 from app.errors import AppError
@@ -41,11 +43,25 @@ class Cosigners:
         self._clock = clock
         self._sizes: dict[tuple[str, str], int] = {}
         self._failures: dict[tuple[str, str], tuple[str, float]] = {}
+        self._alerts = Alerts(database)
+        self._agreeing: set[tuple[str, str]] = set()
 
     async def cosign(self, of: PublishedLog, note: SignedNote) -> SignedNote:
         """Return the note with the cosignatures of all witnesses that gave one."""
         given = await asyncio.gather(*(self._ask_bounded(witness, of, note) for witness in self._witnesses))
+        for witness, one in zip(self._witnesses, given, strict=True):
+            await self._write_alert(witness, of, has_cosigned=one is not None)
         return note.with_signatures(one for one in given if one is not None)
+
+    async def _write_alert(self, witness: Witness, of: PublishedLog, *, has_cosigned: bool) -> None:
+        """Open the alert of a witness that saw another log, and close it once the witness cosigns."""
+        place, key = (of.origin, witness.name), f"{of.log_year}:{witness.name}"
+        if has_cosigned and place not in self._agreeing:
+            await self._alerts.close(AlertKind.AUDIT_WITNESS_DIFFERS, key)
+            self._agreeing.add(place)
+        elif not has_cosigned and self._failures.get(place, ("",))[0] in _ALARMING:
+            self._agreeing.discard(place)
+            await self._alerts.open(AlertKind.AUDIT_WITNESS_DIFFERS, key)
 
     async def _ask_bounded(
         self, witness: Witness, of: PublishedLog, note: SignedNote
@@ -92,9 +108,7 @@ class Cosigners:
         if known == reason and now - reported_at < REPEAT_SECONDS:
             return
         self._failures[place] = (reason, now)
-        level = logging.ERROR if reason in _ALARMING else logging.WARNING
-        log.log(
-            level,
+        log.warning(
             "the witness %s did not cosign the audit log %s at %d leaves: %s",
             witness.name,
             of.origin,

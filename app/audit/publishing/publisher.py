@@ -10,6 +10,8 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from app.alerts.model import AlertKind
+from app.alerts.service import Alerts
 from app.audit.publishing import store
 from app.audit.publishing.adoption import Adoption
 from app.audit.publishing.bucket_log import BucketLog
@@ -68,11 +70,13 @@ class TilePublisher:
         self, of: PublishedLog, bucket: BucketLog, tile: TileId, content: bytes | None, published: int
     ) -> bool:
         if content is None:
-            log.error("the database lacks hashes of the audit log %s: %s", of.origin, tile.path)
+            bucket.is_different = True
+            log.warning("the database lacks hashes of the audit log %s: %s", of.origin, tile.path)
             return tile.level != 0
         is_stored = await bucket.put_tile(tile, content)
         if not is_stored:
-            log.error("a bucket has other bytes of the audit log %s: %s", of.origin, tile.path)
+            bucket.is_different = True
+            log.warning("a bucket has other bytes of the audit log %s: %s", of.origin, tile.path)
         return is_stored or (tile.level == 0 and await _is_foreign(bucket, tile, content, published))
 
 
@@ -107,6 +111,7 @@ class Publisher:
         self._cosigners = cosigners
         self._keys = keys
         self._publish_seconds = publish_seconds
+        self._alerts = Alerts(database)
         self._tiles = TilePublisher(database)
 
     async def run(self) -> None:
@@ -119,15 +124,27 @@ class Publisher:
         await self._adoption.run(due)
         for one in await self._list_logs():
             if one.is_due:
-                await self._publish(one)
+                await self._publish_or_alert(one)
 
     async def _list_logs(self) -> list[PublishedLog]:
         async with self._database.as_service("publish_audit_log") as tx:
             return await store.list_published_logs(tx, self._publish_seconds)
 
-    async def _publish(self, of: PublishedLog) -> None:
-        note = await self._verify(of)
+    async def _publish_or_alert(self, of: PublishedLog) -> None:
+        """Publish a log. Open an alert if the log is not published because it differs, and close it if it is."""
         bucket = BucketLog(self._storage, of.origin)
+        try:
+            await self._publish(of, bucket)
+        except Conflict as error:
+            if error.reason == "audit_log_differs":
+                await self._alerts.open(AlertKind.AUDIT_LOG_UNPUBLISHED, str(of.log_year))
+            raise
+        await self._alerts.close(AlertKind.AUDIT_LOG_UNPUBLISHED, str(of.log_year))
+        if bucket.is_different:
+            await self._alerts.open(AlertKind.AUDIT_BUCKET_DIFFERS, f"{of.log_year}:bucket")
+
+    async def _publish(self, of: PublishedLog, bucket: BucketLog) -> None:
+        note = await self._verify(of)
         published = await bucket.confirm_published(of.published_size)
         await self._tiles.publish(of, bucket, of.size, published)
         cosigned = await self._cosigners.cosign(of, note)
@@ -149,7 +166,7 @@ class Publisher:
         except TransparencyLogError:
             is_same = False
         if not is_same:
-            log.error(
+            log.warning(
                 "the audit log %s is not published: its leaves are not those of its checkpoint", of.origin
             )
             raise Conflict(
@@ -167,7 +184,7 @@ class Publisher:
         except TransparencyLogError:
             is_same = False
         if not is_same:
-            log.error(
+            log.warning(
                 "the bucket has another checkpoint of the audit log %s at %d leaves", of.origin, of.size
             )
             raise Conflict("audit_log_differs", year=of.log_year, what="the bucket has another checkpoint")
@@ -183,6 +200,7 @@ class SecondBucket:
         self._first = first
         self._second = second
         self._deployment = deployment
+        self._alerts = Alerts(database)
         self._tiles = TilePublisher(database)
         self._is_claimed = False
 
@@ -209,10 +227,14 @@ class SecondBucket:
         for size in sizes:
             note = await first.get_checkpoint(size)
             if note is None:
-                log.error("the bucket lacks a published checkpoint of %s: %d leaves", of.origin, size)
+                first.is_different = True
+                log.warning("the bucket lacks a published checkpoint of %s: %d leaves", of.origin, size)
             elif size <= of.size:
                 await self._publish(of, second, size, published, note)
                 published = size
+        for bucket, name in ((first, "bucket"), (second, "second")):
+            if bucket.is_different:
+                await self._alerts.open(AlertKind.AUDIT_BUCKET_DIFFERS, f"{of.log_year}:{name}")
 
     async def _publish(
         self, of: PublishedLog, bucket: BucketLog, size: int, published: int, note: bytes
@@ -220,9 +242,11 @@ class SecondBucket:
         try:
             await self._tiles.publish(of, bucket, size, published)
         except Conflict:
-            log.error("the second bucket differs from the audit log %s", of.origin)  # noqa: TRY400 - nothing to trace
+            bucket.is_different = True
+            log.warning("the second bucket differs from the audit log %s", of.origin)
         if await bucket.put_checkpoint(size, note) != note:
-            log.error("the second bucket has another checkpoint of %s at %d leaves", of.origin, size)
+            bucket.is_different = True
+            log.warning("the second bucket has another checkpoint of %s at %d leaves", of.origin, size)
         await bucket.put_latest(note)
         async with self._database.as_service("publish_audit_log") as tx:
             await store.record_second_publication(tx, of.log_year, size)

@@ -23,14 +23,14 @@ async def require_sealed(database: Database) -> None:
         raise Conflict("audit_log_unsealed", what=f"{found['overdue_count']} events are unsealed, {oldest}")
     differences = await count_differences(database)
     if differences:
-        raise Conflict("audit_log_counts_differ", what="; ".join(differences))
+        raise Conflict("audit_log_counts_differ", what="; ".join(differences.values()))
 
 
-async def count_differences(database: Database) -> list[str]:
+async def count_differences(database: Database) -> dict[int, str]:
     """Count the rows of each year, and return a sentence for each year in which the counts differ. Raises AppError."""
     async with database.as_service("seal_audit_log") as tx:
         years = [row["log_year"] for row in await tx.all(_sql["audit_years"])]
-    differences = []
+    differences = {}
     for year in years:
         async with database.as_service("seal_audit_log") as tx:
             await tx.run(
@@ -40,7 +40,7 @@ async def count_differences(database: Database) -> list[str]:
             counts = await tx.one(_sql["count_log"], {"log_year": year})
         if counts is None or counts["event_count"] == counts["leaf_count"] + counts["unsealed_count"]:
             continue
-        differences.append(
+        differences[year] = (
             f"the audit log of {year} has {counts['event_count']} events, but {counts['leaf_count']} leaves and "
             f"{counts['unsealed_count']} unsealed events"
         )

@@ -15,6 +15,8 @@ from uuid import UUID
 
 import psycopg
 
+from app.alerts.model import AlertKind, Finding
+from app.alerts.service import Alerts
 from app.audit.sealing.checks import count_differences
 from app.audit.sealing.model import BATCH, LogKeys, NewLeaf, StoredLog, compute_leaf, seal
 from app.errors import AppError, Conflict
@@ -29,8 +31,9 @@ log = logging.getLogger(__name__)
 _sql = Queries(Path(__file__).with_name("queries.sql"))
 
 REPEAT_SECONDS: Final = 60
-"""The interval at which the sealer repeats an alert in the log."""
+"""The interval at which the sealer repeats a line in the log, and writes an alert again."""
 
+_KINDS: Final = (AlertKind.AUDIT_LOG_DIFFERS, AlertKind.AUDIT_SEALING_FAILED)
 _DIFFERENCES: Final = {
     "audit_log_differs",
     "audit_log_moved",
@@ -77,12 +80,14 @@ class Sealer:
         self._reconcile = reconcile
         self._is_reconciled = reconcile is None
         self._sealed: dict[int, Checkpoint] = {}
-        self._alerted_at: dict[str, float] = {}
+        self._logged_at: dict[str, float] = {}
+        self._alerts = SealingAlerts(Alerts(database), clock)
 
     def begin(self) -> None:
         """Forget what this process knows of the logs, because another worker may have led in between."""
         self._is_reconciled = self._reconcile is None
         self._sealed.clear()
+        self._alerts.begin()
 
     def keys(self, year: int) -> LogKeys:
         """Return the keys of the log of a year."""
@@ -90,25 +95,28 @@ class Sealer:
 
     async def run(self) -> None:
         """Seal all unsealed events, and write the events of the log about itself. If rows that
-        somebody changed make one step fail, the other steps still run. Raises AppError.
+        somebody changed make one step fail, the other steps still run, and an alert is open until they run again.
+        Raises AppError.
         """
         for step in (
             self._reconcile_first,
             self._note_clock,
             self._seal_years,
             self._write_own_events,
-            self._report_overdue,
+            self._discard_queued_twice,
         ):
             with self._isolated(step.__name__):
                 await step()
+        await self._alerts.write()
 
     @contextmanager
     def _isolated(self, name: str) -> Iterator[None]:
-        """Log an error that only changed rows can cause, and continue after the block."""
+        """Report an error that only changed rows can cause, and continue after the block."""
         try:
             yield
         except (psycopg.Error, TransparencyLogError) as error:
-            self._alert(name, "a step of the sealer failed: %s", describe_failure(error))
+            self._alerts.add(AlertKind.AUDIT_SEALING_FAILED, name)
+            self._log(name, "a step of the sealer failed: %s", describe_failure(error))
 
     async def _seal_years(self) -> None:
         async with self._database.as_service("seal_audit_log") as tx:
@@ -122,7 +130,8 @@ class Sealer:
                         raise
                     self._is_reconciled = self._reconcile is None
                     what = error.detail.get("what", error.reason)
-                    self._alert(f"differs {year}", "the audit log of %d is not sealed: %s", year, what)
+                    self._alerts.add(AlertKind.AUDIT_LOG_DIFFERS, str(year))
+                    self._log(f"differs {year}", "the audit log of %d is not sealed: %s", year, what)
 
     async def seal_year(self, year: int) -> None:
         """Seal the unsealed events of one year, in batches of one transaction each. An event without a canonical form
@@ -159,7 +168,7 @@ class Sealer:
             try:
                 leaves.append(compute_leaf(row))
             except EventError:
-                self._alert("form", "an event of the audit log has no canonical form: %s", row["id"])
+                self._log("form", "an event of the audit log has no canonical form: %s", row["id"])
         return leaves
 
     async def _reconcile_first(self) -> None:
@@ -190,26 +199,48 @@ class Sealer:
                 log.info("the audit log of %d is closed", row["log_year"])
         await self._note_clock()
 
-    async def _report_overdue(self) -> None:
+    async def _discard_queued_twice(self) -> None:
         async with self._database.as_service("seal_audit_log") as tx:
             await tx.run(_sql["discard_queued_twice"])
-        async with self._database.as_service("seal_audit_log") as tx:
-            found = await tx.one(_sql["overdue_events"])
-        if found is not None and found["overdue_count"]:
-            self._alert(
-                "overdue",
-                "events of the audit log are not sealed: %d, the oldest for %.0f s: %s",
-                found["overdue_count"],
-                found["oldest_seconds"],
-                " ".join(map(str, found["event_ids"])),
-            )
 
-    def _alert(self, about: str, message: str, *arguments: object) -> None:
-        """Log an ERROR line, at most once a minute for each subject."""
+    def _log(self, about: str, message: str, *arguments: object) -> None:
+        """Log what the alert cannot say, at most once a minute for each subject."""
         now = self._clock()
-        if now - self._alerted_at.get(about, -REPEAT_SECONDS) >= REPEAT_SECONDS:
-            self._alerted_at[about] = now
-            log.error(message, *arguments)
+        if now - self._logged_at.get(about, now - REPEAT_SECONDS) >= REPEAT_SECONDS:
+            self._logged_at[about] = now
+            log.warning(message, *arguments)
+
+
+class SealingAlerts:
+    """The alerts of a sealer: each run adds what it found, and then writes it. Because the sealer runs every two
+    seconds, unchanged findings are written only once a minute.
+    """
+
+    def __init__(self, alerts: Alerts, clock: Callable[[], float]) -> None:
+        self._alerts = alerts
+        self._clock = clock
+        self._found: dict[AlertKind, set[str]] = {}
+        self._written: dict[AlertKind, tuple[set[str], float]] = {}
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget what was written, because another worker may have led in between."""
+        self._found = {kind: set() for kind in _KINDS}
+        self._written.clear()
+
+    def add(self, kind: AlertKind, key: str) -> None:
+        """Add a finding of this run."""
+        self._found[kind].add(key)
+
+    async def write(self) -> None:
+        """Open the alerts of the findings of this run, and close the others. Raises AppError."""
+        found, self._found = self._found, {kind: set() for kind in _KINDS}
+        now = self._clock()
+        for kind, keys in found.items():
+            written, written_at = self._written.get(kind, (None, now))
+            if keys != written or (keys and now - written_at >= REPEAT_SECONDS):
+                await self._alerts.replace(kind, map(Finding, sorted(keys)))
+                self._written[kind] = keys, now
 
 
 class LogCounts:
@@ -217,8 +248,13 @@ class LogCounts:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._alerts = Alerts(database)
 
     async def run(self) -> None:
-        """Log an ERROR line for each year in which the counts differ. Raises AppError."""
-        for difference in await count_differences(self._database):
-            log.error("%s", difference)
+        """Open an alert for each year in which the counts differ. Raises AppError."""
+        differences = await count_differences(self._database)
+        for difference in differences.values():
+            log.warning("%s", difference)
+        await self._alerts.replace(
+            AlertKind.AUDIT_LOG_COUNTS_DIFFER, [Finding(str(year)) for year in differences]
+        )

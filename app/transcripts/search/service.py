@@ -1,9 +1,9 @@
 """Searches the transcripts of a doctor's own recordings. The word index returns candidates, which are transcripts
 that may contain the terms of the search. A thread of the API process decrypts the candidates in memory, matches and
 ranks them, and cuts snippets. The search decrypts only one transcript at a time. It leaves out a candidate that cannot
-be decrypted, counts it, and logs its recording id. If some candidates cannot be decrypted and none of the others
-matches, the search raises an error. A search thus never seems to have no result only because transcripts are
-unreadable.
+be decrypted, counts it, and opens an alert with its recording id. If some candidates cannot be decrypted and none of
+the others matches, the search raises an error. A search thus never seems to have no result only because transcripts
+are unreadable.
 
 All of this is one transaction. Its first statement stores which candidates the API gets, its last statement reads the
 selected metadata of the hits and of no other candidate, and its commit writes one audit row that names both. The
@@ -20,8 +20,9 @@ from uuid import UUID
 
 import anyio.to_thread
 
+from app.alerts.service import report_unreadable_transcripts
 from app.concurrency import Bounds, ConcurrencyLimit
-from app.errors import Conflict, NotFound
+from app.errors import AppError, Conflict, NotFound
 from app.identity import permissions
 from app.keys.keyring import Keyring
 from app.postgres.composer import Row
@@ -114,10 +115,19 @@ class TranscriptSearch:
             if hits and candidates.search_id is not None:
                 hits = await _add_metadata(tx, candidates.search_id, hits, selection)
         for recording_id, error in search.unreadable.items():
-            log.error("transcript cannot be decrypted: recording=%s %s", recording_id, error.reason)
+            log.warning("transcript cannot be decrypted: recording=%s %s", recording_id, error.reason)
+        if search.unreadable:
+            await self._report(list(search.unreadable))
         if search.unreadable and not hits:
             raise next(iter(search.unreadable.values()))
         return Hits(hits, candidates.is_cut, len(search.unreadable))
+
+    async def _report(self, recording_ids: Sequence[UUID]) -> None:
+        """Open the alert about transcripts that cannot be decrypted. If that fails, the next search opens it."""
+        try:
+            await report_unreadable_transcripts(self._database, recording_ids)
+        except AppError as error:
+            log.warning("the alert about transcripts is not written: %s", error.summary)
 
 
 @dataclass(frozen=True)
